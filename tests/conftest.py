@@ -1,0 +1,15 @@
+"""What every test stands on: one thread, and peers that can be imported beside a CPU build of torch."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+
+from oracles import torchvision_schemas
+
+torchvision_schemas.define()
+torch.set_num_threads(1)  # the same sums in the same order on every machine
