@@ -1,0 +1,43 @@
+"""What can go wrong, in one family: every message says what was expected, what came and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MicrotomeError(Exception):
+    """Base of all errors a user can cause or mend; the command line shows the message and exits with 2."""
+
+
+class InputError(MicrotomeError, ValueError):
+    """Images, options, files or targets do not fit what was asked."""
+
+
+class LayerError(MicrotomeError, LookupError):
+    """A layer does not exist, or is not of the kind the method needs."""
+
+
+class ModelError(MicrotomeError):
+    """The user's model cannot be built, loaded or run."""
+
+
+class OpaqueError(MicrotomeError):
+    """The engine cannot see, or has no rule for, an operation that the method must pass through."""
+
+
+class StoreError(MicrotomeError):
+    """A folder or file of results cannot be read or written."""
+
+
+def nearest(name: str, candidates: Iterable[str], n: int = 3) -> str:
+    """Name the ``n`` candidates closest to ``name``, as text for an error message.
+
+    Examples
+    --------
+    >>> nearest("conv4", ["conv1", "conv2", "fc4"], n=2)
+    'conv2, conv1'
+    """
+    lower = {str(candidate).lower(): str(candidate) for candidate in candidates}
+    found = difflib.get_close_matches(name.lower(), lower, n=n, cutoff=0.0)
+    return ", ".join(lower[key] for key in found)

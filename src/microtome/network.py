@@ -1,0 +1,489 @@
+"""The user's model with names for its layers, a pixel range and classes; nothing in the model is changed."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from microtome import trace
+from microtome.errors import InputError, LayerError, ModelError, OpaqueError, nearest
+from microtome.trace.graph import Layer
+from microtome.trace.tape import Seed, Tape, as_logits, take
+
+Target = int | str | Sequence[int | str] | Tensor | None
+
+
+class Network:
+    """A ``torch.nn.Module`` that takes images, made ready to be looked into.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any module whose forward takes images (N, C, H, W) and returns class scores (N, K): a tensor,
+        or the first tensor, ``.logits`` or ``["logits"]`` of what it returns. Compiled and
+        data-parallel wrappers are looked through. The model is left bitwise as found.
+    input_shape : tuple of int
+        (C, H, W) of the images; height and width may differ.
+    mean, std : float or sequence of float
+        Normalisation that the model was trained with, per channel; it is applied inside, so that
+        every map lives in the pixel space of the user's images.
+    classes : list of str, optional
+        Names of the classes.
+    device : str or torch.device, optional
+        Where to run; when the model lives elsewhere a copy of it is moved. Default: where it lives.
+    pixels : (float, float) or None
+        Range of the images' values; None admits any.
+
+    Raises
+    ------
+    InputError
+        When the shape or the normalisation cannot be.
+    ModelError
+        When the model is no module, holds NaN weights, or raises on an image of this shape.
+
+    Examples
+    --------
+    >>> net = Network(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), input_shape=(1, 2, 2))
+    >>> [layer.name for layer in net.layers.values()]
+    ['0', '1']
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        input_shape: Sequence[int],
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+        classes: Sequence[str] | None = None,
+        device: str | torch.device | None = None,
+        pixels: tuple[float, float] | None = (0.0, 1.0),
+    ) -> None:
+        self.model = _moved(_unwrapped(model), device)
+        self.input_shape = _shape(input_shape)
+        self.pixels = pixels
+        self.name = getattr(self.model, "original_name", type(self.model).__name__)
+        first = next((value for value in _state(self.model) if value.is_floating_point()), torch.empty(0))
+        self.device, self.dtype = first.device, first.dtype
+        self.mean = _per_channel(mean, self.input_shape[0], "mean")
+        self.std = _per_channel(std, self.input_shape[0], "std")
+        if any(value <= 0 for value in self.std):
+            raise InputError(f"std must be positive for every channel, got {self.std}.")
+        _check_weights(self.model)
+        probe = self.normalise(torch.full((1, *self.input_shape), 0.5, device=self.device))
+        self.graph, output = trace.watch(self.model, probe)
+        self.output_shape = tuple(trace.logits_of(output).shape[1:])
+        self.classes = self._class_names(classes)
+        self._fingerprint = ""
+
+    @property
+    def layers(self) -> Mapping[str, Layer]:
+        """All layers in the order they run: modules, and operations between modules."""
+        return MappingProxyType(dict(self.graph.layers))
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of structure, weights and normalisation; equal for equal networks."""
+        if not self._fingerprint:
+            digest = hashlib.sha256()
+            digest.update(repr((self.input_shape, self.mean, self.std, list(self.graph.layers))).encode())
+            for name, value in sorted(self.model.state_dict().items()):
+                if isinstance(value, Tensor):
+                    digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+                    digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            self._fingerprint = digest.hexdigest()[:16]
+        return self._fingerprint
+
+    def layer(self, name: str) -> Layer:
+        """Find a layer by name.
+
+        Raises
+        ------
+        LayerError
+            When there is none; the nearest names are given.
+        """
+        found = self.graph.layers.get(name) or self.graph.layers.get(f"/{name}")
+        if found is None:
+            known = list(self.graph.layers)
+            scripted = [part for part, module in self.model.named_modules() if isinstance(module, torch.jit.ScriptModule)]
+            hidden = next((part for part in scripted if name.startswith(part) and name != part), None)
+            why = f' "{hidden}" is scripted and shows nothing of its inside.' if hidden is not None else ""
+            raise LayerError(
+                f'the network has no layer "{name}".{why} Nearest: {nearest(name, known)}. '
+                f"`microtome layers` lists all {len(known)}."
+            )
+        return found
+
+    def module(self, name: str) -> nn.Module:
+        """The module of a layer.
+
+        Raises
+        ------
+        LayerError
+            When the layer is an operation, or does not exist.
+        """
+        layer = self.layer(name)
+        if layer.module is None:
+            raise LayerError(f'layer "{name}" is the operation {layer.kind}, not a module; it holds no weights.')
+        return layer.module
+
+    # -- images and classes --------------------------------------------------------------------------------------
+
+    def images(self, images: Any, *, check: bool = True) -> Tensor:
+        """Images as the network takes them: (N, C, H, W), floating, on the device.
+
+        Parameters
+        ----------
+        images : Tensor or array
+            (N, C, H, W) or one image (C, H, W).
+        check : bool
+            Whether values outside the network's pixel range are an error.
+
+        Raises
+        ------
+        InputError
+            When shape, type or range do not fit.
+        """
+        x = torch.as_tensor(np.asarray(images)) if not isinstance(images, Tensor) else images
+        x = x[None] if x.dim() == 3 else x
+        expected = f"(N, {', '.join(map(str, self.input_shape))})"
+        if x.dim() != 4 or tuple(x.shape[1:]) != self.input_shape:
+            raise InputError(f"images of shape {expected} were expected, got {tuple(x.shape)}; resize or crop them.")
+        if not x.is_floating_point():
+            raise InputError(f"images must be floating point in [0, 1], got {x.dtype}; divide by 255 first.")
+        if x.shape[0] == 0:
+            raise InputError("there is no image: the batch is empty.")
+        low, high = torch.aminmax(x.detach())
+        if not bool(torch.isfinite(low + high)):
+            raise InputError("the images hold NaN or infinity; clean them first.")
+        if check and self.pixels is not None:
+            slack = 1e-4 * (self.pixels[1] - self.pixels[0])
+            if float(low) < self.pixels[0] - slack or float(high) > self.pixels[1] + slack:
+                raise InputError(
+                    f"images must lie in [{self.pixels[0]:g}, {self.pixels[1]:g}], got [{float(low):.3g}, {float(high):.3g}]. "
+                    "Give images before normalisation (the network applies mean and std itself), "
+                    "or Network(..., pixels=None) to admit any range."
+                )
+        wide = torch.float64 if self.dtype == torch.float64 and x.dtype == torch.float64 else torch.float32
+        return x.to(self.device, wide)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """What the model is given: (images - mean) / std in the model's own precision, always a new tensor."""
+        if all(value == 0 for value in self.mean) and all(value == 1 for value in self.std):
+            return images.to(self.dtype, copy=True)
+        mean = torch.tensor(self.mean, dtype=images.dtype, device=images.device)[:, None, None]
+        std = torch.tensor(self.std, dtype=images.dtype, device=images.device)[:, None, None]
+        return ((images - mean) / std).to(self.dtype)
+
+    def targets(self, target: Target, logits: Tensor) -> Tensor:
+        """The class asked about for each image, shape (N,): given by index or name, or the predicted one.
+
+        Raises
+        ------
+        InputError
+            When a class does not exist or the number of targets is not that of the images.
+        """
+        n, k = logits.shape
+        if target is None:
+            return logits.detach().argmax(1)
+        if isinstance(target, str | int | np.integer) or (isinstance(target, Tensor) and target.dim() == 0):
+            target = [target] * n  # type: ignore[list-item]  # numpy integers are integers
+        given = [self.class_index(item) for item in (target.tolist() if isinstance(target, Tensor | np.ndarray) else target)]
+        if len(given) != n:
+            raise InputError(f"{n} targets were expected, one per image, got {len(given)}; one integer serves all.")
+        for index in given:
+            if not 0 <= index < k:
+                raise InputError(f"class {index} does not exist: the network has {k} classes, 0 to {k - 1}.")
+        return torch.tensor(given, device=logits.device)
+
+    def class_index(self, name: Any) -> int:
+        """The index of a class given by index or by name.
+
+        Raises
+        ------
+        InputError
+            When there is no such class; the nearest names are given.
+        """
+        if isinstance(name, str) and self.classes is not None and name in self.classes:
+            return self.classes.index(name)
+        if isinstance(name, str) and not name.lstrip("-").isdigit():
+            known = self.classes or []
+            hint = f"Nearest: {nearest(name, known)}." if known else "The network was given no class names."
+            raise InputError(f'there is no class "{name}". {hint}')
+        if isinstance(name, float) and not name.is_integer():
+            raise InputError(f"a class is an integer or a name, got {name}.")
+        return int(name)
+
+    # -- running -------------------------------------------------------------------------------------------------
+
+    def tape(
+        self,
+        images: Any,
+        target: Target = None,
+        *,
+        record: str | Iterable[str] = (),
+        gradient: bool = False,
+        rules: str | trace.RuleSet | None = None,
+        replace: Mapping[str, trace.Replacement] | None = None,
+        of: str | None = None,
+        seed: Seed | None = None,
+        check: bool = True,
+    ) -> Tape:
+        """Run once, keep values and gradients by layer; the engine stops where it may.
+
+        Parameters
+        ----------
+        images : Tensor
+            (N, C, H, W) in the network's pixel range.
+        target : int, str, sequence, Tensor or None
+            The class whose score is differentiated; None for the predicted one.
+        record : str or iterable of str
+            Layers to keep. ``"input"`` is the image, ``"conv2@input"`` what conv2 reads.
+        gradient : bool
+            Also the gradient at every recorded layer. Nothing below the first is differentiated,
+            and no weight.
+        rules : str or RuleSet, optional
+            ``"guided"``, ``"deconvnet"`` or a set of backward rules in place of gradients.
+        replace : mapping, optional
+            Values to exchange, by layer: a tensor, or a function of the value.
+        of, seed : str, Tensor or function
+            Differentiate this layer, weighted by the seed, in place of the class score; the pass
+            ends there.
+        check : bool
+            Whether values outside the pixel range are an error.
+        """
+        named = [record] if isinstance(record, str) else list(record)
+        given = self.images(images, check=check)
+        tape = take(
+            self,
+            given,
+            target,
+            record=[self._resolved(name) for name in named],
+            gradient=gradient,
+            rules=self._rules(rules),
+            replace={self._resolved(name): value for name, value in (replace or {}).items()},
+            of=None if of is None else self._resolved(of),
+            seed=seed,
+        )
+        for name in named:  # known by the name that was asked for, too
+            for table in (tape.value, tape.gradient):
+                if self._resolved(name) in table:
+                    table.setdefault(name, table[self._resolved(name)])
+        return tape
+
+    @torch.inference_mode(False)
+    def forward(
+        self,
+        images: Tensor,
+        record: str | Iterable[str],
+        *,
+        rules: str | trace.RuleSet | None = None,
+        replace: Mapping[str, trace.Replacement] | None = None,
+        stop: bool = True,
+    ) -> dict[str, Tensor]:
+        """Values of layers, attached to the graph of ``images``: for optimisation over the image.
+
+        Stops at the last recorded layer; no weight is differentiated. Values outside the pixel
+        range are admitted. ``record`` may hold ``"logits"``.
+        """
+        named = [record] if isinstance(record, str) else list(record)
+        layers = [self._resolved(name) for name in named if name != "logits"]
+        end = self.graph.logits if self.graph.closing and "logits" in named else None
+        wanted = [*layers, end] if end is not None else layers
+        stop = stop and ("logits" not in named or end is not None)
+        tracer = trace.Tracer(
+            self.model,
+            wanted,
+            live=wanted if wanted else ("",),
+            rules=self._rules(rules),
+            replace={self._resolved(name): value for name, value in (replace or {}).items()},
+            stop=stop,
+        )
+        output = tracer(self.normalise(images))
+        if tracer.missing:
+            raise OpaqueError(f'layer "{sorted(tracer.missing)[0]}" did not run for these images.')
+        values = {name: tracer.value[self._resolved(name)] for name in named if name != "logits"}
+        if "logits" in named:
+            values["logits"] = as_logits(tracer.value[end] if end is not None else trace.logits_of(output), self)
+        return values
+
+    def activations(
+        self, images: Any, layers: str | Iterable[str], *, batch: int = 64, check: bool = True
+    ) -> dict[str, Tensor]:
+        """Values of layers for images, as they are before any later in-place change.
+
+        Runs in batches and stops at the last layer asked for.
+        """
+        named = [layers] if isinstance(layers, str) else list(layers)
+        given = self.images(images, check=check)
+        parts: dict[str, list[Tensor]] = {name: [] for name in named}
+        with torch.no_grad():
+            for chunk in given.split(batch):
+                for name, value in self._plain(chunk, named).items():
+                    parts[name].append(value)
+        return {name: torch.cat(values) for name, values in parts.items()}
+
+    def logits(self, images: Any, *, batch: int = 64, check: bool = True) -> Tensor:
+        """Class scores (N, K); what a closing softmax or log-softmax reads, where the model ends in one."""
+        return self.activations(images, "logits", batch=batch, check=check)["logits"]
+
+    def probabilities(self, images: Any, *, batch: int = 64, check: bool = True) -> Tensor:
+        """Softmax of the class scores, (N, K)."""
+        return self.logits(images, batch=batch, check=check).softmax(1)
+
+    def call(self, layer: str, images: Any = None) -> trace.Call:
+        """The operation behind a layer as the model makes it: arguments by name, weights as used.
+
+        Parameters
+        ----------
+        layer : str
+            A module with one operation of its own (``"conv2"``), or an operation.
+        images : Tensor, optional
+            On which images; default one gray image.
+        """
+        found = self.layer(layer)
+        x = self.images(torch.full((1, *self.input_shape), 0.5) if images is None else images, check=False)
+        capture = _Capture(found.operation)
+        with torch.no_grad():
+            trace.Tracer(self.model, [found.operation], observer=capture)(self.normalise(x.detach()))
+        if capture.call is None:
+            raise OpaqueError(f'layer "{layer}" shows no torch operation of its own.')
+        return capture.call
+
+    def _plain(self, images: Tensor, named: list[str]) -> dict[str, Tensor]:
+        pixels = {name: images for name in named if name == "input"}
+        rest = [name for name in named if name != "input"]
+        if not rest:
+            return pixels
+        return {**{name: value.detach() for name, value in self._values(images, rest).items()}, **pixels}
+
+    def _values(self, images: Tensor, named: list[str]) -> dict[str, Tensor]:
+        layers = [self._resolved(name) for name in named if name != "logits"]
+        end = self.graph.logits if self.graph.closing and "logits" in named else None
+        wanted = [*layers, end] if end is not None else layers
+        tracer = trace.Tracer(self.model, wanted, stop="logits" not in named or end is not None)
+        output = tracer(self.normalise(images.detach()))
+        if tracer.missing:
+            raise OpaqueError(f'layer "{sorted(tracer.missing)[0]}" did not run for these images.')
+        values = {name: tracer.value[self._resolved(name)] for name in named if name != "logits"}
+        if "logits" in named:
+            values["logits"] = as_logits(tracer.value[end] if end is not None else trace.logits_of(output), self)
+        return values
+
+    def _resolved(self, name: str) -> str:
+        if name in ("input", self.graph.logits):
+            return name
+        bare, at, _ = name.partition(trace.INPUT)
+        if bare not in self.graph.layers and f"/{bare}" not in self.graph.layers and self._hidden(bare):
+            return name
+        return self.layer(bare).name + (trace.INPUT if at else "")
+
+    def _hidden(self, name: str) -> bool:
+        """An operation that is not listed but runs: a module's inner step."""
+        return any(layer.operation == name for layer in self.graph.layers.values())
+
+    @staticmethod
+    def _rules(rules: str | trace.RuleSet | None) -> trace.RuleSet | None:
+        if isinstance(rules, str):
+            if rules not in trace.RULES:
+                raise InputError(f'there are no rules "{rules}". Known: {", ".join(trace.RULES)}.')
+            return trace.RULES[rules]()
+        return rules
+
+    def _class_names(self, classes: Sequence[str] | None) -> list[str] | None:
+        if classes is None:
+            return None
+        names = [str(name) for name in classes]
+        if len(self.output_shape) == 1 and len(names) != self.output_shape[0]:
+            raise InputError(f"{self.output_shape[0]} class names were expected, got {len(names)}.")
+        return names
+
+    def __repr__(self) -> str:
+        """Show a table: layer, kind, output shape, units, parameters."""
+        rows = [("layer", "kind", "output", "units", "parameters")]
+        for layer in self.layers.values():
+            shape = " x ".join(map(str, layer.shape))
+            rows.append((layer.name, layer.kind, shape, str(layer.units), f"{layer.parameters:,}"))
+        widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        total = sum(parameter.numel() for parameter in self.model.parameters())
+        head = f"{self.name}: {' x '.join(map(str, self.input_shape))} in, {total:,} parameters"
+        return "\n".join([head, *lines])
+
+
+class _Capture:
+    """Keeps one operation of a pass with its arguments."""
+
+    def __init__(self, name: str) -> None:
+        self.call: trace.Call | None = None
+        self._name = name
+
+    def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """A module starts: nothing to do."""
+
+    def operation(self, call: trace.Call, output: Any) -> None:
+        """An operation has run: keep it if it is the one."""
+        if call.name == self._name and self.call is None:
+            self.call = call
+
+    def leave(self, name: str, module: nn.Module, output: Any) -> None:
+        """A module has returned: nothing to do."""
+
+
+def _unwrapped(model: Any) -> nn.Module:
+    """Look through torch.compile and data-parallel wrappers."""
+    if not isinstance(model, nn.Module):
+        what = f"the class {model.__name__}; call it" if isinstance(model, type) else f"a {type(model).__name__}"
+        raise ModelError(f"a torch.nn.Module was expected, got {what}.")
+    for inner in ("_orig_mod", "module"):
+        wrapper = type(model).__name__ in ("OptimizedModule", "DataParallel", "DistributedDataParallel")
+        if wrapper and isinstance(getattr(model, inner, None), nn.Module):
+            return _unwrapped(getattr(model, inner))
+    return model
+
+
+def _moved(model: nn.Module, device: str | torch.device | None) -> nn.Module:
+    """The model, or a copy of it where it lives on another device than asked for."""
+    if device is None:
+        return model
+    try:
+        wanted = torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f'the device "{device}" cannot be used: {error}') from error
+    if all(value.device == wanted for value in _state(model)):
+        return model
+    return copy.deepcopy(model).to(wanted)
+
+
+def _state(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]
+
+
+def _shape(shape: Sequence[int]) -> tuple[int, int, int]:
+    values = tuple(int(size) for size in shape)
+    if len(values) != 3 or min(values) < 1:
+        raise InputError(f"input_shape is (channels, height, width), all positive; got {tuple(shape)}.")
+    return values  # type: ignore[return-value]  # three, as just checked
+
+
+def _per_channel(value: float | Sequence[float], channels: int, what: str) -> tuple[float, ...]:
+    values = [float(value)] if isinstance(value, int | float) else [float(item) for item in value]
+    values = values * channels if len(values) == 1 else values
+    if len(values) != channels or not all(np.isfinite(values)):
+        raise InputError(f"{what} must be one finite number or one for each of {channels} channels, got {value}.")
+    return tuple(values)
+
+
+def _check_weights(model: nn.Module) -> None:
+    names = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    bad = [name for name, value in names.items() if value.is_floating_point() and not bool(torch.isfinite(value).all())]
+    if bad:
+        raise ModelError(
+            f"{len(bad)} weights hold NaN or infinity, first {bad[0]}; load a checkpoint from before the training diverged."
+        )

@@ -1,0 +1,89 @@
+"""Which methods exist: one line per method makes it known to the command line, the atlas, the docs and the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from microtome.errors import InputError, nearest
+
+_METHODS: dict[str, Method] = {}
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Method:
+    """One registered method: its name, its function and where it comes from."""
+
+    name: str
+    function: Callable[..., Any]
+    rows: tuple[str, ...]
+    paper: str
+    needs: str
+    kind: str
+
+    @property
+    def summary(self) -> str:
+        """The first line of the function's docstring."""
+        return (self.function.__doc__ or "").strip().splitlines()[0]
+
+
+def register(
+    name: str, *, rows: tuple[str, ...], paper: str, needs: str = "", kind: str = "attribution"
+) -> Callable[[F], F]:
+    """Make a function known under ``name``.
+
+    Parameters
+    ----------
+    name : str
+        The name on the command line and in the atlas, in words joined by hyphens.
+    rows : tuple of str
+        The rows of the specification that the method fulfils.
+    paper : str
+        Key of the paper in ``docs/references.bib``.
+    needs : str
+        What the method asks of a layer or network beyond the common, in words.
+    kind : str
+        Which question the method answers; the name of its folder.
+    """
+
+    def enter(function: F) -> F:
+        if name in _METHODS and _METHODS[name].function.__qualname__ != function.__qualname__:
+            raise InputError(f'two methods want the name "{name}"; rename one of them.')
+        _METHODS[name] = Method(name, function, rows, paper, needs, kind)
+        return function
+
+    return enter
+
+
+def methods(kind: str | None = None) -> dict[str, Method]:
+    """All registered methods, or those of one kind, by name."""
+    _load()
+    return {name: method for name, method in sorted(_METHODS.items()) if kind in (None, method.kind)}
+
+
+def method(name: str, kind: str | None = None) -> Method:
+    """Find one method; hyphens and underscores are the same.
+
+    Raises
+    ------
+    InputError
+        When no method has the name; the nearest names are given.
+    """
+    known = methods(kind)
+    key = name.replace("_", "-").lower()
+    if key not in known:
+        raise InputError(f'there is no method "{name}". Nearest: {nearest(key, known)}. Known: {", ".join(known)}.')
+    return known[key]
+
+
+def _load() -> None:
+    """Import the folders of methods, so that their lines are read."""
+    import importlib
+    import importlib.util
+
+    for folder in ("attribution", "units", "synthesis", "spaces", "representation", "training", "surgery"):
+        if importlib.util.find_spec(f"microtome.{folder}") is not None:
+            importlib.import_module(f"microtome.{folder}")

@@ -1,0 +1,266 @@
+"""What every method returns: a frozen object with named tensors, the parameters that made it, and its figure."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import io
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+
+from microtome.errors import StoreError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from microtome.network import Network
+
+R = TypeVar("R", bound="Result")
+
+JSON = (str, int, float, bool, type(None))
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a result was made: enough to make it again.
+
+    Attributes
+    ----------
+    method : str
+        The method's registered name.
+    parameters : dict
+        Every option with the value used.
+    fingerprint : str
+        The network's fingerprint: a digest of its structure, weights and normalisation.
+    seed : int or None
+        The seed, where the method draws random numbers.
+    versions : dict
+        Versions of microtome, torch and Python.
+    """
+
+    method: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    fingerprint: str = ""
+    seed: int | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+def provenance(net: Network, method: str, seed: int | None = None, **parameters: Any) -> Provenance:
+    """Write down how a result is made.
+
+    Parameters
+    ----------
+    net : Network
+        The network the method runs on.
+    method : str
+        The method's registered name.
+    seed : int, optional
+        The seed, where one is used.
+    **parameters
+        The options by name; tensors are noted by their shape, functions by their name.
+    """
+    return Provenance(
+        method=method,
+        parameters={key: _plain(value) for key, value in parameters.items()},
+        fingerprint=net.fingerprint,
+        seed=seed,
+        versions=versions(),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computed the result."""
+    import microtome
+
+    return {"microtome": microtome.__version__, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON can hold it."""
+    if isinstance(value, bool | str | type(None)):
+        return value
+    if isinstance(value, int | float):
+        return value
+    if isinstance(value, Tensor):
+        return value.item() if value.numel() == 1 else f"tensor{tuple(value.shape)}"
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, range):
+        return list(value)
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    return getattr(value, "__name__", None) or str(value)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Result:
+    """Base of all results; subclasses are frozen dataclasses whose fields are tensors and plain values."""
+
+    provenance: Provenance
+
+    kinds: ClassVar[dict[str, type[Result]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        """Note the class by name, so that a file knows what to become."""
+        Result.kinds[cls.__name__] = cls
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the result as one safetensors file, tensors by field and the rest as JSON metadata.
+
+        The file is written beside its final name, flushed to disk and renamed, so that a reader
+        never sees half a file.
+
+        Raises
+        ------
+        StoreError
+            When the folder cannot be written.
+        """
+        write_atomically(path, self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The file that ``save`` writes."""
+        from safetensors.torch import save
+
+        tensors: dict[str, Tensor] = {}
+        tree = _flatten(self, "", tensors)
+        return save(tensors, metadata={"microtome": json.dumps(tree, sort_keys=True)})
+
+    @classmethod
+    def load(cls: type[R], path: str | os.PathLike[str]) -> R:
+        """Read what ``save`` wrote.
+
+        Raises
+        ------
+        StoreError
+            When the file is missing, broken, or holds another kind of result.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(os.fspath(path), framework="pt") as file:
+                header = (file.metadata() or {}).get("microtome")
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+        except (OSError, SafetensorError) as error:
+            raise StoreError(f"{path} is not a readable result file: {error}") from error
+        if header is None:
+            raise StoreError(f"{path} holds tensors but no result of microtome; load it with safetensors instead.")
+        result = _rebuild(json.loads(header), tensors)
+        if not isinstance(result, cls):
+            raise StoreError(f"{path} holds a {type(result).__name__}, not a {cls.__name__}.")
+        return result
+
+    def plot(self, **options: Any) -> Figure:
+        """Draw the result; the options are those of its drawing function in ``microtome.figures``."""
+        from microtome import figures
+
+        return figures.draw(self, **options)
+
+    def _repr_html_(self) -> str:
+        """Show the figure in a notebook, with one line that tells how it was made."""
+        from microtome import figures
+
+        note = html.escape(f"{self.provenance.method} {self.provenance.parameters}")
+        if type(self).__name__ not in figures.DRAWINGS:
+            return f"<pre>{html.escape(repr(self))}</pre>"
+        buffer = io.StringIO()
+        self.plot().savefig(buffer, format="svg", bbox_inches="tight")
+        svg = buffer.getvalue()
+        return f"<figure>{svg[svg.index('<svg') :]}<figcaption><small>{note}</small></figcaption></figure>"
+
+    def __repr__(self) -> str:
+        """Show each field: tensors by shape, the rest by value."""
+        shown = []
+        for entry in dataclasses.fields(self):
+            value = getattr(self, entry.name)
+            if entry.name == "provenance":
+                continue
+            text = f"tensor{tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+            shown.append(f"{entry.name}={text if len(text) <= 60 else text[:57] + '...'}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def load(path: str | os.PathLike[str]) -> Result:
+    """Read any result from its file."""
+    return Result.load(path)
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file so that it is there whole or not at all.
+
+    Raises
+    ------
+    StoreError
+        When the folder cannot be made or written, or the disk is full.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            with beside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(target)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"{target} cannot be written: {error.strerror or error}. Choose a writable folder.") from error
+
+
+def _flatten(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    """Describe a value as JSON, putting its tensors aside under their path."""
+    if isinstance(value, Tensor):
+        tensors[path] = value.detach().cpu().contiguous().clone()
+        return {"tensor": path}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        inner = {
+            entry.name: _flatten(getattr(value, entry.name), f"{path}.{entry.name}" if path else entry.name, tensors)
+            for entry in dataclasses.fields(value)
+        }
+        return {"result": type(value).__name__, "fields": inner}
+    if isinstance(value, Mapping):
+        return {"map": [[key, _flatten(item, f"{path}[{key}]", tensors)] for key, item in value.items()]}
+    if isinstance(value, list | tuple | range):
+        kind = "list" if isinstance(value, list) else "tuple"
+        return {kind: [_flatten(item, f"{path}[{index}]", tensors) for index, item in enumerate(value)]}
+    if isinstance(value, JSON):
+        return {"plain": value}
+    raise StoreError(f'the field "{path}" is a {type(value).__name__}, which a result file cannot hold.')
+
+
+def _rebuild(tree: Any, tensors: dict[str, Tensor]) -> Any:
+    """Undo ``_flatten``."""
+    ((kind, content), *rest) = tree.items() if "result" not in tree else [("result", tree)]
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "result":
+        cls: Any = Provenance if tree["result"] == "Provenance" else _kind(tree["result"])
+        names = {entry.name for entry in dataclasses.fields(cls)}
+        given = {key: _rebuild(item, tensors) for key, item in tree["fields"].items() if key in names}
+        return cls(**given)
+    if kind == "map":
+        return {key: _rebuild(item, tensors) for key, item in content}
+    if kind in ("list", "tuple"):
+        items = [_rebuild(item, tensors) for item in content]
+        return items if kind == "list" else tuple(items)
+    return content
+
+
+def _kind(name: str) -> type[Result]:
+    """The class of a result by name, importing the methods if it is not known yet."""
+    from microtome import registry
+
+    if name not in Result.kinds:
+        registry.methods()
+    if name not in Result.kinds:
+        raise StoreError(f'the file holds a "{name}", which this version does not know; it may come from a newer one.')
+    return Result.kinds[name]

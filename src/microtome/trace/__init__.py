@@ -1,0 +1,31 @@
+"""The interception engine: the only place that touches torch's hooks and function modes."""
+
+from microtome.trace.fields import ReceptiveField
+from microtome.trace.graph import Graph, Layer, logits_of, watch
+from microtome.trace.operators import Call
+from microtome.trace.rules import BackwardRule, Deconvnet, Guided, Operation, RuleSet
+from microtome.trace.tape import Tape, as_logits
+from microtome.trace.tracer import INPUT, Replacement, Rules, Tracer
+
+RULES: dict[str, type[RuleSet]] = {"guided": Guided, "deconvnet": Deconvnet}
+
+__all__ = [
+    "INPUT",
+    "RULES",
+    "BackwardRule",
+    "Call",
+    "Deconvnet",
+    "Graph",
+    "Guided",
+    "Layer",
+    "Operation",
+    "ReceptiveField",
+    "Replacement",
+    "RuleSet",
+    "Rules",
+    "Tape",
+    "Tracer",
+    "as_logits",
+    "logits_of",
+    "watch",
+]

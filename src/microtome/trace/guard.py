@@ -1,0 +1,89 @@
+"""How is the user's model left as it was found? Everything a forward pass may touch is noted and put back."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+# Flags of the model are turned while it runs, so one run at a time; re-entrant, since methods nest runs.
+LOCK = threading.RLock()
+
+
+@contextmanager
+def as_found(model: nn.Module) -> Iterator[None]:
+    """Run the model in evaluation mode without weight gradients; leave it bitwise as it was.
+
+    What is put back, also when the model raises: the training flag of every submodule,
+    ``requires_grad`` of every parameter, buffers and parameters that the forward pass changed or
+    exchanged, and the random states of torch, numpy and Python. ``.grad`` is never touched, since
+    gradients are asked for by name.
+    """
+    with LOCK:
+        modules = list(model.modules())
+        training = [module for module in modules if module.training]
+        learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        tensors = _Tensors(modules)
+        states = _random_states(model)
+        try:
+            for module in training:
+                module.training = False
+            for parameter in learning:
+                if parameter.is_leaf:
+                    parameter.requires_grad = False
+            yield
+        finally:
+            for module in training:
+                module.training = True
+            tensors.restore()
+            for parameter in learning:
+                if parameter.is_leaf:
+                    parameter.requires_grad = True
+            _restore_random_states(states)
+
+
+class _Tensors:
+    """Parameters and buffers of a model, to be put back where a forward pass wrote on or exchanged them."""
+
+    def __init__(self, modules: list[nn.Module]) -> None:
+        self._slots: list[tuple[dict[str, Any], dict[str, Any]]] = [
+            (table, dict(table)) for module in modules for table in (module._buffers, module._parameters) if table
+        ]
+        # Buffers are few and small; what a pass does to them is seen by their version.
+        self._copies = [
+            (tensor, tensor._version, tensor.detach().clone())
+            for module in modules
+            for tensor in module._buffers.values()
+            if isinstance(tensor, Tensor) and not tensor.is_inference()
+        ]
+
+    def restore(self) -> None:
+        """Put back exchanged and rewritten tensors."""
+        for table, found in self._slots:
+            if table.keys() != found.keys() or any(table[key] is not tensor for key, tensor in found.items()):
+                table.clear()
+                table.update(found)
+        for tensor, version, copy in self._copies:
+            if tensor._version != version:
+                tensor.data.copy_(copy)  # past autograd: a graph of this pass may have saved the buffer
+
+
+def _random_states(model: nn.Module) -> tuple[Any, Any, Any, list[tuple[torch.device, Tensor]]]:
+    devices = {tensor.device for tensor in model.parameters() if tensor.is_cuda}
+    cuda = [(device, torch.cuda.get_rng_state(device)) for device in sorted(devices, key=str)]
+    return torch.get_rng_state(), np.random.get_state(), random.getstate(), cuda  # noqa: NPY002 - the user's own state
+
+
+def _restore_random_states(states: tuple[Any, Any, Any, list[tuple[torch.device, Tensor]]]) -> None:
+    torch_state, numpy_state, python_state, cuda = states
+    torch.set_rng_state(torch_state)
+    np.random.set_state(numpy_state)  # noqa: NPY002 - the user's own state
+    random.setstate(python_state)
+    for device, state in cuda:
+        torch.cuda.set_rng_state(state, device)

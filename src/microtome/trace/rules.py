@@ -1,0 +1,307 @@
+"""How does a signal travel backwards through an operator, when not by its gradient? The machinery of backward rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import BackwardCFunction
+
+from microtome.errors import OpaqueError
+from microtome.trace.operators import RECTIFIERS, Call, substitute, tensors
+
+_COMPARISONS = frozenset(("gt", "ge", "lt", "le"))
+_GATES = {"sigmoid": "silu", "hardsigmoid": "hardswish"}
+
+
+@dataclass
+class Operation:
+    """What a backward rule gets to see.
+
+    Attributes
+    ----------
+    call : Call
+        The operation; its tensors are the values it read, cut from the graph.
+    inputs : tuple of Tensor
+        The tensors that a signal goes back to, in the order of the arguments.
+    output : Tensor
+        What it computed.
+    """
+
+    call: Call
+    inputs: tuple[Tensor, ...]
+    output: Tensor
+
+    def storages(self) -> set[int]:
+        """Where the values lie that the rule will read."""
+        seen = (*tensors((self.call.args, self.call.kwargs)), *self.inputs, self.output)
+        return {tensor.untyped_storage().data_ptr() for tensor in seen}
+
+    def detach_from(self, storage: int) -> None:
+        """Copy the values that lie where the model is about to write."""
+        own = {
+            id(tensor): tensor.clone()
+            for tensor in (*tensors((self.call.args, self.call.kwargs)), *self.inputs, self.output)
+            if tensor.untyped_storage().data_ptr() == storage
+        }
+        args, kwargs = substitute(self.call.args, own), substitute(self.call.kwargs, own)
+        self.call = replace(self.call, args=args, kwargs=kwargs, _bound=None)
+        self.inputs = substitute(self.inputs, own)
+        self.output = substitute(self.output, own)
+
+
+# (operation, signal at its output) -> one signal for each of operation.inputs
+BackwardRule = Callable[[Operation, Tensor], tuple[Tensor | None, ...]]
+
+
+class RuleSet:
+    """Backward rules by operator; subclasses choose.
+
+    The operation itself runs exactly as the model wrote it: in-place calls stay in place, and the
+    value is the model's own to the last bit. Only what travels backwards changes.
+    """
+
+    name = "rules"
+
+    def __init__(self) -> None:
+        # What a mask or a gate was made from, so that x * (x > 0) and x * sigmoid(x) are known again.
+        self._made_from: dict[int, tuple[Tensor, Tensor, str]] = {}
+        # Which operations will read a storage on the way back, so that it is copied before the model writes there.
+        self._readers: dict[int, list[Operation]] = {}
+
+    def choose(self, call: Call) -> BackwardRule | None:
+        """The rule for an operation; None lets its gradient stand."""
+        raise OpaqueError(f"{type(self).__name__} names no rule for {call.kind}.")
+
+    def run(self, call: Call) -> Any:
+        """Run one operation so that its backward pass follows the chosen rule."""
+        if call.foreign and any(tensor.requires_grad for tensor in tensors((call.args, call.kwargs))):
+            self.opaque(f'the custom operator "{call.kind}" at "{call.name}"')
+        call = self._recognised(call)
+        if call.inplace:
+            storage = call.input.untyped_storage().data_ptr()
+            for operation in self._readers.pop(storage, ()):
+                operation.detach_from(storage)
+        inputs = [tensor for tensor in tensors((call.args, call.kwargs)) if tensor.requires_grad]
+        rule = self.choose(call) if inputs and torch.is_grad_enabled() else None
+        output = call.run() if rule is None else _Ruled.apply(self, rule, call, *inputs)
+        self._remember(call, output)
+        return output
+
+    def will_read(self, operation: Operation) -> None:
+        """Note what an operation reads on the way back."""
+        for storage in operation.storages():
+            self._readers.setdefault(storage, []).append(operation)
+
+    def opaque(self, what: str) -> None:
+        """Refuse what cannot be seen.
+
+        Raises
+        ------
+        OpaqueError
+            Always.
+        """
+        raise OpaqueError(
+            f"{self.name} needs a backward rule for every operation, and {what} hides its own. "
+            "Write it with torch's Python operators, or use a method that needs gradients only."
+        )
+
+    def check_graph(self, root: Tensor) -> None:
+        """Refuse a graph with somebody's own autograd function in it: it would run its own backward.
+
+        Raises
+        ------
+        OpaqueError
+            Naming the function.
+        """
+        seen: set[Any] = set()
+        queue = [root.grad_fn]
+        while queue:
+            node: Any = queue.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            if isinstance(node, BackwardCFunction) and not isinstance(node, _Ruled._backward_cls):  # type: ignore[attr-defined]  # noqa: SLF001 - made by torch's metaclass
+                name = type(node).__name__.removesuffix("Backward")
+                self.opaque(f'the autograd function "{name}"')
+            queue.extend(edge for edge, _ in node.next_functions)
+
+    # -- spellings made of several calls -------------------------------------------------------------------------
+
+    def _remember(self, call: Call, output: Any) -> None:
+        if not isinstance(output, Tensor):
+            return
+        if call.kind in _GATES and not call.inplace:
+            self._made_from[id(output)] = (output, call.input, call.kind)
+        elif call.kind in _COMPARISONS and _zero(call.arguments.get("other")):
+            self._made_from[id(output)] = (output, call.input, call.kind)
+        elif call.kind in ("to", "float", "type_as", "half", "double", "bfloat16") and id(call.input) in self._made_from:
+            _, source, kind = self._made_from[id(call.input)]
+            self._made_from[id(output)] = (output, source, kind)
+
+    def _recognised(self, call: Call) -> Call:
+        """A product with a mask or gate of the same tensor, as the rectifier that it is."""
+        if call.kind == "mul":
+            a, b = call.arguments["input"], call.arguments["other"]
+            for x, mask in ((a, b), (b, a)):
+                if self._is_from(mask, x, "gt", "ge"):
+                    return _pointwise_call(call, "relu", x)
+                for gate, kind in _GATES.items():
+                    if self._is_from(mask, x, gate):
+                        return _pointwise_call(call, kind, x, held=mask)
+        elif call.kind == "where":
+            bound = call.arguments
+            if self._is_from(bound["condition"], bound["input"], "gt", "ge") and _zero(bound["other"]):
+                return _pointwise_call(call, "relu", bound["input"])
+            if self._is_from(bound["condition"], bound["other"], "lt", "le") and _zero(bound["input"]):
+                return _pointwise_call(call, "relu", bound["other"])
+        elif call.kind in ("masked_fill", "setitem"):
+            bound = call.arguments
+            mask = bound["mask" if call.kind == "masked_fill" else "index"]
+            if self._is_from(mask, bound["input"], "lt", "le") and _zero(bound["value"]):
+                return _pointwise_call(call, "relu", bound["input"])
+        return call
+
+    def _is_from(self, mask: Any, x: Any, *kinds: str) -> bool:
+        found = self._made_from.get(id(mask))
+        return found is not None and found[0] is mask and found[1] is x and found[2] in kinds
+
+
+def _pointwise_call(call: Call, kind: str, x: Tensor, held: Tensor | None = None) -> Call:
+    """The same call as a function of ``x`` alone; a gate's own path backwards is part of the derivative."""
+    fixed = {} if held is None else {id(held): held.detach()}
+
+    def run(value: Tensor) -> Tensor:
+        swap = {**fixed, id(x): value}
+        output = call.func(*substitute(call.args, swap), **substitute(call.kwargs, swap))
+        return value if output is None else output  # x[x < 0] = 0 returns nothing
+
+    return Call(kind, run, (x,), {}, inplace=call.inplace, name=call.name)
+
+
+def _zero(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.numel() > 0 and not value.requires_grad and not bool(value.count_nonzero())
+    return isinstance(value, int | float) and value == 0
+
+
+class _Ruled(torch.autograd.Function):
+    """An operation of the model whose backward pass is a rule."""
+
+    @staticmethod
+    def forward(ctx: Any, rules: RuleSet, rule: BackwardRule, call: Call, *inputs: Tensor) -> Any:
+        before = {id(tensor): tensor.detach() for tensor in tensors((call.args, call.kwargs))}
+        if call.inplace:
+            before[id(call.input)] = call.input.detach().clone()
+        output = call.run()
+        if call.inplace:
+            ctx.mark_dirty(call.input)
+        args, kwargs = substitute(call.args, before), substitute(call.kwargs, before)
+        seen = Call(call.kind, call.func, args, kwargs, call.inplace, call.name)
+        main = tensors(output)[0]
+        ctx.set_materialize_grads(True)
+        ctx.rule = rule
+        ctx.operation = Operation(seen, tuple(before[id(tensor)] for tensor in inputs), main.detach())
+        rules.will_read(ctx.operation)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *signals: Tensor) -> Any:
+        with torch.no_grad():
+            sent = ctx.rule(ctx.operation, signals[0])
+        return (None, None, None, *sent)
+
+
+# -- rectifiers ----------------------------------------------------------------------------------------------------
+
+
+def derivative(call: Call) -> Tensor:
+    """The derivative of a pointwise nonlinearity at the values it read.
+
+    Parameters
+    ----------
+    call : Call
+        A call whose kind is one of ``RECTIFIERS``.
+    """
+    x = call.input
+    if call.kind == "relu":
+        return (x > 0).to(x.dtype)
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        return torch.autograd.grad(_pointwise(call, leaf).sum(), leaf)[0]
+
+
+def _pointwise(call: Call, x: Tensor) -> Tensor:
+    """Compute a rectifier out of place."""
+    bound, functional = call.arguments, torch.nn.functional
+    match call.kind:
+        case "relu6":
+            return functional.relu6(x)
+        case "rectifying_clamp":
+            return torch.clamp(x, 0, bound.get("max", bound.get("max_val")))
+        case "leaky_relu":
+            return functional.leaky_relu(x, bound.get("negative_slope", 0.01))
+        case "rrelu":
+            return functional.leaky_relu(x, (bound["lower"] + bound["upper"]) / 2)
+        case "prelu":
+            return functional.prelu(x, bound["weight"])
+        case "elu":
+            return functional.elu(x, bound["alpha"])
+        case "celu":
+            return functional.celu(x, bound["alpha"])
+        case "gelu":
+            return functional.gelu(x, approximate=bound["approximate"])
+        case "softplus":
+            return functional.softplus(x, bound["beta"], bound["threshold"])
+        case "selu":
+            return functional.selu(x)
+        case "silu":
+            return functional.silu(x)
+        case "mish":
+            return functional.mish(x)
+        case "hardswish":
+            return functional.hardswish(x)
+        case _:
+            raise OpaqueError(f"{call.kind} is no rectifier.")
+
+
+def _guided(operation: Operation, signal: Tensor) -> tuple[Tensor | None, ...]:
+    passed = signal.clamp(min=0) * derivative(operation.call)
+    return (passed, *(None,) * (len(operation.inputs) - 1))
+
+
+def _rectified(operation: Operation, signal: Tensor) -> tuple[Tensor | None, ...]:
+    return (signal.clamp(min=0), *(None,) * (len(operation.inputs) - 1))
+
+
+class Guided(RuleSet):
+    r"""Guided backpropagation: at a nonlinearity f the signal is :math:`f'(x)\,\max(g, 0)`.
+
+    For ReLU this is the paper's rule (pass what is positive forwards and backwards). For ReLU6,
+    LeakyReLU, PReLU, ELU, SELU, CELU, GELU, SiLU, Mish, Hardswish and Softplus it is the same
+    sentence with their own derivative. Saturating functions (sigmoid, tanh, softmax) and gates keep
+    their gradient.
+    """
+
+    name = "guided backpropagation"
+
+    def choose(self, call: Call) -> BackwardRule | None:
+        """The rectifying rule at nonlinearities."""
+        return _guided if call.kind in RECTIFIERS else None
+
+
+class Deconvnet(RuleSet):
+    r"""Deconvnet: at a nonlinearity the signal is :math:`\max(g, 0)`, whatever the forward value was.
+
+    Max-pooling sends the signal to its switches and convolutions apply their transposed filters,
+    which is what their gradients do. Acts on the same nonlinearities as ``Guided``.
+    """
+
+    name = "deconvnet"
+
+    def choose(self, call: Call) -> BackwardRule | None:
+        """The rectifying rule at nonlinearities."""
+        return _rectified if call.kind in RECTIFIERS else None

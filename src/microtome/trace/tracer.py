@@ -1,0 +1,276 @@
+"""What happens inside a forward pass? One pass over every torch call and module, to read, exchange, rule or stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.overrides import TorchFunctionMode
+
+from microtome.errors import InputError, MicrotomeError, ModelError, OpaqueError
+from microtome.trace import operators
+from microtome.trace.guard import as_found
+from microtome.trace.operators import Call
+
+Replacement = Tensor | Callable[[Tensor], Tensor]
+
+INPUT = "@input"  # "conv2@input" is what conv2 reads
+
+_REFINABLE = frozenset(("clamp", "clamp_min", "hardtanh", "threshold", "maximum", "max"))
+
+
+class Rules(Protocol):
+    """A choice of backward rules: runs an operation so that its backward pass follows a rule."""
+
+    def run(self, call: Call) -> Any:
+        """Run one operation."""
+
+    def opaque(self, what: str) -> None:
+        """Refuse something whose inside cannot be seen."""
+
+
+class Observer(Protocol):
+    """Sees every module and operation of a pass in order."""
+
+    def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """A module starts."""
+
+    def operation(self, call: Call, output: Any) -> None:
+        """An operation has run."""
+
+    def leave(self, name: str, module: nn.Module, output: Any) -> None:
+        """A module has returned."""
+
+
+class Stop(BaseException):
+    """Ends a forward pass early; not an Exception, so that no model catches it."""
+
+
+class _Scope:
+    """One running module: its name and how often each operator has been called in it."""
+
+    __slots__ = ("counts", "module", "name", "version")
+
+    def __init__(self, name: str, module: nn.Module | None, version: tuple[int, int] | None) -> None:
+        self.name, self.module, self.version = name, module, version
+        self.counts: dict[str, int] = {}
+
+
+class Tracer(TorchFunctionMode):
+    """One forward pass under watch.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any module; it is run as written.
+    record : iterable of str
+        Names of values to keep: a module (``"layer1.0"``), its second call (``"relu#2"``), an
+        operation in a module (``"layer1.0/relu.1"``), or what either reads (``"conv2@input"``).
+    gradient : bool
+        Make every recorded value a place where gradients can be asked for. Nothing before the
+        first of them becomes part of the graph.
+    live : iterable of str
+        Which recorded values stay attached to the graph (scores, objectives).
+    rules : Rules, optional
+        Backward rules by operator.
+    replace : mapping, optional
+        Values to exchange: a tensor, or a function of the value.
+    stop : bool
+        End the pass when all that was asked for is there.
+    observer : Observer, optional
+        Told of everything in order.
+
+    Attributes
+    ----------
+    value : dict
+        Recorded values, as they were before any later in-place change.
+    edge : dict
+        Where gradients with respect to a recorded value can be asked for.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        record: Iterable[str] = (),
+        *,
+        gradient: bool = False,
+        live: Iterable[str] = (),
+        rules: Rules | None = None,
+        replace: Mapping[str, Replacement] | None = None,
+        stop: bool = True,
+        observer: Observer | None = None,
+    ) -> None:
+        super().__init__()
+        self.value: dict[str, Tensor] = {}
+        self.edge: dict[str, Tensor | GradientEdge] = {}
+        self._model = model
+        self._waiting = set(record)
+        self._record = frozenset(self._waiting)
+        self._replace = dict(replace or {})
+        self._touched = self._record | self._replace.keys()
+        self._gradient, self._live, self._stop = gradient, frozenset(live), stop and bool(self._waiting)
+        self._rules, self._observer = rules, observer
+        self._names = {id(module): name for name, module in model.named_modules()}
+        self._calls: dict[str, int] = {}
+        self._scopes: list[_Scope] = []
+
+    def __call__(self, images: Tensor) -> Any:
+        """Run the model; returns its output, or None where the pass was stopped.
+
+        Raises
+        ------
+        ModelError
+            When the model itself raises.
+        """
+        with as_found(self._model), torch.inference_mode(False):
+            grad = self._gradient or bool(self._live)
+            before = register_module_forward_pre_hook(self._enter)
+            after = register_module_forward_hook(self._leave)
+            try:
+                with torch.set_grad_enabled(grad):
+                    self._scopes.append(_Scope("", None, None))
+                    if self._needs_operations():
+                        with self:
+                            return self._model(images)
+                    return self._model(images)
+            except Stop:
+                return None
+            except MicrotomeError:
+                raise
+            except Exception as error:
+                where = self._scopes[-1].name if self._scopes else ""
+                inside = f' in layer "{where}"' if where else ""
+                raise ModelError(
+                    f"the model raised {type(error).__name__}{inside} on images of shape {tuple(images.shape)}: {error}"
+                ) from error
+            finally:
+                before.remove()
+                after.remove()
+                self._scopes.clear()
+
+    def _needs_operations(self) -> bool:
+        return self._rules is not None or self._observer is not None or any("/" in name for name in self._touched)
+
+    # -- modules -------------------------------------------------------------------------------------------------
+
+    def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        path = self._names.get(id(module))
+        if not path or not self._scopes:  # the root, a stranger's module, or another thread's pass
+            return
+        count = self._calls[path] = self._calls.get(path, 0) + 1
+        name = path if count == 1 else f"{path}#{count}"
+        first = args[0] if args and isinstance(args[0], Tensor) else None
+        version = None if first is None or first.is_inference() else (id(first), first._version)
+        self._scopes.append(_Scope(name, module, version))
+        if self._rules is not None and isinstance(module, torch.jit.ScriptModule):
+            self._rules.opaque(f'the scripted or traced module "{name}"')
+        if first is not None and name + INPUT in self._record:
+            self._keep(name + INPUT, first)
+        if self._observer is not None:
+            self._observer.enter(name, module, args)
+
+    def _leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if id(module) not in self._names or not any(scope.module is module for scope in self._scopes):
+            return None
+        while self._scopes[-1].module is not module:  # a submodule whose exception the model swallowed
+            self._scopes.pop()
+        scope = self._scopes.pop()
+        if self._observer is not None:
+            self._observer.leave(scope.name, module, output)
+        if scope.name not in self._touched:
+            return None
+        value = _main(output, scope.name)
+        inplace = scope.version is not None and scope.version[0] == id(value) and scope.version[1] != value._version
+        passed = self._touch(scope.name, value, inplace)
+        return None if passed is value else operators.substitute(output, {id(value): passed})
+
+    # -- operations ----------------------------------------------------------------------------------------------
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """See one torch call."""
+        kwargs = kwargs or {}
+        spelled = operators.spelling(func)
+        if spelled is None:
+            return func(*args, **kwargs)
+        kind = spelled.kind
+        if kind in _REFINABLE:
+            kind = operators.refined(kind, args, kwargs)
+        inplace = operators.is_inplace(spelled, args, kwargs)
+        scope = self._scopes[-1]
+        count = scope.counts.get(kind, 0)
+        scope.counts[kind] = count + 1
+        name = f"{scope.name}/{kind}.{count}" if count else f"{scope.name}/{kind}"
+        call = Call(kind, func, args, kwargs, inplace, name, spelled.foreign)
+        if name + INPUT in self._record:
+            self._keep(name + INPUT, call.input)
+        output = call.run() if self._rules is None else self._rules.run(call)
+        if self._observer is not None:
+            self._observer.operation(call, output)
+        if name not in self._touched:
+            return output
+        value = _main(output, name)
+        passed = self._touch(name, value, inplace)
+        return output if passed is value else operators.substitute(output, {id(value): passed})
+
+    # -- values --------------------------------------------------------------------------------------------------
+
+    def _touch(self, name: str, value: Tensor, inplace: bool) -> Tensor:
+        """Exchange and keep the value of one layer; returns what the model goes on with."""
+        if name in self._replace:
+            new = self._replace[name]
+            new = new(value) if callable(new) else new
+            if not isinstance(new, Tensor) or new.shape != value.shape:
+                shape = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
+                raise InputError(f'layer "{name}" gives {tuple(value.shape)}; the replacement is {shape}.')
+            value = self._pass_on(value, new.to(value), inplace)
+        if name in self._record and name not in self.value:
+            if self._gradient and not value.requires_grad and value.is_floating_point() and name not in self._live:
+                leaf = value.detach().clone().requires_grad_()
+                value = self._pass_on(value, leaf.clone(), inplace)
+                self.edge[name] = leaf
+                self.value[name] = leaf.detach()
+                self._arrived(name)
+            else:
+                self._keep(name, value)
+        return value
+
+    @staticmethod
+    def _pass_on(value: Tensor, new: Tensor, inplace: bool) -> Tensor:
+        """Go on with ``new``; an in-place operation's own tensor is written, as others may hold it."""
+        if inplace and not value.requires_grad:
+            return value.copy_(new)
+        return new
+
+    def _keep(self, name: str, value: Tensor) -> None:
+        if name in self.value:
+            return
+        last = self._stop and self._waiting == {name}
+        if self._gradient and value.requires_grad:
+            self.edge[name] = get_gradient_edge(value)
+        kept = value if name in self._live else value.detach()
+        self.value[name] = kept if last else kept.clone()  # the model may go on and write on it
+        self._arrived(name)
+
+    def _arrived(self, name: str) -> None:
+        self._waiting.discard(name)
+        if self._stop and not self._waiting:
+            raise Stop
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """What was asked for and never came by."""
+        return frozenset(self._waiting)
+
+
+def _main(output: Any, name: str) -> Tensor:
+    """The first tensor of an output."""
+    found = operators.tensors(output)
+    if not found:
+        raise OpaqueError(f'"{name}" returns a {type(output).__name__} without a tensor; record a layer inside it.')
+    return found[0]
