@@ -1,0 +1,29 @@
+"""Where do the images come from? Data sets by name, folders of pictures, and any map-style data set of torch."""
+
+from microtome.data.batches import Dataset, batches, labels
+from microtome.data.digits import digits, mnist_5000
+from microtome.data.fashion_mnist import fashion_mnist
+from microtome.data.folder import Folder, folder
+from microtome.data.hugging_face import HuggingFace, hugging_face
+from microtome.data.images import Images
+from microtome.data.mnist import mnist
+from microtome.data.picture import decode
+from microtome.data.sources import NAMES, open_data
+
+__all__ = [
+    "NAMES",
+    "Dataset",
+    "Folder",
+    "HuggingFace",
+    "Images",
+    "batches",
+    "decode",
+    "digits",
+    "fashion_mnist",
+    "folder",
+    "hugging_face",
+    "labels",
+    "mnist",
+    "mnist_5000",
+    "open_data",
+]

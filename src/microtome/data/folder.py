@@ -1,0 +1,152 @@
+"""How does a folder of picture files become a data set? Files in order, decoded when asked for, labels from names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from microtome.data.images import Images
+from microtome.data.naming import by_folder, by_prefix
+from microtome.data.picture import decode
+from microtome.errors import InputError
+
+__all__ = ["SUFFIXES", "Folder", "folder"]
+
+SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+
+
+class Folder:
+    """Picture files as a map-style data set; each is decoded when it is asked for and not kept.
+
+    Made by :func:`folder`; ``load()`` decodes all of it into :class:`~microtome.data.Images`.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        input_shape: tuple[int, int, int],
+        *,
+        root: Path,
+        labels: Tensor | None,
+        classes: Sequence[str] | None,
+    ) -> None:
+        self.files = tuple(files)
+        self.shape = input_shape
+        self.root = root
+        self.source = root.name
+        self.labels = labels
+        self.classes = None if classes is None else tuple(classes)
+        self.names = tuple(file.relative_to(root).as_posix() for file in files)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.shape))
+        return f"Folder({self.source}: {len(self):,} files as {shape}, {'un' if self.labels is None else ''}labelled)"
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int] | Tensor:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        image = self._pixels(index).to(torch.float32) / 255
+        return image if self.labels is None else (image, int(self.labels[index]))
+
+    def name(self, index: int) -> str:
+        """The file's path below the folder."""
+        return self.names[index]
+
+    def fetch(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Some pictures as floats in [0, 1], and their labels."""
+        return self._bytes(indices).to(torch.float32) / 255, None if self.labels is None else self.labels[indices]
+
+    def load(self) -> Images:
+        """Decode every file once and keep the bytes (a 224 x 224 photo takes 0.15 MB)."""
+        pixels = self._bytes(torch.arange(len(self)))
+        return Images(pixels, self.labels, self.classes, self.names, self.source)
+
+    def subset(self, indices: Tensor | Sequence[int] | range) -> Folder:
+        """The files of these indices, in this order."""
+        chosen = [int(index) for index in indices]
+        if chosen and (min(chosen) < 0 or max(chosen) >= len(self)):
+            raise InputError(f"image numbers are expected in 0 to {len(self) - 1}, got {max(chosen)}.")
+        return Folder(
+            [self.files[index] for index in chosen],
+            self.shape,
+            root=self.root,
+            labels=None if self.labels is None else self.labels[chosen],
+            classes=self.classes,
+        )
+
+    def _bytes(self, indices: Tensor) -> Tensor:
+        if not len(indices):
+            return torch.empty((0, *self.shape), dtype=torch.uint8)
+        return torch.stack([self._pixels(index) for index in indices.tolist()])
+
+    def _pixels(self, index: int) -> Tensor:
+        return torch.from_numpy(np.asarray(decode(self.files[index], self.shape)))
+
+
+def folder(path: Path | str, input_shape: tuple[int, int, int], *, classes: Sequence[str] | None = None) -> Folder:
+    """Open a folder of picture files, flat or with one folder per class.
+
+    Parameters
+    ----------
+    path
+        The folder. Files with a picture's suffix are taken, in the order of their names; hidden ones are left out.
+        Where subfolders hold the pictures, each subfolder of the top level is a class.
+    input_shape
+        Channels, height and width of the network; height and width may differ. See :func:`~microtome.data.decode`
+        for what is done to a picture.
+    classes
+        The network's classes. Class folders are looked up among them, by name or by number; without them the folders'
+        sorted names are the classes. A flat folder is labelled from prefixes such as ``207_golden_retriever.jpg``
+        where the classes given bear that out (the rest of the name fits class 207 in at least half of the files);
+        otherwise, and always without ``classes``, its pictures have no labels, for a number in front may well be a
+        running number.
+
+    Returns
+    -------
+    Folder
+
+    Raises
+    ------
+    InputError
+        There is no such folder, no picture in it, or a class folder that is not among ``classes``.
+    """
+    root = Path(path)
+    if not root.exists():
+        raise InputError(f"there is no folder {root}.")
+    if not root.is_dir():
+        raise InputError(f"{root} is a file; a folder of images is expected.")
+    files = _files(root)
+    if not files:
+        raise InputError(
+            f"the folder {root} holds no images; files ending in {', '.join(sorted(SUFFIXES))} are looked for, "
+            "in it and in its subfolders."
+        )
+    relative = [file.relative_to(root) for file in files]
+    if all(len(name.parts) > 1 for name in relative):
+        labels, names = by_folder([name.parts[0] for name in relative], classes)
+        return Folder(files, input_shape, root=root, labels=labels, classes=names)
+    return Folder(files, input_shape, root=root, labels=by_prefix([n.stem for n in relative], classes), classes=classes)
+
+
+def _files(root: Path) -> list[Path]:
+    """Picture files below a folder, in an order that does not depend on the file system."""
+    try:
+        found = [
+            file
+            for file in root.rglob("*")
+            if file.suffix.lower() in SUFFIXES
+            and not any(part.startswith(".") for part in file.relative_to(root).parts)
+            and not file.is_dir()
+        ]
+    except OSError as error:
+        raise InputError(f"the folder {root} cannot be read: {error.strerror or error}.") from error
+    return sorted(found, key=lambda file: file.relative_to(root).as_posix())
