@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from microtome import trace
-from microtome.errors import InputError, LayerError, ModelError, OpaqueError, nearest
+from microtome import inputs, trace
+from microtome.errors import InputError, LayerError, OpaqueError, nearest
+from microtome.inputs import Target
 from microtome.trace.graph import Layer
 from microtome.trace.tape import Seed, Tape, as_logits, take
-
-Target = int | str | Sequence[int | str] | Tensor | None
 
 
 class Network:
@@ -65,17 +62,17 @@ class Network:
         device: str | torch.device | None = None,
         pixels: tuple[float, float] | None = (0.0, 1.0),
     ) -> None:
-        self.model = _moved(_unwrapped(model), device)
-        self.input_shape = _shape(input_shape)
+        self.model = inputs.moved(inputs.unwrapped(model), device)
+        self.input_shape = inputs.shape(input_shape)
         self.pixels = pixels
         self.name = getattr(self.model, "original_name", type(self.model).__name__)
-        first = next((value for value in _state(self.model) if value.is_floating_point()), torch.empty(0))
+        first = next((value for value in inputs.state(self.model) if value.is_floating_point()), torch.empty(0))
         self.device, self.dtype = first.device, first.dtype
-        self.mean = _per_channel(mean, self.input_shape[0], "mean")
-        self.std = _per_channel(std, self.input_shape[0], "std")
+        self.mean = inputs.per_channel(mean, self.input_shape[0], "mean")
+        self.std = inputs.per_channel(std, self.input_shape[0], "std")
         if any(value <= 0 for value in self.std):
             raise InputError(f"std must be positive for every channel, got {self.std}.")
-        _check_weights(self.model)
+        inputs.check_weights(self.model)
         probe = self.normalise(torch.full((1, *self.input_shape), 0.5, device=self.device))
         self.graph, output = trace.watch(self.model, probe)
         self.output_shape = tuple(trace.logits_of(output).shape[1:])
@@ -111,7 +108,9 @@ class Network:
         found = self.graph.layers.get(name) or self.graph.layers.get(f"/{name}")
         if found is None:
             known = list(self.graph.layers)
-            scripted = [part for part, module in self.model.named_modules() if isinstance(module, torch.jit.ScriptModule)]
+            scripted = [
+                part for part, module in self.model.named_modules() if isinstance(module, torch.jit.ScriptModule)
+            ]
             hidden = next((part for part in scripted if name.startswith(part) and name != part), None)
             why = f' "{hidden}" is scripted and shows nothing of its inside.' if hidden is not None else ""
             raise LayerError(
@@ -150,26 +149,7 @@ class Network:
         InputError
             When shape, type or range do not fit.
         """
-        x = torch.as_tensor(np.asarray(images)) if not isinstance(images, Tensor) else images
-        x = x[None] if x.dim() == 3 else x
-        expected = f"(N, {', '.join(map(str, self.input_shape))})"
-        if x.dim() != 4 or tuple(x.shape[1:]) != self.input_shape:
-            raise InputError(f"images of shape {expected} were expected, got {tuple(x.shape)}; resize or crop them.")
-        if not x.is_floating_point():
-            raise InputError(f"images must be floating point in [0, 1], got {x.dtype}; divide by 255 first.")
-        if x.shape[0] == 0:
-            raise InputError("there is no image: the batch is empty.")
-        low, high = torch.aminmax(x.detach())
-        if not bool(torch.isfinite(low + high)):
-            raise InputError("the images hold NaN or infinity; clean them first.")
-        if check and self.pixels is not None:
-            slack = 1e-4 * (self.pixels[1] - self.pixels[0])
-            if float(low) < self.pixels[0] - slack or float(high) > self.pixels[1] + slack:
-                raise InputError(
-                    f"images must lie in [{self.pixels[0]:g}, {self.pixels[1]:g}], got [{float(low):.3g}, {float(high):.3g}]. "
-                    "Give images before normalisation (the network applies mean and std itself), "
-                    "or Network(..., pixels=None) to admit any range."
-                )
+        x = inputs.checked(images, self.input_shape, self.pixels if check else None)
         wide = torch.float64 if self.dtype == torch.float64 and x.dtype == torch.float64 else torch.float32
         return x.to(self.device, wide)
 
@@ -189,18 +169,7 @@ class Network:
         InputError
             When a class does not exist or the number of targets is not that of the images.
         """
-        n, k = logits.shape
-        if target is None:
-            return logits.detach().argmax(1)
-        if isinstance(target, str | int | np.integer) or (isinstance(target, Tensor) and target.dim() == 0):
-            target = [target] * n  # type: ignore[list-item]  # numpy integers are integers
-        given = [self.class_index(item) for item in (target.tolist() if isinstance(target, Tensor | np.ndarray) else target)]
-        if len(given) != n:
-            raise InputError(f"{n} targets were expected, one per image, got {len(given)}; one integer serves all.")
-        for index in given:
-            if not 0 <= index < k:
-                raise InputError(f"class {index} does not exist: the network has {k} classes, 0 to {k - 1}.")
-        return torch.tensor(given, device=logits.device)
+        return inputs.targets(target, logits, self.classes)
 
     def class_index(self, name: Any) -> int:
         """The index of a class given by index or by name.
@@ -210,15 +179,9 @@ class Network:
         InputError
             When there is no such class; the nearest names are given.
         """
-        if isinstance(name, str) and self.classes is not None and name in self.classes:
-            return self.classes.index(name)
-        if isinstance(name, str) and not name.lstrip("-").isdigit():
-            known = self.classes or []
-            hint = f"Nearest: {nearest(name, known)}." if known else "The network was given no class names."
-            raise InputError(f'there is no class "{name}". {hint}')
-        if isinstance(name, float) and not name.is_integer():
-            raise InputError(f"a class is an integer or a name, got {name}.")
-        return int(name)
+        index = inputs.class_index(name, self.classes)
+        inputs.check_class(index, self.output_shape[0] if self.output_shape else 1)
+        return index
 
     # -- running -------------------------------------------------------------------------------------------------
 
@@ -293,25 +256,7 @@ class Network:
         range are admitted. ``record`` may hold ``"logits"``.
         """
         named = [record] if isinstance(record, str) else list(record)
-        layers = [self._resolved(name) for name in named if name != "logits"]
-        end = self.graph.logits if self.graph.closing and "logits" in named else None
-        wanted = [*layers, end] if end is not None else layers
-        stop = stop and ("logits" not in named or end is not None)
-        tracer = trace.Tracer(
-            self.model,
-            wanted,
-            live=wanted if wanted else ("",),
-            rules=self._rules(rules),
-            replace={self._resolved(name): value for name, value in (replace or {}).items()},
-            stop=stop,
-        )
-        output = tracer(self.normalise(images))
-        if tracer.missing:
-            raise OpaqueError(f'layer "{sorted(tracer.missing)[0]}" did not run for these images.')
-        values = {name: tracer.value[self._resolved(name)] for name in named if name != "logits"}
-        if "logits" in named:
-            values["logits"] = as_logits(tracer.value[end] if end is not None else trace.logits_of(output), self)
-        return values
+        return self._values(images, named, live=True, rules=rules, replace=replace, stop=stop)
 
     def activations(
         self, images: Any, layers: str | Iterable[str], *, batch: int = 64, check: bool = True
@@ -325,7 +270,7 @@ class Network:
         parts: dict[str, list[Tensor]] = {name: [] for name in named}
         with torch.no_grad():
             for chunk in given.split(batch):
-                for name, value in self._plain(chunk, named).items():
+                for name, value in self._values(chunk.detach(), named).items():
                     parts[name].append(value)
         return {name: torch.cat(values) for name, values in parts.items()}
 
@@ -349,29 +294,41 @@ class Network:
         """
         found = self.layer(layer)
         x = self.images(torch.full((1, *self.input_shape), 0.5) if images is None else images, check=False)
-        capture = _Capture(found.operation)
+        capture = trace.Capture(found.operation)
         with torch.no_grad():
             trace.Tracer(self.model, [found.operation], observer=capture)(self.normalise(x.detach()))
         if capture.call is None:
             raise OpaqueError(f'layer "{layer}" shows no torch operation of its own.')
         return capture.call
 
-    def _plain(self, images: Tensor, named: list[str]) -> dict[str, Tensor]:
-        pixels = {name: images for name in named if name == "input"}
-        rest = [name for name in named if name != "input"]
-        if not rest:
-            return pixels
-        return {**{name: value.detach() for name, value in self._values(images, rest).items()}, **pixels}
-
-    def _values(self, images: Tensor, named: list[str]) -> dict[str, Tensor]:
-        layers = [self._resolved(name) for name in named if name != "logits"]
+    def _values(
+        self,
+        images: Tensor,
+        named: list[str],
+        *,
+        live: bool = False,
+        rules: str | trace.RuleSet | None = None,
+        replace: Mapping[str, trace.Replacement] | None = None,
+        stop: bool = True,
+    ) -> dict[str, Tensor]:
+        layers = {name: self._resolved(name) for name in named if name not in ("logits", "input")}
         end = self.graph.logits if self.graph.closing and "logits" in named else None
-        wanted = [*layers, end] if end is not None else layers
-        tracer = trace.Tracer(self.model, wanted, stop="logits" not in named or end is not None)
-        output = tracer(self.normalise(images.detach()))
+        wanted = [*layers.values(), end] if end is not None else list(layers.values())
+        values = {"input": images} if "input" in named else {}
+        if not wanted and "logits" not in named:
+            return values
+        tracer = trace.Tracer(
+            self.model,
+            wanted,
+            live=wanted or ("logits",) if live else (),
+            rules=self._rules(rules),
+            replace={self._resolved(name): value for name, value in (replace or {}).items()},
+            stop=stop and ("logits" not in named or end is not None),
+        )
+        output = tracer(self.normalise(images))
         if tracer.missing:
             raise OpaqueError(f'layer "{sorted(tracer.missing)[0]}" did not run for these images.')
-        values = {name: tracer.value[self._resolved(name)] for name in named if name != "logits"}
+        values.update({name: tracer.value[resolved] for name, resolved in layers.items()})
         if "logits" in named:
             values["logits"] = as_logits(tracer.value[end] if end is not None else trace.logits_of(output), self)
         return values
@@ -415,75 +372,3 @@ class Network:
         total = sum(parameter.numel() for parameter in self.model.parameters())
         head = f"{self.name}: {' x '.join(map(str, self.input_shape))} in, {total:,} parameters"
         return "\n".join([head, *lines])
-
-
-class _Capture:
-    """Keeps one operation of a pass with its arguments."""
-
-    def __init__(self, name: str) -> None:
-        self.call: trace.Call | None = None
-        self._name = name
-
-    def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
-        """A module starts: nothing to do."""
-
-    def operation(self, call: trace.Call, output: Any) -> None:
-        """An operation has run: keep it if it is the one."""
-        if call.name == self._name and self.call is None:
-            self.call = call
-
-    def leave(self, name: str, module: nn.Module, output: Any) -> None:
-        """A module has returned: nothing to do."""
-
-
-def _unwrapped(model: Any) -> nn.Module:
-    """Look through torch.compile and data-parallel wrappers."""
-    if not isinstance(model, nn.Module):
-        what = f"the class {model.__name__}; call it" if isinstance(model, type) else f"a {type(model).__name__}"
-        raise ModelError(f"a torch.nn.Module was expected, got {what}.")
-    for inner in ("_orig_mod", "module"):
-        wrapper = type(model).__name__ in ("OptimizedModule", "DataParallel", "DistributedDataParallel")
-        if wrapper and isinstance(getattr(model, inner, None), nn.Module):
-            return _unwrapped(getattr(model, inner))
-    return model
-
-
-def _moved(model: nn.Module, device: str | torch.device | None) -> nn.Module:
-    """The model, or a copy of it where it lives on another device than asked for."""
-    if device is None:
-        return model
-    try:
-        wanted = torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f'the device "{device}" cannot be used: {error}') from error
-    if all(value.device == wanted for value in _state(model)):
-        return model
-    return copy.deepcopy(model).to(wanted)
-
-
-def _state(model: nn.Module) -> list[Tensor]:
-    return [*model.parameters(), *model.buffers()]
-
-
-def _shape(shape: Sequence[int]) -> tuple[int, int, int]:
-    values = tuple(int(size) for size in shape)
-    if len(values) != 3 or min(values) < 1:
-        raise InputError(f"input_shape is (channels, height, width), all positive; got {tuple(shape)}.")
-    return values  # type: ignore[return-value]  # three, as just checked
-
-
-def _per_channel(value: float | Sequence[float], channels: int, what: str) -> tuple[float, ...]:
-    values = [float(value)] if isinstance(value, int | float) else [float(item) for item in value]
-    values = values * channels if len(values) == 1 else values
-    if len(values) != channels or not all(np.isfinite(values)):
-        raise InputError(f"{what} must be one finite number or one for each of {channels} channels, got {value}.")
-    return tuple(values)
-
-
-def _check_weights(model: nn.Module) -> None:
-    names = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    bad = [name for name, value in names.items() if value.is_floating_point() and not bool(torch.isfinite(value).all())]
-    if bad:
-        raise ModelError(
-            f"{len(bad)} weights hold NaN or infinity, first {bad[0]}; load a checkpoint from before the training diverged."
-        )

@@ -5,7 +5,7 @@ from microtome.trace.graph import Graph, Layer, logits_of, watch
 from microtome.trace.operators import Call
 from microtome.trace.rules import BackwardRule, Deconvnet, Guided, Operation, RuleSet
 from microtome.trace.tape import Tape, as_logits
-from microtome.trace.tracer import INPUT, Replacement, Rules, Tracer
+from microtome.trace.tracer import INPUT, Capture, Replacement, Rules, Tracer
 
 RULES: dict[str, type[RuleSet]] = {"guided": Guided, "deconvnet": Deconvnet}
 
@@ -14,6 +14,7 @@ __all__ = [
     "RULES",
     "BackwardRule",
     "Call",
+    "Capture",
     "Deconvnet",
     "Graph",
     "Guided",

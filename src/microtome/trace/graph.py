@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,6 +21,10 @@ _PLUMBING = frozenset(
     unbind expand detach clone type_as T t movedim view_as dropout identity size expand_as repeat_interleave half
     bfloat16 double setitem pad cuda cpu data requires_grad_""".split()
 )
+
+
+# Where a value (heads, tokens, width) comes from that has three dimensions and no picture in them.
+_HEADS = frozenset("scaled_dot_product_attention matmul softmax unbind permute transpose reshape view bmm".split())
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,8 @@ class Layer:
     operation : str
         Name of the last operation, whose value is the layer's output.
     leaf : bool
-        True for what has no listed layer inside it.
+        True where the layer's own operation makes its value; False where a layer inside it does, or
+        where it hands on what it reads (a container, an identity, dropout in evaluation).
     """
 
     name: str
@@ -65,7 +71,7 @@ class Layer:
     gated: bool
     spatial: bool
     inputs: tuple[str, ...]
-    module: nn.Module | None = field(repr=False)
+    module: nn.Module | None = dataclasses.field(repr=False)
     operation: str
     leaf: bool
 
@@ -223,7 +229,7 @@ def _graph(watcher: Watcher, output: Any) -> Graph:
 
 
 def logits_of(output: Any) -> Tensor:
-    """The tensor of class scores in what a model returns: itself, ``.logits``, ``["logits"]``, ``["out"]`` or the first."""
+    """The class scores in what a model returns: itself, its ``logits``, its ``out`` or the first tensor."""
     for key in ("logits", "out"):
         if isinstance(output, dict) and isinstance(output.get(key), Tensor):
             return output[key]  # type: ignore[no-any-return]  # just checked
@@ -250,10 +256,9 @@ def _in_library_leaf(watcher: Watcher, node: _Node) -> bool:
 
 def _module_layer(watcher: Watcher, span: _Span, public: dict[int, str]) -> Layer:
     node = watcher.nodes[span.node] if span.node is not None else watcher.nodes[0]
-    inner = any(other.name.startswith(span.name + ".") for other in watcher.spans)
     kind = getattr(span.module, "original_name", type(span.module).__name__)
     held = sum(parameter.numel() for parameter in span.module.parameters())
-    return _layer(span.name, kind, span.shape, held, node, span.reads, public, span.module, leaf=not inner)
+    return _layer(span.name, kind, span.shape, held, node, span.reads, public, span.module, leaf=_owns(watcher, span))
 
 
 def _operation_layer(watcher: Watcher, node: _Node, public: dict[int, str]) -> Layer:
@@ -282,7 +287,7 @@ def _layer(
         parameters=int(parameters),
         field=None if spread is None else spread.rectangle(),
         gated=spread is not None and spread.gated,
-        spatial=len(shape) == 3,
+        spatial=len(shape) == 3 and not (node.kind in _HEADS and spread is not None and spread.everywhere),
         inputs=tuple(dict.fromkeys(public.get(read, "") for read in reads)),
         module=module,
         operation=node.call,

@@ -69,6 +69,8 @@ _QUESTIONS = frozenset(
 
 _KEEPS_UNDERSCORES = {"__getitem__": "getitem", "__setitem__": "setitem", "__get__": "get", "__set__": "set"}
 
+_AVERAGE = "input kernel_size stride=None padding=0 ceil_mode=False count_include_pad=True divisor_override=None"
+
 _SIGNATURES: dict[str, str] = {
     "conv1d": "input weight bias=None stride=1 padding=0 dilation=1 groups=1",
     "conv2d": "input weight bias=None stride=1 padding=0 dilation=1 groups=1",
@@ -86,8 +88,8 @@ _SIGNATURES: dict[str, str] = {
     "max_pool2d": "input kernel_size stride=None padding=0 dilation=1 ceil_mode=False return_indices=False",
     "max_pool3d": "input kernel_size stride=None padding=0 dilation=1 ceil_mode=False return_indices=False",
     "avg_pool1d": "input kernel_size stride=None padding=0 ceil_mode=False count_include_pad=True",
-    "avg_pool2d": "input kernel_size stride=None padding=0 ceil_mode=False count_include_pad=True divisor_override=None",
-    "avg_pool3d": "input kernel_size stride=None padding=0 ceil_mode=False count_include_pad=True divisor_override=None",
+    "avg_pool2d": _AVERAGE,
+    "avg_pool3d": _AVERAGE,
     "lp_pool2d": "input norm_type kernel_size stride=None ceil_mode=False",
     "unfold": "input kernel_size dilation=1 padding=0 stride=1",
     "adaptive_avg_pool1d": "input output_size",
@@ -144,7 +146,14 @@ _SIGNATURES: dict[str, str] = {
     "scaled_dot_product_attention": "query key value attn_mask=None dropout_p=0.0 is_causal=False scale=None",
 }
 
-_KEYWORDS = {"axis": "dim", "axes": "dim", "keepdims": "keepdim", "self": "input", "min_value": "min", "max_value": "max"}
+_KEYWORDS = {
+    "axis": "dim",
+    "axes": "dim",
+    "keepdims": "keepdim",
+    "self": "input",
+    "min_value": "min",
+    "max_value": "max",
+}
 
 # Pointwise nonlinearities that a rectifying rule (guided backpropagation, deconvnet) acts on.
 RECTIFIERS = frozenset(
@@ -332,10 +341,7 @@ def is_inplace(spelled: Spelling, args: tuple[Any, ...], kwargs: dict[str, Any])
     parameters = _PARAMETERS.get(spelled.kind)
     if parameters is None or len(args) < 2:
         return False
-    for (name, _), value in zip(parameters, args, strict=False):
-        if name == "inplace" and value is True:
-            return True
-    return False
+    return any(name == "inplace" and value is True for (name, _), value in zip(parameters, args, strict=False))
 
 
 def refined(kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

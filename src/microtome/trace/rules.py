@@ -14,6 +14,7 @@ from microtome.errors import OpaqueError
 from microtome.trace.operators import RECTIFIERS, Call, substitute, tensors
 
 _COMPARISONS = frozenset(("gt", "ge", "lt", "le"))
+_CASTS = frozenset(("to", "float", "type_as", "half", "double", "bfloat16"))
 _GATES = {"sigmoid": "silu", "hardsigmoid": "hardswish"}
 
 
@@ -74,7 +75,11 @@ class RuleSet:
 
     def choose(self, call: Call) -> BackwardRule | None:
         """The rule for an operation; None lets its gradient stand."""
-        raise OpaqueError(f"{type(self).__name__} names no rule for {call.kind}.")
+        return None
+
+    def arriving(self, call: Call) -> Callable[[Tensor], Tensor] | None:
+        """What is done to the signal that arrives at an operation, before its gradient; None for nothing."""
+        return None
 
     def run(self, call: Call) -> Any:
         """Run one operation so that its backward pass follows the chosen rule."""
@@ -86,8 +91,16 @@ class RuleSet:
             for operation in self._readers.pop(storage, ()):
                 operation.detach_from(storage)
         inputs = [tensor for tensor in tensors((call.args, call.kwargs)) if tensor.requires_grad]
-        rule = self.choose(call) if inputs and torch.is_grad_enabled() else None
-        output = call.run() if rule is None else _Ruled.apply(self, rule, call, *inputs)
+        if not inputs or not torch.is_grad_enabled():
+            output = call.run()
+        elif (rule := self.choose(call)) is not None:
+            output = _Ruled.apply(self, rule, call, *inputs)
+        else:
+            output = call.run()
+            arriving = self.arriving(call)
+            if arriving is not None:  # a hook belongs to the value of this moment, whatever is written later
+                changed = output if output is not None else call.input
+                tensors(changed)[0].register_hook(arriving)
         self._remember(call, output)
         return output
 
@@ -124,9 +137,9 @@ class RuleSet:
             if node is None or node in seen:
                 continue
             seen.add(node)
-            if isinstance(node, BackwardCFunction) and not isinstance(node, _Ruled._backward_cls):  # type: ignore[attr-defined]  # noqa: SLF001 - made by torch's metaclass
-                name = type(node).__name__.removesuffix("Backward")
-                self.opaque(f'the autograd function "{name}"')
+            name = type(node).__name__
+            if isinstance(node, BackwardCFunction) and name != f"{_Ruled.__name__}Backward":
+                self.opaque(f'the autograd function "{name.removesuffix("Backward")}"')
             queue.extend(edge for edge, _ in node.next_functions)
 
     # -- spellings made of several calls -------------------------------------------------------------------------
@@ -134,11 +147,13 @@ class RuleSet:
     def _remember(self, call: Call, output: Any) -> None:
         if not isinstance(output, Tensor):
             return
-        if call.kind in _GATES and not call.inplace:
+        if (call.kind in _GATES and not call.inplace) or (
+            call.kind in _COMPARISONS and _zero(call.arguments.get("other"))
+        ):
             self._made_from[id(output)] = (output, call.input, call.kind)
-        elif call.kind in _COMPARISONS and _zero(call.arguments.get("other")):
-            self._made_from[id(output)] = (output, call.input, call.kind)
-        elif call.kind in ("to", "float", "type_as", "half", "double", "bfloat16") and id(call.input) in self._made_from:
+        elif (
+            call.kind in ("to", "float", "type_as", "half", "double", "bfloat16") and id(call.input) in self._made_from
+        ):
             _, source, kind = self._made_from[id(call.input)]
             self._made_from[id(output)] = (output, source, kind)
 
@@ -179,7 +194,7 @@ def _pointwise_call(call: Call, kind: str, x: Tensor, held: Tensor | None = None
         output = call.func(*substitute(call.args, swap), **substitute(call.kwargs, swap))
         return value if output is None else output  # x[x < 0] = 0 returns nothing
 
-    return Call(kind, run, (x,), {}, inplace=call.inplace, name=call.name)
+    return Call(kind, run, (x,), {}, call.inplace, call.name)
 
 
 def _zero(value: Any) -> bool:
@@ -218,59 +233,8 @@ class _Ruled(torch.autograd.Function):
 # -- rectifiers ----------------------------------------------------------------------------------------------------
 
 
-def derivative(call: Call) -> Tensor:
-    """The derivative of a pointwise nonlinearity at the values it read.
-
-    Parameters
-    ----------
-    call : Call
-        A call whose kind is one of ``RECTIFIERS``.
-    """
-    x = call.input
-    if call.kind == "relu":
-        return (x > 0).to(x.dtype)
-    with torch.enable_grad():
-        leaf = x.detach().requires_grad_()
-        return torch.autograd.grad(_pointwise(call, leaf).sum(), leaf)[0]
-
-
-def _pointwise(call: Call, x: Tensor) -> Tensor:
-    """Compute a rectifier out of place."""
-    bound, functional = call.arguments, torch.nn.functional
-    match call.kind:
-        case "relu6":
-            return functional.relu6(x)
-        case "rectifying_clamp":
-            return torch.clamp(x, 0, bound.get("max", bound.get("max_val")))
-        case "leaky_relu":
-            return functional.leaky_relu(x, bound.get("negative_slope", 0.01))
-        case "rrelu":
-            return functional.leaky_relu(x, (bound["lower"] + bound["upper"]) / 2)
-        case "prelu":
-            return functional.prelu(x, bound["weight"])
-        case "elu":
-            return functional.elu(x, bound["alpha"])
-        case "celu":
-            return functional.celu(x, bound["alpha"])
-        case "gelu":
-            return functional.gelu(x, approximate=bound["approximate"])
-        case "softplus":
-            return functional.softplus(x, bound["beta"], bound["threshold"])
-        case "selu":
-            return functional.selu(x)
-        case "silu":
-            return functional.silu(x)
-        case "mish":
-            return functional.mish(x)
-        case "hardswish":
-            return functional.hardswish(x)
-        case _:
-            raise OpaqueError(f"{call.kind} is no rectifier.")
-
-
-def _guided(operation: Operation, signal: Tensor) -> tuple[Tensor | None, ...]:
-    passed = signal.clamp(min=0) * derivative(operation.call)
-    return (passed, *(None,) * (len(operation.inputs) - 1))
+def _positive(signal: Tensor) -> Tensor:
+    return signal.clamp(min=0)
 
 
 def _rectified(operation: Operation, signal: Tensor) -> tuple[Tensor | None, ...]:
@@ -288,9 +252,9 @@ class Guided(RuleSet):
 
     name = "guided backpropagation"
 
-    def choose(self, call: Call) -> BackwardRule | None:
-        """The rectifying rule at nonlinearities."""
-        return _guided if call.kind in RECTIFIERS else None
+    def arriving(self, call: Call) -> Callable[[Tensor], Tensor] | None:
+        """Keep what is positive; the nonlinearity's gradient does the rest."""
+        return _positive if call.kind in RECTIFIERS else None
 
 
 class Deconvnet(RuleSet):

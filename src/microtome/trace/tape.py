@@ -1,4 +1,4 @@
-"""What did the network compute for these images, and how does the answer depend on it? Values and gradients by layer."""
+"""What did the network compute for these images, and how does the answer depend on it? Values and gradients."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def take(
         net.model,
         [*inner, end] if end is not None else inner,
         gradient=gradient,
-        live=(end,) if end is not None and gradient else (),
+        live=(end,) if end is not None and gradient and end not in inner else (),
         rules=rules,
         replace=replace,
         stop=end is not None,
@@ -108,7 +108,7 @@ def _gradients(
         rules.check_graph(output)
     asked = [name for name in names if name in places]
     found = torch.autograd.grad(output, [places[name] for name in asked], cotangent, allow_unused=True)
-    return {name: None for name in names} | dict(zip(asked, found, strict=True))
+    return dict.fromkeys(names) | dict(zip(asked, found, strict=True))
 
 
 def _cotangent(seed: Seed | None, reached: Tensor, of: str) -> Tensor:

@@ -74,7 +74,7 @@ class Tracer(TorchFunctionMode):
         Make every recorded value a place where gradients can be asked for. Nothing before the
         first of them becomes part of the graph.
     live : iterable of str
-        Which recorded values stay attached to the graph (scores, objectives).
+        Recorded values that are ends, not beginnings, of gradients: scores and objectives.
     rules : Rules, optional
         Backward rules by operator.
     replace : mapping, optional
@@ -223,8 +223,8 @@ class Tracer(TorchFunctionMode):
     def _touch(self, name: str, value: Tensor, inplace: bool) -> Tensor:
         """Exchange and keep the value of one layer; returns what the model goes on with."""
         if name in self._replace:
-            new = self._replace[name]
-            new = new(value) if callable(new) else new
+            given = self._replace[name]
+            new: Any = given if isinstance(given, Tensor) else given(value)
             if not isinstance(new, Tensor) or new.shape != value.shape:
                 shape = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
                 raise InputError(f'layer "{name}" gives {tuple(value.shape)}; the replacement is {shape}.')
@@ -234,7 +234,7 @@ class Tracer(TorchFunctionMode):
                 leaf = value.detach().clone().requires_grad_()
                 value = self._pass_on(value, leaf.clone(), inplace)
                 self.edge[name] = leaf
-                self.value[name] = leaf.detach()
+                self.value[name] = leaf
                 self._arrived(name)
             else:
                 self._keep(name, value)
@@ -253,7 +253,7 @@ class Tracer(TorchFunctionMode):
         last = self._stop and self._waiting == {name}
         if self._gradient and value.requires_grad:
             self.edge[name] = get_gradient_edge(value)
-        kept = value if name in self._live else value.detach()
+        kept = value if self._gradient or self._live else value.detach()
         self.value[name] = kept if last else kept.clone()  # the model may go on and write on it
         self._arrived(name)
 
@@ -274,3 +274,22 @@ def _main(output: Any, name: str) -> Tensor:
     if not found:
         raise OpaqueError(f'"{name}" returns a {type(output).__name__} without a tensor; record a layer inside it.')
     return found[0]
+
+
+class Capture:
+    """Keeps one operation of a pass with its arguments."""
+
+    def __init__(self, name: str) -> None:
+        self.call: Call | None = None
+        self._name = name
+
+    def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """A module starts: nothing to do."""
+
+    def operation(self, call: Call, output: Any) -> None:
+        """An operation has run: keep it if it is the one."""
+        if call.name == self._name and self.call is None:
+            self.call = call
+
+    def leave(self, name: str, module: nn.Module, output: Any) -> None:
+        """A module has returned: nothing to do."""
