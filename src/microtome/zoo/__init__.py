@@ -1,0 +1,34 @@
+"""Which networks are at hand? Those of the papers, small and large, each able to load published weights unchanged."""
+
+from microtome.zoo.architectures import Architecture, architecture, build, names, network
+from microtome.zoo.efficientnet import efficientnet_lite0
+from microtome.zoo.fully_connected import fcnn1, fcnn5
+from microtome.zoo.imagenet import imagenet_classes
+from microtome.zoo.mobilenet import MobileNetV2, mobilenet_v2
+from microtome.zoo.resnet import ResNet, resnet18
+from microtome.zoo.simple_conv_net import SimpleConvNet, simple_conv_net
+from microtome.zoo.vgg import VGG, vgg16
+from microtome.zoo.weights import fill, load_weights, read_weights
+
+__all__ = [
+    "VGG",
+    "Architecture",
+    "MobileNetV2",
+    "ResNet",
+    "SimpleConvNet",
+    "architecture",
+    "build",
+    "efficientnet_lite0",
+    "fcnn1",
+    "fcnn5",
+    "fill",
+    "imagenet_classes",
+    "load_weights",
+    "mobilenet_v2",
+    "names",
+    "network",
+    "read_weights",
+    "resnet18",
+    "simple_conv_net",
+    "vgg16",
+]

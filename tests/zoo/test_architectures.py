@@ -1,0 +1,132 @@
+"""Each network of the zoo computes what torchvision's or the package's does, for any channels and classes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from microtome import zoo
+from microtome.errors import InputError, ModelError
+
+
+@pytest.mark.parametrize(("name", "size"), [("resnet18", 64), ("vgg16", 32), ("mobilenet-v2", 64)])
+def test_torchvision_state_dicts_load_unchanged_and_give_its_logits(name, size):
+    """Oracle: torchvision's own code. Independent: only the key names are shared. Same operations, so bitwise equal."""
+    models = pytest.importorskip("torchvision.models")
+    theirs = getattr(models, name.replace("-", "_"))(num_classes=7).eval()
+    for module in theirs.modules():  # batch norm that does something
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    state = theirs.state_dict()
+    with torch.device("meta"):
+        ours = zoo.build(name, classes=7)
+    assert list(ours.state_dict()) == list(state)
+    ours.load_state_dict(state, assign=True)
+    images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(ours(images), theirs(images))
+
+
+# Counted by hand from the layers' sizes; the last four are the papers' figures (11.7, 138, 3.5, 4.7 million).
+PARAMETERS = {
+    "fcnn1": 784 * 10 + 10,
+    "fcnn5": 785 * 256 + 257 * 256 + 257 * 128 + 129 * 32 + 33 * 10,
+    "simple-convnet": 26 * 32 + 801 * 64 + 1601 * 128 + (9 * 128 + 1) * 128 + 129 * 10,
+    "resnet18": 11_689_512,
+    "vgg16": 138_357_544,
+    "mobilenet-v2": 3_504_872,
+    "efficientnet-lite0": 4_652_008,
+}
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_parameters(name):
+    with torch.device("meta"):  # counted without being drawn
+        model = zoo.build(name)
+    assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", [name for name in zoo.names() if name != "vgg16"])
+def test_any_channels_sizes_and_classes_and_a_seed_that_is_all(name):
+    shape = (2, 40, 48)
+    before = torch.get_rng_state()
+    model, same, other = (zoo.build(name, input_shape=shape, classes=5, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    images = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert model(images).shape == (3, 5)
+        assert torch.equal(model(images), same(images))
+        assert not torch.equal(model(images), other(images))
+    assert not model.training
+
+
+def test_simple_conv_net_is_the_article_s():
+    """(conv 5 x 5, ReLU, pooling) x 3, flatten, fc4, fc5, log-softmax, written out again without the class."""
+    net = zoo.simple_conv_net(seed=3)
+    x = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        value, seen = x, []
+        for layer in (net.conv1, net.conv2, net.conv3):
+            seen.append(tuple(value.shape[1:]))
+            padded = nn.functional.pad(value, (2, 2, 2, 2))
+            value = nn.functional.conv2d(padded, layer.weight, layer.bias).clamp(min=0)
+            even = value[..., : value.shape[-2] // 2 * 2, : value.shape[-1] // 2 * 2]
+            value = even.unflatten(-1, (-1, 2)).unflatten(-3, (-1, 2)).amax((-1, -3))
+        logits = (value.flatten(1) @ net.fc4.weight.T + net.fc4.bias) @ net.fc5.weight.T + net.fc5.bias
+        assert seen == [(1, 28, 28), (32, 14, 14), (64, 7, 7)]
+        # Sums of up to 1,601 terms in another order: a few float32 ulps.
+        torch.testing.assert_close(net(x), logits.log_softmax(1), rtol=1e-5, atol=1e-5)
+    with pytest.raises(InputError, match="8 x 8 pixels, got 7 x 28"):
+        zoo.simple_conv_net((1, 7, 28))
+
+
+def test_fcnn5_starts_self_normalizing():
+    """SELU's fixed point: mean 0 and variance 1 stay so through the layers; wide layers, so within a tenth."""
+    net = zoo.fcnn5((1, 40, 40), seed=0)
+    x = torch.randn(500, 1, 40, 40, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        value = net[:7](x)  # through selu3
+    assert abs(float(value.mean())) < 0.1
+    assert abs(float(value.var()) - 1) < 0.1
+
+
+def test_pretrained_weights_of_packages_and_their_classes():
+    names = zoo.imagenet_classes()
+    assert (len(names), names[0], names[207], names[999]) == (1000, "tench", "golden retriever", "toilet tissue")
+    for name in ("efficientnet-lite0", "mobilenet-v2"):
+        assert zoo.architecture(name).pretrained is not None
+        model = zoo.build(name, weights="pretrained")
+        assert not torch.equal(next(model.parameters()), next(zoo.build(name).parameters()))
+    with pytest.raises(ModelError, match="no package brings trained weights of vgg16"):
+        zoo.build("vgg16", weights="pretrained")
+
+
+def test_class_names_without_torchvision_come_from_timm(monkeypatch):
+    from microtome.zoo import imagenet
+
+    monkeypatch.setattr(imagenet, "_from_torchvision", tuple)
+    assert zoo.imagenet_classes()[207] == "golden retriever"
+    monkeypatch.setattr(imagenet, "_from_timm", tuple)
+    with pytest.raises(InputError, match=r"microtome\[hub\]"):
+        zoo.imagenet_classes()
+    assert zoo.architecture("resnet18").class_names() is None
+
+
+def test_network_comes_with_its_input_normalisation_and_classes():
+    net = zoo.network("mobilenet-v2")
+    assert net.input_shape == (3, 224, 224)
+    assert net.mean == pytest.approx((0.485, 0.456, 0.406))
+    assert net.classes[207] == "golden retriever"
+    expected = zoo.build("mobilenet-v2", weights="pretrained").state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in net.model.state_dict().items())
+    small = zoo.network("resnet18", input_shape=(1, 32, 48), classes=("a", "b"))
+    assert small.logits(torch.rand(1, 1, 32, 48)).shape == (1, 2)
+    assert small.classes == ["a", "b"]
+
+
+def test_a_misspelt_name():
+    with pytest.raises(InputError, match=r'no network "resnet81". Nearest: resnet18'):
+        zoo.build("resnet81")
+    assert zoo.architecture("Simple_ConvNet").name == "simple-convnet"
