@@ -1,0 +1,21 @@
+"""Images made to order: what a unit or a class answers most, and what a layer cannot tell apart."""
+
+from microtome.synthesis import objectives
+from microtome.synthesis.frame import recommended_size
+from microtome.synthesis.inversion import Inversion, invert
+from microtome.synthesis.objectives import Objective
+from microtome.synthesis.priors import PRIORS, Prior
+from microtome.synthesis.superstimulus import Superstimuli, maximize, maximize_class
+
+__all__ = [
+    "PRIORS",
+    "Inversion",
+    "Objective",
+    "Prior",
+    "Superstimuli",
+    "invert",
+    "maximize",
+    "maximize_class",
+    "objectives",
+    "recommended_size",
+]

@@ -1,0 +1,47 @@
+"""Do images that excite the same unit show the same thing? How alike their textures are."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from microtome.synthesis.objectives import as_maps
+
+
+def similarity(value: Tensor, group: int) -> Tensor:
+    r"""How alike the Gram matrices of each image and its group are, mean over the others, in [0, 1].
+
+    .. math:: s_a = \frac{1}{k - 1} \sum_{b \ne a} \frac{\langle F_a F_a^T, F_b F_b^T \rangle}
+                    {\|F_a F_a^T\| \, \|F_b F_b^T\|}
+
+    with F (channels x positions) the maps of a layer. The products are taken over positions where
+    those are fewer than channels, since :math:`\langle F_a F_a^T, F_b F_b^T\rangle = \|F_a^T F_b\|^2` [1]_.
+
+    Parameters
+    ----------
+    value : Tensor
+        (n, C, h, w), (n, tokens, C) or (n, C); images of a group follow each other.
+    group : int
+        Images in a group.
+
+    References
+    ----------
+    .. [1] Olah, Mordvintsev, Schubert: Feature Visualization, Distill 2017.
+
+    Examples
+    --------
+    >>> similarity(torch.eye(2), 2), similarity(torch.ones(2, 2), 2)
+    (tensor([0., 0.]), tensor([1., 1.]))
+    """
+    maps = as_maps(value)
+    flat = maps.reshape(maps.shape[0] // group, group, maps.shape[1], -1)
+    flat = flat / flat.flatten(2).norm(dim=2).clamp(min=1e-12)[:, :, None, None]
+    if flat.shape[3] < flat.shape[2]:
+        inner = torch.einsum("gacp,gbcq->gabpq", flat, flat).square().sum((3, 4))
+    else:
+        gram = torch.einsum("gacp,gadp->gacd", flat, flat).flatten(2)
+        inner = gram @ gram.transpose(1, 2)
+    own = inner.diagonal(dim1=1, dim2=2).clamp(min=1e-24).sqrt()
+    alike = inner / (own[:, :, None] * own[:, None, :])
+    others = (alike.sum(2) - alike.diagonal(dim1=1, dim2=2)) / max(group - 1, 1)
+    return others.flatten()
