@@ -11,6 +11,7 @@ from torch import Tensor
 
 from microtome.errors import InputError, ModelError, OpaqueError
 from microtome.trace.graph import logits_of
+from microtome.trace.relevance import Relevance
 from microtome.trace.rules import RuleSet
 from microtome.trace.tracer import Replacement, Tracer
 
@@ -64,6 +65,11 @@ def take(
     end = of if of is not None else net.graph.logits if net.graph.closing else None
     with torch.set_grad_enabled(gradient):
         prepared = net.normalise(source)
+    if isinstance(rules, Relevance):  # a pixel keeps its relevance through the normalisation
+        source = prepared = prepared.detach().requires_grad_(gradient and "input" in names)
+        low, high = net.pixels or (float(pixels.min()), float(pixels.max()))
+        edges = (torch.full_like(pixels[:1], edge) for edge in (low, high))
+        rules.start(prepared, *(net.normalise(edge) for edge in edges))
     tracer = Tracer(
         net.model,
         [*inner, end] if end is not None else inner,
@@ -89,7 +95,10 @@ def take(
         return Tape(value, {}, logits.detach(), score.detach(), chosen)
     places: dict[str, Any] = {**tracer.edge, **({"input": source} if "input" in names else {})}
     cotangent = _cotangent(seed, reached, of) if of is not None else None
-    found = _gradients(score.sum() if of is None else reached, cotangent, places, names, rules)
+    # Relevance begins as the score itself, a gradient as one.
+    begun = score * score.detach() if isinstance(rules, Relevance) else score
+    begin = begun.sum() if of is None else reached
+    found = _gradients(begin, cotangent, places, names, rules)
     for name, slope in found.items():
         found[name] = _finite(torch.zeros_like(value[name]) if slope is None else slope, name)
     return Tape(value, found, logits.detach(), score.detach(), chosen)

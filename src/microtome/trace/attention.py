@@ -1,0 +1,86 @@
+"""How does relevance pass attention? The weights are held, so that all of it goes to the values."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from microtome.trace.operators import Call
+from microtome.trace.rules import Operation
+from microtome.trace.shares import Shared, stabilised
+
+
+class Account(Protocol):
+    """Where relevance that does not reach the image is written down."""
+
+    epsilon: float
+
+    def book(self, shared: Shared) -> None:
+        """Write down what biases and stabilisers took."""
+
+
+def attention(account: Account, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
+    """Scaled dot-product attention: all relevance to the values, the attention weights held (Ali et al. 2022)."""
+    bound = dict(operation.call.arguments)
+    value = bound["value"]
+    quotient = arriving / stabilised(operation.output, account.epsilon)
+    with torch.enable_grad():
+        leaf = value.detach().requires_grad_()
+        again = operation.call.func(**{**_as_keywords(bound), "value": leaf})
+        (slope,) = torch.autograd.grad(again, leaf, quotient)
+    relevance = value * slope
+    account.book(Shared(relevance, torch.zeros_like(arriving), arriving - operation.output * quotient))
+    return tuple(relevance if given is value else torch.zeros_like(given) for given in operation.inputs)
+
+
+def multi_head(account: Account, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
+    """Three linear steps: output projection, attention-weighted values, value projection."""
+    names = ("query", "key", "value", "width", "heads", "in_weight", "in_bias", "bias_k", "bias_v", "zeros", "drop")
+    named = dict(zip((*names, "out_weight", "out_bias"), operation.call.args, strict=False))
+    keywords = dict(operation.call.kwargs)
+    value, heads = named["value"], int(named["heads"])
+    weights = _attention_weights(operation.call)
+    w = keywords["v_proj_weight"] if keywords.get("use_separate_proj_weight") else named["in_weight"].chunk(3)[2]
+    b = named["in_bias"].chunk(3)[2] if named["in_bias"] is not None else w.new_zeros(w.shape[0])
+    tokens, n = value.shape[0], value.shape[1]  # this call is always (tokens, images, width)
+    v = functional.linear(value, w, b)
+    by_head = v.reshape(tokens, n, heads, -1).permute(1, 2, 0, 3)
+    mixed = weights @ by_head
+    hidden = mixed.permute(2, 0, 1, 3).reshape(weights.shape[2], n, -1)
+    out_w = named["out_weight"]
+    out_b = named["out_bias"] if named["out_bias"] is not None else out_w.new_zeros(out_w.shape[0])
+    r_hidden = _dense(account, hidden, out_w, out_b, operation.output, arriving)
+    quotient = r_hidden / stabilised(hidden, account.epsilon)
+    q = quotient.reshape(weights.shape[2], n, heads, -1).permute(1, 2, 0, 3)
+    back = (weights.transpose(-1, -2) @ q).permute(2, 0, 1, 3).reshape(tokens, n, -1)
+    stabiliser = (r_hidden - hidden * quotient).transpose(0, 1)
+    account.book(Shared(back, torch.zeros_like(stabiliser), stabiliser))
+    r_value = _dense(account, value, w, b, v, v * back)
+    sent: list[Tensor | None] = [torch.zeros_like(given) for given in operation.inputs]
+    for index in reversed(range(len(sent))):  # the value, or the one tensor that serves as all three
+        if operation.inputs[index] is value:
+            sent[index] = r_value
+            break
+    return tuple(sent)
+
+
+def _dense(account: Account, x: Tensor, w: Tensor, b: Tensor, z: Tensor, arriving: Tensor) -> Tensor:
+    quotient = arriving / stabilised(z, account.epsilon)
+    relevance = x * (quotient @ w)
+    bias, stabiliser = (b * quotient).transpose(0, 1), (arriving - z * quotient).transpose(0, 1)
+    account.book(Shared(relevance, bias, stabiliser))
+    return relevance
+
+
+def _attention_weights(call: Call) -> Tensor:
+    """Attention weights of every head, (images, heads, queries, keys)."""
+    keywords = {**call.kwargs, "need_weights": True, "average_attn_weights": False, "training": False}
+    weights: Tensor = call.func(*call.args, **keywords)[1]
+    return weights
+
+
+def _as_keywords(bound: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in bound.items() if not key.startswith("argument")}

@@ -1,0 +1,50 @@
+"""What is the linear part of a normalisation when its deviations are held at their values?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from microtome.trace.operators import Call, substitute
+
+
+def held(call: Call, x: Tensor) -> Tensor:
+    """The operator at x, with the deviations of layer, group and instance norms held at their values."""
+    bound = call.arguments
+    if call.kind == "batch_norm" and (bound["training"] or bound["running_mean"] is None):
+        return _normed(x, call.input, [0, *range(2, x.dim())], float(bound["eps"]), bound["weight"], bound["bias"])
+    if call.kind == "layer_norm":
+        dims = list(range(-len(bound["normalized_shape"]), 0))
+        weight, bias = bound["weight"], bound["bias"]
+        mean = x.mean(dims, keepdim=True)
+        deviation = torch.sqrt(call.input.var(dims, unbiased=False, keepdim=True) + float(bound["eps"]))
+        z = (x - mean) / deviation
+        z = z * weight if weight is not None else z
+        return z + bias if bias is not None else z
+    if call.kind in ("group_norm", "instance_norm"):
+        groups = int(bound["num_groups"]) if call.kind == "group_norm" else x.shape[1]
+        folded = x.reshape(x.shape[0], groups, -1)
+        given = call.input.reshape(x.shape[0], groups, -1)
+        z = _normed(folded, given, [2], float(bound.get("eps") or 1e-5), None, None).reshape(x.shape)
+        return _scaled(z, bound["weight"], bound["bias"])
+    swap = {id(call.input): x}
+    output: Tensor = call.func(*substitute(call.args, swap), **substitute(call.kwargs, swap))
+    return output
+
+
+def _normed(x: Tensor, given: Tensor, dims: list[int], eps: float, weight: Any, bias: Any) -> Tensor:
+    deviation = torch.sqrt(given.var(dims, unbiased=False, keepdim=True) + eps)
+    return _scaled((x - x.mean(dims, keepdim=True)) / deviation, weight, bias)
+
+
+def _scaled(z: Tensor, weight: Any, bias: Any) -> Tensor:
+    shape = (1, -1, *(1,) * (z.dim() - 2))
+    z = z * weight.reshape(shape) if weight is not None else z
+    return z + bias.reshape(shape) if bias is not None else z
+
+
+def linear_part(call: Call, x: Tensor) -> Tensor:
+    """The linear part alone: the operator at x less the operator at zero."""
+    return held(call, x) - held(call, torch.zeros_like(x))

@@ -1,0 +1,219 @@
+"""How does one linear operator share relevance among its inputs? The LRP family, one class a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Map = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear operator at one point: z = forward(x, w) + b.
+
+    Attributes
+    ----------
+    x, weight, bias : Tensor
+        What it read, its weights, and its bias in a shape that adds to the output (a zero where it has none).
+    output : Tensor
+        z, as the network computed it.
+    forward, adjoint : function
+        (x, w) -> output without bias; (signal at the output, w) -> signal at the input.
+    low, high : Tensor or None
+        Range of the input where it is the image, in the shape of ``x``.
+    """
+
+    x: Tensor
+    weight: Tensor
+    bias: Tensor
+    output: Tensor
+    forward: Map
+    adjoint: Map
+    low: Tensor | None = None
+    high: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What became of relevance: where it went, and what biases and stabilisers took (per output element)."""
+
+    relevance: Tensor
+    bias: Tensor
+    stabiliser: Tensor
+
+
+# One term of a sum: what it reads, its weights and its bias.
+Term = tuple[Tensor, Tensor, Tensor]
+
+
+def stabilised(z: Tensor, epsilon: float) -> Tensor:
+    """Move z away from zero by epsilon; zero counts as positive."""
+    return z + torch.where(z >= 0, epsilon, -epsilon).to(z)
+
+
+def _share(
+    operator: Linear, terms: Sequence[Term], arriving: Tensor, epsilon: float, z: Tensor | None = None
+) -> Shared:
+    """Share the arriving relevance in proportion to the parts of z = sum of forward(x_k, w_k) + b_k."""
+    bias: Tensor = sum((b for _, _, b in terms[1:]), start=terms[0][2])
+    if z is None:
+        z = sum((operator.forward(x, w) for x, w, _ in terms[1:]), start=operator.forward(*terms[0][:2])) + bias
+    quotient = arriving / stabilised(z, epsilon)
+    back: Tensor = sum(
+        (x * operator.adjoint(quotient, w) for x, w, _ in terms[1:]),
+        start=terms[0][0] * operator.adjoint(quotient, terms[0][1]),
+    )
+    return Shared(back, bias * quotient, arriving - z * quotient)
+
+
+def _signed(operator: Linear, plus: Tensor, minus: Tensor, bias: Tensor) -> list[Term]:
+    """Positive inputs with one set of weights, negative inputs with the other; terms that are zero are left out."""
+    x = operator.x
+    terms = [(x.clamp(min=0), plus, bias)]
+    if bool((x < 0).any()):
+        terms.append((x.clamp(max=0), minus, torch.zeros_like(bias)))
+    return terms
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Base of the rules; ``epsilon`` keeps the denominator from zero and is reported for what it takes."""
+
+    epsilon: float = 1e-6
+
+    def share(self, operator: Linear, arriving: Tensor) -> Shared:
+        """Share what arrives at the output among the inputs."""
+        raise TypeError("Rule is abstract; use Epsilon, ZPlus, Gamma, AlphaBeta, Flat, WSquare or ZBox.")
+
+
+@dataclass(frozen=True)
+class Epsilon(Rule):
+    r""":math:`R_i = \sum_j \frac{x_i w_{ij}}{z_j + \epsilon\,\mathrm{sign}(z_j)} R_j` (Bach et al. 2015)."""
+
+    def share(self, operator: Linear, arriving: Tensor) -> Shared:
+        """Share in proportion to the contributions, with the network's own z."""
+        terms = [(operator.x, operator.weight, operator.bias)]
+        return _share(operator, terms, arriving, self.epsilon, operator.output)
+
+
+@dataclass(frozen=True)
+class ZPlus(Rule):
+    r""":math:`R_i = \sum_j \frac{(x_i w_{ij})^+}{\sum_{i'} (x_{i'} w_{i'j})^+ + b_j^+} R_j` (Montavon et al. 2017).
+
+    With ``bias=False`` the biases take nothing, as deep Taylor decomposition has it.
+    """
+
+    bias: bool = True
+
+    def share(self, operator: Linear, arriving: Tensor) -> Shared:
+        """Share among what spoke for the output."""
+        w = operator.weight
+        bias = operator.bias.clamp(min=0) if self.bias else torch.zeros_like(operator.bias)
+        terms = _signed(operator, w.clamp(min=0), w.clamp(max=0), bias)
+        return _share(operator, terms, arriving, self.epsilon)
+
+
+@dataclass(frozen=True)
+class Gamma(Rule):
+    r"""Weights :math:`w + \gamma w^+` where :math:`z_j > 0`, :math:`w + \gamma w^-` where :math:`z_j < 0`.
+
+    The form for inputs of either sign (Andeol et al. 2021) of Montavon et al. 2019.
+    """
+
+    gamma: float = 0.25
+
+    def share(self, operator: Linear, arriving: Tensor) -> Shared:
+        """Share with what agrees with the output made stronger."""
+        w, b, z = operator.weight, operator.bias, operator.output
+        up, down = w + self.gamma * w.clamp(min=0), w + self.gamma * w.clamp(max=0)
+        lost = torch.where(z == 0, arriving, 0)
+        total = Shared(torch.zeros_like(operator.x), torch.zeros_like(arriving), lost)
+        for where, plus, minus, bias in (
+            (z > 0, up, down, b + self.gamma * b.clamp(min=0)),
+            (z < 0, down, up, b + self.gamma * b.clamp(max=0)),
+        ):
+            part = torch.where(where, arriving, 0)
+            if bool(part.any()):
+                shared = _share(operator, _signed(operator, plus, minus, bias), part, self.epsilon)
+                total = Shared(
+                    total.relevance + shared.relevance, total.bias + shared.bias, total.stabiliser + shared.stabiliser
+                )
+        return total
+
+
+@dataclass(frozen=True)
+class AlphaBeta(Rule):
+    r""":math:`R_i = \sum_j \big(\alpha \frac{(x_i w_{ij})^+}{z_j^+} - \beta \frac{(x_i w_{ij})^-}{z_j^-}\big) R_j`.
+
+    :math:`\alpha - \beta = 1` (Bach et al. 2015).
+    """
+
+    alpha: float = 2.0
+    beta: float = 1.0
+
+    def share(self, operator: Linear, arriving: Tensor) -> Shared:
+        """Share evidence for and against with their own weights."""
+        w, b = operator.weight, operator.bias
+        plus, minus = w.clamp(min=0), w.clamp(max=0)
+        for_it = _share(operator, _signed(operator, plus, minus, b.clamp(min=0)), self.alpha * arriving, self.epsilon)
+        if self.beta == 0:
+            return for_it
+        against = _share(operator, _signed(operator, minus, plus, b.clamp(max=0)), -self.beta * arriving, self.epsilon)
+        return Shared(
+            for_it.relevance + against.relevance,
+            for_it.bias + against.bias,
+            for_it.stabiliser + against.stabiliser,
+        )
+
+
+@dataclass(frozen=True)
+class Flat(Rule):
+    """Every input of an output gets the same share (Lapuschkin et al. 2019)."""
+
+    def share(self, operator: Linear, arriving: Tensor) -> Shared:
+        """Share evenly."""
+        terms = [(torch.ones_like(operator.x), torch.ones_like(operator.weight), torch.zeros_like(operator.bias))]
+        return _share(operator, terms, arriving, self.epsilon)
+
+
+@dataclass(frozen=True)
+class WSquare(Rule):
+    r""":math:`R_i = \sum_j \frac{w_{ij}^2}{\sum_{i'} w_{i'j}^2} R_j`, for unbounded inputs (Montavon et al. 2017)."""
+
+    def share(self, operator: Linear, arriving: Tensor) -> Shared:
+        """Share by squared weights."""
+        terms = [(torch.ones_like(operator.x), operator.weight**2, torch.zeros_like(operator.bias))]
+        return _share(operator, terms, arriving, self.epsilon)
+
+
+@dataclass(frozen=True)
+class ZBox(Rule):
+    r""":math:`R_i = \sum_j \frac{q_{ij}}{\sum_i q_{ij}} R_j` with :math:`q_{ij} = x_i w_{ij} - l_i w_{ij}^+ - h_i w_{ij}^-`.
+
+    For pixels between l and h (Montavon et al. 2017); the range is the network's ``pixels``, as the
+    first layer sees it after normalisation. Away from the image it is ``ZPlus``.
+    """
+
+    def share(self, operator: Linear, arriving: Tensor) -> Shared:
+        """Share by distance from the box's far corner."""
+        if operator.low is None or operator.high is None:
+            return ZPlus(self.epsilon).share(operator, arriving)
+        w, zero = operator.weight, torch.zeros_like(operator.bias)
+        low, high = -operator.low.expand_as(operator.x), -operator.high.expand_as(operator.x)
+        terms = [(operator.x, w, zero), (low, w.clamp(min=0), zero), (high, w.clamp(max=0), zero)]
+        return _share(operator, terms, arriving, self.epsilon)
+
+
+RULES: dict[str, type[Rule]] = {
+    "epsilon": Epsilon,
+    "z-plus": ZPlus,
+    "gamma": Gamma,
+    "alpha-beta": AlphaBeta,
+    "flat": Flat,
+    "w-square": WSquare,
+    "z-box": ZBox,
+}
