@@ -1,0 +1,77 @@
+"""What is a unit tuned to, in words? From its tuning curves to "line at 45°" or "right side of a vertical line"."""
+
+from __future__ import annotations
+
+import math
+
+NOT_SELECTIVE = "not selective"
+NEARLY = 11.25  # degrees within which a line counts as horizontal or vertical
+
+_SIDES = ("right", "upper right", "upper", "upper left", "left", "lower left", "lower", "lower right")
+
+
+def line(angle: float, *, dark: bool = False) -> str:
+    """Name a line by its angle, to 5 degrees.
+
+    Examples
+    --------
+    >>> line(44), line(91), line(178), line(30, dark=True)
+    ('line at 45°', 'line at 90° (vertical)', 'line at 0° (horizontal)', 'dark line at 30°')
+    """
+    rounded = _rounded(angle, 180)
+    named = {0: " (horizontal)", 90: " (vertical)"}.get(rounded, "")
+    return f"{'dark ' if dark else ''}line at {rounded}°{named}"
+
+
+def side(direction: float) -> str:
+    """Name a direction among eight.
+
+    Examples
+    --------
+    >>> side(2), side(92), side(181), side(-90), side(135)
+    ('right', 'upper', 'left', 'lower', 'upper left')
+    """
+    return _SIDES[round(direction / 45) % 8]
+
+
+def edge(direction: float) -> str:
+    """Name an edge by the side of something bright on which it lies; ``direction`` points from bright to dark.
+
+    Examples
+    --------
+    >>> edge(0), edge(268)
+    ('right side of a vertical line', 'lower side of a horizontal line')
+    >>> edge(135)
+    'upper left side of a line at 45°'
+    """
+    orientation = (direction + 90) % 180
+    if min(orientation, 180 - orientation) <= NEARLY:
+        return f"{'upper' if math.sin(math.radians(direction)) > 0 else 'lower'} side of a horizontal line"
+    if abs(orientation - 90) <= NEARLY:
+        return f"{'right' if math.cos(math.radians(direction)) > 0 else 'left'} side of a vertical line"
+    return f"{side(direction)} side of a line at {_rounded(orientation, 180)}°"
+
+
+def grating(angle: float, period: float) -> str:
+    """Name a grating by the angle of its stripes and its period."""
+    return f"grating at {_rounded(angle, 180)}°, period {period:.3g} px"
+
+
+def pointing(what: str, direction: float, *, dark: bool = False) -> str:
+    """Name a corner or curve by where it points.
+
+    Examples
+    --------
+    >>> pointing("corner", 45), pointing("curve", 180, dark=True)
+    ('corner to the upper right', 'dark curve to the left')
+    """
+    return f"{'dark ' if dark else ''}{what} to the {side(direction)}"
+
+
+def blob(width: float, *, dark: bool = False) -> str:
+    """Name a blob by its diameter."""
+    return f"{'dark ' if dark else ''}blob, {width:.3g} px"
+
+
+def _rounded(angle: float, period: int) -> int:
+    return int(5 * round(angle / 5)) % period
