@@ -192,7 +192,7 @@ class WSquare(Rule):
 
 @dataclass(frozen=True)
 class ZBox(Rule):
-    r""":math:`R_i = \sum_j \frac{q_{ij}}{\sum_i q_{ij}} R_j` with :math:`q_{ij} = x_i w_{ij} - l_i w_{ij}^+ - h_i w_{ij}^-`.
+    r"""The z^B rule, which shares by :math:`q_{ij} = x_i w_{ij} - l_i w_{ij}^+ - h_i w_{ij}^-`.
 
     For pixels between l and h (Montavon et al. 2017); the range is the network's ``pixels``, as the
     first layer sees it after normalisation. Away from the image it is ``ZPlus``.

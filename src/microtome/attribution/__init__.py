@@ -1,0 +1,43 @@
+"""What in this image decided? Methods that return a map over the pixels of each image."""
+
+from microtome.attribution.baselines import baseline
+from microtome.attribution.cam import cam
+from microtome.attribution.compare import Comparison, compare
+from microtome.attribution.deconvnet import deconvnet
+from microtome.attribution.deep_taylor import deep_taylor
+from microtome.attribution.grad_cam import grad_cam
+from microtome.attribution.gradient import gradient
+from microtome.attribution.gradient_x_input import gradient_x_input
+from microtome.attribution.guided_backprop import guided_backprop
+from microtome.attribution.guided_grad_cam import guided_grad_cam
+from microtome.attribution.integrated_gradients import PathAttribution, integrated_gradients
+from microtome.attribution.lrp import RelevanceAttribution, lrp
+from microtome.attribution.occlusion import Occlusion, occlusion
+from microtome.attribution.result import Attribution, LayerAttribution
+from microtome.attribution.saliency import saliency
+from microtome.attribution.smooth_grad import SampledAttribution, smooth_grad
+
+__all__ = [
+    "Attribution",
+    "Comparison",
+    "LayerAttribution",
+    "Occlusion",
+    "PathAttribution",
+    "RelevanceAttribution",
+    "SampledAttribution",
+    "baseline",
+    "cam",
+    "compare",
+    "deconvnet",
+    "deep_taylor",
+    "grad_cam",
+    "gradient",
+    "gradient_x_input",
+    "guided_backprop",
+    "guided_grad_cam",
+    "integrated_gradients",
+    "lrp",
+    "occlusion",
+    "saliency",
+    "smooth_grad",
+]
