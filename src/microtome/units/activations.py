@@ -1,0 +1,96 @@
+"""What do a layer's units answer to an image, and where? Activation maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from microtome.errors import LayerError, nearest
+from microtome.network import Network
+from microtome.registry import register
+from microtome.results import Result, provenance
+from microtome.units import stream
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ActivationMaps(Result):
+    """Activations of whole layers.
+
+    Attributes
+    ----------
+    maps : dict of str to Tensor
+        By layer: (N, units, h, w), or (N, units) for a layer without height and width.
+    images : Tensor
+        (N, C, H, W) the images.
+    """
+
+    maps: dict[str, Tensor]
+    images: Tensor
+
+    def __getitem__(self, layer: str) -> Tensor:
+        """One layer's maps.
+
+        Raises
+        ------
+        LayerError
+            When the layer was not looked at.
+        """
+        for name in (layer, f"/{layer}"):
+            if name in self.maps:
+                return self.maps[name]
+        raise LayerError(f'there are no maps of "{layer}". Nearest: {nearest(layer, self.maps)}.')
+
+    def strongest(self, layer: str, image: int = 0, n: int = 10) -> list[tuple[int, float]]:
+        """The units with the highest activation anywhere in one image, with it, highest first."""
+        peaks = self[layer][image].flatten(1).amax(1) if self[layer].dim() > 2 else self[layer][image]
+        best = peaks.topk(min(n, len(peaks)))
+        return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+
+
+@register("activation-maps", rows=("D1",), paper="yosinski2015understanding", kind="units")
+def activation_maps(net: Network, images: Any, layers: str | Iterable[str] | None = None) -> ActivationMaps:
+    r"""Record what every unit of some layers answers: :math:`f_u(x; i, j)` [1]_.
+
+    Parameters
+    ----------
+    net : Network
+        The network.
+    images : Tensor
+        (N, C, H, W) or one image (C, H, W).
+    layers : str or iterable of str, optional
+        Layers to look at; default all that compute.
+
+    Returns
+    -------
+    ActivationMaps
+        ``.maps[layer]`` (N, units, h, w); the layer's own output, before any later in-place change.
+
+    Raises
+    ------
+    LayerError
+        When a layer does not exist.
+
+    Notes
+    -----
+    Cost: one forward pass up to the last layer; memory: all maps. What it does not show: which pixels
+    a map's position reads (``net.layer(name).field``) and whether the answer matters for the class.
+
+    References
+    ----------
+    .. [1] Yosinski, Clune, Nguyen, Fuchs, Lipson. Understanding neural networks through deep
+       visualization. ICML Deep Learning Workshop 2015.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = Network(torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Flatten()), (1, 1, 2), mean=0.5)
+    >>> activation_maps(net, torch.tensor([[[[0.25, 0.75]]]]), "0")["0"].tolist()
+    [[[[0.0, 0.25]]]]
+    """
+    given = net.images(images)
+    names = [layer.name for layer in stream.chosen_layers(net, layers)]
+    made = provenance(net, "activation-maps", layers=names)
+    return ActivationMaps(provenance=made, maps=net.activations(given, names), images=given.detach())

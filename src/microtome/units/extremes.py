@@ -1,0 +1,93 @@
+"""Which are the k highest of a stream? A table per unit that every batch is merged into."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[Any]
+
+_PENDING = 48  # candidates per unit that are collected before they are merged
+
+
+class Extremes:
+    """The k highest (or lowest) values of every unit so far, with image and position.
+
+    Among equal values the one that came first stays first, so that the outcome does not depend on
+    the batch size.
+
+    Parameters
+    ----------
+    units, k : int
+        Rows and columns of the table.
+    lowest : bool
+        Keep the lowest values.
+
+    Examples
+    --------
+    >>> table = Extremes(units=1, k=2)
+    >>> table.add(torch.tensor([[1.0, 5.0, 3.0]]), torch.tensor([0, 1, 2]), torch.zeros(1, 3, dtype=torch.long))
+    >>> table.add(torch.tensor([[4.0]]), torch.tensor([3]), torch.zeros(1, 1, dtype=torch.long))
+    >>> table.value.tolist(), table.image.tolist()
+    ([[5.0, 4.0]], [[1, 3]])
+    """
+
+    def __init__(self, units: int, k: int, *, lowest: bool = False, dtype: torch.dtype = torch.float32) -> None:
+        self._sign = 1.0 if lowest else -1.0
+        self._key = np.full((units, k), np.inf, dtype=np.float64 if dtype == torch.float64 else np.float32)
+        self._image = np.full((units, k), -1, dtype=np.int64)
+        self._at = np.zeros((units, k), dtype=np.int64)
+        self._pending: list[tuple[Array, Array, Array]] = []
+
+    def add(self, value: Tensor, image: Tensor, at: Tensor) -> None:
+        """Merge candidates in.
+
+        Parameters
+        ----------
+        value : Tensor
+            (units, m) activations.
+        image : Tensor
+            (m,) which image each column is from.
+        at : Tensor
+            (units, m) position of each.
+        """
+        key = (value.cpu().numpy() * self._sign).astype(self._key.dtype, copy=False)
+        self._pending.append((key, np.broadcast_to(image.cpu().numpy(), key.shape), at.cpu().numpy()))
+        if sum(part[0].shape[1] for part in self._pending) >= _PENDING:
+            self._merge()
+
+    def _merge(self) -> None:
+        """Take in what is pending: once for many batches, and only for the units that have something new."""
+        if not self._pending:
+            return
+        key, image, at = (np.concatenate(parts, axis=1) for parts in zip(*self._pending, strict=True))
+        self._pending.clear()
+        rows = np.flatnonzero(key.min(axis=1) < self._key[:, -1])
+        keys = np.concatenate([self._key[rows], key[rows]], axis=1)
+        order = np.argsort(keys, axis=1, kind="stable")[:, : self._key.shape[1]]
+        pick = (np.arange(len(rows))[:, None], order)
+        self._key[rows] = keys[pick]
+        self._image[rows] = np.concatenate([self._image[rows], image[rows]], axis=1)[pick]
+        self._at[rows] = np.concatenate([self._at[rows], at[rows]], axis=1)[pick]
+
+    @property
+    def value(self) -> Tensor:
+        """(units, k), best first; NaN where there were fewer than k."""
+        self._merge()
+        return torch.from_numpy(np.where(self._image < 0, np.nan, self._key * self._sign).astype(self._key.dtype))
+
+    @property
+    def image(self) -> Tensor:
+        """(units, k) indices into the data set; -1 where there were fewer than k."""
+        self._merge()
+        return torch.from_numpy(self._image.copy())
+
+    @property
+    def at(self) -> Tensor:
+        """(units, k) positions as indices into rows times columns."""
+        self._merge()
+        return torch.from_numpy(self._at.copy())

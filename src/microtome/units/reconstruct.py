@@ -1,0 +1,213 @@
+"""Which structure in a patch caused the activation? The one activation, taken back to the pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from microtome.data.batches import fetch
+from microtome.errors import InputError
+from microtome.network import Network
+from microtome.registry import register
+from microtome.results import Result, provenance
+from microtome.units.crops import Box, cut
+from microtome.units.patches import LayerPatches
+
+METHODS = ("deconvnet", "guided", "gradient")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reconstructions(Result):
+    """Pixel-level reconstructions of patches, beside the patches.
+
+    Attributes
+    ----------
+    layer : str
+        The layer that they start from.
+    units : list of int
+        The units, in the order of the first axis.
+    values : Tensor
+        (units, ranks, C, h, w) signed signal at each pixel of the patch, zero outside the picture.
+    crops : Tensor
+        (units, ranks, C, h, w) the patches' pixels, grey outside the picture.
+    activation : Tensor
+        (units, ranks) the activation that was taken back; NaN where there is no such patch.
+    share_inside : Tensor
+        (units, ranks) share of the signal's absolute sum that lies within the frame: below 1 only
+        where a gate looks beyond the field.
+    """
+
+    layer: str
+    units: list[int]
+    values: Tensor
+    crops: Tensor
+    activation: Tensor
+    share_inside: Tensor
+
+    def row(self, unit: int) -> int:
+        """The place of a unit on the first axis.
+
+        Raises
+        ------
+        InputError
+            When the unit was not reconstructed.
+        """
+        if unit not in self.units:
+            raise InputError(f'unit {unit} of "{self.layer}" was not reconstructed; these were: {self.units[:20]}.')
+        return self.units.index(unit)
+
+
+@register("reconstruct", rows=("D3",), paper="zeiler2014visualizing", needs="top patches of the layer", kind="units")
+def reconstruct(
+    net: Network,
+    patches: LayerPatches,
+    method: str = "deconvnet",
+    ranks: int = 9,
+    units: int | Sequence[int] | None = None,
+    *,
+    of: str = "top",
+    batch: int = 16,
+) -> Reconstructions:
+    r"""Take one activation of each patch back to the pixels; all other activations are zero.
+
+    The signal starts as 1 at the patch's unit and position and travels down by the method's rules:
+
+    - ``"deconvnet"``: rectified at every nonlinearity, unpooled to the switches of max-pooling,
+      transposed filters at convolutions [1]_. As these are positively homogeneous, the paper's start
+      with the activation itself gives the same picture times ``activation``.
+    - ``"guided"``: also stopped where the forward value was not positive [2]_.
+    - ``"gradient"``: :math:`\partial f_u(x; i, j) / \partial x`.
+
+    Parameters
+    ----------
+    net : Network
+        The network.
+    patches : LayerPatches
+        One layer's table, ``top["conv2"]``.
+    method : str
+        ``"deconvnet"``, ``"guided"`` or ``"gradient"``.
+    ranks : int
+        How many patches of each unit.
+    units : int or sequence of int, optional
+        Which units; default all.
+    of : str
+        ``"top"``, ``"low"`` or ``"binned"`` patches.
+    batch : int
+        Patches at a time.
+
+    Returns
+    -------
+    Reconstructions
+        ``.values`` (units, ranks, C, h, w), cropped like the patches, beside ``.crops``.
+
+    Raises
+    ------
+    InputError
+        When method, unit or rank does not exist, or the patches hold no data set.
+    OpaqueError
+        When a rule cannot see through an operation of the model.
+
+    Notes
+    -----
+    Cost: one pass forward and back per patch, no further than the layer. What it does not show: a
+    reconstruction is no image that would activate the unit; the deconvnet's depends on the switches
+    of this image, and without max-pooling hardly on the image at all.
+
+    References
+    ----------
+    .. [1] Zeiler, Fergus. Visualizing and understanding convolutional networks. ECCV 2014.
+    .. [2] Springenberg, Dosovitskiy, Brox, Riedmiller. Striving for simplicity. ICLR 2015 workshop.
+
+    Examples
+    --------
+    >>> from microtome.units.top_patches import top_patches
+    >>> model = torch.nn.Conv2d(1, 1, (1, 2), bias=False)
+    >>> _ = model.weight.data.copy_(torch.tensor([[[[1.0, -2.0]]]]))
+    >>> net = Network(torch.nn.Sequential(model, torch.nn.Flatten()), (1, 1, 4))
+    >>> top = top_patches(net, [torch.tensor([[[0.1, 0.9, 0.2, 0.3]]])], "0", k=1)
+    >>> reconstruct(net, top["0"]).values.flatten().tolist()
+    [1.0, -2.0]
+    """
+    if method not in METHODS:
+        raise InputError(f'a reconstruction is made by {", ".join(METHODS)}; got "{method}".')
+    if ranks < 1:
+        raise InputError(f"ranks is at least 1, got {ranks}.")
+    rows = list(range(patches.units)) if units is None else [units] if isinstance(units, int) else list(units)
+    kept = min(
+        ranks,
+        (patches.image if of == "top" else patches.binned_image if of == "binned" else patches.low_image).shape[1],
+    )
+    entries = [(unit, *patches.entry(unit, rank, of)) for unit in rows for rank in range(kept)]
+    values, crops, shares = [], [], []
+    for start in range(0, len(entries), batch):
+        for signal, crop, share in _together(net, patches, entries[start : start + batch], method):
+            values.append(signal)
+            crops.append(crop)
+            shares.append(share)
+    shape = (len(rows), kept)
+    made = provenance(net, "reconstruct", layer=patches.layer, rule=method, ranks=kept, units=rows, of=of)
+    return Reconstructions(
+        provenance=made,
+        layer=patches.layer,
+        units=rows,
+        values=torch.stack(values).unflatten(0, shape),
+        crops=torch.stack(crops).unflatten(0, shape),
+        activation=torch.tensor([entry[3] for entry in entries], dtype=torch.float64).view(shape),
+        share_inside=torch.tensor(shares, dtype=torch.float64).view(shape),
+    )
+
+
+Entry = tuple[int, int, tuple[int, int], float]  # unit, image, position, activation
+
+
+def _together(
+    net: Network, patches: LayerPatches, entries: list[Entry], method: str
+) -> list[tuple[Tensor, Tensor, float]]:
+    """Signal, crop and share inside for a batch of patches; grey where a patch does not exist."""
+    there = [entry for entry in entries if entry[1] >= 0]
+    found = iter(_signals(net, patches, there, method)) if there else iter(())
+    rows = []
+    for _, image, position, _ in entries:
+        box = patches.frame_at(position)
+        if image < 0:
+            grey = patches.crop_at(-1, position)
+            rows.append((torch.zeros_like(grey), grey, float("nan")))
+        else:
+            signal, picture = next(found)
+            rows.append((cut(signal, box, 0.0), cut(picture, box), _share(signal, box)))
+    return rows
+
+
+def _signals(net: Network, patches: LayerPatches, entries: list[Entry], method: str) -> list[tuple[Tensor, Tensor]]:
+    """For each patch the signal in the whole picture (C, H, W), and the picture."""
+    distinct = sorted({entry[1] for entry in entries})
+    pictures, _ = fetch(patches.dataset, torch.tensor(distinct))
+    images = net.images(pictures[[distinct.index(entry[1]) for entry in entries]])
+
+    def one_hot(value: Tensor) -> Tensor:
+        return one_hot_seed(value, [(entry[0], entry[2]) for entry in entries])
+
+    rules = None if method == "gradient" else method
+    tape = net.tape(images, record="input", gradient=True, rules=rules, of=patches.layer, seed=one_hot)
+    return list(zip(tape.gradient["input"].cpu(), images.cpu(), strict=True))
+
+
+def one_hot_seed(value: Tensor, places: Sequence[tuple[int, tuple[int, int]]]) -> Tensor:
+    """Zeros like a layer's value (n, ...) with a 1 per image at its (unit, (row, column))."""
+    seed = torch.zeros_like(value)
+    for n, (unit, (row, column)) in enumerate(places):
+        if value.dim() == 2:
+            seed[n, unit] = 1
+        elif value.dim() == 3:
+            seed[n, row, unit] = 1
+        else:
+            seed[n, unit].view(value.shape[2], -1)[row, column] = 1
+    return seed
+
+
+def _share(signal: Tensor, box: Box) -> float:
+    whole = float(signal.abs().sum())
+    return float(cut(signal, box, 0.0).abs().sum()) / whole if whole > 0 else 1.0
