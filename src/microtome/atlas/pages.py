@@ -185,6 +185,8 @@ class UnitCard:
         Its place in an order that puts similar units side by side.
     state : str
         ``"dead"``, ``"saturated"`` or empty.
+    paged : bool
+        Whether the unit has a page.
     """
 
     unit: int
@@ -197,6 +199,7 @@ class UnitCard:
     profile: tuple[float, ...] = ()
     similarity_order: int = 0
     state: str = ""
+    paged: bool = True
 
 
 @dataclass(frozen=True)

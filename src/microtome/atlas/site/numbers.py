@@ -1,0 +1,72 @@
+"""How is a number written on a page?"""
+
+from __future__ import annotations
+
+import math
+
+
+def number(value: float | int | str) -> str:
+    """Three significant digits, integers in full with thin spaces, text as it is.
+
+    Examples
+    --------
+    >>> number(0.123456), number(44426), number(1.5e-9), number(12.0), number("3 x 3")
+    ('0.123', '44\u202f426', '1.5e-9', '12.0', '3 x 3')
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or isinstance(value, int):
+        return f"{value:,}".replace(",", "\u202f")
+    if not math.isfinite(value):
+        return str(value)
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size < 1e-3 or size >= 1e6:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+        return f"{_minus(mantissa)}e{int(exponent)}"
+    if size >= 1000:
+        return _minus(f"{value:,.0f}".replace(",", "\u202f"))
+    digits = max(0, 2 - math.floor(math.log10(size)))
+    return _minus(f"{value:.{digits}f}")
+
+
+def signed(value: float) -> str:
+    """A number with its sign, for amounts that add up.
+
+    Examples
+    --------
+    >>> signed(0.5), signed(-2.25), signed(0.0)
+    ('+0.500', '−2.25', '0')
+    """
+    return f"+{number(float(value))}" if value > 0 else number(float(value))
+
+
+def percent(share: float) -> str:
+    """A share in [0, 1] as percent.
+
+    Examples
+    --------
+    >>> percent(0.9873), percent(0.0004), percent(1.0)
+    ('98.7\u202f%', '0.04\u202f%', '100\u202f%')
+    """
+    value = 100 * share
+    text = f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+    return text.removesuffix(".0") + "\u202f%"
+
+
+def count(many: int, thing: str) -> str:
+    """A number of things, in the plural where it must be.
+
+    Examples
+    --------
+    >>> count(1, "unit"), count(32, "unit"), count(2, "class")
+    ('1 unit', '32 units', '2 classes')
+    """
+    ending = "" if many == 1 else "es" if thing.endswith(("s", "x", "ch")) else "s"
+    return f"{number(many)} {thing}{ending}"
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−", 1) if text.startswith("-") else text

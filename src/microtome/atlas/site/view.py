@@ -1,0 +1,123 @@
+"""What do the templates ask while one page is drawn? Addresses as seen from it, its pictures, its empty states."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate
+from urllib.parse import quote
+
+from markupsafe import Markup, escape
+
+from microtome.atlas.pages import Atlas, Curve, Histogram, Link, Picture, Sheet, SheetRow, Sprite, to_unit
+from microtome.atlas.site import drawing, flow
+from microtome.atlas.site.addresses import Addresses
+from microtome.atlas.site.numbers import number
+from microtome.atlas.site.sprites import SpriteStyles, position
+
+
+@dataclass(frozen=True)
+class RunningRow:
+    """A row of a dissection with its running sums: in the channels' order, and ranked by contribution."""
+
+    row: SheetRow
+    rank: int
+    running: float
+    running_ranked: float
+
+
+class View:
+    """One page's eyes: everything that depends on where the page lies.
+
+    Parameters
+    ----------
+    atlas : Atlas
+        The whole.
+    addresses : Addresses
+        Of its pages.
+    address : str
+        This page's, relative to the site's folder.
+    """
+
+    def __init__(self, atlas: Atlas, addresses: Addresses, address: str) -> None:
+        self.atlas = atlas
+        self.address = address
+        self.root = "../" * address.count("/")
+        self.styles = SpriteStyles(self.root)
+        self._addresses = addresses
+        self._hints = dict(atlas.hints)
+
+    def href(self, link: Link | None) -> str | None:
+        """Where a link leads from here, or None if there is no such page or it is this one."""
+        address = self._addresses.of(link)
+        return None if address is None or address == self.address else self.root + quote(address)
+
+    def anchor(self, text: str, link: Link | None) -> Markup:
+        """A text, linked if its page exists."""
+        href = self.href(link)
+        return Markup('<a href="{}">{}</a>').format(href, text) if href else escape(text)
+
+    def unit(self, layer: str, index: int) -> Markup:
+        """A unit's name, linked."""
+        return self.anchor(f"{layer}:{index}", to_unit(layer, index))
+
+    def label(self, index: int | None) -> str:
+        """A class's name."""
+        names = self.atlas.classes
+        return "" if index is None else names[index] if index < len(names) else str(index)
+
+    def pic(self, picture: Picture, size: str = "m", link: bool = True, extra: str = "") -> Markup:
+        """One picture: a link where it leads somewhere."""
+        style = position(picture.sprite, picture.index)
+        names = f"{self.styles.name(picture.sprite)} z{size}{extra}"
+        href = self.href(picture.link) if link else None
+        if href:
+            return Markup('<a class="{}" href="{}" style="{}" aria-label="{}"></a>').format(names, href, style, picture.alt)
+        return Markup('<span class="{}" role="img" style="{}" aria-label="{}"></span>').format(names, style, picture.alt)
+
+    def strip(self, sprite: Sprite, row: int, alt: str, link: Link | None) -> Markup:
+        """A whole row of a sprite in one element."""
+        style = f"--y:{row};--x:0"
+        href = self.href(link)
+        names = f"{self.styles.name(sprite)} zs strip"
+        if href:
+            return Markup('<a class="{}" href="{}" style="{}" aria-label="{}"></a>').format(names, href, style, alt)
+        return Markup('<span class="{}" role="img" style="{}" aria-label="{}"></span>').format(names, style, alt)
+
+    def hint(self, part: str) -> str:
+        """The command that makes a part which is not there."""
+        return self._hints.get(part) or self._hints.get("*") or self.atlas.command
+
+    def ridges(self, histogram: Histogram) -> Markup:
+        """A histogram's drawing."""
+        return drawing.ridges(histogram, [self.href(link) for _, link, _ in histogram.rows])
+
+    def flow(self) -> Markup:
+        """The network's drawing."""
+        return flow.flow(self.atlas.overview.blocks, lambda name: self.href(Link("layer", name)))
+
+    @staticmethod
+    def curve(curve: Curve) -> Markup:
+        """A tuning curve's drawing."""
+        return drawing.curve(curve)
+
+    @staticmethod
+    def spark(values: tuple[float, ...]) -> Markup:
+        """A profile's drawing."""
+        return drawing.sparkline(values) if values else Markup("")
+
+    @staticmethod
+    def range(sprite: Sprite) -> str:
+        """What the colours of a sprite mean, in words."""
+        if sprite.limits is None or sprite.colours == "classes":
+            return ""
+        low, high = (number(float(value)) for value in sprite.limits)
+        return f"{low} to {high} {sprite.quantity}".strip()
+
+    @staticmethod
+    def running(sheet: Sheet) -> list[RunningRow]:
+        """The sheet's rows with both running sums."""
+        ranked = sorted(range(len(sheet.rows)), key=lambda at: -abs(sheet.rows[at].amount))
+        sums = [*accumulate(row.amount for row in sheet.rows)]
+        by_rank = dict(zip(ranked, accumulate(sheet.rows[at].amount for at in ranked), strict=True))
+        ranks = {at: rank for rank, at in enumerate(ranked)}
+        return [RunningRow(row, ranks[at], sums[at], by_rank[at]) for at, row in enumerate(sheet.rows)]
