@@ -9,4 +9,20 @@ from microtome.units.specialised import Specialised, specialised
 from microtome.units.top_patches import top_patches
 from microtome.units.tuning import Tuning, tuning, tunings
 
-__all__ = ["Dissection", "Tuning", "dissect", "stimuli", "tuning", "tunings"]
+__all__ = [
+    "ActivationMaps",
+    "Dissection",
+    "LayerPatches",
+    "Reconstructions",
+    "Specialised",
+    "TopPatches",
+    "Tuning",
+    "activation_maps",
+    "dissect",
+    "reconstruct",
+    "specialised",
+    "stimuli",
+    "top_patches",
+    "tuning",
+    "tunings",
+]

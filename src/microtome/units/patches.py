@@ -69,7 +69,7 @@ class Patches(Result):
         return field_box(self.field, position, (self.picture[1], self.picture[2]))
 
     def frame_at(self, position: tuple[int, int]) -> Box:
-        """The rectangle shown for a position: its field, or the picture's extent on an axis where the field exceeds it."""
+        """The rectangle shown for a position: its field, on either axis no more than the whole picture."""
         return frame(self.box_at(position), (self.picture[1], self.picture[2]))
 
     def crop_at(self, image: int, position: tuple[int, int]) -> Tensor:
@@ -174,6 +174,18 @@ class LayerPatches(Patches):
         """Number of units."""
         return len(self.image)
 
+    def kept(self, of: str = "top") -> int:
+        """How many patches each unit has: k, or the number of bins.
+
+        Raises
+        ------
+        InputError
+            When there is no such kind of patch.
+        """
+        if of not in KINDS:
+            raise InputError(f'patches are "top", "low" or "binned", got "{of}".')
+        return int(getattr(self, "image" if of == "top" else f"{of}_image").shape[1])
+
     def entry(self, unit: int, rank: int, of: str = "top") -> tuple[int, tuple[int, int], float]:
         """Image, position and activation of one patch.
 
@@ -182,18 +194,13 @@ class LayerPatches(Patches):
         InputError
             When unit, rank or kind of patch does not exist.
         """
-        if of not in KINDS:
-            raise InputError(f'patches are "top", "low" or "binned", got "{of}".')
+        kept = self.kept(of)
         prefix = "" if of == "top" else f"{of}_"
         images = getattr(self, f"{prefix}image")
-        if not 0 <= unit < images.shape[0]:
-            raise InputError(
-                f'unit {unit} does not exist: "{self.layer}" has {images.shape[0]}, 0 to {images.shape[0] - 1}.'
-            )
-        if not 0 <= rank < images.shape[1]:
-            raise InputError(
-                f"rank {rank} does not exist: {images.shape[1]} patches are kept, 0 to {images.shape[1] - 1}."
-            )
+        if not 0 <= unit < self.units:
+            raise InputError(f'unit {unit} does not exist: "{self.layer}" has units 0 to {self.units - 1}.')
+        if not 0 <= rank < kept:
+            raise InputError(f"rank {rank} does not exist: patches 0 to {kept - 1} are kept.")
         row, column = getattr(self, f"{prefix}position")[unit, rank].tolist()
         return int(images[unit, rank]), (row, column), float(getattr(self, f"{prefix}activation")[unit, rank])
 
@@ -212,8 +219,7 @@ class LayerPatches(Patches):
 
     def crops(self, unit: int, of: str = "top") -> Tensor:
         """All patches of a unit (k, C, h, w)."""
-        count = getattr(self, "image" if of == "top" else f"{of}_image").shape[1]
-        return torch.stack([self.crop(unit, rank, of) for rank in range(count)])
+        return torch.stack([self.crop(unit, rank, of) for rank in range(self.kept(of))])
 
     def percentile(self, unit: int, value: float, of: str = "max") -> float:
         """The share of the data, in percent, whose activation does not exceed ``value``.

@@ -136,10 +136,7 @@ def reconstruct(
     if ranks < 1:
         raise InputError(f"ranks is at least 1, got {ranks}.")
     rows = list(range(patches.units)) if units is None else [units] if isinstance(units, int) else list(units)
-    kept = min(
-        ranks,
-        (patches.image if of == "top" else patches.binned_image if of == "binned" else patches.low_image).shape[1],
-    )
+    kept = min(ranks, patches.kept(of))
     entries = [(unit, *patches.entry(unit, rank, of)) for unit in rows for rank in range(kept)]
     values, crops, shares = [], [], []
     for start in range(0, len(entries), batch):

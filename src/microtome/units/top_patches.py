@@ -245,7 +245,7 @@ def _every_position(value: Tensor, indices: Tensor, k: int, sign: float) -> tupl
 
 
 def _rectified(net: Network, layer: Layer) -> bool:
-    """Whether everything that reads the layer is a rectifier that stops what is not positive, normalisation not between."""
+    """Whether all that reads the layer directly is a rectifier: nothing below zero goes on."""
     readers = [other for other in net.layers.values() if layer.name in other.inputs and other.leaf]
     zeroing = RECTIFIERS & {"relu", "relu6", "rectifying_clamp"}
     return bool(readers) and all(stream.operation(reader) in zeroing for reader in readers)
