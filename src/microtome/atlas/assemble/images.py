@@ -1,0 +1,260 @@
+"""What does the network say of an image, and why? The page of one image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from microtome.atlas.assemble.album import Album
+from microtome.atlas.jobs import Maps as MapsResult
+from microtome.atlas.jobs import Refusal, Strongest
+from microtome.atlas.pages import (
+    Absent,
+    ActivationRow,
+    Amount,
+    Amounts,
+    ImagePage,
+    Made,
+    MapRow,
+    Maps,
+    MethodMap,
+    Number,
+    Occlusion,
+    Picture,
+    Sprite,
+    Winner,
+    to_class,
+    to_unit,
+)
+from microtome.atlas.plan import questions
+from microtome.atlas.task import Task
+
+__all__ = ["image_page"]
+
+_TOP = 5  # classes in the list of probabilities
+_UNSIGNED = frozenset({"saliency", "grad-cam", "smooth-grad-squared"})
+_COLOURS = (
+    "#1f77b4",
+    "#ff7f0e",
+    "#2ca02c",
+    "#d62728",
+    "#9467bd",
+    "#8c564b",
+    "#e377c2",
+    "#17becf",
+    "#bcbd22",
+    "#7f7f7f",
+)
+
+
+def image_page(album: Album, index: int) -> ImagePage:
+    """The page of one image."""
+    seen = album.seen
+    probabilities = seen.logits[index].softmax(0)
+    truth = int(seen.labels[index])
+    (said,), (other,) = questions(seen, [index])
+    return ImagePage(
+        id=album.image_id(index),
+        title=album.subject.name(index),
+        picture=album.picture(index, note=""),
+        truth=truth if truth >= 0 else None,
+        said=said,
+        probability=float(probabilities[said]),
+        probabilities=_probabilities(album, probabilities, truth),
+        maps=_maps(album, index, said, other),
+        differences=_differences(album, index, said, other),
+        occlusion=_occlusion(album, index, said),
+        activations=_activations(album, index),
+        activations_caption="For each layer the units that answer this image most; bright is where they do.",
+    )
+
+
+def _probabilities(album: Album, probabilities: Tensor, truth: int) -> Amounts:
+    order = probabilities.argsort(descending=True, stable=True)[:_TOP].tolist()
+    if truth >= 0 and truth not in order:
+        order = [*order[: _TOP - 1], truth]
+    said = order[0]
+    marks = {said: "said", truth: "true"} if said != truth else {said: "true and said"}
+    rows = tuple(
+        Amount(album.class_name(i), 100 * float(probabilities[i]), to_class(i), mark=marks.get(i, "")) for i in order
+    )
+    return Amounts(rows, "%", "The most probable classes.")
+
+
+# -- maps ----------------------------------------------------------------------------------------------------------
+
+
+def _maps(album: Album, index: int, said: int, other: int) -> Maps | None:
+    rows = []
+    for target in dict.fromkeys((said, other)):
+        found = [
+            map_ for task, result, place in _asked(album, index, target) if (map_ := _one(album, task, result, place))
+        ]
+        if found:
+            rows.append(
+                MapRow(
+                    f"What speaks for {album.class_name(target)}?",
+                    tuple(found),
+                    float(album.seen.logits[index, target]),
+                )
+            )
+    if not rows:
+        return None
+    return Maps(
+        tuple(rows), "One method a column; red speaks for the class, blue against it, each map on its own scale."
+    )
+
+
+def _differences(album: Album, index: int, said: int, other: int) -> Maps | None:
+    """The map of one class less that of the other, for methods whose maps add up."""
+    if said == other:
+        return None
+    against = {task.parameters["method"]: (result, place) for task, result, place in _asked(album, index, other)}
+    found = []
+    for task, result, place in _asked(album, index, said):
+        name = task.parameters["method"]
+        if name in against and name not in _UNSIGNED and name not in ("guided-backprop", "deconvnet"):
+            second, where = against[name]
+            difference = result.map[place] - second.map[where]
+            sprite = _signed(album, f"image-{album.image_id(index)}-{name}-difference", difference[None], name)
+            found.append(
+                MethodMap(
+                    name,
+                    Picture(sprite, 0, f"{name}, difference of the classes"),
+                    result.layer,
+                    (),
+                    _made(album, task, result),
+                )
+            )
+    if not found:
+        return None
+    question = f"What speaks for {album.class_name(said)} rather than {album.class_name(other)}?"
+    score = float(album.seen.logits[index, said] - album.seen.logits[index, other])
+    return Maps((MapRow(question, tuple(found), score),), "The map of the first class less that of the second.")
+
+
+def _asked(album: Album, index: int, target: int) -> list[tuple[Task, MapsResult, int]]:
+    """The results of all methods for an image and a class, with the image's place in them."""
+    found = []
+    for task in album.find("explain"):
+        images, targets = task.parameters["images"], task.parameters["target"]
+        if index in images and targets[images.index(index)] == target:
+            result = album.load(task)
+            if isinstance(result, MapsResult):
+                found.append((task, result, images.index(index)))
+    return found
+
+
+def _one(album: Album, task: Task, result: MapsResult, place: int) -> MethodMap:
+    name, image = str(task.parameters["method"]), int(task.parameters["images"][place])
+    target = int(result.target[place])
+    file = f"image-{album.image_id(image)}-{name}-{target}"
+    values = result.map[place][None]
+    if name in _UNSIGNED:
+        sprite = album.sheet.scaled(file, values, "sequential", "sensitivity")
+    else:
+        sprite = _signed(album, file, values, name)
+    alt = f"{name} for {album.class_name(target)}"
+    numbers = tuple(_certificate(key, float(value[place])) for key, value in result.numbers.items())
+    return MethodMap(name, Picture(sprite, 0, alt), result.layer, numbers, _made(album, task, result))
+
+
+def _signed(album: Album, file: str, values: Tensor, name: str) -> Sprite:
+    return album.sheet.scaled(
+        file, values, "diverging", "probability lost" if name == "occlusion" else "logit per pixel"
+    )
+
+
+def _certificate(name: str, value: float) -> Number:
+    if name == "conservation":
+        return Number("conservation", value, tolerance="within 1 % of 1", ok=abs(value - 1) <= 0.01)
+    return Number(name.replace("_", " "), value, "logit", tolerance="below 0.1", ok=abs(value) <= 0.1)
+
+
+def _made(album: Album, task: Task, result: MapsResult) -> Made:
+    image = album.subject.name(int(task.parameters["images"][0]))
+    return album.made(result, f"microtome explain {image} --method {task.parameters['method']} {album.model_words}")
+
+
+def refusals(album: Album) -> dict[str, str]:
+    """Methods that cannot be used on this network, and why."""
+    return {
+        str(task.parameters["method"]): result.reason
+        for task in album.find("explain")
+        if isinstance(result := album.load(task), Refusal)
+    }
+
+
+# -- occlusion -----------------------------------------------------------------------------------------------------
+
+
+def _occlusion(album: Album, index: int, said: int) -> Occlusion | Absent | None:
+    for task, result, place in _asked(album, index, said):
+        if task.parameters["method"] != "occlusion" or "winner" not in result.extra:
+            continue
+        probability, winner = result.extra["probability"][place].float(), result.extra["winner"][place]
+        winners = _winners(winner)
+        name = f"image-{album.image_id(index)}-occlusion"
+        low = album.sheet.scaled(
+            f"{name}-probability", probability[None], "sequential", "probability", limits=(0.0, 1.0)
+        )
+        map_ = album.sheet.classes(f"{name}-winner", winner[None], {entry.index: entry.colour for entry in winners})
+        window, stride = task.parameters["window"], task.parameters["stride"]
+        return Occlusion(
+            probability=Picture(low, 0, f"probability of {album.class_name(said)} by position of the window"),
+            winner=Picture(map_, 0, "the class that wins by position of the window"),
+            winners=winners,
+            numbers=(
+                Number("window", window, "px"),
+                Number("step", stride, "px"),
+                Number("probability uncovered", 100 * float(result.extra["baseline"][place]), "%"),
+                Number("lowest probability", 100 * float(probability.min()), "%"),
+            ),
+            caption="Dark is where covering the picture costs the class most; beside it the class that then wins.",
+            made=_made(album, task, result),
+        )
+    return None
+
+
+def _winners(winner: Tensor) -> tuple[Winner, ...]:
+    classes, counts = torch.unique(winner, return_counts=True)
+    order = (-counts).argsort(stable=True).tolist()
+    return tuple(
+        Winner(int(classes[i]), _COLOURS[min(rank, len(_COLOURS) - 1)], float(counts[i]) / winner.numel())
+        for rank, i in enumerate(order)
+    )
+
+
+# -- activation maps -----------------------------------------------------------------------------------------------
+
+
+def _activations(album: Album, index: int) -> tuple[ActivationRow, ...] | None:
+    for task in album.find("strongest"):
+        images: Sequence[int] = task.parameters["images"]
+        if index in images:
+            result = album.load(task)
+            if isinstance(result, Strongest):
+                return tuple(_row(album, result, layer, images.index(index), index) for layer in result.units)
+    return None
+
+
+def _row(album: Album, result: Strongest, layer: str, place: int, index: int) -> ActivationRow:
+    maps = result.maps[layer][place].float()
+    file = f"image-{album.image_id(index)}-activation-{album.slug(layer)}"
+    low = float(maps.min())
+    sprite = album.sheet.scaled(
+        file, maps, "diverging" if low < 0 else "sequential", "activation", columns=len(maps), own=True
+    )
+    pictures = tuple(
+        Picture(
+            sprite,
+            k,
+            f"unit {unit} of {layer}",
+            to_unit(layer, unit),
+            f"{unit}: {float(result.peaks[layer][place, k]):.3g}",
+        )
+        for k, unit in enumerate(result.units[layer][place].tolist())
+    )
+    return ActivationRow(layer, pictures, album.net.layer(layer).units)

@@ -1,0 +1,101 @@
+"""What do a layer's units look for, side by side? The page of one layer."""
+
+from __future__ import annotations
+
+import torch
+
+from microtome.atlas.assemble.album import Album, fitted
+from microtome.atlas.assemble.overview import field_text
+from microtome.atlas.assemble.stimuli import shown_stimuli
+from microtome.atlas.pages import LayerPage, Number, Picture, UnitCard, to_unit
+from microtome.units import LayerPatches, Tuning
+
+__all__ = ["layer_page", "state"]
+
+_PROFILE = 20  # classes in a card's small bar chart
+_CELL = 96  # pixels a side of a patch on the layer's page
+
+
+def layer_page(album: Album, name: str) -> LayerPage:
+    """The page of one layer."""
+    layer, table = album.net.layer(name), album.tables[name]
+    paged = album.paged(name)
+    facts = [
+        Number("output", " x ".join(map(str, layer.shape))),
+        Number("units", layer.units),
+        Number("parameters", layer.parameters),
+        Number("dead units", int(table.dead.sum()), explain="They fire on none of the images."),
+    ]
+    field = field_text(album, layer)
+    if field:
+        facts.insert(1, Number("receptive field", field))
+    return LayerPage(
+        name=name,
+        facts=tuple(facts),
+        cards=_cards(album, name, table, set(paged)),
+        cards_caption=_caption(album, table, len(paged)),
+        cards_made=album.made(table),
+    )
+
+
+def _caption(album: Album, table: LayerPatches, paged: int) -> str:
+    what = "Each unit with the image made to drive it most, or else the patch of the data that does."
+    if paged == table.units:
+        return what
+    return f"{what} Of {table.units} units the {paged} most selective have pages (budget {album.budget.name})."
+
+
+def _cards(album: Album, name: str, table: LayerPatches, paged: set[int]) -> tuple[UnitCard, ...]:
+    tuning = album.one(Tuning, "tuning", layer=name)
+    words = tuning if isinstance(tuning, Tuning) else None
+    pictures = _pictures(album, name, table)
+    order = album.order(name)
+    return tuple(
+        UnitCard(
+            unit=unit,
+            picture=pictures.get(unit),
+            label=words.label(unit) if words else "",
+            confidence=float(words.confidence[unit]) if words else None,
+            selectivity=float(table.selectivity[unit]),
+            sparsity=1 - float(table.active[unit]),
+            strongest=_strongest(table, unit),
+            profile=profile(table, unit),
+            similarity_order=order[unit],
+            state=state(table, unit),
+            paged=unit in paged,
+        )
+        for unit in range(table.units)
+    )
+
+
+def _pictures(album: Album, name: str, table: LayerPatches) -> dict[int, Picture]:
+    """A picture of each unit: its superstimulus where one was made, otherwise its strongest patch."""
+    found = {
+        unit: Picture(sprite, place, f"superstimulus of unit {unit} of {name}", to_unit(name, unit))
+        for unit, (sprite, place, _, _) in shown_stimuli(album, name, 1).items()
+    }
+    rest = [unit for unit in range(table.units) if unit not in found]
+    for number, start in enumerate(range(0, len(rest), 400)):
+        part = rest[start : start + 400]
+        crops = fitted(torch.stack([table.crop(unit, 0) for unit in part]), _CELL)
+        sprite = album.sheet.natural(f"layer-{album.slug(name)}-{number}", crops)
+        for place, unit in enumerate(part):
+            found[unit] = Picture(sprite, place, f"strongest patch of unit {unit} of {name}", to_unit(name, unit))
+    return found
+
+
+def _strongest(table: LayerPatches, unit: int) -> int | None:
+    first = int(table.groups[unit, 0])
+    return first if first >= 0 and table.class_mean.shape[1] else None
+
+
+def profile(table: LayerPatches, unit: int) -> tuple[float, ...]:
+    """A unit's mean response by class, in the order of the classes."""
+    groups = table.groups[unit, : table.class_mean.shape[1]]
+    order = groups.argsort()[:_PROFILE]
+    return tuple(round(float(value), 6) for value in table.class_mean[unit][order])
+
+
+def state(table: LayerPatches, unit: int) -> str:
+    """``"dead"``, ``"saturated"`` or nothing."""
+    return "dead" if bool(table.dead[unit]) else "saturated" if bool(table.saturated[unit]) else ""

@@ -1,0 +1,142 @@
+"""What does one unit look for, what drives it, how is it made? The page of one unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from microtome.atlas.assemble.album import Album, fitted
+from microtome.atlas.assemble.layers import state
+from microtome.atlas.assemble.stimuli import unit_stimuli
+from microtome.atlas.pages import Absent, Bin, Examples, Histogram, Number, Patch, Picture, Sprite, UnitPage, to_class
+from microtome.atlas.pages import Curve as PageCurve
+from microtome.atlas.pages import Tuning as PageTuning
+from microtome.units import LayerPatches, Tuning
+
+__all__ = ["unit_pages"]
+
+_CELL = 112  # pixels a side of a patch
+
+
+def unit_pages(album: Album) -> Iterator[UnitPage]:
+    """The pages of all units that have one, layer by layer."""
+    for layer in album.plan.outline.layers:
+        for unit in album.paged(layer):
+            yield _page(album, layer, unit)
+
+
+def _page(album: Album, layer: str, unit: int) -> UnitPage:
+    table = album.tables[layer]
+    tuning = album.one(Tuning, "tuning", layer=layer)
+    words = tuning if isinstance(tuning, Tuning) else None
+    top, low, bins = _patches(album, table, unit)
+    made = album.made(table, f"microtome top-patches --layer {layer} --unit {unit} {album.model_words}")
+    return UnitPage(
+        layer=layer,
+        unit=unit,
+        label=words.label(unit) if words else "",
+        confidence=float(words.confidence[unit]) if words else None,
+        second=words.secondary[unit] if words else "",
+        state=state(table, unit),
+        facts=_facts(table, unit),
+        stimuli=unit_stimuli(album, layer, unit),
+        top=Examples(top, "The patches of the data that drive it most; gray is outside the picture.", made),
+        lowest=Examples(low, "The patches that drive it least.", made),
+        bins=bins,
+        bins_caption="One image from each part of its range, from strong to weak: what it does between the extremes.",
+        bins_made=made,
+        histogram=_histogram(album, table, unit),
+        tuning=_tuning(words, unit) if words else tuning if isinstance(tuning, Absent) else None,
+    )
+
+
+def _facts(table: LayerPatches, unit: int) -> tuple[Number, ...]:
+    return (
+        Number(
+            "selectivity", float(table.selectivity[unit]), explain="How much one class stands out: 0 none, 1 only it."
+        ),
+        Number("active", 100 * float(table.active[unit]), "%", explain="Share of positions where it is above zero."),
+        Number("mean", float(table.mean[unit])),
+        Number("standard deviation", float(table.std[unit])),
+        Number("highest", float(table.highest[unit])),
+        Number("lowest", float(table.lowest[unit])),
+    )
+
+
+# -- patches -------------------------------------------------------------------------------------------------------
+
+
+def _patches(
+    album: Album, table: LayerPatches, unit: int
+) -> tuple[tuple[Patch, ...], tuple[Patch, ...], tuple[Bin, ...]]:
+    """The strongest, the weakest and one of each bin: one sprite for all."""
+    kinds = {"top": table.image.shape[1], "low": min(4, table.image.shape[1]), "binned": table.binned_image.shape[1]}
+    places = [
+        (kind, rank) for kind, count in kinds.items() for rank in range(count) if table.entry(unit, rank, kind)[0] >= 0
+    ]
+    crops = fitted(torch.stack([table.crop(unit, rank, kind) for kind, rank in places]), _CELL)
+    sprite = album.sheet.natural(f"unit-{album.slug(table.layer)}-{unit}", crops, columns=9)
+    made = {
+        kind: [_patch(album, table, unit, rank, of, sprite, at) for at, (of, rank) in enumerate(places) if of == kind]
+        for kind in kinds
+    }
+    return tuple(made["top"]), tuple(made["low"]), _bins(table, unit, made["binned"])
+
+
+def _patch(album: Album, table: LayerPatches, unit: int, rank: int, of: str, sprite: Sprite, place: int) -> Patch:
+    image, position, activation = table.entry(unit, rank, of)
+    text = f"patch of image {album.image_id(image)}, {album.answer(image)}"
+    link = album.picture(image).link if image in album.thumbnails and image in album.images else None
+    crop = Picture(sprite, place, text, link, f"{activation:.3g}")
+    return Patch(crop, activation, f"{album.image_id(image)}, {album.answer(image)}", position, None)
+
+
+def _bins(table: LayerPatches, unit: int, patches: list[Patch]) -> tuple[Bin, ...]:
+    count = len(patches)
+    quantiles = table.quantiles["max"][unit]
+    edges = [float(quantiles[round(100 * (count - step) / count)]) for step in range(count + 1)] if count else []
+    return tuple(Bin(edges[i + 1], edges[i], 1 / count, (patch,)) for i, patch in enumerate(patches))
+
+
+def _histogram(album: Album, table: LayerPatches, unit: int) -> Histogram:
+    rows = []
+    for group, counts in zip(table.groups[unit].tolist(), table.histogram[unit].tolist(), strict=True):
+        if sum(counts):
+            all_rest = table.groups.shape[1] == 1
+            name = album.class_name(group) if group >= 0 else ("all images" if all_rest else "other classes")
+            rows.append((name, to_class(group) if group >= 0 else None, tuple(int(count) for count in counts)))
+    edges = tuple(round(float(edge), 6) for edge in table.edges[unit])
+    return Histogram(
+        edges,
+        tuple(rows),
+        "Its largest activation on each image, by class, the strongest class first.",
+        album.made(table),
+    )
+
+
+# -- tuning --------------------------------------------------------------------------------------------------------
+
+
+def _tuning(tuning: Tuning, unit: int) -> PageTuning:
+    curves = []
+    family = tuning.kind[unit] if tuning.kind[unit] in tuning.family else tuning.family[0]
+    for name, unit_name in (("angle", "°"), ("offset", "px"), ("width", "px"), ("phase", "°")):
+        shown = tuning.shown.get(name)
+        mine = [place for place, entry in enumerate(tuning.family) if entry == family]
+        if (
+            shown is None
+            or not bool((~shown[mine].isnan()).any())
+            or len(shown[mine][~shown[mine].isnan()].unique()) < 2
+        ):
+            continue
+        x, y = tuning.along(unit, name, family)
+        best = float(x[y.argmax()])
+        called = {"offset": "position"}.get(name, name)
+        curves.append(
+            PageCurve(
+                called, unit_name, tuple(x.tolist()), tuple(round(v, 6) for v in y.tolist()), best, name == "angle"
+            )
+        )
+    caption = f"Its response to synthetic stimuli ({family}) as one property varies, the best over all others."
+    return PageTuning(tuple(curves), caption)

@@ -1,0 +1,93 @@
+"""How much is made? Three budgets: what each includes, in counts and in expected seconds on one core."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from microtome.errors import InputError, nearest
+
+__all__ = ["BUDGETS", "Budget", "budget"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a run includes. Counts are for networks of any size; seconds bound what grows with them.
+
+    Attributes
+    ----------
+    name : str
+        ``quick``, ``standard``, ``full``, or your own.
+    units : int
+        Units of a layer that get pages, the most selective first, in networks of more than ``many`` units.
+    many : int
+        Up to so many units in all chosen layers, every unit gets a page.
+    images : int
+        Images that get pages.
+    patches, bins : int
+        Strongest patches of each unit, and examples drawn from as many bins of its activation.
+    reconstructed : int
+        How many of the strongest patches are reconstructed.
+    stimuli, steps : float, int
+        Expected seconds for all superstimuli, and steps of ascent of each.
+    diverse : int
+        Further, different superstimuli of each unit.
+    ablations : float
+        Expected seconds for setting units to zero one by one.
+    ablation_images : int
+        On how many images the effect is measured.
+    windows : int
+        Positions of the occluding window along the longer side.
+    classes : int
+        Most classes that get a page with images made for their score.
+    """
+
+    name: str
+    units: int
+    many: int
+    images: int
+    patches: int
+    bins: int
+    reconstructed: int
+    stimuli: float
+    steps: int
+    diverse: int
+    ablations: float
+    ablation_images: int
+    windows: int
+    classes: int
+
+
+BUDGETS = {
+    "quick": Budget(
+        name="quick", units=32, many=1000, images=12, patches=9, bins=5, reconstructed=4, stimuli=240.0, steps=64,
+        diverse=0, ablations=60.0, ablation_images=500, windows=12, classes=10,
+    ),
+    "standard": Budget(
+        name="standard", units=128, many=2500, images=60, patches=9, bins=9, reconstructed=9, stimuli=2400.0, steps=192,
+        diverse=2, ablations=900.0, ablation_images=2000, windows=24, classes=100,
+    ),
+    "full": Budget(
+        name="full", units=1 << 30, many=1 << 30, images=200, patches=16, bins=9, reconstructed=16, stimuli=float("inf"),
+        steps=256, diverse=4, ablations=float("inf"), ablation_images=10000, windows=32, classes=1000,
+    ),
+}  # fmt: skip
+
+
+def budget(size: str | Budget) -> Budget:
+    """A budget by its name.
+
+    Raises
+    ------
+    InputError
+        There is none of that name.
+
+    Examples
+    --------
+    >>> budget("quick").images
+    12
+    """
+    if isinstance(size, Budget):
+        return size
+    if size not in BUDGETS:
+        raise InputError(f'there is no budget "{size}". Nearest: {nearest(size, BUDGETS)}; all: {", ".join(BUDGETS)}.')
+    return BUDGETS[size]

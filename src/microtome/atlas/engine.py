@@ -1,0 +1,130 @@
+"""On which machine does a task run? On any ``concurrent.futures.Executor``: here, in processes, or on Dask."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from typing import Any, TypeVar
+
+from microtome.errors import InputError
+
+__all__ = ["ENGINES", "Inline", "executor"]
+
+ENGINES = ("inline", "processes", "dask")
+
+T = TypeVar("T")
+
+
+class Inline(Executor):
+    """Runs each call at once, in this process and thread: the engine for one machine and for debugging.
+
+    Examples
+    --------
+    >>> with Inline() as engine:
+    ...     engine.submit(sum, [1, 2, 3]).result()
+    6
+    """
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Run the call; an interrupt is not caught, so that it ends the run."""
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@contextlib.contextmanager
+def executor(name: str, workers: int | None = None) -> Iterator[Executor]:
+    """Open an engine by name and close it again; tasks not yet begun are dropped when the block raises.
+
+    Parameters
+    ----------
+    name : str
+        ``inline``; ``processes``, one thread each; ``dask`` for a cluster of processes on this machine;
+        ``tcp://host:port`` for the scheduler of a cluster that sees the same output folder.
+    workers : int, optional
+        How many processes; by default one for each core.
+
+    Raises
+    ------
+    InputError
+        There is no such engine, Dask is not installed, or the scheduler does not answer.
+    """
+    count = workers or available_cores()
+    if name == "inline":
+        yield Inline()
+    elif name == "processes":
+        with _processes(count) as pool:
+            yield pool
+    elif name == "dask" or "://" in name:
+        with _dask(name, count) as pool:
+            yield pool
+    else:
+        raise InputError(f'there is no engine "{name}". Known: {", ".join(ENGINES)}, or tcp://host:port of Dask.')
+
+
+def available_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _processes(count: int) -> Iterator[Executor]:
+    # Spawned, since a fork of a process in which torch has started threads may hang.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_worker)
+    try:
+        yield pool
+    except BaseException:
+        _stop(pool)
+        raise
+    pool.shutdown()
+
+
+def _worker() -> None:
+    """Leave interrupts to the process that planned the run, and cores to the other workers."""
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def _stop(pool: ProcessPoolExecutor) -> None:
+    """End the workers now: what they were at is simply not there, and is made by the next run."""
+    running = list((getattr(pool, "_processes", None) or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in running:
+        process.terminate()
+    for process in running:
+        process.join(5)
+
+
+@contextlib.contextmanager
+def _dask(name: str, count: int) -> Iterator[Executor]:
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise InputError(f"--engine {name} needs Dask: pip install 'microtome[scale]'.") from error
+    cluster = None
+    try:
+        if name == "dask":
+            cluster = LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None)
+            client = Client(cluster)
+        else:
+            client = Client(name, timeout=10)
+    except (OSError, ValueError) as error:
+        if cluster is not None:
+            cluster.close()
+        raise InputError(f"the Dask scheduler {name} does not answer: {error}.") from error
+    try:
+        yield client.get_executor(pure=False)
+    finally:
+        client.close()
+        if cluster is not None:
+            cluster.close()

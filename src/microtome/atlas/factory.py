@@ -1,0 +1,117 @@
+"""How does a stranger's model come from a name? ``package.module:factory`` is imported and called."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import random
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from microtome.errors import InputError, ModelError, nearest
+
+__all__ = ["build"]
+
+
+def build(name: str) -> nn.Module:
+    """Make the model that a name stands for.
+
+    A factory without arguments is called, a module is taken as it is. Random weights are drawn from a
+    fixed state, so that the same name gives the same network; the caller's random state is put back.
+
+    Parameters
+    ----------
+    name : str
+        ``package.module:factory``, found on the current folder and ``PYTHONPATH``.
+
+    Raises
+    ------
+    InputError
+        The name has not this form.
+    ModelError
+        The module or the factory does not exist, raises, or gives no ``torch.nn.Module``.
+    """
+    module_name, colon, attribute = name.partition(":")
+    if not colon or not module_name or not attribute:
+        raise InputError(f'a model is named "package.module:factory" or "zoo:name", got "{name}".')
+    with _fixed_random_state():
+        found = _attribute(_imported(module_name, name), attribute, name)
+        model = found if isinstance(found, nn.Module) else _called(found, name)
+    if not isinstance(model, nn.Module):
+        raise ModelError(f'"{name}" returned a {type(model).__name__}; a torch.nn.Module is expected.')
+    return model
+
+
+def _imported(module_name: str, name: str) -> ModuleType:
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = error.name or module_name
+        if module_name == missing or module_name.startswith(f"{missing}."):
+            raise ModelError(
+                f'there is no Python module "{missing}" for --model {name} in the current folder or on PYTHONPATH.'
+            ) from error
+        raise ModelError(f'the module "{module_name}" needs "{missing}", which is not installed.') from error
+    except Exception as error:
+        raise ModelError(f'the module "{module_name}" raises on import: {_where(error)}.') from error
+
+
+def _attribute(module: ModuleType, attribute: str, name: str) -> Any:
+    found: Any = module
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            known = [key for key in vars(module) if not key.startswith("_")]
+            raise ModelError(
+                f'"{module.__name__}" has no "{attribute}" for --model {name}. Nearest: {nearest(attribute, known)}.'
+            )
+        found = getattr(found, part)
+    return found
+
+
+def _called(factory: Any, name: str) -> Any:
+    if not callable(factory):
+        raise ModelError(f'"{name}" is a {type(factory).__name__}; a function without arguments is expected.')
+    try:
+        return factory()
+    except Exception as error:
+        raise ModelError(f'the factory "{name}" raises: {_where(error)}.') from error
+
+
+def _where(error: Exception) -> str:
+    """What was raised and in which line of the user's code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    here = __file__
+    last = next(
+        (frame for frame in reversed(frames) if frame.filename != here and "importlib" not in frame.filename), None
+    )
+    place = f" (line {last.lineno} of {Path(last.filename).name})" if last else ""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}{place}"
+
+
+@contextlib.contextmanager
+def _fixed_random_state() -> Iterator[None]:
+    """Seed what factories draw from, and put the caller's state back."""
+    state, legacy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.random.manual_seed(0)
+        random.seed(0)
+        np.random.seed(0)  # noqa: NPY002 - a stranger's factory may draw from it
+        try:
+            yield
+        finally:
+            random.setstate(state)
+            np.random.set_state(legacy)  # noqa: NPY002

@@ -1,0 +1,202 @@
+"""What does each kind of task compute? One small function a job: methods are called, results are returned."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from microtome import registry, synthesis, units
+from microtome.atlas.recipe import Subject
+from microtome.atlas.store import Store
+from microtome.atlas.task import Task
+from microtome.errors import InputError
+from microtome.network import Network
+from microtome.results import Provenance, Result, provenance, versions
+
+__all__ = ["JOBS", "Maps", "Predictions", "Refusal", "Strongest", "recall"]
+
+Job = Callable[[Subject, Store, Task], Result]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Predictions(Result):
+    """Class scores (N, K) of all images, and their labels (N,), -1 where not known."""
+
+    logits: Tensor
+    labels: Tensor
+
+    @property
+    def said(self) -> Tensor:
+        """The predicted classes (N,)."""
+        return self.logits.argmax(1)
+
+    @property
+    def known(self) -> Tensor:
+        """Which images (N,) have a label."""
+        return self.labels >= 0
+
+    @property
+    def wrong(self) -> Tensor:
+        """Which images (N,) have a label and were taken for another class."""
+        return self.known & (self.said != self.labels)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Maps(Result):
+    """One method's maps for some images.
+
+    ``scaled`` (n, H, W) is the map divided by ``size`` (n,), its largest absolute value; ``extra`` are
+    a method's own tensors (occlusion: probability, winner, baseline), ``numbers`` its certificates (n,).
+    """
+
+    scaled: Tensor
+    size: Tensor
+    target: Tensor
+    score: Tensor
+    layer: str
+    extra: dict[str, Tensor]
+    numbers: dict[str, Tensor]
+
+    @property
+    def map(self) -> Tensor:
+        """The maps (n, H, W)."""
+        return self.scaled.float() * self.size[:, None, None]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Strongest(Result):
+    """By layer: the units with the largest values on each image (n, k), their maps (n, k, h, w) and peaks (n, k)."""
+
+    units: dict[str, Tensor]
+    maps: dict[str, Tensor]
+    peaks: dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Refusal(Result):
+    """Why a method cannot be used here; the page shows the reason in the method's place."""
+
+    reason: str
+
+    @classmethod
+    def of(cls, net: Network, task: Task, reason: str) -> Refusal:
+        """The refusal of a task."""
+        made = Provenance(task.job, dict(task.parameters), net.fingerprint, versions=versions())
+        return cls(provenance=made, reason=reason)
+
+
+def predictions(subject: Subject, store: Store, task: Task) -> Result:
+    """Class scores of all images."""
+    from microtome.data import batches
+
+    parts = [subject.net.logits(images).cpu() for _, images, _ in batches(subject.images, 32)]
+    logits = torch.cat(parts)
+    labels = torch.full((len(logits),), -1) if subject.labels is None else subject.labels
+    if len(labels) and int(labels.max()) >= logits.shape[1]:
+        raise InputError(
+            f"the data set's labels go up to {int(labels.max())}, the network tells {logits.shape[1]} classes apart; "
+            "give the class names with --classes, or a flat folder."
+        )
+    return Predictions(provenance=provenance(subject.net, "predictions"), logits=logits.float(), labels=labels)
+
+
+def patches(subject: Subject, store: Store, task: Task) -> Result:
+    """The patches that drive every unit of every layer."""
+    return units.top_patches(subject.net, subject.images, **_options(task))
+
+
+def maximize(subject: Subject, store: Store, task: Task) -> Result:
+    """Superstimuli of some units."""
+    return synthesis.maximize(subject.net, **_options(task))
+
+
+def maximize_class(subject: Subject, store: Store, task: Task) -> Result:
+    """Images made for class scores."""
+    return synthesis.maximize_class(subject.net, **_options(task))
+
+
+def explain(subject: Subject, store: Store, task: Task) -> Result:
+    """One attribution method on some images."""
+    given = _options(task)
+    method = registry.method(given.pop("method"), "attribution")
+    images, target = subject.pictures(given.pop("images")), given.pop("target")
+    made = explained(subject.net, method, images, target, given)
+    return _maps(made)
+
+
+def explained(net: Network, method: registry.Method, images: Tensor, target: Any, options: dict[str, Any]) -> Result:
+    """Call an attribution method with the options that it takes; one that it does not take is an error."""
+    known = inspect.signature(method.function).parameters
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise InputError(f'"{method.name}" has no option "{unknown[0]}"; it has {", ".join(list(known)[3:])}.')
+    result: Result = method.function(net, images, target, **options)
+    return result
+
+
+def _maps(made: Any) -> Maps:
+    values = made.map.float()
+    size = values.flatten(1).abs().amax(1).clamp(min=1e-30)
+    extra = {name: getattr(made, name) for name in ("probability", "winner", "baseline") if hasattr(made, name)}
+    numbers = {name: getattr(made, name) for name in ("conservation", "completeness_gap") if hasattr(made, name)}
+    return Maps(
+        provenance=made.provenance,
+        scaled=(values / size[:, None, None]).half(),
+        size=size,
+        target=made.target,
+        score=made.score,
+        layer=getattr(made, "layer", ""),
+        extra=extra,
+        numbers=numbers,
+    )
+
+
+def strongest(subject: Subject, store: Store, task: Task) -> Result:
+    """The maps of the units that answer some images most, layer by layer."""
+    given = _options(task)
+    kept: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+    values = subject.net.activations(subject.pictures(given["images"]), given["layers"])
+    for name, value in values.items():
+        maps = (
+            value.float()
+            if value.dim() == 4
+            else value.flatten(2).float()[..., None]
+            if value.dim() == 3
+            else value.float()[..., None, None]
+        )
+        peaks = maps.flatten(2).amax(2)
+        top = peaks.topk(min(given["units"], maps.shape[1]), dim=1).indices
+        chosen = maps.gather(1, top[:, :, None, None].expand(-1, -1, *maps.shape[2:]))
+        kept[name] = (top, chosen.half(), peaks.gather(1, top))
+    return Strongest(
+        provenance=provenance(subject.net, "activations", **given),
+        units={name: entry[0] for name, entry in kept.items()},
+        maps={name: entry[1] for name, entry in kept.items()},
+        peaks={name: entry[2] for name, entry in kept.items()},
+    )
+
+
+def _options(task: Task) -> dict[str, Any]:
+    return dict(task.parameters)
+
+
+@functools.lru_cache(maxsize=4)
+def recall(address: str, key: str) -> Result:
+    """A result of an earlier task; the last few stay in memory, for all units of a layer read the same table."""
+    return Store(address).load(key)
+
+
+JOBS: dict[str, Job] = {
+    "predictions": predictions,
+    "patches": patches,
+    "maximize": maximize,
+    "maximize-class": maximize_class,
+    "explain": explain,
+    "strongest": strongest,
+}

@@ -1,0 +1,225 @@
+"""What has to be computed for an atlas, in which order? Stages of tasks; the second reads what the first found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from microtome import registry
+from microtome.atlas.jobs import Predictions
+from microtome.atlas.outline import Outline, work
+from microtome.atlas.recipe import Subject
+from microtome.atlas.store import Store
+from microtome.atlas.task import Task, task
+from microtome.units import LayerPatches, TopPatches
+
+__all__ = ["Plan", "chosen_images", "questions", "stages", "surveyed"]
+
+_BLOCK = 32  # units in one task
+_BATCH = 4  # images in one task
+_SLOW = {"occlusion": 40.0, "integrated-gradients": 100.0, "smooth-grad": 60.0}  # forward passes of one map
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Names the tasks of a run.
+
+    Attributes
+    ----------
+    outline : Outline
+        What is shown.
+    subject : Subject
+        Network and images.
+    """
+
+    outline: Outline
+    subject: Subject
+
+    # -- the first look ------------------------------------------------------------------------------------------
+
+    def survey(self) -> list[Task]:
+        """Tasks that look at all images once."""
+        return [self.predictions(), self.patches()]
+
+    def predictions(self) -> Task:
+        """The class scores of all images."""
+        return self._task("predictions", cost=self._pass() * len(self.subject.images))
+
+    def patches(self) -> Task:
+        """The table of patches of all units."""
+        size = self.outline.budget
+        return self._task(
+            "patches", cost=1.5 * self._pass() * len(self.subject.images),
+            layers=list(self.outline.surveyed), k=size.patches, bins=size.bins,
+        )  # fmt: skip
+
+    # -- what is made of it --------------------------------------------------------------------------------------
+
+    def details(self, seen: Predictions, tables: TopPatches) -> list[Task]:
+        """Tasks for layers, units, images and classes that were chosen."""
+        images = chosen_images(seen, self.outline.images)
+        found = [*self.explanations(seen, images), *self.strongest(images)]
+        for layer in self.outline.layers:
+            found += self.unit_tasks(layer, tables[layer])
+        return [*found, *self.classes(seen)]
+
+    def explanations(self, seen: Predictions, images: Sequence[int]) -> list[Task]:
+        """Every attribution method on every chosen image, for the class said and for one other."""
+        found = []
+        for name in registry.methods("attribution"):
+            for block in _blocks(images, _BATCH):
+                said, other = questions(seen, block)
+                for target in (said, other):
+                    cost = _SLOW.get(name, 3.0) * len(block) * self._pass()
+                    options = self._occlusion() if name == "occlusion" else {}
+                    found.append(self._task("explain", cost=cost, method=name, images=block, target=target, **options))
+        return found
+
+    def strongest(self, images: Sequence[int]) -> list[Task]:
+        """The activation maps of the chosen images."""
+        return [
+            self._task(
+                "strongest", cost=len(block) * self._pass(), images=block, layers=list(self.outline.layers), units=12
+            )
+            for block in _blocks(images, _BATCH)
+        ]
+
+    def unit_tasks(self, layer: str, table: LayerPatches) -> list[Task]:
+        """Everything about the units of one layer."""
+        return self.stimuli(layer, self.shown(table))
+
+    def stimuli(self, layer: str, shown: Sequence[int]) -> list[Task]:
+        """Superstimuli that raise and that lower units, as many as the budget lasts for."""
+        size = self.outline.budget
+        each = size.steps * 3 * self._upto(layer) * (2 + size.diverse)
+        affordable = size.stimuli / len(self.outline.layers) / each
+        kept = list(shown) if affordable >= len(shown) else list(shown)[: max(1, int(affordable))]
+        found = []
+        for sign, diverse in ((1, 1), (-1, 1)) if not size.diverse else ((1, 1), (-1, 1), (1, size.diverse)):
+            for block in _blocks(sorted(kept), _BLOCK):
+                cost = len(block) * diverse * size.steps * 3 * self._upto(layer)
+                options = {"layer": layer, "channels": block, "sign": sign, "diverse": diverse, "steps": size.steps}
+                found.append(self._task("maximize", cost=cost, sees=False, **options))
+        return found
+
+    def classes(self, seen: Predictions) -> list[Task]:
+        """Images made for class scores."""
+        size = self.outline.budget
+        return [
+            self._task(
+                "maximize-class", cost=len(block) * size.steps * 3 * self._pass(), sees=False,
+                classes=block, steps=size.steps,
+            )
+            for block in _blocks(chosen_classes(seen, size.classes), 10)
+        ]  # fmt: skip
+
+    def shown(self, table: LayerPatches) -> list[int]:
+        """The units of a layer that get pages, the most selective first."""
+        order = (-table.selectivity).argsort(stable=True)
+        order = order[torch.argsort(table.dead[order].int(), stable=True)].tolist()
+        total = sum(self.subject.net.layer(name).units for name in self.outline.layers)
+        return order if total <= self.outline.budget.many else order[: self.outline.budget.units]
+
+    # -- parts ---------------------------------------------------------------------------------------------------
+
+    def _task(
+        self, job: str, *, cost: float = 1.0, sees: bool = True, needs: tuple[str, ...] = (), **options: Any
+    ) -> Task:
+        data = self.subject.fingerprint if sees else ""
+        return task(job, self.subject.net.fingerprint, data, needs=needs, cost=cost, **options)
+
+    def _pass(self) -> float:
+        return self.outline.seconds
+
+    def _upto(self, layer: str) -> float:
+        return self._pass() * max(work(self.subject.net, layer) / max(work(self.subject.net), 1.0), 0.02)
+
+    def _occlusion(self) -> dict[str, Any]:
+        """A window of a seventh of the picture, at as many places as the budget has."""
+        height, width = self.subject.net.input_shape[1:]
+        window = max(2, min(height, width) // 7)
+        stride = max(1, math.ceil((max(height, width) - window) / max(1, self.outline.budget.windows - 1)))
+        return {"window": min(window, height, width), "stride": stride}
+
+
+def stages(plan: Plan, store: Store) -> Iterator[tuple[str, list[Task]]]:
+    """The stages of a run; a later one is known when the one before is done."""
+    yield "looking at the images", plan.survey()
+    seen, tables = surveyed(plan, store)
+    yield "layers, units, images", plan.details(seen, tables)
+
+
+def surveyed(plan: Plan, store: Store) -> tuple[Predictions, TopPatches]:
+    """What the first stage found."""
+    seen, tables = store.load(plan.predictions().key), store.load(plan.patches().key)
+    if not isinstance(seen, Predictions) or not isinstance(tables, TopPatches):
+        raise TypeError("results of the first stage are of another kind.")  # cannot be: the key names the job
+    return seen, tables.with_images(plan.subject.images)
+
+
+def chosen_images(seen: Predictions, count: int) -> list[int]:
+    """Images that get pages: up to half of them mistakes, the surest first; the others spread over the classes.
+
+    Examples
+    --------
+    >>> from microtome.results import Provenance
+    >>> scores = torch.tensor([[3.0, 0], [0, 1], [0, 2], [4, 0]])
+    >>> seen = Predictions(provenance=Provenance(method=""), logits=scores, labels=torch.tensor([0, 1, 0, 0]))
+    >>> chosen_images(seen, 2)
+    [0, 2]
+    """
+    total = len(seen.logits)
+    wrong = seen.wrong.nonzero()[:, 0]
+    sure = seen.logits.softmax(1).amax(1)
+    mistakes = wrong[(-sure[wrong]).argsort(stable=True)].tolist()[: count // 2]
+    taken = set(mistakes)
+    rest = [index for index in spread(seen.labels if bool(seen.known.any()) else seen.said) if index not in taken]
+    right = [index for index in rest if not seen.wrong[index]]
+    more = [index for index in rest if index not in set(right)]
+    return sorted([*mistakes, *(right + more)[: min(count, total) - len(mistakes)]])
+
+
+def spread(classes: Tensor) -> list[int]:
+    """Indices in an order that goes round the classes, the first of each, then the second of each, ...
+
+    Examples
+    --------
+    >>> spread(torch.tensor([5, 5, 5, 7, 7]))
+    [0, 3, 1, 4, 2]
+    """
+    turns: dict[int, int] = {}
+    keyed = []
+    for index, label in enumerate(classes.tolist()):
+        turns[label] = turns.get(label, -1) + 1
+        keyed.append((turns[label], label, index))
+    return [index for _, _, index in sorted(keyed)]
+
+
+def chosen_classes(seen: Predictions, count: int) -> list[int]:
+    """Classes that get pages: all if there are few, otherwise those that the images show most."""
+    total = seen.logits.shape[1]
+    if total <= count:
+        return list(range(total))
+    shown = torch.cat([seen.said, seen.labels[seen.known]])
+    counts = torch.bincount(shown, minlength=total)
+    return sorted((-counts).argsort(stable=True)[:count].tolist())
+
+
+def questions(seen: Predictions, images: Sequence[int]) -> tuple[list[int], list[int]]:
+    """For each image the class said, and the one to set against it: the true one, or the runner-up."""
+    scores = seen.logits[list(images)]
+    order = scores.argsort(dim=1, descending=True, stable=True)
+    said = order[:, 0]
+    truth = seen.labels[list(images)]
+    second = order[:, min(1, order.shape[1] - 1)]
+    other = torch.where((truth >= 0) & (truth != said), truth, second)
+    return said.tolist(), other.tolist()
+
+
+def _blocks(items: Sequence[int], size: int) -> list[list[int]]:
+    return [[int(item) for item in items[start : start + size]] for start in range(0, len(items), size)]

@@ -1,0 +1,161 @@
+"""What does a run look at? A recipe names model, weights and images by value, so that any worker can open them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from microtome import data as datasets
+from microtome import zoo
+from microtome.atlas import factory
+from microtome.atlas.store import digest
+from microtome.errors import InputError
+from microtome.network import Network
+
+__all__ = ["Recipe", "Subject"]
+
+_IN_MEMORY = 1 << 30  # bytes of pixels; a larger folder is decoded again at each pass
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Model, weights, normalisation, classes and data set by name.
+
+    Attributes
+    ----------
+    model : str
+        ``package.module:factory`` or ``zoo:name``.
+    input_shape : (int, int, int) or None
+        Channels, height, width; None for what the zoo's network takes.
+    weights : str or None
+        A safetensors file or one that ``torch.save`` wrote.
+    mean, std : tuple of float or None
+        Normalisation; None for the zoo's, or none at all.
+    classes : tuple of str or None
+        The classes' names.
+    data : str or None
+        A data set by name or a folder, see :func:`microtome.data.open_data`.
+    device : str or None
+        Where to run.
+    """
+
+    model: str
+    input_shape: tuple[int, int, int] | None = None
+    weights: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    classes: tuple[str, ...] | None = None
+    data: str | None = None
+    device: str | None = None
+
+    def network(self) -> Network:
+        """Build the model, load its weights, and watch it run once.
+
+        Raises
+        ------
+        InputError, ModelError
+            As the message says.
+        """
+        if self.model.startswith("zoo:"):
+            name = self.model.removeprefix("zoo:")
+            net = zoo.network(name, input_shape=self.input_shape, classes=self.classes, weights=self.weights)
+            model, shape, mean, std, classes = net.model, net.input_shape, net.mean, net.std, net.classes
+        else:
+            model, shape, mean, std, classes = factory.build(self.model), self.input_shape, (0.0,), (1.0,), self.classes
+            if shape is None:
+                raise InputError("the input shape is not known; give --input-shape channels,height,width.")
+            if self.weights is not None:
+                zoo.load_weights(model, self.weights)
+        return Network(model, shape, self.mean or mean, self.std or std, classes, self.device)
+
+    def open(self) -> Subject:
+        """Network and images.
+
+        Raises
+        ------
+        InputError
+            Also when no data set is named.
+        """
+        if self.data is None:
+            raise InputError("there are no images to look at; give --data with a folder or a data set's name.")
+        net = self.network()
+        found = datasets.open_data(self.data, net.input_shape, classes=net.classes)
+        if isinstance(found, datasets.Folder) and len(found) * _size(net.input_shape) <= _IN_MEMORY:
+            found = found.load()
+        classes = net.classes or (list(found.classes) if found.classes is not None else None)
+        if (
+            net.classes is None
+            and classes is not None
+            and len(net.output_shape) == 1 == len({*net.output_shape, len(classes)})
+        ):
+            net.classes = classes
+        return Subject(net, found)
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe as JSON can hold it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """An opened recipe: the network and the images of a run.
+
+    Attributes
+    ----------
+    net : Network
+        What is looked into.
+    images : Images, Folder or any map-style data set
+        The pictures, fitted to the network.
+    """
+
+    net: Network
+    images: Any
+
+    @functools.cached_property
+    def labels(self) -> Tensor | None:
+        """Class index of each image, where they are known."""
+        return datasets.labels(self.images)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A digest of the images' pixels, labels and names."""
+        found = hashlib.sha256()
+        if isinstance(self.images, datasets.Images):
+            found.update(self.images.pixels.contiguous().numpy().tobytes())
+        elif isinstance(self.images, datasets.Folder):
+            for file in self.images.files:
+                found.update(hashlib.sha256(Path(file).read_bytes()).digest())
+        else:
+            for _, images, _ in datasets.batches(self.images):
+                found.update(images.contiguous().numpy().tobytes())
+        labels = None if self.labels is None else self.labels.tolist()
+        found.update(digest([len(self.images), labels, [self.name(i) for i in range(len(self.images))]]).encode())
+        return found.hexdigest()[:16]
+
+    def name(self, index: int) -> str:
+        """An image's name."""
+        return str(self.images.name(index)) if hasattr(self.images, "name") else f"{index:05d}"
+
+    def pictures(self, indices: Sequence[int]) -> Tensor:
+        """Some images (n, C, H, W) in [0, 1]."""
+        from microtome.data.batches import fetch
+
+        return fetch(self.images, torch.as_tensor(list(indices), dtype=torch.int64))[0]
+
+    def subset(self, indices: Sequence[int]) -> Any:
+        """Some images as a data set."""
+        if hasattr(self.images, "subset"):
+            return self.images.subset(list(indices))
+        return [self.images[index] for index in indices]
+
+
+def _size(shape: Sequence[int]) -> int:
+    channels, height, width = shape
+    return channels * height * width

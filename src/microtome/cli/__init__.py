@@ -1,0 +1,5 @@
+"""How is Microtome used from a shell? One command with a subcommand for each question; errors are one line and exit 2."""
+
+from microtome.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,85 @@
+"""The main job: from a model and a folder of images to an atlas, in one command."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from microtome.atlas.run import Report, build
+from microtome.cli.options import ModelOptions, names
+from microtome.cli.progress import Bar
+
+__all__ = ["atlas"]
+
+
+def atlas(
+    model: ModelOptions,
+    *,
+    data: Annotated[str, Parameter(help="Folder of images, or mnist, fashion-mnist, digits, mnist-5000.")],
+    out: Annotated[str, Parameter(help="Folder to write, new or from an earlier run of the same model.")],
+    layers: Annotated[str | None, Parameter(help="Layers whose units get pages, joined by commas.")] = None,
+    images: Annotated[int | None, Parameter(help="How many images get pages.")] = None,
+    budget: Annotated[
+        Literal["quick", "standard", "full"], Parameter(help="How much is made; minutes, an hour, or all of it.")
+    ] = "quick",
+    engine: Annotated[
+        str, Parameter(help="inline, processes, dask, or tcp://host:port of a Dask scheduler.")
+    ] = "inline",
+    workers: Annotated[int | None, Parameter(help="Processes; by default one for each core.")] = None,
+) -> None:
+    """Build a site that shows a network layer by layer, unit by unit, image by image.
+
+    Computes, for the network and a folder of images: accuracy and mistakes; for each unit the patches that drive it
+    most with reconstructions, superstimuli, tuning, connections and the effect of ablating it; for some images what
+    in them decided, by every method. It opens from disk, without a server. Stopped at any moment, the same command
+    goes on from there; run again, it does only what is missing. A TOML file with the options' names may stand in
+    their place: `microtome atlas run.toml`.
+
+    Example: `microtome atlas --model mypackage.nets:build --weights w.safetensors --input-shape 3,224,224
+    --data images/ --out atlas/`
+    """
+    again = command(model, data=data, out=out, layers=layers, images=images, budget=budget, engine=engine)
+    console = Console(stderr=True, highlight=False)
+    try:
+        with Bar(console) as bar:
+            report = build(
+                model.recipe(str(Path(data).absolute()) if Path(data).is_dir() else data),
+                out,
+                size=budget,
+                layers=names(layers),
+                images=images,
+                engine=engine,
+                workers=workers,
+                watch=bar,
+                command=again,
+            )
+    except KeyboardInterrupt:
+        sys.stderr.write(f"interrupted. What is done is kept; go on with:\n  {again}\n")
+        raise
+    tell(report)
+
+
+def tell(report: Report) -> None:
+    """Say what was made and where to open it."""
+    print(
+        f"{report.pages} pages in {report.seconds:.0f} s; {report.made} of {report.tasks} results were made, "
+        f"the rest was there.\nOpen {report.index}"
+    )
+
+
+def command(model: ModelOptions, **options: str | int | None) -> str:
+    """The command line that makes the same atlas."""
+    given: dict[str, object] = {field.name: getattr(model, field.name) for field in fields(model)}
+    defaults = {"budget": "quick", "engine": "inline"}
+    given |= {key: value for key, value in options.items() if value != defaults.get(key)}
+    words = ["microtome", "atlas"]
+    for name, value in given.items():
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)

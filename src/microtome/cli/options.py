@@ -1,0 +1,101 @@
+"""Which model and which images does a subcommand work on? The options that all of them share, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from cyclopts import Group, Parameter
+from torch import Tensor
+
+from microtome.atlas.recipe import Recipe
+from microtome.errors import InputError
+from microtome.network import Network
+
+__all__ = ["MODEL", "ModelOptions", "names", "numbers", "pictures"]
+
+MODEL = Group("Model and data", sort_key=1)
+
+
+@Parameter(name="*", group=MODEL)
+@dataclass(frozen=True)
+class ModelOptions:
+    """The network."""
+
+    model: Annotated[str, Parameter(help="package.module:factory in the current folder or on PYTHONPATH, or zoo:name.")]
+    weights: Annotated[str | None, Parameter(help="Weights as .safetensors, or .pt with tensors only.")] = None
+    input_shape: Annotated[
+        str | None, Parameter(help="Channels,height,width, as in 3,224,224; known for networks of the zoo.")
+    ] = None
+    mean: Annotated[
+        str | None, Parameter(help="Mean that was subtracted in training, one number or one a channel.")
+    ] = None
+    std: Annotated[str | None, Parameter(help="Standard deviation that was divided by in training.")] = None
+    classes: Annotated[str | None, Parameter(help="Text file with one class name a line.")] = None
+    device: Annotated[str | None, Parameter(help="Where to run: cpu, cuda, ...")] = None
+
+    def recipe(self, data: str | None = None) -> Recipe:
+        """The options by value, paths made absolute."""
+        shape = None if self.input_shape is None else numbers(self.input_shape, "--input-shape", int)
+        if shape is not None and (len(shape) != 3 or min(shape) < 1):
+            raise InputError(f"--input-shape is channels,height,width, as in 3,224,224; got {self.input_shape}.")
+        return Recipe(
+            model=self.model,
+            input_shape=None if shape is None else (int(shape[0]), int(shape[1]), int(shape[2])),
+            weights=None if self.weights is None else str(Path(self.weights).absolute()),
+            mean=None if self.mean is None else numbers(self.mean, "--mean", float),
+            std=None if self.std is None else numbers(self.std, "--std", float),
+            classes=None if self.classes is None else _class_names(self.classes),
+            data=data,
+            device=self.device,
+        )
+
+    def network(self) -> Network:
+        """The network, built and watched once."""
+        return self.recipe().network()
+
+
+def numbers(text: str, option: str, kind: type[int] | type[float]) -> tuple[float, ...]:
+    """Numbers joined by commas.
+
+    Examples
+    --------
+    >>> numbers("3,224,224", "--input-shape", int)
+    (3, 224, 224)
+    """
+    try:
+        return tuple(kind(part) for part in text.replace("x", ",").split(",") if part.strip())
+    except ValueError:
+        what = "integers" if kind is int else "numbers"
+        raise InputError(f'{option} takes {what} joined by commas, got "{text}".') from None
+
+
+def names(text: str | None) -> list[str] | None:
+    """Names joined by commas, or None.
+
+    Examples
+    --------
+    >>> names("conv1, conv2")
+    ['conv1', 'conv2']
+    """
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def pictures(paths: list[Path], net: Network) -> Tensor:
+    """Picture files as a batch for the network."""
+    from microtome.data import decode
+
+    return torch.stack([torch.from_numpy(decode(path, net.input_shape)).to(torch.float32) / 255 for path in paths])
+
+
+def _class_names(path: str) -> tuple[str, ...]:
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the class names in {path} cannot be read: {error}.") from error
+    found = tuple(line.strip() for line in lines if line.strip())
+    if not found:
+        raise InputError(f"{path} holds no class names; write one a line.")
+    return found

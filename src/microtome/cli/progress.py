@@ -1,0 +1,57 @@
+"""How far is a run, and how long will it take? A bar on a terminal, a line a stage elsewhere."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from microtome.atlas.task import Task
+
+__all__ = ["Bar"]
+
+
+class Bar:
+    """Draws the progress of a run; the remaining time is weighed by what tasks are expected to cost."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("{task.description:<24}"),
+            BarColumn(),
+            TextColumn("{task.fields[done]}/{task.fields[all]}"),
+            TimeElapsedColumn(),
+            TextColumn("remaining"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=False,
+            disable=not console.is_terminal,
+        )
+        self._bar: TaskID | None = None
+        self._done = 0
+
+    def __enter__(self) -> Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def stage(self, name: str, tasks: int, missing: int, cost: float) -> None:
+        """A stage begins."""
+        self._done = tasks - missing
+        total = max(cost, 1e-9)
+        self._bar = self._progress.add_task(
+            name, total=total, completed=0.0 if missing else total, done=self._done, all=tasks
+        )
+        if not self._console.is_terminal:
+            self._console.print(f"{name}: {missing} of {tasks} results to make")
+
+    def done(self, task: Task, seconds: float) -> None:
+        """A task has ended."""
+        self._done += 1
+        if self._bar is not None:
+            self._progress.update(self._bar, advance=task.cost, done=self._done)
