@@ -17,7 +17,7 @@ _INPUT_RULES: dict[str, Rule] = {"z-box": ZBox(), "w-square": WSquare(), "z-plus
 
 @register("deep-taylor", rows=("C10",), paper="montavon2017explaining")
 def deep_taylor(
-    net: Network, images: Any, target: Target = None, *, input_rule: str = "z-box", batch: int = 16
+    net: Network, images: Any, target: Target = None, *, input_rule: str = "z-box", batch: int | None = None
 ) -> RelevanceAttribution:
     r"""Deep Taylor decomposition: z+ inside the network, z^B (or w^2) at the pixels.
 
@@ -38,8 +38,8 @@ def deep_taylor(
         The class asked about; None for the predicted one.
     input_rule : str
         ``"z-box"`` for pixels with bounds, ``"w-square"`` without, ``"z-plus"`` for positive input.
-    batch : int
-        Images in one pass.
+    batch : int, optional
+        Images in one pass; default eight of 224 x 224 pixels, up to 64 smaller ones.
 
     Returns
     -------

@@ -41,7 +41,7 @@ class RelevanceAttribution(Attribution):
 
 @register("lrp", rows=("C10",), paper="bach2015pixel")
 def lrp(
-    net: Network, images: Any, target: Target = None, *, rules: Rules = "epsilon-plus", batch: int = 16
+    net: Network, images: Any, target: Target = None, *, rules: Rules = "epsilon-plus", batch: int | None = None
 ) -> RelevanceAttribution:
     r"""Hand the class score back layer by layer, each unit sharing what it got among its inputs.
 
@@ -64,8 +64,8 @@ def lrp(
         A composite: ``"epsilon"``, ``"z-plus"``, ``"epsilon-plus"``, ``"epsilon-plus-flat"``,
         ``"epsilon-alpha2-beta1"``, ``"epsilon-alpha2-beta1-flat"``, ``"epsilon-gamma-box"``; one rule
         for all layers; or pairs such as ``[("first", "z-box"), ("layer4.*", Epsilon(0.1)), ("*", "gamma")]``.
-    batch : int
-        Images in one pass.
+    batch : int, optional
+        Images in one pass; default eight of 224 x 224 pixels, up to 64 smaller ones.
 
     Returns
     -------

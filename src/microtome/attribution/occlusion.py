@@ -1,0 +1,258 @@
+"""What happens to the answer when a part of the image is covered? Every place of a window, tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from microtome.attribution.baselines import Fill, baseline
+from microtome.attribution.chunks import check_count, fitting, per_image
+from microtome.attribution.result import Attribution, wide
+from microtome.errors import InputError
+from microtome.inputs import Target
+from microtome.network import Network
+from microtome.registry import register
+from microtome.results import provenance
+
+Size = int | tuple[int, int]
+
+# (network, one image (1, C, H, W), boxes (n, 4), filling picture (1, C, H, W), how many at once) -> logits (n, K)
+Evaluator = Callable[[Network, Tensor, Tensor, Tensor, int], Tensor]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Occlusion(Attribution):
+    """What the network says with a window covered, for every place of the window.
+
+    ``values`` (N, 1, h, w) is the drop of the class's probability, ``baseline`` - ``probability``.
+
+    Attributes
+    ----------
+    probability : Tensor
+        (N, h, w), of the target class.
+    winner : Tensor
+        (N, h, w), the class with the highest score.
+    logit : Tensor
+        (N, h, w), of the target class.
+    baseline : Tensor
+        (N,), probability of the target class for the untouched image.
+    boxes : Tensor
+        (h, w, 4): top, left, bottom, right of each window, half open, in pixels.
+    window, stride : tuple of int
+        Height and width of the window, and its step.
+    """
+
+    probability: Tensor
+    winner: Tensor
+    logit: Tensor
+    baseline: Tensor
+    boxes: Tensor
+    window: tuple[int, int]
+    stride: tuple[int, int]
+
+    @property
+    def map(self) -> Tensor:
+        """Mean drop of the probability over the windows that cover a pixel, (N, H, W).
+
+        Pixels that no window covers (a stride wider than the window) are zero.
+        """
+        _, _, height, width = self.images.shape
+        drop = self.values.flatten(1)
+        total = drop.new_zeros(len(drop), height, width)
+        count = drop.new_zeros(height, width)
+        for index, (top, left, bottom, right) in enumerate(self.boxes.reshape(-1, 4).tolist()):
+            total[:, top:bottom, left:right] += drop[:, index, None, None]
+            count[top:bottom, left:right] += 1
+        return total / count.clamp(min=1)
+
+    @property
+    def classes_that_appear(self) -> list[list[int]]:
+        """For each image the classes that win somewhere, the most frequent first."""
+        found = []
+        for grid in self.winner:
+            indices, counts = grid.unique(return_counts=True)
+            found.append(indices[counts.argsort(descending=True, stable=True)].tolist())
+        return found
+
+
+@register("occlusion", rows=("C2",), paper="zeiler2014visualizing")
+def occlusion(
+    net: Network,
+    images: Any,
+    target: Target = None,
+    *,
+    window: Size,
+    stride: Size,
+    fill: Fill = "gray",
+    seed: int = 0,
+    batch: int | None = None,
+) -> Occlusion:
+    r"""Cover a window, run the network, move the window on.
+
+    .. math:: P(u, v) = \mathrm{softmax}\big(S(x^{uv})\big)_c, \qquad
+              L(u, v) = \arg\max_k S_k(x^{uv}), \qquad
+              x^{uv} = \begin{cases} z & \text{inside the window at } (u, v)\\ x & \text{elsewhere}\end{cases}
+
+    for windows at multiples of the stride and, where these stop short of it, at the far edge, so that
+    every pixel is covered [1]_.
+
+    Parameters
+    ----------
+    net : Network
+        The network.
+    images : Tensor
+        (N, C, H, W) in the network's pixel range.
+    target : int, str, sequence, Tensor or None
+        The class asked about; None for the predicted one.
+    window, stride : int or (int, int)
+        Height and width of the window and of its step, in pixels.
+    fill : float, sequence of float, str or Tensor
+        What covers (z): a value, a picture, or ``"black"``, ``"gray"`` (as in the paper), ``"white"``,
+        ``"mean"`` (the network's), ``"image-mean"``, ``"blur"``, ``"noise"``.
+    seed : int
+        For the noise.
+    batch : int, optional
+        Covered images in one pass, which bounds the memory; default eight of 224 x 224 pixels, up to 64 smaller ones.
+
+    Returns
+    -------
+    Occlusion
+        ``probability``, ``winner`` (N, h, w) and ``baseline`` (N,); ``map`` spreads the drop of the
+        probability back over the pixels.
+
+    Raises
+    ------
+    InputError
+        When images, targets, window, stride or fill do not fit.
+    ModelError
+        When the model raises.
+
+    Notes
+    -----
+    Cost: h x w forward passes per image, no gradients. It shows what the answer needs, one window at a
+    time: evidence that is there twice is not missed, and the cover itself is an image the network has
+    never seen.
+
+    References
+    ----------
+    .. [1] Zeiler and Fergus, Visualizing and understanding convolutional networks, ECCV 2014.
+
+    Examples
+    --------
+    Two classes scored by two pixels; covering the winner's pixel lets the other win.
+
+    >>> from torch import nn
+    >>> net = Network(nn.Flatten(), input_shape=(1, 1, 2))
+    >>> result = occlusion(net, torch.tensor([[[[0.9, 0.3]]]]), window=1, stride=1, fill=0.0)
+    >>> result.winner, result.classes_that_appear
+    (tensor([[[1, 0]]]), [[0, 1]])
+    """
+    given = net.images(images).detach()
+    height, width = given.shape[-2:]
+    size, step = _pair(window, "window"), _pair(stride, "stride")
+    boxes = windows((height, width), size, step)
+    batch = fitting(net, batch)
+    logits = net.logits(given, batch=batch)
+    each = per_image(target, len(given))
+    asked = net.targets(target if each is None else each, logits)
+    filling = baseline(net, given, fill, seed)
+    covered = _covered(net, given, boxes.reshape(-1, 4), filling, batch, evaluate)
+    grid = (len(given), *boxes.shape[:2])
+    chosen = asked[:, None].expand(covered.shape[:2])[..., None]
+    probability = covered.softmax(2).gather(2, chosen).reshape(grid)
+    untouched = wide(logits).softmax(1).gather(1, asked[:, None])[:, 0]
+    return Occlusion(
+        provenance=provenance(net, "occlusion", seed=seed, target=target, window=size, stride=step, fill=fill),
+        values=(untouched[:, None, None] - probability)[:, None],
+        target=asked,
+        score=wide(logits.gather(1, asked[:, None])[:, 0]),
+        images=given,
+        classes=net.classes,
+        probability=probability,
+        winner=covered.argmax(2).reshape(grid),
+        logit=covered.gather(2, chosen).reshape(grid),
+        baseline=untouched,
+        boxes=boxes,
+        window=size,
+        stride=step,
+    )
+
+
+def windows(size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int]) -> Tensor:
+    """Boxes (h, w, 4) of all places of a window, the far edges covered.
+
+    Raises
+    ------
+    InputError
+        When the window is larger than the image.
+
+    Examples
+    --------
+    >>> windows((1, 5), (1, 2), (1, 2))[0, :, [1, 3]]
+    tensor([[0, 2],
+            [2, 4],
+            [3, 5]])
+    """
+    if window[0] > size[0] or window[1] > size[1]:
+        raise InputError(f"the window {window} is larger than the image {size}; choose one that fits inside.")
+    rows, columns = (_places(size[axis], window[axis], stride[axis]) for axis in (0, 1))
+    top, left = torch.meshgrid(rows, columns, indexing="ij")
+    return torch.stack([top, left, top + window[0], left + window[1]], -1)
+
+
+def evaluate(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch: int) -> Tensor:
+    """Class scores with each box covered, by plain passes.
+
+    Parameters
+    ----------
+    net : Network
+        The network.
+    image, fill : Tensor
+        (1, C, H, W), the image and what covers it.
+    boxes : Tensor
+        (n, 4).
+    batch : int
+        Covered images in one pass.
+
+    Returns
+    -------
+    Tensor
+        Logits, (n, K).
+    """
+    parts = []
+    for part in boxes.split(batch):
+        x = image.repeat(len(part), 1, 1, 1).contiguous(memory_format=_layout(image))
+        for row, (top, left, bottom, right) in enumerate(part.tolist()):
+            x[row, :, top:bottom, left:right] = fill[0, :, top:bottom, left:right]
+        parts.append(wide(net.logits(x, batch=batch, check=False)))
+    return torch.cat(parts)
+
+
+def _layout(image: Tensor) -> torch.memory_format:
+    """Channels last for photos, where it saves 15 to 40 % of a CPU's time; plain for small images."""
+    return torch.channels_last if min(image.shape[-2:]) >= 64 else torch.contiguous_format
+
+
+def _covered(net: Network, images: Tensor, boxes: Tensor, filling: Tensor, batch: int, evaluator: Evaluator) -> Tensor:
+    """Logits (N, n, K) of each image under each box."""
+    return torch.stack(
+        [evaluator(net, images[i : i + 1], boxes, filling[i : i + 1], batch) for i in range(len(images))]
+    )
+
+
+def _places(size: int, window: int, stride: int) -> Tensor:
+    starts = list(range(0, size - window + 1, stride))
+    if starts[-1] + window < size:
+        starts.append(size - window)
+    return torch.tensor(starts)
+
+
+def _pair(value: Any, what: str) -> tuple[int, int]:
+    pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
+    if len(pair) != 2:
+        raise InputError(f"{what} is one number or (height, width), got {value}.")
+    return check_count(pair[0], what), check_count(pair[1], what)

@@ -1,0 +1,130 @@
+"""What does a method say about each pixel? The result that every attribution method returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from microtome.errors import InputError
+from microtome.results import Result
+
+if TYPE_CHECKING:
+    from microtome.network import Network
+    from microtome.results import Provenance
+
+REDUCTIONS = ("sum", "max")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Attribution(Result):
+    """What in each image spoke for or against a class.
+
+    Attributes
+    ----------
+    values : Tensor
+        (N, C, H, W), one number per pixel and channel, or (N, 1, h, w) at the size of the layer
+        the method reads.
+    target : Tensor
+        (N,), the class asked about.
+    score : Tensor
+        (N,), the logit of that class for the untouched image.
+    images : Tensor
+        (N, C, H, W), the images in the user's pixel space.
+    classes : list of str or None
+        Names of the network's classes.
+    reduction : str
+        How ``map`` takes channels together: ``"sum"``, or ``"max"`` as saliency is defined.
+    """
+
+    values: Tensor
+    target: Tensor
+    score: Tensor
+    images: Tensor
+    classes: list[str] | None = None
+    reduction: str = "sum"
+
+    @property
+    def map(self) -> Tensor:
+        """One signed number per pixel, (N, H, W), at the size of the image.
+
+        Maps per pixel: the sum (or, for saliency, the maximum) over channels. Maps of a layer:
+        enlarged bilinearly to the image, corners not aligned, as if the layer's grid divided the
+        image evenly; a network whose padding shifts its grid is shifted here by as much.
+        """
+        flat = self.values.amax(1) if self.reduction == "max" else self.values.sum(1)
+        return enlarged(flat, (self.images.shape[-2], self.images.shape[-1]))
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape (C, H, W) of the images."""
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    def name_of(self, index: int) -> str:
+        """The name of a class, or its number where the network has no names."""
+        return self.classes[index] if self.classes is not None else str(index)
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.images)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LayerAttribution(Attribution):
+    """A map at the size of one layer.
+
+    Attributes
+    ----------
+    layer : str
+        The layer that was read.
+    """
+
+    layer: str
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Signal:
+    """What came back from the class scores to the images: the material of a pixel map."""
+
+    values: Tensor
+    target: Tensor
+    score: Tensor
+    images: Tensor
+
+    def attribution(
+        self, net: Network, made: Provenance, *, values: Tensor | None = None, reduction: str = "sum"
+    ) -> Attribution:
+        """The result with these values, or with others made from them."""
+        if reduction not in REDUCTIONS:
+            raise InputError(f'a reduction is one of {", ".join(REDUCTIONS)}, got "{reduction}".')
+        return Attribution(
+            provenance=made,
+            values=self.values if values is None else values,
+            target=self.target,
+            score=self.score,
+            images=self.images,
+            classes=net.classes,
+            reduction=reduction,
+        )
+
+
+def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps (N, h, w) bilinearly at another size, corners not aligned; unchanged where the size is theirs.
+
+    Examples
+    --------
+    >>> enlarged(torch.tensor([[[0.0, 1.0]]]), (1, 4))
+    tensor([[[0.0000, 0.2500, 0.7500, 1.0000]]])
+    """
+    if tuple(maps.shape[1:]) == size:
+        return maps
+    return functional.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def wide(value: Tensor) -> Tensor:
+    """The value in float32 or better: half precisions hold too few digits for sums over a map."""
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value

@@ -1,0 +1,58 @@
+"""How is a result drawn? One table from kinds of results to drawing functions, imported when one is drawn."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from microtome.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from microtome.results import Result
+
+# Class of the result -> "module:function" in this folder; a subclass is drawn as its nearest base unless it has a line.
+DRAWINGS: dict[str, str] = {
+    "Attribution": "attribution:attribution",
+    "LayerAttribution": "attribution:attribution",
+    "PathAttribution": "attribution:attribution",
+    "SampledAttribution": "attribution:attribution",
+    "Occlusion": "attribution:occlusion",
+    "Comparison": "attribution:comparison",
+}
+
+
+def draw(result: Result, **options: Any) -> Figure:
+    """Draw a result with the function that its kind has in ``DRAWINGS``.
+
+    Parameters
+    ----------
+    result : Result
+        What a method returned.
+    **options
+        Those of the drawing function.
+
+    Raises
+    ------
+    InputError
+        When there is no drawing for this kind, or the drawing has no such option.
+    """
+    place = next((DRAWINGS[kind.__name__] for kind in type(result).__mro__ if kind.__name__ in DRAWINGS), None)
+    if place is None:
+        known = ", ".join(sorted(DRAWINGS))
+        raise InputError(f"there is no figure for a {type(result).__name__}. Figures exist for: {known}.")
+    module, _, name = place.partition(":")
+    function = getattr(importlib.import_module(f"microtome.figures.{module}"), name)
+    _check_options(function, options)
+    figure: Figure = function(result, **options)
+    return figure
+
+
+def _check_options(function: Any, options: dict[str, Any]) -> None:
+    import inspect
+
+    known = list(inspect.signature(function).parameters)[1:]
+    strange = sorted(set(options) - set(known))
+    if strange:
+        raise InputError(f'the figure has no option "{strange[0]}". Options: {", ".join(known) or "none"}.')
