@@ -1,0 +1,159 @@
+"""What of the average image of each class does a first layer not see? The three rows of the paper's figure 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from microtome import data
+from microtome.errors import InputError, LayerError
+from microtome.network import Network
+from microtome.registry import register
+from microtome.results import Result, provenance
+from microtome.spaces.linear_layer import linear_layers
+from microtome.spaces.subspaces import subspaces
+from microtome.spaces.weight_vectors import weight_vectors
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ClassResiduals(Result):
+    """A layer's weights, its signal space, and what it leaves of the average image of each class.
+
+    Attributes
+    ----------
+    layer : str
+        The layer.
+    classes : list of str
+        Names of the classes that have images.
+    averages : Tensor
+        (classes, C, H, W): average images in pixel space.
+    weights : Tensor
+        (units, n): weight vectors.
+    signal : Tensor
+        (r, n): signal vectors, strongest first.
+    singular_values : Tensor
+        (min(units, n),).
+    condition_number : float
+        Of the weight matrix.
+    residual : Tensor
+        (classes, n): the average less its projection on the weight vector of the class's own unit; where
+        the layer has no unit for each class, less its projection on the whole signal space.
+    removed : Tensor
+        (classes,): share of the average's energy that is in the residual.
+    against : str
+        ``"unit"`` or ``"layer"``: which of the two residuals it is.
+    input_shape : tuple of int
+        Picture shape of the vectors.
+    """
+
+    layer: str
+    classes: list[str]
+    averages: Tensor
+    weights: Tensor
+    signal: Tensor
+    singular_values: Tensor
+    condition_number: float
+    residual: Tensor
+    removed: Tensor
+    against: str
+    input_shape: tuple[int, ...]
+
+
+@register(
+    "class-residuals",
+    rows=("A3",),
+    paper="pattichis2024spaces",
+    needs="a Linear layer and images with labels",
+    kind="spaces",
+)
+def class_residuals(net: Network, dataset: Any, *, layer: str | None = None) -> ClassResiduals:
+    """Weights, signal vectors and residuals of the class averages: figure 1 of the paper for any Linear layer.
+
+    Parameters
+    ----------
+    net : Network
+        The network.
+    dataset : map-style data set
+        Images with labels.
+    layer : str, optional
+        A Linear layer; default the first.
+
+    Returns
+    -------
+    ClassResiduals
+
+    Raises
+    ------
+    LayerError
+        When there is no such Linear layer.
+    InputError
+        When the data set has no labels.
+
+    Notes
+    -----
+    Cost: one pass over the data for the averages, one SVD. The residual is in the space the layer reads.
+    """
+    name = layer if layer is not None else _first_matrix(net)
+    averages, labels = class_averages(dataset)
+    spaces = subspaces(net, name, view="matrix")
+    split = weight_vectors(net, averages, layer=name)
+    inputs = split.inputs
+    paired = len(split.weights) == net.output_shape[0] and _is_last(net, name)
+    if paired:
+        residual = inputs - split.coefficient[range(len(labels)), labels][:, None] * split.weights[labels]
+    else:
+        residual = spaces.reject(inputs)
+    energy = inputs.square().sum(1)
+    return ClassResiduals(
+        provenance=provenance(net, "class-residuals", layer=name),
+        layer=name,
+        classes=[str(label) if net.classes is None else net.classes[label] for label in labels],
+        averages=averages,
+        weights=split.weights,
+        signal=spaces.signal.T.contiguous(),
+        singular_values=spaces.singular_values,
+        condition_number=spaces.condition_number,
+        residual=residual,
+        removed=residual.square().sum(1) / torch.where(energy > 0, energy, torch.ones_like(energy)),
+        against="unit" if paired else "layer",
+        input_shape=split.input_shape,
+    )
+
+
+def class_averages(dataset: Any, *, batch: int = 512) -> tuple[Tensor, list[int]]:
+    """The average image of every class that has one, float64 (classes, C, H, W), and the classes' indices.
+
+    Raises
+    ------
+    InputError
+        When the data set has no labels.
+    """
+    sums: dict[int, Tensor] = {}
+    counts: dict[int, int] = {}
+    for _, images, labels in data.batches(dataset, batch):
+        if labels is None:
+            raise InputError("images with labels were expected: an average image of a class needs to know the class.")
+        for label in labels.unique().tolist():
+            chosen = images[labels == label].double()
+            sums[label] = sums.get(label, 0) + chosen.sum(0)
+            counts[label] = counts.get(label, 0) + len(chosen)
+    known = sorted(label for label in sums if label >= 0)
+    if not known:
+        raise InputError("no image has a label: the data set is empty or unlabelled.")
+    return torch.stack([sums[label] / counts[label] for label in known]), known
+
+
+def _first_matrix(net: Network) -> str:
+    from microtome.spaces.linear_layer import PRODUCTS, operator_of
+
+    for name in linear_layers(net):
+        if operator_of(net.layer(name)) in PRODUCTS:
+            return name
+    raise LayerError("the network has no Linear layer; give a layer, or use subspaces for convolutions.")
+
+
+def _is_last(net: Network, layer: str) -> bool:
+    return layer in (net.graph.logits, net.graph.output)

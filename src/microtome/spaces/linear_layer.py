@@ -1,0 +1,141 @@
+"""Which linear map does a layer apply, with which weights? Found from the operation as the model makes it."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from microtome.errors import LayerError, ModelError
+from microtome.network import Network
+from microtome.trace import Call, Layer
+
+CONVOLUTIONS = frozenset(("conv1d", "conv2d", "conv3d"))
+TRANSPOSED = frozenset(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"))
+PRODUCTS = frozenset(("linear", "addmm", "matmul"))
+LINEAR = CONVOLUTIONS | TRANSPOSED | PRODUCTS
+
+VIEWS = ("matrix", "kernels", "patches", "exact")
+
+
+def operator_of(layer: Layer) -> str:
+    """The operator behind a layer, by its common name.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> net = Network(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 3)), (1, 4, 4))
+    >>> [operator_of(layer) for layer in net.layers.values()]
+    ['conv2d', 'flatten', 'linear']
+    """
+    return layer.operation.rsplit("/", 1)[-1].split(".")[0]
+
+
+def linear_layers(net: Network) -> list[str]:
+    """Names of the layers that are a linear map with weights of their own, in the order they run."""
+    return [
+        layer.name
+        for layer in net.layers.values()
+        if layer.leaf and layer.parameters and operator_of(layer) in LINEAR and "#" not in layer.name
+    ]
+
+
+def linear_call(net: Network, layer: str) -> Call:
+    """The linear operation of a layer, weights as used.
+
+    Raises
+    ------
+    LayerError
+        When the layer is no linear map with weights.
+    """
+    found = net.layer(layer)
+    call = net.call(layer) if operator_of(found) in LINEAR else None
+    if call is None or weight_of(call) is None:
+        known = linear_layers(net)
+        raise LayerError(
+            f'a Linear or convolution layer was expected, "{layer}" is {found.kind}. '
+            f"Linear maps of this network: {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}."
+        )
+    return call
+
+
+def weight_of(call: Call) -> Tensor | None:
+    """The weight in float64 as torch lays it out for Linear or convolution; None where there is no fixed one."""
+    bound = call.arguments
+    if call.kind == "matmul":
+        weight = bound["other"]
+        fixed = isinstance(weight, torch.nn.Parameter) and weight.dim() == 2
+        return weight.detach().double().T if fixed else None
+    weight = bound.get("weight")
+    if not isinstance(weight, Tensor):
+        return None
+    return weight.detach().double().T if call.kind == "addmm" else weight.detach().double()
+
+
+def bias_of(call: Call) -> Tensor | None:
+    """The bias in float64, if the operation has one."""
+    bias = call.arguments.get("bias")
+    return bias.detach().double() if isinstance(bias, Tensor) else None
+
+
+def channels_first(call: Call) -> Tensor:
+    """A convolution's kernels (C_out, C_in / groups, ...), transposed ones turned round, in float64."""
+    weight = weight_of(call)
+    if weight is None or call.kind not in TRANSPOSED:
+        return torch.empty(0) if weight is None else weight
+    groups = int(call.arguments["groups"])
+    split = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
+    return split.transpose(1, 2).flatten(0, 1)
+
+
+def kernel_matrix(call: Call) -> Tensor:
+    """Every kernel as a row: (C_out * C_in / groups, kh * kw), the paper's simplified view."""
+    return channels_first(call).flatten(2).flatten(0, 1)
+
+
+def patch_matrix(call: Call) -> Tensor:
+    """Every output channel as a row over the patch it reads: (C_out, C_in * kh * kw), zero across groups."""
+    kernels = channels_first(call)
+    groups = int(call.arguments["groups"])
+    if groups == 1:
+        return kernels.flatten(1)
+    blocks = kernels.reshape(groups, -1, *kernels.shape[1:]).flatten(2)
+    whole: Tensor = torch.block_diag(*blocks)
+    return whole
+
+
+def pair(value: Any, dims: int) -> tuple[int, ...]:
+    """One number for each spatial dimension.
+
+    Examples
+    --------
+    >>> pair(2, 2), pair((1, 2, 3), 3)
+    ((2, 2), (1, 2, 3))
+    """
+    given = tuple(int(item) for item in value) if isinstance(value, list | tuple) else (int(value),)
+    return given * dims if len(given) == 1 else given
+
+
+def in_double(net: Network) -> Network:
+    """The same network in float64, where inverses and regions are exact to 1e-10; a copy, the original stays.
+
+    Raises
+    ------
+    ModelError
+        When the model cannot run in float64 because it fixes another precision inside.
+    """
+    # Weights made of parameters (weight norm, pruning masks) are float64 only if every tensor is.
+    tensors = itertools.chain(net.model.parameters(), net.model.buffers())
+    if all(value.dtype == torch.float64 or not value.is_floating_point() for value in tensors):
+        return net
+    try:
+        model = copy.deepcopy(net.model).double()
+        return Network(model, net.input_shape, net.mean, net.std, classes=net.classes, pixels=net.pixels)
+    except (ModelError, RuntimeError) as error:
+        raise ModelError(
+            f"the model does not run in float64, which this method needs: {error} "
+            "Take fixed casts (x.float(), torch.zeros(..., dtype=torch.float32)) out of its forward."
+        ) from error

@@ -1,0 +1,155 @@
+"""Which inputs does a linear map pass on most, or least? A few singular triplets with a proof of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from microtome.errors import InputError, LayerError
+from microtome.results import Provenance, Result, versions
+from microtome.spaces.operator import Operator
+from microtome.spaces.smallest import smallest
+
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
+
+_SMALL = 1024  # up to this many values on the shorter side a dense decomposition is as fast
+_TOLERANCE = 1e-8  # residual, by the largest singular value, above which a triplet is refused
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SingularTriplets(Result):
+    """Some singular values of a map, with vectors as stacks of feature maps.
+
+    Attributes
+    ----------
+    layer : str
+        The layer.
+    values : Tensor
+        (k,) falling.
+    right : Tensor
+        (k, *input_shape): what goes in.
+    left : Tensor
+        (k, *output_shape): what comes out, of norm 1.
+    residual : Tensor
+        (k,): max(|A v - s u|, |A^T u - s v|); there is a singular value of the map within it of each s.
+    """
+
+    layer: str
+    values: Tensor
+    right: Tensor
+    left: Tensor
+    residual: Tensor
+
+
+def triplets(of: Operator, k: int = 32, *, which: str = "largest", seed: int = 0) -> SingularTriplets:
+    r"""Singular triplets of a linear map that is known only by its action.
+
+    .. math:: A v_i = s_i u_i,\qquad A^T u_i = s_i v_i
+
+    Parameters
+    ----------
+    of : Operator
+        The map, from ``spaces.operator`` or ``spaces.jacobian``.
+    k : int
+        How many.
+    which : str
+        ``"largest"`` or ``"smallest"`` of the min(m, n) singular values.
+    seed : int
+        Seed of the starting vector.
+
+    Returns
+    -------
+    SingularTriplets
+
+    Raises
+    ------
+    InputError
+        When k or ``which`` cannot be.
+    LayerError
+        When a residual is above 1e-8 of the largest singular value, or the smallest values cannot be
+        found by a route that converges.
+
+    Notes
+    -----
+    Largest: implicitly restarted Lanczos on A and its adjoint, some hundred products, no matrix.
+    Smallest: iteration does not converge there; a sparse factorisation is inverted instead (see
+    ``spaces.smallest``), or it is refused. Up to 1,024 values on the shorter side a dense
+    decomposition is taken. A residual proves that a value exists, not that none was missed between
+    two found ones; Lanczos can miss copies of a value that is repeated exactly.
+    """
+    m, n = of.shape
+    if which not in ("largest", "smallest"):
+        raise InputError(f'which is "largest" or "smallest", got "{which}".')
+    if not 1 <= k <= min(m, n):
+        raise InputError(f'"{of.name}" is {m} x {n}: k from 1 to {min(m, n)} was expected, got {k}.')
+    if min(m, n) <= _SMALL and m * n <= 16 * _SMALL**2:
+        u, s, v = torch.linalg.svd(of.dense(), full_matrices=False)
+        part = slice(0, k) if which == "largest" else slice(min(m, n) - k, None)
+        left, values, right = u[:, part].T, s[part], v[part]
+    elif which == "largest":
+        left, values, right = _largest(of, k, seed)
+    else:
+        left, values, right = smallest(of, k, seed)
+    found = _proved(of, left, values, right)
+    scale = float(values[0]) if which == "largest" else float(_largest(of, 1, seed)[1][0])
+    worst = float(found.residual.max())
+    if worst > _TOLERANCE * max(scale, torch.finfo(torch.float64).tiny):
+        raise LayerError(
+            f'the {which} singular values of "{of.name}" ({m} x {n}) did not converge: residual {worst:.1e} '
+            f"beside a largest value of {scale:.3g}. Ask for fewer, or for a smaller input shape."
+        )
+    return found
+
+
+def _largest(of: Operator, k: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    from scipy.sparse.linalg import ArpackNoConvergence, svds
+
+    m, n = of.shape
+    if k >= min(m, n) - 1:
+        u, s, v = torch.linalg.svd(of.dense(), full_matrices=False)
+        return u[:, :k].T, s[:k], v[:k]
+    start = torch.randn(min(m, n), generator=torch.Generator().manual_seed(seed), dtype=torch.float64).numpy()
+    try:
+        u, s, v = svds(as_scipy(of), k=k, v0=start, solver="arpack")
+    except ArpackNoConvergence as error:
+        raise LayerError(f'the singular values of "{of.name}" did not converge: {error}. Ask for fewer.') from error
+    order = np.argsort(-s)
+    return tuple(torch.from_numpy(np.ascontiguousarray(part)) for part in (u.T[order], s[order], v[order]))  # type: ignore[return-value]  # three of them
+
+
+def as_scipy(of: Operator) -> LinearOperator:
+    """The map as SciPy's solvers take it."""
+    from scipy.sparse.linalg import LinearOperator
+
+    def forward(x: Any) -> Any:
+        return of.apply(_columns(x, of.input_shape)).reshape(x.shape[1] if x.ndim == 2 else 1, -1).T.numpy()
+
+    def backward(y: Any) -> Any:
+        return of.adjoint(_columns(y, of.output_shape)).reshape(y.shape[1] if y.ndim == 2 else 1, -1).T.numpy()
+
+    return LinearOperator(of.shape, forward, backward, forward, np.float64, backward)
+
+
+def _columns(x: Any, shape: tuple[int, ...]) -> Tensor:
+    """Columns of a NumPy array as a batch of feature maps."""
+    return torch.from_numpy(np.ascontiguousarray(x.T)).reshape(-1, *shape)
+
+
+def _proved(of: Operator, left: Tensor, values: Tensor, right: Tensor) -> SingularTriplets:
+    """Check every triplet by applying the map and its adjoint."""
+    shaped = right.reshape(-1, *of.input_shape), left.reshape(-1, *of.output_shape)
+    forth = torch.cat([of.apply(part).flatten(1) for part in shaped[0].split(1)]) - values[:, None] * left
+    back = torch.cat([of.adjoint(part).flatten(1) for part in shaped[1].split(1)]) - values[:, None] * right
+    return SingularTriplets(
+        provenance=Provenance("singular-triplets", {"layer": of.name, "k": len(values)}, versions=versions()),
+        layer=of.name,
+        values=values.contiguous(),
+        right=shaped[0].contiguous(),
+        left=shaped[1].contiguous(),
+        residual=torch.maximum(forth.norm(dim=1), back.norm(dim=1)),
+    )

@@ -1,0 +1,173 @@
+"""Is the matrix-free operator of a layer the layer, with its adjoint, its singular triplets and its edges?"""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import microtome as mt
+from microtome import spaces
+
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
+
+
+class Lifted(nn.Module):
+    """A layer of any number of dimensions inside a network that takes images."""
+
+    def __init__(self, layer, shape):
+        super().__init__()
+        self.layer, self.shape = layer, shape
+
+    def forward(self, x):
+        return self.layer(x.reshape(len(x), *self.shape)).flatten(1)
+
+
+LAYERS = {
+    "plain": (lambda: nn.Conv2d(2, 3, 3), (2, 6, 8)),
+    "padded": (lambda: nn.Conv2d(2, 3, (3, 5), padding=(1, 2)), (2, 6, 8)),
+    "strided": (lambda: nn.Conv2d(2, 3, 3, stride=(2, 3), padding=1), (2, 6, 8)),
+    "dilated": (lambda: nn.Conv2d(3, 2, 3, dilation=(1, 2), padding=2), (3, 4, 8)),
+    "grouped": (lambda: nn.Conv2d(4, 6, 3, groups=2, padding=1, stride=2), (4, 4, 6)),
+    "depthwise": (lambda: nn.Conv2d(3, 3, 3, groups=3, padding=1), (3, 4, 8)),
+    "same, even kernel": (lambda: nn.Conv2d(2, 2, (2, 4), padding="same"), (2, 6, 8)),
+    "circular": (lambda: nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"), (2, 6, 8)),
+    "circular, strided": (lambda: nn.Conv2d(2, 3, 3, padding=1, stride=2, padding_mode="circular"), (2, 6, 8)),
+    "reflected": (lambda: nn.Conv2d(2, 3, 3, padding=(2, 1), padding_mode="reflect"), (2, 6, 8)),
+    "replicated": (lambda: nn.Conv2d(2, 3, 3, padding=1, padding_mode="replicate"), (2, 6, 8)),
+    "one dimension": (lambda: nn.Conv1d(2, 3, 5, stride=2, padding=3), (2, 48)),
+    "three dimensions": (lambda: nn.Conv3d(2, 2, (1, 3, 2), stride=(1, 2, 1), padding=(0, 1, 1)), (2, 3, 4, 4)),
+    "transposed": (lambda: nn.ConvTranspose2d(2, 4, 3, stride=2, padding=1, output_padding=1, groups=2), (2, 6, 8)),
+    "linear": (lambda: nn.Linear(8, 5), (12, 8)),
+}
+
+
+def network(case):
+    make, shape = LAYERS[case]
+    torch.manual_seed(3)
+    return mt.Network(Lifted(make(), shape).double(), (1, 1, math.prod(shape)))
+
+
+@pytest.mark.parametrize("case", LAYERS)
+def test_the_operator_is_the_layer_without_its_bias(case):
+    """Oracle: the module itself, less its answer to zeros."""
+    net = network(case)
+    of = spaces.operator(net, "layer")
+    x = torch.rand(2, *of.input_shape, dtype=torch.float64)
+    layer = net.model.layer
+    expected = layer(x) - layer(torch.zeros_like(x))
+    assert of.output_shape == tuple(expected.shape[1:])
+    torch.testing.assert_close(of.apply(x), expected.detach(), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("case", LAYERS)
+def test_the_adjoint_is_the_transpose(case):
+    """Oracle: autograd's gradient of the module; and <A x, y> = <x, A^T y> by definition."""
+    net = network(case)
+    of = spaces.operator(net, "layer")
+    x = torch.rand(1, *of.input_shape, dtype=torch.float64, requires_grad=True)
+    y = torch.rand(1, *of.output_shape, dtype=torch.float64)
+    expected = torch.autograd.grad(net.model.layer(x), x, y)[0]
+    torch.testing.assert_close(of.adjoint(y), expected, rtol=1e-12, atol=1e-13)
+    inner = (of.apply(x.detach()) * y).sum(), (x.detach() * of.adjoint(y)).sum()
+    assert abs(inner[0] - inner[1]) < 1e-12 * abs(inner[0]) + 1e-13
+
+
+@pytest.mark.parametrize("case", LAYERS)
+def test_the_sparse_matrix_is_the_dense_one(case):
+    """Oracle: the operator applied to every unit vector."""
+    of = spaces.operator(network(case), "layer")
+    if case == "linear":
+        with pytest.raises(mt.LayerError, match="not a local map"):
+            of.sparse()
+        return
+    matrix = of.sparse()
+    torch.testing.assert_close(torch.from_numpy(matrix.toarray()), of.dense(), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("case", LAYERS)
+@pytest.mark.parametrize("which", ["largest", "smallest"])
+def test_triplets_agree_with_a_dense_decomposition(case, which, monkeypatch):
+    """Oracle: NumPy's dense singular values. The dense route inside is switched off."""
+    monkeypatch.setattr(sys.modules["microtome.spaces.triplets"], "_SMALL", 1)
+    of = spaces.operator(network(case), "layer")
+    expected = torch.linalg.svdvals(of.dense())
+    if case == "linear" and which == "smallest":
+        with pytest.raises(mt.LayerError, match="no route"):
+            of.triplets(4, which=which)
+        return
+    if which == "smallest" and expected[0] / expected[-1] > 1e12:  # an even kernel: singular but for rounding
+        with pytest.raises(mt.LayerError, match=r"singular|converge"):
+            of.triplets(4, which=which)
+        return
+    found = of.triplets(4, which=which)
+    part = expected[:4] if which == "largest" else expected[-4:]
+    torch.testing.assert_close(found.values, part, rtol=1e-8, atol=1e-10)
+    assert float(found.residual.max()) < 1e-9
+    right = found.right.flatten(1)
+    torch.testing.assert_close(right @ right.T, torch.eye(4, dtype=torch.float64), rtol=0, atol=1e-7)
+
+
+def test_circular_padding_has_all_values_from_the_fourier_transform():
+    """Oracle: dense singular values of a 3 x 3 circular convolution whose kernel is wider than one tap."""
+    for case in ("circular", "depthwise circular", "wider than the picture"):
+        torch.manual_seed(0)
+        conv = {
+            "circular": lambda: nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"),
+            "depthwise circular": lambda: nn.Conv2d(4, 4, 3, padding=1, groups=4, padding_mode="circular"),
+            "wider than the picture": lambda: nn.Conv2d(1, 2, 5, padding=4, dilation=2, padding_mode="circular"),
+        }[case]()
+        net = mt.Network(nn.Sequential(conv).double(), (conv.in_channels, 6, 6))
+        of = spaces.operator(net, "0")
+        values = of.all_singular_values()
+        torch.testing.assert_close(values, torch.linalg.svdvals(of.dense()), rtol=1e-10, atol=1e-12)
+        assert of.condition_number() == pytest.approx(float(values[0] / values[-1]), rel=1e-12)
+
+
+def test_zero_padding_is_not_the_fourier_answer():
+    """The known pitfall: for zero padding the transform would give another condition number."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(2, 2, 3, padding=1).double()
+    of = spaces.operator(mt.Network(nn.Sequential(conv), (2, 8, 8)), "0")
+    assert of.all_singular_values() is None
+    assert of.condition_number() == pytest.approx(float(torch.linalg.cond(of.dense())), rel=1e-9)
+
+
+def test_a_large_layer_refuses_its_smallest_values_and_a_singular_one_says_so():
+    torch.manual_seed(0)
+    net = mt.Network(nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)), (3, 96, 96))
+    with pytest.raises(mt.LayerError, match="refused"):
+        spaces.operator(net, "1").triplets(1, which="smallest")
+    dead = nn.Conv2d(2, 2, 3, padding=1)
+    dead.weight.data[0] = 0
+    net = mt.Network(nn.Sequential(dead), (2, 28, 28))
+    with pytest.raises(mt.LayerError, match=r"singular|converge"):
+        spaces.operator(net, "0").triplets(1, which="smallest")
+
+
+def test_functional_padding_outside_the_layer_belongs_to_what_it_reads():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(2, 1, 3, 3))
+
+        def forward(self, x):
+            return functional.conv2d(functional.pad(x, (0, 2, 0, 2)), self.weight, stride=2).flatten(1)
+
+    of = spaces.operator(mt.Network(Own(), (1, 6, 6)), "/conv2d")
+    assert of.input_shape == (1, 8, 8)
+    assert of.output_shape == (2, 3, 3)
+
+
+def test_what_is_no_linear_map_is_refused():
+    net = mt.Network(nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU()), (1, 2, 2))
+    with pytest.raises(mt.LayerError, match="Linear or convolution"):
+        spaces.operator(net, "2")
+    with pytest.raises(mt.InputError, match="k from 1 to 3"):
+        spaces.operator(net, "1").triplets(4)
+    with pytest.raises(mt.InputError, match="largest"):
+        spaces.operator(net, "1").triplets(1, which="middle")
