@@ -30,6 +30,9 @@ class Climb:
     ----------
     net, objective, frame, prior
         The parts.
+    cuts : bool
+        Whether the objective reads the positions on the canvas only; False where it names a position
+        of the window's map.
     steps, seed : int
         How many steps; where noise and motion come from.
     diverse : int
@@ -44,6 +47,7 @@ class Climb:
     objective: Objective
     frame: Frame
     prior: Prior
+    cuts: bool
     steps: int
     seed: int
     diverse: int
@@ -85,8 +89,9 @@ class Climb:
     @torch.no_grad()
     def reached(self, images: Tensor, rows: Tensor, objective: Objective) -> Tensor:
         """An objective's value for the images at rest in the whole picture, (n,)."""
-        values = self.net.forward(self.frame.placed(images, self.net), objective.layers)
-        values = {name: self.frame.cut(value, self.net, name).detach() for name, value in values.items()}
+        values = self.net.forward(self.frame.in_picture(images, self.net), objective.layers)
+        if self.cuts:
+            values = {name: self.frame.cut(value, self.net, name) for name, value in values.items()}
         return objective.score(values, rows)
 
     def _canvas(self, n: int, start: int) -> Canvas:
@@ -115,7 +120,7 @@ class Climb:
             seen = moved(
                 images, generator, jitter=prior.jitter, rotate=prior.rotate, scale=prior.scale, background=ground
             )
-            values = self._values(seen, rules)
+            values = self._values(seen.contiguous(memory_format=torch.channels_last), rules)
             score = self.objective.score(values, rows)
             climbed = score - self._penalty(images, score, values, ground)
             if not climbed.requires_grad:
@@ -130,9 +135,9 @@ class Climb:
         layers = self.objective.layers
         if self.diverse > 1 and self.contrast_layer not in layers:
             layers = (*layers, self.contrast_layer)
-        if self.frame.alone:
-            return self.net.forward(seen, layers, rules=rules)
-        values = self.net.forward(self.frame.placed(seen, self.net), layers, rules=rules)
+        values = self.net.forward(self.frame.in_window(seen, self.net), layers, rules=rules)
+        if self.frame.window == self.frame.canvas or not self.cuts:
+            return values
         return {name: self.frame.cut(value, self.net, name) for name, value in values.items()}
 
     def _penalty(self, images: Tensor, score: Tensor, values: dict[str, Tensor], ground: Tensor) -> Tensor:

@@ -143,6 +143,7 @@ def invert(
         objective=_likeness(layer, wanted, energy),
         frame=whole(net),
         prior=prior,
+        cuts=True,
         steps=steps,
         seed=seed,
         diverse=starts,
@@ -152,7 +153,7 @@ def invert(
     rows = torch.arange(len(given), device=net.device)
     parts = [
         climb.run(part.repeat_interleave(starts), 0)
-        for part in rows.split(max(1, chunk_size(net, (layer,), net.input_shape[1:]) // starts))
+        for part in rows.split(max(1, chunk_size(net, (layer,), climb.frame.window) // starts))
     ]
     images = torch.cat([part[0] for part in parts])
     source = rows.repeat_interleave(starts)

@@ -12,7 +12,7 @@ from microtome.errors import InputError
 
 Score = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 
-REDUCTIONS = ("mean", "max", "min", "center")
+REDUCTIONS = ("mean", "positive", "max", "center")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +66,8 @@ class Objective:
 Where = str | tuple[int, ...]
 
 
-def channel(layer: str, channels: int | Sequence[int], *, of: Where = "mean") -> Objective:
-    """Each channel's mean over the positions, its largest value, or its value at one of them.
+def channel(layer: str, channels: int | Sequence[int], *, of: Where = "mean", sign: int = 1) -> Objective:
+    """Each channel's value reduced over the positions of its map.
 
     Parameters
     ----------
@@ -76,19 +76,22 @@ def channel(layer: str, channels: int | Sequence[int], *, of: Where = "mean") ->
     channels : int or sequence of int
         One problem each.
     of : str or tuple of int
-        ``"mean"``, ``"max"``, ``"min"``, ``"center"``, or a position: (i, j) of a map, (t,) of tokens.
+        ``"mean"``, ``"positive"`` (mean of the positive part, which a following ReLU lets through),
+        ``"max"``, ``"center"``, or a position: (i, j) of a map, (t,) of tokens.
+    sign : int
+        -1 turns the values over before they are reduced.
     """
     index = torch.as_tensor([channels] if isinstance(channels, int) else list(channels), dtype=torch.long)
 
     def score(values: Mapping[str, Tensor], rows: Tensor) -> Tensor:
         maps = as_maps(values[layer])
         own = maps[torch.arange(len(rows), device=maps.device), index.to(maps.device)[rows]]
-        return reduced(own, _reduction(of))
+        return reduced(sign * own, _reduction(of))
 
     return Objective((layer,), len(index), score)
 
 
-def direction(layer: str, vectors: Tensor, *, of: Where = "mean") -> Objective:
+def direction(layer: str, vectors: Tensor, *, of: Where = "mean", sign: int = 1) -> Objective:
     """The activation vector's length along each direction, |a| cos(a, v), reduced over positions.
 
     Parameters
@@ -98,7 +101,9 @@ def direction(layer: str, vectors: Tensor, *, of: Where = "mean") -> Objective:
     vectors : Tensor
         (rows, channels), or one direction (channels,); only the direction counts, not the length.
     of : str or tuple of int
-        ``"mean"``, ``"max"``, ``"min"``, ``"center"``, or a position.
+        As for ``channel``.
+    sign : int
+        -1 turns the values over before they are reduced.
 
     Raises
     ------
@@ -113,18 +118,18 @@ def direction(layer: str, vectors: Tensor, *, of: Where = "mean") -> Objective:
     def score(values: Mapping[str, Tensor], rows: Tensor) -> Tensor:
         maps = as_maps(values[layer])
         along = torch.einsum("nc...,nc->n...", maps, unit.to(maps)[rows.to(unit.device)].to(maps))
-        return reduced(along, _reduction(of))
+        return reduced(sign * along, _reduction(of))
 
     return Objective((layer,), len(unit), score)
 
 
-def logit(classes: int | Sequence[int]) -> Objective:
+def logit(classes: int | Sequence[int], *, sign: int = 1) -> Objective:
     """Each class's score before softmax, which would mix in all other classes."""
     index = torch.as_tensor([classes] if isinstance(classes, int) else list(classes), dtype=torch.long)
 
     def score(values: Mapping[str, Tensor], rows: Tensor) -> Tensor:
         logits = values["logits"]
-        return logits[torch.arange(len(rows), device=logits.device), index.to(logits.device)[rows]]
+        return sign * logits[torch.arange(len(rows), device=logits.device), index.to(logits.device)[rows]]
 
     return Objective(("logits",), len(index), score)
 
@@ -138,12 +143,14 @@ def reduced(own: Tensor, of: Where) -> Tensor:
     """One number for each map (n, h, w), (n, tokens) or (n,)."""
     if isinstance(of, tuple):
         return at_position(own, of)
-    if own.dim() == 1:
+    if own.dim() == 1:  # neurons: nothing to reduce
         return own
     if of == "center":
         return at_position(own, tuple(size // 2 for size in own.shape[1:]))
     flat = own.flatten(1)
-    return flat.mean(1) if of == "mean" else flat.amax(1) if of == "max" else flat.amin(1)
+    if of == "max":
+        return flat.amax(1)
+    return flat.mean(1) if of == "mean" else flat.clamp(min=0).mean(1)
 
 
 def at_position(own: Tensor, position: tuple[int, ...]) -> Tensor:

@@ -75,7 +75,7 @@ PRIORS: dict[str, Prior] = {
     # Photographs: lucid's recipe.
     "natural": Prior(canvas="fourier", rate=0.05, jitter=8, rotate=5, scale=0.05),
     # Small pictures: strokes on an empty ground.
-    "strokes": Prior(canvas="pixels", rate=0.05, noise=0.05, tv=1.0, l2=1.0, jitter=1),
+    "strokes": Prior(canvas="pixels", rate=0.05, noise=0.05, tv=0.3, l2=0.3),
     # Eq. 12 of the lectures, as it stands.
     "l2": Prior(canvas="pixels", rate=0.05, l2=10.0, relative=False),
     # Yosinski et al. 2015: small steps of decay, blur and clipping.

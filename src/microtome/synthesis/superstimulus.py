@@ -14,7 +14,7 @@ from microtome.registry import register
 from microtome.results import Provenance, Result, provenance
 from microtome.synthesis import objectives
 from microtome.synthesis.ascent import Climb
-from microtome.synthesis.frame import chunk_size, frame, recommended_size, whole
+from microtome.synthesis.frame import around, centred, chunk_size, recommended_size, whole
 from microtome.synthesis.objectives import Objective, Where
 from microtome.synthesis.priors import Prior, prior_named
 
@@ -84,7 +84,7 @@ def maximize(
     *,
     directions: Tensor | None = None,
     position: tuple[int, ...] | None = None,
-    of: str = "mean",
+    of: str | None = None,
     sign: int = 1,
     diverse: int = 1,
     diversity: float = 0.5,
@@ -170,15 +170,19 @@ def maximize(
     >>> maximize(net, "1", prior=Prior(canvas="pixels", rate=0.1), steps=64).images.flatten()
     tensor([1., 0., 1., 0.])
     """
-    where: Where = position if position is not None else of
     asked = _asked(net, layer, channels, directions)
-    if size is None and position is None:
-        size = recommended_size(net, layer)
+    where = _where(net, layer, of, position)
+    local = where
+    if isinstance(where, tuple):
+        place, local = around(net, layer, where, size)
+    else:
+        place = centred(net, layer, recommended_size(net, layer) if size is None else size)
     climb = Climb(
         net=net,
-        objective=asked.make(where) * _sign(sign),
-        frame=frame(net, layer, size) if position is None else whole(net),
+        objective=asked.make(local, _sign(sign)),
+        frame=place,
         prior=prior_named(prior, net.input_shape[1:]),
+        cuts=not isinstance(where, tuple),
         steps=_at_least(steps, 1, "steps"),
         seed=seed,
         diverse=_at_least(diverse, 1, "diverse"),
@@ -201,7 +205,7 @@ def maximize(
         size=climb.frame.size,
         prior=vars(climb.prior),
     )
-    return _made(climb, asked, where, sign, _at_least(starts, 1, "starts"), made)
+    return _made(climb, asked, where, _at_least(starts, 1, "starts"), made)
 
 
 @register(
@@ -263,12 +267,13 @@ def maximize_class(
     known = net.output_shape[-1]
     rows = _chosen(None if classes is None else [net.class_index(name) for name in classes], known, "classes")
     names = [net.classes[row] if net.classes is not None else f"class {row}" for row in rows]
-    asked = _Asked("logits", rows, names, lambda of: objectives.logit(rows))
+    asked = _Asked("logits", rows, names, lambda of, sign: objectives.logit(rows, sign=sign))
     climb = Climb(
         net=net,
-        objective=asked.make("mean") * _sign(sign),
+        objective=asked.make("mean", _sign(sign)),
         frame=whole(net),
         prior=prior_named(prior, net.input_shape[1:]),
+        cuts=True,
         steps=_at_least(steps, 1, "steps"),
         seed=seed,
         diverse=_at_least(diverse, 1, "diverse"),
@@ -287,7 +292,7 @@ def maximize_class(
         starts=starts,
         steps=steps,
     )
-    return _made(climb, asked, "mean", sign, _at_least(starts, 1, "starts"), made)
+    return _made(climb, asked, "mean", _at_least(starts, 1, "starts"), made)
 
 
 @dataclass(frozen=True)
@@ -297,7 +302,7 @@ class _Asked:
     layer: str
     rows: list[int]
     names: list[str]
-    make: Callable[[Where], Objective]
+    make: Callable[[Where, int], Objective]
 
 
 def _asked(net: Network, layer: str, channels: int | Iterable[int] | None, directions: Tensor | None) -> _Asked:
@@ -307,28 +312,43 @@ def _asked(net: Network, layer: str, channels: int | Iterable[int] | None, direc
     if directions is None:
         rows = _chosen(channels, found.units, f'channels of layer "{layer}"')
         names = [f"{layer}:{row}" for row in rows]
-        return _Asked(layer, rows, names, lambda of: objectives.channel(layer, rows, of=of))
+        return _Asked(layer, rows, names, lambda of, sign: objectives.channel(layer, rows, of=of, sign=sign))
     if channels is not None:
         raise InputError("give channels or directions, not both.")
     if directions.dim() not in (1, 2) or directions.shape[-1] != found.units:
         raise InputError(f"directions of shape (n, {found.units}) were expected, got {tuple(directions.shape)}.")
     count = len(torch.atleast_2d(directions))
     names = [f"{layer}, direction {row}" for row in range(count)]
-    return _Asked(layer, list(range(count)), names, lambda of: objectives.direction(layer, directions, of=of))
+    vectors = directions
+    return _Asked(
+        layer, list(range(count)), names, lambda of, sign: objectives.direction(layer, vectors, of=of, sign=sign)
+    )
 
 
-def _made(climb: Climb, asked: _Asked, where: Where, sign: int, starts: int, made: Provenance) -> Superstimuli:
+def _where(net: Network, layer: str, of: str | None, position: tuple[int, ...] | None) -> Where:
+    """What is read off a unit's map: as asked, or by the size of the picture."""
+    if position is not None:
+        if of is not None:
+            raise InputError("give of or position, not both.")
+        return tuple(int(at) for at in position)
+    found = net.layer(layer)
+    if of is None:
+        of = "center" if max(net.input_shape[1:]) <= 64 else "positive"
+    if of == "center" and found.spatial:
+        return found.shape[1] // 2, found.shape[2] // 2
+    return of
+
+
+def _made(climb: Climb, asked: _Asked, where: Where, starts: int, made: Provenance) -> Superstimuli:
     """Climb chunk by chunk, keep the best start of every row, and measure at rest."""
-    per_chunk = max(1, chunk_size(climb.net, climb.objective.layers, climb.frame.size) // climb.diverse)
+    per_chunk = max(1, chunk_size(climb.net, climb.objective.layers, climb.frame.window) // climb.diverse)
+    sign = int(made.parameters["sign"])
+    measures = {"activation": where, "peak": "max", "mean": "mean"}
     parts: list[dict[str, Tensor]] = []
     for rows in torch.arange(len(asked.rows), device=climb.net.device).split(per_chunk):
         rows = rows.repeat_interleave(climb.diverse)
-        images, history = _best(climb, rows, starts)
-        measured = {
-            "activation": climb.reached(images, rows, asked.make(where)),
-            "peak": climb.reached(images, rows, asked.make("max" if sign > 0 else "min")),
-            "mean": climb.reached(images, rows, asked.make("mean")),
-        }
+        images, history = _best(climb, rows, asked.make(where, sign), starts)
+        measured = {key: sign * climb.reached(images, rows, asked.make(how, sign)) for key, how in measures.items()}
         parts.append({"images": images, "history": history.T, **measured})
     joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     return Superstimuli(
@@ -346,13 +366,13 @@ def _made(climb: Climb, asked: _Asked, where: Where, sign: int, starts: int, mad
     )
 
 
-def _best(climb: Climb, rows: Tensor, starts: int) -> tuple[Tensor, Tensor]:
+def _best(climb: Climb, rows: Tensor, measure: Objective, starts: int) -> tuple[Tensor, Tensor]:
     """Per row the start whose images reach most at rest, diverse images taken together."""
     images, history = climb.run(rows, 0)
-    best = climb.reached(images, rows, climb.objective)
+    best = climb.reached(images, rows, measure)
     for start in range(1, starts):
         others, seen = climb.run(rows, start)
-        reached = climb.reached(others, rows, climb.objective)
+        reached = climb.reached(others, rows, measure)
         gained = (reached - best).view(-1, climb.diverse).mean(1) > 0
         better = gained.repeat_interleave(climb.diverse)
         images = torch.where(better[:, None, None, None], others, images)
