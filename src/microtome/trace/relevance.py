@@ -13,7 +13,7 @@ from microtome.errors import OpaqueError
 from microtome.trace.attention import attention, multi_head
 from microtome.trace.held import held, linear_part
 from microtome.trace.operators import RECTIFIERS, Call, substitute, tensors
-from microtome.trace.rules import BackwardRule, Operation, RuleSet
+from microtome.trace.rules import BackwardRule, Operation, RuleSet, Through
 from microtome.trace.shares import Rule, Shared, stabilised
 from microtome.trace.weighted import WEIGHTED, Weighted
 
@@ -104,7 +104,7 @@ class Relevance(RuleSet):
             self._gates[id(output)] = output
         return output
 
-    def choose(self, call: Call) -> BackwardRule | None:
+    def choose(self, call: Call) -> BackwardRule | Through | None:
         """The rule of an operation; None where the gradient moves relevance rightly."""
         kind = call.kind
         if kind in WEIGHTED:
@@ -112,7 +112,7 @@ class Relevance(RuleSet):
         if kind in _ROUTING:
             return None
         if kind in _POINTWISE:
-            return _straight
+            return _STRAIGHT
         if kind == "batch_norm":
             return self._batch_norm(call)
         if kind in _AVERAGING or kind in _NORMS:
@@ -315,8 +315,7 @@ def _reduced(value: Tensor, shape: torch.Size) -> Tensor:
     return value.sum_to_size(shape) if value.shape != shape else value
 
 
-def _straight(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-    return (arriving, *(torch.zeros_like(value) for value in operation.inputs[1:]))
+_STRAIGHT = Through(lambda arriving: arriving)
 
 
 def _straight_reduced(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:

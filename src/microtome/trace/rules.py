@@ -58,6 +58,13 @@ class Operation:
 BackwardRule = Callable[[Operation, Tensor], tuple[Tensor | None, ...]]
 
 
+@dataclass(frozen=True)
+class Through:
+    """A rule for operations of one input that needs to see no value: only the signal is changed."""
+
+    change: Callable[[Tensor], Tensor]
+
+
 class RuleSet:
     """Backward rules by operator; subclasses choose.
 
@@ -73,7 +80,7 @@ class RuleSet:
         # Which operations will read a storage on the way back, so that it is copied before the model writes there.
         self._readers: dict[int, list[Operation]] = {}
 
-    def choose(self, call: Call) -> BackwardRule | None:
+    def choose(self, call: Call) -> BackwardRule | Through | None:
         """The rule for an operation; None lets its gradient stand."""
         return None
 
@@ -93,7 +100,9 @@ class RuleSet:
         inputs = [tensor for tensor in tensors((call.args, call.kwargs)) if tensor.requires_grad]
         if not inputs or not torch.is_grad_enabled():
             output = call.run()
-        elif (rule := self.choose(call)) is not None:
+        elif isinstance(rule := self.choose(call), Through):
+            output = _Passed.apply(rule, call, *inputs)
+        elif rule is not None:
             output = _Ruled.apply(self, rule, call, *inputs)
         else:
             output = call.run()
@@ -138,7 +147,7 @@ class RuleSet:
                 continue
             seen.add(node)
             name = type(node).__name__
-            if isinstance(node, BackwardCFunction) and name != f"{_Ruled.__name__}Backward":
+            if isinstance(node, BackwardCFunction) and name not in _OURS:
                 self.opaque(f'the autograd function "{name.removesuffix("Backward")}"')
             queue.extend(edge for edge, _ in node.next_functions)
 
@@ -230,15 +239,31 @@ class _Ruled(torch.autograd.Function):
         return (None, None, None, *sent)
 
 
+class _Passed(torch.autograd.Function):
+    """An operation of the model through which a signal passes; nothing is kept for the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, rule: Through, call: Call, *inputs: Tensor) -> Any:
+        ctx.rule, ctx.others = rule, inputs[1:]
+        output = call.run()
+        if call.inplace:
+            ctx.mark_dirty(call.input)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *signals: Tensor) -> Any:
+        with torch.no_grad():
+            return (None, None, ctx.rule.change(signals[0]), *(torch.zeros_like(other) for other in ctx.others))
+
+
 # -- rectifiers ----------------------------------------------------------------------------------------------------
+
+
+_OURS = frozenset(f"{function.__name__}Backward" for function in (_Ruled, _Passed))
 
 
 def _positive(signal: Tensor) -> Tensor:
     return signal.clamp(min=0)
-
-
-def _rectified(operation: Operation, signal: Tensor) -> tuple[Tensor | None, ...]:
-    return (signal.clamp(min=0), *(None,) * (len(operation.inputs) - 1))
 
 
 class Guided(RuleSet):
@@ -266,6 +291,6 @@ class Deconvnet(RuleSet):
 
     name = "deconvnet"
 
-    def choose(self, call: Call) -> BackwardRule | None:
+    def choose(self, call: Call) -> Through | None:
         """The rectifying rule at nonlinearities."""
-        return _rectified if call.kind in RECTIFIERS else None
+        return Through(_positive) if call.kind in RECTIFIERS else None

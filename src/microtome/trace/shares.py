@@ -39,7 +39,10 @@ class Linear:
 
 @dataclass(frozen=True)
 class Shared:
-    """What became of relevance: where it went, and what biases and stabilisers took (per output element)."""
+    """What became of relevance: where it went, and what biases and stabilisers took.
+
+    The last two are summed as far as is cheap: one number or more for each index of the batch.
+    """
 
     relevance: Tensor
     bias: Tensor
@@ -52,7 +55,7 @@ Term = tuple[Tensor, Tensor, Tensor]
 
 def stabilised(z: Tensor, epsilon: float) -> Tensor:
     """Move z away from zero by epsilon; zero counts as positive."""
-    return z + torch.where(z >= 0, epsilon, -epsilon).to(z)
+    return z.abs().add_(epsilon).copysign_(z)
 
 
 def _share(
@@ -62,21 +65,21 @@ def _share(
     bias: Tensor = sum((b for _, _, b in terms[1:]), start=terms[0][2])
     if z is None:
         z = sum((operator.forward(x, w) for x, w, _ in terms[1:]), start=operator.forward(*terms[0][:2])) + bias
-    quotient = arriving / stabilised(z, epsilon)
-    back: Tensor = sum(
-        (x * operator.adjoint(quotient, w) for x, w, _ in terms[1:]),
-        start=terms[0][0] * operator.adjoint(quotient, terms[0][1]),
-    )
-    return Shared(back, bias * quotient, arriving - z * quotient)
+    quotient = torch.div(arriving, stabilised(z, epsilon))
+    back = operator.adjoint(quotient, terms[0][1]).mul(terms[0][0])
+    for x, w, _ in terms[1:]:
+        back.addcmul_(x, operator.adjoint(quotient, w))
+    taken = quotient.flatten(2).sum(2) * bias.flatten() if bias.dim() > 1 else quotient * bias
+    explained = torch.linalg.vecdot(z.flatten(1), quotient.flatten(1))
+    return Shared(back, taken, arriving.flatten(1).sum(1) - explained)
 
 
 def _signed(operator: Linear, plus: Tensor, minus: Tensor, bias: Tensor) -> list[Term]:
     """Positive inputs with one set of weights, negative inputs with the other; terms that are zero are left out."""
     x = operator.x
-    terms = [(x.clamp(min=0), plus, bias)]
-    if bool((x < 0).any()):
-        terms.append((x.clamp(max=0), minus, torch.zeros_like(bias)))
-    return terms
+    if float(x.amin()) >= 0:
+        return [(x, plus, bias)]
+    return [(x.clamp(min=0), plus, bias), (x.clamp(max=0), minus, torch.zeros_like(bias))]
 
 
 @dataclass(frozen=True)
@@ -130,19 +133,20 @@ class Gamma(Rule):
         """Share with what agrees with the output made stronger."""
         w, b, z = operator.weight, operator.bias, operator.output
         up, down = w + self.gamma * w.clamp(min=0), w + self.gamma * w.clamp(max=0)
-        lost = torch.where(z == 0, arriving, 0)
-        total = Shared(torch.zeros_like(operator.x), torch.zeros_like(arriving), lost)
+        parts = []
         for where, plus, minus, bias in (
             (z > 0, up, down, b + self.gamma * b.clamp(min=0)),
             (z < 0, down, up, b + self.gamma * b.clamp(max=0)),
         ):
-            part = torch.where(where, arriving, 0)
+            part = arriving * where
             if bool(part.any()):
-                shared = _share(operator, _signed(operator, plus, minus, bias), part, self.epsilon)
-                total = Shared(
-                    total.relevance + shared.relevance, total.bias + shared.bias, total.stabiliser + shared.stabiliser
-                )
-        return total
+                parts.append(_share(operator, _signed(operator, plus, minus, bias), part, self.epsilon))
+        lost = (arriving * (z == 0)).flatten(1).sum(1)
+        return Shared(
+            sum((part.relevance for part in parts), start=torch.zeros_like(operator.x)),
+            sum((part.bias for part in parts), start=torch.zeros_like(lost)[:, None]),
+            sum((part.stabiliser for part in parts), start=lost),
+        )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,142 @@
+"""How is a pass run again after a change inside it, without computing again what the change cannot reach?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from microtome.trace.operators import Call, substitute, tensors
+
+_UNKNOWN = "unknown"
+
+
+class Replay:
+    """Runs the operations of a pass; from the second pass on, only those that see something new.
+
+    Use as the ``rules`` of a ``Tracer``. The first pass is recorded: every operation's output with a
+    note of what it read. In a later pass on the same images an operation whose inputs are all known
+    from the recording, and whose other arguments are equal, hands out the recorded output; any other
+    runs. So a pass with one layer's value replaced computes the layers after it only, whatever the
+    model's graph, and gives the same bits as a whole pass.
+
+    Values that the model later writes on are copied before, and handed out as copies. What the
+    engine cannot see inside (a scripted module) makes unknown values, and everything after it runs.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model; its parameters and buffers are known inputs.
+
+    Notes
+    -----
+    Memory: the outputs of all operations of one batch.
+    """
+
+    name = "replay"
+
+    def __init__(self, model: nn.Module) -> None:
+        self._fixed = {id(value): f"weight {name}" for name, value in model.state_dict(keep_vars=True).items()}
+        self._recording = True
+        self._signature: dict[str, Any] = {}
+        self._output: dict[str, Any] = {}
+        self._copied: set[str] = set()
+        self._at: dict[int, list[str]] = {}  # storage -> the operations whose outputs lie there
+        self._known: dict[int, tuple[Tensor, int, str]] = {}
+        self.ran = 0
+
+    def start(self, images: Tensor) -> Tensor:
+        """Begin a pass on the recorded images; returns the tensor to give to the model."""
+        self._known.clear()
+        self.ran = 0
+        own = images.clone()
+        self._know(own, "input")
+        return own
+
+    def recorded(self) -> None:
+        """End the recording: passes from now on are replays."""
+        self._recording = False
+        self._at.clear()
+
+    def run(self, call: Call) -> Any:
+        """Run one operation, or hand out what it gave before."""
+        signature = self._sign(call)
+        if self._recording:
+            return self._record(call, signature)
+        seen = signature is not None and self._signature.get(call.name) == signature
+        if seen and call.name in self._output:
+            output = self._output[call.name]
+            if call.name in self._copied:
+                output = substitute(output, {id(value): value.clone() for value in tensors(output)})
+        else:
+            output = call.run()
+            self.ran += 1
+        if seen:
+            self._know_all(output if output is not None else call.input, call.name)
+        return output
+
+    def opaque(self, what: str) -> None:
+        """Nothing to do: the outputs of what cannot be seen are unknown, and what reads them runs."""
+
+    def _record(self, call: Call, signature: Any) -> Any:
+        if call.inplace:
+            self._put_aside(call.input.untyped_storage().data_ptr())
+        output = call.run()
+        if signature is None:
+            return output
+        self._signature[call.name] = signature
+        if not call.inplace:
+            self._output[call.name] = output
+            for value in tensors(output):
+                self._at.setdefault(value.untyped_storage().data_ptr(), []).append(call.name)
+        self._know_all(output if output is not None else call.input, call.name)
+        return output
+
+    def _put_aside(self, storage: int) -> None:
+        """Copy what lies where the model is about to write; views of it are made anew in a replay."""
+        first, *views = self._at.pop(storage, [""])
+        if first in self._output:
+            output = self._output[first]
+            self._output[first] = substitute(output, {id(value): value.clone() for value in tensors(output)})
+            self._copied.add(first)
+        for name in views:
+            self._output.pop(name, None)
+
+    def _sign(self, call: Call) -> Any:
+        """What an operation reads, tensors by where they come from; None where that is not known."""
+        marks: dict[int, str] = {}
+        for value in tensors((call.args, call.kwargs)):
+            mark = self._mark(value)
+            if mark == _UNKNOWN:
+                return None
+            marks[id(value)] = mark
+
+        return (call.kind, _spelled(call.args, marks), _spelled(call.kwargs, marks))
+
+    def _mark(self, value: Tensor) -> str:
+        if id(value) in self._fixed:
+            return self._fixed[id(value)]
+        known = self._known.get(id(value))
+        if known is None or known[0] is not value or known[1] != value._version:
+            return _UNKNOWN
+        return known[2]
+
+    def _know_all(self, output: Any, name: str) -> None:
+        for index, value in enumerate(tensors(output)):
+            self._know(value, f"{name} {index}")
+
+    def _know(self, value: Tensor, mark: str) -> None:
+        if id(value) not in self._fixed:
+            self._known[id(value)] = (value, value._version, mark)
+
+
+def _spelled(tree: Any, marks: dict[int, str]) -> Any:
+    """The arguments as a nest that compares equal for equal calls."""
+    if isinstance(tree, Tensor):
+        return marks[id(tree)]
+    if isinstance(tree, list | tuple):
+        return tuple(_spelled(item, marks) for item in tree)
+    if isinstance(tree, dict):
+        return tuple((key, _spelled(item, marks)) for key, item in sorted(tree.items()))
+    return tree if isinstance(tree, int | float | str | slice | torch.dtype | torch.Size | type(None)) else repr(tree)
