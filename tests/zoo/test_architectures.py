@@ -33,7 +33,7 @@ def test_torchvision_state_dicts_load_unchanged_and_give_its_logits(name, size):
 PARAMETERS = {
     "fcnn1": 784 * 10 + 10,
     "fcnn5": 785 * 256 + 257 * 256 + 257 * 128 + 129 * 32 + 33 * 10,
-    "simple-convnet": 26 * 32 + 801 * 64 + 1601 * 128 + (9 * 128 + 1) * 128 + 129 * 10,
+    "simple-convnet": 26 * 32 + 801 * 64 + 1601 * 64 + (9 * 64 + 1) * 128 + 129 * 10,
     "resnet18": 11_689_512,
     "vgg16": 138_357_544,
     "mobilenet-v2": 3_504_872,

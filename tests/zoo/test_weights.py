@@ -71,7 +71,7 @@ def test_a_file_of_another_network_says_how_many_more(tmp_path):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_no_numbers(value, trained, tmp_path):
     state = trained.state_dict()
-    state["conv3.bias"] = torch.full((128,), value)
+    state["conv3.bias"] = torch.full((64,), value)
     assert "NaN or infinite weights in conv3.bias" in misfit(state, tmp_path)
 
 

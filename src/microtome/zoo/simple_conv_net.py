@@ -35,7 +35,7 @@ class SimpleConvNet(nn.Module):
         self,
         input_shape: tuple[int, int, int] = (1, 28, 28),
         classes: int = 10,
-        channels: tuple[int, int, int] = (32, 64, 128),
+        channels: tuple[int, int, int] = (32, 64, 64),
         hidden: int = 128,
     ) -> None:
         super().__init__()

@@ -1,0 +1,321 @@
+"""The plain training loop: seeded batches, cross-entropy, one optimizer; killed and started again, it goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from microtome.data.batches import Dataset, batches, fetch
+from microtome.errors import InputError, ModelError, StoreError
+from microtome.training import checkpoints
+from microtome.training.recorder import Recorder
+from microtome.training.run import Run
+from microtome.training.schedule import SCHEDULES, rate
+
+__all__ = ["Progress", "Recipe", "evaluate", "fit"]
+
+_STATE = "state.safetensors"
+_OPTIMIZERS = ("sgd", "adam", "adamw")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; with the same recipe, data and first weights the result is the same.
+
+    Parameters
+    ----------
+    epochs, batch
+        Passes over the data, and images a step.
+    optimizer
+        ``"sgd"`` (with ``momentum``, Nesterov's form if ``nesterov``), ``"adam"`` or ``"adamw"``.
+    lr, schedule
+        The (highest) learning rate, and how it goes: see :func:`~microtome.training.schedule.rate`.
+    weight_decay
+        L2 penalty; decoupled in ``"adamw"``.
+    mean, std
+        Normalisation of the images in [0, 1], one number or one a channel.
+    channels_last
+        Whether to compute with channels innermost in memory, which is faster for convolutions on many machines.
+    seed
+        Of the order of the images, and of dropout.
+    """
+
+    epochs: int = 1
+    batch: int = 128
+    optimizer: str = "sgd"
+    lr: float = 0.05
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    mean: float | tuple[float, ...] = 0.0
+    std: float | tuple[float, ...] = 1.0
+    channels_last: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch < 1:
+            raise InputError(f"at least one epoch and one image a step are expected, got {self.epochs}, {self.batch}.")
+        if self.optimizer not in _OPTIMIZERS:
+            raise InputError(f'there is no optimizer "{self.optimizer}"; choose from {", ".join(_OPTIMIZERS)}.')
+        if self.schedule not in SCHEDULES:
+            raise InputError(f'there is no schedule "{self.schedule}"; choose from {", ".join(SCHEDULES)}.')
+        if not self.lr > 0:
+            raise InputError(f"a positive learning rate is expected, got {self.lr}.")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands; ``accuracy`` is that of the images met in this epoch so far, times are seconds."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    accuracy: float
+    elapsed: float
+    remaining: float
+
+
+def fit(
+    model: nn.Module,
+    train: Dataset,
+    validation: Dataset | None = None,
+    *,
+    recipe: Recipe,
+    out: Path | str | None = None,
+    keep: Collection[int] | None = None,
+    gradients: bool = False,
+    resume: bool = True,
+    progress: Callable[[Progress], None] | None = None,
+) -> Run:
+    """Train a model on labelled images with cross-entropy.
+
+    The loss is that of logits; a model that ends in log-softmax has the same one, for log-softmax of log-probabilities
+    changes nothing. Where ``out`` is given, weights, log and the optimizer's state are written at the end of each epoch
+    of ``keep``; a run that is killed goes on from there when it is called again, and on one thread ends with bitwise
+    the weights of an undisturbed run. Random numbers (order, dropout) are of the epoch and the recipe's seed; the
+    global random state is left as it was.
+
+    Parameters
+    ----------
+    model
+        Trained in place, and left in evaluation mode.
+    train, validation
+        Map-style data sets with labels, see :func:`~microtome.data.batches`.
+    recipe
+        How to train.
+    out
+        Folder of the run.
+    keep
+        Epochs, from 1, at whose end to write; the last is always among them. By default each.
+    gradients
+        Whether to record the gradients' statistics, see :class:`~microtome.training.Recorder`.
+    resume
+        Whether to go on with what ``out`` holds; otherwise a folder that holds a run is an error.
+    progress
+        Called after each step.
+
+    Returns
+    -------
+    Run
+        With curves ``loss``, ``accuracy``, ``seconds`` and, given validation images, ``validation_loss`` and
+        ``validation_accuracy``.
+
+    Raises
+    ------
+    InputError
+        The data set is empty or has no labels.
+    ModelError
+        The loss is no longer finite.
+    StoreError
+        The folder holds another run, or cannot be written.
+    """
+    if not len(train):
+        raise InputError("the training set is empty.")
+    folder = None if out is None else Path(out)
+    kept = None if keep is None else {*keep, recipe.epochs}
+    recorder = Recorder(folder, model, settings=asdict(recipe), gradients=gradients, keep=kept)
+    optimizer = _optimizer(model, recipe)
+    first = _resumed(model, optimizer, recorder, recipe, folder, resume)
+    form = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    model.to(memory_format=form)  # type: ignore[call-overload]  # torch's stub leaves this overload out
+    try:
+        loop = _Loop(model, optimizer, recorder, recipe, train, progress, time.monotonic(), first)
+        for epoch in range(first, recipe.epochs):
+            started = time.monotonic()
+            loop.epoch(epoch)
+            values = {"seconds": time.monotonic() - started}
+            if validation is not None:
+                loss, accuracy = evaluate(model, validation, mean=recipe.mean, std=recipe.std)
+                values |= {"validation_loss": loss, "validation_accuracy": accuracy}
+            recorder.epoch(**values)
+            if folder is not None and (kept is None or epoch + 1 in kept):
+                _write_state(folder / _STATE, model, optimizer, recipe, epoch + 1)
+    finally:
+        model.eval()
+        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # as above
+    return recorder.run
+
+
+@dataclass
+class _Loop:
+    """What one epoch needs."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    recorder: Recorder
+    recipe: Recipe
+    train: Dataset
+    progress: Callable[[Progress], None] | None
+    started: float
+    first: int
+
+    def epoch(self, epoch: int) -> None:
+        """All batches once, in the order that the seed and the epoch give."""
+        recipe = self.recipe
+        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
+        order = torch.randperm(len(self.train), generator=generator).split(recipe.batch)
+        right = seen = 0
+        self.model.train()
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            torch.default_generator.manual_seed(recipe.seed * 1_000_003 + epoch)  # dropout draws from it
+            for number, indices in enumerate(order):
+                step = epoch * len(order) + number
+                for group in self.optimizer.param_groups:
+                    group["lr"] = rate(recipe.schedule, recipe.lr, step, recipe.epochs * len(order))
+                loss, correct = self.step(indices)
+                right, seen = right + correct, seen + len(indices)
+                self.report(epoch, step, len(order), loss, right / seen)
+
+    def step(self, indices: Tensor) -> tuple[float, int]:
+        """One batch: forward, backward, record, update. Its loss and how many images were right."""
+        images, labels = fetch(self.train, indices)
+        if labels is None or int(labels.min()) < 0:
+            raise InputError("training needs a label for every image; the training set has images without one.")
+        device = next(self.model.parameters()).device
+        images, labels = images.to(device), labels.to(device)
+        scores = self.model(_normalised(images, self.recipe.mean, self.recipe.std))
+        if int(labels.max()) >= scores.shape[1]:
+            raise InputError(f"there is a label {int(labels.max())}, and the model has only {scores.shape[1]} classes.")
+        loss = functional.cross_entropy(scores, labels)
+        if not bool(loss.isfinite()):
+            raise ModelError(f"the loss is {float(loss.detach())}; lower the learning rate {self.recipe.lr}.")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.recorder.step(loss, scores, labels)
+        self.optimizer.step()
+        return float(loss.detach()), int((scores.detach().argmax(1) == labels).sum())
+
+    def report(self, epoch: int, step: int, steps: int, loss: float, accuracy: float) -> None:
+        """Tell the caller where the training stands."""
+        if self.progress is None:
+            return
+        elapsed = time.monotonic() - self.started
+        done = step + 1 - self.first * steps
+        remaining = elapsed / done * (self.recipe.epochs * steps - step - 1)
+        whole = self.recipe.epochs
+        self.progress(Progress(epoch + 1, whole, step % steps + 1, steps, loss, accuracy, elapsed, remaining))
+
+
+def evaluate(
+    model: nn.Module,
+    dataset: Dataset,
+    *,
+    mean: float | tuple[float, ...] = 0.0,
+    std: float | tuple[float, ...] = 1.0,
+    batch: int = 500,
+) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy on labelled images; the model is left in the mode it was in.
+
+    Raises
+    ------
+    InputError
+        The data set is empty or has no labels.
+    """
+    modes = {module: module.training for module in model.modules()}
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    total, right, count = 0.0, 0, 0
+    model.eval()
+    try:
+        with torch.no_grad():
+            for _, images, labels in batches(dataset, batch):
+                if labels is None:
+                    raise InputError("accuracy needs labels, and the data set has none.")
+                images, labels = images.to(device), labels.to(device)
+                scores = model(_normalised(images, mean, std))
+                total += float(functional.cross_entropy(scores, labels, reduction="sum"))
+                right += int((scores.argmax(1) == labels).sum())
+                count += len(labels)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    if not count:
+        raise InputError("accuracy needs images, and the data set is empty.")
+    return total / count, right / count
+
+
+def _normalised(images: Tensor, mean: float | tuple[float, ...], std: float | tuple[float, ...]) -> Tensor:
+    shape = (1, -1, 1, 1)
+    return (images - images.new_tensor(mean).view(shape)) / images.new_tensor(std).view(shape)
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise ModelError("the model has no parameter that may be trained (requires_grad is off everywhere).")
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov
+        )
+    adam = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    return adam(parameters, recipe.lr, weight_decay=recipe.weight_decay)
+
+
+def _write_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, epochs: int) -> None:
+    tensors = {f"model.{name}": value for name, value in checkpoints.state_of(model).items()}
+    layout = checkpoints.unpacked(optimizer.state_dict(), "optimizer", tensors)
+    checkpoints.write(path, tensors, {"epochs": epochs, "optimizer": layout, "recipe": _comparable(recipe)})
+
+
+def _resumed(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    recorder: Recorder,
+    recipe: Recipe,
+    folder: Path | None,
+    resume: bool,
+) -> int:
+    """Take up what the folder holds; the number of epochs that are done."""
+    if folder is None or not (folder / _STATE).is_file():
+        return 0
+    if not resume:
+        raise StoreError(f"the folder {folder} holds a run already; resume it, delete it or choose another folder.")
+    tensors, header = checkpoints.read(folder / _STATE)
+    if header["recipe"] != _comparable(recipe):
+        differing = sorted(key for key, value in _comparable(recipe).items() if header["recipe"].get(key) != value)
+        raise StoreError(
+            f"the run in {folder} was made with another recipe ({', '.join(differing)}); "
+            "give the same one, delete the folder or choose another."
+        )
+    own = model.state_dict()
+    stored = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+    if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in stored.items()}:
+        raise StoreError(f"the run in {folder} is of another model; choose another folder.")
+    recorder.restore(header["epochs"])
+    model.load_state_dict(stored)
+    optimizer.load_state_dict(checkpoints.packed(header["optimizer"], tensors))
+    return int(header["epochs"])
+
+
+def _comparable(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as JSON gives it back."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(recipe).items()}

@@ -1,0 +1,182 @@
+"""What happened in a training? A recorder for any loop, fit's or one's own, that writes each epoch down at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from microtome.errors import InputError, StoreError
+from microtome.training import checkpoints
+from microtome.training.run import Run
+
+__all__ = ["Recorder"]
+
+_EPS = 1e-30  # keeps 0 / 0 out where a weight and its gradient are all zero
+
+
+@dataclass
+class _Sums:
+    """Running sums of one epoch."""
+
+    loss: list[float] = field(default_factory=list)
+    correct: int = 0
+    count: int = 0
+    gradient: dict[str, Tensor] = field(default_factory=dict)
+    square: dict[str, Tensor] = field(default_factory=dict)
+    steps: int = 0
+
+
+class Recorder:
+    r"""Writes loss, accuracy, weights and gradient statistics of a training, epoch by epoch.
+
+    .. code-block:: python
+
+        recorder = Recorder("runs/mine", model)
+        for epoch in range(epochs):
+            for images, labels in loader:
+                scores = model(images)
+                loss = cross_entropy(scores, labels)
+                optimizer.zero_grad(); loss.backward()
+                recorder.step(loss, scores, labels)      # after backward, before the optimizer's step
+                optimizer.step()
+            recorder.epoch(validation_accuracy=...)
+        run = recorder.run
+
+    The gradients' statistics are those of Shwartz-Ziv and Tishby [1]_: with :math:`g_t` the gradient of one weight
+    tensor W at step t of the epoch,
+
+    .. math:: m = \frac{\lVert \mathrm{mean}_t\, g_t \rVert_F}{\lVert W \rVert_F}, \qquad
+              s = \frac{\lVert \mathrm{std}_t\, g_t \rVert_F}{\lVert W \rVert_F}
+
+    where the standard deviation divides by the number of steps, and W is taken at the end of the epoch.
+
+    Parameters
+    ----------
+    folder
+        Where to write; None keeps everything in memory, weights not at all.
+    model
+        The model in training. Nothing of it is changed and no hook is set.
+    settings
+        What to note down with the run: JSON values.
+    gradients
+        Whether to keep the gradients' statistics; costs two copies of the weights and two passes over them a step.
+    keep
+        Epochs, from 1, at whose end weights and log are written; by default each. ``close`` writes the rest of the log.
+
+    Raises
+    ------
+    StoreError
+        The folder cannot be written.
+
+    References
+    ----------
+    .. [1] R. Shwartz-Ziv, N. Tishby. Opening the black box of deep neural networks via information.
+       arXiv:1703.00810, 2017.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str | None,
+        model: nn.Module,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        gradients: bool = True,
+        keep: Collection[int] | None = None,
+    ) -> None:
+        self.folder = None if folder is None else Path(folder)
+        self.model = model
+        self.settings = dict(settings or {})
+        self.gradients = gradients
+        self.keep = keep
+        self._epochs: list[dict[str, Any]] = []
+        self._sums = _Sums()
+        self._log = None if self.folder is None else self.folder / "log.safetensors"
+
+    @property
+    def run(self) -> Run:
+        """What is recorded so far."""
+        return Run(tuple(self._epochs), self.settings, self.folder)
+
+    def step(self, loss: Tensor | float, scores: Tensor | None = None, labels: Tensor | None = None) -> None:
+        """Note one step: its loss, how many of its images were right, and the gradients that the model now holds."""
+        self._sums.loss.append(float(loss.detach() if isinstance(loss, Tensor) else loss))
+        self._sums.steps += 1
+        if scores is not None and labels is not None:
+            self._sums.correct += int((scores.detach().argmax(1) == labels).sum())
+            self._sums.count += len(labels)
+        if self.gradients:
+            for name, parameter in self.model.named_parameters():
+                if parameter.grad is not None:
+                    self._add_gradient(name, parameter.grad.detach())
+
+    def _add_gradient(self, name: str, gradient: Tensor) -> None:
+        sums = self._sums
+        if name in sums.gradient:
+            sums.gradient[name] += gradient
+            sums.square[name].addcmul_(gradient, gradient)
+        else:
+            sums.gradient[name] = gradient.clone()
+            sums.square[name] = gradient.square()
+
+    def epoch(self, **values: float) -> None:
+        """Close an epoch: write its record, with further numbers such as ``validation_accuracy``, and the weights.
+
+        Raises
+        ------
+        InputError
+            No step was noted since the last epoch.
+        StoreError
+            The folder cannot be written.
+        """
+        sums = self._sums
+        if not sums.steps:
+            raise InputError("an epoch ends without a step: call recorder.step(loss, scores, labels) in the loop.")
+        record: dict[str, Any] = {
+            "epoch": len(self._epochs) + 1,
+            "loss": sum(sums.loss) / len(sums.loss),
+            "steps": sums.loss,
+            "accuracy": sums.correct / sums.count if sums.count else None,
+            "gradient": self._gradient_statistics(),
+            **values,
+        }
+        self._epochs.append(record)
+        self._sums = _Sums()
+        if self.folder is not None and (self.keep is None or record["epoch"] in self.keep):
+            name = f"epoch-{record['epoch']:05d}.safetensors"
+            checkpoints.write(self.folder / name, checkpoints.state_of(self.model), {"epoch": record["epoch"]})
+            self.close()
+
+    def restore(self, epochs: int) -> None:
+        """Go on after ``epochs`` epochs that an earlier recorder wrote into the same folder; later ones are dropped."""
+        if self.folder is None or epochs < 1:
+            return
+        records = Run.read(self.folder).records
+        if len(records) < epochs:
+            raise StoreError(f"the run in {self.folder} records {len(records)} epochs, not {epochs}; train it anew.")
+        self._epochs = [dict(record) for record in records[:epochs]]
+
+    def close(self) -> None:
+        """Write the log as it is now; ``epoch`` does so for each epoch that is kept."""
+        if self._log is not None:
+            checkpoints.write(self._log, {}, {"settings": self.settings, "epochs": self._epochs})
+
+    def _gradient_statistics(self) -> dict[str, dict[str, float]]:
+        """For each parameter: norm of the mean and of the deviation over the steps, and of the weight itself."""
+        steps = max(self._sums.steps, 1)
+        weights = dict(self.model.named_parameters())
+        found = {}
+        for name, total in self._sums.gradient.items():
+            mean = total.double() / steps
+            variance = (self._sums.square[name].double() / steps - mean.square()).clamp(min=0)
+            norm = float(torch.linalg.vector_norm(weights[name].detach().double()))
+            found[name] = {
+                "mean": float(torch.linalg.vector_norm(mean)) / max(norm, _EPS),
+                "std": float(variance.sum().sqrt()) / max(norm, _EPS),
+                "weight": norm,
+            }
+        return found

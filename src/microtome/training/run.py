@@ -1,0 +1,140 @@
+"""What is known of a training that has been? Curves, gradient statistics, and the weights of each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from microtome.errors import InputError, StoreError
+from microtome.training import checkpoints
+from microtome.zoo.weights import fill
+
+__all__ = ["Run"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Run:
+    """A training's record, read back from its folder or kept in memory.
+
+    Parameters
+    ----------
+    records
+        One dictionary an epoch: ``epoch``, ``loss`` (mean over the steps), ``steps`` (loss of each step),
+        ``accuracy`` (of the training images as they were met), ``gradient``, and what the loop added.
+    settings
+        What the loop noted down: learning rate, seed and the like.
+    folder
+        Where it is from.
+    """
+
+    records: tuple[Mapping[str, Any], ...]
+    settings: Mapping[str, Any]
+    folder: Path | None = None
+
+    @classmethod
+    def read(cls, folder: Path | str) -> Run:
+        """Read a run's folder.
+
+        Raises
+        ------
+        StoreError
+            There is no record in it, or it is broken.
+        """
+        log = Path(folder) / "log.safetensors"
+        if not log.is_file():
+            raise StoreError(f"the folder {folder} holds no training run (log.safetensors is missing).")
+        _, header = checkpoints.read(log)
+        return cls(tuple(header["epochs"]), header["settings"], Path(folder))
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __repr__(self) -> str:
+        where = "" if self.folder is None else f" in {self.folder}"
+        return f"Run({len(self)} epochs{where})"
+
+    @property
+    def epochs(self) -> Tensor:
+        """The epochs' numbers, from 1."""
+        return torch.tensor([record["epoch"] for record in self.records])
+
+    def curve(self, name: str) -> Tensor:
+        """One number an epoch, such as ``loss``, ``accuracy``, ``validation_accuracy``.
+
+        Raises
+        ------
+        InputError
+            The run has no such curve.
+        """
+        values = [record.get(name) for record in self.records]
+        if not values or not all(isinstance(value, int | float) for value in values):
+            known = sorted(
+                key for key, value in (self.records[0] if values else {}).items() if isinstance(value, float)
+            )
+            raise InputError(f'the run has no curve "{name}"; it has {", ".join(known) or "no epoch yet"}.')
+        return torch.tensor(values, dtype=torch.float64)
+
+    @property
+    def steps(self) -> Tensor:
+        """The loss of every step."""
+        return torch.tensor([loss for record in self.records for loss in record["steps"]], dtype=torch.float64)
+
+    def gradient(self, name: str) -> Tensor:
+        """A parameter's gradient statistics (epochs, 3): norms of mean, deviation (both over the weight's), weight.
+
+        Raises
+        ------
+        InputError
+            The run has no such parameter, or kept no gradients.
+        """
+        rows = [record["gradient"].get(name) for record in self.records]
+        if not rows or any(row is None for row in rows):
+            known = ", ".join(self.records[0]["gradient"]) if self.records else ""
+            raise InputError(f'the run has no gradients of "{name}"; it has {known or "none"}.')
+        return torch.tensor([[row["mean"], row["std"], row["weight"]] for row in rows], dtype=torch.float64)
+
+    @property
+    def checkpoints(self) -> tuple[int, ...]:
+        """The epochs whose weights are kept."""
+        if self.folder is None:
+            return ()
+        kept = (record["epoch"] for record in self.records)
+        return tuple(epoch for epoch in kept if self._file(epoch).is_file())
+
+    def weights(self, epoch: int) -> dict[str, Tensor]:
+        """The weights at the end of an epoch; -1 is the last that is kept.
+
+        Raises
+        ------
+        InputError
+            They are not kept; the message says which are.
+        """
+        kept = self.checkpoints
+        chosen = kept[-1] if epoch == -1 and kept else epoch
+        if chosen not in kept:
+            raise InputError(
+                f"the weights of epoch {epoch} are not kept; those of {', '.join(map(str, kept)) or 'none'} are."
+            )
+        return checkpoints.read(self._file(chosen))[0]
+
+    def load(self, model: nn.Module, epoch: int = -1) -> None:
+        """Fill a model with the weights of an epoch.
+
+        Raises
+        ------
+        InputError
+            They are not kept.
+        ModelError
+            They do not fit the model.
+        """
+        fill(model, self.weights(epoch), f"epoch {epoch} of {self!r}")
+
+    def _file(self, epoch: int) -> Path:
+        if self.folder is None:
+            raise StoreError("the run was kept in memory only; give the recorder a folder to keep weights.")
+        return self.folder / f"epoch-{epoch:05d}.safetensors"

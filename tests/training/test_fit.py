@@ -1,0 +1,255 @@
+"""The training loop: it is the plain one, it learns, it can be killed at any epoch, and it says what is wrong."""
+
+from __future__ import annotations
+
+import math
+import runpy
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from microtome import data, training, zoo
+from microtome.errors import InputError, ModelError, StoreError
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """scikit-learn's digits: 1,500 to train on, 297 to validate."""
+    found = data.digits()
+    return found.subset(range(1500)), found.subset(range(1500, 1797))
+
+
+def network(seed=0, dropout=0.0):
+    """A small network with everything that carries state: batch norm, dropout, convolution."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Conv2d(1, 6, 3, padding=1, bias=False),  # before batch norm a bias has no gradient but rounding
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Dropout(dropout),
+            nn.Linear(96, 10),
+        )
+
+
+RECIPE = training.Recipe(
+    epochs=3, batch=100, lr=0.1, schedule="one-cycle", weight_decay=1e-3, mean=0.3, std=0.4, seed=5
+)
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_fit_is_the_plain_loop(digits, optimizer):
+    """Oracle: the loop written out with the update formulas of the papers, float32, no torch.optim.
+
+    Tolerance: the same operations in another order, 30 steps; 1e-4 of the weights' size.
+    """
+    train, _ = digits
+    recipe = training.Recipe(
+        epochs=2, batch=100, lr=0.003, optimizer=optimizer, momentum=0.8, nesterov=True, weight_decay=0.01, seed=5
+    )
+    model, by_hand = network(), network()
+    run = training.fit(model, train, recipe=recipe)
+    parameters = list(by_hand.parameters())
+    first = [torch.zeros_like(p) for p in parameters]
+    second = [torch.zeros_like(p) for p in parameters]
+    losses, step = [], 0
+    by_hand.train()
+    for epoch in range(2):
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(5 * 1_000_003 + epoch))
+        for batch in order.split(100):
+            step += 1
+            loss = -by_hand(train.images[batch]).log_softmax(1)[range(100), train.labels[batch]].mean()
+            losses.append(float(loss.detach()))
+            with torch.no_grad():
+                for p, g, m, v in zip(parameters, torch.autograd.grad(loss, parameters), first, second, strict=True):
+                    if optimizer == "adamw":
+                        p *= 1 - 0.003 * 0.01
+                    else:
+                        g = g + 0.01 * p
+                    if optimizer == "sgd":
+                        m.mul_(0.8).add_(g)
+                        p -= 0.003 * (g + 0.8 * m)
+                    else:
+                        m.mul_(0.9).add_(0.1 * g)
+                        v.mul_(0.999).add_(0.001 * g * g)
+                        p -= 0.003 * (m / (1 - 0.9**step)) / ((v / (1 - 0.999**step)).sqrt() + 1e-8)
+    torch.testing.assert_close(run.steps, torch.tensor(losses, dtype=torch.float64), rtol=1e-4, atol=1e-4)
+    for mine, theirs in zip(model.state_dict().values(), by_hand.state_dict().values(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_it_learns_and_reports(digits):
+    seen = []
+    model = network()
+    run = training.fit(model, *digits, recipe=RECIPE, progress=seen.append)
+    assert run.curve("validation_accuracy")[-1] > 0.85
+    assert run.curve("loss")[-1] < run.curve("loss")[0] / 2
+    assert [(p.epoch, p.step) for p in seen] == [(e, s) for e in (1, 2, 3) for s in range(1, 16)]
+    assert seen[-1].remaining == 0
+    assert seen[-1].accuracy == run.curve("accuracy")[-1]
+    assert not model.training
+    loss, accuracy = training.evaluate(model, digits[1], mean=0.3, std=0.4)
+    assert (loss, accuracy) == (run.curve("validation_loss")[-1], run.curve("validation_accuracy")[-1])
+    logits = model((digits[1].images - 0.3) / 0.4)
+    assert accuracy == float((logits.argmax(1) == digits[1].labels).float().mean().double().mul(297).round() / 297)
+    assert loss == pytest.approx(float(functional.cross_entropy(logits, digits[1].labels).detach()), rel=1e-5)
+
+
+def test_the_seed_is_all_that_matters_and_the_random_state_is_left(digits):
+    before = torch.get_rng_state()
+    models = []
+    for seed, noise in ((1, 0), (1, 7), (2, 0)):
+        torch.rand(noise)
+        model = network(dropout=0.3)
+        training.fit(model, digits[0], recipe=training.Recipe(batch=100, seed=seed))
+        models.append(model)
+    assert same(models[0], models[1])
+    assert not same(models[0], models[2])
+    torch.set_rng_state(before)
+    training.fit(network(dropout=0.3), digits[0], recipe=training.Recipe(batch=500))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("option", [{"channels_last": True}, {"optimizer": "adamw", "lr": 0.003}, {"nesterov": True}])
+def test_resumed_after_any_epoch_it_ends_bitwise_the_same(digits, tmp_path, option):
+    recipe = training.Recipe(**{"epochs": 3, "batch": 100, "lr": 0.1, "schedule": "one-cycle", "seed": 5, **option})
+    whole = network(dropout=0.2)
+    undisturbed = training.fit(whole, *digits, recipe=recipe, out=tmp_path / "whole", gradients=True)
+
+    class Killed(Exception):
+        pass
+
+    def kill(progress):
+        if (progress.epoch, progress.step) in ((1, 9), (2, 3), (3, 15)) and (progress.epoch, progress.step) not in done:
+            done.append((progress.epoch, progress.step))
+            raise Killed
+
+    done, resumed = [], network(seed=9)
+    for _ in range(3):
+        with pytest.raises(Killed):
+            training.fit(
+                network(dropout=0.2), *digits, recipe=recipe, out=tmp_path / "cut", gradients=True, progress=kill
+            )
+    resumed = network(dropout=0.2)
+    run = training.fit(resumed, *digits, recipe=recipe, out=tmp_path / "cut", gradients=True)
+    assert len(done) == 3
+    assert same(whole, resumed)
+    assert torch.equal(run.steps, undisturbed.steps)
+    assert torch.equal(run.gradient("0.weight"), undisturbed.gradient("0.weight"))
+    for epoch in (1, 2, 3):
+        name = f"epoch-{epoch:05d}.safetensors"
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
+    again = network(seed=3)
+    training.fit(again, *digits, recipe=recipe, out=tmp_path / "cut", progress=kill)  # nothing is left to do
+    assert same(again, whole)
+
+
+def test_killed_by_the_system_it_goes_on(tmp_path):
+    """SIGKILL of a process of its own at two moments; the last call ends with the bytes of an undisturbed run."""
+    script = tmp_path / "job.py"
+    script.write_text(
+        textwrap.dedent("""
+        import sys, torch
+        from microtome import data, training, zoo
+
+        def train(out):
+            model = zoo.build("fcnn1", input_shape=(1, 8, 8))
+            training.fit(model, data.digits(), recipe=training.Recipe(epochs=20, batch=50, lr=0.05), out=out)
+
+        if __name__ == "__main__":
+            torch.set_num_threads(1)
+            train(sys.argv[1])
+        """)
+    )
+    train = runpy.run_path(str(script))["train"]
+    train(tmp_path / "whole")
+    for delay in (0.05, 0.1):
+        before = set(tmp_path.glob("cut/epoch-*"))
+        job = subprocess.Popen([sys.executable, script, tmp_path / "cut"])
+        while job.poll() is None and set(tmp_path.glob("cut/epoch-*")) == before:
+            time.sleep(0.01)
+        time.sleep(delay)
+        job.send_signal(signal.SIGKILL)
+        job.wait()
+    train(tmp_path / "cut")
+    for file in (tmp_path / "whole").iterdir():
+        if file.name != "log.safetensors":  # which has the seconds that each epoch took
+            assert file.read_bytes() == (tmp_path / "cut" / file.name).read_bytes()
+
+
+def test_only_the_epochs_to_keep_are_written(digits, tmp_path):
+    model = network()
+    run = training.fit(model, digits[0], recipe=RECIPE, out=tmp_path, keep=[2])
+    assert run.checkpoints == (2, 3)
+    loaded = network(seed=4)
+    run.load(loaded)
+    assert same(loaded, model)
+    with pytest.raises(InputError, match="weights of epoch 1 are not kept; those of 2, 3 are"):
+        run.weights(1)
+
+
+def test_a_folder_of_another_run_is_refused_and_left(digits, tmp_path):
+    training.fit(network(), digits[0], recipe=RECIPE, out=tmp_path)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(StoreError, match=r"another recipe \(lr, seed\)"):
+        training.fit(
+            network(), digits[0], recipe=training.Recipe(**{**vars(RECIPE), "lr": 0.2, "seed": 1}), out=tmp_path
+        )
+    with pytest.raises(StoreError, match="another model"):
+        training.fit(zoo.fcnn1((1, 8, 8)), digits[0], recipe=RECIPE, out=tmp_path)
+    with pytest.raises(StoreError, match="holds a run already"):
+        training.fit(network(), digits[0], recipe=RECIPE, out=tmp_path, resume=False)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+    (tmp_path / "state.safetensors").write_bytes(b"torn")
+    with pytest.raises(StoreError, match="cannot be read"):
+        training.fit(network(), digits[0], recipe=RECIPE, out=tmp_path)
+
+
+def test_a_full_disk_or_a_file_in_the_way(digits, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot be written"):
+        training.fit(network(), digits[0], recipe=RECIPE, out=tmp_path / "file" / "run")
+
+
+def test_what_cannot_be_trained_is_said(digits):
+    train, _ = digits
+    unlabelled = data.Images(train.pixels)
+    with pytest.raises(InputError, match="needs a label"):
+        training.fit(network(), unlabelled, recipe=RECIPE)
+    with pytest.raises(InputError, match="empty"):
+        training.fit(network(), train.subset([]), recipe=RECIPE)
+    with pytest.raises(InputError, match="only 5 classes"):
+        training.fit(zoo.fcnn1((1, 8, 8), 5), train, recipe=RECIPE)
+    with pytest.raises(ModelError, match="lower the learning rate"):
+        training.fit(network(), train, recipe=training.Recipe(lr=1e30, epochs=3))
+    frozen = network().requires_grad_(False)
+    with pytest.raises(ModelError, match="no parameter"):
+        training.fit(frozen, train, recipe=RECIPE)
+    for wrong in ({"epochs": 0}, {"batch": 0}, {"lr": 0.0}, {"optimizer": "lion"}, {"schedule": "steps"}):
+        with pytest.raises(InputError):
+            training.Recipe(**wrong)
+    with pytest.raises(InputError, match="no recipe for vgg16"):
+        training.train_network("vgg16")
+    with pytest.raises(InputError, match="Nearest: mnist"):
+        training.train_network(dataset="mnsit")
+    assert math.isfinite(training.evaluate(network(), train)[0])
+
+
+def test_evaluate_leaves_the_modes_of_a_half_frozen_model(digits):
+    model = network().train()
+    model[1].eval()
+    training.evaluate(model, digits[1])
+    assert [module.training for module in model] == [True, False, True, True, True, True, True]
