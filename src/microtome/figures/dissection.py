@@ -16,7 +16,6 @@ from microtome.figures.attribution import MAGNITUDE, SIGNED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.image import AxesImage
 
     from microtome.units.dissect import Dissection
 
@@ -60,21 +59,56 @@ def dissection(result: Dissection, *, order: str = "channel", rows: int = 16, on
     if rows < 1:
         raise InputError(f"at least one row is drawn, got {rows}.")
     lines = _lines(result, order, rows, int(one_based))
-    figure = Figure(figsize=(CELL * sum(WIDTHS) * 1.12, CELL * (len(lines) + 1) + 1.0), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)  # type: ignore[union-attr]  # set just above
-    heights = [*([1.0] * (len(lines) + 1)), 0.12]
-    grid = figure.subplots(len(lines) + 2, 7, squeeze=False, width_ratios=WIDTHS, height_ratios=heights)
-    for axes in grid.flat:
-        _bare(axes)
+    sheet = _Sheet(len(lines) + 1)
     scales = _scales(result, lines)
     for index, line in enumerate(lines):
-        _draw_line(grid[index], line, scales)
-    _draw_sum(grid[len(lines)], result, scales)
-    for column, name in enumerate(COLUMNS):
-        grid[0, column].set_title(_HEADS[name], fontsize=9)
-    _draw_scales(figure, grid[-1], scales)
-    figure.suptitle(_caption(result, order, int(one_based)), fontsize=8)
-    return figure
+        _draw_line(sheet, index, line, scales)
+    _draw_sum(sheet, len(lines), result, scales)
+    for column, name in enumerate(COLUMNS[:-1]):
+        sheet.head(column, _HEADS[name])
+    _draw_scales(sheet, scales)
+    sheet.figure.text(0.5, 1 - 0.12 / sheet.height, _caption(result, order, int(one_based)), ha="center", fontsize=8)
+    return sheet.figure
+
+
+class _Sheet:
+    """A page of cells with places in inches: nothing has to be measured, so that a hundred cells are quick."""
+
+    def __init__(self, rows: int) -> None:
+        self.top, self.bottom, gap = 0.75, 0.45, 0.14
+        steps = [CELL * width + gap for width in WIDTHS]
+        self.left = [gap + sum(steps[:column]) for column in range(len(WIDTHS))]
+        self.width = gap + sum(steps)
+        self.rows, self.step = rows, CELL + 0.08
+        self.height = self.top + rows * self.step + self.bottom
+        self.figure = Figure(figsize=(self.width, self.height))
+
+    def cell(self, row: int, column: int) -> Axes:
+        """Axes of a picture."""
+        size = CELL * min(WIDTHS[column], 1.0)
+        low = self.height - self.top - (row + 1) * self.step + (self.step - size) / 2
+        return self._axes(self.left[column], low, CELL * WIDTHS[column], size)
+
+    def scale(self, column: int) -> Axes:
+        """Axes of the colour scale under a column."""
+        return self._axes(self.left[column], self.bottom - 0.14, CELL * WIDTHS[column], 0.08)
+
+    def text(self, row: int, column: int, text: str) -> None:
+        """Words in a cell."""
+        wrapped = textwrap.fill(text, 18) if "\n" not in text else text
+        self._words(column, self.height - self.top - (row + 0.5) * self.step, wrapped, 8, "center")
+
+    def head(self, column: int, text: str) -> None:
+        """Words over a column."""
+        self._words(column, self.height - self.top + 0.04, text, 9, "bottom")
+
+    def _words(self, column: int, y: float, text: str, size: float, align: str) -> None:
+        x = (self.left[column] + CELL * WIDTHS[column] / 2) / self.width
+        self.figure.text(x, y / self.height, text, ha="center", va=align, fontsize=size)
+
+    def _axes(self, left: float, low: float, width: float, height: float) -> Axes:
+        place = (left / self.width, low / self.height, width / self.width, height / self.height)
+        return self.figure.add_axes(place)
 
 
 _HEADS = {
@@ -84,7 +118,7 @@ _HEADS = {
     "w": "$w_j$\nweights",
     "a": "$a_j = x_j * w_j$",
     "c": "$c_j = \\sum_{k \\leq j} a_k$",
-    "y": "$y$\noutput",
+    "y": "$y$, output",
 }
 
 
@@ -134,65 +168,58 @@ def _scales(result: Dissection, lines: list[_Row]) -> dict[str, Normalize]:
     return scales
 
 
-def _draw_line(axes: list[Axes], line: _Row, scales: dict[str, Normalize]) -> None:
+def _draw_line(sheet: _Sheet, row: int, line: _Row, scales: dict[str, Normalize]) -> None:
     if line.inputs is not None:
-        _map(axes[0], line.inputs, scales["x"])
-    _text(axes[1], line.label)
-    _text(axes[2], line.name)
+        _map(sheet.cell(row, 0), line.inputs, scales["x"])
+    sheet.text(row, 1, line.label)
+    sheet.text(row, 2, line.name)
     if line.weights is not None:
-        _map(axes[3], line.weights, scales["w"])
-    _map(axes[4], line.contribution, scales["a"])
-    _map(axes[5], line.running, scales["c"])
+        _map(sheet.cell(row, 3), line.weights, scales["w"])
+    _map(sheet.cell(row, 4), line.contribution, scales["a"])
+    _map(sheet.cell(row, 5), line.running, scales["c"])
 
 
-def _draw_sum(axes: list[Axes], result: Dissection, scales: dict[str, Normalize]) -> None:
+def _draw_sum(sheet: _Sheet, row: int, result: Dissection, scales: dict[str, Normalize]) -> None:
     """The last line: bias, the whole sum and the network's own output."""
-    _text(axes[1], "sum and bias")
-    _text(axes[3], f"bias\n{result.bias:.3g}")
-    _map(axes[5], result.cumulative[-1] + result.bias, scales["c"])
-    _map(axes[6], result.output, scales["y"])
-    axes[6].set_title(_HEADS["y"], fontsize=9)
+    sheet.text(row, 1, "sum and bias")
+    sheet.text(row, 3, f"bias\n{result.bias:.3g}")
+    _map(sheet.cell(row, 5), result.cumulative[-1] + result.bias, scales["c"])
+    output = sheet.cell(row, 6)
+    _map(output, result.output, scales["y"])
+    output.set_title(_HEADS["y"], fontsize=9, pad=3)
 
 
-def _map(axes: Axes, values: Tensor, scale: Normalize) -> AxesImage:
+def _map(axes: Axes, values: Tensor, scale: Normalize) -> None:
     """A map in colour; a single number is also written."""
-    axes.set_axis_on()
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_color("0.75")
         spine.set_linewidth(0.5)
-    shown = axes.imshow(values.cpu().numpy(), cmap=_palette(scale), norm=scale, interpolation="nearest")
+    axes.imshow(values.cpu().numpy(), cmap=_palette(scale), norm=scale, interpolation="nearest")
     if values.numel() == 1:
-        dark = abs(float(scale(float(values))) - (0.5 if _palette(scale) == SIGNED else 1.0)) > 0.3
+        place = float(scale(float(values)))
+        dark = abs(place - 0.5) > 0.3 if _palette(scale) == SIGNED else place < 0.6
         axes.text(
             0, 0, f"{float(values):.3g}", ha="center", va="center", fontsize=7, color="white" if dark else "black"
         )
-    return shown
 
 
 def _palette(scale: Normalize) -> str:
     return SIGNED if scale.vmin is not None and scale.vmin < 0 else MAGNITUDE
 
 
-def _text(axes: Axes, text: str) -> None:
-    wrapped = textwrap.fill(text, 18) if "\n" not in text else text
-    axes.text(0.5, 0.5, wrapped, ha="center", va="center", fontsize=8, transform=axes.transAxes)
-
-
-def _bare(axes: Axes) -> None:
-    axes.set_axis_off()
-
-
-def _draw_scales(figure: Figure, axes: list[Axes], scales: dict[str, Normalize]) -> None:
+def _draw_scales(sheet: _Sheet, scales: dict[str, Normalize]) -> None:
     from matplotlib.cm import ScalarMappable
 
     for column, name in enumerate(COLUMNS):
         if name not in scales:
             continue
-        axes[column].set_axis_on()
         scale = scales[name]
-        bar = figure.colorbar(ScalarMappable(scale, _palette(scale)), cax=axes[column], orientation="horizontal")
+        shown = ScalarMappable(scale, _palette(scale))
+        bar = sheet.figure.colorbar(shown, cax=sheet.scale(column), orientation="horizontal")
         bar.set_ticks([float(scale.vmin or 0), float(scale.vmax or 0)])
-        bar.ax.set_xticklabels([f"{scale.vmin:.2g}", f"{scale.vmax:.2g}"], fontsize=6)
+        low, high = bar.ax.set_xticklabels([f"{scale.vmin:.2g}", f"{scale.vmax:.2g}"], fontsize=6)
+        low.set_horizontalalignment("left")
+        high.set_horizontalalignment("right")
         bar.ax.tick_params(length=2, pad=1)

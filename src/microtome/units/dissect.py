@@ -171,7 +171,7 @@ def dissect(
         provenance=provenance(net, "dissect", layer=layer, channel=channel),
         layer=layer,
         channel=channel,
-        source=found.inputs[0] if found.inputs else "input",
+        source=terms.source,
         inputs=terms.inputs.to(dtype),
         weights=terms.weights.to(dtype),
         contributions=terms.contributions.to(dtype),

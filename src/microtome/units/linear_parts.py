@@ -25,6 +25,7 @@ class Parts:
     output: Tensor
     channels: Tensor
     bound: float
+    source: str
 
 
 @torch.no_grad()
@@ -43,7 +44,9 @@ def parts(net: Network, layer: Layer, image: Tensor, channel: int) -> Parts:
     units = output.shape[-3] if call.kind == "conv2d" else output.shape[-1]
     if not 0 <= channel < units:
         raise InputError(f'layer "{layer.name}" has channels 0 to {units - 1}, not {channel}.')
-    return _convolution(call, output, channel) if call.kind == "conv2d" else _product(net, layer, call, output, channel)
+    if call.kind == "conv2d":
+        return _convolution(call, output, channel, layer.inputs[0] if layer.inputs else "input")
+    return _product(net, layer, call, output, channel)
 
 
 def _linear_call(net: Network, layer: Layer, image: Tensor) -> Call:
@@ -62,7 +65,7 @@ def _linear_call(net: Network, layer: Layer, image: Tensor) -> Call:
 _KINDS = ("Conv2d", "Linear", "conv2d", "linear", "addmm", "LazyConv2d", "LazyLinear")
 
 
-def _convolution(call: Call, output: Tensor, channel: int) -> Parts:
+def _convolution(call: Call, output: Tensor, channel: int, source: str) -> Parts:
     """Each input channel of the group convolved by itself: a depthwise convolution of the group."""
     given = call.arguments
     x = given["input"].detach().double()
@@ -78,7 +81,8 @@ def _convolution(call: Call, output: Tensor, channel: int) -> Parts:
     bias = 0.0 if given["bias"] is None else float(given["bias"].detach()[channel])
     loudest = F.conv2d(mine.abs(), kernel.abs(), None, *options)[0].sum(0).max() + abs(bias)
     value = output.detach()[0, channel] if output.dim() == 4 else output.detach()[channel]
-    return Parts(mine[0], kernel[:, 0], contributions, bias, value, channels.cpu(), float(loudest) * kernel.numel())
+    bound = float(loudest) * kernel.numel()
+    return Parts(mine[0], kernel[:, 0], contributions, bias, value, channels.cpu(), bound, source)
 
 
 def _product(net: Network, layer: Layer, call: Call, output: Tensor, channel: int) -> Parts:
@@ -100,14 +104,16 @@ def _product(net: Network, layer: Layer, call: Call, output: Tensor, channel: in
     offset = 0.0 if bias is None else bias_scale * float(bias.detach().expand(output.shape[-1:])[channel])
     value = output.detach().reshape(-1, output.shape[-1])[:, channel]
     loudest = contributions.abs().sum(0).max() + abs(offset)
+    source = _source(net, layer)
     return Parts(
         flat.T[..., None],
         weight[:, None, None],
         contributions[..., None],
         offset,
         value[:, None],
-        _source_channels(net, layer, weight.numel()),
+        _source_channels(net, source, weight.numel()),
         float(loudest) * weight.numel(),
+        source,
     )
 
 
@@ -117,10 +123,19 @@ def _weight_of_product(call: Call) -> Tensor | None:
     return other if isinstance(other, Tensor) and other.dim() == 2 else None
 
 
-def _source_channels(net: Network, layer: Layer, count: int) -> Tensor:
+def _source(net: Network, layer: Layer) -> str:
+    """The layer that is read, flattening and dropout looked through."""
+    name = layer.inputs[0] if layer.inputs else "input"
+    below = net.layers.get(name)
+    while below is not None and below.inputs and below.kind in ("Flatten", "Dropout", "Identity", "AlphaDropout"):
+        name = below.inputs[0]
+        below = net.layers.get(name)
+    return name
+
+
+def _source_channels(net: Network, source: str, count: int) -> Tensor:
     """Which channel of the layer below each feature belongs to, where a map was flattened channel by channel."""
-    below = net.layers.get(layer.inputs[0]) if layer.inputs else None
-    shape = below.shape if below is not None else net.input_shape
+    shape = net.input_shape if source == "input" else net.layer(source).shape
     features = torch.arange(count)
     area = shape[1] * shape[2] if len(shape) == 3 else 1
     return features // area if len(shape) == 3 and shape[0] * area == count else features
