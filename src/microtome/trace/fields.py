@@ -14,7 +14,7 @@ from torch import Tensor
 from microtome.trace.operators import Call
 
 # Operators that leave every position where it is.
-_POINTWISE = frozenset(
+POINTWISE = frozenset(
     """relu relu6 leaky_relu rrelu prelu elu celu selu silu mish hardswish hardsigmoid gelu softplus rectifying_clamp
     sigmoid tanh clamp clamp_min clamp_max threshold hardtanh batch_norm dropout identity add sub rsub mul div rdiv neg
     abs pow exp log sqrt rsqrt square maximum minimum where masked_fill cat to float half bfloat16 double type_as
@@ -135,7 +135,7 @@ def propagate(call: Call, fields: Sequence[tuple[Tensor, Field]], output: Tensor
         return _sliced(bound["index"], field)
     if kind in ("interpolate", "upsample") and spatial:
         return _resized(value, output, field, str(bound["mode"]))
-    if kind in _POINTWISE and output.dim() == max(item.dim() for item, _ in fields):
+    if kind in POINTWISE and output.dim() == max(item.dim() for item, _ in fields):
         return _joined(fields, output)
     if spatial and kind in ("mean", "sum", "amax", "max", "instance_norm", "group_norm", "layer_norm", "softmax"):
         return _collapsed(kind, bound, value, field)

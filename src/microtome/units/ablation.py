@@ -1,0 +1,268 @@
+"""What does the network lose without a unit? Accuracy, overall and by class, with the unit's value replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from microtome import trace
+from microtome.data import batches
+from microtome.data import labels as labels_of
+from microtome.data.batches import Dataset
+from microtome.errors import InputError
+from microtome.network import Network
+from microtome.registry import register
+from microtome.results import Result, provenance
+from microtome.trace.replay import Replay
+from microtome.units import stream
+from microtome.units.stream import Batch
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Ablation(Result):
+    """Accuracy with parts of a layer taken out.
+
+    Attributes
+    ----------
+    layer : str
+        The layer.
+    units : list of list of int
+        The units taken out together, one list per row of the tables.
+    before, after : float, Tensor
+        Accuracy in [0, 1] of the whole network, and (rows,) without the units.
+    labels : list of int
+        The classes that occur, the columns of the tables by class.
+    class_before, class_after : Tensor
+        (classes,) and (rows, classes): accuracy on the images of each class.
+    logit_change : Tensor
+        (rows, K) mean change of every class score over all images.
+    changed : Tensor
+        (rows,) share of images whose predicted class is another one than before.
+    against : str
+        What counts as right: ``"labels"``, or ``"predictions"`` of the whole network for data without.
+    images : int
+        Number of images.
+    classes : list of str or None
+        Names of the classes.
+    """
+
+    layer: str
+    units: list[list[int]]
+    before: float
+    after: Tensor
+    labels: list[int]
+    class_before: Tensor
+    class_after: Tensor
+    logit_change: Tensor
+    changed: Tensor
+    against: str
+    images: int
+    classes: list[str] | None
+
+    @property
+    def drop(self) -> Tensor:
+        """(rows,) accuracy lost: before - after."""
+        return self.before - self.after
+
+    @property
+    def class_drop(self) -> Tensor:
+        """(rows, classes) accuracy lost on each class."""
+        return self.class_before - self.class_after
+
+    def most_hurt(self, row: int) -> tuple[int, float]:
+        """The class that loses most accuracy, and how much."""
+        column = int(self.class_drop[row].argmax())
+        return self.labels[column], float(self.class_drop[row, column])
+
+
+@register("ablation", rows=("B2", "G1"), paper="morcos2018single", needs="a data set with labels", kind="units")
+def ablate(
+    net: Network,
+    dataset: Dataset,
+    layer: str,
+    units: int | Sequence[int | Sequence[int]] | None = None,
+    *,
+    value: str = "zero",
+    batch: int = 64,
+) -> Ablation:
+    r"""Replace units of a layer by a constant and measure what the network still knows [1]_.
+
+    The unit's activation becomes 0, or its mean over all images and positions, at every position; the
+    rest of the network runs on:
+
+    .. math:: \Delta_u = \operatorname{acc}(F) - \operatorname{acc}(F \mid f_u \leftarrow c_u)
+
+    Parameters
+    ----------
+    net : Network
+        The network.
+    dataset : Dataset
+        Images with labels; without labels the network's own predictions count as right.
+    layer : str
+        The layer.
+    units : int or sequence, optional
+        Units taken out one at a time; a sequence inside is taken out together. Default: every unit.
+    value : str
+        ``"zero"`` or ``"mean"``. Zero is what a dead unit gives after a rectifier; the mean keeps the
+        next layer's operating point.
+    batch : int
+        Images at a time.
+
+    Returns
+    -------
+    Ablation
+        ``.drop`` (rows,), ``.class_drop`` (rows, classes), ``.logit_change`` (rows, K).
+
+    Raises
+    ------
+    InputError
+        When a unit does not exist, ``value`` is unknown or the data set is empty.
+    LayerError
+        When the layer does not exist.
+
+    Notes
+    -----
+    Cost: one whole pass, then for each unit the part of the network that the layer can reach; the rest
+    is kept from the first pass (memory: all activations of one batch). What it does not show: units
+    that stand in for each other each look superfluous alone; take them out together.
+
+    References
+    ----------
+    .. [1] Morcos, Barrett, Rabinowitz, Botvinick. On the importance of single directions for
+       generalization. ICLR 2018.
+
+    Examples
+    --------
+    >>> class Largest(torch.nn.Module):
+    ...     def forward(self, x):
+    ...         return torch.relu(x).flatten(1)
+    >>> net = Network(Largest(), (2, 1, 1))
+    >>> data = [(torch.tensor([[[0.2]], [[0.9]]]), 1), (torch.tensor([[[0.7]], [[0.1]]]), 0)]
+    >>> ablate(net, data, "relu").after.tolist()
+    [0.5, 0.5]
+    """
+    found = net.layer(layer)
+    rows = _rows(units, found.units, layer)
+    if value not in ("zero", "mean"):
+        raise InputError(f'a unit is replaced by its "zero" or its "mean", got "{value}".')
+    if len(dataset) == 0:
+        raise InputError("the data set is empty: there is no image to run.")
+    fill = torch.zeros(found.units) if value == "zero" else _means(net, dataset, layer, found.units)
+    given = labels_of(dataset)
+    counts = _Counts(len(rows), given is not None)
+    for _, images, labels in batches(dataset, batch):
+        x = net.normalise(net.images(images))
+        replay = Replay(net.model)
+        baseline = _logits(net, x, replay, {})
+        replay.recorded()
+        counts.start(baseline, labels)
+        for row, group in enumerate(rows):
+            changed = _logits(net, x, replay, {found.name: _filled(group, fill)})
+            counts.add(row, changed)
+    return Ablation(
+        provenance=provenance(net, "ablation", layer=found.name, units=rows, value=value, images=len(dataset)),
+        layer=found.name,
+        units=rows,
+        classes=net.classes,
+        **counts.table(),  # type: ignore[arg-type]  # named as the fields
+    )
+
+
+def _rows(units: int | Sequence[int | Sequence[int]] | None, count: int, layer: str) -> list[list[int]]:
+    if units is None:
+        return [[unit] for unit in range(count)]
+    given = [units] if isinstance(units, int) else units
+    rows = [[item] if isinstance(item, int) else [int(unit) for unit in item] for item in given]
+    for unit in (unit for row in rows for unit in row):
+        if not 0 <= unit < count:
+            raise InputError(f'unit {unit} does not exist: "{layer}" has units 0 to {count - 1}.')
+    return rows
+
+
+def _filled(group: list[int], fill: Tensor) -> Callable[[Tensor], Tensor]:
+    def exchange(value: Tensor) -> Tensor:
+        changed = value.clone()
+        by_unit = changed if changed.dim() != 3 else changed.transpose(1, 2)
+        constants = fill[group].to(value)
+        by_unit[:, group] = constants.view(1, -1, *(1,) * (value.dim() - 2))
+        return changed
+
+    return exchange
+
+
+def _means(net: Network, dataset: Dataset, layer: str, units: int) -> Tensor:
+    """The mean of every unit over all images and positions."""
+    total, count = torch.zeros(units, dtype=torch.float64), [0]
+
+    def add(value: Tensor, batch: Batch) -> None:
+        value = stream.by_unit(value)
+        total.add_(value.double().sum((0, 2)).cpu())
+        count[0] += value.shape[0] * value.shape[2]
+
+    stream.read(net, dataset, {layer: add})
+    return total / count[0]
+
+
+def _logits(net: Network, x: Tensor, replay: Replay, replace: dict[str, Callable[[Tensor], Tensor]]) -> Tensor:
+    end = net.graph.logits if net.graph.closing else None
+    tracer = trace.Tracer(net.model, [] if end is None else [end], rules=replay, replace=replace)
+    output = tracer(replay.start(x))
+    return trace.as_logits(tracer.value[end] if end is not None else trace.logits_of(output), net).detach().cpu()
+
+
+class _Counts:
+    """Right answers by class, summed over batches."""
+
+    def __init__(self, rows: int, labelled: bool) -> None:
+        self.labelled = labelled
+        self._rows = rows
+        self._right: Tensor | None = None
+
+    def start(self, baseline: Tensor, labels: Tensor | None) -> None:
+        """A new batch: the whole network's scores and what is right."""
+        classes = baseline.shape[1]
+        self._baseline, self._predicted = baseline, baseline.argmax(1)
+        truth = labels if labels is not None else self._predicted
+        kept = (truth >= 0) & (truth < classes)
+        self._kept, self._truth = kept, truth[kept]
+        if self._right is None:
+            self._right = torch.zeros(self._rows + 1, classes)
+            self._shift = torch.zeros(self._rows, classes, dtype=torch.float64)
+            self._moved = torch.zeros(self._rows)
+            self._seen, self._images = torch.zeros(classes), 0
+        self._images += len(baseline)
+        self._seen += torch.bincount(self._truth, minlength=classes)
+        self._count(self._rows, baseline)
+
+    def add(self, row: int, logits: Tensor) -> None:
+        """The scores without some units."""
+        self._count(row, logits)
+        self._shift[row] += (logits - self._baseline).double().sum(0)
+        self._moved[row] += int((logits.argmax(1) != self._predicted).sum())
+
+    def _count(self, row: int, logits: Tensor) -> None:
+        assert self._right is not None  # noqa: S101 - start comes first
+        hit = self._truth[logits[self._kept].argmax(1) == self._truth]
+        self._right[row] += torch.bincount(hit, minlength=logits.shape[1])
+
+    def table(self) -> dict[str, object]:
+        """The fields of the result."""
+        if self._right is None or not int(self._seen.sum()):
+            raise InputError("no image has a label among the network's classes; give labels, or none at all.")
+        present = self._seen > 0
+        share = self._right[:, present] / self._seen[present]
+        overall = self._right.sum(1) / self._seen.sum()
+        return {
+            "before": float(overall[-1]),
+            "after": overall[:-1],
+            "labels": present.nonzero()[:, 0].tolist(),
+            "class_before": share[-1],
+            "class_after": share[:-1],
+            "logit_change": self._shift / self._images,
+            "changed": self._moved / self._images,
+            "against": "labels" if self.labelled else "predictions",
+            "images": self._images,
+        }
