@@ -5,8 +5,8 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 TORCH := torch==2.13.0
-# Elsewhere than on a machine with an accelerator the CPU wheel is all that is needed; a build that pip
-# already finds (find-links, local index) is used as it is.
+# More options for installing torch, such as the index of its CPU builds where pip would fetch another.
+TORCH_OPTIONS ?=
 BIN := .venv/bin
 STAMPS := .venv/stamps
 THREADS ?= $(shell nproc 2>/dev/null || echo 2)
@@ -18,7 +18,7 @@ help:  ## list the commands
 $(STAMPS)/torch: constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	mkdir -p $(STAMPS)
-	$(BIN)/pip install -q --disable-pip-version-check $(TORCH) -c constraints.txt
+	$(BIN)/pip install -q --disable-pip-version-check $(TORCH) $(TORCH_OPTIONS) -c constraints.txt
 	touch $@
 
 $(STAMPS)/core: $(STAMPS)/torch pyproject.toml constraints.txt
