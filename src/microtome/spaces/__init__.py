@@ -1,22 +1,33 @@
 """What does each layer keep and what does it throw away? Layers as maps between signal spaces."""
 
 from microtome.spaces.class_residuals import ClassResiduals, class_averages, class_residuals
+from microtome.spaces.jacobian import JacobianOperator, jacobian
 from microtome.spaces.operator import Operator, operator
+from microtome.spaces.signal_part import SignalPart, signal_part
 from microtome.spaces.spectra import Spectra, spectra
 from microtome.spaces.subspaces import Subspaces, subspaces
+from microtome.spaces.through import KeptAndLost, Rejected, kept_and_lost, rejected_energy
 from microtome.spaces.triplets import SingularTriplets, triplets
 from microtome.spaces.weight_vectors import WeightVectors, weight_vectors
 
 __all__ = [
     "ClassResiduals",
+    "JacobianOperator",
+    "KeptAndLost",
     "Operator",
+    "Rejected",
+    "SignalPart",
     "SingularTriplets",
     "Spectra",
     "Subspaces",
     "WeightVectors",
     "class_averages",
     "class_residuals",
+    "jacobian",
+    "kept_and_lost",
     "operator",
+    "rejected_energy",
+    "signal_part",
     "spectra",
     "subspaces",
     "triplets",

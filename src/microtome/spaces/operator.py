@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from microtome.spaces.triplets import SingularTriplets
 
-_DENSE = 50_000_000  # entries of a matrix that may be written out: 400 MB in float64
+DENSE = 50_000_000  # entries of a matrix that may be written out: 400 MB in float64
 
 
 class Operator(ABC):
@@ -79,7 +79,7 @@ class Operator(ABC):
             When it would hold more than 50 million numbers.
         """
         m, n = self.shape
-        if m * n > _DENSE:
+        if m * n > DENSE:
             raise LayerError(
                 f'the matrix of "{self.name}" would be {m} x {n}, too large to write out; '
                 "use spaces.operator(...).triplets(k), which needs no matrix."

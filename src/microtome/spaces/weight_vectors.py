@@ -59,7 +59,8 @@ class WeightVectors(Result):
 
     def residual(self, image: int, unit: int) -> Tensor:
         """The part of an input that the unit ignores (equation 4 of the paper), shaped as a picture."""
-        return self.inputs[image].reshape(self.input_shape) - self.projection(image, unit)
+        along = self.projection(image, unit)
+        return self.inputs[image].reshape(self.input_shape) - along
 
     def _check(self, image: int, unit: int) -> None:
         if not self.inputs.numel():

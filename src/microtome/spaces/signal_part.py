@@ -1,0 +1,99 @@
+"""Which part of a vector does a map hear, when its matrix is too large to write? Conjugate gradients find it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from microtome.spaces.operator import Operator
+
+
+@dataclass(frozen=True)
+class SignalPart:
+    """Vectors split by a map into what it hears and what it rejects.
+
+    Attributes
+    ----------
+    kept, lost : Tensor
+        (N, *input_shape), float64; they add up to the vectors and are orthogonal.
+    leak : Tensor
+        (N,): |A lost| / |A x|, the share of the output that the lost part still makes; 0 in exact arithmetic.
+    iterations : int
+        Steps taken.
+    """
+
+    kept: Tensor
+    lost: Tensor
+    leak: Tensor
+    iterations: int
+
+    @property
+    def rejected(self) -> Tensor:
+        """(N,): share of the energy that is lost; 0 for a zero vector."""
+        lost, kept = (part.flatten(1).square().sum(1) for part in (self.lost, self.kept))
+        whole = lost + kept
+        return lost / torch.where(whole > 0, whole, torch.ones_like(whole))
+
+
+def signal_part(of: Operator, x: Tensor, *, tolerance: float = 1e-6, iterations: int = 200) -> SignalPart:
+    r"""Split vectors into the part in the row space of a map and the part in its null space.
+
+    .. math:: x_s = A^+ A x,\qquad x_r = x - x_s,\qquad A x_r = 0
+
+    Conjugate gradients on the normal equations (CGLS), from zero: every step stays in the row space, and
+    the energy of x_s only grows. They stop when what is lost makes less than ``tolerance`` of the output.
+
+    Parameters
+    ----------
+    of : Operator
+        The map.
+    x : Tensor
+        (N, *input_shape).
+    tolerance : float
+        Largest ``leak`` wanted.
+    iterations : int
+        At most so many steps.
+
+    Returns
+    -------
+    SignalPart
+        With the leak that was reached: a map with a large condition number hears some directions so faintly
+        that they take many steps to be found, and count as lost until then.
+
+    References
+    ----------
+    .. [1] A. Bjorck. Numerical Methods for Least Squares Problems. SIAM, 1996.
+    """
+    x = of._batch(x, of.input_shape)
+    wanted = of.apply(x)
+    residual, kept = wanted.clone(), torch.zeros_like(x)
+    slope = of.adjoint(residual)
+    step, length = slope.clone(), _square(slope)
+    scale = _square(wanted)
+    taken = 0
+    while taken < iterations and bool((_square(residual) > tolerance**2 * scale).any()):
+        image = of.apply(step)
+        curvature = _square(image)
+        alive = (curvature > 0) & (length > 0)
+        if not bool(alive.any()):
+            break
+        rate = torch.where(alive, length / torch.where(alive, curvature, torch.ones_like(curvature)), 0.0)
+        kept = kept + _times(rate, step)
+        residual = residual - _times(rate, image)
+        slope = of.adjoint(residual)
+        renewed = _square(slope)
+        ratio = torch.where(length > 0, renewed / torch.where(length > 0, length, torch.ones_like(length)), 0.0)
+        step, length = slope + _times(ratio, step), renewed
+        taken += 1
+    leak = (_square(residual) / torch.where(scale > 0, scale, torch.ones_like(scale))).sqrt()
+    return SignalPart(kept, x - kept, leak, taken)
+
+
+def _square(x: Tensor) -> Tensor:
+    return x.flatten(1).square().sum(1)
+
+
+def _times(factor: Tensor, x: Tensor) -> Tensor:
+    return factor.reshape(-1, *[1] * (x.dim() - 1)) * x

@@ -1,0 +1,121 @@
+"""Is what a layer is said to lose really without effect on it, and only that?"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import microtome as mt
+from microtome import spaces
+
+
+def small(seed=0):
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        nn.Conv2d(1, 3, 3, stride=2, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.MaxPool2d(2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(16, 5),
+    )
+    return mt.Network(model, (1, 8, 8), mean=0.3, std=0.5)
+
+
+def double(net):
+    return mt.Network(net.model.double(), net.input_shape, net.mean, net.std)
+
+
+@pytest.mark.parametrize("layer", ["0", "2", "6"])
+@pytest.mark.parametrize("since", ["input", "0", "1"])
+def test_the_jacobian_is_autograd_s(layer, since):
+    """Oracle: torch.autograd.functional.jacobian through the plain module in float64."""
+    net = double(small())
+    image = torch.rand(1, 1, 8, 8, dtype=torch.float64)
+    if layer == since or (layer == "0" and since != "input"):
+        return
+    first, last = (0 if since == "input" else int(since) + 1), int(layer) + 1
+    start = image if since == "input" else net.model[:first]((image - 0.3) / 0.5).detach()
+
+    def tail(x):
+        x = (x - 0.3) / 0.5 if since == "input" else x
+        for module in net.model[first:last]:
+            x = nn.functional.relu(x) if isinstance(module, nn.ReLU) else module(x)
+        return x
+
+    expected = torch.autograd.functional.jacobian(tail, start.clone())
+    of = spaces.jacobian(net, image, layer=layer, since=since)
+    m, n = of.shape
+    torch.testing.assert_close(of.dense(), expected.reshape(m, n), rtol=1e-12, atol=1e-13)
+    x = torch.rand(1, *of.input_shape, dtype=torch.float64)
+    torch.testing.assert_close(of.apply(x).flatten(), of.dense() @ x.flatten(), rtol=1e-11, atol=1e-12)
+
+
+def test_signal_part_is_the_projection_of_a_dense_decomposition():
+    """Oracle: V V^T x from NumPy-style SVD."""
+    net = double(small())
+    x = torch.rand(3, 1, 8, 8, dtype=torch.float64)
+    of = spaces.operator(net, "2")
+    reads = torch.rand(3, *of.input_shape, dtype=torch.float64)
+    part = spaces.signal_part(of, reads, tolerance=1e-12, iterations=500)
+    v = torch.linalg.svd(of.dense(), full_matrices=False)[2]
+    torch.testing.assert_close(part.kept.flatten(1), reads.flatten(1) @ v.T @ v, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(part.kept + part.lost, reads, rtol=0, atol=1e-14)
+    assert float(part.leak.max()) < 1e-12
+    batch = spaces.signal_part(spaces.jacobian(net, x, layer="6"), x, tolerance=1e-10)
+    for i in range(3):
+        one = spaces.signal_part(spaces.jacobian(net, x[i : i + 1], layer="6"), x[i : i + 1], tolerance=1e-10)
+        torch.testing.assert_close(batch.kept[i], one.kept[0], rtol=1e-6, atol=1e-8)
+
+
+def test_kept_and_lost_parts_of_an_image():
+    """Properties: they add up, are orthogonal, and the lost part does nothing to the layer, to first order."""
+    net = small()
+    x = torch.rand(4, 1, 8, 8)
+    found = spaces.kept_and_lost(net, x, ["0", "2", "6"], tolerance=1e-8, iterations=300)
+    torch.testing.assert_close(found.kept + found.lost, x.double().expand(3, -1, -1, -1, -1), rtol=0, atol=1e-12)
+    inner = (found.kept * found.lost).flatten(2).sum(2)
+    assert float(inner.abs().max()) < 1e-6
+    for place, name in enumerate(found.layers):
+        moved = x.double() + 1e-7 * found.lost[place]
+        change = spaces.jacobian(net, moved, layer=name).value - spaces.jacobian(net, x, layer=name).value
+        assert float(change.abs().max()) < 1e-13 + 1e-7 * 1e-6
+    # a layer can lose only more than the one before it: 5 logits tell at most 5 directions
+    assert bool((found.share[2] >= found.share[1] - 1e-6).all())
+    assert bool((found.share[1] >= found.share[0] - 1e-6).all())
+
+
+def test_rejected_energy_agrees_with_dense_projections():
+    """Oracle: dense projections of each layer's own input."""
+    net = small()
+    x = torch.rand(3, 1, 8, 8)
+    found = spaces.rejected_energy(net, x, tolerance=1e-10, iterations=500)
+    assert found.layers == ["0", "2", "6"]
+    reads = net.activations(x, [f"{name}@input" for name in found.layers])
+    for place, name in enumerate(found.layers):
+        v = torch.linalg.svd(spaces.operator(net, name).dense(), full_matrices=False)[2]
+        value = reads[f"{name}@input"].double().flatten(1)
+        lost = (value - value @ v.T @ v).square().sum(1) / value.square().sum(1)
+        torch.testing.assert_close(found.share[place], lost, rtol=1e-5, atol=1e-7)
+    again = spaces.rejected_energy(net, [image for image in x])  # noqa: C416 - a data set without labels
+    torch.testing.assert_close(again.share, found.share, rtol=0, atol=1e-4)
+
+
+def test_the_model_is_left_as_found():
+    net = small()
+    before = {name: value.clone() for name, value in net.model.state_dict().items()}
+    net.model.train()
+    spaces.kept_and_lost(net, torch.rand(2, 1, 8, 8), ["2"])
+    assert net.model.training
+    assert all(torch.equal(value, before[name]) for name, value in net.model.state_dict().items())
+    assert net.dtype == torch.float32
+    assert all(parameter.grad is None for parameter in net.model.parameters())
+
+
+def test_a_layer_that_does_not_follow_is_refused():
+    with pytest.raises(mt.OpaqueError, match="depend"):
+        spaces.jacobian(small(), torch.rand(1, 1, 8, 8), layer="0", since="2")
+    with pytest.raises(mt.InputError, match="one each"):
+        spaces.jacobian(small(), torch.rand(2, 1, 8, 8)).triplets(1)
