@@ -14,12 +14,23 @@ if TYPE_CHECKING:
 
 # Class of the result -> "module:function" in this folder; a subclass is drawn as its nearest base unless it has a line.
 DRAWINGS: dict[str, str] = {
+    "Dissection": "dissection:dissection",
+    "Filters": "filters:filters",
+    "Stimuli": "tuning:stimuli",
+    "Tuning": "tuning:tuning",
     "Attribution": "attribution:attribution",
     "LayerAttribution": "attribution:attribution",
     "PathAttribution": "attribution:attribution",
     "SampledAttribution": "attribution:attribution",
     "Occlusion": "attribution:occlusion",
     "Comparison": "attribution:comparison",
+    "ClassResiduals": "spaces:class_residuals",
+    "KeptAndLost": "spaces:kept_and_lost",
+    "Rejected": "spaces:rejected",
+    "SingularTriplets": "spaces:triplets",
+    "Spectra": "spaces:spectra",
+    "Subspaces": "spaces:subspaces",
+    "WeightVectors": "spaces:weight_vectors",
 }
 
 
