@@ -3,9 +3,10 @@
 from microtome.synthesis import objectives
 from microtome.synthesis.frame import recommended_size
 from microtome.synthesis.inversion import Inversion, invert
+from microtome.synthesis.maximal import maximize, maximize_class
 from microtome.synthesis.objectives import Objective
 from microtome.synthesis.priors import PRIORS, Prior
-from microtome.synthesis.superstimulus import Superstimuli, maximize, maximize_class
+from microtome.synthesis.superstimuli import Superstimuli
 
 __all__ = [
     "PRIORS",

@@ -20,6 +20,7 @@ from microtome.synthesis.priors import Prior
 from microtome.synthesis.redirect import Redirected
 
 _DECAYS = (0.9, 0.99)
+_STEPS = 128  # what a prior's rate is meant for
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,8 @@ class _Adam:
     """
 
     def __init__(self, parameters: Tensor, rate: float, steps: int) -> None:
-        self._parameters, self._rate, self._steps, self._step = parameters, rate, steps, 0
+        self._parameters, self._steps, self._step = parameters, steps, 0
+        self._rate = rate * (_STEPS / steps) ** 0.5  # few steps have to be longer ones
         self._first, self._second = torch.zeros_like(parameters), torch.zeros_like(parameters)
 
     @torch.no_grad()

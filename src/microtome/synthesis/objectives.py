@@ -117,7 +117,7 @@ def direction(layer: str, vectors: Tensor, *, of: Where = "mean", sign: int = 1)
 
     def score(values: Mapping[str, Tensor], rows: Tensor) -> Tensor:
         maps = as_maps(values[layer])
-        along = torch.einsum("nc...,nc->n...", maps, unit.to(maps)[rows.to(unit.device)].to(maps))
+        along = torch.einsum("nc...,nc->n...", maps, unit.to(maps)[rows])
         return reduced(sign * along, _reduction(of))
 
     return Objective((layer,), len(unit), score)

@@ -21,7 +21,8 @@ class Prior:
     canvas : str
         ``"fourier"`` (1/f spectrum, decorrelated colour, sigmoid) or ``"pixels"`` (box by projection).
     rate : float
-        First step of Adam in the canvas' coordinates; it falls to zero along half a cosine.
+        First step of Adam in the canvas' coordinates for a climb of 128 steps, longer in inverse proportion
+        to the square root of their number; it falls to zero along half a cosine.
     noise : float
         Standard deviation of the first coordinates around the flat image.
     l2, tv, alpha : float
@@ -75,7 +76,7 @@ PRIORS: dict[str, Prior] = {
     # Photographs: lucid's recipe.
     "natural": Prior(canvas="fourier", rate=0.05, jitter=8, rotate=5, scale=0.05),
     # Small pictures: strokes on an empty ground.
-    "strokes": Prior(canvas="pixels", rate=0.05, noise=0.05, tv=0.3, l2=0.3),
+    "strokes": Prior(canvas="pixels", rate=0.05, noise=0.05, tv=2.0, l2=1.0, jitter=1),
     # Eq. 12 of the lectures, as it stands.
     "l2": Prior(canvas="pixels", rate=0.05, l2=10.0, relative=False),
     # Yosinski et al. 2015: small steps of decay, blur and clipping.
