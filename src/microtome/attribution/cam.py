@@ -77,13 +77,15 @@ def cam(net: Network, images: Any, target: Target = None, *, batch: int | None =
     features, pooled = _pooling(net)
     maps, tapes = [], []
     for part, asked in chunks(net, images, target, batch):
-        tape = net.tape(part, asked, record=[features, pooled], gradient=True)
-        _check_mean(tape.value[features], tape.value[pooled], pooled)
+        tape = net.tape(part, asked, record=[features, f"{pooled}@input", pooled], gradient=True)
+        read = tape.value[f"{pooled}@input"]
+        read = read if read.dim() == 4 else tape.value[features]  # the positions may have been flattened
+        _check_mean(read, tape.value[pooled], pooled)
         weights = tape.gradient[pooled].flatten(1)  # dS_c / d(mean of f_k) = w_ck for a linear head
         halved = net.tape(part, tape.target, record=pooled, gradient=True, replace={pooled: _half})
         if not _close(weights, halved.gradient[pooled].flatten(1)):
             raise LayerError(f'the head behind "{pooled}" is not linear. {_ADVICE}')
-        maps.append((wide(weights)[:, :, None, None] * wide(tape.value[features])).sum(1, keepdim=True))
+        maps.append((wide(weights)[:, :, None, None] * wide(read)).sum(1, keepdim=True))
         tapes.append(tape)
     return LayerAttribution(
         provenance=provenance(net, "cam", target=target, layer=features),

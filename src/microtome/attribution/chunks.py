@@ -12,7 +12,6 @@ from microtome.errors import InputError
 from microtome.inputs import Target
 from microtome.network import Network
 
-
 _PIXELS = 8 * 224 * 224
 
 

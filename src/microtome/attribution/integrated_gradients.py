@@ -77,7 +77,8 @@ def integrated_gradients(
     seed : int
         For the noise baseline.
     batch : int, optional
-        Points of the paths in one pass, which bounds the memory; default eight of 224 x 224 pixels, up to 64 smaller ones.
+        Points of the paths in one pass, which bounds the memory; default eight of 224 x 224 pixels, up
+        to 64 smaller ones.
 
     Returns
     -------

@@ -1,0 +1,238 @@
+"""Is the model left bitwise as found? Every registered method, in every state a user's model may be in."""
+
+from __future__ import annotations
+
+import copy
+import random
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from microtome import ModelError, Network, registry
+
+METHODS = sorted(registry.methods("attribution"))
+OPTIONS = {
+    "occlusion": {"window": 4, "stride": 4},
+    "integrated-gradients": {"steps": 2},
+    "smooth-grad": {"samples": 2},
+}
+
+
+class Lively(nn.Module):
+    """Batch norm, dropout, in-place rectifiers, a buffer that counts, a hook of the user's own."""
+
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__()
+        self.conv, self.norm, self.act = nn.Conv2d(channels, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True)
+        self.drop, self.fc = nn.Dropout(0.5), nn.Linear(4, 3)
+        self.register_buffer("passes", torch.zeros(1))
+        self.heard: list[int] = []
+        self.conv.register_forward_hook(lambda module, args, output: self.heard.append(1))
+        self.fail = False
+
+    def forward(self, x):
+        self.passes += 1
+        torch.rand(1)  # a model may draw numbers even in evaluation
+        x = self.act(self.norm(self.conv(x)))
+        if self.fail:
+            raise ValueError("broken on purpose")
+        return self.fc(self.drop(x).mean((2, 3)))
+
+
+def lively(channels: int = 3) -> Lively:
+    torch.manual_seed(0)
+    model = Lively(channels)
+    model.norm.running_mean.uniform_(-0.2, 0.2)
+    model.norm.running_var.uniform_(0.5, 2)
+    model.train()
+    model.drop.eval()  # modes differ between submodules
+    model.fc.weight.requires_grad_(False)
+    for index, parameter in enumerate(model.parameters()):
+        parameter.grad = torch.full_like(parameter, float(index)) if index % 2 else None
+    return model
+
+
+def batch(n: int, c: int = 3, size: tuple[int, int] = (8, 6)) -> torch.Tensor:
+    return torch.rand(n, c, *size, generator=torch.Generator().manual_seed(1))
+
+
+def portrait(model: nn.Module) -> dict[str, object]:
+    """Everything that a method may not change, in comparable form."""
+    learned = dict(model.named_parameters())
+    tensors = {**learned, **dict(model.named_buffers())}
+    return {
+        "bytes": {name: value.detach().clone() for name, value in tensors.items()},
+        "objects": {name: id(value) for name, value in tensors.items()},
+        "grad": {name: None if p.grad is None else (id(p.grad), p.grad.clone()) for name, p in learned.items()},
+        "learns": {name: p.requires_grad for name, p in learned.items()},
+        "mode": {name: module.training for name, module in model.named_modules()},
+        "hooks": {name: (list(m._forward_hooks), list(m._forward_pre_hooks), list(m._backward_hooks))
+                  for name, m in model.named_modules()},
+        "attributes": {name: sorted(module.__dict__) for name, module in model.named_modules()},
+        "global hooks": (
+            len(torch.nn.modules.module._global_forward_hooks), len(torch.nn.modules.module._global_forward_pre_hooks)
+        ),
+        "torch": torch.get_rng_state(),
+        "numpy": np.random.get_state(),  # noqa: NPY002 - the state that must stay
+        "python": random.getstate(),
+        "grad mode": torch.is_grad_enabled(),
+    }  # fmt: skip
+
+
+def same(a: object, b: object) -> bool:
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, np.ndarray):
+        return np.array_equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return a == b
+
+
+def differences(before: dict[str, object], after: dict[str, object]) -> list[str]:
+    return [key for key in before if not same(before[key], after[key])]
+
+
+def run(method: str, net: Network, images: torch.Tensor):
+    return registry.method(method).function(net, images, 1, **OPTIONS.get(method, {}))
+
+
+def test_the_portrait_sees_changes():
+    """The check itself can fail: each kind of change is noticed."""
+    model = lively()
+    for key, change in {
+        "mode": model.eval,
+        "bytes": lambda: model.norm.running_mean.add_(1),
+        "grad": model.zero_grad,
+        "learns": lambda: model.conv.weight.requires_grad_(False),
+        "torch": lambda: torch.rand(1),
+        "hooks": lambda: model.fc.register_forward_hook(print),
+    }.items():
+        before = portrait(model)
+        change()
+        assert differences(before, portrait(model)) == [key]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_left_as_found(method):
+    model, images = lively(), batch(3)
+    net, given = Network(model, (3, 8, 6)), images.clone()
+    before = portrait(model)
+    run(method, net, images)
+    assert differences(before, portrait(model)) == []
+    assert torch.equal(images, given)
+    assert not images.requires_grad
+    assert images.grad is None
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_left_as_found_when_the_model_raises(method):
+    model, images = lively(), batch(2)
+    net = Network(model, (3, 8, 6))
+    model.fail = True
+    before = portrait(model)
+    with pytest.raises(ModelError, match="broken on purpose"):
+        run(method, net, images)
+    assert differences(before, portrait(model)) == []
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_evaluated_in_eval_from_train_mode(method):
+    """A model in train mode gives what its evaluated copy gives."""
+    model = lively()
+    calm = copy.deepcopy(model).eval()
+    a, b = (run(method, Network(m, (3, 8, 6)), batch(2)).values for m in (model, calm))
+    torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_under_any_gradient_mode(method, around):
+    net = Network(lively(), (3, 8, 6))
+    expected = run(method, net, batch(2)).values
+    with around():
+        torch.testing.assert_close(run(method, net, batch(2)).values, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_frozen_parameters(method):
+    model = lively()
+    expected = run(method, Network(model, (3, 8, 6)), batch(2)).values
+    model.requires_grad_(False)
+    torch.testing.assert_close(run(method, Network(model, (3, 8, 6)), batch(2)).values, expected, rtol=0, atol=0)
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_images_do_not_mix(method):
+    """17 images in any batches give each what it gets alone; images that require gradients are left alone."""
+    net = Network(lively(), (3, 8, 6))
+    images = batch(17).requires_grad_()
+    whole = run(method, net, images)
+    assert len(whole.values) == len(whole.target) == len(whole.score) == 17
+    assert images.grad is None
+    function = registry.method(method).function
+    small = function(net, images, 1, **OPTIONS.get(method, {}), batch=3)
+    alone = run(method, net, images[11])  # one image (C, H, W)
+    scale = float(whole.values.abs().max())
+    torch.testing.assert_close(small.values, whole.values, rtol=0, atol=1e-5 * scale)
+    torch.testing.assert_close(alone.values[0], whole.values[11], rtol=0, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("channels", [1, 5])
+def test_any_number_of_channels(method, channels):
+    result = run(method, Network(lively(channels), (channels, 8, 6), mean=0.4, std=0.3), batch(2, channels))
+    assert result.map.shape == (2, 8, 6)
+    assert float(result.values.abs().max()) > 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_bfloat16(method):
+    """Half the digits: the same map to a few percent, handed over in float32."""
+    model = lively()
+    expected = run(method, Network(copy.deepcopy(model), (3, 8, 6)), batch(2))
+    model.bfloat16()
+    result = run(method, Network(model, (3, 8, 6)), batch(2))
+    assert result.values.dtype == result.score.dtype == torch.float32
+    if method == "occlusion":  # its values are differences of near numbers
+        torch.testing.assert_close(result.probability, expected.probability, rtol=0.02, atol=0)
+        return
+    away = (result.values - expected.values).norm() / expected.values.norm()
+    assert float(away) < 0.1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_targets_by_index_name_list_or_prediction(method):
+    net = Network(lively(), (3, 8, 6), classes=["cat", "dog", "emu"])
+    function, options = registry.method(method).function, OPTIONS.get(method, {})
+    by_name = function(net, batch(2), "dog", **options)
+    assert torch.equal(by_name.values, function(net, batch(2), 1, **options).values)
+    mixed = function(net, batch(2), ["cat", 1], **options)
+    assert mixed.target.tolist() == [0, 1]
+    assert torch.equal(mixed.values[1], by_name.values[1])
+    assert torch.equal(function(net, batch(2), **options).target, net.logits(batch(2)).argmax(1))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_saved_and_loaded(method, tmp_path):
+    from microtome import load
+
+    result = run(method, Network(lively(), (3, 8, 6)), batch(2))
+    result.save(tmp_path / "r.safetensors")
+    again = load(tmp_path / "r.safetensors")
+    assert type(again) is type(result)
+    assert torch.equal(again.map, result.map)
+    assert again.provenance == result.provenance
+
+
+def test_no_warning_is_left_for_the_user():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for method in METHODS:
+            run(method, Network(lively(), (3, 8, 6)), batch(1))
