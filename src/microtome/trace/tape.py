@@ -116,7 +116,10 @@ def _gradients(
     if rules is not None:
         rules.check_graph(output)
     asked = [name for name in names if name in places]
-    found = torch.autograd.grad(output, [places[name] for name in asked], cotangent, allow_unused=True)
+    try:
+        found = torch.autograd.grad(output, [places[name] for name in asked], cotangent, allow_unused=True)
+    except RuntimeError as error:  # torch's own: the model overwrites a value that its gradient needs, and the like
+        raise ModelError(f"the model runs forwards but cannot be differentiated: {error}") from error
     return dict.fromkeys(names) | dict(zip(asked, found, strict=True))
 
 
