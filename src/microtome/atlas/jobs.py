@@ -13,6 +13,7 @@ from torch import Tensor
 
 from microtome import registry, synthesis, units
 from microtome.atlas.recipe import Subject
+from microtome.atlas.sheets import sheets_of
 from microtome.atlas.store import Store
 from microtome.atlas.task import Task
 from microtome.errors import InputError
@@ -182,6 +183,52 @@ def strongest(subject: Subject, store: Store, task: Task) -> Result:
     )
 
 
+def tuning(subject: Subject, store: Store, task: Task) -> Result:
+    """What the units of a layer are tuned to."""
+    return units.tuning(subject.net, **_options(task))
+
+
+def filters(subject: Subject, store: Store, task: Task) -> Result:
+    """The filters of a convolution."""
+    return units.filters(subject.net, **_options(task))
+
+
+def connections(subject: Subject, store: Store, task: Task) -> Result:
+    """The strongest inputs and outputs of units."""
+    return units.connections(subject.net, **_options(task))
+
+
+def similar(subject: Subject, store: Store, task: Task) -> Result:
+    """How alike the units of a layer answer some images."""
+    given = _options(task)
+    return units.similar(subject.net, subject.subset(given["images"]), given["layer"])
+
+
+def ablate(subject: Subject, store: Store, task: Task) -> Result:
+    """What the network loses without each unit, on some images."""
+    given = _options(task)
+    return units.ablate(subject.net, subject.subset(given["images"]), given["layer"], given["units"])
+
+
+def reconstruct(subject: Subject, store: Store, task: Task) -> Result:
+    """The strongest patches of units, taken back to the pixels."""
+    given = _options(task)
+    return units.reconstruct(subject.net, table_of(subject, store, task), ranks=given["ranks"], units=given["units"])
+
+
+def sheets(subject: Subject, store: Store, task: Task) -> Result:
+    """Dissected activations of units, each on the image that drives it most."""
+    return sheets_of(subject, table_of(subject, store, task), task.parameters["units"])
+
+
+def table_of(subject: Subject, store: Store, task: Task) -> units.LayerPatches:
+    """The table of patches that a task reads."""
+    found = recall(store.address, task.needs[0])
+    if not isinstance(found, units.TopPatches):
+        raise TypeError("a table of patches is needed.")  # cannot be: the plan names it
+    return found[task.parameters["layer"]].with_images(subject.images)
+
+
 def _options(task: Task) -> dict[str, Any]:
     return dict(task.parameters)
 
@@ -199,4 +246,11 @@ JOBS: dict[str, Job] = {
     "maximize-class": maximize_class,
     "explain": explain,
     "strongest": strongest,
+    "tuning": tuning,
+    "filters": filters,
+    "connections": connections,
+    "similar": similar,
+    "ablate": ablate,
+    "reconstruct": reconstruct,
+    "sheets": sheets,
 }

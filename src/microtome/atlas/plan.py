@@ -91,7 +91,62 @@ class Plan:
 
     def unit_tasks(self, layer: str, table: LayerPatches) -> list[Task]:
         """Everything about the units of one layer."""
-        return self.stimuli(layer, self.shown(table))
+        shown = sorted(self.shown(table))
+        found = [self._task("filters", sees=False, cost=0.1, layer=layer)]
+        found += [self._task("connections", sees=False, cost=0.3, layer=layer, units=shown)]
+        found += [*self.tuning(layer), *self.stimuli(layer, self.shown(table)), *self.similarity(layer)]
+        for block in _blocks(shown, _BLOCK):
+            found.append(self.reconstructions(layer, block))
+        for block in _blocks(shown[: self.outline.budget.sheets], _BLOCK):
+            cost = len(block) * self._upto(layer)
+            found.append(self._task("sheets", needs=(self.patches().key,), cost=cost, layer=layer, units=block))
+        return [*found, *self.ablations(layer, self.shown(table))]
+
+    def reconstructions(self, layer: str, units: list[int]) -> Task:
+        """The strongest patches taken back to the pixels."""
+        ranks = self.outline.budget.reconstructed
+        return self._task(
+            "reconstruct", needs=(self.patches().key,), cost=len(units) * ranks * 3 * self._upto(layer),
+            layer=layer, units=units, ranks=ranks,
+        )  # fmt: skip
+
+    def tuning(self, layer: str) -> list[Task]:
+        """Tuning of a layer, if the budget lasts for it: the lower layers come first."""
+        net = self.subject.net
+        costs = [(600 + 3 * net.layer(name).units) * self._upto(name) for name in self.outline.layers]
+        place = self.outline.layers.index(layer)
+        if sum(costs[: place + 1]) > self.outline.budget.tunings:
+            return []
+        return [self._task("tuning", sees=False, cost=costs[place], layer=layer)]
+
+    def similarity(self, layer: str) -> list[Task]:
+        """How alike the units of a layer answer."""
+        total = sum(self._upto(name) for name in self.outline.layers)
+        images = self._sample(self.outline.budget.similarities / total)
+        return [self._task("similar", cost=len(images) * self._upto(layer), layer=layer, images=images)]
+
+    def ablations(self, layer: str, shown: Sequence[int]) -> list[Task]:
+        """Units set to zero one by one, as many as the budget lasts for."""
+        total = sum(len(self.shown_count(name)) for name in self.outline.layers)
+        after = max(self._pass() - self._upto(layer), 0.1 * self._pass())
+        images = self._sample(self.outline.budget.ablations / (total * self._pass()))
+        affordable = int(self.outline.budget.ablations / len(self.outline.layers) / (len(images) * after))
+        kept = sorted(list(shown)[:affordable])
+        return [
+            self._task("ablate", cost=len(block) * len(images) * after, layer=layer, units=block, images=images)
+            for block in _blocks(kept, 8)
+        ]
+
+    def shown_count(self, layer: str) -> range:
+        """As many numbers as units of a layer get pages."""
+        units = self.subject.net.layer(layer).units
+        return range(units if self._all_shown() else min(units, self.outline.budget.units))
+
+    def _sample(self, affordable: float) -> list[int]:
+        """Images spread evenly over the data set: at least 32, at most what the budget says."""
+        total = len(self.subject.images)
+        count = min(total, max(32, int(min(affordable, self.outline.budget.sample))))
+        return [place * total // count for place in range(count)]
 
     def stimuli(self, layer: str, shown: Sequence[int]) -> list[Task]:
         """Superstimuli that raise and that lower units, as many as the budget lasts for."""
@@ -122,8 +177,7 @@ class Plan:
         """The units of a layer that get pages, the most selective first."""
         order = (-table.selectivity).argsort(stable=True)
         order = order[torch.argsort(table.dead[order].int(), stable=True)].tolist()
-        total = sum(self.subject.net.layer(name).units for name in self.outline.layers)
-        return order if total <= self.outline.budget.many else order[: self.outline.budget.units]
+        return order if self._all_shown() else order[: self.outline.budget.units]
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
@@ -132,6 +186,9 @@ class Plan:
     ) -> Task:
         data = self.subject.fingerprint if sees else ""
         return task(job, self.subject.net.fingerprint, data, needs=needs, cost=cost, **options)
+
+    def _all_shown(self) -> bool:
+        return sum(self.subject.net.layer(name).units for name in self.outline.layers) <= self.outline.budget.many
 
     def _pass(self) -> float:
         return self.outline.seconds

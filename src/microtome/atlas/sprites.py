@@ -106,8 +106,13 @@ class Sheet:
         columns: int | None = None,
         limits: tuple[float, float] | None = None,
         own: bool = False,
+        square: bool = False,
     ) -> Sprite:
-        """Values (n, h, w) on one scale; with ``own`` a second file has each cell on its own scale."""
+        """Values (n, h, w) on one scale.
+
+        With ``own`` a second file has each cell on its own scale; with ``square`` pixels stay square when
+        enlarged, whatever the network.
+        """
         shared = limits or bounds(values, colours)
         alone = None
         if own:
@@ -115,7 +120,8 @@ class Sheet:
             alone = self._write(f"{name}-own", torch.cat(parts), columns, colours, None, quantity).file
         sprite = self._write(name, coloured(values, colours, shared), columns, colours, shared, quantity)
         return Sprite(
-            sprite.file, sprite.cell, sprite.columns, sprite.count, colours, shared, quantity, self.pixelated, alone
+            sprite.file, sprite.cell, sprite.columns, sprite.count, colours, shared, quantity,
+            self.pixelated or square or max(sprite.cell) <= 32, alone,
         )
 
     def classes(self, name: str, winner: Tensor, colours: dict[int, str]) -> Sprite:

@@ -17,6 +17,7 @@ from microtome.atlas.sprites import Sheet
 from microtome.atlas.store import Store
 from microtome.atlas.task import Task
 from microtome.results import Result
+from microtome.units import Tuning
 
 __all__ = ["Album", "fitted"]
 
@@ -89,7 +90,38 @@ class Album:
 
     def order(self, layer: str) -> list[int]:
         """Each unit's place in an order that puts similar units side by side."""
-        return list(range(self.tables[layer].units))
+        from microtome.atlas.assemble.relations import similarity_order
+
+        return self.remembered(("order", layer), lambda: similarity_order(self, layer))
+
+    def label(self, layer: str, unit: int) -> str:
+        """What a unit is tuned to, in words; empty where that was not asked."""
+        tuning = self.remembered(("tuning", layer), lambda: self.one(Tuning, "tuning", layer=layer))
+        return tuning.label(unit) if isinstance(tuning, Tuning) and 0 <= unit < len(tuning.labels) else ""
+
+    def origin(self, layer: str) -> str:
+        """The shown layer whose units a layer passes on, through rectifiers and pooling; empty if there is none."""
+        units = self.net.layers[layer].units if layer in self.net.layers else -1
+        while layer in self.net.layers:
+            found = self.net.layers[layer]
+            if layer in self.plan.outline.layers:
+                return layer if found.units == units else ""
+            if len(found.inputs) != 1:
+                return ""
+            layer = found.inputs[0]
+        return ""
+
+    def unit_picture(self, layer: str, unit: int) -> Picture | None:
+        """A small picture of a unit: what its layer's page shows of it."""
+        if layer not in self.plan.outline.layers:
+            return None
+        from microtome.atlas.assemble.layers import pictures
+
+        return self.remembered(("pictures", layer), lambda: pictures(self, layer)).get(unit)
+
+    def small(self, indices: Sequence[int]) -> Tensor:
+        """Some images at the size they are shown."""
+        return fitted(self.subject.pictures(indices), 256)
 
     def paged(self, layer: str) -> list[int]:
         """The units of a layer that have pages."""
@@ -171,6 +203,15 @@ def fitted(pictures: Tensor, side: int) -> Tensor:
         return pictures
     size = [max(1, round(length * side / longest)) for length in pictures.shape[-2:]]
     return functional.interpolate(pictures, size=size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
+
+
+def fitted_signal(maps: Tensor, side: int) -> Tensor:
+    """Signed maps (n, h, w) brought down by averaging so that the longer side is at most ``side``."""
+    longest = max(maps.shape[-2:])
+    if longest <= side:
+        return maps.float()
+    size = [max(1, round(length * side / longest)) for length in maps.shape[-2:]]
+    return functional.adaptive_avg_pool2d(maps[:, None].float(), size)[:, 0]
 
 
 def sentence(text: str) -> str:

@@ -7,8 +7,9 @@ import torch
 from microtome.atlas.assemble.album import Album, fitted
 from microtome.atlas.assemble.overview import field_text
 from microtome.atlas.assemble.stimuli import shown_stimuli
-from microtome.atlas.pages import LayerPage, Number, Picture, UnitCard, to_unit
-from microtome.units import LayerPatches, Tuning
+from microtome.atlas.assemble.relations import similarity_picture
+from microtome.atlas.pages import Absent, LayerPage, Number, Picture, UnitCard, WeightSheet, to_unit
+from microtome.units import Filters, LayerPatches, Similarity, Tuning
 
 __all__ = ["layer_page", "state"]
 
@@ -26,6 +27,10 @@ def layer_page(album: Album, name: str) -> LayerPage:
         Number("parameters", layer.parameters),
         Number("dead units", int(table.dead.sum()), explain="They fire on none of the images."),
     ]
+    alike = album.one(Similarity, "similar", layer=name)
+    filters = album.one(Filters, "filters", layer=name)
+    if isinstance(filters, Filters):
+        facts += _spectrum(filters)
     field = field_text(album, layer)
     if field:
         facts.insert(1, Number("receptive field", field))
@@ -35,7 +40,38 @@ def layer_page(album: Album, name: str) -> LayerPage:
         cards=_cards(album, name, table, set(paged)),
         cards_caption=_caption(album, table, len(paged)),
         cards_made=album.made(table),
+        similarity=similarity_picture(album, name),
+        repeats=tuple(alike.repeats()[:20]) if isinstance(alike, Similarity) else (),
+        weights=_weights(album, name),
     )
+
+
+def _weights(album: Album, name: str) -> WeightSheet | Absent | None:
+    """All kernels, outputs by inputs, as far as they fit into one picture."""
+    found = album.one(Filters, "filters", layer=name)
+    if not isinstance(found, Filters):
+        return found
+    outputs, inputs, height, width = found.weights.shape
+    if max(outputs * height, inputs * width) > 4096:
+        return Absent(f"{outputs} x {inputs} kernels of {height} x {width} weights are too many for one picture.")
+    sprite = album.sheet.scaled(
+        f"weights-{album.slug(name)}", found.weights.flatten(0, 1).float(), "diverging", "weight", columns=inputs, square=True
+    )
+    below = album.origin(album.net.layer(name).inputs[0]) if album.net.layer(name).inputs else ""
+    caption = "A row is an output unit, a column an input channel: red weights raise the unit, blue ones lower it."
+    return WeightSheet(sprite, caption, album.made(found), below or None)
+
+
+def _spectrum(filters: Filters) -> list[Number]:
+    """Rank and condition number of the kernels, each flattened to a row."""
+    rows = filters.weights.double().flatten(0, 1).flatten(1)
+    values = torch.linalg.svdvals(rows)
+    rank = int((values > values[0] * max(rows.shape) * torch.finfo(torch.float32).eps).sum()) if float(values[0]) else 0
+    found = [Number("kernel", " x ".join(map(str, filters.weights.shape[2:])), "px"), Number("rank of the kernels", rank)]
+    if rank:
+        condition = float(values[0] / values[rank - 1])
+        found.append(Number("condition number", condition, explain="Largest by smallest singular value of all kernels."))
+    return found
 
 
 def _caption(album: Album, table: LayerPatches, paged: int) -> str:
@@ -48,12 +84,11 @@ def _caption(album: Album, table: LayerPatches, paged: int) -> str:
 def _cards(album: Album, name: str, table: LayerPatches, paged: set[int]) -> tuple[UnitCard, ...]:
     tuning = album.one(Tuning, "tuning", layer=name)
     words = tuning if isinstance(tuning, Tuning) else None
-    pictures = _pictures(album, name, table)
     order = album.order(name)
     return tuple(
         UnitCard(
             unit=unit,
-            picture=pictures.get(unit),
+            picture=album.unit_picture(name, unit),
             label=words.label(unit) if words else "",
             confidence=float(words.confidence[unit]) if words else None,
             selectivity=float(table.selectivity[unit]),
@@ -68,8 +103,9 @@ def _cards(album: Album, name: str, table: LayerPatches, paged: set[int]) -> tup
     )
 
 
-def _pictures(album: Album, name: str, table: LayerPatches) -> dict[int, Picture]:
+def pictures(album: Album, name: str) -> dict[int, Picture]:
     """A picture of each unit: its superstimulus where one was made, otherwise its strongest patch."""
+    table = album.tables[name]
     found = {
         unit: Picture(sprite, place, f"superstimulus of unit {unit} of {name}", to_unit(name, unit))
         for unit, (sprite, place, _, _) in shown_stimuli(album, name, 1).items()

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 
 import torch
 
-from microtome.atlas.assemble.album import Album, fitted
+from microtome.atlas.assemble.album import Album, fitted, fitted_signal
 from microtome.atlas.assemble.layers import state
+from microtome.atlas.assemble.relations import ablation, inputs_and_outputs, nearest
 from microtome.atlas.assemble.stimuli import unit_stimuli
+from microtome.atlas.assemble.unit_sheet import unit_sheet
 from microtome.atlas.pages import Absent, Bin, Examples, Histogram, Number, Patch, Picture, Sprite, UnitPage, to_class
 from microtome.atlas.pages import Curve as PageCurve
 from microtome.atlas.pages import Tuning as PageTuning
-from microtome.units import LayerPatches, Tuning
+from microtome.units import Filters, LayerPatches, Reconstructions, Tuning
 
 __all__ = ["unit_pages"]
 
@@ -31,6 +33,7 @@ def _page(album: Album, layer: str, unit: int) -> UnitPage:
     tuning = album.one(Tuning, "tuning", layer=layer)
     words = tuning if isinstance(tuning, Tuning) else None
     top, low, bins = _patches(album, table, unit)
+    inputs, outputs = inputs_and_outputs(album, layer, unit)
     made = album.made(table, f"microtome top-patches --layer {layer} --unit {unit} {album.model_words}")
     return UnitPage(
         layer=layer,
@@ -48,7 +51,29 @@ def _page(album: Album, layer: str, unit: int) -> UnitPage:
         bins_made=made,
         histogram=_histogram(album, table, unit),
         tuning=_tuning(words, unit) if words else tuning if isinstance(tuning, Absent) else None,
+        filter=_filter(album, layer, unit),
+        sheet=unit_sheet(album, layer, unit),
+        inputs=inputs,
+        outputs=outputs,
+        nearest=nearest(album, layer, unit),
+        ablation=ablation(album, layer, unit),
     )
+
+
+def _filter(album: Album, layer: str, unit: int) -> Picture | Absent | None:
+    """The unit's weights, where they are a picture: of layers that read the image."""
+    found = album.one(Filters, "filters", layer=layer)
+    if not isinstance(found, Filters):
+        return found
+    if not found.first:
+        return Absent("Its weights read other units, not the image; the dissection shows them one by one.")
+    weights = found.weights.float()
+    alt = f"filter of unit {unit} of {layer}"
+    if weights.shape[1] != 3:
+        sprite = album.sheet.scaled(f"filters-{album.slug(layer)}", weights.mean(1), "diverging", "weight", square=True)
+        return Picture(sprite, unit, alt)
+    shown = 0.5 + 0.5 * weights / weights.flatten(1).abs().amax(1).clamp(min=1e-12)[:, None, None, None]
+    return Picture(album.sheet.natural(f"filters-{album.slug(layer)}", shown), unit, alt)
 
 
 def _facts(table: LayerPatches, unit: int) -> tuple[Number, ...]:
@@ -89,7 +114,26 @@ def _patch(album: Album, table: LayerPatches, unit: int, rank: int, of: str, spr
     text = f"patch of image {album.image_id(image)}, {album.answer(image)}"
     link = album.picture(image).link if image in album.thumbnails and image in album.images else None
     crop = Picture(sprite, place, text, link, f"{activation:.3g}")
-    return Patch(crop, activation, f"{album.image_id(image)}, {album.answer(image)}", position, None)
+    back = _reconstruction(album, table.layer, unit, rank) if of == "top" else None
+    return Patch(crop, activation, f"{album.image_id(image)}, {album.answer(image)}", position, back)
+
+
+def _reconstruction(album: Album, layer: str, unit: int, rank: int) -> Picture | None:
+    """A patch as the unit's one activation gives it back."""
+    for task in album.find("reconstruct", layer=layer):
+        if unit not in task.parameters["units"] or rank >= task.parameters["ranks"]:
+            continue
+        found = album.load(task)
+        if isinstance(found, Reconstructions):
+            signal = found.values[found.row(unit)].sum(1)
+            sprite = album.remembered(
+                ("reconstruction", layer, unit),
+                lambda: album.sheet.scaled(
+                    f"reconstruct-{album.slug(layer)}-{unit}", fitted_signal(signal, _CELL), "diverging", "signal", columns=9, own=True
+                ),
+            )
+            return Picture(sprite, rank, f"reconstruction of patch {rank} of unit {unit} of {layer}")
+    return None
 
 
 def _bins(table: LayerPatches, unit: int, patches: list[Patch]) -> tuple[Bin, ...]:
