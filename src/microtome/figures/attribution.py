@@ -70,6 +70,7 @@ def occlusion(result: Occlusion, *, limit: int = 8) -> Figure:
         axes[row, 0].set_ylabel(_score(result, index), fontsize=8)
         probability = _array(result.probability[index])
         drawn = axes[row, 1].imshow(probability, cmap="viridis", vmin=0, vmax=1, extent=extent, interpolation="nearest")
+        bare(axes[row, 1])
         bar = figure.colorbar(drawn, ax=axes[row, 1], fraction=0.046, pad=0.03)
         bar.ax.axhline(float(result.baseline[index]), color="red", linewidth=1)
         bar.ax.tick_params(labelsize=6)
@@ -132,6 +133,8 @@ def heat(axes: Axes, one: Tensor, top: float | None = None, *, smooth: bool = Fa
         vmax=limit,
         interpolation="antialiased" if smooth else "nearest",
     )
+    if not array.any():
+        axes.text(0.5, 0.5, "zero everywhere", transform=axes.transAxes, ha="center", color="white", fontsize=7)
     bare(axes)
     return drawn
 
