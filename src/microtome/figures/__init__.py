@@ -14,6 +14,15 @@ if TYPE_CHECKING:
 
 # Class of the result -> "module:function" in this folder; a subclass is drawn as its nearest base unless it has a line.
 DRAWINGS: dict[str, str] = {
+    "Ablation": "units:ablation",
+    "ActivationMaps": "units:activation_maps",
+    "EffectiveField": "units:effective_field",
+    "LayerPatches": "units:layer_patches",
+    "Reconstructions": "units:reconstructions",
+    "Similarity": "units:similarity",
+    "Specialised": "units:specialised",
+    "TopImages": "units:top_images",
+    "TopPatches": "units:top_patches",
     "Dissection": "dissection:dissection",
     "Filters": "filters:filters",
     "Stimuli": "tuning:stimuli",
@@ -30,6 +39,8 @@ DRAWINGS: dict[str, str] = {
     "SingularTriplets": "spaces:triplets",
     "Spectra": "spaces:spectra",
     "Subspaces": "spaces:subspaces",
+    "Inversion": "synthesis:inversion",
+    "Superstimuli": "synthesis:superstimuli",
     "WeightVectors": "spaces:weight_vectors",
 }
 

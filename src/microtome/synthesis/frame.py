@@ -184,9 +184,11 @@ def _about(box: Box, size: tuple[int, int], picture: tuple[int, int]) -> Box:
 def _placed(images: Tensor, inner: Box, outer: Box, net: Network) -> Tensor:
     if inner == outer:
         return images
-    ground = mean_colour(net, images)
-    margins = (inner[1] - outer[1], outer[3] - inner[3], inner[0] - outer[0], outer[2] - inner[2])
-    return torch.nn.functional.pad(images - ground, margins) + ground
+    height, width = outer[2] - outer[0], outer[3] - outer[1]
+    ground = mean_colour(net, images).expand(len(images), -1, height, width).clone()
+    top, left = inner[0] - outer[0], inner[1] - outer[1]
+    ground[:, :, top : top + images.shape[2], left : left + images.shape[3]] = images
+    return ground
 
 
 def _stride(net: Network, layer: str) -> tuple[int, int]:

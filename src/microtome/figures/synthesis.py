@@ -1,0 +1,126 @@
+"""How are made images drawn? As grids of pictures in their own values, with what each one reaches."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from matplotlib.figure import Figure
+
+from microtome.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from torch import Tensor
+
+    from microtome.synthesis.inversion import Inversion
+    from microtome.synthesis.superstimuli import Superstimuli
+
+
+def superstimuli(result: Superstimuli, *, channel: int | None = None, columns: int = 8, most: int = 64) -> Figure:
+    """A grid of superstimuli, each with its unit and the largest value it reaches.
+
+    Parameters
+    ----------
+    result : Superstimuli
+        What to draw.
+    channel : int, optional
+        Only this unit, its images larger and its ascent beside them.
+    columns : int
+        Pictures in a row.
+    most : int
+        At most so many pictures.
+    """
+    if channel is not None:
+        return _one_unit(result, channel)
+    count = min(len(result.images), most)
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(0.95 * columns, 1.15 * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    for place, axis in enumerate(axes):
+        axis.set_axis_off()
+        if place < count:
+            picture(axis, result.images[place])
+            axis.set_title(f"{_short(result, place)}  {float(result.peak[place]):.3g}", fontsize=7)
+    word = "largest" if result.sign > 0 else "smallest"
+    figure.supxlabel(_caption(result, word, count), fontsize=8)
+    return figure
+
+
+def inversion(result: Inversion, *, image: int = 0) -> Figure:
+    """One image, and what the starts made of its representation; below, the error along the way.
+
+    Parameters
+    ----------
+    result : Inversion
+        What to draw.
+    image : int
+        Which of the given images.
+    """
+    if not 0 <= image < len(result.given):
+        raise InputError(f"image is 0 to {len(result.given) - 1}, got {image}.")
+    mine = (result.source == image).nonzero().flatten().tolist()
+    figure = Figure(figsize=(1.5 * (len(mine) + 1), 3.4), layout="constrained")
+    grid = figure.add_gridspec(2, len(mine) + 1, height_ratios=(3, 2))
+    first = figure.add_subplot(grid[0, 0])
+    picture(first, result.given[image])
+    first.set_title("given", fontsize=8)
+    first.set_axis_off()
+    for place, index in enumerate(mine):
+        axis = figure.add_subplot(grid[0, place + 1])
+        picture(axis, result.images[index])
+        axis.set_title(f"start {int(result.start[index])}: {float(result.error[index]):.2%}", fontsize=8)
+        axis.set_axis_off()
+    below = figure.add_subplot(grid[1, :])
+    below.plot(result.history[:, mine].cpu().numpy(), linewidth=0.8)
+    below.set_yscale("log")
+    below.set_xlabel("step", fontsize=8)
+    below.set_ylabel("relative error", fontsize=8)
+    below.tick_params(labelsize=7)
+    figure.supxlabel(
+        f"Images that {result.layer} represents almost alike (squared distance over squared length).", fontsize=8
+    )
+    return figure
+
+
+def picture(axis: Axes, image: Tensor) -> None:
+    """One image in its own values, 0 black and 1 white; small ones keep square pixels."""
+    shown = image.detach().cpu().clamp(0, 1)
+    smooth = "antialiased" if min(shown.shape[1:]) > 64 else "nearest"
+    if shown.shape[0] == 3:
+        axis.imshow(shown.permute(1, 2, 0).numpy(), interpolation=smooth)
+    else:
+        axis.imshow(shown.mean(0).numpy(), cmap="gray", vmin=0, vmax=1, interpolation=smooth)
+
+
+def _one_unit(result: Superstimuli, channel: int) -> Figure:
+    images = result.of(channel)
+    mine = (result.channel == channel).nonzero().flatten()
+    figure = Figure(figsize=(1.9 * len(images) + 2.6, 2.5), layout="constrained")
+    axes = figure.subplots(1, len(images) + 1, squeeze=False)[0]
+    for axis, image, index in zip(axes, images, mine.tolist(), strict=False):
+        picture(axis, image)
+        axis.set_title(f"reaches {float(result.peak[index]):.3g}", fontsize=8)
+        axis.set_axis_off()
+    steps = torch.arange(1, len(result.history) + 1)
+    axes[-1].plot(steps.numpy(), result.history[:, mine].cpu().numpy(), linewidth=0.9, color="black")
+    axes[-1].set_xlabel("step", fontsize=8)
+    axes[-1].set_ylabel("objective", fontsize=8)
+    axes[-1].tick_params(labelsize=7)
+    word = "largest" if result.sign > 0 else "smallest"
+    figure.supxlabel(f"{result.names[int(mine[0])]}: {_caption(result, word, len(images))}", fontsize=8)
+    return figure
+
+
+def _short(result: Superstimuli, place: int) -> str:
+    name = result.names[place]
+    return name.rpartition(":")[2] if name.startswith(f"{result.layer}:") else name
+
+
+def _caption(result: Superstimuli, word: str, count: int) -> str:
+    height, width = result.images.shape[2:]
+    what = "class: score reached" if result.layer == "logits" else f"unit of {result.layer}: {word} value reached"
+    left = f"; {count} of {len(result.images)}" if count < len(result.images) else ""
+    return f"{what}. {height} x {width} pixels in their own values, 0 black to 1 white{left}."
