@@ -1,6 +1,7 @@
 """What does each layer keep and what does it throw away? Layers as maps between signal spaces."""
 
 from microtome.spaces.class_residuals import ClassResiduals, class_averages, class_residuals
+from microtome.spaces.inverse import Inversion, Invertibility, invert, invertibility
 from microtome.spaces.jacobian import JacobianOperator, jacobian
 from microtome.spaces.operator import Operator, operator
 from microtome.spaces.signal_part import SignalPart, signal_part
@@ -12,6 +13,8 @@ from microtome.spaces.weight_vectors import WeightVectors, weight_vectors
 
 __all__ = [
     "ClassResiduals",
+    "Inversion",
+    "Invertibility",
     "JacobianOperator",
     "KeptAndLost",
     "Operator",
@@ -23,6 +26,8 @@ __all__ = [
     "WeightVectors",
     "class_averages",
     "class_residuals",
+    "invert",
+    "invertibility",
     "jacobian",
     "kept_and_lost",
     "operator",

@@ -181,7 +181,8 @@ def convolution(net: Network, layer: str, call: Call) -> ConvolutionOperator | T
     if call.kind in TRANSPOSED:
         return _transposed(layer, call, weight, stride, dilation, groups)
     widths = _widths(bound["padding"], tuple(weight.shape[2:]), dilation)
-    module, mode, shape = net.layer(layer).module, "zeros", tuple(call.input.shape[-dims - 1 :])
+    module = net.layers[layer].module if layer in net.layers else None
+    mode, shape = "zeros", tuple(call.input.shape[-dims - 1 :])
     if getattr(module, "padding_mode", "zeros") != "zeros":  # the module pads before it convolves
         mode, shape = str(module.padding_mode), tuple(_read_by(net, layer).shape[-dims - 1 :])  # type: ignore[union-attr]  # it has the attribute
         flat = [int(side) for side in module._reversed_padding_repeated_twice]  # type: ignore[union-attr]
