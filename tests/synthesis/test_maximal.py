@@ -342,7 +342,7 @@ def test_the_model_is_left_as_it_was_found() -> None:
         ({"position": (0, 8)}, "position inside"),
         ({"position": (0,)}, "position inside"),
         ({"size": 17}, "at most 16 x 16"),
-        ({"prior": "nice"}, "natural, strokes"),
+        ({"prior": "nice"}, "Known: natural"),
     ],
     ids=str,
 )

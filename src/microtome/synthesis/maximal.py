@@ -84,7 +84,8 @@ def maximize(
         otherwise ``recommended_size``, twice the receptive field and at most 128 pixels, or the whole
         picture where that is small or the layer looks at all of it.
     prior : str or Prior, optional
-        ``"natural"``, ``"strokes"``, ``"l2"``, ``"yosinski"`` or your own. Default: by picture size.
+        ``"natural"``, ``"strokes"``, ``"plain"``, ``"l2"``, ``"yosinski"`` or your own. Default: natural for
+        pictures of more than 64 pixels, strokes for smaller ones, plain on canvases of up to 8.
     seed : int
         Noise and motion; every unit gets the same, so that it does not matter which others are made.
 
@@ -134,7 +135,7 @@ def maximize(
         net=net,
         objective=asked.make(local, checked_sign(sign)),
         frame=place,
-        prior=prior_named(prior, net.input_shape[1:]),
+        prior=prior_named(prior, net.input_shape[1:], place.size),
         cuts=not isinstance(where, tuple),
         steps=at_least(steps, 1, "steps"),
         seed=seed,
@@ -192,7 +193,7 @@ def maximize_class(
     classes : int, str or iterable of either, optional
         Which classes, by index or name; default all.
     prior : str or Prior
-        ``"l2"`` for the equation above, ``"natural"``, ``"strokes"``, ``"yosinski"`` or your own.
+        ``"l2"`` for the equation above, ``"natural"``, ``"strokes"``, ``"plain"``, ``"yosinski"`` or your own.
     sign, diverse, diversity, starts, steps, seed
         As for ``maximize``.
 
@@ -225,7 +226,7 @@ def maximize_class(
         net=net,
         objective=asked.make("mean", checked_sign(sign)),
         frame=whole(net),
-        prior=prior_named(prior, net.input_shape[1:]),
+        prior=prior_named(prior, net.input_shape[1:], net.input_shape[1:]),
         cuts=True,
         steps=at_least(steps, 1, "steps"),
         seed=seed,

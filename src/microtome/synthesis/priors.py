@@ -75,6 +75,8 @@ class Prior:
 PRIORS: dict[str, Prior] = {
     # Photographs: lucid's recipe.
     "natural": Prior(canvas="fourier", rate=0.05, jitter=8, rotate=5, scale=0.05),
+    # A handful of pixels, seen by one convolution: nothing to hold back.
+    "plain": Prior(canvas="pixels", rate=0.05, noise=0.05),
     # Small pictures: strokes on an empty ground.
     "strokes": Prior(canvas="pixels", rate=0.05, noise=0.05, tv=2.0, l2=1.0, jitter=1),
     # Eq. 12 of the lectures, as it stands.
@@ -84,8 +86,10 @@ PRIORS: dict[str, Prior] = {
 }
 
 
-def prior_named(prior: str | Prior | None, size: tuple[int, int]) -> Prior:
-    """A prior by name; None takes strokes for pictures of up to 64 pixels, natural for larger ones.
+def prior_named(prior: str | Prior | None, picture: tuple[int, int], canvas: tuple[int, int]) -> Prior:
+    """A prior by name; None chooses by size.
+
+    Natural for pictures of more than 64 pixels; for smaller ones strokes, or plain on a canvas of up to 8.
 
     Raises
     ------
@@ -93,7 +97,8 @@ def prior_named(prior: str | Prior | None, size: tuple[int, int]) -> Prior:
         When there is none of that name.
     """
     if prior is None:
-        return PRIORS["strokes" if max(size) <= 64 else "natural"]
+        small = "plain" if max(canvas) <= 8 else "strokes"
+        return PRIORS["natural" if max(picture) > 64 else small]
     if isinstance(prior, Prior):
         return prior
     if prior not in PRIORS:
