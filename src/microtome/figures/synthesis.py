@@ -40,8 +40,9 @@ def superstimuli(result: Superstimuli, *, channel: int | None = None, columns: i
     figure = Figure(figsize=(0.95 * columns, 1.15 * rows + 0.5), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flat
     for place, axis in enumerate(axes):
-        axis.set_axis_off()
-        if place < count:
+        if place >= count:
+            axis.set_axis_off()
+        else:
             picture(axis, result.images[place])
             axis.set_title(f"{_short(result, place)}  {float(result.peak[place]):.3g}", fontsize=7)
     word = "largest" if result.sign > 0 else "smallest"
@@ -67,12 +68,10 @@ def inversion(result: Inversion, *, image: int = 0) -> Figure:
     first = figure.add_subplot(grid[0, 0])
     picture(first, result.given[image])
     first.set_title("given", fontsize=8)
-    first.set_axis_off()
     for place, index in enumerate(mine):
         axis = figure.add_subplot(grid[0, place + 1])
         picture(axis, result.images[index])
         axis.set_title(f"start {int(result.start[index])}: {float(result.error[index]):.2%}", fontsize=8)
-        axis.set_axis_off()
     below = figure.add_subplot(grid[1, :])
     below.plot(result.history[:, mine].cpu().numpy(), linewidth=0.8)
     below.set_yscale("log")
@@ -86,7 +85,11 @@ def inversion(result: Inversion, *, image: int = 0) -> Figure:
 
 
 def picture(axis: Axes, image: Tensor) -> None:
-    """One image in its own values, 0 black and 1 white; small ones keep square pixels."""
+    """One image in its own values, 0 black and 1 white; small ones keep square pixels. A gray line bounds it."""
+    axis.set_xticks([])
+    axis.set_yticks([])
+    for spine in axis.spines.values():
+        spine.set_color("0.8")
     shown = image.detach().cpu().clamp(0, 1)
     smooth = "antialiased" if min(shown.shape[1:]) > 64 else "nearest"
     if shown.shape[0] == 3:
@@ -103,14 +106,13 @@ def _one_unit(result: Superstimuli, channel: int) -> Figure:
     for axis, image, index in zip(axes, images, mine.tolist(), strict=False):
         picture(axis, image)
         axis.set_title(f"reaches {float(result.peak[index]):.3g}", fontsize=8)
-        axis.set_axis_off()
     steps = torch.arange(1, len(result.history) + 1)
     axes[-1].plot(steps.numpy(), result.history[:, mine].cpu().numpy(), linewidth=0.9, color="black")
     axes[-1].set_xlabel("step", fontsize=8)
     axes[-1].set_ylabel("objective", fontsize=8)
     axes[-1].tick_params(labelsize=7)
     word = "largest" if result.sign > 0 else "smallest"
-    figure.supxlabel(f"{result.names[int(mine[0])]}: {_caption(result, word, len(images))}", fontsize=8)
+    figure.supxlabel(f"{result.names[int(mine[0])]}: {_caption(result, word, len(result.images))}", fontsize=8)
     return figure
 
 
