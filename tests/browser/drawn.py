@@ -34,7 +34,9 @@ class Drawer:
         across = min(columns, len(cells))
         pixels = (gridded(cells, across) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
         Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(self.folder / f"sprites/{name}.png")
-        return Sprite(f"sprites/{name}.png", tuple(cells.shape[2:]), across, len(cells), colours, limits, quantity, True, own)
+        return Sprite(
+            f"sprites/{name}.png", tuple(cells.shape[2:]), across, len(cells), colours, limits, quantity, True, own
+        )
 
 
 def at(sprite: Sprite, index: int, alt: str, link: Link | None = None, note: str = "") -> Picture:

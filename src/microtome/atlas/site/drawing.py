@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from microtome.atlas.pages import Curve, Histogram
 from microtome.atlas.site.numbers import count, number
+from microtome.atlas.site.svg import chart, linked, path, text
 
 
 def sparkline(values: tuple[float, ...]) -> Markup:
@@ -28,74 +29,57 @@ def sparkline(values: tuple[float, ...]) -> Markup:
 
 def ridges(histogram: Histogram, hrefs: list[str | None]) -> Markup:
     """A row of bars for each class on one scale; heights are square roots, so that rare answers show."""
-    bins = len(histogram.edges) - 1
     left, width, row, top = 96, 448, 26, 4
-    most = max((max(counts) for _, _, counts in histogram.rows), default=0) or 1
+    most = max((max(counts, default=0) for _, _, counts in histogram.rows), default=0) or 1
     low, high = histogram.edges[0], histogram.edges[-1]
-    height = top + row * len(histogram.rows) + 34
-    parts = [f'<svg class="chart ridges" viewBox="0 0 {left + width + 16} {height}" role="img" aria-label="{_heard(histogram)}">']
+    step = width / max(1, len(histogram.edges) - 1)
+    parts = []
     for index, (name, _, counts) in enumerate(histogram.rows):
         base = top + row * (index + 1)
-        step = width / bins
-        path = "".join(
+        bars = "".join(
             f"M{left + step * at:.1f} {base}v{-(row - 4) * math.sqrt(many / most):.1f}h{step - 0.6:.1f}V{base}z"
             for at, many in enumerate(counts)
             if many
         )
-        text = f'<text x="{left - 8}" y="{base - 5}" text-anchor="end">{escape(_short(name))}</text>'
-        parts.append(f'<a href="{escape(hrefs[index])}">{text}</a>' if hrefs[index] else text)
-        parts.append(f'<path class="rule" d="M{left} {base}h{width}"/><path class="fill" d="{path}"/>')
+        parts.append(linked(text(left - 8, base - 5, _short(name), "end"), hrefs[index]))
+        parts.append(path(f"M{left} {base}h{width}", "rule") + path(bars, "fill"))
     base = top + row * len(histogram.rows)
-    parts.extend(
-        f'<path class="rule" d="M{left + width * (tick - low) / ((high - low) or 1):.1f} {base}v4"/>'
-        f'<text x="{left + width * (tick - low) / ((high - low) or 1):.1f}" y="{base + 16}" text-anchor="middle">{number(tick)}</text>'
-        for tick in ticks(low, high)
-    )
-    parts.append(f'<text x="{left + width / 2}" y="{base + 31}" text-anchor="middle">{escape(histogram.quantity)}</text></svg>')
-    return Markup("".join(parts))  # noqa: S704 - names are escaped
+    for tick in ticks(low, high):
+        x = left + width * (tick - low) / ((high - low) or 1)
+        parts.append(path(f"M{x:.1f} {base}v4", "rule") + text(x, base + 16, number(tick)))
+    parts.append(text(left + width / 2, base + 32, histogram.quantity))
+    return Markup(chart("ridges", left + width + 16, base + 36, _heard(histogram), parts))  # noqa: S704 - escaped
 
 
 def curve(drawn: Curve) -> Markup:
     """A tuning curve with its axes, zero line and preferred value."""
     left, top, width, height = 52, 12, 264, 128
-    xs = [*drawn.x]
-    ys = [*drawn.y]
+    xs, ys = drawn.x, drawn.y
     low, high = min(0.0, *ys), max(0.0, *ys)
-    span = (high - low) or 1.0
-    reach = (xs[-1] - xs[0]) or 1.0
-
-    def across(value: float) -> float:
-        return left + width * (value - xs[0]) / reach
-
-    def down(value: float) -> float:
-        return top + height * (high - value) / span
-
-    line = "L".join(f"{across(x):.1f} {down(y):.1f}" for x, y in zip(xs, ys, strict=True))
-    best = max(range(len(ys)), key=ys.__getitem__)
-    heard = f"response against {drawn.name}: from {number(float(min(ys)))} to {number(float(max(ys)))}, largest at {number(float(xs[best]))}{drawn.unit}"
-    parts = [
-        f'<svg class="chart curve" viewBox="0 0 {left + width + 20} {top + height + 38}" role="img" aria-label="{escape(heard)}">',
-        f'<path class="rule" d="M{left} {down(0):.1f}h{width}"/>',
+    span, reach = (high - low) or 1.0, (xs[-1] - xs[0]) or 1.0
+    points = [
+        (left + width * (x - xs[0]) / reach, top + height * (high - y) / span) for x, y in zip(xs, ys, strict=True)
     ]
+    zero = top + height * high / span
+    parts = [path(f"M{left} {zero:.1f}h{width}", "rule")]
     if drawn.peak is not None:
-        at = min(max(drawn.peak, xs[0]), xs[-1])
-        parts.append(f'<path class="peak" d="M{across(at):.1f} {top}v{height}"/>')
-    parts.append(f'<path class="line" d="M{line}"/>')
+        at = left + width * (min(max(drawn.peak, xs[0]), xs[-1]) - xs[0]) / reach
+        parts.append(path(f"M{at:.1f} {top}v{height}", "peak"))
+    parts.append(path("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points), "line"))
     if len(xs) <= 40:
-        parts.extend(f'<circle cx="{across(x):.1f}" cy="{down(y):.1f}" r="2.2"/>' for x, y in zip(xs, ys, strict=True))
+        parts.extend(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.2"/>' for x, y in points)
     shown = _quarters(xs[0], xs[-1]) if drawn.circular else ticks(xs[0], xs[-1])
+    parts.extend(text(left + width * (tick - xs[0]) / reach, top + height + 16, number(tick)) for tick in shown)
+    ends = [value for value in (low, high) if abs(value) > 0.15 * span]
     parts.extend(
-        f'<text x="{across(tick):.1f}" y="{top + height + 16}" text-anchor="middle">{number(tick)}</text>' for tick in shown
+        text(left - 6, top + height * (high - value) / span + 4, number(value), "end") for value in [*ends, 0.0]
     )
-    parts.extend(
-        f'<text x="{left - 6}" y="{down(tick) + 4:.1f}" text-anchor="end">{number(tick)}</text>' for tick in {low, high, 0.0}
-        if tick in (low, high) or abs(tick - low) > 0.15 * span < abs(high - tick)
-    )
-    unit = f" ({escape(drawn.unit)})" if drawn.unit else ""
-    parts.append(
-        f'<text x="{left + width / 2}" y="{top + height + 33}" text-anchor="middle">{escape(drawn.name)}{unit}</text></svg>'
-    )
-    return Markup("".join(parts))  # noqa: S704 - names are escaped
+    unit = f" ({drawn.unit})" if drawn.unit else ""
+    parts.append(text(left + width / 2, top + height + 33, drawn.name + unit))
+    best = max(range(len(ys)), key=ys.__getitem__)
+    heard = f"response against {drawn.name}: from {number(float(min(ys)))} to {number(float(max(ys)))}, "
+    heard += f"largest at {number(float(xs[best]))}{drawn.unit}"
+    return Markup(chart("curve", left + width + 20, top + height + 38, heard, parts))  # noqa: S704 - escaped
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -127,11 +111,12 @@ def _short(name: str) -> str:
 
 def _heard(histogram: Histogram) -> str:
     """What the histogram says, for those who cannot see it."""
-    centres = [(low + high) / 2 for low, high in zip(histogram.edges, histogram.edges[1:], strict=False)]
+    edges = histogram.edges
+    centres = [(edges[at] + edges[at + 1]) / 2 for at in range(len(edges) - 1)]
     means = []
     for name, _, counts in histogram.rows:
         many = sum(counts)
         if many:
-            means.append((sum(c * x for c, x in zip(counts, centres, strict=True)) / many, name))
+            means.append((sum(n * x for n, x in zip(counts, centres, strict=True)) / many, name))
     strongest = ", ".join(f"{name} (mean {number(float(mean))})" for mean, name in sorted(means, reverse=True)[:3])
-    return str(escape(f"{histogram.quantity} by {count(len(histogram.rows), 'class')}; strongest: {strongest}"))
+    return f"{histogram.quantity} by {count(len(histogram.rows), 'class')}; strongest: {strongest}"

@@ -4,20 +4,48 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
 
 from markupsafe import Markup, escape
 
 from microtome.atlas.pages import Block
 from microtome.atlas.site.numbers import count, number, percent
+from microtome.atlas.site.svg import box, linked, path, text
 
-STEP, BOX, MIDDLE = 136, 96, 84  # a block's pitch, the room for its solid, the solids' middle line
+MAJOR, MINOR = 128, 96  # width of a block with weights or a page, and of one without
+SOLID = 96  # height of the room for solids
+LINE = 17
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A block with its place on the drawing."""
+
+    block: Block
+    left: float
+    width: float
+    tall: float
+    wide: float
+    lines: tuple[str, ...]
+    warnings: tuple[str, ...]
+    href: str | None
+
+    @property
+    def centre(self) -> float:
+        return self.left + self.width / 2
+
+    @property
+    def room(self) -> int:
+        """Letters that fit below the solid."""
+        return 16 if self.width == MAJOR else 12
 
 
 def flow(blocks: tuple[Block, ...], href: Callable[[str], str | None]) -> Markup:
     """Draw the network.
 
     A solid's height follows the map's height and its width the number of units, both on a square
-    root scale; the bar below it is the layer's share of all parameters. Values that skip layers run
+    root scale; the bar below it is the layer's share of all parameters. Values that skip blocks run
     in an arc above, the higher the farther.
 
     Parameters
@@ -27,92 +55,113 @@ def flow(blocks: tuple[Block, ...], href: Callable[[str], str | None]) -> Markup
     href : callable
         A layer's name to its page, or None.
     """
-    place = {block.name: index for index, block in enumerate(blocks)}
-    skips = [(place[name], at) for at, block in enumerate(blocks) for name in block.inputs if name in place and at - place[name] > 1]
-    lift = 12 + 10 * _tallest(skips)
+    place = {block.name: at for at, block in enumerate(blocks)}
+    skips = [
+        (place[name], at) for at, block in enumerate(blocks) for name in block.inputs if at - place.get(name, at) > 1
+    ]
+    lift = 8 + 14 * max((_rise(end - start) for start, end in skips), default=0)
+    placed = _place(blocks, href)
+    width = placed[-1].left + placed[-1].width + 8 if placed else 8
+    height = lift + SOLID + 20 + LINE * max((1 + len(p.lines) + len(p.warnings) for p in placed), default=0) + 8
+    parts = [f'<svg class="flow" width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}">']
+    parts.extend(_arc(placed[start], placed[end], end - start, lift) for start, end in skips)
+    parts.extend(_wire(before, after, lift + SOLID / 2) for before, after in pairwise(placed))
     total = sum(block.parameters for block in blocks) or 1
-    sides = [_side(block.shape) for block in blocks]
-    widest = max((block.units for block in blocks), default=1)
-    width, height = STEP * len(blocks) + 8, lift + 248
-    parts = [f'<svg class="flow" width="{width}" height="{height}" viewBox="0 0 {width} {height}">']
-    parts.extend(_arc(start, end, lift) for start, end in skips)
-    for index, block in enumerate(blocks):
-        tall = 10 + 82 * math.sqrt(sides[index] / (max(sides) or 1))
-        wide = 8 + 56 * math.sqrt(block.units / widest)
-        parts.append(_block(block, index, tall, wide, lift, block.parameters / total, href(block.name)))
+    parts.extend(_drawn(p, p.block.parameters / total, lift, height) for p in placed)
     parts.append("</svg>")
     return Markup("".join(parts))  # noqa: S704 - names are escaped
 
 
-def _block(block: Block, index: int, tall: float, wide: float, lift: int, share: float, href: str | None) -> str:
-    left = 8 + STEP * index
-    middle = lift + MIDDLE - 32
-    centre = left + BOX / 2 + 8
-    lines = [_shape(block.shape), block.field and f"sees {block.field}", _parameters(block, share)]
-    warnings = [f"{count(many, 'unit')} {what}" for many, what in ((block.dead, "dead"), (block.saturated, "always on")) if many]
+def _place(blocks: tuple[Block, ...], href: Callable[[str], str | None]) -> list[_Placed]:
+    """Blocks side by side: those without weights or page are narrow and say little."""
+    highest = max((_side(block.shape) for block in blocks), default=1)
+    most = max((block.units for block in blocks), default=1) or 1
+    total = sum(block.parameters for block in blocks) or 1
+    placed, left = [], 4.0
+    for block in blocks:
+        link = href(block.name)
+        major = bool(link or block.parameters)
+        width = MAJOR if major else MINOR
+        wide = (10 + 62 * math.sqrt(block.units / most)) * (1 if major else 0.6)
+        tall = 8 + (SOLID - 12) * math.sqrt(_side(block.shape) / highest)
+        lines = _lines(block, total) if major else ("×".join(map(str, block.shape)),)
+        placed.append(_Placed(block, left, width, tall, wide, lines, _warnings(block), link))
+        left += width
+    return placed
+
+
+def _lines(block: Block, total: int) -> tuple[str, ...]:
+    lines = [_short(block.kind, 18), " × ".join(map(str, block.shape)), block.field and f"sees {block.field}"]
+    if block.parameters:
+        lines += [f"{_compact(block.parameters)} weights", f"{percent(block.parameters / total)} of all"]
     if block.condition_number is not None:
         lines.append(f"condition {number(float(block.condition_number))}")
-    texts = [line for line in lines if line]
-    below = lift + 122
+    return tuple(line for line in lines if line)
+
+
+def _warnings(block: Block) -> tuple[str, ...]:
+    return tuple(
+        f"{count(n, 'unit')} {what}" for n, what in ((block.dead, "dead"), (block.saturated, "always on")) if n
+    )
+
+
+def _drawn(p: _Placed, share: float, lift: float, height: float) -> str:
+    middle, below = lift + SOLID / 2, lift + SOLID + 27
+    bar, base = p.width - 32, lift + SOLID + 4
     body = [
-        f'<rect class="hit" x="{left}" y="{lift - 4}" width="{STEP - 16}" height="{244}" rx="4"/>',
-        f'<rect class="solid k-{_family(block.kind)}" x="{centre - wide / 2:.1f}" y="{middle + 2 - tall / 2:.1f}" '
-        f'width="{wide:.1f}" height="{tall:.1f}" rx="2"/>',
-        f'<text class="name" x="{centre}" y="{below}" text-anchor="middle">{escape(_short(block.name))}</text>',
-        f'<text x="{centre}" y="{below + 17}" text-anchor="middle">{escape(_short(block.kind))}</text>',
+        box("hit", p.left + 2, lift - 4, p.width - 4, height - lift, 4),
+        box(f"solid k-{_family(p.block.kind)}", p.centre - p.wide / 2, middle - p.tall / 2, p.wide, p.tall, 2),
     ]
-    body += [
-        f'<text x="{centre}" y="{below + 34 + 16 * row}" text-anchor="middle">{escape(text)}</text>' for row, text in enumerate(texts)
-    ]
-    body += [
-        f'<text class="warn" x="{centre}" y="{below + 34 + 16 * (len(texts) + row)}" text-anchor="middle">{escape(text)}</text>'
-        for row, text in enumerate(warnings)
-    ]
-    if block.parameters:
-        body.append(f'<rect class="track" x="{left + 8}" y="{lift + 102}" width="{BOX}" height="4"/>')
-        body.append(f'<rect class="share" x="{left + 8}" y="{lift + 102}" width="{max(1.0, BOX * share):.1f}" height="4"/>')
-    arrow = f'<path class="wire" d="M{centre + wide / 2 + 4:.1f} {middle + 2}H{left + STEP + 2}"/>'
-    heard = escape(", ".join([block.name, block.kind, *texts, *warnings]))
-    inside = f"<title>{heard}</title>{''.join(body)}"
-    linked = f'<a href="{escape(href)}" aria-label="{heard}">{inside}</a>' if href else f"<g>{inside}</g>"
-    return linked + arrow
+    if p.block.parameters:
+        body += [box("track", p.left + 16, base, bar, 4), box("share", p.left + 16, base, max(1.0, bar * share), 4)]
+    texts = [(_short(p.block.name, p.room), "name" if p.width == MAJOR else "")]
+    texts += [(line, "") for line in p.lines] + [(line, "warn") for line in p.warnings]
+    body += [text(p.centre, below + LINE * row, line, kind=kind) for row, (line, kind) in enumerate(texts)]
+    heard = ", ".join([p.block.name, p.block.kind, *p.lines, *p.warnings])
+    return linked(f"<title>{escape(heard)}</title>{''.join(body)}", p.href, heard)
 
 
-def _arc(start: int, end: int, lift: int) -> str:
-    left, right = 8 + STEP * start + STEP - 28, 8 + STEP * end + 24
-    top = lift - 4 - 10 * min(6, math.log2(end - start))
-    middle = lift + 4
-    return f'<path class="wire skip" d="M{left} {middle}C{left} {top:.0f} {right} {top:.0f} {right} {middle}"/>'
+def _wire(before: _Placed, after: _Placed, middle: float) -> str:
+    """From one block to the next, if the next reads it."""
+    if before.block.name not in after.block.inputs:
+        return ""
+    start, end = before.centre + before.wide / 2 + 4, after.centre - after.wide / 2 - 4
+    return path(f"M{start:.1f} {middle:g}H{end:.1f}m-4 -4 4 4 -4 4", "wire")
 
 
-def _tallest(skips: list[tuple[int, int]]) -> int:
-    return max((math.ceil(min(6, math.log2(end - start))) for start, end in skips), default=0)
+def _arc(start: _Placed, end: _Placed, distance: int, lift: float) -> str:
+    """Over the blocks between; a cubic's middle lies at three quarters of its handles' height."""
+    top, base = lift - 4 - 14 * _rise(distance) * 4 / 3, lift + 4
+    at, to = start.centre + start.wide / 2, end.centre - end.wide / 2
+    line = f"M{at:.1f} {base:g}C{at + 8:.1f} {top:.1f} {to - 8:.1f} {top:.1f} {to:.1f} {base:g}"
+    return path(line + "m-4 -5 4 5 3 -6", "wire skip")
+
+
+def _rise(distance: int) -> float:
+    return min(5.0, math.log2(distance))
 
 
 def _side(shape: tuple[int, ...]) -> float:
     return math.sqrt(shape[-1] * shape[-2]) if len(shape) == 3 else 1.0
 
 
-def _shape(shape: tuple[int, ...]) -> str:
-    return " × ".join(map(str, shape))
-
-
-def _parameters(block: Block, share: float) -> str:
-    return f"{_compact(block.parameters)} weights, {percent(share)}" if block.parameters else ""
-
-
 def _compact(value: int) -> str:
-    """A large number in the room of a block."""
+    """A large number in the room of a block.
+
+    Examples
+    --------
+    >>> _compact(416), _compact(2408), _compact(51264), _compact(4652008)
+    ('416', '2.4 k', '51 k', '4.7 M')
+    """
     for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if value >= 10 * size:
-            return f"{value / size:.0f} {letter}"
         if value >= size:
-            return f"{value / size:.1f} {letter}"
+            return f"{value / size:.{0 if value >= 10 * size else 1}f} {letter}"
     return str(value)
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 18 else "…" + name[-17:]
+def _short(name: str, room: int) -> str:
+    """A name's end, since names of layers differ there."""
+    return name if len(name) <= room else "…" + name[1 - room :]
 
 
 def _family(kind: str) -> str:

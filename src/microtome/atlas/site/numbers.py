@@ -15,7 +15,7 @@ def number(value: float | int | str) -> str:
     """
     if isinstance(value, str):
         return value
-    if isinstance(value, bool) or isinstance(value, int):
+    if isinstance(value, int):
         return f"{value:,}".replace(",", "\u202f")
     if not math.isfinite(value):
         return str(value)

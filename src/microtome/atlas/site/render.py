@@ -106,7 +106,9 @@ class _Site:
             before, after = _around(paths, paths.index(own))
             yield self._page(own, "unit", page, before=before, after=after)
 
-    def _page(self, address: str, kind: str, page: Any, before: str | None = None, after: str | None = None) -> tuple[str, str]:
+    def _page(
+        self, address: str, kind: str, page: Any, before: str | None = None, after: str | None = None
+    ) -> tuple[str, str]:
         view = View(self._atlas, self._addresses, address)
         context = {"page": page, "view": view, "atlas": self._atlas}
         content = self._environment.get_template(f"{kind}.html").render(context)

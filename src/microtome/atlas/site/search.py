@@ -17,7 +17,9 @@ def index_script(atlas: Atlas, addresses: Addresses) -> str:
     for page in atlas.layers:
         labels = [card.label for card in page.cards if card.paged]
         units = [card.unit for card in page.cards if card.paged]
-        layers.append([page.name, addresses.layer(page.name), addresses.unit(page.name, 0)[: -len("0.html")], units, labels])
+        layers.append(
+            [page.name, addresses.layer(page.name), addresses.unit(page.name, 0)[: -len("0.html")], units, labels]
+        )
     images = [[page.id, page.title, addresses.image(page.id), _class(atlas, page.truth)] for page in atlas.images]
     classes = [[_class(atlas, page.index), addresses.label(page.index)] for page in atlas.class_pages]
     content = {"layers": layers, "images": images, "classes": classes}

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from microtome.atlas.pages import Sprite
 
 # Sides in CSS pixels at which pictures are shown; the zoom that comes nearest is taken.
-SIZES = {"s": 56, "m": 112, "l": 224, "xl": 336}
+SIZES = {"s": 56, "c": 72, "m": 112, "l": 224, "xl": 336}
 
 
 class SpriteStyles:
@@ -33,7 +33,7 @@ class SpriteStyles:
 
     def css(self) -> Markup:
         """The rules of all sprites used so far."""
-        return Markup("").join(self._rules(sprite, index) for sprite, index in self._known.items())  # noqa: S704
+        return Markup("").join(self._rules(sprite, index) for sprite, index in self._known.items())
 
     def _rules(self, sprite: Sprite, index: int) -> Markup:
         height, width = sprite.cell

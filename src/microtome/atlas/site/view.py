@@ -65,23 +65,24 @@ class View:
         names = self.atlas.classes
         return "" if index is None else names[index] if index < len(names) else str(index)
 
-    def pic(self, picture: Picture, size: str = "m", link: bool = True, extra: str = "") -> Markup:
+    def pic(self, picture: Picture, size: str = "m", link: bool = True) -> Markup:
         """One picture: a link where it leads somewhere."""
-        style = position(picture.sprite, picture.index)
-        names = f"{self.styles.name(picture.sprite)} z{size}{extra}"
-        href = self.href(picture.link) if link else None
-        if href:
-            return Markup('<a class="{}" href="{}" style="{}" aria-label="{}"></a>').format(names, href, style, picture.alt)
-        return Markup('<span class="{}" role="img" style="{}" aria-label="{}"></span>').format(names, style, picture.alt)
+        return self._cell(
+            f"{self.styles.name(picture.sprite)} z{size}",
+            position(picture.sprite, picture.index),
+            picture.alt,
+            picture.link if link else None,
+        )
 
     def strip(self, sprite: Sprite, row: int, alt: str, link: Link | None) -> Markup:
         """A whole row of a sprite in one element."""
-        style = f"--y:{row};--x:0"
+        return self._cell(f"{self.styles.name(sprite)} zs strip", f"--y:{row};--x:0", alt, link)
+
+    def _cell(self, names: str, style: str, alt: str, link: Link | None) -> Markup:
         href = self.href(link)
-        names = f"{self.styles.name(sprite)} zs strip"
-        if href:
-            return Markup('<a class="{}" href="{}" style="{}" aria-label="{}"></a>').format(names, href, style, alt)
-        return Markup('<span class="{}" role="img" style="{}" aria-label="{}"></span>').format(names, style, alt)
+        tag = f'a href="{escape(href)}"' if href else 'span role="img"'
+        end = "a" if href else "span"
+        return Markup(f'<{tag} class="{names}" style="{style}" aria-label="{escape(alt)}"></{end}>')  # noqa: S704
 
     def hint(self, part: str) -> str:
         """The command that makes a part which is not there."""
@@ -112,6 +113,13 @@ class View:
             return ""
         low, high = (number(float(value)) for value in sprite.limits)
         return f"{low} to {high} {sprite.quantity}".strip()
+
+    @staticmethod
+    def spot(sheet: Sheet) -> str:
+        """Where the sheet is read, on the map of y."""
+        (row, column), (height, width) = sheet.position, sheet.y.sprite.cell
+        box = {"left": column / width, "top": row / height, "width": 1 / width, "height": 1 / height}
+        return ";".join(f"{side}:{100 * share:.2f}%" for side, share in box.items())
 
     @staticmethod
     def running(sheet: Sheet) -> list[RunningRow]:
