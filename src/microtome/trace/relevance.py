@@ -78,6 +78,15 @@ class Relevance(RuleSet):
         self.stabiliser_share = prepared.new_zeros(self._images)
         self._ranges[id(prepared)] = (prepared, low, high)
 
+    def forget(self) -> None:
+        """Let go of the values of a pass that is over.
+
+        They lead to the graph, whose nodes hold their rules and so this object: a circle that Python's collector
+        does not see, since it runs through torch.
+        """
+        for known in (self._made_by, self._ranges, self._gates, self._made_from, self._readers):
+            known.clear()
+
     # -- the forward pass: who reads what ------------------------------------------------------------------------
 
     def run(self, call: Call) -> Any:

@@ -99,6 +99,8 @@ def take(
     begun = score * score.detach() if isinstance(rules, Relevance) else score
     begin = begun.sum() if of is None else reached
     found = _gradients(begin, cotangent, places, names, rules)
+    if isinstance(rules, Relevance):
+        rules.forget()
     for name, slope in found.items():
         found[name] = _finite(torch.zeros_like(value[name]) if slope is None else slope, name)
     return Tape(value, found, logits.detach(), score.detach(), chosen)

@@ -1,0 +1,36 @@
+"""Is nothing of a pass kept when its result is gone? A circle through torch's graph is invisible to the collector."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import torch
+from torch import Tensor, nn
+
+from microtome import Network
+from microtome.attribution import deep_taylor, lrp
+
+
+class Watched(nn.Module):
+    """A layer whose last value is watched without being held."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(1, 2, 3)
+        self.seen: list[weakref.ref[Tensor]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        value = self.layer(x)
+        self.seen.append(weakref.ref(value))
+        return value
+
+
+def test_relevance_lets_go_of_the_values_of_its_pass() -> None:
+    watched = Watched()
+    model = nn.Sequential(watched, nn.ReLU(), nn.Flatten(), nn.Linear(2 * 36, 3))
+    net = Network(model, input_shape=(1, 8, 8))
+    for method in (lrp, deep_taylor):
+        method(net, torch.rand(2, 1, 8, 8))
+    gc.collect()
+    assert [reference() is None for reference in watched.seen] == [True] * len(watched.seen)
