@@ -114,7 +114,7 @@ def work(net: Network, upto: str | None = None) -> float:
     """Multiply-adds of one forward pass, up to a layer: weights times the positions they are used at."""
     total = 0.0
     for layer in net.layers.values():
-        if layer.module is None or not list(layer.module.children()):
+        if layer.module is None or layer.operation.rpartition("/")[0] == layer.name:
             total += layer.parameters * math.prod(layer.shape[1:])
         if layer.name == upto:
             break

@@ -22,7 +22,7 @@ __all__ = ["Plan", "chosen_images", "questions", "stages", "surveyed"]
 
 _BLOCK = 32  # units in one task
 _BATCH = 4  # images in one task
-_SLOW = {"occlusion": 40.0, "integrated-gradients": 100.0, "smooth-grad": 60.0}  # forward passes of one map
+_SLOW = {"integrated-gradients": 120.0, "smooth-grad": 60.0, "lrp": 8.0, "deep-taylor": 8.0}  # forward passes of a map
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,23 @@ class Plan:
         """Every attribution method on every chosen image, for the class said and for one other."""
         found = []
         for name in registry.methods("attribution"):
+            passes = self._passes(name)
+            options = self._occlusion() if name == "occlusion" else {}
+            # What takes many passes is asked for the other class too only where passes are cheap.
+            both = passes <= 10 or passes * len(images) * self._pass() <= self.outline.budget.explanations
             for block in _blocks(images, _BATCH):
-                said, other = questions(seen, block)
-                for target in (said, other):
-                    cost = _SLOW.get(name, 3.0) * len(block) * self._pass()
-                    options = self._occlusion() if name == "occlusion" else {}
+                for target in questions(seen, block)[: 2 if both else 1]:
+                    cost = passes * len(block) * self._pass()
                     found.append(self._task("explain", cost=cost, method=name, images=block, target=target, **options))
         return found
+
+    def _passes(self, method: str) -> float:
+        """How many forward passes a map costs, about."""
+        if method == "occlusion":
+            options = self._occlusion()
+            places = [(side - options["window"]) // options["stride"] + 1 for side in self.subject.net.input_shape[1:]]
+            return float(math.prod(places))
+        return _SLOW.get(method, 4.0)
 
     def strongest(self, images: Sequence[int]) -> list[Task]:
         """The activation maps of the chosen images."""

@@ -19,8 +19,8 @@ __all__ = ["atlas"]
 
 
 def atlas(
-    model: ModelOptions,
     *,
+    model: ModelOptions,
     data: Annotated[str, Parameter(help="Folder of images, or mnist, fashion-mnist, digits, mnist-5000.")],
     out: Annotated[str, Parameter(help="Folder to write, new or from an earlier run of the same model.")],
     layers: Annotated[str | None, Parameter(help="Layers whose units get pages, joined by commas.")] = None,

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError, UnknownCommandError, UnknownOptionError
+from cyclopts import App, CycloptsError
 
 import microtome
+from microtome.cli.atlas import atlas
+from microtome.cli.explain import explain
+from microtome.cli.layers import layers
+from microtome.cli.maximize import maximize
+from microtome.cli.methods import methods
+from microtome.cli.run_file import expand
+from microtome.cli.train import train
+from microtome.cli.units import activations, dissect, top_patches, tuning
 from microtome.errors import MicrotomeError
 
 __all__ = ["app", "main", "run"]
@@ -22,21 +29,10 @@ app = App(
     help_format="markdown",
     result_action="return_value",
 )
-# Imported only when called, so that `microtome --help` does not wait for torch's slower parts.
-_COMMANDS = {
-    "atlas": "microtome.cli.atlas:atlas",
-    "layers": "microtome.cli.layers:layers",
-    "methods": "microtome.cli.methods:methods",
-    "explain": "microtome.cli.explain:explain",
-    "activations": "microtome.cli.units:activations",
-    "top-patches": "microtome.cli.units:top_patches",
-    "tuning": "microtome.cli.units:tuning",
-    "dissect": "microtome.cli.units:dissect",
-    "maximize": "microtome.cli.maximize:maximize",
-    "train": "microtome.cli.train:train",
-}
-for _name, _path in _COMMANDS.items():
-    app.command(_path, name=_name)
+for _command in (
+    atlas, layers, methods, explain, activations, top_patches, tuning, dissect, maximize, train
+):  # fmt: skip
+    app.command(_command, name=_command.__name__.replace("_", "-"))
 
 
 def main() -> None:
@@ -53,8 +49,6 @@ def run(tokens: Sequence[str]) -> int:
     0...
     0
     """
-    from microtome.cli.run_file import expand
-
     try:
         app(expand(tokens), exit_on_error=False, print_error=False, result_action="return_value")
     except MicrotomeError as error:
@@ -79,10 +73,6 @@ def _fail(message: str) -> int:
 
 
 def _plain(error: CycloptsError) -> str:
-    """The parser's message in one line, with the nearest name where one was misspelt."""
-    text = " ".join(str(error).split())
-    if isinstance(error, UnknownCommandError | UnknownOptionError) and "Did you mean" not in text:
-        given = error.token.keyword or error.token.value if isinstance(error, UnknownOptionError) else ""
-        near = difflib.get_close_matches(given or "", _COMMANDS, n=1)
-        text += f" Did you mean {near[0]}?" if near else ""
-    return f"{text.rstrip('.')}. `microtome --help` lists the commands, `microtome COMMAND --help` the options."
+    """The parser's message in one line, with where to look."""
+    text = " ".join(str(error).split()).split(" Available commands:")[0]
+    return f"{text.rstrip('.')}. `microtome --help` lists the commands, `microtome COMMAND --help` their options."

@@ -1,0 +1,93 @@
+"""A small network and its pictures, as a stranger's files: what the tests of the atlas and of the commands run on."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+MODULE = '''
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Small(nn.Module):
+    """Two convolutions, one of them behind a functional relu, on 12 x 10 pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Conv2d(1, 4, 3, padding=1)
+        self.two = nn.Conv2d(4, 6, 3, padding=1)
+        self.head = nn.Linear(6 * 3 * 2, 3)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.one(x)), 2)
+        x = F.max_pool2d(F.relu_(self.two(x)), 2)
+        return self.head(x.flatten(1))
+
+
+def build():
+    return Small()
+
+
+def raises():
+    raise RuntimeError("no such file: backbone.ckpt")
+
+
+def nothing():
+    return {"weights": 1}
+
+
+def broken():
+    model = Small()
+    model.two.weight.data[0, 0, 0, 0] = float("nan")
+    return model
+
+
+def picky():
+    class Picky(Small):
+        def forward(self, x):
+            raise ValueError("I take 7 channels")
+
+    return Picky()
+'''
+
+SHAPE = "1,12,10"
+
+
+def write(folder: Path, pictures: int = 9) -> None:
+    """Write the module and a folder of pictures with three class folders, not square."""
+    (folder / "nets.py").write_text(MODULE)
+    numbers = np.random.default_rng(0)
+    for index in range(pictures):
+        place = folder / "images" / f"class{index % 3}"
+        place.mkdir(parents=True, exist_ok=True)
+        picture = numbers.integers(0, 255, (12, 10), dtype=np.uint8)
+        picture[:, 3 * (index % 3) : 3 * (index % 3) + 3] //= 4
+        Image.fromarray(picture).save(place / f"{index:02d}.png")
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file below a folder with the digest of its bytes."""
+    return {
+        file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def save_weights(path: Path, change: dict[str, torch.Tensor] | None = None) -> None:
+    """Weights of the small network, some of them exchanged; None leaves one out."""
+    from microtome.atlas import factory
+
+    state = factory.build("nets:build").state_dict()
+    for name, value in (change or {}).items():
+        if value is None:
+            del state[name]
+        else:
+            state[name] = value
+    torch.save(state, path)

@@ -1,0 +1,120 @@
+"""Does a run go on where it stopped, and end the same on every engine? A small network end to end."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from atlas import small
+from microtome.atlas import BUDGETS, Budget, Recipe, build
+from microtome.atlas.run import Report
+from microtome.errors import ModelError
+
+TINY = dataclasses.replace(BUDGETS["quick"], name="tiny", steps=2, images=3, windows=3, sample=6, patches=3, bins=2)
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    small.write(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sys.modules.pop("nets", None)
+    return tmp_path
+
+
+def recipe(folder: Path) -> Recipe:
+    return Recipe("nets:build", input_shape=(1, 12, 10), data=str(folder / "images"))
+
+
+def run(folder: Path, out: str, size: Budget = TINY, engine: str = "inline", **options: int) -> Report:
+    return build(recipe(folder), folder / out, size=size, engine=engine, command="microtome atlas", **options)
+
+
+def test_a_run_makes_every_page_and_a_second_one_makes_nothing(files: Path) -> None:
+    first = run(files, "out")
+    pages = {file.relative_to(files / "out").as_posix() for file in (files / "out").rglob("*.html")}
+    assert len(pages) == first.pages == 1 + 2 + 4 + 6 + 3 + 3  # overview, layers, units of both, images, classes
+    assert {"index.html", "layers/one.html", "units/two/5.html"} <= pages
+    before = small.contents(files / "out")
+    again = run(files, "out")
+    assert (again.tasks, again.made) == (first.tasks, 0)
+    assert small.contents(files / "out") == before
+
+
+def test_only_what_is_missing_is_made(files: Path) -> None:
+    run(files, "out")
+    before = small.contents(files / "out")
+    gone = sorted((files / "out" / "results").rglob("*.safetensors"))[3]
+    gone.unlink()
+    assert run(files, "out").made == 1
+    assert small.contents(files / "out") == before
+    more = run(files, "out", dataclasses.replace(TINY, images=4))
+    assert 0 < more.made < 0.6 * more.tasks
+
+
+def test_every_engine_gives_the_same_bytes(files: Path) -> None:
+    run(files, "here")
+    run(files, "there", engine="processes", workers=2)
+    assert small.contents(files / "here") == small.contents(files / "there")
+
+
+def test_two_networks_have_no_result_in_common(files: Path) -> None:
+    run(files, "out")
+    small.save_weights(files / "other.pt", {"head.bias": __import__("torch").ones(3)})
+    other = dataclasses.replace(recipe(files), weights=str(files / "other.pt"))
+    build(other, files / "second", size=TINY)
+    ours, theirs = (set(small.contents(files / name / "results")) for name in ("out", "second"))
+    assert ours.isdisjoint(theirs)
+
+
+def test_a_factory_that_is_never_the_same_is_an_error(files: Path) -> None:
+    """A worker must see the network that was planned for: the module counts its calls in a file."""
+    (files / "wild.py").write_text(
+        "import nets, os, torch\n"
+        "def build():\n"
+        "    model = nets.build()\n"
+        "    torch.nn.init.constant_(model.head.bias, float(os.getpid()))\n"
+        "    return model\n"
+    )
+    with pytest.raises(ModelError, match="another network at each call"):
+        build(
+            dataclasses.replace(recipe(files), model="wild:build"), files / "out", size=TINY, engine="processes", workers=1
+        )
+
+
+COMMAND = """
+import dataclasses, sys
+from microtome.atlas import BUDGETS, Recipe, build
+size = dataclasses.replace(BUDGETS["quick"], name="tiny", steps=2, images=3, windows=3, sample=6, patches=3, bins=2)
+recipe = Recipe("nets:build", input_shape=(1, 12, 10), data=sys.argv[1])
+print("ready", flush=True)
+build(recipe, sys.argv[2], size=size, command="microtome atlas")
+"""
+
+
+def test_killed_ten_times_it_ends_with_the_same_bytes(files: Path) -> None:
+    """SIGKILL at random moments of the work itself; what an undisturbed run writes is the oracle."""
+    began = time.monotonic()
+    run(files, "whole")
+    length = time.monotonic() - began
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(files)}
+    arguments = [sys.executable, "-c", COMMAND, str(files / "images"), str(files / "killed")]
+    moments = random.Random(7)  # noqa: S311 - moments, not secrets
+    for _ in range(10):
+        running = subprocess.Popen(arguments, cwd=files, env=environment, stdout=subprocess.PIPE)
+        assert running.stdout is not None
+        running.stdout.readline()
+        time.sleep(moments.uniform(0, length / 3))
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+        running.stdout.close()
+    subprocess.run(arguments, cwd=files, env=environment, check=True, stdout=subprocess.DEVNULL)
+    assert small.contents(files / "killed") == small.contents(files / "whole")

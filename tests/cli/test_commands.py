@@ -1,0 +1,105 @@
+"""Do the commands do what they say? Each one on a stranger's network, as the shell runs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from atlas import small
+from microtome import load
+from microtome.cli.main import app, run
+from microtome.cli.run_file import expand
+
+MODEL = ["--model", "nets:build", "--input-shape", small.SHAPE]
+PICTURE = "images/class0/00.png"
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    small.write(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    sys.modules.pop("nets", None)
+    return tmp_path
+
+
+COMMANDS = {
+    "explain": (["explain", PICTURE, "--method", "guided-backprop", "--target", "2"], "Attribution", "says"),
+    "occlusion": (["explain", PICTURE, "--method", "occlusion", "--window", "4", "--stride", "3"], "Occlusion", "logit"),
+    "several pictures": (["explain", PICTURE, "images/class1/01.png", "--layer", "two"], "LayerAttribution", "01.png"),
+    "activations": (["activations", PICTURE, "--layer", "two"], "ActivationMaps", "wrote"),
+    "top-patches": (["top-patches", "--data", "images", "--layer", "one", "--k", "2"], "LayerPatches", "wrote"),
+    "tuning": (["tuning", "--layer", "one"], "Tuning", "label"),
+    "dissect": (["dissect", PICTURE, "--layer", "two", "--channel", "5"], "Dissection", "bias"),
+    "maximize": (["maximize", "two", "--channels", "0-1,3", "--steps", "2"], "Superstimuli", "two:3"),
+    "maximize a class": (["maximize", "--for", "1", "--steps", "2"], "Superstimuli", "1"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_keeps_its_result_and_says_what_it_found(
+    command: str, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokens, kind, said = COMMANDS[command]
+    assert run([*tokens, *MODEL, "-o", "result.safetensors"]) == 0
+    assert type(load("result.safetensors")).__name__ == kind
+    assert said in capsys.readouterr().out
+
+
+def test_a_figure_is_written(files: Path) -> None:
+    assert run(["explain", PICTURE, *MODEL, "-o", "figure.png"]) == 0
+    assert (files / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_layers_and_methods_are_listed(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["layers", *MODEL]) == 0
+    assert "/relu.1" in capsys.readouterr().out
+    assert run(["methods", "--kind", "attribution"]) == 0
+    assert "grad-cam" in capsys.readouterr().out
+
+
+def test_every_command_says_what_it_computes_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [name for name in app if not name.startswith("-")]
+    assert len(names) >= 10
+    for name in names:
+        assert run([name, "--help"]) == 0
+        assert "Example:" in capsys.readouterr().out
+
+
+def test_a_run_file_stands_for_options_and_the_command_line_wins(files: Path) -> None:
+    (files / "run.toml").write_text('model = "nets:build"\ninput_shape = [1, 12, 10]\nbudget = "full"\nmean = 0.5\n')
+    assert expand(["atlas", "run.toml", "--budget", "quick"]) == [
+        "atlas", "--model", "nets:build", "--input-shape", "1,12,10", "--mean", "0.5", "--budget", "quick",
+    ]  # fmt: skip
+
+
+def test_an_interrupt_leaves_a_run_that_goes_on(files: Path) -> None:
+    command = [sys.executable, "-c", "from microtome.cli import main; main()", "atlas", *MODEL]
+    command += ["--data", "images", "--out", "out", "--images", "3"]
+    running = subprocess.Popen(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    for _ in range(600):
+        if len(list(files.glob("out/results/*/*"))) > 4:
+            break
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "go on with:" in said
+    assert "--out out" in said
+    assert "Traceback" not in said
+    assert not list((files / "out").rglob("*.part"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_one_clear_error(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (files / "locked").mkdir(mode=0o555)
+    assert run(["atlas", *MODEL, "--data", "images", "--out", "locked"]) == 2
+    assert "cannot be written" in capsys.readouterr().err

@@ -1,0 +1,125 @@
+"""Does every mistake a person can make end in one clear line and exit code 2? The commands, run as the shell runs them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from atlas import small
+from microtome.cli.main import run
+
+MODEL = ["--model", "nets:build", "--input-shape", small.SHAPE]
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    small.write(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    sys.modules.pop("nets", None)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.png").write_bytes(b"\x89PNG no more")
+    (tmp_path / "two.txt").write_text("cat\ndog\n")
+    (tmp_path / "names.txt").write_text("cat\ndog\nfish\n")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("mine")
+    (tmp_path / "run.toml").write_text('model = "nets:build"\ninput-shape = [1, 12, 10]\nbugdet = "quick"\n')
+    (tmp_path / "bad.toml").write_text("model = \n")
+    small.save_weights(tmp_path / "short.pt", {"head.bias": None})
+    small.save_weights(tmp_path / "wide.pt", {"one.weight": torch.zeros(4, 3, 3, 3)})
+    small.save_weights(tmp_path / "more.pt", {"extra.weight": torch.zeros(1)})
+    small.save_weights(tmp_path / "nan.pt", {"head.bias": torch.full((3,), float("nan"))})
+    (tmp_path / "text.pt").write_text("no weights")
+    Image.new("L", (10, 12)).save(tmp_path / "one.png")
+    return tmp_path
+
+
+def atlas(*options: str, data: str = "images", out: str = "out") -> list[str]:
+    return ["atlas", *MODEL, "--data", data, "--out", out, *options]
+
+
+def explain(*options: str, photo: str = "one.png", out: str = "out.png") -> list[str]:
+    return ["explain", photo, *MODEL, "-o", out, *options]
+
+
+def weights(file: str) -> list[str]:
+    return explain("--weights", file)
+
+
+def factory(name: str, shape: str = small.SHAPE) -> list[str]:
+    return ["layers", "--model", name, "--input-shape", shape]
+
+
+MISTAKES = {
+    "missing image": (explain(photo="none.png"), ["no image file", "none.png"]),
+    "broken image": (explain(photo="broken/a.png"), ["broken/a.png"]),
+    "broken image in the folder": (atlas(data="broken"), ["a.png"]),
+    "empty folder": (atlas(data="empty"), ["empty", "no images"]),
+    "no such folder": (atlas(data="imagse"), ["imagse"]),
+    "wrong shape": (factory("nets:build", "1,40,40"), ["raise"]),
+    "wrong channels": (factory("nets:build", "3,12,10"), ["channels"]),
+    "shape that is none": (factory("nets:build", "12,10"), ["channels,height,width"]),
+    "shape in words": (factory("nets:build", "1,a,b"), ["integers"]),
+    "no shape": (["layers", "--model", "nets:build"], ["--input-shape"]),
+    "unknown layer": (explain("--layer", "twoo"), ['no layer "twoo"', "two"]),
+    "unknown layer of an atlas": (atlas("--layers", "twoo"), ['no layer "twoo"', "two"]),
+    "unknown class": (explain("--target", "7"), ["3 classes"]),
+    "unknown class name": (explain("--target", "dgo", "--classes", "names.txt"), ['no class "dgo"', "dog"]),
+    "too few class names": (explain("--classes", "two.txt"), ["3 class names", "2"]),
+    "no class file": (explain("--classes", "none.txt"), ["none.txt"]),
+    "unknown method": (explain("--method", "grad-cma"), ["grad-cma", "Nearest: grad-cam"]),
+    "option of another method": (explain("--method", "saliency", "--layer", "one"), ['no option "layer"']),
+    "factory that raises": (factory("nets:raises"), ["RuntimeError", "backbone.ckpt", "line"]),
+    "factory of no module": (factory("nets:nothing"), ["dict", "torch.nn.Module"]),
+    "factory not there": (factory("nets:biuld"), ['no "biuld"', "Nearest: build"]),
+    "module not there": (factory("nest:build"), ['"nest"', "PYTHONPATH"]),
+    "name of no factory": (factory("nets"), ["package.module:factory"]),
+    "unknown network of the zoo": (factory("zoo:resnet81"), ["resnet81", "resnet18"]),
+    "model that raises in forward": (factory("nets:picky"), ["I take 7 channels"]),
+    "NaN in the model": (factory("nets:broken"), ["NaN", "two.weight"]),
+    "weights with a key too few": (weights("short.pt"), ["missing", "head.bias"]),
+    "weights with a key too many": (weights("more.pt"), ["extra.weight"]),
+    "weights of another shape": (weights("wide.pt"), ["one.weight", "(4, 3, 3, 3)"]),
+    "NaN weights": (weights("nan.pt"), ["NaN", "head.bias"]),
+    "weights that are none": (weights("text.pt"), ["text.pt"]),
+    "no weights file": (weights("none.pt"), ["none.pt"]),
+    "zero standard deviation": (explain("--std", "0"), ["std must be positive"]),
+    "number that is none": (explain("--mean", "a"), ["--mean"]),
+    "file of another kind": (explain(out="out.gif"), [".png"]),
+    "output that cannot be written": (explain(out="one.png/out.png"), ["cannot be written"]),
+    "output folder with other files": (atlas(out="notes"), ["notes", "a.txt"]),
+    "output folder that is a file": (atlas(out="one.png"), ["one.png", "folder"]),
+    "output folder that cannot be made": (atlas(out="one.png/out"), ["one.png/out"]),
+    "no image pages": (atlas("--images", "0"), ["at least one image"]),
+    "unknown budget": (atlas("--budget", "huge"), ["quick"]),
+    "unknown engine": (atlas("--engine", "proceses"), ["proceses", "processes"]),
+    "unknown option": (explain("--colour", "red"), ["--colour"]),
+    "unknown command": (["explian"], ["explian", "explain"]),
+    "missing option": (["layers"], ["--model"]),
+    "missing run file": (["atlas", "none.toml"], ["none.toml"]),
+    "broken run file": (["atlas", "bad.toml"], ["bad.toml", "TOML"]),
+    "unknown key in the run file": (["atlas", "run.toml", "--data", "images", "--out", "out"], ["bugdet"]),
+    "neither layer nor class": (["maximize", *MODEL, "-o", "out.png"], ["layer", "--for"]),
+    "units in words": (["maximize", "one", *MODEL, "-o", "out.png", "--channels", "a"], ["0-15"]),
+    "unknown unit": (["dissect", "one.png", *MODEL, "--layer", "one", "--channel", "9", "-o", "a.png"], ["9"]),
+    "unknown kind of methods": (["methods", "--kind", "magic"], ["magic", "attribution"]),
+    "unknown data set to train on": (["train", "simple-convnet", "--data", "mnits", "--out", "run"], ["mnits", "mnist"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_clear_line_and_exit_2(mistake: str, files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tokens, expected = MISTAKES[mistake]
+    assert run(tokens) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert "Traceback" not in said
+    assert len(said.strip().splitlines()) == 1
+    for part in expected:
+        assert part in said
+    assert (files / "notes" / "a.txt").read_text() == "mine"
