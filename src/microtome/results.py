@@ -109,8 +109,10 @@ class Result:
     kinds: ClassVar[dict[str, type[Result]]] = {}
 
     def __init_subclass__(cls) -> None:
-        """Note the class by name, so that a file knows what to become."""
+        """Note the class by name, so that a file knows what to become; keep the short ``repr``."""
         Result.kinds[cls.__name__] = cls
+        if "__repr__" not in cls.__dict__:  # else the dataclass decorator would print every tensor in full
+            cls.__repr__ = Result.__repr__  # type: ignore[method-assign]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result as one safetensors file, tensors by field and the rest as JSON metadata.
@@ -239,7 +241,7 @@ def _flatten(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
 
 def _rebuild(tree: Any, tensors: dict[str, Tensor]) -> Any:
     """Undo ``_flatten``."""
-    ((kind, content), *rest) = tree.items() if "result" not in tree else [("result", tree)]
+    ((kind, content), *_rest) = tree.items() if "result" not in tree else [("result", tree)]
     if kind == "tensor":
         return tensors[content]
     if kind == "result":

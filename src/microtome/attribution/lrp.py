@@ -109,7 +109,7 @@ def lrp(
 
 
 def propagate(
-    net: Network, images: Any, target: Target, choose: Chooser, made: Provenance, batch: int
+    net: Network, images: Any, target: Target, choose: Chooser, made: Provenance, batch: int | None
 ) -> RelevanceAttribution:
     """Propagate relevance with a rule chosen for each layer."""
     tapes, accounts = [], []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -75,6 +76,14 @@ class Replay:
         if seen:
             self._know_all(output if output is not None else call.input, call.name)
         return output
+
+    def ask(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Answer a question about a tensor as torch does; a tensor that comes of it is unknown."""
+        return func(*args, **kwargs)
+
+    def content(self, value: Tensor) -> Tensor:
+        """What a value of the pass holds: itself."""
+        return value
 
     def opaque(self, what: str) -> None:
         """Nothing to do: the outputs of what cannot be seen are unknown, and what reads them runs."""

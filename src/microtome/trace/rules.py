@@ -113,6 +113,14 @@ class RuleSet:
         self._remember(call, output)
         return output
 
+    def ask(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Answer a question about a tensor (its shape, its number as a Python number)."""
+        return func(*args, **kwargs)
+
+    def content(self, value: Tensor) -> Tensor:
+        """What a value of the pass holds, where the tensor that runs through the model only stands for it."""
+        return value
+
     def will_read(self, operation: Operation) -> None:
         """Note what an operation reads on the way back."""
         for storage in operation.storages():

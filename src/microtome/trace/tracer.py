@@ -29,6 +29,12 @@ class Rules(Protocol):
     def run(self, call: Call) -> Any:
         """Run one operation."""
 
+    def ask(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Answer a question about a tensor."""
+
+    def content(self, value: Tensor) -> Tensor:
+        """What a value of the pass holds."""
+
     def opaque(self, what: str) -> None:
         """Refuse something whose inside cannot be seen."""
 
@@ -197,7 +203,7 @@ class Tracer(TorchFunctionMode):
         kwargs = kwargs or {}
         spelled = operators.spelling(func)
         if spelled is None:
-            return func(*args, **kwargs)
+            return func(*args, **kwargs) if self._rules is None else self._rules.ask(func, args, kwargs)
         kind = spelled.kind
         if kind in _REFINABLE:
             kind = operators.refined(kind, args, kwargs)
@@ -250,6 +256,7 @@ class Tracer(TorchFunctionMode):
     def _keep(self, name: str, value: Tensor) -> None:
         if name in self.value:
             return
+        value = value if self._rules is None else self._rules.content(value)
         last = self._stop and self._waiting == {name}
         if self._gradient and value.requires_grad:
             self.edge[name] = get_gradient_edge(value)

@@ -1,0 +1,61 @@
+"""How is a model made faster without changing what it computes? Batch norm folded into the convolution before it."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from microtome.trace.graph import Graph
+
+
+def folded(model: nn.Module, graph: Graph) -> nn.Module:
+    """A private copy with batch norms folded into convolutions that nothing else reads; the model if there are none.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The user's model; it is not touched.
+    graph : Graph
+        Its layers.
+    """
+    pairs = _pairs(graph)
+    if not pairs:
+        return model
+    try:
+        private = copy.deepcopy(model).eval()
+    except (TypeError, RuntimeError):  # holds what cannot be copied (a lock, a tensor inside a graph)
+        return model
+    for before, after in pairs:
+        convolution, norm = private.get_submodule(before), private.get_submodule(after)
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            _place(private, before, fuse_conv_bn_eval(convolution, norm))
+            _place(private, after, nn.Identity())
+    return private
+
+
+def _pairs(graph: Graph) -> list[tuple[str, str]]:
+    """Convolutions and the batch norms that alone read them; each used once."""
+    readers: dict[str, int] = {}
+    for layer in graph.layers.values():
+        if layer.leaf:
+            for name in layer.inputs:
+                readers[name] = readers.get(name, 0) + 1
+    pairs = []
+    for layer in graph.layers.values():
+        before = graph.layers.get(layer.inputs[0]) if len(layer.inputs) == 1 else None
+        if type(layer.module) is not nn.BatchNorm2d or before is None or type(before.module) is not nn.Conv2d:
+            continue
+        if before.module._forward_hooks or before.module._forward_pre_hooks or layer.module._forward_hooks:
+            continue  # somebody's hook wants to see the value between them
+        once = f"{before.name}#2" not in graph.layers and f"{layer.name}#2" not in graph.layers
+        statistics = layer.module.running_mean is not None
+        if once and statistics and readers[before.name] == 1 and graph.logits != before.name:
+            pairs.append((before.name, layer.name))
+    return pairs
+
+
+def _place(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, module)
