@@ -14,8 +14,10 @@ from microtome.cli.main import run
 FOLDER = "demo"
 COMMANDS = (
     f"train simple-convnet --data mnist --out {FOLDER}/run",
-    f"atlas --model zoo:simple-convnet --weights {FOLDER}/run/weights.safetensors --data mnist "
-    f"--images 60 --engine processes --out {FOLDER}/atlas",
+    (
+        f"atlas --model zoo:simple-convnet --weights {FOLDER}/run/weights.safetensors --data mnist "
+        f"--images 60 --engine processes --out {FOLDER}/atlas"
+    ),
 )
 
 

@@ -86,7 +86,11 @@ def test_a_factory_that_is_never_the_same_is_an_error(files: Path) -> None:
     )
     with pytest.raises(ModelError, match="another network at each call"):
         build(
-            dataclasses.replace(recipe(files), model="wild:build"), files / "out", size=TINY, engine="processes", workers=1
+            dataclasses.replace(recipe(files), model="wild:build"),
+            files / "out",
+            size=TINY,
+            engine="processes",
+            workers=1,
         )
 
 
@@ -107,7 +111,7 @@ def test_killed_ten_times_it_ends_with_the_same_bytes(files: Path) -> None:
     length = time.monotonic() - began
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(files)}
     arguments = [sys.executable, "-c", COMMAND, str(files / "images"), str(files / "killed")]
-    moments = random.Random(7)  # noqa: S311 - moments, not secrets
+    moments = random.Random(7)
     for _ in range(10):
         running = subprocess.Popen(arguments, cwd=files, env=environment, stdout=subprocess.PIPE)
         assert running.stdout is not None

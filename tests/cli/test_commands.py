@@ -31,7 +31,11 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 COMMANDS = {
     "explain": (["explain", PICTURE, "--method", "guided-backprop", "--target", "2"], "Attribution", "says"),
-    "occlusion": (["explain", PICTURE, "--method", "occlusion", "--window", "4", "--stride", "3"], "Occlusion", "logit"),
+    "occlusion": (
+        ["explain", PICTURE, "--method", "occlusion", "--window", "4", "--stride", "3"],
+        "Occlusion",
+        "logit",
+    ),
     "several pictures": (["explain", PICTURE, "images/class1/01.png", "--layer", "two"], "LayerAttribution", "01.png"),
     "activations": (["activations", PICTURE, "--layer", "two"], "ActivationMaps", "wrote"),
     "top-patches": (["top-patches", "--data", "images", "--layer", "one", "--k", "2"], "LayerPatches", "wrote"),

@@ -1,4 +1,4 @@
-"""Does every mistake a person can make end in one clear line and exit code 2? The commands, run as the shell runs them."""
+"""Does every mistake a person can make end in one clear line and exit code 2?"""
 
 from __future__ import annotations
 
@@ -108,7 +108,10 @@ MISTAKES = {
     "units in words": (["maximize", "one", *MODEL, "-o", "out.png", "--channels", "a"], ["0-15"]),
     "unknown unit": (["dissect", "one.png", *MODEL, "--layer", "one", "--channel", "9", "-o", "a.png"], ["9"]),
     "unknown kind of methods": (["methods", "--kind", "magic"], ["magic", "attribution"]),
-    "unknown data set to train on": (["train", "simple-convnet", "--data", "mnits", "--out", "run"], ["mnits", "mnist"]),
+    "unknown data set to train on": (
+        ["train", "simple-convnet", "--data", "mnits", "--out", "run"],
+        ["mnits", "mnist"],
+    ),
 }
 
 

@@ -32,7 +32,8 @@ class Budget:
     diverse : int
         Further, different superstimuli of each unit.
     explanations, tunings, ablations, similarities : float
-        Expected seconds for a slow attribution method before it is left out for the second class, for tuning, for setting units to zero one by one, and for comparing units.
+        Expected seconds for a slow attribution method before it is left out for the second class, for
+        tuning, for setting units to zero one by one, and for comparing units.
     sample : int
         Most images that units are ablated and compared on.
     sheets : int
@@ -67,19 +68,66 @@ _INF = float("inf")
 
 BUDGETS = {
     "quick": Budget(
-        name="quick", units=32, many=1000, images=12, patches=9, bins=5, reconstructed=4, stimuli=240.0, steps=64,
-        diverse=0, explanations=30.0, tunings=90.0, ablations=60.0, similarities=60.0, sample=300, sheets=64, windows=12, classes=10,
+        name="quick",
+        units=32,
+        many=1000,
+        images=12,
+        patches=9,
+        bins=5,
+        reconstructed=4,
+        stimuli=240.0,
+        steps=64,
+        diverse=0,
+        explanations=30.0,
+        tunings=90.0,
+        ablations=60.0,
+        similarities=60.0,
+        sample=300,
+        sheets=64,
+        windows=12,
+        classes=10,
     ),
     "standard": Budget(
-        name="standard", units=128, many=2500, images=60, patches=9, bins=9, reconstructed=9, stimuli=2400.0, steps=192,
-        diverse=2, explanations=900.0, tunings=900.0, ablations=900.0, similarities=600.0, sample=2000, sheets=128, windows=24, classes=100,
+        name="standard",
+        units=128,
+        many=2500,
+        images=60,
+        patches=9,
+        bins=9,
+        reconstructed=9,
+        stimuli=2400.0,
+        steps=192,
+        diverse=2,
+        explanations=900.0,
+        tunings=900.0,
+        ablations=900.0,
+        similarities=600.0,
+        sample=2000,
+        sheets=128,
+        windows=24,
+        classes=100,
     ),
     "full": Budget(
-        name="full", units=1 << 30, many=1 << 30, images=200, patches=16, bins=9, reconstructed=16, stimuli=_INF,
-        steps=256, diverse=4, explanations=_INF, tunings=_INF, ablations=_INF, similarities=_INF, sample=10000, sheets=1 << 30, windows=32,
+        name="full",
+        units=1 << 30,
+        many=1 << 30,
+        images=200,
+        patches=16,
+        bins=9,
+        reconstructed=16,
+        stimuli=_INF,
+        steps=256,
+        diverse=4,
+        explanations=_INF,
+        tunings=_INF,
+        ablations=_INF,
+        similarities=_INF,
+        sample=10000,
+        sheets=1 << 30,
+        windows=32,
         classes=1000,
     ),
-}  # fmt: skip
+}
 
 
 def budget(size: str | Budget) -> Budget:

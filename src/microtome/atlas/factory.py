@@ -105,7 +105,7 @@ def _where(error: Exception) -> str:
 @contextlib.contextmanager
 def _fixed_random_state() -> Iterator[None]:
     """Seed what factories draw from, and put the caller's state back."""
-    state, legacy = random.getstate(), np.random.get_state()
+    state, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng(devices=[]):
         torch.random.manual_seed(0)
         random.seed(0)

@@ -164,13 +164,7 @@ def strongest(subject: Subject, store: Store, task: Task) -> Result:
     kept: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
     values = subject.net.activations(subject.pictures(given["images"]), given["layers"])
     for name, value in values.items():
-        maps = (
-            value.float()
-            if value.dim() == 4
-            else value.flatten(2).float()[..., None]
-            if value.dim() == 3
-            else value.float()[..., None, None]
-        )
+        maps = _as_maps(value)
         peaks = maps.flatten(2).amax(2)
         top = peaks.topk(min(given["units"], maps.shape[1]), dim=1).indices
         chosen = maps.gather(1, top[:, :, None, None].expand(-1, -1, *maps.shape[2:]))
@@ -181,6 +175,13 @@ def strongest(subject: Subject, store: Store, task: Task) -> Result:
         maps={name: entry[1] for name, entry in kept.items()},
         peaks={name: entry[2] for name, entry in kept.items()},
     )
+
+
+def _as_maps(value: Tensor) -> Tensor:
+    """A layer's value as (n, units, h, w): tokens and neurons are columns and points."""
+    if value.dim() == 4:
+        return value.float()
+    return value.float().transpose(1, 2)[..., None] if value.dim() == 3 else value.float()[..., None, None]
 
 
 def tuning(subject: Subject, store: Store, task: Task) -> Result:

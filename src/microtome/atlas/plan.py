@@ -168,7 +168,13 @@ class Plan:
         for sign, diverse in ((1, 1), (-1, 1)) if not size.diverse else ((1, 1), (-1, 1), (1, size.diverse)):
             for block in _blocks(sorted(kept), _BLOCK):
                 cost = len(block) * diverse * size.steps * 3 * self._upto(layer)
-                options = {"layer": layer, "channels": block, "sign": sign, "diverse": diverse, "steps": size.steps}
+                options: dict[str, Any] = {
+                    "layer": layer,
+                    "channels": block,
+                    "sign": sign,
+                    "diverse": diverse,
+                    "steps": size.steps,
+                }
                 found.append(self._task("maximize", cost=cost, sees=False, **options))
         return found
 
@@ -186,8 +192,8 @@ class Plan:
     def shown(self, table: LayerPatches) -> list[int]:
         """The units of a layer that get pages, the most selective first."""
         order = (-table.selectivity).argsort(stable=True)
-        order = order[torch.argsort(table.dead[order].int(), stable=True)].tolist()
-        return order if self._all_shown() else order[: self.outline.budget.units]
+        ranked: list[int] = order[torch.argsort(table.dead[order].int(), stable=True)].tolist()
+        return ranked if self._all_shown() else ranked[: self.outline.budget.units]
 
     # -- parts ---------------------------------------------------------------------------------------------------
 

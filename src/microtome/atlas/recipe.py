@@ -66,14 +66,15 @@ class Recipe:
         if self.model.startswith("zoo:"):
             name = self.model.removeprefix("zoo:")
             net = zoo.network(name, input_shape=self.input_shape, classes=self.classes, weights=self.weights)
-            model, shape, mean, std, classes = net.model, net.input_shape, net.mean, net.std, net.classes
-        else:
-            model, shape, mean, std, classes = factory.build(self.model), self.input_shape, (0.0,), (1.0,), self.classes
-            if shape is None:
-                raise InputError("the input shape is not known; give --input-shape channels,height,width.")
-            if self.weights is not None:
-                zoo.load_weights(model, self.weights)
-        return Network(model, shape, self.mean or mean, self.std or std, classes, self.device)
+            return Network(
+                net.model, net.input_shape, self.mean or net.mean, self.std or net.std, net.classes, self.device
+            )
+        model = factory.build(self.model)
+        if self.input_shape is None:
+            raise InputError("the input shape is not known; give --input-shape channels,height,width.")
+        if self.weights is not None:
+            zoo.load_weights(model, self.weights)
+        return Network(model, self.input_shape, self.mean or 0.0, self.std or 1.0, self.classes, self.device)
 
     def open(self) -> Subject:
         """Network and images.

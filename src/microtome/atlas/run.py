@@ -187,7 +187,8 @@ def perform(recipe: Recipe | None, token: Any, fingerprint: str, address: str, f
         _OPENED[token] = subject
     if subject.net.fingerprint != fingerprint:
         raise ModelError(
-            "the factory gives another network at each call; fix its random state, or save the weights and give --weights."
+            "the factory gives another network at each call; fix its random state, or save its weights and "
+            "give --weights."
         )
     store = Store(address)
     if not store.done(task.key):

@@ -115,6 +115,6 @@ def _kept(made: units.Dissection) -> dict[str, object]:
 def _small(maps: Tensor) -> Tensor:
     """Maps (n, h, w) of at most ``_SIDE`` pixels a side, in half precision: they are only looked at."""
     if max(maps.shape[1:]) > _SIDE:
-        size = [min(_SIDE, length) for length in maps.shape[1:]]
+        size = (min(_SIDE, maps.shape[1]), min(_SIDE, maps.shape[2]))
         maps = functional.adaptive_avg_pool2d(maps[:, None].float(), size)[:, 0]
     return maps.float().clamp(-6e4, 6e4).half()

@@ -1,4 +1,4 @@
-"""How do many small pictures become one file? Side by side, in colours that keep zero neutral, equal bytes each time."""
+"""How do many small pictures become one file? Side by side, with zero neutral, in the same bytes each time."""
 
 from __future__ import annotations
 
@@ -120,8 +120,15 @@ class Sheet:
             alone = self._write(f"{name}-own", torch.cat(parts), columns, colours, None, quantity).file
         sprite = self._write(name, coloured(values, colours, shared), columns, colours, shared, quantity)
         return Sprite(
-            sprite.file, sprite.cell, sprite.columns, sprite.count, colours, shared, quantity,
-            self.pixelated or square or max(sprite.cell) <= 32, alone,
+            sprite.file,
+            sprite.cell,
+            sprite.columns,
+            sprite.count,
+            colours,
+            shared,
+            quantity,
+            self.pixelated or square or max(sprite.cell) <= 32,
+            alone,
         )
 
     def classes(self, name: str, winner: Tensor, colours: dict[int, str]) -> Sprite:

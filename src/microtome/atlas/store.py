@@ -1,4 +1,4 @@
-"""Where do a run's results lie, and which are done? One file each, named by what determines it; the file is the mark."""
+"""Where do a run's results lie, and which are done? A file each, named by what determines it."""
 
 from __future__ import annotations
 
