@@ -6,6 +6,7 @@ from microtome.units.activations import ActivationMaps, activation_maps
 from microtome.units.connections import Connections, Link, connections
 from microtome.units.dissect import Dissection, dissect
 from microtome.units.effective_field import EffectiveField, effective_field
+from microtome.units.filters import Filters, filters
 from microtome.units.patches import LayerPatches, TopPatches
 from microtome.units.reconstruct import Reconstructions, reconstruct
 from microtome.units.similarity import Similarity, similar
@@ -20,6 +21,7 @@ __all__ = [
     "Connections",
     "Dissection",
     "EffectiveField",
+    "Filters",
     "LayerPatches",
     "Link",
     "Reconstructions",
@@ -33,6 +35,7 @@ __all__ = [
     "connections",
     "dissect",
     "effective_field",
+    "filters",
     "reconstruct",
     "similar",
     "specialised",

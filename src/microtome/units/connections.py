@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
+from torch import Tensor
 
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
 from microtome.units import stream
-from microtome.units.wiring import Branch, Weighted, Wiring, wiring
+from microtome.units.wiring import Branch, Strengths, Weighted, Wiring, wiring
 
 
 class Link(NamedTuple):
@@ -110,6 +110,7 @@ def connections(net: Network, layer: str, units: Sequence[int] | None = None, *,
 
     Examples
     --------
+    >>> import torch
     >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1))
     >>> _ = model[1].weight.data.copy_(torch.tensor([[1.0, -2.0], [0.5, 0.25]]))
     >>> _ = model[3].weight.data.copy_(torch.tensor([[3.0, -1.0]]))
@@ -131,8 +132,8 @@ def connections(net: Network, layer: str, units: Sequence[int] | None = None, *,
         )
     names = _names(net, wires)
     unknown = sorted({names[index] for index, one in enumerate(wires.weighted) if not _complete(one)})
-    into = [_inputs(wires, branches, names, unit)[:most] for unit in chosen]
-    out = _outputs(wires, branches, names, chosen, most)
+    into = _inputs(wires, branches, names, chosen, most)
+    out = _outputs(wires, branches, names, chosen, most, wires.after[found.operation])
     why = (
         f"the channels that {', '.join(unknown[:5])} reads are rearranged on the way and not followed"
         if unknown
@@ -161,61 +162,69 @@ def _complete(one: Weighted) -> bool:
     return bool(fitting)
 
 
-def _inputs(wires: Wiring, branches: list[Branch], names: dict[int, str], unit: int) -> list[Link]:
-    """Connections into the operations that make a unit; a sum's own terms, where several do."""
-    makers = [(int(branch.made_by[unit]), int(branch.unit[unit])) for branch in branches]
-    if len(makers) > 1:
-        return [Link(names[maker], row, 1.0, 1.0) for maker, row in makers if maker != -1]
-    maker, row = makers[0]
-    return [] if maker < 0 else _kernel_links(wires.weighted[maker], names, row)
+Maker = tuple[int, int]  # a weighted operation and its unit
 
 
-def _kernel_links(one: Weighted, names: dict[int, str], unit: int) -> list[Link]:
-    """The kernels of one unit by source, flattened positions of a source taken together."""
-    taps: dict[tuple[int, int], list[torch.Tensor]] = {}
-    channels = one.channels(unit)
-    for branch in one.reads:
-        if len(branch.unit) != one.weight.shape[1] * one.groups:
-            continue
-        sources = zip(branch.made_by[list(channels)].tolist(), branch.unit[list(channels)].tolist(), strict=True)
-        for place, source in enumerate(sources):
-            if source[0] != -1:
-                taps.setdefault(source, []).append(one.weight[unit, place])
-    links = [
-        Link(names[maker], row, float(torch.cat(parts).sum()), float(torch.cat(parts).norm()))
-        for (maker, row), parts in taps.items()
-    ]
-    return sorted(links, key=lambda link: -link.norm)
+def _inputs(
+    wires: Wiring, branches: list[Branch], names: dict[int, str], units: list[int], most: int
+) -> list[list[Link]]:
+    """Connections into the operations that make each unit; a sum's own terms, where several do."""
+    makers = [_makers(branches, unit) for unit in units]
+    known: dict[int, list[Strengths]] = {}
+    for maker in {maker for row in makers for maker, _ in row if len(row) == 1 and maker >= 0}:
+        one = wires.weighted[maker]
+        known[maker] = [found for found in map(one.strengths, one.reads) if found is not None]
+    found = []
+    for row in makers:
+        if len(row) > 1:
+            links = [Link(names[maker], unit, 1.0, 1.0) for maker, unit in row]
+        else:
+            links = [
+                Link(names[table.sources[column][0]], table.sources[column][1], weight, norm)
+                for maker, unit in row
+                for table in known.get(maker, [])
+                for column, weight, norm in _strongest(table.total[unit], table.norm[unit], most)
+                if table.sources[column][0] != -1
+            ]
+        found.append(sorted(links, key=lambda link: -link.norm)[:most])
+    return found
 
 
 def _outputs(
-    wires: Wiring, branches: list[Branch], names: dict[int, str], units: list[int], most: int
+    wires: Wiring, branches: list[Branch], names: dict[int, str], units: list[int], most: int, after: int
 ) -> list[list[Link]]:
-    """Connections of every unit into the operations that read it, strongest first."""
-    own = {int(maker) for branch in branches for maker in branch.made_by.unique() if maker != -1}
-    found: list[list[Link]] = [[] for _ in units]
-    for index, one in enumerate(wires.weighted):
-        reads = [branch for branch in one.reads if len(branch.unit) == one.weight.shape[1] * one.groups]
-        for branch in reads:
-            if not own & set(branch.made_by.unique().tolist()):
+    """Connections of every unit into the later operations that read it, strongest first."""
+    makers = [_makers(branches, unit) for unit in units]
+    own = {maker for row in makers for maker in row}
+    found: list[set[Link]] = [set() for _ in units]
+    for index, one in enumerate(wires.weighted[after:], start=after):
+        for branch in one.reads:
+            if not {maker for maker, _ in own} & set(branch.made_by.tolist()):
                 continue
-            for row, unit in enumerate(units):
-                found[row] += _readers(one, branch, branches, names[index], unit, most)
-    unique = [sorted(set(links), key=lambda link: -link.norm) for links in found]
-    return [links[:most] for links in unique]
+            table = one.strengths(branch)
+            place = {} if table is None else {source: column for column, source in enumerate(table.sources)}
+            for row, column in (
+                (row, place[maker]) for row, some in enumerate(makers) for maker in some if maker in place
+            ):
+                assert table is not None  # noqa: S101 - it gave the places
+                best = _strongest(table.total[:, column], table.norm[:, column], most)
+                found[row] |= {Link(names[index], unit, weight, norm) for unit, weight, norm in best}
+    return [sorted(links, key=lambda link: (-link.norm, link.layer, link.unit))[:most] for links in found]
 
 
-def _readers(one: Weighted, branch: Branch, branches: list[Branch], name: str, unit: int, most: int) -> list[Link]:
-    """The strongest readers of one unit in one operation."""
-    links: list[Link] = []
-    for own in branches:
-        columns = ((branch.made_by == own.made_by[unit]) & (branch.unit == own.unit[unit])).nonzero()[:, 0]
-        if not len(columns) or int(own.made_by[unit]) == -1:
-            continue
-        each, rows = one.weight.shape[1], one.weight.shape[0] // one.groups
-        group = int(columns[0]) // each
-        kernel = one.weight[group * rows : (group + 1) * rows][:, columns % each].flatten(1)
-        norms, sums = kernel.norm(dim=1), kernel.sum(1)
-        order = norms.argsort(dim=0, descending=True, stable=True)[:most].tolist()
-        links += [Link(name, group * rows + row, float(sums[row]), float(norms[row])) for row in order]
-    return links
+def _makers(branches: list[Branch], unit: int) -> list[Maker]:
+    """What a unit is made by, one per branch."""
+    found = [(int(branch.made_by[unit]), int(branch.unit[unit])) for branch in branches]
+    return [maker for maker in dict.fromkeys(found) if maker[0] != -1]
+
+
+def _strongest(total: Tensor, norm: Tensor, most: int) -> list[tuple[int, float, float]]:
+    """Index, sum and norm of the largest norms; what is not connected has norm 0 and is left out."""
+    best = norm.topk(min(most, len(norm)))
+    return [
+        (index, weight, value)
+        for index, weight, value in zip(
+            best.indices.tolist(), total[best.indices].tolist(), best.values.tolist(), strict=True
+        )
+        if value > 0
+    ]

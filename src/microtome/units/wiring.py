@@ -62,19 +62,50 @@ class Weighted:
     groups: int
     reads: list[Branch]
 
-    def channels(self, unit: int) -> range:
-        """The input channels that a unit reads."""
-        each = self.weight.shape[1]
-        group = unit // (self.weight.shape[0] // self.groups)
-        return range(group * each, (group + 1) * each)
+    def strengths(self, branch: Branch) -> Strengths | None:
+        """Kernel norms and sums by source; None where the branch does not describe this input."""
+        units, each, _ = self.weight.shape
+        if len(branch.unit) != each * self.groups:
+            return None
+        identity = torch.stack((branch.made_by, branch.unit), 1)
+        sources, column = torch.unique(identity, dim=0, return_inverse=True)
+        square, total = torch.zeros(units, len(sources)), torch.zeros(units, len(sources))
+        rows = units // self.groups
+        for group in range(self.groups):
+            here = slice(group * rows, (group + 1) * rows)
+            columns = column[group * each : (group + 1) * each].expand(rows, each)
+            square[here].scatter_add_(1, columns, self.weight[here].float().square().sum(2))
+            total[here].scatter_add_(1, columns, self.weight[here].float().sum(2))
+        return Strengths([(int(maker), int(unit)) for maker, unit in sources], square.sqrt(), total)
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """Connections of one weighted operation with the sources of one branch.
+
+    Attributes
+    ----------
+    sources : list of (int, int)
+        The weighted operation and unit behind each column.
+    norm, total : Tensor
+        (units, sources) the kernels' norms and sums; 0 where there is no connection.
+    """
+
+    sources: list[tuple[int, int]]
+    norm: Tensor
+    total: Tensor
 
 
 @dataclass(frozen=True)
 class Wiring:
-    """All weighted operations of a network, and the origin of every operation's output by its name."""
+    """All weighted operations of a network in the order they run, and the origin of every operation's output.
+
+    ``after`` tells for every operation how many weighted ones have run before it is read.
+    """
 
     weighted: list[Weighted]
     origin: dict[str, list[Branch]]
+    after: dict[str, int]
 
 
 def wiring(net: Network) -> Wiring:
@@ -88,7 +119,7 @@ def wiring(net: Network) -> Wiring:
     follower.origin_of[id(image)] = (image, [Branch(*_pixels(net.input_shape[0]))])
     with torch.no_grad():
         trace.Tracer(net.model, observer=follower)(image)
-    return Wiring(follower.weighted, follower.named)
+    return Wiring(follower.weighted, follower.named, follower.after)
 
 
 def _pixels(channels: int) -> tuple[Tensor, Tensor]:
@@ -101,6 +132,7 @@ class _Follower:
     def __init__(self) -> None:
         self.weighted: list[Weighted] = []
         self.named: dict[str, list[Branch]] = {}
+        self.after: dict[str, int] = {}
         self.origin_of: dict[int, tuple[Tensor, list[Branch]]] = {}
 
     def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -117,6 +149,7 @@ class _Follower:
             return
         origin = self._weighted(call, made[0]) if call.kind in _WEIGHTED else self._passed(call, made[0], read)
         self.named[call.name] = origin
+        self.after[call.name] = len(self.weighted)
         for value in made:
             self.origin_of[id(value)] = (value, origin)
 
