@@ -137,9 +137,9 @@ def occlusion(
     Cost: one forward pass per image and, per window, what its patch can reach: the windows share the
     untouched image's activations, and only where patches have grown to half of a map is all of it
     computed (two to four times faster than h x w plain passes on ResNet-18 to VGG-16, equal to 1e-6).
-    Operators that the engine does not know are computed in full. No gradients. It shows what the answer needs, one window at a
-    time: evidence that is there twice is not missed, and the cover itself is an image the network has
-    never seen.
+    Operators that the engine does not know are computed in full. No gradients. It shows what the
+    answer needs, one window at a time: evidence that is there twice is not missed, and the cover
+    itself is an image the network has never seen.
 
     References
     ----------

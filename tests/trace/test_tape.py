@@ -1,0 +1,194 @@
+"""Does the tape hold what the network computed, where it was computed, and stop where it may?"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from microtome import InputError, LayerError, ModelError, Network, OpaqueError
+
+
+class Net(nn.Module):
+    """In-place everything, one shared ReLU, a residual sum, log-softmax at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.relu, self.fc = nn.ReLU(inplace=True), nn.Linear(4, 3)
+        self.ran: list[str] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.conv1(x))
+        y = self.conv2(x)
+        y += x
+        self.ran.append("after conv2")
+        y = self.relu(y)
+        return F.log_softmax(self.fc(y.mean((2, 3))), 1)
+
+
+def by_hand(model: Net, x: Tensor) -> dict[str, Tensor]:
+    """The same function out of place, written again from its definition."""
+    v = {"input": x, "conv1": F.conv2d(x, model.conv1.weight, model.conv1.bias, padding=1)}
+    v["relu"] = v["conv1"].clamp(min=0)
+    v["conv2"] = F.conv2d(v["relu"], model.conv2.weight, model.conv2.bias, padding=1)
+    v["/add"] = v["conv2"] + v["relu"]
+    v["relu#2"] = v["/add"].clamp(min=0)
+    v["fc"] = F.linear(v["relu#2"].mean((2, 3)), model.fc.weight, model.fc.bias)
+    return v
+
+
+@pytest.fixture
+def net() -> Network:
+    torch.manual_seed(0)
+    return Network(Net().double(), (2, 6, 5), mean=(0.1, 0.2), std=(0.5, 0.7))
+
+
+IMAGES = torch.rand(3, 2, 6, 5, dtype=torch.double, generator=torch.Generator().manual_seed(1))
+MEAN, STD = (torch.tensor(values, dtype=torch.double)[:, None, None] for values in ((0.1, 0.2), (0.5, 0.7)))
+PREPARED = (IMAGES - MEAN) / STD
+
+
+@pytest.mark.parametrize("layer", ["conv1", "relu", "conv2", "/add", "relu#2", "fc"])
+def test_values_and_gradients_are_those_before_later_writes(net: Network, layer: str) -> None:
+    """Oracle: autograd on the function written out of place, float64. Independent: no hook, no mode."""
+    assert isinstance(net.model, Net)
+    values = by_hand(net.model, PREPARED)
+    (slope,) = torch.autograd.grad(values["fc"][:, 2].sum(), values[layer])
+    tape = net.tape(IMAGES, 2, record=layer, gradient=True)
+    torch.testing.assert_close(tape.value[layer], values[layer], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(tape.gradient[layer], slope, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(tape.score, values["fc"][:, 2], rtol=1e-12, atol=1e-12)
+
+
+def test_several_layers_and_the_image_at_once(net: Network) -> None:
+    assert isinstance(net.model, Net)
+    source = IMAGES.clone().requires_grad_()
+    values = by_hand(net.model, (source - IMAGES) + PREPARED)
+    names = ["input", "conv1", "relu#2"]
+    slopes = torch.autograd.grad(values["fc"][:, 0].sum(), [values[name] for name in names])
+    tape = net.tape(IMAGES, 0, record=names, gradient=True)
+    torch.testing.assert_close(tape.gradient["input"], slopes[0] / STD, rtol=1e-10, atol=1e-12)
+    for name, slope in list(zip(names, slopes, strict=True))[1:]:
+        torch.testing.assert_close(tape.gradient[name], slope, rtol=1e-10, atol=1e-12)
+
+
+def test_the_score_is_a_logit_not_a_log_probability(net: Network) -> None:
+    logits = net.logits(IMAGES)
+    assert not torch.allclose(logits.exp().sum(1), torch.ones(3).double())
+    torch.testing.assert_close(logits.log_softmax(1), net.model(PREPARED), rtol=1e-12, atol=1e-12)
+
+
+def test_a_pass_stops_at_the_layer(net: Network) -> None:
+    assert isinstance(net.model, Net)
+    net.model.ran.clear()
+    net.activations(IMAGES, "conv1")
+    assert net.model.ran == []
+    net.activations(IMAGES, "relu#2")
+    assert net.model.ran == ["after conv2"]
+
+
+def test_what_a_layer_reads(net: Network) -> None:
+    assert isinstance(net.model, Net)
+    found = net.activations(IMAGES, ["conv2@input", "relu"])
+    torch.testing.assert_close(found["conv2@input"], by_hand(net.model, PREPARED)["relu"], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found["relu"], found["conv2@input"])
+
+
+@pytest.mark.parametrize("layer", ["conv1", "relu", "/add"])
+def test_replacing_a_value_is_what_the_rest_goes_on_with(net: Network, layer: str) -> None:
+    assert isinstance(net.model, Net)
+    values = by_hand(net.model, PREPARED)
+    model = net.model
+    if layer == "/add":
+        tail = F.linear(torch.zeros(3, 4).double(), model.fc.weight, model.fc.bias)
+    else:
+        x = torch.zeros_like(values["relu"])
+        y = F.conv2d(x, model.conv2.weight, model.conv2.bias, padding=1) + x
+        tail = F.linear(y.clamp(min=0).mean((2, 3)), model.fc.weight, model.fc.bias)
+    tape = net.tape(IMAGES, 0, replace={layer: torch.zeros_like})
+    torch.testing.assert_close(tape.logits, tail, rtol=1e-12, atol=1e-12)
+
+
+def test_a_seed_is_pulled_back_from_a_layer(net: Network) -> None:
+    assert isinstance(net.model, Net)
+    values = by_hand(net.model, PREPARED.clone().requires_grad_())
+    values["input"].requires_grad_()
+    seed = torch.rand_like(values["conv2"])
+    (slope,) = torch.autograd.grad(values["conv2"], values["conv1"], seed)
+    tape = net.tape(IMAGES, record="conv1", gradient=True, of="conv2", seed=seed)
+    torch.testing.assert_close(tape.gradient["conv1"], slope, rtol=1e-10, atol=1e-12)
+
+
+def test_forward_is_differentiable_in_the_images(net: Network) -> None:
+    source = IMAGES.clone().requires_grad_()
+    value = net.forward(source, ["conv2", "logits"])
+    (slope,) = torch.autograd.grad(value["logits"][:, 1].sum(), source)
+    torch.testing.assert_close(slope, net.tape(IMAGES, 1, record="input", gradient=True).gradient["input"])
+    assert value["conv2"].requires_grad
+    assert all(parameter.grad is None for parameter in net.model.parameters())
+
+
+def test_no_weight_gradient_is_part_of_the_graph(net: Network) -> None:
+    value = net.forward(IMAGES.clone().requires_grad_(), ["conv2"])["conv2"]
+    seen, queue = [], [value.grad_fn]
+    while queue:
+        node = queue.pop()
+        if node is not None:
+            seen.append(type(node).__name__)
+            queue.extend(edge for edge, _ in node.next_functions)
+    assert seen.count("AccumulateGrad") == 1  # the image, and no weight
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (torch.rand(1, 3, 6, 5), "shape"),
+        (torch.rand(0, 2, 6, 5), "empty"),
+        (torch.rand(1, 2, 6, 5) * 3 + 1, "must lie in"),
+        ((torch.rand(1, 2, 6, 5) * 255).to(torch.uint8), "divide by 255"),
+        (torch.full((1, 2, 6, 5), float("nan")), "NaN"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(net: Network, images: Tensor, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        net.tape(images)
+
+
+def test_unknown_layers_classes_and_targets_name_what_is_near(net: Network) -> None:
+    with pytest.raises(LayerError, match="Nearest: conv"):
+        net.tape(IMAGES, record="conv3")
+    with pytest.raises(InputError, match="class 7 does not exist"):
+        net.tape(IMAGES, 7)
+    with pytest.raises(InputError, match="3 targets were expected"):
+        net.tape(IMAGES, [1, 2])
+
+
+def test_models_that_cannot_be_are_refused() -> None:
+    model = Net()
+    model.conv2.weight.data[0, 0, 0, 0] = float("nan")
+    with pytest.raises(ModelError, match=r"conv2\.weight"):
+        Network(model, (2, 6, 5))
+    with pytest.raises(ModelError, match="call it"):
+        Network(Net, (2, 6, 5))  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match='in layer "conv1"'):
+        Network(Net(), (5, 6, 5))
+
+
+def test_a_gradient_that_is_no_number_is_an_error_not_a_map() -> None:
+    class Root(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x * 0).sqrt().sum((2, 3))
+
+    with pytest.raises(ModelError, match="not finite"):
+        Network(Root(), (2, 6, 5)).tape(IMAGES.float(), 0, record="input", gradient=True)
+
+
+def test_a_score_that_depends_on_nothing_is_an_error() -> None:
+    class Cut(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.detach().sum((2, 3))
+
+    with pytest.raises(OpaqueError, match="differentiable"):
+        Network(Cut(), (2, 6, 5)).tape(IMAGES.float(), 0, record="input", gradient=True)
