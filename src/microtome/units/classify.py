@@ -10,9 +10,10 @@ from torch import Tensor
 
 from microtome.units import circular, labels
 
-ORIENTED = 0.2  # resultant length from which a line, grating, corner or curve counts as having a direction
+ORIENTED = 0.2  # resultant length from which a curve counts as having a direction; two functions may cancel in it,
+PRONOUNCED = 0.6  # so that a peak this far above its floor, (max - min) / (max + min), counts as well
 ONE_SIDED = 0.3  # (E - E') / (E + E') of opposite edges from which a unit answers to a side and not to a line
-RICHER = 1.2  # how much stronger a richer pattern must drive a unit than the line or edge that is part of it
+RICHER = 1.15  # how much stronger a richer pattern must drive a unit than the line or edge that is part of it
 SECOND = 0.6  # share of the main response from which another pattern is a secondary function
 APART = 35.0  # degrees between the orientations of a main and a secondary function
 BRIGHTNESS = 0.25  # pattern response below this share of the response to brightness: brightness alone counts
@@ -190,9 +191,11 @@ def _most_oriented(unit: int, mine: list[Curve]) -> tuple[Curve, float, float, f
     best: tuple[Curve, float] | None = None
     for curve in mine:
         values = curve.values[unit]
+        low, high = float(values.min()), float(values.max())
         _, length = circular.mean_direction(values, curve.angles, curve.period)
-        swing = float(length) * float(values.mean())
-        if float(length) >= ORIENTED and (best is None or swing > best[1]):
+        oriented = float(length) >= ORIENTED or high - low > PRONOUNCED * (high + low)
+        swing = high - low
+        if oriented and high > 0 and (best is None or swing > best[1]):
             best = (curve, swing)
     if best is None:
         return None
@@ -225,7 +228,9 @@ def _second(unit: int, finding: Finding, every: list[Curve]) -> str:
             apart = abs((orientation - finding.angle + 90) % 180 - 90)
             if value < SECOND * finding.strength or value < max(neighbours) or apart < APART:
                 continue
-            rivals.append((value, _named(curve, float(curve.angles[index]))))
+            near = circular.angular_difference(curve.angles, curve.angles[index], curve.period) < APART
+            top = circular.peak(curve.values[unit] * near, curve.angles, curve.period)
+            rivals.append((value, _named(curve, top)))
     return max(rivals)[1] if rivals else ""
 
 

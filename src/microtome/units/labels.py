@@ -63,9 +63,10 @@ def pointing(what: str, direction: float, *, dark: bool = False) -> str:
     Examples
     --------
     >>> pointing("corner", 45), pointing("curve", 180, dark=True)
-    ('corner to the upper right', 'dark curve to the left')
+    ('corner pointing upper right', 'dark curve pointing left')
     """
-    return f"{'dark ' if dark else ''}{what} to the {side(direction)}"
+    way = {"upper": "up", "lower": "down"}.get(side(direction), side(direction))
+    return f"{'dark ' if dark else ''}{what} pointing {way}"
 
 
 def blob(width: float, *, dark: bool = False) -> str:

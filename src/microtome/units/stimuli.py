@@ -102,7 +102,7 @@ def bars(
     widths : sequence of float, optional
         Stroke widths in pixels; default 1.5, 3 and on by doubling to a sixth of the image.
     offsets : sequence of float, optional
-        Distances from the middle; default 0 and a quarter of the image to both sides.
+        Distances from the middle; default 0, 2 pixels and a quarter of the image to both sides.
     polarities : sequence of int
         1 for bright on dark, -1 for dark on bright.
     channels : int
@@ -298,4 +298,4 @@ def _widths(size: Size, widths: Sequence[float] | None) -> list[float]:
 
 def _offsets(size: Size, offsets: Sequence[float] | None) -> list[float]:
     quarter = min(_pair(size)) / 4
-    return [0.0, -quarter, quarter] if offsets is None else [float(offset) for offset in offsets]
+    return [0.0, -2.0, 2.0, -quarter, quarter] if offsets is None else [float(offset) for offset in offsets]

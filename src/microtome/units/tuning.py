@@ -97,7 +97,9 @@ class Tuning(Result):
         """Angular tuning curves of one unit: one for every family, polarity and width of the stimuli."""
         return curves(self.response[self._unit(unit)][None], self.family, self.shown)
 
-    def along(self, unit: int, parameter: str, family: str | None = None) -> tuple[Tensor, Tensor]:
+    def along(
+        self, unit: int, parameter: str, family: str | None = None, *, centre: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """How one unit's response changes with a parameter: its values, and the largest response at each.
 
         Parameters
@@ -106,13 +108,16 @@ class Tuning(Result):
             ``"angle"``, ``"side"``, ``"offset"`` (position), ``"width"``, ``"phase"`` or ``"polarity"``.
         family : str, optional
             Whose stimuli; default the family of the unit's label, or lines.
+        centre : bool
+            The response at the middle position in place of the largest over positions, which knows
+            no position or phase.
 
         Raises
         ------
         InputError
             When the family was not shown or has no such parameter.
         """
-        row = self.response[self._unit(unit)]
+        row = (self.centre if centre else self.response)[self._unit(unit)]
         name = family or (self.kind[unit] if self.kind[unit] in self.family else self.family[0])
         if parameter not in self.shown:
             raise InputError(f'stimuli have no "{parameter}"; choose among {", ".join(self.shown)}.')
@@ -187,11 +192,12 @@ def tuning(net: Network, layer: str, *, stimuli: Stimuli | None = None, batch: i
     How the label comes about:
 
     - *line at θ*: among the stroke widths the one whose curve over angles swings most; its resultant
-      length on doubled angles must reach 0.2. *Dark* where dark lines on bright drive the unit more.
+      length on doubled angles must reach 0.2, or its swing 0.6 of the sum of peak and floor.
+      *Dark* where dark lines on bright drive the unit more.
     - *side of a line*: an edge drives the unit, and the opposite edge less than about half as much.
       The side is where a bright line ends: the **right side of a vertical line** is bright on the
       left and dark on the right, the **lower side of a horizontal line** bright above and dark below.
-    - *grating, corner, curve, blob*: when they drive the unit 1.2 times as much as the best line or
+    - *grating, corner, curve, blob*: when they drive the unit 1.15 times as much as the best line or
       edge, which is part of them.
     - *brightness*, *darkness*: when the pattern adds little to what a blank does.
     - *not selective*: no direction, or the unit's pixel weights look no more like the stimulus than

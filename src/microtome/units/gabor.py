@@ -1,0 +1,164 @@
+"""How much is a filter like a Gabor function, of which orientation and frequency?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import least_squares
+from torch import Tensor
+
+PARAMETERS = ("orientation", "frequency", "phase", "sigma", "aspect", "x", "y", "amplitude", "offset", "goodness")
+
+
+@dataclass(frozen=True)
+class GaborFit:
+    """Parameters of the Gabor function nearest to each filter, (U,) each.
+
+    Attributes
+    ----------
+    orientation : Tensor
+        Degrees in [0, 180): the angle of the stripes, 0 horizontal, 45 rising.
+    frequency : Tensor
+        Cycles per pixel, across the stripes.
+    phase : Tensor
+        Degrees in [0, 360): 0 a bright stripe in the middle, 180 a dark one, 90 and 270 edges.
+    sigma, aspect : Tensor
+        Width of the envelope across the stripes in pixels, and its length along them over that.
+    x, y : Tensor
+        Middle of the envelope in pixels from that of the filter, right and up.
+    amplitude, offset : Tensor
+        Height of the carrier, and the constant added.
+    goodness : Tensor
+        Share of the filter's variance that the fit explains, at most 1.
+    """
+
+    orientation: Tensor
+    frequency: Tensor
+    phase: Tensor
+    sigma: Tensor
+    aspect: Tensor
+    x: Tensor
+    y: Tensor
+    amplitude: Tensor
+    offset: Tensor
+    goodness: Tensor
+
+
+def gabor(
+    size: int | tuple[int, int], *, orientation: float, frequency: float, phase: float = 0.0, sigma: float = 2.0,
+    aspect: float = 1.0, x: float = 0.0, y: float = 0.0,
+) -> Tensor:  # fmt: skip
+    r"""A Gabor function on a grid of pixels, float64.
+
+    .. math:: g = \exp\Big(-\frac{u^2 + (v / \gamma)^2}{2 \sigma^2}\Big) \cos(2 \pi f u + \varphi)
+
+    with u across the stripes (to the left of their direction) and v along them.
+
+    Examples
+    --------
+    >>> [round(value, 3) for value in gabor((3, 1), orientation=0, frequency=0.5, sigma=1.0)[:, 0].tolist()]
+    [-0.607, 1.0, -0.607]
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    values = (math.radians(orientation), frequency, math.radians(phase), math.log(sigma), math.log(aspect), x, y)
+    return torch.from_numpy(_carrier(np.array(values), *_grid(height, width))[0])
+
+
+def fit(filters: Tensor) -> GaborFit:
+    r"""Least-squares Gabor fit of each filter.
+
+    Minimises :math:`\sum (w - A g - c)^2` over all parameters, from starts at every orientation of
+    a coarse grid and the filter's strongest spatial frequency; amplitude, phase and offset are solved
+    for in closed form inside (they are linear), so that only five parameters are searched.
+
+    Parameters
+    ----------
+    filters : Tensor
+        (U, kh, kw), at least 3 x 3.
+
+    Returns
+    -------
+    GaborFit
+        Goodness 0 and NaN parameters where a filter is constant.
+    """
+    rows = [_fit_one(one.detach().cpu().double().numpy()) for one in filters]
+    columns = torch.tensor(np.array(rows), dtype=torch.float32).reshape(len(rows), len(PARAMETERS))
+    return GaborFit(**{name: columns[:, index] for index, name in enumerate(PARAMETERS)})
+
+
+def _grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    y = (height - 1) / 2 - np.arange(height, dtype=np.float64)
+    x = np.arange(width, dtype=np.float64) - (width - 1) / 2
+    return np.broadcast_to(x, (height, width)), np.broadcast_to(y[:, None], (height, width))
+
+
+def _carrier(values: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine and sine of the carrier in its envelope."""
+    theta, frequency, phase, log_sigma, log_aspect, x0, y0 = values
+    u = -(x - x0) * math.sin(theta) + (y - y0) * math.cos(theta)
+    v = (x - x0) * math.cos(theta) + (y - y0) * math.sin(theta)
+    sigma, aspect = math.exp(log_sigma), math.exp(log_aspect)
+    envelope = np.exp(-(u**2 + (v / aspect) ** 2) / (2 * sigma**2))
+    turn = 2 * math.pi * frequency * u + phase
+    return envelope * np.cos(turn), envelope * np.sin(turn)
+
+
+def _solved(shape: np.ndarray, x: np.ndarray, y: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine, sine and constant part by linear least squares, and what is left over."""
+    theta, frequency, log_sigma, log_aspect, x0, y0 = shape
+    cosine, sine = _carrier(np.array((theta, frequency, 0.0, log_sigma, log_aspect, x0, y0)), x, y)
+    design = np.stack([cosine.ravel(), sine.ravel(), np.ones(x.size)], 1)
+    ridge = 1e-9 * np.eye(3)  # at low frequencies the sine vanishes
+    weights = np.linalg.solve(design.T @ design + ridge, design.T @ target)
+    return weights, design @ weights - target
+
+
+def _fit_one(kernel: np.ndarray) -> list[float]:
+    target = kernel.ravel()
+    variance = float(((target - target.mean()) ** 2).sum())
+    if variance <= 1e-20 * max(1.0, float((target**2).sum())):
+        return [math.nan] * (len(PARAMETERS) - 1) + [0.0]
+    scaled = target / math.sqrt(variance)
+    x, y = _grid(*kernel.shape)
+    reach = (min(kernel.shape) - 1) / 2
+    low = np.array([-np.inf, 0.02, math.log(0.4), math.log(0.4), -reach, -reach])
+    high = np.array([np.inf, 0.5, math.log(2 * reach + 1), math.log(5.0), reach, reach])
+    starts = _starts(scaled, x, y, reach)
+    best, cost = starts[0], math.inf
+    for start in starts:
+        found = least_squares(lambda s: _solved(s, x, y, scaled)[1], start, bounds=(low, high), max_nfev=60)
+        if found.cost < cost:
+            best, cost = found.x, float(found.cost)
+        if cost < 1e-8:
+            break
+    return _named(best, x, y, scaled, math.sqrt(variance), cost)
+
+
+def _starts(target: np.ndarray, x: np.ndarray, y: np.ndarray, reach: float, count: int = 4) -> list[np.ndarray]:
+    """The best of a coarse grid of orientations, frequencies and widths."""
+    scored: list[tuple[float, int, np.ndarray]] = []
+    for theta in np.arange(12) * math.pi / 12:
+        for frequency in (0.06, 0.12, 0.2, 0.3, 0.42):
+            for sigma in (reach / 2, reach):
+                start = np.array([theta, frequency, math.log(max(sigma, 0.5)), 0.0, 0.0, 0.0])
+                left = _solved(start, x, y, target)[1]
+                scored.append((float(left @ left), len(scored), start))
+    return [start for _, _, start in sorted(scored)[:count]]
+
+
+def _named(
+    shape: np.ndarray, x: np.ndarray, y: np.ndarray, target: np.ndarray, scale: float, cost: float
+) -> list[float]:
+    """The search's parameters as people write them."""
+    theta, frequency, log_sigma, log_aspect, x0, y0 = (float(value) for value in shape)
+    (cosine, sine, constant), _ = _solved(shape, x, y, target)
+    amplitude, phase = math.hypot(cosine, sine), math.degrees(math.atan2(-sine, cosine))
+    turns = math.floor(theta / math.pi)
+    if turns % 2:  # half a turn swaps the sides: the phase changes sign
+        phase = -phase
+    orientation = round(math.degrees(theta - turns * math.pi), 4) % 180
+    named = (orientation, frequency, round(phase, 4) % 360, math.exp(log_sigma), math.exp(log_aspect), x0, y0)
+    return [*named, amplitude * scale, float(constant) * scale, 1 - 2 * cost]
