@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -193,7 +194,7 @@ def _placed(images: Tensor, inner: Box, outer: Box, net: Network) -> Tensor:
 
 def _stride(net: Network, layer: str) -> tuple[int, int]:
     field = net.layer(layer).field if layer != "logits" else None
-    return (1, 1) if field is None else (max(field.stride[0], 1), max(field.stride[1], 1))
+    return (1, 1) if field is None else (max(math.ceil(field.stride[0]), 1), max(math.ceil(field.stride[1]), 1))
 
 
 def _probe(net: Network, layer: str, size: tuple[int, int], picture: Tensor | None = None) -> Tensor | None:

@@ -113,8 +113,8 @@ def _product(sizes: tuple[int, ...]) -> int:
     return total
 
 
-def _axis(offset: int, stride: int, size: int, count: int, length: int) -> tuple[Tensor, Tensor]:
-    start = offset + stride * torch.arange(count)
+def _axis(offset: int, stride: float, size: int, count: int, length: int) -> tuple[Tensor, Tensor]:
+    start = offset + (stride * torch.arange(count) + 1e-6).floor().long()  # as ReceptiveField.box
     clipped = torch.stack([start.clamp(0, length - 1), (start + size).clamp(1, length)], 1)
     return clipped, (start >= 0) & (start + size <= length)
 
