@@ -29,7 +29,9 @@ class ReceptiveField:
     """The rectangle of the picture that one position of a layer depends on.
 
     Position ``(i, j)`` reads rows ``offset[0] + i * stride[0]`` to that plus ``size[0]``, exclusive,
-    and columns likewise; where padding is involved the rectangle leaves the picture.
+    and columns likewise; where padding is involved the rectangle leaves the picture. The stride is
+    whole, except after upsampling or pooling into unequal bins: there the first row is rounded down,
+    and the size is that of the widest position.
 
     Attributes
     ----------
@@ -39,7 +41,7 @@ class ReceptiveField:
     """
 
     size: tuple[int, int]
-    stride: tuple[int, int]
+    stride: tuple[float, float]
     offset: tuple[int, int]
 
     def box(self, i: int, j: int) -> tuple[int, int, int, int]:
@@ -50,7 +52,9 @@ class ReceptiveField:
         >>> ReceptiveField((5, 5), (2, 2), (-1, -1)).box(3, 0)
         (5, -1, 10, 4)
         """
-        top, left = self.offset[0] + i * self.stride[0], self.offset[1] + j * self.stride[1]
+        # A millionth of a pixel, so that thirds and sevenths do not fall below the whole number they reach.
+        top = self.offset[0] + math.floor(i * self.stride[0] + 1e-6)
+        left = self.offset[1] + math.floor(j * self.stride[1] + 1e-6)
         return top, left, top + self.size[0], left + self.size[1]
 
 
@@ -94,13 +98,18 @@ class Field:
 
     def rectangle(self) -> ReceptiveField:
         """In whole pixels."""
-        tops = [math.floor(axis.low) for axis in (self.rows, self.columns)]
-        bottoms = [math.ceil(axis.high) for axis in (self.rows, self.columns)]
+        axes = [_whole_pixels(axis) for axis in (self.rows, self.columns)]
         return ReceptiveField(
-            size=(bottoms[0] - tops[0] + 1, bottoms[1] - tops[1] + 1),
-            stride=(math.ceil(self.rows.step), math.ceil(self.columns.step)),
-            offset=(tops[0], tops[1]),
+            size=(axes[0][0], axes[1][0]), stride=(axes[0][1], axes[1][1]), offset=(axes[0][2], axes[1][2])
         )
+
+
+def _whole_pixels(axis: Axis) -> tuple[int, float, int]:
+    """Size, stride and offset in whole pixels; a fractional step costs up to two pixels of size."""
+    low, high = math.floor(axis.low), math.ceil(axis.high)
+    if axis.step.denominator == 1:
+        return high - low + 1, int(axis.step), low
+    return high - low + 2, float(axis.step), low
 
 
 START = Field(Axis(Fraction(1), Fraction(0), Fraction(0)), Axis(Fraction(1), Fraction(0), Fraction(0)))
@@ -134,7 +143,7 @@ def propagate(call: Call, fields: Sequence[tuple[Tensor, Field]], output: Tensor
     if kind == "getitem" and spatial:
         return _sliced(bound["index"], field)
     if kind in ("interpolate", "upsample") and spatial:
-        return _resized(value, output, field, str(bound["mode"]))
+        return _resized(value, output, field, bound)
     if kind in POINTWISE and output.dim() == max(item.dim() for item, _ in fields):
         return _joined(fields, output)
     if spatial and kind in ("mean", "sum", "amax", "max", "instance_norm", "group_norm", "layer_norm", "softmax"):
@@ -235,13 +244,28 @@ def _sliced(index: Any, field: Field) -> Field | None:
     return Field(axes[0], axes[1], field.gated)
 
 
-def _resized(value: Tensor, output: Tensor, field: Field, mode: str) -> Field:
+def _resized(value: Tensor, output: Tensor, field: Field, bound: dict[str, Any]) -> Field:
+    """Position o reads the neighbours of o * ratio, shifted by the convention for corners; an upper bound."""
     axes = []
     for index, axis in enumerate((field.rows, field.columns)):
         ratio = Fraction(int(value.shape[2 + index]), int(output.shape[2 + index]))
-        reach = {"nearest": 0, "nearest-exact": 1, "bicubic": 3}.get(mode, 1)
-        axes.append(Axis(axis.step * ratio, axis.low - reach * axis.step, axis.high + reach * axis.step))
+        below, above = _neighbours(ratio, str(bound["mode"]), corners=bool(bound.get("align_corners")))
+        wide = max(Fraction(1), ratio) if bound.get("antialias") else Fraction(1)
+        axes.append(Axis(axis.step * ratio, axis.low - below * wide * axis.step, axis.high + above * wide * axis.step))
     return Field(axes[0], axes[1], field.gated)
+
+
+def _neighbours(ratio: Fraction, mode: str, *, corners: bool) -> tuple[Fraction, Fraction]:
+    """How far below and above o * ratio an interpolation reads, in input positions."""
+    if mode == "nearest":
+        return Fraction(1), Fraction(0)
+    if mode == "nearest-exact":
+        return Fraction(1), ratio / 2
+    outer = Fraction(1 if mode == "bicubic" else 0)
+    if corners:
+        return 1 + outer + max(Fraction(0), 1 - ratio), 1 + outer + max(Fraction(0), ratio - 1)
+    shift = (ratio - 1) / 2
+    return 1 + outer - shift, 1 + outer + shift
 
 
 def _joined(fields: Sequence[tuple[Tensor, Field]], output: Tensor) -> Field | None:

@@ -33,7 +33,7 @@ class Patches(Result):
     layer: str
     picture: tuple[int, int, int]
     size: tuple[int, int] | None
-    stride: tuple[int, int] | None
+    stride: tuple[float, float] | None
     offset: tuple[int, int] | None
     gated: bool
 
@@ -42,7 +42,7 @@ class Patches(Result):
         """The layer's receptive field, global gates left out; None where it cannot be known."""
         if self.size is None or self.stride is None or self.offset is None:
             return None
-        return ReceptiveField(_two(self.size), _two(self.stride), _two(self.offset))
+        return ReceptiveField(_two(self.size), (self.stride[0], self.stride[1]), _two(self.offset))
 
     @property
     def dataset(self) -> Dataset:

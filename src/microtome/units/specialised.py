@@ -93,7 +93,7 @@ def specialised(
     dataset : Dataset
         Images with labels or without.
     layers : str or iterable of str, optional
-        Layers to look at; default all that compute.
+        Layers to look at; default all that compute and have positions: in any other nothing is local.
     batch : int
         Images at a time.
 
@@ -129,6 +129,8 @@ def specialised(
     (1.0, 1.0, 1)
     """
     chosen = stream.chosen_layers(net, layers)
+    if layers is None:
+        chosen = [layer for layer in chosen if stream.grid(layer.shape) != (1, 1)] or chosen
     gathered = {layer.name: _Responses(layer.units, len(dataset)) for layer in chosen}
     images = stream.read(net, dataset, {name: one.read for name, one in gathered.items()}, batch=batch)
     labels = labels_of(dataset)
