@@ -1,0 +1,17 @@
+"""Run all benchmarks, or those named: ``python -m benchmarks [attribution conformance spaces synthesis]``."""
+
+import importlib.util
+import runpy
+import sys
+
+ALL = ("attribution", "conformance", "spaces", "synthesis")
+
+if __name__ == "__main__":
+    chosen = sys.argv[1:] or [name for name in ALL if importlib.util.find_spec(f"benchmarks.{name}")]
+    unknown = [name for name in chosen if name not in ALL]
+    if unknown:
+        print(f"there is no benchmark {unknown[0]}; known: {', '.join(ALL)}", file=sys.stderr)
+        raise SystemExit(2)
+    for name in chosen:
+        sys.argv = [f"benchmarks.{name}"]
+        runpy.run_module(f"benchmarks.{name}", run_name="__main__")
