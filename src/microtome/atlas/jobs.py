@@ -16,11 +16,12 @@ from microtome.atlas.recipe import Subject
 from microtome.atlas.sheets import sheets_of
 from microtome.atlas.store import Store
 from microtome.atlas.task import Task
+from microtome.atlas.walk import walk
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.results import Provenance, Result, provenance, versions
 
-__all__ = ["JOBS", "Maps", "Predictions", "Refusal", "Strongest", "recall"]
+__all__ = ["JOBS", "Maps", "Predictions", "Refusal", "Strongest", "Tunings", "recall"]
 
 Job = Callable[[Subject, Store, Task], Result]
 
@@ -77,6 +78,13 @@ class Strongest(Result):
     units: dict[str, Tensor]
     maps: dict[str, Tensor]
     peaks: dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Tunings(Result):
+    """The tuning of several layers."""
+
+    layers: dict[str, units.Tuning]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -177,6 +185,12 @@ def strongest(subject: Subject, store: Store, task: Task) -> Result:
     )
 
 
+def walks(subject: Subject, store: Store, task: Task) -> Result:
+    """One image's class score taken apart down to the lower layers."""
+    given = _options(task)
+    return walk(subject.net, subject.pictures([given["image"]]), given["target"], given["layers"])
+
+
 def _as_maps(value: Tensor) -> Tensor:
     """A layer's value as (n, units, h, w): tokens and neurons are columns and points."""
     if value.dim() == 4:
@@ -185,8 +199,13 @@ def _as_maps(value: Tensor) -> Tensor:
 
 
 def tuning(subject: Subject, store: Store, task: Task) -> Result:
-    """What the units of a layer are tuned to."""
-    return units.tuning(subject.net, **_options(task))
+    """What the units of some layers are tuned to."""
+    net, layers = subject.net, list(task.parameters["layers"])
+    shown = units.stimuli.standard(
+        (net.input_shape[1], net.input_shape[2])
+    )  # gray: colours would take thrice the memory
+    found = units.tunings(net, layers, stimuli=shown)
+    return Tunings(provenance=found[layers[0]].provenance, layers=found)
 
 
 def filters(subject: Subject, store: Store, task: Task) -> Result:
@@ -254,4 +273,5 @@ JOBS: dict[str, Job] = {
     "ablate": ablate,
     "reconstruct": reconstruct,
     "sheets": sheets,
+    "walk": walks,
 }

@@ -16,7 +16,7 @@ from microtome.trace.graph import Layer
 
 __all__ = ["Outline", "convolutions", "outline", "shown_layers", "work"]
 
-_RATE = 8e9  # multiply-adds a second that one core does on small batches
+_RATE = 14e9  # multiply-adds a second that one core does on small batches
 
 
 @dataclass(frozen=True)

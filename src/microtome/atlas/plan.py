@@ -63,10 +63,10 @@ class Plan:
     def details(self, seen: Predictions, tables: TopPatches) -> list[Task]:
         """Tasks for layers, units, images and classes that were chosen."""
         images = chosen_images(seen, self.outline.images)
-        found = [*self.explanations(seen, images), *self.strongest(images)]
+        found = [*self.explanations(seen, images), *self.strongest(images), *self.walks(seen, images)]
         for layer in self.outline.layers:
             found += self.unit_tasks(layer, tables[layer])
-        return [*found, *self.classes(seen)]
+        return [*found, *self.tunings(), *self.classes(seen)]
 
     def explanations(self, seen: Predictions, images: Sequence[int]) -> list[Task]:
         """Every attribution method on every chosen image, for the class said and for one other."""
@@ -99,18 +99,31 @@ class Plan:
             for block in _blocks(images, _BATCH)
         ]
 
+    def walks(self, seen: Predictions, images: Sequence[int]) -> list[Task]:
+        """The score of the class said, taken apart, of every chosen image."""
+        layers = list(self.outline.layers)
+        return [
+            self._task("walk", cost=80 * self._pass(), image=index, target=int(seen.said[index]), layers=layers)
+            for index in images
+        ]
+
     def unit_tasks(self, layer: str, table: LayerPatches) -> list[Task]:
         """Everything about the units of one layer."""
         shown = sorted(self.shown(table))
-        found = [self._task("filters", sees=False, cost=0.1, layer=layer)]
+        found = [self._task("filters", sees=False, cost=self._fit_cost(layer), layer=layer)]
         found += [self._task("connections", sees=False, cost=0.3, layer=layer, units=shown)]
-        found += [*self.tuning(layer), *self.stimuli(layer, self.shown(table)), *self.similarity(layer)]
+        found += [*self.stimuli(layer, self.shown(table)), *self.similarity(layer)]
         for block in _blocks(shown, _BLOCK):
             found.append(self.reconstructions(layer, block))
         for block in _blocks(shown[: self.outline.budget.sheets], _BLOCK):
             cost = len(block) * self._upto(layer)
             found.append(self._task("sheets", needs=(self.patches().key,), cost=cost, layer=layer, units=block))
         return [*found, *self.ablations(layer, self.shown(table))]
+
+    def _fit_cost(self, layer: str) -> float:
+        """A Gabor function is fitted to each filter that reads the image."""
+        found = self.subject.net.layer(layer)
+        return 0.2 * found.units if "input" in found.inputs else 0.1
 
     def reconstructions(self, layer: str, units: list[int]) -> Task:
         """The strongest patches taken back to the pixels."""
@@ -120,14 +133,21 @@ class Plan:
             layer=layer, units=units, ranks=ranks,
         )  # fmt: skip
 
-    def tuning(self, layer: str) -> list[Task]:
-        """Tuning of a layer, if the budget lasts for it: the lower layers come first."""
-        net = self.subject.net
-        costs = [(600 + 3 * net.layer(name).units) * self._upto(name) for name in self.outline.layers]
-        place = self.outline.layers.index(layer)
-        if sum(costs[: place + 1]) > self.outline.budget.tunings:
-            return []
-        return [self._task("tuning", sees=False, cost=costs[place], layer=layer)]
+    def tunings(self) -> list[Task]:
+        """Tuning of the lower layers, as many as the budget lasts for, in one pass over the stimuli."""
+        layers = list(self.outline.layers)
+        while layers and self._tuning_cost(layers) > self.outline.budget.tunings:
+            layers.pop()
+        return [self._task("tuning", sees=False, cost=self._tuning_cost(layers), layers=layers)] if layers else []
+
+    def _tuning_cost(self, layers: Sequence[str]) -> float:
+        """One pass over the stimuli up to the last layer, a look at each value, a gradient for each unit."""
+        shown = 1450 if max(self.subject.net.input_shape[1:]) > 64 else 600
+        found = shown * max(self._upto(name) for name in layers)
+        for name in layers:
+            layer = self.subject.net.layer(name)
+            found += 4e-8 * shown * math.prod(layer.shape) + 3 * layer.units * self._upto(name)
+        return found
 
     def similarity(self, layer: str) -> list[Task]:
         """How alike the units of a layer answer."""

@@ -57,7 +57,8 @@ def atlas(
                 engine=engine,
                 workers=workers,
                 watch=bar,
-                command=again,
+                # Pages name the folder they lie in by a word, so that they are the same wherever they are made.
+                command=command(model, data=data, out="FOLDER", layers=layers, images=images, budget=budget),
             )
     except KeyboardInterrupt:
         sys.stderr.write(f"interrupted. What is done is kept; go on with:\n  {again}\n")

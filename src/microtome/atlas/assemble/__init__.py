@@ -35,6 +35,15 @@ def site(plan: Plan, store: Store, tasks: Sequence[Task], command: str) -> int:
     return count
 
 
+def hints(album: Album) -> tuple[tuple[str, str], ...]:
+    """Which command makes what this budget leaves out."""
+    larger = {"quick": "standard", "standard": "full"}.get(album.budget.name)
+    if larger is None or not album.command:
+        return ()
+    plain = album.command.replace(f" --budget {album.budget.name}", "")
+    return (("*", f"{plain} --budget {larger}"),)
+
+
 def atlas(album: Album) -> Atlas:
     """All pages; those of units are made one after the other while they are written."""
     layers = [layer_page(album, layer) for layer in album.plan.outline.layers]
@@ -48,5 +57,6 @@ def atlas(album: Album) -> Atlas:
         images=[image_page(album, index) for index in album.images],
         class_pages=class_pages(album),
         all_layers=tuple(album.net.layers),
+        hints=hints(album),
         note="microtome {microtome}, torch {torch}, Python {python}".format(**versions()),
     )

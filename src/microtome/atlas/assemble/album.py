@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from microtome import registry
-from microtome.atlas.jobs import Refusal, recall
+from microtome.atlas.jobs import Refusal, Tunings, recall
 from microtome.atlas.pages import Absent, Made, Picture, to_image
 from microtome.atlas.plan import Plan, chosen_images, surveyed
 from microtome.atlas.site import slugs
@@ -96,8 +96,13 @@ class Album:
 
     def label(self, layer: str, unit: int) -> str:
         """What a unit is tuned to, in words; empty where that was not asked."""
-        tuning = self.remembered(("tuning", layer), lambda: self.one(Tuning, "tuning", layer=layer))
-        return tuning.label(unit) if isinstance(tuning, Tuning) and 0 <= unit < len(tuning.labels) else ""
+        tuning = self.tuning(layer)
+        return tuning.label(unit) if tuning is not None and 0 <= unit < len(tuning.labels) else ""
+
+    def tuning(self, layer: str) -> Tuning | None:
+        """The tuning of a layer's units, where it was asked for."""
+        found = self.remembered(("tuning",), lambda: self.one(Tunings, "tuning"))
+        return found.layers.get(layer) if isinstance(found, Tunings) else None
 
     def origin(self, layer: str) -> str:
         """The shown layer whose units a layer passes on, through rectifiers and pooling; empty if there is none."""
@@ -143,8 +148,7 @@ class Album:
     @property
     def model_words(self) -> str:
         """The options that name the model, for a command line."""
-        words = self.command.split(" --data ", 1)[0].removeprefix("microtome atlas").strip()
-        return words
+        return self.command.split(" --data ", 1)[0].removeprefix("microtome atlas").strip()
 
     def image_id(self, index: int) -> str:
         """The address of an image's page: its place in the data set."""
@@ -210,7 +214,8 @@ def fitted_signal(maps: Tensor, side: int) -> Tensor:
     longest = max(maps.shape[-2:])
     if longest <= side:
         return maps.float()
-    size = [max(1, round(length * side / longest)) for length in maps.shape[-2:]]
+    height, width = maps.shape[-2:]
+    size = (max(1, round(height * side / longest)), max(1, round(width * side / longest)))
     return functional.adaptive_avg_pool2d(maps[:, None].float(), size)[:, 0]
 
 

@@ -54,8 +54,12 @@ def _units(album: Album, index: int) -> Amounts | None:
         table = album.tables[layer]
         if not table.class_mean.shape[1]:
             return None
-        for unit in (table.groups[:, 0] == index).nonzero()[:, 0].tolist():
-            rows.append(Amount(f"{layer}:{unit}", float(table.selectivity[unit]), to_unit(layer, unit)))
+        rows += [
+            Amount(
+                f"{layer}:{unit}", float(table.selectivity[unit]), to_unit(layer, unit), None, album.label(layer, unit)
+            )
+            for unit in (table.groups[:, 0] == index).nonzero()[:, 0].tolist()
+        ]
     order = torch.tensor([-row.value for row in rows]).argsort(stable=True)[:_UNITS].tolist()
     return Amounts(
         tuple(rows[i] for i in order),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from microtome.atlas.pages import (
     ActivationRow,
     Amount,
     Amounts,
+    Colours,
     ImagePage,
     Made,
     MapRow,
@@ -24,12 +26,14 @@ from microtome.atlas.pages import (
     Occlusion,
     Picture,
     Sprite,
+    Step,
     Winner,
     to_class,
     to_unit,
 )
 from microtome.atlas.plan import questions
 from microtome.atlas.task import Task
+from microtome.atlas.walk import Walk
 
 __all__ = ["image_page"]
 
@@ -67,6 +71,9 @@ def image_page(album: Album, index: int) -> ImagePage:
         differences=_differences(album, index, said, other),
         occlusion=_occlusion(album, index, said),
         activations=_activations(album, index),
+        walk=_walk(album, index),
+        walk_caption=_WALK,
+        walk_made=_walk_made(album, index),
         activations_caption="For each layer the units that answer this image most; bright is where they do.",
     )
 
@@ -89,17 +96,10 @@ def _probabilities(album: Album, probabilities: Tensor, truth: int) -> Amounts:
 def _maps(album: Album, index: int, said: int, other: int) -> Maps | None:
     rows = []
     for target in dict.fromkeys((said, other)):
-        found = [
-            map_ for task, result, place in _asked(album, index, target) if (map_ := _one(album, task, result, place))
-        ]
+        found = tuple(_one(album, task, result, place) for task, result, place in _asked(album, index, target))
         if found:
-            rows.append(
-                MapRow(
-                    f"What speaks for {album.class_name(target)}?",
-                    tuple(found),
-                    float(album.seen.logits[index, target]),
-                )
-            )
+            score = float(album.seen.logits[index, target])
+            rows.append(MapRow(f"What speaks for {album.class_name(target)}?", found, score))
     if not rows:
         return None
     return Maps(
@@ -227,6 +227,46 @@ def _winners(winner: Tensor) -> tuple[Winner, ...]:
     )
 
 
+# -- the walk down -------------------------------------------------------------------------------------------------
+
+_WALK = (
+    "The class score, the units it is made of, and the units those are made of: each amount is the sum of what is "
+    "below it and of a rest, in which biases and weaker units lie."
+)
+
+
+def _found_walk(album: Album, index: int) -> Walk | Absent | None:
+    return album.one(Walk, "walk", image=index)
+
+
+def _walk(album: Album, index: int) -> Step | Absent | None:
+    found = _found_walk(album, index)
+    if not isinstance(found, Walk):
+        return found
+    parts = tuple(_step(album, part) for part in found.steps)
+    name = f"score of {album.class_name(found.target)}"
+    return Step(name, found.score, to_class(found.target), None, "", parts, found.rest)
+
+
+def _step(album: Album, entry: Sequence[Any]) -> Step:
+    layer, unit, amount, rest, below = entry
+    parts = tuple(_step(album, part) for part in below)
+    return Step(
+        f"{layer}:{unit}",
+        amount,
+        to_unit(layer, unit),
+        album.unit_picture(layer, unit),
+        album.label(layer, unit),
+        parts,
+        rest if parts else 0.0,
+    )
+
+
+def _walk_made(album: Album, index: int) -> Made | None:
+    found = _found_walk(album, index)
+    return album.made(found) if isinstance(found, Walk) else None
+
+
 # -- activation maps -----------------------------------------------------------------------------------------------
 
 
@@ -244,9 +284,8 @@ def _row(album: Album, result: Strongest, layer: str, place: int, index: int) ->
     maps = result.maps[layer][place].float()
     file = f"image-{album.image_id(index)}-activation-{album.slug(layer)}"
     low = float(maps.min())
-    sprite = album.sheet.scaled(
-        file, maps, "diverging" if low < 0 else "sequential", "activation", columns=len(maps), own=True
-    )
+    colours: Colours = "diverging" if low < 0 else "sequential"
+    sprite = album.sheet.scaled(file, maps, colours, "activation", columns=len(maps), own=True)
     pictures = tuple(
         Picture(
             sprite,

@@ -6,10 +6,10 @@ import torch
 
 from microtome.atlas.assemble.album import Album, fitted
 from microtome.atlas.assemble.overview import field_text
-from microtome.atlas.assemble.stimuli import shown_stimuli
 from microtome.atlas.assemble.relations import similarity_picture
+from microtome.atlas.assemble.stimuli import shown_stimuli
 from microtome.atlas.pages import Absent, LayerPage, Number, Picture, UnitCard, WeightSheet, to_unit
-from microtome.units import Filters, LayerPatches, Similarity, Tuning
+from microtome.units import Filters, LayerPatches, Similarity
 
 __all__ = ["layer_page", "state"]
 
@@ -55,7 +55,12 @@ def _weights(album: Album, name: str) -> WeightSheet | Absent | None:
     if max(outputs * height, inputs * width) > 4096:
         return Absent(f"{outputs} x {inputs} kernels of {height} x {width} weights are too many for one picture.")
     sprite = album.sheet.scaled(
-        f"weights-{album.slug(name)}", found.weights.flatten(0, 1).float(), "diverging", "weight", columns=inputs, square=True
+        f"weights-{album.slug(name)}",
+        found.weights.flatten(0, 1).float(),
+        "diverging",
+        "weight",
+        columns=inputs,
+        square=True,
     )
     below = album.origin(album.net.layer(name).inputs[0]) if album.net.layer(name).inputs else ""
     caption = "A row is an output unit, a column an input channel: red weights raise the unit, blue ones lower it."
@@ -67,10 +72,15 @@ def _spectrum(filters: Filters) -> list[Number]:
     rows = filters.weights.double().flatten(0, 1).flatten(1)
     values = torch.linalg.svdvals(rows)
     rank = int((values > values[0] * max(rows.shape) * torch.finfo(torch.float32).eps).sum()) if float(values[0]) else 0
-    found = [Number("kernel", " x ".join(map(str, filters.weights.shape[2:])), "px"), Number("rank of the kernels", rank)]
+    found = [
+        Number("kernel", " x ".join(map(str, filters.weights.shape[2:])), "px"),
+        Number("rank of the kernels", rank),
+    ]
     if rank:
         condition = float(values[0] / values[rank - 1])
-        found.append(Number("condition number", condition, explain="Largest by smallest singular value of all kernels."))
+        found.append(
+            Number("condition number", condition, explain="Largest by smallest singular value of all kernels.")
+        )
     return found
 
 
@@ -82,8 +92,7 @@ def _caption(album: Album, table: LayerPatches, paged: int) -> str:
 
 
 def _cards(album: Album, name: str, table: LayerPatches, paged: set[int]) -> tuple[UnitCard, ...]:
-    tuning = album.one(Tuning, "tuning", layer=name)
-    words = tuning if isinstance(tuning, Tuning) else None
+    words = album.tuning(name)
     order = album.order(name)
     return tuple(
         UnitCard(

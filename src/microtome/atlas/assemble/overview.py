@@ -65,7 +65,7 @@ def _drawn(album: Album) -> set[str]:
 
 
 def _block(album: Album, layer: Layer, drawn: set[str]) -> Block:
-    table = album.tables[layer.name] if layer.name in album.tables else None
+    table = album.tables.layers.get(layer.name)
     return Block(
         name=layer.name,
         kind=layer.kind,

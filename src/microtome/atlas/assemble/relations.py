@@ -1,4 +1,4 @@
-"""Which units belong together? Those a unit reads, those that read it, those that answer alike, and what its loss does."""
+"""Which units belong together? Those it reads, those that read it, those that answer alike."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def inputs_and_outputs(album: Album, layer: str, unit: int) -> tuple[Amounts | A
     if unit not in found.units:
         return None, None
     made = album.made(found)
-    sides = []
+    sides: list[Amounts | Absent] = []
     for links, caption in (
         (found.inputs(unit, _MOST), "The units it reads most; red raises it, blue lowers it."),
         (found.outputs(unit, _MOST), "The units that read it most."),
@@ -50,7 +50,13 @@ def nearest(album: Album, layer: str, unit: int) -> Amounts | Absent | None:
     if not isinstance(found, Similarity):
         return found
     rows = tuple(
-        Amount(f"{layer}:{other}", value, to_unit(layer, other), album.unit_picture(layer, other), album.label(layer, other))
+        Amount(
+            f"{layer}:{other}",
+            value,
+            to_unit(layer, other),
+            album.unit_picture(layer, other),
+            album.label(layer, other),
+        )
         for other, value in found.nearest(unit, _MOST)
     )
     if not rows:
@@ -74,9 +80,7 @@ def ablation(album: Album, layer: str, unit: int) -> Amounts | Absent | None:
 def _loss(album: Album, found: Ablation, row: int) -> Amounts:
     drop = 100 * found.class_drop[row].double()
     order = (-drop.abs()).argsort(stable=True)[:10].sort().values.tolist()
-    rows = tuple(
-        Amount(album.class_name(found.labels[i]), -float(drop[i]), to_class(found.labels[i])) for i in order
-    )
+    rows = tuple(Amount(album.class_name(found.labels[i]), -float(drop[i]), to_class(found.labels[i])) for i in order)
     total = 100 * float(found.drop[row])
     against = "accuracy" if found.against == "labels" else "agreement with its own answers"
     caption = (

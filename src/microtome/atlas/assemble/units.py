@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import torch
@@ -30,8 +31,7 @@ def unit_pages(album: Album) -> Iterator[UnitPage]:
 
 def _page(album: Album, layer: str, unit: int) -> UnitPage:
     table = album.tables[layer]
-    tuning = album.one(Tuning, "tuning", layer=layer)
-    words = tuning if isinstance(tuning, Tuning) else None
+    words = album.tuning(layer)
     top, low, bins = _patches(album, table, unit)
     inputs, outputs = inputs_and_outputs(album, layer, unit)
     made = album.made(table, f"microtome top-patches --layer {layer} --unit {unit} {album.model_words}")
@@ -50,7 +50,7 @@ def _page(album: Album, layer: str, unit: int) -> UnitPage:
         bins_caption="One image from each part of its range, from strong to weak: what it does between the extremes.",
         bins_made=made,
         histogram=_histogram(album, table, unit),
-        tuning=_tuning(words, unit) if words else tuning if isinstance(tuning, Absent) else None,
+        tuning=_tuning(words, unit) if words else None,
         filter=_filter(album, layer, unit),
         sheet=unit_sheet(album, layer, unit),
         inputs=inputs,
@@ -126,11 +126,10 @@ def _reconstruction(album: Album, layer: str, unit: int, rank: int) -> Picture |
         found = album.load(task)
         if isinstance(found, Reconstructions):
             signal = found.values[found.row(unit)].sum(1)
+            name, maps = f"reconstruct-{album.slug(layer)}-{unit}", fitted_signal(signal, _CELL)
             sprite = album.remembered(
                 ("reconstruction", layer, unit),
-                lambda: album.sheet.scaled(
-                    f"reconstruct-{album.slug(layer)}-{unit}", fitted_signal(signal, _CELL), "diverging", "signal", columns=9, own=True
-                ),
+                functools.partial(album.sheet.scaled, name, maps, "diverging", "signal", columns=9, own=True),
             )
             return Picture(sprite, rank, f"reconstruction of patch {rank} of unit {unit} of {layer}")
     return None
