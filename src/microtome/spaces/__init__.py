@@ -1,9 +1,12 @@
 """What does each layer keep and what does it throw away? Layers as maps between signal spaces."""
 
 from microtome.spaces.class_residuals import ClassResiduals, class_averages, class_residuals
+from microtome.spaces.facet_distance import FacetDistance, facet_distance
 from microtome.spaces.inverse import Inversion, Invertibility, invert, invertibility
 from microtome.spaces.jacobian import JacobianOperator, jacobian
 from microtome.spaces.operator import Operator, operator
+from microtome.spaces.path import ExitDistance, FacetPath, exit_distance, facets_between
+from microtome.spaces.region import LinearRegion, linear_region
 from microtome.spaces.signal_part import SignalPart, signal_part
 from microtome.spaces.spectra import Spectra, spectra
 from microtome.spaces.subspaces import Subspaces, subspaces
@@ -13,10 +16,14 @@ from microtome.spaces.weight_vectors import WeightVectors, weight_vectors
 
 __all__ = [
     "ClassResiduals",
+    "ExitDistance",
+    "FacetDistance",
+    "FacetPath",
     "Inversion",
     "Invertibility",
     "JacobianOperator",
     "KeptAndLost",
+    "LinearRegion",
     "Operator",
     "Rejected",
     "SignalPart",
@@ -26,10 +33,14 @@ __all__ = [
     "WeightVectors",
     "class_averages",
     "class_residuals",
+    "exit_distance",
+    "facet_distance",
+    "facets_between",
     "invert",
     "invertibility",
     "jacobian",
     "kept_and_lost",
+    "linear_region",
     "operator",
     "rejected_energy",
     "signal_part",
