@@ -92,3 +92,21 @@ def test_the_profile_of_a_colour_filter_is_its_first_principal_component():
     assert abs(float(flat @ picture.flatten() / flat.norm() / picture.norm())) == pytest.approx(1, abs=1e-5)
     assert float(flat @ picture.flatten()) < 0  # the sign of the strongest channel
     assert float(found.orientation[0]) == pytest.approx(45, abs=1)
+
+
+@pytest.mark.parametrize("turns", [-1, 0, 1, 2])
+def test_the_named_parameters_make_the_fitted_filter_again(turns):
+    """A search may end half a turn away: the sides swap, so the phase must change its sign."""
+    x, y = gabor._grid(9, 9)
+    shape = torch.tensor(
+        [0.4 + turns * math.pi, 0.18, math.log(2.0), math.log(1.3), 0.5, -0.25], dtype=torch.float64
+    ).numpy()
+    target = _gabor(9, 130, 0.18, 75, 2.0, 1.3).flatten().numpy()
+    _, left = gabor._solved(shape, x, y, target)
+    named = gabor._named(shape, x, y, target, 1.0, 0.5 * float(left @ left))
+    orientation, frequency, phase, sigma, aspect, right, up, amplitude, offset, _ = named
+    again = gabor.gabor(
+        9, orientation=orientation, frequency=frequency, phase=phase, sigma=sigma, aspect=aspect, x=right, y=up
+    )
+    expected = torch.from_numpy(left + target).reshape(9, 9)
+    assert torch.allclose(amplitude * again + offset, expected, atol=1e-5)
