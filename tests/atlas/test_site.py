@@ -164,7 +164,21 @@ def test_a_picture_names_its_cell_and_both_scales(tmp_path):
     assert '--x:3;--y:1" aria-label="digit 4"' in content
     assert ".s0{background-image:url(../sprites/a%20b.png);--w:28;--h:28;--c:8;--r:2" in content
     assert ".own .s0{background-image:url(../sprites/own.png)}" in content
-    assert "one scale: −2.00 to 2.00 activation" in content
+    assert "one scale: ±2.00 activation" in content
+
+
+def test_a_range_is_written_short_where_it_is_symmetric(tmp_path):
+    lopsided = dataclasses.replace(SPRITE, limits=(-1.0, 2.0))
+    page = pages.ClassPage(0, images=pages.Gallery((pages.Picture(lopsided, 0, "digit 4"),), "Look."))
+    assert "one scale: −1.00 to 2.00 activation" in written(tmp_path, atlas(class_pages=(page,)))["classes/0.html"]
+
+
+def test_nearly_all_of_the_data_is_not_all(tmp_path):
+    made = tuple(pages.Stimulus(picture(), "positive", 8.0, percentile) for percentile in (99.9999, 100.0, 0.0))
+    unit = pages.UnitPage("/relu", 0, stimuli=pages.Stimuli(made, "Look."))
+    content = written(tmp_path, atlas(units=iter([unit])))["units/relu/0.html"]
+    found = re.findall(r">8.00, ([^<]+)<", content)
+    assert found == ["above 99.99\u202f% of the data", "above all of the data", "above 0\u202f% of the data"]
 
 
 def sheet(amounts: list[float], bias: float) -> pages.Sheet:

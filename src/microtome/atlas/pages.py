@@ -230,7 +230,7 @@ class LayerPage:
     cards_caption : str
         What to see in the grid, and what the pictures are.
     spectrum : Chart, Absent or None
-        The singular values.
+        The singular values; without them the page has no such section.
     similarity : Picture, Absent or None
         Units x units, diverging; rows and columns in the order of ``similarity_order``.
     repeats : tuple of (int, int, float)

@@ -48,11 +48,13 @@ def percent(share: float) -> str:
 
     Examples
     --------
-    >>> percent(0.9873), percent(0.0004), percent(1.0)
-    ('98.7\u202f%', '0.04\u202f%', '100\u202f%')
+    >>> percent(0.9873), percent(0.0004), percent(1.0), percent(0.99999)
+    ('98.7\u202f%', '0.04\u202f%', '100\u202f%', '99.99\u202f%')
     """
     value = 100 * share
     text = f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+    if text == "100.0" and value < 100:
+        text = f"{min(value, 99.99):.2f}"  # nearly all is not all
     return text.removesuffix(".0") + "\u202f%"
 
 

@@ -112,6 +112,8 @@ class View:
         if sprite.limits is None or sprite.colours == "classes":
             return ""
         low, high = (number(float(value)) for value in sprite.limits)
+        if sprite.limits[0] == -sprite.limits[1]:
+            return f"±{high} {sprite.quantity}".strip()
         return f"{low} to {high} {sprite.quantity}".strip()
 
     @staticmethod
