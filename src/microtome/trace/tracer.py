@@ -123,6 +123,7 @@ class Tracer(TorchFunctionMode):
         self._names = {id(module): name for name, module in model.named_modules()}
         self._calls: dict[str, int] = {}
         self._scopes: list[_Scope] = []
+        self._paused = False
 
     def __call__(self, images: Tensor) -> Any:
         """Run the model; returns its output, or None where the pass was stopped.
@@ -201,6 +202,8 @@ class Tracer(TorchFunctionMode):
     ) -> Any:
         """See one torch call."""
         kwargs = kwargs or {}
+        if self._paused:
+            return func(*args, **kwargs)
         spelled = operators.spelling(func)
         if spelled is None:
             return func(*args, **kwargs) if self._rules is None else self._rules.ask(func, args, kwargs)
@@ -229,12 +232,7 @@ class Tracer(TorchFunctionMode):
     def _touch(self, name: str, value: Tensor, inplace: bool) -> Tensor:
         """Exchange and keep the value of one layer; returns what the model goes on with."""
         if name in self._replace:
-            given = self._replace[name]
-            new: Any = given if isinstance(given, Tensor) else given(value)
-            if not isinstance(new, Tensor) or new.shape != value.shape:
-                shape = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
-                raise InputError(f'layer "{name}" gives {tuple(value.shape)}; the replacement is {shape}.')
-            value = self._pass_on(value, new.to(value), inplace)
+            value = self._pass_on(value, self._replacement(name, value), inplace)
         if name in self._record and name not in self.value:
             if self._gradient and not value.requires_grad and value.is_floating_point() and name not in self._live:
                 leaf = value.detach().clone().requires_grad_()
@@ -245,6 +243,19 @@ class Tracer(TorchFunctionMode):
             else:
                 self._keep(name, value)
         return value
+
+    def _replacement(self, name: str, value: Tensor) -> Tensor:
+        """What is to take a value's place; its own operations are not the model's, and take no names from them."""
+        given = self._replace[name]
+        self._paused = True
+        try:
+            new: Any = given if isinstance(given, Tensor) else given(value)
+            if not isinstance(new, Tensor) or new.shape != value.shape:
+                shape = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
+                raise InputError(f'layer "{name}" gives {tuple(value.shape)}; the replacement is {shape}.')
+            return new.to(value)
+        finally:
+            self._paused = False
 
     @staticmethod
     def _pass_on(value: Tensor, new: Tensor, inplace: bool) -> Tensor:
