@@ -333,7 +333,7 @@ class MeanOfFlattened(Parts):
 
 @spelling("relu.1")
 class AllFunctional(nn.Module):
-    """No module at all: raw tensors, the head a matrix product."""
+    """No module at all: raw tensors."""
 
     def __init__(self, p):
         super().__init__()
@@ -343,7 +343,14 @@ class AllFunctional(nn.Module):
         p = self.p
         x = F.max_pool2d(F.relu(F.conv2d(x, p["w1"], p["b1"], padding=1)), 2)
         x = F.relu(F.conv2d(x, p["w2"], p["b2"], stride=2, padding=1))
-        return F.adaptive_avg_pool2d(x, 1).flatten(1) @ p["wf"].t() + p["bf"]
+        return F.linear(F.adaptive_avg_pool2d(x, 1).flatten(1), p["wf"], p["bf"])
+
+
+@spelling("relu.1")
+class HeadAsMatrixProduct(Parts):
+    def forward(self, x):
+        x = F.relu(self.c2(self.pool(F.relu(self.c1(x)))))
+        return x.mean((2, 3)) @ self.fc.weight.t() + self.fc.bias
 
 
 @spelling("r2", pool="average")

@@ -180,8 +180,9 @@ def test_images_do_not_mix(method):
     small = function(net, images, 1, **OPTIONS.get(method, {}), batch=3)
     alone = run(method, net, images[11])  # one image (C, H, W)
     scale = float(whole.values.abs().max())
-    torch.testing.assert_close(small.values, whole.values, rtol=0, atol=1e-5 * scale)
-    torch.testing.assert_close(alone.values[0], whole.values[11], rtol=0, atol=1e-5 * scale)
+    slack = 1e-5 * scale + 1e-7  # the last digit of a probability, where the values are differences of them
+    torch.testing.assert_close(small.values, whole.values, rtol=0, atol=slack)
+    torch.testing.assert_close(alone.values[0], whole.values[11], rtol=0, atol=slack)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -38,12 +38,12 @@ def run(family: str, pool: str, p: dict[str, Tensor], x: Tensor, target: Tensor,
 def _plain(p, x, target, rule, pool):
     z1 = F.conv2d(x, p["w1"], p["b1"], padding=1)
     a1 = z1 * (z1 > 0)
-    m1, unpool = _pooled(a1, pool)
+    m1, unpool = pooled(a1, pool)
     z2 = F.conv2d(m1, p["w2"], p["b2"], padding=1, stride=2)
     f = z2 * (z2 > 0)
-    logits, at_f = _head(p, f, target)
-    g = _adjoint(m1, p["w2"], _back(at_f, z2, rule), stride=2)
-    g = _adjoint(x, p["w1"], _back(unpool(g), z1, rule))
+    logits, at_f = head(p, f, target)
+    g = adjoint(m1, p["w2"], _back(at_f, z2, rule), stride=2)
+    g = adjoint(x, p["w1"], _back(unpool(g), z1, rule))
     return Pass(logits, f, g, at_f)
 
 
@@ -54,10 +54,10 @@ def _residual(p, x, target, rule, pool):
     h = z2 * (z2 > 0)
     s = a + F.conv2d(h, p["w3"], p["b3"], padding=1)
     f = s * (s > 0)
-    logits, at_f = _head(p, f, target)
+    logits, at_f = head(p, f, target)
     g = _back(at_f, s, rule)
-    through = _adjoint(a, p["w2"], _back(_adjoint(h, p["w3"], g), z2, rule))
-    return Pass(logits, f, _adjoint(x, p["w1"], _back(g + through, z1, rule)), at_f)
+    through = adjoint(a, p["w2"], _back(adjoint(h, p["w3"], g), z2, rule))
+    return Pass(logits, f, adjoint(x, p["w1"], _back(g + through, z1, rule)), at_f)
 
 
 def _concat(p, x, target, rule, pool):
@@ -68,14 +68,14 @@ def _concat(p, x, target, rule, pool):
     both = torch.stack([a, b], 1).flatten(1, 2)
     z3 = F.conv2d(both, p["w3"], p["b3"], padding=1)
     f = z3 * (z3 > 0)
-    logits, at_f = _head(p, f, target)
-    g = _adjoint(both, p["w3"], _back(at_f, z3, rule))
+    logits, at_f = head(p, f, target)
+    g = adjoint(both, p["w3"], _back(at_f, z3, rule))
     width = a.shape[1]
-    at_a = g[:, :width] + _adjoint(a, p["w2"], _back(g[:, width:], z2, rule))
-    return Pass(logits, f, _adjoint(x, p["w1"], _back(at_a, z1, rule)), at_f)
+    at_a = g[:, :width] + adjoint(a, p["w2"], _back(g[:, width:], z2, rule))
+    return Pass(logits, f, adjoint(x, p["w1"], _back(at_a, z1, rule)), at_f)
 
 
-def _head(p, f, target):
+def head(p, f, target):
     logits = torch.einsum("kc,nc->nk", p["wf"], f.mean((2, 3))) + p["bf"]
     h, w = f.shape[2:]
     return logits, (p["wf"][target] / (h * w))[:, :, None, None].expand_as(f)
@@ -90,7 +90,7 @@ def _back(signal, read, rule):
     return signal * (signal > 0) * (read > 0)
 
 
-def _adjoint(read, weight, signal, stride=1):
+def adjoint(read, weight, signal, stride=1):
     """The transposed filters: scatter each signal over the patch it came from."""
     n, _, height, width = read.shape
     out = torch.zeros(n, weight.shape[1], height + 2, width + 2, dtype=read.dtype)
@@ -102,7 +102,7 @@ def _adjoint(read, weight, signal, stride=1):
     return out[:, :, 1:-1, 1:-1]
 
 
-def _pooled(a, pool):
+def pooled(a, pool):
     """2 x 2 pooling and its way back: the switches of the maximum, or a quarter to each."""
     n, c, height, width = a.shape
     h, w = height // 2, width // 2

@@ -53,7 +53,10 @@ class _Tensors:
 
     def __init__(self, modules: list[nn.Module]) -> None:
         self._slots: list[tuple[dict[str, Any], dict[str, Any]]] = [
-            (table, dict(table)) for module in modules for table in (module._buffers, module._parameters) if table
+            (table, dict(table))
+            for module in modules
+            for table in (module._buffers, module._parameters)
+            if table and isinstance(table, dict)  # a scripted module's tables are views of C++ and cannot be exchanged
         ]
         # Buffers are few and small; what a pass does to them is seen by their version.
         self._copies = [

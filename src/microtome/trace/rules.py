@@ -183,7 +183,7 @@ class RuleSet:
                     return _pointwise_call(call, "relu", x)
                 for gate, kind in _GATES.items():
                     if self._is_from(mask, x, gate):
-                        return _pointwise_call(call, kind, x, held=mask)
+                        return _pointwise_call(call, kind, x)
         elif call.kind == "where":
             bound = call.arguments
             if self._is_from(bound["condition"], bound["input"], "gt", "ge") and _zero(bound["other"]):
@@ -202,12 +202,11 @@ class RuleSet:
         return found is not None and found[0] is mask and found[1] is x and found[2] in kinds
 
 
-def _pointwise_call(call: Call, kind: str, x: Tensor, held: Tensor | None = None) -> Call:
-    """The same call as a function of ``x`` alone; a gate's own path backwards is part of the derivative."""
-    fixed = {} if held is None else {id(held): held.detach()}
+def _pointwise_call(call: Call, kind: str, x: Tensor) -> Call:
+    """The same call as a function of ``x`` alone; a gate stays attached, its path is part of the derivative."""
 
     def run(value: Tensor) -> Tensor:
-        swap = {**fixed, id(x): value}
+        swap = {id(x): value}
         output = call.func(*substitute(call.args, swap), **substitute(call.kwargs, swap))
         return value if output is None else output  # x[x < 0] = 0 returns nothing
 
