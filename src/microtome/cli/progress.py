@@ -44,9 +44,9 @@ class Bar:
         """A stage begins."""
         self._done = tasks - missing
         total = max(cost, 1e-9)
-        self._bar = self._progress.add_task(
-            name, total=total, completed=0.0 if missing else total, done=self._done, all=tasks
-        )
+        self._bar = self._progress.add_task(name, total=total, done=self._done, all=tasks)
+        if not missing:
+            self._progress.update(self._bar, completed=total)
         if not self._console.is_terminal:
             self._console.print(f"{name}: {missing} of {tasks} results to make")
 

@@ -65,9 +65,7 @@ class _Bar:
     def step(self, at: Step) -> None:
         """A step has been made."""
         done = at.epoch - 1 + at.step / at.steps
-        self._progress.update(
-            self._bar, total=float(at.epochs), completed=done, loss=at.loss, accuracy=at.accuracy
-        )
+        self._progress.update(self._bar, total=float(at.epochs), completed=done, loss=at.loss, accuracy=at.accuracy)
         if at.step == at.steps and not self._console.is_terminal:
             self._console.print(
                 f"epoch {at.epoch} of {at.epochs}: accuracy {at.accuracy:.2%}, {at.elapsed:.0f} s, "

@@ -1,0 +1,67 @@
+"""What does a unit or a class want to see most? Images made by gradient ascent, from a shell."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from microtome import synthesis
+from microtome.cli.options import ModelOptions, names
+from microtome.cli.output import check, save
+from microtome.cli.units import Output
+from microtome.errors import InputError
+
+__all__ = ["maximize"]
+
+
+def maximize(
+    layer: Annotated[str | None, Parameter(help="The layer whose units are asked; leave out for classes.")] = None,
+    /,
+    *,
+    model: ModelOptions,
+    output: Output,
+    channels: Annotated[str | None, Parameter(help="Units, joined by commas; 0-15 is a range. Default all.")] = None,
+    classes: Annotated[
+        str | None, Parameter(name="--for", help="Classes by number or name, in place of a layer.")
+    ] = None,
+    sign: Annotated[int, Parameter(help="-1 for images that lower the unit most.")] = 1,
+    diverse: Annotated[int, Parameter(help="Different images of each unit.")] = 1,
+    steps: Annotated[int, Parameter(help="Steps of ascent.")] = 256,
+    seed: Annotated[int, Parameter(help="Of noise and motion.")] = 0,
+) -> None:
+    """Make images that drive units of a layer, or class scores, most.
+
+    Example: `microtome maximize _blocks.7 --channels 0-15 --model zoo:efficientnet-lite0 -o units.png`
+    """
+    check(output)
+    if (layer is None) == (classes is None):
+        raise InputError("name a layer, or classes with --for; one of the two.")
+    net = model.network()
+    if layer is not None:
+        found = synthesis.maximize(net, layer, indices(channels), sign=sign, diverse=diverse, steps=steps, seed=seed)
+    else:
+        found = synthesis.maximize_class(net, names(classes), sign=sign, diverse=diverse, steps=steps, seed=seed)
+    for name, reached in zip(found.names, found.activation.tolist(), strict=True):
+        print(f"{name}: {reached:.4g}")
+    save(found, output)
+
+
+def indices(text: str | None) -> list[int] | None:
+    """Numbers and ranges joined by commas, or None.
+
+    Examples
+    --------
+    >>> indices("0-3,7")
+    [0, 1, 2, 3, 7]
+    """
+    if text is None:
+        return None
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        try:
+            found += range(int(first), int(last) + 1) if dash else [int(first)]
+        except ValueError:
+            raise InputError(f'units are numbers or ranges joined by commas, as in 0-15,20; got "{text}".') from None
+    return found

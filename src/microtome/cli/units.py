@@ -1,0 +1,97 @@
+"""What does a unit look for, and how is it made? Top patches, tuning, dissection and activation maps from a shell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from microtome import units
+from microtome.cli.options import ModelOptions, pictures
+from microtome.cli.output import check, save
+
+__all__ = ["activations", "dissect", "top_patches", "tuning"]
+
+Output = Annotated[Path, Parameter(name=("--output", "-o"), help=".png, .svg, .pdf, or .safetensors.")]
+LayerName = Annotated[str, Parameter(help="The layer; `microtome layers` lists them.")]
+
+
+def top_patches(
+    *,
+    model: ModelOptions,
+    data: Annotated[str, Parameter(help="Folder of images, or a data set's name.")],
+    layer: LayerName,
+    output: Output,
+    k: Annotated[int, Parameter(help="Patches of each unit.")] = 9,
+) -> None:
+    """Find the patches of the data that drive each unit of a layer most, as exact crops of the receptive field.
+
+    Example: `microtome top-patches --model zoo:efficientnet-lite0 --data images/ --layer _blocks.4 -o patches.png`
+    """
+    check(output)
+    subject = model.recipe(data).open()
+    save(units.top_patches(subject.net, subject.images, [layer], k)[layer], output)
+
+
+def tuning(
+    *,
+    model: ModelOptions,
+    layer: LayerName,
+    output: Annotated[
+        Path | None, Parameter(name=("--output", "-o"), help="Figure or result, besides the table.")
+    ] = None,
+) -> None:
+    """Say in words which lines, edges, corners, curves, gratings or blobs each unit of a layer is tuned to.
+
+    Shows synthetic stimuli to the network and prints a table: unit, label, angle, bandwidth, confidence.
+
+    Example: `microtome tuning --model zoo:simple-convnet --weights w.safetensors --layer conv1`
+    """
+    if output is not None:
+        check(output)
+    found = units.tuning(model.network(), layer)
+    print(found.table())
+    if output is not None:
+        save(found, output)
+
+
+def dissect(
+    photo: Annotated[Path, Parameter(help="A picture file.")],
+    /,
+    *,
+    model: ModelOptions,
+    layer: Annotated[str, Parameter(help="A convolution or fully connected layer.")],
+    channel: Annotated[int, Parameter(help="The output channel.")],
+    output: Output,
+) -> None:
+    """Take one unit's activation on a picture apart: inputs, weights, contributions, running sum, bias, output.
+
+    Example: `microtome dissect digit.png --model zoo:simple-convnet --weights w.safetensors --layer conv2 --channel 3
+    -o sheet.png`
+    """
+    check(output)
+    net = model.network()
+    found = units.dissect(net, pictures([photo], net)[0], layer, channel)
+    print(found.table())
+    print(
+        f"bias {found.bias:.4g}; largest gap between sum and output {found.gap:.2g} (rounding allows {found.bound:.2g})"
+    )
+    save(found, output)
+
+
+def activations(
+    photo: Annotated[Path, Parameter(help="A picture file.")],
+    /,
+    *,
+    model: ModelOptions,
+    layer: LayerName,
+    output: Output,
+) -> None:
+    """Draw the activation map of every unit of a layer on a picture.
+
+    Example: `microtome activations photo.jpg --model zoo:efficientnet-lite0 --layer _conv_stem -o maps.png`
+    """
+    check(output)
+    net = model.network()
+    save(units.activation_maps(net, pictures([photo], net), layer), output)
