@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from microtome.trace.checkpoints import plainly
+
 # Flags of the model are turned while it runs, so one run at a time; re-entrant, since methods nest runs.
 LOCK = threading.RLock()
 
@@ -37,7 +39,8 @@ def as_found(model: nn.Module) -> Iterator[None]:
             for parameter in learning:
                 if parameter.is_leaf:
                     parameter.requires_grad = False
-            yield
+            with plainly():
+                yield
         finally:
             for module in training:
                 module.training = True

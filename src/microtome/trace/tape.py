@@ -11,7 +11,6 @@ from torch import Tensor
 
 from microtome.errors import InputError, ModelError, OpaqueError
 from microtome.trace.graph import logits_of
-from microtome.trace.guard import as_found
 from microtome.trace.relevance import Relevance
 from microtome.trace.rules import RuleSet
 from microtome.trace.tracer import Replacement, Tracer
@@ -99,8 +98,7 @@ def take(
     # Relevance begins as the score itself, a gradient as one.
     begun = score * score.detach() if isinstance(rules, Relevance) else score
     begin = begun.sum() if of is None else reached
-    with as_found(net.model):  # a checkpointed part of the model runs again on the way back
-        found = _gradients(begin, cotangent, places, names, rules)
+    found = _gradients(begin, cotangent, places, names, rules)
     if isinstance(rules, Relevance):
         rules.forget()
     for name, slope in found.items():
