@@ -117,7 +117,7 @@ def _drawn(p: _Placed, share: float, lift: float, height: float) -> str:
     texts = [(_short(p.block.name, p.room), "name" if p.width == MAJOR else "")]
     texts += [(line, "") for line in p.lines] + [(line, "warn") for line in p.warnings]
     body += [text(p.centre, below + LINE * row, line, kind=kind) for row, (line, kind) in enumerate(texts)]
-    heard = ", ".join([p.block.name, p.block.kind, *p.lines, *p.warnings])
+    heard = ", ".join(dict.fromkeys([p.block.name, p.block.kind, *p.lines, *p.warnings]))
     return linked(f"<title>{escape(heard)}</title>{''.join(body)}", p.href, heard)
 
 
