@@ -37,7 +37,7 @@ def test_replay_equals_a_whole_pass_in_every_spelling(name: str) -> None:
         whole = trace.logits_of(trace.Tracer(net.model, replace={layer: shifted})(x.clone()))
         _, again, _ = replayed(net, x, {layer: shifted})
         assert torch.equal(trace.logits_of(again), whole), layer
-    _, again, ran = replayed(net, x, {})
+    _, again, _ = replayed(net, x, {})
     assert torch.equal(again, net.model(x))
     replay = Replay(net.model)
     trace.Tracer(net.model, rules=replay)(replay.start(x))

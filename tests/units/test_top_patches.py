@@ -72,7 +72,7 @@ LAYERS = ["first", "relu", "second", "/add", "bound", "head"]
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_top_and_low_equal_a_full_sort(net: Network, data: Any, top: units.TopPatches, layer: str) -> None:
-    """Oracle: the maximum of every image, Python's stable sort. float64 but for the normalisation of the float32 images."""
+    """Oracle: the maximum of every image and Python's stable sort, in float64."""
     found, every = top[layer], stored(net, data, layer)
     columns = found.grid[1]
     for unit in range(every.shape[1]):
