@@ -28,6 +28,7 @@ class Pass:
     features: Tensor
     at_image: Tensor
     at_features: Tensor
+    convolution: tuple[Tensor, Tensor]
 
 
 def run(family: str, pool: str, p: dict[str, Tensor], x: Tensor, target: Tensor, rule: str = "gradient") -> Pass:
@@ -42,9 +43,10 @@ def _plain(p, x, target, rule, pool):
     z2 = F.conv2d(m1, p["w2"], p["b2"], padding=1, stride=2)
     f = z2 * (z2 > 0)
     logits, at_f = head(p, f, target)
-    g = adjoint(m1, p["w2"], _back(at_f, z2, rule), stride=2)
+    at_z2 = _back(at_f, z2, rule)
+    g = adjoint(m1, p["w2"], at_z2, stride=2)
     g = adjoint(x, p["w1"], _back(unpool(g), z1, rule))
-    return Pass(logits, f, g, at_f)
+    return Pass(logits, f, g, at_f, (z2, at_z2))
 
 
 def _residual(p, x, target, rule, pool):
@@ -52,12 +54,13 @@ def _residual(p, x, target, rule, pool):
     a = z1 * (z1 > 0)
     z2 = F.conv2d(a, p["w2"], p["b2"], padding=1)
     h = z2 * (z2 > 0)
-    s = a + F.conv2d(h, p["w3"], p["b3"], padding=1)
+    z3 = F.conv2d(h, p["w3"], p["b3"], padding=1)
+    s = a + z3
     f = s * (s > 0)
     logits, at_f = head(p, f, target)
     g = _back(at_f, s, rule)
     through = adjoint(a, p["w2"], _back(adjoint(h, p["w3"], g), z2, rule))
-    return Pass(logits, f, adjoint(x, p["w1"], _back(g + through, z1, rule)), at_f)
+    return Pass(logits, f, adjoint(x, p["w1"], _back(g + through, z1, rule)), at_f, (z3, g))
 
 
 def _concat(p, x, target, rule, pool):
@@ -69,10 +72,11 @@ def _concat(p, x, target, rule, pool):
     z3 = F.conv2d(both, p["w3"], p["b3"], padding=1)
     f = z3 * (z3 > 0)
     logits, at_f = head(p, f, target)
-    g = adjoint(both, p["w3"], _back(at_f, z3, rule))
+    at_z3 = _back(at_f, z3, rule)
+    g = adjoint(both, p["w3"], at_z3)
     width = a.shape[1]
     at_a = g[:, :width] + adjoint(a, p["w2"], _back(g[:, width:], z2, rule))
-    return Pass(logits, f, adjoint(x, p["w1"], _back(at_a, z1, rule)), at_f)
+    return Pass(logits, f, adjoint(x, p["w1"], _back(at_a, z1, rule)), at_f, (z3, at_z3))
 
 
 def head(p, f, target):
@@ -188,3 +192,9 @@ def _occlusion(family, pool, p, x, target, window, stride):
             row.append(whole - probability(covered))
         rows.append(torch.stack(row, -1))
     return torch.stack(rows, 1)[:, None]
+
+
+def grad_cam_at_convolution(family: str, pool: str, p: dict[str, Tensor], x: Tensor, target: Tensor) -> Tensor:
+    """Grad-CAM at the last convolution's output, before anything is added to it or rectified."""
+    z, at_z = run(family, pool, p, x, target).convolution
+    return torch.einsum("nc,nchw->nhw", at_z.mean((2, 3)), z)[:, None].clamp(min=0)
