@@ -1,0 +1,135 @@
+"""Do the options, certificates and maps of the attribution methods mean what their pages say?"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from conformance.spellings import SPELLINGS, weights
+from microtome import InputError, Network, attribution
+from microtome.attribution.baselines import NAMES, baseline
+
+SHAPE = (3, 12, 9)
+
+
+@pytest.fixture(scope="module")
+def net() -> Network:
+    return Network(SPELLINGS["ReluModules"].build(weights("plain", 3)), SHAPE, mean=0.3, std=0.5)
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    return torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
+
+
+def test_grad_cam_is_the_positive_part_of_cam_divided_by_the_positions(net, images):
+    """The identity of Selvaraju et al., section 3.1, on a network with global average pooling."""
+    plain = attribution.cam(net, images, 2)
+    h, w = plain.values.shape[2:]
+    torch.testing.assert_close(attribution.grad_cam(net, images, 2).values, plain.values.clamp(min=0) / (h * w))
+
+
+def test_counterfactual_is_the_other_part(net, images):
+    plain = attribution.cam(net, images, 2)
+    h, w = plain.values.shape[2:]
+    against = attribution.grad_cam(net, images, 2, counterfactual=True).values
+    torch.testing.assert_close(against, (-plain.values).clamp(min=0) / (h * w))
+    assert float(against.max()) > 0
+
+
+def test_cam_adds_up_to_the_score(net, images):
+    plain = attribution.cam(net, images, 2)
+    torch.testing.assert_close(plain.values.mean((1, 2, 3)) + net.model.fc.bias[2], plain.score)
+
+
+@pytest.mark.parametrize("rule", ["gauss-legendre", "midpoint"])
+def test_integrated_gradients_are_complete(net, images, rule):
+    """The gap closes with the steps, and is what is missing to the rise of the score."""
+    coarse, fine = (attribution.integrated_gradients(net, images, 2, steps=n, rule=rule) for n in (3, 300))
+    rise = fine.score - fine.baseline_score
+    torch.testing.assert_close(fine.values.sum((1, 2, 3)) - fine.completeness_gap, rise)
+    assert float(fine.completeness_gap.abs().max()) < 0.2 * float(coarse.completeness_gap.abs().max())
+    assert float(fine.completeness_gap.abs().max()) < 2e-3 * float(rise.abs().max())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_baseline_changes_the_answer(net, images, name):
+    pictures = baseline(net, images, name)
+    assert pictures.shape == images.shape
+    other = attribution.occlusion(net, images, 2, window=4, stride=4, fill=name)
+    zero = attribution.occlusion(net, images, 2, window=4, stride=4, fill=0.123)
+    assert not torch.allclose(other.probability, zero.probability)
+    slopes = attribution.integrated_gradients(net, images, 2, baseline=name, steps=2)
+    assert float(slopes.completeness_gap.abs().max()) < float("inf")
+
+
+def test_baselines_by_definition(net, images):
+    assert baseline(net, images, "mean").unique().tolist() == [0.3]
+    colours = images.mean((2, 3), keepdim=True).expand_as(images)
+    assert torch.equal(baseline(net, images, "image-mean"), colours)
+    flat = torch.full_like(images, 0.7)
+    torch.testing.assert_close(baseline(net, flat, "blur"), flat)  # nothing to blur; edges keep their value
+    assert float(baseline(net, images, "blur").std()) < float(images.std())
+    assert not torch.equal(baseline(net, images, "noise", 0), baseline(net, images, "noise", 1))
+    per_channel = baseline(net, images, [0.1, 0.2, 0.3])[0, :, 0, 0]
+    torch.testing.assert_close(per_channel, torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64))
+    with pytest.raises(InputError, match="one for each of 3"):
+        baseline(net, images, [0.1, 0.2])
+
+
+def test_occlusion_covers_the_edges_and_maps_back(net, images):
+    result = attribution.occlusion(net, images, 2, window=(5, 4), stride=(3, 2))
+    covered = torch.zeros(SHAPE[1:])
+    for top, left, bottom, right in result.boxes.reshape(-1, 4).tolist():
+        assert (bottom - top, right - left) == (5, 4)
+        covered[top:bottom, left:right] = 1
+    assert bool(covered.all())
+    torch.testing.assert_close(result.values[:, 0], result.baseline[:, None, None] - result.probability)
+    torch.testing.assert_close(result.map[:, 0, 0], result.values[:, 0, 0, 0])  # the corner lies in one window
+    whole = attribution.occlusion(net, images, 2, window=(12, 9), stride=1)
+    torch.testing.assert_close(whole.map, whole.values[:, 0].expand(-1, 12, 9))
+
+
+def test_smooth_grad_draws_by_its_seed_and_settles(net, images):
+    a, b = (attribution.smooth_grad(net, images, 2, samples=4, seed=s).values for s in (0, 1))
+    assert not torch.allclose(a, b)
+    plain = attribution.gradient(net, images, 2).values
+    torch.testing.assert_close(attribution.smooth_grad(net, images, 2, noise=0.0, samples=2).values, plain)
+    errors = [attribution.smooth_grad(net, images, 2, samples=n).standard_error.mean() for n in (10, 160)]
+    assert 2.5 < float(errors[0] / errors[1]) < 6.5  # falls as the root of the samples: 4
+
+
+def test_maps_are_at_image_size_and_signed_as_stated(net, images):
+    assert torch.equal(attribution.saliency(net, images).map, attribution.saliency(net, images).values.amax(1))
+    signed = attribution.gradient(net, images)
+    torch.testing.assert_close(signed.map, signed.values.sum(1))
+    assert bool((signed.map < 0).any())
+    assert bool((attribution.grad_cam(net, images).map >= 0).all())
+
+
+def test_compare_puts_methods_side_by_side(net, images):
+    result = attribution.compare(net, images, 2, methods=["saliency", "guided_backprop", "grad_cam", "occlusion"])
+    assert list(result.results) == ["saliency", "guided-backprop", "grad-cam", "occlusion"]
+    torch.testing.assert_close(result.agreement.diagonal(), torch.ones(4, dtype=torch.float64))
+    torch.testing.assert_close(result.agreement, result.agreement.T)
+    for row in result.table():
+        assert 0 < row["half"] <= 0.5
+    expected = attribution.saliency(net, images, 2).values
+    torch.testing.assert_close(result["saliency"].values, expected)
+
+
+def test_every_result_draws_itself(net, images):
+    """A figure with one row per image and something on each of its axes."""
+    for result in (
+        attribution.gradient(net, images),
+        attribution.grad_cam(net, images),
+        attribution.integrated_gradients(net, images, steps=2),
+        attribution.occlusion(net, images, window=4, stride=4),
+        attribution.compare(net, images, methods=["saliency", "grad_cam"]),
+    ):
+        figure = result.plot(limit=2)
+        pictures = [axes for axes in figure.axes if axes.images]
+        assert len(pictures) >= 6
+        assert "<svg" in result._repr_html_()
+    with pytest.raises(InputError, match='no option "colour"'):
+        attribution.gradient(net, images).plot(colour="red")
