@@ -2,6 +2,7 @@
 
 from microtome.spaces.class_residuals import ClassResiduals, class_averages, class_residuals
 from microtome.spaces.facet_distance import FacetDistance, facet_distance
+from microtome.spaces.ideal import IdealInputs, ideal_inputs, ideal_outputs
 from microtome.spaces.inverse import Inversion, Invertibility, invert, invertibility
 from microtome.spaces.jacobian import JacobianOperator, jacobian
 from microtome.spaces.operator import Operator, operator
@@ -19,6 +20,7 @@ __all__ = [
     "ExitDistance",
     "FacetDistance",
     "FacetPath",
+    "IdealInputs",
     "Inversion",
     "Invertibility",
     "JacobianOperator",
@@ -36,6 +38,8 @@ __all__ = [
     "exit_distance",
     "facet_distance",
     "facets_between",
+    "ideal_inputs",
+    "ideal_outputs",
     "invert",
     "invertibility",
     "jacobian",

@@ -144,9 +144,10 @@ def bends(net: Network, images: Tensor, directions: Tensor) -> Bends:
         slopes[place] = torch.where(slopes[place].abs() > _NOISE * largest, slopes[place], 0.0)
         finite = torch.where(part.value.isfinite(), part.value, 0.0)
         ties.append((finite.abs() <= _NOISE * finite.abs().amax(1, keepdim=True)) & (slopes[place] != 0))
-    return Bends(
-        parts, torch.cat([part.value for part in parts], 1), torch.cat(slopes, 1), torch.cat(ties, 1), logits, moved
-    )
+    value = torch.cat([part.value for part in parts], 1) if parts else logits[:, :0]
+    slope = torch.cat(slopes, 1) if parts else logits[:, :0]
+    tied = torch.cat(ties, 1) if parts else value.bool()
+    return Bends(parts, value, slope, tied, logits, moved)
 
 
 def gradients(net: Network, images: Tensor, chosen: Tensor) -> Tensor:

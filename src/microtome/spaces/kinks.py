@@ -113,7 +113,8 @@ def facets_of(call: Call, z: Tensor, other: Tensor | None = None) -> Facets | No
     """
     shape = tuple(z.shape[1:])
     if call.kind in _AT_ZERO:
-        return Facets(call.name, call.kind, z.flatten(1), lambda v: v.flatten(1), shape, 1)
+        # Copies: the model may go on and write on what it read.
+        return Facets(call.name, call.kind, z.flatten(1).clone(), lambda v: v.flatten(1).clone(), shape, 1)
     if call.kind in _CUTS:
         edges = _edges(call)
         value = torch.cat([(z - edge).flatten(1) for edge in edges], 1)
@@ -156,11 +157,7 @@ def _windows(call: Call, z: Tensor) -> tuple[Tensor, tuple[tuple[int, ...], tupl
     size = tuple(z.shape[-dims:])
     if call.kind == "adaptive_max_pool2d":
         out = tuple(n if want is None else int(want) for n, want in zip(size, _wanted(bound, dims), strict=True))
-        if any(n % want for n, want in zip(size, out, strict=True)):
-            raise bent(call, f"pools {size} to {out} with windows of different sizes")
-        kernel = stride = tuple(n // want for n, want in zip(size, out, strict=True))
-        padding = dilation = (0,) * dims
-        dilation = (1,) * dims
+        reads = [_adaptive(n, want) for n, want in zip(size, out, strict=True)]
     else:
         kernel, padding = pair(bound["kernel_size"], dims), pair(bound["padding"], dims)
         stride = kernel if bound["stride"] in (None, [], ()) else pair(bound["stride"], dims)
@@ -168,12 +165,27 @@ def _windows(call: Call, z: Tensor) -> tuple[Tensor, tuple[tuple[int, ...], tupl
         pool = getattr(torch.nn.functional, f"max_pool{dims}d")
         probe = torch.zeros(1, 1, *size)
         out = tuple(pool(probe, kernel, stride, padding, dilation, ceil_mode=bool(bound["ceil_mode"])).shape[2:])
+        reads = [
+            torch.arange(out[axis])[:, None] * stride[axis]
+            + torch.arange(kernel[axis]) * dilation[axis]
+            - padding[axis]
+            for axis in range(dims)
+        ]
     numbers = torch.arange(math.prod(size)).reshape(size)
     for axis in range(dims):
-        picked = torch.arange(out[axis])[:, None] * stride[axis] + torch.arange(kernel[axis]) * dilation[axis]
-        numbers = _taken(numbers, 2 * axis, picked - padding[axis], size[axis])
+        numbers = _taken(numbers, 2 * axis, reads[axis], size[axis])
     order = [*range(0, 2 * dims, 2), *range(1, 2 * dims, 2)]  # outputs first, then taps
-    return numbers.permute(order).reshape(math.prod(out), math.prod(kernel)), (size, out)
+    taps = math.prod(read.shape[1] for read in reads)
+    return numbers.permute(order).reshape(math.prod(out), taps), (size, out)
+
+
+def _adaptive(size: int, out: int) -> Tensor:
+    """Positions that each output of an adaptive pooling reads, (out, longest); -1 where a window is shorter."""
+    starts = [place * size // out for place in range(out)]
+    ends = [-(-(place + 1) * size // out) for place in range(out)]
+    longest = max(end - start for start, end in zip(starts, ends, strict=True))
+    rows = [[*range(start, end), *[-1] * (longest - end + start)] for start, end in zip(starts, ends, strict=True)]
+    return torch.tensor(rows)
 
 
 def _taken(numbers: Tensor, axis: int, picked: Tensor, size: int) -> Tensor:

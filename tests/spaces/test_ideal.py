@@ -1,0 +1,74 @@
+"""Are the six images what the definitions say, and does training never lead away from the ideal output?"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import microtome as mt
+from microtome import spaces
+
+
+def setting():
+    torch.manual_seed(0)
+    net = mt.Network(nn.Sequential(nn.Flatten(), nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)), (1, 2, 2))
+    images = torch.rand(40, 1, 2, 2)
+    labels = torch.arange(40) % 3
+    return net, images, labels, list(zip(images, labels.tolist(), strict=True))
+
+
+def test_the_three_starts_follow_the_definitions():
+    """Oracle: the definitions in a loop."""
+    net, images, labels, pairs = setting()
+    found = spaces.ideal_inputs(net, pairs, steps=5)
+    scores = net.logits(images)
+    for c in range(3):
+        ideal = scores.min(0).values
+        ideal[c] = scores[:, c].max()
+        torch.testing.assert_close(found.ideal[c], ideal)
+        away = (scores - ideal).norm(dim=1)
+        torch.testing.assert_close(found.average[c], images[labels == c].mean(0))
+        torch.testing.assert_close(found.nearest[c], images[away.argmin()])
+        mine = away[labels == c]
+        close = images[labels == c][mine <= torch.quantile(mine, 0.25)]
+        torch.testing.assert_close(found.average_nearest[c], close.mean(0))
+        for row, kind in enumerate(found.names):
+            distance = (net.logits(found.images(kind)[c]) - ideal).norm()
+            assert float(found.distance[row, c]) == pytest.approx(float(distance), rel=1e-5)
+        assert int(found.best[c]) == int(found.distance[:, c].argmin())
+        torch.testing.assert_close(found.best_images[c], found.images(found.best_kinds[c])[c])
+
+
+@pytest.mark.parametrize("rate", [0.01, 50.0])
+def test_trained_images_are_never_further_than_their_start(rate):
+    """Also where the steps are far too long."""
+    net, _, _, pairs = setting()
+    seen = []
+    found = spaces.ideal_inputs(net, pairs, steps=30, rate=rate, progress=lambda step, steps, away: seen.append(step))
+    assert bool((found.distance[3:] <= found.distance[:3] * (1 + 1e-5)).all())
+    assert seen == list(range(31))
+    assert found.history.shape == (31, 3, 3)
+    if rate < 1:
+        assert bool((found.distance[3:] < 0.95 * found.distance[:3]).any())
+    for image in found.trained.values():
+        assert 0 <= float(image.min()) <= float(image.max()) <= 1
+    free = spaces.ideal_inputs(net, pairs, steps=200, rate=0.05, bounded=False)
+    assert max(float(image.max()) for image in free.trained.values()) > 1
+
+
+def test_bad_input_is_refused_and_results_are_drawn(tmp_path):
+    net, images, _, pairs = setting()
+    with pytest.raises(mt.InputError, match="labels"):
+        spaces.ideal_inputs(net, list(images))
+    with pytest.raises(mt.InputError, match="no class"):
+        spaces.ideal_inputs(net, [(images[0], 7)])
+    with pytest.raises(mt.InputError, match="steps"):
+        spaces.ideal_inputs(net, pairs, steps=-1)
+    found = spaces.ideal_inputs(net, pairs, steps=1)
+    with pytest.raises(mt.InputError, match="no kind"):
+        found.images("best")
+    found.save(tmp_path / "it.safetensors")
+    again = mt.load(tmp_path / "it.safetensors")
+    assert len(again.plot().axes) == 18
+    assert len(again.plot(best=True).axes) == 3

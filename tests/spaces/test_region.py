@@ -1,0 +1,221 @@
+"""Is the local map the network inside its region, does the region end where it is said to, and at whose facet?"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import microtome as mt
+from microtome import spaces
+from microtome.spaces.bends import bends
+
+
+class Residual(nn.Module):
+    """Batch norm, a skip connection, in-place ReLU, ReLU6 and ceil-mode pooling with padding, spelt many ways."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+        self.fc = nn.Linear(16, 3)
+
+    def forward(self, x):
+        x = self.relu(self.norm(self.conv1(x)))
+        x = functional.max_pool2d(x, 3, 2, padding=1, ceil_mode=True)
+        y = self.conv2(x)
+        y += x
+        y = functional.relu6(4 * y)
+        y = functional.adaptive_max_pool2d(y, 2)
+        return functional.log_softmax(self.fc(y.flatten(1)), 1)
+
+
+class Masked(nn.Module):
+    """A rectifier written as a product with a comparison."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(64, 12), nn.Linear(12, 3)
+
+    def forward(self, x):
+        x = self.a(x.flatten(1))
+        return self.b(x * (x > 0))
+
+
+def sequential():
+    return nn.Sequential(
+        nn.Conv2d(1, 3, 3, padding=1),
+        nn.MaxPool2d(2),
+        nn.LeakyReLU(0.1, inplace=True),
+        nn.Conv2d(3, 4, 3, stride=2),
+        nn.PReLU(4),
+        nn.Flatten(),
+        nn.Linear(4, 3),
+    )
+
+
+MODELS = {"sequential": sequential, "residual": Residual, "masked": Masked}
+
+
+def network(name):
+    torch.manual_seed(4)
+    model = MODELS[name]().double()
+    if name == "residual":
+        model.norm.running_mean.uniform_(-0.2, 0.2)
+        model.norm.running_var.uniform_(0.5, 1.5)
+    return mt.Network(model, (1, 8, 8), mean=0.4, std=0.6)
+
+
+def pattern(net, x):
+    """Signs of all facet functions: equal patterns, equal regions."""
+    found = bends(net, x.double(), torch.zeros_like(x).double())
+    return found.value > 0
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_map_is_the_network_inside_the_region(name):
+    """Closed form: equality with the network at the image, just before the facet, and not far beyond it."""
+    net = network(name)
+    x = torch.rand(4, 1, 8, 8, dtype=torch.float64)
+    region = spaces.linear_region(net, x)
+    torch.testing.assert_close(region.apply(x), net.logits(x), rtol=0, atol=1e-10)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        way = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+        way *= (0.999 * region.distance / way.flatten(1).norm(dim=1)).reshape(-1, 1, 1, 1)
+        torch.testing.assert_close(region.apply(x + way), net.logits(x + way, check=False), rtol=0, atol=1e-10)
+    assert torch.allclose(region.normal.flatten(1).norm(dim=1), region.distance, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_stepping_just_before_and_just_beyond_the_nearest_facet(name):
+    """Just before, no unit has switched; just beyond, one has, in the layer that is named."""
+    net = network(name)
+    x = torch.rand(4, 1, 8, 8, dtype=torch.float64)
+    near = spaces.facet_distance(net, x)
+    assert int(near.ties.sum()) == 0
+    here = pattern(net, x)
+    assert torch.equal(pattern(net, x + (1 - 1e-6) * near.normal), here)
+    beyond = pattern(net, x + (1 + 1e-6) * near.normal)
+    assert bool((beyond != here).any(1).all())
+    facets = bends(net, x, torch.zeros_like(x)).facets
+    start = 0
+    switched = [set() for _ in range(4)]
+    for part in facets:
+        count = part.value.shape[1]
+        for i in range(4):
+            if bool((beyond != here)[i, start : start + count].any()):
+                switched[i].add(part.name)
+        start += count
+    assert all(near.facet[i]["layer"] in switched[i] for i in range(4))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_random_probes_find_what_all_pixels_find(name):
+    """Oracle: every gradient's length computed exactly, no estimate."""
+    net = network(name)
+    x = torch.rand(5, 1, 8, 8, dtype=torch.float64)
+    some, every = spaces.facet_distance(net, x), spaces.facet_distance(net, x, probes=None)
+    torch.testing.assert_close(some.distance, every.distance, rtol=1e-10, atol=0)
+    assert (some.facet, every.doubt) == (every.facet, 0.0)
+    assert some.doubt > 0
+
+
+def test_distances_of_a_relu_layer_are_point_to_plane():
+    """Closed form: |w x + b| / |w| over the units."""
+    torch.manual_seed(0)
+    fc = nn.Linear(9, 20).double()
+    net = mt.Network(nn.Sequential(nn.Flatten(), fc, nn.ReLU(), nn.Linear(20, 2).double()), (1, 3, 3))
+    x = torch.rand(6, 1, 3, 3, dtype=torch.float64)
+    plane = (fc(x.flatten(1)).abs() / fc.weight.norm(dim=1)).detach()
+    found = spaces.facet_distance(net, x)
+    torch.testing.assert_close(found.distance, plane.min(1).values, rtol=1e-10, atol=0)
+    assert [facet["unit"] for facet in found.facet] == [[int(unit)] for unit in plane.argmin(1)]
+
+
+def test_a_plain_background_lies_on_facets_of_max_pooling():
+    """All windows of a constant image tie; the count says so."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(1, 2, 3)
+    net = mt.Network(nn.Sequential(conv, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 2)), (1, 6, 6))
+    flat = spaces.facet_distance(net, torch.full((1, 1, 6, 6), 0.5))
+    assert int(flat.ties) == 2 * 4 * 3
+    assert int(spaces.facet_distance(net, torch.rand(1, 1, 6, 6)).ties) == 0
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_exit_along_a_direction(name):
+    """Stepping just before and just beyond, with the network as its own judge."""
+    net = network(name)
+    x = torch.rand(6, 1, 8, 8, dtype=torch.float64)
+    way = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = spaces.exit_distance(net, x, way)
+    step = found.step.reshape(-1, 1, 1, 1)
+    here = pattern(net, x)
+    assert torch.equal(pattern(net, x + 0.999999 * step * way), here)
+    assert bool((pattern(net, x + 1.000001 * step * way) != here).any(1).all())
+    assert bool((found.step * way.flatten(1).norm(dim=1) >= spaces.facet_distance(net, x).distance * (1 - 1e-9)).all())
+    with pytest.raises(mt.InputError, match="one direction"):
+        spaces.exit_distance(net, x, way[:1])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_facets_between_two_images(name):
+    """Oracle: the pattern on 4,001 evenly spaced points; the scores are straight lines between the places found."""
+    net = network(name)
+    x = torch.rand(2, 1, 8, 8, dtype=torch.float64)
+    found = spaces.facets_between(net, x[0], x[1])
+    t = torch.linspace(0, 1, 4001, dtype=torch.float64)
+    points = x[0] + t.reshape(-1, 1, 1, 1) * (x[1] - x[0])
+    patterns = torch.cat([pattern(net, part) for part in points.split(512)])
+    changed = (patterns[1:] != patterns[:-1]).any(1)
+    cells = torch.unique((found.position * 4000).floor().long())
+    hidden = set(changed.nonzero()[:, 0].tolist()) - set(cells.tolist())
+    assert not hidden
+    at = torch.cat([torch.zeros(1), found.position, torch.ones(1)]).double()
+    place = torch.searchsorted(at, t, right=True).clamp(1, len(at) - 1)
+    share = ((t - at[place - 1]) / (at[place] - at[place - 1])).clamp(0, 1)[:, None]
+    straight = found.logits[place - 1] * (1 - share) + found.logits[place] * share
+    torch.testing.assert_close(straight, net.logits(points), rtol=0, atol=1e-8)
+    assert found.gap < 1e-9
+    assert len(found.facet) == found.crossed > 3
+
+
+def test_the_ignored_part_does_nothing():
+    """Properties: signal and ignored add up; the change is zero to rounding although the part is large."""
+    net = network("sequential")
+    x = torch.rand(5, 1, 8, 8, dtype=torch.float64)
+    region = spaces.linear_region(net, x)
+    torch.testing.assert_close(region.signal + region.ignored, x, rtol=0, atol=1e-12)
+    product = torch.einsum("nkp,np->nk", region.weight, region.ignored.flatten(1))
+    assert float(product.abs().max()) < 1e-12
+    assert float(region.ignored_change.max()) < 1e-12
+    assert bool((region.ignored.flatten(1).norm(dim=1) > 1).all())
+    assert bool((region.ignored_extent > 0).all())
+    few = spaces.linear_region(net, x, classes=[2])
+    torch.testing.assert_close(few.weight[:, 0], region.weight[:, 2])
+
+
+def test_what_is_not_piecewise_linear_is_refused():
+    x = torch.rand(1, 1, 2, 2)
+
+    class Gate(nn.Module):
+        def forward(self, x):
+            x = x.flatten(1)
+            return x * x.mean(1, keepdim=True)
+
+    class Hard(nn.Module):
+        def forward(self, x):
+            x = x.flatten(1)
+            return (x > 0.5) * 2.0 + x
+
+    for model, what in ((nn.Sequential(nn.Flatten(), nn.SELU()), "selu"), (Gate(), "multiplies"), (Hard(), "compar")):
+        with pytest.raises(mt.OpaqueError, match=what):
+            spaces.linear_region(mt.Network(model, (1, 2, 2)), x)
+    with pytest.raises(mt.InputError, match="linear everywhere"):
+        spaces.facet_distance(mt.Network(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), (1, 2, 2)), x)
+    with pytest.raises(mt.InputError, match="probes"):
+        spaces.facet_distance(network("masked"), torch.rand(1, 1, 8, 8), probes=0)
