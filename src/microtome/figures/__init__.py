@@ -33,6 +33,7 @@ DRAWINGS: dict[str, str] = {
     "SampledAttribution": "attribution:attribution",
     "Occlusion": "attribution:occlusion",
     "Comparison": "attribution:comparison",
+    "IdealInputs": "ideal_inputs:ideal_inputs",
     "ClassResiduals": "spaces:class_residuals",
     "KeptAndLost": "spaces:kept_and_lost",
     "Rejected": "spaces:rejected",
