@@ -21,7 +21,7 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.results import Provenance, Result, provenance, versions
 
-__all__ = ["JOBS", "Maps", "Predictions", "Refusal", "Strongest", "Tunings", "recall"]
+__all__ = ["JOBS", "Maps", "Predictions", "Refusal", "Strongest", "Tunings", "recall", "recall_small"]
 
 Job = Callable[[Subject, Store, Task], Result]
 
@@ -227,7 +227,8 @@ def similar(subject: Subject, store: Store, task: Task) -> Result:
 def ablate(subject: Subject, store: Store, task: Task) -> Result:
     """What the network loses without each unit, on some images."""
     given = _options(task)
-    return units.ablate(subject.net, subject.subset(given["images"]), given["layer"], given["units"])
+    chosen = subject.subset(given["images"])
+    return units.ablate(subject.net, chosen, given["layer"], given["units"], batch=given["batch"])
 
 
 def reconstruct(subject: Subject, store: Store, task: Task) -> Result:
@@ -253,9 +254,15 @@ def _options(task: Task) -> dict[str, Any]:
     return dict(task.parameters)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=16)
 def recall(address: str, key: str) -> Result:
-    """A result of an earlier task; the last few stay in memory, for all units of a layer read the same table."""
+    """A result of an earlier task; the last few stay in memory, for all units of a layer read the same ones."""
+    return Store(address).load(key)
+
+
+@functools.lru_cache(maxsize=128)
+def recall_small(address: str, key: str) -> Result:
+    """The same for results of a few images, of which a page needs dozens."""
     return Store(address).load(key)
 
 

@@ -16,6 +16,7 @@ from microtome.atlas.outline import Outline, work
 from microtome.atlas.recipe import Subject
 from microtome.atlas.store import Store
 from microtome.atlas.task import Task, task
+from microtome.synthesis import recommended_size
 from microtome.units import LayerPatches, TopPatches
 
 __all__ = ["Plan", "chosen_images", "questions", "stages", "surveyed"]
@@ -76,7 +77,8 @@ class Plan:
             options = self._occlusion() if name == "occlusion" else {}
             # What takes many passes is asked for the other class too only where passes are cheap.
             both = passes <= 10 or passes * len(images) * self._pass() <= self.outline.budget.explanations
-            for block in _blocks(images, _BATCH):
+            alone = name == "occlusion" and not self._small()  # many windows at a time take gigabytes
+            for block in _blocks(images, 1 if alone else _BATCH):
                 for target in questions(seen, block)[: 2 if both else 1]:
                     cost = passes * len(block) * self._pass()
                     found.append(self._task("explain", cost=cost, method=name, images=block, target=target, **options))
@@ -158,12 +160,15 @@ class Plan:
     def ablations(self, layer: str, shown: Sequence[int]) -> list[Task]:
         """Units set to zero one by one, as many as the budget lasts for."""
         total = sum(len(self.shown_count(name)) for name in self.outline.layers)
-        after = max(self._pass() - self._upto(layer), 0.1 * self._pass())
+        after = max(self._pass() - self._upto(layer), 0.3 * self._pass())
         images = self._sample(self.outline.budget.ablations / (total * self._pass()))
         affordable = int(self.outline.budget.ablations / len(self.outline.layers) / (len(images) * after))
         kept = sorted(list(shown)[:affordable])
+        batch = 64 if self._small() else 8  # every value of a pass is kept, to run from the layer on
         return [
-            self._task("ablate", cost=len(block) * len(images) * after, layer=layer, units=block, images=images)
+            self._task(
+                "ablate", cost=len(block) * len(images) * after, layer=layer, units=block, images=images, batch=batch
+            )
             for block in _blocks(kept, 8)
         ]
 
@@ -181,13 +186,14 @@ class Plan:
     def stimuli(self, layer: str, shown: Sequence[int]) -> list[Task]:
         """Superstimuli that raise and that lower units, as many as the budget lasts for."""
         size = self.outline.budget
-        each = size.steps * 3 * self._upto(layer) * (2 + size.diverse)
+        step = 3 * self._upto(layer) * self._canvas(layer)
+        each = size.steps * step * (2 + size.diverse)
         affordable = size.stimuli / len(self.outline.layers) / each
         kept = list(shown) if affordable >= len(shown) else list(shown)[: max(1, int(affordable))]
         found = []
         for sign, diverse in ((1, 1), (-1, 1)) if not size.diverse else ((1, 1), (-1, 1), (1, size.diverse)):
             for block in _blocks(sorted(kept), _BLOCK):
-                cost = len(block) * diverse * size.steps * 3 * self._upto(layer)
+                cost = len(block) * diverse * size.steps * step
                 options: dict[str, Any] = {
                     "layer": layer,
                     "channels": block,
@@ -198,6 +204,22 @@ class Plan:
                 found.append(self._task("maximize", cost=cost, sees=False, **options))
         return found
 
+    def _small(self) -> bool:
+        """Whether pictures are so small that memory is no concern."""
+        return max(self.subject.net.input_shape[1:]) <= 64
+
+    def _canvas(self, layer: str) -> float:
+        """By how much a superstimulus is smaller than a picture, in pixels."""
+        side = recommended_size(self.subject.net, layer)
+        _, height, width = self.subject.net.input_shape
+        return 1.0 if side is None else side * side / (height * width)
+
+    def class_count(self) -> int:
+        """How many classes get a page: at most what the budget says, and as many images as a third of it lasts for."""
+        size = self.outline.budget
+        each = size.steps * 3 * self._pass()
+        return max(1, min(size.classes, int(min(size.stimuli / 3 / each, 1e9))))
+
     def classes(self, seen: Predictions) -> list[Task]:
         """Images made for class scores."""
         size = self.outline.budget
@@ -206,7 +228,7 @@ class Plan:
                 "maximize-class", cost=len(block) * size.steps * 3 * self._pass(), sees=False,
                 classes=block, steps=size.steps,
             )
-            for block in _blocks(chosen_classes(seen, size.classes), 10)
+            for block in _blocks(chosen_classes(seen, self.class_count()), 5)
         ]  # fmt: skip
 
     def shown(self, table: LayerPatches) -> list[int]:

@@ -82,10 +82,23 @@ class Store:
             raise StoreError(f"{self.path(name)} cannot be written: {error}.") from error
 
     def write_if_changed(self, name: str, content: bytes) -> bool:
-        """Write a file unless it holds this already; tells whether it wrote."""
+        """Write what can be made again, unless it is there with these bytes; tells whether it wrote.
+
+        It is not flushed to the disk: whoever writes it again sees by the bytes whether it is whole.
+        """
         if name in self and self.read(name) == content:
             return False
-        self.write(name, content)
+        if not self.local:
+            self.write(name, content)
+            return True
+        file = Path(self.path(name))
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        except OSError as error:
+            raise StoreError(
+                f"{file} cannot be written: {error.strerror or error}. Choose a writable folder that has room."
+            ) from error
         return True
 
     def read(self, name: str) -> bytes:

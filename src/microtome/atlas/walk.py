@@ -14,7 +14,7 @@ from microtome.results import Result, provenance
 
 __all__ = ["Walk", "walk"]
 
-_WIDTH = (5, 3, 2)  # units that are followed further, by depth
+_WIDTH = (4, 2, 2)  # units that are followed further, by depth
 _SHOWN = 6  # units listed at each step
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from microtome import registry
-from microtome.atlas.jobs import Refusal, Tunings, recall
+from microtome.atlas.jobs import Refusal, Tunings, recall, recall_small
 from microtome.atlas.pages import Absent, Made, Picture, to_image
 from microtome.atlas.plan import Plan, chosen_images, surveyed
 from microtome.atlas.site import slugs
@@ -69,7 +69,8 @@ class Album:
 
     def load(self, task: Task) -> Result:
         """A task's result."""
-        return recall(self.store.address, task.key)
+        small = task.job in ("explain", "strongest", "walk")
+        return (recall_small if small else recall)(self.store.address, task.key)
 
     def one(self, kind: type[R], job: str, **asked: Any) -> R | Absent | None:
         """The result of the only such task, why it cannot exist, or None if it was not asked for."""

@@ -16,7 +16,7 @@ _UNITS = 12
 
 def class_pages(album: Album) -> list[ClassPage]:
     """The pages of the classes that are shown."""
-    return [_page(album, index) for index in chosen_classes(album.seen, album.budget.classes)]
+    return [_page(album, index) for index in chosen_classes(album.seen, album.plan.class_count())]
 
 
 def _page(album: Album, index: int) -> ClassPage:
