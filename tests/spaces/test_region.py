@@ -219,3 +219,11 @@ def test_what_is_not_piecewise_linear_is_refused():
         spaces.facet_distance(mt.Network(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), (1, 2, 2)), x)
     with pytest.raises(mt.InputError, match="probes"):
         spaces.facet_distance(network("masked"), torch.rand(1, 1, 8, 8), probes=0)
+
+
+def test_regions_and_paths_are_saved_and_drawn(tmp_path):
+    net = network("masked")
+    x = torch.rand(2, 1, 8, 8, dtype=torch.float64)
+    for number, made in enumerate((spaces.linear_region(net, x), spaces.facets_between(net, x[0], x[1]))):
+        made.save(tmp_path / f"{number}.safetensors")
+        assert mt.load(tmp_path / f"{number}.safetensors").plot().axes

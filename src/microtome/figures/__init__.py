@@ -34,6 +34,8 @@ DRAWINGS: dict[str, str] = {
     "Occlusion": "attribution:occlusion",
     "Comparison": "attribution:comparison",
     "IdealInputs": "ideal_inputs:ideal_inputs",
+    "LinearRegion": "linear_regions:linear_region",
+    "FacetPath": "linear_regions:facets_between",
     "ClassResiduals": "spaces:class_residuals",
     "KeptAndLost": "spaces:kept_and_lost",
     "Rejected": "spaces:rejected",

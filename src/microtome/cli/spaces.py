@@ -1,0 +1,137 @@
+"""What does a layer keep and what does it throw away? Signal spaces, linear regions and inverses, from a shell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from microtome import spaces
+from microtome.cli.options import ModelOptions, names, pictures
+from microtome.cli.output import check, save
+from microtome.cli.units import Output
+from microtome.data import open_data
+
+__all__ = ["ideal_inputs", "invertibility", "kept", "region", "signal_space", "spectra"]
+
+_Data = Annotated[str, Parameter(help="A named data set, or a folder with one folder a class.")]
+
+
+def spectra(*, model: ModelOptions, output: Output | None = None) -> None:
+    """Singular values, rank and condition number of every Linear layer and convolution.
+
+    Convolutions are read by their kernels (n = kh * kw); `microtome signal-space --view exact` gives the true operator.
+
+    Example: `microtome spectra --model zoo:efficientnet-lite0`
+    """
+    if output is not None:
+        check(output)
+    found = spaces.spectra(model.network())
+    print(f"{'layer':<32} {'read as':<8} {'m x n':>14} {'rank':>6} {'condition':>10}")
+    for name, (m, n) in found.shape.items():
+        size = f"{m} x {n}"
+        print(
+            f"{name:<32} {found.view[name]:<8} {size:>14} {found.rank[name]:>6} {found.condition_number[name]:>10.3g}"
+        )
+    if output is not None:
+        save(found, output)
+
+
+def signal_space(
+    layer: Annotated[str, Parameter(help="A Linear layer or convolution.")],
+    /,
+    *,
+    model: ModelOptions,
+    output: Output,
+    view: Annotated[str | None, Parameter(help="kernels, patches or exact, for a convolution.")] = None,
+    triplets: Annotated[
+        int | None, Parameter(help="So many singular vectors of the true operator, without its matrix.")
+    ] = None,
+) -> None:
+    """The four fundamental spaces of a layer: signal vectors, spectrum, rank, condition number.
+
+    Example: `microtome signal-space conv2 --model zoo:simple-convnet --weights w.safetensors -o space.png`
+    """
+    check(output)
+    net = model.network()
+    if triplets is not None:
+        few = spaces.operator(net, layer).triplets(triplets)
+        print("singular values " + ", ".join(f"{value:.6g}" for value in few.values.tolist()))
+        print(f"largest residual {float(few.residual.max()):.1e}")
+        save(few, output)
+        return
+    found = spaces.subspaces(net, layer, view=view)
+    m, n = found.shape
+    print(f"{layer} ({found.view}): {m} x {n}, rank {found.rank}, condition number {found.condition_number:.4g}")
+    save(found, output)
+
+
+def kept(
+    images: Annotated[list[Path], Parameter(help="Picture files.")],
+    /,
+    *,
+    model: ModelOptions,
+    output: Output,
+    layers: Annotated[str | None, Parameter(help="Layers joined by commas; default all linear ones.")] = None,
+) -> None:
+    """What of a picture each layer can still tell, and what it has lost, as pictures.
+
+    Example: `microtome kept digit.png --model zoo:simple-convnet --weights w.safetensors -o kept.png`
+    """
+    check(output)
+    net = model.network()
+    found = spaces.kept_and_lost(net, pictures(images, net), names(layers))
+    for name, share, leak in zip(found.layers, found.share.mean(1).tolist(), found.leak.amax(1).tolist(), strict=True):
+        print(f"{name:<32} lost {share:.2%} of the energy (leak {leak:.1e})")
+    save(found, output)
+
+
+def region(
+    images: Annotated[list[Path], Parameter(help="Picture files.")],
+    /,
+    *,
+    model: ModelOptions,
+    output: Output,
+    classes: Annotated[str | None, Parameter(name="--for", help="Classes joined by commas; default all.")] = None,
+) -> None:
+    """The exact affine map of a piecewise linear network around a picture, its nearest facet, and what it ignores.
+
+    Example: `microtome region digit.png --model zoo:simple-convnet --weights w.safetensors -o region.png`
+    """
+    check(output)
+    net = model.network()
+    found = spaces.linear_region(net, pictures(images, net), classes=names(classes))
+    for place, facet in enumerate(found.facet):
+        unit = ", ".join(map(str, facet["unit"]))
+        print(f"{images[place].name}: nearest facet {float(found.distance[place]):.3g} away, {facet['layer']} ({unit})")
+        change = float(found.ignored_change[place])
+        print(f"  on {int(found.ties[place])} facets; the ignored part moves scores by {change:.1e}")
+    save(found, output)
+
+
+def invertibility(*, model: ModelOptions) -> None:
+    """Which layers can be undone, and why others cannot.
+
+    Example: `microtome invertibility --model zoo:fcnn5`
+    """
+    print(spaces.invertibility(model.network()).table())
+
+
+def ideal_inputs(
+    *,
+    model: ModelOptions,
+    output: Output,
+    data: _Data = "mnist:train",
+    steps: Annotated[int, Parameter(help="Steps of training the images.")] = 200,
+) -> None:
+    """Six images for each class, and how near the network's answer to each is to the ideal one.
+
+    Example: `microtome ideal-inputs --model zoo:fcnn5 --weights w.safetensors --data mnist -o ideal.png`
+    """
+    check(output)
+    net = model.network()
+    found = spaces.ideal_inputs(net, open_data(data, net.input_shape), steps=steps)
+    for place, name in enumerate(found.classes):
+        print(f"{name}: {found.best_kinds[place]}, distance {float(found.distance[:, place].min()):.4g}")
+    save(found, output)
