@@ -46,4 +46,5 @@ def test_integrated_gradients_and_occlusion_equal_captum():
     covered = attribution.occlusion(net, images, 2, window=4, stride=4, fill=0.25)
     drop = peer.Occlusion(model).attribute(images, (3, 4, 4), strides=(3, 4, 4), baselines=0.25, target=2)
     ours_drop = (covered.score[:, None, None] - covered.logit).repeat_interleave(4, 1).repeat_interleave(4, 2)
-    torch.testing.assert_close(ours_drop, drop[:, 0], rtol=1e-9, atol=1e-12)
+    slack = 1e-5 * float(drop.abs().max())  # captum hands over float32
+    torch.testing.assert_close(ours_drop, drop[:, 0].double(), rtol=0, atol=slack)

@@ -121,9 +121,8 @@ def test_the_portrait_sees_changes():
 @pytest.mark.parametrize("method", METHODS)
 def test_left_as_found(method):
     model, images = lively(), batch(3)
-    net, given = Network(model, (3, 8, 6)), images.clone()
-    before = portrait(model)
-    run(method, net, images)
+    given, before = images.clone(), portrait(model)
+    run(method, Network(model, (3, 8, 6)), images)
     assert differences(before, portrait(model)) == []
     assert torch.equal(images, given)
     assert not images.requires_grad
@@ -133,9 +132,9 @@ def test_left_as_found(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_left_as_found_when_the_model_raises(method):
     model, images = lively(), batch(2)
+    before = portrait(model)
     net = Network(model, (3, 8, 6))
     model.fail = True
-    before = portrait(model)
     with pytest.raises(ModelError, match="broken on purpose"):
         run(method, net, images)
     assert differences(before, portrait(model)) == []

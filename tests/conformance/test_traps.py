@@ -135,7 +135,10 @@ def test_a_value_is_the_one_before_it_is_overwritten():
         plain(),
         subclass(lambda self, x: self.fc(self.c2(self.pool(self.c1(x).relu_())).relu_().mean((2, 3)))),
     )
+    kept = [Network(m, SHAPE).activations(images(), ["c1", "c2", "input"]) for m in (quiet, loud)]
     for layer in ("c1", "c2"):
+        assert torch.equal(kept[0][layer], kept[1][layer])
+        assert bool((kept[1][layer] < 0).any())
         a, b = (attribution.grad_cam(Network(m, SHAPE), images(), 1, layer=layer).values for m in (quiet, loud))
         torch.testing.assert_close(a, b, rtol=1e-12, atol=0)
 
