@@ -33,17 +33,17 @@ class Predictions(Result):
     logits: Tensor
     labels: Tensor
 
-    @property
+    @functools.cached_property
     def said(self) -> Tensor:
         """The predicted classes (N,)."""
         return self.logits.argmax(1)
 
-    @property
+    @functools.cached_property
     def known(self) -> Tensor:
         """Which images (N,) have a label."""
         return self.labels >= 0
 
-    @property
+    @functools.cached_property
     def wrong(self) -> Tensor:
         """Which images (N,) have a label and were taken for another class."""
         return self.known & (self.said != self.labels)

@@ -292,11 +292,10 @@ def chosen_images(seen: Predictions, count: int) -> list[int]:
     wrong = seen.wrong.nonzero()[:, 0]
     sure = seen.logits.softmax(1).amax(1)
     mistakes = wrong[(-sure[wrong]).argsort(stable=True)].tolist()[: count // 2]
-    taken = set(mistakes)
+    taken, bad = set(mistakes), set(wrong.tolist())
     rest = [index for index in spread(seen.labels if bool(seen.known.any()) else seen.said) if index not in taken]
-    right = [index for index in rest if not seen.wrong[index]]
-    more = [index for index in rest if index not in set(right)]
-    return sorted([*mistakes, *(right + more)[: min(count, total) - len(mistakes)]])
+    ordered = [index for index in rest if index not in bad] + [index for index in rest if index in bad]
+    return sorted([*mistakes, *ordered[: min(count, total) - len(mistakes)]])
 
 
 def spread(classes: Tensor) -> list[int]:
