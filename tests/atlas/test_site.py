@@ -231,3 +231,12 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be written"):
         render(atlas(), tmp_path / "file" / "site")
+
+
+def test_no_rule_of_the_pages_reaches_into_the_drawing_of_the_network(tmp_path):
+    """A class of the drawing that bar lists also use would stretch its bars."""
+    files = written(tmp_path, atlas())
+    drawn = set(re.findall(r'<rect class="(\w+)', files["index.html"]))
+    assert {"whole", "share", "solid"} <= drawn
+    for name in drawn:
+        assert not re.search(rf"(^|[,}}])\s*\.{name}\b", files["assets/style.css"], re.MULTILINE), name

@@ -29,7 +29,7 @@ def sparkline(values: tuple[float, ...]) -> Markup:
 
 def ridges(histogram: Histogram, hrefs: list[str | None]) -> Markup:
     """A row of bars for each class on one scale; heights are square roots, so that rare answers show."""
-    left, width, row, top = 96, 448, 26, 4
+    left, width, row, top = 120, 448, 26, 4
     most = max((max(counts, default=0) for _, _, counts in histogram.rows), default=0) or 1
     low, high = histogram.edges[0], histogram.edges[-1]
     step = width / max(1, len(histogram.edges) - 1)
@@ -106,7 +106,7 @@ def _quarters(low: float, high: float) -> list[float]:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 14 else name[:13] + "…"
+    return name if len(name) <= 15 else name[:14] + "…"
 
 
 def _heard(histogram: Histogram) -> str:

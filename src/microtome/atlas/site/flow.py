@@ -113,7 +113,7 @@ def _drawn(p: _Placed, share: float, lift: float, height: float) -> str:
         box(f"solid k-{_family(p.block.kind)}", p.centre - p.wide / 2, middle - p.tall / 2, p.wide, p.tall, 2),
     ]
     if p.block.parameters:
-        body += [box("track", p.left + 16, base, bar, 4), box("share", p.left + 16, base, max(1.0, bar * share), 4)]
+        body += [box("whole", p.left + 16, base, bar, 4), box("share", p.left + 16, base, max(1.0, bar * share), 4)]
     texts = [(_short(p.block.name, p.room), "name" if p.width == MAJOR else "")]
     texts += [(line, "") for line in p.lines] + [(line, "warn") for line in p.warnings]
     body += [text(p.centre, below + LINE * row, line, kind=kind) for row, (line, kind) in enumerate(texts)]

@@ -62,7 +62,7 @@ def zoom(sprite: Sprite, size: str) -> float:
     side = max(sprite.cell)
     wanted = SIZES[size] / side
     if not sprite.pixelated:
-        return wanted
+        return max(4.0, wanted) if side <= 32 else wanted
     least = 4 if side <= 32 else 2 if side <= 64 else 1
     return max(least, round(wanted))
 
