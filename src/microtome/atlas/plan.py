@@ -129,7 +129,8 @@ class Plan:
 
     def reconstructions(self, layer: str, units: list[int]) -> Task:
         """The strongest patches taken back to the pixels."""
-        ranks = self.outline.budget.reconstructed
+        size = self.outline.budget
+        ranks = size.patches if self._small() else size.reconstructed
         return self._task(
             "reconstruct", needs=(self.patches().key,), cost=len(units) * ranks * 3 * self._upto(layer),
             layer=layer, units=units, ranks=ranks,
@@ -187,11 +188,12 @@ class Plan:
         """Superstimuli that raise and that lower units, as many as the budget lasts for."""
         size = self.outline.budget
         step = 3 * self._upto(layer) * self._canvas(layer)
-        each = size.steps * step * (2 + size.diverse)
+        more = self.diverse()
+        each = size.steps * step * (2 + more)
         affordable = size.stimuli / len(self.outline.layers) / each
         kept = list(shown) if affordable >= len(shown) else list(shown)[: max(1, int(affordable))]
         found = []
-        for sign, diverse in ((1, 1), (-1, 1)) if not size.diverse else ((1, 1), (-1, 1), (1, size.diverse)):
+        for sign, diverse in ((1, 1), (-1, 1)) if not more else ((1, 1), (-1, 1), (1, more)):
             for block in _blocks(sorted(kept), _BLOCK):
                 cost = len(block) * diverse * size.steps * step
                 options: dict[str, Any] = {
@@ -213,6 +215,10 @@ class Plan:
         side = recommended_size(self.subject.net, layer)
         _, height, width = self.subject.net.input_shape
         return 1.0 if side is None else side * side / (height * width)
+
+    def diverse(self) -> int:
+        """How many further superstimuli a unit gets: small pictures are cheap enough for two in any budget."""
+        return max(self.outline.budget.diverse, 2 if self._small() else 0)
 
     def class_count(self) -> int:
         """How many classes get a page: at most what the budget says, and as many images as a third of it lasts for."""

@@ -36,7 +36,7 @@ def unit_stimuli(album: Album, layer: str, unit: int) -> Stimuli | Absent | None
     """The superstimuli of a unit, those that raise it first."""
     items: list[Stimulus] = []
     made = None
-    diverse = album.budget.diverse
+    diverse = album.plan.diverse()
     for role, sign, count in (("positive", 1, 1), ("diverse", 1, diverse), ("negative", -1, 1)):
         found = shown_stimuli(album, layer, sign, count).get(unit) if count else None
         if found is None:
