@@ -15,7 +15,7 @@ from microtome.trace.held import held, linear_part
 from microtome.trace.operators import RECTIFIERS, Call, substitute, tensors
 from microtome.trace.rules import BackwardRule, Operation, RuleSet, Through
 from microtome.trace.shares import Rule, Shared, stabilised
-from microtome.trace.weighted import WEIGHTED, Weighted
+from microtome.trace.weighted import WEIGHTED, Weighted, is_dense_product
 
 # Choose the rule of a weighted operator: (layer's operation, its kind, whether it reads the image) -> rule
 Chooser = Callable[[str, str, bool], Rule]
@@ -70,6 +70,7 @@ class Relevance(RuleSet):
         self._ranges: dict[int, tuple[Tensor, Tensor, Tensor]] = {}  # values made of pixels only, with their range
         self._gates: dict[int, Tensor] = {}
         self._made_by: dict[int, tuple[Tensor, Weighted]] = {}
+        self._next: Weighted | None = None
 
     def start(self, prepared: Tensor, low: Tensor, high: Tensor) -> None:
         """Begin a pass on prepared images, whose pixels lie between ``low`` and ``high`` (both (1, C, H, W))."""
@@ -135,7 +136,7 @@ class Relevance(RuleSet):
         if kind in ("mul", "div"):
             return self._product(call)
         if kind in ("matmul", "bmm"):
-            return self._matmul(call)
+            return self._weighted(call) if is_dense_product(call) else self._matmul(call)
         if kind == "scaled_dot_product_attention":
             return partial(attention, self)
         if kind == "multi_head_attention_forward":
@@ -187,17 +188,37 @@ class Relevance(RuleSet):
         shift = -bound["running_mean"] * scale
         if bound["bias"] is not None:
             shift = shift + bound["bias"]
-        alone = self._linear_in(call)
+        return self._joined(weighted, scale.detach(), shift.detach(), self._linear_in(call))
+
+    @staticmethod
+    def _joined(weighted: Weighted, scale: Tensor, shift: Tensor, alone: BackwardRule) -> BackwardRule:
+        """One linear layer of a weighted operator and the scale and shift of its channels that follow it."""
 
         def share(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-            if weighted.readers:  # somebody else read the convolution after all: two separate layers
+            if weighted.readers:  # somebody else read the operator's output after all: two separate layers
                 weighted.norm = None
                 return alone(operation, arriving)
-            weighted.norm = (scale.detach(), shift.detach(), operation.output)
+            weighted.norm = (scale, shift, operation.output)
             return (arriving,)
 
-        weighted.norm = (scale.detach(), shift.detach(), None)
+        weighted.norm = (scale, shift, None)
         return share
+
+    def _added_bias(self, call: Call) -> tuple[Weighted, Tensor] | None:
+        """The weighted operator before a sum, and the constant per channel that the sum adds to it."""
+        if call.kind != "add" or call.arguments["alpha"] != 1:
+            return None
+        for value, constant in (("input", "other"), ("other", "input")):
+            made = self._made_by.get(id(call.arguments[value]))
+            added = call.arguments[constant]
+            if made is None or not isinstance(added, Tensor) or added.requires_grad:
+                continue
+            channels = made[0].shape[1] if made[1].convolves else made[0].shape[-1]
+            per_channel = (channels, 1, 1) if made[1].convolves else (channels,)
+            fits = tuple(added.shape[-len(per_channel) :]) == per_channel and added.numel() == channels
+            if fits and made[1].readers <= 1 and made[1].norm is None:
+                return made[1], added.detach().flatten()
+        return None
 
     def _linear_in(self, call: Call) -> BackwardRule:
         """An operator that is linear (and a constant) in its first input, deviations of norms held."""
@@ -219,6 +240,14 @@ class Relevance(RuleSet):
     # -- sums and products ---------------------------------------------------------------------------------------
 
     def _sum(self, call: Call) -> BackwardRule:
+        biased = self._added_bias(call)
+        if biased is not None:
+            weighted, shift = biased
+            weighted.readers -= 1  # this sum, which is part of the layer
+            return self._joined(weighted, torch.ones_like(shift), shift, self._terms(call))
+        return self._terms(call)
+
+    def _terms(self, call: Call) -> BackwardRule:
         first, second = {"add": (1.0, 1.0), "sub": (1.0, -1.0), "rsub": (-1.0, 1.0)}[call.kind]
 
         def share(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
@@ -314,9 +343,9 @@ class Relevance(RuleSet):
 
     def _remember(self, call: Call, output: Any) -> None:
         super()._remember(call, output)
-        if call.kind in WEIGHTED and isinstance(output, Tensor) and hasattr(self, "_next"):
+        if isinstance(output, Tensor) and self._next is not None:
             self._made_by[id(output)] = (output, self._next)
-            del self._next
+        self._next = None
 
 
 def _reduced(value: Tensor, shape: torch.Size) -> Tensor:

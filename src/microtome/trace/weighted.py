@@ -28,6 +28,11 @@ class Weighted:
         self.readers = 0
         self.norm: tuple[Tensor, Tensor, Tensor | None] | None = None
 
+    @property
+    def convolves(self) -> bool:
+        """Whether channels are the second axis of the output, not the last."""
+        return self.kind in CONVOLUTIONS
+
     def operator(self, operation: Operation) -> Linear:
         """The linear operator at the values of this pass."""
         bound = operation.call.arguments
@@ -52,8 +57,17 @@ class Weighted:
         return Linear(bound["input"], weight, bias, output, forward, adjoint, low, high)
 
 
+def is_dense_product(call: Call) -> bool:
+    """Whether a matrix product is a linear layer written by hand: values times a constant matrix."""
+    x, matrix = call.arguments["input"], call.arguments["other"]
+    constant = isinstance(matrix, Tensor) and matrix.dim() == 2 and not matrix.requires_grad
+    return call.kind == "matmul" and constant and isinstance(x, Tensor) and x.requires_grad and x.dim() >= 2
+
+
 def linear_maps(kind: str, bound: dict[str, Any]) -> tuple[Map, Map, Tensor, int]:
     """The linear part of an operator and its adjoint, its weights, and the weights' output axis."""
+    if kind == "matmul":
+        return (lambda x, w: x @ w), (lambda s, w: s @ w.t()), bound["other"], 1
     weight = bound["weight"]
     if kind == "linear":
         return (lambda x, w: functional.linear(x, w)), (lambda s, w: s @ w), weight, 0
