@@ -234,7 +234,8 @@ def ablate(subject: Subject, store: Store, task: Task) -> Result:
 def reconstruct(subject: Subject, store: Store, task: Task) -> Result:
     """The strongest patches of units, taken back to the pixels."""
     given = _options(task)
-    return units.reconstruct(subject.net, table_of(subject, store, task), ranks=given["ranks"], units=given["units"])
+    table = table_of(subject, store, task)
+    return units.reconstruct(subject.net, table, ranks=given["ranks"], units=given["units"], batch=given["batch"])
 
 
 def sheets(subject: Subject, store: Store, task: Task) -> Result:

@@ -77,7 +77,7 @@ class Plan:
             options = self._occlusion() if name == "occlusion" else {}
             # What takes many passes is asked for the other class too only where passes are cheap.
             both = passes <= 10 or passes * len(images) * self._pass() <= self.outline.budget.explanations
-            alone = name == "occlusion" and not self._small()  # many windows at a time take gigabytes
+            alone = passes > 10 and not self._small()  # many windows or samples of several images take gigabytes
             for block in _blocks(images, 1 if alone else _BATCH):
                 for target in questions(seen, block)[: 2 if both else 1]:
                     cost = passes * len(block) * self._pass()
@@ -133,7 +133,7 @@ class Plan:
         ranks = size.patches if self._small() else size.reconstructed
         return self._task(
             "reconstruct", needs=(self.patches().key,), cost=len(units) * ranks * 3 * self._upto(layer),
-            layer=layer, units=units, ranks=ranks,
+            layer=layer, units=units, ranks=ranks, batch=16 if self._small() else 4,
         )  # fmt: skip
 
     def tunings(self) -> list[Task]:

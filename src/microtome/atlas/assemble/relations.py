@@ -80,7 +80,9 @@ def ablation(album: Album, layer: str, unit: int) -> Amounts | Absent | None:
 def _loss(album: Album, found: Ablation, row: int) -> Amounts:
     drop = 100 * found.class_drop[row].double()
     order = (-drop.abs()).argsort(stable=True)[:10].sort().values.tolist()
-    rows = tuple(Amount(album.class_name(found.labels[i]), -float(drop[i]) or 0.0, to_class(found.labels[i])) for i in order)
+    rows = tuple(
+        Amount(album.class_name(found.labels[i]), float(-drop[i]) or 0.0, to_class(found.labels[i])) for i in order
+    )
     total = round(-100 * float(found.drop[row]), 2) or 0.0  # no "-0.00"
     against = "accuracy" if found.against == "labels" else "agreement with its own answers"
     caption = (
