@@ -28,7 +28,7 @@ class Residual(nn.Module):
         x = functional.max_pool2d(x, 3, 2, padding=1, ceil_mode=True)
         y = self.conv2(x)
         y += x
-        y = functional.relu6(4 * y)
+        y = functional.relu6(20 * y)
         y = functional.adaptive_max_pool2d(y, 2)
         return functional.log_softmax(self.fc(y.flatten(1)), 1)
 
