@@ -36,7 +36,7 @@ _AVERAGING = frozenset(
 )
 _NORMS = frozenset(("group_norm", "instance_norm", "layer_norm"))
 # What may stand between the image and the first layer without changing what a pixel is.
-_BEFORE_FIRST = frozenset("pad contiguous clone to identity dropout".split())
+_BEFORE_FIRST = frozenset("pad contiguous clone to identity dropout flatten view reshape".split())
 _GATE_MAKERS = frozenset("sigmoid hardsigmoid softmax tanh".split())
 
 
@@ -106,8 +106,8 @@ class Relevance(RuleSet):
             return output
         if pixels is not None:
             low, high = (
-                call.func(*substitute(call.args, {id(source): edge}), **substitute(call.kwargs, {id(source): edge}))
-                for edge in pixels[1:]
+                call.func(*substitute(call.args, {id(source): edge}), **substitute(call.kwargs, {id(source): edge}))[:1]
+                for edge in (edge.expand_as(source) for edge in pixels[1:])  # x.view(n, -1) names the batch's size
             )
             self._ranges[id(output)] = (output, low, high)
         if call.kind in _GATE_MAKERS or (call.kind in _ROUTING and id(call.input) in self._gates):
