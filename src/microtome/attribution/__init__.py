@@ -13,6 +13,21 @@ from microtome.attribution.guided_grad_cam import guided_grad_cam
 from microtome.attribution.integrated_gradients import PathAttribution, integrated_gradients
 from microtome.attribution.lrp import RelevanceAttribution, lrp
 from microtome.attribution.occlusion import Occlusion, occlusion
+from microtome.attribution.quality import (
+    Evaluation,
+    Infidelity,
+    PixelCurve,
+    Randomisation,
+    Sensitivity,
+    deletion,
+    energy_in_mask,
+    evaluate,
+    infidelity,
+    insertion,
+    max_sensitivity,
+    pointing_game,
+    randomisation,
+)
 from microtome.attribution.result import Attribution, LayerAttribution
 from microtome.attribution.saliency import saliency
 from microtome.attribution.smooth_grad import SampledAttribution, smooth_grad
@@ -20,24 +35,37 @@ from microtome.attribution.smooth_grad import SampledAttribution, smooth_grad
 __all__ = [
     "Attribution",
     "Comparison",
+    "Evaluation",
+    "Infidelity",
     "LayerAttribution",
     "Occlusion",
     "PathAttribution",
+    "PixelCurve",
+    "Randomisation",
     "RelevanceAttribution",
     "SampledAttribution",
+    "Sensitivity",
     "baseline",
     "cam",
     "compare",
     "deconvnet",
     "deep_taylor",
+    "deletion",
+    "energy_in_mask",
+    "evaluate",
     "grad_cam",
     "gradient",
     "gradient_x_input",
     "guided_backprop",
     "guided_grad_cam",
+    "infidelity",
+    "insertion",
     "integrated_gradients",
     "lrp",
+    "max_sensitivity",
     "occlusion",
+    "pointing_game",
+    "randomisation",
     "saliency",
     "smooth_grad",
 ]

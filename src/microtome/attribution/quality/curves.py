@@ -1,0 +1,186 @@
+"""Does the score fall when the pixels go that a map calls important, and rise when they come?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from microtome.attribution.baselines import Fill, baseline
+from microtome.attribution.chunks import check_count, fitting
+from microtome.attribution.quality.maps import asked_classes, map_of
+from microtome.attribution.result import Attribution, wide
+from microtome.inputs import Target
+from microtome.network import Network
+from microtome.registry import register
+from microtome.results import Result, provenance
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PixelCurve(Result):
+    """A class's probability while pixels are exchanged in the order of a map.
+
+    Attributes
+    ----------
+    fraction : Tensor
+        (steps + 1,), share of the pixels exchanged so far, from 0 to 1.
+    probability : Tensor
+        (N, steps + 1), probability of the class.
+    area : Tensor
+        (N,), area under the curve (trapezoids), from 0 to 1.
+    target : Tensor
+        (N,), the class.
+    """
+
+    fraction: Tensor
+    probability: Tensor
+    area: Tensor
+    target: Tensor
+
+
+@register("deletion", rows=("C12",), paper="petsiuk2018rise", needs="maps of the images", kind="quality")
+def deletion(
+    net: Network,
+    images: Any,
+    attribution: Attribution | Tensor,
+    target: Target = None,
+    *,
+    fill: Fill = "mean",
+    steps: int = 28,
+    batch: int | None = None,
+) -> PixelCurve:
+    r"""Take pixels away, the most important first, and watch the class's probability.
+
+    .. math:: A = \int_0^1 p_c\big(x \odot [\mathrm{rank} \ge qP] + b \odot [\mathrm{rank} < qP]\big)\, dq
+
+    A small area means that the map finds what the network needs [1]_.
+
+    Parameters
+    ----------
+    net : Network
+        The network.
+    images : Tensor
+        (N, C, H, W) in the network's pixel range.
+    attribution : Attribution or Tensor
+        The result of any method for these images, or maps (N, H, W). Pixels go in the order of the
+        signed map; equal ones row by row.
+    target : int, str, sequence, Tensor or None
+        The class; None for that of the attribution, or for the predicted one where maps are given.
+    fill : float, sequence of float, str or Tensor
+        What stands in the place of a pixel: see ``baseline``; ``"mean"`` and ``"blur"`` are usual.
+    steps : int
+        Points of the curve after the first.
+    batch : int, optional
+        Images in one pass.
+
+    Returns
+    -------
+    PixelCurve
+        Probabilities and the area below them.
+
+    Raises
+    ------
+    InputError
+        When maps, targets or options do not fit the images.
+
+    Notes
+    -----
+    Cost: ``steps + 1`` forward passes an image. Pictures with pixels missing are unlike those of the
+    training, so part of each fall is surprise: compare with a random map, and between fills.
+
+    References
+    ----------
+    .. [1] Petsiuk, Das and Saenko, RISE: randomized input sampling for explanation, BMVC 2018.
+
+    Examples
+    --------
+    A network that reads the first pixel only: its probability falls at the first step.
+
+    >>> from torch import nn
+    >>> line = nn.Linear(2, 2, bias=False)
+    >>> _ = line.weight.data.copy_(torch.tensor([[20.0, 0.0], [0.0, 0.0]]))
+    >>> net = Network(nn.Sequential(nn.Flatten(), line), input_shape=(1, 1, 2))
+    >>> curve = deletion(net, torch.ones(1, 1, 1, 2), torch.tensor([[[1.0, 0.0]]]), 0, fill=0.0, steps=2)
+    >>> curve.probability, curve.area
+    (tensor([[1.0000, 0.5000, 0.5000]]), tensor([0.6250]))
+    """
+    return _curve(net, images, attribution, target, fill, steps, batch, insert=False)
+
+
+@register("insertion", rows=("C12",), paper="petsiuk2018rise", needs="maps of the images", kind="quality")
+def insertion(
+    net: Network,
+    images: Any,
+    attribution: Attribution | Tensor,
+    target: Target = None,
+    *,
+    fill: Fill = "blur",
+    steps: int = 28,
+    batch: int | None = None,
+) -> PixelCurve:
+    """Bring pixels into a picture without information, the most important first.
+
+    A large area means that the map finds what is enough for the network [1]_. Parameters, result,
+    errors and cost are those of ``deletion``.
+
+    References
+    ----------
+    .. [1] Petsiuk, Das and Saenko, RISE: randomized input sampling for explanation, BMVC 2018.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> line = nn.Linear(2, 2, bias=False)
+    >>> _ = line.weight.data.copy_(torch.tensor([[20.0, 0.0], [0.0, 0.0]]))
+    >>> net = Network(nn.Sequential(nn.Flatten(), line), input_shape=(1, 1, 2))
+    >>> insertion(net, torch.ones(1, 1, 1, 2), torch.tensor([[[1.0, 0.0]]]), 0, fill=0.0, steps=2).probability
+    tensor([[0.5000, 1.0000, 1.0000]])
+    """
+    return _curve(net, images, attribution, target, fill, steps, batch, insert=True)
+
+
+def _curve(
+    net: Network,
+    images: Any,
+    attribution: Attribution | Tensor,
+    target: Target,
+    fill: Fill,
+    steps: int,
+    batch: int | None,
+    *,
+    insert: bool,
+) -> PixelCurve:
+    given = net.images(images).detach()
+    steps, most = check_count(steps, "steps"), fitting(net, batch)
+    chosen = asked_classes(net, given, attribution, target)
+    rank = _ranks(map_of(attribution, given))
+    bare = baseline(net, given, fill)
+    start, end = (bare, given) if insert else (given, bare)
+    fraction = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    pixels = given.shape[-2] * given.shape[-1]
+    count = (fraction * pixels).round().long().to(given.device)
+    # Every picture is a pair (image, step); they share batches, so that few images still fill one.
+    which = torch.arange(len(given) * (steps + 1), device=given.device)
+    found = []
+    for pairs in which.split(most):
+        image, step = pairs // (steps + 1), pairs % (steps + 1)
+        gone = (rank[image] < count[step][:, None]).reshape(-1, 1, *given.shape[-2:])
+        probability = net.probabilities(torch.where(gone, end[image], start[image]), batch=most, check=False)
+        found.append(wide(probability.gather(1, chosen[image][:, None])[:, 0]))
+    curve = torch.cat(found).reshape(len(given), steps + 1)
+    return PixelCurve(
+        provenance=provenance(net, "insertion" if insert else "deletion", target=target, fill=fill, steps=steps),
+        fraction=fraction,
+        probability=curve,
+        area=torch.trapezoid(curve, fraction.to(curve), dim=1),
+        target=chosen,
+    )
+
+
+def _ranks(maps: Tensor) -> Tensor:
+    """Place of each pixel in the order of importance, 0 for the first; (N, pixels)."""
+    order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
+    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, places)

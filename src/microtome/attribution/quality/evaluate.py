@@ -1,0 +1,224 @@
+"""Which map is any good? One protocol for any map of any method: the same images, classes and numbers for all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from microtome import registry
+from microtome.attribution.baselines import Fill
+from microtome.attribution.quality.curves import PixelCurve, deletion, insertion
+from microtome.attribution.quality.infidelity import Infidelity, infidelity
+from microtome.attribution.quality.localisation import energy_in_mask, pointing_game
+from microtome.attribution.quality.maps import mask_of
+from microtome.attribution.quality.sensitivity import max_sensitivity
+from microtome.attribution.result import Attribution
+from microtome.errors import InputError
+from microtome.inputs import Target
+from microtome.network import Network
+from microtome.registry import register
+from microtome.results import Result, provenance
+
+RANDOM = "random"
+
+# What is judged: a method's name, several, names with options, finished attributions or maps by a name of one's own.
+Judged = str | Attribution | Tensor | Sequence[str] | Mapping[str, "Mapping[str, Any] | Attribution | Tensor"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Evaluation(Result):
+    """The quality of several maps of the same images.
+
+    Attributes
+    ----------
+    measures : dict of str to Tensor
+        By method and measure, ``"grad-cam: deletion (mean)"``; each (N,).
+    curves : dict of str to PixelCurve
+        Deletion and insertion by method and fill, under the same names.
+    names : list of str
+        The methods; the last is ``"random"``, a map of noise, as a yardstick.
+    numbers : list of str
+        The measures.
+    target : Tensor
+        (N,), the class of each image.
+    """
+
+    measures: dict[str, Tensor]
+    curves: dict[str, PixelCurve]
+    names: list[str]
+    numbers: list[str]
+    target: Tensor
+
+    def table(self) -> list[dict[str, float | str]]:
+        """One row per method: the mean of each measure over the images (those where it is defined)."""
+        return [
+            {"method": name, **{number: self._mean(f"{name}: {number}") for number in self.numbers}}
+            for name in self.names
+        ]
+
+    def _mean(self, key: str) -> float:
+        return float(self.measures[key].nanmean()) if key in self.measures else float("nan")
+
+
+@register("evaluate", rows=("C12",), paper="petsiuk2018rise", needs="methods or maps", kind="quality")
+def evaluate(
+    net: Network,
+    images: Any,
+    attribution: Judged,
+    target: Target = None,
+    *,
+    masks: Any = None,
+    fills: Sequence[Fill] = ("mean", "blur"),
+    steps: int = 28,
+    samples: int = 16,
+    tolerance: int = 0,
+    seed: int = 0,
+    batch: int | None = None,
+) -> Evaluation:
+    """Deletion, insertion, infidelity, max-sensitivity and, given masks, pointing game and energy inside.
+
+    Parameters
+    ----------
+    net : Network
+        The network.
+    images : Tensor
+        (N, C, H, W) in the network's pixel range.
+    attribution : str, sequence of str, mapping, Attribution or Tensor
+        Methods by name; a mapping of names to options, to attributions or to maps (N, H, W) made
+        anywhere; or one attribution or one batch of maps.
+    target : int, str, sequence, Tensor or None
+        The class; None for the predicted one. Attributions must speak of the same class.
+    masks : Tensor or array, optional
+        (N, H, W) or (H, W), of 0 and 1: where the map should point.
+    fills : sequence
+        What takes the place of pixels, once each: see ``baseline``.
+    steps : int
+        Points of each curve after the first.
+    samples : int
+        Perturbations for infidelity; half as many for max-sensitivity.
+    tolerance : int
+        Of the pointing game, in pixels.
+    seed : int
+        Of the perturbations and of the random map.
+    batch : int, optional
+        Images in one pass.
+
+    Returns
+    -------
+    Evaluation
+        Measures by method, curves, a table and a figure. Max-sensitivity is there for methods given
+        by name only: a finished map cannot be made again.
+
+    Raises
+    ------
+    InputError
+        When methods, maps, masks or options do not fit.
+
+    Notes
+    -----
+    Cost per method and image: about ``2 * len(fills) * steps + samples`` forward passes and
+    ``samples / 2`` maps. No number says alone that a map is right: deletion rewards what surprises the
+    network, infidelity the gradient, sensitivity what ignores the network.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> net = Network(nn.Sequential(nn.Flatten(), nn.Linear(9, 2)), input_shape=(1, 3, 3))
+    >>> found = evaluate(net, torch.ones(2, 1, 3, 3), ["gradient", "saliency"], 0, steps=3, samples=2)
+    >>> [row["method"] for row in found.table()], sorted(found.numbers)[:2]
+    (['gradient', 'saliency', 'random'], ['deletion (blur)', 'deletion (mean)'])
+    """
+    given = net.images(images).detach()
+    chosen = net.targets(target, net.logits(given)) if target is not None else _own_target(net, given, attribution)
+    mask = None if masks is None else mask_of(masks, given)
+    maps, options = _judged(net, given, chosen, attribution)
+    maps[RANDOM] = _noise(given, seed)
+    measures: dict[str, Tensor] = {}
+    curves: dict[str, PixelCurve] = {}
+    for name, one in maps.items():
+        for fill in fills:
+            for trial in (deletion, insertion):
+                key = f"{name}: {trial.__name__} ({_fill_name(fill)})"
+                curves[key] = trial(net, given, one, chosen, fill=fill, steps=steps, batch=batch)
+                measures[key] = curves[key].area
+        error: Infidelity = infidelity(net, given, one, chosen, samples=samples, seed=seed, batch=batch)
+        measures[f"{name}: infidelity"] = error.values
+        measures[f"{name}: infidelity (scaled)"] = error.scaled
+        if name in options:
+            draws, extra = max(1, samples // 2), options[name]
+            measures[f"{name}: max-sensitivity"] = max_sensitivity(
+                net, given, name, chosen, options=extra, samples=draws, seed=seed
+            ).values
+        if mask is not None:
+            measures[f"{name}: pointing game"] = pointing_game(one, mask, tolerance=tolerance).to(given.dtype)
+            measures[f"{name}: energy in mask"] = energy_in_mask(one, mask)
+    return Evaluation(
+        provenance=provenance(
+            net, "evaluate", seed, target=target, methods=list(maps), fills=list(fills), steps=steps, samples=samples
+        ),
+        measures=measures,
+        curves=curves,
+        names=list(maps),
+        numbers=list(dict.fromkeys(key.partition(": ")[2] for key in measures)),
+        target=chosen,
+    )
+
+
+def _judged(
+    net: Network, images: Tensor, target: Tensor, attribution: Judged
+) -> tuple[dict[str, Attribution | Tensor], dict[str, Mapping[str, Any]]]:
+    """What is judged by name, and the options of what a method can make again."""
+    listed: Mapping[str, Any]
+    if isinstance(attribution, Attribution):
+        listed = {attribution.provenance.method: attribution}
+    elif isinstance(attribution, Tensor):
+        listed = {"map": attribution}
+    elif isinstance(attribution, Mapping):
+        listed = attribution
+    else:
+        names = [attribution] if isinstance(attribution, str) else list(attribution)
+        listed = {name: {} for name in names}
+        if len(listed) < len(names):
+            raise InputError(f"each method is judged once; got {names}.")
+    if not listed or RANDOM in listed:
+        raise InputError(f'at least one method or map is expected, and none called "{RANDOM}"; got {list(listed)}.')
+    maps: dict[str, Attribution | Tensor] = {}
+    options: dict[str, Mapping[str, Any]] = {}
+    for name, made in listed.items():
+        if isinstance(made, Attribution | Tensor):
+            _check_same_class(name, made, target)
+            maps[name] = made
+        else:
+            found = registry.method(name, "attribution")
+            options[found.name] = made or {}
+            maps[found.name] = found.function(net, images, target, **options[found.name])
+    return maps, options
+
+
+def _own_target(net: Network, images: Tensor, attribution: Judged) -> Tensor:
+    """The class that finished attributions speak of, else the predicted one."""
+    listed = list(attribution.values()) if isinstance(attribution, Mapping) else [attribution]
+    made = next((one for one in listed if isinstance(one, Attribution)), None)
+    return made.target.to(images.device) if made is not None else net.logits(images).argmax(1)
+
+
+def _check_same_class(name: str, made: Attribution | Tensor, target: Tensor) -> None:
+    if isinstance(made, Attribution) and not torch.equal(made.target.to(target.device), target):
+        raise InputError(
+            f'the maps of "{name}" speak of classes {made.target.tolist()[:8]}, but {target.tolist()[:8]} are judged; '
+            "make them for the same target."
+        )
+
+
+def _noise(images: Tensor, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (len(images), *images.shape[-2:])
+    return torch.rand(shape, generator=generator, dtype=torch.float64).to(images)
+
+
+def _fill_name(fill: Fill) -> str:
+    return fill if isinstance(fill, str) else "picture" if isinstance(fill, Tensor) and fill.dim() > 1 else str(fill)

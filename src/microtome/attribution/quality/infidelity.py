@@ -1,0 +1,140 @@
+"""Does a map foretell how the score changes when the image does?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from microtome.attribution.chunks import check_count, fitting
+from microtome.attribution.quality.maps import asked_classes, per_pixel
+from microtome.attribution.result import Attribution, wide
+from microtome.errors import InputError
+from microtome.inputs import Target
+from microtome.network import Network
+from microtome.registry import register
+from microtome.results import Result, provenance
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Infidelity(Result):
+    """How far a map is from foretelling changes of the score.
+
+    Attributes
+    ----------
+    values : Tensor
+        (N,), the mean squared error, in squared logits.
+    scaled : Tensor
+        (N,), the same after each map is multiplied by the one factor that serves it best: for maps
+        whose scale means nothing, such as saliency and class activation maps.
+    change : Tensor
+        (N,), mean squared change of the score: what a map of zeros scores. Where it is the smaller
+        one, the map foretells nothing.
+    target : Tensor
+        (N,), the class.
+    """
+
+    values: Tensor
+    scaled: Tensor
+    change: Tensor
+    target: Tensor
+
+
+@register("infidelity", rows=("C12",), paper="yeh2019fidelity", needs="maps of the images", kind="quality")
+def infidelity(
+    net: Network,
+    images: Any,
+    attribution: Attribution | Tensor,
+    target: Target = None,
+    *,
+    deviation: float = 0.1,
+    samples: int = 32,
+    seed: int = 0,
+    batch: int | None = None,
+) -> Infidelity:
+    r"""Mean squared error of the map as a linear forecast of the score under Gaussian noise.
+
+    .. math:: \mathrm{INFD} = \mathbb{E}_I\Big[\big(I^\top \Phi - (S_c(x) - S_c(x - I))\big)^2\Big],
+              \qquad I \sim \mathcal{N}(0, \sigma^2)
+
+    Parameters
+    ----------
+    net : Network
+        The network.
+    images : Tensor
+        (N, C, H, W) in the network's pixel range.
+    attribution : Attribution or Tensor
+        The result of any method for these images, or maps (N, H, W); where it has one number per
+        pixel only, the channels share it evenly.
+    target : int, str, sequence, Tensor or None
+        The class; None for that of the attribution, or for the predicted one where maps are given.
+    deviation : float
+        :math:`\sigma`, in units of the pixels.
+    samples : int
+        Perturbations an image; the same ones for every image and method with the same seed.
+    seed : int
+        Of the perturbations.
+    batch : int, optional
+        Images in one pass.
+
+    Returns
+    -------
+    Infidelity
+        The error, the error at the best scale, and what a map of zeros would score.
+
+    Raises
+    ------
+    InputError
+        When maps, targets or options do not fit.
+
+    Notes
+    -----
+    Cost: ``samples + 1`` forward passes an image. Small is good for the gradient by definition, where
+    the noise is small: it judges sensitivity, not contribution [1]_.
+
+    References
+    ----------
+    .. [1] Yeh et al., On the (in)fidelity and sensitivity of explanations, NeurIPS 2019.
+
+    Examples
+    --------
+    The gradient of a linear network foretells everything.
+
+    >>> from torch import nn
+    >>> net = Network(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), input_shape=(1, 2, 2)).model.double()
+    >>> net = Network(net, input_shape=(1, 2, 2))
+    >>> maps = net.model[1].weight[0].reshape(1, 2, 2).detach()
+    >>> bool(infidelity(net, torch.rand(1, 1, 2, 2).double(), maps, 0).values < 1e-12)
+    True
+    """
+    if not deviation > 0:
+        raise InputError(f"the deviation of the noise must be positive, got {deviation}.")
+    samples, most = check_count(samples, "samples"), fitting(net, batch)
+    given = net.images(images).detach()
+    chosen = asked_classes(net, given, attribution, target)
+    phi = wide(per_pixel(attribution, given))
+    score = wide(net.logits(given, batch=most).gather(1, chosen[:, None])[:, 0])
+    generator = torch.Generator().manual_seed(seed)
+    foretold, changed = [], []
+    for _ in range(samples):
+        noise = (torch.randn(given.shape[1:], generator=generator, dtype=torch.float64) * deviation).to(given)
+        after = net.logits(given - noise, batch=most, check=False).gather(1, chosen[:, None])[:, 0]
+        foretold.append((phi * noise).flatten(1).sum(1))
+        changed.append(score - wide(after))
+    values, scaled, change = _errors(torch.stack(foretold), torch.stack(changed))
+    return Infidelity(
+        provenance=provenance(net, "infidelity", seed, target=target, deviation=deviation, samples=samples),
+        values=values,
+        scaled=scaled,
+        change=change,
+        target=chosen,
+    )
+
+
+def _errors(foretold: Tensor, changed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean squared error as it is, at the best scale of each map, and of zero; over the samples."""
+    square = (foretold**2).mean(0)
+    scale = torch.where(square > 0, (foretold * changed).mean(0) / square, torch.zeros_like(square))
+    return ((foretold - changed) ** 2).mean(0), ((scale * foretold - changed) ** 2).mean(0), (changed**2).mean(0)

@@ -1,0 +1,196 @@
+"""Does a map depend on what the network has learned? It is made again while the weights are lost, from the top."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from microtome import registry
+from microtome.attribution.chunks import check_count
+from microtome.attribution.quality.likeness import rank_correlation, structural_similarity
+from microtome.attribution.result import Attribution
+from microtome.errors import ModelError
+from microtome.inputs import Target
+from microtome.network import Network
+from microtome.registry import register
+from microtome.results import Result, provenance
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Randomisation(Result):
+    """How alike the map stays to the first one as more of the network is random.
+
+    Attributes
+    ----------
+    of : str
+        The method.
+    layers : list of str
+        What was drawn anew at each step, from the output to the input; all steps before it stay random.
+    correlation : Tensor
+        (layers, N), Spearman's rank correlation of the signed maps with those of the whole network.
+    absolute : Tensor
+        (layers, N), the same of their absolute values.
+    similarity : Tensor
+        (layers, N), structural similarity of the signed maps.
+    maps : Tensor
+        (layers + 1, N, H, W), the first ones those of the network as it is.
+    target : Tensor
+        (N,), the class, kept throughout.
+    """
+
+    of: str
+    layers: list[str]
+    correlation: Tensor
+    absolute: Tensor
+    similarity: Tensor
+    maps: Tensor
+    target: Tensor
+
+
+@register("randomisation", rows=("C12",), paper="adebayo2018sanity", needs="a method's name", kind="quality")
+def randomisation(
+    net: Network,
+    images: Any,
+    method: str,
+    target: Target = None,
+    *,
+    options: Mapping[str, Any] | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+) -> Randomisation:
+    """Draw the weights anew layer by layer from the output down, and compare the maps (cascading) [1]_.
+
+    Every weight is drawn from a normal distribution with the mean and deviation of the tensor that it
+    replaces, so that signals keep their size and only what was learned is lost. Statistics of batch
+    norm stay. All is done on a private copy.
+
+    Parameters
+    ----------
+    net : Network
+        The network; it is not touched.
+    images : Tensor
+        (N, C, H, W) in the network's pixel range.
+    method : str
+        A registered attribution method.
+    target : int, str, sequence, Tensor or None
+        The class; None for the one predicted by the whole network.
+    options : mapping, optional
+        The method's options.
+    steps : int, optional
+        Into how many steps the layers are gathered; default one for each layer with weights.
+    seed : int
+        Of the new weights.
+
+    Returns
+    -------
+    Randomisation
+        Likeness by step, and the maps.
+
+    Raises
+    ------
+    InputError
+        When method, images, targets or options do not fit.
+    ModelError
+        When the model has no weights or cannot be copied.
+
+    Notes
+    -----
+    Cost: ``steps + 1`` times that of the method, and one more copy of the weights. A map that stays
+    alike does not explain the network; guided backpropagation is known to stay so, for it shows the
+    edges that rectified layers let through whatever their weights.
+
+    References
+    ----------
+    .. [1] Adebayo et al., Sanity checks for saliency maps, NeurIPS 2018.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> net = Network(nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), input_shape=(1, 8, 8))
+    >>> result = randomisation(net, torch.ones(1, 1, 8, 8), "gradient", 0)
+    >>> result.layers, bool(result.correlation.abs() < 0.5)
+    (['1'], True)
+    """
+    explain, chosen_options = registry.method(method, "attribution").function, dict(options or {})
+    first: Attribution = explain(net, images, target, **chosen_options)
+    private = _copy(net)
+    groups = _gathered(parts_from_the_top(net), steps)
+    generator = torch.Generator().manual_seed(seed)
+    own = dict(private.model.named_parameters())
+    maps = [first.map]
+    for group in groups:
+        for name in (name for part in group.values() for name in part):
+            draw_anew(own[name], generator)
+        again: Attribution = explain(private, first.images, first.target, **chosen_options)
+        maps.append(again.map)
+    return Randomisation(
+        provenance=provenance(
+            net, "randomisation", seed, of=method, options=chosen_options, target=target, steps=steps
+        ),
+        of=registry.method(method, "attribution").name,
+        layers=[_named(list(group)) for group in groups],
+        correlation=torch.stack([rank_correlation(maps[0], one) for one in maps[1:]]),
+        absolute=torch.stack([rank_correlation(maps[0].abs(), one.abs()) for one in maps[1:]]),
+        similarity=torch.stack([structural_similarity(maps[0], one) for one in maps[1:]]),
+        maps=torch.stack(maps),
+        target=first.target,
+    )
+
+
+def parts_from_the_top(net: Network) -> dict[str, list[str]]:
+    """Names of parameters by the module that holds them, the last to run first.
+
+    Parameters of a module that is no layer of its own (the model itself) are parts by themselves, the
+    last to be registered first, below all layers.
+    """
+    order = {name: place for place, name in enumerate(net.layers)}
+    layers: dict[str, list[str]] = {}
+    others: dict[str, list[str]] = {}
+    for name, _ in net.model.named_parameters():  # a shared one has one name
+        holder = name.rpartition(".")[0]
+        if holder in order:
+            layers.setdefault(holder, []).append(name)
+        else:
+            others[name] = [name]
+    if not layers and not others:
+        raise ModelError("the model has no weights, so there is nothing to randomise.")
+    last = sorted(layers, key=lambda holder: order[holder], reverse=True)
+    return {holder: layers[holder] for holder in last} | {name: others[name] for name in reversed(others)}
+
+
+def draw_anew(parameter: nn.Parameter, generator: torch.Generator) -> None:
+    """Overwrite a parameter by normal numbers of its own mean and deviation."""
+    with torch.no_grad():
+        value = parameter.detach().double()
+        spread = value.std(unbiased=False)
+        noise = torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value.device)
+        parameter.copy_(value.mean() + spread * noise)
+
+
+def _copy(net: Network) -> Network:
+    try:
+        model = copy.deepcopy(net.model)
+    except Exception as error:  # whatever a user's module cannot hand on
+        raise ModelError(
+            f"the model cannot be copied ({type(error).__name__}: {error}); randomisation works on a copy, "
+            "so it needs a model that copy.deepcopy accepts."
+        ) from error
+    return Network(model, net.input_shape, net.mean, net.std, net.classes, pixels=net.pixels)
+
+
+def _gathered(parts: dict[str, list[str]], steps: int | None) -> list[dict[str, list[str]]]:
+    """The parts in at most so many groups of about equal size."""
+    count = len(parts) if steps is None else min(check_count(steps, "steps"), len(parts))
+    names = list(parts)
+    edges = [round(place * len(names) / count) for place in range(count + 1)]
+    return [{name: parts[name] for name in names[low:high]} for low, high in itertools.pairwise(edges)]
+
+
+def _named(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
