@@ -46,7 +46,7 @@ lint: $(STAMPS)/test  ## ruff and mypy
 	$(BIN)/mypy
 
 test: lint  ## everything that is checked on a change: lint, doctests, tests (under 15 minutes)
-	OMP_NUM_THREADS=1 $(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(THREADS) --dist loadfile
 
 bench: $(STAMPS)/test  ## measure speed and the conformance table against the peers
 	$(BIN)/python -m benchmarks
