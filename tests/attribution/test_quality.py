@@ -76,7 +76,7 @@ def test_max_sensitivity_equals_its_definition():
     generator = torch.Generator().manual_seed(2)
     draws = [nearby(net, images, 0.05, generator) for _ in range(4)]
     assert all(0 < float((draw - images).abs().max()) <= 0.05 for draw in draws)
-    assert all(0 <= float(draw.min()) and float(draw.max()) <= 1 for draw in draws)
+    assert all(float(draw.min()) >= 0 and float(draw.max()) <= 1 for draw in draws)
 
     def explain(one):
         x = one[None].clone().requires_grad_()
