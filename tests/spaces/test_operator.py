@@ -171,3 +171,22 @@ def test_what_is_no_linear_map_is_refused():
         spaces.operator(net, "1").triplets(4)
     with pytest.raises(mt.InputError, match="largest"):
         spaces.operator(net, "1").triplets(1, which="middle")
+
+
+def test_the_tolerance_is_kept_and_saves_products():
+    """A looser residual is met with fewer products."""
+    torch.manual_seed(0)
+    net = mt.Network(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1)), (3, 48, 48))
+    counts, residuals = [], []
+    for tolerance in (1e-4, 1e-9):
+        of, seen = spaces.operator(net, "0"), []
+        apply = of.apply
+        of.apply = lambda x, apply=apply, seen=seen: (seen.append(1), apply(x))[1]
+        found = of.triplets(4, tolerance=tolerance)
+        counts.append(len(seen))
+        residuals.append(float(found.residual.max() / found.values[0]))
+    assert counts[0] < counts[1]
+    assert residuals[0] <= 1e-4
+    assert residuals[1] <= 1e-9
+    with pytest.raises(mt.InputError, match="tolerance"):
+        of.triplets(4, tolerance=0.0)

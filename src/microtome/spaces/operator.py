@@ -94,11 +94,13 @@ class Operator(ABC):
         """The ``k`` largest singular values, falling; see ``triplets``."""
         return self.triplets(k).values
 
-    def triplets(self, k: int = 32, *, which: str = "largest", seed: int = 0) -> SingularTriplets:
+    def triplets(
+        self, k: int = 32, *, which: str = "largest", tolerance: float = 1e-8, seed: int = 0
+    ) -> SingularTriplets:
         """The ``k`` largest or smallest singular values with their vectors as feature maps; see ``spaces.triplets``."""
         from microtome.spaces.triplets import triplets
 
-        return triplets(self, k, which=which, seed=seed)
+        return triplets(self, k, which=which, tolerance=tolerance, seed=seed)
 
     def condition_number(self) -> float:
         """Largest by smallest of all min(m, n) singular values; infinite where the smallest is zero to rounding.
