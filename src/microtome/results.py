@@ -110,6 +110,10 @@ class Result:
 
     def __init_subclass__(cls) -> None:
         """Note the class by name, so that a file knows what to become; keep the short ``repr``."""
+        known = Result.kinds.get(cls.__name__)
+        if known is not None and known.__module__ != cls.__module__:
+            where = f"{known.__module__} and {cls.__module__}"
+            raise TypeError(f"two results are called {cls.__name__}, in {where}; files and figures know them by name.")
         Result.kinds[cls.__name__] = cls
         if "__repr__" not in cls.__dict__:  # else the dataclass decorator would print every tensor in full
             cls.__repr__ = Result.__repr__  # type: ignore[method-assign]

@@ -3,7 +3,7 @@
 from microtome.spaces.class_residuals import ClassResiduals, class_averages, class_residuals
 from microtome.spaces.facet_distance import FacetDistance, facet_distance
 from microtome.spaces.ideal import IdealInputs, ideal_inputs, ideal_outputs
-from microtome.spaces.inverse import Inversion, Invertibility, invert, invertibility
+from microtome.spaces.inverse import Invertibility, NetworkInverse, invert, invertibility
 from microtome.spaces.jacobian import JacobianOperator, jacobian
 from microtome.spaces.operator import Operator, operator
 from microtome.spaces.path import ExitDistance, FacetPath, exit_distance, facets_between
@@ -21,11 +21,11 @@ __all__ = [
     "FacetDistance",
     "FacetPath",
     "IdealInputs",
-    "Inversion",
     "Invertibility",
     "JacobianOperator",
     "KeptAndLost",
     "LinearRegion",
+    "NetworkInverse",
     "Operator",
     "Rejected",
     "SignalPart",

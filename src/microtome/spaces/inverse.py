@@ -43,7 +43,7 @@ class Invertibility(Result):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Inversion(Result):
+class NetworkInverse(Result):
     """Images found from outputs, and how well.
 
     Attributes
@@ -105,7 +105,7 @@ def invert(
     beside: Tensor | None = None,
     truth: Tensor | None = None,
     strict: bool = True,
-) -> Inversion:
+) -> NetworkInverse:
     r"""Go back from class scores to an image, layer by layer.
 
     .. math:: x_s = W^+\,(f^{-1}(y) - b)
@@ -127,7 +127,7 @@ def invert(
 
     Returns
     -------
-    Inversion
+    NetworkInverse
 
     Raises
     ------
@@ -172,7 +172,7 @@ def invert(
             row["error"] = _median_error(y[valid], true[place][valid])
         rows.append(row)
     images = _pixels(exact, y)
-    return Inversion(
+    return NetworkInverse(
         provenance=provenance(net, "invert", beside=beside is not None, strict=strict),
         images=images,
         valid=valid,
