@@ -53,7 +53,7 @@ class NetworkInverse(Result):
     valid : Tensor
         (N,): whether all values stayed in the range of every activation on the way back.
     error : Tensor
-        (N,): |f(image) - output| / |output|, by running the network forwards on what was found.
+        (N,): ``|f(image) - output| / |output|``, by running the network forwards on what was found.
     layers : list of dict
         As in ``Invertibility``, with ``outside`` (how many images left the activation's range there) and,
         where true images were given, ``error``: median relative distance to their true activations.

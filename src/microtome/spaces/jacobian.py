@@ -22,7 +22,7 @@ class JacobianOperator(Operator):
     name : str
         What it is called in messages.
     source, value : Tensor
-        Where it starts and where it ends, in one autograd graph: (N, *input_shape) and (N, *output_shape).
+        Where it starts and where it ends, in one autograd graph: ``(N, *input_shape)`` and ``(N, *output_shape)``.
     """
 
     def __init__(self, name: str, source: Tensor, value: Tensor) -> None:
@@ -35,7 +35,7 @@ class JacobianOperator(Operator):
         self._pulled = self._pull(self._probe, keep=True)
 
     def apply(self, x: Tensor) -> Tensor:
-        """J x for one x (N, *input_shape) an image."""
+        """J x for one x ``(N, *input_shape)`` an image."""
         x = self._batch(x, self.input_shape)
         self._check(len(x))
         if not self._pulled.requires_grad:
@@ -46,7 +46,7 @@ class JacobianOperator(Operator):
         return torch.zeros_like(self.value) if found is None else found.detach()
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """J^T y for one y (N, *output_shape) an image."""
+        """J^T y for one y ``(N, *output_shape)`` an image."""
         y = self._batch(y, self.output_shape)
         self._check(len(y))
         return self._pull(y, keep=False).detach()

@@ -45,11 +45,11 @@ class Operator(ABC):
 
     @abstractmethod
     def apply(self, x: Tensor) -> Tensor:
-        """A x for a batch (N, *input_shape), float64, without the layer's bias."""
+        """A x for a batch ``(N, *input_shape)``, float64, without the layer's bias."""
 
     @abstractmethod
     def adjoint(self, y: Tensor) -> Tensor:
-        """A^T y for a batch (N, *output_shape), float64."""
+        """A^T y for a batch ``(N, *output_shape)``, float64."""
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -17,9 +17,9 @@ class SignalPart:
     Attributes
     ----------
     kept, lost : Tensor
-        (N, *input_shape), float64; they add up to the vectors and are orthogonal.
+        ``(N, *input_shape)``, float64; they add up to the vectors and are orthogonal.
     leak : Tensor
-        (N,): |A lost| / |A x|, the share of the output that the lost part still makes; 0 in exact arithmetic.
+        (N,): ``|A lost| / |A x|``, the share of the output that the lost part still makes; 0 in exact arithmetic.
     iterations : int
         Steps taken.
     """
@@ -50,7 +50,7 @@ def signal_part(of: Operator, x: Tensor, *, tolerance: float = 1e-6, iterations:
     of : Operator
         The map.
     x : Tensor
-        (N, *input_shape).
+        ``(N, *input_shape)``.
     tolerance : float
         Largest ``leak`` wanted.
     iterations : int

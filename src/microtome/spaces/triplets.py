@@ -32,11 +32,11 @@ class SingularTriplets(Result):
     values : Tensor
         (k,) falling.
     right : Tensor
-        (k, *input_shape): what goes in.
+        ``(k, *input_shape)``: what goes in.
     left : Tensor
-        (k, *output_shape): what comes out, of norm 1.
+        ``(k, *output_shape)``: what comes out, of norm 1.
     residual : Tensor
-        (k,): max(|A v - s u|, |A^T u - s v|); there is a singular value of the map within it of each s.
+        (k,): ``max(|A v - s u|, |A^T u - s v|)``; there is a singular value of the map within it of each s.
     """
 
     layer: str

@@ -30,7 +30,7 @@ class EffectiveField(Result):
     share : float
         The share of the gradient that a box spans on either axis.
     weight : Tensor
-        (k, H, W) share of |gradient|, summed over colours; sums to 1 (to 0 where there is no gradient).
+        (k, H, W) share of ``|gradient|``, summed over colours; sums to 1 (to 0 where there is no gradient).
     boxes : Tensor
         (k, 4) top, left, bottom, right (exclusive).
     """
