@@ -15,7 +15,9 @@ from microtome.cli.explain import explain
 from microtome.cli.layers import layers
 from microtome.cli.maximize import maximize
 from microtome.cli.methods import methods
+from microtome.cli.reproduce import reproduce
 from microtome.cli.run_file import expand
+from microtome.cli.spaces import ideal_inputs, invertibility, kept, region, signal_space, spectra
 from microtome.cli.train import train
 from microtome.cli.units import activations, dissect, top_patches, tuning
 from microtome.errors import MicrotomeError
@@ -30,7 +32,8 @@ app = App(
     result_action="return_value",
 )
 for _command in (
-    atlas, layers, methods, explain, activations, top_patches, tuning, dissect, maximize, train
+    atlas, layers, methods, explain, activations, top_patches, tuning, dissect, maximize, train,
+    spectra, signal_space, kept, region, invertibility, ideal_inputs, reproduce,
 ):  # fmt: skip
     app.command(_command, name=_command.__name__.replace("_", "-"))
 
