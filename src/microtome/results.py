@@ -116,7 +116,7 @@ class Result:
             raise TypeError(f"two results are called {cls.__name__}, in {where}; files and figures know them by name.")
         Result.kinds[cls.__name__] = cls
         if "__repr__" not in cls.__dict__:  # else the dataclass decorator would print every tensor in full
-            cls.__repr__ = Result.__repr__  # type: ignore[method-assign]
+            cls.__repr__ = Result.__repr__  # type: ignore[method-assign]  # before the decorator looks
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result as one safetensors file, tensors by field and the rest as JSON metadata.
