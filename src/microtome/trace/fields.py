@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from microtome.trace.geometry import pair, sides
 from microtome.trace.operators import Call
 
 # Operators that leave every position where it is.
@@ -156,21 +157,16 @@ def propagate(call: Call, fields: Sequence[tuple[Tensor, Field]], output: Tensor
 _WINDOWS = frozenset(("conv2d", "max_pool2d", "avg_pool2d", "lp_pool2d"))
 
 
-def _pair(value: Any) -> tuple[int, int]:
-    if isinstance(value, list | tuple):
-        return (int(value[0]), int(value[-1]))
-    return int(value), int(value)
-
-
 def _window(kind: str, bound: dict[str, Any], value: Tensor, field: Field) -> Field:
     if kind == "conv2d":
         kernel = (bound["weight"].shape[2], bound["weight"].shape[3])
-        stride, dilation = _pair(bound["stride"]), _pair(bound["dilation"])
-        padding = _conv_padding(bound["padding"], kernel, dilation)
+        stride, dilation = pair(bound["stride"]), pair(bound["dilation"])
+        (top, _), (left, _) = sides(bound["padding"], kernel, dilation)
+        padding = top, left
     else:
-        kernel = _pair(bound["kernel_size"])
-        stride = _pair(bound["stride"] if bound["stride"] not in (None, [], ()) else bound["kernel_size"])
-        padding, dilation = _pair(bound.get("padding") or 0), _pair(bound.get("dilation") or 1)
+        kernel = pair(bound["kernel_size"])
+        stride = pair(bound["stride"] if bound["stride"] not in (None, [], ()) else bound["kernel_size"])
+        padding, dilation = pair(bound.get("padding") or 0), pair(bound.get("dilation") or 1)
     return Field(
         field.rows.window(kernel[0], stride[0], padding[0], dilation[0]),
         field.columns.window(kernel[1], stride[1], padding[1], dilation[1]),
@@ -178,18 +174,9 @@ def _window(kind: str, bound: dict[str, Any], value: Tensor, field: Field) -> Fi
     )
 
 
-def _conv_padding(padding: Any, kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
-    """Padding before the first row and column; "same" puts the smaller half there."""
-    if padding == "valid":
-        return (0, 0)
-    if padding == "same":
-        return dilation[0] * (kernel[0] - 1) // 2, dilation[1] * (kernel[1] - 1) // 2
-    return _pair(padding)
-
-
 def _transposed(bound: dict[str, Any], field: Field) -> Field:
     """Output o reads inputs i with o = i * stride - padding + dilation * k."""
-    stride, padding, dilation = _pair(bound["stride"]), _pair(bound["padding"]), _pair(bound["dilation"])
+    stride, padding, dilation = pair(bound["stride"]), pair(bound["padding"]), pair(bound["dilation"])
     axes = []
     for index, axis in enumerate((field.rows, field.columns)):
         reach = dilation[index] * (int(bound["weight"].shape[2 + index]) - 1)

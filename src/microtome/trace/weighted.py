@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from microtome.trace.geometry import each, sides
 from microtome.trace.operators import Call
 from microtome.trace.rules import Operation
 from microtome.trace.shares import Linear, Rule
@@ -75,9 +76,10 @@ def linear_maps(kind: str, bound: dict[str, Any]) -> tuple[Map, Map, Tensor, int
         return (lambda x, w: x @ w), (lambda s, w: s @ w.t()), weight, 1
     x, n = bound["input"], weight.dim() - 2
     transposed = "transpose" in kind
-    stride, dilation = _each(bound["stride"], n), _each(bound["dilation"], n)
-    groups, output_padding = int(bound["groups"]), _each(bound.get("output_padding") or 0, n)
-    padding, uneven = _padding(bound["padding"], weight, dilation, n)
+    stride, dilation = each(bound["stride"], n), each(bound["dilation"], n)
+    groups, output_padding = int(bound["groups"]), each(bound.get("output_padding") or 0, n)
+    around = sides(bound["padding"], weight.shape[2:], dilation)
+    padding, uneven = [before for before, _ in around], [behind - before for before, behind in around]
     shape = list(x.shape)
     for axis in range(n):
         shape[2 + axis] += uneven[axis]
@@ -105,18 +107,3 @@ def linear_maps(kind: str, bound: dict[str, Any]) -> tuple[Map, Map, Tensor, int
         return back[tuple(slice(0, size) for size in x.shape)] if any(uneven) else back  # type: ignore[no-any-return]
 
     return forward, adjoint, weight, 1 if transposed else 0
-
-
-def _each(value: Any, n: int) -> list[int]:
-    values = [int(item) for item in value] if isinstance(value, list | tuple) else [int(value)]
-    return values * n if len(values) == 1 else values
-
-
-def _padding(padding: Any, weight: Tensor, dilation: list[int], n: int) -> tuple[list[int], list[int]]:
-    """Padding on both sides, and what "same" adds behind for even kernels."""
-    if padding == "valid":
-        return [0] * n, [0] * n
-    if padding == "same":
-        total = [dilation[axis] * (weight.shape[2 + axis] - 1) for axis in range(n)]
-        return [size // 2 for size in total], [size % 2 for size in total]
-    return _each(padding, n), [0] * n

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from microtome.trace.folding import folded
+from microtome.trace.geometry import pair, sides
 from microtome.trace.graph import logits_of
 from microtome.trace.operators import RECTIFIERS, Call, substitute, tensors
 from microtome.trace.rules import RuleSet
@@ -182,10 +183,10 @@ class Windows(RuleSet):
         return made
 
     def _pad(self, call: Call, value: Patched) -> Patched | None:
-        sides = [int(side) for side in call.arguments["pad"]]
-        if str(call.arguments["mode"]) != "constant" or len(sides) != 4 or min(sides) < 0:
+        border = [int(side) for side in call.arguments["pad"]]
+        if str(call.arguments["mode"]) != "constant" or len(border) != 4 or min(border) < 0:
             return None
-        return Patched(self._again(call, value.base), value.patch, value.top + sides[2], value.left + sides[0])
+        return Patched(self._again(call, value.base), value.patch, value.top + border[2], value.left + border[0])
 
     def _arithmetic(self, call: Call, value: Patched) -> Patched | None:
         other = call.arguments["other"]
@@ -250,8 +251,8 @@ class Windows(RuleSet):
             low = torch.div(at + padding[axis] - reach[axis] + stride[axis] - 1, stride[axis], rounding_mode="floor")
             first.append(low.clamp(0, goal[axis] - size[axis]))
         needed = [(size[axis] - 1) * stride[axis] + reach[axis] + 1 for axis in (0, 1)]
-        sides = (padding[1], padding[1], padding[0], padding[0])
-        padded = functional.pad(value.base, sides, value=blank) if any(padding) else value.base
+        border = (padding[1], padding[1], padding[0], padding[0])
+        padded = functional.pad(value.base, border, value=blank) if any(padding) else value.base
         tile = value.region(first[0] * stride[0], first[1] * stride[1], needed[0], needed[1], padded)
         return Patched(bare, apply(tile, (0, 0)), first[0], first[1])
 
@@ -308,11 +309,12 @@ def _sliding(
     """Kernel, stride, padding, dilation and blank of a window operator, and how to run it with another padding."""
     bound = call.arguments
     if call.kind == "conv2d":
-        weight, dilation, stride = bound["weight"], _pair(bound["dilation"]), _pair(bound["stride"])
+        weight, dilation, stride = bound["weight"], pair(bound["dilation"]), pair(bound["stride"])
         kernel = (int(weight.shape[2]), int(weight.shape[3]))
-        padding = _conv_padding(bound["padding"], kernel, dilation)
-        if padding is None:
+        around = sides(bound["padding"], kernel, dilation)
+        if any(before != behind for before, behind in around):
             return None
+        padding = around[0][0], around[1][0]
 
         def convolve(x: Tensor, pad: tuple[int, int]) -> Tensor:
             return functional.conv2d(x, weight, bound["bias"], stride, pad, dilation, int(bound["groups"]))
@@ -320,11 +322,11 @@ def _sliding(
         return kernel, stride, padding, dilation, 0.0, convolve
     if bound.get("ceil_mode") or bound.get("return_indices"):
         return None
-    kernel = _pair(bound["kernel_size"])
-    stride = kernel if bound["stride"] in (None, [], ()) else _pair(bound["stride"])
-    padding = _pair(bound["padding"])
+    kernel = pair(bound["kernel_size"])
+    stride = kernel if bound["stride"] in (None, [], ()) else pair(bound["stride"])
+    padding = pair(bound["padding"])
     if call.kind == "max_pool2d":
-        dilation = _pair(bound["dilation"])
+        dilation = pair(bound["dilation"])
 
         def maximum(x: Tensor, pad: tuple[int, int]) -> Tensor:
             return functional.max_pool2d(x, kernel, stride, pad, dilation)
@@ -337,19 +339,6 @@ def _sliding(
         return functional.avg_pool2d(x, kernel, stride, pad, divisor_override=bound["divisor_override"])
 
     return kernel, stride, padding, (1, 1), 0.0, average
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return (int(value[0]), int(value[-1])) if isinstance(value, list | tuple) else (int(value), int(value))
-
-
-def _conv_padding(padding: Any, kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int] | None:
-    if padding == "valid":
-        return (0, 0)
-    if padding == "same":
-        total = [dilation[axis] * (kernel[axis] - 1) for axis in (0, 1)]
-        return None if total[0] % 2 or total[1] % 2 else (total[0] // 2, total[1] // 2)
-    return _pair(padding)
 
 
 def _no_extent(value: Tensor) -> bool:
