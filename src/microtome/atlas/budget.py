@@ -31,9 +31,9 @@ class Budget:
         Expected seconds for all superstimuli, and steps of ascent of each.
     diverse : int
         Further, different superstimuli of each unit.
-    explanations, tunings, ablations, similarities : float
+    explanations, tunings, ablations, similarities, spaces : float
         Expected seconds for a slow attribution method before it is left out for the second class, for
-        tuning, for setting units to zero one by one, and for comparing units.
+        tuning, for setting units to zero one by one, for comparing units, and for what images lose at each layer.
     sample : int
         Most images that units are ablated and compared on.
     sheets : int
@@ -58,6 +58,7 @@ class Budget:
     tunings: float
     ablations: float
     similarities: float
+    spaces: float
     sample: int
     sheets: int
     windows: int
@@ -82,6 +83,7 @@ BUDGETS = {
         tunings=60.0,
         ablations=40.0,
         similarities=30.0,
+        spaces=40.0,
         sample=300,
         sheets=64,
         windows=10,
@@ -102,6 +104,7 @@ BUDGETS = {
         tunings=900.0,
         ablations=900.0,
         similarities=600.0,
+        spaces=600.0,
         sample=2000,
         sheets=128,
         windows=24,
@@ -122,6 +125,7 @@ BUDGETS = {
         tunings=_INF,
         ablations=_INF,
         similarities=_INF,
+        spaces=_INF,
         sample=10000,
         sheets=1 << 30,
         windows=32,

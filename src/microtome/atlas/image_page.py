@@ -95,6 +95,16 @@ class ActivationRow:
 
 
 @dataclass(frozen=True)
+class KeptRow:
+    """One layer: the part of the image that it can still tell, and the part that is lost, with its share."""
+
+    layer: str
+    kept: Picture
+    lost: Picture
+    numbers: tuple[Number, ...]
+
+
+@dataclass(frozen=True)
 class ImagePage:
     """An image: what the network says, and why.
 
@@ -116,6 +126,8 @@ class ImagePage:
         Methods side by side for each class asked, and one class against another.
     activations : tuple of ActivationRow, Absent or None
         A row a layer.
+    kept : tuple of KeptRow, Absent or None
+        What is left of the image at some layers, with ``kept_made``.
     walk : Step, Absent or None
         The class score taken apart, with ``walk_caption`` and ``walk_made``.
     sheet : Sheet, Absent or None
@@ -135,6 +147,8 @@ class ImagePage:
     activations: tuple[ActivationRow, ...] | Absent | None = None
     activations_caption: str = ""
     activations_made: Made | None = None
+    kept: tuple[KeptRow, ...] | Absent | None = None
+    kept_made: Made | None = None
     walk: Step | Absent | None = None
     walk_caption: str = ""
     walk_made: Made | None = None

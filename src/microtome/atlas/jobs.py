@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome import registry, synthesis, units
+from microtome import registry, spaces, synthesis, units
 from microtome.atlas.recipe import Subject
-from microtome.atlas.sheets import sheets_of
+from microtome.atlas.sheets import image_sheet, sheets_of
+from microtome.atlas.space_tasks import LEAK, STEPS
+from microtome.atlas.spaces import signal_space
 from microtome.atlas.store import Store
 from microtome.atlas.task import Task
 from microtome.atlas.walk import walk
@@ -21,7 +23,9 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.results import Provenance, Result, provenance, versions
 
-__all__ = ["JOBS", "Maps", "Predictions", "Refusal", "Strongest", "Tunings", "recall", "recall_small"]
+__all__ = ["JOBS", "Kept", "Maps", "Predictions", "Refusal", "Strongest", "Tunings", "recall", "recall_small"]
+
+_CLASSES = 10  # classes whose average is split by the first layer
 
 Job = Callable[[Subject, Store, Task], Result]
 
@@ -85,6 +89,23 @@ class Tunings(Result):
     """The tuning of several layers."""
 
     layers: dict[str, units.Tuning]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Kept(Result):
+    """By layer: the kept part of each image (n, C, H, W); shares of energy lost and of output leaked (layers, n)."""
+
+    layers: list[str]
+    kept: dict[str, Tensor]
+    share: Tensor
+    leak: Tensor
+
+    @classmethod
+    def of(cls, found: spaces.KeptAndLost) -> Kept:
+        """At half precision, for they are only looked at; the lost part is what is missing in the picture."""
+        kept = {name: found.kept[place].half() for place, name in enumerate(found.layers)}
+        made = found.provenance
+        return cls(provenance=made, layers=found.layers, kept=kept, share=found.share.float(), leak=found.leak.float())
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -243,6 +264,40 @@ def sheets(subject: Subject, store: Store, task: Task) -> Result:
     return sheets_of(subject, table_of(subject, store, task), task.parameters["units"])
 
 
+def sheet_of_image(subject: Subject, store: Store, task: Task) -> Result:
+    """The unit that speaks most for a class on one image, dissected there."""
+    return image_sheet(subject, task.parameters["image"], task.parameters["target"])
+
+
+def spectra(subject: Subject, store: Store, task: Task) -> Result:
+    """Singular values of all linear layers."""
+    return spaces.spectra(subject.net, **_options(task))
+
+
+def signal(subject: Subject, store: Store, task: Task) -> Result:
+    """Signal vectors of a layer, and what its units hear of some images."""
+    return signal_space(subject, **_options(task))
+
+
+def class_residuals(subject: Subject, store: Store, task: Task) -> Result:
+    """What the first layer does not hear of the average image of the classes with most images."""
+    return spaces.class_residuals(subject.net, subject.commonest(_CLASSES), layer=task.parameters["layer"])
+
+
+def rejected(subject: Subject, store: Store, task: Task) -> Result:
+    """The share of what it reads that each linear layer rejects."""
+    given = _options(task)
+    images = subject.pictures(given.pop("images"))
+    return spaces.rejected_energy(subject.net, images, tolerance=LEAK, iterations=STEPS, **given)
+
+
+def kept(subject: Subject, store: Store, task: Task) -> Result:
+    """What of some images can still be told at some layers."""
+    given = _options(task)
+    images = subject.pictures(given.pop("images"))
+    return Kept.of(spaces.kept_and_lost(subject.net, images, given["layers"], tolerance=LEAK, iterations=STEPS))
+
+
 def table_of(subject: Subject, store: Store, task: Task) -> units.LayerPatches:
     """The table of patches that a task reads."""
     found = recall(store.address, task.needs[0])
@@ -282,4 +337,10 @@ JOBS: dict[str, Job] = {
     "reconstruct": reconstruct,
     "sheets": sheets,
     "walk": walks,
+    "image-sheet": sheet_of_image,
+    "spectra": spectra,
+    "signal": signal,
+    "class-residuals": class_residuals,
+    "rejected": rejected,
+    "kept": kept,
 }

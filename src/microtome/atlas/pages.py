@@ -11,12 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from microtome.atlas.dissection import Sheet, SheetRow, Step
-from microtome.atlas.image_page import ActivationRow, ImagePage, MapRow, Maps, MethodMap, Occlusion, Winner
+from microtome.atlas.image_page import ActivationRow, ImagePage, KeptRow, MapRow, Maps, MethodMap, Occlusion, Winner
 from microtome.atlas.parts import (
     Absent,
     Amount,
     Amounts,
-    Chart,
     Colours,
     Curve,
     Gallery,
@@ -25,6 +24,7 @@ from microtome.atlas.parts import (
     Made,
     Number,
     Picture,
+    Spectrum,
     Sprite,
     to_class,
     to_image,
@@ -41,7 +41,6 @@ __all__ = [
     "Atlas",
     "Bin",
     "Block",
-    "Chart",
     "ClassPage",
     "Colours",
     "Confusion",
@@ -50,6 +49,7 @@ __all__ = [
     "Gallery",
     "Histogram",
     "ImagePage",
+    "KeptRow",
     "LayerPage",
     "Link",
     "Made",
@@ -63,6 +63,7 @@ __all__ = [
     "Picture",
     "Sheet",
     "SheetRow",
+    "Spectrum",
     "Sprite",
     "Step",
     "Stimuli",
@@ -148,6 +149,8 @@ class OverviewPage:
         The network in execution order.
     confusion, mistakes, examples
         Mistakes worst first; examples are the images that have pages, linked to them.
+    rejected : Amounts, Absent or None
+        The share of what each linear layer reads that it rejects, in percent.
     """
 
     card: tuple[Number, ...]
@@ -155,7 +158,7 @@ class OverviewPage:
     confusion: Confusion | Absent | None = None
     mistakes: Gallery | Absent | None = None
     examples: Gallery | Absent | None = None
-    charts: tuple[Chart, ...] = ()
+    rejected: Amounts | Absent | None = None
 
 
 # -- layer ------------------------------------------------------------------------------------------------------------
@@ -229,8 +232,12 @@ class LayerPage:
         One for each unit, in order; units without a page are still shown.
     cards_caption : str
         What to see in the grid, and what the pictures are.
-    spectrum : Chart, Absent or None
-        The singular values; without them the page has no such section.
+    spectrum : Spectrum, Absent or None
+        The singular values of its weights, or of each linear layer that it holds.
+    signal : Gallery, Absent or None
+        Its signal vectors, strongest first.
+    averages, residuals : Gallery, Absent or None
+        Average images of classes, and what of them the layer does not hear; None for all but a first layer.
     similarity : Picture, Absent or None
         Units x units, diverging; rows and columns in the order of ``similarity_order``.
     repeats : tuple of (int, int, float)
@@ -244,7 +251,10 @@ class LayerPage:
     cards: tuple[UnitCard, ...]
     cards_caption: str = ""
     cards_made: Made | None = None
-    spectrum: Chart | Absent | None = None
+    spectrum: Spectrum | Absent | None = None
+    signal: Gallery | Absent | None = None
+    averages: Gallery | None = None
+    residuals: Gallery | None = None
     similarity: Picture | Absent | None = None
     similarity_made: Made | None = None
     repeats: tuple[tuple[int, int, float], ...] = ()

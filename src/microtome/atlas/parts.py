@@ -183,15 +183,18 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Chart:
-    """A drawing as inline SVG, usually from ``microtome.figures``, with the caption below it.
+class Spectrum:
+    """Singular values of one matrix or several, each by its largest.
 
-    Draw it in black on a transparent ground with ``svg.fonttype: none`` and a fixed ``svg.hashsalt``,
-    so that it is small and equal from run to run; the page turns it for the dark theme.
+    Attributes
+    ----------
+    curves : tuple of (str, tuple of float)
+        Name and falling singular values of each matrix; a zero matrix has no curve.
+    caption, made
+        As everywhere.
     """
 
-    svg: str
-    alt: str
+    curves: tuple[tuple[str, tuple[float, ...]], ...]
     caption: str
     made: Made | None = None
 

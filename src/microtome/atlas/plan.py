@@ -14,6 +14,8 @@ from microtome import registry
 from microtome.atlas.jobs import Predictions
 from microtome.atlas.outline import Outline, work
 from microtome.atlas.recipe import Subject
+from microtome.atlas.space_tasks import space_tasks
+from microtome.atlas.spaces import maps_inside
 from microtome.atlas.store import Store
 from microtome.atlas.task import Task, task
 from microtome.synthesis import recommended_size
@@ -49,13 +51,13 @@ class Plan:
 
     def predictions(self) -> Task:
         """The class scores of all images."""
-        return self._task("predictions", cost=self._pass() * len(self.subject.images))
+        return self.task("predictions", cost=self.seconds * len(self.subject.images))
 
     def patches(self) -> Task:
         """The table of patches of all units."""
         size = self.outline.budget
-        return self._task(
-            "patches", cost=1.5 * self._pass() * len(self.subject.images),
+        return self.task(
+            "patches", cost=1.5 * self.seconds * len(self.subject.images),
             layers=list(self.outline.surveyed), k=size.patches, bins=size.bins,
         )  # fmt: skip
 
@@ -65,9 +67,10 @@ class Plan:
         """Tasks for layers, units, images and classes that were chosen."""
         images = chosen_images(seen, self.outline.images)
         found = [*self.explanations(seen, images), *self.strongest(images), *self.walks(seen, images)]
+        found += self.image_sheets(seen, images)
         for layer in self.outline.layers:
             found += self.unit_tasks(layer, tables[layer])
-        return [*found, *self.tunings(), *self.classes(seen)]
+        return [*found, *self.tunings(), *self.classes(seen), *space_tasks(self, images)]
 
     def explanations(self, seen: Predictions, images: Sequence[int]) -> list[Task]:
         """Every attribution method on every chosen image, for the class said and for one other."""
@@ -76,12 +79,12 @@ class Plan:
             passes = self._passes(name)
             options = self._occlusion() if name == "occlusion" else {}
             # What takes many passes is asked for the other class too only where passes are cheap.
-            both = passes <= 10 or passes * len(images) * self._pass() <= self.outline.budget.explanations
+            both = passes <= 10 or passes * len(images) * self.seconds <= self.outline.budget.explanations
             alone = passes > 10 and not self._small()  # many windows or samples of several images take gigabytes
             for block in _blocks(images, 1 if alone else _BATCH):
                 for target in questions(seen, block)[: 2 if both else 1]:
-                    cost = passes * len(block) * self._pass()
-                    found.append(self._task("explain", cost=cost, method=name, images=block, target=target, **options))
+                    cost = passes * len(block) * self.seconds
+                    found.append(self.task("explain", cost=cost, method=name, images=block, target=target, **options))
         return found
 
     def _passes(self, method: str) -> float:
@@ -95,8 +98,8 @@ class Plan:
     def strongest(self, images: Sequence[int]) -> list[Task]:
         """The activation maps of the chosen images."""
         return [
-            self._task(
-                "strongest", cost=len(block) * self._pass(), images=block, layers=list(self.outline.layers), units=12
+            self.task(
+                "strongest", cost=len(block) * self.seconds, images=block, layers=list(self.outline.layers), units=12
             )
             for block in _blocks(images, _BATCH)
         ]
@@ -105,21 +108,29 @@ class Plan:
         """The score of the class said, taken apart, of every chosen image."""
         layers = list(self.outline.layers)
         return [
-            self._task("walk", cost=80 * self._pass(), image=index, target=int(seen.said[index]), layers=layers)
+            self.task("walk", cost=80 * self.seconds, image=index, target=int(seen.said[index]), layers=layers)
+            for index in images
+        ]
+
+    def image_sheets(self, seen: Predictions, images: Sequence[int]) -> list[Task]:
+        """The unit that speaks most for the class said, dissected, of every chosen image."""
+        return [
+            self.task("image-sheet", cost=8 * self.seconds, image=index, target=int(seen.said[index]))
             for index in images
         ]
 
     def unit_tasks(self, layer: str, table: LayerPatches) -> list[Task]:
         """Everything about the units of one layer."""
         shown = sorted(self.shown(table))
-        found = [self._task("filters", sees=False, cost=self._fit_cost(layer), layer=layer)]
-        found += [self._task("connections", sees=False, cost=0.3, layer=layer, units=shown)]
+        alone = maps_inside(self.subject.net, layer) == [layer]  # only one linear map has weights to look at
+        found = [self.task("filters", sees=False, cost=self._fit_cost(layer), layer=layer)] if alone else []
+        found += [self.task("connections", sees=False, cost=0.3, layer=layer, units=shown)]
         found += [*self.stimuli(layer, self.shown(table)), *self.similarity(layer)]
         for block in _blocks(shown, _BLOCK):
             found.append(self.reconstructions(layer, block))
-        for block in _blocks(shown[: self.outline.budget.sheets], _BLOCK):
+        for block in _blocks(shown[: self.outline.budget.sheets] if alone else [], _BLOCK):
             cost = len(block) * self._upto(layer)
-            found.append(self._task("sheets", needs=(self.patches().key,), cost=cost, layer=layer, units=block))
+            found.append(self.task("sheets", needs=(self.patches().key,), cost=cost, layer=layer, units=block))
         return [*found, *self.ablations(layer, self.shown(table))]
 
     def _fit_cost(self, layer: str) -> float:
@@ -131,7 +142,7 @@ class Plan:
         """The strongest patches taken back to the pixels."""
         size = self.outline.budget
         ranks = size.patches if self._small() else size.reconstructed
-        return self._task(
+        return self.task(
             "reconstruct", needs=(self.patches().key,), cost=len(units) * ranks * 3 * self._upto(layer),
             layer=layer, units=units, ranks=ranks, batch=16 if self._small() else 4,
         )  # fmt: skip
@@ -141,7 +152,7 @@ class Plan:
         layers = list(self.outline.layers)
         while layers and self._tuning_cost(layers) > self.outline.budget.tunings:
             layers.pop()
-        return [self._task("tuning", sees=False, cost=self._tuning_cost(layers), layers=layers)] if layers else []
+        return [self.task("tuning", sees=False, cost=self._tuning_cost(layers), layers=layers)] if layers else []
 
     def _tuning_cost(self, layers: Sequence[str]) -> float:
         """One pass over the stimuli up to the last layer, a look at each value, a gradient for each unit."""
@@ -156,18 +167,18 @@ class Plan:
         """How alike the units of a layer answer."""
         total = sum(self._upto(name) for name in self.outline.layers)
         images = self._sample(self.outline.budget.similarities / total)
-        return [self._task("similar", cost=len(images) * self._upto(layer), layer=layer, images=images)]
+        return [self.task("similar", cost=len(images) * self._upto(layer), layer=layer, images=images)]
 
     def ablations(self, layer: str, shown: Sequence[int]) -> list[Task]:
         """Units set to zero one by one, as many as the budget lasts for."""
         total = sum(len(self.shown_count(name)) for name in self.outline.layers)
-        after = max(self._pass() - self._upto(layer), 0.3 * self._pass())
-        images = self._sample(self.outline.budget.ablations / (total * self._pass()))
+        after = max(self.seconds - self._upto(layer), 0.3 * self.seconds)
+        images = self._sample(self.outline.budget.ablations / (total * self.seconds))
         affordable = int(self.outline.budget.ablations / len(self.outline.layers) / (len(images) * after))
         kept = sorted(list(shown)[:affordable])
         batch = 64 if self._small() else 8  # every value of a pass is kept, to run from the layer on
         return [
-            self._task(
+            self.task(
                 "ablate", cost=len(block) * len(images) * after, layer=layer, units=block, images=images, batch=batch
             )
             for block in _blocks(kept, 8)
@@ -203,7 +214,7 @@ class Plan:
                     "diverse": diverse,
                     "steps": size.steps,
                 }
-                found.append(self._task("maximize", cost=cost, sees=False, **options))
+                found.append(self.task("maximize", cost=cost, sees=False, **options))
         return found
 
     def _small(self) -> bool:
@@ -223,15 +234,15 @@ class Plan:
     def class_count(self) -> int:
         """How many classes get a page: at most what the budget says, and as many images as a third of it lasts for."""
         size = self.outline.budget
-        each = size.steps * 3 * self._pass()
+        each = size.steps * 3 * self.seconds
         return max(1, min(size.classes, int(min(size.stimuli / 3 / each, 1e9))))
 
     def classes(self, seen: Predictions) -> list[Task]:
         """Images made for class scores."""
         size = self.outline.budget
         return [
-            self._task(
-                "maximize-class", cost=len(block) * size.steps * 3 * self._pass(), sees=False,
+            self.task(
+                "maximize-class", cost=len(block) * size.steps * 3 * self.seconds, sees=False,
                 classes=block, steps=size.steps,
             )
             for block in _blocks(chosen_classes(seen, self.class_count()), 5)
@@ -245,20 +256,23 @@ class Plan:
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
-    def _task(
+    def task(
         self, job: str, *, cost: float = 1.0, sees: bool = True, needs: tuple[str, ...] = (), **options: Any
     ) -> Task:
+        """Name a task of this network, and of its images where it sees them."""
         data = self.subject.fingerprint if sees else ""
         return task(job, self.subject.net.fingerprint, data, needs=needs, cost=cost, **options)
 
     def _all_shown(self) -> bool:
         return sum(self.subject.net.layer(name).units for name in self.outline.layers) <= self.outline.budget.many
 
-    def _pass(self) -> float:
+    @property
+    def seconds(self) -> float:
+        """Expected seconds of one image's forward pass on one core."""
         return self.outline.seconds
 
     def _upto(self, layer: str) -> float:
-        return self._pass() * max(work(self.subject.net, layer) / max(work(self.subject.net), 1.0), 0.02)
+        return self.seconds * max(work(self.subject.net, layer) / max(work(self.subject.net), 1.0), 0.02)
 
     def _occlusion(self) -> dict[str, Any]:
         """A window of a seventh of the picture, at as many places as the budget has."""

@@ -150,6 +150,13 @@ class Subject:
 
         return fetch(self.images, torch.as_tensor(list(indices), dtype=torch.int64))[0]
 
+    def commonest(self, count: int) -> Any:
+        """The labelled images of the classes that have most of them, as a data set."""
+        labels = torch.empty(0) if self.labels is None else self.labels
+        known = labels[labels >= 0]
+        often = (-torch.bincount(known)).argsort(stable=True)[:count] if len(known) else known
+        return self.subset(torch.isin(labels, often).nonzero()[:, 0].tolist())
+
     def subset(self, indices: Sequence[int]) -> Any:
         """Some images as a data set."""
         if hasattr(self.images, "subset"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,9 +12,12 @@ from torch.nn import functional
 
 from microtome import units
 from microtome.atlas.recipe import Subject
+from microtome.atlas.walk import amounts
+from microtome.errors import LayerError
 from microtome.results import Result, provenance
+from microtome.spaces.linear_layer import linear_layers
 
-__all__ = ["Sheets", "sheets_of"]
+__all__ = ["Sheets", "image_sheet", "sheets_of"]
 
 _ROWS = 64  # rows of a sheet; the rest is one sum
 _SIDE = 56  # pixels a side of a map
@@ -67,28 +71,54 @@ def sheets_of(subject: Subject, table: units.LayerPatches, chosen: Sequence[int]
     LayerError
         The layer is neither a convolution nor fully connected.
     """
-    found: dict[str, dict[str, object]] = {name: {} for name in (
-        "image", "channels", "x", "w", "a", "c", "ranked", "y", "amount", "position", "numbers"
-    )}  # fmt: skip
-    source = ""
-    for unit in chosen:
-        image, _, _ = table.entry(unit, 0)
-        if image < 0:
-            continue
-        made = units.dissect(subject.net, subject.pictures([image]), table.layer, unit)
-        source = made.source
-        for name, value in _kept(made).items():
-            found[name][str(unit)] = value
-        found["image"][str(unit)] = image
+    strongest = {unit: table.entry(unit, 0)[0] for unit in chosen}
+    return _dissected(subject, table.layer, {unit: image for unit, image in strongest.items() if image >= 0})
+
+
+def image_sheet(subject: Subject, image: int, target: int) -> Sheets:
+    """Dissect the unit that speaks most for a class, by gradient times value, in the last convolution or else layer.
+
+    Raises
+    ------
+    LayerError
+        The network has no such layer.
+    """
+    net = subject.net
+    linear = [name for name in linear_layers(net) if net.layer(name).spatial] or linear_layers(net)[:-1]
+    if not linear:
+        raise LayerError("the network has no linear layer below its scores: there is no activation to take apart.")
+    tape = net.tape(subject.pictures([image]), [target], record=linear[-1], gradient=True)
+    unit = int(amounts(tape.value[linear[-1]], tape.gradient[linear[-1]]).argmax())
+    return _dissected(subject, linear[-1], {unit: image})
+
+
+def _dissected(subject: Subject, layer: str, on: dict[int, int]) -> Sheets:
+    """Dissect units of a layer, each on one image."""
+    kept = {unit: units.dissect(subject.net, subject.pictures([image]), layer, unit) for unit, image in on.items()}
+    parts = {str(unit): _parts(made) for unit, made in kept.items()}
+
+    def of(name: str) -> dict[str, Any]:
+        return {unit: part[name] for unit, part in parts.items()}
+
     return Sheets(
-        provenance=provenance(subject.net, "dissect", layer=table.layer, units=list(chosen)),
-        layer=table.layer,
-        source=source,
-        **found,  # type: ignore[arg-type]  # as _kept makes them
+        provenance=provenance(subject.net, "dissect", layer=layer, units=list(on)),
+        layer=layer,
+        source=next(iter(kept.values())).source if kept else "",
+        image={str(unit): image for unit, image in on.items()},
+        channels=of("channels"),
+        x=of("x"),
+        w=of("w"),
+        a=of("a"),
+        c=of("c"),
+        ranked=of("ranked"),
+        y=of("y"),
+        amount=of("amount"),
+        position=of("position"),
+        numbers=of("numbers"),
     )
 
 
-def _kept(made: units.Dissection) -> dict[str, object]:
+def _parts(made: units.Dissection) -> dict[str, Any]:
     where = int(made.output.flatten().argmax())
     row, column = divmod(where, made.output.shape[1])
     amount = made.at(row, column)

@@ -12,7 +12,7 @@ from torch import Tensor
 from microtome.network import Network
 from microtome.results import Result, provenance
 
-__all__ = ["Walk", "walk"]
+__all__ = ["Walk", "amounts", "walk"]
 
 _WIDTH = (4, 2, 2)  # units that are followed further, by depth
 _SHOWN = 6  # units listed at each step
@@ -55,8 +55,8 @@ def walk(net: Network, image: Tensor, target: int, layers: Sequence[str]) -> Wal
     down = list(reversed(layers))[: len(_WIDTH)]
     tape = net.tape(image, [target], record=down[0], gradient=True)
     score = float(tape.score[0])
-    amounts = _amounts(tape.value[down[0]], tape.gradient[down[0]])
-    steps = _parts(net, image, down, 0, amounts, tape.gradient[down[0]])
+    shares = amounts(tape.value[down[0]], tape.gradient[down[0]])
+    steps = _parts(net, image, down, 0, shares, tape.gradient[down[0]])
     return Walk(
         provenance=provenance(net, "gradient-x-activation", layers=list(layers), target=target),
         target=target,
@@ -66,7 +66,7 @@ def walk(net: Network, image: Tensor, target: int, layers: Sequence[str]) -> Wal
     )
 
 
-def _amounts(value: Tensor, gradient: Tensor) -> Tensor:
+def amounts(value: Tensor, gradient: Tensor) -> Tensor:
     """Gradient times value by unit: channels of maps, columns of tokens, neurons."""
     shares = (value.double() * gradient.double())[0]
     if shares.dim() == 2:
@@ -75,12 +75,12 @@ def _amounts(value: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _parts(
-    net: Network, image: Tensor, down: Sequence[str], depth: int, amounts: Tensor, gradient: Tensor
+    net: Network, image: Tensor, down: Sequence[str], depth: int, shares: Tensor, gradient: Tensor
 ) -> list[list[Any]]:
-    order = amounts.abs().argsort(descending=True, stable=True)[:_SHOWN].tolist()
+    order = shares.abs().argsort(descending=True, stable=True)[:_SHOWN].tolist()
     found = []
     for rank, unit in enumerate(order):
-        amount = float(amounts[unit])
+        amount = float(shares[unit])
         below: list[list[Any]] = []
         if rank < _WIDTH[depth] and depth + 1 < len(down) and amount != 0:
             below = _below(net, image, down, depth, unit, gradient)
@@ -97,4 +97,4 @@ def _below(
     alone[place] = gradient[place]
     tape = net.tape(image, of=down[depth], seed=alone, record=down[depth + 1], gradient=True)
     pulled = tape.gradient[down[depth + 1]]
-    return _parts(net, image, down, depth + 1, _amounts(tape.value[down[depth + 1]], pulled), pulled)
+    return _parts(net, image, down, depth + 1, amounts(tape.value[down[depth + 1]], pulled), pulled)

@@ -43,12 +43,15 @@ def class_residuals(result: ClassResiduals, *, most: int = 10) -> Figure:
         [f"$v_{{{i + 1}}}$  s={values[i]:.3g}" for i in range(len(rows[1]))],
         [f"{name}: {removed:.0%}" for name, removed in zip(result.classes, result.removed.tolist(), strict=True)],
     )
-    for line, row, labels in zip(axes, rows, names, strict=True):
+    shapes = (result.input_shape, result.input_shape, result.residual_shape)
+    for line, row, labels, shape in zip(axes, rows, names, shapes, strict=True):
         limit = float(row.abs().max()) or 1.0  # one scale for the row
+        if row is rows[2]:  # next to nothing looks like nothing
+            limit = max(limit, 0.1 * float(result.averages.abs().max()))
         for place, axis in enumerate(line):
             axis.set_axis_off()
             if place < len(row):
-                picture(axis, row[place].reshape(result.input_shape), limit)
+                picture(axis, row[place].reshape(shape), limit)
                 axis.set_title(labels[place], fontsize=8)
     own = "its own unit" if result.against == "unit" else "the layer"
     figure.supxlabel(

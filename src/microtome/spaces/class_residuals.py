@@ -13,7 +13,9 @@ from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
-from microtome.spaces.linear_layer import linear_layers
+from microtome.spaces.linear_layer import PRODUCTS, linear_layers, operator_of
+from microtome.spaces.operator import operator
+from microtome.spaces.signal_part import signal_part
 from microtome.spaces.subspaces import subspaces
 from microtome.spaces.weight_vectors import weight_vectors
 
@@ -39,14 +41,18 @@ class ClassResiduals(Result):
     condition_number : float
         Of the weight matrix.
     residual : Tensor
-        (classes, n): the average less its projection on the weight vector of the class's own unit; where
-        the layer has no unit for each class, less its projection on the whole signal space.
+        (classes, N): the average, as the layer reads it, less its projection on the weight vector of the
+        class's own unit; where the layer has no unit for each class, less its projection on the whole signal
+        space. Of a convolution that is the row space of its exact operator on the whole image.
     removed : Tensor
         (classes,): share of the average's energy that is in the residual.
+    leak : Tensor
+        (classes,): share of the layer's output that the residual still makes, for ``against="layer"``; 0 in
+        exact arithmetic.
     against : str
         ``"unit"`` or ``"layer"``: which of the two residuals it is.
-    input_shape : tuple of int
-        Picture shape of the vectors.
+    input_shape, residual_shape : tuple of int
+        Picture shapes of the weight and signal vectors, and of the residuals.
     """
 
     layer: str
@@ -58,19 +64,28 @@ class ClassResiduals(Result):
     condition_number: float
     residual: Tensor
     removed: Tensor
+    leak: Tensor
     against: str
     input_shape: tuple[int, ...]
+    residual_shape: tuple[int, ...]
 
 
 @register(
     "class-residuals",
     rows=("A3",),
     paper="pattichis2024spaces",
-    needs="a Linear layer and images with labels",
+    needs="a Linear layer or convolution, and images with labels",
     kind="spaces",
 )
-def class_residuals(net: Network, dataset: Any, *, layer: str | None = None) -> ClassResiduals:
-    """Weights, signal vectors and residuals of the class averages: figure 1 of the paper for any Linear layer.
+def class_residuals(
+    net: Network, dataset: Any, *, layer: str | None = None, tolerance: float = 1e-3, iterations: int = 100
+) -> ClassResiduals:
+    r"""Weights, signal vectors and residuals of the class averages: figure 1 of the paper for any first layer.
+
+    .. math:: r_k = \bar x_k - \mathrm{proj}\,\bar x_k
+
+    with the projection on the weight vector of the class's own unit (a last layer: equation 4 of the paper), or
+    on the row space of the layer.
 
     Parameters
     ----------
@@ -79,7 +94,11 @@ def class_residuals(net: Network, dataset: Any, *, layer: str | None = None) -> 
     dataset : map-style data set
         Images with labels.
     layer : str, optional
-        A Linear layer; default the first.
+        A Linear layer or a convolution; default the first.
+    tolerance : float
+        Convolutions: the residual makes less than this share of the layer's output.
+    iterations : int
+        Convolutions: at most so many steps of conjugate gradients; ``leak`` tells what was reached.
 
     Returns
     -------
@@ -88,27 +107,35 @@ def class_residuals(net: Network, dataset: Any, *, layer: str | None = None) -> 
     Raises
     ------
     LayerError
-        When there is no such Linear layer.
+        When there is no such layer.
     InputError
         When the data set has no labels.
 
     Notes
     -----
-    Cost: one pass over the data for the averages, one SVD. The residual is in the space the layer reads.
+    Cost: one pass over the data for the averages, one SVD; for a convolution a pair of convolution and adjoint a
+    step. The residual is in the space the layer reads, so for a later layer it is no picture of the input.
     """
-    name = layer if layer is not None else _first_matrix(net)
+    name = layer if layer is not None else _first(net)
     averages, labels = class_averages(dataset)
-    spaces = subspaces(net, name, view="matrix")
+    convolved = operator_of(net.layer(name)) not in PRODUCTS
+    spaces = subspaces(net, name, view="patches" if convolved else "matrix")
     split = weight_vectors(net, averages, layer=name)
-    inputs = split.inputs
-    paired = len(split.weights) == net.output_shape[0] and _is_last(net, name)
-    if paired:
+    leak = torch.zeros(len(labels), dtype=torch.float64)
+    paired = not convolved and len(split.weights) == net.output_shape[0] and _is_last(net, name)
+    if convolved:
+        inputs = net.activations(averages, [f"{name}@input"])[f"{name}@input"].double()
+        part = signal_part(operator(net, name), inputs, tolerance=tolerance, iterations=iterations)
+        residual, leak = part.lost, part.leak
+    elif paired:
+        inputs = split.inputs
         residual = inputs - split.coefficient[range(len(labels)), labels][:, None] * split.weights[labels]
     else:
+        inputs = split.inputs
         residual = spaces.reject(inputs)
-    energy = inputs.square().sum(1)
+    energy = inputs.flatten(1).square().sum(1)
     return ClassResiduals(
-        provenance=provenance(net, "class-residuals", layer=name),
+        provenance=provenance(net, "class-residuals", layer=name, tolerance=tolerance, iterations=iterations),
         layer=name,
         classes=[str(label) if net.classes is None else net.classes[label] for label in labels],
         averages=averages,
@@ -116,10 +143,12 @@ def class_residuals(net: Network, dataset: Any, *, layer: str | None = None) -> 
         signal=spaces.signal.T.contiguous(),
         singular_values=spaces.singular_values,
         condition_number=spaces.condition_number,
-        residual=residual,
-        removed=residual.square().sum(1) / torch.where(energy > 0, energy, torch.ones_like(energy)),
+        residual=residual.flatten(1),
+        removed=residual.flatten(1).square().sum(1) / torch.where(energy > 0, energy, torch.ones_like(energy)),
+        leak=leak,
         against="unit" if paired else "layer",
         input_shape=split.input_shape,
+        residual_shape=tuple(inputs.shape[1:]) if convolved else split.input_shape,
     )
 
 
@@ -146,13 +175,11 @@ def class_averages(dataset: Any, *, batch: int = 512) -> tuple[Tensor, list[int]
     return torch.stack([sums[label] / counts[label] for label in known]), known
 
 
-def _first_matrix(net: Network) -> str:
-    from microtome.spaces.linear_layer import PRODUCTS, operator_of
-
-    for name in linear_layers(net):
-        if operator_of(net.layer(name)) in PRODUCTS:
-            return name
-    raise LayerError("the network has no Linear layer; give a layer, or use subspaces for convolutions.")
+def _first(net: Network) -> str:
+    names = linear_layers(net)
+    if not names:
+        raise LayerError("the network has no Linear layer and no convolution.")
+    return names[0]
 
 
 def _is_last(net: Network, layer: str) -> bool:

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from microtome.atlas.assemble import spaces
 from microtome.atlas.assemble.album import Album
+from microtome.atlas.assemble.unit_sheet import image_sheet
 from microtome.atlas.jobs import Maps as MapsResult
 from microtome.atlas.jobs import Refusal, Strongest
 from microtome.atlas.pages import (
@@ -39,6 +41,7 @@ __all__ = ["image_page"]
 
 _TOP = 5  # classes in the list of probabilities
 _UNSIGNED = frozenset({"saliency", "grad-cam", "smooth-grad-squared"})
+_QUANTITY = {"occlusion": "probability lost", "grad-cam": "weighted activation", "cam": "weighted activation"}
 _COLOURS = (
     "#1f77b4",
     "#ff7f0e",
@@ -71,6 +74,9 @@ def image_page(album: Album, index: int) -> ImagePage:
         differences=_differences(album, index, said, other),
         occlusion=_occlusion(album, index, said),
         activations=_activations(album, index),
+        kept=spaces.kept_rows(album, index),
+        kept_made=spaces.kept_made(album),
+        sheet=image_sheet(album, index),
         walk=_walk(album, index),
         walk_caption=_WALK,
         walk_made=_walk_made(album, index),
@@ -153,7 +159,7 @@ def _one(album: Album, task: Task, result: MapsResult, place: int) -> MethodMap:
     file = f"image-{album.image_id(image)}-{name}-{target}"
     values = result.map[place][None]
     if name in _UNSIGNED:
-        sprite = album.sheet.scaled(file, values, "sequential", "sensitivity")
+        sprite = album.sheet.scaled(file, values, "sequential", _QUANTITY.get(name, "logit per pixel value"))
     else:
         sprite = _signed(album, file, values, name)
     alt = f"{name} for {album.class_name(target)}"
@@ -162,9 +168,7 @@ def _one(album: Album, task: Task, result: MapsResult, place: int) -> MethodMap:
 
 
 def _signed(album: Album, file: str, values: Tensor, name: str) -> Sprite:
-    return album.sheet.scaled(
-        file, values, "diverging", "probability lost" if name == "occlusion" else "logit per pixel"
-    )
+    return album.sheet.scaled(file, values, "diverging", _QUANTITY.get(name, "logit per pixel"))
 
 
 def _certificate(name: str, value: float) -> Number:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from microtome.atlas.assemble import spaces
 from microtome.atlas.assemble.album import Album, fitted
 from microtome.atlas.assemble.overview import field_text
 from microtome.atlas.assemble.relations import similarity_picture
@@ -30,7 +31,9 @@ def layer_page(album: Album, name: str) -> LayerPage:
     alike = album.one(Similarity, "similar", layer=name)
     filters = album.one(Filters, "filters", layer=name)
     if isinstance(filters, Filters):
-        facts += _spectrum(filters)
+        facts.append(Number("kernel", " x ".join(map(str, filters.weights.shape[2:])), "px"))
+    facts += spaces.conditions(album, name)
+    averages, residuals = spaces.residuals(album, name)
     field = field_text(album, layer)
     if field:
         facts.insert(1, Number("receptive field", field))
@@ -40,6 +43,10 @@ def layer_page(album: Album, name: str) -> LayerPage:
         cards=_cards(album, name, table, set(paged)),
         cards_caption=_caption(album, table, len(paged)),
         cards_made=album.made(table),
+        spectrum=spaces.spectrum(album, name),
+        signal=spaces.signal(album, name),
+        averages=averages,
+        residuals=residuals,
         similarity=similarity_picture(album, name),
         repeats=tuple(alike.repeats()[:20]) if isinstance(alike, Similarity) else (),
         weights=_weights(album, name),
@@ -50,7 +57,7 @@ def _weights(album: Album, name: str) -> WeightSheet | Absent | None:
     """All kernels, outputs by inputs, as far as they fit into one picture."""
     found = album.one(Filters, "filters", layer=name)
     if not isinstance(found, Filters):
-        return found
+        return found or spaces.without_weights(album, name)
     outputs, inputs, height, width = found.weights.shape
     if max(outputs * height, inputs * width) > 4096:
         return Absent(f"{outputs} x {inputs} kernels of {height} x {width} weights are too many for one picture.")
@@ -65,23 +72,6 @@ def _weights(album: Album, name: str) -> WeightSheet | Absent | None:
     below = album.origin(album.net.layer(name).inputs[0]) if album.net.layer(name).inputs else ""
     caption = "A row is an output unit, a column an input channel: red weights raise the unit, blue ones lower it."
     return WeightSheet(sprite, caption, album.made(found), below or None)
-
-
-def _spectrum(filters: Filters) -> list[Number]:
-    """Rank and condition number of the kernels, each flattened to a row."""
-    rows = filters.weights.double().flatten(0, 1).flatten(1)
-    values = torch.linalg.svdvals(rows)
-    rank = int((values > values[0] * max(rows.shape) * torch.finfo(torch.float32).eps).sum()) if float(values[0]) else 0
-    found = [
-        Number("kernel", " x ".join(map(str, filters.weights.shape[2:])), "px"),
-        Number("rank of the kernels", rank),
-    ]
-    if rank:
-        condition = float(values[0] / values[rank - 1])
-        found.append(
-            Number("condition number", condition, explain="Largest by smallest singular value of all kernels.")
-        )
-    return found
 
 
 def _caption(album: Album, table: LayerPatches, paged: int) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from microtome.atlas.assemble import spaces
 from microtome.atlas.assemble.album import Album
 from microtome.atlas.pages import Absent, Block, Confusion, Gallery, Number, OverviewPage
+from microtome.spaces import Spectra
 from microtome.trace.graph import Layer
 
 __all__ = ["overview"]
@@ -21,6 +23,7 @@ def overview(album: Album) -> OverviewPage:
         blocks=_blocks(album),
         confusion=_confusion(album),
         mistakes=_mistakes(album),
+        rejected=spaces.rejected(album),
         examples=Gallery(
             tuple(album.picture(index) for index in album.images),
             "Images with a page of their own; mistakes first come to mind, so up to half of these are.",
@@ -76,7 +79,13 @@ def _block(album: Album, layer: Layer, drawn: set[str]) -> Block:
         field=field_text(album, layer),
         dead=None if table is None else int(table.dead.sum()),
         saturated=None if table is None else int(table.saturated.sum()),
+        condition_number=_condition(album, layer.name),
     )
+
+
+def _condition(album: Album, name: str) -> float | None:
+    found = spaces.spectra(album, "patches")
+    return found.condition_number.get(name) if isinstance(found, Spectra) else None
 
 
 def _sources(album: Album, name: str, drawn: set[str]) -> list[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 
 from microtome.atlas.assemble.album import Album
+from microtome.atlas.assemble.spaces import without_weights
 from microtome.atlas.pages import Absent, Number, Picture, Sheet, SheetRow, Sprite, to_unit
 from microtome.atlas.sheets import Sheets
 
-__all__ = ["unit_sheet"]
+__all__ = ["image_sheet", "unit_sheet"]
 
 _SHOWN = 8  # rows that are never folded away
 
@@ -21,7 +22,13 @@ def unit_sheet(album: Album, layer: str, unit: int) -> Sheet | Absent | None:
             if not isinstance(result, Sheets):
                 return Absent(getattr(result, "reason", "It cannot be dissected."))
             return _sheet(album, result, unit) if str(unit) in result.y else Absent("No image of the data drives it.")
-    return None
+    return without_weights(album, layer)
+
+
+def image_sheet(album: Album, index: int) -> Sheet | Absent | None:
+    """The dissection, on an image, of the unit that speaks most for the class said."""
+    found = album.one(Sheets, "image-sheet", image=index)
+    return _sheet(album, found, int(next(iter(found.y)))) if isinstance(found, Sheets) else found
 
 
 def _sheet(album: Album, found: Sheets, unit: int) -> Sheet:
@@ -79,7 +86,7 @@ def _rows(album: Album, found: Sheets, key: str) -> tuple[SheetRow, ...]:
 
 
 def _maps(album: Album, found: Sheets, key: str, part: str, values: torch.Tensor, quantity: str) -> Sprite:
-    name = f"sheet-{album.slug(found.layer)}-{key}-{part}"
+    name = f"sheet-{album.slug(found.layer)}-{key}-{album.image_id(found.image[key])}-{part}"
     signed = part != "x" or float(values.min()) < 0
     return album.sheet.scaled(name, values, "diverging" if signed else "sequential", quantity, square=True)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
+from microtome.atlas.assemble import spaces
 from microtome.atlas.assemble.album import Album, fitted, fitted_signal
 from microtome.atlas.assemble.layers import state
 from microtome.atlas.assemble.relations import ablation, inputs_and_outputs, nearest
@@ -42,7 +43,7 @@ def _page(album: Album, layer: str, unit: int) -> UnitPage:
         confidence=float(words.confidence[unit]) if words else None,
         second=words.secondary[unit] if words else "",
         state=state(table, unit),
-        facts=_facts(table, unit),
+        facts=(*_facts(table, unit), *spaces.heard(album, layer, unit)),
         stimuli=unit_stimuli(album, layer, unit),
         top=Examples(top, "The patches of the data that drive it most; gray is outside the picture.", made),
         lowest=Examples(low, "The patches that drive it least.", made),
@@ -64,7 +65,7 @@ def _filter(album: Album, layer: str, unit: int) -> Picture | Absent | None:
     """The unit's weights, where they are a picture: of layers that read the image."""
     found = album.one(Filters, "filters", layer=layer)
     if not isinstance(found, Filters):
-        return found
+        return found or spaces.without_weights(album, layer)
     if not found.first:
         return Absent("Its weights read other units, not the image; the dissection shows them one by one.")
     weights = found.weights.float()

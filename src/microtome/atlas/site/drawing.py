@@ -6,7 +6,7 @@ import math
 
 from markupsafe import Markup
 
-from microtome.atlas.pages import Curve, Histogram
+from microtome.atlas.pages import Curve, Histogram, Spectrum
 from microtome.atlas.site.numbers import count, number
 from microtome.atlas.site.svg import chart, linked, path, text
 
@@ -80,6 +80,37 @@ def curve(drawn: Curve) -> Markup:
     heard = f"response against {drawn.name}: from {number(float(min(ys)))} to {number(float(max(ys)))}, "
     heard += f"largest at {number(float(xs[best]))}{drawn.unit}"
     return Markup(chart("curve", left + width + 20, top + height + 38, heard, parts))  # noqa: S704 - escaped
+
+
+_FLOOR = 1e-4  # singular values below this share of the largest are drawn on the axis
+
+
+def spectrum(drawn: Spectrum) -> Markup:
+    """Singular values by their place, a line for each matrix, on a logarithmic scale down to 1e-4 of the largest."""
+    left, top, width, height, line = 52, 12, 360, 160, 18
+    decades = math.log10(1 / _FLOOR)
+    parts = []
+    for decade in range(int(decades) + 1):
+        y = top + height * decade / decades
+        parts.append(path(f"M{left} {y:.1f}h{width}", "rule") + text(left - 6, y + 4, number(10.0**-decade), "end"))
+    for at, (name, values) in enumerate(drawn.curves):
+        step = width / max(1, len(values) - 1)
+        heights = [
+            top + height * min(decades, -math.log10(max(value / values[0], _FLOOR))) / decades for value in values
+        ]
+        points = [(left + step * place, y) for place, y in enumerate(heights)]
+        if len(points) == 1:
+            points.append((left + width, heights[0]))
+        data = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+        y = top + line * at + 4
+        parts.append(path(data, f"line line{at % 6}") + path(f"M{left + width + 12} {y}h16", f"line line{at % 6}"))
+        parts.append(text(left + width + 34, y + 4, f"{name}: {count(len(values), 'value')}", "start"))
+    parts.append(text(left + width / 2, top + height + 20, "place, from the first to the last"))
+    tall = max(height + 26, line * len(drawn.curves)) + top
+    heard = "; ".join(
+        f"{name}: smallest {number(values[-1] / values[0])} of the largest" for name, values in drawn.curves
+    )
+    return Markup(chart("spectrum", left + width + 240, tall, f"singular values. {heard}", parts))  # noqa: S704 - escaped
 
 
 def ticks(low: float, high: float) -> list[float]:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
-from microtome.atlas.pages import Atlas, Curve, Histogram, Link, Picture, Sheet, SheetRow, Sprite, to_unit
+from microtome.atlas.pages import Atlas, Curve, Histogram, Link, Picture, Sheet, SheetRow, Spectrum, Sprite, to_unit
 from microtome.atlas.site import drawing, flow
 from microtome.atlas.site.addresses import Addresses
 from microtome.atlas.site.numbers import number
@@ -100,6 +100,11 @@ class View:
     def curve(curve: Curve) -> Markup:
         """A tuning curve's drawing."""
         return drawing.curve(curve)
+
+    @staticmethod
+    def spectrum(drawn: Spectrum) -> Markup:
+        """The singular values' drawing."""
+        return drawing.spectrum(drawn)
 
     @staticmethod
     def spark(values: tuple[float, ...]) -> Markup:
