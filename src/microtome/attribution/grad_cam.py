@@ -5,17 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from microtome.attribution.arrangement import Arrangement, arrangement
 from microtome.attribution.chunks import chunks
 from microtome.attribution.layers import map_layer
 from microtome.attribution.result import LayerAttribution, wide
+from microtome.errors import LayerError
 from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import provenance
 
 
-@register("grad-cam", rows=("C4", "C5"), paper="selvaraju2020gradcam", needs="a layer with height and width")
+@register(
+    "grad-cam",
+    rows=("C4", "C5"),
+    paper="selvaraju2020gradcam",
+    needs="a layer with height and width, or of patch tokens",
+)
 def grad_cam(
     net: Network,
     images: Any,
@@ -32,7 +40,8 @@ def grad_cam(
 
     With ``counterfactual`` the weights change sign: the regions that speak against the class [1]_.
     On a network with global average pooling and a linear head, M is the positive part of CAM divided
-    by hw.
+    by hw. In a vision transformer the tokens that stand for patches are the positions, and class and
+    register tokens are left out; which tokens those are is found by measurement.
 
     Parameters
     ----------
@@ -43,7 +52,9 @@ def grad_cam(
     target : int, str, sequence, Tensor or None
         The class asked about; None for the predicted one.
     layer : str, optional
-        Whose feature maps are weighted; default the last with height and width that is no pooling.
+        Whose feature maps are weighted, with height and width or a token for every patch; default the
+        last that is no pooling, and in a transformer that answers through a class token the one that its
+        last attention reads (``"blocks.11.norm1"``).
     counterfactual : bool
         Weigh by the negative gradient.
     batch : int, optional
@@ -60,7 +71,8 @@ def grad_cam(
     InputError
         When images or targets do not fit the network.
     LayerError
-        When the layer does not exist or has no height and width.
+        When the layer does not exist or has no places on the picture; when nothing that its patch tokens
+        hold reaches the score.
     ModelError
         When the model raises, or a gradient is not finite.
 
@@ -68,7 +80,8 @@ def grad_cam(
     -----
     Cost: one forward pass, and one backward pass that ends at ``layer``; no weight gradients. It
     shows nothing finer than the layer's grid, and below the last layer the mean of the gradients
-    stands for gradients that may differ from place to place.
+    stands for gradients that may differ from place to place. In a transformer every token has seen the
+    whole picture: its place is where it began, not all that it speaks of.
 
     References
     ----------
@@ -88,10 +101,12 @@ def grad_cam(
               [0.0000, 0.7500]]]])
     """
     layer = map_layer(net, layer)
+    laid = arrangement(net, layer)
     maps, tapes = [], []
     for part, asked in chunks(net, images, target, batch):
         tape = net.tape(part, asked, record=layer, gradient=True)  # the engine; stops where it may
-        features, gradient = wide(tape.value[layer]), wide(tape.gradient[layer])
+        features, gradient = (wide(laid.maps(found[layer], len(part))) for found in (tape.value, tape.gradient))
+        _check_reached(laid, gradient, tape.gradient[layer], layer)
         weights = gradient.mean((2, 3), keepdim=True)
         if counterfactual:
             weights = -weights
@@ -106,3 +121,13 @@ def grad_cam(
         classes=net.classes,
         layer=layer,
     )
+
+
+def _check_reached(laid: Arrangement, gradient: Tensor, whole: Tensor, layer: str) -> None:
+    """Refuse tokens of patches that have no part in the score while the others have."""
+    if laid.kind == "tokens" and not bool(gradient.any()) and bool(whole.any()):
+        raise LayerError(
+            f'the score depends on the class token of "{layer}" alone: its {laid.height} x {laid.width} patch tokens '
+            "have no gradient, and a map of them would be zero. Choose a layer before the last attention, such as the "
+            "norm that it reads or the block before; without a layer the right one is found."
+        )

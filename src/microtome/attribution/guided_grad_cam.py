@@ -14,7 +14,12 @@ from microtome.registry import register
 from microtome.results import provenance
 
 
-@register("guided-grad-cam", rows=("C9",), paper="selvaraju2020gradcam", needs="a layer with height and width")
+@register(
+    "guided-grad-cam",
+    rows=("C9",),
+    paper="selvaraju2020gradcam",
+    needs="a layer with height and width, or of patch tokens",
+)
 def guided_grad_cam(
     net: Network, images: Any, target: Target = None, *, layer: str | None = None, batch: int | None = None
 ) -> Attribution:
@@ -33,7 +38,7 @@ def guided_grad_cam(
     target : int, str, sequence, Tensor or None
         The class asked about; None for the predicted one.
     layer : str, optional
-        Whose feature maps Grad-CAM weighs; default the last with height and width that is no pooling.
+        Whose feature maps Grad-CAM weighs; default as in ``grad_cam``.
     batch : int, optional
         Images in one pass; default eight of 224 x 224 pixels, up to 64 smaller ones.
 
@@ -47,7 +52,7 @@ def guided_grad_cam(
     InputError
         When images or targets do not fit the network.
     LayerError
-        When the layer does not exist or has no height and width.
+        When the layer does not exist or has no places on the picture.
     ModelError
         When the model raises, or a gradient is not finite.
     OpaqueError

@@ -1,45 +1,49 @@
-"""Which layer does a class activation map read? One with height and width, found or checked here."""
+"""Which layer does a class activation map read? The last that has places on the picture and that the score feels."""
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
+from microtome.attribution.arrangement import Arrangement, operator_of, token_arrangement
 from microtome.errors import LayerError
 from microtome.network import Network
 from microtome.trace import Layer
 
+ATTENTION = frozenset(("scaled_dot_product_attention", "multi_head_attention_forward", "softmax"))
+
+# What stands between the tokens and the attention that reads them: projections, scales, the product itself.
+_PROJECTIONS = ATTENTION | {"linear", "addmm", "matmul", "bmm", "mul", "div"}
+
 
 def map_layer(net: Network, layer: str | None) -> str:
-    """The layer asked for, if it has a picture; without one, the last that has.
+    """The layer asked for; without one, the last that a class activation map can be drawn of.
 
-    The last layer with more than one position that is no pooling: in VGG the rectified output of
-    the last convolution, in ResNet that of the last block.
-
-    Parameters
-    ----------
-    net : Network
-        The network.
-    layer : str, optional
-        A layer's name.
+    In a convolutional network the last layer with more than one position that is no pooling: in VGG the
+    rectified output of the last convolution, in ResNet that of the last block. In a vision transformer
+    the last layer of tokens where the score is read from the patches, as by a mean over them; where it
+    is read from a class token alone, that is what the last attention reads, since after it nothing of
+    the patches reaches the score.
 
     Raises
     ------
     LayerError
-        When the layer does not exist or has no height and width; when no layer has.
+        When no layer has places on the picture.
     """
     if layer is not None:
-        found = net.layer(layer)
-        if not found.spatial:
-            raise LayerError(
-                f'a layer with channels, height and width is needed, "{layer}" gives {found.shape}. '
-                f"Layers that have them: {_some(net)}."
-            )
         return layer
-    pictures = [entry for entry in net.layers.values() if _is_map(entry)]
-    if not pictures:
+    layers = list(net.layers.values())
+    last_map = max((index for index, entry in enumerate(layers) if _is_map(entry)), default=-1)
+    if any(len(entry.shape) == 2 for entry in layers[last_map + 1 :]):
+        found = _token_layer(net)
+        if found is not None:
+            return found
+    if last_map < 0:
         raise LayerError(
             "no layer of this network has channels, height and width, so there is nothing to draw a class map on; "
             "use a method that explains pixels, such as saliency or integrated_gradients."
         )
-    return pictures[-1].name
+    return layers[last_map].name
 
 
 def _is_map(layer: Layer) -> bool:
@@ -47,6 +51,50 @@ def _is_map(layer: Layer) -> bool:
     return layer.spatial and layer.shape[1] * layer.shape[2] > 1 and not pooled
 
 
-def _some(net: Network) -> str:
-    names = [entry.name for entry in net.layers.values() if entry.spatial]
-    return ", ".join(names[-8:]) if names else "none"
+# -- tokens --------------------------------------------------------------------------------------------------------
+
+
+def last_tokens(net: Network) -> tuple[str, Arrangement] | None:
+    """The layer of tokens that is made into one vector, with the places of its tokens; None where there is none."""
+    for entry in reversed(list(net.layers.values())):
+        found = _tokens_behind(net, entry) if len(entry.shape) == 1 else None
+        if found is not None:
+            return found
+    return None
+
+
+def read_tokens(net: Network, name: str, laid: Arrangement) -> Tensor:
+    """Which tokens of a layer the score is read from, (T,): those where it has a gradient, on a gray picture."""
+    low, high = net.pixels or (0.0, 1.0)
+    gray = torch.full((1, *net.input_shape), (low + high) / 2)
+    slope = net.tape(gray, record=name, gradient=True, check=False).gradient[name]
+    return laid.by_image(slope, 1)[0].count_nonzero(1) > 0
+
+
+def _token_layer(net: Network) -> str | None:
+    last = last_tokens(net)
+    if last is None:
+        return None
+    name, laid = last
+    patches = slice(laid.first, laid.first + laid.height * laid.width)
+    if bool(read_tokens(net, name, laid)[patches].any()):
+        return name
+    attention = [entry for entry in net.layers.values() if entry.leaf and operator_of(entry) in ATTENTION]
+    read = _tokens_behind(net, attention[-1]) if attention else None
+    return read[0] if read is not None else name
+
+
+def _tokens_behind(net: Network, layer: Layer) -> tuple[str, Arrangement] | None:
+    """The tokens that a layer makes its queries, keys and values, or its vector, of."""
+    waiting, seen = list(layer.inputs), set[str]()
+    while waiting:
+        entry = net.layers.get(waiting.pop(0))
+        if entry is None or entry.name in seen or len(entry.shape) < 2:
+            continue
+        seen.add(entry.name)
+        if operator_of(entry) not in _PROJECTIONS:
+            laid = token_arrangement(net, entry)
+            if laid is not None:
+                return entry.name, laid
+        waiting += entry.inputs
+    return None
