@@ -68,6 +68,17 @@ class Asks(Plain):
         return self.head(x.sum(1) / x.shape[1])
 
 
+class Chooses(Plain):
+    """Another way for some windows: what the first pass has seen of the image must not serve the others."""
+
+    level = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body(x)
+        x = x * 2.0 if float(x.sum()) > self.level else x * 3.0
+        return self.head(x.mean((2, 3)))
+
+
 def network(model: nn.Module, size: tuple[int, int] = (48, 40)) -> Network:
     torch.manual_seed(3)
     for module in model.modules():
@@ -95,6 +106,20 @@ def test_patches_equal_plain_passes(model: type[nn.Module], window: tuple[int, i
     if isinstance(net.model, Mobile):  # the engine gives logits, the model their log-softmax
         found = found.log_softmax(1)
     torch.testing.assert_close(found, scores, rtol=1e-9, atol=1e-9)  # sums in another order
+
+
+def test_every_window_goes_its_own_way_through_the_model() -> None:
+    """Oracle: each covered image through the model by itself. One window a pass, so that passes differ."""
+    net = network(Chooses(), (64, 64))
+    image, fill = torch.rand(1, 3, 64, 64, dtype=torch.double), torch.zeros(1, 3, 64, 64, dtype=torch.double)
+    boxes = windows((64, 64), (8, 8), (16, 16)).reshape(-1, 4)
+    covered = [image.clone() for _ in boxes]
+    for x, (top, left, bottom, right) in zip(covered, boxes.tolist(), strict=True):
+        x[..., top:bottom, left:right] = 0
+    sums = torch.stack([net.model.body((x - 0.4) / 0.3).sum() for x in covered])
+    net.model.level = float(sums.detach().median())
+    expected = torch.cat([net.model((x - 0.4) / 0.3) for x in covered])
+    torch.testing.assert_close(logits_under(net, image, boxes, fill, batch=1), expected, rtol=1e-9, atol=1e-9)
 
 
 class Counting(TorchDispatchMode):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from microtome.trace.folding import folded
 from microtome.trace.geometry import pair, sides
 from microtome.trace.graph import logits_of
 from microtome.trace.operators import RECTIFIERS, Call, substitute, tensors
+from microtome.trace.patches import Patched, column, positions, rectangles
 from microtome.trace.rules import RuleSet
 from microtome.trace.tape import as_logits
 from microtome.trace.tracer import Tracer
@@ -36,63 +38,19 @@ _ATTRIBUTES = frozenset(
 )
 
 # From this share of the map on, computing all of it costs no more than computing the patches.
-DENSE_FROM = 0.5
+DENSE_FROM = 0.85
 
 
-@dataclass
-class Patched:
-    """A batch of values that differ from one shared base inside one rectangle each.
+@dataclass(frozen=True)
+class _Base:
+    """A value of the untouched image, what made it, and all that this names by its id, so that no id is used again."""
 
-    Attributes
-    ----------
-    base : Tensor
-        (1, C, H, W), the value for the untouched image.
-    patch : Tensor
-        (B, C, h, w), the value inside the rectangles, all of one size.
-    top, left : Tensor
-        (B,), where the rectangles begin.
-    """
-
-    base: Tensor
-    patch: Tensor
-    top: Tensor
-    left: Tensor
-
-    def dense(self) -> Tensor:
-        """All values in full, (B, C, H, W)."""
-        height, width = self.base.shape[2:]
-        zero = torch.zeros_like(self.top)
-        return self.region(zero, zero, int(height), int(width))
-
-    def region(self, top: Tensor, left: Tensor, height: int, width: int, padded: Tensor | None = None) -> Tensor:
-        """Values in other rectangles, (B, C, height, width), whose corners count from those of ``padded``."""
-        ground = self.base if padded is None else padded
-        shift = (0, 0) if padded is None else _shift(self.base, padded)
-        rows_of = _positions(top, left, height, width, int(ground.shape[3]))
-        channels = ground.shape[1]
-        flat = ground.permute(0, 2, 3, 1).reshape(-1, channels)
-        out = flat.index_select(0, rows_of.flatten())
-        h, w = self.patch.shape[2:]
-        row = (self.top + shift[0] - top)[:, None, None] + torch.arange(h)[None, :, None]
-        column = (self.left + shift[1] - left)[:, None, None] + torch.arange(w)[None, None, :]
-        start = (torch.arange(len(top)) * (height * width))[:, None, None]
-        goal = (start + row * width + column).flatten()
-        given = self.patch.permute(0, 2, 3, 1).reshape(-1, channels)
-        inside = ((row >= 0) & (row < height) & (column >= 0) & (column < width)).flatten()
-        if not bool(inside.all()):
-            goal, given = goal[inside], given[inside]
-        out.index_copy_(0, goal, given)
-        return out.reshape(len(top), height, width, channels).permute(0, 3, 1, 2)
+    made_from: tuple[Any, Any]
+    kept: tuple[Any, ...]
+    value: Tensor
 
 
-def _positions(top: Tensor, left: Tensor, height: int, width: int, pitch: int) -> Tensor:
-    """Indices of the positions of rectangles in a flattened map, (B, height, width)."""
-    row = top[:, None, None] + torch.arange(height)[None, :, None]
-    return row * pitch + (left[:, None, None] + torch.arange(width)[None, None, :])
-
-
-def _shift(base: Tensor, padded: Tensor) -> tuple[int, int]:
-    return int(padded.shape[2] - base.shape[2]) // 2, int(padded.shape[3] - base.shape[3]) // 2
+Bases = dict[str, _Base]
 
 
 class Windows(RuleSet):
@@ -105,9 +63,10 @@ class Windows(RuleSet):
 
     name = "windows"
 
-    def __init__(self, dense_from: float = DENSE_FROM) -> None:
+    def __init__(self, dense_from: float = DENSE_FROM, bases: Bases | None = None) -> None:
         super().__init__()
         self._dense_from = dense_from
+        self._bases: Bases = {} if bases is None else bases
         self._known: dict[int, tuple[Tensor, Patched | Tensor]] = {}
         self._handlers: dict[str, Callable[[Call, Patched], Patched | None]] = {
             **dict.fromkeys(_POINTWISE, self._pointwise),
@@ -121,7 +80,7 @@ class Windows(RuleSet):
 
     def stand_in(self, value: Patched) -> Tensor:
         """A tensor without content that goes through the model for a value."""
-        batch = len(value.top)
+        batch = len(value.patch)
         shell = value.base.new_empty(1).expand(batch, *value.base.shape[1:])
         self._known[id(shell)] = (shell, value)
         return shell
@@ -165,16 +124,27 @@ class Windows(RuleSet):
 
     # -- operators: each returns None where the full computation is right or cheaper --------------------------------
 
-    def _pointwise(self, call: Call, value: Patched) -> Patched | None:
-        if len(tensors((call.args, call.kwargs))) > 1 and call.kind != "prelu":
-            return None
-        return Patched(self._again(call, value.base), self._again(call, value.patch), value.top, value.left)
+    def _base(self, call: Call, make: Callable[[], Tensor], part: str = "") -> Tensor:
+        """A value of the untouched image: the same for every pass, so made in the first one.
 
-    def _batch_norm(self, call: Call, value: Patched) -> Patched | None:
-        bound = call.arguments
-        if bound["training"] or bound["running_mean"] is None:
-            return None
-        return Patched(self._again(call, value.base), self._again(call, value.patch), value.top, value.left)
+        A model that takes another way in a later pass calls other functions on other values, and gets its own.
+        """
+        read = {id(x): self._ground(x) for x in tensors((call.args, call.kwargs))}
+        made_from = (call.func, _frozen((call.args, call.kwargs), read))
+        found = self._bases.get(call.name + part)
+        if found is None or found.made_from != made_from:
+            found = self._bases[call.name + part] = _Base(made_from, (call, *read.values()), make())
+        return found.value
+
+    def _ground(self, value: Tensor) -> Tensor:
+        """The shared base of a stand-in, and any other tensor itself."""
+        held = self._known.get(id(value), (value, value))[1]
+        return held.base if isinstance(held, Patched) else held
+
+    def _through(self, call: Call, value: Patched) -> Patched:
+        """The same call on base and patches; the base may be another pass's too and is not written on."""
+        base = self._base(call, lambda: self._again(call, value.base.clone() if call.inplace else value.base))
+        return value.like(base, self._again(call, value.patch))
 
     def _again(self, call: Call, x: Tensor) -> Tensor:
         """The same call on another tensor."""
@@ -182,26 +152,41 @@ class Windows(RuleSet):
         made: Tensor = call.func(*substitute(call.args, swap), **substitute(call.kwargs, swap))
         return made
 
+    def _pointwise(self, call: Call, value: Patched) -> Patched | None:
+        if len(tensors((call.args, call.kwargs))) > 1 and call.kind != "prelu":
+            return None
+        return self._through(call, value)
+
+    def _batch_norm(self, call: Call, value: Patched) -> Patched | None:
+        bound = call.arguments
+        if bound["training"] or bound["running_mean"] is None:
+            return None
+        return self._through(call, value)
+
     def _pad(self, call: Call, value: Patched) -> Patched | None:
         border = [int(side) for side in call.arguments["pad"]]
         if str(call.arguments["mode"]) != "constant" or len(border) != 4 or min(border) < 0:
             return None
-        return Patched(self._again(call, value.base), value.patch, value.top + border[2], value.left + border[0])
+        shift = column((border[2], border[0]), value.first)
+        base = self._base(call, lambda: self._again(call, value.base))
+        return Patched(base, value.patch, value.corner + shift, value.first + shift, value.last + shift)
 
     def _arithmetic(self, call: Call, value: Patched) -> Patched | None:
         other = call.arguments["other"]
         if not isinstance(other, Tensor) or (id(other) not in self._known and _no_extent(other)):
-            return Patched(self._again(call, value.base), self._again(call, value.patch), value.top, value.left)
+            return self._through(call, value)
         found = self._known.get(id(other))
         if found is None or not isinstance(found[1], Patched) or call.input is other:
             return None
-        meeting = self._meeting([value, found[1]])
-        if meeting is None:
+        second = found[1]
+        joined = self._joined([value, second])
+        if joined is None:
             return None
-        (a, b), top, left = meeting
+        (a, b), place = joined
         scaled = {} if call.arguments.get("alpha") in (None, 1) else {"alpha": call.arguments["alpha"]}
         function = getattr(torch, call.kind)
-        return Patched(function(value.base, found[1].base, **scaled), function(a, b, **scaled), top, left)
+        base = self._base(call, lambda: function(value.base, second.base, **scaled))
+        return Patched(base, function(a, b, **scaled), *place)
 
     def _concatenate(self, call: Call, value: Patched) -> Patched | None:
         parts = [self._known[id(part)][1] for part in tensors(call.args[:1]) if id(part) in self._known]
@@ -209,30 +194,31 @@ class Windows(RuleSet):
         whole = len(tensors(call.args[:1]))
         if len(patched) != whole or whole == 0 or int(call.arguments["dim"]) not in (1, -3):
             return None
-        meeting = self._meeting(patched)
-        if meeting is None:
+        joined = self._joined(patched)
+        if joined is None:
             return None
-        patches, top, left = meeting
-        return Patched(torch.cat([part.base for part in patched], 1), torch.cat(patches, 1), top, left)
+        base = self._base(call, lambda: torch.cat([part.base for part in patched], 1))
+        return Patched(base, torch.cat(joined[0], 1), *joined[1])
 
-    def _meeting(self, values: list[Patched]) -> tuple[list[Tensor], Tensor, Tensor] | None:
-        """Patches of several values on one common rectangle each."""
-        if len({value.base.shape[2:] for value in values}) != 1:
+    def _joined(self, values: list[Patched]) -> tuple[list[Tensor], tuple[Tensor, Tensor, Tensor]] | None:
+        """Patches of several values on one common rectangle each, and where these are."""
+        if len({value.size for value in values}) != 1:
             return None
-        height, width = (int(size) for size in values[0].base.shape[2:])
-        top = torch.stack([value.top for value in values]).amin(0)
-        left = torch.stack([value.left for value in values]).amin(0)
-        h = int(torch.stack([value.top + value.patch.shape[2] for value in values]).amax(0).sub(top).max())
-        w = int(torch.stack([value.left + value.patch.shape[3] for value in values]).amax(0).sub(left).max())
-        if h * w >= self._dense_from * height * width:
+        first = torch.stack([value.first for value in values]).amin(0)
+        last = torch.stack([value.last for value in values]).amax(0)
+        whole = values[0].size
+        corner, size = rectangles(first, last, whole)
+        if self._dense(size, whole):
             return None
-        top, left = top.clamp(max=height - h), left.clamp(max=width - w)
-        return [self._on(value, top, left, h, w) for value in values], top, left
+        return [self._on(value, corner, size) for value in values], (corner, first, last)
+
+    def _dense(self, size: tuple[int, int], whole: tuple[int, int]) -> bool:
+        return size[0] * size[1] >= self._dense_from * whole[0] * whole[1]
 
     @staticmethod
-    def _on(value: Patched, top: Tensor, left: Tensor, h: int, w: int) -> Tensor:
-        same = value.patch.shape[2:] == (h, w) and torch.equal(value.top, top) and torch.equal(value.left, left)
-        return value.patch if same else value.region(top, left, h, w)
+    def _on(value: Patched, corner: Tensor, size: tuple[int, int]) -> Tensor:
+        same = value.patch.shape[2:] == size and torch.equal(value.corner, corner)
+        return value.patch if same else value.region(corner, size)
 
     def _windowed(self, call: Call, value: Patched) -> Patched | None:
         """A convolution or pooling: the outputs that see the patch, from the inputs that they see."""
@@ -240,21 +226,26 @@ class Windows(RuleSet):
         if sliding is None:
             return None
         kernel, stride, padding, dilation, blank, apply = sliding
-        bare = apply(value.base, padding)
-        goal = [int(size) for size in bare.shape[2:]]
+        if kernel == stride == (1, 1) and not any(padding):
+            return value.like(self._base(call, lambda: apply(value.base, (0, 0))), apply(value.patch, (0, 0)))
+        base = self._base(call, lambda: apply(value.base, padding))
+        goal = (int(base.shape[2]), int(base.shape[3]))
         reach = [dilation[axis] * (kernel[axis] - 1) for axis in (0, 1)]
-        size = [min(goal[axis], (value.patch.shape[2 + axis] - 1 + reach[axis]) // stride[axis] + 1) for axis in (0, 1)]
-        if size[0] * size[1] >= self._dense_from * goal[0] * goal[1]:
+        step, before, span = (column(numbers, value.first) for numbers in (stride, padding, reach))
+        first = torch.div(value.first + before - span + step - 1, step, rounding_mode="floor").clamp(min=0)
+        last = torch.div(value.last + before, step, rounding_mode="floor")
+        last = torch.minimum(last, column(goal, last) - 1)
+        first = torch.minimum(first, last)  # a stride may step over all that differs
+        corner, size = rectangles(first, last, goal)
+        if self._dense(size, goal):
             return None
-        first = []
-        for axis, at in enumerate((value.top, value.left)):
-            low = torch.div(at + padding[axis] - reach[axis] + stride[axis] - 1, stride[axis], rounding_mode="floor")
-            first.append(low.clamp(0, goal[axis] - size[axis]))
-        needed = [(size[axis] - 1) * stride[axis] + reach[axis] + 1 for axis in (0, 1)]
         border = (padding[1], padding[1], padding[0], padding[0])
-        padded = functional.pad(value.base, border, value=blank) if any(padding) else value.base
-        tile = value.region(first[0] * stride[0], first[1] * stride[1], needed[0], needed[1], padded)
-        return Patched(bare, apply(tile, (0, 0)), first[0], first[1])
+        padded = value.base
+        if any(padding):
+            padded = self._base(call, lambda: functional.pad(value.base, border, value=blank), "@padded")
+        needed = [(size[axis] - 1) * stride[axis] + reach[axis] + 1 for axis in (0, 1)]
+        tile = value.region(corner * step, (needed[0], needed[1]), padded, padding)
+        return Patched(base, apply(tile, (0, 0)), corner, first, last)
 
 
 @torch.no_grad()
@@ -285,19 +276,28 @@ def logits_under(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch
     model = folded(net.model, net.graph)
     end = net.graph.logits if net.graph.closing else None
     base, cover = (net.normalise(value).contiguous(memory_format=torch.channels_last) for value in (image, fill))
-    height, width = (int(boxes[0, 2 + axis] - boxes[0, axis]) for axis in (0, 1))
-    parts = []
-    for part in boxes.split(batch):
-        top, left = part[:, 0], part[:, 1]
-        rows = _positions(top, left, height, width, int(cover.shape[3]))
-        patch = cover.flatten(2)[0, :, rows].transpose(0, 1)
-        rules = Windows()
+    boxes, whole = boxes.to(base.device), (int(base.shape[2]), int(base.shape[3]))
+    bases: Bases = {}
+    groups, parts = list(_alike(boxes, whole, batch)), []
+    for group in groups:
+        first, last = boxes[group, :2].T, boxes[group, 2:].T - 1
+        corner, size = rectangles(first, last, whole)
+        patch = cover.flatten(2)[0, :, positions(corner, size, int(cover.shape[3]))].transpose(0, 1)
+        rules = Windows(bases=bases)
         tracer = Tracer(model, [end] if end is not None else [], rules=rules)
-        output = tracer(rules.stand_in(Patched(base, patch, top, left)))
-        scores = tracer.value[end] if end is not None else rules.content(logits_of(output))
-        parts.append(as_logits(scores, net))
-    found = torch.cat(parts)
+        output = tracer(rules.stand_in(Patched(base, patch, corner, first, last)))
+        parts.append(as_logits(tracer.value[end] if end is not None else rules.content(logits_of(output)), net))
+    found = torch.cat(parts)[torch.cat(groups).argsort()]
     return found if found.dtype == torch.float64 else found.float()
+
+
+def _alike(boxes: Tensor, size: tuple[int, int], most: int) -> Iterator[Tensor]:
+    """Indices of boxes in groups that lie about equally far from the edges: their patches are cut off alike."""
+    rows, columns = ((boxes[:, axis] + boxes[:, 2 + axis] - size[axis]).abs() for axis in (0, 1))
+    bands = max(1, round(math.sqrt(len(boxes) / most)))
+    for band in rows.argsort(stable=True).tensor_split(bands):
+        ordered = band[columns[band].argsort(stable=True)]
+        yield from ordered.tensor_split(math.ceil(len(ordered) / most))
 
 
 Apply = Callable[[Tensor, tuple[int, int]], Tensor]
@@ -339,6 +339,17 @@ def _sliding(
         return functional.avg_pool2d(x, kernel, stride, pad, divisor_override=bound["divisor_override"])
 
     return kernel, stride, padding, (1, 1), 0.0, average
+
+
+def _frozen(tree: Any, read: dict[int, Tensor]) -> Any:
+    """Arguments in a form that can be compared: tensors and other objects by identity."""
+    if isinstance(tree, Tensor):
+        return id(read[id(tree)])
+    if isinstance(tree, list | tuple):
+        return tuple(_frozen(item, read) for item in tree)
+    if isinstance(tree, dict):
+        return tuple((key, _frozen(item, read)) for key, item in tree.items())
+    return tree if isinstance(tree, int | float | str | None) else ("object", id(tree))
 
 
 def _no_extent(value: Tensor) -> bool:
