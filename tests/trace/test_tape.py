@@ -192,3 +192,22 @@ def test_a_score_that_depends_on_nothing_is_an_error() -> None:
 
     with pytest.raises(OpaqueError, match="differentiable"):
         Network(Cut(), (2, 6, 5)).tape(IMAGES.float(), 0, record="input", gradient=True)
+
+
+def test_encoder_layers_are_not_run_past_their_modules() -> None:
+    """Torch's fast path for transformers, as one call, would leave the layers inside without values."""
+
+    class Encoded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+            self.proj, self.encoder = nn.Conv2d(2, 8, 2, 2), nn.TransformerEncoder(layer, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.encoder(self.proj(x).flatten(2).transpose(1, 2)).mean(1)
+
+    net = Network(Encoded(), (2, 6, 5))
+    assert torch.backends.mha.get_fastpath_enabled()
+    names = ["encoder.layers.0.norm2", "encoder.layers.1.self_attn"]
+    assert net.activations(IMAGES.float(), names)[names[0]].shape[1:] == (6, 8)
+    assert torch.backends.mha.get_fastpath_enabled()

@@ -33,7 +33,9 @@ def as_found(model: nn.Module) -> Iterator[None]:
         learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
         tensors = _Tensors(modules)
         states = _random_states(model)
+        fast = torch.backends.mha.get_fastpath_enabled()
         try:
+            torch.backends.mha.set_fastpath_enabled(False)  # it runs a whole encoder layer as one call, past its modules
             for module in training:
                 module.training = False
             for parameter in learning:
@@ -42,6 +44,7 @@ def as_found(model: nn.Module) -> Iterator[None]:
             with plainly():
                 yield
         finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
             for module in training:
                 module.training = True
             tensors.restore()
