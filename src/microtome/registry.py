@@ -58,13 +58,18 @@ def register(
     return enter
 
 
-def methods(kind: str | None = None) -> dict[str, Method]:
-    """All registered methods, or those of one kind, by name."""
+# Methods that give a map of an image: those that serve any network, and those that need attention in it.
+EXPLAINING = ("attribution", "attention")
+
+
+def methods(kind: str | tuple[str, ...] | None = None) -> dict[str, Method]:
+    """All registered methods, or those of one kind or of several, by name."""
     _load()
-    return {name: method for name, method in sorted(_METHODS.items()) if kind in (None, method.kind)}
+    kinds = (kind,) if isinstance(kind, str) else kind
+    return {name: method for name, method in sorted(_METHODS.items()) if kinds is None or method.kind in kinds}
 
 
-def method(name: str, kind: str | None = None) -> Method:
+def method(name: str, kind: str | tuple[str, ...] | None = None) -> Method:
     """Find one method; hyphens and underscores are the same.
 
     Raises

@@ -143,7 +143,8 @@ def test_equals_pytorch_grad_cam_with_its_reshape():
     )
     cam(input_tensor=x, targets=[ClassifierOutputTarget(3)])
     kept = cam.activations_and_grads
-    theirs = torch.from_numpy(cam.get_cam_image(x, None, None, kept.activations[0], kept.gradients[0], False))
+    values, slopes = (part[0].detach().cpu().numpy() for part in (kept.activations, kept.gradients))
+    theirs = torch.from_numpy(cam.get_cam_image(x, None, None, values, slopes, False))
     theirs = theirs.clamp(min=0)
     ours = attribution.grad_cam(Network(model, (3, 64, 64)), x, 3).values[:, 0]
     assert float(ours.max()) > 0

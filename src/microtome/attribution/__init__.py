@@ -1,5 +1,6 @@
 """What in this image decided? Methods that return a map over the pixels of each image."""
 
+from microtome.attribution.attention_rollout import attention_rollout
 from microtome.attribution.baselines import baseline
 from microtome.attribution.cam import cam
 from microtome.attribution.compare import Comparison, compare
@@ -45,6 +46,7 @@ __all__ = [
     "RelevanceAttribution",
     "SampledAttribution",
     "Sensitivity",
+    "attention_rollout",
     "baseline",
     "cam",
     "compare",

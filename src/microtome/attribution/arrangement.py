@@ -52,8 +52,8 @@ class Arrangement:
         """
         if self.kind == "tokens":
             value = self.by_image(value, count)
-            patches = value[:, self.first : self.first + self.height * self.width]
-            return patches.transpose(1, 2).unflatten(2, (self.height, self.width))
+            patches = value[:, self.first : self.first + self.height * self.width].transpose(1, 2)
+            return patches.reshape(count, -1, self.height, self.width)
         if len(value) != count:
             raise _split(tuple(value.shape), count)
         return value.movedim(3, 1) if self.kind == "channels-last" else value

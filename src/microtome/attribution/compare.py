@@ -16,8 +16,6 @@ from microtome.inputs import Target
 from microtome.network import Network
 from microtome.results import Result, provenance
 
-KIND = "attribution"
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Comparison(Result):
@@ -115,11 +113,11 @@ def compare(
     options = dict(methods) if isinstance(methods, Mapping) else dict.fromkeys(methods, None)
     if len(options) < len(methods) or not options:
         raise InputError(f"methods must name at least one method, each once; got {list(methods)}.")
-    found = {registry.method(name, KIND).name: chosen for name, chosen in options.items()}
+    found = {registry.method(name, registry.EXPLAINING).name: chosen for name, chosen in options.items()}
     results: dict[str, Attribution] = {}
     for name, chosen in found.items():
         given = chosen if chosen is not None else _usual(name, net)
-        results[name] = registry.method(name, KIND).function(net, images, target, **given)
+        results[name] = registry.method(name, registry.EXPLAINING).function(net, images, target, **given)
     return Comparison(
         provenance=provenance(
             net, "compare", target=target, methods={name: chosen or {} for name, chosen in found.items()}

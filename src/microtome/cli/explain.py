@@ -22,7 +22,9 @@ def explain(
     *,
     model: ModelOptions,
     output: Annotated[Path, Parameter(name=("--output", "-o"), help=".png, .svg, .pdf, or .safetensors.")],
-    method: Annotated[str, Parameter(help="Any of `microtome methods --kind attribution`.")] = "grad-cam",
+    method: Annotated[
+        str, Parameter(help="Any of `microtome methods --kind attribution` or `--kind attention`.")
+    ] = "grad-cam",
     layer: Annotated[str | None, Parameter(help="The layer that is read, for methods that read one.")] = None,
     target: Annotated[
         str | None, Parameter(help="The class asked about, by number or name; default the predicted.")
@@ -39,7 +41,7 @@ def explain(
     Example: `microtome explain photo.jpg --model zoo:efficientnet-lite0 --method grad-cam -o out.png`
     """
     check(output)
-    found = registry.method(method, "attribution")
+    found = registry.method(method, registry.EXPLAINING)
     net = model.network()
     options: dict[str, Any] = {"layer": layer, "window": window, "stride": stride}
     options = {name: value for name, value in options.items() if value is not None}

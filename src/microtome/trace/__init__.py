@@ -1,5 +1,6 @@
 """The interception engine: the only place that touches torch's hooks and function modes."""
 
+from microtome.trace.attention import Attentions
 from microtome.trace.fields import ReceptiveField
 from microtome.trace.graph import Graph, Layer, logits_of, watch
 from microtome.trace.operators import Call
@@ -12,6 +13,7 @@ RULES: dict[str, type[RuleSet]] = {"guided": Guided, "deconvnet": Deconvnet}
 __all__ = [
     "INPUT",
     "RULES",
+    "Attentions",
     "BackwardRule",
     "Call",
     "Capture",

@@ -1,11 +1,12 @@
-"""How does relevance pass attention? The weights are held, so that all of it goes to the values."""
+"""What do attention's weights say, and how does relevance pass it? They are held, so that all goes to the values."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from microtome.trace.operators import Call
@@ -42,7 +43,7 @@ def multi_head(account: Account, operation: Operation, arriving: Tensor) -> tupl
     named = dict(zip((*names, "out_weight", "out_bias"), operation.call.args, strict=False))
     keywords = dict(operation.call.kwargs)
     value, heads = named["value"], int(named["heads"])
-    weights = _attention_weights(operation.call)
+    weights = _of_module(operation.call)
     w = keywords["v_proj_weight"] if keywords.get("use_separate_proj_weight") else named["in_weight"].chunk(3)[2]
     b = named["in_bias"].chunk(3)[2] if named["in_bias"] is not None else w.new_zeros(w.shape[0])
     tokens, n = value.shape[0], value.shape[1]  # this call is always (tokens, images, width)
@@ -75,11 +76,57 @@ def _dense(account: Account, x: Tensor, w: Tensor, b: Tensor, z: Tensor, arrivin
     return relevance
 
 
-def _attention_weights(call: Call) -> Tensor:
+def _of_module(call: Call) -> Tensor:
     """Attention weights of every head, (images, heads, queries, keys)."""
     keywords = {**call.kwargs, "need_weights": True, "average_attn_weights": False, "training": False}
     weights: Tensor = call.func(*call.args, **keywords)[1]
     return weights
+
+
+def _of_product(call: Call) -> Tensor:
+    """Attention weights of a scaled dot-product attention: what it would give with the identity as values."""
+    bound = call.arguments
+    keys = bound["key"].shape[-2]
+    one = torch.eye(keys, dtype=bound["value"].dtype, device=bound["value"].device)
+    identity = one.expand(*bound["value"].shape[:-2], keys, keys)
+    weights: Tensor = call.func(**{**_as_keywords(bound), "value": identity, "dropout_p": 0.0})
+    return weights
+
+
+def weights_of(call: Call, output: Any) -> Tensor | None:
+    """The weights with which an operation attends, (images, heads, queries, keys); None where it is no attention.
+
+    ``nn.MultiheadAttention`` and ``scaled_dot_product_attention`` are asked for theirs; a softmax over the
+    last of three or four axes is taken for attention written by hand, and its value is the weights.
+    """
+    if call.kind == "multi_head_attention_forward":
+        return _of_module(call)
+    if call.kind == "scaled_dot_product_attention":
+        return _of_product(call)
+    if call.kind != "softmax" or not isinstance(output, Tensor) or output.dim() not in (3, 4):
+        return None
+    dim = call.arguments["dim"]
+    last = dim is not None and int(dim) in (-1, output.dim() - 1)
+    return output if last else None
+
+
+class Attentions:
+    """Observer that tells of the weights of every attention of a pass, in order."""
+
+    def __init__(self, tell: Callable[[str, Tensor], None]) -> None:
+        self._tell = tell
+
+    def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """A module starts: nothing to do."""
+
+    def operation(self, call: Call, output: Any) -> None:
+        """An operation has run: tell of its weights if it attends."""
+        weights = weights_of(call, output)
+        if weights is not None:
+            self._tell(call.name, weights)
+
+    def leave(self, name: str, module: nn.Module, output: Any) -> None:
+        """A module has returned: nothing to do."""
 
 
 def _as_keywords(bound: dict[str, Any]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def as_found(model: nn.Module) -> Iterator[None]:
         states = _random_states(model)
         fast = torch.backends.mha.get_fastpath_enabled()
         try:
-            torch.backends.mha.set_fastpath_enabled(False)  # it runs a whole encoder layer as one call, past its modules
+            torch.backends.mha.set_fastpath_enabled(False)  # it runs an encoder layer as one call, past its modules
             for module in training:
                 module.training = False
             for parameter in learning:

@@ -193,7 +193,7 @@ def _judged(
             _check_same_class(name, made, target)
             maps[name] = made
         else:
-            found = registry.method(name, "attribution")
+            found = registry.method(name, registry.EXPLAINING)
             options[found.name] = made or {}
             maps[found.name] = found.function(net, images, target, **options[found.name])
     return maps, options

@@ -117,7 +117,7 @@ def randomisation(
     >>> result.layers, bool(result.correlation.abs() < 0.5)
     (['1'], True)
     """
-    explain, chosen_options = registry.method(method, "attribution").function, dict(options or {})
+    explain, chosen_options = registry.method(method, registry.EXPLAINING).function, dict(options or {})
     first: Attribution = explain(net, images, target, **chosen_options)
     private = _copy(net)
     groups = _gathered(parts_from_the_top(net), steps)
@@ -133,7 +133,7 @@ def randomisation(
         provenance=provenance(
             net, "randomisation", seed, of=method, options=chosen_options, target=target, steps=steps
         ),
-        of=registry.method(method, "attribution").name,
+        of=registry.method(method, registry.EXPLAINING).name,
         layers=[_named(list(group)) for group in groups],
         correlation=torch.stack([rank_correlation(maps[0], one) for one in maps[1:]]),
         absolute=torch.stack([rank_correlation(maps[0].abs(), one.abs()) for one in maps[1:]]),

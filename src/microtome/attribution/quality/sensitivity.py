@@ -103,7 +103,7 @@ def max_sensitivity(
     """
     if not radius > 0:
         raise InputError(f"the radius must be positive, got {radius}.")
-    explain, chosen_options = registry.method(method, "attribution").function, dict(options or {})
+    explain, chosen_options = registry.method(method, registry.EXPLAINING).function, dict(options or {})
     given = net.images(images).detach()
     first: Attribution = explain(net, given, target, **chosen_options)
     before = wide(first.values)
