@@ -5,13 +5,21 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from microtome import registry, spaces, synthesis, units
+from microtome.atlas.findings import (
+    Kept,
+    Maps,
+    Predictions,
+    Reconstructed,
+    Strongest,
+    Tunings,
+)
+from microtome.atlas.fit import CELL, fitted_signal
 from microtome.atlas.recipe import Subject
 from microtome.atlas.sheets import image_sheet, sheets_of
 from microtome.atlas.space_tasks import LEAK, STEPS
@@ -21,111 +29,20 @@ from microtome.atlas.task import Task
 from microtome.atlas.walk import walk
 from microtome.errors import InputError
 from microtome.network import Network
-from microtome.results import Provenance, Result, provenance, versions
+from microtome.results import Result, provenance
 
-__all__ = ["JOBS", "Kept", "Maps", "Predictions", "Refusal", "Strongest", "Tunings", "recall", "recall_small"]
+__all__ = ["JOBS", "recall", "recall_small"]
 
 _CLASSES = 10  # classes whose average is split by the first layer
 
 Job = Callable[[Subject, Store, Task], Result]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Predictions(Result):
-    """Class scores (N, K) of all images, and their labels (N,), -1 where not known."""
-
-    logits: Tensor
-    labels: Tensor
-
-    @functools.cached_property
-    def said(self) -> Tensor:
-        """The predicted classes (N,)."""
-        return self.logits.argmax(1)
-
-    @functools.cached_property
-    def known(self) -> Tensor:
-        """Which images (N,) have a label."""
-        return self.labels >= 0
-
-    @functools.cached_property
-    def wrong(self) -> Tensor:
-        """Which images (N,) have a label and were taken for another class."""
-        return self.known & (self.said != self.labels)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Maps(Result):
-    """One method's maps for some images.
-
-    ``scaled`` (n, H, W) is the map divided by ``size`` (n,), its largest absolute value; ``extra`` are
-    a method's own tensors (occlusion: probability, winner, baseline), ``numbers`` its certificates (n,).
-    """
-
-    scaled: Tensor
-    size: Tensor
-    target: Tensor
-    score: Tensor
-    layer: str
-    extra: dict[str, Tensor]
-    numbers: dict[str, Tensor]
-
-    @property
-    def map(self) -> Tensor:
-        """The maps (n, H, W)."""
-        return self.scaled.float() * self.size[:, None, None]
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Strongest(Result):
-    """By layer: the units with the largest values on each image (n, k), their maps (n, k, h, w) and peaks (n, k)."""
-
-    units: dict[str, Tensor]
-    maps: dict[str, Tensor]
-    peaks: dict[str, Tensor]
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Tunings(Result):
-    """The tuning of several layers."""
-
-    layers: dict[str, units.Tuning]
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Kept(Result):
-    """By layer: the kept part of each image (n, C, H, W); shares of energy lost and of output leaked (layers, n)."""
-
-    layers: list[str]
-    kept: dict[str, Tensor]
-    share: Tensor
-    leak: Tensor
-
-    @classmethod
-    def of(cls, found: spaces.KeptAndLost) -> Kept:
-        """At half precision, for they are only looked at; the lost part is what is missing in the picture."""
-        kept = {name: found.kept[place].half() for place, name in enumerate(found.layers)}
-        made = found.provenance
-        return cls(provenance=made, layers=found.layers, kept=kept, share=found.share.float(), leak=found.leak.float())
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Refusal(Result):
-    """Why a method cannot be used here; the page shows the reason in the method's place."""
-
-    reason: str
-
-    @classmethod
-    def of(cls, net: Network, task: Task, reason: str) -> Refusal:
-        """The refusal of a task."""
-        made = Provenance(task.job, dict(task.parameters), net.fingerprint, versions=versions())
-        return cls(provenance=made, reason=reason)
-
-
 def predictions(subject: Subject, store: Store, task: Task) -> Result:
     """Class scores of all images."""
     from microtome.data import batches
 
-    parts = [subject.net.logits(images).cpu() for _, images, _ in batches(subject.images, 32)]
+    parts = [subject.net.logits(images).cpu() for _, images, _ in batches(subject.images, task.parameters["batch"])]
     logits = torch.cat(parts)
     labels = torch.full((len(logits),), -1) if subject.labels is None else subject.labels
     if len(labels) and int(labels.max()) >= logits.shape[1]:
@@ -221,12 +138,8 @@ def _as_maps(value: Tensor) -> Tensor:
 
 def tuning(subject: Subject, store: Store, task: Task) -> Result:
     """What the units of some layers are tuned to."""
-    net, layers = subject.net, list(task.parameters["layers"])
-    shown = units.stimuli.standard(
-        (net.input_shape[1], net.input_shape[2])
-    )  # gray: colours would take thrice the memory
-    found = units.tunings(net, layers, stimuli=shown)
-    return Tunings(provenance=found[layers[0]].provenance, layers=found)
+    found = units.tunings(subject.net, **_options(task))
+    return Tunings(provenance=next(iter(found.values())).provenance, layers=found)
 
 
 def filters(subject: Subject, store: Store, task: Task) -> Result:
@@ -256,7 +169,10 @@ def reconstruct(subject: Subject, store: Store, task: Task) -> Result:
     """The strongest patches of units, taken back to the pixels."""
     given = _options(task)
     table = table_of(subject, store, task)
-    return units.reconstruct(subject.net, table, ranks=given["ranks"], units=given["units"], batch=given["batch"])
+    made = units.reconstruct(subject.net, table, ranks=given["ranks"], units=given["units"], batch=given["batch"])
+    signal = made.values.sum(2)  # over the channels
+    maps = fitted_signal(signal.flatten(0, 1), CELL)
+    return Reconstructed(provenance=made.provenance, units=made.units, maps=maps.unflatten(0, signal.shape[:2]).half())
 
 
 def sheets(subject: Subject, store: Store, task: Task) -> Result:

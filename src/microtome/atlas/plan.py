@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from microtome import registry
-from microtome.atlas.jobs import Predictions
+from microtome.atlas.findings import Predictions
 from microtome.atlas.outline import Outline, work
 from microtome.atlas.recipe import Subject
 from microtome.atlas.space_tasks import space_tasks
@@ -51,14 +51,14 @@ class Plan:
 
     def predictions(self) -> Task:
         """The class scores of all images."""
-        return self.task("predictions", cost=self.seconds * len(self.subject.images))
+        return self.task("predictions", cost=self.seconds * len(self.subject.images), batch=self._batch())
 
     def patches(self) -> Task:
         """The table of patches of all units."""
         size = self.outline.budget
         return self.task(
             "patches", cost=1.5 * self.seconds * len(self.subject.images),
-            layers=list(self.outline.surveyed), k=size.patches, bins=size.bins,
+            layers=list(self.outline.surveyed), k=size.patches, bins=size.bins, batch=self._batch(),
         )  # fmt: skip
 
     # -- what is made of it --------------------------------------------------------------------------------------
@@ -152,7 +152,11 @@ class Plan:
         layers = list(self.outline.layers)
         while layers and self._tuning_cost(layers) > self.outline.budget.tunings:
             layers.pop()
-        return [self.task("tuning", sees=False, cost=self._tuning_cost(layers), layers=layers)] if layers else []
+        return (
+            [self.task("tuning", sees=False, cost=self._tuning_cost(layers), layers=layers, batch=self._batch())]
+            if layers
+            else []
+        )
 
     def _tuning_cost(self, layers: Sequence[str]) -> float:
         """One pass over the stimuli up to the last layer, a look at each value, a gradient for each unit."""
@@ -220,6 +224,10 @@ class Plan:
     def _small(self) -> bool:
         """Whether pictures are so small that memory is no concern."""
         return max(self.subject.net.input_shape[1:]) <= 64
+
+    def _batch(self) -> int:
+        """Images at a time: what the values of a pass over large pictures leave of a processor's cache."""
+        return 64 if self._small() else 4
 
     def _canvas(self, layer: str) -> float:
         """By how much a superstimulus is smaller than a picture, in pixels."""

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 from microtome.atlas import assemble
 from microtome.atlas.budget import Budget, budget
 from microtome.atlas.engine import Inline, available_cores, executor
-from microtome.atlas.jobs import JOBS, Refusal
+from microtome.atlas.findings import Refusal
+from microtome.atlas.jobs import JOBS
 from microtome.atlas.outline import outline
 from microtome.atlas.plan import Plan, stages
 from microtome.atlas.recipe import Recipe, Subject

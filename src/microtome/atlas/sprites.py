@@ -165,7 +165,8 @@ def encoded(picture: Tensor, file: str, *, lossless: bool) -> bytes:
     if file.endswith(".png"):
         image.save(content, "PNG", optimize=False)
     else:
-        image.save(content, "WEBP", lossless=lossless, quality=80, method=2, exact=True)
+        effort = 20 if lossless else 80  # lossless: what more effort saves is a few percent, at thrice the time
+        image.save(content, "WEBP", lossless=lossless, quality=effort, method=1 if lossless else 2, exact=True)
     return content.getvalue()
 
 

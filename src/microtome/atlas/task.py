@@ -11,7 +11,7 @@ from microtome.atlas.store import digest
 __all__ = ["FORMAT", "Task", "task"]
 
 # Raised when a job's meaning or a method's numbers change, so that old results are not taken for new ones.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)

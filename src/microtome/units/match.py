@@ -34,11 +34,10 @@ def match(
         lies in its mean, that is in brightness alone, (U,) in [0, 1].
     """
     layer = net.layer(name)
-    images = response.fitted(net, stimuli)
-    rows, columns, _ = response.boxes(layer, *images.shape[2:])
+    rows, columns, _ = response.boxes(layer, *stimuli.images.shape[2:])
     found, level = [], []
     for units in torch.arange(best.numel()).split(batch):
-        shown = images[best[units].to(images.device)]
+        shown = response.fitted(net, stimuli.images[best[units]])
         gradient = _gradient(net, layer, shown, units, place[units])
         for index, unit in enumerate(units.tolist()):
             row, column = divmod(int(place[unit]), columns.shape[0])
@@ -50,15 +49,20 @@ def match(
     return torch.stack(found).cpu(), torch.stack(level).float().cpu()
 
 
-def chance(layer: Layer, stimuli: Stimuli, channels: int, quantile: float = 0.99, draws: int = 400) -> float:
+def compared(layer: Layer, stimuli: Stimuli) -> tuple[int, int]:
+    """Height and width of the field within which a layer's units are compared with noise."""
+    height, width = stimuli.images.shape[2:]
+    size = layer.field.size if layer.field is not None and layer.spatial else (height, width)
+    return min(size[0], height, 24), min(size[1], width, 24)
+
+
+def chance(size: tuple[int, int], stimuli: Stimuli, channels: int, quantile: float = 0.99, draws: int = 400) -> float:
     """The match that a filter of white noise reaches with its own best stimulus, at a quantile of such filters.
 
     Small fields have few dimensions, so that some stimulus always looks a little like the noise; this
-    is the level above which a label says more than chance. Fields larger than 24 pixels are taken as 24.
+    is the level above which a label says more than chance. See ``compared`` for the size.
     """
-    height, width = stimuli.images.shape[2:]
-    size = layer.field.size if layer.field is not None and layer.spatial else (height, width)
-    h, w = min(size[0], height, 24), min(size[1], width, 24)
+    h, w = size
     crops = _crops(stimuli.images[:, 0], h, w)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(draws, channels, h * w, generator=generator).double()

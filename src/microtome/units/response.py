@@ -52,21 +52,20 @@ def responses(net: Network, layers: list[str], stimuli: Stimuli, batch: int = 32
     for name, layer in found.items():
         if not layer.shape:
             raise LayerError(f'layer "{name}" has no units: its output is one number per image.')
-    images = fitted(net, stimuli)
     blanks = torch.stack([torch.full(net.input_shape, level) for level in LEVELS])
     blank = {name: maps(value, found[name]) for name, value in net.activations(scaled(net, blanks), layers).items()}
-    grey = images.mean(1)
     parts: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in layers}
-    for chunk, means in zip(images.split(batch), grey.split(batch), strict=True):
-        values = net.activations(scaled(net, chunk), layers, batch=batch)
-        for name, value in values.items():
+    for chunk in stimuli.images.split(batch):
+        means = chunk.mean(1)
+        values = net.activations(scaled(net, fitted(net, chunk)), layers, batch=batch)
+        while values:  # each value is let go when it has been read
+            name, value = values.popitem()
             parts[name].append(_reduced(maps(value, found[name]), blank[name], means.to(value.device), found[name]))
     return {name: _collected(parts[name], blank[name]) for name in layers}
 
 
-def fitted(net: Network, stimuli: Stimuli) -> Tensor:
-    """The stimuli with as many channels as the network takes."""
-    images = stimuli.images
+def fitted(net: Network, images: Tensor) -> Tensor:
+    """Stimuli with as many channels as the network takes."""
     if images.shape[1] == 1 and net.input_shape[0] != 1:
         images = images.expand(-1, net.input_shape[0], -1, -1)
     return net.images(images, check=False)

@@ -209,7 +209,7 @@ def tuning(net: Network, layer: str, *, stimuli: Stimuli | None = None, batch: i
     layer : str
         Any layer with units: convolution, after its relu, fully connected.
     stimuli : Stimuli, optional
-        Default ``units.stimuli.standard`` at the network's input size.
+        Default ``units.stimuli.standard`` at the network's input size, in gray.
     batch : int
         Images at a time.
 
@@ -251,17 +251,21 @@ def tunings(
 ) -> dict[str, Tuning]:
     """Tuning of several layers with one pass over the stimuli; see ``tuning``."""
     names = list(layers)
-    shown = standard((net.input_shape[1], net.input_shape[2]), net.input_shape[0]) if stimuli is None else stimuli
+    shown = standard((net.input_shape[1], net.input_shape[2])) if stimuli is None else stimuli
     answered = responses(net, names, shown, batch)
-    return {name: _tuning(net, name, shown, answered[name], batch) for name in names}
+    sizes = {matching.compared(net.layer(name), shown) for name in names}
+    chances = {size: matching.chance(size, shown, net.input_shape[0]) for size in sizes}
+    return {name: _tuning(net, name, shown, answered[name], chances, batch) for name in names}
 
 
-def _tuning(net: Network, layer: str, stimuli: Stimuli, answers: Responses, batch: int) -> Tuning:
+def _tuning(
+    net: Network, layer: str, stimuli: Stimuli, answers: Responses, chances: dict[tuple[int, int], float], batch: int
+) -> Tuning:
     findings = classify(answers.peak, answers.brightness, stimuli.family, stimuli.parameters)
     best = torch.tensor([finding.best for finding in findings])
     place = answers.place.gather(1, best[:, None])[:, 0]
     match, level = matching.match(net, layer, stimuli, best, place, batch)
-    chance = matching.chance(net.layer(layer), stimuli, net.input_shape[0])
+    chance = chances[matching.compared(net.layer(layer), stimuli)]
     threshold = min(chance, LIKE_A_STIMULUS)
     kept = [_gated(finding, float(match[unit]), threshold) for unit, finding in enumerate(findings)]
     second = secondary(kept, answers.peak, stimuli.family, stimuli.parameters)

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from torch import Tensor
-from torch.nn import functional
 
 from microtome import registry
-from microtome.atlas.jobs import Refusal, Tunings, recall, recall_small
+from microtome.atlas.findings import Refusal, Tunings
+from microtome.atlas.fit import fitted
+from microtome.atlas.jobs import recall, recall_small
 from microtome.atlas.pages import Absent, Made, Picture, to_image
 from microtome.atlas.plan import Plan, chosen_images, surveyed
 from microtome.atlas.site import slugs
@@ -19,7 +20,7 @@ from microtome.atlas.task import Task
 from microtome.results import Result
 from microtome.units import Tuning
 
-__all__ = ["Album", "fitted"]
+__all__ = ["Album"]
 
 R = TypeVar("R", bound=Result)
 T = TypeVar("T")
@@ -199,25 +200,6 @@ class Album:
             seed=result.provenance.seed,
             paper=method.paper if method else "",
         )
-
-
-def fitted(pictures: Tensor, side: int) -> Tensor:
-    """Pictures (n, C, h, w) brought down so that the longer side is at most ``side``; small ones stay as they are."""
-    longest = max(pictures.shape[-2:])
-    if longest <= side:
-        return pictures
-    size = [max(1, round(length * side / longest)) for length in pictures.shape[-2:]]
-    return functional.interpolate(pictures, size=size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
-
-
-def fitted_signal(maps: Tensor, side: int) -> Tensor:
-    """Signed maps (n, h, w) brought down by averaging so that the longer side is at most ``side``."""
-    longest = max(maps.shape[-2:])
-    if longest <= side:
-        return maps.float()
-    height, width = maps.shape[-2:]
-    size = (max(1, round(height * side / longest)), max(1, round(width * side / longest)))
-    return functional.adaptive_avg_pool2d(maps[:, None].float(), size)[:, 0]
 
 
 def sentence(text: str) -> str:

@@ -11,8 +11,8 @@ from torch import Tensor
 from microtome.atlas.assemble import spaces
 from microtome.atlas.assemble.album import Album
 from microtome.atlas.assemble.unit_sheet import image_sheet
-from microtome.atlas.jobs import Maps as MapsResult
-from microtome.atlas.jobs import Refusal, Strongest
+from microtome.atlas.findings import Maps as MapsResult
+from microtome.atlas.findings import Refusal, Strongest
 from microtome.atlas.pages import (
     Absent,
     ActivationRow,
@@ -42,6 +42,7 @@ __all__ = ["image_page"]
 _TOP = 5  # classes in the list of probabilities
 _UNSIGNED = frozenset({"saliency", "grad-cam", "smooth-grad-squared"})
 _QUANTITY = {"occlusion": "probability lost", "grad-cam": "weighted activation", "cam": "weighted activation"}
+_WITHIN = 0.995  # share of a photo's pixels that a map's scale reaches over
 _COLOURS = (
     "#1f77b4",
     "#ff7f0e",
@@ -124,7 +125,7 @@ def _differences(album: Album, index: int, said: int, other: int) -> Maps | None
         if name in against and name not in _UNSIGNED and name not in ("guided-backprop", "deconvnet"):
             second, where = against[name]
             difference = result.map[place] - second.map[where]
-            sprite = _signed(album, f"image-{album.image_id(index)}-{name}-difference", difference[None], name)
+            sprite = _drawn(album, f"image-{album.image_id(index)}-{name}-difference", difference[None], name)
             found.append(
                 MethodMap(
                     name,
@@ -157,18 +158,23 @@ def _one(album: Album, task: Task, result: MapsResult, place: int) -> MethodMap:
     name, image = str(task.parameters["method"]), int(task.parameters["images"][place])
     target = int(result.target[place])
     file = f"image-{album.image_id(image)}-{name}-{target}"
-    values = result.map[place][None]
-    if name in _UNSIGNED:
-        sprite = album.sheet.scaled(file, values, "sequential", _QUANTITY.get(name, "logit per pixel value"))
-    else:
-        sprite = _signed(album, file, values, name)
+    sprite = _drawn(album, file, result.map[place][None], name)
     alt = f"{name} for {album.class_name(target)}"
     numbers = tuple(_certificate(key, float(value[place])) for key, value in result.numbers.items())
     return MethodMap(name, Picture(sprite, 0, alt), result.layer, numbers, _made(album, task, result))
 
 
-def _signed(album: Album, file: str, values: Tensor, name: str) -> Sprite:
-    return album.sheet.scaled(file, values, "diverging", _QUANTITY.get(name, "logit per pixel"))
+def _drawn(album: Album, file: str, values: Tensor, name: str) -> Sprite:
+    """A map on its own scale; of photos a few extreme pixels are left beyond it, or they would hide all others."""
+    most = float(values.abs().max())
+    limit = most if album.pixelated else float(values.abs().flatten().quantile(_WITHIN))
+    limit = limit if limit > 0.01 * most else most
+    quantity = _QUANTITY.get(name, "logit per pixel")
+    if limit < 0.95 * most:
+        quantity += f", {1 - _WITHIN:.1%} beyond, up to {most:.3g}"
+    if name in _UNSIGNED:
+        return album.sheet.scaled(file, values, "sequential", quantity, limits=(0.0, limit or 1.0))
+    return album.sheet.scaled(file, values, "diverging", quantity, limits=(-(limit or 1.0), limit or 1.0))
 
 
 def _certificate(name: str, value: float) -> Number:

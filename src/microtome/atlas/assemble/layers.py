@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 
 from microtome.atlas.assemble import spaces
-from microtome.atlas.assemble.album import Album, fitted
+from microtome.atlas.assemble.album import Album
 from microtome.atlas.assemble.overview import field_text
 from microtome.atlas.assemble.relations import similarity_picture
 from microtome.atlas.assemble.stimuli import shown_stimuli
+from microtome.atlas.fit import fitted
 from microtome.atlas.pages import Absent, LayerPage, Number, Picture, UnitCard, WeightSheet, to_unit
 from microtome.units import Filters, LayerPatches, Similarity
 

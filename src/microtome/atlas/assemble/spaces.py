@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from microtome.atlas.assemble.album import Album, fitted, fitted_signal
-from microtome.atlas.jobs import Kept
+from microtome.atlas.assemble.album import Album
+from microtome.atlas.findings import Kept
+from microtome.atlas.fit import fitted, fitted_signal
 from microtome.atlas.pages import (
     Absent,
     Amount,

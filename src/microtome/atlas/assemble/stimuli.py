@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from microtome.atlas.assemble.album import Album, fitted
+from microtome.atlas.assemble.album import Album
+from microtome.atlas.fit import fitted
 from microtome.atlas.pages import Absent, Picture, Sprite, Stimuli, Stimulus, to_unit
 from microtome.synthesis import Superstimuli
 

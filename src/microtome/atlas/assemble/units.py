@@ -8,19 +8,19 @@ from collections.abc import Iterator
 import torch
 
 from microtome.atlas.assemble import spaces
-from microtome.atlas.assemble.album import Album, fitted, fitted_signal
+from microtome.atlas.assemble.album import Album
 from microtome.atlas.assemble.layers import state
 from microtome.atlas.assemble.relations import ablation, inputs_and_outputs, nearest
 from microtome.atlas.assemble.stimuli import unit_stimuli
 from microtome.atlas.assemble.unit_sheet import unit_sheet
+from microtome.atlas.findings import Reconstructed
+from microtome.atlas.fit import CELL, fitted
 from microtome.atlas.pages import Absent, Bin, Examples, Histogram, Number, Patch, Picture, Sprite, UnitPage, to_class
 from microtome.atlas.pages import Curve as PageCurve
 from microtome.atlas.pages import Tuning as PageTuning
-from microtome.units import Filters, LayerPatches, Reconstructions, Tuning
+from microtome.units import Filters, LayerPatches, Tuning
 
 __all__ = ["unit_pages"]
-
-_CELL = 112  # pixels a side of a patch
 
 
 def unit_pages(album: Album) -> Iterator[UnitPage]:
@@ -101,7 +101,7 @@ def _patches(
     places = [
         (kind, rank) for kind, count in kinds.items() for rank in range(count) if table.entry(unit, rank, kind)[0] >= 0
     ]
-    crops = fitted(torch.stack([table.crop(unit, rank, kind) for kind, rank in places]), _CELL)
+    crops = fitted(torch.stack([table.crop(unit, rank, kind) for kind, rank in places]), CELL)
     sprite = album.sheet.natural(f"unit-{album.slug(table.layer)}-{unit}", crops, columns=9)
     made = {
         kind: [_patch(album, table, unit, rank, of, sprite, at) for at, (of, rank) in enumerate(places) if of == kind]
@@ -125,9 +125,9 @@ def _reconstruction(album: Album, layer: str, unit: int, rank: int) -> Picture |
         if unit not in task.parameters["units"] or rank >= task.parameters["ranks"]:
             continue
         found = album.load(task)
-        if isinstance(found, Reconstructions):
-            signal = found.values[found.row(unit)].sum(1)
-            name, maps = f"reconstruct-{album.slug(layer)}-{unit}", fitted_signal(signal, _CELL)
+        if isinstance(found, Reconstructed):
+            maps = found.maps[found.units.index(unit)].float()
+            name = f"reconstruct-{album.slug(layer)}-{unit}"
             sprite = album.remembered(
                 ("reconstruction", layer, unit),
                 functools.partial(album.sheet.scaled, name, maps, "diverging", "signal", columns=9, own=True),

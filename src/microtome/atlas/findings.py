@@ -1,0 +1,114 @@
+"""What do the tasks of an atlas leave behind? The results that only its pages need."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from microtome import spaces, units
+from microtome.atlas.task import Task
+from microtome.network import Network
+from microtome.results import Provenance, Result, versions
+
+__all__ = ["Kept", "Maps", "Predictions", "Reconstructed", "Refusal", "Strongest", "Tunings"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Predictions(Result):
+    """Class scores (N, K) of all images, and their labels (N,), -1 where not known."""
+
+    logits: Tensor
+    labels: Tensor
+
+    @functools.cached_property
+    def said(self) -> Tensor:
+        """The predicted classes (N,)."""
+        return self.logits.argmax(1)
+
+    @functools.cached_property
+    def known(self) -> Tensor:
+        """Which images (N,) have a label."""
+        return self.labels >= 0
+
+    @functools.cached_property
+    def wrong(self) -> Tensor:
+        """Which images (N,) have a label and were taken for another class."""
+        return self.known & (self.said != self.labels)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Maps(Result):
+    """One method's maps for some images.
+
+    ``scaled`` (n, H, W) is the map divided by ``size`` (n,), its largest absolute value; ``extra`` are
+    a method's own tensors (occlusion: probability, winner, baseline), ``numbers`` its certificates (n,).
+    """
+
+    scaled: Tensor
+    size: Tensor
+    target: Tensor
+    score: Tensor
+    layer: str
+    extra: dict[str, Tensor]
+    numbers: dict[str, Tensor]
+
+    @property
+    def map(self) -> Tensor:
+        """The maps (n, H, W)."""
+        return self.scaled.float() * self.size[:, None, None]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Strongest(Result):
+    """By layer: the units with the largest values on each image (n, k), their maps (n, k, h, w) and peaks (n, k)."""
+
+    units: dict[str, Tensor]
+    maps: dict[str, Tensor]
+    peaks: dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reconstructed(Result):
+    """Reconstructions of the strongest patches of units (n, ranks, h, w): summed over channels, as they are shown."""
+
+    units: list[int]
+    maps: Tensor
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Tunings(Result):
+    """The tuning of several layers."""
+
+    layers: dict[str, units.Tuning]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Kept(Result):
+    """By layer: the kept part of each image (n, C, H, W); shares of energy lost and of output leaked (layers, n)."""
+
+    layers: list[str]
+    kept: dict[str, Tensor]
+    share: Tensor
+    leak: Tensor
+
+    @classmethod
+    def of(cls, found: spaces.KeptAndLost) -> Kept:
+        """At half precision, for they are only looked at; the lost part is what is missing in the picture."""
+        kept = {name: found.kept[place].half() for place, name in enumerate(found.layers)}
+        made = found.provenance
+        return cls(provenance=made, layers=found.layers, kept=kept, share=found.share.float(), leak=found.leak.float())
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Refusal(Result):
+    """Why a method cannot be used here; the page shows the reason in the method's place."""
+
+    reason: str
+
+    @classmethod
+    def of(cls, net: Network, task: Task, reason: str) -> Refusal:
+        """The refusal of a task."""
+        made = Provenance(task.job, dict(task.parameters), net.fingerprint, versions=versions())
+        return cls(provenance=made, reason=reason)

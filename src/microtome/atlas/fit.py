@@ -1,0 +1,29 @@
+"""How is a picture or a map brought down to the size it is shown at?"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["CELL", "fitted", "fitted_signal"]
+
+CELL = 112  # pixels a side of a patch, and of what it is reconstructed to
+
+
+def fitted(pictures: Tensor, side: int) -> Tensor:
+    """Pictures (n, C, h, w) brought down so that the longer side is at most ``side``; small ones stay as they are."""
+    longest = max(pictures.shape[-2:])
+    if longest <= side:
+        return pictures
+    size = [max(1, round(length * side / longest)) for length in pictures.shape[-2:]]
+    return functional.interpolate(pictures, size=size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
+
+
+def fitted_signal(maps: Tensor, side: int) -> Tensor:
+    """Signed maps (n, h, w) brought down by averaging so that the longer side is at most ``side``."""
+    longest = max(maps.shape[-2:])
+    if longest <= side:
+        return maps.float()
+    height, width = maps.shape[-2:]
+    size = (max(1, round(height * side / longest)), max(1, round(width * side / longest)))
+    return functional.adaptive_avg_pool2d(maps[:, None].float(), size)[:, 0]
