@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,25 +12,41 @@ from microtome.errors import InputError, nearest
 
 __all__ = ["reproduce"]
 
-_KNOWN = ("vector-spaces",)
+_KNOWN = ("vector-spaces", "lectures")
 
 
 def reproduce(
-    what: Annotated[str, Parameter(help="What to reproduce: vector-spaces.")],
+    what: Annotated[str, Parameter(help="What to reproduce: vector-spaces or lectures.")],
     /,
     *,
     full: Annotated[
         bool, Parameter(negative="--quick", help="All as in the paper, an hour or more; else ten minutes.")
     ] = False,
+    photos: Annotated[
+        Path | None, Parameter(name="--data", help="Lectures: a folder of photos such as 207_golden_retriever.jpeg.")
+    ] = None,
+    images: Annotated[int, Parameter(help="Lectures: how many of the photos.")] = 50,
     out: Annotated[Path, Parameter(help="Folder for figures and numbers.")] = Path("reproduced"),
 ) -> None:
-    """Make a paper's figures and numbers again, the paper's value beside the measured one.
+    """Make the figures and numbers of a paper or of the lectures again.
 
-    Example: `microtome reproduce vector-spaces --quick --out reproduced`
+    `vector-spaces` sets the paper's value beside the measured one. `lectures` measures on EfficientNet-Lite0 and real
+    photos whether covering the object costs more than covering the background, where counterfactual maps fall, how
+    deletion and insertion order the maps, and what is left of them when weights are lost (about ten minutes).
+
+    Example: `microtome reproduce lectures --data photos --images 50 --out reproduced`
     """
     if what not in _KNOWN:
         raise InputError(f'"{what}" is not known. Nearest: {nearest(what, _KNOWN)}.')
-    from microtome.reproduce.vector_spaces import vector_spaces
+    place, say = out / what, partial(print, flush=True)
+    if what == "lectures":
+        from microtome.reproduce.lectures import lectures
 
-    found = vector_spaces(quick=not full, out=out / what, say=lambda line: print(line, flush=True))
-    print(f"\n{found.table()}\nfigures and numbers in {out / what}")
+        if photos is None:
+            raise InputError("the lectures' findings are measured on photos; give their folder with --data.")
+        table = lectures(photos, images=images, out=place, say=say).table()
+    else:
+        from microtome.reproduce.vector_spaces import vector_spaces
+
+        table = vector_spaces(quick=not full, out=place, say=say).table()
+    print(f"\n{table}\nfigures and numbers in {place}")

@@ -40,6 +40,7 @@ DRAWINGS: dict[str, str] = {
     "PixelCurve": "quality:pixel_curve",
     "Randomisation": "quality:randomisation",
     "ClassResiduals": "spaces:class_residuals",
+    "Lectures": "lectures:lectures",
     "KeptAndLost": "spaces:kept_and_lost",
     "Rejected": "spaces:rejected",
     "SingularTriplets": "spaces:triplets",
