@@ -21,6 +21,7 @@ from microtome.synthesis.redirect import Redirected
 
 _DECAYS = (0.9, 0.99)
 _STEPS = 128  # what a prior's rate is meant for
+_TRIES = 4  # steps for which ReLUs are opened in vain before an image is given up
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,15 @@ class Climb:
         adam = _Adam(canvas.parameters, self.prior.rate, self.steps)
         generator = torch.Generator().manual_seed(_mixed(self.seed, start, 1))
         history = torch.zeros(self.steps, len(rows), device=self.net.device)
+        barren = torch.zeros(len(rows), dtype=torch.int64, device=self.net.device)
         for step in range(self.steps):
-            state = generator.get_state()
-            score, gradient = self._slope(canvas, rows, generator, None)
-            dead = (gradient.flatten(1) == 0).all(1)
+            again = generator.clone_state()  # the others of a chunk move alike, whoever of them is dead
+            score, gradient = self._slope(canvas, rows, generator)
+            dead = _without_gradient(gradient) & (barren < _TRIES)
             if bool(dead.any()):  # no gradient at all: open the ReLUs for those
-                generator.set_state(state)
-                _, opened = self._slope(canvas, rows, generator, Redirected())
-                gradient = torch.where(_column(dead, gradient), opened, gradient)
+                found = self._opened(canvas, rows, again, dead)
+                barren += dead & _without_gradient(found)  # not even then: nothing of the image reaches the unit
+                gradient = torch.where(_column(dead, gradient), found, gradient)
             history[step] = score
             adam.ascend(gradient)
             self._after(canvas, gradient, step)
@@ -110,13 +112,25 @@ class Climb:
         noise = (torch.randn(shape, generator=generator) * self.prior.noise).repeat(groups, 1, 1, 1).to(net.device)
         return Pixels(mean_colour(net, noise) + noise, low, high)
 
+    def _opened(self, canvas: Canvas, rows: Tensor, generator: torch.Generator, dead: Tensor) -> Tensor:
+        """The slope through opened ReLUs for some images, with those that are compared with them."""
+        groups = dead.view(-1, self.diverse).any(1).repeat_interleave(self.diverse)
+        return self._slope(canvas, rows, generator, Redirected(), groups.nonzero()[:, 0])[1]
+
     def _slope(
-        self, canvas: Canvas, rows: Tensor, generator: torch.Generator, rules: Redirected | None
+        self,
+        canvas: Canvas,
+        rows: Tensor,
+        generator: torch.Generator,
+        rules: Redirected | None = None,
+        chosen: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The objective of each image as seen, and the slope of objective less penalties on the canvas."""
         prior = self.prior
         with torch.enable_grad():
             images = canvas.images()
+            if chosen is not None:
+                images, rows = images[chosen], rows[chosen]
             ground = mean_colour(self.net, images)
             seen = moved(
                 images, generator, jitter=prior.jitter, rotate=prior.rotate, scale=prior.scale, background=ground
@@ -203,6 +217,11 @@ class _Adam:
         spread = (self._second / (1 - slow**self._step)).sqrt_().add_(1e-4)
         falling = 0.5 * (1 + math.cos(math.pi * (self._step - 1) / self._steps))
         self._parameters.addcdiv_(mean, spread, value=self._rate * falling)
+
+
+def _without_gradient(gradient: Tensor) -> Tensor:
+    """Which images (n,) get no gradient at all."""
+    return (gradient.flatten(1) == 0).all(1)
 
 
 def _column(values: Tensor, like: Tensor) -> Tensor:
