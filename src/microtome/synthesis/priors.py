@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from microtome.errors import InputError
 
@@ -74,7 +74,7 @@ class Prior:
 
 PRIORS: dict[str, Prior] = {
     # Photographs: lucid's recipe.
-    "natural": Prior(canvas="fourier", rate=0.05, jitter=8, rotate=5, scale=0.05),
+    "natural": Prior(canvas="fourier", rate=0.1, jitter=8, rotate=5, scale=0.05),
     # A handful of pixels, seen by one convolution: nothing to hold back.
     "plain": Prior(canvas="pixels", rate=0.05, noise=0.05),
     # Small pictures: strokes on an empty ground.
@@ -89,7 +89,8 @@ PRIORS: dict[str, Prior] = {
 def prior_named(prior: str | Prior | None, picture: tuple[int, int], canvas: tuple[int, int]) -> Prior:
     """A prior by name; None chooses by size.
 
-    Natural for pictures of more than 64 pixels; for smaller ones strokes, or plain on a canvas of up to 8.
+    Natural for pictures of more than 64 pixels, with longer steps and less motion on a canvas of less than 128;
+    for smaller pictures strokes, or plain on a canvas of up to 8.
 
     Raises
     ------
@@ -97,8 +98,10 @@ def prior_named(prior: str | Prior | None, picture: tuple[int, int], canvas: tup
         When there is none of that name.
     """
     if prior is None:
-        small = "plain" if max(canvas) <= 8 else "strokes"
-        return PRIORS["natural" if max(picture) > 64 else small]
+        if max(picture) <= 64:
+            return PRIORS["plain" if max(canvas) <= 8 else "strokes"]
+        natural, side = PRIORS["natural"], min(max(canvas), 128)
+        return replace(natural, rate=natural.rate * (128 / side) ** 0.5, jitter=min(natural.jitter, side / 8))
     if isinstance(prior, Prior):
         return prior
     if prior not in PRIORS:
