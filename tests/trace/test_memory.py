@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from microtome import Network
 from microtome.attribution import deep_taylor, lrp
+from microtome.trace.patches import Patched
+from microtome.trace.windows import Windows
 
 
 class Watched(nn.Module):
@@ -34,3 +36,18 @@ def test_relevance_lets_go_of_the_values_of_its_pass() -> None:
         method(net, torch.rand(2, 1, 8, 8))
     gc.collect()
     assert [reference() is None for reference in watched.seen] == [True] * len(watched.seen)
+
+
+def test_windows_let_go_without_the_collector() -> None:
+    """The values of a pass over 32 photos are hundreds of megabytes: they must not wait for a full collection."""
+    gc.collect()
+    gc.disable()
+    try:
+        rules, place = Windows(), torch.zeros(2, 1, dtype=torch.long)
+        value = Patched(torch.rand(1, 2, 4, 4), torch.rand(1, 2, 2, 2), place, place, place + 1)
+        shell = rules.stand_in(value)
+        held = weakref.ref(rules.content(shell))
+        del shell, rules
+        assert held() is None
+    finally:
+        gc.enable()

@@ -68,15 +68,6 @@ class Windows(RuleSet):
         self._dense_from = dense_from
         self._bases: Bases = {} if bases is None else bases
         self._known: dict[int, tuple[Tensor, Patched | Tensor]] = {}
-        self._handlers: dict[str, Callable[[Call, Patched], Patched | None]] = {
-            **dict.fromkeys(_POINTWISE, self._pointwise),
-            **dict.fromkeys(_WINDOWED, self._windowed),
-            **dict.fromkeys(_SAME_VALUE, lambda call, value: value),
-            **dict.fromkeys(("add", "sub", "mul", "div"), self._arithmetic),
-            "batch_norm": self._batch_norm,
-            "pad": self._pad,
-            "cat": self._concatenate,
-        }
 
     def stand_in(self, value: Patched) -> Tensor:
         """A tensor without content that goes through the model for a value."""
@@ -100,9 +91,9 @@ class Windows(RuleSet):
         if not held:
             return call.run()
         subject = held.get(id(call.input))
-        handler = self._handlers.get(call.kind)
+        handler = _HANDLERS.get(call.kind)
         if isinstance(subject, Patched) and handler is not None:
-            made = handler(call, subject)
+            made = handler(self, call, subject)
             if made is not None:
                 if call.inplace:
                     self._known[id(call.input)] = (call.input, made)
@@ -246,6 +237,18 @@ class Windows(RuleSet):
         needed = [(size[axis] - 1) * stride[axis] + reach[axis] + 1 for axis in (0, 1)]
         tile = value.region(corner * step, (needed[0], needed[1]), padded, padding)
         return Patched(base, apply(tile, (0, 0)), corner, first, last)
+
+
+# Kept outside of the objects: methods bound in one would be a circle, which holds a pass's values until Python looks.
+_HANDLERS: dict[str, Callable[[Windows, Call, Patched], Patched | None]] = {
+    **dict.fromkeys(_POINTWISE, Windows._pointwise),
+    **dict.fromkeys(_WINDOWED, Windows._windowed),
+    **dict.fromkeys(_SAME_VALUE, lambda rules, call, value: value),
+    **dict.fromkeys(("add", "sub", "mul", "div"), Windows._arithmetic),
+    "batch_norm": Windows._batch_norm,
+    "pad": Windows._pad,
+    "cat": Windows._concatenate,
+}
 
 
 @torch.no_grad()
