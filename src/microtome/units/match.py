@@ -56,7 +56,7 @@ def compared(layer: Layer, stimuli: Stimuli) -> tuple[int, int]:
     return min(size[0], height, 24), min(size[1], width, 24)
 
 
-def chance(size: tuple[int, int], stimuli: Stimuli, channels: int, quantile: float = 0.99, draws: int = 400) -> float:
+def chance(size: tuple[int, int], stimuli: Stimuli, channels: int, quantile: float = 0.95, draws: int = 400) -> float:
     """The match that a filter of white noise reaches with its own best stimulus, at a quantile of such filters.
 
     Small fields have few dimensions, so that some stimulus always looks a little like the noise; this

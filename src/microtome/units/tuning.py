@@ -54,7 +54,7 @@ class Tuning(Result):
     match : Tensor
         (U,) cosine between the unit's pixel weights and its best stimulus.
     chance : float
-        The match that 99 of 100 noise filters of this field do not reach.
+        The match that 95 of 100 noise filters of this field do not reach.
     brightness : Tensor
         (U,) response to white less that to black.
     best : Tensor
@@ -201,7 +201,7 @@ def tuning(net: Network, layer: str, *, stimuli: Stimuli | None = None, batch: i
       edge, which is part of them.
     - *brightness*, *darkness*: when the pattern adds little to what a blank does.
     - *not selective*: no direction, or the unit's pixel weights look no more like the stimulus than
-      noise would (99 of 100 noise filters of that size).
+      noise would (95 of 100 noise filters of that size).
 
     Parameters
     ----------

@@ -59,13 +59,21 @@ def spectrum(album: Album, layer: str) -> Spectrum | Absent | None:
         if not isinstance(found, Spectra):
             return found
         made = made or album.made(found, f"microtome spectra --layers {' '.join(inside)} {album.model_words}")
-        for name in inside if view == "patches" or len(inside) == 1 else []:
+        for name in inside if view == "patches" or _two_ways(album, layer, inside) else []:
             values = tuple(round(value, 9) for value in found.singular_values[name].tolist())
-            how = {"patches": "whole kernels", "kernels": "each kernel alone"}.get(found.view[name], "")
-            if values[0] > 0 and not (view == "kernels" and (found.view[name] == "matrix" or len(values) < 2)):
-                curves.append((" ".join((name.removeprefix(f"{layer}."), how)) if len(inside) == 1 else name, values))
+            how = {"patches": "whole kernels", "kernels": "single kernels"}.get(found.view[name], "weights")
+            if values[0] > 0:
+                curves.append((how if len(inside) == 1 else name.removeprefix(f"{layer}."), values))
     caption = "Each singular value by the largest: a flat line hears all directions alike, a steep one few of them."
     return Spectrum(tuple(curves), caption, made) if curves else Absent("All its weights are zero.")
+
+
+def _two_ways(album: Album, layer: str, inside: list[str]) -> bool:
+    """Whether the kernels of a layer, each alone, are another matrix than its weights."""
+    whole, single = spectra(album, "patches"), spectra(album, "kernels")
+    if inside != [layer] or not isinstance(whole, Spectra) or not isinstance(single, Spectra):
+        return False
+    return single.view[layer] == "kernels" and single.shape[layer] != whole.shape[layer] and single.shape[layer][1] > 1
 
 
 def conditions(album: Album, layer: str) -> list[Number]:
@@ -79,7 +87,7 @@ def conditions(album: Album, layer: str) -> list[Number]:
         Number("rank", f"{whole.rank[layer]} of {min(m, n)}", explain=f"Of its weights as a matrix of {m} x {n}."),
         Number("condition number", whole.condition_number[layer], explain="Largest by smallest singular value."),
     ]
-    if kernels.view[layer] == "kernels" and kernels.shape[layer][1] > 1:
+    if _two_ways(album, layer, inside):
         explain = "Of all kernels, each one row, as the signal-space paper reads a convolution."
         found.append(Number("condition number of kernels", kernels.condition_number[layer], explain=explain))
     return found
@@ -129,7 +137,7 @@ def residuals(album: Album, layer: str) -> tuple[Gallery | None, Gallery | None]
     averages = album.sheet.natural(f"averages-{album.slug(layer)}", fitted(found.averages.float(), _SIDE))
     rest = found.residual.reshape(-1, *found.residual_shape).float()
     limit = max(float(rest.abs().max()), _FAINT * float(found.averages.abs().max()))
-    pictures, about = _drawn(album, f"residuals-{album.slug(layer)}", rest, limit)
+    pictures, about = _drawn(album, f"residuals-{album.slug(layer)}", rest, limit, "as the layer reads it")
     own = "its own unit's weight vector" if found.against == "unit" else "the layer's signal space"
     made = album.made(found)
     return (
@@ -149,7 +157,9 @@ def residuals(album: Album, layer: str) -> tuple[Gallery | None, Gallery | None]
     )
 
 
-def _drawn(album: Album, file: str, values: Tensor, limit: float | None = None) -> tuple[list[Picture], str]:
+def _drawn(
+    album: Album, file: str, values: Tensor, limit: float | None = None, quantity: str = "weight"
+) -> tuple[list[Picture], str]:
     """Signed pictures (n, h, w) or (n, C, h, w); three channels as colours about gray, more as their strongest."""
     about = ""
     if values.dim() == 4 and values.shape[1] == 3:
@@ -162,7 +172,7 @@ def _drawn(album: Album, file: str, values: Tensor, limit: float | None = None) 
             values, about = values[range(len(values)), strongest], " Of each the channel of most energy is drawn."
         maps = fitted_signal(values.flatten(0, 1) if values.dim() == 4 else values, _SIDE)
         limits = None if limit is None else (-limit, limit)
-        sprite = album.sheet.scaled(file, maps, "diverging", "weight", limits=limits, own=limit is None, square=True)
+        sprite = album.sheet.scaled(file, maps, "diverging", quantity, limits=limits, own=limit is None, square=True)
     return [Picture(sprite, index, file) for index in range(len(values))], about
 
 
@@ -210,7 +220,9 @@ def _rows(album: Album, found: Kept, place: int, index: int) -> tuple[KeptRow, .
         file = f"image-{album.image_id(index)}-kept-{album.slug(layer)}"
         kept = found.kept[layer][place].float()
         sprite = album.sheet.natural(file, fitted(kept[None].clamp(0, 1), _SIDE))
-        lost, _ = _drawn(album, f"{file}-lost", (picture - kept)[None], float(picture.abs().max()) or 1.0)
+        lost, _ = _drawn(
+            album, f"{file}-lost", (picture - kept)[None], float(picture.abs().max()) or 1.0, "pixel value"
+        )
         leak = float(found.leak[row, place])
         explain = "Share of the local map's output that the lost part still makes."
         numbers = (

@@ -92,7 +92,7 @@ def spectrum(drawn: Spectrum) -> Markup:
     parts = []
     for decade in range(int(decades) + 1):
         y = top + height * decade / decades
-        parts.append(path(f"M{left} {y:.1f}h{width}", "rule") + text(left - 6, y + 4, number(10.0**-decade), "end"))
+        parts.append(path(f"M{left} {y:.1f}h{width}", "rule") + text(left - 6, y + 4, f"{10.0**-decade:g}", "end"))
     for at, (name, values) in enumerate(drawn.curves):
         step = width / max(1, len(values) - 1)
         heights = [
