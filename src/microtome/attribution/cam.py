@@ -99,8 +99,9 @@ def cam(net: Network, images: Any, target: Target = None, *, batch: int | None =
 
 
 _ADVICE = (
-    "CAM needs global average pooling followed by one linear layer: use grad_cam, which serves any network, or convert "
-    "this one (replace its head by global average pooling and a linear layer, and fine-tune)."
+    "CAM needs global average pooling followed by one linear layer. Convert this network with "
+    "`surgery.convert_to_cam(net, train, test)`, which replaces its head and fine-tunes a copy, or use grad_cam, "
+    "which serves any network."
 )
 
 

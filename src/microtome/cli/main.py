@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError
 
 import microtome
 from microtome.cli.atlas import atlas
+from microtome.cli.cam_conversion import cam_conversion
 from microtome.cli.explain import explain
 from microtome.cli.layers import layers
 from microtome.cli.maximize import maximize
@@ -33,7 +34,7 @@ app = App(
 )
 for _command in (
     atlas, layers, methods, explain, activations, top_patches, tuning, dissect, maximize, train,
-    spectra, signal_space, kept, region, invertibility, ideal_inputs, reproduce,
+    spectra, signal_space, kept, region, invertibility, ideal_inputs, cam_conversion, reproduce,
 ):  # fmt: skip
     app.command(_command, name=_command.__name__.replace("_", "-"))
 

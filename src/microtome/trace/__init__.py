@@ -6,7 +6,7 @@ from microtome.trace.graph import Graph, Layer, logits_of, watch
 from microtome.trace.operators import Call
 from microtome.trace.rules import BackwardRule, Deconvnet, Guided, Operation, RuleSet
 from microtome.trace.tape import Tape, as_logits
-from microtome.trace.tracer import INPUT, Capture, Replacement, Rules, Tracer
+from microtome.trace.tracer import INPUT, Capture, Replacement, Rules, Tracer, up_to
 
 RULES: dict[str, type[RuleSet]] = {"guided": Guided, "deconvnet": Deconvnet}
 
@@ -30,5 +30,6 @@ __all__ = [
     "Tracer",
     "as_logits",
     "logits_of",
+    "up_to",
     "watch",
 ]

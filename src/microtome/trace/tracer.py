@@ -133,31 +133,40 @@ class Tracer(TorchFunctionMode):
         ModelError
             When the model itself raises.
         """
-        with as_found(self._model), torch.inference_mode(False):
-            grad = self._gradient or bool(self._live)
-            before = register_module_forward_pre_hook(self._enter)
-            after = register_module_forward_hook(self._leave)
-            try:
-                with torch.set_grad_enabled(grad):
-                    self._scopes.append(_Scope("", None, None))
-                    if self._needs_operations():
-                        with self:
-                            return self._model(images)
+        grad = self._gradient or bool(self._live)
+        with as_found(self._model), torch.inference_mode(False), torch.set_grad_enabled(grad):
+            return self.run_as_is(images)
+
+    def run_as_is(self, images: Tensor) -> Any:
+        """Run the model in the mode that it is in, its weights part of the graph where they learn: for training.
+
+        Raises
+        ------
+        ModelError
+            When the model itself raises.
+        """
+        before = register_module_forward_pre_hook(self._enter)
+        after = register_module_forward_hook(self._leave)
+        try:
+            self._scopes.append(_Scope("", None, None))
+            if self._needs_operations():
+                with self:
                     return self._model(images)
-            except Stop:
-                return None
-            except MicrotomeError:
-                raise
-            except Exception as error:
-                where = self._scopes[-1].name if self._scopes else ""
-                inside = f' in layer "{where}"' if where else ""
-                raise ModelError(
-                    f"the model raised {type(error).__name__}{inside} on images of shape {tuple(images.shape)}: {error}"
-                ) from error
-            finally:
-                before.remove()
-                after.remove()
-                self._scopes.clear()
+            return self._model(images)
+        except Stop:
+            return None
+        except MicrotomeError:
+            raise
+        except Exception as error:
+            where = self._scopes[-1].name if self._scopes else ""
+            inside = f' in layer "{where}"' if where else ""
+            raise ModelError(
+                f"the model raised {type(error).__name__}{inside} on images of shape {tuple(images.shape)}: {error}"
+            ) from error
+        finally:
+            before.remove()
+            after.remove()
+            self._scopes.clear()
 
     def _needs_operations(self) -> bool:
         return self._rules is not None or self._observer is not None or any("/" in name for name in self._touched)
@@ -284,6 +293,23 @@ class Tracer(TorchFunctionMode):
     def missing(self) -> frozenset[str]:
         """What was asked for and never came by."""
         return frozenset(self._waiting)
+
+
+def up_to(model: nn.Module, layer: str, images: Tensor) -> Tensor:
+    """The value of a layer, where the pass ends; the model runs as it is, and its weights may learn from the value.
+
+    Raises
+    ------
+    OpaqueError
+        When the layer does not run.
+    ModelError
+        When the model itself raises.
+    """
+    tracer = Tracer(model, [layer], live=[layer])
+    tracer.run_as_is(images)
+    if tracer.missing:
+        raise OpaqueError(f'layer "{layer}" did not run for these images.')
+    return tracer.value[layer]
 
 
 def _main(output: Any, name: str) -> Tensor:

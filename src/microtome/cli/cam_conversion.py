@@ -1,0 +1,45 @@
+"""What does a network say when its head is an average of maps? Converted, fine-tuned and measured from a shell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from microtome import surgery
+from microtome.cli.options import ModelOptions
+from microtome.cli.output import check, save
+from microtome.data import open_data
+
+__all__ = ["cam_conversion"]
+
+
+def cam_conversion(
+    *,
+    model: ModelOptions,
+    data: Annotated[str, Parameter(help="Labelled images to train on: a folder, or a data set such as mnist:train.")],
+    test: Annotated[str, Parameter(help="Labelled images to measure on, such as mnist:test.")],
+    output: Annotated[Path, Parameter(name=("--output", "-o"), help=".safetensors for the weights, or a figure.")],
+    layer: Annotated[
+        str | None, Parameter(help="Whose maps are averaged; default the last that is no pooling.")
+    ] = None,
+    epochs: Annotated[int, Parameter(help="Passes over the training images.")] = 3,
+    lr: Annotated[float, Parameter(help="Highest learning rate.")] = 0.02,
+    freeze: Annotated[bool, Parameter(help="Train the new linear layer only.", negative=())] = False,
+    seed: Annotated[int, Parameter(help="Of the new head and of the images' order.")] = 0,
+) -> None:
+    """Replace a copy's head by global average pooling and a linear layer, fine-tune it, and print what that costs.
+
+    Class activation maps are exact on the result, which `microtome.load(FILE).network(net)` gives back from the file.
+
+    Example: `microtome cam-conversion --model zoo:simple-convnet --weights w.safetensors --data mnist:train --test
+    mnist:test -o cam.safetensors`
+    """
+    check(output)
+    net = model.network()
+    train, held = (open_data(source, net.input_shape, classes=net.classes) for source in (data, test))
+    found = surgery.convert_to_cam(net, train, held, layer=layer, epochs=epochs, lr=lr, freeze=freeze, seed=seed)
+    save(found, output)
+    for row in found.table():
+        print(f"{row['state']:<9} accuracy {row['accuracy']:.2f} % (standard error {row['error']:.2f})")

@@ -1,0 +1,260 @@
+"""Can this network be given class activation maps? Its head is replaced by an average and a linear layer, and tuned."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from microtome import trace
+from microtome.attribution.arrangement import arrangement
+from microtome.attribution.layers import map_layer
+from microtome.data.batches import Dataset, batches
+from microtome.errors import InputError, LayerError, MicrotomeError, ModelError
+from microtome.network import Network
+from microtome.registry import register
+from microtome.results import Result, provenance
+from microtome.training.fit import Progress, Recipe, fit
+
+
+class CamNetwork(nn.Module):
+    """A model up to one of its layers, then the mean over its positions and one linear layer: logits.
+
+    Parameters
+    ----------
+    body : nn.Module
+        The model; it runs until ``layer`` has its value.
+    layer : str
+        Name of a layer with channels, height and width.
+    channels, classes : int
+        Of that layer, and of the answer.
+    frozen : bool
+        Whether the body stays as it is (its batch norms too) while the linear layer learns.
+    """
+
+    def __init__(self, body: nn.Module, layer: str, channels: int, classes: int, *, frozen: bool = False) -> None:
+        super().__init__()
+        self.body, self.layer, self.frozen = body, layer, frozen
+        self.head = nn.Linear(channels, classes)
+        for parameter in body.parameters():
+            parameter.requires_grad = parameter.is_floating_point() and not frozen
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class scores (N, classes) of normalised images."""
+        maps = trace.up_to(self.body, self.layer, x)
+        scores: Tensor = self.head(maps.mean((2, 3)))
+        return scores
+
+    def train(self, mode: bool = True) -> CamNetwork:
+        """Set the mode; a frozen body stays in evaluation."""
+        super().train(mode)
+        if self.frozen:
+            self.body.eval()
+        return self
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CamConversion(Result):
+    """A network with another head, and what that costs.
+
+    Attributes
+    ----------
+    layer : str
+        The layer whose maps are averaged.
+    accuracy : dict of str to float
+        On the test images: ``"before"`` of the network as it was, ``"replaced"`` with the new head untrained,
+        ``"tuned"`` after fine-tuning.
+    loss : list of float
+        Mean training loss of each epoch.
+    images : int
+        How many test images there were.
+    parameters : dict of str to int
+        Weights held ``"before"`` and ``"after"``.
+    weights : dict of str to Tensor
+        The state of the new model.
+    """
+
+    layer: str
+    accuracy: dict[str, float]
+    loss: list[float]
+    images: int
+    parameters: dict[str, int]
+    weights: dict[str, Tensor]
+
+    def network(self, net: Network) -> Network:
+        """The converted network, built from the one that was converted and the tuned weights.
+
+        Raises
+        ------
+        ModelError
+            When it is another network.
+        """
+        model = _replaced(net, self.layer, frozen=False)
+        try:
+            model.load_state_dict(self.weights)
+        except RuntimeError as error:
+            raise ModelError(f"these weights are of another network than {net.name}: {error}") from error
+        return Network(model.eval(), net.input_shape, net.mean, net.std, net.classes, pixels=net.pixels)
+
+    def table(self) -> list[dict[str, float | str]]:
+        """One row for each state: accuracy in percent and its standard error for so many test images."""
+        return [
+            {"state": state, "accuracy": 100 * value, "error": 100 * (value * (1 - value) / self.images) ** 0.5}
+            for state, value in self.accuracy.items()
+        ]
+
+
+@register("convert-to-cam", rows=("C3",), paper="zhou2016learning", needs="maps and labelled images", kind="surgery")
+def convert_to_cam(
+    net: Network,
+    train: Dataset,
+    test: Dataset,
+    *,
+    layer: str | None = None,
+    epochs: int = 3,
+    lr: float = 0.02,
+    batch: int = 128,
+    freeze: bool = False,
+    seed: int = 0,
+    progress: Callable[[Progress], None] | None = None,
+) -> CamConversion:
+    r"""Put global average pooling and a linear layer in the place of the head, and fine-tune.
+
+    .. math:: S_c = \sum_k w_{ck}\, \frac{1}{hw} \sum_{ij} f_k(i, j) + b_c
+
+    with f the maps of ``layer``; what came after them is dropped. Class activation maps of the result add up
+    to its scores [1]_. The network given stays as it is: a copy is cut and trained.
+
+    Parameters
+    ----------
+    net : Network
+        Any network with a layer of maps, in float32.
+    train, test : data sets
+        Labelled images: see ``data.batches``. Accuracies are those on ``test``.
+    layer : str, optional
+        Whose maps are averaged; default the last that is no pooling, as the paper drops what follows.
+    epochs, lr, batch
+        Of the fine-tuning: SGD with momentum 0.9 (Nesterov), the rate rising and falling once.
+    freeze : bool
+        Train the new linear layer only.
+    seed : int
+        Of the new head's first weights and of the order of the images.
+    progress : function, optional
+        Told of every step.
+
+    Returns
+    -------
+    CamConversion
+        Accuracies before, after replacing and after tuning, and the weights; ``.network(net)`` is the
+        network that ``attribution.cam`` works on.
+
+    Raises
+    ------
+    InputError
+        When data or options do not fit, or the network is not in float32.
+    LayerError
+        When the layer does not exist or has no channels, height and width.
+    ModelError
+        When the loss is no longer finite.
+
+    Notes
+    -----
+    Cost: ``epochs`` passes over the training images forwards and backwards, and three over the test images.
+    The maps explain the new network: the old one may have decided otherwise. A mean over positions knows no
+    places, so accuracy may fall where the head used them.
+
+    References
+    ----------
+    .. [1] Zhou, Khosla, Lapedriza, Oliva and Torralba, Learning deep features for discriminative
+       localization, CVPR 2016.
+    """
+    if net.dtype != torch.float32:
+        raise InputError(f"training is in float32, and the network is in {net.dtype}; convert it with .float().")
+    name = _maps_of(net, layer)
+    model = _replaced(net, name, frozen=freeze, seed=seed)
+    accuracy = {"before": _accuracy(net, test)}
+    accuracy["replaced"] = _accuracy(_wrapped(net, model), test)
+    asked: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch": batch}
+    recipe = Recipe(**asked, nesterov=True, schedule="one-cycle", mean=net.mean, std=net.std, seed=seed)
+    run = fit(model, train, recipe=recipe, progress=progress)
+    accuracy["tuned"] = _accuracy(_wrapped(net, model), test)
+    return CamConversion(
+        provenance=provenance(
+            net, "convert-to-cam", seed, layer=name, freeze=freeze, train=len(train), test=len(test), **asked
+        ),
+        layer=name,
+        accuracy=accuracy,
+        loss=[float(record["loss"]) for record in run.records],
+        images=len(test),
+        parameters={"before": _held(net.model), "after": _held(model)},
+        weights={key: value.detach().cpu().clone() for key, value in model.state_dict().items()},
+    )
+
+
+def _maps_of(net: Network, layer: str | None) -> str:
+    name = net.layer(map_layer(net, layer)).name
+    if arrangement(net, name).kind != "maps":
+        raise LayerError(f'a layer with channels, height and width is needed, "{name}" has {net.layer(name).shape}.')
+    return name
+
+
+def _replaced(net: Network, layer: str, *, frozen: bool, seed: int = 0) -> CamNetwork:
+    """A copy of the model with the new head; modules that only run behind the layer are left out."""
+    classes = net.output_shape[0] if net.output_shape else 1
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = CamNetwork(copy.deepcopy(net.model), layer, net.layer(layer).shape[0], classes, frozen=frozen)
+    model.to(net.device).eval()
+    gray = net.normalise(torch.full((1, *net.input_shape), 0.5, device=net.device))
+    with torch.no_grad():
+        expected = model(gray)
+        whole = model.body
+        model.body = _without(copy.deepcopy(whole), net, layer)
+        try:
+            same = torch.equal(model(gray), expected)
+        except MicrotomeError:
+            same = False
+    if not same:  # the model looks at parts that it does not call
+        model.body = whole
+    return model
+
+
+def _without(body: nn.Module, net: Network, layer: str) -> nn.Module:
+    """Put an identity where a module starts to run only behind the layer."""
+    order = list(net.layers)
+    until = order.index(layer) + 1
+    used = {id(net.layers[name].module) for name in order[:until]}
+    behind = {id(net.layers[name].module) for name in order[until:]} - used
+    gone: list[str] = []
+    for name, module in net.model.named_modules():
+        inside_gone = any(name.startswith(f"{outer}.") for outer in gone)
+        if not name or id(module) not in behind or inside_gone or any(id(part) in used for part in module.modules()):
+            continue
+        parent, _, last = name.rpartition(".")
+        setattr(body.get_submodule(parent), last, nn.Identity())
+        gone.append(name)
+    return body
+
+
+def _wrapped(net: Network, model: nn.Module) -> Network:
+    return Network(model, net.input_shape, net.mean, net.std, net.classes, pixels=net.pixels)
+
+
+def _held(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _accuracy(net: Network, dataset: Dataset) -> float:
+    right = count = 0
+    for _, images, labels in batches(dataset, 500):
+        if labels is None:
+            raise InputError("accuracy needs labels, and the data set has none.")
+        right += int((net.logits(images, batch=500).argmax(1).cpu() == labels).sum())
+        count += len(labels)
+    if not count:
+        raise InputError("accuracy needs images, and the data set is empty.")
+    return right / count
