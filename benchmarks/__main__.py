@@ -1,10 +1,10 @@
-"""Run all benchmarks, or those named: ``python -m benchmarks [attribution conformance spaces synthesis]``."""
+"""Run all benchmarks, or those named: ``python -m benchmarks [attribution occlusion conservation ...]``."""
 
 import importlib.util
 import runpy
 import sys
 
-ALL = ("attribution", "conformance", "spaces", "synthesis")
+ALL = ("attribution", "occlusion", "conservation", "conformance", "spaces", "synthesis")
 
 if __name__ == "__main__":
     chosen = sys.argv[1:] or [name for name in ALL if importlib.util.find_spec(f"benchmarks.{name}")]

@@ -88,6 +88,24 @@ def test_max_sensitivity_equals_its_definition():
         assert float(found.values[n]) == pytest.approx(largest, rel=1e-9)
 
 
+def test_max_sensitivity_equals_captum():
+    """The same definition (largest L2 change over L2 length) on the same draws; the map is captum's own.
+
+    Where the whole map is zero the two part by intent: captum divides by one, here it is NaN.
+    """
+    pytest.importorskip("captum")
+    from captum.attr import InputXGradient
+    from captum.metrics import sensitivity_max
+
+    net, images = network(), pictures()
+    found = attribution.max_sensitivity(net, images, "gradient-x-input", 2, radius=0.05, samples=6, seed=4)
+    generator = torch.Generator().manual_seed(4)
+    queue = iter([nearby(net, images, 0.05, generator) for _ in range(6)])
+    theirs = sensitivity_max(InputXGradient(net.model).attribute, images, perturb_func=lambda x: next(queue),
+                             n_perturb_samples=6, max_examples_per_batch=len(images), target=2)  # fmt: skip
+    torch.testing.assert_close(found.values, theirs.double(), rtol=1e-9, atol=0)
+
+
 def test_likeness_equals_scipy_and_scikit_image():
     stats, metrics = pytest.importorskip("scipy.stats"), pytest.importorskip("skimage.metrics")
     a, b = (
