@@ -65,6 +65,14 @@ def test_every_engine_gives_the_same_bytes(files: Path) -> None:
     assert small.contents(files / "here") == small.contents(files / "there")
 
 
+def test_dask_gives_the_same_bytes(files: Path) -> None:
+    """A cluster of two processes on this machine, as ``--engine dask`` starts it."""
+    pytest.importorskip("distributed")
+    run(files, "here")
+    run(files, "there", engine="dask", workers=2)
+    assert small.contents(files / "here") == small.contents(files / "there")
+
+
 def test_two_networks_have_no_result_in_common(files: Path) -> None:
     run(files, "out")
     small.save_weights(files / "other.pt", {"head.bias": __import__("torch").ones(3)})
