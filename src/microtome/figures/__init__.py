@@ -33,6 +33,7 @@ DRAWINGS: dict[str, str] = {
     "SampledAttribution": "attribution:attribution",
     "Occlusion": "attribution:occlusion",
     "Comparison": "attribution:comparison",
+    "CamConversion": "surgery:cam_conversion",
     "IdealInputs": "ideal_inputs:ideal_inputs",
     "LinearRegion": "linear_regions:linear_region",
     "FacetPath": "linear_regions:facets_between",
