@@ -120,6 +120,8 @@ def _largest(of: Operator, k: int, seed: int, tolerance: float) -> tuple[Tensor,
     if k >= min(m, n) - 1:
         u, s, v = torch.linalg.svd(of.dense(), full_matrices=False)
         return u[:, :k].T, s[:k], v[:k]
+    if (known := _by_structure(of, k, seed, tolerance)) is not None:
+        return known
     start = torch.randn(min(m, n), generator=torch.Generator().manual_seed(seed), dtype=torch.float64).numpy()
     try:
         # ARPACK stops by the eigenvalues of A^T A; a tenth of the wanted residual leaves room.
@@ -129,6 +131,19 @@ def _largest(of: Operator, k: int, seed: int, tolerance: float) -> tuple[Tensor,
         raise LayerError(f'the singular values of "{of.name}" did not converge: {error}. Ask for fewer.') from error
     order = np.argsort(-s)
     return tuple(torch.from_numpy(np.ascontiguousarray(part)) for part in (u.T[order], s[order], v[order]))  # type: ignore[return-value]  # three of them
+
+
+def _by_structure(of: Operator, k: int, seed: int, tolerance: float) -> tuple[Tensor, Tensor, Tensor] | None:
+    """What is known of convolutions helps where there is one."""
+    from microtome.spaces.convolution import ConvolutionOperator, TransposedConvolutionOperator
+    from microtome.spaces.strongest import strongest
+
+    if isinstance(of, ConvolutionOperator):
+        return strongest(of, k, seed, tolerance)
+    if isinstance(of, TransposedConvolutionOperator) and (found := strongest(of.of, k, seed, tolerance)) is not None:
+        left, values, right = found
+        return right, values, left
+    return None
 
 
 def as_scipy(of: Operator) -> LinearOperator:

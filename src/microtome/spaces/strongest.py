@@ -1,0 +1,157 @@
+"""What are the largest singular triplets of a convolution? By its own structure: points, groups, frequencies."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from microtome.spaces.convolution import ConvolutionOperator
+from microtome.spaces.davidson import davidson
+from microtome.spaces.fourier import Symbol
+
+Triplets = tuple[Tensor, Tensor, Tensor]  # left (k, m), values (k,), right (k, n)
+
+_BLOCK = 128  # channels, times strides, up to which the symbol's blocks are worth their inverses
+_AHEAD = 4  # waves to start with beyond those wanted
+
+
+def strongest(of: ConvolutionOperator, k: int, seed: int, tolerance: float) -> Triplets | None:
+    """The ``k`` largest singular triplets of a convolution; None where no structure of it helps.
+
+    A 1 x 1 kernel has those of its small matrix, once for every position: exact. Groups of channels do not
+    meet, so that each is a convolution of its own; a group whose largest possible value is below those
+    found is left out. Otherwise Davidson's method starts from the strongest waves of the symbol.
+
+    Parameters
+    ----------
+    of : ConvolutionOperator
+        The convolution.
+    k : int
+        How many.
+    seed : int
+        Seed of the starting vectors that are noise.
+    tolerance : float
+        Largest residual wanted, by the largest singular value.
+    """
+    if _pointwise(of) and (found := _by_points(of, k)) is not None:
+        return found
+    if of.groups > 1:
+        return _by_groups(of, k, seed, tolerance)
+    return _by_waves(of, None, k, seed, tolerance)
+
+
+def _pointwise(of: ConvolutionOperator) -> bool:
+    return all(size == 1 for size in of.weight.shape[2:]) and not any(side for width in of.widths for side in width)
+
+
+def _by_points(of: ConvolutionOperator, k: int) -> Triplets | None:
+    """Each singular triplet of the kernel, at every position that is read."""
+    m, n = of.shape
+    matrices = of.weight.reshape(of.groups, -1, of.weight.shape[1])
+    u, s, v = torch.linalg.svd(matrices, full_matrices=False)
+    each = s.shape[1]
+    places = torch.arange(math.prod(of.input_shape[1:])).reshape(of.input_shape[1:])
+    for axis, step in enumerate(of.stride):
+        places = places.index_select(axis, torch.arange(of.output_shape[1 + axis]) * step)
+    reads = places.flatten()
+    if k > s.numel() * len(reads):
+        return None  # the rest are zeros, of which this route knows no vectors
+    order = s.flatten().argsort(descending=True).repeat_interleave(len(reads))[:k]
+    at = torch.arange(k) % len(reads)  # k runs through all positions of one value before the next
+    group, place = order // each, order % each
+    row = torch.arange(k)
+    left = torch.zeros(k, *of.output_shape, dtype=torch.float64).reshape(k, of.groups, -1, len(reads))
+    right = torch.zeros(k, *of.input_shape, dtype=torch.float64).reshape(k, of.groups, matrices.shape[2], -1)
+    left[row, group, :, at] = u[group, :, place]
+    right[row, group, :, reads[at]] = v[group, place]
+    return left.reshape(k, m), s.flatten()[order], right.reshape(k, n)
+
+
+def _by_groups(of: ConvolutionOperator, k: int, seed: int, tolerance: float) -> Triplets | None:
+    """The best of all groups, those with the highest bound first."""
+    groups = [_group(of, number) for number in range(of.groups)]
+    symbols = [Symbol(group, inputs=_reads_less(group)) for group in groups]
+    bounds = [symbol.bound(_degree(of)) if of.mode == "zeros" else math.inf for symbol in symbols]
+    parts: dict[int, Triplets] = {}
+    values = torch.empty(0, dtype=torch.float64)
+    for number in sorted(range(of.groups), key=lambda place: -bounds[place]):
+        if len(values) >= k and bounds[number] < float(values[k - 1]):
+            break
+        found = _by_waves(groups[number], symbols[number], min(k, *groups[number].shape), seed, tolerance)
+        if found is None:
+            return None
+        parts[number] = found
+        values = torch.cat([values, found[1]]).sort(descending=True).values
+    if len(values) < k:
+        return None
+    return _joined(of, parts, k)
+
+
+def _joined(of: ConvolutionOperator, parts: dict[int, Triplets], k: int) -> Triplets:
+    """The k largest triplets of some groups as triplets of the whole, zero in all other groups."""
+    m, n = of.shape
+    values = torch.cat([part[1] for part in parts.values()])
+    group = torch.cat([torch.full((len(part[1]),), number) for number, part in parts.items()])
+    place = torch.cat([torch.arange(len(part[1])) for part in parts.values()])
+    left = torch.zeros(k, of.groups, m // of.groups, dtype=torch.float64)
+    right = torch.zeros(k, of.groups, n // of.groups, dtype=torch.float64)
+    order = values.argsort(descending=True)[:k]
+    for row, chosen in enumerate(order.tolist()):
+        number, within = int(group[chosen]), int(place[chosen])
+        left[row, number], right[row, number] = parts[number][0][within], parts[number][2][within]
+    return left.reshape(k, m), values[order], right.reshape(k, n)
+
+
+def _group(of: ConvolutionOperator, number: int) -> ConvolutionOperator:
+    """One group of channels as a convolution of its own."""
+    outputs, inputs = int(of.weight.shape[0]) // of.groups, int(of.weight.shape[1])
+    return ConvolutionOperator(
+        of.name,
+        of.weight[number * outputs : (number + 1) * outputs],
+        (inputs, *of.input_shape[1:]),
+        stride=of.stride,
+        dilation=of.dilation,
+        widths=of.widths,
+        mode=of.mode,
+    )
+
+
+def _degree(of: ConvolutionOperator) -> tuple[int, ...]:
+    """How far apart two outputs may be that read a common input, for each spatial dimension."""
+    sizes = zip(of.weight.shape[2:], of.dilation, of.stride, strict=True)
+    return tuple(d * (length - 1) // step for length, d, step in sizes)
+
+
+def _reads_less(of: ConvolutionOperator) -> bool:
+    return of.shape[1] <= of.shape[0]
+
+
+def _by_waves(of: ConvolutionOperator, symbol: Symbol | None, k: int, seed: int, tolerance: float) -> Triplets | None:
+    """Davidson's method from the strongest waves, on the shorter side."""
+    inputs = _reads_less(of)
+    shape = of.input_shape if inputs else of.output_shape
+    channels = shape[0] * (math.prod(of.stride) if inputs else 1)
+    if channels > _BLOCK:
+        return None
+    symbol = Symbol(of, inputs=inputs) if symbol is None else symbol
+    if not symbol.most > 0:
+        return None
+
+    def gram(x: Tensor) -> Tensor:
+        x = x.reshape(-1, *shape)
+        return (of.adjoint(of.apply(x)) if inputs else of.apply(of.adjoint(x))).flatten(1)
+
+    def precondition(x: Tensor) -> Tensor:
+        return symbol.precondition(x.reshape(-1, *shape)).flatten(1)
+
+    start = symbol.start(k + _AHEAD, max(2, k // 2), torch.Generator().manual_seed(seed)).flatten(1)
+    start = start[: min(len(start), start.shape[1])]
+    squares, vectors, converged = davidson(gram, precondition, start, k, tolerance / 2)
+    values = squares.clamp(min=0).sqrt()
+    if not converged or not float(values[-1]) > 1e-7 * float(values[0]):  # below, a square is rounding
+        return None
+    move = of.apply if inputs else of.adjoint
+    other = move(vectors.reshape(-1, *shape)).flatten(1) / values[:, None]
+    return (other, values, vectors) if inputs else (vectors, values, other)
