@@ -40,12 +40,15 @@ def test_the_three_starts_follow_the_definitions():
         torch.testing.assert_close(found.best_images[c], found.images(found.best_kinds[c])[c])
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize("rate", [0.01, 50.0])
-def test_trained_images_are_never_further_than_their_start(rate):
+def test_trained_images_are_never_further_than_their_start(rate, optimizer):
     """Also where the steps are far too long."""
     net, _, _, pairs = setting()
     seen = []
-    found = spaces.ideal_inputs(net, pairs, steps=30, rate=rate, progress=lambda step, steps, away: seen.append(step))
+    found = spaces.ideal_inputs(
+        net, pairs, steps=30, optimizer=optimizer, rate=rate, progress=lambda step, steps, away: seen.append(step)
+    )
     assert bool((found.distance[3:] <= found.distance[:3] * (1 + 1e-5)).all())
     assert seen == list(range(31))
     assert found.history.shape == (31, 3, 3)
@@ -57,6 +60,19 @@ def test_trained_images_are_never_further_than_their_start(rate):
     assert max(float(image.max()) for image in free.trained.values()) > 1
 
 
+def test_plain_descent_is_the_textbook_s():
+    """Oracle: three steps of gradient descent with momentum by hand, without bounds."""
+    net, _, _, pairs = setting()
+    found = spaces.ideal_inputs(net, pairs, steps=3, optimizer="sgd", rate=0.02, momentum=0.5, bounded=False)
+    image, speed = found.average.clone(), torch.zeros_like(found.average)
+    for _ in range(3):
+        image.requires_grad_()
+        slope = torch.autograd.grad((net.model(image) - found.ideal).square().sum(), image)[0]
+        speed = 0.5 * speed + slope
+        image = (image - 0.02 * speed).detach()
+    torch.testing.assert_close(found.trained["average"], image, rtol=1e-5, atol=1e-6)
+
+
 def test_bad_input_is_refused_and_results_are_drawn(tmp_path):
     net, images, _, pairs = setting()
     with pytest.raises(mt.InputError, match="labels"):
@@ -65,6 +81,8 @@ def test_bad_input_is_refused_and_results_are_drawn(tmp_path):
         spaces.ideal_inputs(net, [(images[0], 7)])
     with pytest.raises(mt.InputError, match="steps"):
         spaces.ideal_inputs(net, pairs, steps=-1)
+    with pytest.raises(mt.InputError, match="optimizer"):
+        spaces.ideal_inputs(net, pairs, optimizer="newton")
     found = spaces.ideal_inputs(net, pairs, steps=1)
     with pytest.raises(mt.InputError, match="no kind"):
         found.images("best")

@@ -109,7 +109,8 @@ def _transform(of: ConvolutionOperator, size: tuple[int, ...]) -> Tensor:
         places = zip(tap, of.dilation, before, grid, strict=True)
         at = tuple((offset * d - edge) % length for offset, d, edge, length in places)
         taps[(..., *at)] += of.weight[(..., *tap)]
-    return torch.fft.fftn(taps, dim=tuple(range(2, taps.dim()))).conj()
+    transform: Tensor = torch.fft.fftn(taps, dim=tuple(range(2, taps.dim()))).conj()
+    return transform
 
 
 def _fold(whole: Tensor, stride: tuple[int, ...], size: tuple[int, ...]) -> Tensor:
