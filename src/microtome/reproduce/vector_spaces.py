@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from microtome import data, spaces, zoo
 from microtome.errors import StoreError
 from microtome.network import Network
+from microtome.reproduce.batch_statistics import trained_best
+from microtome.reproduce.table import rows, text
 from microtome.results import Result, provenance
 from microtome.spaces import ClassResiduals, IdealInputs, Subspaces
-from microtome.training.fit import Recipe, evaluate, fit
+from microtome.training.fit import Progress, Recipe, evaluate, fit
 
 RATE, MOMENTUM, EPOCHS = 0.001, 0.9, 20  # section 3 of the paper
 BATCH = 64  # the paper names none; the sweep shows what it decides
 FIRST_OF_STAGE = "layer1.0.conv1"  # "the first 2D convolution layer in the first Sequential layer"
+STEPS = 200  # of the training of ideal inputs, of which the paper says nothing
+_EVERY = 20.0  # seconds between two lines of progress
 
 Say = Callable[[str], None]
 
@@ -56,20 +60,34 @@ class VectorSpaces(Result):
 
     def table(self) -> str:
         """The numbers as text."""
-        lines = [f"{'':<52} {'paper':>8} {'measured':>9}  note"]
-        lines += [
-            f"{row['what']:<52} {row['paper']:>8} {row['measured']:>9}  {row['note']}".rstrip() for row in self.rows
-        ]
-        lines.append("\n1-layer FCNN by batch size (the paper names none):")
-        lines += [
-            f"  batch {entry['batch']:>4}: accuracy {entry['accuracy']:.2%}, condition number "
-            f"{entry['condition_number']:.2f}"
-            for entry in self.sweep
-        ]
-        if self.shortened:
-            lines.append("\nshortened: " + "; ".join(self.shortened))
-        lines.append(f"\n{self.seconds:.0f} s")
-        return "\n".join(lines)
+        return text(self.rows, self.sweep, self.shortened) + f"\n\n{self.seconds:.0f} s"
+
+
+@dataclass
+class _Study:
+    """What has been found so far, and where it is written."""
+
+    quick: bool
+    out: Path | None
+    say: Say
+    train: data.Images
+    test: data.Images
+    accuracy: dict[str, float] = field(default_factory=dict)
+    condition: dict[str, float] = field(default_factory=dict)
+    sweep: list[dict[str, Any]] = field(default_factory=list)
+    ideal: dict[str, IdealInputs] = field(default_factory=dict)
+    mixed: int | None = None  # classes won by training in training mode
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The paper's numbers beside those found so far."""
+        return rows(self.accuracy, self.condition, self.ideal, self.mixed, quick=self.quick)
+
+    def keep(self) -> None:
+        """Write the table as it is, so that a run that is broken off leaves what it found."""
+        if self.out is not None:
+            self.out.mkdir(parents=True, exist_ok=True)
+            shown = text(self.rows(), self.sweep, _shortened() if self.quick else [])
+            (self.out / "vector-spaces.txt").write_text(shown + "\n", encoding="utf-8")
 
 
 def vector_spaces(*, quick: bool = True, out: Path | None = None, say: Say | None = None) -> VectorSpaces:
@@ -79,9 +97,10 @@ def vector_spaces(*, quick: bool = True, out: Path | None = None, say: Say | Non
     ----------
     quick : bool
         Ten minutes on two cores: three batch sizes in the sweep, and ResNet18 for one epoch on 6,000 images. Otherwise
-        all as in the paper, which takes an hour or more.
+        all as in the paper, which takes some three hours of one core, nearly all of it for ResNet18.
     out : Path, optional
-        Folder for the figures and the result.
+        Folder for the figures and the result. Trained networks are kept there too: a run that is broken off goes
+        on from the last epochs when it is started again.
     say : function, optional
         Told what happens, a line at a time.
 
@@ -96,41 +115,30 @@ def vector_spaces(*, quick: bool = True, out: Path | None = None, say: Say | Non
     """
     started = time.monotonic()
     tell: Say = say if say is not None else lambda line: None
-    train, test = data.mnist("train+validation"), data.mnist("test")
-    sweep = []
-    first: Network | None = None
-    for batch in (32, BATCH, 128) if quick else (16, 32, BATCH, 128, 256):
-        net, accuracy = _trained(zoo.fcnn1(), train, test, batch=batch, epochs=EPOCHS, say=tell)
-        number = spaces.subspaces(net, "fc").condition_number
-        tell(f"1-layer FCNN, batch {batch}: accuracy {accuracy:.2%}, condition number {number:.2f}")
-        sweep.append({"batch": batch, "accuracy": accuracy, "condition_number": number})
-        first = net if batch == BATCH else first
-    if first is None:
-        raise StoreError("the sweep holds no network of the chosen batch size.")
-    five, five_accuracy = _trained(zoo.fcnn5(), train, test, batch=BATCH, epochs=EPOCHS, say=tell)
-    tell(f"5-layer SELU FCNN: accuracy {five_accuracy:.2%}")
-    part = train.sample(6000, seed=0) if quick else train
-    deep, deep_accuracy = _trained(
-        zoo.resnet18((1, 28, 28), 10), part, test, batch=BATCH, epochs=1 if quick else EPOCHS, say=tell
-    )
-    tell(f"ResNet18: accuracy {deep_accuracy:.2%}")
+    study = _Study(quick, out, tell, data.mnist("train+validation"), data.mnist("test"))
+    first = _swept(study)
+    study.keep()
+    weights = spaces.class_residuals(first, study.train, layer="fc")
+    five = _network(study, "5-layer FCNN", zoo.fcnn5(), study.train, batch=BATCH, epochs=EPOCHS)
+    study.keep()
+    part = study.train.sample(6000, seed=0) if quick else study.train
+    deep = _network(study, "ResNet18", zoo.resnet18((1, 28, 28), 10), part, batch=BATCH, epochs=1 if quick else EPOCHS)
     kernels = spaces.subspaces(deep, FIRST_OF_STAGE)
-    named = {"1-layer FCNN": first, "5-layer FCNN": five, "ResNet18": deep}
-    ideal = {}
-    for name, net in named.items():
-        tell(f"ideal inputs of {name}")
-        few = train.sample(3000, seed=1) if quick and name == "ResNet18" else train
-        ideal[name] = spaces.ideal_inputs(net, few, steps=100 if name == "ResNet18" else 300)
-    chosen = next(entry for entry in sweep if entry["batch"] == BATCH)
-    accuracies = (chosen["accuracy"], five_accuracy, deep_accuracy)
+    study.condition["ResNet18"] = kernels.condition_number
+    study.keep()
+    for name, net in {"1-layer FCNN": first, "5-layer FCNN": five, "ResNet18": deep}.items():
+        few = study.train.sample(3000, seed=1) if quick and name == "ResNet18" else study.train
+        study.ideal[name] = _ideal(study, name, net, few)
+        study.keep()
+    study.mixed = trained_best(deep, study.ideal["ResNet18"])
     result = VectorSpaces(
         provenance=provenance(first, "vector-spaces", quick=quick),
-        rows=_rows(accuracies, chosen["condition_number"], kernels.condition_number, ideal, quick=quick),
-        sweep=sweep,
+        rows=study.rows(),
+        sweep=study.sweep,
         shortened=_shortened() if quick else [],
-        weights=spaces.class_residuals(first, train, layer="fc"),
+        weights=weights,
         kernels=kernels,
-        ideal=ideal,
+        ideal=study.ideal,
         seconds=time.monotonic() - started,
     )
     if out is not None:
@@ -138,43 +146,66 @@ def vector_spaces(*, quick: bool = True, out: Path | None = None, say: Say | Non
     return result
 
 
-def _trained(
-    model: nn.Module, train: data.Images, test: data.Images, *, batch: int, epochs: int, say: Say
-) -> tuple[Network, float]:
-    """A network trained as the paper says, and its test accuracy."""
+def _swept(study: _Study) -> Network:
+    """The one-layer network for several batch sizes; that of the chosen one."""
+    first: Network | None = None
+    for batch in (32, BATCH, 128) if study.quick else (16, 32, BATCH, 128, 256):
+        name = f"1-layer FCNN, batch {batch}"
+        net = _network(study, name, zoo.fcnn1(), study.train, batch=batch, epochs=EPOCHS)
+        number = spaces.subspaces(net, "fc").condition_number
+        study.say(f"{name}: condition number {number:.2f}")
+        study.sweep.append({"batch": batch, "accuracy": study.accuracy[name], "condition_number": number})
+        if batch == BATCH:
+            first = net
+            study.accuracy["1-layer FCNN"], study.condition["1-layer FCNN"] = study.accuracy[name], number
+    if first is None:
+        raise StoreError("the sweep holds no network of the chosen batch size.")
+    return first
+
+
+def _network(study: _Study, name: str, model: nn.Module, train: data.Images, *, batch: int, epochs: int) -> Network:
+    """A network trained as the paper says; its test accuracy goes into the study."""
     recipe = Recipe(epochs=epochs, batch=batch, optimizer="sgd", lr=RATE, momentum=MOMENTUM)
-    say(f"training {type(model).__name__}, batch {batch}, {epochs} epochs, {len(train):,} images")
-    fit(model, train, recipe=recipe)
-    _, accuracy = evaluate(model, test)
-    return Network(model, (1, 28, 28), classes=list("0123456789")), accuracy
+    study.say(f"{name}: training, {epochs} epochs of {len(train):,} images")
+    short = name.lower().replace(", ", "-").replace(" ", "-")
+    folder = None if study.out is None else study.out / "networks" / f"{short}-{len(train)}x{epochs}"
+    every = range(5, epochs + 1, 5)
+    fit(model, train, recipe=recipe, out=folder, keep=every, progress=_Ticker(study.say, name))
+    _, study.accuracy[name] = evaluate(model, study.test)
+    study.say(f"{name}: test accuracy {study.accuracy[name]:.2%}")
+    return Network(model, (1, 28, 28), classes=list("0123456789"))
 
 
-def _rows(
-    accuracies: tuple[float, float, float],
-    condition: float,
-    kernels: float,
-    ideal: dict[str, IdealInputs],
-    *,
-    quick: bool,
-) -> list[dict[str, Any]]:
-    """The paper's numbers beside ours."""
-    short = "shortened training" if quick else "from random weights, not fine-tuned"
-    rows = [
-        _row("1-layer FCNN, test accuracy", "92 %", f"{accuracies[0]:.2%}", ""),
-        _row("5-layer SELU FCNN, test accuracy", "97 %", f"{accuracies[1]:.2%}", ""),
-        _row("ResNet18, test accuracy", "99 %", f"{accuracies[2]:.2%}", short),
-        _row("1-layer FCNN, condition number", "7.22", f"{condition:.2f}", "depends on the batch size: see the sweep"),
-        _row("ResNet18, first convolution of the first stage", "1.07", f"{kernels:.2f}", short),
-    ]
-    for (name, result), paper in zip(ideal.items(), ("10 of 10", "10 of 10", "0 of 10"), strict=True):
-        trained = sum("+training" in kind for kind in result.best_kinds)
-        note = "training keeps the start where it is better" if name == "ResNet18" else ""
-        rows.append(_row(f"{name}, classes whose best image is trained", paper, f"{trained} of 10", note))
-    return rows
+def _ideal(study: _Study, name: str, net: Network, images: data.Images) -> IdealInputs:
+    """Ideal inputs, trained at the only rate and momentum that the paper states."""
+    study.say(f"{name}: ideal inputs from {len(images):,} images")
+    last = time.monotonic()
+
+    def progress(step: int, steps: int, away: Tensor) -> None:
+        nonlocal last
+        if time.monotonic() - last > _EVERY:
+            last = time.monotonic()
+            study.say(f"{name}: step {step} of {steps}, mean distance {float(away.mean()):.2f}")
+
+    return spaces.ideal_inputs(
+        net, images, steps=STEPS, optimizer="sgd", rate=RATE, momentum=MOMENTUM, progress=progress
+    )
 
 
-def _row(what: str, paper: str, measured: str, note: str) -> dict[str, Any]:
-    return {"what": what, "paper": paper, "measured": measured, "note": note}
+class _Ticker:
+    """Says now and then how far a training is."""
+
+    def __init__(self, say: Say, name: str) -> None:
+        self._say, self._name, self._last = say, name, time.monotonic()
+
+    def __call__(self, at: Progress) -> None:
+        if time.monotonic() - self._last < _EVERY:
+            return
+        self._last = time.monotonic()
+        self._say(
+            f"{self._name}: epoch {at.epoch} of {at.epochs}, step {at.step} of {at.steps}, loss {at.loss:.3f}, "
+            f"about {at.remaining:.0f} s to go"
+        )
 
 
 def _shortened() -> list[str]:
@@ -196,9 +227,9 @@ def _saved(result: VectorSpaces, out: Path) -> None:
         ("figure-2", result.kernels.plot(most=9)),
         ("figure-3", best_rows(result.ideal)),
     ):
-        figure.savefig(out / f"{name}.png", dpi=150)
+        figure.savefig(out / f"{name}.png", dpi=110)
     for name, ideal in result.ideal.items():
-        ideal.plot().savefig(out / f"ideal-{name.lower().replace(' ', '-')}.png", dpi=150)
+        ideal.plot().savefig(out / f"ideal-{name.lower().replace(' ', '-')}.png", dpi=110)
 
 
 __all__ = ["VectorSpaces", "vector_spaces"]
