@@ -17,7 +17,7 @@ from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import provenance
-from microtome.trace.windows import DENSE_FROM, logits_under
+from microtome.trace.windows import logits_under
 
 Size = int | tuple[int, int]
 
@@ -135,9 +135,11 @@ def occlusion(
     Notes
     -----
     Cost: one forward pass per image and, per window, what its patch can reach: the windows share the
-    untouched image's activations, and only where patches have grown to half of a map is all of it
-    computed (two to four times faster than h x w plain passes on ResNet-18 to VGG-16, equal to 1e-6).
-    Operators that the engine does not know are computed in full. No gradients. It shows what the
+    untouched image's activations, and only where patches have grown to most of a map is all of it
+    computed (of the time of h x w plain passes, windows of 16 at a stride of 8 on 224 x 224 take an
+    eighth on VGG-16, a third on ResNet-18, DenseNet-121 and EfficientNet-Lite0; equal to 1e-6 of the
+    score). Operators that the engine does not know are computed in full, and so are windows of half
+    the picture and more. No gradients. It shows what the
     answer needs, one window at a time: evidence that is there twice is not missed, and the cover
     itself is an image the network has never seen.
 
@@ -164,7 +166,7 @@ def occlusion(
     each = per_image(target, len(given))
     asked = net.targets(target if each is None else each, logits)
     filling = baseline(net, given, fill, seed)
-    patches = size[0] * size[1] < DENSE_FROM * height * width
+    patches = 2 * size[0] * size[1] < height * width
     evaluator, at_once = (logits_under, 4 * many if batch is None else many) if patches else (evaluate, many)
     covered = _covered(net, given, boxes.reshape(-1, 4), filling, at_once, evaluator)
     grid = (len(given), *boxes.shape[:2])

@@ -37,7 +37,7 @@ _ATTRIBUTES = frozenset(
     "_version shape dtype device ndim layout is_cuda requires_grad is_sparse is_quantized is_mps".split()
 )
 
-# From this share of the map on, computing all of it costs no more than computing the patches.
+# From this share of the map on, computing all of it costs no more than cutting patches out and computing them.
 DENSE_FROM = 0.85
 
 
@@ -273,8 +273,8 @@ def logits_under(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch
 
     Notes
     -----
-    Cost: one pass over the image for each batch, and per box what its patch can reach; where patches
-    grow to half of a map it is computed in full. Batch norms are folded in a private copy.
+    Cost: one pass over the image, kept for all batches, and per box what its patch can reach; where
+    patches grow to most of a map it is computed in full. Batch norms are folded in a private copy.
     """
     model = folded(net.model, net.graph)
     end = net.graph.logits if net.graph.closing else None
