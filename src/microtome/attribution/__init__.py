@@ -20,6 +20,7 @@ from microtome.attribution.quality import (
     PixelCurve,
     Randomisation,
     Sensitivity,
+    ShortcutShare,
     deletion,
     energy_in_mask,
     evaluate,
@@ -28,6 +29,7 @@ from microtome.attribution.quality import (
     max_sensitivity,
     pointing_game,
     randomisation,
+    shortcut_share,
 )
 from microtome.attribution.result import Attribution, LayerAttribution
 from microtome.attribution.saliency import saliency
@@ -46,6 +48,7 @@ __all__ = [
     "RelevanceAttribution",
     "SampledAttribution",
     "Sensitivity",
+    "ShortcutShare",
     "attention_rollout",
     "baseline",
     "cam",
@@ -69,5 +72,6 @@ __all__ = [
     "pointing_game",
     "randomisation",
     "saliency",
+    "shortcut_share",
     "smooth_grad",
 ]

@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError
 
 import microtome
 from microtome.cli.atlas import atlas
+from microtome.cli.bias import shortcut_share, spotting_bias
 from microtome.cli.cam_conversion import cam_conversion
 from microtome.cli.explain import explain
 from microtome.cli.layers import layers
@@ -34,7 +35,8 @@ app = App(
 )
 for _command in (
     atlas, layers, methods, explain, activations, top_patches, tuning, dissect, maximize, train,
-    spectra, signal_space, kept, region, invertibility, ideal_inputs, cam_conversion, reproduce,
+    spectra, signal_space, kept, region, invertibility, ideal_inputs, cam_conversion, shortcut_share,
+    spotting_bias, reproduce,
 ):  # fmt: skip
     app.command(_command, name=_command.__name__.replace("_", "-"))
 

@@ -8,6 +8,7 @@ from microtome.data.hugging_face import HuggingFace, hugging_face
 from microtome.data.images import Images
 from microtome.data.mnist import mnist
 from microtome.data.picture import decode
+from microtome.data.shortcut import Shortcut, with_shortcut
 from microtome.data.sources import NAMES, open_data
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Folder",
     "HuggingFace",
     "Images",
+    "Shortcut",
     "batches",
     "decode",
     "digits",
@@ -26,4 +28,5 @@ __all__ = [
     "mnist",
     "mnist_5000",
     "open_data",
+    "with_shortcut",
 ]

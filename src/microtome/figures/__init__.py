@@ -39,6 +39,8 @@ DRAWINGS: dict[str, str] = {
     "FacetPath": "linear_regions:facets_between",
     "Evaluation": "quality:evaluation",
     "PixelCurve": "quality:pixel_curve",
+    "ShortcutShare": "shortcut:shortcut_share",
+    "SpottingBias": "shortcut:spotting_bias",
     "Randomisation": "quality:randomisation",
     "ClassResiduals": "spaces:class_residuals",
     "Lectures": "lectures:lectures",

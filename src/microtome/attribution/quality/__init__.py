@@ -7,6 +7,7 @@ from microtome.attribution.quality.likeness import rank_correlation, structural_
 from microtome.attribution.quality.localisation import energy_in_mask, pointing_game
 from microtome.attribution.quality.randomisation import Randomisation, randomisation
 from microtome.attribution.quality.sensitivity import Sensitivity, max_sensitivity
+from microtome.attribution.quality.shortcut import ShortcutShare, shortcut_share
 
 __all__ = [
     "Evaluation",
@@ -14,6 +15,7 @@ __all__ = [
     "PixelCurve",
     "Randomisation",
     "Sensitivity",
+    "ShortcutShare",
     "deletion",
     "energy_in_mask",
     "evaluate",
@@ -23,5 +25,6 @@ __all__ = [
     "pointing_game",
     "randomisation",
     "rank_correlation",
+    "shortcut_share",
     "structural_similarity",
 ]

@@ -1,0 +1,173 @@
+"""Does a network look at what it should not? The share of every method's map that lies on a mask, for each network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from microtome import registry
+from microtome.attribution.quality.localisation import energy_in_mask
+from microtome.attribution.quality.maps import mask_of
+from microtome.attribution.result import Attribution
+from microtome.errors import InputError
+from microtome.inputs import Target
+from microtome.network import Network
+from microtome.registry import register
+from microtome.results import Result, provenance
+
+METHODS = ("saliency", "gradient-x-input", "guided-backprop", "grad-cam", "guided-grad-cam", "lrp", "deep-taylor")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ShortcutShare(Result):
+    """How much of each map lies on a mask.
+
+    Attributes
+    ----------
+    share : dict of str to Tensor
+        By network and method, ``"biased: grad-cam"``; each (N,), from 0 to 1, NaN for a map without positive part.
+    area : Tensor
+        (N,), the mask's share of the picture: what a flat map would have.
+    networks, methods : list of str
+        Names, in the order given.
+    images : Tensor
+        (examples, C, H, W), the first pictures.
+    masks : Tensor
+        (examples, H, W), their masks.
+    maps : dict of str to Tensor
+        Maps of the examples, (examples, H, W), under the same names as ``share``.
+    target : Tensor
+        (examples,), the class that they speak of, as the first network was asked.
+    """
+
+    share: dict[str, Tensor]
+    area: Tensor
+    networks: list[str]
+    methods: list[str]
+    images: Tensor
+    masks: Tensor
+    maps: dict[str, Tensor]
+    target: Tensor
+
+    def table(self) -> list[dict[str, float | str]]:
+        """One row for each method: mean share by network (of maps with a positive part), and the mask's own share."""
+        rows: list[dict[str, float | str]] = []
+        for method in self.methods:
+            row: dict[str, float | str] = {"method": method, "area": float(self.area.mean())}
+            for network in self.networks:
+                row[network] = self.mean(network, method)
+                row[f"{network}, standard error"] = self.error(network, method)
+            rows.append(row)
+        return rows
+
+    def mean(self, network: str, method: str) -> float:
+        """Mean share over the pictures."""
+        return float(self.share[f"{network}: {method}"].nanmean())
+
+    def error(self, network: str, method: str) -> float:
+        """Standard error of that mean."""
+        known = self.share[f"{network}: {method}"]
+        known = known[~known.isnan()]
+        return float(known.std() / len(known) ** 0.5) if len(known) > 1 else float("nan")
+
+
+@register("shortcut-share", rows=("C6",), paper="selvaraju2020gradcam", needs="masks of the images", kind="quality")
+def shortcut_share(
+    nets: Network | Mapping[str, Network],
+    images: Any,
+    masks: Any,
+    target: Target = None,
+    *,
+    methods: Sequence[str] | Mapping[str, Mapping[str, Any]] = METHODS,
+    examples: int = 4,
+) -> ShortcutShare:
+    r"""Measure how much of the evidence of one or several networks lies where it should not.
+
+    .. math:: E = \frac{\sum_{p \in \text{mask}} \max(M_p, 0)}{\sum_p \max(M_p, 0)}
+
+    for the map M of each method, beside the mask's share of the picture. A network that leans on a watermark,
+    a ruler or a background has a share far above that of its mask; one that does not is near it or below [1]_.
+
+    Parameters
+    ----------
+    nets : Network or mapping of str to Network
+        What is looked into; several by name, such as a biased and an unbiased one.
+    images : Tensor
+        (N, C, H, W) in the networks' pixel range.
+    masks : Tensor or array
+        Where the suspected shortcut lies: (N, H, W), (N, 1, H, W) or one (H, W), of 0 and 1.
+    target : int, str, sequence, Tensor or None
+        The class asked about; None for what each network predicts.
+    methods : sequence of str, or mapping
+        Methods by name; as a mapping, each with its options.
+    examples : int
+        Of how many pictures the maps are kept, for the figure.
+
+    Returns
+    -------
+    ShortcutShare
+        The share by network, method and picture, a table and a figure.
+
+    Raises
+    ------
+    InputError
+        When no network or method is given, or images, masks and targets do not fit.
+
+    Notes
+    -----
+    Cost: that of the methods, once for each network. Coarse maps (Grad-CAM on 7 x 7 positions) spill over the
+    edges of a small mask, so their shares are too low where the mask matters and too high where it does not:
+    compare networks, not methods. The negative part of a map is left out, and a share says where a map lies,
+    not whether the answer would change without it: cover the mask and see.
+
+    References
+    ----------
+    .. [1] Selvaraju et al., Grad-CAM: visual explanations from deep networks via gradient-based
+       localization, IJCV 2020.
+
+    Examples
+    --------
+    A network that reads the left pixel only, and one that reads both.
+
+    >>> from torch import nn
+    >>> def reads(left, right):
+    ...     line = nn.Linear(2, 1, bias=False)
+    ...     line.weight.data.copy_(torch.tensor([[left, right]]))
+    ...     return Network(nn.Sequential(nn.Flatten(), line), input_shape=(1, 1, 2))
+    >>> nets = {"left": reads(1.0, 0.0), "both": reads(1.0, 3.0)}
+    >>> found = shortcut_share(nets, torch.ones(5, 1, 1, 2), [[1, 0]], methods=["gradient-x-input"])
+    >>> [(row["left"], row["both"], row["area"]) for row in found.table()]
+    [(1.0, 0.25, 0.5)]
+    """
+    named = {"network": nets} if isinstance(nets, Network) else dict(nets)
+    chosen = dict(methods) if isinstance(methods, Mapping) else {name: {} for name in methods}
+    if not named or not chosen:
+        raise InputError("at least one network and one method are needed to measure a share.")
+    first = next(iter(named.values()))
+    given = first.images(images).detach()
+    mask = mask_of(masks, given)
+    share: dict[str, Tensor] = {}
+    maps: dict[str, Tensor] = {}
+    asked = torch.empty(0, dtype=torch.long)
+    methods_by_name = {registry.method(name, registry.EXPLAINING).name: options for name, options in chosen.items()}
+    for title, net in named.items():
+        for name, options in methods_by_name.items():
+            found: Attribution = registry.method(name, registry.EXPLAINING).function(net, images, target, **options)
+            share[f"{title}: {name}"] = energy_in_mask(found, mask)
+            maps[f"{title}: {name}"] = found.map[:examples].clone()
+            asked = asked if len(asked) else found.target[:examples]
+    return ShortcutShare(
+        provenance=provenance(first, "shortcut-share", target=target, methods=methods_by_name, networks=list(named)),
+        share=share,
+        area=mask.flatten(1).double().mean(1),
+        networks=list(named),
+        methods=list(methods_by_name),
+        images=given[:examples].clone(),
+        masks=mask[:examples].clone(),
+        maps=maps,
+        target=asked,
+    )
