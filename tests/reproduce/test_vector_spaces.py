@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -86,11 +88,8 @@ def test_images_trained_in_training_mode_are_counted_by_hand():
 
 
 def test_best_images_are_told_in_the_paper_s_words():
-    class Found:
-        classes = ["0", "1", "2"]
-        best_kinds = ["nearest", "average+training", "nearest"]
-
-    assert best_by_digit(Found()) == "avg-img+training 1, min-img 0 2"
+    found = SimpleNamespace(classes=["0", "1", "2"], best_kinds=["nearest", "average+training", "nearest"])
+    assert best_by_digit(found) == "avg-img+training 1, min-img 0 2"
     shown = text(rows({}, {}, {}, None, quick=True), [], [])
     assert "ResNet18, test accuracy" in shown
     assert "-" in shown

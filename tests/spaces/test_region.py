@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -10,6 +12,7 @@ from torch.nn import functional
 import microtome as mt
 from microtome import spaces
 from microtome.spaces.bends import bends
+from microtome.spaces.stepping import stepped
 
 
 class Residual(nn.Module):
@@ -180,8 +183,59 @@ def test_facets_between_two_images(name):
     share = ((t - at[place - 1]) / (at[place] - at[place - 1])).clamp(0, 1)[:, None]
     straight = found.logits[place - 1] * (1 - share) + found.logits[place] * share
     torch.testing.assert_close(straight, net.logits(points), rtol=0, atol=1e-8)
-    assert found.gap < 1e-9
+    assert found.gap == 0.0
+    assert found.error < 1e-12
+    assert found.reached == 1.0
     assert len(found.facet) == found.crossed > 3
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_cutting_by_lines_agrees_with_stepping_from_facet_to_facet(name):
+    """Oracle: the other algorithm, which knows tangents and no rows."""
+    net = network(name)
+    x = torch.rand(2, 1, 8, 8, dtype=torch.float64)
+    x[1] = x[0] + 0.3 * (x[1] - x[0])
+    found = spaces.facets_between(net, x[0], x[1])
+    pieces, gap = stepped(net, x[:1], x[1:] - x[:1], 1e-9, 10_000)
+    ends = [(end, facet) for _, end, facet in pieces if end < 1.0]
+    assert gap < 1e-9
+    torch.testing.assert_close(
+        found.position, torch.tensor([end for end, _ in ends], dtype=torch.float64), rtol=0, atol=1e-9
+    )
+    same = [
+        ours["layer"] == theirs["layer"] and ours["unit"] == theirs["unit"]
+        for ours, (_, theirs) in zip(found.facet, ends, strict=True)
+    ]
+    assert sum(same) >= len(same) - 2  # where two units switch at once either may be named
+
+
+def test_a_path_may_be_followed_in_part_and_through_networks_that_fix_their_batch(monkeypatch):
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(64, 6), nn.Linear(6, 3)
+
+        def forward(self, x):
+            count = len(x)
+            return self.b(torch.relu(self.a(x.flatten(1))).reshape(count, -1))
+
+    torch.manual_seed(0)
+    net = mt.Network(Fixed().double(), (1, 8, 8))
+    x = torch.rand(2, 1, 8, 8, dtype=torch.float64)
+    stepped_through = spaces.facets_between(net, x[0], x[1])
+    assert stepped_through.crossed == int(((net.model.a(x[0].flatten()) * net.model.a(x[1].flatten())) < 0).sum()) > 0
+    assert stepped_through.error < 1e-9
+    whole = spaces.facets_between(network("residual"), x[0], x[1])
+    part = spaces.facets_between(network("residual"), x[0], x[1], most=20)
+    assert 20 <= part.crossed < whole.crossed
+    assert part.reached < 1
+    torch.testing.assert_close(part.position, whole.position[: part.crossed], rtol=0, atol=1e-12)
+    torch.testing.assert_close(part.logits[:-1], whole.logits[: part.crossed + 1], rtol=0, atol=1e-9)
+    monkeypatch.setattr(sys.modules["microtome.spaces.segments"], "_MOST", 8 * 256 * 3)  # shorter parts
+    pieced = spaces.facets_between(network("residual"), x[0], x[1])
+    torch.testing.assert_close(pieced.position, whole.position, rtol=0, atol=1e-12)
+    with pytest.raises(mt.InputError, match="at least one facet"):
+        spaces.facets_between(network("masked"), x[0], x[1], most=0)
 
 
 def test_the_ignored_part_does_nothing():

@@ -56,7 +56,7 @@ def owner(facets: list[Facets], facet: int) -> dict[str, Any]:
     return {}
 
 
-class _Kinks(RuleSet):
+class KinkRules(RuleSet):
     """Rules that change nothing: they note what each bending operation reads."""
 
     name = "a linear region"
@@ -104,7 +104,7 @@ def verify(net: Network, image: Tensor) -> None:
     x = image[:1].detach().clone().requires_grad_()
     with torch.enable_grad():
         prepared = net.normalise(x)
-    _run(net, prepared, _Kinks(lambda call, z, other: None, verify=True), live=True)
+    run(net, prepared, KinkRules(lambda call, z, other: None, verify=True), live=True)
 
 
 def bends(net: Network, images: Tensor, directions: Tensor) -> Bends:
@@ -134,7 +134,7 @@ def bends(net: Network, images: Tensor, directions: Tensor) -> Bends:
 
     with forward_ad.dual_level(), torch.no_grad():
         dual = forward_ad.make_dual(images, directions.to(images))
-        output = _run(net, net.normalise(dual), _Kinks(note, verify=False), live=False)
+        output = run(net, net.normalise(dual), KinkRules(note, verify=False), live=False)
         split = forward_ad.unpack_dual(output)
         logits = split.primal.detach().clone()
         moved = torch.zeros_like(logits) if split.tangent is None else split.tangent.detach().clone()
@@ -181,12 +181,13 @@ def gradients(net: Network, images: Tensor, chosen: Tensor) -> Tensor:
 
     with torch.enable_grad():
         prepared = net.normalise(x)
-        _run(net, prepared, _Kinks(note, verify=False), live=True)
+        run(net, prepared, KinkRules(note, verify=False), live=True)
         found: Tensor | None = torch.autograd.grad(torch.stack(values).sum(), x, allow_unused=True)[0]
     return torch.zeros_like(x) if found is None else found
 
 
-def _run(net: Network, prepared: Tensor, rules: _Kinks, *, live: bool) -> Tensor:
+def run(net: Network, prepared: Tensor, rules: KinkRules, *, live: bool) -> Tensor:
+    """Class scores of prepared images, a closing softmax left out, with every bending operation told to the rules."""
     from microtome.trace import as_logits, logits_of
 
     end = net.graph.logits if net.graph.closing else None

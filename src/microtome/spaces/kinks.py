@@ -27,9 +27,9 @@ _AFFINE = frozenset(
 _PRODUCTS = frozenset(("mul", "matmul", "bmm", "conv1d", "conv2d", "conv3d", "linear", "addmm"))
 _AT_ZERO = frozenset(("relu", "leaky_relu", "prelu", "abs", "rrelu"))
 _CUTS = frozenset(("relu6", "rectifying_clamp", "clamp", "hardtanh", "clamp_min", "clamp_max"))
-_POOLS = frozenset(("max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool2d"))
-_PAIRS = frozenset(("maximum", "max"))
-KINKED = _AT_ZERO | _CUTS | _POOLS | _PAIRS
+POOLS = frozenset(("max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool2d"))
+PAIRS = frozenset(("maximum", "max"))
+KINKED = _AT_ZERO | _CUTS | POOLS | PAIRS
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class Facets:
 
     def owner(self, facet: int) -> dict[str, Any]:
         """Which unit a facet belongs to."""
-        place = facet // self.each if self.kind in _POOLS else facet % math.prod(self.shape)
+        place = facet // self.each if self.kind in POOLS else facet % math.prod(self.shape)
         unit = [int(i) for i in torch.unravel_index(torch.tensor(place), self.shape)]
-        which = facet % self.each if self.kind in _POOLS else facet // math.prod(self.shape)
+        which = facet % self.each if self.kind in POOLS else facet // math.prod(self.shape)
         return {"layer": self.name, "kind": self.kind, "unit": unit, "which": int(which)}
 
 
@@ -84,7 +84,7 @@ def check(call: Call, depends: Callable[[Tensor], bool]) -> None:
         raise bent(call, "uses the statistics of the batch")
     if call.kind in ("interpolate", "upsample", "add", "sub") or call.kind in _AFFINE:
         return
-    if call.kind in _PAIRS and len(tensors(call.args)) < 2:
+    if call.kind in PAIRS and len(tensors(call.args)) < 2:
         raise bent(call, "takes a maximum over a dimension; write it as max pooling")
     if call.kind not in KINKED:
         raise bent(call, "is not piecewise linear, or not known to be")
@@ -116,17 +116,20 @@ def facets_of(call: Call, z: Tensor, other: Tensor | None = None) -> Facets | No
         # Copies: the model may go on and write on what it read.
         return Facets(call.name, call.kind, z.flatten(1).clone(), lambda v: v.flatten(1).clone(), shape, 1)
     if call.kind in _CUTS:
-        edges = _edges(call)
-        value = torch.cat([(z - edge).flatten(1) for edge in edges], 1)
-        return Facets(call.name, call.kind, value, lambda v: v.flatten(1).repeat(1, len(edges)), shape, len(edges))
-    if call.kind in _POOLS:
+        levels = edges(call)
+        value = torch.cat([(z - edge).flatten(1) for edge in levels], 1)
+        return Facets(call.name, call.kind, value, lambda v: v.flatten(1).repeat(1, len(levels)), shape, len(levels))
+    if call.kind in POOLS:
         return _pooled(call, z)
     if other is not None:
         return Facets(call.name, call.kind, (z - other).flatten(1), lambda v: v.flatten(1), shape, 1)
     return None
 
 
-def _edges(call: Call) -> list[float]:
+def edges(call: Call) -> list[float]:
+    """The levels at which an operation on single values bends."""
+    if call.kind in _AT_ZERO:
+        return [0.0]
     bound = call.arguments
     if call.kind == "relu6":
         return [0.0, 6.0]
@@ -136,22 +139,22 @@ def _edges(call: Call) -> list[float]:
 
 def _pooled(call: Call, z: Tensor) -> Facets:
     """How far the largest value of each window is above each of the others."""
-    windows, sizes = _windows(call, z)
+    reads, sizes = windows(call, z)
     spread = z.flatten(-len(sizes[0]))  # (N, C, positions)
-    missing = windows < 0
-    taps = spread[..., windows.clamp(min=0)].masked_fill(missing, -math.inf)
+    missing = reads < 0
+    taps = spread[..., reads.clamp(min=0)].masked_fill(missing, -math.inf)
     top = taps.argmax(-1, keepdim=True)
     value = (taps.gather(-1, top) - taps).flatten(1)  # the top itself: 0 with no slope, so never a facet
 
     def along(v: Tensor) -> Tensor:
-        change = v.flatten(-len(sizes[0]))[..., windows.clamp(min=0)]
+        change = v.flatten(-len(sizes[0]))[..., reads.clamp(min=0)]
         below: Tensor = change.gather(-1, top) - change
         return torch.where(missing, torch.zeros_like(below), below).flatten(1)
 
-    return Facets(call.name, call.kind, value, along, (*z.shape[1 : -len(sizes[0])], *sizes[1]), windows.shape[1])
+    return Facets(call.name, call.kind, value, along, (*z.shape[1 : -len(sizes[0])], *sizes[1]), reads.shape[1])
 
 
-def _windows(call: Call, z: Tensor) -> tuple[Tensor, tuple[tuple[int, ...], tuple[int, ...]]]:
+def windows(call: Call, z: Tensor) -> tuple[Tensor, tuple[tuple[int, ...], tuple[int, ...]]]:
     """Which positions each output reads, (outputs, taps), -1 for padding; sizes of input and output."""
     bound, dims = call.arguments, 2 if call.kind.endswith("2d") else 1 if call.kind.endswith("1d") else 3
     size = tuple(z.shape[-dims:])

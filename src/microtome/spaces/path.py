@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -10,30 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.errors import InputError
+from microtome.errors import InputError, ModelError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
-from microtome.spaces.bends import Bends, bends, verify
+from microtome.spaces.bends import verify
+from microtome.spaces.crossings import Crossings
 from microtome.spaces.linear_layer import in_double
+from microtome.spaces.segments import PathTooLongError, segments
+from microtome.spaces.stepping import stepped
 
-_ROWS = 64  # points of the path that run at a time
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class ExitDistance(Result):
-    """How far each image may go in a direction before a unit switches.
-
-    Attributes
-    ----------
-    step : Tensor
-        (N,): the largest t with x + t d in the region; infinite where no unit ever switches.
-    facet : list of dict
-        Which unit switches there; empty where none does.
-    """
-
-    step: Tensor
-    facet: list[dict[str, Any]]
+_CHUNKS = 16  # parts of the path that go through the network one after another
+_CHECKED = 64  # pieces in whose middle the scores are compared with the straight line
+_STRAIGHT = 1e-8
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -50,61 +38,22 @@ class FacetPath(Result):
         The unit that switches at each place.
     logits : Tensor
         (crossed + 2, K): class scores at both ends and at every place; between them they are straight lines.
+    reached : float
+        How far the path was followed: 1 unless it has more places than were asked for.
     gap : float
         Largest stretch left unexplained between two pieces; places are exact to this.
+    error : float
+        Largest difference, by the largest score, between the network and the straight line, in the middle of
+        some pieces.
     """
 
     crossed: int
     position: Tensor
     facet: list[dict[str, Any]]
     logits: Tensor
+    reached: float
     gap: float
-
-
-@register("exit-distance", rows=("A8",), paper="raghu2017expressive", needs="a piecewise linear network", kind="spaces")
-def exit_distance(net: Network, images: Tensor, directions: Tensor, *, check: bool = True) -> ExitDistance:
-    r"""How far each image may go in a given direction before the first unit switches.
-
-    .. math:: t = \min \{ -z_u / (\nabla z_u \cdot d) : \text{positive} \}
-
-    Parameters
-    ----------
-    net : Network
-        A piecewise linear network.
-    images, directions : Tensor
-        (N, C, H, W) in pixel space; distances are in units of each direction's length.
-    check : bool
-        Whether values outside the pixel range are an error.
-
-    Returns
-    -------
-    ExitDistance
-
-    Raises
-    ------
-    OpaqueError
-        When the network is not piecewise linear.
-    InputError
-        When there is not one direction for each image.
-
-    Notes
-    -----
-    Cost: one forward pass with tangents, all units at once, in float64. Where the image lies on a facet and
-    the direction leaves it towards the other side, the step is 0.
-    """
-    exact = in_double(net)
-    x = exact.images(net.images(images, check=check).double(), check=False)
-    d = directions.detach().double()
-    if d.shape != x.shape:
-        raise InputError(f"one direction for each image, {tuple(x.shape)}, was expected; got {tuple(d.shape)}.")
-    verify(exact, x)
-    steps, facets = [], []
-    for part, way in zip(x.split(_ROWS), d.split(_ROWS), strict=True):
-        found = bends(exact, part, way)
-        step, place = _ahead(found)
-        steps.append(step)
-        facets += [found.owner(int(p)) if math.isfinite(t) else {} for t, p in zip(step.tolist(), place, strict=True)]
-    return ExitDistance(provenance=provenance(net, "exit-distance"), step=torch.cat(steps), facet=facets)
+    error: float
 
 
 @register(
@@ -113,8 +62,9 @@ def exit_distance(net: Network, images: Tensor, directions: Tensor, *, check: bo
 def facets_between(net: Network, first: Tensor, second: Tensor, *, gap: float = 1e-9, most: int = 100_000) -> FacetPath:
     """All facets that the straight path from one image to another passes, with the unit that switches at each.
 
-    Every point of the path lies on a stretch where the network is linear, whose two ends follow from one
-    forward pass with tangents. Stretches are laid side by side until they fill the path.
+    The path goes through the network as a batch of points between which all values are straight lines. At each
+    operation that bends, the points where one of its units switches follow by intersecting lines, and are added
+    to the batch, so that what comes behind is straight again [1]_.
 
     Parameters
     ----------
@@ -123,9 +73,9 @@ def facets_between(net: Network, first: Tensor, second: Tensor, *, gap: float = 
     first, second : Tensor
         (C, H, W) or (1, C, H, W).
     gap : float
-        Two facets closer than this share of the path count as one place.
+        Facets closer than this share of the path count as one place.
     most : int
-        Give up above so many pieces.
+        Stop once so many are found; ``reached`` tells how far that was.
 
     Returns
     -------
@@ -136,88 +86,105 @@ def facets_between(net: Network, first: Tensor, second: Tensor, *, gap: float = 
     OpaqueError
         When the network is not piecewise linear.
     InputError
-        When the path has more than ``most`` pieces.
+        When not two single images are given, or ``most`` is not positive.
 
     Notes
     -----
-    Cost: about one forward pass with tangents for each piece, 64 at a time, in float64.
+    Cost: less than one forward pass in float64 for each facet, for an operation sees the points that earlier ones
+    have added, not later ones. Networks that fix their batch size inside are stepped through instead,
+    facet by facet, with two passes for each. Units that switch without any effect on the scores count too.
+
+    References
+    ----------
+    .. [1] M. Sotoudeh, A. V. Thakur. Computing linear restrictions of neural networks. NeurIPS 2019.
     """
     exact = in_double(net)
     a, b = (exact.images(net.images(image).double()) for image in (first, second))
     if len(a) != 1 or len(b) != 1:
         raise InputError(f"two single images were expected, got {len(a)} and {len(b)}.")
+    if most < 1:
+        raise InputError(f"at least one facet was expected, got most={most}.")
     verify(exact, a)
-    pieces = _covered(exact, a, b - a, gap, most)
-    ends = [piece for piece in pieces if piece[1] < 1.0]
-    position = torch.tensor([end for _, end, _ in ends], dtype=torch.float64)
-    at = torch.cat([torch.zeros(1).double(), position, torch.ones(1).double()])
-    points = a + at.reshape(-1, 1, 1, 1) * (b - a)
-    gaps = [right[0] - left[1] for left, right in itertools.pairwise(pieces)]
+    way = b - a
+    found = _traced(exact, a, way, gap, most)
+    error = math.inf if found is None else _deviation(exact, a, way, found)
+    if found is None or not error < _STRAIGHT:
+        found = _stepped(exact, a, way, gap, most)
+        error = _deviation(exact, a, way, found)
     return FacetPath(
         provenance=provenance(net, "facets-between", gap=gap, most=most),
-        crossed=len(ends),
-        position=position,
-        facet=[facet for _, _, facet in ends],
-        logits=exact.logits(points, check=False),
-        gap=max([0.0, *gaps]),
+        crossed=len(found.facet),
+        position=found.at[1:-1].clone(),
+        facet=found.facet,
+        logits=found.logits,
+        reached=float(found.at[-1]),
+        gap=found.gap,
+        error=error,
     )
 
 
-_Piece = tuple[float, float, dict[str, Any]]  # where it starts and ends, and the unit that ends it
+@dataclass(frozen=True)
+class _Cut:
+    """A path cut: its two ends with all places between, scores there, and the unit at each place."""
+
+    at: Tensor
+    logits: Tensor
+    facet: list[dict[str, Any]]
+    gap: float
 
 
-def _covered(net: Network, start: Tensor, way: Tensor, gap: float, most: int) -> list[_Piece]:
-    """Pieces in order that leave no gap wider than ``gap``."""
-    pieces: list[_Piece] = []
-    wanted = [(i + 0.5) / _ROWS for i in range(_ROWS)]
-    while wanted:
-        for some in (wanted[i : i + _ROWS] for i in range(0, len(wanted), _ROWS)):
-            pieces += _pieces(net, start, way, some)
-        pieces = _disjoint(pieces)
-        if len(pieces) > most:
-            raise InputError(f"the path has more than {most} pieces; choose nearer images or raise most.")
-        edges = [(0.0, pieces[0][0])] + [(p[1], q[0]) for p, q in itertools.pairwise(pieces)]
-        edges.append((pieces[-1][1], 1.0))
-        wanted = [(low + high) / 2 for low, high in edges if high - low > gap]
-    return pieces
-
-
-def _pieces(net: Network, start: Tensor, way: Tensor, at: list[float]) -> list[_Piece]:
-    t = torch.tensor(at, dtype=torch.float64)
-    found = bends(net, start + t.reshape(-1, 1, 1, 1) * way, way.expand(len(at), -1, -1, -1))
-    ahead, place = _ahead(found)
-    behind, _ = _ahead(found, backwards=True)
-    low, high = (t - behind).clamp(min=0.0), (t + ahead).clamp(max=1.0)
-    return [
-        (float(low[i]), float(high[i]), found.owner(int(place[i])) if float(high[i]) < 1.0 else {})
-        for i in range(len(at))
-    ]
-
-
-def _disjoint(pieces: list[_Piece]) -> list[_Piece]:
-    """Sorted, each stretch once; overlaps by rounding are cut."""
-    kept: list[_Piece] = []
-    for low, high, facet in sorted(pieces, key=lambda piece: (piece[0], piece[1])):
-        if kept and (low + high) / 2 <= kept[-1][1]:
+def _traced(net: Network, start: Tensor, way: Tensor, gap: float, most: int) -> _Cut | None:
+    """By rows added to the batch, chunk after chunk; None where the network does not let them be added."""
+    ends = [i / _CHUNKS for i in range(_CHUNKS, 0, -1)]
+    places: list[Tensor] = []
+    scores: list[Tensor] = []
+    facets: list[dict[str, Any]] = []
+    low, last = 0.0, torch.empty(0)
+    while ends and len(facets) < most:
+        try:
+            at, logits, found = segments(net, start, way, low, ends[-1])
+        except PathTooLongError:
+            ends.append((low + ends[-1]) / 2)
             continue
-        kept.append((max(low, kept[-1][1]) if kept else low, high, facet))
-    return kept
+        except ModelError:
+            return None
+        if len(at) != len(logits):
+            return None
+        place, owners = _places(found, gap)
+        row = torch.searchsorted(at, place)
+        places.append(place)
+        scores.append(logits[row] if places[:-1] else torch.cat([logits[:1], logits[row]]))
+        facets += owners
+        low, last = ends.pop(), logits[-1:]
+    at = torch.cat([torch.zeros(1), *places, torch.tensor([low])]).double()
+    return _Cut(at, torch.cat([*scores, last]), facets, 0.0)
 
 
-def _ahead(found: Bends, *, backwards: bool = False) -> tuple[Tensor, Tensor]:
-    """How far to the first facet, and which it is."""
-    slope = -found.slope if backwards else found.slope
-    value = torch.where(found.tied, 0.0, found.value)
-    towards = (value * slope < 0) | (found.tied & (_side(found) * slope < 0))
-    step = torch.where(towards, -value / torch.where(slope == 0, 1.0, slope), math.inf)
-    nearest = step.min(1)
-    return nearest.values.abs(), nearest.indices
+def _places(found: list[Crossings], gap: float) -> tuple[Tensor, list[dict[str, Any]]]:
+    """Places of all operations in order, those closer than ``gap`` once, with the unit that switches first there."""
+    at = torch.cat([torch.empty(0).double(), *(part.at for part in found)])
+    part = torch.cat([torch.empty(0).long(), *(torch.full((len(of.at),), number) for number, of in enumerate(found))])
+    within = torch.cat([torch.empty(0).long(), *(torch.arange(len(of.at)) for of in found)])
+    order = at.argsort(stable=True)
+    sorted_ = at[order]
+    new = torch.ones(len(at), dtype=torch.bool)
+    new[1:] = sorted_[1:] - sorted_[:-1] > gap
+    kept = order[new]
+    return at[kept], [found[int(part[i])].owner(int(within[i])) for i in kept]
 
 
-def _side(found: Bends) -> Tensor:
-    """On which side of a facet it lies on the image counts: torch's ReLU is off at zero, a maximum is not exceeded."""
-    sides = [
-        torch.full_like(part.value, 1.0 if "pool" in part.kind or part.kind in ("maximum", "max") else -1.0)
-        for part in found.facets
-    ]
-    return torch.cat(sides, 1)[: len(found.value)] if sides else found.value
+def _stepped(net: Network, start: Tensor, way: Tensor, gap: float, most: int) -> _Cut:
+    pieces, widest = stepped(net, start, way, gap, most)
+    inner = [piece for piece in pieces if piece[1] < 1.0]
+    at = torch.tensor([0.0, *(end for _, end, _ in inner), 1.0], dtype=torch.float64)
+    logits = net.logits(start + at.reshape(-1, 1, 1, 1) * way, check=False)
+    return _Cut(at, logits, [facet for _, _, facet in inner], widest)
+
+
+def _deviation(net: Network, start: Tensor, way: Tensor, found: _Cut) -> float:
+    """Largest difference between the network in the middle of pieces, evenly spread, and the straight line."""
+    left = torch.linspace(0, len(found.at) - 2, min(_CHECKED, len(found.at) - 1)).round().long()
+    middle = (found.at[left] + found.at[left + 1]) / 2
+    scores = net.logits(start + middle.reshape(-1, 1, 1, 1) * way, check=False)
+    straight = (found.logits[left] + found.logits[left + 1]) / 2
+    return float((scores - straight).abs().max() / scores.abs().max().clamp(min=1e-300))

@@ -15,9 +15,9 @@ from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
 from microtome.spaces.bends import verify
+from microtome.spaces.exit_distance import exit_distance
 from microtome.spaces.facet_distance import facet_distance
 from microtome.spaces.linear_layer import in_double
-from microtome.spaces.path import exit_distance
 
 _LARGEST = 60_000_000  # numbers in the weights: 480 MB
 
