@@ -129,7 +129,7 @@ def path(name: str) -> turns.Row:
 
 
 def peak(name: str, who: str) -> None:
-    """In a process of its own: what integrated gradients hold above the model and one plain pass, in MB.
+    """In a process of its own: the most that integrated gradients hold above the model, in MB.
 
     captum runs as it does by default, all steps in one batch.
     """
@@ -137,12 +137,13 @@ def peak(name: str, who: str) -> None:
     x = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     net = Network(model, (3, 224, 224))
     forward(model, x)
-    before = turns.resident()
+    before = turns.resident("VmRSS")
+    turns.forget_peak()
     if who == "ours":
         attribution.integrated_gradients(net, x, 3, steps=50)
     else:
         captum.IntegratedGradients(model).attribute(x, torch.zeros_like(x), 3, n_steps=50)
-    print(turns.resident() - before)
+    print(turns.resident("VmHWM") - before)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -86,12 +85,18 @@ def chosen(arguments: Sequence[str], known: Sequence[str]) -> list[str]:
 
 
 def peak(module: str, *arguments: str) -> float:
-    """Peak memory of a process of its own, in MB; it prints what it held before, which is taken off."""
+    """Peak memory of a process of its own, in MB; it prints the number as its last line."""
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     return float(done.stdout.strip().splitlines()[-1])
 
 
-def resident() -> float:
-    """The most memory that this process has held so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def resident(what: str) -> float:
+    """What this process holds now (``"VmRSS"``) or has held at most since ``forget_peak`` (``"VmHWM"``), in MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith(what))) / 1024
+
+
+def forget_peak() -> None:
+    """Begin the peak anew: building a model may have held more than the model does."""
+    Path("/proc/self/clear_refs").write_text("5")
