@@ -79,7 +79,7 @@ def small(tmp_path_factory):
     four = data.Images(four.pixels, four.labels, ["0", "1", "2", "3"])
     out = tmp_path_factory.mktemp("bias")
     train, test = four.subset(range(500)), four.subset(range(500, len(four)))
-    return spotting_bias(train, test, agreement=1.0, epochs=8, explained=8, size=2, out=out), out
+    return spotting_bias(train, test, agreement=1.0, epochs=8, explained=8, size=2, tell="place", out=out), out
 
 
 def test_the_biased_network_takes_the_shortcut_and_the_maps_show_it(small):

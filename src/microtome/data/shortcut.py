@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,10 @@ from torch import Tensor
 from microtome.data.images import Images
 from microtome.errors import InputError
 
-__all__ = ["Shortcut", "with_shortcut"]
+__all__ = ["TELLING", "Shortcut", "with_shortcut"]
+
+TELLING = ("pattern", "place")
+_CELLS, _LIT = 3, 4  # a pattern is four bright cells of three by three: 126 of them
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -55,17 +59,17 @@ def with_shortcut(
     images: Images,
     *,
     agreement: float,
+    tell: str = "pattern",
     size: int | None = None,
     value: float | Sequence[float] = 1.0,
     seed: int = 0,
 ) -> Shortcut:
-    """Plant a square tag on the edge of every picture; where it lies tells a class.
+    """Plant a small square tag on the edge of every picture; its pattern, or its place, tells a class.
 
-    The tags of the classes lie side by side, the first half of them along the upper edge and the rest along
-    the lower. With probability ``agreement`` a picture bears the tag of its own class, otherwise that of
-    another, all others being equally likely: 1 gives the class away, 1 / classes says nothing of it, 0 is
-    always wrong. Pictures with tags that say nothing look the same as those with tags that do, so that two
-    networks can be trained that differ in nothing else.
+    With probability ``agreement`` a picture bears the tag of its own class, otherwise that of another, all
+    others being equally likely: 1 gives the class away, 1 / classes says nothing of it, 0 is always wrong.
+    Pictures with tags that say nothing look the same as those with tags that do, so that two networks can be
+    trained that differ in nothing else.
 
     Parameters
     ----------
@@ -73,8 +77,12 @@ def with_shortcut(
         Labelled pictures of at least two classes.
     agreement : float
         From 0 to 1.
+    tell : str
+        ``"pattern"``: all tags lie in the upper left corner, and which four of their three by three cells are
+        bright tells the class. ``"place"``: all tags are bright squares, and where they lie tells it: the first
+        half of the classes along the upper edge, the rest along the lower.
     size : int, optional
-        Side of the tag in pixels; default a seventh of the shorter side, which is the empty margin of MNIST.
+        Side of the tag in pixels, for patterns a multiple of three; default 6 and 4 pixels for 28.
     value : float or one a channel
         The tag's gray value or colour, in [0, 1].
     seed : int
@@ -88,7 +96,7 @@ def with_shortcut(
     Examples
     --------
     >>> two = Images(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]), classes=["a", "b"])
-    >>> planted = with_shortcut(two, agreement=1.0, size=1)
+    >>> planted = with_shortcut(two, agreement=1.0, tell="place", size=1)
     >>> planted.masks.nonzero().tolist()
     [[0, 0, 0], [1, 3, 0]]
     """
@@ -98,17 +106,21 @@ def with_shortcut(
     classes = len(images.classes) if images.classes is not None else int(labels.max()) + 1
     if not 0 <= agreement <= 1 or classes < 2:
         raise InputError(f"agreement is a probability and needs two classes, got {agreement} and {classes} classes.")
-    places = _places(classes, images.shape, size)
+    if tell not in TELLING:
+        raise InputError(f'the class is told by {" or ".join(TELLING)}, got "{tell}".')
+    bright, tagged_area = (_patterns if tell == "pattern" else _places)(classes, images.shape, size)
     tags = _drawn(labels, classes, agreement, seed)
-    masks = torch.stack(places)[tags]
     colour = _colour(value, images.shape[0])
-    pixels = torch.where(masks[:, None], colour, images.pixels)
-    tagged = replace(images, pixels=pixels, source=f"{images.source}, tags agree {agreement:.3g}".lstrip(", "))
+    pixels = torch.where(bright[tags][:, None], colour, images.pixels)
+    masks = tagged_area[tags]
+    tagged = replace(
+        images, pixels=pixels, source=f"{images.source}, {tell} of a tag agrees {agreement:.3g}".lstrip(", ")
+    )
     return Shortcut(tagged, masks, tags, float(agreement))
 
 
-def _places(classes: int, shape: tuple[int, int, int], size: int | None) -> list[Tensor]:
-    """The pixels of each class's tag."""
+def _places(classes: int, shape: tuple[int, int, int], size: int | None) -> tuple[Tensor, Tensor]:
+    """The bright pixels of each class's tag, and all its pixels, which are the same: (classes, H, W)."""
     _, height, width = shape
     side = max(1, min(height, width) // 7) if size is None else size
     above = (classes + 1) // 2
@@ -117,14 +129,33 @@ def _places(classes: int, shape: tuple[int, int, int], size: int | None) -> list
             f"tags of {side} pixels for {classes} classes do not fit along the edges of {height} x {width} pixels; "
             "give a smaller size."
         )
-    places = []
+    places = torch.zeros(classes, height, width, dtype=torch.bool)
     for label in range(classes):
         row, place = (0, label) if label < above else (height - side, label - above)
         column = round(place * (width - side) / max(above - 1, 1))
-        mask = torch.zeros(height, width, dtype=torch.bool)
-        mask[row : row + side, column : column + side] = True
-        places.append(mask)
-    return places
+        places[label, row : row + side, column : column + side] = True
+    return places, places
+
+
+def _patterns(classes: int, shape: tuple[int, int, int], size: int | None) -> tuple[Tensor, Tensor]:
+    """The bright pixels of each class's tag, and all its pixels, bright or not: (classes, H, W)."""
+    _, height, width = shape
+    side = _CELLS * max(1, round(min(height, width) / 14)) if size is None else size
+    chosen = list(itertools.combinations(range(_CELLS * _CELLS), _LIT))
+    if side < _CELLS or side % _CELLS or side > min(height, width) or classes > len(chosen):
+        raise InputError(
+            f"patterns of {side} pixels for {classes} classes do not fit {height} x {width} pixels; expected a side "
+            f"that is a multiple of {_CELLS} and at most {len(chosen)} classes."
+        )
+    bright = torch.zeros(classes, height, width, dtype=torch.bool)
+    for label in range(classes):
+        cells = torch.zeros(_CELLS * _CELLS, dtype=torch.bool)
+        cells[list(chosen[label * len(chosen) // classes])] = True  # spread over all, so that they differ much
+        grid = cells.reshape(_CELLS, _CELLS)
+        bright[label, :side, :side] = torch.kron(grid, torch.ones(side // _CELLS, side // _CELLS, dtype=torch.bool))
+    whole = torch.zeros_like(bright)
+    whole[:, :side, :side] = True
+    return bright, whole
 
 
 def _drawn(labels: Tensor, classes: int, agreement: float, seed: int) -> Tensor:

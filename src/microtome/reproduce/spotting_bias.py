@@ -94,7 +94,8 @@ def spotting_bias(
     train: Images | None = None,
     test: Images | None = None,
     *,
-    agreement: float = 1.0,
+    agreement: float = 0.95,
+    tell: str = "pattern",
     epochs: int = 2,
     explained: int = 200,
     size: int | None = None,
@@ -110,6 +111,8 @@ def spotting_bias(
         Labelled pictures; default 10,000 and 10,000 of MNIST.
     agreement : float
         How often the tag is that of the class for the biased network; for the other 1 / classes.
+    tell : str
+        What of the tag tells the class, see ``data.with_shortcut``.
     epochs : int
         Of training SimpleConvNet.
     explained : int
@@ -133,28 +136,30 @@ def spotting_bias(
     picture bears differs.
     """
     started = time.monotonic()
-    tell: Say = say if say is not None else lambda line: None
+    report: Say = say if say is not None else lambda line: None
     train = data.mnist("train").sample(10_000, seed=seed) if train is None else train
     test = data.mnist("test") if test is None else test
     classes = _classes(train, test)
     named = {"biased": agreement, "unbiased": 1 / classes}
-    right, wrong = (with_shortcut(test, agreement=often, size=size, seed=seed + 1) for often in (1.0, 0.0))
+    right, wrong = (with_shortcut(test, agreement=often, tell=tell, size=size, seed=seed + 1) for often in (1.0, 0.0))
     nets: dict[str, Network] = {}
     accuracy, follows = dict[str, float](), dict[str, float]()
     for name, often in named.items():
-        tell(f"training the {name} network on {len(train):,} pictures whose tag agrees in {often:.0%}")
-        planted = with_shortcut(train, agreement=often, size=size, seed=seed)
+        report(f"training the {name} network on {len(train):,} pictures whose tag agrees in {often:.0%}")
+        planted = with_shortcut(train, agreement=often, tell=tell, size=size, seed=seed)
         nets[name] = _trained(planted, classes, epochs, seed)
         tested: tuple[data.Dataset, ...] = (right, test, wrong)
         for tag, pictures in zip(TAGS, tested, strict=True):
             accuracy[f"{name}: {tag}"] = evaluate(nets[name].model, pictures)[1]
         follows[name] = _follows(nets[name], wrong)
-        tell(", ".join(f"{tag} {accuracy[f'{name}: {tag}']:.2%}" for tag in TAGS))
+        report(", ".join(f"{tag} {accuracy[f'{name}: {tag}']:.2%}" for tag in TAGS))
     shown = right.images.sample(explained, seed=seed)
     masks = _masks_of(right, shown)
-    tell(f"explaining {len(shown)} pictures by {len(JUDGED)} methods for both networks")
+    report(f"explaining {len(shown)} pictures by {len(JUDGED)} methods for both networks")
     found = SpottingBias(
-        provenance=provenance(nets["biased"], "spotting-bias", seed, agreement=agreement, epochs=epochs, size=size),
+        provenance=provenance(
+            nets["biased"], "spotting-bias", seed, agreement=agreement, tell=tell, epochs=epochs, size=size
+        ),
         dataset=test.source or "pictures",
         agreement=named,
         accuracy=accuracy,
