@@ -263,10 +263,16 @@ def _rebuild(tree: Any, tensors: dict[str, Tensor]) -> Any:
 
 def _kind(name: str) -> type[Result]:
     """The class of a result by name, importing the methods if it is not known yet."""
-    from microtome import registry
+    import pkgutil
+    from importlib import import_module
+
+    from microtome import registry, reproduce
 
     if name not in Result.kinds:
         registry.methods()
+    if name not in Result.kinds:
+        for module in pkgutil.iter_modules(reproduce.__path__):
+            import_module(f"{reproduce.__name__}.{module.name}")
     if name not in Result.kinds:
         raise StoreError(f'the file holds a "{name}", which this version does not know; it may come from a newer one.')
     return Result.kinds[name]

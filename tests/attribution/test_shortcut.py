@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -96,6 +99,9 @@ def test_it_is_written_drawn_and_read_again(small):
     found, out = small
     again = load(out / "spotting-bias.safetensors")
     assert again.table() == found.table()
+    read = f"import microtome; print(microtome.load({str(out / 'spotting-bias.safetensors')!r}).table())"
+    done = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == found.table().strip()
     assert (out / "spotting-bias.png").stat().st_size > 10_000
     page = (out / "spotting-bias.html").read_text()
     assert "spotting-bias.png" in page
