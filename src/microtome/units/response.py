@@ -123,10 +123,12 @@ def _reduced(value: Tensor, blank: Tensor, grey: Tensor, layer: Layer) -> tuple[
     rows, columns, inside = (part.to(value.device) for part in boxes(layer, grey.shape[1], grey.shape[2]))
     means = _box_means(grey, rows, columns)
     mixture = _interpolation(means).to(value.dtype)
-    response = value - torch.einsum("slhw,luhw->suhw", mixture, blank)
+    response = value.clone()
+    for level, of_level in enumerate(blank):
+        response.addcmul_(mixture[:, level, None], of_level[None], value=-1)
     flat = response.masked_fill(~inside, -torch.inf).flatten(2)
     peak, place = flat.max(2)
-    middle = response[:, :, response.shape[2] // 2, response.shape[3] // 2]
+    middle = response[:, :, response.shape[2] // 2, response.shape[3] // 2].clone()  # a view would hold all of it
     return peak.T.float(), middle.T.float(), place.T
 
 

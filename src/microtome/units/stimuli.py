@@ -246,9 +246,8 @@ def _stimuli(method: str, rows: list[_Row], channels: int, **parameters: object)
     if not rows:
         raise InputError(f"{method}: no stimulus is left; give at least one angle, width, offset and polarity.")
     covers, family, angle, side, offset, width, phase, polarity = zip(*rows, strict=True)
-    bright = torch.tensor(polarity, dtype=torch.float64)[:, None, None] > 0
-    drawn = torch.stack(covers)
-    images = torch.where(bright, drawn, 1 - drawn).float()[:, None].expand(-1, channels, -1, -1).contiguous()
+    drawn = torch.stack([(c if sign > 0 else 1 - c).float() for c, sign in zip(covers, polarity, strict=True)])
+    images = drawn[:, None].expand(-1, channels, -1, -1).contiguous()
     return Stimuli(
         provenance=Provenance(f"stimuli.{method}", {**parameters, "channels": channels}, versions=versions()),
         images=images,
