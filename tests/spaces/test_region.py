@@ -139,6 +139,20 @@ def test_distances_of_a_relu_layer_are_point_to_plane():
     assert [facet["unit"] for facet in found.facet] == [[int(unit)] for unit in plane.argmin(1)]
 
 
+def test_both_edges_of_relu6_are_facets():
+    """Closed form: one unit w x + b; the distance is to the nearer of the planes where it is 0 and 6."""
+    fc = nn.Linear(2, 1).double()
+    fc.weight.data.copy_(torch.tensor([[3.0, 4.0]]))
+    fc.bias.data.zero_()
+    net = mt.Network(nn.Sequential(nn.Flatten(), fc, nn.ReLU6()), (1, 1, 2))
+    x = torch.tensor([[0.1, 0.2], [0.9, 0.6], [0.9, 0.9]], dtype=torch.float64).reshape(3, 1, 1, 2)
+    found = spaces.facet_distance(net, x)
+    torch.testing.assert_close(found.distance, torch.tensor([1.1, 0.9, 0.3], dtype=torch.float64) / 5)
+    assert [facet["which"] for facet in found.facet] == [0, 1, 1]
+    path = spaces.facets_between(net, x[0] - 0.1, x[2])
+    assert [facet["which"] for facet in path.facet] == [1]
+
+
 def test_a_plain_background_lies_on_facets_of_max_pooling():
     """All windows of a constant image tie; the count says so."""
     torch.manual_seed(0)
@@ -234,6 +248,16 @@ def test_a_path_may_be_followed_in_part_and_through_networks_that_fix_their_batc
     monkeypatch.setattr(sys.modules["microtome.spaces.segments"], "_MOST", 8 * 256 * 3)  # shorter parts
     pieced = spaces.facets_between(network("residual"), x[0], x[1])
     torch.testing.assert_close(pieced.position, whole.position, rtol=0, atol=1e-12)
+
+    class Skip(Fixed):
+        def forward(self, x):
+            x = self.a(x.flatten(1))
+            return self.b(torch.relu(x).relu_() + x + torch.maximum(x, 0.2 - 0.5 * torch.relu(x - 0.1)))
+
+    net = mt.Network(Skip().double(), (1, 8, 8))
+    skipped = spaces.facets_between(net, x[0], x[1])
+    assert skipped.gap == 0.0  # cut by lines: values from before a cut met those behind it
+    assert skipped.error < 1e-12
     with pytest.raises(mt.InputError, match="at least one facet"):
         spaces.facets_between(network("masked"), x[0], x[1], most=0)
 

@@ -156,7 +156,8 @@ def _traced(net: Network, start: Tensor, way: Tensor, gap: float, most: int) -> 
         scores.append(logits[row] if places[:-1] else torch.cat([logits[:1], logits[row]]))
         facets += owners
         low, last = ends.pop(), logits[-1:]
-    at = torch.cat([torch.zeros(1), *places, torch.tensor([low])]).double()
+    edge = torch.tensor([0.0, low], dtype=torch.float64)
+    at = torch.cat([edge[:1], *places, edge[1:]])
     return _Cut(at, torch.cat([*scores, last]), facets, 0.0)
 
 

@@ -80,8 +80,10 @@ class Segments(KinkRules):
     def _aligned(self, call: Call) -> Call:
         """Values from before some rows were added, with those rows filled in."""
         read = [value for value in tensors((call.args, call.kwargs)) if self._known(value) and value.dim()]
-        most = max((len(value) for value in read), default=0)
+        most = len(self.at) if call.kind in KINKED else max((len(value) for value in read), default=0)
         swap = {id(value): self._filled(value, most) for value in read if len(value) < most}
+        for value in swap.values():
+            self._note_made(value)
         return _exchanged(call, swap)
 
     def _filled(self, value: Tensor, rows: int) -> Tensor:
@@ -90,8 +92,6 @@ class Segments(KinkRules):
 
     def _cut(self, call: Call) -> Call:
         z = call.input
-        if len(z) != len(self.at):
-            z = _between(z, self._places[len(z)], self.at)
         others = tensors(call.args[1:]) if call.kind in PAIRS else []
         found = crossings_of(call, z, others[0] if others else None, self.at)
         if found is None:
