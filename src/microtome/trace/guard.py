@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,10 +29,11 @@ def as_found(model: nn.Module) -> Iterator[None]:
     """
     with LOCK:
         modules = list(model.modules())
+        parameters = [p for module in modules for p in module._parameters.values() if p is not None]
         training = [module for module in modules if module.training]
-        learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        learning = [parameter for parameter in parameters if parameter.requires_grad]
         tensors = _Tensors(modules)
-        states = _random_states(model)
+        states = _random_states(parameters)
         fast = torch.backends.mha.get_fastpath_enabled()
         try:
             torch.backends.mha.set_fastpath_enabled(False)  # it runs an encoder layer as one call, past its modules
@@ -83,8 +84,8 @@ class _Tensors:
                 tensor.data.copy_(copy)  # past autograd: a graph of this pass may have saved the buffer
 
 
-def _random_states(model: nn.Module) -> tuple[Any, Any, Any, list[tuple[torch.device, Tensor]]]:
-    devices = {tensor.device for tensor in model.parameters() if tensor.is_cuda}
+def _random_states(parameters: Sequence[Tensor]) -> tuple[Any, Any, Any, list[tuple[torch.device, Tensor]]]:
+    devices = {tensor.device for tensor in parameters if tensor.is_cuda}
     cuda = [(device, torch.cuda.get_rng_state(device)) for device in sorted(devices, key=str)]
     return torch.get_rng_state(), np.random.get_state(), random.getstate(), cuda  # noqa: NPY002 - the user's own state
 

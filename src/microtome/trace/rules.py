@@ -73,6 +73,8 @@ class RuleSet:
     """
 
     name = "rules"
+    # The only operators that the rules change, where they are few; None for any.
+    acts_on: frozenset[str] | None = None
 
     def __init__(self) -> None:
         # What a mask or a gate was made from, so that x * (x > 0) and x * sigmoid(x) are known again.
@@ -93,6 +95,10 @@ class RuleSet:
         if call.foreign and any(tensor.requires_grad for tensor in tensors((call.args, call.kwargs))):
             self.opaque(f'the custom operator "{call.kind}" at "{call.name}"')
         call = self._recognised(call)
+        if self.acts_on is not None and call.kind not in self.acts_on:
+            output = call.run()
+            self._remember(call, output)
+            return output
         if call.inplace:
             storage = call.input.untyped_storage().data_ptr()
             for operation in self._readers.pop(storage, ()):
@@ -109,9 +115,13 @@ class RuleSet:
             arriving = self.arriving(call)
             if arriving is not None:  # a hook belongs to the value of this moment, whatever is written later
                 changed = output if output is not None else call.input
-                tensors(changed)[0].register_hook(arriving)
+                self._hook(tensors(changed)[0], arriving)
         self._remember(call, output)
         return output
+
+    def _hook(self, value: Tensor, arriving: Callable[[Tensor], Tensor]) -> None:
+        """Change the signal that arrives at a value."""
+        value.register_hook(arriving)
 
     def ask(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Answer a question about a tensor (its shape, its number as a Python number)."""
@@ -273,6 +283,16 @@ def _positive(signal: Tensor) -> Tensor:
     return signal.clamp(min=0)
 
 
+# Autograd's own nodes whose derivative is 0 or 1, and which return a tensor of their own.
+_STEPS = frozenset(("ReluBackward0", "HardtanhBackward0", "ThresholdBackward0"))
+
+
+def _rectify(sent: tuple[Tensor | None, ...], arrived: tuple[Tensor | None, ...]) -> None:
+    for signal in sent:
+        if signal is not None:
+            signal.clamp_(min=0)
+
+
 class Guided(RuleSet):
     r"""Guided backpropagation: at a nonlinearity f the signal is :math:`f'(x)\,\max(g, 0)`.
 
@@ -283,10 +303,19 @@ class Guided(RuleSet):
     """
 
     name = "guided backpropagation"
+    acts_on = RECTIFIERS
 
     def arriving(self, call: Call) -> Callable[[Tensor], Tensor] | None:
         """Keep what is positive; the nonlinearity's gradient does the rest."""
         return _positive if call.kind in RECTIFIERS else None
+
+    def _hook(self, value: Tensor, arriving: Callable[[Tensor], Tensor]) -> None:
+        """As the derivative of these is 0 or 1, rectifying their fresh result is the same, and needs no memory."""
+        node: Any = value.grad_fn
+        if type(node).__name__ in _STEPS:
+            node.register_hook(_rectify)
+        else:
+            super()._hook(value, arriving)
 
 
 class Deconvnet(RuleSet):
@@ -297,6 +326,7 @@ class Deconvnet(RuleSet):
     """
 
     name = "deconvnet"
+    acts_on = RECTIFIERS
 
     def choose(self, call: Call) -> Through | None:
         """The rectifying rule at nonlinearities."""
