@@ -36,7 +36,8 @@ JUDGED: dict[str, dict[str, Any]] = {
 }
 RANDOMISED = ("gradient", "gradient-x-input", "lrp", "grad-cam", "guided-backprop", "deconvnet")
 CONTROLS = ("random", "random, smooth")
-STAGES = 6
+STAGES = 6  # of the lost weights
+STEPS = 10  # of the curves
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -126,7 +127,7 @@ def lectures(
     photos : Path
         A folder of photos named by ImageNet's classes, such as ``207_golden_retriever.jpeg``.
     images : int
-        How many of them, evenly over the folder. Curves are measured on half, lost weights on a tenth.
+        How many of them, evenly over the folder. Curves are measured on a third, lost weights on a tenth.
     out : Path, optional
         Folder for the figures and the result.
     say : function, optional
@@ -190,9 +191,9 @@ def findings(
     covering = evidence.covering(net, images, labels, regions)
     tell("counterfactual maps")
     counterfactual = evidence.counterfactual(net, images, labels, regions["second network"])
-    half = slice(None, None, 2)
+    third = slice(None, None, 3)
     options = JUDGED if judged is None else judged
-    deletion, insertion = _curves(net, images[half], labels[half], options, tell)
+    deletion, insertion = _curves(net, images[third], labels[third], options, tell)
     some = slice(None, None, 10)
     likeness, structure, stages = {}, {}, []
     for name in randomised:
@@ -203,7 +204,13 @@ def findings(
         structure[name] = torch.stack([structural_similarity(sizes[0], one) for one in sizes[1:]])
     return Lectures(
         provenance=provenance(
-            net, "lectures", images=len(images), second=second.fingerprint, judged=dict(options), stages=STAGES
+            net,
+            "lectures",
+            images=len(images),
+            second=second.fingerprint,
+            judged=dict(options),
+            stages=STAGES,
+            steps=STEPS,
         ),
         covering=covering,
         counterfactual=counterfactual,
@@ -230,8 +237,8 @@ def _curves(
     deletion, insertion = {}, {}
     for name, one in maps.items():
         tell(f"curves: {name}")
-        deletion[name] = attribution.deletion(net, images, one, labels, steps=14).area
-        insertion[name] = attribution.insertion(net, images, one, labels, steps=14).area
+        deletion[name] = attribution.deletion(net, images, one, labels, steps=STEPS).area
+        insertion[name] = attribution.insertion(net, images, one, labels, steps=STEPS).area
     return deletion, insertion
 
 
