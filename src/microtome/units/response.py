@@ -54,14 +54,18 @@ def responses(net: Network, layers: list[str], stimuli: Stimuli, batch: int = 32
             raise LayerError(f'layer "{name}" has no units: its output is one number per image.')
     blanks = torch.stack([torch.full(net.input_shape, level) for level in LEVELS])
     blank = {name: maps(value, found[name]) for name, value in net.activations(scaled(net, blanks), layers).items()}
-    parts: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in layers}
-    for chunk in stimuli.images.split(batch):
-        means = chunk.mean(1)
+    answers = {name: _unanswered(blank[name], len(stimuli.images)) for name in layers}
+    for start in range(0, len(stimuli.images), batch):
+        chunk = stimuli.images[start : start + batch]
+        means, part = chunk.mean(1), slice(start, start + len(chunk))
         values = net.activations(scaled(net, fitted(net, chunk)), layers, batch=batch)
         while values:  # each value is let go when it has been read
             name, value = values.popitem()
-            parts[name].append(_reduced(maps(value, found[name]), blank[name], means.to(value.device), found[name]))
-    return {name: _collected(parts[name], blank[name]) for name in layers}
+            answer = answers[name]
+            answer.peak[:, part], answer.centre[:, part], answer.place[:, part] = _reduced(
+                maps(value, found[name]), blank[name], means.to(value.device), found[name]
+            )
+    return answers
 
 
 def fitted(net: Network, images: Tensor) -> Tensor:
@@ -128,8 +132,8 @@ def _reduced(value: Tensor, blank: Tensor, grey: Tensor, layer: Layer) -> tuple[
         response.addcmul_(mixture[:, level, None], of_level[None], value=-1)
     flat = response.masked_fill(~inside, -torch.inf).flatten(2)
     peak, place = flat.max(2)
-    middle = response[:, :, response.shape[2] // 2, response.shape[3] // 2].clone()  # a view would hold all of it
-    return peak.T.float(), middle.T.float(), place.T
+    middle = response[:, :, response.shape[2] // 2, response.shape[3] // 2]
+    return peak.T.cpu(), middle.T.cpu(), place.T.cpu()
 
 
 def _box_means(grey: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -148,7 +152,13 @@ def _interpolation(means: Tensor) -> Tensor:
     return (1 - (means[:, None] - levels).abs() / (LEVELS[1] - LEVELS[0])).clamp(min=0)
 
 
-def _collected(parts: list[tuple[Tensor, Tensor, Tensor]], blank: Tensor) -> Responses:
-    peak, centre, place = (torch.cat([part[index] for part in parts], 1).cpu() for index in range(3))
+def _unanswered(blank: Tensor, stimuli: int) -> Responses:
+    """Room for a layer's responses, and what the brightness alone does."""
+    units = blank.shape[1]
     middle = blank[:, :, blank.shape[2] // 2, blank.shape[3] // 2]
-    return Responses(peak, centre, place, (middle[-1] - middle[0]).float().cpu())
+    return Responses(
+        torch.empty(units, stimuli),
+        torch.empty(units, stimuli),
+        torch.empty(units, stimuli, dtype=torch.int64),
+        (middle[-1] - middle[0]).float().cpu(),
+    )
