@@ -12,7 +12,7 @@ from microtome.atlas.task import Task
 from microtome.network import Network
 from microtome.results import Provenance, Result, versions
 
-__all__ = ["Kept", "Maps", "Predictions", "Reconstructed", "Refusal", "Strongest", "Tunings"]
+__all__ = ["Kept", "Maps", "Predictions", "Reconstructed", "Refusal", "Similarities", "Strongest", "Tunings"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -99,6 +99,13 @@ class Kept(Result):
         kept = {name: found.kept[place].half() for place, name in enumerate(found.layers)}
         made = found.provenance
         return cls(provenance=made, layers=found.layers, kept=kept, share=found.share.float(), leak=found.leak.float())
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Similarities(Result):
+    """How alike the units of several layers answer."""
+
+    layers: dict[str, units.Similarity]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -16,6 +16,7 @@ from microtome.atlas.findings import (
     Maps,
     Predictions,
     Reconstructed,
+    Similarities,
     Strongest,
     Tunings,
 )
@@ -153,9 +154,10 @@ def connections(subject: Subject, store: Store, task: Task) -> Result:
 
 
 def similar(subject: Subject, store: Store, task: Task) -> Result:
-    """How alike the units of a layer answer some images."""
+    """How alike the units of some layers answer some images."""
     given = _options(task)
-    return units.similar(subject.net, subject.subset(given["images"]), given["layer"])
+    found = units.similarities(subject.net, subject.subset(given.pop("images")), **given)
+    return Similarities(provenance=next(iter(found.values())).provenance, layers=found)
 
 
 def ablate(subject: Subject, store: Store, task: Task) -> Result:

@@ -70,7 +70,7 @@ class Plan:
         found += self.image_sheets(seen, images)
         for layer in self.outline.layers:
             found += self.unit_tasks(layer, tables[layer])
-        return [*found, *self.tunings(), *self.classes(seen), *space_tasks(self, images)]
+        return [*found, self.similarity(), *self.tunings(), *self.classes(seen), *space_tasks(self, images)]
 
     def explanations(self, seen: Predictions, images: Sequence[int]) -> list[Task]:
         """Every attribution method on every chosen image, for the class said and for one other."""
@@ -125,7 +125,7 @@ class Plan:
         alone = maps_inside(self.subject.net, layer) == [layer]  # only one linear map has weights to look at
         found = [self.task("filters", sees=False, cost=self._fit_cost(layer), layer=layer)] if alone else []
         found += [self.task("connections", sees=False, cost=0.3, layer=layer, units=shown)]
-        found += [*self.stimuli(layer, self.shown(table)), *self.similarity(layer)]
+        found += self.stimuli(layer, self.shown(table))
         for block in _blocks(shown, _BLOCK):
             found.append(self.reconstructions(layer, block))
         for block in _blocks(shown[: self.outline.budget.sheets] if alone else [], _BLOCK):
@@ -167,11 +167,12 @@ class Plan:
             found += 4e-8 * shown * math.prod(layer.shape) + 3 * layer.units * self._upto(name)
         return found
 
-    def similarity(self, layer: str) -> list[Task]:
-        """How alike the units of a layer answer."""
-        total = sum(self._upto(name) for name in self.outline.layers)
-        images = self._sample(self.outline.budget.similarities / total)
-        return [self.task("similar", cost=len(images) * self._upto(layer), layer=layer, images=images)]
+    def similarity(self) -> Task:
+        """How alike the units of each layer answer, in one pass over some images."""
+        layers = list(self.outline.layers)
+        images = self._sample(self.outline.budget.similarities / self.seconds)
+        cost = 1.5 * len(images) * self.seconds
+        return self.task("similar", cost=cost, layers=layers, images=images, batch=self._batch())
 
     def ablations(self, layer: str, shown: Sequence[int]) -> list[Task]:
         """Units set to zero one by one, as many as the budget lasts for."""

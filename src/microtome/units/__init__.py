@@ -9,7 +9,7 @@ from microtome.units.effective_field import EffectiveField, effective_field
 from microtome.units.filters import Filters, filters
 from microtome.units.patches import LayerPatches, TopPatches
 from microtome.units.reconstruct import Reconstructions, reconstruct
-from microtome.units.similarity import Similarity, similar
+from microtome.units.similarity import Similarity, similar, similarities
 from microtome.units.specialised import Specialised, specialised
 from microtome.units.top_images import TopImages, top_images
 from microtome.units.top_patches import top_patches
@@ -38,6 +38,7 @@ __all__ = [
     "filters",
     "reconstruct",
     "similar",
+    "similarities",
     "specialised",
     "stimuli",
     "top_images",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -89,11 +90,23 @@ def similar(net: Network, dataset: Dataset, layer: str, *, batch: int = 16) -> S
     >>> similar(net, [torch.tensor([[[0.25, 0.5]]])], "0").nearest(0)
     [(1, -1.0)]
     """
-    (found,) = stream.chosen_layers(net, layer)
-    sums = _Products(found.units)
-    images = stream.read(net, dataset, {found.name: sums.read}, batch=batch)
-    made = provenance(net, "similar-units", layer=found.name, images=images)
-    return Similarity(provenance=made, layer=found.name, correlation=sums.correlation(), images=images)
+    (found,) = similarities(net, dataset, [layer], batch=batch).values()
+    return found
+
+
+def similarities(net: Network, dataset: Dataset, layers: Iterable[str], *, batch: int = 16) -> dict[str, Similarity]:
+    """The same for several layers in one pass over the images; see ``similar``."""
+    sums = {layer.name: _Products(layer.units) for layer in stream.chosen_layers(net, layers)}
+    images = stream.read(net, dataset, {name: one.read for name, one in sums.items()}, batch=batch)
+    return {
+        name: Similarity(
+            provenance=provenance(net, "similar-units", layer=name, images=images),
+            layer=name,
+            correlation=one.correlation(),
+            images=images,
+        )
+        for name, one in sums.items()
+    }
 
 
 class _Products:

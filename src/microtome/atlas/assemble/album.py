@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from microtome import registry
-from microtome.atlas.findings import Refusal, Tunings
+from microtome.atlas.findings import Refusal, Similarities, Tunings
 from microtome.atlas.fit import fitted
 from microtome.atlas.jobs import recall, recall_small
 from microtome.atlas.pages import Absent, Made, Picture, to_image
@@ -18,7 +18,7 @@ from microtome.atlas.sprites import Sheet
 from microtome.atlas.store import Store
 from microtome.atlas.task import Task
 from microtome.results import Result
-from microtome.units import Tuning
+from microtome.units import Similarity, Tuning
 
 __all__ = ["Album"]
 
@@ -105,6 +105,11 @@ class Album:
         """The tuning of a layer's units, where it was asked for."""
         found = self.remembered(("tuning",), lambda: self.one(Tunings, "tuning"))
         return found.layers.get(layer) if isinstance(found, Tunings) else None
+
+    def alike(self, layer: str) -> Similarity | Absent | None:
+        """How alike a layer's units answer."""
+        found = self.remembered(("similar",), lambda: self.one(Similarities, "similar"))
+        return found.layers.get(layer) if isinstance(found, Similarities) else found
 
     def origin(self, layer: str) -> str:
         """The shown layer whose units a layer passes on, through rectifiers and pooling; empty if there is none."""

@@ -29,7 +29,7 @@ def layer_page(album: Album, name: str) -> LayerPage:
         Number("parameters", layer.parameters),
         Number("dead units", int(table.dead.sum()), explain="They fire on none of the images."),
     ]
-    alike = album.one(Similarity, "similar", layer=name)
+    alike = album.alike(name)
     filters = album.one(Filters, "filters", layer=name)
     if isinstance(filters, Filters):
         facts.append(Number("kernel", " x ".join(map(str, filters.weights.shape[2:])), "px"))

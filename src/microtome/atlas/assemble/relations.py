@@ -46,7 +46,7 @@ def _link(album: Album, layer: str, unit: int) -> Link | None:
 
 def nearest(album: Album, layer: str, unit: int) -> Amounts | Absent | None:
     """The units of the layer that answer most alike."""
-    found = album.one(Similarity, "similar", layer=layer)
+    found = album.alike(layer)
     if not isinstance(found, Similarity):
         return found
     rows = tuple(
@@ -95,7 +95,7 @@ def _loss(album: Album, found: Ablation, row: int) -> Amounts:
 def similarity_order(album: Album, layer: str) -> list[int]:
     """Each unit's place in an order that puts those that answer alike side by side."""
     count = album.tables[layer].units
-    found = album.one(Similarity, "similar", layer=layer)
+    found = album.alike(layer)
     if not isinstance(found, Similarity) or count < 3:
         return list(range(count))
     leaves = _leaves(found.correlation)
@@ -118,7 +118,7 @@ def _leaves(correlation: Tensor) -> list[int]:
 
 def similarity_picture(album: Album, layer: str) -> Picture | Absent | None:
     """Units x units, in the order of the tree."""
-    found = album.one(Similarity, "similar", layer=layer)
+    found = album.alike(layer)
     if not isinstance(found, Similarity):
         return found
     places = torch.tensor(album.order(layer)).argsort()
