@@ -112,6 +112,19 @@ def test_it_is_written_drawn_and_read_again(small):
     assert heights == pytest.approx(expected)
 
 
+def test_the_head_may_be_an_average():
+    """Then Grad-CAM is CAM, and the new head decides the scores."""
+    few = data.digits()
+    few = data.Images(few.pixels[:40], few.labels[:40])
+    dense, average = (
+        spotting_bias(few, few, epochs=1, explained=2, size=3, head=head) for head in ("dense", "average")
+    )
+    assert dense.provenance.fingerprint != average.provenance.fingerprint
+    assert average.provenance.parameters["head"] == "average"
+    with pytest.raises(InputError, match="dense or average"):
+        spotting_bias(few, few, head="tall")
+
+
 def test_own_masks_from_the_shell(tmp_path, capsys, monkeypatch):
     (tmp_path / "leaning.py").write_text(
         "import torch\nfrom torch import nn\n"

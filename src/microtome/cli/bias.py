@@ -25,6 +25,7 @@ def spotting_bias(
     epochs: Annotated[int, Parameter(help="Passes over them.")] = 2,
     agreement: Annotated[float, Parameter(help="How often the tag tells the class, for the biased network.")] = 0.95,
     tell: Annotated[str, Parameter(help="What of the tag tells it: pattern or place.")] = "pattern",
+    head: Annotated[str, Parameter(help="The networks' head: dense, or average (global average pooling).")] = "dense",
     explained: Annotated[int, Parameter(help="Test pictures that maps are made of.")] = 200,
     seed: Annotated[int, Parameter(help="Of tags, weights and order.")] = 0,
     out: Annotated[Path, Parameter(help="Folder for the page, the figure and the numbers.")] = Path("spotting-bias"),
@@ -47,8 +48,8 @@ def spotting_bias(
     if not isinstance(train, Images) or not isinstance(test, Images):
         raise InputError(f'"{data}" is a folder here; name the data set alone.')
     found = run(
-        train.sample(images, seed=seed), test, agreement=agreement, tell=tell, epochs=epochs, explained=explained,
-        seed=seed, out=out, say=partial(print, flush=True),
+        train.sample(images, seed=seed), test, agreement=agreement, tell=tell, head=head, epochs=epochs,
+        explained=explained, seed=seed, out=out, say=partial(print, flush=True),
     )  # fmt: skip
     print(f"\n{found.table()}\n\n{out / 'spotting-bias.html'}")
 

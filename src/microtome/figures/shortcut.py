@@ -103,7 +103,7 @@ def _bars(axes: Axes, result: ShortcutShare) -> None:
     axes.axhline(area, color="black", linewidth=0.8, linestyle="--", label=f"a flat map ({area:.1f} %)")
     axes.set_xticks(places, result.methods, rotation=30, ha="right", fontsize=7)
     axes.set_ylabel("share of the map on the shortcut (%)", fontsize=7)
-    axes.legend(fontsize=7, frameon=False)
+    axes.legend(fontsize=7, frameon=False, ncols=len(result.networks) + 1, loc="lower right", bbox_to_anchor=(1, 1))
     _tidy(axes)
 
 

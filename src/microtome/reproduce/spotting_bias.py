@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from microtome import data, zoo
 from microtome.attribution import ShortcutShare, shortcut_share
@@ -16,11 +17,14 @@ from microtome.data import Images, Shortcut, with_shortcut
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.results import Result, provenance
+from microtome.surgery import CamNetwork
 from microtome.training.fit import Recipe, evaluate, fit
 
 Say = Callable[[str], None]
 
 NETWORKS = ("biased", "unbiased")
+HEADS = ("dense", "average")
+_LAST_MAPS = "/relu.2"  # of SimpleConvNet
 TAGS = ("right tag", "no tag", "wrong tag")
 
 # What is judged, with the options that keep it affordable; all others are the methods' own.
@@ -96,6 +100,7 @@ def spotting_bias(
     *,
     agreement: float = 0.95,
     tell: str = "pattern",
+    head: str = "dense",
     epochs: int = 2,
     explained: int = 200,
     size: int | None = None,
@@ -113,6 +118,9 @@ def spotting_bias(
         How often the tag is that of the class for the biased network; for the other 1 / classes.
     tell : str
         What of the tag tells the class, see ``data.with_shortcut``.
+    head : str
+        ``"dense"`` for SimpleConvNet's own head, ``"average"`` for global average pooling and one linear layer
+        behind its last convolution, where Grad-CAM is CAM.
     epochs : int
         Of training SimpleConvNet.
     explained : int
@@ -137,6 +145,8 @@ def spotting_bias(
     """
     started = time.monotonic()
     report: Say = say if say is not None else lambda line: None
+    if head not in HEADS:
+        raise InputError(f'the head is {" or ".join(HEADS)}, got "{head}".')
     train = data.mnist("train").sample(10_000, seed=seed) if train is None else train
     test = data.mnist("test") if test is None else test
     classes = _classes(train, test)
@@ -147,7 +157,7 @@ def spotting_bias(
     for name, often in named.items():
         report(f"training the {name} network on {len(train):,} pictures whose tag agrees in {often:.0%}")
         planted = with_shortcut(train, agreement=often, tell=tell, size=size, seed=seed)
-        nets[name] = _trained(planted, classes, epochs, seed)
+        nets[name] = _trained(planted, classes, head, epochs, seed)
         tested: tuple[data.Dataset, ...] = (right, test, wrong)
         for tag, pictures in zip(TAGS, tested, strict=True):
             accuracy[f"{name}: {tag}"] = evaluate(nets[name].model, pictures)[1]
@@ -158,7 +168,7 @@ def spotting_bias(
     report(f"explaining {len(shown)} pictures by {len(JUDGED)} methods for both networks")
     found = SpottingBias(
         provenance=provenance(
-            nets["biased"], "spotting-bias", seed, agreement=agreement, tell=tell, epochs=epochs, size=size
+            nets["biased"], "spotting-bias", seed, agreement=agreement, tell=tell, head=head, epochs=epochs, size=size
         ),
         dataset=test.source or "pictures",
         agreement=named,
@@ -180,9 +190,13 @@ def _classes(train: Images, test: Images) -> int:
     return len(train.classes) if train.classes is not None else int(train.labels.max()) + 1
 
 
-def _trained(planted: Shortcut, classes: int, epochs: int, seed: int) -> Network:
+def _trained(planted: Shortcut, classes: int, head: str, epochs: int, seed: int) -> Network:
     shape = planted.images.shape
-    model = zoo.simple_conv_net(shape, classes, seed=seed)
+    model: nn.Module = zoo.simple_conv_net(shape, classes, seed=seed)
+    if head == "average":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = CamNetwork(model, _LAST_MAPS, len(model.get_parameter("conv3.bias")), classes)
     recipe = Recipe(
         epochs=epochs, batch=64, lr=0.05, nesterov=True, weight_decay=5e-4, schedule="one-cycle", channels_last=True,
         seed=seed,
