@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -312,23 +312,32 @@ def first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
 
 def tensors(tree: Any) -> list[Tensor]:
     """All tensors in nested lists, tuples and dicts, in order."""
-    if isinstance(tree, Tensor):
-        return [tree]
-    if isinstance(tree, list | tuple):
-        return [leaf for item in tree for leaf in tensors(item)]
-    if isinstance(tree, dict):
-        return [leaf for item in tree.values() for leaf in tensors(item)]
-    return []
+    found: list[Tensor] = []
+    _gather((tree,), found)
+    return found
+
+
+def _gather(items: Iterable[Any], found: list[Tensor]) -> None:
+    for item in items:
+        if isinstance(item, Tensor):
+            found.append(item)
+        elif isinstance(item, list | tuple):
+            if item:
+                _gather(item, found)
+        elif isinstance(item, dict) and item:
+            _gather(item.values(), found)
 
 
 def substitute(tree: Any, replacements: dict[int, Tensor]) -> Any:
     """The same nest with some tensors (by id) exchanged."""
     if isinstance(tree, Tensor):
         return replacements.get(id(tree), tree)
+    if tree is None or isinstance(tree, int | float):
+        return tree
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         return type(tree)(*(substitute(item, replacements) for item in tree))
     if isinstance(tree, list | tuple):
-        return type(tree)(substitute(item, replacements) for item in tree)
+        return type(tree)([substitute(item, replacements) for item in tree])
     if isinstance(tree, dict):
         return {key: substitute(item, replacements) for key, item in tree.items()}
     return tree
