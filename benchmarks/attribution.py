@@ -1,8 +1,8 @@
 """How fast are the gradient methods and relevance, beside the peers at their best and beside plain passes?
 
 ``python -m benchmarks.attribution [resnet18 mobilenet_v2 vgg16]``: 224 x 224, one image and sixteen (VGG16: one); one
-process, one thread, CPU seconds, ours and the peers in turns. The memory of integrated gradients is that of a process of
-its own.
+process, one thread, CPU seconds, ours and the peers in turns. The memory of integrated gradients is that of a
+process of its own.
 """
 
 from __future__ import annotations
