@@ -36,14 +36,15 @@ def best_rows(results: dict[str, IdealInputs]) -> Figure:
         By the network's name.
     """
     columns = max(len(result.classes) for result in results.values())
-    figure = Figure(figsize=(1.15 * columns + 0.8, 1.55 * len(results)), layout="constrained")
+    figure = Figure(figsize=(1.15 * columns + 0.8, 1.7 * len(results)), layout="constrained")
     axes = figure.subplots(len(results), columns, squeeze=False)
     for line, (name, result) in zip(axes, results.items(), strict=True):
         for place, axis in enumerate(line):
             _bare(axis)
             if place < len(result.classes):
                 photo(axis, result.best_images[place])
-                axis.set_title(f"{result.classes[place]}: {_short(result.best_kinds[place])}", fontsize=7)
+                kind = _short(result.best_kinds[place]).replace("+", "\n+ ")
+                axis.set_title(f"{result.classes[place]}: {kind}", fontsize=7)
         line[0].set_ylabel(name, fontsize=8)
     return figure
 
