@@ -46,6 +46,10 @@ class Inverse(ABC):
     def undo(self, y: Tensor, beside: Tensor | None) -> Tensor:
         """What went in, for what came out; ``beside`` lends its null-space part."""
 
+    @abstractmethod
+    def change(self, by: Tensor, y: Tensor) -> Tensor:
+        """How what went in changes when what came out, y, changes by a little."""
+
     def inside(self, y: Tensor) -> Tensor:
         """(N,): which values the step can give at all."""
         return torch.ones(len(y), dtype=torch.bool)
@@ -84,6 +88,10 @@ class LinearInverse(Inverse):
             return beside + self._shortest(y - self._of.apply(beside))
         return self._shortest(y)
 
+    def change(self, by: Tensor, y: Tensor) -> Tensor:
+        """The pseudo-inverse again, without the bias."""
+        return self._shortest(by)
+
     def _shortest(self, y: Tensor) -> Tensor:
         if self._factors is None:
             return _least_squares(self._of, y)
@@ -102,6 +110,12 @@ class FunctionInverse(Inverse):
     def undo(self, y: Tensor, beside: Tensor | None) -> Tensor:
         """The inverse function; NaN outside its range."""
         return self._function.undo(y)
+
+    def change(self, by: Tensor, y: Tensor) -> Tensor:
+        """Times the derivative of the inverse function."""
+        at = y.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            return by * torch.autograd.grad(self._function.undo(at).sum(), at)[0]
 
     def inside(self, y: Tensor) -> Tensor:
         """Whether all values are in the open range."""
@@ -127,6 +141,10 @@ class AffineInverse(Inverse):
         """(y - shift) / scale."""
         return (y - self._shift) / self._scale
 
+    def change(self, by: Tensor, y: Tensor) -> Tensor:
+        """Divided by the scale."""
+        return by / self._scale
+
 
 @final
 class MoveInverse(Inverse):
@@ -141,6 +159,10 @@ class MoveInverse(Inverse):
         x = torch.empty(len(y), self._source.numel(), dtype=y.dtype)
         x[:, self._source] = y.flatten(1)
         return x.reshape(-1, *self._shape)
+
+    def change(self, by: Tensor, y: Tensor) -> Tensor:
+        """Moved back as the values are."""
+        return self.undo(by, None)
 
 
 @dataclass(frozen=True)
