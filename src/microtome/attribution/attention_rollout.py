@@ -77,9 +77,9 @@ def attention_rollout(
 
     Notes
     -----
-    Cost: two forward passes, of which one computes the attention weights too: T x T numbers for an image,
-    head and layer. It follows weights, not values: what an attended token holds, what the perceptrons do
-    and which class it speaks for are not in it.
+    Cost: two forward passes, of which one computes the attention weights too (T x T numbers for an image,
+    head and layer), and one forward and backward pass of a single gray picture. It follows weights, not
+    values: what an attended token holds, what the perceptrons do and which class it speaks for are not in it.
 
     References
     ----------

@@ -78,10 +78,12 @@ def grad_cam(
 
     Notes
     -----
-    Cost: one forward pass, and one backward pass that ends at ``layer``; no weight gradients. It
-    shows nothing finer than the layer's grid, and below the last layer the mean of the gradients
-    stands for gradients that may differ from place to place. In a transformer every token has seen the
-    whole picture: its place is where it began, not all that it speaks of.
+    Cost: one forward pass, and one backward pass that ends at ``layer``; no weight gradients. In a
+    transformer without a named layer, one more pass each way of a gray picture finds it. It shows nothing
+    finer than the layer's grid, and the mean of the gradients stands for gradients that may differ from
+    place to place: where a dense head reads each position by weights of its own they can cancel, and a
+    shortcut that is told by its place stays unseen. In a transformer every token has seen the whole
+    picture: its place is where it began, not all that it speaks of.
 
     References
     ----------
