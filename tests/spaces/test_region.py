@@ -160,7 +160,66 @@ def test_a_plain_background_lies_on_facets_of_max_pooling():
     net = mt.Network(nn.Sequential(conv, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 2)), (1, 6, 6))
     flat = spaces.facet_distance(net, torch.full((1, 1, 6, 6), 0.5))
     assert int(flat.ties) == 2 * 4 * 3
+    assert int(flat.silent_ties) == 0
     assert int(spaces.facet_distance(net, torch.rand(1, 1, 6, 6)).ties) == 0
+
+
+def test_ties_of_units_that_reach_no_score_are_told_apart():
+    """Closed form: behind the pooling a rectifier is off for one of two channels, whose windows tie without effect."""
+    conv = nn.Conv2d(1, 2, 3)
+    conv.bias.data.copy_(torch.tensor([9.0, -9.0]))
+    net = mt.Network(nn.Sequential(conv, nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2)), (1, 6, 6))
+    flat = torch.full((1, 1, 6, 6), 0.5)
+    found = spaces.facet_distance(net, flat)
+    assert (int(found.ties), int(found.silent_ties)) == (12, 12)
+    region = spaces.linear_region(net, flat)
+    assert (int(region.ties), int(region.silent_ties)) == (12, 12)
+    # Proof by stepping to both sides of every window's ties: the scores keep to the map only where the tie is silent.
+    generator = torch.Generator().manual_seed(0)
+    moved = flat.double() + 1e-3 * torch.randn(50, 1, 6, 6, generator=generator, dtype=torch.float64)
+    double = mt.Network(net.model.double(), (1, 6, 6))
+    affine = moved.flatten(1) @ region.weight[0].T + region.bias[0]
+    bent = (double.logits(moved) - affine).abs().amax(1) > 1e-6
+    assert float(bent.double().mean()) > 0.9  # of four windows of four ties few steps leave all as they were
+    net.model[4].weight.data[:, :4] = 0  # now no window of the first channel is heard either
+    double = mt.Network(net.model.double(), (1, 6, 6))
+    region = spaces.linear_region(double, flat)
+    assert (int(region.ties), int(region.silent_ties)) == (0, 24)
+    affine = moved.flatten(1) @ region.weight[0].T + region.bias[0]
+    assert float((double.logits(moved) - affine).abs().max()) < 1e-12
+
+
+def test_the_nearest_facet_that_changes_the_map():
+    """Proof by stepping: just before it the scores are the map of the image, just beyond they are not."""
+    torch.manual_seed(3)
+    layers = (
+        nn.Conv2d(1, 6, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 4, 3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(4, 3),
+    )
+    net = mt.Network(nn.Sequential(*layers).double(), (1, 8, 8))
+    x = torch.rand(12, 1, 8, 8, dtype=torch.float64)
+    found, region = spaces.facet_distance(net, x), spaces.linear_region(net, x)
+    torch.testing.assert_close(region.changing, found.changing)
+    assert bool((found.changing >= found.distance).all())
+    farther = found.changing > found.distance
+    assert 0 < int(farther.sum()) < len(x)  # of rectifiers that lose in their pooling window some are nearest
+    assert torch.allclose(found.changing_normal.flatten(1).norm(dim=1), found.changing, rtol=1e-9)
+
+    def off(share):
+        points = x + share * found.changing_normal
+        return (net.logits(points, check=False) - region.apply(points)).abs().amax(1)
+
+    assert float(off(1 - 1e-6).max()) < 1e-12
+    assert float(off(1.05).min()) > 1e-9
+    switched = x + 1.000001 * found.normal  # beyond the nearest one of a silent unit the map is still the same
+    assert bool((pattern(net, switched) != pattern(net, x)).any(1).all())
+    same = (net.logits(switched, check=False) - region.apply(switched)).abs().amax(1)
+    assert float(same[farther].max()) < 1e-12
 
 
 @pytest.mark.parametrize("name", MODELS)

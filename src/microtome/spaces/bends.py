@@ -186,6 +186,60 @@ def gradients(net: Network, images: Tensor, chosen: Tensor) -> Tensor:
     return torch.zeros_like(x) if found is None else found
 
 
+class _Effects(KinkRules):
+    """Notes what reaches the scores from each bending operation's units."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[Facets, list[Tensor]]] = []
+        self._part: Facets | None = None
+        super().__init__(self._hear, verify=False)
+
+    def _hear(self, call: Call, z: Tensor, other: Tensor | None) -> None:
+        self._part = facets_of(call, z.detach(), None if other is None else other.detach())
+
+    def run(self, call: Call) -> Any:
+        """Run the operation, and listen at what it gives."""
+        output = super().run(call)
+        part, self._part = self._part, None
+        if part is not None:
+            heard: list[Tensor] = []
+            self.found.append((part, heard))
+            given = tensors(output) or [call.input]
+            if given[0].requires_grad:  # a hook belongs to the value of this moment, whatever is written later
+                given[0].register_hook(heard.append)
+        return output
+
+
+def heard(net: Network, images: Tensor) -> Tensor:
+    """(N, facets): whether a unit's value reaches any class score at all, with all other units as they are.
+
+    A facet of a unit that does not is no bend of the scores: what is behind it is the same affine map.
+
+    Parameters
+    ----------
+    net : Network
+        A piecewise linear network in float64.
+    images : Tensor
+        (N, C, H, W).
+    """
+    x = images.detach().clone().requires_grad_()
+    rules = _Effects()
+    with torch.enable_grad():
+        scores = run(net, net.normalise(x), rules, live=True)
+        mixed = torch.randn(scores.shape, generator=torch.Generator().manual_seed(0), dtype=scores.dtype)
+        torch.autograd.grad(scores, x, mixed, allow_unused=True)
+    parts = []
+    for facets, signals in rules.found:
+        count = facets.value.shape[1]
+        if not signals:
+            parts.append(torch.zeros(len(x), count, dtype=torch.bool))
+            continue
+        units = signals[0].detach().flatten(1) != 0
+        pooled = "pool" in facets.kind
+        parts.append(units.repeat_interleave(facets.each, 1) if pooled else units.repeat(1, facets.each))
+    return torch.cat(parts, 1) if parts else torch.zeros(len(x), 0, dtype=torch.bool)
+
+
 def run(net: Network, prepared: Tensor, rules: KinkRules, *, live: bool) -> Tensor:
     """Class scores of prepared images, a closing softmax left out, with every bending operation told to the rules."""
     from microtome.trace import as_logits, logits_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
-from microtome.spaces.bends import Bends, bends, gradients, owner, verify
+from microtome.spaces.bends import Bends, bends, gradients, heard, owner, verify
 from microtome.spaces.linear_layer import in_double
 
 _ROWS = 128  # images with a direction that run at a time
@@ -35,8 +35,18 @@ class FacetDistance(Result):
     normal : Tensor
         (N, C, H, W): the step that leads onto the facet; its length is ``distance``.
     ties : Tensor
-        (N,): facets that the image lies on, to rounding. Where there are any the image is on the edge of its
-        region and the network bends at the image itself: plain backgrounds do this to max pooling.
+        (N,): facets that the image lies on, to rounding, and at which the scores bend. Where there are any the image
+        is on the edge of its region: plain backgrounds do this to max pooling.
+    silent_ties : Tensor
+        (N,): facets that the image lies on, of units that reach no score: the map is the same on both sides.
+    changing : Tensor
+        (N,): L2 distance to the nearest facet, not through the image, whose unit reaches a score, so that the map of
+        the scores changes there; infinite where there is none. Never below ``distance``, inside which nothing
+        switches at all; on the way to it silent units may switch, and wake others that are nearer then.
+    changing_facet : list of dict
+        Which one; empty where there is none.
+    changing_normal : Tensor
+        (N, C, H, W): the step that leads onto it.
     checked : Tensor
         (N,): facets whose gradient was computed; all others are further by their estimated gradients.
     doubt : float
@@ -47,6 +57,10 @@ class FacetDistance(Result):
     facet: list[dict[str, Any]]
     normal: Tensor
     ties: Tensor
+    silent_ties: Tensor
+    changing: Tensor
+    changing_facet: list[dict[str, Any]]
+    changing_normal: Tensor
     checked: Tensor
     doubt: float
 
@@ -116,13 +130,31 @@ def facet_distance(net: Network, images: Tensor, *, probes: int | None = 20, see
         raise InputError("the network has no unit that bends: it is linear everywhere.")
     length = _lengths(exact, x, pixels if every or probes is None else probes, seed, every=every)
     spread = 1.0 if every else _spread(base.value.shape[1], probes or pixels)
-    distance, chosen, normal, checked = _nearest(exact, x, base, length, spread)
+    usable = (length > 0) & base.value.isfinite() & ~base.tied
+    distance, chosen, normal, checked = _nearest(exact, x, base, length, spread, usable)
+    effect = torch.cat([heard(exact, part) for part in x.split(_ROWS)])
+    changing = [distance.clone(), chosen.clone(), normal.clone()]
+    silent = ~effect.gather(1, chosen[:, None])[:, 0]
+    if bool(silent.any()):  # look again among the units that are heard
+        value = replace(base, value=base.value[silent])
+        again = _nearest(exact, x[silent], value, length[silent], spread, (usable & effect)[silent])
+        for whole, part in zip(changing, again, strict=False):
+            whole[silent] = part
+        checked[silent] += again[3]
+    on = base.tied & (length > 0)
     return FacetDistance(
         provenance=provenance(net, "facet-distance", seed=seed, probes=probes),
         distance=distance,
         facet=[owner(base.facets, int(place)) for place in chosen],
         normal=normal,
-        ties=(base.tied & (length > 0)).sum(1),
+        ties=(on & effect).sum(1),
+        silent_ties=(on & ~effect).sum(1),
+        changing=changing[0],
+        changing_facet=[
+            owner(base.facets, int(place)) if math.isfinite(away) else {}
+            for away, place in zip(changing[0].tolist(), changing[1], strict=True)
+        ],
+        changing_normal=changing[2],
         checked=checked,
         doubt=0.0 if every else _DOUBT,
     )
@@ -172,10 +204,9 @@ def _spread(facets: int, probes: int) -> float:
 
 
 def _nearest(
-    net: Network, x: Tensor, base: Bends, length: Tensor, spread: float
+    net: Network, x: Tensor, base: Bends, length: Tensor, spread: float, usable: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Take exact gradients in the order of the estimated distance until none that is left can be nearer."""
-    usable = (length > 0) & base.value.isfinite() & ~base.tied
     value = base.value
     bound = torch.where(usable, value.abs() / torch.where(usable, length * spread, 1.0), math.inf)
     ordered = bound.sort(1)

@@ -81,8 +81,8 @@ def rounding(net: Network, inverses: list[Inverse], images: Tensor, *, seed: int
             change = inverse.change(change + half * step.gives.abs() * sign, step.gives)
         sizes.append(_in_pixels(net, change).flatten(1).norm(dim=1))
     whole = images.flatten(1).norm(dim=1).clamp(min=torch.finfo(torch.float64).tiny)
-    middle: Tensor = torch.stack(sizes).median(0).values
-    return middle / whole
+    share: Tensor = torch.stack(sizes).median(0).values / whole
+    return share
 
 
 def _in_pixels(net: Network, change: Tensor) -> Tensor:

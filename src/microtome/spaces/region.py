@@ -36,7 +36,7 @@ class LinearRegion(Result):
         (N, K, C * H * W): score k is weight[k] . pixels + bias[k] all over the region.
     bias : Tensor
         (N, K).
-    distance, facet, normal, ties, doubt
+    distance, facet, normal, ties, silent_ties, changing, doubt
         The nearest facet, as in ``FacetDistance``.
     singular_values : Tensor
         (N, min(K, C * H * W)) of each weight.
@@ -58,6 +58,8 @@ class LinearRegion(Result):
     facet: list[dict[str, Any]]
     normal: Tensor
     ties: Tensor
+    silent_ties: Tensor
+    changing: Tensor
     doubt: float
     singular_values: Tensor
     signal: Tensor
@@ -156,6 +158,8 @@ def linear_region(
         facet=near.facet,
         normal=near.normal,
         ties=near.ties,
+        silent_ties=near.silent_ties,
+        changing=near.changing,
         doubt=near.doubt,
         singular_values=s,
         signal=signal,
