@@ -143,6 +143,20 @@ def test_the_structure_of_a_convolution_gives_its_triplets(case, monkeypatch):
         torch.testing.assert_close(vectors @ vectors.T, torch.eye(12, dtype=torch.float64), rtol=0, atol=1e-8)
 
 
+@pytest.mark.parametrize("case", ["zeros", "depthwise", "transposed"])
+def test_convolutions_too_wide_for_their_symbol_are_left_to_lanczos(case, monkeypatch):
+    """Oracle: a dense decomposition; that Davidson's method is not taken is checked by taking it away."""
+    monkeypatch.setattr(sys.modules["microtome.spaces.triplets"], "_SMALL", 1)
+    module = sys.modules["microtome.spaces.strongest"]
+    monkeypatch.setattr(module, "_WORK", 1.0)
+    monkeypatch.setattr(module, "davidson", None)
+    torch.manual_seed(1)
+    layer = STRUCTURED[case]().double()
+    of = spaces.operator(mt.Network(nn.Sequential(layer), (layer.in_channels, 15, 14)), "0")
+    expected = torch.linalg.svdvals(of.dense())[:5]
+    torch.testing.assert_close(of.triplets(5).values, expected, rtol=1e-8, atol=0)
+
+
 @pytest.mark.parametrize("case", ["zeros", "stride, no padding, odd size", "stride and dilation"])
 def test_the_bound_of_the_symbol_is_above_the_largest_value_and_near_it(case):
     """Oracle: the norm of the dense matrix; for 3 x 3 taps on 14 positions the bound is a few percent above."""

@@ -13,7 +13,7 @@ from microtome.spaces.fourier import Symbol
 
 Triplets = tuple[Tensor, Tensor, Tensor]  # left (k, m), values (k,), right (k, n)
 
-_BLOCK = 128  # channels, times strides, up to which the symbol's blocks are worth their inverses
+_WORK = 2.0e9  # positions times channels cubed up to which the symbol's blocks are worth their inverses
 _AHEAD = 4  # waves to start with beyond those wanted
 
 
@@ -72,6 +72,8 @@ def _by_points(of: ConvolutionOperator, k: int) -> Triplets | None:
 def _by_groups(of: ConvolutionOperator, k: int, seed: int, tolerance: float) -> Triplets | None:
     """The best of all groups, those with the highest bound first."""
     groups = [_group(of, number) for number in range(of.groups)]
+    if not _affordable(groups[0], of.groups):
+        return None
     symbols = [Symbol(group, inputs=_reads_less(group)) for group in groups]
     bounds = [symbol.bound(_degree(of)) if of.mode == "zeros" else math.inf for symbol in symbols]
     parts: dict[int, Triplets] = {}
@@ -128,12 +130,17 @@ def _reads_less(of: ConvolutionOperator) -> bool:
     return of.shape[1] <= of.shape[0]
 
 
+def _affordable(of: ConvolutionOperator, copies: int = 1) -> bool:
+    """Whether the symbol's blocks, one a position, can be inverted in seconds."""
+    channels = of.input_shape[0] * math.prod(of.stride) if _reads_less(of) else of.output_shape[0]
+    return copies * math.prod(of.output_shape[1:]) * float(channels) ** 3 <= _WORK
+
+
 def _by_waves(of: ConvolutionOperator, symbol: Symbol | None, k: int, seed: int, tolerance: float) -> Triplets | None:
     """Davidson's method from the strongest waves, on the shorter side."""
     inputs = _reads_less(of)
     shape = of.input_shape if inputs else of.output_shape
-    channels = shape[0] * (math.prod(of.stride) if inputs else 1)
-    if channels > _BLOCK:
+    if not _affordable(of):
         return None
     symbol = Symbol(of, inputs=inputs) if symbol is None else symbol
     if not symbol.most > 0:

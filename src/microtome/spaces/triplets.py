@@ -81,7 +81,9 @@ def triplets(
 
     Notes
     -----
-    Largest: implicitly restarted Lanczos on A and its adjoint, some hundred products, no matrix.
+    Largest: a convolution by its structure (see ``spaces.strongest``): exact for 1 x 1 kernels, group by group
+    where channels do not meet, else Davidson's method started and preconditioned by the Fourier transform. Other
+    maps, and convolutions of very many channels: implicitly restarted Lanczos, some hundred products, no matrix.
     Smallest: iteration does not converge there; a sparse factorisation is inverted instead (see
     ``spaces.smallest``), or it is refused. Up to 1,024 values on the shorter side a dense
     decomposition is taken. A residual proves that a value exists, not that none was missed between
