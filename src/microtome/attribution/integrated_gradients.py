@@ -77,7 +77,7 @@ def integrated_gradients(
     seed : int
         For the noise baseline.
     batch : int, optional
-        Points of the paths in one pass, which bounds the memory; default eight of 224 x 224 pixels, up
+        Points of the paths in one pass, which bounds the memory; default four of 224 x 224 pixels, up
         to 64 smaller ones.
 
     Returns
@@ -114,7 +114,7 @@ def integrated_gradients(
     >>> round(result.map.item(), 6), abs(result.completeness_gap.item()) < 1e-6
     (0.25, True)
     """
-    batch = fitting(net, batch)
+    batch = fitting(net, batch, backwards=True)
     nodes, weights = quadrature(rule, check_count(steps, "steps"))
     given = net.images(images).detach()
     start = baselines.baseline(net, given, baseline, seed)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.attribution.chunks import chunks
+from microtome.attribution.chunks import chunks, fitting
 from microtome.attribution.composites import Rules, chooser
 from microtome.attribution.result import Attribution, wide
 from microtome.inputs import Target
@@ -65,7 +65,7 @@ def lrp(
         ``"epsilon-alpha2-beta1"``, ``"epsilon-alpha2-beta1-flat"``, ``"epsilon-gamma-box"``; one rule
         for all layers; or pairs such as ``[("first", "z-box"), ("layer4.*", Epsilon(0.1)), ("*", "gamma")]``.
     batch : int, optional
-        Images in one pass; default eight of 224 x 224 pixels, up to 64 smaller ones.
+        Images in one pass; default four of 224 x 224 pixels, up to 64 smaller ones.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def propagate(
 ) -> RelevanceAttribution:
     """Propagate relevance with a rule chosen for each layer."""
     tapes, accounts = [], []
-    for part, asked in chunks(net, images, target, batch):
+    for part, asked in chunks(net, images, target, fitting(net, batch, backwards=True)):
         account = Relevance(choose)
         tapes.append(net.tape(part, asked, record="input", gradient=True, rules=account))
         accounts.append(account)

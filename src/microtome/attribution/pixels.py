@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from microtome.attribution.chunks import chunks
+from microtome.attribution.chunks import chunks, fitting
 from microtome.attribution.result import Signal, wide
 from microtome.inputs import Target
 from microtome.network import Network
@@ -28,7 +28,7 @@ def pixel_signal(
     rules : str, optional
         ``"guided"`` or ``"deconvnet"``; None for the gradient.
     batch : int, optional
-        Images in one pass; default eight of 224 x 224 pixels, up to 64 smaller ones.
+        Images in one pass; default four of 224 x 224 pixels, up to 64 smaller ones.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def pixel_signal(
     """
     tapes = [
         net.tape(part, asked, record="input", gradient=True, rules=rules)
-        for part, asked in chunks(net, images, target, batch)
+        for part, asked in chunks(net, images, target, fitting(net, batch, backwards=True))
     ]
     return Signal(
         values=torch.cat([tape.gradient["input"] for tape in tapes]),

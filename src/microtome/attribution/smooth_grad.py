@@ -68,7 +68,7 @@ def smooth_grad(
     seed : int
         For the noise.
     batch : int, optional
-        Copies in one pass, which bounds the memory; default eight of 224 x 224 pixels, up to 64 smaller ones.
+        Copies in one pass, which bounds the memory; default four of 224 x 224 pixels, up to 64 smaller ones.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def smooth_grad(
     (tensor([[[ 2., -3.]]]), tensor(0.))
     """
     check_count(samples, "samples")
-    batch = fitting(net, batch)
+    batch = fitting(net, batch, backwards=True)
     if not noise >= 0:
         raise InputError(f"noise is a share of the image's range and not negative, got {noise}.")
     given = net.images(images).detach()
