@@ -106,7 +106,12 @@ def region(
         unit = ", ".join(map(str, facet["unit"]))
         print(f"{images[place].name}: nearest facet {float(found.distance[place]):.3g} away, {facet['layer']} ({unit})")
         change = float(found.ignored_change[place])
-        print(f"  on {int(found.ties[place])} facets; the ignored part moves scores by {change:.1e}")
+        print(f"  nearest facet at which the scores bend: {float(found.changing[place]):.3g} away")
+        ties, silent = int(found.ties[place]), int(found.silent_ties[place])
+        if ties:
+            print(f"  the picture lies on {ties} facets at which the scores bend: it is a corner of its region")
+        extent = min(1.0, 0.99 * float(found.ignored_extent[place].max()))
+        print(f"  on {silent} facets without effect; {extent:.2g} of the ignored part moves scores by {change:.1e}")
     save(found, output)
 
 

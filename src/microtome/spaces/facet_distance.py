@@ -103,7 +103,8 @@ def facet_distance(net: Network, images: Tensor, *, probes: int | None = 20, see
     Notes
     -----
     Cost: ``probes`` forward passes with tangents and some tens of backward passes for each image, in float64.
-    The pixel range is no facet: the nearest one may lie outside it.
+    The pixel range is no facet: the nearest one may lie outside it. Facets through the image are counted as ties, not
+    as distances: for an image with ties the distance holds on the image's own side of them.
 
     References
     ----------

@@ -109,6 +109,9 @@ def linear_region(
     Notes
     -----
     Cost: one backward pass for each class, and that of ``facet_distance``; in float64.
+    An image with ``ties`` (equal values of a plain background in one pooling window) is a corner of its region: the
+    network bends at the image itself, the map holds towards the side that torch's pooling takes, and
+    ``ignored_extent`` is 0 in directions that leave it. Silent ties do no harm.
 
     References
     ----------
