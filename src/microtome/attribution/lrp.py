@@ -84,7 +84,9 @@ def lrp(
     -----
     Cost: one forward and one backward pass for epsilon, about twice that for z-plus, three times for
     gamma. A pixel keeps its relevance through the network's normalisation. Where a score is near zero
-    relevance may be many times larger than it, of both signs: look at the shares.
+    relevance may be many times larger than it, of both signs: look at the shares. Composites of z-plus
+    hardly change when the upper layers' weights are lost [4]_: they show what was seen, less so why
+    the network decided.
 
     References
     ----------
@@ -92,6 +94,7 @@ def lrp(
        relevance propagation, PLoS ONE 2015.
     .. [2] Montavon et al., Layer-wise relevance propagation: an overview, 2019.
     .. [3] Ali et al., XAI for transformers: better explanations through conservative propagation, ICML 2022.
+    .. [4] Sixt, Granz and Landgraf, When explanations lie: why many modified BP attributions fail, ICML 2020.
 
     Examples
     --------

@@ -37,7 +37,8 @@ def _covering(axes: Axes, result: Lectures) -> None:
     axes.set_xlabel("mean drop of the probability, windows on the background")
     axes.set_ylabel("windows on the object")
     axes.set_title("(a) covering the object costs more", fontsize=10)
-    axes.legend(fontsize=7, frameon=False, title="object found by", title_fontsize=7)
+    axes.set_ylim(axes.get_ylim()[0], axes.get_ylim()[1] * 1.35)
+    axes.legend(fontsize=7, frameon=False, title="object found by", title_fontsize=7, loc="upper left")
 
 
 def _counterfactual(axes: Axes, result: Lectures) -> None:
@@ -46,12 +47,14 @@ def _counterfactual(axes: Axes, result: Lectures) -> None:
     _diagonal(axes)
     axes.axvline(0, color="0.8", linewidth=0.8, zorder=0)
     axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
-    axes.set_xlabel("change of the logit, strongest fifth of the counterfactual covered")
-    axes.set_ylabel("strongest fifth of the evidence covered")
+    axes.set_xlabel("change of the logit, counterfactual covered")
+    axes.set_ylabel("evidence covered")
     share = float(found.evidence_on_object.nanmean()), float(found.counterfactual_on_object.nanmean())
-    axes.set_title(
-        f"(b) Grad-CAM and its counterfactual; energy on the object {share[0]:.2f} and {share[1]:.2f}", fontsize=10
-    )
+    axes.set_title("(b) covering evidence and counterfactual", fontsize=10)
+    axes.text(
+        0.03, 0.97, f"energy on the object: {share[0]:.2f} and {share[1]:.2f}", transform=axes.transAxes, va="top",
+        fontsize=7,
+    )  # fmt: skip
 
 
 def _curves(axes: Axes, result: Lectures) -> None:
@@ -79,7 +82,8 @@ def _lost(axes: Axes, result: Lectures) -> None:
     axes.set_xlabel("sixths of the layers drawn anew, from the output down")
     axes.set_ylabel("likeness to the trained network's map")
     axes.set_title("(d) solid: structural similarity, dashed: rank correlation", fontsize=10)
-    axes.legend(fontsize=7, frameon=False)
+    axes.set_ylim(-0.3, 1.3)
+    axes.legend(fontsize=7, frameon=False, ncol=3, loc="upper center")
 
 
 def _diagonal(axes: Axes) -> None:
