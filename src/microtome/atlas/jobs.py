@@ -72,7 +72,7 @@ def maximize_class(subject: Subject, store: Store, task: Task) -> Result:
 def explain(subject: Subject, store: Store, task: Task) -> Result:
     """One attribution method on some images."""
     given = _options(task)
-    method = registry.method(given.pop("method"), "attribution")
+    method = registry.method(given.pop("method"), registry.EXPLAINING)
     images, target = subject.pictures(given.pop("images")), given.pop("target")
     made = explained(subject.net, method, images, target, given)
     return _maps(made)

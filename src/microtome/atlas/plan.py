@@ -25,6 +25,7 @@ __all__ = ["Plan", "chosen_images", "questions", "stages", "surveyed"]
 
 _BLOCK = 32  # units in one task
 _BATCH = 4  # images in one task
+_ATTENTION = frozenset(("softmax", "scaled_dot_product_attention", "multi_head_attention_forward"))
 _SLOW = {"integrated-gradients": 120.0, "smooth-grad": 60.0, "lrp": 8.0, "deep-taylor": 8.0}  # forward passes of a map
 
 
@@ -75,7 +76,7 @@ class Plan:
     def explanations(self, seen: Predictions, images: Sequence[int]) -> list[Task]:
         """Every attribution method on every chosen image, for the class said and for one other."""
         found = []
-        for name in registry.methods("attribution"):
+        for name in self._methods():
             passes = self._passes(name)
             options = self._occlusion() if name == "occlusion" else {}
             # What takes many passes is asked for the other class too only where passes are cheap.
@@ -86,6 +87,14 @@ class Plan:
                     cost = passes * len(block) * self.seconds
                     found.append(self.task("explain", cost=cost, method=name, images=block, target=target, **options))
         return found
+
+    def _methods(self) -> list[str]:
+        """Every attribution method, and those that read attention where the network has any."""
+        operations = {
+            layer.operation.rpartition("/")[2].partition(".")[0] for layer in self.subject.net.layers.values()
+        }
+        kinds = registry.EXPLAINING if operations & _ATTENTION else ("attribution",)
+        return list(registry.methods(kinds))
 
     def _passes(self, method: str) -> float:
         """How many forward passes a map costs, about."""

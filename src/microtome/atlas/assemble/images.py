@@ -40,8 +40,13 @@ from microtome.atlas.walk import Walk
 __all__ = ["image_page"]
 
 _TOP = 5  # classes in the list of probabilities
-_UNSIGNED = frozenset({"saliency", "grad-cam", "smooth-grad-squared"})
-_QUANTITY = {"occlusion": "probability lost", "grad-cam": "weighted activation", "cam": "weighted activation"}
+_UNSIGNED = frozenset({"saliency", "grad-cam", "smooth-grad-squared", "attention-rollout"})
+_QUANTITY = {
+    "occlusion": "probability lost",
+    "grad-cam": "weighted activation",
+    "cam": "weighted activation",
+    "attention-rollout": "share of attention",
+}
 _WITHIN = 0.995  # share of a photo's pixels that a map's scale reaches over
 _COLOURS = (
     "#1f77b4",
