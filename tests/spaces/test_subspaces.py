@@ -195,3 +195,42 @@ def test_results_are_saved_loaded_and_drawn(result, tmp_path):
     again = mt.load(tmp_path / "it.safetensors")
     assert repr(again) == repr(made)
     assert again.plot().axes
+
+
+class PaddedFirst(nn.Module):
+    """A convolution that pads its input as a step of its own, as EfficientNet-Lite's do."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = SamePadded(1, 3, 3, stride=2)
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.head(self.conv(x).mean((2, 3)))
+
+
+class SamePadded(nn.Conv2d):
+    """Zeros at the right and at the bottom."""
+
+    def forward(self, x):
+        return super().forward(nn.functional.pad(x, (0, 1, 0, 1)))
+
+
+def test_padding_inside_a_module_is_read_after_it():
+    torch.manual_seed(0)
+    net = mt.Network(PaddedFirst(), (1, 8, 8))
+    images = torch.rand(4, 1, 8, 8)
+    padded = nn.functional.pad(images, (0, 1, 0, 1)).double()
+    patches = nn.functional.unfold(padded, 3, stride=2)  # (4, 9, 16)
+    heard = spaces.weight_vectors(net, images, layer="conv")
+    weight = net.model.conv.weight.detach().double().flatten(1)
+    along = torch.einsum("un,bnp->bup", weight, patches).square().sum(2) / weight.square().sum(1)
+    assert torch.allclose(heard.kept, along)
+    assert torch.allclose(heard.energy[:, 0], patches.square().sum((1, 2)))
+    whole = spaces.operator(net, "conv").dense()
+    outside = padded.flatten(1) - padded.flatten(1) @ torch.linalg.pinv(whole).T @ whole.T
+    share = outside.square().sum(1) / padded.flatten(1).square().sum(1)
+    assert torch.allclose(spaces.rejected_energy(net, images, ["conv"], tolerance=1e-9).share[0], share, atol=1e-8)
+    found = spaces.class_residuals(net, [(image, 0) for image in images], tolerance=1e-9)
+    average = padded.mean(0).flatten()
+    assert torch.allclose(found.residual[0], average - torch.linalg.pinv(whole) @ whole @ average, atol=1e-7)

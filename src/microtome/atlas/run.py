@@ -177,6 +177,7 @@ def _return_memory() -> None:
 
 
 _OPENED: dict[Any, Subject] = {}
+_FIRST = ("predictions", "patches")
 
 
 def _token(source: Recipe | Subject) -> Any:
@@ -204,7 +205,9 @@ def perform(recipe: Recipe | None, token: Any, fingerprint: str, address: str, f
     if not store.done(task.key):
         try:
             result = JOBS[task.job](subject, store, task)
-        except (LayerError, OpaqueError) as error:
+        except (LayerError, OpaqueError, InputError) as error:
+            if task.job in _FIRST:  # without these there is nothing to show
+                raise
             result = Refusal.of(subject.net, task, str(error))
         store.save(task.key, result)
         _return_memory()

@@ -13,7 +13,7 @@ from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
-from microtome.spaces.linear_layer import PRODUCTS, linear_layers, operator_of
+from microtome.spaces.linear_layer import PRODUCTS, linear_layers, operator_of, read_by
 from microtome.spaces.operator import operator
 from microtome.spaces.signal_part import signal_part
 from microtome.spaces.subspaces import subspaces
@@ -124,7 +124,7 @@ def class_residuals(
     leak = torch.zeros(len(labels), dtype=torch.float64)
     paired = not convolved and len(split.weights) == net.output_shape[0] and _is_last(net, name)
     if convolved:
-        inputs = net.activations(averages, [f"{name}@input"])[f"{name}@input"].double()
+        inputs = net.activations(averages, [read_by(net, name)])[read_by(net, name)].double()
         part = signal_part(operator(net, name), inputs, tolerance=tolerance, iterations=iterations)
         residual, leak = part.lost, part.leak
     elif paired:

@@ -62,6 +62,16 @@ def linear_call(net: Network, layer: str) -> Call:
     return call
 
 
+def read_by(net: Network, layer: str) -> str:
+    """The name of the value that a layer's operator reads: after padding that the module does as a step of its own.
+
+    Circular and other padding modes are part of the operator, which reads what the module reads.
+    """
+    found = net.layer(layer)
+    padded = getattr(found.module, "padding_mode", "zeros") != "zeros"
+    return f"{layer}@input" if padded else f"{found.operation}@input"
+
+
 def weight_of(call: Call) -> Tensor | None:
     """The weight in float64 as torch lays it out for Linear or convolution; None where there is no fixed one."""
     bound = call.arguments

@@ -15,7 +15,7 @@ from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
 from microtome.spaces.jacobian import jacobian
-from microtome.spaces.linear_layer import in_double, linear_layers
+from microtome.spaces.linear_layer import in_double, linear_layers, read_by
 from microtome.spaces.operator import MatrixOperator, Operator, operator
 from microtome.spaces.signal_part import SignalPart, signal_part
 from microtome.spaces.subspaces import Subspaces, subspaces
@@ -119,9 +119,9 @@ def rejected_energy(
     shares: dict[str, list[Tensor]] = {name: [] for name in names}
     leaks: dict[str, list[Tensor]] = {name: [] for name in names}
     for images in _images(net, dataset):
-        reads = net.activations(images, [f"{name}@input" for name in names], check=False)
+        reads = net.activations(images, [read_by(net, name) for name in names], check=False)
         for name in names:
-            share, leak = _rejected(maps[name], reads[f"{name}@input"], tolerance, iterations)
+            share, leak = _rejected(maps[name], reads[read_by(net, name)], tolerance, iterations)
             shares[name].append(share)
             leaks[name].append(leak)
     if names and not shares[names[0]]:

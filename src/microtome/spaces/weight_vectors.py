@@ -119,7 +119,8 @@ def weight_vectors(net: Network, images: Tensor, *, layer: str, check: bool = Tr
     call = linear_call(net, layer)
     weight = weight_of(call)
     given = net.images(images, check=check)
-    x = net.activations(given, [f"{layer}@input"])[f"{layer}@input"].double()
+    reads = f"{net.layer(layer).operation}@input"  # after what the module itself pads
+    x = net.activations(given, [reads])[reads].double()
     note = provenance(net, "weight-vectors", layer=layer)
     if weight is not None and call.kind in CONVOLUTIONS:
         energy, kept = _patch_energies(call, weight, x)
