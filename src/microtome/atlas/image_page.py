@@ -126,12 +126,12 @@ class ImagePage:
         Methods side by side for each class asked, and one class against another.
     activations : tuple of ActivationRow, Absent or None
         A row a layer.
-    kept : tuple of KeptRow, Absent or None
-        What is left of the image at some layers, with ``kept_made``.
     walk : Step, Absent or None
         The class score taken apart, with ``walk_caption`` and ``walk_made``.
     sheet : Sheet, Absent or None
         The dissection of the unit that matters most.
+    kept : tuple of KeptRow, Absent or None
+        What is left of the image at some layers, with ``kept_made``.
     """
 
     id: str
@@ -147,9 +147,9 @@ class ImagePage:
     activations: tuple[ActivationRow, ...] | Absent | None = None
     activations_caption: str = ""
     activations_made: Made | None = None
-    kept: tuple[KeptRow, ...] | Absent | None = None
-    kept_made: Made | None = None
     walk: Step | Absent | None = None
     walk_caption: str = ""
     walk_made: Made | None = None
     sheet: Sheet | Absent | None = None
+    kept: tuple[KeptRow, ...] | Absent | None = None
+    kept_made: Made | None = None

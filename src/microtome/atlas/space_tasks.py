@@ -61,13 +61,12 @@ def _rejected(plan: Plan, names: Sequence[str], sample: Sequence[int]) -> list[T
 
 
 def _kept(plan: Plan, images: Sequence[int]) -> list[Task]:
-    """The kept and lost parts of images, the first ones where not all can be afforded, one if any."""
+    """The kept and lost parts of images, the first ones where not all can be afforded."""
     layers = kept_layers(plan)
     whole = max(work(plan.subject.net), 1.0)
     depth = sum(max(work(plan.subject.net, layer) / whole, 0.02) for layer in layers)
     each = STEPS * _STEP * plan.seconds * depth
-    budget = plan.outline.budget.spaces
-    count = int(min(len(images), max(budget / each, 1.0))) if each <= 2 * budget else 0
+    count = int(min(len(images), plan.outline.budget.spaces / each))
     blocks = [list(images[at : at + _BLOCK]) for at in range(0, count, _BLOCK)]
     return [plan.task("kept", cost=len(block) * each, images=block[: count - _BLOCK * at], layers=layers)
             for at, block in enumerate(blocks)]  # fmt: skip
