@@ -26,6 +26,7 @@ def cam_conversion(
     ] = None,
     epochs: Annotated[int, Parameter(help="Passes over the training images.")] = 3,
     lr: Annotated[float, Parameter(help="Highest learning rate.")] = 0.02,
+    batch: Annotated[int, Parameter(help="Images a step.")] = 128,
     freeze: Annotated[bool, Parameter(help="Train the new linear layer only.", negative=())] = False,
     seed: Annotated[int, Parameter(help="Of the new head and of the images' order.")] = 0,
 ) -> None:
@@ -39,7 +40,9 @@ def cam_conversion(
     check(output)
     net = model.network()
     train, held = (open_data(source, net.input_shape, classes=net.classes) for source in (data, test))
-    found = surgery.convert_to_cam(net, train, held, layer=layer, epochs=epochs, lr=lr, freeze=freeze, seed=seed)
+    found = surgery.convert_to_cam(
+        net, train, held, layer=layer, epochs=epochs, lr=lr, batch=batch, freeze=freeze, seed=seed
+    )
     save(found, output)
     for row in found.table():
         print(f"{row['state']:<9} accuracy {row['accuracy']:.2f} % (standard error {row['error']:.2f})")

@@ -1,7 +1,8 @@
-"""How far is a run, and how long will it take? A bar on a terminal, a line a stage elsewhere."""
+"""How far is a run, and how long will it take? A bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 
 from rich.console import Console
@@ -10,6 +11,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from microtome.atlas.task import Task
 
 __all__ = ["Bar"]
+
+_EVERY = 30.0  # seconds between two lines where there is no terminal
 
 
 class Bar:
@@ -29,7 +32,9 @@ class Bar:
             disable=not console.is_terminal,
         )
         self._bar: TaskID | None = None
-        self._done = 0
+        self._done = self._all = 0
+        self._cost = self._worked = 0.0
+        self._started = self._told = 0.0
 
     def __enter__(self) -> Bar:
         self._progress.start()
@@ -42,8 +47,10 @@ class Bar:
 
     def stage(self, name: str, tasks: int, missing: int, cost: float) -> None:
         """A stage begins."""
-        self._done = tasks - missing
-        total = max(cost, 1e-9)
+        self._done, self._all = tasks - missing, tasks
+        total = self._cost = max(cost, 1e-9)
+        self._worked, self._started = 0.0, time.monotonic()
+        self._told = self._started
         self._bar = self._progress.add_task(name, total=total, done=self._done, all=tasks)
         if not missing:
             self._progress.update(self._bar, completed=total)
@@ -53,5 +60,11 @@ class Bar:
     def done(self, task: Task, seconds: float) -> None:
         """A task has ended."""
         self._done += 1
+        self._worked += task.cost
         if self._bar is not None:
             self._progress.update(self._bar, advance=task.cost, done=self._done)
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._told >= _EVERY:
+            self._told = now
+            left = (now - self._started) / max(self._worked, 1e-9) * max(self._cost - self._worked, 0.0)
+            self._console.print(f"{self._done} of {self._all} results, about {left:.0f} s remain")

@@ -87,10 +87,10 @@ class KinkRules(RuleSet):
             check(call, lambda value: value.requires_grad)
 
     def _dependent(self, call: Call) -> bool:
-        return any(value.requires_grad for value in tensors((call.args, call.kwargs)))
+        return any(value.requires_grad for value in call.tensors)
 
     def _masked(self, call: Call) -> bool:
-        return any(id(value) in self._masks for value in tensors((call.args, call.kwargs)))
+        return any(id(value) in self._masks for value in call.tensors)
 
 
 def verify(net: Network, image: Tensor) -> None:

@@ -63,7 +63,7 @@ class _Chain:
 
     def operation(self, call: Call, output: Any) -> None:
         """An operation has run."""
-        sources = [value for value in tensors((call.args, call.kwargs)) if id(value) in self._made]
+        sources = [value for value in call.tensors if id(value) in self._made]
         made = tensors(output) or ([call.input] if call.kind == "setitem" else [])
         if not sources or not made or not made[0].is_floating_point():
             return

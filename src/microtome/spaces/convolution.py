@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from microtome.errors import LayerError
 from microtome.network import Network
-from microtome.spaces.linear_layer import CONVOLUTIONS, TRANSPOSED, pair, weight_of
-from microtome.spaces.operator import Operator, _read_by
+from microtome.spaces.linear_layer import CONVOLUTIONS, TRANSPOSED, pair, shape_read_by, weight_of
+from microtome.spaces.operator import Operator
 from microtome.trace import Call
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def convolution(net: Network, layer: str, call: Call) -> ConvolutionOperator | T
     module = net.layers[layer].module if layer in net.layers else None
     mode, shape = "zeros", tuple(call.input.shape[-dims - 1 :])
     if getattr(module, "padding_mode", "zeros") != "zeros":  # the module pads before it convolves
-        mode, shape = str(module.padding_mode), tuple(_read_by(net, layer).shape[-dims - 1 :])  # type: ignore[union-attr]  # it has the attribute
+        mode, shape = str(module.padding_mode), shape_read_by(net, layer)[-dims - 1 :]  # type: ignore[union-attr]  # it has the attribute
         flat = [int(side) for side in module._reversed_padding_repeated_twice]  # type: ignore[union-attr]
         widths = tuple((flat[2 * axis], flat[2 * axis + 1]) for axis in reversed(range(dims)))
     return ConvolutionOperator(

@@ -73,7 +73,7 @@ def check(call: Call, depends: Callable[[Tensor], bool]) -> None:
     OpaqueError
         Naming the operation.
     """
-    sources = [value for value in tensors((call.args, call.kwargs)) if depends(value)]
+    sources = [value for value in call.tensors if depends(value)]
     if not sources:
         return
     if call.kind in _PRODUCTS and len({id(value) for value in sources}) + (len(sources) > 1) > 1:

@@ -72,6 +72,12 @@ def read_by(net: Network, layer: str) -> str:
     return f"{layer}@input" if padded else f"{found.operation}@input"
 
 
+def shape_read_by(net: Network, layer: str) -> tuple[int, ...]:
+    """The shape, without batch, of what a layer's operator reads: that for one gray image."""
+    name = read_by(net, layer)
+    return tuple(net.activations(torch.full((1, *net.input_shape), 0.5), [name])[name].shape[1:])
+
+
 def weight_of(call: Call) -> Tensor | None:
     """The weight in float64 as torch lays it out for Linear or convolution; None where there is no fixed one."""
     bound = call.arguments

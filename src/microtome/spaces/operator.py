@@ -11,7 +11,7 @@ from torch import Tensor
 
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
-from microtome.spaces.linear_layer import PRODUCTS, linear_call, weight_of
+from microtome.spaces.linear_layer import PRODUCTS, linear_call, shape_read_by, weight_of
 
 if TYPE_CHECKING:
     from scipy.sparse import spmatrix
@@ -191,9 +191,4 @@ def operator(net: Network, layer: str) -> Operator:
     weight = weight_of(call)
     if weight is None:
         raise LayerError(f'"{layer}" has no fixed weight.')
-    return MatrixOperator(layer, weight, tuple(_read_by(net, layer).shape[1:]))
-
-
-def _read_by(net: Network, layer: str) -> Tensor:
-    """What the layer reads for one gray image."""
-    return net.activations(torch.full((1, *net.input_shape), 0.5), [f"{layer}@input"])[f"{layer}@input"]
+    return MatrixOperator(layer, weight, shape_read_by(net, layer))

@@ -79,7 +79,7 @@ class Segments(KinkRules):
 
     def _aligned(self, call: Call) -> Call:
         """Values from before some rows were added, with those rows filled in."""
-        read = [value for value in tensors((call.args, call.kwargs)) if self._known(value) and value.dim()]
+        read = [value for value in call.tensors if self._known(value) and value.dim()]
         most = len(self.at) if call.kind in KINKED else max((len(value) for value in read), default=0)
         swap = {id(value): self._filled(value, most) for value in read if len(value) < most}
         for value in swap.values():

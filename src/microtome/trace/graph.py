@@ -124,7 +124,7 @@ class Watcher:
         made = tensors(output) or ([call.input] if call.kind == "setitem" else [])
         if not made:
             return
-        read = tensors((call.args, call.kwargs))
+        read = call.tensors
         known = [(value, self._made[id(value)][1]) for value in read if id(value) in self._made]
         sources = [(value, self.nodes[node].field) for value, node in known]
         carried = [(value, found) for value, found in sources if found is not None]

@@ -280,6 +280,7 @@ class Call:
     name: str = ""
     foreign: bool = False
     _bound: dict[str, Any] | None = field(default=None, repr=False)
+    _tensors: list[Tensor] | None = field(default=None, repr=False)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -287,6 +288,13 @@ class Call:
         if self._bound is None:
             self._bound = bind(self.kind, self.args, self.kwargs)
         return self._bound
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tensors among the arguments, in order."""
+        if self._tensors is None:
+            self._tensors = tensors((self.args, self.kwargs))
+        return self._tensors
 
     @property
     def input(self) -> Tensor:

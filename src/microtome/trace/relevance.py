@@ -93,7 +93,7 @@ class Relevance(RuleSet):
     def run(self, call: Call) -> Any:
         """Run one operation and remember what the operations after it need to know."""
         pixels = self._ranges.get(id(call.input)) if call.kind in _BEFORE_FIRST else None
-        for value in tensors((call.args, call.kwargs)):
+        for value in call.tensors:
             made = self._made_by.get(id(value))
             if made is not None and made[0] is value and call.kind != "batch_norm":
                 made[1].readers += 1

@@ -115,7 +115,7 @@ class Replay:
     def _sign(self, call: Call) -> Any:
         """What an operation reads, tensors by where they come from; None where that is not known."""
         marks: dict[int, str] = {}
-        for value in tensors((call.args, call.kwargs)):
+        for value in call.tensors:
             mark = self._mark(value)
             if mark == _UNKNOWN:
                 return None

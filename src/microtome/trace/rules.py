@@ -38,18 +38,17 @@ class Operation:
 
     def storages(self) -> set[int]:
         """Where the values lie that the rule will read."""
-        seen = (*tensors((self.call.args, self.call.kwargs)), *self.inputs, self.output)
-        return {tensor.untyped_storage().data_ptr() for tensor in seen}
+        return {tensor.untyped_storage().data_ptr() for tensor in (*self.call.tensors, self.output)}
 
     def detach_from(self, storage: int) -> None:
         """Copy the values that lie where the model is about to write."""
         own = {
             id(tensor): tensor.clone()
-            for tensor in (*tensors((self.call.args, self.call.kwargs)), *self.inputs, self.output)
+            for tensor in (*self.call.tensors, self.output)
             if tensor.untyped_storage().data_ptr() == storage
         }
         args, kwargs = substitute(self.call.args, own), substitute(self.call.kwargs, own)
-        self.call = replace(self.call, args=args, kwargs=kwargs, _bound=None)
+        self.call = replace(self.call, args=args, kwargs=kwargs, _bound=None, _tensors=None)
         self.inputs = substitute(self.inputs, own)
         self.output = substitute(self.output, own)
 
@@ -92,7 +91,7 @@ class RuleSet:
 
     def run(self, call: Call) -> Any:
         """Run one operation so that its backward pass follows the chosen rule."""
-        if call.foreign and any(tensor.requires_grad for tensor in tensors((call.args, call.kwargs))):
+        if call.foreign and any(tensor.requires_grad for tensor in call.tensors):
             self.opaque(f'the custom operator "{call.kind}" at "{call.name}"')
         call = self._recognised(call)
         if self.acts_on is not None and call.kind not in self.acts_on:
@@ -103,7 +102,7 @@ class RuleSet:
             storage = call.input.untyped_storage().data_ptr()
             for operation in self._readers.pop(storage, ()):
                 operation.detach_from(storage)
-        inputs = [tensor for tensor in tensors((call.args, call.kwargs)) if tensor.requires_grad]
+        inputs = [tensor for tensor in call.tensors if tensor.requires_grad]
         if not inputs or not torch.is_grad_enabled():
             output = call.run()
         elif isinstance(rule := self.choose(call), Through):
@@ -234,7 +233,7 @@ class _Ruled(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rules: RuleSet, rule: BackwardRule, call: Call, *inputs: Tensor) -> Any:
-        before = {id(tensor): tensor.detach() for tensor in tensors((call.args, call.kwargs))}
+        before = {id(tensor): tensor.detach() for tensor in call.tensors}
         if call.inplace:
             before[id(call.input)] = call.input.detach().clone()
         output = call.run()

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from microtome.errors import InputError, MicrotomeError, ModelError, OpaqueError
 from microtome.trace import operators
-from microtome.trace.guard import as_found
+from microtome.trace.guard import as_found, named_modules
 from microtome.trace.operators import Call
 
 Replacement = Tensor | Callable[[Tensor], Tensor]
@@ -120,7 +120,7 @@ class Tracer(TorchFunctionMode):
         self._touched = self._record | self._replace.keys()
         self._gradient, self._live, self._stop = gradient, frozenset(live), stop and bool(self._waiting)
         self._rules, self._observer = rules, observer
-        self._names = {id(module): name for name, module in model.named_modules()}
+        self._names = {id(module): name for name, module in named_modules(model)}
         self._calls: dict[str, int] = {}
         self._scopes: list[_Scope] = []
         self._paused = False
@@ -180,7 +180,10 @@ class Tracer(TorchFunctionMode):
         count = self._calls[path] = self._calls.get(path, 0) + 1
         name = path if count == 1 else f"{path}#{count}"
         first = args[0] if args and isinstance(args[0], Tensor) else None
-        version = None if first is None or first.is_inference() else (id(first), first._version)
+        # Asking a tensor costs as much as a small operation, so only where the answer is used.
+        version = None
+        if first is not None and name in self._touched and not first.is_inference():
+            version = id(first), first._version
         self._scopes.append(_Scope(name, module, version))
         if self._rules is not None and isinstance(module, torch.jit.ScriptModule):
             self._rules.opaque(f'the scripted or traced module "{name}"')
@@ -190,7 +193,7 @@ class Tracer(TorchFunctionMode):
             self._observer.enter(name, module, args)
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        if id(module) not in self._names or not any(scope.module is module for scope in self._scopes):
+        if not any(scope.module is module for scope in reversed(self._scopes)):
             return None
         while self._scopes[-1].module is not module:  # a submodule whose exception the model swallowed
             self._scopes.pop()

@@ -86,7 +86,7 @@ class Windows(RuleSet):
 
     def run(self, call: Call) -> Any:
         """Run one operation on patches where that is known, on full values otherwise."""
-        read = tensors((call.args, call.kwargs))
+        read = call.tensors
         held = {id(tensor): self._known[id(tensor)][1] for tensor in read if id(tensor) in self._known}
         if not held:
             return call.run()
@@ -120,7 +120,7 @@ class Windows(RuleSet):
 
         A model that takes another way in a later pass calls other functions on other values, and gets its own.
         """
-        read = {id(x): self._ground(x) for x in tensors((call.args, call.kwargs))}
+        read = {id(x): self._ground(x) for x in call.tensors}
         made_from = (call.func, _frozen((call.args, call.kwargs), read))
         found = self._bases.get(call.name + part)
         if found is None or found.made_from != made_from:
@@ -144,7 +144,7 @@ class Windows(RuleSet):
         return made
 
     def _pointwise(self, call: Call, value: Patched) -> Patched | None:
-        if len(tensors((call.args, call.kwargs))) > 1 and call.kind != "prelu":
+        if len(call.tensors) > 1 and call.kind != "prelu":
             return None
         return self._through(call, value)
 

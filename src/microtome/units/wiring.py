@@ -144,7 +144,7 @@ class _Follower:
     def operation(self, call: Call, output: Any) -> None:
         """An operation has run."""
         made = tensors(output)
-        read = [value for value in tensors((call.args, call.kwargs)) if id(value) in self.origin_of]
+        read = [value for value in call.tensors if id(value) in self.origin_of]
         if not made or not read:
             return
         origin = self._weighted(call, made[0]) if call.kind in _WEIGHTED else self._passed(call, made[0], read)

@@ -130,7 +130,7 @@ def _differences(album: Album, index: int, said: int, other: int) -> Maps | None
         if name in against and name not in _UNSIGNED and name not in ("guided-backprop", "deconvnet"):
             second, where = against[name]
             difference = result.map[place] - second.map[where]
-            sprite = _drawn(album, f"image-{album.image_id(index)}-{name}-difference", difference[None], name)
+            sprite = _map_sprite(album, f"image-{album.image_id(index)}-{name}-difference", difference[None], name)
             found.append(
                 MethodMap(
                     name,
@@ -163,13 +163,13 @@ def _one(album: Album, task: Task, result: MapsResult, place: int) -> MethodMap:
     name, image = str(task.parameters["method"]), int(task.parameters["images"][place])
     target = int(result.target[place])
     file = f"image-{album.image_id(image)}-{name}-{target}"
-    sprite = _drawn(album, file, result.map[place][None], name)
+    sprite = _map_sprite(album, file, result.map[place][None], name)
     alt = f"{name} for {album.class_name(target)}"
     numbers = tuple(_certificate(key, float(value[place])) for key, value in result.numbers.items())
     return MethodMap(name, Picture(sprite, 0, alt), result.layer, numbers, _made(album, task, result))
 
 
-def _drawn(album: Album, file: str, values: Tensor, name: str) -> Sprite:
+def _map_sprite(album: Album, file: str, values: Tensor, name: str) -> Sprite:
     """A map on its own scale; of photos a few extreme pixels are left beyond it, or they would hide all others."""
     most = float(values.abs().max())
     limit = most if album.pixelated else float(values.abs().flatten().quantile(_WITHIN))

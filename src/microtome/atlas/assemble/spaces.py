@@ -104,7 +104,7 @@ def signal(album: Album, layer: str) -> Gallery | Absent | None:
         return Absent(
             f"Its {found.rank} signal vectors have {found.signal[0].numel()} values each and are no pictures."
         )
-    pictures, about = _drawn(album, f"signal-{album.slug(layer)}", found.signal)
+    pictures, about = _signed_pictures(album, f"signal-{album.slug(layer)}", found.signal)
     notes = [f"{value:.3g}" for value in found.singular_values.tolist()]
     of = {"patches": "patches", "kernels": "single kernels"}.get(found.view, "what it reads")
     caption = (
@@ -137,7 +137,7 @@ def residuals(album: Album, layer: str) -> tuple[Gallery | None, Gallery | None]
     averages = album.sheet.natural(f"averages-{album.slug(layer)}", fitted(found.averages.float(), _SIDE))
     rest = found.residual.reshape(-1, *found.residual_shape).float()
     limit = max(float(rest.abs().max()), _FAINT * float(found.averages.abs().max()))
-    pictures, about = _drawn(album, f"residuals-{album.slug(layer)}", rest, limit, "as the layer reads it")
+    pictures, about = _signed_pictures(album, f"residuals-{album.slug(layer)}", rest, limit, "as the layer reads it")
     own = "its own unit's weight vector" if found.against == "unit" else "the layer's signal space"
     made = album.made(found)
     return (
@@ -157,7 +157,7 @@ def residuals(album: Album, layer: str) -> tuple[Gallery | None, Gallery | None]
     )
 
 
-def _drawn(
+def _signed_pictures(
     album: Album, file: str, values: Tensor, limit: float | None = None, quantity: str = "weight"
 ) -> tuple[list[Picture], str]:
     """Signed pictures (n, h, w) or (n, C, h, w); three channels as colours about gray, more as their strongest."""
@@ -220,7 +220,7 @@ def _rows(album: Album, found: Kept, place: int, index: int) -> tuple[KeptRow, .
         file = f"image-{album.image_id(index)}-kept-{album.slug(layer)}"
         kept = found.kept[layer][place].float()
         sprite = album.sheet.natural(file, fitted(kept[None].clamp(0, 1), _SIDE))
-        lost, _ = _drawn(
+        lost, _ = _signed_pictures(
             album, f"{file}-lost", (picture - kept)[None], float(picture.abs().max()) or 1.0, "pixel value"
         )
         leak = float(found.leak[row, place])
