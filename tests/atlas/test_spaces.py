@@ -19,7 +19,8 @@ from microtome.atlas.assemble.overview import overview
 from microtome.atlas.findings import Kept
 from microtome.atlas.outline import outline
 from microtome.atlas.pages import Absent, Gallery, Sheet, Spectrum
-from microtome.atlas.plan import Plan, stages
+from microtome.atlas.plan import Plan
+from microtome.atlas.stages import stages
 from microtome.atlas.store import Store
 
 TINY = dataclasses.replace(BUDGETS["quick"], name="tiny", steps=2, images=3, windows=3, sample=6, patches=3, bins=2)

@@ -1,27 +1,25 @@
-"""What has to be computed for an atlas, in which order? Stages of tasks; the second reads what the first found."""
+"""What has to be computed for an atlas? Tasks, as many as the budget lasts for."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from microtome import registry
+from microtome.atlas.choice import chosen_classes, questions
 from microtome.atlas.findings import Predictions
 from microtome.atlas.outline import Outline, work
 from microtome.atlas.recipe import Subject
-from microtome.atlas.space_tasks import space_tasks
 from microtome.atlas.spaces import maps_inside
-from microtome.atlas.store import Store
 from microtome.atlas.task import Task, task
 from microtome.synthesis import recommended_size
 from microtome.units import LayerPatches, TopPatches
 
-__all__ = ["Plan", "chosen_images", "questions", "stages", "surveyed"]
+__all__ = ["Plan"]
 
 _BLOCK = 32  # units in one task
 _BATCH = 4  # images in one task
@@ -64,14 +62,13 @@ class Plan:
 
     # -- what is made of it --------------------------------------------------------------------------------------
 
-    def details(self, seen: Predictions, tables: TopPatches) -> list[Task]:
-        """Tasks for layers, units, images and classes that were chosen."""
-        images = chosen_images(seen, self.outline.images)
+    def details(self, seen: Predictions, tables: TopPatches, images: Sequence[int]) -> list[Task]:
+        """Tasks for layers, units, classes, and the images that were chosen."""
         found = [*self.explanations(seen, images), *self.strongest(images), *self.walks(seen, images)]
         found += self.image_sheets(seen, images)
         for layer in self.outline.layers:
             found += self.unit_tasks(layer, tables[layer])
-        return [*found, self.similarity(), *self.tunings(), *self.classes(seen), *space_tasks(self, images)]
+        return [*found, self.similarity(), *self.tunings(), *self.classes(seen)]
 
     def explanations(self, seen: Predictions, images: Sequence[int]) -> list[Task]:
         """Every attribution method on every chosen image, for the class said and for one other."""
@@ -298,79 +295,6 @@ class Plan:
         window = max(2, min(height, width) // 7)
         stride = max(1, math.ceil((max(height, width) - window) / max(1, self.outline.budget.windows - 1)))
         return {"window": min(window, height, width), "stride": stride}
-
-
-def stages(plan: Plan, store: Store) -> Iterator[tuple[str, list[Task]]]:
-    """The stages of a run; a later one is known when the one before is done."""
-    yield "looking at the images", plan.survey()
-    seen, tables = surveyed(plan, store)
-    yield "layers, units, images", plan.details(seen, tables)
-
-
-def surveyed(plan: Plan, store: Store) -> tuple[Predictions, TopPatches]:
-    """What the first stage found."""
-    seen, tables = store.load(plan.predictions().key), store.load(plan.patches().key)
-    if not isinstance(seen, Predictions) or not isinstance(tables, TopPatches):
-        raise TypeError("results of the first stage are of another kind.")  # cannot be: the key names the job
-    return seen, tables.with_images(plan.subject.images)
-
-
-def chosen_images(seen: Predictions, count: int) -> list[int]:
-    """Images that get pages: up to half of them mistakes, the surest first; the others spread over the classes.
-
-    Examples
-    --------
-    >>> from microtome.results import Provenance
-    >>> scores = torch.tensor([[3.0, 0], [0, 1], [0, 2], [4, 0]])
-    >>> seen = Predictions(provenance=Provenance(method=""), logits=scores, labels=torch.tensor([0, 1, 0, 0]))
-    >>> chosen_images(seen, 2)
-    [0, 2]
-    """
-    total = len(seen.logits)
-    wrong = seen.wrong.nonzero()[:, 0]
-    sure = seen.logits.softmax(1).amax(1)
-    mistakes = wrong[(-sure[wrong]).argsort(stable=True)].tolist()[: count // 2]
-    taken, bad = set(mistakes), set(wrong.tolist())
-    rest = [index for index in spread(seen.labels if bool(seen.known.any()) else seen.said) if index not in taken]
-    ordered = [index for index in rest if index not in bad] + [index for index in rest if index in bad]
-    return sorted([*mistakes, *ordered[: min(count, total) - len(mistakes)]])
-
-
-def spread(classes: Tensor) -> list[int]:
-    """Indices in an order that goes round the classes, the first of each, then the second of each, ...
-
-    Examples
-    --------
-    >>> spread(torch.tensor([5, 5, 5, 7, 7]))
-    [0, 3, 1, 4, 2]
-    """
-    turns: dict[int, int] = {}
-    keyed = []
-    for index, label in enumerate(classes.tolist()):
-        turns[label] = turns.get(label, -1) + 1
-        keyed.append((turns[label], label, index))
-    return [index for _, _, index in sorted(keyed)]
-
-
-def chosen_classes(seen: Predictions, count: int) -> list[int]:
-    """Classes that get pages: all if there are few, otherwise those that the images show most."""
-    total = seen.logits.shape[1]
-    if total <= count:
-        return list(range(total))
-    shown = torch.cat([seen.said, seen.labels[seen.known]])
-    counts = torch.bincount(shown, minlength=total)
-    return sorted((-counts).argsort(stable=True)[:count].tolist())
-
-
-def questions(seen: Predictions, images: Sequence[int]) -> tuple[list[int], list[int]]:
-    """For each image the class said, and the one to set against it: the true one, or the runner-up."""
-    scores = seen.logits[list(images)]
-    order = scores.argsort(dim=1, descending=True, stable=True)
-    said = order[:, 0]
-    truth = seen.labels[list(images)]
-    second = order[:, min(1, order.shape[1] - 1)]
-    other = torch.where((truth >= 0) & (truth != said), truth, second)
-    return said.tolist(), other.tolist()
 
 
 def _blocks(items: Sequence[int], size: int) -> list[list[int]]:

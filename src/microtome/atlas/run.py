@@ -19,8 +19,9 @@ from microtome.atlas.engine import Inline, available_cores, executor
 from microtome.atlas.findings import Refusal
 from microtome.atlas.jobs import JOBS
 from microtome.atlas.outline import outline
-from microtome.atlas.plan import Plan, stages
+from microtome.atlas.plan import Plan
 from microtome.atlas.recipe import Recipe, Subject
+from microtome.atlas.stages import stages
 from microtome.atlas.store import Store
 from microtome.atlas.task import Task
 from microtome.errors import InputError, LayerError, ModelError, OpaqueError

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from microtome.atlas.outline import work
+from microtome.atlas.plan import Plan
 from microtome.atlas.spaces import maps_inside
 from microtome.atlas.task import Task
 from microtome.spaces.linear_layer import linear_layers
-
-if TYPE_CHECKING:
-    from microtome.atlas.plan import Plan
 
 __all__ = ["LEAK", "STEPS", "kept_layers", "space_tasks"]
 

@@ -8,13 +8,15 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from microtome import registry
+from microtome.atlas.choice import chosen_images
 from microtome.atlas.findings import Refusal, Similarities, Tunings
 from microtome.atlas.fit import fitted
 from microtome.atlas.jobs import recall, recall_small
 from microtome.atlas.pages import Absent, Made, Picture, to_image
-from microtome.atlas.plan import Plan, chosen_images, surveyed
+from microtome.atlas.plan import Plan
 from microtome.atlas.site import slugs
 from microtome.atlas.sprites import Sheet
+from microtome.atlas.stages import surveyed
 from microtome.atlas.store import Store
 from microtome.atlas.task import Task
 from microtome.results import Result
@@ -90,12 +92,6 @@ class Album:
         found: T = self._memory[name]
         return found
 
-    def order(self, layer: str) -> list[int]:
-        """Each unit's place in an order that puts similar units side by side."""
-        from microtome.atlas.assemble.relations import similarity_order
-
-        return self.remembered(("order", layer), lambda: similarity_order(self, layer))
-
     def label(self, layer: str, unit: int) -> str:
         """What a unit is tuned to, in words; empty where that was not asked."""
         tuning = self.tuning(layer)
@@ -122,14 +118,6 @@ class Album:
                 return ""
             layer = found.inputs[0]
         return ""
-
-    def unit_picture(self, layer: str, unit: int) -> Picture | None:
-        """A small picture of a unit: what its layer's page shows of it."""
-        if layer not in self.plan.outline.layers:
-            return None
-        from microtome.atlas.assemble.layers import pictures
-
-        return self.remembered(("pictures", layer), lambda: pictures(self, layer)).get(unit)
 
     def small(self, indices: Sequence[int]) -> Tensor:
         """Some images at the size they are shown."""

@@ -6,8 +6,8 @@ import torch
 
 from microtome.atlas.assemble.album import Album
 from microtome.atlas.assemble.stimuli import class_stimuli
+from microtome.atlas.choice import chosen_classes
 from microtome.atlas.pages import Amount, Amounts, ClassPage, Gallery, Number, to_unit
-from microtome.atlas.plan import chosen_classes
 
 __all__ = ["class_pages"]
 

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from microtome.atlas.assemble import spaces
 from microtome.atlas.assemble.album import Album
+from microtome.atlas.assemble.unit_pictures import unit_picture
 from microtome.atlas.assemble.unit_sheet import image_sheet
+from microtome.atlas.choice import questions
 from microtome.atlas.findings import Maps as MapsResult
 from microtome.atlas.findings import Refusal, Strongest
 from microtome.atlas.pages import (
@@ -33,7 +35,6 @@ from microtome.atlas.pages import (
     to_class,
     to_unit,
 )
-from microtome.atlas.plan import questions
 from microtome.atlas.task import Task
 from microtome.atlas.walk import Walk
 
@@ -270,7 +271,7 @@ def _step(album: Album, entry: Sequence[Any]) -> Step:
         f"{layer}:{unit}",
         amount,
         to_unit(layer, unit),
-        album.unit_picture(layer, unit),
+        unit_picture(album, layer, unit),
         album.label(layer, unit),
         parts,
         rest if parts else 0.0,

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import torch
-
 from microtome.atlas.assemble import spaces
 from microtome.atlas.assemble.album import Album
 from microtome.atlas.assemble.overview import field_text
-from microtome.atlas.assemble.relations import similarity_picture
-from microtome.atlas.assemble.stimuli import shown_stimuli
-from microtome.atlas.fit import fitted
-from microtome.atlas.pages import Absent, LayerPage, Number, Picture, UnitCard, WeightSheet, to_unit
+from microtome.atlas.assemble.relations import similarity_order, similarity_picture
+from microtome.atlas.assemble.unit_pictures import unit_picture
+from microtome.atlas.pages import Absent, LayerPage, Number, UnitCard, WeightSheet
 from microtome.units import Filters, LayerPatches, Similarity
 
 __all__ = ["layer_page", "state"]
 
 _PROFILE = 20  # classes in a card's small bar chart
-_CELL = 96  # pixels a side of a patch on the layer's page
 
 
 def layer_page(album: Album, name: str) -> LayerPage:
@@ -84,11 +80,11 @@ def _caption(album: Album, table: LayerPatches, paged: int) -> str:
 
 def _cards(album: Album, name: str, table: LayerPatches, paged: set[int]) -> tuple[UnitCard, ...]:
     words = album.tuning(name)
-    order = album.order(name)
+    order = similarity_order(album, name)
     return tuple(
         UnitCard(
             unit=unit,
-            picture=album.unit_picture(name, unit),
+            picture=unit_picture(album, name, unit),
             label=words.label(unit) if words else "",
             confidence=float(words.confidence[unit]) if words else None,
             selectivity=float(table.selectivity[unit]),
@@ -101,23 +97,6 @@ def _cards(album: Album, name: str, table: LayerPatches, paged: set[int]) -> tup
         )
         for unit in range(table.units)
     )
-
-
-def pictures(album: Album, name: str) -> dict[int, Picture]:
-    """A picture of each unit: its superstimulus where one was made, otherwise its strongest patch."""
-    table = album.tables[name]
-    found = {
-        unit: Picture(sprite, place, f"superstimulus of unit {unit} of {name}", to_unit(name, unit))
-        for unit, (sprite, place, _, _) in shown_stimuli(album, name, 1).items()
-    }
-    rest = [unit for unit in range(table.units) if unit not in found]
-    for number, start in enumerate(range(0, len(rest), 400)):
-        part = rest[start : start + 400]
-        crops = fitted(torch.stack([table.crop(unit, 0) for unit in part]), _CELL)
-        sprite = album.sheet.natural(f"layer-{album.slug(name)}-{number}", crops)
-        for place, unit in enumerate(part):
-            found[unit] = Picture(sprite, place, f"strongest patch of unit {unit} of {name}", to_unit(name, unit))
-    return found
 
 
 def _strongest(table: LayerPatches, unit: int) -> int | None:

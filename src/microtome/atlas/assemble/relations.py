@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from microtome.atlas.assemble.album import Album
+from microtome.atlas.assemble.unit_pictures import unit_picture
 from microtome.atlas.pages import Absent, Amount, Amounts, Link, Picture, to_class, to_unit
 from microtome.units import Ablation, Connections, Similarity
 
@@ -30,7 +31,7 @@ def inputs_and_outputs(album: Album, layer: str, unit: int) -> tuple[Amounts | A
     ):
         rows = tuple(
             Amount(f"{link.layer}:{link.unit}", link.weight, _link(album, link.layer, link.unit),
-                   album.unit_picture(link.layer, link.unit), album.label(link.layer, link.unit))
+                   unit_picture(album, link.layer, link.unit), album.label(link.layer, link.unit))
             for link in links
         )  # fmt: skip
         if rows:
@@ -54,7 +55,7 @@ def nearest(album: Album, layer: str, unit: int) -> Amounts | Absent | None:
             f"{layer}:{other}",
             value,
             to_unit(layer, other),
-            album.unit_picture(layer, other),
+            unit_picture(album, layer, other),
             album.label(layer, other),
         )
         for other, value in found.nearest(unit, _MOST)
@@ -94,6 +95,10 @@ def _loss(album: Album, found: Ablation, row: int) -> Amounts:
 
 def similarity_order(album: Album, layer: str) -> list[int]:
     """Each unit's place in an order that puts those that answer alike side by side."""
+    return album.remembered(("order", layer), lambda: _places(album, layer))
+
+
+def _places(album: Album, layer: str) -> list[int]:
     count = album.tables[layer].units
     found = album.alike(layer)
     if not isinstance(found, Similarity) or count < 3:
@@ -121,7 +126,7 @@ def similarity_picture(album: Album, layer: str) -> Picture | Absent | None:
     found = album.alike(layer)
     if not isinstance(found, Similarity):
         return found
-    places = torch.tensor(album.order(layer)).argsort()
+    places = torch.tensor(similarity_order(album, layer)).argsort()
     matrix = torch.nan_to_num(found.correlation, nan=0.0)[places][:, places]
     name = f"similarity-{album.slug(layer)}"
     sprite = album.sheet.scaled(name, matrix[None].float(), "diverging", "correlation", limits=(-1.0, 1.0), square=True)
