@@ -25,8 +25,9 @@ class Budget:
         Images that get pages.
     patches, bins : int
         Strongest patches of each unit, and examples drawn from as many bins of its activation.
-    reconstructed : int
-        How many of the strongest patches are reconstructed.
+    reconstructed, reconstructions : int, float
+        How many of the strongest patches are reconstructed, and expected seconds for that: where they do not
+        suffice fewer patches of each unit, then fewer units.
     stimuli, steps : float, int
         Expected seconds for all superstimuli, and steps of ascent of each.
     diverse : int
@@ -51,6 +52,7 @@ class Budget:
     patches: int
     bins: int
     reconstructed: int
+    reconstructions: float
     stimuli: float
     steps: int
     diverse: int
@@ -76,6 +78,7 @@ BUDGETS = {
         patches=9,
         bins=5,
         reconstructed=3,
+        reconstructions=300.0,
         stimuli=150.0,
         steps=64,
         diverse=0,
@@ -97,6 +100,7 @@ BUDGETS = {
         patches=9,
         bins=9,
         reconstructed=9,
+        reconstructions=2400.0,
         stimuli=2400.0,
         steps=192,
         diverse=2,
@@ -118,6 +122,7 @@ BUDGETS = {
         patches=16,
         bins=9,
         reconstructed=16,
+        reconstructions=_INF,
         stimuli=_INF,
         steps=256,
         diverse=4,

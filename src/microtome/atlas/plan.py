@@ -132,8 +132,7 @@ class Plan:
         found = [self.task("filters", sees=False, cost=self._fit_cost(layer), layer=layer)] if alone else []
         found += [self.task("connections", sees=False, cost=0.3, layer=layer, units=shown)]
         found += self.stimuli(layer, self.shown(table))
-        for block in _blocks(shown, _BLOCK):
-            found.append(self.reconstructions(layer, block))
+        found += self.reconstructions(layer, self.shown(table))
         for block in _blocks(shown[: self.outline.budget.sheets] if alone else [], _BLOCK):
             cost = len(block) * self._upto(layer)
             found.append(self.task("sheets", needs=(self.patches().key,), cost=cost, layer=layer, units=block))
@@ -144,14 +143,21 @@ class Plan:
         found = self.subject.net.layer(layer)
         return 0.2 * found.units if "input" in found.inputs else 0.1
 
-    def reconstructions(self, layer: str, units: list[int]) -> Task:
-        """The strongest patches taken back to the pixels."""
+    def reconstructions(self, layer: str, shown: Sequence[int]) -> list[Task]:
+        """The strongest patches taken back to the pixels, as many as the budget lasts for."""
         size = self.outline.budget
-        ranks = size.patches if self._small() else size.reconstructed
-        return self.task(
-            "reconstruct", needs=(self.patches().key,), cost=len(units) * ranks * 3 * self._upto(layer),
-            layer=layer, units=units, ranks=ranks, batch=16 if self._small() else 4,
-        )  # fmt: skip
+        each = 3 * self._upto(layer)
+        affordable = size.reconstructions / len(self.outline.layers) / each
+        most = size.patches if self._small() else size.reconstructed
+        ranks = max(1, int(min(most, affordable / len(shown))))
+        kept = shown[: max(1, int(min(len(shown), affordable)))]
+        return [
+            self.task(
+                "reconstruct", needs=(self.patches().key,), cost=len(block) * ranks * each,
+                layer=layer, units=block, ranks=ranks, batch=16 if self._small() else 4,
+            )
+            for block in _blocks(sorted(kept), _BLOCK)
+        ]  # fmt: skip
 
     def tunings(self) -> list[Task]:
         """Tuning of the lower layers, as many as the budget lasts for, in one pass over the stimuli."""

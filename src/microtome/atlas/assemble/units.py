@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -45,7 +45,7 @@ def _page(album: Album, layer: str, unit: int) -> UnitPage:
         state=state(table, unit),
         facts=(*_facts(table, unit), *spaces.heard(album, layer, unit)),
         stimuli=unit_stimuli(album, layer, unit),
-        top=Examples(top, "The patches of the data that drive it most; gray is outside the picture.", made),
+        top=Examples(top, _strongest_caption(album, top), made),
         lowest=Examples(low, "The patches that drive it least.", made),
         bins=bins,
         bins_caption="One image from each part of its range, from strong to weak: what it does between the extremes.",
@@ -88,6 +88,16 @@ def _facts(table: LayerPatches, unit: int) -> tuple[Number, ...]:
         Number("highest", float(table.highest[unit])),
         Number("lowest", float(table.lowest[unit])),
     )
+
+
+def _strongest_caption(album: Album, top: Sequence[Patch]) -> str:
+    count = sum(patch.reconstruction is not None for patch in top)
+    text = "The patches of the data that drive it most; gray is outside the picture."
+    if not count:
+        return f"{text} None is reconstructed here: units before it took the budget {album.budget.name}."
+    first = "the first of them" if count == 1 else f"the first {count} of them"
+    beside = "each" if count == len(top) else first
+    return f"{text} Beside {beside}: what its one activation gives back of the patch."
 
 
 # -- patches -------------------------------------------------------------------------------------------------------
