@@ -122,7 +122,7 @@ def path(name: str) -> turns.Row:
         **{f"captum, {batch} a pass": partial(by_peer, batch) for batch in (1, 4, 8)},
         "50 forwards + backwards": lambda: [once(model, x) for _ in range(50)],
     }
-    return turns.row("integrated gradients 50", name, turns.seconds(runs, 2), "50 forwards + backwards", {})
+    return turns.row("integrated gradients 50", name, turns.seconds(runs, 4), "50 forwards + backwards", {})
 
 
 def memory(name: str) -> turns.Row:

@@ -177,6 +177,9 @@ def _literal(text: str) -> Any:
 
 
 _PARAMETERS = {kind: _parse(signature) for kind, signature in _SIGNATURES.items()}
+_INPLACE_AT = {
+    kind: place for kind, named in _PARAMETERS.items() for place, (name, _) in enumerate(named) if name == "inplace"
+}
 
 
 @dataclass(frozen=True)
@@ -355,10 +358,8 @@ def is_inplace(spelled: Spelling, args: tuple[Any, ...], kwargs: dict[str, Any])
     """Whether this call changes its first tensor and returns it."""
     if spelled.inplace or kwargs.get("inplace") is True:
         return True
-    parameters = _PARAMETERS.get(spelled.kind)
-    if parameters is None or len(args) < 2:
-        return False
-    return any(name == "inplace" and value is True for (name, _), value in zip(parameters, args, strict=False))
+    place = _INPLACE_AT.get(spelled.kind)
+    return place is not None and len(args) > place and args[place] is True
 
 
 def refined(kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

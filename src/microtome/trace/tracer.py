@@ -193,7 +193,7 @@ class Tracer(TorchFunctionMode):
             self._observer.enter(name, module, args)
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        if not any(scope.module is module for scope in reversed(self._scopes)):
+        if not self._runs(module):
             return None
         while self._scopes[-1].module is not module:  # a submodule whose exception the model swallowed
             self._scopes.pop()
@@ -206,6 +206,10 @@ class Tracer(TorchFunctionMode):
         inplace = scope.version is not None and scope.version[0] == id(value) and scope.version[1] != value._version
         passed = self._touch(scope.name, value, inplace)
         return None if passed is value else operators.substitute(output, {id(value): passed})
+
+    def _runs(self, module: nn.Module) -> bool:
+        scopes = self._scopes
+        return bool(scopes) and (scopes[-1].module is module or any(scope.module is module for scope in scopes))
 
     # -- operations ----------------------------------------------------------------------------------------------
 
