@@ -35,10 +35,14 @@ def build(name: str) -> nn.Module:
 
 
 def seconds(runs: dict[str, Callable[[], object]], repeat: int, *, warm: bool = True) -> dict[str, tuple[float, float]]:
-    """CPU and wall seconds of each, in turns; the least of ``repeat``, after one turn to warm up."""
+    """CPU and wall seconds of each, in turns; the least of ``repeat``, after one turn to warm up.
+
+    Every turn begins with another one, as a run may be slower or faster for what ran before it.
+    """
     least = dict.fromkeys(runs, (float("inf"), float("inf")))
+    order = list(runs.items())
     for turn in range(repeat + warm):
-        for name, run in runs.items():
+        for name, run in order[turn % len(order) :] + order[: turn % len(order)]:
             cpu, wall = time.process_time(), time.perf_counter()
             run()
             taken = time.process_time() - cpu, time.perf_counter() - wall
