@@ -10,10 +10,13 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+import torch
 
 from microtome.atlas import pages
 from microtome.atlas.pages import to_class, to_image, to_layer, to_unit
 from microtome.atlas.site import render, slugs
+from microtome.atlas.sprites import Sheet
+from microtome.atlas.store import Store
 from microtome.errors import StoreError
 
 SPRITE = pages.Sprite("sprites/a b.png", (28, 28), 8, 16, "diverging", (-2.0, 2.0), "activation", own="sprites/own.png")
@@ -240,3 +243,9 @@ def test_no_rule_of_the_pages_reaches_into_the_drawing_of_the_network(tmp_path):
     assert {"whole", "share", "solid"} <= drawn
     for name in drawn:
         assert not re.search(rf"(^|[,}}])\s*\.{name}\b", files["assets/style.css"], re.MULTILINE), name
+
+
+def test_small_cells_keep_square_pixels_beside_photos(tmp_path: Path) -> None:
+    sheet = Sheet(Store(tmp_path), pixelated=False)
+    assert sheet.natural("filters", torch.rand(2, 3, 7, 7)).pixelated
+    assert not sheet.natural("photos", torch.rand(2, 3, 40, 40)).pixelated

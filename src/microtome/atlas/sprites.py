@@ -19,6 +19,7 @@ __all__ = ["Sheet", "coloured", "gridded"]
 
 _SIDE = 8192  # pixels a side that every browser and phone decodes
 _LOSSLESS = 96  # cells up to this size keep every pixel; photos are compressed
+_SQUARE = 32  # pixels a side up to which every pixel is shown as a square: filters, patches, small maps
 
 
 def gridded(cells: Tensor, columns: int) -> Tensor:
@@ -127,7 +128,7 @@ class Sheet:
             colours,
             shared,
             quantity,
-            self.pixelated or square or max(sprite.cell) <= 32,
+            sprite.pixelated or square,
             alone,
         )
 
@@ -154,7 +155,8 @@ class Sheet:
         grid = gridded(cells, across)
         file = f"sprites/{name}.{'png' if lossless and max(grid.shape[1:]) <= 64 else 'webp'}"
         self.store.write_if_changed(file, encoded(grid, file, lossless=lossless))
-        return Sprite(file, (height, width), across, n, colours, limits, quantity, self.pixelated)
+        pixelated = self.pixelated or max(height, width) <= _SQUARE
+        return Sprite(file, (height, width), across, n, colours, limits, quantity, pixelated)
 
 
 def encoded(picture: Tensor, file: str, *, lossless: bool) -> bytes:
