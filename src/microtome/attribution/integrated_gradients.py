@@ -12,6 +12,7 @@ from torch import Tensor
 from microtome.attribution import baselines
 from microtome.attribution.baselines import Fill
 from microtome.attribution.chunks import check_count, fitting, per_image
+from microtome.attribution.entrance import entrance, holds_for, sent_back
 from microtome.attribution.result import Attribution, wide
 from microtome.errors import InputError
 from microtome.inputs import Target
@@ -94,9 +95,9 @@ def integrated_gradients(
 
     Notes
     -----
-    Cost: ``steps`` forward and backward passes per image, no weight gradients; memory that of
-    ``batch`` images. A pixel that equals the baseline gets nothing, so that the map depends on the
-    baseline: it is named in the result's provenance.
+    Cost: ``steps`` forward and backward passes per image, no weight gradients, and the way back through the
+    affine layers next to the pixels once for all of them; memory that of ``batch`` images. A pixel that
+    equals the baseline gets nothing, so that the map depends on the baseline: it is named in the result's provenance.
 
     References
     ----------
@@ -163,13 +164,26 @@ def quadrature(rule: str, steps: int) -> tuple[Tensor, Tensor]:
 def _mean_slope(
     net: Network, images: Tensor, start: Tensor, target: Tensor, nodes: Tensor, weights: Tensor, batch: int
 ) -> Tensor:
-    """The weighted mean of the gradients at the nodes of each image's path, a few points at a time."""
-    total = torch.zeros_like(images)
+    """The weighted mean of the gradients at the nodes of each image's path, a few points at a time.
+
+    It is taken where the image enters the part of the network that bends, and sent back to the pixels once.
+    """
+    at = entrance(net)
+    total: Tensor | None = None
     points = torch.arange(len(images) * len(nodes))
     for part in points.split(batch):
         which, node = (part // len(nodes)).to(images.device), part % len(nodes)
         along = nodes[node].to(images)[:, None, None, None]
         x = start[which] + along * (images[which] - start[which])
-        tape = net.tape(x, target[which], record="input", gradient=True, check=False)
-        total.index_add_(0, which, weights[node].to(images)[:, None, None, None] * tape.gradient["input"])
-    return total
+        first = total is None
+        tape = net.tape(x, target[which], record=("input", at) if first else at, gradient=True, check=False)
+        if first and not holds_for(net, x, at, tape.gradient[at], tape.gradient["input"]):
+            at = "input"
+        slope = tape.gradient[at]
+        if total is None:
+            total = slope.new_zeros(len(images), *slope.shape[1:])
+        total.index_add_(0, which, weights[node].to(slope).reshape(-1, *(1,) * (slope.dim() - 1)) * slope)
+    if total is None:
+        return torch.zeros_like(images)
+    parts = zip(images.split(batch), total.split(batch), strict=True)
+    return torch.cat([sent_back(net, some, at, signal) for some, signal in parts])
