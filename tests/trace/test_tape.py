@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from microtome import InputError, LayerError, ModelError, Network, OpaqueError
+from microtome.trace.tracer import up_to
 
 
 class Net(nn.Module):
@@ -78,6 +79,25 @@ def test_the_score_is_a_logit_not_a_log_probability(net: Network) -> None:
     logits = net.logits(IMAGES)
     assert not torch.allclose(logits.exp().sum(1), torch.ones(3).double())
     torch.testing.assert_close(logits.log_softmax(1), net.model(PREPARED), rtol=1e-12, atol=1e-12)
+
+
+def test_a_pass_inside_a_model_heeds_its_own_end_only() -> None:
+    """A network whose forward is itself a pass of the engine, as one converted for class activation maps is."""
+
+    class Inner(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 3, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return up_to(self.body, "1", x).mean((2, 3))
+
+    outer = Network(Inner(), (1, 5, 5))
+    image = torch.rand(1, 1, 5, 5)
+    signal = torch.ones(1, 2, 3, 3)
+    tape = outer.tape(image, record="input", gradient=True, of="body.0", seed=signal)
+    (expected,) = torch.autograd.grad(outer.model.body[0](image.requires_grad_()), image, signal)
+    torch.testing.assert_close(tape.gradient["input"], expected)
 
 
 def test_a_pass_stops_at_the_layer(net: Network) -> None:

@@ -53,7 +53,14 @@ class Observer(Protocol):
 
 
 class Stop(BaseException):
-    """Ends a forward pass early; not an Exception, so that no model catches it."""
+    """Ends a forward pass early; not an Exception, so that no model catches it.
+
+    A model may hold a pass of its own (``up_to``), so each pass heeds its own end only.
+    """
+
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__()
+        self.tracer = tracer
 
 
 class _Scope:
@@ -153,7 +160,9 @@ class Tracer(TorchFunctionMode):
                 with self:
                     return self._model(images)
             return self._model(images)
-        except Stop:
+        except Stop as stop:
+            if stop.tracer is not self:
+                raise
             return None
         except MicrotomeError:
             raise
@@ -294,7 +303,7 @@ class Tracer(TorchFunctionMode):
     def _arrived(self, name: str) -> None:
         self._waiting.discard(name)
         if self._stop and not self._waiting:
-            raise Stop
+            raise Stop(self)
 
     @property
     def missing(self) -> frozenset[str]:
