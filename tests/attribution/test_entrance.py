@@ -37,6 +37,22 @@ class Skipping(nn.Module):
         return self.head((self.conv(x).relu() + self.past(x)).flatten(1))
 
 
+class Bending(nn.Module):
+    """A convolution of somebody's own that bends what it reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before = nn.ReLU()
+        self.weight = nn.Parameter(torch.randn(3, 2, 3, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(self.before(x), self.weight)
+
+
+def bending() -> nn.Module:
+    return nn.Sequential(Bending(), nn.ReLU(), nn.Flatten(), nn.Linear(48, 3))
+
+
 def plain() -> nn.Module:
     torch.manual_seed(0)
     norm = nn.BatchNorm2d(4)
@@ -61,6 +77,7 @@ def by_points(net: Network, images: Tensor, steps: int) -> Tensor:
     [
         (plain(), "2"),
         (Skipping(hidden=False), "input"),
+        (bending(), "input"),
         (nn.Sequential(nn.BatchNorm2d(2, track_running_stats=False), nn.Flatten(), nn.Linear(72, 3)), "input"),
         (nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(72, 3)), "input"),
     ],
@@ -69,7 +86,7 @@ def test_the_entrance_ends_where_something_bends_or_another_way_begins(model: nn
     assert entrance(Network(model, input_shape=(2, 6, 6))) == found
 
 
-@pytest.mark.parametrize("build", [plain, lambda: Skipping(hidden=False), lambda: Skipping(hidden=True)])
+@pytest.mark.parametrize("build", [plain, bending, lambda: Skipping(hidden=False), lambda: Skipping(hidden=True)])
 def test_integrated_gradients_are_those_summed_at_the_pixels(build) -> None:
     net = Network(build().double(), input_shape=(2, 6, 6), mean=(0.3, 0.4), std=(0.2, 0.5))
     images = torch.rand(3, 2, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

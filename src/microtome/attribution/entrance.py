@@ -29,9 +29,17 @@ def entrance(net: Network) -> str:
     while True:
         readers = [layer for layer in net.layers.values() if layer.leaf and reached in layer.inputs]
         outer = [layer for layer in readers if not any(layer.name.startswith(f"{other.name}.") for other in readers)]
-        if len(outer) != 1 or outer[0].inputs != (reached,) or not _affine(outer[0]):
+        if len(outer) != 1 or outer[0].inputs != (reached,) or not all(map(_affine, _whole(net, outer[0]))):
             return reached
         reached = outer[0].name
+
+
+def _whole(net: Network, layer: Layer) -> list[Layer]:
+    """A layer with what runs inside it, such as the padding of a convolution."""
+    return [
+        layer,
+        *(part for name, part in net.layers.items() if name.startswith((f"{layer.name}.", f"{layer.name}/"))),
+    ]
 
 
 def _affine(layer: Layer) -> bool:
@@ -50,9 +58,10 @@ def sent_back(net: Network, images: Tensor, layer: str, signal: Tensor) -> Tenso
 
 
 def holds_for(net: Network, images: Tensor, layer: str, inner: Tensor, outer: Tensor) -> bool:
-    """Whether the gradients at the entrance (``inner``), sent back, are those at the pixels (``outer``).
+    """Whether gradients at the entrance (``inner``), sent back at ``images``, are those at the pixels (``outer``).
 
-    They are not where something reads the image that the engine cannot see.
+    The gradients may be of other images: the way back is the same for all, unless something bends on it. They
+    differ, too, where something reads the image that the engine cannot see.
     """
     away = (sent_back(net, images, layer, inner) - outer).abs().amax()
     close = min(1e3 * torch.finfo(outer.dtype).eps, 0.1)

@@ -177,7 +177,7 @@ def _mean_slope(
         x = start[which] + along * (images[which] - start[which])
         first = total is None
         tape = net.tape(x, target[which], record=("input", at) if first else at, gradient=True, check=False)
-        if first and not holds_for(net, x, at, tape.gradient[at], tape.gradient["input"]):
+        if first and not holds_for(net, images[which], at, tape.gradient[at], tape.gradient["input"]):
             at = "input"
         slope = tape.gradient[at]
         if total is None:
