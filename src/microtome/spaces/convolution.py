@@ -185,7 +185,7 @@ def convolution(net: Network, layer: str, call: Call) -> ConvolutionOperator | T
     mode, shape = "zeros", tuple(call.input.shape[-dims - 1 :])
     if getattr(module, "padding_mode", "zeros") != "zeros":  # the module pads before it convolves
         mode, shape = str(module.padding_mode), shape_read_by(net, layer)[-dims - 1 :]  # type: ignore[union-attr]  # it has the attribute
-        flat = [int(side) for side in module._reversed_padding_repeated_twice]  # type: ignore[union-attr]
+        flat = [int(side) for side in module._reversed_padding_repeated_twice]  # type: ignore[union-attr]  # as above
         widths = tuple((flat[2 * axis], flat[2 * axis + 1]) for axis in reversed(range(dims)))
     return ConvolutionOperator(
         layer, weight, shape, stride=stride, dilation=dilation, widths=widths, mode=mode, groups=groups

@@ -104,6 +104,6 @@ def linear_maps(kind: str, bound: dict[str, Any]) -> tuple[Map, Map, Tensor, int
             groups,
             [True, False, False],
         )[0]
-        return back[tuple(slice(0, size) for size in x.shape)] if any(uneven) else back  # type: ignore[no-any-return]
+        return back[tuple(slice(0, size) for size in x.shape)] if any(uneven) else back  # type: ignore[no-any-return]  # torch.ops has no types
 
     return forward, adjoint, weight, 1 if transposed else 0

@@ -45,7 +45,7 @@ def _page(album: Album, layer: str, unit: int) -> UnitPage:
         state=state(table, unit),
         facts=(*_facts(table, unit), *spaces.heard(album, layer, unit)),
         stimuli=unit_stimuli(album, layer, unit),
-        top=Examples(top, _strongest_caption(album, top), made),
+        top=Examples(top, _strongest_caption(album, layer, unit, top), made),
         lowest=Examples(low, "The patches that drive it least.", made),
         bins=bins,
         bins_caption="One image from each part of its range, from strong to weak: what it does between the extremes.",
@@ -90,9 +90,12 @@ def _facts(table: LayerPatches, unit: int) -> tuple[Number, ...]:
     )
 
 
-def _strongest_caption(album: Album, top: Sequence[Patch]) -> str:
+def _strongest_caption(album: Album, layer: str, unit: int, top: Sequence[Patch]) -> str:
+    asked = any(unit in task.parameters["units"] for task in album.find("reconstruct", layer=layer))
     count = sum(patch.reconstruction is not None for patch in top)
     text = "The patches of the data that drive it most; gray is outside the picture."
+    if not count and (asked or not top):
+        return text
     if not count:
         return f"{text} None is reconstructed here: units before it took the budget {album.budget.name}."
     first = "the first of them" if count == 1 else f"the first {count} of them"
