@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import microtome
 from atlas import small
 from microtome import load
 from microtome.cli.main import app, run
@@ -27,6 +28,13 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "path", list(sys.path))
     sys.modules.pop("nets", None)
     return tmp_path
+
+
+def test_the_package_runs_as_the_command() -> None:
+    answer = subprocess.run(
+        [sys.executable, "-m", "microtome", "--version"], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == microtome.__version__
 
 
 COMMANDS = {

@@ -20,7 +20,7 @@ def reproduce(
     /,
     *,
     full: Annotated[
-        bool, Parameter(negative="--quick", help="All as in the paper, some three hours on one core; else ten minutes.")
+        bool, Parameter(negative="--quick", help="All as in the paper, two hours on one core; else ten minutes.")
     ] = False,
     photos: Annotated[
         Path | None, Parameter(name="--data", help="Lectures: a folder of photos such as 207_golden_retriever.jpeg.")

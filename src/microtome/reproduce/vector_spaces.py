@@ -97,7 +97,7 @@ def vector_spaces(*, quick: bool = True, out: Path | None = None, say: Say | Non
     ----------
     quick : bool
         Ten minutes on two cores: three batch sizes in the sweep, and ResNet18 for one epoch on 6,000 images. Otherwise
-        all as in the paper, which takes some three hours of one core, nearly all of it for ResNet18.
+        all as in the paper, which takes some two hours of one core, nearly all of it for ResNet18.
     out : Path, optional
         Folder for the figures and the result. Trained networks are kept there too: a run that is broken off goes
         on from the last epochs when it is started again.
@@ -165,7 +165,8 @@ def _swept(study: _Study) -> Network:
 
 def _network(study: _Study, name: str, model: nn.Module, train: data.Images, *, batch: int, epochs: int) -> Network:
     """A network trained as the paper says; its test accuracy goes into the study."""
-    recipe = Recipe(epochs=epochs, batch=batch, optimizer="sgd", lr=RATE, momentum=MOMENTUM)
+    convolves = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    recipe = Recipe(epochs=epochs, batch=batch, optimizer="sgd", lr=RATE, momentum=MOMENTUM, channels_last=convolves)
     study.say(f"{name}: training, {epochs} epochs of {len(train):,} images")
     short = name.lower().replace(", ", "-").replace(" ", "-")
     folder = None if study.out is None else study.out / "networks" / f"{short}-{len(train)}x{epochs}"

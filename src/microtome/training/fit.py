@@ -15,6 +15,7 @@ from torch.nn import functional
 from microtome.data.batches import Dataset, batches, fetch
 from microtome.errors import InputError, ModelError, StoreError
 from microtome.training import checkpoints
+from microtome.training.reachable import ReachableKernels
 from microtome.training.recorder import Recorder
 from microtome.training.run import Run
 from microtome.training.schedule import SCHEDULES, rate
@@ -186,7 +187,7 @@ class _Loop:
         order = torch.randperm(len(self.train), generator=generator).split(recipe.batch)
         right = seen = 0
         self.model.train()
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        with torch.random.fork_rng(devices=[]), torch.enable_grad(), ReachableKernels():
             torch.default_generator.manual_seed(recipe.seed * 1_000_003 + epoch)  # dropout draws from it
             for number, indices in enumerate(order):
                 step = epoch * len(order) + number
