@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -11,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from microtome import inputs, trace
-from microtome.errors import InputError, LayerError, OpaqueError, nearest
+from microtome.errors import InputError, LayerError, MicrotomeError, OpaqueError, nearest
 from microtome.inputs import Target
 from microtome.trace.graph import Layer
 from microtome.trace.tape import Seed, Tape, as_logits, take
+
+_PHOTO = 64  # pixels of the shorter side from which channels innermost in memory save time, some 10 to 40 %
 
 
 class Network:
@@ -65,6 +68,7 @@ class Network:
         self.model = inputs.moved(inputs.unwrapped(model), device)
         self.input_shape = inputs.shape(input_shape)
         self.pixels = pixels
+        self._layout = torch.contiguous_format
         self.name = getattr(self.model, "original_name", type(self.model).__name__)
         first = next((value for value in inputs.state(self.model) if value.is_floating_point()), torch.empty(0))
         self.device, self.dtype = first.device, first.dtype
@@ -156,10 +160,10 @@ class Network:
     def normalise(self, images: Tensor) -> Tensor:
         """What the model is given: (images - mean) / std in the model's own precision, always a new tensor."""
         if all(value == 0 for value in self.mean) and all(value == 1 for value in self.std):
-            return images.to(self.dtype, copy=True)
+            return images.to(self.dtype, copy=True, memory_format=self._layout)
         mean = torch.tensor(self.mean, dtype=images.dtype, device=images.device)[:, None, None]
         std = torch.tensor(self.std, dtype=images.dtype, device=images.device)[:, None, None]
-        return ((images - mean) / std).to(self.dtype)
+        return ((images - mean) / std).to(self.dtype).contiguous(memory_format=self._layout)
 
     def targets(self, target: Target, logits: Tensor) -> Tensor:
         """The class asked about for each image, shape (N,): given by index or name, or the predicted one.
@@ -281,6 +285,29 @@ class Network:
     def probabilities(self, images: Any, *, batch: int = 64, check: bool = True) -> Tensor:
         """Softmax of the class scores, (N, K)."""
         return self.logits(images, batch=batch, check=check).softmax(1)
+
+    def quick(self, images: Tensor, logits: Tensor) -> Network:
+        """The same function in less time, for methods that run it many times.
+
+        Batch norms are folded into the convolutions before them, in a private copy, and photos run with channels
+        innermost on a processor. All layers but the convolutions before batch norms have the same values, up to
+        rounding. What does not give ``logits`` for the first of ``images`` is not used, for a model may read a batch
+        norm's statistics by itself, or ask for a view that only the usual order in memory has: at worst the network
+        itself is given back.
+        """
+        model = trace.folded(self.model, self.graph)
+        photos = self.device.type == "cpu" and min(self.input_shape[1:]) >= _PHOTO
+        layouts = [torch.channels_last, torch.contiguous_format] if photos else [torch.contiguous_format]
+        for layout in layouts:
+            quicker = copy.copy(self)
+            quicker.model, quicker._layout = model, layout
+            try:
+                away = float((quicker.logits(images[:1], check=False) - logits[:1]).abs().max())
+            except MicrotomeError:
+                continue
+            if away <= 1e-4 * float(logits[:1].abs().max()):
+                return quicker
+        return self
 
     def call(self, layer: str, images: Any = None) -> trace.Call:
         """The operation behind a layer as the model makes it: arguments by name, weights as used.

@@ -96,8 +96,9 @@ def integrated_gradients(
     Notes
     -----
     Cost: ``steps`` forward and backward passes per image, no weight gradients, and the way back through the
-    affine layers next to the pixels once for all of them; memory that of ``batch`` images. A pixel that
-    equals the baseline gets nothing, so that the map depends on the baseline: it is named in the result's provenance.
+    affine layers next to the pixels once for all of them; memory that of ``batch`` images. Batch norms are folded in a
+    private copy, see ``Network.quick``. A pixel that equals the baseline gets nothing, so that the map depends on the
+    baseline: it is named in the result's provenance.
 
     References
     ----------
@@ -121,7 +122,7 @@ def integrated_gradients(
     start = baselines.baseline(net, given, baseline, seed)
     logits = net.logits(given, batch=batch)
     asked = net.targets(target if per_image(target, len(given)) is None else per_image(target, len(given)), logits)
-    slope = _mean_slope(net, given, start, asked, nodes, weights, batch)
+    slope = _mean_slope(net.quick(given, logits), given, start, asked, nodes, weights, batch)
     values = (given - start) * slope
     score = wide(logits.gather(1, asked[:, None])[:, 0])
     floor = wide(net.logits(start, batch=batch, check=False).gather(1, asked[:, None])[:, 0])

@@ -84,8 +84,8 @@ def smooth_grad(
 
     Notes
     -----
-    Cost: ``samples`` forward and backward passes per image, no weight gradients. It is the gradient of
-    a smoothed network, not of the one that decides.
+    Cost: ``samples`` forward and backward passes per image, no weight gradients; batch norms are folded in a private
+    copy, see ``Network.quick``. It is the gradient of a smoothed network, not of the one that decides.
 
     References
     ----------
@@ -112,7 +112,7 @@ def smooth_grad(
     each = per_image(target, len(given))
     asked = net.targets(target if each is None else each, logits)
     draws = torch.randn((samples, *given.shape[1:]), generator=torch.Generator().manual_seed(seed)).to(given)
-    mean, error = _moments(net, given, asked, draws * noise, batch)
+    mean, error = _moments(net.quick(given, logits), given, asked, draws * noise, batch)
     return SampledAttribution(
         provenance=provenance(net, "smooth-grad", seed=seed, target=target, noise=noise, samples=samples),
         values=mean,

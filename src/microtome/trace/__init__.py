@@ -2,6 +2,7 @@
 
 from microtome.trace.attention import Attentions
 from microtome.trace.fields import ReceptiveField
+from microtome.trace.folding import folded
 from microtome.trace.graph import Graph, Layer, logits_of, watch
 from microtome.trace.operators import Call
 from microtome.trace.rules import BackwardRule, Deconvnet, Guided, Operation, RuleSet
@@ -29,6 +30,7 @@ __all__ = [
     "Tape",
     "Tracer",
     "as_logits",
+    "folded",
     "logits_of",
     "up_to",
     "watch",

@@ -19,12 +19,18 @@ def folded(model: nn.Module, graph: Graph) -> nn.Module:
         The user's model; it is not touched.
     graph : Graph
         Its layers.
+
+    Notes
+    -----
+    The copy holds the model's own tensors where nothing was folded: it costs the memory of the folded kernels. In it
+    a batch norm passes on what the convolution gives; the layers' names stay.
     """
     pairs = _pairs(graph)
     if not pairs:
         return model
+    own = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     try:
-        private = copy.deepcopy(model).eval()
+        private = copy.deepcopy(model, dict(own)).eval()
     except (TypeError, RuntimeError):  # holds what cannot be copied (a lock, a tensor inside a graph)
         return model
     for before, after in pairs:
@@ -47,13 +53,18 @@ def _pairs(graph: Graph) -> list[tuple[str, str]]:
         before = graph.layers.get(layer.inputs[0]) if len(layer.inputs) == 1 else None
         if type(layer.module) is not nn.BatchNorm2d or before is None or type(before.module) is not nn.Conv2d:
             continue
-        if before.module._forward_hooks or before.module._forward_pre_hooks or layer.module._forward_hooks:
+        if _hooked(before.module) or _hooked(layer.module):
             continue  # somebody's hook wants to see the value between them
         once = f"{before.name}#2" not in graph.layers and f"{layer.name}#2" not in graph.layers
         statistics = layer.module.running_mean is not None
         if once and statistics and readers[before.name] == 1 and graph.logits != before.name:
             pairs.append((before.name, layer.name))
     return pairs
+
+
+def _hooked(module: nn.Module) -> bool:
+    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    return any(hooks)
 
 
 def _place(model: nn.Module, name: str, module: nn.Module) -> None:

@@ -42,8 +42,9 @@ class Patched:
         return Patched(base, patch, self.corner, self.first, self.last)
 
     def dense(self) -> Tensor:
-        """All values in full, (B, C, H, W)."""
-        return self.region(torch.zeros_like(self.corner), self.size)
+        """All values in full, (B, C, H, W), in memory as the base is: the model may ask for a view of them."""
+        values = self.region(torch.zeros_like(self.corner), self.size)
+        return values.contiguous() if self.base.is_contiguous() else values
 
     def region(
         self, corner: Tensor, size: tuple[int, int], ground: Tensor | None = None, border: tuple[int, int] = (0, 0)

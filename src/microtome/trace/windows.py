@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from microtome.trace.folding import folded
 from microtome.trace.geometry import pair, sides
 from microtome.trace.graph import logits_of
 from microtome.trace.operators import RECTIFIERS, Call, substitute, tensors
@@ -274,11 +273,10 @@ def logits_under(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch
     Notes
     -----
     Cost: one pass over the image, kept for all batches, and per box what its patch can reach; where
-    patches grow to most of a map it is computed in full. Batch norms are folded in a private copy.
+    patches grow to most of a map it is computed in full.
     """
-    model = folded(net.model, net.graph)
     end = net.graph.logits if net.graph.closing else None
-    base, cover = (net.normalise(value).contiguous(memory_format=torch.channels_last) for value in (image, fill))
+    base, cover = net.normalise(image), net.normalise(fill)
     boxes, whole = boxes.to(base.device), (int(base.shape[2]), int(base.shape[3]))
     bases: Bases = {}
     groups, parts = list(_alike(boxes, whole, batch)), []
@@ -287,7 +285,7 @@ def logits_under(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch
         corner, size = rectangles(first, last, whole)
         patch = cover.flatten(2)[0, :, positions(corner, size, int(cover.shape[3]))].transpose(0, 1)
         rules = Windows(bases=bases)
-        tracer = Tracer(model, [end] if end is not None else [], rules=rules)
+        tracer = Tracer(net.model, [end] if end is not None else [], rules=rules)
         output = tracer(rules.stand_in(Patched(base, patch, corner, first, last)))
         parts.append(as_logits(tracer.value[end] if end is not None else rules.content(logits_of(output)), net))
     found = torch.cat(parts)[torch.cat(groups).argsort()]

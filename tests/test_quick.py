@@ -1,0 +1,145 @@
+"""Is the network that runs many times the same function, and is what cannot bear it run as it is?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from microtome import Network, attribution
+from microtome.attribution.occlusion import windows
+
+
+def norm() -> nn.BatchNorm2d:
+    made = nn.BatchNorm2d(6)
+    with torch.no_grad():
+        made.running_mean.uniform_(-0.3, 0.3)
+        made.running_var.uniform_(0.5, 2)
+        made.weight.uniform_(0.5, 1.5)
+    return made
+
+
+class Usual(nn.Module):
+    """Convolution, batch norm, pooling, one linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.norm, self.pool = nn.Conv2d(3, 6, 5, stride=2, padding=2), norm(), nn.MaxPool2d(4)
+        self.head = nn.Linear(6 * 8 * 8, 4)
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.pool(torch.relu(self.norm(self.conv(x))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x).flatten(1))
+
+
+class Views(Usual):
+    """Asks for a view that a map with channels innermost does not have."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body(x)
+        return self.head(x.view(x.size(0), -1))
+
+
+class Reads(Usual):
+    """Reads the statistics of its batch norm by itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x).flatten(1)) * self.norm.running_var.sum()
+
+
+class Asks(Usual):
+    """Goes on differently where the batch norm's weight is not what it was."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * (1.0 if isinstance(self.norm, nn.BatchNorm2d) else 1.01)
+
+
+def hooked() -> nn.Module:
+    """Somebody's hook turns the gradient of the batch norm around."""
+    model = Usual()
+    model.norm.register_full_backward_hook(lambda module, given, got: (-given[0],))
+    return model
+
+
+def network(model: nn.Module) -> Network:
+    return Network(model.double().eval(), (3, 64, 64), mean=0.4, std=0.3)
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "usual": Usual, "views": Views, "reads": Reads, "asks": Asks, "hooked": hooked,
+}  # fmt: skip
+SHARED = {
+    "usual": (True, torch.channels_last),  # folded, and how it lies in memory
+    "views": (True, torch.contiguous_format),
+    "reads": (False, torch.contiguous_format),
+    "asks": (False, torch.contiguous_format),
+    "hooked": (False, torch.channels_last),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_a_model_bears_is_used_and_no_more(name: str) -> None:
+    net = network(MODELS[name]())
+    image = torch.rand(2, 3, 64, 64, dtype=torch.double)
+    quick = net.quick(image, net.logits(image))
+    folded, layout = SHARED[name]
+    assert (quick.model is not net.model) == folded
+    assert quick.normalise(image).is_contiguous(memory_format=layout)
+    torch.testing.assert_close(quick.logits(image), net.logits(image), rtol=1e-10, atol=1e-10)
+
+
+def test_the_copy_holds_the_models_own_weights_where_nothing_was_folded() -> None:
+    net = network(Usual())
+    image = torch.rand(1, 3, 64, 64, dtype=torch.double)
+    quick = net.quick(image, net.logits(image))
+    assert quick.model.head.weight is net.model.head.weight
+    assert quick.model.conv.weight is not net.model.conv.weight
+    assert isinstance(net.model.norm, nn.BatchNorm2d)
+    assert net.model.conv.bias is not None
+    assert all(parameter.requires_grad for parameter in net.model.parameters())
+
+
+def plain(model: nn.Module, x: Tensor) -> Tensor:
+    """The oracle: torch's own gradient of class 1, image by image."""
+    x = x.clone().requires_grad_()
+    return torch.autograd.grad(model((x - 0.4) / 0.3)[:, 1].sum(), x)[0]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_integrated_gradients_are_those_of_the_model_as_written(name: str) -> None:
+    net = network(MODELS[name]())
+    image = torch.rand(2, 3, 64, 64, dtype=torch.double)
+    found = attribution.integrated_gradients(net, image, 1, steps=8, rule="midpoint").values
+    slopes = [plain(net.model, image * (step + 0.5) / 8) for step in range(8)]
+    torch.testing.assert_close(found, image * torch.stack(slopes).mean(0), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_smooth_grad_is_that_of_the_model_as_written(name: str) -> None:
+    net = network(MODELS[name]())
+    image = torch.rand(1, 3, 64, 64, dtype=torch.double)
+    found = attribution.smooth_grad(net, image, 1, samples=5, noise=0.1, seed=3).values
+    draws = torch.randn((5, 3, 64, 64), generator=torch.Generator().manual_seed(3)).to(image) * 0.1
+    slopes = plain(net.model, image + (image.max() - image.min()) * draws)
+    torch.testing.assert_close(found, slopes.mean(0, keepdim=True), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("window", [9, 50])  # by patches, and in full
+def test_occlusion_is_that_of_the_model_as_written(name: str, window: int) -> None:
+    net = network(MODELS[name]())
+    image = torch.rand(1, 3, 64, 64, dtype=torch.double)
+    found: Any = attribution.occlusion(net, image, 1, window=window, stride=7, fill=0.2)
+    boxes = windows((64, 64), (window, window), (7, 7))
+    for row, column in [(0, 0), (1, 1), (-1, -1)]:
+        top, left, bottom, right = boxes[row, column].tolist()
+        x = image.clone()
+        x[..., top:bottom, left:right] = 0.2
+        expected = net.model((x - 0.4) / 0.3)[0, 1]
+        torch.testing.assert_close(found.logit[0, row, column], expected, rtol=1e-9, atol=1e-9)
