@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from microtome import InputError, LayerError, ModelError, Network, OpaqueError
+from microtome import InputError, LayerError, ModelError, Network, OpaqueError, trace
 from microtome.trace.tracer import up_to
 
 
@@ -231,3 +233,32 @@ def test_encoder_layers_are_not_run_past_their_modules() -> None:
     names = ["encoder.layers.0.norm2", "encoder.layers.1.self_attn"]
     assert net.activations(IMAGES.float(), names)[names[0]].shape[1:] == (6, 8)
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+class Picky(nn.Module):
+    """Raises on bright images, which no gray image tells."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.detach().max() > 0.9:
+            raise ValueError("too bright")
+        return x.relu()
+
+
+@pytest.mark.parametrize("record", [(), ("0",)])
+def test_the_layer_that_raised_is_named_whether_layers_are_watched_or_not(record: tuple[str, ...]) -> None:
+    net = Network(nn.Sequential(nn.Flatten(), nn.Sequential(Picky()), nn.Linear(4, 2)), (1, 2, 2))
+    with pytest.raises(ModelError, match='ValueError in layer "1.0"'):
+        net.tape(torch.ones(1, 1, 2, 2), 0, record=("input", *record), gradient=True, rules="guided")
+
+
+def test_guided_rules_look_at_rectifiers_and_what_may_spell_one_only() -> None:
+    seen: list[str] = []
+
+    class Noting(trace.Guided):
+        def run(self, call: trace.Call) -> Any:
+            seen.append(call.kind)
+            return super().run(call)
+
+    model = nn.Sequential(nn.Conv2d(1, 2, 2), nn.BatchNorm2d(2), nn.ReLU6(), nn.Flatten(), nn.Linear(8, 3))
+    Network(model, (1, 3, 3)).tape(torch.rand(1, 1, 3, 3), 0, record="input", gradient=True, rules=Noting())
+    assert seen == ["relu6"]

@@ -36,6 +36,8 @@ class Replay:
     """
 
     name = "replay"
+    asks_places = True
+    sees = None
 
     def __init__(self, model: nn.Module) -> None:
         self._fixed = {id(value): f"weight {name}" for name, value in model.state_dict(keep_vars=True).items()}

@@ -16,6 +16,8 @@ from microtome.trace.operators import RECTIFIERS, Call, substitute, tensors
 _COMPARISONS = frozenset(("gt", "ge", "lt", "le"))
 _CASTS = frozenset(("to", "float", "type_as", "half", "double", "bfloat16"))
 _GATES = {"sigmoid": "silu", "hardsigmoid": "hardswish"}
+# What a rectifier may be spelled with: x * (x > 0), x[x < 0] = 0.
+_SPELLED_OUT = _COMPARISONS | _CASTS | _GATES.keys() | {"mul", "where", "masked_fill", "setitem"}
 
 
 @dataclass
@@ -74,12 +76,19 @@ class RuleSet:
     name = "rules"
     # The only operators that the rules change, where they are few; None for any.
     acts_on: frozenset[str] | None = None
+    # Whether it matters in which module an operation runs; where it does not, the pass keeps no track of modules.
+    asks_places = True
 
     def __init__(self) -> None:
         # What a mask or a gate was made from, so that x * (x > 0) and x * sigmoid(x) are known again.
         self._made_from: dict[int, tuple[Tensor, Tensor, str]] = {}
         # Which operations will read a storage on the way back, so that it is copied before the model writes there.
         self._readers: dict[int, list[Operation]] = {}
+
+    @property
+    def sees(self) -> frozenset[str] | None:
+        """The operators that the rules need to be told of; None for all."""
+        return None if self.asks_places or self.acts_on is None else self.acts_on | _SPELLED_OUT
 
     def choose(self, call: Call) -> BackwardRule | Through | None:
         """The rule for an operation; None lets its gradient stand."""
@@ -92,7 +101,7 @@ class RuleSet:
     def run(self, call: Call) -> Any:
         """Run one operation so that its backward pass follows the chosen rule."""
         if call.foreign and any(tensor.requires_grad for tensor in call.tensors):
-            self.opaque(f'the custom operator "{call.kind}" at "{call.name}"')
+            self.opaque(f'the custom operator "{call.kind}"' + (f' at "{call.name}"' if self.asks_places else ""))
         call = self._recognised(call)
         if self.acts_on is not None and call.kind not in self.acts_on:
             output = call.run()
@@ -177,9 +186,7 @@ class RuleSet:
             call.kind in _COMPARISONS and _zero(call.arguments.get("other"))
         ):
             self._made_from[id(output)] = (output, call.input, call.kind)
-        elif (
-            call.kind in ("to", "float", "type_as", "half", "double", "bfloat16") and id(call.input) in self._made_from
-        ):
+        elif call.kind in _CASTS and id(call.input) in self._made_from:
             _, source, kind = self._made_from[id(call.input)]
             self._made_from[id(output)] = (output, source, kind)
 
@@ -303,6 +310,7 @@ class Guided(RuleSet):
 
     name = "guided backpropagation"
     acts_on = RECTIFIERS
+    asks_places = False
 
     def arriving(self, call: Call) -> Callable[[Tensor], Tensor] | None:
         """Keep what is positive; the nonlinearity's gradient does the rest."""
@@ -326,6 +334,7 @@ class Deconvnet(RuleSet):
 
     name = "deconvnet"
     acts_on = RECTIFIERS
+    asks_places = False
 
     def choose(self, call: Call) -> Through | None:
         """The rectifying rule at nonlinearities."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 from microtome.errors import InputError, MicrotomeError, ModelError, OpaqueError
 from microtome.trace import operators
@@ -25,6 +27,14 @@ _REFINABLE = frozenset(("clamp", "clamp_min", "hardtanh", "threshold", "maximum"
 
 class Rules(Protocol):
     """A choice of backward rules: runs an operation so that its backward pass follows a rule."""
+
+    @property
+    def asks_places(self) -> bool:
+        """Whether it matters in which module an operation runs; otherwise nobody keeps track of it."""
+
+    @property
+    def sees(self) -> frozenset[str] | None:
+        """The operators that it needs to be told of, where it does not ask for places; None for all."""
 
     def run(self, call: Call) -> Any:
         """Run one operation."""
@@ -127,7 +137,15 @@ class Tracer(TorchFunctionMode):
         self._touched = self._record | self._replace.keys()
         self._gradient, self._live, self._stop = gradient, frozenset(live), stop and bool(self._waiting)
         self._rules, self._observer = rules, observer
-        self._names = {id(module): name for name, module in named_modules(model)}
+        modules = named_modules(model)
+        self._names = {id(module): name for name, module in modules}
+        self._needs_modules = bool(self._touched) or observer is not None
+        if rules is not None:  # a scripted module is refused where it runs
+            scripted = any(isinstance(module, torch.jit.ScriptModule) for _, module in modules)
+            self._needs_modules |= rules.asks_places or scripted
+        # The operators to look at, where that is known: of the others not even the names are asked.
+        sees = None if rules is None or observer is not None or self._asks_operations() else rules.sees
+        self._seen = None if sees is None else sees | _REFINABLE
         self._calls: dict[str, int] = {}
         self._scopes: list[_Scope] = []
         self._paused = False
@@ -152,8 +170,9 @@ class Tracer(TorchFunctionMode):
         ModelError
             When the model itself raises.
         """
-        before = register_module_forward_pre_hook(self._enter)
-        after = register_module_forward_hook(self._leave)
+        hooks: list[RemovableHandle] = []
+        if self._needs_modules:
+            hooks = [register_module_forward_pre_hook(self._enter), register_module_forward_hook(self._leave)]
         try:
             self._scopes.append(_Scope("", None, None))
             if self._needs_operations():
@@ -167,18 +186,27 @@ class Tracer(TorchFunctionMode):
         except MicrotomeError:
             raise
         except Exception as error:
-            where = self._scopes[-1].name if self._scopes else ""
+            where = self._scopes[-1].name if self._needs_modules else self._place(error)
             inside = f' in layer "{where}"' if where else ""
             raise ModelError(
                 f"the model raised {type(error).__name__}{inside} on images of shape {tuple(images.shape)}: {error}"
             ) from error
         finally:
-            before.remove()
-            after.remove()
+            for hook in hooks:
+                hook.remove()
             self._scopes.clear()
 
     def _needs_operations(self) -> bool:
-        return self._rules is not None or self._observer is not None or any("/" in name for name in self._touched)
+        return self._rules is not None or self._observer is not None or self._asks_operations()
+
+    def _asks_operations(self) -> bool:
+        return any("/" in name for name in self._touched)
+
+    def _place(self, error: Exception) -> str:
+        """The module in which an error was raised, from its traceback; empty for the model itself."""
+        frames = traceback.walk_tb(error.__traceback__)
+        found = (self._names.get(id(frame.f_locals.get("self"))) for frame, _ in frames)
+        return next((name for name in reversed(list(found)) if name), "")
 
     # -- modules -------------------------------------------------------------------------------------------------
 
@@ -233,6 +261,8 @@ class Tracer(TorchFunctionMode):
         if spelled is None:
             return func(*args, **kwargs) if self._rules is None else self._rules.ask(func, args, kwargs)
         kind = spelled.kind
+        if self._seen is not None and kind not in self._seen and not spelled.foreign:
+            return func(*args, **kwargs)
         if kind in _REFINABLE:
             kind = operators.refined(kind, args, kwargs)
         inplace = operators.is_inplace(spelled, args, kwargs)
