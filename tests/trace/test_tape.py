@@ -247,7 +247,7 @@ class Picky(nn.Module):
 @pytest.mark.parametrize("record", [(), ("0",)])
 def test_the_layer_that_raised_is_named_whether_layers_are_watched_or_not(record: tuple[str, ...]) -> None:
     net = Network(nn.Sequential(nn.Flatten(), nn.Sequential(Picky()), nn.Linear(4, 2)), (1, 2, 2))
-    with pytest.raises(ModelError, match='ValueError in layer "1.0"'):
+    with pytest.raises(ModelError, match=r'ValueError in layer "1\.0"'):
         net.tape(torch.ones(1, 1, 2, 2), 0, record=("input", *record), gradient=True, rules="guided")
 
 
