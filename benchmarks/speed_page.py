@@ -21,7 +21,8 @@ out: plain passes of the model through torch. Between two runs on a busy machine
 """
 
 GRADIENTS = """One image (x1) or sixteen (x16) of 224 x 224 pixels. On the ReLU6 of MobileNetV2 no peer does guided
-backpropagation: captum's is the plain gradient there, and is set beside ours for want of another.
+backpropagation: captum's is the plain gradient there, and is set beside ours for want of another. The line below it is
+the same network with ReLU, where captum's is what its name says.
 """
 
 WINDOWS = """One image of 224 x 224 pixels, windows of 16 or 32 pixels eight pixels apart; captum and the plain passes
