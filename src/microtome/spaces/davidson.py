@@ -11,6 +11,7 @@ _ROUNDS = 200
 _EXTRA = 4  # vectors beyond those wanted that a restart keeps: what comes next tells the last ones apart
 _BASIS = 8  # vectors held for each one wanted: restarts forget, and forgetting costs rounds
 _HELD = 60_000_000  # numbers that the basis may hold: 480 MB
+_CANCELLED = 1e-3  # what is left of a vector beside the others; below, rounding is brought up by as much
 
 
 def davidson(
@@ -62,30 +63,70 @@ def davidson(
     """
     size = start.shape[1]
     most = min(size, max(_BASIS * (k + _EXTRA), 100), max(3 * (k + _EXTRA), _HELD // size))
-    basis = _orthonormal(start, start[:0])
-    if len(basis) < k:
-        return basis.new_empty(0), basis[:0], False
-    image = gram(basis)
-    before = basis.new_empty(len(basis), 0)
+    first = _orthonormal(start, start[:0])
+    if len(first) < k:
+        return first.new_empty(0), first[:0], False
+    held = _Basis(max(most, len(first)), gram, first)
+    before = first.new_empty(len(first), 0)
     for _ in range(rounds):
-        values, turn = torch.linalg.eigh(_symmetric(basis @ image.T))
+        values, turn = torch.linalg.eigh(held.projected)
         values, turn = values.flip(0)[: k + _EXTRA], turn.flip(1)[:, : k + _EXTRA]
-        vectors, moved = turn[:, :k].T @ basis, turn[:, :k].T @ image
+        vectors, moved = turn[:, :k].T @ held.rows, turn[:, :k].T @ held.images
         residual = moved - values[:k, None] * vectors
         away = residual.norm(dim=1) / values[:k].clamp(min=torch.finfo(torch.float64).tiny).sqrt()
         open_ = away > tolerance * values[0].clamp(min=0).sqrt()
-        if not bool(open_.any()) or len(basis) >= size:
+        if not bool(open_.any()) or len(held.rows) >= size:
             return values[:k], vectors, not bool(open_.any())
-        if len(basis) + int(open_.sum()) > most:
+        if len(held.rows) + int(open_.sum()) > most:
             # With the best vectors those of the round before are kept, as conjugate gradients would.
             kept = torch.linalg.qr(torch.cat([turn, before], 1))[0].T
-            basis, image, turn = kept @ basis, kept @ image, kept @ turn
-        added = _orthonormal(precondition(residual[open_]), basis)
+            held.turn(kept)
+            turn = kept @ turn
+        added = _orthonormal(precondition(residual[open_]), held.rows)
         if not len(added):
             return values[:k], vectors, False
-        basis, image = torch.cat([basis, added]), torch.cat([image, gram(added)])
+        held.add(added)
         before = torch.cat([turn[:, :k], turn.new_zeros(len(added), min(k, turn.shape[1]))])
     return values[:k], vectors, False
+
+
+class _Basis:
+    """Orthonormal rows, what the map makes of them, and the map between them: each product is taken once."""
+
+    def __init__(self, most: int, gram: Callable[[Tensor], Tensor], first: Tensor) -> None:
+        self._gram, self._count = gram, 0
+        self._rows, self._images = first.new_empty(most, first.shape[1]), first.new_empty(most, first.shape[1])
+        self.projected = first.new_empty(0, 0)
+        self.add(first)
+
+    @property
+    def rows(self) -> Tensor:
+        """(count, n)."""
+        return self._rows[: self._count]
+
+    @property
+    def images(self) -> Tensor:
+        """(count, n): the map of each row."""
+        return self._images[: self._count]
+
+    def add(self, rows: Tensor) -> None:
+        """Further rows, orthonormal to those held."""
+        end = self._count + len(rows)
+        self._rows[self._count : end], self._images[self._count : end] = rows, self._gram(rows)
+        across = self._rows[:end] @ self._images[self._count : end].T
+        corner = self.projected
+        self.projected = across.new_empty(end, end)
+        self.projected[: self._count, : self._count] = corner
+        self.projected[:, self._count :], self.projected[self._count :] = across, across.T
+        self.projected[self._count :, self._count :] = _symmetric(across[self._count :])
+        self._count = end
+
+    def turn(self, kept: Tensor) -> None:
+        """Go on with fewer rows, orthonormal combinations of those held."""
+        rows, images = kept @ self.rows, kept @ self.images
+        self.projected = _symmetric(kept @ self.projected @ kept.T)
+        self._count = len(kept)
+        self._rows[: self._count], self._images[: self._count] = rows, images
 
 
 def _symmetric(matrix: Tensor) -> Tensor:
@@ -98,9 +139,10 @@ def _orthonormal(new: Tensor, basis: Tensor) -> Tensor:
     for _ in range(2):  # twice is enough
         new = new - (new @ basis.T) @ basis
     q, r = torch.linalg.qr(new.T)
-    fresh = r.diagonal().abs() > 1e-10
+    left = r.diagonal().abs()
+    fresh = left > 1e-10
     q = q[:, fresh].T
-    if len(q):
+    if len(q) and float(left[fresh].min()) < _CANCELLED:
         q = torch.linalg.qr((q - (q @ basis.T) @ basis).T)[0].T
     rows: Tensor = q
     return rows
