@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -77,8 +76,7 @@ class Network:
         if any(value <= 0 for value in self.std):
             raise InputError(f"std must be positive for every channel, got {self.std}.")
         inputs.check_weights(self.model)
-        probe = self.normalise(torch.full((1, *self.input_shape), 0.5, device=self.device))
-        self.graph, output = trace.watch(self.model, probe)
+        self.graph, output = trace.watch(self.model, self._probe())
         self.output_shape = tuple(trace.logits_of(output).shape[1:])
         self.classes = self._class_names(classes)
         self._fingerprint = ""
@@ -90,15 +88,10 @@ class Network:
 
     @property
     def fingerprint(self) -> str:
-        """A digest of structure, weights and normalisation; equal for equal networks."""
+        """A digest of every operation, weight and the normalisation; equal for equal networks."""
         if not self._fingerprint:
-            digest = hashlib.sha256()
-            digest.update(repr((self.input_shape, self.mean, self.std, list(self.graph.layers))).encode())
-            for name, value in sorted(self.model.state_dict().items()):
-                if isinstance(value, Tensor):
-                    digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
-                    digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-            self._fingerprint = digest.hexdigest()[:16]
+            about = (self.input_shape, self.mean, self.std)
+            self._fingerprint = trace.fingerprint(self.model, self._probe(), *about)
         return self._fingerprint
 
     def layer(self, name: str) -> Layer:
@@ -359,6 +352,10 @@ class Network:
         if "logits" in named:
             values["logits"] = as_logits(tracer.value[end] if end is not None else trace.logits_of(output), self)
         return values
+
+    def _probe(self) -> Tensor:
+        """One gray image, normalised: on it the model is run where any image will do."""
+        return self.normalise(torch.full((1, *self.input_shape), 0.5, device=self.device))
 
     def _resolved(self, name: str) -> str:
         if name in ("input", self.graph.logits):

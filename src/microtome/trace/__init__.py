@@ -2,6 +2,7 @@
 
 from microtome.trace.attention import Attentions
 from microtome.trace.fields import ReceptiveField
+from microtome.trace.fingerprint import fingerprint
 from microtome.trace.folding import folded
 from microtome.trace.graph import Graph, Layer, logits_of, watch
 from microtome.trace.operators import Call
@@ -30,6 +31,7 @@ __all__ = [
     "Tape",
     "Tracer",
     "as_logits",
+    "fingerprint",
     "folded",
     "logits_of",
     "up_to",
