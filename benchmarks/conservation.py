@@ -1,8 +1,9 @@
 """Where does the score go? Relevance at the pixels, what biases took and what stabilisers took, for real networks.
 
 ``python -m benchmarks.conservation``: the composites of LRP and deep Taylor decomposition on EfficientNet-Lite0 and
-MobileNetV2 with trained weights, ResNet18 with batch norm and a small vision transformer; shares of the score of the
-predicted class, averaged over the images, and the largest amount that is missing.
+MobileNetV2 with trained weights, ResNet18 with batch norm, and small vision transformers, one with random weights and
+one trained on handwritten digits for a minute; shares of the score of the predicted class, averaged over the images,
+and the largest amount that is missing.
 """
 
 from __future__ import annotations
@@ -16,15 +17,33 @@ from benchmarks import turns  # makes torchvision importable
 
 from torchvision.models import VisionTransformer  # isort: skip
 
-from microtome import Network, attribution, zoo
+from microtome import Network, attribution, data, training, zoo
 from microtome.attribution.composites import COMPOSITES
 
 RULES = (*COMPOSITES, "deep-taylor")
-NETWORKS = ("efficientnet-lite0", "mobilenet-v2", "resnet18", "vision transformer")
+DIGITS = "vision transformer, digits"
+NETWORKS = ("efficientnet-lite0", "mobilenet-v2", "resnet18", "vision transformer", DIGITS)
+
+
+def trained_transformer() -> Network:
+    """Three blocks on patches of 7 x 7, four passes over 10,000 digits: some 91 % of the test images."""
+    torch.manual_seed(0)
+    model = VisionTransformer(
+        image_size=28, patch_size=7, num_layers=3, num_heads=4, hidden_dim=64, mlp_dim=128, num_classes=10
+    )
+    model.conv_proj = nn.Conv2d(1, 64, 7, 7)  # torchvision's takes three channels
+    nn.init.trunc_normal_(model.heads.head.weight, std=0.02)  # torchvision's starts at zero
+    recipe = training.Recipe(epochs=4, batch=64, optimizer="adamw", lr=2e-3, schedule="cosine", weight_decay=0.01)
+    training.fit(model, data.mnist("train").subset(range(10_000)), recipe=recipe)
+    _, accuracy = training.evaluate(model, data.mnist("test").subset(range(2_000)))
+    print(f"{DIGITS}: {accuracy:.1%} of 2,000 test images")
+    return Network(model, (1, 28, 28))
 
 
 def network(name: str) -> Network:
     """With trained weights where an installed package has them; other norms get statistics of their own."""
+    if name == DIGITS:
+        return trained_transformer()
     if name == "vision transformer":
         torch.manual_seed(0)
         model = VisionTransformer(image_size=64, patch_size=16, num_layers=2, num_heads=2, hidden_dim=32, mlp_dim=64)
@@ -42,7 +61,10 @@ def network(name: str) -> Network:
 
 
 def pictures(net: Network, count: int = 2) -> Tensor:
-    """Soft blobs of colour: neighbouring pixels alike, as in photos."""
+    """Soft blobs of colour, neighbouring pixels alike, as in photos; or digits."""
+    if net.input_shape[0] == 1:
+        digits = data.mnist("test")
+        return torch.stack([digits[index][0] for index in range(count)])
     generator = torch.Generator().manual_seed(1)
     coarse = torch.rand(count, 3, 8, 8, generator=generator)
     return nn.functional.interpolate(coarse, size=net.input_shape[1:], mode="bicubic").clamp(0, 1)
