@@ -96,10 +96,6 @@ def test_triplets_agree_with_a_dense_decomposition(case, which, monkeypatch):
     monkeypatch.setattr(sys.modules["microtome.spaces.triplets"], "_SMALL", 1)
     of = spaces.operator(network(case), "layer")
     expected = torch.linalg.svdvals(of.dense())
-    if case == "linear" and which == "smallest":
-        with pytest.raises(mt.LayerError, match="no route"):
-            of.triplets(4, which=which)
-        return
     if which == "smallest" and expected[0] / expected[-1] > 1e12:  # an even kernel: singular but for rounding
         with pytest.raises(mt.LayerError, match=r"singular|converge"):
             of.triplets(4, which=which)
@@ -241,6 +237,41 @@ def test_a_large_layer_refuses_its_smallest_values_and_a_singular_one_says_so():
     net = mt.Network(nn.Sequential(dead), (2, 28, 28))
     with pytest.raises(mt.LayerError, match=r"singular|converge"):
         spaces.operator(net, "0").triplets(1, which="smallest")
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 3, 1), nn.Linear(8, 8)])
+def test_a_map_that_gives_nothing_has_singular_values_zero(layer, monkeypatch):
+    """By definition; Lanczos, which cannot start on a zero map, must not be left alone with it."""
+    monkeypatch.setattr(sys.modules["microtome.spaces.triplets"], "_SMALL", 1)
+    nn.init.zeros_(layer.weight)
+    shape = (4, 6, 6) if isinstance(layer, nn.Conv2d) else (1, 6, 8)
+    found = spaces.operator(mt.Network(nn.Sequential(layer), shape), "0").triplets(3)
+    assert found.values.tolist() == [0.0] * 3
+    right = found.right.flatten(1)
+    assert torch.equal(right @ right.T, torch.eye(3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("k", [1, 3, 26, 50])
+@pytest.mark.parametrize("channels", [(4, 3), (3, 5)])
+def test_smallest_triplets_of_points_need_no_factorisation(channels, k, monkeypatch):
+    """Oracle: a dense decomposition. Neither it nor the factorisation is taken inside: both are switched off."""
+    module = sys.modules["microtome.spaces.triplets"]
+    monkeypatch.setattr(module, "_SMALL", 1)
+    monkeypatch.setattr(module, "smallest", None)
+    torch.manual_seed(1)
+    of = spaces.operator(mt.Network(nn.Sequential(nn.Conv2d(*channels, 1).double()), (channels[0], 5, 5)), "0")
+    found = of.triplets(k, which="smallest", tolerance=1e-12)
+    torch.testing.assert_close(found.values, torch.linalg.svdvals(of.dense())[-k:], rtol=1e-12, atol=0)
+    for vectors in (found.left.flatten(1), found.right.flatten(1)):
+        torch.testing.assert_close(vectors @ vectors.T, torch.eye(k, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+def test_strided_points_of_more_outputs_than_inputs_have_zeros_among_their_smallest(monkeypatch):
+    """What no output reads has no value of the kernel: the smallest are zeros, not the kernel's smallest."""
+    monkeypatch.setattr(sys.modules["microtome.spaces.triplets"], "_SMALL", 1)
+    of = spaces.operator(mt.Network(nn.Sequential(nn.Conv2d(3, 5, 1, stride=2).double()), (3, 5, 5)), "0")
+    with pytest.raises(mt.LayerError, match=r"singular|converge"):
+        of.triplets(1, which="smallest")
 
 
 def test_functional_padding_outside_the_layer_belongs_to_what_it_reads():

@@ -10,8 +10,7 @@ from torch import Tensor
 from microtome.spaces.convolution import ConvolutionOperator
 from microtome.spaces.davidson import davidson
 from microtome.spaces.fourier import Symbol
-
-Triplets = tuple[Tensor, Tensor, Tensor]  # left (k, m), values (k,), right (k, n)
+from microtome.spaces.repeated import Triplets, by_points, pointwise
 
 _WORK = 2.0e9  # positions times channels cubed up to which the symbol's blocks are worth their inverses
 _AHEAD = 4  # waves to start with beyond those wanted
@@ -35,38 +34,11 @@ def strongest(of: ConvolutionOperator, k: int, seed: int, tolerance: float) -> T
     tolerance : float
         Largest residual wanted, by the largest singular value.
     """
-    if _pointwise(of) and (found := _by_points(of, k)) is not None:
+    if pointwise(of) and (found := by_points(of, k, "largest")) is not None:
         return found
     if of.groups > 1:
         return _by_groups(of, k, seed, tolerance)
     return _by_waves(of, None, k, seed, tolerance)
-
-
-def _pointwise(of: ConvolutionOperator) -> bool:
-    return all(size == 1 for size in of.weight.shape[2:]) and not any(side for width in of.widths for side in width)
-
-
-def _by_points(of: ConvolutionOperator, k: int) -> Triplets | None:
-    """Each singular triplet of the kernel, at every position that is read."""
-    m, n = of.shape
-    matrices = of.weight.reshape(of.groups, -1, of.weight.shape[1])
-    u, s, v = torch.linalg.svd(matrices, full_matrices=False)
-    each = s.shape[1]
-    places = torch.arange(math.prod(of.input_shape[1:])).reshape(of.input_shape[1:])
-    for axis, step in enumerate(of.stride):
-        places = places.index_select(axis, torch.arange(of.output_shape[1 + axis]) * step)
-    reads = places.flatten()
-    if k > s.numel() * len(reads):
-        return None  # the rest are zeros, of which this route knows no vectors
-    order = s.flatten().argsort(descending=True).repeat_interleave(len(reads))[:k]
-    at = torch.arange(k) % len(reads)  # k runs through all positions of one value before the next
-    group, place = order // each, order % each
-    row = torch.arange(k)
-    left = torch.zeros(k, *of.output_shape, dtype=torch.float64).reshape(k, of.groups, -1, len(reads))
-    right = torch.zeros(k, *of.input_shape, dtype=torch.float64).reshape(k, of.groups, matrices.shape[2], -1)
-    left[row, group, :, at] = u[group, :, place]
-    right[row, group, :, reads[at]] = v[group, place]
-    return left.reshape(k, m), s.flatten()[order], right.reshape(k, n)
 
 
 def _by_groups(of: ConvolutionOperator, k: int, seed: int, tolerance: float) -> Triplets | None:

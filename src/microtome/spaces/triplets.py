@@ -11,13 +11,17 @@ from torch import Tensor
 
 from microtome.errors import InputError, LayerError
 from microtome.results import Provenance, Result, versions
-from microtome.spaces.operator import Operator
+from microtome.spaces.convolution import ConvolutionOperator, TransposedConvolutionOperator
+from microtome.spaces.operator import DENSE, MatrixOperator, Operator
+from microtome.spaces.repeated import by_points, by_tokens, pointwise
 from microtome.spaces.smallest import smallest
+from microtome.spaces.strongest import strongest
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
 _SMALL = 1024  # up to this many values on the shorter side a dense decomposition is as fast
+_DIRECT = 1.0e11  # m n min(m, n) up to which one is taken for the smallest: some minutes
 _BASIS = 96  # Lanczos vectors held: fewer restarts where singular values lie close together
 
 
@@ -84,9 +88,10 @@ def triplets(
     Largest: a convolution by its structure (see ``spaces.strongest``): exact for 1 x 1 kernels, group by group
     where channels do not meet, else Davidson's method started and preconditioned by the Fourier transform. Other
     maps, and convolutions of very many channels: implicitly restarted Lanczos, some hundred products, no matrix.
-    Smallest: iteration does not converge there; a sparse factorisation is inverted instead (see
-    ``spaces.smallest``), or it is refused. Up to 1,024 values on the shorter side a dense
-    decomposition is taken. A residual proves that a value exists, not that none was missed between
+    Smallest: iteration does not converge there; 1 x 1 kernels have those of their small matrix, other convolutions
+    have a sparse factorisation inverted (see ``spaces.smallest``), and other maps are decomposed as a dense matrix up
+    to some thousand values a side, or it is refused. Up to 1,024 values on the shorter side a dense
+    decomposition is taken for both. A residual proves that a value exists, not that none was missed between
     two found ones; Lanczos can miss copies of a value that is repeated exactly.
     """
     m, n = of.shape
@@ -97,13 +102,11 @@ def triplets(
     if not 1 <= k <= min(m, n):
         raise InputError(f'"{of.name}" is {m} x {n}: k from 1 to {min(m, n)} was expected, got {k}.')
     if min(m, n) <= _SMALL and m * n <= 16 * _SMALL**2:
-        u, s, v = torch.linalg.svd(of.dense(), full_matrices=False)
-        part = slice(0, k) if which == "largest" else slice(min(m, n) - k, None)
-        left, values, right = u[:, part].T, s[part], v[part]
+        left, values, right = _decomposed(of, k, which)
     elif which == "largest":
         left, values, right = _largest(of, k, seed, tolerance)
     else:
-        left, values, right = smallest(of, k, seed)
+        left, values, right = _smallest(of, k, seed)
     found = _proved(of, left, values, right)
     scale = float(values[0]) if which == "largest" else float(_largest(of, 1, seed, tolerance)[1][0])
     worst = float(found.residual.max())
@@ -119,11 +122,14 @@ def _largest(of: Operator, k: int, seed: int, tolerance: float) -> tuple[Tensor,
     from scipy.sparse.linalg import ArpackNoConvergence, svds
 
     m, n = of.shape
+    if isinstance(of, MatrixOperator) and len(of.input_shape) > 1:
+        return by_tokens(of, k, "largest", lambda one, count: _largest(one, count, seed, tolerance))
     if k >= min(m, n) - 1:
-        u, s, v = torch.linalg.svd(of.dense(), full_matrices=False)
-        return u[:, :k].T, s[:k], v[:k]
+        return _decomposed(of, k, "largest")
     if (known := _by_structure(of, k, seed, tolerance)) is not None:
         return known
+    if _is_zero(of, seed):
+        return torch.eye(k, m).double(), torch.zeros(k).double(), torch.eye(k, n).double()
     start = torch.randn(min(m, n), generator=torch.Generator().manual_seed(seed), dtype=torch.float64).numpy()
     try:
         # ARPACK stops by the eigenvalues of A^T A; a tenth of the wanted residual leaves room.
@@ -135,11 +141,31 @@ def _largest(of: Operator, k: int, seed: int, tolerance: float) -> tuple[Tensor,
     return tuple(torch.from_numpy(np.ascontiguousarray(part)) for part in (u.T[order], s[order], v[order]))  # type: ignore[return-value]  # three of them
 
 
+def _smallest(of: Operator, k: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    if isinstance(of, MatrixOperator) and len(of.input_shape) > 1:
+        return by_tokens(of, k, "smallest", lambda one, count: _smallest(one, count, seed))
+    if isinstance(of, ConvolutionOperator) and pointwise(of) and (found := by_points(of, k, "smallest")) is not None:
+        return found
+    m, n = of.shape
+    if of.band is None and m * n <= DENSE and float(m) * n * min(m, n) <= _DIRECT:
+        return _decomposed(of, k, "smallest")
+    return smallest(of, k, seed)
+
+
+def _decomposed(of: Operator, k: int, which: str) -> tuple[Tensor, Tensor, Tensor]:
+    u, s, v = torch.linalg.svd(of.dense(), full_matrices=False)
+    part = slice(0, k) if which == "largest" else slice(len(s) - k, None)
+    return u[:, part].T, s[part], v[part]
+
+
+def _is_zero(of: Operator, seed: int) -> bool:
+    """Whether the map gives nothing for a random vector: then it is zero, but for a chance of nothing."""
+    x = torch.randn(1, *of.input_shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return not bool(of.apply(x).any())
+
+
 def _by_structure(of: Operator, k: int, seed: int, tolerance: float) -> tuple[Tensor, Tensor, Tensor] | None:
     """What is known of convolutions helps where there is one."""
-    from microtome.spaces.convolution import ConvolutionOperator, TransposedConvolutionOperator
-    from microtome.spaces.strongest import strongest
-
     if isinstance(of, ConvolutionOperator):
         return strongest(of, k, seed, tolerance)
     if isinstance(of, TransposedConvolutionOperator) and (found := strongest(of.of, k, seed, tolerance)) is not None:
