@@ -94,6 +94,11 @@ def arrangement(net: Network, name: str) -> Arrangement:
     layer = net.layer(name)
     if layer.spatial:
         if _channels_last(net, layer):
+            if not _in_proportion(net, *layer.shape[:2]):
+                raise LayerError(
+                    f'the values of "{name}", {layer.shape}, do not lie as the picture does: it works on windows or '
+                    "heads apart. Choose a layer outside the attention, such as a block's output."
+                )
             return Arrangement("channels-last", layer.shape[0], layer.shape[1])
         return Arrangement("maps", layer.shape[1], layer.shape[2])
     found = token_arrangement(net, layer)
@@ -161,6 +166,12 @@ def _with_changed_patches(net: Network, grid: tuple[int, int], patches: list[tup
         left, right = (round((column + step) * columns / grid[1]) for step in (0, 1))
         picture[:, top:bottom, left:right] = noise[:, top:bottom, left:right]
     return pictures
+
+
+def _in_proportion(net: Network, height: int, width: int) -> bool:
+    """Whether a grid has the proportions of the picture, to one row or column at each edge."""
+    rows, columns = net.input_shape[1:]
+    return abs(height * columns - width * rows) <= 2 * max(rows, columns)
 
 
 # -- channels last -------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from microtome.attribution.arrangement import Arrangement, operator_of, token_arrangement
+from microtome.attribution.arrangement import Arrangement, arrangement, operator_of, token_arrangement
 from microtome.errors import LayerError
 from microtome.network import Network
 from microtome.trace import Layer
@@ -20,7 +20,8 @@ def map_layer(net: Network, layer: str | None) -> str:
     """The layer asked for; without one, the last that a class activation map can be drawn of.
 
     In a convolutional network the last layer with more than one position that is no pooling: in VGG the
-    rectified output of the last convolution, in ResNet that of the last block. In a vision transformer
+    rectified output of the last convolution, in ResNet that of the last block, in GoogLeNet the last
+    concatenation. In a vision transformer
     the last layer of tokens where the score is read from the patches, as by a mean over them; where it
     is read from a class token alone, that is what the last attention reads, since after it nothing of
     the patches reaches the score.
@@ -32,23 +33,35 @@ def map_layer(net: Network, layer: str | None) -> str:
     """
     if layer is not None:
         return layer
-    layers = list(net.layers.values())
-    last_map = max((index for index, entry in enumerate(layers) if _is_map(entry)), default=-1)
-    if any(len(entry.shape) == 2 for entry in layers[last_map + 1 :]):
+    last = _last_map(net)
+    if any(len(entry.shape) == 2 and (last is None or entry.step > last.step) for entry in net.layers.values()):
         found = _token_layer(net)
         if found is not None:
             return found
-    if last_map < 0:
+    if last is None:
         raise LayerError(
             "no layer of this network has channels, height and width, so there is nothing to draw a class map on; "
             "use a method that explains pixels, such as saliency or integrated_gradients."
         )
-    return layers[last_map].name
+    return last.name
 
 
-def _is_map(layer: Layer) -> bool:
-    pooled = "pool" in layer.kind.lower() or layer.kind in ("mean", "amax", "sum")
-    return layer.spatial and layer.shape[1] * layer.shape[2] > 1 and not pooled
+def _last_map(net: Network) -> Layer | None:
+    """The layer of maps that ends last; of a block and the operation that ends it, the operation."""
+    found = [entry for entry in net.layers.values() if entry.spatial and not _ends_in_pooling(entry)]
+    for entry in sorted(found, key=lambda entry: (entry.step, entry.leaf), reverse=True):
+        try:
+            laid = arrangement(net, entry.name)
+        except LayerError:  # windows apart
+            continue
+        if laid.height * laid.width > 1:
+            return entry
+    return None
+
+
+def _ends_in_pooling(layer: Layer) -> bool:
+    """Whether a pooling makes the value, also that of a container; its class may be called PoolFormerLayer."""
+    return "pool" in operator_of(layer) or layer.kind in ("mean", "amax", "sum")
 
 
 # -- tokens --------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ _PLUMBING = frozenset(
 
 # Where a value (heads, tokens, width) comes from that has three dimensions and no picture in them.
 _HEADS = frozenset("scaled_dot_product_attention matmul softmax unbind permute transpose reshape view bmm".split())
+_RESHAPED = frozenset("permute transpose reshape view".split())
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,9 @@ class Layer:
     leaf : bool
         True where the layer's own operation makes its value; False where a layer inside it does, or
         where it hands on what it reads (a container, an identity, dropout in evaluation).
+    step : int
+        Which operation of the pass makes the value, counted from 1. Layers are listed as they begin, and a
+        block that joins its branches begins before them and ends after them.
     """
 
     name: str
@@ -74,6 +78,7 @@ class Layer:
     module: nn.Module | None = dataclasses.field(repr=False)
     operation: str
     leaf: bool
+    step: int
 
 
 @dataclass
@@ -218,7 +223,7 @@ def _graph(watcher: Watcher, output: Any) -> Graph:
             plumbing = node.kind in _PLUMBING and node.inputs and index not in merged
             public.setdefault(index, public.get(node.inputs[0], node.call) if plumbing else node.call)
             if not hidden:
-                layers[node.call] = _operation_layer(watcher, node, public)
+                layers[node.call] = _operation_layer(node, index, public)
     found = tensors(output)
     last = watcher.node_of(logits_of(output)) if found else None
     name = public.get(last, "") if last is not None else ""
@@ -258,11 +263,25 @@ def _module_layer(watcher: Watcher, span: _Span, public: dict[int, str]) -> Laye
     node = watcher.nodes[span.node] if span.node is not None else watcher.nodes[0]
     kind = getattr(span.module, "original_name", type(span.module).__name__)
     held = sum(parameter.numel() for parameter in span.module.parameters())
-    return _layer(span.name, kind, span.shape, held, node, span.reads, public, span.module, leaf=_owns(watcher, span))
+    owned, step = _owns(watcher, span), span.node or 0
+    laid = node.kind in _RESHAPED and _is_grid(watcher, span.shape[1:])
+    module = span.module
+    return _layer(span.name, kind, span.shape, held, node, span.reads, public, module, leaf=owned, step=step, laid=laid)
 
 
-def _operation_layer(watcher: Watcher, node: _Node, public: dict[int, str]) -> Layer:
-    return _layer(node.call, node.kind, node.shape, node.parameters, node, node.inputs, public, None, leaf=True)
+def _is_grid(watcher: Watcher, shape: tuple[int, ...]) -> bool:
+    """Whether a convolution has made maps of this size: a block that puts its windows together gives maps again."""
+    return any(node.kind == "conv2d" and node.shape[1:] == shape for node in watcher.nodes)
+
+
+def _holds_heads(node: _Node) -> bool:
+    """Whether a value of three axes may be heads or windows of an attention rather than a picture."""
+    return node.kind in _HEADS and (node.field is None or node.field.everywhere)
+
+
+def _operation_layer(node: _Node, step: int, public: dict[int, str]) -> Layer:
+    held, read = node.parameters, node.inputs
+    return _layer(node.call, node.kind, node.shape, held, node, read, public, None, leaf=True, step=step)
 
 
 def _layer(
@@ -276,6 +295,8 @@ def _layer(
     module: nn.Module | None,
     *,
     leaf: bool,
+    step: int,
+    laid: bool = False,
 ) -> Layer:
     units = shape[0] if len(shape) in (1, 3) else shape[-1] if shape else 1
     spread = node.field
@@ -287,9 +308,10 @@ def _layer(
         parameters=int(parameters),
         field=None if spread is None else spread.rectangle(),
         gated=spread is not None and spread.gated,
-        spatial=len(shape) == 3 and not (node.kind in _HEADS and spread is not None and spread.everywhere),
+        spatial=len(shape) == 3 and (laid or not _holds_heads(node)),
         inputs=tuple(dict.fromkeys(public.get(read, "") for read in reads)),
         module=module,
         operation=node.call,
         leaf=leaf,
+        step=step,
     )
