@@ -181,7 +181,7 @@ def test_nearly_all_of_the_data_is_not_all(tmp_path):
     unit = pages.UnitPage("/relu", 0, stimuli=pages.Stimuli(made, "Look."))
     content = written(tmp_path, atlas(units=iter([unit])))["units/relu/0.html"]
     found = re.findall(r">8.00, ([^<]+)<", content)
-    assert found == ["above 99.99\u202f% of the data", "above all of the data", "above 0\u202f% of the data"]
+    assert found == ["above 99.99\u202f% of the data", "above all of the data", "below all of the data"]
 
 
 def sheet(amounts: list[float], bias: float) -> pages.Sheet:

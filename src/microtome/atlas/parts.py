@@ -283,9 +283,13 @@ class Amount:
 
 @dataclass(frozen=True)
 class Amounts:
-    """A bar list: amounts on one scale, their unit and the caption; zero is a line all bars start from."""
+    """A bar list: amounts on one scale, their unit and the caption; zero is a line all bars start from.
+
+    ``signed`` amounts carry their sign, red above zero and blue below, whether or not both occur.
+    """
 
     rows: tuple[Amount, ...]
     unit: str
     caption: str
     made: Made | None = None
+    signed: bool = False

@@ -111,7 +111,7 @@ class UnitPage:
     nearest : Amounts
         Units that answer alike, by correlation.
     ablation : Amounts
-        Change of each class's accuracy in percent points when the unit is set to zero.
+        Change of each class's accuracy in percentage points when the unit is set to zero.
     """
 
     layer: str

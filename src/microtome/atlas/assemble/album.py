@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from microtome import registry
+from microtome.atlas.assemble.commands import Commands
 from microtome.atlas.choice import chosen_images
 from microtome.atlas.findings import Refusal, Similarities, Tunings
 from microtome.atlas.fit import fitted
@@ -47,6 +48,7 @@ class Album:
 
     def __init__(self, plan: Plan, store: Store, tasks: Sequence[Task], command: str) -> None:
         self.plan, self.store, self.command = plan, store, command
+        self.commands = Commands(command)
         self.net, self.subject, self.budget = plan.subject.net, plan.subject, plan.outline.budget
         self.seen, self.tables = surveyed(plan, store)
         self.images = chosen_images(self.seen, plan.outline.images)
@@ -140,14 +142,13 @@ class Album:
         """A layer's name as a file name."""
         return self._slugs[layer]
 
-    @property
-    def model_words(self) -> str:
-        """The options that name the model, for a command line."""
-        return self.command.split(" --data ", 1)[0].removeprefix("microtome atlas").strip()
-
     def image_id(self, index: int) -> str:
         """The address of an image's page: its place in the data set."""
         return f"{index:0{max(4, len(str(len(self.subject.images) - 1)))}d}"
+
+    def image_file(self, index: int) -> str:
+        """An image as a command line names it."""
+        return self.commands.image(self.subject.name(index))
 
     def answer(self, index: int) -> str:
         """What an image is and what the network says: ``"true 7, says 2"``."""

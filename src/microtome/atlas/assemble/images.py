@@ -138,7 +138,7 @@ def _differences(album: Album, index: int, said: int, other: int) -> Maps | None
                     Picture(sprite, 0, f"{name}, difference of the classes"),
                     result.layer,
                     (),
-                    _made(album, task, result),
+                    _made(album, task, result, place),
                 )
             )
     if not found:
@@ -167,7 +167,7 @@ def _one(album: Album, task: Task, result: MapsResult, place: int) -> MethodMap:
     sprite = _map_sprite(album, file, result.map[place][None], name)
     alt = f"{name} for {album.class_name(target)}"
     numbers = tuple(_certificate(key, float(value[place])) for key, value in result.numbers.items())
-    return MethodMap(name, Picture(sprite, 0, alt), result.layer, numbers, _made(album, task, result))
+    return MethodMap(name, Picture(sprite, 0, alt), result.layer, numbers, _made(album, task, result, place))
 
 
 def _map_sprite(album: Album, file: str, values: Tensor, name: str) -> Sprite:
@@ -189,9 +189,14 @@ def _certificate(name: str, value: float) -> Number:
     return Number(name.replace("_", " "), value, "logit", tolerance="below 0.1", ok=abs(value) <= 0.1)
 
 
-def _made(album: Album, task: Task, result: MapsResult) -> Made:
-    image = album.subject.name(int(task.parameters["images"][0]))
-    return album.made(result, f"microtome explain {image} --method {task.parameters['method']} {album.model_words}")
+def _made(album: Album, task: Task, result: MapsResult, place: int) -> Made:
+    """How the map of one image of a task is made."""
+    given, read = task.parameters, result.provenance.parameters
+    command = album.commands.line(
+        "explain", album.image_file(int(given["images"][place])), method=given["method"], layer=read.get("layer"),
+        window=given.get("window"), stride=given.get("stride"), target=int(result.target[place]), to="map.png",
+    )  # fmt: skip
+    return album.made(result, command)
 
 
 def refusals(album: Album) -> dict[str, str]:
@@ -229,7 +234,7 @@ def _occlusion(album: Album, index: int, said: int) -> Occlusion | Absent | None
                 Number("lowest probability", 100 * float(probability.min()), "%"),
             ),
             caption="Dark is where covering the picture costs the class most; beside it the class that then wins.",
-            made=_made(album, task, result),
+            made=_made(album, task, result, place),
         )
     return None
 

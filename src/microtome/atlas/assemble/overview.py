@@ -26,7 +26,7 @@ def overview(album: Album) -> OverviewPage:
         rejected=spaces.rejected(album),
         examples=Gallery(
             tuple(album.picture(index) for index in album.images),
-            "Images with a page of their own; mistakes first come to mind, so up to half of these are.",
+            "Images with a page of their own; up to half of them are mistakes.",
         ),
     )
 

@@ -27,7 +27,7 @@ def inputs_and_outputs(album: Album, layer: str, unit: int) -> tuple[Amounts | A
     sides: list[Amounts | Absent] = []
     for links, caption in (
         (found.inputs(unit, _MOST), "The units it reads most; red raises it, blue lowers it."),
-        (found.outputs(unit, _MOST), "The units that read it most."),
+        (found.outputs(unit, _MOST), "The units that read it most; it raises the red ones and lowers the blue ones."),
     ):
         rows = tuple(
             Amount(f"{link.layer}:{link.unit}", link.weight, _link(album, link.layer, link.unit),
@@ -35,7 +35,7 @@ def inputs_and_outputs(album: Album, layer: str, unit: int) -> tuple[Amounts | A
             for link in links
         )  # fmt: skip
         if rows:
-            sides.append(Amounts(rows, "sum of weights", caption, made))
+            sides.append(Amounts(rows, "sum of weights", caption, made, signed=True))
         else:
             sides.append(Absent(found.unknown or "No weights lead here: it stands at the end of the network."))
     return sides[0], sides[1]
@@ -90,7 +90,7 @@ def _loss(album: Album, found: Ablation, row: int) -> Amounts:
         f"Change of each class's {against} when the unit is set to zero, on {found.images} images; "
         f"over all classes {total:+.2f} points."
     )
-    return Amounts(rows, "percent points", caption, album.made(found))
+    return Amounts(rows, "percentage points", caption, album.made(found))
 
 
 def similarity_order(album: Album, layer: str) -> list[int]:

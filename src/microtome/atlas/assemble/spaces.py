@@ -58,7 +58,7 @@ def spectrum(album: Album, layer: str) -> Spectrum | Absent | None:
         found = spectra(album, view)
         if not isinstance(found, Spectra):
             return found
-        made = made or album.made(found, f"microtome spectra --layers {' '.join(inside)} {album.model_words}")
+        made = made or album.made(found, album.commands.line("spectra", to="spectra.png"))
         for name in inside if view == "patches" or _two_ways(album, layer, inside) else []:
             values = tuple(round(value, 9) for value in found.singular_values[name].tolist())
             how = {"patches": "whole kernels", "kernels": "single kernels"}.get(found.view[name], "weights")
@@ -116,7 +116,7 @@ def signal(album: Album, layer: str) -> Gallery | Absent | None:
             Picture(p.sprite, p.index, f"signal vector {i} of {layer}", None, notes[i]) for i, p in enumerate(pictures)
         ),
         caption,
-        album.made(found, f"microtome signal-space --layer {layer} {album.model_words}"),
+        album.made(found, album.commands.line("signal-space", layer, view=found.view, to="space.png")),
     )
 
 

@@ -43,7 +43,7 @@ def unit_stimuli(album: Album, layer: str, unit: int) -> Stimuli | Absent | None
         if found is None:
             continue
         sprite, place, _, result = found
-        made = made or album.made(result, f"microtome maximize {layer} --channels {unit} {album.model_words}")
+        made = made or album.made(result, _command(album, layer, unit, result))
         for step in range(count):
             reached = float(result.peak[place + step])
             picture = Picture(
@@ -58,6 +58,12 @@ def unit_stimuli(album: Album, layer: str, unit: int) -> Stimuli | Absent | None
     return Stimuli(tuple(items), caption, made)
 
 
+def _command(album: Album, layer: str, unit: int, result: Superstimuli) -> str:
+    """What makes the image of one unit from a shell; there it fills the network's whole input."""
+    steps, seed = result.provenance.parameters["steps"], result.provenance.seed
+    return album.commands.line("maximize", layer, channels=unit, steps=steps, seed=seed, to="unit.png")
+
+
 def class_stimuli(album: Album, index: int) -> Stimuli | None:
     """The image made for a class's score."""
     for number, task in enumerate(album.find("maximize-class")):
@@ -69,5 +75,7 @@ def class_stimuli(album: Album, index: int) -> Stimuli | None:
             share = 100 * float((album.seen.logits[:, index] <= torch.tensor(reached)).float().mean())
             picture = Picture(sprite, place, f"image made for class {album.class_name(index)}")
             caption = "The image that the network gives the highest score of this class."
-            return Stimuli((Stimulus(picture, "positive", reached, share),), caption, album.made(result))
+            steps, seed = result.provenance.parameters["steps"], result.provenance.seed
+            command = album.commands.line("maximize", **{"for": index}, steps=steps, seed=seed, to="class.png")
+            return Stimuli((Stimulus(picture, "positive", reached, share),), caption, album.made(result, command))
     return None

@@ -40,7 +40,7 @@ def _sheet(album: Album, found: Sheets, unit: int) -> Sheet:
         f"The unit's answer to image {album.image_id(image)}, taken apart: each input channel through its kernel, "
         "and the running sum that becomes y."
     )
-    command = f"microtome dissect IMAGE --layer {found.layer} --channel {unit} {album.model_words}"
+    command = album.commands.line("dissect", album.image_file(image), layer=found.layer, channel=unit, to="sheet.png")
     return Sheet(
         unit=to_unit(found.layer, unit),
         image=_image(album, image),

@@ -35,7 +35,8 @@ def _page(album: Album, layer: str, unit: int) -> UnitPage:
     words = album.tuning(layer)
     top, low, bins = _patches(album, table, unit)
     inputs, outputs = inputs_and_outputs(album, layer, unit)
-    made = album.made(table, f"microtome top-patches --layer {layer} --unit {unit} {album.model_words}")
+    again = album.commands.line("top-patches", data=album.commands.data, layer=layer, to="patches.png")
+    made = album.made(table, again)
     return UnitPage(
         layer=layer,
         unit=unit,
@@ -51,7 +52,7 @@ def _page(album: Album, layer: str, unit: int) -> UnitPage:
         bins_caption="One image from each part of its range, from strong to weak: what it does between the extremes.",
         bins_made=made,
         histogram=_histogram(album, table, unit),
-        tuning=_tuning(words, unit) if words else None,
+        tuning=_tuning(album, layer, words, unit) if words else None,
         filter=_filter(album, layer, unit),
         sheet=unit_sheet(album, layer, unit),
         inputs=inputs,
@@ -78,15 +79,16 @@ def _filter(album: Album, layer: str, unit: int) -> Picture | Absent | None:
 
 
 def _facts(table: LayerPatches, unit: int) -> tuple[Number, ...]:
+    where = "over all positions of all images"
     return (
         Number(
             "selectivity", float(table.selectivity[unit]), explain="How much one class stands out: 0 none, 1 only it."
         ),
         Number("active", 100 * float(table.active[unit]), "%", explain="Share of positions where it is above zero."),
-        Number("mean", float(table.mean[unit])),
-        Number("standard deviation", float(table.std[unit])),
-        Number("highest", float(table.highest[unit])),
-        Number("lowest", float(table.lowest[unit])),
+        Number("mean", float(table.mean[unit]), explain=f"Of its activation, {where}."),
+        Number("standard deviation", float(table.std[unit]), explain=f"Of its activation, {where}."),
+        Number("highest", float(table.highest[unit]), explain=f"Activation, {where}."),
+        Number("lowest", float(table.lowest[unit]), explain=f"Activation, {where}."),
     )
 
 
@@ -167,7 +169,8 @@ def _histogram(album: Album, table: LayerPatches, unit: int) -> Histogram:
     return Histogram(
         edges,
         tuple(rows),
-        "Its largest activation on each image, by class, the strongest class first.",
+        "Its largest activation on each image, by class, the strongest class first; "
+        "heights are square roots of how many images, so that rare answers show.",
         album.made(table),
     )
 
@@ -175,7 +178,7 @@ def _histogram(album: Album, table: LayerPatches, unit: int) -> Histogram:
 # -- tuning --------------------------------------------------------------------------------------------------------
 
 
-def _tuning(tuning: Tuning, unit: int) -> PageTuning:
+def _tuning(album: Album, layer: str, tuning: Tuning, unit: int) -> PageTuning:
     curves = []
     family = tuning.kind[unit] if tuning.kind[unit] in tuning.family else tuning.family[0]
     for name, unit_name in (("angle", "°"), ("offset", "px"), ("width", "px"), ("phase", "°")):
@@ -195,5 +198,6 @@ def _tuning(tuning: Tuning, unit: int) -> PageTuning:
                 called, unit_name, tuple(x.tolist()), tuple(round(v, 6) for v in y.tolist()), best, name == "angle"
             )
         )
-    caption = f"Its response to synthetic stimuli ({family}) as one property varies, the best over all others."
-    return PageTuning(tuple(curves), caption)
+    caption = f"Its activation on synthetic stimuli ({family}) as one property varies, the best over all others."
+    made = album.made(tuning, album.commands.line("tuning", layer=layer, to="tuning.png"))
+    return PageTuning(tuple(curves), caption, made)

@@ -1,0 +1,82 @@
+"""Do the command lines that pages name work as they stand? Each is taken from a built site and given to the shell."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from atlas import small
+from microtome.atlas import BUDGETS, Recipe, build
+from microtome.atlas.assemble.commands import Commands
+from microtome.cli.main import app, run
+
+TINY = dataclasses.replace(BUDGETS["quick"], name="tiny", steps=2, images=3, windows=3, sample=6, patches=3, bins=2)
+COMMAND = f"microtome atlas --model nets:build --input-shape {small.SHAPE} --data images --out site"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("commands")
+    small.write(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "path", list(sys.path))
+        sys.modules.pop("nets", None)
+        build(Recipe("nets:build", input_shape=(1, 12, 10), data="images"), "site", size=TINY, command=COMMAND)
+    return folder
+
+
+def commands(site: Path) -> dict[str, list[list[str]]]:
+    """The tokens of every command line on the pages, by subcommand."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for page in sorted(site.rglob("*.html")):
+        for text in re.findall(r"<dd><code>(microtome [^<]+)</code>", page.read_text()):
+            tokens = shlex.split(html.unescape(text))[1:]
+            found.setdefault(tokens[0], {})[text] = tokens
+    return {name: list(lines.values()) for name, lines in found.items()}
+
+
+def test_every_command_line_is_understood(site: Path) -> None:
+    found = commands(site)
+    assert set(found) >= {"explain", "top-patches", "maximize", "dissect", "signal-space", "spectra", "tuning"}
+    for lines in found.values():
+        for tokens in lines:
+            app.parse_args(tokens, exit_on_error=False, print_error=False)  # raises where the shell would say no
+
+
+def test_one_command_line_of_each_kind_makes_its_file(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(site)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for lines in commands(site).values():
+        tokens = lines[0]
+        made = Path(tokens[tokens.index("-o") + 1])
+        assert run(tokens) == 0, tokens
+        assert made.stat().st_size > 0
+        made.unlink()
+
+
+def test_the_maps_of_an_image_are_made_again_from_that_image(site: Path) -> None:
+    pages = sorted((site / "site" / "images").glob("*.html"))
+    assert len(pages) == 3
+    for page in pages:
+        text = page.read_text()
+        name = re.search(r'<span aria-current="page">([^<]+)</span>', text)
+        lines = re.findall(r"<code>(microtome explain [^<]+)</code>", text)
+        asked = {shlex.split(html.unescape(line))[2] for line in lines}
+        assert name
+        assert len(asked) == 1
+        assert name[1] in asked.pop()
+
+
+def test_a_picture_of_a_named_data_set_is_left_to_the_reader() -> None:
+    assert Commands("microtome atlas --model zoo:fcnn1 --data mnist:train --out site").image("00012") == "IMAGE.png"
+
+
+def test_an_atlas_without_a_command_names_none() -> None:
+    assert Commands("").line("spectra", to="a.png") == ""
