@@ -352,10 +352,32 @@ def test_what_is_not_piecewise_linear_is_refused():
     for model, what in ((nn.Sequential(nn.Flatten(), nn.SELU()), "selu"), (Gate(), "multiplies"), (Hard(), "compar")):
         with pytest.raises(mt.OpaqueError, match=what):
             spaces.linear_region(mt.Network(model, (1, 2, 2)), x)
-    with pytest.raises(mt.InputError, match="linear everywhere"):
-        spaces.facet_distance(mt.Network(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), (1, 2, 2)), x)
+    with pytest.raises(mt.InputError, match="at least one class"):
+        spaces.linear_region(network("masked"), torch.rand(1, 1, 8, 8), classes=[])
+    with pytest.raises(mt.InputError, match="finite"):
+        spaces.exit_distance(network("masked"), torch.rand(1, 1, 8, 8), torch.full((1, 1, 8, 8), torch.nan))
     with pytest.raises(mt.InputError, match="probes"):
         spaces.facet_distance(network("masked"), torch.rand(1, 1, 8, 8), probes=0)
+
+
+def test_a_linear_network_is_one_region(tmp_path):
+    """By definition: one map for all images, no facet at any distance, in any direction or on any path."""
+    torch.manual_seed(0)
+    net = mt.Network(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), (1, 2, 2))
+    x = torch.rand(3, 1, 2, 2)
+    found = spaces.linear_region(net, x)
+    weight = net.model[1].weight.detach().double()
+    torch.testing.assert_close(found.weight, weight.expand(3, 2, 4), rtol=1e-12, atol=0)
+    for distance in (found.distance, found.changing, spaces.exit_distance(net, x, x).step):
+        assert bool(distance.isinf().all())
+    assert found.facet == spaces.facet_distance(net, x).changing_facet == [{}, {}, {}]
+    assert bool(found.ignored_extent.isinf().all())
+    assert float(found.ignored_change.max()) < 1e-12
+    path = spaces.facets_between(net, x[0], x[1])
+    assert path.crossed == 0
+    assert path.error < 1e-12
+    found.save(tmp_path / "region.safetensors")
+    assert mt.load(tmp_path / "region.safetensors").plot().axes
 
 
 def test_regions_and_paths_are_saved_and_drawn(tmp_path):

@@ -103,6 +103,9 @@ def region(
     net = model.network()
     found = spaces.linear_region(net, pictures(images, net), classes=names(classes))
     for place, facet in enumerate(found.facet):
+        if not facet:
+            print(f"{images[place].name}: no facet anywhere: the network is linear for all pictures")
+            continue
         unit = ", ".join(map(str, facet["unit"]))
         print(f"{images[place].name}: nearest facet {float(found.distance[place]):.3g} away, {facet['layer']} ({unit})")
         change = float(found.ignored_change[place])

@@ -41,7 +41,8 @@ def linear_region(result: LinearRegion, *, image: int = 0, most: int = 10) -> Fi
     normal = result.normal[image]
     picture(axes[0, 3], normal, float(normal.abs().max()) or 1.0)
     facet = result.facet[image]
-    names = ("image", "heard", "ignored", f"to {facet.get('layer', '?')}: {float(result.distance[image]):.2g}")
+    nearest = f"to {facet['layer']}: {float(result.distance[image]):.2g}" if facet else "no facet"
+    names = ("image", "heard", "ignored", nearest)
     for axis, name in zip(axes[0], names, strict=False):
         axis.set_title(name, fontsize=8)
     weights = result.weight[image].reshape(-1, *shown.shape)[: len(classes)]

@@ -59,7 +59,7 @@ def exit_distance(net: Network, images: Tensor, directions: Tensor, *, check: bo
     OpaqueError
         When the network is not piecewise linear.
     InputError
-        When there is not one direction for each image.
+        When there is not one finite direction for each image.
 
     Notes
     -----
@@ -71,6 +71,8 @@ def exit_distance(net: Network, images: Tensor, directions: Tensor, *, check: bo
     d = directions.detach().double()
     if d.shape != x.shape:
         raise InputError(f"one direction for each image, {tuple(x.shape)}, was expected; got {tuple(d.shape)}.")
+    if not bool(d.isfinite().all()):
+        raise InputError("directions of finite numbers were expected, got NaN or infinity.")
     verify(exact, x)
     steps, facets = [], []
     for part, way in zip(x.split(_ROWS), d.split(_ROWS), strict=True):
@@ -87,6 +89,8 @@ def ahead(found: Bends, *, backwards: bool = False) -> tuple[Tensor, Tensor]:
     value = torch.where(found.tied, 0.0, found.value)
     towards = (value * slope < 0) | (found.tied & (_side(found) * slope < 0))
     step = torch.where(towards, -value / torch.where(slope == 0, 1.0, slope), math.inf)
+    if not step.shape[1]:  # a linear network has no facet at all
+        return step.new_full((len(step),), math.inf), torch.zeros(len(step), dtype=torch.long)
     nearest = step.min(1)
     return nearest.values.abs(), nearest.indices
 

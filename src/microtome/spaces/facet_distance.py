@@ -28,10 +28,11 @@ class FacetDistance(Result):
     Attributes
     ----------
     distance : Tensor
-        (N,): L2 distance, in pixel space, to the nearest facet that the image does not lie on.
+        (N,): L2 distance, in pixel space, to the nearest facet that the image does not lie on; infinite where there
+        is none, as in a network without any activation.
     facet : list of dict
         Which one: ``layer``, ``kind``, ``unit`` (its channel and position) and ``which`` (the rival position
-        of a pooling window, the upper or lower edge of a clamp).
+        of a pooling window, the upper or lower edge of a clamp); empty where there is none.
     normal : Tensor
         (N, C, H, W): the step that leads onto the facet; its length is ``distance``.
     ties : Tensor
@@ -128,7 +129,7 @@ def facet_distance(net: Network, images: Tensor, *, probes: int | None = 20, see
     every = probes is None or probes >= pixels
     base = _summary(exact, x)
     if base.value.shape[1] == 0:
-        raise InputError("the network has no unit that bends: it is linear everywhere.")
+        return _boundless(net, x, seed, probes)
     length = _lengths(exact, x, pixels if every or probes is None else probes, seed, every=every)
     spread = 1.0 if every else _spread(base.value.shape[1], probes or pixels)
     usable = (length > 0) & base.value.isfinite() & ~base.tied
@@ -146,18 +147,41 @@ def facet_distance(net: Network, images: Tensor, *, probes: int | None = 20, see
     return FacetDistance(
         provenance=provenance(net, "facet-distance", seed=seed, probes=probes),
         distance=distance,
-        facet=[owner(base.facets, int(place)) for place in chosen],
+        facet=_owners(base, distance, chosen),
         normal=normal,
         ties=(on & effect).sum(1),
         silent_ties=(on & ~effect).sum(1),
         changing=changing[0],
-        changing_facet=[
-            owner(base.facets, int(place)) if math.isfinite(away) else {}
-            for away, place in zip(changing[0].tolist(), changing[1], strict=True)
-        ],
+        changing_facet=_owners(base, changing[0], changing[1]),
         changing_normal=changing[2],
         checked=checked,
         doubt=0.0 if every else _DOUBT,
+    )
+
+
+def _owners(base: Bends, distance: Tensor, chosen: Tensor) -> list[dict[str, Any]]:
+    """Whose facet it is, for each image; empty where there is none."""
+    return [
+        owner(base.facets, int(place)) if math.isfinite(away) else {}
+        for away, place in zip(distance.tolist(), chosen, strict=True)
+    ]
+
+
+def _boundless(net: Network, x: Tensor, seed: int, probes: int | None) -> FacetDistance:
+    """The answer for a network without any unit that bends: one map for all images."""
+    none, never = torch.zeros(len(x), dtype=torch.long), torch.full((len(x),), math.inf, dtype=x.dtype)
+    return FacetDistance(
+        provenance=provenance(net, "facet-distance", seed=seed, probes=probes),
+        distance=never,
+        facet=[{} for _ in x],
+        normal=torch.zeros_like(x),
+        ties=none,
+        silent_ties=none.clone(),
+        changing=never.clone(),
+        changing_facet=[{} for _ in x],
+        changing_normal=torch.zeros_like(x),
+        checked=none.clone(),
+        doubt=0.0,
     )
 
 

@@ -35,8 +35,10 @@ class JacobianOperator(Operator):
         self._pulled = self._pull(self._probe, keep=True)
 
     def apply(self, x: Tensor) -> Tensor:
-        """J x for one x ``(N, *input_shape)`` an image."""
+        """J x for one x ``(N, *input_shape)`` an image; of a single image's map for any number."""
         x = self._batch(x, self.input_shape)
+        if self.images == 1 and len(x) != 1:
+            return torch.cat([self.value[:0], *(self.apply(one) for one in x.split(1) if len(one))])
         self._check(len(x))
         if not self._pulled.requires_grad:
             return torch.zeros_like(self.value)
@@ -46,8 +48,10 @@ class JacobianOperator(Operator):
         return torch.zeros_like(self.value) if found is None else found.detach()
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """J^T y for one y ``(N, *output_shape)`` an image."""
+        """J^T y for one y ``(N, *output_shape)`` an image; of a single image's map for any number."""
         y = self._batch(y, self.output_shape)
+        if self.images == 1 and len(y) != 1:
+            return torch.cat([self._source[:0].detach(), *(self.adjoint(one) for one in y.split(1) if len(one))])
         self._check(len(y))
         return self._pull(y, keep=False).detach()
 

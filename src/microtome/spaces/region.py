@@ -104,7 +104,7 @@ def linear_region(
     OpaqueError
         When the network is not piecewise linear.
     InputError
-        When the weights would hold more than 60 million numbers.
+        When no class is asked for, or the weights would hold more than 60 million numbers.
 
     Notes
     -----
@@ -135,6 +135,8 @@ def linear_region(
     logits = exact.forward(source, ["logits"])["logits"]
     wanted = range(logits.shape[1]) if classes is None else [net.class_index(name) for name in classes]
     chosen = [int(net.targets(index, logits[:1])[0]) for index in wanted]
+    if not chosen:
+        raise InputError("at least one class was expected, got none.")
     pixels = math.prod(net.input_shape)
     if len(x) * len(chosen) * pixels > _LARGEST:
         raise InputError(
