@@ -105,6 +105,18 @@ def test_a_functional_linear_layer_is_read_as_used():
     assert spaces.subspaces(net, "/linear").rank == 2
 
 
+def test_what_cannot_be_split_is_refused():
+    net = mt.Network(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), (1, 2, 2))
+    with pytest.raises(mt.InputError, match="tolerance"):
+        spaces.subspaces(net, "1", tolerance=float("nan"))
+    with pytest.raises(mt.InputError, match="outputs of 3 values"):
+        spaces.subspaces(net, "1").pseudo_inverse(torch.rand(2, 4))
+    net.model[1].weight.data[0, 0] = torch.nan
+    for split in (spaces.subspaces, spaces.operator):
+        with pytest.raises(mt.ModelError, match="NaN"):
+            split(net, "1")
+
+
 def test_weight_vectors_split_every_image():
     """Closed form by the definition, in a loop."""
     weight = matrix(3, 8, 3)

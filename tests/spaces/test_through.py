@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -70,6 +72,26 @@ def test_signal_part_is_the_projection_of_a_dense_decomposition():
         torch.testing.assert_close(batch.kept[i], one.kept[0], rtol=1e-6, atol=1e-8)
 
 
+def test_what_is_lost_is_a_share_of_the_image_however_far_the_steps_went():
+    """By definition of the share; before the end the two parts are not orthogonal, and their energies do not add."""
+    x = torch.rand(2, 1, 8, 8)
+    found = spaces.kept_and_lost(small(), x, ["6"], iterations=1)
+    energy = [part.square().sum((1, 2, 3)) for part in (found.lost[0], found.images, found.kept[0])]
+    assert bool((energy[0] + energy[2] < 0.999 * energy[1]).any())
+    torch.testing.assert_close(found.share[0], energy[0] / energy[1], rtol=1e-12, atol=0)
+
+
+def test_triplets_of_a_local_map_too_large_to_write_out(monkeypatch):
+    """Oracle: the dense decomposition, which is switched off inside: Lanczos applies the map to several vectors."""
+    monkeypatch.setattr(sys.modules["microtome.spaces.triplets"], "_SMALL", 1)
+    of = spaces.jacobian(double(small()), torch.rand(1, 1, 8, 8, dtype=torch.float64), layer="2", since="0")
+    found = of.triplets(3)
+    torch.testing.assert_close(found.values, torch.linalg.svdvals(of.dense())[:3], rtol=1e-9, atol=0)
+    x = torch.rand(4, *of.input_shape, dtype=torch.float64)
+    torch.testing.assert_close(of.apply(x).flatten(1), x.flatten(1) @ of.dense().T, rtol=1e-11, atol=1e-12)
+    assert of.apply(x[:0]).shape == (0, *of.output_shape)
+
+
 def test_kept_and_lost_parts_of_an_image():
     """Properties: they add up, are orthogonal, and the lost part does nothing to the layer, to first order."""
     net = small()
@@ -117,5 +139,14 @@ def test_the_model_is_left_as_found():
 def test_a_layer_that_does_not_follow_is_refused():
     with pytest.raises(mt.OpaqueError, match="depend"):
         spaces.jacobian(small(), torch.rand(1, 1, 8, 8), layer="0", since="2")
+    with pytest.raises(mt.LayerError, match="no layer was named"):
+        spaces.kept_and_lost(small(), torch.rand(1, 1, 8, 8), [])
+    with pytest.raises(mt.LayerError, match="no layer was named"):
+        spaces.rejected_energy(small(), torch.rand(1, 1, 8, 8), [])
+    with pytest.raises(mt.LayerError, match="no Linear layer"):
+        spaces.kept_and_lost(mt.Network(nn.Flatten(), (1, 2, 2)), torch.rand(1, 1, 2, 2))
+    for wrong in ({"tolerance": float("nan")}, {"tolerance": -1.0}, {"iterations": 0}):
+        with pytest.raises(mt.InputError, match="tolerance"):
+            spaces.kept_and_lost(small(), torch.rand(1, 1, 8, 8), ["0"], **wrong)
     with pytest.raises(mt.InputError, match="one each"):
         spaces.jacobian(small(), torch.rand(2, 1, 8, 8)).triplets(1)

@@ -50,15 +50,20 @@ def linear_call(net: Network, layer: str) -> Call:
     ------
     LayerError
         When the layer is no linear map with weights.
+    ModelError
+        When its weights are not finite.
     """
     found = net.layer(layer)
     call = net.call(layer) if operator_of(found) in LINEAR else None
-    if call is None or weight_of(call) is None:
+    weight = None if call is None else weight_of(call)
+    if call is None or weight is None:
         known = linear_layers(net)
         raise LayerError(
             f'a Linear or convolution layer was expected, "{layer}" is {found.kind}. '
             f"Linear maps of this network: {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}."
         )
+    if not bool(weight.isfinite().all()):
+        raise ModelError(f'the weights of "{layer}" hold NaN or infinity; load a checkpoint from before that.')
     return call
 
 

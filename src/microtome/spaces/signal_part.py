@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from microtome.errors import InputError
 from microtome.spaces.operator import Operator
 
 
@@ -17,7 +18,7 @@ class SignalPart:
     Attributes
     ----------
     kept, lost : Tensor
-        ``(N, *input_shape)``, float64; they add up to the vectors and are orthogonal.
+        ``(N, *input_shape)``, float64; they add up to the vectors, and are orthogonal as far as ``leak`` is 0.
     leak : Tensor
         (N,): ``|A lost| / |A x|``, the share of the output that the lost part still makes; 0 in exact arithmetic.
     iterations : int
@@ -31,9 +32,8 @@ class SignalPart:
 
     @property
     def rejected(self) -> Tensor:
-        """(N,): share of the energy that is lost; 0 for a zero vector."""
-        lost, kept = (part.flatten(1).square().sum(1) for part in (self.lost, self.kept))
-        whole = lost + kept
+        """(N,): energy of the lost part by that of the vector; 0 for a zero vector."""
+        lost, whole = (part.flatten(1).square().sum(1) for part in (self.lost, self.kept + self.lost))
         return lost / torch.where(whole > 0, whole, torch.ones_like(whole))
 
 
@@ -62,10 +62,19 @@ def signal_part(of: Operator, x: Tensor, *, tolerance: float = 1e-6, iterations:
         With the leak that was reached: a map with a large condition number hears some directions so faintly
         that they take many steps to be found, and count as lost until then.
 
+    Raises
+    ------
+    InputError
+        When the tolerance is negative, there is no step, or the vectors do not fit.
+
     References
     ----------
     .. [1] A. Bjorck. Numerical Methods for Least Squares Problems. SIAM, 1996.
     """
+    if not tolerance >= 0 or iterations < 1:
+        raise InputError(
+            f"a tolerance from 0 on and a number of steps from 1 on were expected, got {tolerance} and {iterations}."
+        )
     x = of._batch(x, of.input_shape)
     wanted = of.apply(x)
     residual, kept = wanted.clone(), torch.zeros_like(x)

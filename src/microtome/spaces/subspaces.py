@@ -107,7 +107,16 @@ class Subspaces(Result):
         return self.coefficients(x).square().sum(1), self.reject(rows).square().sum(1)
 
     def pseudo_inverse(self, y: Tensor) -> Tensor:
-        """The shortest inputs x with W x nearest to y: W^+ y, (N, n) for outputs (N, m)."""
+        """The shortest inputs x with W x nearest to y: W^+ y, (N, n) for outputs (N, m).
+
+        Raises
+        ------
+        InputError
+            When outputs do not have m values.
+        """
+        m = self.signal_output.shape[0]
+        if y.dim() == 0 or y.shape[-1] != m:
+            raise InputError(f"outputs of {m} values were expected, got shape {tuple(y.shape)}.")
         inverse = 1 / self.singular_values[: self.rank]
         return ((y.double() @ self.signal_output) * inverse) @ self.signal.T
 
@@ -179,7 +188,7 @@ def subspaces(net: Network, layer: str, *, view: str | None = None, tolerance: f
     given = provenance(net, "subspaces", layer=layer, view=chosen, tolerance=tolerance)
     if tolerance is None:
         tolerance = max(matrix.shape) * _precision(net) * float(torch.linalg.matrix_norm(matrix, 2))
-    elif tolerance < 0:
+    elif not tolerance >= 0:
         raise InputError(f"a tolerance is a number from 0 on, got {tolerance}.")
     u, s, v = torch.linalg.svd(matrix, full_matrices=False)
     rank = int((s > tolerance).sum())

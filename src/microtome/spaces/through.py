@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from microtome import data
-from microtome.errors import InputError
+from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
@@ -106,7 +106,7 @@ def rejected_energy(
     Raises
     ------
     LayerError
-        When a layer is no linear map.
+        When a layer is no linear map, or there is none.
 
     Notes
     -----
@@ -114,7 +114,7 @@ def rejected_energy(
     each image. A later layer cannot see what an earlier one rejected, but what a layer keeps may still be
     rejected further on: for that see ``kept_and_lost``.
     """
-    names = linear_layers(net) if layers is None else list(layers)
+    names = _named(net, layers)
     maps = {name: _split_by(net, name) for name in names}
     shares: dict[str, list[Tensor]] = {name: [] for name in names}
     leaks: dict[str, list[Tensor]] = {name: [] for name in names}
@@ -124,7 +124,7 @@ def rejected_energy(
             share, leak = _rejected(maps[name], reads[read_by(net, name)], tolerance, iterations)
             shares[name].append(share)
             leaks[name].append(leak)
-    if names and not shares[names[0]]:
+    if not shares[names[0]]:
         raise InputError("there is no image: the data set is empty.")
     return Rejected(
         provenance=provenance(net, "rejected-energy", layers=names, tolerance=tolerance, iterations=iterations),
@@ -168,7 +168,7 @@ def kept_and_lost(
     Raises
     ------
     LayerError
-        When a layer does not exist.
+        When a layer does not exist, or there is none.
 
     Notes
     -----
@@ -177,7 +177,7 @@ def kept_and_lost(
     What is lost is lost to first order: far from the image other units wake up. A part that the layer
     hears more faintly than ``tolerance`` counts as lost.
     """
-    names = linear_layers(net) if layers is None else list(layers)
+    names = _named(net, layers)
     exact = in_double(net)
     x = exact.images(net.images(images).double())
     parts: list[SignalPart] = []
@@ -193,6 +193,14 @@ def kept_and_lost(
         share=torch.stack([part.rejected for part in parts]),
         leak=torch.stack([part.leak for part in parts]),
     )
+
+
+def _named(net: Network, layers: Iterable[str] | None) -> list[str]:
+    names = linear_layers(net) if layers is None else list(layers)
+    if not names:
+        what = "the network has no Linear layer and no convolution" if layers is None else "no layer was named"
+        raise LayerError(f"{what}; `microtome layers` lists all that can be asked for.")
+    return names
 
 
 def _split_by(net: Network, name: str) -> Operator | Subspaces:
