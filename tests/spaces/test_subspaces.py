@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 import torch
@@ -115,6 +116,15 @@ def test_what_cannot_be_split_is_refused():
     for split in (spaces.subspaces, spaces.operator):
         with pytest.raises(mt.ModelError, match="NaN"):
             split(net, "1")
+
+
+def test_a_null_space_too_large_for_a_basis_is_refused(monkeypatch):
+    monkeypatch.setattr(sys.modules["microtome.spaces.subspaces"], "_BASIS", 15)
+    s = spaces.subspaces(mt.Network(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), (1, 2, 2)), "1")
+    with pytest.raises(mt.LayerError, match="4 x 1"):
+        assert s.rejected.numel()
+    assert s.reject(torch.rand(2, 4)).shape == (2, 4)
+    assert s.rejected_output.shape == (3, 0)
 
 
 def test_weight_vectors_split_every_image():

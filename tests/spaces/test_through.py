@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -79,6 +80,33 @@ def test_what_is_lost_is_a_share_of_the_image_however_far_the_steps_went():
     energy = [part.square().sum((1, 2, 3)) for part in (found.lost[0], found.images, found.kept[0])]
     assert bool((energy[0] + energy[2] < 0.999 * energy[1]).any())
     torch.testing.assert_close(found.share[0], energy[0] / energy[1], rtol=1e-12, atol=0)
+
+
+def test_the_four_spaces_of_what_lies_between_two_layers():
+    """Oracle: NumPy's decomposition of autograd's Jacobian; dead units make the map rank deficient."""
+    net = double(small())
+    net.model[2].bias.data[1] = -9.0
+    image = torch.rand(1, 1, 8, 8, dtype=torch.float64)
+    start = net.activations(image, ["1"])["1"]
+
+    def between(x):
+        return nn.functional.relu(nn.functional.max_pool2d(net.model[2](x), 2))
+
+    matrix = torch.autograd.functional.jacobian(between, start).reshape(16, 48).numpy()
+    s = spaces.jacobian(net, image, layer="4", since="1").subspaces()
+    assert s.rank == np.linalg.matrix_rank(matrix) < 16
+    np.testing.assert_allclose(s.singular_values, np.linalg.svd(matrix, compute_uv=False), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(s.matrix, matrix, rtol=0, atol=1e-13)
+    for one, other in ((s.signal, s.rejected), (s.signal_output, s.rejected_output)):
+        whole = torch.cat([one, other], 1)
+        torch.testing.assert_close(whole.T @ whole, torch.eye(len(whole), dtype=whole.dtype), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(matrix @ s.rejected.numpy(), 0, atol=1e-13)
+    kept, lost = s.energy(start)
+    torch.testing.assert_close(kept + lost, start.square().sum().reshape(1), rtol=1e-12, atol=0)
+    torch.testing.assert_close(s.project(start) + s.reject(start), start, rtol=1e-12, atol=1e-14)
+    assert s.plot().axes
+    with pytest.raises(mt.InputError, match="one each"):
+        spaces.jacobian(net, image.expand(2, -1, -1, -1)).subspaces()
 
 
 def test_triplets_of_a_local_map_too_large_to_write_out(monkeypatch):

@@ -101,7 +101,8 @@ def jacobian(net: Network, images: Tensor, *, layer: str = "logits", since: str 
     Returns
     -------
     JacobianOperator
-        ``apply``, ``adjoint``, ``triplets(k)``, ``dense()``.
+        ``apply``, ``adjoint``, ``triplets(k)``, and for small maps ``dense()`` and ``subspaces()``, the four spaces of
+        what lies between two layers at an image.
 
     Raises
     ------

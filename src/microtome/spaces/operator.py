@@ -16,6 +16,7 @@ from microtome.spaces.linear_layer import PRODUCTS, linear_call, shape_read_by, 
 if TYPE_CHECKING:
     from scipy.sparse import spmatrix
 
+    from microtome.spaces.subspaces import Subspaces
     from microtome.spaces.triplets import SingularTriplets
 
 DENSE = 50_000_000  # entries of a matrix that may be written out: 400 MB in float64
@@ -101,6 +102,29 @@ class Operator(ABC):
         from microtome.spaces.triplets import triplets
 
         return triplets(self, k, which=which, tolerance=tolerance, seed=seed)
+
+    def subspaces(self, *, tolerance: float | None = None) -> Subspaces:
+        """The four fundamental spaces of the map, with its matrix written out: signal, rejected, and both of outputs.
+
+        Parameters
+        ----------
+        tolerance : float, optional
+            Singular values up to this count as zero; default max(m, n) * eps * s_1 of float64.
+
+        Returns
+        -------
+        Subspaces
+
+        Raises
+        ------
+        LayerError
+            When the matrix would hold more than 50 million numbers.
+        InputError
+            When the tolerance is negative, or the map is one for each of several images.
+        """
+        from microtome.spaces.subspaces import subspaces_of
+
+        return subspaces_of(self, tolerance=tolerance)
 
     def condition_number(self) -> float:
         """Largest by smallest of all min(m, n) singular values; infinite where the smallest is zero to rounding.

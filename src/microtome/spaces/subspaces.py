@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Provenance, Result, provenance, versions
 from microtome.spaces.linear_layer import (
     CONVOLUTIONS,
     PRODUCTS,
@@ -24,6 +25,11 @@ from microtome.spaces.linear_layer import (
     weight_of,
 )
 
+if TYPE_CHECKING:
+    from microtome.spaces.operator import Operator
+
+_BASIS = 1_000_000_000  # numbers that a complete basis may hold: 8 GB
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Subspaces(Result):
@@ -32,7 +38,7 @@ class Subspaces(Result):
     Attributes
     ----------
     layer, view : str
-        Whose matrix, and how it was read (see ``subspaces``).
+        Whose matrix, and how it was read (see ``subspaces``; ``"exact"`` for a map such as a Jacobian).
     signal : Tensor
         (n, r) orthonormal columns: the row space, what the layer listens to, strongest first.
     signal_output : Tensor
@@ -58,12 +64,24 @@ class Subspaces(Result):
 
     @cached_property
     def rejected(self) -> Tensor:
-        """(n, n - r) orthonormal columns: the null space, inputs without any effect. Computed when first asked for."""
+        """(n, n - r) orthonormal columns: the null space, inputs without any effect. Computed when first asked for.
+
+        Raises
+        ------
+        LayerError
+            When the basis would not fit into memory; ``reject`` needs no basis.
+        """
         return _complement(self.signal)
 
     @cached_property
     def rejected_output(self) -> Tensor:
-        """(m, m - r) orthonormal columns: the left null space, outputs that cannot be reached."""
+        """(m, m - r) orthonormal columns: the left null space, outputs that cannot be reached.
+
+        Raises
+        ------
+        LayerError
+            When the basis would not fit into memory.
+        """
         return _complement(self.signal_output)
 
     @property
@@ -186,16 +204,36 @@ def subspaces(net: Network, layer: str, *, view: str | None = None, tolerance: f
     """
     matrix, shape, chosen = layer_matrix(net, layer, view)
     given = provenance(net, "subspaces", layer=layer, view=chosen, tolerance=tolerance)
-    if tolerance is None:
-        tolerance = max(matrix.shape) * _precision(net) * float(torch.linalg.matrix_norm(matrix, 2))
-    elif not tolerance >= 0:
+    return _split(matrix, tolerance, _precision(net), given, layer=layer, view=chosen, shape=shape)
+
+
+def subspaces_of(of: Operator, *, tolerance: float | None = None) -> Subspaces:
+    """The four spaces of a map that is small enough to be written out; see ``Operator.subspaces``."""
+    given = Provenance("subspaces", {"layer": of.name, "tolerance": tolerance}, versions=versions())
+    eps = torch.finfo(torch.float64).eps
+    return _split(of.dense(), tolerance, eps, given, layer=of.name, view="exact", shape=of.input_shape)
+
+
+def _split(
+    matrix: Tensor,
+    tolerance: float | None,
+    precision: float,
+    given: Provenance,
+    *,
+    layer: str,
+    view: str,
+    shape: tuple[int, ...],
+) -> Subspaces:
+    if tolerance is not None and not tolerance >= 0:
         raise InputError(f"a tolerance is a number from 0 on, got {tolerance}.")
     u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+    if tolerance is None:
+        tolerance = max(matrix.shape) * precision * float(s[0])
     rank = int((s > tolerance).sum())
     return Subspaces(
         provenance=given,
         layer=layer,
-        view=chosen,
+        view=view,
         signal=v[:rank].T.contiguous(),
         signal_output=u[:, :rank].contiguous(),
         singular_values=s,
@@ -250,8 +288,12 @@ def _precision(net: Network) -> float:
 def _complement(columns: Tensor) -> Tensor:
     """Orthonormal columns that complete those given."""
     n, r = columns.shape
-    if r == 0:
+    if r == 0 and n * n <= _BASIS:
         return torch.eye(n, dtype=columns.dtype)
+    if n * n > _BASIS:
+        raise LayerError(
+            f"a basis of the null space would hold {n} x {n - r} numbers; project and reject split vectors without it."
+        )
     whole: Tensor = torch.linalg.qr(columns, mode="complete")[0]
     return whole[:, r:]
 
