@@ -60,8 +60,9 @@ def _all(result: IdealInputs) -> Figure:
             photo(axis, image)
             mark = "  best" if int(result.best[place]) == row else ""
             axis.set_title(f"{float(result.distance[row, place]):.3g}{mark}", fontsize=7)
-        axes[row, 0].set_ylabel(_short(kind), fontsize=8)
-    figure.supxlabel("Distance of the output to the ideal one of each class; trained images start from those above.")
+        axes[row, 0].set_ylabel(_short(kind).replace("+", "\n+ "), fontsize=8)
+    caption = "Distance of the output to the ideal one of each class; trained images start from those above."
+    figure.supxlabel(caption, fontsize=9)
     return figure
 
 
