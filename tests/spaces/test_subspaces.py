@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from matplotlib.axes import Axes
 from torch import nn
 
 import microtome as mt
@@ -236,6 +237,19 @@ class SamePadded(nn.Conv2d):
 
     def forward(self, x):
         return super().forward(nn.functional.pad(x, (0, 1, 0, 1)))
+
+
+def test_patches_of_many_channels_are_drawn_as_tiles():
+    """Each channel of a signal vector is found in the picture where its tile is, the picture being about square."""
+    torch.manual_seed(0)
+    net = mt.Network(nn.Sequential(nn.Conv2d(1, 10, 1), nn.Conv2d(10, 4, 3)), (1, 5, 5))
+    s = spaces.subspaces(net, "1", view="patches")
+    drawn = next(axis.images[0].get_array() for axis in s.plot().findobj(Axes) if axis.images)
+    assert drawn.shape == (3 * 4 - 1, 4 * 4 - 1)
+    vector = s.signal[:, 0].reshape(10, 3, 3)
+    for channel in range(10):
+        top, left = 4 * (channel // 4), 4 * (channel % 4)
+        assert torch.equal(torch.as_tensor(drawn[top : top + 3, left : left + 3]), vector[channel])
 
 
 def test_padding_inside_a_module_is_read_after_it():

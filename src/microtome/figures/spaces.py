@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from torch import Tensor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
     from microtome.spaces.class_residuals import ClassResiduals
     from microtome.spaces.spectra import Spectra
@@ -105,6 +107,7 @@ def spectra(result: Spectra) -> Figure:
     bars.set_yticks(range(len(names)), [f"{name} ({result.view[name]})" for name in names], fontsize=7)
     bars.invert_yaxis()
     bars.set(xscale="log", xlabel="condition number")
+    _plain(bars.xaxis)
     return figure
 
 
@@ -136,11 +139,13 @@ def triplets(result: SingularTriplets, *, most: int = 8) -> Figure:
 def weight_vectors(result: WeightVectors) -> Figure:
     """Share of each image's energy that each unit keeps."""
     share = (result.kept / result.energy.clamp(min=1e-300)).clamp(0, 1)
-    figure = Figure(figsize=(6, max(2.0, 0.12 * len(share) + 1)), layout="constrained")
+    figure = Figure(figsize=(6, max(2.6, 0.12 * len(share) + 1)), layout="constrained")
     axis = figure.subplots()
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_major_locator(MaxNLocator(integer=True))
     drawn = axis.imshow(share.numpy(), aspect="auto", cmap="magma", vmin=0)
     axis.set(xlabel=f"unit of {result.layer}", ylabel="image")
-    figure.colorbar(drawn, label="share of energy along the weight vector")
+    figure.colorbar(drawn, label="share of energy\nalong the weight vector")
     return figure
 
 
@@ -191,6 +196,16 @@ def spectrum(axis: Axes, values: Tensor, tolerance: float) -> None:
     if tolerance > 0 and float(values[-1]) < 10 * tolerance:
         axis.axhline(tolerance, color="C3", lw=0.8)
     axis.set(yscale="log", xlabel="place", ylabel="singular value")
+    _plain(axis.yaxis)
+
+
+def _plain(side: Axis) -> None:
+    """Few numbers without powers on a logarithmic axis that spans less than two decades."""
+    low, high = side.get_view_interval()
+    if low > 0 and high / low < 100:
+        side.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        side.set_major_formatter(StrMethodFormatter("{x:g}"))
+        side.set_minor_locator(NullLocator())
 
 
 def picture(axis: Axes, vector: Tensor, limit: float) -> None:
@@ -225,11 +240,22 @@ def _plane(vector: Tensor) -> Tensor:
     if vector.dim() == 3 and vector.shape[0] == 3:
         return vector
     if vector.dim() >= 3:
-        return vector.reshape(-1, vector.shape[-1])
+        return _tiled(vector.flatten(0, -3))
     if vector.dim() == 2:
         return vector
     side = math.isqrt(vector.numel())
     return vector.reshape(side, side) if side * side == vector.numel() > 1 else vector.reshape(1, -1)
+
+
+def _tiled(planes: Tensor) -> Tensor:
+    """Planes (C, h, w) side by side in a square, an empty line between them."""
+    count, height, width = planes.shape
+    columns = math.ceil(math.sqrt(count * height / width))
+    rows = math.ceil(count / columns)
+    whole = planes.new_full((rows * columns, height + 1, width + 1), math.nan)
+    whole[:count, :height, :width] = planes
+    tiles = whole.reshape(rows, columns, height + 1, width + 1).transpose(1, 2)
+    return tiles.reshape(rows * (height + 1), columns * (width + 1))[:-1, :-1]
 
 
 def _strongest(stack: Tensor) -> Tensor:
