@@ -19,6 +19,7 @@ def trained():
 
 
 FORMS = {
+    "under a key of one's own": lambda state, path: torch.save({"epoch": 3, "net_ema": state}, path),
     "state dict": lambda state, path: torch.save(state, path),
     "wrapped": lambda state, path: torch.save({"epoch": 3, "state_dict": state}, path),
     "model": lambda state, path: torch.save({"model": state, "optimizer": {"lr": 0.1}}, path),
@@ -84,16 +85,27 @@ def test_files_that_are_no_weights(trained, tmp_path):
     assert "no state dict" in misfit([torch.zeros(2)], tmp_path)
     assert "no state dict" in misfit({}, tmp_path)
     assert "no state dict" in misfit(collections.OrderedDict(a=1), tmp_path)
+    assert "a dict with 'epoch', 'name'" in misfit({"epoch": 3, "name": "x"}, tmp_path)
     for name, content, message in [
         ("w.pt", b"torn", "w.pt"),
-        ("w.safetensors", b"torn", "cannot be read"),
-        ("empty.pt", b"", "empty.pt"),
+        ("w.safetensors", b"torn", "no weight file, or a torn one"),
+        ("empty.pt", b"", "empty.pt is empty"),
     ]:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ModelError, match=message):
             zoo.load_weights(trained, tmp_path / name)
     with pytest.raises(ModelError, match="there is no weight file"):
         zoo.load_weights(trained, tmp_path / "gone.pt")
+    with pytest.raises(ModelError, match="is a folder"):
+        zoo.load_weights(trained, tmp_path)
+
+
+def test_a_scripted_model_is_named_as_one_without_a_warning(trained, tmp_path, recwarn):
+    torch.jit.trace(trained.eval(), torch.zeros(1, 1, 28, 28)).save(str(tmp_path / "w.pt"))
+    recwarn.clear()
+    with pytest.raises(ModelError, match="TorchScript archive"):
+        zoo.load_weights(trained, tmp_path / "w.pt")
+    assert not recwarn.list
 
 
 def test_batch_counters_may_be_missing(tmp_path):

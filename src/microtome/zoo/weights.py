@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from safetensors.torch import load_file
@@ -27,7 +29,8 @@ def load_weights(model: nn.Module, path: Path | str) -> None:
         Filled in place; left as it was when the file does not fit.
     path
         A ``.safetensors`` file, or what ``torch.save`` wrote (read with ``weights_only=True``: tensors, no code). A
-        state dict inside ``state_dict``, ``model`` and the like is found, a common prefix ``module.`` taken off.
+        state dict inside ``state_dict``, ``model`` and the like, or the only one under any key, is found; a common
+        prefix ``module.`` is taken off.
 
     Raises
     ------
@@ -47,8 +50,17 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
         The file is missing, broken, or holds more than tensors.
     """
     file = Path(path)
+    if file.is_dir():
+        raise ModelError(f"{file} is a folder; a weight file is expected, .safetensors or .pt.")
     if not file.is_file():
         raise ModelError(f"there is no weight file {file}.")
+    if not file.stat().st_size:
+        raise ModelError(f"the weight file {file} is empty. Fetch or save it again.")
+    if _scripted(file):
+        raise ModelError(
+            f"{file} is a TorchScript archive, whose inside cannot be seen. Save the weights of the model it was made "
+            "from: torch.save(model.state_dict(), path)."
+        )
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
@@ -59,7 +71,10 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
             "torch.save(model.state_dict(), path), or as safetensors."
         ) from error
     except Exception as error:  # what the readers raise on a torn file is not bounded
-        raise ModelError(f"the weight file {file} cannot be read: {error}. Fetch or save it again.") from error
+        raise ModelError(
+            f"{file} is no weight file, or a torn one ({' '.join(str(error).split())[:120] or type(error).__name__}). "
+            "Safetensors are expected, or what torch.save wrote."
+        ) from error
     return _state_dict(content, file)
 
 
@@ -91,18 +106,34 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], source: str = "the weigh
     model.load_state_dict({**own, **state})
 
 
+def _scripted(file: Path) -> bool:
+    """Whether ``torch.jit.save`` wrote a file: an archive with a module's constants in it."""
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
 def _state_dict(content: object, file: Path) -> dict[str, Tensor]:
     """The state dict in what ``torch.load`` gave, however it was wrapped."""
     if isinstance(content, Mapping):
-        for key in _WRAPPERS:
-            if isinstance(content.get(key), Mapping):
-                content = content[key]
-                break
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise ModelError(f"{file} holds no state dict (names and tensors), but {type(content).__name__}.")
+        inside = [key for key, value in content.items() if _is_state(value)]
+        wanted = [key for key in _WRAPPERS if isinstance(content.get(key), Mapping)]
+        chosen = wanted or (inside if len(inside) == 1 else [])
+        content = content[chosen[0]] if chosen else content
+    if not _is_state(content):
+        held = f"a dict with {', '.join(map(repr, list(content)[:_NAMED]))}" if isinstance(content, Mapping) else ""
+        raise ModelError(
+            f"{file} holds no state dict (names and tensors), but {held or type(content).__name__}. "
+            "Save one: torch.save(model.state_dict(), path)."
+        )
     names = [str(name) for name in content]
     prefix = "module." if all(name.startswith("module.") for name in names) else ""
     return {name.removeprefix(prefix): value for name, value in zip(names, content.values(), strict=True)}
+
+
+def _is_state(content: object) -> TypeGuard[Mapping[str, Tensor]]:
+    return isinstance(content, Mapping) and bool(content) and all(isinstance(v, Tensor) for v in content.values())
 
 
 def _listed(what: str, keys: Sequence[str]) -> str:
