@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -26,8 +27,17 @@ class Method:
 
     @property
     def summary(self) -> str:
-        """The first line of the function's docstring."""
-        return (self.function.__doc__ or "").strip().splitlines()[0]
+        """The first line of the function's docstring, in plain text.
+
+        Examples
+        --------
+        >>> def rank():
+        ...     "Rank by :math:`f(x)` of ``conv1`` [1]_."
+        >>> Method("rank", rank, (), "", "", "").summary
+        'Rank by f(x) of conv1.'
+        """
+        first = (self.function.__doc__ or "").strip().splitlines()[0]
+        return re.sub(r" ?\[\w+\]_|:\w+:(?=`)|`+", "", first)
 
 
 def register(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import microtome
 from atlas import small
 from microtome import load
+from microtome.atlas import Recipe
 from microtome.cli.main import app, run
 from microtome.cli.run_file import expand
 
@@ -70,8 +72,10 @@ def test_a_figure_is_written(files: Path) -> None:
 def test_layers_and_methods_are_listed(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["layers", *MODEL]) == 0
     assert "/relu.1" in capsys.readouterr().out
-    assert run(["methods", "--kind", "attribution"]) == 0
-    assert "grad-cam" in capsys.readouterr().out
+    assert run(["methods"]) == 0
+    said = capsys.readouterr().out
+    assert "grad-cam" in said
+    assert not any(mark in said for mark in ("`", "]_", ":math:"))
 
 
 def test_every_command_says_what_it_computes_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,6 +91,15 @@ def test_a_run_file_stands_for_options_and_the_command_line_wins(files: Path) ->
     assert expand(["atlas", "run.toml", "--budget", "quick"]) == [
         "atlas", "--model", "nets:build", "--input-shape", "1,12,10", "--mean", "0.5", "--budget", "quick",
     ]  # fmt: skip
+
+
+def test_class_folders_named_by_number_are_those_classes(files: Path) -> None:
+    for name in ("0", "2"):
+        (files / "numbered" / name).mkdir(parents=True)
+        shutil.copy(files / PICTURE, files / "numbered" / name / "a.png")
+    subject = Recipe("nets:build", input_shape=(1, 12, 10), data=str(files / "numbered")).open()
+    assert subject.labels is not None
+    assert subject.labels.tolist() == [0, 2]
 
 
 INTERRUPTED = """

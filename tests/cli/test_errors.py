@@ -24,6 +24,9 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.png").write_bytes(b"\x89PNG no more")
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        Image.new("L", (10, 12)).save(tmp_path / "pets" / name / "a.png")
     (tmp_path / "two.txt").write_text("cat\ndog\n")
     (tmp_path / "names.txt").write_text("cat\ndog\nfish\n")
     (tmp_path / "notes").mkdir()
@@ -60,7 +63,7 @@ MISTAKES = {
     "broken image": (explain(photo="broken/a.png"), ["broken/a.png"]),
     "broken image in the folder": (atlas(data="broken"), ["a.png"]),
     "empty folder": (atlas(data="empty"), ["empty", "no images"]),
-    "no such folder": (atlas(data="imagse"), ["imagse"]),
+    "no such folder": (atlas(data="imagse"), ["imagse", "Nearest: images"]),
     "wrong shape": (factory("nets:build", "1,40,40"), ["raise"]),
     "wrong channels": (factory("nets:build", "3,12,10"), ["channels"]),
     "shape that is none": (factory("nets:build", "12,10"), ["channels,height,width"]),
@@ -71,13 +74,17 @@ MISTAKES = {
     "unknown class": (explain("--target", "7"), ["3 classes"]),
     "unknown class name": (explain("--target", "dgo", "--classes", "names.txt"), ['no class "dgo"', "dog"]),
     "too few class names": (explain("--classes", "two.txt"), ["3 class names", "2"]),
-    "no class file": (explain("--classes", "none.txt"), ["none.txt"]),
+    "no class file": (explain("--classes", "none.txt"), ["none.txt cannot be read: No such file or directory."]),
     "unknown method": (explain("--method", "grad-cma"), ["grad-cma", "Nearest: grad-cam"]),
     "option of another method": (explain("--method", "saliency", "--layer", "one"), ['no option "layer"']),
     "factory that raises": (factory("nets:raises"), ["RuntimeError", "backbone.ckpt", "line"]),
     "factory of no module": (factory("nets:nothing"), ["dict", "torch.nn.Module"]),
     "factory not there": (factory("nets:biuld"), ['no "biuld"', "Nearest: build"]),
-    "module not there": (factory("nest:build"), ['"nest"', "PYTHONPATH"]),
+    "module not there": (factory("nest:build"), ['"nest"', "PYTHONPATH", "Nearest: nets"]),
+    "file in place of a module": (factory("nets.py:build"), ['"nets:build"', "not by its file"]),
+    "path in place of a module": (factory("./a/nets.py:build"), ['"nets:build"', "folder a"]),
+    "folder in place of a picture": (explain(photo="images"), ["images is a folder"]),
+    "other class folders than classes": (atlas(data="pets"), ["2 class folders (cat, dog", "3 classes", "--classes"]),
     "name of no factory": (factory("nets"), ["package.module:factory"]),
     "unknown network of the zoo": (factory("zoo:resnet81"), ["resnet81", "resnet18"]),
     "model that raises in forward": (factory("nets:picky"), ["I take 7 channels"]),
@@ -99,7 +106,7 @@ MISTAKES = {
     "unknown budget": (atlas("--budget", "huge"), ["quick"]),
     "unknown engine": (atlas("--engine", "proceses"), ["proceses", "processes"]),
     "unknown option": (explain("--colour", "red"), ["--colour"]),
-    "unknown command": (["explian"], ["explian", "explain"]),
+    "unknown command": (["explian"], ["explian", '"explain"? `microtome --help`']),
     "missing option": (["layers"], ["--model"]),
     "missing run file": (["atlas", "none.toml"], ["none.toml"]),
     "broken run file": (["atlas", "bad.toml"], ["bad.toml", "TOML"]),

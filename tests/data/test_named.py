@@ -174,7 +174,7 @@ def test_names_on_the_command_line(published, tmp_path, monkeypatch):
     assert data.open_data("mnist", (3, 14, 14), part="validation").shape == (3, 14, 14)
     assert len(data.open_data("digits")) == 1797
     assert data.open_data("mnist-5000").labels.bincount().tolist() == [500] * 10
-    with pytest.raises(InputError, match="Nearest data set: mnist"):
+    with pytest.raises(InputError, match="Nearest: mnist"):
         data.open_data("mnits")
     with pytest.raises(InputError, match="input shape"):
         data.open_data(tmp_path)

@@ -43,11 +43,17 @@ def build(name: str) -> nn.Module:
     module_name, colon, attribute = name.partition(":")
     if not colon or not module_name or not attribute:
         raise InputError(f'a model is named "package.module:factory" or "zoo:name", got "{name}".')
+    if module_name.endswith(".py") or "/" in module_name or os.sep in module_name:
+        written = Path(module_name).with_suffix("")
+        raise InputError(
+            f'a model is named by its module, not by its file; got "{name}". Write "{written.name}:{attribute}" from '
+            f"inside the folder {written.parent}, or with that folder on PYTHONPATH."
+        )
     with _fixed_random_state():
         found = _attribute(_imported(module_name, name), attribute, name)
         model = found if isinstance(found, nn.Module) else _called(found, name)
     if not isinstance(model, nn.Module):
-        raise ModelError(f'"{name}" returned a {type(model).__name__}; a torch.nn.Module is expected.')
+        raise ModelError(f'"{name}" gives an object of type {type(model).__name__}; a torch.nn.Module is expected.')
     return model
 
 
@@ -63,10 +69,18 @@ def _imported(module_name: str, name: str) -> ModuleType:
         if module_name == missing or module_name.startswith(f"{missing}."):
             raise ModelError(
                 f'there is no Python module "{missing}" for --model {name} in the current folder or on PYTHONPATH.'
+                + _beside(missing)
             ) from error
         raise ModelError(f'the module "{module_name}" needs "{missing}", which is not installed.') from error
     except Exception as error:
         raise ModelError(f'the module "{module_name}" raises on import: {_where(error)}.') from error
+
+
+def _beside(missing: str) -> str:
+    """The modules of the current folder that are named nearly so."""
+    known = [file.stem for file in Path().glob("*.py")]
+    known += [file.parent.name for file in Path().glob("*/__init__.py")]
+    return f" Nearest: {nearest(missing, known)}." if known else ""
 
 
 def _attribute(module: ModuleType, attribute: str, name: str) -> Any:

@@ -87,7 +87,7 @@ class Recipe:
         if self.data is None:
             raise InputError("there are no images to look at; give --data with a folder or a data set's name.")
         net = self.network()
-        found = datasets.open_data(self.data, net.input_shape, classes=net.classes)
+        found = _labelled(datasets.open_data(self.data, net.input_shape, classes=net.classes), net)
         if isinstance(found, datasets.Folder) and len(found) * _size(net.input_shape) <= _IN_MEMORY:
             found = found.load()
         classes = net.classes or (list(found.classes) if found.classes is not None else None)
@@ -162,6 +162,22 @@ class Subject:
         if hasattr(self.images, "subset"):
             return self.images.subset(list(indices))
         return [self.images[index] for index in indices]
+
+
+def _labelled(found: Any, net: Network) -> Any:
+    """A folder whose class folders are the network's classes: as many of them, or named by their numbers."""
+    if not isinstance(found, datasets.Folder) or found.classes is None or net.classes is not None:
+        return found
+    outputs = net.output_shape[0] if len(net.output_shape) == 1 else len(found.classes)
+    if len(found.classes) == outputs:
+        return found
+    if all(name.isdecimal() and int(name) < outputs for name in found.classes):
+        return datasets.folder(found.root, net.input_shape, classes=[str(index) for index in range(outputs)])
+    raise InputError(
+        f"{found.root} has {len(found.classes)} class folders ({', '.join(found.classes[:4])}, ...), the network "
+        f"{outputs} classes: which is which cannot be known. Give the names of all classes with --classes, in "
+        "the order of the network's outputs, or name each folder by its class's number."
+    )
 
 
 def _size(shape: Sequence[int]) -> int:

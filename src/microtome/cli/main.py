@@ -80,5 +80,6 @@ def _fail(message: str) -> int:
 
 def _plain(error: CycloptsError) -> str:
     """The parser's message in one line, with where to look."""
-    text = " ".join(str(error).split()).split(" Available commands:")[0]
-    return f"{text.rstrip('.')}. `microtome --help` lists the commands, `microtome COMMAND --help` their options."
+    text = " ".join(str(error).split()).split(" Available commands:")[0].rstrip(".")
+    end = "" if text.endswith("?") else "."
+    return f"{text}{end} `microtome --help` lists the commands, `microtome COMMAND --help` their options."

@@ -94,7 +94,8 @@ def _class_names(path: str) -> tuple[str, ...]:
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the class names in {path} cannot be read: {error}.") from error
+        why = (error.strerror if isinstance(error, OSError) else None) or "it is no text in UTF-8"
+        raise InputError(f"the class names in {path} cannot be read: {why}.") from error
     found = tuple(line.strip() for line in lines if line.strip())
     if not found:
         raise InputError(f"{path} holds no class names; write one a line.")

@@ -74,6 +74,10 @@ def _reading(path: Path | str) -> Iterator[None]:
         raise InputError(f"{path} is too large: {error} Scale it down first.") from error
     except InputError:
         raise
+    except IsADirectoryError as error:
+        raise InputError(f"{path} is a folder; a picture file is expected.") from error
+    except PermissionError as error:
+        raise InputError(f"{path} may not be read: {error.strerror}.") from error
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
         raise InputError(f"{path} is broken and cannot be read ({error}); remove it or replace it.") from error
 

@@ -58,9 +58,17 @@ def open_data(
     path = Path(source)
     if not path.exists():
         raise InputError(
-            f'there is neither a data set nor a folder "{source}". '
-            f"Nearest data set: {nearest(name, NAMES, 1)}; all: {', '.join(NAMES)}."
+            f'there is neither a data set nor a folder "{source}". Data sets: {", ".join(NAMES)}. '
+            f"Nearest: {nearest(name, [*NAMES, *_folders(path.parent)], 2)}."
         )
     if input_shape is None:
         raise InputError(f"the folder {path} needs to know the network's input shape (channels, height, width).")
     return folder(path, input_shape, classes=classes)
+
+
+def _folders(beside: Path) -> list[str]:
+    """Folders that a mistyped one may have meant."""
+    try:
+        return sorted(str(place) for place in beside.iterdir() if place.is_dir() and not place.name.startswith("."))
+    except OSError:
+        return []
