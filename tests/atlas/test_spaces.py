@@ -22,6 +22,7 @@ from microtome.atlas.pages import Absent, Gallery, Sheet, Spectrum
 from microtome.atlas.plan import Plan
 from microtome.atlas.stages import stages
 from microtome.atlas.store import Store
+from microtome.spaces import ClassResiduals
 
 TINY = dataclasses.replace(BUDGETS["quick"], name="tiny", steps=2, images=3, windows=3, sample=6, patches=3, bins=2)
 
@@ -57,14 +58,27 @@ def test_the_layer_page_holds_the_singular_values_of_its_weights(album: Album) -
     assert facts["rank"] == "6 of 6"
 
 
-def test_the_first_layer_shows_averages_and_what_it_leaves_of_them(album: Album) -> None:
+def test_the_first_layer_shows_averages_and_no_empty_pictures(album: Album) -> None:
+    """Four kernels of 3 x 3 at every position hear every image: what is left is rounding, not pictures."""
     page = layer_page(album, "one")
     assert isinstance(page.averages, Gallery)
-    assert isinstance(page.residuals, Gallery)
-    assert len(page.averages.pictures) == len(page.residuals.pictures) == 3
+    assert len(page.averages.pictures) == 3
+    assert isinstance(page.residuals, Absent)
+    assert "hears all of it" in page.residuals.reason
     assert isinstance(page.signal, Gallery)
     assert len(page.signal.pictures) == 4  # four units, four signal vectors
     assert layer_page(album, "two").residuals is None
+
+
+def test_what_a_layer_leaves_of_averages_is_shown(album: Album, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = album.one(ClassResiduals, "class-residuals", layer="one")
+    assert isinstance(found, ClassResiduals)
+    shares = torch.tensor([2e-4, 0.5, 0.25], dtype=torch.float64)
+    part = dataclasses.replace(found, removed=shares, residual=torch.ones_like(found.residual))
+    monkeypatch.setattr(album, "one", lambda *_, **__: part)
+    _, rest = shown.residuals(album, "one")
+    assert isinstance(rest, Gallery)
+    assert [picture.note for picture in rest.pictures] == ["0.02 % removed", "50 % removed", "25 % removed"]
 
 
 def test_kept_parts_are_those_of_the_network_and_the_rest_is_lost(album: Album) -> None:

@@ -254,7 +254,7 @@ class LayerPage:
     spectrum: Spectrum | Absent | None = None
     signal: Gallery | Absent | None = None
     averages: Gallery | None = None
-    residuals: Gallery | None = None
+    residuals: Gallery | Absent | None = None
     similarity: Picture | Absent | None = None
     similarity_made: Made | None = None
     repeats: tuple[tuple[int, int, float], ...] = ()

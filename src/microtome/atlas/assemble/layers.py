@@ -72,7 +72,10 @@ def _weights(album: Album, name: str) -> WeightSheet | Absent | None:
 
 
 def _caption(album: Album, table: LayerPatches, paged: int) -> str:
-    what = "Each unit with the image made to drive it most, or else the patch of the data that does."
+    what = (
+        "Each unit with the image made to drive it most, or else the patch of the data that does; "
+        "its label with the confidence, its mean activation on each class as bars."
+    )
     if paged == table.units:
         return what
     return f"{what} Of {table.units} units the {paged} most selective have pages (budget {album.budget.name})."

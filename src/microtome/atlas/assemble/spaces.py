@@ -26,6 +26,7 @@ from microtome.spaces import ClassResiduals, Rejected, Spectra
 __all__ = ["conditions", "kept_made", "kept_rows", "rejected", "residuals", "signal", "spectrum", "without_weights"]
 
 _SIDE = 160  # pixels a side of a picture
+_NOTHING = 1e-4  # a share of the energy that no picture would show
 _FAINT = 0.1  # residuals are drawn on a scale of at least this share of the image's range
 
 
@@ -129,30 +130,33 @@ def heard(album: Album, layer: str, unit: int) -> list[Number]:
     return [Number("energy heard", 100 * float(found.heard[unit]), "%", explain=explain)]
 
 
-def residuals(album: Album, layer: str) -> tuple[Gallery | None, Gallery | None]:
+def residuals(album: Album, layer: str) -> tuple[Gallery | None, Gallery | Absent | None]:
     """Average images of classes, and what of each the first layer does not hear."""
     found = album.one(ClassResiduals, "class-residuals", layer=layer)
     if not isinstance(found, ClassResiduals) or len(found.residual_shape) != 3:
         return None, None
-    averages = album.sheet.natural(f"averages-{album.slug(layer)}", fitted(found.averages.float(), _SIDE))
+    sprite = album.sheet.natural(f"averages-{album.slug(layer)}", fitted(found.averages.float(), _SIDE))
+    averages = Gallery(
+        tuple(Picture(sprite, i, f"average image of {name}", None, name) for i, name in enumerate(found.classes)),
+        "The average image of each class.",
+        album.made(found),
+    )
+    most = float(found.removed.max())
+    if most <= _NOTHING:
+        return averages, Absent(f"It hears all of it: at most {100 * most:.2g} % of an average's energy is removed.")
     rest = found.residual.reshape(-1, *found.residual_shape).float()
     limit = max(float(rest.abs().max()), _FAINT * float(found.averages.abs().max()))
     pictures, about = _signed_pictures(album, f"residuals-{album.slug(layer)}", rest, limit, "as the layer reads it")
     own = "its own unit's weight vector" if found.against == "unit" else "the layer's signal space"
-    made = album.made(found)
     return (
-        Gallery(
-            tuple(Picture(averages, i, f"average image of {name}", None, name) for i, name in enumerate(found.classes)),
-            "The average image of each class.",
-            made,
-        ),
+        averages,
         Gallery(
             tuple(
                 Picture(p.sprite, p.index, f"residual of {name}", None, f"{100 * share:.3g} % removed")
                 for p, name, share in zip(pictures, found.classes, found.removed.tolist(), strict=True)
             ),
             f"What is left of it beside its projection on {own}: this share of its energy changes nothing.{about}",
-            made,
+            album.made(found),
         ),
     )
 
