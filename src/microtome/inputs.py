@@ -135,8 +135,9 @@ def moved(model: nn.Module, device: str | torch.device | None) -> nn.Module:
 
 
 def state(model: nn.Module) -> list[Tensor]:
-    """All parameters and buffers."""
-    return [*model.parameters(), *model.buffers()]
+    """All parameters and buffers, and tensors that modules hold as plain attributes."""
+    held = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    return [*model.parameters(), *model.buffers(), *held]
 
 
 def shape(size: Sequence[int]) -> tuple[int, int, int]:

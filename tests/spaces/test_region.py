@@ -360,6 +360,37 @@ def test_what_is_not_piecewise_linear_is_refused():
         spaces.facet_distance(network("masked"), torch.rand(1, 1, 8, 8), probes=0)
 
 
+class Bare(nn.Module):
+    """A network written by hand: its weights are plain tensors, no parameters."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.first = torch.randn(3, 1, 3, 3, generator=generator, dtype=torch.float64).to(dtype)
+        self.last = torch.randn(3, 108, generator=generator, dtype=torch.float64).to(dtype)
+
+    def forward(self, x):
+        return torch.relu(functional.conv2d(x, self.first)).flatten(1) @ self.last.T
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_networks_of_plain_tensors_are_taken_in_their_precision_and_run_in_twice_the_digits(dtype):
+    """Oracle: the same functions on the same weights in float64."""
+    model = Bare(dtype)
+    net = mt.Network(model, (1, 8, 8))
+    assert net.dtype == dtype
+    x = torch.rand(2, 1, 8, 8, dtype=dtype)
+    found = spaces.linear_region(net, x)
+    assert model.first.dtype == dtype
+    read = functional.conv2d(x.double(), model.first.double()).relu().flatten(1)
+    expected = read @ model.last.double().T
+    torch.testing.assert_close(found.apply(x), expected, rtol=1e-12, atol=1e-12)
+    assert float((net.logits(x) - expected).abs().max()) < (1e-12 if dtype == torch.float64 else 1e-4)
+    assert spaces.operator(net, "/conv2d").triplets(2).values.dtype == torch.float64
+    pooled = mt.Network(nn.Sequential(nn.MaxPool2d(2), nn.Flatten()), (1, 4, 4))  # no tensor at all
+    assert float(spaces.linear_region(pooled, torch.rand(1, 1, 4, 4)).ignored_change) < 1e-15
+
+
 def test_a_linear_network_is_one_region(tmp_path):
     """By definition: one map for all images, no facet at any distance, in any direction or on any path."""
     torch.manual_seed(0)

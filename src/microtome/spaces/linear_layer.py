@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from microtome.errors import LayerError, ModelError
+from microtome.inputs import state
 from microtome.network import Network
 from microtome.trace import Call, Layer
 
@@ -149,14 +149,28 @@ def in_double(net: Network) -> Network:
         When the model cannot run in float64 because it fixes another precision inside.
     """
     # Weights made of parameters (weight norm, pruning masks) are float64 only if every tensor is.
-    tensors = itertools.chain(net.model.parameters(), net.model.buffers())
-    if all(value.dtype == torch.float64 or not value.is_floating_point() for value in tensors):
+    floating = [value for value in state(net.model) if value.is_floating_point()]
+    if net.dtype == torch.float64 and all(value.dtype == torch.float64 for value in floating):
         return net
     try:
-        model = copy.deepcopy(net.model).double()
+        model = _doubled(copy.deepcopy(net.model))
         return Network(model, net.input_shape, net.mean, net.std, classes=net.classes, pixels=net.pixels)
     except (ModelError, RuntimeError) as error:
         raise ModelError(
             f"the model does not run in float64, which this method needs: {error} "
             "Take fixed casts (x.float(), torch.zeros(..., dtype=torch.float32)) out of its forward."
         ) from error
+
+
+def _doubled(model: torch.nn.Module) -> torch.nn.Module:
+    """The model itself with every tensor in float64, those held as plain attributes too."""
+    model = model.double()
+    for module in model.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, Tensor) and value.is_floating_point():
+                setattr(module, name, value.double())
+    if not any(value.is_floating_point() for value in state(model)):
+        model.register_buffer(
+            "_precision", torch.zeros((), dtype=torch.float64)
+        )  # a network's precision is its tensors'
+    return model
