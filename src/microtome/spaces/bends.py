@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from microtome.network import Network
-from microtome.spaces.kinks import KINKED, Facets, bent, check, facets_of
+from microtome.spaces.kinks import KINKED, PAIRS, Facets, bent, check, facets_of
 from microtome.trace import Call, RuleSet, Tracer
 from microtome.trace.operators import tensors
 
@@ -72,7 +72,7 @@ class KinkRules(RuleSet):
         if self._verify:
             self._check(call)
         if call.kind in KINKED:
-            others = tensors(call.args[1:]) if call.kind in ("maximum", "max") else []
+            others = tensors(call.args[1:]) if call.kind in PAIRS else []
             self._note(call, call.input, others[0] if others else None)
         output = call.run()
         self._remember(call, output)

@@ -14,6 +14,7 @@ from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
 from microtome.spaces.bends import Bends, bends, verify
+from microtome.spaces.kinks import PAIRS
 from microtome.spaces.linear_layer import in_double
 
 _ROWS = 64  # images that run at a time
@@ -98,7 +99,6 @@ def ahead(found: Bends, *, backwards: bool = False) -> tuple[Tensor, Tensor]:
 def _side(found: Bends) -> Tensor:
     """On which side of a facet it lies on the image counts: torch's ReLU is off at zero, a maximum is not exceeded."""
     sides = [
-        torch.full_like(part.value, 1.0 if "pool" in part.kind or part.kind in ("maximum", "max") else -1.0)
-        for part in found.facets
+        torch.full_like(part.value, 1.0 if "pool" in part.kind or part.kind in PAIRS else -1.0) for part in found.facets
     ]
     return torch.cat(sides, 1)[: len(found.value)] if sides else found.value

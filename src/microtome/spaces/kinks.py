@@ -28,7 +28,7 @@ _PRODUCTS = frozenset(("mul", "matmul", "bmm", "conv1d", "conv2d", "conv3d", "li
 _AT_ZERO = frozenset(("relu", "leaky_relu", "prelu", "abs", "rrelu"))
 _CUTS = frozenset(("relu6", "rectifying_clamp", "clamp", "hardtanh", "clamp_min", "clamp_max"))
 POOLS = frozenset(("max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool2d"))
-PAIRS = frozenset(("maximum", "max"))
+PAIRS = frozenset(("maximum", "max", "minimum", "min"))
 KINKED = _AT_ZERO | _CUTS | POOLS | PAIRS
 
 
@@ -85,7 +85,7 @@ def check(call: Call, depends: Callable[[Tensor], bool]) -> None:
     if call.kind in ("interpolate", "upsample", "add", "sub") or call.kind in _AFFINE:
         return
     if call.kind in PAIRS and len(tensors(call.args)) < 2:
-        raise bent(call, "takes a maximum over a dimension; write it as max pooling")
+        raise bent(call, "takes an extreme over a dimension; write a maximum as max pooling")
     if call.kind not in KINKED:
         raise bent(call, "is not piecewise linear, or not known to be")
 
@@ -94,7 +94,7 @@ def bent(call: Call, why: str) -> OpaqueError:
     """The error that refuses an operation."""
     return OpaqueError(
         f'a piecewise linear network was expected, but "{call.name}" {why}. Linear regions exist for ReLU, LeakyReLU, '
-        "PReLU, ReLU6, clamp, abs, max pooling, batch norm in evaluation and linear maps; "
+        "PReLU, ReLU6, clamp, abs, maximum, minimum, max pooling, batch norm in evaluation and linear maps; "
         "for others spaces.jacobian gives the linear approximation."
     )
 
@@ -109,7 +109,7 @@ def facets_of(call: Call, z: Tensor, other: Tensor | None = None) -> Facets | No
     z : Tensor
         What it reads.
     other : Tensor, optional
-        The second value of a maximum.
+        The second value of a maximum or minimum.
     """
     shape = tuple(z.shape[1:])
     if call.kind in _AT_ZERO:
