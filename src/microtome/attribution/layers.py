@@ -69,8 +69,9 @@ def _ends_in_pooling(layer: Layer) -> bool:
 
 def last_tokens(net: Network) -> tuple[str, Arrangement] | None:
     """The layer of tokens that is made into one vector, with the places of its tokens; None where there is none."""
+    seen = set[str]()
     for entry in reversed(list(net.layers.values())):
-        found = _tokens_behind(net, entry) if len(entry.shape) == 1 else None
+        found = _tokens_behind(net, entry, seen) if len(entry.shape) == 1 else None
         if found is not None:
             return found
     return None
@@ -93,21 +94,24 @@ def _token_layer(net: Network) -> str | None:
     if bool(read_tokens(net, name, laid)[patches].any()):
         return name
     attention = [entry for entry in net.layers.values() if entry.leaf and operator_of(entry) in ATTENTION]
-    read = _tokens_behind(net, attention[-1]) if attention else None
+    read = _tokens_behind(net, attention[-1], set()) if attention else None
     return read[0] if read is not None else name
 
 
-def _tokens_behind(net: Network, layer: Layer) -> tuple[str, Arrangement] | None:
-    """The tokens that a layer makes its queries, keys and values, or its vector, of."""
-    waiting, seen = list(layer.inputs), set[str]()
+def _tokens_behind(net: Network, layer: Layer, seen: set[str]) -> tuple[str, Arrangement] | None:
+    """The tokens that a layer makes its queries, keys and values, or its vector, of; what is ``seen`` has none."""
+    waiting = list(layer.inputs)
+    gridless = set[int]()  # each count of tokens is measured once
     while waiting:
         entry = net.layers.get(waiting.pop(0))
         if entry is None or entry.name in seen or len(entry.shape) < 2:
             continue
         seen.add(entry.name)
-        if operator_of(entry) not in _PROJECTIONS:
+        if operator_of(entry) not in _PROJECTIONS and entry.shape[0] not in gridless:
             laid = token_arrangement(net, entry)
             if laid is not None:
                 return entry.name, laid
+            if len(entry.shape) == 2 and entry.shape[0] > 1:
+                gridless.add(entry.shape[0])
         waiting += entry.inputs
     return None

@@ -19,13 +19,15 @@ from microtome.trace.tracer import Tracer
 _PLUMBING = frozenset(
     """getitem view reshape permute transpose contiguous flatten unflatten squeeze unsqueeze to float chunk split
     unbind expand detach clone type_as T t movedim view_as dropout identity size expand_as repeat_interleave half
-    bfloat16 double setitem pad cuda cpu data requires_grad_""".split()
+    bfloat16 double setitem pad cuda cpu data requires_grad_ reshape_as ravel broadcast_to tensor_split""".split()
 )
 
 
 # Where a value (heads, tokens, width) comes from that has three dimensions and no picture in them.
 _HEADS = frozenset("scaled_dot_product_attention matmul softmax unbind permute transpose reshape view bmm".split())
 _RESHAPED = frozenset("permute transpose reshape view".split())
+# What does not change what a place is, such as a bias added to the weights of an attention.
+_IN_PLACE = frozenset("add sub mul div masked_fill where".split())
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class _Node:
     field: Field | None
     parameters: int
     scope: str
+    heads: bool = False
 
 
 @dataclass
@@ -139,13 +142,25 @@ class Watcher:
         index = len(self.nodes)
         scope = self._open[-1].name if self._open else ""
         inputs = tuple(dict.fromkeys(node for _, node in known))
-        self.nodes.append(_Node(call.name, call.kind, tuple(made[0].shape[1:]), inputs, spread, held, scope))
+        shape = tuple(made[0].shape[1:])
+        heads = self._holds_heads(call.kind, shape, inputs, spread)
+        self.nodes.append(_Node(call.name, call.kind, shape, inputs, spread, held, scope, heads))
         self.order.append(("operation", index))
         if call.kind in ("softmax", "log_softmax") and inputs:
             self.softmax[index] = inputs[0]
         if inputs:
             for value in made:
                 self._made[id(value)] = (value, index)
+
+    def _holds_heads(self, kind: str, shape: tuple[int, ...], inputs: tuple[int, ...], spread: Field | None) -> bool:
+        """Whether a value of three axes holds heads or windows of an attention rather than a picture."""
+        if kind in _IN_PLACE:
+            alike = [self.nodes[read] for read in inputs if self.nodes[read].shape == shape]
+            return bool(alike) and all(node.heads and node.kind not in _RESHAPED for node in alike)
+        if kind not in _HEADS or (spread is not None and not spread.everywhere):
+            return False
+        # A block that puts its windows together gives maps of a size that a convolution has made before.
+        return kind not in _RESHAPED or all(node.kind != "conv2d" or node.shape[1:] != shape[1:] for node in self.nodes)
 
     def leave(self, name: str, module: nn.Module, output: Any) -> None:
         """A module has returned."""
@@ -264,19 +279,7 @@ def _module_layer(watcher: Watcher, span: _Span, public: dict[int, str]) -> Laye
     kind = getattr(span.module, "original_name", type(span.module).__name__)
     held = sum(parameter.numel() for parameter in span.module.parameters())
     owned, step = _owns(watcher, span), span.node or 0
-    laid = node.kind in _RESHAPED and _is_grid(watcher, span.shape[1:])
-    module = span.module
-    return _layer(span.name, kind, span.shape, held, node, span.reads, public, module, leaf=owned, step=step, laid=laid)
-
-
-def _is_grid(watcher: Watcher, shape: tuple[int, ...]) -> bool:
-    """Whether a convolution has made maps of this size: a block that puts its windows together gives maps again."""
-    return any(node.kind == "conv2d" and node.shape[1:] == shape for node in watcher.nodes)
-
-
-def _holds_heads(node: _Node) -> bool:
-    """Whether a value of three axes may be heads or windows of an attention rather than a picture."""
-    return node.kind in _HEADS and (node.field is None or node.field.everywhere)
+    return _layer(span.name, kind, span.shape, held, node, span.reads, public, span.module, leaf=owned, step=step)
 
 
 def _operation_layer(node: _Node, step: int, public: dict[int, str]) -> Layer:
@@ -296,7 +299,6 @@ def _layer(
     *,
     leaf: bool,
     step: int,
-    laid: bool = False,
 ) -> Layer:
     units = shape[0] if len(shape) in (1, 3) else shape[-1] if shape else 1
     spread = node.field
@@ -308,7 +310,7 @@ def _layer(
         parameters=int(parameters),
         field=None if spread is None else spread.rectangle(),
         gated=spread is not None and spread.gated,
-        spatial=len(shape) == 3 and (laid or not _holds_heads(node)),
+        spatial=len(shape) == 3 and not node.heads,
         inputs=tuple(dict.fromkeys(public.get(read, "") for read in reads)),
         module=module,
         operation=node.call,

@@ -13,6 +13,7 @@ from microtome.errors import OpaqueError
 from microtome.trace.attention import attention, multi_head
 from microtome.trace.held import held, linear_part
 from microtome.trace.operators import RECTIFIERS, Call, substitute, tensors
+from microtome.trace.products import Gates, pointwise, reduced, summed
 from microtome.trace.rules import BackwardRule, Operation, RuleSet, Through
 from microtome.trace.shares import Rule, Shared, stabilised
 from microtome.trace.weighted import WEIGHTED, Weighted, is_dense_product
@@ -25,19 +26,22 @@ _ROUTING = frozenset(
     """view reshape flatten unflatten permute transpose movedim t T squeeze unsqueeze contiguous to float half double
     bfloat16 type_as clone identity dropout getitem setitem chunk split unbind narrow select index_select roll
     max_pool1d max_pool2d max_pool3d adaptive_max_pool2d amax max expand expand_as repeat channel_shuffle detach
-    pixel_shuffle pixel_unshuffle flip view_as alias tile repeat_interleave unfold gather""".split()
+    pixel_shuffle pixel_unshuffle flip view_as alias tile repeat_interleave unfold gather reshape_as ravel broadcast_to
+    tensor_split split_with_sizes hsplit vsplit dsplit rot90 fliplr flipud diagonal take_along_dim masked_select
+    native_channel_shuffle cpu cuda""".split()
 )
 # One number in, one number out: what arrives goes to the one input.
-_POINTWISE = RECTIFIERS | frozenset("sigmoid tanh hardsigmoid threshold clamp hardtanh softsign logsigmoid neg".split())
+_POINTWISE = RECTIFIERS | frozenset(
+    "sigmoid tanh hardsigmoid threshold clamp hardtanh softsign logsigmoid neg pow square sqrt".split()
+)
 # Averages and resampling: linear without weights.
 _AVERAGING = frozenset(
     """avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean sum
-    interpolate upsample""".split()
+    interpolate upsample fold cumsum""".split()
 )
 _NORMS = frozenset(("group_norm", "instance_norm", "layer_norm"))
 # What may stand between the image and the first layer without changing what a pixel is.
 _BEFORE_FIRST = frozenset("pad contiguous clone to identity dropout flatten view reshape".split())
-_GATE_MAKERS = frozenset("sigmoid hardsigmoid softmax tanh".split())
 
 
 class Relevance(RuleSet):
@@ -56,8 +60,8 @@ class Relevance(RuleSet):
     convolution before it (weights a*w, bias a*b + c); standing alone it is linear with the epsilon
     rule. Sums share in proportion to their terms. Nonlinearities pass relevance on. A product with a
     gate (squeeze-excite) gives all to the signal and treats the gate as constant; so do attention
-    weights and the deviation in layer norm (Ali et al. 2022). Max-pooling sends to the winner,
-    average pooling shares in proportion.
+    weights, mixed between heads or not, and the deviation in layer norm (Ali et al. 2022). Max-pooling
+    sends to the winner, average pooling shares in proportion.
     """
 
     name = "relevance propagation"
@@ -68,7 +72,7 @@ class Relevance(RuleSet):
         self._images = 0
         self.bias_share = self.stabiliser_share = torch.empty(0)
         self._ranges: dict[int, tuple[Tensor, Tensor, Tensor]] = {}  # values made of pixels only, with their range
-        self._gates: dict[int, Tensor] = {}
+        self._gates = Gates(_ROUTING)
         self._made_by: dict[int, tuple[Tensor, Weighted]] = {}
         self._next: Weighted | None = None
 
@@ -92,16 +96,21 @@ class Relevance(RuleSet):
 
     def run(self, call: Call) -> Any:
         """Run one operation and remember what the operations after it need to know."""
+        if call.kind == "addcmul":
+            return self.run(self._sum_of_product(call))
         pixels = self._ranges.get(id(call.input)) if call.kind in _BEFORE_FIRST else None
         for value in call.tensors:
             made = self._made_by.get(id(value))
             if made is not None and made[0] is value and call.kind != "batch_norm":
                 made[1].readers += 1
+        weighs = self._gates.makes(call)
         if call.inplace:  # the tensor stays, its value does not
             for known in (self._made_by, self._ranges, self._gates):
                 known.pop(id(call.input), None)
         source = call.input
         output = super().run(call)
+        if weighs is not None:
+            self._gates.note(output, weighs)
         if not isinstance(output, Tensor):
             return output
         if pixels is not None:
@@ -110,9 +119,14 @@ class Relevance(RuleSet):
                 for edge in (edge.expand_as(source) for edge in pixels[1:])  # x.view(n, -1) names the batch's size
             )
             self._ranges[id(output)] = (output, low, high)
-        if call.kind in _GATE_MAKERS or (call.kind in _ROUTING and id(call.input) in self._gates):
-            self._gates[id(output)] = output
         return output
+
+    def _sum_of_product(self, call: Call) -> Call:
+        """The sum that is left of ``input + value * a * b`` when its product has been run."""
+        bound = call.arguments
+        product = self.run(Call("mul", torch.mul, (bound["tensor1"], bound["tensor2"]), {}, False, call.name))
+        add = Tensor.add_ if call.inplace else torch.add
+        return Call("add", add, (bound["input"], product), {"alpha": bound["value"]}, call.inplace, call.name)
 
     def choose(self, call: Call) -> BackwardRule | Through | None:
         """The rule of an operation; None where the gradient moves relevance rightly."""
@@ -134,14 +148,15 @@ class Relevance(RuleSet):
         if kind == "pad":
             return self._padding
         if kind in ("mul", "div"):
-            return self._product(call)
-        if kind in ("matmul", "bmm"):
-            return self._weighted(call) if is_dense_product(call) else self._matmul(call)
+            return pointwise(call, self._gates, self._refuse)
+        if kind in ("matmul", "bmm", "einsum"):
+            dense = kind != "einsum" and is_dense_product(call)
+            return self._weighted(call) if dense else summed(self, call, self._gates, self._refuse)
         if kind == "scaled_dot_product_attention":
             return partial(attention, self)
         if kind == "multi_head_attention_forward":
             return partial(multi_head, self)
-        return self._refuse if kind not in _GATE_MAKERS else _nothing
+        return self._refuse
 
     # -- the account ---------------------------------------------------------------------------------------------
 
@@ -260,7 +275,7 @@ class Relevance(RuleSet):
             for value, factor in terms:
                 part = factor * value * quotient
                 if any(value is given for given in operation.inputs):
-                    sent.append(_reduced(part, value.shape))
+                    sent.append(reduced(part, value.shape))
                 else:
                     constant = constant + part
             self.book(Shared(sent[0], constant, arriving - z * quotient))
@@ -300,38 +315,6 @@ class Relevance(RuleSet):
             self.book(Shared(sent, border, torch.zeros_like(border)))
         return (sent,)
 
-    def _product(self, call: Call) -> BackwardRule:
-        bound = call.arguments
-        a, b = bound["input"], bound["other"]
-        live = [isinstance(value, Tensor) and value.requires_grad for value in (a, b)]
-        if not all(live):
-            return self._refuse if call.kind == "div" and live[1] else _straight_reduced
-        if call.kind == "div" or id(b) in self._gates:
-            return _to_first
-        if id(a) in self._gates:
-            return _to_second
-        if a.numel() != b.numel():
-            return _to_first if a.numel() > b.numel() else _to_second
-        return _halves
-
-    def _matmul(self, call: Call) -> BackwardRule:
-        a, _b = call.arguments["input"], call.arguments["other"]
-        gate = id(a) in self._gates
-
-        def share(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-            left, right = operation.call.arguments["input"], operation.call.arguments["other"]
-            quotient = arriving / stabilised(operation.output, self.epsilon)
-            to_left = left * _reduced(quotient @ right.transpose(-1, -2), left.shape)
-            to_right = right * _reduced(left.transpose(-1, -2) @ quotient, right.shape)
-            self.book(Shared(to_left, torch.zeros_like(arriving), arriving - operation.output * quotient))
-            if len(operation.inputs) == 1:
-                return (to_left if operation.inputs[0] is left else to_right,)
-            if gate:
-                return torch.zeros_like(left), to_right
-            return to_left / 2, to_right / 2
-
-        return share
-
     def _refuse(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
         """No rule is known; that matters only when relevance arrives."""
         if bool(arriving.any()):
@@ -348,32 +331,4 @@ class Relevance(RuleSet):
         self._next = None
 
 
-def _reduced(value: Tensor, shape: torch.Size) -> Tensor:
-    """Sum over what broadcasting repeated."""
-    return value.sum_to_size(shape) if value.shape != shape else value
-
-
 _STRAIGHT = Through(lambda arriving: arriving)
-
-
-def _straight_reduced(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-    return (_reduced(arriving, operation.inputs[0].shape),)
-
-
-def _to_first(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-    first, second = operation.inputs
-    return _reduced(arriving, first.shape), torch.zeros_like(second)
-
-
-def _to_second(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-    first, second = operation.inputs
-    return torch.zeros_like(first), _reduced(arriving, second.shape)
-
-
-def _halves(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-    first, second = operation.inputs
-    return _reduced(arriving, first.shape) / 2, _reduced(arriving, second.shape) / 2
-
-
-def _nothing(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-    return tuple(torch.zeros_like(value) for value in operation.inputs)
