@@ -57,7 +57,7 @@ class Extremes(nn.Module):
 
     def forward(self, x):
         a, b = self.a(x.flatten(1)), self.b(x.flatten(1))
-        parts = torch.maximum(a, b), torch.minimum(a, -b), torch.max(a, 0.5 * b), torch.min(-a, b)
+        parts = torch.maximum(a, b), torch.minimum(a, -b), torch.max(a, 0.5 * b), torch.min(-a, 0.3 * b)
         return self.c(torch.cat(parts, 1))
 
 
