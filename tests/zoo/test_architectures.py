@@ -103,6 +103,14 @@ def test_pretrained_weights_of_packages_and_their_classes():
         zoo.build("vgg16", weights="pretrained")
 
 
+def test_other_names_for_the_usual_classes_keep_the_trained_weights():
+    named = zoo.network("mobilenet-v2", classes=[f"class {index}" for index in range(1000)])
+    trained = zoo.build("mobilenet-v2", weights="pretrained")
+    assert torch.equal(named.model.classifier[1].weight, trained.classifier[1].weight)
+    fewer = zoo.network("mobilenet-v2", classes=["cat", "dog"])
+    assert fewer.output_shape == (2,)
+
+
 def test_class_names_without_torchvision_come_from_timm(monkeypatch):
     from microtome.zoo import imagenet
 

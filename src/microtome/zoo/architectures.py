@@ -20,6 +20,8 @@ from microtome.zoo.vgg import vgg16
 from microtome.zoo.weights import load_weights
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from microtome.network import Network
 
 __all__ = ["Architecture", "architecture", "build", "names", "network"]
@@ -65,6 +67,10 @@ class Architecture:
     def pretrained(self) -> Path | None:
         """The installed file of trained weights, or None."""
         return None if self.weights is None else in_package(*self.weights)
+
+    def trained_for(self, input_shape: tuple[int, int, int], classes: Sequence[str] | None) -> bool:
+        """Whether the trained weights serve images of this shape and so many classes."""
+        return input_shape[0] == self.input_shape[0] and (classes is None or len(classes) == _class_count(self))
 
     def class_names(self) -> tuple[str, ...] | None:
         """The classes' names; None where no installed package knows them."""
@@ -173,13 +179,14 @@ def network(
     """Make a model of the zoo with its usual input, normalisation and class names, ready to be looked into.
 
     Trained weights of an installed package are loaded where ``weights`` is not given and the usual classes are asked
-    for; where there are none, the first weights are drawn from ``seed``. For the rest see :func:`build`.
+    for, under their names or other ones; where there are none, the first weights are drawn from ``seed``. For the
+    rest see :func:`build`.
     """
     from microtome.network import Network
 
     entry = architecture(name)
     shape = entry.input_shape if input_shape is None else input_shape
-    if weights is None and classes is None and shape[0] == entry.input_shape[0]:
+    if weights is None and entry.trained_for(shape, classes):
         weights = entry.pretrained
     count = None if classes is None else len(classes)
     model = build(name, input_shape=shape, classes=count, seed=seed, weights=weights)
