@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import microtome
 from atlas import small
@@ -62,6 +63,27 @@ def test_a_command_keeps_its_result_and_says_what_it_found(
     assert run([*tokens, *MODEL, "-o", "result.safetensors"]) == 0
     assert type(load("result.safetensors")).__name__ == kind
     assert said in capsys.readouterr().out
+
+
+def test_random_weights_are_told(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["layers", "--model", "zoo:fcnn1"]) == 0
+    assert "zoo:fcnn1 has random weights" in capsys.readouterr().err
+    assert run(["layers", *MODEL]) == 0
+    assert not capsys.readouterr().err
+
+
+def test_class_folders_are_looked_up_among_the_names_given(files: Path) -> None:
+    """Not by the folders' own order: without the names class2 would be the last, with them it is the first."""
+    (files / "names.txt").write_text("class2\nclass1\nclass0\n")
+    made = ["ideal-inputs", *MODEL, "--classes", "names.txt", "--data", "images", "--steps", "1", "-o", "a.safetensors"]
+    assert run(made) == 0
+    found = load("a.safetensors")
+    subject = Recipe(
+        "nets:build", input_shape=(1, 12, 10), data="images", classes=("class2", "class1", "class0")
+    ).open()
+    first = torch.stack([image for image, label in subject.images if label == 0]).mean(0)
+    assert found.classes == ["class2", "class1", "class0"]
+    assert torch.allclose(found.average[0], first, atol=1e-6)
 
 
 def test_a_figure_is_written(files: Path) -> None:

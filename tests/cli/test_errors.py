@@ -107,8 +107,17 @@ MISTAKES = {
     "unknown engine": (atlas("--engine", "proceses"), ["proceses", "processes"]),
     "unknown option": (explain("--colour", "red"), ["--colour"]),
     "unknown command": (["explian"], ["explian", '"explain"? `microtome --help`']),
+    "no process": (atlas("--workers", "0"), ["at least one process"]),
+    "training folder that cannot be written": (
+        ["train", "fcnn1", "--data", "mnist", "--out", "one.png/run"],
+        ["one.png/run cannot be written"],
+    ),
+    "class folders of another network": (
+        ["ideal-inputs", *MODEL, "--data", "pets", "-o", "a.png"],
+        ["2 class folders", "--classes"],
+    ),
     "missing option": (["layers"], ["--model"]),
-    "missing run file": (["atlas", "none.toml"], ["none.toml"]),
+    "missing run file": (["atlas", "none.toml"], ["none.toml cannot be read: No such file or directory."]),
     "broken run file": (["atlas", "bad.toml"], ["bad.toml", "TOML"]),
     "unknown key in the run file": (["atlas", "run.toml", "--data", "images", "--out", "out"], ["bugdet"]),
     "neither layer nor class": (["maximize", *MODEL, "-o", "out.png"], ["layer", "--for"]),

@@ -54,8 +54,10 @@ def executor(name: str, workers: int | None = None) -> Iterator[Executor]:
     Raises
     ------
     InputError
-        There is no such engine, Dask is not installed, or the scheduler does not answer.
+        There is no such engine, no worker is asked for, Dask is not installed, or the scheduler does not answer.
     """
+    if workers is not None and workers < 1:
+        raise InputError(f"at least one process is needed, got --workers {workers}.")
     count = workers or available_cores()
     if name == "inline":
         yield Inline()

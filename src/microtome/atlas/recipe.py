@@ -19,7 +19,7 @@ from microtome.atlas.store import digest
 from microtome.errors import InputError
 from microtome.network import Network
 
-__all__ = ["Recipe", "Subject"]
+__all__ = ["Recipe", "Subject", "labelled"]
 
 _IN_MEMORY = 1 << 30  # bytes of pixels; a larger folder is decoded again at each pass
 
@@ -55,6 +55,14 @@ class Recipe:
     data: str | None = None
     device: str | None = None
 
+    @property
+    def random_weights(self) -> bool:
+        """Whether it names a network of the zoo for which no trained weights are at hand."""
+        if not self.model.startswith("zoo:") or self.weights is not None:
+            return False
+        entry = zoo.architecture(self.model.removeprefix("zoo:"))
+        return not entry.trained_for(self.input_shape or entry.input_shape, self.classes) or entry.pretrained is None
+
     def network(self) -> Network:
         """Build the model, load its weights, and watch it run once.
 
@@ -87,7 +95,7 @@ class Recipe:
         if self.data is None:
             raise InputError("there are no images to look at; give --data with a folder or a data set's name.")
         net = self.network()
-        found = _labelled(datasets.open_data(self.data, net.input_shape, classes=net.classes), net)
+        found = labelled(datasets.open_data(self.data, net.input_shape, classes=net.classes), net)
         if isinstance(found, datasets.Folder) and len(found) * _size(net.input_shape) <= _IN_MEMORY:
             found = found.load()
         classes = net.classes or (list(found.classes) if found.classes is not None else None)
@@ -164,8 +172,16 @@ class Subject:
         return [self.images[index] for index in indices]
 
 
-def _labelled(found: Any, net: Network) -> Any:
-    """A folder whose class folders are the network's classes: as many of them, or named by their numbers."""
+def labelled(found: Any, net: Network) -> Any:
+    """A data set as it is, and of a folder see that its class folders are the network's classes.
+
+    They are when the network knows their names, when there are as many of them, or when they are named by number.
+
+    Raises
+    ------
+    InputError
+        It cannot be known which folder is which class.
+    """
     if not isinstance(found, datasets.Folder) or found.classes is None or net.classes is not None:
         return found
     outputs = net.output_shape[0] if len(net.output_shape) == 1 else len(found.classes)

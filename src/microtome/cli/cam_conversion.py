@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from microtome import surgery
+from microtome.atlas.recipe import labelled
 from microtome.cli.options import ModelOptions
 from microtome.cli.output import check, save
 from microtome.data import open_data
@@ -39,7 +40,7 @@ def cam_conversion(
     """
     check(output)
     net = model.network()
-    train, held = (open_data(source, net.input_shape, classes=net.classes) for source in (data, test))
+    train, held = (labelled(open_data(source, net.input_shape, classes=net.classes), net) for source in (data, test))
     found = surgery.convert_to_cam(
         net, train, held, layer=layer, epochs=epochs, lr=lr, batch=batch, freeze=freeze, seed=seed
     )

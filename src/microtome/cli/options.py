@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -37,11 +38,11 @@ class ModelOptions:
     device: Annotated[str | None, Parameter(help="Where to run: cpu, cuda, ...")] = None
 
     def recipe(self, data: str | None = None) -> Recipe:
-        """The options by value, paths made absolute."""
+        """The options by value, paths made absolute; on the side, a word where the weights are random."""
         shape = None if self.input_shape is None else numbers(self.input_shape, "--input-shape", int)
         if shape is not None and (len(shape) != 3 or min(shape) < 1):
             raise InputError(f"--input-shape is channels,height,width, as in 3,224,224; got {self.input_shape}.")
-        return Recipe(
+        made = Recipe(
             model=self.model,
             input_shape=None if shape is None else (int(shape[0]), int(shape[1]), int(shape[2])),
             weights=None if self.weights is None else str(Path(self.weights).absolute()),
@@ -51,6 +52,9 @@ class ModelOptions:
             data=data,
             device=self.device,
         )
+        if made.random_weights:
+            sys.stderr.write(f"note: {self.model} has random weights here; give trained ones with --weights.\n")
+        return made
 
     def network(self) -> Network:
         """The network, built and watched once."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from microtome.errors import InputError, StoreError
 from microtome.results import Result
 
-__all__ = ["save"]
+__all__ = ["check", "save", "writable"]
 
 _FIGURES = (".png", ".svg", ".pdf")
 
@@ -33,6 +34,22 @@ def save(result: Result, path: Path, **options: object) -> None:
         except OSError as error:
             raise StoreError(f"{path} cannot be written: {error.strerror or error}.") from error
     print(f"wrote {path}")
+
+
+def writable(folder: Path) -> None:
+    """See, before anything is computed, that files can be written into a folder; make it where it is not there.
+
+    Raises
+    ------
+    StoreError
+        They cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be written: {error.strerror or error}. Choose another folder.") from error
 
 
 def check(path: Path) -> None:

@@ -46,7 +46,8 @@ def read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the run file {path} cannot be read: {error}.") from error
+        why = (error.strerror if isinstance(error, OSError) else None) or "it is no text in UTF-8"
+        raise InputError(f"the run file {path} cannot be read: {why}.") from error
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"the run file {path} is no TOML: {error}.") from error
 

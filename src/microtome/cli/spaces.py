@@ -11,7 +11,6 @@ from microtome import spaces
 from microtome.cli.options import ModelOptions, names, pictures
 from microtome.cli.output import check, save
 from microtome.cli.units import Output
-from microtome.data import open_data
 
 __all__ = ["ideal_inputs", "invertibility", "kept", "region", "signal_space", "spectra"]
 
@@ -138,8 +137,8 @@ def ideal_inputs(
     Example: `microtome ideal-inputs --model zoo:fcnn5 --weights w.safetensors --data mnist -o ideal.png`
     """
     check(output)
-    net = model.network()
-    found = spaces.ideal_inputs(net, open_data(data, net.input_shape), steps=steps)
+    subject = model.recipe(data).open()
+    found = spaces.ideal_inputs(subject.net, subject.images, steps=steps)
     for place, name in enumerate(found.classes):
         print(f"{name}: {found.best_kinds[place]}, distance {float(found.distance[:, place].min()):.4g}")
     save(found, output)

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from microtome.cli.output import writable
 from microtome.training import Progress as Step
 from microtome.training import train_network
 
@@ -30,6 +31,7 @@ def train(
 
     Example: `microtome train simple-convnet --data mnist --out runs/convnet`
     """
+    writable(out)  # seen now, not after an epoch
     with _Bar() as bar:
         done = train_network(network, data, out=out, seed=seed, epochs=epochs, progress=bar.step)
     print(
