@@ -294,7 +294,9 @@ class SmallUnits:
         logits = self.net.tape(self.x, 0, replace={layer: lambda v: v.index_fill(1, torch.tensor([unit]), 0.0)}).logits
         right = (logits.argmax(1) == self.y).double() - (self.said == self.y).double()
         rows = tuple(pages.Amount(DIGITS[c], 100 * float(right[self.y == c].mean()), to_class(c)) for c in range(10))
-        return pages.Amounts(rows, "percentage points of accuracy", "Bars to the left: classes that need the unit.", MADE)
+        return pages.Amounts(
+            rows, "percentage points of accuracy", "Bars to the left: classes that need the unit.", MADE
+        )
 
     def kernels(self, layer: str) -> pages.Sprite:
         weight = self.net.call(layer).arguments["weight"].detach()
