@@ -163,3 +163,49 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "out.png").stat().st_size > 1000
     assert run([*asked, "--layer", "norm", "-o", "out.png"]) == 2
     assert 'no option "layer"' in capsys.readouterr().err
+
+
+class Applied(made.Attention):
+    """Attention whose softmax is not yet what is applied to the values."""
+
+    def forward(self, x):
+        n, t, d = x.shape
+        qkv = torch.nn.functional.linear(x, self.of.in_proj_weight, self.of.in_proj_bias)
+        q, k, v = qkv.reshape(n, t, 3, made.HEADS, d // made.HEADS).permute(2, 0, 3, 1, 4)
+        rows = (q @ k.transpose(-2, -1)).softmax(-1)
+        if self.spelled == "mixture":  # ConViT
+            places = torch.linspace(-1, 1, t, dtype=x.dtype).expand(1, made.HEADS, t, t).softmax(-1)
+            rows = 0.25 * rows + 0.75 * places
+        elif self.spelled == "talking":  # CaiT
+            rows = torch.stack([rows[:, 0] + rows[:, 1], rows[:, 1] - rows[:, 0]], 1)
+        self.rows = rows.detach()
+        if self.spelled == "columns":  # values as columns, as attention written with convolutions has them
+            y = (v.transpose(-1, -2) @ rows.transpose(-1, -2)).transpose(-1, -2)
+        else:
+            y = torch.einsum("nhqk,nhkd->nhqd", rows, v)
+        return self.of.out_proj(y.transpose(1, 2).reshape(n, t, d))
+
+
+def applied(spelled):
+    model = made.transformer()
+    for block in model.blocks:
+        given, block.attn = block.attn, Applied(spelled).double()
+        block.attn.load_state_dict(given.state_dict())
+    return model
+
+
+@pytest.mark.parametrize("spelled", ["mixture", "columns", "einsum"])
+def test_the_weights_are_those_that_are_applied(spelled):
+    """Oracle: the model writes down what it multiplies its values by; two softmaxes are one attention."""
+    model, x = applied(spelled), made.pictures(3)
+    found = attribution.attention_rollout(Network(model, made.SHAPE), x)
+    model(x)
+    one, two = (block.attn.rows.mean(1) for block in model.blocks)
+    identity = torch.eye(7, dtype=x.dtype)
+    expected = ((two + identity) @ (one + identity) / 4)[:, 0, 1:].reshape(3, 1, 2, 3)
+    torch.testing.assert_close(found.values, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_weights_that_are_no_shares_are_refused():
+    with pytest.raises(LayerError, match="rows do not sum to one"):
+        attribution.attention_rollout(Network(applied("talking"), made.SHAPE), made.pictures())

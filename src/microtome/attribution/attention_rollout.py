@@ -71,7 +71,8 @@ def attention_rollout(
     InputError
         When images, targets or options do not fit.
     LayerError
-        When the network has no self-attention over patches of the whole picture.
+        When the network has no self-attention over patches of the whole picture, or mixes the weights of its
+        heads so that they are no shares any more.
     ModelError
         When the model raises.
 
@@ -115,8 +116,10 @@ def attention_rollout(
     maps, tapes, layer = [], [], ""
     for part, asked in chunks(net, given, target, batch):
         followed = _Rollout(laid, len(part), heads, residual)
+        attentions = trace.Attentions(followed.attend)
         with torch.no_grad():
-            trace.Tracer(net.model, observer=trace.Attentions(followed.attend))(net.normalise(part))
+            trace.Tracer(net.model, observer=attentions)(net.normalise(part))
+        attentions.finish()
         maps.append(laid.maps(followed.from_tokens(begin)[:, :, None], len(part)))
         tapes.append(net.tape(part, asked))
         layer = followed.last
@@ -154,6 +157,11 @@ class _Rollout:
             raise LayerError(
                 f'the attention "{name}" has weights {tuple(weights.shape)}; for {self._count} images those of all '
                 f"{self._laid.tokens} tokens among each other were expected (windows, merged tokens?). {_ADVICE}"
+            )
+        if not trace.are_shares(weights):
+            raise LayerError(
+                f'the weights of the attention "{name}" are no shares when they are applied: their rows do not sum to '
+                f"one (heads mixed after the softmax?), so they cannot be followed. {_ADVICE}"
             )
         together = self._taken_together(weights)
         if queries == keys:

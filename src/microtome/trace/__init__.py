@@ -1,6 +1,6 @@
 """The interception engine: the only place that touches torch's hooks and function modes."""
 
-from microtome.trace.attention import Attentions
+from microtome.trace.attention import Attentions, are_shares
 from microtome.trace.fields import ReceptiveField
 from microtome.trace.fingerprint import fingerprint
 from microtome.trace.folding import folded
@@ -30,6 +30,7 @@ __all__ = [
     "Rules",
     "Tape",
     "Tracer",
+    "are_shares",
     "as_logits",
     "fingerprint",
     "folded",

@@ -93,37 +93,63 @@ def _of_product(call: Call) -> Tensor:
     return weights
 
 
-def weights_of(call: Call, output: Any) -> Tensor | None:
-    """The weights with which an operation attends, (images, heads, queries, keys); None where it is no attention.
+_PRODUCTS = frozenset(("matmul", "bmm", "einsum"))
 
-    ``nn.MultiheadAttention`` and ``scaled_dot_product_attention`` are asked for theirs; a softmax over the
-    last of three or four axes is taken for attention written by hand, and its value is the weights.
-    """
-    if call.kind == "multi_head_attention_forward":
-        return _of_module(call)
-    if call.kind == "scaled_dot_product_attention":
-        return _of_product(call)
-    if call.kind != "softmax" or not isinstance(output, Tensor) or output.dim() not in (3, 4):
-        return None
-    dim = call.arguments["dim"]
-    last = dim is not None and int(dim) in (-1, output.dim() - 1)
-    return output if last else None
+
+def are_shares(weights: Tensor) -> bool:
+    """Whether every row of weights is positive and sums to one."""
+    return bool((weights >= 0).all()) and bool(((weights.sum(-1) - 1).abs() < 1e-3).all())
+
+
+def _alike(made: Tensor, weights: Tensor) -> bool:
+    return made.shape[-2:] == weights.shape[-2:] and made.numel() == weights.numel()
 
 
 class Attentions:
-    """Observer that tells of the weights of every attention of a pass, in order."""
+    """Observer that tells of the weights of every attention of a pass, (images, heads, queries, keys), in order.
+
+    ``nn.MultiheadAttention`` and ``scaled_dot_product_attention`` are asked for theirs. Where attention is
+    written by hand, a softmax announces it and the next product with a factor of that shape carries it
+    out: the factor is the weights, whatever has been done to them in between (heads mixed, a second softmax
+    added, rows scaled).
+    """
 
     def __init__(self, tell: Callable[[str, Tensor], None]) -> None:
         self._tell = tell
+        self._announced: list[tuple[str, Tensor]] = []
 
     def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
         """A module starts: nothing to do."""
 
     def operation(self, call: Call, output: Any) -> None:
         """An operation has run: tell of its weights if it attends."""
-        weights = weights_of(call, output)
-        if weights is not None:
-            self._tell(call.name, weights)
+        if call.kind == "multi_head_attention_forward":
+            self._tell(call.name, _of_module(call))
+        elif call.kind == "scaled_dot_product_attention":
+            self._tell(call.name, _of_product(call))
+        elif call.kind == "softmax" and isinstance(output, Tensor) and output.dim() in (3, 4):
+            if call.arguments["dim"] not in (1, -output.dim() + 1):  # channels of maps
+                self._announced.append((call.name, output))
+        elif call.kind in _PRODUCTS and self._announced:
+            self._carried_out(call)
+
+    def _carried_out(self, call: Call) -> None:
+        """A product: where one factor has the shape of weights announced, these are what it applies."""
+        factors = call.tensors[0], call.tensors[-1].transpose(-1, -2)  # weights @ v, or v^T @ weights^T
+        for weights in sorted(factors, key=lambda factor: not are_shares(factor)):
+            found = [name for name, made in self._announced if _alike(made, weights)]
+            if found:
+                self._announced = [
+                    (name, made) for name, made in self._announced if made.shape[-2:] != weights.shape[-2:]
+                ]
+                self._tell(found[-1], weights)
+                return
+
+    def finish(self) -> None:
+        """The pass is over: tell of weights that no product has applied, as they are."""
+        announced, self._announced = self._announced, []
+        for name, weights in announced:
+            self._tell(name, weights)
 
     def leave(self, name: str, module: nn.Module, output: Any) -> None:
         """A module has returned: nothing to do."""
