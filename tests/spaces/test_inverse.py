@@ -106,6 +106,27 @@ def test_outputs_out_of_range_are_named_or_marked():
     assert found.layers[-1]["outside"] == 1
 
 
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("whole", [True, False])
+def test_large_convolutions_are_called_exact_only_where_it_is_known(size, whole, monkeypatch):
+    """By construction: a convolution that is deaf to a channel loses it, however many outputs it has."""
+    monkeypatch.setattr(sys.modules["microtome.spaces.inverse_step"], "_DENSE_SIDE", 1)
+    torch.manual_seed(0)
+    layer = nn.Conv2d(4, 8, size, padding=size // 2)
+    if not whole:
+        layer.weight.data[:, 1] = 0
+    net = mt.Network(nn.Sequential(layer, nn.Flatten()), (4, 6, 6))
+    found = spaces.invertibility(net)
+    assert found.exact == found.layers[0]["exact"] == (whole and size == 1)
+    if size == 1:  # known from the kernel; oracle: the dense matrix
+        matrix = spaces.operator(net, "0").dense()
+        assert found.layers[0]["rank"] == int(torch.linalg.matrix_rank(matrix))
+        s = torch.linalg.svdvals(matrix)[: found.layers[0]["rank"]]
+        assert found.layers[0]["condition_number"] == pytest.approx(float(s[0] / s[-1]), rel=1e-9)
+    else:
+        assert "not known" in found.table()
+
+
 def test_what_cannot_be_undone_is_said():
     class Residual(nn.Module):
         def __init__(self):

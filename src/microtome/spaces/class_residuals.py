@@ -109,7 +109,7 @@ def class_residuals(
     LayerError
         When there is no such layer.
     InputError
-        When the data set has no labels.
+        When the data set has no labels, or a class is not the network's.
 
     Notes
     -----
@@ -118,6 +118,8 @@ def class_residuals(
     """
     name = layer if layer is not None else _first(net)
     averages, labels = class_averages(dataset)
+    if labels[-1] >= net.output_shape[0]:
+        raise InputError(f"label {labels[-1]} is no class of the network, which has {net.output_shape[0]}.")
     convolved = operator_of(net.layer(name)) not in PRODUCTS
     spaces = subspaces(net, name, view="patches" if convolved else "matrix")
     split = weight_vectors(net, averages, layer=name)

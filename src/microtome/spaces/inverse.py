@@ -26,8 +26,8 @@ class Invertibility(Result):
     Attributes
     ----------
     layers : list of dict
-        In the order they run: ``name``, ``kind``, ``invertible``, ``exact`` (every input comes back, not only
-        its signal part), ``why``, ``rank``, ``condition_number`` (None where it was not computed).
+        In the order they run: ``name``, ``kind``, ``invertible``, ``exact`` (every input comes back for certain, not
+        only its signal part), ``why``, ``rank``, ``condition_number`` (None where it was not computed).
     invertible : bool
         Whether all can be undone, so that ``invert`` works.
     exact : bool
@@ -159,6 +159,7 @@ def invert(
     True
     """
     exact = in_double(net)
+    outputs = torch.as_tensor(outputs)
     y = _outputs(net, outputs)
     steps = chain(exact, torch.full((1, *net.input_shape), 0.5, dtype=torch.float64))
     inverses = [_required(step, inverse_of(exact, step)) for step in steps]
@@ -268,12 +269,14 @@ def _row(step: Step, inverse: Inverse | NoInverse) -> dict[str, Any]:
     why = (
         "" if inverse.exact else f"gives the part in its signal space only: {inverse.rank or '?'} of {reads} directions"
     )
+    if not inverse.proved:
+        why = "has as many outputs as inputs or more; too large to be decomposed, so that its rank is not known"
     number = inverse.condition_number
     return {
         "name": step.name,
         "kind": step.call.kind,
         "invertible": True,
-        "exact": inverse.exact,
+        "exact": inverse.exact and inverse.proved,
         "why": why,
         "rank": inverse.rank,
         "condition_number": None if math.isnan(number) else number,
@@ -284,7 +287,8 @@ def _table(rows: list[dict[str, Any]]) -> str:
     lines = []
     for row in rows:
         number = "" if row["condition_number"] is None else f"{row['condition_number']:.3g}"
-        state = "exact" if row["exact"] else "signal part" if row["invertible"] else "no"
+        known = "signal part" if row["rank"] else "not known"
+        state = "exact" if row["exact"] else known if row["invertible"] else "no"
         error = f"  error {row['error']:.1e}" if row.get("error") is not None else ""
         outside = f"  {row['outside']} outside its range" if row.get("outside") else ""
         lines.append(

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from microtome.network import Network
 from microtome.spaces.chain import Step
+from microtome.spaces.convolution import ConvolutionOperator, convolution
 from microtome.spaces.inverse_function import InverseFunction, inverse_function
 from microtome.spaces.linear_layer import LINEAR, PRODUCTS, bias_of, weight_of
 from microtome.spaces.operator import MatrixOperator, Operator
+from microtome.spaces.repeated import pointwise
 
 _AFFINE = frozenset(("add", "sub", "rsub", "mul", "div", "neg", "batch_norm"))
 _MOVES = frozenset(
@@ -32,6 +34,8 @@ class Inverse(ABC):
     ----------
     exact : bool
         True when every input comes back; otherwise the part in the signal space does.
+    proved : bool
+        False where ``exact`` follows from the shape only, the rank not being known.
     condition_number : float
         By how much errors may grow; NaN where it was not computed.
     rank : int
@@ -39,6 +43,7 @@ class Inverse(ABC):
     """
 
     exact: bool = True
+    proved: bool = True
     condition_number: float = math.nan
     rank: int = 0
 
@@ -75,8 +80,14 @@ class LinearInverse(Inverse):
             self._factors = (u[:, :rank], s[:rank], v[:rank])
             self.rank, self.exact = rank, rank == matrix.shape[1]
             self.condition_number = float(s[0] / s[rank - 1]) if rank else math.nan
+        elif isinstance(of, ConvolutionOperator) and pointwise(of) and set(of.stride) == {1}:
+            s = torch.linalg.svdvals(of.weight.reshape(of.groups, -1, of.weight.shape[1]))
+            counts = s > max(of.shape) * torch.finfo(torch.float64).eps * s.max()
+            self.rank = int(counts.sum()) * math.prod(of.input_shape[1:])
+            self.exact = self.rank == n
+            self.condition_number = float(s.max() / s[counts].min()) if self.rank else math.nan
         else:
-            self.exact = m >= n
+            self.exact, self.proved = m >= n, m < n
 
     def undo(self, y: Tensor, beside: Tensor | None) -> Tensor:
         """The pseudo-inverse."""
@@ -193,8 +204,6 @@ def _operator(net: Network, step: Step) -> Operator:
     if step.call.kind in PRODUCTS:
         weight = weight_of(step.call)
         return MatrixOperator(step.name, torch.empty(0) if weight is None else weight, tuple(step.reads.shape[1:]))
-    from microtome.spaces.convolution import convolution
-
     return convolution(net, step.name, step.call)
 
 
