@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 MOST = 64  # units of one figure
 CELL = 0.62  # inches
+COLUMNS = 24  # patches of one unit in one figure; each is an axes, and thousands of them take hours
 
 
 def activation_maps(result: ActivationMaps, *, layer: str | None = None, image: int = 0, limit: int = MOST) -> Figure:
@@ -75,13 +76,22 @@ def activation_maps(result: ActivationMaps, *, layer: str | None = None, image: 
     return figure
 
 
-def top_patches(result: TopPatches, *, layer: str | None = None, channel: int | None = None, limit: int = 16) -> Figure:
+def top_patches(
+    result: TopPatches,
+    *,
+    layer: str | None = None,
+    channel: int | None = None,
+    limit: int = 16,
+    columns: int = COLUMNS,
+) -> Figure:
     """The patches of one layer; see ``layer_patches``."""
     name = next(iter(result)) if layer is None else layer
-    return layer_patches(result[name], channel=channel, limit=limit)
+    return layer_patches(result[name], channel=channel, limit=limit, columns=columns)
 
 
-def layer_patches(result: LayerPatches, *, channel: int | None = None, limit: int = 16) -> Figure:
+def layer_patches(
+    result: LayerPatches, *, channel: int | None = None, limit: int = 16, columns: int = COLUMNS
+) -> Figure:
     """The strongest patches, one row per unit; or all that is known of one unit.
 
     Parameters
@@ -92,22 +102,25 @@ def layer_patches(result: LayerPatches, *, channel: int | None = None, limit: in
         One unit: strongest, binned and weakest patches, and the histogram by class.
     limit : int
         How many units are drawn at most.
+    columns : int
+        How many patches of each are drawn at most.
     """
     if channel is not None:
-        return _one_unit(result, channel)
-    units = range(min(result.units, limit))
-    figure, cells = _cells(len(units), result.kept())
+        return _one_unit(result, channel, columns)
+    units, drawn = range(min(result.units, limit)), min(result.kept(), columns)
+    figure, cells = _cells(len(units), drawn)
     for row, unit in enumerate(units):
-        for rank in range(result.kept()):
+        for rank in range(drawn):
             picture(cells[row, rank], result.crop(unit, rank))
         cells[row, 0].set_ylabel(f"unit {unit}", fontsize=7)
-    figure.supxlabel(f"{result.layer}: strongest patches, strongest left", fontsize=8)
+    of = "" if drawn == result.kept() else f" {drawn} of {result.kept()}"
+    figure.supxlabel(f"{result.layer}:{of} strongest patches, strongest left", fontsize=8)
     return figure
 
 
-def _one_unit(result: LayerPatches, unit: int) -> Figure:
+def _one_unit(result: LayerPatches, unit: int, most: int) -> Figure:
     kinds = ("top", "binned", "low")
-    columns = max(result.kept(kind) for kind in kinds)
+    columns = min(most, max(result.kept(kind) for kind in kinds))
     figure = Figure(figsize=(CELL * 1.2 * columns + 0.8, CELL * 1.45 * 3 + 2.0), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=(CELL * 1.45 * 3, 2.0))
     above, below = parts
