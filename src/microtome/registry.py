@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -36,8 +37,50 @@ class Method:
         >>> Method("rank", rank, (), "", "", "").summary
         'Rank by f(x) of conv1.'
         """
-        first = (self.function.__doc__ or "").strip().splitlines()[0]
-        return re.sub(r" ?\[\w+\]_|:\w+:(?=`)|`+", "", first)
+        return _plain((self.function.__doc__ or "").strip().splitlines()[0])
+
+    @property
+    def reference(self) -> str:
+        """The paper as the function's docstring cites it, in plain text.
+
+        Else as another method of the same paper does; else the paper's key.
+
+        Examples
+        --------
+        >>> def rank(): ...
+        >>> rank.__doc__ = '''Rank.
+        ...
+        ... .. [1] Ada Other, "Before", 1999.
+        ... .. [2] C. Olah et al., *Feature Visualization*,
+        ...    Distill, 2017.
+        ... '''
+        >>> Method("rank", rank, (), "olah2017feature", "", "").reference
+        'C. Olah et al., Feature Visualization, Distill, 2017.'
+        """
+        others = (method for method in methods().values() if method.paper == self.paper)
+        return next(filter(None, map(_cited, (self, *others))), self.paper)
+
+
+_ENTRY = re.compile(r"^\s*\.\. \[\w+\] (.+?)(?=^\s*\.\. \[|^\s*$|\Z)", re.MULTILINE | re.DOTALL)
+
+
+def _cited(method: Method) -> str:
+    """The entry of a docstring's references that names the first author of the method's paper."""
+    surname = re.match(r"[a-z]*", method.paper)
+    entries = _ENTRY.findall(method.function.__doc__ or "")
+    found = [text for text in entries if surname and surname[0] in _letters(text)]
+    return _plain(" ".join(found[0].split())) if found else ""
+
+
+def _plain(text: str) -> str:
+    """A docstring's words without its marks."""
+    return re.sub(r" ?\[\w+\]_|:\w+:(?=`)|`+|(?<!\w)\*|\*(?!\w)", "", text)
+
+
+def _letters(text: str) -> str:
+    """Lower-case letters without accents, as keys have them."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z]", "", plain.lower())
 
 
 def register(

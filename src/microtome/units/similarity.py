@@ -50,7 +50,7 @@ class Similarity(Result):
 
 @register("similar-units", rows=("B4", "G1"), paper="zhou2015object", needs="a data set", kind="units")
 def similar(net: Network, dataset: Dataset, layer: str, *, batch: int = 16) -> Similarity:
-    r"""Correlate the activations of a layer's units over all images and positions.
+    r"""Correlate the activations of a layer's units over all images and positions [1]_.
 
     .. math:: r_{uv} = \frac{\operatorname{cov}(f_u, f_v)}{\sqrt{\operatorname{var} f_u \operatorname{var} f_v}}
 
@@ -81,6 +81,10 @@ def similar(net: Network, dataset: Dataset, layer: str, *, batch: int = 16) -> S
     -----
     Cost: one forward pass to the layer, and units squared times positions multiplications per image.
     What it does not show: units that repeat each other shifted by some positions.
+
+    References
+    ----------
+    .. [1] Zhou, Khosla, Lapedriza, Oliva and Torralba, Object detectors emerge in deep scene CNNs, ICLR 2015.
 
     Examples
     --------

@@ -192,7 +192,7 @@ class Album:
             parameters={key: value for key, value in result.provenance.parameters.items() if key != "target"},
             command=command,
             seed=result.provenance.seed,
-            paper=method.paper if method else "",
+            paper=method.reference if method else "",
         )
 
 
