@@ -15,6 +15,7 @@ from microtome.cli.bias import shortcut_share, spotting_bias
 from microtome.cli.cam_conversion import cam_conversion
 from microtome.cli.explain import explain
 from microtome.cli.layers import layers
+from microtome.cli.losses import class_residuals, facets_between, rejected
 from microtome.cli.maximize import maximize
 from microtome.cli.methods import methods
 from microtome.cli.reproduce import reproduce
@@ -35,8 +36,8 @@ app = App(
 )
 for _command in (
     atlas, layers, methods, explain, activations, top_patches, tuning, dissect, maximize, train,
-    spectra, signal_space, kept, region, invertibility, ideal_inputs, cam_conversion, shortcut_share,
-    spotting_bias, reproduce,
+    spectra, signal_space, class_residuals, rejected, kept, region, facets_between, invertibility, ideal_inputs,
+    cam_conversion, shortcut_share, spotting_bias, reproduce,
 ):  # fmt: skip
     app.command(_command, name=_command.__name__.replace("_", "-"))
 
