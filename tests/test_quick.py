@@ -71,6 +71,23 @@ def network(model: nn.Module) -> Network:
     return Network(model.double().eval(), (3, 64, 64), mean=0.4, std=0.3)
 
 
+MANY = 10_000  # images, so that a copy is worth its time
+
+
+@pytest.fixture(autouse=True)
+def always_worth_it(monkeypatch):
+    monkeypatch.setattr("microtome.network._WORTH", 0)
+
+
+def test_few_small_passes_are_not_worth_a_copy(monkeypatch):
+    """On EfficientNet-B0 and 25 windows of 96 x 96 pixels the copy took longer than all passes."""
+    monkeypatch.undo()
+    net, image = network(Usual()), torch.rand(1, 3, 64, 64, dtype=torch.double)
+    logits = net.logits(image)
+    assert net.quick(image, logits, 255) is net
+    assert net.quick(image, logits, 256) is not net
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "usual": Usual, "views": Views, "reads": Reads, "asks": Asks, "hooked": hooked,
 }  # fmt: skip
@@ -87,7 +104,7 @@ SHARED = {
 def test_what_a_model_bears_is_used_and_no_more(name: str) -> None:
     net = network(MODELS[name]())
     image = torch.rand(2, 3, 64, 64, dtype=torch.double)
-    quick = net.quick(image, net.logits(image))
+    quick = net.quick(image, net.logits(image), MANY)
     folded, layout = SHARED[name]
     assert (quick.model is not net.model) == folded
     assert quick.normalise(image).is_contiguous(memory_format=layout)
@@ -97,7 +114,7 @@ def test_what_a_model_bears_is_used_and_no_more(name: str) -> None:
 def test_the_copy_holds_the_models_own_weights_where_nothing_was_folded() -> None:
     net = network(Usual())
     image = torch.rand(1, 3, 64, 64, dtype=torch.double)
-    quick = net.quick(image, net.logits(image))
+    quick = net.quick(image, net.logits(image), MANY)
     assert quick.model.head.weight is net.model.head.weight
     assert quick.model.conv.weight is not net.model.conv.weight
     assert isinstance(net.model.norm, nn.BatchNorm2d)

@@ -122,7 +122,7 @@ def integrated_gradients(
     start = baselines.baseline(net, given, baseline, seed)
     logits = net.logits(given, batch=batch)
     asked = net.targets(target if per_image(target, len(given)) is None else per_image(target, len(given)), logits)
-    slope = _mean_slope(net.quick(given, logits), given, start, asked, nodes, weights, batch)
+    slope = _mean_slope(net.quick(given, logits, len(given) * len(nodes)), given, start, asked, nodes, weights, batch)
     values = (given - start) * slope
     score = wide(logits.gather(1, asked[:, None])[:, 0])
     floor = wide(net.logits(start, batch=batch, check=False).gather(1, asked[:, None])[:, 0])

@@ -168,7 +168,8 @@ def occlusion(
     filling = baseline(net, given, fill, seed)
     patches = 2 * size[0] * size[1] < height * width
     evaluator, at_once = (logits_under, 4 * many if batch is None else many) if patches else (evaluate, many)
-    covered = _covered(net.quick(given, logits), given, boxes.reshape(-1, 4), filling, at_once, evaluator)
+    quick = net.quick(given, logits, len(given) * boxes[..., 0].numel())
+    covered = _covered(quick, given, boxes.reshape(-1, 4), filling, at_once, evaluator)
     grid = (len(given), *boxes.shape[:2])
     chosen = asked[:, None].expand(covered.shape[:2])[..., None]
     probability = covered.softmax(2).gather(2, chosen).reshape(grid)

@@ -112,7 +112,7 @@ def smooth_grad(
     each = per_image(target, len(given))
     asked = net.targets(target if each is None else each, logits)
     draws = torch.randn((samples, *given.shape[1:]), generator=torch.Generator().manual_seed(seed)).to(given)
-    mean, error = _moments(net.quick(given, logits), given, asked, draws * noise, batch)
+    mean, error = _moments(net.quick(given, logits, len(given) * len(draws)), given, asked, draws * noise, batch)
     return SampledAttribution(
         provenance=provenance(net, "smooth-grad", seed=seed, target=target, noise=noise, samples=samples),
         values=mean,
