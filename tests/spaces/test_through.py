@@ -56,6 +56,14 @@ def test_the_jacobian_is_autograd_s(layer, since):
     torch.testing.assert_close(of.apply(x).flatten(), of.dense() @ x.flatten(), rtol=1e-11, atol=1e-12)
 
 
+@pytest.fixture(params=["by steps", "by rows"])
+def route(request, monkeypatch):
+    """Both ways to split a vector: conjugate gradients alone, and rows where there are few."""
+    if request.param == "by steps":
+        monkeypatch.setattr(sys.modules["microtome.spaces.signal_part"], "_FEW", 0)
+
+
+@pytest.mark.usefixtures("route")
 def test_signal_part_is_the_projection_of_a_dense_decomposition():
     """Oracle: V V^T x from NumPy-style SVD."""
     net = double(small())
@@ -73,8 +81,23 @@ def test_signal_part_is_the_projection_of_a_dense_decomposition():
         torch.testing.assert_close(batch.kept[i], one.kept[0], rtol=1e-6, atol=1e-8)
 
 
-def test_what_is_lost_is_a_share_of_the_image_however_far_the_steps_went():
+def test_layers_of_few_values_are_split_exactly():
+    """Oracle: NumPy's pseudo-inverse of autograd's Jacobian; a step of conjugate gradients would not get there."""
+    net = double(small())
+    net.model[6].weight.data[4] = net.model[6].weight.data[:2].sum(0)  # of rank 4
+    x = torch.rand(3, 1, 8, 8, dtype=torch.float64)
+    found = spaces.kept_and_lost(net, x, ["6"], iterations=1)
+    for i in range(3):
+        matrix = spaces.jacobian(net, x[i : i + 1], layer="6").dense().numpy()
+        kept = np.linalg.pinv(matrix, rcond=1e-12) @ (matrix @ x[i].flatten().numpy())
+        np.testing.assert_allclose(found.kept[0, i].flatten(), kept, rtol=0, atol=1e-11)
+    assert float(found.leak.max()) < 1e-13
+    assert float((found.kept * found.lost).sum((2, 3, 4)).abs().max()) < 1e-12
+
+
+def test_what_is_lost_is_a_share_of_the_image_however_far_the_steps_went(monkeypatch):
     """By definition of the share; before the end the two parts are not orthogonal, and their energies do not add."""
+    monkeypatch.setattr(sys.modules["microtome.spaces.signal_part"], "_FEW", 0)
     x = torch.rand(2, 1, 8, 8)
     found = spaces.kept_and_lost(small(), x, ["6"], iterations=1)
     energy = [part.square().sum((1, 2, 3)) for part in (found.lost[0], found.images, found.kept[0])]
@@ -120,6 +143,7 @@ def test_triplets_of_a_local_map_too_large_to_write_out(monkeypatch):
     assert of.apply(x[:0]).shape == (0, *of.output_shape)
 
 
+@pytest.mark.usefixtures("route")
 def test_kept_and_lost_parts_of_an_image():
     """Properties: they add up, are orthogonal, and the lost part does nothing to the layer, to first order."""
     net = small()
@@ -137,6 +161,7 @@ def test_kept_and_lost_parts_of_an_image():
     assert bool((found.share[1] >= found.share[0] - 1e-6).all())
 
 
+@pytest.mark.usefixtures("route")
 def test_rejected_energy_agrees_with_dense_projections():
     """Oracle: dense projections of each layer's own input."""
     net = small()

@@ -172,7 +172,8 @@ def kept_and_lost(
 
     Notes
     -----
-    Cost: one forward pass a layer and three backward passes a step, in float64. The local map is the
+    Cost: one forward pass a layer and three backward passes a step, in float64; a layer of at most 64 values, as
+    ``"logits"`` of ten classes, takes one backward pass for each of them and is split exactly. The local map is the
     network's own inside the linear region of the image where it is piecewise linear, else its derivative.
     What is lost is lost to first order: far from the image other units wake up. A part that the layer
     hears more faintly than ``tolerance`` counts as lost.
