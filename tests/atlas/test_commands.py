@@ -28,7 +28,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         patch.setattr(sys, "path", list(sys.path))
         sys.modules.pop("nets", None)
-        build(Recipe("nets:build", input_shape=(1, 12, 10), data="images"), "site", size=TINY, command=COMMAND)
+        for name, out in (("build", "site"), ("averaged", "averaged")):
+            recipe = Recipe(f"nets:{name}", input_shape=(1, 12, 10), data="images")
+            words = COMMAND.replace("nets:build", f"nets:{name}").replace("--out site", f"--out {out}")
+            build(recipe, out, size=dataclasses.replace(TINY, images=3 if name == "build" else 1), command=words)
     return folder
 
 
@@ -53,8 +56,11 @@ def test_every_command_line_is_understood(site: Path) -> None:
 def test_one_command_line_of_each_kind_makes_its_file(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(site)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    for lines in commands(site).values():
-        tokens = lines[0]
+    lines = commands(site)
+    every = [made[0] for name, made in lines.items() if name != "explain"]
+    methods = {tokens[tokens.index("--method") + 1]: tokens for tokens in lines["explain"]}
+    assert len(methods) >= 12
+    for tokens in (*every, *methods.values()):
         made = Path(tokens[tokens.index("-o") + 1])
         assert run(tokens) == 0, tokens
         assert made.stat().st_size > 0

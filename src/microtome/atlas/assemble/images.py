@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from microtome import registry
 from microtome.atlas.assemble import spaces
 from microtome.atlas.assemble.album import Album
 from microtome.atlas.assemble.unit_pictures import unit_picture
@@ -191,9 +193,11 @@ def _certificate(name: str, value: float) -> Number:
 
 def _made(album: Album, task: Task, result: MapsResult, place: int) -> Made:
     """How the map of one image of a task is made."""
-    given, read = task.parameters, result.provenance.parameters
+    given = task.parameters
+    takes_layer = "layer" in inspect.signature(registry.method(str(given["method"])).function).parameters
+    layer = result.provenance.parameters.get("layer") if takes_layer else None
     command = album.commands.line(
-        "explain", album.image_file(int(given["images"][place])), method=given["method"], layer=read.get("layer"),
+        "explain", album.image_file(int(given["images"][place])), method=given["method"], layer=layer,
         window=given.get("window"), stride=given.get("stride"), target=int(result.target[place]), to="map.png",
     )  # fmt: skip
     return album.made(result, command)
