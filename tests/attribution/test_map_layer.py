@@ -105,5 +105,30 @@ def test_windows_are_no_maps():
     """16 windows of 9 tokens are no picture of 16 x 9."""
     net = network(Windows(), 4)
     for layer in ("0/add", "0.norm", "0.values"):
-        with pytest.raises(LayerError, match="windows"):
+        with pytest.raises(LayerError, match=r"windows or heads|channels, height and width"):
             attribution.grad_cam(net, torch.rand(1, *SHAPE), 1, layer=layer)
+
+
+class Heads(nn.Module):
+    """MViT's attention: three heads of four tokens, to which the queries are added; then tokens, and their mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.norm, self.out = nn.Conv2d(3, 12, 6, 6), nn.LayerNorm(4), nn.Linear(12, 2)
+        self.pool = nn.Conv2d(4, 4, 3, padding=1, groups=4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.pool(self.patches(x).reshape(len(x) * 3, 4, 2, 2))  # each head apart
+        q = self.norm(maps.reshape(len(x), 3, 4, 4).transpose(2, 3))
+        mixed = F.scaled_dot_product_attention(q, q, q) + q
+        return self.out(mixed.transpose(1, 2).reshape(len(x), 4, 12).mean(1))
+
+
+def test_heads_of_tokens_are_no_maps():
+    torch.manual_seed(0)
+    net = Network(Heads().eval(), SHAPE)
+    assert not net.layer("/add").spatial
+    assert not net.layer("pool").spatial
+    assert map_layer(net, None) == "patches"
+    with pytest.raises(LayerError, match="windows or heads"):  # 3 x 4 on a square picture
+        attribution.grad_cam(net, torch.rand(1, *SHAPE), 1, layer="norm")

@@ -169,9 +169,9 @@ def _with_changed_patches(net: Network, grid: tuple[int, int], patches: list[tup
 
 
 def _in_proportion(net: Network, height: int, width: int) -> bool:
-    """Whether a grid has the proportions of the picture, to one row or column at each edge."""
+    """Whether a grid has the proportions of the picture, up to a last row or column that is not full."""
     rows, columns = net.input_shape[1:]
-    return abs(height * columns - width * rows) <= 2 * max(rows, columns)
+    return abs(height * columns - width * rows) < max(rows, columns)
 
 
 # -- channels last -------------------------------------------------------------------------------------------------

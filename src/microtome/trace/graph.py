@@ -114,6 +114,7 @@ class Watcher:
 
     def __init__(self, images: Tensor) -> None:
         self.nodes: list[_Node] = [_Node("input", "input", tuple(images.shape[1:]), (), fields.START, 0, "")]
+        self._images = len(images)
         self.spans: list[_Span] = []
         self.order: list[tuple[str, int]] = []  # ("module", span) or ("operation", node), by start
         self.softmax: dict[int, int] = {}  # a softmax's node -> the node it reads
@@ -143,7 +144,8 @@ class Watcher:
         scope = self._open[-1].name if self._open else ""
         inputs = tuple(dict.fromkeys(node for _, node in known))
         shape = tuple(made[0].shape[1:])
-        heads = self._holds_heads(call.kind, shape, inputs, spread)
+        apart = made[0].dim() == 4 and len(made[0]) != self._images
+        heads = apart or self._holds_heads(call.kind, shape, inputs, spread)
         self.nodes.append(_Node(call.name, call.kind, shape, inputs, spread, held, scope, heads))
         self.order.append(("operation", index))
         if call.kind in ("softmax", "log_softmax") and inputs:
@@ -156,7 +158,7 @@ class Watcher:
         """Whether a value of three axes holds heads or windows of an attention rather than a picture."""
         if kind in _IN_PLACE:
             alike = [self.nodes[read] for read in inputs if self.nodes[read].shape == shape]
-            return bool(alike) and all(node.heads and node.kind not in _RESHAPED for node in alike)
+            return any(node.heads and node.kind not in _RESHAPED for node in alike)
         if kind not in _HEADS or (spread is not None and not spread.everywhere):
             return False
         # A block that puts its windows together gives maps of a size that a convolution has made before.
