@@ -132,6 +132,19 @@ def test_the_four_spaces_of_what_lies_between_two_layers():
         spaces.jacobian(net, image.expand(2, -1, -1, -1)).subspaces()
 
 
+def test_the_share_lost_falls_to_the_true_one(monkeypatch):
+    """Property of conjugate gradients; oracle: the split by rows. What is not sure is drawn as a bound."""
+    x = torch.rand(2, 1, 8, 8)
+    true = spaces.kept_and_lost(small(), x, ["6"]).share
+    monkeypatch.setattr(sys.modules["microtome.spaces.signal_part"], "_FEW", 0)
+    found = [spaces.kept_and_lost(small(), x, ["6"], tolerance=0, iterations=steps) for steps in (1, 2, 4)]
+    shares = torch.stack([part.share for part in found])
+    assert bool((shares[1:] <= shares[:-1] + 1e-12).all())
+    assert bool((shares >= true - 1e-12).all())
+    titles = [axis.get_title() for axis in found[0].plot().axes]
+    assert f"lost at most {float(shares[0, 0, 0]):.1%}" in titles
+
+
 def test_triplets_of_a_local_map_too_large_to_write_out(monkeypatch):
     """Oracle: the dense decomposition, which is switched off inside: Lanczos applies the map to several vectors."""
     monkeypatch.setattr(sys.modules["microtome.spaces.triplets"], "_SMALL", 1)

@@ -185,7 +185,9 @@ def kept_and_lost(result: KeptAndLost, *, image: int = 0) -> Figure:
         photo(axes[0, place + 1], result.kept[place, image])
         picture(axes[1, place + 1], result.lost[place, image], limit)
         axes[0, place + 1].set_title(name, fontsize=8)
-        axes[1, place + 1].set_title(f"lost {float(result.share[place, image]):.1%}", fontsize=8)
+        sure = float(result.leak[place, image]) <= float(result.provenance.parameters["tolerance"])
+        lost = f"lost {'' if sure else 'at most '}{float(result.share[place, image]):.1%}"
+        axes[1, place + 1].set_title(lost, fontsize=8)
     figure.supxlabel("Above: the part of the image each layer still tells. Below: the part it has lost.", fontsize=8)
     return figure
 

@@ -35,7 +35,7 @@ class SignalPart:
 
     @property
     def rejected(self) -> Tensor:
-        """(N,): energy of the lost part by that of the vector; 0 for a zero vector."""
+        """(N,): energy of the lost part by that of the vector; 0 for a zero vector. It falls with every step."""
         lost, whole = (part.flatten(1).square().sum(1) for part in (self.lost, self.kept + self.lost))
         return lost / torch.where(whole > 0, whole, torch.ones_like(whole))
 

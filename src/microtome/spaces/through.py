@@ -61,7 +61,8 @@ class KeptAndLost(Result):
         (layers, N, C, H, W): the part of the image in the row space of the local map to the layer, and the
         part in its null space. They add up to the image; either may leave the pixel range.
     share : Tensor
-        (layers, N): energy of the lost part by that of the image.
+        (layers, N): energy of the lost part by that of the image. Never below the true share; it falls with further
+        steps where ``leak`` is not 0.
     leak : Tensor
         (layers, N): share of the local map's output that the lost part still makes.
     """

@@ -230,7 +230,7 @@ def _rows(album: Album, found: Kept, place: int, index: int) -> tuple[KeptRow, .
         leak = float(found.leak[row, place])
         explain = "Share of the local map's output that the lost part still makes."
         numbers = (
-            Number("lost", 100 * float(found.share[row, place]), "%"),
+            Number("lost" if leak <= LEAK else "lost at most", 100 * float(found.share[row, place]), "%"),
             Number("leak", leak, tolerance=f"below {LEAK:g}", ok=leak <= LEAK, explain=explain),
         )
         rows.append(
