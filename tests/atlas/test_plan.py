@@ -13,6 +13,7 @@ from atlas import small
 from microtome.atlas import BUDGETS, Recipe
 from microtome.atlas.outline import outline
 from microtome.atlas.plan import Plan
+from microtome.atlas.space_tasks import kept_layers, space_tasks
 from microtome.atlas.task import Task
 
 
@@ -49,3 +50,24 @@ def test_with_less_time_first_patches_are_left_out_then_the_less_selective_units
     (least,) = reconstructed(plan, 3.5 * each)
     assert (least.parameters["units"], least.parameters["ranks"]) == ([0, 2, 4], 1)
     assert least.cost <= 3.5 * each
+
+
+def test_with_less_time_the_kept_parts_of_images_are_shown_at_the_first_layers(plan: Plan) -> None:
+    def planned(seconds: float) -> list[Task]:
+        size = dataclasses.replace(plan.outline.budget, spaces=seconds)
+        shorter = Plan(dataclasses.replace(plan.outline, budget=size), plan.subject)
+        return [task for task in space_tasks(shorter, range(6)) if task.job == "kept"]
+
+    every = kept_layers(plan)
+    assert len(every) > 1
+    whole = planned(1e6)
+    assert [task.parameters["images"] for task in whole] == [[0, 1, 2, 3], [4, 5]]
+    assert all(task.parameters["layers"] == every for task in whole)
+    each = whole[0].cost / 4
+    (fewer,) = planned(4.5 * each)
+    assert (fewer.parameters["images"], fewer.parameters["layers"]) == ([0, 1, 2, 3], every)
+    first = planned(3.5 * each)
+    assert all(task.parameters["layers"] == every[:-1] for task in first)
+    assert first[0].parameters["images"] == [0, 1, 2, 3]
+    assert sum(task.cost for task in first) <= 3.5 * each
+    assert planned(0.0) == []

@@ -58,15 +58,24 @@ def _rejected(plan: Plan, names: Sequence[str], sample: Sequence[int]) -> list[T
 
 
 def _kept(plan: Plan, images: Sequence[int]) -> list[Task]:
-    """The kept and lost parts of images, the first ones where not all can be afforded."""
-    layers = kept_layers(plan)
-    whole = max(work(plan.subject.net), 1.0)
-    depth = sum(max(work(plan.subject.net, layer) / whole, 0.02) for layer in layers)
-    each = STEPS * _STEP * plan.seconds * depth
-    count = int(min(len(images), plan.outline.budget.spaces / each))
+    """The kept and lost parts of images: at the layers nearest to the picture, and of the first images, where not all
+    can be afforded. What is deep costs more, and is found in so few steps in small networks only.
+    """
+    layers, size = kept_layers(plan), plan.outline.budget.spaces
+    while len(layers) > 1 and _kept_seconds(plan, layers) * min(len(images), _BLOCK) > size:
+        layers.pop()
+    each = _kept_seconds(plan, layers)
+    count = int(min(len(images), size / each))
     blocks = [list(images[at : at + _BLOCK]) for at in range(0, count, _BLOCK)]
     return [plan.task("kept", cost=len(block) * each, images=block[: count - _BLOCK * at], layers=layers)
             for at, block in enumerate(blocks)]  # fmt: skip
+
+
+def _kept_seconds(plan: Plan, layers: Sequence[str]) -> float:
+    """Expected for one image."""
+    whole = max(work(plan.subject.net), 1.0)
+    depth = sum(max(work(plan.subject.net, layer) / whole, 0.02) for layer in layers)
+    return STEPS * _STEP * plan.seconds * depth
 
 
 def _spectra_cost(plan: Plan) -> float:
