@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from microtome.errors import InputError
+from microtome.figures.quantities import quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,6 +48,7 @@ def attribution(result: Attribution, *, limit: int = 8, shared: bool = False) ->
         overlay(axes[row, 2], result.images[index], one, top)
         bar = figure.colorbar(drawn, ax=list(axes[row]), fraction=0.025, pad=0.01)
         bar.ax.tick_params(labelsize=6)
+        bar.set_label(quantity(result.provenance.method), fontsize=7)
     _heads(axes, ["image", result.provenance.method, "over the image"])
     return figure
 

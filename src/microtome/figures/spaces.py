@@ -96,14 +96,18 @@ def spectra(result: Spectra) -> Figure:
     names = list(result.singular_values)
     figure = Figure(figsize=(8, max(2.6, 0.22 * len(names) + 1)), layout="constrained")
     curves, bars = figure.subplots(1, 2)
+    colours: list[str] = []
     for name in names:
         values = result.singular_values[name]
-        curves.plot(np.linspace(0, 1, len(values)), _positive(values / values[0].clamp(min=1e-300)), lw=1, label=name)
+        (line,) = curves.plot(
+            np.linspace(0, 1, len(values)), _positive(values / values[0].clamp(min=1e-300)), lw=1, label=name
+        )
+        colours.append(str(line.get_color()))
     curves.set(yscale="log", xlabel="place in the spectrum", ylabel="singular value by the largest")
     if len(names) <= 8:
         curves.legend(fontsize=7, frameon=False)
     numbers = [result.condition_number[name] for name in names]
-    bars.barh(range(len(names)), [value if math.isfinite(value) else 0 for value in numbers], color="0.45")
+    bars.barh(range(len(names)), [value if math.isfinite(value) else 0 for value in numbers], color=colours)
     bars.set_yticks(range(len(names)), [f"{name} ({result.view[name]})" for name in names], fontsize=7)
     bars.invert_yaxis()
     bars.set(xscale="log", xlabel="condition number")

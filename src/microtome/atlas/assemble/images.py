@@ -39,17 +39,12 @@ from microtome.atlas.pages import (
 )
 from microtome.atlas.task import Task
 from microtome.atlas.walk import Walk
+from microtome.figures.quantities import quantity
 
 __all__ = ["image_page"]
 
 _TOP = 5  # classes in the list of probabilities
 _UNSIGNED = frozenset({"saliency", "grad-cam", "smooth-grad-squared", "attention-rollout"})
-_QUANTITY = {
-    "occlusion": "probability lost",
-    "grad-cam": "weighted activation",
-    "cam": "weighted activation",
-    "attention-rollout": "share of attention",
-}
 _WITHIN = 0.995  # share of a photo's pixels that a map's scale reaches over
 _COLOURS = (
     "#1f77b4",
@@ -177,12 +172,12 @@ def _map_sprite(album: Album, file: str, values: Tensor, name: str) -> Sprite:
     most = float(values.abs().max())
     limit = most if album.pixelated else float(values.abs().flatten().quantile(_WITHIN))
     limit = limit if limit > 0.01 * most else most
-    quantity = _QUANTITY.get(name, "logit per pixel")
+    unit = quantity(name)
     if limit < 0.95 * most:
-        quantity += f", {1 - _WITHIN:.1%} beyond, up to {most:.3g}"
+        unit += f", {1 - _WITHIN:.1%} beyond, up to {most:.3g}"
     if name in _UNSIGNED:
-        return album.sheet.scaled(file, values, "sequential", quantity, limits=(0.0, limit or 1.0))
-    return album.sheet.scaled(file, values, "diverging", quantity, limits=(-(limit or 1.0), limit or 1.0))
+        return album.sheet.scaled(file, values, "sequential", unit, limits=(0.0, limit or 1.0))
+    return album.sheet.scaled(file, values, "diverging", unit, limits=(-(limit or 1.0), limit or 1.0))
 
 
 def _certificate(name: str, value: float) -> Number:
