@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from torch import Tensor
@@ -102,7 +103,7 @@ def spectra(result: Spectra) -> Figure:
         (line,) = curves.plot(
             np.linspace(0, 1, len(values)), _positive(values / values[0].clamp(min=1e-300)), lw=1, label=name
         )
-        colours.append(str(line.get_color()))
+        colours.append(to_hex(line.get_color()))
     curves.set(yscale="log", xlabel="place in the spectrum", ylabel="singular value by the largest")
     if len(names) <= 8:
         curves.legend(fontsize=7, frameon=False)
