@@ -58,12 +58,13 @@ def _rejected(plan: Plan, names: Sequence[str], sample: Sequence[int]) -> list[T
 
 
 def _kept(plan: Plan, images: Sequence[int]) -> list[Task]:
-    """The kept and lost parts of images: at the layers nearest to the picture, and of the first images, where not all
-    can be afforded. What is deep costs more, and is found in so few steps in small networks only.
+    """The kept and lost parts of images, at the first layer only where not all can be afforded.
+
+    What is deep costs most, and so few steps find it in small networks only.
     """
     layers, size = kept_layers(plan), plan.outline.budget.spaces
-    while len(layers) > 1 and _kept_seconds(plan, layers) * min(len(images), _BLOCK) > size:
-        layers.pop()
+    if _kept_seconds(plan, layers) * min(len(images), _BLOCK) > size:
+        layers = layers[:1]
     each = _kept_seconds(plan, layers)
     count = int(min(len(images), size / each))
     blocks = [list(images[at : at + _BLOCK]) for at in range(0, count, _BLOCK)]
