@@ -1,4 +1,4 @@
-"""Does a figure say of what its colours are?"""
+"""Does a figure say of what its colours and columns are?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from matplotlib.colors import to_hex
 from torch import nn
 
-from microtome import Network, attribution, spaces
+from microtome import Network, attribution, spaces, units
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +37,10 @@ def test_a_layer_has_one_colour_in_both_halves_of_the_spectra(net: Network) -> N
     lines = [to_hex(line.get_color()) for line in curves.lines]
     assert lines == [to_hex(bar.get_facecolor()) for bar in bars.patches]
     assert len(set(lines)) == 2
+
+
+def test_the_sheet_names_the_column_of_labels_only_where_there_are_any(net: Network) -> None:
+    image = torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(2))
+    for labels, named in ((None, False), (["a line"], True)):
+        figure = units.dissect(net, image, "0", 1, labels=labels).plot()
+        assert any("what it detects" in text.get_text() for text in figure.texts) is named

@@ -65,7 +65,8 @@ def dissection(result: Dissection, *, order: str = "channel", rows: int = 16, on
         _draw_line(sheet, index, line, scales)
     _draw_sum(sheet, len(lines), result, scales)
     for column, name in enumerate(COLUMNS[:-1]):
-        sheet.head(column, _HEADS[name])
+        if name != "label" or any(result.labels):  # no words over a column that has none
+            sheet.head(column, _HEADS[name])
     _draw_scales(sheet, scales)
     sheet.figure.text(0.5, 1 - 0.12 / sheet.height, _caption(result, order, int(one_based)), ha="center", fontsize=8)
     return sheet.figure
