@@ -90,6 +90,34 @@ def test_attention_is_held_however_it_is_written(attend):
     torch.testing.assert_close(total, found.score, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("norm", ["normalize", "rms_norm"])
+def test_lengths_are_held(norm):
+    """SwiftFormer and norms without a mean. Oracle: pixels times gradient with the length detached; no bias."""
+
+    class Unit(nn.Module):
+        held = False
+
+        def __init__(self):
+            super().__init__()
+            self.wide, self.head = nn.Linear(3, 6, bias=False), nn.Linear(6, 2, bias=False)
+
+        def forward(self, x):
+            x = self.wide(x.flatten(2).transpose(1, 2))
+            if self.held:
+                length = x.norm(dim=-1, keepdim=True) / (6**0.5 if norm == "rms_norm" else 1)
+                x = x / length.detach()
+            else:
+                x = F.normalize(x, dim=-1) if norm == "normalize" else F.rms_norm(x, (6,))
+            return self.head(x.mean(1))
+
+    torch.manual_seed(0)
+    model, x = Unit().double(), torch.rand(2, *SHAPE, dtype=torch.float64)
+    found = attribution.lrp(Network(model, SHAPE), x, 1, rules="epsilon").values
+    model.held, pixels = True, x.clone().requires_grad_()
+    expected = x * torch.autograd.grad(model(pixels)[:, 1].sum(), pixels)[0]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3 * float(expected.abs().max()))
+
+
 class Contracted(nn.Module):
     """A convolution of one pixel and a head, both written as einsum with constant weights."""
 

@@ -31,9 +31,11 @@ _ROUTING = frozenset(
     native_channel_shuffle cpu cuda""".split()
 )
 # One number in, one number out: what arrives goes to the one input.
-_POINTWISE = RECTIFIERS | frozenset(
-    "sigmoid tanh hardsigmoid threshold clamp hardtanh softsign logsigmoid neg pow square sqrt".split()
-)
+_POINTWISE = (
+    RECTIFIERS
+    | frozenset("sigmoid tanh hardsigmoid threshold clamp hardtanh softsign logsigmoid neg pow square sqrt".split())
+    | {"normalize", "rms_norm"}
+)  # the length is held, as the deviations of other norms are
 # Averages and resampling: linear without weights.
 _AVERAGING = frozenset(
     """avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean sum
