@@ -194,6 +194,17 @@ def test_spectra_of_all_layers():
         assert found.condition_number[name] == pytest.approx(one.condition_number, rel=1e-12)
 
 
+def test_a_convolution_of_one_position_is_read_by_its_channels():
+    """Oracle: its matrix of channels. Its kernels are one number each, so that their view always says rank 1."""
+    torch.manual_seed(0)
+    net = mt.Network(nn.Sequential(nn.Conv2d(3, 5, 1)), (3, 4, 4))
+    expected = torch.linalg.svdvals(net.module("0").weight[:, :, 0, 0].double())
+    found = spaces.spectra(net)
+    assert found.view["0"] == spaces.subspaces(net, "0").view == "patches"
+    torch.testing.assert_close(found.singular_values["0"], expected, rtol=1e-6, atol=1e-7)
+    assert spaces.spectra(net, view="kernels").shape["0"] == (15, 1)
+
+
 def test_the_gram_route_agrees(monkeypatch):
     """Oracle: the direct decomposition; values above 1e-8 of the largest agree to 1e-6."""
     import sys

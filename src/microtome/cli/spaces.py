@@ -20,7 +20,8 @@ _Data = Annotated[str, Parameter(help="A named data set, or a folder with one fo
 def spectra(*, model: ModelOptions, output: Output | None = None) -> None:
     """Singular values, rank and condition number of every Linear layer and convolution.
 
-    Convolutions are read by their kernels (n = kh * kw); `microtome signal-space --view exact` gives the true operator.
+    Convolutions are read by their kernels (n = kh * kw), 1 x 1 convolutions by the channels that they mix; `microtome
+    signal-space --view exact` gives the true operator.
 
     Example: `microtome spectra --model zoo:efficientnet-lite0`
     """

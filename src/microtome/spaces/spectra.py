@@ -46,7 +46,7 @@ class Spectra(Result):
 
 
 @register("spectra", rows=("A2", "A5"), paper="strang2022", needs="Linear or convolution layers", kind="spaces")
-def spectra(net: Network, layers: list[str] | None = None, *, view: str = "kernels") -> Spectra:
+def spectra(net: Network, layers: list[str] | None = None, *, view: str | None = None) -> Spectra:
     """Singular values, rank and condition number of every linear layer.
 
     Parameters
@@ -55,8 +55,9 @@ def spectra(net: Network, layers: list[str] | None = None, *, view: str = "kerne
         The network.
     layers : list of str, optional
         Which layers; default all Linear layers and convolutions.
-    view : str
-        How convolutions are read: ``"kernels"`` (the paper's simplified view) or ``"patches"``.
+    view : str, optional
+        How convolutions are read: ``"kernels"`` (the paper's simplified view) or ``"patches"``. Default: kernels, but
+        patches for 1 x 1 convolutions, whose kernels are one number each.
 
     Returns
     -------
@@ -79,6 +80,10 @@ def spectra(net: Network, layers: list[str] | None = None, *, view: str = "kerne
     >>> _ = net.model[1].weight.data.copy_(torch.tensor([[3.0, 0, 0, 0], [0, 1.0, 0, 0]]))
     >>> spectra(net).condition_number
     {'1': 3.0}
+
+    References
+    ----------
+    .. [1] G. Strang. Introduction to Linear Algebra. Wellesley-Cambridge Press, 2022.
     """
     names = linear_layers(net) if layers is None else list(layers)
     eps = float(torch.finfo(net.dtype).eps)

@@ -163,8 +163,9 @@ def subspaces(net: Network, layer: str, *, view: str | None = None, tolerance: f
     view : str, optional
         How a convolution is read as a matrix: ``"kernels"``, each kernel a row of kh * kw values (the
         paper's simplified view; the default); ``"patches"``, each output channel a row over the patch it
-        reads; ``"exact"``, the whole linear operator on feature maps with its true stride, padding,
-        dilation and groups, built as a dense matrix (small layers only; ``spaces.operator`` needs no
+        reads (the default where a kernel is one number: kernels of 1 x 1 have one direction);
+        ``"exact"``, the whole linear operator on feature maps with its true stride, padding, dilation
+        and groups, built as a dense matrix (small layers only; ``spaces.operator`` needs no
         matrix). A Linear layer has the one view ``"matrix"``.
     tolerance : float, optional
         Singular values up to this count as zero; default max(m, n) * eps * s_1, where eps is that of the
@@ -263,7 +264,8 @@ def layer_matrix(net: Network, layer: str, view: str | None = None) -> tuple[Ten
         whole = operator(net, layer)
         return whole.dense(), whole.input_shape, "exact"
     kernels = channels_first(call)
-    if view == "patches":
+    single = math.prod(kernels.shape[2:]) == 1  # kernels of one number each have no directions to tell apart
+    if view == "patches" or (view is None and single):
         groups = int(call.arguments["groups"])
         return patch_matrix(call), (int(kernels.shape[1]) * groups, *kernels.shape[2:]), "patches"
     return kernel_matrix(call), tuple(kernels.shape[2:]), "kernels"
