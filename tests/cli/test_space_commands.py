@@ -24,6 +24,16 @@ def build():
     return nn.Sequential(
         nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 3)
     )
+
+def widening():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 40), nn.SELU(), nn.Linear(40, 45))
+
+def narrowing():
+    torch.manual_seed(0)
+    narrow = nn.Linear(40, 3)
+    narrow.weight.data.mul_(100)
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 40), nn.Sigmoid(), narrow)
 """
 PICTURES = ["pictures/a/0.png", "pictures/b/1.png"]
 COMMANDS = {
@@ -88,9 +98,28 @@ def test_invertibility_needs_no_file(folder: Path, capsys: pytest.CaptureFixture
     assert "relu gives 0 for every negative value" in capsys.readouterr().out
 
 
+def test_pictures_come_back_from_their_scores(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exactly where widths do not shrink; elsewhere only with what a picture lends, and it is said why."""
+    model = ["--model", "drawn:widening", "--input-shape", "1,6,6"]
+    assert run(["invert", *PICTURES, *model, "-o", "found.safetensors"]) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert "0.png: scores met to" in said
+    assert said.count("0.0% away from the picture") == 2
+    found = mt.load("found.safetensors")
+    given = torch.stack([data.open_data("pictures", (1, 6, 6))[place][0] for place in (0, 2)])
+    assert float((found.images - given).norm()) < 1e-10
+    model[1] = "drawn:narrowing"
+    assert run(["invert", PICTURES[0], *model, "-o", "found.png"]) == 0
+    assert "0.png: on the way back its values leave the range" in capsys.readouterr().out
+    assert (folder / "found.png").stat().st_size > 2000
+    assert run(["invert", PICTURES[0], "--beside", PICTURES[0], *model, "-o", "found.png"]) == 0
+    assert "0.0% away from the picture" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("tokens", "said"),
     [
+        (["invert", PICTURES[0]], "cannot be undone"),
         (["signal-space", "1"], "Linear or convolution"),
         (["signal-space", "0", "--view", "matrix"], "kernels, patches and exact"),
         (["signal-space", "0", "--triplets", "0"], "k from 1"),

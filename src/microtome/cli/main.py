@@ -20,7 +20,7 @@ from microtome.cli.maximize import maximize
 from microtome.cli.methods import methods
 from microtome.cli.reproduce import reproduce
 from microtome.cli.run_file import expand
-from microtome.cli.spaces import ideal_inputs, invertibility, kept, region, signal_space, spectra
+from microtome.cli.spaces import ideal_inputs, invert, invertibility, kept, region, signal_space, spectra
 from microtome.cli.train import train
 from microtome.cli.units import activations, dissect, top_patches, tuning
 from microtome.errors import MicrotomeError
@@ -36,7 +36,7 @@ app = App(
 )
 for _command in (
     atlas, layers, methods, explain, activations, top_patches, tuning, dissect, maximize, train,
-    spectra, signal_space, class_residuals, rejected, kept, region, facets_between, invertibility, ideal_inputs,
+    spectra, signal_space, class_residuals, rejected, kept, region, facets_between, invertibility, invert, ideal_inputs,
     cam_conversion, shortcut_share, spotting_bias, reproduce,
 ):  # fmt: skip
     app.command(_command, name=_command.__name__.replace("_", "-"))

@@ -11,8 +11,9 @@ from microtome import spaces
 from microtome.cli.options import ModelOptions, names, pictures
 from microtome.cli.output import check, save
 from microtome.cli.units import Output
+from microtome.spaces.linear_layer import in_double
 
-__all__ = ["ideal_inputs", "invertibility", "kept", "region", "signal_space", "spectra"]
+__all__ = ["ideal_inputs", "invert", "invertibility", "kept", "region", "signal_space", "spectra"]
 
 _Data = Annotated[str, Parameter(help="A named data set, or a folder with one folder a class.")]
 
@@ -125,6 +126,38 @@ def invertibility(*, model: ModelOptions) -> None:
     Example: `microtome invertibility --model zoo:fcnn5`
     """
     print(spaces.invertibility(model.network()).table())
+
+
+def invert(
+    images: Annotated[list[Path], Parameter(help="Picture files; each is looked for again from its class scores.")],
+    /,
+    *,
+    model: ModelOptions,
+    output: Output,
+    beside: Annotated[
+        Path | None, Parameter(help="A picture that lends what the layers reject; without it that stays zero.")
+    ] = None,
+) -> None:
+    """Go back from the class scores of pictures to pictures, layer by layer, and say how near they come.
+
+    Example: `microtome invert seven.png --beside one.png --model zoo:fcnn5 --weights w.safetensors -o back.png`
+    """
+    check(output)
+    net = model.network()
+    given = pictures(images, net).double()
+    lent = None if beside is None else pictures([beside], net)
+    scores = in_double(net).logits(
+        given
+    )  # rounded to float32, saturated values would leave their range on the way back
+    found = spaces.invert(net, scores, beside=lent, truth=given, strict=False)
+    print(found.table())
+    for place, file in enumerate(images):
+        away = float((found.images[place] - given[place]).norm() / given[place].norm().clamp(min=1e-12))
+        if bool(found.valid[place]):
+            print(f"{file.name}: scores met to {float(found.error[place]):.1e}, {away:.1%} away from the picture")
+        else:
+            print(f"{file.name}: on the way back its values leave the range of an activation; lend a picture: --beside")
+    save(found, output)
 
 
 def ideal_inputs(

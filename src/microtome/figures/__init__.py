@@ -35,6 +35,7 @@ DRAWINGS: dict[str, str] = {
     "Comparison": "attribution:comparison",
     "CamConversion": "surgery:cam_conversion",
     "IdealInputs": "ideal_inputs:ideal_inputs",
+    "NetworkInverse": "inverse:network_inverse",
     "LinearRegion": "linear_regions:linear_region",
     "FacetPath": "linear_regions:facets_between",
     "Evaluation": "quality:evaluation",

@@ -115,6 +115,11 @@ def class_residuals(
     -----
     Cost: one pass over the data for the averages, one SVD; for a convolution a pair of convolution and adjoint a
     step. The residual is in the space the layer reads, so for a later layer it is no picture of the input.
+
+    References
+    ----------
+    .. [1] R. Pattichis, M. S. Pattichis. Understanding neural network systems for image analysis using vector
+       spaces and inverse maps. SSIAI 2024.
     """
     name = layer if layer is not None else _first(net)
     averages, labels = class_averages(dataset)

@@ -66,6 +66,10 @@ def exit_distance(net: Network, images: Tensor, directions: Tensor, *, check: bo
     -----
     Cost: one forward pass with tangents, all units at once, in float64. Where the image lies on a facet and
     the direction leaves it towards the other side, the step is 0.
+
+    References
+    ----------
+    .. [1] M. Raghu et al. On the expressive power of deep neural networks. ICML 2017.
     """
     exact = in_double(net)
     x = exact.images(net.images(images, check=check).double(), check=False)

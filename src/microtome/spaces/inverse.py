@@ -89,9 +89,20 @@ def invertibility(net: Network) -> Invertibility:
     -------
     Invertibility
 
+    Raises
+    ------
+    ModelError
+        When the model raises.
+
     Notes
     -----
-    Cost: one SVD for each Linear layer and each small convolution.
+    Cost: one SVD for each Linear layer and each small convolution. What a layer reads beside the one before
+    (a residual add) is said to have no inverse; it does not show over which range of outputs an inverse exists.
+
+    References
+    ----------
+    .. [1] R. Pattichis, M. S. Pattichis. Understanding neural network systems for image analysis using vector
+       spaces and inverse maps. SSIAI 2024.
     """
     exact = in_double(net)
     probe = torch.full((1, *net.input_shape), 0.5, dtype=torch.float64)
@@ -149,6 +160,11 @@ def invert(
     inputs with that output, whose values may leave the range of the activation before it. Errors
     grow by up to the product of the condition numbers; Newton's method on the whole network then takes back
     those that the layers' inverses made. What is left is ``rounding``: the forward pass had it already.
+
+    References
+    ----------
+    .. [1] R. Pattichis, M. S. Pattichis. Understanding neural network systems for image analysis using vector
+       spaces and inverse maps. SSIAI 2024.
 
     Examples
     --------
@@ -284,6 +300,7 @@ def _row(step: Step, inverse: Inverse | NoInverse) -> dict[str, Any]:
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
+    name, kind = (max((len(row[what]) for row in rows), default=0) for what in ("name", "kind"))
     lines = []
     for row in rows:
         number = "" if row["condition_number"] is None else f"{row['condition_number']:.3g}"
@@ -291,7 +308,6 @@ def _table(rows: list[dict[str, Any]]) -> str:
         state = "exact" if row["exact"] else known if row["invertible"] else "no"
         error = f"  error {row['error']:.1e}" if row.get("error") is not None else ""
         outside = f"  {row['outside']} outside its range" if row.get("outside") else ""
-        lines.append(
-            f"{row['name']:<20} {row['kind']:<14} {state:<12} {number:>8}  {row['why']}{error}{outside}".rstrip()
-        )
+        start = f"{row['name']:<{name}}  {row['kind']:<{kind}}  {state:<11}  {number:>8}"
+        lines.append(f"{start}  {row['why']}{error}{outside}".rstrip())
     return "\n".join(lines)

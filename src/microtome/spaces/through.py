@@ -114,6 +114,11 @@ def rejected_energy(
     Cost: for Linear one SVD, for a convolution up to ``iterations`` pairs of convolution and adjoint on
     each image. A later layer cannot see what an earlier one rejected, but what a layer keeps may still be
     rejected further on: for that see ``kept_and_lost``.
+
+    References
+    ----------
+    .. [1] R. Pattichis, M. S. Pattichis. Understanding neural network systems for image analysis using vector
+       spaces and inverse maps. SSIAI 2024.
     """
     names = _named(net, layers)
     maps = {name: _split_by(net, name) for name in names}
@@ -178,6 +183,11 @@ def kept_and_lost(
     network's own inside the linear region of the image where it is piecewise linear, else its derivative.
     What is lost is lost to first order: far from the image other units wake up. A part that the layer
     hears more faintly than ``tolerance`` counts as lost.
+
+    References
+    ----------
+    .. [1] R. Pattichis, M. S. Pattichis. Understanding neural network systems for image analysis using vector
+       spaces and inverse maps. SSIAI 2024.
     """
     names = _named(net, layers)
     exact = in_double(net)

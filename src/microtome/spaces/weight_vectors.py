@@ -107,6 +107,11 @@ def weight_vectors(net: Network, images: Tensor, *, layer: str, check: bool = Tr
     input is what the layer reads: a first layer reads normalised pixels. It does not show what the
     units hear together; ``subspaces`` does.
 
+    References
+    ----------
+    .. [1] R. Pattichis, M. S. Pattichis. Understanding neural network systems for image analysis using vector
+       spaces and inverse maps. SSIAI 2024.
+
     Examples
     --------
     >>> fc = torch.nn.Linear(2, 1, bias=False)
