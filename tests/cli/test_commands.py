@@ -127,6 +127,7 @@ def test_class_folders_named_by_number_are_those_classes(files: Path) -> None:
 INTERRUPTED = """
 import os, signal, sys
 from microtome.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in a shell's background starts deaf to it
 written = 0
 def interrupt(event, arguments):
     global written
