@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -40,6 +42,20 @@ class Residual(Plain):
         y = self.a(x)
         y += self.b(x)
         return self.head(torch.cat([y, x * 0.5], 1)[:, 4:12].mean((2, 3)))
+
+
+class Rounded(Plain):
+    """Pooling whose last windows hang over the edge, after each other and behind padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            conv(3, 8, padding=1),
+            nn.MaxPool2d(3, 2, ceil_mode=True),
+            conv(8, 8),
+            nn.MaxPool2d((3, 2), 2, (1, 0), ceil_mode=True),
+            nn.AvgPool2d(2, ceil_mode=True),
+        )
 
 
 class Mobile(Plain):
@@ -89,7 +105,7 @@ def network(model: nn.Module, size: tuple[int, int] = (48, 40)) -> Network:
     return Network(model.double().eval(), (3, *size), mean=0.4, std=0.3)
 
 
-@pytest.mark.parametrize("model", [Plain, Residual, Mobile, Asks])
+@pytest.mark.parametrize("model", [Plain, Residual, Rounded, Mobile, Asks])
 @pytest.mark.parametrize(("window", "stride"), [((5, 5), (3, 4)), ((9, 4), (7, 5)), ((30, 20), (9, 20))])
 def test_patches_equal_plain_passes(model: type[nn.Module], window: tuple[int, int], stride: tuple[int, int]) -> None:
     """Oracle: each covered image through the model by itself, float64. Independent: no engine at all."""
@@ -144,6 +160,32 @@ def test_patches_are_used_and_spare_most_of_the_work() -> None:
         logits_under(net, image, boxes, torch.zeros_like(image), batch=len(boxes))
     full = len(boxes) * (8 * 96 * 96 + 8 * 24 * 24)
     assert 0 < count.computed < 0.1 * full
+
+
+def test_a_pooling_that_is_rounded_up_keeps_patches() -> None:
+    """SqueezeNet's and GoogLeNet's pooling: behind it all maps were computed in full."""
+    net = network(Rounded(), (97, 98))
+    image, boxes = torch.rand(1, 3, 97, 98), windows((97, 98), (8, 8), (8, 8)).reshape(-1, 4)
+    with Counting() as count:
+        logits_under(net, image, boxes, torch.zeros_like(image), batch=len(boxes))
+    full = len(boxes) * (8 * 97 * 98 + 8 * 46 * 47)
+    assert 0 < count.computed < 0.1 * full
+
+
+@pytest.mark.parametrize(("model", "window", "by_patches"), [(Plain, 8, True), (Plain, 88, False), (Mobile, 8, False)])
+def test_whole_passes_are_run_where_patches_would_save_nothing(
+    model: type[nn.Module], window: int, by_patches: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a window's reach is most of the picture, or all of it behind a gate."""
+    used = []
+    module = importlib.import_module("microtome.attribution.occlusion")
+    monkeypatch.setattr(module, "logits_under", lambda *given: used.append(True) or logits_under(*given))
+    net = network(model(), (96, 96))
+    if model is Mobile:  # nearly all of its work is behind the gate, as in networks of many such blocks
+        net.model.head = nn.Linear(8, 800_000).double()
+        net = Network(net.model, (3, 96, 96))
+    attribution.occlusion(net, torch.rand(1, 3, 96, 96), 0, window=window, stride=88)
+    assert bool(used) == by_patches
 
 
 def test_occlusion_is_the_same_by_patches_and_in_full() -> None:

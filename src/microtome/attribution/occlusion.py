@@ -17,7 +17,10 @@ from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import provenance
+from microtome.trace.reach import share_within_reach
 from microtome.trace.windows import logits_under
+
+_WHOLE_FROM = 0.85  # from this share of the work within a window's reach, whole passes cost no more than patches
 
 Size = int | tuple[int, int]
 
@@ -138,8 +141,9 @@ def occlusion(
     untouched image's activations, and only where patches have grown to most of a map is all of it
     computed (of the time of h x w plain passes, windows of 16 at a stride of 8 on 224 x 224 take an
     eighth on VGG-16, a third on ResNet-18, DenseNet-121 and EfficientNet-Lite0; equal to 1e-6 of the
-    score). Operators that the engine does not know are computed in full, and so are windows of half
-    the picture and more. No gradients. It shows what the
+    score). Operators that the engine does not know are computed in full. Where nearly all of the work is
+    within a window's reach (large windows, small pictures, squeeze-excite gates, attention), plain passes
+    are run. No gradients. It shows what the
     answer needs, one window at a time: evidence that is there twice is not missed, and the cover
     itself is an image the network has never seen.
 
@@ -166,7 +170,7 @@ def occlusion(
     each = per_image(target, len(given))
     asked = net.targets(target if each is None else each, logits)
     filling = baseline(net, given, fill, seed)
-    patches = 2 * size[0] * size[1] < height * width
+    patches = share_within_reach(net.graph, size) < _WHOLE_FROM
     evaluator, at_once = (logits_under, 4 * many if batch is None else many) if patches else (evaluate, many)
     quick = net.quick(given, logits, len(given) * boxes[..., 0].numel())
     covered = _covered(quick, given, boxes.reshape(-1, 4), filling, at_once, evaluator)

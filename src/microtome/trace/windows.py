@@ -229,9 +229,11 @@ class Windows(RuleSet):
         corner, size = rectangles(first, last, goal)
         if self._dense(size, goal):
             return None
-        border = (padding[1], padding[1], padding[0], padding[0])
+        # Rounded up, the last window of a pooling may hang over the padded map.
+        over = [max(0, (goal[a] - 1) * stride[a] + reach[a] + 1 - value.size[a] - 2 * padding[a]) for a in (0, 1)]
+        border = (padding[1], padding[1] + over[1], padding[0], padding[0] + over[0])
         padded = value.base
-        if any(padding):
+        if any(border):
             padded = self._base(call, lambda: functional.pad(value.base, border, value=blank), "@padded")
         needed = [(size[axis] - 1) * stride[axis] + reach[axis] + 1 for axis in (0, 1)]
         tile = value.region(corner * step, (needed[0], needed[1]), padded, padding)
@@ -321,7 +323,7 @@ def _sliding(
             return functional.conv2d(x, weight, bound["bias"], stride, pad, dilation, int(bound["groups"]))
 
         return kernel, stride, padding, dilation, 0.0, convolve
-    if bound.get("ceil_mode") or bound.get("return_indices"):
+    if bound.get("return_indices"):
         return None
     kernel = pair(bound["kernel_size"])
     stride = kernel if bound["stride"] in (None, [], ()) else pair(bound["stride"])
@@ -330,11 +332,11 @@ def _sliding(
         dilation = pair(bound["dilation"])
 
         def maximum(x: Tensor, pad: tuple[int, int]) -> Tensor:
-            return functional.max_pool2d(x, kernel, stride, pad, dilation)
+            return functional.max_pool2d(x, kernel, stride, pad, dilation, bool(bound["ceil_mode"]))
 
         return kernel, stride, padding, dilation, float("-inf"), maximum
-    if any(padding) and not bound["count_include_pad"]:
-        return None
+    if bound.get("ceil_mode") or (any(padding) and not bound["count_include_pad"]):
+        return None  # windows at the edge are divided by fewer values
 
     def average(x: Tensor, pad: tuple[int, int]) -> Tensor:
         return functional.avg_pool2d(x, kernel, stride, pad, divisor_override=bound["divisor_override"])
