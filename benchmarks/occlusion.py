@@ -1,9 +1,9 @@
 """How fast is exact occlusion, beside captum at its best and beside as many plain passes?
 
-``python -m benchmarks.occlusion [vgg16 resnet18 mobilenet_v2 densenet121 efficientnet-lite0]``: one image of
-224 x 224, windows of 16 and 32 pixels, stride 8; one process, one thread, CPU seconds. The whole map is made twice by
-Microtome, with the peer in between; the peer and the plain passes try every so-many-th row of windows only, and their
-time is scaled: their cost is the same for every window.
+``python -m benchmarks.occlusion [vgg16 resnet18 mobilenet_v2 densenet121 efficientnet-lite0 squeezenet1_1
+efficientnet_b0]``: one image of 224 x 224, windows of 16 and 32 pixels, stride 8; one process, one thread, CPU seconds.
+The whole map is made twice by Microtome, with the peer in between; the peer and the plain passes try every so-many-th
+row of windows only, and their time is scaled: their cost is the same for every window.
 """
 
 from __future__ import annotations
@@ -22,7 +22,15 @@ from microtome import Network, attribution
 from microtome.attribution.occlusion import Occlusion, windows
 
 # The peer tries one row of windows in so many.
-SHARE = {"vgg16": 13, "resnet18": 5, "mobilenet_v2": 5, "densenet121": 9, "efficientnet-lite0": 5}
+SHARE = {
+    "vgg16": 13,
+    "resnet18": 5,
+    "mobilenet_v2": 5,
+    "densenet121": 9,
+    "efficientnet-lite0": 5,
+    "squeezenet1_1": 5,  # poolings that are rounded up
+    "efficientnet_b0": 9,  # squeeze-excite gates: every window changes whole maps
+}
 
 
 class Banded(nn.Module):
@@ -96,7 +104,7 @@ def error(model: nn.Module, x: Tensor, boxes: Tensor, found: Tensor, target: int
 def main() -> None:
     """Measure, print, write."""
     torch.set_num_threads(1)
-    for name in turns.chosen(sys.argv[1:], turns.NETWORKS):
+    for name in turns.chosen(sys.argv[1:], list(SHARE)):
         for window in (16, 32):
             turns.keep("occlusion.json", [covered(name, window)])
 
