@@ -170,21 +170,21 @@ def _mean_slope(
     It is taken where the image enters the part of the network that bends, and sent back to the pixels once.
     """
     at = entrance(net)
-    total: Tensor | None = None
+    total: list[Tensor] = []  # one for each image, in the layout of its gradients: mixed layouts cost ten times as much
     points = torch.arange(len(images) * len(nodes))
     for part in points.split(batch):
         which, node = (part // len(nodes)).to(images.device), part % len(nodes)
         along = nodes[node].to(images)[:, None, None, None]
         x = start[which] + along * (images[which] - start[which])
-        first = total is None
+        first = not total
         tape = net.tape(x, target[which], record=("input", at) if first else at, gradient=True, check=False)
         if first and not holds_for(net, images[which], at, tape.gradient[at], tape.gradient["input"]):
             at = "input"
         slope = tape.gradient[at]
-        if total is None:
-            total = slope.new_zeros(len(images), *slope.shape[1:])
-        total.index_add_(0, which, weights[node].to(slope).reshape(-1, *(1,) * (slope.dim() - 1)) * slope)
-    if total is None:
+        total = total or [torch.zeros_like(slope[0]) for _ in images]
+        for image, weight, one in zip(which.tolist(), weights[node].tolist(), slope, strict=True):
+            total[image].add_(one, alpha=weight)
+    if not total:
         return torch.zeros_like(images)
-    parts = zip(images.split(batch), total.split(batch), strict=True)
+    parts = zip(images.split(batch), torch.stack(total).split(batch), strict=True)
     return torch.cat([sent_back(net, some, at, signal) for some, signal in parts])
