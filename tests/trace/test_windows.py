@@ -152,23 +152,19 @@ class Counting(TorchDispatchMode):
         return output
 
 
-def test_patches_are_used_and_spare_most_of_the_work() -> None:
+@pytest.mark.parametrize(
+    ("model", "size", "inner"),
+    [(Plain, (96, 96), (24, 24)), (Rounded, (97, 98), (46, 47))],  # Rounded as in SqueezeNet and GoogLeNet
+)
+def test_patches_are_used_and_spare_most_of_the_work(
+    model: type[nn.Module], size: tuple[int, int], inner: tuple[int, int]
+) -> None:
     """Count the positions that convolutions compute: a map computed in full would be many times as many."""
-    net = network(Plain(), (96, 96))
-    image, boxes = torch.rand(1, 3, 96, 96), windows((96, 96), (8, 8), (8, 8)).reshape(-1, 4)
+    net = network(model(), size)
+    image, boxes = torch.rand(1, 3, *size), windows(size, (8, 8), (8, 8)).reshape(-1, 4)
     with Counting() as count:
         logits_under(net, image, boxes, torch.zeros_like(image), batch=len(boxes))
-    full = len(boxes) * (8 * 96 * 96 + 8 * 24 * 24)
-    assert 0 < count.computed < 0.1 * full
-
-
-def test_a_pooling_that_is_rounded_up_keeps_patches() -> None:
-    """SqueezeNet's and GoogLeNet's pooling: behind it all maps were computed in full."""
-    net = network(Rounded(), (97, 98))
-    image, boxes = torch.rand(1, 3, 97, 98), windows((97, 98), (8, 8), (8, 8)).reshape(-1, 4)
-    with Counting() as count:
-        logits_under(net, image, boxes, torch.zeros_like(image), batch=len(boxes))
-    full = len(boxes) * (8 * 97 * 98 + 8 * 46 * 47)
+    full = len(boxes) * 8 * (size[0] * size[1] + inner[0] * inner[1])
     assert 0 < count.computed < 0.1 * full
 
 

@@ -146,9 +146,8 @@ def invert(
     net = model.network()
     given = pictures(images, net).double()
     lent = None if beside is None else pictures([beside], net)
-    scores = in_double(net).logits(
-        given
-    )  # rounded to float32, saturated values would leave their range on the way back
+    # Rounded to float32, saturated values would leave their range on the way back.
+    scores = in_double(net).logits(given)
     found = spaces.invert(net, scores, beside=lent, truth=given, strict=False)
     print(found.table())
     for place, file in enumerate(images):
