@@ -207,6 +207,22 @@ def test_a_gradient_that_is_no_number_is_an_error_not_a_map() -> None:
         Network(Root(), (2, 6, 5)).tape(IMAGES.float(), 0, record="input", gradient=True)
 
 
+def test_gradients_whose_sum_overflows_are_taken() -> None:
+    """Each is a number of float32, their sum is not."""
+
+    class Steep(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x * 3e38).flatten(1)[:, :1] - (x * 3e38).flatten(1)[:, 1:]
+
+    class Steeper(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x * 3e38).mean((2, 3)) * 2
+
+    for model in (Steep(), Steeper()):
+        tape = Network(model, (1, 1, 2)).tape(torch.full((1, 1, 1, 2), 0.1), 0, record="input", gradient=True)
+        assert bool((tape.gradient["input"].abs() > 2.9e38).all())
+
+
 def test_a_score_that_depends_on_nothing_is_an_error() -> None:
     class Cut(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,7 +13,9 @@ from microtome.errors import InputError
 from microtome.inputs import Target
 from microtome.network import Network
 
-_PIXELS = 8 * 224 * 224  # of a forward pass; with the way back to the pixels it is half
+_MOST = 64
+_PIXELS = 8 * 224 * 224  # of a forward pass
+_LARGEST, _KEPT = 2**25, 3 * 2**27  # bytes of a pass with its way back: of one layer's value, of all that is kept
 
 
 def chunks(net: Network, images: Any, target: Target, batch: int | None) -> Iterator[tuple[Tensor, Target]]:
@@ -67,11 +70,12 @@ def per_image(target: Target, count: int) -> list[int | str] | None:
 
 
 def fitting(net: Network, batch: int | None, *, backwards: bool = False) -> int:
-    """How many images go through at once: as asked, else as many as the processor's caches hold well.
+    """How many images go through at once: as asked, else as many as the processor's caches and memory hold well.
 
-    Eight images of 224 x 224 pixels, four where a signal goes back to the pixels, or 64 small ones:
-    larger batches were measured to be slower, not faster, on a CPU (EfficientNet-Lite0: 64 at once take
-    2.7 times as long per image as 8; gradients of MobileNetV2: 8 take 1.25 times as long as 4).
+    Forwards eight images of 224 x 224 pixels, or 64 small ones: larger batches were measured to be slower, not
+    faster, on a CPU (EfficientNet-Lite0: 64 at once take 2.7 times as long per image as 8). Where a signal goes
+    back to the pixels, as many as keep each layer's value under 32 MiB, from which on the system hands out fresh
+    memory for every value (VGG16: 2, MobileNetV2: 5, ResNet18: 10), and all values under 384 MiB.
 
     Raises
     ------
@@ -81,7 +85,11 @@ def fitting(net: Network, batch: int | None, *, backwards: bool = False) -> int:
     if batch is not None:
         return check_count(batch, "batch")
     _, height, width = net.input_shape
-    return min(64, max(1, _PIXELS // (height * width) // (2 if backwards else 1)))
+    fits = _PIXELS // (height * width)
+    if backwards:
+        values = [4 * math.prod(layer.shape) for layer in net.layers.values() if layer.leaf]
+        fits = min(_LARGEST // max(values, default=1), _KEPT // max(sum(values), 1))
+    return min(_MOST, max(1, fits))
 
 
 def check_count(value: Any, what: str) -> int:

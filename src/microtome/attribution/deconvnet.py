@@ -33,7 +33,7 @@ def deconvnet(net: Network, images: Any, target: Target = None, *, batch: int | 
     target : int, str, sequence, Tensor or None
         The class asked about; None for the predicted one.
     batch : int, optional
-        Images in one pass; default four of 224 x 224 pixels, up to 64 smaller ones.
+        Images in one pass; default 2 to 10 of 224 x 224 pixels, by the network, up to 64 small ones.
 
     Returns
     -------

@@ -39,7 +39,7 @@ def deep_taylor(
     input_rule : str
         ``"z-box"`` for pixels with bounds, ``"w-square"`` without, ``"z-plus"`` for positive input.
     batch : int, optional
-        Images in one pass; default four of 224 x 224 pixels, up to 64 smaller ones.
+        Images in one pass; default 2 to 10 of 224 x 224 pixels, by the network, up to 64 small ones.
 
     Returns
     -------

@@ -78,8 +78,8 @@ def integrated_gradients(
     seed : int
         For the noise baseline.
     batch : int, optional
-        Points of the paths in one pass, which bounds the memory; default four of 224 x 224 pixels, up
-        to 64 smaller ones.
+        Points of the paths in one pass, which bounds the memory; default 2 to 10 of 224 x 224 pixels, by
+        the network, up to 64 small ones.
 
     Returns
     -------

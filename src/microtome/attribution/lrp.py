@@ -65,7 +65,7 @@ def lrp(
         ``"epsilon-alpha2-beta1"``, ``"epsilon-alpha2-beta1-flat"``, ``"epsilon-gamma-box"``; one rule
         for all layers; or pairs such as ``[("first", "z-box"), ("layer4.*", Epsilon(0.1)), ("*", "gamma")]``.
     batch : int, optional
-        Images in one pass; default four of 224 x 224 pixels, up to 64 smaller ones.
+        Images in one pass; default 2 to 10 of 224 x 224 pixels, by the network, up to 64 small ones.
 
     Returns
     -------

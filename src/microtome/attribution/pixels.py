@@ -28,7 +28,7 @@ def pixel_signal(
     rules : str, optional
         ``"guided"`` or ``"deconvnet"``; None for the gradient.
     batch : int, optional
-        Images in one pass; default four of 224 x 224 pixels, up to 64 smaller ones.
+        Images in one pass; default 2 to 10 of 224 x 224 pixels, by the network, up to 64 small ones.
 
     Returns
     -------

@@ -68,7 +68,8 @@ def smooth_grad(
     seed : int
         For the noise.
     batch : int, optional
-        Copies in one pass, which bounds the memory; default four of 224 x 224 pixels, up to 64 smaller ones.
+        Copies in one pass, which bounds the memory; default 2 to 10 of 224 x 224 pixels, by the network, up to 64
+        small ones.
 
     Returns
     -------

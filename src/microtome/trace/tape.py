@@ -135,7 +135,8 @@ def _cotangent(seed: Seed | None, reached: Tensor, of: str) -> Tensor:
 
 
 def _finite(slope: Tensor, name: str) -> Tensor:
-    if not bool(torch.isfinite(slope).all()):
+    # The sum is finite where all are, unless it overflows; it takes a tenth of the time of asking each number.
+    if not bool(slope.sum().isfinite()) and not bool(torch.isfinite(slope).all()):
         bad = (~torch.isfinite(slope.flatten(1))).any(1).nonzero().flatten().tolist()
         raise ModelError(
             f'the gradient at "{name}" is not finite for images {bad[:8]}: expected numbers, got NaN or infinity. '
