@@ -80,8 +80,18 @@ def test_the_maps_of_an_image_are_made_again_from_that_image(site: Path) -> None
         assert name[1] in asked.pop()
 
 
-def test_a_picture_of_a_named_data_set_is_left_to_the_reader() -> None:
-    assert Commands("microtome atlas --model zoo:fcnn1 --data mnist:train --out site").image("00012") == "IMAGE.png"
+def test_an_image_of_a_named_data_set_is_named_by_its_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The line on its page makes the map of that image."""
+    monkeypatch.chdir(tmp_path)
+    command = "microtome atlas --model zoo:fcnn1 --data digits --out site"
+    build(Recipe("zoo:fcnn1", data="digits"), "site", size=dataclasses.replace(TINY, images=1), command=command)
+    page = next(Path("site/images").glob("*.html")).read_text()
+    number = int(page.partition('<span aria-current="page">')[2].partition("<")[0])
+    line = html.unescape(page.partition("<code>microtome explain ")[2].partition("</code>")[0])
+    assert run(["explain", *shlex.split(line)]) == 0
+    assert f"digits:{number}: says " in capsys.readouterr().out
 
 
 def test_an_atlas_without_a_command_names_none() -> None:

@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from microtome import data
 from microtome.data import arrays_only, cache
@@ -194,3 +195,19 @@ def test_mnist_5000_is_part_of_mnist_in_full():
     full = {bytes(p) for p in data.mnist("train+validation").pixels.flatten(1).numpy()}
     small = data.mnist_5000()
     assert sum(bytes(p) in full for p in small.pixels.flatten(1).numpy()) == 5000
+
+
+def test_a_picture_of_a_data_set_is_named_by_its_number(tmp_path, monkeypatch):
+    """Oracle: the data set itself; a file of that name is meant only where it is written as a path."""
+    whole = data.open_data("digits", (3, 16, 16))
+    assert torch.equal(data.open_picture("digits:5", (3, 16, 16)), whole[5][0])
+    last = len(whole) - 1
+    assert torch.equal(data.open_picture(f"digits:{last:06d}", (3, 16, 16)), whole[last][0])
+    with pytest.raises(InputError, match=f"none of number {last + 1}"):
+        data.open_picture(f"digits:{last + 1}", (3, 16, 16))
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.full((4, 4), 51, np.uint8)).save("digits:5", format="png")
+    assert torch.equal(data.open_picture("./digits:5", (1, 4, 4)), torch.full((1, 4, 4), 51 / 255))
+    for other in ("digits:five", "letters:5", "digits"):
+        with pytest.raises(InputError, match=other):
+            data.open_picture(other, (1, 4, 4))

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from microtome import registry
 from microtome.atlas.jobs import explained
-from microtome.cli.options import ModelOptions, pictures
+from microtome.cli.options import ModelOptions, Pictures, pictures
 from microtome.cli.output import check, save
 from microtome.network import Network
 
@@ -17,7 +17,7 @@ __all__ = ["explain"]
 
 
 def explain(
-    photo: Annotated[list[Path], Parameter(help="Picture files.")],
+    photo: Pictures,
     /,
     *,
     model: ModelOptions,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from microtome import spaces
-from microtome.cli.options import ModelOptions, names, pictures
+from microtome.cli.options import ModelOptions, Picture, names, pictures
 from microtome.cli.output import check, save
 from microtome.cli.units import Output
 from microtome.data import open_data
@@ -66,8 +65,8 @@ def class_residuals(
 
 
 def facets_between(
-    first: Annotated[Path, Parameter(help="A picture file.")],
-    second: Annotated[Path, Parameter(help="Another one.")],
+    first: Picture,
+    second: Picture,
     /,
     *,
     model: ModelOptions,

@@ -15,9 +15,14 @@ from microtome.atlas.recipe import Recipe
 from microtome.errors import InputError
 from microtome.network import Network
 
-__all__ = ["MODEL", "ModelOptions", "names", "numbers", "pictures"]
+__all__ = ["MODEL", "ModelOptions", "Picture", "Pictures", "names", "numbers", "pictures"]
 
 MODEL = Group("Model and data", sort_key=1)
+
+Picture = Annotated[Path, Parameter(help="A picture file, or a data set's picture by its number: mnist:17.")]
+Pictures = Annotated[
+    list[Path], Parameter(help="Picture files, or pictures of a data set by number: mnist:17, mnist:train:3.")
+]
 
 
 @Parameter(name="*", group=MODEL)
@@ -88,10 +93,10 @@ def names(text: str | None) -> list[str] | None:
 
 
 def pictures(paths: list[Path], net: Network) -> Tensor:
-    """Picture files as a batch for the network."""
-    from microtome.data import decode
+    """Picture files, or pictures of data sets by number, as a batch for the network."""
+    from microtome.data import open_picture
 
-    return torch.stack([torch.from_numpy(decode(path, net.input_shape)).to(torch.float32) / 255 for path in paths])
+    return torch.stack([open_picture(path, net.input_shape) for path in paths])
 
 
 def _class_names(path: str) -> tuple[str, ...]:

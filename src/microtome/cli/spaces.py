@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from microtome import spaces
-from microtome.cli.options import ModelOptions, names, pictures
+from microtome.cli.options import ModelOptions, Pictures, names, pictures
 from microtome.cli.output import check, save
 from microtome.cli.units import Output
 from microtome.spaces.linear_layer import in_double
@@ -69,7 +69,7 @@ def signal_space(
 
 
 def kept(
-    images: Annotated[list[Path], Parameter(help="Picture files.")],
+    images: Pictures,
     /,
     *,
     model: ModelOptions,
@@ -90,7 +90,7 @@ def kept(
 
 
 def region(
-    images: Annotated[list[Path], Parameter(help="Picture files.")],
+    images: Pictures,
     /,
     *,
     model: ModelOptions,

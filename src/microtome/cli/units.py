@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from microtome import units
-from microtome.cli.options import ModelOptions, pictures
+from microtome.cli.options import ModelOptions, Picture, pictures
 from microtome.cli.output import check, save
 
 __all__ = ["activations", "dissect", "top_patches", "tuning"]
@@ -57,7 +57,7 @@ def tuning(
 
 
 def dissect(
-    photo: Annotated[Path, Parameter(help="A picture file.")],
+    photo: Picture,
     /,
     *,
     model: ModelOptions,
@@ -81,7 +81,7 @@ def dissect(
 
 
 def activations(
-    photo: Annotated[Path, Parameter(help="A picture file.")],
+    photo: Picture,
     /,
     *,
     model: ModelOptions,

@@ -9,7 +9,7 @@ from microtome.data.images import Images
 from microtome.data.mnist import mnist
 from microtome.data.picture import decode
 from microtome.data.shortcut import Shortcut, with_shortcut
-from microtome.data.sources import NAMES, open_data
+from microtome.data.sources import NAMES, open_data, open_picture
 
 __all__ = [
     "NAMES",
@@ -28,5 +28,6 @@ __all__ = [
     "mnist",
     "mnist_5000",
     "open_data",
+    "open_picture",
     "with_shortcut",
 ]

@@ -1,9 +1,12 @@
-"""What does ``--data`` name? A data set by its name, or a folder: of pictures, or of idx files."""
+"""What does a person name? A data set or a folder of pictures; a picture file, or a data set's picture by number."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from microtome.data.digits import digits, mnist_5000
 from microtome.data.fashion_mnist import fashion_mnist
@@ -11,9 +14,10 @@ from microtome.data.folder import Folder, folder
 from microtome.data.images import Images
 from microtome.data.mnist import mnist
 from microtome.data.parts import PARTS
+from microtome.data.picture import decode
 from microtome.errors import InputError, nearest
 
-__all__ = ["NAMES", "open_data"]
+__all__ = ["NAMES", "open_data", "open_picture"]
 
 _PARTED: dict[str, Callable[[str], Images]] = {"mnist": mnist, "fashion-mnist": fashion_mnist}
 _WHOLE: dict[str, Callable[[], Images]] = {"digits": digits, "mnist-5000": mnist_5000}
@@ -51,19 +55,60 @@ def open_data(
     InputError
         There is neither such a data set nor such a folder.
     """
-    name, _, wanted = str(source).partition(":")
-    if (name in NAMES and wanted in ("", *PARTS)) or (name in NAMES and "+" in wanted):
-        found = _PARTED[name](wanted or part) if name in _PARTED else _WHOLE[name]()
+    found = _named(str(source), part)
+    if found is not None:
         return found if input_shape is None else found.fit(input_shape)
     path = Path(source)
     if not path.exists():
         raise InputError(
             f'there is neither a data set nor a folder "{source}". Data sets: {", ".join(NAMES)}. '
-            f"Nearest: {nearest(name, [*NAMES, *_folders(path.parent)], 2)}."
+            f"Nearest: {nearest(str(source).partition(':')[0], [*NAMES, *_folders(path.parent)], 2)}."
         )
     if input_shape is None:
         raise InputError(f"the folder {path} needs to know the network's input shape (channels, height, width).")
     return folder(path, input_shape, classes=classes)
+
+
+def open_picture(source: str | Path, input_shape: tuple[int, int, int]) -> Tensor:
+    """One picture for a network: a file, see :func:`decode`, or a data set's by its number.
+
+    Parameters
+    ----------
+    source
+        The path of a picture file, or a data set that :func:`open_data` knows by name with a number from 0, as in
+        ``mnist:17``, ``mnist:train:17``, ``digits:3``. A file wins over a name only if written as a path.
+    input_shape
+        What the network takes; the picture is fitted to it.
+
+    Returns
+    -------
+    Tensor, (C, H, W), in [0, 1]
+
+    Raises
+    ------
+    InputError
+        The file cannot be read as a picture, or the data set has none of that number.
+
+    Examples
+    --------
+    >>> open_picture("digits:3", (1, 8, 8)).shape
+    torch.Size([1, 8, 8])
+    """
+    named, _, number = str(source).rpartition(":")
+    found = _named(named, "test") if number.isdecimal() else None
+    if found is None:
+        return torch.from_numpy(decode(source, input_shape)).to(torch.float32) / 255
+    if int(number) >= len(found):
+        raise InputError(f"{named} holds {len(found):,} pictures, counted from 0; there is none of number {number}.")
+    return found.subset([int(number)]).fit(input_shape).images[0]
+
+
+def _named(source: str, part: str) -> Images | None:
+    """The data set that a name with or without a part means; None where it is no name."""
+    name, _, wanted = source.partition(":")
+    if name not in NAMES or not (wanted in ("", *PARTS) or "+" in wanted):
+        return None
+    return _PARTED[name](wanted or part) if name in _PARTED else _WHOLE[name]()
 
 
 def _folders(beside: Path) -> list[str]:

@@ -9,8 +9,6 @@ from microtome.data import NAMES
 
 __all__ = ["Commands"]
 
-_IMAGE = "IMAGE.png"  # images of a named data set are no files: the reader puts one here
-
 
 class Commands:
     """The command lines of an atlas, made from the one that built it.
@@ -28,6 +26,8 @@ class Commands:
     'microtome maximize fc --channels 3 --model zoo:fcnn1 -o unit.png'
     >>> made.line("explain", made.image("a dog.png"), method="lrp", to="map.png")
     "microtome explain 'photos/a dog.png' --method lrp --model zoo:fcnn1 -o map.png"
+    >>> Commands("microtome atlas --model zoo:fcnn1 --data mnist:train --out site").image("00012")
+    'mnist:train:12'
     """
 
     def __init__(self, command: str) -> None:
@@ -44,7 +44,7 @@ class Commands:
         return shlex.join(["microtome", *words, *given, *self._model, *(["-o", to] if to else [])])
 
     def image(self, name: str) -> str:
-        """Where an image lies: its path below the folder of the data, or a word where there is no file."""
-        if not self.data or self.data.partition(":")[0] in NAMES:
-            return _IMAGE
+        """How an image is named: its path below the folder of the data, or its number in a named data set."""
+        if self.data.partition(":")[0] in NAMES:
+            return f"{self.data}:{int(name)}"
         return str(PurePath(self.data, name))
