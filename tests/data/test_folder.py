@@ -202,3 +202,18 @@ def test_no_folder_no_pictures_or_odd_channels(tmp_path, scene):
         data.folder(tmp_path / "a.png", SHAPE)
     with pytest.raises(InputError, match="the network takes 5"):
         data.folder(tmp_path, (5, 8, 12)).load()
+
+
+def test_all_broken_pictures_are_named_at_once(tmp_path, scene):
+    for name in ("a.png", "c.png", "e.png"):
+        Image.fromarray(scene).save(tmp_path / name)
+    broken(tmp_path, "b.png", b"hello")
+    folder = broken(tmp_path, "d.jpg", b"")
+    with pytest.raises(InputError, match=r"b\.png is not an image.*PNG or JPEG\. 1 more cannot be read: d\.jpg\.$"):
+        folder.load()
+    with pytest.raises(InputError, match=r"d\.jpg is not.* 1 more cannot be read: b\.png\.$"):
+        folder.fetch(torch.tensor([0, 3]))
+    for number in range(12):
+        folder = broken(tmp_path, f"f{number:02d}.png", b"")
+    with pytest.raises(InputError, match=r"13 more .*: d\.jpg, f00\.png, .*f06\.png, \.\.\.$"):
+        folder.load()

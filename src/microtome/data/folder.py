@@ -20,6 +20,8 @@ SUFFIXES = frozenset(
     {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 
+_SHOWN = 8  # names of unreadable files in one error
+
 
 class Folder:
     """Picture files as a map-style data set; each is decoded when it is asked for and not kept.
@@ -86,7 +88,23 @@ class Folder:
     def _bytes(self, indices: Tensor) -> Tensor:
         if not len(indices):
             return torch.empty((0, *self.shape), dtype=torch.uint8)
-        return torch.stack([self._pixels(index) for index in indices.tolist()])
+        try:
+            return torch.stack([self._pixels(index) for index in indices.tolist()])
+        except InputError as error:
+            # All are named at once, not one in each attempt.
+            others = [name for index, name in enumerate(self.names) if self._fault(index) not in ("", str(error))]
+            if not others:
+                raise
+            shown = ", ".join(others[:_SHOWN]) + (", ..." if len(others) > _SHOWN else ".")
+            raise InputError(f"{error} {len(others)} more cannot be read: {shown}") from error
+
+    def _fault(self, index: int) -> str:
+        """Why a file cannot be read; empty where it can."""
+        try:
+            self._pixels(index)
+        except InputError as error:
+            return str(error)
+        return ""
 
     def _pixels(self, index: int) -> Tensor:
         return torch.from_numpy(np.asarray(decode(self.files[index], self.shape)))
