@@ -1,4 +1,4 @@
-"""How are images drawn that were found from outputs? Side by side, with how well each gives its output."""
+"""How is an inverse drawn? Which layers can be undone; the images found, with how well each gives its output."""
 
 from __future__ import annotations
 
@@ -10,9 +10,28 @@ from matplotlib.figure import Figure
 from microtome.figures.spaces import photo
 
 if TYPE_CHECKING:
-    from microtome.spaces.inverse import NetworkInverse
+    from microtome.spaces.inverse import Invertibility, NetworkInverse
 
 _COLUMNS = 8
+_COLOURS = {"exact": "#228833", "in part": "#ccbb44", "not": "#cc3311"}
+
+
+def invertibility(result: Invertibility) -> Figure:
+    """One line a layer: whether it can be undone, exactly or in its signal part only, and why not."""
+    count = len(result.layers)
+    figure = Figure(figsize=(8.6, 0.6 + 0.3 * count), layout="constrained")
+    axis = figure.subplots()
+    for place, layer in enumerate(result.layers):
+        how = "exact" if layer["exact"] else "in part" if layer["invertible"] else "not"
+        number = layer["condition_number"]
+        words = [layer["kind"], "" if number is None else f"condition number {number:.4g}", layer["why"]]
+        axis.plot(0, place, "s", color=_COLOURS[how], ms=9)
+        axis.text(0.15, place, f"{how}:  " + ", ".join(filter(None, words)), va="center", fontsize=8)
+    axis.set(xlim=(-0.1, 6), ylim=(count - 0.5, -0.5), xticks=[])
+    axis.set_yticks(range(count), [layer["name"] for layer in result.layers], fontsize=8)
+    axis.spines[:].set_visible(False)
+    axis.tick_params(length=0)
+    return figure
 
 
 def network_inverse(result: NetworkInverse, *, most: int = 24) -> Figure:

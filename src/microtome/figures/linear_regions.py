@@ -1,8 +1,9 @@
-"""How is a linear region drawn? What the map hears and ignores, the way to the edge, the class weights."""
+"""How are linear regions drawn? What the map hears and ignores, the way to the edge and across, the class weights."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
@@ -10,6 +11,8 @@ from microtome.errors import InputError
 from microtome.figures.spaces import photo, picture
 
 if TYPE_CHECKING:
+    from microtome.spaces.exit_distance import ExitDistance
+    from microtome.spaces.facet_distance import FacetDistance
     from microtome.spaces.path import FacetPath
     from microtome.spaces.region import LinearRegion
 
@@ -69,3 +72,64 @@ def facets_between(result: FacetPath) -> Figure:
     if result.logits.shape[1] <= 10:
         axis.legend(fontsize=6, ncols=2, frameon=False)
     return figure
+
+
+def facet_distance(result: FacetDistance, *, most: int = 8) -> Figure:
+    """The step of each image onto its nearest facet, and below onto the nearest one at which the scores bend.
+
+    Parameters
+    ----------
+    result : FacetDistance
+        What to draw.
+    most : int
+        At most so many images.
+    """
+    count = min(most, len(result.distance))
+    figure = Figure(figsize=(max(1.7 * count, 4.2), 4.0), layout="constrained")
+    rows = (
+        ("nearest", result.distance, result.facet, result.normal),
+        ("scores bend", result.changing, result.changing_facet, result.changing_normal),
+    )
+    for line, (name, distance, facet, step) in zip(figure.subplots(2, count, squeeze=False), rows, strict=True):
+        for place, axis in enumerate(line):
+            axis.set_xticks([])
+            axis.set_yticks([])
+            limit = float(step[place].abs().max())
+            picture(axis, step[place], limit if 0 < limit < math.inf else 1.0)
+            axis.set_title(f"{float(distance[place]):.2g}: {_owner(facet[place])}", fontsize=7)
+        line[0].set_ylabel(name, fontsize=8)
+    shown = "" if count == len(result.distance) else f"; {count} of {len(result.distance)} images"
+    figure.supxlabel(f"L2 length of the step onto the facet, and the unit that switches there{shown}.", fontsize=8)
+    return figure
+
+
+def exit_distance(result: ExitDistance, *, most: int = 40) -> Figure:
+    """How far each image may go, and the unit that ends it.
+
+    Parameters
+    ----------
+    result : ExitDistance
+        What to draw.
+    most : int
+        At most so many images.
+    """
+    count = min(most, len(result.step))
+    figure = Figure(figsize=(5.2, 0.9 + 0.28 * count), layout="constrained")
+    axis = figure.subplots()
+    steps = result.step[:count].tolist()
+    bars = axis.barh(range(count), [step if math.isfinite(step) else 0.0 for step in steps], color="#4477aa")
+    labels = [f"{step:.3g}: {_owner(facet)}" for step, facet in zip(steps, result.facet, strict=False)]
+    axis.bar_label(bars, labels, fontsize=7, padding=3)
+    axis.margins(x=0.6)
+    axis.set_xlim(left=0)
+    axis.set_yticks(range(count), [f"image {place}" for place in range(count)], fontsize=7)
+    axis.invert_yaxis()
+    axis.set_xlabel("length of the way, in units of the direction", fontsize=8)
+    return figure
+
+
+def _owner(facet: dict[str, Any]) -> str:
+    """The unit of a facet in words."""
+    if not facet:
+        return "no facet"
+    return f"{facet['layer']} {', '.join(map(str, facet['unit']))}"

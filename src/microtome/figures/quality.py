@@ -1,4 +1,4 @@
-"""How is the quality of maps shown? Curves of probability, and likeness as the weights are lost."""
+"""How is the quality of maps shown? Curves of probability, errors by image, and likeness as the weights are lost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from microtome.figures.attribution import heat
 
 if TYPE_CHECKING:
-    from microtome.attribution.quality import Evaluation, PixelCurve, Randomisation
+    from microtome.attribution.quality import Evaluation, Infidelity, PixelCurve, Randomisation, Sensitivity
 
 
 def pixel_curve(result: PixelCurve) -> Figure:
@@ -45,6 +45,34 @@ def evaluation(result: Evaluation) -> Figure:
         axes.legend(fontsize=6, frameon=False, title="mean area", title_fontsize=6)
         axes.set_ylim(0, 1)
     panels[0].set_ylabel("probability of the class", fontsize=8)
+    return figure
+
+
+def infidelity(result: Infidelity) -> Figure:
+    """The error of each image's map beside that of a map of zeros: where it is no lower, the map foretells nothing."""
+    count = len(result.values)
+    figure = Figure(figsize=(max(4.2, 0.5 * count + 1.4), 3), layout="constrained")
+    axes = figure.subplots()
+    kinds = (("the map", result.values), ("the map, scaled best", result.scaled), ("a map of zeros", result.change))
+    for place, ((name, values), colour) in enumerate(zip(kinds, ("#4477aa", "#66ccee", "0.7"), strict=True)):
+        at = [image + 0.27 * (place - 1) for image in range(count)]
+        axes.bar(at, values.cpu().numpy(), width=0.25, color=colour, label=name)
+    axes.set_xticks(range(count), [str(image) for image in range(count)], fontsize=7)
+    axes.set_xlabel("image")
+    axes.set_ylabel("mean squared error, logits²")
+    axes.legend(fontsize=6, frameon=False)
+    return figure
+
+
+def sensitivity(result: Sensitivity) -> Figure:
+    """The largest relative change of each image's map."""
+    count = len(result.values)
+    figure = Figure(figsize=(max(3.4, 0.3 * count + 1.4), 3), layout="constrained")
+    axes = figure.subplots()
+    axes.bar(range(count), result.values.nan_to_num(0.0).cpu().numpy(), color="#4477aa")
+    axes.set_xticks(range(count), [str(image) for image in range(count)], fontsize=7)
+    axes.set_xlabel("image")
+    axes.set_ylabel("relative change of the map")
     return figure
 
 

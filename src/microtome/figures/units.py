@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from microtome.units import (
         Ablation,
         ActivationMaps,
+        Connections,
         EffectiveField,
         LayerPatches,
         Reconstructions,
@@ -277,6 +278,38 @@ def ablation(result: Ablation, *, limit: int = 40) -> Figure:
     bar = figure.colorbar(drawn, ax=below)
     bar.set_label("lost by class (points)", fontsize=7)
     bar.ax.tick_params(labelsize=6)
+    return figure
+
+
+def connections(result: Connections, *, limit: int = 6, n: int = 8) -> Figure:
+    """The strongest connections into each unit (left) and out of it (right): their kernels' norms and sums.
+
+    Parameters
+    ----------
+    result : Connections
+        What to draw.
+    limit : int
+        At most so many units.
+    n : int
+        At most so many connections of each.
+    """
+    shown = result.units[:limit]
+    figure = Figure(figsize=(6.4, 0.7 + (0.5 + 0.16 * n) * len(shown)), layout="constrained")
+    for pair, unit in zip(figure.subplots(len(shown), 2, squeeze=False), shown, strict=True):
+        for axes, links, way in zip(
+            pair, (result.inputs(unit, n), result.outputs(unit, n)), ("in", "out"), strict=True
+        ):
+            colours = ["#b2182b" if link.weight > 0 else "#2166ac" for link in links]
+            axes.barh(range(len(links)), [link.norm for link in links], color="0.85")
+            axes.barh(range(len(links)), [link.weight for link in links], height=0.5, color=colours)
+            axes.set_yticks(range(len(links)), [f"{link.layer}:{link.unit}" for link in links], fontsize=6)
+            axes.set_ylim(n - 0.5, -0.5)
+            axes.axvline(0, color="0.6", linewidth=0.8)
+            axes.tick_params(axis="x", labelsize=6)
+            axes.set_title(f"{way}: {result.layer}:{unit}", fontsize=7)
+    figure.supxlabel(
+        "gray: norm of the kernel, coloured: its sum" + (f"; {result.unknown}" if result.unknown else ""), fontsize=7
+    )
     return figure
 
 

@@ -1,0 +1,80 @@
+"""Can every result be drawn, and do the small figures say what they show?"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from microtome import Network, attribution, figures, registry, spaces, units
+from microtome.results import Result
+
+
+def texts(result: Result, **options: object) -> str:
+    """All words of a result's figure."""
+    figure = result.plot(**options)
+    figure.draw_without_rendering()
+    found = [text.get_text() for axes in figure.axes for text in (axes.title, *axes.texts, axes.xaxis.label)]
+    ticks = [text.get_text() for axes in figure.axes for text in (*axes.get_yticklabels(), *axes.get_xticklabels())]
+    return "\n".join([*found, *ticks, figure.get_supxlabel()])
+
+
+@pytest.fixture(scope="module")
+def net() -> Network:
+    torch.manual_seed(0)
+    body = (nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2))
+    return Network(nn.Sequential(*body), input_shape=(1, 8, 8))
+
+
+IMAGES = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def test_every_kind_of_result_has_a_drawing() -> None:
+    """``Patches`` is the base of kinds that have one."""
+    registry.methods()
+    own = {name: kind for name, kind in Result.kinds.items() if kind.__module__.startswith("microtome.")}
+    without = {name for name, kind in own.items() if not {base.__name__ for base in kind.__mro__} & {*figures.DRAWINGS}}
+    assert without == {"Patches"}
+
+
+def test_the_nearest_facets(net: Network) -> None:
+    found = spaces.facet_distance(net, IMAGES)
+    said = texts(found, most=2)
+    for place in range(2):
+        facet = found.facet[place]
+        unit = ", ".join(map(str, facet["unit"]))
+        assert f"{float(found.distance[place]):.2g}: {facet['layer']} {unit}" in said
+    assert "2 of 3 images" in said
+    flat = Network(nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), (1, 8, 8))
+    assert texts(spaces.facet_distance(flat, IMAGES)).count("inf: no facet") == 6
+
+
+def test_the_way_out_of_a_region(net: Network) -> None:
+    found = spaces.exit_distance(net, IMAGES, torch.ones_like(IMAGES))
+    assert f"{float(found.step[2]):.3g}: {found.facet[2]['layer']}" in texts(found)
+    bars = found.plot().axes[0].patches
+    assert [bar.get_width() for bar in bars] == pytest.approx(found.step.tolist())
+
+
+def test_what_can_be_undone(net: Network) -> None:
+    said = texts(spaces.invertibility(net))
+    assert "not:  relu, relu gives 0 for every negative value" in said
+    assert texts(spaces.invertibility(Network(nn.Sequential(nn.Flatten(), nn.Linear(4, 4)), (1, 2, 2)))).count("exact:")
+
+
+def test_measures_of_maps_by_image(net: Network) -> None:
+    found = attribution.infidelity(net, IMAGES, attribution.gradient_x_input(net, IMAGES, 0), 0, samples=4)
+    heights = [bar.get_height() for bar in found.plot().axes[0].patches]
+    assert heights == pytest.approx(torch.cat([found.values, found.scaled, found.change]).tolist())
+    found = attribution.max_sensitivity(net, IMAGES, "saliency", 0, samples=2)
+    heights = [bar.get_height() for bar in found.plot().axes[0].patches]
+    assert heights == pytest.approx(found.values.tolist())
+
+
+def test_connections_of_units(net: Network) -> None:
+    found = units.connections(net, "2")
+    figure = found.plot(limit=2, n=3)
+    assert len(figure.axes) == 4
+    widths = [bar.get_width() for bar in figure.axes[2].patches]
+    assert widths == pytest.approx([getattr(link, what) for what in ("norm", "weight") for link in found.inputs(1, 3)])
+    assert f"{found.inputs(1)[0].layer}:{found.inputs(1)[0].unit}" in texts(found)
