@@ -174,7 +174,7 @@ class Result:
         from microtome import figures
 
         note = html.escape(f"{self.provenance.method} {self.provenance.parameters}")
-        if type(self).__name__ not in figures.DRAWINGS:
+        if figures.place_of(type(self)) is None:
             return f"<pre>{html.escape(repr(self))}</pre>"
         buffer = io.StringIO()
         self.plot().savefig(buffer, format="svg", bbox_inches="tight")

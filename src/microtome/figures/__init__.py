@@ -62,6 +62,11 @@ DRAWINGS: dict[str, str] = {
 }
 
 
+def place_of(kind: type[Result]) -> str | None:
+    """Where a kind of result is drawn: its line in ``DRAWINGS``, or that of its nearest base; None without one."""
+    return next((DRAWINGS[base.__name__] for base in kind.__mro__ if base.__name__ in DRAWINGS), None)
+
+
 def draw(result: Result, **options: Any) -> Figure:
     """Draw a result with the function that its kind has in ``DRAWINGS``.
 
@@ -77,7 +82,7 @@ def draw(result: Result, **options: Any) -> Figure:
     InputError
         When there is no drawing for this kind, or the drawing has no such option.
     """
-    place = next((DRAWINGS[kind.__name__] for kind in type(result).__mro__ if kind.__name__ in DRAWINGS), None)
+    place = place_of(type(result))
     if place is None:
         known = ", ".join(sorted(DRAWINGS))
         raise InputError(f"there is no figure for a {type(result).__name__}. Figures exist for: {known}.")
