@@ -141,10 +141,10 @@ def path(name: str, repeat: int) -> turns.Row:
 
     runs: dict[str, Callable[[], object]] = {
         "ours": lambda: attribution.integrated_gradients(net, x, 3, steps=50),
-        **{f"captum, {batch} a pass": partial(by_peer, batch) for batch in (2, 4, 8)},
+        **{f"captum, {batch} a pass": partial(by_peer, batch) for batch in (1, 2, 4, 8)},
         "50 forwards + backwards": lambda: [once(model, x) for _ in range(50)],
     }
-    return turns.row("integrated gradients 50", name, turns.seconds(runs, repeat), "50 forwards + backwards", {})
+    return turns.row("integrated gradients 50", name, turns.seconds(runs, repeat, warm=repeat > 2), "50 forwards + backwards", {})
 
 
 def memory(name: str) -> turns.Row:
@@ -183,7 +183,7 @@ def main(arguments: Sequence[str]) -> None:
     for name in turns.chosen(arguments, tuple(LAYERS)):
         often = 5 if name == "vgg16" else 25  # the least of few passes of 30 ms moves by a sixth
         turns.keep("attribution.json", [*gradients(name, 1, often), memory(name)])
-        turns.keep("attribution.json", [path(name, 1 if name == "vgg16" else 4)])  # whose turns take four minutes
+        turns.keep("attribution.json", [path(name, 2 if name == "vgg16" else 4)])  # whose turns take five minutes
         if name != "vgg16":
             turns.keep("attribution.json", gradients(name, 16, 2))
 

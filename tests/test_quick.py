@@ -106,8 +106,10 @@ def test_what_a_model_bears_is_used_and_no_more(name: str) -> None:
     image = torch.rand(2, 3, 64, 64, dtype=torch.double)
     quick = net.quick(image, net.logits(image), MANY)
     folded, layout = SHARED[name]
-    assert (quick.model is not net.model) == folded
-    assert quick.normalise(image).is_contiguous(memory_format=layout)
+    assert isinstance(quick.model.norm, nn.Identity) == folded
+    for laid in (quick.normalise(image), quick.model.conv.weight):
+        assert laid.is_contiguous(memory_format=layout)
+    assert net.model.conv.weight.is_contiguous()
     torch.testing.assert_close(quick.logits(image), net.logits(image), rtol=1e-10, atol=1e-10)
 
 

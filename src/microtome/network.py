@@ -283,19 +283,19 @@ class Network:
     def quick(self, images: Tensor, logits: Tensor, times: int) -> Network:
         """The same function in less time, for methods that run it many times, on ``times`` images.
 
-        Batch norms are folded into the convolutions before them, in a private copy, and photos run with channels
-        innermost on a processor; all other layers keep their values, up to rounding. What does not give ``logits``
-        for the first of ``images`` is not used: a model may read a batch norm's statistics by itself, or ask for a
-        view that only the usual order in memory has. Where passes are few and small a copy costs more than it saves.
+        In a private copy batch norms are folded into convolutions, and on a processor photos and kernels lie with their
+        channels innermost; all other layers keep their values, up to rounding. What does not give ``logits`` for the
+        first image is not used: a model may read a batch norm's statistics by itself, or ask for a view that only the
+        usual order has. Where passes are few and small a copy costs more than it saves.
         """
         if times * self.input_shape[1] * self.input_shape[2] < _WORTH:
             return self
         model = trace.folded(self.model, self.graph)
         photos = self.device.type == "cpu" and min(self.input_shape[1:]) >= _PHOTO
-        layouts = [torch.channels_last, torch.contiguous_format] if photos else [torch.contiguous_format]
-        for layout in layouts:
+        for layout in [torch.channels_last, torch.contiguous_format][0 if photos else 1 :]:
             quicker = copy.copy(self)
-            quicker.model, quicker._layout = model, layout
+            quicker._layout = layout
+            quicker.model = trace.channels_innermost(model) if layout is torch.channels_last else model
             try:
                 away = float((quicker.logits(images[:1], check=False) - logits[:1]).abs().max())
             except MicrotomeError:

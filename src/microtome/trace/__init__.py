@@ -3,7 +3,7 @@
 from microtome.trace.attention import Attentions, are_shares
 from microtome.trace.fields import ReceptiveField
 from microtome.trace.fingerprint import fingerprint
-from microtome.trace.folding import folded
+from microtome.trace.folding import channels_innermost, folded
 from microtome.trace.graph import Graph, Layer, logits_of, watch
 from microtome.trace.operators import Call
 from microtome.trace.rules import BackwardRule, Deconvnet, Guided, Operation, RuleSet
@@ -32,6 +32,7 @@ __all__ = [
     "Tracer",
     "are_shares",
     "as_logits",
+    "channels_innermost",
     "fingerprint",
     "folded",
     "logits_of",

@@ -1,9 +1,10 @@
-"""How is a model made faster without changing what it computes? Batch norm folded into the convolution before it."""
+"""How is a model made faster without changing what it computes? Batch norms folded away, kernels laid out to fit."""
 
 from __future__ import annotations
 
 import copy
 
+import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -28,10 +29,8 @@ def folded(model: nn.Module, graph: Graph) -> nn.Module:
     pairs = _pairs(graph)
     if not pairs:
         return model
-    own = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    try:
-        private = copy.deepcopy(model, dict(own)).eval()
-    except (TypeError, RuntimeError):  # holds what cannot be copied (a lock, a tensor inside a graph)
+    private = _private(model)
+    if private is None:
         return model
     for before, after in pairs:
         convolution, norm = private.get_submodule(before), private.get_submodule(after)
@@ -39,6 +38,31 @@ def folded(model: nn.Module, graph: Graph) -> nn.Module:
             _place(private, before, fuse_conv_bn_eval(convolution, norm))
             _place(private, after, nn.Identity())
     return private
+
+
+def channels_innermost(model: nn.Module) -> nn.Module:
+    """A private copy whose kernels lie with their channels innermost, as images do that come so; else the model.
+
+    Every pass would lay the kernels out anew, which takes a twentieth of the time of one photo in VGG16.
+    """
+    private = _private(model)
+    if private is None:
+        return model
+    for module in private.modules():
+        kernel = module._parameters.get("weight") if type(module) is nn.Conv2d else None
+        if kernel is not None:  # else it is made from others at each pass, by a hook or a parametrization
+            laid = kernel.detach().contiguous(memory_format=torch.channels_last)
+            module.weight = nn.Parameter(laid, requires_grad=False)
+    return private
+
+
+def _private(model: nn.Module) -> nn.Module | None:
+    """A copy in evaluation mode that holds the model's own tensors; None where it cannot be copied."""
+    own = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    try:
+        return copy.deepcopy(model, dict(own)).eval()
+    except (TypeError, RuntimeError):  # holds a lock, or a tensor inside a graph
+        return None
 
 
 def _pairs(graph: Graph) -> list[tuple[str, str]]:
