@@ -144,7 +144,8 @@ def path(name: str, repeat: int) -> turns.Row:
         **{f"captum, {batch} a pass": partial(by_peer, batch) for batch in (1, 2, 4, 8)},
         "50 forwards + backwards": lambda: [once(model, x) for _ in range(50)],
     }
-    return turns.row("integrated gradients 50", name, turns.seconds(runs, repeat, warm=repeat > 2), "50 forwards + backwards", {})
+    times = turns.seconds(runs, repeat, warm=repeat > 2)
+    return turns.row("integrated gradients 50", name, times, "50 forwards + backwards", {})
 
 
 def memory(name: str) -> turns.Row:
