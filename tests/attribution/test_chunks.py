@@ -33,6 +33,11 @@ def test_the_way_back_keeps_values_under_their_bounds(net: Network, expected: in
     assert fitting(net, 7, backwards=True) == 7
 
 
+def test_values_of_twice_the_digits_count_twice() -> None:
+    net = network(5)
+    assert fitting(Network(net.model.double(), (1, 512, 512)), None, backwards=True) == 3
+
+
 def test_methods_run_as_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spy: the sizes of the passes that integrated gradients make."""
     net, seen = network(12), []

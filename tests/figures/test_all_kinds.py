@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -74,6 +76,8 @@ def test_measures_of_maps_by_image(net: Network) -> None:
     heights = [bar.get_height() for bar in found.plot().axes[0].patches]
     assert heights == pytest.approx(torch.cat([found.values, found.scaled, found.change]).tolist())
     found = attribution.max_sensitivity(net, IMAGES, "saliency", 0, samples=2)
+    empty = dataclasses.replace(found, values=torch.tensor([0.5, float("nan"), 0.2]))
+    assert (texts(found).count("no map"), texts(empty).count("no map")) == (0, 1)
     heights = [bar.get_height() for bar in found.plot().axes[0].patches]
     assert heights == pytest.approx(found.values.tolist())
 

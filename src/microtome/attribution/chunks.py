@@ -87,7 +87,7 @@ def fitting(net: Network, batch: int | None, *, backwards: bool = False) -> int:
     _, height, width = net.input_shape
     fits = _PIXELS // (height * width)
     if backwards:
-        values = [4 * math.prod(layer.shape) for layer in net.layers.values() if layer.leaf]
+        values = [net.dtype.itemsize * math.prod(layer.shape) for layer in net.layers.values() if layer.leaf]
         fits = min(_LARGEST // max(values, default=1), _KEPT // max(sum(values), 1))
     return min(_MOST, max(1, fits))
 

@@ -65,12 +65,14 @@ def infidelity(result: Infidelity) -> Figure:
 
 
 def sensitivity(result: Sensitivity) -> Figure:
-    """The largest relative change of each image's map."""
+    """The largest relative change of each image's map; no bar where the map is zero everywhere."""
     count = len(result.values)
     figure = Figure(figsize=(max(3.4, 0.3 * count + 1.4), 3), layout="constrained")
     axes = figure.subplots()
-    axes.bar(range(count), result.values.nan_to_num(0.0).cpu().numpy(), color="#4477aa")
-    axes.set_xticks(range(count), [str(image) for image in range(count)], fontsize=7)
+    values = result.values.cpu()
+    axes.bar(range(count), values.nan_to_num(0.0).numpy(), color="#4477aa")
+    names = [f"{image}\nno map" if empty else str(image) for image, empty in enumerate(values.isnan().tolist())]
+    axes.set_xticks(range(count), names, fontsize=7)
     axes.set_xlabel("image")
     axes.set_ylabel("relative change of the map")
     return figure

@@ -296,9 +296,8 @@ def connections(result: Connections, *, limit: int = 6, n: int = 8) -> Figure:
     shown = result.units[:limit]
     figure = Figure(figsize=(6.4, 0.7 + (0.5 + 0.16 * n) * len(shown)), layout="constrained")
     for pair, unit in zip(figure.subplots(len(shown), 2, squeeze=False), shown, strict=True):
-        for axes, links, way in zip(
-            pair, (result.inputs(unit, n), result.outputs(unit, n)), ("in", "out"), strict=True
-        ):
+        ways = ("in", result.inputs(unit, n)), ("out", result.outputs(unit, n))
+        for axes, (way, links) in zip(pair, ways, strict=True):
             colours = ["#b2182b" if link.weight > 0 else "#2166ac" for link in links]
             axes.barh(range(len(links)), [link.norm for link in links], color="0.85")
             axes.barh(range(len(links)), [link.weight for link in links], height=0.5, color=colours)
@@ -307,9 +306,8 @@ def connections(result: Connections, *, limit: int = 6, n: int = 8) -> Figure:
             axes.axvline(0, color="0.6", linewidth=0.8)
             axes.tick_params(axis="x", labelsize=6)
             axes.set_title(f"{way}: {result.layer}:{unit}", fontsize=7)
-    figure.supxlabel(
-        "gray: norm of the kernel, coloured: its sum" + (f"; {result.unknown}" if result.unknown else ""), fontsize=7
-    )
+    words = ["gray: norm of the kernel, coloured: its sum", result.unknown]
+    figure.supxlabel("; ".join(filter(None, words)), fontsize=7)
     return figure
 
 
