@@ -18,7 +18,7 @@ from benchmarks import turns  # makes torchvision importable
 from torchvision.models import VisionTransformer  # isort: skip
 
 from microtome import Network, attribution, data, training, zoo
-from microtome.attribution.composites import COMPOSITES
+from microtome.attribution.relevance.composites import COMPOSITES
 
 RULES = (*COMPOSITES, "deep-taylor")
 DIGITS = "vision transformer, digits"

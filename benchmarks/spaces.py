@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from microtome import Network, data, spaces, zoo
-from microtome.spaces.linear_layer import linear_layers
+from microtome.spaces.operators.linear_layer import linear_layers
 
 RESULTS = Path(__file__).parent / "results" / "spaces.json"
 

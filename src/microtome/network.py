@@ -14,7 +14,7 @@ from microtome import inputs, trace
 from microtome.errors import InputError, LayerError, MicrotomeError, OpaqueError, nearest
 from microtome.inputs import Target
 from microtome.trace.graph import Layer
-from microtome.trace.tape import Seed, Tape, as_logits, take
+from microtome.trace.passes import Seed, Tape, as_logits, take
 
 _WORTH = 2**20  # pixels to be run from which a private copy pays: 20 photos of 224 x 224
 _PHOTO = 64  # pixels of the shorter side from which channels innermost in memory save time, some 10 to 40 %

@@ -7,7 +7,7 @@ import torch
 
 from conformance.spellings import SPELLINGS, weights
 from microtome import InputError, Network, attribution
-from microtome.attribution.baselines import NAMES, baseline
+from microtome.attribution.gradients.baselines import NAMES, baseline
 
 SHAPE = (3, 12, 9)
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from attribution import transformers as made
 from microtome import LayerError, Network, attribution
-from microtome.attribution.arrangement import arrangement
-from microtome.attribution.layers import map_layer
+from microtome.attribution.class_activation.arrangement import arrangement
+from microtome.attribution.class_activation.default_layer import map_layer
 
 
 def network(spelled: str = "fused", read: str = "class-first", *, unfold: bool = False) -> Network:

@@ -8,11 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from microtome import InputError, Network
-from microtome.synthesis import clipping, frame, penalties
+from microtome.synthesis import clipping, penalties
+from microtome.synthesis import placement as frame
 from microtome.synthesis.augment import moved
 from microtome.synthesis.canvas import Fourier, Pixels
 from microtome.synthesis.diversity import similarity
-from microtome.synthesis.redirect import Redirected
+from microtome.synthesis.relu_override import Redirected
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:

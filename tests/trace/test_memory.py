@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from microtome import Network
 from microtome.attribution import deep_taylor, lrp
-from microtome.trace.patches import Patched
-from microtome.trace.windows import Windows
+from microtome.trace.delta.patched import Patched
+from microtome.trace.delta.propagate import Windows
 
 
 class Watched(nn.Module):

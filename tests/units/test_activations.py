@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from microtome import LayerError, Network, units
-from microtome.units.specialised import sparseness
+from microtome.units.streaming.specialised import sparseness
 
 
 def test_maps_are_the_layers_own_values_before_an_in_place_change() -> None:

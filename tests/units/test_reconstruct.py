@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from conformance.spellings import SPELLINGS, weights
 from microtome import InputError, Network, units
-from microtome.units.crops import cut
+from microtome.units.streaming.crops import cut
 
 MEAN, STD = 0.3, 0.6
 

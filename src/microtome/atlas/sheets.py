@@ -15,7 +15,7 @@ from microtome.atlas.recipe import Subject
 from microtome.atlas.walk import amounts
 from microtome.errors import LayerError
 from microtome.results import Result, provenance
-from microtome.spaces.linear_layer import linear_layers
+from microtome.spaces.operators.linear_layer import linear_layers
 
 __all__ = ["Sheets", "image_sheet", "sheets_of"]
 

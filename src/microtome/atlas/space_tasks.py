@@ -8,7 +8,7 @@ from microtome.atlas.outline import work
 from microtome.atlas.plan import Plan
 from microtome.atlas.spaces import maps_inside
 from microtome.atlas.task import Task
-from microtome.spaces.linear_layer import linear_layers
+from microtome.spaces.operators.linear_layer import linear_layers
 
 __all__ = ["LEAK", "STEPS", "kept_layers", "space_tasks"]
 

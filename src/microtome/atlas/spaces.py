@@ -13,7 +13,7 @@ from microtome.atlas.recipe import Subject
 from microtome.errors import LayerError
 from microtome.network import Network
 from microtome.results import Result, provenance
-from microtome.spaces.linear_layer import PRODUCTS, linear_layers, operator_of
+from microtome.spaces.operators.linear_layer import PRODUCTS, linear_layers, operator_of
 
 __all__ = ["SignalSpace", "maps_inside", "signal_space"]
 

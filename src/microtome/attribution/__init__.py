@@ -1,18 +1,17 @@
 """What in this image decided? Methods that return a map over the pixels of each image."""
 
-from microtome.attribution.attention_rollout import attention_rollout
-from microtome.attribution.baselines import baseline
-from microtome.attribution.cam import cam
+from microtome.attribution.class_activation.cam import cam
+from microtome.attribution.class_activation.grad_cam import grad_cam
+from microtome.attribution.class_activation.guided_grad_cam import guided_grad_cam
 from microtome.attribution.compare import Comparison, compare
-from microtome.attribution.deconvnet import deconvnet
-from microtome.attribution.deep_taylor import deep_taylor
-from microtome.attribution.grad_cam import grad_cam
-from microtome.attribution.gradient import gradient
-from microtome.attribution.gradient_x_input import gradient_x_input
-from microtome.attribution.guided_backprop import guided_backprop
-from microtome.attribution.guided_grad_cam import guided_grad_cam
-from microtome.attribution.integrated_gradients import PathAttribution, integrated_gradients
-from microtome.attribution.lrp import RelevanceAttribution, lrp
+from microtome.attribution.gradients.baselines import baseline
+from microtome.attribution.gradients.deconvnet import deconvnet
+from microtome.attribution.gradients.gradient import gradient
+from microtome.attribution.gradients.gradient_x_input import gradient_x_input
+from microtome.attribution.gradients.guided_backprop import guided_backprop
+from microtome.attribution.gradients.integrated_gradients import PathAttribution, integrated_gradients
+from microtome.attribution.gradients.saliency import saliency
+from microtome.attribution.gradients.smooth_grad import SampledAttribution, smooth_grad
 from microtome.attribution.occlusion import Occlusion, occlusion
 from microtome.attribution.quality import (
     Evaluation,
@@ -31,9 +30,10 @@ from microtome.attribution.quality import (
     randomisation,
     shortcut_share,
 )
+from microtome.attribution.relevance.attention_rollout import attention_rollout
+from microtome.attribution.relevance.deep_taylor import deep_taylor
+from microtome.attribution.relevance.lrp import RelevanceAttribution, lrp
 from microtome.attribution.result import Attribution, LayerAttribution
-from microtome.attribution.saliency import saliency
-from microtome.attribution.smooth_grad import SampledAttribution, smooth_grad
 
 __all__ = [
     "Attribution",

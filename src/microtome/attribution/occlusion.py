@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.attribution.baselines import Fill, baseline
-from microtome.attribution.chunks import check_count, fitting, per_image
+from microtome.attribution.batching import check_count, fitting, per_image
+from microtome.attribution.gradients.baselines import Fill, baseline
 from microtome.attribution.result import Attribution, wide
 from microtome.errors import InputError
 from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import provenance
-from microtome.trace.reach import share_within_reach
-from microtome.trace.windows import logits_under
+from microtome.trace.delta.cost import share_within_reach
+from microtome.trace.delta.propagate import logits_under
 
 _WHOLE_FROM = 0.85  # from this share of the work within a window's reach, whole passes cost no more than patches
 

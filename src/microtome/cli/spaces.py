@@ -11,7 +11,7 @@ from microtome import spaces
 from microtome.cli.options import ModelOptions, Pictures, names, pictures
 from microtome.cli.output import check, save
 from microtome.cli.units import Output
-from microtome.spaces.linear_layer import in_double
+from microtome.spaces.operators.linear_layer import in_double
 
 __all__ = ["ideal_inputs", "invert", "invertibility", "kept", "region", "signal_space", "spectra"]
 

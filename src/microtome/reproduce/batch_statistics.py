@@ -8,7 +8,7 @@ import torch
 
 from microtome.network import Network
 from microtome.spaces import IdealInputs
-from microtome.spaces.ideal import STARTS
+from microtome.spaces.inversion.ideal_inputs import STARTS
 
 
 def trained_best(

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from microtome import attribution
-from microtome.attribution.baselines import baseline
+from microtome.attribution.gradients.baselines import baseline
 from microtome.attribution.quality import rank_correlation
 from microtome.attribution.result import enlarged
 from microtome.network import Network

@@ -218,7 +218,7 @@ def _shortened() -> list[str]:
 
 
 def _saved(result: VectorSpaces, out: Path) -> None:
-    from microtome.figures.ideal_inputs import best_rows
+    from microtome.figures.ideal_input_figures import best_rows
 
     out.mkdir(parents=True, exist_ok=True)
     result.save(out / "vector-spaces.safetensors")

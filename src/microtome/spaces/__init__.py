@@ -1,20 +1,20 @@
 """What does each layer keep and what does it throw away? Layers as maps between signal spaces."""
 
-from microtome.spaces.class_residuals import ClassResiduals, class_averages, class_residuals
-from microtome.spaces.exit_distance import ExitDistance, exit_distance
-from microtome.spaces.facet_distance import FacetDistance, facet_distance
-from microtome.spaces.ideal import IdealInputs, ideal_inputs, ideal_outputs
-from microtome.spaces.inverse import Invertibility, NetworkInverse, invert, invertibility
-from microtome.spaces.jacobian import JacobianOperator, jacobian
-from microtome.spaces.operator import Operator, operator
-from microtome.spaces.path import FacetPath, facets_between
-from microtome.spaces.region import LinearRegion, linear_region
-from microtome.spaces.signal_part import SignalPart, signal_part
-from microtome.spaces.spectra import Spectra, spectra
-from microtome.spaces.subspaces import Subspaces, subspaces
-from microtome.spaces.through import KeptAndLost, Rejected, kept_and_lost, rejected_energy
-from microtome.spaces.triplets import SingularTriplets, triplets
-from microtome.spaces.weight_vectors import WeightVectors, weight_vectors
+from microtome.spaces.inversion.ideal_inputs import IdealInputs, ideal_inputs, ideal_outputs
+from microtome.spaces.inversion.layerwise_inverse import Invertibility, NetworkInverse, invert, invertibility
+from microtome.spaces.operators.jacobian import JacobianOperator, jacobian
+from microtome.spaces.operators.operator import Operator, operator
+from microtome.spaces.regions.exit_distance import ExitDistance, exit_distance
+from microtome.spaces.regions.facet_distance import FacetDistance, facet_distance
+from microtome.spaces.regions.facet_path import FacetPath, facets_between
+from microtome.spaces.regions.linear_region import LinearRegion, linear_region
+from microtome.spaces.singular.spectra import Spectra, spectra
+from microtome.spaces.singular.triplets import SingularTriplets, triplets
+from microtome.spaces.split.class_residuals import ClassResiduals, class_averages, class_residuals
+from microtome.spaces.split.rejection import KeptAndLost, Rejected, kept_and_lost, rejected_energy
+from microtome.spaces.split.row_space import SignalPart, signal_part
+from microtome.spaces.split.subspaces import Subspaces, subspaces
+from microtome.spaces.split.weight_vectors import WeightVectors, weight_vectors
 
 __all__ = [
     "ClassResiduals",

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from microtome import trace
-from microtome.attribution.arrangement import arrangement
-from microtome.attribution.layers import map_layer
+from microtome.attribution.class_activation.arrangement import arrangement
+from microtome.attribution.class_activation.default_layer import map_layer
 from microtome.data.batches import Dataset, batches
 from microtome.errors import InputError, LayerError, MicrotomeError, ModelError
 from microtome.network import Network

@@ -1,10 +1,10 @@
 """Images made to order: what a unit or a class answers most, and what a layer cannot tell apart."""
 
 from microtome.synthesis import objectives
-from microtome.synthesis.frame import recommended_size
 from microtome.synthesis.inversion import Inversion, invert
 from microtome.synthesis.maximal import maximize, maximize_class
 from microtome.synthesis.objectives import Objective
+from microtome.synthesis.placement import recommended_size
 from microtome.synthesis.priors import PRIORS, Prior
 from microtome.synthesis.superstimuli import Superstimuli
 

@@ -14,10 +14,10 @@ from microtome.synthesis import clipping, penalties
 from microtome.synthesis.augment import moved
 from microtome.synthesis.canvas import Canvas, Fourier, Pixels
 from microtome.synthesis.diversity import similarity
-from microtome.synthesis.frame import Frame, mean_colour
 from microtome.synthesis.objectives import Objective
+from microtome.synthesis.placement import Frame, mean_colour
 from microtome.synthesis.priors import Prior
-from microtome.synthesis.redirect import Redirected
+from microtome.synthesis.relu_override import Redirected
 
 _DECAYS = (0.9, 0.99)
 _STEPS = 128  # what a prior's rate is meant for

@@ -14,8 +14,8 @@ from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
 from microtome.synthesis.ascent import Climb
-from microtome.synthesis.frame import chunk_size, whole
 from microtome.synthesis.objectives import Objective
+from microtome.synthesis.placement import chunk_size, whole
 from microtome.synthesis.priors import Prior
 
 

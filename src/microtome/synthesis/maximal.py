@@ -11,10 +11,10 @@ from microtome.registry import register
 from microtome.results import provenance
 from microtome.synthesis import objectives
 from microtome.synthesis.ascent import Climb
-from microtome.synthesis.asked import Asked, asked_of, at_least, checked_sign, chosen, reading
-from microtome.synthesis.frame import around, centred, recommended_size, whole
+from microtome.synthesis.placement import around, centred, recommended_size, whole
 from microtome.synthesis.priors import Prior, prior_named
 from microtome.synthesis.superstimuli import Superstimuli, made
+from microtome.synthesis.targets import Asked, asked_of, at_least, checked_sign, chosen, reading
 
 
 @register(

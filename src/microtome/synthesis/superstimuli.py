@@ -11,9 +11,9 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.results import Provenance, Result
 from microtome.synthesis.ascent import Climb
-from microtome.synthesis.asked import Asked
-from microtome.synthesis.frame import Frame, chunk_size
 from microtome.synthesis.objectives import Objective, Where
+from microtome.synthesis.placement import Frame, chunk_size
+from microtome.synthesis.targets import Asked
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)

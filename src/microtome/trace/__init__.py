@@ -1,13 +1,13 @@
 """The interception engine: the only place that touches torch's hooks and function modes."""
 
-from microtome.trace.attention import Attentions, are_shares
-from microtome.trace.fields import ReceptiveField
+from microtome.trace.backward_rules import BackwardRule, Deconvnet, Guided, Operation, RuleSet
 from microtome.trace.fingerprint import fingerprint
 from microtome.trace.folding import channels_innermost, folded
 from microtome.trace.graph import Graph, Layer, logits_of, watch
+from microtome.trace.lrp.attention import Attentions, are_shares
 from microtome.trace.operators import Call
-from microtome.trace.rules import BackwardRule, Deconvnet, Guided, Operation, RuleSet
-from microtome.trace.tape import Tape, as_logits
+from microtome.trace.passes import Tape, as_logits
+from microtome.trace.receptive_fields import ReceptiveField
 from microtome.trace.tracer import INPUT, Capture, Replacement, Rules, Tracer, up_to
 
 RULES: dict[str, type[RuleSet]] = {"guided": Guided, "deconvnet": Deconvnet}

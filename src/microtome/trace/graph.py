@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from microtome.trace import fields
-from microtome.trace.fields import Field, ReceptiveField
+from microtome.trace import receptive_fields as fields
 from microtome.trace.operators import Call, tensors
+from microtome.trace.receptive_fields import Field, ReceptiveField
 from microtome.trace.tracer import Tracer
 
 # Bookkeeping that moves values about; such calls are no layers of their own.

@@ -1,19 +1,19 @@
 """What a unit looks for and how it is made: stimuli and tuning, dissections, top patches, statistics."""
 
-from microtome.units import stimuli
 from microtome.units.ablation import Ablation, ablate
 from microtome.units.activations import ActivationMaps, activation_maps
-from microtome.units.connections import Connections, Link, connections
-from microtome.units.dissect import Dissection, dissect
 from microtome.units.effective_field import EffectiveField, effective_field
-from microtome.units.filters import Filters, filters
-from microtome.units.patches import LayerPatches, TopPatches
 from microtome.units.reconstruct import Reconstructions, reconstruct
-from microtome.units.similarity import Similarity, similar, similarities
-from microtome.units.specialised import Specialised, specialised
-from microtome.units.top_images import TopImages, top_images
-from microtome.units.top_patches import top_patches
-from microtome.units.tuning import Tuning, tuning, tunings
+from microtome.units.stimulus_tuning import stimuli
+from microtome.units.stimulus_tuning.tuning_curves import Tuning, tuning, tunings
+from microtome.units.streaming.patch_tables import LayerPatches, TopPatches
+from microtome.units.streaming.similarity import Similarity, similar, similarities
+from microtome.units.streaming.specialised import Specialised, specialised
+from microtome.units.streaming.top_images import TopImages, top_images
+from microtome.units.streaming.top_patches import top_patches
+from microtome.units.wiring.connections import Connections, Link, connections
+from microtome.units.wiring.dissect import Dissection, dissect
+from microtome.units.wiring.filters import Filters, filters
 
 __all__ = [
     "Ablation",

@@ -16,9 +16,9 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
-from microtome.trace.replay import Replay
-from microtome.units import stream
-from microtome.units.stream import Batch
+from microtome.trace.delta.replay import Replay
+from microtome.units.streaming import streaming_pass
+from microtome.units.streaming.streaming_pass import Batch
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -198,11 +198,11 @@ def _means(net: Network, dataset: Dataset, layer: str, units: int) -> Tensor:
     total, count = torch.zeros(units, dtype=torch.float64), [0]
 
     def add(value: Tensor, batch: Batch) -> None:
-        value = stream.by_unit(value)
+        value = streaming_pass.by_unit(value)
         total.add_(value.double().sum((0, 2)).cpu())
         count[0] += value.shape[0] * value.shape[2]
 
-    stream.read(net, dataset, {layer: add})
+    streaming_pass.read(net, dataset, {layer: add})
     return total / count[0]
 
 

@@ -12,7 +12,7 @@ from microtome.errors import LayerError, nearest
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
-from microtome.units import stream
+from microtome.units.streaming import streaming_pass
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -91,6 +91,6 @@ def activation_maps(net: Network, images: Any, layers: str | Iterable[str] | Non
     [[[[0.0, 0.25]]]]
     """
     given = net.images(images)
-    names = [layer.name for layer in stream.chosen_layers(net, layers)]
+    names = [layer.name for layer in streaming_pass.chosen_layers(net, layers)]
     made = provenance(net, "activation-maps", layers=names)
     return ActivationMaps(provenance=made, maps=net.activations(given, names), images=given.detach())

@@ -12,9 +12,9 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
-from microtome.units.crops import Box
-from microtome.units.patches import LayerPatches
 from microtome.units.reconstruct import one_hot_seed
+from microtome.units.streaming.crops import Box
+from microtome.units.streaming.patch_tables import LayerPatches
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

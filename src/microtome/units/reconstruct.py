@@ -13,8 +13,8 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
-from microtome.units.crops import Box, cut
-from microtome.units.patches import LayerPatches
+from microtome.units.streaming.crops import Box, cut
+from microtome.units.streaming.patch_tables import LayerPatches
 
 METHODS = ("deconvnet", "guided", "gradient")
 
@@ -123,7 +123,7 @@ def reconstruct(
 
     Examples
     --------
-    >>> from microtome.units.top_patches import top_patches
+    >>> from microtome.units.streaming.top_patches import top_patches
     >>> model = torch.nn.Conv2d(1, 1, (1, 2), bias=False)
     >>> _ = model.weight.data.copy_(torch.tensor([[[[1.0, -2.0]]]]))
     >>> net = Network(torch.nn.Sequential(model, torch.nn.Flatten()), (1, 1, 4))

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.attribution.baselines import Fill, baseline
-from microtome.attribution.chunks import check_count, fitting
+from microtome.attribution.batching import check_count, fitting
+from microtome.attribution.gradients.baselines import Fill, baseline
 from microtome.attribution.quality.maps import asked_classes, map_of
 from microtome.attribution.result import Attribution, wide
 from microtome.inputs import Target

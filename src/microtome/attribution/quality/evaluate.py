@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from microtome import registry
-from microtome.attribution.baselines import Fill
+from microtome.attribution.gradients.baselines import Fill
 from microtome.attribution.quality.curves import PixelCurve, deletion, insertion
 from microtome.attribution.quality.infidelity import Infidelity, infidelity
 from microtome.attribution.quality.localisation import energy_in_mask, pointing_game

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.attribution.chunks import check_count, fitting
+from microtome.attribution.batching import check_count, fitting
 from microtome.attribution.quality.maps import asked_classes, per_pixel
 from microtome.attribution.result import Attribution, wide
 from microtome.errors import InputError

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from microtome import registry
-from microtome.attribution.chunks import check_count
+from microtome.attribution.batching import check_count
 from microtome.attribution.quality.likeness import rank_correlation, structural_similarity
 from microtome.attribution.result import Attribution
 from microtome.errors import ModelError

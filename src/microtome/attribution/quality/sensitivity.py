@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from microtome import registry
-from microtome.attribution.chunks import check_count
+from microtome.attribution.batching import check_count
 from microtome.attribution.result import Attribution, wide
 from microtome.errors import InputError
 from microtome.inputs import Target

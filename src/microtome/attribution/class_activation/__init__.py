@@ -1,0 +1,1 @@
+"""Class activation maps: CAM, Grad-CAM and guided Grad-CAM, and the layer that they read."""

@@ -1,0 +1,117 @@
+"""Which layer does a class activation map read? The last that has places on the picture and that the score feels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from microtome.attribution.class_activation.arrangement import Arrangement, arrangement, operator_of, token_arrangement
+from microtome.errors import LayerError
+from microtome.network import Network
+from microtome.trace import Layer
+
+ATTENTION = frozenset(("scaled_dot_product_attention", "multi_head_attention_forward", "softmax"))
+
+# What stands between the tokens and the attention that reads them: projections, scales, the product itself.
+_PROJECTIONS = ATTENTION | {"linear", "addmm", "matmul", "bmm", "mul", "div"}
+
+
+def map_layer(net: Network, layer: str | None) -> str:
+    """The layer asked for; without one, the last that a class activation map can be drawn of.
+
+    In a convolutional network the last layer with more than one position that is no pooling: in VGG the
+    rectified output of the last convolution, in ResNet that of the last block, in GoogLeNet the last
+    concatenation. In a vision transformer
+    the last layer of tokens where the score is read from the patches, as by a mean over them; where it
+    is read from a class token alone, that is what the last attention reads, since after it nothing of
+    the patches reaches the score.
+
+    Raises
+    ------
+    LayerError
+        When no layer has places on the picture.
+    """
+    if layer is not None:
+        return layer
+    last = _last_map(net)
+    if any(len(entry.shape) == 2 and (last is None or entry.step > last.step) for entry in net.layers.values()):
+        found = _token_layer(net)
+        if found is not None:
+            return found
+    if last is None:
+        raise LayerError(
+            "no layer of this network has channels, height and width, so there is nothing to draw a class map on; "
+            "use a method that explains pixels, such as saliency or integrated_gradients."
+        )
+    return last.name
+
+
+def _last_map(net: Network) -> Layer | None:
+    """The layer of maps that ends last; of a block and the operation that ends it, the operation."""
+    found = [entry for entry in net.layers.values() if entry.spatial and not _ends_in_pooling(entry)]
+    for entry in sorted(found, key=lambda entry: (entry.step, entry.leaf), reverse=True):
+        try:
+            laid = arrangement(net, entry.name)
+        except LayerError:  # windows apart
+            continue
+        if laid.height * laid.width > 1:
+            return entry
+    return None
+
+
+def _ends_in_pooling(layer: Layer) -> bool:
+    """Whether a pooling makes the value, also that of a container; its class may be called PoolFormerLayer."""
+    return "pool" in operator_of(layer) or layer.kind in ("mean", "amax", "sum")
+
+
+# -- tokens --------------------------------------------------------------------------------------------------------
+
+
+def last_tokens(net: Network) -> tuple[str, Arrangement] | None:
+    """The layer of tokens that is made into one vector, with the places of its tokens; None where there is none."""
+    seen = set[str]()
+    for entry in reversed(list(net.layers.values())):
+        found = _tokens_behind(net, entry, seen) if len(entry.shape) == 1 else None
+        if found is not None:
+            return found
+    return None
+
+
+def read_tokens(net: Network, name: str, laid: Arrangement) -> Tensor:
+    """Which tokens of a layer the score is read from, (T,): those where it has a gradient, on a gray picture."""
+    low, high = net.pixels or (0.0, 1.0)
+    gray = torch.full((1, *net.input_shape), (low + high) / 2)
+    slope = net.tape(gray, record=name, gradient=True, check=False).gradient[name]
+    return laid.by_image(slope, 1)[0].count_nonzero(1) > 0
+
+
+def _token_layer(net: Network) -> str | None:
+    last = last_tokens(net)
+    if last is None:
+        return None
+    name, laid = last
+    patches = slice(laid.first, laid.first + laid.height * laid.width)
+    if bool(read_tokens(net, name, laid)[patches].any()):
+        return name
+    attention = [entry for entry in net.layers.values() if entry.leaf and operator_of(entry) in ATTENTION]
+    read = _tokens_behind(net, attention[-1], set()) if attention else None
+    return read[0] if read is not None else name
+
+
+def _tokens_behind(net: Network, layer: Layer, seen: set[str]) -> tuple[str, Arrangement] | None:
+    """The tokens that a layer makes its queries, keys and values, or its vector, of; what is ``seen`` has none."""
+    waiting = list(layer.inputs)
+    gridless = set[int]()  # each count of tokens is measured once
+    while waiting:
+        entry = net.layers.get(waiting.pop(0))
+        if entry is None or entry.name in seen or len(entry.shape) < 2:
+            continue
+        seen.add(entry.name)
+        if operator_of(entry) not in _PROJECTIONS and entry.shape[0] not in gridless:
+            laid = token_arrangement(net, entry)
+            if laid is not None:
+                return entry.name, laid
+            if len(entry.shape) == 2 and entry.shape[0] > 1:
+                gridless.add(entry.shape[0])
+        waiting += entry.inputs
+    return None

@@ -1,0 +1,1 @@
+"""Attribution by gradients: saliency, integrated gradients, SmoothGrad, guided backpropagation, deconvnet."""

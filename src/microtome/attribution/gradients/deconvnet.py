@@ -1,0 +1,75 @@
+"""Which pattern in the image does a deconvolutional network make out of the class score?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from microtome.attribution.gradients.input_gradient import pixel_signal
+from microtome.attribution.result import Attribution
+from microtome.inputs import Target
+from microtome.network import Network
+from microtome.registry import register
+from microtome.results import provenance
+
+
+@register("deconvnet", rows=("C7",), paper="zeiler2014visualizing")
+def deconvnet(net: Network, images: Any, target: Target = None, *, batch: int | None = None) -> Attribution:
+    r"""Project the class score down to the pixels through a deconvolutional network.
+
+    Max-pooling is undone by its switches, convolutions by their transposed filters, and each
+    nonlinearity rectifies the signal that comes from above, whatever it passed forwards [1]_:
+
+    .. math:: R^l = \max(R^{l+1}, 0)
+
+    Acts on ReLU in every spelling and on ReLU6, LeakyReLU, PReLU, ELU, SELU, CELU, GELU, SiLU, Mish,
+    Hardswish and Softplus; sigmoid, tanh, softmax and gates keep their gradient.
+
+    Parameters
+    ----------
+    net : Network
+        The network.
+    images : Tensor
+        (N, C, H, W) in the network's pixel range.
+    target : int, str, sequence, Tensor or None
+        The class asked about; None for the predicted one.
+    batch : int, optional
+        Images in one pass; default 2 to 10 of 224 x 224 pixels, by the network, up to 64 small ones.
+
+    Returns
+    -------
+    Attribution
+        ``values`` (N, C, H, W) signed, in logit per unit of pixel value; ``map`` is their sum over
+        channels.
+
+    Raises
+    ------
+    InputError
+        When images or targets do not fit the network.
+    ModelError
+        When the model raises, or a gradient is not finite.
+    OpaqueError
+        When something in the model hides its own backward pass: a scripted module, a custom operator
+        or autograd function. The message names it.
+
+    Notes
+    -----
+    Cost: one forward and one backward pass, no weight gradients. It shows the pattern, not the
+    decision: the picture hardly depends on the class, and not at all on the trained weights of the
+    upper layers.
+
+    References
+    ----------
+    .. [1] Zeiler and Fergus, Visualizing and understanding convolutional networks, ECCV 2014.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> line = nn.Linear(2, 2, bias=False)
+    >>> _ = line.weight.data.copy_(torch.tensor([[2.0, -3.0], [0.0, 0.0]]))
+    >>> net = Network(nn.Sequential(nn.Flatten(), line), input_shape=(1, 1, 2))
+    >>> deconvnet(net, torch.ones(1, 1, 1, 2), target=0).map  # without nonlinearity: the gradient
+    tensor([[[ 2., -3.]]])
+    """
+    signal = pixel_signal(net, images, target, rules="deconvnet", batch=batch)
+    return signal.attribution(net, provenance(net, "deconvnet", target=target))

@@ -1,0 +1,48 @@
+"""What comes back to the pixels from a class score? One backward pass, by gradients or by rules, for any batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from microtome.attribution.batching import chunks, fitting
+from microtome.attribution.result import Signal, wide
+from microtome.inputs import Target
+from microtome.network import Network
+
+
+def pixel_signal(
+    net: Network, images: Any, target: Target, *, rules: str | None = None, batch: int | None = None
+) -> Signal:
+    """Send the class score back to the image; images do not mix.
+
+    Parameters
+    ----------
+    net : Network
+        The network.
+    images : Tensor or array
+        (N, C, H, W) in the network's pixel range.
+    target : int, str, sequence, Tensor or None
+        The class asked about; None for the predicted one.
+    rules : str, optional
+        ``"guided"`` or ``"deconvnet"``; None for the gradient.
+    batch : int, optional
+        Images in one pass; default 2 to 10 of 224 x 224 pixels, by the network, up to 64 small ones.
+
+    Returns
+    -------
+    Signal
+        The signal per pixel, (N, C, H, W), in the user's pixel space: the chain rule runs through
+        the network's normalisation, too.
+    """
+    tapes = [
+        net.tape(part, asked, record="input", gradient=True, rules=rules)
+        for part, asked in chunks(net, images, target, fitting(net, batch, backwards=True))
+    ]
+    return Signal(
+        values=torch.cat([tape.gradient["input"] for tape in tapes]),
+        target=torch.cat([tape.target for tape in tapes]),
+        score=wide(torch.cat([tape.score for tape in tapes])),
+        images=torch.cat([tape.value["input"] for tape in tapes]),
+    )

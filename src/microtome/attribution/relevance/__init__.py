@@ -1,0 +1,1 @@
+"""Attribution by relevance: LRP, deep Taylor decomposition, attention rollout."""

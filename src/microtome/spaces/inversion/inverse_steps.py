@@ -1,0 +1,254 @@
+"""How is one operation of a network undone? By a pseudo-inverse, an inverse function, or by moving values back."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from microtome.network import Network
+from microtome.spaces.inversion.activation_inverses import InverseFunction, inverse_function
+from microtome.spaces.inversion.sequence import Step
+from microtome.spaces.operators.convolution import ConvolutionOperator, convolution
+from microtome.spaces.operators.linear_layer import LINEAR, PRODUCTS, bias_of, weight_of
+from microtome.spaces.operators.operator import MatrixOperator, Operator
+from microtome.spaces.singular.tokenwise import pointwise
+
+_AFFINE = frozenset(("add", "sub", "rsub", "mul", "div", "neg", "batch_norm"))
+_MOVES = frozenset(
+    """view reshape permute transpose contiguous flatten unflatten squeeze unsqueeze to float chunk split detach clone
+    type_as t T movedim view_as dropout identity double getitem pixel_shuffle pixel_unshuffle channel_shuffle flip
+    roll alias requires_grad_ expand""".split()
+)
+_DENSE_SIDE = 1600  # up to this many values on the shorter side the matrix is decomposed, else conjugate gradients
+
+
+class Inverse(ABC):
+    """How one step is undone.
+
+    Attributes
+    ----------
+    exact : bool
+        True when every input comes back; otherwise the part in the signal space does.
+    proved : bool
+        False where ``exact`` follows from the shape only, the rank not being known.
+    condition_number : float
+        By how much errors may grow; NaN where it was not computed.
+    rank : int
+        Directions that survive the step; 0 where it was not computed.
+    """
+
+    exact: bool = True
+    proved: bool = True
+    condition_number: float = math.nan
+    rank: int = 0
+
+    @abstractmethod
+    def undo(self, y: Tensor, beside: Tensor | None) -> Tensor:
+        """What went in, for what came out; ``beside`` lends its null-space part."""
+
+    @abstractmethod
+    def change(self, by: Tensor, y: Tensor) -> Tensor:
+        """How what went in changes when what came out, y, changes by a little."""
+
+    def inside(self, y: Tensor) -> Tensor:
+        """(N,): which values the step can give at all."""
+        return torch.ones(len(y), dtype=torch.bool)
+
+    @property
+    def range(self) -> str:
+        """The range in words."""
+        return "all values"
+
+
+@final
+class LinearInverse(Inverse):
+    """x = A^+ (y - b), the shortest solution; with ``beside`` the solution nearest to it."""
+
+    def __init__(self, of: Operator, bias: Tensor | None) -> None:
+        self._of, self._bias = of, bias
+        m, n = of.shape
+        self._factors: tuple[Tensor, Tensor, Tensor] | None = None
+        if isinstance(of, MatrixOperator) or (min(m, n) <= _DENSE_SIDE and m * n <= 50_000_000):
+            matrix = of.weight if isinstance(of, MatrixOperator) else of.dense()
+            u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+            rank = int((s > max(matrix.shape) * torch.finfo(torch.float64).eps * s[0]).sum()) if len(s) else 0
+            self._factors = (u[:, :rank], s[:rank], v[:rank])
+            self.rank, self.exact = rank, rank == matrix.shape[1]
+            self.condition_number = float(s[0] / s[rank - 1]) if rank else math.nan
+        elif isinstance(of, ConvolutionOperator) and pointwise(of) and set(of.stride) == {1}:
+            s = torch.linalg.svdvals(of.weight.reshape(of.groups, -1, of.weight.shape[1]))
+            counts = s > max(of.shape) * torch.finfo(torch.float64).eps * s.max()
+            self.rank = int(counts.sum()) * math.prod(of.input_shape[1:])
+            self.exact = self.rank == n
+            self.condition_number = float(s.max() / s[counts].min()) if self.rank else math.nan
+        else:
+            self.exact, self.proved = m >= n, m < n
+
+    def undo(self, y: Tensor, beside: Tensor | None) -> Tensor:
+        """The pseudo-inverse."""
+        shape = (-1, *[1] * (len(self._of.output_shape) - 1))
+        bias = self._bias
+        if bias is not None:
+            y = y - (bias if isinstance(self._of, MatrixOperator) else bias.reshape(shape))
+        if beside is not None:  # the solution nearest to it: beside + A^+ (y - A beside)
+            return beside + self._shortest(y - self._of.apply(beside))
+        return self._shortest(y)
+
+    def change(self, by: Tensor, y: Tensor) -> Tensor:
+        """The pseudo-inverse again, without the bias."""
+        return self._shortest(by)
+
+    def _shortest(self, y: Tensor) -> Tensor:
+        if self._factors is None:
+            return _least_squares(self._of, y)
+        u, s, v = self._factors
+        whole = y if isinstance(self._of, MatrixOperator) else y.flatten(1)
+        return (((whole @ u) / s) @ v).reshape(-1, *self._of.input_shape)
+
+
+@final
+class FunctionInverse(Inverse):
+    """An activation undone value by value."""
+
+    def __init__(self, function: InverseFunction) -> None:
+        self._function = function
+
+    def undo(self, y: Tensor, beside: Tensor | None) -> Tensor:
+        """The inverse function; NaN outside its range."""
+        return self._function.undo(y)
+
+    def change(self, by: Tensor, y: Tensor) -> Tensor:
+        """Times the derivative of the inverse function."""
+        at = y.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            return by * torch.autograd.grad(self._function.undo(at).sum(), at)[0]
+
+    def inside(self, y: Tensor) -> Tensor:
+        """Whether all values are in the open range."""
+        return self._function.inside(y)
+
+    @property
+    def range(self) -> str:
+        """The range in words."""
+        low, high = self._function.low, self._function.high
+        return f"({low:.6g}, {high:.6g})"
+
+
+@final
+class AffineInverse(Inverse):
+    """A scale and a shift for each value: batch norm, adding or multiplying by constants."""
+
+    def __init__(self, scale: Tensor, shift: Tensor) -> None:
+        self._scale, self._shift = scale, shift
+        sizes = scale.abs()
+        self.condition_number = float(sizes.max() / sizes.min())
+
+    def undo(self, y: Tensor, beside: Tensor | None) -> Tensor:
+        """(y - shift) / scale."""
+        return (y - self._shift) / self._scale
+
+    def change(self, by: Tensor, y: Tensor) -> Tensor:
+        """Divided by the scale."""
+        return by / self._scale
+
+
+@final
+class MoveInverse(Inverse):
+    """Values that only changed their place or shape."""
+
+    def __init__(self, source: Tensor, shape: tuple[int, ...]) -> None:
+        self._source, self._shape = source, shape
+        self.condition_number = 1.0
+
+    def undo(self, y: Tensor, beside: Tensor | None) -> Tensor:
+        """Each value back to where it came from."""
+        x = torch.empty(len(y), self._source.numel(), dtype=y.dtype)
+        x[:, self._source] = y.flatten(1)
+        return x.reshape(-1, *self._shape)
+
+    def change(self, by: Tensor, y: Tensor) -> Tensor:
+        """Moved back as the values are."""
+        return self.undo(by, None)
+
+
+@dataclass(frozen=True)
+class NoInverse:
+    """Why a step cannot be undone."""
+
+    reason: str
+
+
+def inverse_of(net: Network, step: Step) -> Inverse | NoInverse:
+    """How a step is undone, or why it cannot be."""
+    kind = step.call.kind
+    if not step.alone:
+        return NoInverse(f"{kind} reads more than one branch of the network")
+    if kind in LINEAR and weight_of(step.call) is not None:
+        return LinearInverse(_operator(net, step), bias_of(step.call))
+    if kind == "batch_norm" and step.call.arguments["training"]:
+        return NoInverse("batch_norm with the statistics of the batch mixes the images")
+    if kind in _AFFINE:
+        return _affine(step)
+    if kind in _MOVES:
+        return _moved(step)
+    found = inverse_function(step.call)
+    return NoInverse(found) if isinstance(found, str) else FunctionInverse(found)
+
+
+def _operator(net: Network, step: Step) -> Operator:
+    if step.call.kind in PRODUCTS:
+        weight = weight_of(step.call)
+        return MatrixOperator(step.name, torch.empty(0) if weight is None else weight, tuple(step.reads.shape[1:]))
+    return convolution(net, step.name, step.call)
+
+
+def _affine(step: Step) -> Inverse | NoInverse:
+    zero = torch.zeros_like(step.reads[:1])
+    shift = step.run(zero.clone())
+    scale = step.run(torch.ones_like(zero)) - shift
+    if scale.shape != zero.shape or not bool((scale != 0).all()):
+        return NoInverse(f"{step.call.kind} multiplies values by zero or changes their number")
+    return AffineInverse(scale, shift)
+
+
+def _moved(step: Step) -> Inverse | NoInverse:
+    """Follow numbered values through the step: a permutation can be undone."""
+    shape = tuple(step.reads.shape)
+    numbers = torch.arange(math.prod(shape), dtype=torch.float64).reshape(shape)
+    try:
+        source = step.run(numbers).double()
+    except (RuntimeError, IndexError) as error:
+        return NoInverse(f"{step.call.kind} cannot be followed: {error}")
+    each = math.prod(shape[1:])
+    first = source[0].flatten().long()
+    if len(source) != shape[0] or first.numel() != each or not torch.equal(first.sort().values, torch.arange(each)):
+        return NoInverse(f"{step.call.kind} drops, repeats or mixes values")
+    return MoveInverse(first, shape[1:])
+
+
+def _least_squares(of: Operator, y: Tensor, tolerance: float = 1e-12, iterations: int = 2000) -> Tensor:
+    """A^+ y by conjugate gradients on the normal equations, from zero."""
+    x = torch.zeros(len(y), *of.input_shape, dtype=torch.float64)
+    residual = y.clone()
+    slope = of.adjoint(residual)
+    step, length = slope.clone(), _square(slope)
+    start = length.clone()
+    for _ in range(iterations):
+        if not bool((length > tolerance**2 * start).any()):
+            break
+        image = of.apply(step)
+        rate = length / _square(image).clamp(min=1e-300)
+        x, residual = x + rate * step, residual - rate * image
+        slope = of.adjoint(residual)
+        renewed = _square(slope)
+        step, length = slope + renewed / length.clamp(min=1e-300) * step, renewed
+    return x
+
+
+def _square(x: Tensor) -> Tensor:
+    return x.flatten(1).square().sum(1).reshape(-1, *[1] * (x.dim() - 1))

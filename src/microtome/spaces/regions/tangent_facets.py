@@ -1,0 +1,251 @@
+"""How do all facet functions of a network change when the image moves? One forward pass with tangents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from microtome.network import Network
+from microtome.spaces.regions.facets import KINKED, PAIRS, Facets, bent, check, facets_of
+from microtome.trace import Call, RuleSet, Tracer
+from microtome.trace.operators import tensors
+
+_MASKING = frozenset(("gt", "ge", "lt", "le"))
+_NOISE = 1e-12  # changes and values below this share of the layer's largest are rounding
+
+
+@dataclass(frozen=True)
+class Bends:
+    """All facet functions of a batch: value, and slope along each image's direction.
+
+    Attributes
+    ----------
+    facets : list of Facets
+        By operation.
+    value, slope : Tensor
+        (N, facets) over all operations; a slope below rounding is 0.
+    tied : Tensor
+        (N, facets): the image lies on the facet, to rounding.
+    logits, logits_slope : Tensor
+        (N, K).
+    """
+
+    facets: list[Facets]
+    value: Tensor
+    slope: Tensor
+    tied: Tensor
+    logits: Tensor
+    logits_slope: Tensor
+
+    def owner(self, facet: int) -> dict[str, Any]:
+        """Which unit a facet belongs to."""
+        return owner(self.facets, facet)
+
+
+def owner(facets: list[Facets], facet: int) -> dict[str, Any]:
+    """Which unit a facet belongs to, counted over all operations."""
+    for part in facets:
+        if facet < part.value.shape[1]:
+            return part.owner(facet)
+        facet -= part.value.shape[1]
+    return {}
+
+
+class KinkRules(RuleSet):
+    """Rules that change nothing: they note what each bending operation reads."""
+
+    name = "a linear region"
+
+    def __init__(self, note: Callable[[Call, Tensor, Tensor | None], None], *, verify: bool) -> None:
+        super().__init__()
+        self._note, self._verify = note, verify
+        self._masks: dict[int, Any] = {}
+
+    def run(self, call: Call) -> Any:
+        """Note, then run the operation as the model wrote it."""
+        call = self._recognised(call)  # x * (x > 0) is a relu
+        if self._verify:
+            self._check(call)
+        if call.kind in KINKED:
+            others = tensors(call.args[1:]) if call.kind in PAIRS else []
+            self._note(call, call.input, others[0] if others else None)
+        output = call.run()
+        self._remember(call, output)
+        if self._verify and call.kind in _MASKING and (self._dependent(call) or self._masked(call)):
+            self._masks[id(output)] = output
+        return output
+
+    def _check(self, call: Call) -> None:
+        if self._masked(call) and call.kind not in _MASKING:
+            raise bent(call, "uses a comparison of image values in a way that is no rectifier")
+        if call.kind not in _MASKING:
+            check(call, lambda value: value.requires_grad)
+
+    def _dependent(self, call: Call) -> bool:
+        return any(value.requires_grad for value in call.tensors)
+
+    def _masked(self, call: Call) -> bool:
+        return any(id(value) in self._masks for value in call.tensors)
+
+
+def verify(net: Network, image: Tensor) -> None:
+    """Refuse a network that is not piecewise linear in the image, naming the operation.
+
+    Raises
+    ------
+    OpaqueError
+        Where it bends other than at facets, or hides an operation.
+    """
+    x = image[:1].detach().clone().requires_grad_()
+    with torch.enable_grad():
+        prepared = net.normalise(x)
+    run(net, prepared, KinkRules(lambda call, z, other: None, verify=True), live=True)
+
+
+def bends(net: Network, images: Tensor, directions: Tensor) -> Bends:
+    """Values and slopes of all facet functions: a forward pass with one direction for each image.
+
+    Parameters
+    ----------
+    net : Network
+        A piecewise linear network in float64.
+    images, directions : Tensor
+        (N, C, H, W) in pixel space.
+    """
+    parts: list[Facets] = []
+    slopes: list[Tensor] = []
+
+    def note(call: Call, z: Tensor, other: Tensor | None) -> None:
+        split = forward_ad.unpack_dual(z)
+        second = None if other is None else forward_ad.unpack_dual(other)
+        found = facets_of(call, split.primal.detach(), None if second is None else second.primal.detach())
+        if found is None:
+            return
+        change = torch.zeros_like(split.primal) if split.tangent is None else split.tangent.detach()
+        if second is not None and second.tangent is not None:
+            change = change - second.tangent.detach()
+        parts.append(found)
+        slopes.append(found.along(change))
+
+    with forward_ad.dual_level(), torch.no_grad():
+        dual = forward_ad.make_dual(images, directions.to(images))
+        output = run(net, net.normalise(dual), KinkRules(note, verify=False), live=False)
+        split = forward_ad.unpack_dual(output)
+        logits = split.primal.detach().clone()
+        moved = torch.zeros_like(logits) if split.tangent is None else split.tangent.detach().clone()
+    ties = []
+    for place, part in enumerate(parts):
+        largest = slopes[place].abs().amax(1, keepdim=True)
+        slopes[place] = torch.where(slopes[place].abs() > _NOISE * largest, slopes[place], 0.0)
+        finite = torch.where(part.value.isfinite(), part.value, 0.0)
+        ties.append((finite.abs() <= _NOISE * finite.abs().amax(1, keepdim=True)) & (slopes[place] != 0))
+    value = torch.cat([part.value for part in parts], 1) if parts else logits[:, :0]
+    slope = torch.cat(slopes, 1) if parts else logits[:, :0]
+    tied = torch.cat(ties, 1) if parts else value.bool()
+    return Bends(parts, value, slope, tied, logits, moved)
+
+
+def gradients(net: Network, images: Tensor, chosen: Tensor) -> Tensor:
+    """The gradient of one facet function for each image, (N, C, H, W).
+
+    Parameters
+    ----------
+    net : Network
+        A piecewise linear network in float64.
+    images : Tensor
+        (N, C, H, W).
+    chosen : Tensor
+        (N,) facets, counted over all operations.
+    """
+    x = images.detach().clone().requires_grad_()
+    values: list[Tensor] = []
+    start = 0
+
+    def note(call: Call, z: Tensor, other: Tensor | None) -> None:
+        nonlocal start
+        found = facets_of(call, z.detach(), None if other is None else other.detach())
+        if found is None:
+            return
+        count = found.value.shape[1]
+        mine = (chosen >= start) & (chosen < start + count)
+        if bool(mine.any()):
+            # Taken before the model goes on, which may write on z; offsets have no gradient.
+            read = (z if other is None else z - other).clone()
+            values.append(found.along(read).gather(1, (chosen - start).clamp(0, count - 1)[:, None])[mine].sum())
+        start += count
+
+    with torch.enable_grad():
+        prepared = net.normalise(x)
+        run(net, prepared, KinkRules(note, verify=False), live=True)
+        found: Tensor | None = torch.autograd.grad(torch.stack(values).sum(), x, allow_unused=True)[0]
+    return torch.zeros_like(x) if found is None else found
+
+
+class _Effects(KinkRules):
+    """Notes what reaches the scores from each bending operation's units."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[Facets, list[Tensor]]] = []
+        self._part: Facets | None = None
+        super().__init__(self._hear, verify=False)
+
+    def _hear(self, call: Call, z: Tensor, other: Tensor | None) -> None:
+        self._part = facets_of(call, z.detach(), None if other is None else other.detach())
+
+    def run(self, call: Call) -> Any:
+        """Run the operation, and listen at what it gives."""
+        output = super().run(call)
+        part, self._part = self._part, None
+        if part is not None:
+            heard: list[Tensor] = []
+            self.found.append((part, heard))
+            given = tensors(output) or [call.input]
+            if given[0].requires_grad:  # a hook belongs to the value of this moment, whatever is written later
+                given[0].register_hook(heard.append)
+        return output
+
+
+def heard(net: Network, images: Tensor) -> Tensor:
+    """(N, facets): whether a unit's value reaches any class score at all, with all other units as they are.
+
+    A facet of a unit that does not is no bend of the scores: what is behind it is the same affine map.
+
+    Parameters
+    ----------
+    net : Network
+        A piecewise linear network in float64.
+    images : Tensor
+        (N, C, H, W).
+    """
+    x = images.detach().clone().requires_grad_()
+    rules = _Effects()
+    with torch.enable_grad():
+        scores = run(net, net.normalise(x), rules, live=True)
+        mixed = torch.randn(scores.shape, generator=torch.Generator().manual_seed(0), dtype=scores.dtype)
+        torch.autograd.grad(scores, x, mixed, allow_unused=True)
+    parts = []
+    for facets, signals in rules.found:
+        count = facets.value.shape[1]
+        if not signals:
+            parts.append(torch.zeros(len(x), count, dtype=torch.bool))
+            continue
+        units = signals[0].detach().flatten(1) != 0
+        pooled = "pool" in facets.kind
+        parts.append(units.repeat_interleave(facets.each, 1) if pooled else units.repeat(1, facets.each))
+    return torch.cat(parts, 1) if parts else torch.zeros(len(x), 0, dtype=torch.bool)
+
+
+def run(net: Network, prepared: Tensor, rules: KinkRules, *, live: bool) -> Tensor:
+    """Class scores of prepared images, a closing softmax left out, with every bending operation told to the rules."""
+    from microtome.trace import as_logits, logits_of
+
+    end = net.graph.logits if net.graph.closing else None
+    wanted = [end] if end is not None else []
+    tracer = Tracer(net.model, wanted, live=wanted or ("",) if live else wanted, rules=rules, stop=end is not None)
+    output = tracer(prepared)
+    return as_logits(tracer.value[end] if end is not None else logits_of(output), net)

@@ -1,0 +1,1 @@
+"""Singular values and vectors of operators, with a residual for each."""

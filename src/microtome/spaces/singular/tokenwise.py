@@ -1,0 +1,81 @@
+"""Which singular triplets has a map that does the same at every place? Those of one place, once for each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from microtome.spaces.operators.convolution import ConvolutionOperator
+from microtome.spaces.operators.operator import MatrixOperator
+
+Triplets = tuple[Tensor, Tensor, Tensor]  # left (k, m), values (k,), right (k, n)
+
+
+def by_tokens(of: MatrixOperator, k: int, which: str, single: Callable[[MatrixOperator, int], Triplets]) -> Triplets:
+    """The triplets of a Linear layer on tokens, from those of its matrix.
+
+    Parameters
+    ----------
+    of : MatrixOperator
+        The layer, on tokens (T, n).
+    k : int
+        How many.
+    which : str
+        ``"largest"`` or ``"smallest"``.
+    single : function
+        From the layer on one token and a number to so many triplets at the same end of the spectrum.
+    """
+    tokens = math.prod(of.input_shape[:-1])
+    count = -(-k // tokens)
+    left, values, right = single(MatrixOperator(of.name, of.weight, of.input_shape[-1:]), count)
+    whole = count * tokens
+    part = slice(0, k) if which == "largest" else slice(whole - k, whole)
+    order, token = torch.arange(count).repeat_interleave(tokens)[part], (torch.arange(whole) % tokens)[part]
+    row = torch.arange(k)
+    spread = left.new_zeros(k, tokens, left.shape[1]), right.new_zeros(k, tokens, right.shape[1])
+    spread[0][row, token], spread[1][row, token] = left[order], right[order]
+    return spread[0].flatten(1), values[order], spread[1].flatten(1)
+
+
+def pointwise(of: ConvolutionOperator) -> bool:
+    """Whether every output reads one position only, and none reads padding."""
+    return all(size == 1 for size in of.weight.shape[2:]) and not any(side for width in of.widths for side in width)
+
+
+def by_points(of: ConvolutionOperator, k: int, which: str) -> Triplets | None:
+    """Each singular triplet of a 1 x 1 kernel, at every position that is read; None where zeros are among those wanted.
+
+    Parameters
+    ----------
+    of : ConvolutionOperator
+        With ``pointwise(of)``.
+    k : int
+        How many.
+    which : str
+        ``"largest"`` or ``"smallest"`` of the min(m, n) values.
+    """
+    m, n = of.shape
+    matrices = of.weight.reshape(of.groups, -1, of.weight.shape[1])
+    u, s, v = torch.linalg.svd(matrices, full_matrices=False)
+    each = s.shape[1]
+    places = torch.arange(math.prod(of.input_shape[1:])).reshape(of.input_shape[1:])
+    for axis, step in enumerate(of.stride):
+        places = places.index_select(axis, torch.arange(of.output_shape[1 + axis]) * step)
+    reads = places.flatten()
+    known = s.numel() * len(reads)
+    if k > known or (which == "smallest" and known < min(m, n)):
+        return None  # the rest are zeros, of which this route knows no vectors
+    # All positions of one value before the next.
+    order = s.flatten().argsort(descending=True).repeat_interleave(len(reads))
+    part = slice(0, k) if which == "largest" else slice(known - k, known)
+    order, at = order[part], (torch.arange(known) % len(reads))[part]
+    group, place = order // each, order % each
+    row = torch.arange(k)
+    left = torch.zeros(k, *of.output_shape, dtype=torch.float64).reshape(k, of.groups, -1, len(reads))
+    right = torch.zeros(k, *of.input_shape, dtype=torch.float64).reshape(k, of.groups, matrices.shape[2], -1)
+    left[row, group, :, at] = u[group, :, place]
+    right[row, group, :, reads[at]] = v[group, place]
+    return left.reshape(k, m), s.flatten()[order], right.reshape(k, n)

@@ -1,0 +1,1 @@
+"""Row space and null space: what a layer reads of its input and what it rejects."""

@@ -1,0 +1,193 @@
+"""What of the average image of each class does a first layer not see? The three rows of the paper's figure 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from microtome import data
+from microtome.errors import InputError, LayerError
+from microtome.network import Network
+from microtome.registry import register
+from microtome.results import Result, provenance
+from microtome.spaces.operators.linear_layer import PRODUCTS, linear_layers, operator_of, read_by
+from microtome.spaces.operators.operator import operator
+from microtome.spaces.split.row_space import signal_part
+from microtome.spaces.split.subspaces import subspaces
+from microtome.spaces.split.weight_vectors import weight_vectors
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ClassResiduals(Result):
+    """A layer's weights, its signal space, and what it leaves of the average image of each class.
+
+    Attributes
+    ----------
+    layer : str
+        The layer.
+    classes : list of str
+        Names of the classes that have images.
+    averages : Tensor
+        (classes, C, H, W): average images in pixel space.
+    weights : Tensor
+        (units, n): weight vectors.
+    signal : Tensor
+        (r, n): signal vectors, strongest first.
+    singular_values : Tensor
+        (min(units, n),).
+    condition_number : float
+        Of the weight matrix.
+    residual : Tensor
+        (classes, N): the average, as the layer reads it, less its projection on the weight vector of the
+        class's own unit; where the layer has no unit for each class, less its projection on the whole signal
+        space. Of a convolution that is the row space of its exact operator on the whole image.
+    removed : Tensor
+        (classes,): share of the average's energy that is in the residual.
+    leak : Tensor
+        (classes,): share of the layer's output that the residual still makes, for ``against="layer"``; 0 in
+        exact arithmetic.
+    against : str
+        ``"unit"`` or ``"layer"``: which of the two residuals it is.
+    input_shape, residual_shape : tuple of int
+        Picture shapes of the weight and signal vectors, and of the residuals.
+    """
+
+    layer: str
+    classes: list[str]
+    averages: Tensor
+    weights: Tensor
+    signal: Tensor
+    singular_values: Tensor
+    condition_number: float
+    residual: Tensor
+    removed: Tensor
+    leak: Tensor
+    against: str
+    input_shape: tuple[int, ...]
+    residual_shape: tuple[int, ...]
+
+
+@register(
+    "class-residuals",
+    rows=("A3",),
+    paper="pattichis2024spaces",
+    needs="a Linear layer or convolution, and images with labels",
+    kind="spaces",
+)
+def class_residuals(
+    net: Network, dataset: Any, *, layer: str | None = None, tolerance: float = 1e-3, iterations: int = 100
+) -> ClassResiduals:
+    r"""Weights, signal vectors and residuals of the class averages: figure 1 of the paper for any first layer.
+
+    .. math:: r_k = \bar x_k - \mathrm{proj}\,\bar x_k
+
+    with the projection on the weight vector of the class's own unit (a last layer: equation 4 of the paper), or
+    on the row space of the layer.
+
+    Parameters
+    ----------
+    net : Network
+        The network.
+    dataset : map-style data set
+        Images with labels.
+    layer : str, optional
+        A Linear layer or a convolution; default the first.
+    tolerance : float
+        Convolutions: the residual makes less than this share of the layer's output.
+    iterations : int
+        Convolutions: at most so many steps of conjugate gradients; ``leak`` tells what was reached.
+
+    Returns
+    -------
+    ClassResiduals
+
+    Raises
+    ------
+    LayerError
+        When there is no such layer.
+    InputError
+        When the data set has no labels, or a class is not the network's.
+
+    Notes
+    -----
+    Cost: one pass over the data for the averages, one SVD; for a convolution a pair of convolution and adjoint a
+    step. The residual is in the space the layer reads, so for a later layer it is no picture of the input.
+
+    References
+    ----------
+    .. [1] R. Pattichis, M. S. Pattichis. Understanding neural network systems for image analysis using vector
+       spaces and inverse maps. SSIAI 2024.
+    """
+    name = layer if layer is not None else _first(net)
+    averages, labels = class_averages(dataset)
+    if labels[-1] >= net.output_shape[0]:
+        raise InputError(f"label {labels[-1]} is no class of the network, which has {net.output_shape[0]}.")
+    convolved = operator_of(net.layer(name)) not in PRODUCTS
+    spaces = subspaces(net, name, view="patches" if convolved else "matrix")
+    split = weight_vectors(net, averages, layer=name)
+    leak = torch.zeros(len(labels), dtype=torch.float64)
+    paired = not convolved and len(split.weights) == net.output_shape[0] and _is_last(net, name)
+    if convolved:
+        inputs = net.activations(averages, [read_by(net, name)])[read_by(net, name)].double()
+        part = signal_part(operator(net, name), inputs, tolerance=tolerance, iterations=iterations)
+        residual, leak = part.lost, part.leak
+    elif paired:
+        inputs = split.inputs
+        residual = inputs - split.coefficient[range(len(labels)), labels][:, None] * split.weights[labels]
+    else:
+        inputs = split.inputs
+        residual = spaces.reject(inputs)
+    energy = inputs.flatten(1).square().sum(1)
+    return ClassResiduals(
+        provenance=provenance(net, "class-residuals", layer=name, tolerance=tolerance, iterations=iterations),
+        layer=name,
+        classes=[str(label) if net.classes is None else net.classes[label] for label in labels],
+        averages=averages,
+        weights=split.weights,
+        signal=spaces.signal.T.contiguous(),
+        singular_values=spaces.singular_values,
+        condition_number=spaces.condition_number,
+        residual=residual.flatten(1),
+        removed=residual.flatten(1).square().sum(1) / torch.where(energy > 0, energy, torch.ones_like(energy)),
+        leak=leak,
+        against="unit" if paired else "layer",
+        input_shape=split.input_shape,
+        residual_shape=tuple(inputs.shape[1:]) if convolved else split.input_shape,
+    )
+
+
+def class_averages(dataset: Any, *, batch: int = 512) -> tuple[Tensor, list[int]]:
+    """The average image of every class that has one, float64 (classes, C, H, W), and the classes' indices.
+
+    Raises
+    ------
+    InputError
+        When the data set has no labels.
+    """
+    sums: dict[int, Tensor] = {}
+    counts: dict[int, int] = {}
+    for _, images, labels in data.batches(dataset, batch):
+        if labels is None:
+            raise InputError("images with labels were expected: an average image of a class needs to know the class.")
+        for label in labels.unique().tolist():
+            chosen = images[labels == label].double()
+            sums[label] = sums.get(label, 0) + chosen.sum(0)
+            counts[label] = counts.get(label, 0) + len(chosen)
+    known = sorted(label for label in sums if label >= 0)
+    if not known:
+        raise InputError("no image has a label: the data set is empty or unlabelled.")
+    return torch.stack([sums[label] / counts[label] for label in known]), known
+
+
+def _first(net: Network) -> str:
+    names = linear_layers(net)
+    if not names:
+        raise LayerError("the network has no Linear layer and no convolution.")
+    return names[0]
+
+
+def _is_last(net: Network, layer: str) -> bool:
+    return layer in (net.graph.logits, net.graph.output)

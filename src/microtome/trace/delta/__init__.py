@@ -1,0 +1,1 @@
+"""Sparse propagation of local changes: only what a changed window can reach is computed again."""

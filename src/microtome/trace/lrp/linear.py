@@ -1,0 +1,109 @@
+"""What linear map is a convolution or linear layer, with the batch norm after it, and what is its adjoint?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from microtome.trace.backward_rules import Operation
+from microtome.trace.conv_arithmetic import each, sides
+from microtome.trace.lrp.rules import Linear, Rule
+from microtome.trace.operators import Call
+
+CONVOLUTIONS = frozenset(f"conv{kind}{n}d" for kind in ("", "_transpose") for n in (1, 2, 3))
+WEIGHTED = CONVOLUTIONS | {"linear", "addmm"}
+
+Map = Callable[[Tensor, Tensor], Tensor]
+
+
+class Weighted:
+    """A convolution or linear layer waiting for relevance, perhaps with the batch norm that follows it."""
+
+    def __init__(self, rule: Rule, call: Call, pixels: tuple[Tensor, ...] | None) -> None:
+        self.rule, self.kind = rule, call.kind
+        self.pixels = pixels
+        self.readers = 0
+        self.norm: tuple[Tensor, Tensor, Tensor | None] | None = None
+
+    @property
+    def convolves(self) -> bool:
+        """Whether channels are the second axis of the output, not the last."""
+        return self.kind in CONVOLUTIONS
+
+    def operator(self, operation: Operation) -> Linear:
+        """The linear operator at the values of this pass."""
+        bound = operation.call.arguments
+        forward, adjoint, weight, axis = linear_maps(self.kind, bound)
+        bias, output = bound.get("bias"), operation.output
+        channels = weight.shape[axis] * (int(bound.get("groups") or 1) if "transpose" in self.kind else 1)
+        bias = weight.new_zeros(channels) if bias is None else bias
+        if self.kind == "addmm" and bias.dim() > 1:
+            bias = bias[0]
+        if self.norm is not None and self.norm[2] is not None:
+            scale, shift, output = self.norm[0], self.norm[1], self.norm[2]
+            groups = int(bound.get("groups") or 1)
+            if "transpose" in self.kind and groups > 1:
+                parts = scale.reshape(groups, 1, -1).repeat_interleave(weight.shape[0] // groups, 0)
+                weight = weight * parts.reshape(weight.shape[0], -1, *(1,) * (weight.dim() - 2))
+            else:
+                weight = weight * scale.reshape([-1 if dim == axis else 1 for dim in range(weight.dim())])
+            bias = scale * bias + shift
+        if self.kind in CONVOLUTIONS:
+            bias = bias.reshape(-1, *(1,) * (weight.dim() - 2))
+        low, high = self.pixels if self.pixels is not None else (None, None)
+        return Linear(bound["input"], weight, bias, output, forward, adjoint, low, high)
+
+
+def is_dense_product(call: Call) -> bool:
+    """Whether a matrix product is a linear layer written by hand: values times a constant matrix."""
+    x, matrix = call.arguments["input"], call.arguments["other"]
+    constant = isinstance(matrix, Tensor) and matrix.dim() == 2 and not matrix.requires_grad
+    return call.kind == "matmul" and constant and isinstance(x, Tensor) and x.requires_grad and x.dim() >= 2
+
+
+def linear_maps(kind: str, bound: dict[str, Any]) -> tuple[Map, Map, Tensor, int]:
+    """The linear part of an operator and its adjoint, its weights, and the weights' output axis."""
+    if kind == "matmul":
+        return (lambda x, w: x @ w), (lambda s, w: s @ w.t()), bound["other"], 1
+    weight = bound["weight"]
+    if kind == "linear":
+        return (lambda x, w: functional.linear(x, w)), (lambda s, w: s @ w), weight, 0
+    if kind == "addmm":
+        return (lambda x, w: x @ w), (lambda s, w: s @ w.t()), weight, 1
+    x, n = bound["input"], weight.dim() - 2
+    transposed = "transpose" in kind
+    stride, dilation = each(bound["stride"], n), each(bound["dilation"], n)
+    groups, output_padding = int(bound["groups"]), each(bound.get("output_padding") or 0, n)
+    around = sides(bound["padding"], weight.shape[2:], dilation)
+    padding, uneven = [before for before, _ in around], [behind - before for before, behind in around]
+    shape = list(x.shape)
+    for axis in range(n):
+        shape[2 + axis] += uneven[axis]
+
+    def forward(value: Tensor, w: Tensor) -> Tensor:
+        value = (
+            functional.pad(value, [side for extra in reversed(uneven) for side in (0, extra)]) if any(uneven) else value
+        )
+        return torch.convolution(value, w, None, stride, padding, dilation, transposed, output_padding, groups)
+
+    def adjoint(signal: Tensor, w: Tensor) -> Tensor:
+        back = torch.ops.aten.convolution_backward(
+            signal,
+            x.new_empty(1).expand(shape),
+            w,
+            None,
+            stride,
+            padding,
+            dilation,
+            transposed,
+            output_padding,
+            groups,
+            [True, False, False],
+        )[0]
+        return back[tuple(slice(0, size) for size in x.shape)] if any(uneven) else back  # type: ignore[no-any-return]  # torch.ops has no types
+
+    return forward, adjoint, weight, 1 if transposed else 0

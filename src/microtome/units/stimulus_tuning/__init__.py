@@ -1,0 +1,1 @@
+"""Tuning of units: synthetic stimuli, responses, tuning curves, labels."""

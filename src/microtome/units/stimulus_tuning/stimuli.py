@@ -1,0 +1,300 @@
+"""Which pictures tell what a unit is tuned to? Lines, edges, corners, curves, gratings and blobs with known parameters.
+
+Angles are degrees as one sees the image: 0 is horizontal, 45 rises from bottom left to top right, 90 is
+vertical, 135 falls. Directions (where a corner points, on which side of a line an edge lies) go round
+the full circle: 0 right, 90 up, 180 left, 270 down.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from microtome.errors import InputError
+from microtome.results import Provenance, Result, versions
+from microtome.units.stimulus_tuning import shapes
+
+Size = int | tuple[int, int]
+
+FAMILIES = ("line", "edge", "corner", "curve", "grating", "blob")
+PARAMETERS = ("angle", "side", "offset", "width", "phase", "polarity")
+ANGLES = 16  # orientations in half a turn: steps of 11.25 degrees, the eight compass directions among them
+NONE = math.nan
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Stimuli(Result):
+    """Pictures with known parameters; a parameter that a family does not have is NaN.
+
+    Attributes
+    ----------
+    images : Tensor
+        (S, C, H, W) in [0, 1].
+    family : tuple of str
+        ``"line"``, ``"edge"``, ``"corner"``, ``"curve"``, ``"grating"`` or ``"blob"`` for each.
+    angle : Tensor
+        (S,) orientation in [0, 180): of the line, of the edge's border, of a grating's stripes.
+    side : Tensor
+        (S,) direction in [0, 360): from bright to dark for an edge (0: the right side of something
+        bright), where the tip of a corner points, where a curve bulges.
+    offset : Tensor
+        (S,) distance in pixels from the middle: across the line, counted positive to the left of
+        its direction (up for a horizontal one); in the direction of ``side`` for edges.
+    width : Tensor
+        (S,) pixels: of the stroke; the period of a grating; the diameter of a blob.
+    phase : Tensor
+        (S,) degrees of a grating; for a curve its radius in pixels, for a corner its opening.
+    polarity : Tensor
+        (S,) 1 bright on dark, -1 dark on bright.
+    """
+
+    images: Tensor
+    family: tuple[str, ...]
+    angle: Tensor
+    side: Tensor
+    offset: Tensor
+    width: Tensor
+    phase: Tensor
+    polarity: Tensor
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return self.images.shape[0]
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """All parameters by name, each (S,)."""
+        return {name: getattr(self, name) for name in PARAMETERS}
+
+    def of(self, family: str) -> Tensor:
+        """Which stimuli are of a family: a mask (S,)."""
+        return torch.tensor([name == family for name in self.family], dtype=torch.bool)
+
+    def describe(self, index: int) -> str:
+        """One stimulus in words.
+
+        Examples
+        --------
+        >>> bars(28).describe(0)
+        'line, angle 0, offset 0, width 1.5, polarity 1'
+        """
+        known = [(name, float(values[index])) for name, values in self.parameters.items()]
+        return ", ".join([self.family[index], *(f"{name} {value:g}" for name, value in known if not math.isnan(value))])
+
+
+def bars(
+    size: Size, *, angles: int = ANGLES, widths: Sequence[float] | None = None, offsets: Sequence[float] | None = None,
+    polarities: Sequence[int] = (1, -1), channels: int = 1,
+) -> Stimuli:  # fmt: skip
+    """Straight lines through the whole image.
+
+    Parameters
+    ----------
+    size : int or (int, int)
+        Height and width in pixels.
+    angles : int
+        Number of orientations, evenly spaced over half a turn, from 0.
+    widths : sequence of float, optional
+        Stroke widths in pixels; default 1.5, 3 and on by doubling to a sixth of the image.
+    offsets : sequence of float, optional
+        Distances from the middle; default 0, 2 pixels and a quarter of the image to both sides.
+    polarities : sequence of int
+        1 for bright on dark, -1 for dark on bright.
+    channels : int
+        Channels of the images; all hold the same.
+
+    Raises
+    ------
+    InputError
+        When a size, width or number is not positive.
+
+    Examples
+    --------
+    A horizontal line of 3 pixels fills 3 of 9 rows.
+
+    >>> bars(9, angles=1, widths=[3], offsets=[0], polarities=[1]).images.sum().item()
+    27.0
+    """
+    x, y = _plane(size, channels)
+    widths, offsets = _widths(size, widths), _offsets(size, offsets)
+    rows = []
+    for sign in polarities:
+        for width in widths:
+            for angle in _turn(angles, 180):
+                for offset in offsets:
+                    cover = shapes.band(shapes.across(x, y, angle) - offset, width)
+                    rows.append((cover, "line", angle, NONE, offset, width, NONE, sign))
+    return _stimuli("bars", rows, channels, size=size, angles=angles, widths=widths, offsets=offsets)
+
+
+def edges(
+    size: Size, *, angles: int = ANGLES, offsets: Sequence[float] | None = None, channels: int = 1
+) -> Stimuli:  # fmt: skip
+    """A bright half and a dark half: the side of something bright, ``2 * angles`` directions round the circle.
+
+    ``side`` points from bright to dark: 0 is the right side of a vertical bright region (bright on the
+    left, dark on the right), 90 the upper side of a horizontal one.
+    """
+    x, y = _plane(size, channels)
+    offsets = _offsets(size, offsets)
+    rows = []
+    for side in _turn(2 * angles, 360):
+        for offset in offsets:
+            cover = shapes.inside(shapes.along(x, y, side) - offset)
+            rows.append((cover, "edge", (side + 90) % 180, side, offset, NONE, NONE, 1))
+    return _stimuli("edges", rows, channels, size=size, angles=angles, offsets=offsets)
+
+
+def corners(
+    size: Size, *, directions: int = 16, openings: Sequence[float] = (90,), channels: int = 1,
+    polarities: Sequence[int] = (1, -1),
+) -> Stimuli:  # fmt: skip
+    """Filled corners whose tip lies in the middle and points to ``side``; ``phase`` holds the opening in degrees."""
+    x, y = _plane(size, channels)
+    rows = []
+    for sign in polarities:
+        for opening in openings:
+            for side in _turn(directions, 360):
+                cover = shapes.wedge(x, y, side, opening)
+                rows.append((cover, "corner", NONE, side, 0.0, NONE, opening, sign))
+    return _stimuli("corners", rows, channels, size=size, directions=directions, openings=openings)
+
+
+def curves(
+    size: Size, *, directions: int = 16, radii: Sequence[float] | None = None, widths: Sequence[float] | None = None,
+    channels: int = 1, polarities: Sequence[int] = (1, -1),
+) -> Stimuli:  # fmt: skip
+    """Half circles through the middle that bulge to ``side``; ``phase`` holds the radius in pixels."""
+    x, y = _plane(size, channels)
+    short = min(_pair(size))
+    radii = [short / 9, short / 5] if radii is None else radii
+    widths = [max(1.5, short / 14)] if widths is None else widths
+    rows = []
+    for sign in polarities:
+        for radius in radii:
+            for width in widths:
+                for side in _turn(directions, 360):
+                    cover = shapes.arc(x, y, side, radius, width)
+                    rows.append((cover, "curve", NONE, side, 0.0, width, radius, sign))
+    return _stimuli("curves", rows, channels, size=size, directions=directions, radii=radii, widths=widths)
+
+
+def gratings(
+    size: Size, *, angles: int = ANGLES, periods: Sequence[float] | None = None,
+    phases: Sequence[float] = (0, 90, 180, 270), channels: int = 1,
+) -> Stimuli:  # fmt: skip
+    """Sinusoidal gratings; ``angle`` is that of the stripes, ``width`` the period in pixels, ``phase`` in degrees."""
+    x, y = _plane(size, channels)
+    periods = [3.0, *_doubling(4.0, min(_pair(size)) / 3)] if periods is None else periods
+    rows = []
+    for period in periods:
+        for angle in _turn(angles, 180):
+            for phase in phases:
+                cover = shapes.wave(shapes.across(x, y, angle), period, phase)
+                rows.append((cover, "grating", angle, NONE, NONE, period, phase, 1))
+    return _stimuli("gratings", rows, channels, size=size, angles=angles, periods=periods, phases=phases)
+
+
+def blobs(
+    size: Size, *, widths: Sequence[float] | None = None, polarities: Sequence[int] = (1, -1), channels: int = 1
+) -> Stimuli:
+    """Discs in the middle; ``width`` is their diameter."""
+    x, y = _plane(size, channels)
+    widths = _doubling(1.5, min(_pair(size)) / 2) if widths is None else widths
+    rows = []
+    for sign in polarities:
+        for width in widths:
+            cover = shapes.disc(x, y, width / 2)
+            rows.append((cover, "blob", NONE, NONE, 0.0, width, NONE, sign))
+    return _stimuli("blobs", rows, channels, size=size, widths=widths)
+
+
+def standard(size: Size, channels: int = 1) -> Stimuli:
+    """Stimuli of every family with their default parameters: what ``units.tuning`` shows when nothing is chosen."""
+    families: list[Callable[..., Stimuli]] = [bars, edges, corners, curves, gratings, blobs]
+    return joined([family(size, channels=channels) for family in families])
+
+
+def joined(parts: Iterable[Stimuli]) -> Stimuli:
+    """Several sets as one.
+
+    Raises
+    ------
+    InputError
+        When there are none, or their images differ in shape.
+    """
+    parts = list(parts)
+    shapes_found = {tuple(part.images.shape[1:]) for part in parts}
+    if len(shapes_found) != 1:
+        raise InputError(f"stimuli of one shape were expected, got {sorted(shapes_found)}; make them of the same size.")
+    values = {name: torch.cat([getattr(part, name) for part in parts]) for name in ("images", *PARAMETERS)}
+    made = {part.provenance.method: part.provenance.parameters for part in parts}
+    how = dataclasses.replace(parts[0].provenance, method="joined", parameters=made)
+    return Stimuli(provenance=how, family=tuple(name for part in parts for name in part.family), **values)
+
+
+_Row = tuple[Tensor, str, float, float, float, float, float, int]
+
+
+def _stimuli(method: str, rows: list[_Row], channels: int, **parameters: object) -> Stimuli:
+    """Collect what one family has drawn."""
+    if not rows:
+        raise InputError(f"{method}: no stimulus is left; give at least one angle, width, offset and polarity.")
+    covers, family, angle, side, offset, width, phase, polarity = zip(*rows, strict=True)
+    drawn = torch.stack([(c if sign > 0 else 1 - c).float() for c, sign in zip(covers, polarity, strict=True)])
+    images = drawn[:, None].expand(-1, channels, -1, -1).contiguous()
+    return Stimuli(
+        provenance=Provenance(f"stimuli.{method}", {**parameters, "channels": channels}, versions=versions()),
+        images=images,
+        family=family,
+        angle=torch.tensor(angle),
+        side=torch.tensor(side),
+        offset=torch.tensor(offset),
+        width=torch.tensor(width),
+        phase=torch.tensor(phase),
+        polarity=torch.tensor(polarity, dtype=torch.float32),
+    )
+
+
+def _plane(size: Size, channels: int) -> tuple[Tensor, Tensor]:
+    height, width = _pair(size)
+    if channels < 1:
+        raise InputError(f"channels must be at least 1, got {channels}.")
+    return shapes.plane(height, width)
+
+
+def _pair(size: Size) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < 3:
+        raise InputError(f"stimuli need at least 3 x 3 pixels, got {height} x {width}.")
+    return int(height), int(width)
+
+
+def _turn(count: int, turn: float) -> list[float]:
+    if count < 1:
+        raise InputError(f"at least one angle is needed, got {count}.")
+    return [turn * index / count for index in range(count)]
+
+
+def _doubling(first: float, last: float) -> list[float]:
+    values = [first]
+    while values[-1] * 2 <= last:
+        values.append(values[-1] * 2)
+    return values
+
+
+def _widths(size: Size, widths: Sequence[float] | None) -> list[float]:
+    found = _doubling(1.5, min(_pair(size)) / 6) if widths is None else [float(width) for width in widths]
+    if any(not width > 0 for width in found):
+        raise InputError(f"widths must be positive, got {found}.")
+    return found
+
+
+def _offsets(size: Size, offsets: Sequence[float] | None) -> list[float]:
+    quarter = min(_pair(size)) / 4
+    return [0.0, -2.0, 2.0, -quarter, quarter] if offsets is None else [float(offset) for offset in offsets]

@@ -1,0 +1,143 @@
+"""Which units of a layer answer alike? Correlation of their activations over the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from microtome.data.batches import Dataset
+from microtome.network import Network
+from microtome.registry import register
+from microtome.results import Result, provenance
+from microtome.units.streaming import streaming_pass
+from microtome.units.streaming.streaming_pass import Batch
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Similarity(Result):
+    """Correlations between the units of a layer.
+
+    Attributes
+    ----------
+    layer : str
+        The layer.
+    correlation : Tensor
+        (units, units) Pearson correlation; NaN for a unit that never varies.
+    images : int
+        Number of images.
+    """
+
+    layer: str
+    correlation: Tensor
+    images: int
+
+    def nearest(self, unit: int, n: int = 5) -> list[tuple[int, float]]:
+        """The units most correlated with one, highest first; those that never vary are left out."""
+        row = self.correlation[unit].clone()
+        row[unit] = float("nan")
+        order = torch.nan_to_num(row, nan=-2.0).argsort(dim=0, descending=True, stable=True)
+        return [(int(other), float(row[other])) for other in order[:n] if not torch.isnan(row[other])]
+
+    def repeats(self, above: float = 0.95) -> list[tuple[int, int, float]]:
+        """Pairs of units whose correlation exceeds a bound, highest first."""
+        upper = torch.nan_to_num(self.correlation, nan=0.0).triu(1)
+        pairs = [(int(a), int(b), float(upper[a, b])) for a, b in (upper > above).nonzero()]
+        return sorted(pairs, key=lambda pair: -pair[2])
+
+
+@register("similar-units", rows=("B4", "G1"), paper="zhou2015object", needs="a data set", kind="units")
+def similar(net: Network, dataset: Dataset, layer: str, *, batch: int = 16) -> Similarity:
+    r"""Correlate the activations of a layer's units over all images and positions [1]_.
+
+    .. math:: r_{uv} = \frac{\operatorname{cov}(f_u, f_v)}{\sqrt{\operatorname{var} f_u \operatorname{var} f_v}}
+
+    Two units correlate when they answer at the same places of the same pictures.
+
+    Parameters
+    ----------
+    net : Network
+        The network.
+    dataset : Dataset
+        Images with labels or without.
+    layer : str
+        The layer.
+    batch : int
+        Images at a time.
+
+    Returns
+    -------
+    Similarity
+        ``.correlation`` (units, units), ``.nearest(unit)``, ``.repeats()``.
+
+    Raises
+    ------
+    LayerError
+        When the layer does not exist or has no units.
+
+    Notes
+    -----
+    Cost: one forward pass to the layer, and units squared times positions multiplications per image.
+    What it does not show: units that repeat each other shifted by some positions.
+
+    References
+    ----------
+    .. [1] Zhou, Khosla, Lapedriza, Oliva and Torralba, Object detectors emerge in deep scene CNNs, ICLR 2015.
+
+    Examples
+    --------
+    >>> model = torch.nn.Conv2d(1, 2, 1, bias=False)
+    >>> _ = model.weight.data.copy_(torch.tensor([1.0, -3.0]).view(2, 1, 1, 1))
+    >>> net = Network(torch.nn.Sequential(model, torch.nn.Flatten()), (1, 1, 2))
+    >>> similar(net, [torch.tensor([[[0.25, 0.5]]])], "0").nearest(0)
+    [(1, -1.0)]
+    """
+    (found,) = similarities(net, dataset, [layer], batch=batch).values()
+    return found
+
+
+def similarities(net: Network, dataset: Dataset, layers: Iterable[str], *, batch: int = 16) -> dict[str, Similarity]:
+    """The same for several layers in one pass over the images; see ``similar``."""
+    sums = {layer.name: _Products(layer.units) for layer in streaming_pass.chosen_layers(net, layers)}
+    images = streaming_pass.read(net, dataset, {name: one.read for name, one in sums.items()}, batch=batch)
+    return {
+        name: Similarity(
+            provenance=provenance(net, "similar-units", layer=name, images=images),
+            layer=name,
+            correlation=one.correlation(),
+            images=images,
+        )
+        for name, one in sums.items()
+    }
+
+
+class _Products:
+    """Sums of products of activations, shifted by the first batch's means so that little cancels."""
+
+    def __init__(self, units: int) -> None:
+        self._product = torch.zeros(units, units, dtype=torch.float64)
+        self._total = torch.zeros(units, dtype=torch.float64)
+        self._shift: Tensor | None = None
+        self._count = 0
+
+    def read(self, value: Tensor, batch: Batch) -> None:
+        """Take in one batch."""
+        flat = streaming_pass.by_unit(value).transpose(0, 1).flatten(1)
+        flat = flat if flat.dtype == torch.float64 else flat.float()
+        if self._shift is None:
+            self._shift = flat.mean(1, keepdim=True)
+        flat = flat - self._shift
+        self._product += (flat @ flat.T).double().cpu()
+        self._total += flat.sum(1).double().cpu()
+        self._count += flat.shape[1]
+
+    def correlation(self) -> Tensor:
+        """(units, units); NaN where a unit does not vary."""
+        mean = self._total / self._count
+        covariance = self._product / self._count - mean[:, None] * mean[None, :]
+        deviation = covariance.diagonal().clamp(min=0).sqrt()
+        # What is left of a constant unit is the rounding of its products.
+        deviation = torch.where(deviation.square() > 1e-12 * mean.square() + 1e-30, deviation, float("nan"))
+        return (covariance / deviation[:, None] / deviation[None, :]).clamp(-1, 1)

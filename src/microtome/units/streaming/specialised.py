@@ -1,0 +1,193 @@
+"""Which units are specialists: silent on most images, and when they fire, then in one place?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from microtome.data import labels as labels_of
+from microtome.data.batches import Dataset
+from microtome.network import Network
+from microtome.registry import register
+from microtome.results import Result, provenance
+from microtome.units.streaming import streaming_pass
+from microtome.units.streaming.streaming_pass import Batch
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Specialised(Result):
+    """How rarely and how locally every unit fires.
+
+    Attributes
+    ----------
+    rarity : dict of str to Tensor
+        (units,) by layer: lifetime sparseness of the per-image maximum, in [0, 1].
+    locality : dict of str to Tensor
+        (units,) by layer: sparseness over the positions of an image, in [0, 1], images weighted by
+        their maximum; 0 for a layer without positions.
+    score : dict of str to Tensor
+        rarity * locality (rarity alone for a layer without positions).
+    fires_on : dict of str to Tensor
+        (units,) by layer: images with a response above half of the unit's highest.
+    peak_image : dict of str to Tensor
+        (units,) by layer: the image with the highest response.
+    peak_label : dict of str to Tensor
+        (units,) by layer: that image's label; -1 without labels.
+    images : int
+        Images of the pass.
+    classes : list of str or None
+        Names of the classes.
+    """
+
+    rarity: dict[str, Tensor]
+    locality: dict[str, Tensor]
+    score: dict[str, Tensor]
+    fires_on: dict[str, Tensor]
+    peak_image: dict[str, Tensor]
+    peak_label: dict[str, Tensor]
+    images: int
+    classes: list[str] | None
+
+    def units(self, n: int = 10, layer: str | None = None) -> list[tuple[str, int, float]]:
+        """The most specialised units of all layers, or of one: layer, unit and score, highest first."""
+        names = list(self.score) if layer is None else [layer]
+        rows = [(name, unit, value) for name in names for unit, value in enumerate(self.score[name].tolist())]
+        return sorted(rows, key=lambda row: -row[2])[:n]
+
+    def describe(self, layer: str, unit: int) -> str:
+        """One sentence with the numbers behind a unit's score."""
+        count, label = int(self.fires_on[layer][unit]), int(self.peak_label[layer][unit])
+        named = f' of class "{self.classes[label]}"' if self.classes is not None and label >= 0 else ""
+        return (
+            f"unit {unit} of {layer} exceeds half of its highest response on {count} of {self.images} images "
+            f"(rarity {float(self.rarity[layer][unit]):.2f}, locality {float(self.locality[layer][unit]):.2f}); "
+            f"strongest on image {int(self.peak_image[layer][unit])}{named}."
+        )
+
+    def table(self, n: int = 10, layer: str | None = None) -> str:
+        """The most specialised units in sentences, one a line."""
+        return "\n".join(self.describe(name, unit) for name, unit, _ in self.units(n, layer))
+
+
+@register("specialised-units", rows=("D1",), paper="yosinski2015understanding", needs="a data set", kind="units")
+def specialised(
+    net: Network, dataset: Dataset, layers: str | Iterable[str] | None = None, *, batch: int = 16
+) -> Specialised:
+    r"""Find units that fire locally on few images, such as one for faces or for text [1]_.
+
+    With the responses above zero :math:`r = \max(f, 0)`, the sparseness of n numbers is
+
+    .. math:: S(r) = \frac{1 - \big(\sum r / n\big)^2 \big/ \big(\sum r^2 / n\big)}{1 - 1/n}
+
+    which is 1 when one number stands alone and 0 when all are equal [2]_. Rarity is S of the per-image
+    maxima over the images; locality is S of the map over its positions, averaged over the images with
+    the maxima as weights; the score is their product. A unit that never rises above zero scores 0.
+
+    Parameters
+    ----------
+    net : Network
+        The network.
+    dataset : Dataset
+        Images with labels or without.
+    layers : str or iterable of str, optional
+        Layers to look at; default all that compute and have positions: in any other nothing is local.
+    batch : int
+        Images at a time.
+
+    Returns
+    -------
+    Specialised
+        ``.units(10)`` the highest scores with layer and unit, ``.table()`` in sentences.
+
+    Raises
+    ------
+    InputError
+        When the data set is empty.
+    LayerError
+        When a layer does not exist.
+
+    Notes
+    -----
+    Cost: one forward pass and a sweep over the values. What it does not show: what the images that a
+    unit fires on have in common; look at ``units.top_patches``.
+
+    References
+    ----------
+    .. [1] Yosinski, Clune, Nguyen, Fuchs, Lipson. Understanding neural networks through deep
+       visualization. ICML Deep Learning Workshop 2015.
+    .. [2] Vinje, Gallant. Sparse coding and decorrelation in primary visual cortex during natural
+       vision. Science 287, 2000.
+
+    Examples
+    --------
+    >>> net = Network(torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Flatten()), (1, 1, 2))
+    >>> found = specialised(net, [torch.tensor([[[0.0, 1.0]]]), torch.zeros(1, 1, 2)], "0")
+    >>> found.rarity["0"].item(), found.locality["0"].item(), found.fires_on["0"].item()
+    (1.0, 1.0, 1)
+    """
+    chosen = streaming_pass.chosen_layers(net, layers)
+    if layers is None:
+        chosen = [layer for layer in chosen if streaming_pass.grid(layer.shape) != (1, 1)] or chosen
+    gathered = {layer.name: _Responses(layer.units, len(dataset)) for layer in chosen}
+    images = streaming_pass.read(net, dataset, {name: one.read for name, one in gathered.items()}, batch=batch)
+    labels = labels_of(dataset)
+    peaks = {name: one.maximum.argmax(1) for name, one in gathered.items()}
+    rarity = {name: sparseness(one.maximum) for name, one in gathered.items()}
+    locality = {name: one.locality() for name, one in gathered.items()}
+    return Specialised(
+        provenance=provenance(net, "specialised-units", layers=list(gathered), images=images),
+        rarity=rarity,
+        locality=locality,
+        score={name: rarity[name] * locality[name] if one.extended else rarity[name] for name, one in gathered.items()},
+        fires_on={name: (one.maximum > one.maximum.amax(1, keepdim=True) / 2).sum(1) for name, one in gathered.items()},
+        peak_image=peaks,
+        peak_label={name: torch.full_like(at, -1) if labels is None else labels[at] for name, at in peaks.items()},
+        images=images,
+        classes=net.classes,
+    )
+
+
+def sparseness(responses: Tensor) -> Tensor:
+    """Vinje and Gallant's sparseness of the last axis; 0 where nothing responds or there is one number only.
+
+    Examples
+    --------
+    >>> sparseness(torch.tensor([[0.0, 3.0, 0.0], [2.0, 2.0, 2.0], [0.0, 0.0, 0.0]])).tolist()
+    [1.0, 0.0, 0.0]
+    """
+    return _sparseness(responses.double().sum(-1), responses.double().square().sum(-1), responses.shape[-1])
+
+
+def _sparseness(total: Tensor, square: Tensor, n: int) -> Tensor:
+    if n < 2:
+        return torch.zeros_like(total)
+    even = torch.where(square > 0, total.square() / (n * square.where(square > 0, torch.ones_like(square))), 1.0)
+    return ((1 - even) / (1 - 1 / n)).clamp(0, 1)
+
+
+class _Responses:
+    """Per image: the maximum; summed over images: locality weighted by it."""
+
+    def __init__(self, units: int, images: int) -> None:
+        self.maximum = torch.zeros(units, images)
+        self.extended = False
+        self._weighted = torch.zeros(units, dtype=torch.float64)
+
+    def read(self, value: Tensor, batch: Batch) -> None:
+        """Take in one batch."""
+        value = streaming_pass.by_unit(value)
+        above = value.clamp(min=0).float()
+        peak = above.amax(2)
+        square = torch.linalg.vector_norm(above, dim=2).square()
+        local = _sparseness(above.sum(2).double(), square.double(), value.shape[2])
+        self.extended = value.shape[2] > 1
+        self.maximum[:, batch.indices] = peak.T.cpu()
+        self._weighted += (local * peak).sum(0).cpu()
+
+    def locality(self) -> Tensor:
+        """(units,) mean over images, weighted by their maxima."""
+        weight = self.maximum.double().sum(1)
+        return torch.where(weight > 0, self._weighted / weight.where(weight > 0, torch.ones_like(weight)), 0.0)

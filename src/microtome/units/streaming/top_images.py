@@ -1,0 +1,146 @@
+"""Which images drive one neuron, a channel at one position, most?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from microtome.data.batches import Dataset
+from microtome.errors import InputError
+from microtome.network import Network
+from microtome.registry import register
+from microtome.results import provenance
+from microtome.units.streaming import streaming_pass
+from microtome.units.streaming.crops import Box
+from microtome.units.streaming.patch_tables import Patches, geometry
+from microtome.units.streaming.streaming_pass import Batch
+from microtome.units.streaming.streaming_topk import Extremes
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TopImages(Patches):
+    """The images with the highest activation of one neuron.
+
+    Attributes
+    ----------
+    channel : int
+        The unit.
+    position : (int, int)
+        Row and column in the layer's grid.
+    image, activation : Tensor
+        (k,) indices into the data set, strongest first, and the activations.
+    images : int
+        Images of the pass.
+    """
+
+    channel: int
+    position: tuple[int, int]
+    image: Tensor
+    activation: Tensor
+    images: int
+
+    @property
+    def box(self) -> Box:
+        """The neuron's receptive field: top, left, bottom, right (exclusive); may leave the picture."""
+        return self.box_at(self.position)
+
+    def crop(self, rank: int) -> Tensor:
+        """The pixels (C, h, w) that the neuron reads in one of the images, grey outside the picture."""
+        if not 0 <= rank < len(self.image):
+            raise InputError(f"rank {rank} does not exist: images 0 to {len(self.image) - 1} are kept.")
+        return self.crop_at(int(self.image[rank]), self.position)
+
+    def crops(self) -> Tensor:
+        """All of them (k, C, h, w)."""
+        return torch.stack([self.crop(rank) for rank in range(len(self.image))])
+
+
+@register("top-images", rows=("D2",), paper="girshick2014rich", needs="a data set", kind="units")
+def top_images(
+    net: Network,
+    dataset: Dataset,
+    layer: str,
+    channel: int,
+    position: tuple[int, int] = (0, 0),
+    k: int = 96,
+    *,
+    batch: int = 16,
+) -> TopImages:
+    r"""Rank the images by the activation :math:`f_u(x; i, j)` of one neuron [1]_.
+
+    Unlike ``top_patches``, where every image offers its best position, the position is fixed: row and
+    column of the layer's grid, as in "pool5 (3, 3, 42)".
+
+    Parameters
+    ----------
+    net : Network
+        The network.
+    dataset : Dataset
+        Images with labels or without; kept by reference.
+    layer : str
+        The layer.
+    channel : int
+        The unit.
+    position : (int, int)
+        Row and column; (0, 0) for a layer without height and width.
+    k : int
+        Images kept; fewer where the data set has fewer.
+    batch : int
+        Images at a time.
+
+    Returns
+    -------
+    TopImages
+        ``.image``, ``.activation`` (k,), ``.crop(rank)``, ``.box``.
+
+    Raises
+    ------
+    InputError
+        When channel or position does not exist.
+    LayerError
+        When the layer does not exist.
+
+    Notes
+    -----
+    Cost: one forward pass to the layer.
+
+    References
+    ----------
+    .. [1] Girshick, Donahue, Darrell, Malik. Rich feature hierarchies for accurate object detection
+       and semantic segmentation. CVPR 2014.
+
+    Examples
+    --------
+    >>> net = Network(torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Flatten()), (1, 1, 2))
+    >>> data = [torch.tensor([[[0.9, 0.1]]]), torch.tensor([[[0.2, 0.3]]])]
+    >>> top_images(net, data, "0", channel=0, position=(0, 1)).image.tolist()
+    [1, 0]
+    """
+    (found,) = streaming_pass.chosen_layers(net, layer)
+    rows, columns = streaming_pass.grid(found.shape)
+    row, column = int(position[0]), int(position[1])
+    if not 0 <= channel < found.units:
+        raise InputError(f'unit {channel} does not exist: "{layer}" has units 0 to {found.units - 1}.')
+    if not (0 <= row < rows and 0 <= column < columns):
+        raise InputError(f'position {position} does not exist: "{layer}" has {rows} rows and {columns} columns.')
+    if k < 1:
+        raise InputError(f"k is at least 1, got {k}.")
+    table = Extremes(1, min(k, max(1, len(dataset))), dtype=net.dtype)
+    at = row * columns + column
+
+    def add(value: Tensor, batch: Batch) -> None:
+        table.add(streaming_pass.by_unit(value)[:, channel, at][None], batch.indices, torch.full((1, len(value)), at))
+
+    images = streaming_pass.read(net, dataset, {found.name: add}, batch=batch)
+    made = provenance(net, "top-images", layer=found.name, channel=channel, position=[row, column], k=k)
+    return TopImages(
+        provenance=made,
+        **geometry(found, net.input_shape),
+        channel=channel,
+        position=(row, column),
+        image=table.image[0],
+        activation=table.value[0],
+        images=images,
+    ).with_images(dataset)

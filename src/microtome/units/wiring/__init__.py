@@ -1,0 +1,1 @@
+"""How a unit is made: filters, connections, dissected activations."""

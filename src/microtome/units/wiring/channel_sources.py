@@ -1,0 +1,205 @@
+"""Where does each channel come from? Every value's channels followed back to the weights that made them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from microtome import trace
+from microtome.network import Network
+from microtome.trace.operators import Call, tensors
+from microtome.trace.receptive_fields import POINTWISE
+
+_WEIGHTED = frozenset(("conv1d", "conv2d", "conv3d", "linear", "addmm"))
+_KEEPING = frozenset(
+    """max_pool2d avg_pool2d lp_pool2d adaptive_avg_pool2d adaptive_max_pool2d pad interpolate upsample
+    group_norm instance_norm contiguous""".split()
+)
+_SPLITTING = frozenset(("chunk", "split", "stack", "glu", "channel_shuffle", "layer_norm", "expand", "unbind"))
+
+
+@dataclass(frozen=True)
+class Branch:
+    """For each channel of a value, the weighted operation and its output unit that it comes from.
+
+    Attributes
+    ----------
+    made_by : Tensor
+        (channels,) index of the operation; -1 where it is not known, -2 for the image.
+    unit : Tensor
+        (channels,) the operation's output unit, or the image's channel.
+    """
+
+    made_by: Tensor
+    unit: Tensor
+
+    def repeated(self, times: int) -> Branch:
+        """Every channel ``times`` over: a flattened map."""
+        return Branch(self.made_by.repeat_interleave(times), self.unit.repeat_interleave(times))
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """One operation with weights between units.
+
+    Attributes
+    ----------
+    name : str
+        The operation.
+    weight : Tensor
+        (units, inputs of one unit, taps): the kernel, or one tap for a linear map.
+    groups : int
+        Groups of the convolution.
+    reads : list of Branch
+        Where its input's channels come from; several where branches are added.
+    """
+
+    name: str
+    weight: Tensor
+    groups: int
+    reads: list[Branch]
+
+    def strengths(self, branch: Branch) -> Strengths | None:
+        """Kernel norms and sums by source; None where the branch does not describe this input."""
+        units, each, _ = self.weight.shape
+        if len(branch.unit) != each * self.groups:
+            return None
+        identity = torch.stack((branch.made_by, branch.unit), 1)
+        sources, column = torch.unique(identity, dim=0, return_inverse=True)
+        square, total = torch.zeros(units, len(sources)), torch.zeros(units, len(sources))
+        rows = units // self.groups
+        for group in range(self.groups):
+            here = slice(group * rows, (group + 1) * rows)
+            columns = column[group * each : (group + 1) * each].expand(rows, each)
+            square[here].scatter_add_(1, columns, self.weight[here].float().square().sum(2))
+            total[here].scatter_add_(1, columns, self.weight[here].float().sum(2))
+        return Strengths([(int(maker), int(unit)) for maker, unit in sources], square.sqrt(), total)
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """Connections of one weighted operation with the sources of one branch.
+
+    Attributes
+    ----------
+    sources : list of (int, int)
+        The weighted operation and unit behind each column.
+    norm, total : Tensor
+        (units, sources) the kernels' norms and sums; 0 where there is no connection.
+    """
+
+    sources: list[tuple[int, int]]
+    norm: Tensor
+    total: Tensor
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """All weighted operations of a network in the order they run, and the origin of every operation's output.
+
+    ``after`` tells for every operation how many weighted ones have run before it is read.
+    """
+
+    weighted: list[Weighted]
+    origin: dict[str, list[Branch]]
+    after: dict[str, int]
+
+
+def wiring(net: Network) -> Wiring:
+    """Watch one pass and follow the channels.
+
+    Pointwise operations, normalisation and pooling keep channels; adding joins branches; concatenation
+    appends; flattening repeats each channel for its positions. Anything else makes the origin unknown.
+    """
+    follower = _Follower()
+    image = net.normalise(torch.full((1, *net.input_shape), 0.5, device=net.device))
+    follower.origin_of[id(image)] = (image, [Branch(*_pixels(net.input_shape[0]))])
+    with torch.no_grad():
+        trace.Tracer(net.model, observer=follower)(image)
+    return Wiring(follower.weighted, follower.named, follower.after)
+
+
+def _pixels(channels: int) -> tuple[Tensor, Tensor]:
+    return torch.full((channels,), -2), torch.arange(channels)
+
+
+class _Follower:
+    """Notes the origin of every value as it is made."""
+
+    def __init__(self) -> None:
+        self.weighted: list[Weighted] = []
+        self.named: dict[str, list[Branch]] = {}
+        self.after: dict[str, int] = {}
+        self.origin_of: dict[int, tuple[Tensor, list[Branch]]] = {}
+
+    def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """A module starts: nothing to do."""
+
+    def leave(self, name: str, module: nn.Module, output: Any) -> None:
+        """A module has returned: nothing to do."""
+
+    def operation(self, call: Call, output: Any) -> None:
+        """An operation has run."""
+        made = tensors(output)
+        read = [value for value in call.tensors if id(value) in self.origin_of]
+        if not made or not read:
+            return
+        origin = self._weighted(call, made[0]) if call.kind in _WEIGHTED else self._passed(call, made[0], read)
+        self.named[call.name] = origin
+        self.after[call.name] = len(self.weighted)
+        for value in made:
+            self.origin_of[id(value)] = (value, origin)
+
+    def _weighted(self, call: Call, output: Tensor) -> list[Branch]:
+        bound = call.arguments
+        known = self.origin_of.get(id(bound["input"]))
+        weight = bound["weight"].detach()
+        units = weight.shape[0]
+        self.weighted.append(
+            Weighted(call.name, weight.flatten(2) if weight.dim() > 2 else weight[:, :, None],
+                     int(bound.get("groups") or 1), [] if known is None else known[1])
+        )  # fmt: skip
+        return [Branch(torch.full((units,), len(self.weighted) - 1), torch.arange(units))]
+
+    def _passed(self, call: Call, output: Tensor, read: list[Tensor]) -> list[Branch]:
+        branches = [self.origin_of[id(value)][1] for value in read]
+        channels = _channels(output)
+        if call.kind == "cat" and call.arguments["dim"] in (1, 1 - output.dim()):
+            return _appended(branches)
+        if call.kind in _SPLITTING:
+            return []
+        if call.kind in POINTWISE or call.kind in _KEEPING:
+            # A gate (one number per channel) scales what passes; it is not what the channel is made of.
+            whole = [one for value, one in zip(read, branches, strict=True) if value.numel() == output.numel()]
+            joined = [branch for one in whole or branches[:1] for branch in one]
+            return [branch for branch in joined if len(branch.unit) == channels]
+        before = branches[0]
+        if len(read) == 1 and read[0].shape[:2] == output.shape[:2]:
+            return before  # a mean over positions, a reshape of the map
+        if len(read) == 1 and output.dim() == 2 and call.kind in ("flatten", "view", "reshape"):
+            each = channels // read[0].shape[1]
+            return [branch.repeated(each) for branch in before if len(branch.unit) * each == channels]
+        return []
+
+
+def _channels(value: Tensor) -> int:
+    return int(value.shape[1]) if value.dim() > 1 else 0
+
+
+def _appended(branches: list[list[Branch]]) -> list[Branch]:
+    """Concatenated channels; where the parts have different numbers of branches, the missing are unknown."""
+    if not all(branches):
+        return []
+    count = max(len(one) for one in branches)
+    rows = []
+    for place in range(count):
+        parts = [one[place] if place < len(one) else _nothing(one[0]) for one in branches]
+        rows.append(Branch(torch.cat([part.made_by for part in parts]), torch.cat([part.unit for part in parts])))
+    return rows
+
+
+def _nothing(like: Branch) -> Branch:
+    return Branch(torch.full_like(like.made_by, -1), torch.zeros_like(like.unit))

@@ -1,0 +1,142 @@
+"""What do a layer's filters look like, and how like Gabor functions are they?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from microtome.errors import LayerError
+from microtome.network import Network
+from microtome.registry import register
+from microtome.results import Result, provenance
+from microtome.units.table import Table
+from microtome.units.wiring import gabor
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Filters(Result):
+    """The filters of one convolution.
+
+    Attributes
+    ----------
+    layer : str
+    weights : Tensor
+        (U, J, kh, kw): output channel by input channel, as the operation uses them.
+    groups : int
+        Groups of the convolution; the first input channel of unit u is ``u // (U / groups) * J``.
+    first : bool
+        Whether the layer reads the image, so that a filter is a picture itself.
+    profile : Tensor
+        (U, kh, kw) the filter's spatial profile that the Gabor function is fitted to: the filter for
+        one input channel, else its first principal component over the input channels, with the
+        sign of the strongest channel.
+    profile_share : Tensor
+        (U,) share of the filter's energy in that component.
+    orientation, frequency, phase, sigma, goodness : Tensor
+        (U,) of the Gabor fit: degrees of the stripes in [0, 180), cycles per pixel, degrees, pixels,
+        and the share of the profile's variance explained. NaN and 0 for a constant filter; NaN
+        throughout where no fit was made (kernels under 3 x 3).
+    """
+
+    layer: str
+    weights: Tensor
+    groups: int
+    first: bool
+    profile: Tensor
+    profile_share: Tensor
+    orientation: Tensor
+    frequency: Tensor
+    phase: Tensor
+    sigma: Tensor
+    goodness: Tensor
+
+    def table(self) -> Table:
+        """Unit, orientation, frequency, phase and goodness of the Gabor fit, norm of the filter."""
+        columns = (self.orientation, self.frequency, self.phase, self.goodness, self.weights.flatten(1).norm(dim=1))
+        rows = tuple((unit, *(float(column[unit]) for column in columns)) for unit in range(len(self.weights)))
+        return Table(("unit", "orientation", "cycles/px", "phase", "goodness", "norm"), rows)
+
+
+@register("filters", rows=("A1",), paper="jones1987evaluation", needs="a two-dimensional convolution", kind="units")
+def filters(net: Network, layer: str, *, fit: bool | None = None) -> Filters:
+    """The filters of a convolution as they are used, with a Gabor function fitted to each.
+
+    Parameters
+    ----------
+    net : Network
+    layer : str
+        A two-dimensional convolution, module or function.
+    fit : bool, optional
+        Whether to fit Gabor functions; default for layers that read the image.
+
+    Returns
+    -------
+    Filters
+
+    Raises
+    ------
+    LayerError
+        When the layer is no two-dimensional convolution.
+
+    Notes
+    -----
+    Cost: one forward pass; a fit takes some tens of milliseconds a filter. A Gabor function has as
+    many parameters as a 3 x 3 filter has weights, so that goodness says little below 5 x 5.
+
+    References
+    ----------
+    .. [1] J. P. Jones and L. A. Palmer, An evaluation of the two-dimensional Gabor filter model of
+       simple receptive fields in cat striate cortex, Journal of Neurophysiology 58 (1987).
+    """
+    found = net.layer(layer)
+    call = net.call(layer)
+    if call.kind != "conv2d":
+        fit_layers = [name for name, other in net.layers.items() if other.kind in ("Conv2d", "conv2d")]
+        raise LayerError(
+            f'layer "{layer}" is a {found.kind}, not a two-dimensional convolution; '
+            f"choose {', '.join(fit_layers[:6]) or 'another network'}."
+        )
+    weights = call.arguments["weight"].detach().float().cpu()
+    first = found.inputs == ("input",)
+    profile, share = profiles(weights)
+    wanted = (first if fit is None else fit) and min(weights.shape[2:]) >= 3
+    missing = torch.full((len(weights),), float("nan"))
+    fitted = gabor.fit(profile) if wanted else None
+    return Filters(
+        provenance=provenance(net, "filters", layer=layer, fit=wanted),
+        layer=layer,
+        weights=weights,
+        groups=int(call.arguments["groups"]),
+        first=first,
+        profile=profile,
+        profile_share=share,
+        orientation=missing if fitted is None else fitted.orientation,
+        frequency=missing if fitted is None else fitted.frequency,
+        phase=missing if fitted is None else fitted.phase,
+        sigma=missing if fitted is None else fitted.sigma,
+        goodness=missing if fitted is None else fitted.goodness,
+    )
+
+
+def profiles(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Spatial profile of each filter (U, J, kh, kw) and the share of its energy: the first principal component.
+
+    Examples
+    --------
+    A filter that is the same picture in every channel has all of its energy in the profile.
+
+    >>> picture = torch.tensor([[1.0, -1.0], [0.0, 2.0]])
+    >>> profile, share = profiles(picture.expand(1, 3, 2, 2))
+    >>> bool(torch.allclose(profile[0], picture * 3**0.5)), round(float(share), 4)
+    (True, 1.0)
+    """
+    units, channels, height, width = weights.shape
+    matrix = weights.reshape(units, channels, height * width).double()
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    loudest = left[:, :, 0].abs().argmax(1)
+    sign = left[torch.arange(units), loudest, 0].sign()
+    profile = (values[:, 0] * torch.where(sign == 0, torch.ones_like(sign), sign))[:, None] * right[:, 0]
+    share = values[:, 0] ** 2 / values.square().sum(1).clamp(min=1e-300)
+    return profile.reshape(units, height, width).float(), share.float()

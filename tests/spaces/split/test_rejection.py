@@ -1,0 +1,218 @@
+"""Is what a layer is said to lose really without effect on it, and only that?"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import microtome as mt
+from microtome import spaces
+
+
+def small(seed=0):
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        nn.Conv2d(1, 3, 3, stride=2, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.MaxPool2d(2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(16, 5),
+    )
+    return mt.Network(model, (1, 8, 8), mean=0.3, std=0.5)
+
+
+def double(net):
+    return mt.Network(net.model.double(), net.input_shape, net.mean, net.std)
+
+
+@pytest.mark.parametrize("layer", ["0", "2", "6"])
+@pytest.mark.parametrize("since", ["input", "0", "1"])
+def test_the_jacobian_is_autograd_s(layer, since):
+    """Oracle: torch.autograd.functional.jacobian through the plain module in float64."""
+    net = double(small())
+    image = torch.rand(1, 1, 8, 8, dtype=torch.float64)
+    if layer == since or (layer == "0" and since != "input"):
+        return
+    first, last = (0 if since == "input" else int(since) + 1), int(layer) + 1
+    start = image if since == "input" else net.model[:first]((image - 0.3) / 0.5).detach()
+
+    def tail(x):
+        x = (x - 0.3) / 0.5 if since == "input" else x
+        for module in net.model[first:last]:
+            x = nn.functional.relu(x) if isinstance(module, nn.ReLU) else module(x)
+        return x
+
+    expected = torch.autograd.functional.jacobian(tail, start.clone())
+    of = spaces.jacobian(net, image, layer=layer, since=since)
+    m, n = of.shape
+    torch.testing.assert_close(of.dense(), expected.reshape(m, n), rtol=1e-12, atol=1e-13)
+    x = torch.rand(1, *of.input_shape, dtype=torch.float64)
+    torch.testing.assert_close(of.apply(x).flatten(), of.dense() @ x.flatten(), rtol=1e-11, atol=1e-12)
+
+
+@pytest.fixture(params=["by steps", "by rows"])
+def route(request, monkeypatch):
+    """Both ways to split a vector: conjugate gradients alone, and rows where there are few."""
+    if request.param == "by steps":
+        monkeypatch.setattr(sys.modules["microtome.spaces.split.row_space"], "_FEW", 0)
+
+
+@pytest.mark.usefixtures("route")
+def test_signal_part_is_the_projection_of_a_dense_decomposition():
+    """Oracle: V V^T x from NumPy-style SVD."""
+    net = double(small())
+    x = torch.rand(3, 1, 8, 8, dtype=torch.float64)
+    of = spaces.operator(net, "2")
+    reads = torch.rand(3, *of.input_shape, dtype=torch.float64)
+    part = spaces.signal_part(of, reads, tolerance=1e-12, iterations=500)
+    v = torch.linalg.svd(of.dense(), full_matrices=False)[2]
+    torch.testing.assert_close(part.kept.flatten(1), reads.flatten(1) @ v.T @ v, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(part.kept + part.lost, reads, rtol=0, atol=1e-14)
+    assert float(part.leak.max()) < 1e-12
+    batch = spaces.signal_part(spaces.jacobian(net, x, layer="6"), x, tolerance=1e-10)
+    for i in range(3):
+        one = spaces.signal_part(spaces.jacobian(net, x[i : i + 1], layer="6"), x[i : i + 1], tolerance=1e-10)
+        torch.testing.assert_close(batch.kept[i], one.kept[0], rtol=1e-6, atol=1e-8)
+
+
+def test_layers_of_few_values_are_split_exactly():
+    """Oracle: NumPy's pseudo-inverse of autograd's Jacobian; a step of conjugate gradients would not get there."""
+    net = double(small())
+    net.model[6].weight.data[4] = net.model[6].weight.data[:2].sum(0)  # of rank 4
+    x = torch.rand(3, 1, 8, 8, dtype=torch.float64)
+    found = spaces.kept_and_lost(net, x, ["6"], iterations=1)
+    for i in range(3):
+        matrix = spaces.jacobian(net, x[i : i + 1], layer="6").dense().numpy()
+        kept = np.linalg.pinv(matrix, rcond=1e-12) @ (matrix @ x[i].flatten().numpy())
+        np.testing.assert_allclose(found.kept[0, i].flatten(), kept, rtol=0, atol=1e-11)
+    assert float(found.leak.max()) < 1e-13
+    assert float((found.kept * found.lost).sum((2, 3, 4)).abs().max()) < 1e-12
+
+
+def test_what_is_lost_is_a_share_of_the_image_however_far_the_steps_went(monkeypatch):
+    """By definition of the share; before the end the two parts are not orthogonal, and their energies do not add."""
+    monkeypatch.setattr(sys.modules["microtome.spaces.split.row_space"], "_FEW", 0)
+    x = torch.rand(2, 1, 8, 8)
+    found = spaces.kept_and_lost(small(), x, ["6"], iterations=1)
+    energy = [part.square().sum((1, 2, 3)) for part in (found.lost[0], found.images, found.kept[0])]
+    assert bool((energy[0] + energy[2] < 0.999 * energy[1]).any())
+    torch.testing.assert_close(found.share[0], energy[0] / energy[1], rtol=1e-12, atol=0)
+
+
+def test_the_four_spaces_of_what_lies_between_two_layers():
+    """Oracle: NumPy's decomposition of autograd's Jacobian; dead units make the map rank deficient."""
+    net = double(small())
+    net.model[2].bias.data[1] = -9.0
+    image = torch.rand(1, 1, 8, 8, dtype=torch.float64)
+    start = net.activations(image, ["1"])["1"]
+
+    def between(x):
+        return nn.functional.relu(nn.functional.max_pool2d(net.model[2](x), 2))
+
+    matrix = torch.autograd.functional.jacobian(between, start).reshape(16, 48).numpy()
+    s = spaces.jacobian(net, image, layer="4", since="1").subspaces()
+    assert s.rank == np.linalg.matrix_rank(matrix) < 16
+    np.testing.assert_allclose(s.singular_values, np.linalg.svd(matrix, compute_uv=False), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(s.matrix, matrix, rtol=0, atol=1e-13)
+    for one, other in ((s.signal, s.rejected), (s.signal_output, s.rejected_output)):
+        whole = torch.cat([one, other], 1)
+        torch.testing.assert_close(whole.T @ whole, torch.eye(len(whole), dtype=whole.dtype), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(matrix @ s.rejected.numpy(), 0, atol=1e-13)
+    kept, lost = s.energy(start)
+    torch.testing.assert_close(kept + lost, start.square().sum().reshape(1), rtol=1e-12, atol=0)
+    torch.testing.assert_close(s.project(start) + s.reject(start), start, rtol=1e-12, atol=1e-14)
+    assert s.plot().axes
+    with pytest.raises(mt.InputError, match="one each"):
+        spaces.jacobian(net, image.expand(2, -1, -1, -1)).subspaces()
+
+
+def test_the_share_lost_falls_to_the_true_one(monkeypatch):
+    """Property of conjugate gradients; oracle: the split by rows. What is not sure is drawn as a bound."""
+    x = torch.rand(2, 1, 8, 8)
+    true = spaces.kept_and_lost(small(), x, ["6"]).share
+    monkeypatch.setattr(sys.modules["microtome.spaces.split.row_space"], "_FEW", 0)
+    found = [spaces.kept_and_lost(small(), x, ["6"], tolerance=0, iterations=steps) for steps in (1, 2, 4)]
+    shares = torch.stack([part.share for part in found])
+    assert bool((shares[1:] <= shares[:-1] + 1e-12).all())
+    assert bool((shares >= true - 1e-12).all())
+    titles = [axis.get_title() for axis in found[0].plot().axes]
+    assert f"lost at most {float(shares[0, 0, 0]):.1%}" in titles
+
+
+def test_triplets_of_a_local_map_too_large_to_write_out(monkeypatch):
+    """Oracle: the dense decomposition, which is switched off inside: Lanczos applies the map to several vectors."""
+    monkeypatch.setattr(sys.modules["microtome.spaces.singular.triplets"], "_SMALL", 1)
+    of = spaces.jacobian(double(small()), torch.rand(1, 1, 8, 8, dtype=torch.float64), layer="2", since="0")
+    found = of.triplets(3)
+    torch.testing.assert_close(found.values, torch.linalg.svdvals(of.dense())[:3], rtol=1e-9, atol=0)
+    x = torch.rand(4, *of.input_shape, dtype=torch.float64)
+    torch.testing.assert_close(of.apply(x).flatten(1), x.flatten(1) @ of.dense().T, rtol=1e-11, atol=1e-12)
+    assert of.apply(x[:0]).shape == (0, *of.output_shape)
+
+
+@pytest.mark.usefixtures("route")
+def test_kept_and_lost_parts_of_an_image():
+    """Properties: they add up, are orthogonal, and the lost part does nothing to the layer, to first order."""
+    net = small()
+    x = torch.rand(4, 1, 8, 8)
+    found = spaces.kept_and_lost(net, x, ["0", "2", "6"], tolerance=1e-8, iterations=300)
+    torch.testing.assert_close(found.kept + found.lost, x.double().expand(3, -1, -1, -1, -1), rtol=0, atol=1e-12)
+    inner = (found.kept * found.lost).flatten(2).sum(2)
+    assert float(inner.abs().max()) < 1e-6
+    for place, name in enumerate(found.layers):
+        moved = x.double() + 1e-7 * found.lost[place]
+        change = spaces.jacobian(net, moved, layer=name).value - spaces.jacobian(net, x, layer=name).value
+        assert float(change.abs().max()) < 1e-13 + 1e-7 * 1e-6
+    # a layer can lose only more than the one before it: 5 logits tell at most 5 directions
+    assert bool((found.share[2] >= found.share[1] - 1e-6).all())
+    assert bool((found.share[1] >= found.share[0] - 1e-6).all())
+
+
+@pytest.mark.usefixtures("route")
+def test_rejected_energy_agrees_with_dense_projections():
+    """Oracle: dense projections of each layer's own input."""
+    net = small()
+    x = torch.rand(3, 1, 8, 8)
+    found = spaces.rejected_energy(net, x, tolerance=1e-10, iterations=500)
+    assert found.layers == ["0", "2", "6"]
+    reads = net.activations(x, [f"{name}@input" for name in found.layers])
+    for place, name in enumerate(found.layers):
+        v = torch.linalg.svd(spaces.operator(net, name).dense(), full_matrices=False)[2]
+        value = reads[f"{name}@input"].double().flatten(1)
+        lost = (value - value @ v.T @ v).square().sum(1) / value.square().sum(1)
+        torch.testing.assert_close(found.share[place], lost, rtol=1e-5, atol=1e-7)
+    again = spaces.rejected_energy(net, [image for image in x])  # noqa: C416 - a data set without labels
+    torch.testing.assert_close(again.share, found.share, rtol=0, atol=1e-4)
+
+
+def test_the_model_is_left_as_found():
+    net = small()
+    before = {name: value.clone() for name, value in net.model.state_dict().items()}
+    net.model.train()
+    spaces.kept_and_lost(net, torch.rand(2, 1, 8, 8), ["2"])
+    assert net.model.training
+    assert all(torch.equal(value, before[name]) for name, value in net.model.state_dict().items())
+    assert net.dtype == torch.float32
+    assert all(parameter.grad is None for parameter in net.model.parameters())
+
+
+def test_a_layer_that_does_not_follow_is_refused():
+    with pytest.raises(mt.OpaqueError, match="depend"):
+        spaces.jacobian(small(), torch.rand(1, 1, 8, 8), layer="0", since="2")
+    with pytest.raises(mt.LayerError, match="no layer was named"):
+        spaces.kept_and_lost(small(), torch.rand(1, 1, 8, 8), [])
+    with pytest.raises(mt.LayerError, match="no layer was named"):
+        spaces.rejected_energy(small(), torch.rand(1, 1, 8, 8), [])
+    with pytest.raises(mt.LayerError, match="no Linear layer"):
+        spaces.kept_and_lost(mt.Network(nn.Flatten(), (1, 2, 2)), torch.rand(1, 1, 2, 2))
+    for wrong in ({"tolerance": float("nan")}, {"tolerance": -1.0}, {"iterations": 0}):
+        with pytest.raises(mt.InputError, match="tolerance"):
+            spaces.kept_and_lost(small(), torch.rand(1, 1, 8, 8), ["0"], **wrong)
+    with pytest.raises(mt.InputError, match="one each"):
+        spaces.jacobian(small(), torch.rand(2, 1, 8, 8)).triplets(1)
