@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import nn
 
-from microtome import registry
+from microtome import Network, attribution, registry
 
 
 @pytest.mark.parametrize("name", registry.methods())
@@ -13,3 +15,24 @@ def test_summary_and_paper_are_plain_text(name: str) -> None:
     for text in (method.summary, method.reference):
         assert " " in text
         assert not any(mark in text for mark in ("`", "]_", ":math:", ".. ["))
+
+
+def test_provenance_holds_every_option_that_changes_the_numbers() -> None:
+    """A method whose body states nothing: the registry alone writes the provenance. Each option is changed once."""
+    net = Network(nn.Sequential(nn.Flatten(), nn.Linear(9, 2)), (1, 3, 3))
+    images, mask = torch.rand(2, 1, 3, 3, generator=torch.Generator().manual_seed(0)), torch.ones(3, 3)
+    usual = attribution.evaluate(net, images, "gradient", 0, steps=2, samples=2).provenance
+    assert usual.method == "evaluate"
+    assert usual.fingerprint == net.fingerprint
+    assert not {"net", "images", "batch"} & set(usual.parameters)
+    for option, value in {"masks": mask, "tolerance": 1, "steps": 3, "samples": 4, "fills": ["mean"]}.items():
+        options = {"steps": 2, "samples": 2, option: value}
+        other = attribution.evaluate(net, images, "gradient", 0, **options).provenance
+        assert other.parameters[option] != usual.parameters[option]
+    assert attribution.evaluate(net, images, "gradient", 0, steps=2, samples=2, seed=5).provenance.seed == 5
+
+
+def test_a_default_that_the_method_finds_is_stated_as_found() -> None:
+    net = Network(nn.Sequential(nn.Conv2d(1, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2)), (1, 3, 3))
+    found = attribution.grad_cam(net, torch.rand(1, 1, 3, 3, generator=torch.Generator().manual_seed(0)))
+    assert found.provenance.parameters["layer"] == found.layer

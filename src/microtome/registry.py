@@ -1,7 +1,9 @@
-"""Which methods exist: one line per method makes it known to the command line, the atlas, the docs and the tests."""
+"""Registry of methods: one line per method makes it known to the command line, the atlas, the docs and the tests."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
 import unicodedata
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from microtome.errors import InputError, nearest
+from microtome.results import Result, described
 
 _METHODS: dict[str, Method] = {}
 
@@ -17,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Method:
-    """One registered method: its name, its function and where it comes from."""
+    """One registered method; the attributes are those of `register`."""
 
     name: str
     function: Callable[..., Any]
@@ -25,6 +28,9 @@ class Method:
     paper: str
     needs: str
     kind: str
+    quantity: str = ""
+    signed: bool = True
+    cost: float = 3.0
 
     @property
     def summary(self) -> str:
@@ -83,10 +89,27 @@ def _letters(text: str) -> str:
     return re.sub(r"[^a-z]", "", plain.lower())
 
 
+# What a method works on, and options that change its time and memory but never its numbers.
+_SUBJECTS = frozenset({"net", "image", "images", "data", "dataset"})
+_COST_ONLY = frozenset({"batch", "progress", "workers"})
+
+
 def register(
-    name: str, *, rows: tuple[str, ...], paper: str, needs: str = "", kind: str = "attribution"
+    name: str,
+    *,
+    rows: tuple[str, ...],
+    paper: str,
+    needs: str = "",
+    kind: str = "attribution",
+    quantity: str = "logit per pixel",
+    signed: bool = True,
+    cost: float = 3.0,
 ) -> Callable[[F], F]:
-    """Make a function known under ``name``.
+    """Make a function known under a name, and let its results say how they were made.
+
+    The provenance of a result holds every option of the call that changes its numbers: all parameters but the network,
+    the images and what only changes time and memory (``batch``, ``progress``). A method that resolves a default (the
+    layer, say) states the value in ``provenance(net, layer=layer)``; it takes precedence.
 
     Parameters
     ----------
@@ -100,15 +123,37 @@ def register(
         What the method asks of a layer or network beyond the common, in words.
     kind : str
         Which question the method answers; the name of its folder.
+    quantity : str
+        What one number of a map is a number of, with its unit; for scales on figures and pages.
+    signed : bool
+        Whether values below zero have a meaning.
+    cost : float
+        Time for one image in forward passes of the network; the atlas plans with it.
     """
 
     def enter(function: F) -> F:
         if name in _METHODS and _METHODS[name].function.__qualname__ != function.__qualname__:
             raise InputError(f'two methods want the name "{name}"; rename one of them.')
-        _METHODS[name] = Method(name, function, rows, paper, needs, kind)
-        return function
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def method(*args: Any, **options: Any) -> Any:
+            result = function(*args, **options)
+            return _stamped(result, name, signature.bind(*args, **options)) if isinstance(result, Result) else result
+
+        _METHODS[name] = Method(name, method, rows, paper, needs, kind, quantity, signed, cost)
+        return method  # type: ignore[return-value]  # the same signature, by functools.wraps
 
     return enter
+
+
+def _stamped(result: Result, name: str, call: inspect.BoundArguments) -> Result:
+    """The result with the method's name and all options of the call that change its numbers."""
+    call.apply_defaults()
+    options = {key: value for key, value in call.arguments.items() if key not in _SUBJECTS | _COST_ONLY}
+    seed = options.pop("seed", None)
+    fingerprint = getattr(call.arguments.get("net"), "fingerprint", "")
+    return described(result, name, options, fingerprint=fingerprint, seed=seed if isinstance(seed, int) else None)
 
 
 # Methods that give a map of an image: those that serve any network, and those that need attention in it.
@@ -135,6 +180,18 @@ def method(name: str, kind: str | tuple[str, ...] | None = None) -> Method:
     if key not in known:
         raise InputError(f'there is no method "{name}". Nearest: {nearest(key, known)}. Known: {", ".join(known)}.')
     return known[key]
+
+
+def quantity(name: str) -> str:
+    """What one number of a method's map is a number of; a share of the score for maps of unknown origin.
+
+    Examples
+    --------
+    >>> quantity("saliency"), quantity("a method of one's own")
+    ('logit per pixel value', 'logit per pixel')
+    """
+    known = methods().get(name)
+    return known.quantity if known else "logit per pixel"
 
 
 def _load() -> None:

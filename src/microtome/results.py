@@ -1,8 +1,10 @@
-"""What every method returns: a frozen object with named tensors, the parameters that made it, and its figure."""
+"""Results: frozen objects with named tensors, the parameters that made them, and a figure."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import hashlib
 import html
 import io
 import json
@@ -53,8 +55,11 @@ class Provenance:
     versions: dict[str, str] = field(default_factory=dict)
 
 
-def provenance(net: Network, method: str, seed: int | None = None, **parameters: Any) -> Provenance:
-    """Write down how a result is made.
+def provenance(net: Network, method: str = "", seed: int | None = None, **parameters: Any) -> Provenance:
+    """Describe how a result is made.
+
+    A registered method needs this only for values that it finds itself, such as a default layer: the registry adds its
+    name and all options of the call.
 
     Parameters
     ----------
@@ -65,7 +70,7 @@ def provenance(net: Network, method: str, seed: int | None = None, **parameters:
     seed : int, optional
         The seed, where one is used.
     **parameters
-        The options by name; tensors are noted by their shape, functions by their name.
+        The options by name; tensors are noted by shape and digest, functions by their name.
     """
     return Provenance(
         method=method,
@@ -74,6 +79,23 @@ def provenance(net: Network, method: str, seed: int | None = None, **parameters:
         seed=seed,
         versions=versions(),
     )
+
+
+def described(
+    result: R, method: str, parameters: Mapping[str, Any], *, fingerprint: str = "", seed: int | None = None
+) -> R:
+    """A copy of a result whose provenance names the method and its options; what the result itself states prevails."""
+    stated = result.provenance
+    copied = copy.copy(result)
+    full = Provenance(
+        method=method,
+        parameters={**{key: _plain(value) for key, value in parameters.items()}, **stated.parameters},
+        fingerprint=stated.fingerprint or fingerprint,
+        seed=seed if stated.seed is None else stated.seed,
+        versions=versions(),
+    )
+    object.__setattr__(copied, "provenance", full)
+    return copied
 
 
 def versions() -> dict[str, str]:
@@ -90,21 +112,35 @@ def _plain(value: Any) -> Any:
     if isinstance(value, int | float):
         return value
     if isinstance(value, Tensor):
-        return value.item() if value.numel() == 1 else f"tensor{tuple(value.shape)}"
+        return value.item() if value.numel() == 1 else f"tensor{tuple(value.shape)} {_digest(value)}"
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, range):
         return list(value)
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item) for item in value]
-    return getattr(value, "__name__", None) or str(value)
+    if isinstance(value, Result):
+        return f"{type(value).__name__} of {value.provenance.method or 'a user'}"
+    return getattr(value, "__name__", None) or getattr(value, "fingerprint", None) or _readable(value)
+
+
+def _readable(value: Any) -> str:
+    """What an object says of itself, or its class where that holds an address of memory."""
+    text = str(value)
+    return type(value).__name__ if " at 0x" in text or len(text) > 200 else text
+
+
+def _digest(value: Tensor) -> str:
+    """Eight hexadecimal digits of a tensor's content."""
+    content = value.detach().cpu().contiguous().view(-1).view(torch.uint8)
+    return hashlib.blake2b(content.numpy().tobytes(), digest_size=4).hexdigest()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Result:
     """Base of all results; subclasses are frozen dataclasses whose fields are tensors and plain values."""
 
-    provenance: Provenance
+    provenance: Provenance = Provenance("")
 
     kinds: ClassVar[dict[str, type[Result]]] = {}
 

@@ -83,7 +83,7 @@ class Occlusion(Attribution):
         return found
 
 
-@register("occlusion", rows=("C2",), paper="zeiler2014visualizing")
+@register("occlusion", rows=("C2",), paper="zeiler2014visualizing", quantity="probability lost")
 def occlusion(
     net: Network,
     images: Any,

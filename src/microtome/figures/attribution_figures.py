@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from microtome.errors import InputError
-from microtome.figures.quantities import quantity
+from microtome.registry import quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -39,7 +39,7 @@ from microtome.atlas.pages import (
 )
 from microtome.atlas.task import Task
 from microtome.atlas.walk import Walk
-from microtome.figures.quantities import quantity
+from microtome.registry import quantity
 
 __all__ = ["image_page"]
 

@@ -19,7 +19,13 @@ from microtome.results import provenance
 _ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 
 
-@register("cam", rows=("C3",), paper="zhou2016learning", needs="global average pooling before a linear head")
+@register(
+    "cam",
+    rows=("C3",),
+    paper="zhou2016learning",
+    needs="global average pooling before a linear head",
+    quantity="weighted activation",
+)
 def cam(net: Network, images: Any, target: Target = None, *, batch: int | None = None) -> LayerAttribution:
     r"""The head's weights, applied to the feature maps before they are averaged.
 

@@ -23,6 +23,8 @@ from microtome.results import provenance
     rows=("C4", "C5"),
     paper="selvaraju2020gradcam",
     needs="a layer with height and width, or of patch tokens",
+    quantity="weighted activation",
+    signed=False,
 )
 def grad_cam(
     net: Network,

@@ -19,6 +19,7 @@ from microtome.results import provenance
     rows=("C9",),
     paper="selvaraju2020gradcam",
     needs="a layer with height and width, or of patch tokens",
+    quantity="signal x activation",
 )
 def guided_grad_cam(
     net: Network, images: Any, target: Target = None, *, layer: str | None = None, batch: int | None = None

@@ -12,7 +12,7 @@ from microtome.registry import register
 from microtome.results import provenance
 
 
-@register("deconvnet", rows=("C7",), paper="zeiler2014visualizing")
+@register("deconvnet", rows=("C7",), paper="zeiler2014visualizing", quantity="rectified signal")
 def deconvnet(net: Network, images: Any, target: Target = None, *, batch: int | None = None) -> Attribution:
     r"""Project the class score down to the pixels through a deconvolutional network.
 

@@ -12,7 +12,7 @@ from microtome.registry import register
 from microtome.results import provenance
 
 
-@register("gradient", rows=("C1",), paper="simonyan2014deep")
+@register("gradient", rows=("C1",), paper="simonyan2014deep", quantity="logit per pixel value")
 def gradient(net: Network, images: Any, target: Target = None, *, batch: int | None = None) -> Attribution:
     r"""The signed gradient of the class score at each pixel.
 

@@ -12,7 +12,7 @@ from microtome.registry import register
 from microtome.results import provenance
 
 
-@register("guided-backprop", rows=("C8",), paper="springenberg2015striving")
+@register("guided-backprop", rows=("C8",), paper="springenberg2015striving", quantity="rectified signal")
 def guided_backprop(net: Network, images: Any, target: Target = None, *, batch: int | None = None) -> Attribution:
     r"""The gradient, with every negative signal stopped at every nonlinearity.
 

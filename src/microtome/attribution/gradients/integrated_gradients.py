@@ -40,7 +40,7 @@ class PathAttribution(Attribution):
     baseline_score: Tensor
 
 
-@register("integrated-gradients", rows=("C11",), paper="sundararajan2017axiomatic")
+@register("integrated-gradients", rows=("C11",), paper="sundararajan2017axiomatic", cost=120.0)
 def integrated_gradients(
     net: Network,
     images: Any,

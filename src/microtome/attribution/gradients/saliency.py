@@ -12,7 +12,7 @@ from microtome.registry import register
 from microtome.results import provenance
 
 
-@register("saliency", rows=("C1",), paper="simonyan2014deep")
+@register("saliency", rows=("C1",), paper="simonyan2014deep", quantity="logit per pixel value", signed=False)
 def saliency(net: Network, images: Any, target: Target = None, *, batch: int | None = None) -> Attribution:
     r"""The absolute gradient of the class score at each pixel.
 

@@ -33,7 +33,7 @@ class SampledAttribution(Attribution):
     samples: int
 
 
-@register("smooth-grad", rows=("C11",), paper="smilkov2017smoothgrad")
+@register("smooth-grad", rows=("C11",), paper="smilkov2017smoothgrad", quantity="logit per pixel value", cost=60.0)
 def smooth_grad(
     net: Network,
     images: Any,

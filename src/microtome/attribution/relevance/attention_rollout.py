@@ -23,7 +23,7 @@ HEADS = ("mean", "max", "min")
 
 @register(
     "attention-rollout", rows=("C11",), paper="abnar2020quantifying", kind="attention",
-    needs="self-attention over tokens that stand for patches",
+    needs="self-attention over tokens that stand for patches", quantity="share of attention", signed=False,
 )  # fmt: skip
 def attention_rollout(
     net: Network,

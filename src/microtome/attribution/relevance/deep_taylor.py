@@ -15,7 +15,7 @@ from microtome.trace.lrp.rules import Rule, WSquare, ZBox, ZPlus
 _INPUT_RULES: dict[str, Rule] = {"z-box": ZBox(), "w-square": WSquare(), "z-plus": ZPlus(bias=False)}
 
 
-@register("deep-taylor", rows=("C10",), paper="montavon2017explaining")
+@register("deep-taylor", rows=("C10",), paper="montavon2017explaining", cost=8.0)
 def deep_taylor(
     net: Network, images: Any, target: Target = None, *, input_rule: str = "z-box", batch: int | None = None
 ) -> RelevanceAttribution:

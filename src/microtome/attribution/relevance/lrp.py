@@ -39,7 +39,7 @@ class RelevanceAttribution(Attribution):
         return (self.values.flatten(1).sum(1) + self.bias_share) / self.score
 
 
-@register("lrp", rows=("C10",), paper="bach2015pixel")
+@register("lrp", rows=("C10",), paper="bach2015pixel", cost=8.0)
 def lrp(
     net: Network, images: Any, target: Target = None, *, rules: Rules = "epsilon-plus", batch: int | None = None
 ) -> RelevanceAttribution:
