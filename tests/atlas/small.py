@@ -96,7 +96,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 def save_weights(path: Path, change: dict[str, torch.Tensor] | None = None) -> None:
     """Weights of the small network, some of them exchanged; None leaves one out."""
-    from microtome.atlas import factory
+    from microtome.loading import factory
 
     state = factory.build("nets:build").state_dict()
     for name, value in (change or {}).items():

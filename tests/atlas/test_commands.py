@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from atlas import small
-from microtome.atlas import BUDGETS, Recipe, build
+from microtome.atlas import BUDGETS, build
 from microtome.atlas.assemble.commands import Commands
 from microtome.cli.main import app, run
+from microtome.loading import RunConfig
 
 TINY = dataclasses.replace(BUDGETS["quick"], name="tiny", steps=2, images=3, windows=3, sample=6, patches=3, bins=2)
 COMMAND = f"microtome atlas --model nets:build --input-shape {small.SHAPE} --data images --out site"
@@ -29,7 +30,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(sys, "path", list(sys.path))
         sys.modules.pop("nets", None)
         for name, out in (("build", "site"), ("averaged", "averaged")):
-            recipe = Recipe(f"nets:{name}", input_shape=(1, 12, 10), data="images")
+            recipe = RunConfig(f"nets:{name}", input_shape=(1, 12, 10), data="images")
             words = COMMAND.replace("nets:build", f"nets:{name}").replace("--out site", f"--out {out}")
             build(recipe, out, size=dataclasses.replace(TINY, images=3 if name == "build" else 1), command=words)
     return folder
@@ -86,7 +87,7 @@ def test_an_image_of_a_named_data_set_is_named_by_its_number(
     """The line on its page makes the map of that image."""
     monkeypatch.chdir(tmp_path)
     command = "microtome atlas --model zoo:fcnn1 --data digits --out site"
-    build(Recipe("zoo:fcnn1", data="digits"), "site", size=dataclasses.replace(TINY, images=1), command=command)
+    build(RunConfig("zoo:fcnn1", data="digits"), "site", size=dataclasses.replace(TINY, images=1), command=command)
     page = next(Path("site/images").glob("*.html")).read_text()
     number = int(page.partition('<span aria-current="page">')[2].partition("<")[0])
     line = html.unescape(page.partition("<code>microtome explain ")[2].partition("</code>")[0])

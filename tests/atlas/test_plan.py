@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from atlas import small
-from microtome.atlas import BUDGETS, Recipe
+from microtome.atlas import BUDGETS
 from microtome.atlas.outline import outline
 from microtome.atlas.plan import Plan
 from microtome.atlas.space_tasks import kept_layers, space_tasks
 from microtome.atlas.task import Task
+from microtome.loading import RunConfig
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     monkeypatch.chdir(tmp_path)
     sys.modules.pop("nets", None)
     torch.manual_seed(3)
-    subject = Recipe("nets:build", input_shape=(1, 12, 10), data=str(tmp_path / "images")).open()
+    subject = RunConfig("nets:build", input_shape=(1, 12, 10), data=str(tmp_path / "images")).open()
     return Plan(outline(subject, BUDGETS["quick"], None, None), subject)
 
 

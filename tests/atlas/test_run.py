@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from atlas import small
-from microtome.atlas import BUDGETS, Budget, Recipe, build
+from microtome.atlas import BUDGETS, Budget, build
 from microtome.atlas.run import Report
 from microtome.errors import ModelError
+from microtome.loading import RunConfig
 
 TINY = dataclasses.replace(BUDGETS["quick"], name="tiny", steps=2, images=3, windows=3, sample=6, patches=3, bins=2)
 
@@ -29,8 +30,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def recipe(folder: Path) -> Recipe:
-    return Recipe("nets:build", input_shape=(1, 12, 10), data=str(folder / "images"))
+def recipe(folder: Path) -> RunConfig:
+    return RunConfig("nets:build", input_shape=(1, 12, 10), data=str(folder / "images"))
 
 
 def run(folder: Path, out: str, size: Budget = TINY, engine: str = "inline", **options: int) -> Report:

@@ -10,7 +10,7 @@ import torch
 
 from atlas import small
 from microtome import spaces
-from microtome.atlas import BUDGETS, Recipe, build
+from microtome.atlas import BUDGETS, build
 from microtome.atlas.assemble import Album
 from microtome.atlas.assemble import spaces as shown
 from microtome.atlas.assemble.images import image_page
@@ -22,6 +22,7 @@ from microtome.atlas.pages import Absent, Gallery, Sheet, Spectrum
 from microtome.atlas.plan import Plan
 from microtome.atlas.stages import stages
 from microtome.atlas.store import Store
+from microtome.loading import RunConfig
 from microtome.spaces import ClassResiduals
 
 TINY = dataclasses.replace(BUDGETS["quick"], name="tiny", steps=2, images=3, windows=3, sample=6, patches=3, bins=2)
@@ -34,7 +35,7 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Album:
     sys.path.insert(0, str(folder))
     sys.modules.pop("nets", None)
     torch.manual_seed(3)
-    recipe = Recipe("nets:build", input_shape=(1, 12, 10), data=str(folder / "images"))
+    recipe = RunConfig("nets:build", input_shape=(1, 12, 10), data=str(folder / "images"))
     subject = recipe.open()
     build(subject, folder / "out", size=TINY, command="microtome atlas --model nets:build --data images")
     store = Store(folder / "out")

@@ -14,9 +14,9 @@ import torch
 import microtome
 from atlas import small
 from microtome import load
-from microtome.atlas import Recipe
 from microtome.cli.main import app, run
 from microtome.cli.run_file import expand
+from microtome.loading import RunConfig
 
 MODEL = ["--model", "nets:build", "--input-shape", small.SHAPE]
 PICTURE = "images/class0/00.png"
@@ -78,7 +78,7 @@ def test_class_folders_are_looked_up_among_the_names_given(files: Path) -> None:
     made = ["ideal-inputs", *MODEL, "--classes", "names.txt", "--data", "images", "--steps", "1", "-o", "a.safetensors"]
     assert run(made) == 0
     found = load("a.safetensors")
-    subject = Recipe(
+    subject = RunConfig(
         "nets:build", input_shape=(1, 12, 10), data="images", classes=("class2", "class1", "class0")
     ).open()
     first = torch.stack([image for image, label in subject.images if label == 0]).mean(0)
@@ -119,7 +119,7 @@ def test_class_folders_named_by_number_are_those_classes(files: Path) -> None:
     for name in ("0", "2"):
         (files / "numbered" / name).mkdir(parents=True)
         shutil.copy(files / PICTURE, files / "numbered" / name / "a.png")
-    subject = Recipe("nets:build", input_shape=(1, 12, 10), data=str(files / "numbered")).open()
+    subject = RunConfig("nets:build", input_shape=(1, 12, 10), data=str(files / "numbered")).open()
     assert subject.labels is not None
     assert subject.labels.tolist() == [0, 2]
 

@@ -1,7 +1,6 @@
 """How does a model become a site? A plan of tasks, a store that loses nothing, engines, and pages made of results."""
 
 from microtome.atlas.budget import BUDGETS, Budget
-from microtome.atlas.recipe import Recipe, Subject
 from microtome.atlas.run import Report, Watch, build
 
-__all__ = ["BUDGETS", "Budget", "Recipe", "Report", "Subject", "Watch", "build"]
+__all__ = ["BUDGETS", "Budget", "Report", "Watch", "build"]

@@ -21,7 +21,6 @@ from microtome.atlas.findings import (
     Tunings,
 )
 from microtome.atlas.fit import CELL, fitted_signal
-from microtome.atlas.recipe import Subject
 from microtome.atlas.sheets import image_sheet, sheets_of
 from microtome.atlas.space_tasks import LEAK, STEPS
 from microtome.atlas.spaces import signal_space
@@ -29,6 +28,7 @@ from microtome.atlas.store import Store
 from microtome.atlas.task import Task
 from microtome.atlas.walk import walk
 from microtome.errors import InputError
+from microtome.loading import Subject
 from microtome.network import Network
 from microtome.results import Result, provenance
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from microtome.atlas.budget import Budget
-from microtome.atlas.recipe import Subject
 from microtome.errors import InputError
+from microtome.loading import Subject
 from microtome.network import Network
 from microtome.trace.graph import Layer
 

@@ -13,9 +13,9 @@ from microtome import registry
 from microtome.atlas.choice import chosen_classes, questions
 from microtome.atlas.findings import Predictions
 from microtome.atlas.outline import Outline, work
-from microtome.atlas.recipe import Subject
 from microtome.atlas.spaces import maps_inside
 from microtome.atlas.task import Task, task
+from microtome.loading import Subject
 from microtome.synthesis import recommended_size
 from microtome.units import LayerPatches, TopPatches
 

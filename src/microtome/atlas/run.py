@@ -20,11 +20,11 @@ from microtome.atlas.findings import Refusal
 from microtome.atlas.jobs import JOBS
 from microtome.atlas.outline import outline
 from microtome.atlas.plan import Plan
-from microtome.atlas.recipe import Recipe, Subject
 from microtome.atlas.stages import stages
 from microtome.atlas.store import Store
 from microtome.atlas.task import Task
 from microtome.errors import InputError, LayerError, ModelError, OpaqueError
+from microtome.loading import RunConfig, Subject
 
 __all__ = ["Report", "Watch", "build"]
 
@@ -71,7 +71,7 @@ class Report:
 
 
 def build(
-    source: Recipe | Subject,
+    source: RunConfig | Subject,
     out: str | os.PathLike[str],
     *,
     size: str | Budget = "quick",
@@ -88,7 +88,7 @@ def build(
 
     Parameters
     ----------
-    source : Recipe or Subject
+    source : RunConfig or Subject
         Which model and images; a subject (already opened) only for the engine in this process.
     out : str or Path
         The output folder, or an address that fsspec knows.
@@ -114,9 +114,11 @@ def build(
     """
     began = time.monotonic()
     chosen = budget(size)
-    subject = source.open() if isinstance(source, Recipe) else source
+    subject = source.open() if isinstance(source, RunConfig) else source
     if isinstance(source, Subject) and engine != "inline":
-        raise InputError(f'engine "{engine}" opens the model in other processes: give a Recipe, not an opened Subject.')
+        raise InputError(
+            f'engine "{engine}" opens the model in other processes: give a RunConfig, not an opened Subject.'
+        )
     plan = Plan(outline(subject, chosen, layers, images), subject)
     store = Store(out)
     store.claim(
@@ -136,7 +138,7 @@ def build(
 
 def _execute(
     tasks: Sequence[Task],
-    source: Recipe | Subject,
+    source: RunConfig | Subject,
     subject: Subject,
     store: Store,
     pool: Executor,
@@ -154,7 +156,7 @@ def _execute(
     while True:
         for task in _some(waiting, limit - len(flying)):
             future = pool.submit(
-                perform, source if isinstance(source, Recipe) else None, _token(source), subject.net.fingerprint,
+                perform, source if isinstance(source, RunConfig) else None, _token(source), subject.net.fingerprint,
                 store.address, os.getcwd(), task,
             )  # fmt: skip
             flying[future] = task
@@ -181,11 +183,11 @@ _OPENED: dict[Any, Subject] = {}
 _FIRST = ("predictions", "patches")
 
 
-def _token(source: Recipe | Subject) -> Any:
-    return source if isinstance(source, Recipe) else id(source)
+def _token(source: RunConfig | Subject) -> Any:
+    return source if isinstance(source, RunConfig) else id(source)
 
 
-def perform(recipe: Recipe | None, token: Any, fingerprint: str, address: str, folder: str, task: Task) -> float:
+def perform(recipe: RunConfig | None, token: Any, fingerprint: str, address: str, folder: str, task: Task) -> float:
     """Do one task wherever this runs, write its result, and tell how many seconds it took."""
     began = time.monotonic()
     subject = _OPENED.get(token)

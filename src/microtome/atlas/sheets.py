@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from microtome import units
-from microtome.atlas.recipe import Subject
 from microtome.atlas.walk import amounts
 from microtome.errors import LayerError
+from microtome.loading import Subject
 from microtome.results import Result, provenance
 from microtome.spaces.operators.linear_layer import linear_layers
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from microtome import spaces
-from microtome.atlas.recipe import Subject
 from microtome.errors import LayerError
+from microtome.loading import Subject
 from microtome.network import Network
 from microtome.results import Result, provenance
 from microtome.spaces.operators.linear_layer import PRODUCTS, linear_layers, operator_of

@@ -8,10 +8,10 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from microtome import surgery
-from microtome.atlas.recipe import labelled
 from microtome.cli.options import ModelOptions
 from microtome.cli.output import check, save
 from microtome.data import open_data
+from microtome.loading import labelled
 
 __all__ = ["cam_conversion"]
 

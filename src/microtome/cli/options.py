@@ -11,8 +11,8 @@ import torch
 from cyclopts import Group, Parameter
 from torch import Tensor
 
-from microtome.atlas.recipe import Recipe
 from microtome.errors import InputError
+from microtome.loading import RunConfig
 from microtome.network import Network
 
 __all__ = ["MODEL", "ModelOptions", "Picture", "Pictures", "names", "numbers", "pictures"]
@@ -42,12 +42,12 @@ class ModelOptions:
     classes: Annotated[str | None, Parameter(help="Text file with one class name a line.")] = None
     device: Annotated[str | None, Parameter(help="Where to run: cpu, cuda, ...")] = None
 
-    def recipe(self, data: str | None = None) -> Recipe:
+    def recipe(self, data: str | None = None) -> RunConfig:
         """The options by value, paths made absolute; on the side, a word where the weights are random."""
         shape = None if self.input_shape is None else numbers(self.input_shape, "--input-shape", int)
         if shape is not None and (len(shape) != 3 or min(shape) < 1):
             raise InputError(f"--input-shape is channels,height,width, as in 3,224,224; got {self.input_shape}.")
-        made = Recipe(
+        made = RunConfig(
             model=self.model,
             input_shape=None if shape is None else (int(shape[0]), int(shape[1]), int(shape[2])),
             weights=None if self.weights is None else str(Path(self.weights).absolute()),

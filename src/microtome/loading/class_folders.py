@@ -1,0 +1,43 @@
+"""Match the class folders of a data set with the outputs of a network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from microtome import data
+from microtome.errors import InputError
+from microtome.network import Network
+
+__all__ = ["labelled"]
+
+
+def labelled(dataset: Any, net: Network) -> Any:
+    """Label a folder of pictures by the network's classes; any other data set is returned unchanged.
+
+    The class folders are the network's classes if the network knows their names, if there are as many folders as
+    outputs, or if the folders are named by number.
+
+    Parameters
+    ----------
+    dataset : Folder or any data set
+        What :func:`microtome.data.open_data` gave.
+    net : Network
+        The network that looks at the images.
+
+    Raises
+    ------
+    InputError
+        The network has no class names, and folders and outputs differ in number: no one can tell which is which.
+    """
+    if not isinstance(dataset, data.Folder) or dataset.classes is None or net.classes is not None:
+        return dataset
+    outputs = net.output_shape[0] if len(net.output_shape) == 1 else len(dataset.classes)
+    if len(dataset.classes) == outputs:
+        return dataset
+    if all(name.isdecimal() and int(name) < outputs for name in dataset.classes):
+        return data.folder(dataset.root, net.input_shape, classes=[str(index) for index in range(outputs)])
+    raise InputError(
+        f"{dataset.root} has {len(dataset.classes)} class folders ({', '.join(dataset.classes[:4])}, ...), the network "
+        f"{outputs} classes: which is which cannot be known. Give the names of all classes with --classes, in "
+        "the order of the network's outputs, or name each folder by its class's number."
+    )
