@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from microtome.trace.operator_table import RECTIFIERS as RECTIFIERS
+
 Function = Callable[..., Any]
 
 # Spellings that mean the same; in-place variants (a trailing underscore, __iadd__ and so on) are folded first.
@@ -155,12 +157,6 @@ _KEYWORDS = {
     "min_value": "min",
     "max_value": "max",
 }
-
-# Pointwise nonlinearities that a rectifying rule (guided backpropagation, deconvnet) acts on.
-RECTIFIERS = frozenset(
-    "relu relu6 leaky_relu rrelu prelu elu celu selu silu mish hardswish gelu softplus rectifying_clamp".split()
-)
-
 
 def _parse(signature: str) -> tuple[tuple[str, Any], ...]:
     """Read a line of the table: names with their defaults."""
