@@ -40,10 +40,11 @@ $(STAMPS)/docs: $(STAMPS)/test
 demo: $(STAMPS)/core  ## train SimpleConvNet on MNIST and build its atlas (under 12 minutes)
 	$(BIN)/python examples/demo.py
 
-lint: $(STAMPS)/test  ## ruff and mypy
+lint: $(STAMPS)/test  ## ruff, mypy, and the order of folders
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 test: lint  ## everything that is checked on a change: lint, doctests, tests (under 15 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(THREADS) --dist loadfile

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from microtome.errors import StoreError
+from microtome.version import __version__
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -100,9 +101,7 @@ def described(
 
 def versions() -> dict[str, str]:
     """Versions of what computed the result."""
-    import microtome
-
-    return {"microtome": microtome.__version__, "torch": torch.__version__, "python": platform.python_version()}
+    return {"microtome": __version__, "torch": torch.__version__, "python": platform.python_version()}
 
 
 def _plain(value: Any) -> Any:

@@ -58,6 +58,7 @@ DRAWINGS: dict[str, str] = {
     "Subspaces": "space_figures:subspaces",
     "Inversion": "synthesis_figures:inversion",
     "Superstimuli": "synthesis_figures:superstimuli",
+    "VectorSpaces": "ideal_input_figures:vector_spaces",
     "WeightVectors": "space_figures:weight_vectors",
 }
 

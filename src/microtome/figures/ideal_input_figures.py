@@ -11,6 +11,7 @@ from microtome.figures.space_figures import photo
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from microtome.reproduce.vector_spaces import VectorSpaces
     from microtome.spaces.inversion.ideal_inputs import IdealInputs
 
 
@@ -25,6 +26,11 @@ def ideal_inputs(result: IdealInputs, *, best: bool = False) -> Figure:
         Only the best image of each class, as in the paper's figure 3.
     """
     return best_rows({"": result}) if best else _all(result)
+
+
+def vector_spaces(result: VectorSpaces) -> Figure:
+    """Figure 3 of the paper: the best image of each class, one row for each network."""
+    return best_rows(result.ideal)
 
 
 def best_rows(results: dict[str, IdealInputs]) -> Figure:

@@ -218,15 +218,13 @@ def _shortened() -> list[str]:
 
 
 def _saved(result: VectorSpaces, out: Path) -> None:
-    from microtome.figures.ideal_input_figures import best_rows
-
     out.mkdir(parents=True, exist_ok=True)
     result.save(out / "vector-spaces.safetensors")
     (out / "vector-spaces.txt").write_text(result.table() + "\n", encoding="utf-8")
     for name, figure in (
         ("figure-1", result.weights.plot()),
         ("figure-2", result.kernels.plot(most=9)),
-        ("figure-3", best_rows(result.ideal)),
+        ("figure-3", result.plot()),
     ):
         figure.savefig(out / f"{name}.png", dpi=110)
     for name, ideal in result.ideal.items():

@@ -158,6 +158,7 @@ _KEYWORDS = {
     "max_value": "max",
 }
 
+
 def _parse(signature: str) -> tuple[tuple[str, Any], ...]:
     """Read a line of the table: names with their defaults."""
     parameters: list[tuple[str, Any]] = []
