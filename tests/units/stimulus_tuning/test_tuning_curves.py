@@ -12,8 +12,7 @@ from torch.nn import functional as F
 
 from microtome import Network, units
 from microtome.errors import InputError, LayerError
-from microtome.units import response
-from microtome.units.stimulus_tuning import circular, labels
+from microtome.units.stimulus_tuning import circular, labels, stimulus_responses
 
 
 def _grid(size):
@@ -251,7 +250,7 @@ def test_positions_whose_field_leaves_the_picture_do_not_count():
     with torch.no_grad():
         conv.weight.copy_(_edge(5, 0)[None, None])
     net = Network(nn.Sequential(conv, nn.Flatten()), input_shape=(1, 16, 16))
-    rows, columns, inside = response.boxes(net.layer("0"), 16, 16)
+    rows, columns, inside = stimulus_responses.boxes(net.layer("0"), 16, 16)
     assert inside.sum() == 12 * 12
     assert rows[0].tolist() == [0, 3]
     assert columns[-1].tolist() == [13, 16]

@@ -144,7 +144,7 @@ def test_rows_are_ordered_by_their_root_mean_square_and_shares_add_to_one():
 
 def test_the_gap_is_a_real_check(monkeypatch):
     """The certificate notices a network whose value is not the sum."""
-    from microtome.units import linear_parts
+    from microtome.units.wiring import linear_parts
 
     conv = nn.Conv2d(2, 2, 3)
     net = Network(nn.Sequential(conv, nn.Flatten()), input_shape=(2, 6, 6))

@@ -10,7 +10,7 @@ from torch import nn
 
 from microtome import Network, units
 from microtome.errors import LayerError
-from microtome.units import gabor
+from microtome.units.wiring import gabor
 
 
 def _gabor(size, orientation, frequency, phase, sigma, aspect):
