@@ -2,7 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from microtome.errors import InputError, LayerError, MicrotomeError, ModelError, OpaqueError, StoreError
+from microtome.errors import InputError, LayerError, MicrotomeError, ModelError, ModelWarning, OpaqueError, StoreError
 from microtome.network import Network
 from microtome.results import Result, load
 
@@ -16,6 +16,7 @@ __all__ = [
     "LayerError",
     "MicrotomeError",
     "ModelError",
+    "ModelWarning",
     "Network",
     "OpaqueError",
     "Result",
