@@ -1,4 +1,4 @@
-"""What can go wrong, in one family: every message says what was expected, what came and what to do."""
+"""The errors of Microtome: each message says what was expected, what came and what to do."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ class OpaqueError(MicrotomeError):
 
 class StoreError(MicrotomeError):
     """A folder or file of results cannot be read or written."""
+
+
+class ModelWarning(UserWarning):
+    """The user's model does something that makes results less certain than they look."""
 
 
 def nearest(name: str, candidates: Iterable[str], n: int = 3) -> str:

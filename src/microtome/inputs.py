@@ -1,46 +1,55 @@
-"""Are this model, these images and these classes ones that can be worked with? The checks that all methods share."""
+"""Checks of what a user gives: models, images, targets, classes."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import operator
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from microtome.errors import InputError, ModelError, nearest
 
 Target = int | str | Sequence[int | str] | Tensor | None
 
 
-def checked(images: Any, shape: tuple[int, int, int], pixels: tuple[float, float] | None) -> Tensor:
+def checked(
+    images: Any, shape: tuple[int, int, int], pixels: tuple[float, float] | None, *, values: bool = True
+) -> Tensor:
     """Images as a batch (N, C, H, W), floating, finite and in range.
 
     Parameters
     ----------
-    images : Tensor or array
+    images : Tensor, array or list of images
         (N, C, H, W) or one image (C, H, W).
     shape : tuple of int
         (C, H, W) as the network takes them.
     pixels : (float, float) or None
         The range they must lie in, with a slack of 1e-4 of it; None admits any.
+    values : bool
+        Whether the values are looked at; else only shape and type are.
 
     Raises
     ------
     InputError
         When shape, type or range do not fit.
     """
-    x = images if isinstance(images, Tensor) else torch.as_tensor(np.asarray(images))
+    x = _tensor(images)
     x = x[None] if x.dim() == 3 else x
     if x.dim() != 4 or tuple(x.shape[1:]) != shape:
-        expected = f"(N, {', '.join(map(str, shape))})"
-        raise InputError(f"images of shape {expected} were expected, got {tuple(x.shape)}; resize or crop them.")
+        raise InputError(_wrong_shape(tuple(x.shape), shape, one=x.dim() == 4 and _dimensions(images) == 3))
     if not x.is_floating_point():
-        raise InputError(f"images must be floating point in [0, 1], got {x.dtype}; divide by 255 first.")
+        low, high = pixels or (0.0, 1.0)
+        advice = "divide by 255 first" if (low, high) == (0.0, 1.0) else "convert them to float first"
+        raise InputError(f"images must be floating point in [{low:g}, {high:g}], got {x.dtype}; {advice}.")
     if x.shape[0] == 0:
         raise InputError("there is no image: the batch is empty.")
+    if not values:
+        return x
     low, high = (float(edge) for edge in torch.aminmax(x.detach()))
     if not np.isfinite(low + high):
         raise InputError("the images hold NaN or infinity; clean them first.")
@@ -55,8 +64,79 @@ def checked(images: Any, shape: tuple[int, int, int], pixels: tuple[float, float
     return x
 
 
+def _tensor(images: Any) -> Tensor:
+    """Images of any usual container as one tensor."""
+    if isinstance(images, Tensor):
+        return images
+    if isinstance(images, list | tuple) and images and all(isinstance(image, Tensor) for image in images):
+        if len({image.shape for image in images}) == 1 and images[0].dim() == 3:
+            return torch.stack(list(images))
+        raise InputError(_no_images(images))
+    if isinstance(images, str | bytes | Mapping) or not _like_array(images):
+        raise InputError(_no_images(images))
+    try:
+        array = np.asarray(images)
+        # torch takes no negative strides, warns of memory that is not to be written, and knows no foreign byte orders.
+        array = array.astype(array.dtype.newbyteorder("="), order="C", copy=not array.flags.writeable)
+        return torch.from_numpy(np.ascontiguousarray(array))
+    except (TypeError, ValueError) as error:
+        raise InputError(_no_images(images)) from error
+
+
+def _like_array(images: Any) -> bool:
+    numbers = isinstance(images, np.ndarray | np.generic | list | tuple)
+    return numbers or hasattr(images, "__array__") or hasattr(images, "__array_interface__")
+
+
+def _no_images(images: Any) -> str:
+    kind = type(images).__name__
+    advice = "Give the images alone, stacked into one tensor."
+    if isinstance(images, str | bytes) or hasattr(images, "__fspath__"):
+        advice = "Read it first: microtome.data.folder reads the pictures of a folder."
+    elif isinstance(images, Mapping):
+        advice = f"Give one of its entries: {', '.join(map(str, list(images)[:6]))}."
+    elif isinstance(images, list | tuple):
+        shapes = [str(tuple(part.shape)) if hasattr(part, "shape") else type(part).__name__ for part in images[:4]]
+        kind = f"{kind} of {', '.join(shapes)}"
+        advice = "Give the images alone: the first part of a batch of images and labels, or torch.stack(images)."
+    elif hasattr(images, "__getitem__") and hasattr(images, "__len__"):
+        advice = (
+            "A data set is read by the methods that take one; of a Hugging Face data set, microtome.data.hugging_face "
+            "makes one. Here, stack the images into one tensor."
+        )
+    return f"images as one tensor or array (N, C, H, W) were expected, got a {kind}. {advice}"
+
+
+def _dimensions(images: Any) -> int:
+    return int(getattr(images, "ndim", 4))
+
+
+def _wrong_shape(came: tuple[int, ...], shape: tuple[int, int, int], *, one: bool) -> str:
+    expected = f"images of shape (N, {', '.join(map(str, shape))}) were expected"
+    if len(came) == 4 and came[1:] == (*shape[1:], shape[0]):
+        order, came = ((2, 0, 1), came[1:]) if one else ((0, 3, 1, 2), came)
+        return (
+            f"{expected}, got {came}: the channels are last. Put them first, images.permute{order} of a tensor or "
+            f"images.transpose{order} of an array."
+        )
+    if len(came) == 4 and came[1] != shape[0]:
+        return f"{expected}, got {came}: {shape[0]} channels were expected, not {came[1]}."
+    if len(came) == 4:
+        return f"{expected}, got {came}; resize or crop them."
+    return f"{expected}, got {came}."
+
+
 def targets(target: Target, logits: Tensor, classes: list[str] | None) -> Tensor:
-    """The class asked about for each image, shape (N,): given by index or name, or the predicted one.
+    """The class of each image, (N,): the one given by index or name, else the predicted one.
+
+    Parameters
+    ----------
+    target : int, str, sequence, Tensor, array or None
+        One class for all images; one for each, (N,) or (N, 1); one-hot rows (N, K); None for the predicted class.
+    logits : Tensor
+        (N, K), the class scores.
+    classes : list of str or None
+        Names of the classes.
 
     Raises
     ------
@@ -66,14 +146,47 @@ def targets(target: Target, logits: Tensor, classes: list[str] | None) -> Tensor
     n, k = logits.shape
     if target is None:
         return logits.detach().argmax(1)
-    many = target.tolist() if isinstance(target, Tensor | np.ndarray) else target
-    many = list(many) if isinstance(many, Sequence) and not isinstance(many, str) else [many] * n
-    given = [class_index(item, classes) for item in many]
-    if len(given) != n:
-        raise InputError(f"{n} targets were expected, one per image, got {len(given)}; one integer serves all.")
+    listed = per_image(target, n)
+    given = [class_index(_of_row(item, k), classes) for item in ([target] * n if listed is None else listed)]
     for index in given:
         check_class(index, k)
     return torch.tensor(given, device=logits.device)
+
+
+def per_image(target: Any, count: int) -> list[Any] | None:
+    """The targets as a list with one entry per image; None when one target serves all.
+
+    Raises
+    ------
+    InputError
+        When there are not as many targets as images.
+
+    Examples
+    --------
+    >>> per_image([3, 8], 2), per_image(3, 2), per_image(None, 2)
+    ([3, 8], None, None)
+    """
+    listed: Any = target.tolist() if isinstance(target, Tensor | np.ndarray | np.generic) else target
+    if isinstance(listed, str) or not isinstance(listed, Sequence):
+        return None
+    if len(listed) != count:
+        raise InputError(f"{count} targets were expected, one per image, got {len(listed)}; one integer serves all.")
+    return list(listed)
+
+
+def _of_row(item: Any, classes: int) -> Any:
+    """The class that one image's target means: a number, a name, a row of one number, or a one-hot row."""
+    row = item.tolist() if isinstance(item, Tensor | np.ndarray | np.generic) else item
+    if isinstance(row, str) or not isinstance(row, Sequence):
+        return row
+    if len(row) == 1 and not isinstance(row[0], bool):
+        return row[0]
+    numbers = all(isinstance(value, int | float) for value in row)
+    if len(row) != classes or not numbers or sorted(row) != [0] * (classes - 1) + [1]:
+        raise InputError(
+            f"a target is a class, or one-hot: {classes} numbers, of which one is 1 and the others 0; got {row}."
+        )
+    return row.index(1)
 
 
 def class_index(name: Any, classes: list[str] | None) -> int:
@@ -89,9 +202,12 @@ def class_index(name: Any, classes: list[str] | None) -> int:
     if isinstance(name, str) and not name.lstrip("-").isdigit():
         hint = f"Nearest: {nearest(name, classes)}." if classes else "The network was given no class names."
         raise InputError(f'there is no class "{name}". {hint}')
-    if isinstance(name, bool) or (isinstance(name, float) and not name.is_integer()):
-        raise InputError(f"a class is an integer or a name, got {name}.")
-    return int(name)
+    try:
+        if isinstance(name, bool):
+            raise TypeError
+        return int(name) if isinstance(name, str) or float(name).is_integer() else operator.index(name)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"a class is an integer or a name, got {name!r}.") from None
 
 
 def check_class(index: int, count: int) -> None:
@@ -110,7 +226,7 @@ def check_class(index: int, count: int) -> None:
 
 
 def unwrapped(model: Any) -> nn.Module:
-    """Look through torch.compile and data-parallel wrappers."""
+    """The module inside of torch.compile and data-parallel wrappers."""
     if not isinstance(model, nn.Module):
         what = f"the class {model.__name__}; call it" if isinstance(model, type) else f"a {type(model).__name__}"
         raise ModelError(f"a torch.nn.Module was expected, got {what}.")
@@ -122,7 +238,7 @@ def unwrapped(model: Any) -> nn.Module:
 
 
 def moved(model: nn.Module, device: str | torch.device | None) -> nn.Module:
-    """The model, or a copy of it where it lives on another device than asked for."""
+    """The model, or a copy of it on the device where it lives on another."""
     if device is None:
         return model
     try:
@@ -135,13 +251,13 @@ def moved(model: nn.Module, device: str | torch.device | None) -> nn.Module:
 
 
 def state(model: nn.Module) -> list[Tensor]:
-    """All parameters and buffers, and tensors that modules hold as plain attributes."""
+    """All parameters and buffers, and tensors that are plain attributes of modules."""
     held = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
     return [*model.parameters(), *model.buffers(), *held]
 
 
 def shape(size: Sequence[int]) -> tuple[int, int, int]:
-    """The shape of an image, checked: channels, height, width."""
+    """Check the shape of an image: channels, height, width."""
     if len(size) != 3 or min(size) < 1:
         raise InputError(f"input_shape is (channels, height, width), all positive; got {tuple(size)}.")
     channels, height, width = (int(value) for value in size)
@@ -149,7 +265,7 @@ def shape(size: Sequence[int]) -> tuple[int, int, int]:
 
 
 def per_channel(value: float | Sequence[float], channels: int, what: str) -> tuple[float, ...]:
-    """A mean or deviation for each channel, checked."""
+    """Check a mean or standard deviation; one number serves all channels."""
     values = [float(value)] if isinstance(value, int | float) else [float(item) for item in value]
     values = values * channels if len(values) == 1 else values
     if len(values) != channels or not all(np.isfinite(values)):
@@ -158,7 +274,20 @@ def per_channel(value: float | Sequence[float], channels: int, what: str) -> tup
 
 
 def check_weights(model: nn.Module) -> None:
-    """Refuse weights that are not numbers."""
+    """Refuse weights that are NaN, infinite or not yet initialised.
+
+    Raises
+    ------
+    ModelError
+        Naming the first such weight.
+    """
+    lazy = [name for name, value in (*model.named_parameters(), *model.named_buffers()) if is_lazy(value)]
+    if lazy:
+        owners = list(dict.fromkeys(name.rpartition(".")[0] or "the model" for name in lazy))
+        raise ModelError(
+            f"the lazy layers {', '.join(owners[:5])} have no weights yet; run the model once on images "
+            "(or load its weights) before it is given to Network."
+        )
     names = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     bad = [name for name, value in names.items() if value.is_floating_point() and not bool(torch.isfinite(value).all())]
     if bad:

@@ -1,8 +1,9 @@
-"""The user's model with names for its layers, a pixel range and classes; nothing in the model is changed."""
+"""The user's model with names for its layers, a pixel range, classes and a head; the model itself is not changed."""
 
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -11,24 +12,27 @@ import torch
 from torch import Tensor, nn
 
 from microtome import inputs, trace
-from microtome.errors import InputError, LayerError, MicrotomeError, OpaqueError, nearest
+from microtome.errors import InputError, LayerError, MicrotomeError, ModelWarning, OpaqueError, nearest
 from microtome.inputs import Target
 from microtome.trace.graph import Layer
-from microtome.trace.passes import Seed, Tape, as_logits, take
+from microtome.trace.head import dotted
+from microtome.trace.head_reading import read_head
+from microtome.trace.passes import GradOutput, RecordedPass, take
 
-_WORTH = 2**20  # pixels to be run from which a private copy pays: 20 photos of 224 x 224
-_PHOTO = 64  # pixels of the shorter side from which channels innermost in memory save time, some 10 to 40 %
+_WORTH = 2**20  # below this many input pixels (20 photos of 224 x 224) folding a copy costs more than it saves
+_PHOTO = 64  # from this many pixels of the shorter side on, the channels-last layout saves 10 to 40 % of the time
 
 
 class Network:
-    """A ``torch.nn.Module`` that takes images, made ready to be looked into.
+    """A ``torch.nn.Module`` that takes images, with all that the methods need to know about it.
 
     Parameters
     ----------
     model : nn.Module
         Any module whose forward takes images (N, C, H, W) and returns class scores (N, K): a tensor,
-        or the first tensor, ``.logits`` or ``["logits"]`` of what it returns. Compiled and
-        data-parallel wrappers are looked through. The model is left bitwise as found.
+        ``.logits`` or ``["logits"]`` of what it returns, or the one output that has a row of numbers
+        for each image. Compiled and data-parallel wrappers are looked through. The model is left
+        bitwise as found.
     input_shape : tuple of int
         (C, H, W) of the images; height and width may differ.
     mean, std : float or sequence of float
@@ -40,13 +44,37 @@ class Network:
         Where to run; when the model lives elsewhere a copy of it is moved. Default: where it lives.
     pixels : (float, float) or None
         Range of the images' values; None admits any.
+    output : str, optional
+        What the numbers of the output are. Default: found when the model is read, shown by ``print``.
+
+        - ``"logits"``: probabilities are their softmax. The score of a class is its logit, also
+          where the model closes with the softmax.
+        - ``"sigmoid"``: each class is decided by itself; its probability is the sigmoid of its
+          score. The score is what the sigmoid reads where the model closes with it.
+        - ``"probabilities"``: the numbers are probabilities, and the scores.
+        - ``"value"``: the numbers are what they are (regression); there are no probabilities.
+    head : str or int, optional
+        Which output holds the scores, where the model returns several: a key, an attribute or a
+        position; ``"1.color"`` for a key in the second.
 
     Raises
     ------
     InputError
-        When the shape or the normalisation cannot be.
+        When the shape, the normalisation, the output or the head does not fit the model.
     ModelError
-        When the model is no module, holds NaN weights, or raises on an image of this shape.
+        When the model is no module, holds NaN or uninitialised weights, or raises on an image of
+        this shape.
+
+    Warns
+    -----
+    ModelWarning
+        When the scores change with the random state, as where dropout is left on in evaluation.
+
+    Notes
+    -----
+    Cost: a pass over one image and one over two. Without ``output`` and a closing softmax or sigmoid
+    (in any spelling), outputs in [0, 1] are probabilities where they sum to 1 or are made of sigmoids
+    and softmaxes alone; a single output is a value; several are logits.
 
     Examples
     --------
@@ -64,6 +92,8 @@ class Network:
         classes: Sequence[str] | None = None,
         device: str | torch.device | None = None,
         pixels: tuple[float, float] | None = (0.0, 1.0),
+        output: str | None = None,
+        head: str | int | None = None,
     ) -> None:
         self.model = inputs.moved(inputs.unwrapped(model), device)
         self.input_shape = inputs.shape(input_shape)
@@ -77,9 +107,20 @@ class Network:
         if any(value <= 0 for value in self.std):
             raise InputError(f"std must be positive for every channel, got {self.std}.")
         inputs.check_weights(self.model)
-        self.graph, output = trace.watch(self.model, self._probe())
-        self.output_shape = tuple(trace.logits_of(output).shape[1:])
+        self.graph, first = trace.watch(self.model, self.normalise(self.probe))
+        count = None if classes is None else len(classes)
+        self._given = {"output": output, "head": head}
+        noise = torch.rand(self.input_shape, generator=torch.Generator().manual_seed(0))
+        low, high = self.pixels or (0.0, 1.0)
+        pair = torch.stack([self.probe[0], (low + (high - low) * noise).to(self.probe)])
+        read = read_head(
+            self.model, self.graph.layers, first, self.normalise(pair), output=output, head=head, names=count
+        )
+        self.head = read.head
+        self.random = read.random
         self.classes = self._class_names(classes)
+        if self.random:
+            warnings.warn(f"{self.name}: {self._random_scores()}", ModelWarning, stacklevel=2)
         self._fingerprint = ""
 
     @property
@@ -88,12 +129,36 @@ class Network:
         return MappingProxyType(dict(self.graph.layers))
 
     @property
+    def output(self) -> str:
+        """What the numbers of the output are: ``"logits"``, ``"sigmoid"``, ``"probabilities"`` or ``"value"``."""
+        return self.head.output
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """(K,), the number of class scores; empty where the model gives none."""
+        return (self.head.classes,) if self.head.classes else ()
+
+    @property
+    def probe(self) -> Tensor:
+        """A gray image in the middle of the pixel range, (1, C, H, W): for passes where any image will do."""
+        low, high = self.pixels if self.pixels is not None else (0.0, 1.0)
+        return torch.full((1, *self.input_shape), (low + high) / 2, device=self.device)
+
+    @property
     def fingerprint(self) -> str:
         """A digest of every operation, weight and the normalisation; equal for equal networks."""
         if not self._fingerprint:
-            about = (self.input_shape, self.mean, self.std)
-            self._fingerprint = trace.fingerprint(self.model, self._probe(), *about)
+            about: tuple[Any, ...] = (self.input_shape, self.mean, self.std)
+            if self.output != "logits" or self._given["head"] is not None:
+                about = (*about, self.output, self.head.path)
+            self._fingerprint = trace.fingerprint(self.model, self.normalise(self.probe), *about)
         return self._fingerprint
+
+    def around(self, model: nn.Module) -> Network:
+        """A network with another model of the same kind: its images, normalisation, classes and head stay."""
+        return Network(
+            model, self.input_shape, self.mean, self.std, self.classes, pixels=self.pixels, **self._given
+        )
 
     def layer(self, name: str) -> Layer:
         """Find a layer by name.
@@ -140,19 +205,20 @@ class Network:
         images : Tensor or array
             (N, C, H, W) or one image (C, H, W).
         check : bool
-            Whether values outside the network's pixel range are an error.
+            Whether the values are looked at: NaN, infinity and values outside the network's pixel
+            range are errors.
 
         Raises
         ------
         InputError
-            When shape, type or range do not fit.
+            When shape, type or values do not fit.
         """
-        x = inputs.checked(images, self.input_shape, self.pixels if check else None)
+        x = inputs.checked(images, self.input_shape, self.pixels, values=check)
         wide = torch.float64 if self.dtype == torch.float64 and x.dtype == torch.float64 else torch.float32
         return x.to(self.device, wide)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """What the model is given: (images - mean) / std in the model's own precision, always a new tensor."""
+        """Images as the model takes them, (images - mean) / std in the model's precision; always a new tensor."""
         if all(value == 0 for value in self.mean) and all(value == 1 for value in self.std):
             return images.to(self.dtype, copy=True, memory_format=self._layout)
         mean = torch.tensor(self.mean, dtype=images.dtype, device=images.device)[:, None, None]
@@ -160,7 +226,7 @@ class Network:
         return ((images - mean) / std).to(self.dtype).contiguous(memory_format=self._layout)
 
     def targets(self, target: Target, logits: Tensor) -> Tensor:
-        """The class asked about for each image, shape (N,): given by index or name, or the predicted one.
+        """The class of each image, (N,): the one given by index or name, else the predicted one.
 
         Raises
         ------
@@ -178,12 +244,12 @@ class Network:
             When there is no such class; the nearest names are given.
         """
         index = inputs.class_index(name, self.classes)
-        inputs.check_class(index, self.output_shape[0] if self.output_shape else 1)
+        inputs.check_class(index, self.head.classes)
         return index
 
     # -- running -------------------------------------------------------------------------------------------------
 
-    def tape(
+    def run(
         self,
         images: Any,
         target: Target = None,
@@ -192,11 +258,11 @@ class Network:
         gradient: bool = False,
         rules: str | trace.RuleSet | None = None,
         replace: Mapping[str, trace.Replacement] | None = None,
-        of: str | None = None,
-        seed: Seed | None = None,
+        output_layer: str | None = None,
+        grad_output: GradOutput | None = None,
         check: bool = True,
-    ) -> Tape:
-        """Run once, keep values and gradients by layer; the engine stops where it may.
+    ) -> RecordedPass:
+        """Run once and record values and gradients by layer; the pass ends as soon as all is recorded.
 
         Parameters
         ----------
@@ -205,7 +271,7 @@ class Network:
         target : int, str, sequence, Tensor or None
             The class whose score is differentiated; None for the predicted one.
         record : str or iterable of str
-            Layers to keep. ``"input"`` is the image, ``"conv2@input"`` what conv2 reads.
+            Layers to record. ``"input"`` is the image, ``"conv2@input"`` what conv2 reads.
         gradient : bool
             Also the gradient at every recorded layer. Nothing below the first is differentiated,
             and no weight.
@@ -213,15 +279,21 @@ class Network:
             ``"guided"``, ``"deconvnet"`` or a set of backward rules in place of gradients.
         replace : mapping, optional
             Values to exchange, by layer: a tensor, or a function of the value.
-        of, seed : str, Tensor or function
-            Differentiate this layer, weighted by the seed, in place of the class score; the pass
-            ends there.
+        output_layer : str, optional
+            Differentiate this layer in place of the class score; the pass ends there.
+        grad_output : Tensor or function, optional
+            Weights of the output layer's values: a tensor of its shape, or a function of the value.
         check : bool
-            Whether values outside the pixel range are an error.
+            Whether the images' values are looked at, see ``images``.
+
+        Returns
+        -------
+        RecordedPass
+            ``value`` and ``gradient`` by layer, ``logits``, ``score`` and ``target``.
         """
         named = [record] if isinstance(record, str) else list(record)
         given = self.images(images, check=check)
-        tape = take(
+        made = take(
             self,
             given,
             target,
@@ -229,14 +301,16 @@ class Network:
             gradient=gradient,
             rules=self._rules(rules),
             replace={self._resolved(name): value for name, value in (replace or {}).items()},
-            of=None if of is None else self._resolved(of),
-            seed=seed,
+            output_layer=None if output_layer is None else self._resolved(output_layer),
+            grad_output=grad_output,
         )
-        for name in named:  # known by the name that was asked for, too
-            for table in (tape.value, tape.gradient):
+        for name in named:  # also under the name that the caller used
+            for table in (made.value, made.gradient):
                 if self._resolved(name) in table:
                     table.setdefault(name, table[self._resolved(name)])
-        return tape
+        return made
+
+    tape = run
 
     @torch.inference_mode(False)
     def forward(
@@ -261,7 +335,7 @@ class Network:
     ) -> dict[str, Tensor]:
         """Values of layers for images, as they are before any later in-place change.
 
-        Runs in batches and stops at the last layer asked for.
+        Images run in batches; each pass stops at the last of the layers.
         """
         named = [layers] if isinstance(layers, str) else list(layers)
         given = self.images(images, check=check)
@@ -273,20 +347,31 @@ class Network:
         return {name: torch.cat(values) for name, values in parts.items()}
 
     def logits(self, images: Any, *, batch: int = 64, check: bool = True) -> Tensor:
-        """Class scores (N, K); what a closing softmax or log-softmax reads, where the model ends in one."""
+        """Class scores (N, K): what a closing softmax or sigmoid reads, else what the model returns."""
         return self.activations(images, "logits", batch=batch, check=check)["logits"]
 
     def probabilities(self, images: Any, *, batch: int = 64, check: bool = True) -> Tensor:
-        """Softmax of the class scores, (N, K)."""
-        return self.logits(images, batch=batch, check=check).softmax(1)
+        """Probabilities of the classes, (N, K): as the head means them, see ``output``.
+
+        Raises
+        ------
+        InputError
+            When the head gives values, which have no probability.
+        """
+        if self.output == "value":
+            raise InputError(
+                "the network's output is a value and has no probability; use logits(), or Network(..., "
+                'output="sigmoid") where it is the logit of one class.'
+            )
+        return self.head.readout(self.logits(images, batch=batch, check=check))
 
     def quick(self, images: Tensor, logits: Tensor, times: int) -> Network:
-        """The same function in less time, for methods that run it many times, on ``times`` images.
+        """A faster copy with the same scores, for methods that run the network on many (``times``) images.
 
-        In a private copy batch norms are folded into convolutions, and on a processor photos and kernels lie with their
-        channels innermost; all other layers keep their values, up to rounding. What does not give ``logits`` for the
-        first image is not used: a model may read a batch norm's statistics by itself, or ask for a view that only the
-        usual order has. Where passes are few and small a copy costs more than it saves.
+        Batch norms are folded into convolutions; on a CPU photos and kernels use the channels-last layout. All other
+        layers keep their values up to rounding. A copy that does not give ``logits`` for the first image is not used:
+        a model may read the statistics of a batch norm itself, or need the usual layout for a view. The network itself
+        is returned where passes are so few and small that a copy does not pay.
         """
         if times * self.input_shape[1] * self.input_shape[2] < _WORTH:
             return self
@@ -305,17 +390,17 @@ class Network:
         return self
 
     def call(self, layer: str, images: Any = None) -> trace.Call:
-        """The operation behind a layer as the model makes it: arguments by name, weights as used.
+        """The operation of a layer as the model calls it: arguments by name, weights as used.
 
         Parameters
         ----------
         layer : str
             A module with one operation of its own (``"conv2"``), or an operation.
         images : Tensor, optional
-            On which images; default one gray image.
+            On which images; default the gray probe.
         """
         found = self.layer(layer)
-        x = self.images(torch.full((1, *self.input_shape), 0.5) if images is None else images, check=False)
+        x = self.images(self.probe if images is None else images, check=False)
         capture = trace.Capture(found.operation)
         with torch.no_grad():
             trace.Tracer(self.model, [found.operation], observer=capture)(self.normalise(x.detach()))
@@ -334,8 +419,8 @@ class Network:
         stop: bool = True,
     ) -> dict[str, Tensor]:
         layers = {name: self._resolved(name) for name in named if name not in ("logits", "input")}
-        end = self.graph.logits if self.graph.closing and "logits" in named else None
-        wanted = [*layers.values(), end] if end is not None else list(layers.values())
+        ends = self.head.record if "logits" in named else []
+        wanted = [*layers.values(), *ends]
         values = {"input": images} if "input" in named else {}
         if not wanted and "logits" not in named:
             return values
@@ -345,22 +430,18 @@ class Network:
             live=wanted or ("logits",) if live else (),
             rules=self._rules(rules),
             replace={self._resolved(name): value for name, value in (replace or {}).items()},
-            stop=stop and ("logits" not in named or end is not None),
+            stop=stop and ("logits" not in named or bool(ends)),
         )
         output = tracer(self.normalise(images))
         if tracer.missing:
             raise OpaqueError(f'layer "{sorted(tracer.missing)[0]}" did not run for these images.')
         values.update({name: tracer.value[resolved] for name, resolved in layers.items()})
         if "logits" in named:
-            values["logits"] = as_logits(tracer.value[end] if end is not None else trace.logits_of(output), self)
+            values["logits"] = self.head.scores(tracer, output, len(images))
         return values
 
-    def _probe(self) -> Tensor:
-        """One gray image, normalised: on it the model is run where any image will do."""
-        return self.normalise(torch.full((1, *self.input_shape), 0.5, device=self.device))
-
     def _resolved(self, name: str) -> str:
-        if name in ("input", self.graph.logits):
+        if name in ("input", self.head.layer):
             return name
         bare, at, _ = name.partition(trace.INPUT)
         if bare not in self.graph.layers and f"/{bare}" not in self.graph.layers and self._hidden(bare):
@@ -383,12 +464,18 @@ class Network:
         if classes is None:
             return None
         names = [str(name) for name in classes]
-        if len(self.output_shape) == 1 and len(names) != self.output_shape[0]:
-            raise InputError(f"{self.output_shape[0]} class names were expected, got {len(names)}.")
+        if self.head.classes and len(names) != self.head.classes:
+            raise InputError(f"{self.head.classes} class names were expected, got {len(names)}.")
         return names
 
+    def _random_scores(self) -> str:
+        return (
+            f"the scores change with the random state, also in evaluation: {self.random} draws random numbers. Every "
+            "result holds for one draw."
+        )
+
     def __repr__(self) -> str:
-        """Show a table: layer, kind, output shape, units, parameters."""
+        """Show what the scores are and a table: layer, kind, output shape, units, parameters."""
         rows = [("layer", "kind", "output", "units", "parameters")]
         for layer in self.layers.values():
             shape = " x ".join(map(str, layer.shape))
@@ -397,4 +484,7 @@ class Network:
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         total = sum(parameter.numel() for parameter in self.model.parameters())
         head = f"{self.name}: {' x '.join(map(str, self.input_shape))} in, {total:,} parameters"
-        return "\n".join([head, *lines])
+        named = f' of "{dotted(self.head.path)}"' if self.head.path else ""
+        scores = f"scores{named}: {self.head.classes} {self.head.reason}" if self.head.classes else self.head.problem
+        notes = [f"note: {self._random_scores()}"] if self.random else []
+        return "\n".join([head, scores, *notes, *lines])

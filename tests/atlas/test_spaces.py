@@ -100,8 +100,8 @@ def test_the_image_page_dissects_the_unit_that_speaks_most(album: Album) -> None
     index = album.images[0]
     page = image_page(album, index)
     assert isinstance(page.sheet, Sheet)
-    tape = album.net.tape(album.subject.pictures([index]), [page.said], record="two", gradient=True)
-    amounts = (tape.value["two"] * tape.gradient["two"])[0].sum((1, 2))
+    record = album.net.run(album.subject.pictures([index]), [page.said], record="two", gradient=True)
+    amounts = (record.value["two"] * record.gradient["two"])[0].sum((1, 2))
     assert page.sheet.unit.unit == int(amounts.argmax())
     assert page.sheet.check.ok
 

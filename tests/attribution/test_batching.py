@@ -41,12 +41,12 @@ def test_values_of_twice_the_digits_count_twice() -> None:
 def test_methods_run_as_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spy: the sizes of the passes that integrated gradients make."""
     net, seen = network(12), []
-    whole = type(net).tape
+    whole = type(net).run
 
     def spied(self: Network, images: torch.Tensor, *args: object, **kwargs: object) -> object:
         seen.append(len(images))
         return whole(self, images, *args, **kwargs)
 
-    monkeypatch.setattr(Network, "tape", spied)
+    monkeypatch.setattr(Network, "run", spied)
     attribution.integrated_gradients(net, torch.rand(1, 1, 512, 512), 0, steps=5)
     assert max(seen) == 2

@@ -84,7 +84,7 @@ def test_occlusion_covers_the_edges_and_maps_back(net, images):
         assert (bottom - top, right - left) == (5, 4)
         covered[top:bottom, left:right] = 1
     assert bool(covered.all())
-    torch.testing.assert_close(result.values[:, 0], result.baseline[:, None, None] - result.probability)
+    torch.testing.assert_close(result.values[:, 0], result.unoccluded[:, None, None] - result.probability)
     torch.testing.assert_close(result.map[:, 0, 0], result.values[:, 0, 0, 0])  # the corner lies in one window
     whole = attribution.occlusion(net, images, 2, window=(12, 9), stride=1)
     torch.testing.assert_close(whole.map, whole.values[:, 0].expand(-1, 12, 9))

@@ -116,8 +116,8 @@ def test_channels_last_are_moved():
     torch.manual_seed(0)
     net, x = Network(ChannelsLast().double(), made.SHAPE), made.pictures()
     for layer in ("norm", "fc", "/relu", "/add"):
-        tape = net.tape(x, 1, record=layer, gradient=True)
-        value, slope = tape.value[layer], tape.gradient[layer]
+        record = net.run(x, 1, record=layer, gradient=True)
+        value, slope = record.value[layer], record.gradient[layer]
         expected = (slope.mean((1, 2), keepdim=True) * value).sum(3).clamp(min=0)[:, None]
         torch.testing.assert_close(attribution.grad_cam(net, x, 1, layer=layer).values, expected)
     assert map_layer(net, None) == "/mul"

@@ -18,9 +18,9 @@ class SmallAtlas(SmallUnits):
     def maps(self, index: int) -> pages.Maps:
         rows = []
         for target in self.logits[index].topk(2).indices.tolist():
-            tape = self.net.tape(self.x[index : index + 1], target, record="input", gradient=True)
-            gradient = tape.gradient["input"][0, 0]
-            guided = self.net.tape(
+            record = self.net.run(self.x[index : index + 1], target, record="input", gradient=True)
+            gradient = record.gradient["input"][0, 0]
+            guided = self.net.run(
                 self.x[index : index + 1], target, record="input", gradient=True, rules="guided"
             ).gradient["input"][0, 0]
             values = {

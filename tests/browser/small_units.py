@@ -291,7 +291,7 @@ class SmallUnits:
         return pages.Amounts(rows, "norm of the kernel", "The channels it listens to most.", MADE)
 
     def ablation(self, layer: str, unit: int) -> pages.Amounts:
-        logits = self.net.tape(self.x, 0, replace={layer: lambda v: v.index_fill(1, torch.tensor([unit]), 0.0)}).logits
+        logits = self.net.run(self.x, 0, replace={layer: lambda v: v.index_fill(1, torch.tensor([unit]), 0.0)}).logits
         right = (logits.argmax(1) == self.y).double() - (self.said == self.y).double()
         rows = tuple(pages.Amount(DIGITS[c], 100 * float(right[self.y == c].mean()), to_class(c)) for c in range(10))
         return pages.Amounts(

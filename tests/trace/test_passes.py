@@ -1,4 +1,4 @@
-"""Does the tape hold what the network computed, where it was computed, and stop where it may?"""
+"""Does a recorded pass hold what the network computed, where it was computed, and stop where it may?"""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def test_values_and_gradients_are_those_before_later_writes(net: Network, layer:
     assert isinstance(net.model, Net)
     values = by_hand(net.model, PREPARED)
     (slope,) = torch.autograd.grad(values["fc"][:, 2].sum(), values[layer])
-    tape = net.tape(IMAGES, 2, record=layer, gradient=True)
-    torch.testing.assert_close(tape.value[layer], values[layer], rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(tape.gradient[layer], slope, rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(tape.score, values["fc"][:, 2], rtol=1e-12, atol=1e-12)
+    record = net.run(IMAGES, 2, record=layer, gradient=True)
+    torch.testing.assert_close(record.value[layer], values[layer], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(record.gradient[layer], slope, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(record.score, values["fc"][:, 2], rtol=1e-12, atol=1e-12)
 
 
 def test_several_layers_and_the_image_at_once(net: Network) -> None:
@@ -71,10 +71,10 @@ def test_several_layers_and_the_image_at_once(net: Network) -> None:
     values = by_hand(net.model, (source - IMAGES) + PREPARED)
     names = ["input", "conv1", "relu#2"]
     slopes = torch.autograd.grad(values["fc"][:, 0].sum(), [values[name] for name in names])
-    tape = net.tape(IMAGES, 0, record=names, gradient=True)
-    torch.testing.assert_close(tape.gradient["input"], slopes[0] / STD, rtol=1e-10, atol=1e-12)
+    record = net.run(IMAGES, 0, record=names, gradient=True)
+    torch.testing.assert_close(record.gradient["input"], slopes[0] / STD, rtol=1e-10, atol=1e-12)
     for name, slope in list(zip(names, slopes, strict=True))[1:]:
-        torch.testing.assert_close(tape.gradient[name], slope, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(record.gradient[name], slope, rtol=1e-10, atol=1e-12)
 
 
 def test_the_score_is_a_logit_not_a_log_probability(net: Network) -> None:
@@ -97,9 +97,9 @@ def test_a_pass_inside_a_model_heeds_its_own_end_only() -> None:
     outer = Network(Inner(), (1, 5, 5))
     image = torch.rand(1, 1, 5, 5)
     signal = torch.ones(1, 2, 3, 3)
-    tape = outer.tape(image, record="input", gradient=True, of="body.0", seed=signal)
+    record = outer.run(image, record="input", gradient=True, output_layer="body.0", grad_output=signal)
     (expected,) = torch.autograd.grad(outer.model.body[0](image.requires_grad_()), image, signal)
-    torch.testing.assert_close(tape.gradient["input"], expected)
+    torch.testing.assert_close(record.gradient["input"], expected)
 
 
 def test_a_pass_stops_at_the_layer(net: Network) -> None:
@@ -129,8 +129,8 @@ def test_replacing_a_value_is_what_the_rest_goes_on_with(net: Network, layer: st
         x = torch.zeros_like(values["relu"])
         y = F.conv2d(x, model.conv2.weight, model.conv2.bias, padding=1) + x
         tail = F.linear(y.clamp(min=0).mean((2, 3)), model.fc.weight, model.fc.bias)
-    tape = net.tape(IMAGES, 0, replace={layer: torch.zeros_like})
-    torch.testing.assert_close(tape.logits, tail, rtol=1e-12, atol=1e-12)
+    record = net.run(IMAGES, 0, replace={layer: torch.zeros_like})
+    torch.testing.assert_close(record.logits, tail, rtol=1e-12, atol=1e-12)
 
 
 def test_a_seed_is_pulled_back_from_a_layer(net: Network) -> None:
@@ -139,15 +139,15 @@ def test_a_seed_is_pulled_back_from_a_layer(net: Network) -> None:
     values["input"].requires_grad_()
     seed = torch.rand_like(values["conv2"])
     (slope,) = torch.autograd.grad(values["conv2"], values["conv1"], seed)
-    tape = net.tape(IMAGES, record="conv1", gradient=True, of="conv2", seed=seed)
-    torch.testing.assert_close(tape.gradient["conv1"], slope, rtol=1e-10, atol=1e-12)
+    record = net.run(IMAGES, record="conv1", gradient=True, output_layer="conv2", grad_output=seed)
+    torch.testing.assert_close(record.gradient["conv1"], slope, rtol=1e-10, atol=1e-12)
 
 
 def test_forward_is_differentiable_in_the_images(net: Network) -> None:
     source = IMAGES.clone().requires_grad_()
     value = net.forward(source, ["conv2", "logits"])
     (slope,) = torch.autograd.grad(value["logits"][:, 1].sum(), source)
-    torch.testing.assert_close(slope, net.tape(IMAGES, 1, record="input", gradient=True).gradient["input"])
+    torch.testing.assert_close(slope, net.run(IMAGES, 1, record="input", gradient=True).gradient["input"])
     assert value["conv2"].requires_grad
     assert all(parameter.grad is None for parameter in net.model.parameters())
 
@@ -175,16 +175,16 @@ def test_no_weight_gradient_is_part_of_the_graph(net: Network) -> None:
 )
 def test_images_that_do_not_fit_are_refused(net: Network, images: Tensor, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        net.tape(images)
+        net.run(images)
 
 
 def test_unknown_layers_classes_and_targets_name_what_is_near(net: Network) -> None:
     with pytest.raises(LayerError, match="Nearest: conv"):
-        net.tape(IMAGES, record="conv3")
+        net.run(IMAGES, record="conv3")
     with pytest.raises(InputError, match="class 7 does not exist"):
-        net.tape(IMAGES, 7)
+        net.run(IMAGES, 7)
     with pytest.raises(InputError, match="3 targets were expected"):
-        net.tape(IMAGES, [1, 2])
+        net.run(IMAGES, [1, 2])
 
 
 def test_models_that_cannot_be_are_refused() -> None:
@@ -204,7 +204,7 @@ def test_a_gradient_that_is_no_number_is_an_error_not_a_map() -> None:
             return (x * 0).sqrt().sum((2, 3))
 
     with pytest.raises(ModelError, match="not finite"):
-        Network(Root(), (2, 6, 5)).tape(IMAGES.float(), 0, record="input", gradient=True)
+        Network(Root(), (2, 6, 5)).run(IMAGES.float(), 0, record="input", gradient=True)
 
 
 def test_gradients_whose_sum_overflows_are_taken() -> None:
@@ -219,8 +219,8 @@ def test_gradients_whose_sum_overflows_are_taken() -> None:
             return (x * 3e38).mean((2, 3)) * 2
 
     for model in (Steep(), Steeper()):
-        tape = Network(model, (1, 1, 2)).tape(torch.full((1, 1, 1, 2), 0.1), 0, record="input", gradient=True)
-        assert bool((tape.gradient["input"].abs() > 2.9e38).all())
+        record = Network(model, (1, 1, 2)).run(torch.full((1, 1, 1, 2), 0.1), 0, record="input", gradient=True)
+        assert bool((record.gradient["input"].abs() > 2.9e38).all())
 
 
 def test_a_score_that_depends_on_nothing_is_an_error() -> None:
@@ -229,7 +229,7 @@ def test_a_score_that_depends_on_nothing_is_an_error() -> None:
             return x.detach().sum((2, 3))
 
     with pytest.raises(OpaqueError, match="differentiable"):
-        Network(Cut(), (2, 6, 5)).tape(IMAGES.float(), 0, record="input", gradient=True)
+        Network(Cut(), (2, 6, 5)).run(IMAGES.float(), 0, record="input", gradient=True)
 
 
 def test_encoder_layers_are_not_run_past_their_modules() -> None:
@@ -264,7 +264,7 @@ class Picky(nn.Module):
 def test_the_layer_that_raised_is_named_whether_layers_are_watched_or_not(record: tuple[str, ...]) -> None:
     net = Network(nn.Sequential(nn.Flatten(), nn.Sequential(Picky()), nn.Linear(4, 2)), (1, 2, 2))
     with pytest.raises(ModelError, match=r'ValueError in layer "1\.0"'):
-        net.tape(torch.ones(1, 1, 2, 2), 0, record=("input", *record), gradient=True, rules="guided")
+        net.run(torch.ones(1, 1, 2, 2), 0, record=("input", *record), gradient=True, rules="guided")
 
 
 def test_guided_rules_look_at_rectifiers_and_what_may_spell_one_only() -> None:
@@ -276,5 +276,5 @@ def test_guided_rules_look_at_rectifiers_and_what_may_spell_one_only() -> None:
             return super().run(call)
 
     model = nn.Sequential(nn.Conv2d(1, 2, 2), nn.BatchNorm2d(2), nn.ReLU6(), nn.Flatten(), nn.Linear(8, 3))
-    Network(model, (1, 3, 3)).tape(torch.rand(1, 1, 3, 3), 0, record="input", gradient=True, rules=Noting())
+    Network(model, (1, 3, 3)).run(torch.rand(1, 1, 3, 3), 0, record="input", gradient=True, rules=Noting())
     assert seen == ["relu6"]

@@ -56,7 +56,7 @@ def test_every_unit_equals_a_whole_pass_without_it(net: Network, data: Any, laye
             changed[:, unit] = fill
             return changed
 
-        logits = net.tape(images, replace={layer: without}).logits
+        logits = net.run(images, replace={layer: without}).logits
         right = logits.argmax(1) == labels
         assert float(found.after[unit]) == pytest.approx(float(right.double().mean()))
         for column, label in enumerate(found.labels):
@@ -78,7 +78,7 @@ def test_units_are_taken_out_together_when_grouped(net: Network, data: Any) -> N
         changed[:, 1] = changed[:, 4] = 0
         return changed
 
-    expected = (net.tape(images, replace={"a": without}).logits - net.logits(images)).mean(0)
+    expected = (net.run(images, replace={"a": without}).logits - net.logits(images)).mean(0)
     torch.testing.assert_close(one.logit_change[0], expected)
     assert float(expected.abs().max()) > 1e-5
     torch.testing.assert_close(one.logit_change[1:], units.ablate(net, data, "a", [2, 5]).logit_change)

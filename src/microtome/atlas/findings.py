@@ -43,7 +43,7 @@ class Maps(Result):
     """One method's maps for some images.
 
     ``scaled`` (n, H, W) is the map divided by ``size`` (n,), its largest absolute value; ``extra`` are
-    a method's own tensors (occlusion: probability, winner, baseline), ``numbers`` its certificates (n,).
+    a method's own tensors (occlusion: probability, winner, unoccluded), ``numbers`` its certificates (n,).
     """
 
     scaled: Tensor

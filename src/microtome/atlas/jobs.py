@@ -91,7 +91,7 @@ def explained(net: Network, method: registry.Method, images: Tensor, target: Any
 def _maps(made: Any) -> Maps:
     values = made.map.float()
     size = values.flatten(1).abs().amax(1).clamp(min=1e-30)
-    extra = {name: getattr(made, name) for name in ("probability", "winner", "baseline") if hasattr(made, name)}
+    extra = {name: getattr(made, name) for name in ("probability", "winner", "unoccluded") if hasattr(made, name)}
     numbers = {name: getattr(made, name) for name in ("conservation", "completeness_gap") if hasattr(made, name)}
     return Maps(
         provenance=made.provenance,

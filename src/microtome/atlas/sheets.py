@@ -87,8 +87,8 @@ def image_sheet(subject: Subject, image: int, target: int) -> Sheets:
     linear = [name for name in linear_layers(net) if net.layer(name).spatial] or linear_layers(net)[:-1]
     if not linear:
         raise LayerError("the network has no linear layer below its scores: there is no activation to take apart.")
-    tape = net.tape(subject.pictures([image]), [target], record=linear[-1], gradient=True)
-    unit = int(amounts(tape.value[linear[-1]], tape.gradient[linear[-1]]).argmax())
+    record = net.run(subject.pictures([image]), [target], record=linear[-1], gradient=True)
+    unit = int(amounts(record.value[linear[-1]], record.gradient[linear[-1]]).argmax())
     return _dissected(subject, linear[-1], {unit: image})
 
 

@@ -53,10 +53,10 @@ def walk(net: Network, image: Tensor, target: int, layers: Sequence[str]) -> Wal
         In the order they run; they are walked from the last.
     """
     down = list(reversed(layers))[: len(_WIDTH)]
-    tape = net.tape(image, [target], record=down[0], gradient=True)
-    score = float(tape.score[0])
-    shares = amounts(tape.value[down[0]], tape.gradient[down[0]])
-    steps = _parts(net, image, down, 0, shares, tape.gradient[down[0]])
+    record = net.run(image, [target], record=down[0], gradient=True)
+    score = float(record.score[0])
+    shares = amounts(record.value[down[0]], record.gradient[down[0]])
+    steps = _parts(net, image, down, 0, shares, record.gradient[down[0]])
     return Walk(
         provenance=provenance(net, "gradient-x-activation", layers=list(layers), target=target),
         target=target,
@@ -95,6 +95,6 @@ def _below(
     alone = torch.zeros_like(gradient)
     place = (slice(None), slice(None), unit) if gradient.dim() == 3 else (slice(None), unit)
     alone[place] = gradient[place]
-    tape = net.tape(image, of=down[depth], seed=alone, record=down[depth + 1], gradient=True)
-    pulled = tape.gradient[down[depth + 1]]
-    return _parts(net, image, down, depth + 1, amounts(tape.value[down[depth + 1]], pulled), pulled)
+    record = net.run(image, output_layer=down[depth], grad_output=alone, record=down[depth + 1], gradient=True)
+    pulled = record.gradient[down[depth + 1]]
+    return _parts(net, image, down, depth + 1, amounts(record.value[down[depth + 1]], pulled), pulled)

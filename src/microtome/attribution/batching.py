@@ -1,25 +1,28 @@
-"""How is a batch of any size worked through with bounded memory? Images and their targets, a few at a time."""
+"""Batches of checked images with their targets, of a size that fits caches and memory."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from microtome.attribution.result import wide
 from microtome.errors import InputError
-from microtome.inputs import Target
+from microtome.inputs import Target, per_image
 from microtome.network import Network
 
 _MOST = 64
 _PIXELS = 8 * 224 * 224  # of a forward pass
-_LARGEST, _KEPT = 2**25, 3 * 2**27  # bytes of a pass with its way back: of one layer's value, of all that is kept
+# Memory limits in bytes of a forward and backward pass: the largest activation, all saved activations.
+_LARGEST, _KEPT = 2**25, 3 * 2**27
 
 
 def chunks(net: Network, images: Any, target: Target, batch: int | None) -> Iterator[tuple[Tensor, Target]]:
-    """Validated images with the targets that belong to them, at most ``batch`` at a time.
+    """Checked images with their targets, at most ``batch`` at a time; they need no further check.
 
     Parameters
     ----------
@@ -45,37 +48,49 @@ def chunks(net: Network, images: Any, target: Target, batch: int | None) -> Iter
         yield part, (each[start : start + batch] if each is not None else target)
 
 
-def per_image(target: Target, count: int) -> list[int | str] | None:
-    """The targets as a list with one entry per image; None when one target serves all.
+@dataclass(frozen=True)
+class Scored:
+    """Checked images with their class scores and the class of each.
+
+    Attributes
+    ----------
+    images, logits : Tensor
+        (N, C, H, W) and (N, K).
+    target : Tensor
+        (N,), the class that the target names, else the predicted one.
+    """
+
+    images: Tensor
+    logits: Tensor
+    target: Tensor
+
+    @property
+    def score(self) -> Tensor:
+        """The score of each image's class, (N,)."""
+        return wide(self.logits.gather(1, self.target[:, None])[:, 0])
+
+
+def scored(net: Network, images: Any, target: Target, batch: int) -> Scored:
+    """Check images and targets, once, and run the network.
 
     Raises
     ------
     InputError
-        When there are not as many targets as images.
-
-    Examples
-    --------
-    >>> per_image([3, 8], 2), per_image(3, 2), per_image(None, 2)
-    ([3, 8], None, None)
+        When images or targets do not fit.
     """
-    if isinstance(target, Tensor | np.ndarray):
-        listed: Any = target.tolist()
-    else:
-        listed = target
-    if isinstance(listed, str) or not isinstance(listed, Sequence):
-        return None
-    if len(listed) != count:
-        raise InputError(f"{count} targets were expected, one per image, got {len(listed)}; one integer serves all.")
-    return list(listed)
+    given = net.images(images).detach()
+    per_image(target, len(given))  # refuse a wrong number before the network runs
+    logits = net.logits(given, batch=batch, check=False)
+    return Scored(given, logits, net.targets(target, logits))
 
 
 def fitting(net: Network, batch: int | None, *, backwards: bool = False) -> int:
-    """How many images go through at once: as asked, else as many as the processor's caches and memory hold well.
+    """How many images run in one pass: the number given, else one that suits the caches and the memory.
 
-    Forwards eight images of 224 x 224 pixels, or 64 small ones: larger batches were measured to be slower, not
-    faster, on a CPU (EfficientNet-Lite0: 64 at once take 2.7 times as long per image as 8). Where a signal goes
-    back to the pixels, as many as keep each layer's value under 32 MiB, from which on the system hands out fresh
-    memory for every value (VGG16: 2, MobileNetV2: 5, ResNet18: 10), and all values under 384 MiB.
+    A forward pass takes eight images of 224 x 224 pixels, or 64 small ones: larger batches were slower on a CPU
+    (EfficientNet-Lite0: 64 images take 2.7 times as long per image as 8). With a backward pass the largest activation
+    stays under 32 MiB, since larger ones get fresh memory from the system each time (VGG16: 2 images, MobileNetV2: 5,
+    ResNet18: 10), and all activations under 384 MiB.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What happens to the answer when a part of the image is covered? Every place of a window, tried."""
+"""Occlusion: how the probability of a class changes as a window covers each place of the image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.attribution.batching import check_count, fitting, per_image
+from microtome.attribution.batching import check_count, fitting, scored
 from microtome.attribution.gradients.baselines import Fill, baseline
 from microtome.attribution.result import Attribution, wide
 from microtome.errors import InputError
@@ -20,30 +20,33 @@ from microtome.results import provenance
 from microtome.trace.delta.cost import share_within_reach
 from microtome.trace.delta.propagate import logits_under
 
-_WHOLE_FROM = 0.85  # from this share of the work within a window's reach, whole passes cost no more than patches
+_WHOLE_FROM = 0.85  # plain passes are as fast once a window reaches this share of the work
 
 Size = int | tuple[int, int]
 
-# (network, one image (1, C, H, W), boxes (n, 4), filling picture (1, C, H, W), how many at once) -> logits (n, K)
+# (network, image (1, C, H, W), boxes (n, 4), fill (1, C, H, W), boxes in one pass) -> class scores (n, K)
 Evaluator = Callable[[Network, Tensor, Tensor, Tensor, int], Tensor]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Occlusion(Attribution):
-    """What the network says with a window covered, for every place of the window.
+    """The output of the network for every place of the covering window.
 
-    ``values`` (N, 1, h, w) is the drop of the class's probability, ``baseline`` - ``probability``.
+    ``values`` (N, 1, h, w) is the drop of the class's probability, ``unoccluded`` - ``probability``.
 
     Attributes
     ----------
     probability : Tensor
-        (N, h, w), of the target class.
+        (N, h, w), of the target class, as the network's output means it: softmax, sigmoid, or the
+        number itself; of a network with ``output="value"`` the value.
     winner : Tensor
         (N, h, w), the class with the highest score.
     logit : Tensor
-        (N, h, w), of the target class.
-    baseline : Tensor
-        (N,), probability of the target class for the untouched image.
+        (N, h, w), the score of the target class.
+    unoccluded : Tensor
+        (N,), probability of the target class for the image without a window.
+    quantity : str
+        ``"probability"``, or ``"value"`` where the output is a value.
     boxes : Tensor
         (h, w, 4): top, left, bottom, right of each window, half open, in pixels.
     window, stride : tuple of int
@@ -53,10 +56,11 @@ class Occlusion(Attribution):
     probability: Tensor
     winner: Tensor
     logit: Tensor
-    baseline: Tensor
+    unoccluded: Tensor
     boxes: Tensor
     window: tuple[int, int]
     stride: tuple[int, int]
+    quantity: str = "probability"
 
     @property
     def map(self) -> Tensor:
@@ -75,7 +79,7 @@ class Occlusion(Attribution):
 
     @property
     def classes_that_appear(self) -> list[list[int]]:
-        """For each image the classes that win somewhere, the most frequent first."""
+        """The classes that win at some place, for each image, the most frequent first."""
         found = []
         for grid in self.winner:
             indices, counts = grid.unique(return_counts=True)
@@ -95,14 +99,15 @@ def occlusion(
     seed: int = 0,
     batch: int | None = None,
 ) -> Occlusion:
-    r"""Cover a window, run the network, move the window on.
+    r"""Slide a covering window over the image and record the probability of the class and the winning class.
 
-    .. math:: P(u, v) = \mathrm{softmax}\big(S(x^{uv})\big)_c, \qquad
+    .. math:: P(u, v) = p_c\big(S(x^{uv})\big), \qquad
               L(u, v) = \arg\max_k S_k(x^{uv}), \qquad
               x^{uv} = \begin{cases} z & \text{inside the window at } (u, v)\\ x & \text{elsewhere}\end{cases}
 
-    for windows at multiples of the stride and, where these stop short of it, at the far edge, so that
-    every pixel is covered [1]_.
+    for windows at multiples of the stride, and at the far edges, so that every pixel is covered [1]_.
+    The probability p follows from the scores S as the network's output means them (``net.output``):
+    softmax, sigmoid, or the numbers themselves.
 
     Parameters
     ----------
@@ -111,7 +116,7 @@ def occlusion(
     images : Tensor
         (N, C, H, W) in the network's pixel range.
     target : int, str, sequence, Tensor or None
-        The class asked about; None for the predicted one.
+        The class that is explained; None for the predicted one.
     window, stride : int or (int, int)
         Height and width of the window and of its step, in pixels.
     fill : float, sequence of float, str or Tensor
@@ -125,8 +130,8 @@ def occlusion(
     Returns
     -------
     Occlusion
-        ``probability``, ``winner`` (N, h, w) and ``baseline`` (N,); ``map`` spreads the drop of the
-        probability back over the pixels.
+        ``probability``, ``winner`` (N, h, w) and ``unoccluded`` (N,); ``map`` is the mean drop of
+        the probability over the windows that cover a pixel.
 
     Raises
     ------
@@ -137,15 +142,15 @@ def occlusion(
 
     Notes
     -----
-    Cost: one forward pass per image and, per window, what its patch can reach: the windows share the
-    untouched image's activations, and only where patches have grown to most of a map is all of it
-    computed (of the time of h x w plain passes, windows of 16 at a stride of 8 on 224 x 224 take an
-    eighth on VGG-16, a third on ResNet-18, DenseNet-121 and EfficientNet-Lite0; equal to 1e-6 of the
-    score). Operators that the engine does not know are computed in full. Where nearly all of the work is
-    within a window's reach (large windows, small pictures, squeeze-excite gates, attention), plain passes
-    are run. No gradients. It shows what the
-    answer needs, one window at a time: evidence that is there twice is not missed, and the cover
-    itself is an image the network has never seen.
+    Cost: one forward pass per image and, per window, the part of the network that the window can reach.
+    All windows share the activations of the image without a window. Windows of 16 at a stride of 8 on
+    224 x 224 take an eighth of the time of h x w plain passes on VGG-16, a third on ResNet-18,
+    DenseNet-121 and EfficientNet-Lite0; the scores are equal to 1e-6. Operators without a rule for
+    patches are computed in full. Where a window reaches nearly all of the work (large windows, small
+    images, squeeze-excite gates, attention), plain passes are run. No gradients.
+
+    One window at a time shows what the answer needs. It does not show evidence that is present twice,
+    and a covered image is unlike those of the training.
 
     References
     ----------
@@ -161,37 +166,36 @@ def occlusion(
     >>> result.winner, result.classes_that_appear
     (tensor([[[1, 0]]]), [[0, 1]])
     """
-    given = net.images(images).detach()
-    height, width = given.shape[-2:]
+    height, width = net.input_shape[1:]
     size, step = _pair(window, "window"), _pair(stride, "stride")
     boxes = windows((height, width), size, step)
     many = fitting(net, batch)
-    logits = net.logits(given, batch=many)
-    each = per_image(target, len(given))
-    asked = net.targets(target if each is None else each, logits)
+    asked = scored(net, images, target, many)
+    given = asked.images
     filling = baseline(net, given, fill, seed)
     patches = share_within_reach(net.graph, size) < _WHOLE_FROM
     evaluator, at_once = (logits_under, 4 * many if batch is None else many) if patches else (evaluate, many)
-    quick = net.quick(given, logits, len(given) * boxes[..., 0].numel())
+    quick = net.quick(given, asked.logits, len(given) * boxes[..., 0].numel())
     covered = _covered(quick, given, boxes.reshape(-1, 4), filling, at_once, evaluator)
     grid = (len(given), *boxes.shape[:2])
-    chosen = asked[:, None].expand(covered.shape[:2])[..., None]
-    probability = covered.softmax(2).gather(2, chosen).reshape(grid)
-    untouched = wide(logits).softmax(1).gather(1, asked[:, None])[:, 0]
+    chosen = asked.target[:, None].expand(covered.shape[:2])[..., None]
+    probability = net.head.readout(covered).gather(2, chosen).reshape(grid)
+    unoccluded = net.head.readout(wide(asked.logits)).gather(1, asked.target[:, None])[:, 0]
     return Occlusion(
         provenance=provenance(net, "occlusion", seed=seed, target=target, window=size, stride=step, fill=fill),
-        values=(untouched[:, None, None] - probability)[:, None],
-        target=asked,
-        score=wide(logits.gather(1, asked[:, None])[:, 0]),
+        values=(unoccluded[:, None, None] - probability)[:, None],
+        target=asked.target,
+        score=asked.score,
         images=given,
         classes=net.classes,
         probability=probability,
         winner=covered.argmax(2).reshape(grid),
         logit=covered.gather(2, chosen).reshape(grid),
-        baseline=untouched,
+        unoccluded=unoccluded,
         boxes=boxes,
         window=size,
         stride=step,
+        quantity=net.head.quantity,
     )
 
 

@@ -71,19 +71,29 @@ def occlusion(result: Occlusion, *, limit: int = 8) -> Figure:
         picture(axes[row, 0], result.images[index])
         axes[row, 0].set_ylabel(_score(result, index), fontsize=8)
         probability = _array(result.probability[index])
-        drawn = axes[row, 1].imshow(probability, cmap="viridis", vmin=0, vmax=1, extent=extent, interpolation="nearest")
+        low, high = (0.0, 1.0) if result.quantity == "probability" else _limits(probability, result, index)
+        drawn = axes[row, 1].imshow(
+            probability, cmap="viridis", vmin=low, vmax=high, extent=extent, interpolation="nearest"
+        )
         bare(axes[row, 1])
         bar = figure.colorbar(drawn, ax=axes[row, 1], fraction=0.046, pad=0.03)
-        bar.ax.axhline(float(result.baseline[index]), color="red", linewidth=1)
+        bar.ax.axhline(float(result.unoccluded[index]), color="red", linewidth=1)
         bar.ax.tick_params(labelsize=6)
         _winners(axes[row, 2], result, index, extent)
         overlay(axes[row, 3], result.images[index], result.map[index], None)
     window = f"window {result.window[0]} x {result.window[1]} px, stride {result.stride[0]} x {result.stride[1]}"
     _heads(
-        axes, ["image", "probability of the class\n(red line: uncovered)", "class that wins", "drop, over the image"]
+        axes,
+        ["image", f"{result.quantity} of the class\n(red line: uncovered)", "class that wins", "drop, over the image"],
     )
     figure.supxlabel(f"position of the covered {window}", fontsize=8)
     return figure
+
+
+def _limits(values: Any, result: Occlusion, index: int) -> tuple[float, float]:
+    """The range of an image's values, that of the image without a window among them."""
+    alone = float(result.unoccluded[index])
+    return min(float(values.min()), alone), max(float(values.max()), alone)
 
 
 def comparison(result: Comparison, *, limit: int = 8) -> Figure:

@@ -1,4 +1,4 @@
-"""How is the quality of maps shown? Curves of probability, errors by image, and likeness as the weights are lost."""
+"""Figures of the quality of maps: probability curves, errors by image, similarity as weights are randomised."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ def pixel_curve(result: PixelCurve) -> Figure:
         axes.plot(fraction, one, color="0.7", linewidth=0.7)
     axes.plot(fraction, result.probability.mean(0).cpu().numpy(), color="#4477aa", linewidth=2)
     axes.set_xlabel("share of the pixels exchanged")
-    axes.set_ylabel("probability of the class")
+    axes.set_ylabel(f"{result.quantity} of the class")
     axes.set_title(f"{result.provenance.method}, mean area {float(result.area.mean()):.3f}", fontsize=9)
-    axes.set_ylim(0, 1)
+    if result.quantity == "probability":
+        axes.set_ylim(0, 1)
     return figure
 
 
@@ -43,8 +44,9 @@ def evaluation(result: Evaluation) -> Figure:
         axes.set_title(kind, fontsize=9)
         axes.set_xlabel("share of the pixels", fontsize=8)
         axes.legend(fontsize=6, frameon=False, title="mean area", title_fontsize=6)
-        axes.set_ylim(0, 1)
-    panels[0].set_ylabel("probability of the class", fontsize=8)
+        if curve.quantity == "probability":
+            axes.set_ylim(0, 1)
+    panels[0].set_ylabel(f"{curve.quantity} of the class", fontsize=8)
     return figure
 
 
@@ -104,7 +106,7 @@ def randomisation(result: Randomisation, *, image: int = 0, maps: int = 6) -> Fi
         axes.plot(range(1, count + 1), values.mean(1).cpu().numpy(), marker="o", markersize=3, label=label)
     axes.axhline(0, color="0.6", linewidth=0.8)
     axes.set_xticks(range(1, count + 1), result.layers, rotation=60, ha="right", fontsize=6)
-    axes.set_title(f"{result.of}: likeness as the weights are lost from the output down", fontsize=9)
+    axes.set_title(f"{result.judged}: likeness as the weights are lost from the output down", fontsize=9)
     axes.legend(fontsize=6, frameon=False)
     for panel, step in zip(lower.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         heat(panel, result.maps[step, image])

@@ -158,7 +158,7 @@ def covering(
             windows.append((drop * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1))
             covered = torch.where(mask[:, None], gray, images)
             left = net.probabilities(covered, batch=8).gather(1, labels[:, None])[:, 0]
-            whole.append(tried.baseline - left)
+            whole.append(tried.unoccluded - left)
         made[name] = Covering(
             provenance=provenance(net, "covering", regions=name, window=window),
             object=windows[0],

@@ -98,7 +98,7 @@ class CamConversion(Result):
             model.load_state_dict(self.weights)
         except RuntimeError as error:
             raise ModelError(f"these weights are of another network than {net.name}: {error}") from error
-        return Network(model.eval(), net.input_shape, net.mean, net.std, net.classes, pixels=net.pixels)
+        return _wrapped(net, model.eval())
 
     def table(self) -> list[dict[str, float | str]]:
         """One row for each state: accuracy in percent and its standard error for so many test images."""
@@ -204,12 +204,12 @@ def _maps_of(net: Network, layer: str | None) -> str:
 
 def _replaced(net: Network, layer: str, *, frozen: bool, seed: int = 0) -> CamNetwork:
     """A copy of the model with the new head; modules that only run behind the layer are left out."""
-    classes = net.output_shape[0] if net.output_shape else 1
+    classes = net.head.classes
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = CamNetwork(copy.deepcopy(net.model), layer, net.layer(layer).shape[0], classes, frozen=frozen)
     model.to(net.device).eval()
-    gray = net.normalise(torch.full((1, *net.input_shape), 0.5, device=net.device))
+    gray = net.normalise(net.probe)
     with torch.no_grad():
         expected = model(gray)
         whole = model.body
@@ -241,7 +241,9 @@ def _without(body: nn.Module, net: Network, layer: str) -> nn.Module:
 
 
 def _wrapped(net: Network, model: nn.Module) -> Network:
-    return Network(model, net.input_shape, net.mean, net.std, net.classes, pixels=net.pixels)
+    """The network around a model whose head is linear: its scores are logits, of a sigmoid where they were so before."""
+    output = None if net.output in ("logits", "probabilities") else net.output
+    return Network(model, net.input_shape, net.mean, net.std, net.classes, pixels=net.pixels, output=output)
 
 
 def _held(model: nn.Module) -> int:

@@ -201,7 +201,7 @@ def _probe(net: Network, layer: str, size: tuple[int, int], picture: Tensor | No
     """The layer's value on a picture of another size; None where the network does not take it."""
     if not net.layer(layer).spatial:
         return None
-    probe = torch.full((1, net.input_shape[0], *size), 0.5, device=net.device) if picture is None else picture
+    probe = net.probe[:, :, :1, :1].expand(-1, -1, *size) if picture is None else picture
     try:
         with torch.no_grad():
             value = net.forward(probe, layer)[layer]

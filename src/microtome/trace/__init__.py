@@ -3,10 +3,10 @@
 from microtome.trace.backward_rules import BackwardRule, Deconvnet, Guided, Operation, RuleSet
 from microtome.trace.fingerprint import fingerprint
 from microtome.trace.folding import channels_innermost, folded
-from microtome.trace.graph import Graph, Layer, logits_of, watch
+from microtome.trace.graph import Graph, Layer, watch
 from microtome.trace.lrp.attention import Attentions, are_shares
 from microtome.trace.operators import Call
-from microtome.trace.passes import Tape, as_logits
+from microtome.trace.passes import RecordedPass
 from microtome.trace.receptive_fields import ReceptiveField
 from microtome.trace.tracer import INPUT, Capture, Replacement, Rules, Tracer, up_to
 
@@ -25,17 +25,15 @@ __all__ = [
     "Layer",
     "Operation",
     "ReceptiveField",
+    "RecordedPass",
     "Replacement",
     "RuleSet",
     "Rules",
-    "Tape",
     "Tracer",
     "are_shares",
-    "as_logits",
     "channels_innermost",
     "fingerprint",
     "folded",
-    "logits_of",
     "up_to",
     "watch",
 ]

@@ -81,7 +81,7 @@ def _pairs(graph: Graph) -> list[tuple[str, str]]:
             continue  # somebody's hook wants to see the value between them
         once = f"{before.name}#2" not in graph.layers and f"{layer.name}#2" not in graph.layers
         statistics = layer.module.running_mean is not None
-        if once and statistics and readers[before.name] == 1 and graph.logits != before.name:
+        if once and statistics and readers[before.name] == 1 and before.name not in graph.outputs.values():
             pairs.append((before.name, layer.name))
     return pairs
 

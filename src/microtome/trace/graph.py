@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from microtome.trace import receptive_fields as fields
+from microtome.trace.head import Path, tensors_by_path
 from microtome.trace.operators import Call, tensors
 from microtome.trace.receptive_fields import Field, ReceptiveField
 from microtome.trace.tracer import Tracer
@@ -200,18 +201,12 @@ class Graph:
     ----------
     layers : mapping of str to Layer
         By name.
-    output : str
-        Name of the layer whose value the model returns.
-    logits : str
-        Name of the layer whose value is the class scores: ``output``, or what a closing softmax reads.
-    closing : str
-        The kind of the closing operation when it is a softmax, else an empty text.
+    outputs : mapping
+        For each tensor that the model returns, by the keys that lead to it, the layer that makes it.
     """
 
     layers: Mapping[str, Layer]
-    output: str
-    logits: str
-    closing: str
+    outputs: Mapping[Path, str]
 
 
 def watch(model: nn.Module, images: Tensor) -> tuple[Graph, Any]:
@@ -241,24 +236,9 @@ def _graph(watcher: Watcher, output: Any) -> Graph:
             public.setdefault(index, public.get(node.inputs[0], node.call) if plumbing else node.call)
             if not hidden:
                 layers[node.call] = _operation_layer(node, index, public)
-    found = tensors(output)
-    last = watcher.node_of(logits_of(output)) if found else None
-    name = public.get(last, "") if last is not None else ""
-    logits, closing = name, ""
-    if last in watcher.softmax:
-        logits, closing = public.get(watcher.softmax[last], ""), watcher.nodes[last].kind
-    return Graph(layers, name, logits, closing)
-
-
-def logits_of(output: Any) -> Tensor:
-    """The class scores in what a model returns: itself, its ``logits``, its ``out`` or the first tensor."""
-    for key in ("logits", "out"):
-        if isinstance(output, dict) and isinstance(output.get(key), Tensor):
-            return output[key]  # type: ignore[no-any-return]  # just checked
-        if isinstance(getattr(output, key, None), Tensor) and not isinstance(output, Tensor):
-            return getattr(output, key)  # type: ignore[no-any-return]  # just checked
-    found = tensors(output if not hasattr(output, "to_tuple") else output.to_tuple())
-    return found[0] if found else torch.empty(0)
+    heads = {path: watcher.node_of(value) for path, value in tensors_by_path(output)}
+    outputs = {path: public.get(node, "") for path, node in heads.items() if node is not None}
+    return Graph(layers, outputs)
 
 
 def _owns(watcher: Watcher, span: _Span) -> bool:

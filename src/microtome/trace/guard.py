@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,7 +50,7 @@ def as_found(model: nn.Module) -> Iterator[None]:
         training = [module for module in modules if module.training]
         learning = [parameter for parameter in parameters if parameter.requires_grad]
         tensors = _Tensors(modules)
-        states = _random_states(parameters)
+        states = RandomStates(parameters)
         fast = torch.backends.mha.get_fastpath_enabled()
         try:
             torch.backends.mha.set_fastpath_enabled(False)  # it runs an encoder layer as one call, past its modules
@@ -69,7 +69,7 @@ def as_found(model: nn.Module) -> Iterator[None]:
             for parameter in learning:
                 if parameter.is_leaf:
                     parameter.requires_grad = True
-            _restore_random_states(states)
+            states.restore()
 
 
 class _Tensors:
@@ -101,16 +101,44 @@ class _Tensors:
                 tensor.data.copy_(copy)  # past autograd: a graph of this pass may have saved the buffer
 
 
-def _random_states(parameters: Sequence[Tensor]) -> tuple[Any, Any, Any, list[tuple[torch.device, Tensor]]]:
-    devices = {tensor.device for tensor in parameters if tensor.is_cuda}
-    cuda = [(device, torch.cuda.get_rng_state(device)) for device in sorted(devices, key=str)]
-    return torch.get_rng_state(), np.random.get_state(), random.getstate(), cuda  # noqa: NPY002 - the user's own state
+class RandomStates:
+    """The random states of torch, numpy and Python, of the devices where the parameters live, too."""
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        devices = {tensor.device for tensor in parameters if tensor.is_cuda}
+        self._devices = [(device, torch.cuda.get_rng_state(device)) for device in sorted(devices, key=str)]
+        self._torch = torch.get_rng_state()
+        self._numpy = np.random.get_state()  # noqa: NPY002 - the user's own state
+        self._python = random.getstate()
+
+    def restore(self) -> None:
+        """Put all states back."""
+        torch.set_rng_state(self._torch)
+        np.random.set_state(self._numpy)  # noqa: NPY002 - the user's own state
+        random.setstate(self._python)
+        for device, state in self._devices:
+            torch.cuda.set_rng_state(state, device)
+
+    def same(self, other: RandomStates) -> bool:
+        """Whether no random number was drawn between two states."""
+        mine, its = [*self._numpy], [*other._numpy]
+        return (
+            torch.equal(self._torch, other._torch)
+            and all(np.array_equal(a, b) for a, b in zip(mine, its, strict=True))
+            and self._python == other._python
+            and all(torch.equal(a[1], b[1]) for a, b in zip(self._devices, other._devices, strict=True))
+        )
 
 
-def _restore_random_states(states: tuple[Any, Any, Any, list[tuple[torch.device, Tensor]]]) -> None:
-    torch_state, numpy_state, python_state, cuda = states
-    torch.set_rng_state(torch_state)
-    np.random.set_state(numpy_state)  # noqa: NPY002 - the user's own state
-    random.setstate(python_state)
-    for device, state in cuda:
-        torch.cuda.set_rng_state(state, device)
+@contextmanager
+def seeded(seed: int, parameters: Iterable[Tensor]) -> Iterator[None]:
+    """Random states of torch, numpy and Python that follow from a seed; the caller's are put back."""
+    with LOCK:
+        states = RandomStates(list(parameters))
+        try:
+            torch.manual_seed(seed)
+            np.random.seed(seed)  # noqa: NPY002 - what the model may draw from
+            random.seed(seed)
+            yield
+        finally:
+            states.restore()

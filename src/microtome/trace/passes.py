@@ -1,4 +1,4 @@
-"""What did the network compute for these images, and how does the answer depend on it? Values and gradients."""
+"""One recorded pass: values of layers, and gradients or relevance at them."""
 
 from __future__ import annotations
 
@@ -11,27 +11,26 @@ from torch import Tensor
 
 from microtome.errors import InputError, ModelError, OpaqueError
 from microtome.trace.backward_rules import RuleSet
-from microtome.trace.graph import logits_of
 from microtome.trace.lrp.relevance import Relevance
 from microtome.trace.tracer import Replacement, Tracer
 
 if TYPE_CHECKING:
     from microtome.network import Network
 
-Seed = Tensor | Callable[[Tensor], Tensor]
+GradOutput = Tensor | Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Tape:
-    """The record of one pass.
+class RecordedPass:
+    """What one pass recorded.
 
     Attributes
     ----------
     value, gradient : dict of str to Tensor
         By layer; ``"input"`` is the image in the user's pixel space. Gradients are those of the
-        class score of each image (images do not mix), or of what was seeded.
+        class score of each image (images do not mix), or of the weighted output layer.
     logits : Tensor
-        Class scores, shape (N, K); empty when a layer was seeded instead.
+        Class scores, shape (N, K); empty when an output layer was differentiated instead.
     score, target : Tensor
         The score of the target class of each image, and that class, shape (N,).
     """
@@ -53,61 +52,60 @@ def take(
     gradient: bool,
     rules: RuleSet | None,
     replace: Mapping[str, Replacement] | None,
-    of: str | None,
-    seed: Seed | None,
-) -> Tape:
-    """Run the network on images and keep what was asked for; see ``Network.tape``."""
+    output_layer: str | None,
+    grad_output: GradOutput | None,
+) -> RecordedPass:
+    """Run the network on images and keep values and gradients; see ``Network.run``."""
     names = list(dict.fromkeys(record))
     inner = [name for name in names if name != "input"]
     pixels = images.detach()
     pixels = pixels.clone() if pixels.is_inference() else pixels
     source = pixels.requires_grad_(gradient and "input" in names)  # a view of the user's tensor: its own flag stays
-    end = of if of is not None else net.graph.logits if net.graph.closing else None
+    ends = net.head.record if output_layer is None else [output_layer]
     with torch.set_grad_enabled(gradient):
         prepared = net.normalise(source)
     if isinstance(rules, Relevance):  # a pixel keeps its relevance through the normalisation
         source = prepared = prepared.detach().requires_grad_(gradient and "input" in names)
-        low, high = net.pixels or (float(pixels.min()), float(pixels.max()))
-        edges = (torch.full_like(pixels[:1], edge) for edge in (low, high))
-        rules.start(prepared, *(net.normalise(edge) for edge in edges))
+        rules.start(prepared, *(net.normalise(edge) for edge in _range(net, pixels.detach())))
     tracer = Tracer(
         net.model,
-        [*inner, end] if end is not None else inner,
+        [*inner, *ends],
         gradient=gradient,
-        live=(end,) if end is not None and gradient and end not in inner else (),
+        live=[end for end in ends if gradient and end not in inner],
         rules=rules,
         replace=replace,
-        stop=end is not None,
+        stop=bool(ends),
     )
     output = tracer(prepared)
-    _all_there(tracer, net)
-    reached = tracer.value[end] if end is not None else logits_of(output)
+    _all_there(tracer)
     value = {name: tracer.value[name].detach() for name in inner}
     if "input" in names:
         value["input"] = pixels.detach()
     empty = torch.empty(0, device=pixels.device)
     logits, score, chosen = empty, empty, empty.long()
-    if of is None:
-        logits = as_logits(reached, net)
+    if output_layer is None:
+        logits = net.head.scores(tracer, output, len(pixels))
         chosen = net.targets(target, logits)
         score = logits.gather(1, chosen[:, None])[:, 0]
     if not gradient:
-        return Tape(value, {}, logits.detach(), score.detach(), chosen)
+        return RecordedPass(value, {}, logits.detach(), score.detach(), chosen)
     places: dict[str, Any] = {**tracer.edge, **({"input": source} if "input" in names else {})}
-    cotangent = _cotangent(seed, reached, of) if of is not None else None
-    # Relevance begins as the score itself, a gradient as one.
-    begun = score * score.detach() if isinstance(rules, Relevance) else score
-    begin = begun.sum() if of is None else reached
-    found = _gradients(begin, cotangent, places, names, rules)
+    if output_layer is None:
+        # Relevance begins as the score itself, a gradient as one.
+        begun = score * score.detach() if isinstance(rules, Relevance) else score
+        found = _gradients(begun.sum(), None, places, names, rules)
+    else:
+        reached = tracer.value[output_layer]
+        found = _gradients(reached, _weights(grad_output, reached, output_layer), places, names, rules)
     if isinstance(rules, Relevance):
         rules.forget()
     for name, slope in found.items():
         found[name] = _finite(torch.zeros_like(value[name]) if slope is None else slope, name)
-    return Tape(value, found, logits.detach(), score.detach(), chosen)
+    return RecordedPass(value, found, logits.detach(), score.detach(), chosen)
 
 
 def _gradients(
-    output: Tensor, cotangent: Tensor | None, places: dict[str, Any], names: list[str], rules: RuleSet | None
+    output: Tensor, grad_output: Tensor | None, places: dict[str, Any], names: list[str], rules: RuleSet | None
 ) -> dict[str, Any]:
     """Gradients at the recorded places; None where the output does not depend on one."""
     if not output.requires_grad:
@@ -119,19 +117,33 @@ def _gradients(
         rules.check_graph(output)
     asked = [name for name in names if name in places]
     try:
-        found = torch.autograd.grad(output, [places[name] for name in asked], cotangent, allow_unused=True)
+        found = torch.autograd.grad(output, [places[name] for name in asked], grad_output, allow_unused=True)
     except RuntimeError as error:  # torch's own: the model overwrites a value that its gradient needs, and the like
         raise ModelError(f"the model runs forwards but cannot be differentiated: {error}") from error
     return dict.fromkeys(names) | dict(zip(asked, found, strict=True))
 
 
-def _cotangent(seed: Seed | None, reached: Tensor, of: str) -> Tensor:
-    if seed is None:
-        raise InputError(f'a seed is needed beside of="{of}": a tensor of shape {tuple(reached.shape)} or a function.')
-    cotangent = seed(reached.detach()) if callable(seed) else seed
-    if cotangent.shape != reached.shape:
-        raise InputError(f'the seed for "{of}" has shape {tuple(cotangent.shape)}; expected {tuple(reached.shape)}.')
-    return cotangent.to(reached)
+def _range(net: Network, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """The lowest and the highest image: the network's pixel range, else that of each image by itself."""
+    if net.pixels is not None:
+        low, high = (torch.full_like(pixels[:1], edge) for edge in net.pixels)
+        return low, high
+    low, high = (edge[:, None, None, None].expand_as(pixels) for edge in pixels.flatten(1).aminmax(dim=1))
+    return low, high
+
+
+def _weights(grad_output: GradOutput | None, reached: Tensor, layer: str) -> Tensor:
+    if grad_output is None:
+        raise InputError(
+            f'grad_output is needed beside output_layer="{layer}": a tensor of shape {tuple(reached.shape)} or a '
+            "function of the layer's value."
+        )
+    weights = grad_output(reached.detach()) if callable(grad_output) else grad_output
+    if weights.shape != reached.shape:
+        raise InputError(
+            f'grad_output for "{layer}" has shape {tuple(weights.shape)}; {tuple(reached.shape)} was expected.'
+        )
+    return weights.to(reached)
 
 
 def _finite(slope: Tensor, name: str) -> Tensor:
@@ -145,34 +157,10 @@ def _finite(slope: Tensor, name: str) -> Tensor:
     return slope.detach()
 
 
-def _all_there(tracer: Tracer, net: Network) -> None:
+def _all_there(tracer: Tracer) -> None:
     if tracer.missing:
         name = sorted(tracer.missing)[0]
         raise OpaqueError(
             f'layer "{name}" did not run for these images, though it did when the network was read; '
             "the model takes different paths for different inputs. Choose a layer that always runs."
         )
-
-
-def as_logits(output: Tensor, net: Network) -> Tensor:
-    """The class scores as (N, K).
-
-    Raises
-    ------
-    ModelError
-        When the output is no vector of class scores.
-    """
-    if output.dim() == 4 and output.shape[2:] == (1, 1):
-        output = output[:, :, 0, 0]
-    if output.dim() == 1 and output.numel():
-        output = output[:, None]
-    if output.dim() != 2:
-        raise ModelError(
-            f"class scores of shape (N, classes) were expected, the network gives {tuple(output.shape)}; "
-            "wrap the model so that it returns one score per class and image."
-        )
-    if not bool(torch.isfinite(output).all()):
-        raise ModelError(
-            "the class scores hold NaN or infinity; check the weights and the normalisation of the network."
-        )
-    return output

@@ -322,7 +322,7 @@ class Tracer(TorchFunctionMode):
     def _keep(self, name: str, value: Tensor) -> None:
         if name in self.value:
             return
-        value = value if self._rules is None else self._rules.content(value)
+        value = self.content(value)
         last = self._stop and self._waiting == {name}
         if self._gradient and value.requires_grad:
             self.edge[name] = get_gradient_edge(value)
@@ -334,6 +334,10 @@ class Tracer(TorchFunctionMode):
         self._waiting.discard(name)
         if self._stop and not self._waiting:
             raise Stop(self)
+
+    def content(self, value: Tensor) -> Tensor:
+        """What a value of this pass holds, where a tensor without content may have run in its place."""
+        return value if self._rules is None else self._rules.content(value)
 
     @property
     def missing(self) -> frozenset[str]:

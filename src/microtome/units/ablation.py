@@ -207,10 +207,9 @@ def _means(net: Network, dataset: Dataset, layer: str, units: int) -> Tensor:
 
 
 def _logits(net: Network, x: Tensor, replay: Replay, replace: dict[str, Callable[[Tensor], Tensor]]) -> Tensor:
-    end = net.graph.logits if net.graph.closing else None
-    tracer = trace.Tracer(net.model, [] if end is None else [end], rules=replay, replace=replace)
+    tracer = trace.Tracer(net.model, net.head.record, rules=replay, replace=replace)
     output = tracer(replay.start(x))
-    return trace.as_logits(tracer.value[end] if end is not None else trace.logits_of(output), net).detach().cpu()
+    return net.head.scores(tracer, output, len(x)).detach().cpu()
 
 
 class _Counts:

@@ -99,8 +99,8 @@ def effective_field(
     def one_hot(value: Tensor) -> Tensor:
         return one_hot_seed(value, [(unit, entry[1]) for entry in entries])
 
-    tape = net.tape(pictures, record="input", gradient=True, of=patches.layer, seed=one_hot)
-    weight = tape.gradient["input"].abs().sum(1).double().cpu()
+    record = net.run(pictures, record="input", gradient=True, output_layer=patches.layer, grad_output=one_hot)
+    weight = record.gradient["input"].abs().sum(1).double().cpu()
     total = weight.sum((1, 2), keepdim=True)
     weight = torch.where(total > 0, weight / total.where(total > 0, torch.ones_like(total)), 0.0)
     return EffectiveField(

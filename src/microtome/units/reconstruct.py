@@ -188,8 +188,8 @@ def _signals(net: Network, patches: LayerPatches, entries: list[Entry], method: 
         return one_hot_seed(value, [(entry[0], entry[2]) for entry in entries])
 
     rules = None if method == "gradient" else method
-    tape = net.tape(images, record="input", gradient=True, rules=rules, of=patches.layer, seed=one_hot)
-    return list(zip(tape.gradient["input"].cpu(), images.cpu(), strict=True))
+    record = net.run(images, record="input", gradient=True, rules=rules, output_layer=patches.layer, grad_output=one_hot)
+    return list(zip(record.gradient["input"].cpu(), images.cpu(), strict=True))
 
 
 def one_hot_seed(value: Tensor, places: Sequence[tuple[int, tuple[int, int]]]) -> Tensor:

@@ -68,7 +68,7 @@ def by_points(net: Network, images: Tensor, steps: int) -> Tensor:
     nodes, weights = quadrature("gauss-legendre", steps)
     total = torch.zeros_like(images)
     for node, weight in zip(nodes, weights, strict=True):
-        total += weight * net.tape(node * images, 1, record="input", gradient=True).gradient["input"]
+        total += weight * net.run(node * images, 1, record="input", gradient=True).gradient["input"]
     return images * total
 
 

@@ -90,7 +90,7 @@ def test_every_link_carries_and_nothing_else_does(net: Network) -> None:
         changed[:, 4] += 5
         return changed
 
-    after = net.tape(image, record="back", replace={"depth": bump}).value["back"]
+    after = net.run(image, record="back", replace={"depth": bump}).value["back"]
     moved = {int(unit) for unit in (after != before).flatten(2).any(2)[0].nonzero()}
     assert {link.unit for link in units.connections(net, "depth").outputs(4, 9)} == moved == {0, 2, 3}
 

@@ -81,23 +81,23 @@ def cam(net: Network, images: Any, target: Target = None, *, batch: int | None =
               [0., 3.]]]])
     """
     features, pooled = _pooling(net)
-    maps, tapes = [], []
+    maps, records = [], []
     for part, asked in chunks(net, images, target, batch):
-        tape = net.tape(part, asked, record=[features, f"{pooled}@input", pooled], gradient=True)
-        read = tape.value[f"{pooled}@input"]
-        read = read if read.dim() == 4 else tape.value[features]  # the positions may have been flattened
-        _check_mean(read, tape.value[pooled], pooled)
-        weights = tape.gradient[pooled].flatten(1)  # dS_c / d(mean of f_k) = w_ck for a linear head
-        halved = net.tape(part, tape.target, record=pooled, gradient=True, replace={pooled: _half})
+        record = net.run(part, asked, record=[features, f"{pooled}@input", pooled], gradient=True, check=False)
+        read = record.value[f"{pooled}@input"]
+        read = read if read.dim() == 4 else record.value[features]  # the positions may have been flattened
+        _check_mean(read, record.value[pooled], pooled)
+        weights = record.gradient[pooled].flatten(1)  # dS_c / d(mean of f_k) = w_ck for a linear head
+        halved = net.run(part, record.target, record=pooled, gradient=True, replace={pooled: _half}, check=False)
         if not _close(weights, halved.gradient[pooled].flatten(1)):
             raise LayerError(f'the head behind "{pooled}" is not linear. {_ADVICE}')
         maps.append((wide(weights)[:, :, None, None] * wide(read)).sum(1, keepdim=True))
-        tapes.append(tape)
+        records.append(record)
     return LayerAttribution(
         provenance=provenance(net, "cam", target=target, layer=features),
         values=torch.cat(maps),
-        target=torch.cat([tape.target for tape in tapes]),
-        score=wide(torch.cat([tape.score for tape in tapes])),
+        target=torch.cat([record.target for record in records]),
+        score=wide(torch.cat([record.score for record in records])),
         images=net.images(images).detach(),
         classes=net.classes,
         layer=features,

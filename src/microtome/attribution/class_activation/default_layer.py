@@ -79,9 +79,7 @@ def last_tokens(net: Network) -> tuple[str, Arrangement] | None:
 
 def read_tokens(net: Network, name: str, laid: Arrangement) -> Tensor:
     """Which tokens of a layer the score is read from, (T,): those where it has a gradient, on a gray picture."""
-    low, high = net.pixels or (0.0, 1.0)
-    gray = torch.full((1, *net.input_shape), (low + high) / 2)
-    slope = net.tape(gray, record=name, gradient=True, check=False).gradient[name]
+    slope = net.run(net.probe, record=name, gradient=True, check=False).gradient[name]
     return laid.by_image(slope, 1)[0].count_nonzero(1) > 0
 
 

@@ -106,21 +106,21 @@ def grad_cam(
     """
     layer = map_layer(net, layer)
     laid = arrangement(net, layer)
-    maps, tapes = [], []
+    maps, records = [], []
     for part, asked in chunks(net, images, target, batch):
-        tape = net.tape(part, asked, record=layer, gradient=True)  # the engine; stops where it may
-        features, gradient = (wide(laid.maps(found[layer], len(part))) for found in (tape.value, tape.gradient))
-        _check_reached(laid, gradient, tape.gradient[layer], layer)
+        record = net.run(part, asked, record=layer, gradient=True, check=False)
+        features, gradient = (wide(laid.maps(found[layer], len(part))) for found in (record.value, record.gradient))
+        _check_reached(laid, gradient, record.gradient[layer], layer)
         weights = gradient.mean((2, 3), keepdim=True)
         if counterfactual:
             weights = -weights
         maps.append((weights * features).sum(1, keepdim=True).relu())
-        tapes.append(tape)
+        records.append(record)
     return LayerAttribution(
         provenance=provenance(net, "grad-cam", target=target, layer=layer, counterfactual=counterfactual),
         values=torch.cat(maps),
-        target=torch.cat([tape.target for tape in tapes]),
-        score=wide(torch.cat([tape.score for tape in tapes])),
+        target=torch.cat([record.target for record in records]),
+        score=wide(torch.cat([record.score for record in records])),
         images=net.images(images).detach(),
         classes=net.classes,
         layer=layer,

@@ -36,13 +36,13 @@ def pixel_signal(
         The signal per pixel, (N, C, H, W), in the user's pixel space: the chain rule runs through
         the network's normalisation, too.
     """
-    tapes = [
-        net.tape(part, asked, record="input", gradient=True, rules=rules)
+    records = [
+        net.run(part, asked, record="input", gradient=True, rules=rules, check=False)
         for part, asked in chunks(net, images, target, fitting(net, batch, backwards=True))
     ]
     return Signal(
-        values=torch.cat([tape.gradient["input"] for tape in tapes]),
-        target=torch.cat([tape.target for tape in tapes]),
-        score=wide(torch.cat([tape.score for tape in tapes])),
-        images=torch.cat([tape.value["input"] for tape in tapes]),
+        values=torch.cat([record.gradient["input"] for record in records]),
+        target=torch.cat([record.target for record in records]),
+        score=wide(torch.cat([record.score for record in records])),
+        images=torch.cat([record.value["input"] for record in records]),
     )

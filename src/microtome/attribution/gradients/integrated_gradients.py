@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from microtome.attribution.batching import check_count, fitting, per_image
+from microtome.attribution.batching import check_count, fitting, scored
 from microtome.attribution.gradients import baselines
 from microtome.attribution.gradients.affine_prefix import entrance, holds_for, sent_back
 from microtome.attribution.gradients.baselines import Fill
@@ -118,24 +118,22 @@ def integrated_gradients(
     """
     batch = fitting(net, batch, backwards=True)
     nodes, weights = quadrature(rule, check_count(steps, "steps"))
-    given = net.images(images).detach()
+    asked = scored(net, images, target, batch)
+    given = asked.images
     start = baselines.baseline(net, given, baseline, seed)
-    logits = net.logits(given, batch=batch)
-    asked = net.targets(target if per_image(target, len(given)) is None else per_image(target, len(given)), logits)
-    slope = _mean_slope(net.quick(given, logits, len(given) * len(nodes)), given, start, asked, nodes, weights, batch)
-    values = (given - start) * slope
-    score = wide(logits.gather(1, asked[:, None])[:, 0])
-    floor = wide(net.logits(start, batch=batch, check=False).gather(1, asked[:, None])[:, 0])
+    quick = net.quick(given, asked.logits, len(given) * len(nodes))
+    values = (given - start) * _mean_slope(quick, given, start, asked.target, nodes, weights, batch)
+    floor = wide(net.logits(start, batch=batch, check=False).gather(1, asked.target[:, None])[:, 0])
     return PathAttribution(
         provenance=provenance(
             net, "integrated-gradients", seed=seed, target=target, baseline=baseline, steps=steps, rule=rule
         ),
         values=values,
-        target=asked,
-        score=score,
+        target=asked.target,
+        score=asked.score,
         images=given,
         classes=net.classes,
-        completeness_gap=values.flatten(1).sum(1) - (score - floor),
+        completeness_gap=values.flatten(1).sum(1) - (asked.score - floor),
         baseline_score=floor,
     )
 
@@ -177,10 +175,10 @@ def _mean_slope(
         along = nodes[node].to(images)[:, None, None, None]
         x = start[which] + along * (images[which] - start[which])
         first = not total
-        tape = net.tape(x, target[which], record=("input", at) if first else at, gradient=True, check=False)
-        if first and not holds_for(net, images[which], at, tape.gradient[at], tape.gradient["input"]):
+        record = net.run(x, target[which], record=("input", at) if first else at, gradient=True, check=False)
+        if first and not holds_for(net, images[which], at, record.gradient[at], record.gradient["input"]):
             at = "input"
-        slope = tape.gradient[at]
+        slope = record.gradient[at]
         total = total or [torch.zeros_like(slope[0]) for _ in images]
         for image, weight, one in zip(which.tolist(), weights[node].tolist(), slope, strict=True):
             total[image].add_(one, alpha=weight)

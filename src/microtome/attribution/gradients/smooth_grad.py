@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.attribution.batching import check_count, fitting, per_image
-from microtome.attribution.result import Attribution, wide
+from microtome.attribution.batching import check_count, fitting, scored
+from microtome.attribution.result import Attribution
 from microtome.errors import InputError
 from microtome.inputs import Target
 from microtome.network import Network
@@ -108,17 +108,15 @@ def smooth_grad(
     batch = fitting(net, batch, backwards=True)
     if not noise >= 0:
         raise InputError(f"noise is a share of the image's range and not negative, got {noise}.")
-    given = net.images(images).detach()
-    logits = net.logits(given, batch=batch)
-    each = per_image(target, len(given))
-    asked = net.targets(target if each is None else each, logits)
+    asked = scored(net, images, target, batch)
+    given = asked.images
     draws = torch.randn((samples, *given.shape[1:]), generator=torch.Generator().manual_seed(seed)).to(given)
-    mean, error = _moments(net.quick(given, logits, len(given) * len(draws)), given, asked, draws * noise, batch)
+    mean, error = _moments(net.quick(given, asked.logits, len(given) * len(draws)), given, asked.target, draws * noise, batch)
     return SampledAttribution(
         provenance=provenance(net, "smooth-grad", seed=seed, target=target, noise=noise, samples=samples),
         values=mean,
-        target=asked,
-        score=wide(logits.gather(1, asked[:, None])[:, 0]),
+        target=asked.target,
+        score=asked.score,
         images=given,
         classes=net.classes,
         standard_error=error,
@@ -135,8 +133,8 @@ def _moments(net: Network, images: Tensor, target: Tensor, draws: Tensor, batch:
         seen = 0
         for part in draws.split(batch):
             asked = target[index].expand(len(part))
-            tape = net.tape(image + span[index] * part, asked, record="input", gradient=True, check=False)
-            for slope in tape.gradient["input"]:
+            record = net.run(image + span[index] * part, asked, record="input", gradient=True, check=False)
+            for slope in record.gradient["input"]:
                 seen += 1
                 away = slope - mean[index]
                 mean[index] += away / seen

@@ -1,4 +1,4 @@
-"""Does the score fall when the pixels go that a map calls important, and rise when they come?"""
+"""Deletion and insertion: the probability of a class as pixels are removed or added in the order of a map."""
 
 from __future__ import annotations
 
@@ -20,24 +20,28 @@ from microtome.results import Result, provenance
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PixelCurve(Result):
-    """A class's probability while pixels are exchanged in the order of a map.
+    """The probability of a class while pixels are exchanged in the order of a map.
 
     Attributes
     ----------
     fraction : Tensor
         (steps + 1,), share of the pixels exchanged so far, from 0 to 1.
     probability : Tensor
-        (N, steps + 1), probability of the class.
+        (N, steps + 1), probability of the class, as the network's output means it; of a network with
+        ``output="value"`` the value.
     area : Tensor
-        (N,), area under the curve (trapezoids), from 0 to 1.
+        (N,), area under the curve (trapezoids); from 0 to 1 for probabilities.
     target : Tensor
         (N,), the class.
+    quantity : str
+        ``"probability"``, or ``"value"`` where the output is a value.
     """
 
     fraction: Tensor
     probability: Tensor
     area: Tensor
     target: Tensor
+    quantity: str = "probability"
 
 
 @register("deletion", rows=("C12",), paper="petsiuk2018rise", needs="maps of the images", kind="quality")
@@ -51,7 +55,7 @@ def deletion(
     steps: int = 28,
     batch: int | None = None,
 ) -> PixelCurve:
-    r"""Take pixels away, the most important first, and watch the class's probability.
+    r"""Remove pixels, the most important first, and record the probability of the class.
 
     .. math:: A = \int_0^1 p_c\big(x \odot [\mathrm{rank} \ge qP] + b \odot [\mathrm{rank} < qP]\big)\, dq
 
@@ -69,7 +73,7 @@ def deletion(
     target : int, str, sequence, Tensor or None
         The class; None for that of the attribution, or for the predicted one where maps are given.
     fill : float, sequence of float, str or Tensor
-        What stands in the place of a pixel: see ``baseline``; ``"mean"`` and ``"blur"`` are usual.
+        What replaces a pixel: see ``baseline``; ``"mean"`` and ``"blur"`` are usual.
     steps : int
         Points of the curve after the first.
     batch : int, optional
@@ -87,8 +91,9 @@ def deletion(
 
     Notes
     -----
-    Cost: ``steps + 1`` forward passes an image. Pictures with pixels missing are unlike those of the
-    training, so part of each fall is surprise: compare with a random map, and between fills.
+    Cost: ``steps + 1`` forward passes per image. Images with pixels removed are unlike those of the
+    training, so a part of each fall has nothing to do with the map: compare with a random map and
+    between fills.
 
     References
     ----------
@@ -120,7 +125,7 @@ def insertion(
     steps: int = 28,
     batch: int | None = None,
 ) -> PixelCurve:
-    """Bring pixels into a picture without information, the most important first.
+    """Add the pixels of the image to one without information, the most important first.
 
     A large area means that the map finds what is enough for the network [1]_. Parameters, result,
     errors and cost are those of ``deletion``.
@@ -161,14 +166,14 @@ def _curve(
     fraction = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
     pixels = given.shape[-2] * given.shape[-1]
     count = (fraction * pixels).round().long().to(given.device)
-    # Every picture is a pair (image, step); they share batches, so that few images still fill one.
+    # Pairs of image and step share batches, so that a few images fill a batch, too.
     which = torch.arange(len(given) * (steps + 1), device=given.device)
     found = []
     for pairs in which.split(most):
         image, step = pairs // (steps + 1), pairs % (steps + 1)
         gone = (rank[image] < count[step][:, None]).reshape(-1, 1, *given.shape[-2:])
-        probability = net.probabilities(torch.where(gone, end[image], start[image]), batch=most, check=False)
-        found.append(wide(probability.gather(1, chosen[image][:, None])[:, 0]))
+        logits = wide(net.logits(torch.where(gone, end[image], start[image]), batch=most, check=False))
+        found.append(net.head.readout(logits).gather(1, chosen[image][:, None])[:, 0])
     curve = torch.cat(found).reshape(len(given), steps + 1)
     return PixelCurve(
         provenance=provenance(net, "insertion" if insert else "deletion", target=target, fill=fill, steps=steps),
@@ -176,6 +181,7 @@ def _curve(
         probability=curve,
         area=torch.trapezoid(curve, fraction.to(curve), dim=1),
         target=chosen,
+        quantity=net.head.quantity,
     )
 
 

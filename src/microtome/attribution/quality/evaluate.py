@@ -1,4 +1,4 @@
-"""Which map is any good? One protocol for any map of any method: the same images, classes and numbers for all."""
+"""Evaluation of maps: the same measures for the maps of any methods on the same images and classes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from microtome.attribution.gradients.baselines import Fill
 from microtome.attribution.quality.curves import PixelCurve, deletion, insertion
 from microtome.attribution.quality.infidelity import Infidelity, infidelity
 from microtome.attribution.quality.localisation import energy_in_mask, pointing_game
-from microtome.attribution.quality.maps import mask_of
+from microtome.attribution.quality.maps import asked_classes, mask_of
 from microtome.attribution.quality.sensitivity import max_sensitivity
 from microtome.attribution.result import Attribution
 from microtome.errors import InputError
@@ -25,7 +25,7 @@ from microtome.results import Result, provenance
 
 RANDOM = "random"
 
-# What is judged: a method's name, several, names with options, finished attributions or maps by a name of one's own.
+# One method's name, several names, names with options, or finished attributions and maps by names of the caller's own.
 Judged = str | Attribution | Tensor | Sequence[str] | Mapping[str, "Mapping[str, Any] | Attribution | Tensor"]
 
 
@@ -91,11 +91,11 @@ def evaluate(
         Methods by name; a mapping of names to options, to attributions or to maps (N, H, W) made
         anywhere; or one attribution or one batch of maps.
     target : int, str, sequence, Tensor or None
-        The class; None for the predicted one. Attributions must speak of the same class.
+        The class; None for the predicted one. Attributions must explain the same class.
     masks : Tensor or array, optional
         (N, H, W) or (H, W), of 0 and 1: where the map should point.
     fills : sequence
-        What takes the place of pixels, once each: see ``baseline``.
+        What replaces pixels, each fill in turn: see ``baseline``.
     steps : int
         Points of each curve after the first.
     samples : int
@@ -121,8 +121,8 @@ def evaluate(
     Notes
     -----
     Cost per method and image: about ``2 * len(fills) * steps + samples`` forward passes and
-    ``samples / 2`` maps. No number says alone that a map is right: deletion rewards what surprises the
-    network, infidelity the gradient, sensitivity what ignores the network.
+    ``samples / 2`` maps. No single number proves a map right: deletion favours maps that surprise the
+    network, infidelity favours the gradient, sensitivity favours maps that ignore the network.
 
     Examples
     --------
@@ -133,7 +133,7 @@ def evaluate(
     (['gradient', 'saliency', 'random'], ['deletion (blur)', 'deletion (mean)'])
     """
     given = net.images(images).detach()
-    chosen = net.targets(target, net.logits(given)) if target is not None else _own_target(net, given, attribution)
+    chosen = asked_classes(net, given, _finished(attribution), target)
     mask = None if masks is None else mask_of(masks, given)
     maps, options = _judged(net, given, chosen, attribution)
     maps[RANDOM] = _noise(given, seed)
@@ -171,7 +171,7 @@ def evaluate(
 def _judged(
     net: Network, images: Tensor, target: Tensor, attribution: Judged
 ) -> tuple[dict[str, Attribution | Tensor], dict[str, Mapping[str, Any]]]:
-    """What is judged by name, and the options of what a method can make again."""
+    """The maps by name, and the options of the methods given by name."""
     listed: Mapping[str, Any]
     if isinstance(attribution, Attribution):
         listed = {attribution.provenance.method: attribution}
@@ -199,17 +199,16 @@ def _judged(
     return maps, options
 
 
-def _own_target(net: Network, images: Tensor, attribution: Judged) -> Tensor:
-    """The class that finished attributions speak of, else the predicted one."""
+def _finished(attribution: Judged) -> Attribution | None:
+    """The first finished attribution, whose classes are judged where no target is given."""
     listed = list(attribution.values()) if isinstance(attribution, Mapping) else [attribution]
-    made = next((one for one in listed if isinstance(one, Attribution)), None)
-    return made.target.to(images.device) if made is not None else net.logits(images).argmax(1)
+    return next((one for one in listed if isinstance(one, Attribution)), None)
 
 
 def _check_same_class(name: str, made: Attribution | Tensor, target: Tensor) -> None:
     if isinstance(made, Attribution) and not torch.equal(made.target.to(target.device), target):
         raise InputError(
-            f'the maps of "{name}" speak of classes {made.target.tolist()[:8]}, but {target.tolist()[:8]} are judged; '
+            f'the maps of "{name}" explain classes {made.target.tolist()[:8]}, but {target.tolist()[:8]} are evaluated; '
             "make them for the same target."
         )
 

@@ -1,4 +1,4 @@
-"""What is judged? Maps of any origin, brought to one form with the class that they speak of."""
+"""Maps in one form, whatever made them, with the class that they explain."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from microtome.attribution.batching import fitting
 from microtome.attribution.result import Attribution
 from microtome.errors import InputError
 from microtome.inputs import Target
@@ -33,18 +34,21 @@ def map_of(attribution: Attribution | Tensor, images: Tensor) -> Tensor:
 
 
 def per_pixel(attribution: Attribution | Tensor, images: Tensor) -> Tensor:
-    """One number per pixel and channel, (N, C, H, W): the attribution's own, or its map shared evenly by channels."""
+    """One number per pixel and channel, (N, C, H, W): the attribution's own, or its map divided evenly over channels."""
     if isinstance(attribution, Attribution) and attribution.values.shape == images.shape:
         return attribution.values.detach()
     maps = map_of(attribution, images)
     return (maps / images.shape[1])[:, None].expand_as(images)
 
 
-def asked_classes(net: Network, images: Tensor, attribution: Attribution | Tensor, target: Target) -> Tensor:
-    """The class of each image, (N,): the one asked for, else that of the attribution, else the predicted one."""
+def asked_classes(net: Network, images: Tensor, attribution: Attribution | Tensor | None, target: Target) -> Tensor:
+    """The class of each image, (N,): that of the target, else of the attribution, else the predicted one.
+
+    The images are checked already.
+    """
     if target is None and isinstance(attribution, Attribution):
         return attribution.target.to(images.device)
-    return net.targets(target, net.logits(images))
+    return net.targets(target, net.logits(images, batch=fitting(net, None), check=False))
 
 
 def mask_of(masks: Any, images: Tensor) -> Tensor:

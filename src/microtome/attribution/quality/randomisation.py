@@ -44,7 +44,7 @@ class Randomisation(Result):
         (N,), the class, kept throughout.
     """
 
-    of: str
+    judged: str
     layers: list[str]
     correlation: Tensor
     absolute: Tensor
@@ -131,9 +131,9 @@ def randomisation(
         maps.append(again.map)
     return Randomisation(
         provenance=provenance(
-            net, "randomisation", seed, of=method, options=chosen_options, target=target, steps=steps
+            net, "randomisation", seed, judged=method, options=chosen_options, target=target, steps=steps
         ),
-        of=registry.method(method, registry.EXPLAINING).name,
+        judged=registry.method(method, registry.EXPLAINING).name,
         layers=[_named(list(group)) for group in groups],
         correlation=torch.stack([rank_correlation(maps[0], one) for one in maps[1:]]),
         absolute=torch.stack([rank_correlation(maps[0].abs(), one.abs()) for one in maps[1:]]),
@@ -181,7 +181,7 @@ def _copy(net: Network) -> Network:
             f"the model cannot be copied ({type(error).__name__}: {error}); randomisation works on a copy, "
             "so it needs a model that copy.deepcopy accepts."
         ) from error
-    return Network(model, net.input_shape, net.mean, net.std, net.classes, pixels=net.pixels)
+    return net.around(model)
 
 
 def _gathered(parts: dict[str, list[str]], steps: int | None) -> list[dict[str, list[str]]]:

@@ -115,7 +115,7 @@ def max_sensitivity(
         largest = torch.maximum(largest, (after - before).flatten(1).norm(dim=1))
     return Sensitivity(
         provenance=provenance(
-            net, "max-sensitivity", seed, of=method, options=chosen_options, target=target, radius=radius,
+            net, "max-sensitivity", seed, judged=method, options=chosen_options, target=target, radius=radius,
             samples=samples,
         ),
         values=largest / length,

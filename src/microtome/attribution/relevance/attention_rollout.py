@@ -113,7 +113,7 @@ def attention_rollout(
     name, laid = last
     begin = read_tokens(net, name, laid).double()
     begin = begin / begin.sum()
-    maps, tapes, layer = [], [], ""
+    maps, records, layer = [], [], ""
     for part, asked in chunks(net, given, target, batch):
         followed = _Rollout(laid, len(part), heads, residual)
         attentions = trace.Attentions(followed.attend)
@@ -121,13 +121,13 @@ def attention_rollout(
             trace.Tracer(net.model, observer=attentions)(net.normalise(part))
         attentions.finish()
         maps.append(laid.maps(followed.from_tokens(begin)[:, :, None], len(part)))
-        tapes.append(net.tape(part, asked))
+        records.append(net.run(part, asked, check=False))
         layer = followed.last
     return LayerAttribution(
         provenance=provenance(net, "attention-rollout", target=target, heads=heads, residual=residual),
         values=torch.cat(maps),
-        target=torch.cat([tape.target for tape in tapes]),
-        score=wide(torch.cat([tape.score for tape in tapes])),
+        target=torch.cat([record.target for record in records]),
+        score=wide(torch.cat([record.score for record in records])),
         images=given,
         classes=net.classes,
         layer=layer,

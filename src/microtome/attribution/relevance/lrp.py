@@ -115,17 +115,17 @@ def propagate(
     net: Network, images: Any, target: Target, choose: Chooser, made: Provenance, batch: int | None
 ) -> RelevanceAttribution:
     """Propagate relevance with a rule chosen for each layer."""
-    tapes, accounts = [], []
+    records, accounts = [], []
     for part, asked in chunks(net, images, target, fitting(net, batch, backwards=True)):
         account = Relevance(choose)
-        tapes.append(net.tape(part, asked, record="input", gradient=True, rules=account))
+        records.append(net.run(part, asked, record="input", gradient=True, rules=account, check=False))
         accounts.append(account)
     return RelevanceAttribution(
         provenance=made,
-        values=wide(torch.cat([tape.gradient["input"] for tape in tapes])),
-        target=torch.cat([tape.target for tape in tapes]),
-        score=wide(torch.cat([tape.score for tape in tapes])),
-        images=torch.cat([tape.value["input"] for tape in tapes]),
+        values=wide(torch.cat([record.gradient["input"] for record in records])),
+        target=torch.cat([record.target for record in records]),
+        score=wide(torch.cat([record.score for record in records])),
+        images=torch.cat([record.value["input"] for record in records]),
         classes=net.classes,
         bias_share=wide(torch.cat([account.bias_share for account in accounts])),
         stabiliser_share=wide(torch.cat([account.stabiliser_share for account in accounts])),

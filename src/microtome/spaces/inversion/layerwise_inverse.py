@@ -105,7 +105,7 @@ def invertibility(net: Network) -> Invertibility:
        spaces and inverse maps. SSIAI 2024.
     """
     exact = in_double(net)
-    probe = torch.full((1, *net.input_shape), 0.5, dtype=torch.float64)
+    probe = exact.probe.double()
     rows = [_row(step, inverse_of(exact, step)) for step in chain(exact, probe)]
     return Invertibility(
         provenance=provenance(net, "invertibility"),
@@ -177,7 +177,7 @@ def invert(
     exact = in_double(net)
     outputs = torch.as_tensor(outputs)
     y = _outputs(net, outputs)
-    steps = chain(exact, torch.full((1, *net.input_shape), 0.5, dtype=torch.float64))
+    steps = chain(exact, exact.probe.double())
     inverses = [_required(step, inverse_of(exact, step)) for step in steps]
     lent = _activations(exact, beside, len(y), "beside")
     true = _activations(exact, truth, len(y), "truth")

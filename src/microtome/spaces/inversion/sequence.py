@@ -76,7 +76,7 @@ class _Chain:
 
 
 def chain(net: Network, images: Tensor) -> list[Step]:
-    """The operations from the picture to the class scores, in order, a closing softmax left out.
+    """The operations from the picture to the class scores, in order, without a closing softmax or sigmoid.
 
     Parameters
     ----------
@@ -91,8 +91,8 @@ def chain(net: Network, images: Tensor) -> list[Step]:
     with torch.no_grad():
         Tracer(net.model, observer=found)(prepared)
     steps = found.steps
-    if net.graph.closing:
-        ends = [place for place, step in enumerate(steps) if step.call.kind == net.graph.closing]
+    if net.head.cut:
+        ends = [place for place, step in enumerate(steps) if step.call.name == net.head.cut]
         steps = steps[: ends[-1]] if ends else steps
     return _with_own_padding(net, steps)
 

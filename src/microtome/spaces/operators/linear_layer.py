@@ -80,7 +80,7 @@ def read_by(net: Network, layer: str) -> str:
 def shape_read_by(net: Network, layer: str) -> tuple[int, ...]:
     """The shape, without batch, of what a layer's operator reads: that for one gray image."""
     name = read_by(net, layer)
-    return tuple(net.activations(torch.full((1, *net.input_shape), 0.5), [name])[name].shape[1:])
+    return tuple(net.activations(net.probe, [name])[name].shape[1:])
 
 
 def weight_of(call: Call) -> Tensor | None:
@@ -154,7 +154,7 @@ def in_double(net: Network) -> Network:
         return net
     try:
         model = _doubled(copy.deepcopy(net.model))
-        return Network(model, net.input_shape, net.mean, net.std, classes=net.classes, pixels=net.pixels)
+        return net.around(model)
     except (ModelError, RuntimeError) as error:
         raise ModelError(
             f"the model does not run in float64, which this method needs: {error} "

@@ -241,11 +241,8 @@ def heard(net: Network, images: Tensor) -> Tensor:
 
 
 def run(net: Network, prepared: Tensor, rules: KinkRules, *, live: bool) -> Tensor:
-    """Class scores of prepared images, a closing softmax left out, with every bending operation told to the rules."""
-    from microtome.trace import as_logits, logits_of
-
-    end = net.graph.logits if net.graph.closing else None
-    wanted = [end] if end is not None else []
-    tracer = Tracer(net.model, wanted, live=wanted or ("",) if live else wanted, rules=rules, stop=end is not None)
+    """Class scores of prepared images, with every bending operation shown to the rules."""
+    wanted = net.head.record
+    tracer = Tracer(net.model, wanted, live=wanted or ("",) if live else wanted, rules=rules, stop=bool(wanted))
     output = tracer(prepared)
-    return as_logits(tracer.value[end] if end is not None else logits_of(output), net)
+    return net.head.scores(tracer, output, len(prepared))

@@ -190,4 +190,4 @@ def _first(net: Network) -> str:
 
 
 def _is_last(net: Network, layer: str) -> bool:
-    return layer in (net.graph.logits, net.graph.output)
+    return layer in (net.head.layer, net.graph.outputs.get(net.head.path))

@@ -14,9 +14,7 @@ from torch.nn import functional
 from microtome.trace.backward_rules import RuleSet
 from microtome.trace.conv_arithmetic import pair, sides
 from microtome.trace.delta.patched import Patched, column, positions, rectangles
-from microtome.trace.graph import logits_of
 from microtome.trace.operators import RECTIFIERS, Call, substitute, tensors
-from microtome.trace.passes import as_logits
 from microtome.trace.tracer import Tracer
 
 if TYPE_CHECKING:
@@ -277,7 +275,6 @@ def logits_under(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch
     Cost: one pass over the image, kept for all batches, and per box what its patch can reach; where
     patches grow to most of a map it is computed in full.
     """
-    end = net.graph.logits if net.graph.closing else None
     base, cover = net.normalise(image), net.normalise(fill)
     boxes, whole = boxes.to(base.device), (int(base.shape[2]), int(base.shape[3]))
     bases: Bases = {}
@@ -287,9 +284,9 @@ def logits_under(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch
         corner, size = rectangles(first, last, whole)
         patch = cover.flatten(2)[0, :, positions(corner, size, int(cover.shape[3]))].transpose(0, 1)
         rules = Windows(bases=bases)
-        tracer = Tracer(net.model, [end] if end is not None else [], rules=rules)
+        tracer = Tracer(net.model, net.head.record, rules=rules)
         output = tracer(rules.stand_in(Patched(base, patch, corner, first, last)))
-        parts.append(as_logits(tracer.value[end] if end is not None else rules.content(logits_of(output)), net))
+        parts.append(net.head.scores(tracer, output, len(patch)))
     found = torch.cat(parts)[torch.cat(groups).argsort()]
     return found if found.dtype == torch.float64 else found.float()
 

@@ -93,8 +93,8 @@ def _gradient(net: Network, layer: Layer, shown: Tensor, units: Tensor, places: 
         return seed
 
     images = stimulus_responses.scaled(net, shown)
-    tape = net.tape(images, record="input", gradient=True, of=layer.name, seed=one_unit_each, check=False)
-    return tape.gradient["input"]
+    record = net.run(images, record="input", gradient=True, output_layer=layer.name, grad_output=one_unit_each, check=False)
+    return record.gradient["input"]
 
 
 def _crops(grey: Tensor, h: int, w: int) -> Tensor:

@@ -115,7 +115,7 @@ def wiring(net: Network) -> Wiring:
     appends; flattening repeats each channel for its positions. Anything else makes the origin unknown.
     """
     follower = _Follower()
-    image = net.normalise(torch.full((1, *net.input_shape), 0.5, device=net.device))
+    image = net.normalise(net.probe)
     follower.origin_of[id(image)] = (image, [Branch(*_pixels(net.input_shape[0]))])
     with torch.no_grad():
         trace.Tracer(net.model, observer=follower)(image)

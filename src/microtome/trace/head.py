@@ -1,0 +1,275 @@
+"""The head of a network: which output holds the class scores, and what its numbers mean."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from microtome.errors import ModelError
+from microtome.trace.tracer import Tracer
+
+# What the numbers of an output can be: the score is read as a probability by softmax over the classes, by the
+# sigmoid of each, as it is, or not at all.
+OUTPUTS = ("logits", "sigmoid", "probabilities", "value")
+
+Path = tuple[str | int, ...]
+
+_FIRST = ("logits", "out")  # the names by which transformers and torchvision mark the scores
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a network's class scores are, and how probabilities follow from them.
+
+    Attributes
+    ----------
+    classes : int
+        Scores per image, K; 0 where the model gives none.
+    path : tuple of str and int
+        Keys that lead from what the model returns to the tensor of the head; empty where it is that tensor.
+    output : str
+        ``"logits"``, ``"sigmoid"``, ``"probabilities"`` or ``"value"``.
+    squash : str
+        What turns scores into probabilities: ``"softmax"``, ``"sigmoid"``, or empty where they stay as they are.
+    layer : str
+        The recorded value that holds the scores, where a softmax or sigmoid closes the model; else empty, and the
+        returned tensor holds them.
+    closing : str
+        ``"softmax"``, ``"log_softmax"``, ``"sigmoid"`` or ``"log_sigmoid"``, where one closes the model.
+    cut : str
+        The first operation that reads the scores, where the model is closed.
+    reason : str
+        How this was found, in words.
+    problem : str
+        Why there are no class scores; empty where there are.
+    """
+
+    classes: int = 0
+    path: Path = ()
+    output: str = "logits"
+    squash: str = "softmax"
+    layer: str = ""
+    closing: str = ""
+    cut: str = ""
+    reason: str = ""
+    problem: str = ""
+
+    @property
+    def record(self) -> list[str]:
+        """The layer that a tracer must record to get the scores; empty where they are what the model returns."""
+        return [self.layer] if self.layer else []
+
+    def scores(self, tracer: Tracer, output: Any, images: int) -> Tensor:
+        """The class scores (N, K) at the end of a pass that recorded ``record``.
+
+        Raises
+        ------
+        ModelError
+            When the model does not give one row of finite scores for each of the ``images``.
+        """
+        if self.problem:
+            raise ModelError(self.problem)
+        found = tracer.value[self.layer] if self.layer else tracer.content(at_path(output, self.path))
+        return self.rows(found, images)
+
+    def rows(self, output: Tensor, images: int) -> Tensor:
+        """An output as (N, K): axes of one element are left out or put in.
+
+        Raises
+        ------
+        ModelError
+            When it does not hold K finite numbers for each image.
+        """
+        scores = as_rows(output, images, self.classes)
+        if scores is None:
+            raise ModelError(
+                f"class scores of shape ({images}, {self.classes}) were expected, one row per image; the network gives "
+                f"{tuple(output.shape)}. Wrap the model so that it returns one score per class and image."
+            )
+        if not bool(torch.isfinite(scores).all()):
+            raise ModelError(
+                "the class scores hold NaN or infinity; check the weights and the normalisation of the network."
+            )
+        return scores
+
+    def readout(self, scores: Tensor) -> Tensor:
+        """What the scores (..., K) say: probabilities, or the values themselves where the head gives values."""
+        if self.squash == "softmax":
+            return scores.softmax(-1)
+        return scores.sigmoid() if self.squash == "sigmoid" else scores
+
+    @property
+    def quantity(self) -> str:
+        """What ``readout`` gives: ``"probability"`` or ``"value"``."""
+        return "value" if self.output == "value" else "probability"
+
+
+def as_rows(output: Tensor, images: int, classes: int = 0) -> Tensor | None:
+    """A tensor as one row of numbers per image, (N, K); None where it is not that.
+
+    The images are the first axis; further axes hold one element each, save one. With one image the first axis may
+    be missing, as ``squeeze()`` leaves it, where ``classes`` says how many numbers belong to an image.
+
+    Examples
+    --------
+    >>> [tuple(as_rows(torch.zeros(shape), 2).shape) for shape in ((2, 5), (2, 5, 1, 1), (2,))]
+    [(2, 5), (2, 5), (2, 1)]
+    >>> as_rows(torch.zeros(5), 1), as_rows(torch.zeros(5), 1, classes=5).shape
+    (None, torch.Size([1, 5]))
+    """
+    if not output.is_floating_point() or output.numel() == 0:
+        return None
+    if classes == 1 and output.numel() == images == 1:
+        return output.reshape(1, 1)
+    if output.dim() and len(output) == images and sum(size > 1 for size in output.shape[1:]) <= 1:
+        rows = output.reshape(images, -1)
+        return rows if classes in (0, rows.shape[1]) else None
+    alone = images == 1 and classes > 1 and [size for size in output.shape if size > 1] == [classes]
+    return output.reshape(1, classes) if alone else None
+
+
+def tensors_by_path(output: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
+    """All tensors of what a model returns, each with the keys that lead to it."""
+    if isinstance(output, Tensor):
+        yield path, output
+    elif isinstance(output, Mapping):
+        for key, item in output.items():
+            yield from tensors_by_path(item, (*path, key if isinstance(key, str | int) else str(key)))
+    elif isinstance(output, list | tuple):
+        names = getattr(output, "_fields", range(len(output)))
+        for key, item in zip(names, output, strict=True):
+            yield from tensors_by_path(item, (*path, key))
+    elif not isinstance(output, type):  # a dataclass, or another object with tensors as attributes
+        for key, item in getattr(output, "__dict__", {}).items():
+            if isinstance(item, Tensor) or dataclasses.is_dataclass(output):
+                yield from tensors_by_path(item, (*path, key))
+
+
+def at_path(output: Any, path: Path) -> Tensor:
+    """The tensor that keys lead to.
+
+    Raises
+    ------
+    ModelError
+        When what the model returns has no such part.
+    """
+    found = output
+    for key in path:
+        try:
+            if isinstance(found, Mapping):
+                found = found[key]
+            elif isinstance(key, int):
+                found = found[key]
+            else:
+                found = getattr(found, key)
+        except (KeyError, IndexError, AttributeError, TypeError):
+            found = None
+            break
+    if not isinstance(found, Tensor):
+        raise ModelError(
+            f'the model returned no tensor "{dotted(path)}" for these images, though it did when the network was read; '
+            f"it returned {described(output)}."
+        )
+    return found
+
+
+def dotted(path: Path) -> str:
+    """Keys as text: ``"aux"``, ``"1"``, ``"1.color"``."""
+    return ".".join(map(str, path))
+
+
+def choose(
+    output: Any, images: int, names: int | None, behind: Mapping[int, frozenset[int]], head: str | int | None
+) -> tuple[Path, str]:
+    """The path of the head in what a model returns, and why there is none, where there is none.
+
+    Parameters
+    ----------
+    output : object
+        What the model returned.
+    images : int
+        For how many images.
+    names : int or None
+        How many classes have names.
+    behind : mapping of int to frozenset of int
+        For the identity of each returned tensor those of the other returned tensors that it is computed from.
+    head : str, int or None
+        The head asked for.
+    """
+    found = dict(tensors_by_path(output))
+    if head is not None:
+        chosen = [path for path in found if dotted(path) == str(head)]
+        rows = [path for path in chosen if as_rows(found[path], images) is not None]
+        if rows:
+            return rows[0], ""
+        what = f"has shape {tuple(found[chosen[0]].shape)}" if chosen else "does not exist"
+        return (), f'the head "{head}" {what}: one row of scores per image is expected. The model {_heads(found)}.'
+    if not found:
+        return (), f"class scores were expected, the model returned {described(output)}."
+    rows = [path for path, value in found.items() if as_rows(value, images) is not None]
+    for key in _FIRST:
+        if (key,) in rows:
+            return (key,), ""
+    if len(rows) > 1:  # not those that others are made of, such as features beside logits
+        made_of = frozenset[int]().union(*(behind.get(id(found[path]), frozenset()) for path in rows))
+        ends = [path for path in rows if id(found[path]) not in made_of]
+        all_behind = len(ends) == 1 and all(
+            path == ends[0] or id(found[path]) in behind.get(id(found[ends[0]]), ()) for path in rows
+        )
+        rows = ends if all_behind else rows
+    if len(rows) > 1 and names is not None:
+        named = [path for path in rows if found[path].numel() == names * images]
+        rows = named if len(named) == 1 else rows
+    if len(rows) == 1:
+        return rows[0], ""
+    if rows:
+        first = dotted(rows[0])
+        given = repr(int(first)) if first.isdigit() else f'"{first}"'
+        return (), f"the model {_heads(found)}, so it is not known which holds the scores: Network(..., head={given})."
+    return (), _no_rows(output, found)
+
+
+def _heads(found: Mapping[Path, Tensor]) -> str:
+    listed = [f'"{dotted(path)}" {tuple(value.shape)}' for path, value in found.items() if path][:8]
+    return f"returns the outputs {', '.join(listed)}" if listed else "returns one tensor, which needs no head"
+
+
+def _no_rows(output: Any, found: Mapping[Path, Tensor]) -> str:
+    alone = next(iter(found.values())) if len(found) == 1 else None
+    if alone is not None and not alone.is_floating_point():
+        came = f"the network gives {alone.dtype} of shape {tuple(alone.shape)} (decided classes, not their scores?)"
+    elif alone is not None:
+        came = f"the network gives {tuple(alone.shape)}"
+    else:
+        came = f"the network gives {described(output)}"
+    return (
+        f"class scores of shape (N, classes) were expected, one row per image; {came}. "
+        "Wrap the model so that it returns one score per class and image."
+    )
+
+
+def described(output: Any) -> str:
+    """What a model returned, in a few words.
+
+    Examples
+    --------
+    >>> described([{"boxes": torch.zeros(7, 4), "scores": torch.zeros(7)}])
+    'a list of 1 (a dict of boxes (7, 4), scores (7,))'
+    """
+    if isinstance(output, Tensor):
+        return f"{tuple(output.shape)}"
+    kind = type(output).__name__
+    if output is None:
+        return "None"
+    article = "an" if kind[:1].lower() in "aeiou" else "a"
+    if isinstance(output, Mapping):
+        parts = [f"{key} {described(item)}" for key, item in list(output.items())[:6]]
+        return f"{article} {kind} of {', '.join(parts)}" if parts else f"an empty {kind}"
+    if isinstance(output, Sequence) and not isinstance(output, str):
+        return f"{article} {kind} of {len(output)} ({described(output[0])})" if len(output) else f"an empty {kind}"
+    return f"{article} {kind}"
