@@ -77,7 +77,7 @@ class Network:
         if any(value <= 0 for value in self.std):
             raise InputError(f"std must be positive for every channel, got {self.std}.")
         inputs.check_weights(self.model)
-        self.graph, output = trace.watch(self.model, self._probe())
+        self.graph, output = trace.watch(self.model, self._pictures, self.input_shape[1:])
         self.output_shape = tuple(trace.logits_of(output).shape[1:])
         self.classes = self._class_names(classes)
         self._fingerprint = ""
@@ -356,8 +356,25 @@ class Network:
         return values
 
     def _probe(self) -> Tensor:
-        """One gray image, normalised: on it the model is run where any image will do."""
-        return self.normalise(torch.full((1, *self.input_shape), 0.5, device=self.device))
+        """Gray images, normalised, as few as the model admits: on them it is run where any image will do."""
+        return self._pictures(self.graph.batch, self.input_shape[1:], changed=False, gray=True)
+
+    def _pictures(self, count: int, size: tuple[int, int], changed: bool, *, gray: bool = False) -> Tensor:  # noqa: FBT001 - trace.Pictures
+        """Images that the network is read with, normalised: one is gray, several are noise of little contrast.
+
+        The ``changed`` one has the whole contrast, so that it holds the extremes of the batch.
+        """
+        low, high = self.pixels or (0.0, 1.0)
+        shape = (count, self.input_shape[0], *size)
+        images = torch.full(shape, (low + high) / 2, device=self.device)
+        if count > 1 and not gray:
+            noise = torch.rand((count + 1, *shape[1:]), generator=torch.Generator().manual_seed(0)) - 0.5
+            contrast = torch.full((count,), 0.5)
+            if changed:
+                which = trace.changed_image(count)
+                noise[which], contrast[which] = noise[count], 1.0
+            images = images + ((high - low) * contrast[:, None, None, None] * noise[:count]).to(images)
+        return self.normalise(images)
 
     def _resolved(self, name: str) -> str:
         if name in ("input", self.graph.logits):
@@ -389,12 +406,26 @@ class Network:
 
     def __repr__(self) -> str:
         """Show a table: layer, kind, output shape, units, parameters."""
-        rows = [("layer", "kind", "output", "units", "parameters")]
+        rows = [("layer", "kind", "output", "axes", "units", "parameters")]
         for layer in self.layers.values():
             shape = " x ".join(map(str, layer.shape))
-            rows.append((layer.name, layer.kind, shape, str(layer.units), f"{layer.parameters:,}"))
-        widths = [max(len(row[column]) for row in rows) for column in range(5)]
+            rows.append((layer.name, layer.kind, shape, _axes_word(layer), str(layer.units or "-"), f"{layer.parameters:,}"))
+        widths = [max(len(row[column]) for row in rows) for column in range(6)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         total = sum(parameter.numel() for parameter in self.model.parameters())
         head = f"{self.name}: {' x '.join(map(str, self.input_shape))} in, {total:,} parameters"
-        return "\n".join([head, *lines])
+        return "\n".join([head, *lines, *self._notes()])
+
+    def _notes(self) -> list[str]:
+        """What a reader of the list of layers should know: N and C, mixed images, what was not measured."""
+        found = ["axes: N images, C units, numbers are positions; what is folded into one axis stands in brackets"]
+        if self.graph.mixes:
+            found.append(
+                f'the images of a batch influence each other from "{self.graph.mixes}" on: '
+                "results for an image depend on the others in its batch"
+            )
+        return [*found, *([self.graph.note] if self.graph.note else [])]
+
+
+def _axes_word(layer: Layer) -> str:
+    return str(layer.axes) + ("" if layer.axes.image_axis is not None else " (no image)")
