@@ -107,14 +107,20 @@ class Network:
         if any(value <= 0 for value in self.std):
             raise InputError(f"std must be positive for every channel, got {self.std}.")
         inputs.check_weights(self.model)
-        self.graph, first = trace.watch(self.model, self.normalise(self.probe))
+        self.graph, first = trace.watch(self.model, self._pictures, self.input_shape[1:])
         count = None if classes is None else len(classes)
         self._given = {"output": output, "head": head}
         noise = torch.rand(self.input_shape, generator=torch.Generator().manual_seed(0))
         low, high = self.pixels or (0.0, 1.0)
         pair = torch.stack([self.probe[0], (low + (high - low) * noise).to(self.probe)])
         read = read_head(
-            self.model, self.graph.layers, first, self.normalise(pair), output=output, head=head, names=count
+            self.model,
+            self.graph.layers,
+            first if self.graph.batch == 1 else None,
+            self.normalise(pair),
+            output=output,
+            head=head,
+            names=count,
         )
         self.head = read.head
         self.random = read.random
@@ -140,9 +146,12 @@ class Network:
 
     @property
     def probe(self) -> Tensor:
-        """A gray image in the middle of the pixel range, (1, C, H, W): for passes where any image will do."""
+        """Gray images in the middle of the pixel range, (1, C, H, W): for passes where any image will do.
+
+        More than one where the model does not admit one image alone.
+        """
         low, high = self.pixels if self.pixels is not None else (0.0, 1.0)
-        return torch.full((1, *self.input_shape), (low + high) / 2, device=self.device)
+        return torch.full((self.graph.batch, *self.input_shape), (low + high) / 2, device=self.device)
 
     @property
     def fingerprint(self) -> str:
@@ -156,9 +165,7 @@ class Network:
 
     def around(self, model: nn.Module) -> Network:
         """A network with another model of the same kind: its images, normalisation, classes and head stay."""
-        return Network(
-            model, self.input_shape, self.mean, self.std, self.classes, pixels=self.pixels, **self._given
-        )
+        return Network(model, self.input_shape, self.mean, self.std, self.classes, pixels=self.pixels, **self._given)
 
     def layer(self, name: str) -> Layer:
         """Find a layer by name.
@@ -440,6 +447,23 @@ class Network:
             values["logits"] = self.head.scores(tracer, output, len(images))
         return values
 
+    def _pictures(self, count: int, size: tuple[int, int], changed: bool) -> Tensor:
+        """Images that the network is read with, normalised: one is gray, several are noise of little contrast.
+
+        The ``changed`` one has the whole contrast, so that it holds the extremes of the batch.
+        """
+        low, high = self.pixels or (0.0, 1.0)
+        shape = (count, self.input_shape[0], *size)
+        images = torch.full(shape, (low + high) / 2, device=self.device)
+        if count > 1:
+            noise = torch.rand((count + 1, *shape[1:]), generator=torch.Generator().manual_seed(0)) - 0.5
+            contrast = torch.full((count,), 0.5)
+            if changed:
+                which = trace.changed_image(count)
+                noise[which], contrast[which] = noise[count], 1.0
+            images = images + ((high - low) * contrast[:, None, None, None] * noise[:count]).to(images)
+        return self.normalise(images)
+
     def _resolved(self, name: str) -> str:
         if name in ("input", self.head.layer):
             return name
@@ -475,16 +499,33 @@ class Network:
         )
 
     def __repr__(self) -> str:
-        """Show what the scores are and a table: layer, kind, output shape, units, parameters."""
-        rows = [("layer", "kind", "output", "units", "parameters")]
+        """Show what the scores are and a table: layer, kind, output shape, axes, units, parameters."""
+        rows = [("layer", "kind", "output", "axes", "units", "parameters")]
         for layer in self.layers.values():
             shape = " x ".join(map(str, layer.shape))
-            rows.append((layer.name, layer.kind, shape, str(layer.units), f"{layer.parameters:,}"))
-        widths = [max(len(row[column]) for row in rows) for column in range(5)]
+            rows.append(
+                (layer.name, layer.kind, shape, _axes_word(layer), str(layer.units or "-"), f"{layer.parameters:,}")
+            )
+        widths = [max(len(row[column]) for row in rows) for column in range(6)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         total = sum(parameter.numel() for parameter in self.model.parameters())
         head = f"{self.name}: {' x '.join(map(str, self.input_shape))} in, {total:,} parameters"
         named = f' of "{dotted(self.head.path)}"' if self.head.path else ""
         scores = f"scores{named}: {self.head.classes} {self.head.reason}" if self.head.classes else self.head.problem
-        notes = [f"note: {self._random_scores()}"] if self.random else []
-        return "\n".join([head, scores, *notes, *lines])
+        return "\n".join([head, scores, *lines, *self._notes()])
+
+    def _notes(self) -> list[str]:
+        """What a reader of the list of layers should know: N and C, mixed images, randomness, what was not measured."""
+        found = ["axes: N images, C units, numbers are positions; what is folded into one axis stands in brackets"]
+        if self.random:
+            found.append(f"note: {self._random_scores()}")
+        if self.graph.mixes:
+            found.append(
+                f'the images of a batch influence each other from "{self.graph.mixes}" on: '
+                "results for an image depend on the others in its batch"
+            )
+        return [*found, *([self.graph.note] if self.graph.note else [])]
+
+
+def _axes_word(layer: Layer) -> str:
+    return str(layer.axes) + ("" if layer.axes.image_axis is not None else " (no image)")

@@ -1,5 +1,7 @@
 """The interception engine: the only place that touches torch's hooks and function modes."""
 
+from microtome.trace.axes import Axes
+from microtome.trace.axis_reading import changed_image
 from microtome.trace.backward_rules import BackwardRule, Deconvnet, Guided, Operation, RuleSet
 from microtome.trace.fingerprint import fingerprint
 from microtome.trace.folding import channels_innermost, folded
@@ -16,6 +18,7 @@ __all__ = [
     "INPUT",
     "RULES",
     "Attentions",
+    "Axes",
     "BackwardRule",
     "Call",
     "Capture",
@@ -31,6 +34,7 @@ __all__ = [
     "Rules",
     "Tracer",
     "are_shares",
+    "changed_image",
     "channels_innermost",
     "fingerprint",
     "folded",

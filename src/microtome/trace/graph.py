@@ -1,4 +1,4 @@
-"""Which layers does the model have, as it runs? One watched pass lists modules and operations in order."""
+"""The layers of a model: modules and operations in the order they run, with the axes of their values."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from microtome.trace import receptive_fields as fields
+from microtome.errors import ModelError
+from microtome.trace import receptive_fields
+from microtome.trace.axes import Axes
+from microtome.trace.axis_reading import Pictures, Reading, read_axes
 from microtome.trace.head import Path, tensors_by_path
 from microtome.trace.operators import Call, tensors
 from microtome.trace.receptive_fields import Field, ReceptiveField
@@ -24,13 +26,6 @@ _PLUMBING = frozenset(
 )
 
 
-# Where a value (heads, tokens, width) comes from that has three dimensions and no picture in them.
-_HEADS = frozenset("scaled_dot_product_attention matmul softmax unbind permute transpose reshape view bmm".split())
-_RESHAPED = frozenset("permute transpose reshape view".split())
-# What does not change what a place is, such as a bias added to the weights of an attention.
-_IN_PLACE = frozenset("add sub mul div masked_fill where".split())
-
-
 @dataclass(frozen=True)
 class Layer:
     """One layer of a network: a module, or an operation between modules.
@@ -42,9 +37,9 @@ class Layer:
     kind : str
         The module's class or the operator.
     shape : tuple of int
-        Output shape without the batch.
+        Shape of one image's output; of the whole output where it belongs to no single image.
     units : int
-        Channels, or neurons of a layer without height and width, or the width of tokens.
+        Channels, or neurons of a layer without positions, or the width of tokens; 0 where there are none.
     parameters : int
         Weights held, those of submodules included.
     field : ReceptiveField or None
@@ -54,7 +49,7 @@ class Layer:
         True when a global gate (squeeze-excite, attention over the picture, instance norm) makes every
         position depend on the whole picture besides.
     spatial : bool
-        Whether the output has height and width.
+        Whether the output has the rows and columns of the picture as axes; the channels may be first or last.
     inputs : tuple of str
         The layers it reads.
     module : nn.Module or None
@@ -67,6 +62,8 @@ class Layer:
     step : int
         Which operation of the pass makes the value, counted from 1. Layers are listed as they begin, and a
         block that joins its branches begins before them and ends after them.
+    axes : Axes
+        Which axis of the output holds the images and which the units.
     """
 
     name: str
@@ -82,6 +79,7 @@ class Layer:
     operation: str
     leaf: bool
     step: int
+    axes: Axes
 
 
 @dataclass
@@ -95,15 +93,14 @@ class _Node:
     field: Field | None
     parameters: int
     scope: str
-    heads: bool = False
 
 
 @dataclass
 class _Span:
-    """One module's call."""
+    """One module's call, or one operation between modules."""
 
     name: str
-    module: nn.Module
+    module: nn.Module | None
     start: int
     reads: tuple[int, ...]
     node: int | None = None
@@ -114,8 +111,7 @@ class Watcher:
     """Notes every module and operation of one pass."""
 
     def __init__(self, images: Tensor) -> None:
-        self.nodes: list[_Node] = [_Node("input", "input", tuple(images.shape[1:]), (), fields.START, 0, "")]
-        self._images = len(images)
+        self.nodes: list[_Node] = [_Node("input", "input", tuple(images.shape), (), receptive_fields.START, 0, "")]
         self.spans: list[_Span] = []
         self.order: list[tuple[str, int]] = []  # ("module", span) or ("operation", node), by start
         self.softmax: dict[int, int] = {}  # a softmax's node -> the node it reads
@@ -139,31 +135,18 @@ class Watcher:
         sources = [(value, self.nodes[node].field) for value, node in known]
         carried = [(value, found) for value, found in sources if found is not None]
         lost = len(carried) < len(sources)
-        spread = None if lost or made[0].dim() < 2 else fields.propagate(call, carried, made[0])
+        spread = None if lost or made[0].dim() < 2 else receptive_fields.propagate(call, carried, made[0])
         held = sum(value.numel() for value in read if isinstance(value, nn.Parameter))
         index = len(self.nodes)
         scope = self._open[-1].name if self._open else ""
         inputs = tuple(dict.fromkeys(node for _, node in known))
-        shape = tuple(made[0].shape[1:])
-        apart = made[0].dim() == 4 and len(made[0]) != self._images
-        heads = apart or self._holds_heads(call.kind, shape, inputs, spread)
-        self.nodes.append(_Node(call.name, call.kind, shape, inputs, spread, held, scope, heads))
+        self.nodes.append(_Node(call.name, call.kind, tuple(made[0].shape), inputs, spread, held, scope))
         self.order.append(("operation", index))
         if call.kind in ("softmax", "log_softmax") and inputs:
             self.softmax[index] = inputs[0]
         if inputs:
             for value in made:
                 self._made[id(value)] = (value, index)
-
-    def _holds_heads(self, kind: str, shape: tuple[int, ...], inputs: tuple[int, ...], spread: Field | None) -> bool:
-        """Whether a value of three axes holds heads or windows of an attention rather than a picture."""
-        if kind in _IN_PLACE:
-            alike = [self.nodes[read] for read in inputs if self.nodes[read].shape == shape]
-            return any(node.heads and node.kind not in _RESHAPED for node in alike)
-        if kind not in _HEADS or (spread is not None and not spread.everywhere):
-            return False
-        # A block that puts its windows together gives maps of a size that a convolution has made before.
-        return kind not in _RESHAPED or all(node.kind != "conv2d" or node.shape[1:] != shape[1:] for node in self.nodes)
 
     def leave(self, name: str, module: nn.Module, output: Any) -> None:
         """A module has returned."""
@@ -176,13 +159,16 @@ class Watcher:
         if id(found[0]) not in self._made:  # an opaque module (scripted): one node for all of it
             sources = [self.nodes[node].field for node in span.reads]
             everything = [(found[0], source) for source in sources if source is not None]
-            spread = fields._everything(everything) if everything else None
+            spread = receptive_fields._everything(everything) if everything else None
             held = sum(parameter.numel() for parameter in module.parameters())
             kind = type(module).__name__
-            self.nodes.append(_Node(name, kind, tuple(found[0].shape[1:]), span.reads, spread, held, name))
+            self.nodes.append(_Node(name, kind, tuple(found[0].shape), span.reads, spread, held, name))
             self._made[id(found[0])] = (found[0], len(self.nodes) - 1)
         span.node = self._made[id(found[0])][1]
-        span.shape = tuple(found[0].shape[1:])
+        span.shape = tuple(found[0].shape)
+        if not span.reads:  # called by keyword: what its operations read from outside
+            inside = (read for node in self.nodes[span.start :] for read in node.inputs)
+            span.reads = tuple(dict.fromkeys(read for read in inside if read < span.start))
 
     def node_of(self, value: Tensor) -> int | None:
         """Which operation made a value."""
@@ -203,20 +189,61 @@ class Graph:
         By name.
     outputs : mapping
         For each tensor that the model returns, by the keys that lead to it, the layer that makes it.
+    axes : mapping of str to Axes
+        Of all values: of layers, and of operations that are not listed.
+    mixes : str
+        The layer or operation where images of a batch begin to influence each other; empty where they never do.
+    note : str
+        What could not be measured of the axes; empty where all was.
+    batch : int
+        The least number of images that the model admits; nearly always 1.
     """
 
     layers: Mapping[str, Layer]
     outputs: Mapping[Path, str]
+    axes: Mapping[str, Axes] = dataclasses.field(repr=False)
+    mixes: str = ""
+    note: str = ""
+    batch: int = 1
 
 
-def watch(model: nn.Module, images: Tensor) -> tuple[Graph, Any]:
-    """Run the model once on ``images`` and list what happens; returns the graph and the output."""
-    watcher = Watcher(images)
-    output = Tracer(model, observer=watcher)(images)
-    return _graph(watcher, output), output
+_BATCHES = (1, 2, 3, 4, 8, 16, 32)  # tried in turn where a model admits none of the numbers before
 
 
-def _graph(watcher: Watcher, output: Any) -> Graph:
+def watch(model: nn.Module, pictures: Pictures, size: tuple[int, int]) -> tuple[Graph, Any]:
+    """Run the model, list its layers and measure the axes of their values; returns the graph and the output.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model.
+    pictures : function
+        Makes prepared images: (number, (height, width), whether one of them is changed); a single one is gray.
+    size : (int, int)
+        Height and width that the model takes.
+    """
+    watcher, output, count = _first_pass(model, pictures, size)
+    shapes = {node.call: node.shape for node in watcher.nodes[1:]}
+    shapes |= {span.name: span.shape for span in watcher.spans if span.node is not None}
+    reading = read_axes(model, pictures, size, shapes, count)
+    return _graph(watcher, output, reading, count), output
+
+
+def _first_pass(model: nn.Module, pictures: Pictures, size: tuple[int, int]) -> tuple[Watcher, Any, int]:
+    """A watched pass over as few images as the model admits."""
+    first: ModelError | None = None
+    for count in _BATCHES:
+        images = pictures(count, size, False)
+        watcher = Watcher(images)
+        try:
+            return watcher, Tracer(model, observer=watcher)(images), count
+        except ModelError as error:
+            first = first or error
+    assert first is not None  # noqa: S101 - every attempt has raised
+    raise first
+
+
+def _graph(watcher: Watcher, output: Any, reading: Reading, count: int) -> Graph:
     public: dict[int, str] = {0: "input"}  # node -> the name people know it by
     merged: set[int] = set()
     for span in watcher.spans:  # inner modules come after outer ones: the innermost owner of a value wins
@@ -228,17 +255,18 @@ def _graph(watcher: Watcher, output: Any) -> Graph:
         if what == "module":
             span = watcher.spans[index]
             if span.node is not None:
-                layers[span.name] = _module_layer(watcher, span, public)
+                layers[span.name] = _module_layer(watcher, span, public, reading)
         else:
             node = watcher.nodes[index]
             hidden = index in merged or node.kind in _PLUMBING or not node.inputs or _in_library_leaf(watcher, node)
             plumbing = node.kind in _PLUMBING and node.inputs and index not in merged
             public.setdefault(index, public.get(node.inputs[0], node.call) if plumbing else node.call)
             if not hidden:
-                layers[node.call] = _operation_layer(node, index, public)
+                layers[node.call] = _operation_layer(node, index, public, reading)
     heads = {path: watcher.node_of(value) for path, value in tensors_by_path(output)}
     outputs = {path: public.get(node, "") for path, node in heads.items() if node is not None}
-    return Graph(layers, outputs)
+    mixes = next((public[k] for k, node in enumerate(watcher.nodes) if node.call == reading.mixes and k in public), "")
+    return Graph(layers, outputs, reading.axes, mixes or reading.mixes, reading.note, count)
 
 
 def _owns(watcher: Watcher, span: _Span) -> bool:
@@ -256,46 +284,37 @@ def _in_library_leaf(watcher: Watcher, node: _Node) -> bool:
     return False
 
 
-def _module_layer(watcher: Watcher, span: _Span, public: dict[int, str]) -> Layer:
+def _module_layer(watcher: Watcher, span: _Span, public: dict[int, str], reading: Reading) -> Layer:
     node = watcher.nodes[span.node] if span.node is not None else watcher.nodes[0]
     kind = getattr(span.module, "original_name", type(span.module).__name__)
     held = sum(parameter.numel() for parameter in span.module.parameters())
-    owned, step = _owns(watcher, span), span.node or 0
-    return _layer(span.name, kind, span.shape, held, node, span.reads, public, span.module, leaf=owned, step=step)
+    axes = reading.axes.get(span.name, Axes(((),) * len(span.shape)))
+    return _layer(span, kind, held, node, public, axes, leaf=_owns(watcher, span))
 
 
-def _operation_layer(node: _Node, step: int, public: dict[int, str]) -> Layer:
-    held, read = node.parameters, node.inputs
-    return _layer(node.call, node.kind, node.shape, held, node, read, public, None, leaf=True, step=step)
+def _operation_layer(node: _Node, step: int, public: dict[int, str], reading: Reading) -> Layer:
+    axes = reading.axes.get(node.call, Axes(((),) * len(node.shape)))
+    about = _Span(node.call, None, step, node.inputs, step, node.shape)
+    return _layer(about, node.kind, node.parameters, node, public, axes, leaf=True)
 
 
 def _layer(
-    name: str,
-    kind: str,
-    shape: tuple[int, ...],
-    parameters: int,
-    node: _Node,
-    reads: tuple[int, ...],
-    public: dict[int, str],
-    module: nn.Module | None,
-    *,
-    leaf: bool,
-    step: int,
+    span: _Span, kind: str, parameters: int, node: _Node, public: dict[int, str], axes: Axes, *, leaf: bool
 ) -> Layer:
-    units = shape[0] if len(shape) in (1, 3) else shape[-1] if shape else 1
     spread = node.field
     return Layer(
-        name=name,
+        name=span.name,
         kind=kind,
-        shape=shape,
-        units=int(units),
+        shape=span.shape if axes.image_axis is None else axes.shape,
+        units=axes.units,
         parameters=int(parameters),
         field=None if spread is None else spread.rectangle(),
         gated=spread is not None and spread.gated,
-        spatial=len(shape) == 3 and not node.heads,
-        inputs=tuple(dict.fromkeys(public.get(read, "") for read in reads)),
-        module=module,
+        spatial=axes.spatial,
+        inputs=tuple(dict.fromkeys(public.get(read, "") for read in span.reads)),
+        module=span.module,
         operation=node.call,
         leaf=leaf,
-        step=step,
+        step=span.node or 0,
+        axes=axes,
     )

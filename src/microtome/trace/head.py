@@ -161,9 +161,7 @@ def at_path(output: Any, path: Path) -> Tensor:
     found = output
     for key in path:
         try:
-            if isinstance(found, Mapping):
-                found = found[key]
-            elif isinstance(key, int):
+            if isinstance(found, Mapping) or isinstance(key, int):
                 found = found[key]
             else:
                 found = getattr(found, key)

@@ -188,7 +188,9 @@ def _signals(net: Network, patches: LayerPatches, entries: list[Entry], method: 
         return one_hot_seed(value, [(entry[0], entry[2]) for entry in entries])
 
     rules = None if method == "gradient" else method
-    record = net.run(images, record="input", gradient=True, rules=rules, output_layer=patches.layer, grad_output=one_hot)
+    record = net.run(
+        images, record="input", gradient=True, rules=rules, output_layer=patches.layer, grad_output=one_hot
+    )
     return list(zip(record.gradient["input"].cpu(), images.cpu(), strict=True))
 
 

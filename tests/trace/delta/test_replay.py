@@ -44,9 +44,7 @@ def test_replay_equals_a_whole_pass_in_every_spelling(name: str) -> None:
     replay.recorded()
     for _ in range(2):  # a replay leaves the recording as it was
         again = trace.Tracer(net.model, rules=replay, replace={spelling.layer: shifted})(replay.start(x))
-    assert torch.equal(
-        again, trace.Tracer(net.model, replace={spelling.layer: shifted})(x)
-    )
+    assert torch.equal(again, trace.Tracer(net.model, replace={spelling.layer: shifted})(x))
 
 
 class Chain(nn.Module):

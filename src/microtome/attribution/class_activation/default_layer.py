@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from microtome.attribution.class_activation.arrangement import Arrangement, arrangement, operator_of, token_arrangement

@@ -93,7 +93,9 @@ def _gradient(net: Network, layer: Layer, shown: Tensor, units: Tensor, places: 
         return seed
 
     images = stimulus_responses.scaled(net, shown)
-    record = net.run(images, record="input", gradient=True, output_layer=layer.name, grad_output=one_unit_each, check=False)
+    record = net.run(
+        images, record="input", gradient=True, output_layer=layer.name, grad_output=one_unit_each, check=False
+    )
     return record.gradient["input"]
 
 
