@@ -67,9 +67,7 @@ def take(
         prepared = net.normalise(source)
     if isinstance(rules, Relevance):  # a pixel keeps its relevance through the normalisation
         source = prepared = prepared.detach().requires_grad_(gradient and "input" in names)
-        low, high = net.pixels or (float(pixels.min()), float(pixels.max()))
-        edges = (torch.full_like(pixels[:1], edge) for edge in (low, high))
-        rules.start(prepared, *(net.normalise(edge) for edge in edges))
+        rules.start(prepared, *(net.normalise(edge) for edge in _range(net, pixels.detach())))
     tracer = Tracer(
         net.model,
         [*inner, end] if end is not None else inner,
@@ -104,6 +102,16 @@ def take(
     for name, slope in found.items():
         found[name] = _finite(torch.zeros_like(value[name]) if slope is None else slope, name)
     return Tape(value, found, logits.detach(), score.detach(), chosen)
+
+
+def _range(net: Network, images: Tensor) -> tuple[Tensor, Tensor]:
+    """The lowest and highest value that a pixel may have; each image's own where the network names none."""
+    if net.pixels is not None:
+        low, high = (torch.full_like(images[:1], edge) for edge in net.pixels)
+        return low, high
+    flat = images.flatten(1)
+    low, high = (edge.reshape(-1, 1, 1, 1).expand_as(images).clone() for edge in (flat.amin(1), flat.amax(1)))
+    return low, high
 
 
 def _gradients(
