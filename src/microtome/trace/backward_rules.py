@@ -32,15 +32,18 @@ class Operation:
     inputs : tuple of Tensor
         The tensors that a signal goes back to, each once, in the order of the arguments.
     output : Tensor
-        What it computed.
+        What it computed; the first tensor of several.
     reduced : bool
         Whether the pass computed it in half precision; the values here are in single precision.
+    signals : tuple of Tensor
+        On the way back, the signals at all outputs of an operation that has several.
     """
 
     call: Call
     inputs: tuple[Tensor, ...]
     output: Tensor
     reduced: bool = False
+    signals: tuple[Tensor, ...] = ()
 
     def back(self, *sent: tuple[Any, Tensor]) -> tuple[Tensor | None, ...]:
         """Signals in the order of the inputs, from pairs (what the operation read, its signal).
@@ -78,7 +81,7 @@ class Operation:
             _bound=None,
             _tensors=None,
         )
-        made = Operation(call, substitute(self.inputs, wide), self.output, reduced=True)
+        made = Operation(call, substitute(self.inputs, wide), self.output, reduced=True, signals=self.signals)
         made.output = made.again()
         return made
 
@@ -122,6 +125,8 @@ class RuleSet:
     name = "rules"
     # The only operators that the rules change, where they are few; None for any.
     acts_on: frozenset[str] | None = None
+    # The operators of several outputs whose rule reads the signals at all of them.
+    several: frozenset[str] = frozenset()
     # Whether it matters in which module an operation runs; where it does not, the pass keeps no track of modules.
     asks_places = True
 
@@ -365,8 +370,9 @@ class _Ruled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *signals: Tensor) -> Any:
         call, device = ctx.operation.call, signals[0].device.type
-        if any(bool(signal.any()) for signal in signals[1:]):
+        if call.kind not in ctx.rules.several and any(bool(signal.any()) for signal in signals[1:]):
             raise ctx.rules.unknown(call)
+        ctx.operation.signals = signals
         try:
             with torch.no_grad(), _exactly(device):
                 operation = ctx.operation.widened()

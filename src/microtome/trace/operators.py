@@ -81,6 +81,7 @@ _SIGNATURES: dict[str, str] = {
     "conv_transpose3d": "input weight bias=None stride=1 padding=0 output_padding=0 groups=1 dilation=1",
     "linear": "input weight bias=None",
     "addmm": "bias input weight beta=1 alpha=1",
+    "baddbmm": "bias input weight beta=1 alpha=1",
     "addcmul": "input tensor1 tensor2 value=1",
     "batch_norm": "input running_mean running_var weight=None bias=None training=False momentum=0.1 eps=1e-05",
     "layer_norm": "input normalized_shape weight=None bias=None eps=1e-05",

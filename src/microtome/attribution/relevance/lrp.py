@@ -16,8 +16,10 @@ from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Provenance, provenance
+from microtome.trace.lrp.account import Account
 from microtome.trace.lrp.image_sums import ImageAxis, image_axes
 from microtome.trace.lrp.relevance import Chooser, Relevance
+from microtome.trace.passes import Tape
 
 EXPLODES = 1e3  # absolute relevance over the score, from which a result says that its parts cancel
 
@@ -75,6 +77,13 @@ class RelevanceAttribution(Attribution):
             found.append(
                 f"Less than 1 % of the score arrives at the pixels for {int(poor.sum())} of {len(self)} images; biases "
                 "and stabilisers take the rest. The map shows the order of the pixels, not amounts."
+            )
+        lost = (self.score - self.values.flatten(1).sum(1) - self.bias_share - self.stabiliser_share).abs()
+        open_ = lost > 0.01 * self.score.abs()
+        if bool(open_.any()):
+            found.append(
+                f"More than 1 % of the score is not accounted for in {int(open_.sum())} of {len(self)} images: the "
+                "network mixes the images of a batch, computes in half precision, or its score is near zero."
             )
         if self.mixed:
             found.append(
@@ -162,9 +171,9 @@ def propagate(
     """Propagate relevance with a rule chosen for each layer."""
     tapes, accounts = [], []
     for part, asked in chunks(net, images, target, fitting(net, batch, backwards=True)):
-        rules = Relevance(choose, _axes(net) if len(part) > 1 else None)
-        tapes.append(net.tape(part, asked, record="input", gradient=True, rules=rules))
-        accounts.append(rules.account)
+        for tape, account in _propagated(net, part, asked, choose):
+            tapes.append(tape)
+            accounts.append(account)
     return RelevanceAttribution(
         provenance=made,
         values=wide(torch.cat([tape.gradient["input"] for tape in tapes])),
@@ -176,6 +185,28 @@ def propagate(
         stabiliser_share=wide(torch.cat([account.stabiliser_share for account in accounts])),
         mixed=sorted({name for account in accounts for name in account.mixed}),
     )
+
+
+def _propagated(net: Network, images: Tensor, target: Any, choose: Chooser) -> list[tuple[Tape, Account]]:
+    """One pass over a batch; one for each image where the batch has no axis for the account of an operation.
+
+    That is so where a model loops over its images. Where the images mix, single ones have other scores, and the
+    pass over the batch stands.
+    """
+    rules = Relevance(choose, _axes(net) if len(images) > 1 else None)
+    tape = net.tape(images, target, record="input", gradient=True, rules=rules)
+    if not rules.account.mixed:
+        return [(tape, rules.account)]
+    singles = []
+    for index in range(len(images)):
+        alone = Relevance(choose)
+        one = net.tape(
+            images[index : index + 1], tape.target[index : index + 1], record="input", gradient=True, rules=alone
+        )
+        singles.append((one, alone.account))
+    if torch.allclose(torch.cat([one.score for one, _ in singles]), tape.score, rtol=1e-3, atol=1e-5):
+        return singles
+    return [(tape, rules.account)]
 
 
 _KNOWN_AXES: WeakKeyDictionary[Network, dict[str, ImageAxis]] = WeakKeyDictionary()

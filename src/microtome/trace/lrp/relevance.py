@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -74,6 +75,7 @@ class Relevance(RuleSet):
     """
 
     name = "relevance propagation"
+    several = frozenset(("var_mean", "std_mean"))
 
     def __init__(self, choose_rule: Chooser, axes: Mapping[str, ImageAxis] | None = None) -> None:
         super().__init__()
@@ -104,10 +106,8 @@ class Relevance(RuleSet):
         """Run one operation and remember what the operations after it need to know."""
         if call.kind == "addcmul":
             return self.run(self._sum_of_product(call))
-        if call.kind == "addmm" and any(call.arguments[name] is not None for name in ("bias", "weight")):
-            apart = self._sum_of_matrix_product(call)
-            if apart is not None:
-                return self.run(apart)
+        if call.kind in ("addmm", "baddbmm") and (call.kind == "baddbmm" or not _is_layer(call)):
+            return self._sum_of_matrix_product(call)
         if call.kind == "broadcast_tensors":  # one at a time, as each is a gate or none
             shape = torch.broadcast_shapes(*(value.shape for value in call.tensors))
             expand = torch.broadcast_to
@@ -173,14 +173,16 @@ class Relevance(RuleSet):
         add = Tensor.add_ if call.inplace else torch.add
         return Call("add", add, (bound["input"], product), {"alpha": bound["value"]}, call.inplace, call.name)
 
-    def _sum_of_matrix_product(self, call: Call) -> Call | None:
-        """The sum that is left of ``input + x @ w`` when its product has been run; None for a linear layer."""
+    def _sum_of_matrix_product(self, call: Call) -> Any:
+        """Run ``beta * bias + alpha * input @ weight`` one operation at a time."""
         bound = call.arguments
-        if not (bound["bias"].requires_grad or bound["weight"].requires_grad) or bound["beta"] != 1:
-            return None
+        base = bound["bias"]
         product = self.run(Call("matmul", torch.matmul, (bound["input"], bound["weight"]), {}, False, call.name))
+        if bound["beta"] != 1:
+            scale = Tensor.mul_ if call.inplace else torch.mul
+            base = self.run(Call("mul", scale, (base, bound["beta"]), {}, call.inplace, call.name))
         add = Tensor.add_ if call.inplace else torch.add
-        return Call("add", add, (bound["bias"], product), {"alpha": bound["alpha"]}, call.inplace, call.name)
+        return self.run(Call("add", add, (base, product), {"alpha": bound["alpha"]}, call.inplace, call.name))
 
     def choose(self, call: Call) -> BackwardRule | Through | None:
         """The rule of an operation; None where the gradient moves relevance rightly."""
@@ -199,6 +201,8 @@ class Relevance(RuleSet):
             return self._held
         if kind in _ADDING:
             return self._adding
+        if kind in self.several:
+            return self._second_is_a_mean
         if kind in ("add", "sub", "rsub"):
             return self._sum(call)
         if kind in WRITES:
@@ -347,6 +351,22 @@ class Relevance(RuleSet):
             return self._refuse(operation, arriving)
         return proportional(self.account, operation, arriving, takers, constant=operation.again(none))
 
+    def _second_is_a_mean(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
+        """Variance and mean: only the mean can take relevance, in proportion to its terms."""
+        if bool(arriving.any()):
+            raise self.unknown(operation.call)
+        x = operation.call.input
+        mean = operation.call.func(*operation.call.args, **operation.call.kwargs)[1]
+        alone = replace(operation, output=mean)
+
+        def run(swap: dict[int, Tensor]) -> Tensor:
+            call = operation.call
+            again: Tensor = call.func(*substitute(call.args, swap), **substitute(call.kwargs, swap))[1]
+            return again
+
+        signal = operation.signals[1].to(mean.dtype)
+        return proportional(self.account, alone, signal, [x], run=run)
+
     # -- the rest ------------------------------------------------------------------------------------------------
 
     def _refuse(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
@@ -360,6 +380,13 @@ class Relevance(RuleSet):
         if isinstance(output, Tensor) and self._next is not None:
             self._made_by[id(output)] = (output, self._next)
         self._next = None
+
+
+def _is_layer(call: Call) -> bool:
+    """Whether a matrix product with a sum is a linear layer: weights and bias of the network's own."""
+    bound = call.arguments
+    own = not bound["bias"].requires_grad and not bound["weight"].requires_grad
+    return own and bound["beta"] == 1 and bound["alpha"] == 1 and bound["bias"].dim() == 1
 
 
 _STRAIGHT = Through(lambda arriving: arriving)
