@@ -34,6 +34,7 @@ from microtome.attribution.relevance.attention_rollout import attention_rollout
 from microtome.attribution.relevance.deep_taylor import deep_taylor
 from microtome.attribution.relevance.lrp import RelevanceAttribution, lrp
 from microtome.attribution.result import Attribution, LayerAttribution
+from microtome.trace.lrp import rules
 
 __all__ = [
     "Attribution",
@@ -71,6 +72,7 @@ __all__ = [
     "occlusion",
     "pointing_game",
     "randomisation",
+    "rules",
     "saliency",
     "shortcut_share",
     "smooth_grad",

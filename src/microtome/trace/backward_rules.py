@@ -1,8 +1,9 @@
-"""How does a signal travel backwards through an operator, when not by its gradient? The machinery of backward rules."""
+"""Backward rules: a signal travels back through an operator by a rule in place of its gradient."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
-from microtome.errors import OpaqueError
+from microtome.errors import MicrotomeError, OpaqueError
 from microtome.trace.operators import RECTIFIERS, Call, substitute, tensors
 
 _COMPARISONS = frozenset(("gt", "ge", "lt", "le"))
@@ -29,14 +30,60 @@ class Operation:
     call : Call
         The operation; its tensors are the values it read, cut from the graph.
     inputs : tuple of Tensor
-        The tensors that a signal goes back to, in the order of the arguments.
+        The tensors that a signal goes back to, each once, in the order of the arguments.
     output : Tensor
-        What it computed.
+        What it computed; the first tensor of several.
+    reduced : bool
+        Whether the pass computed it in half precision; the values here are in single precision.
+    signals : tuple of Tensor
+        On the way back, the signals at all outputs of an operation that has several.
     """
 
     call: Call
     inputs: tuple[Tensor, ...]
     output: Tensor
+    reduced: bool = False
+    signals: tuple[Tensor, ...] = ()
+
+    def back(self, *sent: tuple[Any, Tensor]) -> tuple[Tensor | None, ...]:
+        """Signals in the order of the inputs, from pairs (what the operation read, its signal).
+
+        What is sent to one input twice adds up; what is sent to a constant goes nowhere.
+        """
+        found: list[Tensor | None] = [None] * len(self.inputs)
+        for value, signal in sent:
+            for index, given in enumerate(self.inputs):
+                if given is value:
+                    before = found[index]
+                    found[index] = signal if before is None else before + signal
+        return tuple(found)
+
+    def again(self, swap: dict[int, Tensor] | None = None) -> Tensor:
+        """Run the operation once more, with some of its tensors (by id) exchanged; nothing it read is written on."""
+        swap = dict(swap or {})
+        if self.call.inplace:
+            written = self.call.input
+            swap[id(written)] = swap.get(id(written), written).clone()
+        output = self.call.func(*substitute(self.call.args, swap), **substitute(self.call.kwargs, swap))
+        # x[0] = 1 returns nothing: what it makes is what it writes on.
+        return swap[id(self.call.input)] if output is None else tensors(output)[0]
+
+    def widened(self) -> Operation:
+        """The operation in single precision: a rule divides and sums, for which half precision has too few digits."""
+        values = (*self.call.tensors, *self.inputs, self.output)
+        if not any(value.dtype in _HALF for value in values):
+            return self
+        wide = {id(value): value.float() for value in values if value.dtype in _HALF}
+        call = replace(
+            self.call,
+            args=substitute(self.call.args, wide),
+            kwargs=substitute(self.call.kwargs, wide),
+            _bound=None,
+            _tensors=None,
+        )
+        made = Operation(call, substitute(self.inputs, wide), self.output, reduced=True, signals=self.signals)
+        made.output = made.again()
+        return made
 
     def storages(self) -> set[int]:
         """Where the values lie that the rule will read."""
@@ -54,6 +101,8 @@ class Operation:
         self.inputs = substitute(self.inputs, own)
         self.output = substitute(self.output, own)
 
+
+_HALF = (torch.float16, torch.bfloat16)
 
 # (operation, signal at its output) -> one signal for each of operation.inputs
 BackwardRule = Callable[[Operation, Tensor], tuple[Tensor | None, ...]]
@@ -76,6 +125,8 @@ class RuleSet:
     name = "rules"
     # The only operators that the rules change, where they are few; None for any.
     acts_on: frozenset[str] | None = None
+    # The operators of several outputs whose rule reads the signals at all of them.
+    several: frozenset[str] = frozenset()
     # Whether it matters in which module an operation runs; where it does not, the pass keeps no track of modules.
     asks_places = True
 
@@ -111,13 +162,15 @@ class RuleSet:
             storage = call.input.untyped_storage().data_ptr()
             for operation in self._readers.pop(storage, ()):
                 operation.detach_from(storage)
-        inputs = [tensor for tensor in call.tensors if tensor.requires_grad]
+        inputs = [*{id(tensor): tensor for tensor in call.tensors if tensor.requires_grad}.values()]
         if not inputs or not torch.is_grad_enabled():
             output = call.run()
-        elif isinstance(rule := self.choose(call), Through):
-            output = _Passed.apply(rule, call, *inputs)
-        elif rule is not None:
-            output = _Ruled.apply(self, rule, call, *inputs)
+        elif (rule := self._chosen(call)) is not None:
+            written = call.inplace and not call.input.requires_grad  # a constant that takes in a value
+            shape = _Nest()
+            ways = [call.input, *inputs] if written else inputs
+            made = (_Passed if isinstance(rule, Through) else _Ruled).apply(self, rule, call, shape, *ways)
+            output = shape.restored(made)
         else:
             output = call.run()
             arriving = self.arriving(call)
@@ -126,6 +179,24 @@ class RuleSet:
                 self._hook(tensors(changed)[0], arriving)
         self._remember(call, output)
         return output
+
+    def _chosen(self, call: Call) -> BackwardRule | Through | None:
+        """The rule for an operation; a fault of ours on the way to it is said to be ours."""
+        try:
+            return self.choose(call)
+        except MicrotomeError:
+            raise
+        except Exception as error:
+            raise self.fault(call, error) from error
+
+    def fault(self, call: Call, error: Exception) -> OpaqueError:
+        """The error for a rule that broke off: it names the operation, and does not blame the model."""
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in call.tensors)
+        return OpaqueError(
+            f'{self.name} broke off at "{call.name}": its rule for the operation "{call.kind}" on tensors of shape '
+            f"{shapes} raised {type(error).__name__}: {error}. The model itself is not at fault; please report this, "
+            "and use a method that needs gradients only."
+        )
 
     def _hook(self, value: Tensor, arriving: Callable[[Tensor], Tensor]) -> None:
         """Change the signal that arrives at a value."""
@@ -143,6 +214,13 @@ class RuleSet:
         """Note what an operation reads on the way back."""
         for storage in operation.storages():
             self._readers.setdefault(storage, []).append(operation)
+
+    def unknown(self, call: Call) -> OpaqueError:
+        """The error for an operation that has no rule."""
+        return OpaqueError(
+            f'{self.name} has no rule for the operation "{call.kind}" at "{call.name}". '
+            "Use a gradient method, or write the model with operations that have one."
+        )
 
     def opaque(self, what: str) -> None:
         """Refuse what cannot be seen.
@@ -235,40 +313,92 @@ def _zero(value: Any) -> bool:
     return isinstance(value, int | float) and value == 0
 
 
+class _Nest:
+    """How an operation returned its tensors (a named tuple, a list), while torch's functions return them in a row."""
+
+    def __init__(self) -> None:
+        self._output: Any = None
+        self._flat: list[Tensor] = []
+
+    def taken(self, call: Call, output: Any) -> Tensor | tuple[Tensor, ...]:
+        """The tensors in a row, free to be written on; what was written in place stays the tensor that it is."""
+        flat = tensors(output) or [call.input]  # x[0] = 1 returns nothing
+        read = {tensor.untyped_storage().data_ptr() for tensor in call.tensors}
+        own = [value if call.inplace and value is call.input else _own(value, read) for value in flat]
+        self._output, self._flat = output, flat
+        return own[0] if len(own) == 1 else tuple(own)
+
+    def restored(self, made: Any) -> Any:
+        """The same nest with the tensors that the function returned."""
+        output, self._output = self._output, None
+        if isinstance(output, Tensor):
+            return made
+        swap = {id(old): new for old, new in zip(self._flat, tensors(made), strict=True)}
+        self._flat = []
+        return substitute(output, swap)
+
+
+def _own(value: Tensor, read: set[int]) -> Tensor:
+    """A value that is nobody's view: torch forbids to write in place on a view that a function returns."""
+    if not value._is_view():
+        return value
+    return value.clone() if value.untyped_storage().data_ptr() in read else value.data
+
+
 class _Ruled(torch.autograd.Function):
     """An operation of the model whose backward pass is a rule."""
 
     @staticmethod
-    def forward(ctx: Any, rules: RuleSet, rule: BackwardRule, call: Call, *inputs: Tensor) -> Any:
+    def forward(ctx: Any, rules: RuleSet, rule: BackwardRule, call: Call, nest: _Nest, *ways: Tensor) -> Any:
+        inputs = [tensor for tensor in ways if tensor.requires_grad]
         before = {id(tensor): tensor.detach() for tensor in call.tensors}
         if call.inplace:
             before[id(call.input)] = call.input.detach().clone()
-        output = call.run()
+        output = nest.taken(call, call.run())
         if call.inplace:
             ctx.mark_dirty(call.input)
         args, kwargs = substitute(call.args, before), substitute(call.kwargs, before)
         seen = Call(call.kind, call.func, args, kwargs, call.inplace, call.name)
-        main = tensors(output)[0]
+        flat = tensors(output)
+        ctx.mark_non_differentiable(*(value for value in flat if not value.is_floating_point()))
         ctx.set_materialize_grads(True)
-        ctx.rule = rule
-        ctx.operation = Operation(seen, tuple(before[id(tensor)] for tensor in inputs), main.detach())
+        ctx.rules, ctx.rule, ctx.written = rules, rule, len(ways) - len(inputs)
+        ctx.operation = Operation(seen, tuple(before[id(tensor)] for tensor in inputs), flat[0].detach())
         rules.will_read(ctx.operation)
         return output
 
     @staticmethod
     def backward(ctx: Any, *signals: Tensor) -> Any:
-        with torch.no_grad():
-            sent = ctx.rule(ctx.operation, signals[0])
-        return (None, None, None, *sent)
+        call, device = ctx.operation.call, signals[0].device.type
+        if call.kind not in ctx.rules.several and any(bool(signal.any()) for signal in signals[1:]):
+            raise ctx.rules.unknown(call)
+        ctx.operation.signals = signals
+        try:
+            with torch.no_grad(), _exactly(device):
+                operation = ctx.operation.widened()
+                arriving = signals[0].float() if operation.reduced else signals[0]
+                sent = ctx.rule(operation, arriving)
+        except MicrotomeError:
+            raise
+        except Exception as error:
+            raise ctx.rules.fault(call, error) from error
+        return (None, None, None, None, *(None,) * ctx.written, *sent)
+
+
+def _exactly(device: str) -> AbstractContextManager[Any]:
+    """Rules compute in the precision of their values, also where the caller has autocast on."""
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 class _Passed(torch.autograd.Function):
     """An operation of the model through which a signal passes; nothing is kept for the way back."""
 
     @staticmethod
-    def forward(ctx: Any, rule: Through, call: Call, *inputs: Tensor) -> Any:
-        ctx.rule, ctx.others = rule, inputs[1:]
-        output = call.run()
+    def forward(ctx: Any, rules: RuleSet, rule: Through, call: Call, nest: _Nest, *ways: Tensor) -> Any:
+        ctx.rule = rule
+        ctx.before = sum(not tensor.requires_grad for tensor in ways)
+        ctx.after = len(ways) - ctx.before - 1
+        output = nest.taken(call, call.run())
         if call.inplace:
             ctx.mark_dirty(call.input)
         return output
@@ -276,7 +406,7 @@ class _Passed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *signals: Tensor) -> Any:
         with torch.no_grad():
-            return (None, None, ctx.rule.change(signals[0]), *(torch.zeros_like(other) for other in ctx.others))
+            return (*(None,) * (4 + ctx.before), ctx.rule.change(signals[0]), *(None,) * ctx.after)
 
 
 # -- rectifiers ----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,6 +83,7 @@ _SIGNATURES: dict[str, str] = {
     "conv_transpose3d": "input weight bias=None stride=1 padding=0 output_padding=0 groups=1 dilation=1",
     "linear": "input weight bias=None",
     "addmm": "bias input weight beta=1 alpha=1",
+    "baddbmm": "bias input weight beta=1 alpha=1",
     "addcmul": "input tensor1 tensor2 value=1",
     "batch_norm": "input running_mean running_var weight=None bias=None training=False momentum=0.1 eps=1e-05",
     "layer_norm": "input normalized_shape weight=None bias=None eps=1e-05",
@@ -130,8 +132,11 @@ _SIGNATURES: dict[str, str] = {
     "div": "input other rounding_mode=None",
     "rdiv": "input other",
     "matmul": "input other",
+    "mm": "input other",
     "bmm": "input other",
     "maximum": "input other",
+    "glu": "input dim=-1",
+    "copy": "input other non_blocking=False",
     "max": "input other=None",
     "where": "condition input other",
     "masked_fill": "input mask value",
@@ -320,7 +325,7 @@ def first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
 
 
 def tensors(tree: Any) -> list[Tensor]:
-    """All tensors in nested lists, tuples and dicts, in order."""
+    """All tensors in nested lists, tuples, dicts and dataclasses, in order."""
     found: list[Tensor] = []
     _gather((tree,), found)
     return found
@@ -333,22 +338,50 @@ def _gather(items: Iterable[Any], found: list[Tensor]) -> None:
         elif isinstance(item, list | tuple):
             if item:
                 _gather(item, found)
-        elif isinstance(item, dict) and item:
-            _gather(item.values(), found)
+        elif isinstance(item, dict):
+            if item:
+                _gather(item.values(), found)
+        elif hasattr(item, "__dataclass_fields__") and not isinstance(item, type):
+            _gather([getattr(item, name, None) for name in item.__dataclass_fields__], found)
 
 
 def substitute(tree: Any, replacements: dict[int, Tensor]) -> Any:
-    """The same nest with some tensors (by id) exchanged."""
+    """The same nest with some tensors (by id) exchanged.
+
+    Every part keeps its class: named tuples, torch's own (``topk(...)``), model outputs that are dicts, dataclasses.
+    A part in which nothing is exchanged is the part itself.
+    """
     if isinstance(tree, Tensor):
         return replacements.get(id(tree), tree)
     if tree is None or isinstance(tree, int | float):
         return tree
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return type(tree)(*(substitute(item, replacements) for item in tree))
     if isinstance(tree, list | tuple):
-        return type(tree)([substitute(item, replacements) for item in tree])
+        items = [substitute(item, replacements) for item in tree]
+        if all(new is old for new, old in zip(items, tree, strict=True)):
+            return tree
+        if isinstance(tree, tuple):
+            return type(tree)(*items) if hasattr(tree, "_fields") else type(tree)(items)
+        changed = copy.copy(tree)
+        changed[:] = items
+        return changed
     if isinstance(tree, dict):
-        return {key: substitute(item, replacements) for key, item in tree.items()}
+        found = {key: substitute(item, replacements) for key, item in tree.items()}
+        new = {key: item for key, item in found.items() if item is not dict.__getitem__(tree, key)}
+        if not new:
+            return tree
+        again = copy.copy(tree)
+        for key, item in new.items():
+            again[key] = item
+        return again
+    if hasattr(tree, "__dataclass_fields__") and not isinstance(tree, type):
+        values = {name: getattr(tree, name, None) for name in tree.__dataclass_fields__}
+        exchanged = {name: substitute(value, replacements) for name, value in values.items()}
+        if all(exchanged[name] is value for name, value in values.items()):
+            return tree
+        other = copy.copy(tree)
+        for name, value in exchanged.items():
+            object.__setattr__(other, name, value)  # also where the class is frozen
+        return other
     return tree
 
 

@@ -104,6 +104,16 @@ def take(
     return RecordedPass(value, found, logits.detach(), score.detach(), chosen)
 
 
+def _range(net: Network, images: Tensor) -> tuple[Tensor, Tensor]:
+    """The lowest and highest value that a pixel may have; each image's own where the network names none."""
+    if net.pixels is not None:
+        low, high = (torch.full_like(images[:1], edge) for edge in net.pixels)
+        return low, high
+    flat = images.flatten(1)
+    low, high = (edge.reshape(-1, 1, 1, 1).expand_as(images).clone() for edge in (flat.amin(1), flat.amax(1)))
+    return low, high
+
+
 def _gradients(
     output: Tensor, grad_output: Tensor | None, places: dict[str, Any], names: list[str], rules: RuleSet | None
 ) -> dict[str, Any]:
@@ -121,15 +131,6 @@ def _gradients(
     except RuntimeError as error:  # torch's own: the model overwrites a value that its gradient needs, and the like
         raise ModelError(f"the model runs forwards but cannot be differentiated: {error}") from error
     return dict.fromkeys(names) | dict(zip(asked, found, strict=True))
-
-
-def _range(net: Network, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """The lowest and the highest image: the network's pixel range, else that of each image by itself."""
-    if net.pixels is not None:
-        low, high = (torch.full_like(pixels[:1], edge) for edge in net.pixels)
-        return low, high
-    low, high = (edge[:, None, None, None].expand_as(pixels) for edge in pixels.flatten(1).aminmax(dim=1))
-    return low, high
 
 
 def _weights(grad_output: GradOutput | None, reached: Tensor, layer: str) -> Tensor:

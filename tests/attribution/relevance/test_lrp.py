@@ -77,7 +77,7 @@ def test_z_plus_and_z_box_by_hand(method):
         two.weight[1].abs_()
     model, x = nn.Sequential(nn.Flatten(), one, nn.ReLU(), two).double(), torch.linspace(0.1, 0.9, 6).double()
     net = Network(model, (1, 2, 3))
-    rules = [("first", "z-box"), ("*", attribution_rule(bias=method == "lrp"))]
+    rules = [("first", "z-box"), ("*", attribution.rules.ZPlus(bias=method == "lrp"))]
     if method == "lrp":
         found = attribution.lrp(net, x.reshape(1, 1, 2, 3), 1, rules=rules)
     else:
@@ -92,12 +92,6 @@ def test_z_plus_and_z_box_by_hand(method):
         for i in range(6):
             expected[i] += parts[i] / (sum(parts) + 1e-6) * at_hidden[j]
     torch.testing.assert_close(found.values.flatten(), expected, rtol=1e-9, atol=1e-12)
-
-
-def attribution_rule(*, bias: bool):
-    from microtome.trace.lrp.rules import ZPlus
-
-    return ZPlus(bias=bias)
 
 
 def resnet():

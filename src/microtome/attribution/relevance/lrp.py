@@ -1,9 +1,10 @@
-"""How much did each pixel contribute to the score, when every layer hands on exactly what it received?"""
+"""Layer-wise relevance propagation (LRP): the class score shared out among the pixels, layer by layer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -15,7 +16,12 @@ from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Provenance, provenance
+from microtome.trace.lrp.account import Account
+from microtome.trace.lrp.image_sums import ImageAxis, image_axes
 from microtome.trace.lrp.relevance import Chooser, Relevance
+from microtome.trace.passes import RecordedPass
+
+EXPLODES = 1e3  # absolute relevance over the score, from which a result says that its parts cancel
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -28,15 +34,63 @@ class RelevanceAttribution(Attribution):
         (N,), relevance that biases and constants took, in logits.
     stabiliser_share : Tensor
         (N,), relevance that the stabilisers of denominators took, in logits.
+    mixed : list of str
+        Operations that mix the images of the batch: what they took is given to all images alike.
     """
 
     bias_share: Tensor
     stabiliser_share: Tensor
+    mixed: list[str] = field(default_factory=list)
 
     @property
     def conservation(self) -> Tensor:
         """(Sum of relevance + bias share) / score, (N,); one but for the stabilisers' share."""
         return (self.values.flatten(1).sum(1) + self.bias_share) / self.score
+
+    @property
+    def pixel_share(self) -> Tensor:
+        """Sum of relevance / score, (N,): the part of the score that the map shows."""
+        return self.values.flatten(1).sum(1) / self.score
+
+    @property
+    def mass(self) -> Tensor:
+        """Sum of absolute relevance / absolute score, (N,): far above one where large parts cancel each other."""
+        return self.values.flatten(1).abs().sum(1) / self.score.abs()
+
+    @property
+    def explodes(self) -> Tensor:
+        """Whether absolute relevance is over a thousand times the score, (N,), so that the map is mostly noise."""
+        return self.mass > EXPLODES
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the map has to know: relevance that explodes, that hardly arrives, images that mix."""
+        found = []
+        if bool(self.explodes.any()):
+            worst = float(self.mass.max())
+            found.append(
+                f"Relevance explodes for {int(self.explodes.sum())} of {len(self)} images: its absolute sum is up to "
+                f"{worst:.2g} times the score, so the map is made of large parts that cancel. Use other rules."
+            )
+        poor = self.pixel_share.abs() < 0.01
+        if bool(poor.any()):
+            found.append(
+                f"Less than 1 % of the score arrives at the pixels for {int(poor.sum())} of {len(self)} images; biases "
+                "and stabilisers take the rest. The map shows the order of the pixels, not amounts."
+            )
+        lost = (self.score - self.values.flatten(1).sum(1) - self.bias_share - self.stabiliser_share).abs()
+        open_ = lost > 0.01 * self.score.abs()
+        if bool(open_.any()):
+            found.append(
+                f"More than 1 % of the score is not accounted for in {int(open_.sum())} of {len(self)} images: the "
+                "network mixes the images of a batch, computes in half precision, or its score is near zero."
+            )
+        if self.mixed:
+            found.append(
+                f'The network mixes the images of a batch at "{self.mixed[0]}"; what biases took there is given to all '
+                "images alike. Use batch=1 for an account of each image."
+            )
+        return found
 
 
 @register("lrp", rows=("C10",), paper="bach2015pixel", cost=8.0)
@@ -117,9 +171,9 @@ def propagate(
     """Propagate relevance with a rule chosen for each layer."""
     records, accounts = [], []
     for part, asked in chunks(net, images, target, fitting(net, batch, backwards=True)):
-        account = Relevance(choose)
-        records.append(net.run(part, asked, record="input", gradient=True, rules=account, check=False))
-        accounts.append(account)
+        for record, account in _propagated(net, part, asked, choose):
+            records.append(record)
+            accounts.append(account)
     return RelevanceAttribution(
         provenance=made,
         values=wide(torch.cat([record.gradient["input"] for record in records])),
@@ -129,4 +183,41 @@ def propagate(
         classes=net.classes,
         bias_share=wide(torch.cat([account.bias_share for account in accounts])),
         stabiliser_share=wide(torch.cat([account.stabiliser_share for account in accounts])),
+        mixed=sorted({name for account in accounts for name in account.mixed}),
     )
+
+
+def _propagated(net: Network, images: Tensor, target: Any, choose: Chooser) -> list[tuple[RecordedPass, Account]]:
+    """One pass over a batch; one for each image where the batch has no axis for the account of an operation.
+
+    That is so where a model loops over its images. Where the images mix, single ones have other scores, and the
+    pass over the batch stands.
+    """
+    rules = Relevance(choose, _axes(net) if len(images) > 1 else None)
+    record = net.run(images, target, record="input", gradient=True, rules=rules)
+    if not rules.account.mixed:
+        return [(record, rules.account)]
+    singles = []
+    for index in range(len(images)):
+        alone = Relevance(choose)
+        one = net.run(
+            images[index : index + 1], record.target[index : index + 1], record="input", gradient=True, rules=alone
+        )
+        singles.append((one, alone.account))
+    if torch.allclose(torch.cat([one.score for one, _ in singles]), record.score, rtol=1e-3, atol=1e-5):
+        return singles
+    return [(record, rules.account)]
+
+
+_KNOWN_AXES: WeakKeyDictionary[Network, dict[str, ImageAxis]] = WeakKeyDictionary()
+
+
+def _axes(net: Network) -> dict[str, ImageAxis]:
+    """Where the images of a batch lie in every value of the network, measured once."""
+    if net not in _KNOWN_AXES:
+        low, high = net.pixels or (0.0, 1.0)
+        noise = torch.rand(3, *net.input_shape, generator=torch.Generator().manual_seed(0))
+        images = net.images(low + (high - low) * noise, check=False)
+        with torch.no_grad():
+            _KNOWN_AXES[net] = image_axes(net.model, net.normalise(images))
+    return _KNOWN_AXES[net]

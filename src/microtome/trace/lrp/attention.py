@@ -1,40 +1,35 @@
-"""What do attention's weights say, and how does relevance pass it? They are held, so that all goes to the values."""
+"""Attention: its weights, and relevance through it with the weights treated as constants."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from microtome.trace.backward_rules import Operation
+from microtome.trace.lrp.account import Account, proportional
+from microtome.trace.lrp.image_sums import ImageSums
 from microtome.trace.lrp.rules import Shared, stabilised
 from microtome.trace.operators import Call
-
-
-class Account(Protocol):
-    """Where relevance that does not reach the image is written down."""
-
-    epsilon: float
-
-    def book(self, shared: Shared) -> None:
-        """Write down what biases and stabilisers took."""
 
 
 def attention(account: Account, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
     """Scaled dot-product attention: all relevance to the values, the attention weights held (Ali et al. 2022)."""
     bound = dict(operation.call.arguments)
     value = bound["value"]
-    quotient = arriving / stabilised(operation.output, account.epsilon)
-    with torch.enable_grad():
-        leaf = value.detach().requires_grad_()
-        again = operation.call.func(**{**_as_keywords(bound), "value": leaf})
-        (slope,) = torch.autograd.grad(again, leaf, quotient)
-    relevance = value * slope
-    account.book(Shared(relevance, torch.zeros_like(arriving), arriving - operation.output * quotient))
-    return tuple(relevance if given is value else torch.zeros_like(given) for given in operation.inputs)
+
+    def run(swap: dict[int, Tensor]) -> Tensor:
+        """Only the values are exchanged, also where one tensor serves as keys or queries as well."""
+        again: Tensor = operation.call.func(**{**_as_keywords(bound), "value": swap[id(value)]})
+        return again
+
+    if not any(value is given for given in operation.inputs):  # weights of the image on values of the network's own
+        account.book_places(operation, bias=arriving)
+        return operation.back()
+    return proportional(account, operation, arriving, [value], run=run)
 
 
 def multi_head(account: Account, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
@@ -46,33 +41,49 @@ def multi_head(account: Account, operation: Operation, arriving: Tensor) -> tupl
     weights = _of_module(operation.call)
     w = keywords["v_proj_weight"] if keywords.get("use_separate_proj_weight") else named["in_weight"].chunk(3)[2]
     b = named["in_bias"].chunk(3)[2] if named["in_bias"] is not None else w.new_zeros(w.shape[0])
+    if value.dim() == 2:  # one image without an axis of its own
+        value, arriving, output = value[:, None], arriving[:, None], operation.output[:, None]
+    else:
+        output = operation.output
+    if weights.dim() == 3:
+        weights = weights[None]
     tokens, n = value.shape[0], value.shape[1]  # this call is always (tokens, images, width)
     v = functional.linear(value, w, b)
     by_head = v.reshape(tokens, n, heads, -1).permute(1, 2, 0, 3)
-    mixed = weights @ by_head
+    mine = weights[..., :tokens]  # keys that the layer adds (bias_k, zeros) have values of its own: constants
+    mixed = mine @ by_head
     hidden = mixed.permute(2, 0, 1, 3).reshape(weights.shape[2], n, -1)
+    whole = hidden
+    if named.get("bias_v") is not None:
+        added = weights[..., tokens : tokens + 1] @ named["bias_v"].reshape(1, heads, 1, -1)
+        whole = hidden + added.permute(2, 0, 1, 3).reshape(hidden.shape)
     out_w = named["out_weight"]
     out_b = named["out_bias"] if named["out_bias"] is not None else out_w.new_zeros(out_w.shape[0])
-    r_hidden = _dense(account, hidden, out_w, out_b, operation.output, arriving)
-    quotient = r_hidden / stabilised(hidden, account.epsilon)
+    epsilon = account.epsilon(operation)
+    sums = account.images(operation.call.name, operation.output.shape)
+    if sums.where is None or operation.output.dim() == 2 or sums.where.axis != 1:
+        sums = ImageSums(sums.count, None)
+    r_hidden = _dense(account, sums, (whole, out_w, out_b), output, arriving, epsilon)
+    quotient = r_hidden / stabilised(whole, epsilon)
     q = quotient.reshape(weights.shape[2], n, heads, -1).permute(1, 2, 0, 3)
-    back = (weights.transpose(-1, -2) @ q).permute(2, 0, 1, 3).reshape(tokens, n, -1)
-    stabiliser = (r_hidden - hidden * quotient).transpose(0, 1)
-    account.book(Shared(back, torch.zeros_like(stabiliser), stabiliser))
-    r_value = _dense(account, value, w, b, v, v * back)
-    sent: list[Tensor | None] = [torch.zeros_like(given) for given in operation.inputs]
-    for index in reversed(range(len(sent))):  # the value, or the one tensor that serves as all three
-        if operation.inputs[index] is value:
-            sent[index] = r_value
-            break
-    return tuple(sent)
+    back = (mine.transpose(-1, -2) @ q).permute(2, 0, 1, 3).reshape(tokens, n, -1)
+    account.book(
+        Shared(back, sums.product(whole - hidden, quotient), sums.total(r_hidden) - sums.product(whole, quotient))
+    )
+    r_value = _dense(account, sums, (value, w, b), v, v * back, epsilon)
+    if not any(named["value"] is given for given in operation.inputs):
+        account.book(Shared(r_value, sums.total(r_value), torch.zeros_like(account.bias_share)))
+    return operation.back((named["value"], r_value.reshape(named["value"].shape)))
 
 
-def _dense(account: Account, x: Tensor, w: Tensor, b: Tensor, z: Tensor, arriving: Tensor) -> Tensor:
-    quotient = arriving / stabilised(z, account.epsilon)
+def _dense(
+    account: Account, sums: ImageSums, layer: tuple[Tensor, Tensor, Tensor], z: Tensor, arriving: Tensor, epsilon: float
+) -> Tensor:
+    """Relevance through a linear layer (what it reads, its weights, its bias) by the epsilon rule."""
+    x, w, b = layer
+    quotient = arriving / stabilised(z, epsilon)
     relevance = x * (quotient @ w)
-    bias, stabiliser = (b * quotient).transpose(0, 1), (arriving - z * quotient).transpose(0, 1)
-    account.book(Shared(relevance, bias, stabiliser))
+    account.book(Shared(relevance, sums.product(quotient, b), sums.total(arriving) - sums.product(z, quotient)))
     return relevance
 
 

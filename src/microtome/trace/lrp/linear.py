@@ -1,4 +1,4 @@
-"""What linear map is a convolution or linear layer, with the batch norm after it, and what is its adjoint?"""
+"""Convolutions and linear layers as linear maps with their adjoints, the batch norm after them included."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from torch.nn import functional
 
 from microtome.trace.backward_rules import Operation
 from microtome.trace.conv_arithmetic import each, sides
+from microtome.trace.lrp.image_sums import ImageSums
 from microtome.trace.lrp.rules import Linear, Rule
 from microtome.trace.operators import Call
 
 CONVOLUTIONS = frozenset(f"conv{kind}{n}d" for kind in ("", "_transpose") for n in (1, 2, 3))
 WEIGHTED = CONVOLUTIONS | {"linear", "addmm"}
+_DENSE = frozenset(("matmul", "mm"))
 
 Map = Callable[[Tensor, Tensor], Tensor]
 
@@ -34,8 +36,8 @@ class Weighted:
         """Whether channels are the second axis of the output, not the last."""
         return self.kind in CONVOLUTIONS
 
-    def operator(self, operation: Operation) -> Linear:
-        """The linear operator at the values of this pass."""
+    def operator(self, operation: Operation, images: ImageSums) -> Linear:
+        """The linear operator at the values of this pass, with the sums by image for its result."""
         bound = operation.call.arguments
         forward, adjoint, weight, axis = linear_maps(self.kind, bound)
         bias, output = bound.get("bias"), operation.output
@@ -54,20 +56,24 @@ class Weighted:
             bias = scale * bias + shift
         if self.kind in CONVOLUTIONS:
             bias = bias.reshape(-1, *(1,) * (weight.dim() - 2))
+        if operation.reduced:  # the network's own z is rounded, and x w would not add up to it
+            output = forward(bound["input"], weight) + bias
         low, high = self.pixels if self.pixels is not None else (None, None)
-        return Linear(bound["input"], weight, bias, output, forward, adjoint, low, high)
+        return Linear(bound["input"], weight, bias, output, forward, adjoint, low, high, images)
 
 
 def is_dense_product(call: Call) -> bool:
     """Whether a matrix product is a linear layer written by hand: values times a constant matrix."""
+    if call.kind not in _DENSE:
+        return False
     x, matrix = call.arguments["input"], call.arguments["other"]
     constant = isinstance(matrix, Tensor) and matrix.dim() == 2 and not matrix.requires_grad
-    return call.kind == "matmul" and constant and isinstance(x, Tensor) and x.requires_grad and x.dim() >= 2
+    return constant and isinstance(x, Tensor) and x.requires_grad and x.dim() >= 2
 
 
 def linear_maps(kind: str, bound: dict[str, Any]) -> tuple[Map, Map, Tensor, int]:
     """The linear part of an operator and its adjoint, its weights, and the weights' output axis."""
-    if kind == "matmul":
+    if kind in _DENSE:
         return (lambda x, w: x @ w), (lambda s, w: s @ w.t()), bound["other"], 1
     weight = bound["weight"]
     if kind == "linear":

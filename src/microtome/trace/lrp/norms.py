@@ -1,4 +1,4 @@
-"""What is the linear part of a normalisation when its deviations are held at their values?"""
+"""Norms linearised: layer, group and instance norm with their standard deviation treated as a constant."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from microtome.trace.operators import Call, substitute
 
 
 def held(call: Call, x: Tensor) -> Tensor:
-    """The operator at x, with the deviations of layer, group and instance norms held at their values."""
+    """The operator at x; layer, group and instance norms keep the deviation that they had at their own input."""
     bound = call.arguments
     if call.kind == "batch_norm" and (bound["training"] or bound["running_mean"] is None):
         return _normed(x, call.input, [0, *range(2, x.dim())], float(bound["eps"]), bound["weight"], bound["bias"])

@@ -1,4 +1,4 @@
-"""When two values of a network are multiplied, which of them takes the relevance? The signal, not what weighs it."""
+"""Relevance of products: it goes to the signal; gates and attention weights are treated as constants."""
 
 from __future__ import annotations
 
@@ -8,67 +8,115 @@ import torch
 from torch import Tensor
 
 from microtome.trace.backward_rules import BackwardRule, Operation
-from microtome.trace.lrp.attention import Account
-from microtome.trace.lrp.rules import Shared, stabilised
-from microtome.trace.operators import Call, substitute, tensors
+from microtome.trace.lrp.account import Account, proportional
+from microtome.trace.lrp.linear import WEIGHTED
+from microtome.trace.operators import Call, tensors
 
-GATE_MAKERS = frozenset("sigmoid hardsigmoid softmax tanh".split())
-# Steps between a gate and the product: sizes, constants, one minus the gate.
-_STEPS = frozenset("add sub rsub mul div neg clamp masked_fill sum".split())
+# How surely a function makes a gate: where two values are multiplied, the one of higher rank is the gate.
+_RANKS = {"softmax": 3, "softmin": 3, "exp": 3, "exp2": 3, "sigmoid": 2, "hardsigmoid": 2, "tanh": 1}
+_ATTENTION = 3
+# What a gate made by a sigmoid does not outlive: there the sigmoid was a nonlinearity of the network.
+_MIXING = WEIGHTED | frozenset(
+    "matmul mm bmm einsum tensordot inner batch_norm layer_norm group_norm instance_norm rms_norm normalize".split()
+)
 
 
 class Gates:
     """Which values only weigh others: gates, attention weights, and what is made of these alone.
 
-    Attention weights stay what they are through any operation, as heads may be mixed by a linear layer;
-    a gate made by a sigmoid through arithmetic only, since a sigmoid may also be a network's nonlinearity.
+    A gate stays a gate through all that moves, repeats, pools, pads, resizes or joins its values and through
+    arithmetic; layers with weights and norms end it, since a sigmoid may also be a network's nonlinearity. Attention
+    weights outlive these too, as heads may be mixed by a linear layer.
     """
 
-    def __init__(self, routing: frozenset[str]) -> None:
-        self._steps = _STEPS | routing
-        self._known: dict[int, tuple[Tensor, bool]] = {}  # and whether they are attention weights
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Tensor, int]] = {}  # with their rank
+        self._numbers: dict[int, tuple[Tensor, int]] = {}  # of values that repeat others: how many numbers they repeat
 
-    def __contains__(self, value: Any) -> bool:
+    def rank(self, value: Any) -> int:
+        """How surely a value is a gate; 0 where it is none."""
         found = self._known.get(id(value))
-        return found is not None and found[0] is value
+        return found[1] if found is not None and found[0] is value else 0
 
-    def makes(self, call: Call) -> bool | None:
-        """Whether an operation is about to make attention weights (True), another gate (False), or neither (None)."""
-        if call.kind in GATE_MAKERS:
-            return call.kind == "softmax"
-        live = [value for value in call.tensors if value.requires_grad]
-        if not live or any(value not in self for value in live):
-            return None
-        weights = all(self._known[id(value)][1] for value in live)
-        return weights if weights or call.kind in self._steps else None
+    def numbers(self, value: Tensor) -> int:
+        """How many numbers a value is made of, repetitions not counted."""
+        found = self._numbers.get(id(value))
+        return found[1] if found is not None and found[0] is value else value.numel()
 
-    def note(self, output: Any, weights: bool) -> None:
+    def made(self, call: Call) -> tuple[int, int | None]:
+        """The rank of what an operation is about to make, and how many numbers it repeats (None where it does not)."""
+        kind = call.kind
+        read = [call.input] if kind.endswith("_as") else call.tensors  # x.expand_as(y) takes the shape of y alone
+        live = [value for value in read if value.requires_grad]
+        if not live:
+            return 0, None
+        repeats = sum(map(self.numbers, live)) if kind not in _MIXING and _single(kind, live) else None
+        rank = min(map(self.rank, live))
+        rank = rank if rank == _ATTENTION or kind not in _MIXING else 0
+        return max(rank, _RANKS.get(kind, 0), 2 * _is_unit_clamp(call)), repeats
+
+    def note(self, output: Any, made: tuple[int, int | None]) -> None:
         """Remember what an operation made."""
+        rank, repeats = made
         for value in tensors(output):
-            self._known[id(value)] = (value, weights)
+            if rank:
+                self._known[id(value)] = (value, rank)
+            if repeats is not None and repeats < value.numel():
+                self._numbers[id(value)] = (value, repeats)
 
     def pop(self, key: int, default: None) -> None:
         """Forget a value that is written on."""
         self._known.pop(key, default)
+        self._numbers.pop(key, default)
 
     def clear(self) -> None:
         """Forget all."""
         self._known.clear()
+        self._numbers.clear()
+
+
+def _single(kind: str, live: list[Tensor]) -> bool:
+    return len(live) == 1 or kind in ("cat", "stack")
+
+
+def _is_unit_clamp(call: Call) -> bool:
+    """Whether an operation is a hard sigmoid: a clamp to [0, 1]."""
+    if call.kind not in ("rectifying_clamp", "clamp", "hardtanh"):
+        return False
+    bound = call.arguments
+    low, high = (bound.get(a, bound.get(b)) for a, b in (("min", "min_val"), ("max", "max_val")))
+    return not isinstance(low, Tensor) and not isinstance(high, Tensor) and (low, high) == (0, 1)
 
 
 def pointwise(call: Call, gates: Gates, unknown: BackwardRule) -> BackwardRule:
-    """A product or quotient of two values, place by place: all to the signal."""
+    """A product or quotient of two values, place by place: all to the signal, one half to each where both are."""
     a, b = call.arguments["input"], call.arguments["other"]
     live = [isinstance(value, Tensor) and value.requires_grad for value in (a, b)]
     if not all(live):
-        return unknown if call.kind == "div" and live[1] else _to_the_only_one
-    if call.kind == "div" or b in gates:
-        return _to_first
-    if a in gates:
-        return _to_second
-    if a.numel() != b.numel():
-        return _to_first if a.numel() > b.numel() else _to_second
-    return _halves
+        return unknown if call.kind == "div" and live[1] else _shared(1.0, 1.0)
+    if call.kind == "div":
+        return _shared(1.0, 0.0)
+    signal, other = (gates.rank(a), -gates.numbers(a)), (gates.rank(b), -gates.numbers(b))
+    if signal == other:
+        return _shared(0.5, 0.5)
+    return _shared(1.0, 0.0) if signal < other else _shared(0.0, 1.0)
+
+
+def _shared(first: float, second: float) -> BackwardRule:
+    """Parts of the relevance for the two factors of a product; a constant takes nothing."""
+
+    def share(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
+        bound = operation.call.arguments
+        factors = [(bound["input"], first), (bound["other"], second)]
+        return operation.back(
+            *(
+                (value, reduced(arriving if part == 1 else arriving * part, value.shape))
+                for value, part in factors
+                if part and isinstance(value, Tensor)
+            )
+        )
+
+    return share
 
 
 def summed(account: Account, call: Call, gates: Gates, unknown: BackwardRule) -> BackwardRule:
@@ -77,26 +125,16 @@ def summed(account: Account, call: Call, gates: Gates, unknown: BackwardRule) ->
     Where one factor weighs the other (attention) the other takes all; where none does, both take one half.
     """
     live = [value for value in call.tensors if value.requires_grad]
-    takes = [value not in gates for value in live]
-    takes = takes if any(takes) else [True] * len(live)
-    if len(live) > 2:
+    if len({id(value) for value in live}) > 2:
         return unknown
+    ranks = [gates.rank(value) for value in live]
+    takes = [
+        index for index, value in enumerate(call.tensors) if value.requires_grad and gates.rank(value) == min(ranks)
+    ]
 
     def share(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-        quotient = arriving / stabilised(operation.output, account.epsilon)
-        sent = [torch.zeros_like(value) for value in operation.inputs]
-        leaves = [value.detach().requires_grad_(part) for value, part in zip(operation.inputs, takes, strict=True)]
-        swap = {id(value): leaf for value, leaf in zip(operation.inputs, leaves, strict=True)}
-        with torch.enable_grad():
-            made = operation.call
-            again = made.func(*substitute(made.args, swap), **substitute(made.kwargs, swap))
-            asked = [index for index, part in enumerate(takes) if part]
-            slopes = torch.autograd.grad(again, [leaves[index] for index in asked], quotient, allow_unused=True)
-        for index, slope in zip(asked, slopes, strict=True):
-            if slope is not None:  # None where one value stands in both places: the other leaf has served
-                sent[index] = operation.inputs[index] * slope / len(asked)
-        account.book(Shared(sent[0], torch.zeros_like(arriving), arriving - operation.output * quotient))
-        return tuple(sent)
+        factors = [operation.call.tensors[index] for index in takes]
+        return proportional(account, operation, arriving, factors, factors=len(factors))
 
     return share
 
@@ -104,22 +142,3 @@ def summed(account: Account, call: Call, gates: Gates, unknown: BackwardRule) ->
 def reduced(value: Tensor, shape: torch.Size) -> Tensor:
     """Sum over what broadcasting repeated."""
     return value.sum_to_size(shape) if value.shape != shape else value
-
-
-def _to_the_only_one(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-    return (reduced(arriving, operation.inputs[0].shape),)
-
-
-def _to_first(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-    first, second = operation.inputs
-    return reduced(arriving, first.shape), torch.zeros_like(second)
-
-
-def _to_second(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-    first, second = operation.inputs
-    return torch.zeros_like(first), reduced(arriving, second.shape)
-
-
-def _halves(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-    first, second = operation.inputs
-    return reduced(arriving, first.shape) / 2, reduced(arriving, second.shape) / 2

@@ -1,60 +1,67 @@
-"""How does relevance travel back through every operator of a network, and where does each part of it stay?"""
+"""Layer-wise relevance propagation through every operator of a network, with an account of what does not arrive."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from microtome.errors import OpaqueError
 from microtome.trace.backward_rules import BackwardRule, Operation, RuleSet, Through
+from microtome.trace.lrp.account import Account, Chooser, proportional
 from microtome.trace.lrp.attention import attention, multi_head
+from microtome.trace.lrp.image_sums import ImageAxis
 from microtome.trace.lrp.linear import WEIGHTED, Weighted, is_dense_product
+from microtome.trace.lrp.moves import MOVES, WRITES, glued, mixes_in_constants, moved
 from microtome.trace.lrp.norms import held, linear_part
 from microtome.trace.lrp.products import Gates, pointwise, reduced, summed
-from microtome.trace.lrp.rules import Rule, Shared, stabilised
-from microtome.trace.operators import RECTIFIERS, Call, substitute, tensors
+from microtome.trace.lrp.rules import stabilised
+from microtome.trace.operators import RECTIFIERS, Call, substitute
 
-# Choose the rule of a weighted operator: (layer's operation, its kind, whether it reads the image) -> rule
-Chooser = Callable[[str, str, bool], Rule]
+__all__ = ["Chooser", "Relevance"]
 
-# Values are only moved, chosen or repeated: the gradient moves the relevance along.
-_ROUTING = frozenset(
-    """view reshape flatten unflatten permute transpose movedim t T squeeze unsqueeze contiguous to float half double
-    bfloat16 type_as clone identity dropout getitem setitem chunk split unbind narrow select index_select roll
-    max_pool1d max_pool2d max_pool3d adaptive_max_pool2d amax max expand expand_as repeat channel_shuffle detach
-    pixel_shuffle pixel_unshuffle flip view_as alias tile repeat_interleave unfold gather reshape_as ravel broadcast_to
-    tensor_split split_with_sizes hsplit vsplit dsplit rot90 fliplr flipud diagonal take_along_dim masked_select
-    native_channel_shuffle cpu cuda""".split()
-)
 # One number in, one number out: what arrives goes to the one input.
 _POINTWISE = (
     RECTIFIERS
-    | frozenset("sigmoid tanh hardsigmoid threshold clamp hardtanh softsign logsigmoid neg pow square sqrt".split())
-    | {"normalize", "rms_norm"}
+    | frozenset(
+        """sigmoid tanh hardsigmoid threshold clamp clamp_min clamp_max hardtanh softsign logsigmoid tanhshrink
+        hardshrink softshrink neg pow float_power square sqrt abs exp exp2 expm1 log log2 log1p log10 sin cos atan
+        arctan erf sinh asinh arcsinh nan_to_num round floor ceil logit rsqrt positive""".split()
+    )
+    | {"normalize", "rms_norm", "local_response_norm"}
 )  # the length is held, as the deviations of other norms are
+# The larger or smaller of two values: the winner takes the relevance, as the gradient has it.
+_CHOICES = frozenset("maximum minimum fmax fmin".split())
 # Averages and resampling: linear without weights.
 _AVERAGING = frozenset(
-    """avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean sum
-    interpolate upsample fold cumsum""".split()
+    """avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean sum nanmean
+    nansum interpolate upsample upsample_nearest upsample_bilinear fold cumsum trace grid_sample""".split()
 )
+# Sums that may hold constants: linear in the first and the named argument.
+_ADDING = {"lerp": 1, "index_add": 3, "scatter_add": 3}
 _NORMS = frozenset(("group_norm", "instance_norm", "layer_norm"))
+_SUMMED_PRODUCTS = frozenset("matmul mm bmm mv einsum tensordot inner dot outer ger kron".split())
 # What may stand between the image and the first layer without changing what a pixel is.
 _BEFORE_FIRST = frozenset("pad contiguous clone to identity dropout flatten view reshape".split())
 
 
 class Relevance(RuleSet):
-    """Layer-wise relevance propagation, operator by operator; the account of one pass is kept here.
+    """Layer-wise relevance propagation, operator by operator.
+
+    Parameters
+    ----------
+    choose_rule : Chooser
+        The rule of an operation by its name. Its epsilon also holds for pooling, sums and products.
+    axes : mapping, optional
+        Where the images of a batch lie in the result of an operation, by its name; default: the first axis.
 
     Attributes
     ----------
-    bias_share : Tensor
-        Relevance that biases and constants took, (N,).
-    stabiliser_share : Tensor
-        Relevance that the stabilisers of denominators took, (N,).
+    account : Account
+        What biases, constants and stabilisers took of the relevance.
 
     Notes
     -----
@@ -63,26 +70,25 @@ class Relevance(RuleSet):
     rule. Sums share in proportion to their terms. Nonlinearities pass relevance on. A product with a
     gate (squeeze-excite) gives all to the signal and treats the gate as constant; so do attention
     weights, mixed between heads or not, and the deviation in layer norm (Ali et al. 2022). Max-pooling
-    sends to the winner, average pooling shares in proportion.
+    sends to the winner, average pooling shares in proportion. Constants that are written into a value
+    keep what arrives at them.
     """
 
     name = "relevance propagation"
+    several = frozenset(("var_mean", "std_mean"))
 
-    def __init__(self, choose_rule: Chooser, epsilon: float = 1e-6) -> None:
+    def __init__(self, choose_rule: Chooser, axes: Mapping[str, ImageAxis] | None = None) -> None:
         super().__init__()
-        self._choose_rule, self.epsilon = choose_rule, epsilon
-        self._images = 0
-        self.bias_share = self.stabiliser_share = torch.empty(0)
+        self.account = Account(choose_rule, axes)
         self._ranges: dict[int, tuple[Tensor, Tensor, Tensor]] = {}  # values made of pixels only, with their range
-        self._gates = Gates(_ROUTING)
+        self._gates = Gates()
         self._made_by: dict[int, tuple[Tensor, Weighted]] = {}
+        self._constants: dict[int, tuple[Tensor, str]] = {}  # with the operation that made them
         self._next: Weighted | None = None
 
     def start(self, prepared: Tensor, low: Tensor, high: Tensor) -> None:
-        """Begin a pass on prepared images, whose pixels lie between ``low`` and ``high`` (both (1, C, H, W))."""
-        self._images = prepared.shape[0]
-        self.bias_share = prepared.new_zeros(self._images)
-        self.stabiliser_share = prepared.new_zeros(self._images)
+        """Begin a pass on prepared images, whose pixels lie between ``low`` and ``high`` ((1 or N, C, H, W))."""
+        self.account.open(prepared)
         self._ranges[id(prepared)] = (prepared, low, high)
 
     def forget(self) -> None:
@@ -91,7 +97,7 @@ class Relevance(RuleSet):
         They lead to the graph, whose nodes hold their rules and so this object: a circle that Python's collector
         does not see, since it runs through torch.
         """
-        for known in (self._made_by, self._ranges, self._gates, self._made_from, self._readers):
+        for known in (self._made_by, self._ranges, self._gates, self._constants, self._made_from, self._readers):
             known.clear()
 
     # -- the forward pass: who reads what ------------------------------------------------------------------------
@@ -100,28 +106,65 @@ class Relevance(RuleSet):
         """Run one operation and remember what the operations after it need to know."""
         if call.kind == "addcmul":
             return self.run(self._sum_of_product(call))
+        if call.kind in ("addmm", "baddbmm") and (call.kind == "baddbmm" or not _is_layer(call)):
+            return self._sum_of_matrix_product(call)
+        if call.kind == "broadcast_tensors":  # one at a time, as each is a gate or none
+            shape = torch.broadcast_shapes(*(value.shape for value in call.tensors))
+            expand = torch.broadcast_to
+            return tuple(
+                self.run(Call("broadcast_to", expand, (value, shape), {}, False, call.name)) for value in call.tensors
+            )
         pixels = self._ranges.get(id(call.input)) if call.kind in _BEFORE_FIRST else None
         for value in call.tensors:
             made = self._made_by.get(id(value))
             if made is not None and made[0] is value and call.kind != "batch_norm":
                 made[1].readers += 1
-        weighs = self._gates.makes(call)
+        weighs = self._gates.made(call)
+        source = call.input
         if call.inplace:  # the tensor stays, its value does not
             for known in (self._made_by, self._ranges, self._gates):
-                known.pop(id(call.input), None)
-        source = call.input
+                known.pop(id(source), None)
+        base = source._base if call.inplace and source._is_view() else None
+        fresh = base is not None and not base.requires_grad
         output = super().run(call)
-        if weighs is not None:
-            self._gates.note(output, weighs)
-        if not isinstance(output, Tensor):
-            return output
-        if pixels is not None:
-            low, high = (
-                call.func(*substitute(call.args, {id(source): edge}), **substitute(call.kwargs, {id(source): edge}))[:1]
-                for edge in (edge.expand_as(source) for edge in pixels[1:])  # x.view(n, -1) names the batch's size
-            )
+        if base is not None and fresh and base.requires_grad:
+            self._book_around(base, source)
+        if isinstance(output, Tensor) and not output.requires_grad:
+            self._constants[id(output)] = (output, call.name)
+        self._gates.note(source if output is None and call.inplace else output, weighs)
+        if pixels is not None and isinstance(output, Tensor):
+            low, high = (self._moved(call, source, edge) for edge in pixels[1:])
             self._ranges[id(output)] = (output, low, high)
         return output
+
+    @staticmethod
+    def _moved(call: Call, source: Tensor, edge: Tensor) -> Tensor:
+        """The range of the pixels behind an operation; x.view(n, -1) names the batch's size."""
+        whole = {id(source): edge.expand_as(source)}
+        with torch.no_grad():
+            output: Tensor = call.func(*substitute(call.args, whole), **substitute(call.kwargs, whole))
+        return output[:1] if edge.shape[0] == 1 else output
+
+    def _book_around(self, base: Tensor, view: Tensor) -> None:
+        """A constant, into a part of which a value has been written, keeps what arrives at its other places."""
+        shape, stride = view.shape, view.stride()
+        offset = view.storage_offset() - base.storage_offset()
+        name = self._constants[id(base)][1] if id(base) in self._constants else ""
+
+        def book(arriving: Tensor) -> None:
+            around = arriving.contiguous().clone()
+            around.as_strided(shape, stride, offset).zero_()
+            self.account.bias_share += self.account.images(name, base_shape).total(around)
+
+        base_shape = base.shape
+        if base.is_contiguous():
+            base.register_hook(book)
+        else:
+            base.register_hook(lambda arriving: self._no_layout(name, arriving))
+
+    def _no_layout(self, name: str, arriving: Tensor) -> None:
+        if bool(arriving.any()):
+            self.opaque(f'a value written into a part of the constant "{name}", which is not contiguous,')
 
     def _sum_of_product(self, call: Call) -> Call:
         """The sum that is left of ``input + value * a * b`` when its product has been run."""
@@ -130,82 +173,110 @@ class Relevance(RuleSet):
         add = Tensor.add_ if call.inplace else torch.add
         return Call("add", add, (bound["input"], product), {"alpha": bound["value"]}, call.inplace, call.name)
 
+    def _sum_of_matrix_product(self, call: Call) -> Any:
+        """Run ``beta * bias + alpha * input @ weight`` one operation at a time."""
+        bound = call.arguments
+        base = bound["bias"]
+        product = self.run(Call("matmul", torch.matmul, (bound["input"], bound["weight"]), {}, False, call.name))
+        if bound["beta"] != 1:
+            scale = Tensor.mul_ if call.inplace else torch.mul
+            base = self.run(Call("mul", scale, (base, bound["beta"]), {}, call.inplace, call.name))
+        add = Tensor.add_ if call.inplace else torch.add
+        return self.run(Call("add", add, (base, product), {"alpha": bound["alpha"]}, call.inplace, call.name))
+
     def choose(self, call: Call) -> BackwardRule | Through | None:
         """The rule of an operation; None where the gradient moves relevance rightly."""
         kind = call.kind
         if kind in WEIGHTED:
             return self._weighted(call)
-        if kind in _ROUTING:
+        if kind in MOVES:
             return None
         if kind in _POINTWISE:
             return _STRAIGHT
         if kind == "batch_norm":
             return self._batch_norm(call)
-        if kind in _AVERAGING or kind in _NORMS:
-            return self._linear_in(call)
+        if kind in _AVERAGING:
+            return self._linear
+        if kind in _NORMS:
+            return self._held
+        if kind in _ADDING:
+            return self._adding
+        if kind in self.several:
+            return self._second_is_a_mean
         if kind in ("add", "sub", "rsub"):
             return self._sum(call)
-        if kind in ("cat", "stack"):
-            return self._concatenation(call)
-        if kind == "pad":
-            return self._padding
+        if kind in WRITES:
+            return partial(moved, self.account) if mixes_in_constants(call) else None
+        if kind in _CHOICES:
+            return None if all(value.requires_grad for value in call.tensors) else _STRAIGHT
+        if kind == "glu":
+            return glued
         if kind in ("mul", "div"):
             return pointwise(call, self._gates, self._refuse)
-        if kind in ("matmul", "bmm", "einsum"):
-            dense = kind != "einsum" and is_dense_product(call)
-            return self._weighted(call) if dense else summed(self, call, self._gates, self._refuse)
+        if kind in _SUMMED_PRODUCTS:
+            return (
+                self._weighted(call)
+                if is_dense_product(call)
+                else summed(self.account, call, self._gates, self._refuse)
+            )
         if kind == "scaled_dot_product_attention":
-            return partial(attention, self)
+            return partial(attention, self.account)
         if kind == "multi_head_attention_forward":
-            return partial(multi_head, self)
+            return partial(multi_head, self.account)
         return self._refuse
 
-    # -- the account ---------------------------------------------------------------------------------------------
-
-    def book(self, shared: Shared) -> None:
-        """Write down what biases, constants and stabilisers took of the relevance."""
-        self.bias_share += self._per_image(shared.bias)
-        self.stabiliser_share += self._per_image(shared.stabiliser)
-
-    def _per_image(self, amount: Tensor) -> Tensor:
-        """Sum per image; windows and tokens of an image may lie along the batch."""
-        n = self._images
-        if amount.shape[0] % n == 0:
-            return amount.reshape(n, -1).sum(1)
-        if amount.dim() > 1 and amount.shape[1] == n:
-            return amount.transpose(0, 1).reshape(n, -1).sum(1)
-        return amount.sum().expand(n) / n
-
-    # -- weighted operators --------------------------------------------------------------------------------------
+    # -- operators with weights, and norms -----------------------------------------------------------------------
 
     def _weighted(self, call: Call) -> BackwardRule:
-        pixels = self._ranges.get(id(call.input))
-        rule = self._choose_rule(call.name, call.kind, pixels is not None)
+        x = call.arguments["input"]
+        if not x.requires_grad:  # weights made from the image on constants: linear in the weights
+            return self._of_live_weights
+        pixels = self._ranges.get(id(x))
+        rule = self.account.choose_rule(call.name, call.kind, pixels is not None)
         weighted = Weighted(rule, call, pixels[1:] if pixels is not None else None)
 
         def share(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-            shared = weighted.rule.share(weighted.operator(operation), arriving)
-            self.book(shared)
-            return (shared.relevance, *(None,) * (len(operation.inputs) - 1))
+            images = self.account.images(call.name, operation.output.shape)
+            shared = weighted.rule.share(weighted.operator(operation, images), arriving)
+            self.account.book(shared)
+            return operation.back((operation.call.arguments["input"], shared.relevance))
 
         self._next = weighted
         return share
+
+    def _of_live_weights(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
+        none = {id(value): torch.zeros_like(value) for value in operation.inputs}
+        return proportional(self.account, operation, arriving, constant=operation.again(none))
+
+    def _linear(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
+        """An operator that is linear in what it reads; a gate among that takes nothing."""
+        return proportional(self.account, operation, arriving)
+
+    def _held(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
+        """A norm: linear but for a constant, its deviations held."""
+        x = operation.call.input
+
+        def run(swap: dict[int, Tensor]) -> Tensor:
+            return held(operation.call, swap[id(x)])
+
+        constant = operation.output - linear_part(operation.call, x)
+        return proportional(self.account, operation, arriving, [x], run=run, constant=constant)
 
     def _batch_norm(self, call: Call) -> BackwardRule:
         made = self._made_by.get(id(call.input))
         bound = call.arguments
         if made is None or bound["running_mean"] is None or bound["training"]:
-            return self._linear_in(call)
+            return self._held
         weighted = made[1]
         if weighted.readers or weighted.norm is not None:
-            return self._linear_in(call)
+            return self._held
         scale = torch.rsqrt(bound["running_var"] + bound["eps"])
         if bound["weight"] is not None:
             scale = scale * bound["weight"]
         shift = -bound["running_mean"] * scale
         if bound["bias"] is not None:
             shift = shift + bound["bias"]
-        return self._joined(weighted, scale.detach(), shift.detach(), self._linear_in(call))
+        return self._joined(weighted, scale.detach(), shift.detach(), self._held)
 
     @staticmethod
     def _joined(weighted: Weighted, scale: Tensor, shift: Tensor, alone: BackwardRule) -> BackwardRule:
@@ -216,10 +287,12 @@ class Relevance(RuleSet):
                 weighted.norm = None
                 return alone(operation, arriving)
             weighted.norm = (scale, shift, operation.output)
-            return (arriving,)
+            return operation.back((operation.inputs[0], arriving))
 
         weighted.norm = (scale, shift, None)
         return share
+
+    # -- sums ----------------------------------------------------------------------------------------------------
 
     def _added_bias(self, call: Call) -> tuple[Weighted, Tensor] | None:
         """The weighted operator before a sum, and the constant per channel that the sum adds to it."""
@@ -237,100 +310,83 @@ class Relevance(RuleSet):
                 return made[1], added.detach().flatten()
         return None
 
-    def _linear_in(self, call: Call) -> BackwardRule:
-        """An operator that is linear (and a constant) in its first input, deviations of norms held."""
-
-        def share(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-            x, z = operation.call.input, operation.output
-            quotient = arriving / stabilised(z, self.epsilon)
-            with torch.enable_grad():
-                leaf = x.detach().requires_grad_()
-                value = held(operation.call, leaf)
-                (slope,) = torch.autograd.grad(value, leaf, quotient)
-            constant = torch.zeros_like(z) if call.kind in _AVERAGING else z - linear_part(operation.call, x)
-            relevance = x * slope
-            self.book(Shared(relevance, constant * quotient, arriving - z * quotient))
-            return (relevance, *(None,) * (len(operation.inputs) - 1))
-
-        return share
-
-    # -- sums and products ---------------------------------------------------------------------------------------
-
     def _sum(self, call: Call) -> BackwardRule:
         biased = self._added_bias(call)
         if biased is not None:
             weighted, shift = biased
             weighted.readers -= 1  # this sum, which is part of the layer
-            return self._joined(weighted, torch.ones_like(shift), shift, self._terms(call))
-        return self._terms(call)
+            return self._joined(weighted, torch.ones_like(shift), shift, self._terms)
+        return self._terms
 
-    def _terms(self, call: Call) -> BackwardRule:
-        first, second = {"add": (1.0, 1.0), "sub": (1.0, -1.0), "rsub": (-1.0, 1.0)}[call.kind]
-
-        def share(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-            bound, z = operation.call.arguments, operation.output
-            quotient = arriving / stabilised(z, self.epsilon)
-            scaled = float(bound["alpha"])
-            terms = [(bound["input"], first), (bound["other"], second * scaled)]
-            sent: list[Tensor] = []
-            constant = torch.zeros_like(z)
-            for value, factor in terms:
-                part = factor * value * quotient
-                if any(value is given for given in operation.inputs):
-                    sent.append(reduced(part, value.shape))
-                else:
-                    constant = constant + part
-            self.book(Shared(sent[0], constant, arriving - z * quotient))
-            return tuple(sent)
-
-        return share
-
-    def _concatenation(self, call: Call) -> BackwardRule | None:
-        parts = tensors(call.args[0] if call.args else call.kwargs["tensors"])
-        if all(part.requires_grad for part in parts):
-            return None
-
-        def share(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-            dim = int(operation.call.arguments["dim"])
-            pieces = tensors(operation.call.arguments["tensors"])
-            if call.kind == "stack":
-                cut = list(arriving.unbind(dim))
+    def _terms(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
+        """A sum or difference: to each term its part, constants keep theirs."""
+        bound, z = operation.call.arguments, operation.output
+        first, second = {"add": (1.0, 1.0), "sub": (1.0, -1.0), "rsub": (-1.0, 1.0)}[operation.call.kind]
+        quotient = arriving / stabilised(z, self.account.epsilon(operation))
+        scaled = float(bound["alpha"])
+        terms = ((bound["input"], first * scaled), (bound["other"], second)) if first < 0 else (
+            (bound["input"], first), (bound["other"], second * scaled)
+        )  # fmt: skip
+        sent: list[tuple[Tensor, Tensor]] = []
+        constant: Tensor | None = None
+        for value, factor in terms:
+            part = value * quotient if factor == 1 else (factor * value) * quotient
+            if any(value is given for given in operation.inputs):
+                sent.append((value, reduced(part, value.shape)))
             else:
-                cut = list(arriving.split([piece.shape[dim] for piece in pieces], dim))
-            sent = []
-            for piece, part in zip(pieces, cut, strict=True):
-                if any(piece is given for given in operation.inputs):
-                    sent.append(part)
-                else:
-                    self.book(Shared(part, part, torch.zeros_like(part)))  # a constant keeps its share
-            return tuple(sent)
+                constant = part if constant is None else constant + part
+        self.account.book_places(operation, bias=constant, stabiliser=arriving - z * quotient)
+        return operation.back(*sent)
 
-        return share
+    def _adding(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
+        """A sum written as one operation; what it adds may be a constant, and the weight of lerp is one."""
+        named = operation.call.arguments
+        terms = [
+            named["input"],
+            named.get(f"argument{_ADDING[operation.call.kind]}", named.get("end", named.get("src"))),
+        ]
+        takers = [value for value in terms if any(value is given for given in operation.inputs)]
+        none = {id(value): torch.zeros_like(value) for value in takers}
+        if not takers:
+            return self._refuse(operation, arriving)
+        return proportional(self.account, operation, arriving, takers, constant=operation.again(none))
 
-    def _padding(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-        with torch.enable_grad():
-            leaf = operation.inputs[0].detach().requires_grad_()
-            (sent,) = torch.autograd.grad(held(operation.call, leaf), leaf, arriving)
-        inside = held(operation.call, torch.ones_like(sent))
-        if str(operation.call.arguments["mode"]) == "constant":
-            border = torch.where(inside == 1, 0, arriving)
-            self.book(Shared(sent, border, torch.zeros_like(border)))
-        return (sent,)
+    def _second_is_a_mean(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
+        """Variance and mean: only the mean can take relevance, in proportion to its terms."""
+        if bool(arriving.any()):
+            raise self.unknown(operation.call)
+        x = operation.call.input
+        mean = operation.call.func(*operation.call.args, **operation.call.kwargs)[1]
+        alone = replace(operation, output=mean)
+
+        def run(swap: dict[int, Tensor]) -> Tensor:
+            call = operation.call
+            again: Tensor = call.func(*substitute(call.args, swap), **substitute(call.kwargs, swap))[1]
+            return again
+
+        signal = operation.signals[1].to(mean.dtype)
+        return proportional(self.account, alone, signal, [x], run=run)
+
+    # -- the rest ------------------------------------------------------------------------------------------------
 
     def _refuse(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
         """No rule is known; that matters only when relevance arrives."""
         if bool(arriving.any()):
-            raise OpaqueError(
-                f'{self.name} has no rule for the operation "{operation.call.kind}" at "{operation.call.name}". '
-                "Use a gradient method, or write the model with operations that have one."
-            )
-        return tuple(torch.zeros_like(value) for value in operation.inputs)
+            raise self.unknown(operation.call)
+        return operation.back()
 
     def _remember(self, call: Call, output: Any) -> None:
         super()._remember(call, output)
         if isinstance(output, Tensor) and self._next is not None:
             self._made_by[id(output)] = (output, self._next)
         self._next = None
+
+
+def _is_layer(call: Call) -> bool:
+    """Whether a matrix product with a sum is a linear layer: weights and bias of the network's own."""
+    bound = call.arguments
+    own = not bound["bias"].requires_grad and not bound["weight"].requires_grad
+    return own and bound["beta"] == 1 and bound["alpha"] == 1 and bound["bias"].dim() == 1
 
 
 _STRAIGHT = Through(lambda arriving: arriving)

@@ -1,12 +1,14 @@
-"""How does one linear operator share relevance among its inputs? The LRP family, one class a rule."""
+"""Rules of layer-wise relevance propagation: how a linear operator shares relevance among its inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+from microtome.trace.lrp.image_sums import ImageSums
 
 Map = Callable[[Tensor, Tensor], Tensor]
 
@@ -24,7 +26,9 @@ class Linear:
     forward, adjoint : function
         (x, w) -> output without bias; (signal at the output, w) -> signal at the input.
     low, high : Tensor or None
-        Range of the input where it is the image, in the shape of ``x``.
+        Range of the input where it is the image, in a shape that expands to that of ``x``.
+    images : ImageSums
+        Adds up what has the shape of the output by image.
     """
 
     x: Tensor
@@ -35,14 +39,12 @@ class Linear:
     adjoint: Map
     low: Tensor | None = None
     high: Tensor | None = None
+    images: ImageSums = field(default_factory=lambda: ImageSums(1))
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What became of relevance: where it went, and what biases and stabilisers took.
-
-    The last two are summed as far as is cheap: one number or more for each index of the batch.
-    """
+    """Where relevance went, and how much of it biases and stabilisers took, by image (N,)."""
 
     relevance: Tensor
     bias: Tensor
@@ -69,9 +71,8 @@ def _share(
     back = operator.adjoint(quotient, terms[0][1]).mul(terms[0][0])
     for x, w, _ in terms[1:]:
         back.addcmul_(x, operator.adjoint(quotient, w))
-    taken = quotient.flatten(2).sum(2) * bias.flatten() if bias.dim() > 1 else quotient * bias
-    explained = torch.linalg.vecdot(z.flatten(1), quotient.flatten(1))
-    return Shared(back, taken, arriving.flatten(1).sum(1) - explained)
+    images = operator.images
+    return Shared(back, images.product(quotient, bias), images.total(arriving) - images.product(z, quotient))
 
 
 def _signed(operator: Linear, plus: Tensor, minus: Tensor, bias: Tensor) -> list[Term]:
@@ -141,10 +142,10 @@ class Gamma(Rule):
             part = arriving * where
             if bool(part.any()):
                 parts.append(_share(operator, _signed(operator, plus, minus, bias), part, self.epsilon))
-        lost = (arriving * (z == 0)).flatten(1).sum(1)
+        lost = operator.images.total(arriving * (z == 0))
         return Shared(
             sum((part.relevance for part in parts), start=torch.zeros_like(operator.x)),
-            sum((part.bias for part in parts), start=torch.zeros_like(lost)[:, None]),
+            sum((part.bias for part in parts), start=torch.zeros_like(lost)),
             sum((part.stabiliser for part in parts), start=lost),
         )
 

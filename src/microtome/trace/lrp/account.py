@@ -1,0 +1,126 @@
+"""The account of one pass: what biases, constants and stabilisers took of the relevance, by image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from microtome.trace.backward_rules import Operation
+from microtome.trace.lrp.image_sums import ImageAxis, ImageSums
+from microtome.trace.lrp.rules import Rule, Shared, stabilised
+
+# Choose the rule of an operation: (its name, its kind, whether it reads the image) -> rule
+Chooser = Callable[[str, str, bool], Rule]
+
+
+class Account:
+    """What did not reach the pixels of a batch.
+
+    Parameters
+    ----------
+    choose_rule : Chooser
+        The rule of an operation by its name; its epsilon holds for sums, pooling and products, too.
+    axes : mapping, optional
+        Where the images of a batch lie in the result of an operation, by its name; default: the first axis.
+
+    Attributes
+    ----------
+    bias_share, stabiliser_share : Tensor
+        Relevance that biases and constants took, and that the stabilisers of denominators took, (N,).
+    mixed : list of str
+        Operations of whose result no axis holds the images, so that each image was given the same part.
+    """
+
+    def __init__(self, choose_rule: Chooser, axes: Mapping[str, ImageAxis] | None = None) -> None:
+        self.choose_rule = choose_rule
+        self._axes = axes
+        self._count = 1
+        self.bias_share = self.stabiliser_share = torch.empty(0)
+        self.mixed: list[str] = []
+
+    def open(self, images: Tensor) -> None:
+        """Begin the account of these images."""
+        self._count = images.shape[0]
+        dtype = torch.promote_types(images.dtype, torch.float32)  # half precision holds too few digits for sums
+        self.bias_share = torch.zeros(self._count, dtype=dtype, device=images.device)
+        self.stabiliser_share = torch.zeros_like(self.bias_share)
+
+    def epsilon(self, operation: Operation) -> float:
+        """The stabiliser of an operation without weights."""
+        call = operation.call
+        return self.choose_rule(call.name, call.kind, False).epsilon
+
+    def images(self, name: str, shape: Sequence[int]) -> ImageSums:
+        """How to add up by image what has the shape of an operation's result: the one place that knows the axis."""
+        n = self._count
+        if n == 1:
+            return ImageSums(1)
+        where = ImageAxis() if self._axes is None else self._axes.get(name)
+        if where is None or where.axis >= len(shape) or shape[where.axis] % (n * where.inner):
+            self.mixed.append(name)
+            where = None
+        return ImageSums(n, where)
+
+    def book(self, shared: Shared) -> None:
+        """Write down what biases, constants and stabilisers took of the relevance."""
+        self.bias_share += shared.bias
+        self.stabiliser_share += shared.stabiliser
+
+    def book_places(
+        self, operation: Operation, *, bias: Tensor | None = None, stabiliser: Tensor | None = None
+    ) -> None:
+        """Write down what they took at each place of an operation's result."""
+        images = self.images(operation.call.name, operation.output.shape)
+        if bias is not None:
+            self.bias_share += images.total(bias)
+        if stabiliser is not None:
+            self.stabiliser_share += images.total(stabiliser)
+
+
+def proportional(
+    account: Account,
+    operation: Operation,
+    arriving: Tensor,
+    takers: Sequence[Tensor] | None = None,
+    *,
+    factors: int = 1,
+    run: Callable[[dict[int, Tensor]], Tensor] | None = None,
+    constant: Tensor | None = None,
+) -> tuple[Tensor | None, ...]:
+    r"""Relevance through an operator that is linear in some of its inputs.
+
+    .. math:: R_k = x_k \odot J_k^\top \frac{R}{z + \epsilon\,\mathrm{sign}(z)}, \qquad z = \sum_k J_k x_k + c
+
+    Parameters
+    ----------
+    account : Account
+        Where the shares of constants and stabilisers are written down.
+    operation : Operation
+        The operation; its stabiliser is that of the rule chosen for it.
+    arriving : Tensor
+        R, in the shape of the result.
+    takers : sequence of Tensor, optional
+        The inputs that it is linear in; default all.
+    factors : int
+        2 for a product of two values that both take: each gets one half.
+    run : function, optional
+        The operator with some tensors (by id) exchanged, where it is not the operation itself.
+    constant : Tensor, optional
+        c, in the shape of the result; default none.
+    """
+    takers = list(operation.inputs) if takers is None else list(takers)
+    z = operation.output
+    quotient = arriving / stabilised(z, account.epsilon(operation))
+    unique = [*{id(value): value for value in takers}.values()]  # a product may have one value as both factors
+    with torch.enable_grad():
+        leaves = [value.detach().requires_grad_() for value in unique]
+        swap = {id(value): leaf for value, leaf in zip(unique, leaves, strict=True)}
+        again = operation.again(swap) if run is None else run(swap)
+        slopes: Sequence[Tensor | None] = torch.autograd.grad(again, leaves, quotient, allow_unused=True)
+    parts = [(value, value * slope / factors) for value, slope in zip(unique, slopes, strict=True) if slope is not None]
+    account.book_places(
+        operation, bias=None if constant is None else constant * quotient, stabiliser=arriving - z * quotient
+    )
+    return operation.back(*parts)
