@@ -136,8 +136,8 @@ class Axes:
         if inner != 1 and outer != 1 and rest != outer * inner:
             raise self._misfit(value, count)
         outer, inner = (outer, rest // outer) if inner != 1 else (rest, 1)
-        value = value.unflatten(place, (outer, count, inner)).movedim(place + 1, 0)
-        return value.flatten(place + 1, place + 2)
+        split: Tensor = value.unflatten(place, (outer, count, inner)).movedim(place + 1, 0)
+        return split.flatten(place + 1, place + 2)
 
     def per_unit(self, value: Tensor, count: int) -> Tensor:
         """The value as (count, units, positions), positions in the order of the axes.
@@ -151,6 +151,22 @@ class Axes:
         flat = value.reshape(sizes)
         moved = flat.permute(order)
         return moved.reshape(count, self.units, -1)
+
+    def maps(self, value: Tensor, count: int) -> Tensor:
+        """The value as (count, units, rows, columns): other positions lie in one column, neurons have one.
+
+        A view of the value wherever its layout admits one.
+
+        Raises
+        ------
+        LayerError
+            When the value has no units or belongs to no image.
+        """
+        units = self.per_unit(value, count)
+        rows, columns = self._picture()
+        if rows is None or columns is None or rows > columns:
+            return units[..., None]
+        return units.unflatten(2, (value.shape[rows], value.shape[columns]))
 
     def from_units(self, value: Tensor, shape: tuple[int, ...]) -> Tensor:
         """The inverse of ``per_unit``: (count, units, positions) arranged as the layer has it, ``shape``."""

@@ -174,7 +174,7 @@ def _norm(call: Call, known: Callable[[Any], Known], shape: Size, step: int) -> 
         return None
     if call.kind in ("layer_norm", "rms_norm"):
         normalised = call.arguments.get("normalized_shape", call.arguments.get("argument1"))
-        if len(tuple(normalised)) != 1:
+        if len(list(normalised or ())) != 1:
             return labels
         place = len(shape) - 1
     else:
@@ -262,8 +262,8 @@ def _einsum(call: Call, known: Callable[[Any], Known], shape: Size, step: int) -
             new = place
         axes.append(found[0] if found else _places(shape[place]))
     since = min(one.labels.since for one in operands if one.labels is not None)
-    labels = Labels(tuple(axes), since)
-    return labels if new is None else _claimed(labels, new, shape[new], step)
+    made = Labels(tuple(axes), since)
+    return made if new is None else _claimed(made, new, shape[new], step)
 
 
 def _embedding(call: Call, known: Callable[[Any], Known], shape: Size, step: int) -> Labels | None:
@@ -345,7 +345,7 @@ def _order(call: Call, dims: int) -> list[int]:
         return [int(k) % dims for k in listed]
     if call.kind == "movedim":
         one, other = named.get("source", given[0] if given else None), named.get("destination", (given or [0])[-1])
-        ends = [[k] if isinstance(k, int) else list(k) for k in (one, other)]
+        ends = [[k] if isinstance(k, int) else list(k or ()) for k in (one, other)]
         moved = dict(zip((k % dims for k in ends[1]), (k % dims for k in ends[0]), strict=True))
         rest = iter([k for k in order if k not in moved.values()])
         return [moved[k] if k in moved else next(rest) for k in order]
