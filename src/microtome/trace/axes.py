@@ -166,7 +166,7 @@ class Axes:
         rows, columns = self._picture()
         if rows is None or columns is None or rows > columns:
             return units[..., None]
-        return units.unflatten(2, (value.shape[rows], value.shape[columns]))
+        return units.reshape(count, -1, value.shape[rows], value.shape[columns])
 
     def from_units(self, value: Tensor, shape: tuple[int, ...]) -> Tensor:
         """The inverse of ``per_unit``: (count, units, positions) arranged as the layer has it, ``shape``."""
