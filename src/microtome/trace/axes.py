@@ -25,11 +25,15 @@ class Factor(NamedTuple):
         How many; for images 0 stands for their number.
     step : int
         Of rows and columns that have been cut into windows: how many rows lie between two neighbours.
+    origin : int
+        Of other positions: the operation that laid them out. Layers of the same origin and size have the same
+        positions in the same order; 0 where that is not known.
     """
 
     role: str
     size: int
     step: int = 1
+    origin: int = 0
 
 
 Axis = tuple[Factor, ...]
@@ -89,6 +93,14 @@ class Axes:
             else:
                 sizes.append(math.prod(f.size for f in axis))
         return tuple(sizes)
+
+    @property
+    def tokens(self) -> Factor | None:
+        """The positions, where they all lie on one axis of their own beside the units, more than one of them."""
+        found = [
+            axis for axis in self.factors if axis and all(f.role not in (IMAGE, UNIT) and f.size > 1 for f in axis)
+        ]
+        return found[0][0] if len(found) == 1 and len(found[0]) == 1 and len(self.shape) == 2 and self.units else None
 
     @property
     def grid(self) -> tuple[int, int]:

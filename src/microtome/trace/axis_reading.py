@@ -24,6 +24,7 @@ from microtome.trace.tracer import INPUT, Tracer
 SMALL = 64  # pixels of the shorter side of the images that are tried first
 _LARGE = 128  # from this side on it saves time to try smaller images
 _RELATIVE = 1e-4  # changes of the other images below this share of the changed one's are rounding
+_PICTURE = -1  # origin of positions that are the picture's rows and columns in one axis
 _REDUCING = frozenset("mean sum amax amin max min aminmax var std norm prod logsumexp median quantile".split())
 # They hand on the values of an operation before, which has been measured.
 _MOVING = frozenset(
@@ -411,12 +412,12 @@ def _settled(seen: _Seen, count: int, shape: tuple[int, ...], *, mixed: bool = F
 
 def _lengths(axis: Axis, length: int, count: int) -> Axis:
     if not any(f.role == IMAGE for f in axis):
-        roles = {f.role for f in axis}
-        if UNIT in roles:
+        if any(f.role == UNIT for f in axis):
             return (Factor(UNIT, length),)
-        if len(roles) == 1:
-            return (Factor(roles.pop(), length, 1 if len(axis) > 1 else axis[0].step),)
-        return (Factor(PLACE, length),) if length > 1 else ()
+        if len(axis) == 1:
+            return (Factor(axis[0].role, length, axis[0].step, axis[0].origin),)
+        picture = [f.role for f in axis] == [ROW, COLUMN] and all(f.step == 1 for f in axis)
+        return (Factor(PLACE, length, 1, _PICTURE if picture else 0),) if length > 1 else ()
     found: list[Factor] = []
     for f in axis:
         if f.role == IMAGE:

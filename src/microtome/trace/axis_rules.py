@@ -71,15 +71,29 @@ def carried(call: Call, known: Callable[[Any], Known], outputs: list[Tensor], st
             labels = None
         if labels is None or (place and call.kind in ("multi_head_attention_forward", "lstm", "gru")):
             labels = _alike(read, shape)
-        found.append(_fitted(labels, shape))
+        found.append(_fitted(labels, shape, step, shuffled=call.kind in _SHUFFLING))
     return found
 
 
-def _fitted(labels: Labels | None, shape: Size) -> Labels | None:
+# They change the order of positions and keep their number.
+_SHUFFLING = frozenset(
+    "roll flip fliplr flipud rot90 sort argsort gather index_select take_along_dim scatter topk renorm".split()
+)
+
+
+def _fitted(labels: Labels | None, shape: Size, step: int, *, shuffled: bool) -> Labels | None:
     """Labels whose sizes are those of the axes: what has changed its length keeps its role where it has one only."""
     if labels is None:
         return None
-    return Labels(tuple(_resized(axis, size) for axis, size in zip(labels.axes, shape, strict=True)), labels.since)
+    axes = [_resized(axis, size) for axis, size in zip(labels.axes, shape, strict=True)]
+    return Labels(tuple(tuple(_dated(f, step, shuffled=shuffled) for f in axis) for axis in axes), labels.since)
+
+
+def _dated(f: Factor, step: int, *, shuffled: bool) -> Factor:
+    """Positions laid out anew get this operation as their origin."""
+    if shuffled and f.role in (ROW, COLUMN, PLACE):
+        return Factor(PLACE, f.size, 1, step)
+    return Factor(PLACE, f.size, f.step, step) if f.role == PLACE and not f.origin else f
 
 
 def _resized(axis: Axis, size: int) -> Axis:
@@ -87,7 +101,7 @@ def _resized(axis: Axis, size: int) -> Axis:
         return axis
     roles = {f.role for f in axis}
     if len(roles) == 1 and roles != {IMAGE}:
-        return (Factor(roles.pop(), size, axis[-1].step),)
+        return (Factor(roles.pop(), size),)
     return (Factor(PLACE, size),) if size > 1 else ()
 
 
@@ -304,8 +318,8 @@ def regrouped(labels: Labels, before: Size, after: Size) -> Labels | None:
                 need //= f.size
             elif f.size % need == 0 and f.role != IMAGE:
                 inner = f.size // need
-                inside.append(Factor(f.role, need, f.step * inner))
-                queue.insert(0, Factor(f.role, inner, f.step))
+                inside.append(Factor(f.role, need, f.step * inner, f.origin))
+                queue.insert(0, Factor(f.role, inner, f.step, f.origin))
                 need = 1
             else:
                 return None
@@ -319,10 +333,9 @@ def _merged(inside: list[Factor]) -> Axis:
     found: list[Factor] = []
     for f in inside:
         last = found[-1] if found else None
-        if last is not None and last.role == f.role and f.role in (ROW, COLUMN) and last.step == f.step * f.size:
-            found[-1] = Factor(f.role, last.size * f.size, f.step)
-        elif last is not None and last.role == f.role and f.role == PLACE:
-            found[-1] = Factor(f.role, last.size * f.size)
+        whole = last is not None and last.role == f.role and last.origin == f.origin and last.step == f.step * f.size
+        if last is not None and whole and f.role in (ROW, COLUMN, PLACE):
+            found[-1] = Factor(f.role, last.size * f.size, f.step, f.origin)
         else:
             found.append(f)
     return tuple(found)
