@@ -342,16 +342,29 @@ class Network:
     ) -> dict[str, Tensor]:
         """Values of layers for images, as they are before any later in-place change.
 
-        Images run in batches; each pass stops at the last of the layers.
+        Runs in batches and stops at the last layer asked for. Every batch size gives the same tensors: batches are
+        joined along the axis that holds the images (``net.layer(name).axes``), so that a value is laid out as the
+        model would give it for all images at once. ``axes.per_image(value, n)`` puts the images first.
+
+        Raises
+        ------
+        LayerError
+            When a layer's value belongs to no image and differs between batches.
         """
         named = [layers] if isinstance(layers, str) else list(layers)
         given = self.images(images, check=check)
         parts: dict[str, list[Tensor]] = {name: [] for name in named}
+        chunks = given.split(self.admitted(batch))
         with torch.no_grad():
-            for chunk in given.split(batch):
+            for chunk in chunks:
                 for name, value in self._values(chunk.detach(), named).items():
                     parts[name].append(value)
-        return {name: torch.cat(values) for name, values in parts.items()}
+        counts = [len(chunk) for chunk in chunks]
+        return {name: self._axes(name, values[0]).join(values, counts) for name, values in parts.items()}
+
+    def admitted(self, batch: int) -> int:
+        """How many images may go through at a time: ``batch``, or what the model admits where that is fixed."""
+        return self.graph.batch if self.graph.note else batch
 
     def logits(self, images: Any, *, batch: int = 64, check: bool = True) -> Tensor:
         """Class scores (N, K): what a closing softmax or sigmoid reads, else what the model returns."""
@@ -407,10 +420,11 @@ class Network:
             On which images; default the gray probe.
         """
         found = self.layer(layer)
-        x = self.images(self.probe if images is None else images, check=False)
+        given = self.probe if images is None else images
+        prepared = self.normalise(self.images(given, check=False).detach())
         capture = trace.Capture(found.operation)
         with torch.no_grad():
-            trace.Tracer(self.model, [found.operation], observer=capture)(self.normalise(x.detach()))
+            trace.Tracer(self.model, [found.operation], observer=capture)(prepared)
         if capture.call is None:
             raise OpaqueError(f'layer "{layer}" shows no torch operation of its own.')
         return capture.call
@@ -463,6 +477,14 @@ class Network:
                 noise[which], contrast[which] = noise[count], 1.0
             images = images + ((high - low) * contrast[:, None, None, None] * noise[:count]).to(images)
         return self.normalise(images)
+
+    def _axes(self, name: str, value: Tensor) -> trace.Axes:
+        """The axes of a value by the name that it was asked for; images first where nothing is known."""
+        if name not in ("logits", "input"):
+            found = self.graph.axes.get(self._resolved(name))
+            if found is not None and len(found.factors) == value.dim():
+                return found
+        return trace.Axes(((trace.Factor("image", 0),), *(((),) * (value.dim() - 1))))
 
     def _resolved(self, name: str) -> str:
         if name in ("input", self.head.layer):

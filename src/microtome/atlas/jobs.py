@@ -111,7 +111,7 @@ def strongest(subject: Subject, store: Store, task: Task) -> Result:
     kept: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
     values = subject.net.activations(subject.pictures(given["images"]), given["layers"])
     for name, value in values.items():
-        maps = _as_maps(value)
+        maps = subject.net.layer(name).axes.maps(value, len(given["images"])).float()
         peaks = maps.flatten(2).amax(2)
         top = peaks.topk(min(given["units"], maps.shape[1]), dim=1).indices
         chosen = maps.gather(1, top[:, :, None, None].expand(-1, -1, *maps.shape[2:]))
@@ -128,13 +128,6 @@ def walks(subject: Subject, store: Store, task: Task) -> Result:
     """One image's class score taken apart down to the lower layers."""
     given = _options(task)
     return walk(subject.net, subject.pictures([given["image"]]), given["target"], given["layers"])
-
-
-def _as_maps(value: Tensor) -> Tensor:
-    """A layer's value as (n, units, h, w): tokens and neurons are columns and points."""
-    if value.dim() == 4:
-        return value.float()
-    return value.float().transpose(1, 2)[..., None] if value.dim() == 3 else value.float()[..., None, None]
 
 
 def tuning(subject: Subject, store: Store, task: Task) -> Result:

@@ -115,7 +115,7 @@ def work(net: Network, upto: str | None = None) -> float:
     total = 0.0
     for layer in net.layers.values():
         if layer.module is None or layer.operation.rpartition("/")[0] == layer.name:
-            total += layer.parameters * math.prod(layer.shape[1:])
+            total += layer.parameters * math.prod(layer.axes.grid)
         if layer.name == upto:
             break
     return total

@@ -14,7 +14,7 @@ from microtome.synthesis import clipping, penalties
 from microtome.synthesis.augment import moved
 from microtome.synthesis.canvas import Canvas, Fourier, Pixels
 from microtome.synthesis.diversity import similarity
-from microtome.synthesis.objectives import Objective
+from microtome.synthesis.objectives import Objective, arranged
 from microtome.synthesis.placement import Frame, mean_colour
 from microtome.synthesis.priors import Prior
 from microtome.synthesis.relu_override import Redirected
@@ -92,7 +92,7 @@ class Climb:
     @torch.no_grad()
     def reached(self, images: Tensor, rows: Tensor, objective: Objective) -> Tensor:
         """An objective's value for the images at rest in the whole picture, (n,)."""
-        values = self.net.forward(self.frame.in_picture(images, self.net), objective.layers)
+        values = self._arranged(self.net.forward(self.frame.in_picture(images, self.net), objective.layers), images)
         if self.cuts:
             values = {name: self.frame.cut(value, self.net, name) for name, value in values.items()}
         return objective.score(values, rows)
@@ -150,10 +150,13 @@ class Climb:
         layers = self.objective.layers
         if self.diverse > 1 and self.contrast_layer not in layers:
             layers = (*layers, self.contrast_layer)
-        values = self.net.forward(self.frame.in_window(seen, self.net), layers, rules=rules)
+        values = self._arranged(self.net.forward(self.frame.in_window(seen, self.net), layers, rules=rules), seen)
         if self.frame.window == self.frame.canvas or not self.cuts:
             return values
         return {name: self.frame.cut(value, self.net, name) for name, value in values.items()}
+
+    def _arranged(self, values: dict[str, Tensor], images: Tensor) -> dict[str, Tensor]:
+        return {name: arranged(self.net, name, value, len(images)) for name, value in values.items()}
 
     def _penalty(self, images: Tensor, score: Tensor, values: dict[str, Tensor], ground: Tensor) -> Tensor:
         prior, pixels = self.prior, images[0].numel()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from microtome.synthesis.objectives import as_maps
-
 
 def similarity(value: Tensor, group: int) -> Tensor:
     r"""How alike the Gram matrices of each image and its group are, mean over the others, in [0, 1].
@@ -20,7 +18,7 @@ def similarity(value: Tensor, group: int) -> Tensor:
     Parameters
     ----------
     value : Tensor
-        (n, C, h, w), (n, tokens, C) or (n, C); images of a group follow each other.
+        (n, C, ...): units first; images of a group follow each other.
     group : int
         Images in a group.
 
@@ -33,8 +31,7 @@ def similarity(value: Tensor, group: int) -> Tensor:
     >>> similarity(torch.eye(2), 2), similarity(torch.ones(2, 2), 2)
     (tensor([0., 0.]), tensor([1., 1.]))
     """
-    maps = as_maps(value)
-    flat = maps.reshape(maps.shape[0] // group, group, maps.shape[1], -1)
+    flat = value.reshape(value.shape[0] // group, group, value.shape[1], -1)
     flat = flat / flat.flatten(2).norm(dim=2).clamp(min=1e-12)[:, :, None, None]
     if flat.shape[3] < flat.shape[2]:
         inner = torch.einsum("gacp,gbcq->gabpq", flat, flat).square().sum((3, 4))

@@ -14,7 +14,7 @@ from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
 from microtome.synthesis.ascent import Climb
-from microtome.synthesis.objectives import Objective
+from microtome.synthesis.objectives import Objective, arranged
 from microtome.synthesis.placement import chunk_size, whole
 from microtome.synthesis.priors import Prior
 
@@ -130,7 +130,7 @@ def invert(
         raise InputError(f"at least one start and one step are needed, got {starts} and {steps}.")
     given = net.images(image)
     layer = layer if layer == "logits" else net.layer(layer).name
-    wanted = torch.cat([net.activations(one[None], layer)[layer] for one in given])
+    wanted = torch.cat([arranged(net, layer, net.activations(one[None], layer)[layer], 1) for one in given])
     energy = wanted.flatten(1).square().sum(1)
     if not bool((energy > 0).all()):
         raise InputError(

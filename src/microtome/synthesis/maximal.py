@@ -251,5 +251,5 @@ def maximize_class(
 
 def _last_map(net: Network) -> str:
     """The last layer with height and width, where textures are compared."""
-    found = [name for name, layer in net.layers.items() if layer.spatial and layer.leaf and layer.shape[1] > 1]
+    found = [name for name, layer in net.layers.items() if layer.spatial and layer.leaf and layer.axes.grid[0] > 1]
     return found[-1] if found else "logits"

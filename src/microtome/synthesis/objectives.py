@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from microtome.errors import InputError
+from microtome.network import Network
 
 Score = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 
@@ -84,7 +85,7 @@ def channel(layer: str, channels: int | Sequence[int], *, of: Where = "mean", si
     index = torch.as_tensor([channels] if isinstance(channels, int) else list(channels), dtype=torch.long)
 
     def score(values: Mapping[str, Tensor], rows: Tensor) -> Tensor:
-        maps = as_maps(values[layer])
+        maps = values[layer]
         own = maps[torch.arange(len(rows), device=maps.device), index.to(maps.device)[rows]]
         return reduced(sign * own, _reduction(of))
 
@@ -116,7 +117,7 @@ def direction(layer: str, vectors: Tensor, *, of: Where = "mean", sign: int = 1)
     unit = given / given.norm(dim=1, keepdim=True)
 
     def score(values: Mapping[str, Tensor], rows: Tensor) -> Tensor:
-        maps = as_maps(values[layer])
+        maps = values[layer]
         along = torch.einsum("nc...,nc->n...", maps, unit.to(maps)[rows])
         return reduced(sign * along, _reduction(of))
 
@@ -134,9 +135,23 @@ def logit(classes: int | Sequence[int], *, sign: int = 1) -> Objective:
     return Objective(("logits",), len(index), score)
 
 
-def as_maps(value: Tensor) -> Tensor:
-    """A layer's value with channels first: (n, C, h, w), (n, C, tokens) or (n, C)."""
-    return value.transpose(1, 2) if value.dim() == 3 else value
+def arranged(net: Network, layer: str, value: Tensor, count: int) -> Tensor:
+    """A layer's value as objectives read it: (n, C, h, w), (n, C, positions) or (n, C); scores as they are.
+
+    Raises
+    ------
+    LayerError
+        When the value belongs to no image.
+    """
+    if layer == "logits":
+        return value
+    axes = net.layer(layer).axes
+    if not axes.units:
+        return axes.per_image(value, count)
+    maps = axes.maps(value, count)
+    if axes.spatial:
+        return maps
+    return maps[..., 0] if maps.shape[2] > 1 else maps[..., 0, 0]
 
 
 def reduced(own: Tensor, of: Where) -> Tensor:

@@ -106,7 +106,7 @@ def around(
         When the position lies outside the map.
     """
     found = net.layer(layer)
-    sizes = found.shape[1:] if len(found.shape) == 3 else found.shape[:-1]
+    sizes = found.axes.grid if found.spatial else tuple(size for size in found.axes.grid[:1] if size > 1)
     if len(position) != len(sizes) or any(not 0 <= at < size for at, size in zip(position, sizes, strict=True)):
         raise InputError(f'a position inside {sizes} was expected for layer "{layer}", got {tuple(position)}.')
     if not found.spatial or found.field is None or found.gated:
@@ -204,10 +204,10 @@ def _probe(net: Network, layer: str, size: tuple[int, int], picture: Tensor | No
     probe = net.probe[:, :, :1, :1].expand(-1, -1, *size) if picture is None else picture
     try:
         with torch.no_grad():
-            value = net.forward(probe, layer)[layer]
+            value = net.layer(layer).axes.maps(net.forward(probe, layer)[layer], 1)
     except MicrotomeError:
         return None
-    return value if value.dim() == 4 and value.numel() > 0 else None
+    return value if value.numel() > 0 else None
 
 
 def _same_there(net: Network, layer: str, window: Box, local: tuple[int, ...], position: tuple[int, ...]) -> bool:

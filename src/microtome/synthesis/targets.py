@@ -35,8 +35,10 @@ def asked_of(net: Network, layer: str, channels: int | Iterable[int] | None, dir
         When channels or directions do not fit it.
     """
     found = net.layer(layer)
-    if len(found.shape) not in (1, 2, 3):
-        raise LayerError(f'layer "{layer}" has shape {found.shape}; maps, tokens or neurons were expected.')
+    if not found.units or found.axes.image_axis is None:
+        raise LayerError(
+            f'layer "{layer}" has shape {found.shape} without units; maps, tokens or neurons were expected.'
+        )
     if directions is None:
         rows = chosen(channels, found.units, f'channels of layer "{layer}"')
         names = [f"{layer}:{row}" for row in rows]
@@ -63,7 +65,7 @@ def reading(net: Network, layer: str, of: str | None, position: tuple[int, ...] 
     if of is None:
         of = "center" if max(net.input_shape[1:]) <= 64 else "positive"
     if of == "center" and found.spatial:
-        return found.shape[1] // 2, found.shape[2] // 2
+        return found.axes.grid[0] // 2, found.axes.grid[1] // 2
     return of
 
 

@@ -1,6 +1,6 @@
 """The interception engine: the only place that touches torch's hooks and function modes."""
 
-from microtome.trace.axes import Axes
+from microtome.trace.axes import Axes, Factor
 from microtome.trace.axis_reading import changed_image
 from microtome.trace.backward_rules import BackwardRule, Operation, RuleSet
 from microtome.trace.fingerprint import fingerprint
@@ -24,6 +24,7 @@ __all__ = [
     "Call",
     "Capture",
     "Deconvnet",
+    "Factor",
     "Graph",
     "Guided",
     "Layer",

@@ -25,11 +25,15 @@ class Factor(NamedTuple):
         How many; for images 0 stands for their number.
     step : int
         Of rows and columns that have been cut into windows: how many rows lie between two neighbours.
+    origin : int
+        Of other positions: the operation that laid them out. Layers of the same origin and size have the same
+        positions in the same order; 0 where that is not known.
     """
 
     role: str
     size: int
     step: int = 1
+    origin: int = 0
 
 
 Axis = tuple[Factor, ...]
@@ -91,6 +95,14 @@ class Axes:
         return tuple(sizes)
 
     @property
+    def tokens(self) -> Factor | None:
+        """The positions, where they all lie on one axis of their own beside the units, more than one of them."""
+        found = [
+            axis for axis in self.factors if axis and all(f.role not in (IMAGE, UNIT) and f.size > 1 for f in axis)
+        ]
+        return found[0][0] if len(found) == 1 and len(found[0]) == 1 and len(self.shape) == 2 and self.units else None
+
+    @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of a unit's positions: of the picture where they lie so, else (positions, 1)."""
         rows, columns = self._picture()
@@ -136,8 +148,8 @@ class Axes:
         if inner != 1 and outer != 1 and rest != outer * inner:
             raise self._misfit(value, count)
         outer, inner = (outer, rest // outer) if inner != 1 else (rest, 1)
-        value = value.unflatten(place, (outer, count, inner)).movedim(place + 1, 0)
-        return value.flatten(place + 1, place + 2)
+        split: Tensor = value.unflatten(place, (outer, count, inner)).movedim(place + 1, 0)
+        return split.flatten(place + 1, place + 2)
 
     def per_unit(self, value: Tensor, count: int) -> Tensor:
         """The value as (count, units, positions), positions in the order of the axes.
@@ -151,6 +163,22 @@ class Axes:
         flat = value.reshape(sizes)
         moved = flat.permute(order)
         return moved.reshape(count, self.units, -1)
+
+    def maps(self, value: Tensor, count: int) -> Tensor:
+        """The value as (count, units, rows, columns): other positions lie in one column, neurons have one.
+
+        A view of the value wherever its layout admits one.
+
+        Raises
+        ------
+        LayerError
+            When the value has no units or belongs to no image.
+        """
+        units = self.per_unit(value, count)
+        rows, columns = self._picture()
+        if rows is None or columns is None or rows > columns:
+            return units[..., None]
+        return units.reshape(count, -1, value.shape[rows], value.shape[columns])
 
     def from_units(self, value: Tensor, shape: tuple[int, ...]) -> Tensor:
         """The inverse of ``per_unit``: (count, units, positions) arranged as the layer has it, ``shape``."""

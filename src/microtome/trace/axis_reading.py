@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from microtome.errors import MicrotomeError
@@ -16,12 +19,18 @@ from microtome.trace import axis_rules
 from microtome.trace.axes import COLUMN, IMAGE, PLACE, ROW, UNIT, Axes, Axis, Factor
 from microtome.trace.axis_rules import Known, Labels
 from microtome.trace.operators import Call, tensors
-from microtome.trace.tracer import Tracer
+from microtome.trace.tracer import INPUT, Tracer
 
 SMALL = 64  # pixels of the shorter side of the images that are tried first
 _LARGE = 128  # from this side on it saves time to try smaller images
 _RELATIVE = 1e-4  # changes of the other images below this share of the changed one's are rounding
+_PICTURE = -1  # origin of positions that are the picture's rows and columns in one axis
 _REDUCING = frozenset("mean sum amax amin max min aminmax var std norm prod logsumexp median quantile".split())
+# They hand on the values of an operation before, which has been measured.
+_MOVING = frozenset(
+    """view reshape flatten unflatten squeeze unsqueeze permute transpose getitem chunk split unbind expand contiguous
+    dropout identity detach clone to type_as movedim t T""".split()
+)
 
 Pictures = Callable[[int, tuple[int, int], bool], Tensor]  # (number, size, whether one is changed) -> prepared images
 
@@ -34,7 +43,7 @@ class _Seen:
     shape: tuple[int, ...]
     labels: Labels | None = None
     axis: int | None = None  # the one that varies
-    digest: Tensor | None = None
+    digest: NDArray[np.float64] | None = None
     why: str = ""
     over: bool = False  # an operation that reduces the images of the batch to one value
 
@@ -61,19 +70,22 @@ class _Pass:
     def __post_init__(self) -> None:
         self._labels: dict[int, tuple[weakref.ref[Tensor], Labels | None, str]] = {}
         self._note(self.images, axis_rules.pictures(self.images.shape), "input")
+        self.seen["input"] = _Seen("input", tuple(self.images.shape), axis_rules.pictures(self.images.shape), 0)
         self._digests = _Digests()
-        self._opened: list[str] = []
+        self.sources: dict[str, str] = {}  # what a layer reads first -> the value that it is
 
     def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
-        """A module starts."""
+        """A module starts: remember which value it reads."""
+        self._read_by(name, tensors(args))
 
     def operation(self, call: Call, output: Any) -> None:
         """An operation has run."""
         made = tensors(output) or ([call.input] if call.kind == "setitem" else [])
         if not made:
             return
-        if call.name not in self.seen:
-            self.order.append(call.name)
+        self.order.append(call.name)
+        if self.labelled:
+            self._read_by(call.name, call.tensors)
         if not self.labelled and self.other is None:
             self.seen[call.name] = _Seen(call.kind, tuple(made[0].shape))
             return
@@ -106,6 +118,12 @@ class _Pass:
             self._measure(name, value, seen)
             self._note(value, seen.labels, name)
         self.seen[name] = seen
+
+    def _read_by(self, name: str, read: list[Tensor]) -> None:
+        if read and name not in self.sources:
+            found = self._labels.get(id(read[0]))
+            if found is not None and found[0]() is read[0]:
+                self.sources[name] = found[2]
 
     def _note(self, value: Tensor, labels: Labels | None, name: str) -> None:
         self._labels[id(value)] = weakref.ref(value), labels, name
@@ -148,7 +166,9 @@ class _Pass:
             seen.labels, seen.why = _without_images(seen.labels), "more than one axis grows with the images"
         else:
             seen.labels = _without_images(seen.labels)
-        seen.digest = self._digests.of(value, seen.axis)
+        plain = seen.axis is not None and seen.shape[seen.axis] == count
+        if not (plain and seen.kind in _MOVING):
+            seen.digest = self._digests.of(value, seen.axis)
 
 
 class _Digests:
@@ -157,19 +177,18 @@ class _Digests:
     def __init__(self) -> None:
         self._weights = torch.empty(0)
 
-    def of(self, value: Tensor, axis: int | None) -> Tensor:
+    def of(self, value: Tensor, axis: int | None) -> NDArray[np.float64]:
         """One number per index of the axis, or one for all."""
-        with torch.no_grad():
-            if value.is_sparse or value.is_quantized or value.numel() == 0:
-                return torch.zeros(1)
-            value = torch.view_as_real(value) if value.is_complex() else value
-            value = value if value.dtype in (torch.float32, torch.float64) else value.float()
-            rows = value.reshape(1, -1) if axis is None else value.movedim(axis, 0).reshape(value.shape[axis], -1)
-            weights = self._up_to(rows.shape[1]).to(rows)
-            found = rows @ weights
-            if not bool(found.isfinite().all()):  # masks of minus infinity
-                found = rows.nan_to_num(nan=3.0, posinf=5.0, neginf=-5.0) @ weights
-            return found.cpu()
+        if value.is_sparse or value.is_quantized or value.numel() == 0:
+            return np.zeros(1)
+        value = torch.view_as_real(value) if value.is_complex() else value
+        value = value if value.dtype in (torch.float32, torch.float64) else value.float()
+        rows = value.reshape(1, -1) if axis is None else value.movedim(axis, 0).reshape(value.shape[axis], -1)
+        weights = self._up_to(rows.shape[1]).to(rows)
+        found = (rows @ weights).double().cpu().numpy()
+        if not np.isfinite(found).all():  # masks of minus infinity
+            found = (rows.nan_to_num(nan=3.0, posinf=5.0, neginf=-5.0) @ weights).double().cpu().numpy()
+        return found
 
     def _up_to(self, length: int) -> Tensor:
         if len(self._weights) < length:
@@ -181,24 +200,25 @@ class _Digests:
 
 def _with_images(labels: Labels | None, shape: tuple[int, ...], place: int, count: int, rest: int) -> Labels:
     """Labels with the images on the axis where they were measured."""
-    axes = list(labels.axes) if labels is not None else [()] * len(shape)
+    axes: list[Axis] = list(labels.axes) if labels is not None else [()] * len(shape)
     axis = axes[place]
     known = any(f.role == IMAGE and f.size == count for f in axis) and math.prod(f.size for f in axis) == count * rest
     if not known:
         role = UNIT if axis and all(f.role == UNIT for f in axis) else PLACE
         axes[place] = (Factor(IMAGE, count), *([Factor(role, rest)] if rest > 1 else []))
-    found = _without_images(Labels(tuple(axes[:place]) + ((),) + tuple(axes[place + 1 :])))
-    assert found is not None  # noqa: S101 - given
-    cleaned = list(found.axes)
-    cleaned[place] = axes[place]
-    return Labels(tuple(cleaned), labels.since if labels is not None else 0)
+    alone = [axis if k == place else _replaced(axis) for k, axis in enumerate(axes)]
+    return Labels(tuple(alone), labels.since if labels is not None else 0)
 
 
 def _without_images(labels: Labels | None) -> Labels | None:
     if labels is None:
         return None
-    axes = [tuple(Factor(PLACE, f.size) if f.role == IMAGE else f for f in axis) for axis in labels.axes]
-    return Labels(tuple(axes), labels.since)
+    return Labels(tuple(_replaced(axis) for axis in labels.axes), labels.since)
+
+
+def _replaced(axis: Axis) -> Axis:
+    """An axis whose images were taken for such and are none."""
+    return tuple(Factor(PLACE, f.size) if f.role == IMAGE else f for f in axis)
 
 
 def _opaque(images: Known, shape: tuple[int, ...]) -> Labels:
@@ -223,7 +243,8 @@ class Reading:
     Attributes
     ----------
     axes : mapping of str to Axes
-        By layer or operation; what belongs to no single image has axes without images.
+        By layer or operation, and with ``@input`` for what it reads; what belongs to no single image has axes without
+        images.
     mixes : str
         Where the images of a batch begin to influence each other; empty where they never do.
     note : str
@@ -259,18 +280,16 @@ def read_axes(
     two over two images of its own size otherwise.
     """
     for attempt in _attempts(model, pictures, size, shapes, count):
-        try:
+        with suppress(MicrotomeError, _UnlikeError):
             return attempt()
-        except (MicrotomeError, _Unlike):
-            continue
     single = _Pass(pictures(count, size, False))
     Tracer(model, observer=single)(single.images)
     axes = {name: _settled(seen, count, seen.shape, measured=False) for name, seen in single.seen.items()}
     note = f"the model admits batches of {count} only, so images and units follow from its operators, unmeasured"
-    return Reading(axes, "", note)
+    return Reading(axes | _of_inputs(single, axes), "", note)
 
 
-class _Unlike(Exception):
+class _UnlikeError(Exception):
     """Two passes did not run the same operations on values of the same kind."""
 
 
@@ -307,12 +326,12 @@ def _measured(
         Tracer(model, observer=first)(first.images)
         known = {name: seen.shape for name, seen in first.seen.items()}
     if full is not None and not _alike(known, full):
-        raise _Unlike
+        raise _UnlikeError
     plain = _Pass(pictures(more, size, False), known, fewer)
     Tracer(model, observer=plain)(plain.images)
     shapes = {name: seen.shape for name, seen in plain.seen.items()}
     if full is not None and not _alike(shapes, full):
-        raise _Unlike
+        raise _UnlikeError
     changed = _Pass(pictures(more, size, True), known, fewer, labelled=False)
     Tracer(model, observer=changed)(changed.images)
     which = changed_image(more)
@@ -324,7 +343,11 @@ def _measured(
             mixes = name
         shape = seen.shape if full is None or name not in full else full[name]
         axes[name] = _settled(seen, more, shape, mixed=bool(mixed))
-    return Reading(axes, mixes)
+    return Reading(axes | _of_inputs(plain, axes), mixes)
+
+
+def _of_inputs(followed: _Pass, axes: Mapping[str, Axes]) -> dict[str, Axes]:
+    return {name + INPUT: axes[source] for name, source in followed.sources.items() if source in axes}
 
 
 def changed_image(count: int) -> int:
@@ -333,30 +356,27 @@ def changed_image(count: int) -> int:
 
 
 def _alike(one: Mapping[str, tuple[int, ...]], other: Mapping[str, tuple[int, ...]]) -> bool:
-    return one.keys() == other.keys() and all(len(shape) == len(other[name]) for name, shape in one.items())
+    names = one.keys() | other.keys()
+    return all(name in one and name in other and len(one[name]) == len(other[name]) for name in names - {"input"})
 
 
 def _resolve(seen: _Seen, after: _Seen | None, count: int, which: int) -> bool:
     """Set the order of what is folded together with the images by what a changed image changes; whether they mix."""
     if after is None or seen.digest is None or after.digest is None or seen.digest.shape != after.digest.shape:
         return False
-    moved = (after.digest.double() - seen.digest.double()).abs()
     if seen.axis is None or seen.labels is None:
         return False
+    moved = np.abs(after.digest - seen.digest)
     largest = float(moved.max())
     if largest == 0:
         return False
     rest = seen.shape[seen.axis] // count
-    index = torch.arange(len(moved))
-    given = _around(seen.labels.axes[seen.axis])
-    orders = [given, *((outer, rest // outer) for outer in range(1, rest + 1) if rest % outer == 0)]
-    shares = []
-    for outer, inner in dict.fromkeys(orders):
-        others = (index // inner) % count != which
-        shares.append((float(moved[others].max()) / largest, (outer, inner)))
-    leak, best = min(shares, key=lambda entry: entry[0])
-    if shares[0][0] <= max(leak, _RELATIVE):  # what the operators say holds
-        leak, best = shares[0]
+    given = best = _around(seen.labels.axes[seen.axis])
+    leak = _leak(moved, given, count, which)
+    if leak > _RELATIVE and rest > 1:  # not as the operators say
+        orders = [(outer, rest // outer) for outer in range(1, rest + 1) if rest % outer == 0]
+        least, order = min((_leak(moved, order, count, which), order) for order in orders)
+        leak, best = (least, order) if least <= _RELATIVE else (leak, given)
     if best != given:
         axes = list(seen.labels.axes)
         roles = {f.role for f in axes[seen.axis] if f.role != IMAGE}
@@ -366,6 +386,12 @@ def _resolve(seen: _Seen, after: _Seen | None, count: int, which: int) -> bool:
         axes[seen.axis] = tuple(f for f in (ends[0], Factor(IMAGE, count), ends[1]) if f is not None)
         seen.labels = Labels(tuple(axes), seen.labels.since)
     return leak > _RELATIVE
+
+
+def _leak(moved: NDArray[np.float64], order: tuple[int, int], count: int, which: int) -> float:
+    """The largest change outside the changed image, as a share of the largest of all."""
+    others = np.delete(moved.reshape(order[0], count, order[1]), which, axis=1)
+    return float(others.max() / moved.max())
 
 
 def _around(axis: Axis) -> tuple[int, int]:
@@ -386,12 +412,12 @@ def _settled(seen: _Seen, count: int, shape: tuple[int, ...], *, mixed: bool = F
 
 def _lengths(axis: Axis, length: int, count: int) -> Axis:
     if not any(f.role == IMAGE for f in axis):
-        roles = {f.role for f in axis}
-        if UNIT in roles:
+        if any(f.role == UNIT for f in axis):
             return (Factor(UNIT, length),)
-        if len(roles) == 1:
-            return (Factor(roles.pop(), length, 1 if len(axis) > 1 else axis[0].step),)
-        return (Factor(PLACE, length),) if length > 1 else ()
+        if len(axis) == 1:
+            return (Factor(axis[0].role, length, axis[0].step, axis[0].origin),)
+        picture = [f.role for f in axis] == [ROW, COLUMN] and all(f.step == 1 for f in axis)
+        return (Factor(PLACE, length, 1, _PICTURE if picture else 0),) if length > 1 else ()
     found: list[Factor] = []
     for f in axis:
         if f.role == IMAGE:
@@ -408,6 +434,6 @@ def _lengths(axis: Axis, length: int, count: int) -> Axis:
     places = [k for k, f in enumerate(found) if f.role == PLACE]
     others = math.prod(f.size for f in found if f.role == UNIT)
     if len(places) != 1 or length % others:
-        raise _Unlike
+        raise _UnlikeError
     found[places[0]] = Factor(PLACE, length // others)
     return tuple(found)

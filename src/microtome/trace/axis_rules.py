@@ -71,15 +71,29 @@ def carried(call: Call, known: Callable[[Any], Known], outputs: list[Tensor], st
             labels = None
         if labels is None or (place and call.kind in ("multi_head_attention_forward", "lstm", "gru")):
             labels = _alike(read, shape)
-        found.append(_fitted(labels, shape))
+        found.append(_fitted(labels, shape, step, shuffled=call.kind in _SHUFFLING))
     return found
 
 
-def _fitted(labels: Labels | None, shape: Size) -> Labels | None:
+# They change the order of positions and keep their number.
+_SHUFFLING = frozenset(
+    "roll flip fliplr flipud rot90 sort argsort gather index_select take_along_dim scatter topk renorm".split()
+)
+
+
+def _fitted(labels: Labels | None, shape: Size, step: int, *, shuffled: bool) -> Labels | None:
     """Labels whose sizes are those of the axes: what has changed its length keeps its role where it has one only."""
     if labels is None:
         return None
-    return Labels(tuple(_resized(axis, size) for axis, size in zip(labels.axes, shape, strict=True)), labels.since)
+    axes = [_resized(axis, size) for axis, size in zip(labels.axes, shape, strict=True)]
+    return Labels(tuple(tuple(_dated(f, step, shuffled=shuffled) for f in axis) for axis in axes), labels.since)
+
+
+def _dated(f: Factor, step: int, *, shuffled: bool) -> Factor:
+    """Positions laid out anew get this operation as their origin."""
+    if shuffled and f.role in (ROW, COLUMN, PLACE):
+        return Factor(PLACE, f.size, 1, step)
+    return Factor(PLACE, f.size, f.step, step) if f.role == PLACE and not f.origin else f
 
 
 def _resized(axis: Axis, size: int) -> Axis:
@@ -87,7 +101,7 @@ def _resized(axis: Axis, size: int) -> Axis:
         return axis
     roles = {f.role for f in axis}
     if len(roles) == 1 and roles != {IMAGE}:
-        return (Factor(roles.pop(), size, axis[-1].step),)
+        return (Factor(roles.pop(), size),)
     return (Factor(PLACE, size),) if size > 1 else ()
 
 
@@ -174,7 +188,7 @@ def _norm(call: Call, known: Callable[[Any], Known], shape: Size, step: int) -> 
         return None
     if call.kind in ("layer_norm", "rms_norm"):
         normalised = call.arguments.get("normalized_shape", call.arguments.get("argument1"))
-        if len(tuple(normalised)) != 1:
+        if len(list(normalised or ())) != 1:
             return labels
         place = len(shape) - 1
     else:
@@ -262,8 +276,8 @@ def _einsum(call: Call, known: Callable[[Any], Known], shape: Size, step: int) -
             new = place
         axes.append(found[0] if found else _places(shape[place]))
     since = min(one.labels.since for one in operands if one.labels is not None)
-    labels = Labels(tuple(axes), since)
-    return labels if new is None else _claimed(labels, new, shape[new], step)
+    made = Labels(tuple(axes), since)
+    return made if new is None else _claimed(made, new, shape[new], step)
 
 
 def _embedding(call: Call, known: Callable[[Any], Known], shape: Size, step: int) -> Labels | None:
@@ -304,8 +318,8 @@ def regrouped(labels: Labels, before: Size, after: Size) -> Labels | None:
                 need //= f.size
             elif f.size % need == 0 and f.role != IMAGE:
                 inner = f.size // need
-                inside.append(Factor(f.role, need, f.step * inner))
-                queue.insert(0, Factor(f.role, inner, f.step))
+                inside.append(Factor(f.role, need, f.step * inner, f.origin))
+                queue.insert(0, Factor(f.role, inner, f.step, f.origin))
                 need = 1
             else:
                 return None
@@ -319,10 +333,9 @@ def _merged(inside: list[Factor]) -> Axis:
     found: list[Factor] = []
     for f in inside:
         last = found[-1] if found else None
-        if last is not None and last.role == f.role and f.role in (ROW, COLUMN) and last.step == f.step * f.size:
-            found[-1] = Factor(f.role, last.size * f.size, f.step)
-        elif last is not None and last.role == f.role and f.role == PLACE:
-            found[-1] = Factor(f.role, last.size * f.size)
+        whole = last is not None and last.role == f.role and last.origin == f.origin and last.step == f.step * f.size
+        if last is not None and whole and f.role in (ROW, COLUMN, PLACE):
+            found[-1] = Factor(f.role, last.size * f.size, f.step, f.origin)
         else:
             found.append(f)
     return tuple(found)
@@ -345,7 +358,7 @@ def _order(call: Call, dims: int) -> list[int]:
         return [int(k) % dims for k in listed]
     if call.kind == "movedim":
         one, other = named.get("source", given[0] if given else None), named.get("destination", (given or [0])[-1])
-        ends = [[k] if isinstance(k, int) else list(k) for k in (one, other)]
+        ends = [[k] if isinstance(k, int) else list(k or ()) for k in (one, other)]
         moved = dict(zip((k % dims for k in ends[1]), (k % dims for k in ends[0]), strict=True))
         rest = iter([k for k in order if k not in moved.values()])
         return [moved[k] if k in moved else next(rest) for k in order]

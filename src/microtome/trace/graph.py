@@ -280,14 +280,14 @@ def _in_library_leaf(watcher: Watcher, node: _Node) -> bool:
     for span in watcher.spans:
         if span.name == node.scope:
             library = type(span.module).__module__.startswith("torch.nn.modules")
-            return library and next(span.module.children(), None) is None
+            return library and span.module is not None and next(span.module.children(), None) is None
     return False
 
 
 def _module_layer(watcher: Watcher, span: _Span, public: dict[int, str], reading: Reading) -> Layer:
     node = watcher.nodes[span.node] if span.node is not None else watcher.nodes[0]
     kind = getattr(span.module, "original_name", type(span.module).__name__)
-    held = sum(parameter.numel() for parameter in span.module.parameters())
+    held = sum(parameter.numel() for parameter in span.module.parameters()) if span.module is not None else 0
     axes = reading.axes.get(span.name, Axes(((),) * len(span.shape)))
     return _layer(span, kind, held, node, public, axes, leaf=_owns(watcher, span))
 

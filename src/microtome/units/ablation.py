@@ -16,6 +16,7 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
+from microtome.trace import Layer
 from microtome.trace.delta.replay import Replay
 from microtome.units.streaming import streaming_pass
 from microtome.units.streaming.streaming_pass import Batch
@@ -144,23 +145,23 @@ def ablate(
     >>> ablate(net, data, "relu").after.tolist()
     [0.5, 0.5]
     """
-    found = net.layer(layer)
+    (found,) = streaming_pass.chosen_layers(net, layer)
     rows = _rows(units, found.units, layer)
     if value not in ("zero", "mean"):
         raise InputError(f'a unit is replaced by its "zero" or its "mean", got "{value}".')
     if len(dataset) == 0:
         raise InputError("the data set is empty: there is no image to run.")
-    fill = torch.zeros(found.units) if value == "zero" else _means(net, dataset, layer, found.units)
+    fill = torch.zeros(found.units) if value == "zero" else _means(net, dataset, found)
     given = labels_of(dataset)
     counts = _Counts(len(rows), given is not None)
-    for _, images, labels in batches(dataset, batch):
+    for _, images, labels in batches(dataset, net.admitted(batch)):
         x = net.normalise(net.images(images))
         replay = Replay(net.model)
         baseline = _logits(net, x, replay, {})
         replay.recorded()
         counts.start(baseline, labels)
         for row, group in enumerate(rows):
-            changed = _logits(net, x, replay, {found.name: _filled(group, fill)})
+            changed = _logits(net, x, replay, {found.name: _filled(found, len(x), group, fill)})
             counts.add(row, changed)
     return Ablation(
         provenance=provenance(net, "ablation", layer=found.name, units=rows, value=value, images=len(dataset)),
@@ -182,27 +183,25 @@ def _rows(units: int | Sequence[int | Sequence[int]] | None, count: int, layer: 
     return rows
 
 
-def _filled(group: list[int], fill: Tensor) -> Callable[[Tensor], Tensor]:
+def _filled(layer: Layer, images: int, group: list[int], fill: Tensor) -> Callable[[Tensor], Tensor]:
     def exchange(value: Tensor) -> Tensor:
-        changed = value.clone()
-        by_unit = changed if changed.dim() != 3 else changed.transpose(1, 2)
-        constants = fill[group].to(value)
-        by_unit[:, group] = constants.view(1, -1, *(1,) * (value.dim() - 2))
-        return changed
+        by_unit = layer.axes.per_unit(value, images).clone()
+        by_unit[:, group] = fill[group].to(value)[:, None]
+        return layer.axes.from_units(by_unit, tuple(value.shape))
 
     return exchange
 
 
-def _means(net: Network, dataset: Dataset, layer: str, units: int) -> Tensor:
+def _means(net: Network, dataset: Dataset, layer: Layer) -> Tensor:
     """The mean of every unit over all images and positions."""
-    total, count = torch.zeros(units, dtype=torch.float64), [0]
+    total, count = torch.zeros(layer.units, dtype=torch.float64), [0]
 
     def add(value: Tensor, batch: Batch) -> None:
-        value = streaming_pass.by_unit(value)
+        value = layer.axes.per_unit(value, len(batch.indices))
         total.add_(value.double().sum((0, 2)).cpu())
         count[0] += value.shape[0] * value.shape[2]
 
-    streaming_pass.read(net, dataset, {layer: add})
+    streaming_pass.read(net, dataset, {layer.name: add})
     return total / count[0]
 
 

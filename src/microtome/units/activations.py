@@ -1,4 +1,4 @@
-"""What do a layer's units answer to an image, and where? Activation maps."""
+"""Activation maps: the values of a layer's units at every position, for some images."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from microtome.errors import LayerError, nearest
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
+from microtome.trace import Layer
 from microtome.units.streaming import streaming_pass
 
 
@@ -22,7 +23,7 @@ class ActivationMaps(Result):
     Attributes
     ----------
     maps : dict of str to Tensor
-        By layer: (N, units, h, w), or (N, units) for a layer without height and width.
+        By layer: (N, units, h, w), (N, units, positions) for tokens and windows, or (N, units) without positions.
     images : Tensor
         (N, C, H, W) the images.
     """
@@ -91,6 +92,15 @@ def activation_maps(net: Network, images: Any, layers: str | Iterable[str] | Non
     [[[[0.0, 0.25]]]]
     """
     given = net.images(images)
-    names = [layer.name for layer in streaming_pass.chosen_layers(net, layers)]
+    chosen = {layer.name: layer for layer in streaming_pass.chosen_layers(net, layers)}
+    names = list(chosen)
+    maps = {name: _maps(chosen[name], value, len(given)) for name, value in net.activations(given, names).items()}
     made = provenance(net, "activation-maps", layers=names)
-    return ActivationMaps(provenance=made, maps=net.activations(given, names), images=given.detach())
+    return ActivationMaps(provenance=made, maps=maps, images=given.detach())
+
+
+def _maps(layer: Layer, value: Tensor, count: int) -> Tensor:
+    maps = layer.axes.maps(value, count)
+    if layer.spatial:
+        return maps
+    return maps[..., 0] if maps.shape[2] > 1 else maps[..., 0, 0]

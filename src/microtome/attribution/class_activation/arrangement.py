@@ -1,4 +1,4 @@
-"""Where on the picture does each value of a layer lie? In maps with channels first or last, or in a grid of tokens."""
+"""Arrangement of a layer's values on the picture: maps with channels first or last, or a grid of tokens."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from microtome.errors import LayerError
 from microtome.network import Network
-from microtome.trace import Layer
+from microtome.trace import Axes, Layer
 
 MOST_EXTRA = 8  # class, distillation and register tokens beside the patches; the largest known set is five
 
@@ -21,9 +21,11 @@ class Arrangement:
     Attributes
     ----------
     kind : str
-        ``"maps"`` (N, C, h, w), ``"channels-last"`` (N, h, w, C) or ``"tokens"`` (N, T, C).
+        ``"maps"`` (N, C, h, w), ``"channels-last"`` (the picture's axes before the channels) or ``"tokens"``.
     height, width : int
         The grid.
+    axes : Axes
+        Which axes hold the images and the units.
     tokens : int
         How many tokens, those without a place on the picture included; 0 for maps.
     first : int
@@ -33,6 +35,7 @@ class Arrangement:
     kind: str
     height: int
     width: int
+    axes: Axes
     tokens: int = 0
     first: int = 0
 
@@ -43,48 +46,29 @@ class Arrangement:
         ------
         LayerError
             When the values are not one set for each image.
+        """
+        if self.kind != "tokens":
+            return self.axes.maps(value, count)
+        return self.on_grid(self.axes.per_unit(value, count))
+
+    def on_grid(self, tokens: Tensor) -> Tensor:
+        """Tokens (N, C, T) as maps (N, C, h, w).
 
         Examples
         --------
-        >>> laid = Arrangement("tokens", 1, 2, tokens=3, first=1)
-        >>> laid.maps(torch.tensor([[[9.0], [1.0], [2.0]]]), 1)
+        >>> laid = Arrangement("tokens", 1, 2, Axes(()), tokens=3, first=1)
+        >>> laid.on_grid(torch.tensor([[[9.0, 1.0, 2.0]]]))
         tensor([[[[1., 2.]]]])
         """
-        if self.kind == "tokens":
-            value = self.by_image(value, count)
-            patches = value[:, self.first : self.first + self.height * self.width].transpose(1, 2)
-            return patches.reshape(count, -1, self.height, self.width)
-        if len(value) != count:
-            raise _split(tuple(value.shape), count)
-        return value.movedim(3, 1) if self.kind == "channels-last" else value
-
-    def by_image(self, value: Tensor, count: int) -> Tensor:
-        """Tokens as (N, T, C), also where the model keeps them as (T, N, C).
-
-        Raises
-        ------
-        LayerError
-            When they are neither.
-        """
-        if tuple(value.shape[:2]) == (count, self.tokens):
-            return value
-        if tuple(value.shape[:2]) == (self.tokens, count):
-            return value.transpose(0, 1)
-        raise _split(tuple(value.shape), count)
-
-
-def _split(shape: tuple[int, ...], count: int) -> LayerError:
-    return LayerError(
-        f"values of {count} images were expected, the layer gives {shape}: it works on windows or heads apart. "
-        "Choose a layer outside the attention, such as a block's output."
-    )
+        patches = tokens[:, :, self.first : self.first + self.height * self.width]
+        return patches.unflatten(2, (self.height, self.width))
 
 
 def arrangement(net: Network, name: str) -> Arrangement:
     """How the values of a layer lie on the picture.
 
-    Tokens are given places by measurement: single patches of a gray picture are changed, and the first
-    layer with as many tokens shows which tokens answer.
+    Maps are known from the layer's axes. Tokens are given places by measurement: single patches of a gray
+    picture are changed, and it is seen which tokens of the layer answer.
 
     Raises
     ------
@@ -92,47 +76,38 @@ def arrangement(net: Network, name: str) -> Arrangement:
         When the layer does not exist, or its values have no places on the picture.
     """
     layer = net.layer(name)
-    if layer.spatial:
-        if _channels_last(net, layer):
-            if not _in_proportion(net, *layer.shape[:2]):
-                raise LayerError(
-                    f'the values of "{name}", {layer.shape}, do not lie as the picture does: it works on windows or '
-                    "heads apart. Choose a layer outside the attention, such as a block's output."
-                )
-            return Arrangement("channels-last", layer.shape[0], layer.shape[1])
-        return Arrangement("maps", layer.shape[1], layer.shape[2])
+    if layer.spatial and layer.units and layer.axes.image_axis is not None:
+        kind = "maps" if layer.axes.channels_first else "channels-last"
+        return Arrangement(kind, *layer.axes.grid, axes=layer.axes)
     found = token_arrangement(net, layer)
     if found is None:
+        apart = (
+            " It works on windows or heads apart; choose a layer outside the attention." if len(layer.shape) > 2 else ""
+        )
         raise LayerError(
             f'a layer with channels, height and width is needed, or one with a token for every patch; "{name}" gives '
-            f"{layer.shape}. Layers that serve: {_some(net)}."
+            f"{layer.shape} (axes {layer.axes}).{apart} Layers that serve: {_some(net)}."
         )
     return found
 
 
 def token_arrangement(net: Network, layer: Layer) -> Arrangement | None:
-    """The grid of a layer of tokens; None where it has none."""
-    if len(layer.shape) != 2:
+    """The grid of a layer of tokens, measured at the first layer that has the same tokens; None where it has none."""
+    place = layer.axes.tokens
+    if place is None or layer.axes.image_axis is None:
         return None
-    tokens = layer.shape[0] if layer.shape[0] > 1 else _leading(net, layer.name)
-    rows = [entry for entry in net.layers.values() if len(entry.shape) == 2 and entry.shape[0] == tokens]
-    if tokens == 1 or not rows:
-        return None
-    for grid in _grids(net, tokens):
-        first = _first_patch(net, rows[0].name, tokens, grid)
+    same = [entry for entry in net.layers.values() if entry.axes.tokens == place] if place.origin else [layer]
+    earliest = min(same, key=lambda entry: entry.step)
+    for grid in _grids(net, place.size):
+        first = _first_patch(net, earliest, place.size, grid)
         if first is not None:
-            return Arrangement("tokens", *grid, tokens=tokens, first=first)
+            return Arrangement("tokens", *grid, axes=layer.axes, tokens=place.size, first=first)
     return None
-
-
-def _leading(net: Network, name: str) -> int:
-    """The first axis of a value for one image: the tokens, where the model keeps them as (T, N, C)."""
-    return len(net.activations(_with_changed_patches(net, (1, 1), []), name, check=False)[name])
 
 
 def _grids(net: Network, tokens: int) -> list[tuple[int, int]]:
     """Grids that would leave few tokens without a place: of the network's maps, then of square patches of the image."""
-    maps = [entry.shape[1:] for entry in net.layers.values() if entry.spatial]
+    maps = [entry.axes.grid for entry in net.layers.values() if entry.spatial]
     height, width = net.input_shape[1:]
     square = [(height // side, width // side) for side in range(1, min(height, width) + 1)
               if height % side == 0 and width % side == 0]  # fmt: skip
@@ -141,18 +116,27 @@ def _grids(net: Network, tokens: int) -> list[tuple[int, int]]:
     return sorted(fitting, key=lambda grid: tokens - grid[0] * grid[1])  # stable: the network's own maps first
 
 
-def _first_patch(net: Network, name: str, tokens: int, grid: tuple[int, int]) -> int | None:
+def _first_patch(net: Network, layer: Layer, tokens: int, grid: tuple[int, int]) -> int | None:
     """Which token answers to the first patch, if the tokens are the patches row by row; else None."""
     height, width = grid
     corners = [(0, 0), (0, min(1, width - 1)), (min(1, height - 1), 0), (height - 1, width - 1)]
-    value = net.activations(_with_changed_patches(net, grid, corners), name, check=False)[name]
-    if tuple(value.shape[:2]) != (len(corners) + 1, tokens):
+    pictures = _with_changed_patches(net, grid, corners)
+    value = net.activations(pictures, layer.name, check=False)[layer.name]
+    value = layer.axes.per_unit(value, len(pictures))
+    change = value[1:] - value[:1]
+    moved = (change - change.mean(2, keepdim=True)).norm(dim=1)  # an attention moves all tokens nearly alike
+    if tokens < height * width or not bool((moved.amax(1) > 0).all()):
         return None
-    moved = (value[1:] - value[:1]).abs().sum(2)
-    first = int(moved[0].argmax())
+    first = _own(moved)[0]
     expected = [first + row * width + column for row, column in corners]
-    answers = moved.argmax(1).tolist() == expected and bool((moved.amax(1) > 0).all())
-    return first if answers and first + height * width <= tokens else None
+    return first if _own(moved) == expected and first + height * width <= tokens else None
+
+
+def _own(moved: Tensor) -> list[int]:
+    """The token that answers each patch most, relative to how much that token answers any patch."""
+    answer = moved.double().clamp(min=1e-30 + 1e-9 * float(moved.max())).log()
+    found: list[int] = (answer - answer.mean(0, keepdim=True)).argmax(1).tolist()
+    return found
 
 
 def _with_changed_patches(net: Network, grid: tuple[int, int], patches: list[tuple[int, int]]) -> Tensor:
@@ -166,38 +150,6 @@ def _with_changed_patches(net: Network, grid: tuple[int, int], patches: list[tup
         left, right = (round((column + step) * columns / grid[1]) for step in (0, 1))
         picture[:, top:bottom, left:right] = noise[:, top:bottom, left:right]
     return pictures
-
-
-def _in_proportion(net: Network, height: int, width: int) -> bool:
-    """Whether a grid has the proportions of the picture, up to a last row or column that is not full."""
-    rows, columns = net.input_shape[1:]
-    return abs(height * columns - width * rows) < max(rows, columns)
-
-
-# -- channels last -------------------------------------------------------------------------------------------------
-
-_FIRST = frozenset(("conv2d", "batch_norm", "max_pool2d", "avg_pool2d", "group_norm", "adaptive_avg_pool2d"))
-
-
-def _channels_last(net: Network, layer: Layer) -> bool:
-    """Whether a layer of three axes is (h, w, C): a linear layer or layer norm made it so, and nothing moved it."""
-    last: dict[str, bool] = {}
-    for entry in net.layers.values():
-        if len(entry.shape) != 3 or not entry.leaf:
-            continue
-        kind = operator_of(entry)
-        if kind in _FIRST:
-            last[entry.operation] = last[entry.name] = False
-        elif kind == "linear" or (kind == "layer_norm" and entry.parameters in (entry.shape[2], 2 * entry.shape[2])):
-            last[entry.operation] = last[entry.name] = True
-        else:
-            last[entry.operation] = last[entry.name] = _inherited(net, entry, last)
-    return last.get(layer.operation, _inherited(net, layer, last))
-
-
-def _inherited(net: Network, layer: Layer, last: dict[str, bool]) -> bool:
-    read = (net.layers[name] for name in layer.inputs if name in net.layers)
-    return any(last.get(entry.name, False) for entry in read if entry.shape == layer.shape)
 
 
 def operator_of(layer: Layer) -> str:

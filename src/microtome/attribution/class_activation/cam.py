@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -116,7 +117,7 @@ def _pooling(net: Network) -> tuple[str, str]:
     for layer in reversed(list(net.layers.values())):
         for name in layer.inputs:
             source = net.layers.get(name)
-            if source is None or not source.spatial or source.shape[1] * source.shape[2] == 1:
+            if source is None or not source.axes.channels_first or math.prod(source.axes.grid) == 1:
                 continue
             if layer.shape in ((source.shape[0],), (source.shape[0], 1, 1)):
                 return name, layer.name

@@ -1,18 +1,22 @@
-"""Which layer does a class activation map read? The last that has places on the picture and that the score feels."""
+"""Default layer of class activation maps: the last spatial layer that the score depends on."""
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
-from microtome.attribution.class_activation.arrangement import Arrangement, arrangement, operator_of, token_arrangement
+from microtome.attribution.class_activation.arrangement import Arrangement, operator_of, token_arrangement
 from microtome.errors import LayerError
 from microtome.network import Network
-from microtome.trace import Layer
+from microtome.trace import Factor, Layer
 
 ATTENTION = frozenset(("scaled_dot_product_attention", "multi_head_attention_forward", "softmax"))
 
 # What stands between the tokens and the attention that reads them: projections, scales, the product itself.
 _PROJECTIONS = ATTENTION | {"linear", "addmm", "matmul", "bmm", "mul", "div"}
+
+_SUMS = frozenset(("add", "sub"))
 
 
 def map_layer(net: Network, layer: str | None) -> str:
@@ -33,7 +37,7 @@ def map_layer(net: Network, layer: str | None) -> str:
     if layer is not None:
         return layer
     last = _last_map(net)
-    if any(len(entry.shape) == 2 and (last is None or entry.step > last.step) for entry in net.layers.values()):
+    if any(entry.axes.tokens and (last is None or entry.step > last.step) for entry in net.layers.values()):
         found = _token_layer(net)
         if found is not None:
             return found
@@ -47,20 +51,27 @@ def map_layer(net: Network, layer: str | None) -> str:
 
 def _last_map(net: Network) -> Layer | None:
     """The layer of maps that ends last; of a block and the operation that ends it, the operation."""
-    found = [entry for entry in net.layers.values() if entry.spatial and not _ends_in_pooling(entry)]
-    for entry in sorted(found, key=lambda entry: (entry.step, entry.leaf), reverse=True):
-        try:
-            laid = arrangement(net, entry.name)
-        except LayerError:  # windows apart
-            continue
-        if laid.height * laid.width > 1:
-            return entry
-    return None
+    found = [
+        entry
+        for entry in net.layers.values()
+        if entry.spatial
+        and entry.units
+        and math.prod(entry.axes.grid) > 1
+        and not _ends_in_pooling(entry)
+        and not _only_moves(entry)
+    ]
+    return max(found, key=lambda entry: (entry.step, entry.leaf), default=None)
 
 
 def _ends_in_pooling(layer: Layer) -> bool:
     """Whether a pooling makes the value, also that of a container; its class may be called PoolFormerLayer."""
     return "pool" in operator_of(layer) or layer.kind in ("mean", "amax", "sum")
+
+
+def _only_moves(layer: Layer) -> bool:
+    """Whether a module does nothing but lay its input out anew; a block that ends so computes something before."""
+    alone = layer.module is not None and next(layer.module.children(), None) is None and not layer.parameters
+    return alone and operator_of(layer) in ("permute", "transpose", "movedim", "contiguous", "identity", "reshape")
 
 
 # -- tokens --------------------------------------------------------------------------------------------------------
@@ -79,7 +90,7 @@ def last_tokens(net: Network) -> tuple[str, Arrangement] | None:
 def read_tokens(net: Network, name: str, laid: Arrangement) -> Tensor:
     """Which tokens of a layer the score is read from, (T,): those where it has a gradient, on a gray picture."""
     slope = net.run(net.probe, record=name, gradient=True, check=False).gradient[name]
-    return laid.by_image(slope, 1)[0].count_nonzero(1) > 0
+    return laid.axes.per_unit(slope, len(net.probe))[0].count_nonzero(0) > 0
 
 
 def _token_layer(net: Network) -> str | None:
@@ -98,17 +109,28 @@ def _token_layer(net: Network) -> str | None:
 def _tokens_behind(net: Network, layer: Layer, seen: set[str]) -> tuple[str, Arrangement] | None:
     """The tokens that a layer makes its queries, keys and values, or its vector, of; what is ``seen`` has none."""
     waiting = list(layer.inputs)
-    gridless = set[int]()  # each count of tokens is measured once
+    gridless = set[Factor]()  # the same tokens are measured once
     while waiting:
         entry = net.layers.get(waiting.pop(0))
         if entry is None or entry.name in seen or len(entry.shape) < 2:
             continue
         seen.add(entry.name)
-        if operator_of(entry) not in _PROJECTIONS and entry.shape[0] not in gridless:
+        place = entry.axes.tokens
+        if place is not None and not _projects(net, entry) and place not in gridless:
             laid = token_arrangement(net, entry)
             if laid is not None:
                 return entry.name, laid
-            if len(entry.shape) == 2 and entry.shape[0] > 1:
-                gridless.add(entry.shape[0])
+            gridless.add(place)
         waiting += entry.inputs
     return None
+
+
+def _projects(net: Network, entry: Layer) -> bool:
+    """Whether a layer only maps tokens linearly, for an attention: a linear layer, a scale, a sum of such (LoRA)."""
+    if operator_of(entry) in _PROJECTIONS:
+        return True
+    if operator_of(entry) not in _SUMS:
+        return False
+    inside = [other for name, other in net.layers.items() if other.leaf and name.startswith(f"{entry.name}.")]
+    parts = inside if entry.module is not None else [net.layers[name] for name in entry.inputs if name in net.layers]
+    return len(parts) > 1 and all(operator_of(part) in _PROJECTIONS | _SUMS for part in parts)

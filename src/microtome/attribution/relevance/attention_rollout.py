@@ -120,7 +120,7 @@ def attention_rollout(
         with torch.no_grad():
             trace.Tracer(net.model, observer=attentions)(net.normalise(part))
         attentions.finish()
-        maps.append(laid.maps(followed.from_tokens(begin)[:, :, None], len(part)))
+        maps.append(laid.on_grid(followed.from_tokens(begin)[:, None]))
         records.append(net.run(part, asked, check=False))
         layer = followed.last
     return LayerAttribution(

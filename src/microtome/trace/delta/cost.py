@@ -1,4 +1,4 @@
-"""How much of a network's work can a changed window of the image touch? What patches can save is the rest."""
+"""The share of a network's multiply-adds that a changed window of the image can reach."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def share_within_reach(graph: Graph, window: tuple[int, int]) -> float:
 
 def _work(layer: Layer) -> int:
     """Multiply-adds of a layer for one image: its weights at each of its positions."""
-    return layer.parameters * max(1, math.prod(layer.shape) // max(layer.units, 1))
+    return layer.parameters * math.prod(layer.axes.grid)
 
 
 def _seen(layer: Layer, window: tuple[int, int]) -> float:
@@ -48,6 +48,6 @@ def _seen(layer: Layer, window: tuple[int, int]) -> float:
     if not layer.spatial or layer.field is None or layer.gated:
         return 1.0
     share = 1.0
-    for side, size, step, cover in zip(layer.shape[1:], layer.field.size, layer.field.stride, window, strict=True):
+    for side, size, step, cover in zip(layer.axes.grid, layer.field.size, layer.field.stride, window, strict=True):
         share *= min(1.0, ((cover + size - 2) // step + 1) / side) if step else 1.0
     return share

@@ -1,4 +1,4 @@
-"""How does each unit answer each stimulus, beyond what the brightness alone would do?"""
+"""Responses of units to stimuli, less what the stimulus's brightness alone would give."""
 
 from __future__ import annotations
 
@@ -50,10 +50,13 @@ def responses(net: Network, layers: list[str], stimuli: Stimuli, batch: int = 32
     """
     found = {name: net.layer(name) for name in layers}
     for name, layer in found.items():
-        if not layer.shape:
-            raise LayerError(f'layer "{name}" has no units: its output is one number per image.')
+        if not layer.units or layer.axes.image_axis is None:
+            raise LayerError(f'layer "{name}" has no units, or its values belong to no single image; choose another.')
     blanks = torch.stack([torch.full(net.input_shape, level) for level in LEVELS])
-    blank = {name: maps(value, found[name]) for name, value in net.activations(scaled(net, blanks), layers).items()}
+    blank = {
+        name: found[name].axes.maps(value, len(blanks))
+        for name, value in net.activations(scaled(net, blanks), layers).items()
+    }
     answers = {name: _unanswered(blank[name], len(stimuli.images)) for name in layers}
     for start in range(0, len(stimuli.images), batch):
         chunk = stimuli.images[start : start + batch]
@@ -63,7 +66,7 @@ def responses(net: Network, layers: list[str], stimuli: Stimuli, batch: int = 32
             name, value = values.popitem()
             answer = answers[name]
             answer.peak[:, part], answer.centre[:, part], answer.place[:, part] = _reduced(
-                maps(value, found[name]), blank[name], means.to(value.device), found[name]
+                found[name].axes.maps(value, len(chunk)), blank[name], means.to(value.device), found[name]
             )
     return answers
 
@@ -81,24 +84,12 @@ def scaled(net: Network, images: Tensor) -> Tensor:
     return images * (high - low) + low
 
 
-def maps(value: Tensor, layer: Layer) -> Tensor:
-    """Any layer's value as (N, U, h, w): neurons have one position, tokens lie in one column."""
-    if layer.spatial:
-        return value
-    if value.dim() == 2:
-        return value[:, :, None, None]
-    return value.flatten(1, -2).transpose(1, 2)[..., None]
-
-
 def boxes(layer: Layer, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
     """Fields of all positions: rows (h, 2) and columns (w, 2) clipped to the picture, and which count (h, w).
 
     Those count that lie wholly in the picture, or all where none does.
     """
-    if layer.spatial:
-        h, w = layer.shape[1:]
-    else:
-        h, w = (1, 1) if len(layer.shape) == 1 else (_product(layer.shape[:-1]), 1)
+    h, w = layer.axes.grid
     field = layer.field
     if field is None or not layer.spatial:
         whole = torch.ones(h, w, dtype=torch.bool)
@@ -107,13 +98,6 @@ def boxes(layer: Layer, height: int, width: int) -> tuple[Tensor, Tensor, Tensor
     columns, inside_columns = _axis(field.offset[1], field.stride[1], field.size[1], w, width)
     inside = inside_rows[:, None] & inside_columns
     return rows, columns, inside if bool(inside.any()) else torch.ones_like(inside)
-
-
-def _product(sizes: tuple[int, ...]) -> int:
-    total = 1
-    for size in sizes:
-        total *= size
-    return total
 
 
 def _axis(offset: int, stride: float, size: int, count: int, length: int) -> tuple[Tensor, Tensor]:

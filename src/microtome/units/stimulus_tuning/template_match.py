@@ -83,14 +83,9 @@ def cosine(first: Tensor, second: Tensor) -> Tensor:
 
 def _gradient(net: Network, layer: Layer, shown: Tensor, units: Tensor, places: Tensor) -> Tensor:
     def one_unit_each(value: Tensor) -> Tensor:
-        seed = torch.zeros_like(value)
-        flat = (
-            stimulus_responses.maps(seed, layer).flatten(2)
-            if layer.spatial
-            else stimulus_responses.maps(seed, layer)[..., 0]
-        )
-        flat[torch.arange(len(units)), units.to(value.device), places.to(value.device)] = 1  # a view of the seed
-        return seed
+        seed = torch.zeros_like(layer.axes.per_unit(value, len(units)))
+        seed[torch.arange(len(units)), units.to(value.device), places.to(value.device)] = 1
+        return layer.axes.from_units(seed, tuple(value.shape))
 
     images = stimulus_responses.scaled(net, shown)
     record = net.run(

@@ -1,4 +1,4 @@
-"""Which units of a layer answer alike? Correlation of their activations over the data."""
+"""Similar units: correlation of the activations of a layer's units over the data."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from microtome.data.batches import Dataset
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
+from microtome.trace.graph import Layer
 from microtome.units.streaming import streaming_pass
 from microtome.units.streaming.streaming_pass import Batch
 
@@ -100,7 +101,7 @@ def similar(net: Network, dataset: Dataset, layer: str, *, batch: int = 16) -> S
 
 def similarities(net: Network, dataset: Dataset, layers: Iterable[str], *, batch: int = 16) -> dict[str, Similarity]:
     """The same for several layers in one pass over the images; see ``similar``."""
-    sums = {layer.name: _Products(layer.units) for layer in streaming_pass.chosen_layers(net, layers)}
+    sums = {layer.name: _Products(layer) for layer in streaming_pass.chosen_layers(net, layers)}
     images = streaming_pass.read(net, dataset, {name: one.read for name, one in sums.items()}, batch=batch)
     return {
         name: Similarity(
@@ -116,7 +117,8 @@ def similarities(net: Network, dataset: Dataset, layers: Iterable[str], *, batch
 class _Products:
     """Sums of products of activations, shifted by the first batch's means so that little cancels."""
 
-    def __init__(self, units: int) -> None:
+    def __init__(self, layer: Layer) -> None:
+        units, self._axes = layer.units, layer.axes
         self._product = torch.zeros(units, units, dtype=torch.float64)
         self._total = torch.zeros(units, dtype=torch.float64)
         self._shift: Tensor | None = None
@@ -124,7 +126,7 @@ class _Products:
 
     def read(self, value: Tensor, batch: Batch) -> None:
         """Take in one batch."""
-        flat = streaming_pass.by_unit(value).transpose(0, 1).flatten(1)
+        flat = self._axes.per_unit(value, len(batch.indices)).transpose(0, 1).flatten(1)
         flat = flat if flat.dtype == torch.float64 else flat.float()
         if self._shift is None:
             self._shift = flat.mean(1, keepdim=True)

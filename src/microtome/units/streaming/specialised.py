@@ -13,6 +13,7 @@ from microtome.data.batches import Dataset
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
+from microtome.trace.graph import Layer
 from microtome.units.streaming import streaming_pass
 from microtome.units.streaming.streaming_pass import Batch
 
@@ -130,8 +131,8 @@ def specialised(
     """
     chosen = streaming_pass.chosen_layers(net, layers)
     if layers is None:
-        chosen = [layer for layer in chosen if streaming_pass.grid(layer.shape) != (1, 1)] or chosen
-    gathered = {layer.name: _Responses(layer.units, len(dataset)) for layer in chosen}
+        chosen = [layer for layer in chosen if layer.axes.grid != (1, 1)] or chosen
+    gathered = {layer.name: _Responses(layer, len(dataset)) for layer in chosen}
     images = streaming_pass.read(net, dataset, {name: one.read for name, one in gathered.items()}, batch=batch)
     labels = labels_of(dataset)
     peaks = {name: one.maximum.argmax(1) for name, one in gathered.items()}
@@ -171,14 +172,15 @@ def _sparseness(total: Tensor, square: Tensor, n: int) -> Tensor:
 class _Responses:
     """Per image: the maximum; summed over images: locality weighted by it."""
 
-    def __init__(self, units: int, images: int) -> None:
-        self.maximum = torch.zeros(units, images)
+    def __init__(self, layer: Layer, images: int) -> None:
+        self._axes = layer.axes
+        self.maximum = torch.zeros(layer.units, images)
         self.extended = False
-        self._weighted = torch.zeros(units, dtype=torch.float64)
+        self._weighted = torch.zeros(layer.units, dtype=torch.float64)
 
     def read(self, value: Tensor, batch: Batch) -> None:
         """Take in one batch."""
-        value = streaming_pass.by_unit(value)
+        value = self._axes.per_unit(value, len(batch.indices))
         above = value.clamp(min=0).float()
         peak = above.amax(2)
         square = torch.linalg.vector_norm(above, dim=2).square()

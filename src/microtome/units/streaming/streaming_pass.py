@@ -1,4 +1,4 @@
-"""How do many layers get read in one pass over a data set? Each value is looked at where it arises; nothing is kept."""
+"""One pass over a data set: every layer's value is handed to a reader where it arises, and nothing is kept."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ Reader = Callable[[Tensor, Batch], None]
 def computing_layers(net: Network) -> list[str]:
     """Names of the layers that compute units of their own, in the order they run.
 
-    Containers are left out (their value is that of their last part), and so are layers that only move
-    values: padding, dropout, flattening, identity.
+    Containers are left out, since their value is that of their last part, and so are layers that only move values
+    (padding, dropout, flattening, identity) and those without units or images (tables of position biases).
     """
     found = []
     for layer in net.layers.values():
         scope = layer.operation.rpartition("/")[0]
         owns = layer.module is None or layer.name in (scope, layer.operation)
-        if layer.shape and owns and operation(layer) not in _MOVES:
+        if owns and layer.units and layer.axes.image_axis is not None and operation(layer) not in _MOVES:
             found.append(layer.name)
     return found
 
@@ -52,41 +52,24 @@ def chosen_layers(net: Network, layers: str | Iterable[str] | None) -> list[Laye
     Raises
     ------
     LayerError
-        When a layer does not exist or has no units.
+        When a layer does not exist, has no units, or its values belong to no image.
     """
     names = computing_layers(net) if layers is None else [layers] if isinstance(layers, str) else list(layers)
     found = [net.layer(name) for name in names]
     for layer in found:
-        if not layer.shape:
-            raise LayerError(f'layer "{layer.name}" gives one number per image and has no units; choose another.')
+        if layer.axes.image_axis is None:
+            raise LayerError(
+                f'the values of layer "{layer.name}" belong to no single image of a batch; choose another.'
+            )
+        if not layer.units:
+            what = "one number per image" if not layer.shape else f"{layer.shape} without an axis of units"
+            raise LayerError(f'layer "{layer.name}" gives {what}, so that it has no units; choose another.')
     return list({layer.name: layer for layer in found}.values())
 
 
 def operation(layer: Layer) -> str:
     """The operator that makes the layer's value: ``"conv2d"``, ``"relu"``."""
     return layer.operation.rpartition("/")[2].partition(".")[0]
-
-
-def by_unit(value: Tensor) -> Tensor:
-    """A layer's value as (images, units, positions): channels first, tokens' width as units.
-
-    Examples
-    --------
-    >>> by_unit(torch.zeros(2, 8, 5, 5)).shape, by_unit(torch.zeros(2, 10)).shape, by_unit(torch.zeros(2, 50, 8)).shape
-    (torch.Size([2, 8, 25]), torch.Size([2, 10, 1]), torch.Size([2, 8, 50]))
-    """
-    if value.dim() == 2:
-        return value[:, :, None]
-    if value.dim() == 3:
-        return value.transpose(1, 2)
-    return value.flatten(2)
-
-
-def grid(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Rows and columns of a layer's positions: (1, 1) without height and width, (tokens, 1) for tokens."""
-    if len(shape) >= 3:
-        return int(shape[1]), int(torch.Size(shape[2:]).numel())
-    return (int(shape[0]), 1) if len(shape) == 2 else (1, 1)
 
 
 def read(net: Network, dataset: Dataset, readers: Mapping[str, Reader], *, batch: int = 16) -> int:
@@ -121,7 +104,7 @@ def read(net: Network, dataset: Dataset, readers: Mapping[str, Reader], *, batch
     names = {net.layer(name).name: reader for name, reader in readers.items()}
     end: str | None = None
     count = 0
-    for indices, images, found in batches(dataset, batch):
+    for indices, images, found in batches(dataset, net.admitted(batch)):
         given = net.images(images)
         now = Batch(indices, found, given)
         seen: list[str] = []

@@ -119,7 +119,7 @@ def top_images(
     [1, 0]
     """
     (found,) = streaming_pass.chosen_layers(net, layer)
-    rows, columns = streaming_pass.grid(found.shape)
+    rows, columns = found.axes.grid
     row, column = int(position[0]), int(position[1])
     if not 0 <= channel < found.units:
         raise InputError(f'unit {channel} does not exist: "{layer}" has units 0 to {found.units - 1}.')
@@ -131,7 +131,9 @@ def top_images(
     at = row * columns + column
 
     def add(value: Tensor, batch: Batch) -> None:
-        table.add(streaming_pass.by_unit(value)[:, channel, at][None], batch.indices, torch.full((1, len(value)), at))
+        count = len(batch.indices)
+        units = found.axes.per_unit(value, count)
+        table.add(units[:, channel, at][None], batch.indices, torch.full((1, count), at))
 
     images = streaming_pass.read(net, dataset, {found.name: add}, batch=batch)
     made = provenance(net, "top-images", layer=found.name, channel=channel, position=[row, column], k=k)

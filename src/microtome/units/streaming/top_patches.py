@@ -1,4 +1,4 @@
-"""Which patches of the data drive every unit most and least? One pass over the data for all units of all layers."""
+"""Top patches: the image patches that drive each unit most and least, for all layers in one pass over the data."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class _Table:
     """What is gathered for one layer while the data go by."""
 
     def __init__(self, layer: Layer, net: Network, k: int, sample: Sample, *, one_per_image: bool) -> None:
-        self.layer, self.grid = layer, streaming_pass.grid(layer.shape)
+        self.layer, self.grid = layer, layer.axes.grid
         self.bounds = BOUNDS.get(streaming_pass.operation(layer))
         self.rectified = _rectified(net, layer)
         self.k, self.one_per_image = k, one_per_image
@@ -159,7 +159,7 @@ class _Table:
 
     def read(self, value: Tensor, batch: Batch) -> None:
         """Take in one batch of the layer's values."""
-        value = streaming_pass.by_unit(value)
+        value = self.layer.axes.per_unit(value, len(batch.indices))
         summary = summarise(value, self.bounds)
         if not bool(torch.isfinite(summary.total).all()):
             raise ModelError(
