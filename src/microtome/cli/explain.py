@@ -70,6 +70,4 @@ def _tell(net: Network, photo: list[Path], made: Any) -> None:
         said, asked = int(read[place].argmax()), int(made.target[place])
         number = float(read[place, said])
         sure = f"{number:.4g}" if net.output == "value" else f"{100 * number:.1f} %"
-        print(
-            f"{path}: says {names[said]} ({sure}); map for {names[asked]}, {score} {float(made.score[place]):.3g}"
-        )
+        print(f"{path}: says {names[said]} ({sure}); map for {names[asked]}, {score} {float(made.score[place]):.3g}")

@@ -173,15 +173,11 @@ def at_path(output: Any, path: Path) -> Tensor:
         When what the model returns has no such part.
     """
     found = output
-    for key in path:
-        try:
-            if isinstance(found, Mapping) or isinstance(key, int):
-                found = found[key]
-            else:
-                found = getattr(found, key)
-        except (KeyError, IndexError, AttributeError, TypeError):
-            found = None
-            break
+    try:
+        for key in path:
+            found = found[key] if isinstance(key, int) or isinstance(found, Mapping) else getattr(found, key)
+    except (KeyError, IndexError, AttributeError, TypeError):
+        found = None
     if not isinstance(found, Tensor):
         raise ModelError(
             f'the model returned no tensor "{dotted(path)}" for these images, though it did when the network was read; '

@@ -14,6 +14,7 @@ from microtome.errors import InputError, ModelError
 from microtome.trace.graph import Layer
 from microtome.trace.guard import RandomStates, as_found, seeded
 from microtome.trace.head import OUTPUTS, Head, as_rows, choose, described, tensors_by_path
+from microtome.trace.operator_table import those
 from microtome.trace.operators import Call, tensors
 from microtome.trace.tracer import Tracer
 
@@ -29,24 +30,13 @@ _CLOSINGS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
 }
 
 # Operators that let some values through unchanged and not others: behind one, equal numbers prove nothing.
-_BENDING = frozenset(
-    "relu relu6 rectifying_clamp leaky_relu hardtanh threshold clamp clamp_min clamp_max minimum maximum fmin fmax where "
-    "masked_fill round floor ceil sign gt lt ge le argmax one_hot".split()
-)
-
-# Operators that hand numbers on: their input is the same score, and often a module's own value.
-_HANDING_ON = frozenset(
-    "dropout identity squeeze unsqueeze flatten reshape view contiguous float to type_as clone".split()
-)
-
+_BENDING = (those(function="step") | those(function="piecewise", alone=True)) - {"hardsigmoid"}
+# Operators that hand numbers on: their input is the same score, and often the value of a module.
+_HANDING_ON = those(role=("view", "copy", "cast"))
 # Operators whose values lie in [0, 1], and those that mix such values: averages, products, choices.
 _PROBABILITIES = frozenset(("sigmoid", "hardsigmoid", "softmax"))
-_MIXING = frozenset(
-    "add sub rsub mul div rdiv mean sum prod stack cat getitem select index_select gather chunk split unbind max min "
-    "amax amin maximum minimum fmax fmin clamp clamp_min clamp_max where lerp pow sqrt square einsum matmul bmm mm "
-    "addcmul neg squeeze unsqueeze flatten reshape view permute transpose movedim contiguous clone detach float double "
-    "half bfloat16 to type_as expand expand_as dropout identity topk sort flip roll median round reciprocal log exp "
-    "masked_fill nan_to_num".split()
+_MIXING = those(activation="clipping") | those(
+    role=tuple("arithmetic mask product reduction view rearrangement selection split join copy cast repetition".split())
 )
 
 _RANDOM = frozenset(
@@ -89,8 +79,8 @@ class _Ending:
             self.reader.setdefault(node, call.name)
         drawn = call.kind in _RANDOM and not any(value is output or _same(value, output) for value in call.tensors)
         for place, value in enumerate(made):
-            node = _Node(call.kind, call.name, inputs, _bends(call), drawn, place == 0)
-            self._add(value, node, value.detach().clone() if value.numel() <= _SMALL else value)
+            noted = _Node(call.kind, call.name, inputs, _bends(call), drawn, place == 0)
+            self._add(value, noted, value.detach().clone() if value.numel() <= _SMALL else value)
 
     def leave(self, name: str, module: nn.Module, output: Any) -> None:
         """A module has returned; a scripted one is one operation of unknown kind."""
