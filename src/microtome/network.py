@@ -109,7 +109,7 @@ class Network:
         inputs.check_weights(self.model)
         self.graph, first = trace.watch(self.model, self._pictures, self.input_shape[1:])
         count = None if classes is None else len(classes)
-        self._given = {"output": output, "head": head}
+        self._asked = output, head
         noise = torch.rand(self.input_shape, generator=torch.Generator().manual_seed(0))
         low, high = self.pixels or (0.0, 1.0)
         pair = torch.stack([self.probe[0], (low + (high - low) * noise).to(self.probe)])
@@ -158,14 +158,17 @@ class Network:
         """A digest of every operation, weight and the normalisation; equal for equal networks."""
         if not self._fingerprint:
             about: tuple[Any, ...] = (self.input_shape, self.mean, self.std)
-            if self.output != "logits" or self._given["head"] is not None:
+            if self.output != "logits" or self._asked[1] is not None:
                 about = (*about, self.output, self.head.path)
             self._fingerprint = trace.fingerprint(self.model, self.normalise(self.probe), *about)
         return self._fingerprint
 
     def around(self, model: nn.Module) -> Network:
         """A network with another model of the same kind: its images, normalisation, classes and head stay."""
-        return Network(model, self.input_shape, self.mean, self.std, self.classes, pixels=self.pixels, **self._given)
+        output, head = self._asked
+        return Network(
+            model, self.input_shape, self.mean, self.std, self.classes, pixels=self.pixels, output=output, head=head
+        )
 
     def layer(self, name: str) -> Layer:
         """Find a layer by name.

@@ -166,7 +166,7 @@ def test_evaluate_takes_names_results_and_maps(tmp_path):
     assert load(tmp_path / "e.safetensors").table()[0] == found.table()[0]
     for result in (found, found.curves["mine: deletion (mean)"], attribution.randomisation(net, images, "saliency")):
         assert result.plot().axes
-    with pytest.raises(InputError, match="speak of classes"):
+    with pytest.raises(InputError, match="explain classes"):
         attribution.evaluate(net, images, made, 2)
     with pytest.raises(InputError, match="maps of shape"):
         attribution.evaluate(net, images, torch.ones(3, 4, 4), 1)

@@ -129,12 +129,8 @@ def support(net: Network, layer: str, row: int, column: int) -> tuple[int, int, 
         return found
 
     image = torch.full((1, *net.input_shape), 0.5, dtype=torch.float64)
-    gradient = (
-        net.run(image, record="input", gradient=True, output_layer=layer, grad_output=seed)
-        .gradient["input"][0]
-        .abs()
-        .sum(0)
-    )
+    record = net.run(image, record="input", gradient=True, output_layer=layer, grad_output=seed)
+    gradient = record.gradient["input"][0].abs().sum(0)
     rows, columns = gradient.sum(1).nonzero()[:, 0], gradient.sum(0).nonzero()[:, 0]
     if not len(rows):
         return (0, 0, 0, 0)

@@ -25,7 +25,7 @@ def chosen_images(seen: Predictions, count: int) -> list[int]:
     """
     total = len(seen.logits)
     wrong = seen.wrong.nonzero()[:, 0]
-    sure = seen.logits.softmax(1).amax(1)
+    sure = seen.readout.amax(1)
     mistakes = wrong[(-sure[wrong]).argsort(stable=True)].tolist()[: count // 2]
     taken, bad = set(mistakes), set(wrong.tolist())
     rest = [index for index in spread(seen.labels if bool(seen.known.any()) else seen.said) if index not in taken]

@@ -11,16 +11,27 @@ from microtome import spaces, units
 from microtome.atlas.task import Task
 from microtome.network import Network
 from microtome.results import Provenance, Result, versions
+from microtome.trace.head import read_out
 
 __all__ = ["Kept", "Maps", "Predictions", "Reconstructed", "Refusal", "Similarities", "Strongest", "Tunings"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Predictions(Result):
-    """Class scores (N, K) of all images, and their labels (N,), -1 where not known."""
+    """Class scores (N, K) of all images, and their labels (N,), -1 where not known.
+
+    ``squash`` turns scores into probabilities (see ``Head``); ``quantity`` is what then is read.
+    """
 
     logits: Tensor
     labels: Tensor
+    squash: str = "softmax"
+    quantity: str = "probability"
+
+    @functools.cached_property
+    def readout(self) -> Tensor:
+        """Probabilities (N, K) of the classes, or the values of a network whose output is a value."""
+        return read_out(self.logits, self.squash)
 
     @functools.cached_property
     def said(self) -> Tensor:

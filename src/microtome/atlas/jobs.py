@@ -51,7 +51,14 @@ def predictions(subject: Subject, store: Store, task: Task) -> Result:
             f"the data set's labels go up to {int(labels.max())}, the network tells {logits.shape[1]} classes apart; "
             "give the class names with --classes, or a flat folder."
         )
-    return Predictions(provenance=provenance(subject.net, "predictions"), logits=logits.float(), labels=labels)
+    head = subject.net.head
+    return Predictions(
+        provenance=provenance(subject.net, "predictions"),
+        logits=logits.float(),
+        labels=labels,
+        squash=head.squash,
+        quantity=head.quantity,
+    )
 
 
 def patches(subject: Subject, store: Store, task: Task) -> Result:

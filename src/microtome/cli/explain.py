@@ -1,4 +1,4 @@
-"""What in this picture decided? One attribution method on picture files."""
+"""The command `explain`: one attribution method on picture files."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def _usual_window(net: Network) -> dict[str, int]:
 
 
 def _tell(net: Network, photo: list[Path], made: Any) -> None:
-    """What the network says of each picture."""
-    probabilities = net.probabilities(made.images)
+    """Print the network's answer for each picture."""
+    read = net.head.readout(net.logits(made.images, check=False))
+    names = net.classes or [str(index) for index in range(read.shape[1])]
+    score = {"probabilities": "probability", "value": "value"}.get(net.output, "logit")
     for place, path in enumerate(photo):
-        said, asked = int(probabilities[place].argmax()), int(made.target[place])
-        names = net.classes or [str(index) for index in range(probabilities.shape[1])]
-        print(
-            f"{path}: says {names[said]} ({100 * float(probabilities[place, said]):.1f} %); "
-            f"map for {names[asked]}, logit {float(made.score[place]):.3g}"
-        )
+        said, asked = int(read[place].argmax()), int(made.target[place])
+        number = float(read[place, said])
+        sure = f"{number:.4g}" if net.output == "value" else f"{100 * number:.1f} %"
+        print(f"{path}: says {names[said]} ({sure}); map for {names[asked]}, {score} {float(made.score[place]):.3g}")

@@ -210,7 +210,8 @@ def _heads(axes: Any, names: list[str]) -> None:
 
 
 def _score(result: Attribution, index: int) -> str:
-    return f"{result.name_of(int(result.target[index]))[:22]}\nlogit {float(result.score[index]):.2f}"
+    score = "value" if getattr(result, "quantity", "") == "value" else "logit"
+    return f"{result.name_of(int(result.target[index]))[:22]}\n{score} {float(result.score[index]):.2f}"
 
 
 def _limit(array: np.ndarray[Any, Any]) -> float:

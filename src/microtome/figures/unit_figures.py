@@ -260,7 +260,9 @@ def similarity(result: Similarity) -> Figure:
 
 
 def ablation(result: Ablation, *, limit: int = 40) -> Figure:
-    """Accuracy lost without each unit, by class: the units that cost most first."""
+    """Accuracy lost without each unit, by class, the units that cost most first; of values their mean change."""
+    if not result.labels:
+        return _changes(result, limit)
     order = result.drop.argsort(dim=0, descending=True, stable=True)[:limit]
     figure = Figure(figsize=(max(4.0, 0.16 * len(order) + 1.4), 3.6), layout="constrained")
     above, below = figure.subplots(2, 1, height_ratios=(1, 1.4), sharex=True)
@@ -278,6 +280,25 @@ def ablation(result: Ablation, *, limit: int = 40) -> Figure:
     bar = figure.colorbar(drawn, ax=below)
     bar.set_label("lost by class (points)", fontsize=7)
     bar.ax.tick_params(labelsize=6)
+    return figure
+
+
+def _changes(result: Ablation, limit: int) -> Figure:
+    """The mean change of each value of the output without each unit, the largest change first."""
+    order = result.logit_change.abs().amax(1).argsort(descending=True, stable=True)[:limit]
+    figure = Figure(figsize=(max(4.0, 0.16 * len(order) + 1.4), 3), layout="constrained")
+    axes = figure.subplots()
+    count = result.logit_change.shape[1]
+    for value in range(count):
+        at = [place + 0.8 * ((value + 0.5) / count - 0.5) for place in range(len(order))]
+        axes.bar(at, result.logit_change[order, value].numpy(), width=0.8 / count, label=_class(result.classes, value))
+    axes.set_xticks(range(len(order)), ["+".join(map(str, result.units[int(row)])) for row in order], rotation=90)
+    axes.axhline(0, color="0.5", linewidth=0.7)
+    axes.set_ylabel("mean change of the value", fontsize=7)
+    axes.set_xlabel(f"unit of {result.layer} taken out", fontsize=8)
+    axes.tick_params(labelsize=6)
+    if count > 1:
+        axes.legend(fontsize=6, frameon=False)
     return figure
 
 

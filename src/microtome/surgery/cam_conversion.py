@@ -241,7 +241,7 @@ def _without(body: nn.Module, net: Network, layer: str) -> nn.Module:
 
 
 def _wrapped(net: Network, model: nn.Module) -> Network:
-    """The network around a model whose head is linear: its scores are logits, of a sigmoid where they were so before."""
+    """The network around a model with a linear head: its scores are logits, or what they were if not probabilities."""
     output = None if net.output in ("logits", "probabilities") else net.output
     return Network(model, net.input_shape, net.mean, net.std, net.classes, pixels=net.pixels, output=output)
 

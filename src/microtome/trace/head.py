@@ -99,14 +99,28 @@ class Head:
 
     def readout(self, scores: Tensor) -> Tensor:
         """What the scores (..., K) say: probabilities, or the values themselves where the head gives values."""
-        if self.squash == "softmax":
-            return scores.softmax(-1)
-        return scores.sigmoid() if self.squash == "sigmoid" else scores
+        return read_out(scores, self.squash)
+
+    def decided(self, scores: Tensor) -> Tensor:
+        """The predicted class of each image, (N,): that of the largest score; of one probability, 1 above a half."""
+        return (self.readout(scores)[:, 0] > 0.5).long() if scores.shape[1] == 1 else scores.argmax(1)
+
+    @property
+    def decisions(self) -> int:
+        """How many classes are told apart: two by one probability, none by values."""
+        return 0 if self.output == "value" else max(self.classes, 2)
 
     @property
     def quantity(self) -> str:
         """What ``readout`` gives: ``"probability"`` or ``"value"``."""
         return "value" if self.output == "value" else "probability"
+
+
+def read_out(scores: Tensor, squash: str) -> Tensor:
+    """Scores (..., K) after their softmax or sigmoid; unchanged where ``squash`` is empty."""
+    if squash == "softmax":
+        return scores.softmax(-1)
+    return scores.sigmoid() if squash == "sigmoid" else scores
 
 
 def as_rows(output: Tensor, images: int, classes: int = 0) -> Tensor | None:
@@ -159,15 +173,11 @@ def at_path(output: Any, path: Path) -> Tensor:
         When what the model returns has no such part.
     """
     found = output
-    for key in path:
-        try:
-            if isinstance(found, Mapping) or isinstance(key, int):
-                found = found[key]
-            else:
-                found = getattr(found, key)
-        except (KeyError, IndexError, AttributeError, TypeError):
-            found = None
-            break
+    try:
+        for key in path:
+            found = found[key] if isinstance(key, int) or isinstance(found, Mapping) else getattr(found, key)
+    except (KeyError, IndexError, AttributeError, TypeError):
+        found = None
     if not isinstance(found, Tensor):
         raise ModelError(
             f'the model returned no tensor "{dotted(path)}" for these images, though it did when the network was read; '
@@ -202,6 +212,8 @@ def choose(
     found = dict(tensors_by_path(output))
     if head is not None:
         chosen = [path for path in found if dotted(path) == str(head)]
+        if not chosen and isinstance(head, int) and -len(found) <= head < len(found):  # a position among named outputs
+            chosen = [list(found)[head]]
         rows = [path for path in chosen if as_rows(found[path], images) is not None]
         if rows:
             return rows[0], ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from microtome.errors import InputError, ModelError
 from microtome.trace.graph import Layer
 from microtome.trace.guard import RandomStates, as_found, seeded
 from microtome.trace.head import OUTPUTS, Head, as_rows, choose, described, tensors_by_path
+from microtome.trace.operator_table import those
 from microtome.trace.operators import Call, tensors
 from microtome.trace.tracer import Tracer
 
@@ -28,24 +30,13 @@ _CLOSINGS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
 }
 
 # Operators that let some values through unchanged and not others: behind one, equal numbers prove nothing.
-_BENDING = frozenset(
-    "relu relu6 rectifying_clamp leaky_relu hardtanh threshold clamp clamp_min clamp_max minimum maximum fmin fmax where "
-    "masked_fill round floor ceil sign gt lt ge le argmax one_hot".split()
-)
-
-# Operators that hand numbers on: their input is the same score, and often a module's own value.
-_HANDING_ON = frozenset(
-    "dropout identity squeeze unsqueeze flatten reshape view contiguous float to type_as clone".split()
-)
-
+_BENDING = (those(function="step") | those(function="piecewise", alone=True)) - {"hardsigmoid"}
+# Operators that hand numbers on: their input is the same score, and often the value of a module.
+_HANDING_ON = those(role=("view", "copy", "cast"))
 # Operators whose values lie in [0, 1], and those that mix such values: averages, products, choices.
 _PROBABILITIES = frozenset(("sigmoid", "hardsigmoid", "softmax"))
-_MIXING = frozenset(
-    "add sub rsub mul div rdiv mean sum prod stack cat getitem select index_select gather chunk split unbind max min "
-    "amax amin maximum minimum fmax fmin clamp clamp_min clamp_max where lerp pow sqrt square einsum matmul bmm mm "
-    "addcmul neg squeeze unsqueeze flatten reshape view permute transpose movedim contiguous clone detach float double "
-    "half bfloat16 to type_as expand expand_as dropout identity topk sort flip roll median round reciprocal log exp "
-    "masked_fill nan_to_num".split()
+_MIXING = those(activation="clipping") | those(
+    role=tuple("arithmetic mask product reduction view rearrangement selection split join copy cast repetition".split())
 )
 
 _RANDOM = frozenset(
@@ -74,26 +65,30 @@ class _Ending:
     value: dict[int, Tensor] = field(default_factory=dict)
     reader: dict[int, str] = field(default_factory=dict)
     _made: dict[int, tuple[Tensor, int]] = field(default_factory=dict)
+    _read: dict[str, tuple[int, ...]] = field(default_factory=dict)  # by each running module
 
     def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
-        """A module starts: nothing to do."""
+        """A module starts."""
+        self._read[name] = self._known(tensors(args))
 
     def operation(self, call: Call, output: Any) -> None:
         """An operation has run."""
         made = tensors(output) or ([call.input] if call.kind == "setitem" else [])
-        read = [value for value in call.tensors if id(value) in self._made]
-        inputs = tuple(dict.fromkeys(self._made[id(value)][1] for value in read))
+        inputs = self._known(call.tensors)
         for node in inputs:
             self.reader.setdefault(node, call.name)
         drawn = call.kind in _RANDOM and not any(value is output or _same(value, output) for value in call.tensors)
         for place, value in enumerate(made):
-            self._add(value, _Node(call.kind, call.name, inputs, _bends(call), drawn, place == 0))
+            noted = _Node(call.kind, call.name, inputs, _bends(call), drawn, place == 0)
+            self._add(value, noted, value.detach().clone() if value.numel() <= _SMALL else value)
 
     def leave(self, name: str, module: nn.Module, output: Any) -> None:
         """A module has returned; a scripted one is one operation of unknown kind."""
+        inputs = self._read.pop(name, ())
         for place, value in enumerate(tensors(output)):
             if id(value) not in self._made:
-                self._add(value, _Node("", name, (), True, False, place == 0))
+                # A copy made here, between operations, would be seen as the model's own.
+                self._add(value, _Node("", name, inputs, False, False, place == 0), value)
 
     def node_of(self, value: Tensor) -> int | None:
         """Which node made a value."""
@@ -111,10 +106,13 @@ class _Ending:
                     waiting.append(source)
         return found
 
-    def _add(self, value: Tensor, node: _Node) -> None:
+    def _known(self, values: list[Tensor]) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(self._made[id(value)][1] for value in values if id(value) in self._made))
+
+    def _add(self, value: Tensor, node: _Node, kept: Tensor) -> None:
         self._made[id(value)] = value, len(self.nodes)
         if value.is_floating_point() and 0 < value.numel() <= _SMALL:
-            self.value[len(self.nodes)] = value.detach().clone()
+            self.value[len(self.nodes)] = kept
             self.value.pop(len(self.nodes) - _NEAR, None)
         self.nodes.append(node)
 
@@ -188,7 +186,7 @@ def read_head(
         raise InputError(problem)
     per_image = _one_part_per_image(first, returned, len(images))
     if problem or per_image:
-        came = f"it gives {per_image}" if per_image else ""
+        came = f"the network gives {per_image}" if per_image else ""
         return Reading(Head(problem=_detector(came) if per_image else problem), "")
     rows = as_rows(found[path], len(images))
     assert rows is not None  # noqa: S101 - choose takes no other
@@ -202,7 +200,8 @@ def read_head(
             random = _drawn(again)
         elif alone is not None and rows.shape == (2, 2) and _close(alone[0], rows[:, 0], 1e-3):
             return Reading(Head(problem=_TRANSPOSED), "")
-    return Reading(_meaning(ending, layers, found[path], path, rows, output), random)
+    bounded = functools.partial(_stays_in_range, model, images, path)
+    return Reading(_meaning(ending, layers, found[path], path, rows, output, bounded), random)
 
 
 _TRANSPOSED = (
@@ -266,10 +265,11 @@ def _meaning(
     path: tuple[str | int, ...],
     rows: Tensor,
     output: str | None,
+    bounded: Callable[[], bool],
 ) -> Head:
     count = int(rows.shape[1])
     node = ending.node_of(value)
-    closed = None if node is None or output == "value" else _closing(ending, node, rows)
+    closed = None if output == "value" else _closing(ending, node, rows)
     if closed is not None:
         squash, _ = _CLOSINGS[closed[0]]
         kind = "logits" if squash == "softmax" else "sigmoid"
@@ -278,10 +278,10 @@ def _meaning(
                 'output="sigmoid" was given, but the model ends in a softmax; leave output out, or give "logits".'
             )
         if (output, squash) != ("logits", "sigmoid"):
-            layer, cut = _recorded(ending, layers, closed[1], rows)
-            reason = f'{kind}, which the closing {closed[0]} reads ("{layer}")'
+            layer, cut = _recorded(ending, layers, closed[1])
+            reason = f'logits, which the closing {closed[0]} reads ("{layer}")'
             return Head(count, path, output or kind, squash, layer, closed[0], cut, reason)
-    kind, reason = _measured(ending, node, rows)
+    kind, reason = _measured(ending, node, rows, bounded)
     if output is None:
         return Head(count, path, kind, {"logits": "softmax", "sigmoid": "sigmoid"}.get(kind, ""), reason=reason)
     if output == "probabilities" and kind != "probabilities" and not _in_range(rows):
@@ -297,7 +297,7 @@ def _meaning(
 _PLURAL = {"value": "values", "sigmoid": "logits of a sigmoid"}
 
 
-def _measured(ending: _Ending, node: int | None, rows: Tensor) -> tuple[str, str]:
+def _measured(ending: _Ending, node: int | None, rows: Tensor, bounded: Callable[[], bool]) -> tuple[str, str]:
     """What the numbers of an open head are."""
     several = rows.shape[1] > 1
     wide = rows.double()
@@ -308,19 +308,37 @@ def _measured(ending: _Ending, node: int | None, rows: Tensor) -> tuple[str, str
         return "logits", "logarithms of probabilities, since their exponentials sum to 1 for each image"
     if node is not None and _in_range(rows) and _of_probabilities(ending, node):
         return "probabilities", "probabilities, since they are made of sigmoids or softmaxes alone and lie in [0, 1]"
+    if _in_range(rows) and bounded():
+        return "probabilities", "probabilities, since they stay in [0, 1] for images far outside of the pixel range"
     if several:
         return "logits", "logits, since no softmax or sigmoid closes the model"
     return "value", 'a value; give output="sigmoid" where it is the logit of one class'
 
 
-def _closing(ending: _Ending, node: int, rows: Tensor) -> tuple[str, int] | None:
+def _stays_in_range(model: nn.Module, images: Tensor, path: tuple[str | int, ...]) -> bool:
+    """Whether outputs change, but stay in [0, 1], where the images are stretched far beyond their range."""
+    stretched = torch.cat([1e2 * images, -1e2 * images])
+    try:
+        returned = torch.cat([rows for part in stretched.split(1) if (rows := _alone(model, part, path)) is not None])
+    except (ModelError, RuntimeError):
+        return False
+    return bool(returned.isfinite().all()) and _in_range(returned) and float(returned.max() - returned.min()) > 1e-3
+
+
+def _alone(model: nn.Module, image: Tensor, path: tuple[str | int, ...]) -> Tensor | None:
+    value = dict(tensors_by_path(Tracer(model)(image))).get(path)
+    return None if value is None else value.detach().reshape(-1)
+
+
+def _closing(ending: _Ending, node: int | None, rows: Tensor) -> tuple[str, int] | None:
     """The softmax or sigmoid, in any spelling, that makes the output, and the value that it reads."""
-    before = sorted(ending.behind(node), reverse=True)
+    # An output that no operation is seen to make, as of a scripted function, may be made of any of the last values.
+    before = sorted(ending.value if node is None else ending.behind(node), reverse=True)
     for source in before:
         read = None if source not in ending.value else as_rows(ending.value[source], len(rows), rows.shape[1])
         if read is None or torch.equal(read, rows):
             continue
-        between = [node, *(one for one in before if one > source)]
+        between = [] if node is None else [node, *(one for one in before if one > source)]
         if any(ending.nodes[one].bends for one in between):
             break
         for closing in _CLOSINGS:
@@ -355,9 +373,9 @@ def _handed_on(ending: _Ending, node: int, closing: str, rows: Tensor) -> int:
     return node
 
 
-def _recorded(ending: _Ending, layers: Mapping[str, Layer], node: int, rows: Tensor) -> tuple[str, str]:
+def _recorded(ending: _Ending, layers: Mapping[str, Layer], node: int) -> tuple[str, str]:
     """The name by which a value is recorded, a module's where there is one, and the first operation that reads it."""
-    made, cut = ending.nodes[node], ending.reader[node]
+    made, cut = ending.nodes[node], ending.reader.get(node, "")
     if not made.recordable:  # one of several values of an operation
         return f"{cut}@input", cut
     owner = next((one.name for one in layers.values() if one.leaf and one.operation == made.name), made.name)

@@ -18,6 +18,7 @@ from microtome.registry import register
 from microtome.results import Result, provenance
 from microtome.trace import Layer
 from microtome.trace.delta.replay import Replay
+from microtome.trace.head import Head
 from microtome.units.streaming import streaming_pass
 from microtome.units.streaming.streaming_pass import Batch
 
@@ -33,7 +34,8 @@ class Ablation(Result):
     units : list of list of int
         The units taken out together, one list per row of the tables.
     before, after : float, Tensor
-        Accuracy in [0, 1] of the whole network, and (rows,) without the units.
+        Accuracy in [0, 1] of the whole network, and (rows,) without the units; NaN where the output
+        is a value (``net.output``), which is neither right nor wrong.
     labels : list of int
         The classes that occur, the columns of the tables by class.
     class_before, class_after : Tensor
@@ -74,7 +76,15 @@ class Ablation(Result):
         return self.class_before - self.class_after
 
     def most_hurt(self, row: int) -> tuple[int, float]:
-        """The class that loses most accuracy, and how much."""
+        """The class that loses most accuracy, and how much.
+
+        Raises
+        ------
+        InputError
+            When the output is a value, so that there are no classes.
+        """
+        if not self.labels:
+            raise InputError("the network's output is a value, not classes; see logit_change for its mean change.")
         column = int(self.class_drop[row].argmax())
         return self.labels[column], float(self.class_drop[row, column])
 
@@ -89,7 +99,7 @@ def ablate(
     value: str = "zero",
     batch: int = 64,
 ) -> Ablation:
-    r"""Replace units of a layer by a constant and measure what the network still knows [1]_.
+    r"""Replace units of a layer by a constant and measure the accuracy that is left [1]_.
 
     The unit's activation becomes 0, or its mean over all images and positions, at every position; the
     rest of the network runs on:
@@ -153,13 +163,13 @@ def ablate(
         raise InputError("the data set is empty: there is no image to run.")
     fill = torch.zeros(found.units) if value == "zero" else _means(net, dataset, found)
     given = labels_of(dataset)
-    counts = _Counts(len(rows), given is not None)
+    counts = _Counts(net.head, len(rows), given is not None)
     for _, images, labels in batches(dataset, net.admitted(batch)):
         x = net.normalise(net.images(images))
         replay = Replay(net.model)
-        baseline = _logits(net, x, replay, {})
+        whole = _logits(net, x, replay, {})
         replay.recorded()
-        counts.start(baseline, labels)
+        counts.start(whole, labels)
         for row, group in enumerate(rows):
             changed = _logits(net, x, replay, {found.name: _filled(found, len(x), group, fill)})
             counts.add(row, changed)
@@ -214,41 +224,43 @@ def _logits(net: Network, x: Tensor, replay: Replay, replace: dict[str, Callable
 class _Counts:
     """Right answers by class, summed over batches."""
 
-    def __init__(self, rows: int, labelled: bool) -> None:
+    def __init__(self, head: Head, rows: int, labelled: bool) -> None:
         self.labelled = labelled
+        self._head = head
         self._rows = rows
         self._right: Tensor | None = None
 
-    def start(self, baseline: Tensor, labels: Tensor | None) -> None:
-        """A new batch: the whole network's scores and what is right."""
-        classes = baseline.shape[1]
-        self._baseline, self._predicted = baseline, baseline.argmax(1)
+    def start(self, whole: Tensor, labels: Tensor | None) -> None:
+        """Start a batch: the scores of the whole network and what is right."""
+        classes = self._head.decisions
+        self._whole, self._predicted = whole, self._head.decided(whole)
         truth = labels if labels is not None else self._predicted
         kept = (truth >= 0) & (truth < classes)
         self._kept, self._truth = kept, truth[kept]
         if self._right is None:
             self._right = torch.zeros(self._rows + 1, classes)
-            self._shift = torch.zeros(self._rows, classes, dtype=torch.float64)
+            self._shift = torch.zeros(self._rows, whole.shape[1], dtype=torch.float64)
             self._moved = torch.zeros(self._rows)
             self._seen, self._images = torch.zeros(classes), 0
-        self._images += len(baseline)
+        self._images += len(whole)
         self._seen += torch.bincount(self._truth, minlength=classes)
-        self._count(self._rows, baseline)
+        self._count(self._rows, whole)
 
     def add(self, row: int, logits: Tensor) -> None:
-        """The scores without some units."""
+        """Add the scores without some units."""
         self._count(row, logits)
-        self._shift[row] += (logits - self._baseline).double().sum(0)
-        self._moved[row] += int((logits.argmax(1) != self._predicted).sum())
+        self._shift[row] += (logits - self._whole).double().sum(0)
+        self._moved[row] += int((self._head.decided(logits) != self._predicted).sum())
 
     def _count(self, row: int, logits: Tensor) -> None:
         assert self._right is not None  # noqa: S101 - start comes first
-        hit = self._truth[logits[self._kept].argmax(1) == self._truth]
-        self._right[row] += torch.bincount(hit, minlength=logits.shape[1])
+        hit = self._truth[self._head.decided(logits[self._kept]) == self._truth]
+        self._right[row] += torch.bincount(hit, minlength=self._head.decisions)
 
     def table(self) -> dict[str, object]:
         """The fields of the result."""
-        if self._right is None or not int(self._seen.sum()):
+        valued = self._head.decisions == 0
+        if self._right is None or not (valued or int(self._seen.sum())):
             raise InputError("no image has a label among the network's classes; give labels, or none at all.")
         present = self._seen > 0
         share = self._right[:, present] / self._seen[present]
@@ -260,7 +272,7 @@ class _Counts:
             "class_before": share[-1],
             "class_after": share[:-1],
             "logit_change": self._shift / self._images,
-            "changed": self._moved / self._images,
+            "changed": self._moved / self._images if not valued else torch.full_like(self._moved, float("nan")),
             "against": "labels" if self.labelled else "predictions",
             "images": self._images,
         }

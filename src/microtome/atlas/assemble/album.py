@@ -180,7 +180,7 @@ class Album:
     def mistakes(self, count: int) -> list[int]:
         """Images taken for another class, the surest first."""
         wrong = self.seen.wrong.nonzero()[:, 0]
-        sure = self.seen.logits.softmax(1).amax(1)
+        sure = self.seen.readout.amax(1)
         return [int(index) for index in wrong[(-sure[wrong]).argsort(stable=True)][:count]]
 
     def made(self, result: Result, command: str = "") -> Made:

@@ -63,7 +63,7 @@ _COLOURS = (
 def image_page(album: Album, index: int) -> ImagePage:
     """The page of one image."""
     seen = album.seen
-    probabilities = seen.logits[index].softmax(0)
+    probabilities = seen.readout[index]
     truth = int(seen.labels[index])
     (said,), (other,) = questions(seen, [index])
     return ImagePage(
@@ -72,7 +72,7 @@ def image_page(album: Album, index: int) -> ImagePage:
         picture=album.picture(index, note=""),
         truth=truth if truth >= 0 else None,
         said=said,
-        probability=float(probabilities[said]),
+        probability=float(probabilities[said]) if seen.quantity == "probability" else None,
         probabilities=_probabilities(album, probabilities, truth),
         maps=_maps(album, index, said, other),
         differences=_differences(album, index, said, other),
@@ -94,10 +94,14 @@ def _probabilities(album: Album, probabilities: Tensor, truth: int) -> Amounts:
         order = [*order[: _TOP - 1], truth]
     said = order[0]
     marks = {said: "said", truth: "true"} if said != truth else {said: "true and said"}
+    probable = album.seen.quantity == "probability"
+    scale = 100 if probable else 1
     rows = tuple(
-        Amount(album.class_name(i), 100 * float(probabilities[i]), to_class(i), mark=marks.get(i, "")) for i in order
+        Amount(album.class_name(i), scale * float(probabilities[i]), to_class(i), mark=marks.get(i, "")) for i in order
     )
-    return Amounts(rows, "%", "The most probable classes.")
+    if probable:
+        return Amounts(rows, "%", "The most probable classes.")
+    return Amounts(rows, "", "The largest values of the output.", signed=True)
 
 
 # -- maps ----------------------------------------------------------------------------------------------------------
@@ -217,20 +221,20 @@ def _occlusion(album: Album, index: int, said: int) -> Occlusion | Absent | None
         probability, winner = result.extra["probability"][place].float(), result.extra["winner"][place]
         winners = _winners(winner)
         name = f"image-{album.image_id(index)}-occlusion"
-        low = album.sheet.scaled(
-            f"{name}-probability", probability[None], "sequential", "probability", limits=(0.0, 1.0)
-        )
+        what = album.seen.quantity
+        limits, unit, scale = ((0.0, 1.0), "%", 100) if what == "probability" else (None, "", 1)
+        low = album.sheet.scaled(f"{name}-probability", probability[None], "sequential", what, limits=limits)
         map_ = album.sheet.classes(f"{name}-winner", winner[None], {entry.index: entry.colour for entry in winners})
         window, stride = task.parameters["window"], task.parameters["stride"]
         return Occlusion(
-            probability=Picture(low, 0, f"probability of {album.class_name(said)} by position of the window"),
+            probability=Picture(low, 0, f"{what} of {album.class_name(said)} by position of the window"),
             winner=Picture(map_, 0, "the class that wins by position of the window"),
             winners=winners,
             numbers=(
                 Number("window", window, "px"),
                 Number("step", stride, "px"),
-                Number("probability uncovered", 100 * float(result.extra["baseline"][place]), "%"),
-                Number("lowest probability", 100 * float(probability.min()), "%"),
+                Number(f"{what} uncovered", scale * float(result.extra["unoccluded"][place]), unit),
+                Number(f"lowest {what}", scale * float(probability.min()), unit),
             ),
             caption="Dark is where covering the picture costs the class most; beside it the class that then wins.",
             made=_made(album, task, result, place),

@@ -99,7 +99,7 @@ def cam(net: Network, images: Any, target: Target = None, *, batch: int | None =
         values=torch.cat(maps),
         target=torch.cat([record.target for record in records]),
         score=wide(torch.cat([record.score for record in records])),
-        images=net.images(images).detach(),
+        images=net.images(images, check=False).detach(),
         classes=net.classes,
         layer=features,
     )

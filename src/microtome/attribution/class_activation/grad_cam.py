@@ -121,7 +121,7 @@ def grad_cam(
         values=torch.cat(maps),
         target=torch.cat([record.target for record in records]),
         score=wide(torch.cat([record.score for record in records])),
-        images=net.images(images).detach(),
+        images=net.images(images, check=False).detach(),
         classes=net.classes,
         layer=layer,
     )

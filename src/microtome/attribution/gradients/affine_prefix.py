@@ -54,9 +54,8 @@ def sent_back(net: Network, images: Tensor, layer: str, signal: Tensor) -> Tenso
     """A signal at the entrance as it arrives at the pixels of the images; ``signal`` has the layer's shape."""
     if layer == "input":
         return signal
-    return net.run(images, record="input", gradient=True, output_layer=layer, grad_output=signal, check=False).gradient[
-        "input"
-    ]
+    record = net.run(images, record="input", gradient=True, output_layer=layer, grad_output=signal, check=False)
+    return record.gradient["input"]
 
 
 def holds_for(net: Network, images: Tensor, layer: str, inner: Tensor, outer: Tensor) -> bool:

@@ -111,9 +111,8 @@ def smooth_grad(
     asked = scored(net, images, target, batch)
     given = asked.images
     draws = torch.randn((samples, *given.shape[1:]), generator=torch.Generator().manual_seed(seed)).to(given)
-    mean, error = _moments(
-        net.quick(given, asked.logits, len(given) * len(draws)), given, asked.target, draws * noise, batch
-    )
+    quick = net.quick(given, asked.logits, len(given) * len(draws))
+    mean, error = _moments(quick, given, asked.target, draws * noise, batch)
     return SampledAttribution(
         provenance=provenance(net, "smooth-grad", seed=seed, target=target, noise=noise, samples=samples),
         values=mean,

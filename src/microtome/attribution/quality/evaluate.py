@@ -208,7 +208,7 @@ def _finished(attribution: Judged) -> Attribution | None:
 def _check_same_class(name: str, made: Attribution | Tensor, target: Tensor) -> None:
     if isinstance(made, Attribution) and not torch.equal(made.target.to(target.device), target):
         raise InputError(
-            f'the maps of "{name}" explain classes {made.target.tolist()[:8]}, but {target.tolist()[:8]} are evaluated; '
+            f'the maps of "{name}" explain classes {made.target.tolist()[:8]}; {target.tolist()[:8]} are given; '
             "make them for the same target."
         )
 

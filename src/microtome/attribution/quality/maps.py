@@ -34,7 +34,7 @@ def map_of(attribution: Attribution | Tensor, images: Tensor) -> Tensor:
 
 
 def per_pixel(attribution: Attribution | Tensor, images: Tensor) -> Tensor:
-    """One number per pixel and channel, (N, C, H, W): the attribution's own, or its map divided evenly over channels."""
+    """One number per pixel and channel, (N, C, H, W): its own, or its map divided evenly over channels."""
     if isinstance(attribution, Attribution) and attribution.values.shape == images.shape:
         return attribution.values.detach()
     maps = map_of(attribution, images)

@@ -1,0 +1,181 @@
+"""Are images, targets and models that cannot be used refused with the right advice, and usual spellings understood?"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from microtome import InputError, ModelError, Network, attribution, spaces, units
+
+SHAPE = (3, 5, 4)
+
+
+def network(**options: Any) -> Network:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(24, 4))
+    return Network(model, SHAPE, **{"classes": list("abcd"), **options})
+
+
+def images(count: int = 2) -> torch.Tensor:
+    return torch.rand(count, *SHAPE, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (torch.rand(2, 5, 4, 3), r"channels are last.*images\.permute\(0, 3, 1, 2\)"),
+        (torch.rand(5, 4, 3), r"channels are last.*images\.permute\(2, 0, 1\)"),
+        (np.random.default_rng(0).random((5, 4, 3)), r"got \(5, 4, 3\).*images\.transpose\(2, 0, 1\)"),
+        (np.zeros((5, 4, 3), np.uint8), "channels are last"),
+        (torch.rand(2, 1, 5, 4), "3 channels were expected, not 1"),
+        (torch.rand(2, 3, 6, 6), "resize or crop"),
+        (torch.rand(5, 4), r"got \(5, 4\)\."),
+        ([torch.rand(2, *SHAPE), torch.tensor([1, 2])], r"list of \(2, 3, 5, 4\), \(2,\).*the first part of a batch"),
+        ((torch.rand(*SHAPE), 3), "the first part of a batch"),
+        ({"image": torch.rand(*SHAPE), "label": 3}, "got a dict.*entries: image, label"),
+        ("cat.png", r"microtome\.data\.folder"),
+        (Path("cat.png"), r"microtome\.data\.folder"),
+        (None, "got a NoneType"),
+        (torch.utils.data.TensorDataset(torch.rand(2, *SHAPE)), r"microtome\.data\.hugging_face"),
+        (np.array(["a", "b"]), "one tensor or array"),
+        (torch.zeros(2, *SHAPE, dtype=torch.uint8), "divide by 255"),
+    ],
+)
+def test_what_is_no_batch_of_images_is_refused_with_the_right_advice(given: Any, words: str) -> None:
+    net = network()
+    for method in (net.logits, lambda x: attribution.saliency(net, x), lambda x: net.logits(x, check=False)):
+        with pytest.raises(InputError, match=words) as caught:
+            method(given)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("spelling", ["list", "array", "read-only", "reversed", "other byte order", "one"])
+def test_images_are_understood_in_every_usual_spelling(spelling: str) -> None:
+    """Oracle: the same numbers as a tensor."""
+    net, x = network(), images()
+    array, frozen = x.numpy().copy(), x.numpy().copy()
+    frozen.setflags(write=False)
+    given: Any = {
+        "list": list(x),
+        "array": array,
+        "read-only": frozen,
+        "reversed": array[:, ::-1],
+        "other byte order": array.astype(array.dtype.newbyteorder()),
+        "one": array[0],
+    }[spelling]
+    expected = {"reversed": x.flip(1), "one": x[:1]}.get(spelling, x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        torch.testing.assert_close(net.logits(given), net.logits(expected))
+
+
+ONE_HOT = torch.tensor([[0, 0, 1, 0], [1, 0, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        [2, 0],
+        (2, 0),
+        ["c", "a"],
+        torch.tensor([2, 0]),
+        torch.tensor([[2], [0]]),
+        torch.tensor([2.0, 0.0]),
+        np.array([2, 0]),
+        np.array([[2], [0]], dtype=np.uint8),
+        np.array(["c", "a"]),
+        ONE_HOT,
+        ONE_HOT.float(),
+        ONE_HOT.bool(),
+        ONE_HOT.numpy(),
+        ONE_HOT.tolist(),
+        [torch.tensor(2), np.int64(0)],
+        range(2, -1, -2),
+    ],
+)
+@pytest.mark.parametrize("method", ["gradient", "occlusion", "integrated_gradients", "smooth_grad"])
+def test_targets_are_understood_in_every_usual_spelling(target: Any, method: str) -> None:
+    options = {"occlusion": {"window": 2, "stride": 2}, "smooth_grad": {"samples": 2}}.get(method, {})
+    result = getattr(attribution, method)(network(), images(), target, **options)
+    assert result.target.tolist() == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        (torch.tensor([[0.5, 0.5, 0, 0], [1, 0, 0, 0]]), "one-hot"),
+        (torch.tensor([[1, 1, 0, 0], [1, 0, 0, 0]]), "one-hot"),
+        (torch.tensor([[0, 1], [1, 0]]), "one-hot: 4 numbers"),
+        ([["a", "b"], ["a", "b"]], "one-hot"),
+        ([0.7, 1], "an integer or a name, got 0.7"),
+        (float("nan"), "an integer or a name"),
+        (True, "an integer or a name"),
+        ({"a": 1}, "an integer or a name"),
+        ([None, 1], "an integer or a name, got None"),
+        ({1, 2}, "an integer or a name"),
+        ([0, 1, 2], "2 targets were expected"),
+        (4, "class 4 does not exist"),
+        ("e", "Nearest"),
+    ],
+)
+def test_what_is_no_target_is_one_clear_error(target: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        attribution.gradient(network(), images(), target)
+    assert "\n" not in str(caught.value)
+
+
+def test_lazy_layers_are_asked_to_run_once() -> None:
+    model = nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(3))
+    with pytest.raises(ModelError, match=r"lazy layers 0, 2 have no weights yet; run the model once"):
+        Network(model, SHAPE)
+    model(images())
+    assert Network(model, SHAPE).output_shape == (3,)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 255.0), (-1.0, 1.0), (1.0, 2.0), (0.0, 1e4)])
+def test_the_probe_lies_in_the_pixel_range(low: float, high: float) -> None:
+    """Every use of a probe goes through the range check; layers are read by ``spaces`` with a probe of their own."""
+    net = network(pixels=(low, high))
+    assert (float(net.probe.min()), float(net.probe.max())) == ((low + high) / 2,) * 2
+    assert net.images(net.probe).shape == (1, *SHAPE)
+    assert spaces.operator(net, "3").input_shape == (24,)
+    assert spaces.operator(net, "0").output_shape == (4, 3, 2)
+    assert units.dissect(net, images(1)[0] * (high - low) + low, "0", 0).source == "input"
+
+
+def test_deep_taylor_takes_the_range_of_each_image() -> None:
+    """Oracle: each image alone. Without a pixel range the box of the first layer is the image's own."""
+    net = network(pixels=None)
+    x = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(0))
+    x[2] *= 10
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        together = attribution.deep_taylor(net, x, 1).values
+    alone = torch.cat([attribution.deep_taylor(net, x[i : i + 1], 1).values for i in range(3)])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-6)
+
+
+def test_images_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spy: how many times a method looks at the images' values."""
+    net, looks = network(), []
+    whole = torch.aminmax
+    monkeypatch.setattr(torch, "aminmax", lambda *args, **kwargs: looks.append(1) or whole(*args, **kwargs))
+    for run in (
+        lambda: attribution.gradient(net, images(), batch=1),
+        lambda: attribution.occlusion(net, images(), window=2, stride=2),
+        lambda: attribution.integrated_gradients(net, images(), steps=2),
+        lambda: attribution.smooth_grad(net, images(), samples=2),
+        lambda: attribution.grad_cam(net, images(), layer="0"),
+        lambda: attribution.lrp(net, images()),
+        lambda: attribution.deletion(net, images(), torch.rand(2, 5, 4), steps=2),
+        lambda: attribution.infidelity(net, images(), torch.rand(2, 5, 4), samples=2),
+    ):
+        looks.clear()
+        run()
+        assert len(looks) == 1

@@ -1,0 +1,394 @@
+"""Is the head of every model found, do its numbers mean what the model means, and is what cannot be known said?
+
+Oracle of scores, probabilities and gradients: the same model written by hand as plain functions of its two linear
+layers, in float64. Independent: it knows the closing operation and uses nothing of the engine.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from microtome import InputError, ModelError, ModelWarning, Network, attribution, trace, units
+
+SHAPE = (3, 6, 6)
+Make = Callable[[Tensor, Tensor], Any]  # of the outputs of two linear layers
+
+
+class Headed(nn.Module):
+    def __init__(self, make: Make, classes: int = 4) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 5, 3)
+        self.a, self.b = nn.Linear(5, classes), nn.Linear(5, classes)
+        self.drop = nn.Dropout()
+        self.make = make
+        for linear in (self.a, self.b):
+            linear.weight.data *= 4
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.conv(x).relu().mean((2, 3))
+
+    def forward(self, x: Tensor) -> Any:
+        features = self.features(x)
+        return self.make(self.a(features), self.b(features))
+
+
+def images(count: int = 3) -> Tensor:
+    return torch.rand(count, *SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def network(make: Make, classes: int = 4, **options: Any) -> Network:
+    return Network(Headed(make, classes).double().eval(), SHAPE, **options)
+
+
+def by_hand(net: Network, x: Tensor, make: Make) -> Tensor:
+    assert isinstance(net.model, Headed)
+    features = F.conv2d(x, net.model.conv.weight, net.model.conv.bias).clamp(min=0).mean((2, 3))
+    a, b = (F.linear(features, layer.weight, layer.bias) for layer in (net.model.a, net.model.b))
+    found: Tensor = make(a, b)
+    return found
+
+
+def softmax(z: Tensor) -> Tensor:
+    shifted = (z - z.amax(1, keepdim=True)).exp()
+    return shifted / shifted.sum(1, keepdim=True)
+
+
+def sigmoid(z: Tensor) -> Tensor:
+    return 1 / (1 + (-z).exp())
+
+
+def first(a: Tensor, b: Tensor) -> Tensor:
+    return a
+
+
+def mean_softmax(a: Tensor, b: Tensor) -> Tensor:
+    return (softmax(a) + softmax(b)) / 2
+
+
+def mean_sigmoid(a: Tensor, b: Tensor) -> Tensor:
+    return (sigmoid(a) + sigmoid(b)) / 2
+
+
+def mixed(a: Tensor, b: Tensor) -> Tensor:
+    gate = a[:, :2].softmax(1)[:, :, None]
+    return (gate * torch.stack([a.softmax(1), b.softmax(1)], 1)).sum(1)
+
+
+def stable_softmax(a: Tensor, b: Tensor) -> Tensor:
+    powers = torch.exp(a - a.max(1, keepdim=True).values)
+    return powers / powers.sum(1, keepdim=True)
+
+
+# what the model returns, classes, the output that is found, the scores by hand, what they say by hand
+CASES: dict[str, tuple[Make, int, str, Make, Make]] = {
+    "plain": (first, 4, "logits", first, lambda a, b: softmax(a)),
+    "squeeze": (lambda a, b: a.squeeze(), 4, "logits", first, lambda a, b: softmax(a)),
+    "one by one": (lambda a, b: a[:, :, None, None], 4, "logits", first, lambda a, b: softmax(a)),
+    "log-softmax": (lambda a, b: a.log_softmax(1), 4, "logits", first, lambda a, b: softmax(a)),
+    "softmax": (lambda a, b: a.softmax(-1), 4, "logits", first, lambda a, b: softmax(a)),
+    "softmax, one by one": (
+        lambda a, b: a[:, :, None, None].softmax(1).squeeze(3).squeeze(2), 4, "logits", first, lambda a, b: softmax(a)),
+    "softmax of some": (
+        lambda a, b: a[:, 1:3].softmax(1), 4, "logits", lambda a, b: a[:, 1:3], lambda a, b: softmax(a[:, 1:3])),
+    "softmax of a half": (
+        lambda a, b: a.chunk(2, 1)[1].softmax(1), 4, "logits", lambda a, b: a[:, 2:], lambda a, b: softmax(a[:, 2:])),
+    "temperature": (
+        lambda a, b: (a / 3).softmax(1), 4, "logits", lambda a, b: a / 3, lambda a, b: softmax(a / 3)),
+    "dropout, softmax": (
+        lambda a, b: F.dropout(a, training=False).softmax(1), 4, "logits", first, lambda a, b: softmax(a)),
+    "softmax by hand": (stable_softmax, 4, "logits", first, lambda a, b: softmax(a)),
+    "softmax, clamp, log": (
+        lambda a, b: a.softmax(1).clamp(1e-9, 1).log(), 4, "logits", first, lambda a, b: softmax(a)),
+    "exp of log-softmax": (lambda a, b: a.log_softmax(1).exp(), 4, "logits", first, lambda a, b: softmax(a)),
+    "sigmoid": (lambda a, b: a.sigmoid(), 4, "sigmoid", first, lambda a, b: sigmoid(a)),
+    "sigmoid in place": (lambda a, b: a.clone().sigmoid_(), 4, "sigmoid", first, lambda a, b: sigmoid(a)),
+    "two sigmoids": (lambda a, b: torch.sigmoid(a), 2, "sigmoid", first, lambda a, b: sigmoid(a)),
+    "one sigmoid": (lambda a, b: a.sigmoid().squeeze(-1), 1, "sigmoid", first, lambda a, b: sigmoid(a)),
+    "sigmoid, clamp": (
+        lambda a, b: a.sigmoid().clamp(1e-9, 1 - 1e-9), 4, "sigmoid", first, lambda a, b: sigmoid(a)),
+    "sigmoid by hand": (lambda a, b: 1 / (1 + torch.exp(-a)), 4, "sigmoid", first, lambda a, b: sigmoid(a)),
+    "sigmoid by tanh": (lambda a, b: (1 + torch.tanh(a / 2)) / 2, 4, "sigmoid", first, lambda a, b: sigmoid(a)),
+    "log-sigmoid": (lambda a, b: F.logsigmoid(a), 4, "sigmoid", first, lambda a, b: sigmoid(a)),
+    "mean of softmaxes": (
+        lambda a, b: torch.stack([a, b]).softmax(-1).mean(0), 4, "probabilities", mean_softmax, mean_softmax),
+    "mixture": (mixed, 4, "probabilities", mixed, mixed),
+    "log of a mean": (
+        lambda a, b: ((a.softmax(1) + b.softmax(1)) / 2).log(), 4, "logits",
+        lambda a, b: mean_softmax(a, b).log(), mean_softmax),
+    "mean of sigmoids": (lambda a, b: (a.sigmoid() + b.sigmoid()) / 2, 4, "probabilities", mean_sigmoid, mean_sigmoid),
+    "mean of sigmoids by hand": (
+        lambda a, b: (1 / (1 + torch.exp(-a)) + 1 / (1 + torch.exp(-b))) / 2, 4, "probabilities",
+        mean_sigmoid, mean_sigmoid),
+    "one of two": (
+        lambda a, b: a.softmax(1)[:, 1], 2, "probabilities",
+        lambda a, b: softmax(a)[:, 1:], lambda a, b: softmax(a)[:, 1:]),
+    "sigmoid, cut": (
+        lambda a, b: a.sigmoid().clamp(0.4, 0.6), 4, "probabilities", lambda a, b: sigmoid(a).clamp(0.4, 0.6),
+        lambda a, b: sigmoid(a).clamp(0.4, 0.6)),
+    "sigmoid, cut where the probes do not reach": (
+        lambda a, b: a.sigmoid().clamp(0.01, 0.99), 4, "probabilities",
+        lambda a, b: sigmoid(a), lambda a, b: sigmoid(a)),
+    "one value": (first, 1, "value", first, first),
+    "one value, squeezed": (lambda a, b: a.squeeze(), 1, "value", first, first),
+    "one column": (lambda a, b: a[:, 2], 4, "value", lambda a, b: a[:, 2:3], lambda a, b: a[:, 2:3]),
+    "features and logits": (
+        lambda a, b: (b, b.relu() + a), 4, "logits", lambda a, b: b.clamp(min=0) + a,
+        lambda a, b: softmax(b.clamp(min=0) + a)),
+    "named": (lambda a, b: {"aux": b, "logits": a}, 4, "logits", first, lambda a, b: softmax(a)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("name", list(CASES))
+def test_scores_and_what_they_say_are_the_models(name: str, count: int) -> None:
+    make, classes, output, score, said = CASES[name]
+    net, x = network(make, classes), images(count)
+    assert net.output == output
+    expected = by_hand(net, x, score)
+    torch.testing.assert_close(net.logits(x), expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(net.head.readout(net.logits(x)), by_hand(net, x, said), rtol=1e-10, atol=1e-12)
+    if output != "value":
+        torch.testing.assert_close(net.probabilities(x), by_hand(net, x, said), rtol=1e-10, atol=1e-12)
+    target = min(1, expected.shape[1] - 1)
+    source = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(by_hand(net, source, score)[:, target].sum(), source)
+    torch.testing.assert_close(attribution.gradient(net, x, target).values, slope, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "name", ["sigmoid", "mean of softmaxes", "one of two", "one value, squeezed", "softmax of some"]
+)
+def test_occlusion_and_curves_follow_the_head(name: str) -> None:
+    """Oracle: every window painted by hand, and the deletion curve's pixels exchanged by hand, through ``by_hand``."""
+    make, classes, output, _, said = CASES[name]
+    net, x = network(make, classes), images(2)
+    found = attribution.occlusion(net, x, 0, window=3, stride=3, fill=0.25)
+    expected = torch.empty(2, 2, 2, dtype=torch.float64)
+    for row in range(2):
+        for column in range(2):
+            covered = x.clone()
+            covered[:, :, 3 * row : 3 * row + 3, 3 * column : 3 * column + 3] = 0.25
+            expected[:, row, column] = by_hand(net, covered, said)[:, 0]
+    whole = by_hand(net, x, said)[:, 0]
+    torch.testing.assert_close(found.probability, expected, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(found.unoccluded, whole, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(found.values[:, 0], whole[:, None, None] - expected, rtol=1e-6, atol=1e-7)
+    assert found.quantity == ("value" if output == "value" else "probability")
+    order = torch.arange(36.0, 0, -1).reshape(1, 6, 6).expand(2, 6, 6)
+    curve = attribution.deletion(net, x, order, 0, fill=0.25, steps=2)
+    half = x.clone()
+    half[:, :, :3] = 0.25
+    torch.testing.assert_close(curve.probability[:, 1], by_hand(net, half, said)[:, 0], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("make", "output", "said"),
+    [
+        (first, "sigmoid", lambda a, b: sigmoid(a)),
+        (first, "value", first),
+        (lambda a, b: a.sigmoid(), "logits", lambda a, b: softmax(sigmoid(a))),
+        (lambda a, b: a.sigmoid(), "probabilities", lambda a, b: sigmoid(a)),
+        (lambda a, b: a.softmax(1), "probabilities", lambda a, b: softmax(a)),
+        (lambda a, b: a.softmax(1), "value", lambda a, b: softmax(a)),
+        (lambda a, b: (a.sigmoid() + b.sigmoid()) / 2, "sigmoid", mean_sigmoid),
+    ],
+)
+def test_the_output_may_be_given(make: Make, output: str, said: Make) -> None:
+    net, x = network(make, output=output), images()
+    assert net.output == output
+    torch.testing.assert_close(net.head.readout(net.logits(x)), by_hand(net, x, said), rtol=1e-10, atol=1e-12)
+    assert net.around(net.model).output == output
+
+
+def test_outputs_that_cannot_be_are_refused() -> None:
+    with pytest.raises(InputError, match="output is one of logits"):
+        network(first, output="softmax")
+    with pytest.raises(InputError, match="ends in a softmax"):
+        network(lambda a, b: a.softmax(1), output="sigmoid")
+    with pytest.raises(InputError, match="gives values from"):
+        network(lambda a, b: 9 * a, output="probabilities")
+    with pytest.raises(InputError, match="has no probability"):
+        network(first, output="value").probabilities(images())
+
+
+@pytest.mark.parametrize("head", ["shape", 1])
+def test_a_name_or_a_position_chooses_the_head(head: str | int) -> None:
+    net, x = network(lambda a, b: {"color": a, "shape": b.softmax(1)}, head=head), images()
+    torch.testing.assert_close(net.logits(x), by_hand(net, x, lambda a, b: b), rtol=1e-10, atol=1e-12)
+    assert net.head.path == ("shape",)
+    assert 'scores of "shape"' in repr(net)
+    other = network(lambda a, b: {"color": a, "shape": b.softmax(1)}, head="color")
+    assert other.fingerprint != net.fingerprint
+
+
+def test_heads_side_by_side_are_asked_for() -> None:
+    net = network(lambda a, b: {"color": a, "shape": b})
+    with pytest.raises(ModelError, match=r'"color" \(2, 4\), "shape" \(2, 4\).*head="color"'):
+        net.logits(images())
+    assert net.activations(images(), "conv")["conv"].shape == (3, 5, 4, 4)
+    named = network(lambda a, b: (a, b[:, :2]), classes=4).around
+    assert named is not None
+    chosen = Network(Headed(lambda a, b: (a, b[:, :2])).double(), SHAPE, classes=["x", "y"])
+    assert chosen.head.path == (1,)  # the one with as many classes as there are names
+    with pytest.raises(InputError, match='head "depth" does not exist'):
+        network(lambda a, b: {"color": a, "shape": b}, head="depth")
+    with pytest.raises(InputError, match="needs no head"):
+        network(first, head="aux")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda a, b: [{"boxes": row[None].relu(), "scores": row} for row in a], "a list of 2 .*boxes.* detectors"),
+        (lambda a, b: a.T, r"\(4, 2\)"),
+        (lambda a, b: a[:, :, None, None].expand(-1, -1, 2, 2), r"\(2, 4, 2, 2\)"),
+        (lambda a, b: a.argmax(1), "int64.*decided classes"),
+        (lambda a, b: None, "returned None"),
+        (lambda a, b: (row for row in a), "generator"),
+        (lambda a, b: a.sum(), r"the network gives \(\)"),
+    ],
+)
+def test_what_is_no_row_of_scores_per_image_is_an_error_that_says_what_came(make: Make, words: str) -> None:
+    net = network(make)
+    for run in (
+        lambda: net.logits(images(2)),
+        lambda: attribution.gradient(net, images(2)),
+        lambda: attribution.occlusion(net, images(1), window=3, stride=3),
+    ):
+        with pytest.raises(ModelError, match=words) as caught:
+            run()
+        assert "\n" not in str(caught.value)
+
+
+def test_images_along_the_second_axis_are_refused_where_the_shape_does_not_tell() -> None:
+    net = network(lambda a, b: a.T, classes=2)
+    with pytest.raises(ModelError, match="second axis"):
+        net.logits(images(2))
+
+
+def test_more_rows_than_images_are_refused() -> None:
+    class Doubling(Headed):
+        def forward(self, x: Tensor) -> Any:
+            rows = super().forward(x)
+            return torch.cat([rows, rows]) if len(x) > 2 else rows
+
+    net = Network(Doubling(first).double(), SHAPE)
+    with pytest.raises(ModelError, match=r"shape \(3, 4\) were expected.*\(6, 4\)"):
+        net.logits(images(3))
+
+
+class Scripted(nn.Module):
+    def __init__(self, closing: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.body = Headed(first)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.closing = torch.jit.trace(closing, torch.rand(2, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.closing(self.body(x))
+        return found
+
+
+def test_a_closing_that_hides_its_inside_is_measured() -> None:
+    net = Network(Scripted(torch.sigmoid).eval(), SHAPE)
+    assert (net.output, net.head.layer) == ("sigmoid", "body.a")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        hidden = torch.jit.trace(Headed(lambda a, b: a.sigmoid()).eval(), torch.rand(2, *SHAPE))
+    net = Network(hidden, SHAPE)
+    x = images().float()
+    torch.testing.assert_close(net.probabilities(x), hidden(x), rtol=1e-5, atol=1e-6)
+
+
+def test_scores_of_zero_are_logits_not_probabilities() -> None:
+    model = Headed(first)
+    nn.init.zeros_(model.a.weight)
+    nn.init.zeros_(model.a.bias)
+    assert Network(model, SHAPE).output == "logits"
+
+
+class Noisy(nn.Module):
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.body, self.kind, self.own = Headed(first), kind, torch.Generator().manual_seed(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.body(x)
+        if self.kind == "dropout":
+            return F.dropout(scores, 0.5)
+        if self.kind == "numpy":
+            return scores + np.random.rand()  # noqa: NPY002 - as a user's model may
+        if self.kind == "own generator":
+            return scores + torch.rand(scores.shape, generator=self.own)
+        if self.kind == "slight":
+            return scores + 1e-4 * torch.rand(scores.shape)
+        if self.kind == "drawn for nothing":
+            return scores + 0 * torch.rand(scores.shape)
+        return scores
+
+
+@pytest.mark.parametrize("kind", ["dropout", "numpy", "own generator", "slight"])
+def test_scores_that_change_with_the_random_state_are_said(kind: str) -> None:
+    before = torch.get_rng_state()
+    with pytest.warns(ModelWarning, match="change with the random state"):
+        net = Network(Noisy(kind).eval(), SHAPE)
+    assert "note: the scores change with the random state" in repr(net)
+    assert torch.equal(before, torch.get_rng_state())
+    if kind == "dropout":
+        assert '"/dropout"' in repr(net)
+
+
+@pytest.mark.parametrize("kind", ["", "drawn for nothing"])
+def test_scores_that_do_not_change_are_not(kind: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Network(Noisy(kind).eval(), SHAPE).random == ""
+
+
+def test_what_was_found_is_shown() -> None:
+    assert 'scores: 4 logits, which the closing log_softmax reads ("a")' in repr(network(lambda a, b: a.log_softmax(1)))
+    assert 'give output="sigmoid"' in repr(network(first, 1))
+    assert "as detectors do" in repr(network(lambda a, b: [{"boxes": row} for row in a]))
+
+
+def test_ablation_follows_the_head() -> None:
+    """Oracle: whole passes with the channel at zero, the decision of one sigmoid at a half."""
+    net = network(lambda a, b: a.sigmoid(), 1)
+    data = [(image.float(), index % 2) for index, image in enumerate(images(10))]
+    found = units.ablate(net, data, "conv")
+    x = torch.stack([image for image, _ in data]).double()
+    labels = torch.arange(10) % 2
+    assert found.before == pytest.approx(float(((net.logits(x)[:, 0] > 0).long() == labels).double().mean()))
+    assert found.labels == [0, 1]
+    values = units.ablate(network(first, 1), data, "conv")
+    assert np.isnan(values.before)
+    assert values.logit_change.abs().max() > 0
+    assert values.plot().axes
+
+
+def test_a_recorded_pass_ends_where_the_scores_are() -> None:
+    """The closing operation does not run: its layer is never reached."""
+    seen: list[str] = []
+
+    class Watching(Headed):
+        def forward(self, x: Tensor) -> Any:
+            rows = super().forward(x)
+            seen.append("behind the scores")
+            return rows.softmax(1)
+
+    net = Network(Watching(first).double(), SHAPE)
+    seen.clear()
+    net.logits(images())
+    assert seen == []
+    assert trace.Tracer(net.model)(images()).shape == (3, 4)
+    assert seen == ["behind the scores"]
