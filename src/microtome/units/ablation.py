@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from microtome import trace
-from microtome.data import batches
-from microtome.data import labels as labels_of
-from microtome.data.batches import Dataset
+from microtome.data import Dataset, adapt, batches
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
@@ -150,15 +148,16 @@ def ablate(
         raise InputError(f'a unit is replaced by its "zero" or its "mean", got "{value}".')
     if len(dataset) == 0:
         raise InputError("the data set is empty: there is no image to run.")
+    dataset = adapt(dataset, net)
     fill = torch.zeros(found.units) if value == "zero" else _means(net, dataset, layer, found.units)
-    given = labels_of(dataset)
+    given = dataset.labels
     counts = _Counts(len(rows), given is not None)
-    for _, images, labels in batches(dataset, batch):
+    for indices, images, _ in batches(dataset, batch):
         x = net.normalise(net.images(images))
         replay = Replay(net.model)
         baseline = _logits(net, x, replay, {})
         replay.recorded()
-        counts.start(baseline, labels)
+        counts.start(baseline, None if given is None else given[indices])
         for row, group in enumerate(rows):
             changed = _logits(net, x, replay, {found.name: _filled(group, fill)})
             counts.add(row, changed)

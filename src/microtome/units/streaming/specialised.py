@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from microtome.data import labels as labels_of
-from microtome.data.batches import Dataset
+from microtome.data import Dataset, adapt
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
@@ -131,9 +130,10 @@ def specialised(
     chosen = streaming_pass.chosen_layers(net, layers)
     if layers is None:
         chosen = [layer for layer in chosen if streaming_pass.grid(layer.shape) != (1, 1)] or chosen
+    dataset = adapt(dataset, net)
     gathered = {layer.name: _Responses(layer.units, len(dataset)) for layer in chosen}
     images = streaming_pass.read(net, dataset, {name: one.read for name, one in gathered.items()}, batch=batch)
-    labels = labels_of(dataset)
+    labels = dataset.labels
     peaks = {name: one.maximum.argmax(1) for name, one in gathered.items()}
     rarity = {name: sparseness(one.maximum) for name, one in gathered.items()}
     locality = {name: one.locality() for name, one in gathered.items()}
