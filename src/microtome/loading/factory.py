@@ -1,9 +1,10 @@
-"""How does a stranger's model come from a name? ``package.module:factory`` is imported and called."""
+"""A user's model from its name: ``package.module:factory`` is imported and called."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import os
 import random
 import sys
@@ -87,12 +88,41 @@ def _attribute(module: ModuleType, attribute: str, name: str) -> Any:
     found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):
-            known = [key for key in vars(module) if not key.startswith("_")]
-            raise ModelError(
-                f'"{module.__name__}" has no "{attribute}" for --model {name}. Nearest: {nearest(attribute, known)}.'
+            known = _own_factories(module)
+            offered = (
+                f"Nearest: {nearest(attribute, known)}."
+                if known
+                else f"{module.__name__} itself defines no function without arguments and no torch.nn.Module; write one: "
+                "def build(): return ..."
             )
+            raise ModelError(f'"{module.__name__}" has no "{attribute}" for --model {name}. {offered}')
         found = getattr(found, part)
     return found
+
+
+def _own_factories(module: ModuleType) -> list[str]:
+    """Names in a module that give a model: its own functions and classes without arguments, and models it holds.
+
+    What it imported is left out, and so are functions that need arguments.
+    """
+    found = []
+    for name, value in vars(module).items():
+        own = getattr(value, "__module__", None) == module.__name__
+        made = isinstance(value, type) and issubclass(value, nn.Module)
+        if name.startswith("_") or not (isinstance(value, nn.Module) or (own and (made or inspect.isfunction(value)))):
+            continue
+        if isinstance(value, nn.Module) or not _needs_arguments(value):
+            found.append(name)
+    return found
+
+
+def _needs_arguments(function: Any) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return any(each.default is inspect.Parameter.empty and each.kind not in variadic for each in parameters)
 
 
 def _called(factory: Any, name: str) -> Any:
