@@ -92,8 +92,8 @@ def _attribute(module: ModuleType, attribute: str, name: str) -> Any:
             offered = (
                 f"Nearest: {nearest(attribute, known)}."
                 if known
-                else f"{module.__name__} itself defines no function without arguments and no torch.nn.Module; write one: "
-                "def build(): return ..."
+                else f"{module.__name__} itself defines no torch.nn.Module and no function without arguments. "
+                "Write one: def build(): return ..."
             )
             raise ModelError(f'"{module.__name__}" has no "{attribute}" for --model {name}. {offered}')
         found = getattr(found, part)
