@@ -20,7 +20,7 @@ from torch import nn
 
 from microtome.errors import InputError, ModelError, nearest
 
-__all__ = ["build"]
+__all__ = ["build", "fixed_random_state"]
 
 
 def build(name: str) -> nn.Module:
@@ -50,7 +50,7 @@ def build(name: str) -> nn.Module:
             f'a model is named by its module, not by its file; got "{name}". Write "{written.name}:{attribute}" from '
             f"inside the folder {written.parent}, or with that folder on PYTHONPATH."
         )
-    with _fixed_random_state():
+    with fixed_random_state():
         found = _attribute(_imported(module_name, name), attribute, name)
         model = found if isinstance(found, nn.Module) else _called(found, name)
     if not isinstance(model, nn.Module):
@@ -147,7 +147,7 @@ def _where(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _fixed_random_state() -> Iterator[None]:
+def fixed_random_state() -> Iterator[None]:
     """Seed what factories draw from, and put the caller's state back."""
     state, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng(devices=[]):
