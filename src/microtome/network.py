@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from microtome import inputs, trace
 from microtome.errors import InputError, LayerError, MicrotomeError, ModelWarning, OpaqueError, nearest
 from microtome.inputs import Target
+from microtome.tables import aligned
 from microtome.trace.graph import Layer
 from microtome.trace.head import dotted
 from microtome.trace.head_reading import read_head
@@ -480,11 +481,9 @@ class Network:
         for layer in self.layers.values():
             shape = " x ".join(map(str, layer.shape))
             rows.append((layer.name, layer.kind, shape, str(layer.units), f"{layer.parameters:,}"))
-        widths = [max(len(row[column]) for row in rows) for column in range(5)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         total = sum(parameter.numel() for parameter in self.model.parameters())
         head = f"{self.name}: {' x '.join(map(str, self.input_shape))} in, {total:,} parameters"
         named = f' of "{dotted(self.head.path)}"' if self.head.path else ""
         scores = f"scores{named}: {self.head.classes} {self.head.reason}" if self.head.classes else self.head.problem
         notes = [f"note: {self._random_scores()}"] if self.random else []
-        return "\n".join([head, scores, *notes, *lines])
+        return "\n".join([head, scores, *notes, aligned(rows)])

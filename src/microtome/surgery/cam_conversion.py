@@ -18,6 +18,7 @@ from microtome.errors import InputError, LayerError, MicrotomeError, ModelError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
+from microtome.tables import Table
 from microtome.training.fit import Progress, Recipe, fit
 
 
@@ -100,12 +101,14 @@ class CamConversion(Result):
             raise ModelError(f"these weights are of another network than {net.name}: {error}") from error
         return _wrapped(net, model.eval())
 
-    def table(self) -> list[dict[str, float | str]]:
+    def table(self) -> Table:
         """One row for each state: accuracy in percent and its standard error for so many test images."""
-        return [
-            {"state": state, "accuracy": 100 * value, "error": 100 * (value * (1 - value) / self.images) ** 0.5}
-            for state, value in self.accuracy.items()
-        ]
+        return Table.of(
+            [
+                {"state": state, "accuracy": 100 * value, "error": 100 * (value * (1 - value) / self.images) ** 0.5}
+                for state, value in self.accuracy.items()
+            ]
+        )
 
 
 @register("convert-to-cam", rows=("C3",), paper="zhou2016learning", needs="maps and labelled images", kind="surgery")

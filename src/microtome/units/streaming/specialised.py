@@ -12,6 +12,7 @@ from microtome.data import Dataset, adapt
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
+from microtome.tables import Table
 from microtome.units.streaming import streaming_pass
 from microtome.units.streaming.streaming_pass import Batch
 
@@ -66,9 +67,10 @@ class Specialised(Result):
             f"strongest on image {int(self.peak_image[layer][unit])}{named}."
         )
 
-    def table(self, n: int = 10, layer: str | None = None) -> str:
-        """The most specialised units in sentences, one a line."""
-        return "\n".join(self.describe(name, unit) for name, unit, _ in self.units(n, layer))
+    def table(self, n: int = 10, layer: str | None = None) -> Table:
+        """The most specialised units, each with a sentence about it."""
+        rows = ((name, unit, score, self.describe(name, unit)) for name, unit, score in self.units(n, layer))
+        return Table(("layer", "unit", "score", "description"), tuple(rows))
 
 
 @register("specialised-units", rows=("D1",), paper="yosinski2015understanding", needs="a data set", kind="units")
