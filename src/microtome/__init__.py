@@ -1,16 +1,23 @@
 """Cuts a trained image network open and shows what is inside: any ``torch.nn.Module`` that takes images, unchanged."""
 
-from microtome.errors import InputError, LayerError, MicrotomeError, ModelError, ModelWarning, OpaqueError, StoreError
-from microtome.network import Network
-from microtome.results import Result, load
-from microtome.version import __version__
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from microtome.errors import InputError, LayerError, MicrotomeError, ModelError, OpaqueError, StoreError
+
+if TYPE_CHECKING:
+    from microtome.network import Network
+    from microtome.results import Result, load
+
+    __version__: str
 
 __all__ = [
     "InputError",
     "LayerError",
     "MicrotomeError",
     "ModelError",
-    "ModelWarning",
     "Network",
     "OpaqueError",
     "Result",
@@ -18,3 +25,31 @@ __all__ = [
     "__version__",
     "load",
 ]
+
+# Imported when they are first asked for: they need torch, and a command's help does not.
+_LAZY = {"Network": "microtome.network", "Result": "microtome.results", "load": "microtome.results"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch, or the version, at its first use."""
+    if name == "__version__":
+        found: Any = _version()
+    elif name in _LAZY:
+        found = getattr(importlib.import_module(_LAZY[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("microtome")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "0+unknown"

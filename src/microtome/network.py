@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from microtome import inputs, trace
 from microtome.errors import InputError, LayerError, MicrotomeError, ModelWarning, OpaqueError, nearest
 from microtome.inputs import Target
+from microtome.tables import aligned
 from microtome.trace.graph import Layer
 from microtome.trace.head import dotted
 from microtome.trace.head_reading import read_head
@@ -531,13 +532,11 @@ class Network:
             rows.append(
                 (layer.name, layer.kind, shape, _axes_word(layer), str(layer.units or "-"), f"{layer.parameters:,}")
             )
-        widths = [max(len(row[column]) for row in rows) for column in range(6)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         total = sum(parameter.numel() for parameter in self.model.parameters())
         head = f"{self.name}: {' x '.join(map(str, self.input_shape))} in, {total:,} parameters"
         named = f' of "{dotted(self.head.path)}"' if self.head.path else ""
         scores = f"scores{named}: {self.head.classes} {self.head.reason}" if self.head.classes else self.head.problem
-        return "\n".join([head, scores, *lines, *self._notes()])
+        return "\n".join([head, scores, aligned(rows), *self._notes()])
 
     def _notes(self) -> list[str]:
         """What a reader of the list of layers should know: N and C, mixed images, randomness, what was not measured."""

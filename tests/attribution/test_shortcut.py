@@ -98,10 +98,10 @@ def test_the_biased_network_takes_the_shortcut_and_the_maps_show_it(small):
 def test_it_is_written_drawn_and_read_again(small):
     found, out = small
     again = load(out / "spotting-bias.safetensors")
-    assert again.table() == found.table()
-    read = f"import microtome; print(microtome.load({str(out / 'spotting-bias.safetensors')!r}).table())"
+    assert again.report() == found.report()
+    read = f"import microtome; print(microtome.load({str(out / 'spotting-bias.safetensors')!r}).report())"
     done = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == found.table().strip()
+    assert done.stdout.strip() == found.report().strip()
     assert (out / "spotting-bias.png").stat().st_size > 10_000
     page = (out / "spotting-bias.html").read_text()
     assert "spotting-bias.png" in page

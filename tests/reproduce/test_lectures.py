@@ -114,10 +114,10 @@ def test_all_findings_on_a_small_network(tmp_path: Path) -> None:
     assert made.likeness["gradient"].shape == made.structure["gradient"].shape == (2, 2)
     assert made.better("grad-cam", "grad-cam") == 0
     assert made.better("grad-cam", "random") == pytest.approx(-_sigmas(made, "random", "grad-cam"))
-    text = made.table()
+    text = made.report()
     assert all(part in text for part in ("(a)", "(b)", "(c)", "(d)", "grad-cam", "another photo's"))
     made.save(tmp_path / "made.safetensors")
-    assert load(tmp_path / "made.safetensors").table() == text
+    assert load(tmp_path / "made.safetensors").report() == text
     assert len(made.plot().axes) == 4
 
 

@@ -43,7 +43,7 @@ def little(monkeypatch):
 def test_the_course_from_training_to_figures(little, tmp_path):
     said = []
     found = module.vector_spaces(out=tmp_path, say=said.append)
-    table = found.table()
+    table = found.report()
     for wanted in ("92 %", "7.22", "1.07", "batch  128", "shortened: three batch sizes", "min-img 0 2 3 8"):
         assert wanted in table
     assert (tmp_path / "vector-spaces.txt").read_text(encoding="utf-8") == table + "\n"

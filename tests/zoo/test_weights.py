@@ -2,20 +2,198 @@
 
 from __future__ import annotations
 
+import argparse
 import collections
+import datetime
+import json
+import pathlib
 import re
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from microtome import zoo
 from microtome.errors import ModelError
+from microtome.zoo import state_dicts
 
 
 @pytest.fixture
 def trained():
     return zoo.simple_conv_net(seed=5)
+
+
+def prefixed(prefix, state):
+    return {prefix + name: value for name, value in state.items()}
+
+
+class Settings:
+    """Hyperparameters as training code keeps them."""
+
+    def __init__(self, **values):
+        vars(self).update(values)
+
+
+class AttributeDict(dict):
+    """Lightning's dict of hyperparameters is of this kind."""
+
+
+def lightning(state):
+    hyper = {
+        "path": pathlib.Path("runs/a"), "rate": np.float64(0.1), "array": np.arange(3), "args": argparse.Namespace(a=1),
+        "settings": Settings(width=3), "when": datetime.datetime(2026, 1, 1), "attributes": AttributeDict(b=2),
+    }  # fmt: skip
+    return {
+        "epoch": 3, "global_step": 10, "pytorch-lightning_version": "2.0", "state_dict": prefixed("model.", state),
+        "hyper_parameters": hyper, "optimizer_states": [{"state": {0: {"exp_avg": torch.zeros(2)}}}],
+        "callbacks": {"ModelCheckpoint": {"best_model_score": torch.tensor(0.5), "dirpath": pathlib.Path("runs")}},
+    }  # fmt: skip
+
+
+WRAPPED = {
+    "compiled": lambda state: prefixed("_orig_mod.", state),
+    "compiled, then data parallel": lambda state: prefixed("module._orig_mod.", state),
+    "data parallel, then compiled": lambda state: prefixed("_orig_mod.module.", state),
+    "Lightning, compiled, data parallel": lambda state: {"state_dict": prefixed("model._orig_mod.module.", state)},
+    "one part compiled": lambda state: {n.replace("conv2.", "conv2._orig_mod."): v for n, v in state.items()},
+    "net": lambda state: prefixed("net.", state),
+    "a prefix of one's own": lambda state: {"params": prefixed("my_classifier.inner.", state)},
+    "averaged": lambda state: {"n_averaged": torch.tensor(5), **prefixed("module.", state)},
+    "average in a checkpoint": lambda state: {"epoch": 1, "ema": {"module": state, "decay": 0.99}},
+    "nested": lambda state: {"checkpoint": {"model": {"state_dict": state}}, "loss": torch.tensor(1.0)},
+    "Lightning with a loss": lambda state: {
+        "state_dict": {**prefixed("model.", state), "criterion.weight": torch.ones(10)}
+    },
+    "half precision": lambda state: {name: value.half().float().half() for name, value in state.items()},
+    "Lightning": lightning,
+}
+
+
+@pytest.mark.parametrize("kind", ["pt", "safetensors"])
+@pytest.mark.parametrize("form", WRAPPED)
+def test_wrappers_are_looked_through(form, kind, trained, tmp_path):
+    state = {name: value.half().float() for name, value in trained.state_dict().items()}
+    content, path = WRAPPED[form](state), tmp_path / f"w.{kind}"
+    if kind == "safetensors":
+        flat = next(iter(state_dicts.states(content)))[1]
+        save_file({name: value.clone() for name, value in flat.items()}, path)
+    else:
+        torch.save(content, path)
+    model = zoo.simple_conv_net(seed=0)
+    zoo.load_weights(model, path)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, state[name]), name
+
+
+BESIDE = {
+    "timm": ("state_dict", "state_dict_ema", lambda raw, ema: {"state_dict": raw, "state_dict_ema": ema}),
+    "torchvision": (
+        "model", "model_ema.module",
+        lambda raw, ema: {"model": raw, "model_ema": {"n_averaged": torch.tensor(3), **prefixed("module.", ema)}},
+    ),
+    "one dict": ("model", "ema_model", lambda raw, ema: {**prefixed("model.", raw), **prefixed("ema_model.", ema)}),
+    "Lightning": (
+        "state_dict.model", "state_dict.model_ema",
+        lambda raw, ema: {"state_dict": {**prefixed("model.", raw), **prefixed("model_ema.", ema)}},
+    ),
+    "swa": ("net", "net_swa", lambda raw, ema: {"net": raw, "net_swa": ema}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", BESIDE)
+def test_averaged_weights_beside_others_are_taken_said_and_may_be_chosen(form, trained, tmp_path, caplog):
+    raw_name, ema_name, content = BESIDE[form]
+    raw, ema = trained.state_dict(), zoo.simple_conv_net(seed=6).state_dict()
+    torch.save(content(raw, ema), tmp_path / "w.pt")
+    model = zoo.simple_conv_net(seed=0)
+    assert zoo.load_weights(model, tmp_path / "w.pt") == ema_name
+    assert torch.equal(model.conv1.weight, ema["conv1.weight"])
+    assert f"{ema_name}, the averaged weights, was taken, not {raw_name}" in caplog.text
+    caplog.clear()
+    assert zoo.load_weights(model, tmp_path / "w.pt", state=raw_name) == raw_name
+    assert torch.equal(model.conv1.weight, raw["conv1.weight"])
+    assert not caplog.text
+    with pytest.raises(ModelError, match=rf'no state "emma" that fits. States that fit: {ema_name}, {raw_name}'):
+        zoo.load_weights(model, tmp_path / "w.pt", state="emma")
+
+
+def test_tensors_that_are_left_over_are_named(trained, tmp_path, caplog):
+    state = {**prefixed("model.", trained.state_dict()), "criterion.weight": torch.ones(10)}
+    torch.save({"state_dict": state}, tmp_path / "w.pt")
+    zoo.load_weights(trained, tmp_path / "w.pt")
+    assert "holds 1 tensors outside state_dict.model that are not used: criterion.weight" in caplog.text
+
+
+def test_a_layer_of_another_network_is_not_taken_for_the_model(trained, tmp_path):
+    message = misfit(trained.state_dict(), tmp_path, torch.nn.Linear(128, 10))  # fits fc5 by shape
+    assert "unexpected" in message
+
+
+def test_shards_with_an_index(trained, tmp_path):
+    state = trained.state_dict()
+    names, shards = list(state), ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+    where = {name: shards[place % 2] for place, name in enumerate(names)}
+    for shard in shards:
+        save_file({name: state[name] for name in names if where[name] == shard}, tmp_path / shard)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    for path in (index, tmp_path / shards[0], tmp_path):
+        model = zoo.simple_conv_net(seed=0)
+        zoo.load_weights(model, path)
+        assert torch.equal(model.fc4.weight, state["fc4.weight"])
+    (tmp_path / shards[1]).unlink()
+    with pytest.raises(ModelError, match=r"00002-of-00002.*Fetch all shards"):
+        zoo.load_weights(trained, index)
+    index.write_text(json.dumps({"weight_map": {"a": "../secret.safetensors"}}))
+    with pytest.raises(ModelError, match="not a weight file beside it"):
+        zoo.load_weights(trained, index)
+    index.write_text("[]")
+    with pytest.raises(ModelError, match="no weight_map"):
+        zoo.load_weights(trained, index)
+
+
+def test_weights_that_share_memory_may_be_held_once(tmp_path):
+    def tied():
+        model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU(), torch.nn.Linear(4, 4))
+        model[2].weight = model[0].weight
+        return model
+
+    model, other = tied(), tied()
+    save_file(
+        {name: value for name, value in model.state_dict().items() if name != "2.weight"}, tmp_path / "w.safetensors"
+    )
+    zoo.load_weights(other, tmp_path / "w.safetensors")
+    assert torch.equal(other[2].weight, model[0].weight)
+
+
+def test_a_model_in_wrappers_takes_plain_weights(trained, tmp_path):
+    torch.save(trained.state_dict(), tmp_path / "w.pt")
+    model = zoo.simple_conv_net(seed=0)
+    zoo.load_weights(torch.nn.DataParallel(model), tmp_path / "w.pt")
+    assert torch.equal(model.conv1.weight, trained.conv1.weight)
+
+
+CALLED = []
+
+
+class Bomb:
+    """Calls a function when it is unpickled."""
+
+    def __reduce__(self):
+        return (detonate, ("called",))
+
+
+def detonate(what):
+    CALLED.append(what)
+
+
+def test_nothing_of_a_file_is_called(tmp_path, trained):
+    torch.save({"state_dict": trained.state_dict(), "extra": Bomb()}, tmp_path / "w.pt")
+    zoo.load_weights(zoo.simple_conv_net(seed=0), tmp_path / "w.pt")
+    assert not CALLED
+    torch.load(tmp_path / "w.pt", weights_only=False)
+    assert CALLED  # so that the file does hold what would be called
 
 
 FORMS = {

@@ -15,6 +15,7 @@ from microtome.errors import InputError
 from microtome.inputs import Target
 from microtome.network import Network
 from microtome.results import Result, provenance
+from microtome.tables import Table
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -37,7 +38,7 @@ class Comparison(Result):
         """The result of one method."""
         return self.results[method]
 
-    def table(self) -> list[dict[str, float | str]]:
+    def table(self) -> Table:
         """One row per method, averaged over the images.
 
         ``positive``: share of the absolute map that speaks for the class. ``half``: share of the pixels
@@ -57,7 +58,7 @@ class Comparison(Result):
                     "agreement": float((self.agreement[index].sum() - self.agreement[index, index]) / others),
                 }
             )
-        return rows
+        return Table.of(rows)
 
 
 def compare(

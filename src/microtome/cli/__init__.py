@@ -1,4 +1,4 @@
-"""How is Microtome used from a shell? A subcommand for each question; errors are one line and exit 2."""
+"""How is Microtome used from a shell? One subcommand per question; an error is one line and exit code 2."""
 
 from microtome.cli.main import main
 

@@ -1,19 +1,18 @@
-"""The main job: from a model and a folder of images to an atlas, in one command."""
+"""``microtome atlas``: a site from a model and a folder of images."""
 
 from __future__ import annotations
 
 import shlex
 import sys
 from dataclasses import fields
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
-from rich.console import Console
 
-from microtome.atlas.run import Report, build
 from microtome.cli.options import ModelOptions, names
-from microtome.cli.progress import Bar
+
+if TYPE_CHECKING:
+    from microtome.atlas.run import Report
 
 __all__ = ["atlas"]
 
@@ -44,12 +43,17 @@ def atlas(
     Example: `microtome atlas --model mypackage.nets:build --weights w.safetensors --input-shape 3,224,224
     --data images/ --out atlas/`
     """
+    from rich.console import Console
+
+    from microtome.atlas.run import build
+    from microtome.cli.progress import Bar
+
     again = command(model, data=data, out=out, layers=layers, images=images, budget=budget, engine=engine)
     console = Console(stderr=True, highlight=False)
     try:
         with Bar(console) as bar:
             report = build(
-                model.recipe(str(Path(data).absolute()) if Path(data).is_dir() else data),
+                model.recipe(data),
                 out,
                 size=budget,
                 layers=names(layers),

@@ -1,19 +1,21 @@
-"""Does a network lean on something that it should not? Tried on planted tags, and measured on masks of one's own."""
+"""``microtome spotting-bias`` and ``shortcut-share``: shortcuts planted, and shortcuts under masks of one's own."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from cyclopts import Parameter
-from torch import Tensor
 
-from microtome.cli.options import ModelOptions, names, pictures
-from microtome.cli.output import check, save
+from microtome.cli.options import Json, ModelOptions, Output, Pictures, names, pictures
+from microtome.cli.output import check, save, tell
 from microtome.errors import InputError
-from microtome.network import Network
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from microtome.network import Network
 
 __all__ = ["shortcut_share", "spotting_bias"]
 
@@ -24,7 +26,7 @@ def spotting_bias(
     images: Annotated[int, Parameter(help="Training pictures.")] = 10_000,
     epochs: Annotated[int, Parameter(help="Passes over them.")] = 2,
     agreement: Annotated[float, Parameter(help="How often the tag tells the class, for the biased network.")] = 0.95,
-    tell: Annotated[str, Parameter(help="What of the tag tells it: pattern or place.")] = "pattern",
+    told_by: Annotated[str, Parameter(name="--tell", help="What of the tag tells it: pattern or place.")] = "pattern",
     head: Annotated[str, Parameter(help="The networks' head: dense, or average (global average pooling).")] = "dense",
     explained: Annotated[int, Parameter(help="Test pictures that maps are made of.")] = 200,
     seed: Annotated[int, Parameter(help="Of tags, weights and order.")] = 0,
@@ -48,29 +50,32 @@ def spotting_bias(
     if not isinstance(train, Images) or not isinstance(test, Images):
         raise InputError(f'"{data}" is a folder here; name the data set alone.')
     found = run(
-        train.sample(images, seed=seed), test, agreement=agreement, tell=tell, head=head, epochs=epochs,
+        train.sample(images, seed=seed), test, agreement=agreement, tell=told_by, head=head, epochs=epochs,
         explained=explained, seed=seed, out=out, say=partial(print, flush=True),
     )  # fmt: skip
-    print(f"\n{found.table()}\n\n{out / 'spotting-bias.html'}")
+    print(f"\n{found.report()}\n\n{out / 'spotting-bias.html'}")
 
 
 def shortcut_share(
-    photo: Annotated[list[Path], Parameter(help="Picture files.")],
+    photo: Pictures,
     /,
     *,
     model: ModelOptions,
     masks: Annotated[Path, Parameter(help="Folder of masks with the pictures' names, light where the shortcut is.")],
-    output: Annotated[Path, Parameter(name=("--output", "-o"), help=".png, .svg, .pdf, or .safetensors.")],
+    output: Output,
     methods: Annotated[str | None, Parameter(help="Joined by commas; default seven.")] = None,
     target: Annotated[
         str | None, Parameter(help="The class asked about, by number or name; default the predicted.")
     ] = None,
+    json: Json = False,
 ) -> None:
     """Measure how much of each method's map lies on masks of your own: a watermark, a ruler, a background.
 
     Example: `microtome shortcut-share photos/*.jpg --masks masks --model zoo:resnet18 --weights w.safetensors
     -o share.png`
     """
+    import torch
+
     from microtome import attribution
 
     check(output)
@@ -79,14 +84,20 @@ def shortcut_share(
     chosen = names(methods) or list(attribution.quality.shortcut.METHODS)
     asked = int(target) if target is not None and target.isdigit() else target
     found = attribution.shortcut_share(net, pictures(photo, net), drawn, asked, methods=chosen)
-    save(found, output)
-    area = 100 * float(found.area.mean())
-    for row in found.table():
-        print(f"{row['method']:<22} {100 * float(row['network']):5.1f} % on the masks, {area:.1f} % of the pictures")
+    save(found, output, as_json=json)
+    tell(
+        found.table(),
+        lambda row: (
+            f"{row['method']:<22} {100 * row['network']:5.1f} % on the masks, {100 * row['area']:.1f} % of the pictures"
+        ),
+        as_json=json,
+    )
 
 
 def _mask(folder: Path, photo: Path, net: Network) -> Tensor:
     """The mask of a picture, scaled and cut as the picture is: (H, W) of 0 and 1."""
+    import torch
+
     found = sorted(path for path in folder.glob(f"{photo.stem}.*") if path.is_file()) if folder.is_dir() else []
     if not found:
         raise InputError(f"{folder} holds no mask for {photo.name}; expected {photo.stem}.png or alike.")

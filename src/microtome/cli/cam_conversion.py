@@ -1,4 +1,4 @@
-"""What does a network say when its head is an average of maps? Converted, fine-tuned and measured from a shell."""
+"""``microtome cam-conversion``: a head of global average pooling and a linear layer, fine-tuned and measured."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from microtome import surgery
-from microtome.cli.options import ModelOptions
-from microtome.cli.output import check, save
-from microtome.data import open_data
-from microtome.loading import labelled
+from microtome.cli.options import Json, ModelOptions
+from microtome.cli.output import check, save, tell
 
 __all__ = ["cam_conversion"]
 
@@ -30,6 +27,7 @@ def cam_conversion(
     batch: Annotated[int, Parameter(help="Images a step.")] = 128,
     freeze: Annotated[bool, Parameter(help="Train the new linear layer only.", negative=())] = False,
     seed: Annotated[int, Parameter(help="Of the new head and of the images' order.")] = 0,
+    json: Json = False,
 ) -> None:
     """Replace a copy's head by global average pooling and a linear layer, fine-tune it, and print what that costs.
 
@@ -38,12 +36,18 @@ def cam_conversion(
     Example: `microtome cam-conversion --model zoo:simple-convnet --weights w.safetensors --data mnist:train --test
     mnist:test -o cam.safetensors`
     """
+    from microtome import surgery
+    from microtome.loading import opened
+
     check(output)
     net = model.network()
-    train, held = (labelled(open_data(source, net.input_shape, classes=net.classes), net) for source in (data, test))
+    train, held = (opened(net, source).images for source in (data, test))
     found = surgery.convert_to_cam(
         net, train, held, layer=layer, epochs=epochs, lr=lr, batch=batch, freeze=freeze, seed=seed
     )
-    save(found, output)
-    for row in found.table():
-        print(f"{row['state']:<9} accuracy {row['accuracy']:.2f} % (standard error {row['error']:.2f})")
+    save(found, output, as_json=json)
+    tell(
+        found.table(),
+        lambda row: f"{row['state']:<9} accuracy {row['accuracy']:.2f} % (standard error {row['error']:.2f})",
+        as_json=json,
+    )

@@ -1,17 +1,23 @@
-"""The command `explain`: one attribution method on picture files."""
+"""``microtome explain``: which parts of a picture decided, by one attribution method or several."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from microtome import registry
-from microtome.atlas.jobs import explained
-from microtome.cli.options import ModelOptions, Pictures, pictures
-from microtome.cli.output import check, save
-from microtome.network import Network
+from microtome.cli.options import Json, ModelOptions, Pictures, names, pictures
+from microtome.cli.output import check, save, tell
+from microtome.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from microtome.network import Network
+    from microtome.registry import Method
 
 __all__ = ["explain"]
 
@@ -21,9 +27,15 @@ def explain(
     /,
     *,
     model: ModelOptions,
-    output: Annotated[Path, Parameter(name=("--output", "-o"), help=".png, .svg, .pdf, or .safetensors.")],
+    output: Annotated[
+        Path | None,
+        Parameter(name=("--output", "-o"), help=".png, .svg, .pdf, or .safetensors; may be left out with --json."),
+    ] = None,
     method: Annotated[
-        str, Parameter(help="Any of `microtome methods --kind attribution` or `--kind attention`.")
+        str,
+        Parameter(
+            help="One of `microtome methods --kind attribution` or `--kind attention`, or several joined by commas."
+        ),
     ] = "grad-cam",
     layer: Annotated[str | None, Parameter(help="The layer that is read, for methods that read one.")] = None,
     target: Annotated[
@@ -32,26 +44,58 @@ def explain(
     counterfactual: Annotated[bool, Parameter(help="Grad-CAM: what speaks against the class.", negative=())] = False,
     window: Annotated[int | None, Parameter(help="Occlusion: side of the window in pixels.")] = None,
     stride: Annotated[int | None, Parameter(help="Occlusion: step of the window in pixels.")] = None,
+    json: Json = False,
 ) -> None:
-    """Show which parts of a picture spoke for a class, by one method.
+    """Show which parts of a picture spoke for a class, by one method or by several side by side.
 
     Computes a map over the pixels of each picture, for the predicted class or the one given, and draws it beside the
-    picture. Pictures are scaled and cut to the network's input.
+    picture. Pictures are scaled and cut to the network's input. Options of a method go to those that take them.
 
-    Example: `microtome explain photo.jpg --model zoo:efficientnet-lite0 --method grad-cam -o out.png`
+    Example: `microtome explain photo.jpg --model zoo:efficientnet-lite0 --method grad-cam,lrp,occlusion -o out.png`
     """
+    from microtome import registry
+
     check(output)
-    found = registry.method(method, registry.EXPLAINING)
+    if output is None and not json:
+        raise InputError("there is nowhere to draw the map; give -o with a file, or --json for the numbers alone.")
+    chosen = [registry.method(name, registry.EXPLAINING) for name in names(method) or []]
+    if not chosen:
+        raise InputError(f'--method names no method, got "{method}".')
     net = model.network()
-    options: dict[str, Any] = {"layer": layer, "window": window, "stride": stride}
-    options = {name: value for name, value in options.items() if value is not None}
+    given: dict[str, Any] = {"layer": layer, "window": window, "stride": stride}
+    given = {name: value for name, value in given.items() if value is not None}
     if counterfactual:
-        options["counterfactual"] = True
-    if found.name == "occlusion":
-        options = {**_usual_window(net), **options}
-    made = explained(net, found, pictures(photo, net), target, options)
-    save(made, output)
-    _tell(net, photo, made)
+        given["counterfactual"] = True
+    options = _shared_out(chosen, given, net)
+    made = _maps(net, chosen, pictures(photo, net), target, options)
+    save(made, output, as_json=json)
+    _tell(net, photo, made, as_json=json)
+
+
+def _shared_out(chosen: list[Method], given: dict[str, Any], net: Network) -> dict[str, dict[str, Any]]:
+    """For each method the options that it takes; one that none of them takes is an error."""
+    known = {method.name: list(inspect.signature(method.function).parameters)[3:] for method in chosen}
+    for option in given:
+        if not any(option in takes for takes in known.values()):
+            what = " and ".join(f'"{name}"' for name in known)
+            has = ", ".join(dict.fromkeys(name for takes in known.values() for name in takes))
+            raise InputError(f'{what} has no option "{option}"; it has {has}.')
+    usual = {"occlusion": _usual_window(net)}
+    return {
+        name: usual.get(name, {}) | {option: value for option, value in given.items() if option in takes}
+        for name, takes in known.items()
+    }
+
+
+def _maps(
+    net: Network, chosen: list[Method], images: Tensor, target: str | None, options: Mapping[str, dict[str, Any]]
+) -> Any:
+    """The result of one method, or the comparison of several."""
+    if len(chosen) == 1:
+        return chosen[0].function(net, images, target, **options[chosen[0].name])
+    from microtome.attribution import compare
+
+    return compare(net, images, target, methods=options)
 
 
 def _usual_window(net: Network) -> dict[str, int]:
@@ -61,13 +105,35 @@ def _usual_window(net: Network) -> dict[str, int]:
     return {"window": window, "stride": max(1, window // 2)}
 
 
-def _tell(net: Network, photo: list[Path], made: Any) -> None:
-    """Print the network's answer for each picture."""
-    read = net.head.readout(net.logits(made.images, check=False))
-    names = net.classes or [str(index) for index in range(read.shape[1])]
-    score = {"probabilities": "probability", "value": "value"}.get(net.output, "logit")
+def _tell(net: Network, photo: list[Path], made: Any, *, as_json: bool) -> None:
+    """What the network says of each picture."""
+    one = next(iter(made.results.values())) if hasattr(made, "results") else made
+    valued = net.output == "value"  # a regression: no class is predicted and nothing has a probability
+    scores = net.head.readout(net.logits(one.images, check=False))
+    classes = net.classes or [str(index) for index in range(scores.shape[1])]
+    rows = []
     for place, path in enumerate(photo):
-        said, asked = int(read[place].argmax()), int(made.target[place])
-        number = float(read[place, said])
-        sure = f"{number:.4g}" if net.output == "value" else f"{100 * number:.1f} %"
-        print(f"{path}: says {names[said]} ({sure}); map for {names[asked]}, {score} {float(made.score[place]):.3g}")
+        predicted, asked = int(scores[place].argmax()), int(one.target[place])
+        rows.append(
+            {
+                "picture": str(path),
+                "predicted": None if valued else predicted,
+                "predicted_class": None if valued else classes[predicted],
+                "probability": None if valued else float(scores[place, predicted]),
+                "target": asked,
+                "target_class": classes[asked],
+                "score": float(one.score[place]),
+                "quantity": {"probabilities": "probability", "value": "value"}.get(net.output, "logit"),
+                "methods": list(made.results) if hasattr(made, "results") else [made.provenance.method],
+            }
+        )
+    tell(rows, _line, as_json=as_json)
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    if row["predicted"] is None:
+        return f"{row['picture']}: map for output {row['target_class']}, value {row['score']:.3g}"
+    return (
+        f"{row['picture']}: says {row['predicted_class']} ({100 * row['probability']:.1f} %); "
+        f"map for {row['target_class']}, {row['quantity']} {row['score']:.3g}"
+    )

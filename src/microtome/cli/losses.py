@@ -1,4 +1,4 @@
-"""Where is a picture thrown away, and what happens between two? Rejected energy, residuals and paths, from a shell."""
+"""``microtome rejected``, ``class-residuals`` and ``facets-between``: rejected energy and facets."""
 
 from __future__ import annotations
 
@@ -6,62 +6,71 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from microtome import spaces
-from microtome.cli.options import ModelOptions, Picture, names, pictures
-from microtome.cli.output import check, save
-from microtome.cli.units import Output
-from microtome.data import open_data
+from microtome.cli.options import Data, Json, ModelOptions, Output, Picture, names, pictures
+from microtome.cli.output import check, save, tell
 from microtome.errors import InputError
 
 __all__ = ["class_residuals", "facets_between", "rejected"]
-
-_Data = Annotated[str, Parameter(help="A named data set, or a folder with one folder a class.")]
 
 
 def rejected(
     *,
     model: ModelOptions,
     output: Output,
-    data: _Data,
+    data: Data,
     layers: Annotated[str | None, Parameter(help="Layers joined by commas; default all linear ones.")] = None,
     most: Annotated[int, Parameter(help="At most so many images, spread over the data.")] = 64,
+    json: Json = False,
 ) -> None:
     """The share of the energy that each linear layer reads and rejects, over a data set.
 
     Example: `microtome rejected --model zoo:simple-convnet --weights w.safetensors --data mnist -o rejected.png`
     """
+    from microtome import spaces
+
     check(output)
     if most < 1:
         raise InputError(f"at least one image was expected, got --most {most}.")
-    net = model.network()
-    images = open_data(data, net.input_shape)
+    subject = model.recipe(data).open()
+    net, images = subject.net, subject.images
     total = len(images)
     some = images.subset([place * total // min(total, most) for place in range(min(total, most))])
     found = spaces.rejected_energy(net, some, names(layers))
-    for name, share, leak in zip(found.layers, found.mean.tolist(), found.leak.amax(1).tolist(), strict=True):
-        print(f"{name:<32} rejects {share:.2%} of what it reads (leak {leak:.1e})")
-    save(found, output)
+    columns = zip(found.layers, found.mean.tolist(), found.leak.amax(1).tolist(), strict=True)
+    tell(
+        ({"layer": name, "rejected": share, "leak": leak} for name, share, leak in columns),
+        lambda row: f"{row['layer']:<32} rejects {row['rejected']:.2%} of what it reads (leak {row['leak']:.1e})",
+        as_json=json,
+    )
+    save(found, output, as_json=json)
 
 
 def class_residuals(
     *,
     model: ModelOptions,
     output: Output,
-    data: _Data,
+    data: Data,
     layer: Annotated[str | None, Parameter(help="A Linear layer or convolution; default the first.")] = None,
+    json: Json = False,
 ) -> None:
     """Weights and signal vectors of a layer, and what it leaves out of the average picture of each class.
 
     Example: `microtome class-residuals --model zoo:fcnn1 --weights w.safetensors --data mnist -o figure1.png`
     """
+    from microtome import spaces
+
     check(output)
-    net = model.network()
-    found = spaces.class_residuals(net, open_data(data, net.input_shape), layer=layer)
-    print(f"{found.layer}: condition number {found.condition_number:.4g}")
+    subject = model.recipe(data).open()
+    found = spaces.class_residuals(subject.net, subject.images, layer=layer)
     against = "its own unit" if found.against == "unit" else "the layer"
-    for name, removed in zip(found.classes, found.removed.tolist(), strict=True):
-        print(f"{name}: {removed:.2%} of the average's energy is not along {against}")
-    save(found, output)
+    if not json:
+        print(f"{found.layer}: condition number {found.condition_number:.4g}")
+    tell(
+        ({"class": name, "removed": part} for name, part in zip(found.classes, found.removed.tolist(), strict=True)),
+        lambda row: f"{row['class']}: {row['removed']:.2%} of the average's energy is not along {against}",
+        as_json=json,
+    )
+    save(found, output, as_json=json)
 
 
 def facets_between(
@@ -77,6 +86,8 @@ def facets_between(
 
     Example: `microtome facets-between 3.png 8.png --model zoo:simple-convnet --weights w.safetensors -o path.png`
     """
+    from microtome import spaces
+
     check(output)
     net = model.network()
     start, end = pictures([first, second], net)

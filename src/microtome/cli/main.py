@@ -1,8 +1,12 @@
-"""What happens between the shell and a subcommand? It is found, run, and whatever goes wrong becomes one clear line."""
+"""The ``microtome`` command: finds and runs a subcommand, and turns what goes wrong into one clear line.
+
+No module of commands imports torch when it is imported: help, completion and errors of options must be quick.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import sys
 from collections.abc import Sequence
@@ -10,19 +14,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 import microtome
-from microtome.cli.atlas import atlas
-from microtome.cli.bias import shortcut_share, spotting_bias
-from microtome.cli.cam_conversion import cam_conversion
-from microtome.cli.explain import explain
-from microtome.cli.layers import layers
-from microtome.cli.losses import class_residuals, facets_between, rejected
-from microtome.cli.maximize import maximize
-from microtome.cli.methods import methods
-from microtome.cli.reproduce import reproduce
 from microtome.cli.run_file import expand
-from microtome.cli.spaces import ideal_inputs, invert, invertibility, kept, region, signal_space, spectra
-from microtome.cli.train import train
-from microtome.cli.units import activations, dissect, top_patches, tuning
 from microtome.errors import MicrotomeError
 
 __all__ = ["app", "main", "run"]
@@ -30,16 +22,29 @@ __all__ = ["app", "main", "run"]
 app = App(
     name="microtome",
     help="Cut a trained image network open and see what is inside.",
-    version=microtome.__version__,
-    help_format="markdown",
+    version=lambda: microtome.__version__,
+    help_format="plaintext",
     result_action="return_value",
 )
-for _command in (
-    atlas, layers, methods, explain, activations, top_patches, tuning, dissect, maximize, train,
-    spectra, signal_space, class_residuals, rejected, kept, region, facets_between, invertibility, invert, ideal_inputs,
-    cam_conversion, shortcut_share, spotting_bias, reproduce,
-):  # fmt: skip
-    app.command(_command, name=_command.__name__.replace("_", "-"))
+# By the file that holds them: only the one that runs is imported.
+_COMMANDS = {
+    "atlas": ("atlas",),
+    "layers": ("layers",),
+    "methods": ("methods",),
+    "explain": ("explain",),
+    "units": ("activations", "top_patches", "tuning", "dissect"),
+    "maximize": ("maximize",),
+    "train": ("train",),
+    "spaces": ("spectra", "signal_space", "kept", "region", "invertibility", "invert", "ideal_inputs"),
+    "losses": ("class_residuals", "rejected", "facets_between"),
+    "cam_conversion": ("cam_conversion",),
+    "bias": ("shortcut_share", "spotting_bias"),
+    "reproduce": ("reproduce",),
+    "completion": ("completion",),
+}
+for _file, _functions in _COMMANDS.items():
+    for _function in _functions:
+        app.command(f"microtome.cli.{_file}:{_function}", name=_function.replace("_", "-"))
 
 
 def main() -> None:
@@ -57,6 +62,7 @@ def run(tokens: Sequence[str]) -> int:
     0
     """
     try:
+        _describe(tokens)
         app(expand(tokens), exit_on_error=False, print_error=False, result_action="return_value")
     except MicrotomeError as error:
         return _fail(str(error))
@@ -72,6 +78,15 @@ def run(tokens: Sequence[str]) -> int:
     except (OSError, MemoryError) as error:
         return _fail(f"{type(error).__name__}: {error}")
     return 0
+
+
+def _describe(tokens: Sequence[str]) -> None:
+    """Give the command that runs, or all for the list of commands, its help: its docstring with lines joined."""
+    known = [name for name in app if not name.startswith("-")]
+    first = tokens[0] if tokens else ""
+    for name in [first] if first in known else known if first in ("", "--help", "-h") else []:
+        text = inspect.getdoc(app[name].default_command) or ""
+        app[name].help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
 def _fail(message: str) -> int:

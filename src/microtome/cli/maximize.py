@@ -1,4 +1,4 @@
-"""What does a unit or a class want to see most? Images made by gradient ascent, from a shell."""
+"""``microtome maximize``: images made by gradient ascent that drive units or class scores most."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from microtome import synthesis
-from microtome.cli.options import ModelOptions, names
-from microtome.cli.output import check, save
-from microtome.cli.units import Output
+from microtome.cli.options import Json, ModelOptions, Output, names
+from microtome.cli.output import check, save, tell
 from microtome.errors import InputError
 
 __all__ = ["maximize"]
@@ -29,11 +27,14 @@ def maximize(
     diverse: Annotated[int, Parameter(help="Different images of each unit.")] = 1,
     steps: Annotated[int, Parameter(help="Steps of ascent.")] = 256,
     seed: Annotated[int, Parameter(help="Of noise and motion.")] = 0,
+    json: Json = False,
 ) -> None:
     """Make images that drive units of a layer, or class scores, most.
 
     Example: `microtome maximize _blocks.7 --channels 0-15 --model zoo:efficientnet-lite0 -o units.png`
     """
+    from microtome import synthesis
+
     check(output)
     if (layer is None) == (classes is None):
         raise InputError("name a layer, or classes with --for; one of the two.")
@@ -42,9 +43,15 @@ def maximize(
         found = synthesis.maximize(net, layer, indices(channels), sign=sign, diverse=diverse, steps=steps, seed=seed)
     else:
         found = synthesis.maximize_class(net, names(classes), sign=sign, diverse=diverse, steps=steps, seed=seed)
-    for name, reached in zip(found.names, found.activation.tolist(), strict=True):
-        print(f"{name}: {reached:.4g}")
-    save(found, output)
+    tell(
+        (
+            {"name": name, "activation": reached}
+            for name, reached in zip(found.names, found.activation.tolist(), strict=True)
+        ),
+        lambda row: f"{row['name']}: {row['activation']:.4g}",
+        as_json=json,
+    )
+    save(found, output, as_json=json)
 
 
 def indices(text: str | None) -> list[int] | None:

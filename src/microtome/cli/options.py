@@ -1,28 +1,37 @@
-"""Which model and which images does a subcommand work on? The options that all of them share, in one place."""
+"""Options that commands share: the model, pictures, data, the output file, JSON."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from cyclopts import Group, Parameter
-from torch import Tensor
 
 from microtome.errors import InputError
-from microtome.loading import RunConfig
-from microtome.network import Network
 
-__all__ = ["MODEL", "ModelOptions", "Picture", "Pictures", "names", "numbers", "pictures"]
+if TYPE_CHECKING:  # torch is imported by the command that runs, not by its help
+    from torch import Tensor
+
+    from microtome.loading import RunConfig
+    from microtome.network import Network
+
+__all__ = ["MODEL", "Data", "Json", "LayerName", "ModelOptions", "Output", "Picture", "Pictures", "names", "pictures"]
 
 MODEL = Group("Model and data", sort_key=1)
+_RANDOM = "random"
 
 Picture = Annotated[Path, Parameter(help="A picture file, or a data set's picture by its number: mnist:17.")]
 Pictures = Annotated[
     list[Path], Parameter(help="Picture files, or pictures of a data set by number: mnist:17, mnist:train:3.")
 ]
+Output = Annotated[Path, Parameter(name=("--output", "-o"), help=".png, .svg, .pdf, or .safetensors.")]
+Data = Annotated[
+    str, Parameter(help="Folder of images, flat or with one folder a class, or mnist, fashion-mnist, digits, ...")
+]
+LayerName = Annotated[str, Parameter(help="The layer; `microtome layers` lists them.")]
+Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON for programs in place of text.")]
 
 
 @Parameter(name="*", group=MODEL)
@@ -30,39 +39,64 @@ Pictures = Annotated[
 class ModelOptions:
     """The network."""
 
-    model: Annotated[str, Parameter(help="package.module:factory in the current folder or on PYTHONPATH, or zoo:name.")]
-    weights: Annotated[str | None, Parameter(help="Weights as .safetensors, or .pt with tensors only.")] = None
+    model: Annotated[
+        str,
+        Parameter(
+            help="package.module:factory in the current folder or on PYTHONPATH, or zoo:NAME, timm:NAME, "
+            "torchvision:NAME, hf:NAME or hf:FOLDER."
+        ),
+    ]
+    weights: Annotated[
+        str | None,
+        Parameter(help="Weights as .safetensors or .pt, also inside a checkpoint; random for random ones."),
+    ] = None
+    state: Annotated[
+        str | None, Parameter(help="Which state of a weight file that holds several, such as state_dict_ema.")
+    ] = None
     input_shape: Annotated[
-        str | None, Parameter(help="Channels,height,width, as in 3,224,224; known for networks of the zoo.")
+        str | None, Parameter(help="Channels,height,width, as in 3,224,224; needed for a factory only.")
     ] = None
     mean: Annotated[
         str | None, Parameter(help="Mean that was subtracted in training, one number or one a channel.")
     ] = None
     std: Annotated[str | None, Parameter(help="Standard deviation that was divided by in training.")] = None
-    classes: Annotated[str | None, Parameter(help="Text file with one class name a line.")] = None
+    classes: Annotated[
+        str | None, Parameter(help="Text file with one class name a line, or a folder with one folder a class.")
+    ] = None
+    head: Annotated[
+        str | None, Parameter(help="Which output holds the scores, by name or number, of a model with several.")
+    ] = None
+    scores: Annotated[
+        str | None, Parameter(help="What the scores are, where it is not found: logits, probabilities, sigmoid, value.")
+    ] = None
     device: Annotated[str | None, Parameter(help="Where to run: cpu, cuda, ...")] = None
 
     def recipe(self, data: str | None = None) -> RunConfig:
-        """The options by value, paths made absolute; on the side, a word where the weights are random."""
+        """The options by value, paths made absolute; a note on stderr if the weights are random."""
+        from microtome.loading import RunConfig
+
         shape = None if self.input_shape is None else numbers(self.input_shape, "--input-shape", int)
         if shape is not None and (len(shape) != 3 or min(shape) < 1):
             raise InputError(f"--input-shape is channels,height,width, as in 3,224,224; got {self.input_shape}.")
         made = RunConfig(
             model=self.model,
             input_shape=None if shape is None else (int(shape[0]), int(shape[1]), int(shape[2])),
-            weights=None if self.weights is None else str(Path(self.weights).absolute()),
+            weights=self.weights if self.weights in (None, _RANDOM) else str(Path(str(self.weights)).absolute()),
             mean=None if self.mean is None else numbers(self.mean, "--mean", float),
             std=None if self.std is None else numbers(self.std, "--std", float),
             classes=None if self.classes is None else _class_names(self.classes),
-            data=data,
+            data=data if data is None or not Path(data).is_dir() else str(Path(data).absolute()),
             device=self.device,
+            state=self.state,
+            head=self.head,
+            output=self.scores,
         )
         if made.random_weights:
             sys.stderr.write(f"note: {self.model} has random weights here; give trained ones with --weights.\n")
         return made
 
     def network(self) -> Network:
-        """The network, built and watched once."""
+        """The network, built and run once."""
         return self.recipe().network()
 
 
@@ -94,12 +128,21 @@ def names(text: str | None) -> list[str] | None:
 
 def pictures(paths: list[Path], net: Network) -> Tensor:
     """Picture files, or pictures of data sets by number, as a batch for the network."""
+    import torch
+
     from microtome.data import open_picture
 
     return torch.stack([open_picture(path, net.input_shape) for path in paths])
 
 
 def _class_names(path: str) -> tuple[str, ...]:
+    if Path(path).is_dir():
+        from microtome.data.naming import by_folder
+
+        folders = [place.name for place in Path(path).iterdir() if place.is_dir() and not place.name.startswith(".")]
+        if not folders:
+            raise InputError(f"the folder {path} holds no class folders; --classes takes one folder a class.")
+        return by_folder(folders, None)[1]
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -1,20 +1,28 @@
-"""Where does a result go? A figure, or the result itself, into the file that was named."""
+"""Results into files, as figures or whole, and numbers onto the terminal, as text or JSON."""
 
 from __future__ import annotations
 
+import json
+import math
+import sys
 import tempfile
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from microtome.errors import InputError, StoreError
-from microtome.results import Result
 
-__all__ = ["check", "save", "writable"]
+if TYPE_CHECKING:
+    from microtome.results import Result
+    from microtome.tables import Table
+
+__all__ = ["check", "save", "tell", "tell_table", "writable"]
 
 _FIGURES = (".png", ".svg", ".pdf")
 
 
-def save(result: Result, path: Path, **options: object) -> None:
-    """Draw a result into a .png, .svg or .pdf file, or keep it whole as .safetensors.
+def save(result: Result, path: Path | None, *, as_json: bool = False, **options: object) -> None:
+    """Draw a result into a .png, .svg or .pdf file, or keep it whole as .safetensors; nothing without a path.
 
     Raises
     ------
@@ -24,6 +32,8 @@ def save(result: Result, path: Path, **options: object) -> None:
         It cannot be written.
     """
     check(path)
+    if path is None:
+        return
     if path.suffix.lower() == ".safetensors":
         result.save(path)
     else:
@@ -33,7 +43,27 @@ def save(result: Result, path: Path, **options: object) -> None:
             figure.savefig(path, bbox_inches="tight", dpi=150)
         except OSError as error:
             raise StoreError(f"{path} cannot be written: {error.strerror or error}.") from error
-    print(f"wrote {path}")
+    print(f"wrote {path}", file=sys.stderr if as_json else sys.stdout)
+
+
+def tell(rows: Iterable[Mapping[str, Any]], line: Callable[[Mapping[str, Any]], str], *, as_json: bool) -> None:
+    """Print rows, each as a line of text, or all as one JSON list.
+
+    Numbers that are not finite are null in JSON.
+    """
+    if as_json:
+        print(json.dumps([_plain(dict(row)) for row in rows], ensure_ascii=False, allow_nan=False))
+        return
+    for row in rows:
+        print(line(row))
+
+
+def tell_table(table: Table, *, as_json: bool) -> None:
+    """Print a table as text, or as a JSON list of its rows."""
+    if as_json:
+        tell(table, str, as_json=True)
+    else:
+        print(table)
 
 
 def writable(folder: Path) -> None:
@@ -52,7 +82,18 @@ def writable(folder: Path) -> None:
         raise StoreError(f"{folder} cannot be written: {error.strerror or error}. Choose another folder.") from error
 
 
-def check(path: Path) -> None:
+def check(path: Path | None) -> None:
     """See, before anything is computed, that the file's ending is a known one."""
-    if path.suffix.lower() not in (*_FIGURES, ".safetensors"):
+    if path is not None and path.suffix.lower() not in (*_FIGURES, ".safetensors"):
         raise InputError(f"{path} should end in {', '.join(_FIGURES)} for a figure, or .safetensors for the result.")
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON can hold it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, str | int | bool | type(None)) else str(value)

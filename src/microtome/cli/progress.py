@@ -1,14 +1,16 @@
-"""How far is a run, and how long will it take? A bar on a terminal, a line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
 import time
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from microtome.atlas.task import Task
+if TYPE_CHECKING:
+    from microtome.atlas.task import Task
 
 __all__ = ["Bar"]
 

@@ -1,4 +1,4 @@
-"""Do the papers' numbers and figures come out again? Trained, measured and set beside the papers' values."""
+"""``microtome reproduce``: numbers and figures of papers and lectures, measured beside the published values."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def reproduce(
 
         if photos is None:
             raise InputError("the lectures' findings are measured on photos; give their folder with --data.")
-        table = lectures(photos, images=images, out=place, say=say).table()
+        table = lectures(photos, images=images, out=place, say=say).report()
     else:
         from microtome.reproduce.vector_spaces import vector_spaces
 
-        table = vector_spaces(quick=not full, out=place, say=say).table()
+        table = vector_spaces(quick=not full, out=place, say=say).report()
     print(f"\n{table}\nfigures and numbers in {place}")

@@ -1,4 +1,4 @@
-"""How does a run file stand for options? Its keys are the options' names; what the command line says wins."""
+"""A TOML run file in place of options; the command line wins over it."""
 
 from __future__ import annotations
 

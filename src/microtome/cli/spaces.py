@@ -1,4 +1,4 @@
-"""What does a layer keep and what does it throw away? Signal spaces, linear regions and inverses, from a shell."""
+"""``microtome spectra``, ``signal-space``, ``kept``, ``region``, ``invert`` and more: what layers keep and reject."""
 
 from __future__ import annotations
 
@@ -7,18 +7,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from microtome import spaces
-from microtome.cli.options import ModelOptions, Pictures, names, pictures
-from microtome.cli.output import check, save
-from microtome.cli.units import Output
-from microtome.spaces.operators.linear_layer import in_double
+from microtome.cli.options import Data, Json, ModelOptions, Output, Pictures, names, pictures
+from microtome.cli.output import check, save, tell, tell_table
 
 __all__ = ["ideal_inputs", "invert", "invertibility", "kept", "region", "signal_space", "spectra"]
 
-_Data = Annotated[str, Parameter(help="A named data set, or a folder with one folder a class.")]
 
-
-def spectra(*, model: ModelOptions, output: Output | None = None) -> None:
+def spectra(*, model: ModelOptions, output: Output | None = None, json: Json = False) -> None:
     """Singular values, rank and condition number of every Linear layer and convolution.
 
     Convolutions are read by their kernels (n = kh * kw), 1 x 1 convolutions by the channels that they mix; `microtome
@@ -26,17 +21,29 @@ def spectra(*, model: ModelOptions, output: Output | None = None) -> None:
 
     Example: `microtome spectra --model zoo:efficientnet-lite0`
     """
-    if output is not None:
-        check(output)
+    from microtome import spaces
+
+    check(output)
     found = spaces.spectra(model.network())
-    print(f"{'layer':<32} {'read as':<8} {'m x n':>14} {'rank':>6} {'condition':>10}")
-    for name, (m, n) in found.shape.items():
-        size = f"{m} x {n}"
-        print(
-            f"{name:<32} {found.view[name]:<8} {size:>14} {found.rank[name]:>6} {found.condition_number[name]:>10.3g}"
-        )
-    if output is not None:
-        save(found, output)
+    if not json:
+        print(f"{'layer':<32} {'read as':<8} {'m x n':>14} {'rank':>6} {'condition':>10}")
+    tell(
+        (
+            {
+                "layer": name,
+                "view": found.view[name],
+                "size": f"{m} x {n}",
+                "rank": found.rank[name],
+                "condition_number": found.condition_number[name],
+            }
+            for name, (m, n) in found.shape.items()
+        ),
+        lambda row: (
+            f"{row['layer']:<32} {row['view']:<8} {row['size']:>14} {row['rank']:>6} {row['condition_number']:>10.3g}"
+        ),
+        as_json=json,
+    )
+    save(found, output, as_json=json)
 
 
 def signal_space(
@@ -54,6 +61,8 @@ def signal_space(
 
     Example: `microtome signal-space conv2 --model zoo:simple-convnet --weights w.safetensors -o space.png`
     """
+    from microtome import spaces
+
     check(output)
     net = model.network()
     if triplets is not None:
@@ -80,6 +89,8 @@ def kept(
 
     Example: `microtome kept digit.png --model zoo:simple-convnet --weights w.safetensors -o kept.png`
     """
+    from microtome import spaces
+
     check(output)
     net = model.network()
     found = spaces.kept_and_lost(net, pictures(images, net), names(layers))
@@ -101,6 +112,8 @@ def region(
 
     Example: `microtome region digit.png --model zoo:simple-convnet --weights w.safetensors -o region.png`
     """
+    from microtome import spaces
+
     check(output)
     net = model.network()
     found = spaces.linear_region(net, pictures(images, net), classes=names(classes))
@@ -120,12 +133,14 @@ def region(
     save(found, output)
 
 
-def invertibility(*, model: ModelOptions) -> None:
+def invertibility(*, model: ModelOptions, json: Json = False) -> None:
     """Which layers can be undone, and why others cannot.
 
     Example: `microtome invertibility --model zoo:fcnn5`
     """
-    print(spaces.invertibility(model.network()).table())
+    from microtome import spaces
+
+    tell_table(spaces.invertibility(model.network()).table(), as_json=json)
 
 
 def invert(
@@ -142,6 +157,9 @@ def invert(
 
     Example: `microtome invert seven.png --beside one.png --model zoo:fcnn5 --weights w.safetensors -o back.png`
     """
+    from microtome import spaces
+    from microtome.spaces.operators.linear_layer import in_double
+
     check(output)
     net = model.network()
     given = pictures(images, net).double()
@@ -149,7 +167,7 @@ def invert(
     # Rounded to float32, saturated values would leave their range on the way back.
     scores = in_double(net).logits(given)
     found = spaces.invert(net, scores, beside=lent, truth=given, strict=False)
-    print(found.table())
+    tell_table(found.table(), as_json=False)
     for place, file in enumerate(images):
         away = float((found.images[place] - given[place]).norm() / given[place].norm().clamp(min=1e-12))
         if bool(found.valid[place]):
@@ -163,13 +181,15 @@ def ideal_inputs(
     *,
     model: ModelOptions,
     output: Output,
-    data: _Data = "mnist:train",
+    data: Data = "mnist:train",
     steps: Annotated[int, Parameter(help="Steps of training the images.")] = 200,
 ) -> None:
     """Six images for each class, and how near the network's answer to each is to the ideal one.
 
     Example: `microtome ideal-inputs --model zoo:fcnn5 --weights w.safetensors --data mnist -o ideal.png`
     """
+    from microtome import spaces
+
     check(output)
     subject = model.recipe(data).open()
     found = spaces.ideal_inputs(subject.net, subject.images, steps=steps)

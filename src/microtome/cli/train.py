@@ -1,17 +1,18 @@
-"""How does a network of the zoo get its weights? Trained from scratch on a named data set."""
+"""``microtome train``: a network of the zoo trained from scratch on a named data set."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from microtome.cli.output import writable
-from microtome.training import Progress as Step
-from microtome.training import train_network
+
+if TYPE_CHECKING:
+    from microtome.training import Progress as Step
 
 __all__ = ["train"]
 
@@ -31,6 +32,8 @@ def train(
 
     Example: `microtome train simple-convnet --data mnist --out runs/convnet`
     """
+    from microtome.training import train_network
+
     writable(out)  # seen now, not after an epoch
     with _Bar() as bar:
         done = train_network(network, data, out=out, seed=seed, epochs=epochs, progress=bar.step)

@@ -1,4 +1,4 @@
-"""What does a unit look for, and how is it made? Top patches, tuning, dissection and activation maps from a shell."""
+"""``microtome top-patches``, ``tuning``, ``dissect`` and ``activations``: what units look for and how they are made."""
 
 from __future__ import annotations
 
@@ -7,20 +7,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from microtome import units
-from microtome.cli.options import ModelOptions, Picture, pictures
-from microtome.cli.output import check, save
+from microtome.cli.options import Data, Json, LayerName, ModelOptions, Output, Picture, pictures
+from microtome.cli.output import check, save, tell_table
 
 __all__ = ["activations", "dissect", "top_patches", "tuning"]
-
-Output = Annotated[Path, Parameter(name=("--output", "-o"), help=".png, .svg, .pdf, or .safetensors.")]
-LayerName = Annotated[str, Parameter(help="The layer; `microtome layers` lists them.")]
 
 
 def top_patches(
     *,
     model: ModelOptions,
-    data: Annotated[str, Parameter(help="Folder of images, or a data set's name.")],
+    data: Data,
     layer: LayerName,
     output: Output,
     k: Annotated[int, Parameter(help="Patches of each unit.")] = 9,
@@ -29,6 +25,8 @@ def top_patches(
 
     Example: `microtome top-patches --model zoo:efficientnet-lite0 --data images/ --layer _blocks.4 -o patches.png`
     """
+    from microtome import units
+
     check(output)
     subject = model.recipe(data).open()
     save(units.top_patches(subject.net, subject.images, [layer], k)[layer], output)
@@ -41,6 +39,7 @@ def tuning(
     output: Annotated[
         Path | None, Parameter(name=("--output", "-o"), help="Figure or result, besides the table.")
     ] = None,
+    json: Json = False,
 ) -> None:
     """Say in words which lines, edges, corners, curves, gratings or blobs each unit of a layer is tuned to.
 
@@ -48,12 +47,12 @@ def tuning(
 
     Example: `microtome tuning --model zoo:simple-convnet --weights w.safetensors --layer conv1`
     """
-    if output is not None:
-        check(output)
+    from microtome import units
+
+    check(output)
     found = units.tuning(model.network(), layer)
-    print(found.table())
-    if output is not None:
-        save(found, output)
+    tell_table(found.table(), as_json=json)
+    save(found, output, as_json=json)
 
 
 def dissect(
@@ -64,20 +63,25 @@ def dissect(
     layer: Annotated[str, Parameter(help="A convolution or fully connected layer.")],
     channel: Annotated[int, Parameter(help="The output channel.")],
     output: Output,
+    json: Json = False,
 ) -> None:
     """Take one unit's activation on a picture apart: inputs, weights, contributions, running sum, bias, output.
 
     Example: `microtome dissect digit.png --model zoo:simple-convnet --weights w.safetensors --layer conv2 --channel 3
     -o sheet.png`
     """
+    from microtome import units
+
     check(output)
     net = model.network()
     found = units.dissect(net, pictures([photo], net)[0], layer, channel)
-    print(found.table())
-    print(
-        f"bias {found.bias:.4g}; largest gap between sum and output {found.gap:.2g} (rounding allows {found.bound:.2g})"
-    )
-    save(found, output)
+    tell_table(found.table(), as_json=json)
+    if not json:
+        print(
+            f"bias {found.bias:.4g}; largest gap between sum and output {found.gap:.2g} "
+            f"(rounding allows {found.bound:.2g})"
+        )
+    save(found, output, as_json=json)
 
 
 def activations(
@@ -92,6 +96,8 @@ def activations(
 
     Example: `microtome activations photo.jpg --model zoo:efficientnet-lite0 --layer _conv_stem -o maps.png`
     """
+    from microtome import units
+
     check(output)
     net = model.network()
     save(units.activation_maps(net, pictures([photo], net), layer), output)

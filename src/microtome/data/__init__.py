@@ -1,6 +1,7 @@
 """Where do the images come from? Data sets by name, folders of pictures, and any map-style data set of torch."""
 
-from microtome.data.batches import Dataset, batches, labels
+from microtome.data.adapter import Adapter, Dataset, Expected, adapt
+from microtome.data.batches import batches, fetch, labels
 from microtome.data.digits import digits, mnist_5000
 from microtome.data.fashion_mnist import fashion_mnist
 from microtome.data.folder import Folder, folder
@@ -13,15 +14,19 @@ from microtome.data.sources import NAMES, open_data, open_picture
 
 __all__ = [
     "NAMES",
+    "Adapter",
     "Dataset",
+    "Expected",
     "Folder",
     "HuggingFace",
     "Images",
     "Shortcut",
+    "adapt",
     "batches",
     "decode",
     "digits",
     "fashion_mnist",
+    "fetch",
     "folder",
     "hugging_face",
     "labels",

@@ -1,4 +1,4 @@
-"""How does a folder of picture files become a data set? Files in order, decoded when asked for, labels from names."""
+"""A folder of picture files as a data set, with labels from the names of folders or files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from microtome.data.images import Images
-from microtome.data.naming import by_folder, by_prefix
+from microtome.data.naming import by_folder, by_prefix, parts_of_a_data_set
 from microtome.data.picture import decode
 from microtome.errors import InputError
 
@@ -117,13 +117,15 @@ def folder(path: Path | str, input_shape: tuple[int, int, int], *, classes: Sequ
     ----------
     path
         The folder. Files with a picture's suffix are taken, in the order of their names; hidden ones are left out.
-        Where subfolders hold the pictures, each subfolder of the top level is a class.
+        Where subfolders hold the pictures, each subfolder of the top level is a class; parts of a data set (train,
+        val, test) are an error that asks for one of them.
     input_shape
         Channels, height and width of the network; height and width may differ. See :func:`~microtome.data.decode`
         for what is done to a picture.
     classes
         The network's classes. Class folders are looked up among them, by name or by number; without them the folders'
-        sorted names are the classes. A flat folder is labelled from prefixes such as ``207_golden_retriever.jpg``
+        names are the classes, in the order of their numbers if all begin with a number, otherwise in the order of
+        text. A flat folder is labelled from prefixes such as ``207_golden_retriever.jpg``
         where the classes given bear that out (the rest of the name fits class 207 in at least half of the files);
         otherwise, and always without ``classes``, its pictures have no labels, for a number in front may well be a
         running number.
@@ -135,7 +137,8 @@ def folder(path: Path | str, input_shape: tuple[int, int, int], *, classes: Sequ
     Raises
     ------
     InputError
-        There is no such folder, no picture in it, or a class folder that is not among ``classes``.
+        There is no such folder, no picture in it, a class folder that is not among ``classes``, or folders that are
+        parts of a data set.
     """
     root = Path(path)
     if not root.exists():
@@ -150,7 +153,14 @@ def folder(path: Path | str, input_shape: tuple[int, int, int], *, classes: Sequ
         )
     relative = [file.relative_to(root) for file in files]
     if all(len(name.parts) > 1 for name in relative):
-        labels, names = by_folder([name.parts[0] for name in relative], classes)
+        tops = [name.parts[0] for name in relative]
+        parts = parts_of_a_data_set(tops, [len(name.parts) - 1 for name in relative], classes)
+        if parts:
+            raise InputError(
+                f"the folder {root} holds {' and '.join(parts)}: parts of a data set, not classes. "
+                f"Give one of them: {', '.join(str(root / part) for part in parts)}."
+            )
+        labels, names = by_folder(tops, classes)
         return Folder(files, input_shape, root=root, labels=labels, classes=names)
     return Folder(files, input_shape, root=root, labels=by_prefix([n.stem for n in relative], classes), classes=classes)
 

@@ -1,20 +1,17 @@
-"""How is a Hugging Face data set read? Row by row through its image and label columns."""
+"""A Hugging Face data set, read row by row through its image and label columns."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
-from microtome.data.batches import as_image
+from microtome.data.image_values import as_image
+from microtome.data.items import IMAGE_KEYS, LABEL_KEYS
 from microtome.errors import InputError
 
 __all__ = ["HuggingFace", "hugging_face"]
-
-_IMAGE_COLUMNS = ("image", "img", "pixel_values")
-_LABEL_COLUMNS = ("label", "labels", "fine_label")
 
 
 class Table(Protocol):
@@ -25,7 +22,7 @@ class Table(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int, /) -> dict[str, Any]: ...
+    def __getitem__(self, index: Any, /) -> Any: ...
 
 
 class HuggingFace:
@@ -51,17 +48,17 @@ class HuggingFace:
     def __len__(self) -> int:
         return len(self.table)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int] | Tensor:
-        from microtome.data.picture import fitted
-
+    def __getitem__(self, index: int) -> tuple[Tensor, Any] | Tensor:
         row = self.table[index]
         image, label = self.columns
-        picture = row[image]
-        if hasattr(picture, "convert"):
-            found = torch.from_numpy(fitted(picture, self.shape, f"row {index}")).to(torch.float32) / 255
-        else:
-            found = as_image(picture, f"row {index}")
-        return found if label is None else (found, int(row[label]))
+        found = as_image(row[image], f"row {index}", input_shape=self.shape)
+        return found if label is None else (found, row[label])
+
+    @property
+    def targets(self) -> list[Any] | None:
+        """The label column, read without decoding pictures; None where there is none."""
+        label = self.columns[1]
+        return None if label is None else list(self.table[label])
 
 
 def hugging_face(
@@ -76,8 +73,8 @@ def hugging_face(
     input_shape
         Channels, height and width of the network; pictures are fitted to it as those of a folder are.
     image, label
-        The columns; by default ``image`` (or ``img``, ``pixel_values``) and ``label`` (or ``labels``, ``fine_label``),
-        the label only if it is there.
+        The columns; by default ``image`` (or ``img``, ``pixel_values``, ...) and ``label`` (or ``labels``,
+        ``fine_label``, ...), the label only if it is there.
 
     Returns
     -------
@@ -95,10 +92,10 @@ def hugging_face(
             'choose one, as in load_dataset(name, split="test").'
         )
     columns = list(table.column_names)
-    chosen = _column(columns, image, _IMAGE_COLUMNS)
+    chosen = _column(columns, image, IMAGE_KEYS)
     if chosen is None:
         raise InputError(f"the data set has no image column among {', '.join(columns)}; name it with image=.")
-    labelled = _column(columns, label, _LABEL_COLUMNS)
+    labelled = _column(columns, label, LABEL_KEYS)
     names = getattr(table.features.get(labelled), "names", None) if labelled else None
     return HuggingFace(table, input_shape, chosen, labelled, names)
 

@@ -1,4 +1,4 @@
-"""Which class is a picture of? What the names of its file or folder say, where the network's classes bear them out."""
+"""Class indices from the names of files and folders, checked against the names of the network's classes."""
 
 from __future__ import annotations
 
@@ -10,27 +10,64 @@ from torch import Tensor
 
 from microtome.errors import InputError, nearest
 
-__all__ = ["by_folder", "by_prefix"]
+__all__ = ["by_folder", "by_prefix", "class_named", "parts_of_a_data_set"]
 
+# train, Validation, test_set, val2017, training-images
+_PART = re.compile(
+    r"(train|training|val|valid|validation|test|testing|dev|eval|evaluation|hold[\W_]?out)"
+    r"([\W_]|\d|set|data|images|split)*",
+    re.IGNORECASE,
+)
 _PREFIX = re.compile(r"(\d+)(?:[_\-. ](.*))?", re.DOTALL)
 
 
 def by_folder(folders: Sequence[str], classes: Sequence[str] | None) -> tuple[Tensor, tuple[str, ...]]:
     """Labels from the name of each picture's class folder.
 
+    Without ``classes`` the folders' names are the classes, in the order of their numbers if all begin with a number
+    (2 before 10), otherwise in the order of text.
+
     Examples
     --------
     >>> by_folder(["dog", "cat", "dog"], None)
     (tensor([1, 0, 1]), ('cat', 'dog'))
+    >>> by_folder(["10", "2", "0"], None)
+    (tensor([2, 1, 0]), ('0', '2', '10'))
     >>> by_folder(["dog", "2", "001_cat"], ["fish", "cat, house cat", "dog"])
     (tensor([2, 2, 1]), ('fish', 'cat, house cat', 'dog'))
     """
     distinct = sorted(set(folders))
     if classes is None:
+        matches = [_PREFIX.fullmatch(name) for name in distinct]
+        if all(matches):
+            distinct.sort(key=lambda name: int(_PREFIX.fullmatch(name)[1]))  # type: ignore[index]  # all match
         index = {name: label for label, name in enumerate(distinct)}
         return torch.tensor([index[name] for name in folders]), tuple(distinct)
     index = {name: _look_up(name, classes) for name in distinct}
     return torch.tensor([index[name] for name in folders]), tuple(classes)
+
+
+def parts_of_a_data_set(folders: Sequence[str], depths: Sequence[int], classes: Sequence[str] | None) -> list[str]:
+    """The names among top folders that are parts of a data set (train, validation, test), not classes; else none.
+
+    Parameters
+    ----------
+    folders, depths
+        The top folder of each picture, and how many folders deep the picture lies.
+    classes
+        The network's classes; a folder that is named after one of them is no part.
+
+    Examples
+    --------
+    >>> parts_of_a_data_set(["train", "val"], [2, 2], None), parts_of_a_data_set(["train", "bus"], [1, 1], None)
+    (['train', 'val'], [])
+    """
+    distinct = sorted(set(folders))
+    known = [name for name in distinct if classes is not None and class_named(name, classes) is not None]
+    parts = [name for name in distinct if _PART.fullmatch(name) and name not in known]
+    # One folder named train may be the class of trains, if pictures lie right in it.
+    alone = len(parts) == len(distinct) and min(depths) > 1
+    return parts if len(parts) > 1 or alone else []
 
 
 def by_prefix(stems: Sequence[str], classes: Sequence[str] | None) -> Tensor | None:
@@ -57,11 +94,22 @@ def by_prefix(stems: Sequence[str], classes: Sequence[str] | None) -> Tensor | N
     return torch.tensor(numbers) if 2 * agreeing >= len(stems) else None
 
 
+def class_named(name: str, classes: Sequence[str]) -> int | None:
+    """The index of the class of this name, or of which it is a synonym; None where there is none.
+
+    Examples
+    --------
+    >>> class_named("House_Cat", ["fish", "cat, house cat"]), class_named("dog", ["fish"])
+    (1, None)
+    """
+    exact = next((label for label, known in enumerate(classes) if name == known), None)
+    return exact if exact is not None else next((i for i, known in enumerate(classes) if _fits(name, known)), None)
+
+
 def _look_up(name: str, classes: Sequence[str]) -> int:
     """The class that a folder is named after: its name, one of its synonyms, or its number."""
-    for label, known in enumerate(classes):
-        if name == known or _fits(name, known):
-            return label
+    if (found := class_named(name, classes)) is not None:
+        return found
     match = _PREFIX.fullmatch(name)
     if match and int(match[1]) < len(classes) and (match[2] is None or _fits(match[2], classes[int(match[1])])):
         return int(match[1])

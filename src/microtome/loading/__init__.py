@@ -2,7 +2,8 @@
 
 from microtome.loading.class_folders import labelled
 from microtome.loading.factory import build
-from microtome.loading.run_config import RunConfig
+from microtome.loading.hubs import HubModel, hub_model
+from microtome.loading.run_config import RunConfig, opened
 from microtome.loading.subject import Subject
 
-__all__ = ["RunConfig", "Subject", "build", "labelled"]
+__all__ = ["HubModel", "RunConfig", "Subject", "build", "hub_model", "labelled", "opened"]

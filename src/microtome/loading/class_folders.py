@@ -14,8 +14,9 @@ __all__ = ["labelled"]
 def labelled(dataset: Any, net: Network) -> Any:
     """Label a folder of pictures by the network's classes; any other data set is returned unchanged.
 
-    The class folders are the network's classes if the network knows their names, if there are as many folders as
-    outputs, or if the folders are named by number.
+    The class folders are the network's classes if the network knows their names, if the folders are named by number,
+    or if there are as many folders as outputs: then in the order of their numbers if all begin with one, otherwise in
+    the order of text.
 
     Parameters
     ----------
@@ -27,15 +28,19 @@ def labelled(dataset: Any, net: Network) -> Any:
     Raises
     ------
     InputError
-        The network has no class names, and folders and outputs differ in number: no one can tell which is which.
+        The network has no class names, and folders and outputs differ in number, or the folders' numbers have gaps:
+        no one can tell which is which.
     """
     if not isinstance(dataset, data.Folder) or dataset.classes is None or net.classes is not None:
         return dataset
     outputs = net.output_shape[0] if len(net.output_shape) == 1 else len(dataset.classes)
-    if len(dataset.classes) == outputs:
-        return dataset
-    if all(name.isdecimal() and int(name) < outputs for name in dataset.classes):
+    numbered = all(name.isdecimal() for name in dataset.classes)
+    if numbered and max(map(int, dataset.classes)) < outputs:
         return data.folder(dataset.root, net.input_shape, classes=[str(index) for index in range(outputs)])
+    # Folders counted from 1 come in the order of the outputs; with a gap one of them has no folder.
+    gaps = numbered and max(map(int, dataset.classes)) - min(map(int, dataset.classes)) >= len(dataset.classes)
+    if len(dataset.classes) == outputs and not gaps:
+        return dataset
     raise InputError(
         f"{dataset.root} has {len(dataset.classes)} class folders ({', '.join(dataset.classes[:4])}, ...), the network "
         f"{outputs} classes: which is which cannot be known. Give the names of all classes with --classes, in "

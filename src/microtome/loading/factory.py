@@ -1,9 +1,10 @@
-"""How does a stranger's model come from a name? ``package.module:factory`` is imported and called."""
+"""A user's model from its name: ``package.module:factory`` is imported and called."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import os
 import random
 import sys
@@ -19,7 +20,7 @@ from torch import nn
 
 from microtome.errors import InputError, ModelError, nearest
 
-__all__ = ["build"]
+__all__ = ["build", "fixed_random_state"]
 
 
 def build(name: str) -> nn.Module:
@@ -49,7 +50,7 @@ def build(name: str) -> nn.Module:
             f'a model is named by its module, not by its file; got "{name}". Write "{written.name}:{attribute}" from '
             f"inside the folder {written.parent}, or with that folder on PYTHONPATH."
         )
-    with _fixed_random_state():
+    with fixed_random_state():
         found = _attribute(_imported(module_name, name), attribute, name)
         model = found if isinstance(found, nn.Module) else _called(found, name)
     if not isinstance(model, nn.Module):
@@ -87,12 +88,41 @@ def _attribute(module: ModuleType, attribute: str, name: str) -> Any:
     found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):
-            known = [key for key in vars(module) if not key.startswith("_")]
-            raise ModelError(
-                f'"{module.__name__}" has no "{attribute}" for --model {name}. Nearest: {nearest(attribute, known)}.'
+            known = _own_factories(module)
+            offered = (
+                f"Nearest: {nearest(attribute, known)}."
+                if known
+                else f"{module.__name__} itself defines no torch.nn.Module and no function without arguments. "
+                "Write one: def build(): return ..."
             )
+            raise ModelError(f'"{module.__name__}" has no "{attribute}" for --model {name}. {offered}')
         found = getattr(found, part)
     return found
+
+
+def _own_factories(module: ModuleType) -> list[str]:
+    """Names in a module that give a model: its own functions and classes without arguments, and models it holds.
+
+    What it imported is left out, and so are functions that need arguments.
+    """
+    found = []
+    for name, value in vars(module).items():
+        own = getattr(value, "__module__", None) == module.__name__
+        made = isinstance(value, type) and issubclass(value, nn.Module)
+        if name.startswith("_") or not (isinstance(value, nn.Module) or (own and (made or inspect.isfunction(value)))):
+            continue
+        if isinstance(value, nn.Module) or not _needs_arguments(value):
+            found.append(name)
+    return found
+
+
+def _needs_arguments(function: Any) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return any(each.default is inspect.Parameter.empty and each.kind not in variadic for each in parameters)
 
 
 def _called(factory: Any, name: str) -> Any:
@@ -117,7 +147,7 @@ def _where(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _fixed_random_state() -> Iterator[None]:
+def fixed_random_state() -> Iterator[None]:
     """Seed what factories draw from, and put the caller's state back."""
     state, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng(devices=[]):

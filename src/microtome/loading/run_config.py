@@ -9,7 +9,7 @@ from typing import Any
 from microtome import data as datasets
 from microtome import zoo
 from microtome.errors import InputError
-from microtome.loading import factory
+from microtome.loading import factory, hubs
 from microtome.loading.class_folders import labelled
 from microtome.loading.subject import Subject
 from microtome.network import Network
@@ -26,19 +26,25 @@ class RunConfig:
     Attributes
     ----------
     model : str
-        ``package.module:factory`` or ``zoo:name``.
+        ``package.module:factory``, ``zoo:name``, ``timm:name``, ``torchvision:name`` or ``hf:name``.
     input_shape : (int, int, int) or None
-        Channels, height, width; None for what the zoo's network takes.
+        Channels, height, width; None for what the named network takes.
     weights : str or None
-        A safetensors file or one that ``torch.save`` wrote.
+        A weight file, see :func:`microtome.zoo.load_weights`; ``"random"`` for random weights.
     mean, std : tuple of float or None
-        Normalisation; None for the zoo's, or none at all.
+        Normalisation; None for the named network's, or none at all.
     classes : tuple of str or None
         The classes' names.
     data : str or None
         A data set by name or a folder, see :func:`microtome.data.open_data`.
     device : str or None
         Where to run.
+    state : str or None
+        Which state dict of the weight file, where it holds several.
+    head : str or None
+        Which of several outputs holds the scores, see :class:`microtome.Network`.
+    output : str or None
+        What the scores are, see :class:`microtome.Network`.
     """
 
     model: str
@@ -49,38 +55,60 @@ class RunConfig:
     classes: tuple[str, ...] | None = None
     data: str | None = None
     device: str | None = None
+    state: str | None = None
+    head: str | None = None
+    output: str | None = None
 
     @property
     def random_weights(self) -> bool:
-        """Whether it names a network of the zoo for which no trained weights are at hand."""
+        """Whether the weights are random: they are asked for, or the zoo has no trained ones at hand."""
         if not self.model.startswith("zoo:") or self.weights is not None:
-            return False
+            return self.weights == hubs.RANDOM
         entry = zoo.architecture(self.model.removeprefix("zoo:"))
         return not entry.trained_for(self.input_shape or entry.input_shape, self.classes) or entry.pretrained is None
 
     def network(self) -> Network:
-        """Build the model, load its weights, and watch it run once.
+        """Build the model, load its weights, and run it once.
 
         Raises
         ------
         InputError, ModelError
             As the message says.
         """
-        if self.model.startswith("zoo:"):
-            name = self.model.removeprefix("zoo:")
-            net = zoo.network(name, input_shape=self.input_shape, classes=self.classes, weights=self.weights)
-            return Network(
-                net.model, net.input_shape, self.mean or net.mean, self.std or net.std, net.classes, self.device
+        made = self._made()
+        head = int(self.head) if self.head is not None and self.head.isdecimal() else self.head
+        return Network(
+            made.model, made.input_shape, self.mean or made.mean, self.std or made.std, made.classes, self.device,
+            output=self.output, head=head,
+        )  # fmt: skip
+
+    def _made(self) -> Any:
+        """The model with what is known of its input."""
+        hub, _, name = self.model.partition(":")
+        if hub == "zoo":
+            return zoo.network(
+                name, input_shape=self.input_shape, classes=self.classes, weights=self._file(), state=self.state
+            )
+        if hub in hubs.HUBS:
+            return hubs.hub_model(
+                self.model,
+                weights=self.weights,
+                state=self.state,
+                input_shape=self.input_shape,
+                classes=self.classes,
             )
         model = factory.build(self.model)
         if self.input_shape is None:
             raise InputError("the input shape is not known; give --input-shape channels,height,width.")
-        if self.weights is not None:
-            zoo.load_weights(model, self.weights)
-        return Network(model, self.input_shape, self.mean or 0.0, self.std or 1.0, self.classes, self.device)
+        if (file := self._file()) is not None:
+            zoo.load_weights(model, file, state=self.state)
+        return hubs.HubModel(model, self.input_shape, (0.0,), (1.0,), self.classes)
+
+    def _file(self) -> str | None:
+        return None if self.weights == hubs.RANDOM else self.weights
 
     def open(self) -> Subject:
-        """Network and images.
+        """Network and images; class folders name the classes of a network that has no names for them.
 
         Raises
         ------
@@ -89,19 +117,31 @@ class RunConfig:
         """
         if self.data is None:
             raise InputError("there are no images to look at; give --data with a folder or a data set's name.")
-        net = self.network()
-        found = labelled(datasets.open_data(self.data, net.input_shape, classes=net.classes), net)
-        if isinstance(found, datasets.Folder) and len(found) * math.prod(net.input_shape) <= _IN_MEMORY:
-            found = found.load()
-        classes = net.classes or (list(found.classes) if found.classes is not None else None)
-        if (
-            net.classes is None
-            and classes is not None
-            and len(net.output_shape) == 1 == len({*net.output_shape, len(classes)})
-        ):
-            net.classes = classes
-        return Subject(net, found)
+        return opened(self.network(), self.data)
 
     def to_json(self) -> dict[str, Any]:
-        """The recipe as JSON can hold it."""
+        """The options as JSON can hold them."""
         return asdict(self)
+
+
+def opened(net: Network, source: str, *, part: str = "test") -> Subject:
+    """A network with a data set, labelled by the network's classes, which it names where the network does not.
+
+    Parameters
+    ----------
+    net
+        The network; given class names where it has none and the class folders are its classes.
+    source, part
+        See :func:`microtome.data.open_data`.
+
+    Raises
+    ------
+    InputError
+        There is no such data set, or its folders cannot be matched with the classes.
+    """
+    found = labelled(datasets.open_data(source, net.input_shape, part=part, classes=net.classes), net)
+    if isinstance(found, datasets.Folder) and len(found) * math.prod(net.input_shape) <= _IN_MEMORY:
+        found = found.load()
+    if net.classes is None and found.classes is not None and net.output_shape == (len(found.classes),):
+        net.classes = list(found.classes)
+    return Subject(net, found)

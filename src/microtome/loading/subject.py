@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from microtome import data as datasets
-from microtome.data.batches import fetch
+from microtome.data import fetch
 from microtome.network import Network
 
 __all__ = ["Subject"]

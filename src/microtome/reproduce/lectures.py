@@ -77,7 +77,7 @@ class Lectures(Result):
     photos: int
     seconds: float
 
-    def table(self) -> str:
+    def report(self) -> str:
         """The numbers as text."""
         lines = [f"(a) covering the object against covering the background, {self.photos} photos"]
         lines += [f"    {name:<16} {one.line()}" for name, one in self.covering.items()]
@@ -249,7 +249,7 @@ def _spread(values: Tensor) -> str:
 def _saved(result: Lectures, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     result.save(out / "lectures.safetensors")
-    (out / "lectures.txt").write_text(result.table() + "\n", encoding="utf-8")
+    (out / "lectures.txt").write_text(result.report() + "\n", encoding="utf-8")
     result.plot().savefig(out / "lectures.png", dpi=150)
 
 

@@ -72,7 +72,7 @@ class SpottingBias(Result):
     counts: dict[str, int]
     seconds: float
 
-    def table(self) -> str:
+    def report(self) -> str:
         """The numbers as text."""
         counts, area = self.counts, float(self.shares.area.mean())
         trained = f"{self.dataset}: {counts['train']:,} training pictures, {counts['epochs']} epochs"
@@ -222,7 +222,7 @@ def _saved(found: SpottingBias, out: Path) -> None:
 
     out.mkdir(parents=True, exist_ok=True)
     found.save(out / "spotting-bias.safetensors")
-    (out / "spotting-bias.txt").write_text(found.table() + "\n", encoding="utf-8")
+    (out / "spotting-bias.txt").write_text(found.report() + "\n", encoding="utf-8")
     figure = found.plot()
     figure.savefig(out / "spotting-bias.png", dpi=150)
     write_page(
@@ -231,7 +231,7 @@ def _saved(found: SpottingBias, out: Path) -> None:
         picture="spotting-bias.png",
         caption="Left: a network that takes the shortcut fails when the tag lies. Right and below: how much of each "
         "map lies on the tag (outlined), for it and for a network to which the tag told nothing.",
-        table=found.table(),
+        table=found.report(),
         made=f"microtome spotting-bias, {found.provenance.parameters}, seed {found.provenance.seed}",
     )
 

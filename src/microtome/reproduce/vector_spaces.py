@@ -58,7 +58,7 @@ class VectorSpaces(Result):
     ideal: dict[str, IdealInputs]
     seconds: float
 
-    def table(self) -> str:
+    def report(self) -> str:
         """The numbers as text."""
         return text(self.rows, self.sweep, self.shortened) + f"\n\n{self.seconds:.0f} s"
 
@@ -220,7 +220,7 @@ def _shortened() -> list[str]:
 def _saved(result: VectorSpaces, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     result.save(out / "vector-spaces.safetensors")
-    (out / "vector-spaces.txt").write_text(result.table() + "\n", encoding="utf-8")
+    (out / "vector-spaces.txt").write_text(result.report() + "\n", encoding="utf-8")
     for name, figure in (
         ("figure-1", result.weights.plot()),
         ("figure-2", result.kernels.plot(most=9)),

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from microtome import trace
 from microtome.attribution.class_activation.arrangement import arrangement
 from microtome.attribution.class_activation.default_layer import map_layer
-from microtome.data.batches import Dataset, batches
+from microtome.data import Dataset, batches
 from microtome.errors import InputError, LayerError, MicrotomeError, ModelError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
+from microtome.tables import Table
 from microtome.training.fit import Progress, Recipe, fit
 
 
@@ -100,12 +101,14 @@ class CamConversion(Result):
             raise ModelError(f"these weights are of another network than {net.name}: {error}") from error
         return _wrapped(net, model.eval())
 
-    def table(self) -> list[dict[str, float | str]]:
+    def table(self) -> Table:
         """One row for each state: accuracy in percent and its standard error for so many test images."""
-        return [
-            {"state": state, "accuracy": 100 * value, "error": 100 * (value * (1 - value) / self.images) ** 0.5}
-            for state, value in self.accuracy.items()
-        ]
+        return Table.of(
+            [
+                {"state": state, "accuracy": 100 * value, "error": 100 * (value * (1 - value) / self.images) ** 0.5}
+                for state, value in self.accuracy.items()
+            ]
+        )
 
 
 @register("convert-to-cam", rows=("C3",), paper="zhou2016learning", needs="maps and labelled images", kind="surgery")
@@ -252,11 +255,10 @@ def _held(model: nn.Module) -> int:
 
 def _accuracy(net: Network, dataset: Dataset) -> float:
     right = count = 0
-    for _, images, labels in batches(dataset, 500):
-        if labels is None:
-            raise InputError("accuracy needs labels, and the data set has none.")
-        right += int((net.logits(images, batch=500).argmax(1).cpu() == labels).sum())
-        count += len(labels)
+    for _, images, labels in batches(dataset, 500, net=net, labelled=True):
+        known = labels if labels is not None else torch.empty(0)
+        right += int((net.logits(images, batch=500).argmax(1).cpu() == known).sum())
+        count += int((known >= 0).sum())
     if not count:
-        raise InputError("accuracy needs images, and the data set is empty.")
+        raise InputError("accuracy needs labels: the data set is empty, or no image of it has one.")
     return right / count

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from microtome.data.batches import Dataset, batches, fetch
+from microtome.data import Dataset, batches, fetch
 from microtome.errors import InputError, ModelError, StoreError
 from microtome.training import checkpoints
 from microtome.training.reachable import ReachableKernels
@@ -199,7 +199,7 @@ class _Loop:
 
     def step(self, indices: Tensor) -> tuple[float, int]:
         """One batch: forward, backward, record, update. Its loss and how many images were right."""
-        images, labels = fetch(self.train, indices)
+        images, labels = fetch(self.train, indices, labelled=True)
         if labels is None or int(labels.min()) < 0:
             raise InputError("training needs a label for every image; the training set has images without one.")
         device = next(self.model.parameters()).device
@@ -248,10 +248,10 @@ def evaluate(
     model.eval()
     try:
         with torch.no_grad():
-            for _, images, labels in batches(dataset, batch):
-                if labels is None:
-                    raise InputError("accuracy needs labels, and the data set has none.")
-                images, labels = images.to(device), labels.to(device)
+            for _, images, labels in batches(dataset, batch, labelled=True):
+                if labels is None or not bool((labels >= 0).any()):
+                    continue
+                images, labels = images[labels >= 0].to(device), labels[labels >= 0].to(device)
                 scores = model(_normalised(images, mean, std))
                 total += float(functional.cross_entropy(scores, labels, reduction="sum"))
                 right += int((scores.argmax(1) == labels).sum())
@@ -260,7 +260,7 @@ def evaluate(
         for module, mode in modes.items():
             module.training = mode
     if not count:
-        raise InputError("accuracy needs images, and the data set is empty.")
+        raise InputError("accuracy needs labels: the data set is empty, or no image of it has one.")
     return total / count, right / count
 
 

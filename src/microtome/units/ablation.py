@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from microtome import trace
-from microtome.data import batches
-from microtome.data import labels as labels_of
-from microtome.data.batches import Dataset
+from microtome.data import Dataset, adapt, batches
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
@@ -161,15 +159,16 @@ def ablate(
         raise InputError(f'a unit is replaced by its "zero" or its "mean", got "{value}".')
     if len(dataset) == 0:
         raise InputError("the data set is empty: there is no image to run.")
+    dataset = adapt(dataset, net)
     fill = torch.zeros(found.units) if value == "zero" else _means(net, dataset, found)
-    given = labels_of(dataset)
+    given = dataset.labels
     counts = _Counts(net.head, len(rows), given is not None)
-    for _, images, labels in batches(dataset, net.admitted(batch)):
+    for indices, images, _ in batches(dataset, net.admitted(batch)):
         x = net.normalise(net.images(images))
         replay = Replay(net.model)
         whole = _logits(net, x, replay, {})
         replay.recorded()
-        counts.start(whole, labels)
+        counts.start(whole, None if given is None else given[indices])
         for row, group in enumerate(rows):
             changed = _logits(net, x, replay, {found.name: _filled(found, len(x), group, fill)})
             counts.add(row, changed)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from microtome.data.batches import fetch
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
@@ -94,7 +93,7 @@ def effective_field(
         raise InputError(f"a share lies in (0, 1], got {share}.")
     entries = [patches.entry(unit, rank) for rank in range(min(ranks, patches.kept()))]
     entries = [entry for entry in entries if entry[0] >= 0]
-    pictures, _ = fetch(patches.dataset, torch.tensor([entry[0] for entry in entries]))
+    pictures, _ = patches.pictures.fetch(torch.tensor([entry[0] for entry in entries]))
 
     def one_hot(value: Tensor) -> Tensor:
         return one_hot_seed(value, [(unit, entry[1]) for entry in entries])

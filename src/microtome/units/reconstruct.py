@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from microtome.data.batches import fetch
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
@@ -174,14 +173,14 @@ def _together(
             rows.append((torch.zeros_like(grey), grey, float("nan")))
         else:
             signal, picture = next(found)
-            rows.append((cut(signal, box, 0.0), cut(picture, box), _share(signal, box)))
+            rows.append((cut(signal, box, 0.0), cut(picture, box, patches.pictures.grey), _share(signal, box)))
     return rows
 
 
 def _signals(net: Network, patches: LayerPatches, entries: list[Entry], method: str) -> list[tuple[Tensor, Tensor]]:
     """For each patch the signal in the whole picture (C, H, W), and the picture."""
     distinct = sorted({entry[1] for entry in entries})
-    pictures, _ = fetch(patches.dataset, torch.tensor(distinct))
+    pictures, _ = patches.pictures.fetch(torch.tensor(distinct))
     images = net.images(pictures[[distinct.index(entry[1]) for entry in entries]])
 
     def one_hot(value: Tensor) -> Tensor:

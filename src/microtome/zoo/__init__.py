@@ -1,6 +1,8 @@
 """Which networks are at hand? Those of the papers, small and large, each able to load published weights unchanged."""
 
+from microtome.zoo import state_dicts
 from microtome.zoo.architectures import Architecture, architecture, build, names, network
+from microtome.zoo.checkpoint_files import content_of
 from microtome.zoo.efficientnet import efficientnet_lite0
 from microtome.zoo.fully_connected import fcnn1, fcnn5
 from microtome.zoo.imagenet import imagenet_classes
@@ -18,6 +20,7 @@ __all__ = [
     "SimpleConvNet",
     "architecture",
     "build",
+    "content_of",
     "efficientnet_lite0",
     "fcnn1",
     "fcnn5",
@@ -30,5 +33,6 @@ __all__ = [
     "read_weights",
     "resnet18",
     "simple_conv_net",
+    "state_dicts",
     "vgg16",
 ]

@@ -139,6 +139,7 @@ def build(
     classes: int | None = None,
     seed: int = 0,
     weights: Path | str | None = None,
+    state: str | None = None,
 ) -> nn.Module:
     """Make a model of the zoo, in evaluation mode.
 
@@ -152,6 +153,8 @@ def build(
         Of the first weights.
     weights
         A weight file, or ``"pretrained"`` for the trained weights of an installed package.
+    state
+        Which state dict of the file, see :func:`~microtome.zoo.load_weights`.
 
     Raises
     ------
@@ -164,7 +167,7 @@ def build(
     shape = entry.input_shape if input_shape is None else input_shape
     model = entry.build(shape, _class_count(entry) if classes is None else classes, seed=seed)
     if weights is not None:
-        load_weights(model, _pretrained(entry) if weights == "pretrained" else weights)
+        load_weights(model, _pretrained(entry) if weights == "pretrained" else weights, state=state)
     return model.eval()
 
 
@@ -175,6 +178,7 @@ def network(
     classes: tuple[str, ...] | None = None,
     seed: int = 0,
     weights: Path | str | None = None,
+    state: str | None = None,
 ) -> Network:
     """Make a model of the zoo with its usual input, normalisation and class names, ready to be looked into.
 
@@ -189,7 +193,7 @@ def network(
     if weights is None and entry.trained_for(shape, classes):
         weights = entry.pretrained
     count = None if classes is None else len(classes)
-    model = build(name, input_shape=shape, classes=count, seed=seed, weights=weights)
+    model = build(name, input_shape=shape, classes=count, seed=seed, weights=weights, state=state)
     given = classes or entry.class_names()
     usual = shape[0] == entry.input_shape[0] or isinstance(entry.mean, float)
     mean, std = (entry.mean, entry.std) if usual else (_average(entry.mean), _average(entry.std))

@@ -22,6 +22,7 @@ from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
+from microtome.tables import Table
 
 RANDOM = "random"
 
@@ -53,12 +54,14 @@ class Evaluation(Result):
     numbers: list[str]
     target: Tensor
 
-    def table(self) -> list[dict[str, float | str]]:
+    def table(self) -> Table:
         """One row per method: the mean of each measure over the images (those where it is defined)."""
-        return [
-            {"method": name, **{number: self._mean(f"{name}: {number}") for number in self.numbers}}
-            for name in self.names
-        ]
+        return Table.of(
+            [
+                {"method": name, **{number: self._mean(f"{name}: {number}") for number in self.numbers}}
+                for name in self.names
+            ]
+        )
 
     def _mean(self, key: str) -> float:
         return float(self.measures[key].nanmean()) if key in self.measures else float("nan")

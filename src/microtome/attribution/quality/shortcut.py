@@ -18,6 +18,7 @@ from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
+from microtome.tables import Table
 
 METHODS = ("saliency", "gradient-x-input", "guided-backprop", "grad-cam", "guided-grad-cam", "lrp", "deep-taylor")
 
@@ -53,7 +54,7 @@ class ShortcutShare(Result):
     maps: dict[str, Tensor]
     target: Tensor
 
-    def table(self) -> list[dict[str, float | str]]:
+    def table(self) -> Table:
         """One row for each method: mean share by network (of maps with a positive part), and the mask's own share."""
         rows: list[dict[str, float | str]] = []
         for method in self.methods:
@@ -62,7 +63,7 @@ class ShortcutShare(Result):
                 row[network] = self.mean(network, method)
                 row[f"{network}, standard error"] = self.error(network, method)
             rows.append(row)
-        return rows
+        return Table.of(rows)
 
     def mean(self, network: str, method: str) -> float:
         """Mean share over the pictures."""

@@ -145,6 +145,7 @@ def ideal_inputs(
         raise InputError(f"steps from 0 and a positive rate were expected, got {steps} and {rate}.")
     if optimizer not in ("adam", "sgd"):
         raise InputError(f'optimizer is "adam" or "sgd", got "{optimizer}".')
+    dataset = data.adapt(dataset, net)
     averages, labels = class_averages(dataset)
     if labels[-1] >= net.output_shape[0]:
         raise InputError(f"label {labels[-1]} is no class of the network, which has {net.output_shape[0]}.")
@@ -197,8 +198,7 @@ def _scores(net: Network, dataset: Any) -> tuple[Tensor, Tensor]:
 
 
 def _fetched(dataset: Any, indices: list[int]) -> Tensor:
-    chosen = torch.utils.data.Subset(dataset, indices)
-    return torch.cat([images for _, images, _ in data.batches(chosen, 64)])
+    return data.fetch(dataset, torch.tensor(indices))[0]
 
 
 def _close(dataset: Any, away: Tensor, own: Tensor, labels: list[int]) -> Tensor:

@@ -17,6 +17,7 @@ from microtome.spaces.inversion.inverse_steps import Inverse, NoInverse, inverse
 from microtome.spaces.inversion.newton import refined, rounding
 from microtome.spaces.inversion.sequence import Step, chain
 from microtome.spaces.operators.linear_layer import in_double
+from microtome.tables import Table
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -38,8 +39,8 @@ class Invertibility(Result):
     invertible: bool
     exact: bool
 
-    def table(self) -> str:
-        """The layers as text."""
+    def table(self) -> Table:
+        """The layers: what can be undone, how well conditioned it is, and why."""
         return _table(self.layers)
 
 
@@ -71,8 +72,8 @@ class NetworkInverse(Result):
     rounding: Tensor
     layers: list[dict[str, Any]]
 
-    def table(self) -> str:
-        """The layers as text."""
+    def table(self) -> Table:
+        """The layers: what can be undone, how well conditioned it is, and why."""
         return _table(self.layers)
 
 
@@ -299,15 +300,11 @@ def _row(step: Step, inverse: Inverse | NoInverse) -> dict[str, Any]:
     }
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
-    name, kind = (max((len(row[what]) for row in rows), default=0) for what in ("name", "kind"))
-    lines = []
+def _table(rows: list[dict[str, Any]]) -> Table:
+    cells = []
     for row in rows:
-        number = "" if row["condition_number"] is None else f"{row['condition_number']:.3g}"
         known = "signal part" if row["rank"] else "not known"
         state = "exact" if row["exact"] else known if row["invertible"] else "no"
-        error = f"  error {row['error']:.1e}" if row.get("error") is not None else ""
-        outside = f"  {row['outside']} outside its range" if row.get("outside") else ""
-        start = f"{row['name']:<{name}}  {row['kind']:<{kind}}  {state:<11}  {number:>8}"
-        lines.append(f"{start}  {row['why']}{error}{outside}".rstrip())
-    return "\n".join(lines)
+        error, outside = row.get("error"), row.get("outside")
+        cells.append((row["name"], row["kind"], state, row["condition_number"], row["why"], error, outside or None))
+    return Table(("layer", "kind", "inverse", "condition", "why", "error", "outside its range"), tuple(cells))

@@ -122,7 +122,7 @@ def class_residuals(
        spaces and inverse maps. SSIAI 2024.
     """
     name = layer if layer is not None else _first(net)
-    averages, labels = class_averages(dataset)
+    averages, labels = class_averages(data.adapt(dataset, net))
     if labels[-1] >= net.output_shape[0]:
         raise InputError(f"label {labels[-1]} is no class of the network, which has {net.output_shape[0]}.")
     convolved = operator_of(net.layer(name)) not in PRODUCTS
@@ -169,16 +169,17 @@ def class_averages(dataset: Any, *, batch: int = 512) -> tuple[Tensor, list[int]
     """
     sums: dict[int, Tensor] = {}
     counts: dict[int, int] = {}
-    for _, images, labels in data.batches(dataset, batch):
-        if labels is None:
-            raise InputError("images with labels were expected: an average image of a class needs to know the class.")
-        for label in labels.unique().tolist():
+    for _, images, labels in data.batches(dataset, batch, labelled=True):
+        for label in labels.unique().tolist() if labels is not None else ():
             chosen = images[labels == label].double()
             sums[label] = sums.get(label, 0) + chosen.sum(0)
             counts[label] = counts.get(label, 0) + len(chosen)
     known = sorted(label for label in sums if label >= 0)
     if not known:
-        raise InputError("no image has a label: the data set is empty or unlabelled.")
+        raise InputError(
+            "images with labels were expected, for an average image of a class needs to know the class: the data set "
+            "is empty, or no image of it has a label."
+        )
     return torch.stack([sums[label] / counts[label] for label in known]), known
 
 

@@ -235,4 +235,4 @@ def _images(net: Network, dataset: Any) -> Iterable[Tensor]:
     if isinstance(dataset, Tensor):
         given = net.images(dataset)
         return [given[start : start + _PER_IMAGE] for start in range(0, len(given), _PER_IMAGE)]
-    return (net.images(images) for _, images, _ in data.batches(dataset, _PER_IMAGE))
+    return (net.images(images) for _, images, _ in data.batches(dataset, _PER_IMAGE, net=net))

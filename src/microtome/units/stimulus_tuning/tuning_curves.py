@@ -13,12 +13,12 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
+from microtome.tables import Table
 from microtome.units.stimulus_tuning import labels as words
 from microtome.units.stimulus_tuning import template_match as matching
 from microtome.units.stimulus_tuning.classify import Curve, Finding, classify, curves, secondary
 from microtome.units.stimulus_tuning.stimuli import Stimuli, standard
 from microtome.units.stimulus_tuning.stimulus_responses import Responses, responses
-from microtome.units.table import Table
 
 LIKE_A_STIMULUS = 0.8  # a match of this much is a label's even in fields so small that noise reaches it
 

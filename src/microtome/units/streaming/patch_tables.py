@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from microtome.data.batches import Dataset, fetch
+from microtome.data import Adapter, Dataset, Expected, adapt
 from microtome.errors import InputError, LayerError, nearest
 from microtome.results import Result
 from microtome.trace import ReceptiveField
@@ -53,7 +53,19 @@ class Patches(Result):
         InputError
             When the result comes from a file and has not been given its images.
         """
-        found: Dataset | None = self.__dict__.get("_dataset")
+        found: Dataset = self.pictures.dataset
+        return found
+
+    @property
+    def pictures(self) -> Adapter:
+        """The data set as it is read: a picture that differs from the one that was measured is an error.
+
+        Raises
+        ------
+        InputError
+            When the result comes from a file and has not been given its images.
+        """
+        found: Adapter | None = self.__dict__.get("_pictures")
         if found is None:
             raise InputError("this result was loaded from a file, which holds no images; use .with_images(dataset).")
         return found
@@ -61,7 +73,8 @@ class Patches(Result):
     def with_images(self: P, dataset: Dataset) -> P:
         """The same result with the data set that it was made from."""
         again = dataclasses.replace(self)
-        object.__setattr__(again, "_dataset", dataset)
+        known = dataset if isinstance(dataset, Adapter) else adapt(dataset, Expected(self.picture))
+        object.__setattr__(again, "_pictures", known)
         return again
 
     def box_at(self, position: tuple[int, int]) -> Box:
@@ -73,12 +86,15 @@ class Patches(Result):
         return frame(self.box_at(position), (self.picture[1], self.picture[2]))
 
     def crop_at(self, image: int, position: tuple[int, int]) -> Tensor:
-        """The pixels (C, h, w) of a frame, in [0, 1]; grey where it leaves the picture, and all grey without image."""
+        """The pixels (C, h, w) of a frame, in the network's range.
+
+        Grey where it leaves the picture, and all grey without image.
+        """
         box = self.frame_at(position)
         if image < 0:
-            return torch.full((self.picture[0], box[2] - box[0], box[3] - box[1]), 0.5)
-        found, _ = fetch(self.dataset, torch.tensor([image]))
-        return cut(found[0], box)
+            return torch.full((self.picture[0], box[2] - box[0], box[3] - box[1]), self.pictures.grey)
+        found, _ = self.pictures.fetch(torch.tensor([image]))
+        return cut(found[0], box, self.pictures.grey)
 
 
 def geometry(layer: Any, picture: tuple[int, int, int]) -> dict[str, Any]:

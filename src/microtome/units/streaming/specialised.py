@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from microtome.data import labels as labels_of
-from microtome.data.batches import Dataset
+from microtome.data import Dataset, adapt
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
+from microtome.tables import Table
 from microtome.trace.graph import Layer
 from microtome.units.streaming import streaming_pass
 from microtome.units.streaming.streaming_pass import Batch
@@ -68,9 +68,10 @@ class Specialised(Result):
             f"strongest on image {int(self.peak_image[layer][unit])}{named}."
         )
 
-    def table(self, n: int = 10, layer: str | None = None) -> str:
-        """The most specialised units in sentences, one a line."""
-        return "\n".join(self.describe(name, unit) for name, unit, _ in self.units(n, layer))
+    def table(self, n: int = 10, layer: str | None = None) -> Table:
+        """The most specialised units, each with a sentence about it."""
+        rows = ((name, unit, score, self.describe(name, unit)) for name, unit, score in self.units(n, layer))
+        return Table(("layer", "unit", "score", "description"), tuple(rows))
 
 
 @register("specialised-units", rows=("D1",), paper="yosinski2015understanding", needs="a data set", kind="units")
@@ -132,9 +133,10 @@ def specialised(
     chosen = streaming_pass.chosen_layers(net, layers)
     if layers is None:
         chosen = [layer for layer in chosen if layer.axes.grid != (1, 1)] or chosen
+    dataset = adapt(dataset, net)
     gathered = {layer.name: _Responses(layer, len(dataset)) for layer in chosen}
     images = streaming_pass.read(net, dataset, {name: one.read for name, one in gathered.items()}, batch=batch)
-    labels = labels_of(dataset)
+    labels = dataset.labels
     peaks = {name: one.maximum.argmax(1) for name, one in gathered.items()}
     rarity = {name: sparseness(one.maximum) for name, one in gathered.items()}
     locality = {name: one.locality() for name, one in gathered.items()}

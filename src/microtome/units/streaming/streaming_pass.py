@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from microtome import trace
-from microtome.data import batches
-from microtome.data.batches import Dataset
+from microtome.data import Dataset, batches
 from microtome.errors import InputError, LayerError, OpaqueError
 from microtome.network import Network
 from microtome.trace.graph import Layer
@@ -104,7 +103,7 @@ def read(net: Network, dataset: Dataset, readers: Mapping[str, Reader], *, batch
     names = {net.layer(name).name: reader for name, reader in readers.items()}
     end: str | None = None
     count = 0
-    for indices, images, found in batches(dataset, net.admitted(batch)):
+    for indices, images, found in batches(dataset, net.admitted(batch), net=net):
         given = net.images(images)
         now = Batch(indices, found, given)
         seen: list[str] = []

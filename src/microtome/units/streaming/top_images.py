@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from microtome.data.batches import Dataset
+from microtome.data import Dataset, adapt
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
@@ -135,6 +135,7 @@ def top_images(
         units = found.axes.per_unit(value, count)
         table.add(units[:, channel, at][None], batch.indices, torch.full((1, count), at))
 
+    dataset = adapt(dataset, net)
     images = streaming_pass.read(net, dataset, {found.name: add}, batch=batch)
     made = provenance(net, "top-images", layer=found.name, channel=channel, position=[row, column], k=k)
     return TopImages(

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from microtome.data import labels as labels_of
-from microtome.data.batches import Dataset
+from microtome.data import Dataset, adapt
 from microtome.errors import InputError, ModelError
 from microtome.network import Network
 from microtome.registry import register
@@ -118,6 +117,7 @@ def top_patches(
     if k < 1 or bins < 1:
         raise InputError(f"k and bins are at least 1, got k={k} and bins={bins}.")
     chosen = streaming_pass.chosen_layers(net, layers)
+    dataset = adapt(dataset, net)
     images = _length(dataset)
     total = sum(layer.units for layer in chosen)
     width = 12 if net.dtype != torch.float64 else 24
@@ -129,15 +129,13 @@ def top_patches(
     )  # fmt: skip
     tables = {layer.name: _Table(layer, net, k, drawn, one_per_image=one_per_image) for layer in chosen}
     streaming_pass.read(net, dataset, {name: table.read for name, table in tables.items()}, batch=batch)
-    labels = labels_of(dataset)
+    labels = dataset.labels
     labels = None if labels is None else labels[tables[chosen[0].name].responses.image]
     found = {name: table.finished(net, labels, bins, images, made) for name, table in tables.items()}
     return TopPatches(provenance=made, layers=found).with_images(dataset)
 
 
 def _length(dataset: Dataset) -> int:
-    if not hasattr(dataset, "__len__"):
-        raise InputError(f"a map-style data set with a length is expected, got {type(dataset).__name__}.")
     if len(dataset) == 0:
         raise InputError("the data set is empty: there is no image to run.")
     return len(dataset)

@@ -13,9 +13,9 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
+from microtome.tables import Table
 from microtome.trace.graph import Layer
 from microtome.units.stimulus_tuning.tuning_curves import Tuning
-from microtome.units.table import Table
 from microtome.units.wiring.linear_parts import parts
 
 

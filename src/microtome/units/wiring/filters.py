@@ -11,7 +11,7 @@ from microtome.errors import LayerError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
-from microtome.units.table import Table
+from microtome.tables import Table
 from microtome.units.wiring import gabor
 
 

@@ -1,0 +1,221 @@
+"""Any map-style data set of a user, read through one object that knows its labels and sees when an item changes."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from microtome.data import class_labels
+from microtome.data.declared_labels import declared
+from microtome.data.image_values import Pixels, as_image, in_range
+from microtome.data.items import split
+from microtome.errors import InputError, MicrotomeError
+
+__all__ = ["Adapter", "Dataset", "Expected", "Fetching", "Input", "adapt"]
+
+
+class Dataset(Protocol):
+    """Any map-style data set: a length, and items that are an image or hold an image and a label."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+@runtime_checkable
+class Fetching(Protocol):
+    """A data set that hands out many images at once."""
+
+    def fetch(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Images (n, C, H, W) in [0, 1] and labels (n,) of these indices."""
+
+
+class Input(Protocol):
+    """What is asked of a network that the images are for."""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+
+    @property
+    def pixels(self) -> Pixels:
+        """Range of the images' values; None admits any."""
+
+    @property
+    def classes(self) -> Sequence[str] | None:
+        """Names of the classes."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Input shape, range of pixels (None: any) and class names where there is no network at hand."""
+
+    input_shape: tuple[int, int, int]
+    pixels: Pixels = None
+    classes: Sequence[str] | None = None
+
+
+def adapt(dataset: Any, net: Input | None = None) -> Adapter:
+    """Read a data set through an :class:`Adapter`; one that is adapted already is returned as it is.
+
+    Parameters
+    ----------
+    dataset
+        :class:`~microtome.data.Images`, :class:`~microtome.data.Folder`, or any map-style data set, see
+        :func:`~microtome.data.batches`.
+    net
+        The network that the images are for: its range of pixels, input shape and class names hold.
+
+    Raises
+    ------
+    InputError
+        It is no map-style data set; the message names what to give instead.
+    """
+    if isinstance(dataset, Adapter):
+        fits = net is None or dataset.pixels == net.pixels
+        return dataset if fits else Adapter(dataset.dataset, net)
+    _check_container(dataset)
+    return Adapter(dataset, net)
+
+
+class Adapter:
+    """Reads the items of a data set; made by :func:`adapt`.
+
+    Labels are noted as items are read, so that no image is decoded for its label alone. The pixels of each item are
+    noted by a checksum: an item that differs when it is read again, as under random augmentation, is an error.
+
+    Attributes
+    ----------
+    dataset
+        The user's data set.
+    pixels : (float, float) or None
+        Range of the images' values.
+    """
+
+    def __init__(self, dataset: Any, net: Input | None) -> None:
+        self.dataset = dataset
+        self.pixels: Pixels = (0.0, 1.0) if net is None else net.pixels
+        self._input_shape = None if net is None else net.input_shape
+        named = getattr(dataset, "classes", None)
+        self.classes: Sequence[str] | None = named if isinstance(named, list | tuple) else net.classes if net else None
+        self._label: dict[int, int | str] = {}
+        self._checksum: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int] | Tensor:
+        images, labels = self.fetch(torch.tensor([index]))
+        return images[0] if labels is None else (images[0], int(labels[0]))
+
+    def fetch(self, indices: Tensor, *, labelled: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Some images (n, C, H, W) in the range of pixels, and their labels (n,), -1 where one has none.
+
+        With ``labelled`` the labels are never None; a label that is no class index is an error.
+        """
+        if isinstance(self.dataset, Fetching):
+            images, labels = self.dataset.fetch(indices)
+            images = in_range(images, self.pixels)
+        else:
+            images = self._stacked([self._read(index) for index in indices.tolist()])
+            notes = [(index, self._label[index]) for index in indices.tolist()]
+            labels = class_labels.resolved(label for _, label in notes)
+            if labelled and (error := class_labels.fault(notes)) is not None:
+                raise error
+        if labelled and labels is None:
+            labels = torch.full((len(indices),), class_labels.UNLABELLED)
+        return images, labels
+
+    @property
+    def grey(self) -> float:
+        """The middle of the range of pixels, for what lies outside a picture."""
+        return 0.5 if self.pixels is None else (self.pixels[0] + self.pixels[1]) / 2
+
+    @property
+    def labels(self) -> Tensor | None:
+        """Label of every item, -1 where one has none; None where the labels are no class indices, or not there.
+
+        Labels that the data set declares (``targets``) are taken without reading items if the items read so far,
+        or one item, bear them out; else items that have not been read yet are read.
+        """
+        if isinstance(self.dataset, Fetching):
+            known = getattr(self.dataset, "labels", None)
+            return known if isinstance(known, Tensor) else None
+        if len(self._label) < len(self):
+            told = self._declared()
+            if told is not None:
+                return class_labels.resolved(told)
+            for index in range(len(self)):
+                if index not in self._label:
+                    self._read(index)
+        return class_labels.resolved(self._label[index] for index in range(len(self)))
+
+    def _declared(self) -> list[int | str] | None:
+        raw = declared(self.dataset)
+        if raw is None or not len(raw):
+            return None
+        told = [class_labels.class_index(label, self.classes) for label in raw]
+        if not self._label:
+            self._read(len(told) - 1)
+        # What an item says counts: a data set may change labels on the way out.
+        return told if all(told[index] == label for index, label in self._label.items()) else None
+
+    def _read(self, index: int) -> Tensor:
+        """One image; its label and checksum are noted."""
+        what = f"item {index} of the data set"
+        try:
+            item = self.dataset[index]
+        except MicrotomeError:
+            raise
+        except Exception as error:  # a stranger's code: say which item it was
+            raise InputError(f"{what} cannot be read: {type(error).__name__}: {error}") from error
+        raw, label = split(item, what)
+        image = as_image(raw, what, pixels=self.pixels, input_shape=self._input_shape)
+        checksum = zlib.crc32(image.contiguous().numpy().tobytes())
+        if self._checksum.setdefault(index, checksum) != checksum:
+            raise InputError(
+                f"{what} differs between two reads, so that what is shown would not be what was measured. "
+                "Take augmentation (random crops, flips, noise) out of the data set, as for evaluation."
+            )
+        self._label[index] = class_labels.class_index(label, self.classes)
+        return image
+
+    def _stacked(self, images: list[Tensor]) -> Tensor:
+        shapes = {tuple(image.shape) for image in images}
+        if len(shapes) > 1:
+            raise InputError(
+                f"the data set's images differ in shape: {', '.join(map(str, sorted(shapes)))}. Resize them in the "
+                "data set; microtome.data.folder and microtome.data.hugging_face resize pictures by themselves."
+            )
+        return torch.stack(images) if images else torch.empty(0, *(self._input_shape or ()))
+
+
+def _check_container(dataset: Any) -> None:
+    """Refuse what is no map-style data set, and say what to give instead."""
+    kind = type(dataset).__name__
+    if isinstance(dataset, str | Path):
+        raise InputError(
+            f'a data set is expected, got the path or name "{dataset}". Open it with '
+            "microtome.data.folder(path, input_shape) or microtome.data.open_data(name, input_shape)."
+        )
+    if isinstance(dataset, Mapping):
+        raise InputError(
+            f"a data set of items is expected, got a {kind} with {', '.join(map(repr, list(dataset)[:4]))}. Choose one "
+            "split and open it with microtome.data.hugging_face(table, input_shape), or give "
+            "torch.utils.data.TensorDataset(images, labels)."
+        )
+    if hasattr(dataset, "batch_sampler") and hasattr(dataset, "dataset"):
+        raise InputError(f"a data set of single images is expected, got a {kind} of batches; give its .dataset.")
+    stream = isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__")
+    if stream or not hasattr(dataset, "__len__"):
+        raise InputError(
+            f"a map-style data set with a length is expected, got {kind}. Collect a stream into a list first; "
+            "microtome.data.hugging_face opens one split of a Hugging Face data set."
+        )

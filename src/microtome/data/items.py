@@ -1,0 +1,68 @@
+"""Image and label of one item of a data set: a pair, a dict, a named tuple, a dataclass, or an image alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from microtome.errors import InputError
+
+__all__ = ["IMAGE_KEYS", "LABEL_KEYS", "split"]
+
+IMAGE_KEYS = ("image", "img", "pixel_values", "picture", "photo", "x", "input", "data")
+LABEL_KEYS = ("label", "labels", "fine_label", "target", "targets", "class", "class_id", "category", "y")
+
+
+def split(item: Any, what: str) -> tuple[Any, Any]:
+    """The image of an item, and its label or None.
+
+    Examples
+    --------
+    >>> split(("picture", 3), "item 0"), split({"Image": "picture", "target": 3}, "item 0"), split("picture", "item 0")
+    (('picture', 3), ('picture', 3), ('picture', None))
+
+    Raises
+    ------
+    InputError
+        A dict has no key that means the image.
+    """
+    fields = _fields(item)
+    if fields is not None:
+        return _by_key(fields, what)
+    if isinstance(item, tuple | list) and item:
+        image, label = item[0], item[1] if len(item) > 1 else None
+        return (image[0] if isinstance(image, tuple | list) and image else image), label
+    return item, None
+
+
+def _fields(item: Any) -> Mapping[str, Any] | None:
+    """The item by the names of its parts, if the parts have names."""
+    if isinstance(item, Mapping):
+        return {str(key): value for key, value in item.items()}
+    if dataclasses.is_dataclass(item) and not isinstance(item, type | Tensor):
+        return {entry.name: getattr(item, entry.name) for entry in dataclasses.fields(item)}
+    if isinstance(item, tuple) and hasattr(item, "_fields"):
+        named = dict(zip(item._fields, item, strict=True))
+        # A named tuple with other names is read by position, as a plain one.
+        return named if _first(named, IMAGE_KEYS) is not None else None
+    return None
+
+
+def _by_key(fields: Mapping[str, Any], what: str) -> tuple[Any, Any]:
+    image, label = _first(fields, IMAGE_KEYS), _first(fields, LABEL_KEYS)
+    if image is None:
+        raise InputError(
+            f"{what} has the keys {', '.join(map(repr, fields)) or 'of nothing'}; its image is looked for under "
+            f"{', '.join(IMAGE_KEYS)}. Rename the key, give pairs (image, label), or open a Hugging Face data set with "
+            "microtome.data.hugging_face(table, input_shape, image=..., label=...)."
+        )
+    return fields[image], None if label is None else fields[label]
+
+
+def _first(fields: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
+    """The first of the usual keys that is there; case does not matter."""
+    folded = {name.casefold(): name for name in fields}
+    return next((folded[key] for key in keys if key in folded), None)
