@@ -1,0 +1,27 @@
+"""Every how-to page is run: its Python blocks in order, in one namespace. Each example is short."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from microtome import registry
+
+PAGES = sorted((Path(__file__).parents[1] / "docs" / "howto").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_example_runs(page: Path) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert blocks
+    assert max(len(block.splitlines()) for block in blocks) < 40
+    known = dict(registry._METHODS)
+    try:
+        space: dict[str, object] = {"__name__": f"howto_{page.stem}"}
+        for block in blocks:
+            exec(compile(block, str(page), "exec"), space)
+    finally:
+        registry._METHODS.clear()
+        registry._METHODS.update(known)
