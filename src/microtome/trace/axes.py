@@ -139,7 +139,7 @@ class Axes:
         place = self.image_axis
         if place is None:
             raise LayerError(f"a value of shape {tuple(value.shape)} belongs to no single image of the batch.")
-        outer, inner = self._around(place)
+        outer, inner = self.around
         if value.dim() != len(self.factors) or value.shape[place] % count or (count * outer * inner) == 0:
             raise self._misfit(value, count)
         rest = value.shape[place] // count
@@ -202,7 +202,7 @@ class Axes:
             if any(part.shape != parts[0].shape or not torch.equal(part, parts[0]) for part in parts[1:]):
                 raise LayerError("a value that belongs to no single image differs between batches; use one batch.")
             return parts[0]
-        outer, _ = self._around(place)
+        outer, _ = self.around
         if outer == 1:
             return torch.cat(parts, place)
         split = [part.unflatten(place, (outer, count, -1)) for part, count in zip(parts, counts, strict=True)]
@@ -242,9 +242,10 @@ class Axes:
         order = sorted(range(len(roles)), key=lambda k: rank.get(roles[k], 2))
         return order, sizes
 
-    def _around(self, place: int) -> tuple[int, int]:
-        """How many elements of an image lie outside and inside the images along their axis."""
-        axis = self.factors[place]
+    @property
+    def around(self) -> tuple[int, int]:
+        """How much of an image lies outside and inside the images along their axis: (1, windows) for (N, windows)."""
+        axis = self.factors[self.image_axis or 0]
         at = next(k for k, f in enumerate(axis) if f.role == IMAGE)
         return math.prod(f.size for f in axis[:at]), math.prod(f.size for f in axis[at + 1 :])
 

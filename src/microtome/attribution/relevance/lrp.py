@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Provenance, provenance
 from microtome.trace.lrp.account import Account
-from microtome.trace.lrp.image_sums import ImageAxis, image_axes
+from microtome.trace.lrp.image_sums import ImageAxis
 from microtome.trace.lrp.relevance import Chooser, Relevance
 from microtome.trace.passes import RecordedPass
 
@@ -212,15 +211,7 @@ def _propagated(net: Network, images: Tensor, target: Any, choose: Chooser) -> l
     return [(record, rules.account)]
 
 
-_KNOWN_AXES: WeakKeyDictionary[Network, dict[str, ImageAxis]] = WeakKeyDictionary()
-
-
 def _axes(net: Network) -> dict[str, ImageAxis]:
-    """Where the images of a batch lie in every value of the network, measured once."""
-    if net not in _KNOWN_AXES:
-        low, high = net.pixels or (0.0, 1.0)
-        noise = torch.rand(3, *net.input_shape, generator=torch.Generator().manual_seed(0))
-        images = net.images(low + (high - low) * noise, check=False)
-        with torch.no_grad():
-            _KNOWN_AXES[net] = image_axes(net.model, net.normalise(images))
-    return _KNOWN_AXES[net]
+    """Where the images of a batch lie in every value of the network, as measured when it was read."""
+    known = net.graph.axes.items()
+    return {name: ImageAxis(axes.image_axis, axes.around[1]) for name, axes in known if axes.image_axis is not None}
