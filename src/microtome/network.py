@@ -109,22 +109,18 @@ class Network:
             raise InputError(f"std must be positive for every channel, got {self.std}.")
         inputs.check_weights(self.model)
         self.graph, first = trace.watch(self.model, self._pictures, self.input_shape[1:])
-        count = None if classes is None else len(classes)
         self._asked = output, head
-        noise = torch.rand(self.input_shape, generator=torch.Generator().manual_seed(0))
-        low, high = self.pixels or (0.0, 1.0)
-        pair = torch.stack([self.probe[0], (low + (high - low) * noise).to(self.probe)])
         read = read_head(
             self.model,
             self.graph.layers,
             first if self.graph.batch == 1 else None,
-            self.normalise(pair),
+            self._gray_and_noise,
+            self.input_shape[1:],
             output=output,
             head=head,
-            names=count,
+            names=None if classes is None else len(classes),
         )
-        self.head = read.head
-        self.random = read.random
+        self.head, self.random = read.head, read.random
         self.classes = self._class_names(classes)
         if self.random:
             warnings.warn(f"{self.name}: {self._random_scores()}", ModelWarning, stacklevel=2)
@@ -517,6 +513,13 @@ class Network:
         if self.head.classes and len(names) != self.head.classes:
             raise InputError(f"{self.head.classes} class names were expected, got {len(names)}.")
         return names
+
+    def _gray_and_noise(self, size: tuple[int, int]) -> Tensor:
+        """Prepared images by which the head is read: the first is gray, the others are noise in the pixel range."""
+        low, high = self.pixels or (0.0, 1.0)
+        shape = (max(2, self.graph.batch) - 1, self.input_shape[0], *size)
+        noise = low + (high - low) * torch.rand(shape, generator=torch.Generator().manual_seed(0))
+        return self.normalise(torch.cat([torch.full_like(noise[:1], (low + high) / 2), noise]).to(self.device))
 
     def _random_scores(self) -> str:
         return (

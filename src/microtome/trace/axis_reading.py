@@ -296,14 +296,15 @@ class _UnlikeError(Exception):
 def _attempts(
     model: nn.Module, pictures: Pictures, size: tuple[int, int], shapes: Mapping[str, tuple[int, ...]], count: int
 ) -> Iterator[Callable[[], Reading]]:
-    small = _smaller(size)
+    small = smaller(size)
     if small is not None and count == 1:
         yield lambda: _measured(model, pictures, small, (2, 3), None, shapes)
     yield lambda: _measured(model, pictures, size, (count, count + 1), shapes, shapes)
     yield lambda: _measured(model, pictures, size, (count + 1, count + 2), None, None)
 
 
-def _smaller(size: tuple[int, int]) -> tuple[int, int] | None:
+def smaller(size: tuple[int, int]) -> tuple[int, int] | None:
+    """A size of 64 pixels on the shorter side, at which a model is read in less time; None for small images."""
     short = min(size)
     if short < _LARGE:
         return None

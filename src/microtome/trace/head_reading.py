@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from microtome.errors import InputError, ModelError
+from microtome.trace.axis_reading import smaller
 from microtome.trace.graph import Layer
 from microtome.trace.guard import RandomStates, as_found, seeded
 from microtome.trace.head import OUTPUTS, Head, as_rows, choose, described, tensors_by_path
@@ -137,7 +138,8 @@ def read_head(
     model: nn.Module,
     layers: Mapping[str, Layer],
     first: Any,
-    images: Tensor,
+    make: Callable[[tuple[int, int]], Tensor],
+    size: tuple[int, int],
     *,
     output: str | None = None,
     head: str | int | None = None,
@@ -152,9 +154,11 @@ def read_head(
     layers : mapping of str to Layer
         The layers by name.
     first : object
-        What the model returned for the first of the images alone.
-    images : Tensor
-        (2, C, H, W), prepared.
+        What the model returned for the first of the images alone; None where it does not take one image.
+    make : function
+        Makes prepared images of a height and width, two or more.
+    size : (int, int)
+        Height and width that the model takes.
     output : str, optional
         What the numbers mean, where the user says so.
     head : str or int, optional
@@ -169,16 +173,13 @@ def read_head(
 
     Notes
     -----
-    Cost: one pass over the two images, watched; one more where random numbers are drawn or the first image gets
-    other scores than it got alone.
+    Cost: one watched pass over two images, of 64 pixels where the model runs the same operations on such images; one
+    more where random numbers are drawn or the first image gets other scores than it got alone.
     """
     if output is not None and output not in OUTPUTS:
         raise InputError(f'output is one of {", ".join(OUTPUTS)}, got "{output}".')
-    try:
-        ending, returned, drew = _pass(model, images, seed=1)
-    except ModelError:  # the model takes one image only
-        images = images[:1]
-        ending, returned, drew = _pass(model, images, seed=1)
+    first, images, seen = _small(model, layers, first, make, size) or _whole(model, first, make(size))
+    ending, returned, drew = seen
     found = dict(tensors_by_path(returned))
     behind = _behind(ending, found)
     path, problem = choose(returned, len(images), names, behind, head)
@@ -204,6 +205,40 @@ def read_head(
     return Reading(_meaning(ending, layers, found[path], path, rows, output, bounded), random)
 
 
+Seen = tuple["_Ending", Any, bool]  # what a pass showed, what it returned, whether random numbers were drawn
+
+
+def _small(
+    model: nn.Module,
+    layers: Mapping[str, Layer],
+    first: Any,
+    make: Callable[[tuple[int, int]], Tensor],
+    size: tuple[int, int],
+) -> tuple[Any, Tensor, Seen] | None:
+    """The first output and a pass for small images; None where the model does something else with them."""
+    reduced = smaller(size)
+    if reduced is None or first is None:
+        return None
+    images = make(reduced)
+    try:
+        alone = Tracer(model)(images[:1])
+        seen = _pass(model, images, seed=1)
+    except ModelError:
+        return None
+    names = {node.name for node in seen[0].nodes}
+    shapes = ([(path, value.shape) for path, value in tensors_by_path(one)] for one in (alone, first))
+    same = all(layer.operation in names for layer in layers.values() if layer.leaf)
+    return (alone, images, seen) if same and next(shapes) == next(shapes) else None
+
+
+def _whole(model: nn.Module, first: Any, images: Tensor) -> tuple[Any, Tensor, Seen]:
+    """The first output and a pass for images of the size that the model takes."""
+    try:
+        return first, images, _pass(model, images, seed=1)
+    except ModelError:  # the model takes one image only
+        return first, images[:1], _pass(model, images[:1], seed=1)
+
+
 _TRANSPOSED = (
     "class scores of shape (N, classes) were expected, one row per image; the images lie along the second axis of what "
     "the network gives. Wrap the model so that it returns its transpose."
@@ -220,10 +255,10 @@ def _detector(came: str) -> str:
 def _one_part_per_image(first: Any, second: Any, images: int) -> str:
     """What a model returns that gives a list with one entry for each image; empty where it does not."""
     both = isinstance(first, list | tuple) and isinstance(second, list | tuple)
-    return described(second) if both and images == 2 and (len(first), len(second)) == (1, 2) else ""
+    return described(second) if both and images > 1 and (len(first), len(second)) == (1, images) else ""
 
 
-def _pass(model: nn.Module, images: Tensor, seed: int) -> tuple[_Ending, Any, bool]:
+def _pass(model: nn.Module, images: Tensor, seed: int) -> Seen:
     """One watched pass under random states of its own: what was seen, what was returned, whether numbers were drawn."""
     held = list(model.parameters())
     with seeded(seed, held), as_found(model), torch.inference_mode(False), torch.no_grad():

@@ -196,7 +196,7 @@ def _propagated(net: Network, images: Tensor, target: Any, choose: Chooser) -> l
     pass over the batch stands.
     """
     rules = Relevance(choose, _axes(net) if len(images) > 1 else None)
-    record = net.run(images, target, record="input", gradient=True, rules=rules)
+    record = net.run(images, target, record="input", gradient=True, rules=rules, check=False)
     if not rules.account.mixed:
         return [(record, rules.account)]
     singles = []
