@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -38,6 +38,8 @@ class Attribution(Result):
         Names of the network's classes.
     reduction : str
         How ``map`` takes channels together: ``"sum"``, or ``"max"`` as saliency is defined.
+    notes : list of str
+        What the reader of the map must know: operations that the method could not tell, by name.
     """
 
     values: Tensor
@@ -46,6 +48,7 @@ class Attribution(Result):
     images: Tensor
     classes: list[str] | None = None
     reduction: str = "sum"
+    notes: list[str] = field(default_factory=list)
 
     @property
     def map(self) -> Tensor:
@@ -94,6 +97,7 @@ class Signal:
     target: Tensor
     score: Tensor
     images: Tensor
+    notes: list[str] = field(default_factory=list)
 
     def attribution(
         self, net: Network, made: Provenance, *, values: Tensor | None = None, reduction: str = "sum"
@@ -109,6 +113,7 @@ class Signal:
             images=self.images,
             classes=net.classes,
             reduction=reduction,
+            notes=self.notes,
         )
 
 

@@ -12,13 +12,14 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
 from microtome.errors import MicrotomeError, OpaqueError
-from microtome.trace.operators import RECTIFIERS, Call, substitute, tensors
+from microtome.trace.operator_table import those
+from microtome.trace.operators import Call, substitute, tensors
 
-_COMPARISONS = frozenset(("gt", "ge", "lt", "le"))
-_CASTS = frozenset(("to", "float", "type_as", "half", "double", "bfloat16"))
+_COPIES = those(role=("cast", "copy"), function="identity")
 _GATES = {"sigmoid": "silu", "hardsigmoid": "hardswish"}
-# What a rectifier may be spelled with: x * (x > 0), x[x < 0] = 0.
-_SPELLED_OUT = _COMPARISONS | _CASTS | _GATES.keys() | {"mul", "where", "masked_fill", "setitem"}
+# x > 0 and what it is when it is turned round: ~(x > 0).
+_NOT = frozenset(("invert", "logical_not", "bitwise_not"))
+_TURNED = {"gt": "le", "ge": "lt", "lt": "ge", "le": "gt"}
 
 
 @dataclass
@@ -123,8 +124,6 @@ class RuleSet:
     """
 
     name = "rules"
-    # The only operators that the rules change, where they are few; None for any.
-    acts_on: frozenset[str] | None = None
     # The operators of several outputs whose rule reads the signals at all of them.
     several: frozenset[str] = frozenset()
     # Whether it matters in which module an operation runs; where it does not, the pass keeps no track of modules.
@@ -139,25 +138,17 @@ class RuleSet:
     @property
     def sees(self) -> frozenset[str] | None:
         """The operators that the rules need to be told of; None for all."""
-        return None if self.asks_places or self.acts_on is None else self.acts_on | _SPELLED_OUT
+        return None
 
     def choose(self, call: Call) -> BackwardRule | Through | None:
         """The rule for an operation; None lets its gradient stand."""
         return None
 
-    def arriving(self, call: Call) -> Callable[[Tensor], Tensor] | None:
-        """What is done to the signal that arrives at an operation, before its gradient; None for nothing."""
-        return None
-
     def run(self, call: Call) -> Any:
         """Run one operation so that its backward pass follows the chosen rule."""
         if call.foreign and any(tensor.requires_grad for tensor in call.tensors):
-            self.opaque(f'the custom operator "{call.kind}"' + (f' at "{call.name}"' if self.asks_places else ""))
+            self.opaque(f'the custom operator "{call.kind}" at "{call.name}"')
         call = self._recognised(call)
-        if self.acts_on is not None and call.kind not in self.acts_on:
-            output = call.run()
-            self._remember(call, output)
-            return output
         if call.inplace:
             storage = call.input.untyped_storage().data_ptr()
             for operation in self._readers.pop(storage, ()):
@@ -173,10 +164,6 @@ class RuleSet:
             output = shape.restored(made)
         else:
             output = call.run()
-            arriving = self.arriving(call)
-            if arriving is not None:  # a hook belongs to the value of this moment, whatever is written later
-                changed = output if output is not None else call.input
-                self._hook(tensors(changed)[0], arriving)
         self._remember(call, output)
         return output
 
@@ -197,10 +184,6 @@ class RuleSet:
             f"{shapes} raised {type(error).__name__}: {error}. The model itself is not at fault; please report this, "
             "and use a method that needs gradients only."
         )
-
-    def _hook(self, value: Tensor, arriving: Callable[[Tensor], Tensor]) -> None:
-        """Change the signal that arrives at a value."""
-        value.register_hook(arriving)
 
     def ask(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Answer a question about a tensor (its shape, its number as a Python number)."""
@@ -260,13 +243,14 @@ class RuleSet:
     def _remember(self, call: Call, output: Any) -> None:
         if not isinstance(output, Tensor):
             return
-        if (call.kind in _GATES and not call.inplace) or (
-            call.kind in _COMPARISONS and _zero(call.arguments.get("other"))
-        ):
+        if (call.kind in _GATES and not call.inplace) or (call.kind in _TURNED and _zero(call.arguments.get("other"))):
             self._made_from[id(output)] = (output, call.input, call.kind)
-        elif call.kind in _CASTS and id(call.input) in self._made_from:
+        elif id(call.input) in self._made_from:
             _, source, kind = self._made_from[id(call.input)]
-            self._made_from[id(output)] = (output, source, kind)
+            if call.kind in _COPIES:
+                self._made_from[id(output)] = (output, source, kind)
+            elif call.kind in _NOT and kind in _TURNED:
+                self._made_from[id(output)] = (output, source, _TURNED[kind])
 
     def _recognised(self, call: Call) -> Call:
         """A product with a mask or gate of the same tensor, as the rectifier that it is."""
@@ -409,63 +393,4 @@ class _Passed(torch.autograd.Function):
             return (*(None,) * (4 + ctx.before), ctx.rule.change(signals[0]), *(None,) * ctx.after)
 
 
-# -- rectifiers ----------------------------------------------------------------------------------------------------
-
-
 _OURS = frozenset(f"{function.__name__}Backward" for function in (_Ruled, _Passed))
-
-
-def _positive(signal: Tensor) -> Tensor:
-    return signal.clamp(min=0)
-
-
-# Autograd's own nodes whose derivative is 0 or 1, and which return a tensor of their own.
-_STEPS = frozenset(("ReluBackward0", "HardtanhBackward0", "ThresholdBackward0"))
-
-
-def _rectify(sent: tuple[Tensor | None, ...], arrived: tuple[Tensor | None, ...]) -> None:
-    for signal in sent:
-        if signal is not None:
-            signal.clamp_(min=0)
-
-
-class Guided(RuleSet):
-    r"""Guided backpropagation: at a nonlinearity f the signal is :math:`f'(x)\,\max(g, 0)`.
-
-    For ReLU this is the paper's rule (pass what is positive forwards and backwards). For ReLU6,
-    LeakyReLU, PReLU, ELU, SELU, CELU, GELU, SiLU, Mish, Hardswish and Softplus it is the same
-    sentence with their own derivative. Saturating functions (sigmoid, tanh, softmax) and gates keep
-    their gradient.
-    """
-
-    name = "guided backpropagation"
-    acts_on = RECTIFIERS
-    asks_places = False
-
-    def arriving(self, call: Call) -> Callable[[Tensor], Tensor] | None:
-        """Keep what is positive; the nonlinearity's gradient does the rest."""
-        return _positive if call.kind in RECTIFIERS else None
-
-    def _hook(self, value: Tensor, arriving: Callable[[Tensor], Tensor]) -> None:
-        """As the derivative of these is 0 or 1, rectifying their fresh result is the same, and needs no memory."""
-        node: Any = value.grad_fn
-        if type(node).__name__ in _STEPS:
-            node.register_hook(_rectify)
-        else:
-            super()._hook(value, arriving)
-
-
-class Deconvnet(RuleSet):
-    r"""Deconvnet: at a nonlinearity the signal is :math:`\max(g, 0)`, whatever the forward value was.
-
-    Max-pooling sends the signal to its switches and convolutions apply their transposed filters,
-    which is what their gradients do. Acts on the same nonlinearities as ``Guided``.
-    """
-
-    name = "deconvnet"
-    acts_on = RECTIFIERS
-    asks_places = False
-
-    def choose(self, call: Call) -> Through | None:
-        """The rectifying rule at nonlinearities."""
-        return Through(_positive) if call.kind in RECTIFIERS else None

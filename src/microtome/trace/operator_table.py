@@ -122,8 +122,7 @@ _ROWS: tuple[tuple[Traits, str], ...] = (
     (Traits("split", "moved", "identity", layer=False), "unbind iter"),
     (Traits("join", "same", "identity"), """cat stack hstack vstack dstack column_stack block_diag meshgrid
      broadcast_tensors"""),
-    (Traits("copy", "same", "identity", True, layer=False), """clone contiguous detach identity dropout data
-     requires_grad"""),
+    (Traits("copy", "same", "identity", True, layer=False), "clone contiguous detach identity dropout data"),
     (Traits("copy", "same", "identity", True), "alias copy"),
     (Traits("cast", "same", "identity", True, layer=False), "to float half bfloat16 double type_as cuda cpu type"),
     (Traits("cast", "same", "step", True), "long int short char byte bool"),

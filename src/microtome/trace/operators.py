@@ -1,4 +1,4 @@
-"""Which operator is this call? One name for every spelling of the same operation, and its arguments by name."""
+"""Names of operators: one name for every spelling of the same operation, and its arguments by name."""
 
 from __future__ import annotations
 
@@ -57,20 +57,34 @@ _SAME = {
     "max_pool1d_with_indices": "max_pool1d",
     "max_pool3d_with_indices": "max_pool3d",
     "adaptive_max_pool2d_with_indices": "adaptive_max_pool2d",
+    "reversed": "flip",
+    "arctan": "atan",
+    "arcsinh": "asinh",
+    "fix": "trunc",
+    "special_erf": "erf",
+    "special_expm1": "expm1",
+    "special_log1p": "log1p",
+    "special_softmin": "softmin",
 }
 
 # Calls that ask about a tensor and compute nothing from it: they never become layers.
 _QUESTIONS = frozenset(
     """get set delete size dim ndimension numel nelement stride storage_offset data_ptr is_contiguous element_size
-    is_floating_point is_complex is_signed is_cuda is_quantized is_conj is_inference is_same_size type get_device
-    len bool int float index repr str format hash item tolist numpy requires_grad register_hook retain_grad
-    backward is_nonzero equal allclose iter reversed dir contains has_names storage untyped_storage result_type
+    is_floating_point is_complex is_signed is_cuda is_quantized is_conj is_inference is_same_size get_device
+    len index repr str format hash item tolist numpy requires_grad register_hook retain_grad
+    backward is_nonzero equal allclose dir contains has_names storage untyped_storage result_type
     is_tensor is_storage finfo iinfo can_cast array deepcopy reduce_ex setstate names new_empty empty_like
     zeros_like ones_like new_zeros new_ones new_full full_like rand_like randn_like is_shared is_pinned
-    type_as_question unify_type_list broadcast_shapes symbolic_trace dim_order""".split()
+    unify_type_list broadcast_shapes symbolic_trace dim_order""".split()
 )
 
-_KEEPS_UNDERSCORES = {"__getitem__": "getitem", "__setitem__": "setitem", "__get__": "get", "__set__": "set"}
+# float(x) asks for a number, x.float() changes the type.
+_NUMBERS = frozenset("__float__ __int__ __bool__ __complex__ __index__ __long__".split())
+
+# Attributes of a tensor that are tensors made from it: x.T is an operation.
+_ATTRIBUTES = frozenset("T mT H mH data real imag".split())
+
+_KEEPS_UNDERSCORES = {"__getitem__": "getitem", "__setitem__": "setitem", "__set__": "set"}
 
 _AVERAGE = "input kernel_size stride=None padding=0 ceil_mode=False count_include_pad=True divisor_override=None"
 
@@ -217,11 +231,17 @@ def spelling(func: Function) -> Spelling | None:
 
 def _spell(func: Function) -> Spelling | None:
     name = getattr(func, "__name__", None) or type(func).__name__
+    if name in _NUMBERS:
+        return None
+    if name == "__get__":
+        attribute = getattr(getattr(func, "__self__", None), "__name__", "")
+        return Spelling(attribute, inplace=False) if attribute in _ATTRIBUTES else None
     namespace = str(getattr(func, "namespace", "") or "")
     packet = getattr(func, "_qualified_op_name", "") or getattr(func, "_qualified_name", "") or ""
     if isinstance(packet, str) and "::" in packet:  # torch.ops.*: an overload or a packet of overloads
         namespace, _, name = packet.partition("::")
-        name = name.split(".")[0]
+    if namespace:
+        name = name.split(".")[0]  # "relu.default"
     if namespace and namespace not in ("aten", "prims"):
         return Spelling(f"{namespace}::{name}", inplace=name.endswith("_"), foreign=True)
     if name in _KEEPS_UNDERSCORES:

@@ -33,6 +33,8 @@ class RecordedPass:
         Class scores, shape (N, K); empty when an output layer was differentiated instead.
     score, target : Tensor
         The score of the target class of each image, and that class, shape (N,).
+    notes : tuple of str
+        What the backward rules could not tell, by name.
     """
 
     value: dict[str, Tensor]
@@ -40,6 +42,7 @@ class RecordedPass:
     logits: Tensor
     score: Tensor
     target: Tensor
+    notes: tuple[str, ...] = ()
 
 
 @torch.inference_mode(False)
@@ -101,7 +104,8 @@ def take(
         rules.forget()
     for name, slope in found.items():
         found[name] = _finite(torch.zeros_like(value[name]) if slope is None else slope, name)
-    return RecordedPass(value, found, logits.detach(), score.detach(), chosen)
+    notes = tuple(getattr(rules, "notes", ()))
+    return RecordedPass(value, found, logits.detach(), score.detach(), chosen, notes)
 
 
 def _range(net: Network, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""What comes back to the pixels from a class score? One backward pass, by gradients or by rules, for any batch."""
+"""Gradient of the class score with respect to the pixels, plain or under backward rules, for any batch."""
 
 from __future__ import annotations
 
@@ -45,4 +45,5 @@ def pixel_signal(
         target=torch.cat([record.target for record in records]),
         score=wide(torch.cat([record.score for record in records])),
         images=torch.cat([record.value["input"] for record in records]),
+        notes=list(dict.fromkeys(note for record in records for note in record.notes)),
     )

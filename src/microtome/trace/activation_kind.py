@@ -1,0 +1,145 @@
+"""Classification of a nonlinearity of one number by probing it on a grid.
+
+A rectifier suppresses one side: on that side its slope is smaller than on the other, or zero. A saturating function
+is flat on both sides. The spelling does not matter, only the values.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from microtome.trace.elementwise import Value, entry
+
+_REACH, _STEPS = 12.0, 240  # the grid: from -12 to 12 in steps of 0.1
+_STEP = 2 * _REACH / _STEPS
+_TAIL = 10  # steps at each end whose mean slope is the tail's
+_FLAT = 0.02  # a tail is flat when its slope is below this share of the largest slope
+_GROWTH = 16.0  # a tail that grows by more between 6 and 12 is no rectifier's: exp, not x or x squared
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a nonlinearity is.
+
+    Attributes
+    ----------
+    name : str
+        ``"rectifier"``, ``"linear"``, ``"saturating"`` or ``"other"``.
+    sign : int
+        For a rectifier, 1 where the side that passes goes up (``max(x, 0)``), -1 where it goes down (``min(x, 0)``).
+    scale : float
+        For a rectifier, the slope of the side that passes, as a function of what the nonlinearity reads: 2 for
+        ``x + x.abs()``; 1 where it has no one slope.
+    failed : bool
+        Whether it could not be probed.
+    """
+
+    name: str
+    sign: int = 1
+    scale: float = field(default=1.0, compare=False)
+    failed: bool = False
+
+
+def kind_of(value: Value) -> Kind:
+    """Probe a value as a function of its source.
+
+    Raises
+    ------
+    RuntimeError, TypeError or ValueError
+        Where one of its operations cannot be run on other numbers.
+    """
+    grid = torch.linspace(-_REACH, _REACH, _STEPS + 1, dtype=torch.float64)
+    with torch.no_grad():
+        kind = _classify(_evaluate(value, grid))
+        read = _evaluate(entry(value), grid).diff(dim=0).abs() / _STEP
+    known = not math.isnan(kind.scale) and float(read.min()) > 0
+    return replace(kind, scale=round(kind.scale / float(read.mean()), 9) if known else 1.0)
+
+
+def _evaluate(value: Value, grid: Tensor) -> Tensor:
+    """The value at each number of a grid: (grid, functions), where several functions come of constants per channel."""
+    found: dict[int, Tensor] = {}
+    order, stack = [], [(value, False)]
+    while stack:  # parents before children, without recursion
+        item, ready = stack.pop()
+        if ready:
+            order.append(item)
+        elif id(item) not in found:
+            found[id(item)] = grid
+            stack.append((item, True))
+            if item.again is not None:
+                stack += [(parent, False) for parent in item.parents]
+    axes = grid.reshape(-1, *(1,) * 5)  # more axes than an image has, so that constants align with its last ones
+    for item in order:
+        found[id(item)] = axes if item.again is None else item.again([found[id(parent)] for parent in item.parents])
+    return torch.as_tensor(found[id(value)]).double().reshape(len(grid), -1)
+
+
+def _classify(y: Tensor) -> Kind:
+    """The kind of functions given by their values (grid, functions); ``"other"`` where they differ in kind."""
+    found = [_kind(column) for column in y.T.unique(dim=0)]
+    kinds = set(found)
+    curved = {kind for kind in kinds if kind.name != "linear"}
+    if not curved:
+        return Kind("linear")
+    if len(curved) > 1 or (len(kinds) > 1 and not _steepens(kinds)):
+        return Kind("other")
+    scales = {round(kind.scale, 6) for kind in found if kind.name != "linear"}
+    return replace(curved.pop(), scale=scales.pop() if len(scales) == 1 else math.nan)
+
+
+def _steepens(kinds: set[Kind]) -> bool:
+    """Whether rectifiers stand beside linear functions only: learned slopes, one of which is 1."""
+    return {kind.name for kind in kinds} == {"rectifier", "linear"}
+
+
+def _kind(y: Tensor) -> Kind:
+    if not bool(torch.isfinite(y).all()):
+        return Kind("other")
+    slope = y.diff() / _STEP
+    steepest = float(slope.abs().max())
+    if float(slope.max() - slope.min()) <= 1e-6 * steepest or steepest == 0:
+        return Kind("linear")
+    left, right = float(slope[:_TAIL].mean()), float(slope[-_TAIL:].mean())
+    near = slope[[_STEPS // 4, 3 * _STEPS // 4]].abs()  # at -6 and at 6
+    tail = max(abs(left), abs(right))
+    if tail <= _FLAT * steepest:
+        return _bounded(slope, steepest)
+    larger, passes_right = (right, True) if abs(right) >= abs(left) else (left, False)
+    if tail > _GROWTH * float(near[1 if passes_right else 0]):
+        return Kind("other")
+    if _is_floor(y, slope, right, passes_right):
+        return Kind("other")
+    straight = abs(tail - float(near[1 if passes_right else 0])) <= 0.01 * tail
+    scale = tail if straight else math.nan  # a square has no slope
+    bent_at_zero = float((slope[: _STEPS // 2] - left).abs().max() + (slope[_STEPS // 2 :] - right).abs().max())
+    if bent_at_zero <= 1e-6 * steepest and left * right >= 0:  # two straight halves: any learned slope
+        return Kind("rectifier", _up(right - left) if left * right == 0 else _up(right), scale)
+    if min(abs(left), abs(right)) > 0.9 * tail:
+        return Kind("other")
+    return Kind("rectifier", 1 if (larger > 0) == passes_right else -1, scale)
+
+
+def _is_floor(y: Tensor, slope: Tensor, right: float, passes_right: bool) -> bool:
+    """Whether the function is ``max(x, c)`` with c > 0: a guard against division by zero, not a rectifier."""
+    flat = passes_right and bool((slope[: _STEPS // 2] == 0).all())
+    return flat and float(y[0]) * right > 0 and abs(float(y[-1]) - _REACH * right) <= 1e-9 * _REACH * abs(right)
+
+
+def _up(slope: float) -> int:
+    return 1 if slope > 0 else -1
+
+
+def _bounded(slope: Tensor, steepest: float) -> Kind:
+    """A function that is flat on both sides: a rectifier when it rises from zero on, like ReLU6."""
+    middle = _STEPS // 2
+    dead = slope.abs() <= 1e-6 * steepest
+    if bool(dead[:middle].all()) and not bool(dead[middle]):
+        return Kind("rectifier", _up(float(slope[middle])), abs(float(slope[middle])))
+    if bool(dead[middle:].all()) and not bool(dead[middle - 1]):
+        return Kind("rectifier", -_up(float(slope[middle - 1])), abs(float(slope[middle - 1])))
+    return Kind("saturating")

@@ -1,0 +1,260 @@
+"""Values of a pass that are computed element by element from one tensor, whatever operations spell them.
+
+A model may write a nonlinearity in many ways: ``F.relu(x)``, ``x * (x > 0)``, ``(x + x.abs()) / 2``. All of them
+compute each number of the result from the number of ``x`` at the same place. ``Elementwise`` watches the operations of
+a pass and keeps, for each such value, the tensor that it is computed from and the steps between; a step can be run
+again on other numbers, so that the nonlinearity is known as a function of one number.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
+
+from microtome.trace.operator_table import ELEMENTWISE, TRAITS, those
+from microtome.trace.operators import Call
+
+_CASTS = those(role=("cast", "copy"), function="identity")
+_AFFINE = those(alone=True, function=("identity", "affine"))
+_SCALES = frozenset(("mul", "div"))  # affine when the other factor, or the divisor, is a constant
+_LARGEST = (
+    4096  # numbers in a constant that may differ from channel to channel; larger ones are no constants of a function
+)
+
+
+@dataclass(eq=False)
+class Value:
+    """A tensor of the pass, as a function of one number.
+
+    Attributes
+    ----------
+    source : Value or None
+        What it is computed from, element by element; a source is its own. None where several tensors take part.
+    parents : list of Value
+        What its operation read.
+    name, kind : str
+        Its operation.
+    node : Any
+        The node of autograd's graph that a gradient of this value arrives at; None where it has no gradient.
+    linear : bool
+        Whether it is an affine function of its source.
+    affine : bool
+        Whether its operation is an affine function of the one value that it read.
+    again : Callable or None
+        Runs the operation on other values of its parents.
+    mask : bool
+        Whether it is piecewise constant, such as ``x > 0``.
+    children : list of Value
+        What was computed from it, element by element.
+    """
+
+    source: Value | None
+    parents: list[Value]
+    name: str
+    kind: str
+    node: Any = None
+    linear: bool = False
+    affine: bool = False
+    again: Callable[[list[Tensor]], Tensor] | None = None
+    mask: bool = False
+    children: list[Value] = field(default_factory=list)
+
+
+class Elementwise:
+    """The values of one pass that are functions of one tensor.
+
+    Attributes
+    ----------
+    values : list of Value
+        All that are no sources, in the order of the pass.
+    mixed : list of str
+        Names of operations in which a mask made from the image meets values that it was not made from.
+    """
+
+    def __init__(self) -> None:
+        self.values: list[Value] = []
+        self.mixed: list[str] = []
+        # By the tensor's id. A weak reference tells whether it is still that tensor, its version whether its value.
+        self._known: dict[int, tuple[weakref.ref[Tensor], int, Value]] = {}
+
+    def before(self, call: Call) -> Value | None:
+        """What an operation is about to compute; None when it is no function of one tensor alone."""
+        kind = call.kind
+        pair = kind in ("max", "min") and len(call.tensors) == 2  # torch.max(x, y), as torch.maximum
+        if kind not in ELEMENTWISE and kind != "setitem" and not pair:
+            return None
+        parents: list[Value] = []
+        places: list[Tensor] = []
+        for tensor in call.tensors:
+            value = self._value(tensor)
+            if value is not None and not any(tensor is other for other in places):
+                parents.append(value)
+                places.append(tensor)
+        if not parents:
+            return None
+        source = parents[0].source
+        if any(parent.source is not source for parent in parents) or source is None:
+            return self._of_several(call, parents)
+        again = _repeatable(call, places)
+        if again is None:
+            return self._of_several(call, parents)
+        affine = len(parents) == 1 and (
+            kind in _AFFINE or (kind in _SCALES and (kind == "mul" or call.args[0] is places[0]) and _one_factor(call))
+        )
+        linear = affine and parents[0].linear
+        return Value(source, parents, call.name, kind, None, linear, affine, again, _is_mask(call, parents))
+
+    def after(self, value: Value | None, call: Call, output: Any) -> None:
+        """Keep what an operation has computed."""
+        made = call.args[0] if output is None and call.kind == "setitem" else output
+        if value is None or not isinstance(made, Tensor):
+            return
+        value.node = made.grad_fn if made.requires_grad else None
+        if value.source is not None:
+            self.values.append(value)
+            for parent in value.parents:
+                parent.children.append(value)
+        self._keep(made, value)
+
+    def _of_several(self, call: Call, parents: list[Value]) -> Value | None:
+        """A value of several tensors; noted where a mask takes part, since that may have been meant as a rectifier."""
+        if TRAITS[call.kind].role == "comparison" or all(parent.mask for parent in parents):
+            return Value(None, parents, call.name, call.kind, mask=True)
+        if any(parent.mask for parent in parents):
+            self.mixed.append(call.name)
+        return None
+
+    def _value(self, tensor: Tensor) -> Value | None:
+        """What is known of a tensor; a source where nothing is and a gradient reaches it; None for a constant."""
+        found = self._known.get(id(tensor))
+        if found is not None and found[0]() is tensor and found[1] == tensor._version:
+            return found[2]
+        if not tensor.requires_grad:
+            return None
+        value = Value(None, [], "", "", linear=True)
+        value.source = value
+        value.node = get_gradient_edge(tensor).node
+        self._keep(tensor, value)
+        return value
+
+    def _keep(self, tensor: Tensor, value: Value) -> None:
+        self._known[id(tensor)] = (weakref.ref(tensor), tensor._version, value)
+
+
+def _is_mask(call: Call, parents: list[Value]) -> bool:
+    return TRAITS[call.kind].function == "step" or all(parent.mask for parent in parents)
+
+
+def _one_factor(call: Call) -> bool:
+    return isinstance(call.args[0], Tensor) and (len(call.args) < 2 or call.args[1] is not call.args[0])
+
+
+def _repeatable(call: Call, places: list[Tensor]) -> Callable[[list[Tensor]], Tensor] | None:
+    """The operation as a function of the tensors at ``places``; None where its constants belong to single elements."""
+    if call.kind in _CASTS:
+        return _cast
+    own = {id(tensor): index for index, tensor in enumerate(places)}
+    constants: dict[int, Tensor] = {}
+    for tensor in call.tensors:
+        if id(tensor) not in own:
+            constant = _constant(tensor)
+            if constant is None:
+                return None
+            constants[id(tensor)] = constant
+
+    def template(tree: Any) -> Any:
+        if isinstance(tree, Tensor):
+            return _Place(own[id(tree)]) if id(tree) in own else constants[id(tree)]
+        if isinstance(tree, list | tuple) and not hasattr(tree, "_fields"):
+            return type(tree)([template(item) for item in tree])
+        return tree
+
+    args, kwargs = template(call.args), {key: template(value) for key, value in call.kwargs.items() if key != "out"}
+    func, written = call.func, call.kind == "setitem"
+
+    def again(values: list[Tensor]) -> Tensor:
+        def filled(tree: Any) -> Any:
+            if isinstance(tree, _Place):
+                return values[tree.index].clone()  # the call may write on it
+            if isinstance(tree, list | tuple):
+                return type(tree)([filled(item) for item in tree])
+            return tree
+
+        given = filled(args)
+        made = func(*given, **{key: filled(value) for key, value in kwargs.items()})
+        result: Tensor = given[0] if written else made
+        return result
+
+    return again
+
+
+def _cast(values: list[Tensor]) -> Tensor:
+    """A change of type, in double precision."""
+    return values[0].double()
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where in the arguments of a call the value of a parent stands."""
+
+    index: int
+
+
+def _constant(tensor: Tensor) -> Tensor | None:
+    """A constant of a function of one number: the same for all elements, or for all of a channel."""
+    tensor = tensor.detach()
+    if tensor.numel() <= 1:
+        return tensor.cpu()
+    if tensor.numel() <= _LARGEST:
+        return tensor.cpu().clone()
+    low, high = torch.aminmax(tensor if tensor.dtype != torch.bool else tensor.byte())
+    return tensor.flatten()[0].cpu() if bool(low == high) else None
+
+
+def entry(value: Value) -> Value:
+    """What a nonlinearity reads: the last affine function of the source that all ways from it to the value lead through.
+
+    In ``y = 4 * x; y * (y > 0)`` that is ``y``.
+    """
+    best = value.source or value
+    for candidate in _ancestors(value):
+        if candidate.linear and candidate.node is not None and not _avoids(value, candidate):
+            if len(_ancestors(candidate)) > len(_ancestors(best)):
+                best = candidate
+    return best
+
+
+def _ancestors(value: Value, barrier: Value | None = None) -> list[Value]:
+    """All values that a value is computed from, itself left out; the search ends at a barrier."""
+    found: dict[int, Value] = {}
+    queue = list(value.parents)
+    while queue:
+        item = queue.pop()
+        if item is not barrier and id(item) not in found:
+            found[id(item)] = item
+            queue.extend(item.parents)
+    return list(found.values())
+
+
+def _avoids(value: Value, barrier: Value) -> bool:
+    """Whether a way from the source to the value leads past the barrier."""
+    return barrier is not value.source and any(item is value.source for item in _ancestors(value, barrier))
+
+
+def inside(value: Value, ends: set[Any]) -> Iterator[Any]:
+    """The nodes of autograd's graph between a value and these nodes, which are left out."""
+    seen: set[Any] = set()
+    queue = [value.node]
+    while queue:
+        node = queue.pop()
+        if node is None or node in seen or node in ends:
+            continue
+        seen.add(node)
+        yield node
+        queue.extend(edge for edge, _ in node.next_functions)

@@ -1,0 +1,266 @@
+"""Guided backpropagation and deconvnet: backward rules at rectifiers, however the model spells them.
+
+A rectifier is recognised by what it computes, not by its name: a value that is computed element by element from one
+tensor is probed as a function of one number, and the rule acts at the operation that completes the nonlinearity.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from microtome.trace.activation_kind import Kind, kind_of
+from microtome.trace.backward_rules import RuleSet
+from microtome.trace.elementwise import Elementwise, Value, entry, inside
+from microtome.trace.operator_table import ELEMENTWISE, RECTIFIERS, those
+from microtome.trace.operators import Call
+
+_BOUNDED = frozenset(("relu6", "rectifying_clamp"))
+_CURVED_ARITHMETIC = those(role="arithmetic", function="curved") | those(activation="saturating")
+# Autograd's own nodes whose derivative is 0 or 1, and which return a tensor of their own.
+_STEPS = frozenset(("ReluBackward0", "HardtanhBackward0", "ThresholdBackward0"))
+
+
+class RectifierRules(RuleSet):
+    """Rules that act at rectifiers; subclasses say what happens there.
+
+    The forward pass runs as the model wrote it. When it is over, the values that are functions of one tensor are
+    sorted into rectifiers and others, and hooks are set on autograd's graph.
+
+    Attributes
+    ----------
+    notes : list of str
+        Patterns that could not be told, by name: there the plain gradient stands.
+    """
+
+    acts_on = RECTIFIERS
+    asks_places = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[str] = []
+        self._elementwise = Elementwise()
+        self._decided: set[int] = set()
+
+    @property
+    def sees(self) -> frozenset[str]:
+        """All operators that a rectifier may be made of."""
+        return ELEMENTWISE | {"setitem", "max", "min"}
+
+    def run(self, call: Call) -> Any:
+        """Run one operation as the model wrote it and note what it is made of."""
+        if call.foreign and any(tensor.requires_grad for tensor in call.tensors):
+            self.opaque(f'the custom operator "{call.kind}"')
+        if not torch.is_grad_enabled():
+            return call.run()
+        mixed = len(self._elementwise.mixed)
+        value = self._elementwise.before(call)
+        if len(self._elementwise.mixed) > mixed:
+            self._note(f'a mask in "{call.kind}" of {_place()} was made from other values than those it is put on')
+        if value is None:
+            return call.run()
+        if call.inplace and call.input.requires_grad and call.input._is_view():
+            return self._on_view(call, value)
+        output = call.run()
+        self._elementwise.after(value, call, output)
+        return output
+
+    def _on_view(self, call: Call, value: Value) -> Any:
+        """An in-place call on a part of a tensor: computed beside it and copied in, so that the part has a node."""
+        part = call.input
+        beside = part.clone()
+        args = tuple(beside if item is part else item for item in call.args)
+        kwargs = {key: beside if item is part else item for key, item in call.kwargs.items()}
+        made = call.func(*args, **kwargs)
+        self._elementwise.after(value, Call(call.kind, call.func, args, kwargs, call.inplace), made)
+        part.copy_(beside)
+        return None if made is None else part
+
+    def check_graph(self, root: Tensor) -> None:
+        """Refuse hidden functions; then set the rules at all rectifiers that the root depends on.
+
+        Raises
+        ------
+        OpaqueError
+            Naming a function that would run its own backward.
+        """
+        super().check_graph(root)
+        values = [value for value in self._elementwise.values if value.node is not None and not value.linear]
+        read = {value.node for value in values if any(child.node is not None for child in value.children)}
+        readers = _readers(root, read) if read else {}
+        for value in values:
+            if value.node not in read or not readers[value.node] <= _inner_readers(value):
+                self._decide(value)
+        self._elementwise = Elementwise()
+
+    def _decide(self, value: Value) -> None:
+        """Find the operation that completes the nonlinearity of a value, and set the rule if it is a rectifier."""
+        while value.affine and not value.linear:
+            value = value.parents[0]
+        if value.node is None or value.linear or id(value) in self._decided:
+            return
+        self._decided.add(id(value))
+        before = value.parents[0]
+        alone = len(value.parents) == 1
+        if alone and value.kind in RECTIFIERS and (value.kind not in _BOUNDED or before is value.source):
+            self.rectify(value, Kind("rectifier"), {before.node})
+            self._decide(before)
+            return
+        if alone and value.kind in _CURVED_ARITHMETIC and before.kind in RECTIFIERS:
+            self._decide(before)
+            return
+        kind = self._kind(value)
+        if kind.name == "rectifier":
+            self.rectify(value, kind, {entry(value).node})
+        elif kind.name == "other" and (alone or kind.failed):
+            for parent in value.parents:
+                self._decide(parent)
+
+    def _kind(self, value: Value) -> Kind:
+        try:
+            return kind_of(value)
+        except (RuntimeError, TypeError, ValueError) as error:
+            self._note(f'the nonlinearity that ends in "{value.kind}" ({value.name}) cannot be probed: {error}')
+            return Kind("other", failed=True)
+
+    def rectify(self, value: Value, kind: Kind, ends: set[Any]) -> None:
+        """Set the rule at a rectifier: ``value`` is its output, ``ends`` the nodes of what it reads."""
+        raise NotImplementedError
+
+    def _note(self, text: str) -> None:
+        note = f"{self.name}: {text}; it was not recognised as a rectifier, and its gradient stands."
+        if note not in self.notes:
+            self.notes.append(note)
+
+
+class Guided(RectifierRules):
+    r"""Guided backpropagation: at a nonlinearity f the signal is :math:`f'(x)\,\max(g, 0)`.
+
+    For ReLU this is the paper's rule (pass what is positive forwards and backwards). For ReLU6,
+    LeakyReLU, PReLU, ELU, SELU, CELU, GELU, SiLU, Mish, Hardswish and Softplus it is the same
+    sentence with their own derivative. Saturating functions (sigmoid, tanh, softmax) and gates keep
+    their gradient.
+    """
+
+    name = "guided backpropagation"
+
+    def rectify(self, value: Value, kind: Kind, ends: set[Any]) -> None:
+        """Clamp the signal that arrives; the nonlinearity's own gradient does the rest."""
+        node = value.node
+        if kind.sign > 0 and type(node).__name__ in _STEPS:
+            # The derivative is 0 or 1: rectifying the fresh result is the same, and needs no memory.
+            node.register_hook(_rectify)
+        else:
+            node.register_prehook(_clamped(kind.sign))
+
+
+class Deconvnet(RectifierRules):
+    r"""Deconvnet: at a nonlinearity the signal is :math:`\max(g, 0)`, whatever the forward value was.
+
+    Max-pooling sends the signal to its switches and convolutions apply their transposed filters,
+    which is what their gradients do. Acts on the same nonlinearities as ``Guided``.
+    """
+
+    name = "deconvnet"
+
+    def rectify(self, value: Value, kind: Kind, ends: set[Any]) -> None:
+        """Pass the clamped signal from the nonlinearity's output to what it was computed from."""
+        passing = _Passing(kind)
+        value.node.register_prehook(passing.arrive)
+        for node in inside(value, ends):
+            last = [place for place, (reached, _) in enumerate(node.next_functions) if reached in ends]
+            if last:
+                node.register_hook(passing.leave(last))
+
+
+class _Passing:
+    """One nonlinearity through which the signal passes: in at its output, out once at its input."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._clamp, self._scale = _clamped(kind.sign), kind.scale
+        self._signal: Tensor | None = None
+
+    def arrive(self, signals: tuple[Tensor | None, ...]) -> None:
+        """Keep what arrives; the graph below runs on, but its result is exchanged."""
+        signal = self._clamp(signals)[0]
+        self._signal = signal if signal is None or self._scale == 1 else signal * self._scale
+
+    def leave(self, places: list[int]) -> Any:
+        """The hook of a node that sends to the input: the first of them sends the signal, the others nothing."""
+
+        def exchange(sent: tuple[Tensor | None, ...], arrived: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+            made = list(sent)
+            for place in places:
+                own = made[place]
+                if own is not None:
+                    signal, self._signal = self._signal, None
+                    made[place] = torch.zeros_like(own) if signal is None else signal.sum_to_size(own.shape).to(own)
+            return tuple(made)
+
+        return exchange
+
+
+def _clamped(sign: int) -> Any:
+    """The hook that keeps the positive part of an arriving signal, or the negative part for ``sign`` -1."""
+
+    def clamp(signals: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+        keep = {"min": 0} if sign > 0 else {"max": 0}
+        return tuple(None if signal is None else signal.clamp(**keep) for signal in signals)
+
+    return clamp
+
+
+def _rectify(sent: tuple[Tensor | None, ...], arrived: tuple[Tensor | None, ...]) -> None:
+    for signal in sent:
+        if signal is not None:
+            signal.clamp_(min=0)
+
+
+def _readers(root: Tensor, nodes: set[Any]) -> dict[Any, set[Any]]:
+    """For each of these nodes the nodes of the graph that send their gradient to it."""
+    found: dict[Any, set[Any]] = {node: set() for node in nodes}
+    seen: set[Any] = set()
+    queue: list[Any] = [root.grad_fn]
+    while queue:
+        node = queue.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        for reached, _ in node.next_functions:
+            if reached in found:
+                found[reached].add(node)
+            queue.append(reached)
+    return found
+
+
+def _inner_readers(value: Value) -> set[Any]:
+    """The nodes of the operations that go on computing element by element from a value."""
+    return {
+        node
+        for child in value.children
+        if child.node is not None
+        for node in inside(child, {parent.node for parent in child.parents})
+    }
+
+
+def _place() -> str:
+    """Where in the user's code an operation was called: the function, its line and its file."""
+    frame: Any = sys._getframe(1)
+    ours, library = Path(__file__).parent, Path(torch.__file__).parent
+    while frame is not None:
+        code = frame.f_code
+        if not _is_within(code.co_filename, (ours, library)):
+            owner = frame.f_locals.get("self")
+            kind = f"{type(owner).__name__}." if isinstance(owner, nn.Module) else ""
+            return f'"{kind}{code.co_name}" (line {frame.f_lineno} of {Path(code.co_filename).name})'
+        frame = frame.f_back
+    return "the model"
+
+
+def _is_within(name: str, folders: Iterable[Path]) -> bool:
+    return any(Path(name).is_relative_to(folder) for folder in folders)

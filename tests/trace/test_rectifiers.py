@@ -1,0 +1,231 @@
+"""Guided backpropagation and deconvnet act at rectifiers in every spelling, and say what they could not tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from microtome import Network, attribution
+
+Function = Callable[[Tensor], Tensor]
+IMAGES = torch.rand(2, 3, 7, 6, dtype=torch.double, generator=torch.Generator().manual_seed(1))
+
+
+class Model(nn.Module):
+    """Convolution, the function under test, convolution, head."""
+
+    def __init__(self, act: Function) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.act = act
+        self.c, self.d, self.h = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3), nn.Linear(6, 4)
+        self.double()
+        for parameter in self.parameters():
+            parameter.data.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.double) * 0.4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.h(self.d(self.act(4 * self.c(x))).mean((2, 3)))
+
+
+def by_hand(method: str, function: Function | None, images: Tensor) -> Tensor:
+    """The paper's rule at one nonlinearity: an autograd function whose backward is written out."""
+
+    class Rule(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            ctx.save_for_backward(x)
+            return function(x)
+
+        @staticmethod
+        def backward(ctx: Any, g: Tensor) -> Tensor:
+            (x,) = ctx.saved_tensors
+            with torch.enable_grad():
+                leaf = x.detach().requires_grad_()
+                (slope,) = torch.autograd.grad(function(leaf).sum(), leaf)
+            if method == "gradient":
+                return g * slope
+            return g.clamp(min=0) * slope if method == "guided" else g.clamp(min=0)
+
+    leaf = images.clone().requires_grad_()
+    (found,) = torch.autograd.grad(Model(Rule.apply)(leaf)[:, 1].sum(), leaf)
+    return found
+
+
+def ours(method: str, act: Function) -> attribution.Attribution:
+    run = {"guided": attribution.guided_backprop, "deconvnet": attribution.deconvnet}[method]
+    return run(Network(Model(act).eval(), (3, 7, 6)), IMAGES, target=1)
+
+
+def masked(x: Tensor) -> Tensor:
+    x[x < 0] = 0
+    return x
+
+
+def masked_inside(x: Tensor) -> Tensor:
+    y = x.clone()
+    y.masked_fill_(y.lt(0), 0.0)
+    return y
+
+
+def on_a_part(x: Tensor) -> Tensor:
+    x[:, :3].relu_()
+    x[:, 3:].relu_()
+    return x
+
+
+def shared(x: Tensor) -> Tensor:
+    mask = x > 0
+    mask = mask.to(x.dtype)
+    return mask * x
+
+
+SLOPE = torch.tensor([0.1, 0.2, 0.3, 0.05, 0.4, 1.0], dtype=torch.double)[:, None, None]
+BETA = torch.tensor([0.5, 1.0, 2.0, 1.5, 0.7, 1.1], dtype=torch.double)[:, None, None]
+
+RELU: dict[str, Function] = {
+    "F.relu": F.relu,
+    "mask.float": lambda x: x * (x > 0).double(),
+    "mask.type": lambda x: x * (x > 0).type(x.dtype),
+    "mask.to": lambda x: x * (x >= 0).to(x.dtype),
+    "mask alone": lambda x: x * (x > 0),
+    "mask first": shared,
+    "gt": lambda x: x * x.gt(0),
+    "turned mask": lambda x: x * (~(x <= 0)),
+    "logical_not": lambda x: x * torch.logical_not(x < 0),
+    "one minus mask": lambda x: x * (1 - (x < 0).double()),
+    "aten": lambda x: torch.ops.aten.relu.default(x),
+    "aten packet": lambda x: torch.ops.aten.relu(x),
+    "maximum": lambda x: torch.maximum(torch.zeros_like(x), x),
+    "maximum of a scalar": lambda x: torch.maximum(x, torch.zeros((), dtype=x.dtype)),
+    "max": lambda x: torch.max(x, torch.zeros_like(x)),
+    "fmax": lambda x: torch.fmax(x, torch.zeros((), dtype=x.dtype)),
+    "clamp_min": lambda x: x.clamp_min(0),
+    "clamp": lambda x: x.clamp(min=0.0),
+    "clamp to inf": lambda x: x.clamp(0, float("inf")),
+    "abs": lambda x: (x + x.abs()) / 2,
+    "abs method": lambda x: 0.5 * (torch.abs(x) + x),
+    "sign": lambda x: 0.5 * x * (1 + torch.sign(x)),
+    "heaviside": lambda x: x * torch.heaviside(x.detach(), x.new_zeros(())),
+    "square root": lambda x: (x + (x * x).sqrt()) / 2,
+    "where": lambda x: torch.where(x > 0, x, 0.0),
+    "where, turned": lambda x: torch.where(x < 0, torch.zeros_like(x), x),
+    "where, method": lambda x: x.where(x > 0, torch.zeros(1, dtype=x.dtype)),
+    "masked_fill": lambda x: x.masked_fill(x < 0, 0),
+    "masked_fill_": masked_inside,
+    "masked assignment": masked,
+    "on a view": lambda x: torch.relu(x.view(len(x), -1)).view_as(x),
+    "in place on parts": on_a_part,
+    "minus the negative part": lambda x: x - x.clamp(max=0),
+    "twice": lambda x: F.relu(F.relu(x)),
+    "threshold": lambda x: F.threshold(x, 0.0, 0.0),
+    "leaky with slope 0": lambda x: F.leaky_relu(x, 0.0),
+    "scaled up and down": lambda x: F.relu(x * 3) / 3,
+    "minus minus": lambda x: -(-F.relu(x)),
+    "max of minus": lambda x: -torch.minimum(-x, torch.zeros_like(x)),
+}
+NAMED: dict[str, tuple[Function, Function]] = {
+    "leaky by where": (lambda x: torch.where(x > 0, x, 0.1 * x), lambda x: F.leaky_relu(x, 0.1)),
+    "leaky by max": (lambda x: torch.max(x, 0.1 * x), lambda x: F.leaky_relu(x, 0.1)),
+    "leaky by parts": (lambda x: F.relu(x) - 0.1 * F.relu(-x), lambda x: F.leaky_relu(x, 0.1)),
+    "leaky by clamps": (lambda x: x.clamp(min=0) + 0.1 * x.clamp(max=0), lambda x: F.leaky_relu(x, 0.1)),
+    "prelu by hand": (lambda x: F.relu(x) + SLOPE * torch.minimum(x, torch.zeros_like(x)),
+                      lambda x: F.prelu(x, SLOPE.flatten())),
+    "gelu, erf": (lambda x: 0.5 * x * (1 + torch.erf(x / 2**0.5)), F.gelu),
+    "gelu, erf, one factor": (lambda x: x * 0.5 * (1 + (x / 2**0.5).erf()), F.gelu),
+    "gelu, tanh": (lambda x: 0.5 * x * (1 + torch.tanh(0.7978845608028654 * (x + 0.044715 * x**3))),
+                   lambda x: F.gelu(x, approximate="tanh")),
+    "quick gelu": (lambda x: x * torch.sigmoid(1.702 * x), lambda x: x * torch.sigmoid(1.702 * x)),
+    "silu": (lambda x: x * torch.sigmoid(x), F.silu),
+    "silu, exp": (lambda x: x / (1 + torch.exp(-x)), F.silu),
+    "swish, learned beta": (lambda x: x * torch.sigmoid(BETA * x), lambda x: x * torch.sigmoid(BETA * x)),
+    "mish": (lambda x: x * torch.tanh(F.softplus(x)), F.mish),
+    "mish, all by hand": (lambda x: x * torch.tanh(torch.log(1 + torch.exp(x))), F.mish),
+    "softplus": (lambda x: torch.log1p(torch.exp(x)), F.softplus),
+    "softplus, logaddexp": (lambda x: torch.logaddexp(x, torch.zeros_like(x)), F.softplus),
+    "elu": (lambda x: torch.where(x > 0, x, torch.exp(x) - 1), F.elu),
+    "elu, parts": (lambda x: F.relu(x) + torch.expm1(x.clamp(max=0)), F.elu),
+    "celu": (lambda x: x.clamp(min=0) + (1.5 * ((x / 1.5).exp() - 1)).clamp(max=0), lambda x: F.celu(x, 1.5)),
+    "selu": (lambda x: 1.0507009873554805 * torch.where(x > 0, x, 1.6732632423543772 * (x.exp() - 1)), F.selu),
+    "hardswish": (lambda x: x * F.relu6(x + 3) / 6, F.hardswish),
+    "hardswish, clamp": (lambda x: x * torch.clamp(x / 6 + 0.5, 0, 1), F.hardswish),
+    "relu6 by clamps": (lambda x: x.clamp(min=0).clamp(max=6), F.relu6),
+    "relu6 by minimum": (lambda x: torch.minimum(F.relu(x), torch.full_like(x, 6.0)), F.relu6),
+    "squared relu": (lambda x: F.relu(x) ** 2, lambda x: F.relu(x) ** 2),
+    "shifted": (lambda x: torch.maximum(x, torch.full_like(x, -1.0)), lambda x: x.clamp(min=-1)),
+}  # fmt: skip
+GRADIENT: dict[str, Function] = {
+    "hard sigmoid": lambda x: F.relu6(x + 3) / 6,
+    "hard sigmoid, clamp": lambda x: (x / 6 + 0.5).clamp(0, 1),
+    "hard tanh": lambda x: x.clamp(-1, 1),
+    "hard tanh, parts": lambda x: F.relu(x + 1) - F.relu(x - 1) - 1,
+    "sigmoid": lambda x: 1 / (1 + torch.exp(-x)),
+    "tanh": lambda x: 2 * torch.sigmoid(2 * x) - 1,
+    "softsign": lambda x: x / (1 + x.abs()),
+    "absolute": lambda x: x.abs(),
+    "square": lambda x: x * x,
+    "square, pow": lambda x: x**2,
+    "identity": lambda x: x * 2 - 1,
+    "soft shrinkage": lambda x: F.relu(x - 0.5) - F.relu(-x - 0.5),
+    "guard": lambda x: x / x.abs().clamp(min=1e-6),
+}
+
+
+@pytest.mark.parametrize("method", ["guided", "deconvnet"])
+@pytest.mark.parametrize("spelling", RELU)
+def test_every_spelling_of_relu(spelling: str, method: str) -> None:
+    """Oracle: the rule written out as an autograd function on F.relu, float64; one reduction, 1e-12 expected."""
+    expected = by_hand(method, F.relu, IMAGES)
+    assert not torch.allclose(expected, by_hand("gradient", F.relu, IMAGES))
+    result = ours(method, RELU[spelling])
+    torch.testing.assert_close(result.values, expected, rtol=0, atol=1e-10 * float(expected.abs().max()))
+    assert result.notes == []
+
+
+@pytest.mark.parametrize("spelling", NAMED)
+def test_other_rectifiers_written_by_hand(spelling: str) -> None:
+    """Oracle: the rule written out on torch's own function."""
+    written, named = NAMED[spelling]
+    expected = by_hand("guided", named, IMAGES)
+    assert not torch.allclose(expected, by_hand("gradient", named, IMAGES))
+    result = ours("guided", written)
+    torch.testing.assert_close(result.values, expected, rtol=0, atol=1e-6 * float(expected.abs().max()))
+    assert result.notes == []
+
+
+@pytest.mark.parametrize("spelling", [name for name in NAMED if name not in ("selu", "squared relu")])
+def test_deconvnet_passes_the_signal_by_whatever_was_written(spelling: str) -> None:
+    """Left out: SELU by hand is an ELU and a factor, a squared ReLU a ReLU and a square, whose gradients stand."""
+    expected = by_hand("deconvnet", NAMED[spelling][1], IMAGES)
+    result = ours("deconvnet", NAMED[spelling][0])
+    torch.testing.assert_close(result.values, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("method", ["guided", "deconvnet"])
+@pytest.mark.parametrize("spelling", GRADIENT)
+def test_what_is_no_rectifier_keeps_its_gradient(spelling: str, method: str) -> None:
+    """Oracle: plain autograd on the plain model."""
+    leaf = IMAGES.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(Model(GRADIENT[spelling])(leaf)[:, 1].sum(), leaf)
+    result = ours(method, GRADIENT[spelling])
+    torch.testing.assert_close(result.values, expected, rtol=0, atol=1e-10 * float(expected.abs().max()))
+    assert result.notes == []
+
+
+def test_a_mask_that_was_made_from_other_values_is_named() -> None:
+    class Gated(Model):
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.c(x)
+            return self.h(self.d(y * (y > y.mean((2, 3), keepdim=True))).mean((2, 3)))
+
+    result = attribution.guided_backprop(Network(Gated(F.relu).eval(), (3, 7, 6)), IMAGES, target=1)
+    leaf = IMAGES.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(Gated(F.relu)(leaf)[:, 1].sum(), leaf)
+    torch.testing.assert_close(result.values, expected, rtol=1e-9, atol=1e-12)
+    assert len(result.notes) == 1
+    assert '"mul" of "Gated.forward"' in result.notes[0]
+    assert "test_rectifiers.py" in result.notes[0]
