@@ -1,4 +1,4 @@
-"""Which network is it? A digest of all that its forward pass does, by which stored results are known again."""
+"""Fingerprint of a network: a digest of all that its forward pass does, by which stored results are known again."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ def fingerprint(model: nn.Module, images: Tensor, *about: Any) -> str:
     """
     digest = _Digest(images)
     digest.note(about)
+    # What is stored in no tensor of its own, such as the packed weights of a quantised layer.
+    digest.note({key: value for key, value in model.state_dict().items() if not isinstance(value, Tensor)})
     Tracer(model, observer=digest)(images)
     return digest.found.hexdigest()[:16]
 
@@ -90,7 +92,15 @@ class _Digest:
 
     def _bytes(self, value: Tensor) -> str:
         if id(value) not in self._given:
-            flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            text = f"{tuple(value.shape)}{value.dtype}{hashlib.sha256(flat.numpy().data).hexdigest()}"
-            self._given[id(value)] = (value, text)
+            self._given[id(value)] = (value, f"{tuple(value.shape)}{value.dtype}{_content(value)}")
         return self._given[id(value)][1]
+
+
+def _content(value: Tensor) -> str:
+    """A digest of a tensor's numbers; empty where it has none that can be read, as inside ``torch.vmap``."""
+    try:
+        plain = value.detach().dequantize() if value.is_quantized else value.detach()
+        flat = plain.cpu().contiguous().reshape(-1).view(torch.uint8)
+        return hashlib.sha256(flat.numpy().data).hexdigest()
+    except (RuntimeError, TypeError, ValueError):
+        return ""

@@ -6,19 +6,17 @@ tensor is probed as a function of one number, and the rule acts at the operation
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from microtome.trace.activation_kind import Kind, kind_of
 from microtome.trace.backward_rules import RuleSet
 from microtome.trace.elementwise import Elementwise, Value, entry, inside
 from microtome.trace.operator_table import ELEMENTWISE, RECTIFIERS, those
 from microtome.trace.operators import Call
+from microtome.trace.origins import calling_place
 
 _BOUNDED = frozenset(("relu6", "rectifying_clamp"))
 _CURVED_ARITHMETIC = those(role="arithmetic", function="curved") | those(activation="saturating")
@@ -61,7 +59,9 @@ class RectifierRules(RuleSet):
         mixed = len(self._elementwise.mixed)
         value = self._elementwise.before(call)
         if len(self._elementwise.mixed) > mixed:
-            self._note(f'a mask in "{call.kind}" of {_place()} was made from other values than those it is put on')
+            self._note(
+                f'a mask in "{call.kind}" of {calling_place()} was made from other values than those it is put on'
+            )
         if value is None:
             return call.run()
         if call.inplace and call.input.requires_grad and call.input._is_view():
@@ -246,21 +246,3 @@ def _inner_readers(value: Value) -> set[Any]:
         if child.node is not None
         for node in inside(child, {parent.node for parent in child.parents})
     }
-
-
-def _place() -> str:
-    """Where in the user's code an operation was called: the function, its line and its file."""
-    frame: Any = sys._getframe(1)
-    ours, library = Path(__file__).parent, Path(torch.__file__).parent
-    while frame is not None:
-        code = frame.f_code
-        if not _is_within(code.co_filename, (ours, library)):
-            owner = frame.f_locals.get("self")
-            kind = f"{type(owner).__name__}." if isinstance(owner, nn.Module) else ""
-            return f'"{kind}{code.co_name}" (line {frame.f_lineno} of {Path(code.co_filename).name})'
-        frame = frame.f_back
-    return "the model"
-
-
-def _is_within(name: str, folders: Iterable[Path]) -> bool:
-    return any(Path(name).is_relative_to(folder) for folder in folders)

@@ -1,4 +1,4 @@
-"""What happens inside a forward pass? One pass over every torch call and module, to read, exchange, rule or stop."""
+"""The tracer: one forward pass in which every torch call and module is seen, to read, exchange, rule or stop."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from microtome.errors import InputError, MicrotomeError, ModelError, OpaqueError
 from microtome.trace import operators
 from microtome.trace.guard import as_found, named_modules
 from microtome.trace.operators import Call
+from microtome.trace.origins import Origins, maker
 
 Replacement = Tensor | Callable[[Tensor], Tensor]
 
@@ -149,6 +150,7 @@ class Tracer(TorchFunctionMode):
         self._calls: dict[str, int] = {}
         self._scopes: list[_Scope] = []
         self._paused = False
+        self._origins: Origins | None = None
 
     def __call__(self, images: Tensor) -> Any:
         """Run the model; returns its output, or None where the pass was stopped.
@@ -159,8 +161,13 @@ class Tracer(TorchFunctionMode):
             When the model itself raises.
         """
         grad = self._gradient or bool(self._live)
+        # Rules hold for every operation that a gradient passes, so each has to be seen.
+        self._origins = Origins(images) if self._rules is not None and grad else None
         with as_found(self._model), torch.inference_mode(False), torch.set_grad_enabled(grad):
-            return self.run_as_is(images)
+            output = self.run_as_is(images)
+            if self._origins is not None:
+                self._check_origin((output,) if isinstance(output, Tensor) else operators.tensors(output))
+            return output
 
     def run_as_is(self, images: Tensor) -> Any:
         """Run the model in the mode that it is in, its weights part of the graph where they learn: for training.
@@ -261,8 +268,15 @@ class Tracer(TorchFunctionMode):
         if spelled is None:
             return func(*args, **kwargs) if self._rules is None else self._rules.ask(func, args, kwargs)
         kind = spelled.kind
+        if self._origins is not None:
+            self._check_origin(args)
+            if kwargs:
+                self._check_origin(kwargs)
         if self._seen is not None and kind not in self._seen and not spelled.foreign:
-            return func(*args, **kwargs)
+            output = func(*args, **kwargs)
+            if self._origins is not None:
+                self._origins.add(output)
+            return output
         if kind in _REFINABLE:
             kind = operators.refined(kind, args, kwargs)
         inplace = operators.is_inplace(spelled, args, kwargs)
@@ -274,6 +288,8 @@ class Tracer(TorchFunctionMode):
         if name + INPUT in self._record:
             self._keep(name + INPUT, call.input)
         output = call.run() if self._rules is None else self._rules.run(call)
+        if self._origins is not None:
+            self._origins.add(output)
         if self._observer is not None:
             self._observer.operation(call, output)
         if name not in self._touched:
@@ -282,10 +298,23 @@ class Tracer(TorchFunctionMode):
         passed = self._touch(name, value, inplace)
         return output if passed is value else operators.substitute(output, {id(value): passed})
 
+    def _check_origin(self, read: Any) -> None:
+        """Refuse a tensor that the rules have not seen being made."""
+        assert self._origins is not None
+        stranger = self._origins.stranger(read)
+        if stranger is not None and self._rules is not None:
+            self._rules.opaque(maker(stranger))
+
     # -- values --------------------------------------------------------------------------------------------------
 
     def _touch(self, name: str, value: Tensor, inplace: bool) -> Tensor:
         """Exchange and keep the value of one layer; returns what the model goes on with."""
+        passed = self._exchanged(name, value, inplace)
+        if self._origins is not None:
+            self._origins.add(passed)
+        return passed
+
+    def _exchanged(self, name: str, value: Tensor, inplace: bool) -> Tensor:
         if name in self._replace:
             value = self._pass_on(value, self._replacement(name, value), inplace)
         if name in self._record and name not in self.value:

@@ -1,0 +1,105 @@
+"""Tensors whose making the tracer has not seen, found by the gradient that they carry.
+
+A pass sees every torch call made in Python. What runs elsewhere (a scripted function, a batched function of
+``torch.vmap``, somebody's own autograd function) leaves a tensor that carries a gradient though no operation that was
+seen has made it. Where rules are to hold for every operation, such a tensor is refused by name.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
+
+
+class Origins:
+    """The tensors of one pass whose origin is known."""
+
+    def __init__(self, *known: Tensor) -> None:
+        # By identity only, so that nothing is kept alive. An identity that is used again can hide a stranger for a
+        # moment, never make one of a known tensor.
+        self._known = {id(value) for value in known}
+
+    def add(self, output: Any) -> None:
+        """Remember what an operation has made."""
+        if isinstance(output, Tensor):
+            self._known.add(id(output))
+        elif isinstance(output, list | tuple):
+            for item in output:
+                self.add(item)
+        elif isinstance(output, dict):
+            for item in output.values():
+                self.add(item)
+
+    def stranger(self, tree: Any) -> Tensor | None:
+        """The first tensor in a nest that carries a gradient and that nothing seen has made."""
+        for item in tree.values() if isinstance(tree, dict) else tree:
+            if isinstance(item, Tensor):
+                if item.requires_grad and id(item) not in self._known:
+                    return item
+            elif isinstance(item, list | tuple | dict) and item:
+                found = self.stranger(item)
+                if found is not None:
+                    return found
+        return None
+
+
+def maker(value: Tensor) -> str:
+    """What has made a stranger, in words, as far as it can be found out."""
+    node = value.grad_fn
+    if isinstance(node, BackwardCFunction):
+        return f'the autograd function "{type(node).__name__.removesuffix("Backward")}" in {calling_place()}'
+    frame = _calling_frame()
+    names = sorted(set(_scripted(frame))) if frame is not None else []
+    if names:
+        which = " or ".join(f'"{name}"' for name in names)
+        return f"the scripted or traced function {which} in {calling_place()}"
+    if frame is not None and "vmap" in frame.f_code.co_names:
+        return f"torch.vmap in {calling_place()}"
+    made = "" if node is None else f" ({type(node).__name__.removesuffix('0').removesuffix('Backward')})"
+    return f"a function{made} that does not run in Python, in {calling_place()},"
+
+
+def calling_place() -> str:
+    """Where in the user's code an operation is called: the function, its line and its file."""
+    frame = _calling_frame()
+    if frame is None:
+        return "the model"
+    owner = _owner(frame)
+    kind = f"{type(owner).__name__}." if isinstance(owner, nn.Module) else ""
+    return f'"{kind}{frame.f_code.co_name}" (line {frame.f_lineno} of {Path(frame.f_code.co_filename).name})'
+
+
+def _calling_frame() -> FrameType | None:
+    """The innermost frame that is neither torch's nor ours."""
+    folders = (Path(__file__).parents[1], Path(torch.__file__).parent)
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and _is_within(frame.f_code.co_filename, folders):
+        frame = frame.f_back
+    return frame
+
+
+def _owner(frame: FrameType) -> Any:
+    """The object whose method a frame runs: its first argument."""
+    names = frame.f_code.co_varnames
+    return frame.f_locals.get(names[0]) if frame.f_code.co_argcount else None
+
+
+def _is_within(name: str, folders: Iterable[Path]) -> bool:
+    return any(Path(name).is_relative_to(folder) for folder in folders)
+
+
+def _scripted(frame: FrameType) -> Iterator[str]:
+    """Names of the scripted and traced functions that a frame's code can reach by name."""
+    owner = _owner(frame)
+    attributes = {} if owner is None else getattr(owner, "__dict__", {})
+    for place in (frame.f_locals, attributes, {name: frame.f_globals.get(name) for name in frame.f_code.co_names}):
+        for name, value in list(place.items()):
+            if isinstance(value, torch.jit.ScriptFunction):
+                yield str(getattr(value, "name", name) or name)
