@@ -125,7 +125,7 @@ RELU: dict[str, Function] = {
     "threshold": lambda x: F.threshold(x, 0.0, 0.0),
     "leaky with slope 0": lambda x: F.leaky_relu(x, 0.0),
     "scaled up and down": lambda x: F.relu(x * 3) / 3,
-    "minus minus": lambda x: -(-F.relu(x)),
+    "minus minus": lambda x: torch.neg(-F.relu(x)),
     "max of minus": lambda x: -torch.minimum(-x, torch.zeros_like(x)),
 }
 NAMED: dict[str, tuple[Function, Function]] = {

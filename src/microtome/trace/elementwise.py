@@ -218,15 +218,15 @@ def _constant(tensor: Tensor) -> Tensor | None:
 
 
 def entry(value: Value) -> Value:
-    """What a nonlinearity reads: the last affine function of the source that all ways from it to the value lead through.
+    """What a nonlinearity reads: the last affine function of the source that every way to the value leads through.
 
     In ``y = 4 * x; y * (y > 0)`` that is ``y``.
     """
     best = value.source or value
     for candidate in _ancestors(value):
-        if candidate.linear and candidate.node is not None and not _avoids(value, candidate):
-            if len(_ancestors(candidate)) > len(_ancestors(best)):
-                best = candidate
+        passed = candidate.linear and candidate.node is not None and not _avoids(value, candidate)
+        if passed and len(_ancestors(candidate)) > len(_ancestors(best)):
+            best = candidate
     return best
 
 

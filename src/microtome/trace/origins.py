@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -22,14 +23,13 @@ class Origins:
     """The tensors of one pass whose origin is known."""
 
     def __init__(self, *known: Tensor) -> None:
-        # By identity only, so that nothing is kept alive. An identity that is used again can hide a stranger for a
-        # moment, never make one of a known tensor.
-        self._known = {id(value) for value in known}
+        # Weak references, so that nothing is kept alive; they tell whether an identity is used again.
+        self._known = {id(value): ref(value) for value in known}
 
     def add(self, output: Any) -> None:
         """Remember what an operation has made."""
         if isinstance(output, Tensor):
-            self._known.add(id(output))
+            self._known[id(output)] = ref(output)
         elif isinstance(output, list | tuple):
             for item in output:
                 self.add(item)
@@ -41,8 +41,10 @@ class Origins:
         """The first tensor in a nest that carries a gradient and that nothing seen has made."""
         for item in tree.values() if isinstance(tree, dict) else tree:
             if isinstance(item, Tensor):
-                if item.requires_grad and id(item) not in self._known:
-                    return item
+                if item.requires_grad:
+                    known = self._known.get(id(item))
+                    if known is None or known() is not item:
+                        return item
             elif isinstance(item, list | tuple | dict) and item:
                 found = self.stranger(item)
                 if found is not None:
