@@ -37,14 +37,17 @@ class Origins:
             for item in output.values():
                 self.add(item)
 
+    def knows(self, value: Tensor) -> bool:
+        """Whether an operation that was seen has made a tensor."""
+        known = self._known.get(id(value))
+        return known is not None and known() is value
+
     def stranger(self, tree: Any) -> Tensor | None:
         """The first tensor in a nest that carries a gradient and that nothing seen has made."""
         for item in tree.values() if isinstance(tree, dict) else tree:
             if isinstance(item, Tensor):
-                if item.requires_grad:
-                    known = self._known.get(id(item))
-                    if known is None or known() is not item:
-                        return item
+                if item.requires_grad and not self.knows(item):
+                    return item
             elif isinstance(item, list | tuple | dict) and item:
                 found = self.stranger(item)
                 if found is not None:

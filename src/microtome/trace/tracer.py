@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -163,6 +164,7 @@ class Tracer(TorchFunctionMode):
         grad = self._gradient or bool(self._live)
         # Rules hold for every operation that a gradient passes, so each has to be seen.
         self._origins = Origins(images) if self._rules is not None and grad else None
+        grad |= any(getattr(part, "differentiable", False) for part in (self._rules, self._observer))
         with as_found(self._model), torch.inference_mode(False), torch.set_grad_enabled(grad):
             output = self.run_as_is(images)
             if self._origins is not None:
@@ -415,3 +417,43 @@ class Capture:
 
     def leave(self, name: str, module: nn.Module, output: Any) -> None:
         """A module has returned: nothing to do."""
+
+
+class _Readers:
+    """Notes the operations that read what nothing seen has made, by the gradient that it carries."""
+
+    differentiable = True
+
+    def __init__(self, images: Tensor) -> None:
+        self.names: set[str] = set()
+        self._origins = Origins(images)
+
+    def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """A module starts: nothing to do."""
+
+    def operation(self, call: Call, output: Any) -> None:
+        """An operation has run: note it if it read a stranger."""
+        if self._origins.stranger(call.tensors) is not None:
+            self.names.add(call.name)
+        self._origins.add(output)
+
+    def leave(self, name: str, module: nn.Module, output: Any) -> None:
+        """A module has returned: one that shows no operations, such as a scripted one, is known by its name."""
+        self._origins.add(output)
+
+
+def readers_of_strangers(model: nn.Module, images: Tensor) -> frozenset[str]:
+    """Operations that read a value which depends on the images and which no operation that is seen has made.
+
+    Found by one pass with gradients; empty where the model does not run with gradients.
+    """
+    with torch.enable_grad():
+        images = images.detach().clone().requires_grad_().clone()  # no leaf, as the model may write on it
+    readers = _Readers(images)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            Tracer(model, observer=readers)(images)
+    except ModelError:
+        return frozenset()
+    return frozenset(readers.names)
