@@ -15,8 +15,8 @@ from microtome.trace.axes import Axes
 from microtome.trace.axis_reading import Pictures, Reading, read_axes
 from microtome.trace.head import Path, tensors_by_path
 from microtome.trace.operators import Call, tensors
-from microtome.trace.receptive_fields import Field, ReceptiveField
 from microtome.trace.origins import Origins
+from microtome.trace.receptive_fields import Field, ReceptiveField
 from microtome.trace.tracer import Tracer, readers_of_strangers
 
 # Bookkeeping that moves values about; such calls are no layers of their own.
