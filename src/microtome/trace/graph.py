@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -221,6 +221,17 @@ class Graph:
     mixes: str = ""
     note: str = ""
     batch: int = 1
+
+    def feeding(self, ends: Iterable[str]) -> frozenset[str]:
+        """The layers that these layers depend on, themselves included; for none named, those of the outputs."""
+        found: set[str] = set()
+        queue = list(ends) or list(self.outputs.values())
+        while queue:
+            name = queue.pop()
+            if name not in found:
+                found.add(name)
+                queue += self.layers[name].inputs if name in self.layers else ()
+        return frozenset(found)
 
 
 _BATCHES = (1, 2, 3, 4, 8, 16, 32)  # tried in turn where a model admits none of the numbers before
