@@ -8,6 +8,7 @@ have the same strides the result is right, so the gradient is laid out as the in
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -16,15 +17,13 @@ from torch import Tensor
 _NODES = frozenset(("NativeBatchNormBackward0", "NativeBatchNormLegitNoTrainingBackward0"))
 
 
-def align_batch_norm_gradients(root: Tensor) -> None:
-    """Have the gradient at every batch norm that ``root`` depends on laid out as the input of the batch norm.
+def align_batch_norm_gradients(roots: Iterable[Tensor]) -> None:
+    """Have the gradient at every batch norm that the roots depend on laid out as the input of the batch norm.
 
     To be called once for each graph, before its gradient is taken. Only graphs on a processor are changed.
     """
-    if root.device.type != "cpu":
-        return
     seen: set[Any] = set()
-    queue: list[Any] = [root.grad_fn]
+    queue: list[Any] = [root.grad_fn for root in roots if root.requires_grad and root.device.type == "cpu"]
     while queue:
         node = queue.pop()
         if node is None or node in seen:

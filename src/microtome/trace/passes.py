@@ -12,7 +12,6 @@ from torch import Tensor
 
 from microtome.errors import InputError, ModelError, OpaqueError
 from microtome.trace.backward_rules import RuleSet
-from microtome.trace.batch_norm_gradient import align_batch_norm_gradients
 from microtome.trace.lrp.relevance import Relevance
 from microtome.trace.tracer import INPUT, Replacement, Tracer
 
@@ -132,7 +131,6 @@ def _gradients(
         )
     if rules is not None:
         rules.check_graph(output)
-    align_batch_norm_gradients(output)
     asked = [name for name in names if name in places]
     try:
         with warnings.catch_warnings():

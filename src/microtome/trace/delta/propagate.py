@@ -91,6 +91,8 @@ class Windows(RuleSet):
         held = {id(tensor): self._known[id(tensor)][1] for tensor in read if id(tensor) in self._known}
         if any(tensor.requires_grad and id(tensor) not in held for tensor in read):
             self.opaque("a function that does not run in Python")
+        if call.kind == "grad":
+            self.opaque("a gradient that the model takes itself")
         if not held:
             return call.run()
         subject = held.get(id(call.input))
