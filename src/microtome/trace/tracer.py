@@ -222,7 +222,7 @@ class Tracer(TorchFunctionMode):
                 return ModelError(f"the model runs forwards but cannot be differentiated: it raised {raised}")
         looking = getattr(self._rules, "name", "") or getattr(self._observer, "name", "") or "reading the network"
         return OpaqueError(
-            f"{looking} broke off with {raised}. The model itself runs; the fault is in microtome. Please report it "
+            f"{looking} broke off with {raised}. The fault is in microtome, not in the model. Please report it "
             "with the model; methods that do without this step still work."
         )
 
