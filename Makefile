@@ -1,7 +1,7 @@
 # Microtome's commands. Each target says what it makes; `make` alone lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench reproduce docs clean
+.PHONY: help demo test test-versions lint bench reproduce docs clean
 
 PYTHON ?= python3
 TORCH := torch==2.13.0
@@ -9,10 +9,13 @@ TORCH := torch==2.13.0
 TORCH_OPTIONS ?=
 BIN := .venv/bin
 STAMPS := .venv/stamps
+# The oldest promised, the pinned and the newest torch, each on the oldest and the newest Python.
+VERSIONS ?= 2.4.1 2.13.0 newest
+PYTHONS ?= python3.10 python3.13
 THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 
 help:  ## list the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 # torch comes first and pinned, so that no later package lets pip choose another build of it.
 $(STAMPS)/torch: constraints.txt
@@ -48,6 +51,23 @@ lint: $(STAMPS)/test  ## ruff, mypy, and the order of folders
 
 test: lint  ## everything that is checked on a change: lint, doctests, tests (under 15 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(THREADS) --dist loadfile
+
+# Versions that are not at hand, or that the registry does not have for a Python, are named and left out. The pins of
+# constraints.txt hold for one Python only, so torch alone is pinned here.
+test-versions:  ## the tests on the oldest, the pinned and the newest torch, on Python 3.10 and 3.13 where at hand
+	@failed=0; for python in $(PYTHONS); do \
+	  command -v $$python >/dev/null || { echo "left out: $$python is not at hand"; continue; }; \
+	  for version in $(VERSIONS); do \
+	    bin=.venv-versions/$$python-torch-$$version/bin; \
+	    wanted=torch; [ $$version = newest ] || wanted=torch==$$version; \
+	    test -x $$bin/python || $$python -m venv $${bin%/bin}; \
+	    $$bin/pip install -q --disable-pip-version-check $$wanted $(TORCH_OPTIONS) \
+	      || { echo "left out: no torch $$version for $$python"; continue; }; \
+	    pinned=$$($$bin/pip list --format=freeze | grep '^torch=='); \
+	    echo "== $$python, $$pinned"; \
+	    { $$bin/pip install -q --disable-pip-version-check "$$pinned" -e '.[test]' $(TORCH_OPTIONS) \
+	      && OMP_NUM_THREADS=1 $$bin/pytest -n $(THREADS) --dist loadfile; } || failed=1; \
+	  done; done; exit $$failed
 
 bench: $(STAMPS)/test  ## measure speed and the conformance table against the peers
 	$(BIN)/python -m benchmarks

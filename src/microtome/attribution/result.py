@@ -38,8 +38,8 @@ class Attribution(Result):
         Names of the network's classes.
     reduction : str
         How ``map`` takes channels together: ``"sum"``, or ``"max"`` as saliency is defined.
-    notes : list of str
-        What the reader of the map must know: operations that the method could not tell, by name.
+    unrecognised : list of str
+        Operations that the method could not tell, by name, and what stands there instead of its rule.
     """
 
     values: Tensor
@@ -48,7 +48,12 @@ class Attribution(Result):
     images: Tensor
     classes: list[str] | None = None
     reduction: str = "sum"
-    notes: list[str] = field(default_factory=list)
+    unrecognised: list[str] = field(default_factory=list)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the map has to know."""
+        return list(self.unrecognised)
 
     @property
     def map(self) -> Tensor:
@@ -97,7 +102,7 @@ class Signal:
     target: Tensor
     score: Tensor
     images: Tensor
-    notes: list[str] = field(default_factory=list)
+    unrecognised: list[str] = field(default_factory=list)
 
     def attribution(
         self, net: Network, made: Provenance, *, values: Tensor | None = None, reduction: str = "sum"
@@ -113,7 +118,7 @@ class Signal:
             images=self.images,
             classes=net.classes,
             reduction=reduction,
-            notes=self.notes,
+            unrecognised=self.unrecognised,
         )
 
 

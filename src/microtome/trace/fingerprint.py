@@ -48,6 +48,8 @@ def fingerprint(model: nn.Module, images: Tensor, *about: Any) -> str:
 class _Digest:
     """Takes in every operation of one pass."""
 
+    name = "fingerprint"
+
     def __init__(self, images: Tensor) -> None:
         self.found = hashlib.sha256()
         # Everything that the pass made, by identity; the tensors are held so that no identity is given twice.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,9 @@ from microtome.trace.axes import Axes
 from microtome.trace.axis_reading import Pictures, Reading, read_axes
 from microtome.trace.head import Path, tensors_by_path
 from microtome.trace.operators import Call, tensors
+from microtome.trace.origins import Origins
 from microtome.trace.receptive_fields import Field, ReceptiveField
-from microtome.trace.tracer import Tracer
+from microtome.trace.tracer import Tracer, readers_of_strangers
 
 # Bookkeeping that moves values about; such calls are no layers of their own.
 _PLUMBING = frozenset(
@@ -93,6 +94,7 @@ class _Node:
     field: Field | None
     parameters: int
     scope: str
+    hidden: bool = False
 
 
 @dataclass
@@ -108,9 +110,20 @@ class _Span:
 
 
 class Watcher:
-    """Notes every module and operation of one pass."""
+    """Notes every module and operation of one pass.
 
-    def __init__(self, images: Tensor) -> None:
+    Parameters
+    ----------
+    images : Tensor
+        What the pass is run on.
+    hidden : set of str
+        Operations that read what the tracer did not see being made; where such a value comes from is not known.
+    """
+
+    def __init__(self, images: Tensor, hidden: frozenset[str] = frozenset()) -> None:
+        self.hidden = hidden
+        self.origins = Origins(images)
+        self.strange = False  # whether something was read that no operation made: a constant, or made unseen
         self.nodes: list[_Node] = [_Node("input", "input", tuple(images.shape), (), receptive_fields.START, 0, "")]
         self.spans: list[_Span] = []
         self.order: list[tuple[str, int]] = []  # ("module", span) or ("operation", node), by start
@@ -131,20 +144,23 @@ class Watcher:
         if not made:
             return
         read = call.tensors
+        self.strange |= any(not isinstance(value, nn.Parameter) and not self.origins.knows(value) for value in read)
+        self.origins.add(made)
         known = [(value, self._made[id(value)][1]) for value in read if id(value) in self._made]
         sources = [(value, self.nodes[node].field) for value, node in known]
         carried = [(value, found) for value, found in sources if found is not None]
-        lost = len(carried) < len(sources)
+        hidden = call.name in self.hidden
+        lost = hidden or len(carried) < len(sources)
         spread = None if lost or made[0].dim() < 2 else receptive_fields.propagate(call, carried, made[0])
         held = sum(value.numel() for value in read if isinstance(value, nn.Parameter))
         index = len(self.nodes)
         scope = self._open[-1].name if self._open else ""
         inputs = tuple(dict.fromkeys(node for _, node in known))
-        self.nodes.append(_Node(call.name, call.kind, tuple(made[0].shape), inputs, spread, held, scope))
+        self.nodes.append(_Node(call.name, call.kind, tuple(made[0].shape), inputs, spread, held, scope, hidden))
         self.order.append(("operation", index))
         if call.kind in ("softmax", "log_softmax") and inputs:
             self.softmax[index] = inputs[0]
-        if inputs:
+        if inputs or hidden:
             for value in made:
                 self._made[id(value)] = (value, index)
 
@@ -206,6 +222,17 @@ class Graph:
     note: str = ""
     batch: int = 1
 
+    def feeding(self, ends: Iterable[str]) -> frozenset[str]:
+        """The layers that these layers depend on, themselves included; for none named, those of the outputs."""
+        found: set[str] = set()
+        queue = list(ends) or list(self.outputs.values())
+        while queue:
+            name = queue.pop()
+            if name not in found:
+                found.add(name)
+                queue += self.layers[name].inputs if name in self.layers else ()
+        return frozenset(found)
+
 
 _BATCHES = (1, 2, 3, 4, 8, 16, 32)  # tried in turn where a model admits none of the numbers before
 
@@ -235,8 +262,13 @@ def _first_pass(model: nn.Module, pictures: Pictures, size: tuple[int, int]) -> 
     for count in _BATCHES:
         images = pictures(count, size, False)
         watcher = Watcher(images)
+        watcher.origins.add([(*vars(module).values(), *module.buffers(recurse=False)) for module in model.modules()])
         try:
-            return watcher, Tracer(model, observer=watcher)(images), count
+            output = Tracer(model, observer=watcher)(images)
+            if watcher.strange and (hidden := readers_of_strangers(model, images)):
+                watcher = Watcher(images, hidden)
+                output = Tracer(model, observer=watcher)(images)
+            return watcher, output, count
         except ModelError as error:
             first = first or error
     assert first is not None  # noqa: S101 - every attempt has raised
@@ -258,7 +290,8 @@ def _graph(watcher: Watcher, output: Any, reading: Reading, count: int) -> Graph
                 layers[span.name] = _module_layer(watcher, span, public, reading)
         else:
             node = watcher.nodes[index]
-            hidden = index in merged or node.kind in _PLUMBING or not node.inputs or _in_library_leaf(watcher, node)
+            unknown = not node.inputs and not node.hidden
+            hidden = index in merged or node.kind in _PLUMBING or unknown or _in_library_leaf(watcher, node)
             plumbing = node.kind in _PLUMBING and node.inputs and index not in merged
             public.setdefault(index, public.get(node.inputs[0], node.call) if plumbing else node.call)
             if not hidden:

@@ -1,46 +1,71 @@
-"""How is a checkpointed part of a model seen once, as written, and not run a second time on the way back?
+"""Gradient checkpointing switched off: checkpointed parts of a model run once, as written.
 
 Checkpointing trades time for memory in training: torch forgets what a part computed and runs it again in the
-backward pass, by then outside the watch and without its rules. Here a pass is short and its memory bounded, so
-that checkpointed parts are simply run.
+backward pass, by then outside of the tracer and without its rules. Here a pass is short and its memory bounded, so
+checkpointed parts simply run.
+
+Models hold ``torch.utils.checkpoint.checkpoint`` by many names, so the function itself stays and its code is exchanged.
+This needs nothing of torch but the function's public signature.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch.utils.checkpoint as torch_checkpoint
+from torch.utils.checkpoint import checkpoint
 
-# What torch.utils.checkpoint.checkpoint looks up when it is called, in both of its kinds.
-_WITHOUT_REENTRY, _WITH_REENTRY = "_checkpoint_without_reentrant_generator", "CheckpointFunction"
-
-
-class _Plain:
-    """Stands where torch's checkpointing function is: runs the part."""
-
-    @staticmethod
-    def apply(function: Callable[..., Any], preserve: bool, *args: Any) -> Any:
-        """Run the part."""
-        return function(*args)
+_FUNCTION: Any = inspect.unwrap(checkpoint)
+# Keywords that are for checkpointing itself; all others are for the part.
+_SETTINGS = {"preserve_rng_state"} | {
+    name
+    for name, parameter in inspect.signature(_FUNCTION).parameters.items()
+    if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+}
 
 
-def _nothing_kept(*args: Any, **kwargs: Any) -> Iterator[None]:
-    """Stands where torch sets up its hooks before the part runs and takes them down after."""
-    yield
+def run_part(part: Callable[..., Any] | None, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    """Run a part that was given to ``checkpoint``; without one ``checkpoint`` decorates, which is to change nothing."""
+    if part is None:
+        return lambda decorated: decorated
+    return part(*args, **{name: value for name, value in keywords.items() if name not in _SETTINGS})
+
+
+def _in_place_of_checkpoint(function: Any = None, *args: Any, **keywords: Any) -> Any:
+    from microtome.trace.no_checkpointing import run_part  # this code runs among the names of torch's module
+
+    return run_part(function, args, keywords)
+
+
+def _decorator() -> Any:
+    """The class of functions decorated by ``checkpoint``; None where torch knows no such decoration."""
+    try:
+        made = checkpoint(use_reentrant=False)(len)  # type: ignore[call-arg]  # since torch 2.14
+    except TypeError:
+        return None
+    return type(made) if hasattr(made, "__wrapped__") and not inspect.isfunction(made) else None
+
+
+def _run_wrapped(self: Any, *args: Any, **keywords: Any) -> Any:
+    return self.__wrapped__(*args, **keywords)
+
+
+_DECORATOR = _decorator()
 
 
 @contextmanager
 def plainly() -> Iterator[None]:
     """Run checkpointed parts as if they were not; to be entered under the lock of ``as_found``."""
-    found = {name: getattr(torch_checkpoint, name) for name in (_WITHOUT_REENTRY, _WITH_REENTRY)
-             if hasattr(torch_checkpoint, name)}  # fmt: skip
-    stands = {_WITHOUT_REENTRY: _nothing_kept, _WITH_REENTRY: _Plain}
+    code = _FUNCTION.__code__
+    call = None if _DECORATOR is None else _DECORATOR.__call__
     try:
-        for name in found:
-            setattr(torch_checkpoint, name, stands[name])
+        _FUNCTION.__code__ = _in_place_of_checkpoint.__code__
+        if _DECORATOR is not None:
+            _DECORATOR.__call__ = _run_wrapped
         yield
     finally:
-        for name, value in found.items():
-            setattr(torch_checkpoint, name, value)
+        _FUNCTION.__code__ = code
+        if _DECORATOR is not None:
+            _DECORATOR.__call__ = call

@@ -8,15 +8,17 @@ seen has made it. Where rules are to hold for every operation, such a tensor is 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 from weakref import ref
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
+
+OURS, TORCH = Path(__file__).parents[1], Path(torch.__file__).parent
 
 
 class Origins:
@@ -37,14 +39,17 @@ class Origins:
             for item in output.values():
                 self.add(item)
 
+    def knows(self, value: Tensor) -> bool:
+        """Whether an operation that was seen has made a tensor."""
+        known = self._known.get(id(value))
+        return known is not None and known() is value
+
     def stranger(self, tree: Any) -> Tensor | None:
         """The first tensor in a nest that carries a gradient and that nothing seen has made."""
         for item in tree.values() if isinstance(tree, dict) else tree:
             if isinstance(item, Tensor):
-                if item.requires_grad:
-                    known = self._known.get(id(item))
-                    if known is None or known() is not item:
-                        return item
+                if item.requires_grad and not self.knows(item):
+                    return item
             elif isinstance(item, list | tuple | dict) and item:
                 found = self.stranger(item)
                 if found is not None:
@@ -80,9 +85,8 @@ def calling_place() -> str:
 
 def _calling_frame() -> FrameType | None:
     """The innermost frame that is neither torch's nor ours."""
-    folders = (Path(__file__).parents[1], Path(torch.__file__).parent)
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and _is_within(frame.f_code.co_filename, folders):
+    while frame is not None and is_within(frame.f_code, OURS, TORCH):
         frame = frame.f_back
     return frame
 
@@ -93,8 +97,9 @@ def _owner(frame: FrameType) -> Any:
     return frame.f_locals.get(names[0]) if frame.f_code.co_argcount else None
 
 
-def _is_within(name: str, folders: Iterable[Path]) -> bool:
-    return any(Path(name).is_relative_to(folder) for folder in folders)
+def is_within(code: CodeType, *folders: Path) -> bool:
+    """Whether code stands in a file in one of these folders."""
+    return any(Path(code.co_filename).is_relative_to(folder) for folder in folders)
 
 
 def _scripted(frame: FrameType) -> Iterator[str]:

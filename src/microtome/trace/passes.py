@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from microtome.errors import InputError, ModelError, OpaqueError
 from microtome.trace.backward_rules import RuleSet
 from microtome.trace.lrp.relevance import Relevance
-from microtome.trace.tracer import Replacement, Tracer
+from microtome.trace.tracer import INPUT, Replacement, Tracer
 
 if TYPE_CHECKING:
     from microtome.network import Network
@@ -102,6 +103,7 @@ def take(
         found = _gradients(reached, _weights(grad_output, reached, output_layer), places, names, rules)
     if isinstance(rules, Relevance):
         rules.forget()
+    _check_existence(net, found, ends)
     for name, slope in found.items():
         found[name] = _finite(torch.zeros_like(value[name]) if slope is None else slope, name)
     notes = tuple(getattr(rules, "notes", ()))
@@ -131,10 +133,28 @@ def _gradients(
         rules.check_graph(output)
     asked = [name for name in names if name in places]
     try:
-        found = torch.autograd.grad(output, [places[name] for name in asked], grad_output, allow_unused=True)
+        with warnings.catch_warnings():
+            # An operation without a gradient of its own: what comes of it is an error below.
+            warnings.filterwarnings("ignore", message=".*an autograd kernel was not registered", category=UserWarning)
+            found = torch.autograd.grad(output, [places[name] for name in asked], grad_output, allow_unused=True)
     except RuntimeError as error:  # torch's own: the model overwrites a value that its gradient needs, and the like
         raise ModelError(f"the model runs forwards but cannot be differentiated: {error}") from error
     return dict.fromkeys(names) | dict(zip(asked, found, strict=True))
+
+
+def _check_existence(net: Network, gradients: Mapping[str, Any], ends: Iterable[str]) -> None:
+    """Refuse a gradient that does not exist, as behind an int8 layer; a layer that leads nowhere has gradient zero."""
+    missing = [name for name, slope in gradients.items() if slope is None]
+    if not missing:
+        return
+    feeding = net.graph.feeding(ends)
+    lost = [name for name in missing if name == "input" or name.removesuffix(INPUT) in feeding]
+    if lost:
+        raise OpaqueError(
+            f'the score depends on "{lost[0]}", but not by differentiable operations (int8 layers, a detach, rounding '
+            "or a NumPy call in the model?), so there is no gradient to take. Use the model before it was quantised, "
+            "or a method that needs no gradient, such as occlusion."
+        )
 
 
 def _weights(grad_output: GradOutput | None, reached: Tensor, layer: str) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -15,9 +16,11 @@ from torch.utils.hooks import RemovableHandle
 
 from microtome.errors import InputError, MicrotomeError, ModelError, OpaqueError
 from microtome.trace import operators
+from microtome.trace.backward_rules import RuleSet
+from microtome.trace.batch_norm_gradient import align_batch_norm_gradients
 from microtome.trace.guard import as_found, named_modules
 from microtome.trace.operators import Call
-from microtome.trace.origins import Origins, maker
+from microtome.trace.origins import OURS, TORCH, Origins, calling_place, is_within, maker
 
 Replacement = Tensor | Callable[[Tensor], Tensor]
 
@@ -151,6 +154,7 @@ class Tracer(TorchFunctionMode):
         self._scopes: list[_Scope] = []
         self._paused = False
         self._origins: Origins | None = None
+        self._guarded = False
 
     def __call__(self, images: Tensor) -> Any:
         """Run the model; returns its output, or None where the pass was stopped.
@@ -163,10 +167,14 @@ class Tracer(TorchFunctionMode):
         grad = self._gradient or bool(self._live)
         # Rules hold for every operation that a gradient passes, so each has to be seen.
         self._origins = Origins(images) if self._rules is not None and grad else None
+        grad |= any(getattr(part, "differentiable", False) for part in (self._rules, self._observer))
         with as_found(self._model), torch.inference_mode(False), torch.set_grad_enabled(grad):
+            self._guarded = True
             output = self.run_as_is(images)
             if self._origins is not None:
                 self._check_origin((output,) if isinstance(output, Tensor) else operators.tensors(output))
+            if self._gradient or self._live:
+                align_batch_norm_gradients([*operators.tensors(output), *self.value.values()])
             return output
 
     def run_as_is(self, images: Tensor) -> Any:
@@ -176,6 +184,8 @@ class Tracer(TorchFunctionMode):
         ------
         ModelError
             When the model itself raises.
+        OpaqueError
+            When it is not the model that raises, but what looks at it.
         """
         hooks: list[RemovableHandle] = []
         if self._needs_modules:
@@ -194,14 +204,45 @@ class Tracer(TorchFunctionMode):
             raise
         except Exception as error:
             where = self._scopes[-1].name if self._needs_modules else self._place(error)
-            inside = f' in layer "{where}"' if where else ""
-            raise ModelError(
-                f"the model raised {type(error).__name__}{inside} on images of shape {tuple(images.shape)}: {error}"
-            ) from error
+            self._scopes.clear()  # the hooks look no more
+            raise self._blamed(error, where, images) from error
         finally:
             for hook in hooks:
                 hook.remove()
             self._scopes.clear()
+
+    def _blamed(self, error: Exception, where: str, images: Tensor) -> MicrotomeError:
+        """The error to raise for one that broke off the pass: of the model, or of what looked at it."""
+        inside = f' in layer "{where}"' if where else ""
+        raised = f"{type(error).__name__}{inside} on images of shape {tuple(images.shape)}: {error}"
+        if not self._is_ours(error):
+            if not self._guarded or not self._runs_plainly(images):
+                return ModelError(f"the model raised {raised}")
+            if self._rules is None and not self._replace:
+                return ModelError(f"the model runs forwards but cannot be differentiated: it raised {raised}")
+        looking = getattr(self._rules, "name", "") or getattr(self._observer, "name", "") or "reading the network"
+        return OpaqueError(
+            f"{looking} broke off with {raised}. The fault is in microtome, not in the model. Please report it "
+            "with the model; methods that do without this step still work."
+        )
+
+    def _runs_plainly(self, images: Tensor) -> bool:
+        """Whether the model runs on these images when nobody looks at it and no gradient is to be taken."""
+        if getattr(self._rules, "differentiable", False):  # no images, only what stands for them
+            return False
+        try:
+            with torch.no_grad():
+                self._model(images.detach().clone())
+        except Exception:
+            return False
+        return True
+
+    @staticmethod
+    def _is_ours(error: Exception) -> bool:
+        """Whether an error was raised by code of this package that looks at the model, not by a call of the model's."""
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        code = next((frame.f_code for frame in reversed(frames) if not is_within(frame.f_code, TORCH)), None)
+        return code is not None and code not in _CALLING and is_within(code, OURS)
 
     def _needs_operations(self) -> bool:
         return self._rules is not None or self._observer is not None or self._asks_operations()
@@ -269,6 +310,8 @@ class Tracer(TorchFunctionMode):
             return func(*args, **kwargs) if self._rules is None else self._rules.ask(func, args, kwargs)
         kind = spelled.kind
         if self._origins is not None:
+            if kind == "grad" and self._rules is not None:
+                self._rules.opaque(f"a gradient that the model takes itself in {calling_place()}")
             self._check_origin(args)
             if kwargs:
                 self._check_origin(kwargs)
@@ -337,6 +380,15 @@ class Tracer(TorchFunctionMode):
                 shape = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
                 raise InputError(f'layer "{name}" gives {tuple(value.shape)}; the replacement is {shape}.')
             return new.to(value)
+        except (MicrotomeError, Stop):
+            raise
+        except Exception as error:
+            if self._is_ours(error):
+                raise
+            raise InputError(
+                f'the replacement for layer "{name}" raised {type(error).__name__} on a value of shape '
+                f"{tuple(value.shape)}: {error}"
+            ) from error
         finally:
             self._paused = False
 
@@ -415,3 +467,49 @@ class Capture:
 
     def leave(self, name: str, module: nn.Module, output: Any) -> None:
         """A module has returned: nothing to do."""
+
+
+class _Readers:
+    """Notes the operations that read what nothing seen has made, by the gradient that it carries."""
+
+    differentiable = True
+
+    def __init__(self, images: Tensor) -> None:
+        self.names: set[str] = set()
+        self._origins = Origins(images)
+
+    def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """A module starts: nothing to do."""
+
+    def operation(self, call: Call, output: Any) -> None:
+        """An operation has run: note it if it read a stranger."""
+        if self._origins.stranger(call.tensors) is not None:
+            self.names.add(call.name)
+        self._origins.add(output)
+
+    def leave(self, name: str, module: nn.Module, output: Any) -> None:
+        """A module has returned: one that shows no operations, such as a scripted one, is known by its name."""
+        self._origins.add(output)
+
+
+def readers_of_strangers(model: nn.Module, images: Tensor) -> frozenset[str]:
+    """Operations that read a value which depends on the images and which no operation that is seen has made.
+
+    Found by one pass with gradients; empty where the model does not run with gradients.
+    """
+    with torch.enable_grad():
+        images = images.detach().clone().requires_grad_().clone()  # no leaf, as the model may write on it
+    readers = _Readers(images)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            Tracer(model, observer=readers)(images)
+    except ModelError:
+        return frozenset()
+    return frozenset(readers.names)
+
+
+# Where the model and its operations are called: what is raised there is raised by them.
+_CALLING = frozenset(
+    function.__code__ for function in (Tracer.run_as_is, Tracer.__torch_function__, Call.run, RuleSet.ask)
+)

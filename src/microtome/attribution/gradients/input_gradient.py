@@ -45,5 +45,5 @@ def pixel_signal(
         target=torch.cat([record.target for record in records]),
         score=wide(torch.cat([record.score for record in records])),
         images=torch.cat([record.value["input"] for record in records]),
-        notes=list(dict.fromkeys(note for record in records for note in record.notes)),
+        unrecognised=list(dict.fromkeys(note for record in records for note in record.notes)),
     )

@@ -61,13 +61,10 @@ class RelevanceAttribution(Attribution):
         """Whether absolute relevance is over a thousand times the score, (N,), so that the map is mostly noise."""
         return self.mass > EXPLODES
 
-    def __post_init__(self) -> None:
-        """Note what a reader of the map has to know."""
-        object.__setattr__(self, "notes", list(dict.fromkeys([*self.notes, *self._doubts()])))
-
-    def _doubts(self) -> list[str]:
-        """Relevance that explodes, relevance that hardly arrives, images that mix."""
-        found = []
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the map has to know: relevance that explodes, that hardly arrives, images that mix."""
+        found = super().notes
         if bool(self.explodes.any()):
             worst = float(self.mass.max())
             found.append(

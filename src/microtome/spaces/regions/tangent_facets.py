@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -133,7 +134,9 @@ def bends(net: Network, images: Tensor, directions: Tensor) -> Bends:
         slopes.append(found.along(change))
 
     with forward_ad.dual_level(), torch.no_grad():
-        dual = forward_ad.make_dual(images, directions.to(images))
+        with warnings.catch_warnings():  # torch scripts its own forward rules when the first dual number is made
+            warnings.filterwarnings("ignore", message=".*torch.jit.*")
+            dual = forward_ad.make_dual(images, directions.to(images))
         output = run(net, net.normalise(dual), KinkRules(note, verify=False), live=False)
         split = forward_ad.unpack_dual(output)
         logits = split.primal.detach().clone()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from microtome.errors import OpaqueError
 from microtome.trace.backward_rules import RuleSet
 from microtome.trace.conv_arithmetic import pair, sides
 from microtome.trace.delta.patched import Patched, column, positions, rectangles
@@ -30,9 +31,7 @@ _WINDOWED = frozenset(("conv2d", "max_pool2d", "avg_pool2d"))
 _ANSWERED = frozenset(
     "size dim ndimension numel nelement is_floating_point is_complex get_device len type is_inference".split()
 )
-_ATTRIBUTES = frozenset(
-    "_version shape dtype device ndim layout is_cuda requires_grad is_sparse is_quantized is_mps".split()
-)
+_ATTRIBUTES = frozenset("_version shape dtype device ndim layout is_cuda is_sparse is_quantized is_mps".split())
 
 # From this share of the map on, computing all of it costs no more than cutting patches out and computing them.
 DENSE_FROM = 0.85
@@ -59,6 +58,8 @@ class Windows(RuleSet):
     """
 
     name = "windows"
+    # The model runs with gradients on, though none is taken; values themselves have none.
+    differentiable = True
 
     def __init__(self, dense_from: float = DENSE_FROM, bases: Bases | None = None) -> None:
         super().__init__()
@@ -69,13 +70,16 @@ class Windows(RuleSet):
     def stand_in(self, value: Patched) -> Tensor:
         """A tensor without content that goes through the model for a value."""
         batch = len(value.patch)
-        shell = value.base.new_empty(1).expand(batch, *value.base.shape[1:])
+        with torch.enable_grad():  # what a function that is not seen makes of a stand-in shows by its gradient
+            shell = value.base.new_empty(1).requires_grad_().expand(batch, *value.base.shape[1:])
         self._known[id(shell)] = (shell, value)
         return shell
 
     def content(self, value: Tensor) -> Tensor:
         """The full value behind a tensor, whether it is a stand-in or itself."""
         held = self._known.get(id(value), (value, value))[1]
+        if held is value and value.requires_grad:
+            self.opaque("a function that does not run in Python")
         if isinstance(held, Patched):
             held = held.dense()
             self._known[id(value)] = (value, held)
@@ -85,6 +89,10 @@ class Windows(RuleSet):
         """Run one operation on patches where that is known, on full values otherwise."""
         read = call.tensors
         held = {id(tensor): self._known[id(tensor)][1] for tensor in read if id(tensor) in self._known}
+        if any(tensor.requires_grad and id(tensor) not in held for tensor in read):
+            self.opaque("a function that does not run in Python")
+        if call.kind == "grad":
+            self.opaque("a gradient that the model takes itself")
         if not held:
             return call.run()
         subject = held.get(id(call.input))
@@ -127,6 +135,8 @@ class Windows(RuleSet):
     def _ground(self, value: Tensor) -> Tensor:
         """The shared base of a stand-in, and any other tensor itself."""
         held = self._known.get(id(value), (value, value))[1]
+        if held is value and value.requires_grad:
+            self.opaque("a function that does not run in Python")
         return held.base if isinstance(held, Patched) else held
 
     def _through(self, call: Call, value: Patched) -> Patched:
@@ -273,8 +283,29 @@ def logits_under(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch
     Notes
     -----
     Cost: one pass over the image, kept for all batches, and per box what its patch can reach; where
-    patches grow to most of a map it is computed in full.
+    patches grow to most of a map it is computed in full. A model with a function that the engine does not
+    see (a scripted function, ``torch.vmap``) is run on whole covered images.
     """
+    try:
+        found = _propagated(net, image, boxes, fill, batch)
+    except OpaqueError:
+        found = _plain(net, image, boxes, fill, batch)
+    return found if found.dtype == torch.float64 else found.float()
+
+
+def _plain(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch: int) -> Tensor:
+    """The scores by plain passes over covered images."""
+    rows = torch.arange(image.shape[2], device=image.device)[:, None]
+    columns = torch.arange(image.shape[3], device=image.device)
+    parts = []
+    for some in boxes.to(image.device).split(batch):
+        top, left, bottom, right = some.T[:, :, None, None]
+        covered = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
+        parts.append(net.logits(torch.where(covered[:, None], fill, image), check=False))
+    return torch.cat(parts)
+
+
+def _propagated(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch: int) -> Tensor:
     base, cover = net.normalise(image), net.normalise(fill)
     boxes, whole = boxes.to(base.device), (int(base.shape[2]), int(base.shape[3]))
     bases: Bases = {}
@@ -287,8 +318,7 @@ def logits_under(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch
         tracer = Tracer(net.model, net.head.record, rules=rules)
         output = tracer(rules.stand_in(Patched(base, patch, corner, first, last)))
         parts.append(net.head.scores(tracer, output, len(patch)))
-    found = torch.cat(parts)[torch.cat(groups).argsort()]
-    return found if found.dtype == torch.float64 else found.float()
+    return torch.cat(parts)[torch.cat(groups).argsort()]
 
 
 def _alike(boxes: Tensor, size: tuple[int, int], most: int) -> Iterator[Tensor]:

@@ -126,7 +126,7 @@ def _tap(name: str, reader: Reader, batch: Batch, seen: list[str]) -> Callable[[
     def look(value: Tensor) -> Tensor:
         if name not in seen:  # a layer that runs again under the same name counts once, as it is recorded
             seen.append(name)
-            reader(value, batch)
+            reader(value.detach(), batch)  # a model that takes gradients itself gives values that carry one
         return value
 
     return look
