@@ -47,7 +47,7 @@ class Inside(nn.Module):
 @pytest.mark.parametrize("where", ["inside", "outside", "half"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast(dtype: torch.dtype, where: str, method: str) -> None:
-    """Oracle: single precision. Eight digits of the mantissa (bfloat16) and a rounding at each layer: a few per cent."""
+    """Oracle: single precision. bfloat16 keeps eight bits, rounded at each layer."""
 
     def explain(net: Network, x: torch.Tensor) -> attribution.RelevanceAttribution:
         if method == "deep-taylor":
@@ -139,5 +139,5 @@ class Broken(rules.Rule):
 
 def test_a_fault_of_a_rule_is_not_blamed_on_the_model() -> None:
     net = Network(layers(), SHAPE)
-    with pytest.raises(OpaqueError, match='broke off at "4/conv2d".*a fault of the rule.*model itself is not at fault'):
+    with pytest.raises(OpaqueError, match=r'broke off at "4/conv2d".*a fault of the rule.*model itself is not at fault'):
         attribution.lrp(net, pictures(1), 0, rules=[("4", Broken()), ("*", "epsilon")])

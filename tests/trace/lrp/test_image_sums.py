@@ -53,7 +53,7 @@ LAYOUTS: dict[str, Callable[[Tokens, Tensor], Tensor]] = {
     "images last": lambda net, y: (net.line.weight @ y.flatten(2).mean(2).t() + net.line.bias[:, None]).relu().t(),
     "folded channels": lambda net, y: (
         F.conv2d(y.reshape(-1, 1, 8, 8), net.stem.weight[:1, :1], net.stem.bias[:1]).view(len(y), 6, -1).mean(2)
-    ),  # fmt: skip
+    ),
     "attention, default layout": lambda net, y: net.attention(*[tokens_first(y)] * 3)[0].mean(0),
     "attention, batch first": lambda net, y: net.first(*[tokens_first(y).transpose(0, 1)] * 3)[0].mean(1),
     "encoder layer": lambda net, y: net.encoder(tokens_first(y)).mean(0),
