@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from microtome.errors import InputError, nearest
 from microtome.network import Network
 from microtome.trace.lrp.relevance import Chooser
-from microtome.trace.lrp.rules import RULES, AlphaBeta, Epsilon, Flat, Gamma, Rule, ZBox, ZPlus
+from microtome.trace.lrp.rules import RULES, AlphaBeta, Epsilon, Flat, Gamma, Rule, SparingZPlus, ZBox, ZPlus
 
 Selector = str | Callable[[str], bool]
 Rules = str | Rule | Sequence[tuple[Selector, "Rule | str"]]
@@ -17,6 +17,7 @@ Rules = str | Rule | Sequence[tuple[Selector, "Rule | str"]]
 COMPOSITES: dict[str, tuple[tuple[str, Rule], ...]] = {
     "epsilon": (("*", Epsilon()),),
     "z-plus": (("*", ZPlus()),),
+    "epsilon-sparing-plus": (("convolution", SparingZPlus()), ("linear", Epsilon())),
     "epsilon-plus": (("convolution", ZPlus()), ("linear", Epsilon())),
     "epsilon-plus-flat": (("first", Flat()), ("convolution", ZPlus()), ("linear", Epsilon())),
     "epsilon-alpha2-beta1": (("convolution", AlphaBeta()), ("linear", Epsilon())),

@@ -58,8 +58,9 @@ class Weighted:
             bias = bias.reshape(-1, *(1,) * (weight.dim() - 2))
         if operation.reduced:  # the network's own z is rounded, and x w would not add up to it
             output = forward(bound["input"], weight) + bias
-        low, high = self.pixels if self.pixels is not None else (None, None)
-        return Linear(bound["input"], weight, bias, output, forward, adjoint, low, high, images)
+        x = bound["input"]
+        low, high = (edge.to(x.dtype) for edge in self.pixels) if self.pixels is not None else (None, None)
+        return Linear(x, weight, bias, output, forward, adjoint, low, high, images)
 
 
 def is_dense_product(call: Call) -> bool:

@@ -85,9 +85,12 @@ def _signed(operator: Linear, plus: Tensor, minus: Tensor, bias: Tensor) -> list
 
 @dataclass(frozen=True)
 class Rule:
-    """Base of the rules; ``epsilon`` keeps the denominator from zero and is reported for what it takes."""
+    """Base of the rules; ``epsilon`` keeps the denominator from zero and is reported for what it takes.
 
-    epsilon: float = 1e-6
+    It also holds for the sums, pooling and products of the layers that follow the rule.
+    """
+
+    epsilon: float = field(default=1e-6, kw_only=True)
 
     def share(self, operator: Linear, arriving: Tensor) -> Shared:
         """Share what arrives at the output among the inputs."""
@@ -97,6 +100,8 @@ class Rule:
 @dataclass(frozen=True)
 class Epsilon(Rule):
     r""":math:`R_i = \sum_j \frac{x_i w_{ij}}{z_j + \epsilon\,\mathrm{sign}(z_j)} R_j` (Bach et al. 2015)."""
+
+    epsilon: float = 1e-6
 
     def share(self, operator: Linear, arriving: Tensor) -> Shared:
         """Share in proportion to the contributions, with the network's own z."""
@@ -119,6 +124,32 @@ class ZPlus(Rule):
         bias = operator.bias.clamp(min=0) if self.bias else torch.zeros_like(operator.bias)
         terms = _signed(operator, w.clamp(min=0), w.clamp(max=0), bias)
         return _share(operator, terms, arriving, self.epsilon)
+
+
+@dataclass(frozen=True)
+class SparingZPlus(Rule):
+    r"""z+ without biases; where no input speaks for an output, :math:`w^2`, which needs no input.
+
+    .. math:: R_i = \sum_{j:\,s_j > \epsilon} \frac{(x_i w_{ij})^+}{s_j} R_j
+              + \sum_{j:\,s_j \le \epsilon} \frac{w_{ij}^2}{\sum_{i'} w_{i'j}^2} R_j,
+              \qquad s_j = \sum_{i'} (x_{i'} w_{i'j})^+
+
+    Both are rules of deep Taylor decomposition (Montavon et al. 2017). Biases take nothing, and no relevance is stuck
+    in an output that is positive by its bias alone, which depthwise convolutions have many of.
+    """
+
+    def share(self, operator: Linear, arriving: Tensor) -> Shared:
+        """Share among what spoke for the output, or by squared weights."""
+        w = operator.weight
+        terms = _signed(operator, w.clamp(min=0), w.clamp(max=0), torch.zeros_like(operator.bias))
+        z = sum((operator.forward(x, w) for x, w, _ in terms[1:]), start=operator.forward(*terms[0][:2]))
+        alone = z <= self.epsilon
+        spoken = _share(operator, terms, arriving.masked_fill(alone, 0), self.epsilon, z)
+        silent = arriving.masked_fill(~alone, 0)
+        if not bool(silent.any()):
+            return spoken
+        squared = WSquare(epsilon=self.epsilon).share(operator, silent)
+        return Shared(spoken.relevance.add_(squared.relevance), spoken.bias, spoken.stabiliser + squared.stabiliser)
 
 
 @dataclass(frozen=True)
@@ -206,7 +237,7 @@ class ZBox(Rule):
     def share(self, operator: Linear, arriving: Tensor) -> Shared:
         """Share by distance from the box's far corner."""
         if operator.low is None or operator.high is None:
-            return ZPlus(self.epsilon).share(operator, arriving)
+            return ZPlus(epsilon=self.epsilon).share(operator, arriving)
         w, zero = operator.weight, torch.zeros_like(operator.bias)
         low, high = -operator.low.expand_as(operator.x), -operator.high.expand_as(operator.x)
         terms = [(operator.x, w, zero), (low, w.clamp(min=0), zero), (high, w.clamp(max=0), zero)]
@@ -216,6 +247,7 @@ class ZBox(Rule):
 RULES: dict[str, type[Rule]] = {
     "epsilon": Epsilon,
     "z-plus": ZPlus,
+    "sparing-z-plus": SparingZPlus,
     "gamma": Gamma,
     "alpha-beta": AlphaBeta,
     "flat": Flat,
