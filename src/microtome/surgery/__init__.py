@@ -3,5 +3,24 @@
 from microtome.surgery.cam_conversion import CamConversion, CamNetwork, convert_to_cam
 from microtome.surgery.compress import Compression, compress
 from microtome.surgery.lossless import Cut, Lossless, lossless
+from microtome.surgery.prune import Pruning, PruningRound, prune
+from microtome.surgery.smaller import Latency, latency
+from microtome.surgery.without import Without, without
 
-__all__ = ["CamConversion", "CamNetwork", "Compression", "Cut", "Lossless", "compress", "convert_to_cam", "lossless"]
+__all__ = [
+    "CamConversion",
+    "CamNetwork",
+    "Compression",
+    "Cut",
+    "Latency",
+    "Lossless",
+    "Pruning",
+    "PruningRound",
+    "Without",
+    "compress",
+    "convert_to_cam",
+    "latency",
+    "lossless",
+    "prune",
+    "without",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -149,7 +149,7 @@ def survey(net: Network, dataset: Dataset, *, damping: float = 1e-2, batch: int 
     orders = []
     for family in families:
         readings = [reading(net, channels, name, family, moments, weight[name]) for name in family.readers]
-        orders.append(order(readings, damping=damping, until=max(1, len(family.channels) // 16)))
+        orders.append(order(readings, damping=damping, until=1))
     return Survey(net, channels, families, orders, moments, damping)
 
 
@@ -173,13 +173,26 @@ def compressed(
     dataset: Dataset,
     share: float,
     *,
+    keep: Mapping[str, int] | None = None,
     fit: bool = True,
     batch: int = 64,
     progress: Callable[[str], None] | None = None,
 ) -> tuple[Network, list[int]]:
-    """The network with a share of the multiply-adds, and the channels that are gone."""
-    work = Work(known.channels, known.families)
-    counts = allocate(work, [entry.cost for entry in known.orders], share * work.of(work.sizes))
+    """The network with a share of the multiply-adds, and the channels that are gone.
+
+    ``keep`` says in place of the share how many channels the named families keep; the others keep all.
+    """
+    if keep is None:
+        work = Work(known.channels, known.families)
+        counts = allocate(work, [entry.cost for entry in known.orders], share * work.of(work.sizes))
+    else:
+        counts = [len(one.channels) - keep.get(one.name, len(one.channels)) for one in known.families]
+        missing = set(keep) - {one.name for one in known.families}
+        if missing:
+            raise InputError(
+                f'the channels of layer "{sorted(missing)[0]}" are read by layers that cannot be fitted; '
+                'choose another criterion, such as "magnitude".'
+            )
     gone = [
         family.channels[place]
         for family, entry, count in zip(known.families, known.orders, counts, strict=True)
