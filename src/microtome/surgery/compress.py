@@ -70,7 +70,8 @@ def compress(
 
     with H the second moments of what the layer reads and :math:`\Lambda` the mean squared slope of the logits
     with respect to its outputs [1]_ [2]_ [3]_: always the step with the least loss for a multiply-add saved. With
-    ``fit`` all layers are then fitted once more in order, so that each corrects the errors of those before it.
+    ``fit`` the layers that lost inputs are then fitted once more in order, so that each corrects the errors of those
+    before it.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ def compress(
     damping : float
         The pull of the fits towards the old weights: share of the mean diagonal of H.
     fit : bool
-        Whether to fit all layers in order at the end.
+        Whether to fit the layers in order at the end.
     batch : int
         Images at a time.
     seed : int

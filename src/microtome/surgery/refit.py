@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from microtome.data.batches import Dataset
 from microtome.network import Network
-from microtome.surgery import removal
 from microtome.surgery.channels import Channels, Operation
 from microtome.surgery.moments import FITTED, Moments, paired_moments
 from microtome.surgery.optimal_brain_surgeon import least_squares
@@ -85,17 +84,16 @@ def refit(
     batch: int = 64,
     progress: Callable[[str], None] | None = None,
 ) -> None:
-    """Fit the layers of a smaller network one after another, in place, each to what it gave in the whole network.
+    """Fit the layers that lost inputs one after another, in place, each to what it gave in the whole network.
 
     What a layer reads already bears the errors of the layers before, which it so corrects as far as it can.
     """
     removed = torch.tensor(sorted(gone), dtype=torch.int64)
     several = shared(channels)
-    started = False
     for name, operation in channels.operations.items():
+        depthwise = operation.groups == len(operation.read) > 1
         touched = bool(torch.isin(operation.read, removed).any())
-        started = started or touched
-        if not started or name in several or operation.kind not in FITTED:
+        if not touched or depthwise or name in several or operation.kind not in FITTED:
             continue
         made = (~torch.isin(operation.made, removed)).nonzero()[:, 0]
         moments = paired_moments(net, small, operation, made, dataset, batch=batch)
@@ -114,5 +112,3 @@ def fitted(net: Network, operation: Operation, moments: Moments, anchor: Tensor,
     )
     return torch.cat([inner, anchor[:, :, -1:]], 2)
 
-
-__all__ = ["absorbed", "columns_of", "fitted", "put_weights", "refit", "removal", "shared", "takes_bias", "weights_of"]
