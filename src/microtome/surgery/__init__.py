@@ -1,5 +1,26 @@
 """What can be cut out of a network, or put in its place? Operations on a copy; the user's model stays as it is."""
 
 from microtome.surgery.cam_conversion import CamConversion, CamNetwork, convert_to_cam
+from microtome.surgery.compress import Compression, compress
+from microtome.surgery.lossless import Cut, Lossless, lossless
+from microtome.surgery.prune import Pruning, PruningRound, prune
+from microtome.surgery.smaller import Latency, latency
+from microtome.surgery.without import Without, without
 
-__all__ = ["CamConversion", "CamNetwork", "convert_to_cam"]
+__all__ = [
+    "CamConversion",
+    "CamNetwork",
+    "Compression",
+    "Cut",
+    "Latency",
+    "Lossless",
+    "Pruning",
+    "PruningRound",
+    "Without",
+    "compress",
+    "convert_to_cam",
+    "latency",
+    "lossless",
+    "prune",
+    "without",
+]

@@ -2,6 +2,7 @@
 
 from microtome.units.ablation import Ablation, ablate
 from microtome.units.activations import ActivationMaps, activation_maps
+from microtome.units.criteria import COLUMNS, Criteria, criteria
 from microtome.units.effective_field import EffectiveField, effective_field
 from microtome.units.reconstruct import Reconstructions, reconstruct
 from microtome.units.stimulus_tuning import stimuli
@@ -16,9 +17,11 @@ from microtome.units.wiring.dissect import Dissection, dissect
 from microtome.units.wiring.filters import Filters, filters
 
 __all__ = [
+    "COLUMNS",
     "Ablation",
     "ActivationMaps",
     "Connections",
+    "Criteria",
     "Dissection",
     "EffectiveField",
     "Filters",
@@ -33,6 +36,7 @@ __all__ = [
     "ablate",
     "activation_maps",
     "connections",
+    "criteria",
     "dissect",
     "effective_field",
     "filters",

@@ -1,0 +1,185 @@
+"""Accuracy before retraining at equal multiply-adds: absorption by least squares beside torch-pruning's criteria.
+
+``python -m benchmarks.pruning [simple-convnet resnet18 efficientnet-lite0]``. Every method sees the same images; the
+peer's criteria are tried with layer-wise and with global ratios, and the better of the two counts.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import torch
+import torch_pruning as tp
+from torch import nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from microtome import Network, data, zoo
+from microtome.data import batches
+from microtome.surgery import latency
+from microtome.surgery.compress import compressed, survey
+from microtome.training import Recipe, checkpoints, fit
+
+RESULTS = Path(__file__).parent / "results" / "pruning.json"
+RUNS = Path(os.environ.get("MICROTOME_BENCHMARK_RUNS", "runs/benchmark-pruning"))
+FASHION = os.environ.get("MICROTOME_FASHION_MNIST")
+PHOTOS = Path(os.environ.get("MICROTOME_PHOTOS", "../shared/images"))
+SHARES = (0.9, 0.7, 0.5, 0.3)
+
+
+def simple_convnet():
+    """MNIST, trained on 12,000 digits for two epochs."""
+    train, test = data.mnist("train"), data.mnist("test")
+    model = zoo.simple_conv_net()
+    recipe = Recipe(epochs=2, batch=64, lr=0.05, nesterov=True, weight_decay=5e-4, schedule="one-cycle",
+                    mean=0.1307, std=0.3081, channels_last=True)  # fmt: skip
+    trained(model, "simple", train.subset(range(12_000)), recipe)
+    return Network(model.eval(), (1, 28, 28), 0.1307, 0.3081), train.subset(range(500)), test.subset(range(3000))
+
+
+def small_clothes(part, count):
+    """Fashion-MNIST averaged to 14 x 14."""
+    whole = data.fashion_mnist(part, folder=FASHION)
+    pixels = (functional.avg_pool2d(whole.images[:count], 2) * 255).round().to(torch.uint8)
+    return data.Images(pixels, whole.labels[:count])
+
+
+def resnet18():
+    """CIFAR's stem (3 x 3, stride 1, no pooling) on Fashion-MNIST at 14 x 14: 8,000 images, five epochs."""
+    model = zoo.resnet18((1, 14, 14), 10)
+    model.conv1, model.maxpool = nn.Conv2d(1, 64, 3, padding=1, bias=False), nn.Identity()
+    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+    recipe = Recipe(epochs=5, batch=64, lr=0.05, nesterov=True, weight_decay=5e-4, schedule="one-cycle",
+                    mean=0.286, std=0.353, channels_last=True)  # fmt: skip
+    train = small_clothes("train", 8000)
+    trained(model, "resnet18", train, recipe)
+    net = Network(model.eval(), (1, 14, 14), 0.286, 0.353)
+    return net, train.subset(range(1000)), small_clothes("test", 1000)
+
+
+def efficientnet_lite0():
+    """Pretrained, on photos named by their ImageNet class: every second one to fit on, the others to measure on."""
+    net = zoo.network("efficientnet-lite0")
+    paths = sorted(PHOTOS.glob("*.jpeg"))
+    items = [(data.open_picture(path, net.input_shape), int(path.name[:3])) for path in paths]
+    return net, items[::2], items[1::2]
+
+
+NETWORKS = {"simple-convnet": simple_convnet, "resnet18": resnet18, "efficientnet-lite0": efficientnet_lite0}
+
+
+def trained(model, name, train, recipe):
+    """Train, or take what an earlier run trained."""
+    path = RUNS / f"{name}.safetensors"
+    if path.exists():
+        model.load_state_dict(checkpoints.read(path)[0])
+        return
+    fit(model, train, recipe=recipe)
+    checkpoints.write(path, checkpoints.state_of(model), {})
+
+
+def accuracy(net, dataset):
+    right = sum(int((net.logits(x).argmax(1) == y).sum()) for _, x, y in batches(dataset, 50))
+    return 100 * right / len(dataset)
+
+
+def multiply_adds(net, model):
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(net.normalise(torch.full((1, *net.input_shape), 0.5)))
+    return counter.get_total_flops() / 2
+
+
+class Peer:
+    """torch-pruning at a share of the multiply-adds, found by bisection over its ratio."""
+
+    def __init__(self, net, dataset):
+        self.net, self.example = net, net.normalise(torch.full((1, *net.input_shape), 0.5))
+        self.whole = multiply_adds(net, net.model)
+        model = copy.deepcopy(net.model).eval()
+        model.requires_grad_(True)
+        for _, x, y in batches(dataset, 25):
+            functional.cross_entropy(model(net.normalise(x)), y, reduction="sum").backward()
+        self.model = model  # holds the gradients that the Taylor criterion reads
+        self.classes = [m for m in model.modules() if isinstance(m, nn.Linear)][-1].out_features
+
+    def pruned(self, criterion, share, everywhere):
+        low, high, best = 0.0, 1.0, None
+        for _ in range(8):
+            middle = (low + high) / 2
+            model = self.cut(criterion, middle, everywhere)
+            count = float("inf") if model is None else multiply_adds(self.net, model)
+            if count > share * self.whole:
+                low = middle
+                if model is None:
+                    high = middle
+            else:
+                high, best = middle, model
+        return best
+
+    def cut(self, criterion, ratio, everywhere):
+        model = copy.deepcopy(self.model)
+        for (_, one), (_, two) in zip(model.named_parameters(), self.model.named_parameters(), strict=True):
+            one.grad = None if two.grad is None else two.grad.clone()
+        kept = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == self.classes]
+        importance = {"magnitude": tp.importance.MagnitudeImportance, "taylor": tp.importance.TaylorImportance}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                tp.pruner.BasePruner(
+                    model, self.example, importance[criterion](), global_pruning=everywhere, pruning_ratio=ratio,
+                    ignored_layers=kept, max_pruning_ratio=0.95,
+                ).step()  # fmt: skip
+                model.eval()(self.example)
+            except Exception:  # noqa: BLE001 - a ratio that the peer cannot prune to
+                return None
+        return model
+
+
+def compare(name):
+    net, fitting, testing = NETWORKS[name]()
+    whole = accuracy(net, testing)
+    print(f"\n{name}: {whole:.2f} % on {len(testing)} images; fitted on {len(fitting)}", flush=True)
+    started = time.process_time()
+    known, peer = survey(net, fitting), Peer(net, fitting)
+    rows = []
+    for share in SHARES:
+        row = {"share": share}
+        small, gone = compressed(known, fitting, share)
+        row["absorption"] = accuracy(small, testing)
+        row["absorption share"] = known.channels.multiply_adds(gone) / known.channels.multiply_adds()
+        row["latency"] = latency(net, small).ratio
+        for criterion in ("magnitude", "taylor"):
+            found = []
+            for everywhere in (False, True):
+                model = peer.pruned(criterion, share, everywhere)
+                if model is not None:
+                    other = Network(model, net.input_shape, net.mean, net.std)
+                    found.append((accuracy(other, testing), multiply_adds(net, model) / peer.whole))
+            row[criterion], row[f"{criterion} share"] = max(found) if found else (float("nan"), float("nan"))
+        rows.append(row)
+        print(
+            f"  {100 * share:3.0f} % of the multiply-adds: absorption {row['absorption']:.2f} %, "
+            f"torch-pruning magnitude {row['magnitude']:.2f} %, Taylor {row['taylor']:.2f} %; "
+            f"time of a pass {row['latency']:.2f} of the whole network's",
+            flush=True,
+        )
+    print(f"  {time.process_time() - started:.0f} CPU s")
+    return {"accuracy": whole, "images": len(testing), "fitted on": len(fitting), "points": rows}
+
+
+def main(names):
+    torch.set_num_threads(1)
+    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name in names or NETWORKS:
+        found[name] = compare(name)
+        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,46 @@
+"""Parts of a data set: some of its images to look at, and some held out to measure on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from microtome.data.batches import Dataset
+from microtome.errors import InputError
+
+
+@dataclass(frozen=True)
+class Some:
+    """Some items of a data set."""
+
+    dataset: Dataset
+    indices: range
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[self.indices[index]]
+
+
+def sampled(dataset: Dataset, count: int) -> Some:
+    """About so many items, evenly spread."""
+    return Some(dataset, range(0, len(dataset), max(1, len(dataset) // max(count, 1))))
+
+
+def split(train: Dataset, test: Dataset | None) -> tuple[Dataset, Dataset]:
+    """Training and test images; without the latter the last fifth of the former is held out.
+
+    Raises
+    ------
+    InputError
+        When there are not enough images.
+    """
+    if not len(train):
+        raise InputError("the training set is empty.")
+    if test is not None:
+        return train, test
+    cut = len(train) - max(1, len(train) // 5)
+    if cut < 1:
+        raise InputError("one image is not enough to train and to measure on; give test images.")
+    return Some(train, range(cut)), Some(train, range(cut, len(train)))

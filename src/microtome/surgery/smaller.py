@@ -1,0 +1,190 @@
+"""A smaller network as a result: which channels are gone, the weights of what is left, and how to build it again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from microtome.errors import InputError, ModelError, StoreError
+from microtome.network import Network
+from microtome.results import Result
+from microtome.surgery.channels import Channels, channels_of
+from microtome.surgery.removal import wrapped
+from microtome.surgery.removal import without as cut
+from microtome.training import checkpoints
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SmallerNetwork(Result):
+    """A network with fewer channels.
+
+    Attributes
+    ----------
+    removed : list of list of int
+        The channels taken out, step after step, as ``surgery.channels`` numbers those of the network before the step.
+    weights : dict of str to Tensor
+        The state of the smaller model.
+    widths : dict of str to list of int
+        For each layer that lost channels: how many it made before, and makes now.
+    multiply_adds : list of float
+        Of one image, before and after.
+    parameters : list of int
+        Weights held, before and after.
+    """
+
+    removed: list[list[int]]
+    weights: dict[str, Tensor]
+    widths: dict[str, list[int]]
+    multiply_adds: list[float]
+    parameters: list[int]
+
+    @property
+    def share(self) -> float:
+        """The share of the multiply-adds that is left."""
+        return self.multiply_adds[1] / max(self.multiply_adds[0], 1.0)
+
+    @property
+    def network(self) -> Network:
+        """The smaller network: an ordinary module in the wrapper of the one that was cut.
+
+        Raises
+        ------
+        StoreError
+            When the result comes from a file, which holds the weights only; use ``rebuild``.
+        """
+        found = self.__dict__.get("_network")
+        if found is None:
+            raise StoreError("the file holds weights, not a model; give the network that was cut: .rebuild(net).")
+        return found  # type: ignore[no-any-return]  # set by ``attach``
+
+    def attach(self, net: Network) -> None:
+        """Keep the network beside the result; it is not saved with it."""
+        object.__setattr__(self, "_network", net)
+
+    def rebuild(self, net: Network) -> Network:
+        """The smaller network, built from the one that was cut and the weights kept here.
+
+        Raises
+        ------
+        ModelError
+            When it is another network.
+        """
+        return rebuilt(net, self.removed, self.weights)
+
+
+def rebuilt(net: Network, removed: Sequence[Sequence[int]], weights: dict[str, Tensor]) -> Network:
+    """Cut a network as it was cut before, and fill in the weights."""
+    small = net
+    for gone in removed:
+        try:
+            small = cut(small, channels_of(small.model, small._probe()), gone)
+        except (InputError, ModelError, IndexError) as error:
+            raise ModelError(f"this was cut from another network than {net.name}: {error}") from error
+    model = small.model if removed else cut(net, Channels([], {}, {}), []).model
+    for name, value in weights.items():
+        owner, _, key = name.rpartition(".")
+        module = model.get_submodule(owner) if _has(model, owner) else None
+        if key == "bias" and isinstance(module, nn.Conv2d | nn.Linear) and module.bias is None:
+            module.bias = nn.Parameter(value.to(module.weight))  # a fit gave it one
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelError(f"these weights are of another network than {net.name}: {error}") from error
+    return wrapped(net, model)
+
+
+def _has(model: nn.Module, name: str) -> bool:
+    return any(found == name for found, _ in model.named_modules())
+
+
+def described(before: Network, channels: Channels, gone: Sequence[int], small: Network) -> dict[str, object]:
+    """The fields of the result, for one step."""
+    removed = torch.tensor(sorted(gone), dtype=torch.int64)
+    widths: dict[str, list[int]] = {}
+    for operation in channels.operations.values():
+        lost = int(torch.isin(operation.made, removed).sum())
+        if lost:
+            widths[operation.owner or operation.name] = [len(operation.made), len(operation.made) - lost]
+    return {
+        "removed": [sorted(int(channel) for channel in gone)],
+        "weights": checkpoints.state_of(small.model),
+        "widths": widths,
+        "multiply_adds": [channels.multiply_adds(), channels.multiply_adds(gone)],
+        "parameters": [held(before.model), held(small.model)],
+    }
+
+
+def held(model: nn.Module) -> int:
+    """Weights that a model holds."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Latency(Result):
+    """Time of a forward pass before and after, measured in turns.
+
+    Attributes
+    ----------
+    before, after : float
+        Median processor seconds of one pass.
+    ratio : float
+        Median of after / before over the turns.
+    low, high : float
+        The ratio's quartiles.
+    images : int
+        Images of a pass.
+    """
+
+    before: float
+    after: float
+    ratio: float
+    low: float
+    high: float
+    images: int
+
+    @property
+    def gain(self) -> bool:
+        """Whether the smaller network is faster beyond the scatter: three quarters of the turns say so."""
+        return self.high < 1.0
+
+
+def latency(net: Network, small: Network, *, images: int = 8, turns: int = 15) -> Latency:
+    """Time two networks against each other in turns, in processor seconds, so that other work weighs on both alike.
+
+    Parameters
+    ----------
+    net, small : Network
+        The network before and after.
+    images : int
+        Images of a pass.
+    turns : int
+        Pairs of passes.
+    """
+    from microtome.results import provenance
+
+    x = net.normalise(torch.full((images, *net.input_shape), 0.5, device=net.device))
+    times: list[list[float]] = [[], []]
+    with torch.no_grad():
+        for turn in range(turns + 2):
+            for column, one in enumerate((net, small)):
+                mode = one.model.training
+                one.model.eval()
+                started = time.process_time() if x.device.type == "cpu" else time.perf_counter()
+                one.model(x)
+                if x.device.type == "cuda":
+                    torch.cuda.synchronize(x.device)
+                ended = time.process_time() if x.device.type == "cpu" else time.perf_counter()
+                one.model.train(mode)
+                if turn > 1:  # the first two warm up
+                    times[column].append(ended - started)
+    before, after = (torch.tensor(column, dtype=torch.float64) for column in times)
+    ratio = after / before.clamp(min=1e-9)
+    low, middle, high = (float(ratio.quantile(q)) for q in (0.25, 0.5, 0.75))
+    return Latency(
+        provenance=provenance(net, "latency", images=images, turns=turns),
+        before=float(before.median()), after=float(after.median()), ratio=middle, low=low, high=high, images=images,
+    )  # fmt: skip

@@ -1,0 +1,351 @@
+"""A layer taken out: what the network still knows without it, at once and after retraining."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from microtome.data.batches import Dataset, batches
+from microtome.errors import InputError, LayerError, ModelError, StoreError
+from microtome.network import Network
+from microtome.registry import register
+from microtome.results import Result, provenance
+from microtome.surgery import removal
+from microtome.surgery.held_out import sampled, split
+from microtome.surgery.smaller import held
+from microtome.training import checkpoints
+from microtome.training.fit import Progress, Recipe, evaluate, fit
+
+ADAPTERS = ("identity", "copies", "linear")
+
+
+class Adapter(nn.Module):
+    """What stands where a layer was: maps brought to the layer's size, then a matrix from channels to channels.
+
+    Parameters
+    ----------
+    weight : Tensor
+        (outputs, inputs) from channels that came in to channels that the layer made.
+    bias : Tensor
+        (outputs,)
+    size : tuple of int
+        Height and width that the layer made; empty for a layer without.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, size: tuple[int, ...]) -> None:
+        super().__init__()
+        self.weight, self.bias, self.size = nn.Parameter(weight), nn.Parameter(bias), size
+
+    def forward(self, x: Tensor, *rest: Any, **named: Any) -> Tensor:
+        """The maps, brought to size and mixed."""
+        return mixed(resized(x, self.size), self.weight, self.bias)
+
+
+class PassOn(nn.Module):
+    """What stands where a layer was whose values have the shape of what it reads."""
+
+    def forward(self, x: Tensor, *rest: Any, **named: Any) -> Tensor:
+        """What comes in."""
+        return x.clone()
+
+
+def resized(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Maps averaged (or, where they grow, repeated) to another size."""
+    return functional.adaptive_avg_pool2d(x, size) if size and tuple(x.shape[2:]) != size else x
+
+
+def mixed(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A matrix from channels to channels at every position."""
+    if x.dim() == 4:
+        return functional.conv2d(x, weight[:, :, None, None], bias)
+    return functional.linear(x, weight, bias)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Without(Result):
+    """A network without one of its layers.
+
+    Attributes
+    ----------
+    layer : str
+    adapter : str
+        What stands in the layer's place, in words.
+    before, without, retrained : float
+        Accuracy on the test images: as it was, with the layer out, and after retraining.
+    explained : float
+        Share of the variance of the layer's output that the adapter gives, over the training images.
+    images : int
+        Of the test.
+    parameters : list of int
+        Weights held before and after.
+    weights : dict of str to Tensor
+        The state of the retrained model.
+    kind : str
+        ``"identity"``, ``"copies"`` or ``"linear"``.
+    size : list of int
+        Height and width of the layer's maps.
+    """
+
+    layer: str
+    adapter: str
+    before: float
+    without: float
+    retrained: float
+    explained: float
+    images: int
+    parameters: list[int]
+    weights: dict[str, Tensor]
+    kind: str
+    size: list[int]
+
+    @property
+    def network(self) -> Network:
+        """The retrained network without the layer.
+
+        Raises
+        ------
+        StoreError
+            When the result comes from a file; use ``rebuild``.
+        """
+        found = self.__dict__.get("_network")
+        if found is None:
+            raise StoreError("the file holds weights, not a model; give the network that was cut: .rebuild(net).")
+        return found  # type: ignore[no-any-return]  # set by ``without``
+
+    def rebuild(self, net: Network) -> Network:
+        """The network, built from the one that was cut and the weights kept here.
+
+        Raises
+        ------
+        ModelError
+            When it is another network.
+        """
+        module: nn.Module = PassOn()
+        if self.kind != "identity":
+            weight = self.weights.get(f"{self.layer}.weight", torch.zeros(1, 1))
+            bias = self.weights.get(f"{self.layer}.bias", torch.zeros(1))
+            module = Adapter(weight.clone(), bias.clone(), tuple(self.size))
+        try:
+            model = _exchanged(net, self.layer, module)
+            model.load_state_dict(self.weights)
+        except (RuntimeError, AttributeError) as error:
+            raise ModelError(f"these weights are of another network than {net.name}: {error}") from error
+        return removal.wrapped(net, model)
+
+    def table(self) -> list[dict[str, float | str]]:
+        """One row for each state: accuracy in percent and its standard error for so many images."""
+        values = {"before": self.before, "without": self.without, "retrained": self.retrained}
+        return [
+            {"state": state, "accuracy": 100 * value, "error": 100 * (value * (1 - value) / self.images) ** 0.5}
+            for state, value in values.items()
+        ]
+
+
+@register("without", rows=("B7",), paper="dissecting", needs="a layer that is a module", kind="surgery")
+def without(
+    net: Network,
+    layer: str,
+    train: Dataset,
+    *,
+    test: Dataset | None = None,
+    adapter: str | None = None,
+    epochs: int = 1,
+    lr: float = 0.02,
+    batch: int = 64,
+    sample: int = 512,
+    seed: int = 0,
+    progress: Callable[[Progress], None] | None = None,
+) -> Without:
+    r"""Take a layer out of a copy of the network and measure what is lost, at once and after retraining [1]_.
+
+    In the layer's place stands an adapter that knows nothing of the layer's kernels:
+
+    - ``"identity"``: what comes in goes on; for a layer that keeps the shape;
+    - ``"copies"``: each channel is :math:`a_k\, x_{j(k)} + b_k`, the one channel that comes in that predicts it best:
+      what "the layer repeats the one before" means;
+    - ``"linear"``: each channel is the linear combination of all that come in that predicts it best, place by place.
+
+    Maps of another size are averaged to the layer's size first; a and b are fitted by least squares on ``sample``
+    training images.
+
+    Parameters
+    ----------
+    net : Network
+        In float32; it stays as it is.
+    layer : str
+        A module: a convolution, a block.
+    train, test : data sets
+        Labelled images to retrain on, and to measure on; without ``test`` the last fifth of ``train`` is held out.
+    adapter : str, optional
+        Default identity where the shape is kept, else copies.
+    epochs, lr, batch
+        Of the retraining of all weights, the adapter's too.
+    sample : int
+        How many training images the adapter is fitted on.
+    seed : int
+        Of the order of the images.
+    progress : function, optional
+        Told of every training step.
+
+    Returns
+    -------
+    Without
+        ``.before``, ``.without``, ``.retrained``, ``.adapter``, ``.explained``, ``.network``.
+
+    Raises
+    ------
+    LayerError
+        When the layer is no module, runs twice, or the adapter would be the layer itself (a matrix for a matrix).
+    InputError
+        When there is no such adapter, or it cannot be.
+
+    Notes
+    -----
+    Cost: ``epochs`` passes over ``train`` and three over ``test``. What it does not show: a nonlinearity behind the
+    layer stays, so what is taken out is the layer, not its stage.
+
+    References
+    ----------
+    .. [1] "Dissecting a ConvNet": a convolution that replicates the one before can be omitted.
+    """
+    if net.dtype != torch.float32:
+        raise InputError(f"training is in float32, and the network is in {net.dtype}; convert it with .float().")
+    training, held_out = split(train, test)
+    some = sampled(training, sample)
+    name = _module_layer(net, layer)
+    first = net.activations(next(iter(batches(some, 1)))[1], [f"{name}@input", name])
+    read, made = first[f"{name}@input"], first[name]
+    kind = _kind(net, name, adapter, read, made)
+    size = tuple(made.shape[2:]) if made.dim() == 4 else ()
+    module: nn.Module = PassOn()
+    if kind != "identity":
+        module = Adapter(*_fitted(net, some, name, size, kind, batch), size)
+    explained = _explained(net, some, name, module.to(net.device), batch)
+    small = removal.wrapped(net, _exchanged(net, name, module))
+    before, at_once = (evaluate(one.model, held_out, mean=net.mean, std=net.std)[1] for one in (net, small))
+    small.model.requires_grad_(True)
+    recipe = Recipe(epochs=epochs, batch=batch, lr=lr, nesterov=True, schedule="one-cycle", weight_decay=5e-4,
+                    mean=net.mean, std=net.std, seed=seed)  # fmt: skip
+    fit(small.model, training, recipe=recipe, progress=progress)
+    result = Without(
+        provenance=provenance(
+            net, "without", seed, layer=name, adapter=kind, epochs=epochs, lr=lr, batch=batch, sample=len(some),
+            train=len(training), test=len(held_out),
+        ),
+        layer=name,
+        adapter=_words(kind, read, made),
+        before=before,
+        without=at_once,
+        retrained=evaluate(small.model, held_out, mean=net.mean, std=net.std)[1],
+        explained=explained,
+        images=len(held_out),
+        parameters=[held(net.model), held(small.model)],
+        weights=checkpoints.state_of(small.model),
+        kind=kind,
+        size=list(size),
+    )  # fmt: skip
+    object.__setattr__(result, "_network", removal.wrapped(net, small.model))
+    return result
+
+
+def _module_layer(net: Network, layer: str) -> str:
+    found = net.layer(layer)
+    if found.module is None:
+        raise LayerError(f'"{layer}" is the operation {found.kind}, not a module, and cannot be taken out.')
+    runs = [name for name in net.layers if name.partition("#")[0] == found.name.partition("#")[0]]
+    if len(runs) > 1:
+        raise LayerError(f'layer "{layer}" runs {len(runs)} times in a pass; a layer that runs once is expected.')
+    return found.name
+
+
+def _kind(net: Network, layer: str, adapter: str | None, read: Tensor, made: Tensor) -> str:
+    same = read.shape == made.shape
+    kind = adapter or ("identity" if same else "copies")
+    if kind not in ADAPTERS:
+        raise InputError(f'there is no adapter "{kind}"; choose from {", ".join(ADAPTERS)}.')
+    if kind == "identity" and not same:
+        raise InputError(
+            f'layer "{layer}" makes {tuple(made.shape[1:])} of {tuple(read.shape[1:])}, so nothing can simply be passed '
+            'on; choose the adapter "copies" or "linear".'
+        )
+    if kind != "identity" and (read.dim() != made.dim() or read.dim() not in (2, 4)):
+        raise LayerError(f'layer "{layer}" makes {tuple(made.shape[1:])} of {tuple(read.shape[1:])}; no adapter does.')
+    module = net.layer(layer).module
+    pointwise = isinstance(module, nn.Conv2d) and all(k == 1 for k in module.kernel_size) and same
+    if kind == "linear" and (isinstance(module, nn.Linear) or pointwise):
+        raise LayerError(f'layer "{layer}" is a matrix itself, and a linear adapter would be the layer again.')
+    return kind
+
+
+def _pairs(net: Network, data: Dataset, layer: str, batch: int) -> Any:
+    for _, images, _ in batches(data, batch):
+        found = net.activations(images, [f"{layer}@input", layer], batch=batch)
+        yield found[f"{layer}@input"], found[layer]
+
+
+def _rows(value: Tensor) -> Tensor:
+    """(channels, samples), float64."""
+    return value.movedim(1, 0).flatten(1).double()
+
+
+def _fitted(
+    net: Network, data: Dataset, layer: str, size: tuple[int, ...], kind: str, batch: int
+) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the adapter by least squares."""
+    square, cross, count = 0, 0, 0
+    energy: Any = 0
+    for read, made in _pairs(net, data, layer, batch):
+        x, y = _rows(resized(read, size)), _rows(made)
+        x = torch.cat([x, torch.ones_like(x[:1])])
+        square, cross, energy = square + x @ x.T, cross + y @ x.T, energy + y.square().sum(1)
+        count += x.shape[1]
+    assert isinstance(square, Tensor)  # noqa: S101 - the data hold an image
+    assert isinstance(cross, Tensor)  # noqa: S101 - as above
+    mean_x, mean_y = square[:-1, -1] / count, cross[:, -1] / count
+    spread = square[:-1, :-1] / count - mean_x[:, None] * mean_x
+    shared = cross[:, :-1] / count - mean_y[:, None] * mean_x
+    level = spread.diagonal().mean().clamp(min=1e-30)
+    if kind == "linear":
+        weight = torch.linalg.solve(spread + 1e-6 * level * torch.eye(len(spread)).to(spread), shared.T).T
+    else:
+        own = spread.diagonal().clamp(min=1e-12 * float(level))
+        slope = shared / own
+        best = (shared.square() / own).argmax(1)
+        weight = torch.zeros_like(shared).scatter_(1, best[:, None], slope.gather(1, best[:, None]))
+    bias = mean_y - weight @ mean_x
+    return weight.to(net.dtype), bias.to(net.dtype)
+
+
+def _explained(net: Network, data: Dataset, layer: str, module: nn.Module, batch: int) -> float:
+    """One less the share of the layer's variance that is left."""
+    left, total, count, square = 0.0, torch.zeros(()), 0, 0.0
+    with torch.no_grad():
+        for read, made in _pairs(net, data, layer, batch):
+            y = _rows(made)
+            left += float((y - _rows(module(read))).square().sum())
+            total = total + y.sum(1).cpu()
+            count += y.shape[1]
+            square += float(y.square().sum())
+    whole = square - float(total.square().sum()) / max(count, 1)
+    return 1 - left / whole if whole > 0 else float("nan")
+
+
+def _exchanged(net: Network, layer: str, module: nn.Module) -> nn.Module:
+    model = removal.copied(net)
+    parent, _, child = layer.rpartition(".")
+    setattr(model.get_submodule(parent), child, copy.deepcopy(module).to(net.device))
+    return model.eval()
+
+
+def _words(kind: str, read: Tensor, made: Tensor) -> str:
+    if kind == "identity":
+        return "what comes in goes on"
+    first = "" if read.shape[2:] == made.shape[2:] else "averaged to the layer's size, "
+    what = "a multiple of the one channel that predicts it best" if kind == "copies" else "a combination of all channels"
+    return f"{first}each of {made.shape[1]} channels {what}, of {read.shape[1]}"

@@ -1,0 +1,289 @@
+"""Criteria of which units matter: variation, structure of kernel and superstimulus, selectivity; each with its error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from microtome.data.batches import Dataset
+from microtome.errors import InputError, nearest
+from microtome.network import Network
+from microtome.registry import register
+from microtome.results import Result, provenance
+from microtome.units.kernel_structure import kernel_structure, spatial_correlation
+from microtome.units.stimulus_tuning.stimuli import Stimuli, standard
+from microtome.units.stimulus_tuning.stimulus_responses import responses
+from microtome.units.streaming import streaming_pass
+from microtome.units.streaming.streaming_pass import Batch
+from microtome.units.table import Table
+
+COLUMNS = ("variation", "kernel", "superstimulus", "class_selectivity", "stimulus_selectivity")
+_BLOCKS = 10  # of the jackknife
+_DRAWS = 199  # of the permutation tests
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Criteria(Result):
+    """Which units matter, by several measures.
+
+    Attributes
+    ----------
+    layers, columns : list of str
+    value : dict of str to Tensor
+        By layer, (units, columns); NaN where a criterion is not defined for the layer or its input was not given.
+    error : dict of str to Tensor
+        Standard errors, (units, columns); NaN where there is a p-value instead or nothing.
+    p_value : dict of str to Tensor
+        Against the null distribution of ``kernel`` and ``class_selectivity``, (units, columns); else NaN.
+    images : int
+        How many images the data set has.
+    """
+
+    layers: list[str]
+    columns: list[str]
+    value: dict[str, Tensor]
+    error: dict[str, Tensor]
+    p_value: dict[str, Tensor]
+    images: int
+
+    def column(self, name: str, layer: str) -> Tensor:
+        """One criterion of one layer, (units,).
+
+        Raises
+        ------
+        InputError
+            When it was not computed.
+        """
+        if name not in self.columns:
+            raise InputError(f'there is no column "{name}"; there are {", ".join(self.columns)}.')
+        if layer not in self.value:
+            raise InputError(f'layer "{layer}" was not asked for; there are {", ".join(self.layers)}.')
+        return self.value[layer][:, self.columns.index(name)]
+
+    def table(self) -> Table:
+        """One row for each unit: every criterion, its standard error or its p-value."""
+        head: list[str] = ["layer", "unit"]
+        for name in self.columns:
+            head += [name, f"{name} ±"] + ([f"{name} p"] if name in ("kernel", "class_selectivity") else [])
+        rows = []
+        for layer in self.layers:
+            for unit in range(len(self.value[layer])):
+                row: list[object] = [layer, unit]
+                for place, name in enumerate(self.columns):
+                    row += [float(self.value[layer][unit, place]), float(self.error[layer][unit, place])]
+                    if name in ("kernel", "class_selectivity"):
+                        row.append(float(self.p_value[layer][unit, place]))
+                rows.append(tuple(row))
+        return Table(tuple(head), tuple(rows))
+
+
+@register("criteria", rows=("B2",), paper="dissecting", needs="a data set; labels for class selectivity", kind="units")
+def criteria(
+    net: Network,
+    dataset: Dataset,
+    layers: str | Iterable[str] | None = None,
+    *,
+    columns: Sequence[str] = COLUMNS,
+    superstimuli: Mapping[str, Any] | None = None,
+    stimuli: Stimuli | None = None,
+    batch: int = 64,
+    seed: int = 0,
+) -> Criteria:
+    r"""Measure by several criteria which units of a network matter [1]_.
+
+    - ``variation``: :math:`\sigma_u`, the standard deviation of the activation over all images and positions.
+    - ``kernel``: Moran's I of the kernel, slice by slice,
+      :math:`I = \frac{n}{A} \frac{\sum_{i \sim j} (w_i - \bar w)(w_j - \bar w)}{\sum_i (w_i - \bar w)^2}`, with A the
+      number of ordered pairs of neighbours; about :math:`-1/(n-1)` for noise, near 1 for a smooth pattern [2]_. Its
+      p-value is the share of kernels with the same weights in random places that reach as much.
+    - ``superstimulus``: root mean square contrast of the unit's superstimulus times its Moran's I, which is 0 for a
+      plain one and for noise; the error is that over several images of a unit.
+    - ``class_selectivity``: :math:`\eta^2`, the share of the variance of the image's mean activation that lies
+      between the classes; p-value by exchange of labels.
+    - ``stimulus_selectivity``: sparseness of the rectified responses to synthetic stimuli,
+      :math:`(1 - \frac{(\sum r / n)^2}{\sum r^2 / n}) / (1 - 1/n)`: 0 when all drive it alike, 1 when a single one
+      does [3]_.
+
+    Parameters
+    ----------
+    net : Network
+    dataset : data set
+        Images, with labels for ``class_selectivity``.
+    layers : str or iterable of str, optional
+        Default: all layers that compute.
+    columns : sequence of str
+        Which criteria.
+    superstimuli : mapping of str to Superstimuli, optional
+        By layer, as ``synthesis.maximize`` gives; without them that column is NaN.
+    stimuli : Stimuli, optional
+        Default ``units.stimuli.standard``.
+    batch : int
+        Images at a time.
+    seed : int
+        Of the permutations.
+
+    Returns
+    -------
+    Criteria
+        ``.value``, ``.error``, ``.p_value`` by layer, ``.column(name, layer)``, ``.table()``.
+
+    Raises
+    ------
+    InputError
+        When there is no such criterion or the data set is empty.
+    LayerError
+        When a layer does not exist or has no units.
+
+    Notes
+    -----
+    Cost: one pass over the data, one over the stimuli (about 600). Errors are those of a jackknife over ten blocks
+    of images (of stimuli). What it does not show: what the network loses without the unit; see ``units.ablate``.
+
+    References
+    ----------
+    .. [1] "Dissecting a ConvNet": the criteria by which its channels were pruned.
+    .. [2] Moran. Notes on continuous stochastic phenomena. Biometrika 37, 1950.
+    .. [3] Vinje, Gallant. Sparse coding and decorrelation in primary visual cortex during natural vision.
+       Science 287, 2000.
+    """
+    asked = [columns] if isinstance(columns, str) else list(columns)
+    for name in asked:
+        if name not in COLUMNS:
+            raise InputError(f'there is no criterion "{name}". Nearest: {nearest(name, COLUMNS)}.')
+    found = [layer.name for layer in streaming_pass.chosen_layers(net, layers)]
+    sums = _swept(net, dataset, found, batch) if {"variation", "class_selectivity"} & set(asked) else {}
+    shown = standard((net.input_shape[1], net.input_shape[2])) if stimuli is None else stimuli
+    answers = responses(net, found, shown, batch) if "stimulus_selectivity" in asked else {}
+    value, error, p_value = {}, {}, {}
+    for layer in found:
+        measured: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+        if layer in sums:
+            measured["variation"] = sums[layer].variation()
+            measured["class_selectivity"] = sums[layer].selectivity(seed)
+        if "kernel" in asked:
+            measured["kernel"] = kernel_structure(net, layer, _DRAWS, seed)
+        if "superstimulus" in asked and superstimuli is not None and layer in superstimuli:
+            measured["superstimulus"] = _superstimulus(superstimuli[layer], net.layer(layer).units)
+        if layer in answers:
+            measured["stimulus_selectivity"] = _sparseness(answers[layer].peak)
+        empty = torch.full((net.layer(layer).units,), torch.nan, dtype=torch.float64)
+        rows = [measured.get(name, (empty, empty, empty)) for name in asked]
+        value[layer], error[layer], p_value[layer] = (
+            torch.stack([row[part] for row in rows], 1) for part in range(3)
+        )
+    return Criteria(
+        provenance=provenance(net, "criteria", seed, layers=found, columns=asked, images=len(dataset)),
+        layers=found,
+        columns=asked,
+        value=value,
+        error=error,
+        p_value=p_value,
+        images=len(dataset),
+    )
+
+
+class _Sums:
+    """Activation of one layer: sums by block of images, and the mean of every image."""
+
+    def __init__(self) -> None:
+        self.moments: list[Tensor] = []  # per image (3, units): count, sum, sum of squares
+        self.means: list[Tensor] = []
+        self.labels: list[Tensor] = []
+
+    def add(self, value: Tensor, batch: Batch) -> None:
+        """A batch of values."""
+        wide = streaming_pass.by_unit(value).double().cpu()
+        count = torch.full_like(wide[:, :, 0], wide.shape[2])
+        self.moments.append(torch.stack([count, wide.sum(2), wide.square().sum(2)], 1))
+        self.means.append(wide.mean(2))
+        if batch.labels is not None:
+            self.labels.append(batch.labels)
+
+    def variation(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Standard deviation over images and positions, its jackknife error, no p-value."""
+        each = torch.cat(self.moments)
+
+        def deviation(rows: Tensor) -> Tensor:
+            count, total, square = rows.sum(0)
+            return (square / count - (total / count).square()).clamp(min=0).sqrt()
+
+        value = deviation(each)
+        blocks = torch.arange(len(each)) % min(_BLOCKS, len(each))
+        return value, _jackknife(deviation, each, blocks), torch.full_like(value, torch.nan)
+
+    def selectivity(self, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Share of the variance of image means between classes, its jackknife error, and a p-value."""
+        means = torch.cat(self.means)
+        nothing = torch.full((means.shape[1],), torch.nan, dtype=torch.float64)
+        if len(torch.cat(self.labels) if self.labels else ()) != len(means):
+            return nothing, nothing, nothing
+        labels = torch.cat(self.labels)
+        if len(labels.unique()) < 2:
+            return nothing, nothing, nothing
+        joined = torch.cat([means, labels[:, None].double()], 1)
+        value = _between(joined)
+        generator = torch.Generator().manual_seed(seed)
+        reached = torch.zeros_like(value)
+        for _ in range(_DRAWS):
+            order = torch.randperm(len(labels), generator=generator)
+            reached += _between(torch.cat([means, labels[order, None].double()], 1)) >= value
+        blocks = torch.arange(len(means)) % min(_BLOCKS, len(means))
+        p = (reached + 1) / (_DRAWS + 1)
+        return value, _jackknife(_between, joined, blocks), torch.where(value.isnan(), torch.nan, p)
+
+
+def _between(rows: Tensor) -> Tensor:
+    """Variance between the classes (last column) over the whole variance, for every other column."""
+    means, labels = rows[:, :-1], rows[:, -1].long()
+    member = torch.nn.functional.one_hot(labels - labels.min()).to(means)
+    count = member.sum(0)[:, None]
+    centred = means - means.mean(0)
+    between = ((member.T @ centred).square() / count.clamp(min=1)).sum(0)
+    whole = centred.square().sum(0)
+    return torch.where(whole > 1e-24 * means.square().sum(0), between / whole, torch.nan)
+
+
+def _jackknife(statistic: Any, rows: Tensor, blocks: Tensor) -> Tensor:
+    r"""Standard error :math:`\sqrt{\frac{g-1}{g} \sum_b (t_b - \bar t)^2}` with each block left out in turn."""
+    count = int(blocks.max()) + 1
+    if count < 2:
+        return torch.full_like(statistic(rows), torch.nan)
+    left = torch.stack([statistic(rows[blocks != block]) for block in range(count)])
+    return ((left - left.mean(0)).square().sum(0) * (count - 1) / count).sqrt()
+
+
+def _swept(net: Network, dataset: Dataset, layers: list[str], batch: int) -> dict[str, _Sums]:
+    sums = {layer: _Sums() for layer in layers}
+    streaming_pass.read(net, dataset, {layer: one.add for layer, one in sums.items()}, batch=batch)
+    return sums
+
+
+def _sparseness(peak: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    rows = peak.double().clamp(min=0).T.cpu()  # (stimuli, units)
+
+    def sparseness(some: Tensor) -> Tensor:
+        n = len(some)
+        square = some.square().mean(0)
+        return torch.where(square > 0, (1 - some.mean(0).square() / square) / (1 - 1 / n), torch.nan)
+
+    value = sparseness(rows)
+    blocks = torch.arange(len(rows)) % min(_BLOCKS, len(rows))
+    return value, _jackknife(sparseness, rows, blocks), torch.full_like(value, torch.nan)
+
+
+def _superstimulus(made: Any, units: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Contrast times spatial correlation of each unit's images, averaged; the error of the mean where several."""
+    value = torch.full((units,), torch.nan, dtype=torch.float64)
+    error = value.clone()
+    gray = made.images.double().mean(1).cpu()
+    structure = gray.flatten(1).std(1, correction=0) * spatial_correlation(gray[:, None]).clamp(min=0)
+    for unit in range(units):
+        mine = structure[made.channel.cpu() == unit]
+        if len(mine):
+            value[unit] = mine.mean()
+            error[unit] = mine.std() / len(mine) ** 0.5 if len(mine) > 1 else torch.nan
+    return value, error, torch.full_like(value, torch.nan)
