@@ -38,8 +38,7 @@ def rejected(
     total = len(images)
     some = images.subset([place * total // min(total, most) for place in range(min(total, most))])
     found = spaces.rejected_energy(net, some, names(layers))
-    for name, share, leak in zip(found.layers, found.mean.tolist(), found.leak.amax(1).tolist(), strict=True):
-        print(f"{name:<32} rejects {share:.2%} of what it reads (leak {leak:.1e})")
+    print(found.table())
     save(found, output)
 
 

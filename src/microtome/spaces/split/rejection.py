@@ -67,6 +67,18 @@ class _Shares(Result):
         """(layers,): mean share over the images."""
         return self.share.mean(1)
 
+    def table(self) -> str:
+        """A line for each layer: mean share lost, largest error that is possible, exact null space."""
+        lines = [
+            f"share of the energy whose removal changes a layer's output by less than {self.threshold:.2%}, "
+            f"mean of {self.share.shape[1]} images"
+        ]
+        for place, name in enumerate(self.layers):
+            sure = "" if bool(self.known[place].all()) else "at most "
+            error = float(self.error[place].max())
+            lines.append(f"{name:<32} {sure}{float(self.mean[place]):.2%} (+- {error:.1e}); {self.null_space(place)}")
+        return "\n".join(lines)
+
     def null_space(self, layer: int) -> str:
         """What is known of a layer's exact null space, in words; mean over the images."""
         null = self.null_share[layer]
