@@ -94,9 +94,7 @@ def kept(
     check(output)
     net = model.network()
     found = spaces.kept_and_lost(net, pictures(images, net), names(layers))
-    for name, share, leak in zip(found.layers, found.share.mean(1).tolist(), found.leak.amax(1).tolist(), strict=True):
-        sure = leak <= float(found.provenance.parameters["tolerance"])
-        print(f"{name:<32} lost {'' if sure else 'at most '}{share:.2%} of the energy (leak {leak:.1e})")
+    tell_table(found.table(), as_json=False)
     save(found, output)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from microtome.data.batches import Dataset
+from microtome.data import Dataset
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.registry import register
@@ -201,9 +201,7 @@ def compressed(
     ]
     small = absorbing(known, gone)
     if fit and gone:
-        refit(
-            known.net, small, known.channels, gone, dataset, damping=known.damping, batch=batch, progress=progress
-        )
+        refit(known.net, small, known.channels, gone, dataset, damping=known.damping, batch=batch, progress=progress)
     return small, gone
 
 

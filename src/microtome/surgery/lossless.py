@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from microtome.data.batches import Dataset
+from microtome.data import Dataset
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
@@ -21,6 +21,7 @@ from microtome.surgery.moments import FITTED, importance, read_moments
 from microtome.surgery.optimal_brain_surgeon import order
 from microtome.surgery.redundancy import Redundant
 from microtome.surgery.smaller import SmallerNetwork, held
+from microtome.tables import Table
 from microtome.training import checkpoints
 
 
@@ -87,12 +88,20 @@ class Lossless(SmallerNetwork):
         columns = zip(self.layers, self.units, self.reasons, self.changes, self.bounds, strict=True)
         return [Cut(layer, tuple(units), reason, change, bound) for layer, units, reason, change, bound in columns]
 
-    def table(self) -> list[dict[str, object]]:
+    def table(self) -> Table:
         """One row for each cut."""
-        return [
-            {"layer": cut.layer, "units": len(cut.units), "reason": cut.reason, "change": cut.change, "bound": cut.bound}
-            for cut in self.cuts
-        ]
+        return Table.of(
+            [
+                {
+                    "layer": cut.layer,
+                    "units": len(cut.units),
+                    "reason": cut.reason,
+                    "change": cut.change,
+                    "bound": cut.bound,
+                }
+                for cut in self.cuts
+            ]
+        )
 
 
 @dataclass
@@ -195,7 +204,7 @@ def lossless(
         _on_the_data(state, name)
         _dependent(state, name, tolerance, seed)
     loud = max(float(net.logits(images, batch=batch).abs().max()) for images in _images(dataset, batch))
-    before, after = channels_of(net.model, net._probe()), channels_of(state.net.model, state.net._probe())
+    before, after = channels_of(net.model, net.normalise(net.probe)), channels_of(state.net.model, state.net.normalise(state.net.probe))
     result = Lossless(
         provenance=provenance(net, "lossless", seed, tolerance=tolerance, images=len(dataset)),
         removed=state.removed,
@@ -233,7 +242,7 @@ def _images(dataset: Dataset, batch: int) -> list[Tensor]:
 
 
 def _family(state: _State, name: str) -> tuple[Channels, Family]:
-    channels = channels_of(state.net.model, state.net._probe())
+    channels = channels_of(state.net.model, state.net.normalise(state.net.probe))
     return channels, channels.families[name]
 
 

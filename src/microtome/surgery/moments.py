@@ -234,7 +234,7 @@ def importance(
             drawn = torch.randint(0, 2, logits.shape, generator=generator).to(logits) * 2 - 1
             return drawn - drawn.mean(1, keepdim=True)
 
-        tape = net.tape(images, record=names, gradient=True, of=net.graph.logits, seed=signs)
+        tape = net.run(images, record=names, gradient=True, of=net.graph.logits, seed=signs)
         for name in names:
             operation, slope = channels.operations[name], tape.gradient[name].double()
             over = [axis for axis in range(slope.dim()) if axis != operation.axis]

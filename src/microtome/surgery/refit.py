@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from microtome.data.batches import Dataset
+from microtome.data import Dataset
 from microtome.network import Network
 from microtome.surgery.channels import Channels, Operation
 from microtome.surgery.moments import FITTED, Moments, paired_moments
@@ -107,8 +107,5 @@ def fitted(net: Network, operation: Operation, moments: Moments, anchor: Tensor,
     """New weights of a layer; its bias stays where it cannot be written."""
     if takes_bias(net, operation):
         return least_squares(moments.read, moments.cross, anchor, damping=damping)
-    inner = least_squares(
-        moments.read[:, :-1, :-1], moments.cross[:, :, :-1], anchor[:, :, :-1], damping=damping
-    )
+    inner = least_squares(moments.read[:, :-1, :-1], moments.cross[:, :, :-1], anchor[:, :, :-1], damping=damping)
     return torch.cat([inner, anchor[:, :, -1:]], 2)
-

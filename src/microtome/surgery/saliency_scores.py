@@ -83,7 +83,7 @@ def _taylor(found: Prunable, family: Family, data: Dataset, batch: int) -> dict[
             truth = functional.one_hot(labels, logits.shape[1]).to(logits)
             return logits.softmax(1) - truth
 
-        tape = net.tape(images, record=names, gradient=True, of=net.graph.logits, seed=slope)
+        tape = net.run(images, record=names, gradient=True, of=net.graph.logits, seed=slope)
         for name in names:
             axis = found.channels.operations[name].axis
             product = (tape.value[name] * tape.gradient[name]).double().movedim(axis, 1).flatten(2).sum(2)

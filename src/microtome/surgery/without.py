@@ -19,6 +19,7 @@ from microtome.results import Result, provenance
 from microtome.surgery import removal
 from microtome.surgery.held_out import sampled, split
 from microtome.surgery.smaller import held
+from microtome.tables import Table
 from microtome.training import checkpoints
 from microtome.training.fit import Progress, Recipe, evaluate, fit
 
@@ -138,13 +139,15 @@ class Without(Result):
             raise ModelError(f"these weights are of another network than {net.name}: {error}") from error
         return removal.wrapped(net, model)
 
-    def table(self) -> list[dict[str, float | str]]:
+    def table(self) -> Table:
         """One row for each state: accuracy in percent and its standard error for so many images."""
         values = {"before": self.before, "without": self.without, "retrained": self.retrained}
-        return [
-            {"state": state, "accuracy": 100 * value, "error": 100 * (value * (1 - value) / self.images) ** 0.5}
-            for state, value in values.items()
-        ]
+        return Table.of(
+            [
+                {"state": state, "accuracy": 100 * value, "error": 100 * (value * (1 - value) / self.images) ** 0.5}
+                for state, value in values.items()
+            ]
+        )
 
 
 @register("without", rows=("B7",), paper="dissecting", needs="a layer that is a module", kind="surgery")
@@ -347,5 +350,7 @@ def _words(kind: str, read: Tensor, made: Tensor) -> str:
     if kind == "identity":
         return "what comes in goes on"
     first = "" if read.shape[2:] == made.shape[2:] else "averaged to the layer's size, "
-    what = "a multiple of the one channel that predicts it best" if kind == "copies" else "a combination of all channels"
+    what = (
+        "a multiple of the one channel that predicts it best" if kind == "copies" else "a combination of all channels"
+    )
     return f"{first}each of {made.shape[1]} channels {what}, of {read.shape[1]}"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.data.batches import Dataset
+from microtome.data import Dataset
 from microtome.errors import InputError, nearest
 from microtome.network import Network
 from microtome.registry import register
@@ -172,9 +172,7 @@ def criteria(
             measured["stimulus_selectivity"] = _sparseness(answers[layer].peak)
         empty = torch.full((net.layer(layer).units,), torch.nan, dtype=torch.float64)
         rows = [measured.get(name, (empty, empty, empty)) for name in asked]
-        value[layer], error[layer], p_value[layer] = (
-            torch.stack([row[part] for row in rows], 1) for part in range(3)
-        )
+        value[layer], error[layer], p_value[layer] = (torch.stack([row[part] for row in rows], 1) for part in range(3))
     return Criteria(
         provenance=provenance(net, "criteria", seed, layers=found, columns=asked, images=len(dataset)),
         layers=found,
