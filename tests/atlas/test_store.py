@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from microtome.atlas.findings import Predictions
+from microtome.atlas.first_look import Predictions
 from microtome.atlas.store import MARK, Store, digest, result_name
 from microtome.errors import StoreError
 from microtome.results import Provenance
@@ -19,7 +19,9 @@ MINE = {"network": "Small", "fingerprint": "aa", "input_shape": [1, 8, 8]}
 
 
 def predictions() -> Predictions:
-    return Predictions(provenance=Provenance("predictions"), logits=torch.eye(3), labels=torch.arange(3))
+    return Predictions(
+        provenance=Provenance("predictions"), logits=torch.eye(3), confidence=torch.ones(3), labels=torch.arange(3)
+    )
 
 
 @pytest.mark.parametrize("root", ["folder", "memory://atlas-of-a-test"])

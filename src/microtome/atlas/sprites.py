@@ -1,10 +1,9 @@
-"""How do many small pictures become one file? Side by side, with zero neutral, in the same bytes each time."""
+"""Sprites: many small pictures in one file, coloured with zero neutral, the same bytes each time."""
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from microtome.atlas.pages import Colours, Sprite
 from microtome.atlas.store import Store
+from microtome.atlas.widgets import Colours, Sprite
 
-__all__ = ["Sheet", "coloured", "gridded"]
+__all__ = ["SpriteWriter", "bounds", "coloured", "gridded"]
 
 _SIDE = 8192  # pixels a side that every browser and phone decodes
 _LOSSLESS = 96  # cells up to this size keep every pixel; photos are compressed
@@ -23,7 +22,7 @@ _SQUARE = 32  # pixels a side up to which every pixel is shown as a square: filt
 
 
 def gridded(cells: Tensor, columns: int) -> Tensor:
-    """Cells (n, C, h, w) row by row in one picture (C, rows * h, columns * w), white where there is none.
+    """Cells (n, C, h, w) row by row in one picture (C, rows * h, columns * w), white where there is no cell.
 
     Examples
     --------
@@ -33,7 +32,7 @@ def gridded(cells: Tensor, columns: int) -> Tensor:
     """
     n, channels, height, width = cells.shape
     rows = math.ceil(n / columns)
-    filled = torch.ones((rows * columns, channels, height, width), dtype=cells.dtype)
+    filled = cells.new_ones((rows * columns, channels, height, width))
     filled[:n] = cells
     arranged = filled.view(rows, columns, channels, height, width).permute(2, 0, 3, 1, 4)
     return arranged.reshape(channels, rows * height, columns * width)
@@ -51,7 +50,7 @@ def coloured(values: Tensor, colours: Colours, limits: tuple[float, float]) -> T
     low, high = limits
     span = high - low if high > low else 1.0
     scaled = ((values.to(torch.float32) - low) / span).nan_to_num(0.5).clamp(0, 1)
-    table = torch.from_numpy(_table("RdBu_r" if colours == "diverging" else "magma"))
+    table = torch.from_numpy(_table("RdBu_r" if colours == "diverging" else "magma")).to(values.device)
     # Rounded to the table's middle entry, so that zero is exactly neutral.
     index = (scaled * (len(table) - 1)).round().to(torch.int64)
     return table[index].permute(0, 3, 1, 2)
@@ -84,8 +83,8 @@ def bounds(values: Tensor, colours: Colours) -> tuple[float, float]:
     return min(low, 0.0), high if high > min(low, 0.0) else min(low, 0.0) + 1.0
 
 
-class Sheet:
-    """Writes sprites of one run into the site's folder; a file that is there with the same bytes is left alone."""
+class SpriteWriter:
+    """Writes the sprites of one run into the folder of the site; a file with the same bytes is left alone."""
 
     def __init__(self, store: Store, *, pixelated: bool) -> None:
         self.store = store
@@ -134,9 +133,9 @@ class Sheet:
 
     def classes(self, name: str, winner: Tensor, colours: dict[int, str]) -> Sprite:
         """Maps of classes (n, h, w), each class in its colour ``"#rrggbb"``."""
-        cells = torch.zeros((len(winner), 3, *winner.shape[1:]))
+        cells = torch.zeros((len(winner), 3, *winner.shape[1:]), device=winner.device)
         for index, colour in colours.items():
-            rgb = torch.tensor([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])
+            rgb = torch.tensor([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)], device=winner.device)
             cells = torch.where((winner == index)[:, None], rgb[None, :, None, None], cells)
         return self._write(name, cells, None, "classes", None, "class")
 
@@ -161,7 +160,7 @@ class Sheet:
 
 def encoded(picture: Tensor, file: str, *, lossless: bool) -> bytes:
     """A picture (C, H, W) in [0, 1] as PNG or WebP; the encoders are deterministic."""
-    pixels = (picture * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    pixels = (picture * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     content = io.BytesIO()
     if file.endswith(".png"):
@@ -170,9 +169,3 @@ def encoded(picture: Tensor, file: str, *, lossless: bool) -> bytes:
         effort = 20 if lossless else 80  # lossless: what more effort saves is a few percent, at thrice the time
         image.save(content, "WEBP", lossless=lossless, quality=effort, method=1 if lossless else 2, exact=True)
     return content.getvalue()
-
-
-def stacked(parts: Sequence[Tensor]) -> Tensor:
-    """Pictures of one size, gray ones beside coloured ones, as one batch."""
-    channels = max(part.shape[-3] for part in parts)
-    return torch.stack([part.expand(channels, -1, -1) if part.shape[-3] < channels else part for part in parts])

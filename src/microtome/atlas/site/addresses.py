@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from microtome.atlas.pages import Atlas, Link
+from microtome.atlas.widgets import Atlas, Link
 
 
 def slugs(names: Iterable[str]) -> dict[str, str]:

@@ -6,9 +6,9 @@ import math
 
 from markupsafe import Markup
 
-from microtome.atlas.pages import Curve, Histogram, Spectrum
 from microtome.atlas.site.numbers import count, number
 from microtome.atlas.site.svg import chart, linked, path, text
+from microtome.atlas.widgets import Curve, Histogram, Spectrum
 
 
 def sparkline(values: tuple[float, ...]) -> Markup:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from microtome.atlas.pages import Atlas
 from microtome.atlas.site.addresses import Addresses
+from microtome.atlas.widgets import Atlas
 
 
 def index_script(atlas: Atlas, addresses: Addresses) -> str:

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from microtome.atlas.pages import Sprite
+from microtome.atlas.widgets import Sprite
 
 # Sides in CSS pixels at which pictures are shown; the zoom that comes nearest is taken.
 SIZES = {"s": 56, "c": 72, "m": 112, "l": 224, "xl": 336}
