@@ -9,10 +9,10 @@ import pytest
 from atlas import small
 from microtome.atlas import TOPICS, build
 from microtome.atlas.album import Album
-from microtome.atlas.first_look import first_tasks
-from microtome.atlas.network_summary import network_summary
-from microtome.atlas.plan import Plan
-from microtome.atlas.selection import select
+from microtome.atlas.planning.first_look import first_tasks
+from microtome.atlas.planning.network_summary import network_summary
+from microtome.atlas.planning.plan import Plan
+from microtome.atlas.planning.selection import select
 from microtome.atlas.store import Store
 from microtome.loading import RunConfig
 

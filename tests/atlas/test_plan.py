@@ -11,8 +11,8 @@ import torch
 
 from atlas import small
 from microtome.atlas import BUDGETS
-from microtome.atlas.network_summary import network_summary
-from microtome.atlas.plan import Plan
+from microtome.atlas.planning.network_summary import network_summary
+from microtome.atlas.planning.plan import Plan
 from microtome.atlas.task import Task
 from microtome.atlas.topics.images.kept_and_lost import kept_layers, kept_tasks
 from microtome.atlas.topics.units.strongest_patches import reconstruction_tasks

@@ -3,7 +3,7 @@
 Topics plan tasks and compute results; a store keeps them; pages are made of stored results.
 """
 
-from microtome.atlas.budget import BUDGETS, Budget, affordable
+from microtome.atlas.planning.budget import BUDGETS, Budget, affordable
 from microtome.atlas.run import Report, Watch, build
 from microtome.atlas.task import Refusal, Task
 from microtome.atlas.topic import Topic

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from microtome import registry
 from microtome.atlas.commands import Commands
-from microtome.atlas.downscaling import downscaled
-from microtome.atlas.network_summary import maps_inside
-from microtome.atlas.plan import Plan
-from microtome.atlas.selection import Selection
+from microtome.atlas.pictures.downscaling import downscaled
+from microtome.atlas.pictures.sprites import SpriteWriter
+from microtome.atlas.planning.network_summary import maps_inside
+from microtome.atlas.planning.plan import Plan
+from microtome.atlas.planning.selection import Selection
 from microtome.atlas.site import slugs
-from microtome.atlas.sprites import SpriteWriter
 from microtome.atlas.store import Store, recall, recall_small
 from microtome.atlas.task import Refusal, Task
 from microtome.atlas.widgets import Absent, Made, Picture, Sprite, to_image

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import PurePath
 
 from microtome.data import NAMES
@@ -71,12 +72,13 @@ def options_of(recipe: RunConfig) -> dict[str, str]:
     >>> options_of(RunConfig("zoo:fcnn1", input_shape=(1, 28, 28), data="mnist"))
     {'model': 'zoo:fcnn1', 'input-shape': '1,28,28', 'data': 'mnist'}
     """
-    found = {}
-    for name in ("model", "weights", "input_shape", "mean", "std", "device", "data"):
-        value = getattr(recipe, name)
-        if value is not None:
-            found[name.replace("_", "-")] = value if isinstance(value, str) else ",".join(map(str, value))
-    return found
+    values = {field.name: getattr(recipe, field.name) for field in fields(recipe) if field.name != "classes"}
+    values["data"] = values.pop("data")  # behind all that describes the model
+    return {
+        name.replace("_", "-"): value if isinstance(value, str) else ",".join(map(str, value))
+        for name, value in values.items()
+        if value is not None
+    }
 
 
 def _tokens(options: Mapping[str, str]) -> list[str]:

@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from microtome.atlas import first_look, pages
+from microtome.atlas import pages
 from microtome.atlas.album import Album
-from microtome.atlas.budget import BUDGETS, Budget, budget
 from microtome.atlas.commands import Commands, options_of
 from microtome.atlas.engine import Inline, available_cores, executor, one_thread
-from microtome.atlas.network_summary import network_summary
-from microtome.atlas.plan import Plan
-from microtome.atlas.selection import select
+from microtome.atlas.planning import first_look
+from microtome.atlas.planning.budget import BUDGETS, Budget, budget
+from microtome.atlas.planning.network_summary import network_summary
+from microtome.atlas.planning.plan import Plan
+from microtome.atlas.planning.selection import select
 from microtome.atlas.store import Store, recall
 from microtome.atlas.task import Job, Refusal, Task
 from microtome.atlas.topic import Topic

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from microtome.atlas.plan import Plan
-from microtome.atlas.selection import Selection
+from microtome.atlas.planning.plan import Plan
+from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Job, Task
 from microtome.atlas.widgets import Number, Section
 

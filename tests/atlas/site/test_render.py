@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from microtome.atlas import widgets as pages
+from microtome.atlas.pictures.sprites import SpriteWriter
 from microtome.atlas.site import render, slugs
-from microtome.atlas.sprites import SpriteWriter
 from microtome.atlas.store import Store
 from microtome.atlas.widgets import to_class, to_image, to_layer, to_unit
 from microtome.errors import StoreError

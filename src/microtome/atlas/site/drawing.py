@@ -1,4 +1,4 @@
-"""How do small charts become SVG? Drawn from numbers, since thousands of unit pages each hold several."""
+"""Small charts as SVG: sparklines, histograms, tuning curves, spectra."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How is a network drawn left to right? Blocks in execution order, arcs where a value skips ahead."""
+"""The drawing of a network from left to right: blocks in execution order, arcs for skip connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does `/` find? One classic script with every name, read when first asked for."""
+"""The search index: one script with every name, loaded at the first search."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from microtome.atlas.site import drawing, flow
 from microtome.atlas.site.addresses import Addresses
 from microtome.atlas.site.numbers import number
-from microtome.atlas.site.sprites import SpriteStyles, position
+from microtome.atlas.site.sprite_styles import SpriteStyles, position
 from microtome.atlas.widgets import (
     Atlas,
     Curve,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from microtome.atlas.album import Album
-from microtome.atlas.plan import Plan, blocks
-from microtome.atlas.selection import Selection
+from microtome.atlas.planning.plan import Plan, blocks
+from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
 from microtome.atlas.widgets import (

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from microtome import registry
 from microtome.atlas.album import Album
-from microtome.atlas.budget import affordable
-from microtome.atlas.plan import Plan, blocks
-from microtome.atlas.selection import Selection
+from microtome.atlas.planning.budget import affordable
+from microtome.atlas.planning.plan import Plan, blocks
+from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
 from microtome.atlas.widgets import Made, MapRow, Maps, MethodMap, Number, Part, Picture, Section, Sprite

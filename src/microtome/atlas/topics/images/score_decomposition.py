@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from microtome.atlas.album import Album
-from microtome.atlas.plan import Plan, blocks
-from microtome.atlas.selection import Selection
+from microtome.atlas.planning.plan import Plan, blocks
+from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
 from microtome.atlas.topics.units.superstimuli import unit_picture

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from microtome import spaces
 from microtome.atlas.album import Album
-from microtome.atlas.downscaling import downscaled
-from microtome.atlas.network_summary import maps_inside
-from microtome.atlas.plan import Plan, even
-from microtome.atlas.selection import Selection
+from microtome.atlas.pictures.downscaling import downscaled
+from microtome.atlas.pictures.signed_pictures import SIDE, signed_pictures
+from microtome.atlas.planning.network_summary import maps_inside
+from microtome.atlas.planning.plan import Plan, even
+from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
-from microtome.atlas.topics.signed_pictures import SIDE, signed_pictures
 from microtome.atlas.widgets import Absent, Gallery, Made, Number, Part, Picture, Section, Spectrum
 from microtome.errors import LayerError
 from microtome.loading import Subject

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from microtome import units as units_of
 from microtome.atlas.album import Album
-from microtome.atlas.budget import affordable
-from microtome.atlas.plan import Plan, blocks
-from microtome.atlas.selection import Selection
+from microtome.atlas.planning.budget import affordable
+from microtome.atlas.planning.plan import Plan, blocks
+from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
 from microtome.atlas.widgets import Absent, Amount, Amounts, Part, Section, to_class

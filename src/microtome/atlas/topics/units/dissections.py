@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from microtome import units as units_of
 from microtome.atlas.album import Album
-from microtome.atlas.first_look import patches_task
-from microtome.atlas.plan import Plan, blocks
-from microtome.atlas.selection import Selection
+from microtome.atlas.planning.first_look import patches_task
+from microtome.atlas.planning.plan import Plan, blocks
+from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
 from microtome.atlas.topics.images.score_decomposition import by_unit

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from microtome.atlas.album import Album
-from microtome.atlas.budget import affordable
-from microtome.atlas.downscaling import CELL, downscaled, downscaled_signal
-from microtome.atlas.first_look import patches_task
-from microtome.atlas.plan import Plan, blocks
-from microtome.atlas.selection import Selection
+from microtome.atlas.pictures.downscaling import CELL, downscaled, downscaled_signal
+from microtome.atlas.planning.budget import affordable
+from microtome.atlas.planning.first_look import patches_task
+from microtome.atlas.planning.plan import Plan, blocks
+from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
 from microtome.atlas.topics.units.unit_tuning import label

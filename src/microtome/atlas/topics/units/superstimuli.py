@@ -8,10 +8,10 @@ import torch
 
 from microtome import synthesis
 from microtome.atlas.album import Album
-from microtome.atlas.budget import affordable
-from microtome.atlas.downscaling import downscaled
-from microtome.atlas.plan import Plan, blocks
-from microtome.atlas.selection import Selection
+from microtome.atlas.pictures.downscaling import downscaled
+from microtome.atlas.planning.budget import affordable
+from microtome.atlas.planning.plan import Plan, blocks
+from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
 from microtome.atlas.widgets import Part, Picture, Section, Sprite, Stimuli, Stimulus, to_unit

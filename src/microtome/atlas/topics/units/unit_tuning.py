@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from microtome import units
 from microtome.atlas.album import Album
-from microtome.atlas.budget import affordable
-from microtome.atlas.plan import Plan
-from microtome.atlas.selection import Selection
+from microtome.atlas.planning.budget import affordable
+from microtome.atlas.planning.plan import Plan
+from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
 from microtome.atlas.widgets import Curve, Curves, Part, Section

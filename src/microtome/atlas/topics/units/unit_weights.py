@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from microtome import units as units_of
 from microtome.atlas.album import Album
-from microtome.atlas.plan import Plan
-from microtome.atlas.selection import Selection
+from microtome.atlas.planning.plan import Plan
+from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
 from microtome.atlas.topics.units.superstimuli import unit_picture

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from microtome import units
-from microtome.atlas.plan import Plan
+from microtome.atlas.planning.plan import Plan
 from microtome.atlas.store import Store
 from microtome.atlas.task import Job, Task
 from microtome.errors import InputError

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from microtome.atlas.budget import Budget
+from microtome.atlas.planning.budget import Budget
 from microtome.errors import InputError
 from microtome.loading import Subject
 from microtome.network import Network

@@ -1,4 +1,4 @@
-"""How does a page show one cell of a sprite? As a background picture, moved; its style is said once a page."""
+"""One cell of a sprite as a background picture; the style of each sprite is written once a page."""
 
 from __future__ import annotations
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from microtome.atlas.budget import affordable
-from microtome.atlas.first_look import Predictions, first_look
-from microtome.atlas.plan import Plan
+from microtome.atlas.planning.budget import affordable
+from microtome.atlas.planning.first_look import Predictions, first_look
+from microtome.atlas.planning.plan import Plan
 from microtome.atlas.store import Store
 from microtome.units import LayerPatches, TopPatches
 

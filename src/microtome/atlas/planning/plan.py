@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from microtome.atlas.budget import Budget
-from microtome.atlas.network_summary import NetworkSummary, maps_inside, multiply_adds
+from microtome.atlas.planning.budget import Budget
+from microtome.atlas.planning.network_summary import NetworkSummary, maps_inside, multiply_adds
 from microtome.atlas.task import Task, task
 from microtome.loading import Subject
 from microtome.network import Network

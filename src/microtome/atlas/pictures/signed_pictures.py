@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from microtome.atlas.album import Album
-from microtome.atlas.downscaling import downscaled, downscaled_signal
+from microtome.atlas.pictures.downscaling import downscaled, downscaled_signal
 from microtome.atlas.widgets import Picture
 
 __all__ = ["SIDE", "signed_pictures"]
