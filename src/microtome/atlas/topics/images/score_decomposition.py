@@ -122,7 +122,6 @@ def decompose(net: Network, image: Tensor, target: int, layers: Sequence[str]) -
 class _Sum:
     """An amount as a sum over the units that feed it, with the signal that arrives at each of these layers."""
 
-    bias: float
     signal: dict[str, Tensor]
     terms: list[tuple[str, int, float]]
 
@@ -137,11 +136,11 @@ class _Sums:
 
     def of_score(self, target: int) -> tuple[float, _Sum]:
         """The score of a class, and its sum."""
-        rules = self._rules()
         record = self.net.run(
-            self.image, [target], record=["input", *self.layers], gradient=True, rules=rules, replace=self._cuts("")
-        )
-        (found,) = self._read(record, rules, self.layers)
+            self.image, [target], record=["input", *self.layers], gradient=True, rules=self._rules(),
+            replace=self._cuts(""),
+        )  # fmt: skip
+        (found,) = self._read(record, self.layers)
         return float(record.score[0]), found
 
     def of_units(self, layer: str, signals: Sequence[Tensor]) -> list[_Sum]:
@@ -151,22 +150,21 @@ class _Sums:
         found: list[_Sum] = []
         for part in blocks(range(len(signals)), self.batch):
             grad_output = torch.cat([signals[place] for place in part])
-            rules = self._rules()
             record = self.net.run(
-                self.image.expand(len(part), -1, -1, -1), record=["input", *below], gradient=True, rules=rules,
+                self.image.expand(len(part), -1, -1, -1), record=["input", *below], gradient=True, rules=self._rules(),
                 replace=self._cuts(layer), output_layer=layer, grad_output=grad_output,
             )  # fmt: skip
-            found += self._read(record, rules, below)
+            found += self._read(record, below)
         return found
 
     def _rules(self) -> Relevance | None:
-        return Relevance(chooser(self.net, Epsilon(_EPSILON)), _EPSILON) if self.held else None
+        return Relevance(chooser(self.net, Epsilon(_EPSILON))) if self.held else None
 
     def _cuts(self, but: str) -> dict[str, Any]:
         """Every chosen layer as an input of what follows: the pass begins new gradients there."""
         return {name: Tensor.detach for name in self.layers if name != but}
 
-    def _read(self, record: RecordedPass, rules: Relevance | None, layers: Sequence[str]) -> list[_Sum]:
+    def _read(self, record: RecordedPass, layers: Sequence[str]) -> list[_Sum]:
         found = []
         for place in range(len(record.value["input"])):
             signal = {name: record.gradient[name][place : place + 1] for name in ("input", *layers)}
@@ -178,14 +176,13 @@ class _Sums:
                 amounts = values.sum()[None] if name == "input" else by_unit(values)[0]
                 units = amounts.nonzero()[:, 0].tolist()
                 terms += [(name, -1 if name == "input" else unit, float(amounts[unit])) for unit in units]
-            bias = float(rules.bias_share[place]) if rules is not None else 0.0
-            found.append(_Sum(bias, signal, sorted(terms, key=lambda term: -abs(term[2]))))
+            found.append(_Sum(signal, sorted(terms, key=lambda term: -abs(term[2]))))
         return found
 
 
 def _decompose(sums: _Sums, target: int) -> ScoreDecomposition:
     score, top = sums.of_score(target)
-    steps, rest = _named(score, top)
+    steps, bias, rest = _named(sums, score, top)
     level = [(steps, top)]
     for count in _FOLLOWED[: len(sums.layers)]:
         level = _followed(sums, level, count)
@@ -194,25 +191,25 @@ def _decompose(sums: _Sums, target: int) -> ScoreDecomposition:
                               layers=list(sums.layers), target=target),
         target=target,
         score=score,
-        bias=top.bias,
+        bias=bias,
         rest=rest,
         steps=steps,
         held=sums.held,
     )  # fmt: skip
 
 
-def _named(amount: float, found: _Sum) -> tuple[list[list[Any]], float]:
-    """The largest terms as steps, until little is left, and what is left."""
-    terms = found.terms
-    left = sum(abs(value) for *_, value in terms)
-    most, signed = (1 - _NAMED) * left, sum(value for *_, value in terms)
+def _named(sums: _Sums, amount: float, found: _Sum) -> tuple[list[list[Any]], float, float]:
+    """The largest terms as steps, until little is left; what biases gave; and what is left."""
+    left = sum(abs(value) for *_, value in found.terms)
+    most, signed = (1 - _NAMED) * left, sum(value for *_, value in found.terms)
+    bias = amount - signed if sums.held else 0.0  # relevance that reached no cut stayed at biases and constants
     steps: list[list[Any]] = []
-    for layer, unit, value in terms[:_MOST]:
+    for layer, unit, value in found.terms[:_MOST]:
         if left <= most and abs(signed) <= (1 - _NAMED) * abs(amount):
             break
         steps.append([layer, unit, value, 0.0, 0.0, []])
         left, signed = left - abs(value), signed - value
-    return steps, amount - found.bias - sum(step[2] for step in steps)
+    return steps, bias, amount - bias - sum(step[2] for step in steps)
 
 
 def _followed(
@@ -227,8 +224,7 @@ def _followed(
     for layer, entries in asked.items():
         parts = sums.of_units(layer, [signal for _, signal in entries])
         for (step, _), found in zip(entries, parts, strict=True):
-            step[3] = found.bias
-            step[5], step[4] = _named(step[2], found)
+            step[5], step[3], step[4] = _named(sums, step[2], found)
             below.append((step[5], found))
     return below
 
