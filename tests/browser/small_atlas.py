@@ -147,10 +147,10 @@ class SmallAtlas(SmallUnits):
             float(probability.max()),
             pages.Amounts(rows, "percent", "A second long bar means that the network hesitates.", MADE),
             overlay=True,
-            sections=self.sections(index, tuple(found)),
+            sections=self.image_sections(index, tuple(found)),
         )
 
-    def sections(self, index: int, rows: tuple[pages.ActivationRow, ...]) -> tuple[pages.Section, ...]:
+    def image_sections(self, index: int, rows: tuple[pages.ActivationRow, ...]) -> tuple[pages.Section, ...]:
         """The sections of an image; occlusion and dissection of the first one only."""
         first, part = index == self.pictured[0], pages.Part
         steps = pages.Decomposition(self.walk(index), "Open a line to see what it is made of.", MADE)
@@ -206,13 +206,13 @@ class SmallAtlas(SmallUnits):
                 pages.Section(title, (pages.Part(content),))
                 for title, content in (
                     (
-                        "What it takes for what",
+                        "What it mistakes for what",
                         pages.Confusion(
                             tuple(tuple(row) for row in counts.tolist()), pairs, "Off the diagonal: confusions.", MADE
                         ),
                     ),
                     (
-                        "Its worst mistakes",
+                        "Its most confident mistakes",
                         pages.Gallery(
                             tuple(self.image(i, f"true {self.y[i]}, says {self.said[i]}") for i in mistaken),
                             "Surest and wrong.",

@@ -246,10 +246,10 @@ class SmallUnits:
                 pages.Number("selectivity", float(flat[:, unit].std()), explain="Spread over images."),
                 pages.Number("completeness gap", 0.031, "", "below 0.01", ok=False),
             ),
-            sections=self.sections(layer, unit, stimuli, nearest, top, low),
+            sections=self.unit_sections(layer, unit, stimuli, nearest, top, low),
         )
 
-    def sections(self, layer, unit, stimuli, nearest, top, low) -> tuple[pages.Section, ...]:
+    def unit_sections(self, layer, unit, stimuli, nearest, top, low) -> tuple[pages.Section, ...]:
         """The sections of a unit; some parts of conv1 are not computed, others cannot exist."""
         deep, value = layer == "conv2", self.value[layer][:, unit]
         caption = "Above: the crops that drive it most; below each, what in it did. Look for what repeats."
@@ -270,15 +270,15 @@ class SmallUnits:
                     part(pages.Examples(low, "What the unit likes least.", MADE, heading="lowest")),
                 ),
             ),
-            pages.Section("How it answers to each class", (part(self.histogram(layer, unit)),), half=True),
+            pages.Section("How it responds to each class", (part(self.histogram(layer, unit)),), half=True),
             pages.Section(
                 "What it is tuned to",
                 (part(None if deep else self.tuning(layer, unit), "tuning curves", "They show the label."),),
                 half=True,
             ),
-            pages.Section("How one answer comes about", (part(sheet),)),
+            pages.Section("How one response comes about", (part(sheet),)),
             pages.Section("What it reads, and what reads it", (part(pages.Wiring(f"{layer}:{unit}", inputs, None)),)),
-            pages.Section("Units that answer alike", (part(nearest),), half=True),
+            pages.Section("Units that respond alike", (part(nearest),), half=True),
             pages.Section("What is lost without it", (part(self.ablation(layer, unit)),), half=True),
         )
 
@@ -364,7 +364,7 @@ class SmallUnits:
                     ),
                 ),
                 pages.Section(
-                    "Units that answer alike",
+                    "Units that respond alike",
                     (
                         pages.Part(
                             pages.SimilarityMatrix(

@@ -32,13 +32,13 @@ def test_the_layer_page_holds_the_singular_values_of_its_weights(album: Album) -
 
 
 def test_the_first_layer_shows_averages_and_no_empty_pictures(album: Album) -> None:
-    """Four kernels of 3 x 3 at every position hear every image: what is left is rounding, not pictures."""
+    """Four kernels of 3 x 3 at every position respond to every image: what is left is rounding, not pictures."""
     sections = layer_page(album, "one", TOPICS).sections
     signal, averages = shown(sections, Gallery)
     assert len(signal.pictures) == 4  # four units, four signal vectors
     assert len(averages.pictures) == 3
     (residuals,) = shown(sections, Absent)
-    assert "hears all of it" in residuals.reason
+    assert "ignores nothing" in residuals.reason
     assert singular_values.residuals(album, "two") == (None, None)
 
 

@@ -11,7 +11,12 @@ from microtome.atlas.widgets import ClassPage
 
 __all__ = ["class_page"]
 
-_ORDER = ("Images made for it", "Units that tell it apart", "Its images", "Taken for another, or falsely for it")
+_ORDER = (
+    "Images made for it",
+    "Units that tell it apart",
+    "Its images",
+    "Taken for another class, or falsely for this one",
+)
 
 
 def class_page(album: Album, index: int, topics: Sequence[Topic]) -> ClassPage:

@@ -18,8 +18,8 @@ __all__ = ["layer_page"]
 _PROFILE = 20  # classes in the small bar chart of a card
 _ORDER = (
     "Its weights, inputs across, units down",
-    "What it keeps and what it throws away",
-    "Units that answer alike",
+    "What it keeps and what it rejects",
+    "Units that respond alike",
 )
 
 
@@ -43,8 +43,8 @@ def layer_page(album: Album, layer: str, topics: Sequence[Topic]) -> LayerPage:
 
 def _caption(album: Album, table: LayerPatches, paged: int) -> str:
     what = (
-        "Each unit with the image made to drive it most, or else the patch of the data that does; "
-        "its label with the confidence, its mean activation on each class as bars."
+        "Each unit with its superstimulus, or else its strongest patch; its label with the confidence; its mean "
+        "activation on each class as bars."
     )
     if paged == table.units:
         return what

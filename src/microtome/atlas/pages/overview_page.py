@@ -14,7 +14,7 @@ from microtome.trace.graph import Layer
 __all__ = ["overview_page"]
 
 _DRAWN = 40  # layers up to which all are drawn
-_ORDER = ("What each layer throws away", "What it takes for what", "Its worst mistakes", "Images taken apart")
+_ORDER = ("What each layer rejects", "What it mistakes for what", "Its most confident mistakes", "Images with pages")
 
 
 def overview_page(album: Album, topics: Sequence[Topic]) -> OverviewPage:

@@ -15,11 +15,11 @@ __all__ = ["unit_pages"]
 _ORDER = (
     "Images made to drive it",
     "What drives it in the data",
-    "How it answers to each class",
+    "How it responds to each class",
     "What it is tuned to",
-    "How one answer comes about",
+    "How one response comes about",
     "What it reads, and what reads it",
-    "Units that answer alike",
+    "Units that respond alike",
     "What is lost without it",
 )
 

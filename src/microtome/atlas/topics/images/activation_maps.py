@@ -75,8 +75,8 @@ def _image(album: Album, index: int) -> list[Section]:
     if isinstance(found, tuple):
         result, place = found
         rows = tuple(_row(album, result, layer, place, index) for layer in result.units)
-        shown = ActivationMaps(rows, "For each layer the units that answer this image most; bright is where they do.")
-    part = Part(shown, "activation maps", "They show where each unit fires on this picture.")
+        shown = ActivationMaps(rows, "For each layer the units that respond most to this image; bright: where they do.")
+    part = Part(shown, "activation maps", "They show where each unit responds.")
     return [Section("What each layer makes of it", (part,))]
 
 

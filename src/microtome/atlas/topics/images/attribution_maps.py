@@ -193,7 +193,7 @@ def _differences(album: Album, index: int) -> Maps | None:
         return None
     question = f"What speaks for {album.class_name(said)} rather than {album.class_name(other)}?"
     score = float(album.seen.logits[index, said] - album.seen.logits[index, other])
-    return Maps((MapRow(question, tuple(found), score),), "The map of the first class less that of the second.")
+    return Maps((MapRow(question, tuple(found), score),), "The map of the first class minus that of the second.")
 
 
 def _sprite(album: Album, file: str, values: Tensor, name: str) -> Sprite:

@@ -126,9 +126,9 @@ def kept(subject: Subject, *, layers: Sequence[str], images: Sequence[int]) -> K
 
 
 def _overview(album: Album) -> list[Section]:
-    use = "It shows where on its way through the network a picture is lost."
+    use = "It shows at which layers parts of a picture are lost."
     part = Part(_rejected_shares(album), "the share that each layer rejects", use)
-    return [Section("What each layer throws away", (part,))]
+    return [Section("What each layer rejects", (part,))]
 
 
 def _rejected_shares(album: Album) -> Amounts | Absent | None:
@@ -141,7 +141,7 @@ def _rejected_shares(album: Album) -> Amounts | Absent | None:
         for name, share, ok in zip(found.layers, found.mean.tolist(), shown.tolist(), strict=True)
     )
     caption = (
-        f"The share of the energy of what a layer reads that its weights let pass without a trace, mean over "
+        f"The share of the energy of a layer's input that does not change its output, mean over "
         f"{found.share.shape[1]} images."
     )
     return Amounts(rows, "%", caption, album.made(found))
@@ -154,8 +154,8 @@ def _image(album: Album, index: int) -> list[Section]:
         result, place = found
         first = album.load(album.find("kept")[0])
         caption = (
-            "Above the part of the picture that the layer can still tell, below the part it has lost: adding it "
-            "changes nothing there, to first order. Both add up to the picture."
+            "Above: the part of the picture that the layer can still tell. Below: the part that is lost; to first "
+            "order, removing it does not change the layer. Both add up to the picture."
         )
         shown = KeptParts(_rows(album, result, place, index), caption, album.made(first))
     part = Part(shown, "kept and lost parts", "They show which part of the picture each layer can still tell.")

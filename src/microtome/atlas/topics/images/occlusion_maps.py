@@ -27,7 +27,7 @@ _COLOURS = (
 
 
 def _image(album: Album, index: int) -> list[Section]:
-    use = "It covers one window after another and watches the probability and the winning class."
+    use = "It covers one window after another and shows the probability and the predicted class."
     return [Section("What happens when a part is covered", (Part(_occlusion(album, index), "occlusion", use),))]
 
 
@@ -55,7 +55,7 @@ def _occlusion(album: Album, index: int) -> Occlusion | None:
                 Number("probability uncovered", 100 * float(result.extra["unoccluded"][place]), "%"),
                 Number("lowest probability", 100 * float(probability.min()), "%"),
             ),
-            caption="Dark is where covering the picture costs the class most; beside it the class that then wins.",
+            caption="Dark: covering this place lowers the probability most. Beside it: the class predicted then.",
             made=made_of(album, task, result, place),
         )
     return None

@@ -48,9 +48,9 @@ def _overview(album: Album) -> list[Section]:
         "Images with a page of their own; up to half of them are mistakes.",
     )
     return [
-        Section("What it takes for what", (Part(_confusion(album)),)),
-        Section("Its worst mistakes", (Part(_mistakes(album)),)),
-        Section("Images taken apart", (Part(examples),)),
+        Section("What it mistakes for what", (Part(_confusion(album)),)),
+        Section("Its most confident mistakes", (Part(_mistakes(album)),)),
+        Section("Images with pages", (Part(examples),)),
     ]
 
 
@@ -66,18 +66,14 @@ def _confusion(album: Album) -> Confusion | Absent:
     order = (-off.flatten()).argsort(stable=True)[:12].tolist()
     often = tuple((i // classes, i % classes, int(off.flatten()[i])) for i in order if int(off.flatten()[i]))
     counts = tuple(tuple(row) for row in pairs.tolist()) if classes <= _READABLE else None
-    return Confusion(
-        counts, often, "Rows are true classes, columns what the network says; off the diagonal are mistakes."
-    )
+    return Confusion(counts, often, "Rows are true classes, columns predicted ones; mistakes are off the diagonal.")
 
 
 def _mistakes(album: Album) -> Gallery | Absent:
     if not bool(album.seen.known.any()):
         return Absent("The images have no labels, so mistakes are not known.")
     found = album.seen.mistakes[:MISTAKES]
-    caption = (
-        "The mistakes the network was surest of come first." if found else "Every labelled image is given its class."
-    )
+    caption = "The most confident mistakes come first." if found else "Every labelled image is given its class."
     pictures = tuple(album.picture(index) for index in found)
     return Gallery(pictures, caption, none="None of the images was misread.")
 
@@ -90,9 +86,11 @@ def _class_facts(album: Album, index: int) -> list[Number]:
     of_class, said = seen.labels == index, seen.said == index
     facts = [Number("images of it", int(of_class.sum())), Number("images taken for it", int(said.sum()))]
     if bool(of_class.any()):
-        facts.append(Number("found", _percent(said[of_class]), "%", explain="Recall: of its images."))
+        facts.append(
+            Number("found", _percent(said[of_class]), "%", explain="Recall: share of its images that are recognised.")
+        )
     if bool((said & seen.known).any()):
-        explain = "Precision: of what is taken for it."
+        explain = "Precision: share of the images taken for it that are of it."
         facts.append(Number("right", _percent(of_class[said & seen.known]), "%", explain=explain))
     return facts
 
@@ -118,7 +116,7 @@ def _class(album: Album, index: int) -> list[Section]:
     )
     return [
         Section("Its images", (Part(images),)),
-        Section("Taken for another, or falsely for it", (Part(mistakes),)),
+        Section("Taken for another class, or falsely for this one", (Part(mistakes),)),
     ]
 
 

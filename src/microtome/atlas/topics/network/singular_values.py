@@ -141,7 +141,7 @@ def _energy(subject: Subject, layer: str, images: Sequence[int]) -> Tensor:
     try:
         found = spaces.weight_vectors(subject.net, subject.pictures(images), layer=layer)
     except LayerError:  # tokens, each of which has a projection of its own
-        return torch.empty(0)
+        return torch.empty(0, device=subject.net.device)
     share = found.kept / torch.where(found.energy > 0, found.energy, torch.ones_like(found.energy))
     return share.mean(0).float()
 
@@ -165,10 +165,10 @@ def _layer(album: Album, layer: str) -> list[Section]:
     parts = [
         Part(_spectrum(album, layer), "the singular values", use),
         Part(_signal(album, layer), heading="Its signal vectors"),
-        Part(averages, heading="What it does not hear of each class"),
+        Part(averages, heading="What it ignores of each class average"),
         Part(rest),
     ]
-    return [Section("What it keeps and what it throws away", tuple(parts))]
+    return [Section("What it keeps and what it rejects", tuple(parts))]
 
 
 def _spectrum(album: Album, layer: str) -> Spectrum | Absent | None:
@@ -188,7 +188,7 @@ def _spectrum(album: Album, layer: str) -> Spectrum | Absent | None:
             how = {"patches": "whole kernels", "kernels": "single kernels"}.get(found.view[name], "weights")
             if values[0] > 0:
                 curves.append((how if len(inside) == 1 else name.removeprefix(f"{layer}."), values))
-    caption = "Each singular value by the largest: a flat line hears all directions alike, a steep one few of them."
+    caption = "Singular values by the largest: a flat line passes all directions equally, a steep one few of them."
     return Spectrum(tuple(curves), caption, made) if curves else Absent("All its weights are zero.")
 
 
@@ -208,10 +208,12 @@ def _layer_facts(album: Album, layer: str) -> list[Number]:
     m, n = whole.shape[layer]
     found = [
         Number("rank", f"{whole.rank[layer]} of {min(m, n)}", explain=f"Of its weights as a matrix of {m} x {n}."),
-        Number("condition number", whole.condition_number[layer], explain="Largest by smallest singular value."),
+        Number(
+            "condition number", whole.condition_number[layer], explain="Largest singular value divided by the smallest."
+        ),
     ]
     if _two_ways(album, layer):
-        explain = "Of all kernels, each one row, as the signal-space paper reads a convolution."
+        explain = "Of the matrix with one kernel in each row, as the signal-space paper reads a convolution."
         found.append(Number("condition number of kernels", kernels.condition_number[layer], explain=explain))
     return found
 
@@ -229,8 +231,8 @@ def _signal(album: Album, layer: str) -> Gallery | Absent | None:
     pictures, about = signed_pictures(album, f"signal-{album.slug(layer)}", found.signal)
     of = {"patches": "patches", "kernels": "single kernels"}.get(found.view, "what it reads")
     caption = (
-        f"The directions among {of} that it hears, {len(found.signal)} of {found.rank}, with their singular values; "
-        f"what is at right angles to all of them leaves no trace.{about}"
+        f"The directions among {of} that change its output, {len(found.signal)} of {found.rank}, with their singular "
+        f"values; directions orthogonal to all of them do not change it.{about}"
     )
     shown = tuple(
         Picture(picture.sprite, picture.index, f"signal vector {i} of {layer}", None, f"{value:.3g}")
@@ -254,12 +256,12 @@ def residuals(album: Album, layer: str) -> tuple[Gallery | None, Gallery | Absen
     )
     most = float(found.removed.max())
     if most <= _NOTHING:
-        return averages, Absent(f"It hears all of it: at most {100 * most:.2g} % of an average's energy is removed.")
+        return averages, Absent(f"It ignores nothing: at most {100 * most:.2g} % of an average's energy is removed.")
     rest = found.residual.reshape(-1, *found.residual_shape).float()
     limit = max(float(rest.abs().max()), _FAINT * float(found.averages.abs().max()))
     pictures, about = signed_pictures(album, f"residuals-{album.slug(layer)}", rest, limit, "as the layer reads it")
     own = "its own unit's weight vector" if found.against == "unit" else "the layer's signal space"
-    caption = f"What is left of it beside its projection on {own}: this share of its energy changes nothing.{about}"
+    caption = f"The average less its projection on {own}: this share of its energy does not change the output.{about}"
     shown = tuple(
         Picture(picture.sprite, picture.index, f"residual of {name}", None, f"{100 * share:.3g} % removed")
         for picture, name, share in zip(pictures, found.classes, found.removed.tolist(), strict=True)
@@ -275,8 +277,8 @@ def _unit_facts(album: Album, layer: str, unit: int) -> list[Number]:
     found = album.one(SignalSpace, "signal", layer=layer)
     if not isinstance(found, SignalSpace) or unit >= len(found.heard):
         return []
-    explain = f"Share of the energy of what it reads along its weight vector, mean over {found.images} images."
-    return [Number("energy heard", 100 * float(found.heard[unit]), "%", explain=explain)]
+    explain = f"Share of the energy of its input along its weight vector, mean over {found.images} images."
+    return [Number("energy along weights", 100 * float(found.heard[unit]), "%", explain=explain)]
 
 
 SINGULAR_VALUES = Topic(

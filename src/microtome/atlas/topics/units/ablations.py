@@ -46,7 +46,7 @@ def ablate(subject: Subject, *, layer: str, units: Sequence[int], images: Sequen
 def _unit(album: Album, layer: str, unit: int) -> list[Section]:
     found = album.with_item(Ablation, "ablate", "units", unit, layer=layer)
     shown = _loss(album, *found) if isinstance(found, tuple) else found
-    use = "It shows each class's accuracy with the unit set to zero."
+    use = "It shows the accuracy of each class with the unit set to zero."
     return [Section("What is lost without it", (Part(shown, "the effect of ablating it", use),), half=True)]
 
 

@@ -179,8 +179,8 @@ def _small(maps: Tensor) -> Tensor:
 
 
 def _unit(album: Album, layer: str, unit: int) -> list[Section]:
-    use = "It shows what each input channel adds to the unit's answer on one picture."
-    return [Section("How one answer comes about", (Part(_of_unit(album, layer, unit), "the dissection", use),))]
+    use = "It shows what each input channel adds to the response of the unit on one picture."
+    return [Section("How one response comes about", (Part(_of_unit(album, layer, unit), "the dissection", use),))]
 
 
 def _of_unit(album: Album, layer: str, unit: int) -> DissectionTable | Absent | None:
@@ -204,8 +204,8 @@ def _table(album: Album, found: Dissections, unit: int) -> DissectionTable:
     bias, value, rest, gap, bound = found.numbers[key]
     row, column = found.position[key]
     caption = (
-        f"The unit's answer to image {album.image_id(image)}, taken apart: each input channel through its kernel, "
-        "and the running sum that becomes y."
+        f"The response of the unit to image {album.image_id(image)} as a sum: each input channel through its kernel, "
+        "and the running sum, which ends at y."
     )
     command = album.commands.line("dissect", album.image_file(image), layer=found.layer, channel=unit, to="sheet.png")
     picture = _picture(album, image)

@@ -89,7 +89,7 @@ def reconstruct(
 
 def _facts(album: Album, layer: str, unit: int) -> list[Number]:
     table, where = album.tables[layer], "over all positions of all images"
-    selectivity = "How much one class stands out: 0 none, 1 only it."
+    selectivity = "How much one class stands out: 0 not at all, 1 it alone."
     return [
         Number("selectivity", float(table.selectivity[unit]), explain=selectivity),
         Number("active", 100 * float(table.active[unit]), "%", explain="Share of positions where it is above zero."),
@@ -106,14 +106,14 @@ def _unit(album: Album, layer: str, unit: int) -> list[Section]:
     made = album.made(
         table, album.commands.line("top-patches", data=album.commands.data, layer=layer, to="patches.png")
     )
-    caption = "One image from each part of its range, from strong to weak: what it does between the extremes."
+    caption = "One image from each part of its range of activation, from strong to weak."
     parts = [Part(Examples(top, _strongest_caption(album, layer, unit, top), made))]
     if bins:
         parts.append(Part(Bins(bins, caption, made)))
     parts.append(Part(Examples(low, "The patches that drive it least.", made, heading="lowest")))
     return [
         Section("What drives it in the data", tuple(parts)),
-        Section("How it answers to each class", (Part(_histogram(album, table, unit)),), half=True),
+        Section("How it responds to each class", (Part(_histogram(album, table, unit)),), half=True),
     ]
 
 
@@ -124,10 +124,10 @@ def _strongest_caption(album: Album, layer: str, unit: int, top: Sequence[Patch]
     if not count and (asked or not top):
         return text
     if not count:
-        return f"{text} None is reconstructed here: units before it took the budget {album.budget.name}."
+        return f"{text} None is reconstructed: the budget {album.budget.name} sufficed for other units only."
     first = "the first of them" if count == 1 else f"the first {count} of them"
     beside = "each" if count == len(top) else first
-    return f"{text} Beside {beside}: what its one activation gives back of the patch."
+    return f"{text} Beside {beside}: the reconstruction from this one activation."
 
 
 def _patches(
@@ -191,8 +191,8 @@ def _histogram(album: Album, table: LayerPatches, unit: int) -> Histogram:
     return Histogram(
         edges,
         tuple(rows),
-        "Its largest activation on each image, by class, the strongest class first; "
-        "heights are square roots of how many images, so that rare answers show.",
+        "Its largest activation on each image, by class, the strongest class first. The height of a bar is the square "
+        "root of the number of images, so that rare activations are visible.",
         album.made(table),
     )
 
@@ -202,7 +202,7 @@ def _histogram(album: Album, table: LayerPatches, unit: int) -> Histogram:
 
 def _layer_facts(album: Album, layer: str) -> list[Number]:
     dead = int(album.tables[layer].dead.sum())
-    return [Number("dead units", dead, explain="They fire on none of the images.")]
+    return [Number("dead units", dead, explain="They are active on none of the images.")]
 
 
 def _class(album: Album, index: int) -> list[Section]:
@@ -216,10 +216,10 @@ def _class(album: Album, index: int) -> list[Section]:
             for unit in (album.tables[layer].groups[:, 0] == index).nonzero()[:, 0].tolist()
         ]  # fmt: skip
         rows = sorted(rows, key=lambda row: -row.value)[:_OF_CLASS]
-        caption = "Units that answer this class more than any other, the most selective first."
+        caption = "Units that respond to this class more than to any other, the most selective first."
         found = Amounts(tuple(rows), "selectivity", caption)
     name = "the units that tell it apart"
-    use = "They are the ones that fire most on this class against all others."
+    use = "They respond to this class more than to any other."
     return [Section("Units that tell it apart", (Part(found, name, use),))]
 
 

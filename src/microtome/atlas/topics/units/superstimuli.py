@@ -99,7 +99,7 @@ def _gathered(album: Album, layer: str, sign: int, diverse: int) -> _Found:
 
 
 def _unit(album: Album, layer: str, unit: int) -> list[Section]:
-    use = "They are images optimised until the unit answers as strongly, or as little, as it can."
+    use = "They are images optimised for the strongest and the weakest response of the unit."
     part = Part(_unit_stimuli(album, layer, unit), "superstimuli", use)
     return [Section("Images made to drive it", (part,), beside=True)]
 
@@ -123,9 +123,7 @@ def _unit_stimuli(album: Album, layer: str, unit: int) -> Stimuli | None:
             items.append(Stimulus(picture, role, reached, album.tables[layer].percentile(unit, reached)))
     if not items:
         return None
-    caption = (
-        "Images made to raise and to lower this unit most; the percentile says how many images of the data do less."
-    )
+    caption = "Images made to raise and to lower this unit most, with the share of images in the data that reach less."
     return Stimuli(tuple(items), caption, made)
 
 
@@ -155,7 +153,7 @@ def _pictures(album: Album, layer: str) -> dict[int, Picture]:
 
 
 def _class(album: Album, index: int) -> list[Section]:
-    use = "They show what the network itself would call a perfect example."
+    use = "They show the image with the highest score of the class."
     part = Part(_class_stimuli(album, index), "images made for the class score", use)
     return [Section("Images made for it", (part,))]
 

@@ -54,9 +54,9 @@ def _layer_similarity(album: Album, layer: str) -> Similarity | Absent | None:
 
 
 def _unit(album: Album, layer: str, unit: int) -> list[Section]:
-    use = "They are units of any layer whose answers go up and down with this one's."
+    use = "They are units of the layer whose responses rise and fall with those of this one."
     part = Part(_nearest(album, layer, unit), "nearest units", use)
-    return [Section("Units that answer alike", (part,), half=True)]
+    return [Section("Units that respond alike", (part,), half=True)]
 
 
 def _nearest(album: Album, layer: str, unit: int) -> Amounts | Absent | None:
@@ -70,14 +70,14 @@ def _nearest(album: Album, layer: str, unit: int) -> Amounts | Absent | None:
         for other, value in found.nearest(unit, _NEAREST)
     )  # fmt: skip
     if not rows:
-        return Absent("It never varies, so nothing can be said to answer alike.")
+        return Absent("Its response never varies, so that it has no correlation with others.")
     caption = f"Units whose maps correlate most with its own over {found.images} images."
     return Amounts(rows, "correlation", caption, album.made(found))
 
 
 def _layer(album: Album, layer: str) -> list[Section]:
-    part = Part(_matrix(album, layer), "the similarity of units", "It shows which units repeat each other.")
-    return [Section("Units that answer alike", (part,))]
+    part = Part(_matrix(album, layer), "the similarity of units", "It shows which units respond alike.")
+    return [Section("Units that respond alike", (part,))]
 
 
 def _matrix(album: Album, layer: str) -> SimilarityMatrix | Absent | None:
@@ -85,7 +85,7 @@ def _matrix(album: Album, layer: str) -> SimilarityMatrix | Absent | None:
     found = _layer_similarity(album, layer)
     if not isinstance(found, Similarity):
         return found
-    places = torch.tensor(similarity_order(album, layer)).argsort()
+    places = torch.tensor(similarity_order(album, layer), device=found.correlation.device).argsort()
     matrix = torch.nan_to_num(found.correlation, nan=0.0)[places][:, places]
     sprite = album.sprites.scaled(
         f"similarity-{album.slug(layer)}", matrix[None].float(), "diverging", "correlation", limits=(-1.0, 1.0),
@@ -95,8 +95,7 @@ def _matrix(album: Album, layer: str) -> SimilarityMatrix | Absent | None:
         layer,
         Picture(sprite, 0, f"correlation of the {len(matrix)} units of {layer}, alike ones side by side"),
         tuple(found.repeats()[:_REPEATS]),
-        "Rows and columns are units, ordered so that similar ones lie side by side: blocks on the diagonal are groups "
-        "that answer alike.",
+        "Rows and columns are units, similar ones side by side: blocks on the diagonal are groups that respond alike.",
     )
 
 

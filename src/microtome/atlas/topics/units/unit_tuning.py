@@ -69,7 +69,7 @@ def label(album: Album, layer: str, unit: int) -> str:
 def _unit(album: Album, layer: str, unit: int) -> list[Section]:
     found = layer_tuning(album, layer)
     shown = _curves(album, layer, found, unit) if found else None
-    use = "They show the answer to lines, edges and gratings of every angle, position and width, and give the label."
+    use = "They show the response to lines, edges and gratings of every angle, position and width, and give the label."
     return [Section("What it is tuned to", (Part(shown, "tuning curves", use),), half=True)]
 
 
@@ -87,7 +87,7 @@ def _curves(album: Album, layer: str, tuning: Tuning, unit: int) -> Curves:
         called = {"offset": "position"}.get(name, name)
         responses = tuple(round(value, 6) for value in y.tolist())
         curves.append(Curve(called, unit_name, tuple(x.tolist()), responses, best, name == "angle"))
-    caption = f"Its activation on synthetic stimuli ({family}) as one property varies, the best over all others."
+    caption = f"Its activation on synthetic stimuli ({family}) against one property, the maximum over all others."
     return Curves(
         tuple(curves), caption, album.made(tuning, album.commands.line("tuning", layer=layer, to="tuning.png"))
     )
