@@ -9,7 +9,7 @@ import pytest
 from atlas.small import shown
 from microtome.atlas import TOPICS, Topic, build
 from microtome.atlas.album import Album
-from microtome.atlas.pages.arrangement import joined
+from microtome.atlas.pages.page_sections import joined
 from microtome.atlas.pages.unit_page import unit_pages
 from microtome.atlas.widgets import Facts, Number, Part, Section
 from microtome.errors import InputError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from microtome.atlas.album import Album
-from microtome.atlas.pages.arrangement import arranged
+from microtome.atlas.pages.page_sections import arranged
 from microtome.atlas.topic import Topic
 from microtome.atlas.topics.network.predictions import probabilities
 from microtome.atlas.widgets import ImagePage, Maps

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from microtome.atlas.album import Album
-from microtome.atlas.pages.arrangement import arranged, field_text, numbers, unit_state
+from microtome.atlas.pages.page_sections import arranged, field_text, numbers, unit_state
 from microtome.atlas.topic import Topic
-from microtome.atlas.topics.units.superstimuli import unit_picture
 from microtome.atlas.topics.units.unit_similarity import similarity_order
+from microtome.atlas.topics.units.unit_superstimuli import unit_picture
 from microtome.atlas.topics.units.unit_tuning import layer_tuning
 from microtome.atlas.widgets import LayerPage, Number, UnitCard
 from microtome.units import LayerPatches

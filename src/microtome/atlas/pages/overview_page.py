@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from microtome.atlas.album import Album
-from microtome.atlas.pages.arrangement import arranged, field_text, numbers
+from microtome.atlas.pages.page_sections import arranged, field_text, numbers
 from microtome.atlas.topic import Topic
 from microtome.atlas.topics.network.singular_values import condition_number
 from microtome.atlas.widgets import Block, Number, OverviewPage

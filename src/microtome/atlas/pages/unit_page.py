@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from microtome.atlas.album import Album
-from microtome.atlas.pages.arrangement import arranged, numbers, unit_state
+from microtome.atlas.pages.page_sections import arranged, numbers, unit_state
 from microtome.atlas.topic import Topic
 from microtome.atlas.topics.units.unit_tuning import layer_tuning
 from microtome.atlas.widgets import UnitPage

@@ -17,8 +17,8 @@ from microtome.atlas.topics.network.singular_values import SINGULAR_VALUES
 from microtome.atlas.topics.units.ablations import ABLATIONS
 from microtome.atlas.topics.units.dissections import DISSECTIONS
 from microtome.atlas.topics.units.strongest_patches import STRONGEST_PATCHES
-from microtome.atlas.topics.units.superstimuli import SUPERSTIMULI
 from microtome.atlas.topics.units.unit_similarity import UNIT_SIMILARITY
+from microtome.atlas.topics.units.unit_superstimuli import SUPERSTIMULI
 from microtome.atlas.topics.units.unit_tuning import UNIT_TUNING
 from microtome.atlas.topics.units.unit_weights import UNIT_WEIGHTS
 

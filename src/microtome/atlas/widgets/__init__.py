@@ -29,7 +29,7 @@ from microtome.atlas.widgets.image_maps import (
     Occlusion,
     Winner,
 )
-from microtome.atlas.widgets.pages import Atlas, Block, ClassPage, ImagePage, LayerPage, OverviewPage, UnitPage
+from microtome.atlas.widgets.page_contents import Atlas, Block, ClassPage, ImagePage, LayerPage, OverviewPage, UnitPage
 from microtome.atlas.widgets.pictures import (
     Bin,
     Bins,

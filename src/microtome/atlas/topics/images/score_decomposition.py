@@ -14,7 +14,7 @@ from microtome.atlas.planning.plan import Plan, blocks
 from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
-from microtome.atlas.topics.units.superstimuli import unit_picture
+from microtome.atlas.topics.units.unit_superstimuli import unit_picture
 from microtome.atlas.topics.units.unit_tuning import label
 from microtome.atlas.widgets import Decomposition, Part, Section, Step, to_class, to_unit
 from microtome.attribution.relevance.composites import chooser

@@ -15,7 +15,7 @@ from microtome.atlas.planning.plan import Plan
 from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
-from microtome.atlas.topics.units.superstimuli import unit_picture
+from microtome.atlas.topics.units.unit_superstimuli import unit_picture
 from microtome.atlas.topics.units.unit_tuning import label
 from microtome.atlas.widgets import Absent, Amount, Amounts, Part, Picture, Section, SimilarityMatrix, to_unit
 from microtome.loading import Subject
