@@ -19,9 +19,7 @@ MINE = {"network": "Small", "fingerprint": "aa", "input_shape": [1, 8, 8]}
 
 
 def predictions() -> Predictions:
-    return Predictions(
-        provenance=Provenance("predictions"), logits=torch.eye(3), confidence=torch.ones(3), labels=torch.arange(3)
-    )
+    return Predictions(provenance=Provenance("predictions"), logits=torch.eye(3), labels=torch.arange(3))
 
 
 @pytest.mark.parametrize("root", ["folder", "memory://atlas-of-a-test"])

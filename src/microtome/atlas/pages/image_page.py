@@ -25,8 +25,8 @@ _ORDER = (
 def image_page(album: Album, index: int, topics: Sequence[Topic]) -> ImagePage:
     """The page of one image."""
     said, truth = album.chosen.predicted[index], int(album.seen.labels[index])
-    sections, head = arranged(topics, "image", _ORDER, album, index), album.net.head
-    confidence = float(album.seen.confidence[index]) if head.quantity == "probability" else None
+    sections = arranged(topics, "image", _ORDER, album, index)
+    confidence = float(album.seen.readout[index, said]) if album.seen.quantity == "probability" else None
     return ImagePage(
         id=album.image_id(index),
         title=album.subject.name(index),

@@ -20,6 +20,7 @@ from microtome.atlas.task import Job, Task
 from microtome.errors import InputError
 from microtome.loading import Subject
 from microtome.results import Result, provenance
+from microtome.trace.head import read_out
 from microtome.units import TopPatches
 
 __all__ = ["JOBS", "Predictions", "first_look", "first_tasks", "patches_task"]
@@ -27,11 +28,20 @@ __all__ = ["JOBS", "Predictions", "first_look", "first_tasks", "patches_task"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Predictions(Result):
-    """Class scores (N, K) of all images, their largest probabilities (N,), and labels (N,), -1 where not known."""
+    """Class scores (N, K) of all images, and their labels (N,), -1 where not known.
+
+    ``squash`` turns scores into probabilities (see ``Head``); ``quantity`` is the name of the result.
+    """
 
     logits: Tensor
-    confidence: Tensor
     labels: Tensor
+    squash: str = "softmax"
+    quantity: str = "probability"
+
+    @functools.cached_property
+    def readout(self) -> Tensor:
+        """Probabilities (N, K) of the classes, or the values of a network whose output is a value."""
+        return read_out(self.logits, self.squash)
 
     @functools.cached_property
     def said(self) -> Tensor:
@@ -51,8 +61,8 @@ class Predictions(Result):
     @functools.cached_property
     def mistakes(self) -> list[int]:
         """The images of ``wrong``, the most confident first."""
-        wrong = self.wrong.nonzero()[:, 0]
-        return [int(index) for index in wrong[(-self.confidence[wrong]).argsort(stable=True)]]
+        wrong, confidence = self.wrong.nonzero()[:, 0], self.readout.amax(1)
+        return [int(index) for index in wrong[(-confidence[wrong]).argsort(stable=True)]]
 
 
 def first_tasks(plan: Plan) -> list[Task]:
@@ -91,12 +101,13 @@ def predictions(subject: Subject, *, batch: int) -> Predictions:
             f"the data set's labels go up to {int(labels.max())}, the network tells {logits.shape[1]} classes apart; "
             "give the class names with --classes, or a flat folder."
         )
-    logits = logits.float()
+    head = subject.net.head
     return Predictions(
         provenance=provenance(subject.net, "predictions"),
-        logits=logits,
-        confidence=subject.net.head.readout(logits).amax(1),
+        logits=logits.float(),
         labels=labels,
+        squash=head.squash,
+        quantity=head.quantity,
     )
 
 

@@ -70,8 +70,7 @@ def chosen_images(seen: Predictions, count: int) -> list[int]:
     --------
     >>> from microtome.results import Provenance
     >>> scores, labels = torch.tensor([[3.0, 0], [0, 1], [0, 2], [4, 0]]), torch.tensor([0, 1, 0, 0])
-    >>> sure = scores.softmax(1).amax(1)
-    >>> seen = Predictions(provenance=Provenance(method=""), logits=scores, confidence=sure, labels=labels)
+    >>> seen = Predictions(provenance=Provenance(method=""), logits=scores, labels=labels)
     >>> chosen_images(seen, 2)
     [0, 2]
     """

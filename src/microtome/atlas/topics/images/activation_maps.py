@@ -53,20 +53,13 @@ def activations(subject: Subject, *, images: Sequence[int], layers: Sequence[str
     maps: dict[str, Tensor] = {}
     peaks: dict[str, Tensor] = {}
     for name, value in subject.net.activations(subject.pictures(images), layers).items():
-        every = _as_maps(value)
+        every = subject.net.layer(name).axes.maps(value, len(images)).float()
         peak = every.flatten(2).amax(2)
         chosen[name] = peak.topk(min(units, every.shape[1]), dim=1).indices
         maps[name] = every.gather(1, chosen[name][:, :, None, None].expand(-1, -1, *every.shape[2:])).half()
         peaks[name] = peak.gather(1, chosen[name])
     made = provenance(subject.net, "activations", images=images, layers=layers, units=units)
     return Activations(provenance=made, units=chosen, maps=maps, peaks=peaks)
-
-
-def _as_maps(value: Tensor) -> Tensor:
-    """The value of a layer as (n, units, h, w): tokens become columns, neurons points."""
-    if value.dim() == 4:
-        return value.float()
-    return value.float().transpose(1, 2)[..., None] if value.dim() == 3 else value.float()[..., None, None]
 
 
 def _image(album: Album, index: int) -> list[Section]:

@@ -39,21 +39,21 @@ def _occlusion(album: Album, index: int) -> Occlusion | None:
         probability, winner = result.extra["probability"][place].float(), result.extra["winner"][place]
         winners = _winners(winner)
         file = f"image-{album.image_id(index)}-occlusion"
-        low = album.sprites.scaled(
-            f"{file}-probability", probability[None], "sequential", "probability", limits=(0.0, 1.0)
-        )
+        what = album.seen.quantity
+        limits, unit, scale = ((0.0, 1.0), "%", 100) if what == "probability" else (None, "", 1)
+        low = album.sprites.scaled(f"{file}-probability", probability[None], "sequential", what, limits=limits)
         classes = album.sprites.classes(
             f"{file}-winner", winner[None], {entry.index: entry.colour for entry in winners}
         )
         return Occlusion(
-            probability=Picture(low, 0, f"probability of {album.class_name(said)} by position of the window"),
+            probability=Picture(low, 0, f"{what} of {album.class_name(said)} by position of the window"),
             winner=Picture(classes, 0, "the class that wins by position of the window"),
             winners=winners,
             numbers=(
                 Number("window", task.parameters["window"], "px"),
                 Number("step", task.parameters["stride"], "px"),
-                Number("probability uncovered", 100 * float(result.extra["unoccluded"][place]), "%"),
-                Number("lowest probability", 100 * float(probability.min()), "%"),
+                Number(f"{what} uncovered", scale * float(result.extra["unoccluded"][place]), unit),
+                Number(f"lowest {what}", scale * float(probability.min()), unit),
             ),
             caption="Dark: covering this place lowers the probability most. Beside it: the class predicted then.",
             made=made_of(album, task, result, place),

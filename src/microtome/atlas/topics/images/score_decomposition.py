@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,7 @@ from microtome.trace.lrp.relevance import Relevance
 from microtome.trace.lrp.rules import Epsilon
 from microtome.trace.passes import RecordedPass
 
-__all__ = ["SCORE_DECOMPOSITION", "ScoreDecomposition", "by_unit", "decompose"]
+__all__ = ["SCORE_DECOMPOSITION", "ScoreDecomposition", "decompose"]
 
 _FOLLOWED = (4, 2, 2)  # units that are followed further, by depth
 _NAMED = 0.95  # share of a sum that is named
@@ -120,7 +121,7 @@ def decompose(net: Network, image: Tensor, target: int, layers: Sequence[str]) -
 
 @dataclass
 class _Sum:
-    """An amount as a sum over the units that feed it, with the signal that arrives at each of these layers."""
+    """An amount as a sum over the units that feed it, with the signal (units, positions) that arrives at each layer."""
 
     signal: dict[str, Tensor]
     terms: list[tuple[str, int, float]]
@@ -143,19 +144,26 @@ class _Sums:
         (found,) = self._read(record, self.layers)
         return float(record.score[0]), found
 
-    def of_units(self, layer: str, signals: Sequence[Tensor]) -> list[_Sum]:
-        """The sums of units of a layer, given the signal at each unit alone (1, ...)."""
+    def of_units(self, layer: str, entries: Sequence[tuple[int, Tensor]]) -> list[_Sum]:
+        """The sums of units of a layer, each with the signal (units, positions) that arrives at the layer."""
         step = self.net.layers[layer].step
         below = [name for name in self.layers if self.net.layers[name].step < step]
         found: list[_Sum] = []
-        for part in blocks(range(len(signals)), self.batch):
-            grad_output = torch.cat([signals[place] for place in part])
+        for part in blocks(range(len(entries)), self.batch):
             record = self.net.run(
                 self.image.expand(len(part), -1, -1, -1), record=["input", *below], gradient=True, rules=self._rules(),
-                replace=self._cuts(layer), output_layer=layer, grad_output=grad_output,
+                replace=self._cuts(layer), output_layer=layer,
+                grad_output=functools.partial(self._alone, layer, [entries[place] for place in part]),
             )  # fmt: skip
             found += self._read(record, below)
         return found
+
+    def _alone(self, layer: str, entries: Sequence[tuple[int, Tensor]], value: Tensor) -> Tensor:
+        """The signal of one unit for each image, zero at all others, arranged as the value of the layer."""
+        arriving = torch.stack([torch.zeros_like(signal) for _, signal in entries])
+        for place, (unit, signal) in enumerate(entries):
+            arriving[place, unit] = signal[unit]
+        return self.net.layers[layer].axes.from_units(arriving, tuple(value.shape))
 
     def _rules(self) -> Relevance | None:
         return Relevance(chooser(self.net, Epsilon(_EPSILON))) if self.held else None
@@ -165,19 +173,23 @@ class _Sums:
         return {name: Tensor.detach for name in self.layers if name != but}
 
     def _read(self, record: RecordedPass, layers: Sequence[str]) -> list[_Sum]:
+        count = len(record.value["input"])
+        pixels = record.gradient["input"] if self.held else record.gradient["input"] * record.value["input"]
+        whole = {("input", -1): pixels.double().flatten(1).sum(1)}
+        signal = {name: self._by_unit(name, record.gradient[name], count) for name in layers}
+        for name, arriving in signal.items():
+            values = arriving if self.held else arriving * self._by_unit(name, record.value[name], count)
+            amounts = values.double().sum(2)
+            whole |= {(name, unit): amounts[:, unit] for unit in amounts.any(0).nonzero()[:, 0].tolist()}
         found = []
-        for place in range(len(record.value["input"])):
-            signal = {name: record.gradient[name][place : place + 1] for name in ("input", *layers)}
-            terms: list[tuple[str, int, float]] = []
-            for name, arriving in signal.items():
-                values = arriving.double()
-                if not self.held:
-                    values = values * record.value[name][place : place + 1].double()
-                amounts = values.sum()[None] if name == "input" else by_unit(values)[0]
-                units = amounts.nonzero()[:, 0].tolist()
-                terms += [(name, -1 if name == "input" else unit, float(amounts[unit])) for unit in units]
-            found.append(_Sum(signal, sorted(terms, key=lambda term: -abs(term[2]))))
+        for place in range(count):
+            terms = [(*key, float(amount[place])) for key, amount in whole.items() if float(amount[place])]
+            arrived = {name: arriving[place] for name, arriving in signal.items()}
+            found.append(_Sum(arrived, sorted(terms, key=lambda term: -abs(term[2]))))
         return found
+
+    def _by_unit(self, layer: str, value: Tensor, count: int) -> Tensor:
+        return self.net.layers[layer].axes.per_unit(value, count)
 
 
 def _decompose(sums: _Sums, target: int) -> ScoreDecomposition:
@@ -219,29 +231,14 @@ def _followed(
     asked: dict[str, list[tuple[list[Any], Tensor]]] = {}
     for steps, found in level:
         for step in [step for step in steps if step[0] != "input"][:count]:
-            asked.setdefault(step[0], []).append((step, _alone(found.signal[step[0]], step[1])))
+            asked.setdefault(step[0], []).append((step, found.signal[step[0]]))
     below = []
     for layer, entries in asked.items():
-        parts = sums.of_units(layer, [signal for _, signal in entries])
+        parts = sums.of_units(layer, [(step[1], signal) for step, signal in entries])
         for (step, _), found in zip(entries, parts, strict=True):
             step[5], step[3], step[4] = _named(sums, step[2], found)
             below.append((step[5], found))
     return below
-
-
-def by_unit(values: Tensor) -> Tensor:
-    """Values (n, ...) of a layer summed over positions (n, units): channels of maps, widths of tokens, neurons."""
-    if values.dim() == 3:
-        return values.sum(1)
-    return values.flatten(2).sum(2) if values.dim() > 2 else values
-
-
-def _alone(signal: Tensor, unit: int) -> Tensor:
-    """The signal of one unit, zero at all others."""
-    alone = torch.zeros_like(signal)
-    place = (..., unit) if signal.dim() == 3 else (slice(None), unit)
-    alone[place] = signal[place]
-    return alone
 
 
 # -- pages ---------------------------------------------------------------------------------------------------------

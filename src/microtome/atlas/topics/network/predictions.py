@@ -17,15 +17,20 @@ _TOP = 5  # classes in the list of probabilities
 
 def probabilities(album: Album, index: int) -> Amounts:
     """The most probable classes of an image; of a head without probabilities its largest values."""
-    head, truth = album.net.head, int(album.seen.labels[index])
-    shares = head.readout(album.seen.logits[index])
+    shares, truth = album.seen.readout[index], int(album.seen.labels[index])
+    probable = album.seen.quantity == "probability"
     order = shares.argsort(descending=True, stable=True)[:_TOP].tolist()
     if truth >= 0 and truth not in order:
         order = [*order[: _TOP - 1], truth]
     said = order[0]
     marks = {said: "said", truth: "true"} if said != truth else {said: "true and said"}
-    rows = tuple(Amount(album.class_name(i), 100 * float(shares[i]), to_class(i), mark=marks.get(i, "")) for i in order)
-    return Amounts(rows, "%", "The most probable classes.")
+    scale = 100 if probable else 1
+    rows = tuple(
+        Amount(album.class_name(i), scale * float(shares[i]), to_class(i), mark=marks.get(i, "")) for i in order
+    )
+    if probable:
+        return Amounts(rows, "%", "The most probable classes.")
+    return Amounts(rows, "", "The largest values of the output.", signed=True)
 
 
 # -- overview ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,6 @@ from microtome.atlas.planning.plan import Plan, blocks
 from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
-from microtome.atlas.topics.images.score_decomposition import by_unit
 from microtome.atlas.topics.units.unit_tuning import label
 from microtome.atlas.widgets import (
     Absent,
@@ -120,7 +119,8 @@ def image_dissection(subject: Subject, *, image: int, target: int) -> Dissection
     if not linear:
         raise LayerError("the network has no linear layer below its scores: there is no activation to take apart.")
     record = net.run(subject.pictures([image]), [target], record=linear[-1], gradient=True)
-    unit = int(by_unit(record.value[linear[-1]].double() * record.gradient[linear[-1]].double())[0].argmax())
+    amounts = record.value[linear[-1]].double() * record.gradient[linear[-1]].double()
+    unit = int(net.layer(linear[-1]).axes.per_unit(amounts, 1)[0].sum(1).argmax())
     return _dissected(subject, linear[-1], {unit: image})
 
 
