@@ -52,7 +52,7 @@ def build():
     return Photos()
 '''
 
-SIZE = dataclasses.replace(small.TINY, images=2, reconstruction_seconds=2.0, superstimulus_seconds=1.0)
+SIZE = dataclasses.replace(small.TINY, images=1, classes=1)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunConfi
 
 
 def built(config: RunConfig, out: str, engine: str, workers: int | None = None) -> dict[str, str]:
-    build(config, out, size=SIZE, engine=engine, workers=workers)
+    build(config, out, size=SIZE, layers=["stem", "right"], engine=engine, workers=workers)
     return small.contents(Path(out))
 
 
