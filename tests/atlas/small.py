@@ -1,13 +1,21 @@
-"""A small network and its pictures, as a stranger's files: what the tests of the atlas and of the commands run on."""
+"""A small network and its images as files of a user, for the tests of the atlas and of the commands."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
+
+from microtome.atlas import BUDGETS
+from microtome.atlas.widgets import Absent, Section, Widget
+
+W = TypeVar("W", bound="Widget | Absent")
 
 MODULE = '''
 import torch
@@ -72,6 +80,10 @@ def picky():
 
 SHAPE = "1,12,10"
 
+TINY = dataclasses.replace(
+    BUDGETS["quick"], name="tiny", stimulus_steps=2, images=3, occlusion_windows=3, sample_images=6, patches=3, bins=2
+)
+
 
 def write(folder: Path, pictures: int = 9) -> None:
     """Write the module and a folder of pictures with three class folders, not square."""
@@ -83,6 +95,11 @@ def write(folder: Path, pictures: int = 9) -> None:
         picture = numbers.integers(0, 255, (12, 10), dtype=np.uint8)
         picture[:, 3 * (index % 3) : 3 * (index % 3) + 3] //= 4
         Image.fromarray(picture).save(place / f"{index:02d}.png")
+
+
+def shown(sections: Iterable[Section], kind: type[W]) -> list[W]:
+    """What sections show of one kind, in order."""
+    return [part.content for section in sections for part in section.parts if isinstance(part.content, kind)]
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Do the command lines that pages name work as they stand? Each is taken from a built site and given to the shell."""
+"""The command lines on pages work as they stand: each is taken from a built site and given to the shell."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from pathlib import Path
 import pytest
 
 from atlas import small
-from microtome.atlas import BUDGETS, build
-from microtome.atlas.assemble.commands import Commands
+from microtome.atlas import build
+from microtome.atlas.commands import Commands
 from microtome.cli.main import app, run
 from microtome.loading import RunConfig
 
-TINY = dataclasses.replace(BUDGETS["quick"], name="tiny", steps=2, images=3, windows=3, sample=6, patches=3, bins=2)
-COMMAND = f"microtome atlas --model nets:build --input-shape {small.SHAPE} --data images --out site"
+TINY = small.TINY
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +30,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sys.modules.pop("nets", None)
         for name, out in (("build", "site"), ("averaged", "averaged")):
             recipe = RunConfig(f"nets:{name}", input_shape=(1, 12, 10), data="images")
-            words = COMMAND.replace("nets:build", f"nets:{name}").replace("--out site", f"--out {out}")
-            build(recipe, out, size=dataclasses.replace(TINY, images=3 if name == "build" else 1), command=words)
+            build(recipe, out, size=dataclasses.replace(TINY, images=3 if name == "build" else 1), engine="inline")
     return folder
 
 
@@ -86,8 +84,7 @@ def test_an_image_of_a_named_data_set_is_named_by_its_number(
 ) -> None:
     """The line on its page makes the map of that image."""
     monkeypatch.chdir(tmp_path)
-    command = "microtome atlas --model zoo:fcnn1 --data digits --out site"
-    build(RunConfig("zoo:fcnn1", data="digits"), "site", size=dataclasses.replace(TINY, images=1), command=command)
+    build(RunConfig("zoo:fcnn1", data="digits"), "site", size=dataclasses.replace(TINY, images=1), engine="inline")
     page = next(Path("site/images").glob("*.html")).read_text()
     number = int(page.partition('<span aria-current="page">')[2].partition("<")[0])
     line = html.unescape(page.partition("<code>microtome explain ")[2].partition("</code>")[0])
@@ -95,5 +92,17 @@ def test_an_image_of_a_named_data_set_is_named_by_its_number(
     assert f"digits:{number}: says " in capsys.readouterr().out
 
 
-def test_an_atlas_without_a_command_names_none() -> None:
-    assert Commands("").line("spectra", to="a.png") == ""
+def test_an_atlas_of_a_network_given_as_an_object_names_no_command() -> None:
+    assert Commands({}).line("spectra", to="a.png") == ""
+    assert Commands({}).atlas(budget="full") == ""
+
+
+def test_a_value_with_blanks_stays_one_value() -> None:
+    """Options are never joined and split again: what looks like another option is a value."""
+    options = {"model": "nets:build", "weights": "my weights --data old.pt", "data": "a b", "out": "FOLDER"}
+    made = Commands(options)
+    assert shlex.split(made.line("spectra", to="x.png"))[2:6] == [
+        "--model", "nets:build", "--weights", "my weights --data old.pt"
+    ]  # fmt: skip
+    assert made.data == "a b"
+    assert shlex.split(made.atlas())[2::2] == ["--model", "--weights", "--data", "--out"]

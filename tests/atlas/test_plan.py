@@ -1,4 +1,4 @@
-"""Does what is planned fit what the budget lasts for?"""
+"""Plans fit the budget."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import torch
 
 from atlas import small
 from microtome.atlas import BUDGETS
-from microtome.atlas.outline import outline
-from microtome.atlas.plan import Plan
-from microtome.atlas.space_tasks import kept_layers, space_tasks
+from microtome.atlas.planning.network_summary import network_summary
+from microtome.atlas.planning.plan import Plan
 from microtome.atlas.task import Task
+from microtome.atlas.topics.images.kept_and_lost import kept_layers, kept_tasks
+from microtome.atlas.topics.units.strongest_patches import reconstruction_tasks
 from microtome.loading import RunConfig
 
 
@@ -26,21 +27,24 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     sys.modules.pop("nets", None)
     torch.manual_seed(3)
     subject = RunConfig("nets:build", input_shape=(1, 12, 10), data=str(tmp_path / "images")).open()
-    return Plan(outline(subject, BUDGETS["quick"], None, None), subject)
+    return Plan(network_summary(subject, BUDGETS["quick"]), subject)
 
 
 def reconstructed(plan: Plan, seconds: float) -> list[Task]:
     """The tasks for layer ``two`` (six units), when so many seconds are there for it."""
-    layers = len(plan.outline.layers)
-    size = dataclasses.replace(plan.outline.budget, reconstructions=seconds * layers)
-    shorter = Plan(dataclasses.replace(plan.outline, budget=size), plan.subject)
-    return shorter.reconstructions("two", [4, 2, 0, 5, 1, 3])
+    return reconstruction_tasks(with_budget(plan, reconstruction_seconds=seconds * len(plan.layers)), "two",
+                                [4, 2, 0, 5, 1, 3])  # fmt: skip
+
+
+def with_budget(plan: Plan, **changed: float) -> Plan:
+    size = dataclasses.replace(plan.budget, **changed)
+    return Plan(dataclasses.replace(plan.summary, budget=size), plan.subject)
 
 
 def test_with_time_enough_every_unit_has_all_its_patches_reconstructed(plan: Plan) -> None:
     (task,) = reconstructed(plan, 1e6)
     assert task.parameters["units"] == [0, 1, 2, 3, 4, 5]
-    assert task.parameters["ranks"] == plan.outline.budget.patches
+    assert task.parameters["ranks"] == plan.budget.patches
 
 
 def test_with_less_time_first_patches_are_left_out_then_the_less_selective_units(plan: Plan) -> None:
@@ -55,9 +59,7 @@ def test_with_less_time_first_patches_are_left_out_then_the_less_selective_units
 
 def test_with_less_time_the_kept_parts_of_images_are_shown_at_the_first_layer(plan: Plan) -> None:
     def planned(seconds: float) -> list[Task]:
-        size = dataclasses.replace(plan.outline.budget, spaces=seconds)
-        shorter = Plan(dataclasses.replace(plan.outline, budget=size), plan.subject)
-        return [task for task in space_tasks(shorter, range(6)) if task.job == "kept"]
+        return kept_tasks(with_budget(plan, space_seconds=seconds), range(6))
 
     every = kept_layers(plan)
     assert len(every) > 1

@@ -1,4 +1,4 @@
-"""Does a run go on where it stopped, and end the same on every engine? A small network end to end."""
+"""A run goes on where it stopped, and ends with the same bytes on every engine: a small network end to end."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from atlas import small
-from microtome.atlas import BUDGETS, Budget, build
+from microtome.atlas import Budget, build
 from microtome.atlas.run import Report
 from microtome.errors import ModelError
 from microtome.loading import RunConfig
 
-TINY = dataclasses.replace(BUDGETS["quick"], name="tiny", steps=2, images=3, windows=3, sample=6, patches=3, bins=2)
+TINY = small.TINY
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def recipe(folder: Path) -> RunConfig:
 
 
 def run(folder: Path, out: str, size: Budget = TINY, engine: str = "inline", **options: int) -> Report:
-    return build(recipe(folder), folder / out, size=size, engine=engine, command="microtome atlas", **options)
+    return build(recipe(folder), folder / out, size=size, engine=engine, **options)
 
 
 def test_a_run_makes_every_page_and_a_second_one_makes_nothing(files: Path) -> None:
@@ -78,7 +78,7 @@ def test_two_networks_have_no_result_in_common(files: Path) -> None:
     run(files, "out")
     small.save_weights(files / "other.pt", {"head.bias": __import__("torch").ones(3)})
     other = dataclasses.replace(recipe(files), weights=str(files / "other.pt"))
-    build(other, files / "second", size=TINY)
+    build(other, files / "second", size=TINY, engine="inline")
     ours, theirs = (set(small.contents(files / name / "results")) for name in ("out", "second"))
     assert ours.isdisjoint(theirs)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from microtome.atlas.findings import Predictions
+from microtome.atlas.planning.first_look import Predictions
 from microtome.atlas.store import MARK, Store, digest, result_name
 from microtome.errors import StoreError
 from microtome.results import Provenance

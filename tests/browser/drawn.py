@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from microtome.atlas.pages import Link, Picture, Sprite
-from microtome.atlas.sprites import bounds, coloured, gridded
+from microtome.atlas.pictures.sprites import bounds, coloured, gridded
+from microtome.atlas.widgets import Link, Picture, Sprite
 
 
 class Drawer:

@@ -6,8 +6,8 @@ import torch
 
 from browser.drawn import at
 from browser.small_units import DIGITS, MADE, WIDTHS, SmallUnits
-from microtome.atlas import pages
-from microtome.atlas.pages import to_class, to_unit
+from microtome.atlas import widgets as pages
+from microtome.atlas.widgets import to_class, to_unit
 
 
 class SmallAtlas(SmallUnits):
@@ -138,7 +138,6 @@ class SmallAtlas(SmallUnits):
                     layer, tuple(at(sprite, k, f"unit {k} of {layer}", to_unit(layer, k), str(k)) for k in order), width
                 )
             )
-        first = index == self.pictured[0]
         return pages.ImagePage(
             f"{index:04d}",
             f"digit {index}",
@@ -147,16 +146,25 @@ class SmallAtlas(SmallUnits):
             int(self.said[index]),
             float(probability.max()),
             pages.Amounts(rows, "percent", "A second long bar means that the network hesitates.", MADE),
-            self.maps(index),
-            None,
-            self.occlusion(index) if first else None,
-            tuple(found),
-            "Bright is where a unit fires.",
-            MADE,
-            self.walk(index),
-            "Open a line to see what it is made of.",
-            MADE,
-            self.sheet(3, index) if first else None,
+            overlay=True,
+            sections=self.image_sections(index, tuple(found)),
+        )
+
+    def image_sections(self, index: int, rows: tuple[pages.ActivationRow, ...]) -> tuple[pages.Section, ...]:
+        """The sections of an image; occlusion and dissection of the first one only."""
+        first, part = index == self.pictured[0], pages.Part
+        steps = pages.Decomposition(self.walk(index), "Open a line to see what it is made of.", MADE)
+        return (
+            pages.Section("What in it decided", (part(self.maps(index)),)),
+            pages.Section(
+                "What happens when a part is covered",
+                (part(self.occlusion(index) if first else None, "occlusion", "It covers one window after another."),),
+            ),
+            pages.Section("How the score comes about", (part(steps), part(self.sheet(3, index) if first else None))),
+            pages.Section(
+                "What each layer makes of it",
+                (part(pages.ActivationMaps(rows, "Bright is where a unit fires.", MADE)),),
+            ),
         )
 
     # -- all -----------------------------------------------------------------------------------------------------
@@ -194,15 +202,29 @@ class SmallAtlas(SmallUnits):
                 pages.Number("accuracy", 100 * accuracy, "% of 600 images"),
             ),
             tuple(blocks),
-            pages.Confusion(
-                tuple(tuple(row) for row in counts.tolist()), pairs, "Off the diagonal: what is taken for what.", MADE
+            tuple(
+                pages.Section(title, (pages.Part(content),))
+                for title, content in (
+                    (
+                        "What it mistakes for what",
+                        pages.Confusion(
+                            tuple(tuple(row) for row in counts.tolist()), pairs, "Off the diagonal: confusions.", MADE
+                        ),
+                    ),
+                    (
+                        "Its most confident mistakes",
+                        pages.Gallery(
+                            tuple(self.image(i, f"true {self.y[i]}, says {self.said[i]}") for i in mistaken),
+                            "Surest and wrong.",
+                            MADE,
+                        ),
+                    ),
+                    (
+                        "Images taken apart",
+                        pages.Gallery(tuple(self.image(i) for i in self.pictured), "Open one.", MADE),
+                    ),
+                )
             ),
-            pages.Gallery(
-                tuple(self.image(i, f"true {self.y[i]}, says {self.said[i]}") for i in mistaken),
-                "Surest and wrong.",
-                MADE,
-            ),
-            pages.Gallery(tuple(self.image(i) for i in self.pictured), "Open one to see what in it decided.", MADE),
         )
 
     def build(self) -> pages.Atlas:
@@ -211,8 +233,17 @@ class SmallAtlas(SmallUnits):
             pages.ClassPage(
                 c,
                 (pages.Number("accuracy", 100 * float((self.said == self.y)[self.y == c].double().mean()), "%"),),
-                images=pages.Gallery(
-                    tuple(self.image(i) for i in self.pictured if self.y[i] == c), "Its images.", MADE
+                (
+                    pages.Section(
+                        "Its images",
+                        (
+                            pages.Part(
+                                pages.Gallery(
+                                    tuple(self.image(i) for i in self.pictured if self.y[i] == c), "Its images.", MADE
+                                )
+                            ),
+                        ),
+                    ),
                 ),
             )
             for c in range(10)
@@ -227,6 +258,6 @@ class SmallAtlas(SmallUnits):
             tuple(self.page(i) for i in self.pictured),
             classes,
             tuple(self.net.layers),
-            (("outputs", "microtome atlas --budget full"),),
+            (("the strongest outputs", "microtome atlas --budget full"),),
             "test fixture",
         )

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from browser.drawn import Drawer, at
 from microtome import Network
-from microtome.atlas import pages
-from microtome.atlas.pages import to_class, to_image, to_unit
+from microtome.atlas import widgets as pages
+from microtome.atlas.widgets import to_class, to_image, to_unit
 from microtome.data.digits import mnist_5000
 from microtome.zoo.simple_conv_net import SimpleConvNet
 
@@ -142,15 +142,15 @@ class SmallUnits:
             tuple(edges.tolist()), rows, "Rows that reach to the right are digits on which the unit fires.", MADE
         )
 
-    def tuning(self, layer: str, unit: int) -> pages.Tuning:
+    def tuning(self, layer: str, unit: int) -> pages.Curves:
         angles = torch.arange(0, 180, 10)
         bars = torch.stack([_bar(float(angle)) for angle in angles])
         answer = self.net.activations(bars, layer)[layer][:, unit].amax((1, 2))
         best = float(angles[int(answer.argmax())])
         curve = pages.Curve("angle", "°", tuple(map(float, angles)), tuple(answer.tolist()), best, circular=True)
-        return pages.Tuning((curve,), "A narrow peak means that the unit answers to lines of one direction only.", MADE)
+        return pages.Curves((curve,), "A narrow peak means that the unit answers to lines of one direction only.", MADE)
 
-    def sheet(self, unit: int, index: int) -> pages.Sheet:
+    def sheet(self, unit: int, index: int) -> pages.DissectionTable:
         """conv2's unit taken apart on one image, in the channels' order and ranked."""
         call = self.net.call("conv2")
         weight, bias = call.arguments["weight"].detach(), call.arguments["bias"].detach()
@@ -173,7 +173,7 @@ class SmallUnits:
         }
         n = len(x)
         rows = tuple(
-            pages.SheetRow(
+            pages.DissectionRow(
                 j,
                 at(sprites["x"], j, f"input channel {j}"),
                 at(sprites["w"], j, f"weights on channel {j}"),
@@ -192,7 +192,7 @@ class SmallUnits:
             "largest difference from the network's own value", gap, "activation", "below 1e-4", gap < 1e-4
         )
         picture = at(sprites["c"], 2 * n, f"output of unit {unit}")
-        return pages.Sheet(
+        return pages.DissectionTable(
             to_unit("conv2", unit),
             self.image(index),
             rows,
@@ -207,8 +207,7 @@ class SmallUnits:
 
     def unit(self, layer: str, unit: int) -> pages.UnitPage:
         sprite, reached = self.stimuli[layer]
-        value = self.value[layer][:, unit]
-        share = float((value.amax((1, 2)) < reached[0, unit]).double().mean()) * 100
+        share = float((self.value[layer][:, unit].amax((1, 2)) < reached[0, unit]).double().mean()) * 100
         stimuli = pages.Stimuli(
             (
                 pages.Stimulus(
@@ -238,7 +237,6 @@ class SmallUnits:
             "Units at the top do nearly the same.",
             MADE,
         )
-        below = "conv1" if layer == "conv2" else None
         return pages.UnitPage(
             layer,
             unit,
@@ -248,24 +246,40 @@ class SmallUnits:
                 pages.Number("selectivity", float(flat[:, unit].std()), explain="Spread over images."),
                 pages.Number("completeness gap", 0.031, "", "below 0.01", ok=False),
             ),
-            filter=at(self.kernels(layer), unit, f"weights of unit {unit}") if below is None else None,
-            stimuli=stimuli,
-            top=pages.Examples(
-                top, "Above: the crops that drive it most; below each, what in it did. Look for what repeats.", MADE
+            sections=self.unit_sections(layer, unit, stimuli, nearest, top, low),
+        )
+
+    def unit_sections(self, layer, unit, stimuli, nearest, top, low) -> tuple[pages.Section, ...]:
+        """The sections of a unit; some parts of conv1 are not computed, others cannot exist."""
+        deep, value = layer == "conv2", self.value[layer][:, unit]
+        caption = "Above: the crops that drive it most; below each, what in it did. Look for what repeats."
+        bin_ = pages.Bin(float(value.min()), 0.0, float((value < 0).double().mean()), low[:4])
+        kernel = (
+            None if deep else pages.Filter(at(self.kernels(layer), unit, f"weights of unit {unit}"), "Its weights.")
+        )
+        sheet = self.sheet(unit, self.pictured[0]) if deep else pages.Absent("conv1 reads the picture itself.")
+        inputs = self.connections(unit) if deep else pages.Absent("conv1 reads the picture itself.")
+        part = pages.Part
+        return (
+            pages.Section("Images made to drive it", (part(stimuli), part(kernel)), beside=True),
+            pages.Section(
+                "What drives it in the data",
+                (
+                    part(pages.Examples(top, caption, MADE)),
+                    part(pages.Bins((bin_,), "Each row is a range of its activation.", MADE)),
+                    part(pages.Examples(low, "What the unit likes least.", MADE, heading="lowest")),
+                ),
             ),
-            lowest=pages.Examples(low, "What the unit likes least.", MADE),
-            bins=(pages.Bin(float(value.min()), 0.0, float((value < 0).double().mean()), low[:4]),),
-            bins_caption="Each row is a range of its activation.",
-            bins_made=MADE,
-            histogram=self.histogram(layer, unit),
-            tuning=self.tuning(layer, unit) if layer == "conv1" else None,
-            sheet=self.sheet(unit, self.pictured[0])
-            if below
-            else pages.Absent("conv1 reads one channel, the picture itself."),
-            inputs=self.connections(unit) if below else pages.Absent("conv1 reads the picture itself."),
-            outputs=None,
-            nearest=nearest,
-            ablation=self.ablation(layer, unit),
+            pages.Section("How it responds to each class", (part(self.histogram(layer, unit)),), half=True),
+            pages.Section(
+                "What it is tuned to",
+                (part(None if deep else self.tuning(layer, unit), "tuning curves", "They show the label."),),
+                half=True,
+            ),
+            pages.Section("How one response comes about", (part(sheet),)),
+            pages.Section("What it reads, and what reads it", (part(pages.Wiring(f"{layer}:{unit}", inputs, None)),)),
+            pages.Section("Units that respond alike", (part(nearest),), half=True),
+            pages.Section("What is lost without it", (part(self.ablation(layer, unit)),), half=True),
         )
 
     def label(self, layer: str, unit: int) -> str:
@@ -334,14 +348,35 @@ class SmallUnits:
             cards,
             "What each unit would rather see than any digit. The bars are its mean answer to the digits 0 to 9.",
             MADE,
-            similarity=at(picture, 0, f"similarity of the units of {name}"),
-            similarity_made=MADE,
-            repeats=((0, 1, float(similar[0, 1])),),
-            weights=pages.WeightSheet(
-                self.kernels(name),
-                "A row is a unit. Look for rows with one strong kernel.",
-                MADE,
-                "conv1" if name == "conv2" else None,
+            sections=(
+                pages.Section(
+                    "Its weights, inputs across, units down",
+                    (
+                        pages.Part(
+                            pages.WeightSheet(
+                                name,
+                                self.kernels(name),
+                                "A row is a unit. Look for rows with one strong kernel.",
+                                MADE,
+                                "conv1" if name == "conv2" else None,
+                            )
+                        ),
+                    ),
+                ),
+                pages.Section(
+                    "Units that respond alike",
+                    (
+                        pages.Part(
+                            pages.SimilarityMatrix(
+                                name,
+                                at(picture, 0, f"similarity of the units of {name}"),
+                                ((0, 1, float(similar[0, 1])),),
+                                "Blocks on the diagonal are groups.",
+                                MADE,
+                            )
+                        ),
+                    ),
+                ),
             ),
         )
 

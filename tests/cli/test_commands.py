@@ -142,7 +142,8 @@ main()
 
 def test_an_interrupt_leaves_a_run_that_goes_on(files: Path) -> None:
     """The signal strikes while the fifth result is written."""
-    command = [sys.executable, "-c", INTERRUPTED, "atlas", *MODEL, "--data", "images", "--out", "out", "--images", "3"]
+    options = [*MODEL, "--data", "images", "--out", "out", "--images", "3", "--engine", "inline"]
+    command = [sys.executable, "-c", INTERRUPTED, "atlas", *options]
     ended = subprocess.run(
         command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False
     )

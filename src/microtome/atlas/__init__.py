@@ -1,6 +1,23 @@
-"""How does a model become a site? A plan of tasks, a store that loses nothing, engines, and pages made of results."""
+"""How does a network become a site that shows what is inside?
 
-from microtome.atlas.budget import BUDGETS, Budget
+Topics plan tasks and compute results; a store keeps them; pages are made of stored results.
+"""
+
+from microtome.atlas.planning.budget import BUDGETS, Budget, affordable
 from microtome.atlas.run import Report, Watch, build
+from microtome.atlas.task import Refusal, Task
+from microtome.atlas.topic import Topic
+from microtome.atlas.topics import TOPICS
 
-__all__ = ["BUDGETS", "Budget", "Report", "Watch", "build"]
+__all__ = [
+    "BUDGETS",
+    "TOPICS",
+    "Budget",
+    "Refusal",
+    "Report",
+    "Task",
+    "Topic",
+    "Watch",
+    "affordable",
+    "build",
+]

@@ -1,8 +1,10 @@
-"""On which machine does a task run? On any ``concurrent.futures.Executor``: here, in processes, or on Dask."""
+"""Engines: where tasks run. In this process, in several processes, or on a Dask cluster; the bytes are the same."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 import multiprocessing
 import os
 import signal
@@ -10,9 +12,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from typing import Any, TypeVar
 
+import torch
+from threadpoolctl import ThreadpoolController
+
 from microtome.errors import InputError
 
-__all__ = ["ENGINES", "Inline", "executor"]
+__all__ = ["ENGINES", "Inline", "available_cores", "executor", "one_thread"]
 
 ENGINES = ("inline", "processes", "dask")
 
@@ -20,7 +25,7 @@ T = TypeVar("T")
 
 
 class Inline(Executor):
-    """Runs each call at once, in this process and thread: the engine for one machine and for debugging.
+    """Runs each call at once, in this process and thread: the engine for one core and for debugging.
 
     Examples
     --------
@@ -30,7 +35,7 @@ class Inline(Executor):
     """
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Run the call; an interrupt is not caught, so that it ends the run."""
+        """Run the call; an interrupt is not caught and ends the run."""
         future: Future[T] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
@@ -41,7 +46,7 @@ class Inline(Executor):
 
 @contextlib.contextmanager
 def executor(name: str, workers: int | None = None) -> Iterator[Executor]:
-    """Open an engine by name and close it again; tasks not yet begun are dropped when the block raises.
+    """Open an engine by name and close it at the end; tasks that have not begun are dropped if the block raises.
 
     Parameters
     ----------
@@ -76,6 +81,36 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    """The libraries for linear algebra of NumPy and SciPy; both must be loaded to be found."""
+    importlib.import_module("scipy.linalg")
+    return ThreadpoolController()
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread; the number before comes back at the end.
+
+    Sums over several threads are rounded in another order than sums in one. A task therefore computes with one thread
+    on every engine, and so does the assembling of pages: the same bytes with 1, 2 or 4 workers. Several cores are
+    used by several processes.
+
+    Examples
+    --------
+    >>> with one_thread():
+    ...     torch.get_num_threads()
+    1
+    """
+    before = torch.get_num_threads()
+    with _libraries().limit(limits=1):
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
 @contextlib.contextmanager
 def _processes(count: int) -> Iterator[Executor]:
     # Spawned, since a fork of a process in which torch has started threads may hang.
@@ -90,15 +125,12 @@ def _processes(count: int) -> Iterator[Executor]:
 
 
 def _worker() -> None:
-    """Leave interrupts to the process that planned the run, and cores to the other workers."""
-    import torch
-
+    """Leave interrupts to the process that planned the run."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
 
 
 def _stop(pool: ProcessPoolExecutor) -> None:
-    """End the workers now: what they were at is simply not there, and is made by the next run."""
+    """End the workers now; the next run makes what they had not finished."""
     running = list((getattr(pool, "_processes", None) or {}).values())
     pool.shutdown(wait=False, cancel_futures=True)
     for process in running:

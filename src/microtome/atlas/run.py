@@ -1,28 +1,33 @@
-"""How does a run go? Plan, do what is missing on an engine, assemble the pages; again after any interruption."""
+"""Build an atlas: plan the tasks, compute what is missing on an engine, write the pages."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import contextlib
 import ctypes
+import dataclasses
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
-from microtome.atlas import assemble
-from microtome.atlas.budget import Budget, budget
-from microtome.atlas.engine import Inline, available_cores, executor
-from microtome.atlas.findings import Refusal
-from microtome.atlas.jobs import JOBS
-from microtome.atlas.outline import outline
-from microtome.atlas.plan import Plan
-from microtome.atlas.stages import stages
-from microtome.atlas.store import Store
-from microtome.atlas.task import Task
+from microtome.atlas import pages
+from microtome.atlas.album import Album
+from microtome.atlas.commands import Commands, options_of
+from microtome.atlas.engine import Inline, available_cores, executor, one_thread
+from microtome.atlas.planning import first_look
+from microtome.atlas.planning.budget import BUDGETS, Budget, budget
+from microtome.atlas.planning.network_summary import network_summary
+from microtome.atlas.planning.plan import Plan
+from microtome.atlas.planning.selection import select
+from microtome.atlas.store import Store, recall
+from microtome.atlas.task import Job, Refusal, Task
+from microtome.atlas.topic import Topic
+from microtome.atlas.topics import TOPICS
 from microtome.errors import InputError, LayerError, ModelError, OpaqueError
 from microtome.loading import RunConfig, Subject
 
@@ -30,10 +35,10 @@ __all__ = ["Report", "Watch", "build"]
 
 
 class Watch(Protocol):
-    """Is told how a run goes: what a progress bar needs."""
+    """Is told the progress of a run, for a progress bar."""
 
     def stage(self, name: str, tasks: int, missing: int, cost: float) -> None:
-        """A stage begins: of so many tasks so many are still to do, at this cost in all."""
+        """A stage begins: it has so many tasks, of which so many are missing and cost so many seconds."""
 
     def done(self, task: Task, seconds: float) -> None:
         """A task has ended."""
@@ -41,10 +46,10 @@ class Watch(Protocol):
 
 class _Silent:
     def stage(self, name: str, tasks: int, missing: int, cost: float) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
     def done(self, task: Task, seconds: float) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Report:
     index : str
         The page to open.
     tasks, made : int
-        Tasks of the plan, and how many of them were not there before.
+        Tasks of the plan, and how many of them this run computed.
     pages : int
         Pages of the site.
     seconds : float
@@ -77,14 +82,16 @@ def build(
     size: str | Budget = "quick",
     layers: Sequence[str] | None = None,
     images: int | None = None,
-    engine: str = "inline",
+    engine: str | None = None,
     workers: int | None = None,
     watch: Watch | None = None,
-    command: str = "",
+    options: Mapping[str, str] | None = None,
+    topics: Sequence[Topic] = TOPICS,
 ) -> Report:
     """Build the atlas of a network: results first, then pages.
 
-    Killed at any moment, the same call goes on from there and ends with the same bytes.
+    Killed at any moment, the same call goes on from there and ends with the same bytes. Every engine and every
+    number of workers gives the same bytes.
 
     Parameters
     ----------
@@ -93,17 +100,21 @@ def build(
     out : str or Path
         The output folder, or an address that fsspec knows.
     size : str or Budget
-        ``"quick"``, ``"standard"``, ``"full"``, or a budget of one's own.
+        ``"quick"``, ``"standard"``, ``"full"``, or your own budget.
     layers : sequence of str, optional
-        Layers whose units get pages; by default every convolution, or the blocks' outputs of deep networks.
+        Layers whose units get pages; by default every convolution, or the outputs of the blocks of deep networks.
     images : int, optional
         How many images get pages; by default what the budget says.
     engine, workers
-        See :func:`microtome.atlas.engine.executor`.
+        See :func:`microtome.atlas.engine.executor`. By default several processes where there are several cores, for
+        a recipe that does not name a GPU; otherwise this process.
     watch : Watch, optional
         Is told the progress.
-    command : str
-        The command that makes this atlas, for the pages.
+    options : mapping of str to str, optional
+        The options of the command line as they were typed, for the commands on pages; by default those that the
+        recipe stands for.
+    topics : sequence of Topic
+        What the atlas shows: the built-in topics, fewer, or further ones.
 
     Raises
     ------
@@ -114,60 +125,114 @@ def build(
     """
     began = time.monotonic()
     chosen = budget(size)
-    subject = source.open() if isinstance(source, RunConfig) else source
-    if isinstance(source, Subject) and engine != "inline":
+    if isinstance(source, Subject) and engine not in (None, "inline"):
         raise InputError(
             f'engine "{engine}" opens the model in other processes: give a RunConfig, not an opened Subject.'
         )
-    plan = Plan(outline(subject, chosen, layers, images), subject)
-    store = Store(out)
-    store.claim(
-        {"network": subject.net.name, "fingerprint": subject.net.fingerprint, "input_shape": subject.net.input_shape}
-    )
-    told = watch or _Silent()
-    made = tasks = 0
-    done: list[Task] = []
-    with executor(engine, workers) as pool:
-        for name, stage in stages(plan, store):
-            made += _execute(stage, source, subject, store, pool, told, name, workers)
-            tasks += len(stage)
-            done += stage
-    pages = assemble.site(plan, store, done, command)
-    return Report(store.path("index.html"), tasks, made, pages, time.monotonic() - began)
+    with one_thread():
+        subject = source.open() if isinstance(source, RunConfig) else source
+        plan = Plan(network_summary(subject, chosen, layers, images), subject)
+        store = Store(out)
+        net = subject.net
+        store.claim({"network": net.name, "fingerprint": net.fingerprint, "input_shape": net.input_shape})
+        with executor(engine or _usual_engine(source), workers) as pool:
+            run = _Run(_absolute(source), subject, store, pool, watch or _Silent(), workers, _jobs(topics))
+            survey = first_look.first_tasks(plan)
+            made = run.execute("looking at the images", survey)
+            selected = select(plan, store)
+            tasks = [task for topic in topics for task in topic.tasks(plan, selected)]
+            made += run.execute("layers, units, images", tasks)
+        commands = _commands(source, options, layers, images, chosen)
+        album = Album(plan, selected, store, [*survey, *tasks], commands)
+        count = pages.site(album, topics)
+    return Report(store.path("index.html"), len(survey) + len(tasks), made, count, time.monotonic() - began)
 
 
-def _execute(
-    tasks: Sequence[Task],
+def _usual_engine(source: RunConfig | Subject) -> str:
+    several = isinstance(source, RunConfig) and (source.device or "cpu") == "cpu" and available_cores() > 1
+    return "processes" if several else "inline"
+
+
+def _jobs(topics: Sequence[Topic]) -> dict[str, Job]:
+    """All jobs by name."""
+    found = dict(first_look.JOBS)
+    for topic in topics:
+        for name, job in topic.jobs.items():
+            if found.setdefault(name, job) is not job:
+                raise InputError(f'topic "{topic.name}" has a job "{name}", which another topic has, too; rename it.')
+    return found
+
+
+def _commands(
     source: RunConfig | Subject,
-    subject: Subject,
-    store: Store,
-    pool: Executor,
-    watch: Watch,
-    name: str,
-    workers: int | None,
-) -> int:
-    """Do the tasks whose results are not there; a few more than workers are in flight at a time."""
-    missing = [task for task in tasks if not store.done(task.key)]
-    watch.stage(name, len(tasks), len(missing), sum(task.cost for task in missing))
-    flying: dict[Future[float], Task] = {}
-    limit = 1 if isinstance(pool, Inline) else 2 * (workers or available_cores())
-    waiting = iter(missing)
-    _OPENED[_token(source)] = subject
-    while True:
-        for task in _some(waiting, limit - len(flying)):
-            future = pool.submit(
-                perform, source if isinstance(source, RunConfig) else None, _token(source), subject.net.fingerprint,
-                store.address, os.getcwd(), task,
-            )  # fmt: skip
-            flying[future] = task
-        if not flying:
-            return len(missing)
-        ended, _ = concurrent.futures.wait(flying, return_when=concurrent.futures.FIRST_COMPLETED)
-        for future in ended:
-            watch.done(flying.pop(future), future.result())
+    typed: Mapping[str, str] | None,
+    layers: Sequence[str] | None,
+    images: int | None,
+    size: Budget,
+) -> Commands:
+    """Command lines for the pages. The output folder is a word, so that pages are the same wherever they are made."""
+    if typed is None and not isinstance(source, RunConfig):
+        return Commands({})
+    options = dict(typed) if typed is not None else options_of(source)  # type: ignore[arg-type]
+    options["out"] = "FOLDER"
+    if layers is not None:
+        options["layers"] = ",".join(layers)
+    if images is not None:
+        options["images"] = str(images)
+    if size.name in BUDGETS and size.name != "quick":
+        options["budget"] = size.name
+    return Commands(options)
 
 
-def _some(waiting: Iterable[Task], count: int) -> Iterable[Task]:
+def _absolute(source: RunConfig | Subject) -> RunConfig | Subject:
+    """A recipe that means the same in another working folder."""
+    if not isinstance(source, RunConfig):
+        return source
+    return dataclasses.replace(source, data=_absolute_path(source.data), weights=_absolute_path(source.weights))
+
+
+def _absolute_path(path: str | None) -> str | None:
+    return str(Path(path).absolute()) if path is not None and Path(path).exists() else path
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Executes tasks on an engine."""
+
+    source: RunConfig | Subject
+    subject: Subject
+    store: Store
+    pool: Executor
+    watch: Watch
+    workers: int | None
+    jobs: Mapping[str, Job]
+
+    def execute(self, stage: str, tasks: Sequence[Task]) -> int:
+        """Do the tasks whose results are missing; a few more than there are workers are submitted at a time."""
+        missing = [task for task in tasks if not self.store.done(task.key)]
+        self.watch.stage(stage, len(tasks), len(missing), sum(task.cost for task in missing))
+        running: dict[Future[float], Task] = {}
+        limit = 1 if isinstance(self.pool, Inline) else 2 * (self.workers or available_cores())
+        waiting = iter(missing)
+        _OPENED[_token(self.source)] = self.subject
+        while True:
+            for task in _some(waiting, limit - len(running)):
+                running[self._submit(task)] = task
+            if not running:
+                return len(missing)
+            ended, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+            for future in ended:
+                self.watch.done(running.pop(future), future.result())
+
+    def _submit(self, task: Task) -> Future[float]:
+        recipe = self.source if isinstance(self.source, RunConfig) else None
+        return self.pool.submit(
+            perform, recipe, _token(self.source), self.subject.net.fingerprint, self.store.address, os.getcwd(),
+            task, self.jobs[task.job],
+        )  # fmt: skip
+
+
+def _some(waiting: Iterable[Task], count: int) -> Iterator[Task]:
     for _, task in zip(range(count), waiting, strict=False):
         yield task
 
@@ -180,16 +245,39 @@ def _return_memory() -> None:
 
 
 _OPENED: dict[Any, Subject] = {}
-_FIRST = ("predictions", "patches")
 
 
 def _token(source: RunConfig | Subject) -> Any:
     return source if isinstance(source, RunConfig) else id(source)
 
 
-def perform(recipe: RunConfig | None, token: Any, fingerprint: str, address: str, folder: str, task: Task) -> float:
-    """Do one task wherever this runs, write its result, and tell how many seconds it took."""
+def perform(
+    recipe: RunConfig | None, token: Any, fingerprint: str, address: str, folder: str, task: Task, job: Job
+) -> float:
+    """Do one task in whatever process this runs, store its result, and return how many seconds it took."""
     began = time.monotonic()
+    with one_thread():
+        subject = _opened(recipe, token, folder)
+        if subject.net.fingerprint != fingerprint:
+            raise ModelError(
+                "the factory gives another network at each call; fix its random state, or save its weights and "
+                "give --weights."
+            )
+        store = Store(address)
+        if not store.done(task.key):
+            try:
+                result = job(subject, *(recall(address, key) for key in task.needs), **task.parameters)
+            except (LayerError, OpaqueError, InputError) as error:
+                if task.job in first_look.JOBS:  # without these there is nothing to show
+                    raise
+                result = Refusal.of(subject.net, task, str(error))
+            store.save(task.key, result)
+            _return_memory()
+    return time.monotonic() - began
+
+
+def _opened(recipe: RunConfig | None, token: Any, folder: str) -> Subject:
+    """The network and images, opened once in each process."""
     subject = _OPENED.get(token)
     if subject is None:
         if recipe is None:
@@ -199,19 +287,4 @@ def perform(recipe: RunConfig | None, token: Any, fingerprint: str, address: str
         subject = recipe.open()
         _OPENED.clear()
         _OPENED[token] = subject
-    if subject.net.fingerprint != fingerprint:
-        raise ModelError(
-            "the factory gives another network at each call; fix its random state, or save its weights and "
-            "give --weights."
-        )
-    store = Store(address)
-    if not store.done(task.key):
-        try:
-            result = JOBS[task.job](subject, store, task)
-        except (LayerError, OpaqueError, InputError) as error:
-            if task.job in _FIRST:  # without these there is nothing to show
-                raise
-            result = Refusal.of(subject.net, task, str(error))
-        store.save(task.key, result)
-        _return_memory()
-    return time.monotonic() - began
+    return subject

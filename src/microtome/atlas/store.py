@@ -1,7 +1,8 @@
-"""Where do a run's results lie, and which are done? A file each, named by what determines it."""
+"""The store of a run: one file for each result, named by what determines it, whole or not there at all."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -17,14 +18,14 @@ from fsspec.implementations.local import LocalFileSystem
 from microtome.errors import StoreError
 from microtome.results import Result, write_atomically
 
-__all__ = ["MARK", "Store", "digest"]
+__all__ = ["MARK", "Store", "digest", "recall", "recall_small"]
 
-MARK = "atlas.json"  # says whose folder this is
-_PART = re.compile(r"\..+\.(\d+)\.part")  # what write_atomically leaves when it is killed
+MARK = "atlas.json"  # names the network that the folder belongs to
+_PART = re.compile(r"\..+\.(\d+)\.part")  # what write_atomically leaves behind when it is killed
 
 
 def digest(content: Any) -> str:
-    """A name for what can be written as JSON: equal content, equal name.
+    """A name for content that can be written as JSON: equal content, equal name.
 
     Examples
     --------
@@ -36,7 +37,7 @@ def digest(content: Any) -> str:
 
 
 class Store:
-    """A folder of files that are there whole or not at all.
+    """A folder of files, each of them whole or not there at all.
 
     Parameters
     ----------
@@ -65,7 +66,7 @@ class Store:
         return Path(self.path(name)).is_file() if self.local else bool(self._files.exists(self.path(name)))
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file whole or not at all; on a disk it is flushed before it gets its name.
+        """Write a file whole or not at all; on a disk it is flushed before it gets its final name.
 
         Raises
         ------
@@ -82,9 +83,9 @@ class Store:
             raise StoreError(f"{self.path(name)} cannot be written: {error}.") from error
 
     def write_if_changed(self, name: str, content: bytes) -> bool:
-        """Write what can be made again, unless it is there with these bytes; tells whether it wrote.
+        """Write a file that can be made again, unless it exists with these bytes; returns whether it was written.
 
-        It is not flushed to the disk: whoever writes it again sees by the bytes whether it is whole.
+        It is not flushed to the disk: the next writer compares the bytes.
         """
         if name in self and self.read(name) == content:
             return False
@@ -102,12 +103,12 @@ class Store:
         return True
 
     def read(self, name: str) -> bytes:
-        """A file's content.
+        """The content of a file.
 
         Raises
         ------
         StoreError
-            It is not there or cannot be read.
+            The file does not exist or cannot be read.
         """
         try:
             return bytes(Path(self.path(name)).read_bytes() if self.local else self._files.cat_file(self.path(name)))
@@ -115,11 +116,11 @@ class Store:
             raise StoreError(f"{self.path(name)} cannot be read: {error}.") from error
 
     def save(self, key: str, result: Result) -> None:
-        """Keep a task's result under its name."""
+        """Store the result of a task under its key."""
         self.write(result_name(key), result.to_bytes())
 
     def load(self, key: str) -> Result:
-        """A task's result."""
+        """The result of a task."""
         if self.local:
             return Result.load(self.path(result_name(key)))
         with tempfile.NamedTemporaryFile(suffix=".safetensors") as copy:
@@ -128,16 +129,16 @@ class Store:
             return Result.load(copy.name)
 
     def done(self, key: str) -> bool:
-        """Whether a task's result is there."""
+        """Whether the result of a task is stored."""
         return result_name(key) in self
 
     def claim(self, identity: dict[str, Any]) -> None:
-        """Make the folder this model's, or see that it is.
+        """Reserve the folder for this network, or check that it belongs to it.
 
         Raises
         ------
         StoreError
-            The folder holds the atlas of another model, or files that are no atlas. Nothing in it is changed.
+            The folder holds the atlas of another network, or files that are no atlas. Nothing in it is changed.
         """
         if MARK in self:
             self._compare(identity)
@@ -163,7 +164,7 @@ class Store:
             )
 
     def clean(self) -> None:
-        """Remove what killed writers left behind; the files of writers that still live stay."""
+        """Remove unfinished files of killed writers; those of running writers stay."""
         if not self.local or not Path(self.root).is_dir():
             return
         for part in Path(self.root).rglob(".*.part"):
@@ -183,8 +184,20 @@ class Store:
             raise StoreError(f"the output folder {self.address} cannot be read: {error.strerror or error}.") from error
 
 
+@functools.lru_cache(maxsize=16)
+def recall(address: str, key: str) -> Result:
+    """A stored result; the last few stay in memory, since all units of a layer read the same ones."""
+    return Store(address).load(key)
+
+
+@functools.lru_cache(maxsize=128)
+def recall_small(address: str, key: str) -> Result:
+    """The same for results of a few images, of which one page needs dozens."""
+    return Store(address).load(key)
+
+
 def result_name(key: str) -> str:
-    """The file of a result: spread over folders, so that none grows too long to list."""
+    """The file of a result; results are spread over folders, so that none has too many files."""
     return f"results/{key[:2]}/{key}.safetensors"
 
 

@@ -1,35 +1,40 @@
-"""What is one piece of a run's work? A job with its parameters, named by the hash of all that determines its result."""
+"""A task: a job with its parameters, named by the hash of everything that determines its result."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from microtome.atlas.store import digest
+from microtome.network import Network
+from microtome.results import Provenance, Result, versions
 
-__all__ = ["FORMAT", "Task", "task"]
+__all__ = ["FORMAT", "Job", "Refusal", "Task", "task"]
 
 # Raised when a job's meaning or a method's numbers change, so that old results are not taken for new ones.
-FORMAT = 2
+FORMAT = 3
+
+# job(subject, *results of the tasks it needs, **parameters) -> its result
+Job = Callable[..., Result]
 
 
 @dataclass(frozen=True)
 class Task:
-    """A job, what it is given, and the tasks whose results it reads.
+    """A job, its parameters, and the tasks whose results it takes.
 
     Attributes
     ----------
     job : str
-        Which function of ``microtome.atlas.jobs`` does it.
+        The name of the job in its topic.
     parameters : mapping
-        Its options, as JSON can hold them.
+        The keyword arguments of the job, as JSON can hold them.
     needs : tuple of str
         Keys of the tasks that must be done before.
     cost : float
-        Expected seconds on one core, for the remaining time; no part of the name.
+        Expected seconds on one core, for the remaining time; it does not change the key.
     key : str
-        Name of the result.
+        The name of the result.
     """
 
     job: str
@@ -42,14 +47,14 @@ class Task:
 def task(
     job: str, fingerprint: str, data: str, *, needs: tuple[str, ...] = (), cost: float = 1.0, **parameters: Any
 ) -> Task:
-    """Name a piece of work.
+    """Name a task by what determines its result.
 
     Parameters
     ----------
     job : str
         The job.
     fingerprint, data : str
-        Of the network and of the images; ``data`` is empty for what does not look at images.
+        Of the network and of the images; ``data`` is empty where the result does not depend on images.
     needs : tuple of str
         Keys of tasks that come before.
     cost : float
@@ -69,3 +74,16 @@ def task(
 
     determined = [FORMAT, __version__, job, parameters, fingerprint, data, list(needs)]
     return Task(job, parameters, needs, cost, digest(determined))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Refusal(Result):
+    """Why a method cannot be used on this network; the page gives the reason in place of the figure."""
+
+    reason: str
+
+    @classmethod
+    def of(cls, net: Network, task: Task, reason: str) -> Refusal:
+        """The refusal of a task."""
+        made = Provenance(task.job, dict(task.parameters), net.fingerprint, versions=versions())
+        return cls(provenance=made, reason=reason)

@@ -28,8 +28,11 @@ def atlas(
         Literal["quick", "standard", "full"], Parameter(help="How much is made; minutes, an hour, or all of it.")
     ] = "quick",
     engine: Annotated[
-        str, Parameter(help="inline, processes, dask, or tcp://host:port of a Dask scheduler.")
-    ] = "inline",
+        str | None,
+        Parameter(
+            help="inline, processes, dask, or tcp://host:port of a Dask scheduler; default processes on several cores."
+        ),
+    ] = None,
     workers: Annotated[int | None, Parameter(help="Processes; by default one for each core.")] = None,
 ) -> None:
     """Build a site that shows a network layer by layer, unit by unit, image by image.
@@ -61,8 +64,7 @@ def atlas(
                 engine=engine,
                 workers=workers,
                 watch=bar,
-                # Pages name the folder they lie in by a word, so that they are the same wherever they are made.
-                command=command(model, data=data, out="FOLDER", layers=layers, images=images, budget=budget),
+                options=typed(model, data=data),
             )
     except KeyboardInterrupt:
         sys.stderr.write(f"interrupted. What is done is kept; go on with:\n  {again}\n")
@@ -80,11 +82,12 @@ def tell(report: Report) -> None:
 
 def command(model: ModelOptions, **options: str | int | None) -> str:
     """The command line that makes the same atlas."""
-    given: dict[str, object] = {field.name: getattr(model, field.name) for field in fields(model)}
-    defaults = {"budget": "quick", "engine": "inline"}
-    given |= {key: value for key, value in options.items() if value != defaults.get(key)}
-    words = ["microtome", "atlas"]
-    for name, value in given.items():
-        if value is not None:
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
+    defaults = {"budget": "quick"}
+    given = typed(model, **{key: value for key, value in options.items() if value != defaults.get(key)})
+    return shlex.join(["microtome", "atlas", *(word for name, value in given.items() for word in (f"--{name}", value))])
+
+
+def typed(model: ModelOptions, **options: str | int | None) -> dict[str, str]:
+    """Options by name, as they were typed, the model's first."""
+    given: dict[str, object] = {field.name: getattr(model, field.name) for field in fields(model)} | dict(options)
+    return {name.replace("_", "-"): str(value) for name, value in given.items() if value is not None}

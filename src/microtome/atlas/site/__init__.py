@@ -1,4 +1,4 @@
-"""How do the atlas's pages become a site that opens from disk? Templates, styles and scripts, no server."""
+"""How do pages become a site that opens from disk? By templates, a style sheet and scripts, without a server."""
 
 from microtome.atlas.site.addresses import Addresses, slugs
 from microtome.atlas.site.render import render

@@ -1,18 +1,18 @@
-"""At which address does the page of a layer, unit, image or class lie?"""
+"""Addresses of the pages of layers, units, images and classes."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
-from microtome.atlas.pages import Atlas, Link
+from microtome.atlas.widgets import Atlas, Link
 
 
 def slugs(names: Iterable[str]) -> dict[str, str]:
     """File names for layers or images, different for different names on any file system.
 
-    Signs that file systems or addresses dislike become ``-``; names that would meet are numbered in
-    the order given, so the result is stable as long as the list of names is.
+    Characters that file systems or addresses do not allow become ``-``; equal results are numbered in
+    the order of names, so that they stay the same while the list of names does.
 
     Examples
     --------
@@ -37,8 +37,7 @@ class Addresses:
     Parameters
     ----------
     atlas : Atlas
-        Its layers, images and classes. Its units are not walked through: the cards of the layers say
-        which have pages.
+        Its layers, images and classes. The cards of the layers say which units have pages.
     """
 
     def __init__(self, atlas: Atlas) -> None:

@@ -1,4 +1,4 @@
-"""How do small charts become SVG? Drawn from numbers, since thousands of unit pages each hold several."""
+"""Small charts as SVG: sparklines, histograms, tuning curves, spectra."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 
 from markupsafe import Markup
 
-from microtome.atlas.pages import Curve, Histogram, Spectrum
 from microtome.atlas.site.numbers import count, number
 from microtome.atlas.site.svg import chart, linked, path, text
+from microtome.atlas.widgets import Curve, Histogram, Spectrum
 
 
 def sparkline(values: tuple[float, ...]) -> Markup:

@@ -1,4 +1,4 @@
-"""How is a network drawn left to right? Blocks in execution order, arcs where a value skips ahead."""
+"""The drawing of a network from left to right: blocks in execution order, arcs for skip connections."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from itertools import pairwise
 
 from markupsafe import Markup, escape
 
-from microtome.atlas.pages import Block
 from microtome.atlas.site.numbers import count, number, percent
 from microtome.atlas.site.svg import box, linked, path, text
+from microtome.atlas.widgets import Block
 
 MAJOR, MINOR = 128, 96  # width of a block with weights or a page, and of one without
 SOLID = 96  # height of the room for solids

@@ -1,4 +1,4 @@
-"""How is a number written on a page?"""
+"""Numbers as text: significant digits, signs, percent, plurals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How is the whole site written? Each page from its template, the same bytes for the same atlas."""
+"""Write the site: each page from its template, the same bytes for the same atlas."""
 
 from __future__ import annotations
 
@@ -11,11 +11,22 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from microtome.atlas.pages import Absent, Atlas, ClassPage, ImagePage, LayerPage, Link, UnitPage, to_class, to_layer
 from microtome.atlas.site.addresses import Addresses
 from microtome.atlas.site.numbers import count, number, percent, signed
 from microtome.atlas.site.search import index_script
 from microtome.atlas.site.view import View
+from microtome.atlas.widgets import (
+    Absent,
+    Atlas,
+    ClassPage,
+    ImagePage,
+    LayerPage,
+    Link,
+    Part,
+    UnitPage,
+    to_class,
+    to_layer,
+)
 from microtome.errors import StoreError
 
 ASSETS = ("style.css", "atlas.js")
@@ -109,7 +120,7 @@ class _Site:
     def _page(
         self, address: str, kind: str, page: Any, before: str | None = None, after: str | None = None
     ) -> tuple[str, str]:
-        view = View(self._atlas, self._addresses, address)
+        view = View(self._atlas, self._addresses, address, self._environment)
         context = {"page": page, "view": view, "atlas": self._atlas}
         content = self._environment.get_template(f"{kind}.html").render(context)
         title, crumbs = _heading(self._atlas, page)
@@ -134,7 +145,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(number=number, signed=signed, percent=percent)
-    environment.globals.update(count=count, to_layer=to_layer, to_class=to_class, Link=Link)
+    environment.globals.update(count=count, to_layer=to_layer, to_class=to_class, Link=Link, Part=Part)
     environment.tests["absent"] = lambda part: isinstance(part, Absent)
     environment.tests["there"] = lambda part: part is not None and not isinstance(part, Absent)
     return environment

@@ -1,11 +1,11 @@
-"""What does `/` find? One classic script with every name, read when first asked for."""
+"""The search index: one script with every name, loaded at the first search."""
 
 from __future__ import annotations
 
 import json
 
-from microtome.atlas.pages import Atlas
 from microtome.atlas.site.addresses import Addresses
+from microtome.atlas.widgets import Atlas
 
 
 def index_script(atlas: Atlas, addresses: Addresses) -> str:

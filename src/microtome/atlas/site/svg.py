@@ -1,4 +1,4 @@
-"""How are the pieces of a drawing written? Text and paths, escaped."""
+"""SVG elements: escaped text, paths, rectangles, links."""
 
 from __future__ import annotations
 

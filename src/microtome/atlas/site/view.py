@@ -1,32 +1,47 @@
-"""What do the templates ask while one page is drawn? Addresses as seen from it, its pictures, its empty states."""
+"""What templates call while they draw one page: addresses relative to it, widgets, pictures, empty states."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from urllib.parse import quote
 
+from jinja2 import Environment
 from markupsafe import Markup, escape
 
-from microtome.atlas.pages import Atlas, Curve, Histogram, Link, Picture, Sheet, SheetRow, Spectrum, Sprite, to_unit
 from microtome.atlas.site import drawing, flow
 from microtome.atlas.site.addresses import Addresses
 from microtome.atlas.site.numbers import number
-from microtome.atlas.site.sprites import SpriteStyles, position
+from microtome.atlas.site.sprite_styles import SpriteStyles, position
+from microtome.atlas.widgets import (
+    Atlas,
+    Curve,
+    DissectionRow,
+    DissectionTable,
+    Histogram,
+    Link,
+    Picture,
+    Section,
+    Spectrum,
+    Sprite,
+    Widget,
+    to_unit,
+)
 
 
 @dataclass(frozen=True)
 class RunningRow:
     """A row of a dissection with its running sums: in the channels' order, and ranked by contribution."""
 
-    row: SheetRow
+    row: DissectionRow
     rank: int
     running: float
     running_ranked: float
 
 
 class View:
-    """One page's eyes: everything that depends on where the page lies.
+    """Everything that depends on the address of one page.
 
     Parameters
     ----------
@@ -35,16 +50,36 @@ class View:
     addresses : Addresses
         Of its pages.
     address : str
-        This page's, relative to the site's folder.
+        This page's, relative to the folder of the site.
+    environment : jinja2.Environment
+        Holds the macros that draw widgets.
     """
 
-    def __init__(self, atlas: Atlas, addresses: Addresses, address: str) -> None:
+    def __init__(self, atlas: Atlas, addresses: Addresses, address: str, environment: Environment) -> None:
         self.atlas = atlas
         self.address = address
         self.root = "../" * address.count("/")
         self.styles = SpriteStyles(self.root)
         self._addresses = addresses
         self._hints = dict(atlas.hints)
+        self._environment = environment
+
+    def widget(self, widget: Widget) -> Markup:
+        """A widget, drawn by its macro."""
+        template, _, macro = widget.macro.partition(".")
+        draw = getattr(self._environment.get_template(f"{template}.html").module, macro)
+        return Markup(draw(self, widget))  # noqa: S704 - rendered with escaping
+
+    @staticmethod
+    def rows(sections: Sequence[Section]) -> list[list[Section]]:
+        """Sections in rows: two halves that follow each other share one."""
+        found: list[list[Section]] = []
+        for section in sections:
+            if section.half and found and len(found[-1]) == 1 and found[-1][0].half:
+                found[-1].append(section)
+            else:
+                found.append([section])
+        return found
 
     def href(self, link: Link | None) -> str | None:
         """Where a link leads from here, or None if there is no such page or it is this one."""
@@ -122,14 +157,14 @@ class View:
         return f"{low} to {high} {sprite.quantity}".strip()
 
     @staticmethod
-    def spot(sheet: Sheet) -> str:
+    def spot(sheet: DissectionTable) -> str:
         """Where the sheet is read, on the map of y."""
         (row, column), (height, width) = sheet.position, sheet.y.sprite.cell
         box = {"left": column / width, "top": row / height, "width": 1 / width, "height": 1 / height}
         return ";".join(f"{side}:{100 * share:.2f}%" for side, share in box.items())
 
     @staticmethod
-    def running(sheet: Sheet) -> list[RunningRow]:
+    def running(sheet: DissectionTable) -> list[RunningRow]:
         """The sheet's rows with both running sums."""
         ranked = sorted(range(len(sheet.rows)), key=lambda at: -abs(sheet.rows[at].amount))
         sums = [*accumulate(row.amount for row in sheet.rows)]

@@ -1,0 +1,28 @@
+"""The page of a class: what topics show of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from microtome.atlas.album import Album
+from microtome.atlas.pages.page_sections import arranged, numbers
+from microtome.atlas.topic import Topic
+from microtome.atlas.widgets import ClassPage
+
+__all__ = ["class_page"]
+
+_ORDER = (
+    "Images made for it",
+    "Units that tell it apart",
+    "Its images",
+    "Taken for another class, or falsely for this one",
+)
+
+
+def class_page(album: Album, index: int, topics: Sequence[Topic]) -> ClassPage:
+    """The page of one class."""
+    return ClassPage(
+        index=index,
+        facts=tuple(numbers(topics, "class", album, index)),
+        sections=arranged(topics, "class", _ORDER, album, index),
+    )

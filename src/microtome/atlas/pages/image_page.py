@@ -1,0 +1,40 @@
+"""The page of an image: the predicted classes, and what topics show of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from microtome.atlas.album import Album
+from microtome.atlas.pages.page_sections import arranged
+from microtome.atlas.topic import Topic
+from microtome.atlas.topics.network.predictions import probabilities
+from microtome.atlas.widgets import ImagePage, Maps
+
+__all__ = ["image_page"]
+
+_ORDER = (
+    "What in it decided",
+    "One class against another",
+    "What happens when a part is covered",
+    "How the score comes about",
+    "What each layer makes of it",
+    "What is left of it at each layer",
+)
+
+
+def image_page(album: Album, index: int, topics: Sequence[Topic]) -> ImagePage:
+    """The page of one image."""
+    said, truth = album.chosen.predicted[index], int(album.seen.labels[index])
+    sections = arranged(topics, "image", _ORDER, album, index)
+    confidence = float(album.seen.readout[index, said]) if album.seen.quantity == "probability" else None
+    return ImagePage(
+        id=album.image_id(index),
+        title=album.subject.name(index),
+        picture=album.picture(index, note=""),
+        truth=truth if truth >= 0 else None,
+        said=said,
+        probability=confidence,
+        probabilities=probabilities(album, index),
+        overlay=any(isinstance(part.content, Maps) for section in sections for part in section.parts),
+        sections=sections,
+    )

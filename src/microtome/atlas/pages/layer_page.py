@@ -1,0 +1,84 @@
+"""The page of a layer: its units side by side, and what topics show of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from microtome.atlas.album import Album
+from microtome.atlas.pages.page_sections import arranged, field_text, numbers, unit_state
+from microtome.atlas.topic import Topic
+from microtome.atlas.topics.units.unit_similarity import similarity_order
+from microtome.atlas.topics.units.unit_superstimuli import unit_picture
+from microtome.atlas.topics.units.unit_tuning import layer_tuning
+from microtome.atlas.widgets import LayerPage, Number, UnitCard
+from microtome.units import LayerPatches
+
+__all__ = ["layer_page"]
+
+_PROFILE = 20  # classes in the small bar chart of a card
+_ORDER = (
+    "Its weights, inputs across, units down",
+    "What it keeps and what it rejects",
+    "Units that respond alike",
+)
+
+
+def layer_page(album: Album, layer: str, topics: Sequence[Topic]) -> LayerPage:
+    """The page of one layer."""
+    found, table = album.net.layer(layer), album.tables[layer]
+    facts = [Number("output", " x ".join(map(str, found.shape)))]
+    field = field_text(album, found)
+    if field:
+        facts.append(Number("receptive field", field))
+    facts += [Number("units", found.units), Number("parameters", found.parameters)]
+    return LayerPage(
+        name=layer,
+        facts=(*facts, *numbers(topics, "layer", album, layer)),
+        cards=_cards(album, layer, table),
+        cards_caption=_caption(album, table, len(album.paged(layer))),
+        cards_made=album.made(table),
+        sections=arranged(topics, "layer", _ORDER, album, layer),
+    )
+
+
+def _caption(album: Album, table: LayerPatches, paged: int) -> str:
+    what = (
+        "Each unit with its superstimulus, or else its strongest patch; its label with the confidence; its mean "
+        "activation on each class as bars."
+    )
+    if paged == table.units:
+        return what
+    return f"{what} Of {table.units} units the {paged} most selective have pages (budget {album.budget.name})."
+
+
+def _cards(album: Album, layer: str, table: LayerPatches) -> tuple[UnitCard, ...]:
+    tuning, order, paged = layer_tuning(album, layer), similarity_order(album, layer), set(album.paged(layer))
+    return tuple(
+        UnitCard(
+            unit=unit,
+            picture=unit_picture(album, layer, unit),
+            label=tuning.label(unit) if tuning else "",
+            confidence=float(tuning.confidence[unit]) if tuning else None,
+            selectivity=float(table.selectivity[unit]),
+            sparsity=1 - float(table.active[unit]),
+            strongest=_strongest(table, unit),
+            profile=_profile(table, unit),
+            similarity_order=order[unit],
+            state=unit_state(table, unit),
+            paged=unit in paged,
+        )
+        for unit in range(table.units)
+    )
+
+
+def _strongest(table: LayerPatches, unit: int) -> int | None:
+    """The class on which a unit responds most."""
+    first = int(table.groups[unit, 0])
+    return first if first >= 0 and table.class_mean.shape[1] else None
+
+
+def _profile(table: LayerPatches, unit: int) -> tuple[float, ...]:
+    """The mean response of a unit by class, in the order of the classes."""
+    groups = table.groups[unit, : table.class_mean.shape[1]]
+    order = groups.argsort()[:_PROFILE]
+    return tuple(round(float(value), 6) for value in table.class_mean[unit][order])

@@ -1,0 +1,45 @@
+"""The pages of units: what topics show of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from microtome.atlas.album import Album
+from microtome.atlas.pages.page_sections import arranged, numbers, unit_state
+from microtome.atlas.topic import Topic
+from microtome.atlas.topics.units.unit_tuning import layer_tuning
+from microtome.atlas.widgets import UnitPage
+
+__all__ = ["unit_pages"]
+
+_ORDER = (
+    "Images made to drive it",
+    "What drives it in the data",
+    "How it responds to each class",
+    "What it is tuned to",
+    "How one response comes about",
+    "What it reads, and what reads it",
+    "Units that respond alike",
+    "What is lost without it",
+)
+
+
+def unit_pages(album: Album, topics: Sequence[Topic]) -> Iterator[UnitPage]:
+    """The pages of all units that have one, layer by layer."""
+    for layer in album.layers:
+        for unit in album.paged(layer):
+            yield _page(album, layer, unit, topics)
+
+
+def _page(album: Album, layer: str, unit: int, topics: Sequence[Topic]) -> UnitPage:
+    tuning = layer_tuning(album, layer)
+    return UnitPage(
+        layer=layer,
+        unit=unit,
+        label=tuning.label(unit) if tuning else "",
+        confidence=float(tuning.confidence[unit]) if tuning else None,
+        second=tuning.secondary[unit] if tuning else "",
+        state=unit_state(album.tables[layer], unit),
+        facts=tuple(numbers(topics, "unit", album, layer, unit)),
+        sections=arranged(topics, "unit", _ORDER, album, layer, unit),
+    )

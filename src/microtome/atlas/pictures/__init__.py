@@ -1,0 +1,1 @@
+"""How do tensors become the picture files of a site?"""

@@ -1,0 +1,119 @@
+"""The first look at all images: class scores, and the strongest patches of every unit.
+
+Everything else is selected from these two results.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from microtome import units
+from microtome.atlas.planning.plan import Plan
+from microtome.atlas.store import Store
+from microtome.atlas.task import Job, Task
+from microtome.errors import InputError
+from microtome.loading import Subject
+from microtome.results import Result, provenance
+from microtome.trace.head import read_out
+from microtome.units import TopPatches
+
+__all__ = ["JOBS", "Predictions", "first_look", "first_tasks", "patches_task"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Predictions(Result):
+    """Class scores (N, K) of all images, and their labels (N,), -1 where not known.
+
+    ``squash`` turns scores into probabilities (see ``Head``); ``quantity`` is the name of the result.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    squash: str = "softmax"
+    quantity: str = "probability"
+
+    @functools.cached_property
+    def readout(self) -> Tensor:
+        """Probabilities (N, K) of the classes, or the values of a network whose output is a value."""
+        return read_out(self.logits, self.squash)
+
+    @functools.cached_property
+    def said(self) -> Tensor:
+        """The predicted classes (N,)."""
+        return self.logits.argmax(1)
+
+    @functools.cached_property
+    def known(self) -> Tensor:
+        """Which images (N,) have a label."""
+        return self.labels >= 0
+
+    @functools.cached_property
+    def wrong(self) -> Tensor:
+        """Which images (N,) have a label that differs from the predicted class."""
+        return self.known & (self.said != self.labels)
+
+    @functools.cached_property
+    def mistakes(self) -> list[int]:
+        """The images of ``wrong``, the most confident first."""
+        wrong, confidence = self.wrong.nonzero()[:, 0], self.readout.amax(1)
+        return [int(index) for index in wrong[(-confidence[wrong]).argsort(stable=True)]]
+
+
+def first_tasks(plan: Plan) -> list[Task]:
+    """The tasks that look at all images once."""
+    return [_predictions_task(plan), patches_task(plan)]
+
+
+def first_look(plan: Plan, store: Store) -> tuple[Predictions, TopPatches]:
+    """The results of these tasks."""
+    seen, tables = store.load(_predictions_task(plan).key), store.load(patches_task(plan).key)
+    if not isinstance(seen, Predictions) or not isinstance(tables, TopPatches):
+        raise TypeError("results of the first stage are of another kind.")  # cannot be: the key names the job
+    return seen, tables.with_images(plan.subject.images)
+
+
+def _predictions_task(plan: Plan) -> Task:
+    return plan.task("predictions", cost=plan.seconds * len(plan.subject.images), batch=plan.batch)
+
+
+def patches_task(plan: Plan) -> Task:
+    """The task that makes the table of strongest patches of all units."""
+    return plan.task(
+        "patches", cost=1.5 * plan.seconds * len(plan.subject.images),
+        layers=list(plan.summary.surveyed), k=plan.budget.patches, bins=plan.budget.bins, batch=plan.batch,
+    )  # fmt: skip
+
+
+def predictions(subject: Subject, *, batch: int) -> Predictions:
+    """Class scores of all images."""
+    from microtome.data import batches
+
+    logits = torch.cat([subject.net.logits(images).cpu() for _, images, _ in batches(subject.images, batch)])
+    labels = logits.new_full((len(logits),), -1).long() if subject.labels is None else subject.labels
+    if len(labels) and int(labels.max()) >= logits.shape[1]:
+        raise InputError(
+            f"the data set's labels go up to {int(labels.max())}, the network tells {logits.shape[1]} classes apart; "
+            "give the class names with --classes, or a flat folder."
+        )
+    head = subject.net.head
+    return Predictions(
+        provenance=provenance(subject.net, "predictions"),
+        logits=logits.float(),
+        labels=labels,
+        squash=head.squash,
+        quantity=head.quantity,
+    )
+
+
+def patches(subject: Subject, **options: Any) -> TopPatches:
+    """The strongest patches of every unit of every layer."""
+    return units.top_patches(subject.net, subject.images, **options)
+
+
+JOBS: Mapping[str, Job] = {"predictions": predictions, "patches": patches}

@@ -1,0 +1,141 @@
+"""What every topic needs to plan its tasks: network, images, budget, and what passes cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from microtome.atlas.planning.budget import Budget
+from microtome.atlas.planning.network_summary import NetworkSummary, maps_inside, multiply_adds
+from microtome.atlas.task import Task, task
+from microtome.loading import Subject
+from microtome.network import Network
+
+__all__ = ["Plan", "blocks"]
+
+_SMALL = 64  # pixels a side up to which memory is no concern
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The frame in which topics plan their tasks.
+
+    Attributes
+    ----------
+    summary : NetworkSummary
+        Layers and number of images to show.
+    subject : Subject
+        Network and images.
+    """
+
+    summary: NetworkSummary
+    subject: Subject
+
+    @property
+    def net(self) -> Network:
+        """The network."""
+        return self.subject.net
+
+    @property
+    def budget(self) -> Budget:
+        """How much is made."""
+        return self.summary.budget
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Layers whose units get pages."""
+        return self.summary.layers
+
+    def task(self, job: str, *, cost: float, sees: bool = True, needs: tuple[str, ...] = (), **options: Any) -> Task:
+        """Name a task of this network.
+
+        Parameters
+        ----------
+        job : str
+            The name of the job in its topic.
+        cost : float
+            Expected seconds on one core.
+        sees : bool
+            Whether the result depends on the images.
+        needs : tuple of str
+            Keys of the tasks whose results the job takes.
+        **options
+            The keyword arguments of the job, as JSON can hold them.
+        """
+        data = self.subject.fingerprint if sees else ""
+        return task(job, self.net.fingerprint, data, needs=needs, cost=cost, **options)
+
+    # -- cost ----------------------------------------------------------------------------------------------------
+
+    @property
+    def seconds(self) -> float:
+        """Expected seconds of a forward pass of one image on one core."""
+        return self.summary.seconds
+
+    def seconds_up_to(self, layer: str) -> float:
+        """The same up to a layer."""
+        whole = max(multiply_adds(self.net), 1.0)
+        return self.seconds * max(multiply_adds(self.net, layer) / whole, 0.02)
+
+    @property
+    def small(self) -> bool:
+        """Whether images are so small that memory is no concern."""
+        return max(self.net.input_shape[1:]) <= _SMALL
+
+    @property
+    def batch(self) -> int:
+        """Images in one pass: few large ones, so that their values stay in a processor's cache."""
+        return 64 if self.small else 4
+
+    # -- how many ------------------------------------------------------------------------------------------------
+
+    def sample(self, affordable: float) -> list[int]:
+        """Images at even distances in the data set: at least 32, at most as many as the budget allows."""
+        total = len(self.subject.images)
+        return even(total, max(32, int(min(affordable, self.budget.sample_images))))
+
+    @property
+    def all_units(self) -> bool:
+        """Whether every unit of the shown layers gets a page."""
+        return sum(self.net.layer(name).units for name in self.layers) <= self.budget.units_in_all
+
+    def unit_count(self, layer: str) -> int:
+        """How many units of a layer get pages."""
+        units = self.net.layer(layer).units
+        return units if self.all_units else min(units, self.budget.units_per_layer)
+
+    def single_map(self, layer: str) -> bool:
+        """Whether a layer is one linear map, so that it has weights to look at."""
+        return maps_inside(self.net, layer) == [layer]
+
+    def occlusion(self) -> dict[str, Any]:
+        """Window and stride: a window of a seventh of the image, at as many positions as the budget has."""
+        height, width = self.net.input_shape[1:]
+        window = max(2, min(height, width) // 7)
+        stride = max(1, math.ceil((max(height, width) - window) / max(1, self.budget.occlusion_windows - 1)))
+        return {"window": min(window, height, width), "stride": stride}
+
+
+def even(total: int, count: int) -> list[int]:
+    """At most ``count`` indices at even distances.
+
+    Examples
+    --------
+    >>> even(10, 4), even(2, 4)
+    ([0, 2, 5, 7], [0, 1])
+    """
+    count = min(total, count)
+    return [place * total // count for place in range(count)]
+
+
+def blocks(items: Sequence[int], size: int) -> list[list[int]]:
+    """Items in blocks of at most ``size``, one block for each task.
+
+    Examples
+    --------
+    >>> blocks([5, 6, 7], 2)
+    [[5, 6], [7]]
+    """
+    return [[int(item) for item in items[start : start + size]] for start in range(0, len(items), size)]

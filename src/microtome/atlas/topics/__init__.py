@@ -1,0 +1,42 @@
+"""What does the atlas show? One file for each topic: its tasks, its jobs, its stored results, its parts of pages.
+
+A new topic is one file and one line of ``TOPICS``; ``docs/howto/atlas_topic.md`` shows a complete one. The order of
+topics is the order of their parts within a section and of numbers at the head of a page.
+"""
+
+from collections.abc import Sequence
+
+from microtome.atlas.topic import Topic
+from microtome.atlas.topics.images.activation_maps import ACTIVATION_MAPS
+from microtome.atlas.topics.images.attribution_maps import ATTRIBUTION_MAPS
+from microtome.atlas.topics.images.kept_and_lost import KEPT_AND_LOST
+from microtome.atlas.topics.images.occlusion_maps import OCCLUSION_MAPS
+from microtome.atlas.topics.images.score_decomposition import SCORE_DECOMPOSITION
+from microtome.atlas.topics.network.predictions import PREDICTIONS
+from microtome.atlas.topics.network.singular_values import SINGULAR_VALUES
+from microtome.atlas.topics.units.ablations import ABLATIONS
+from microtome.atlas.topics.units.dissections import DISSECTIONS
+from microtome.atlas.topics.units.strongest_patches import STRONGEST_PATCHES
+from microtome.atlas.topics.units.unit_similarity import UNIT_SIMILARITY
+from microtome.atlas.topics.units.unit_superstimuli import SUPERSTIMULI
+from microtome.atlas.topics.units.unit_tuning import UNIT_TUNING
+from microtome.atlas.topics.units.unit_weights import UNIT_WEIGHTS
+
+__all__ = ["TOPICS"]
+
+TOPICS: Sequence[Topic] = (
+    PREDICTIONS,
+    SUPERSTIMULI,
+    STRONGEST_PATCHES,
+    UNIT_TUNING,
+    UNIT_WEIGHTS,
+    SINGULAR_VALUES,
+    UNIT_SIMILARITY,
+    ABLATIONS,
+    ATTRIBUTION_MAPS,
+    OCCLUSION_MAPS,
+    SCORE_DECOMPOSITION,
+    DISSECTIONS,
+    ACTIVATION_MAPS,
+    KEPT_AND_LOST,
+)

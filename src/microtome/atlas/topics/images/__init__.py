@@ -1,0 +1,1 @@
+"""What does the atlas show of each image?"""

@@ -1,0 +1,220 @@
+"""Kept and lost: the part of an image that each layer can still tell, and the share that layers reject."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from microtome import spaces
+from microtome.atlas.album import Album
+from microtome.atlas.pictures.downscaling import downscaled
+from microtome.atlas.pictures.signed_pictures import SIDE, signed_pictures
+from microtome.atlas.planning.budget import affordable
+from microtome.atlas.planning.network_summary import multiply_adds
+from microtome.atlas.planning.plan import Plan, blocks, even
+from microtome.atlas.planning.selection import Selection
+from microtome.atlas.task import Task
+from microtome.atlas.topic import Topic
+from microtome.atlas.widgets import (
+    Absent,
+    Amount,
+    Amounts,
+    KeptParts,
+    KeptRow,
+    Number,
+    Part,
+    Picture,
+    Section,
+    to_layer,
+)
+from microtome.loading import Subject
+from microtome.results import Result
+from microtome.spaces import Rejected
+from microtome.spaces.operators.linear_layer import linear_layers
+
+__all__ = ["KEPT_AND_LOST", "Kept", "kept_layers", "kept_tasks"]
+
+_LAYERS = 5  # layers at which the kept and lost part of an image is shown
+_BLOCK = 4  # images in one task
+_STEPS = 40  # at most so many for the local map of an image; deep layers of photos then have an upper bound
+_STEP = 18.0  # forward passes that one step through the local map costs, in double precision
+_STEP_ALONE = 5.0  # the same for one layer alone
+_SAMPLE = 32  # images for the share that layers reject
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Kept(Result):
+    """By layer the kept part of each image (n, C, H, W), and by layer and image what is known of the lost share.
+
+    ``share``, ``error``, ``null_share``, ``known`` and ``reached`` are (layers, n); see ``spaces.KeptAndLost``.
+    """
+
+    layers: list[str]
+    kept: dict[str, Tensor]
+    share: Tensor
+    error: Tensor
+    null_share: Tensor
+    known: Tensor
+    reached: Tensor
+    threshold: float
+
+
+# -- tasks and jobs ------------------------------------------------------------------------------------------------
+
+
+def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
+    names = linear_layers(plan.net)
+    if not names:
+        return []
+    return [*_rejected_tasks(plan, names), *kept_tasks(plan, chosen.images)]
+
+
+def _rejected_tasks(plan: Plan, names: Sequence[str]) -> list[Task]:
+    """The share that every layer rejects, on as many images as a third of the time allows."""
+    each = _STEPS * _STEP_ALONE * plan.seconds
+    images = affordable(even(len(plan.subject.images), _SAMPLE), each, plan.budget.space_seconds / 3)
+    if not images:
+        return []
+    return [plan.task("rejected", cost=len(images) * each, layers=list(names), images=images)]
+
+
+def kept_tasks(plan: Plan, images: Sequence[int]) -> list[Task]:
+    """The kept and lost part of images. Where time is short, at the first layer only, then of fewer images.
+
+    Deep layers cost most, and there few steps converge in small networks only.
+    """
+    layers, seconds = kept_layers(plan), plan.budget.space_seconds
+    few = min(len(images), _BLOCK)
+    if len(affordable(range(few), _kept_seconds(plan, layers), seconds)) < few:
+        layers = layers[:1]
+    each = _kept_seconds(plan, layers)
+    return [
+        plan.task("kept", cost=len(block) * each, images=block, layers=layers)
+        for block in blocks(affordable(images, each, seconds), _BLOCK)
+    ]
+
+
+def kept_layers(plan: Plan) -> list[str]:
+    """A few of the shown layers, spread over the depth of the network, with the first and the last."""
+    count = min(_LAYERS, len(plan.layers))
+    return [plan.layers[round(place * (len(plan.layers) - 1) / max(1, count - 1))] for place in range(count)]
+
+
+def _kept_seconds(plan: Plan, layers: Sequence[str]) -> float:
+    """Expected for one image."""
+    whole = max(multiply_adds(plan.net), 1.0)
+    depth = sum(max(multiply_adds(plan.net, layer) / whole, 0.02) for layer in layers)
+    return _STEPS * _STEP * plan.seconds * depth
+
+
+def rejected(subject: Subject, *, layers: Sequence[str], images: Sequence[int]) -> Rejected:
+    """The share of its input that each linear layer rejects."""
+    pictures = subject.pictures(images)
+    return spaces.rejected_energy(subject.net, pictures, layers)
+
+
+def kept(subject: Subject, *, layers: Sequence[str], images: Sequence[int]) -> Kept:
+    """The part of some images that some layers can still tell; in half precision, since it is only looked at."""
+    pictures = subject.pictures(images)
+    found = spaces.kept_and_lost(subject.net, pictures, layers, iterations=_STEPS, dense=False)
+    return Kept(
+        provenance=found.provenance,
+        layers=found.layers,
+        kept={name: found.kept[place].half() for place, name in enumerate(found.layers)},
+        share=found.share.float(),
+        error=found.error.float(),
+        null_share=found.null_share.float(),
+        known=found.known,
+        reached=found.reached.float(),
+        threshold=found.threshold,
+    )
+
+
+# -- pages ---------------------------------------------------------------------------------------------------------
+
+
+def _overview(album: Album) -> list[Section]:
+    use = "It shows at which layers parts of a picture are lost."
+    part = Part(_rejected_shares(album), "the share that each layer rejects", use)
+    return [Section("What each layer rejects", (part,))]
+
+
+def _rejected_shares(album: Album) -> Amounts | Absent | None:
+    found = album.one(Rejected, "rejected")
+    if not isinstance(found, Rejected):
+        return found
+    shares = zip(found.layers, found.mean.tolist(), found.known.all(1).tolist(), strict=True)
+    rows = tuple(
+        Amount(name, 100 * float(share), to_layer(name), label=_proof(found, place, known))
+        for place, (name, share, known) in enumerate(shares)
+    )
+    caption = (
+        f"The share of the energy of a layer's input whose removal changes the output of its weights by less than "
+        f"{found.threshold:.0%}, mean over {found.share.shape[1]} images."
+    )
+    return Amounts(rows, "%", caption, album.made(found))
+
+
+def _proof(found: Rejected, layer: int, known: bool) -> str:
+    """Whether an amount is an upper bound, and what is known of the exact null space."""
+    null = "" if bool(found.null_share[layer].isnan().any()) else found.null_space(layer)
+    return ", ".join(part for part in ("" if known else "at most", null) if part)
+
+
+def _lost(found: Kept, row: int, place: int) -> tuple[Number, ...]:
+    """The lost share with its proof, and the share in the exact null space where it is known."""
+    share, error, null = (float(value[row, place]) for value in (found.share, found.error, found.null_share))
+    known = bool(found.known[row, place])
+    explain = f"Its removal changes the layer by {float(found.reached[row, place]):.2g} of its norm, to first order."
+    if not known:
+        explain += f" The steps of this atlas do not reach {found.threshold:.0%}, for which less is lost."
+    numbers = (
+        Number("lost" if known else "lost at most", 100 * share, "%", explain=explain),
+        Number("proved to within", 100 * error, "%", tolerance="4 % of it or 0.1 %" if known else ""),
+    )
+    if math.isnan(null):
+        return numbers
+    return (*numbers, Number("in the exact null space", 100 * null, "%", explain="0 where the local map is injective."))
+
+
+def _image(album: Album, index: int) -> list[Section]:
+    found = album.with_item(Kept, "kept", "images", index)
+    shown: KeptParts | Absent | None = None if isinstance(found, tuple) else found
+    if isinstance(found, tuple):
+        result, place = found
+        first = album.load(album.find("kept")[0])
+        caption = (
+            "Above: the part of the picture that the layer can still tell. Below: the part that is lost; to first "
+            "order, removing it does not change the layer. Both add up to the picture."
+        )
+        shown = KeptParts(_rows(album, result, place, index), caption, album.made(first))
+    part = Part(shown, "kept and lost parts", "They show which part of the picture each layer can still tell.")
+    return [Section("What is left of it at each layer", (part,))]
+
+
+def _rows(album: Album, found: Kept, place: int, index: int) -> tuple[KeptRow, ...]:
+    picture = album.subject.pictures([index])[0].float()
+    rows = []
+    for row, layer in enumerate(found.layers):
+        file = f"image-{album.image_id(index)}-kept-{album.slug(layer)}"
+        part = found.kept[layer][place].float()
+        sprite = album.sprites.natural(file, downscaled(part[None].clamp(0, 1), SIDE))
+        limit = float(picture.abs().max()) or 1.0
+        lost, _ = signed_pictures(album, f"{file}-lost", (picture - part)[None], limit, "pixel value")
+        numbers = _lost(found, row, place)
+        rows.append(
+            KeptRow(layer, Picture(sprite, 0, f"what {layer} can still tell of the picture"),
+                    Picture(lost[0].sprite, 0, f"what {layer} has lost of the picture"), numbers)
+        )  # fmt: skip
+    return tuple(rows)
+
+
+KEPT_AND_LOST = Topic(
+    "kept and lost parts",
+    tasks=_tasks,
+    jobs={"rejected": rejected, "kept": kept},
+    sections={"overview": _overview, "image": _image},
+)

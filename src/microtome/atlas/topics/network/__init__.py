@@ -1,0 +1,1 @@
+"""What does the atlas show of the network as a whole and of its layers?"""

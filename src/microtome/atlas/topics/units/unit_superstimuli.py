@@ -1,0 +1,184 @@
+"""Superstimuli: images made to drive a unit or a class score, and the small picture of each unit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from microtome import synthesis
+from microtome.atlas.album import Album
+from microtome.atlas.pictures.downscaling import downscaled
+from microtome.atlas.planning.budget import affordable
+from microtome.atlas.planning.plan import Plan, blocks
+from microtome.atlas.planning.selection import Selection
+from microtome.atlas.task import Task
+from microtome.atlas.topic import Topic
+from microtome.atlas.widgets import Part, Picture, Section, Sprite, Stimuli, Stimulus, to_unit
+from microtome.loading import Subject
+from microtome.synthesis import Superstimuli, recommended_size
+
+__all__ = ["SUPERSTIMULI", "unit_picture"]
+
+_BLOCK = 32  # units in one task
+_CLASSES = 5  # classes in one task
+_CELL = 160  # pixels a side of a superstimulus on a page
+_THUMBNAIL = 96  # pixels a side of a patch that stands for a unit
+_SHEET = 400  # patches in one sprite
+
+
+def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
+    found = [task for layer in plan.layers for task in _unit_tasks(plan, layer, chosen.units[layer])]
+    steps = plan.budget.stimulus_steps
+    for block in blocks(chosen.classes, _CLASSES):
+        cost = len(block) * steps * 3 * plan.seconds
+        found.append(plan.task("maximize-class", cost=cost, sees=False, classes=block, steps=steps))
+    return found
+
+
+def _unit_tasks(plan: Plan, layer: str, shown: list[int]) -> list[Task]:
+    """Images that raise and that lower units of a layer."""
+    steps, more = plan.budget.stimulus_steps, _diverse(plan)
+    step = 3 * plan.seconds_up_to(layer) * _canvas(plan, layer)
+    share = plan.budget.superstimulus_seconds / len(plan.layers)
+    units = sorted(affordable(shown, steps * step * (2 + more), share, least=1))
+    return [
+        plan.task(
+            "maximize", cost=len(block) * diverse * steps * step, sees=False,
+            layer=layer, channels=block, sign=sign, diverse=diverse, steps=steps,
+        )
+        for sign, diverse in ((1, 1), (-1, 1), (1, more))
+        if diverse
+        for block in blocks(units, _BLOCK)
+    ]  # fmt: skip
+
+
+def _diverse(plan: Plan) -> int:
+    """How many further superstimuli a unit gets: small images are cheap enough for two in any budget."""
+    return max(plan.budget.diverse_stimuli, 2 if plan.small else 0)
+
+
+def _canvas(plan: Plan, layer: str) -> float:
+    """Pixels of a superstimulus by those of the network's input."""
+    side = recommended_size(plan.net, layer)
+    _, height, width = plan.net.input_shape
+    return 1.0 if side is None else side * side / (height * width)
+
+
+def maximize(subject: Subject, **options: Any) -> Superstimuli:
+    """Superstimuli of some units."""
+    return synthesis.maximize(subject.net, **options)
+
+
+def maximize_class(subject: Subject, **options: Any) -> Superstimuli:
+    """Images made for class scores."""
+    return synthesis.maximize_class(subject.net, **options)
+
+
+# -- units ---------------------------------------------------------------------------------------------------------
+
+# The sprite, its (first) cell, the activation reached, and the result they come from.
+_Found = dict[int, tuple[Sprite, int, float, Superstimuli]]
+
+
+def _stimuli(album: Album, layer: str, sign: int, diverse: int = 1) -> _Found:
+    """The superstimuli of a layer by unit."""
+    return album.remembered(("stimuli", layer, sign, diverse), lambda: _gathered(album, layer, sign, diverse))
+
+
+def _gathered(album: Album, layer: str, sign: int, diverse: int) -> _Found:
+    found: _Found = {}
+    for number, task in enumerate(album.find("maximize", layer=layer, sign=sign, diverse=diverse)):
+        result = album.load(task)
+        if isinstance(result, Superstimuli):
+            name = f"stimuli-{album.slug(layer)}-{sign}-{diverse}-{number}"
+            sprite = album.sprites.natural(name, downscaled(result.images, _CELL))
+            for place, unit in enumerate(result.channel.tolist()):
+                found.setdefault(unit, (sprite, place, float(result.peak[place]), result))
+    return found
+
+
+def _unit(album: Album, layer: str, unit: int) -> list[Section]:
+    use = "They are images optimised for the strongest and the weakest response of the unit."
+    part = Part(_unit_stimuli(album, layer, unit), "superstimuli", use)
+    return [Section("Images made to drive it", (part,), beside=True)]
+
+
+def _unit_stimuli(album: Album, layer: str, unit: int) -> Stimuli | None:
+    """The superstimuli of a unit, those that raise it first."""
+    items: list[Stimulus] = []
+    made = None
+    for role, sign, count in (("positive", 1, 1), ("diverse", 1, _diverse(album.plan)), ("negative", -1, 1)):
+        found = _stimuli(album, layer, sign, count).get(unit) if count else None
+        if found is None:
+            continue
+        sprite, place, _, result = found
+        steps, seed = result.provenance.parameters["steps"], result.provenance.seed
+        command = album.commands.line("maximize", layer, channels=unit, steps=steps, seed=seed, to="unit.png")
+        made = made or album.made(result, command)
+        for step in range(count):
+            reached = float(result.peak[place + step])
+            alt = f"{role} superstimulus of unit {unit} of {layer}"
+            picture = Picture(sprite, place + step, alt, to_unit(layer, unit))
+            items.append(Stimulus(picture, role, reached, album.tables[layer].percentile(unit, reached)))
+    if not items:
+        return None
+    caption = "Images made to raise and to lower this unit most, with the share of images in the data that reach less."
+    return Stimuli(tuple(items), caption, made)
+
+
+def unit_picture(album: Album, layer: str, unit: int) -> Picture | None:
+    """The small picture of a unit: its superstimulus, otherwise its strongest patch; None for layers not shown."""
+    if layer not in album.layers:
+        return None
+    return album.remembered(("pictures", layer), lambda: _pictures(album, layer)).get(unit)
+
+
+def _pictures(album: Album, layer: str) -> dict[int, Picture]:
+    table = album.tables[layer]
+    found = {
+        unit: Picture(sprite, place, f"superstimulus of unit {unit} of {layer}", to_unit(layer, unit))
+        for unit, (sprite, place, _, _) in _stimuli(album, layer, 1).items()
+    }
+    rest = [unit for unit in range(table.units) if unit not in found]
+    for number, part in enumerate(blocks(rest, _SHEET)):
+        crops = downscaled(torch.stack([table.crop(unit, 0) for unit in part]), _THUMBNAIL)
+        sprite = album.sprites.natural(f"layer-{album.slug(layer)}-{number}", crops)
+        for place, unit in enumerate(part):
+            found[unit] = Picture(sprite, place, f"strongest patch of unit {unit} of {layer}", to_unit(layer, unit))
+    return found
+
+
+# -- classes -------------------------------------------------------------------------------------------------------
+
+
+def _class(album: Album, index: int) -> list[Section]:
+    use = "They show the image with the highest score of the class."
+    part = Part(_class_stimuli(album, index), "images made for the class score", use)
+    return [Section("Images made for it", (part,))]
+
+
+def _class_stimuli(album: Album, index: int) -> Stimuli | None:
+    """The image made for the score of a class."""
+    for number, task in enumerate(album.find("maximize-class")):
+        result = album.load(task)
+        if index in task.parameters["classes"] and isinstance(result, Superstimuli):
+            sprite = album.sprites.natural(f"classes-{number}", downscaled(result.images, _CELL))
+            place = int((result.channel == index).nonzero()[0, 0])
+            reached = result.activation[place].cpu()
+            share = 100 * float((album.seen.logits[:, index] <= reached).float().mean())
+            picture = Picture(sprite, place, f"image made for class {album.class_name(index)}")
+            caption = "The image that the network gives the highest score of this class."
+            steps, seed = result.provenance.parameters["steps"], result.provenance.seed
+            command = album.commands.line("maximize", **{"for": index}, steps=steps, seed=seed, to="class.png")
+            item = Stimulus(picture, "positive", float(reached), share)
+            return Stimuli((item,), caption, album.made(result, command))
+    return None
+
+
+SUPERSTIMULI = Topic(
+    "superstimuli",
+    tasks=_tasks,
+    jobs={"maximize": maximize, "maximize-class": maximize_class},
+    sections={"unit": _unit, "class": _class},
+)

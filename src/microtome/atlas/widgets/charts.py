@@ -1,0 +1,156 @@
+"""Charts: bar lists, histograms, curves and spectra."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from microtome.atlas.widgets.basics import Absent, Link, Made, Picture, Widget
+
+
+@dataclass(frozen=True)
+class Amount:
+    """One bar of a bar list.
+
+    Attributes
+    ----------
+    name : str
+        ``"7"``, ``"conv1:5"``.
+    value : float
+        The length of the bar, in the unit of the list.
+    link, picture
+        Where it leads, and its picture.
+    label : str
+        What the unit is tuned to, in words: ``"line at 45°"``.
+    mark : str
+        ``"true"``, ``"said"``, ``"true and said"`` or empty: shown as a badge.
+    """
+
+    name: str
+    value: float
+    link: Link | None = None
+    picture: Picture | None = None
+    label: str = ""
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Amounts(Widget):
+    """A bar list: amounts on one scale. All bars start at zero.
+
+    ``signed`` amounts carry their sign, red above zero and blue below, even if only one sign occurs.
+    """
+
+    rows: tuple[Amount, ...]
+    unit: str
+    caption: str
+    made: Made | None = None
+    signed: bool = False
+    macro: ClassVar[str] = "charts.bars"
+
+
+@dataclass(frozen=True)
+class Wiring(Widget):
+    """Two bar lists on the two sides of a unit: the units that it reads, and the units that read it."""
+
+    name: str
+    inputs: Amounts | Absent | None
+    outputs: Amounts | Absent | None
+    macro: ClassVar[str] = "charts.wiring"
+
+
+@dataclass(frozen=True)
+class Spectrum(Widget):
+    """Singular values of one matrix or of several, each divided by its largest.
+
+    Attributes
+    ----------
+    curves : tuple of (str, tuple of float)
+        Name and singular values, in falling order, of each matrix; a zero matrix has no curve.
+    caption, made
+        The caption, and how the figure was made.
+    """
+
+    curves: tuple[tuple[str, tuple[float, ...]], ...]
+    caption: str
+    made: Made | None = None
+    macro: ClassVar[str] = "charts.spectrum"
+
+
+@dataclass(frozen=True)
+class Histogram(Widget):
+    """Counts of one unit's activation, a row for each class.
+
+    Attributes
+    ----------
+    edges : tuple of float
+        Edges of the bins, one more than bins.
+    rows : tuple of (str, Link or None, tuple of int)
+        Name, link and counts of each row; at most about twenty rows can be read well.
+    caption, made
+        The caption, and how the figure was made.
+    quantity : str
+        The quantity on the horizontal axis.
+    """
+
+    edges: tuple[float, ...]
+    rows: tuple[tuple[str, Link | None, tuple[int, ...]], ...]
+    caption: str
+    made: Made | None = None
+    quantity: str = "activation"
+    macro: ClassVar[str] = "charts.histogram"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One curve: a response against one property, or any quantity against another.
+
+    Attributes
+    ----------
+    name, unit : str
+        What varies: ``"angle"`` in ``"°"``, ``"position"`` in ``"px"``.
+    x, y : tuple of float
+        The property in rising order, and the response.
+    peak : float or None
+        The preferred value, marked on the curve.
+    circular : bool
+        Whether the curve closes, as for angles.
+    """
+
+    name: str
+    unit: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    peak: float | None = None
+    circular: bool = False
+
+
+@dataclass(frozen=True)
+class Curves(Widget):
+    """Curves side by side, each on its own axes."""
+
+    curves: tuple[Curve, ...]
+    caption: str
+    made: Made | None = None
+    macro: ClassVar[str] = "charts.curves"
+
+
+@dataclass(frozen=True)
+class Confusion(Widget):
+    """The confusion matrix.
+
+    Attributes
+    ----------
+    counts : tuple of tuple of int, or None
+        Images by true class (rows) and predicted class (columns); None above about forty classes.
+    pairs : tuple of (int, int, int)
+        The most frequent confusions: true class, predicted class, count.
+    caption, made
+        The caption, and how the figure was made.
+    """
+
+    counts: tuple[tuple[int, ...], ...] | None
+    pairs: tuple[tuple[int, int, int], ...]
+    caption: str
+    made: Made | None = None
+    macro: ClassVar[str] = "charts.confusion"

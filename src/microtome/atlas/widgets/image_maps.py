@@ -1,0 +1,123 @@
+"""Maps over one image: attribution, occlusion, activation maps, and the kept and lost part at some layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from microtome.atlas.widgets.basics import Made, Number, Picture, Widget
+
+
+@dataclass(frozen=True)
+class MethodMap:
+    """The map of one method for one image and class.
+
+    Attributes
+    ----------
+    method : str
+        The registered name: ``"guided-backpropagation"``; ``layer`` where the method reads one.
+    picture : Picture
+        The map at the size of the image.
+    numbers : tuple of Number
+        Its certificates.
+    """
+
+    method: str
+    picture: Picture
+    layer: str = ""
+    numbers: tuple[Number, ...] = ()
+    made: Made | None = None
+
+
+@dataclass(frozen=True)
+class MapRow:
+    """All methods for one question: a class, or one class against another.
+
+    ``question`` is a sentence: ``"What speaks for 7?"``, ``"What speaks for 7 rather than 2?"``.
+    """
+
+    question: str
+    maps: tuple[MethodMap, ...]
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Maps(Widget):
+    """Rows of maps: the same methods in the same order in each row, so that columns can be compared."""
+
+    rows: tuple[MapRow, ...]
+    caption: str
+    macro: ClassVar[str] = "maps.grid"
+
+
+@dataclass(frozen=True)
+class Winner:
+    """A class that wins for some position of the window: its colour (``"#rrggbb"``) and share of positions."""
+
+    index: int
+    colour: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Occlusion(Widget):
+    """The effect of covering a window of the image.
+
+    Attributes
+    ----------
+    probability : Picture
+        The probability of the class by position of the window.
+    winner : Picture
+        The predicted class by position, in the colours of ``winners``.
+    winners : tuple of Winner
+        The legend, most frequent first.
+    numbers : tuple of Number
+        Window, stride, fill, probability of the uncovered image, lowest probability.
+    """
+
+    probability: Picture
+    winner: Picture
+    winners: tuple[Winner, ...]
+    numbers: tuple[Number, ...]
+    caption: str
+    made: Made | None = None
+    macro: ClassVar[str] = "maps.occlusion"
+
+
+@dataclass(frozen=True)
+class ActivationRow:
+    """The activation maps of one layer, the strongest units first; ``units`` is how many the layer has."""
+
+    layer: str
+    pictures: tuple[Picture, ...]
+    units: int
+
+
+@dataclass(frozen=True)
+class ActivationMaps(Widget):
+    """A row of activation maps for each layer."""
+
+    rows: tuple[ActivationRow, ...]
+    caption: str
+    made: Made | None = None
+    macro: ClassVar[str] = "maps.activations"
+
+
+@dataclass(frozen=True)
+class KeptRow:
+    """One layer: the part of the image that it can still tell, the part that is lost, and the share of that part."""
+
+    layer: str
+    kept: Picture
+    lost: Picture
+    numbers: tuple[Number, ...]
+
+
+@dataclass(frozen=True)
+class KeptParts(Widget):
+    """The kept and the lost part of the image at some layers."""
+
+    rows: tuple[KeptRow, ...]
+    caption: str
+    made: Made | None = None
+    macro: ClassVar[str] = "maps.kept"

@@ -1,0 +1,33 @@
+"""Kept and lost parts on the page are those of the network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from atlas.small import shown
+from microtome import spaces
+from microtome.atlas import TOPICS
+from microtome.atlas.album import Album
+from microtome.atlas.pages.image_page import image_page
+from microtome.atlas.pages.overview_page import overview_page
+from microtome.atlas.topics.images.kept_and_lost import Kept
+from microtome.atlas.widgets import Amounts, KeptParts
+
+
+def test_kept_parts_are_those_of_the_network_and_the_rest_is_lost(album: Album) -> None:
+    task = album.find("kept")[0]
+    result = album.load(task)
+    assert isinstance(result, Kept)
+    images = album.subject.pictures(task.parameters["images"])
+    again = spaces.kept_and_lost(album.net, images, ["one", "two"], iterations=40, dense=False)
+    assert torch.allclose(result.kept["two"].double(), again.kept[1], atol=2e-3)
+    (parts,) = shown(image_page(album, task.parameters["images"][0], TOPICS).sections, KeptParts)
+    assert [row.layer for row in parts.rows] == ["one", "two"]
+    lost = {number.name: number.value for number in parts.rows[1].numbers}["lost"]
+    assert lost == pytest.approx(100 * float(again.share[1, 0]), rel=1e-4)
+
+
+def test_the_overview_tells_what_each_layer_rejects(album: Album) -> None:
+    (rejected,) = shown(overview_page(album, TOPICS).sections, Amounts)
+    assert {row.name for row in rejected.rows} == {"one", "two", "head"}
