@@ -44,7 +44,12 @@ class Work:
 
 
 def allocate(
-    work: Work, costs: Sequence[Sequence[float]], budget: float, *, floor: int = 1, fixed: Mapping[int, int] | None = None
+    work: Work,
+    costs: Sequence[Sequence[float]],
+    budget: float,
+    *,
+    floor: int = 1,
+    fixed: Mapping[int, int] | None = None,
 ) -> list[int]:
     """How many channels go from each family: always the step with the least cost for a multiply-add saved.
 

@@ -127,7 +127,7 @@ def compress(
         images=len(dataset),
         **described(net, known.channels, gone, small),  # type: ignore[arg-type]  # named as the fields
     )
-    result.attach(small)
+    result.attach(removal.wrapped(net, small.model))
     return result
 
 
@@ -201,9 +201,7 @@ def compressed(
     ]
     small = absorbing(known, gone)
     if fit and gone:
-        refit(
-            known.net, small, known.channels, gone, dataset, damping=known.damping, batch=batch, progress=progress
-        )
+        refit(known.net, small, known.channels, gone, dataset, damping=known.damping, batch=batch, progress=progress)
     return small, gone
 
 

@@ -90,7 +90,13 @@ class Lossless(SmallerNetwork):
     def table(self) -> list[dict[str, object]]:
         """One row for each cut."""
         return [
-            {"layer": cut.layer, "units": len(cut.units), "reason": cut.reason, "change": cut.change, "bound": cut.bound}
+            {
+                "layer": cut.layer,
+                "units": len(cut.units),
+                "reason": cut.reason,
+                "change": cut.change,
+                "bound": cut.bound,
+            }
             for cut in self.cuts
         ]
 
@@ -195,7 +201,10 @@ def lossless(
         _on_the_data(state, name)
         _dependent(state, name, tolerance, seed)
     loud = max(float(net.logits(images, batch=batch).abs().max()) for images in _images(dataset, batch))
-    before, after = channels_of(net.model, net._probe()), channels_of(state.net.model, state.net._probe())
+    before, after = (
+        channels_of(net.model, net.normalise(net.probe)),
+        channels_of(state.net.model, state.net.normalise(state.net.probe)),
+    )
     result = Lossless(
         provenance=provenance(net, "lossless", seed, tolerance=tolerance, images=len(dataset)),
         removed=state.removed,
@@ -213,7 +222,7 @@ def lossless(
         tolerance=tolerance,
         images=len(dataset),
     )
-    result.attach(state.net)
+    result.attach(removal.wrapped(net, state.net.model))
     return result
 
 
@@ -233,7 +242,7 @@ def _images(dataset: Dataset, batch: int) -> list[Tensor]:
 
 
 def _family(state: _State, name: str) -> tuple[Channels, Family]:
-    channels = channels_of(state.net.model, state.net._probe())
+    channels = channels_of(state.net.model, state.net.normalise(state.net.probe))
     return channels, channels.families[name]
 
 
@@ -302,7 +311,7 @@ def _summed(net: Network, channels: Channels, found: list[Redundant]) -> Network
                     its = (slot.channels == other).nonzero()[:, 0].to(tensor.device)
                     if len(mine):
                         tensor.data.index_add_(slot.axis, its, factor * tensor.data.index_select(slot.axis, mine))
-    return removal.wrapped(net, model)
+    return removal.beside(net, model)
 
 
 def _dependent(state: _State, name: str, tolerance: float, seed: int) -> None:

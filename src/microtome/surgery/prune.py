@@ -368,4 +368,3 @@ def _widths(found: Prunable) -> dict[str, int]:
 
 def _accuracy(net: Network, dataset: Dataset) -> float:
     return evaluate(net.model, dataset, mean=net.mean, std=net.std)[1]
-

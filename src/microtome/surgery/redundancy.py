@@ -1,4 +1,4 @@
-"""Channels that a network can do without for a stated reason: dead, constant, doubled, unread, or linearly dependent."""
+"""Channels that a network can do without for a stated reason: dead, copies of others, unread, or rejected."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ def rejected(net: Network, channels: Channels, family: Family, follower: dict[st
             loud = then.abs().amax() * out.abs().sum()
             lost = lost and bool(out.count_nonzero()) and float(passed.abs().max()) <= 1e-7 * float(loud)
         if lost:
-            found.append(Redundant(channel, "its outgoing weights lie in what the layer after the next rejects", {}, True))
+            found.append(
+                Redundant(channel, "its outgoing weights lie in what the layer after the next rejects", {}, True)
+            )
     return found
 
 

@@ -13,8 +13,8 @@ from microtome.errors import InputError, ModelError, StoreError
 from microtome.network import Network
 from microtome.results import Result
 from microtome.surgery.channels import Channels, channels_of
-from microtome.surgery.removal import wrapped
 from microtome.surgery.removal import without as cut
+from microtome.surgery.removal import wrapped
 from microtome.training import checkpoints
 
 
@@ -79,11 +79,11 @@ class SmallerNetwork(Result):
 def rebuilt(net: Network, removed: Sequence[Sequence[int]], weights: dict[str, Tensor]) -> Network:
     """Cut a network as it was cut before, and fill in the weights."""
     small = net
-    for gone in removed:
-        try:
-            small = cut(small, channels_of(small.model, small._probe()), gone)
-        except (InputError, ModelError, IndexError) as error:
-            raise ModelError(f"this was cut from another network than {net.name}: {error}") from error
+    try:
+        for gone in removed:
+            small = cut(small, channels_of(small.model, small.normalise(small.probe)), gone)
+    except (InputError, ModelError, IndexError) as error:
+        raise ModelError(f"this was cut from another network than {net.name}: {error}") from error
     model = small.model if removed else cut(net, Channels([], {}, {}), []).model
     for name, value in weights.items():
         owner, _, key = name.rpartition(".")

@@ -23,7 +23,9 @@ def spatial_correlation(slices: Tensor) -> Tensor:
     centred = slices - slices.mean((2, 3), keepdim=True)
     n, h, w = slices.shape[1], slices.shape[2], slices.shape[3]
     pairs = h * (w - 1) + w * (h - 1)
-    along = (centred[..., 1:] * centred[..., :-1]).sum((1, 2, 3)) + (centred[:, :, 1:] * centred[:, :, :-1]).sum((1, 2, 3))
+    along = (centred[..., 1:] * centred[..., :-1]).sum((1, 2, 3)) + (centred[:, :, 1:] * centred[:, :, :-1]).sum(
+        (1, 2, 3)
+    )
     whole = centred.square().sum((1, 2, 3))
     level = slices.square().sum((1, 2, 3))
     if pairs == 0 or n == 0:
@@ -49,9 +51,7 @@ def kernel_structure(net: Network, layer: str, draws: int, seed: int) -> tuple[T
     flat = kernels.flatten(2)
     null = torch.stack(
         [
-            spatial_correlation(
-                flat.gather(2, torch.rand(flat.shape, generator=generator).argsort(2)).view_as(kernels)
-            )
+            spatial_correlation(flat.gather(2, torch.rand(flat.shape, generator=generator).argsort(2)).view_as(kernels))
             for _ in range(draws)
         ]
     )
