@@ -109,6 +109,7 @@ class Peer:
         self.classes = [m for m in model.modules() if isinstance(m, nn.Linear)][-1].out_features
 
     def pruned(self, criterion, share, everywhere):
+        """The model with at most that share, as near to it as eight halvings get; None where there is none."""
         low, high, best = 0.0, 1.0, None
         for _ in range(8):
             middle = (low + high) / 2
@@ -123,6 +124,7 @@ class Peer:
         return best
 
     def cut(self, criterion, ratio, everywhere):
+        """The model pruned by a ratio of channels, layer by layer or everywhere alike; None where that fails."""
         model = copy.deepcopy(self.model)
         for (_, one), (_, two) in zip(model.named_parameters(), self.model.named_parameters(), strict=True):
             one.grad = None if two.grad is None else two.grad.clone()
@@ -136,7 +138,7 @@ class Peer:
                     ignored_layers=kept, max_pruning_ratio=0.95,
                 ).step()  # fmt: skip
                 model.eval()(self.example)
-            except Exception:  # noqa: BLE001 - a ratio that the peer cannot prune to
+            except Exception:
                 return None
         return model
 
@@ -175,9 +177,10 @@ def compare(name):
 
 def main(names):
     torch.set_num_threads(1)
-    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in names or NETWORKS:
-        found[name] = compare(name)
+        one = compare(name)
+        found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        found[name] = one
         RESULTS.write_text(json.dumps(found, indent=1) + "\n")
 
 

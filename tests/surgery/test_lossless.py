@@ -12,7 +12,7 @@ from microtome.surgery import lossless
 
 
 class Planted(nn.Module):
-    """conv1 (8) - relu - pool - conv2 (6) - relu - flatten - fc1 (12) - fc2 (3); nothing nonlinear between the last two."""
+    """conv1 (8) - relu - pool - conv2 (6) - relu - flatten - fc1 (12) - fc2 (3), the last two with nothing between."""
 
     def __init__(self) -> None:
         super().__init__()

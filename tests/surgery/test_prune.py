@@ -176,7 +176,9 @@ def test_a_round_that_loses_too_much_ends_it(net, digits):
 @pytest.mark.parametrize("criterion", ["magnitude", "taylor", "variation", "class_selectivity"])
 def test_criteria_choose_different_channels(net, digits, criterion):
     small = digits[0].subset(range(200))
-    found = prune(net, small, test=digits[1], rounds=1, channels={"conv2": 8}, criterion=criterion, tolerance=1, lr=1e-5)
+    found = prune(
+        net, small, test=digits[1], rounds=1, channels={"conv2": 8}, criterion=criterion, tolerance=1, lr=1e-5
+    )
     kept = found.rounds[0].removed[0]
     other = prune(net, small, test=digits[1], rounds=1, channels={"conv2": 8}, tolerance=1, lr=1e-5,
                   criterion=lambda net, data, layer: torch.arange(16.0))  # fmt: skip

@@ -38,6 +38,7 @@ _COMMANDS = {
     "spaces": ("spectra", "signal_space", "kept", "region", "invertibility", "invert", "ideal_inputs"),
     "losses": ("class_residuals", "rejected", "facets_between"),
     "cam_conversion": ("cam_conversion",),
+    "pruning": ("prune", "lossless", "compress", "without", "criteria"),
     "bias": ("shortcut_share", "spotting_bias"),
     "reproduce": ("reproduce",),
     "completion": ("completion",),

@@ -2,6 +2,7 @@
 
 from microtome.surgery.cam_conversion import CamConversion, CamNetwork, convert_to_cam
 from microtome.surgery.compress import Compression, compress
+from microtome.surgery.held_out import sampled
 from microtome.surgery.lossless import Cut, Lossless, lossless
 from microtome.surgery.prune import Pruning, PruningRound, prune
 from microtome.surgery.smaller import Latency, latency
@@ -22,5 +23,6 @@ __all__ = [
     "latency",
     "lossless",
     "prune",
+    "sampled",
     "without",
 ]

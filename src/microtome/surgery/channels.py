@@ -383,7 +383,8 @@ class _Watcher:
         self, call: Call, output: Tensor, weight: Tensor, bias: Tensor | None, groups: int, read: Tensor, made: Tensor,
         place: int, *, fine: bool,
     ) -> None:  # fmt: skip
-        if not fine:
+        apart = bias is not None and fine and self.held[id(bias)][0] != self.held[id(weight)][0]
+        if not fine or apart:
             why = f'the weights of "{call.name}" are computed from others, or grouped in a way that is not followed'
             self._pin(read, why)
             self._pin(made, why)
@@ -394,7 +395,7 @@ class _Watcher:
             positions = max(1, output.numel() // max(1, batch * len(made)))
             area = math.prod(weight.shape[2:])
             self.operations[call.name] = (
-                owner, key, other[1] if other[0] == owner else "?", positions, area, groups, read, made, place, call.kind
+                owner, key, other[1], positions, area, groups, read, made, place, call.kind
             )  # fmt: skip
         self._keep(output, Axis(place, made))
 
@@ -525,11 +526,11 @@ def _families(watcher: _Watcher, slots: list[Slot], operations: dict[str, Operat
     for channel, made in makers.items():
         grouped.setdefault((tuple(made), tuple(readers.get(channel, ()))), []).append(channel)
     families: dict[str, Family] = {}
-    for (made, read), channels in grouped.items():
+    for (by, read), channels in grouped.items():
         pins = [watcher.pins[channel] for channel in channels if channel in watcher.pins]
         pinned = pins[0] if pins else "" if read else "no layer with weights reads them"
-        name = operations[made[0]].owner or made[0]
+        name = operations[by[0]].owner or by[0]
         while name in families:
             name += "+"
-        families[name] = Family(name, made, read, tuple(channels), pinned)
+        families[name] = Family(name, by, read, tuple(channels), pinned)
     return families

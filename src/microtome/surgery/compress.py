@@ -127,7 +127,7 @@ def compress(
         images=len(dataset),
         **described(net, known.channels, gone, small),  # type: ignore[arg-type]  # named as the fields
     )
-    result.attach(small)
+    result.attach(removal.wrapped(net, small.model))
     return result
 
 

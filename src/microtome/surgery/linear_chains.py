@@ -86,7 +86,7 @@ def merged(
         return None
     kept, gone = sorted(pivots[:rank].tolist()), sorted(pivots[rank:].tolist())
     combine = torch.linalg.lstsq(matrix[:, kept], matrix[:, gone]).solution  # (kept, gone)
-    model = removal.wrapped(net, removal.copied(net))
+    model = removal.beside(net, removal.copied(net))
     rows = weights_of(net, first)
     rows[0, kept] += combine @ rows[0, gone]
     put_weights(model, first, rows)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from microtome.data import Dataset
+from microtome.data.batches import Dataset
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
@@ -21,7 +21,6 @@ from microtome.surgery.moments import FITTED, importance, read_moments
 from microtome.surgery.optimal_brain_surgeon import order
 from microtome.surgery.redundancy import Redundant
 from microtome.surgery.smaller import SmallerNetwork, held
-from microtome.tables import Table
 from microtome.training import checkpoints
 
 
@@ -88,20 +87,18 @@ class Lossless(SmallerNetwork):
         columns = zip(self.layers, self.units, self.reasons, self.changes, self.bounds, strict=True)
         return [Cut(layer, tuple(units), reason, change, bound) for layer, units, reason, change, bound in columns]
 
-    def table(self) -> Table:
+    def table(self) -> list[dict[str, object]]:
         """One row for each cut."""
-        return Table.of(
-            [
-                {
-                    "layer": cut.layer,
-                    "units": len(cut.units),
-                    "reason": cut.reason,
-                    "change": cut.change,
-                    "bound": cut.bound,
-                }
-                for cut in self.cuts
-            ]
-        )
+        return [
+            {
+                "layer": cut.layer,
+                "units": len(cut.units),
+                "reason": cut.reason,
+                "change": cut.change,
+                "bound": cut.bound,
+            }
+            for cut in self.cuts
+        ]
 
 
 @dataclass
@@ -204,7 +201,10 @@ def lossless(
         _on_the_data(state, name)
         _dependent(state, name, tolerance, seed)
     loud = max(float(net.logits(images, batch=batch).abs().max()) for images in _images(dataset, batch))
-    before, after = channels_of(net.model, net.normalise(net.probe)), channels_of(state.net.model, state.net.normalise(state.net.probe))
+    before, after = (
+        channels_of(net.model, net.normalise(net.probe)),
+        channels_of(state.net.model, state.net.normalise(state.net.probe)),
+    )
     result = Lossless(
         provenance=provenance(net, "lossless", seed, tolerance=tolerance, images=len(dataset)),
         removed=state.removed,
@@ -222,7 +222,7 @@ def lossless(
         tolerance=tolerance,
         images=len(dataset),
     )
-    result.attach(state.net)
+    result.attach(removal.wrapped(net, state.net.model))
     return result
 
 
@@ -311,7 +311,7 @@ def _summed(net: Network, channels: Channels, found: list[Redundant]) -> Network
                     its = (slot.channels == other).nonzero()[:, 0].to(tensor.device)
                     if len(mine):
                         tensor.data.index_add_(slot.axis, its, factor * tensor.data.index_select(slot.axis, mine))
-    return removal.wrapped(net, model)
+    return removal.beside(net, model)
 
 
 def _dependent(state: _State, name: str, tolerance: float, seed: int) -> None:

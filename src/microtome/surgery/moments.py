@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from microtome.data.batches import Dataset, batches
-from microtome.errors import InputError
+from microtome.errors import InputError, ModelError
 from microtome.network import Network
 from microtome.surgery.channels import Channels, Operation
 from microtome.trace.operators import Call
@@ -54,15 +54,14 @@ def inputs_of(call: Call, draw: Tensor | None = None) -> Tensor:
     if draw is not None:
         rows = rows[:, :, draw.to(rows.device)]
     n, p, positions = rows.shape
-    return rows.view(n, groups, p // groups, positions).permute(1, 2, 0, 3).reshape(groups, p // groups, -1)
+    by_group: Tensor = rows.view(n, groups, p // groups, positions).permute(1, 2, 0, 3)
+    return by_group.reshape(groups, p // groups, -1)
 
 
 def outputs_of(value: Tensor, groups: int, kind: str, draw: Tensor | None = None) -> Tensor:
     """What a layer gave: (groups, outputs of a group, samples), in the order of ``inputs_of``."""
-    if kind == "linear":
-        rows = value.reshape(value.shape[0], -1, value.shape[-1]).transpose(1, 2)
-    else:
-        rows = value.flatten(2)
+    tokens = kind == "linear"
+    rows = value.reshape(len(value), -1, value.shape[-1]).transpose(1, 2) if tokens else value.flatten(2)
     if draw is not None:
         rows = rows[:, :, draw.to(rows.device)]
     n, o, positions = rows.shape
@@ -234,14 +233,27 @@ def importance(
             drawn = torch.randint(0, 2, logits.shape, generator=generator).to(logits) * 2 - 1
             return drawn - drawn.mean(1, keepdim=True)
 
-        tape = net.run(images, record=names, gradient=True, of=net.graph.logits, seed=signs)
+        record = net.run(images, record=names, gradient=True, output_layer=scores_layer(net), grad_output=signs)
         for name in names:
-            operation, slope = channels.operations[name], tape.gradient[name].double()
+            operation, slope = channels.operations[name], record.gradient[name].double()
             over = [axis for axis in range(slope.dim()) if axis != operation.axis]
             square = slope.square().sum(over)
             total[name] = square if name not in total else total[name] + square
         count += len(images)
     return {name: value / (count * channels.operations[name].positions) for name, value in total.items()}
+
+
+def scores_layer(net: Network) -> str:
+    """The layer whose value holds the class scores.
+
+    Raises
+    ------
+    ModelError
+        When the model gives none.
+    """
+    if net.head.problem:
+        raise ModelError(net.head.problem)
+    return net.head.layer or net.graph.outputs[net.head.path]
 
 
 def _captured(net: Network, name: str, images: Tensor) -> Call:

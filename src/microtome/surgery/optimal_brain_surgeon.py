@@ -138,4 +138,5 @@ def least_squares(moments: Tensor, cross: Tensor, anchor: Tensor, *, damping: fl
     """
     whole = damped(moments, damping)
     pulled = cross + anchor @ (whole - moments)
-    return torch.linalg.solve(whole, pulled.mT).mT
+    weights: Tensor = torch.linalg.solve(whole, pulled.mT).mT
+    return weights

@@ -1,4 +1,4 @@
-"""Channels that a network can do without for a stated reason: dead, constant, doubled, unread, or linearly dependent."""
+"""Channels that a network can do without for a stated reason: dead, copies of others, unread, or rejected."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ def weights_of(net: Network, operation: Operation) -> Tensor:
     """A layer's weights and bias as (groups, outputs of a group, inputs of a group times taps + 1), float64."""
     module = net.model.get_submodule(operation.owner)
     weight = getattr(module, operation.weight).detach().double()
-    bias = getattr(module, operation.bias).detach().double() if operation.bias else weight.new_zeros(len(weight))
+    held = getattr(module, operation.bias or "bias", None) if takes_bias(net, operation) else None
+    bias = weight.new_zeros(len(weight)) if held is None else held.detach().double()
     groups = module.groups if isinstance(module, nn.Conv2d) else operation.groups
     rows = weight.reshape(groups, len(weight) // groups, -1)
     return torch.cat([rows, bias.view(groups, -1, 1)], 2)
@@ -32,13 +33,13 @@ def put_weights(net: Network, operation: Operation, rows: Tensor) -> None:
     with torch.no_grad():
         weight.data.copy_(rows[..., :-1].reshape(weight.shape))
         bias = rows[..., -1].reshape(-1).to(weight)
-        if operation.bias:
-            getattr(module, operation.bias).data.copy_(bias)
-        elif takes_bias(net, operation) and bool(bias.count_nonzero()):
-            if module.bias is None:
-                module.bias = nn.Parameter(bias, requires_grad=weight.requires_grad)
-            else:  # given by an earlier fit
-                module.bias.data.copy_(bias)
+        if not takes_bias(net, operation):
+            return
+        held = getattr(module, operation.bias or "bias")
+        if held is not None:
+            held.data.copy_(bias)
+        elif bool(bias.count_nonzero()):
+            module.register_parameter("bias", nn.Parameter(bias, requires_grad=weight.requires_grad))
 
 
 def takes_bias(net: Network, operation: Operation) -> bool:

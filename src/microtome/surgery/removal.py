@@ -1,4 +1,4 @@
-"""Removal of whole channels: a smaller, ordinary copy of a model, checked against the model with the same ones masked."""
+"""Removal of whole channels: a smaller copy of a model, checked against the model with the same ones masked."""
 
 from __future__ import annotations
 
@@ -113,8 +113,16 @@ def tolerance(net: Network) -> float:
 
 
 def wrapped(net: Network, model: nn.Module) -> Network:
-    """Another model with the same images and classes."""
-    return Network(model.eval(), net.input_shape, net.mean, net.std, net.classes, pixels=net.pixels)
+    """Another model with the same images, classes and head, read anew."""
+    return net.around(model.eval())
+
+
+def beside(net: Network, model: nn.Module) -> Network:
+    """Another model with the same layers in other sizes, to run only: the layers' shapes are not read anew."""
+    other = copy.copy(net)
+    other.model = model.eval()
+    other._fingerprint = ""
+    return other
 
 
 def copied(net: Network) -> nn.Module:
@@ -162,7 +170,7 @@ def without(net: Network, channels: Channels, gone: Iterable[int]) -> Network:
     for slot in channels.slots:
         if (slot.owner, slot.key) in kept:
             _resize(model.get_submodule(slot.owner), slot.key, slot.depth)
-    return wrapped(net, model)
+    return beside(net, model)
 
 
 def masked(net: Network, channels: Channels, gone: Iterable[int]) -> Network:
@@ -175,7 +183,7 @@ def masked(net: Network, channels: Channels, gone: Iterable[int]) -> Network:
                 tensor = getattr(model.get_submodule(slot.owner), slot.key)
                 index = torch.isin(slot.channels, removed).nonzero()[:, 0].to(tensor.device)
                 tensor.data.index_fill_(slot.axis, index, 0)
-    return wrapped(net, model)
+    return beside(net, model)
 
 
 def _put(module: nn.Module, key: str, value: Tensor) -> None:

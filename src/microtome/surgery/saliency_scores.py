@@ -14,6 +14,7 @@ from microtome.data.batches import Dataset, batches
 from microtome.errors import InputError, nearest
 from microtome.network import Network
 from microtome.surgery.channels import Family
+from microtome.surgery.moments import scores_layer
 
 if TYPE_CHECKING:
     from microtome.surgery.removal import Prunable
@@ -83,10 +84,10 @@ def _taylor(found: Prunable, family: Family, data: Dataset, batch: int) -> dict[
             truth = functional.one_hot(labels, logits.shape[1]).to(logits)
             return logits.softmax(1) - truth
 
-        tape = net.run(images, record=names, gradient=True, of=net.graph.logits, seed=slope)
+        record = net.run(images, record=names, gradient=True, output_layer=scores_layer(net), grad_output=slope)
         for name in names:
             axis = found.channels.operations[name].axis
-            product = (tape.value[name] * tape.gradient[name]).double().movedim(axis, 1).flatten(2).sum(2)
+            product = (record.value[name] * record.gradient[name]).double().movedim(axis, 1).flatten(2).sum(2)
             square = product.square().sum(0)
             total[name] = square if name not in total else total[name] + square
     return total
@@ -97,7 +98,7 @@ def _layer(net: Network, name: str) -> str:
     return next((layer.name for layer in net.layers.values() if layer.operation == name and layer.leaf), name)
 
 
-def _from_user(found: Prunable, criterion: Callable[..., Tensor], data: Dataset) -> Callable[[Network, str], Tensor]:
+def _from_user(found: Prunable, criterion: Callable[..., Any], data: Dataset) -> Callable[[Network, str], Tensor]:
     def score(net: Network, name: str) -> Tensor:
         value = criterion(net, data, _layer(net, name))
         count = len(found.channels.operations[name].made)

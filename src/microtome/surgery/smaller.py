@@ -79,11 +79,11 @@ class SmallerNetwork(Result):
 def rebuilt(net: Network, removed: Sequence[Sequence[int]], weights: dict[str, Tensor]) -> Network:
     """Cut a network as it was cut before, and fill in the weights."""
     small = net
-    for gone in removed:
-        try:
+    try:
+        for gone in removed:
             small = cut(small, channels_of(small.model, small.normalise(small.probe)), gone)
-        except (InputError, ModelError, IndexError) as error:
-            raise ModelError(f"this was cut from another network than {net.name}: {error}") from error
+    except (InputError, ModelError, IndexError) as error:
+        raise ModelError(f"this was cut from another network than {net.name}: {error}") from error
     model = small.model if removed else cut(net, Channels([], {}, {}), []).model
     for name, value in weights.items():
         owner, _, key = name.rpartition(".")

@@ -58,7 +58,9 @@ class PassOn(nn.Module):
 
 def resized(x: Tensor, size: tuple[int, ...]) -> Tensor:
     """Maps averaged (or, where they grow, repeated) to another size."""
-    return functional.adaptive_avg_pool2d(x, size) if size and tuple(x.shape[2:]) != size else x
+    if not size or tuple(x.shape[2:]) == size:
+        return x
+    return functional.adaptive_avg_pool2d(x, (size[0], size[1]))
 
 
 def mixed(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -274,8 +276,8 @@ def _kind(net: Network, layer: str, adapter: str | None, read: Tensor, made: Ten
         raise InputError(f'there is no adapter "{kind}"; choose from {", ".join(ADAPTERS)}.')
     if kind == "identity" and not same:
         raise InputError(
-            f'layer "{layer}" makes {tuple(made.shape[1:])} of {tuple(read.shape[1:])}, so nothing can simply be passed '
-            'on; choose the adapter "copies" or "linear".'
+            f'layer "{layer}" makes {tuple(made.shape[1:])} of {tuple(read.shape[1:])}, so nothing can be passed on; '
+            'choose the adapter "copies" or "linear".'
         )
     if kind != "identity" and (read.dim() != made.dim() or read.dim() not in (2, 4)):
         raise LayerError(f'layer "{layer}" makes {tuple(made.shape[1:])} of {tuple(read.shape[1:])}; no adapter does.')
@@ -301,15 +303,14 @@ def _fitted(
     net: Network, data: Dataset, layer: str, size: tuple[int, ...], kind: str, batch: int
 ) -> tuple[Tensor, Tensor]:
     """Weight and bias of the adapter by least squares."""
-    square, cross, count = 0, 0, 0
-    energy: Any = 0
+    sums: list[tuple[Tensor, Tensor]] = []
+    count = 0
     for read, made in _pairs(net, data, layer, batch):
         x, y = _rows(resized(read, size)), _rows(made)
         x = torch.cat([x, torch.ones_like(x[:1])])
-        square, cross, energy = square + x @ x.T, cross + y @ x.T, energy + y.square().sum(1)
+        sums.append((x @ x.T, y @ x.T))
         count += x.shape[1]
-    assert isinstance(square, Tensor)  # noqa: S101 - the data hold an image
-    assert isinstance(cross, Tensor)  # noqa: S101 - as above
+    square, cross = (torch.stack(part).sum(0) for part in zip(*sums, strict=True))
     mean_x, mean_y = square[:-1, -1] / count, cross[:, -1] / count
     spread = square[:-1, :-1] / count - mean_x[:, None] * mean_x
     shared = cross[:, :-1] / count - mean_y[:, None] * mean_x

@@ -1,4 +1,4 @@
-"""Criteria of which units matter: variation, structure of kernel and superstimulus, selectivity; each with its error."""
+"""Criteria of which units matter: variation, structure of kernel and superstimulus, selectivity, with errors."""
 
 from __future__ import annotations
 
@@ -251,7 +251,8 @@ def _jackknife(statistic: Any, rows: Tensor, blocks: Tensor) -> Tensor:
     if count < 2:
         return torch.full_like(statistic(rows), torch.nan)
     left = torch.stack([statistic(rows[blocks != block]) for block in range(count)])
-    return ((left - left.mean(0)).square().sum(0) * (count - 1) / count).sqrt()
+    error: Tensor = ((left - left.mean(0)).square().sum(0) * (count - 1) / count).sqrt()
+    return error
 
 
 def _swept(net: Network, dataset: Dataset, layers: list[str], batch: int) -> dict[str, _Sums]:

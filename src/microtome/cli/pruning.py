@@ -1,0 +1,221 @@
+"""Commands of surgery: prune in rounds, cut without loss, compress, take a layer out, and the criteria of units."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from microtome import surgery, synthesis, units
+from microtome.atlas.recipe import labelled
+from microtome.cli.options import ModelOptions, names
+from microtome.cli.output import check, save, writable
+from microtome.data import open_data
+from microtome.data.batches import Dataset
+from microtome.errors import InputError
+from microtome.network import Network
+
+__all__ = ["compress", "criteria", "lossless", "prune", "without"]
+
+Output = Annotated[
+    Path, Parameter(name=("--output", "-o"), help=".safetensors for the network and all numbers, or a figure.")
+]
+Labelled = Annotated[str, Parameter(help="Labelled images to train on: a folder, or a data set such as mnist:train.")]
+Measured = Annotated[str | None, Parameter(help="Labelled images to measure on; default a fifth of --data.")]
+Pictures = Annotated[str, Parameter(help="Images, a folder or a data set such as mnist:train.")]
+Most = Annotated[int | None, Parameter(help="How many of the images to use; default all.")]
+
+
+def prune(
+    *,
+    model: ModelOptions,
+    data: Labelled,
+    output: Output,
+    test: Measured = None,
+    rounds: Annotated[int, Parameter(help="Rounds of pruning and retraining.")] = 7,
+    criterion: Annotated[
+        str, Parameter(help="absorption, magnitude, taylor, or a criterion of units, such as variation.")
+    ] = "absorption",
+    multiply_adds: Annotated[float, Parameter(help="Share of the multiply-adds to be left at the end.")] = 0.25,
+    channels: Annotated[
+        str | None, Parameter(help="Channels at the end by layer, as in conv1=8,conv2=16; other layers keep theirs.")
+    ] = None,
+    tolerance: Annotated[float, Parameter(help="Accuracy that may be lost, as a share: .01 is one point.")] = 0.01,
+    epochs: Annotated[int, Parameter(help="Passes over the training images after each round.")] = 1,
+    lr: Annotated[float, Parameter(help="Highest learning rate.")] = 0.02,
+    batch: Annotated[int, Parameter(help="Images a step.")] = 64,
+    folder: Annotated[Path | None, Parameter(help="Where each round is kept as it ends.")] = None,
+    seed: Annotated[int, Parameter(help="Of the images' order.")] = 0,
+) -> None:
+    """Prune whole channels of a copy in rounds, retrain after each, and print the accuracies.
+
+    Stops before more accuracy is lost than was admitted. `microtome.load(FILE).rebuild(net)` gives the network back.
+
+    Example: `microtome prune --model zoo:simple-convnet --weights w.safetensors --data mnist:train --test mnist:test
+    --channels conv1=8,conv2=16 -o pruned.safetensors`
+    """
+    check(output)
+    if folder is not None:
+        writable(folder)
+    net = model.network()
+    train, held = _both(net, data, test)
+    found = surgery.prune(
+        net, train, test=held, rounds=rounds, criterion=criterion, multiply_adds=multiply_adds,
+        channels=None if channels is None else _counts(channels), tolerance=tolerance, epochs=epochs, lr=lr,
+        batch=batch, folder=folder, seed=seed,
+    )  # fmt: skip
+    save(found, output)
+    print(f"as it was: accuracy {100 * found.accuracy:.2f} %, channels {'-'.join(map(str, found.widths.values()))}")
+    for row in found.table():
+        kept = "" if row["kept"] else ", not kept: it loses too much"
+        print(
+            f"round {row['round']}: pruned {row['pruned']:.2f} %, retrained {row['retrained']:.2f} % "
+            f"(standard error {row['error']:.2f}), channels {row['channels']}, "
+            f"{100 * float(str(row['multiply-adds'])):.1f} % of the multiply-adds{kept}"
+        )
+    _, _, ratio, low, high = found.latency
+    word = "faster" if found.faster else "no faster beyond the scatter"
+    print(f"time of a pass: {ratio:.2f} of what it was (quartiles {low:.2f} to {high:.2f}): {word}")
+
+
+def lossless(
+    *,
+    model: ModelOptions,
+    data: Pictures,
+    output: Output,
+    tolerance: Annotated[float, Parameter(help="Largest change of any logit that all cuts may cause.")] = 1e-2,
+    images: Most = None,
+    seed: Annotated[int, Parameter(help="Of the random signs that order dependent units.")] = 0,
+) -> None:
+    """Take out the units that a network does not need, and print each cut with its reason and what it changes.
+
+    Example: `microtome lossless --model zoo:simple-convnet --weights w.safetensors --data mnist:train --images 500 -o
+    lossless.safetensors`
+    """
+    check(output)
+    net = model.network()
+    found = surgery.lossless(net, _first(open_data(data, net.input_shape), images), tolerance=tolerance, seed=seed)
+    save(found, output)
+    for cut in found.cuts:
+        what = f"units {', '.join(map(str, cut.units))}" if len(cut.units) > 1 else f"unit {cut.units[0]}"
+        bound = "on any image 0" if cut.bound is not None else "no bound beyond the data"
+        print(f"{cut.layer}, {what}: {cut.reason}. Largest change of a logit {cut.change:.2g}; {bound}.")
+    print(
+        f"{found.parameters[1]:,} of {found.parameters[0]:,} weights and {100 * found.share:.1f} % of the multiply-"
+        f"adds left; all cuts together change no logit by more than {found.largest_change:.2g} "
+        f"(the largest is {found.logits:.3g}) on {found.images:,} images."
+    )
+
+
+def compress(
+    *,
+    model: ModelOptions,
+    data: Pictures,
+    output: Output,
+    multiply_adds: Annotated[float, Parameter(help="Share of the multiply-adds that may be left.")] = 0.5,
+    images: Most = None,
+    seed: Annotated[int, Parameter(help="Of the random signs of the slopes.")] = 0,
+) -> None:
+    """Remove channels until a share of the multiply-adds is left, the next layers fitted to take over; no training.
+
+    Example: `microtome compress --model zoo:efficientnet-lite0 --data photos --multiply-adds .7 -o small.safetensors`
+    """
+    check(output)
+    net = model.network()
+    found = surgery.compress(
+        net, _first(open_data(data, net.input_shape), images), multiply_adds=multiply_adds, seed=seed
+    )
+    save(found, output)
+    for layer, (before, now) in found.widths.items():
+        print(f"{layer:<24} {before:>5} -> {now}")
+    print(f"{100 * found.share:.1f} % of the multiply-adds; largest change of a logit {found.largest_change:.3g}")
+
+
+def without(
+    *,
+    model: ModelOptions,
+    layer: Annotated[str, Parameter(help="The layer to take out: a module.")],
+    data: Labelled,
+    output: Output,
+    test: Measured = None,
+    adapter: Annotated[
+        str | None, Parameter(help="identity, copies or linear; default identity where the shape stays, else copies.")
+    ] = None,
+    epochs: Annotated[int, Parameter(help="Passes over the training images.")] = 1,
+    lr: Annotated[float, Parameter(help="Highest learning rate.")] = 0.02,
+    batch: Annotated[int, Parameter(help="Images a step.")] = 64,
+    seed: Annotated[int, Parameter(help="Of the images' order.")] = 0,
+) -> None:
+    """Take a layer out of a copy and print the accuracy at once and after retraining.
+
+    Example: `microtome without --model zoo:simple-convnet --weights w.safetensors --layer conv2 --data mnist:train
+    --test mnist:test -o without.png`
+    """
+    check(output)
+    net = model.network()
+    train, held = _both(net, data, test)
+    found = surgery.without(net, layer, train, test=held, adapter=adapter, epochs=epochs, lr=lr, batch=batch, seed=seed)
+    save(found, output)
+    print(f"in the place of {found.layer}: {found.adapter} ({100 * found.explained:.1f} % of its variance)")
+    for row in found.table():
+        print(f"{row['state']:<9} accuracy {row['accuracy']:.2f} % (standard error {row['error']:.2f})")
+
+
+def criteria(
+    *,
+    model: ModelOptions,
+    data: Pictures,
+    layers: Annotated[str, Parameter(help="Layers joined by commas.")],
+    output: Output,
+    columns: Annotated[str | None, Parameter(help="Which criteria, joined by commas; default all.")] = None,
+    steps: Annotated[int, Parameter(help="Steps of ascent of each superstimulus.")] = 64,
+    images: Most = None,
+    seed: Annotated[int, Parameter(help="Of permutations and superstimuli.")] = 0,
+) -> None:
+    """Measure by several criteria which units matter, and print the table.
+
+    Example: `microtome criteria --model zoo:simple-convnet --weights w.safetensors --data mnist:test --layers conv1
+    -o criteria.png`
+    """
+    check(output)
+    net = model.network()
+    asked = names(columns) or list(units.COLUMNS)
+    chosen = names(layers) or []
+    made = None
+    if "superstimulus" in asked:
+        made = {net.layer(layer).name: synthesis.maximize(net, layer, steps=steps, seed=seed) for layer in chosen}
+    source = _first(open_data(data, net.input_shape, classes=net.classes), images)
+    found = units.criteria(net, source, chosen, columns=asked, superstimuli=made, seed=seed)
+    save(found, output)
+    print(found.table())
+
+
+def _both(net: Network, data: str, test: str | None) -> tuple[Dataset, Dataset | None]:
+    train = labelled(open_data(data, net.input_shape, classes=net.classes), net)
+    return train, None if test is None else labelled(open_data(test, net.input_shape, classes=net.classes), net)
+
+
+def _first(dataset: Dataset, count: int | None) -> Dataset:
+    if count is None or count >= len(dataset):
+        return dataset
+    if count < 1:
+        raise InputError(f"at least one image is expected, got --images {count}.")
+    return surgery.sampled(dataset, count)
+
+
+def _counts(text: str) -> dict[str, int]:
+    """Channels by layer.
+
+    Examples
+    --------
+    >>> _counts("conv1=8, conv2=16")
+    {'conv1': 8, 'conv2': 16}
+    """
+    found: dict[str, int] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        layer, equals, count = part.rpartition("=")
+        if not equals or not count.strip().isdigit():
+            raise InputError(f'--channels takes layer=number joined by commas, as in conv1=8,conv2=16; got "{part}".')
+        found[layer.strip()] = int(count)
+    return found
