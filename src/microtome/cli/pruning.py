@@ -11,8 +11,7 @@ from microtome import surgery, synthesis, units
 from microtome.atlas.recipe import labelled
 from microtome.cli.options import ModelOptions, names
 from microtome.cli.output import check, save, writable
-from microtome.data import open_data
-from microtome.data.batches import Dataset
+from microtome.data import Dataset, open_data
 from microtome.errors import InputError
 from microtome.network import Network
 

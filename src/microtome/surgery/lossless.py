@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from microtome.data.batches import Dataset
+from microtome.data import Dataset
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from microtome.data.batches import Dataset, batches
+from microtome.data import Dataset
+from microtome.data.batches import batches
 from microtome.errors import InputError, LayerError, ModelError, StoreError
 from microtome.network import Network
 from microtome.registry import register

@@ -14,12 +14,13 @@ from microtome.errors import InputError, nearest
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
+from microtome.tables import Table
+from microtome.trace.axes import Axes
 from microtome.units.kernel_structure import kernel_structure, spatial_correlation
 from microtome.units.stimulus_tuning.stimuli import Stimuli, standard
 from microtome.units.stimulus_tuning.stimulus_responses import responses
 from microtome.units.streaming import streaming_pass
 from microtome.units.streaming.streaming_pass import Batch
-from microtome.units.table import Table
 
 COLUMNS = ("variation", "kernel", "superstimulus", "class_selectivity", "stimulus_selectivity")
 _BLOCKS = 10  # of the jackknife
@@ -187,14 +188,15 @@ def criteria(
 class _Sums:
     """Activation of one layer: sums by block of images, and the mean of every image."""
 
-    def __init__(self) -> None:
+    def __init__(self, axes: Axes) -> None:
+        self._axes = axes
         self.moments: list[Tensor] = []  # per image (3, units): count, sum, sum of squares
         self.means: list[Tensor] = []
         self.labels: list[Tensor] = []
 
     def add(self, value: Tensor, batch: Batch) -> None:
         """A batch of values."""
-        wide = streaming_pass.by_unit(value).double().cpu()
+        wide = self._axes.per_unit(value, len(batch.indices)).double().cpu()
         count = torch.full_like(wide[:, :, 0], wide.shape[2])
         self.moments.append(torch.stack([count, wide.sum(2), wide.square().sum(2)], 1))
         self.means.append(wide.mean(2))
@@ -256,7 +258,7 @@ def _jackknife(statistic: Any, rows: Tensor, blocks: Tensor) -> Tensor:
 
 
 def _swept(net: Network, dataset: Dataset, layers: list[str], batch: int) -> dict[str, _Sums]:
-    sums = {layer: _Sums() for layer in layers}
+    sums = {layer: _Sums(net.layer(layer).axes) for layer in layers}
     streaming_pass.read(net, dataset, {layer: one.add for layer, one in sums.items()}, batch=batch)
     return sums
 
