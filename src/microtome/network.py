@@ -151,6 +151,17 @@ class Network:
         return torch.full((self.graph.batch, *self.input_shape), (low + high) / 2, device=self.device)
 
     @property
+    def notes(self) -> list[str]:
+        """What to know of every result: random scores, images that influence each other, a batch size that is fixed."""
+        found = [self._random_scores()] if self.random else []
+        if self.graph.mixes:
+            found.append(
+                f'the images of a batch influence each other from "{self.graph.mixes}" on: what is found for an image '
+                "depends on the others in its batch"
+            )
+        return [*found, *([self.graph.note] if self.graph.note else [])]
+
+    @property
     def fingerprint(self) -> str:
         """A digest of every operation, weight and the normalisation; equal for equal networks."""
         if not self._fingerprint:
@@ -539,19 +550,8 @@ class Network:
         head = f"{self.name}: {' x '.join(map(str, self.input_shape))} in, {total:,} parameters"
         named = f' of "{dotted(self.head.path)}"' if self.head.path else ""
         scores = f"scores{named}: {self.head.classes} {self.head.reason}" if self.head.classes else self.head.problem
-        return "\n".join([head, scores, aligned(rows), *self._notes()])
-
-    def _notes(self) -> list[str]:
-        """What a reader of the list of layers should know: N and C, mixed images, randomness, what was not measured."""
-        found = ["axes: N images, C units, numbers are positions; what is folded into one axis stands in brackets"]
-        if self.random:
-            found.append(f"note: {self._random_scores()}")
-        if self.graph.mixes:
-            found.append(
-                f'the images of a batch influence each other from "{self.graph.mixes}" on: '
-                "results for an image depend on the others in its batch"
-            )
-        return [*found, *([self.graph.note] if self.graph.note else [])]
+        legend = "axes: N images, C units, numbers are positions; what is folded into one axis stands in brackets"
+        return "\n".join([head, scores, aligned(rows), legend, *(f"note: {note}" for note in self.notes)])
 
 
 def _axes_word(layer: Layer) -> str:

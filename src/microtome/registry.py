@@ -152,8 +152,10 @@ def _stamped(result: Result, name: str, call: inspect.BoundArguments) -> Result:
     call.apply_defaults()
     options = {key: value for key, value in call.arguments.items() if key not in _SUBJECTS | _COST_ONLY}
     seed = options.pop("seed", None)
-    fingerprint = getattr(call.arguments.get("net"), "fingerprint", "")
-    return described(result, name, options, fingerprint=fingerprint, seed=seed if isinstance(seed, int) else None)
+    net = call.arguments.get("net")
+    fingerprint, notes = getattr(net, "fingerprint", ""), getattr(net, "notes", [])
+    seed = seed if isinstance(seed, int) else None
+    return described(result, name, options, fingerprint=fingerprint, seed=seed, notes=notes)
 
 
 # Methods that give a map of an image: those that serve any network, and those that need attention in it.

@@ -10,7 +10,7 @@ import io
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -47,6 +47,9 @@ class Provenance:
         The seed, where the method draws random numbers.
     versions : dict
         Versions of microtome, torch and Python.
+    notes : list of str
+        What to know of the network when reading the result: that its images influence each other in a batch, that its
+        scores are random, that it admits one batch size only.
     """
 
     method: str
@@ -54,6 +57,7 @@ class Provenance:
     fingerprint: str = ""
     seed: int | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def provenance(net: Network, method: str = "", seed: int | None = None, **parameters: Any) -> Provenance:
@@ -79,11 +83,18 @@ def provenance(net: Network, method: str = "", seed: int | None = None, **parame
         fingerprint=net.fingerprint,
         seed=seed,
         versions=versions(),
+        notes=net.notes,
     )
 
 
 def described(
-    result: R, method: str, parameters: Mapping[str, Any], *, fingerprint: str = "", seed: int | None = None
+    result: R,
+    method: str,
+    parameters: Mapping[str, Any],
+    *,
+    fingerprint: str = "",
+    seed: int | None = None,
+    notes: Sequence[str] = (),
 ) -> R:
     """A copy of a result whose provenance names the method and its options; what the result itself states prevails."""
     stated = result.provenance
@@ -94,6 +105,7 @@ def described(
         fingerprint=stated.fingerprint or fingerprint,
         seed=seed if stated.seed is None else stated.seed,
         versions=versions(),
+        notes=stated.notes or list(notes),
     )
     object.__setattr__(copied, "provenance", full)
     return copied
@@ -208,7 +220,8 @@ class Result:
         """Show the figure in a notebook, with one line that tells how it was made."""
         from microtome import figures
 
-        note = html.escape(f"{self.provenance.method} {self.provenance.parameters}")
+        made = self.provenance
+        note = html.escape("; ".join([f"{made.method} {made.parameters}", *made.notes]))
         if figures.place_of(type(self)) is None:
             return f"<pre>{html.escape(repr(self))}</pre>"
         buffer = io.StringIO()

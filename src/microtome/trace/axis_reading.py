@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,7 @@ from microtome.trace.axis_rules import Known, Labels
 from microtome.trace.operators import Call, tensors
 from microtome.trace.tracer import INPUT, Tracer
 
-SMALL = 64  # pixels of the shorter side of the images that are tried first
-_LARGE = 128  # from this side on it saves time to try smaller images
+_SMALL = (64, 128)  # pixels of the shorter side of the images that are tried first, where they are at most half
 _RELATIVE = 1e-4  # changes of the other images below this share of the changed one's are rounding
 _PICTURE = -1  # origin of positions that are the picture's rows and columns in one axis
 _REDUCING = frozenset("mean sum amax amin max min aminmax var std norm prod logsumexp median quantile".split())
@@ -72,11 +72,15 @@ class _Pass:
         self._note(self.images, axis_rules.pictures(self.images.shape), "input")
         self.seen["input"] = _Seen("input", tuple(self.images.shape), axis_rules.pictures(self.images.shape), 0)
         self._digests = _Digests()
+        self._unread: list[str] = []
         self.sources: dict[str, str] = {}  # what a layer reads first -> the value that it is
 
     def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
         """A module starts: remember which value it reads."""
-        self._read_by(name, tensors(args))
+        read = tensors(args)
+        self._read_by(name, read)
+        if not read:  # called by keyword: it reads what its first operation does
+            self._unread.append(name)
 
     def operation(self, call: Call, output: Any) -> None:
         """An operation has run."""
@@ -85,7 +89,9 @@ class _Pass:
             return
         self.order.append(call.name)
         if self.labelled:
-            self._read_by(call.name, call.tensors)
+            for name in (call.name, *self._unread):
+                self._read_by(name, call.tensors)
+            self._unread.clear()
         if not self.labelled and self.other is None:
             self.seen[call.name] = _Seen(call.kind, tuple(made[0].shape))
             return
@@ -296,20 +302,20 @@ class _UnlikeError(Exception):
 def _attempts(
     model: nn.Module, pictures: Pictures, size: tuple[int, int], shapes: Mapping[str, tuple[int, ...]], count: int
 ) -> Iterator[Callable[[], Reading]]:
-    small = smaller(size)
-    if small is not None and count == 1:
-        yield lambda: _measured(model, pictures, small, (2, 3), None, shapes)
+    for small in smaller(size) if count == 1 else []:
+        yield partial(_measured, model, pictures, small, (2, 3), None, shapes)
     yield lambda: _measured(model, pictures, size, (count, count + 1), shapes, shapes)
     yield lambda: _measured(model, pictures, size, (count + 1, count + 2), None, None)
 
 
-def smaller(size: tuple[int, int]) -> tuple[int, int] | None:
-    """A size of 64 pixels on the shorter side, at which a model is read in less time; None for small images."""
-    short = min(size)
-    if short < _LARGE:
-        return None
-    sides = [SMALL if side == short else max(SMALL, round(side * SMALL / short / 32) * 32) for side in size]
-    return sides[0], sides[1]
+def smaller(size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Sizes of fewer pixels and nearly the same proportions, for faster readings; none for small images."""
+    found = []
+    for side in _SMALL:
+        if min(size) >= 2 * side:
+            height, width = (max(side, round(length * side / min(size) / 32) * 32) for length in size)
+            found.append((height, width))
+    return found
 
 
 def _measured(

@@ -217,9 +217,9 @@ def _small(
 ) -> tuple[Any, Tensor, Seen] | None:
     """The first output and a pass for small images; None where the model does something else with them."""
     reduced = smaller(size)
-    if reduced is None or first is None:
+    if not reduced or first is None:
         return None
-    images = make(reduced)
+    images = make(reduced[0])
     try:
         alone = Tracer(model)(images[:1])
         seen = _pass(model, images, seed=1)

@@ -190,6 +190,7 @@ class Tracer(TorchFunctionMode):
         hooks: list[RemovableHandle] = []
         if self._needs_modules:
             hooks = [register_module_forward_pre_hook(self._enter), register_module_forward_hook(self._leave)]
+            hooks += self._keyword_hooks()
         try:
             self._scopes.append(_Scope("", None, None))
             if self._needs_operations():
@@ -276,6 +277,20 @@ class Tracer(TorchFunctionMode):
             self._keep(name + INPUT, first)
         if self._observer is not None:
             self._observer.enter(name, module, args)
+
+    def _keyword_hooks(self) -> list[RemovableHandle]:
+        """Hooks on the modules whose inputs are recorded: only a module's own hook is told of arguments by keyword."""
+        paths = {name.removesuffix(INPUT).partition("#")[0] for name in self._record if name.endswith(INPUT)}
+        asked = [module for name, module in named_modules(self._model) if name in paths] if paths else []
+        plain = [module for module in asked if not isinstance(module, torch.jit.ScriptModule)]
+        return [module.register_forward_pre_hook(self._enter_by_keyword, with_kwargs=True) for module in plain]
+
+    def _enter_by_keyword(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given = operators.tensors(kwargs)
+        if given and not operators.tensors(args) and self._scopes[-1].module is module:
+            name = self._scopes[-1].name + INPUT
+            if name in self._record:
+                self._keep(name, given[0])
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         if not self._runs(module):

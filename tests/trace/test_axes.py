@@ -1,0 +1,313 @@
+"""Axes of images and units: measured on layouts that real networks use, held against one pass for each image.
+
+The oracle runs the model on every image alone with plain hooks: element by element, ``per_image`` of a batch must
+equal it. It shares no code with the reading, which never looks at values of single images.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from microtome import LayerError, Network, units
+from microtome.trace.axes import COLUMN, IMAGE, PLACE, ROW, UNIT, Axes, Factor
+from microtome.trace.axis_rules import Labels, pictures, regrouped
+
+SHAPE = (3, 8, 8)
+X = torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(0))
+
+
+class Spelled(nn.Module):
+    """A convolution to 6 channels, a linear layer on what ``into`` lays out, and a head on what ``back`` gives."""
+
+    def __init__(self, into, back, width: int = 6) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.wide = nn.Conv2d(3, 6, 3, padding=1), nn.Linear(width, width)
+        self.head = nn.Linear(width, 4)
+        self.into, self.back = into, back
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.back(self.wide(self.into(self.stem(x))), len(x)))
+
+
+# name: (layout of the linear layer's input, back to one vector for each image, axes shown, units)
+LAYOUTS = {
+    "channels last": (lambda y: y.permute(0, 2, 3, 1), lambda z, n: z.mean((1, 2)), "N 8 8 C", 6, 6),
+    "tokens": (lambda y: y.flatten(2).transpose(1, 2), lambda z, n: z.mean(1), "N 64 C", 6, 6),
+    "tokens first": (lambda y: y.flatten(2).permute(2, 0, 1), lambda z, n: z.mean(0), "64 N C", 6, 6),
+    "windows": (
+        lambda y: y.view(-1, 6, 4, 2, 8).permute(0, 2, 3, 4, 1).reshape(-1, 16, 6),
+        lambda z, n: z.view(n, 64, 6).mean(1), "(N 4) 16 C", 6, 6,
+    ),
+    "windows before images": (
+        lambda y: y.view(-1, 6, 4, 16).permute(2, 0, 3, 1).reshape(-1, 16, 6),
+        lambda z, n: z.view(4, n, 16, 6).mean((0, 2)), "(4 N) 16 C", 6, 6,
+    ),
+    "images between rows and columns of windows": (
+        lambda y: y.view(-1, 6, 2, 4, 4, 2).permute(2, 0, 5, 3, 4, 1).reshape(-1, 16, 6),
+        lambda z, n: z.view(2, n, 2, 16, 6).mean((0, 2, 3)), "(2 N 2) 16 C", 6, 6,
+    ),
+    "heads folded into the batch": (
+        lambda y: y.flatten(2).transpose(1, 2).view(-1, 64, 3, 2).transpose(1, 2).reshape(-1, 64, 2),
+        lambda z, n: z.view(n, 3, 64, 2).mean((1, 2)), "(N 3) 64 C", 2, 2,
+    ),
+    "channels of patches": (
+        lambda y: F.unfold(y, 2, stride=2).transpose(1, 2), lambda z, n: z.mean(1), "N 16 C", 24, 24,
+    ),
+    "patches merged": (
+        lambda y: torch.cat([y.permute(0, 2, 3, 1)[:, i::2, j::2] for i in (0, 1) for j in (0, 1)], -1),
+        lambda z, n: z.mean((1, 2)), "N 4 4 C", 24, 24,
+    ),
+    "tokens as units": (lambda y: y.flatten(2), lambda z, n: z.mean(1), "N 6 C", 64, 64),
+    "two views stacked": (
+        lambda y: torch.stack([y, y.relu()], 1).permute(0, 1, 3, 4, 2), lambda z, n: z.mean((1, 2, 3)), "N 2 8 8 C", 6, 6,
+    ),
+    "twice the batch": (
+        lambda y: torch.cat([y, y.flip(3)]).mean((2, 3)), lambda z, n: z[:n] + z[n:], "(2 N) C", 6, 6,
+    ),
+}  # fmt: skip
+
+
+def network(layout: str) -> Network:
+    into, back, _, _, width = LAYOUTS[layout]
+    return Network(Spelled(into, back, width).eval(), SHAPE)
+
+
+def by_hook(net: Network, name: str, images: Tensor) -> Tensor:
+    kept: list[Tensor] = []
+    hook = net.module(name).register_forward_hook(lambda _, args, output: kept.append(output.detach().clone()))
+    with torch.no_grad():
+        net.model(images)
+    hook.remove()
+    return kept[0]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_is_told_and_taken_apart_by_image(layout):
+    net = network(layout)
+    layer, count = net.layer("wide"), len(X)
+    assert (str(layer.axes), layer.units) == LAYOUTS[layout][2:4]
+    whole = layer.axes.per_image(by_hook(net, "wide", X), count)
+    for index in range(count):
+        alone = by_hook(net, "wide", X[index : index + 1])
+        torch.testing.assert_close(whole[index], layer.axes.per_image(alone, 1)[0])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_units_lie_on_the_last_axis_of_a_linear_layer(layout):
+    """By hand: the values of unit u are those at ``[..., u]``; which image each is of, is tested above."""
+    net = network(layout)
+    value = by_hook(net, "wide", X)
+    found = net.layer("wide").axes.per_unit(value, len(X))
+    assert found.shape == (len(X), value.shape[-1], value.numel() // len(X) // value.shape[-1])
+    for unit in range(value.shape[-1]):
+        assert torch.equal(found[:, unit].flatten().sort().values, value[..., unit].flatten().sort().values)
+    assert torch.equal(net.layer("wide").axes.from_units(found, tuple(value.shape)), value)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_batch_size_gives_the_same_activations(layout):
+    net = network(layout)
+    whole = net.activations(X, "wide")["wide"]
+    torch.testing.assert_close(whole, by_hook(net, "wide", X))
+    for batch in (1, 2, 3):
+        torch.testing.assert_close(net.activations(X, "wide", batch=batch)["wide"], whole)
+        read = net.activations(X, "wide@input", batch=batch)["wide@input"]
+        torch.testing.assert_close(read, net.activations(X, "wide@input")["wide@input"])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_top_patches_by_hand(layout):
+    net = network(layout)
+    table = units.top_patches(net, [(x, 0) for x in X], layers=["wide"], k=2, batch=3)["wide"]
+    for image, x in enumerate(X):
+        alone = by_hook(net, "wide", x[None])
+        highest = alone.reshape(-1, alone.shape[-1]).amax(0)
+        for unit in range(table.units):
+            ranks = (table.image[unit] == image).nonzero().flatten().tolist()
+            for rank in ranks:
+                torch.testing.assert_close(table.activation[unit, rank], highest[unit])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_unit_taken_out_is_taken_out(layout):
+    """Oracle: the same model whose weights of that unit are zero."""
+    net = network(layout)
+    silent = copy.deepcopy(net.model)
+    with torch.no_grad():
+        silent.wide.weight[1], silent.wide.bias[1] = 0, 0
+        expected = (silent(X) - net.model(X)).mean(0)
+    found = units.ablate(net, [(x, 0) for x in X], "wide", [1])
+    torch.testing.assert_close(found.logit_change[0].float(), expected)
+
+
+class Attention(nn.Module):
+    """Self-attention spelled out: heads beside tokens, and weights without channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.qkv, self.head = nn.Conv2d(3, 6, 2, 2), nn.Linear(6, 18), nn.Linear(6, 4)
+        self.bias = nn.Parameter(torch.randn(3, 16, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).flatten(2).transpose(1, 2)
+        q, k, v = self.qkv(x).reshape(len(x), 16, 3, 3, 2).permute(2, 0, 3, 1, 4).unbind(0)
+        weights = (q * 0.7 @ k.transpose(-2, -1) + self.bias.tanh()).softmax(-1)
+        return self.head((weights @ v).transpose(1, 2).reshape(len(x), 16, 6).mean(1))
+
+
+def test_heads_and_attention_weights():
+    net = Network(Attention(), SHAPE)
+    shown = {name: (str(layer.axes), layer.units, layer.spatial) for name, layer in net.layers.items()}
+    assert shown["qkv"] == ("N 16 C", 18, False)
+    assert shown["/mul"] == ("N C 16 C", 6, False)
+    assert shown["/softmax"] == ("N C 16 16", 3, False)  # one unit for each head
+    assert shown["/matmul.1"] == ("N C 16 C", 6, False)
+
+
+class Shared(nn.Module):
+    """A table of parameters, run through a module, added to maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.table, self.head = nn.Conv2d(3, 6, 3), nn.Tanh(), nn.Linear(6, 4)
+        self.bias = nn.Parameter(torch.randn(1, 6, 6, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head((self.stem(x) + self.table(self.bias)).mean((2, 3)))
+
+
+def test_a_table_of_parameters_belongs_to_no_image():
+    net = Network(Shared(), SHAPE)
+    data = [(x, 0) for x in X]
+    assert net.layer("table").axes.image_axis is None
+    assert "table" not in units.top_patches(net, data, k=1)
+    with pytest.raises(LayerError, match="belong to no single image"):
+        units.top_patches(net, data, layers=["table"], k=1)
+    assert torch.equal(net.activations(X, "table", batch=1)["table"], torch.tanh(net.model.bias))
+
+
+class Mixing(nn.Module):
+    def __init__(self, mix) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.head, self.mix = nn.Conv2d(3, 6, 3), nn.Linear(6, 4), mix
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.mix(self.stem(x)).mean((2, 3)))
+
+
+MIXING = {
+    "batch statistics": lambda y: F.batch_norm(y, None, None, training=True),
+    "by hand": lambda y: (y - y.mean((0, 2, 3), keepdim=True)) / y.std((0, 2, 3), keepdim=True),
+    "largest of the batch": lambda y: y / y.abs().max(),
+    "a Python number": lambda y: y / float(y.abs().mean()),
+    "attention among images": lambda y: (y.flatten(1) @ y.flatten(1).T).softmax(1)[:, :, None, None] * y[:, None, 0:1, 0],
+    "one behind the other": lambda y: y.cumsum(0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mix", set(MIXING) - {"attention among images"})
+def test_images_that_influence_each_other_are_said(mix):
+    net = Network(Mixing(MIXING[mix]), SHAPE)
+    assert net.graph.mixes
+    assert "influence each other" in repr(net)
+    made = units.activation_maps(net, X, "stem")
+    assert "influence each other" in made.provenance.notes[0]
+    assert not net.layer("stem").axes.mixed
+    assert net.layer("head").axes.mixed
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d(6), nn.InstanceNorm2d(6), nn.GroupNorm(2, 6), nn.Identity()])
+def test_norms_of_single_images_do_not_mix(norm):
+    net = Network(Mixing(norm).eval(), SHAPE)
+    assert net.graph.mixes == ""
+    assert net.notes == []
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_model_of_one_batch_size_is_read_and_said(batch):
+    class Fixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.head = nn.Conv2d(3, 6, 3, padding=1), nn.Linear(6, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.stem(x).view(batch, 6, 64).mean(2))
+
+    net = Network(Fixed(), SHAPE)
+    assert f"batches of {batch} only" in net.graph.note
+    assert (str(net.layer("stem").axes), str(net.layer("head").axes)) == ("N C 8 8", "N C")
+    assert not net.layer("head").axes.measured
+    torch.testing.assert_close(net.activations(X, "stem")["stem"], net.model.stem(X).detach())
+    assert net.logits(X).shape == (4, 4)
+
+
+def test_reading_leaves_the_model_and_the_random_states_as_found():
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Dropout(), nn.Flatten(), nn.Linear(216, 4)).train()
+    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    Network(model, SHAPE)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_large_images_are_read_small_where_the_model_admits_it():
+    """The lengths of all axes are those of the full size; windows folded into the batch among them."""
+
+    class Windows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.wide, self.head = nn.Conv2d(3, 6, 4, 4), nn.Linear(6, 5), nn.Linear(5, 4)
+            self.sizes: list[int] = []
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.sizes.append(x.shape[2])
+            n, side = len(x), x.shape[2] // 16
+            y = self.stem(x).view(n, 6, side, 4, side, 4).permute(0, 2, 4, 3, 5, 1).reshape(-1, 16, 6)
+            return self.head(self.wide(y).view(n, -1, 5).mean(1))
+
+    model = Windows()
+    net = Network(model, (3, 160, 160))
+    assert (str(net.layer("wide").axes), net.layer("wide").shape) == ("(N 100) 16 C", (100, 16, 5))
+    assert model.sizes.count(64) == 3
+    images = torch.rand(2, 3, 160, 160)
+    assert net.layer("wide").axes.per_unit(net.activations(images, "wide")["wide"], 2).shape == (2, 5, 1600)
+
+
+def test_a_module_called_by_keyword_reads_what_it_is_given():
+    class Keyword(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.deep = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.deep(input=self.stem(input=x).relu()).mean((2, 3))
+
+    net = Network(Keyword(), SHAPE)
+    assert net.layer("deep").inputs == ("/relu",)
+    read = net.activations(X, "deep@input", batch=2)["deep@input"]
+    torch.testing.assert_close(read, net.model.stem(X).relu().detach())
+
+
+def test_regrouped_rows_and_columns_come_together_again():
+    cut = regrouped(pictures((2, 3, 8, 8)), (2, 3, 8, 8), (2, 3, 2, 4, 2, 4))
+    moved = Labels(tuple(cut.axes[k] for k in (0, 2, 4, 3, 5, 1)))
+    folded = regrouped(moved, (2, 2, 2, 4, 4, 3), (8, 16, 3))
+    assert [f.role for f in folded.axes[0]] == [IMAGE, ROW, COLUMN]
+    opened = regrouped(folded, (8, 16, 3), (2, 2, 2, 4, 4, 3))
+    back = Labels(tuple(opened.axes[k] for k in (0, 5, 1, 3, 2, 4)))
+    assert regrouped(back, (2, 3, 2, 4, 2, 4), (2, 3, 8, 8)).axes == pictures((2, 3, 8, 8)).axes
+
+
+def test_join_refuses_what_belongs_to_no_image_and_differs():
+    axes = Axes(((Factor(UNIT, 2),), (Factor(PLACE, 3),)))
+    same = torch.ones(2, 3)
+    assert torch.equal(axes.join([same, same.clone()], [1, 1]), same)
+    with pytest.raises(LayerError, match="belongs to no single image"):
+        axes.join([same, 2 * same], [1, 1])
