@@ -1,4 +1,4 @@
-"""Fingerprint of a network: a digest of all that its forward pass does, by which stored results are known again."""
+"""Fingerprint of a network: a digest of its forward pass that identifies stored results."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def fingerprint(model: nn.Module, images: Tensor, *about: Any) -> str:
 
 
 class _Digest:
-    """Takes in every operation of one pass."""
+    """Add every operation of one pass to the digest."""
 
     name = "fingerprint"
 

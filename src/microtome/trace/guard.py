@@ -1,4 +1,4 @@
-"""How is the user's model left as it was found? Everything a forward pass may touch is noted and put back."""
+"""Guard of the user's model: whatever a forward pass may change is saved and restored."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from microtome.trace.no_checkpointing import plainly
 
-# Flags of the model are turned while it runs, so one run at a time; re-entrant, since methods nest runs.
+# A run sets flags of the model, so only one run at a time; re-entrant, because methods nest runs.
 LOCK = threading.RLock()
 
 
 def named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Every module once, by the first name that it is reached by: ``model.named_modules()`` without generators."""
+    """Every module once, by its first name: ``model.named_modules()`` without generators, which is faster."""
     found: dict[int, tuple[str, nn.Module]] = {}
 
     def walk(name: str, module: nn.Module) -> None:
@@ -73,7 +73,7 @@ def as_found(model: nn.Module) -> Iterator[None]:
 
 
 class _Tensors:
-    """Parameters and buffers of a model, to be put back where a forward pass wrote on or exchanged them."""
+    """Parameters and buffers of a model, to put back those that a forward pass has overwritten or replaced."""
 
     def __init__(self, modules: list[nn.Module]) -> None:
         self._slots: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -82,7 +82,7 @@ class _Tensors:
             for table in (module._buffers, module._parameters)
             if table and isinstance(table, dict)  # a scripted module's tables are views of C++ and cannot be exchanged
         ]
-        # Buffers are few and small; what a pass does to them is seen by their version.
+        # Buffers are few and small; their version counter shows whether a pass has written on them.
         self._copies = [
             (tensor, tensor._version, tensor.detach().clone())
             for module in modules
@@ -91,7 +91,7 @@ class _Tensors:
         ]
 
     def restore(self) -> None:
-        """Put back exchanged and rewritten tensors."""
+        """Put back replaced and overwritten tensors."""
         for table, found in self._slots:
             if table.keys() != found.keys() or any(table[key] is not tensor for key, tensor in found.items()):
                 table.clear()

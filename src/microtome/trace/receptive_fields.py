@@ -1,4 +1,4 @@
-"""Which pixels can a unit see? Exact receptive fields, carried through the operators as interval arithmetic."""
+"""Receptive fields by interval arithmetic, exact, operator by operator."""
 
 from __future__ import annotations
 

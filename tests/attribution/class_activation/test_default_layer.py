@@ -132,3 +132,116 @@ def test_heads_of_tokens_are_no_maps():
     assert map_layer(net, None) == "patches"
     with pytest.raises(LayerError, match="windows or heads"):  # 3 x 4 on a square picture
         attribution.grad_cam(net, torch.rand(1, *SHAPE), 1, layer="norm")
+
+
+class Encoder(nn.Module):
+    """A container that returns tokens in which attention outweighs what came before (SigLIP, DINOv2)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.mix, self.norm = nn.Conv2d(3, 16, 3, 3), nn.MultiheadAttention(16, 4), nn.LayerNorm(16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patches(x).flatten(2).permute(2, 0, 1)  # (T, N, C), the module's default layout
+        q = self.norm(tokens)
+        return tokens * 0.1 + 8 * self.mix(q, q, q, need_weights=False)[0]
+
+
+class Over(nn.Module):
+    """A mean over the tokens of an encoder, and a head."""
+
+    def __init__(self, encoder: nn.Module, dim: int, width: int) -> None:
+        super().__init__()
+        self.encoder, self.head, self.dim = encoder, nn.Linear(width, 3), dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.encoder(x).mean(self.dim))
+
+
+def test_a_container_of_tokens_is_the_last_layer():
+    """Its head is linear behind a mean, so the map is its weights on the tokens over T: a closed form."""
+    torch.manual_seed(0)
+    net = Network(Over(Encoder(), 0, 16).eval(), SHAPE)
+    x = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0))
+    found = attribution.grad_cam(net, x, 1)
+    assert (found.layer, found.values.shape) == ("encoder", (2, 1, 4, 4))
+    tokens = net.model.encoder(x).detach()
+    expected = torch.einsum("c,tnc->nt", net.model.head.weight[1].detach(), tokens).relu().view(2, 1, 4, 4) / 16
+    torch.testing.assert_close(found.values, expected)
+
+
+class LoRA(nn.Module):
+    """A linear layer and a low-rank one beside it."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base, self.down, self.up = base, nn.Linear(16, 2, bias=False), nn.Linear(2, base.out_features, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x) + 0.5 * self.up(self.down(x))
+
+
+class ClassToken(nn.Module):
+    def __init__(self, wrap, *, fused: bool, dropped: bool) -> None:
+        super().__init__()
+        self.patches, self.norm, self.head = nn.Conv2d(3, 16, 3, 3), nn.LayerNorm(16), nn.Linear(16, 3)
+        self.token = nn.Parameter(torch.randn(1, 1, 16))
+        self.fused, self.drop = fused, nn.Dropout() if dropped else nn.Identity()
+        self.project = nn.ModuleList([wrap(nn.Linear(16, 48))] if fused else [wrap(nn.Linear(16, 16)) for _ in "qkv"])
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.token.expand(len(x), -1, -1), tokens], 1)
+        n = self.norm(tokens)
+        parts = self.project[0](n).chunk(3, 2) if self.fused else [project(n) for project in self.project]
+        q, k, v = (part.unflatten(2, (4, 4)).transpose(1, 2) for part in parts)
+        weights = self.drop((q[:, :, :1] @ k.transpose(2, 3) / 2).softmax(-1))
+        return self.head((weights @ v).flatten(1) + n[:, 0])
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("wrap", [lambda linear: linear, LoRA])
+def test_a_class_token_is_read_from_what_the_attention_projects(wrap, fused, dropped):
+    """Neither its projections, plain or with LoRA, nor its weights, also behind a dropout, are the tokens."""
+    torch.manual_seed(0)
+    net = Network(ClassToken(wrap, fused=fused, dropped=dropped).eval(), SHAPE)
+    found = attribution.grad_cam(net, torch.rand(1, *SHAPE), 1)
+    assert (found.layer, found.values.shape) == ("norm", (1, 1, 4, 4))
+
+
+@pytest.mark.parametrize("channels", [12, 16, 24])
+def test_channels_are_not_taken_for_tokens(channels):
+    """Swin's ending: pooling over transposed tokens, once with as many channels as tokens."""
+    torch.manual_seed(0)
+    patches = nn.Sequential(nn.Conv2d(3, channels, 3, 3), nn.Flatten(2))
+
+    class Ending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.norm, self.pool = patches, nn.LayerNorm(channels), nn.AdaptiveAvgPool1d(1)
+            self.head = nn.Linear(channels, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.pool(self.norm(self.patches(x).transpose(1, 2)).transpose(1, 2)).flatten(1))
+
+    net = Network(Ending(), SHAPE)
+    found = attribution.grad_cam(net, torch.rand(1, *SHAPE), 1)
+    assert (found.layer, found.values.shape) == ("norm", (1, 1, 4, 4))
+
+
+def test_tokens_in_another_order_have_no_places():
+    """Rolled tokens are as many as before; their places were measured before they were rolled."""
+
+    class Rolled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.norm = nn.Conv2d(3, 16, 3, 3), nn.LayerNorm(16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.norm(self.patches(x).flatten(2).transpose(1, 2).roll(5, 1))
+
+    torch.manual_seed(0)
+    net = Network(Over(Rolled(), 1, 16), SHAPE)
+    with pytest.raises(LayerError, match="a token for every patch"):
+        attribution.grad_cam(net, torch.rand(1, *SHAPE), 1, layer="encoder.norm")

@@ -1,4 +1,4 @@
-"""How is a small change of a large value held? The value that all share, and a rectangle of its own for each."""
+"""Values that differ from a shared base inside one rectangle each."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Patched:
         return Patched(base, patch, self.corner, self.first, self.last)
 
     def dense(self) -> Tensor:
-        """All values in full, (B, C, H, W), in memory as the base is: the model may ask for a view of them."""
+        """All values in full, (B, C, H, W), with the memory layout of the base, since the model may take a view."""
         values = self.region(torch.zeros_like(self.corner), self.size)
         return values.contiguous() if self.base.is_contiguous() else values
 
@@ -91,11 +91,11 @@ def _count(number: int, like: Tensor) -> Tensor:
 
 
 def column(numbers: Sequence[int], like: Tensor) -> Tensor:
-    """One number for rows and one for columns, to compute with places (2, B)."""
+    """One number for rows and one for columns, broadcast against places (2, B)."""
     return torch.tensor(numbers, device=like.device)[:, None]
 
 
 def rectangles(first: Tensor, last: Tensor, whole: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
-    """Corners and size of rectangles of one size that hold rows and columns first to last of each."""
+    """Corners and common size of rectangles that contain rows and columns first to last of each."""
     height, width = (last - first + 1).amax(1).tolist()
     return torch.minimum(first, column((whole[0] - height, whole[1] - width), first)), (height, width)

@@ -1,4 +1,4 @@
-"""What changes when only a window of the image does? Patches carried over one shared base pass, exactly."""
+"""Sparse propagation of local image changes: patches over one shared base pass, exact."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from microtome.trace.tracer import Tracer
 if TYPE_CHECKING:
     from microtome.network import Network
 
-# Operators that act on every position by itself (batch norm in evaluation is one).
+# Pointwise operators: each position is computed from that position alone (so does batch norm in evaluation).
 _POINTWISE = RECTIFIERS | frozenset(
     "sigmoid tanh hardsigmoid clamp clamp_min clamp_max threshold hardtanh softsign neg abs square exp".split()
 )
 _SAME_VALUE = frozenset(("dropout", "identity", "contiguous", "clone"))
 _WINDOWED = frozenset(("conv2d", "max_pool2d", "avg_pool2d"))
-# Questions that a stand-in answers rightly, since it has the shape and type of the value.
+# Queries that a stand-in answers correctly, because it has the shape and type of the value.
 _ANSWERED = frozenset(
     "size dim ndimension numel nelement is_floating_point is_complex get_device len type is_inference".split()
 )
 _ATTRIBUTES = frozenset("_version shape dtype device ndim layout is_cuda is_sparse is_quantized is_mps".split())
 
-# From this share of the map on, computing all of it costs no more than cutting patches out and computing them.
+# Above this share of the map, a full computation costs no more than cutting out patches and computing those.
 DENSE_FROM = 0.85
 
 
 @dataclass(frozen=True)
 class _Base:
-    """A value of the untouched image, what made it, and all that this names by its id, so that no id is used again."""
+    """A value of the unchanged image, the call that made it, and the objects whose ids it uses, kept alive."""
 
     made_from: tuple[Any, Any]
     kept: tuple[Any, ...]
@@ -50,7 +50,7 @@ Bases = dict[str, _Base]
 
 
 class Windows(RuleSet):
-    """Carries patches through a model; what it does not know is computed in full, never wrongly.
+    """Propagate patches through a model; an unknown operator runs on full values, so the result is always exact.
 
     The model runs on stand-ins: tensors of the right shape without content. An operation on
     stand-ins is computed on base and patches where the operator is known (convolution, pooling,
@@ -68,7 +68,7 @@ class Windows(RuleSet):
         self._known: dict[int, tuple[Tensor, Patched | Tensor]] = {}
 
     def stand_in(self, value: Patched) -> Tensor:
-        """A tensor without content that goes through the model for a value."""
+        """A tensor without content that passes through the model in place of a value."""
         batch = len(value.patch)
         with torch.enable_grad():  # what a function that is not seen makes of a stand-in shows by its gradient
             shell = value.base.new_empty(1).requires_grad_().expand(batch, *value.base.shape[1:])
@@ -86,7 +86,7 @@ class Windows(RuleSet):
         return held
 
     def run(self, call: Call) -> Any:
-        """Run one operation on patches where that is known, on full values otherwise."""
+        """Run one operation on patches if its rule is known, else on full values."""
         read = call.tensors
         held = {id(tensor): self._known[id(tensor)][1] for tensor in read if id(tensor) in self._known}
         if any(tensor.requires_grad and id(tensor) not in held for tensor in read):
@@ -107,10 +107,10 @@ class Windows(RuleSet):
         full = {id(tensor): self.content(tensor) for tensor in read}
         output = call.func(*substitute(call.args, full), **substitute(call.kwargs, full))
         back = {id(full[id(tensor)]): tensor for tensor in read}
-        return substitute(output, back)  # an in-place call returns the stand-in it was given
+        return substitute(output, back)  # an in-place call returns the stand-in that it received
 
     def ask(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Answer a question about a tensor from its full value, unless its shape is enough."""
+        """Answer a query about a tensor: from its shape if that is enough, else from its full value."""
         name = getattr(func, "__name__", "").strip("_")
         getter = getattr(getattr(func, "__self__", None), "__name__", "")
         if name in _ANSWERED or (name == "get" and getter in _ATTRIBUTES):
@@ -233,11 +233,11 @@ class Windows(RuleSet):
         first = torch.div(value.first + before - span + step - 1, step, rounding_mode="floor").clamp(min=0)
         last = torch.div(value.last + before, step, rounding_mode="floor")
         last = torch.minimum(last, column(goal, last) - 1)
-        first = torch.minimum(first, last)  # a stride may step over all that differs
+        first = torch.minimum(first, last)  # a stride may skip all changed positions
         corner, size = rectangles(first, last, goal)
         if self._dense(size, goal):
             return None
-        # Rounded up, the last window of a pooling may hang over the padded map.
+        # With ceil_mode the last pooling window may extend beyond the padded map.
         over = [max(0, (goal[a] - 1) * stride[a] + reach[a] + 1 - value.size[a] - 2 * padding[a]) for a in (0, 1)]
         border = (padding[1], padding[1] + over[1], padding[0], padding[0] + over[0])
         padded = value.base
@@ -248,7 +248,7 @@ class Windows(RuleSet):
         return Patched(base, apply(tile, (0, 0)), corner, first, last)
 
 
-# Kept outside of the objects: methods bound in one would be a circle, which holds a pass's values until Python looks.
+# Module-level, not bound methods: a reference cycle would keep the values of a pass until garbage collection.
 _HANDLERS: dict[str, Callable[[Windows, Call, Patched], Patched | None]] = {
     **dict.fromkeys(_POINTWISE, Windows._pointwise),
     **dict.fromkeys(_WINDOWED, Windows._windowed),
@@ -322,7 +322,7 @@ def _propagated(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch:
 
 
 def _alike(boxes: Tensor, size: tuple[int, int], most: int) -> Iterator[Tensor]:
-    """Indices of boxes in groups that lie about equally far from the edges: their patches are cut off alike."""
+    """Indices of boxes, grouped by distance from the edges: the edges crop the patches of a group alike."""
     rows, columns = ((boxes[:, axis] + boxes[:, 2 + axis] - size[axis]).abs() for axis in (0, 1))
     bands = max(1, round(math.sqrt(len(boxes) / most)))
     for band in rows.argsort(stable=True).tensor_split(bands):

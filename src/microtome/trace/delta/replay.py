@@ -1,4 +1,4 @@
-"""How is a pass run again after a change inside it, without computing again what the change cannot reach?"""
+"""Replay of a pass after a change inside it: only operations that the change reaches are computed again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _UNKNOWN = "unknown"
 
 
 class Replay:
-    """Runs the operations of a pass; from the second pass on, only those that see something new.
+    """Run the operations of a pass; in later passes, only those whose inputs have changed.
 
     Use as the ``rules`` of a ``Tracer``. The first pass is recorded: every operation's output with a
     note of what it read. In a later pass on the same images an operation whose inputs are all known
@@ -63,7 +63,7 @@ class Replay:
         self._at.clear()
 
     def run(self, call: Call) -> Any:
-        """Run one operation, or hand out what it gave before."""
+        """Run one operation, or return its recorded output."""
         signature = self._sign(call)
         if self._recording:
             return self._record(call, signature)
@@ -80,7 +80,7 @@ class Replay:
         return output
 
     def ask(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Answer a question about a tensor as torch does; a tensor that comes of it is unknown."""
+        """Answer a query about a tensor as torch does; a tensor in the answer counts as unknown."""
         return func(*args, **kwargs)
 
     def content(self, value: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class Replay:
         return value
 
     def opaque(self, what: str) -> None:
-        """Nothing to do: the outputs of what cannot be seen are unknown, and what reads them runs."""
+        """Nothing to do: outputs of unseen code are unknown, and operations that read them run."""
 
     def _record(self, call: Call, signature: Any) -> Any:
         if call.inplace:
@@ -105,7 +105,7 @@ class Replay:
         return output
 
     def _put_aside(self, storage: int) -> None:
-        """Copy what lies where the model is about to write; views of it are made anew in a replay."""
+        """Copy values that the model is about to overwrite; a replay makes views of them again."""
         first, *views = self._at.pop(storage, [""])
         if first in self._output:
             output = self._output[first]
@@ -115,7 +115,7 @@ class Replay:
             self._output.pop(name, None)
 
     def _sign(self, call: Call) -> Any:
-        """What an operation reads, tensors by where they come from; None where that is not known."""
+        """The arguments of an operation, tensors by origin; None if an origin is unknown."""
         marks: dict[int, str] = {}
         for value in call.tensors:
             mark = self._mark(value)
@@ -143,7 +143,7 @@ class Replay:
 
 
 def _spelled(tree: Any, marks: dict[int, str]) -> Any:
-    """The arguments as a nest that compares equal for equal calls."""
+    """The arguments as nested tuples that are equal for equal calls."""
     if isinstance(tree, Tensor):
         return marks[id(tree)]
     if isinstance(tree, list | tuple):

@@ -1,4 +1,4 @@
-"""What does a layer's map amount to, unit by unit and image by image? Extremes, moments and activity in one sweep."""
+"""Statistics of a layer's values by unit and image: extremes, sums and activity in one sweep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What drives a unit most? The results of a pass over the data: a layer's table of patches, and all layers' tables."""
+"""Tables of top patches: the result for one layer, and for all layers of a pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How are a unit's responses spread over the images? Quantiles, histograms by class, selectivity, examples by bin."""
+"""Distribution of a unit's responses over the images: quantiles, histograms by class, selectivity, examples by bin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which are the k highest of a stream? A table per unit that every batch is merged into."""
+"""Streaming top-k: one table per unit, into which each batch is merged."""
 
 from __future__ import annotations
 
