@@ -136,6 +136,22 @@ def test_top_patches_by_hand(layout):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_gradient_of_a_top_patch_begins_at_its_unit_and_image(layout):
+    """Oracle: autograd of the largest value of the unit for the image alone."""
+    net = network(layout)
+    table = units.top_patches(net, [(x, 0) for x in X], layers=["wide"], k=2)["wide"]
+    field = units.effective_field(net, table, 1, ranks=2)
+    for rank, index in enumerate(table.image[1].tolist()):
+        x = X[index : index + 1].clone().requires_grad_()
+        kept: list[Tensor] = []
+        hook = net.module("wide").register_forward_hook(lambda _, args, output, kept=kept: kept.append(output))
+        net.model(x)
+        hook.remove()
+        slope = torch.autograd.grad(kept[0][..., 1].max(), x)[0].abs().sum((0, 1)).double()
+        torch.testing.assert_close(field.weight[rank], slope / slope.sum(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_unit_taken_out_is_taken_out(layout):
     """Oracle: the same model whose weights of that unit are zero."""
     net = network(layout)
@@ -276,7 +292,7 @@ def test_large_images_are_read_small_where_the_model_admits_it():
     model = Windows()
     net = Network(model, (3, 160, 160))
     assert (str(net.layer("wide").axes), net.layer("wide").shape) == ("(N 100) 16 C", (100, 16, 5))
-    assert model.sizes.count(64) == 3
+    assert model.sizes.count(160) == 1  # the rest, three for the axes among it, are small
     images = torch.rand(2, 3, 160, 160)
     assert net.layer("wide").axes.per_unit(net.activations(images, "wide")["wide"], 2).shape == (2, 5, 1600)
 

@@ -96,7 +96,7 @@ def effective_field(
     pictures, _ = patches.pictures.fetch(torch.tensor([entry[0] for entry in entries]))
 
     def one_hot(value: Tensor) -> Tensor:
-        return one_hot_seed(value, [(unit, entry[1]) for entry in entries])
+        return one_hot_seed(net.layer(patches.layer), value, [(unit, entry[1]) for entry in entries])
 
     record = net.run(pictures, record="input", gradient=True, output_layer=patches.layer, grad_output=one_hot)
     weight = record.gradient["input"].abs().sum(1).double().cpu()

@@ -12,6 +12,7 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
+from microtome.trace import Layer
 from microtome.units.streaming.crops import Box, cut
 from microtome.units.streaming.patch_tables import LayerPatches
 
@@ -182,9 +183,10 @@ def _signals(net: Network, patches: LayerPatches, entries: list[Entry], method: 
     distinct = sorted({entry[1] for entry in entries})
     pictures, _ = patches.pictures.fetch(torch.tensor(distinct))
     images = net.images(pictures[[distinct.index(entry[1]) for entry in entries]])
+    layer = net.layer(patches.layer)
 
     def one_hot(value: Tensor) -> Tensor:
-        return one_hot_seed(value, [(entry[0], entry[2]) for entry in entries])
+        return one_hot_seed(layer, value, [(entry[0], entry[2]) for entry in entries])
 
     rules = None if method == "gradient" else method
     record = net.run(
@@ -193,17 +195,12 @@ def _signals(net: Network, patches: LayerPatches, entries: list[Entry], method: 
     return list(zip(record.gradient["input"].cpu(), images.cpu(), strict=True))
 
 
-def one_hot_seed(value: Tensor, places: Sequence[tuple[int, tuple[int, int]]]) -> Tensor:
-    """Zeros like a layer's value (n, ...) with a 1 per image at its (unit, (row, column))."""
-    seed = torch.zeros_like(value)
+def one_hot_seed(layer: Layer, value: Tensor, places: Sequence[tuple[int, tuple[int, int]]]) -> Tensor:
+    """Zeros like a layer's value for ``len(places)`` images, with a 1 per image at its (unit, (row, column))."""
+    units = torch.zeros_like(layer.axes.per_unit(value, len(places)))
     for n, (unit, (row, column)) in enumerate(places):
-        if value.dim() == 2:
-            seed[n, unit] = 1
-        elif value.dim() == 3:
-            seed[n, row, unit] = 1
-        else:
-            seed[n, unit].view(value.shape[2], -1)[row, column] = 1
-    return seed
+        units[n, unit, row * layer.axes.grid[1] + column] = 1
+    return layer.axes.from_units(units, tuple(value.shape))
 
 
 def _share(signal: Tensor, box: Box) -> float:

@@ -61,7 +61,7 @@ class Arrangement:
         tensor([[[[1., 2.]]]])
         """
         patches = tokens[:, :, self.first : self.first + self.height * self.width]
-        return patches.unflatten(2, (self.height, self.width))
+        return patches.reshape(len(tokens), -1, self.height, self.width)
 
 
 def arrangement(net: Network, name: str) -> Arrangement:
