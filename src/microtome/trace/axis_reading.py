@@ -18,6 +18,7 @@ from microtome.errors import MicrotomeError
 from microtome.trace import axis_rules
 from microtome.trace.axes import COLUMN, IMAGE, PLACE, ROW, UNIT, Axes, Axis, Factor
 from microtome.trace.axis_rules import Known, Labels
+from microtome.trace.operator_table import those
 from microtome.trace.operators import Call, tensors
 from microtome.trace.tracer import INPUT, Tracer
 
@@ -25,7 +26,7 @@ SMALL = 64  # pixels of the shorter side of the images that are tried first
 _LARGE = 128  # from this side on it saves time to try smaller images
 _RELATIVE = 1e-4  # changes of the other images below this share of the changed one's are rounding
 _PICTURE = -1  # origin of positions that are the picture's rows and columns in one axis
-_REDUCING = frozenset("mean sum amax amin max min aminmax var std norm prod logsumexp median quantile".split())
+_REDUCING = those(role="reduction")
 # They hand on the values of an operation before, which has been measured.
 _MOVING = frozenset(
     """view reshape flatten unflatten squeeze unsqueeze permute transpose getitem chunk split unbind expand contiguous

@@ -18,8 +18,8 @@ from microtome.trace.operator_table import ELEMENTWISE, RECTIFIERS, those
 from microtome.trace.operators import Call
 from microtome.trace.origins import calling_place
 
-_BOUNDED = frozenset(("relu6", "rectifying_clamp"))
-_CURVED_ARITHMETIC = those(role="arithmetic", function="curved") | those(activation="saturating")
+_BOUNDED = those(activation="rectifier", kink="bounds")
+_CURVED_ARITHMETIC = those(role=("arithmetic", "function"), function="curved") | those(activation="saturating")
 # Autograd's own nodes whose derivative is 0 or 1, and which return a tensor of their own.
 _STEPS = frozenset(("ReluBackward0", "HardtanhBackward0", "ThresholdBackward0"))
 
