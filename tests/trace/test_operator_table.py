@@ -217,7 +217,7 @@ def _sample(kind: str) -> tuple[Call, list[tuple[int, ...]]]:
     shapes = [FOUR] * (2 if kind in PAIRS else 1)
     if kind in ("diagonal", "diagonal_copy", "tril", "triu", "fliplr", "rot90", "flipud", "diag_embed"):
         shapes = [(4, 4)]
-    homes = (Tensor,) if TRAITS[kind].role == "cast" else (F, torch, Tensor)
+    homes = (Tensor,) if TRAITS[kind].role == "cast" else (F, torch, Tensor, torch.special)
     return next(getattr(home, kind) for home in homes if hasattr(home, kind)), shapes
 
 

@@ -78,7 +78,8 @@ _ROWS: tuple[tuple[Traits, str], ...] = (
     (Traits("function", "same", "affine", True), "neg positive"),
     (Traits("function", "same", "piecewise", True, kink="zero"), "abs"),
     (Traits("function", "same", "curved", True), """reciprocal pow float_power square sqrt rsqrt exp exp2 expm1 log
-     log2 log10 log1p erf erfc sin cos sinh cosh atan asinh sinc logit nan_to_num"""),
+     log2 log10 log1p erf erfc sin cos sinh cosh atan asinh sinc logit nan_to_num ndtr log_ndtr
+     erfinv"""),
     (Traits("function", "same", "step", True), "sign sgn floor ceil round trunc signbit"),
     # Comparisons and masks: no gradient passes through the condition.
     (Traits("comparison", "same", "step", True), """gt ge lt le eq ne logical_not logical_and logical_or logical_xor
