@@ -28,10 +28,7 @@ _RELATIVE = 1e-4  # changes of the other images below this share of the changed 
 _PICTURE = -1  # origin of positions that are the picture's rows and columns in one axis
 _REDUCING = those(role="reduction")
 # They hand on the values of an operation before, which has been measured.
-_MOVING = frozenset(
-    """view reshape flatten unflatten squeeze unsqueeze permute transpose getitem chunk split unbind expand contiguous
-    dropout identity detach clone to type_as movedim t T""".split()
-)
+_MOVING = those(role=("view", "split", "copy", "cast", "selection"), layer=False) | {"expand"}
 
 Pictures = Callable[[int, tuple[int, int], bool], Tensor]  # (number, size, whether one is changed) -> prepared images
 
