@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -67,9 +67,9 @@ class Model(nn.Module):
 
 
 @pytest.fixture(params=HIDDEN)
-def hidden(request: pytest.FixtureRequest) -> Iterator[tuple[Network, str]]:
+def hidden(request: pytest.FixtureRequest) -> tuple[Network, str]:
     make, text = HIDDEN[request.param]
-    yield Network(Model(make()).eval(), (3, 16, 16)), text
+    return Network(Model(make()).eval(), (3, 16, 16)), text
 
 
 @pytest.fixture(scope="module")

@@ -19,18 +19,16 @@ from microtome.errors import MicrotomeError
 from microtome.trace import axis_rules
 from microtome.trace.axes import COLUMN, IMAGE, PLACE, ROW, UNIT, Axes, Axis, Factor
 from microtome.trace.axis_rules import Known, Labels
+from microtome.trace.operator_table import those
 from microtome.trace.operators import Call, tensors
 from microtome.trace.tracer import INPUT, Tracer
 
 _SMALL = (64, 128)  # pixels of the shorter side of the images that are tried first, where they are at most half
 _RELATIVE = 1e-4  # changes of the other images below this share of the changed one's are rounding
 _PICTURE = -1  # origin of positions that are the picture's rows and columns in one axis
-_REDUCING = frozenset("mean sum amax amin max min aminmax var std norm prod logsumexp median quantile".split())
+_REDUCING = those(role="reduction")
 # They hand on the values of an operation before, which has been measured.
-_MOVING = frozenset(
-    """view reshape flatten unflatten squeeze unsqueeze permute transpose getitem chunk split unbind expand contiguous
-    dropout identity detach clone to type_as movedim t T""".split()
-)
+_MOVING = those(role=("view", "split", "copy", "cast", "selection"), layer=False) | {"expand"}
 
 Pictures = Callable[[int, tuple[int, int], bool], Tensor]  # (number, size, whether one is changed) -> prepared images
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -136,7 +136,7 @@ class RuleSet:
         self._readers: dict[int, list[Operation]] = {}
 
     @property
-    def sees(self) -> frozenset[str] | None:
+    def sees(self) -> Set[str] | None:
         """The operators that the rules need to be told of; None for all."""
         return None
 

@@ -22,6 +22,8 @@ from microtome.trace.operators import Call
 
 _CASTS = those(role=("cast", "copy"), function="identity")
 _AFFINE = those(alone=True, function=("identity", "affine"))
+# What may be done to a mask on its way to the values that it is put on.
+MOVES = those(function="identity", alone=False) - {"setitem"}
 _SCALES = frozenset(("mul", "div"))  # affine when the other factor, or the divisor, is a constant
 _LARGEST = (
     4096  # numbers in a constant that may differ from channel to channel; larger ones are no constants of a function
@@ -74,7 +76,8 @@ class Elementwise:
     values : list of Value
         All that are no sources, in the order of the pass.
     mixed : list of str
-        Names of operations in which a mask made from the image meets values that it was not made from.
+        Names of operations in which a mask made from the image meets values that it was not made from, or that take
+        the larger of two values that are made from the image in different ways.
     """
 
     def __init__(self) -> None:
@@ -87,6 +90,8 @@ class Elementwise:
         """What an operation is about to compute; None when it is no function of one tensor alone."""
         kind = call.kind
         pair = kind in ("max", "min") and len(call.tensors) == 2  # torch.max(x, y), as torch.maximum
+        if kind in MOVES and any(self._is_mask(tensor) for tensor in call.tensors):
+            return Value(None, [], call.name, kind, mask=True)  # no longer at the places that it was made from
         if kind not in ELEMENTWISE and kind != "setitem" and not pair:
             return None
         parents: list[Value] = []
@@ -126,9 +131,13 @@ class Elementwise:
         """A value of several tensors; noted where a mask takes part, since that may have been meant as a rectifier."""
         if TRAITS[call.kind].role == "comparison" or all(parent.mask for parent in parents):
             return Value(None, parents, call.name, call.kind, mask=True)
-        if any(parent.mask for parent in parents):
+        if any(parent.mask for parent in parents) or TRAITS[call.kind].kink == "pair":
             self.mixed.append(call.name)
         return None
+
+    def _is_mask(self, tensor: Tensor) -> bool:
+        found = self._known.get(id(tensor))
+        return found is not None and found[0]() is tensor and found[2].mask
 
     def _value(self, tensor: Tensor) -> Value | None:
         """What is known of a tensor; a source where nothing is and a gradient reaches it; None for a constant."""

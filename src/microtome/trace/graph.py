@@ -14,17 +14,14 @@ from microtome.trace import receptive_fields
 from microtome.trace.axes import Axes
 from microtome.trace.axis_reading import Pictures, Reading, read_axes
 from microtome.trace.head import Path, tensors_by_path
+from microtome.trace.operator_table import those
 from microtome.trace.operators import Call, tensors
 from microtome.trace.origins import Origins
 from microtome.trace.receptive_fields import Field, ReceptiveField
 from microtome.trace.tracer import Tracer, readers_of_strangers
 
 # Bookkeeping that moves values about; such calls are no layers of their own.
-_PLUMBING = frozenset(
-    """getitem view reshape permute transpose contiguous flatten unflatten squeeze unsqueeze to float chunk split
-    unbind expand detach clone type_as T t movedim view_as dropout identity size expand_as repeat_interleave half
-    bfloat16 double setitem pad cuda cpu data requires_grad_ reshape_as ravel broadcast_to tensor_split""".split()
-)
+_PLUMBING = those(layer=False)
 
 
 @dataclass(frozen=True)

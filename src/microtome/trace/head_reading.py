@@ -37,7 +37,9 @@ _HANDING_ON = those(role=("view", "copy", "cast"))
 # Operators whose values lie in [0, 1], and those that mix such values: averages, products, choices.
 _PROBABILITIES = frozenset(("sigmoid", "hardsigmoid", "softmax"))
 _MIXING = those(activation="clipping") | those(
-    role=tuple("arithmetic mask product reduction view rearrangement selection split join copy cast repetition".split())
+    role=tuple(
+        "arithmetic function mask product reduction view rearrangement selection split join copy cast repetition".split()
+    )
 )
 
 _RANDOM = frozenset(

@@ -49,9 +49,9 @@ class Traits:
 
 
 ROLES = frozenset(
-    """activation arithmetic comparison mask convolution transposed linear product pooling averaging reduction
-    normalisation attention view rearrangement selection split join copy cast repetition resampling padding writing
-    gate transform""".split()
+    """activation arithmetic function comparison mask convolution transposed linear product bilinear pooling averaging
+    reduction normalisation attention softmax gate view rearrangement selection split join copy cast repetition
+    resampling padding writing transform""".split()
 )
 
 # Traits of a row, then its operators by the names of ``operators.spelling`` (in-place calls have the same name).
@@ -67,26 +67,31 @@ _ROWS: tuple[tuple[Traits, str], ...] = (
     (Traits("activation", "same", "piecewise", True, "shrinking"), "softshrink"),
     (Traits("activation", "same", "curved", True), "logsigmoid threshold"),
     # Arithmetic, place by place.
-    (Traits("arithmetic", "same", "affine", True), "add sub rsub neg positive"),
+    (Traits("arithmetic", "same", "affine", True), "add sub rsub"),
     (Traits("arithmetic", "same", "product", True), "mul addcmul lerp"),
-    (Traits("arithmetic", "same", "curved", True), """div rdiv addcdiv reciprocal pow square sqrt rsqrt exp exp2 expm1
-     log log2 log10 log1p logaddexp erf erfc sin cos sinh cosh atan arctan asinh arcsinh hypot nan_to_num xlogy sinc
-     copysign fmod remainder"""),
-    (Traits("arithmetic", "same", "piecewise", True, kink="zero"), "abs"),
+    (Traits("arithmetic", "same", "curved", True), """div rdiv addcdiv logaddexp hypot xlogy copysign fmod
+     remainder"""),
     (Traits("arithmetic", "same", "piecewise", True, kink="pair"), "maximum minimum"),
     (Traits("arithmetic", "same", "piecewise", True), "fmax fmin add_relu"),
-    (Traits("arithmetic", "same", "step", True), """sign sgn floor ceil round trunc fix heaviside floor_divide
-     floordiv signbit"""),
+    (Traits("arithmetic", "same", "step", True), "heaviside floor_divide floordiv"),
+    # Functions of one number.
+    (Traits("function", "same", "affine", True), "neg positive"),
+    (Traits("function", "same", "piecewise", True, kink="zero"), "abs"),
+    (Traits("function", "same", "curved", True), """reciprocal pow float_power square sqrt rsqrt exp exp2 expm1 log
+     log2 log10 log1p erf erfc sin cos sinh cosh atan asinh sinc logit nan_to_num ndtr log_ndtr
+     erfinv"""),
+    (Traits("function", "same", "step", True), "sign sgn floor ceil round trunc signbit"),
     # Comparisons and masks: no gradient passes through the condition.
     (Traits("comparison", "same", "step", True), """gt ge lt le eq ne logical_not logical_and logical_or logical_xor
      bitwise_not bitwise_and bitwise_or bitwise_xor invert and or xor rand ror rxor isnan isfinite isinf isclose"""),
     (Traits("mask", "same", "piecewise", True), "where masked_fill"),
-    (Traits("mask", "moved", "identity"), "masked_select masked_scatter"),
+    (Traits("mask", "moved", "identity"), "masked_scatter"),
     # Linear maps with weights, and products.
     (Traits("convolution", "window", "product"), "conv1d conv2d conv3d"),
     (Traits("transposed", "window", "product"), "conv_transpose1d conv_transpose2d conv_transpose3d"),
     (Traits("linear", "same", "product"), "linear addmm"),
-    (Traits("product", "all", "product"), "matmul bmm mm mv dot einsum baddbmm tensordot bilinear outer kron inner"),
+    (Traits("product", "all", "product"), "matmul bmm mm mv dot einsum tensordot outer ger kron inner"),
+    (Traits("bilinear", "all", "product"), "bilinear baddbmm"),
     # Pooling, averages, reductions, normalisation.
     (Traits("pooling", "window", "piecewise", kink="window"), "max_pool1d max_pool2d max_pool3d"),
     (Traits("pooling", "moved", "piecewise", kink="window"), "adaptive_max_pool2d"),
@@ -94,46 +99,50 @@ _ROWS: tuple[tuple[Traits, str], ...] = (
     (Traits("pooling", "window", "curved"), "lp_pool1d lp_pool2d lp_pool3d"),
     (Traits("averaging", "window", "affine"), "avg_pool1d avg_pool2d avg_pool3d"),
     (Traits("averaging", "moved", "affine"), "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d"),
-    (Traits("reduction", "all", "affine"), "mean sum cumsum nansum nanmean diff"),
-    (Traits("reduction", "all", "piecewise"), "amax amin median aminmax"),
+    (Traits("reduction", "all", "affine"), "mean sum cumsum nansum nanmean diff trace"),
+    (Traits("reduction", "all", "piecewise"), "amax amin median nanmedian aminmax mode quantile"),
     (Traits("reduction", "all", "piecewise", kink="pair"), "max min"),
-    (Traits("reduction", "all", "curved"), """prod std var std_mean var_mean norm linalg_norm linalg_vector_norm
-     logsumexp cumprod cosine_similarity cdist"""),
-    (Traits("reduction", "all", "step"), "argmax argmin argsort count_nonzero any all"),
+    (Traits("reduction", "all", "curved"), """prod std var std_mean var_mean norm vector_norm linalg_norm
+     linalg_vector_norm logsumexp cumprod cosine_similarity cdist"""),
+    (Traits("reduction", "all", "step"), "argmax argmin argsort count_nonzero any all one_hot"),
     (Traits("normalisation", "same", "affine"), "batch_norm"),
     (Traits("normalisation", "same", "curved"), "local_response_norm"),
     (Traits("normalisation", "all", "curved"), "layer_norm group_norm instance_norm rms_norm normalize"),
-    (Traits("attention", "all", "curved"), """scaled_dot_product_attention multi_head_attention_forward softmax
-     log_softmax softmin"""),
+    (Traits("attention", "all", "curved"), "scaled_dot_product_attention multi_head_attention_forward"),
+    (Traits("softmax", "all", "curved"), "softmax log_softmax softmin"),
     (Traits("gate", "same", "curved"), "glu"),
     # Values that are moved, chosen, repeated or copied.
     (Traits("view", "moved", "identity", layer=False), """view reshape permute transpose flatten unflatten squeeze
      unsqueeze t T mT H mH movedim view_as reshape_as ravel"""),
-    (Traits("view", "moved", "identity"), """diagonal as_strided view_as_real view_as_complex real imag
-     atleast_1d atleast_2d atleast_3d"""),
+    (Traits("view", "moved", "identity"), """diagonal diagonal_copy adjoint view_copy as_strided
+     view_as_real view_as_complex real imag atleast_1d atleast_2d atleast_3d nested_to_padded_tensor"""),
     (Traits("rearrangement", "moved", "identity"), "pixel_shuffle pixel_unshuffle flip roll rot90 fliplr flipud"),
     (Traits("rearrangement", "same", "identity"), "channel_shuffle native_channel_shuffle"),
     (Traits("selection", "moved", "identity", layer=False), "getitem"),
-    (Traits("selection", "moved", "identity"), """narrow select index_select gather take take_along_dim unfold
-     tril triu embedding"""),
-    (Traits("selection", "moved", "piecewise"), "topk sort kthvalue"),
+    (Traits("selection", "moved", "identity"), """narrow select slice index_select gather take take_along_dim
+     masked_select unfold embedding"""),
+    (Traits("selection", "moved", "piecewise"), "topk sort msort kthvalue cummax cummin"),
     (Traits("split", "same", "identity", layer=False), "chunk split tensor_split"),
-    (Traits("split", "same", "identity"), "split_with_sizes hsplit vsplit dsplit"),
+    (Traits("split", "same", "identity"), "split_with_sizes hsplit vsplit dsplit unsafe_chunk unsafe_split"),
     (Traits("split", "moved", "identity", layer=False), "unbind iter"),
-    (Traits("join", "same", "identity"), """cat stack hstack vstack dstack column_stack block_diag meshgrid
-     broadcast_tensors"""),
+    (Traits("join", "same", "identity"), """cat stack hstack vstack dstack column_stack row_stack
+     meshgrid"""),
     (Traits("copy", "same", "identity", True, layer=False), "clone contiguous detach identity dropout data"),
-    (Traits("copy", "same", "identity", True), "alias copy"),
+    (Traits("copy", "same", "identity", True), "alias detach_copy lift_fresh"),
     (Traits("cast", "same", "identity", True, layer=False), "to float half bfloat16 double type_as cuda cpu type"),
     (Traits("cast", "same", "step", True), "long int short char byte bool"),
     (Traits("repetition", "same", "identity", layer=False), "expand expand_as broadcast_to"),
+    (Traits("repetition", "same", "identity"), "broadcast_tensors"),
     (Traits("repetition", "moved", "identity", layer=False), "repeat_interleave"),
     (Traits("repetition", "moved", "identity"), "repeat tile"),
-    (Traits("resampling", "moved", "affine"), "interpolate upsample fold"),
+    (Traits("resampling", "moved", "affine"), "interpolate upsample upsample_nearest upsample_bilinear fold"),
+    (Traits("resampling", "moved", "identity"), "max_unpool1d max_unpool2d max_unpool3d"),
     (Traits("resampling", "moved", "curved"), "grid_sample"),
     (Traits("padding", "moved", "affine", layer=False), "pad"),
+    (Traits("padding", "moved", "affine"), "constant_pad_nd"),
     (Traits("writing", "moved", "identity", layer=False), "setitem"),
-    (Traits("writing", "moved", "identity"), "index_put index_copy index_fill scatter fill zero"),
+    (Traits("writing", "moved", "identity"), """index_put index_copy index_fill scatter fill zero put copy
+     slice_scatter select_scatter diagonal_scatter tril triu diag diag_embed block_diag"""),
     (Traits("writing", "moved", "affine"), "index_add scatter_add"),
     (Traits("transform", "all", "affine"), """fft_fft fft_ifft fft_fft2 fft_ifft2 rfft2 fft_irfft2 fft_rfft fft_irfft
      fft_fftshift fft_ifftshift"""),

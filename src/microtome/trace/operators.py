@@ -35,9 +35,7 @@ _SAME = {
     "clip": "clamp",
     "rmatmul": "matmul",
     "linalg_matmul": "matmul",
-    "special_expit": "sigmoid",
-    "special_softmax": "softmax",
-    "special_log_softmax": "log_softmax",
+    "expit": "sigmoid",
     "swapaxes": "transpose",
     "swapdims": "transpose",
     "moveaxis": "movedim",
@@ -61,10 +59,6 @@ _SAME = {
     "arctan": "atan",
     "arcsinh": "asinh",
     "fix": "trunc",
-    "special_erf": "erf",
-    "special_expm1": "expm1",
-    "special_log1p": "log1p",
-    "special_softmin": "softmin",
 }
 
 # Calls that ask about a tensor and compute nothing from it: they never become layers.
@@ -252,6 +246,7 @@ def _spell(func: Function) -> Spelling | None:
     else:
         inplace = name.endswith("_") and not name.startswith("_")
         bare = name.strip("_")
+    bare = bare.removeprefix("special_")
     kind = _SAME.get(bare, bare)
     if kind in _QUESTIONS or kind.startswith(("is_", "has_", "new_")):
         return None

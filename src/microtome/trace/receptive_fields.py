@@ -12,17 +12,11 @@ import torch
 from torch import Tensor
 
 from microtome.trace.conv_arithmetic import pair, sides
+from microtome.trace.operator_table import IN_PLACE, TRANSPOSED, those
 from microtome.trace.operators import Call
 
 # Operators that leave every position where it is.
-POINTWISE = frozenset(
-    """relu relu6 leaky_relu rrelu prelu elu celu selu silu mish hardswish hardsigmoid gelu softplus rectifying_clamp
-    sigmoid tanh clamp clamp_min clamp_max threshold hardtanh batch_norm dropout identity add sub rsub mul div rdiv neg
-    abs pow exp log sqrt rsqrt square maximum minimum where masked_fill cat to float half bfloat16 double type_as
-    contiguous clone detach alias softsign tanhshrink logsigmoid hardshrink softshrink erf sin cos sign log1p
-    gt ge lt le eq ne expand expand_as requires_grad_ nan_to_num lerp addcmul addcdiv add_relu glu chunk split
-    stack local_response_norm cuda cpu data T floor round reciprocal channel_shuffle""".split()
-)
+POINTWISE = IN_PLACE
 
 
 @dataclass(frozen=True)
@@ -154,7 +148,7 @@ def propagate(call: Call, fields: Sequence[tuple[Tensor, Field]], output: Tensor
     return _everything(fields)
 
 
-_WINDOWS = frozenset(("conv2d", "max_pool2d", "avg_pool2d", "lp_pool2d"))
+_WINDOWS = frozenset(kind for kind in those(reads="window") - TRANSPOSED if kind.endswith("2d"))
 
 
 def _window(kind: str, bound: dict[str, Any], value: Tensor, field: Field) -> Field:

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from microtome.trace.activation_kind import Kind, kind_of
 from microtome.trace.backward_rules import RuleSet
-from microtome.trace.elementwise import Elementwise, Value, entry, inside
+from microtome.trace.elementwise import MOVES, Elementwise, Value, entry, inside
 from microtome.trace.operator_table import ELEMENTWISE, RECTIFIERS, those
 from microtome.trace.operators import Call
 from microtome.trace.origins import calling_place
 
-_BOUNDED = frozenset(("relu6", "rectifying_clamp"))
-_CURVED_ARITHMETIC = those(role="arithmetic", function="curved") | those(activation="saturating")
+_BOUNDED = those(activation="rectifier", kink="bounds")
+_CURVED_ARITHMETIC = those(role=("arithmetic", "function"), function="curved") | those(activation="saturating")
 # Autograd's own nodes whose derivative is 0 or 1, and which return a tensor of their own.
 _STEPS = frozenset(("ReluBackward0", "HardtanhBackward0", "ThresholdBackward0"))
 
@@ -44,11 +44,12 @@ class RectifierRules(RuleSet):
         self.notes: list[str] = []
         self._elementwise = Elementwise()
         self._decided: set[int] = set()
+        self._sees = set(ELEMENTWISE | {"setitem", "max", "min"})
 
     @property
-    def sees(self) -> frozenset[str]:
-        """All operators that a rectifier may be made of."""
-        return ELEMENTWISE | {"setitem", "max", "min"}
+    def sees(self) -> set[str]:
+        """All operators that a rectifier may be made of; from the first mask on, those that may move it, too."""
+        return self._sees
 
     def run(self, call: Call) -> Any:
         """Run one operation as the model wrote it and note what it is made of."""
@@ -60,12 +61,14 @@ class RectifierRules(RuleSet):
         value = self._elementwise.before(call)
         if len(self._elementwise.mixed) > mixed:
             self._note(
-                f'a mask in "{call.kind}" of {calling_place()} was made from other values than those it is put on'
+                f'"{call.kind}" in {calling_place()} joins values that are made from the image in different ways'
             )
         if value is None:
             return call.run()
         if call.inplace and call.input.requires_grad and call.input._is_view():
             return self._on_view(call, value)
+        if value.mask:
+            self._sees |= MOVES
         output = call.run()
         self._elementwise.after(value, call, output)
         return output

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, Protocol
 
 import torch
@@ -37,7 +37,7 @@ class Rules(Protocol):
         """Whether it matters in which module an operation runs; otherwise nobody keeps track of it."""
 
     @property
-    def sees(self) -> frozenset[str] | None:
+    def sees(self) -> Set[str] | None:
         """The operators that it needs to be told of, where it does not ask for places; None for all."""
 
     def run(self, call: Call) -> Any:
@@ -149,7 +149,7 @@ class Tracer(TorchFunctionMode):
             self._needs_modules |= rules.asks_places or scripted
         # The operators to look at, where that is known: of the others not even the names are asked.
         sees = None if rules is None or observer is not None or self._asks_operations() else rules.sees
-        self._seen = None if sees is None else sees | _REFINABLE
+        self._seen = sees  # may grow during the pass
         self._calls: dict[str, int] = {}
         self._scopes: list[_Scope] = []
         self._paused = False

@@ -10,8 +10,9 @@ from microtome.attribution.class_activation.arrangement import Arrangement, oper
 from microtome.errors import LayerError
 from microtome.network import Network
 from microtome.trace import Factor, Layer
+from microtome.trace.operator_table import those
 
-ATTENTION = frozenset(("scaled_dot_product_attention", "multi_head_attention_forward", "softmax"))
+ATTENTION = those(role=("attention", "softmax"))
 
 # What stands between the tokens and the attention that reads them: projections, scales, the product itself.
 _PROJECTIONS = ATTENTION | {"linear", "addmm", "matmul", "bmm", "mul", "div"}

@@ -1,4 +1,4 @@
-"""Which pattern in the image does a deconvolutional network make out of the class score?"""
+"""Deconvnet: the class score projected to the pixels, with negative signals stopped at every rectifier."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ def deconvnet(net: Network, images: Any, target: Target = None, *, batch: int | 
 
     .. math:: R^l = \max(R^{l+1}, 0)
 
-    Acts on ReLU in every spelling and on ReLU6, LeakyReLU, PReLU, ELU, SELU, CELU, GELU, SiLU, Mish,
-    Hardswish and Softplus; sigmoid, tanh, softmax and gates keep their gradient.
+    Acts on ReLU, ReLU6, LeakyReLU, PReLU, ELU, SELU, CELU, GELU, SiLU, Mish, Hardswish and Softplus;
+    sigmoid, tanh, softmax and gates keep their gradient. A rectifier is recognised by what it computes,
+    however the model writes it; one that is written by hand passes the signal on with the slope of the
+    side that it passes. ``notes`` names what could not be told.
 
     Parameters
     ----------
@@ -48,8 +50,10 @@ def deconvnet(net: Network, images: Any, target: Target = None, *, batch: int | 
     ModelError
         When the model raises, or a gradient is not finite.
     OpaqueError
-        When something in the model hides its own backward pass: a scripted module, a custom operator
-        or autograd function. The message names it.
+        When something in the model hides its own backward pass: a scripted module or function,
+        ``torch.vmap``, a custom operator or autograd function, a gradient that the model takes itself.
+        The message names it. Also when the score does not depend on the image by differentiable
+        operations.
 
     Notes
     -----

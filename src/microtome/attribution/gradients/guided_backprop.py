@@ -1,4 +1,4 @@
-"""Which pattern in the image drives the class score along paths that are positive all the way?"""
+"""Guided backpropagation: the gradient, with negative signals stopped at every rectifier."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from microtome.results import provenance
 
 @register("guided-backprop", rows=("C8",), paper="springenberg2015striving", quantity="rectified signal")
 def guided_backprop(net: Network, images: Any, target: Target = None, *, batch: int | None = None) -> Attribution:
-    r"""The gradient, with every negative signal stopped at every nonlinearity.
+    r"""The gradient, with every negative signal stopped at every rectifier.
 
     For a nonlinearity f that read x [1]_:
 
     .. math:: R^l = f'(x)\,\max(R^{l+1}, 0)
 
     For ReLU this is the paper's rule: pass what was positive forwards and is positive backwards. The
-    same sentence with their own derivative serves ReLU6, LeakyReLU, PReLU, ELU, SELU, CELU, GELU, SiLU,
-    Mish, Hardswish and Softplus; sigmoid, tanh, softmax and gates keep their gradient.
+    same rule with their own derivative holds for ReLU6, LeakyReLU, PReLU, ELU, SELU, CELU, GELU, SiLU,
+    Mish, Hardswish and Softplus; sigmoid, tanh, softmax and gates keep their gradient. A rectifier is
+    recognised by what it computes, however the model writes it (``x * (x > 0)``, GELU by ``erf``);
+    ``notes`` names what could not be told.
 
     Parameters
     ----------
@@ -48,8 +50,10 @@ def guided_backprop(net: Network, images: Any, target: Target = None, *, batch: 
     ModelError
         When the model raises, or a gradient is not finite.
     OpaqueError
-        When something in the model hides its own backward pass: a scripted module, a custom operator
-        or autograd function. The message names it.
+        When something in the model hides its own backward pass: a scripted module or function,
+        ``torch.vmap``, a custom operator or autograd function, a gradient that the model takes itself.
+        The message names it. Also when the score does not depend on the image by differentiable
+        operations.
 
     Notes
     -----

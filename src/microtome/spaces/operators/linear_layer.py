@@ -12,10 +12,11 @@ from microtome.errors import LayerError, ModelError
 from microtome.inputs import state
 from microtome.network import Network
 from microtome.trace import Call, Layer
+from microtome.trace.operator_table import CONVOLUTIONS as CONVOLUTIONS
+from microtome.trace.operator_table import TRANSPOSED as TRANSPOSED
+from microtome.trace.operator_table import those
 
-CONVOLUTIONS = frozenset(("conv1d", "conv2d", "conv3d"))
-TRANSPOSED = frozenset(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"))
-PRODUCTS = frozenset(("linear", "addmm", "matmul"))
+PRODUCTS = those(role="linear") | {"matmul"}
 LINEAR = CONVOLUTIONS | TRANSPOSED | PRODUCTS
 
 VIEWS = ("matrix", "kernels", "patches", "exact")

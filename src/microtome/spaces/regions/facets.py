@@ -13,22 +13,16 @@ from torch import Tensor
 from microtome.errors import OpaqueError
 from microtome.spaces.operators.linear_layer import pair
 from microtome.trace import Call
+from microtome.trace.operator_table import those
 from microtome.trace.operators import tensors
 
 # Affine in the image as long as everything else they read is fixed.
-_AFFINE = frozenset(
-    """conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear addmm matmul bmm batch_norm
-    add sub rsub mul div neg cat stack mean sum avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d
-    pad interpolate upsample view reshape permute transpose contiguous flatten unflatten squeeze unsqueeze to float
-    chunk split unbind expand detach clone type_as t T movedim view_as dropout identity double getitem pixel_shuffle
-    pixel_unshuffle channel_shuffle flip roll alias expand_as repeat repeat_interleave narrow select index_select
-    requires_grad_ zero_ data cumsum""".split()
-)
-_PRODUCTS = frozenset(("mul", "matmul", "bmm", "conv1d", "conv2d", "conv3d", "linear", "addmm"))
-_AT_ZERO = frozenset(("relu", "leaky_relu", "prelu", "abs", "rrelu"))
-_CUTS = frozenset(("relu6", "rectifying_clamp", "clamp", "hardtanh", "clamp_min", "clamp_max"))
-POOLS = frozenset(("max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool2d"))
-PAIRS = frozenset(("maximum", "max", "minimum", "min"))
+_AFFINE = those(function=("identity", "affine", "product")) - those(role="writing") - {"masked_select"} | {"div"}
+_PRODUCTS = those(function="product")
+_AT_ZERO = those(kink="zero")
+_CUTS = those(kink="bounds")
+POOLS = those(kink="window")
+PAIRS = those(kink="pair")
 KINKED = _AT_ZERO | _CUTS | POOLS | PAIRS
 
 

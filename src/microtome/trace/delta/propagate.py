@@ -15,17 +15,16 @@ from microtome.errors import OpaqueError
 from microtome.trace.backward_rules import RuleSet
 from microtome.trace.conv_arithmetic import pair, sides
 from microtome.trace.delta.patched import Patched, column, positions, rectangles
-from microtome.trace.operators import RECTIFIERS, Call, substitute, tensors
+from microtome.trace.operator_table import those
+from microtome.trace.operators import Call, substitute, tensors
 from microtome.trace.tracer import Tracer
 
 if TYPE_CHECKING:
     from microtome.network import Network
 
 # Pointwise operators: each position is computed from that position alone (so does batch norm in evaluation).
-_POINTWISE = RECTIFIERS | frozenset(
-    "sigmoid tanh hardsigmoid clamp clamp_min clamp_max threshold hardtanh softsign neg abs square exp".split()
-)
-_SAME_VALUE = frozenset(("dropout", "identity", "contiguous", "clone"))
+_POINTWISE = those(role=("activation", "function"))
+_SAME_VALUE = those(role="copy")
 _WINDOWED = frozenset(("conv2d", "max_pool2d", "avg_pool2d"))
 # Queries that a stand-in answers correctly, because it has the shape and type of the value.
 _ANSWERED = frozenset(

@@ -13,6 +13,7 @@ from microtome.trace.backward_rules import Operation
 from microtome.trace.lrp.account import Account, proportional
 from microtome.trace.lrp.image_sums import ImageSums
 from microtome.trace.lrp.rules import Shared, stabilised
+from microtome.trace.operator_table import those
 from microtome.trace.operators import Call
 
 
@@ -104,7 +105,7 @@ def _of_product(call: Call) -> Tensor:
     return weights
 
 
-_PRODUCTS = frozenset(("matmul", "bmm", "einsum"))
+_PRODUCTS = those(role="product")
 
 
 def are_shares(weights: Tensor) -> bool:

@@ -13,10 +13,11 @@ from microtome.trace.backward_rules import Operation
 from microtome.trace.conv_arithmetic import each, sides
 from microtome.trace.lrp.image_sums import ImageSums
 from microtome.trace.lrp.rules import Linear, Rule
+from microtome.trace.operator_table import WEIGHTED as WEIGHTED
+from microtome.trace.operator_table import those
 from microtome.trace.operators import Call
 
-CONVOLUTIONS = frozenset(f"conv{kind}{n}d" for kind in ("", "_transpose") for n in (1, 2, 3))
-WEIGHTED = CONVOLUTIONS | {"linear", "addmm"}
+CONVOLUTIONS = those(role=("convolution", "transposed"))
 _DENSE = frozenset(("matmul", "mm"))
 
 Map = Callable[[Tensor, Tensor], Tensor]

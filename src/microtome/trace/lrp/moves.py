@@ -9,27 +9,17 @@ from torch import Tensor
 
 from microtome.trace.backward_rules import Operation
 from microtome.trace.lrp.account import Account
+from microtome.trace.operator_table import those
 from microtome.trace.operators import Call
 
 # Values are only moved, chosen or repeated: the gradient moves the relevance along.
-MOVES = frozenset(
-    """view reshape flatten unflatten permute transpose movedim t T mT H mH squeeze unsqueeze contiguous to float half
-    double bfloat16 type type_as clone identity dropout getitem chunk split unbind narrow select index_select roll
-    max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d fractional_max_pool2d
-    max_unpool1d max_unpool2d max_unpool3d amax amin max min aminmax topk sort msort median nanmedian kthvalue mode
-    cummax cummin expand expand_as repeat channel_shuffle detach pixel_shuffle pixel_unshuffle flip view_as alias tile
-    repeat_interleave unfold gather reshape_as ravel broadcast_to broadcast_tensors atleast_1d atleast_2d atleast_3d
-    tensor_split split_with_sizes hsplit vsplit dsplit rot90 fliplr flipud diagonal take take_along_dim masked_select
-    native_channel_shuffle cpu cuda as_strided swapaxes swapdims adjoint nested_to_padded_tensor requires_grad_
-    unsafe_chunk unsafe_split triu_indices lift_fresh set view_copy slice detach_copy""".split()
+MOVES = (
+    those(role=("view", "rearrangement", "selection", "split", "copy", "cast", "repetition"), function="identity")
+    | those(role=("pooling", "reduction", "selection"), function="piecewise")
+    | those(role="resampling", function="identity")
 )
 # Values are put together with others, which may be constants.
-WRITES = frozenset(
-    """cat stack hstack vstack dstack column_stack row_stack pad constant_pad_nd setitem copy fill zero where
-    masked_fill masked_scatter index_put index_fill index_copy put scatter slice_scatter select_scatter
-    diagonal_scatter tril triu
-    diag diag_embed diagonal_copy block_diag meshgrid""".split()
-)
+WRITES = those(role=("join", "padding", "mask")) | those(role="writing", function="identity")
 _ALWAYS = frozenset("fill zero masked_fill index_fill tril triu diag diag_embed block_diag constant_pad_nd".split())
 
 

@@ -10,15 +10,14 @@ from torch import Tensor
 from microtome.trace.backward_rules import BackwardRule, Operation
 from microtome.trace.lrp.account import Account, proportional
 from microtome.trace.lrp.linear import WEIGHTED
+from microtome.trace.operator_table import those
 from microtome.trace.operators import Call, tensors
 
 # How surely a function makes a gate: where two values are multiplied, the one of higher rank is the gate.
 _RANKS = {"softmax": 3, "softmin": 3, "exp": 3, "exp2": 3, "sigmoid": 2, "hardsigmoid": 2, "tanh": 1}
 _ATTENTION = 3
 # What a gate made by a sigmoid does not outlive: there the sigmoid was a nonlinearity of the network.
-_MIXING = WEIGHTED | frozenset(
-    "matmul mm bmm einsum tensordot inner batch_norm layer_norm group_norm instance_norm rms_norm normalize".split()
-)
+_MIXING = WEIGHTED | those(role=("product", "normalisation"))
 
 
 class Gates:

@@ -19,31 +19,23 @@ from microtome.trace.lrp.moves import MOVES, WRITES, glued, mixes_in_constants, 
 from microtome.trace.lrp.norms import held, linear_part
 from microtome.trace.lrp.products import Gates, pointwise, reduced, summed
 from microtome.trace.lrp.rules import stabilised
-from microtome.trace.operators import RECTIFIERS, Call, substitute
+from microtome.trace.operator_table import those
+from microtome.trace.operators import Call, substitute
 
 __all__ = ["Chooser", "Relevance"]
 
 # One number in, one number out: what arrives goes to the one input.
-_POINTWISE = (
-    RECTIFIERS
-    | frozenset(
-        """sigmoid tanh hardsigmoid threshold clamp clamp_min clamp_max hardtanh softsign logsigmoid tanhshrink
-        hardshrink softshrink neg pow float_power square sqrt abs exp exp2 expm1 log log2 log1p log10 sin cos atan
-        arctan erf sinh asinh arcsinh nan_to_num round floor ceil logit rsqrt positive""".split()
-    )
-    | {"normalize", "rms_norm", "local_response_norm"}
-)  # the length is held, as the deviations of other norms are
+_POINTWISE = those(role=("activation", "function")) | {"normalize", "rms_norm", "local_response_norm"}
 # The larger or smaller of two values: the winner takes the relevance, as the gradient has it.
-_CHOICES = frozenset("maximum minimum fmax fmin".split())
+_CHOICES = those(role="arithmetic", function="piecewise")
 # Averages and resampling: linear without weights.
-_AVERAGING = frozenset(
-    """avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean sum nanmean
-    nansum interpolate upsample upsample_nearest upsample_bilinear fold cumsum trace grid_sample""".split()
+_AVERAGING = those(role=("averaging", "reduction"), function="affine") | those(
+    role="resampling", function=("affine", "curved")
 )
 # Sums that may hold constants: linear in the first and the named argument.
 _ADDING = {"lerp": 1, "index_add": 3, "scatter_add": 3}
 _NORMS = frozenset(("group_norm", "instance_norm", "layer_norm"))
-_SUMMED_PRODUCTS = frozenset("matmul mm bmm mv einsum tensordot inner dot outer ger kron".split())
+_SUMMED_PRODUCTS = those(role="product")
 # What may stand between the image and the first layer without changing what a pixel is.
 _BEFORE_FIRST = frozenset("pad contiguous clone to identity dropout flatten view reshape".split())
 

@@ -13,9 +13,10 @@ from microtome.data import Dataset, batches
 from microtome.errors import InputError, LayerError, OpaqueError
 from microtome.network import Network
 from microtome.trace.graph import Layer
+from microtome.trace.operator_table import those
 
 # Operations that move values about: their units are those of the layer before.
-_MOVES = frozenset("pad identity dropout flatten view reshape permute transpose getitem contiguous squeeze".split())
+_MOVES = those(role=("view", "selection", "copy", "padding"), layer=False)
 
 
 @dataclass(frozen=True)

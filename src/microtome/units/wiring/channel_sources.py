@@ -10,15 +10,13 @@ from torch import Tensor, nn
 
 from microtome import trace
 from microtome.network import Network
+from microtome.trace.operator_table import those
 from microtome.trace.operators import Call, tensors
 from microtome.trace.receptive_fields import POINTWISE
 
-_WEIGHTED = frozenset(("conv1d", "conv2d", "conv3d", "linear", "addmm"))
-_KEEPING = frozenset(
-    """max_pool2d avg_pool2d lp_pool2d adaptive_avg_pool2d adaptive_max_pool2d pad interpolate upsample
-    group_norm instance_norm contiguous""".split()
-)
-_SPLITTING = frozenset(("chunk", "split", "stack", "glu", "channel_shuffle", "layer_norm", "expand", "unbind"))
+_WEIGHTED = those(role=("convolution", "linear"))
+_KEEPING = those(role=("pooling", "averaging", "resampling", "padding")) | {"group_norm", "instance_norm"}
+_SPLITTING = those(role=("split", "join", "gate")) | {"channel_shuffle", "layer_norm", "expand"}
 
 
 @dataclass(frozen=True)
