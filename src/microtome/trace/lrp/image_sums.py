@@ -47,7 +47,9 @@ class ImageSums:
 
     def total(self, amount: Tensor) -> Tensor:
         """The sum of a value by image, (count,)."""
-        if self.count == 1 or self.where is None:
+        if self.count == 1:
+            return amount.sum().reshape(1)
+        if self.where is None:
             return (amount.sum() / self.count).expand(self.count)
         axis = self.where.axis
         others = [dim for dim in range(amount.dim()) if dim != axis]
