@@ -72,8 +72,6 @@ class Operation:
     def widened(self) -> Operation:
         """The operation in single precision: a rule divides and sums, for which half precision has too few digits."""
         values = (*self.call.tensors, *self.inputs, self.output)
-        if not any(value.dtype in _HALF for value in values):
-            return self
         wide = {id(value): value.float() for value in values if value.dtype in _HALF}
         call = replace(
             self.call,
@@ -306,6 +304,9 @@ class _Nest:
 
     def taken(self, call: Call, output: Any) -> Tensor | tuple[Tensor, ...]:
         """The tensors in a row, free to be written on; what was written in place stays the tensor that it is."""
+        if isinstance(output, Tensor) and (call.inplace or not output._is_view()):
+            self._output = output
+            return output
         flat = tensors(output) or [call.input]  # x[0] = 1 returns nothing
         read = {tensor.untyped_storage().data_ptr() for tensor in call.tensors}
         own = [value if call.inplace and value is call.input else _own(value, read) for value in flat]
@@ -343,7 +344,9 @@ class _Ruled(torch.autograd.Function):
             ctx.mark_dirty(call.input)
         args, kwargs = substitute(call.args, before), substitute(call.kwargs, before)
         seen = Call(call.kind, call.func, args, kwargs, call.inplace, call.name)
-        flat = tensors(output)
+        seen._tensors = [before[id(tensor)] for tensor in call.tensors]
+        flat = [output] if isinstance(output, Tensor) else [*output]
+        ctx.half = any(value.dtype in _HALF for value in (*seen._tensors, *flat))
         ctx.mark_non_differentiable(*(value for value in flat if not value.is_floating_point()))
         ctx.set_materialize_grads(True)
         ctx.rules, ctx.rule, ctx.written = rules, rule, len(ways) - len(inputs)
@@ -359,7 +362,7 @@ class _Ruled(torch.autograd.Function):
         ctx.operation.signals = signals
         try:
             with torch.no_grad(), _exactly(device):
-                operation = ctx.operation.widened()
+                operation = ctx.operation.widened() if ctx.half else ctx.operation
                 arriving = signals[0].float() if operation.reduced else signals[0]
                 sent = ctx.rule(operation, arriving)
         except MicrotomeError:

@@ -88,10 +88,9 @@ def test_images_that_mix_are_said() -> None:
 
 def test_where_the_images_lie() -> None:
     """Oracle: the layouts by their construction."""
-    images = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(2))
 
     def at(layout: str, name: str) -> ImageAxis:
-        return image_axes(Tokens(LAYOUTS[layout]).eval(), images)[name]
+        return image_axes(Network(Tokens(LAYOUTS[layout]).eval(), SHAPE).graph.axes)[name]
 
     assert at("tokens first", "line/linear") == ImageAxis(1)
     assert at("windows in the batch", "line/linear") == ImageAxis(0, 4)

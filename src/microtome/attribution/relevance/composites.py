@@ -1,4 +1,4 @@
-"""Which relevance rule does each layer follow? Named choices, single rules, and pairs of selector and rule."""
+"""Composites of relevance rules: which rule each layer follows, by name, by kind or by a selector."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which pixels is the evidence made of, when only what spoke for the class is followed back?"""
+"""Deep Taylor decomposition: positive contributions to the score, followed back to the pixels."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def deep_taylor(
     Parameters
     ----------
     net : Network
-        The network; its ``pixels`` are l and h.
+        The network; its ``pixels`` are l and h, or each image's own range where they are None.
     images : Tensor
         (N, C, H, W) in the network's pixel range.
     target : int, str, sequence, Tensor or None

@@ -16,7 +16,7 @@ from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Provenance, provenance
 from microtome.trace.lrp.account import Account
-from microtome.trace.lrp.image_sums import ImageAxis
+from microtome.trace.lrp.image_sums import image_axes
 from microtome.trace.lrp.relevance import Chooser, Relevance
 from microtome.trace.passes import RecordedPass
 
@@ -94,7 +94,7 @@ class RelevanceAttribution(Attribution):
 
 @register("lrp", rows=("C10",), paper="bach2015pixel", cost=8.0)
 def lrp(
-    net: Network, images: Any, target: Target = None, *, rules: Rules = "epsilon-plus", batch: int | None = None
+    net: Network, images: Any, target: Target = None, *, rules: Rules = "epsilon-sparing-plus", batch: int | None = None
 ) -> RelevanceAttribution:
     r"""Hand the class score back layer by layer, each unit sharing what it got among its inputs.
 
@@ -114,9 +114,12 @@ def lrp(
     target : int, str, sequence, Tensor or None
         The class asked about; None for the predicted one.
     rules : str, Rule, or sequence of (selector, rule)
-        A composite: ``"epsilon"``, ``"z-plus"``, ``"epsilon-plus"``, ``"epsilon-plus-flat"``,
+        A composite: ``"epsilon-sparing-plus"`` (see the notes), ``"epsilon"``, ``"z-plus"``, ``"epsilon-plus"``,
+        ``"epsilon-plus-flat"``,
         ``"epsilon-alpha2-beta1"``, ``"epsilon-alpha2-beta1-flat"``, ``"epsilon-gamma-box"``; one rule
-        for all layers; or pairs such as ``[("first", "z-box"), ("layer4.*", Epsilon(0.1)), ("*", "gamma")]``.
+        for all layers; or pairs such as ``[("first", "z-box"), ("layer4.*", Epsilon(0.1)), ("*", "gamma")]``,
+        with rules from ``microtome.attribution.rules``. The epsilon of the rule that fits a layer's name
+        also holds for its sums, pooling and products.
     batch : int, optional
         Images in one pass; default 2 to 10 of 224 x 224 pixels, by the network, up to 64 small ones.
 
@@ -136,10 +139,29 @@ def lrp(
     Notes
     -----
     Cost: one forward and one backward pass for epsilon, about twice that for z-plus, three times for
-    gamma. A pixel keeps its relevance through the network's normalisation. Where a score is near zero
-    relevance may be many times larger than it, of both signs: look at the shares. Composites of z-plus
-    hardly change when the upper layers' weights are lost [4]_: they show what was seen, less so why
-    the network decided.
+    gamma. A pixel keeps its relevance through the network's normalisation. Where a score is near zero,
+    relevance may be many times larger than it, of both signs; ``mass`` measures that and ``notes`` says
+    it. Composites of z-plus hardly change when the upper layers' weights are lost [4]_: they show what was
+    seen, less so why the network decided.
+
+    The default spares the biases: convolutions follow the z-plus rule without biases and, for outputs
+    that no input speaks for, the w-square rule; linear layers follow epsilon. In depthwise networks the biases
+    of ``"epsilon-plus"`` take nearly all. Six photos, trained weights, ``python -m benchmarks.composites``:
+
+    ==================  ======================  ===========  ========  =========  =====
+    network             composite               at pixels    deletion  insertion  alike
+    ==================  ======================  ===========  ========  =========  =====
+    EfficientNet-Lite0  epsilon-sparing-plus    0.90         0.073     0.480      0.59
+    EfficientNet-Lite0  epsilon-plus            0.0002       0.097     0.524      0.72
+    EfficientNet-Lite0  epsilon                 -0.05        0.164     0.342      0.33
+    MobileNetV2         epsilon-sparing-plus    1.00         0.091     0.484      0.73
+    MobileNetV2         epsilon-plus            0.0001       0.119     0.485      0.83
+    MobileNetV2         epsilon                 0.09         0.107     0.293      0.42
+    ==================  ======================  ===========  ========  =========  =====
+
+    At pixels: share of the score. Deletion: less is better; insertion: more is better. Alike: rank correlation
+    of absolute maps after half of the layers are drawn anew. With epsilon the absolute relevance is 150 to 200 times
+    the score; with the others it is at most the score.
 
     References
     ----------
@@ -192,7 +214,7 @@ def _propagated(net: Network, images: Tensor, target: Any, choose: Chooser) -> l
     That is so where a model loops over its images. Where the images mix, single ones have other scores, and the
     pass over the batch stands.
     """
-    rules = Relevance(choose, _axes(net) if len(images) > 1 else None)
+    rules = Relevance(choose, image_axes(net.graph.axes) if len(images) > 1 else None)
     record = net.run(images, target, record="input", gradient=True, rules=rules, check=False)
     if not rules.account.mixed:
         return [(record, rules.account)]
@@ -206,9 +228,3 @@ def _propagated(net: Network, images: Tensor, target: Any, choose: Chooser) -> l
     if torch.allclose(torch.cat([one.score for one, _ in singles]), record.score, rtol=1e-3, atol=1e-5):
         return singles
     return [(record, rules.account)]
-
-
-def _axes(net: Network) -> dict[str, ImageAxis]:
-    """Where the images of a batch lie in every value of the network, as measured when it was read."""
-    known = net.graph.axes.items()
-    return {name: ImageAxis(axes.image_axis, axes.around[1]) for name, axes in known if axes.image_axis is not None}

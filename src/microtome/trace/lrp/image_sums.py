@@ -1,16 +1,14 @@
-"""Sums per image: which elements of a value belong to which image of a batch, measured, and added up by image."""
+"""Sums per image: which elements of a value belong to which image of a batch, and their sums."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from microtome.trace.operators import Call, tensors
-from microtome.trace.tracer import Tracer
+from microtome.trace.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,9 @@ class ImageSums:
 
     def total(self, amount: Tensor) -> Tensor:
         """The sum of a value by image, (count,)."""
-        if self.count == 1 or self.where is None:
+        if self.count == 1:
+            return amount.sum().reshape(1)
+        if self.where is None:
             return (amount.sum() / self.count).expand(self.count)
         axis = self.where.axis
         others = [dim for dim in range(amount.dim()) if dim != axis]
@@ -84,86 +84,9 @@ class ImageSums:
         return amount.reshape(-1, self.count, inner).sum((0, 2)) if self.count > 1 else amount.sum()[None]
 
 
-class _Shapes:
-    """Observer that keeps the shape of every operation's result, by name."""
+def image_axes(axes: Mapping[str, Axes]) -> dict[str, ImageAxis]:
+    """Where the images lie in the result of every operation, from the axes that were measured when a model was read.
 
-    def __init__(self, keep: Callable[[str, Tensor], None]) -> None:
-        self._keep = keep
-
-    def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
-        """A module starts: nothing to do."""
-
-    def operation(self, call: Call, output: Any) -> None:
-        """An operation has run."""
-        for value in tensors(output)[:1] or [call.input]:
-            self._keep(call.name, value)
-
-    def leave(self, name: str, module: nn.Module, output: Any) -> None:
-        """A module has returned: nothing to do."""
-
-
-def image_axes(model: nn.Module, images: Tensor) -> dict[str, ImageAxis]:
-    """Where the images lie in the result of every operation, by the operation's name.
-
-    Passes with two and with three images show which axis grows with the batch. Where the axis holds more than the
-    images (windows, groups, tokens folded into it), two more passes, one image of which differs, show which
-    positions belong to which image. Operations whose result holds images on no axis, or mixes them, are left out.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Any module; it is run as written and left as found.
-    images : Tensor
-        Three different images, already normalised, (3, C, H, W).
+    Operations whose result belongs to no single image are left out.
     """
-    shapes: list[dict[str, torch.Size]] = [{}, {}]
-    for found, count in zip(shapes, (2, 3), strict=True):
-        Tracer(model, observer=_Shapes(lambda name, value, found=found: found.setdefault(name, value.shape)))(  # type: ignore[misc]
-            images[:count]
-        )
-    axes: dict[str, ImageAxis] = {}
-    folded: dict[str, int] = {}
-    for name, two in shapes[0].items():
-        three = shapes[1].get(name, two)
-        grows = [axis for axis, size in enumerate(two) if len(three) == len(two) and 3 * size == 2 * three[axis] > 0]
-        if len(grows) == 1 and two[grows[0]] == 2:
-            axes[name] = ImageAxis(grows[0])
-        elif len(grows) == 1:
-            folded[name] = grows[0]
-    if folded:
-        axes |= _unfolded(model, images, folded)
-    return axes
-
-
-def _unfolded(model: nn.Module, images: Tensor, folded: dict[str, int]) -> dict[str, ImageAxis]:
-    """How images lie on axes that hold more than them, from what changes with the second of two images."""
-    before: dict[str, Tensor] = {}
-    axes: dict[str, ImageAxis] = {}
-
-    def keep(name: str, value: Tensor) -> None:
-        if name in folded and name not in before:
-            before[name] = value.detach().clone()
-
-    def compare(name: str, value: Tensor) -> None:
-        old = before.pop(name, None)
-        if old is None or old.shape != value.shape:
-            return
-        axis = folded[name]
-        changed = (old != value).movedim(axis, 0).flatten(1).any(1)
-        size = changed.shape[0]
-        second = [
-            (torch.arange(size) // inner % 2 == 1, inner)
-            for inner in range(1, size // 2 + 1)
-            if size % (2 * inner) == 0
-        ]
-        fits = [
-            (int((slots & changed.cpu()).sum()), inner)
-            for slots, inner in second
-            if not bool((changed.cpu() & ~slots).any())
-        ]
-        if fits and bool(changed.any()):
-            axes[name] = ImageAxis(axis, max(fits)[1])
-
-    Tracer(model, observer=_Shapes(keep))(images[:2])
-    Tracer(model, observer=_Shapes(compare))(images[[0, 2]])
-    return axes
+    return {name: ImageAxis(one.image_axis, one.around[1]) for name, one in axes.items() if one.image_axis is not None}
