@@ -80,7 +80,7 @@ def deep_taylor(
     if input_rule not in _INPUT_RULES:
         raise InputError(f'an input rule is one of {", ".join(_INPUT_RULES)}, got "{input_rule}".')
 
-    def choose(operation: str, kind: str, reads_image: bool) -> Rule:
+    def choose(_operation: str, _kind: str, reads_image: bool) -> Rule:
         return _INPUT_RULES[input_rule] if reads_image else ZPlus(bias=False)
 
     made = provenance(net, "deep-taylor", input_rule=input_rule, target=target)
