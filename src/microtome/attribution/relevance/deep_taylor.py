@@ -35,7 +35,7 @@ def deep_taylor(
     images : Tensor
         (N, C, H, W) in the network's pixel range.
     target : int, str, sequence, Tensor or None
-        The class asked about; None for the predicted one.
+        The class that is explained; None for the predicted one.
     input_rule : str
         ``"z-box"`` for pixels with bounds, ``"w-square"`` without, ``"z-plus"`` for positive input.
     batch : int, optional
