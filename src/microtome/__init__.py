@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from microtome.errors import InputError, LayerError, MicrotomeError, ModelError, OpaqueError, StoreError
+from microtome.errors import InputError, LayerError, MicrotomeError, ModelError, ModelWarning, OpaqueError, StoreError
 
 if TYPE_CHECKING:
     from microtome.network import Network
@@ -18,6 +18,7 @@ __all__ = [
     "LayerError",
     "MicrotomeError",
     "ModelError",
+    "ModelWarning",
     "Network",
     "OpaqueError",
     "Result",

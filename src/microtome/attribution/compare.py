@@ -1,4 +1,4 @@
-"""Do the methods agree on what decided? Several of them on the same images, side by side."""
+"""Comparison of attribution methods: their maps of the same images and how far they agree."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Comparison(Result):
     def table(self) -> Table:
         """One row per method, averaged over the images.
 
-        ``positive``: share of the absolute map that speaks for the class. ``half``: share of the pixels
+        ``positive``: share of the absolute map that is for the class. ``half``: share of the pixels
         that hold half of the absolute map, the strongest first (0.5 for a flat map). ``agreement``:
         mean rank correlation with the other methods.
         """
@@ -74,7 +74,7 @@ def compare(
         "grad_cam",
     ),
 ) -> Comparison:
-    """Run several methods on the same images and the same classes.
+    """Run several methods on the same images and classes.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def compare(
     images : Tensor
         (N, C, H, W) in the network's pixel range.
     target : int, str, sequence, Tensor or None
-        The class asked about; None for the predicted one.
+        The class that is explained; None for the predicted one.
     methods : sequence of str, or mapping
         Registered methods by name; as a mapping, each with its options. Occlusion without options
         takes windows of a seventh of the image's shorter side at half that step.
@@ -100,8 +100,8 @@ def compare(
 
     Notes
     -----
-    Cost: that of the methods together. Agreement is no proof of being right: methods of one family
-    agree with each other.
+    Cost: the sum of the methods' costs. Agreement does not prove that maps are right: methods of one
+    family agree with each other.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What does a method say about each pixel? The result that every attribution method returns."""
+"""The result of an attribution method: values per pixel, class, score and images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REDUCTIONS = ("sum", "max")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Attribution(Result):
-    """What in each image spoke for or against a class.
+    """Values of the pixels of each image for or against a class.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Attribution(Result):
         (N, C, H, W), one number per pixel and channel, or (N, 1, h, w) at the size of the layer
         the method reads.
     target : Tensor
-        (N,), the class asked about.
+        (N,), the class that is explained.
     score : Tensor
         (N,), the logit of that class for the untouched image.
     images : Tensor
@@ -37,7 +37,7 @@ class Attribution(Result):
     classes : list of str or None
         Names of the network's classes.
     reduction : str
-        How ``map`` takes channels together: ``"sum"``, or ``"max"`` as saliency is defined.
+        How ``map`` reduces the channels: ``"sum"``, or ``"max"`` for saliency.
     unrecognised : list of str
         Operations that the method could not tell, by name, and what stands there instead of its rule.
     """
@@ -59,9 +59,9 @@ class Attribution(Result):
     def map(self) -> Tensor:
         """One signed number per pixel, (N, H, W), at the size of the image.
 
-        Maps per pixel: the sum (or, for saliency, the maximum) over channels. Maps of a layer:
-        enlarged bilinearly to the image, corners not aligned, as if the layer's grid divided the
-        image evenly; a network whose padding shifts its grid is shifted here by as much.
+        A map per pixel is the sum (for saliency the maximum) over channels. A map of a layer is
+        enlarged bilinearly to the image, corners not aligned, as if the grid of the layer divided
+        the image evenly. Where padding shifts that grid, the map is shifted by as much.
         """
         flat = self.values.amax(1) if self.reduction == "max" else self.values.sum(1)
         return enlarged(flat, (self.images.shape[-2], self.images.shape[-1]))
@@ -96,7 +96,7 @@ class LayerAttribution(Attribution):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Signal:
-    """What came back from the class scores to the images: the material of a pixel map."""
+    """The signal at the pixels after a backward pass from the class scores."""
 
     values: Tensor
     target: Tensor
@@ -107,7 +107,7 @@ class Signal:
     def attribution(
         self, net: Network, made: Provenance, *, values: Tensor | None = None, reduction: str = "sum"
     ) -> Attribution:
-        """The result with these values, or with others made from them."""
+        """The attribution with these values, or with the given ones."""
         if reduction not in REDUCTIONS:
             raise InputError(f'a reduction is one of {", ".join(REDUCTIONS)}, got "{reduction}".')
         return Attribution(

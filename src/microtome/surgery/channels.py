@@ -510,10 +510,10 @@ def channels_of(model: nn.Module, images: Tensor) -> Channels:
         )
         for name, (owner, key, bias, positions, area, groups, read, made, place, kind) in watcher.operations.items()
     }  # fmt: skip
-    return Channels(slots, operations, _families(watcher, slots, operations))
+    return Channels(slots, operations, _families(watcher, operations))
 
 
-def _families(watcher: _Watcher, slots: list[Slot], operations: dict[str, Operation]) -> dict[str, Family]:
+def _families(watcher: _Watcher, operations: dict[str, Operation]) -> dict[str, Family]:
     makers: dict[int, list[str]] = {}
     readers: dict[int, list[str]] = {}
     for name, operation in operations.items():

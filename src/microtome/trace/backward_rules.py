@@ -381,7 +381,7 @@ class _Passed(torch.autograd.Function):
     """An operation of the model through which a signal passes; nothing is kept for the way back."""
 
     @staticmethod
-    def forward(ctx: Any, rules: RuleSet, rule: Through, call: Call, nest: _Nest, *ways: Tensor) -> Any:
+    def forward(ctx: Any, _rules: RuleSet, rule: Through, call: Call, nest: _Nest, *ways: Tensor) -> Any:
         ctx.rule = rule
         ctx.before = sum(not tensor.requires_grad for tensor in ways)
         ctx.after = len(ways) - ctx.before - 1

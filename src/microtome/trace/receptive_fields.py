@@ -128,7 +128,7 @@ def propagate(call: Call, fields: Sequence[tuple[Tensor, Field]], output: Tensor
     spatial = value.dim() == 4 and output.dim() == 4
     kind, bound = call.kind, call.arguments
     if kind in _WINDOWS and spatial:
-        return _window(kind, bound, value, field)
+        return _window(kind, bound, field)
     if kind == "conv_transpose2d" and spatial:
         return _transposed(bound, field)
     if kind == "pad" and spatial:
@@ -151,7 +151,7 @@ def propagate(call: Call, fields: Sequence[tuple[Tensor, Field]], output: Tensor
 _WINDOWS = frozenset(kind for kind in those(reads="window") - TRANSPOSED if kind.endswith("2d"))
 
 
-def _window(kind: str, bound: dict[str, Any], value: Tensor, field: Field) -> Field:
+def _window(kind: str, bound: dict[str, Any], field: Field) -> Field:
     if kind == "conv2d":
         kernel = (bound["weight"].shape[2], bound["weight"].shape[3])
         stride, dilation = pair(bound["stride"]), pair(bound["dilation"])

@@ -196,7 +196,7 @@ class _Passing:
     def leave(self, places: list[int]) -> Any:
         """The hook of a node that sends to the input: the first of them sends the signal, the others nothing."""
 
-        def exchange(sent: tuple[Tensor | None, ...], arrived: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+        def exchange(sent: tuple[Tensor | None, ...], _arrived: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
             made = list(sent)
             for place in places:
                 own = made[place]
@@ -218,7 +218,7 @@ def _clamped(sign: int) -> Any:
     return clamp
 
 
-def _rectify(sent: tuple[Tensor | None, ...], arrived: tuple[Tensor | None, ...]) -> None:
+def _rectify(sent: tuple[Tensor | None, ...], _arrived: tuple[Tensor | None, ...]) -> None:
     for signal in sent:
         if signal is not None:
             signal.clamp_(min=0)

@@ -1,4 +1,4 @@
-"""Where is the evidence of a network that averages its last feature maps and adds them up linearly?"""
+"""CAM: class activation maps of networks with global average pooling and a linear head."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torc
     quantity="weighted activation",
 )
 def cam(net: Network, images: Any, target: Target = None, *, batch: int | None = None) -> LayerAttribution:
-    r"""The head's weights, applied to the feature maps before they are averaged.
+    r"""Apply the weights of the head to the feature maps before they are averaged.
 
     .. math:: M_c(i, j) = \sum_k w_{ck} f_k(i, j), \qquad S_c = \frac{1}{hw}\sum_{ij} M_c(i, j) + b_c
 
-    The pooling is found in the network's graph, whatever it is written with; that it is a mean over
-    the positions and that the head is linear is checked on the images themselves [1]_.
+    The pooling is found in the graph of the network, in any spelling. The images check that it is a
+    mean over the positions and that the head is linear [1]_.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def cam(net: Network, images: Any, target: Target = None, *, batch: int | None =
     images : Tensor
         (N, C, H, W) in the network's pixel range.
     target : int, str, sequence, Tensor or None
-        The class asked about; None for the predicted one.
+        The class that is explained; None for the predicted one.
     batch : int, optional
         Images in one pass; default eight of 224 x 224 pixels, up to 64 smaller ones.
 
@@ -62,9 +62,9 @@ def cam(net: Network, images: Any, target: Target = None, *, batch: int | None =
 
     Notes
     -----
-    Cost: one forward pass and one backward pass through the head. It shows nothing finer than the
-    last layer's grid. Grad-CAM gives the same map, divided by hw and without its negative part, and
-    serves other networks as well.
+    Cost: one forward pass and one backward pass through the head. The map shows nothing finer than
+    the grid of the last layer. Grad-CAM gives the same map, divided by hw and without its negative
+    part, for other networks, too.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Where do a layer's feature maps speak for a class, or against it?"""
+"""Grad-CAM: feature maps of a layer, weighted by the mean gradient of the class score."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def grad_cam(
 
     With ``counterfactual`` the weights change sign: the regions that speak against the class [1]_.
     On a network with global average pooling and a linear head, M is the positive part of CAM divided
-    by hw. In a vision transformer the tokens that stand for patches are the positions, and class and
-    register tokens are left out; which tokens those are is found by measurement.
+    by hw. In a vision transformer the positions are the tokens of patches. Class and register tokens
+    are left out; a measurement finds them.
 
     Parameters
     ----------
@@ -52,11 +52,11 @@ def grad_cam(
     images : Tensor
         (N, C, H, W) in the network's pixel range.
     target : int, str, sequence, Tensor or None
-        The class asked about; None for the predicted one.
+        The class that is explained; None for the predicted one.
     layer : str, optional
-        Whose feature maps are weighted, with height and width or a token for every patch; default the
-        last that is no pooling, and in a transformer that answers through a class token the one that its
-        last attention reads (``"blocks.11.norm1"``).
+        The layer whose feature maps are weighted; it has height and width, or one token for each patch.
+        Default: the last such layer that is no pooling; in a transformer with a class token the layer
+        that the last attention reads (``"blocks.11.norm1"``).
     counterfactual : bool
         Weigh by the negative gradient.
     batch : int, optional

@@ -1,4 +1,4 @@
-"""Which fine pattern, inside the regions that speak for a class, drives its score?"""
+"""Guided Grad-CAM: guided backpropagation times the enlarged Grad-CAM map."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def guided_grad_cam(
     images : Tensor
         (N, C, H, W) in the network's pixel range.
     target : int, str, sequence, Tensor or None
-        The class asked about; None for the predicted one.
+        The class that is explained; None for the predicted one.
     layer : str, optional
         Whose feature maps Grad-CAM weighs; default as in ``grad_cam``.
     batch : int, optional

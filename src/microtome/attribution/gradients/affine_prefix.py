@@ -1,4 +1,4 @@
-"""How far does the image go before anything bends? Gradients summed there come back to the pixels in one pass."""
+"""Affine prefix of a network: the first layers, through which summed gradients return to the pixels in one pass."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _AFFINE = frozenset(("conv2d", "linear", "pad", "flatten", "batch_norm"))
 
 
 def entrance(net: Network) -> str:
-    """The last layer that is an affine function of the image and its only way in; ``"input"`` where there is none.
+    """The last layer that is an affine function of the image and that all else reads; ``"input"`` where there is none.
 
-    The gradient of the pixels is then a fixed linear function of that layer's gradient, the same for
-    every image: weighted sums of gradients may be taken there and sent back once, by ``sent_back``. It is
-    read off the layers that the engine sees; what hides from it, ``holds_for`` finds.
+    The gradient of the pixels is then a fixed linear function of the gradient of that layer, the same for
+    every image. So weighted sums of gradients can be taken there and sent back once, by ``sent_back``.
+    The prefix is read from the layers that the engine sees; ``holds_for`` finds what the engine cannot see.
 
     Examples
     --------
@@ -35,7 +35,7 @@ def entrance(net: Network) -> str:
 
 
 def _whole(net: Network, layer: Layer) -> list[Layer]:
-    """A layer with what runs inside it, such as the padding of a convolution."""
+    """A layer and the operations inside it, such as the padding of a convolution."""
     return [
         layer,
         *(part for name, part in net.layers.items() if name.startswith((f"{layer.name}.", f"{layer.name}/"))),
@@ -51,7 +51,7 @@ def _affine(layer: Layer) -> bool:
 
 
 def sent_back(net: Network, images: Tensor, layer: str, signal: Tensor) -> Tensor:
-    """A signal at the entrance as it arrives at the pixels of the images; ``signal`` has the layer's shape."""
+    """Send a gradient at the affine prefix back to the pixels; ``signal`` has the shape of the layer."""
     if layer == "input":
         return signal
     record = net.run(images, record="input", gradient=True, output_layer=layer, grad_output=signal, check=False)
@@ -59,10 +59,10 @@ def sent_back(net: Network, images: Tensor, layer: str, signal: Tensor) -> Tenso
 
 
 def holds_for(net: Network, images: Tensor, layer: str, inner: Tensor, outer: Tensor) -> bool:
-    """Whether gradients at the entrance (``inner``), sent back at ``images``, are those at the pixels (``outer``).
+    """Whether gradients at the prefix (``inner``), sent back at ``images``, equal those at the pixels (``outer``).
 
-    The gradients may be of other images: the way back is the same for all, unless something bends on it. They
-    differ, too, where something reads the image that the engine cannot see.
+    The gradients may belong to other images: the way back is the same for all, unless it is not affine. They also
+    differ where an operation that the engine cannot see reads the image.
     """
     away = (sent_back(net, images, layer, inner) - outer).abs().amax()
     close = min(1e3 * torch.finfo(outer.dtype).eps, 0.1)

@@ -1,4 +1,4 @@
-"""What does "no information" look like? The pictures that methods put in place of an image, each by its name."""
+"""Reference images without information: gray, mean, blurred, noise and others, by name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GRAYS = {"black": 0.0, "gray": 0.5, "white": 1.0}
 
 
 def baseline(net: Network, images: Tensor, fill: Fill, seed: int = 0) -> Tensor:
-    """Pictures of the shape of ``images`` that hold no information, in the user's pixel space.
+    """Images without information, in the shape and pixel space of ``images``.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ def deconvnet(net: Network, images: Any, target: Target = None, *, batch: int | 
     images : Tensor
         (N, C, H, W) in the network's pixel range.
     target : int, str, sequence, Tensor or None
-        The class asked about; None for the predicted one.
+        The class that is explained; None for the predicted one.
     batch : int, optional
         Images in one pass; default 2 to 10 of 224 x 224 pixels, by the network, up to 64 small ones.
 

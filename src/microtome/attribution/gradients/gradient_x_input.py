@@ -1,4 +1,4 @@
-"""How much of the class score does each pixel hold, if the network were linear?"""
+"""Gradient x input: each pixel times the derivative of the class score with respect to it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def gradient_x_input(net: Network, images: Any, target: Target = None, *, batch:
     images : Tensor
         (N, C, H, W) in the network's pixel range.
     target : int, str, sequence, Tensor or None
-        The class asked about; None for the predicted one.
+        The class that is explained; None for the predicted one.
     batch : int, optional
         Images in one pass; default 2 to 10 of 224 x 224 pixels, by the network, up to 64 small ones.
 

@@ -24,7 +24,7 @@ def pixel_signal(
     images : Tensor or array
         (N, C, H, W) in the network's pixel range.
     target : int, str, sequence, Tensor or None
-        The class asked about; None for the predicted one.
+        The class that is explained; None for the predicted one.
     rules : str, optional
         ``"guided"`` or ``"deconvnet"``; None for the gradient.
     batch : int, optional

@@ -1,4 +1,4 @@
-"""How much of the score's rise from an empty picture to this image is due to each pixel?"""
+"""Integrated gradients: the gradient averaged on the straight line from a baseline image, times the difference."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def integrated_gradients(
     seed: int = 0,
     batch: int | None = None,
 ) -> PathAttribution:
-    r"""The gradient, averaged along the straight line from a baseline and multiplied by the way.
+    r"""The gradient averaged on the straight line from a baseline, times the difference from the baseline.
 
     .. math:: M_i = (x_i - x'_i)\int_0^1 \frac{\partial S_c\big(x' + a(x - x')\big)}{\partial x_i}\,da,
               \qquad \sum_i M_i = S_c(x) - S_c(x')
@@ -67,7 +67,7 @@ def integrated_gradients(
     images : Tensor
         (N, C, H, W) in the network's pixel range.
     target : int, str, sequence, Tensor or None
-        The class asked about; None for the predicted one.
+        The class that is explained; None for the predicted one.
     baseline : float, sequence of float, str or Tensor
         Where the path begins: a value, a picture, or ``"black"``, ``"gray"``, ``"white"``, ``"mean"``
         (the network's), ``"image-mean"``, ``"blur"``, ``"noise"``.
@@ -165,7 +165,7 @@ def _mean_slope(
 ) -> Tensor:
     """The weighted mean of the gradients at the nodes of each image's path, a few points at a time.
 
-    It is taken where the image enters the part of the network that bends, and sent back to the pixels once.
+    The sum is taken behind the affine prefix of the network and sent back to the pixels once.
     """
     at = entrance(net)
     total: list[Tensor] = []  # one for each image, in the layout of its gradients: mixed layouts cost ten times as much

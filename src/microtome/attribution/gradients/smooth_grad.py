@@ -1,4 +1,4 @@
-"""Which pixels still matter when the picture trembles? The gradient averaged over noisy copies."""
+"""SmoothGrad: the gradient averaged over noisy copies of the image."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def smooth_grad(
     images : Tensor
         (N, C, H, W) in the network's pixel range; the noisy copies may leave it.
     target : int, str, sequence, Tensor or None
-        The class asked about; None for the predicted one.
+        The class that is explained; None for the predicted one.
     noise : float
         Deviation of the noise as a share of the image's own range; not negative.
     samples : int

@@ -41,7 +41,7 @@ class Evaluation(Result):
     curves : dict of str to PixelCurve
         Deletion and insertion by method and fill, under the same names.
     names : list of str
-        The methods; the last is ``"random"``, a map of noise, as a yardstick.
+        The methods; the last is ``"random"``, a map of noise, for comparison.
     numbers : list of str
         The measures.
     target : Tensor
@@ -113,8 +113,8 @@ def evaluate(
     Returns
     -------
     Evaluation
-        Measures by method, curves, a table and a figure. Max-sensitivity is there for methods given
-        by name only: a finished map cannot be made again.
+        Measures by method, curves, a table and a figure. Max-sensitivity is measured for methods
+        given by name only, since a finished map cannot be made again.
 
     Raises
     ------

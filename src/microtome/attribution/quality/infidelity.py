@@ -1,4 +1,4 @@
-"""Does a map foretell how the score changes when the image does?"""
+"""Infidelity: the error of a map as a linear prediction of the score under noise."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from microtome.results import Result, provenance
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Infidelity(Result):
-    """How far a map is from foretelling changes of the score.
+    """The error of a map as a linear prediction of changes of the score.
 
     Attributes
     ----------
@@ -66,8 +66,8 @@ def infidelity(
     images : Tensor
         (N, C, H, W) in the network's pixel range.
     attribution : Attribution or Tensor
-        The result of any method for these images, or maps (N, H, W); where it has one number per
-        pixel only, the channels share it evenly.
+        The result of any method for these images, or maps (N, H, W). One number per pixel is divided
+        evenly over the channels.
     target : int, str, sequence, Tensor or None
         The class; None for that of the attribution, or for the predicted one where maps are given.
     deviation : float
@@ -91,8 +91,8 @@ def infidelity(
 
     Notes
     -----
-    Cost: ``samples + 1`` forward passes an image. Small is good for the gradient by definition, where
-    the noise is small: it judges sensitivity, not contribution [1]_.
+    Cost: ``samples + 1`` forward passes per image. For small noise the gradient has a small error by
+    definition: the number measures sensitivity, not contribution [1]_.
 
     References
     ----------
@@ -100,7 +100,7 @@ def infidelity(
 
     Examples
     --------
-    The gradient of a linear network foretells everything.
+    The gradient of a linear network predicts every change.
 
     >>> from torch import nn
     >>> net = Network(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), input_shape=(1, 2, 2)).model.double()

@@ -1,4 +1,4 @@
-"""How alike are two maps? By the order of their pixels, and by their structure."""
+"""Similarity of two maps: rank correlation and structural similarity."""
 
 from __future__ import annotations
 

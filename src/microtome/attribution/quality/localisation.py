@@ -1,4 +1,4 @@
-"""Does a map point at what it should? Its peak and its energy against a mask."""
+"""Localisation: the energy of a map inside a mask, and the pointing game."""
 
 from __future__ import annotations
 

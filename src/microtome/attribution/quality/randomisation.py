@@ -1,4 +1,4 @@
-"""Does a map depend on what the network has learned? It is made again while the weights are lost, from the top."""
+"""Randomisation test: similarity of the maps as the weights are replaced by noise from the output down."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from microtome.results import Result, provenance
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Randomisation(Result):
-    """How alike the map stays to the first one as more of the network is random.
+    """The similarity of the map to the first one as more of the network is random.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Does a map stay the same when the image changes by less than anybody would see?"""
+"""Max-sensitivity: the largest change of a map under small changes of the image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a network look at what it should not? The share of every method's map that lies on a mask, for each network."""
+"""Shortcut share: how much of each method's map lies on a mask, for one or several networks."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def shortcut_share(
     masks : Tensor or array
         Where the suspected shortcut lies: (N, H, W), (N, 1, H, W) or one (H, W), of 0 and 1.
     target : int, str, sequence, Tensor or None
-        The class asked about; None for what each network predicts.
+        The class that is explained; None for the one that each network predicts.
     methods : sequence of str, or mapping
         Methods by name; as a mapping, each with its options.
     examples : int

@@ -35,7 +35,7 @@ def deep_taylor(
     images : Tensor
         (N, C, H, W) in the network's pixel range.
     target : int, str, sequence, Tensor or None
-        The class asked about; None for the predicted one.
+        The class that is explained; None for the predicted one.
     input_rule : str
         ``"z-box"`` for pixels with bounds, ``"w-square"`` without, ``"z-plus"`` for positive input.
     batch : int, optional
@@ -80,7 +80,7 @@ def deep_taylor(
     if input_rule not in _INPUT_RULES:
         raise InputError(f'an input rule is one of {", ".join(_INPUT_RULES)}, got "{input_rule}".')
 
-    def choose(operation: str, kind: str, reads_image: bool) -> Rule:
+    def choose(_operation: str, _kind: str, reads_image: bool) -> Rule:
         return _INPUT_RULES[input_rule] if reads_image else ZPlus(bias=False)
 
     made = provenance(net, "deep-taylor", input_rule=input_rule, target=target)

@@ -112,7 +112,7 @@ def lrp(
     images : Tensor
         (N, C, H, W) in the network's pixel range.
     target : int, str, sequence, Tensor or None
-        The class asked about; None for the predicted one.
+        The class that is explained; None for the predicted one.
     rules : str, Rule, or sequence of (selector, rule)
         A composite: ``"epsilon-sparing-plus"`` (see the notes), ``"epsilon"``, ``"z-plus"``, ``"epsilon-plus"``,
         ``"epsilon-plus-flat"``,

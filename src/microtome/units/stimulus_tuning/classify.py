@@ -110,7 +110,7 @@ def _finding(
         return Finding("", labels.NOT_SELECTIVE, 0.0)
     simple = [_line(unit, row, every, sign) for sign in (1.0, -1.0)]
     straight = [finding for finding in (_edge(unit, row, every), *simple) if finding is not None]
-    richer = [_grating(unit, row, every, shown), *(_pointing(unit, row, every, kind) for kind in ("corner", "curve"))]
+    richer = [_grating(unit, row, every), *(_pointing(unit, row, every, kind) for kind in ("corner", "curve"))]
     richer.append(_blob(row, blobs, shown))
     primary = _strongest(straight, [finding for finding in richer if finding is not None], float(row[strongest]))
     if primary is None:
@@ -156,7 +156,7 @@ def _edge(unit: int, row: Tensor, every: list[Curve]) -> Finding | None:
     return Finding("edge", name, strength, (direction + 90) % 180, direction, width, _best(row, curve.columns))
 
 
-def _grating(unit: int, row: Tensor, every: list[Curve], shown: dict[str, Tensor]) -> Finding | None:
+def _grating(unit: int, row: Tensor, every: list[Curve]) -> Finding | None:
     mine = [curve for curve in every if curve.family == "grating"]
     chosen = _most_oriented(unit, mine)
     if chosen is None:
