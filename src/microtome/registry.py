@@ -164,8 +164,8 @@ EXPLAINING = ("attribution", "attention")
 
 def methods(kind: str | tuple[str, ...] | None = None) -> dict[str, Method]:
     """All registered methods, or those of one kind or of several, by name."""
-    _load()
     kinds = (kind,) if isinstance(kind, str) else kind
+    _load(kinds)
     return {name: method for name, method in sorted(_METHODS.items()) if kinds is None or method.kind in kinds}
 
 
@@ -192,15 +192,21 @@ def quantity(name: str) -> str:
     >>> quantity("saliency"), quantity("a method of one's own")
     ('logit per pixel value', 'logit per pixel')
     """
-    known = methods().get(name)
+    known = _METHODS.get(name) or methods().get(name)  # a method that has run is registered
     return known.quantity if known else "logit per pixel"
 
 
-def _load() -> None:
-    """Import the folders of methods, so that their lines are read."""
+_FOLDERS = ("attribution", "units", "synthesis", "spaces", "representation", "training", "surgery")
+# A kind that lies in the folder of another name; all others have the name of their folder.
+_FOLDER_OF = {"attention": "attribution", "quality": "attribution"}
+
+
+def _load(kinds: tuple[str, ...] | None = None) -> None:
+    """Import the folders of methods, or those of some kinds, so that their lines are read."""
     import importlib
     import importlib.util
 
-    for folder in ("attribution", "units", "synthesis", "spaces", "representation", "training", "surgery"):
+    wanted = {_FOLDER_OF.get(kind, kind) for kind in kinds or _FOLDERS}
+    for folder in _FOLDERS if not wanted <= {*_FOLDERS} else [name for name in _FOLDERS if name in wanted]:
         if importlib.util.find_spec(f"microtome.{folder}") is not None:
             importlib.import_module(f"microtome.{folder}")

@@ -1,7 +1,8 @@
-"""Do the commands do what they say? Each one on a stranger's network, as the shell runs it."""
+"""Each command on a user's network, as the shell runs it."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -63,6 +64,107 @@ def test_a_command_keeps_its_result_and_says_what_it_found(
     assert run([*tokens, *MODEL, "-o", "result.safetensors"]) == 0
     assert type(load("result.safetensors")).__name__ == kind
     assert said in capsys.readouterr().out
+
+
+def test_several_methods_stand_side_by_side_and_options_go_to_those_that_take_them(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = ["--method", "saliency,grad-cam,occlusion", "--layer", "two", "--window", "4", "--stride", "3"]
+    assert run(["explain", PICTURE, *MODEL, *chosen, "-o", "result.safetensors"]) == 0
+    found = load("result.safetensors")
+    assert list(found.results) == ["saliency", "grad-cam", "occlusion"]
+    assert found["occlusion"].provenance.parameters["window"] == [4, 4]
+    assert found["grad-cam"].layer == "two"
+    assert run(["explain", PICTURE, *MODEL, *chosen, "-o", "figure.png"]) == 0
+    capsys.readouterr()
+    assert run(["explain", PICTURE, *MODEL, "--method", "saliency,gradient", "--layer", "two", "-o", "a.png"]) == 2
+    assert '"saliency" and "gradient" has no option "layer"' in capsys.readouterr().err
+
+
+JSON = {
+    "layers": ["layers"],
+    "methods": ["methods", "--kind", "units"],
+    "explain": ["explain", PICTURE, "images/class1/01.png", "--method", "saliency"],
+    "tuning": ["tuning", "--layer", "one"],
+    "dissect": ["dissect", PICTURE, "--layer", "two", "--channel", "5", "-o", "a.safetensors"],
+    "maximize": ["maximize", "two", "--channels", "0-1", "--steps", "2", "-o", "a.safetensors"],
+    "spectra": ["spectra"],
+    "invertibility": ["invertibility"],
+    "rejected": ["rejected", "--data", "images", "-o", "a.safetensors"],
+    "class-residuals": ["class-residuals", "--data", "images", "-o", "a.safetensors"],
+}
+
+
+@pytest.mark.parametrize("command", JSON)
+def test_json_is_all_that_stdout_holds(command: str, files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = [] if command == "methods" else MODEL
+    assert run([*JSON[command], *model, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows
+    assert all(isinstance(row, dict) and row.keys() == rows[0].keys() for row in rows)
+    if command == "explain":
+        assert [row["picture"] for row in rows] == [PICTURE, "images/class1/01.png"]
+        assert 0 < rows[0]["probability"] <= 1
+    if command == "class-residuals":
+        assert [row["class"] for row in rows] == ["class0", "class1", "class2"]  # named by the folders
+
+
+def test_explain_without_a_file_and_without_json_is_an_error(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["explain", PICTURE, *MODEL]) == 2
+    assert "give -o with a file, or --json" in capsys.readouterr().err
+
+
+def test_class_folders_may_name_the_classes_of_pictures(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["explain", PICTURE, *MODEL, "--classes", "images", "--target", "class2", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["target"], row["target_class"]) == (2, "class2")
+    assert run(["explain", PICTURE, *MODEL, "--classes", "images/class0", "--json"]) == 2
+    assert "holds no class folders" in capsys.readouterr().err
+
+
+def test_one_of_several_states_is_chosen(
+    files: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    small.save_weights(files / "plain.pt", {})
+    raw = torch.load(files / "plain.pt", weights_only=True)
+    shifted = {**raw, "head.bias": raw["head.bias"] + torch.tensor([9.0, 0.0, 0.0])}
+    torch.save({"state_dict": raw, "state_dict_ema": shifted}, files / "both.pt")
+    scores = {}
+    for state in ("state_dict", "state_dict_ema", None):
+        option = [] if state is None else ["--state", state]
+        asked = ["explain", PICTURE, *MODEL, "--weights", "both.pt", *option, "--target", "0", "--json"]
+        assert run(asked) == 0
+        scores[state] = json.loads(capsys.readouterr().out)[0]["score"]
+    assert scores["state_dict_ema"] == pytest.approx(scores["state_dict"] + 9, abs=1e-4)
+    assert scores[None] == scores["state_dict_ema"]
+    assert "state_dict_ema, the averaged weights, was taken, not state_dict" in caplog.text
+
+
+def test_help_and_errors_of_options_import_no_torch() -> None:
+    heavy = "[name for name in ('torch', 'numpy', 'matplotlib', 'scipy', 'jinja2') if name in sys.modules]"
+    for tokens in (["--help"], ["explain", "--help"], ["explain", "a.png", "--modle", "x"], ["completion", "bash"]):
+        program = f"import sys; from microtome.cli.main import run; run({tokens!r}); sys.stderr.write(str({heavy}))"
+        answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert answer.stderr.endswith("[]"), tokens
+
+
+def test_a_completion_script_knows_commands_and_options(capsys: pytest.CaptureFixture[str]) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        assert run(["completion", shell]) == 0
+        script = capsys.readouterr().out
+        assert "top-patches" in script
+        assert "counterfactual" in script
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes_a_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(["completion", "bash"]) == 0
+    (tmp_path / "script").write_text(capsys.readouterr().out)
+    typed = "COMP_WORDS=(microtome expl); COMP_CWORD=1; _microtome; echo ${COMPREPLY[@]}"
+    answer = subprocess.run(
+        ["bash", "-c", f"source {tmp_path}/script; {typed}"], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.split() == ["explain"]
 
 
 def test_random_weights_are_told(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from microtome import surgery, synthesis, units
-from microtome.atlas.recipe import labelled
-from microtome.cli.options import ModelOptions, names
-from microtome.cli.output import check, save, writable
-from microtome.data import Dataset, open_data
+from microtome.cli.options import Json, ModelOptions, names
+from microtome.cli.output import check, save, tell, tell_table, writable
 from microtome.errors import InputError
-from microtome.network import Network
+
+if TYPE_CHECKING:  # torch is imported by the command that runs, not by its help
+    from microtome.data import Dataset
+    from microtome.network import Network
 
 __all__ = ["compress", "criteria", "lossless", "prune", "without"]
 
@@ -54,6 +54,8 @@ def prune(
     Example: `microtome prune --model zoo:simple-convnet --weights w.safetensors --data mnist:train --test mnist:test
     --channels conv1=8,conv2=16 -o pruned.safetensors`
     """
+    from microtome import surgery
+
     check(output)
     if folder is not None:
         writable(folder)
@@ -92,9 +94,12 @@ def lossless(
     Example: `microtome lossless --model zoo:simple-convnet --weights w.safetensors --data mnist:train --images 500 -o
     lossless.safetensors`
     """
+    from microtome import surgery
+    from microtome.loading import opened
+
     check(output)
     net = model.network()
-    found = surgery.lossless(net, _first(open_data(data, net.input_shape), images), tolerance=tolerance, seed=seed)
+    found = surgery.lossless(net, _first(opened(net, data).images, images), tolerance=tolerance, seed=seed)
     save(found, output)
     for cut in found.cuts:
         what = f"units {', '.join(map(str, cut.units))}" if len(cut.units) > 1 else f"unit {cut.units[0]}"
@@ -120,11 +125,12 @@ def compress(
 
     Example: `microtome compress --model zoo:efficientnet-lite0 --data photos --multiply-adds .7 -o small.safetensors`
     """
+    from microtome import surgery
+    from microtome.loading import opened
+
     check(output)
     net = model.network()
-    found = surgery.compress(
-        net, _first(open_data(data, net.input_shape), images), multiply_adds=multiply_adds, seed=seed
-    )
+    found = surgery.compress(net, _first(opened(net, data).images, images), multiply_adds=multiply_adds, seed=seed)
     save(found, output)
     for layer, (before, now) in found.widths.items():
         print(f"{layer:<24} {before:>5} -> {now}")
@@ -145,20 +151,27 @@ def without(
     lr: Annotated[float, Parameter(help="Highest learning rate.")] = 0.02,
     batch: Annotated[int, Parameter(help="Images a step.")] = 64,
     seed: Annotated[int, Parameter(help="Of the images' order.")] = 0,
+    json: Json = False,
 ) -> None:
     """Take a layer out of a copy and print the accuracy at once and after retraining.
 
     Example: `microtome without --model zoo:simple-convnet --weights w.safetensors --layer conv2 --data mnist:train
     --test mnist:test -o without.png`
     """
+    from microtome import surgery
+
     check(output)
     net = model.network()
     train, held = _both(net, data, test)
     found = surgery.without(net, layer, train, test=held, adapter=adapter, epochs=epochs, lr=lr, batch=batch, seed=seed)
-    save(found, output)
-    print(f"in the place of {found.layer}: {found.adapter} ({100 * found.explained:.1f} % of its variance)")
-    for row in found.table():
-        print(f"{row['state']:<9} accuracy {row['accuracy']:.2f} % (standard error {row['error']:.2f})")
+    save(found, output, as_json=json)
+    if not json:
+        print(f"in the place of {found.layer}: {found.adapter} ({100 * found.explained:.1f} % of its variance)")
+    tell(
+        found.table(),
+        lambda row: f"{row['state']:<9} accuracy {row['accuracy']:.2f} % (standard error {row['error']:.2f})",
+        as_json=json,
+    )
 
 
 def criteria(
@@ -171,12 +184,16 @@ def criteria(
     steps: Annotated[int, Parameter(help="Steps of ascent of each superstimulus.")] = 64,
     images: Most = None,
     seed: Annotated[int, Parameter(help="Of permutations and superstimuli.")] = 0,
+    json: Json = False,
 ) -> None:
     """Measure by several criteria which units matter, and print the table.
 
     Example: `microtome criteria --model zoo:simple-convnet --weights w.safetensors --data mnist:test --layers conv1
     -o criteria.png`
     """
+    from microtome import synthesis, units
+    from microtome.loading import opened
+
     check(output)
     net = model.network()
     asked = names(columns) or list(units.COLUMNS)
@@ -184,15 +201,17 @@ def criteria(
     made = None
     if "superstimulus" in asked:
         made = {net.layer(layer).name: synthesis.maximize(net, layer, steps=steps, seed=seed) for layer in chosen}
-    source = _first(open_data(data, net.input_shape, classes=net.classes), images)
+    source = _first(opened(net, data).images, images)
     found = units.criteria(net, source, chosen, columns=asked, superstimuli=made, seed=seed)
-    save(found, output)
-    print(found.table())
+    save(found, output, as_json=json)
+    tell_table(found.table(), as_json=json)
 
 
 def _both(net: Network, data: str, test: str | None) -> tuple[Dataset, Dataset | None]:
-    train = labelled(open_data(data, net.input_shape, classes=net.classes), net)
-    return train, None if test is None else labelled(open_data(test, net.input_shape, classes=net.classes), net)
+    from microtome.loading import opened
+
+    train = opened(net, data).images
+    return train, None if test is None else opened(net, test).images
 
 
 def _first(dataset: Dataset, count: int | None) -> Dataset:
@@ -200,6 +219,8 @@ def _first(dataset: Dataset, count: int | None) -> Dataset:
         return dataset
     if count < 1:
         raise InputError(f"at least one image is expected, got --images {count}.")
+    from microtome import surgery
+
     return surgery.sampled(dataset, count)
 
 

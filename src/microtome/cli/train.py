@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from microtome.cli.output import writable
 
 if TYPE_CHECKING:
-    from microtome.training import Progress as Step
+    from microtome.progress import Progress as Step
 
 __all__ = ["train"]
 
@@ -44,7 +44,7 @@ def train(
 
 
 class _Bar:
-    """The progress of a training on a terminal; a line an epoch elsewhere."""
+    """The progress of a training on a terminal; elsewhere a line at the start of each epoch and at the end."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
@@ -58,6 +58,7 @@ class _Bar:
             console=self._console,
             disable=not self._console.is_terminal,
         )
+        self._epoch = 0.0
         self._bar = self._progress.add_task("training", total=None, loss=0.0, accuracy=0.0)
 
     def __enter__(self) -> _Bar:
@@ -69,10 +70,15 @@ class _Bar:
 
     def step(self, at: Step) -> None:
         """A step has been made."""
-        done = at.epoch - 1 + at.step / at.steps
-        self._progress.update(self._bar, total=float(at.epochs), completed=done, loss=at.loss, accuracy=at.accuracy)
-        if at.step == at.steps and not self._console.is_terminal:
-            self._console.print(
-                f"epoch {at.epoch} of {at.epochs}: accuracy {at.accuracy:.2%}, {at.elapsed:.0f} s, "
-                f"about {at.remaining:.0f} s remain"
-            )
+        self._progress.update(
+            self._bar,
+            total=float(at.total),
+            completed=at.done,
+            description=at.stage,
+            loss=at.numbers["loss"],
+            accuracy=at.numbers["accuracy"],
+        )
+        if at.numbers["epoch"] > self._epoch or at.done == at.total:
+            self._epoch = at.numbers["epoch"]
+            if not self._console.is_terminal and at.done > 1:
+                self._console.print(str(at))

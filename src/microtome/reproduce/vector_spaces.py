@@ -8,16 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from microtome import data, spaces, zoo
 from microtome.errors import StoreError
 from microtome.network import Network
+from microtome.progress import Progress
 from microtome.reproduce.batch_statistics import trained_best
 from microtome.reproduce.table import rows, text
 from microtome.results import Result, provenance
 from microtome.spaces import ClassResiduals, IdealInputs, Subspaces
-from microtome.training.fit import Progress, Recipe, evaluate, fit
+from microtome.training.fit import Recipe, evaluate, fit
 
 RATE, MOMENTUM, EPOCHS = 0.001, 0.9, 20  # section 3 of the paper
 BATCH = 64  # the paper names none; the sweep shows what it decides
@@ -180,21 +181,13 @@ def _network(study: _Study, name: str, model: nn.Module, train: data.Images, *, 
 def _ideal(study: _Study, name: str, net: Network, images: data.Images) -> IdealInputs:
     """Ideal inputs, trained at the only rate and momentum that the paper states."""
     study.say(f"{name}: ideal inputs from {len(images):,} images")
-    last = time.monotonic()
-
-    def progress(step: int, steps: int, away: Tensor) -> None:
-        nonlocal last
-        if time.monotonic() - last > _EVERY:
-            last = time.monotonic()
-            study.say(f"{name}: step {step} of {steps}, mean distance {float(away.mean()):.2f}")
-
     return spaces.ideal_inputs(
-        net, images, steps=STEPS, optimizer="sgd", rate=RATE, momentum=MOMENTUM, progress=progress
+        net, images, steps=STEPS, optimizer="sgd", rate=RATE, momentum=MOMENTUM, progress=_Ticker(study.say, name)
     )
 
 
 class _Ticker:
-    """Says now and then how far a training is."""
+    """Says now and then how far the work is."""
 
     def __init__(self, say: Say, name: str) -> None:
         self._say, self._name, self._last = say, name, time.monotonic()
@@ -203,10 +196,7 @@ class _Ticker:
         if time.monotonic() - self._last < _EVERY:
             return
         self._last = time.monotonic()
-        self._say(
-            f"{self._name}: epoch {at.epoch} of {at.epochs}, step {at.step} of {at.steps}, loss {at.loss:.3f}, "
-            f"about {at.remaining:.0f} s to go"
-        )
+        self._say(f"{self._name}: {at}")
 
 
 def _shortened() -> list[str]:

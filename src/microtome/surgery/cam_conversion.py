@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +15,11 @@ from microtome.attribution.class_activation.default_layer import map_layer
 from microtome.data import Dataset, batches
 from microtome.errors import InputError, LayerError, MicrotomeError, ModelError
 from microtome.network import Network
+from microtome.progress import Listener
 from microtome.registry import register
 from microtome.results import Result, provenance
 from microtome.tables import Table
-from microtome.training.fit import Progress, Recipe, fit
+from microtome.training.fit import Recipe, fit
 
 
 class CamNetwork(nn.Module):
@@ -123,7 +123,7 @@ def convert_to_cam(
     batch: int = 128,
     freeze: bool = False,
     seed: int = 0,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Listener | None = None,
 ) -> CamConversion:
     r"""Put global average pooling and a linear layer in the place of the head, and fine-tune.
 

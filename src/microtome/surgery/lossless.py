@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from microtome.data import Dataset
 from microtome.errors import InputError
 from microtome.network import Network
+from microtome.progress import Clock, Listener
 from microtome.registry import register
 from microtome.results import provenance
 from microtome.surgery import redundancy, removal
@@ -21,6 +21,7 @@ from microtome.surgery.moments import FITTED, importance, read_moments
 from microtome.surgery.optimal_brain_surgeon import order
 from microtome.surgery.redundancy import Redundant
 from microtome.surgery.smaller import SmallerNetwork, held
+from microtome.tables import Table
 from microtome.training import checkpoints
 
 
@@ -87,18 +88,20 @@ class Lossless(SmallerNetwork):
         columns = zip(self.layers, self.units, self.reasons, self.changes, self.bounds, strict=True)
         return [Cut(layer, tuple(units), reason, change, bound) for layer, units, reason, change, bound in columns]
 
-    def table(self) -> list[dict[str, object]]:
+    def table(self) -> Table:
         """One row for each cut."""
-        return [
-            {
-                "layer": cut.layer,
-                "units": len(cut.units),
-                "reason": cut.reason,
-                "change": cut.change,
-                "bound": cut.bound,
-            }
-            for cut in self.cuts
-        ]
+        return Table.of(
+            [
+                {
+                    "layer": cut.layer,
+                    "units": len(cut.units),
+                    "reason": cut.reason,
+                    "change": cut.change,
+                    "bound": cut.bound,
+                }
+                for cut in self.cuts
+            ]
+        )
 
 
 @dataclass
@@ -139,7 +142,7 @@ def lossless(
     tolerance: float = 1e-2,
     batch: int = 64,
     seed: int = 0,
-    progress: Callable[[str], None] | None = None,
+    progress: Listener | None = None,
 ) -> Lossless:
     r"""Take out the units that change nothing, or next to nothing, each with a reason and a measured change.
 
@@ -194,12 +197,12 @@ def lossless(
         raise InputError("the data set is empty: there is no image to run.")
     state = _State(net, dataset, batch, net)
     names = list(removal.prunable(net).families)
-    for name in names:
-        if progress is not None:
-            progress(name)
+    clock = Clock(progress, len(names))
+    for done, name in enumerate(names, start=1):
         _provable(state, name)
         _on_the_data(state, name)
         _dependent(state, name, tolerance, seed)
+        clock.step(name, done)
     loud = max(float(net.logits(images, batch=batch).abs().max()) for images in _images(dataset, batch))
     before, after = (
         channels_of(net.model, net.normalise(net.probe)),
@@ -236,7 +239,7 @@ def widths(before: Channels, after: Channels) -> dict[str, list[int]]:
 
 
 def _images(dataset: Dataset, batch: int) -> list[Tensor]:
-    from microtome.data.batches import batches
+    from microtome.data import batches
 
     return [images for _, images, _ in batches(dataset, batch)]
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from microtome.data import Dataset
-from microtome.data.batches import batches
+from microtome.data import Dataset, batches
 from microtome.errors import InputError, ModelError
 from microtome.network import Network
 from microtome.surgery.channels import Channels, Operation

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from microtome.data import Dataset
 from microtome.network import Network
+from microtome.progress import Clock, Listener
 from microtome.surgery.channels import Channels, Operation
 from microtome.surgery.moments import FITTED, Moments, paired_moments
 from microtome.surgery.optimal_brain_surgeon import least_squares
@@ -83,7 +84,7 @@ def refit(
     *,
     damping: float,
     batch: int = 64,
-    progress: Callable[[str], None] | None = None,
+    progress: Listener | None = None,
 ) -> None:
     """Fit the layers that lost inputs one after another, in place, each to what it gave in the whole network.
 
@@ -91,7 +92,8 @@ def refit(
     """
     removed = torch.tensor(sorted(gone), dtype=torch.int64)
     several = shared(channels)
-    for name, operation in channels.operations.items():
+    clock = Clock(progress, len(channels.operations))
+    for done, (name, operation) in enumerate(channels.operations.items(), start=1):
         depthwise = operation.groups == len(operation.read) > 1
         touched = bool(torch.isin(operation.read, removed).any())
         if not touched or depthwise or name in several or operation.kind not in FITTED:
@@ -100,8 +102,7 @@ def refit(
         moments = paired_moments(net, small, operation, made, dataset, batch=batch)
         anchor = weights_of(small, operation).to(moments.cross)
         put_weights(small, operation, fitted(small, operation, moments, anchor, damping))
-        if progress is not None:
-            progress(name)
+        clock.step(name, done)
 
 
 def fitted(net: Network, operation: Operation, moments: Moments, anchor: Tensor, damping: float) -> Tensor:

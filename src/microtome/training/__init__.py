@@ -1,8 +1,8 @@
 """How did the network get where it is? Training it, and reading what a training left behind."""
 
-from microtome.training.fit import Progress, Recipe, evaluate, fit
+from microtome.training.fit import Recipe, evaluate, fit
 from microtome.training.named import RECIPES, Trained, train_network
 from microtome.training.recorder import Recorder
 from microtome.training.run import Run
 
-__all__ = ["RECIPES", "Progress", "Recipe", "Recorder", "Run", "Trained", "evaluate", "fit", "train_network"]
+__all__ = ["RECIPES", "Recipe", "Recorder", "Run", "Trained", "evaluate", "fit", "train_network"]

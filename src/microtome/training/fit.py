@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ from torch.nn import functional
 
 from microtome.data import Dataset, batches, fetch
 from microtome.errors import InputError, ModelError, StoreError
+from microtome.progress import Clock, Listener
 from microtome.training import checkpoints
 from microtome.training.reachable import ReachableKernels
 from microtome.training.recorder import Recorder
 from microtome.training.run import Run
 from microtome.training.schedule import SCHEDULES, rate
 
-__all__ = ["Progress", "Recipe", "evaluate", "fit"]
+__all__ = ["Recipe", "evaluate", "fit"]
 
 _STATE = "state.safetensors"
 _OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -72,20 +73,6 @@ class Recipe:
             raise InputError(f"a positive learning rate is expected, got {self.lr}.")
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a training stands; ``accuracy`` is that of the images met in this epoch so far, times are seconds."""
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float
-    accuracy: float
-    elapsed: float
-    remaining: float
-
-
 def fit(
     model: nn.Module,
     train: Dataset,
@@ -96,7 +83,7 @@ def fit(
     keep: Collection[int] | None = None,
     gradients: bool = False,
     resume: bool = True,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Listener | None = None,
 ) -> Run:
     """Train a model on labelled images with cross-entropy.
 
@@ -123,7 +110,7 @@ def fit(
     resume
         Whether to go on with what ``out`` holds; otherwise a folder that holds a run is an error.
     progress
-        Called after each step.
+        Called after each step with ``loss``, ``accuracy`` of the epoch's images so far, and ``epoch`` from 1.
 
     Returns
     -------
@@ -150,7 +137,9 @@ def fit(
     form = torch.channels_last if recipe.channels_last else torch.contiguous_format
     model.to(memory_format=form)  # type: ignore[call-overload]  # torch's stub leaves this overload out
     try:
-        loop = _Loop(model, optimizer, recorder, recipe, train, progress, time.monotonic(), first)
+        steps = -(-len(train) // recipe.batch)
+        clock = Clock(progress, recipe.epochs * steps, first=first * steps)
+        loop = _Loop(model, optimizer, recorder, recipe, train, clock)
         for epoch in range(first, recipe.epochs):
             started = time.monotonic()
             loop.epoch(epoch)
@@ -176,9 +165,7 @@ class _Loop:
     recorder: Recorder
     recipe: Recipe
     train: Dataset
-    progress: Callable[[Progress], None] | None
-    started: float
-    first: int
+    clock: Clock
 
     def epoch(self, epoch: int) -> None:
         """All batches once, in the order that the seed and the epoch give."""
@@ -195,7 +182,8 @@ class _Loop:
                     group["lr"] = rate(recipe.schedule, recipe.lr, step, recipe.epochs * len(order))
                 loss, correct = self.step(indices)
                 right, seen = right + correct, seen + len(indices)
-                self.report(epoch, step, len(order), loss, right / seen)
+                stage = f"epoch {epoch + 1} of {recipe.epochs}"
+                self.clock.step(stage, step + 1, epoch=epoch + 1, loss=loss, accuracy=right / seen)
 
     def step(self, indices: Tensor) -> tuple[float, int]:
         """One batch: forward, backward, record, update. Its loss and how many images were right."""
@@ -215,16 +203,6 @@ class _Loop:
         self.recorder.step(loss, scores, labels)
         self.optimizer.step()
         return float(loss.detach()), int((scores.detach().argmax(1) == labels).sum())
-
-    def report(self, epoch: int, step: int, steps: int, loss: float, accuracy: float) -> None:
-        """Tell the caller where the training stands."""
-        if self.progress is None:
-            return
-        elapsed = time.monotonic() - self.started
-        done = step + 1 - self.first * steps
-        remaining = elapsed / done * (self.recipe.epochs * steps - step - 1)
-        whole = self.recipe.epochs
-        self.progress(Progress(epoch + 1, whole, step % steps + 1, steps, loss, accuracy, elapsed, remaining))
 
 
 def evaluate(

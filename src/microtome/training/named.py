@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +11,9 @@ from torch import nn
 
 from microtome import data, zoo
 from microtome.errors import InputError, nearest
+from microtome.progress import Listener
 from microtome.training import checkpoints
-from microtome.training.fit import Progress, Recipe, evaluate, fit
+from microtome.training.fit import Recipe, evaluate, fit
 from microtome.training.run import Run
 
 __all__ = ["RECIPES", "Trained", "train_network"]
@@ -59,7 +59,7 @@ def train_network(
     seed: int = 0,
     epochs: int | None = None,
     resume: bool = True,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Listener | None = None,
 ) -> Trained:
     """Train a network of the zoo on all 60,000 training images of a data set and test it on the other 10,000.
 

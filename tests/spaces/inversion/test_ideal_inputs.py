@@ -47,7 +47,7 @@ def test_trained_images_are_never_further_than_their_start(rate, optimizer):
     net, _, _, pairs = setting()
     seen = []
     found = spaces.ideal_inputs(
-        net, pairs, steps=30, optimizer=optimizer, rate=rate, progress=lambda step, steps, away: seen.append(step)
+        net, pairs, steps=30, optimizer=optimizer, rate=rate, progress=lambda at: seen.append(at.done)
     )
     assert bool((found.distance[3:] <= found.distance[:3] * (1 + 1e-5)).all())
     assert seen == list(range(31))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from microtome import data
 from microtome.errors import InputError
 from microtome.network import Network
+from microtome.progress import Clock, Listener
 from microtome.registry import register
 from microtome.results import Result, provenance
 from microtome.spaces.split.class_residuals import class_averages
@@ -85,7 +85,7 @@ def ideal_inputs(
     rate: float = 0.01,
     momentum: float = 0.9,
     bounded: bool = True,
-    progress: Callable[[int, int, Tensor], None] | None = None,
+    progress: Listener | None = None,
 ) -> IdealInputs:
     r"""Look for the image whose output is nearest to the ideal output of each class.
 
@@ -119,7 +119,7 @@ def ideal_inputs(
     bounded : bool
         Whether trained images stay in the network's pixel range.
     progress : function, optional
-        Called with step, steps and the distances (3, classes).
+        Called after each step with the mean ``distance``.
 
     Returns
     -------
@@ -245,7 +245,7 @@ def _train(
     starts: Tensor,
     ideal: Tensor,
     descent: _Descent,
-    progress: Callable[[int, int, Tensor], None] | None,
+    progress: Listener | None,
 ) -> tuple[Tensor, Tensor]:
     """Steps on the pixels of all images at once; the best image of each is kept."""
     image = starts.flatten(0, 1).to(net.device).clone().requires_grad_()
@@ -253,13 +253,13 @@ def _train(
     optimizer = descent.over(image)
     best, least = image.detach().clone(), torch.full((len(image),), torch.inf, device=net.device)
     history = []
+    clock = Clock(progress, descent.steps)
     for step in range(descent.steps + 1):
         away = (net.forward(image, ["logits"])["logits"] - target).square().sum(1)
         nearer = away.detach() < least
         best[nearer], least[nearer] = image.detach()[nearer], away.detach()[nearer]
         history.append(away.detach().sqrt().reshape(len(starts), -1).cpu())
-        if progress is not None:
-            progress(step, descent.steps, history[-1])
+        clock.step("training the images", step, distance=float(history[-1].mean()))
         if step == descent.steps:
             break
         image.grad = torch.autograd.grad(away.sum(), image)[0]
