@@ -116,6 +116,19 @@ class ConvolutionOperator(Operator):
         entries = (torch.cat(values).numpy(), (torch.cat(rows).numpy(), torch.cat(columns).numpy()))
         return coo_matrix(entries, shape=(m, n)).tocsr()
 
+    def group(self, number: int) -> ConvolutionOperator:
+        """One group of channels as a convolution of its own."""
+        outputs, inputs = int(self.weight.shape[0]) // self.groups, int(self.weight.shape[1])
+        return ConvolutionOperator(
+            self.name,
+            self.weight[number * outputs : (number + 1) * outputs],
+            (inputs, *self.input_shape[1:]),
+            stride=self.stride,
+            dilation=self.dilation,
+            widths=self.widths,
+            mode=self.mode,
+        )
+
     def all_singular_values(self) -> Tensor | None:
         """By the Fourier transform, where the padding is circular and every position keeps its place.
 

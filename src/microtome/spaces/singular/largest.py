@@ -43,7 +43,7 @@ def strongest(of: ConvolutionOperator, k: int, seed: int, tolerance: float) -> T
 
 def _by_groups(of: ConvolutionOperator, k: int, seed: int, tolerance: float) -> Triplets | None:
     """The best of all groups, those with the highest bound first."""
-    groups = [_group(of, number) for number in range(of.groups)]
+    groups = [of.group(number) for number in range(of.groups)]
     if not _affordable(groups[0], of.groups):
         return None
     symbols = [Symbol(group, inputs=_reads_less(group)) for group in groups]
@@ -76,20 +76,6 @@ def _joined(of: ConvolutionOperator, parts: dict[int, Triplets], k: int) -> Trip
         number, within = int(group[chosen]), int(place[chosen])
         left[row, number], right[row, number] = parts[number][0][within], parts[number][2][within]
     return left.reshape(k, m), values[order], right.reshape(k, n)
-
-
-def _group(of: ConvolutionOperator, number: int) -> ConvolutionOperator:
-    """One group of channels as a convolution of its own."""
-    outputs, inputs = int(of.weight.shape[0]) // of.groups, int(of.weight.shape[1])
-    return ConvolutionOperator(
-        of.name,
-        of.weight[number * outputs : (number + 1) * outputs],
-        (inputs, *of.input_shape[1:]),
-        stride=of.stride,
-        dilation=of.dilation,
-        widths=of.widths,
-        mode=of.mode,
-    )
 
 
 def _degree(of: ConvolutionOperator) -> tuple[int, ...]:

@@ -45,6 +45,15 @@ def pointwise(of: ConvolutionOperator) -> bool:
     return all(size == 1 for size in of.weight.shape[2:]) and not any(side for width in of.widths for side in width)
 
 
+def positions_read(of: ConvolutionOperator) -> Tensor:
+    """The positions, numbered over the feature map, that the outputs of a 1 x 1 kernel read, in their order."""
+    device = of.weight.device
+    places = torch.arange(math.prod(of.input_shape[1:]), device=device).reshape(of.input_shape[1:])
+    for axis, step in enumerate(of.stride):
+        places = places.index_select(axis, torch.arange(of.output_shape[1 + axis], device=device) * step)
+    return places.flatten()
+
+
 def by_points(of: ConvolutionOperator, k: int, which: str) -> Triplets | None:
     """Each singular triplet of a 1 x 1 kernel, at every position that is read; None where zeros are among those wanted.
 
@@ -61,10 +70,7 @@ def by_points(of: ConvolutionOperator, k: int, which: str) -> Triplets | None:
     matrices = of.weight.reshape(of.groups, -1, of.weight.shape[1])
     u, s, v = torch.linalg.svd(matrices, full_matrices=False)
     each = s.shape[1]
-    places = torch.arange(math.prod(of.input_shape[1:])).reshape(of.input_shape[1:])
-    for axis, step in enumerate(of.stride):
-        places = places.index_select(axis, torch.arange(of.output_shape[1 + axis]) * step)
-    reads = places.flatten()
+    reads = positions_read(of)
     known = s.numel() * len(reads)
     if k > known or (which == "smallest" and known < min(m, n)):
         return None  # the rest are zeros, of which this route knows no vectors

@@ -1,7 +1,8 @@
-"""What of an image survives each layer of a network, and where is the rest thrown away?"""
+"""The share of energy that each layer rejects of what it reads, and the part of an image that each layer loses."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,42 +15,85 @@ from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
-from microtome.spaces.operators.jacobian import jacobian
+from microtome.spaces.operators.jacobian import jacobian_operator
+from microtome.spaces.operators.layer_operator import layer_operator
 from microtome.spaces.operators.linear_layer import in_double, linear_layers, read_by
-from microtome.spaces.operators.operator import MatrixOperator, Operator, operator
-from microtome.spaces.split.row_space import SignalPart, signal_part
-from microtome.spaces.split.subspaces import Subspaces, subspaces
+from microtome.spaces.operators.operator import DENSE, Operator
+from microtome.spaces.singular.injective import injective
+from microtome.spaces.split.row_space import STEPS, THRESHOLD, SignalPart, signal_part
 
-_PER_IMAGE = 64  # images whose feature maps are split at a time
+_BATCH = 64  # images whose feature maps are split at a time
+_HELD = 150_000_000  # numbers that the bases of all images of a batch may hold: 1.2 GB
+_SURE = 0.02  # a share is told as known when it is known to this share of itself, or ...
+_SURE_PART = 0.001  # ... to this share of the whole
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Rejected(Result):
-    """The share of what each linear layer reads that it rejects.
+class _Shares(Result):
+    """Shares of energy lost, with what is proved of them.
 
     Attributes
     ----------
     layers : list of str
-        Linear layers in the order they run.
+        Layers in the order they run.
     share : Tensor
-        (layers, N): energy of the rejected part by that of the whole, for each image.
-    leak : Tensor
-        (layers, N): share of the layer's output that the rejected part still makes (0 when exact).
+        (layers, N): energy of the lost part by that of the whole, for each image. See ``signal_part``.
+    error : Tensor
+        (layers, N): the exact share is within this of ``share``.
+    null_share : Tensor
+        (layers, N): the share of the energy in the exact null space; 0 for an injective map, NaN where it is not known.
+    threshold : float
+        The share of the output that the lost part may make: by it ``share`` is defined.
+    reached : Tensor
+        (layers, N): the threshold that ``share`` belongs to. Where it is above ``threshold`` the steps did not suffice, and
+        ``share`` is an upper bound.
     """
 
     layers: list[str]
     share: Tensor
-    leak: Tensor
+    error: Tensor
+    null_share: Tensor
+    threshold: float
+    reached: Tensor
+
+    @property
+    def known(self) -> Tensor:
+        """(layers, N): whether ``share`` is the share for the threshold asked for, to 2 % of itself or 0.1 % of all."""
+        close = self.error <= torch.maximum(2 * _SURE * self.share, torch.full_like(self.share, _SURE_PART))
+        return close & (self.reached <= self.threshold * (1 + 1e-9))
 
     @property
     def mean(self) -> Tensor:
         """(layers,): mean share over the images."""
         return self.share.mean(1)
 
+    def null_space(self, layer: int) -> str:
+        """What is known of a layer's exact null space, in words; mean over the images."""
+        null = self.null_share[layer]
+        if bool(null.isnan().any()):
+            return "exact null space: not measured"
+        if not bool(null.any()):
+            return "exact null space: 0 (injective)"
+        return f"exact null space: {100 * float(null.mean()):.3g} %"
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class KeptAndLost(Result):
-    """Images split by what each layer can still tell about them.
+class Rejected(_Shares):
+    """The share of what each linear layer reads that it rejects.
+
+    Attributes
+    ----------
+    layers : list of str
+        Linear layers in the order they run.
+    share, error, null_share, threshold, reached
+        (layers, N) each: the share of the energy of what a layer reads whose removal changes the output of its weights by
+        less than ``threshold``, with its proof; the share in the exact null space.
+    """
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class KeptAndLost(_Shares):
+    """Images split by what each layer still depends on.
 
     Attributes
     ----------
@@ -58,34 +102,36 @@ class KeptAndLost(Result):
     images : Tensor
         (N, C, H, W) in pixel space.
     kept, lost : Tensor
-        (layers, N, C, H, W): the part of the image in the row space of the local map to the layer, and the
-        part in its null space. They add up to the image; either may leave the pixel range.
-    share : Tensor
-        (layers, N): energy of the lost part by that of the image. Never below the true share; it falls with further
-        steps where ``leak`` is not 0.
-    leak : Tensor
-        (layers, N): share of the local map's output that the lost part still makes.
+        (layers, N, C, H, W): the smallest part of the image that the local map to the layer sends to nearly the same output,
+        and the rest. They add up to the image; either may leave the pixel range.
+    share, error, null_share, threshold, reached
+        (layers, N) each: the share of the energy of the image in ``lost``, with its proof; the share in the exact null space.
     """
 
-    layers: list[str]
     images: Tensor
     kept: Tensor
     lost: Tensor
-    share: Tensor
-    leak: Tensor
 
 
 @register(
     "rejected-energy", rows=("A4",), paper="pattichis2024spaces", needs="Linear or convolution layers", kind="spaces"
 )
 def rejected_energy(
-    net: Network, dataset: Any, layers: Iterable[str] | None = None, *, tolerance: float = 1e-3, iterations: int = 200
+    net: Network,
+    dataset: Any,
+    layers: Iterable[str] | None = None,
+    *,
+    threshold: float = THRESHOLD,
+    iterations: int = STEPS,
+    dense: bool = True,
 ) -> Rejected:
     r"""The share of each activation's energy that the next linear map rejects.
 
-    .. math:: \frac{\|x_r\|^2}{\|x\|^2},\qquad x_r = x - W^+ W x
+    .. math:: \frac{\|x - k\|^2}{\|x\|^2},\qquad
+              k = \arg\min \|k\|^2 \;\text{ with }\; \|W k - W x\| \le t\,\|W x\|
 
-    where W is the exact linear operator of the layer and x all that it reads.
+    where W is the exact linear operator of the layer, x all that it reads and t the threshold. The share in the exact
+    null space, :math:`\|x - W^+ W x\|^2 / \|x\|^2`, stands beside it where it is known.
 
     Parameters
     ----------
@@ -95,10 +141,12 @@ def rejected_energy(
         Images.
     layers : iterable of str, optional
         Linear and convolution layers; default all.
-    tolerance : float
-        Convolutions: what is rejected makes less than this of the layer's output.
+    threshold : float
+        t: the rejected part makes this share of the layer's output.
     iterations : int
-        Convolutions: at most so many steps of conjugate gradients; ``leak`` tells what was reached.
+        At most so many steps for a convolution; ``error`` and ``reached`` tell what was proved.
+    dense : bool
+        Whether maps of up to 1,024 values are decomposed as matrices, and the rank of those of up to 4,096 is measured.
 
     Returns
     -------
@@ -108,12 +156,14 @@ def rejected_energy(
     ------
     LayerError
         When a layer is no linear map, or there is none.
+    InputError
+        When there is no image, or an option is out of range.
 
     Notes
     -----
-    Cost: for Linear one SVD, for a convolution up to ``iterations`` pairs of convolution and adjoint on
-    each image. A later layer cannot see what an earlier one rejected, but what a layer keeps may still be
-    rejected further on: for that see ``kept_and_lost``.
+    Cost: for Linear one SVD, for a convolution some 20 to 300 pairs of convolution and adjoint on each image, and some
+    seconds for a rank. A later layer cannot see what an earlier one rejected, but what a layer keeps may still be
+    rejected further on: for that see ``kept_and_lost``. Why there is a threshold: see ``signal_part``.
 
     References
     ----------
@@ -121,22 +171,25 @@ def rejected_energy(
        spaces and inverse maps. SSIAI 2024.
     """
     names = _named(net, layers)
-    maps = {name: _split_by(net, name) for name in names}
-    shares: dict[str, list[Tensor]] = {name: [] for name in names}
-    leaks: dict[str, list[Tensor]] = {name: [] for name in names}
+    maps = {name: layer_operator(net, name) for name in names}
+    full = {name: injective(of, measure=dense) is True for name, of in maps.items()}
+    parts: dict[str, list[SignalPart]] = {name: [] for name in names}
     for images in _images(net, dataset):
         reads = net.activations(images, [read_by(net, name) for name in names], check=False)
         for name in names:
-            share, leak = _rejected(maps[name], reads[read_by(net, name)], tolerance, iterations)
-            shares[name].append(share)
-            leaks[name].append(leak)
-    if not shares[names[0]]:
+            x = reads[read_by(net, name)]
+            for some in x.split(_together(maps[name].shape, iterations)):
+                part = signal_part(maps[name], some, threshold=threshold, iterations=iterations, dense=dense)
+                parts[name].append(part)
+    if not parts[names[0]]:
         raise InputError("there is no image: the data set is empty.")
     return Rejected(
-        provenance=provenance(net, "rejected-energy", layers=names, tolerance=tolerance, iterations=iterations),
+        provenance=provenance(
+            net, "rejected-energy", layers=names, threshold=threshold, iterations=iterations, dense=dense
+        ),
         layers=names,
-        share=torch.stack([torch.cat(shares[name]) for name in names]),
-        leak=torch.stack([torch.cat(leaks[name]) for name in names]),
+        threshold=threshold,
+        **_stacked([parts[name] for name in names], [full[name] for name in names]),
     )
 
 
@@ -146,13 +199,15 @@ def kept_and_lost(
     images: Tensor,
     layers: Iterable[str] | None = None,
     *,
-    tolerance: float = 1e-2,
-    iterations: int = 100,
+    threshold: float = THRESHOLD,
+    iterations: int = STEPS,
+    dense: bool = True,
 ) -> KeptAndLost:
-    r"""What of each image can still be told from each layer, as pictures.
+    r"""The part of each image on which each layer depends, and the part that it has lost, as pictures.
 
-    .. math:: J = \frac{\partial f_l}{\partial x},\qquad x_{\mathrm{kept}} = J^+ J x,\qquad
-              x_{\mathrm{lost}} = x - x_{\mathrm{kept}},\qquad J\,x_{\mathrm{lost}} = 0
+    .. math:: J = \frac{\partial f_l}{\partial x},\qquad
+              x_{\mathrm{kept}} = \arg\min \|k\|^2 \;\text{ with }\; \|J k - J x\| \le t\,\|J x\|,\qquad
+              x_{\mathrm{lost}} = x - x_{\mathrm{kept}}
 
     Parameters
     ----------
@@ -162,10 +217,13 @@ def kept_and_lost(
         (N, C, H, W) in the network's pixel range.
     layers : iterable of str, optional
         Default: every linear layer.
-    tolerance : float
-        What counts as lost makes less than this share of the local map's output.
+    threshold : float
+        t: what counts as lost makes this share of the local map's output.
     iterations : int
-        At most so many steps of conjugate gradients a layer; ``leak`` tells what was reached.
+        At most so many steps a layer; ``error`` and ``reached`` tell what was proved.
+    dense : bool
+        Whether the local map of images of up to 1,024 values is written out as a matrix: exact, and its rank is
+        measured; some seconds for each layer and image.
 
     Returns
     -------
@@ -175,14 +233,16 @@ def kept_and_lost(
     ------
     LayerError
         When a layer does not exist, or there is none.
+    InputError
+        When an option is out of range.
 
     Notes
     -----
-    Cost: one forward pass a layer and three backward passes a step, in float64; a layer of at most 64 values, as
+    Cost: one forward pass a layer and three backward passes a step, in float64; a layer of at most 64 values, such as
     ``"logits"`` of ten classes, takes one backward pass for each of them and is split exactly. The local map is the
     network's own inside the linear region of the image where it is piecewise linear, else its derivative.
-    What is lost is lost to first order: far from the image other units wake up. A part that the layer
-    hears more faintly than ``tolerance`` counts as lost.
+    What is lost is lost to first order: far from the image other units become active. Deep layers of photos may need
+    more steps than ``iterations``: then ``share`` is an upper bound, for the larger threshold ``reached``.
 
     References
     ----------
@@ -192,19 +252,52 @@ def kept_and_lost(
     names = _named(net, layers)
     exact = in_double(net)
     x = exact.images(net.images(images).double())
-    parts: list[SignalPart] = []
+    parts: list[list[SignalPart]] = []
     for name in names:
-        local = jacobian(exact, x, layer=name)
-        parts.append(signal_part(local, x, tolerance=tolerance, iterations=iterations))
+        shape = (math.prod(exact.activations(x[:1], [name], check=False)[name].shape[1:]), x[0].numel())
+        parts.append([
+            signal_part(
+                jacobian_operator(exact, some, layer=name), some,
+                threshold=threshold, iterations=iterations, dense=dense,
+            )
+            for some in x.split(_together(shape, iterations, apart=True))
+        ])  # fmt: skip
     return KeptAndLost(
-        provenance=provenance(net, "kept-and-lost", layers=names, tolerance=tolerance, iterations=iterations),
+        provenance=provenance(
+            net, "kept-and-lost", layers=names, threshold=threshold, iterations=iterations, dense=dense
+        ),
         layers=names,
+        threshold=threshold,
         images=x,
-        kept=torch.stack([part.kept for part in parts]),
-        lost=torch.stack([part.lost for part in parts]),
-        share=torch.stack([part.rejected for part in parts]),
-        leak=torch.stack([part.leak for part in parts]),
+        kept=torch.stack([torch.cat([part.kept for part in some]) for some in parts]),
+        lost=torch.stack([torch.cat([part.lost for part in some]) for some in parts]),
+        **_stacked(parts, [_first_and_injective(net, name) for name in names]),
     )
+
+
+def _stacked(parts: list[list[SignalPart]], full: list[bool]) -> dict[str, Tensor]:
+    """The numbers of all parts, (layers, N) each; the null space of an injective map is empty."""
+    share, error, null, reached = (
+        torch.stack([torch.cat([getattr(part, name) for part in some]) for some in parts])
+        for name in ("lost_share", "error", "null_share", "threshold")
+    )
+    null[torch.tensor(full, device=null.device)] = 0.0
+    return {"share": share, "error": error, "null_share": null, "reached": reached}
+
+
+def _together(shape: tuple[int, int], iterations: int, *, apart: bool = False) -> int:
+    """How many images are split at a time: by the memory of their bases, and of their matrices where each has its own."""
+    m, n = shape
+    count = _HELD // (n * min(iterations, m, n))
+    return max(1, min(count, DENSE // (m * n)) if apart else count)
+
+
+def _first_and_injective(net: Network, name: str) -> bool:
+    """Whether a layer is a linear one that reads the image itself and is injective: then so is its local map."""
+    layer = net.layers.get(name)
+    if layer is None or name not in linear_layers(net) or tuple(layer.inputs) not in (("input",), ("",)):
+        return False
+    return injective(layer_operator(net, name), measure=False) is True
 
 
 def _named(net: Network, layers: Iterable[str] | None) -> list[str]:
@@ -215,24 +308,8 @@ def _named(net: Network, layers: Iterable[str] | None) -> list[str]:
     return names
 
 
-def _split_by(net: Network, name: str) -> Operator | Subspaces:
-    of = operator(net, name)
-    return subspaces(net, name) if isinstance(of, MatrixOperator) else of
-
-
-def _rejected(split: Operator | Subspaces, x: Tensor, tolerance: float, iterations: int) -> tuple[Tensor, Tensor]:
-    x = x.double()
-    if isinstance(split, Operator):
-        part = signal_part(split, x, tolerance=tolerance, iterations=iterations)
-        return part.rejected, part.leak
-    kept, lost = split.energy(x.reshape(-1, x.shape[-1]))  # tokens each by itself, their energies together
-    kept, lost = kept.reshape(len(x), -1).sum(1), lost.reshape(len(x), -1).sum(1)
-    whole = kept + lost
-    return lost / torch.where(whole > 0, whole, torch.ones_like(whole)), torch.zeros_like(whole)
-
-
 def _images(net: Network, dataset: Any) -> Iterable[Tensor]:
     if isinstance(dataset, Tensor):
         given = net.images(dataset)
-        return [given[start : start + _PER_IMAGE] for start in range(0, len(given), _PER_IMAGE)]
-    return (net.images(images) for _, images, _ in data.batches(dataset, _PER_IMAGE, net=net))
+        return [given[start : start + _BATCH] for start in range(0, len(given), _BATCH)]
+    return (net.images(images) for _, images, _ in data.batches(dataset, _BATCH, net=net))

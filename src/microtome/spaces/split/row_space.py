@@ -1,4 +1,4 @@
-"""Which part of a vector does a map hear? Its few rows tell exactly; else conjugate gradients find it."""
+"""The part of a vector that a linear map passes on, and the part that it loses up to a threshold."""
 
 from __future__ import annotations
 
@@ -9,122 +9,227 @@ from torch import Tensor
 
 from microtome.errors import InputError
 from microtome.spaces.operators.operator import Operator
+from microtome.spaces.singular.injective import injective
+from microtome.spaces.split.bidiagonalisation import Bidiagonalisation
+from microtome.spaces.split.projected_problem import ProjectedProblem
+from microtome.spaces.split.singular_coordinates import SingularCoordinates, singular_coordinates
+from microtome.spaces.split.tikhonov import lower_bound, regularisation, residual_factor
 
-_FEW = 64  # outputs up to which a map is written out: as many products as conjugate gradients would take
-_HELD = 60_000_000  # numbers that the rows of all maps may hold: 480 MB
+THRESHOLD = 0.01  # share of the output that the lost part may make: one number for library, command line and atlas
+STEPS = 300
+_FLOOR = 1e-7  # of the vector's norm: what rounding leaves of a bound
+_COARSER = 1.25  # from one threshold to the next that is tried
+_LARGEST = 0.95
+_GROWTH = 1.15  # steps between two looks at how far the iteration is
 
 
 @dataclass(frozen=True)
 class SignalPart:
-    """Vectors split by a map into what it hears and what it rejects.
+    """Vectors split by a map into what it passes on and what it loses.
 
     Attributes
     ----------
     kept, lost : Tensor
-        ``(N, *input_shape)``, float64; they add up to the vectors, and are orthogonal as far as ``leak`` is 0.
+        ``(N, *input_shape)``, float64; they add up to the vectors.
+    lost_share : Tensor
+        (N,): energy (squared norm) of the lost part by that of the vector; 0 for a zero vector.
+    error : Tensor
+        (N,): the exact share is within this of ``lost_share``: proved by duality, up to rounding.
+    null_share : Tensor
+        (N,): energy of the part in the exact null space by that of the vector; NaN where it is not known, and then
+        between 0 and ``lost_share + error``.
     leak : Tensor
-        (N,): ``|A lost| / |A x|``, the share of the output that the lost part still makes; 0 in exact arithmetic.
+        (N,): ``|A lost| / |A x|``: the threshold, or less.
+    threshold : Tensor
+        (N,): the threshold that these parts belong to: the one asked for, or a larger one where the steps did not
+        suffice. ``lost_share`` is then an upper bound of the share for the threshold asked for.
     iterations : int
-        Steps taken.
+        Products with the map; 0 where its singular vectors were at hand.
     """
 
     kept: Tensor
     lost: Tensor
+    lost_share: Tensor
+    error: Tensor
+    null_share: Tensor
     leak: Tensor
+    threshold: Tensor
     iterations: int
 
-    @property
-    def rejected(self) -> Tensor:
-        """(N,): energy of the lost part by that of the vector; 0 for a zero vector. It falls with every step."""
-        lost, whole = (part.flatten(1).square().sum(1) for part in (self.lost, self.kept + self.lost))
-        return lost / torch.where(whole > 0, whole, torch.ones_like(whole))
 
+def signal_part(
+    of: Operator,
+    x: Tensor,
+    *,
+    threshold: float = THRESHOLD,
+    accuracy: float = 0.01,
+    iterations: int = STEPS,
+    dense: bool = True,
+) -> SignalPart:
+    r"""Split vectors into the smallest part that gives nearly the same output, and the rest.
 
-def signal_part(of: Operator, x: Tensor, *, tolerance: float = 1e-6, iterations: int = 200) -> SignalPart:
-    r"""Split vectors into the part in the row space of a map and the part in its null space.
-
-    .. math:: x_s = A^+ A x,\qquad x_r = x - x_s,\qquad A x_r = 0
-
-    A map with few outputs, such as that to ten class scores, is written out row by row and the split is exact.
-    Otherwise conjugate gradients on the normal equations (CGLS), from zero: every step stays in the row space, and
-    the energy of x_s only grows. They stop when what is lost makes less than ``tolerance`` of the output.
+    .. math:: x_{\mathrm{kept}} = \arg\min \|k\|^2 \;\text{ with }\; \|A k - A x\| \le t\,\|A x\|,\qquad
+              x_{\mathrm{lost}} = x - x_{\mathrm{kept}}
 
     Parameters
     ----------
     of : Operator
-        The map.
+        The map A.
     x : Tensor
         ``(N, *input_shape)``.
-    tolerance : float
-        Largest ``leak`` wanted.
+    threshold : float
+        t, between 0 and 1: removing the lost part changes the output by this share of its norm.
+    accuracy : float
+        Relative accuracy wanted of the norm of the lost part; its share of the energy is good to twice that.
     iterations : int
-        At most so many steps.
+        At most so many steps; ``error`` tells what was reached.
+    dense : bool
+        Whether a map of up to 1,024 values on its shorter side is written out as a matrix. Then the answer is exact to
+        rounding, and ``null_share`` is known. Maps of up to 64 values, Linear layers and 1 x 1 convolutions always are.
 
     Returns
     -------
     SignalPart
-        With the leak that was reached, and as many iterations as rows where they were written out. A map with a
-        large condition number hears some directions so faintly that they take many steps to be found, and count as
-        lost until then.
 
     Raises
     ------
     InputError
-        When the tolerance is negative, there is no step, or the vectors do not fit.
+        When an option is out of range, or the vectors do not fit.
+
+    Notes
+    -----
+    In the singular basis of A, with singular values s, the lost part keeps :math:`\lambda / (s^2 + \lambda)` of each
+    coefficient of x, with the one :math:`\lambda` at which it makes the share t of the output [1]_. So it holds the
+    null space as a whole, and of other directions the more the less the map amplifies them. Its share of the energy
+    is defined by A, x and t alone. It grows with t, and falls to that of the exact null space as t goes to 0.
+
+    The exact null space alone says little in practice: for most layers it is a question of rank that has the
+    answer 0, and to get there an iteration has to find singular values a million times below the largest. Both numbers
+    are given where both are known.
+
+    Larger maps are bidiagonalised (Golub and Kahan); the small problem is solved exactly at every step for its own
+    :math:`\lambda`. The certificate needs no trust in the iteration: the dual problem gives a lower bound of
+    :math:`\|x_{\mathrm{kept}}\|^2`, and a vector that meets the constraint is no further from the solution than the
+    root of what it is above the bound, as the constraint set is convex.
+
+    Cost: one product with A and one with its adjoint a step; min(m, n) products where the map is written out.
 
     References
     ----------
-    .. [1] A. Bjorck. Numerical Methods for Least Squares Problems. SIAM, 1996.
+    .. [1] P. C. Hansen. Rank-Deficient and Discrete Ill-Posed Problems. SIAM, 1998.
+    .. [2] C. Paige, M. Saunders. LSQR. ACM Transactions on Mathematical Software 8, 1982.
+
+    Examples
+    --------
+    A map with the singular values 1 and 0.001, and a vector with equal coefficients: the faint one is lost.
+
+    >>> from microtome.spaces.operators.operator import MatrixOperator
+    >>> of = MatrixOperator("two", torch.diag(torch.tensor([1.0, 0.001])), (2,))
+    >>> part = signal_part(of, torch.ones(1, 2))
+    >>> [round(value, 2) for value in part.kept[0].tolist()], round(part.lost_share.item(), 2)
+    ([0.99, 0.0], 0.5)
+    >>> part.null_share.item()
+    0.0
     """
-    if not tolerance >= 0 or iterations < 1:
+    if not 0 < threshold < 1 or not accuracy > 0 or iterations < 1:
         raise InputError(
-            f"a tolerance from 0 on and a number of steps from 1 on were expected, got {tolerance} and {iterations}."
+            "a threshold between 0 and 1, an accuracy above 0 and a number of steps from 1 on were expected, got "
+            f"{threshold}, {accuracy} and {iterations}."
         )
     x = of._batch(x, of.input_shape)
-    wanted = of.apply(x)
-    m, n = of.shape
-    if m <= _FEW and len(x) * m * n <= _HELD:
-        return _by_rows(of, x, wanted)
-    residual, kept = wanted.clone(), torch.zeros_like(x)
-    slope = of.adjoint(residual)
-    step, length = slope.clone(), _square(slope)
-    scale = _square(wanted)
-    taken = 0
-    while taken < iterations and bool((_square(residual) > tolerance**2 * scale).any()):
-        image = of.apply(step)
-        curvature = _square(image)
-        alive = (curvature > 0) & (length > 0)
-        if not bool(alive.any()):
-            break
-        rate = torch.where(alive, length / torch.where(alive, curvature, torch.ones_like(curvature)), 0.0)
-        kept = kept + _times(rate, step)
-        residual = residual - _times(rate, image)
-        slope = of.adjoint(residual)
-        renewed = _square(slope)
-        ratio = torch.where(length > 0, renewed / torch.where(length > 0, length, torch.ones_like(length)), 0.0)
-        step, length = slope + _times(ratio, step), renewed
-        taken += 1
-    leak = (_square(residual) / torch.where(scale > 0, scale, torch.ones_like(scale))).sqrt()
-    return SignalPart(kept, x - kept, leak, taken)
+    coordinates = singular_coordinates(of, len(x), dense=dense)
+    if coordinates is not None:
+        reached = torch.full_like(_square(x), threshold)
+        lost, null = _by_coordinates(coordinates, x, reached)
+        taken = 0
+    else:
+        lost, reached, taken = _by_steps(of, x, threshold, accuracy, iterations)
+        null = torch.full_like(reached, 0.0 if injective(of, measure=False) else torch.nan)
+    return _certified(of, x, lost, null, reached, taken)
 
 
-def _by_rows(of: Operator, x: Tensor, wanted: Tensor) -> SignalPart:
-    """The projection on the rows of each vector's map, from their singular value decomposition."""
-    m = of.shape[0]
-    unit = torch.eye(m, dtype=torch.float64).reshape(m, 1, *of.output_shape)
-    rows = torch.stack([of.adjoint(one.expand(len(x), *of.output_shape)).flatten(1) for one in unit], 1)
-    _, s, v = torch.linalg.svd(rows, full_matrices=False)
-    heard = s > max(rows.shape[1:]) * torch.finfo(torch.float64).eps * s[:, :1]
-    kept = torch.einsum("nrp,nr->np", v, torch.einsum("nrp,np->nr", v, x.flatten(1)) * heard).reshape(x.shape)
-    left = torch.einsum("nmp,np->nm", rows, (x - kept).flatten(1)).square().sum(1)
-    scale = _square(wanted)
-    leak = (left / torch.where(scale > 0, scale, torch.ones_like(scale))).sqrt()
-    return SignalPart(kept, x - kept, leak, m)
+def _by_coordinates(of: SingularCoordinates, x: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+    """The lost part, and the share of the energy in the null space (N,)."""
+    values = of.values.expand(len(x), -1)
+    coefficients = torch.where(values > 0, of.analyse(x), 0.0)
+    squares = values.square()
+    strength = regularisation(squares, values * coefficients, torch.zeros_like(_square(x)), threshold)
+    null = x - of.synthesise(coefficients)
+    lost = null + of.synthesise(coefficients * residual_factor(squares, strength))
+    if of.rank == x[0].numel():
+        return lost, torch.zeros_like(_square(x))
+    return lost, _share(_square(null), _square(x))
+
+
+def _by_steps(
+    of: Operator, x: Tensor, threshold: float, accuracy: float, iterations: int
+) -> tuple[Tensor, Tensor, int]:
+    """The lost part by bidiagonalisation, the threshold that was reached (N,), and the number of steps."""
+    process = Bidiagonalisation(of, of.apply(x), iterations)
+    energy, flat = _square(x), x.flatten(1)
+    along: list[Tensor] = []
+    wanted = torch.full_like(energy, threshold)
+    look, done = 1, False
+    while not done and (vector := process.step()) is not None:
+        along.append((vector * flat).sum(1))
+        if process.taken >= look or process.taken == iterations:
+            look = max(look + 1, int(look * _GROWTH))
+            weights, gap = ProjectedProblem(process).solve(wanted)
+            done = bool((gap <= _goal(weights, along, energy, accuracy)).all())
+    if not along:  # the map gives zero for all of them
+        return x.clone(), wanted, 0
+    problem = ProjectedProblem(process)
+    weights, gap = problem.solve(wanted)
+    open_ = gap > _goal(weights, along, energy, accuracy)
+    reached = wanted
+    while bool(open_.any()) and float(reached[open_].min()) < _LARGEST:  # settle for a larger threshold
+        reached = torch.where(open_, (_COARSER * reached).clamp(max=_LARGEST), reached)
+        weights, gap = problem.solve(reached)
+        open_ = gap > _goal(weights, along, energy, accuracy)
+    return x - process.combine(weights), reached, process.taken
+
+
+def _goal(weights: Tensor, along: list[Tensor], energy: Tensor, accuracy: float) -> Tensor:
+    """The largest gap that is good enough, from the energy of the lost part."""
+    lost = energy - 2 * (weights * torch.stack(along, 1)).sum(1) + weights.square().sum(1)
+    return torch.maximum(accuracy**2 * lost, _FLOOR**2 * energy)
+
+
+def _certified(of: Operator, x: Tensor, lost: Tensor, null: Tensor, threshold: Tensor, taken: int) -> SignalPart:
+    """The split with its proof, from two products with the map and one with its adjoint."""
+    output, left = of.apply(x), of.apply(lost)
+    whole, length = _square(output).sqrt(), _square(left).sqrt()
+    silent = whole == 0  # all of it is in the null space
+    # Rounding may leave the output a little over the threshold: a smaller part of what is lost meets it exactly.
+    scale = torch.where(length > threshold * whole, threshold * whole / torch.where(length > 0, length, 1.0), 1.0)
+    scale = torch.where(silent, 1.0, scale)
+    lost = torch.where(_like(silent, x), x, _like(scale, x) * lost)
+    kept, length, energy = x - lost, scale * length, _square(x)
+    pulled = _square(of.adjoint(left)).sqrt() * scale
+    bound = lower_bound((left * output).flatten(1).sum(1) * scale, length, pulled, threshold, whole)
+    radius = (_square(kept) - bound).clamp(min=0).sqrt()
+    size = _square(lost).sqrt()
+    most = torch.minimum((size + radius).square(), energy.maximum(size.square()))
+    least = (size - radius).clamp(min=0).square()
+    return SignalPart(
+        kept=kept,
+        lost=lost,
+        lost_share=_share(size.square(), energy),
+        error=torch.where(silent, 0.0, _share(torch.maximum(most - size.square(), size.square() - least), energy)),
+        null_share=torch.where(silent, (energy > 0).double(), null),
+        leak=length / torch.where(whole > 0, whole, 1.0),
+        threshold=threshold,
+        iterations=taken,
+    )
+
+
+def _like(factor: Tensor, x: Tensor) -> Tensor:
+    return factor.reshape(-1, *[1] * (x.dim() - 1))
+
+
+def _share(part: Tensor, whole: Tensor) -> Tensor:
+    return part / torch.where(whole > 0, whole, 1.0)
 
 
 def _square(x: Tensor) -> Tensor:
     return x.flatten(1).square().sum(1)
-
-
-def _times(factor: Tensor, x: Tensor) -> Tensor:
-    return factor.reshape(-1, *[1] * (x.dim() - 1)) * x

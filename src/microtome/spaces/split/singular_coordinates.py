@@ -1,0 +1,131 @@
+"""Coordinates of vectors on the singular vectors of a map, where all of them are at hand.
+
+They are for a Linear layer (once for every token), a 1 x 1 convolution (once for every position), and a map that is
+small enough to be written out as a matrix.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from microtome.spaces.operators.convolution import ConvolutionOperator
+from microtome.spaces.operators.jacobian import JacobianOperator
+from microtome.spaces.operators.operator import DENSE, MatrixOperator, Operator
+from microtome.spaces.singular.tokenwise import pointwise, positions_read
+
+FEW = 64  # values on the shorter side up to which a map is always written out
+SMALL = 1024  # the same where the caller admits that many products
+
+
+@dataclass(frozen=True)
+class SingularCoordinates:
+    """The row space of a map, or of one map for each vector, by its singular vectors.
+
+    Attributes
+    ----------
+    values : Tensor
+        (N, r) or (1, r): singular values that count, and zeros where one does not.
+    analyse : function
+        Vectors ``(N, *input_shape)`` to coefficients (N, r).
+    synthesise : function
+        Coefficients back to vectors in the row space.
+    rank : int
+        Number of singular values that count, the least of all maps.
+    """
+
+    values: Tensor
+    analyse: Callable[[Tensor], Tensor]
+    synthesise: Callable[[Tensor], Tensor]
+    rank: int
+
+
+def singular_coordinates(of: Operator, count: int, *, dense: bool) -> SingularCoordinates | None:
+    """The singular coordinates of a map for ``count`` vectors; None where the map is too large for them.
+
+    Parameters
+    ----------
+    of : Operator
+        The map.
+    count : int
+        How many vectors will be split: memory for the matrices of a map that differs by image.
+    dense : bool
+        Whether a map of up to 1,024 values on its shorter side is written out; else up to 64.
+
+    Notes
+    -----
+    A singular value counts where it is above max(m, n) eps s_1 with the eps of float64: rank in the sense of LAPACK.
+    """
+    if isinstance(of, MatrixOperator):
+        return _of_tokens(of)
+    if isinstance(of, ConvolutionOperator) and pointwise(of):
+        return _of_positions(of)
+    m, n = of.shape
+    maps = count if isinstance(of, JacobianOperator) else 1
+    if min(m, n) > (SMALL if dense else FEW) or maps * m * n > DENSE:
+        return None
+    matrices = _written_out(of, count) if isinstance(of, JacobianOperator) else of.dense()[None]
+    _, s, v = torch.linalg.svd(matrices, full_matrices=False)
+    s = counting(s, (m, n))
+
+    def analyse(x: Tensor) -> Tensor:
+        return torch.einsum("nrp,np->nr", v.expand(len(x), -1, -1), x.flatten(1))
+
+    def synthesise(c: Tensor) -> Tensor:
+        return torch.einsum("nrp,nr->np", v.expand(len(c), -1, -1), c).reshape(-1, *of.input_shape)
+
+    return SingularCoordinates(s, analyse, synthesise, int((s > 0).sum(1).min()))
+
+
+def counting(s: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Singular values (..., r) with those that are zero to rounding set to zero."""
+    floor = max(shape) * torch.finfo(torch.float64).eps * s[..., :1]
+    return torch.where(s > floor, s, torch.zeros_like(s))
+
+
+def _of_tokens(of: MatrixOperator) -> SingularCoordinates:
+    tokens = math.prod(of.input_shape[:-1])
+    _, s, v = torch.linalg.svd(of.weight, full_matrices=False)
+    s = counting(s, tuple(of.weight.shape))  # type: ignore[arg-type]  # a matrix
+
+    def analyse(x: Tensor) -> Tensor:
+        return (x @ v.T).flatten(1)
+
+    def synthesise(c: Tensor) -> Tensor:
+        return (c.reshape(len(c), *of.input_shape[:-1], len(s)) @ v).reshape(-1, *of.input_shape)
+
+    return SingularCoordinates(s.repeat(tokens)[None], analyse, synthesise, tokens * int((s > 0).sum()))
+
+
+def _of_positions(of: ConvolutionOperator) -> SingularCoordinates:
+    _, s, v = torch.linalg.svd(of.weight.reshape(of.groups, -1, of.weight.shape[1]), full_matrices=False)
+    top = s.max()
+    s = torch.where(s > max(of.shape) * torch.finfo(torch.float64).eps * top, s, torch.zeros_like(s))
+    reads = positions_read(of)
+    inputs = v.shape[2]
+
+    def analyse(x: Tensor) -> Tensor:
+        read = x.reshape(len(x), of.groups, inputs, -1)[..., reads]
+        return torch.einsum("grc,ngcp->ngrp", v, read).flatten(1)
+
+    def synthesise(c: Tensor) -> Tensor:
+        whole = c.new_zeros(len(c), of.groups, inputs, math.prod(of.input_shape[1:]))
+        whole[..., reads] = torch.einsum("grc,ngrp->ngcp", v, c.reshape(len(c), of.groups, -1, len(reads)))
+        return whole.reshape(-1, *of.input_shape)
+
+    values = s[..., None].expand(-1, -1, len(reads)).flatten()[None]
+    return SingularCoordinates(values, analyse, synthesise, len(reads) * int((s > 0).sum()))
+
+
+def _written_out(of: JacobianOperator, count: int) -> Tensor:
+    """The matrix of each image's map, (N, m, n), by rows or by columns, whichever are fewer."""
+    m, n = of.shape
+    if m <= n:
+        unit = torch.eye(m, dtype=torch.float64, device=of.value.device).reshape(m, 1, *of.output_shape)
+        return torch.stack([of.adjoint(one.expand(count, *of.output_shape)).flatten(1) for one in unit], 1)
+    unit = torch.eye(n, dtype=torch.float64, device=of.value.device).reshape(n, 1, *of.input_shape)
+    return torch.stack([of.apply(one.expand(count, *of.input_shape)).flatten(1) for one in unit], 2)
