@@ -2,8 +2,9 @@
 
 from microtome.spaces.inversion.ideal_inputs import IdealInputs, ideal_inputs, ideal_outputs
 from microtome.spaces.inversion.layerwise_inverse import Invertibility, NetworkInverse, invert, invertibility
-from microtome.spaces.operators.jacobian import JacobianOperator, jacobian
-from microtome.spaces.operators.operator import Operator, operator
+from microtome.spaces.linear_map import LinearMap, jacobian, operator
+from microtome.spaces.operators.jacobian import JacobianOperator
+from microtome.spaces.operators.operator import Operator
 from microtome.spaces.regions.exit_distance import ExitDistance, exit_distance
 from microtome.spaces.regions.facet_distance import FacetDistance, facet_distance
 from microtome.spaces.regions.facet_path import FacetPath, facets_between
@@ -25,6 +26,7 @@ __all__ = [
     "Invertibility",
     "JacobianOperator",
     "KeptAndLost",
+    "LinearMap",
     "LinearRegion",
     "NetworkInverse",
     "Operator",

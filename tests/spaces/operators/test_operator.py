@@ -161,7 +161,7 @@ def test_the_bound_of_the_symbol_is_above_the_largest_value_and_near_it(case):
 
     torch.manual_seed(1)
     layer = STRUCTURED[case]().double()
-    of = spaces.operator(mt.Network(nn.Sequential(layer), (layer.in_channels, 29, 31)), "0")
+    of = spaces.operator(mt.Network(nn.Sequential(layer), (layer.in_channels, 29, 31)), "0").structure
     norm = float(torch.linalg.svdvals(of.dense())[0])
     for inputs in (True, False):
         bound = Symbol(of, inputs=inputs).bound(_degree(of))
@@ -175,7 +175,7 @@ def test_on_the_torus_the_preconditioner_belongs_to_the_operator(stride):
 
     torch.manual_seed(1)
     layer = nn.Conv2d(2, 3, 3, stride=stride, padding=1, padding_mode="circular").double()
-    of = spaces.operator(mt.Network(nn.Sequential(layer), (2, 8, 6)), "0")
+    of = spaces.operator(mt.Network(nn.Sequential(layer), (2, 8, 6)), "0").structure
     x, y = torch.randn(2, *of.input_shape).double(), torch.randn(2, *of.output_shape).double()
     for vectors, gram, inputs in (
         (x, lambda v: of.adjoint(of.apply(v)), True),
@@ -198,7 +198,7 @@ def test_groups_that_cannot_be_among_the_largest_are_left_out(monkeypatch):
     of = spaces.operator(mt.Network(nn.Sequential(layer), (8, 34, 34)), "0")
     found = of.triplets(6)
     assert len(seen) <= 2
-    dense = [torch.linalg.svdvals(module._group(of, g).dense())[:6] for g in (1, 4)]
+    dense = [torch.linalg.svdvals(of.structure.group(g).dense())[:6] for g in (1, 4)]
     torch.testing.assert_close(found.values, torch.cat(dense).sort(descending=True).values[:6], rtol=1e-9, atol=0)
 
 
@@ -305,8 +305,8 @@ def test_the_tolerance_is_kept_and_saves_products():
     counts, residuals = [], []
     for tolerance in (1e-4, 1e-9):
         of, seen = spaces.operator(net, "0"), []
-        apply = of.apply
-        of.apply = lambda x, apply=apply, seen=seen: (seen.append(1), apply(x))[1]
+        apply = of.structure.apply
+        of.structure.apply = lambda x, apply=apply, seen=seen: (seen.append(1), apply(x))[1]
         found = of.triplets(4, tolerance=tolerance)
         counts.append(len(seen))
         residuals.append(float(found.residual.max() / found.values[0]))
@@ -315,3 +315,20 @@ def test_the_tolerance_is_kept_and_saves_products():
     assert residuals[1] <= 1e-9
     with pytest.raises(mt.InputError, match="tolerance"):
         of.triplets(4, tolerance=0.0)
+
+
+@pytest.mark.parametrize("pixels", [(0.6, 1.0), (-3.0, -1.0), (0, 255)])
+def test_a_pixel_range_without_one_half_has_operators(pixels):
+    """Oracle: the same network with the usual range: the operator does not depend on the range."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular"), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3))
+    net, usual = mt.Network(model, (1, 4, 4), pixels=pixels), mt.Network(model, (1, 4, 4))
+    for layer in ("0", "3"):
+        assert torch.equal(spaces.operator(net, layer).dense(), spaces.operator(usual, layer).dense())
+    low, high = pixels
+    images = low + (high - low) * torch.rand(2, 1, 4, 4)
+    share = spaces.rejected_energy(net, images).share
+    assert torch.equal(share, spaces.rejected_energy(mt.Network(model, (1, 4, 4), pixels=None), images).share)
+    assert spaces.kept_and_lost(net, images, ["3"]).images.shape == images.shape
+    assert spaces.invertibility(net).layers
+    assert spaces.linear_region(net, images).images.shape == images.shape

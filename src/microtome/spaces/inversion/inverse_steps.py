@@ -15,7 +15,8 @@ from microtome.spaces.inversion.activation_inverses import InverseFunction, inve
 from microtome.spaces.inversion.sequence import Step
 from microtome.spaces.operators.convolution import ConvolutionOperator, convolution
 from microtome.spaces.operators.linear_layer import LINEAR, PRODUCTS, bias_of, weight_of
-from microtome.spaces.operators.operator import MatrixOperator, Operator
+from microtome.spaces.operators.matrix import MatrixOperator
+from microtome.spaces.operators.operator import Operator
 from microtome.spaces.singular.tokenwise import pointwise
 
 _AFFINE = frozenset(("add", "sub", "rsub", "mul", "div", "neg", "batch_norm"))

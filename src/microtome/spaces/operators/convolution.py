@@ -1,4 +1,4 @@
-"""What does a convolution do to whole feature maps? Convolution and adjoint, with true edges."""
+"""The operator of a convolution or transposed convolution on whole feature maps, with its true padding."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ class ConvolutionOperator(Operator):
         groups: int = 1,
     ) -> None:
         self.name, self.weight, self.input_shape = name, weight.double(), input_shape
+        self.device = weight.device
         self.stride, self.dilation, self.widths, self.mode, self.groups = stride, dilation, widths, mode, groups
         dims = len(stride)
         self._forward = getattr(functional, f"conv{dims}d")
@@ -74,13 +75,13 @@ class ConvolutionOperator(Operator):
 
     def apply(self, x: Tensor) -> Tensor:
         """Convolve feature maps (N, C_in, ...)."""
-        padded = self._pad(self._batch(x, self.input_shape))
+        padded = self._pad(self.as_batch(x, self.input_shape))
         out: Tensor = self._forward(padded, self.weight, None, self.stride, 0, self.dilation, self.groups)
         return out
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Spread feature maps (N, C_out, ...) back over the input."""
-        y = self._batch(y, self.output_shape)
+        y = self.as_batch(y, self.output_shape)
         spread = self._backward(y, self.weight, None, self.stride, 0, 0, self.groups, self.dilation)
         spread = functional.pad(spread, [side for unread in reversed(self._unread) for side in (0, unread)])
         if self.mode == "zeros":
@@ -88,7 +89,7 @@ class ConvolutionOperator(Operator):
                 spread = spread.narrow(2 + axis, before, size)
             return spread
         with torch.enable_grad():
-            source = torch.zeros(len(y), *self.input_shape, dtype=torch.float64, requires_grad=True)
+            source = y.new_zeros(len(y), *self.input_shape).requires_grad_()
             return torch.autograd.grad(self._pad(source), source, spread)[0]
 
     def sparse(self) -> csr_matrix:
@@ -96,7 +97,7 @@ class ConvolutionOperator(Operator):
         from scipy.sparse import coo_matrix
 
         m, n = self.shape
-        numbers = torch.arange(1, n + 1, dtype=torch.float64).reshape(1, *self.input_shape)
+        numbers = torch.arange(1, n + 1, dtype=torch.float64, device=self.device).reshape(1, *self.input_shape)
         source = self._pad(numbers)[0].long() - 1  # -1 where the padding is zero
         positions = math.prod(self.output_shape[1:])
         outputs, inputs = int(self.weight.shape[0]) // self.groups, int(self.weight.shape[1])
@@ -104,16 +105,17 @@ class ConvolutionOperator(Operator):
         for tap in np.ndindex(*self.weight.shape[2:]):
             seen = source
             for axis, (offset, step, d) in enumerate(zip(tap, self.stride, self.dilation, strict=True)):
-                picked = torch.arange(self.output_shape[1 + axis]) * step + offset * d
+                picked = torch.arange(self.output_shape[1 + axis], device=self.device) * step + offset * d
                 seen = seen.index_select(1 + axis, picked)
             seen = seen.reshape(self.groups, 1, inputs, positions).expand(-1, outputs, -1, -1)
-            row = torch.arange(m).reshape(self.groups, outputs, 1, positions).expand_as(seen)
+            row = torch.arange(m, device=self.device).reshape(self.groups, outputs, 1, positions).expand_as(seen)
             weight = self.weight[(..., *tap)].reshape(self.groups, outputs, inputs, 1).expand_as(seen)
             met = seen >= 0
             rows.append(row[met])
             columns.append(seen[met])
             values.append(weight[met])
-        entries = (torch.cat(values).numpy(), (torch.cat(rows).numpy(), torch.cat(columns).numpy()))
+        entry, row, column = (torch.cat(part).cpu().numpy() for part in (values, rows, columns))
+        entries = (entry, (row, column))
         return coo_matrix(entries, shape=(m, n)).tocsr()
 
     def group(self, number: int) -> ConvolutionOperator:
@@ -129,25 +131,6 @@ class ConvolutionOperator(Operator):
             mode=self.mode,
         )
 
-    def all_singular_values(self) -> Tensor | None:
-        """By the Fourier transform, where the padding is circular and every position keeps its place.
-
-        Sedghi, Gupta and Long (2019): the operator is then block diagonal over frequencies, with a
-        C_out x C_in block for each.
-        """
-        size = self.input_shape[1:]
-        if self.mode != "circular" or any(s != 1 for s in self.stride) or self.output_shape[1:] != size:
-            return None
-        symbol = self.weight.new_zeros(*self.weight.shape[:2], *size)
-        for tap in np.ndindex(*self.weight.shape[2:]):  # taps further than the picture is wide wrap round
-            at = tuple((offset * d) % length for offset, d, length in zip(tap, self.dilation, size, strict=True))
-            symbol[(..., *at)] += self.weight[(..., *tap)]
-        transform = torch.fft.fftn(symbol, dim=tuple(range(2, symbol.dim())))
-        blocks = transform.flatten(2).permute(2, 0, 1)
-        outputs = blocks.shape[1] // self.groups
-        values = [torch.linalg.svdvals(part) for part in blocks.split(outputs, dim=1)]
-        return torch.cat([value.flatten() for value in values]).sort(descending=True).values
-
     def _pad(self, x: Tensor) -> Tensor:
         widths = [side for width in reversed(self.widths) for side in width]
         if not any(widths):
@@ -159,22 +142,22 @@ class ConvolutionOperator(Operator):
 class TransposedConvolutionOperator(Operator):
     """A transposed convolution: the adjoint of a convolution."""
 
-    def __init__(self, name: str, of: ConvolutionOperator) -> None:
-        self.name, self.of = name, of
-        self.input_shape, self.output_shape = of.output_shape, of.input_shape
-        self.groups, self.band = of.groups, of.band
+    def __init__(self, name: str, convolution: ConvolutionOperator) -> None:
+        self.name, self.convolution = name, convolution
+        self.input_shape, self.output_shape = convolution.output_shape, convolution.input_shape
+        self.groups, self.band, self.device = convolution.groups, convolution.band, convolution.device
 
     def apply(self, x: Tensor) -> Tensor:
         """Spread feature maps."""
-        return self.of.adjoint(self._batch(x, self.input_shape))
+        return self.convolution.adjoint(self.as_batch(x, self.input_shape))
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Convolve feature maps."""
-        return self.of.apply(self._batch(y, self.output_shape))
+        return self.convolution.apply(self.as_batch(y, self.output_shape))
 
     def sparse(self) -> csr_matrix:
         """The transposed matrix of the convolution."""
-        return self.of.sparse().T.tocsr()
+        return self.convolution.sparse().T.tocsr()
 
 
 def convolution(net: Network, layer: str, call: Call) -> ConvolutionOperator | TransposedConvolutionOperator:

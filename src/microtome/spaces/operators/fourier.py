@@ -52,7 +52,7 @@ class Symbol:
         if self._inverse is None:
             near = float(self.values.topk(min(_WAVES, len(self.values))).values[-1])
             pole = self.most + max(_SHARE * (self.most - near), _LEAST * self.most)
-            unit = torch.eye(self.gram.shape[-1], dtype=self.gram.dtype)
+            unit = torch.eye(self.gram.shape[-1], dtype=self.gram.dtype, device=self.gram.device)
             # Half the digits do: what it gets wrong costs a round, not truth.
             self._inverse = torch.linalg.inv(pole * unit - self.gram).to(torch.complex64)
         return self._field(self._inverse @ self._frequencies(x.float())).double()
@@ -62,12 +62,13 @@ class Symbol:
         waves = min(len(self.values), count)
         chosen = self.values.topk(waves).indices
         vectors = torch.linalg.eigh(self.gram[chosen])[1][:, :, -1]
-        spectrum = torch.zeros(len(self.values), self.gram.shape[-1], waves, dtype=self.gram.dtype)
+        spectrum = self.gram.new_zeros(len(self.values), self.gram.shape[-1], waves)
+        number = torch.arange(waves, device=self.gram.device)
         # Waves come in pairs of opposite frequencies: a turned phase in the second half makes sine of cosine.
-        phase = torch.where(torch.arange(waves) % 2 == 0, 1.0 + 0j, 1j).to(spectrum)
-        spectrum[chosen, :, torch.arange(waves)] = vectors * phase[:, None]
+        phase = torch.where(number % 2 == 0, 1.0 + 0j, 1j).to(spectrum)
+        spectrum[chosen, :, number] = vectors * phase[:, None]
         rest = torch.randn(count - waves + noise, *self._shape, generator=generator, dtype=torch.float64)
-        return torch.cat([self._field(spectrum), rest])
+        return torch.cat([self._field(spectrum), rest.to(self.gram.device)])
 
     def bound(self, degree: tuple[int, ...]) -> float:
         """No singular value of the convolution with zero padding is above this; infinite where it cannot be said.

@@ -1,4 +1,4 @@
-"""Which linear map is the network, around an image, between two of its layers? Products with it, never its matrix."""
+"""The derivative of one layer by another at given images: products with it and its transpose, not its matrix."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from microtome.spaces.operators.operator import DENSE, Operator
 
 @final
 class JacobianOperator(Operator):
-    """The derivative of one layer by another (or by the picture), one linear map for each image of a batch.
+    """The derivative of one layer by another (or by the image), one linear map for each image of a batch.
 
     Parameters
     ----------
     name : str
-        What it is called in messages.
+        Its name in messages.
     source, value : Tensor
-        Where it starts and where it ends, in one autograd graph: ``(N, *input_shape)`` and ``(N, *output_shape)``.
+        Its start and its end in one autograd graph: ``(N, *input_shape)`` and ``(N, *output_shape)``.
     """
 
     def __init__(self, name: str, source: Tensor, value: Tensor) -> None:
         self.name, self._source, self._value = name, source, value
         self.input_shape, self.output_shape = tuple(source.shape[1:]), tuple(value.shape[1:])
-        self.images = len(source)
+        self.images, self.device = len(source), value.device
         self.value = value.detach()
         # The product with J is the derivative of y -> J^T y, which is linear in y, so that y = 0 serves.
         self._probe = torch.zeros_like(value, requires_grad=True)
@@ -36,7 +36,7 @@ class JacobianOperator(Operator):
 
     def apply(self, x: Tensor) -> Tensor:
         """J x for one x ``(N, *input_shape)`` an image; of a single image's map for any number."""
-        x = self._batch(x, self.input_shape)
+        x = self.as_batch(x, self.input_shape)
         if self.images == 1 and len(x) != 1:
             return torch.cat([self.value[:0], *(self.apply(one) for one in x.split(1) if len(one))])
         self._check(len(x))
@@ -49,7 +49,7 @@ class JacobianOperator(Operator):
 
     def adjoint(self, y: Tensor) -> Tensor:
         """J^T y for one y ``(N, *output_shape)`` an image; of a single image's map for any number."""
-        y = self._batch(y, self.output_shape)
+        y = self.as_batch(y, self.output_shape)
         if self.images == 1 and len(y) != 1:
             return torch.cat([self._source[:0].detach(), *(self.adjoint(one) for one in y.split(1) if len(one))])
         self._check(len(y))
@@ -61,7 +61,7 @@ class JacobianOperator(Operator):
         m, n = self.shape
         if m * n > DENSE:
             return super().dense()  # says that it is too large
-        rows = torch.eye(m, dtype=torch.float64).reshape(m, 1, *self.output_shape)
+        rows = torch.eye(m, dtype=torch.float64, device=self.device).reshape(m, 1, *self.output_shape)
         return torch.cat([self.adjoint(row).reshape(1, n) for row in rows])
 
     def _pull(self, y: Tensor, *, keep: bool) -> Tensor:
@@ -82,27 +82,10 @@ class JacobianOperator(Operator):
             )
 
 
-def jacobian(net: Network, images: Tensor, *, layer: str = "logits", since: str = "input") -> JacobianOperator:
-    r"""The derivative of one layer by an earlier one at each image, as an operator.
-
-    .. math:: J = \frac{\partial f_{\mathrm{layer}}}{\partial f_{\mathrm{since}}}\Big|_x
-
-    Parameters
-    ----------
-    net : Network
-        The network.
-    images : Tensor
-        (N, C, H, W); for singular triplets one image.
-    layer : str
-        Where the map ends: a layer or ``"logits"``.
-    since : str
-        Where it starts: an earlier layer, or ``"input"`` for the picture in pixel space.
-
-    Returns
-    -------
-    JacobianOperator
-        ``apply``, ``adjoint``, ``triplets(k)``, and for small maps ``dense()`` and ``subspaces()``, the four spaces of
-        what lies between two layers at an image.
+def jacobian_operator(
+    net: Network, images: Tensor, *, layer: str = "logits", since: str = "input"
+) -> JacobianOperator:
+    """The derivative of one layer by an earlier one at each image; see ``spaces.jacobian``.
 
     Raises
     ------
@@ -110,20 +93,6 @@ def jacobian(net: Network, images: Tensor, *, layer: str = "logits", since: str 
         When a layer does not exist.
     OpaqueError
         When the layer does not depend on the start by differentiable operations.
-
-    Notes
-    -----
-    Cost: one forward pass in float64, whose graph is kept; a product with J costs two backward passes, with J^T one.
-    For a piecewise linear network it is the exact map inside the linear region of the image
-    (see ``linear_region``); elsewhere the best linear approximation at the image.
-
-    Examples
-    --------
-    >>> fc = torch.nn.Linear(2, 1, bias=False)
-    >>> _ = fc.weight.data.copy_(torch.tensor([[2.0, 3.0]]))
-    >>> net = Network(torch.nn.Sequential(torch.nn.Flatten(), fc), (1, 1, 2), mean=0.5, std=0.5)
-    >>> jacobian(net, torch.rand(1, 1, 1, 2)).dense().tolist()
-    [[4.0, 6.0]]
     """
     exact = in_double(net)
     x = exact.images(images.double(), check=False).detach()

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from microtome.spaces.operators.convolution import ConvolutionOperator
-from microtome.spaces.operators.operator import DENSE, MatrixOperator, Operator
+from microtome.spaces.operators.matrix import MatrixOperator
+from microtome.spaces.operators.operator import DENSE, Operator
+from microtome.spaces.singular.condition import all_singular_values
 from microtome.spaces.singular.tokenwise import pointwise
 
 _INPUTS = 4096  # values read up to which the rank is measured: some seconds
@@ -44,12 +46,13 @@ def injective(of: Operator, *, measure: bool = True) -> bool | None:
 
     Examples
     --------
-    >>> from microtome.spaces.operators.operator import MatrixOperator
+    >>> from microtome.spaces.operators.matrix import MatrixOperator
     >>> injective(MatrixOperator("tall", torch.tensor([[1.0], [2.0]]), (1,)))
     True
     >>> injective(MatrixOperator("wide", torch.tensor([[1.0, 2.0]]), (2,)))
     False
     """
+    of = of.structure
     m, n = of.shape
     if m < n:
         return False
@@ -75,7 +78,7 @@ def _convolution(of: ConvolutionOperator) -> bool | None:
         if _by_raster_order(of, reads):
             return True
         return False if pointwise(of) else None
-    known = of.all_singular_values()
+    known = all_singular_values(of)
     return True if known is not None and float(known[-1]) > _CLEAR * float(known[0]) else None
 
 
@@ -119,7 +122,7 @@ def _first_reads(of: ConvolutionOperator, axis: int) -> list[tuple[int, ...]]:
 
 
 def _by_cholesky(of: Operator) -> bool:
-    matrix = of.dense() if of.band is None else torch.from_numpy(of.sparse().toarray())
+    matrix = of.dense() if of.band is None else torch.from_numpy(of.sparse().toarray()).to(of.device)
     gram = matrix.T @ matrix
     largest = float(torch.linalg.matrix_norm(gram, 1))  # not below the largest eigenvalue
     gram.diagonal().sub_(_SHIFT * largest)

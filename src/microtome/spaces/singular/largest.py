@@ -16,7 +16,7 @@ _WORK = 2.0e9  # positions times channels cubed up to which the symbol's blocks 
 _AHEAD = 4  # waves to start with beyond those wanted
 
 
-def strongest(of: ConvolutionOperator, k: int, seed: int, tolerance: float) -> Triplets | None:
+def largest_of_convolution(of: ConvolutionOperator, k: int, seed: int, tolerance: float) -> Triplets | None:
     """The ``k`` largest singular triplets of a convolution; None where no structure of it helps.
 
     A 1 x 1 kernel has those of its small matrix, once for every position: exact. Groups of channels do not
@@ -49,7 +49,7 @@ def _by_groups(of: ConvolutionOperator, k: int, seed: int, tolerance: float) -> 
     symbols = [Symbol(group, inputs=_reads_less(group)) for group in groups]
     bounds = [symbol.bound(_degree(of)) if of.mode == "zeros" else math.inf for symbol in symbols]
     parts: dict[int, Triplets] = {}
-    values = torch.empty(0, dtype=torch.float64)
+    values = of.weight.new_empty(0)
     for number in sorted(range(of.groups), key=lambda place: -bounds[place]):
         if len(values) >= k and bounds[number] < float(values[k - 1]):
             break
@@ -67,13 +67,11 @@ def _joined(of: ConvolutionOperator, parts: dict[int, Triplets], k: int) -> Trip
     """The k largest triplets of some groups as triplets of the whole, zero in all other groups."""
     m, n = of.shape
     values = torch.cat([part[1] for part in parts.values()])
-    group = torch.cat([torch.full((len(part[1]),), number) for number, part in parts.items()])
-    place = torch.cat([torch.arange(len(part[1])) for part in parts.values()])
-    left = torch.zeros(k, of.groups, m // of.groups, dtype=torch.float64)
-    right = torch.zeros(k, of.groups, n // of.groups, dtype=torch.float64)
+    owners = [(number, within) for number, part in parts.items() for within in range(len(part[1]))]
+    left, right = values.new_zeros(k, of.groups, m // of.groups), values.new_zeros(k, of.groups, n // of.groups)
     order = values.argsort(descending=True)[:k]
     for row, chosen in enumerate(order.tolist()):
-        number, within = int(group[chosen]), int(place[chosen])
+        number, within = owners[chosen]
         left[row, number], right[row, number] = parts[number][0][within], parts[number][2][within]
     return left.reshape(k, m), values[order], right.reshape(k, n)
 

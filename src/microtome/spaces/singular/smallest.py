@@ -15,7 +15,7 @@ _FILL = 150_000_000  # numbers that a factorisation may hold: 1.2 GB
 _WORK = 2.0e11  # operations it may take: a minute or so
 
 
-def smallest(of: Operator, k: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+def smallest_by_factorisation(of: Operator, k: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """The ``k`` smallest of the min(m, n) singular triplets: left vectors, falling values, right vectors.
 
     A square map is factorised as it is, A = L U, and the largest singular values of its inverse are
@@ -44,13 +44,13 @@ def smallest(of: Operator, k: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     solve, solve_transposed = _factorised(of, square)
     values, vectors = _inverted(square.shape[0], solve, solve_transposed, k, seed, symmetric=m != n)
     side = order[1] if m != n and wide else order[0]
-    found = torch.empty(k, square.shape[0], dtype=torch.float64)
-    found[:, torch.from_numpy(side)] = torch.from_numpy(vectors)
+    found = np.empty_like(vectors)
+    found[:, side] = vectors
     if m == n:
-        partner = torch.empty(k, m, dtype=torch.float64)
-        partner[:, torch.from_numpy(order[1])] = torch.from_numpy(np.stack([solve_transposed(v) for v in vectors]))
-        return _from_inverse(found, partner)
-    return _completed(of, found, left=wide, count=len(values))
+        partner = np.empty_like(vectors)
+        partner[:, order[1]] = np.stack([solve_transposed(v) for v in vectors])
+        return _from_inverse(torch.from_numpy(found).to(of.device), torch.from_numpy(partner).to(of.device))
+    return _completed(of, torch.from_numpy(found).to(of.device), left=wide, count=len(values))
 
 
 def _row_by_row(shape: tuple[int, ...], groups: int) -> np.ndarray[Any, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
-from microtome.spaces.operators.linear_layer import linear_layers
+from microtome.spaces.operators.linear_layer import PRODUCTS, linear_layers, operator_of
 from microtome.spaces.split.subspaces import layer_matrix
 
 _DIRECT = 2.0e10  # operations up to which an SVD is taken; beyond, the eigenvalues of the smaller Gram matrix
@@ -113,8 +113,6 @@ def spectra(net: Network, layers: list[str] | None = None, *, view: str | None =
 
 
 def _is_product(net: Network, name: str) -> bool:
-    from microtome.spaces.operators.linear_layer import PRODUCTS, operator_of
-
     return operator_of(net.layer(name)) in PRODUCTS
 
 

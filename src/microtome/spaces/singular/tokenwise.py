@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from microtome.spaces.operators.convolution import ConvolutionOperator
-from microtome.spaces.operators.operator import MatrixOperator
+from microtome.spaces.operators.matrix import MatrixOperator
 
 Triplets = tuple[Tensor, Tensor, Tensor]  # left (k, m), values (k,), right (k, n)
 
@@ -33,8 +33,9 @@ def by_tokens(of: MatrixOperator, k: int, which: str, single: Callable[[MatrixOp
     left, values, right = single(MatrixOperator(of.name, of.weight, of.input_shape[-1:]), count)
     whole = count * tokens
     part = slice(0, k) if which == "largest" else slice(whole - k, whole)
-    order, token = torch.arange(count).repeat_interleave(tokens)[part], (torch.arange(whole) % tokens)[part]
-    row = torch.arange(k)
+    number = torch.arange(whole, device=of.device)[part]
+    order, token = number // tokens, number % tokens
+    row = torch.arange(k, device=of.device)
     spread = left.new_zeros(k, tokens, left.shape[1]), right.new_zeros(k, tokens, right.shape[1])
     spread[0][row, token], spread[1][row, token] = left[order], right[order]
     return spread[0].flatten(1), values[order], spread[1].flatten(1)
@@ -77,11 +78,11 @@ def by_points(of: ConvolutionOperator, k: int, which: str) -> Triplets | None:
     # All positions of one value before the next.
     order = s.flatten().argsort(descending=True).repeat_interleave(len(reads))
     part = slice(0, k) if which == "largest" else slice(known - k, known)
-    order, at = order[part], (torch.arange(known) % len(reads))[part]
+    order, at = order[part], (torch.arange(known, device=of.device) % len(reads))[part]
     group, place = order // each, order % each
-    row = torch.arange(k)
-    left = torch.zeros(k, *of.output_shape, dtype=torch.float64).reshape(k, of.groups, -1, len(reads))
-    right = torch.zeros(k, *of.input_shape, dtype=torch.float64).reshape(k, of.groups, matrices.shape[2], -1)
+    row = torch.arange(k, device=of.device)
+    left = s.new_zeros(k, *of.output_shape).reshape(k, of.groups, -1, len(reads))
+    right = s.new_zeros(k, *of.input_shape).reshape(k, of.groups, matrices.shape[2], -1)
     left[row, group, :, at] = u[group, :, place]
     right[row, group, :, reads[at]] = v[group, place]
     return left.reshape(k, m), s.flatten()[order], right.reshape(k, n)

@@ -12,9 +12,10 @@ from torch import Tensor
 from microtome.errors import InputError, LayerError
 from microtome.results import Provenance, Result, versions
 from microtome.spaces.operators.convolution import ConvolutionOperator, TransposedConvolutionOperator
-from microtome.spaces.operators.operator import DENSE, MatrixOperator, Operator
-from microtome.spaces.singular.largest import strongest
-from microtome.spaces.singular.smallest import smallest
+from microtome.spaces.operators.matrix import MatrixOperator
+from microtome.spaces.operators.operator import DENSE, Operator
+from microtome.spaces.singular.largest import largest_of_convolution
+from microtome.spaces.singular.smallest import smallest_by_factorisation
 from microtome.spaces.singular.tokenwise import by_points, by_tokens, pointwise
 
 if TYPE_CHECKING:
@@ -85,15 +86,16 @@ def triplets(
 
     Notes
     -----
-    Largest: a convolution by its structure (see ``spaces.strongest``): exact for 1 x 1 kernels, group by group
+    Largest: a convolution by its structure (see ``singular.largest``): exact for 1 x 1 kernels, group by group
     where channels do not meet, else Davidson's method started and preconditioned by the Fourier transform. Other
     maps, and convolutions of very many channels: implicitly restarted Lanczos, some hundred products, no matrix.
     Smallest: iteration does not converge there; 1 x 1 kernels have those of their small matrix, other convolutions
-    have a sparse factorisation inverted (see ``spaces.smallest``), and other maps are decomposed as a dense matrix up
+    have a sparse factorisation inverted (see ``singular.smallest``), and other maps are decomposed as a dense matrix up
     to some thousand values a side, or it is refused. Up to 1,024 values on the shorter side a dense
     decomposition is taken for both. A residual proves that a value exists, not that none was missed between
     two found ones; Lanczos can miss copies of a value that is repeated exactly.
     """
+    of = of.structure
     m, n = of.shape
     if not 0 < tolerance < 1:
         raise InputError(f"a tolerance between 0 and 1 was expected, got {tolerance}.")
@@ -129,7 +131,8 @@ def _largest(of: Operator, k: int, seed: int, tolerance: float) -> tuple[Tensor,
     if (known := _by_structure(of, k, seed, tolerance)) is not None:
         return known
     if _is_zero(of, seed):
-        return torch.eye(k, m).double(), torch.zeros(k).double(), torch.eye(k, n).double()
+        unit = torch.eye(k, max(m, n), dtype=torch.float64, device=of.device)
+        return unit[:, :m], unit.new_zeros(k), unit[:, :n]
     start = torch.randn(min(m, n), generator=torch.Generator().manual_seed(seed), dtype=torch.float64).numpy()
     try:
         # ARPACK stops by the eigenvalues of A^T A; a tenth of the wanted residual leaves room.
@@ -138,7 +141,8 @@ def _largest(of: Operator, k: int, seed: int, tolerance: float) -> tuple[Tensor,
     except ArpackNoConvergence as error:
         raise LayerError(f'the singular values of "{of.name}" did not converge: {error}. Ask for fewer.') from error
     order = np.argsort(-s)
-    return tuple(torch.from_numpy(np.ascontiguousarray(part)) for part in (u.T[order], s[order], v[order]))  # type: ignore[return-value]  # three of them
+    left, values, right = (torch.from_numpy(np.ascontiguousarray(part)) for part in (u.T[order], s[order], v[order]))
+    return left.to(of.device), values.to(of.device), right.to(of.device)
 
 
 def _smallest(of: Operator, k: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -149,7 +153,7 @@ def _smallest(of: Operator, k: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     m, n = of.shape
     if of.band is None and m * n <= DENSE and float(m) * n * min(m, n) <= _DIRECT:
         return _decomposed(of, k, "smallest")
-    return smallest(of, k, seed)
+    return smallest_by_factorisation(of, k, seed)
 
 
 def _decomposed(of: Operator, k: int, which: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -161,16 +165,16 @@ def _decomposed(of: Operator, k: int, which: str) -> tuple[Tensor, Tensor, Tenso
 def _is_zero(of: Operator, seed: int) -> bool:
     """Whether the map gives nothing for a random vector: then it is zero, but for a chance of nothing."""
     x = torch.randn(1, *of.input_shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return not bool(of.apply(x).any())
+    return not bool(of.apply(x.to(of.device)).any())
 
 
 def _by_structure(of: Operator, k: int, seed: int, tolerance: float) -> tuple[Tensor, Tensor, Tensor] | None:
     """What is known of convolutions helps where there is one."""
     if isinstance(of, ConvolutionOperator):
-        return strongest(of, k, seed, tolerance)
-    if isinstance(of, TransposedConvolutionOperator) and (found := strongest(of.of, k, seed, tolerance)) is not None:
-        left, values, right = found
-        return right, values, left
+        return largest_of_convolution(of, k, seed, tolerance)
+    if isinstance(of, TransposedConvolutionOperator):
+        found = largest_of_convolution(of.convolution, k, seed, tolerance)
+        return None if found is None else (found[2], found[1], found[0])
     return None
 
 
@@ -179,10 +183,12 @@ def as_scipy(of: Operator) -> LinearOperator:
     from scipy.sparse.linalg import LinearOperator
 
     def forward(x: Any) -> Any:
-        return of.apply(_columns(x, of.input_shape)).reshape(x.shape[1] if x.ndim == 2 else 1, -1).T.numpy()
+        out = of.apply(_columns(x, of.input_shape).to(of.device))
+        return out.reshape(x.shape[1] if x.ndim == 2 else 1, -1).T.cpu().numpy()
 
     def backward(y: Any) -> Any:
-        return of.adjoint(_columns(y, of.output_shape)).reshape(y.shape[1] if y.ndim == 2 else 1, -1).T.numpy()
+        out = of.adjoint(_columns(y, of.output_shape).to(of.device))
+        return out.reshape(y.shape[1] if y.ndim == 2 else 1, -1).T.cpu().numpy()
 
     return LinearOperator(of.shape, forward, backward, forward, np.float64, backward)
 

@@ -13,9 +13,9 @@ from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
+from microtome.spaces.operators.layer_operator import layer_operator
 from microtome.spaces.operators.linear_layer import PRODUCTS, linear_layers, operator_of, read_by
-from microtome.spaces.operators.operator import operator
-from microtome.spaces.split.row_space import signal_part
+from microtome.spaces.split.row_space import STEPS, THRESHOLD, signal_part
 from microtome.spaces.split.subspaces import subspaces
 from microtome.spaces.split.weight_vectors import weight_vectors
 
@@ -46,9 +46,8 @@ class ClassResiduals(Result):
         space. Of a convolution that is the row space of its exact operator on the whole image.
     removed : Tensor
         (classes,): share of the average's energy that is in the residual.
-    leak : Tensor
-        (classes,): share of the layer's output that the residual still makes, for ``against="layer"``; 0 in
-        exact arithmetic.
+    error : Tensor
+        (classes,): the exact share is within this of ``removed``; 0 for ``against="unit"``.
     against : str
         ``"unit"`` or ``"layer"``: which of the two residuals it is.
     input_shape, residual_shape : tuple of int
@@ -64,7 +63,7 @@ class ClassResiduals(Result):
     condition_number: float
     residual: Tensor
     removed: Tensor
-    leak: Tensor
+    error: Tensor
     against: str
     input_shape: tuple[int, ...]
     residual_shape: tuple[int, ...]
@@ -78,14 +77,14 @@ class ClassResiduals(Result):
     kind="spaces",
 )
 def class_residuals(
-    net: Network, dataset: Any, *, layer: str | None = None, tolerance: float = 1e-3, iterations: int = 100
+    net: Network, dataset: Any, *, layer: str | None = None, threshold: float = THRESHOLD, iterations: int = STEPS
 ) -> ClassResiduals:
     r"""Weights, signal vectors and residuals of the class averages: figure 1 of the paper for any first layer.
 
     .. math:: r_k = \bar x_k - \mathrm{proj}\,\bar x_k
 
     with the projection on the weight vector of the class's own unit (a last layer: equation 4 of the paper), or
-    on the row space of the layer.
+    what the layer passes on of it (``signal_part``).
 
     Parameters
     ----------
@@ -95,10 +94,10 @@ def class_residuals(
         Images with labels.
     layer : str, optional
         A Linear layer or a convolution; default the first.
-    tolerance : float
-        Convolutions: the residual makes less than this share of the layer's output.
+    threshold : float
+        For a residual against the layer: it makes this share of the layer's output; see ``signal_part``.
     iterations : int
-        Convolutions: at most so many steps of conjugate gradients; ``leak`` tells what was reached.
+        Convolutions: at most so many steps; ``error`` tells what was proved.
 
     Returns
     -------
@@ -128,21 +127,18 @@ def class_residuals(
     convolved = operator_of(net.layer(name)) not in PRODUCTS
     spaces = subspaces(net, name, view="patches" if convolved else "matrix")
     split = weight_vectors(net, averages, layer=name)
-    leak = torch.zeros(len(labels), dtype=torch.float64)
+    error = averages.new_zeros(len(labels))
     paired = not convolved and len(split.weights) == net.output_shape[0] and _is_last(net, name)
-    if convolved:
-        inputs = net.activations(averages, [read_by(net, name)])[read_by(net, name)].double()
-        part = signal_part(operator(net, name), inputs, tolerance=tolerance, iterations=iterations)
-        residual, leak = part.lost, part.leak
-    elif paired:
+    if paired:
         inputs = split.inputs
         residual = inputs - split.coefficient[range(len(labels)), labels][:, None] * split.weights[labels]
     else:
-        inputs = split.inputs
-        residual = spaces.reject(inputs)
+        inputs = net.activations(averages, [read_by(net, name)])[read_by(net, name)].double()
+        part = signal_part(layer_operator(net, name), inputs, threshold=threshold, iterations=iterations)
+        residual, error = part.lost, part.error
     energy = inputs.flatten(1).square().sum(1)
     return ClassResiduals(
-        provenance=provenance(net, "class-residuals", layer=name, tolerance=tolerance, iterations=iterations),
+        provenance=provenance(net, "class-residuals", layer=name, threshold=threshold, iterations=iterations),
         layer=name,
         classes=[str(label) if net.classes is None else net.classes[label] for label in labels],
         averages=averages,
@@ -152,7 +148,7 @@ def class_residuals(
         condition_number=spaces.condition_number,
         residual=residual.flatten(1),
         removed=residual.flatten(1).square().sum(1) / torch.where(energy > 0, energy, torch.ones_like(energy)),
-        leak=leak,
+        error=error,
         against="unit" if paired else "layer",
         input_shape=split.input_shape,
         residual_shape=tuple(inputs.shape[1:]) if convolved else split.input_shape,

@@ -271,7 +271,7 @@ def kept_and_lost(
         images=x,
         kept=torch.stack([torch.cat([part.kept for part in some]) for some in parts]),
         lost=torch.stack([torch.cat([part.lost for part in some]) for some in parts]),
-        **_stacked(parts, [_first_and_injective(net, name) for name in names]),
+        **_stacked(parts, [_first_and_injective(exact, name) for name in names]),
     )
 
 
@@ -295,9 +295,16 @@ def _together(shape: tuple[int, int], iterations: int, *, apart: bool = False) -
 def _first_and_injective(net: Network, name: str) -> bool:
     """Whether a layer is a linear one that reads the image itself and is injective: then so is its local map."""
     layer = net.layers.get(name)
-    if layer is None or name not in linear_layers(net) or tuple(layer.inputs) not in (("input",), ("",)):
+    if layer is None or name not in linear_layers(net) or layer.inputs != ("input",):
         return False
-    return injective(layer_operator(net, name), measure=False) is True
+    if injective(layer_operator(net, name), measure=False) is not True:
+        return False
+    # What lies between, such as padding, copies the normalised pixels: R^T R = 1 / std^2, seen on a random vector.
+    between = jacobian_operator(net, net.probe, layer=read_by(net, name))
+    x = torch.randn(between.input_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = x.to(between.device)[None]
+    scale = torch.tensor(net.std, dtype=torch.float64, device=x.device)[:, None, None]
+    return bool(torch.allclose(between.adjoint(between.apply(x)) * scale.square(), x, rtol=1e-9, atol=1e-9))
 
 
 def _named(net: Network, layers: Iterable[str] | None) -> list[str]:

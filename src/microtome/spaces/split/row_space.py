@@ -123,7 +123,7 @@ def signal_part(
     --------
     A map with the singular values 1 and 0.001, and a vector with equal coefficients: the faint one is lost.
 
-    >>> from microtome.spaces.operators.operator import MatrixOperator
+    >>> from microtome.spaces.operators.matrix import MatrixOperator
     >>> of = MatrixOperator("two", torch.diag(torch.tensor([1.0, 0.001])), (2,))
     >>> part = signal_part(of, torch.ones(1, 2))
     >>> [round(value, 2) for value in part.kept[0].tolist()], round(part.lost_share.item(), 2)
@@ -136,7 +136,8 @@ def signal_part(
             "a threshold between 0 and 1, an accuracy above 0 and a number of steps from 1 on were expected, got "
             f"{threshold}, {accuracy} and {iterations}."
         )
-    x = of._batch(x, of.input_shape)
+    of = of.structure
+    x = of.as_batch(x, of.input_shape)
     coordinates = singular_coordinates(of, len(x), dense=dense)
     if coordinates is not None:
         reached = torch.full_like(_square(x), threshold)

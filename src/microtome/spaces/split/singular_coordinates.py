@@ -15,7 +15,8 @@ from torch import Tensor
 
 from microtome.spaces.operators.convolution import ConvolutionOperator
 from microtome.spaces.operators.jacobian import JacobianOperator
-from microtome.spaces.operators.operator import DENSE, MatrixOperator, Operator
+from microtome.spaces.operators.matrix import MatrixOperator
+from microtome.spaces.operators.operator import DENSE, Operator
 from microtome.spaces.singular.tokenwise import pointwise, positions_read
 
 FEW = 64  # values on the shorter side up to which a map is always written out

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,8 +13,8 @@ from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Provenance, Result, provenance, versions
+from microtome.spaces.operators.layer_operator import layer_operator
 from microtome.spaces.operators.linear_layer import (
-    CONVOLUTIONS,
     PRODUCTS,
     VIEWS,
     channels_first,
@@ -24,9 +23,7 @@ from microtome.spaces.operators.linear_layer import (
     patch_matrix,
     weight_of,
 )
-
-if TYPE_CHECKING:
-    from microtome.spaces.operators.operator import Operator
+from microtome.spaces.operators.operator import Operator
 
 _BASIS = 1_000_000_000  # numbers that a complete basis may hold: 8 GB
 
@@ -259,9 +256,7 @@ def layer_matrix(net: Network, layer: str, view: str | None = None) -> tuple[Ten
     if view == "matrix":
         raise InputError(f'"{layer}" is a convolution: its views are kernels, patches and exact.')
     if view == "exact":
-        from microtome.spaces.operators.operator import operator
-
-        whole = operator(net, layer)
+        whole = layer_operator(net, layer)
         return whole.dense(), whole.input_shape, "exact"
     kernels = channels_first(call)
     single = math.prod(kernels.shape[2:]) == 1  # kernels of one number each have no directions to tell apart
@@ -291,7 +286,7 @@ def _complement(columns: Tensor) -> Tensor:
     """Orthonormal columns that complete those given."""
     n, r = columns.shape
     if r == 0 and n * n <= _BASIS:
-        return torch.eye(n, dtype=columns.dtype)
+        return torch.eye(n, dtype=columns.dtype, device=columns.device)
     if n * n > _BASIS:
         raise LayerError(
             f"a basis of the null space would hold {n} x {n - r} numbers; project and reject split vectors without it."
@@ -299,5 +294,3 @@ def _complement(columns: Tensor) -> Tensor:
     whole: Tensor = torch.linalg.qr(columns, mode="complete")[0]
     return whole[:, r:]
 
-
-__all__ = ["CONVOLUTIONS", "Subspaces", "layer_matrix", "subspaces"]
