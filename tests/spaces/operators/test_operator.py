@@ -257,7 +257,7 @@ def test_smallest_triplets_of_points_need_no_factorisation(channels, k, monkeypa
     """Oracle: a dense decomposition. Neither it nor the factorisation is taken inside: both are switched off."""
     module = sys.modules["microtome.spaces.singular.triplets"]
     monkeypatch.setattr(module, "_SMALL", 1)
-    monkeypatch.setattr(module, "smallest", None)
+    monkeypatch.setattr(module, "smallest_by_factorisation", None)
     torch.manual_seed(1)
     of = spaces.operator(mt.Network(nn.Sequential(nn.Conv2d(*channels, 1).double()), (channels[0], 5, 5)), "0")
     found = of.triplets(k, which="smallest", tolerance=1e-12)

@@ -281,7 +281,7 @@ def test_padding_inside_a_module_is_read_after_it():
     heard_part = torch.linalg.pinv(whole) @ whole
     outside = padded.flatten(1) - padded.flatten(1) @ heard_part
     share = outside.square().sum(1) / padded.flatten(1).square().sum(1)
-    assert torch.allclose(spaces.rejected_energy(net, images, ["conv"], tolerance=1e-9).share[0], share, atol=1e-8)
-    found = spaces.class_residuals(net, [(image, 0) for image in images], tolerance=1e-9)
+    assert torch.allclose(spaces.rejected_energy(net, images, ["conv"]).null_share[0], share, atol=1e-8)
+    found = spaces.class_residuals(net, [(image, 0) for image in images], threshold=1e-9)
     average = padded.mean(0).flatten()
     assert torch.allclose(found.residual[0], average - heard_part @ average, atol=1e-7)

@@ -70,6 +70,10 @@ class Segments(KinkRules):
         self._remember(call, output)
         return output
 
+    def rows(self, images: int, scores: Tensor) -> int:
+        """As many as the scores have: rows have been added."""
+        return len(scores) if scores.dim() else images
+
     def _note_made(self, value: Tensor) -> None:
         self._made[id(value)] = weakref.ref(value)
 

@@ -13,6 +13,7 @@ from torch.autograd import forward_ad
 from microtome.network import Network
 from microtome.spaces.regions.facets import KINKED, PAIRS, Facets, bent, check, facets_of
 from microtome.trace import Call, RuleSet, Tracer
+from microtome.trace.head import at_path
 from microtome.trace.operators import tensors
 
 _MASKING = frozenset(("gt", "ge", "lt", "le"))
@@ -79,6 +80,10 @@ class KinkRules(RuleSet):
         if self._verify and call.kind in _MASKING and (self._dependent(call) or self._masked(call)):
             self._masks[id(output)] = output
         return output
+
+    def rows(self, images: int, scores: Tensor) -> int:
+        """How many rows the scores of so many images should have."""
+        return images
 
     def _check(self, call: Call) -> None:
         if self._masked(call) and call.kind not in _MASKING:
@@ -245,4 +250,5 @@ def run(net: Network, prepared: Tensor, rules: KinkRules, *, live: bool) -> Tens
     wanted = net.head.record
     tracer = Tracer(net.model, wanted, live=wanted or ("",) if live else wanted, rules=rules, stop=bool(wanted))
     output = tracer(prepared)
-    return net.head.scores(tracer, output, len(prepared))
+    scores = tracer.value[net.head.layer] if net.head.layer else tracer.content(at_path(output, net.head.path))
+    return net.head.scores(tracer, output, rules.rows(len(prepared), scores))

@@ -288,7 +288,7 @@ def _stacked(parts: list[list[SignalPart]], full: list[bool]) -> dict[str, Tenso
 def _together(shape: tuple[int, int], iterations: int, *, apart: bool = False) -> int:
     """How many images are split at a time: by the memory of their bases, and of their matrices where each has its own."""
     m, n = shape
-    count = _HELD // (n * min(iterations, m, n))
+    count = _HELD // (n * max(1, min(iterations, m, n)))
     return max(1, min(count, DENSE // (m * n)) if apart else count)
 
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_DECADES = 32.0  # how far below its largest possible value lambda is searched
-_HALVINGS = 64
+_ROUNDS = 200  # of Newton's method; some ten are taken
+_EXACT = 1e-15
 
 
 def regularisation(squares: Tensor, outputs: Tensor, rest: Tensor, threshold: Tensor) -> Tensor:
@@ -50,16 +50,19 @@ def regularisation(squares: Tensor, outputs: Tensor, rest: Tensor, threshold: Te
     4.0
     """
     energy = outputs.square()
-    wanted = threshold**2 * (energy.sum(1) + rest) - rest
-    # The residual of lambda is at least lambda / (s_1^2 + lambda) of the output.
-    top = squares.amax(1) * threshold / (1 - threshold)
-    low, high = torch.full_like(top, -_DECADES), torch.zeros_like(top)
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        left = residual_factor(squares, top * 10.0**middle).square().mul(energy).sum(1)
-        above = left > wanted
-        low, high = torch.where(above, low, middle), torch.where(above, middle, high)
-    return torch.where(wanted > 0, top * 10.0**low, torch.zeros_like(top))
+    wanted = threshold * (energy.sum(1) + rest).sqrt()
+    reachable = wanted.square() > rest + torch.where(squares > 0, 0.0, energy).sum(1)
+    inverse = torch.zeros_like(wanted)  # 1 / lambda: the inverse length of the residual is concave in it
+    for _ in range(_ROUNDS):
+        shrink = 1 / (1 + inverse[:, None] * squares)
+        left = energy * shrink.square()
+        square = left.sum(1) + rest
+        slope = (left * squares * shrink).sum(1) / square**1.5
+        step = torch.where(reachable & (slope > 0), (1 / wanted - square.rsqrt()) / slope, 0.0).clamp(min=0)
+        inverse = inverse + step
+        if not bool((step > _EXACT * inverse).any()):
+            break
+    return torch.where(reachable, 1 / inverse, 0.0)
 
 
 def residual_factor(squares: Tensor, regularisation: Tensor) -> Tensor:
