@@ -41,10 +41,10 @@ COMMANDS = {
     "signal-space": (["signal-space", "0"], "Subspaces", "rank 2"),
     "signal-space exact": (["signal-space", "0", "--view", "exact"], "Subspaces", "32 x 36"),
     "triplets": (["signal-space", "0", "--triplets", "3"], "SingularTriplets", "largest residual"),
-    "kept": (["kept", *PICTURES], "KeptAndLost", "leak"),
+    "kept": (["kept", *PICTURES], "KeptAndLost", "exact null space"),
     "region": (["region", *PICTURES], "LinearRegion", "nearest facet"),
     "ideal-inputs": (["ideal-inputs", "--data", "pictures", "--steps", "2"], "IdealInputs", "distance"),
-    "rejected": (["rejected", "--data", "pictures", "--most", "2"], "Rejected", "rejects"),
+    "rejected": (["rejected", "--data", "pictures", "--most", "2"], "Rejected", "less than 1.00%"),
     "class-residuals": (["class-residuals", "--data", "pictures", "--layer", "4"], "ClassResiduals", "not along"),
     "facets-between": (["facets-between", *PICTURES], "FacetPath", "facets"),
 }

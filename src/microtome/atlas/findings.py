@@ -97,19 +97,35 @@ class Tunings(Result):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Kept(Result):
-    """By layer: the kept part of each image (n, C, H, W); shares of energy lost and of output leaked (layers, n)."""
+    """By layer the kept part of each image (n, C, H, W), and by layer and image what is known of the lost share.
+
+    ``share``, ``error``, ``null_share``, ``known`` and ``reached`` are (layers, n); see ``spaces.KeptAndLost``.
+    """
 
     layers: list[str]
     kept: dict[str, Tensor]
     share: Tensor
-    leak: Tensor
+    error: Tensor
+    null_share: Tensor
+    known: Tensor
+    reached: Tensor
+    threshold: float
 
     @classmethod
     def of(cls, found: spaces.KeptAndLost) -> Kept:
         """At half precision, for they are only looked at; the lost part is what is missing in the picture."""
         kept = {name: found.kept[place].half() for place, name in enumerate(found.layers)}
-        made = found.provenance
-        return cls(provenance=made, layers=found.layers, kept=kept, share=found.share.float(), leak=found.leak.float())
+        return cls(
+            provenance=found.provenance,
+            layers=found.layers,
+            kept=kept,
+            share=found.share.float(),
+            error=found.error.float(),
+            null_share=found.null_share.float(),
+            known=found.known,
+            reached=found.reached.float(),
+            threshold=found.threshold,
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

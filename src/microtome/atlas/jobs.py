@@ -22,7 +22,7 @@ from microtome.atlas.findings import (
 )
 from microtome.atlas.fit import CELL, fitted_signal
 from microtome.atlas.sheets import image_sheet, sheets_of
-from microtome.atlas.space_tasks import LEAK, STEPS
+from microtome.atlas.space_tasks import STEPS
 from microtome.atlas.spaces import signal_space
 from microtome.atlas.store import Store
 from microtome.atlas.task import Task
@@ -206,14 +206,14 @@ def rejected(subject: Subject, store: Store, task: Task) -> Result:
     """The share of what it reads that each linear layer rejects."""
     given = _options(task)
     images = subject.pictures(given.pop("images"))
-    return spaces.rejected_energy(subject.net, images, tolerance=LEAK, iterations=STEPS, **given)
+    return spaces.rejected_energy(subject.net, images, **given)
 
 
 def kept(subject: Subject, store: Store, task: Task) -> Result:
     """What of some images can still be told at some layers."""
     given = _options(task)
     images = subject.pictures(given.pop("images"))
-    return Kept.of(spaces.kept_and_lost(subject.net, images, given["layers"], tolerance=LEAK, iterations=STEPS))
+    return Kept.of(spaces.kept_and_lost(subject.net, images, given["layers"], iterations=STEPS, dense=False))
 
 
 def table_of(subject: Subject, store: Store, task: Task) -> units.LayerPatches:

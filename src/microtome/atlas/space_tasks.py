@@ -10,12 +10,11 @@ from microtome.atlas.spaces import maps_inside
 from microtome.atlas.task import Task
 from microtome.spaces.operators.linear_layer import linear_layers
 
-__all__ = ["LEAK", "STEPS", "kept_layers", "space_tasks"]
+__all__ = ["STEPS", "kept_layers", "space_tasks"]
 
 _LAYERS = 5  # layers at which the kept and lost part of an image is shown
 _BLOCK = 4  # images in one task
-STEPS = 40  # of conjugate gradients
-LEAK = 0.05  # share of a map's output that what is shown as lost may still make
+STEPS = 40  # at most so many for the local map of an image; deep layers of photos then have an upper bound
 _STEP = 18.0  # forward passes that a step through the local map costs, in twice the digits
 _STEP_ALONE = 5.0  # the same for each layer by itself
 _SAMPLE = 32  # images that what units hear is measured on

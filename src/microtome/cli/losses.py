@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from microtome.cli.options import Data, Json, ModelOptions, Output, Picture, names, pictures
-from microtome.cli.output import check, save, tell
+from microtome.cli.output import check, save, tell, tell_table
 from microtome.errors import InputError
 
 __all__ = ["class_residuals", "facets_between", "rejected"]
@@ -36,12 +36,9 @@ def rejected(
     total = len(images)
     some = images.subset([place * total // min(total, most) for place in range(min(total, most))])
     found = spaces.rejected_energy(net, some, names(layers))
-    columns = zip(found.layers, found.mean.tolist(), found.leak.amax(1).tolist(), strict=True)
-    tell(
-        ({"layer": name, "rejected": share, "leak": leak} for name, share, leak in columns),
-        lambda row: f"{row['layer']:<32} rejects {row['rejected']:.2%} of what it reads (leak {row['leak']:.1e})",
-        as_json=json,
-    )
+    if not json:
+        print(f"Share of the energy that a layer reads whose removal changes its output by less than {found.threshold:.0%}:")
+    tell_table(found.table(), as_json=json)
     save(found, output, as_json=json)
 
 

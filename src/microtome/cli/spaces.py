@@ -94,9 +94,8 @@ def kept(
     check(output)
     net = model.network()
     found = spaces.kept_and_lost(net, pictures(images, net), names(layers))
-    for name, share, leak in zip(found.layers, found.share.mean(1).tolist(), found.leak.amax(1).tolist(), strict=True):
-        sure = leak <= float(found.provenance.parameters["tolerance"])
-        print(f"{name:<32} lost {'' if sure else 'at most '}{share:.2%} of the energy (leak {leak:.1e})")
+    print(f"Share of the energy of an image whose removal changes a layer by less than {found.threshold:.0%}:")
+    print(found.table())
     save(found, output)
 
 

@@ -163,7 +163,11 @@ def rejected(result: Rejected) -> Figure:
     axis.plot(result.share.numpy(), np.broadcast_to(places[:, None], result.share.shape), ".", color="0.3", ms=2)
     axis.set_yticks(places, result.layers, fontsize=7)
     axis.invert_yaxis()
-    axis.set(xlim=(0, 1), xlabel="share of the energy read that the layer rejects (a dot for each image)")
+    axis.set(
+        xlim=(0, 1),
+        xlabel="share of the energy read whose removal changes\n"
+        f"the layer's output by less than {result.threshold:.0%} (a dot for each image)",
+    )
     return figure
 
 
@@ -190,10 +194,14 @@ def kept_and_lost(result: KeptAndLost, *, image: int = 0) -> Figure:
         photo(axes[0, place + 1], result.kept[place, image])
         picture(axes[1, place + 1], result.lost[place, image], limit)
         axes[0, place + 1].set_title(name, fontsize=8)
-        sure = float(result.leak[place, image]) <= float(result.provenance.parameters["tolerance"])
+        sure = bool(result.known[place, image])
         lost = f"lost {'' if sure else 'at most '}{float(result.share[place, image]):.1%}"
         axes[1, place + 1].set_title(lost, fontsize=8)
-    figure.supxlabel("Above: the part of the image each layer still tells. Below: the part it has lost.", fontsize=8)
+    figure.supxlabel(
+        f"Above: the smallest part of the image that gives each layer's output to within {result.threshold:.0%}. "
+        "Below: the rest, which the layer loses, and its share of the energy.",
+        fontsize=8,
+    )
     return figure
 
 

@@ -321,7 +321,9 @@ def test_the_tolerance_is_kept_and_saves_products():
 def test_a_pixel_range_without_one_half_has_operators(pixels):
     """Oracle: the same network with the usual range: the operator does not depend on the range."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular"), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3))
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular"), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3)
+    )
     net, usual = mt.Network(model, (1, 4, 4), pixels=pixels), mt.Network(model, (1, 4, 4))
     for layer in ("0", "3"):
         assert torch.equal(spaces.operator(net, layer).dense(), spaces.operator(usual, layer).dense())

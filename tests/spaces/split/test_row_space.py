@@ -204,13 +204,13 @@ def test_injective_is_what_the_rank_of_the_matrix_says(case):
 @pytest.mark.parametrize(
     "case",
     [
-        (1, 16, dict(kernel_size=5, padding=2)),
-        (3, 32, dict(kernel_size=3, stride=2)),
-        (3, 64, dict(kernel_size=7, stride=2, padding=3)),
-        (4, 16, dict(kernel_size=2, stride=1)),
-        (2, 8, dict(kernel_size=3, dilation=2, padding=2)),
-        (1, 2, dict(kernel_size=1, stride=2)),
-        (1, 6, dict(kernel_size=2, stride=3)),
+        (1, 16, {"kernel_size": 5, "padding": 2}),
+        (3, 32, {"kernel_size": 3, "stride": 2}),
+        (3, 64, {"kernel_size": 7, "stride": 2, "padding": 3}),
+        (4, 16, {"kernel_size": 2, "stride": 1}),
+        (2, 8, {"kernel_size": 3, "dilation": 2, "padding": 2}),
+        (1, 2, {"kernel_size": 1, "stride": 2}),
+        (1, 6, {"kernel_size": 2, "stride": 3}),
     ],
 )
 def test_first_layers_are_injective_by_their_structure(case):
@@ -222,8 +222,8 @@ def test_first_layers_are_injective_by_their_structure(case):
     conv = nn.Conv2d(inputs, outputs, **options).double()
     of = spaces.operator(mt.Network(nn.Sequential(conv), (inputs, 9, 9)), "0")
     true = bool(np.linalg.matrix_rank(of.dense().numpy()) == of.shape[1])
-    assert injective(of, measure=False) is (true if of.shape[0] >= of.shape[1] else False)
-    assert true or options["stride"] > options["kernel_size"] or of.shape[0] < of.shape[1]
+    assert injective(of, measure=False) is (of.shape[0] >= of.shape[1] and true)
+    assert true or options.get("stride", 1) > options["kernel_size"] or of.shape[0] < of.shape[1]
     if inputs > 1:
         conv.weight.data[:, 1] = conv.weight.data[:, 0]
         of = spaces.operator(mt.Network(nn.Sequential(conv), (inputs, 9, 9)), "0")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from microtome.atlas.assemble.album import Album
@@ -19,7 +21,6 @@ from microtome.atlas.pages import (
     Spectrum,
     to_layer,
 )
-from microtome.atlas.space_tasks import LEAK
 from microtome.atlas.spaces import SignalSpace, maps_inside
 from microtome.spaces import ClassResiduals, Rejected, Spectra
 
@@ -185,16 +186,23 @@ def rejected(album: Album) -> Amounts | Absent | None:
     found = album.one(Rejected, "rejected")
     if not isinstance(found, Rejected):
         return found
-    shown = found.leak.mean(1) <= LEAK  # what did not converge is not told
     rows = tuple(
-        Amount(name, 100 * float(share), to_layer(name), label="" if ok else "at most")
-        for name, share, ok in zip(found.layers, found.mean.tolist(), shown.tolist(), strict=True)
+        Amount(name, 100 * float(share), to_layer(name), label=_told(found, place, ok))
+        for place, (name, share, ok) in enumerate(
+            zip(found.layers, found.mean.tolist(), found.known.all(1).tolist(), strict=True)
+        )
     )
     caption = (
-        f"The share of the energy of what a layer reads that its weights let pass without a trace, mean over "
-        f"{found.share.shape[1]} images."
+        f"The share of the energy of what a layer reads whose removal changes the output of its weights by less than "
+        f"{found.threshold:.0%}, mean over {found.share.shape[1]} images."
     )
     return Amounts(rows, "%", caption, album.made(found))
+
+
+def _told(found: Rejected, layer: int, known: bool) -> str:
+    """That an amount is a bound, and what is known of the exact null space."""
+    null = "" if bool(found.null_share[layer].isnan().any()) else f"exact null space {found.null_space(layer)}"
+    return ", ".join(part for part in ("" if known else "at most", null) if part)
 
 
 def kept_rows(album: Album, index: int) -> tuple[KeptRow, ...] | Absent | None:
@@ -217,6 +225,22 @@ def kept_made(album: Album) -> Made | None:
     return album.made(result) if isinstance(result, Kept) else None
 
 
+def _lost(found: Kept, row: int, place: int) -> tuple[Number, ...]:
+    """The lost share with its proof, and the share in the exact null space where it is known."""
+    share, error, null = (float(value[row, place]) for value in (found.share, found.error, found.null_share))
+    known = bool(found.known[row, place])
+    explain = f"Its removal changes the layer by {float(found.reached[row, place]):.2g} of its norm, to first order."
+    if not known:
+        explain += f" The steps of this atlas do not reach {found.threshold:.0%}, for which less is lost."
+    numbers = (
+        Number("lost" if known else "lost at most", 100 * share, "%", explain=explain),
+        Number("proved to within", 100 * error, "%", tolerance="4 % of it or 0.1 %" if known else ""),
+    )
+    if math.isnan(null):
+        return numbers
+    return (*numbers, Number("in the exact null space", 100 * null, "%", explain="0 where the local map is injective."))
+
+
 def _rows(album: Album, found: Kept, place: int, index: int) -> tuple[KeptRow, ...]:
     picture = album.subject.pictures([index])[0].float()
     rows = []
@@ -227,12 +251,7 @@ def _rows(album: Album, found: Kept, place: int, index: int) -> tuple[KeptRow, .
         lost, _ = _signed_pictures(
             album, f"{file}-lost", (picture - kept)[None], float(picture.abs().max()) or 1.0, "pixel value"
         )
-        leak = float(found.leak[row, place])
-        explain = "Share of the local map's output that the lost part still makes."
-        numbers = (
-            Number("lost" if leak <= LEAK else "lost at most", 100 * float(found.share[row, place]), "%"),
-            Number("leak", leak, tolerance=f"below {LEAK:g}", ok=leak <= LEAK, explain=explain),
-        )
+        numbers = _lost(found, row, place)
         rows.append(
             KeptRow(layer, Picture(sprite, 0, f"what {layer} can still tell of the picture"),
                     Picture(lost[0].sprite, 0, f"what {layer} has lost of the picture"), numbers)

@@ -114,8 +114,8 @@ class ConvolutionOperator(Operator):
             rows.append(row[met])
             columns.append(seen[met])
             values.append(weight[met])
-        entry, row, column = (torch.cat(part).cpu().numpy() for part in (values, rows, columns))
-        entries = (entry, (row, column))
+        entry, at, reads = (torch.cat(part).cpu().numpy() for part in (values, rows, columns))
+        entries = (entry, (at, reads))
         return coo_matrix(entries, shape=(m, n)).tocsr()
 
     def group(self, number: int) -> ConvolutionOperator:

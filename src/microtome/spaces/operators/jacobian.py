@@ -82,9 +82,7 @@ class JacobianOperator(Operator):
             )
 
 
-def jacobian_operator(
-    net: Network, images: Tensor, *, layer: str = "logits", since: str = "input"
-) -> JacobianOperator:
+def jacobian_operator(net: Network, images: Tensor, *, layer: str = "logits", since: str = "input") -> JacobianOperator:
     """The derivative of one layer by an earlier one at each image; see ``spaces.jacobian``.
 
     Raises

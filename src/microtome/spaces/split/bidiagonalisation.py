@@ -106,7 +106,8 @@ class Bidiagonalisation:
 
 
 def _norm(x: Tensor) -> Tensor:
-    return x.flatten(1).norm(dim=1)
+    length: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1)
+    return length
 
 
 def _unit(x: Tensor, beside: Tensor | None = None) -> tuple[Tensor, Tensor]:

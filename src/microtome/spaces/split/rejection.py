@@ -21,6 +21,7 @@ from microtome.spaces.operators.linear_layer import in_double, linear_layers, re
 from microtome.spaces.operators.operator import DENSE, Operator
 from microtome.spaces.singular.injective import injective
 from microtome.spaces.split.row_space import STEPS, THRESHOLD, SignalPart, signal_part
+from microtome.tables import Table
 
 _BATCH = 64  # images whose feature maps are split at a time
 _HELD = 150_000_000  # numbers that the bases of all images of a batch may hold: 1.2 GB
@@ -67,14 +68,30 @@ class _Shares(Result):
         """(layers,): mean share over the images."""
         return self.share.mean(1)
 
+    def table(self) -> Table:
+        """A row for each layer: mean share lost and its largest possible error, what it is, exact null space."""
+        rows = []
+        for place, name in enumerate(self.layers):
+            known = bool(self.known[place].all())
+            rows.append(
+                {
+                    "layer": name,
+                    "share lost": float(self.mean[place]),
+                    "error": float(self.error[place].max()),
+                    "the share is": "proved" if known else "an upper bound",
+                    "exact null space": self.null_space(place),
+                }
+            )
+        return Table.of(rows)
+
     def null_space(self, layer: int) -> str:
         """What is known of a layer's exact null space, in words; mean over the images."""
         null = self.null_share[layer]
         if bool(null.isnan().any()):
-            return "exact null space: not measured"
+            return "not measured"
         if not bool(null.any()):
-            return "exact null space: 0 (injective)"
-        return f"exact null space: {100 * float(null.mean()):.3g} %"
+            return "0: injective"
+        return f"{100 * float(null.mean()):.3g} %"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -94,10 +94,12 @@ def _of_tokens(of: MatrixOperator) -> SingularCoordinates:
     s = counting(s, tuple(of.weight.shape))  # type: ignore[arg-type]  # a matrix
 
     def analyse(x: Tensor) -> Tensor:
-        return (x @ v.T).flatten(1)
+        coefficients: Tensor = x @ v.T
+        return coefficients.flatten(1)
 
     def synthesise(c: Tensor) -> Tensor:
-        return (c.reshape(len(c), *of.input_shape[:-1], len(s)) @ v).reshape(-1, *of.input_shape)
+        whole: Tensor = c.reshape(len(c), *of.input_shape[:-1], len(s)) @ v
+        return whole
 
     return SingularCoordinates(s.repeat(tokens)[None], analyse, synthesise, tokens * int((s > 0).sum()))
 

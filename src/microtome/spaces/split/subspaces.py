@@ -293,4 +293,3 @@ def _complement(columns: Tensor) -> Tensor:
         )
     whole: Tensor = torch.linalg.qr(columns, mode="complete")[0]
     return whole[:, r:]
-
