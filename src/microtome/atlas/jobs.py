@@ -22,7 +22,7 @@ from microtome.atlas.findings import (
 )
 from microtome.atlas.fit import CELL, fitted_signal
 from microtome.atlas.sheets import image_sheet, sheets_of
-from microtome.atlas.space_tasks import STEPS
+from microtome.atlas.space_tasks import steps
 from microtome.atlas.spaces import signal_space
 from microtome.atlas.store import Store
 from microtome.atlas.task import Task
@@ -213,7 +213,9 @@ def kept(subject: Subject, store: Store, task: Task) -> Result:
     """What of some images can still be told at some layers."""
     given = _options(task)
     images = subject.pictures(given.pop("images"))
-    return Kept.of(spaces.kept_and_lost(subject.net, images, given["layers"], iterations=STEPS, dense=False))
+    return Kept.of(
+        spaces.kept_and_lost(subject.net, images, given["layers"], iterations=steps(subject.net), dense=False)
+    )
 
 
 def table_of(subject: Subject, store: Store, task: Task) -> units.LayerPatches:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from microtome.atlas.outline import work
 from microtome.atlas.plan import Plan
 from microtome.atlas.spaces import maps_inside
 from microtome.atlas.task import Task
+from microtome.network import Network
 from microtome.spaces.operators.linear_layer import linear_layers
 
-__all__ = ["STEPS", "kept_layers", "space_tasks"]
+__all__ = ["kept_layers", "space_tasks", "steps"]
 
 _LAYERS = 5  # layers at which the kept and lost part of an image is shown
 _BLOCK = 4  # images in one task
-STEPS = 40  # at most so many for the local map of an image; deep layers of photos then have an upper bound
+_STEPS = 160  # of the local map of an image at most: enough for small images
+_STEPS_OF_PHOTOS = 40  # the same above so many pixel values: deep layers then have an upper bound
+_PHOTO = 4096
+_TYPICAL = 40  # steps that are taken
 _STEP = 18.0  # forward passes that a step through the local map costs, in twice the digits
 _STEP_ALONE = 5.0  # the same for each layer by itself
 _SAMPLE = 32  # images that what units hear is measured on
@@ -40,6 +45,11 @@ def space_tasks(plan: Plan, images: Sequence[int]) -> list[Task]:
     return [*found, *_rejected(plan, names, sample), *_kept(plan, images)]
 
 
+def steps(net: Network) -> int:
+    """At most so many steps through the local map of an image."""
+    return _STEPS if math.prod(net.input_shape) <= _PHOTO else _STEPS_OF_PHOTOS
+
+
 def kept_layers(plan: Plan) -> list[str]:
     """A few of the shown layers, spread over the depth of the network, the first and the last among them."""
     layers = plan.outline.layers
@@ -49,7 +59,7 @@ def kept_layers(plan: Plan) -> list[str]:
 
 def _rejected(plan: Plan, names: Sequence[str], sample: Sequence[int]) -> list[Task]:
     """The share that every layer rejects, on as many images as a third of the budget lasts for."""
-    each = STEPS * _STEP_ALONE * plan.seconds
+    each = _TYPICAL * _STEP_ALONE * plan.seconds
     count = int(min(len(sample), plan.outline.budget.spaces / 3 / each))
     if not count:
         return []
@@ -75,7 +85,7 @@ def _kept_seconds(plan: Plan, layers: Sequence[str]) -> float:
     """Expected for one image."""
     whole = max(work(plan.subject.net), 1.0)
     depth = sum(max(work(plan.subject.net, layer) / whole, 0.02) for layer in layers)
-    return STEPS * _STEP * plan.seconds * depth
+    return _TYPICAL * _STEP * plan.seconds * depth
 
 
 def _spectra_cost(plan: Plan) -> float:

@@ -27,7 +27,7 @@ from microtome.spaces import ClassResiduals, Rejected, Spectra
 __all__ = ["conditions", "kept_made", "kept_rows", "rejected", "residuals", "signal", "spectrum", "without_weights"]
 
 _SIDE = 160  # pixels a side of a picture
-_NOTHING = 1e-4  # a share of the energy that no picture would show
+_NOTHING = 1e-3  # a share of the energy that no picture would show
 _FAINT = 0.1  # residuals are drawn on a scale of at least this share of the image's range
 
 

@@ -41,8 +41,8 @@ def injective(of: Operator, *, measure: bool = True) -> bool | None:
     the pixels one after the other: an output that is the first to read some pixels gives C_out equations for
     them, and has to have full column rank there. That is sufficient and costs a few small decompositions; it settles
     most first layers, which have few input channels. What is left is measured: :math:`A^T A - \mu I` has a Cholesky
-    factorisation only when every singular value is above :math:`\sqrt\mu`, here 1e-6 of the largest one. A factorisation
-    that fails settles nothing.
+    factorisation only when every singular value is above :math:`\sqrt\mu`, here 1e-6 of the largest one. A
+    factorisation that fails settles nothing.
 
     Examples
     --------
@@ -105,7 +105,7 @@ def _by_raster_order(of: ConvolutionOperator, reads: list[list[tuple[int, ...]]]
 
 
 def _first_reads(of: ConvolutionOperator, axis: int) -> list[tuple[int, ...]]:
-    """For each output along an axis, the kernel taps by which it is the first to read a position; those without left out."""
+    """For each output along an axis that is the first to read some position, the kernel taps by which it does."""
     before, size = of.widths[axis][0], of.input_shape[1 + axis]
     seen: set[int] = set()
     found = []

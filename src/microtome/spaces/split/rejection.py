@@ -18,7 +18,7 @@ from microtome.results import Result, provenance
 from microtome.spaces.operators.jacobian import jacobian_operator
 from microtome.spaces.operators.layer_operator import layer_operator
 from microtome.spaces.operators.linear_layer import in_double, linear_layers, read_by
-from microtome.spaces.operators.operator import DENSE, Operator
+from microtome.spaces.operators.operator import DENSE
 from microtome.spaces.singular.injective import injective
 from microtome.spaces.split.row_space import STEPS, THRESHOLD, SignalPart, signal_part
 from microtome.tables import Table
@@ -46,8 +46,8 @@ class _Shares(Result):
     threshold : float
         The share of the output that the lost part may make: by it ``share`` is defined.
     reached : Tensor
-        (layers, N): the threshold that ``share`` belongs to. Where it is above ``threshold`` the steps did not suffice, and
-        ``share`` is an upper bound.
+        (layers, N): the threshold that ``share`` belongs to. Where it is above ``threshold`` the steps did not
+        suffice, and ``share`` is an upper bound.
     """
 
     layers: list[str]
@@ -103,8 +103,8 @@ class Rejected(_Shares):
     layers : list of str
         Linear layers in the order they run.
     share, error, null_share, threshold, reached
-        (layers, N) each: the share of the energy of what a layer reads whose removal changes the output of its weights by
-        less than ``threshold``, with its proof; the share in the exact null space.
+        (layers, N) each: the share of the energy of what a layer reads whose removal changes the output of its
+        weights by less than ``threshold``, with its proof; the share in the exact null space.
     """
 
 
@@ -119,10 +119,11 @@ class KeptAndLost(_Shares):
     images : Tensor
         (N, C, H, W) in pixel space.
     kept, lost : Tensor
-        (layers, N, C, H, W): the smallest part of the image that the local map to the layer sends to nearly the same output,
-        and the rest. They add up to the image; either may leave the pixel range.
+        (layers, N, C, H, W): the smallest part of the image that the local map to the layer sends to nearly the same
+        output, and the rest. They add up to the image; either may leave the pixel range.
     share, error, null_share, threshold, reached
-        (layers, N) each: the share of the energy of the image in ``lost``, with its proof; the share in the exact null space.
+        (layers, N) each: the share of the energy of the image in ``lost``, with its proof; the share in the exact
+        null space.
     """
 
     images: Tensor
@@ -303,7 +304,7 @@ def _stacked(parts: list[list[SignalPart]], full: list[bool]) -> dict[str, Tenso
 
 
 def _together(shape: tuple[int, int], iterations: int, *, apart: bool = False) -> int:
-    """How many images are split at a time: by the memory of their bases, and of their matrices where each has its own."""
+    """How many images are split at a time: by the memory of their bases, and of their matrices if each has its own."""
     m, n = shape
     count = _HELD // (n * max(1, min(iterations, m, n)))
     return max(1, min(count, DENSE // (m * n)) if apart else count)
