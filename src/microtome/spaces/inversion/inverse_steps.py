@@ -58,7 +58,7 @@ class Inverse(ABC):
 
     def inside(self, y: Tensor) -> Tensor:
         """(N,): which values the step can give at all."""
-        return torch.ones(len(y), dtype=torch.bool)
+        return torch.ones(len(y), dtype=torch.bool, device=y.device)
 
     @property
     def range(self) -> str:
@@ -168,7 +168,7 @@ class MoveInverse(Inverse):
 
     def undo(self, y: Tensor, beside: Tensor | None) -> Tensor:
         """Each value back to where it came from."""
-        x = torch.empty(len(y), self._source.numel(), dtype=y.dtype)
+        x = y.new_empty(len(y), self._source.numel())
         x[:, self._source] = y.flatten(1)
         return x.reshape(-1, *self._shape)
 
@@ -204,7 +204,7 @@ def inverse_of(net: Network, step: Step) -> Inverse | NoInverse:
 def _operator(net: Network, step: Step) -> Operator:
     if step.call.kind in PRODUCTS:
         weight = weight_of(step.call)
-        return MatrixOperator(step.name, torch.empty(0) if weight is None else weight, tuple(step.reads.shape[1:]))
+        return MatrixOperator(step.name, step.reads.new_empty(0) if weight is None else weight, tuple(step.reads.shape[1:]))
     return convolution(net, step.name, step.call)
 
 
@@ -220,21 +220,22 @@ def _affine(step: Step) -> Inverse | NoInverse:
 def _moved(step: Step) -> Inverse | NoInverse:
     """Follow numbered values through the step: a permutation can be undone."""
     shape = tuple(step.reads.shape)
-    numbers = torch.arange(math.prod(shape), dtype=torch.float64).reshape(shape)
+    numbers = torch.arange(math.prod(shape), dtype=torch.float64, device=step.reads.device).reshape(shape)
     try:
         source = step.run(numbers).double()
     except (RuntimeError, IndexError) as error:
         return NoInverse(f"{step.call.kind} cannot be followed: {error}")
     each = math.prod(shape[1:])
     first = source[0].flatten().long()
-    if len(source) != shape[0] or first.numel() != each or not torch.equal(first.sort().values, torch.arange(each)):
+    places = torch.arange(each, device=first.device)
+    if len(source) != shape[0] or first.numel() != each or not torch.equal(first.sort().values, places):
         return NoInverse(f"{step.call.kind} drops, repeats or mixes values")
     return MoveInverse(first, shape[1:])
 
 
 def _least_squares(of: Operator, y: Tensor, tolerance: float = 1e-12, iterations: int = 2000) -> Tensor:
     """A^+ y by conjugate gradients on the normal equations, from zero."""
-    x = torch.zeros(len(y), *of.input_shape, dtype=torch.float64)
+    x = y.new_zeros(len(y), *of.input_shape)
     residual = y.clone()
     slope = of.adjoint(residual)
     step, length = slope.clone(), _square(slope)

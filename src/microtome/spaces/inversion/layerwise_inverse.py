@@ -176,13 +176,13 @@ def invert(
     True
     """
     exact = in_double(net)
-    outputs = torch.as_tensor(outputs)
+    outputs = torch.as_tensor(outputs, device=exact.probe.device)
     y = _outputs(net, outputs)
     steps = chain(exact, exact.probe.double())
     inverses = [_required(step, inverse_of(exact, step)) for step in steps]
     lent = _activations(exact, beside, len(y), "beside")
     true = _activations(exact, truth, len(y), "truth")
-    valid = torch.ones(len(y), dtype=torch.bool)
+    valid = torch.ones(len(y), dtype=torch.bool, device=y.device)
     rows: list[dict[str, Any]] = []
     for place in reversed(range(len(steps))):
         step, inverse = steps[place], inverses[place]
@@ -198,7 +198,7 @@ def invert(
             row["error"] = _median_error(y[valid], true[place][valid])
         rows.append(row)
     images = _pixels(exact, y)
-    doubt = torch.zeros(len(images), dtype=torch.float64)
+    doubt = images.new_zeros(len(images))
     doubt[~valid] = math.nan
     if all(inverse.exact for inverse in inverses) and bool(valid.any()):
         images[valid] = refined(exact, inverses, images[valid], outputs[valid].double())
@@ -241,7 +241,7 @@ def _activations(net: Network, images: Tensor | None, count: int, what: str) -> 
 
 def _pixels(net: Network, x: Tensor) -> Tensor:
     """Undo the normalisation."""
-    mean, std = (torch.tensor(value, dtype=torch.float64)[:, None, None] for value in (net.mean, net.std))
+    mean, std = (x.new_tensor(value)[:, None, None] for value in (net.mean, net.std))
     return x.reshape(-1, *net.input_shape) * std + mean
 
 
@@ -256,7 +256,7 @@ def _outside(step: Step, inverse: Inverse, y: Tensor, left: Tensor) -> str:
 
 
 def _forward_error(net: Network, images: Tensor, outputs: Tensor, valid: Tensor) -> Tensor:
-    error = torch.full((len(outputs),), math.nan, dtype=torch.float64)
+    error = outputs.new_full((len(outputs),), math.nan, dtype=torch.float64)
     if bool(valid.any()):
         again = net.logits(images[valid], check=False).double()
         size = outputs[valid].norm(dim=1).clamp(min=torch.finfo(torch.float64).tiny)

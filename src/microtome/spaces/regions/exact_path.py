@@ -152,7 +152,7 @@ def segments(
         (rows, K).
     found : list of Crossings
     """
-    at = torch.tensor([low, high], dtype=torch.float64)
+    at = start.new_tensor([low, high])
     with torch.no_grad():
         prepared = net.normalise(start + at.reshape(-1, 1, 1, 1) * way)
         rules = Segments(at, prepared)

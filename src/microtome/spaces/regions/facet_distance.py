@@ -169,7 +169,7 @@ def _owners(base: Bends, distance: Tensor, chosen: Tensor) -> list[dict[str, Any
 
 def _boundless(net: Network, x: Tensor, seed: int, probes: int | None) -> FacetDistance:
     """The answer for a network without any unit that bends: one map for all images."""
-    none, never = torch.zeros(len(x), dtype=torch.long), torch.full((len(x),), math.inf, dtype=x.dtype)
+    none, never = x.new_zeros(len(x), dtype=torch.long), x.new_full((len(x),), math.inf)
     return FacetDistance(
         provenance=provenance(net, "facet-distance", seed=seed, probes=probes),
         distance=never,
@@ -188,7 +188,10 @@ def _boundless(net: Network, x: Tensor, seed: int, probes: int | None) -> FacetD
 def _summary(net: Network, x: Tensor) -> Bends:
     """Values of all facets; the direction serves only to tell which facets an image moves at all against."""
     generator = torch.Generator().manual_seed(0)
-    parts = [bends(net, part, torch.randn(part.shape, generator=generator, dtype=x.dtype)) for part in x.split(_ROWS)]
+    parts = [
+        bends(net, part, torch.randn(part.shape, generator=generator, dtype=x.dtype).to(x.device))
+        for part in x.split(_ROWS)
+    ]
     return Bends(
         parts[0].facets,
         *(
@@ -208,11 +211,11 @@ def _lengths(net: Network, x: Tensor, count: int, seed: int, *, every: bool) -> 
         for first in range(0, count, _ROWS):
             some = min(_ROWS, count - first)
             if every:
-                unit = torch.eye(count, dtype=x.dtype)[first : first + some].reshape(some, *x.shape[1:])
+                unit = torch.eye(count, dtype=x.dtype, device=x.device)[first : first + some].reshape(some, *x.shape[1:])
                 directions = unit.repeat(len(images), 1, 1, 1)
             else:
                 shape = (some * len(images), *x.shape[1:])
-                directions = torch.randn(shape, generator=generator, dtype=x.dtype)
+                directions = torch.randn(shape, generator=generator, dtype=x.dtype).to(x.device)
             found = bends(net, images.repeat_interleave(some, 0), directions).slope
             squares = found.square().reshape(len(images), some, -1).sum(1)
             total = squares if total is None else total + squares
@@ -235,8 +238,8 @@ def _nearest(
     value = base.value
     bound = torch.where(usable, value.abs() / torch.where(usable, length * spread, 1.0), math.inf)
     ordered = bound.sort(1)
-    best = torch.full((len(x),), math.inf, dtype=x.dtype)
-    chosen, normal, checked = torch.zeros(len(x), dtype=torch.long), torch.zeros_like(x), torch.zeros(len(x)).long()
+    best, normal = x.new_full((len(x),), math.inf), torch.zeros_like(x)
+    chosen, checked = x.new_zeros(len(x), dtype=torch.long), x.new_zeros(len(x), dtype=torch.long)
     width = ordered.values.shape[1]
     for start in range(0, width, _ROUND):
         for offset in range(start, min(start + _ROUND, width)):

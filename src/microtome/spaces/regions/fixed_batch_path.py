@@ -44,7 +44,7 @@ def stepped(net: Network, start: Tensor, way: Tensor, gap: float, most: int) -> 
 
 
 def _pieces(net: Network, start: Tensor, way: Tensor, at: list[float]) -> list[_Piece]:
-    t = torch.tensor(at, dtype=torch.float64)
+    t = start.new_tensor(at)
     found = bends(net, start + t.reshape(-1, 1, 1, 1) * way, way.expand(len(at), -1, -1, -1))
     onward, place = ahead(found)
     behind, _ = ahead(found, backwards=True)

@@ -231,18 +231,18 @@ def heard(net: Network, images: Tensor) -> Tensor:
     rules = _Effects()
     with torch.enable_grad():
         scores = run(net, net.normalise(x), rules, live=True)
-        mixed = torch.randn(scores.shape, generator=torch.Generator().manual_seed(0), dtype=scores.dtype)
+        mixed = torch.randn(scores.shape, generator=torch.Generator().manual_seed(0), dtype=scores.dtype).to(scores.device)
         torch.autograd.grad(scores, x, mixed, allow_unused=True)
     parts = []
     for facets, signals in rules.found:
         count = facets.value.shape[1]
         if not signals:
-            parts.append(torch.zeros(len(x), count, dtype=torch.bool))
+            parts.append(x.new_zeros(len(x), count, dtype=torch.bool))
             continue
         units = signals[0].detach().flatten(1) != 0
         pooled = "pool" in facets.kind
         parts.append(units.repeat_interleave(facets.each, 1) if pooled else units.repeat(1, facets.each))
-    return torch.cat(parts, 1) if parts else torch.zeros(len(x), 0, dtype=torch.bool)
+    return torch.cat(parts, 1) if parts else x.new_zeros(len(x), 0, dtype=torch.bool)
 
 
 def run(net: Network, prepared: Tensor, rules: KinkRules, *, live: bool) -> Tensor:
