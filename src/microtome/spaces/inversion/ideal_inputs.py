@@ -1,4 +1,4 @@
-"""Which image would make the ideal output of a class? Averages, nearest images, and both trained further."""
+"""Ideal inputs: six images of each class whose scores are compared with the ideal output of the class."""
 
 from __future__ import annotations
 

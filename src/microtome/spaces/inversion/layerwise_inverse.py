@@ -1,4 +1,4 @@
-"""Which image makes a given output? Layer by layer backwards, where the layers allow it."""
+"""The inverse of a network, layer by layer, from class scores to images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from microtome.tables import Table
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Invertibility(Result):
-    """Which layers can be undone, and why others cannot.
+    """Which layers are invertible, and why others are not.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Invertibility(Result):
         In the order they run: ``name``, ``kind``, ``invertible``, ``exact`` (every input comes back for certain, not
         only its signal part), ``why``, ``rank``, ``condition_number`` (None where it was not computed).
     invertible : bool
-        Whether all can be undone, so that ``invert`` works.
+        Whether all are invertible, so that ``invert_outputs`` works.
     exact : bool
         Whether every image comes back, not only its signal part.
     """
@@ -40,7 +40,7 @@ class Invertibility(Result):
     exact: bool
 
     def table(self) -> Table:
-        """The layers: what can be undone, how well conditioned it is, and why."""
+        """One row per layer: whether it is invertible, its condition number, and the reason where it is not."""
         return _table(self.layers)
 
 
@@ -73,13 +73,13 @@ class NetworkInverse(Result):
     layers: list[dict[str, Any]]
 
     def table(self) -> Table:
-        """The layers: what can be undone, how well conditioned it is, and why."""
+        """One row per layer: whether it is invertible, its condition number, and the reason where it is not."""
         return _table(self.layers)
 
 
 @register("invertibility", rows=("A6",), paper="pattichis2024spaces", kind="spaces")
 def invertibility(net: Network) -> Invertibility:
-    """Say of every operation on the way to the class scores whether it can be undone.
+    """For every operation from the image to the class scores: whether it is invertible.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def invertibility(net: Network) -> Invertibility:
 
 
 @register("invert", rows=("A6",), paper="pattichis2024spaces", needs="invertible activations", kind="spaces")
-def invert(
+def invert_outputs(
     net: Network,
     outputs: Tensor,
     *,
@@ -125,7 +125,7 @@ def invert(
     truth: Tensor | None = None,
     strict: bool = True,
 ) -> NetworkInverse:
-    r"""Go back from class scores to an image, layer by layer.
+    r"""Invert a network layer by layer: from class scores to an image. Also named ``spaces.invert``.
 
     .. math:: x_s = W^+\,(f^{-1}(y) - b)
 
@@ -151,7 +151,7 @@ def invert(
     Raises
     ------
     LayerError
-        When a layer cannot be undone; the message names it and says why.
+        When a layer is not invertible; the message names it and gives the reason.
     InputError
         When the outputs have the wrong shape, or leave the range of an activation.
 
@@ -172,7 +172,7 @@ def invert(
     >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 6), torch.nn.SELU(), torch.nn.Linear(6, 8))
     >>> net = Network(model.double(), (1, 2, 2))
     >>> x = torch.rand(3, 1, 2, 2, dtype=torch.float64)
-    >>> bool((invert(net, net.logits(x)).images - x).abs().max() < 1e-9)
+    >>> bool((invert_outputs(net, net.logits(x)).images - x).abs().max() < 1e-9)
     True
     """
     exact = in_double(net)

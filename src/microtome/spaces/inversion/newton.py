@@ -1,4 +1,4 @@
-"""How exact can an image that was found backwards be, and how is it brought there?"""
+"""Newton's method on the whole network, to refine images from the layerwise inverse; the error that rounding makes."""
 
 from __future__ import annotations
 

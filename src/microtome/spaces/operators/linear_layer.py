@@ -1,4 +1,4 @@
-"""Which linear map does a layer apply, with which weights? Found from the operation as the model makes it."""
+"""The weights and the operation of a Linear or convolution layer, read from the call that the model makes."""
 
 from __future__ import annotations
 

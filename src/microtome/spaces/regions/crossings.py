@@ -1,4 +1,4 @@
-"""Which units of one operation switch between two rows of a path, and where exactly?"""
+"""The places on a line segment at which the units of one operation switch."""
 
 from __future__ import annotations
 

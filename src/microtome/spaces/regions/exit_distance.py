@@ -1,4 +1,4 @@
-"""How far may an image go in a direction before a unit of the network switches?"""
+"""The distance from an image to the edge of its linear region along a direction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Along which pieces does the network change between two images, and which units switch on the way?"""
+"""The facets on the straight path between two images, with the class scores at each."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FacetPath(Result):
     logits : Tensor
         (crossed + 2, K): class scores at both ends and at every place; between them they are straight lines.
     reached : float
-        How far the path was followed: 1 unless it has more places than were asked for.
+        The part of the path that was followed: 1 unless it has more places than ``most``.
     gap : float
         Largest stretch left unexplained between two pieces; places are exact to this.
     error : float
@@ -75,7 +75,7 @@ def facets_between(net: Network, first: Tensor, second: Tensor, *, gap: float = 
     gap : float
         Facets closer than this share of the path count as one place.
     most : int
-        Stop once so many are found; ``reached`` tells how far that was.
+        Stop after so many; ``reached`` is the part of the path that was followed.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Where does a piecewise linear network bend? The facet functions of its units, linear in what each unit reads."""
+"""The facets of each operation of a piecewise linear network, as functions that are zero where it bends."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def facets_of(call: Call, z: Tensor, other: Tensor | None = None) -> Facets | No
     """
     shape = tuple(z.shape[1:])
     if call.kind in _AT_ZERO:
-        # Copies: the model may go on and write on what it read.
+        # Copies: the model may write on its input later.
         return Facets(call.name, call.kind, z.flatten(1).clone(), lambda v: v.flatten(1).clone(), shape, 1)
     if call.kind in _CUTS:
         levels = edges(call)

@@ -1,11 +1,10 @@
-"""How is a path cut where a network lets no rows be added to its batch? Piece by piece, with tangents."""
+"""All facets that a straight path crosses, piece by piece, for networks with a fixed batch size."""
 
 from __future__ import annotations
 
 import itertools
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from microtome.errors import InputError

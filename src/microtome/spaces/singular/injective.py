@@ -27,7 +27,7 @@ def injective(of: Operator, *, measure: bool = True) -> bool | None:
     of : Operator
         The map.
     measure : bool
-        Whether the rank of a map of up to 4,096 inputs is measured where its structure does not tell.
+        Whether the rank of a map of up to 4,096 inputs is measured where its structure does not settle it.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def injective(of: Operator, *, measure: bool = True) -> bool | None:
 
 
 def _convolution(of: ConvolutionOperator) -> bool | None:
-    """What the kernels of a convolution tell without its matrix."""
+    """What follows from the kernels of a convolution without its matrix."""
     if of.mode == "zeros":
         reads = [_first_reads(of, axis) for axis in range(len(of.stride))]
         if any(sum(map(len, taps)) < size for taps, size in zip(reads, of.input_shape[1:], strict=True)):

@@ -25,7 +25,7 @@ from microtome.tables import Table
 
 _BATCH = 64  # images whose feature maps are split at a time
 _HELD = 150_000_000  # numbers that the bases of all images of a batch may hold: 1.2 GB
-_SURE = 0.02  # a share is told as known when it is known to this share of itself, or ...
+_SURE = 0.02  # a share counts as known when its error is below twice this share of itself, or ...
 _SURE_PART = 0.001  # ... to this share of the whole
 
 
@@ -59,7 +59,7 @@ class _Shares(Result):
 
     @property
     def known(self) -> Tensor:
-        """(layers, N): whether ``share`` is the share for the threshold asked for, to 2 % of itself or 0.1 % of all."""
+        """(layers, N): whether ``share`` belongs to ``threshold``, and its error is below 4 % of it or 0.1 % of all."""
         close = self.error <= torch.maximum(2 * _SURE * self.share, torch.full_like(self.share, _SURE_PART))
         return close & (self.reached <= self.threshold * (1 + 1e-9))
 
@@ -162,7 +162,7 @@ def rejected_energy(
     threshold : float
         t: the rejected part makes this share of the layer's output.
     iterations : int
-        At most so many steps for a convolution; ``error`` and ``reached`` tell what was proved.
+        At most so many steps for a convolution; see ``error`` and ``reached``.
     dense : bool
         Whether maps of up to 1,024 values are decomposed as matrices, and the rank of those of up to 4,096 is measured.
 
@@ -238,7 +238,7 @@ def kept_and_lost(
     threshold : float
         t: what counts as lost makes this share of the local map's output.
     iterations : int
-        At most so many steps a layer; ``error`` and ``reached`` tell what was proved.
+        At most so many steps a layer; see ``error`` and ``reached``.
     dense : bool
         Whether the local map of images of up to 1,024 values is written out as a matrix: exact, and its rank is
         measured; some seconds for each layer and image.
@@ -329,7 +329,7 @@ def _named(net: Network, layers: Iterable[str] | None) -> list[str]:
     names = linear_layers(net) if layers is None else list(layers)
     if not names:
         what = "the network has no Linear layer and no convolution" if layers is None else "no layer was named"
-        raise LayerError(f"{what}; `microtome layers` lists all that can be asked for.")
+        raise LayerError(f"{what}; `microtome layers` lists all layers.")
     return names
 
 
