@@ -36,6 +36,8 @@ def rejected(
     total = len(images)
     some = images.subset([place * total // min(total, most) for place in range(min(total, most))])
     found = spaces.rejected_energy(net, some, names(layers))
+    if not json:
+        print(f"Share of the energy read whose removal changes a layer's output by less than {found.threshold:.0%}:")
     tell_table(found.table(), as_json=json)
     save(found, output, as_json=json)
 

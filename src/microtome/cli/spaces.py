@@ -94,7 +94,8 @@ def kept(
     check(output)
     net = model.network()
     found = spaces.kept_and_lost(net, pictures(images, net), names(layers))
-    tell_table(found.table(), as_json=False)
+    print(f"Share of the energy of an image whose removal changes a layer by less than {found.threshold:.0%}:")
+    print(found.table())
     save(found, output)
 
 

@@ -1,4 +1,4 @@
-"""How are ideal inputs drawn? One column a class: the best image above, the six kinds and their distances below."""
+"""Figures of ideal inputs, by class and kind."""
 
 from __future__ import annotations
 

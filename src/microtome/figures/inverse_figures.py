@@ -1,4 +1,4 @@
-"""How is an inverse drawn? Which layers can be undone; the images found, with how well each gives its output."""
+"""Figures of layerwise inverses and of which layers can be inverted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLOURS = {"exact": "#228833", "in part": "#ccbb44", "not": "#cc3311"}
 
 
 def invertibility(result: Invertibility) -> Figure:
-    """One line a layer: whether it can be undone, exactly or in its signal part only, and why not."""
+    """One line per layer: whether it is invertible, exactly or in its row space only, and why it is not."""
     count = len(result.layers)
     figure = Figure(figsize=(8.6, 0.6 + 0.3 * count), layout="constrained")
     axis = figure.subplots()

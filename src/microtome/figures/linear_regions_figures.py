@@ -1,4 +1,4 @@
-"""How are linear regions drawn? What the map hears and ignores, the way to the edge and across, the class weights."""
+"""Figures of linear regions, facets and paths between images."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def linear_region(result: LinearRegion, *, image: int = 0, most: int = 10) -> Fi
     picture(axes[0, 3], normal, float(normal.abs().max()) or 1.0)
     facet = result.facet[image]
     nearest = f"to {facet['layer']}: {float(result.distance[image]):.2g}" if facet else "no facet"
-    names = ("image", "heard", "ignored", nearest)
+    names = ("image", "signal part", "null-space part", nearest)
     for axis, name in zip(axes[0], names, strict=False):
         axis.set_title(name, fontsize=8)
     weights = result.weight[image].reshape(-1, *shown.shape)[: len(classes)]
@@ -54,7 +54,8 @@ def linear_region(result: LinearRegion, *, image: int = 0, most: int = 10) -> Fi
         picture(axis, weight, scale)
         axis.set_title(f"class {label}", fontsize=8)
     figure.supxlabel(
-        "Above: the image is the sum of what these scores hear and ignore. Below: the exact weights in this region.",
+        "Above: the image is the sum of its signal part, which makes these scores, and its null-space part. "
+        "Below: the exact weights in this region.",
         fontsize=8,
     )
     return figure

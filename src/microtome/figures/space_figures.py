@@ -1,4 +1,4 @@
-"""How are signal spaces drawn? Weights, signal vectors, residuals and spectra, signed pictures with zero neutral."""
+"""Figures of signal spaces: weights, signal vectors, residuals, spectra, kept and lost parts of images."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def triplets(result: SingularTriplets, *, most: int = 8) -> Figure:
 
 
 def weight_vectors(result: WeightVectors) -> Figure:
-    """Share of each image's energy that each unit keeps."""
+    """The share of each image's energy along each unit's weight vector."""
     share = (result.kept / result.energy.clamp(min=1e-300)).clamp(0, 1)
     figure = Figure(figsize=(6, max(2.6, 0.12 * len(share) + 1)), layout="constrained")
     axis = figure.subplots()
@@ -155,7 +155,7 @@ def weight_vectors(result: WeightVectors) -> Figure:
 
 
 def rejected(result: Rejected) -> Figure:
-    """Share of energy that each layer rejects: mean over images and their spread."""
+    """The share of energy that each layer rejects: mean over images, and a dot for each image."""
     figure = Figure(figsize=(6, max(2.0, 0.24 * len(result.layers) + 1)), layout="constrained")
     axis = figure.subplots()
     places = np.arange(len(result.layers))
@@ -172,7 +172,7 @@ def rejected(result: Rejected) -> Figure:
 
 
 def kept_and_lost(result: KeptAndLost, *, image: int = 0) -> Figure:
-    """One image, and by layer the part that can still be told and the part that is lost.
+    """One image, and for each layer the part that it keeps and the part that it loses.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""What does each layer keep and what does it throw away? Layers as maps between signal spaces."""
+"""What does each layer keep and what does it throw away? Layers as linear maps between signal spaces."""
 
 from microtome.spaces.inversion.ideal_inputs import IdealInputs, ideal_inputs, ideal_outputs
-from microtome.spaces.inversion.layerwise_inverse import Invertibility, NetworkInverse, invert, invertibility
+from microtome.spaces.inversion.layerwise_inverse import Invertibility, NetworkInverse, invert_outputs, invertibility
 from microtome.spaces.linear_map import LinearMap, jacobian, operator
 from microtome.spaces.operators.jacobian import JacobianOperator
 from microtome.spaces.operators.operator import Operator
@@ -16,6 +16,8 @@ from microtome.spaces.split.rejection import KeptAndLost, Rejected, kept_and_los
 from microtome.spaces.split.row_space import SignalPart, signal_part
 from microtome.spaces.split.subspaces import Subspaces, subspaces
 from microtome.spaces.split.weight_vectors import WeightVectors, weight_vectors
+
+invert = invert_outputs  # the short name; ``synthesis.invert`` inverts a representation by optimisation instead
 
 __all__ = [
     "ClassResiduals",
@@ -44,6 +46,7 @@ __all__ = [
     "ideal_inputs",
     "ideal_outputs",
     "invert",
+    "invert_outputs",
     "invertibility",
     "jacobian",
     "kept_and_lost",

@@ -1,1 +1,1 @@
-"""Inverses of networks: layer by layer, and inputs that give an ideal output."""
+"""From the outputs of a network back to images."""

@@ -1,4 +1,4 @@
-"""Which activations can be undone, and from which values? Each with its inverse and its range."""
+"""The inverse function of each invertible activation, with its range."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class InverseFunction:
 
 
 def inverse_function(call: Call) -> InverseFunction | str:
-    """The inverse of an activation as called; a text that tells why, where there is none.
+    """The inverse of an activation as the model calls it, or the reason why it has none.
 
     Examples
     --------

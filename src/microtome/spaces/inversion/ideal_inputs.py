@@ -1,4 +1,4 @@
-"""Which image would make the ideal output of a class? Averages, nearest images, and both trained further."""
+"""Ideal inputs: six images of each class whose scores are compared with the ideal output of the class."""
 
 from __future__ import annotations
 
@@ -193,17 +193,17 @@ def _scores(net: Network, dataset: Any) -> tuple[Tensor, Tensor]:
     scores, labels = [], []
     for _, images, given in data.batches(dataset, 512):
         scores.append(net.logits(images, batch=256).cpu())
-        labels.append(given if given is not None else torch.full((len(images),), -1))
+        labels.append(given if given is not None else torch.full((len(images),), -1, device=images.device))
     return torch.cat(scores), torch.cat(labels)
 
 
 def _fetched(dataset: Any, indices: list[int]) -> Tensor:
-    return data.fetch(dataset, torch.tensor(indices))[0]
+    return data.fetch(dataset, torch.tensor(indices, device="cpu"))[0]
 
 
 def _close(dataset: Any, away: Tensor, own: Tensor, labels: list[int]) -> Tensor:
     """Mean of each class's images in the lowest quarter of distance to the class's ideal output."""
-    chosen = torch.zeros(len(own), dtype=torch.bool)
+    chosen = torch.zeros_like(own, dtype=torch.bool)
     for row, label in enumerate(labels):
         mine = own == label
         chosen |= mine & (away[row] <= torch.quantile(away[row][mine], _QUANTILE))

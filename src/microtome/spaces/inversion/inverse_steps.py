@@ -1,4 +1,4 @@
-"""How is one operation of a network undone? By a pseudo-inverse, an inverse function, or by moving values back."""
+"""The inverse of one operation: pseudo-inverse, inverse function, affine inverse or permutation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DENSE_SIDE = 1600  # up to this many values on the shorter side the matrix is d
 
 
 class Inverse(ABC):
-    """How one step is undone.
+    """The inverse of one operation.
 
     Attributes
     ----------
@@ -50,15 +50,15 @@ class Inverse(ABC):
 
     @abstractmethod
     def undo(self, y: Tensor, beside: Tensor | None) -> Tensor:
-        """What went in, for what came out; ``beside`` lends its null-space part."""
+        """The input for an output; the null-space part is taken from ``beside``, else it is zero."""
 
     @abstractmethod
     def change(self, by: Tensor, y: Tensor) -> Tensor:
-        """How what went in changes when what came out, y, changes by a little."""
+        """The change of the input for a small change of the output, at the output y."""
 
     def inside(self, y: Tensor) -> Tensor:
-        """(N,): which values the step can give at all."""
-        return torch.ones(len(y), dtype=torch.bool)
+        """(N,): which outputs lie in the range of the operation."""
+        return torch.ones(len(y), dtype=torch.bool, device=y.device)
 
     @property
     def range(self) -> str:
@@ -114,7 +114,7 @@ class LinearInverse(Inverse):
 
 @final
 class FunctionInverse(Inverse):
-    """An activation undone value by value."""
+    """The inverse of an activation, value by value."""
 
     def __init__(self, function: InverseFunction) -> None:
         self._function = function
@@ -160,15 +160,15 @@ class AffineInverse(Inverse):
 
 @final
 class MoveInverse(Inverse):
-    """Values that only changed their place or shape."""
+    """The inverse of an operation that only permutes or reshapes values."""
 
     def __init__(self, source: Tensor, shape: tuple[int, ...]) -> None:
         self._source, self._shape = source, shape
         self.condition_number = 1.0
 
     def undo(self, y: Tensor, beside: Tensor | None) -> Tensor:
-        """Each value back to where it came from."""
-        x = torch.empty(len(y), self._source.numel(), dtype=y.dtype)
+        """Move each value back to its place in the input."""
+        x = y.new_empty(len(y), self._source.numel())
         x[:, self._source] = y.flatten(1)
         return x.reshape(-1, *self._shape)
 
@@ -179,13 +179,13 @@ class MoveInverse(Inverse):
 
 @dataclass(frozen=True)
 class NoInverse:
-    """Why a step cannot be undone."""
+    """The reason why an operation has no inverse."""
 
     reason: str
 
 
 def inverse_of(net: Network, step: Step) -> Inverse | NoInverse:
-    """How a step is undone, or why it cannot be."""
+    """The inverse of an operation, or the reason why it has none."""
     kind = step.call.kind
     if not step.alone:
         return NoInverse(f"{kind} reads more than one branch of the network")
@@ -204,7 +204,9 @@ def inverse_of(net: Network, step: Step) -> Inverse | NoInverse:
 def _operator(net: Network, step: Step) -> Operator:
     if step.call.kind in PRODUCTS:
         weight = weight_of(step.call)
-        return MatrixOperator(step.name, torch.empty(0) if weight is None else weight, tuple(step.reads.shape[1:]))
+        return MatrixOperator(
+            step.name, step.reads.new_empty(0) if weight is None else weight, tuple(step.reads.shape[1:])
+        )
     return convolution(net, step.name, step.call)
 
 
@@ -218,23 +220,24 @@ def _affine(step: Step) -> Inverse | NoInverse:
 
 
 def _moved(step: Step) -> Inverse | NoInverse:
-    """Follow numbered values through the step: a permutation can be undone."""
+    """Send numbered values through the operation: a permutation has an inverse."""
     shape = tuple(step.reads.shape)
-    numbers = torch.arange(math.prod(shape), dtype=torch.float64).reshape(shape)
+    numbers = torch.arange(math.prod(shape), dtype=torch.float64, device=step.reads.device).reshape(shape)
     try:
         source = step.run(numbers).double()
     except (RuntimeError, IndexError) as error:
         return NoInverse(f"{step.call.kind} cannot be followed: {error}")
     each = math.prod(shape[1:])
     first = source[0].flatten().long()
-    if len(source) != shape[0] or first.numel() != each or not torch.equal(first.sort().values, torch.arange(each)):
+    places = torch.arange(each, device=first.device)
+    if len(source) != shape[0] or first.numel() != each or not torch.equal(first.sort().values, places):
         return NoInverse(f"{step.call.kind} drops, repeats or mixes values")
     return MoveInverse(first, shape[1:])
 
 
 def _least_squares(of: Operator, y: Tensor, tolerance: float = 1e-12, iterations: int = 2000) -> Tensor:
     """A^+ y by conjugate gradients on the normal equations, from zero."""
-    x = torch.zeros(len(y), *of.input_shape, dtype=torch.float64)
+    x = y.new_zeros(len(y), *of.input_shape)
     residual = y.clone()
     slope = of.adjoint(residual)
     step, length = slope.clone(), _square(slope)

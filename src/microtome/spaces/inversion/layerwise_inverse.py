@@ -1,4 +1,4 @@
-"""Which image makes a given output? Layer by layer backwards, where the layers allow it."""
+"""The inverse of a network, layer by layer, from class scores to images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from microtome.tables import Table
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Invertibility(Result):
-    """Which layers can be undone, and why others cannot.
+    """Which layers are invertible, and why others are not.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Invertibility(Result):
         In the order they run: ``name``, ``kind``, ``invertible``, ``exact`` (every input comes back for certain, not
         only its signal part), ``why``, ``rank``, ``condition_number`` (None where it was not computed).
     invertible : bool
-        Whether all can be undone, so that ``invert`` works.
+        Whether all are invertible, so that ``invert_outputs`` works.
     exact : bool
         Whether every image comes back, not only its signal part.
     """
@@ -40,7 +40,7 @@ class Invertibility(Result):
     exact: bool
 
     def table(self) -> Table:
-        """The layers: what can be undone, how well conditioned it is, and why."""
+        """One row per layer: whether it is invertible, its condition number, and the reason where it is not."""
         return _table(self.layers)
 
 
@@ -73,13 +73,13 @@ class NetworkInverse(Result):
     layers: list[dict[str, Any]]
 
     def table(self) -> Table:
-        """The layers: what can be undone, how well conditioned it is, and why."""
+        """One row per layer: whether it is invertible, its condition number, and the reason where it is not."""
         return _table(self.layers)
 
 
 @register("invertibility", rows=("A6",), paper="pattichis2024spaces", kind="spaces")
 def invertibility(net: Network) -> Invertibility:
-    """Say of every operation on the way to the class scores whether it can be undone.
+    """For every operation from the image to the class scores: whether it is invertible.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def invertibility(net: Network) -> Invertibility:
 
 
 @register("invert", rows=("A6",), paper="pattichis2024spaces", needs="invertible activations", kind="spaces")
-def invert(
+def invert_outputs(
     net: Network,
     outputs: Tensor,
     *,
@@ -125,7 +125,7 @@ def invert(
     truth: Tensor | None = None,
     strict: bool = True,
 ) -> NetworkInverse:
-    r"""Go back from class scores to an image, layer by layer.
+    r"""Invert a network layer by layer: from class scores to an image. Also named ``spaces.invert``.
 
     .. math:: x_s = W^+\,(f^{-1}(y) - b)
 
@@ -151,7 +151,7 @@ def invert(
     Raises
     ------
     LayerError
-        When a layer cannot be undone; the message names it and says why.
+        When a layer is not invertible; the message names it and gives the reason.
     InputError
         When the outputs have the wrong shape, or leave the range of an activation.
 
@@ -172,17 +172,17 @@ def invert(
     >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 6), torch.nn.SELU(), torch.nn.Linear(6, 8))
     >>> net = Network(model.double(), (1, 2, 2))
     >>> x = torch.rand(3, 1, 2, 2, dtype=torch.float64)
-    >>> bool((invert(net, net.logits(x)).images - x).abs().max() < 1e-9)
+    >>> bool((invert_outputs(net, net.logits(x)).images - x).abs().max() < 1e-9)
     True
     """
     exact = in_double(net)
-    outputs = torch.as_tensor(outputs)
+    outputs = torch.as_tensor(outputs, device=exact.probe.device)
     y = _outputs(net, outputs)
     steps = chain(exact, exact.probe.double())
     inverses = [_required(step, inverse_of(exact, step)) for step in steps]
     lent = _activations(exact, beside, len(y), "beside")
     true = _activations(exact, truth, len(y), "truth")
-    valid = torch.ones(len(y), dtype=torch.bool)
+    valid = torch.ones(len(y), dtype=torch.bool, device=y.device)
     rows: list[dict[str, Any]] = []
     for place in reversed(range(len(steps))):
         step, inverse = steps[place], inverses[place]
@@ -198,7 +198,7 @@ def invert(
             row["error"] = _median_error(y[valid], true[place][valid])
         rows.append(row)
     images = _pixels(exact, y)
-    doubt = torch.zeros(len(images), dtype=torch.float64)
+    doubt = images.new_zeros(len(images))
     doubt[~valid] = math.nan
     if all(inverse.exact for inverse in inverses) and bool(valid.any()):
         images[valid] = refined(exact, inverses, images[valid], outputs[valid].double())
@@ -241,7 +241,7 @@ def _activations(net: Network, images: Tensor | None, count: int, what: str) -> 
 
 def _pixels(net: Network, x: Tensor) -> Tensor:
     """Undo the normalisation."""
-    mean, std = (torch.tensor(value, dtype=torch.float64)[:, None, None] for value in (net.mean, net.std))
+    mean, std = (x.new_tensor(value)[:, None, None] for value in (net.mean, net.std))
     return x.reshape(-1, *net.input_shape) * std + mean
 
 
@@ -256,7 +256,7 @@ def _outside(step: Step, inverse: Inverse, y: Tensor, left: Tensor) -> str:
 
 
 def _forward_error(net: Network, images: Tensor, outputs: Tensor, valid: Tensor) -> Tensor:
-    error = torch.full((len(outputs),), math.nan, dtype=torch.float64)
+    error = outputs.new_full((len(outputs),), math.nan, dtype=torch.float64)
     if bool(valid.any()):
         again = net.logits(images[valid], check=False).double()
         size = outputs[valid].norm(dim=1).clamp(min=torch.finfo(torch.float64).tiny)

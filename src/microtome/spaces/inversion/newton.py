@@ -1,4 +1,4 @@
-"""How exact can an image that was found backwards be, and how is it brought there?"""
+"""Newton's method on the whole network, to refine images from the layerwise inverse; the error that rounding makes."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def rounding(net: Network, inverses: list[Inverse], images: Tensor, *, seed: int
     for _ in range(_DRAWS):
         change = torch.zeros_like(steps[-1].gives)
         for step, inverse in zip(reversed(steps), reversed(inverses), strict=True):
-            sign = torch.randint(0, 2, step.gives.shape, generator=generator).mul(2).sub(1)
+            sign = torch.randint(0, 2, step.gives.shape, generator=generator).mul(2).sub(1).to(change.device)
             change = inverse.change(change + half * step.gives.abs() * sign, step.gives)
         sizes.append(_in_pixels(net, change).flatten(1).norm(dim=1))
     whole = images.flatten(1).norm(dim=1).clamp(min=torch.finfo(torch.float64).tiny)
@@ -87,6 +87,6 @@ def rounding(net: Network, inverses: list[Inverse], images: Tensor, *, seed: int
 
 def _in_pixels(net: Network, change: Tensor) -> Tensor:
     """A change of what the network reads as one of the picture."""
-    std = torch.tensor(net.std, dtype=torch.float64)[:, None, None]
+    std = change.new_tensor(net.std)[:, None, None]
     pixels: Tensor = change.reshape(-1, *net.input_shape) * std
     return pixels

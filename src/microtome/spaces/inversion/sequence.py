@@ -1,4 +1,4 @@
-"""Which operations does an image pass on its way to the class scores, and is each fed by the one before only?"""
+"""A network as the sequence of operations from the image to the class scores."""
 
 from __future__ import annotations
 

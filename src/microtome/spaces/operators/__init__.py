@@ -1,1 +1,1 @@
-"""Layers as linear operators on whole feature maps: forward and adjoint products, never a matrix."""
+"""Linear operators of layers and of parts of networks: products with them and with their transposes."""

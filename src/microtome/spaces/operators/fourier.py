@@ -1,4 +1,4 @@
-"""Which waves does a convolution pass most, were the picture's edges joined? A start for an iteration, no answer."""
+"""The Fourier symbol of a convolution: start and preconditioner for its largest singular values."""
 
 from __future__ import annotations
 

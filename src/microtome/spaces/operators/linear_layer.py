@@ -1,4 +1,4 @@
-"""Which linear map does a layer apply, with which weights? Found from the operation as the model makes it."""
+"""The weights and the operation of a Linear or convolution layer, read from the call that the model makes."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def channels_first(call: Call) -> Tensor:
     """A convolution's kernels (C_out, C_in / groups, ...), transposed ones turned round, in float64."""
     weight = weight_of(call)
     if weight is None or call.kind not in TRANSPOSED:
-        return torch.empty(0) if weight is None else weight
+        return call.input.new_empty(0) if weight is None else weight
     groups = int(call.arguments["groups"])
     split = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
     return split.transpose(1, 2).flatten(0, 1)
@@ -172,6 +172,6 @@ def _doubled(model: torch.nn.Module) -> torch.nn.Module:
                 setattr(module, name, value.double())
     if not any(value.is_floating_point() for value in state(model)):
         model.register_buffer(
-            "_precision", torch.zeros((), dtype=torch.float64)
+            "_precision", torch.zeros((), dtype=torch.float64, device="cpu")
         )  # a network's precision is its tensors'
     return model

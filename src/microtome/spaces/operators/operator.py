@@ -29,9 +29,9 @@ class Operator(ABC):
     device : torch.device
         Where it computes.
     groups : int
-        Blocks of channels that do not meet.
+        Number of channel groups without connections between them.
     band : int or None
-        For a local map, how far from the diagonal its sparse matrix reaches about, positions outermost;
+        For a local map, about the bandwidth of its sparse matrix, with positions outermost;
         None where it has no sparse matrix.
     """
 

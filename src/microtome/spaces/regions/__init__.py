@@ -1,1 +1,1 @@
-"""Linear regions of piecewise linear networks: facets, exact affine maps, paths across regions."""
+"""Linear regions of piecewise linear networks: affine maps, facets, distances and paths."""

@@ -1,4 +1,4 @@
-"""Which units of one operation switch between two rows of a path, and where exactly?"""
+"""The places on a line segment at which the units of one operation switch."""
 
 from __future__ import annotations
 
@@ -97,10 +97,10 @@ def _pooled(call: Call, z: Tensor, at: Tensor) -> Crossings:
     row, unit = _changing(taps, top, noise)
     before, after = taps[row, unit], taps[row + 1, unit]
     slope = torch.where(before.isfinite(), after - before, 0.0)
-    share = torch.zeros(len(row), dtype=z.dtype)
+    share = z.new_zeros(len(row))
     winner = _first(before, slope, noise)
     found: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-    index = torch.arange(len(row))
+    index = torch.arange(len(row), device=z.device)
     for _ in range(reads.shape[1] - 1):
         mine, steep = before.gather(1, winner[:, None]), slope.gather(1, winner[:, None])
         gain = slope - steep
@@ -114,7 +114,7 @@ def _pooled(call: Call, z: Tensor, at: Tensor) -> Crossings:
         before, slope = before[goes], slope[goes]
         found.append((row[index], unit[index], winner, share))
     if not found:
-        none = torch.empty(0, dtype=torch.long)
+        none = row[:0]
         return Crossings(call.name, call.kind, at[:0], none, none, shape)
     row, unit, winner, share = (torch.cat(parts) for parts in zip(*found, strict=True))
     return Crossings(call.name, call.kind, at[row] + share * (at[row + 1] - at[row]), unit, winner, shape)

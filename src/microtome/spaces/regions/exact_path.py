@@ -1,4 +1,4 @@
-"""Where does the network bend on a straight path? All places of one operation at once, operation after operation."""
+"""All facets that a straight path crosses, by a batch whose rows are the places on the path."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Segments(KinkRules):
             call = self._cut(call)
         output = torch.relu(call.input) if spelt and call.kind == "relu" else call.run()
         if call.inplace and isinstance(output, Tensor) and output is not first and self._known(first):
-            first.data = output.data  # the model may go on with the tensor that it gave
+            first.data = output.data  # the model may use its own tensor again
             output = first
         for value in tensors(output):
             self._note_made(value)
@@ -152,7 +152,7 @@ def segments(
         (rows, K).
     found : list of Crossings
     """
-    at = torch.tensor([low, high], dtype=torch.float64)
+    at = start.new_tensor([low, high])
     with torch.no_grad():
         prepared = net.normalise(start + at.reshape(-1, 1, 1, 1) * way)
         rules = Segments(at, prepared)

@@ -1,4 +1,4 @@
-"""How far may an image go in a direction before a unit of the network switches?"""
+"""The distance from an image to the edge of its linear region along a direction."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def ahead(found: Bends, *, backwards: bool = False) -> tuple[Tensor, Tensor]:
     towards = (value * slope < 0) | (found.tied & (_side(found) * slope < 0))
     step = torch.where(towards, -value / torch.where(slope == 0, 1.0, slope), math.inf)
     if not step.shape[1]:  # a linear network has no facet at all
-        return step.new_full((len(step),), math.inf), torch.zeros(len(step), dtype=torch.long)
+        return step.new_full((len(step),), math.inf), step.new_zeros(len(step), dtype=torch.long)
     nearest = step.min(1)
     return nearest.values.abs(), nearest.indices
 

@@ -1,4 +1,4 @@
-"""How far may an image move before a unit of the network switches, and which unit is it?"""
+"""The distance from an image to the nearest facet of a piecewise linear network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
 from microtome.spaces.operators.linear_layer import in_double
-from microtome.spaces.regions.tangent_facets import Bends, bends, gradients, heard, owner, verify
+from microtome.spaces.regions.tangent_facets import Bends, bends, gradients, owner, reaches_scores, verify
 
 _ROWS = 128  # images with a direction that run at a time
 _ROUND = 8  # facets of one image whose gradients are taken before the bound is looked at again
@@ -43,7 +43,7 @@ class FacetDistance(Result):
     changing : Tensor
         (N,): L2 distance to the nearest facet, not through the image, whose unit reaches a score, so that the map of
         the scores changes there; infinite where there is none. Never below ``distance``, inside which nothing
-        switches at all; on the way to it silent units may switch, and wake others that are nearer then.
+        switches at all. Units without effect may switch before it and activate others, which are nearer then.
     changing_facet : list of dict
         Which one; empty where there is none.
     changing_normal : Tensor
@@ -134,10 +134,10 @@ def facet_distance(net: Network, images: Tensor, *, probes: int | None = 20, see
     spread = 1.0 if every else _spread(base.value.shape[1], probes or pixels)
     usable = (length > 0) & base.value.isfinite() & ~base.tied
     distance, chosen, normal, checked = _nearest(exact, x, base, length, spread, usable)
-    effect = torch.cat([heard(exact, part) for part in x.split(_ROWS)])
+    effect = torch.cat([reaches_scores(exact, part) for part in x.split(_ROWS)])
     changing = [distance.clone(), chosen.clone(), normal.clone()]
     silent = ~effect.gather(1, chosen[:, None])[:, 0]
-    if bool(silent.any()):  # look again among the units that are heard
+    if bool(silent.any()):  # search again among the units that reach the scores
         value = replace(base, value=base.value[silent])
         again = _nearest(exact, x[silent], value, length[silent], spread, (usable & effect)[silent])
         for whole, part in zip(changing, again, strict=False):
@@ -169,7 +169,7 @@ def _owners(base: Bends, distance: Tensor, chosen: Tensor) -> list[dict[str, Any
 
 def _boundless(net: Network, x: Tensor, seed: int, probes: int | None) -> FacetDistance:
     """The answer for a network without any unit that bends: one map for all images."""
-    none, never = torch.zeros(len(x), dtype=torch.long), torch.full((len(x),), math.inf, dtype=x.dtype)
+    none, never = x.new_zeros(len(x), dtype=torch.long), x.new_full((len(x),), math.inf)
     return FacetDistance(
         provenance=provenance(net, "facet-distance", seed=seed, probes=probes),
         distance=never,
@@ -186,9 +186,12 @@ def _boundless(net: Network, x: Tensor, seed: int, probes: int | None) -> FacetD
 
 
 def _summary(net: Network, x: Tensor) -> Bends:
-    """Values of all facets; the direction serves only to tell which facets an image moves at all against."""
+    """Values of all facets; a random direction shows which facets depend on the image at all."""
     generator = torch.Generator().manual_seed(0)
-    parts = [bends(net, part, torch.randn(part.shape, generator=generator, dtype=x.dtype)) for part in x.split(_ROWS)]
+    parts = [
+        bends(net, part, torch.randn(part.shape, generator=generator, dtype=x.dtype).to(x.device))
+        for part in x.split(_ROWS)
+    ]
     return Bends(
         parts[0].facets,
         *(
@@ -208,11 +211,13 @@ def _lengths(net: Network, x: Tensor, count: int, seed: int, *, every: bool) -> 
         for first in range(0, count, _ROWS):
             some = min(_ROWS, count - first)
             if every:
-                unit = torch.eye(count, dtype=x.dtype)[first : first + some].reshape(some, *x.shape[1:])
+                unit = torch.eye(count, dtype=x.dtype, device=x.device)[first : first + some].reshape(
+                    some, *x.shape[1:]
+                )
                 directions = unit.repeat(len(images), 1, 1, 1)
             else:
                 shape = (some * len(images), *x.shape[1:])
-                directions = torch.randn(shape, generator=generator, dtype=x.dtype)
+                directions = torch.randn(shape, generator=generator, dtype=x.dtype).to(x.device)
             found = bends(net, images.repeat_interleave(some, 0), directions).slope
             squares = found.square().reshape(len(images), some, -1).sum(1)
             total = squares if total is None else total + squares
@@ -235,8 +240,8 @@ def _nearest(
     value = base.value
     bound = torch.where(usable, value.abs() / torch.where(usable, length * spread, 1.0), math.inf)
     ordered = bound.sort(1)
-    best = torch.full((len(x),), math.inf, dtype=x.dtype)
-    chosen, normal, checked = torch.zeros(len(x), dtype=torch.long), torch.zeros_like(x), torch.zeros(len(x)).long()
+    best, normal = x.new_full((len(x),), math.inf), torch.zeros_like(x)
+    chosen, checked = x.new_zeros(len(x), dtype=torch.long), x.new_zeros(len(x), dtype=torch.long)
     width = ordered.values.shape[1]
     for start in range(0, width, _ROUND):
         for offset in range(start, min(start + _ROUND, width)):

@@ -1,4 +1,4 @@
-"""Along which pieces does the network change between two images, and which units switch on the way?"""
+"""The facets on the straight path between two images, with the class scores at each."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FacetPath(Result):
     logits : Tensor
         (crossed + 2, K): class scores at both ends and at every place; between them they are straight lines.
     reached : float
-        How far the path was followed: 1 unless it has more places than were asked for.
+        The part of the path that was followed: 1 unless it has more places than ``most``.
     gap : float
         Largest stretch left unexplained between two pieces; places are exact to this.
     error : float
@@ -75,7 +75,7 @@ def facets_between(net: Network, first: Tensor, second: Tensor, *, gap: float = 
     gap : float
         Facets closer than this share of the path count as one place.
     most : int
-        Stop once so many are found; ``reached`` tells how far that was.
+        Stop after so many; ``reached`` is the part of the path that was followed.
 
     Returns
     -------
@@ -139,7 +139,7 @@ def _traced(net: Network, start: Tensor, way: Tensor, gap: float, most: int) -> 
     places: list[Tensor] = []
     scores: list[Tensor] = []
     facets: list[dict[str, Any]] = []
-    low, last = 0.0, torch.empty(0)
+    low, last = 0.0, start.new_empty(0)
     while ends and len(facets) < most:
         try:
             at, logits, found = segments(net, start, way, low, ends[-1])
@@ -150,41 +150,40 @@ def _traced(net: Network, start: Tensor, way: Tensor, gap: float, most: int) -> 
             return None
         if len(at) != len(logits):
             return None
-        place, owners = _places(found, gap)
+        place, owners = _places(found, gap, start)
         row = torch.searchsorted(at, place)
         places.append(place)
         scores.append(logits[row] if places[:-1] else torch.cat([logits[:1], logits[row]]))
         facets += owners
         low, last = ends.pop(), logits[-1:]
-    edge = torch.tensor([0.0, low], dtype=torch.float64)
+    edge = start.new_tensor([0.0, low])
     at = torch.cat([edge[:1], *places, edge[1:]])
     return _Cut(at, torch.cat([*scores, last]), facets, 0.0)
 
 
-def _places(found: list[Crossings], gap: float) -> tuple[Tensor, list[dict[str, Any]]]:
+def _places(found: list[Crossings], gap: float, like: Tensor) -> tuple[Tensor, list[dict[str, Any]]]:
     """Places of all operations in order, those closer than ``gap`` once, with the unit that switches first there."""
-    at = torch.cat([torch.empty(0).double(), *(part.at for part in found)])
-    part = torch.cat([torch.empty(0).long(), *(torch.full((len(of.at),), number) for number, of in enumerate(found))])
-    within = torch.cat([torch.empty(0).long(), *(torch.arange(len(of.at)) for of in found)])
+    at = torch.cat([like.new_empty(0), *(part.at for part in found)])
+    owners = [(of, place) for of in found for place in range(len(of.at))]
     order = at.argsort(stable=True)
     sorted_ = at[order]
-    new = torch.ones(len(at), dtype=torch.bool)
+    new = torch.ones_like(at, dtype=torch.bool)
     new[1:] = sorted_[1:] - sorted_[:-1] > gap
     kept = order[new]
-    return at[kept], [found[int(part[i])].owner(int(within[i])) for i in kept]
+    return at[kept], [owners[i][0].owner(owners[i][1]) for i in kept.tolist()]
 
 
 def _stepped(net: Network, start: Tensor, way: Tensor, gap: float, most: int) -> _Cut:
     pieces, widest = stepped(net, start, way, gap, most)
     inner = [piece for piece in pieces if piece[1] < 1.0]
-    at = torch.tensor([0.0, *(end for _, end, _ in inner), 1.0], dtype=torch.float64)
+    at = start.new_tensor([0.0, *(end for _, end, _ in inner), 1.0])
     logits = net.logits(start + at.reshape(-1, 1, 1, 1) * way, check=False)
     return _Cut(at, logits, [facet for _, _, facet in inner], widest)
 
 
 def _deviation(net: Network, start: Tensor, way: Tensor, found: _Cut) -> float:
     """Largest difference between the network in the middle of pieces, evenly spread, and the straight line."""
-    left = torch.linspace(0, len(found.at) - 2, min(_CHECKED, len(found.at) - 1)).round().long()
+    left = torch.linspace(0, len(found.at) - 2, min(_CHECKED, len(found.at) - 1), device=start.device).round().long()
     middle = (found.at[left] + found.at[left + 1]) / 2
     scores = net.logits(start + middle.reshape(-1, 1, 1, 1) * way, check=False)
     straight = (found.logits[left] + found.logits[left + 1]) / 2

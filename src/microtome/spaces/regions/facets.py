@@ -1,4 +1,4 @@
-"""Where does a piecewise linear network bend? The facet functions of its units, linear in what each unit reads."""
+"""The facets of each operation of a piecewise linear network, as functions that are zero where it bends."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,7 +55,7 @@ class Facets:
     def owner(self, facet: int) -> dict[str, Any]:
         """Which unit a facet belongs to."""
         place = facet // self.each if self.kind in POOLS else facet % math.prod(self.shape)
-        unit = [int(i) for i in torch.unravel_index(torch.tensor(place), self.shape)]
+        unit = [int(i) for i in np.unravel_index(place, self.shape)]
         which = facet % self.each if self.kind in POOLS else facet // math.prod(self.shape)
         return {"layer": self.name, "kind": self.kind, "unit": unit, "which": int(which)}
 
@@ -107,7 +108,7 @@ def facets_of(call: Call, z: Tensor, other: Tensor | None = None) -> Facets | No
     """
     shape = tuple(z.shape[1:])
     if call.kind in _AT_ZERO:
-        # Copies: the model may go on and write on what it read.
+        # Copies: the model may write on its input later.
         return Facets(call.name, call.kind, z.flatten(1).clone(), lambda v: v.flatten(1).clone(), shape, 1)
     if call.kind in _CUTS:
         levels = edges(call)
@@ -154,21 +155,21 @@ def windows(call: Call, z: Tensor) -> tuple[Tensor, tuple[tuple[int, ...], tuple
     size = tuple(z.shape[-dims:])
     if call.kind == "adaptive_max_pool2d":
         out = tuple(n if want is None else int(want) for n, want in zip(size, _wanted(bound, dims), strict=True))
-        reads = [_adaptive(n, want) for n, want in zip(size, out, strict=True)]
+        reads = [_adaptive(n, want, z.device) for n, want in zip(size, out, strict=True)]
     else:
         kernel, padding = pair(bound["kernel_size"], dims), pair(bound["padding"], dims)
         stride = kernel if bound["stride"] in (None, [], ()) else pair(bound["stride"], dims)
         dilation = pair(bound["dilation"], dims)
         pool = getattr(torch.nn.functional, f"max_pool{dims}d")
-        probe = torch.zeros(1, 1, *size)
+        probe = z.new_zeros(1, 1, *size)
         out = tuple(pool(probe, kernel, stride, padding, dilation, ceil_mode=bool(bound["ceil_mode"])).shape[2:])
         reads = [
-            torch.arange(out[axis])[:, None] * stride[axis]
-            + torch.arange(kernel[axis]) * dilation[axis]
+            torch.arange(out[axis], device=z.device)[:, None] * stride[axis]
+            + torch.arange(kernel[axis], device=z.device) * dilation[axis]
             - padding[axis]
             for axis in range(dims)
         ]
-    numbers = torch.arange(math.prod(size)).reshape(size)
+    numbers = torch.arange(math.prod(size), device=z.device).reshape(size)
     for axis in range(dims):
         numbers = _taken(numbers, 2 * axis, reads[axis], size[axis])
     order = [*range(0, 2 * dims, 2), *range(1, 2 * dims, 2)]  # outputs first, then taps
@@ -176,13 +177,13 @@ def windows(call: Call, z: Tensor) -> tuple[Tensor, tuple[tuple[int, ...], tuple
     return numbers.permute(order).reshape(math.prod(out), taps), (size, out)
 
 
-def _adaptive(size: int, out: int) -> Tensor:
+def _adaptive(size: int, out: int, device: torch.device) -> Tensor:
     """Positions that each output of an adaptive pooling reads, (out, longest); -1 where a window is shorter."""
     starts = [place * size // out for place in range(out)]
     ends = [-(-(place + 1) * size // out) for place in range(out)]
     longest = max(end - start for start, end in zip(starts, ends, strict=True))
     rows = [[*range(start, end), *[-1] * (longest - end + start)] for start, end in zip(starts, ends, strict=True)]
-    return torch.tensor(rows)
+    return torch.tensor(rows, device=device)
 
 
 def _taken(numbers: Tensor, axis: int, picked: Tensor, size: int) -> Tensor:

@@ -1,11 +1,10 @@
-"""How is a path cut where a network lets no rows be added to its batch? Piece by piece, with tangents."""
+"""All facets that a straight path crosses, piece by piece, for networks with a fixed batch size."""
 
 from __future__ import annotations
 
 import itertools
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from microtome.errors import InputError
@@ -44,7 +43,7 @@ def stepped(net: Network, start: Tensor, way: Tensor, gap: float, most: int) -> 
 
 
 def _pieces(net: Network, start: Tensor, way: Tensor, at: list[float]) -> list[_Piece]:
-    t = torch.tensor(at, dtype=torch.float64)
+    t = start.new_tensor(at)
     found = bends(net, start + t.reshape(-1, 1, 1, 1) * way, way.expand(len(at), -1, -1, -1))
     onward, place = ahead(found)
     behind, _ = ahead(found, backwards=True)

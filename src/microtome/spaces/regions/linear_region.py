@@ -1,4 +1,4 @@
-"""What affine map is the network exactly, on the polytope around an image, and what of the image does it ignore?"""
+"""The exact affine map of a piecewise linear network around an image, and the part of the image in its null space."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LinearRegion(Result):
         (N, min(K, C * H * W)) of each weight.
     signal, ignored : Tensor
         (N, C, H, W): the part of each image in the row space of its own map, and the part in the null space,
-        which these scores ignore. They add up to the image.
+        which does not change these scores. They add up to the image.
     ignored_extent : Tensor
         (N, 2): how many multiples of ``ignored`` may be taken away and added inside the region.
     ignored_change : Tensor
@@ -104,7 +104,7 @@ def linear_region(
     OpaqueError
         When the network is not piecewise linear.
     InputError
-        When no class is asked for, or the weights would hold more than 60 million numbers.
+        When no class is given, or the weights would hold more than 60 million numbers.
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""How do all facet functions of a network change when the image moves? One forward pass with tangents."""
+"""Values, slopes and gradients of all facet functions, from a forward pass with tangents."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def owner(facets: list[Facets], facet: int) -> dict[str, Any]:
 
 
 class KinkRules(RuleSet):
-    """Rules that change nothing: they note what each bending operation reads."""
+    """Rules that leave the pass as it is and record the input of each operation that bends."""
 
     name = "a linear region"
 
@@ -70,7 +70,7 @@ class KinkRules(RuleSet):
         self._masks: dict[int, Any] = {}
 
     def run(self, call: Call) -> Any:
-        """Note, then run the operation as the model wrote it."""
+        """Record the input, then run the operation as it is."""
         call = self._recognised(call)  # x * (x > 0) is a relu
         if self._verify:
             self._check(call)
@@ -183,7 +183,7 @@ def gradients(net: Network, images: Tensor, chosen: Tensor) -> Tensor:
         count = found.value.shape[1]
         mine = (chosen >= start) & (chosen < start + count)
         if bool(mine.any()):
-            # Taken before the model goes on, which may write on z; offsets have no gradient.
+            # Taken at once: the model may write on z later. Offsets have no gradient.
             read = (z if other is None else z - other).clone()
             values.append(found.along(read).gather(1, (chosen - start).clamp(0, count - 1)[:, None])[mine].sum())
         start += count
@@ -196,7 +196,7 @@ def gradients(net: Network, images: Tensor, chosen: Tensor) -> Tensor:
 
 
 class _Effects(KinkRules):
-    """Notes what reaches the scores from each bending operation's units."""
+    """Collects the gradient of the scores at each bending operation."""
 
     def __init__(self) -> None:
         self.found: list[tuple[Facets, list[Tensor]]] = []
@@ -207,20 +207,20 @@ class _Effects(KinkRules):
         self._part = facets_of(call, z.detach(), None if other is None else other.detach())
 
     def run(self, call: Call) -> Any:
-        """Run the operation, and listen at what it gives."""
+        """Run the operation and hook the gradient of its output."""
         output = super().run(call)
         part, self._part = self._part, None
         if part is not None:
-            heard: list[Tensor] = []
-            self.found.append((part, heard))
+            signals: list[Tensor] = []
+            self.found.append((part, signals))
             given = tensors(output) or [call.input]
             if given[0].requires_grad:  # a hook belongs to the value of this moment, whatever is written later
-                given[0].register_hook(heard.append)
+                given[0].register_hook(signals.append)
         return output
 
 
-def heard(net: Network, images: Tensor) -> Tensor:
-    """(N, facets): whether a unit's value reaches any class score at all, with all other units as they are.
+def reaches_scores(net: Network, images: Tensor) -> Tensor:
+    """(N, facets): whether a unit's value changes any class score, with all other units as they are.
 
     A facet of a unit that does not is no bend of the scores: what is behind it is the same affine map.
 
@@ -235,18 +235,20 @@ def heard(net: Network, images: Tensor) -> Tensor:
     rules = _Effects()
     with torch.enable_grad():
         scores = run(net, net.normalise(x), rules, live=True)
-        mixed = torch.randn(scores.shape, generator=torch.Generator().manual_seed(0), dtype=scores.dtype)
+        mixed = torch.randn(scores.shape, generator=torch.Generator().manual_seed(0), dtype=scores.dtype).to(
+            scores.device
+        )
         torch.autograd.grad(scores, x, mixed, allow_unused=True)
     parts = []
     for facets, signals in rules.found:
         count = facets.value.shape[1]
         if not signals:
-            parts.append(torch.zeros(len(x), count, dtype=torch.bool))
+            parts.append(x.new_zeros(len(x), count, dtype=torch.bool))
             continue
         units = signals[0].detach().flatten(1) != 0
         pooled = "pool" in facets.kind
         parts.append(units.repeat_interleave(facets.each, 1) if pooled else units.repeat(1, facets.each))
-    return torch.cat(parts, 1) if parts else torch.zeros(len(x), 0, dtype=torch.bool)
+    return torch.cat(parts, 1) if parts else x.new_zeros(len(x), 0, dtype=torch.bool)
 
 
 def run(net: Network, prepared: Tensor, rules: KinkRules, *, live: bool) -> Tensor:

@@ -1,1 +1,1 @@
-"""Singular values and vectors of operators, with a residual for each."""
+"""Singular values and vectors of operators, rank and condition number."""

@@ -1,4 +1,4 @@
-"""How are the largest eigenvalues found where many lie close together? By an iteration that is told where to look."""
+"""Davidson's method: the largest eigenvalues of a symmetric map with a preconditioner."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 _ROUNDS = 200
-_EXTRA = 4  # vectors beyond those wanted that a restart keeps: what comes next tells the last ones apart
-_BASIS = 8  # vectors held for each one wanted: restarts forget, and forgetting costs rounds
+_EXTRA = 4  # vectors beyond k that a restart keeps, so that the last ones converge
+_BASIS = 8  # vectors held for each of the k: early restarts cost rounds
 _HELD = 60_000_000  # numbers that the basis may hold: 480 MB
-_CANCELLED = 1e-3  # what is left of a vector beside the others; below, rounding is brought up by as much
+_CANCELLED = 1e-3  # below this share of its norm, a vector is orthogonalised a second time
 
 
 def davidson(

@@ -27,7 +27,7 @@ def injective(of: Operator, *, measure: bool = True) -> bool | None:
     of : Operator
         The map.
     measure : bool
-        Whether the rank of a map of up to 4,096 inputs is measured where its structure does not tell.
+        Whether the rank of a map of up to 4,096 inputs is measured where its structure does not settle it.
 
     Returns
     -------
@@ -41,8 +41,8 @@ def injective(of: Operator, *, measure: bool = True) -> bool | None:
     the pixels one after the other: an output that is the first to read some pixels gives C_out equations for
     them, and has to have full column rank there. That is sufficient and costs a few small decompositions; it settles
     most first layers, which have few input channels. What is left is measured: :math:`A^T A - \mu I` has a Cholesky
-    factorisation only when every singular value is above :math:`\sqrt\mu`, here 1e-6 of the largest one. A factorisation
-    that fails settles nothing.
+    factorisation only when every singular value is above :math:`\sqrt\mu`, here 1e-6 of the largest one. A
+    factorisation that fails settles nothing.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def injective(of: Operator, *, measure: bool = True) -> bool | None:
 
 
 def _convolution(of: ConvolutionOperator) -> bool | None:
-    """What the kernels of a convolution tell without its matrix."""
+    """What follows from the kernels of a convolution without its matrix."""
     if of.mode == "zeros":
         reads = [_first_reads(of, axis) for axis in range(len(of.stride))]
         if any(sum(map(len, taps)) < size for taps, size in zip(reads, of.input_shape[1:], strict=True)):
@@ -105,7 +105,7 @@ def _by_raster_order(of: ConvolutionOperator, reads: list[list[tuple[int, ...]]]
 
 
 def _first_reads(of: ConvolutionOperator, axis: int) -> list[tuple[int, ...]]:
-    """For each output along an axis, the kernel taps by which it is the first to read a position; those without left out."""
+    """For each output along an axis that is the first to read some position, the kernel taps by which it does."""
     before, size = of.widths[axis][0], of.input_shape[1 + axis]
     seen: set[int] = set()
     found = []

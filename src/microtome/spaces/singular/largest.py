@@ -1,4 +1,4 @@
-"""What are the largest singular triplets of a convolution? By its own structure: points, groups, frequencies."""
+"""The largest singular triplets of a convolution, by positions, groups and Davidson's method."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which inputs does a layer all but lose? The smallest singular values, by inverting a sparse factorisation."""
+"""The smallest singular triplets of a local map, by a sparse LU factorisation and inverse iteration."""
 
 from __future__ import annotations
 

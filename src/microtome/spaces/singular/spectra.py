@@ -1,4 +1,4 @@
-"""How stable is each layer of a network? Singular values and condition number of every linear layer, cheaply."""
+"""Singular values, rank and condition number of every linear layer of a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which singular triplets has a map that does the same at every place? Those of one place, once for each."""
+"""Singular triplets of a map that acts on every token or position alone, from those of its small matrix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which inputs does a linear map pass on most, or least? A few singular triplets with a proof of each."""
+"""Singular triplets of a linear map that is known by its products, each with a residual that proves it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Row space and null space: what a layer reads of its input and what it rejects."""
+"""Vectors and images split into the part that a layer passes on and the part that it loses."""

@@ -1,4 +1,4 @@
-"""What of the average image of each class does a first layer not see? The three rows of the paper's figure 1."""
+"""Weights, signal vectors and residuals of class averages: figure 1 of Pattichis and Pattichis (2024)."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def class_residuals(
     threshold : float
         For a residual against the layer: it makes this share of the layer's output; see ``signal_part``.
     iterations : int
-        Convolutions: at most so many steps; ``error`` tells what was proved.
+        Convolutions: at most so many steps; ``error`` is what was proved.
 
     Returns
     -------

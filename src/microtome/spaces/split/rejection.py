@@ -25,7 +25,7 @@ from microtome.tables import Table
 
 _BATCH = 64  # images whose feature maps are split at a time
 _HELD = 150_000_000  # numbers that the bases of all images of a batch may hold: 1.2 GB
-_SURE = 0.02  # a share is told as known when it is known to this share of itself, or ...
+_SURE = 0.02  # a share counts as known when its error is below twice this share of itself, or ...
 _SURE_PART = 0.001  # ... to this share of the whole
 
 
@@ -46,8 +46,8 @@ class _Shares(Result):
     threshold : float
         The share of the output that the lost part may make: by it ``share`` is defined.
     reached : Tensor
-        (layers, N): the threshold that ``share`` belongs to. Where it is above ``threshold`` the steps did not suffice, and
-        ``share`` is an upper bound.
+        (layers, N): the threshold that ``share`` belongs to. Where it is above ``threshold`` the steps did not
+        suffice, and ``share`` is an upper bound.
     """
 
     layers: list[str]
@@ -59,7 +59,7 @@ class _Shares(Result):
 
     @property
     def known(self) -> Tensor:
-        """(layers, N): whether ``share`` is the share for the threshold asked for, to 2 % of itself or 0.1 % of all."""
+        """(layers, N): whether ``share`` belongs to ``threshold``, and its error is below 4 % of it or 0.1 % of all."""
         close = self.error <= torch.maximum(2 * _SURE * self.share, torch.full_like(self.share, _SURE_PART))
         return close & (self.reached <= self.threshold * (1 + 1e-9))
 
@@ -69,32 +69,29 @@ class _Shares(Result):
         return self.share.mean(1)
 
     def table(self) -> Table:
-        """A row for each layer: mean share lost, largest error of a share, exact null space.
-
-        ``lost`` is the share of the energy whose removal changes the layer's output by less than ``threshold``, mean
-        over the images. ``bound`` says whether it is that share or an upper limit of it.
-        """
-        return Table.of(
-            [
+        """A row for each layer: mean share lost and its largest possible error, what it is, exact null space."""
+        rows = []
+        for place, name in enumerate(self.layers):
+            known = bool(self.known[place].all())
+            rows.append(
                 {
                     "layer": name,
-                    "lost": float(self.mean[place]),
-                    "bound": "equal" if bool(self.known[place].all()) else "at most",
+                    "share lost": float(self.mean[place]),
                     "error": float(self.error[place].max()),
-                    "null space": self.null_space(place),
+                    "the share is": "proved" if known else "an upper bound",
+                    "exact null space": self.null_space(place),
                 }
-                for place, name in enumerate(self.layers)
-            ]
-        )
+            )
+        return Table.of(rows)
 
     def null_space(self, layer: int) -> str:
         """What is known of a layer's exact null space, in words; mean over the images."""
         null = self.null_share[layer]
         if bool(null.isnan().any()):
-            return "exact null space: not measured"
+            return "not measured"
         if not bool(null.any()):
-            return "exact null space: 0 (injective)"
-        return f"exact null space: {100 * float(null.mean()):.3g} %"
+            return "0: injective"
+        return f"{100 * float(null.mean()):.3g} %"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -106,8 +103,8 @@ class Rejected(_Shares):
     layers : list of str
         Linear layers in the order they run.
     share, error, null_share, threshold, reached
-        (layers, N) each: the share of the energy of what a layer reads whose removal changes the output of its weights by
-        less than ``threshold``, with its proof; the share in the exact null space.
+        (layers, N) each: the share of the energy of what a layer reads whose removal changes the output of its
+        weights by less than ``threshold``, with its proof; the share in the exact null space.
     """
 
 
@@ -122,10 +119,11 @@ class KeptAndLost(_Shares):
     images : Tensor
         (N, C, H, W) in pixel space.
     kept, lost : Tensor
-        (layers, N, C, H, W): the smallest part of the image that the local map to the layer sends to nearly the same output,
-        and the rest. They add up to the image; either may leave the pixel range.
+        (layers, N, C, H, W): the smallest part of the image that the local map to the layer sends to nearly the same
+        output, and the rest. They add up to the image; either may leave the pixel range.
     share, error, null_share, threshold, reached
-        (layers, N) each: the share of the energy of the image in ``lost``, with its proof; the share in the exact null space.
+        (layers, N) each: the share of the energy of the image in ``lost``, with its proof; the share in the exact
+        null space.
     """
 
     images: Tensor
@@ -164,7 +162,7 @@ def rejected_energy(
     threshold : float
         t: the rejected part makes this share of the layer's output.
     iterations : int
-        At most so many steps for a convolution; ``error`` and ``reached`` tell what was proved.
+        At most so many steps for a convolution; see ``error`` and ``reached``.
     dense : bool
         Whether maps of up to 1,024 values are decomposed as matrices, and the rank of those of up to 4,096 is measured.
 
@@ -240,7 +238,7 @@ def kept_and_lost(
     threshold : float
         t: what counts as lost makes this share of the local map's output.
     iterations : int
-        At most so many steps a layer; ``error`` and ``reached`` tell what was proved.
+        At most so many steps a layer; see ``error`` and ``reached``.
     dense : bool
         Whether the local map of images of up to 1,024 values is written out as a matrix: exact, and its rank is
         measured; some seconds for each layer and image.
@@ -306,7 +304,7 @@ def _stacked(parts: list[list[SignalPart]], full: list[bool]) -> dict[str, Tenso
 
 
 def _together(shape: tuple[int, int], iterations: int, *, apart: bool = False) -> int:
-    """How many images are split at a time: by the memory of their bases, and of their matrices where each has its own."""
+    """How many images are split at a time: by the memory of their bases, and of their matrices if each has its own."""
     m, n = shape
     count = _HELD // (n * max(1, min(iterations, m, n)))
     return max(1, min(count, DENSE // (m * n)) if apart else count)
@@ -331,7 +329,7 @@ def _named(net: Network, layers: Iterable[str] | None) -> list[str]:
     names = linear_layers(net) if layers is None else list(layers)
     if not names:
         what = "the network has no Linear layer and no convolution" if layers is None else "no layer was named"
-        raise LayerError(f"{what}; `microtome layers` lists all that can be asked for.")
+        raise LayerError(f"{what}; `microtome layers` lists all layers.")
     return names
 
 

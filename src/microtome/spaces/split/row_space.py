@@ -82,7 +82,7 @@ def signal_part(
     accuracy : float
         Relative accuracy wanted of the norm of the lost part; its share of the energy is good to twice that.
     iterations : int
-        At most so many steps; ``error`` tells what was reached.
+        At most so many steps; ``error`` is what was proved.
     dense : bool
         Whether a map of up to 1,024 values on its shorter side is written out as a matrix. Then the answer is exact to
         rounding, and ``null_share`` is known. Maps of up to 64 values, Linear layers and 1 x 1 convolutions always are.

@@ -1,4 +1,4 @@
-"""What does a layer listen to and what does it throw away? The four fundamental spaces of its weight matrix."""
+"""The four fundamental spaces of a layer's weight matrix, from its singular value decomposition."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Subspaces(Result):
     layer, view : str
         Whose matrix, and how it was read (see ``subspaces``; ``"exact"`` for a map such as a Jacobian).
     signal : Tensor
-        (n, r) orthonormal columns: the row space, what the layer listens to, strongest first.
+        (n, r) orthonormal columns: the row space, strongest direction first.
     signal_output : Tensor
         (m, r) orthonormal columns: the column space, the outputs that can be reached.
     singular_values : Tensor
@@ -61,7 +61,7 @@ class Subspaces(Result):
 
     @cached_property
     def rejected(self) -> Tensor:
-        """(n, n - r) orthonormal columns: the null space, inputs without any effect. Computed when first asked for.
+        """(n, n - r) orthonormal columns: the null space, inputs without any effect. Computed on first use.
 
         Raises
         ------
@@ -113,7 +113,7 @@ class Subspaces(Result):
         return (self.coefficients(x) @ self.signal.T).reshape(x.shape)
 
     def reject(self, x: Tensor) -> Tensor:
-        """The rejected part x_r = x - x_s: what the layer does not see of ``x``."""
+        """The rejected part x_r = x - x_s: the projection on the null space."""
         return x.double() - self.project(x)
 
     def energy(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -181,7 +181,7 @@ def subspaces(net: Network, layer: str, *, view: str | None = None, tolerance: f
 
     Notes
     -----
-    Cost: one SVD in float64, O(m n min(m, n)). The null spaces are completed only when asked for.
+    Cost: one SVD in float64, O(m n min(m, n)). The bases of the null spaces are computed on first use.
     A picture is split as the layer reads it (for a first layer: normalised). It does not show what
     the bias and the activation after the layer do.
 
@@ -259,7 +259,7 @@ def layer_matrix(net: Network, layer: str, view: str | None = None) -> tuple[Ten
         whole = layer_operator(net, layer)
         return whole.dense(), whole.input_shape, "exact"
     kernels = channels_first(call)
-    single = math.prod(kernels.shape[2:]) == 1  # kernels of one number each have no directions to tell apart
+    single = math.prod(kernels.shape[2:]) == 1  # the row space of kernels of one number each is trivial
     if view == "patches" or (view is None and single):
         groups = int(call.arguments["groups"])
         return patch_matrix(call), (int(kernels.shape[1]) * groups, *kernels.shape[2:]), "patches"

@@ -1,4 +1,4 @@
-"""How much of an image does one neuron hear? Projection on its weight vector, and the residual it ignores."""
+"""The projection of a layer's input on the weight vector of each unit, and the residual."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def weight_vectors(net: Network, images: Tensor, *, layer: str, check: bool = Tr
     -----
     Cost: one forward pass down to the layer and one product. A zero weight vector keeps nothing. The
     input is what the layer reads: a first layer reads normalised pixels. It does not show what the
-    units hear together; ``subspaces`` does.
+    units respond to together; ``subspaces`` does.
 
     References
     ----------
@@ -133,8 +133,8 @@ def weight_vectors(net: Network, images: Tensor, *, layer: str, check: bool = Tr
             provenance=note,
             layer=layer,
             weights=weight.flatten(1),
-            inputs=torch.empty(0),
-            coefficient=torch.empty(0),
+            inputs=x.new_empty(0),
+            coefficient=x.new_empty(0),
             energy=energy,
             kept=kept,
             input_shape=tuple(weight.shape[1:]),

@@ -160,7 +160,7 @@ def _rejected_shares(album: Album) -> Amounts | Absent | None:
 
 def _proof(found: Rejected, layer: int, known: bool) -> str:
     """Whether an amount is an upper bound, and what is known of the exact null space."""
-    null = "" if bool(found.null_share[layer].isnan().any()) else found.null_space(layer)
+    null = "" if bool(found.null_share[layer].isnan().any()) else f"exact null space {found.null_space(layer)}"
     return ", ".join(part for part in ("" if known else "at most", null) if part)
 
 
