@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from microtome.data.batches import Dataset
+from microtome.data import Dataset, adapt
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.registry import register
@@ -117,6 +117,7 @@ def compress(
     """
     if not 0 < multiply_adds <= 1:
         raise InputError(f"a share of the multiply-adds in (0, 1] is expected, got {multiply_adds}.")
+    dataset = adapt(dataset, net)
     known = survey(net, dataset, damping=damping, batch=batch, seed=seed)
     small, gone = compressed(known, dataset, multiply_adds, fit=fit, batch=batch, progress=progress)
     result = Compression(

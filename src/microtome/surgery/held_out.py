@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from microtome.data.batches import Dataset
+from microtome.data import Dataset
 from microtome.errors import InputError
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from microtome.data.batches import Dataset
+from microtome.data import Dataset, adapt
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
@@ -21,6 +21,7 @@ from microtome.surgery.moments import FITTED, importance, read_moments
 from microtome.surgery.optimal_brain_surgeon import order
 from microtome.surgery.redundancy import Redundant
 from microtome.surgery.smaller import SmallerNetwork, held
+from microtome.tables import Table
 from microtome.training import checkpoints
 
 
@@ -87,18 +88,20 @@ class Lossless(SmallerNetwork):
         columns = zip(self.layers, self.units, self.reasons, self.changes, self.bounds, strict=True)
         return [Cut(layer, tuple(units), reason, change, bound) for layer, units, reason, change, bound in columns]
 
-    def table(self) -> list[dict[str, object]]:
+    def table(self) -> Table:
         """One row for each cut."""
-        return [
-            {
-                "layer": cut.layer,
-                "units": len(cut.units),
-                "reason": cut.reason,
-                "change": cut.change,
-                "bound": cut.bound,
-            }
-            for cut in self.cuts
-        ]
+        return Table.of(
+            [
+                {
+                    "layer": cut.layer,
+                    "units": ", ".join(map(str, cut.units)),
+                    "reason": cut.reason,
+                    "change": cut.change,
+                    "bound": cut.bound,
+                }
+                for cut in self.cuts
+            ]
+        )
 
 
 @dataclass
@@ -192,6 +195,7 @@ def lossless(
         raise InputError(f"the tolerance is a change of logits and not negative, got {tolerance}.")
     if not len(dataset):
         raise InputError("the data set is empty: there is no image to run.")
+    dataset = adapt(dataset, net)
     state = _State(net, dataset, batch, net)
     names = list(removal.prunable(net).families)
     for name in names:
@@ -236,7 +240,7 @@ def widths(before: Channels, after: Channels) -> dict[str, list[int]]:
 
 
 def _images(dataset: Dataset, batch: int) -> list[Tensor]:
-    from microtome.data.batches import batches
+    from microtome.data import batches
 
     return [images for _, images, _ in batches(dataset, batch)]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from microtome.data.batches import Dataset, batches
+from microtome.data import Dataset, batches
 from microtome.errors import InputError, ModelError
 from microtome.network import Network
 from microtome.surgery.channels import Channels, Operation

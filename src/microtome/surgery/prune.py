@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.data.batches import Dataset
+from microtome.data import Dataset, adapt
 from microtome.errors import InputError, LayerError, StoreError
 from microtome.network import Network
 from microtome.registry import register
@@ -20,6 +20,7 @@ from microtome.surgery.compress import compressed, survey
 from microtome.surgery.held_out import sampled, split
 from microtome.surgery.removal import Prunable
 from microtome.surgery.smaller import SmallerNetwork, described, latency
+from microtome.tables import Table
 from microtome.training.fit import Progress, Recipe, evaluate, fit
 
 Criterion = str | Callable[[Network, Dataset, str], Tensor]
@@ -120,21 +121,23 @@ class Pruning(Result):
         """Whether the last network is faster beyond the scatter of the measurement."""
         return bool(self.latency) and self.latency[4] < 1.0
 
-    def table(self) -> list[dict[str, object]]:
+    def table(self) -> Table:
         """One row for each round; accuracies in percent with the standard error for so many images."""
-        return [
-            {
-                "round": one.number,
-                "before": 100 * one.before,
-                "pruned": 100 * one.pruned,
-                "retrained": 100 * one.retrained,
-                "error": 100 * (one.retrained * (1 - one.retrained) / one.images) ** 0.5,
-                "channels": "-".join(map(str, one.channels.values())),
-                "multiply-adds": one.share,
-                "kept": one.kept,
-            }
-            for one in self.rounds
-        ]
+        return Table.of(
+            [
+                {
+                    "round": one.number,
+                    "before": 100 * one.before,
+                    "pruned": 100 * one.pruned,
+                    "retrained": 100 * one.retrained,
+                    "error": 100 * (one.retrained * (1 - one.retrained) / one.images) ** 0.5,
+                    "channels": "-".join(map(str, one.channels.values())),
+                    "multiply-adds": one.share,
+                    "kept": one.kept,
+                }
+                for one in self.rounds
+            ]
+        )
 
 
 @register("prune", rows=("B3",), paper="dissecting", needs="channels and labelled images", kind="surgery")
@@ -217,7 +220,7 @@ def prune(
     .. [1] "Dissecting a ConvNet": seven rounds of pruning and retraining on MNIST.
     """
     _check(net, rounds, multiply_adds, tolerance)
-    training, held_out = split(train, test)
+    training, held_out = split(adapt(train, net), None if test is None else adapt(test, net))
     some = sampled(training, sample)
     targets = _targets(removal.prunable(net), channels)
     accuracy = _accuracy(net, held_out)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from microtome.data.batches import Dataset
+from microtome.data import Dataset
 from microtome.network import Network
 from microtome.surgery.channels import Channels, Operation
 from microtome.surgery.moments import FITTED, Moments, paired_moments

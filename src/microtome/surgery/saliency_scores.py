@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from microtome import synthesis, units
-from microtome.data.batches import Dataset, batches
+from microtome.data import Dataset, batches
 from microtome.errors import InputError, nearest
 from microtome.network import Network
 from microtome.surgery.channels import Family

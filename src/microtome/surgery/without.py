@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from microtome.data.batches import Dataset, batches
+from microtome.data import Dataset, adapt, batches
 from microtome.errors import InputError, LayerError, ModelError, StoreError
 from microtome.network import Network
 from microtome.registry import register
@@ -19,6 +19,7 @@ from microtome.results import Result, provenance
 from microtome.surgery import removal
 from microtome.surgery.held_out import sampled, split
 from microtome.surgery.smaller import held
+from microtome.tables import Table
 from microtome.training import checkpoints
 from microtome.training.fit import Progress, Recipe, evaluate, fit
 
@@ -140,13 +141,15 @@ class Without(Result):
             raise ModelError(f"these weights are of another network than {net.name}: {error}") from error
         return removal.wrapped(net, model)
 
-    def table(self) -> list[dict[str, float | str]]:
+    def table(self) -> Table:
         """One row for each state: accuracy in percent and its standard error for so many images."""
         values = {"before": self.before, "without": self.without, "retrained": self.retrained}
-        return [
-            {"state": state, "accuracy": 100 * value, "error": 100 * (value * (1 - value) / self.images) ** 0.5}
-            for state, value in values.items()
-        ]
+        return Table.of(
+            [
+                {"state": state, "accuracy": 100 * value, "error": 100 * (value * (1 - value) / self.images) ** 0.5}
+                for state, value in values.items()
+            ]
+        )
 
 
 @register("without", rows=("B7",), paper="dissecting", needs="a layer that is a module", kind="surgery")
@@ -218,7 +221,7 @@ def without(
     """
     if net.dtype != torch.float32:
         raise InputError(f"training is in float32, and the network is in {net.dtype}; convert it with .float().")
-    training, held_out = split(train, test)
+    training, held_out = split(adapt(train, net), None if test is None else adapt(test, net))
     some = sampled(training, sample)
     name = _module_layer(net, layer)
     first = net.activations(next(iter(batches(some, 1)))[1], [f"{name}@input", name])
