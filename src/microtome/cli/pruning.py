@@ -1,28 +1,25 @@
-"""Commands of surgery: prune in rounds, cut without loss, compress, take a layer out, and the criteria of units."""
+"""``microtome prune``, ``lossless``, ``compress``, ``without`` and ``criteria``: smaller networks."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from microtome.cli.options import Json, ModelOptions, names
+from microtome.cli.options import Data, Json, ModelOptions, Output, names
 from microtome.cli.output import check, save, tell, tell_table, writable
 from microtome.errors import InputError
 
-if TYPE_CHECKING:  # torch is imported by the command that runs, not by its help
+if TYPE_CHECKING:
     from microtome.data import Dataset
     from microtome.network import Network
 
 __all__ = ["compress", "criteria", "lossless", "prune", "without"]
 
-Output = Annotated[
-    Path, Parameter(name=("--output", "-o"), help=".safetensors for the network and all numbers, or a figure.")
-]
 Labelled = Annotated[str, Parameter(help="Labelled images to train on: a folder, or a data set such as mnist:train.")]
 Measured = Annotated[str | None, Parameter(help="Labelled images to measure on; default a fifth of --data.")]
-Pictures = Annotated[str, Parameter(help="Images, a folder or a data set such as mnist:train.")]
 Most = Annotated[int | None, Parameter(help="How many of the images to use; default all.")]
 
 
@@ -46,6 +43,7 @@ def prune(
     batch: Annotated[int, Parameter(help="Images a step.")] = 64,
     folder: Annotated[Path | None, Parameter(help="Where each round is kept as it ends.")] = None,
     seed: Annotated[int, Parameter(help="Of the images' order.")] = 0,
+    json: Json = False,
 ) -> None:
     """Prune whole channels of a copy in rounds, retrain after each, and print the accuracies.
 
@@ -66,28 +64,34 @@ def prune(
         channels=None if channels is None else _counts(channels), tolerance=tolerance, epochs=epochs, lr=lr,
         batch=batch, folder=folder, seed=seed,
     )  # fmt: skip
-    save(found, output)
-    print(f"as it was: accuracy {100 * found.accuracy:.2f} %, channels {'-'.join(map(str, found.widths.values()))}")
-    for row in found.table():
-        kept = "" if row["kept"] else ", not kept: it loses too much"
-        print(
+    save(found, output, as_json=json)
+    if not json:
+        print(f"as it was: accuracy {100 * found.accuracy:.2f} %, channels {'-'.join(map(str, found.widths.values()))}")
+    tell(
+        found.table(),
+        lambda row: (
             f"round {row['round']}: pruned {row['pruned']:.2f} %, retrained {row['retrained']:.2f} % "
             f"(standard error {row['error']:.2f}), channels {row['channels']}, "
-            f"{100 * float(str(row['multiply-adds'])):.1f} % of the multiply-adds{kept}"
-        )
-    _, _, ratio, low, high = found.latency
-    word = "faster" if found.faster else "no faster beyond the scatter"
-    print(f"time of a pass: {ratio:.2f} of what it was (quartiles {low:.2f} to {high:.2f}): {word}")
+            f"{100 * row['multiply-adds']:.1f} % of the multiply-adds"
+            f"{'' if row['kept'] else ', not kept: it loses too much'}"
+        ),
+        as_json=json,
+    )
+    if not json:
+        _, _, ratio, low, high = found.latency
+        word = "faster" if found.faster else "no faster beyond the scatter"
+        print(f"time of a pass: {ratio:.2f} of what it was (quartiles {low:.2f} to {high:.2f}): {word}")
 
 
 def lossless(
     *,
     model: ModelOptions,
-    data: Pictures,
+    data: Data,
     output: Output,
     tolerance: Annotated[float, Parameter(help="Largest change of any logit that all cuts may cause.")] = 1e-2,
     images: Most = None,
     seed: Annotated[int, Parameter(help="Of the random signs that order dependent units.")] = 0,
+    json: Json = False,
 ) -> None:
     """Take out the units that a network does not need, and print each cut with its reason and what it changes.
 
@@ -95,46 +99,44 @@ def lossless(
     lossless.safetensors`
     """
     from microtome import surgery
-    from microtome.loading import opened
 
     check(output)
     net = model.network()
-    found = surgery.lossless(net, _first(opened(net, data).images, images), tolerance=tolerance, seed=seed)
-    save(found, output)
-    for cut in found.cuts:
-        what = f"units {', '.join(map(str, cut.units))}" if len(cut.units) > 1 else f"unit {cut.units[0]}"
-        bound = "on any image 0" if cut.bound is not None else "no bound beyond the data"
-        print(f"{cut.layer}, {what}: {cut.reason}. Largest change of a logit {cut.change:.2g}; {bound}.")
-    print(
-        f"{found.parameters[1]:,} of {found.parameters[0]:,} weights and {100 * found.share:.1f} % of the multiply-"
-        f"adds left; all cuts together change no logit by more than {found.largest_change:.2g} "
-        f"(the largest is {found.logits:.3g}) on {found.images:,} images."
-    )
+    found = surgery.lossless(net, _first(net, data, images), tolerance=tolerance, seed=seed)
+    save(found, output, as_json=json)
+    tell(found.table(), _cut, as_json=json)
+    if not json:
+        print(
+            f"{found.parameters[1]:,} of {found.parameters[0]:,} weights and {100 * found.share:.1f} % of the "
+            f"multiply-adds left; all cuts together change no logit by more than {found.largest_change:.2g} "
+            f"(the largest is {found.logits:.3g}) on {found.images:,} images."
+        )
 
 
 def compress(
     *,
     model: ModelOptions,
-    data: Pictures,
+    data: Data,
     output: Output,
     multiply_adds: Annotated[float, Parameter(help="Share of the multiply-adds that may be left.")] = 0.5,
     images: Most = None,
     seed: Annotated[int, Parameter(help="Of the random signs of the slopes.")] = 0,
+    json: Json = False,
 ) -> None:
     """Remove channels until a share of the multiply-adds is left, the next layers fitted to take over; no training.
 
     Example: `microtome compress --model zoo:efficientnet-lite0 --data photos --multiply-adds .7 -o small.safetensors`
     """
     from microtome import surgery
-    from microtome.loading import opened
 
     check(output)
     net = model.network()
-    found = surgery.compress(net, _first(opened(net, data).images, images), multiply_adds=multiply_adds, seed=seed)
-    save(found, output)
-    for layer, (before, now) in found.widths.items():
-        print(f"{layer:<24} {before:>5} -> {now}")
-    print(f"{100 * found.share:.1f} % of the multiply-adds; largest change of a logit {found.largest_change:.3g}")
+    found = surgery.compress(net, _first(net, data, images), multiply_adds=multiply_adds, seed=seed)
+    save(found, output, as_json=json)
+    rows = [{"layer": layer, "before": before, "now": now} for layer, (before, now) in found.widths.items()]
+    tell(rows, lambda row: f"{row['layer']:<24} {row['before']:>5} -> {row['now']}", as_json=json)
+    if not json:
+        print(f"{100 * found.share:.1f} % of the multiply-adds; largest change of a logit {found.largest_change:.3g}")
 
 
 def without(
@@ -177,7 +179,7 @@ def without(
 def criteria(
     *,
     model: ModelOptions,
-    data: Pictures,
+    data: Data,
     layers: Annotated[str, Parameter(help="Layers joined by commas.")],
     output: Output,
     columns: Annotated[str | None, Parameter(help="Which criteria, joined by commas; default all.")] = None,
@@ -192,7 +194,6 @@ def criteria(
     -o criteria.png`
     """
     from microtome import synthesis, units
-    from microtome.loading import opened
 
     check(output)
     net = model.network()
@@ -201,8 +202,7 @@ def criteria(
     made = None
     if "superstimulus" in asked:
         made = {net.layer(layer).name: synthesis.maximize(net, layer, steps=steps, seed=seed) for layer in chosen}
-    source = _first(opened(net, data).images, images)
-    found = units.criteria(net, source, chosen, columns=asked, superstimuli=made, seed=seed)
+    found = units.criteria(net, _first(net, data, images), chosen, columns=asked, superstimuli=made, seed=seed)
     save(found, output, as_json=json)
     tell_table(found.table(), as_json=json)
 
@@ -210,18 +210,25 @@ def criteria(
 def _both(net: Network, data: str, test: str | None) -> tuple[Dataset, Dataset | None]:
     from microtome.loading import opened
 
-    train = opened(net, data).images
-    return train, None if test is None else opened(net, test).images
+    return opened(net, data).images, None if test is None else opened(net, test).images
 
 
-def _first(dataset: Dataset, count: int | None) -> Dataset:
-    if count is None or count >= len(dataset):
-        return dataset
-    if count < 1:
+def _first(net: Network, data: str, count: int | None) -> Dataset:
+    """About so many images of a data set, evenly spread."""
+    from microtome.loading import opened
+    from microtome.surgery import sampled
+
+    dataset = opened(net, data).images
+    if count is not None and count < 1:
         raise InputError(f"at least one image is expected, got --images {count}.")
-    from microtome import surgery
+    return dataset if count is None or count >= len(dataset) else sampled(dataset, count)
 
-    return surgery.sampled(dataset, count)
+
+def _cut(row: Mapping[str, Any]) -> str:
+    """A cut in a line."""
+    bound = "on any image 0" if row["bound"] is not None else "no bound beyond the data"
+    units = f"units {row['units']}" if "," in row["units"] else f"unit {row['units']}"
+    return f"{row['layer']}, {units}: {row['reason']}. Largest change of a logit {row['change']:.2g}; {bound}."
 
 
 def _counts(text: str) -> dict[str, int]:

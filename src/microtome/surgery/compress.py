@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 
-from microtome.data import Dataset
+from microtome.data import Dataset, adapt
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
-from microtome.progress import Listener
 from microtome.registry import register
 from microtome.results import provenance
 from microtome.surgery import removal
@@ -60,7 +59,7 @@ def compress(
     fit: bool = True,
     batch: int = 64,
     seed: int = 0,
-    progress: Listener | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> Compression:
     r"""Remove channels until a share of the multiply-adds is left; no training, no labels.
 
@@ -118,6 +117,7 @@ def compress(
     """
     if not 0 < multiply_adds <= 1:
         raise InputError(f"a share of the multiply-adds in (0, 1] is expected, got {multiply_adds}.")
+    dataset = adapt(dataset, net)
     known = survey(net, dataset, damping=damping, batch=batch, seed=seed)
     small, gone = compressed(known, dataset, multiply_adds, fit=fit, batch=batch, progress=progress)
     result = Compression(
@@ -178,7 +178,7 @@ def compressed(
     keep: Mapping[str, int] | None = None,
     fit: bool = True,
     batch: int = 64,
-    progress: Listener | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> tuple[Network, list[int]]:
     """The network with a share of the multiply-adds, and the channels that are gone.
 

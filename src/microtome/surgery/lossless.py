@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from microtome.data import Dataset
+from microtome.data import Dataset, adapt
 from microtome.errors import InputError
 from microtome.network import Network
-from microtome.progress import Clock, Listener
 from microtome.registry import register
 from microtome.results import provenance
 from microtome.surgery import redundancy, removal
@@ -94,7 +94,7 @@ class Lossless(SmallerNetwork):
             [
                 {
                     "layer": cut.layer,
-                    "units": len(cut.units),
+                    "units": ", ".join(map(str, cut.units)),
                     "reason": cut.reason,
                     "change": cut.change,
                     "bound": cut.bound,
@@ -142,7 +142,7 @@ def lossless(
     tolerance: float = 1e-2,
     batch: int = 64,
     seed: int = 0,
-    progress: Listener | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> Lossless:
     r"""Take out the units that change nothing, or next to nothing, each with a reason and a measured change.
 
@@ -195,14 +195,15 @@ def lossless(
         raise InputError(f"the tolerance is a change of logits and not negative, got {tolerance}.")
     if not len(dataset):
         raise InputError("the data set is empty: there is no image to run.")
+    dataset = adapt(dataset, net)
     state = _State(net, dataset, batch, net)
     names = list(removal.prunable(net).families)
-    clock = Clock(progress, len(names))
-    for done, name in enumerate(names, start=1):
+    for name in names:
+        if progress is not None:
+            progress(name)
         _provable(state, name)
         _on_the_data(state, name)
         _dependent(state, name, tolerance, seed)
-        clock.step(name, done)
     loud = max(float(net.logits(images, batch=batch).abs().max()) for images in _images(dataset, batch))
     before, after = (
         channels_of(net.model, net.normalise(net.probe)),

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.data import Dataset
+from microtome.data import Dataset, adapt
 from microtome.errors import InputError, LayerError, StoreError
 from microtome.network import Network
-from microtome.progress import Listener
 from microtome.registry import register
 from microtome.results import Provenance, Result, provenance
 from microtome.surgery import removal, saliency_scores
@@ -22,7 +21,7 @@ from microtome.surgery.held_out import sampled, split
 from microtome.surgery.removal import Prunable
 from microtome.surgery.smaller import SmallerNetwork, described, latency
 from microtome.tables import Table
-from microtome.training.fit import Recipe, evaluate, fit
+from microtome.training.fit import Progress, Recipe, evaluate, fit
 
 Criterion = str | Callable[[Network, Dataset, str], Tensor]
 
@@ -158,7 +157,7 @@ def prune(
     sample: int = 512,
     folder: Path | str | None = None,
     seed: int = 0,
-    progress: Listener | None = None,
+    progress: Callable[[Progress], None] | None = None,
 ) -> Pruning:
     r"""Prune whole output channels in several rounds, with retraining after each [1]_.
 
@@ -221,7 +220,7 @@ def prune(
     .. [1] "Dissecting a ConvNet": seven rounds of pruning and retraining on MNIST.
     """
     _check(net, rounds, multiply_adds, tolerance)
-    training, held_out = split(train, test)
+    training, held_out = split(adapt(train, net), None if test is None else adapt(test, net))
     some = sampled(training, sample)
     targets = _targets(removal.prunable(net), channels)
     accuracy = _accuracy(net, held_out)

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from microtome.data import Dataset
-from microtome.data.batches import batches
+from microtome.data import Dataset, batches
 from microtome.errors import InputError, MicrotomeError, ModelError
 from microtome.network import Network
 from microtome.surgery.channels import Channels, Family, channels_of

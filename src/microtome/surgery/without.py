@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from microtome.data import Dataset
-from microtome.data.batches import batches
+from microtome.data import Dataset, adapt, batches
 from microtome.errors import InputError, LayerError, ModelError, StoreError
 from microtome.network import Network
-from microtome.progress import Listener
 from microtome.registry import register
 from microtome.results import Result, provenance
 from microtome.surgery import removal
@@ -22,7 +21,7 @@ from microtome.surgery.held_out import sampled, split
 from microtome.surgery.smaller import held
 from microtome.tables import Table
 from microtome.training import checkpoints
-from microtome.training.fit import Recipe, evaluate, fit
+from microtome.training.fit import Progress, Recipe, evaluate, fit
 
 ADAPTERS = ("identity", "copies", "linear")
 
@@ -166,7 +165,7 @@ def without(
     batch: int = 64,
     sample: int = 512,
     seed: int = 0,
-    progress: Listener | None = None,
+    progress: Callable[[Progress], None] | None = None,
 ) -> Without:
     r"""Take a layer out of a copy of the network and measure what is lost, at once and after retraining [1]_.
 
@@ -222,7 +221,7 @@ def without(
     """
     if net.dtype != torch.float32:
         raise InputError(f"training is in float32, and the network is in {net.dtype}; convert it with .float().")
-    training, held_out = split(train, test)
+    training, held_out = split(adapt(train, net), None if test is None else adapt(test, net))
     some = sampled(training, sample)
     name = _module_layer(net, layer)
     first = net.activations(next(iter(batches(some, 1)))[1], [f"{name}@input", name])

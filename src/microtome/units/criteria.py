@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.data import Dataset
+from microtome.data import Dataset, adapt
 from microtome.errors import InputError, nearest
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
 from microtome.tables import Table
-from microtome.trace.axes import Axes
+from microtome.trace.graph import Layer
 from microtome.units.kernel_structure import kernel_structure, spatial_correlation
 from microtome.units.stimulus_tuning.stimuli import Stimuli, standard
 from microtome.units.stimulus_tuning.stimulus_responses import responses
@@ -155,6 +155,7 @@ def criteria(
     for name in asked:
         if name not in COLUMNS:
             raise InputError(f'there is no criterion "{name}". Nearest: {nearest(name, COLUMNS)}.')
+    dataset = adapt(dataset, net)
     found = [layer.name for layer in streaming_pass.chosen_layers(net, layers)]
     sums = _swept(net, dataset, found, batch) if {"variation", "class_selectivity"} & set(asked) else {}
     shown = standard((net.input_shape[1], net.input_shape[2])) if stimuli is None else stimuli
@@ -188,15 +189,15 @@ def criteria(
 class _Sums:
     """Activation of one layer: sums by block of images, and the mean of every image."""
 
-    def __init__(self, axes: Axes) -> None:
-        self._axes = axes
+    def __init__(self, layer: Layer) -> None:
+        self.layer = layer
         self.moments: list[Tensor] = []  # per image (3, units): count, sum, sum of squares
         self.means: list[Tensor] = []
         self.labels: list[Tensor] = []
 
     def add(self, value: Tensor, batch: Batch) -> None:
         """A batch of values."""
-        wide = self._axes.per_unit(value, len(batch.indices)).double().cpu()
+        wide = self.layer.axes.per_unit(value, len(batch.indices)).double().cpu()
         count = torch.full_like(wide[:, :, 0], wide.shape[2])
         self.moments.append(torch.stack([count, wide.sum(2), wide.square().sum(2)], 1))
         self.means.append(wide.mean(2))
@@ -208,8 +209,8 @@ class _Sums:
         each = torch.cat(self.moments)
 
         def deviation(rows: Tensor) -> Tensor:
-            count, total, square = rows.sum(0)
-            return (square / count - (total / count).square()).clamp(min=0).sqrt()
+            count, total, square = rows.sum(0).unbind(0)
+            return torch.sqrt((square / count - (total / count).square()).clamp(min=0))
 
         value = deviation(each)
         blocks = torch.arange(len(each)) % min(_BLOCKS, len(each))
@@ -258,7 +259,7 @@ def _jackknife(statistic: Any, rows: Tensor, blocks: Tensor) -> Tensor:
 
 
 def _swept(net: Network, dataset: Dataset, layers: list[str], batch: int) -> dict[str, _Sums]:
-    sums = {layer: _Sums(net.layer(layer).axes) for layer in layers}
+    sums = {layer: _Sums(net.layer(layer)) for layer in layers}
     streaming_pass.read(net, dataset, {layer: one.add for layer, one in sums.items()}, batch=batch)
     return sums
 
