@@ -31,8 +31,8 @@ __all__ = ["SCORE_DECOMPOSITION", "ScoreDecomposition", "decompose"]
 
 _FOLLOWED = (4, 2, 2)  # units that are followed further, by depth
 _NAMED = 0.95  # share of a sum that is named
-_MOST = 200  # units named in one sum
-_PASSES = 100  # forward passes that a decomposition costs, about
+_MOST = (200, 50)  # units named in the sum of the score, and in the sums below
+_PASSES = 60  # forward passes that a decomposition costs, about
 _EPSILON = 1e-15  # keeps denominators from zero; what it takes is below the rounding of the sums
 
 
@@ -106,7 +106,8 @@ def decompose(net: Network, image: Tensor, target: int, layers: Sequence[str]) -
     Notes
     -----
     Cost: one forward and backward pass for each unit that is followed (4, then 2 of each, then 2 of each). Units are
-    named, largest first, until at most 5 % of the sum is left, by absolute amounts and by their sum; at most 200.
+    named, largest first, until at most 5 % of the sum is left, by absolute amounts and by their sum; at most 200 for
+    the score and 50 for a unit.
 
     References
     ----------
@@ -194,7 +195,7 @@ class _Sums:
 
 def _decompose(sums: _Sums, target: int) -> ScoreDecomposition:
     score, top = sums.of_score(target)
-    steps, bias, rest = _named(sums, score, top)
+    steps, bias, rest = _named(sums, score, top, _MOST[0])
     level = [(steps, top)]
     for count in _FOLLOWED[: len(sums.layers)]:
         level = _followed(sums, level, count)
@@ -210,13 +211,13 @@ def _decompose(sums: _Sums, target: int) -> ScoreDecomposition:
     )  # fmt: skip
 
 
-def _named(sums: _Sums, amount: float, found: _Sum) -> tuple[list[list[Any]], float, float]:
+def _named(sums: _Sums, amount: float, found: _Sum, most_terms: int) -> tuple[list[list[Any]], float, float]:
     """The largest terms as steps, until little is left; what biases gave; and what is left."""
     left = sum(abs(value) for *_, value in found.terms)
     most, signed = (1 - _NAMED) * left, sum(value for *_, value in found.terms)
     bias = amount - signed if sums.held else 0.0  # relevance that reached no cut stayed at biases and constants
     steps: list[list[Any]] = []
-    for layer, unit, value in found.terms[:_MOST]:
+    for layer, unit, value in found.terms[:most_terms]:
         if left <= most and abs(signed) <= (1 - _NAMED) * abs(amount):
             break
         steps.append([layer, unit, value, 0.0, 0.0, []])
@@ -236,7 +237,7 @@ def _followed(
     for layer, entries in asked.items():
         parts = sums.of_units(layer, [(step[1], signal) for step, signal in entries])
         for (step, _), found in zip(entries, parts, strict=True):
-            step[5], step[3], step[4] = _named(sums, step[2], found)
+            step[5], step[3], step[4] = _named(sums, step[2], found, _MOST[1])
             below.append((step[5], found))
     return below
 
