@@ -39,7 +39,10 @@ __all__ = ["KEPT_AND_LOST", "Kept", "kept_layers", "kept_tasks"]
 
 _LAYERS = 5  # layers at which the kept and lost part of an image is shown
 _BLOCK = 4  # images in one task
-_STEPS = 40  # at most so many for the local map of an image; deep layers of photos then have an upper bound
+_STEPS = 160  # of the local map of an image at most: enough for small images
+_STEPS_OF_PHOTOS = 40  # the same above so many pixel values: deep layers then have an upper bound
+_PHOTO = 4096
+_TYPICAL = 40  # steps that are taken
 _STEP = 18.0  # forward passes that one step through the local map costs, in double precision
 _STEP_ALONE = 5.0  # the same for one layer alone
 _SAMPLE = 32  # images for the share that layers reject
@@ -74,7 +77,7 @@ def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
 
 def _rejected_tasks(plan: Plan, names: Sequence[str]) -> list[Task]:
     """The share that every layer rejects, on as many images as a third of the time allows."""
-    each = _STEPS * _STEP_ALONE * plan.seconds
+    each = _TYPICAL * _STEP_ALONE * plan.seconds
     images = affordable(even(len(plan.subject.images), _SAMPLE), each, plan.budget.space_seconds / 3)
     if not images:
         return []
@@ -107,7 +110,7 @@ def _kept_seconds(plan: Plan, layers: Sequence[str]) -> float:
     """Expected for one image."""
     whole = max(multiply_adds(plan.net), 1.0)
     depth = sum(max(multiply_adds(plan.net, layer) / whole, 0.02) for layer in layers)
-    return _STEPS * _STEP * plan.seconds * depth
+    return _TYPICAL * _STEP * plan.seconds * depth
 
 
 def rejected(subject: Subject, *, layers: Sequence[str], images: Sequence[int]) -> Rejected:
@@ -119,7 +122,8 @@ def rejected(subject: Subject, *, layers: Sequence[str], images: Sequence[int]) 
 def kept(subject: Subject, *, layers: Sequence[str], images: Sequence[int]) -> Kept:
     """The part of some images that some layers can still tell; in half precision, since it is only looked at."""
     pictures = subject.pictures(images)
-    found = spaces.kept_and_lost(subject.net, pictures, layers, iterations=_STEPS, dense=False)
+    steps = _STEPS if math.prod(subject.net.input_shape) <= _PHOTO else _STEPS_OF_PHOTOS
+    found = spaces.kept_and_lost(subject.net, pictures, layers, iterations=steps, dense=False)
     return Kept(
         provenance=found.provenance,
         layers=found.layers,
