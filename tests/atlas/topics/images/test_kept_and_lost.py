@@ -20,7 +20,7 @@ def test_kept_parts_are_those_of_the_network_and_the_rest_is_lost(album: Album) 
     result = album.load(task)
     assert isinstance(result, Kept)
     images = album.subject.pictures(task.parameters["images"])
-    again = spaces.kept_and_lost(album.net, images, ["one", "two"], iterations=40, dense=False)
+    again = spaces.kept_and_lost(album.net, images, ["one", "two"], iterations=160, dense=False)
     assert torch.allclose(result.kept["two"].double(), again.kept[1], atol=2e-3)
     (parts,) = shown(image_page(album, task.parameters["images"][0], TOPICS).sections, KeptParts)
     assert [row.layer for row in parts.rows] == ["one", "two"]
