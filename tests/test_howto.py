@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -17,11 +19,13 @@ def test_the_example_runs(page: Path) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert blocks
     assert max(len(block.splitlines()) for block in blocks) < 40
-    known = dict(registry._METHODS)
+    known = registry.methods()  # all folders are imported before
+    module = types.ModuleType(f"howto_{page.stem}")
+    sys.modules[module.__name__] = module  # where dataclasses look up their annotations
     try:
-        space: dict[str, object] = {"__name__": f"howto_{page.stem}"}
         for block in blocks:
-            exec(compile(block, str(page), "exec"), space)
+            exec(compile(block, str(page), "exec"), vars(module))
     finally:
+        del sys.modules[module.__name__]
         registry._METHODS.clear()
         registry._METHODS.update(known)

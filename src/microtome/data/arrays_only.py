@@ -1,4 +1,4 @@
-"""How is a pickle of arrays read without letting it run code? By an unpickler that knows arrays and nothing else."""
+"""A reader of pickles that hold NumPy arrays, which runs none of their code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where are data sets kept between runs? In one folder of the user's, which ``MICROTOME_CACHE`` may move."""
+"""The folder where data sets are kept between runs; ``MICROTOME_CACHE`` moves it."""
 
 from __future__ import annotations
 

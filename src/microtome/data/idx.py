@@ -1,4 +1,4 @@
-"""How are the idx files read in which MNIST and its relatives are published? Header, shape, bytes; gzipped or not."""
+"""The idx files of MNIST and its relatives: header, shape, bytes, gzipped or not."""
 
 from __future__ import annotations
 

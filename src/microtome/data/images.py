@@ -1,4 +1,4 @@
-"""How is a data set held in memory? As bytes, with labels and names; floats are made where they are asked for."""
+"""A data set in memory: bytes with labels and names, converted to floats on the way out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How are data sets kept that come in parts (train, validation, test)? As bytes in one safetensors file."""
+"""Data sets in parts (train, validation, test), kept as bytes in one safetensors file."""
 
 from __future__ import annotations
 

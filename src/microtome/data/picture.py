@@ -1,4 +1,4 @@
-"""What does a picture file look like to a network? Upright, 8 bits, gray or RGB, over white, cut to size."""
+"""A picture file as a network reads it: upright, 8 bits, gray or RGB, over white, cut to size."""
 
 from __future__ import annotations
 

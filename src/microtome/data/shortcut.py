@@ -1,4 +1,4 @@
-"""Would a network take the easy way? A data set in which a small bright tag gives the class away, and where it lies."""
+"""A data set with a planted shortcut: a small bright tag that gives the class away, and where it lies."""
 
 from __future__ import annotations
 

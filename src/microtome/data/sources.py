@@ -1,4 +1,4 @@
-"""What does a person name? A data set or a folder of pictures; a picture file, or a data set's picture by number."""
+"""Data sets, folders and single pictures, opened by the names that a person types."""
 
 from __future__ import annotations
 

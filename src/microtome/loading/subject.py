@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from microtome import data as datasets
-from microtome.data import fetch
 from microtome.network import Network
 
 __all__ = ["Subject"]
@@ -36,9 +35,13 @@ class Subject:
     images: Any
 
     @functools.cached_property
+    def _read(self) -> datasets.Adapter:
+        return datasets.adapt(self.images, self.net)
+
+    @functools.cached_property
     def labels(self) -> Tensor | None:
         """Class index of each image, where they are known."""
-        return datasets.labels(self.images)
+        return self._read.labels
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -50,7 +53,7 @@ class Subject:
             for file in self.images.files:
                 found.update(hashlib.sha256(Path(file).read_bytes()).digest())
         else:
-            for _, images, _ in datasets.batches(self.images):
+            for _, images, _ in datasets.batches(self._read):
                 found.update(images.contiguous().numpy().tobytes())
         labels = None if self.labels is None else self.labels.tolist()
         about = [len(self.images), labels, [self.name(i) for i in range(len(self.images))]]
@@ -63,8 +66,8 @@ class Subject:
         return str(self.images.name(index)) if hasattr(self.images, "name") else f"{index:05d}"
 
     def pictures(self, indices: Sequence[int]) -> Tensor:
-        """Some images (n, C, H, W) in [0, 1]."""
-        return fetch(self.images, torch.as_tensor(list(indices), dtype=torch.int64))[0]
+        """Some images (n, C, H, W) in the network's range of pixels."""
+        return self._read.fetch(torch.as_tensor(list(indices), dtype=torch.int64))[0]
 
     def commonest(self, count: int) -> Any:
         """The labelled images of the classes that have most of them, as a data set."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from microtome.data import Dataset, adapt
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
+from microtome.progress import Listener
 from microtome.registry import register
 from microtome.results import provenance
 from microtome.surgery import removal
@@ -59,7 +60,7 @@ def compress(
     fit: bool = True,
     batch: int = 64,
     seed: int = 0,
-    progress: Callable[[str], None] | None = None,
+    progress: Listener | None = None,
 ) -> Compression:
     r"""Remove channels until a share of the multiply-adds is left; no training, no labels.
 
@@ -178,7 +179,7 @@ def compressed(
     keep: Mapping[str, int] | None = None,
     fit: bool = True,
     batch: int = 64,
-    progress: Callable[[str], None] | None = None,
+    progress: Listener | None = None,
 ) -> tuple[Network, list[int]]:
     """The network with a share of the multiply-adds, and the channels that are gone.
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from microtome.data import Dataset, adapt
 from microtome.errors import InputError, LayerError, StoreError
 from microtome.network import Network
+from microtome.progress import Listener
 from microtome.registry import register
 from microtome.results import Provenance, Result, provenance
 from microtome.surgery import removal, saliency_scores
@@ -21,7 +22,7 @@ from microtome.surgery.held_out import sampled, split
 from microtome.surgery.removal import Prunable
 from microtome.surgery.smaller import SmallerNetwork, described, latency
 from microtome.tables import Table
-from microtome.training.fit import Progress, Recipe, evaluate, fit
+from microtome.training.fit import Recipe, evaluate, fit
 
 Criterion = str | Callable[[Network, Dataset, str], Tensor]
 
@@ -157,7 +158,7 @@ def prune(
     sample: int = 512,
     folder: Path | str | None = None,
     seed: int = 0,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Listener | None = None,
 ) -> Pruning:
     r"""Prune whole output channels in several rounds, with retraining after each [1]_.
 

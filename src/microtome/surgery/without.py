@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch.nn import functional
 from microtome.data import Dataset, adapt, batches
 from microtome.errors import InputError, LayerError, ModelError, StoreError
 from microtome.network import Network
+from microtome.progress import Listener
 from microtome.registry import register
 from microtome.results import Result, provenance
 from microtome.surgery import removal
@@ -21,7 +21,7 @@ from microtome.surgery.held_out import sampled, split
 from microtome.surgery.smaller import held
 from microtome.tables import Table
 from microtome.training import checkpoints
-from microtome.training.fit import Progress, Recipe, evaluate, fit
+from microtome.training.fit import Recipe, evaluate, fit
 
 ADAPTERS = ("identity", "copies", "linear")
 
@@ -165,7 +165,7 @@ def without(
     batch: int = 64,
     sample: int = 512,
     seed: int = 0,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Listener | None = None,
 ) -> Without:
     r"""Take a layer out of a copy of the network and measure what is lost, at once and after retraining [1]_.
 

@@ -1,4 +1,4 @@
-"""Which networks are known by name, and what does each expect? One line a network."""
+"""The networks known by name, with the input that each expects; one line a network."""
 
 from __future__ import annotations
 

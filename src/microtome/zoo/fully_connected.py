@@ -1,4 +1,4 @@
-"""The fully connected networks whose layers are studied as maps between signal spaces: one, or five with SELU."""
+"""The fully connected networks of the signal-space study: one layer, or five with SELU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What are ImageNet's thousand classes called? As an installed package says: torchvision's list, or timm's."""
+"""Names of the thousand ImageNet classes, from an installed package."""
 
 from __future__ import annotations
 

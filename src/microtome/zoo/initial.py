@@ -1,4 +1,4 @@
-"""How do a network's first weights depend on its seed alone, and on nothing that ran before?"""
+"""First weights that depend on the seed alone."""
 
 from __future__ import annotations
 

@@ -377,3 +377,51 @@ def test_effective_field_of_a_gated_network_is_smaller_than_the_picture(net: Net
     narrow = units.effective_field(net, top["second"], 1, share=0.5)
     assert bool(((narrow.boxes[:, 2] - narrow.boxes[:, 0]) <= (found.boxes[:, 2] - found.boxes[:, 0])).all())
     assert not torch.equal(narrow.boxes, found.boxes)
+
+
+class _Cropped(torch.utils.data.Dataset):
+    """A training set with random crops, or none; ``reads`` counts items."""
+
+    def __init__(self, shift):
+        self.pictures = torch.rand(12, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+        self.shift, self.reads = shift, 0
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        self.reads += 1
+        at = self.reads % 4 if self.shift else 0
+        return self.pictures[index, :, at : at + 8, at : at + 8], index % 2
+
+
+def _one_conv(pixels=(0.0, 1.0)):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    return Network(model, (3, 8, 8), pixels=pixels)
+
+
+def test_the_crop_shown_is_the_one_measured_or_augmentation_is_named():
+    """Oracle: the convolution of the crop by hand."""
+    net = _one_conv()
+    conv = net.module("0")
+    still = _Cropped(shift=False)
+    top = units.top_patches(net, still, "0", k=2)["0"]
+    assert still.reads == 12  # labels are noted as images are read
+    for unit in range(4):
+        made = (conv.weight[unit] * top.crop(unit, 0)).sum() + conv.bias[unit]
+        torch.testing.assert_close(made.detach(), top.activation[unit, 0], rtol=1e-5, atol=1e-6)
+    moving = units.top_patches(net, _Cropped(shift=True), "0", k=2)["0"]
+    with pytest.raises(InputError, match="differs between two reads"):
+        [moving.crop(unit, rank) for unit in range(4) for rank in range(2)]
+    with pytest.raises(InputError, match="differs between two reads"):
+        units.reconstruct(net, moving, method="gradient")
+
+
+def test_images_in_another_range_of_pixels():
+    net, wide = _one_conv(), _one_conv((0.0, 1000.0))
+    pictures = _Cropped(shift=False)
+    small = units.top_patches(net, [pictures[i][0] for i in range(12)], "0", k=3)["0"]
+    large = units.top_patches(wide, [pictures[i][0] * 1000 for i in range(12)], "0", k=3)["0"]
+    assert torch.equal(small.image, large.image)  # the bias does not change the order
+    torch.testing.assert_close(large.crop(0, 0), small.crop(0, 0) * 1000)
