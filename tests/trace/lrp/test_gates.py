@@ -103,11 +103,22 @@ def test_what_makes_a_gate(maker: str) -> None:
 
 def test_a_sigmoid_between_layers_is_no_gate() -> None:
     """Its value goes through a layer with weights, so both factors are signals. Oracle: one half of each path alone."""
-    layer = nn.Conv2d(6, 6, 1).double()
+    weight = torch.linspace(-1, 1, 36, dtype=torch.float64).reshape(6, 6, 1, 1)
+
+    def layer(g: Tensor) -> Tensor:
+        return F.conv2d(g, weight)
+
     both = maps(lambda y, g: y * layer(whole(g)))
     first, second = maps(lambda y, g: y * layer(whole(g)).detach()), maps(lambda y, g: y.detach() * layer(whole(g)))
     torch.testing.assert_close(both, (first + second) / 2)
     assert float(second.norm()) > 0.01 * float(first.norm())
+
+
+@pytest.mark.parametrize("hard", [lambda z: F.relu6(z + 3) / 6, lambda z: (z + 3).clamp_(0, 6).div_(6)], ids=["a", "b"])
+def test_a_hard_sigmoid_by_hand(hard: Callable[[Tensor], Tensor]) -> None:
+    """Of the signal's own size, so that only its form tells. Oracle: torch's hard sigmoid."""
+    right = maps(lambda y, g: y * F.hardsigmoid(y.flip(1)))
+    torch.testing.assert_close(maps(lambda y, g: y * hard(y.flip(1))), right)
 
 
 def test_the_factor_of_fewer_numbers_weighs() -> None:

@@ -30,7 +30,14 @@ class Gates:
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[Tensor, int]] = {}  # with their rank
+        self._shifted: dict[int, Tensor] = {}  # values that are others plus 3
         self._numbers: dict[int, tuple[Tensor, int]] = {}  # of values that repeat others: how many numbers they repeat
+
+    def _is_hard_sigmoid(self, call: Call) -> bool:
+        """Whether a clamp is a hard sigmoid: to [0, 1], or relu6(x + 3) before it is divided by 6."""
+        bounds = _bounds(call)
+        shifted = self._shifted.get(id(call.input))
+        return bounds == (0, 1) or (bounds == (0, 6) and shifted is call.input)
 
     def rank(self, value: Any) -> int:
         """How surely a value is a gate; 0 where it is none."""
@@ -52,11 +59,13 @@ class Gates:
         repeats = sum(map(self.numbers, live)) if kind not in _MIXING and _single(kind, live) else None
         rank = min(map(self.rank, live))
         rank = rank if rank == _ATTENTION or kind not in _MIXING else 0
-        return max(rank, _RANKS.get(kind, 0), 2 * _is_unit_clamp(call)), repeats
+        return max(rank, _RANKS.get(kind, 0), 2 * self._is_hard_sigmoid(call)), repeats
 
-    def note(self, output: Any, made: tuple[int, int | None]) -> None:
+    def note(self, call: Call, output: Any, made: tuple[int, int | None]) -> None:
         """Remember what an operation made."""
         rank, repeats = made
+        if call.kind == "add" and isinstance(output, Tensor) and _is_three(call.arguments["other"]):
+            self._shifted[id(output)] = output
         for value in tensors(output):
             if rank:
                 self._known[id(value)] = (value, rank)
@@ -66,11 +75,13 @@ class Gates:
     def pop(self, key: int, default: None) -> None:
         """Forget a value that is written on."""
         self._known.pop(key, default)
+        self._shifted.pop(key, default)
         self._numbers.pop(key, default)
 
     def clear(self) -> None:
         """Forget all."""
         self._known.clear()
+        self._shifted.clear()
         self._numbers.clear()
 
 
@@ -78,13 +89,19 @@ def _single(kind: str, live: list[Tensor]) -> bool:
     return len(live) == 1 or kind in ("cat", "stack")
 
 
-def _is_unit_clamp(call: Call) -> bool:
-    """Whether an operation is a hard sigmoid: a clamp to [0, 1]."""
+def _bounds(call: Call) -> tuple[Any, Any] | None:
+    """The range that a clamp leaves, where it is two numbers."""
+    if call.kind == "relu6":
+        return (0, 6)
     if call.kind not in ("rectifying_clamp", "clamp", "hardtanh"):
-        return False
+        return None
     bound = call.arguments
     low, high = (bound.get(a, bound.get(b)) for a, b in (("min", "min_val"), ("max", "max_val")))
-    return not isinstance(low, Tensor) and not isinstance(high, Tensor) and (low, high) == (0, 1)
+    return (low, high) if isinstance(low, int | float) and isinstance(high, int | float) else None
+
+
+def _is_three(value: Any) -> bool:
+    return isinstance(value, int | float) and value == 3
 
 
 def pointwise(call: Call, gates: Gates, unknown: BackwardRule) -> BackwardRule:

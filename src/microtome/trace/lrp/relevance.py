@@ -123,7 +123,7 @@ class Relevance(RuleSet):
             self._book_around(base, source)
         if isinstance(output, Tensor) and not output.requires_grad:
             self._constants[id(output)] = (output, call.name)
-        self._gates.note(source if output is None and call.inplace else output, weighs)
+        self._gates.note(call, source if output is None and call.inplace else output, weighs)
         if pixels is not None and isinstance(output, Tensor):
             low, high = (self._moved(call, source, edge) for edge in pixels[1:])
             self._ranges[id(output)] = (output, low, high)

@@ -101,7 +101,8 @@ def explain(
     values = made.map.float()
     size = values.flatten(1).abs().amax(1).clamp(min=1e-30)
     extra = {name: getattr(made, name) for name in ("probability", "winner", "unoccluded") if hasattr(made, name)}
-    numbers = {name: getattr(made, name) for name in ("conservation", "completeness_gap") if hasattr(made, name)}
+    named = ("conservation", "pixel_share", "mass", "completeness_gap")
+    numbers = {name: getattr(made, name) for name in named if hasattr(made, name)}
     return AttributionMaps(
         provenance=made.provenance,
         scaled=(values / size[:, None, None]).half(),
@@ -212,6 +213,10 @@ def _sprite(album: Album, file: str, values: Tensor, name: str) -> Sprite:
 def _certificate(name: str, value: float) -> Number:
     if name == "conservation":
         return Number("conservation", value, tolerance="within 1 % of 1", ok=abs(value - 1) <= 0.01)
+    if name == "pixel_share":  # conserved relevance may still lie with the biases
+        return Number("score at the pixels", 100 * value, "%", tolerance="at least 1 %", ok=abs(value) >= 0.01)
+    if name == "mass":
+        return Number("absolute relevance / score", value, tolerance="below 1000", ok=value <= 1000)
     return Number(name.replace("_", " "), value, "logit", tolerance="below 0.1", ok=abs(value) <= 0.1)
 
 
