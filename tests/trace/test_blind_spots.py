@@ -101,11 +101,18 @@ def test_gradients_and_windows_are_those_of_the_plain_model(hidden: tuple[Networ
 
 def test_fields_behind_a_hidden_function_are_the_whole_image(hidden: tuple[Network, str]) -> None:
     net, _ = hidden
-    top = units.top_patches(net, [(image, 0) for image in IMAGES], k=1)
     # Without a gradient somebody's own autograd function runs in Python and is seen.
-    seen = net.model.function is Own.apply or getattr(net.model.function, "__self__", None) is Own
-    assert top["h"].box(0, 0) == ((-2, -2, 18, 18) if seen else (0, 0, 16, 16))
-    assert top["d"].size == (5, 5)
+    seen = getattr(net.model.function, "__self__", None) is Own
+    field = net.layers["h"].field
+    assert (field is not None and field.size == (20, 20)) if seen else field is None
+    found = net.layers["d"].field
+    assert found is not None
+    assert found.size == (5, 5)
+
+
+def test_patches_behind_a_scripted_function_are_whole_images() -> None:
+    top = units.top_patches(Network(Model(scripted()).eval(), (3, 16, 16)), [(image, 0) for image in IMAGES], k=1)
+    assert top["h"].box(0, 0) == (0, 0, 16, 16)
 
 
 def test_a_mixture_of_seen_and_hidden_values_has_no_small_field() -> None:

@@ -48,7 +48,7 @@ class Origins:
         """The first tensor in a nest that carries a gradient and that nothing seen has made."""
         for item in tree.values() if isinstance(tree, dict) else tree:
             if isinstance(item, Tensor):
-                if item.requires_grad and not self.knows(item):
+                if item.requires_grad and not self.knows(item) and not item.is_leaf:  # a leaf is a weight
                     return item
             elif isinstance(item, list | tuple | dict) and item:
                 found = self.stranger(item)
@@ -59,7 +59,7 @@ class Origins:
 
 def maker(value: Tensor) -> str:
     """What has made a stranger, in words, as far as it can be found out."""
-    node = value.grad_fn
+    node: Any = value.grad_fn
     if isinstance(node, BackwardCFunction):
         return f'the autograd function "{type(node).__name__.removesuffix("Backward")}" in {calling_place()}'
     frame = _calling_frame()
