@@ -116,7 +116,7 @@ def invertibility(net: Network) -> Invertibility:
     )
 
 
-@register("invert", rows=("A6",), paper="pattichis2024spaces", needs="invertible activations", kind="spaces")
+@register("invert-outputs", rows=("A6",), paper="pattichis2024spaces", needs="invertible activations", kind="spaces")
 def invert_outputs(
     net: Network,
     outputs: Tensor,
@@ -204,7 +204,7 @@ def invert_outputs(
         images[valid] = refined(exact, inverses, images[valid], outputs[valid].double())
         doubt[valid] = rounding(exact, inverses, images[valid])
     return NetworkInverse(
-        provenance=provenance(net, "invert", beside=beside is not None, strict=strict),
+        provenance=provenance(net, "invert-outputs", beside=beside is not None, strict=strict),
         images=images,
         valid=valid,
         error=_forward_error(exact, images, outputs.double(), valid),

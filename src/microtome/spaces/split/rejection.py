@@ -30,7 +30,7 @@ _SURE_PART = 0.001  # ... to this share of the whole
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Shares(Result):
+class _Shares:
     """Shares of energy lost, with what is proved of them.
 
     Attributes
@@ -95,7 +95,7 @@ class _Shares(Result):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Rejected(_Shares):
+class Rejected(_Shares, Result):
     """The share of what each linear layer reads that it rejects.
 
     Attributes
@@ -109,7 +109,7 @@ class Rejected(_Shares):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class KeptAndLost(_Shares):
+class KeptAndLost(_Shares, Result):
     """Images split by what each layer still depends on.
 
     Attributes
