@@ -39,7 +39,7 @@ def scores(found: Prunable, family: Family, data: Dataset, criterion: Any, *, ba
     if callable(criterion):
         return _summed(found, family, _from_user(found, criterion, data))
     if criterion in units.COLUMNS:
-        return _summed(found, family, _from_column(found, criterion, data, batch, seed))
+        return _summed(found, family, _from_column(criterion, data, batch, seed))
     known = ("absorption", *SCORES)
     raise InputError(
         f'there is no criterion "{criterion}". Nearest: {nearest(str(criterion), known)}; all: {", ".join(known)}, '
@@ -110,9 +110,7 @@ def _from_user(found: Prunable, criterion: Callable[..., Any], data: Dataset) ->
     return score
 
 
-def _from_column(
-    found: Prunable, column: str, data: Dataset, batch: int, seed: int
-) -> Callable[[Network, str], Tensor]:
+def _from_column(column: str, data: Dataset, batch: int, seed: int) -> Callable[[Network, str], Tensor]:
     def score(net: Network, name: str) -> Tensor:
         layer = _layer(net, name)
         made = {layer: synthesis.maximize(net, layer, steps=_STEPS, seed=seed)} if column == "superstimulus" else None
