@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
@@ -40,12 +41,13 @@ def pruning(result: Pruning) -> Figure:
     left.set_xlabel("round", fontsize=8)
     images = result.rounds[0].images if result.rounds else 0
     left.set_ylabel(f"accuracy on {images:,} test images (%)", fontsize=8)
-    left.legend(fontsize=7, frameon=False)
+    left.legend(fontsize=7, frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
     for layer, first in _shown(result.widths).items():
         right.plot([0, *rounds], [first, *(one.channels.get(layer, 0) for one in result.rounds)], marker="o",
                    markersize=3, label=layer)  # fmt: skip
     right.set_yscale("log", base=2)
     right.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    right.set_xticks([0, *rounds])
     right.set_xlabel("round", fontsize=8)
     right.set_ylabel("channels", fontsize=8)
     right.legend(fontsize=7, frameon=False)
@@ -95,7 +97,7 @@ def lossless(result: Lossless) -> Figure:
         What to draw.
     """
     cuts = result.cuts[:_CUTS]
-    figure = Figure(figsize=(9.6, 1.0 + 0.3 * max(len(cuts), 1)), layout="constrained")
+    figure = Figure(figsize=(9.6, 1.0 + 0.36 * max(len(cuts), 1)), layout="constrained")
     axes = figure.subplots()
     floor = 1e-9
     places = range(len(cuts))
@@ -103,7 +105,7 @@ def lossless(result: Lossless) -> Figure:
               color=[_GRAY if cut.bound is None else _BLUE for cut in cuts])  # fmt: skip
     for place, cut in enumerate(cuts):
         many = f"{len(cut.units)} units" if len(cut.units) > 1 else f"unit {cut.units[0]}"
-        reason = cut.reason if len(cut.reason) < 90 else cut.reason[:87] + "..."
+        reason = "\n".join(textwrap.wrap(cut.reason, 90))
         axes.text(1.02, place, f"{many}: {reason}", transform=axes.get_yaxis_transform(), fontsize=7, va="center")
     axes.set_yticks(places, [cut.layer for cut in cuts], fontsize=7)
     axes.invert_yaxis()
@@ -141,7 +143,10 @@ def without(result: Without) -> Figure:
     axes.bar_label(drawn, [f"{height:.2f} %" for height in heights], fontsize=8, padding=2)
     axes.set_ylim(0, 112)
     axes.set_ylabel(f"accuracy on {result.images:,} test images (%)", fontsize=8)
-    axes.set_title(f"in its place: {result.adapter}\n({100 * result.explained:.1f} % of its variance)", fontsize=7)
+    given = (
+        f"which gives {100 * result.explained:.1f} % of its variance" if result.explained > 0 else "which is unlike it"
+    )
+    axes.set_title(f"in its place: {result.adapter},\n{given}", fontsize=7)
     _tidy(axes)
     return figure
 
@@ -186,7 +191,7 @@ def criteria(result: Criteria, layer: str | None = None) -> Figure:
         axes.errorbar(range(len(order)), value[order], result.error[chosen][order, place].nan_to_num(), fmt=".",
                       markersize=4, color=_BLUE, ecolor=_GRAY, linewidth=1)  # fmt: skip
         if len(order) <= 16:
-            axes.set_xticks(range(len(order)), [str(int(unit)) for unit in order], fontsize=6)
+            axes.set_xticks(range(len(order)), [str(int(unit)) for unit in order], rotation=90)
         axes.set_title(name.replace("_", " "), fontsize=8)
         axes.set_xlabel("unit" if len(order) <= 16 else "unit, by rank", fontsize=8)
     figure.suptitle(f"which units of {chosen} matter, {result.images:,} images", fontsize=8)

@@ -70,8 +70,9 @@ def prunable(net: Network) -> Prunable:
     ModelError
         When the model cannot be copied.
     """
-    probe = torch.rand((2, *net.input_shape), generator=torch.Generator().manual_seed(0)).to(net.device)
-    channels = channels_of(net.model, net.normalise(probe[:1].to(net.dtype)))
+    size = (max(2, net.graph.batch), *net.input_shape)
+    probe = torch.rand(size, generator=torch.Generator().manual_seed(0)).to(net.device)
+    channels = channels_of(net.model, net.normalise(net.probe))
     free = [family for family in channels.free if len(family.channels) > 1]
     refused = {name: family.pinned for name, family in channels.families.items() if family.pinned}
     refused |= {family.name: "it is the only one" for family in channels.free if len(family.channels) == 1}

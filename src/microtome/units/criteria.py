@@ -37,7 +37,7 @@ class Criteria(Result):
     value : dict of str to Tensor
         By layer, (units, columns); NaN where a criterion is not defined for the layer or its input was not given.
     error : dict of str to Tensor
-        Standard errors, (units, columns); NaN where there is a p-value instead or nothing.
+        Standard errors, (units, columns), of ``kernel`` the spread of its null distribution; NaN where there is none.
     p_value : dict of str to Tensor
         Against the null distribution of ``kernel`` and ``class_selectivity``, (units, columns); else NaN.
     images : int
