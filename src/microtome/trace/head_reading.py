@@ -38,8 +38,8 @@ _HANDING_ON = those(role=("view", "copy", "cast"))
 _PROBABILITIES = frozenset(("sigmoid", "hardsigmoid", "softmax"))
 _MIXING = those(activation="clipping") | those(
     role=tuple(
-        "arithmetic function mask product reduction view rearrangement selection split join copy cast "
-        "repetition".split()
+        """arithmetic function mask product reduction view rearrangement selection split join copy cast
+        repetition""".split()
     )
 )
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.errors import InputError, ModelError
+from microtome.errors import InputError, ModelError, OpaqueError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
@@ -146,7 +146,7 @@ def _traced(net: Network, start: Tensor, way: Tensor, gap: float, most: int) -> 
         except PathTooLongError:
             ends.append((low + ends[-1]) / 2)
             continue
-        except ModelError:
+        except (ModelError, OpaqueError):  # the rows that are added make a batch that the model does not take
             return None
         if len(at) != len(logits):
             return None
