@@ -16,8 +16,8 @@ from microtome.errors import InputError, LayerError, MicrotomeError, ModelWarnin
 from microtome.inputs import Target
 from microtome.tables import aligned
 from microtome.trace.graph import Layer
-from microtome.trace.head import dotted
-from microtome.trace.head_reading import read_head
+from microtome.trace.heads.head import dotted
+from microtome.trace.heads.head_reading import read_head
 from microtome.trace.passes import GradOutput, RecordedPass, take
 
 _WORTH = 2**20  # below this many input pixels (20 photos of 224 x 224) folding a copy costs more than it saves

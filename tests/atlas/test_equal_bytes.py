@@ -18,8 +18,8 @@ from PIL import Image
 
 from atlas import small
 from microtome.atlas import build
+from microtome.atlas.atlas_run import _usual_engine
 from microtome.atlas.engine import one_thread
-from microtome.atlas.run import _usual_engine
 from microtome.loading import RunConfig
 
 MODULE = '''
@@ -104,8 +104,8 @@ def test_inside_a_task_there_is_one_thread(photos: RunConfig) -> None:
 
 
 def test_several_cores_are_used_by_several_processes(photos: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("microtome.atlas.run.available_cores", lambda: 8)
+    monkeypatch.setattr("microtome.atlas.atlas_run.available_cores", lambda: 8)
     assert _usual_engine(photos) == "processes"
     assert _usual_engine(dataclasses.replace(photos, device="cuda")) == "inline"  # one GPU, one process
-    monkeypatch.setattr("microtome.atlas.run.available_cores", lambda: 1)
+    monkeypatch.setattr("microtome.atlas.atlas_run.available_cores", lambda: 1)
     assert _usual_engine(photos) == "inline"

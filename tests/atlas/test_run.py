@@ -14,7 +14,7 @@ import pytest
 
 from atlas import small
 from microtome.atlas import Budget, build
-from microtome.atlas.run import Report
+from microtome.atlas.atlas_run import Report
 from microtome.errors import ModelError
 from microtome.loading import RunConfig
 

@@ -16,7 +16,7 @@ from browser.drawn import Drawer, at
 from microtome import Network
 from microtome.atlas import widgets as pages
 from microtome.atlas.widgets import to_class, to_image, to_unit
-from microtome.data.digits import mnist_5000
+from microtome.data.named.digits import mnist_5000
 from microtome.zoo.simple_conv_net import SimpleConvNet
 
 DIGITS = tuple("0123456789")

@@ -3,8 +3,8 @@
 Topics plan tasks and compute results; a store keeps them; pages are made of stored results.
 """
 
+from microtome.atlas.atlas_run import Report, Watch, build
 from microtome.atlas.planning.budget import BUDGETS, Budget, affordable
-from microtome.atlas.run import Report, Watch, build
 from microtome.atlas.task import Refusal, Task
 from microtome.atlas.topic import Topic
 from microtome.atlas.topics import TOPICS

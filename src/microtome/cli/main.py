@@ -28,24 +28,24 @@ app = App(
 )
 # By the file that holds them: only the one that runs is imported.
 _COMMANDS = {
-    "atlas": ("atlas",),
-    "layers": ("layers",),
-    "methods": ("methods",),
-    "explain": ("explain",),
-    "units": ("activations", "top_patches", "tuning", "dissect"),
-    "maximize": ("maximize",),
-    "train": ("train",),
-    "spaces": ("spectra", "signal_space", "kept", "region", "invertibility", "invert", "ideal_inputs"),
-    "losses": ("class_residuals", "rejected", "facets_between"),
-    "cam_conversion": ("cam_conversion",),
-    "pruning": ("prune", "lossless", "compress", "without", "criteria"),
-    "bias": ("shortcut_share", "spotting_bias"),
-    "reproduce": ("reproduce",),
-    "completion": ("completion",),
+    "atlas_command": ("atlas",),
+    "layers_command": ("layers",),
+    "methods_command": ("methods",),
+    "explain_command": ("explain",),
+    "unit_commands": ("activations", "top_patches", "tuning", "dissect"),
+    "maximize_command": ("maximize",),
+    "train_command": ("train",),
+    "space_commands": ("spectra", "signal_space", "kept", "region", "invertibility", "invert", "ideal_inputs"),
+    "rejection_commands": ("class_residuals", "rejected", "facets_between"),
+    "cam_conversion_command": ("cam_conversion",),
+    "pruning_commands": ("prune", "lossless", "compress", "without", "criteria"),
+    "bias_commands": ("shortcut_share", "spotting_bias"),
+    "reproduce_command": ("reproduce",),
+    "completion_command": ("completion",),
 }
 for _file, _functions in _COMMANDS.items():
     for _function in _functions:
-        app.command(f"microtome.cli.{_file}:{_function}", name=_function.replace("_", "-"))
+        app.command(f"microtome.cli.commands.{_file}:{_function}", name=_function.replace("_", "-"))
 
 
 def main() -> None:

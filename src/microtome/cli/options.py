@@ -137,7 +137,7 @@ def pictures(paths: list[Path], net: Network) -> Tensor:
 
 def _class_names(path: str) -> tuple[str, ...]:
     if Path(path).is_dir():
-        from microtome.data.naming import by_folder
+        from microtome.data.adapters.naming import by_folder
 
         folders = [place.name for place in Path(path).iterdir() if place.is_dir() and not place.name.startswith(".")]
         if not folders:

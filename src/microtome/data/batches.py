@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.data.adapter import Dataset, Input, adapt
+from microtome.data.adapters.adapter import Dataset, Input, adapt
 from microtome.errors import InputError
 
 __all__ = ["batches", "fetch", "labels"]
@@ -26,7 +26,7 @@ def batches(
         image, a pair (image, label), or a dict, named tuple or dataclass with an ``image`` (or ``img``,
         ``pixel_values``) and a ``label`` (or ``labels``, ``target``). An image is a float tensor in [0, 1] or bytes,
         (C, H, W) or (H, W); a NumPy array, (H, W) or (H, W, C) as pictures are stored; or a Pillow image. A label is
-        whatever :func:`~microtome.data.class_labels.class_index` takes.
+        whatever :func:`~microtome.data.adapters.class_labels.class_index` takes.
     batch
         Images at a time; the last batch may be smaller.
     net

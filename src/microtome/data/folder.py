@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from microtome.data.adapters.naming import by_folder, by_prefix, parts_of_a_data_set
 from microtome.data.images import Images
-from microtome.data.naming import by_folder, by_prefix, parts_of_a_data_set
 from microtome.data.picture import decode
 from microtome.errors import InputError
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from microtome.data.digits import digits, mnist_5000
-from microtome.data.fashion_mnist import fashion_mnist
 from microtome.data.folder import Folder, folder
 from microtome.data.images import Images
-from microtome.data.mnist import mnist
-from microtome.data.parts import PARTS
+from microtome.data.named.digits import digits, mnist_5000
+from microtome.data.named.fashion_mnist import fashion_mnist
+from microtome.data.named.mnist import mnist
+from microtome.data.named.parts import PARTS
 from microtome.data.picture import decode
 from microtome.errors import InputError, nearest
 

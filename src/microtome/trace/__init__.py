@@ -1,7 +1,7 @@
 """The interception engine: the only place that touches torch's hooks and function modes."""
 
-from microtome.trace.axes import Axes, Factor
-from microtome.trace.axis_reading import changed_image
+from microtome.trace.axes.axis_reading import changed_image
+from microtome.trace.axes.value_axes import Axes, Factor
 from microtome.trace.backward_rules import BackwardRule, Operation, RuleSet
 from microtome.trace.fingerprint import fingerprint
 from microtome.trace.folding import channels_innermost, folded
@@ -10,7 +10,7 @@ from microtome.trace.lrp.attention import Attentions, are_shares
 from microtome.trace.operators import Call
 from microtome.trace.passes import RecordedPass
 from microtome.trace.receptive_fields import ReceptiveField
-from microtome.trace.rectifier_rules import Deconvnet, Guided
+from microtome.trace.rectifiers.rectifier_rules import Deconvnet, Guided
 from microtome.trace.tracer import INPUT, Capture, Replacement, Rules, Tracer, up_to
 
 RULES: dict[str, type[RuleSet]] = {"guided": Guided, "deconvnet": Deconvnet}

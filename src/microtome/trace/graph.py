@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from microtome.errors import ModelError
 from microtome.trace import receptive_fields
-from microtome.trace.axes import Axes
-from microtome.trace.axis_reading import Pictures, Reading, read_axes
-from microtome.trace.head import Path, tensors_by_path
+from microtome.trace.axes.axis_reading import Pictures, Reading, read_axes
+from microtome.trace.axes.value_axes import Axes
+from microtome.trace.heads.head import Path, tensors_by_path
 from microtome.trace.operator_table import those
 from microtome.trace.operators import Call, tensors
 from microtome.trace.origins import Origins

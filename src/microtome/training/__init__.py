@@ -3,6 +3,6 @@
 from microtome.training.fit import Recipe, evaluate, fit
 from microtome.training.named import RECIPES, Trained, train_network
 from microtome.training.recorder import Recorder
-from microtome.training.run import Run
+from microtome.training.training_run import Run
 
 __all__ = ["RECIPES", "Recipe", "Recorder", "Run", "Trained", "evaluate", "fit", "train_network"]

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from microtome.data.cache import writing
+from microtome.data.named.cache import writing
 from microtome.errors import StoreError
 
 __all__ = ["read", "unpacked", "write"]

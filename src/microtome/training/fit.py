@@ -18,8 +18,8 @@ from microtome.progress import Clock, Listener
 from microtome.training import checkpoints
 from microtome.training.reachable import ReachableKernels
 from microtome.training.recorder import Recorder
-from microtome.training.run import Run
 from microtome.training.schedule import SCHEDULES, rate
+from microtome.training.training_run import Run
 
 __all__ = ["Recipe", "evaluate", "fit"]
 

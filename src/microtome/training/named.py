@@ -14,7 +14,7 @@ from microtome.errors import InputError, nearest
 from microtome.progress import Listener
 from microtome.training import checkpoints
 from microtome.training.fit import Recipe, evaluate, fit
-from microtome.training.run import Run
+from microtome.training.training_run import Run
 
 __all__ = ["RECIPES", "Trained", "train_network"]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from microtome.errors import InputError, StoreError
 from microtome.training import checkpoints
-from microtome.training.run import Run
+from microtome.training.training_run import Run
 
 __all__ = ["Recorder"]
 

@@ -16,7 +16,7 @@ from microtome.registry import register
 from microtome.results import Result, provenance
 from microtome.trace import Layer
 from microtome.trace.delta.replay import Replay
-from microtome.trace.head import Head
+from microtome.trace.heads.head import Head
 from microtome.units.streaming import streaming_pass
 from microtome.units.streaming.streaming_pass import Batch
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from torch import nn
 
-from microtome.data.mnist import CLASSES, MEAN, STD
+from microtome.data.named.mnist import CLASSES, MEAN, STD
 from microtome.errors import InputError, ModelError, nearest
 from microtome.zoo import efficientnet, imagenet
 from microtome.zoo.efficientnet import efficientnet_lite0, in_package

@@ -20,7 +20,7 @@ from microtome.atlas.task import Job, Task
 from microtome.errors import InputError
 from microtome.loading import Subject
 from microtome.results import Result, provenance
-from microtome.trace.head import read_out
+from microtome.trace.heads.head import read_out
 from microtome.units import TopPatches
 
 __all__ = ["JOBS", "Predictions", "first_look", "first_tasks", "patches_task"]

@@ -14,7 +14,7 @@ from torch.autograd import forward_ad
 from microtome.network import Network
 from microtome.spaces.regions.facets import KINKED, PAIRS, Facets, bent, check, facets_of
 from microtome.trace import Call, RuleSet, Tracer
-from microtome.trace.head import at_path
+from microtome.trace.heads.head import at_path
 from microtome.trace.operator_table import COMPARISONS
 from microtome.trace.operators import tensors
 

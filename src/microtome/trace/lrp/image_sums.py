@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from microtome.trace.axes import Axes
+from microtome.trace.axes.value_axes import Axes
 
 
 @dataclass(frozen=True)

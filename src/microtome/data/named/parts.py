@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from microtome.data import cache, idx
 from microtome.data.images import Images
+from microtome.data.named import cache, idx
 from microtome.errors import InputError, StoreError
 
 __all__ = ["PARTS", "cached", "from_idx"]

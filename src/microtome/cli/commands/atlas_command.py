@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from microtome.cli.options import ModelOptions, names
 
 if TYPE_CHECKING:
-    from microtome.atlas.run import Report
+    from microtome.atlas.atlas_run import Report
 
 __all__ = ["atlas"]
 
@@ -48,7 +48,7 @@ def atlas(
     """
     from rich.console import Console
 
-    from microtome.atlas.run import build
+    from microtome.atlas.atlas_run import build
     from microtome.cli.progress import Bar
 
     again = command(model, data=data, out=out, layers=layers, images=images, budget=budget, engine=engine)

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from microtome.data import arrays_only, parts
 from microtome.data.images import Images
+from microtome.data.named import arrays_only, parts
 from microtome.errors import InputError
 
 __all__ = ["CLASSES", "MEAN", "STD", "mnist"]

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from microtome import LayerError, Network, units
-from microtome.trace.axes import COLUMN, IMAGE, PLACE, ROW, UNIT, Axes, Factor
-from microtome.trace.axis_rules import Labels, pictures, regrouped
+from microtome.trace.axes.axis_rules import Labels, pictures, regrouped
+from microtome.trace.axes.value_axes import COLUMN, IMAGE, PLACE, ROW, UNIT, Axes, Factor
 
 SHAPE = (3, 8, 8)
 X = torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(0))

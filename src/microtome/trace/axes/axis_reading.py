@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from microtome.errors import MicrotomeError
-from microtome.trace import axis_rules
-from microtome.trace.axes import COLUMN, IMAGE, PLACE, ROW, UNIT, Axes, Axis, Factor
-from microtome.trace.axis_rules import Known, Labels
+from microtome.trace.axes import axis_rules
+from microtome.trace.axes.axis_rules import Known, Labels
+from microtome.trace.axes.value_axes import COLUMN, IMAGE, PLACE, ROW, UNIT, Axes, Axis, Factor
 from microtome.trace.operator_table import those
 from microtome.trace.operators import Call, tensors
 from microtome.trace.tracer import INPUT, Tracer

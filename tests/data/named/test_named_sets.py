@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from microtome import data
-from microtome.data import arrays_only, cache
+from microtome.data.named import arrays_only, cache
 from microtome.errors import InputError, StoreError
 
-mnist_file = sys.modules["microtome.data.mnist"]
+mnist_file = sys.modules["microtome.data.named.mnist"]
 
 
 def idx(array: np.ndarray) -> bytes:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from microtome.errors import InputError, ModelError
-from microtome.trace.axis_reading import smaller
+from microtome.trace.axes.axis_reading import smaller
 from microtome.trace.graph import Layer
 from microtome.trace.guard import RandomStates, as_found, seeded
-from microtome.trace.head import OUTPUTS, Head, as_rows, choose, described, tensors_by_path
+from microtome.trace.heads.head import OUTPUTS, Head, as_rows, choose, described, tensors_by_path
 from microtome.trace.operator_table import those
 from microtome.trace.operators import Call, tensors
 from microtome.trace.tracer import Tracer

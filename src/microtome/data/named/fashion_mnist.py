@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from microtome.data import parts
 from microtome.data.images import Images
+from microtome.data.named import parts
 from microtome.errors import InputError
 
 __all__ = ["CLASSES", "MEAN", "STD", "fashion_mnist"]

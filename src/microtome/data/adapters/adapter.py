@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from microtome.data import class_labels
-from microtome.data.declared_labels import declared
-from microtome.data.image_values import Pixels, as_image, in_range
-from microtome.data.items import split
+from microtome.data.adapters import class_labels
+from microtome.data.adapters.declared_labels import declared
+from microtome.data.adapters.image_values import Pixels, as_image, in_range
+from microtome.data.adapters.items import split
 from microtome.errors import InputError, MicrotomeError
 
 __all__ = ["Adapter", "Dataset", "Expected", "Fetching", "Input", "adapt"]

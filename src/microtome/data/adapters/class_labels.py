@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from microtome.data.naming import class_named
+from microtome.data.adapters.naming import class_named
 from microtome.errors import InputError
 
 __all__ = ["UNLABELLED", "class_index", "fault", "resolved"]

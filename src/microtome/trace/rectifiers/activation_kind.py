@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from microtome.trace.elementwise import Value, entry
+from microtome.trace.rectifiers.elementwise import Value, entry
 
 _REACH, _STEPS = 12.0, 240  # the grid: from -12 to 12 in steps of 0.1
 _STEP = 2 * _REACH / _STEPS

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from microtome.trace.axes import COLUMN, IMAGE, PLACE, ROW, UNIT, Axis, Factor
+from microtome.trace.axes.value_axes import COLUMN, IMAGE, PLACE, ROW, UNIT, Axis, Factor
 from microtome.trace.operators import Call, tensors
 
 Size = Sequence[int]

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from microtome.data.image_values import as_image
-from microtome.data.items import IMAGE_KEYS, LABEL_KEYS
+from microtome.data.adapters.image_values import as_image
+from microtome.data.adapters.items import IMAGE_KEYS, LABEL_KEYS
 from microtome.errors import InputError
 
 __all__ = ["HuggingFace", "hugging_face"]

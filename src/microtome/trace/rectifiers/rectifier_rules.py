@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.trace.activation_kind import Kind, kind_of
 from microtome.trace.backward_rules import RuleSet
-from microtome.trace.elementwise import MOVES, Elementwise, Value, entry, inside
 from microtome.trace.operator_table import ELEMENTWISE, RECTIFIERS, those
 from microtome.trace.operators import Call
 from microtome.trace.origins import calling_place
+from microtome.trace.rectifiers.activation_kind import Kind, kind_of
+from microtome.trace.rectifiers.elementwise import MOVES, Elementwise, Value, entry, inside
 
 _BOUNDED = those(activation="rectifier", kink="bounds")
 _CURVED_ARITHMETIC = those(role=("arithmetic", "function"), function="curved") | those(activation="saturating")

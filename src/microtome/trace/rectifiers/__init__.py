@@ -1,0 +1,1 @@
+"""Rectifiers in any spelling: recognised by the function that they compute."""
