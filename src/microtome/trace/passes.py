@@ -103,7 +103,8 @@ def take(
         found = _gradients(reached, _weights(grad_output, reached, output_layer), places, names, rules)
     if isinstance(rules, Relevance):
         rules.forget()
-    _check_existence(net, found, ends)
+    if not replace:  # an exchanged value may cut what lies before it, and the gradient there is zero
+        _check_existence(net, found, ends)
     for name, slope in found.items():
         found[name] = _finite(torch.zeros_like(value[name]) if slope is None else slope, name)
     notes = tuple(getattr(rules, "notes", ()))

@@ -31,15 +31,27 @@ def test_the_layer_page_holds_the_singular_values_of_its_weights(album: Album) -
     assert facts["rank"] == "6 of 6"
 
 
-def test_the_first_layer_shows_averages_and_no_empty_pictures(album: Album) -> None:
-    """Four kernels of 3 x 3 at every position respond to every image: what is left is rounding, not pictures."""
+def test_the_first_layer_shows_averages_and_their_residuals(album: Album) -> None:
     sections = layer_page(album, "one", TOPICS).sections
-    signal, averages = shown(sections, Gallery)
+    signal, averages, residuals = shown(sections, Gallery)
     assert len(signal.pictures) == 4  # four units, four signal vectors
     assert len(averages.pictures) == 3
-    (residuals,) = shown(sections, Absent)
-    assert "ignores nothing" in residuals.reason
+    found = album.one(ClassResiduals, "class-residuals", layer="one")
+    assert isinstance(found, ClassResiduals)
+    expected = [f"{100 * share:.3g} % removed" for share in found.removed.tolist()]
+    assert [picture.note for picture in residuals.pictures] == expected
     assert singular_values.residuals(album, "two") == (None, None)
+
+
+def test_residuals_that_no_picture_would_show_are_said(album: Album, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = album.one(ClassResiduals, "class-residuals", layer="one")
+    assert isinstance(found, ClassResiduals)
+    part = dataclasses.replace(found, removed=found.removed.new_full((3,), 1e-6))
+    monkeypatch.setattr(album, "one", lambda *_, **__: part)
+    averages, rest = singular_values.residuals(album, "one")
+    assert isinstance(averages, Gallery)
+    assert isinstance(rest, Absent)
+    assert "ignores nothing" in rest.reason
 
 
 def test_what_a_layer_leaves_of_averages_is_shown(album: Album, monkeypatch: pytest.MonkeyPatch) -> None:
