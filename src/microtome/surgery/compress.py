@@ -90,7 +90,7 @@ def compress(
     seed : int
         Of the random signs of the slopes.
     progress : function, optional
-        Told the name of each layer fitted.
+        Told of every layer fitted.
 
     Returns
     -------

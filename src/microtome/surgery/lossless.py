@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from microtome.data import Dataset, adapt
 from microtome.errors import InputError
 from microtome.network import Network
+from microtome.progress import Clock, Listener
 from microtome.registry import register
 from microtome.results import provenance
 from microtome.surgery import redundancy, removal
@@ -142,7 +142,7 @@ def lossless(
     tolerance: float = 1e-2,
     batch: int = 64,
     seed: int = 0,
-    progress: Callable[[str], None] | None = None,
+    progress: Listener | None = None,
 ) -> Lossless:
     r"""Take out the units that change nothing, or next to nothing, each with a reason and a measured change.
 
@@ -169,7 +169,7 @@ def lossless(
     seed : int
         Of the random signs by which the linear combinations are ordered.
     progress : function, optional
-        Told the name of each layer.
+        Told of every layer.
 
     Returns
     -------
@@ -198,12 +198,12 @@ def lossless(
     dataset = adapt(dataset, net)
     state = _State(net, dataset, batch, net)
     names = list(removal.prunable(net).families)
-    for name in names:
-        if progress is not None:
-            progress(name)
+    clock = Clock(progress, len(names))
+    for done, name in enumerate(names, 1):
         _provable(state, name)
         _on_the_data(state, name)
         _dependent(state, name, tolerance, seed)
+        clock.step(name, done)
     loud = max(float(net.logits(images, batch=batch).abs().max()) for images in _images(dataset, batch))
     before, after = (
         channels_of(net.model, net.normalise(net.probe)),
