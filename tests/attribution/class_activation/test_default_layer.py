@@ -236,10 +236,10 @@ def test_tokens_in_another_order_have_no_places():
     class Rolled(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.patches, self.norm = nn.Conv2d(3, 16, 3, 3), nn.LayerNorm(16)
+            self.patches, self.first, self.norm = nn.Conv2d(3, 16, 3, 3), nn.LayerNorm(16), nn.LayerNorm(16)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.norm(self.patches(x).flatten(2).transpose(1, 2).roll(5, 1))
+            return self.norm(self.first(self.patches(x).flatten(2).transpose(1, 2)).roll(5, 1))
 
     torch.manual_seed(0)
     net = Network(Over(Rolled(), 1, 16), SHAPE)

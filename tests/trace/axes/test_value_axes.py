@@ -48,6 +48,10 @@ LAYOUTS = {
         lambda y: y.view(-1, 6, 4, 16).permute(2, 0, 3, 1).reshape(-1, 16, 6),
         lambda z, n: z.view(4, n, 16, 6).mean((0, 2)), "(4 N) 16 C", 6, 6,
     ),
+    "windows by strides, an operation without a rule": (
+        lambda y: y.contiguous().as_strided((4, len(y), 16, 6), (16, 384, 1, 64)).reshape(-1, 16, 6),
+        lambda z, n: z.view(4, n, 16, 6).mean((0, 2)), "(4 N) 16 C", 6, 6,
+    ),
     "images between rows and columns of windows": (
         lambda y: y.view(-1, 6, 2, 4, 4, 2).permute(2, 0, 5, 3, 4, 1).reshape(-1, 16, 6),
         lambda z, n: z.view(2, n, 2, 16, 6).mean((0, 2, 3)), "(2 N 2) 16 C", 6, 6,
