@@ -108,20 +108,20 @@ def layer_patches(
     """
     if channel is not None:
         return _one_unit(result, channel, columns)
-    units, drawn = range(min(result.units, limit)), min(result.kept(), columns)
+    units, drawn = range(min(result.units, limit)), min(result.count(), columns)
     figure, cells = _cells(len(units), drawn)
     for row, unit in enumerate(units):
         for rank in range(drawn):
             picture(cells[row, rank], result.crop(unit, rank))
         cells[row, 0].set_ylabel(f"unit {unit}", fontsize=7)
-    of = "" if drawn == result.kept() else f" {drawn} of {result.kept()}"
+    of = "" if drawn == result.count() else f" {drawn} of {result.count()}"
     figure.supxlabel(f"{result.layer}:{of} strongest patches, strongest left", fontsize=8)
     return figure
 
 
 def _one_unit(result: LayerPatches, unit: int, most: int) -> Figure:
     kinds = ("top", "binned", "low")
-    columns = min(most, max(result.kept(kind) for kind in kinds))
+    columns = min(most, max(result.count(kind) for kind in kinds))
     figure = Figure(figsize=(CELL * 1.2 * columns + 0.8, CELL * 1.45 * 3 + 2.0), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=(CELL * 1.45 * 3, 2.0))
     above, below = parts
@@ -129,7 +129,7 @@ def _one_unit(result: LayerPatches, unit: int, most: int) -> Figure:
     names = {"top": "strongest", "binned": "by quantile", "low": "weakest"}
     for row, kind in enumerate(kinds):
         for rank in range(columns):
-            if rank < result.kept(kind):
+            if rank < result.count(kind):
                 picture(cells[row, rank], result.crop(unit, rank, kind))
                 cells[row, rank].set_title(f"{result.entry(unit, rank, kind)[2]:.3g}", fontsize=6, pad=1)
             bare(cells[row, rank])

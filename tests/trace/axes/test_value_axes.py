@@ -163,7 +163,7 @@ def test_a_unit_taken_out_is_taken_out(layout):
     with torch.no_grad():
         silent.wide.weight[1], silent.wide.bias[1] = 0, 0
         expected = (silent(X) - net.model(X)).mean(0)
-    found = units.ablate(net, [(x, 0) for x in X], "wide", [1])
+    found = units.ablate(net, [(x, 0) for x in X], "wide", units=[1])
     torch.testing.assert_close(found.logit_change[0].float(), expected)
 
 

@@ -180,7 +180,7 @@ def test_match_against_the_definition():
 def test_after_the_relu_and_after_pooling_labels_stay():
     filters = [_line(5, 45), _edge(5, 180)]
     net = _network(filters, after=nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)))
-    every = units.tunings(net, ["0", "1.0", "1.1"])
+    every = units.tuning(net, ["0", "1.0", "1.1"])
     assert every["0"].labels == ("line at 45°", "left side of a vertical line")
     assert every["1.0"].labels == every["1.1"].labels == every["0"].labels
 

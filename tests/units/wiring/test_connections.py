@@ -134,8 +134,8 @@ def test_copies_are_repeats_and_constants_have_no_neighbours() -> None:
 
 def test_bad_input_is_one_clear_error(net: Network) -> None:
     with pytest.raises(InputError, match="units 0 to 3"):
-        units.connections(net, "stem", [4])
+        units.connections(net, "stem", units=[4])
     with pytest.raises(InputError, match="were not read"):
-        units.connections(net, "stem", [1]).inputs(0)
+        units.connections(net, "stem", units=[1]).inputs(0)
     with pytest.raises(LayerError, match="stem"):
         units.connections(net, "sten")
