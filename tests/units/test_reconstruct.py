@@ -69,8 +69,8 @@ def top(net: Network, data: Any) -> units.LayerPatches:
 
 
 @pytest.mark.parametrize("method", ["deconvnet", "guided", "gradient"])
-@pytest.mark.parametrize("of", ["top", "low", "binned"])
-def test_reconstructions_equal_those_by_hand(net: Network, data: Any, top: Any, method: str, of: str) -> None:
+@pytest.mark.parametrize("selection", ["top", "low", "binned"])
+def test_reconstructions_equal_those_by_hand(net: Network, data: Any, top: Any, method: str, selection: str) -> None:
     found = units.reconstruct(net, top, method=method, ranks=3, selection=selection, batch=4)
     assert found.values.shape == (5, 3, 2, 17, 17)
     assert isinstance(net.model, Net)
@@ -78,7 +78,7 @@ def test_reconstructions_equal_those_by_hand(net: Network, data: Any, top: Any, 
         for rank in range(3):
             image, position, activation = top.entry(unit, rank, selection)
             signal = by_hand(net.model, data[image], unit, position, method)
-            box = top.box(unit, rank, of)
+            box = top.box(unit, rank, selection)
             torch.testing.assert_close(found.values[unit, rank].double(), cut(signal, box, 0.0), rtol=1e-5, atol=1e-7)
             assert torch.equal(found.crops[unit, rank], top.crop(unit, rank, selection))
             assert float(found.activation[unit, rank]) == activation

@@ -415,7 +415,7 @@ def test_the_crop_shown_is_the_one_measured_or_augmentation_is_named():
     with pytest.raises(InputError, match="differs between two reads"):
         [moving.crop(unit, rank) for unit in range(4) for rank in range(2)]
     with pytest.raises(InputError, match="differs between two reads"):
-        units.reconstruct(net, moving, method=method="gradient")
+        units.reconstruct(net, moving, method="gradient")
 
 
 def test_images_in_another_range_of_pixels():

@@ -127,7 +127,7 @@ class Tuning(Result):
         members = torch.tensor([entry == name for entry in self.family]) & ~values.isnan()
         if not bool(members.any()):
             raise InputError(
-                f'no stimulus of the family "{name}" has a {parameter}; families: {", ".join(sorted(set(self.family)))}.'
+                f'no stimulus of "{name}" has a {parameter}; families: {", ".join(sorted(set(self.family)))}.'
             )
         axis = values[members].unique()
         return axis, torch.stack([row[members & (values == value)].max() for value in axis])
@@ -179,7 +179,7 @@ class Tuning(Result):
 
 
 @overload
-def tuning(net: Network, layers: str, *, stimuli: Stimuli | None = None, batch: int = 32) -> Tuning: ...
+def tuning(net: Network, layers: str, *, stimuli: Stimuli | None = None, batch: int = 32) -> Tuning: ...  # type: ignore[overload-overlap]  # str is an Iterable[str]
 @overload
 def tuning(
     net: Network, layers: Iterable[str], *, stimuli: Stimuli | None = None, batch: int = 32

@@ -51,7 +51,7 @@ class Similarity(Result):
 
 
 @overload
-def similar(net: Network, dataset: Dataset, layers: str, *, batch: int = 16) -> Similarity: ...
+def similar(net: Network, dataset: Dataset, layers: str, *, batch: int = 16) -> Similarity: ...  # type: ignore[overload-overlap]  # str is an Iterable[str]
 @overload
 def similar(net: Network, dataset: Dataset, layers: Iterable[str], *, batch: int = 16) -> dict[str, Similarity]: ...
 @register("similar-units", rows=("B4", "G1"), paper="zhou2015object", needs="a data set", kind="units")

@@ -1,4 +1,4 @@
-"""Dissection of one output channel on one image: inputs x_j, weights w_j, contributions a_j, sums c_j, bias, output y."""
+"""Dissection of one output channel on one image: inputs x_j, weights w_j, contributions a_j, sums c_j, output y."""
 
 from __future__ import annotations
 
