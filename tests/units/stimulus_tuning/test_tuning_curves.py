@@ -224,7 +224,7 @@ def test_curves_along_each_parameter():
     assert float(by_offset[0]) < 0.3 * float(by_offset.max())  # a line far away does not reach the middle
     with pytest.raises(InputError, match="stimuli have no"):
         found.along(0, "colour")
-    with pytest.raises(InputError, match="no stimulus of .* has a phase"):
+    with pytest.raises(InputError, match=r"no stimulus of .* has a phase"):
         found.along(0, "phase", "line")
 
 

@@ -275,7 +275,7 @@ def _tuning(
     second = secondary(classes, measured.peak, stimuli.family, stimuli.parameters)
     bright = torch.tensor([one.family == "brightness" for one in classes])
     return Tuning(
-        provenance=provenance(net, "tuning", layer=layer, stimuli=len(stimuli), batch=batch),
+        provenance=provenance(net, "tuning", layers=layer, stimuli=len(stimuli), batch=batch),
         layer=layer,
         response=measured.peak,
         centre=measured.centre,

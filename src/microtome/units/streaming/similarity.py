@@ -107,7 +107,7 @@ def similar(
     images = streaming_pass.read(net, dataset, {name: one.read for name, one in sums.items()}, batch=batch)
     results = {
         name: Similarity(
-            provenance=provenance(net, "similar-units", layer=name, images=images),
+            provenance=provenance(net, "similar-units", layers=name, images=images),
             layer=name,
             correlation=one.correlation(),
             images=images,
