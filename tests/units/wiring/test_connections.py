@@ -109,7 +109,7 @@ def test_rearranged_channels_are_reported_as_unknown() -> None:
     net = Network(Shuffled(), (1, 3, 3))
     assert "b" in units.connections(net, "b").unknown
     assert units.connections(net, "b").inputs(0) == []
-    with pytest.raises(LayerError, match="rearranged"):
+    with pytest.raises(LayerError, match="an operation rearranges"):
         units.connections(net, "/relu")
 
 
