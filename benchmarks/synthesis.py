@@ -44,7 +44,7 @@ def against_lucent(steps: tuple[int, ...]) -> None:
     print("_blocks.7, units 0 to 15, 128 px, channel mean, at rest")
     print(f"  lucent, recorded: 256 steps {LUCENT_SECONDS:6.0f} CPU s   mean activation {LUCENT_MEAN:.1f}")
     for count in steps:
-        seconds, made = timed(net, "_blocks.7", channels=range(16), of="mean", steps=count, size=128)
+        seconds, made = timed(net, "_blocks.7", channels=range(16), reduction="mean", steps=count, size=128)
         print(
             f"  microtome:        {count:3d} steps {seconds:6.1f} CPU s   mean activation {float(made.mean.mean()):.1f}"
         )

@@ -19,7 +19,7 @@ def test_a_figure_holds_so_many_patches_of_a_unit_and_says_of_how_many() -> None
     found = table(40)
     figure = found.plot()
     assert len(figure.axes) == 2 * 24
-    assert figure.get_supxlabel() == "0: 24 of 40 strongest patches, strongest left"
+    assert figure.get_supxlabel() == "0: 24 of 40 strongest patches, strongest on the left"
     assert len(found.plot(columns=30).axes) == 2 * 30
     one = found.plot(channel=1)
     assert len(one.subfigs[0].axes) == 3 * 24
@@ -28,4 +28,4 @@ def test_a_figure_holds_so_many_patches_of_a_unit_and_says_of_how_many() -> None
 def test_all_patches_are_drawn_where_they_are_few() -> None:
     figure = table(5).plot()
     assert len(figure.axes) == 2 * 5
-    assert figure.get_supxlabel() == "0: strongest patches, strongest left"
+    assert figure.get_supxlabel() == "0: strongest patches, strongest on the left"

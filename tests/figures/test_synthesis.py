@@ -1,4 +1,4 @@
-"""Do the figures of made images show every image, with its name and number?"""
+"""Figures of synthetic images show every image, with its name and number."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_classes_have_their_names() -> None:
 def test_an_inversion_shows_the_image_and_every_start() -> None:
     found = invert(small_net(3), torch.rand(2, 3, 8, 8), "0", starts=3, steps=3)
     figure = found.plot(image=1)
-    assert [axis.get_title() for axis in figure.axes[:2]] == ["given", f"start 0: {float(found.error[3]):.2%}"]
+    assert [axis.get_title() for axis in figure.axes[:2]] == ["reference", f"start 0: {float(found.error[3]):.2%}"]
     assert len([axis for axis in figure.axes if axis.images]) == 4
     with pytest.raises(InputError):
         found.plot(image=2)

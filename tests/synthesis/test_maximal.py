@@ -122,7 +122,7 @@ def test_a_direction_adds_its_channels() -> None:
 
 def test_one_neuron_at_the_border_sees_only_what_is_in_the_picture() -> None:
     net = small_net()
-    made = maximize(net, "conv1", 2, position=(0, 15), prior=PIXELS, steps=100)
+    made = maximize(net, "conv1", channels=2, position=(0, 15), prior=PIXELS, steps=100)
     assert made.box == (0, 13, 3, 16)
     assert torch.equal(made.images[0, 0], (net.model.conv1.weight[2, 0, 2:, :3] > 0).float())
     value = net.activations(made.on_picture(net), "conv1")["conv1"][0, 2, 0, 15]
@@ -132,11 +132,11 @@ def test_one_neuron_at_the_border_sees_only_what_is_in_the_picture() -> None:
 # -- what is reported is what the network says ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("of", ["mean", "positive", "max", "center"])
-def test_activation_is_that_of_the_image_at_rest(of: str) -> None:
+@pytest.mark.parametrize("reduction", ["mean", "positive", "max", "center"])
+def test_activation_is_the_value_of_the_image_without_augmentation(reduction: str) -> None:
     """Oracle: a plain pass of the network over the pictures, reduced by hand."""
     net = small_net()
-    made = maximize(net, "conv2", [1, 4], of=of, steps=12, size=16)
+    made = maximize(net, "conv2", channels=[1, 4], reduction=reduction, steps=12, size=16)
     values = net.activations(made.on_picture(net), "conv2")["conv2"]
     own = torch.stack([values[0, 1], values[1, 4]])
     by_hand = {
@@ -145,7 +145,7 @@ def test_activation_is_that_of_the_image_at_rest(of: str) -> None:
         "max": own.amax((1, 2)),
         "center": own[:, 4, 4],
     }
-    torch.testing.assert_close(made.activation, by_hand[of])
+    torch.testing.assert_close(made.activation, by_hand[reduction])
     torch.testing.assert_close(made.peak, own.amax((1, 2)))
     torch.testing.assert_close(made.mean, own.mean((1, 2)))
     assert made.history.shape == (12, 2)
@@ -154,7 +154,7 @@ def test_activation_is_that_of_the_image_at_rest(of: str) -> None:
 def test_a_small_canvas_is_measured_in_the_whole_picture() -> None:
     """Oracle: a plain pass over the picture; the canvas covers the middle, so the peak lies there."""
     net = small_net(size=80, channels=3, mean=0.4, std=0.2)
-    made = maximize(net, "conv1", [0, 3], size=24, steps=8)
+    made = maximize(net, "conv1", channels=[0, 3], size=24, steps=8)
     assert made.images.shape == (2, 3, 24, 24)
     pictures = made.on_picture(net)
     assert pictures.shape == (2, 3, 80, 80)
@@ -178,7 +178,7 @@ def test_made_images_beat_the_best_of_the_data(trained: tuple[Network, Tensor]) 
 
 def test_a_score_that_nothing_supports_is_told_apart_by_its_sign(trained: tuple[Network, Tensor]) -> None:
     net, _ = trained
-    high, low = (maximize(net, "conv2", range(4), steps=32, sign=sign) for sign in (1, -1))
+    high, low = (maximize(net, "conv2", channels=range(4), steps=32, sign=sign) for sign in (1, -1))
     flat = net.activations(torch.full((1, 1, 16, 16), 0.1), "conv2")["conv2"][0, :4, 4, 4]
     assert bool((high.activation > flat).all())
     assert bool((low.activation < flat).all())
@@ -226,10 +226,10 @@ def test_a_unit_that_no_gradient_reaches_comes_alive(clip: bool) -> None:
 def test_the_same_seed_gives_the_same_images_and_leaves_the_global_state() -> None:
     net = small_net()
     before = torch.get_rng_state()
-    first = maximize(net, "conv2", [0, 1], steps=10, seed=5)
+    first = maximize(net, "conv2", channels=[0, 1], steps=10, seed=5)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(99)
-    assert torch.equal(first.images, maximize(net, "conv2", [0, 1], steps=10, seed=5).images)
+    assert torch.equal(first.images, maximize(net, "conv2", channels=[0, 1], steps=10, seed=5).images)
     torch.set_rng_state(before)
 
 
@@ -237,8 +237,8 @@ def test_the_same_seed_gives_the_same_images_and_leaves_the_global_state() -> No
 def test_a_unit_s_image_does_not_depend_on_the_others(prior: str) -> None:
     """Bound: sums in another order differ by 1e-7, which 24 steps of Adam raise to below 1e-3."""
     net = small_net()
-    alone = maximize(net, "conv2", [5], steps=24, prior=prior)
-    among = maximize(net, "conv2", range(8), steps=24, prior=prior)
+    alone = maximize(net, "conv2", channels=[5], steps=24, prior=prior)
+    among = maximize(net, "conv2", channels=range(8), steps=24, prior=prior)
     torch.testing.assert_close(alone.images, among.of(5), rtol=0, atol=1e-3)
 
 
@@ -247,8 +247,8 @@ def test_a_unit_s_image_does_not_depend_on_the_others(prior: str) -> None:
     [
         {"steps": 20},
         {"seed": 1},
-        {"of": "mean"},
-        {"of": "max"},
+        {"reduction": "mean"},
+        {"reduction": "max"},
         {"position": (1, 2)},
         {"sign": -1},
         {"prior": "natural"},
@@ -271,11 +271,11 @@ def test_a_unit_s_image_does_not_depend_on_the_others(prior: str) -> None:
 def test_every_option_changes_the_image(option: dict[str, object]) -> None:
     net = small_net(mean=0.3, std=0.3)
     plain: dict[str, object] = {"steps": 10, "prior": PIXELS, "size": 16, "seed": 0}
-    first = maximize(net, "conv2", [1], **plain)  # type: ignore[arg-type]
-    other = maximize(net, "conv2", [1], **{**plain, **option})  # type: ignore[arg-type]
+    first = maximize(net, "conv2", channels=[1], **plain)  # type: ignore[arg-type]
+    other = maximize(net, "conv2", channels=[1], **{**plain, **option})  # type: ignore[arg-type]
     assert not torch.equal(first.images, other.images)
     if isinstance(option.get("prior"), Prior) and option["prior"].blur_every == 2:  # type: ignore[attr-defined]
-        rarer = maximize(net, "conv2", [1], **{**plain, "prior": replace(PIXELS, blur=1.0)})  # type: ignore[arg-type]
+        rarer = maximize(net, "conv2", channels=[1], **{**plain, "prior": replace(PIXELS, blur=1.0)})  # type: ignore[arg-type]
         assert not torch.equal(rarer.images, other.images)
 
 
@@ -292,7 +292,9 @@ def test_diverse_images_differ_and_the_penalty_makes_them_differ_more() -> None:
     net = small_net(size=24)
     alike = []
     for diversity in (0.0, 2.0):
-        made = maximize(net, "conv2", [0, 1, 2], diverse=3, diversity=diversity, of="mean", size=24, steps=60)
+        made = maximize(
+            net, "conv2", channels=[0, 1, 2], diverse=3, diversity=diversity, reduction="mean", size=24, steps=60
+        )
         assert made.images.shape == (9, 1, 24, 24)
         assert made.channel.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
         assert made.variant.tolist() == [0, 1, 2] * 3
@@ -302,7 +304,7 @@ def test_diverse_images_differ_and_the_penalty_makes_them_differ_more() -> None:
 
 def test_images_stay_in_the_box_and_can_be_saved(tmp_path: object) -> None:
     net = small_net(channels=3)
-    made = maximize(net, "conv2", [0], steps=6, prior="natural")
+    made = maximize(net, "conv2", channels=[0], steps=6, prior="natural")
     assert 0 <= float(made.images.min()) <= float(made.images.max()) <= 1
     made.save(f"{tmp_path}/made.safetensors")
     back = load(f"{tmp_path}/made.safetensors")
@@ -316,7 +318,7 @@ def test_the_model_is_left_as_it_was_found() -> None:
     before = {key: value.clone() for key, value in net.model.state_dict().items()}
     maximize(net, "conv2", steps=3)
     with pytest.raises(InputError):
-        maximize(net, "conv2", [99])
+        maximize(net, "conv2", channels=[99])
     assert net.model.training
     assert all(parameter.requires_grad and parameter.grad is None for parameter in net.model.parameters())
     assert all(torch.equal(value, before[key]) for key, value in net.model.state_dict().items())
@@ -337,8 +339,8 @@ def test_the_model_is_left_as_it_was_found() -> None:
         ({"steps": 0}, "steps is at least 1"),
         ({"diverse": 0}, "diverse is at least 1"),
         ({"starts": 0}, "starts is at least 1"),
-        ({"of": "median"}, "mean, positive, max, center"),
-        ({"of": "max", "position": (0, 0)}, "not both"),
+        ({"reduction": "median"}, "mean, positive, max, center"),
+        ({"reduction": "max", "position": (0, 0)}, "not both"),
         ({"position": (0, 8)}, "position inside"),
         ({"position": (0,)}, "position inside"),
         ({"size": 17}, "at most 16 x 16"),
@@ -375,7 +377,7 @@ def test_a_prior_that_cannot_be_is_refused(values: dict[str, object]) -> None:
 
 def test_every_named_prior_makes_images() -> None:
     net = small_net()
-    made = [maximize(net, "conv2", [0], prior=name, steps=4, size=16).images for name in PRIORS]
+    made = [maximize(net, "conv2", channels=[0], prior=name, steps=4, size=16).images for name in PRIORS]
     assert all(bool(image.isfinite().all()) for image in made)
     assert all(not torch.equal(a, b) for i, a in enumerate(made) for b in made[:i])
 

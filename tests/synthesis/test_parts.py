@@ -1,4 +1,4 @@
-"""Do the parts of an ascent do what they say: penalties, canvases, motion, clipping, opened ReLUs, frames?"""
+"""Parts of gradient ascent: penalties, canvases, augmentation, clipping, ReLU override, placement."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from microtome import InputError, Network
-from microtome.synthesis import clipping, penalties
-from microtome.synthesis import placement as frame
-from microtome.synthesis.augment import moved
+from microtome.synthesis import clipping, penalties, placement
+from microtome.synthesis.augment import transformed
 from microtome.synthesis.canvas import Fourier, Pixels
 from microtome.synthesis.diversity import similarity
-from microtome.synthesis.relu_override import Redirected
+from microtome.synthesis.relu_override import RedirectedReLU
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -131,23 +130,25 @@ def test_pixels_are_projected_onto_the_box() -> None:
 # -- motion ------------------------------------------------------------------------------------------------------------
 
 
-def test_motion_is_one_similarity_for_all_images_around_the_background() -> None:
-    images, ground = torch.rand(3, 2, 20, 20), torch.tensor([0.2, 0.7])[:, None, None]
-    options = {"jitter": 3.0, "rotate": 10.0, "scale": 0.1, "background": ground}
-    first = moved(images, torch.Generator().manual_seed(1), **options)  # type: ignore[arg-type]
-    alone = moved(images[1:2], torch.Generator().manual_seed(1), **options)  # type: ignore[arg-type]
+def test_augmentation_is_one_similarity_for_all_images_and_fills_with_background() -> None:
+    images, background = torch.rand(3, 2, 20, 20), torch.tensor([0.2, 0.7])[:, None, None]
+    options = {"jitter": 3.0, "rotate": 10.0, "scale": 0.1, "background": background}
+    first = transformed(images, torch.Generator().manual_seed(1), **options)  # type: ignore[arg-type]
+    alone = transformed(images[1:2], torch.Generator().manual_seed(1), **options)  # type: ignore[arg-type]
     torch.testing.assert_close(first[1:2], alone)
-    flat = ground.expand(1, 2, 20, 20)
-    torch.testing.assert_close(moved(flat, torch.Generator(), **options), flat)  # type: ignore[arg-type]
+    flat = background.expand(1, 2, 20, 20)
+    torch.testing.assert_close(transformed(flat, torch.Generator(), **options), flat)  # type: ignore[arg-type]
 
 
 def test_a_shift_is_exact_and_never_beyond_the_jitter() -> None:
     """Oracle: where a single bright pixel lands."""
     image = torch.zeros(1, 1, 15, 15)
     image[0, 0, 7, 7] = 1
-    ground, seen = torch.zeros(1, 1, 1), set()
+    background, seen = torch.zeros(1, 1, 1), set()
     for seed in range(40):
-        out = moved(image, torch.Generator().manual_seed(seed), jitter=2, rotate=0, scale=0, background=ground)
+        out = transformed(
+            image, torch.Generator().manual_seed(seed), jitter=2, rotate=0, scale=0, background=background
+        )
         assert float(out.sum()) == 1.0
         seen.add(tuple((out[0, 0].nonzero()[0] - 7).tolist()))
     assert max(abs(step) for pair in seen for step in pair) == 2
@@ -160,7 +161,7 @@ def test_a_turn_moves_a_pixel_along_its_circle() -> None:
     image[0, 0, 19:22, 34:37] = 1
     generator = torch.Generator().manual_seed(3)
     angle = (2 * torch.rand(4, generator=torch.Generator().manual_seed(3)) - 1)[2] * 30
-    out = moved(image, generator, jitter=0, rotate=30, scale=0, background=torch.zeros(1, 1, 1))[0, 0]
+    out = transformed(image, generator, jitter=0, rotate=30, scale=0, background=torch.zeros(1, 1, 1))[0, 0]
     rows, columns = torch.meshgrid(torch.arange(41.0) - 20, torch.arange(41.0) - 20, indexing="ij")
     y, x = (out * rows).sum() / out.sum(), (out * columns).sum() / out.sum()
     assert float((x.square() + y.square()).sqrt()) == pytest.approx(15, abs=0.1)
@@ -187,7 +188,7 @@ def test_a_blocked_image_gets_the_opening_part_and_others_their_gradient() -> No
     net = Network(nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(3, 1, bias=False)), (1, 1, 3), pixels=None)
     net.model[2].weight.data.copy_(torch.tensor([[1.0, -2.0, 3.0]]))
     images = torch.tensor([[[[-1.0, -1.0, -1.0]]], [[[1.0, -1.0, -1.0]]]]).requires_grad_()
-    score = net.forward(images, "2", rules=Redirected())["2"].sum()
+    score = net.forward(images, "2", rules=RedirectedReLU())["2"].sum()
     slope = torch.autograd.grad(score, images)[0]
     assert slope.flatten(1).tolist() == [[1.0, 0.0, 3.0], [1.0, 0.0, 0.0]]
 
@@ -196,11 +197,11 @@ def test_relu6_opens_at_both_ends() -> None:
     net = Network(nn.Sequential(nn.ReLU6(), nn.Flatten(), nn.Linear(4, 1, bias=False)), (1, 1, 4), pixels=None)
     net.model[2].weight.data.copy_(torch.tensor([[1.0, -1.0, 1.0, -1.0]]))
     images = torch.tensor([[[[-1.0, -1.0, 7.0, 7.0]]]]).requires_grad_()
-    slope = torch.autograd.grad(net.forward(images, "2", rules=Redirected())["2"].sum(), images)[0]
+    slope = torch.autograd.grad(net.forward(images, "2", rules=RedirectedReLU())["2"].sum(), images)[0]
     assert slope.flatten().tolist() == [1.0, 0.0, 0.0, -1.0]
 
 
-# -- frames ------------------------------------------------------------------------------------------------------
+# -- placement ---------------------------------------------------------------------------------------------------
 
 
 def deep_net(size: int = 96) -> Network:
@@ -215,16 +216,16 @@ def deep_net(size: int = 96) -> Network:
 
 def test_the_recommended_canvas_is_twice_the_field() -> None:
     net = deep_net()
-    assert frame.recommended_size(net, "0") == 16
-    assert frame.recommended_size(net, "2") == 16
-    assert frame.recommended_size(net, "5") is None
-    assert frame.recommended_size(deep_net(48), "2") is None
+    assert placement.recommended_size(net, "0") == 16
+    assert placement.recommended_size(net, "2") == 16
+    assert placement.recommended_size(net, "5") is None
+    assert placement.recommended_size(deep_net(48), "2") is None
 
 
 def test_a_neuron_s_window_computes_what_the_picture_computes() -> None:
     """Oracle: the network on the picture, at the neuron; the window is on the grid of the strides."""
     net = deep_net()
-    place, local = frame.around(net, "2", (12, 7))
+    place, local = placement.around(net, "2", (12, 7))
     assert place.size == (7, 7)
     assert place.window != (0, 0, 96, 96)
     images = torch.rand(2, 3, *place.size)
@@ -235,8 +236,8 @@ def test_a_neuron_s_window_computes_what_the_picture_computes() -> None:
 
 def test_the_chunk_is_bounded_by_memory() -> None:
     net = deep_net()
-    whole = frame.chunk_size(net, ("2",), (0, 0, 96, 96))
+    whole = placement.images_per_pass(net, ("2",), (0, 0, 96, 96))
     assert 1 <= whole <= 64
     wide = Network(nn.Sequential(nn.Conv2d(3, 600, 3, padding=1)), (3, 200, 200))
-    assert frame.chunk_size(wide, ("0",), (0, 0, 200, 200)) == 2
-    assert frame.chunk_size(wide, ("0",), (0, 0, 50, 50)) > 30
+    assert placement.images_per_pass(wide, ("0",), (0, 0, 200, 200)) == 2
+    assert placement.images_per_pass(wide, ("0",), (0, 0, 50, 50)) > 30

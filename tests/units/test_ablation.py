@@ -69,7 +69,7 @@ def test_every_unit_equals_a_whole_pass_without_it(net: Network, data: Any, laye
 
 
 def test_units_are_taken_out_together_when_grouped(net: Network, data: Any) -> None:
-    one = units.ablate(net, data, "a", [[1, 4], 2, 5])
+    one = units.ablate(net, data, "a", units=[[1, 4], 2, 5])
     assert one.units == [[1, 4], [2], [5]]
     images = torch.stack([image for image, _ in data])
 
@@ -81,8 +81,8 @@ def test_units_are_taken_out_together_when_grouped(net: Network, data: Any) -> N
     expected = (net.run(images, replace={"a": without}).logits - net.logits(images)).mean(0)
     torch.testing.assert_close(one.logit_change[0], expected)
     assert float(expected.abs().max()) > 1e-5
-    torch.testing.assert_close(one.logit_change[1:], units.ablate(net, data, "a", [2, 5]).logit_change)
-    assert units.ablate(net, data, "b", 2).units == [[2]]
+    torch.testing.assert_close(one.logit_change[1:], units.ablate(net, data, "a", units=[2, 5]).logit_change)
+    assert units.ablate(net, data, "b", units=2).units == [[2]]
 
 
 def test_without_labels_the_network_s_own_answers_count(net: Network, data: Any) -> None:

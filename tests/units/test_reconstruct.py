@@ -69,24 +69,26 @@ def top(net: Network, data: Any) -> units.LayerPatches:
 
 
 @pytest.mark.parametrize("method", ["deconvnet", "guided", "gradient"])
-@pytest.mark.parametrize("of", ["top", "low", "binned"])
-def test_reconstructions_equal_those_by_hand(net: Network, data: Any, top: Any, method: str, of: str) -> None:
-    found = units.reconstruct(net, top, method, ranks=3, of=of, batch=4)
+@pytest.mark.parametrize("selection", ["top", "low", "binned"])
+def test_reconstructions_equal_those_by_hand(net: Network, data: Any, top: Any, method: str, selection: str) -> None:
+    found = units.reconstruct(net, top, method=method, ranks=3, selection=selection, batch=4)
     assert found.values.shape == (5, 3, 2, 17, 17)
     assert isinstance(net.model, Net)
     for unit in range(5):
         for rank in range(3):
-            image, position, activation = top.entry(unit, rank, of)
+            image, position, activation = top.entry(unit, rank, selection)
             signal = by_hand(net.model, data[image], unit, position, method)
-            box = top.box(unit, rank, of)
+            box = top.box(unit, rank, selection)
             torch.testing.assert_close(found.values[unit, rank].double(), cut(signal, box, 0.0), rtol=1e-5, atol=1e-7)
-            assert torch.equal(found.crops[unit, rank], top.crop(unit, rank, of))
+            assert torch.equal(found.crops[unit, rank], top.crop(unit, rank, selection))
             assert float(found.activation[unit, rank]) == activation
             assert float(found.share_inside[unit, rank]) == pytest.approx(1)
 
 
 def test_the_methods_differ(net: Network, top: Any) -> None:
-    made = [units.reconstruct(net, top, method, ranks=2).values for method in ("deconvnet", "guided", "gradient")]
+    made = [
+        units.reconstruct(net, top, method=method, ranks=2).values for method in ("deconvnet", "guided", "gradient")
+    ]
     assert not torch.allclose(made[0], made[1])
     assert not torch.allclose(made[1], made[2])
     assert not torch.allclose(made[0], made[2])
@@ -110,14 +112,14 @@ def test_every_spelling_gives_the_same_reconstruction(name: str) -> None:
     for one in (SPELLINGS[name], next(other for other in SPELLINGS.values() if other.family == "residual")):
         net = Network(one.build(weights("residual", 1)), (1, 12, 12))
         top = units.top_patches(net, data, one.layer, k=2)[one.layer]
-        made.append(units.reconstruct(net, top, "guided", ranks=2).values)
+        made.append(units.reconstruct(net, top, method="guided", ranks=2).values)
     torch.testing.assert_close(made[0], made[1], rtol=1e-6, atol=1e-9)
 
 
 def test_a_linear_layer_is_taken_back_to_the_whole_picture(net: Network, data: Any) -> None:
     """Oracle: the plain gradient of one score by torch."""
     top = units.top_patches(net, data, "fc", k=2)["fc"]
-    found = units.reconstruct(net, top, "gradient", ranks=1, units=2)
+    found = units.reconstruct(net, top, method="gradient", ranks=1, units=2)
     x = data[int(top.image[2, 0])][None].double().requires_grad_()
     (expected,) = torch.autograd.grad(net.model((x - MEAN) / STD)[0, 2], x)
     torch.testing.assert_close(found.values[0, 0].double(), expected[0], rtol=1e-4, atol=1e-7)

@@ -1,4 +1,4 @@
-"""How are filters drawn? A first layer as pictures with their Gabor fits, a deeper one as inputs by outputs."""
+"""Figures of filters: pictures with Gabor fits for a first layer, a grid of outputs by inputs for deeper layers."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
     from microtome.units.wiring.filters import Filters
 
 CELL = 0.95  # inches
-CLEAR = 0.7  # goodness from which the fit's orientation is drawn
+CLEAR = 0.7  # the orientation of a fit is drawn if its goodness is above this
 
 
 def filters(result: Filters, *, shared: bool = True, outputs: int = 64, inputs: int = 32) -> Figure:
     """Draw the filters of a layer.
 
-    Layers that read one or three channels of the image are drawn as gray or RGB pictures, zero in
-    middle gray, with the Gabor fit written under each and a line along its stripes. Others are a grid
-    with a row for each output channel and a column for each input channel, blue-white-red about zero.
+    Filters of a layer that reads an image of one or three channels are gray or RGB pictures. Zero is
+    mid-gray; the text below each picture is the Gabor fit, and a line marks its orientation. Other layers
+    are a grid with a row per output channel and a column per input channel, in blue, white (zero) and red.
 
     Parameters
     ----------
     result : Filters
-        What to draw.
+        The filters.
     shared : bool
-        One symmetric scale for the layer, or one for each output channel.
+        Whether all output channels have one symmetric scale; otherwise each has its own.
     outputs, inputs : int
-        How many channels are drawn at most.
+        Largest number of channels.
     """
     if min(outputs, inputs) < 1:
-        raise InputError(f"at least one filter is drawn, got outputs={outputs}, inputs={inputs}.")
+        raise InputError(f"outputs and inputs are at least 1, got outputs={outputs}, inputs={inputs}.")
     weights = result.weights[:outputs]
     tops = weights.abs().flatten(1).amax(1).clamp(min=1e-12)
     if shared:
@@ -48,8 +48,8 @@ def filters(result: Filters, *, shared: bool = True, outputs: int = 64, inputs: 
         figure = _pictures(result, weights, tops)
     else:
         figure = _grid(result, weights[:, :inputs], tops)
-    shown = f"{len(weights)} of {len(result.weights)} outputs" if len(weights) < len(result.weights) else ""
-    figure.text(0.5, 0.004, "; ".join(part for part in (result.layer, shown, scale) if part), ha="center", fontsize=7)
+    subset = f"{len(weights)} of {len(result.weights)} outputs" if len(weights) < len(result.weights) else ""
+    figure.text(0.5, 0.004, "; ".join(part for part in (result.layer, subset, scale) if part), ha="center", fontsize=7)
     return figure
 
 
@@ -89,28 +89,28 @@ def _fit(result: Filters, unit: int) -> str:
 
 
 def _stripe(axes: Axes, orientation: float, size: tuple[int, ...]) -> None:
-    """A line along the stripes, through the middle."""
-    reach, angle = 0.45 * min(size), math.radians(orientation)
+    """A line through the middle along the stripes."""
+    length, angle = 0.45 * min(size), math.radians(orientation)
     x, y = (size[1] - 1) / 2, (size[0] - 1) / 2
-    step = reach * np.array([math.cos(angle), -math.sin(angle)])  # rows go down
+    step = length * np.array([math.cos(angle), -math.sin(angle)])  # rows go down
     axes.plot([x - step[0], x + step[0]], [y - step[1], y + step[1]], color="tab:orange", linewidth=0.9)
 
 
 def _grid(result: Filters, weights: Tensor, tops: Tensor) -> Figure:
-    """All kernels as one image with white lines between them: a page of thousands stays quick."""
+    """All kernels in one image with white lines between them, which is fast for thousands of kernels."""
     outputs, inputs, height, width = weights.shape
-    sheet = np.full((outputs * (height + 1) - 1, inputs * (width + 1) - 1), np.nan)
+    mosaic = np.full((outputs * (height + 1) - 1, inputs * (width + 1) - 1), np.nan)
     for unit in range(outputs):
         for channel in range(inputs):
             rows = slice(unit * (height + 1), unit * (height + 1) + height)
             columns = slice(channel * (width + 1), channel * (width + 1) + width)
-            sheet[rows, columns] = (weights[unit, channel] / tops[unit]).numpy()
+            mosaic[rows, columns] = (weights[unit, channel] / tops[unit]).numpy()
     cell = min(0.34, 16 / max(inputs, outputs))
     figure = Figure(figsize=(max(2.4, inputs * cell + 0.7), outputs * cell * height / width + 0.9))
     axes = figure.add_axes((0.55 / figure.get_figwidth(), 0.55 / figure.get_figheight(), 0.0, 0.0))
     inner = (1 - 0.65 / figure.get_figwidth(), 1 - 0.7 / figure.get_figheight())
     axes.set_position((0.55 / figure.get_figwidth(), 0.6 / figure.get_figheight(), *inner))
-    axes.imshow(sheet, cmap=SIGNED, vmin=-1, vmax=1, interpolation="nearest", aspect="equal")
+    axes.imshow(mosaic, cmap=SIGNED, vmin=-1, vmax=1, interpolation="nearest", aspect="equal")
     _bare(axes)
     _ticks(axes, inputs, outputs, width, height)
     axes.set_xlabel("input channel" + (" of the group" if result.groups > 1 else ""), fontsize=8)

@@ -1,4 +1,4 @@
-"""How are made images drawn? As grids of pictures in their own values, with what each one reaches."""
+"""Figures of synthetic images: grids of superstimuli with their peak activation, and inversions with their error."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 
 def superstimuli(result: Superstimuli, *, channel: int | None = None, columns: int = 8, most: int = 64) -> Figure:
-    """A grid of superstimuli, each with its unit and the largest value it reaches.
+    """A grid of superstimuli, each with its unit and its peak activation.
 
     Parameters
     ----------
     result : Superstimuli
-        What to draw.
+        The superstimuli.
     channel : int, optional
-        Only this unit, its images larger and its ascent beside them.
+        Only this unit, with larger images and the curve of its ascent.
     columns : int
-        Pictures in a row.
+        Number of pictures per row.
     most : int
-        At most so many pictures.
+        Largest number of pictures.
     """
     if channel is not None:
         return _one_unit(result, channel)
@@ -51,23 +51,23 @@ def superstimuli(result: Superstimuli, *, channel: int | None = None, columns: i
 
 
 def inversion(result: Inversion, *, image: int = 0) -> Figure:
-    """One image, and what the starts made of its representation; below, the error along the way.
+    """A reference image and the images with the same representation, one per start; below, the error at each step.
 
     Parameters
     ----------
     result : Inversion
-        What to draw.
+        The inversion.
     image : int
-        Which of the given images.
+        Index of the reference image.
     """
-    if not 0 <= image < len(result.given):
-        raise InputError(f"image is 0 to {len(result.given) - 1}, got {image}.")
+    if not 0 <= image < len(result.reference):
+        raise InputError(f"image is 0 to {len(result.reference) - 1}, got {image}.")
     mine = (result.source == image).nonzero().flatten().tolist()
     figure = Figure(figsize=(1.5 * (len(mine) + 1), 3.4), layout="constrained")
     grid = figure.add_gridspec(2, len(mine) + 1, height_ratios=(3, 2))
     first = figure.add_subplot(grid[0, 0])
-    picture(first, result.given[image])
-    first.set_title("given", fontsize=8)
+    picture(first, result.reference[image])
+    first.set_title("reference", fontsize=8)
     for place, index in enumerate(mine):
         axis = figure.add_subplot(grid[0, place + 1])
         picture(axis, result.images[index])
@@ -79,23 +79,23 @@ def inversion(result: Inversion, *, image: int = 0) -> Figure:
     below.set_ylabel("relative error", fontsize=8)
     below.tick_params(labelsize=7)
     figure.supxlabel(
-        f"Images that {result.layer} represents almost alike (squared distance over squared length).", fontsize=8
+        f"Images with almost the same representation at {result.layer} (squared distance / squared norm).", fontsize=8
     )
     return figure
 
 
 def picture(axis: Axes, image: Tensor) -> None:
-    """One image in its own values, 0 black and 1 white; small ones keep square pixels. A gray line bounds it."""
+    """One image in its own values, 0 black and 1 white, with a gray border. Small images have square pixels."""
     axis.set_xticks([])
     axis.set_yticks([])
     for spine in axis.spines.values():
         spine.set_color("0.8")
-    shown = image.detach().cpu().clamp(0, 1)
-    smooth = "antialiased" if min(shown.shape[1:]) > 64 else "nearest"
-    if shown.shape[0] == 3:
-        axis.imshow(shown.permute(1, 2, 0).numpy(), interpolation=smooth)
+    pixels = image.detach().cpu().clamp(0, 1)
+    smooth = "antialiased" if min(pixels.shape[1:]) > 64 else "nearest"
+    if pixels.shape[0] == 3:
+        axis.imshow(pixels.permute(1, 2, 0).numpy(), interpolation=smooth)
     else:
-        axis.imshow(shown.mean(0).numpy(), cmap="gray", vmin=0, vmax=1, interpolation=smooth)
+        axis.imshow(pixels.mean(0).numpy(), cmap="gray", vmin=0, vmax=1, interpolation=smooth)
 
 
 def _one_unit(result: Superstimuli, channel: int) -> Figure:
@@ -105,7 +105,7 @@ def _one_unit(result: Superstimuli, channel: int) -> Figure:
     axes = figure.subplots(1, len(images) + 1, squeeze=False)[0]
     for axis, image, index in zip(axes, images, mine.tolist(), strict=False):
         picture(axis, image)
-        axis.set_title(f"reaches {float(result.peak[index]):.3g}", fontsize=8)
+        axis.set_title(f"peak {float(result.peak[index]):.3g}", fontsize=8)
     steps = torch.arange(1, len(result.history) + 1)
     axes[-1].plot(steps.numpy(), result.history[:, mine].cpu().numpy(), linewidth=0.9, color="black")
     axes[-1].set_xlabel("step", fontsize=8)
@@ -123,6 +123,6 @@ def _short(result: Superstimuli, place: int) -> str:
 
 def _caption(result: Superstimuli, word: str, count: int) -> str:
     height, width = result.images.shape[2:]
-    what = "class: score reached" if result.layer == "logits" else f"unit of {result.layer}: {word} value reached"
-    left = f"; {count} of {len(result.images)}" if count < len(result.images) else ""
-    return f"{what}. {height} x {width} pixels in their own values, 0 black to 1 white{left}."
+    what = "class: score" if result.layer == "logits" else f"unit of {result.layer}: {word} value"
+    omitted = f"; {count} of {len(result.images)}" if count < len(result.images) else ""
+    return f"{what}. {height} x {width} pixels in their own values, 0 black to 1 white{omitted}."

@@ -1,4 +1,4 @@
-"""How is tuning drawn? For each unit the response by angle as one sees it, by position, by width and by phase."""
+"""Figures of tuning: the response of each unit by angle, position, width and phase; examples of stimuli."""
 
 from __future__ import annotations
 
@@ -27,53 +27,54 @@ BEYOND = (("offset", "position, px"), ("width", "width, px"), ("phase", "phase o
 
 
 def tuning(result: Tuning, *, units: Sequence[int] | None = None, limit: int = 8) -> Figure:
-    """One row per unit: label, response by angle (polar, as one sees it), by position, by width, by phase.
+    """One row per unit: label, response by angle (polar, as in the image), by position, by width, by phase.
 
-    Lines are drawn at both ends of their orientation; an edge in the direction from bright to dark.
-    All axes of a row share the scale of responses. Position and phase are those of the unit in the
-    middle, whose best place they tell; angle and width take the largest response over positions.
+    The curve of lines appears at both ends of their orientation, that of edges in the direction from bright
+    to dark. All axes of a row have the same scale of responses. Curves over position and phase use the
+    response at the middle position; curves over angle and width use the largest response over positions.
 
     Parameters
     ----------
     result : Tuning
-        What to draw.
+        The tuning.
     units : sequence of int, optional
-        Which units; default the first ones.
+        Indices of the units; default the first units.
     limit : int
-        How many are drawn at most.
+        Largest number of units.
     """
-    chosen = list(range(len(result.labels)) if units is None else units)[:limit]
-    if not chosen:
-        raise InputError("no unit is left to draw; give at least one.")
-    for unit in chosen:
-        result.label(unit)  # an InputError where there is no such unit
-    figure = Figure(figsize=(8.2, ROW * len(chosen) + MARGIN))
-    for row, unit in enumerate(chosen):
-        _row(figure, result, unit, row, len(chosen))
+    indices = list(range(len(result.labels)) if units is None else units)[:limit]
+    if not indices:
+        raise InputError("there is no unit to draw; pass at least one.")
+    for unit in indices:
+        result.label(unit)  # raises InputError if there is no such unit
+    figure = Figure(figsize=(8.2, ROW * len(indices) + MARGIN))
+    for row, unit in enumerate(indices):
+        _row(figure, result, unit, row, len(indices))
     _legend(figure, result)
     return figure
 
 
 def stimuli(result: Stimuli, *, each: int = 12) -> Figure:
-    """Examples of every family, evenly spread over its parameters.
+    """Examples of every family, equally spaced over its parameters.
 
     Parameters
     ----------
     result : Stimuli
-        What to draw.
+        The stimuli.
     each : int
-        How many of a family.
+        Number of examples per family.
     """
     families = list(dict.fromkeys(result.family))
     figure = Figure(figsize=(each * 0.7 + 0.8, len(families) * 0.72 + 0.1))
     grid = figure.subplots(len(families), each, squeeze=False)
     figure.subplots_adjust(0.09, 0.01, 0.995, 0.99, 0.06, 0.06)
     for row, family in enumerate(families):
-        mine = [index for index, name in enumerate(result.family) if name == family]
-        spread = [mine[index * len(mine) // each] for index in range(each)] if len(mine) >= each else mine
+        members = [index for index, name in enumerate(result.family) if name == family]
+        count = len(members)
+        examples = [members[index * count // each] for index in range(each)] if count >= each else members
         for axes in grid[row]:
             axes.set_axis_off()
-        for axes, index in zip(grid[row], spread, strict=False):
+        for axes, index in zip(grid[row], examples, strict=False):
             axes.set_axis_on()
             picture(axes, result.images[index])
         figure.text(0.005, 1 - (row + 0.5) / len(families), family, fontsize=8, va="center")
@@ -84,12 +85,12 @@ def _row(figure: Figure, result: Tuning, unit: int, row: int, rows: int) -> None
     height = ROW * rows + MARGIN
     low = (height - 0.12 - (row + 1) * ROW) / height
     tall = ROW / height
-    words = textwrap.fill(result.labels[unit], 20)
+    label = textwrap.fill(result.labels[unit], 20)
     also = f"\nalso {textwrap.fill(result.secondary[unit], 20)}" if result.secondary[unit] else ""
     confidence = f"\nconfidence {float(result.confidence[unit]):.2f}"
-    figure.text(0.01, low + tall / 2, f"unit {unit}\n{words}{also}{confidence}", fontsize=8, va="center")
+    figure.text(0.01, low + tall / 2, f"unit {unit}\n{label}{also}{confidence}", fontsize=8, va="center")
     top = max(float(result.response[unit].max()), 1e-12)
-    polar: PolarAxes = figure.add_axes((0.19, low + 0.08 * tall, 0.2, 0.84 * tall), projection="polar")  # type: ignore[assignment]  # by the projection
+    polar: PolarAxes = figure.add_axes((0.19, low + 0.08 * tall, 0.2, 0.84 * tall), projection="polar")  # type: ignore[assignment]  # projection="polar" returns PolarAxes
     _polar(polar, _angular(result, unit), top)
     for column, (parameter, name) in enumerate(BEYOND):
         axes = figure.add_axes((0.45 + 0.19 * column, low + 0.26 * tall, 0.15, 0.62 * tall))
@@ -99,16 +100,16 @@ def _row(figure: Figure, result: Tuning, unit: int, row: int, rows: int) -> None
 
 
 def _angular(result: Tuning, unit: int) -> dict[tuple[str, float], Curve]:
-    """For lines of each polarity and for edges the curve that swings most."""
-    found: dict[tuple[str, float], Curve] = {}
+    """The curve with the largest modulation, for edges and for lines of each polarity."""
+    curves: dict[tuple[str, float], Curve] = {}
     for curve in result.curves(unit):
         key = (curve.family, curve.polarity)
-        if key in COLOURS and (key not in found or _swing(curve) > _swing(found[key])):
-            found[key] = curve
-    return found
+        if key in COLOURS and (key not in curves or _modulation(curve) > _modulation(curves[key])):
+            curves[key] = curve
+    return curves
 
 
-def _swing(curve: Curve) -> float:
+def _modulation(curve: Curve) -> float:
     return float(curve.values.max() - curve.values.min())
 
 
@@ -132,30 +133,33 @@ def _curve(axes: Axes, result: Tuning, unit: int, parameter: str, top: float) ->
     """Response by one parameter, for the families that have it."""
     families = {"offset": ("line", "edge"), "width": ("line", "blob"), "phase": ("grating",)}[parameter]
     styles = ("-", "--")
-    drawn = False
+    has_curve = False
     for family, style in zip(families, styles, strict=False):
         try:
             axis, values = result.along(unit, parameter, family, centre=parameter != "width")
-        except InputError:  # this family was not shown
+        except InputError:  # there are no stimuli of this family
             continue
         axes.plot(axis.numpy(), values.numpy(), style, color="0.25", marker="o", markersize=2.5, label=family)
-        drawn = True
+        has_curve = True
     axes.set_ylim(min(0.0, float(result.centre[unit].min())), top * 1.05)
     axes.tick_params(labelsize=6, length=2)
     axes.spines[["top", "right"]].set_visible(False)
-    if drawn and len(families) > 1:
+    if has_curve and len(families) > 1:
         axes.legend(fontsize=5, frameon=False, loc="lower right", handlelength=1.5)
-    if not drawn:
-        axes.text(0.5, 0.5, "not shown", ha="center", va="center", fontsize=7, transform=axes.transAxes)
+    if not has_curve:
+        axes.text(0.5, 0.5, "no stimuli", ha="center", va="center", fontsize=7, transform=axes.transAxes)
         axes.set_yticks([])
 
 
 def _legend(figure: Figure, result: Tuning) -> None:
     from matplotlib.lines import Line2D
 
-    shown = [key for key in COLOURS if key[0] in result.family]
-    handles = [Line2D([], [], color=COLOURS[key], label=NAMES[key]) for key in shown]
+    keys = [key for key in COLOURS if key[0] in result.family]
+    handles = [Line2D([], [], color=COLOURS[key], label=NAMES[key]) for key in keys]
     figure.legend(handles=handles, fontsize=7, ncols=3, frameon=False, loc="lower left", bbox_to_anchor=(0.01, 0.0))
     figure.text(
-        0.62, 0.08 / figure.get_figheight(), f"response above a blank of equal level, {result.layer}", fontsize=7
+        0.62,
+        0.08 / figure.get_figheight(),
+        f"response minus response to a blank of equal level, {result.layer}",
+        fontsize=7,
     )

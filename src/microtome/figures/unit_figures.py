@@ -1,4 +1,4 @@
-"""How are units shown? Grids of maps and patches, reconstructions beside their patches, histograms by class."""
+"""Figures of units: grids of maps and patches, patches with reconstructions, histograms by class, connections."""
 
 from __future__ import annotations
 
@@ -30,48 +30,48 @@ if TYPE_CHECKING:
         TopPatches,
     )
 
-MOST = 64  # units of one figure
+MOST = 64  # largest number of units in one figure
 CELL = 0.62  # inches
-COLUMNS = 24  # patches of one unit in one figure; each is an axes, and thousands of them take hours
+COLUMNS = 24  # largest number of patches per unit: each patch is an axes, and thousands of axes take hours
 
 
 def activation_maps(result: ActivationMaps, *, layer: str | None = None, image: int = 0, limit: int = MOST) -> Figure:
-    """One layer's maps for one image as a grid, each map named by its unit; one symmetric scale for all.
+    """A grid of one layer's maps for one image, with the unit above each map and one symmetric scale.
 
     Parameters
     ----------
     result : ActivationMaps
         The maps.
     layer : str, optional
-        Which layer; default the first one with height and width.
+        Name of the layer; default the first layer with height and width.
     image : int
-        Which image.
+        Index of the image.
     limit : int
-        How many units are drawn at most: those with the highest activation, in order of units.
+        Largest number of units: the units with the highest activation, in order of units.
     """
     name = layer if layer is not None else next((key for key, one in result.maps.items() if one.dim() == 4), None)
     if name is None or result[name].dim() != 4:
-        raise InputError("these layers have no height and width, so that there is no map to draw.")
+        raise InputError("these layers have no height and width, so there is no map to draw.")
     maps = result[name][image].float()
-    shown = sorted(unit for unit, _ in result.strongest(name, image, limit))
-    columns = min(8, len(shown))
-    rows = math.ceil(len(shown) / columns)
+    units = sorted(unit for unit, _ in result.strongest(name, image, limit))
+    columns = min(8, len(units))
+    rows = math.ceil(len(units) / columns)
     figure = Figure(figsize=(CELL * 1.25 * (columns + 2), CELL * 1.35 * rows + 0.5), layout="constrained")
     parts: Any = figure.subfigures(1, 2, width_ratios=(2, columns))
     left, right = parts
     axes = left.subplots()
     picture(axes, result.images[image])
-    axes.set_xlabel(f"{name}, {len(shown)} of {len(maps)} units", fontsize=8)
+    axes.set_xlabel(f"{name}, {len(units)} of {len(maps)} units", fontsize=8)
     top = float(maps.abs().max()) or 1.0
     cells = right.subplots(rows, columns, squeeze=False)
     low = -top if float(maps.min()) < 0 else 0.0
-    drawn: Any = None
-    for cell, unit in zip(cells.flat, shown, strict=False):
-        drawn = cell.imshow(maps[unit].numpy(), cmap="RdBu_r" if low < 0 else "magma", vmin=low, vmax=top)
+    drawing: Any = None
+    for cell, unit in zip(cells.flat, units, strict=False):
+        drawing = cell.imshow(maps[unit].numpy(), cmap="RdBu_r" if low < 0 else "magma", vmin=low, vmax=top)
         cell.set_title(str(unit), fontsize=6, pad=1)
     for cell in cells.flat:
         bare(cell)
-    bar = right.colorbar(drawn, ax=list(cells.flat), fraction=0.03, pad=0.01)
+    bar = right.colorbar(drawing, ax=list(cells.flat), fraction=0.03, pad=0.01)
     bar.set_label("activation, one scale for all", fontsize=7)
     bar.ax.tick_params(labelsize=6)
     return figure
@@ -93,7 +93,7 @@ def top_patches(
 def layer_patches(
     result: LayerPatches, *, channel: int | None = None, limit: int = 16, columns: int = COLUMNS
 ) -> Figure:
-    """The strongest patches, one row per unit; or all that is known of one unit.
+    """The strongest patches, one row per unit; or all patches and the histogram of one unit.
 
     Parameters
     ----------
@@ -102,44 +102,43 @@ def layer_patches(
     channel : int, optional
         One unit: strongest, binned and weakest patches, and the histogram by class.
     limit : int
-        How many units are drawn at most.
+        Largest number of units.
     columns : int
-        How many patches of each are drawn at most.
+        Largest number of patches per unit.
     """
     if channel is not None:
         return _one_unit(result, channel, columns)
-    units, drawn = range(min(result.units, limit)), min(result.kept(), columns)
-    figure, cells = _cells(len(units), drawn)
+    units, ranks = range(min(result.units, limit)), min(result.count(), columns)
+    figure, cells = _cells(len(units), ranks)
     for row, unit in enumerate(units):
-        for rank in range(drawn):
+        for rank in range(ranks):
             picture(cells[row, rank], result.crop(unit, rank))
         cells[row, 0].set_ylabel(f"unit {unit}", fontsize=7)
-    of = "" if drawn == result.kept() else f" {drawn} of {result.kept()}"
-    figure.supxlabel(f"{result.layer}:{of} strongest patches, strongest left", fontsize=8)
+    subset = "" if ranks == result.count() else f" {ranks} of {result.count()}"
+    figure.supxlabel(f"{result.layer}:{subset} strongest patches, strongest on the left", fontsize=8)
     return figure
 
 
 def _one_unit(result: LayerPatches, unit: int, most: int) -> Figure:
-    kinds = ("top", "binned", "low")
-    columns = min(most, max(result.kept(kind) for kind in kinds))
+    names = {"top": "strongest", "binned": "by quantile", "low": "weakest"}
+    columns = min(most, max(result.count(selection) for selection in names))
     figure = Figure(figsize=(CELL * 1.2 * columns + 0.8, CELL * 1.45 * 3 + 2.0), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=(CELL * 1.45 * 3, 2.0))
     above, below = parts
     cells = above.subplots(3, columns, squeeze=False)
-    names = {"top": "strongest", "binned": "by quantile", "low": "weakest"}
-    for row, kind in enumerate(kinds):
+    for row, (selection, name) in enumerate(names.items()):
         for rank in range(columns):
-            if rank < result.kept(kind):
-                picture(cells[row, rank], result.crop(unit, rank, kind))
-                cells[row, rank].set_title(f"{result.entry(unit, rank, kind)[2]:.3g}", fontsize=6, pad=1)
+            if rank < result.count(selection):
+                picture(cells[row, rank], result.crop(unit, rank, selection))
+                cells[row, rank].set_title(f"{result.entry(unit, rank, selection)[2]:.3g}", fontsize=6, pad=1)
             bare(cells[row, rank])
-        cells[row, 0].set_ylabel(names[kind], fontsize=7)
+        cells[row, 0].set_ylabel(name, fontsize=7)
     _histogram(below.subplots(), result, unit)
     return figure
 
 
 def _histogram(axes: Axes, result: LayerPatches, unit: int) -> None:
-    """Bars of the per-image maximum, stacked by class, the classes the unit answers most at the bottom."""
+    """Histogram of the per-image maximum, stacked by class, with the classes of the highest means at the bottom."""
     edges, counts = result.edges[unit].numpy(), result.histogram[unit]
     groups = result.groups[unit].tolist()
     floor = torch.zeros(counts.shape[1])
@@ -166,19 +165,18 @@ def _class(classes: list[str] | None, index: int) -> str:
 
 
 def reconstructions(result: Reconstructions, *, channel: int | None = None, limit: int = 8) -> Figure:
-    """Patches with their reconstructions below, one pair of rows per unit.
+    """Patches with their reconstructions below, two rows per unit.
 
-    Each reconstruction is scaled by its own largest absolute value around mid-gray, so that colours
-    and signs stay.
+    Each reconstruction has its own symmetric scale: zero is mid-gray.
 
     Parameters
     ----------
     result : Reconstructions
         The reconstructions.
     channel : int, optional
-        One unit only.
+        Only this unit.
     limit : int
-        How many units are drawn at most.
+        Largest number of units.
     """
     rows = range(min(len(result.units), limit)) if channel is None else [result.row(channel)]
     ranks = result.values.shape[1]
@@ -190,12 +188,12 @@ def reconstructions(result: Reconstructions, *, channel: int | None = None, limi
             cells[2 * place, rank].set_title(f"{float(result.activation[row, rank]):.3g}", fontsize=6, pad=1)
         cells[2 * place, 0].set_ylabel(f"unit {result.units[row]}", fontsize=7)
         cells[2 * place + 1, 0].set_ylabel(str(result.provenance.parameters.get("rule", "")), fontsize=7)
-    figure.supxlabel(f"{result.layer}: patches and what caused the activation, each on its own scale", fontsize=8)
+    figure.supxlabel(f"{result.layer}: patches and their reconstructions, each on its own scale", fontsize=8)
     return figure
 
 
 def centred(signal: Tensor) -> Tensor:
-    """A signed signal as a picture: zero is mid-gray, the largest absolute value black or white."""
+    """A signed signal as a picture: zero is mid-gray, the largest absolute value is black or white."""
     return 0.5 + 0.5 * signal / max(float(signal.abs().max()), 1e-30)
 
 
@@ -216,19 +214,22 @@ def top_images(result: TopImages, *, columns: int = 16) -> Figure:
 
 
 def effective_field(result: EffectiveField) -> Figure:
-    """The share of the gradient at each pixel, with the box that holds it, one picture per patch."""
+    """The share of the gradient at each pixel, with the effective receptive field, one picture per patch."""
     figure, cells = _cells(1, len(result.weight), size=1.3)
     for rank, cell in enumerate(cells.flat):
         cell.imshow(result.weight[rank].numpy(), cmap="magma")
         top, left, bottom, right = result.box(rank)
         cell.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, color="w", lw=0.8))
         bare(cell)
-    figure.supxlabel(f"{result.layer}, unit {result.unit}: boxes span {result.share:.0%} of the gradient", fontsize=8)
+    figure.supxlabel(
+        f"{result.layer}, unit {result.unit}: boxes contain {result.share:.0%} of the gradient along each axis",
+        fontsize=8,
+    )
     return figure
 
 
 def specialised(result: Specialised, *, layer: str | None = None, n: int = 10) -> Figure:
-    """Rarity against locality of every unit, the most specialised named."""
+    """Rarity against locality of every unit, with the names of the most specialised."""
     figure = Figure(figsize=(4.2, 3.4), layout="constrained")
     axes = figure.subplots()
     names = list(result.score) if layer is None else [layer]
@@ -249,36 +250,36 @@ def similarity(result: Similarity) -> Figure:
     """The matrix of correlations."""
     figure = Figure(figsize=(3.6, 3.2), layout="constrained")
     axes = figure.subplots()
-    drawn = axes.imshow(result.correlation.numpy(), cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+    drawing = axes.imshow(result.correlation.numpy(), cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
     axes.set_xlabel(f"unit of {result.layer}", fontsize=8)
     axes.set_ylabel(f"unit of {result.layer}", fontsize=8)
     axes.tick_params(labelsize=7)
-    bar = figure.colorbar(drawn)
+    bar = figure.colorbar(drawing)
     bar.set_label(f"correlation over {result.images} images", fontsize=7)
     bar.ax.tick_params(labelsize=6)
     return figure
 
 
 def ablation(result: Ablation, *, limit: int = 40) -> Figure:
-    """Accuracy lost without each unit, by class, the units that cost most first; of values their mean change."""
+    """Loss of accuracy without each unit, by class, largest first; for regression the mean change of the values."""
     if not result.labels:
         return _changes(result, limit)
     order = result.drop.argsort(dim=0, descending=True, stable=True)[:limit]
     figure = Figure(figsize=(max(4.0, 0.16 * len(order) + 1.4), 3.6), layout="constrained")
     above, below = figure.subplots(2, 1, height_ratios=(1, 1.4), sharex=True)
     above.bar(range(len(order)), 100 * result.drop[order].numpy(), color="0.35")
-    above.set_ylabel("accuracy lost (points)", fontsize=7)
+    above.set_ylabel("loss of accuracy (points)", fontsize=7)
     loss = 100 * result.class_drop[order].T
     top = float(loss.abs().max()) or 1.0
-    drawn = below.imshow(loss.numpy(), cmap="RdBu_r", vmin=-top, vmax=top, aspect="auto", interpolation="nearest")
+    drawing = below.imshow(loss.numpy(), cmap="RdBu_r", vmin=-top, vmax=top, aspect="auto", interpolation="nearest")
     below.set_xticks(range(len(order)), ["+".join(map(str, result.units[int(row)])) for row in order], rotation=90)
     if len(result.labels) <= 20:
         below.set_yticks(range(len(result.labels)), [_class(result.classes, label) for label in result.labels])
-    below.set_xlabel(f"unit of {result.layer} taken out", fontsize=8)
+    below.set_xlabel(f"ablated unit of {result.layer}", fontsize=8)
     for axes in (above, below):
         axes.tick_params(labelsize=6)
-    bar = figure.colorbar(drawn, ax=below)
-    bar.set_label("lost by class (points)", fontsize=7)
+    bar = figure.colorbar(drawing, ax=below)
+    bar.set_label("loss by class (points)", fontsize=7)
     bar.ax.tick_params(labelsize=6)
     return figure
 
@@ -295,7 +296,7 @@ def _changes(result: Ablation, limit: int) -> Figure:
     axes.set_xticks(range(len(order)), ["+".join(map(str, result.units[int(row)])) for row in order], rotation=90)
     axes.axhline(0, color="0.5", linewidth=0.7)
     axes.set_ylabel("mean change of the value", fontsize=7)
-    axes.set_xlabel(f"unit of {result.layer} taken out", fontsize=8)
+    axes.set_xlabel(f"ablated unit of {result.layer}", fontsize=8)
     axes.tick_params(labelsize=6)
     if count > 1:
         axes.legend(fontsize=6, frameon=False)
@@ -303,22 +304,22 @@ def _changes(result: Ablation, limit: int) -> Figure:
 
 
 def connections(result: Connections, *, limit: int = 6, n: int = 8) -> Figure:
-    """The strongest connections into each unit (left) and out of it (right): their kernels' norms and sums.
+    """The strongest connections into each unit (left) and out of it (right): norms and sums of their kernels.
 
     Parameters
     ----------
     result : Connections
-        What to draw.
+        The connections.
     limit : int
-        At most so many units.
+        Largest number of units.
     n : int
-        At most so many connections of each.
+        Largest number of inputs and of outputs per unit.
     """
-    shown = result.units[:limit]
-    figure = Figure(figsize=(6.4, 0.7 + (0.5 + 0.16 * n) * len(shown)), layout="constrained")
-    for pair, unit in zip(figure.subplots(len(shown), 2, squeeze=False), shown, strict=True):
-        ways = ("in", result.inputs(unit, n)), ("out", result.outputs(unit, n))
-        for axes, (way, links) in zip(pair, ways, strict=True):
+    units = result.units[:limit]
+    figure = Figure(figsize=(6.4, 0.7 + (0.5 + 0.16 * n) * len(units)), layout="constrained")
+    for pair, unit in zip(figure.subplots(len(units), 2, squeeze=False), units, strict=True):
+        directions = ("in", result.inputs(unit, n)), ("out", result.outputs(unit, n))
+        for axes, (direction, links) in zip(pair, directions, strict=True):
             colours = ["#b2182b" if link.weight > 0 else "#2166ac" for link in links]
             axes.barh(range(len(links)), [link.norm for link in links], color="0.85")
             axes.barh(range(len(links)), [link.weight for link in links], height=0.5, color=colours)
@@ -326,14 +327,14 @@ def connections(result: Connections, *, limit: int = 6, n: int = 8) -> Figure:
             axes.set_ylim(n - 0.5, -0.5)
             axes.axvline(0, color="0.6", linewidth=0.8)
             axes.tick_params(axis="x", labelsize=6)
-            axes.set_title(f"{way}: {result.layer}:{unit}", fontsize=7)
-    words = ["gray: norm of the kernel, coloured: its sum", result.unknown]
-    figure.supxlabel("; ".join(filter(None, words)), fontsize=7)
+            axes.set_title(f"{direction}: {result.layer}:{unit}", fontsize=7)
+    caption = ["gray: norm of the kernel, coloured: its sum", result.unknown]
+    figure.supxlabel("; ".join(filter(None, caption)), fontsize=7)
     return figure
 
 
 def _cells(rows: int, columns: int, size: float = CELL * 1.2) -> tuple[Figure, Any]:
-    """A figure of bare square cells."""
+    """A figure of square cells without ticks."""
     figure = Figure(figsize=(size * columns + 0.5, size * 1.08 * rows + 0.4), layout="constrained")
     cells = figure.subplots(rows, columns, squeeze=False)
     for cell in cells.flat:

@@ -1,4 +1,4 @@
-"""Images made to order: what a unit or a class answers most, and what a layer cannot tell apart."""
+"""Which images maximise a unit or a class score, and which images have the same representation at a layer?"""
 
 from microtome.synthesis import objectives
 from microtome.synthesis.inversion import Inversion, invert

@@ -1,4 +1,4 @@
-"""How is an image climbed to? Adam on a canvas, every image on its own, all images of a chunk in one pass."""
+"""Gradient ascent: Adam on the canvas of each image, with all images of a batch in one pass."""
 
 from __future__ import annotations
 
@@ -11,45 +11,45 @@ from torch import Tensor
 from microtome.errors import OpaqueError
 from microtome.network import Network
 from microtome.synthesis import clipping, penalties
-from microtome.synthesis.augment import moved
+from microtome.synthesis.augment import transformed
 from microtome.synthesis.canvas import Canvas, Fourier, Pixels
 from microtome.synthesis.diversity import similarity
 from microtome.synthesis.objectives import Objective, arranged
-from microtome.synthesis.placement import Frame, mean_colour
+from microtome.synthesis.placement import Placement, mean_colour
 from microtome.synthesis.priors import Prior
-from microtome.synthesis.relu_override import Redirected
+from microtome.synthesis.relu_override import RedirectedReLU
 
 _DECAYS = (0.9, 0.99)
-_STEPS = 128  # what a prior's rate is meant for
-_TRIES = 4  # steps for which ReLUs are opened in vain before an image is given up
+_STEPS = 128  # the number of steps that the rate of a prior refers to
+_RETRIES = 4  # an image is given up when so many steps with the ReLU override find no gradient
 
 
 @dataclass(frozen=True)
-class Climb:
-    """One problem set: what is climbed, on which network, where the canvas lies, under which prior.
+class Ascent:
+    """One optimisation problem per row of an objective: network, objective, placement and prior.
 
     Attributes
     ----------
-    net, objective, frame, prior
+    net, objective, placement, prior
         The parts.
-    cuts : bool
-        Whether the objective reads the positions on the canvas only; False where it names a position
+    crop_maps : bool
+        Whether the objective reads only the positions above the canvas. False where it names one position
         of the window's map.
     steps, seed : int
-        How many steps; where noise and motion come from.
+        Number of steps; seed of the noise and of the augmentation.
     diverse : int
-        Images that belong together, which shall differ; neighbours in the batch.
+        Number of images per row that shall differ from each other. They are neighbours in the batch.
     contrast_layer : str
-        The layer whose maps say how alike such images are.
+        The layer whose maps measure the similarity of these images.
     diversity : float
-        Share of the activation given up for complete likeness.
+        Share of the activation that complete similarity costs.
     """
 
     net: Network
     objective: Objective
-    frame: Frame
+    placement: Placement
     prior: Prior
-    cuts: bool
+    crop_maps: bool
     steps: int
     seed: int
     diverse: int
@@ -57,49 +57,49 @@ class Climb:
     diversity: float
 
     def run(self, rows: Tensor, start: int) -> tuple[Tensor, Tensor]:
-        """Climb for some rows of the objective, ``diverse`` images each.
+        """Maximise some rows of the objective, with ``diverse`` images each.
 
         Parameters
         ----------
         rows : Tensor
-            Row of each image; the images of one row follow each other.
+            Row of each image. The images of one row follow each other.
         start : int
-            Which start: another one gives other noise.
+            Number of the start. Each start has its own noise.
 
         Returns
         -------
         images, history : Tensor
-            (n, C, h, w) and (steps, n), the objective as it was seen, moved about.
+            (n, C, h, w), and (steps, n): the objective under augmentation.
         """
         canvas = self._canvas(len(rows), start)
         adam = _Adam(canvas.parameters, self.prior.rate, self.steps)
         generator = torch.Generator().manual_seed(_mixed(self.seed, start, 1))
         history = torch.zeros(self.steps, len(rows), device=self.net.device)
-        barren = torch.zeros(len(rows), dtype=torch.int64, device=self.net.device)
+        retries = torch.zeros(len(rows), dtype=torch.int64, device=self.net.device)
         for step in range(self.steps):
-            again = generator.clone_state()  # the others of a chunk move alike, whoever of them is dead
-            score, gradient = self._slope(canvas, rows, generator)
-            dead = _without_gradient(gradient) & (barren < _TRIES)
-            if bool(dead.any()):  # no gradient at all: open the ReLUs for those
-                found = self._opened(canvas, rows, again, dead)
-                barren += dead & _without_gradient(found)  # not even then: nothing of the image reaches the unit
-                gradient = torch.where(_column(dead, gradient), found, gradient)
+            state = generator.clone_state()  # the retry below uses the same augmentation
+            score, gradient = self._gradient(canvas, rows, generator)
+            dead = _without_gradient(gradient) & (retries < _RETRIES)
+            if bool(dead.any()):  # no gradient at all: try again with the ReLU override
+                redirected = self._redirected(canvas, rows, state, dead)
+                retries += dead & _without_gradient(redirected)  # still none: the unit does not depend on the image
+                gradient = torch.where(_column(dead, gradient), redirected, gradient)
             history[step] = score
             adam.ascend(gradient)
-            self._after(canvas, gradient, step)
+            self._regularise(canvas, gradient, step)
         return canvas.images().detach(), history
 
     @torch.no_grad()
-    def reached(self, images: Tensor, rows: Tensor, objective: Objective) -> Tensor:
-        """An objective's value for the images at rest in the whole picture, (n,)."""
-        values = self._arranged(self.net.forward(self.frame.in_picture(images, self.net), objective.layers), images)
-        if self.cuts:
-            values = {name: self.frame.cut(value, self.net, name) for name, value in values.items()}
+    def evaluate(self, images: Tensor, rows: Tensor, objective: Objective) -> Tensor:
+        """The value of an objective for images in the whole picture, without augmentation, (n,)."""
+        values = self._arranged(self.net.forward(self.placement.in_picture(images, self.net), objective.layers), images)
+        if self.crop_maps:
+            values = {name: self.placement.crop(value, self.net, name) for name, value in values.items()}
         return objective.score(values, rows)
 
     def _canvas(self, n: int, start: int) -> Canvas:
-        """The same first image for every row, other ones for the images of one row."""
-        net, (height, width) = self.net, self.frame.size
+        """The first images: the same for every row, different for the images of one row."""
+        net, (height, width) = self.net, self.placement.size
         generator = torch.Generator().manual_seed(_mixed(self.seed, start, 0))
         low, high = net.pixels if net.pixels is not None else (None, None)
         shape = (self.diverse, net.input_shape[0], height, width)
@@ -112,58 +112,60 @@ class Climb:
         noise = (torch.randn(shape, generator=generator) * self.prior.noise).repeat(groups, 1, 1, 1).to(net.device)
         return Pixels(mean_colour(net, noise) + noise, low, high)
 
-    def _opened(self, canvas: Canvas, rows: Tensor, generator: torch.Generator, dead: Tensor) -> Tensor:
-        """The slope through opened ReLUs for some images, with those that are compared with them."""
+    def _redirected(self, canvas: Canvas, rows: Tensor, generator: torch.Generator, dead: Tensor) -> Tensor:
+        """The gradient under the ReLU override, for the dead images and the other images of their rows."""
         groups = dead.view(-1, self.diverse).any(1).repeat_interleave(self.diverse)
-        return self._slope(canvas, rows, generator, Redirected(), groups.nonzero()[:, 0])[1]
+        return self._gradient(canvas, rows, generator, RedirectedReLU(), groups.nonzero()[:, 0])[1]
 
-    def _slope(
+    def _gradient(
         self,
         canvas: Canvas,
         rows: Tensor,
         generator: torch.Generator,
-        rules: Redirected | None = None,
-        chosen: Tensor | None = None,
+        rules: RedirectedReLU | None = None,
+        subset: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The objective of each image as seen, and the slope of objective less penalties on the canvas."""
+        """The objective of each augmented image, and the gradient of objective minus penalties on the canvas."""
         prior = self.prior
         with torch.enable_grad():
             images = canvas.images()
-            if chosen is not None:
-                images, rows = images[chosen], rows[chosen]
-            ground = mean_colour(self.net, images)
-            seen = moved(
-                images, generator, jitter=prior.jitter, rotate=prior.rotate, scale=prior.scale, background=ground
+            if subset is not None:
+                images, rows = images[subset], rows[subset]
+            background = mean_colour(self.net, images)
+            augmented = transformed(
+                images, generator, jitter=prior.jitter, rotate=prior.rotate, scale=prior.scale, background=background
             )
-            values = self._values(seen.contiguous(memory_format=torch.channels_last), rules)
+            values = self._values(augmented.contiguous(memory_format=torch.channels_last), rules)
             score = self.objective.score(values, rows)
-            climbed = score - self._penalty(images, score, values, ground)
-            if not climbed.requires_grad:
+            total = score - self._penalty(images, score, values, background)
+            if not total.requires_grad:
                 raise OpaqueError(
                     f"{' and '.join(self.objective.layers)} does not depend on the image by differentiable operations, "
                     "so there is no gradient to follow. Choose another layer."
                 )
-            gradient = torch.autograd.grad(climbed.sum(), canvas.parameters)[0]
+            gradient = torch.autograd.grad(total.sum(), canvas.parameters)[0]
         return score.detach(), gradient.nan_to_num(0.0, 0.0, 0.0)
 
-    def _values(self, seen: Tensor, rules: Redirected | None) -> dict[str, Tensor]:
+    def _values(self, images: Tensor, rules: RedirectedReLU | None) -> dict[str, Tensor]:
         layers = self.objective.layers
         if self.diverse > 1 and self.contrast_layer not in layers:
             layers = (*layers, self.contrast_layer)
-        values = self._arranged(self.net.forward(self.frame.in_window(seen, self.net), layers, rules=rules), seen)
-        if self.frame.window == self.frame.canvas or not self.cuts:
+        values = self._arranged(
+            self.net.forward(self.placement.in_window(images, self.net), layers, rules=rules), images
+        )
+        if self.placement.window == self.placement.canvas or not self.crop_maps:
             return values
-        return {name: self.frame.cut(value, self.net, name) for name, value in values.items()}
+        return {name: self.placement.crop(value, self.net, name) for name, value in values.items()}
 
     def _arranged(self, values: dict[str, Tensor], images: Tensor) -> dict[str, Tensor]:
         return {name: arranged(self.net, name, value, len(images)) for name, value in values.items()}
 
-    def _penalty(self, images: Tensor, score: Tensor, values: dict[str, Tensor], ground: Tensor) -> Tensor:
+    def _penalty(self, images: Tensor, score: Tensor, values: dict[str, Tensor], background: Tensor) -> Tensor:
         prior, pixels = self.prior, images[0].numel()
         weighted = (
-            (prior.l2, lambda: penalties.l2(images, ground) / pixels),
+            (prior.l2, lambda: penalties.l2(images, background) / pixels),
             (prior.tv, lambda: penalties.total_variation(images) / pixels),
-            (prior.alpha, lambda: penalties.alpha_norm(images, ground) / pixels),
+            (prior.alpha, lambda: penalties.alpha_norm(images, background) / pixels),
         )
         scale = score.detach().abs() if prior.relative else torch.ones_like(score)
         total = torch.zeros_like(score)
@@ -177,25 +179,25 @@ class Climb:
         return total
 
     @torch.no_grad()
-    def _after(self, canvas: Canvas, gradient: Tensor, step: int) -> None:
+    def _regularise(self, canvas: Canvas, gradient: Tensor, step: int) -> None:
         canvas.settle()
         prior = self.prior
         if prior.canvas != "pixels" or step == self.steps - 1:
             return
         images = canvas.parameters
-        ground = mean_colour(self.net, images)
+        background = mean_colour(self.net, images)
         if prior.blur and (step + 1) % prior.blur_every == 0:
             images.copy_(clipping.blurred(images, prior.blur))
         if prior.small_norm:
-            norm = clipping.pixel_norm(images, ground)
-            images.copy_(clipping.without_small(images, ground, norm, prior.small_norm))
+            norm = clipping.pixel_norm(images, background)
+            images.copy_(clipping.without_small(images, background, norm, prior.small_norm))
         if prior.small_contribution:
-            share = clipping.pixel_contribution(images, ground, gradient)
-            images.copy_(clipping.without_small(images, ground, share, prior.small_contribution))
+            contribution = clipping.pixel_contribution(images, background, gradient)
+            images.copy_(clipping.without_small(images, background, contribution, prior.small_contribution))
 
 
 class _Adam:
-    """Adam [1]_ on gradients brought to the same length for every image, so that no image sets another's pace.
+    """Adam [1]_ on gradients of unit length per image, so that images do not influence each other.
 
     References
     ----------
@@ -204,12 +206,12 @@ class _Adam:
 
     def __init__(self, parameters: Tensor, rate: float, steps: int) -> None:
         self._parameters, self._steps, self._step = parameters, steps, 0
-        self._rate = rate * (_STEPS / steps) ** 0.5  # few steps have to be longer ones
+        self._rate = rate * (_STEPS / steps) ** 0.5  # fewer steps are longer steps
         self._first, self._second = torch.zeros_like(parameters), torch.zeros_like(parameters)
 
     @torch.no_grad()
     def ascend(self, gradient: Tensor) -> None:
-        """One step uphill."""
+        """One step of ascent."""
         length = gradient.flatten(1).square().mean(1).sqrt()
         gradient = gradient / _column(length.clamp(min=1e-30), gradient)
         self._step += 1
@@ -218,17 +220,17 @@ class _Adam:
         self._second.mul_(slow).addcmul_(gradient, gradient, value=1 - slow)
         mean = self._first / (1 - fast**self._step)
         spread = (self._second / (1 - slow**self._step)).sqrt_().add_(1e-4)
-        falling = 0.5 * (1 + math.cos(math.pi * (self._step - 1) / self._steps))
-        self._parameters.addcdiv_(mean, spread, value=self._rate * falling)
+        decay = 0.5 * (1 + math.cos(math.pi * (self._step - 1) / self._steps))
+        self._parameters.addcdiv_(mean, spread, value=self._rate * decay)
 
 
 def _without_gradient(gradient: Tensor) -> Tensor:
-    """Which images (n,) get no gradient at all."""
+    """True for the images (n,) whose gradient is zero everywhere."""
     return (gradient.flatten(1) == 0).all(1)
 
 
 def _column(values: Tensor, like: Tensor) -> Tensor:
-    """Values per image, shaped to go with a tensor of images."""
+    """One value per image, in a shape that broadcasts with a tensor of images."""
     return values.view(-1, *(1,) * (like.dim() - 1))
 
 

@@ -1,4 +1,4 @@
-"""How is an image kept from being fragile? Each step looks at it shifted, turned and scaled a little."""
+"""Augmentation during ascent: a small random shift, rotation and scaling at each step."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import torch
 from torch import Tensor
 
 
-def moved(
+def transformed(
     images: Tensor, generator: torch.Generator, *, jitter: float, rotate: float, scale: float, background: Tensor
 ) -> Tensor:
-    """All images under one random similarity, bilinear; what comes in from outside is the background.
+    """Transform all images by one random shift, rotation and scaling (bilinear); fill the outside with background.
 
     Parameters
     ----------
     images : Tensor
         (n, C, H, W).
     generator : torch.Generator
-        Where the draw comes from; four numbers a call, whatever the options.
+        Source of the random numbers: four per call, whatever the options.
     jitter : float
-        Largest shift in pixels, both axes.
+        Largest shift in pixels along each axis.
     rotate : float
-        Largest angle in degrees, either way.
+        Largest angle in degrees, in both directions.
     scale : float
-        Largest change of size as a share: 0.1 for 0.9 to 1.1 times.
+        Largest relative change of size: 0.1 allows factors from 0.9 to 1.1.
     background : Tensor
         Colour outside, (C, 1, 1).
     """
@@ -42,7 +42,7 @@ def moved(
     ]
     matrix = torch.tensor([theta], device=images.device, dtype=images.dtype)
     grid = torch.nn.functional.affine_grid(matrix, [1, 1, height, width], align_corners=False)
-    # One batch entry whose channels are all images' channels: the grid is read once for all.
+    # All images' channels go into one batch entry, so that the grid is read once for all images.
     centred = (images - background).reshape(1, -1, height, width)
     turned = torch.nn.functional.grid_sample(centred, grid, padding_mode="zeros", align_corners=False)
     return turned.reshape(images.shape) + background

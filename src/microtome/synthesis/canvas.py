@@ -1,4 +1,4 @@
-"""In which coordinates is an image made? Pixels inside a box, or frequencies and decorrelated colours."""
+"""Canvases: the coordinates in which images are optimised, either pixels or Fourier coefficients."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-# Square root of the covariance of ImageNet's colours, largest column scaled to one: its columns are
-# brightness, yellow against blue, and green against magenta, in the proportions that photographs have.
+# Square root of the covariance of ImageNet's colours. Its columns are brightness, yellow against blue,
+# and green against magenta, in the proportions of photographs.
 _COLOURS = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
 
 
 class Canvas(Protocol):
-    """Coordinates of a batch of images."""
+    """Coordinates of a batch of images, and the images as a function of them."""
 
     parameters: Tensor
 
@@ -21,18 +21,18 @@ class Canvas(Protocol):
         """The images (n, C, H, W), attached to ``parameters``."""
 
     def settle(self) -> None:
-        """Bring the parameters back to where images are valid, after a step."""
+        """Project the parameters onto valid images after a step."""
 
 
 class Pixels:
-    """The pixels themselves, kept in a box.
+    """Pixel values, projected onto the pixel range.
 
     Parameters
     ----------
     start : Tensor
         (n, C, H, W), the first images.
     low, high : float or None
-        The box; None leaves that side open.
+        The pixel range. None stands for no bound on that side.
     """
 
     def __init__(self, start: Tensor, low: float | None = 0.0, high: float | None = 1.0) -> None:
@@ -46,19 +46,19 @@ class Pixels:
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Project onto the box."""
+        """Clamp the pixels to the pixel range."""
         if self._box != (None, None):
             self.parameters.clamp_(*self._box)
 
 
 class Fourier:
-    r"""Frequencies, each weighted by 1/f as photographs are; colours decorrelated; a sigmoid into the box.
+    r"""Fourier coefficients with a 1/f weight, decorrelated colours, and a sigmoid onto the pixel range.
 
     .. math:: x = \mathrm{low} + (\mathrm{high} - \mathrm{low})\,
               \sigma\Big(\mathrm{colour}\big(F^{-1}(z_f / \max(f, 1/\max(H, W))^{p})\big)\Big)
 
-    A step of equal length in every coordinate is then a step that changes large shapes more than
-    fine grain, which is what keeps the high-frequency patterns of plain ascent away [1]_.
+    Steps of equal length in every coordinate change low frequencies more than high ones. This suppresses
+    the high-frequency patterns of ascent on pixels [1]_.
 
     Parameters
     ----------
@@ -67,9 +67,9 @@ class Fourier:
     noise : Tensor
         (n or 1, C, H, W // 2 + 1, 2), the first coordinates.
     low, high : float
-        The box.
+        The pixel range.
     power : float
-        How much faster large shapes move than fine grain; 1 for the spectrum of photographs.
+        Exponent of the weight 1/f; 1 is the spectrum of photographs.
     contrast : float
         Scale of the coordinates before the sigmoid.
 
@@ -100,7 +100,7 @@ class Fourier:
 
     @staticmethod
     def spectrum(shape: tuple[int, int, int, int]) -> tuple[int, ...]:
-        """The shape of the coordinates of images of a shape."""
+        """The shape of the coordinates for images of a shape."""
         n, channels, height, width = shape
         return n, channels, height, width // 2 + 1, 2
 
@@ -114,4 +114,4 @@ class Fourier:
         return box
 
     def settle(self) -> None:
-        """Nothing to do: every coordinate gives a valid image."""
+        """Do nothing: all coordinates give valid images."""

@@ -1,4 +1,4 @@
-"""What may be taken away from an image that is being made? Yosinski's operations between steps."""
+"""Regularisation between steps of ascent: Gaussian blur, and clipping of pixels with small norm or contribution."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def without_small(images: Tensor, centre: Tensor, importance: Tensor, percentile
     images : Tensor
         (n, C, H, W).
     centre : Tensor
-        What a pixel is set to, (C, 1, 1).
+        The value for clipped pixels, (C, 1, 1).
     importance : Tensor
-        (n, H, W): the norm of each pixel (small-norm clipping), or what it contributes (|gradient
-        times value|, small-contribution clipping) [1]_.
+        (n, H, W): the norm of each pixel (small-norm clipping), or its contribution |gradient times
+        value| (small-contribution clipping) [1]_.
     percentile : float
         Share of pixels to clip, 0 to 100.
 
@@ -67,5 +67,5 @@ def pixel_norm(images: Tensor, centre: Tensor) -> Tensor:
 
 
 def pixel_contribution(images: Tensor, centre: Tensor, gradient: Tensor) -> Tensor:
-    """|sum over channels of gradient times value|: what setting a pixel to the centre costs, to first order."""
+    """|sum over channels of gradient times value|: to first order, the loss when a pixel is set to the centre."""
     return ((images - centre) * gradient).sum(1).abs()

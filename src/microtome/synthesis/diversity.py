@@ -1,4 +1,4 @@
-"""Do images that excite the same unit show the same thing? How alike their textures are."""
+"""Similarity of the textures of several images: the cosine between Gram matrices."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from torch import Tensor
 
 
 def similarity(value: Tensor, group: int) -> Tensor:
-    r"""How alike the Gram matrices of each image and its group are, mean over the others, in [0, 1].
+    r"""Cosine between the Gram matrices of an image and of the others in its group, averaged, in [0, 1].
 
     .. math:: s_a = \frac{1}{k - 1} \sum_{b \ne a} \frac{\langle F_a F_a^T, F_b F_b^T \rangle}
                     {\|F_a F_a^T\| \, \|F_b F_b^T\|}
 
-    with F (channels x positions) the maps of a layer. The products are taken over positions where
-    those are fewer than channels, since :math:`\langle F_a F_a^T, F_b F_b^T\rangle = \|F_a^T F_b\|^2` [1]_.
+    with F (channels x positions) the maps of a layer. If there are fewer positions than channels, the
+    equal :math:`\|F_a^T F_b\|^2 = \langle F_a F_a^T, F_b F_b^T\rangle` is cheaper [1]_.
 
     Parameters
     ----------
     value : Tensor
-        (n, C, ...): units first; images of a group follow each other.
+        (n, C, ...). Images of a group follow each other.
     group : int
-        Images in a group.
+        Number of images in a group.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Which images does a layer take for this one? Images are sought whose representation is the same."""
+"""Inversion of a representation: images with the same activations at a layer, by gradient descent."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
-from microtome.synthesis.ascent import Climb
+from microtome.synthesis.ascent import Ascent
 from microtome.synthesis.objectives import Objective, arranged
-from microtome.synthesis.placement import chunk_size, whole
+from microtome.synthesis.placement import images_per_pass, whole
 from microtome.synthesis.priors import Prior
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Inversion(Result):
-    """Images that a layer represents like a given one.
+    """Images with the representation of a reference image at a layer.
 
     Attributes
     ----------
     images : Tensor
-        (n, C, H, W), image by image, ``starts`` of each.
+        (n, C, H, W). ``starts`` images follow each other for each reference image.
     error : Tensor
-        (n,) squared distance of the representations over the squared length of the given one.
+        (n,) squared distance of the representations over the squared norm of the reference's representation.
     pixel_error : Tensor
-        (n,) root mean square difference to the given image, in pixel units: what the layer does not fix.
+        (n,) root mean square difference to the reference image, in pixel units: the layer does not determine it.
     history : Tensor
-        (steps, n) the error along the way.
+        (steps, n) the error after each step.
     source : Tensor
-        (n,) which given image.
+        (n,) index of the reference image.
     start : Tensor
-        (n,) which start.
-    given : Tensor
-        (images, C, H, W) what was represented.
+        (n,) number of the start.
+    reference : Tensor
+        (images, C, H, W) the images whose representation is inverted.
     layer : str
         The layer.
     """
@@ -49,11 +49,11 @@ class Inversion(Result):
     history: Tensor
     source: Tensor
     start: Tensor
-    given: Tensor
+    reference: Tensor
     layer: str
 
 
-# Mahendran and Vedaldi's two penalties, small beside an error of a few hundredths.
+# The two penalties of Mahendran and Vedaldi. They are small compared to an error of a few hundredths.
 _PHOTOGRAPHS = Prior(canvas="fourier", rate=0.05, noise=0.1, tv=0.5, alpha=0.5, relative=False)
 _SMALL = Prior(canvas="pixels", rate=0.05, noise=0.2, tv=0.01, alpha=0.0, relative=False)
 
@@ -69,13 +69,13 @@ def invert(
     prior: Prior | None = None,
     seed: int = 0,
 ) -> Inversion:
-    r"""Find images whose representation at a layer is that of the given one, from several starts.
+    r"""Find images whose representation at a layer equals that of an image, from several starts.
 
     .. math:: x^* = \arg\min_x \frac{\|\Phi(x) - \Phi_0\|^2}{\|\Phi_0\|^2}
               + \frac{1}{P} \Big(\lambda_\alpha \sum_p |x_p - m|^6 + \lambda_{TV} R_{TV}(x)\Big)
 
-    over images in the pixel range, with m the mean colour and P = C H W [1]_. Where the starts end
-    alike the layer fixes the image; where they differ it does not tell them apart.
+    over images in the pixel range, with m the mean colour and P = C H W [1]_. Where all starts end in
+    the same values, the layer determines the image. Where they differ, the layer does not distinguish them.
 
     Parameters
     ----------
@@ -86,19 +86,19 @@ def invert(
     layer : str
         The layer, or ``"logits"``.
     starts : int
-        Descents from different noise, for each image.
+        Number of descents for each image, each from different noise.
     steps : int
-        Steps of descent.
+        Number of steps of descent.
     prior : Prior, optional
         Canvas, step size, start noise and the weights ``tv`` and ``alpha``. Default: a Fourier canvas
         for photographs, pixels for pictures of up to 64 pixels.
     seed : int
-        Noise.
+        Seed of the noise.
 
     Returns
     -------
     Inversion
-        Image by image, ``starts`` of each.
+        ``.images`` (n, C, H, W), ``starts`` of each image; ``.error`` (n,).
 
     Raises
     ------
@@ -110,7 +110,7 @@ def invert(
     Notes
     -----
     Cost: ``steps`` forward and backward passes down to the layer for each start.
-    What it does not show: a high error may mean that descent has not ended; see ``history``.
+    What it does not show: an error may be high because the descent has not converged; see ``history``.
 
     References
     ----------
@@ -118,66 +118,66 @@ def invert(
 
     Examples
     --------
-    A layer that keeps everything gives the image back:
+    An injective layer returns the image itself:
 
     >>> net = Network(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Identity()), input_shape=(1, 2, 2))
     >>> image = torch.tensor([[[0.1, 0.9], [0.4, 0.6]]])
-    >>> found = invert(net, image, "0", prior=Prior(canvas="pixels", noise=0.2), starts=2)
-    >>> bool(found.pixel_error.max() < 1e-3)
+    >>> inversion = invert(net, image, "0", prior=Prior(canvas="pixels", noise=0.2), starts=2)
+    >>> bool(inversion.pixel_error.max() < 1e-3)
     True
     """
     if starts < 1 or steps < 1:
         raise InputError(f"at least one start and one step are needed, got {starts} and {steps}.")
-    given = net.images(image)
+    reference = net.images(image)
     layer = layer if layer == "logits" else net.layer(layer).name
-    wanted = torch.cat([arranged(net, layer, net.activations(one[None], layer)[layer], 1) for one in given])
-    energy = wanted.flatten(1).square().sum(1)
+    representation = torch.cat([arranged(net, layer, net.activations(one[None], layer)[layer], 1) for one in reference])
+    energy = representation.flatten(1).square().sum(1)
     if not bool((energy > 0).all()):
         raise InputError(
-            f'layer "{layer}" is zero for image {int((energy <= 0).nonzero()[0])}; nothing can be matched.'
+            f'layer "{layer}" is zero for image {int((energy <= 0).nonzero()[0])}; the relative error is undefined.'
         )
     if prior is None:
         prior = _SMALL if max(net.input_shape[1:]) <= 64 else _PHOTOGRAPHS
-    climb = Climb(
+    descent = Ascent(  # ascent on minus the error
         net=net,
-        objective=_likeness(layer, wanted, energy),
-        frame=whole(net),
+        objective=_minus_error(layer, representation, energy),
+        placement=whole(net),
         prior=prior,
-        cuts=True,
+        crop_maps=True,
         steps=steps,
         seed=seed,
         diverse=starts,
         contrast_layer=layer,
         diversity=0.0,
     )
-    rows = torch.arange(len(given), device=net.device)
+    rows = torch.arange(len(reference), device=net.device)
     parts = [
-        climb.run(part.repeat_interleave(starts), 0)
-        for part in rows.split(max(1, chunk_size(net, (layer,), climb.frame.window) // starts))
+        descent.run(part.repeat_interleave(starts), 0)
+        for part in rows.split(max(1, images_per_pass(net, (layer,), descent.placement.window) // starts))
     ]
     images = torch.cat([part[0] for part in parts])
     source = rows.repeat_interleave(starts)
-    error = -climb.reached(images, source, climb.objective)
+    error = -descent.evaluate(images, source, descent.objective)
     return Inversion(
         provenance=provenance(
-            net, "invert", seed, layer=layer, images=len(given), starts=starts, steps=steps, prior=vars(prior)
+            net, "invert", seed, layer=layer, images=len(reference), starts=starts, steps=steps, prior=vars(prior)
         ),
         images=images,
         error=error,
-        pixel_error=(images - given[source]).flatten(1).square().mean(1).sqrt(),
+        pixel_error=(images - reference[source]).flatten(1).square().mean(1).sqrt(),
         history=-torch.cat([part[1] for part in parts], 1),
         source=source,
-        start=torch.arange(starts).repeat(len(given)),
-        given=given,
+        start=torch.arange(starts).repeat(len(reference)),
+        reference=reference,
         layer=layer,
     )
 
 
-def _likeness(layer: str, wanted: Tensor, energy: Tensor) -> Objective:
-    """Minus the squared distance to the wanted values, relative to their energy."""
+def _minus_error(layer: str, representation: Tensor, energy: Tensor) -> Objective:
+    """Minus the squared distance to a representation, relative to its squared norm."""
 
     def score(values: Mapping[str, Tensor], rows: Tensor) -> Tensor:
-        distance = (values[layer] - wanted[rows]).flatten(1).square().sum(1)
+        distance = (values[layer] - representation[rows]).flatten(1).square().sum(1)
         return -distance / energy[rows]
 
-    return Objective((layer,), len(wanted), score)
+    return Objective((layer,), len(representation), score)

@@ -1,4 +1,4 @@
-"""What does a unit, a neuron, a direction or a class want to see most? Images made by gradient ascent."""
+"""Activation maximisation: images that maximise a unit, a neuron, a direction or a class score."""
 
 from __future__ import annotations
 
@@ -10,11 +10,18 @@ from microtome.network import Network
 from microtome.registry import register
 from microtome.results import provenance
 from microtome.synthesis import objectives
-from microtome.synthesis.ascent import Climb
+from microtome.synthesis.ascent import Ascent
 from microtome.synthesis.placement import around, centred, recommended_size, whole
 from microtome.synthesis.priors import Prior, prior_named
-from microtome.synthesis.superstimuli import Superstimuli, made
-from microtome.synthesis.targets import Asked, asked_of, at_least, checked_sign, chosen, reading
+from microtome.synthesis.superstimuli import Superstimuli, superstimuli_of
+from microtome.synthesis.targets import (
+    Targets,
+    at_least,
+    checked_indices,
+    checked_reduction,
+    checked_sign,
+    unit_targets,
+)
 
 
 @register(
@@ -27,11 +34,11 @@ from microtome.synthesis.targets import Asked, asked_of, at_least, checked_sign,
 def maximize(
     net: Network,
     layer: str,
-    channels: int | Iterable[int] | None = None,
     *,
+    channels: int | Iterable[int] | None = None,
     directions: Tensor | None = None,
     position: tuple[int, ...] | None = None,
-    of: str | None = None,
+    reduction: str | None = None,
     sign: int = 1,
     diverse: int = 1,
     diversity: float = 0.5,
@@ -41,71 +48,71 @@ def maximize(
     prior: str | Prior | None = None,
     seed: int = 0,
 ) -> Superstimuli:
-    r"""Make the images that units of a layer answer most.
+    r"""Compute images that maximise the activation of units of a layer.
 
     .. math:: x^* = \arg\max_x \; A_c(x) - |A_c(x)| \sum_r \lambda_r R_r(x) / P
 
-    with A what ``of`` reads off the channel's map (of the map turned over for ``sign=-1``), R the
-    penalties of the prior, P = C H W and :math:`|A_c|` held constant. The ascent runs on a
-    Fourier canvas with decorrelated colours for photographs and on pixels with total variation for
-    small pictures [1]_, every image for itself; the network stops at the layer. Where no gradient
-    reaches the image, ReLUs let through what would switch them on.
+    A is the ``reduction`` of the channel's map (of minus the map for ``sign=-1``), R are the penalties of
+    the prior, P = C H W, and the factor :math:`|A_c|` is a constant. The ascent runs on a Fourier canvas
+    with decorrelated colours for photographs, and on pixels with total variation for small pictures [1]_.
+    Images do not influence each other. The network stops at the layer. If the gradient is zero
+    everywhere, ReLUs pass the gradient that would raise their inputs (see ``relu_override``).
 
     Parameters
     ----------
     net : Network
         The network.
     layer : str
-        The layer whose units are asked.
+        The layer of the units.
     channels : int or iterable of int, optional
-        Which channels; default all of them.
+        Indices of the channels; default all.
     directions : Tensor, optional
         (n, channels) directions of the layer's space in place of channels.
     position : tuple of int, optional
-        One neuron (i, j) of each channel's map, in place of ``of``.
-    of : str, optional
-        What is read off a channel's map: ``"mean"``; ``"positive"``, the mean of the positive part, which
-        is what a ReLU behind the layer lets through; ``"max"``; or ``"center"``, the neuron in the middle.
-        Default: ``"center"`` for pictures of up to 64 pixels, a single shape; ``"positive"`` for
-        larger ones, a texture.
+        One neuron (i, j) of each channel's map, in place of ``reduction``.
+    reduction : str, optional
+        Reduction of a channel's map to one number: ``"mean"``; ``"positive"``, the mean of the positive
+        part, which a ReLU after the layer passes; ``"max"``; or ``"center"``, the neuron in the middle.
+        Default: ``"center"`` for pictures of up to 64 pixels, which shows one shape; ``"positive"`` for
+        larger pictures, which shows a texture.
     sign : int
-        -1 for images that lower the unit most. Behind a ReLU that is any image that leaves it at zero;
-        ask the layer before the ReLU.
+        -1 minimises the unit. After a ReLU every image with activation zero is a minimum; use the layer
+        before the ReLU.
     diverse : int
-        Images per unit that shall differ from each other.
+        Number of images per unit that shall differ from each other.
     diversity : float
-        Share of the activation given up for complete likeness of a unit's images (their Gram matrices).
+        Share of the activation that complete similarity of a unit's images (of their Gram matrices) costs.
     starts : int
-        Climbs from different noise; the best is kept.
+        Number of ascents, each from different noise. The best is returned.
     steps : int
-        Steps of ascent.
+        Number of steps of ascent.
     size : int or (int, int), optional
-        Canvas in pixels. Default: for one neuron its receptive field as far as it lies in the picture;
-        otherwise ``recommended_size``, twice the receptive field and at most 128 pixels, or the whole
-        picture where that is small or the layer looks at all of it.
+        Size of the canvas in pixels. Default: for one neuron its receptive field inside the picture;
+        otherwise ``recommended_size``, which is twice the receptive field and at most 128 pixels, or the
+        whole picture if it is small or the layer depends on all of it.
     prior : str or Prior, optional
         ``"natural"``, ``"strokes"``, ``"plain"``, ``"l2"``, ``"yosinski"`` or your own. Default: natural for
         pictures of more than 64 pixels, strokes for smaller ones, plain on canvases of up to 8.
     seed : int
-        Noise and motion; every unit gets the same, so that it does not matter which others are made.
+        Seed of noise and augmentation. Every unit gets the same draws, whichever other units are computed.
 
     Returns
     -------
     Superstimuli
-        Unit by unit, ``diverse`` images each.
+        ``.images`` (n, C, h, w), ``diverse`` images per unit; ``.activation`` (n,).
 
     Raises
     ------
     LayerError
-        When there is no such layer or its values are no maps.
+        When there is no such layer or its values are no maps, tokens or neurons.
     InputError
         When channels, directions, position or options do not fit.
 
     Notes
     -----
     Cost: ``steps`` forward and backward passes down to the layer at canvas size per image and start.
-    What it does not show: what the unit sees in data; an image beyond all data can excite it more.
-    Compare ``peak`` with the unit's distribution over data.
+    What it does not show: the images in data that activate the unit. An image far from all data can
+    have a higher activation. Compare ``peak`` with the unit's distribution over data.
 
     References
     ----------
@@ -115,7 +122,7 @@ def maximize(
 
     Examples
     --------
-    The image that a linear unit likes most is white where its weights are positive:
+    The image that maximises a linear unit is white where its weights are positive:
 
     >>> import torch
     >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 1))
@@ -124,19 +131,18 @@ def maximize(
     >>> maximize(net, "1", prior=Prior(canvas="pixels", rate=0.1), steps=64).images.flatten()
     tensor([1., 0., 1., 0.])
     """
-    asked = asked_of(net, layer, channels, directions)
-    where = reading(net, layer, of, position)
-    local = where
-    if isinstance(where, tuple):
-        place, local = around(net, layer, where, size)
+    targets = unit_targets(net, layer, channels, directions)
+    in_picture = in_window = checked_reduction(net, layer, reduction, position)
+    if isinstance(in_picture, tuple):
+        placement, in_window = around(net, layer, in_picture, size)
     else:
-        place = centred(net, layer, recommended_size(net, layer) if size is None else size)
-    climb = Climb(
+        placement = centred(net, layer, recommended_size(net, layer) if size is None else size)
+    ascent = Ascent(
         net=net,
-        objective=asked.make(local, checked_sign(sign)),
-        frame=place,
-        prior=prior_named(prior, net.input_shape[1:], place.size),
-        cuts=not isinstance(where, tuple),
+        objective=targets.objective(in_window, checked_sign(sign)),
+        placement=placement,
+        prior=prior_named(prior, net.input_shape[1:], placement.size),
+        crop_maps=not isinstance(in_picture, tuple),
         steps=at_least(steps, 1, "steps"),
         seed=seed,
         diverse=at_least(diverse, 1, "diverse"),
@@ -148,18 +154,18 @@ def maximize(
         "maximize",
         seed,
         layer=layer,
-        channels=None if directions is not None else asked.rows,
+        channels=None if directions is not None else targets.rows,
         directions=directions,
-        of=where,
+        reduction=in_picture,
         sign=sign,
         diverse=diverse,
         diversity=diversity,
         starts=starts,
         steps=steps,
-        size=climb.frame.size,
-        prior=vars(climb.prior),
+        size=placement.size,
+        prior=vars(ascent.prior),
     )
-    return made(climb, asked, where, at_least(starts, 1, "starts"), note)
+    return superstimuli_of(ascent, targets, in_picture, at_least(starts, 1, "starts"), note)
 
 
 @register(
@@ -177,21 +183,21 @@ def maximize_class(
     steps: int = 128,
     seed: int = 0,
 ) -> Superstimuli:
-    r"""Make the images that the network gives the highest score of a class.
+    r"""Compute images that maximise the score of a class.
 
     .. math:: x^* = \arg\max_x \; S_c(x) - \lambda \|x - m\|^2
 
-    S is the logit, since softmax would also be raised by lowering the other classes; m is the mean
-    colour of the network's normalisation, and :math:`\lambda = 10 / (C H W)`: ten logits for a mean
-    squared distance of one. ``prior=Prior(canvas="pixels", l2=..., relative=False)`` sets another one,
-    ``"natural"`` makes images that look more like photographs [1]_.
+    S is the logit, because lower scores of the other classes would also raise the softmax. m is the mean
+    colour of the network's normalisation. :math:`\lambda = 10 / (C H W)` costs ten logits for a mean
+    squared distance of one; ``prior=Prior(canvas="pixels", l2=..., relative=False)`` sets another weight.
+    ``"natural"`` gives images that look more like photographs [1]_.
 
     Parameters
     ----------
     net : Network
         The network.
     classes : int, str or iterable of either, optional
-        Which classes, by index or name; default all.
+        Indices or names of the classes; default all.
     prior : str or Prior
         ``"l2"`` for the equation above, ``"natural"``, ``"strokes"``, ``"plain"``, ``"yosinski"`` or your own.
     sign, diverse, diversity, starts, steps, seed
@@ -200,7 +206,7 @@ def maximize_class(
     Returns
     -------
     Superstimuli
-        Class by class; ``activation`` is the logit.
+        ``.images`` (n, C, H, W), ``diverse`` images per class; ``.activation`` (n,) is the logit.
 
     Raises
     ------
@@ -210,7 +216,7 @@ def maximize_class(
     Notes
     -----
     Cost: ``steps`` forward and backward passes of the whole network per image.
-    What it does not show: what the class looks like. The score rises without bound far from all data.
+    What it does not show: the appearance of the class in data. The score rises without bound far from all data.
 
     References
     ----------
@@ -218,16 +224,16 @@ def maximize_class(
     """
     if isinstance(classes, int | str):
         classes = [classes]
-    known = net.output_shape[-1]
-    rows = chosen(None if classes is None else [net.class_index(name) for name in classes], known, "classes")
+    indices = None if classes is None else [net.class_index(name) for name in classes]
+    rows = checked_indices(indices, net.output_shape[-1], "classes")
     names = [net.classes[row] if net.classes is not None else f"class {row}" for row in rows]
-    asked = Asked("logits", rows, names, lambda of, sign: objectives.logit(rows, sign=sign))
-    climb = Climb(
+    targets = Targets("logits", rows, names, lambda reduction, sign: objectives.logit(rows, sign=sign))
+    ascent = Ascent(
         net=net,
-        objective=asked.make("mean", checked_sign(sign)),
-        frame=whole(net),
+        objective=targets.objective("mean", checked_sign(sign)),
+        placement=whole(net),
         prior=prior_named(prior, net.input_shape[1:], net.input_shape[1:]),
-        cuts=True,
+        crop_maps=True,
         steps=at_least(steps, 1, "steps"),
         seed=seed,
         diverse=at_least(diverse, 1, "diverse"),
@@ -239,17 +245,17 @@ def maximize_class(
         "maximize-class",
         seed,
         classes=rows,
-        prior=vars(climb.prior),
+        prior=vars(ascent.prior),
         sign=sign,
         diverse=diverse,
         diversity=diversity,
         starts=starts,
         steps=steps,
     )
-    return made(climb, asked, "mean", at_least(starts, 1, "starts"), note)
+    return superstimuli_of(ascent, targets, "mean", at_least(starts, 1, "starts"), note)
 
 
 def _last_map(net: Network) -> str:
-    """The last layer with height and width, where textures are compared."""
-    found = [name for name, layer in net.layers.items() if layer.spatial and layer.leaf and layer.axes.grid[0] > 1]
-    return found[-1] if found else "logits"
+    """The last layer with height and width, which measures the similarity of textures."""
+    spatial = [name for name, layer in net.layers.items() if layer.spatial and layer.leaf and layer.axes.grid[0] > 1]
+    return spatial[-1] if spatial else "logits"

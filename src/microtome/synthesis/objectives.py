@@ -1,4 +1,4 @@
-"""What is to be made large? One number per image, read from the values of layers; objectives add and multiply."""
+"""Objectives: functions of layer values to maximise, one number per image, with addition and multiplication."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ REDUCTIONS = ("mean", "positive", "max", "center")
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """One number per image, for a list of problems solved side by side.
+    """One number per image, for several problems that are solved in one batch.
 
-    ``+``, ``-`` and ``*`` combine objectives with numbers and with each other, image by image; one
-    with a single row goes with any number of rows.
+    ``+``, ``-`` and ``*`` combine objectives with numbers and with each other, image by image. An
+    objective with a single row combines with any number of rows.
 
     Attributes
     ----------
     layers : tuple of str
-        The layers it reads; ``"logits"`` for class scores.
+        The layers whose values ``score`` receives; ``"logits"`` for class scores.
     rows : int
-        How many problems there are.
+        Number of problems.
     score : function
         ``(values by layer, row of each image) -> (n,)``.
 
     Examples
     --------
-    >>> both = channel("conv", [0, 1]) - 2 * channel("conv", 0, of=(0, 0))
+    >>> both = channel("conv", [0, 1]) - 2 * channel("conv", 0, reduction=(0, 0))
     >>> values = {"conv": torch.tensor([[[[1.0, 3.0]], [[5.0, 7.0]]]]).expand(2, 2, 1, 2)}
     >>> both.rows, both.score(values, torch.tensor([0, 1]))
     (2, tensor([0., 4.]))
@@ -57,18 +57,18 @@ class Objective:
         return self + (-1.0) * other
 
     def __neg__(self) -> Objective:
-        """Turn the objective over: what lowers it most."""
+        """Negate the objective, to minimise it."""
         return self * -1.0
 
     __radd__ = __add__
     __rmul__ = __mul__
 
 
-Where = str | tuple[int, ...]
+Reduction = str | tuple[int, ...]
 
 
-def channel(layer: str, channels: int | Sequence[int], *, of: Where = "mean", sign: int = 1) -> Objective:
-    """Each channel's value reduced over the positions of its map.
+def channel(layer: str, channels: int | Sequence[int], *, reduction: Reduction = "mean", sign: int = 1) -> Objective:
+    """The value of each channel, reduced over the positions of its map.
 
     Parameters
     ----------
@@ -76,23 +76,23 @@ def channel(layer: str, channels: int | Sequence[int], *, of: Where = "mean", si
         The layer.
     channels : int or sequence of int
         One problem each.
-    of : str or tuple of int
-        ``"mean"``, ``"positive"`` (mean of the positive part, which a following ReLU lets through),
+    reduction : str or tuple of int
+        ``"mean"``, ``"positive"`` (mean of the positive part, which a following ReLU passes),
         ``"max"``, ``"center"``, or a position: (i, j) of a map, (t,) of tokens.
     sign : int
-        -1 turns the values over before they are reduced.
+        -1 negates the values before the reduction.
     """
     index = torch.as_tensor([channels] if isinstance(channels, int) else list(channels), dtype=torch.long)
 
     def score(values: Mapping[str, Tensor], rows: Tensor) -> Tensor:
         maps = values[layer]
         own = maps[torch.arange(len(rows), device=maps.device), index.to(maps.device)[rows]]
-        return reduced(sign * own, _reduction(of))
+        return reduced(sign * own, _known(reduction))
 
     return Objective((layer,), len(index), score)
 
 
-def direction(layer: str, vectors: Tensor, *, of: Where = "mean", sign: int = 1) -> Objective:
+def direction(layer: str, vectors: Tensor, *, reduction: Reduction = "mean", sign: int = 1) -> Objective:
     """The activation vector's length along each direction, |a| cos(a, v), reduced over positions.
 
     Parameters
@@ -100,32 +100,32 @@ def direction(layer: str, vectors: Tensor, *, of: Where = "mean", sign: int = 1)
     layer : str
         The layer.
     vectors : Tensor
-        (rows, channels), or one direction (channels,); only the direction counts, not the length.
-    of : str or tuple of int
+        (rows, channels), or one direction (channels,), of any length.
+    reduction : str or tuple of int
         As for ``channel``.
     sign : int
-        -1 turns the values over before they are reduced.
+        -1 negates the values before the reduction.
 
     Raises
     ------
     InputError
         When a direction is zero.
     """
-    given = vectors[None] if vectors.dim() == 1 else vectors
-    if given.dim() != 2 or not bool(given.norm(dim=1).gt(0).all()):
+    rows_of_vectors = vectors[None] if vectors.dim() == 1 else vectors
+    if rows_of_vectors.dim() != 2 or not bool(rows_of_vectors.norm(dim=1).gt(0).all()):
         raise InputError(f"directions are non-zero rows of shape (n, channels), got {tuple(vectors.shape)}.")
-    unit = given / given.norm(dim=1, keepdim=True)
+    unit = rows_of_vectors / rows_of_vectors.norm(dim=1, keepdim=True)
 
     def score(values: Mapping[str, Tensor], rows: Tensor) -> Tensor:
         maps = values[layer]
         along = torch.einsum("nc...,nc->n...", maps, unit.to(maps)[rows])
-        return reduced(sign * along, _reduction(of))
+        return reduced(sign * along, _known(reduction))
 
     return Objective((layer,), len(unit), score)
 
 
 def logit(classes: int | Sequence[int], *, sign: int = 1) -> Objective:
-    """Each class's score before softmax, which would mix in all other classes."""
+    """The score of each class before softmax, which would mix in all other classes."""
     index = torch.as_tensor([classes] if isinstance(classes, int) else list(classes), dtype=torch.long)
 
     def score(values: Mapping[str, Tensor], rows: Tensor) -> Tensor:
@@ -136,12 +136,12 @@ def logit(classes: int | Sequence[int], *, sign: int = 1) -> Objective:
 
 
 def arranged(net: Network, layer: str, value: Tensor, count: int) -> Tensor:
-    """A layer's value as objectives read it: (n, C, h, w), (n, C, positions) or (n, C); scores as they are.
+    """A layer's value in the shape of objectives: (n, C, h, w), (n, C, positions) or (n, C); logits unchanged.
 
     Raises
     ------
     LayerError
-        When the value belongs to no image.
+        When the value has no axis of images.
     """
     if layer == "logits":
         return value
@@ -154,18 +154,18 @@ def arranged(net: Network, layer: str, value: Tensor, count: int) -> Tensor:
     return maps[..., 0] if maps.shape[2] > 1 else maps[..., 0, 0]
 
 
-def reduced(own: Tensor, of: Where) -> Tensor:
+def reduced(own: Tensor, reduction: Reduction) -> Tensor:
     """One number for each map (n, h, w), (n, tokens) or (n,)."""
-    if isinstance(of, tuple):
-        return at_position(own, of)
+    if isinstance(reduction, tuple):
+        return at_position(own, reduction)
     if own.dim() == 1:  # neurons: nothing to reduce
         return own
-    if of == "center":
+    if reduction == "center":
         return at_position(own, tuple(size // 2 for size in own.shape[1:]))
     flat = own.flatten(1)
-    if of == "max":
+    if reduction == "max":
         return flat.amax(1)
-    return flat.mean(1) if of == "mean" else flat.clamp(min=0).mean(1)
+    return flat.mean(1) if reduction == "mean" else flat.clamp(min=0).mean(1)
 
 
 def at_position(own: Tensor, position: tuple[int, ...]) -> Tensor:
@@ -183,10 +183,10 @@ def at_position(own: Tensor, position: tuple[int, ...]) -> Tensor:
     return own[index]
 
 
-def _reduction(of: Where) -> Where:
-    if isinstance(of, str) and of not in REDUCTIONS:
-        raise InputError(f'of is one of {", ".join(REDUCTIONS)}; got "{of}".')
-    return of
+def _known(reduction: Reduction) -> Reduction:
+    if isinstance(reduction, str) and reduction not in REDUCTIONS:
+        raise InputError(f'reduction is one of {", ".join(REDUCTIONS)}; got "{reduction}".')
+    return reduction
 
 
 def _combined(a: Objective, b: Objective | float, operation: Callable[[Tensor, Tensor], Tensor]) -> Objective:
@@ -194,7 +194,9 @@ def _combined(a: Objective, b: Objective | float, operation: Callable[[Tensor, T
         number = float(b)
         return Objective(a.layers, a.rows, lambda values, rows: operation(a.score(values, rows), torch.tensor(number)))
     if a.rows != b.rows and 1 not in (a.rows, b.rows):
-        raise InputError(f"objectives of {a.rows} and {b.rows} rows do not go together; one of them may have one row.")
+        raise InputError(
+            f"objectives of {a.rows} and {b.rows} rows cannot be combined; the numbers must be equal, or one of them 1."
+        )
 
     def score(values: Mapping[str, Tensor], rows: Tensor) -> Tensor:
         parts = [one.score(values, rows if one.rows > 1 else torch.zeros_like(rows)) for one in (a, b)]

@@ -1,4 +1,4 @@
-"""Which images are plain? Penalties that natural images keep low, one number per image."""
+"""Penalties that are low for natural images: squared norm, alpha norm and total variation per image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def l2(images: Tensor, centre: Tensor | float = 0.0) -> Tensor:
 
 
 def alpha_norm(images: Tensor, centre: Tensor | float = 0.0, alpha: float = 6.0) -> Tensor:
-    r""":math:`\sum_p |x_p - c|^\alpha`: lets values be, as long as none is extreme [1]_.
+    r""":math:`\sum_p |x_p - c|^\alpha`, which is small unless values are extreme [1]_.
 
     References
     ----------
@@ -30,8 +30,8 @@ def alpha_norm(images: Tensor, centre: Tensor | float = 0.0, alpha: float = 6.0)
 def total_variation(images: Tensor, beta: float = 2.0) -> Tensor:
     r""":math:`\sum_{i,j} \big((x_{i,j+1} - x_{ij})^2 + (x_{i+1,j} - x_{ij})^2\big)^{\beta/2}`, channels added [1]_.
 
-    With ``beta`` 1 edges are free to be sharp; 2 spreads them and avoids spikes. Differences that
-    would leave the image are zero.
+    ``beta`` 1 permits sharp edges; 2 spreads edges and avoids spikes. Differences across the border
+    are zero.
 
     Examples
     --------
@@ -46,5 +46,5 @@ def total_variation(images: Tensor, beta: float = 2.0) -> Tensor:
     down = torch.nn.functional.pad(images[..., 1:, :] - images[..., :-1, :], (0, 0, 0, 1))
     squares = right.square() + down.square()
     if beta != 2.0:
-        squares = (squares + 1e-12).pow(beta / 2)  # the root has no slope at zero
+        squares = (squares + 1e-12).pow(beta / 2)  # the root has no derivative at zero
     return squares.flatten(1).sum(1)

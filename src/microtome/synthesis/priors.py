@@ -1,4 +1,4 @@
-"""What is an image allowed to look like? The canvas, penalties, clipping and motion that go together."""
+"""Priors of synthesis: named combinations of canvas, penalties, clipping and augmentation."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from microtome.errors import InputError
 
 @dataclass(frozen=True)
 class Prior:
-    r"""How ascent is kept away from noise that no photograph holds.
+    r"""Canvas, penalties, clipping and augmentation of an ascent, which suppress unnatural noise.
 
-    What is climbed is :math:`S(x) - s \sum_r \lambda_r R_r(x) / P`, P = C H W the number of values of an
-    image, with s = 1 (``relative`` false: eq. 12 of the lectures) or :math:`s = |S(x)|` held constant,
-    so that a weight means the share of the activation that is given up for a penalty of one per value,
-    whatever the unit's scale and the picture's size.
+    The ascent maximises :math:`S(x) - s \sum_r \lambda_r R_r(x) / P`. P = C H W is the number of values of
+    an image. Without ``relative``, s = 1 (eq. 12 of the lectures). With ``relative``, :math:`s = |S(x)|` is
+    a constant: a weight is then the share of the activation that a penalty of one per value costs,
+    for any scale of the unit and any size of the picture.
 
     Attributes
     ----------
     canvas : str
         ``"fourier"`` (1/f spectrum, decorrelated colour, sigmoid) or ``"pixels"`` (box by projection).
     rate : float
-        First step of Adam in the canvas' coordinates for a climb of 128 steps, longer in inverse proportion
-        to the square root of their number; it falls to zero along half a cosine.
+        First step of Adam in the canvas' coordinates for an ascent of 128 steps. For n steps it is
+        multiplied by sqrt(128 / n). It falls to zero along half a cosine.
     noise : float
         Standard deviation of the first coordinates around the flat image.
     l2, tv, alpha : float
         Weights of the squared distance from the mean image, the total variation (beta 2) and the
         sixth-power norm, each per value of the image.
     relative : bool
-        Whether weights are shares of the activation.
+        Whether the weights are shares of the activation.
     blur, blur_every : float, int
-        Width of a Gaussian blur in pixels, and how many steps between two of them.
+        Standard deviation of a Gaussian blur in pixels, and the number of steps between two blurs.
     small_norm, small_contribution : float
-        Percentile of the pixels that is set to the mean image after a step: those of least norm, and
-        those that contribute least.
+        Percentage of the pixels that each step sets to the mean image: those with the smallest norm, and
+        those with the smallest contribution.
     jitter, rotate, scale : float
         Largest shift in pixels, angle in degrees and relative change of size per step.
 
     Raises
     ------
     InputError
-        When a value cannot be.
+        When a value is out of range.
     """
 
     canvas: str = "fourier"
@@ -60,7 +60,7 @@ class Prior:
     scale: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be."""
+        """Check the values."""
         if self.canvas not in ("fourier", "pixels"):
             raise InputError(f'the canvas is "fourier" or "pixels", got "{self.canvas}".')
         if self.rate <= 0 or self.blur_every < 1:
@@ -75,11 +75,11 @@ class Prior:
 PRIORS: dict[str, Prior] = {
     # Photographs: lucid's recipe.
     "natural": Prior(canvas="fourier", rate=0.1, jitter=8, rotate=5, scale=0.05),
-    # A handful of pixels, seen by one convolution: nothing to hold back.
+    # A few pixels, the input of one convolution: no regularisation is necessary.
     "plain": Prior(canvas="pixels", rate=0.05, noise=0.05),
-    # Small pictures: strokes on an empty ground.
+    # Small pictures: strokes on an empty background.
     "strokes": Prior(canvas="pixels", rate=0.05, noise=0.05, tv=2.0, l2=1.0, jitter=1),
-    # Eq. 12 of the lectures, as it stands.
+    # Eq. 12 of the lectures.
     "l2": Prior(canvas="pixels", rate=0.05, l2=10.0, relative=False),
     # Yosinski et al. 2015: small steps of decay, blur and clipping.
     "yosinski": Prior(canvas="pixels", rate=0.05, l2=0.1, blur=0.5, small_norm=10, small_contribution=10),
@@ -87,15 +87,15 @@ PRIORS: dict[str, Prior] = {
 
 
 def prior_named(prior: str | Prior | None, picture: tuple[int, int], canvas: tuple[int, int]) -> Prior:
-    """A prior by name; None chooses by size.
+    """Return a prior by name; None selects one by size.
 
-    Natural for pictures of more than 64 pixels, with longer steps and less motion on a canvas of less than 128;
-    for smaller pictures strokes, or plain on a canvas of up to 8.
+    The default is natural for pictures of more than 64 pixels, with longer steps and less jitter on a canvas
+    of less than 128; strokes for smaller pictures; plain for a canvas of up to 8.
 
     Raises
     ------
     InputError
-        When there is none of that name.
+        When there is no prior of that name.
     """
     if prior is None:
         if max(picture) <= 64:

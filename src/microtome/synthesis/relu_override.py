@@ -1,4 +1,4 @@
-"""How does a unit that no gradient reaches come alive? ReLUs that let through what would switch them on."""
+"""Gradient override of ReLU: a blocked gradient passes where it would raise the ReLU's input."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def _redirected(operation: Operation, signal: Tensor) -> tuple[Tensor | None, ..
     return (sent, *(None,) * (len(operation.inputs) - 1))
 
 
-class Redirected(RuleSet):
-    r"""Where a ReLU blocks an image's whole signal, it passes the part that would raise its input.
+class RedirectedReLU(RuleSet):
+    r"""If a ReLU blocks the whole gradient of an image, pass the part that would raise its input.
 
     .. math:: g_x = \begin{cases} g \cdot 1[x > 0] & \text{if that is not zero everywhere} \\
               g \cdot 1[x > 0 \text{ or } g > 0] & \text{else} \end{cases}
 
-    ReLU6 is treated alike at both of its ends [1]_.
+    ReLU6 has the same rule at both ends [1]_.
 
     References
     ----------
@@ -36,5 +36,5 @@ class Redirected(RuleSet):
     name = "redirected ReLU gradients"
 
     def choose(self, call: Call) -> BackwardRule | None:
-        """The opening rule at ReLU and ReLU6."""
+        """Return the override for ReLU and ReLU6, and None for other operations."""
         return _redirected if call.kind in ("relu", "relu6") else None

@@ -1,4 +1,4 @@
-"""What came of it? Images with what they reach, the best of several climbs for every unit."""
+"""Superstimuli: images that maximise units, with the values they reach; the best of several starts per unit."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.results import Provenance, Result
-from microtome.synthesis.ascent import Climb
-from microtome.synthesis.objectives import Objective, Where
-from microtome.synthesis.placement import Frame, chunk_size
-from microtome.synthesis.targets import Asked
+from microtome.synthesis.ascent import Ascent
+from microtome.synthesis.objectives import Objective, Reduction
+from microtome.synthesis.placement import Placement, images_per_pass
+from microtome.synthesis.targets import Targets
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -25,24 +25,24 @@ class Superstimuli(Result):
     images : Tensor
         (n, C, h, w) in the network's pixel range; the images of one unit follow each other.
     activation : Tensor
-        (n,) what was maximised, as the image reaches it at rest in the picture (see ``box``), over the
-        positions centred on it. For ``sign=-1`` the low value reached.
+        (n,) the maximised value, of the image in the picture (see ``box``) without augmentation, over the
+        positions centred on the image. For ``sign=-1`` the minimised value.
     peak, mean : Tensor
         (n,) the largest (for ``sign=-1`` the smallest) and the mean value over the same positions; for
-        one neuron over all positions. The measure of the activation of a patch of data.
+        one neuron over all positions. Activations of patches of data have the same measure.
     history : Tensor
-        (steps, n) the objective during the ascent, as seen under motion.
+        (steps, n) the objective during the ascent, under augmentation.
     channel, variant : Tensor
-        (n,) which channel or class (row of ``directions``), and which of its diverse images.
+        (n,) index of the channel, class or row of ``directions``; number of the image among its diverse images.
     layer : str
         The layer; ``"logits"`` for classes.
     sign : int
         1, or -1 for images that lower the unit most.
     names : list of str
-        What each image is of.
+        Name of the unit of each image.
     box : tuple of int
-        Where the images lie in the network's picture: top, left, bottom, right (exclusive). Around them
-        the picture has the network's mean colour; ``on_picture`` puts them there.
+        Place of the images in the network's picture: top, left, bottom, right (exclusive). Around them
+        the picture has the network's mean colour; see ``on_picture``.
     """
 
     images: Tensor
@@ -63,29 +63,35 @@ class Superstimuli(Result):
         Raises
         ------
         InputError
-            When it is not among them.
+            When there are no images of this channel.
         """
-        found = self.images[self.channel == channel]
-        if not len(found):
-            raise InputError(f"channel {channel} is not here; there are {sorted(set(self.channel.tolist()))}.")
-        return found
+        images = self.images[self.channel == channel]
+        if not len(images):
+            raise InputError(
+                f"there are no images of channel {channel}; there are {sorted(set(self.channel.tolist()))}."
+            )
+        return images
 
     def on_picture(self, net: Network) -> Tensor:
-        """The images where they lie in a picture of the network's size, (n, C, H, W)."""
-        return Frame(self.box, self.box).in_picture(self.images, net)
+        """The images at their place in pictures of the network's size, (n, C, H, W)."""
+        return Placement(self.box, self.box).in_picture(self.images, net)
 
 
-def made(climb: Climb, asked: Asked, where: Where, starts: int, note: Provenance) -> Superstimuli:
-    """Climb chunk by chunk, keep the best start of every row, and measure at rest."""
-    per_chunk = max(1, chunk_size(climb.net, climb.objective.layers, climb.frame.window) // climb.diverse)
+def superstimuli_of(
+    ascent: Ascent, targets: Targets, reduction: Reduction, starts: int, note: Provenance
+) -> Superstimuli:
+    """Optimise in batches, keep the best start per row, and evaluate without augmentation."""
+    batch = max(1, images_per_pass(ascent.net, ascent.objective.layers, ascent.placement.window) // ascent.diverse)
     sign = int(note.parameters["sign"])
-    measures = {"activation": where, "peak": "max", "mean": "mean"}
+    reductions = {"activation": reduction, "peak": "max", "mean": "mean"}
     parts: list[dict[str, Tensor]] = []
-    for rows in torch.arange(len(asked.rows), device=climb.net.device).split(per_chunk):
-        rows = rows.repeat_interleave(climb.diverse)
-        images, history = _best(climb, rows, asked.make(where, sign), starts)
-        measured = {key: sign * climb.reached(images, rows, asked.make(how, sign)) for key, how in measures.items()}
-        parts.append({"images": images, "history": history.T, **measured})
+    for rows in torch.arange(len(targets.rows), device=ascent.net.device).split(batch):
+        rows = rows.repeat_interleave(ascent.diverse)
+        images, history = _best_start(ascent, rows, targets.objective(reduction, sign), starts)
+        values = {
+            key: sign * ascent.evaluate(images, rows, targets.objective(how, sign)) for key, how in reductions.items()
+        }
+        parts.append({"images": images, "history": history.T, **values})
     joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     return Superstimuli(
         provenance=note,
@@ -94,25 +100,25 @@ def made(climb: Climb, asked: Asked, where: Where, starts: int, note: Provenance
         peak=joined["peak"],
         mean=joined["mean"],
         history=sign * joined["history"].T,
-        channel=torch.tensor(asked.rows).repeat_interleave(climb.diverse),
-        variant=torch.arange(climb.diverse).repeat(len(asked.rows)),
-        layer=asked.layer,
+        channel=torch.tensor(targets.rows).repeat_interleave(ascent.diverse),
+        variant=torch.arange(ascent.diverse).repeat(len(targets.rows)),
+        layer=targets.layer,
         sign=sign,
-        names=[name for name in asked.names for _ in range(climb.diverse)],
-        box=climb.frame.canvas,
+        names=[name for name in targets.names for _ in range(ascent.diverse)],
+        box=ascent.placement.canvas,
     )
 
 
-def _best(climb: Climb, rows: Tensor, measure: Objective, starts: int) -> tuple[Tensor, Tensor]:
-    """Per row the start whose images reach most at rest, diverse images taken together."""
-    images, history = climb.run(rows, 0)
-    best = climb.reached(images, rows, measure)
+def _best_start(ascent: Ascent, rows: Tensor, objective: Objective, starts: int) -> tuple[Tensor, Tensor]:
+    """Per row the start with the highest value, averaged over the diverse images of the row."""
+    images, history = ascent.run(rows, 0)
+    best = ascent.evaluate(images, rows, objective)
     for start in range(1, starts):
-        others, seen = climb.run(rows, start)
-        reached = climb.reached(others, rows, measure)
-        gained = (reached - best).view(-1, climb.diverse).mean(1) > 0
-        better = gained.repeat_interleave(climb.diverse)
-        images = torch.where(better[:, None, None, None], others, images)
-        history = torch.where(better, seen, history)
-        best = torch.where(better, reached, best)
+        other_images, other_history = ascent.run(rows, start)
+        value = ascent.evaluate(other_images, rows, objective)
+        higher = (value - best).view(-1, ascent.diverse).mean(1) > 0
+        better = higher.repeat_interleave(ascent.diverse)
+        images = torch.where(better[:, None, None, None], other_images, images)
+        history = torch.where(better, other_history, history)
+        best = torch.where(better, value, best)
     return images, history

@@ -1,4 +1,4 @@
-"""What was asked for? Channels, directions and reductions from a caller's words, with one error each."""
+"""Targets of synthesis: checked channels, directions, reductions and counts."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torch import Tensor
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.synthesis import objectives
-from microtome.synthesis.objectives import Objective, Where
+from microtome.synthesis.objectives import Objective, Reduction
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Problems of one kind: their rows, their names, and the objective for a reduction over positions."""
+class Targets:
+    """Rows of a layer to maximise: indices, names, and the objective for a reduction over positions and a sign."""
 
     layer: str
     rows: list[int]
     names: list[str]
-    make: Callable[[Where, int], Objective]
+    objective: Callable[[Reduction, int], Objective]
 
 
-def asked_of(net: Network, layer: str, channels: int | Iterable[int] | None, directions: Tensor | None) -> Asked:
-    """The problems behind channels or directions of a layer.
+def unit_targets(net: Network, layer: str, channels: int | Iterable[int] | None, directions: Tensor | None) -> Targets:
+    """The targets for channels or directions of a layer.
 
     Raises
     ------
@@ -34,52 +34,63 @@ def asked_of(net: Network, layer: str, channels: int | Iterable[int] | None, dir
     InputError
         When channels or directions do not fit it.
     """
-    found = net.layer(layer)
-    if not found.units or found.axes.image_axis is None:
+    info = net.layer(layer)
+    if not info.units or info.axes.image_axis is None:
         raise LayerError(
-            f'layer "{layer}" has shape {found.shape} without units; maps, tokens or neurons were expected.'
+            f'layer "{layer}" has shape {info.shape} without units; maps, tokens or neurons were expected.'
         )
     if directions is None:
-        rows = chosen(channels, found.units, f'channels of layer "{layer}"')
+        rows = checked_indices(channels, info.units, f'channels of layer "{layer}"')
         names = [f"{layer}:{row}" for row in rows]
-        return Asked(layer, rows, names, lambda of, sign: objectives.channel(layer, rows, of=of, sign=sign))
+        return Targets(
+            layer, rows, names, lambda reduction, sign: objectives.channel(layer, rows, reduction=reduction, sign=sign)
+        )
     if channels is not None:
-        raise InputError("give channels or directions, not both.")
-    if directions.dim() not in (1, 2) or directions.shape[-1] != found.units:
-        raise InputError(f"directions of shape (n, {found.units}) were expected, got {tuple(directions.shape)}.")
+        raise InputError("pass channels or directions, not both.")
+    if directions.dim() not in (1, 2) or directions.shape[-1] != info.units:
+        raise InputError(f"directions of shape (n, {info.units}) were expected, got {tuple(directions.shape)}.")
     count = len(torch.atleast_2d(directions))
     names = [f"{layer}, direction {row}" for row in range(count)]
     vectors = directions
-    return Asked(
-        layer, list(range(count)), names, lambda of, sign: objectives.direction(layer, vectors, of=of, sign=sign)
+    return Targets(
+        layer,
+        list(range(count)),
+        names,
+        lambda reduction, sign: objectives.direction(layer, vectors, reduction=reduction, sign=sign),
     )
 
 
-def reading(net: Network, layer: str, of: str | None, position: tuple[int, ...] | None) -> Where:
-    """What is read off a unit's map: as asked, or by the size of the picture."""
+def checked_reduction(net: Network, layer: str, reduction: str | None, position: tuple[int, ...] | None) -> Reduction:
+    """The reduction of a unit's map to one number: the caller's choice, or the default for the picture's size."""
     if position is not None:
-        if of is not None:
-            raise InputError("give of or position, not both.")
+        if reduction is not None:
+            raise InputError("pass reduction or position, not both.")
         return tuple(int(at) for at in position)
-    found = net.layer(layer)
-    if of is None:
-        of = "center" if max(net.input_shape[1:]) <= 64 else "positive"
-    if of == "center" and found.spatial:
-        return found.axes.grid[0] // 2, found.axes.grid[1] // 2
-    return of
+    info = net.layer(layer)
+    if reduction is None:
+        reduction = "center" if max(net.input_shape[1:]) <= 64 else "positive"
+    if reduction == "center" and info.spatial:
+        return info.axes.grid[0] // 2, info.axes.grid[1] // 2
+    return reduction
 
 
-def chosen(asked: int | Iterable[int] | None, count: int, what: str) -> list[int]:
-    """Indices below ``count``; None for all of them.
+def checked_indices(indices: int | Iterable[int] | None, count: int, what: str) -> list[int]:
+    """Indices below ``count``; None stands for all of them.
 
     Raises
     ------
     InputError
         When there is none, or one is out of range.
     """
-    rows = list(range(count)) if asked is None else [asked] if isinstance(asked, int) else [int(row) for row in asked]
+    rows = (
+        list(range(count))
+        if indices is None
+        else [indices]
+        if isinstance(indices, int)
+        else [int(row) for row in indices]
+    )
     if not rows:
-        raise InputError(f"no {what} were asked for; give at least one.")
+        raise InputError(f"the list of {what} is empty; pass at least one.")
     wrong = [row for row in rows if not 0 <= row < count]
     if wrong:
         raise InputError(f"{what} are 0 to {count - 1}, got {wrong[:5]}.")
@@ -87,14 +98,14 @@ def chosen(asked: int | Iterable[int] | None, count: int, what: str) -> list[int
 
 
 def checked_sign(sign: int) -> int:
-    """1 or -1, or an error."""
+    """Return 1 or -1, or raise InputError."""
     if sign not in (1, -1):
         raise InputError(f"sign is 1 or -1, got {sign}.")
     return sign
 
 
 def at_least(value: int, least: int, what: str) -> int:
-    """A number that is not too small, or an error."""
+    """Return the number, or raise InputError when it is too small."""
     if value < least:
         raise InputError(f"{what} is at least {least}, got {value}.")
     return value

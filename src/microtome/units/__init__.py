@@ -1,4 +1,4 @@
-"""What a unit looks for and how it is made: stimuli and tuning, dissections, top patches, statistics."""
+"""What does a unit detect, and from which inputs is it computed? Tuning, top patches, statistics, dissections."""
 
 from microtome.units.ablation import Ablation, ablate
 from microtome.units.activations import ActivationMaps, activation_maps
@@ -6,9 +6,9 @@ from microtome.units.criteria import COLUMNS, Criteria, criteria
 from microtome.units.effective_field import EffectiveField, effective_field
 from microtome.units.reconstruct import Reconstructions, reconstruct
 from microtome.units.stimulus_tuning import stimuli
-from microtome.units.stimulus_tuning.tuning_curves import Tuning, tuning, tunings
+from microtome.units.stimulus_tuning.tuning_curves import Tuning, tuning
 from microtome.units.streaming.patch_tables import LayerPatches, TopPatches
-from microtome.units.streaming.similarity import Similarity, similar, similarities
+from microtome.units.streaming.similarity import Similarity, similar
 from microtome.units.streaming.specialised import Specialised, specialised
 from microtome.units.streaming.top_images import TopImages, top_images
 from microtome.units.streaming.top_patches import top_patches
@@ -42,11 +42,9 @@ __all__ = [
     "filters",
     "reconstruct",
     "similar",
-    "similarities",
     "specialised",
     "stimuli",
     "top_images",
     "top_patches",
     "tuning",
-    "tunings",
 ]

@@ -1,4 +1,4 @@
-"""What does the network lose without a unit? Accuracy, overall and by class, with the unit's value replaced."""
+"""Ablation: accuracy, overall and by class, after units are replaced by a constant."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from microtome.units.streaming.streaming_pass import Batch
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Ablation(Result):
-    """Accuracy with parts of a layer taken out.
+    """Accuracy after ablation of units of a layer.
 
     Attributes
     ----------
     layer : str
         The layer.
     units : list of list of int
-        The units taken out together, one list per row of the tables.
+        The units that are ablated together, one list per row of the tables.
     before, after : float, Tensor
-        Accuracy in [0, 1] of the whole network, and (rows,) without the units; NaN where the output
-        is a value (``net.output``), which is neither right nor wrong.
+        Accuracy in [0, 1] of the whole network, and (rows,) without the units; NaN if the output is a
+        regression value (``net.output``).
     labels : list of int
-        The classes that occur, the columns of the tables by class.
+        The classes in the data: the columns of the tables by class.
     class_before, class_after : Tensor
         (classes,) and (rows, classes): accuracy on the images of each class.
     logit_change : Tensor
-        (rows, K) mean change of every class score over all images.
+        (rows, K) change of every class score, averaged over all images.
     changed : Tensor
-        (rows,) share of images whose predicted class is another one than before.
+        (rows,) share of images whose predicted class changes.
     against : str
-        What counts as right: ``"labels"``, or ``"predictions"`` of the whole network for data without.
+        The reference for accuracy: ``"labels"``, or ``"predictions"`` of the whole network for data without labels.
     images : int
         Number of images.
     classes : list of str or None
@@ -65,21 +65,21 @@ class Ablation(Result):
 
     @property
     def drop(self) -> Tensor:
-        """(rows,) accuracy lost: before - after."""
+        """(rows,) loss of accuracy: before - after."""
         return self.before - self.after
 
     @property
     def class_drop(self) -> Tensor:
-        """(rows, classes) accuracy lost on each class."""
+        """(rows, classes) loss of accuracy on each class."""
         return self.class_before - self.class_after
 
     def most_hurt(self, row: int) -> tuple[int, float]:
-        """The class that loses most accuracy, and how much.
+        """The class with the largest loss of accuracy, and this loss.
 
         Raises
         ------
         InputError
-            When the output is a value, so that there are no classes.
+            When the output is a regression value, without classes.
         """
         if not self.labels:
             raise InputError("the network's output is a value, not classes; see logit_change for its mean change.")
@@ -92,15 +92,15 @@ def ablate(
     net: Network,
     dataset: Dataset,
     layer: str,
-    units: int | Sequence[int | Sequence[int]] | None = None,
     *,
+    units: int | Sequence[int | Sequence[int]] | None = None,
     value: str = "zero",
     batch: int = 64,
 ) -> Ablation:
-    r"""Replace units of a layer by a constant and measure the accuracy that is left [1]_.
+    r"""Replace units of a layer by a constant and measure the accuracy [1]_.
 
-    The unit's activation becomes 0, or its mean over all images and positions, at every position; the
-    rest of the network runs on:
+    The unit's activation is replaced at every position by 0, or by its mean over all images and
+    positions. The rest of the network runs as before:
 
     .. math:: \Delta_u = \operatorname{acc}(F) - \operatorname{acc}(F \mid f_u \leftarrow c_u)
 
@@ -109,16 +109,16 @@ def ablate(
     net : Network
         The network.
     dataset : Dataset
-        Images with labels; without labels the network's own predictions count as right.
+        Images with labels. Without labels the reference is the prediction of the whole network.
     layer : str
         The layer.
     units : int or sequence, optional
-        Units taken out one at a time; a sequence inside is taken out together. Default: every unit.
+        Units to ablate one at a time. A sequence inside the sequence is ablated together. Default: every unit.
     value : str
-        ``"zero"`` or ``"mean"``. Zero is what a dead unit gives after a rectifier; the mean keeps the
+        ``"zero"`` or ``"mean"``. Zero is the value of a dead unit after a ReLU. The mean preserves the
         next layer's operating point.
     batch : int
-        Images at a time.
+        Number of images per pass.
 
     Returns
     -------
@@ -134,9 +134,9 @@ def ablate(
 
     Notes
     -----
-    Cost: one whole pass, then for each unit the part of the network that the layer can reach; the rest
-    is kept from the first pass (memory: all activations of one batch). What it does not show: units
-    that stand in for each other each look superfluous alone; take them out together.
+    Cost: one complete pass, then for each unit the part of the network that depends on the layer; other
+    activations are reused (memory: all activations of one batch). What it does not show: redundant
+    units, because each can replace the other; ablate them together.
 
     References
     ----------
@@ -153,28 +153,27 @@ def ablate(
     >>> ablate(net, data, "relu").after.tolist()
     [0.5, 0.5]
     """
-    (found,) = streaming_pass.chosen_layers(net, layer)
-    rows = _rows(units, found.units, layer)
+    (info,) = streaming_pass.selected_layers(net, layer)
+    rows = _rows(units, info.units, layer)
     if value not in ("zero", "mean"):
-        raise InputError(f'a unit is replaced by its "zero" or its "mean", got "{value}".')
+        raise InputError(f'value is "zero" or "mean", got "{value}".')
     if len(dataset) == 0:
         raise InputError("the data set is empty: there is no image to run.")
     dataset = adapt(dataset, net)
-    fill = torch.zeros(found.units) if value == "zero" else _means(net, dataset, found)
-    given = dataset.labels
-    counts = _Counts(net.head, len(rows), given is not None)
+    fill = torch.zeros(info.units) if value == "zero" else _means(net, dataset, info)
+    labels = dataset.labels
+    counts = _Counts(net.head, len(rows), labels is not None)
     for indices, images, _ in batches(dataset, net.admitted(batch)):
         x = net.normalise(net.images(images))
         replay = Replay(net.model)
         whole = _logits(net, x, replay, {})
         replay.recorded()
-        counts.start(whole, None if given is None else given[indices])
+        counts.start(whole, None if labels is None else labels[indices])
         for row, group in enumerate(rows):
-            changed = _logits(net, x, replay, {found.name: _filled(found, len(x), group, fill)})
-            counts.add(row, changed)
+            counts.add(row, _logits(net, x, replay, {info.name: _replacement(info, len(x), group, fill)}))
     return Ablation(
-        provenance=provenance(net, "ablation", layer=found.name, units=rows, value=value, images=len(dataset)),
-        layer=found.name,
+        provenance=provenance(net, "ablation", layer=info.name, units=rows, value=value, images=len(dataset)),
+        layer=info.name,
         units=rows,
         classes=net.classes,
         **counts.table(),  # type: ignore[arg-type]  # named as the fields
@@ -184,21 +183,21 @@ def ablate(
 def _rows(units: int | Sequence[int | Sequence[int]] | None, count: int, layer: str) -> list[list[int]]:
     if units is None:
         return [[unit] for unit in range(count)]
-    given = [units] if isinstance(units, int) else units
-    rows = [[item] if isinstance(item, int) else [int(unit) for unit in item] for item in given]
+    groups = [units] if isinstance(units, int) else units
+    rows = [[item] if isinstance(item, int) else [int(unit) for unit in item] for item in groups]
     for unit in (unit for row in rows for unit in row):
         if not 0 <= unit < count:
             raise InputError(f'unit {unit} does not exist: "{layer}" has units 0 to {count - 1}.')
     return rows
 
 
-def _filled(layer: Layer, images: int, group: list[int], fill: Tensor) -> Callable[[Tensor], Tensor]:
-    def exchange(value: Tensor) -> Tensor:
+def _replacement(layer: Layer, images: int, group: list[int], fill: Tensor) -> Callable[[Tensor], Tensor]:
+    def replace(value: Tensor) -> Tensor:
         by_unit = layer.axes.per_unit(value, images).clone()
         by_unit[:, group] = fill[group].to(value)[:, None]
         return layer.axes.from_units(by_unit, tuple(value.shape))
 
-    return exchange
+    return replace
 
 
 def _means(net: Network, dataset: Dataset, layer: Layer) -> Tensor:
@@ -221,7 +220,7 @@ def _logits(net: Network, x: Tensor, replay: Replay, replace: dict[str, Callable
 
 
 class _Counts:
-    """Right answers by class, summed over batches."""
+    """Number of correct predictions by class, summed over batches."""
 
     def __init__(self, head: Head, rows: int, labelled: bool) -> None:
         self.labelled = labelled
@@ -230,40 +229,40 @@ class _Counts:
         self._right: Tensor | None = None
 
     def start(self, whole: Tensor, labels: Tensor | None) -> None:
-        """Start a batch: the scores of the whole network and what is right."""
+        """Start a batch: take the scores of the whole network and the correct classes."""
         classes = self._head.decisions
         self._whole, self._predicted = whole, self._head.decided(whole)
         truth = labels if labels is not None else self._predicted
-        kept = (truth >= 0) & (truth < classes)
-        self._kept, self._truth = kept, truth[kept]
+        valid = (truth >= 0) & (truth < classes)
+        self._valid, self._truth = valid, truth[valid]
         if self._right is None:
             self._right = torch.zeros(self._rows + 1, classes)
             self._shift = torch.zeros(self._rows, whole.shape[1], dtype=torch.float64)
-            self._moved = torch.zeros(self._rows)
-            self._seen, self._images = torch.zeros(classes), 0
+            self._changed = torch.zeros(self._rows)
+            self._occurrences, self._images = torch.zeros(classes), 0
         self._images += len(whole)
-        self._seen += torch.bincount(self._truth, minlength=classes)
+        self._occurrences += torch.bincount(self._truth, minlength=classes)
         self._count(self._rows, whole)
 
     def add(self, row: int, logits: Tensor) -> None:
         """Add the scores without some units."""
         self._count(row, logits)
         self._shift[row] += (logits - self._whole).double().sum(0)
-        self._moved[row] += int((self._head.decided(logits) != self._predicted).sum())
+        self._changed[row] += int((self._head.decided(logits) != self._predicted).sum())
 
     def _count(self, row: int, logits: Tensor) -> None:
         assert self._right is not None  # noqa: S101 - start comes first
-        hit = self._truth[self._head.decided(logits[self._kept]) == self._truth]
+        hit = self._truth[self._head.decided(logits[self._valid]) == self._truth]
         self._right[row] += torch.bincount(hit, minlength=self._head.decisions)
 
     def table(self) -> dict[str, object]:
         """The fields of the result."""
-        valued = self._head.decisions == 0
-        if self._right is None or not (valued or int(self._seen.sum())):
-            raise InputError("no image has a label among the network's classes; give labels, or none at all.")
-        present = self._seen > 0
-        share = self._right[:, present] / self._seen[present]
-        overall = self._right.sum(1) / self._seen.sum()
+        regression = self._head.decisions == 0
+        if self._right is None or not (regression or int(self._occurrences.sum())):
+            raise InputError("no image has a label among the network's classes; pass labels of its classes, or none.")
+        present = self._occurrences > 0
+        share = self._right[:, present] / self._occurrences[present]
+        overall = self._right.sum(1) / self._occurrences.sum()
         return {
             "before": float(overall[-1]),
             "after": overall[:-1],
@@ -271,7 +270,7 @@ class _Counts:
             "class_before": share[-1],
             "class_after": share[:-1],
             "logit_change": self._shift / self._images,
-            "changed": self._moved / self._images if not valued else torch.full_like(self._moved, float("nan")),
+            "changed": torch.full_like(self._changed, torch.nan) if regression else self._changed / self._images,
             "against": "labels" if self.labelled else "predictions",
             "images": self._images,
         }

@@ -37,7 +37,7 @@ class ActivationMaps(Result):
         Raises
         ------
         LayerError
-            When the layer was not looked at.
+            When there are no maps of the layer.
         """
         for name in (layer, f"/{layer}"):
             if name in self.maps:
@@ -45,7 +45,7 @@ class ActivationMaps(Result):
         raise LayerError(f'there are no maps of "{layer}". Nearest: {nearest(layer, self.maps)}.')
 
     def strongest(self, layer: str, image: int = 0, n: int = 10) -> list[tuple[int, float]]:
-        """The units with the highest activation anywhere in one image, with it, highest first."""
+        """The units with the highest activation at any position of one image, and this activation, highest first."""
         peaks = self[layer][image].flatten(1).amax(1) if self[layer].dim() > 2 else self[layer][image]
         best = peaks.topk(min(n, len(peaks)))
         return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
@@ -53,7 +53,7 @@ class ActivationMaps(Result):
 
 @register("activation-maps", rows=("D1",), paper="yosinski2015understanding", kind="units")
 def activation_maps(net: Network, images: Any, layers: str | Iterable[str] | None = None) -> ActivationMaps:
-    r"""Record what every unit of some layers answers: :math:`f_u(x; i, j)` [1]_.
+    r"""Record the activation of every unit of some layers: :math:`f_u(x; i, j)` [1]_.
 
     Parameters
     ----------
@@ -62,12 +62,12 @@ def activation_maps(net: Network, images: Any, layers: str | Iterable[str] | Non
     images : Tensor
         (N, C, H, W) or one image (C, H, W).
     layers : str or iterable of str, optional
-        Layers to look at; default all that compute.
+        Names of layers; default all layers that compute.
 
     Returns
     -------
     ActivationMaps
-        ``.maps[layer]`` (N, units, h, w); the layer's own output, before any later in-place change.
+        ``.maps[layer]`` (N, units, h, w): the layer's own output, before any later in-place change.
 
     Raises
     ------
@@ -76,8 +76,8 @@ def activation_maps(net: Network, images: Any, layers: str | Iterable[str] | Non
 
     Notes
     -----
-    Cost: one forward pass up to the last layer; memory: all maps. What it does not show: which pixels
-    a map's position reads (``net.layer(name).field``) and whether the answer matters for the class.
+    Cost: one forward pass up to the last layer; memory: all maps. What it does not show: the receptive
+    field of a position (``net.layer(name).field``), and the effect of the activation on the class.
 
     References
     ----------
@@ -91,12 +91,11 @@ def activation_maps(net: Network, images: Any, layers: str | Iterable[str] | Non
     >>> activation_maps(net, torch.tensor([[[[0.25, 0.75]]]]), "0")["0"].tolist()
     [[[[0.0, 0.25]]]]
     """
-    given = net.images(images)
-    chosen = {layer.name: layer for layer in streaming_pass.chosen_layers(net, layers)}
-    names = list(chosen)
-    maps = {name: _maps(chosen[name], value, len(given)) for name, value in net.activations(given, names).items()}
-    made = provenance(net, "activation-maps", layers=names)
-    return ActivationMaps(provenance=made, maps=maps, images=given.detach())
+    x = net.images(images)
+    selected = {layer.name: layer for layer in streaming_pass.selected_layers(net, layers)}
+    names = list(selected)
+    maps = {name: _maps(selected[name], value, len(x)) for name, value in net.activations(x, names).items()}
+    return ActivationMaps(provenance=provenance(net, "activation-maps", layers=names), maps=maps, images=x.detach())
 
 
 def _maps(layer: Layer, value: Tensor, count: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Criteria of which units matter: variation, structure of kernel and superstimulus, selectivity, with errors."""
+"""Criteria for the importance of units: variation, structure of kernel and superstimulus, selectivity, with errors."""
 
 from __future__ import annotations
 
@@ -23,25 +23,26 @@ from microtome.units.streaming import streaming_pass
 from microtome.units.streaming.streaming_pass import Batch
 
 COLUMNS = ("variation", "kernel", "superstimulus", "class_selectivity", "stimulus_selectivity")
-_BLOCKS = 10  # of the jackknife
-_DRAWS = 199  # of the permutation tests
+_BLOCKS = 10  # blocks of the jackknife
+_DRAWS = 199  # draws of the permutation tests
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Criteria(Result):
-    """Which units matter, by several measures.
+    """Importance of units by several criteria.
 
     Attributes
     ----------
     layers, columns : list of str
     value : dict of str to Tensor
-        By layer, (units, columns); NaN where a criterion is not defined for the layer or its input was not given.
+        By layer, (units, columns). NaN where a criterion is not defined for the layer, or its input is missing.
     error : dict of str to Tensor
-        Standard errors, (units, columns), of ``kernel`` the spread of its null distribution; NaN where there is none.
+        Standard errors, (units, columns); for ``kernel`` the standard deviation of its null distribution. NaN where
+        there is none.
     p_value : dict of str to Tensor
-        Against the null distribution of ``kernel`` and ``class_selectivity``, (units, columns); else NaN.
+        P-values of ``kernel`` and ``class_selectivity``, (units, columns); NaN for other columns.
     images : int
-        How many images the data set has.
+        Number of images of the data set.
     """
 
     layers: list[str]
@@ -57,16 +58,16 @@ class Criteria(Result):
         Raises
         ------
         InputError
-            When it was not computed.
+            When the criterion or the layer was not computed.
         """
         if name not in self.columns:
             raise InputError(f'there is no column "{name}"; there are {", ".join(self.columns)}.')
         if layer not in self.value:
-            raise InputError(f'layer "{layer}" was not asked for; there are {", ".join(self.layers)}.')
+            raise InputError(f'layer "{layer}" was not computed; there are {", ".join(self.layers)}.')
         return self.value[layer][:, self.columns.index(name)]
 
     def table(self) -> Table:
-        """One row for each unit: every criterion, its standard error or its p-value."""
+        """One row for each unit: every criterion with its standard error and its p-value."""
         head: list[str] = ["layer", "unit"]
         for name in self.columns:
             head += [name, f"{name} ±"] + ([f"{name} p"] if name in ("kernel", "class_selectivity") else [])
@@ -94,20 +95,20 @@ def criteria(
     batch: int = 64,
     seed: int = 0,
 ) -> Criteria:
-    r"""Measure by several criteria which units of a network matter [1]_.
+    r"""Measure the importance of a network's units by several criteria [1]_.
 
     - ``variation``: :math:`\sigma_u`, the standard deviation of the activation over all images and positions.
     - ``kernel``: Moran's I of the kernel, slice by slice,
       :math:`I = \frac{n}{A} \frac{\sum_{i \sim j} (w_i - \bar w)(w_j - \bar w)}{\sum_i (w_i - \bar w)^2}`, with A the
       number of ordered pairs of neighbours; about :math:`-1/(n-1)` for noise, near 1 for a smooth pattern [2]_. Its
-      p-value is the share of kernels with the same weights in random places that reach as much.
-    - ``superstimulus``: root mean square contrast of the unit's superstimulus times its Moran's I, which is 0 for a
-      plain one and for noise; the error is that over several images of a unit.
+      p-value is the share of kernels with randomly permuted weights whose I is at least as large.
+    - ``superstimulus``: root mean square contrast of the unit's superstimulus times its Moran's I; 0 for a flat image
+      and for noise. The error is the standard error over several images of a unit.
     - ``class_selectivity``: :math:`\eta^2`, the share of the variance of the image's mean activation that lies
-      between the classes; p-value by exchange of labels.
+      between the classes; p-value by permutation of labels.
     - ``stimulus_selectivity``: sparseness of the rectified responses to synthetic stimuli,
-      :math:`(1 - \frac{(\sum r / n)^2}{\sum r^2 / n}) / (1 - 1/n)`: 0 when all drive it alike, 1 when a single one
-      does [3]_.
+      :math:`(1 - \frac{(\sum r / n)^2}{\sum r^2 / n}) / (1 - 1/n)`: 0 if all stimuli have the same response, 1 if only
+      one stimulus has a response [3]_.
 
     Parameters
     ----------
@@ -117,15 +118,15 @@ def criteria(
     layers : str or iterable of str, optional
         Default: all layers that compute.
     columns : sequence of str
-        Which criteria.
+        Names of the criteria.
     superstimuli : mapping of str to Superstimuli, optional
-        By layer, as ``synthesis.maximize`` gives; without them that column is NaN.
+        By layer, from ``synthesis.maximize``. Without them this column is NaN.
     stimuli : Stimuli, optional
         Default ``units.stimuli.standard``.
     batch : int
-        Images at a time.
+        Number of images per pass.
     seed : int
-        Of the permutations.
+        Seed of the permutations.
 
     Returns
     -------
@@ -141,8 +142,8 @@ def criteria(
 
     Notes
     -----
-    Cost: one pass over the data, one over the stimuli (about 600). Errors are those of a jackknife over ten blocks
-    of images (of stimuli). What it does not show: what the network loses without the unit; see ``units.ablate``.
+    Cost: one pass over the data, one over the stimuli (about 600). Errors come from a jackknife over ten blocks of
+    images (of stimuli). What it does not show: the loss of accuracy without the unit; see ``units.ablate``.
 
     References
     ----------
@@ -151,34 +152,34 @@ def criteria(
     .. [3] Vinje, Gallant. Sparse coding and decorrelation in primary visual cortex during natural vision.
        Science 287, 2000.
     """
-    asked = [columns] if isinstance(columns, str) else list(columns)
-    for name in asked:
+    names = [columns] if isinstance(columns, str) else list(columns)
+    for name in names:
         if name not in COLUMNS:
             raise InputError(f'there is no criterion "{name}". Nearest: {nearest(name, COLUMNS)}.')
     dataset = adapt(dataset, net)
-    found = [layer.name for layer in streaming_pass.chosen_layers(net, layers)]
-    sums = _swept(net, dataset, found, batch) if {"variation", "class_selectivity"} & set(asked) else {}
-    shown = standard((net.input_shape[1], net.input_shape[2])) if stimuli is None else stimuli
-    answers = responses(net, found, shown, batch) if "stimulus_selectivity" in asked else {}
+    selected = [layer.name for layer in streaming_pass.selected_layers(net, layers)]
+    sums = _sums(net, dataset, selected, batch) if {"variation", "class_selectivity"} & set(names) else {}
+    stimuli = standard((net.input_shape[1], net.input_shape[2])) if stimuli is None else stimuli
+    response = responses(net, selected, stimuli, batch) if "stimulus_selectivity" in names else {}
     value, error, p_value = {}, {}, {}
-    for layer in found:
+    for layer in selected:
         measured: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
         if layer in sums:
             measured["variation"] = sums[layer].variation()
             measured["class_selectivity"] = sums[layer].selectivity(seed)
-        if "kernel" in asked:
+        if "kernel" in names:
             measured["kernel"] = kernel_structure(net, layer, _DRAWS, seed)
-        if "superstimulus" in asked and superstimuli is not None and layer in superstimuli:
+        if "superstimulus" in names and superstimuli is not None and layer in superstimuli:
             measured["superstimulus"] = _superstimulus(superstimuli[layer], net.layer(layer).units)
-        if layer in answers:
-            measured["stimulus_selectivity"] = _sparseness(answers[layer].peak)
+        if layer in response:
+            measured["stimulus_selectivity"] = _sparseness(response[layer].peak)
         empty = torch.full((net.layer(layer).units,), torch.nan, dtype=torch.float64)
-        rows = [measured.get(name, (empty, empty, empty)) for name in asked]
+        rows = [measured.get(name, (empty, empty, empty)) for name in names]
         value[layer], error[layer], p_value[layer] = (torch.stack([row[part] for row in rows], 1) for part in range(3))
     return Criteria(
-        provenance=provenance(net, "criteria", seed, layers=found, columns=asked, images=len(dataset)),
-        layers=found,
-        columns=asked,
+        provenance=provenance(net, "criteria", seed, layers=selected, columns=names, images=len(dataset)),
+        layers=selected,
+        columns=names,
         value=value,
         error=error,
         p_value=p_value,
@@ -187,7 +188,7 @@ def criteria(
 
 
 class _Sums:
-    """Activation of one layer: sums by block of images, and the mean of every image."""
+    """Activation of one layer: count, sum, sum of squares and mean of every image."""
 
     def __init__(self, layer: Layer) -> None:
         self.layer = layer
@@ -196,16 +197,16 @@ class _Sums:
         self.labels: list[Tensor] = []
 
     def add(self, value: Tensor, batch: Batch) -> None:
-        """A batch of values."""
-        wide = self.layer.axes.per_unit(value, len(batch.indices)).double().cpu()
-        count = torch.full_like(wide[:, :, 0], wide.shape[2])
-        self.moments.append(torch.stack([count, wide.sum(2), wide.square().sum(2)], 1))
-        self.means.append(wide.mean(2))
+        """Add a batch of values."""
+        values = self.layer.axes.per_unit(value, len(batch.indices)).double().cpu()
+        count = torch.full_like(values[:, :, 0], values.shape[2])
+        self.moments.append(torch.stack([count, values.sum(2), values.square().sum(2)], 1))
+        self.means.append(values.mean(2))
         if batch.labels is not None:
             self.labels.append(batch.labels)
 
     def variation(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Standard deviation over images and positions, its jackknife error, no p-value."""
+        """Standard deviation over images and positions, its jackknife error, and NaN for the p-value."""
         each = torch.cat(self.moments)
 
         def deviation(rows: Tensor) -> Tensor:
@@ -219,46 +220,46 @@ class _Sums:
     def selectivity(self, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         """Share of the variance of image means between classes, its jackknife error, and a p-value."""
         means = torch.cat(self.means)
-        nothing = torch.full((means.shape[1],), torch.nan, dtype=torch.float64)
+        undefined = torch.full((means.shape[1],), torch.nan, dtype=torch.float64)
         if len(torch.cat(self.labels) if self.labels else ()) != len(means):
-            return nothing, nothing, nothing
+            return undefined, undefined, undefined
         labels = torch.cat(self.labels)
         if len(labels.unique()) < 2:
-            return nothing, nothing, nothing
+            return undefined, undefined, undefined
         joined = torch.cat([means, labels[:, None].double()], 1)
         value = _between(joined)
         generator = torch.Generator().manual_seed(seed)
-        reached = torch.zeros_like(value)
+        as_large = torch.zeros_like(value)
         for _ in range(_DRAWS):
             order = torch.randperm(len(labels), generator=generator)
-            reached += _between(torch.cat([means, labels[order, None].double()], 1)) >= value
+            as_large += _between(torch.cat([means, labels[order, None].double()], 1)) >= value
         blocks = torch.arange(len(means)) % min(_BLOCKS, len(means))
-        p = (reached + 1) / (_DRAWS + 1)
+        p = (as_large + 1) / (_DRAWS + 1)
         return value, _jackknife(_between, joined, blocks), torch.where(value.isnan(), torch.nan, p)
 
 
 def _between(rows: Tensor) -> Tensor:
-    """Variance between the classes (last column) over the whole variance, for every other column."""
+    """Variance between the classes (last column) divided by the total variance, for every other column."""
     means, labels = rows[:, :-1], rows[:, -1].long()
     member = torch.nn.functional.one_hot(labels - labels.min()).to(means)
     count = member.sum(0)[:, None]
     centred = means - means.mean(0)
     between = ((member.T @ centred).square() / count.clamp(min=1)).sum(0)
-    whole = centred.square().sum(0)
-    return torch.where(whole > 1e-24 * means.square().sum(0), between / whole, torch.nan)
+    total = centred.square().sum(0)
+    return torch.where(total > 1e-24 * means.square().sum(0), between / total, torch.nan)
 
 
 def _jackknife(statistic: Any, rows: Tensor, blocks: Tensor) -> Tensor:
-    r"""Standard error :math:`\sqrt{\frac{g-1}{g} \sum_b (t_b - \bar t)^2}` with each block left out in turn."""
+    r"""Standard error :math:`\sqrt{\frac{g-1}{g} \sum_b (t_b - \bar t)^2}`, leaving out each block b in turn."""
     count = int(blocks.max()) + 1
     if count < 2:
         return torch.full_like(statistic(rows), torch.nan)
-    left = torch.stack([statistic(rows[blocks != block]) for block in range(count)])
-    error: Tensor = ((left - left.mean(0)).square().sum(0) * (count - 1) / count).sqrt()
+    values = torch.stack([statistic(rows[blocks != block]) for block in range(count)])
+    error: Tensor = ((values - values.mean(0)).square().sum(0) * (count - 1) / count).sqrt()
     return error
 
 
-def _swept(net: Network, dataset: Dataset, layers: list[str], batch: int) -> dict[str, _Sums]:
+def _sums(net: Network, dataset: Dataset, layers: list[str], batch: int) -> dict[str, _Sums]:
     sums = {layer: _Sums(net.layer(layer)) for layer in layers}
     streaming_pass.read(net, dataset, {layer: one.add for layer, one in sums.items()}, batch=batch)
     return sums
@@ -277,15 +278,15 @@ def _sparseness(peak: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return value, _jackknife(sparseness, rows, blocks), torch.full_like(value, torch.nan)
 
 
-def _superstimulus(made: Any, units: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Contrast times spatial correlation of each unit's images, averaged; the error of the mean where several."""
+def _superstimulus(superstimuli: Any, units: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean over each unit's images of contrast times spatial correlation, and the standard error of this mean."""
     value = torch.full((units,), torch.nan, dtype=torch.float64)
     error = value.clone()
-    gray = made.images.double().mean(1).cpu()
+    gray = superstimuli.images.double().mean(1).cpu()
     structure = gray.flatten(1).std(1, correction=0) * spatial_correlation(gray[:, None]).clamp(min=0)
     for unit in range(units):
-        mine = structure[made.channel.cpu() == unit]
-        if len(mine):
-            value[unit] = mine.mean()
-            error[unit] = mine.std() / len(mine) ** 0.5 if len(mine) > 1 else torch.nan
+        own = structure[superstimuli.channel.cpu() == unit]
+        if len(own):
+            value[unit] = own.mean()
+            error[unit] = own.std() / len(own) ** 0.5 if len(own) > 1 else torch.nan
     return value, error, torch.full_like(value, torch.nan)

@@ -1,4 +1,4 @@
-"""Which part of its receptive field does a unit use? The share of the gradient, pixel by pixel."""
+"""Effective receptive field: the box that contains most of the gradient of an activation by the pixels."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
-from microtome.units.reconstruct import one_hot_seed
+from microtome.units.reconstruct import one_hot_grad_output
 from microtome.units.streaming.crops import Box
 from microtome.units.streaming.patch_tables import LayerPatches
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EffectiveField(Result):
-    """Where the activations of one unit's patches depend on the picture.
+    """Effective receptive fields of one unit on some of its top patches.
 
     Attributes
     ----------
@@ -27,9 +27,9 @@ class EffectiveField(Result):
     unit : int
         The unit.
     share : float
-        The share of the gradient that a box spans on either axis.
+        The share of the gradient inside a box along each axis.
     weight : Tensor
-        (k, H, W) share of ``|gradient|``, summed over colours; sums to 1 (to 0 where there is no gradient).
+        (k, H, W) share of ``|gradient|``, summed over colours. The sum is 1, or 0 if the gradient is zero.
     boxes : Tensor
         (k, 4) top, left, bottom, right (exclusive).
     """
@@ -50,11 +50,11 @@ class EffectiveField(Result):
 def effective_field(
     net: Network, patches: LayerPatches, unit: int, *, ranks: int = 9, share: float = 0.95
 ) -> EffectiveField:
-    r"""Measure how much of a large receptive field a unit uses on its top patches [1]_.
+    r"""Compute the effective receptive field of a unit on its top patches [1]_.
 
-    With :math:`w(p) = |\partial f_u(x; i, j) / \partial x_p| \big/ \sum_p |\cdot|` the box leaves out
-    (1 - share) / 2 of w above, below, left and right of it. Meant for layers whose field exceeds the
-    picture, and for gated ones, where the rectangle of ``net.layer(name).field`` says little.
+    With :math:`w(p) = |\partial f_u(x; i, j) / \partial x_p| \big/ \sum_p |\cdot|`, a share (1 - share) / 2
+    of w lies above the box, and the same share below, left and right of it. The box is more informative
+    than ``net.layer(name).field`` if the receptive field exceeds the picture, and for layers with gates.
 
     Parameters
     ----------
@@ -65,9 +65,9 @@ def effective_field(
     unit : int
         The unit.
     ranks : int
-        How many of its patches.
+        Number of top patches.
     share : float
-        In (0, 1].
+        Share of the gradient inside the box, in (0, 1].
 
     Returns
     -------
@@ -81,8 +81,8 @@ def effective_field(
 
     Notes
     -----
-    Cost: one pass forward and back per patch. What it does not show: what a unit would react to under
-    larger changes than the gradient's.
+    Cost: one forward and backward pass per patch. What it does not show: the response to large changes
+    of the pixels.
 
     References
     ----------
@@ -90,13 +90,13 @@ def effective_field(
        neural networks. NeurIPS 2016.
     """
     if not 0 < share <= 1:
-        raise InputError(f"a share lies in (0, 1], got {share}.")
-    entries = [patches.entry(unit, rank) for rank in range(min(ranks, patches.kept()))]
+        raise InputError(f"share is in (0, 1], got {share}.")
+    entries = [patches.entry(unit, rank) for rank in range(min(ranks, patches.count()))]
     entries = [entry for entry in entries if entry[0] >= 0]
     pictures, _ = patches.pictures.fetch(torch.tensor([entry[0] for entry in entries]))
 
     def one_hot(value: Tensor) -> Tensor:
-        return one_hot_seed(net.layer(patches.layer), value, [(unit, entry[1]) for entry in entries])
+        return one_hot_grad_output(net.layer(patches.layer), value, [(unit, entry[1]) for entry in entries])
 
     record = net.run(pictures, record="input", gradient=True, output_layer=patches.layer, grad_output=one_hot)
     weight = record.gradient["input"].abs().sum(1).double().cpu()
@@ -113,7 +113,7 @@ def effective_field(
 
 
 def smallest_box(weight: Tensor, share: float) -> Box:
-    """The box that leaves out (1 - share) / 2 of a map (H, W) on each of its four sides.
+    """The box of a map (H, W) with a share (1 - share) / 2 of the sum beyond each of its four sides.
 
     Examples
     --------
@@ -127,8 +127,8 @@ def smallest_box(weight: Tensor, share: float) -> Box:
 def _span(line: Tensor, share: float) -> tuple[int, int]:
     if float(line.sum()) == 0:
         return 0, 0
-    reached = line.cumsum(0) / line.sum()
-    out = (1 - share) / 2
-    first = int((reached > out + 1e-12).nonzero()[0])
-    last = int((reached >= 1 - out - 1e-12).nonzero()[0])
+    cumulative = line.cumsum(0) / line.sum()
+    outside = (1 - share) / 2
+    first = int((cumulative > outside + 1e-12).nonzero()[0])
+    last = int((cumulative >= 1 - outside - 1e-12).nonzero()[0])
     return first, last + 1

@@ -1,4 +1,4 @@
-"""Which structure in a patch caused the activation? The one activation, taken back to the pixels."""
+"""Reconstruction of patches: one activation propagated back to the pixels by deconvnet, guided backprop or gradient."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ METHODS = ("deconvnet", "guided", "gradient")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Reconstructions(Result):
-    """Pixel-level reconstructions of patches, beside the patches.
+    """Pixel-level reconstructions of patches, with the patches.
 
     Attributes
     ----------
     layer : str
-        The layer that they start from.
+        The layer of the activations.
     units : list of int
         The units, in the order of the first axis.
     values : Tensor
-        (units, ranks, C, h, w) signed signal at each pixel of the patch, zero outside the picture.
+        (units, ranks, C, h, w) signed signal at each pixel of the patch; zero outside the picture.
     crops : Tensor
-        (units, ranks, C, h, w) the patches' pixels, grey outside the picture.
+        (units, ranks, C, h, w) the patches' pixels; gray outside the picture.
     activation : Tensor
-        (units, ranks) the activation that was taken back; NaN where there is no such patch.
+        (units, ranks) the activation of the patch; NaN if there is no such patch.
     share_inside : Tensor
-        (units, ranks) share of the signal's absolute sum that lies within the frame: below 1 only
-        where a gate looks beyond the field.
+        (units, ranks) share of the signal's absolute sum inside the crop. It is below 1 only if a gate
+        depends on pixels outside the receptive field.
     """
 
     layer: str
@@ -48,7 +48,7 @@ class Reconstructions(Result):
     share_inside: Tensor
 
     def row(self, unit: int) -> int:
-        """The place of a unit on the first axis.
+        """The index of a unit on the first axis.
 
         Raises
         ------
@@ -56,7 +56,7 @@ class Reconstructions(Result):
             When the unit was not reconstructed.
         """
         if unit not in self.units:
-            raise InputError(f'unit {unit} of "{self.layer}" was not reconstructed; these were: {self.units[:20]}.')
+            raise InputError(f'unit {unit} of "{self.layer}" was not reconstructed; there are {self.units[:20]}.')
         return self.units.index(unit)
 
 
@@ -64,21 +64,21 @@ class Reconstructions(Result):
 def reconstruct(
     net: Network,
     patches: LayerPatches,
+    *,
     method: str = "deconvnet",
     ranks: int = 9,
     units: int | Sequence[int] | None = None,
-    *,
-    of: str = "top",
+    selection: str = "top",
     batch: int = 16,
 ) -> Reconstructions:
-    r"""Take one activation of each patch back to the pixels; all other activations are zero.
+    r"""Propagate one activation of each patch back to the pixels; all other activations are zero.
 
-    The signal starts as 1 at the patch's unit and position and travels down by the method's rules:
+    The signal starts as 1 at the patch's unit and position. Each method has its backward rules:
 
-    - ``"deconvnet"``: rectified at every nonlinearity, unpooled to the switches of max-pooling,
-      transposed filters at convolutions [1]_. As these are positively homogeneous, the paper's start
-      with the activation itself gives the same picture times ``activation``.
-    - ``"guided"``: also stopped where the forward value was not positive [2]_.
+    - ``"deconvnet"``: ReLU on the signal at every nonlinearity, unpooling to the switches of max-pooling,
+      transposed filters at convolutions [1]_. These rules are positively homogeneous. The paper starts
+      with the activation itself; the result is the same picture times ``activation``.
+    - ``"guided"``: also zero where the forward value was not positive [2]_.
     - ``"gradient"``: :math:`\partial f_u(x; i, j) / \partial x`.
 
     Parameters
@@ -90,31 +90,31 @@ def reconstruct(
     method : str
         ``"deconvnet"``, ``"guided"`` or ``"gradient"``.
     ranks : int
-        How many patches of each unit.
+        Number of patches of each unit.
     units : int or sequence of int, optional
-        Which units; default all.
-    of : str
+        Indices of the units; default all.
+    selection : str
         ``"top"``, ``"low"`` or ``"binned"`` patches.
     batch : int
-        Patches at a time.
+        Number of patches per pass.
 
     Returns
     -------
     Reconstructions
-        ``.values`` (units, ranks, C, h, w), cropped like the patches, beside ``.crops``.
+        ``.values`` (units, ranks, C, h, w), cropped like the patches, and ``.crops``.
 
     Raises
     ------
     InputError
-        When method, unit or rank does not exist, or the patches hold no data set.
+        When method, unit or rank does not exist, or the patches have no data set.
     OpaqueError
-        When a rule cannot see through an operation of the model.
+        When there is no backward rule for an operation of the model.
 
     Notes
     -----
-    Cost: one pass forward and back per patch, no further than the layer. What it does not show: a
-    reconstruction is no image that would activate the unit; the deconvnet's depends on the switches
-    of this image, and without max-pooling hardly on the image at all.
+    Cost: one forward and backward pass per patch, up to the layer. What it does not show: an image that
+    would activate the unit. The reconstruction by deconvnet depends on the switches of this image, and
+    without max-pooling hardly on the image at all.
 
     References
     ----------
@@ -132,22 +132,23 @@ def reconstruct(
     [1.0, -2.0]
     """
     if method not in METHODS:
-        raise InputError(f'a reconstruction is made by {", ".join(METHODS)}; got "{method}".')
+        raise InputError(f'method is one of {", ".join(METHODS)}; got "{method}".')
     if ranks < 1:
         raise InputError(f"ranks is at least 1, got {ranks}.")
     rows = list(range(patches.units)) if units is None else [units] if isinstance(units, int) else list(units)
-    kept = min(ranks, patches.kept(of))
-    entries = [(unit, *patches.entry(unit, rank, of)) for unit in rows for rank in range(kept)]
+    count = min(ranks, patches.count(selection))
+    entries = [(unit, *patches.entry(unit, rank, selection)) for unit in rows for rank in range(count)]
     values, crops, shares = [], [], []
     for start in range(0, len(entries), batch):
-        for signal, crop, share in _together(net, patches, entries[start : start + batch], method):
+        for signal, crop, share in _reconstructed(net, patches, entries[start : start + batch], method):
             values.append(signal)
             crops.append(crop)
             shares.append(share)
-    shape = (len(rows), kept)
-    made = provenance(net, "reconstruct", layer=patches.layer, rule=method, ranks=kept, units=rows, of=of)
+    shape = (len(rows), count)
     return Reconstructions(
-        provenance=made,
+        provenance=provenance(
+            net, "reconstruct", layer=patches.layer, rule=method, ranks=count, units=rows, selection=selection
+        ),
         layer=patches.layer,
         units=rows,
         values=torch.stack(values).unflatten(0, shape),
@@ -160,21 +161,21 @@ def reconstruct(
 Entry = tuple[int, int, tuple[int, int], float]  # unit, image, position, activation
 
 
-def _together(
+def _reconstructed(
     net: Network, patches: LayerPatches, entries: list[Entry], method: str
 ) -> list[tuple[Tensor, Tensor, float]]:
-    """Signal, crop and share inside for a batch of patches; grey where a patch does not exist."""
-    there = [entry for entry in entries if entry[1] >= 0]
-    found = iter(_signals(net, patches, there, method)) if there else iter(())
+    """Signal, crop and share inside the crop for a batch of patches; a gray crop if a patch does not exist."""
+    existing = [entry for entry in entries if entry[1] >= 0]
+    signals = iter(_signals(net, patches, existing, method)) if existing else iter(())
     rows = []
     for _, image, position, _ in entries:
-        box = patches.frame_at(position)
+        box = patches.crop_box_at(position)
         if image < 0:
-            grey = patches.crop_at(-1, position)
-            rows.append((torch.zeros_like(grey), grey, float("nan")))
+            gray = patches.crop_at(-1, position)
+            rows.append((torch.zeros_like(gray), gray, float("nan")))
         else:
-            signal, picture = next(found)
-            rows.append((cut(signal, box, 0.0), cut(picture, box, patches.pictures.grey), _share(signal, box)))
+            signal, picture = next(signals)
+            rows.append((cut(signal, box, 0.0), cut(picture, box, patches.pictures.gray), _share(signal, box)))
     return rows
 
 
@@ -186,7 +187,7 @@ def _signals(net: Network, patches: LayerPatches, entries: list[Entry], method: 
     layer = net.layer(patches.layer)
 
     def one_hot(value: Tensor) -> Tensor:
-        return one_hot_seed(layer, value, [(entry[0], entry[2]) for entry in entries])
+        return one_hot_grad_output(layer, value, [(entry[0], entry[2]) for entry in entries])
 
     rules = None if method == "gradient" else method
     record = net.run(
@@ -195,7 +196,7 @@ def _signals(net: Network, patches: LayerPatches, entries: list[Entry], method: 
     return list(zip(record.gradient["input"].cpu(), images.cpu(), strict=True))
 
 
-def one_hot_seed(layer: Layer, value: Tensor, places: Sequence[tuple[int, tuple[int, int]]]) -> Tensor:
+def one_hot_grad_output(layer: Layer, value: Tensor, places: Sequence[tuple[int, tuple[int, int]]]) -> Tensor:
     """Zeros like a layer's value for ``len(places)`` images, with a 1 per image at its (unit, (row, column))."""
     units = torch.zeros_like(layer.axes.per_unit(value, len(places)))
     for n, (unit, (row, column)) in enumerate(places):
@@ -204,5 +205,5 @@ def one_hot_seed(layer: Layer, value: Tensor, places: Sequence[tuple[int, tuple[
 
 
 def _share(signal: Tensor, box: Box) -> float:
-    whole = float(signal.abs().sum())
-    return float(cut(signal, box, 0.0).abs().sum()) / whole if whole > 0 else 1.0
+    total = float(signal.abs().sum())
+    return float(cut(signal, box, 0.0).abs().sum()) / total if total > 0 else 1.0

@@ -163,7 +163,7 @@ def test_a_unit_taken_out_is_taken_out(layout):
     with torch.no_grad():
         silent.wide.weight[1], silent.wide.bias[1] = 0, 0
         expected = (silent(X) - net.model(X)).mean(0)
-    found = units.ablate(net, [(x, 0) for x in X], "wide", [1])
+    found = units.ablate(net, [(x, 0) for x in X], "wide", units=[1])
     torch.testing.assert_close(found.logit_change[0].float(), expected)
 
 
@@ -208,7 +208,7 @@ def test_a_table_of_parameters_belongs_to_no_image():
     data = [(x, 0) for x in X]
     assert net.layer("table").axes.image_axis is None
     assert "table" not in units.top_patches(net, data, k=1)
-    with pytest.raises(LayerError, match="belong to no single image"):
+    with pytest.raises(LayerError, match="no axis of images"):
         units.top_patches(net, data, layers=["table"], k=1)
     assert torch.equal(net.activations(X, "table", batch=1)["table"], torch.tanh(net.model.bias))
 

@@ -116,7 +116,7 @@ def test_standard_holds_every_family_in_range_and_is_antialiased():
     between = (shown.images > 0.02) & (shown.images < 0.98)
     assert all(bool(between[index].any()) for index in range(len(shown)) if float(shown.angle[index]) % 90 > 1)
     assert torch.equal(shown.images[:, 0], shown.images[:, 2])
-    counts = [int(shown.of(name).sum()) for name in stimuli.FAMILIES]
+    counts = [int(shown.mask(name).sum()) for name in stimuli.FAMILIES]
     assert min(counts) > 0
     assert sum(counts) == len(shown)
 

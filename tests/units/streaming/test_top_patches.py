@@ -189,7 +189,7 @@ def test_dead_and_saturated() -> None:
     assert not top["0"].saturated.any()
 
 
-def test_crops_are_the_field_with_grey_outside(net: Network, data: Any, top: units.TopPatches) -> None:
+def test_crops_are_the_field_with_gray_outside(net: Network, data: Any, top: units.TopPatches) -> None:
     """Field of ``first`` by hand: 3 x 3, step 2, one row of padding above and two columns on the right."""
     found = top["first"]
     for unit in range(5):
@@ -223,9 +223,9 @@ def test_percentile(top: units.TopPatches) -> None:
     assert found.percentile(1, peak + 1) == 100
     assert found.percentile(1, float(found.quantiles["max"][1, 0]) - 1) == 0
     assert found.percentile(1, float(found.quantiles["max"][1, 37])) == pytest.approx(37)
-    assert found.percentile(1, peak, of="mean") == 100
+    assert found.percentile(1, peak, distribution="mean") == 100
     with pytest.raises(InputError, match="position"):
-        found.percentile(1, 0.0, of="median")
+        found.percentile(1, 0.0, distribution="median")
 
 
 def test_a_sample_is_drawn_when_memory_is_short(net: Network, data: Any, top: units.TopPatches) -> None:
@@ -332,7 +332,7 @@ def test_unit_rank_and_kind_are_checked(top: units.TopPatches) -> None:
     with pytest.raises(InputError, match="patches 0 to 4"):
         top["second"].crop(0, K)
     with pytest.raises(InputError, match="binned"):
-        top["second"].box(0, 0, of="best")
+        top["second"].box(0, 0, selection="best")
     with pytest.raises(LayerError, match="second"):
         top["secnd"]
 
@@ -347,7 +347,7 @@ def test_summarise_in_pieces_equals_in_one(monkeypatch: pytest.MonkeyPatch) -> N
     assert torch.equal(whole.full, ((value > 0.98) | (value < -0.98)).sum(2).float())
 
 
-def test_cut_far_outside_is_all_grey() -> None:
+def test_cut_far_outside_is_all_gray() -> None:
     assert bool((cut(torch.ones(1, 4, 4), (-9, -9, -5, -5)) == 0.5).all())
 
 

@@ -177,7 +177,7 @@ def test_labels_come_from_a_tuning_and_must_fit():
     tuning = units.tuning(net, "0", stimuli=units.stimuli.bars(12, angles=4))
     sheet = units.dissect(net, torch.rand(1, 12, 12), "2", 0, labels=tuning)
     assert sheet.labels == tuning.labels
-    with pytest.raises(InputError, match="labels are 2"):
+    with pytest.raises(InputError, match="there are 2 labels"):
         units.dissect(net, torch.rand(1, 12, 12), "2", 0, labels=["a", "b"])
 
 

@@ -1,4 +1,4 @@
-"""``microtome maximize``: images made by gradient ascent that drive units or class scores most."""
+"""``microtome maximize``: images that maximise units or class scores, by gradient ascent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["maximize"]
 
 
 def maximize(
-    layer: Annotated[str | None, Parameter(help="The layer whose units are asked; leave out for classes.")] = None,
+    layer: Annotated[str | None, Parameter(help="The layer of the units; leave out for classes.")] = None,
     /,
     *,
     model: ModelOptions,
@@ -23,13 +23,13 @@ def maximize(
     classes: Annotated[
         str | None, Parameter(name="--for", help="Classes by number or name, in place of a layer.")
     ] = None,
-    sign: Annotated[int, Parameter(help="-1 for images that lower the unit most.")] = 1,
-    diverse: Annotated[int, Parameter(help="Different images of each unit.")] = 1,
-    steps: Annotated[int, Parameter(help="Steps of ascent.")] = 256,
-    seed: Annotated[int, Parameter(help="Of noise and motion.")] = 0,
+    sign: Annotated[int, Parameter(help="1 to maximise, -1 to minimise.")] = 1,
+    diverse: Annotated[int, Parameter(help="Number of different images per unit.")] = 1,
+    steps: Annotated[int, Parameter(help="Number of steps of ascent.")] = 256,
+    seed: Annotated[int, Parameter(help="Seed of noise and augmentation.")] = 0,
     json: Json = False,
 ) -> None:
-    """Make images that drive units of a layer, or class scores, most.
+    """Compute images that maximise units of a layer, or class scores.
 
     Example: `microtome maximize _blocks.7 --channels 0-15 --model zoo:efficientnet-lite0 -o units.png`
     """
@@ -40,18 +40,20 @@ def maximize(
         raise InputError("name a layer, or classes with --for; one of the two.")
     net = model.network()
     if layer is not None:
-        found = synthesis.maximize(net, layer, indices(channels), sign=sign, diverse=diverse, steps=steps, seed=seed)
+        result = synthesis.maximize(
+            net, layer, channels=indices(channels), sign=sign, diverse=diverse, steps=steps, seed=seed
+        )
     else:
-        found = synthesis.maximize_class(net, names(classes), sign=sign, diverse=diverse, steps=steps, seed=seed)
+        result = synthesis.maximize_class(net, names(classes), sign=sign, diverse=diverse, steps=steps, seed=seed)
     tell(
         (
-            {"name": name, "activation": reached}
-            for name, reached in zip(found.names, found.activation.tolist(), strict=True)
+            {"name": name, "activation": activation}
+            for name, activation in zip(result.names, result.activation.tolist(), strict=True)
         ),
         lambda row: f"{row['name']}: {row['activation']:.4g}",
         as_json=json,
     )
-    save(found, output, as_json=json)
+    save(result, output, as_json=json)
 
 
 def indices(text: str | None) -> list[int] | None:
@@ -64,11 +66,11 @@ def indices(text: str | None) -> list[int] | None:
     """
     if text is None:
         return None
-    found: list[int] = []
+    numbers: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         try:
-            found += range(int(first), int(last) + 1) if dash else [int(first)]
+            numbers += range(int(first), int(last) + 1) if dash else [int(first)]
         except ValueError:
             raise InputError(f'units are numbers or ranges joined by commas, as in 0-15,20; got "{text}".') from None
-    return found
+    return numbers

@@ -29,7 +29,7 @@ def top_patches(
 
     check(output)
     subject = model.recipe(data).open()
-    save(units.top_patches(subject.net, subject.images, [layer], k)[layer], output)
+    save(units.top_patches(subject.net, subject.images, [layer], k=k)[layer], output)
 
 
 def tuning(

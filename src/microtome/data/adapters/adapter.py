@@ -134,7 +134,7 @@ class Adapter:
         return images, labels
 
     @property
-    def grey(self) -> float:
+    def gray(self) -> float:
         """The middle of the range of pixels, for what lies outside a picture."""
         return 0.5 if self.pixels is None else (self.pixels[0] + self.pixels[1]) / 2
 

@@ -1,1 +1,1 @@
-"""Tuning of units: synthetic stimuli, responses, tuning curves, labels."""
+"""Which synthetic stimuli is a unit tuned to? Stimuli, responses, tuning curves, labels."""

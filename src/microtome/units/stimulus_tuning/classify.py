@@ -1,4 +1,4 @@
-"""Which kind of pattern is a unit tuned to? From its tuning curves to a family, an angle and a bandwidth."""
+"""Classification of units by their tuning curves: family of stimuli, preferred angle, bandwidth, label."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from torch import Tensor
 
 from microtome.units.stimulus_tuning import circular, labels
 
-ORIENTED = 0.2  # resultant length from which a curve counts as having a direction; two functions may cancel in it,
-PRONOUNCED = 0.6  # so that a peak this far above its floor, (max - min) / (max + min), counts as well
-ONE_SIDED = 0.3  # (E - E') / (E + E') of opposite edges from which a unit answers to a side and not to a line
-RICHER = 1.15  # how much stronger a richer pattern must drive a unit than the line or edge that is part of it
-SECOND = 0.6  # share of the main response from which another pattern is a secondary function
-APART = 35.0  # degrees between the orientations of a main and a secondary function
-BRIGHTNESS = 0.25  # pattern response below this share of the response to brightness: brightness alone counts
+ORIENTED = 0.2  # a curve has a direction if its resultant length is at least this; two peaks may cancel in it,
+PRONOUNCED = 0.6  # so a modulation (max - min) / (max + min) above this is sufficient as well
+ONE_SIDED = 0.3  # a unit is tuned to a side, not to a line, if (E - E') / (E + E') of opposite edges is at least this
+COMPLEX = 1.15  # a complex pattern must have this many times the response to the line or edge inside it
+SECOND = 0.6  # a secondary function has at least this share of the main response
+APART = 35.0  # least difference in degrees between the orientations of a main and a secondary function
+BRIGHTNESS = 0.25  # label by brightness if the pattern response is below this share of the response to brightness
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Responses of every unit over the angles of one family, the largest over everything else that varies.
+    """Responses of every unit over the angles of one family: the maximum over all other parameters.
 
     Attributes
     ----------
     family : str
     polarity, width : float
-        Of the stimuli behind the curve.
+        Parameters of the stimuli.
     angles : Tensor
         (A,) degrees: orientation, or direction for edges, corners and curves.
     period : float
         180 or 360.
     values : Tensor
-        (U, A), negative responses as 0.
+        (U, A), with negative responses set to 0.
     columns : Tensor
-        Which stimuli are behind the curve.
+        Indices of the stimuli.
     """
 
     family: str
@@ -48,20 +48,20 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What one unit is tuned to.
+class Classification:
+    """The tuning of one unit.
 
     Attributes
     ----------
     family : str
-        A family of stimuli, ``"brightness"``, or ``""`` for nothing.
+        A family of stimuli, ``"brightness"``, or ``""`` for a unit without selectivity.
     label : str
     strength : float
-        Response to the best stimulus of the kind.
+        Response to the best stimulus of the family.
     angle, direction, bandwidth : float
-        Degrees, NaN where they have no meaning.
+        Degrees; NaN if the family has none.
     best : int
-        Column of the best stimulus.
+        Index of the best stimulus.
     """
 
     family: str
@@ -73,130 +73,137 @@ class Finding:
     best: int = 0
 
 
-def curves(response: Tensor, family: tuple[str, ...], shown: dict[str, Tensor]) -> list[Curve]:
-    """All angular tuning curves: one for every family, polarity and width, as the stimuli have them."""
-    found = []
+def curves(response: Tensor, family: tuple[str, ...], parameters: dict[str, Tensor]) -> list[Curve]:
+    """All angular tuning curves: one for every family, polarity and width of the stimuli."""
+    result = []
     for name, period in (("line", 180.0), ("grating", 180.0), ("edge", 360.0), ("corner", 360.0), ("curve", 360.0)):
-        axis = shown["angle"] if period == 180.0 else shown["side"]
-        mine = torch.tensor([entry == name for entry in family])
-        groups = {(float(shown["polarity"][i]), float(shown["width"][i].nan_to_num(0))) for i in mine.nonzero()[:, 0]}
+        axis = parameters["angle"] if period == 180.0 else parameters["side"]
+        polarities, widths = parameters["polarity"], parameters["width"].nan_to_num(0)
+        members = torch.tensor([entry == name for entry in family])
+        groups = {(float(polarities[i]), float(widths[i])) for i in members.nonzero()[:, 0]}
         for polarity, width in sorted(groups):
-            columns = (mine & (shown["polarity"] == polarity) & (shown["width"].nan_to_num(0) == width)).nonzero()[:, 0]
+            columns = (members & (polarities == polarity) & (widths == width)).nonzero()[:, 0]
             angles = axis[columns].unique()
             values = torch.stack([response[:, columns[axis[columns] == angle]].amax(1) for angle in angles], 1)
-            found.append(Curve(name, polarity, width, angles, period, values.clamp(min=0), columns))
-    return found
+            result.append(Curve(name, polarity, width, angles, period, values.clamp(min=0), columns))
+    return result
 
 
-def classify(response: Tensor, brightness: Tensor, family: tuple[str, ...], shown: dict[str, Tensor]) -> list[Finding]:
-    """Decide for every unit; see ``units.tuning`` for the rules in words."""
-    every = curves(response, family, shown)
+def classify(
+    response: Tensor, brightness: Tensor, family: tuple[str, ...], parameters: dict[str, Tensor]
+) -> list[Classification]:
+    """Classify every unit; ``units.tuning`` documents the rules."""
+    all_curves = curves(response, family, parameters)
     blobs = torch.tensor([name == "blob" for name in family])
     scale = float(response.abs().max()) if response.numel() else 0.0
     return [
-        _finding(unit, response[unit], float(brightness[unit]), every, blobs, shown, scale)
+        _classify_unit(unit, response[unit], float(brightness[unit]), all_curves, blobs, parameters, scale)
         for unit in range(len(response))
     ]
 
 
-def _finding(
-    unit: int, row: Tensor, brightness: float, every: list[Curve], blobs: Tensor, shown: dict[str, Tensor], scale: float
-) -> Finding:
+def _classify_unit(
+    unit: int,
+    row: Tensor,
+    brightness: float,
+    all_curves: list[Curve],
+    blobs: Tensor,
+    parameters: dict[str, Tensor],
+    scale: float,
+) -> Classification:
     strongest = int(row.argmax())
     if float(row[strongest]) < BRIGHTNESS * abs(brightness):
         name = "brightness" if brightness > 0 else "darkness"
-        return Finding("brightness", name, abs(brightness), best=strongest)
+        return Classification("brightness", name, abs(brightness), best=strongest)
     if float(row[strongest]) <= 1e-6 * scale or scale == 0:
-        return Finding("", labels.NOT_SELECTIVE, 0.0)
-    simple = [_line(unit, row, every, sign) for sign in (1.0, -1.0)]
-    straight = [finding for finding in (_edge(unit, row, every), *simple) if finding is not None]
-    richer = [_grating(unit, row, every), *(_pointing(unit, row, every, kind) for kind in ("corner", "curve"))]
-    richer.append(_blob(row, blobs, shown))
-    primary = _strongest(straight, [finding for finding in richer if finding is not None], float(row[strongest]))
+        return Classification("", labels.NOT_SELECTIVE, 0.0)
+    lines = [_line(unit, row, all_curves, sign) for sign in (1.0, -1.0)]
+    simple = [one for one in (_edge(unit, row, all_curves), *lines) if one is not None]
+    directed = (_directed(unit, row, all_curves, family) for family in ("corner", "curve"))
+    candidates = [_grating(unit, row, all_curves), *directed, _blob(row, blobs, parameters)]
+    primary = _primary(simple, [one for one in candidates if one is not None], float(row[strongest]))
     if primary is None:
-        return Finding("", labels.NOT_SELECTIVE, float(row[strongest]), best=strongest)
+        return Classification("", labels.NOT_SELECTIVE, float(row[strongest]), best=strongest)
     return primary
 
 
-def _strongest(straight: list[Finding], richer: list[Finding], top: float) -> Finding | None:
-    """The line or edge, unless a richer pattern drives the unit clearly more."""
-    plain = next((finding for finding in straight if finding.family == "edge"), None)
-    plain = plain or max(straight, key=lambda finding: finding.strength, default=None)
-    rich = max(richer, key=lambda finding: finding.strength, default=None)
-    if plain is None:
-        return rich if rich is not None and rich.strength * RICHER >= top else None
-    return rich if rich is not None and rich.strength > RICHER * plain.strength else plain
+def _primary(simple: list[Classification], complex_patterns: list[Classification], top: float) -> Classification | None:
+    """The line or edge, unless a complex pattern has a clearly larger response."""
+    basic = next((one for one in simple if one.family == "edge"), None)
+    basic = basic or max(simple, key=lambda one: one.strength, default=None)
+    best = max(complex_patterns, key=lambda one: one.strength, default=None)
+    if basic is None:
+        return best if best is not None and best.strength * COMPLEX >= top else None
+    return best if best is not None and best.strength > COMPLEX * basic.strength else basic
 
 
-def _line(unit: int, row: Tensor, every: list[Curve], polarity: float) -> Finding | None:
-    """A line: the width whose curve swings most with the angle."""
-    mine = [curve for curve in every if curve.family == "line" and curve.polarity == polarity]
-    chosen = _most_oriented(unit, mine)
-    if chosen is None:
+def _line(unit: int, row: Tensor, all_curves: list[Curve], polarity: float) -> Classification | None:
+    """A line, by the width whose curve has the largest modulation."""
+    candidates = [curve for curve in all_curves if curve.family == "line" and curve.polarity == polarity]
+    oriented = _most_oriented(unit, candidates)
+    if oriented is None:
         return None
-    _, angle, width, strength = chosen
-    columns = torch.cat([entry.columns for entry in mine])
+    _, angle, width, strength = oriented
+    columns = torch.cat([curve.columns for curve in candidates])
     name = labels.line(angle, dark=polarity < 0)
-    return Finding("line", name, strength, angle, math.nan, width, _best(row, columns))
+    return Classification("line", name, strength, angle, math.nan, width, _best(row, columns))
 
 
-def _edge(unit: int, row: Tensor, every: list[Curve]) -> Finding | None:
-    """An edge: opposite edges drive the unit unequally, and an edge drives it nearly as much as a line does."""
-    mine = [curve for curve in every if curve.family == "edge"]
-    chosen = _most_oriented(unit, mine)
-    if chosen is None:
+def _edge(unit: int, row: Tensor, all_curves: list[Curve]) -> Classification | None:
+    """An edge, if opposite edges have unequal responses and the edge has at least half the response of a line."""
+    oriented = _most_oriented(unit, [curve for curve in all_curves if curve.family == "edge"])
+    if oriented is None:
         return None
-    curve, direction, width, strength = chosen
+    curve, direction, width, strength = oriented
     values = curve.values[unit]
     opposite = float(values[(int(values.argmax()) + len(values) // 2) % len(values)])
-    lines = max((float(entry.values[unit].max()) for entry in every if entry.family == "line"), default=0.0)
+    lines = max((float(other.values[unit].max()) for other in all_curves if other.family == "line"), default=0.0)
     if strength - opposite < ONE_SIDED * (strength + opposite) or strength < lines / 2:
         return None
     name = labels.edge(direction)
-    return Finding("edge", name, strength, (direction + 90) % 180, direction, width, _best(row, curve.columns))
+    return Classification("edge", name, strength, (direction + 90) % 180, direction, width, _best(row, curve.columns))
 
 
-def _grating(unit: int, row: Tensor, every: list[Curve]) -> Finding | None:
-    mine = [curve for curve in every if curve.family == "grating"]
-    chosen = _most_oriented(unit, mine)
-    if chosen is None:
+def _grating(unit: int, row: Tensor, all_curves: list[Curve]) -> Classification | None:
+    oriented = _most_oriented(unit, [curve for curve in all_curves if curve.family == "grating"])
+    if oriented is None:
         return None
-    curve, angle, width, strength = chosen
+    curve, angle, width, strength = oriented
     name = labels.grating(angle, curve.width)
-    return Finding("grating", name, strength, angle, math.nan, width, _best(row, curve.columns))
+    return Classification("grating", name, strength, angle, math.nan, width, _best(row, curve.columns))
 
 
-def _pointing(unit: int, row: Tensor, every: list[Curve], kind: str) -> Finding | None:
-    """A corner or curve by its direction."""
-    chosen = _most_oriented(unit, [curve for curve in every if curve.family == kind])
-    if chosen is None:
+def _directed(unit: int, row: Tensor, all_curves: list[Curve], family: str) -> Classification | None:
+    """A corner or curve, by its direction."""
+    oriented = _most_oriented(unit, [curve for curve in all_curves if curve.family == family])
+    if oriented is None:
         return None
-    curve, direction, width, strength = chosen
-    name = labels.pointing(kind, direction, dark=curve.polarity < 0)
-    return Finding(kind, name, strength, math.nan, direction, width, _best(row, curve.columns))
+    curve, direction, width, strength = oriented
+    name = labels.pointing(family, direction, dark=curve.polarity < 0)
+    return Classification(family, name, strength, math.nan, direction, width, _best(row, curve.columns))
 
 
-def _blob(row: Tensor, blobs: Tensor, shown: dict[str, Tensor]) -> Finding | None:
+def _blob(row: Tensor, blobs: Tensor, parameters: dict[str, Tensor]) -> Classification | None:
     if not bool(blobs.any()):
         return None
     best = _best(row, blobs.nonzero()[:, 0])
     if float(row[best]) <= 0:
         return None
-    name = labels.blob(float(shown["width"][best]), dark=float(shown["polarity"][best]) < 0)
-    return Finding("blob", name, float(row[best]), best=best)
+    name = labels.blob(float(parameters["width"][best]), dark=float(parameters["polarity"][best]) < 0)
+    return Classification("blob", name, float(row[best]), best=best)
 
 
-def _most_oriented(unit: int, mine: list[Curve]) -> tuple[Curve, float, float, float] | None:
-    """The curve that swings most, its preferred angle, bandwidth and peak; None where none has a direction."""
+def _most_oriented(unit: int, candidates: list[Curve]) -> tuple[Curve, float, float, float] | None:
+    """The curve with the largest modulation, its preferred angle, bandwidth and peak; None if none has a direction."""
     best: tuple[Curve, float] | None = None
-    for curve in mine:
+    for curve in candidates:
         values = curve.values[unit]
         low, high = float(values.min()), float(values.max())
         _, length = circular.mean_direction(values, curve.angles, curve.period)
         oriented = float(length) >= ORIENTED or high - low > PRONOUNCED * (high + low)
-        swing = high - low
-        if oriented and high > 0 and (best is None or swing > best[1]):
-            best = (curve, swing)
+        modulation = high - low
+        if oriented and high > 0 and (best is None or modulation > best[1]):
+            best = (curve, modulation)
     if best is None:
         return None
     curve, values = best[0], best[0].values[unit]
@@ -209,30 +216,30 @@ def _best(row: Tensor, columns: Tensor) -> int:
 
 
 def secondary(
-    findings: list[Finding], response: Tensor, family: tuple[str, ...], shown: dict[str, Tensor]
+    primary: list[Classification], response: Tensor, family: tuple[str, ...], parameters: dict[str, Tensor]
 ) -> tuple[str, ...]:
-    """The second function of each unit: another peak of its line or edge curves, elsewhere and nearly as high."""
-    every = [curve for curve in curves(response, family, shown) if curve.family in ("line", "edge")]
-    return tuple(_second(unit, finding, every) for unit, finding in enumerate(findings))
+    """The secondary function of each unit: another high peak of its line or edge curves at another orientation."""
+    straight = [curve for curve in curves(response, family, parameters) if curve.family in ("line", "edge")]
+    return tuple(_second(unit, one, straight) for unit, one in enumerate(primary))
 
 
-def _second(unit: int, finding: Finding, every: list[Curve]) -> str:
-    if math.isnan(finding.angle):
+def _second(unit: int, primary: Classification, straight: list[Curve]) -> str:
+    if math.isnan(primary.angle):
         return ""
-    rivals: list[tuple[float, str]] = []
-    for curve in every:
+    peaks: list[tuple[float, str]] = []
+    for curve in straight:
         values = curve.values[unit].tolist()
         for index, value in enumerate(values):
             neighbours = (values[index - 1], values[(index + 1) % len(values)])
             orientation = (float(curve.angles[index]) + (90 if curve.period == 360 else 0)) % 180
-            apart = abs((orientation - finding.angle + 90) % 180 - 90)
-            if value < SECOND * finding.strength or value < max(neighbours) or apart < APART:
+            apart = abs((orientation - primary.angle + 90) % 180 - 90)
+            if value < SECOND * primary.strength or value < max(neighbours) or apart < APART:
                 continue
             near = circular.angular_difference(curve.angles, curve.angles[index], curve.period) < APART
             top = circular.peak(curve.values[unit] * near, curve.angles, curve.period)
-            rivals.append((value, _named(curve, top)))
-    return max(rivals)[1] if rivals else ""
+            peaks.append((value, _label(curve, top)))
+    return max(peaks)[1] if peaks else ""
 
 
-def _named(curve: Curve, angle: float) -> str:
+def _label(curve: Curve, angle: float) -> str:
     return labels.edge(angle) if curve.family == "edge" else labels.line(angle, dark=curve.polarity < 0)

@@ -1,17 +1,17 @@
-"""What is a unit tuned to, in words? From its tuning curves to "line at 45°" or "right side of a vertical line"."""
+"""Labels of tuned units: "line at 45°", "right side of a vertical line"."""
 
 from __future__ import annotations
 
 import math
 
 NOT_SELECTIVE = "not selective"
-NEARLY = 11.25  # degrees within which a line counts as horizontal or vertical
+NEARLY = 11.25  # a line is called horizontal or vertical within this many degrees
 
 _SIDES = ("right", "upper right", "upper", "upper left", "left", "lower left", "lower", "lower right")
 
 
 def line(angle: float, *, dark: bool = False) -> str:
-    """Name a line by its angle, to 5 degrees.
+    """Label of a line: its angle, rounded to 5 degrees.
 
     Examples
     --------
@@ -19,12 +19,12 @@ def line(angle: float, *, dark: bool = False) -> str:
     ('line at 45°', 'line at 90° (vertical)', 'line at 0° (horizontal)', 'dark line at 30°')
     """
     rounded = _rounded(angle, 180)
-    named = {0: " (horizontal)", 90: " (vertical)"}.get(rounded, "")
-    return f"{'dark ' if dark else ''}line at {rounded}°{named}"
+    special = {0: " (horizontal)", 90: " (vertical)"}.get(rounded, "")
+    return f"{'dark ' if dark else ''}line at {rounded}°{special}"
 
 
 def side(direction: float) -> str:
-    """Name a direction among eight.
+    """Name of the nearest of eight directions.
 
     Examples
     --------
@@ -35,7 +35,7 @@ def side(direction: float) -> str:
 
 
 def edge(direction: float) -> str:
-    """Name an edge by the side of something bright on which it lies; ``direction`` points from bright to dark.
+    """Label of an edge: the side of a bright region; ``direction`` points from bright to dark.
 
     Examples
     --------
@@ -53,12 +53,12 @@ def edge(direction: float) -> str:
 
 
 def grating(angle: float, period: float) -> str:
-    """Name a grating by the angle of its stripes and its period."""
+    """Label of a grating: the angle of its stripes, and its period."""
     return f"grating at {_rounded(angle, 180)}°, period {period:.3g} px"
 
 
 def pointing(what: str, direction: float, *, dark: bool = False) -> str:
-    """Name a corner or curve by where it points.
+    """Label of a corner or curve: its direction.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def pointing(what: str, direction: float, *, dark: bool = False) -> str:
 
 
 def blob(width: float, *, dark: bool = False) -> str:
-    """Name a blob by its diameter."""
+    """Label of a blob: its diameter."""
     return f"{'dark ' if dark else ''}blob, {width:.3g} px"
 
 

@@ -1,4 +1,4 @@
-"""How much of each pixel does a shape cover? Antialiased lines, half planes, wedges, arcs and discs."""
+"""Antialiased shapes: the covered area of each pixel for lines, half planes, wedges, arcs and discs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def plane(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Coordinates of the pixel centres, x to the right and y upwards, (0, 0) in the middle of the image.
+    """Coordinates of the pixel centres: x to the right, y upwards, (0, 0) in the middle of the image.
 
     Examples
     --------
@@ -23,7 +23,7 @@ def plane(height: int, width: int) -> tuple[Tensor, Tensor]:
 
 
 def along(x: Tensor, y: Tensor, angle: float) -> Tensor:
-    """Coordinate in the direction ``angle``, degrees counterclockwise from the right as one sees the image."""
+    """Coordinate in the direction ``angle``, in degrees counterclockwise from the right."""
     radians = math.radians(angle)
     return x * math.cos(radians) + y * math.sin(radians)
 
@@ -34,38 +34,38 @@ def across(x: Tensor, y: Tensor, angle: float) -> Tensor:
 
 
 def band(distance: Tensor, width: float) -> Tensor:
-    """Cover by a band of ``width`` pixels: the overlap of the band with one pixel's extent across it."""
+    """Coverage by a band of ``width`` pixels: the overlap of the band with the pixel across the band."""
     low = torch.clamp(distance - 0.5, min=-width / 2)
     high = torch.clamp(distance + 0.5, max=width / 2)
     return torch.clamp(high - low, 0, 1)
 
 
 def inside(distance: Tensor) -> Tensor:
-    """Cover by a region whose signed distance is given, negative inside."""
+    """Coverage by a region with this signed distance, which is negative inside."""
     return torch.clamp(0.5 - distance, 0, 1)
 
 
 def wedge(x: Tensor, y: Tensor, tip: float, opening: float) -> Tensor:
-    """Cover by a filled corner at the middle that points towards ``tip`` and opens by ``opening`` degrees."""
+    """Coverage by a filled corner in the middle: its tip points to ``tip``, its opening is ``opening`` degrees."""
     sides = (tip - 90 + opening / 2, tip + 90 - opening / 2)  # the outward normals of its two sides
     return inside(torch.maximum(along(x, y, sides[0]), along(x, y, sides[1])))
 
 
 def arc(x: Tensor, y: Tensor, bulge: float, radius: float, width: float, extent: float = 180.0) -> Tensor:
-    """Cover by a stroke along part of a circle that passes the middle and bulges towards ``bulge``."""
+    """Coverage by a stroke along an arc of a circle through the middle, convex towards ``bulge``."""
     radians = math.radians(bulge)
     from_x, from_y = x + radius * math.cos(radians), y + radius * math.sin(radians)
     distance = torch.hypot(from_x, from_y)
-    turned = torch.atan2(across(from_x, from_y, bulge), along(from_x, from_y, bulge)).abs()
-    beyond = (turned - math.radians(extent / 2)) * radius
+    angle = torch.atan2(across(from_x, from_y, bulge), along(from_x, from_y, bulge)).abs()
+    beyond = (angle - math.radians(extent / 2)) * radius
     return band(distance - radius, width) * inside(beyond)
 
 
 def disc(x: Tensor, y: Tensor, radius: float) -> Tensor:
-    """Cover by a disc in the middle."""
+    """Coverage by a disc in the middle."""
     return inside(torch.hypot(x, y) - radius)
 
 
 def wave(distance: Tensor, period: float, phase: float) -> Tensor:
-    """A sinusoid between 0 and 1 across a grating; ``phase`` in degrees, 0 has its crest in the middle."""
+    """A sinusoid between 0 and 1 across a grating; ``phase`` is in degrees, and 0 puts a crest in the middle."""
     return 0.5 + 0.5 * torch.cos(2 * math.pi * distance / period + math.radians(phase))

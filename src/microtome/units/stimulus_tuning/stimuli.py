@@ -1,8 +1,8 @@
-"""Which pictures tell what a unit is tuned to? Lines, edges, corners, curves, gratings and blobs with known parameters.
+"""Synthetic stimuli: lines, edges, corners, curves, gratings and blobs with known parameters.
 
-Angles are degrees as one sees the image: 0 is horizontal, 45 rises from bottom left to top right, 90 is
-vertical, 135 falls. Directions (where a corner points, on which side of a line an edge lies) go round
-the full circle: 0 right, 90 up, 180 left, 270 down.
+Angles are in degrees, counterclockwise in the displayed image: 0 is horizontal, 45 rises from bottom left to
+top right, 90 is vertical, 135 falls. Directions (of a corner, of the side of a line with an edge) cover the
+full circle: 0 right, 90 up, 180 left, 270 down.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ Size = int | tuple[int, int]
 
 FAMILIES = ("line", "edge", "corner", "curve", "grating", "blob")
 PARAMETERS = ("angle", "side", "offset", "width", "phase", "polarity")
-ANGLES = 16  # orientations in half a turn: steps of 11.25 degrees, the eight compass directions among them
+ANGLES = 16  # orientations in 180 degrees: steps of 11.25 degrees, which include the eight compass directions
 NONE = math.nan
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Stimuli(Result):
-    """Pictures with known parameters; a parameter that a family does not have is NaN.
+    """Pictures with known parameters. A parameter that a family does not have is NaN.
 
     Attributes
     ----------
     images : Tensor
         (S, C, H, W) in [0, 1].
     family : tuple of str
-        ``"line"``, ``"edge"``, ``"corner"``, ``"curve"``, ``"grating"`` or ``"blob"`` for each.
+        (S) ``"line"``, ``"edge"``, ``"corner"``, ``"curve"``, ``"grating"`` or ``"blob"``.
     angle : Tensor
         (S,) orientation in [0, 180): of the line, of the edge's border, of a grating's stripes.
     side : Tensor
-        (S,) direction in [0, 360): from bright to dark for an edge (0: the right side of something
-        bright), where the tip of a corner points, where a curve bulges.
+        (S,) direction in [0, 360): from bright to dark for an edge (0: the right side of a bright
+        region); the direction of the tip of a corner; the convex side of a curve.
     offset : Tensor
-        (S,) distance in pixels from the middle: across the line, counted positive to the left of
-        its direction (up for a horizontal one); in the direction of ``side`` for edges.
+        (S,) distance in pixels from the middle: across the line, positive to the left of its direction
+        (up for a horizontal line); in the direction of ``side`` for edges.
     width : Tensor
-        (S,) pixels: of the stroke; the period of a grating; the diameter of a blob.
+        (S,) pixels: width of the stroke, period of a grating, diameter of a blob.
     phase : Tensor
-        (S,) degrees of a grating; for a curve its radius in pixels, for a corner its opening.
+        (S,) phase of a grating in degrees; radius of a curve in pixels; opening of a corner in degrees.
     polarity : Tensor
         (S,) 1 bright on dark, -1 dark on bright.
     """
@@ -63,7 +63,7 @@ class Stimuli(Result):
     polarity: Tensor
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of stimuli."""
         return self.images.shape[0]
 
     @property
@@ -71,8 +71,8 @@ class Stimuli(Result):
         """All parameters by name, each (S,)."""
         return {name: getattr(self, name) for name in PARAMETERS}
 
-    def of(self, family: str) -> Tensor:
-        """Which stimuli are of a family: a mask (S,)."""
+    def mask(self, family: str) -> Tensor:
+        """Mask (S,) of the stimuli of a family."""
         return torch.tensor([name == family for name in self.family], dtype=torch.bool)
 
     def describe(self, index: int) -> str:
@@ -83,30 +83,30 @@ class Stimuli(Result):
         >>> bars(28).describe(0)
         'line, angle 0, offset 0, width 1.5, polarity 1'
         """
-        known = [(name, float(values[index])) for name, values in self.parameters.items()]
-        return ", ".join([self.family[index], *(f"{name} {value:g}" for name, value in known if not math.isnan(value))])
+        pairs = [(name, float(values[index])) for name, values in self.parameters.items()]
+        return ", ".join([self.family[index], *(f"{name} {value:g}" for name, value in pairs if not math.isnan(value))])
 
 
 def bars(
     size: Size, *, angles: int = ANGLES, widths: Sequence[float] | None = None, offsets: Sequence[float] | None = None,
     polarities: Sequence[int] = (1, -1), channels: int = 1,
 ) -> Stimuli:  # fmt: skip
-    """Straight lines through the whole image.
+    """Straight lines across the whole image.
 
     Parameters
     ----------
     size : int or (int, int)
         Height and width in pixels.
     angles : int
-        Number of orientations, evenly spaced over half a turn, from 0.
+        Number of orientations, equally spaced over 180 degrees, from 0.
     widths : sequence of float, optional
-        Stroke widths in pixels; default 1.5, 3 and on by doubling to a sixth of the image.
+        Stroke widths in pixels; default 1.5, 3, 6, ... up to a sixth of the image.
     offsets : sequence of float, optional
-        Distances from the middle; default 0, 2 pixels and a quarter of the image to both sides.
+        Distances from the middle; default 0, 2 pixels and a quarter of the image on both sides.
     polarities : sequence of int
         1 for bright on dark, -1 for dark on bright.
     channels : int
-        Channels of the images; all hold the same.
+        Number of channels of the images; all channels are equal.
 
     Raises
     ------
@@ -135,10 +135,10 @@ def bars(
 def edges(
     size: Size, *, angles: int = ANGLES, offsets: Sequence[float] | None = None, channels: int = 1
 ) -> Stimuli:  # fmt: skip
-    """A bright half and a dark half: the side of something bright, ``2 * angles`` directions round the circle.
+    """Edges between a bright half and a dark half, in ``2 * angles`` directions of the full circle.
 
     ``side`` points from bright to dark: 0 is the right side of a vertical bright region (bright on the
-    left, dark on the right), 90 the upper side of a horizontal one.
+    left, dark on the right), 90 is the upper side of a horizontal bright region.
     """
     x, y = _plane(size, channels)
     offsets = _offsets(size, offsets)
@@ -154,7 +154,7 @@ def corners(
     size: Size, *, directions: int = 16, openings: Sequence[float] = (90,), channels: int = 1,
     polarities: Sequence[int] = (1, -1),
 ) -> Stimuli:  # fmt: skip
-    """Filled corners whose tip lies in the middle and points to ``side``; ``phase`` holds the opening in degrees."""
+    """Filled corners with the tip in the middle, in the direction ``side``; ``phase`` is the opening in degrees."""
     x, y = _plane(size, channels)
     rows = []
     for sign in polarities:
@@ -169,7 +169,7 @@ def curves(
     size: Size, *, directions: int = 16, radii: Sequence[float] | None = None, widths: Sequence[float] | None = None,
     channels: int = 1, polarities: Sequence[int] = (1, -1),
 ) -> Stimuli:  # fmt: skip
-    """Half circles through the middle that bulge to ``side``; ``phase`` holds the radius in pixels."""
+    """Half circles through the middle, convex towards ``side``; ``phase`` is the radius in pixels."""
     x, y = _plane(size, channels)
     short = min(_pair(size))
     radii = [short / 9, short / 5] if radii is None else radii
@@ -188,7 +188,7 @@ def gratings(
     size: Size, *, angles: int = ANGLES, periods: Sequence[float] | None = None,
     phases: Sequence[float] = (0, 90, 180, 270), channels: int = 1,
 ) -> Stimuli:  # fmt: skip
-    """Sinusoidal gratings; ``angle`` is that of the stripes, ``width`` the period in pixels, ``phase`` in degrees."""
+    """Sinusoidal gratings: ``angle`` of the stripes, ``width`` the period in pixels, ``phase`` in degrees."""
     x, y = _plane(size, channels)
     periods = [3.0, *_doubling(4.0, min(_pair(size)) / 3)] if periods is None else periods
     rows = []
@@ -203,7 +203,7 @@ def gratings(
 def blobs(
     size: Size, *, widths: Sequence[float] | None = None, polarities: Sequence[int] = (1, -1), channels: int = 1
 ) -> Stimuli:
-    """Discs in the middle; ``width`` is their diameter."""
+    """Discs in the middle; ``width`` is the diameter."""
     x, y = _plane(size, channels)
     widths = _doubling(1.5, min(_pair(size)) / 2) if widths is None else widths
     rows = []
@@ -215,13 +215,13 @@ def blobs(
 
 
 def standard(size: Size, channels: int = 1) -> Stimuli:
-    """Stimuli of every family with their default parameters: what ``units.tuning`` shows when nothing is chosen."""
+    """Stimuli of every family with default parameters, the default of ``units.tuning``."""
     families: list[Callable[..., Stimuli]] = [bars, edges, corners, curves, gratings, blobs]
     return joined([family(size, channels=channels) for family in families])
 
 
 def joined(parts: Iterable[Stimuli]) -> Stimuli:
-    """Several sets as one.
+    """Concatenate several sets of stimuli.
 
     Raises
     ------
@@ -229,22 +229,22 @@ def joined(parts: Iterable[Stimuli]) -> Stimuli:
         When there are none, or their images differ in shape.
     """
     parts = list(parts)
-    shapes_found = {tuple(part.images.shape[1:]) for part in parts}
-    if len(shapes_found) != 1:
-        raise InputError(f"stimuli of one shape were expected, got {sorted(shapes_found)}; make them of the same size.")
+    sizes = {tuple(part.images.shape[1:]) for part in parts}
+    if len(sizes) != 1:
+        raise InputError(f"stimuli of one shape were expected, got {sorted(sizes)}; use one size for all.")
     values = {name: torch.cat([getattr(part, name) for part in parts]) for name in ("images", *PARAMETERS)}
-    made = {part.provenance.method: part.provenance.parameters for part in parts}
-    how = dataclasses.replace(parts[0].provenance, method="joined", parameters=made)
-    return Stimuli(provenance=how, family=tuple(name for part in parts for name in part.family), **values)
+    parameters = {part.provenance.method: part.provenance.parameters for part in parts}
+    note = dataclasses.replace(parts[0].provenance, method="joined", parameters=parameters)
+    return Stimuli(provenance=note, family=tuple(name for part in parts for name in part.family), **values)
 
 
 _Row = tuple[Tensor, str, float, float, float, float, float, int]
 
 
 def _stimuli(method: str, rows: list[_Row], channels: int, **parameters: object) -> Stimuli:
-    """Collect what one family has drawn."""
+    """Assemble the stimuli of one family."""
     if not rows:
-        raise InputError(f"{method}: no stimulus is left; give at least one angle, width, offset and polarity.")
+        raise InputError(f"{method}: there is no stimulus; pass at least one angle, width, offset and polarity.")
     covers, family, angle, side, offset, width, phase, polarity = zip(*rows, strict=True)
     drawn = torch.stack([(c if sign > 0 else 1 - c).float() for c, sign in zip(covers, polarity, strict=True)])
     images = drawn[:, None].expand(-1, channels, -1, -1).contiguous()
@@ -289,10 +289,10 @@ def _doubling(first: float, last: float) -> list[float]:
 
 
 def _widths(size: Size, widths: Sequence[float] | None) -> list[float]:
-    found = _doubling(1.5, min(_pair(size)) / 6) if widths is None else [float(width) for width in widths]
-    if any(not width > 0 for width in found):
-        raise InputError(f"widths must be positive, got {found}.")
-    return found
+    values = _doubling(1.5, min(_pair(size)) / 6) if widths is None else [float(width) for width in widths]
+    if any(not width > 0 for width in values):
+        raise InputError(f"widths must be positive, got {values}.")
+    return values
 
 
 def _offsets(size: Size, offsets: Sequence[float] | None) -> list[float]:

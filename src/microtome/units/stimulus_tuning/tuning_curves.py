@@ -1,10 +1,11 @@
-"""What is each unit tuned to? Its answers to lines, edges, corners, curves, gratings, blobs; a label in words."""
+"""Tuning of units: responses to lines, edges, corners, curves, gratings and blobs, tuning curves, and a label."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -14,13 +15,13 @@ from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
 from microtome.tables import Table
-from microtome.units.stimulus_tuning import labels as words
-from microtome.units.stimulus_tuning import template_match as matching
-from microtome.units.stimulus_tuning.classify import Curve, Finding, classify, curves, secondary
+from microtome.units.stimulus_tuning import labels as label_texts
+from microtome.units.stimulus_tuning import template_match
+from microtome.units.stimulus_tuning.classify import Classification, Curve, classify, curves, secondary
 from microtome.units.stimulus_tuning.stimuli import Stimuli, standard
-from microtome.units.stimulus_tuning.stimulus_responses import Responses, responses
+from microtome.units.stimulus_tuning.stimulus_responses import StimulusResponses, responses
 
-LIKE_A_STIMULUS = 0.8  # a match of this much is a label's even in fields so small that noise reaches it
+SUFFICIENT_MATCH = 0.8  # a match above this is significant even if noise reaches it in a small receptive field
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -31,32 +32,33 @@ class Tuning(Result):
     ----------
     layer : str
     response : Tensor
-        (U, S) largest response over positions to each stimulus, less that to a blank of equal level.
+        (U, S) largest response over positions to each stimulus, minus the response to a blank of equal level.
     centre : Tensor
-        (U, S) the same at the middle position.
+        (U, S) response at the middle position, minus the response to a blank.
     labels : tuple of str
-        In words; ``"not selective"`` where the answers are no better than chance.
+        Labels such as ``"line at 45°"``; ``"not selective"`` if the match is not above chance.
     secondary : tuple of str
-        The second function, or ``""``.
+        Label of the secondary function, or ``""``.
     kind : tuple of str
         Family of the label's stimuli: ``"line"``, ``"edge"``, ..., ``"brightness"`` or ``""``.
     angle : Tensor
-        (U,) preferred orientation in [0, 180); NaN where there is none.
+        (U,) preferred orientation in [0, 180); NaN if there is none.
     direction : Tensor
-        (U,) from bright to dark for an edge, where a corner or curve points, in [0, 360); else NaN.
+        (U,) direction in [0, 360): from bright to dark for an edge, of the tip of a corner, of the convex
+        side of a curve; otherwise NaN.
     side : tuple of str
-        ``direction`` in words for edges (``"right"``, ``"upper left"``), else ``""``.
+        Name of ``direction`` for edges (``"right"``, ``"upper left"``); otherwise ``""``.
     width : Tensor
         (U,) bandwidth: full width at half height of the angular tuning curve, degrees.
     confidence : Tensor
-        (U,) in [0, 1]: the share of the variance of the unit's pixel weights within its field that the
-        label's best stimulus explains (``match`` squared); for brightness the share of its mean.
+        (U,) in [0, 1]: the share of the variance of the unit's gradient within its receptive field that
+        the label's best stimulus explains (``match`` squared); for brightness the share of its mean.
     match : Tensor
-        (U,) cosine between the unit's pixel weights and its best stimulus.
+        (U,) cosine between the unit's gradient and its best stimulus.
     chance : float
-        The match that 95 of 100 noise filters of this field do not reach.
+        The 95 % quantile of the match of noise filters with this receptive field.
     brightness : Tensor
-        (U,) response to white less that to black.
+        (U,) response to white minus response to black.
     best : Tensor
         (U,) index of the label's best stimulus.
     family : tuple of str
@@ -100,63 +102,62 @@ class Tuning(Result):
     def along(
         self, unit: int, parameter: str, family: str | None = None, *, centre: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """How one unit's response changes with a parameter: its values, and the largest response at each.
+        """The response of one unit by a parameter: the parameter's values, and the largest response at each value.
 
         Parameters
         ----------
         parameter : str
             ``"angle"``, ``"side"``, ``"offset"`` (position), ``"width"``, ``"phase"`` or ``"polarity"``.
         family : str, optional
-            Whose stimuli; default the family of the unit's label, or lines.
+            Family of the stimuli; default the family of the unit's label, or lines.
         centre : bool
-            The response at the middle position in place of the largest over positions, which knows
-            no position or phase.
+            Use the response at the middle position. The largest response over positions, the default, does
+            not depend on the stimulus' position or phase.
 
         Raises
         ------
         InputError
-            When the family was not shown or has no such parameter.
+            When there are no stimuli of the family, or the family has no such parameter.
         """
         row = (self.centre if centre else self.response)[self._unit(unit)]
         name = family or (self.kind[unit] if self.kind[unit] in self.family else self.family[0])
         if parameter not in self.shown:
             raise InputError(f'stimuli have no "{parameter}"; choose among {", ".join(self.shown)}.')
         values = self.shown[parameter]
-        mine = torch.tensor([entry == name for entry in self.family]) & ~values.isnan()
-        if not bool(mine.any()):
+        members = torch.tensor([entry == name for entry in self.family]) & ~values.isnan()
+        if not bool(members.any()):
             raise InputError(
-                f'"{name}" was not shown with a {parameter}; shown: {", ".join(sorted(set(self.family)))}.'
+                f'no stimulus of "{name}" has a {parameter}; families: {", ".join(sorted(set(self.family)))}.'
             )
-        axis = values[mine].unique()
-        return axis, torch.stack([row[mine & (values == value)].max() for value in axis])
+        axis = values[members].unique()
+        return axis, torch.stack([row[members & (values == value)].max() for value in axis])
 
     @property
     def similarity(self) -> Tensor:
         """Correlation of the units' responses over all stimuli, (U, U)."""
         centred = self.response.double() - self.response.double().mean(1, keepdim=True)
         unit = centred / centred.norm(dim=1, keepdim=True).clamp(min=1e-12)
-        alike: Tensor = unit @ unit.T
-        return alike.float()
+        correlation: Tensor = unit @ unit.T
+        return correlation.float()
 
     def repeats(self, threshold: float = 0.9) -> list[tuple[int, ...]]:
-        """Groups of units that repeat each other: the same kind of label and responses that correlate so much."""
-        alike = self.similarity
+        """Groups of redundant units: the same kind of label, and a correlation of responses above a threshold."""
+        correlation = self.similarity
         groups: list[list[int]] = []
         for unit in range(len(self.labels)):
             if not self.kind[unit]:
                 continue
-            home = next(
-                (g for g in groups if self.kind[g[0]] == self.kind[unit] and alike[g[0], unit] >= threshold), None
-            )
-            if home is None:
+            same = (g for g in groups if self.kind[g[0]] == self.kind[unit] and correlation[g[0], unit] >= threshold)
+            group = next(same, None)
+            if group is None:
                 groups.append([unit])
             else:
-                home.append(unit)
+                group.append(unit)
         return [tuple(group) for group in groups if len(group) > 1]
 
     def table(self) -> Table:
-        """Unit, label, angle, bandwidth, confidence, second function and the units it repeats."""
-        twins = {unit: [other for other in group if other != unit] for group in self.repeats() for unit in group}
+        """Unit, label, angle, bandwidth, confidence, secondary function and redundant units."""
+        redundant = {unit: [other for other in group if other != unit] for group in self.repeats() for unit in group}
         rows = tuple(
             (
                 unit,
@@ -165,7 +166,7 @@ class Tuning(Result):
                 float(self.width[unit]),
                 float(self.confidence[unit]),
                 self.secondary[unit],
-                ", ".join(map(str, twins.get(unit, []))),
+                ", ".join(map(str, redundant.get(unit, []))),
             )
             for unit in range(len(self.labels))
         )
@@ -177,45 +178,55 @@ class Tuning(Result):
         return unit
 
 
+@overload
+def tuning(net: Network, layers: str, *, stimuli: Stimuli | None = None, batch: int = 32) -> Tuning: ...  # type: ignore[overload-overlap]  # str is an Iterable[str]
+@overload
+def tuning(
+    net: Network, layers: Iterable[str], *, stimuli: Stimuli | None = None, batch: int = 32
+) -> dict[str, Tuning]: ...
 @register("tuning", rows=("B4",), paper="dissecting", needs="any layer with units", kind="units")
-def tuning(net: Network, layer: str, *, stimuli: Stimuli | None = None, batch: int = 32) -> Tuning:
-    r"""Show stimuli to a network and say in words what each unit of a layer is tuned to.
+def tuning(
+    net: Network, layers: str | Iterable[str], *, stimuli: Stimuli | None = None, batch: int = 32
+) -> Tuning | dict[str, Tuning]:
+    r"""Measure responses to stimuli and label each unit of one or several layers.
 
-    The response of unit u to stimulus s is the largest over positions of what the pattern adds to
-    the brightness,
+    The response of unit u to stimulus s is the largest difference over positions between the
+    activations for the stimulus and for a blank:
 
     .. math:: r_u(s) = \max_p \big( a_u(s, p) - b_u(m_p(s), p) \big),
 
-    with b the activation for a blank whose level m is the stimulus's mean within the field of p.
-    On a convolution that reads the image this is the kernel without its mean, before any relu.
+    b is the activation for a blank whose level m is the stimulus's mean within the receptive field of p.
+    For a convolution on the image, r is the response of the kernel without its mean, before any ReLU.
 
-    How the label comes about:
+    Rules of the labels:
 
-    - *line at θ*: among the stroke widths the one whose curve over angles swings most; its resultant
-      length on doubled angles must reach 0.2, or its swing 0.6 of the sum of peak and floor.
-      *Dark* where dark lines on bright drive the unit more.
-    - *side of a line*: an edge drives the unit, and the opposite edge less than about half as much.
-      The side is where a bright line ends: the **right side of a vertical line** is bright on the
-      left and dark on the right, the **lower side of a horizontal line** bright above and dark below.
-    - *grating, corner, curve, blob*: when they drive the unit 1.15 times as much as the best line or
-      edge, which is part of them.
-    - *brightness*, *darkness*: when the pattern adds little to what a blank does.
-    - *not selective*: no direction, or the unit's pixel weights look no more like the stimulus than
-      noise would (95 of 100 noise filters of that size).
+    - *line at θ*: the curve over angles with the largest modulation among all stroke widths. Its
+      resultant length on doubled angles is at least 0.2, or (max - min) / (max + min) is above 0.6.
+      The line is *dark* if dark lines on bright have the larger response.
+    - *side of a line*: an edge has a response, and the opposite edge has less than about half of it.
+      The side is the end of a bright region: the **right side of a vertical line** is bright on the
+      left and dark on the right, the **lower side of a horizontal line** is bright above and dark below.
+    - *grating, corner, curve, blob*: the response is more than 1.15 times the response to the best line
+      or edge, which is part of these patterns.
+    - *brightness*, *darkness*: the response to patterns is small compared to the response to a blank.
+    - *not selective*: there is no direction, or the match of the unit's gradient with the stimulus is
+      below the 95 % quantile of noise filters of this size.
 
     Parameters
     ----------
     net : Network
-    layer : str
-        Any layer with units: convolution, after its relu, fully connected.
+    layers : str or iterable of str
+        One layer, or several in one pass over the stimuli. Any layer with units: convolution, ReLU, fully
+        connected.
     stimuli : Stimuli, optional
         Default ``units.stimuli.standard`` at the network's input size, in gray.
     batch : int
-        Images at a time.
+        Number of images per pass.
 
     Returns
     -------
-    Tuning
+    Tuning or dict of str to Tuning
+        The tuning of one layer; by layer if ``layers`` is an iterable.
 
     Raises
     ------
@@ -227,8 +238,8 @@ def tuning(net: Network, layer: str, *, stimuli: Stimuli | None = None, batch: i
     Notes
     -----
     Cost: one forward pass over the stimuli (about 600) and one forward and backward pass per unit,
-    both ending at the layer. It does not show what the unit does on natural images: a label tells
-    which of these pictures it answers, not that it answers nothing else.
+    both up to the layer. What it does not show: responses to natural images. A label names the best of
+    these stimuli; other images may have larger responses.
 
     References
     ----------
@@ -243,57 +254,50 @@ def tuning(net: Network, layer: str, *, stimuli: Stimuli | None = None, batch: i
     >>> tuning(net, "0").label(0)
     'right side of a vertical line'
     """
-    return tunings(net, [layer], stimuli=stimuli, batch=batch)[layer]
-
-
-def tunings(
-    net: Network, layers: Iterable[str], *, stimuli: Stimuli | None = None, batch: int = 32
-) -> dict[str, Tuning]:
-    """Tuning of several layers with one pass over the stimuli; see ``tuning``."""
-    names = list(layers)
-    shown = standard((net.input_shape[1], net.input_shape[2])) if stimuli is None else stimuli
-    answered = responses(net, names, shown, batch)
-    sizes = {matching.compared(net.layer(name), shown) for name in names}
-    chances = {size: matching.chance(size, shown, net.input_shape[0]) for size in sizes}
-    return {name: _tuning(net, name, shown, answered[name], chances, batch) for name in names}
+    names = [layers] if isinstance(layers, str) else list(layers)
+    stimuli = standard((net.input_shape[1], net.input_shape[2])) if stimuli is None else stimuli
+    measured = responses(net, names, stimuli, batch)
+    sizes = {name: template_match.noise_size(net.layer(name), stimuli) for name in names}
+    chances = {size: template_match.chance(size, stimuli, net.input_shape[0]) for size in set(sizes.values())}
+    tunings = {name: _tuning(net, name, stimuli, measured[name], chances[sizes[name]], batch) for name in names}
+    return tunings[layers] if isinstance(layers, str) else tunings
 
 
 def _tuning(
-    net: Network, layer: str, stimuli: Stimuli, answers: Responses, chances: dict[tuple[int, int], float], batch: int
+    net: Network, layer: str, stimuli: Stimuli, measured: StimulusResponses, chance: float, batch: int
 ) -> Tuning:
-    findings = classify(answers.peak, answers.brightness, stimuli.family, stimuli.parameters)
-    best = torch.tensor([finding.best for finding in findings])
-    place = answers.place.gather(1, best[:, None])[:, 0]
-    match, level = matching.match(net, layer, stimuli, best, place, batch)
-    chance = chances[matching.compared(net.layer(layer), stimuli)]
-    threshold = min(chance, LIKE_A_STIMULUS)
-    kept = [_gated(finding, float(match[unit]), threshold) for unit, finding in enumerate(findings)]
-    second = secondary(kept, answers.peak, stimuli.family, stimuli.parameters)
-    bright = torch.tensor([finding.family == "brightness" for finding in kept])
+    classes = classify(measured.peak, measured.brightness, stimuli.family, stimuli.parameters)
+    best = torch.tensor([one.best for one in classes])
+    place = measured.place.gather(1, best[:, None])[:, 0]
+    match, level = template_match.match(net, layer, stimuli, best, place, batch)
+    threshold = min(chance, SUFFICIENT_MATCH)
+    classes = [_significant(one, float(match[unit]), threshold) for unit, one in enumerate(classes)]
+    second = secondary(classes, measured.peak, stimuli.family, stimuli.parameters)
+    bright = torch.tensor([one.family == "brightness" for one in classes])
     return Tuning(
-        provenance=provenance(net, "tuning", layer=layer, stimuli=len(stimuli), batch=batch),
+        provenance=provenance(net, "tuning", layers=layer, stimuli=len(stimuli), batch=batch),
         layer=layer,
-        response=answers.peak,
-        centre=answers.centre,
-        labels=tuple(finding.label for finding in kept),
+        response=measured.peak,
+        centre=measured.centre,
+        labels=tuple(one.label for one in classes),
         secondary=second,
-        kind=tuple(finding.family for finding in kept),
-        angle=torch.tensor([finding.angle for finding in kept]),
-        direction=torch.tensor([finding.direction for finding in kept]),
-        side=tuple(words.side(finding.direction) if finding.family == "edge" else "" for finding in kept),
-        width=torch.tensor([finding.bandwidth for finding in kept]),
+        kind=tuple(one.family for one in classes),
+        angle=torch.tensor([one.angle for one in classes]),
+        direction=torch.tensor([one.direction for one in classes]),
+        side=tuple(label_texts.side(one.direction) if one.family == "edge" else "" for one in classes),
+        width=torch.tensor([one.bandwidth for one in classes]),
         confidence=torch.where(bright, level, match.clamp(min=0).square()).clamp(max=1),
         match=match,
         chance=chance,
-        brightness=answers.brightness,
+        brightness=measured.brightness,
         best=best,
         family=stimuli.family,
         shown=stimuli.parameters,
     )
 
 
-def _gated(finding: Finding, match: float, threshold: float) -> Finding:
-    """The finding, or nothing where the match is no better than chance."""
-    if finding.family in ("", "brightness") or match > threshold:
-        return finding
-    return Finding("", words.NOT_SELECTIVE, finding.strength, math.nan, math.nan, math.nan, finding.best)
+def _significant(one: Classification, match: float, threshold: float) -> Classification:
+    """The classification, or "not selective" if the match is not above the threshold."""
+    if one.family in ("", "brightness") or match > threshold:
+        return one
+    return Classification("", label_texts.NOT_SELECTIVE, one.strength, math.nan, math.nan, math.nan, one.best)

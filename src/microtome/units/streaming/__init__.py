@@ -1,1 +1,1 @@
-"""One pass over a data set: top patches, statistics, distributions and similarity of units."""
+"""Which images activate a unit, and how are its activations distributed? Measured in one pass over a data set."""

@@ -1,4 +1,4 @@
-"""Which part of the picture belongs to one position of a layer? Rectangles, and the pixels in them."""
+"""Crops: the rectangle of the picture for one position of a layer, and the pixels inside it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from microtome.trace import ReceptiveField
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right (exclusive)
 
-GREY = 0.5
+GRAY = 0.5
 
 
 def field_box(field: ReceptiveField | None, position: tuple[int, int], picture: tuple[int, int]) -> Box:
-    """The receptive field of a position; the whole picture where the field is not known. May leave the picture."""
+    """The receptive field of a position, or the whole picture if the field is unknown. It may exceed the picture."""
     return (0, 0, *picture) if field is None else field.box(*position)
 
 
-def frame(box: Box, picture: tuple[int, int]) -> Box:
-    """The rectangle that is shown for a field: the field itself, or the picture's extent where the field exceeds it.
+def crop_box(box: Box, picture: tuple[int, int]) -> Box:
+    """The crop for a receptive field: along each axis the field, or the picture's extent if the field is larger.
 
-    All positions of a layer get frames of equal size.
+    All positions of a layer have crops of equal size.
 
     Examples
     --------
-    >>> frame((-2, 10, 5, 17), picture=(28, 28)), frame((-20, 3, 30, 8), picture=(28, 28))
+    >>> crop_box((-2, 10, 5, 17), picture=(28, 28)), crop_box((-20, 3, 30, 8), picture=(28, 28))
     ((-2, 10, 5, 17), (0, 3, 28, 8))
     """
     top, left, bottom, right = box
@@ -35,8 +35,8 @@ def frame(box: Box, picture: tuple[int, int]) -> Box:
     return top, left, bottom, right
 
 
-def cut(image: Tensor, box: Box, fill: float = GREY) -> Tensor:
-    """The pixels (..., C, h, w) of a rectangle of an image (..., C, H, W); ``fill`` where it leaves the picture.
+def cut(image: Tensor, box: Box, fill: float = GRAY) -> Tensor:
+    """The pixels (..., C, h, w) of a rectangle of an image (..., C, H, W); ``fill`` outside the picture.
 
     Examples
     --------
@@ -45,15 +45,15 @@ def cut(image: Tensor, box: Box, fill: float = GREY) -> Tensor:
     """
     top, left, bottom, right = box
     height, width = image.shape[-2:]
-    found = image.new_full((*image.shape[:-2], bottom - top, right - left), fill)
+    pixels = image.new_full((*image.shape[:-2], bottom - top, right - left), fill)
     inside = (max(top, 0), max(left, 0), min(bottom, height), min(right, width))
     if inside[0] < inside[2] and inside[1] < inside[3]:
-        found[..., inside[0] - top : inside[2] - top, inside[1] - left : inside[3] - left] = image[
+        pixels[..., inside[0] - top : inside[2] - top, inside[1] - left : inside[3] - left] = image[
             ..., inside[0] : inside[2], inside[1] : inside[3]
         ]
-    return found
+    return pixels
 
 
 def inside(box: Box, picture: tuple[int, int]) -> Tensor:
-    """Which pixels of a rectangle lie in the picture: (h, w) of bool."""
+    """Mask (h, w) of the pixels of a rectangle that are inside the picture."""
     return cut(torch.ones(1, *picture), box, fill=0.0)[0] > 0

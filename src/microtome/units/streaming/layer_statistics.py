@@ -1,4 +1,4 @@
-"""Statistics of a layer's values by unit and image: extremes, sums and activity in one sweep."""
+"""Statistics of a layer's values by unit and image: extremes, sums, counts above thresholds."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Floats looked at together: all sweeps over one piece find it in the processor's cache.
+# Number of floats per piece: a piece fits into the processor's cache for all reductions over it.
 _PIECE = 1 << 18
 
-# The range of activation functions that are bounded.
+# The range of bounded activation functions.
 BOUNDS: dict[str, tuple[float, float]] = {
     "relu6": (0.0, 6.0),
     "sigmoid": (0.0, 1.0),
@@ -23,21 +23,21 @@ BOUNDS: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class Summary:
-    """What is kept of a value (n images, units, positions); every tensor is (n, units).
+    """Statistics over the positions of a value (n images, units, positions); every tensor is (n, units).
 
     Attributes
     ----------
     high, low : Tensor
-        Largest and smallest activation over the positions.
+        Largest and smallest activation.
     high_at, low_at : Tensor
-        The first position that has it, as an index into rows times columns.
+        The first position of this extreme, as an index into rows times columns.
     total, square : Tensor
-        Sum of the activations and of their squares over the positions.
+        Sum of the activations and of their squares.
     active : Tensor
         Number of positions above zero.
     full : Tensor
-        Number of positions within 1 % of the range of a bound of the activation function (of the upper
-        one where the lower is zero); zero where there is no bound.
+        Number of positions whose distance to a bound of the activation function is below 1 % of its range
+        (only the upper bound if the lower bound is zero); zero for unbounded functions.
     """
 
     high: Tensor
@@ -51,12 +51,12 @@ class Summary:
 
 
 def summarise(value: Tensor, bounds: tuple[float, float] | None = None) -> Summary:
-    """Sweep over a value (n, units, positions) piece by piece.
+    """Compute the statistics of a value (n, units, positions), piece by piece.
 
     Parameters
     ----------
     value : Tensor
-        (n, units, positions), floating.
+        (n, units, positions), floating point.
     bounds : (float, float), optional
         The range of the activation function, for ``full``.
 
@@ -71,12 +71,12 @@ def summarise(value: Tensor, bounds: tuple[float, float] | None = None) -> Summa
         value = value.float()
     rows = value.reshape(n * units, positions)
     step = max(1, _PIECE // positions)
-    desk = torch.empty_like(rows[:step])
-    parts = [_piece(rows[start : start + step], bounds, desk) for start in range(0, len(rows), step)]
+    buffer = torch.empty_like(rows[:step])
+    parts = [_piece(rows[start : start + step], bounds, buffer) for start in range(0, len(rows), step)]
     return Summary(*(torch.cat(column).view(n, units) for column in zip(*parts, strict=True)))
 
 
-def _piece(rows: Tensor, bounds: tuple[float, float] | None, desk: Tensor) -> tuple[Tensor, ...]:
+def _piece(rows: Tensor, bounds: tuple[float, float] | None, buffer: Tensor) -> tuple[Tensor, ...]:
     high_at, low_at = _first_largest(rows), _first_largest(rows, lowest=True)
     return (
         rows.gather(1, high_at[:, None])[:, 0],
@@ -85,28 +85,27 @@ def _piece(rows: Tensor, bounds: tuple[float, float] | None, desk: Tensor) -> tu
         low_at,
         rows.sum(1),
         torch.linalg.vector_norm(rows, dim=1).square(),
-        _count_above(rows, 0.0, desk),
-        torch.zeros_like(high_at, dtype=rows.dtype) if bounds is None else _at_bounds(rows, *bounds, desk),
+        _count_above(rows, 0.0, buffer),
+        torch.zeros_like(high_at, dtype=rows.dtype) if bounds is None else _at_bounds(rows, *bounds, buffer),
     )
 
 
 def _first_largest(rows: Tensor, *, lowest: bool = False) -> Tensor:
-    """Index of each row's extreme; the first one among equals. NumPy's is five times faster than torch's on a CPU."""
+    """Index of each row's extreme, the first among equals. NumPy is five times faster than torch on a CPU."""
     if rows.device.type != "cpu":
         return (rows == (rows.amin(1) if lowest else rows.amax(1))[:, None]).to(torch.uint8).argmax(1)
     array = rows.numpy()
-    found = np.argmin(array, axis=1) if lowest else np.argmax(array, axis=1)
-    return torch.from_numpy(found)
+    return torch.from_numpy(np.argmin(array, axis=1) if lowest else np.argmax(array, axis=1))
 
 
-def _count_above(rows: Tensor, threshold: float, desk: Tensor) -> Tensor:
-    """How many positions exceed a threshold. Comparing into floats is three times faster than into booleans."""
-    return torch.gt(rows, threshold, out=desk[: len(rows)]).sum(1)
+def _count_above(rows: Tensor, threshold: float, buffer: Tensor) -> Tensor:
+    """Number of positions above a threshold. A comparison into floats is three times faster than into booleans."""
+    return torch.gt(rows, threshold, out=buffer[: len(rows)]).sum(1)
 
 
-def _at_bounds(rows: Tensor, low: float, high: float, desk: Tensor) -> Tensor:
+def _at_bounds(rows: Tensor, low: float, high: float, buffer: Tensor) -> Tensor:
     slack = 0.01 * (high - low)
-    count = _count_above(rows, high - slack, desk)
+    count = _count_above(rows, high - slack, buffer)
     if low < 0:
-        count = count + torch.lt(rows, low + slack, out=desk[: len(rows)]).sum(1)
+        count = count + torch.lt(rows, low + slack, out=buffer[: len(rows)]).sum(1)
     return count

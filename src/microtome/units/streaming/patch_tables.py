@@ -1,4 +1,4 @@
-"""Tables of top patches: the result for one layer, and for all layers of a pass."""
+"""Tables of top patches: the results for one layer and for several layers."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from microtome.errors import InputError, LayerError, nearest
 from microtome.results import Result
 from microtome.trace import ReceptiveField
 from microtome.units.streaming import response_distribution
-from microtome.units.streaming.crops import Box, cut, field_box, frame
+from microtome.units.streaming.crops import Box, crop_box, cut, field_box
 
 P = TypeVar("P", bound="Patches")
 
-KINDS = ("top", "low", "binned")
+SELECTIONS = ("top", "low", "binned")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Patches(Result):
-    """Places in a data set's pictures that belong to positions of one layer; base of what holds them.
+    """Base of results that refer to patches of a data set's pictures, by positions of one layer.
 
-    The pictures are not copied: the data set is kept by reference, and a crop reads ``dataset[image]``.
-    A result loaded from a file gets its data set back by ``with_images``.
+    The result holds a reference to the data set, not copies of pictures: a crop reads ``dataset[image]``.
+    A result from a file has no data set; ``with_images`` adds it.
     """
 
     layer: str
@@ -39,62 +39,62 @@ class Patches(Result):
 
     @property
     def field(self) -> ReceptiveField | None:
-        """The layer's receptive field, global gates left out; None where it cannot be known."""
+        """The layer's receptive field without global gates; None if it is unknown."""
         if self.size is None or self.stride is None or self.offset is None:
             return None
         return ReceptiveField(_two(self.size), (self.stride[0], self.stride[1]), _two(self.offset))
 
     @property
     def dataset(self) -> Dataset:
-        """The data set that was looked at.
+        """The data set of the pass.
 
         Raises
         ------
         InputError
-            When the result comes from a file and has not been given its images.
+            When the result comes from a file, and ``with_images`` was not called.
         """
-        found: Dataset = self.pictures.dataset
-        return found
+        dataset: Dataset = self.pictures.dataset
+        return dataset
 
     @property
     def pictures(self) -> Adapter:
-        """The data set as it is read: a picture that differs from the one that was measured is an error.
+        """The adapter that reads the data set; a picture that has changed since the pass is an error.
 
         Raises
         ------
         InputError
-            When the result comes from a file and has not been given its images.
+            When the result comes from a file, and ``with_images`` was not called.
         """
-        found: Adapter | None = self.__dict__.get("_pictures")
-        if found is None:
+        pictures: Adapter | None = self.__dict__.get("_pictures")
+        if pictures is None:
             raise InputError("this result was loaded from a file, which holds no images; use .with_images(dataset).")
-        return found
+        return pictures
 
     def with_images(self: P, dataset: Dataset) -> P:
-        """The same result with the data set that it was made from."""
-        again = dataclasses.replace(self)
-        known = dataset if isinstance(dataset, Adapter) else adapt(dataset, Expected(self.picture))
-        object.__setattr__(again, "_pictures", known)
-        return again
+        """A copy of the result with the data set of its pass."""
+        copy = dataclasses.replace(self)
+        pictures = dataset if isinstance(dataset, Adapter) else adapt(dataset, Expected(self.picture))
+        object.__setattr__(copy, "_pictures", pictures)
+        return copy
 
     def box_at(self, position: tuple[int, int]) -> Box:
-        """The receptive field of a position: top, left, bottom, right (exclusive); may leave the picture."""
+        """The receptive field of a position: top, left, bottom, right (exclusive). It may exceed the picture."""
         return field_box(self.field, position, (self.picture[1], self.picture[2]))
 
-    def frame_at(self, position: tuple[int, int]) -> Box:
-        """The rectangle shown for a position: its field, on either axis no more than the whole picture."""
-        return frame(self.box_at(position), (self.picture[1], self.picture[2]))
+    def crop_box_at(self, position: tuple[int, int]) -> Box:
+        """The crop of a position: along each axis its receptive field, or the whole picture if the field is larger."""
+        return crop_box(self.box_at(position), (self.picture[1], self.picture[2]))
 
     def crop_at(self, image: int, position: tuple[int, int]) -> Tensor:
-        """The pixels (C, h, w) of a frame, in the network's range.
+        """The pixels (C, h, w) of the crop of a position, in the network's range.
 
-        Grey where it leaves the picture, and all grey without image.
+        Pixels outside the picture are gray. Without an image (-1) all pixels are gray.
         """
-        box = self.frame_at(position)
+        box = self.crop_box_at(position)
         if image < 0:
-            return torch.full((self.picture[0], box[2] - box[0], box[3] - box[1]), self.pictures.grey)
-        found, _ = self.pictures.fetch(torch.tensor([image]))
-        return cut(found[0], box, self.pictures.grey)
+            return torch.full((self.picture[0], box[2] - box[0], box[3] - box[1]), self.pictures.gray)
+        images, _ = self.pictures.fetch(torch.tensor([image]))
+        return cut(images[0], box, self.pictures.gray)
 
 
 def geometry(layer: Any, picture: tuple[int, int, int]) -> dict[str, Any]:
@@ -112,10 +112,10 @@ def geometry(layer: Any, picture: tuple[int, int, int]) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LayerPatches(Patches):
-    """What drives each unit of one layer, and how its responses are spread over the data.
+    """Top patches of each unit of one layer, and the distribution of its activations over the data.
 
-    Positions are (row, column) in the layer's own grid. ``rank`` 0 is the strongest. Where the data
-    set has fewer than k images, ``image`` is -1 and ``activation`` NaN.
+    Positions are (row, column) in the layer's own grid. ``rank`` 0 is the strongest. If the data set
+    has fewer than k images, ``image`` is -1 and ``activation`` is NaN for the missing ranks.
 
     Attributes
     ----------
@@ -124,9 +124,9 @@ class LayerPatches(Patches):
     grid : (int, int)
         Rows and columns of its positions.
     image, position, activation : Tensor
-        (units, k), (units, k, 2), (units, k): the strongest.
+        (units, k), (units, k, 2), (units, k): the highest activations of each unit, highest first.
     low_image, low_position, low_activation : Tensor
-        The same for the weakest: the lowest activations of each unit, lowest first.
+        Like the above: the lowest activations of each unit, lowest first.
     binned_image, binned_position, binned_activation : Tensor
         (units, bins): one image from each quantile bin of the per-image maximum, highest bin first.
     mean, std, highest, lowest : Tensor
@@ -134,25 +134,25 @@ class LayerPatches(Patches):
     active : Tensor
         (units,) share of images and positions above zero: the unit's sparsity.
     dead : Tensor
-        (units,) bool. For a layer whose values are never negative or that feeds a rectifier: no value
-        above zero in the data. For any other: the same value everywhere.
+        (units,) bool. For a layer without negative values, or before a ReLU: no value in the data is
+        above zero. For other layers: all values are equal.
     saturated : Tensor
-        (units,) bool: at least 95 % of the values within 1 % of a bound of the activation function.
-        All false for unbounded functions.
+        (units,) bool: at least 95 % of the values are within 1 % of a bound of the activation function.
+        False for unbounded functions.
     selectivity : Tensor
-        (units,) in [0, 1]; see ``units.selectivity``. 0 without labels.
+        (units,) class selectivity in [0, 1]; see ``response_distribution.selectivity``. 0 without labels.
     groups : Tensor
-        (units, g) classes with the highest mean of the per-image maximum, highest first, then -1 for
-        all other images.
+        (units, g) classes with the highest mean of the per-image maximum, highest first; the last column is
+        -1, for all other images.
     class_mean : Tensor
-        (units, g - 1) those means.
+        (units, g - 1) the means of these classes.
     histogram, edges : Tensor
-        (units, g, bins) counts of the per-image maximum by class group, and the bins' edges.
+        (units, g, bins) counts of the per-image maximum by class group, and edges of the bins.
     quantiles : dict of str to Tensor
         (units, 101): of the per-image maximum (``"max"``), of the per-image mean (``"mean"``) and of
         the value at one random position per image (``"position"``).
     images, sampled : int
-        Images of the pass; images that quantiles, bins, histogram and class means are taken from.
+        Number of images of the pass; number of images behind quantiles, bins, histogram and class means.
     classes : list of str or None
         Names of the classes.
     """
@@ -190,54 +190,59 @@ class LayerPatches(Patches):
         """Number of units."""
         return len(self.image)
 
-    def kept(self, of: str = "top") -> int:
-        """How many patches each unit has: k, or the number of bins.
+    def count(self, selection: str = "top") -> int:
+        """Number of patches of each unit: k, or the number of bins.
+
+        Parameters
+        ----------
+        selection : str
+            ``"top"``, ``"low"`` or ``"binned"`` patches.
 
         Raises
         ------
         InputError
-            When there is no such kind of patch.
+            When there is no such selection.
         """
-        if of not in KINDS:
-            raise InputError(f'patches are "top", "low" or "binned", got "{of}".')
-        return int(getattr(self, "image" if of == "top" else f"{of}_image").shape[1])
+        if selection not in SELECTIONS:
+            raise InputError(f'selection is "top", "low" or "binned", got "{selection}".')
+        return int(getattr(self, "image" if selection == "top" else f"{selection}_image").shape[1])
 
-    def entry(self, unit: int, rank: int, of: str = "top") -> tuple[int, tuple[int, int], float]:
+    def entry(self, unit: int, rank: int, selection: str = "top") -> tuple[int, tuple[int, int], float]:
         """Image, position and activation of one patch.
 
         Raises
         ------
         InputError
-            When unit, rank or kind of patch does not exist.
+            When unit, rank or selection does not exist.
         """
-        kept = self.kept(of)
-        prefix = "" if of == "top" else f"{of}_"
+        count = self.count(selection)
+        prefix = "" if selection == "top" else f"{selection}_"
         images = getattr(self, f"{prefix}image")
         if not 0 <= unit < self.units:
             raise InputError(f'unit {unit} does not exist: "{self.layer}" has units 0 to {self.units - 1}.')
-        if not 0 <= rank < kept:
-            raise InputError(f"rank {rank} does not exist: patches 0 to {kept - 1} are kept.")
+        if not 0 <= rank < count:
+            raise InputError(f"rank {rank} does not exist: there are patches 0 to {count - 1}.")
         row, column = getattr(self, f"{prefix}position")[unit, rank].tolist()
         return int(images[unit, rank]), (row, column), float(getattr(self, f"{prefix}activation")[unit, rank])
 
-    def box(self, unit: int, rank: int, of: str = "top") -> Box:
-        """The receptive field of a patch: top, left, bottom, right (exclusive); may leave the picture."""
-        return self.box_at(self.entry(unit, rank, of)[1])
+    def box(self, unit: int, rank: int, selection: str = "top") -> Box:
+        """The receptive field of a patch: top, left, bottom, right (exclusive). It may exceed the picture."""
+        return self.box_at(self.entry(unit, rank, selection)[1])
 
-    def crop(self, unit: int, rank: int, of: str = "top") -> Tensor:
-        """The patch's pixels (C, h, w) in [0, 1], grey where the field leaves the picture.
+    def crop(self, unit: int, rank: int, selection: str = "top") -> Tensor:
+        """The patch's pixels (C, h, w) in the network's range; gray outside the picture.
 
-        All crops of a layer have the same size: the field's, or the picture's on an axis where the
-        field exceeds it.
+        All crops of a layer have the same size: along each axis that of the receptive field, or of the
+        picture if the field is larger.
         """
-        image, position, _ = self.entry(unit, rank, of)
+        image, position, _ = self.entry(unit, rank, selection)
         return self.crop_at(image, position)
 
-    def crops(self, unit: int, of: str = "top") -> Tensor:
+    def crops(self, unit: int, selection: str = "top") -> Tensor:
         """All patches of a unit (k, C, h, w)."""
-        return torch.stack([self.crop(unit, rank, of) for rank in range(self.kept(of))])
+        return torch.stack([self.crop(unit, rank, selection) for rank in range(self.count(selection))])
 
-    def percentile(self, unit: int, value: float, of: str = "max") -> float:
+    def percentile(self, unit: int, value: float, distribution: str = "max") -> float:
         """The share of the data, in percent, whose activation does not exceed ``value``.
 
         Parameters
@@ -245,29 +250,29 @@ class LayerPatches(Patches):
         unit : int
             The unit.
         value : float
-            An activation: reached by a synthetic image, say.
-        of : str
-            What it is compared with: the per-image maximum (``"max"``), the per-image mean
-            (``"mean"``), or single positions (``"position"``).
+            An activation, for example that of a synthetic image.
+        distribution : str
+            The distribution of the per-image maximum (``"max"``), of the per-image mean (``"mean"``), or of
+            single positions (``"position"``).
 
         Raises
         ------
         InputError
-            When ``of`` is none of these.
+            When ``distribution`` is none of these.
         """
-        if of not in self.quantiles:
-            raise InputError(f'a distribution is one of {", ".join(self.quantiles)}; got "{of}".')
-        return response_distribution.percentile(self.quantiles[of][unit], value)
+        if distribution not in self.quantiles:
+            raise InputError(f'distribution is one of {", ".join(self.quantiles)}; got "{distribution}".')
+        return response_distribution.percentile(self.quantiles[distribution][unit], value)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TopPatches(Result):
-    """The tables of several layers from one pass; ``top["conv2"]`` is one layer's.
+    """The tables of several layers from one pass; ``top["conv2"]`` is the table of one layer.
 
     Attributes
     ----------
     layers : dict of str to LayerPatches
-        By layer, in the order they run.
+        By layer, in execution order.
     """
 
     layers: dict[str, LayerPatches]
@@ -278,12 +283,12 @@ class TopPatches(Result):
         Raises
         ------
         LayerError
-            When the layer was not looked at.
+            When there are no patches of the layer.
         """
-        found = self.layers.get(layer) or self.layers.get(f"/{layer}")
-        if found is None:
+        table = self.layers.get(layer) or self.layers.get(f"/{layer}")
+        if table is None:
             raise LayerError(f'there are no patches of "{layer}". Nearest: {nearest(layer, self.layers)}.')
-        return found
+        return table
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.layers)
@@ -307,7 +312,7 @@ class TopPatches(Result):
         return list(self.layers.items())
 
     def with_images(self, dataset: Dataset) -> TopPatches:
-        """The same result with the data set that it was made from."""
+        """A copy of the result with the data set of its pass."""
         return dataclasses.replace(self, layers={name: table.with_images(dataset) for name, table in self.items()})
 
 

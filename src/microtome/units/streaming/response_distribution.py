@@ -1,4 +1,4 @@
-"""Distribution of a unit's responses over the images: quantiles, histograms by class, selectivity, examples by bin."""
+"""Distribution of a unit's activations over images: quantiles, histograms by class, selectivity, examples by bin."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from microtome.units.streaming.layer_statistics import Summary
 Array = NDArray[np.floating]
 
 LEVELS = 101  # quantiles at 0, 1, ..., 100 %
-REST = -1  # the class number of all other images
+REST = -1  # the class index for all other images
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Which images the distributions are taken from: all, or as many drawn at random as memory allows.
+    """The images behind the distributions: all, or a random sample that fits into memory.
 
     Attributes
     ----------
     row : Tensor
-        (images of the data set,) place among the sampled images, -1 for those left out.
+        (images of the data set,) index among the sampled images; -1 for images outside the sample.
     draw : Tensor
-        (images of the data set,) a number in [0, 1) per image: where its one random position lies.
+        (images of the data set,) a random number in [0, 1) per image, which selects its random position.
     """
 
     row: Tensor
@@ -34,12 +34,12 @@ class Sample:
 
     @property
     def size(self) -> int:
-        """How many images are in it."""
+        """Number of images in the sample."""
         return int((self.row >= 0).sum())
 
 
 def draw(images: int, size: int, seed: int) -> Sample:
-    """Choose ``size`` of ``images`` without repeats, in the data set's order."""
+    """Draw ``size`` of ``images`` without replacement, in the order of the data set."""
     generator = torch.Generator().manual_seed(seed)
     row = torch.full((images,), -1)
     chosen = torch.randperm(images, generator=generator)[:size].sort().values
@@ -47,41 +47,41 @@ def draw(images: int, size: int, seed: int) -> Sample:
     return Sample(row, torch.rand(images, generator=generator, dtype=torch.float64))
 
 
-class Responses:
-    """One layer's responses to the sampled images: per image the maximum with its position, the mean, one position.
+class SampledActivations:
+    """One layer's activations on the sampled images: per image the maximum, its position, the mean, one random value.
 
     Parameters
     ----------
     units : int
-        Rows.
+        Number of units.
     sample : Sample
-        Columns.
+        The images.
     dtype : torch.dtype
         Precision of the network.
     """
 
     def __init__(self, units: int, sample: Sample, dtype: torch.dtype) -> None:
-        wide = np.float64 if dtype == torch.float64 else np.float32
+        precision = np.float64 if dtype == torch.float64 else np.float32
         self.sample = sample
-        self._tables = [np.zeros((sample.size, units), kind) for kind in (wide, wide, wide, np.int32)]
+        self._tables = [np.zeros((sample.size, units), kind) for kind in (precision, precision, precision, np.int32)]
         self.image = torch.nonzero(sample.row >= 0)[:, 0]
 
     def add(self, value: Tensor, summary: Summary, indices: Tensor) -> None:
-        """Keep what the sample holds of a batch: value (n, units, positions), its summary, the images' indices."""
+        """Add the sampled images of a batch: value (n, units, positions), its summary, the images' indices."""
         rows = self.sample.row[indices]
-        kept = torch.nonzero(rows >= 0)[:, 0]
-        if not len(kept):
+        sampled = torch.nonzero(rows >= 0)[:, 0]
+        if not len(sampled):
             return
-        images, positions = rows[kept].numpy(), value.shape[2]
-        here = kept.to(value.device)
-        spot = (self.sample.draw[indices[kept]] * positions).long().to(value.device)
-        found = (
-            summary.high[here],
-            summary.total[here] / positions,
-            value[here, :, spot].to(summary.high.dtype),
-            summary.high_at[here],
+        images, positions = rows[sampled].numpy(), value.shape[2]
+        position = (self.sample.draw[indices[sampled]] * positions).long().to(value.device)
+        sampled = sampled.to(value.device)
+        statistics = (
+            summary.high[sampled],
+            summary.total[sampled] / positions,
+            value[sampled, :, position].to(summary.high.dtype),
+            summary.high_at[sampled],
         )
-        for table, new in zip(self._tables, found, strict=True):
+        for table, new in zip(self._tables, statistics, strict=True):
             table[images] = new.cpu().numpy()
 
     @property
@@ -101,12 +101,12 @@ class Responses:
 
     @property
     def at(self) -> NDArray[np.int32]:
-        """(units, sampled images): where the largest activation is."""
+        """(units, sampled images): the position of the largest activation."""
         return np.ascontiguousarray(self._tables[3].T)
 
 
 def quantiles(table: Array) -> Tensor:
-    """Quantiles (units, 101) of the rows of a table (units, images), linear between neighbours."""
+    """Quantiles (units, 101) of the rows of a table (units, images), with linear interpolation."""
     ordered = np.sort(table, axis=1)
     place = np.linspace(0, ordered.shape[1] - 1, LEVELS)
     low = np.floor(place).astype(int)
@@ -130,31 +130,31 @@ def percentile(knots: Tensor, value: float) -> float:
     return float(after - 1 + (value - q[after - 1]) / (q[after] - q[after - 1]))
 
 
-def examples(responses: Responses, bins: int) -> tuple[Tensor, Tensor, Tensor]:
-    """One image per quantile bin of the maxima: the one in the middle of the bin.
+def examples(activations: SampledActivations, bins: int) -> tuple[Tensor, Tensor, Tensor]:
+    """One image per quantile bin of the per-image maximum: the image in the middle of the bin.
 
-    Bin b of B holds the images between the quantiles b/B and (b+1)/B; its example has rank
-    floor((b + 1/2) S / B) of the S sampled images in rising order.
+    Bin b of B holds the images between the quantiles b/B and (b+1)/B. Its example has rank
+    floor((b + 1/2) S / B) among the S sampled images in ascending order.
 
     Returns
     -------
     image, at, value : Tensor
         (units, bins), highest bin first.
     """
-    maximum = responses.maximum
+    maximum = activations.maximum
     size = maximum.shape[1]
     order = np.argsort(maximum, axis=1, kind="stable")
     rank = np.floor((np.arange(bins)[::-1] + 0.5) * size / bins).astype(int)
     column = order[:, rank]
     return (
-        responses.image[torch.from_numpy(column)],
-        torch.from_numpy(np.take_along_axis(responses.at, column, 1).astype(np.int64)),
+        activations.image[torch.from_numpy(column)],
+        torch.from_numpy(np.take_along_axis(activations.at, column, 1).astype(np.int64)),
         torch.from_numpy(np.take_along_axis(maximum, column, 1)),
     )
 
 
 def histogram(table: Array, labels: Tensor | None, groups: Tensor, bins: int) -> tuple[Tensor, Tensor]:
-    """Counts of a table (units, images) in equal bins between each unit's lowest and highest value.
+    """Histogram of the rows of a table (units, images), in equal bins between each unit's lowest and highest value.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def histogram(table: Array, labels: Tensor | None, groups: Tensor, bins: int) ->
     labels : Tensor, optional
         (images,) classes.
     groups : Tensor
-        (units, g) the classes counted apart for each unit; ``REST`` takes all others.
+        (units, g) the classes with their own counts for each unit; ``REST`` counts all others.
     bins : int
         Number of bins.
 
@@ -176,33 +176,32 @@ def histogram(table: Array, labels: Tensor | None, groups: Tensor, bins: int) ->
     low, high = table.min(axis=1, keepdims=True).astype(np.float64), table.max(axis=1, keepdims=True).astype(np.float64)
     width = np.where(high > low, high - low, 1.0)
     place = np.minimum(((table - low) / width * bins).astype(np.int64), bins - 1)
-    which = np.zeros((units, images), np.int64)
+    group = np.zeros((units, images), np.int64)
     if labels is not None:
-        given = labels.numpy()
-        which[:] = groups.shape[1] - 1  # REST is the last column
+        group[:] = groups.shape[1] - 1  # REST is the last column
         for column in range(groups.shape[1] - 1):
-            which[given[None, :] == groups[:, column : column + 1].numpy()] = column
-    flat = (np.arange(units)[:, None] * groups.shape[1] + which) * bins + place
+            group[labels.numpy()[None, :] == groups[:, column : column + 1].numpy()] = column
+    flat = (np.arange(units)[:, None] * groups.shape[1] + group) * bins + place
     counts = np.bincount(flat.ravel(), minlength=units * groups.shape[1] * bins)
     edges = low + width * np.linspace(0, 1, bins + 1)
     return torch.from_numpy(counts.reshape(units, groups.shape[1], bins)), torch.from_numpy(edges)
 
 
 def class_means(table: Array, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The classes that occur (K,) and the mean response of every unit to each of them (units, K)."""
+    """The classes in the data (K,), and the mean activation of every unit on each class (units, K)."""
     present = torch.unique(labels[labels >= 0])
     means = [torch.from_numpy(table[:, (labels == label).numpy()].mean(axis=1, dtype=np.float64)) for label in present]
     return present, torch.stack(means, 1) if means else torch.zeros(len(table), 0, dtype=torch.float64)
 
 
 def selectivity(means: Tensor) -> Tensor:
-    r"""How much one class stands out: (units,) in [0, 1], from mean responses (units, K).
+    r"""Class selectivity index (units,) in [0, 1], from mean activations by class (units, K) [1]_.
 
     .. math:: s = \frac{\mu_{\max} - \mu_{-\max}}{\mu_{\max} + \mu_{-\max}}
 
-    with the highest class mean and the mean over the other classes. Responses are taken above zero,
-    so that the index is defined for layers with negative values; a unit that never rises above zero,
-    and a data set of one class, give 0 [1]_.
+    :math:`\mu_{\max}` is the highest class mean, :math:`\mu_{-\max}` the mean over the other classes. Negative
+    means count as zero, so that the index is defined for layers with negative values. The index is 0 for a
+    unit without positive means and for a data set with one class.
 
     References
     ----------

@@ -1,9 +1,10 @@
-"""Similar units: correlation of the activations of a layer's units over the data."""
+"""Similarity of units: correlation of the activations of a layer's units over the data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ class Similarity(Result):
     layer : str
         The layer.
     correlation : Tensor
-        (units, units) Pearson correlation; NaN for a unit that never varies.
+        (units, units) Pearson correlation; NaN for a constant unit.
     images : int
         Number of images.
     """
@@ -36,42 +37,49 @@ class Similarity(Result):
     images: int
 
     def nearest(self, unit: int, n: int = 5) -> list[tuple[int, float]]:
-        """The units most correlated with one, highest first; those that never vary are left out."""
+        """The units with the highest correlation with a unit, highest first, without constant units."""
         row = self.correlation[unit].clone()
         row[unit] = float("nan")
         order = torch.nan_to_num(row, nan=-2.0).argsort(dim=0, descending=True, stable=True)
         return [(int(other), float(row[other])) for other in order[:n] if not torch.isnan(row[other])]
 
     def repeats(self, above: float = 0.95) -> list[tuple[int, int, float]]:
-        """Pairs of units whose correlation exceeds a bound, highest first."""
+        """Pairs of units with a correlation above a threshold, highest first."""
         upper = torch.nan_to_num(self.correlation, nan=0.0).triu(1)
         pairs = [(int(a), int(b), float(upper[a, b])) for a, b in (upper > above).nonzero()]
         return sorted(pairs, key=lambda pair: -pair[2])
 
 
+@overload
+def similar(net: Network, dataset: Dataset, layers: str, *, batch: int = 16) -> Similarity: ...  # type: ignore[overload-overlap]  # str is an Iterable[str]
+@overload
+def similar(net: Network, dataset: Dataset, layers: Iterable[str], *, batch: int = 16) -> dict[str, Similarity]: ...
 @register("similar-units", rows=("B4", "G1"), paper="zhou2015object", needs="a data set", kind="units")
-def similar(net: Network, dataset: Dataset, layer: str, *, batch: int = 16) -> Similarity:
+def similar(
+    net: Network, dataset: Dataset, layers: str | Iterable[str], *, batch: int = 16
+) -> Similarity | dict[str, Similarity]:
     r"""Correlate the activations of a layer's units over all images and positions [1]_.
 
     .. math:: r_{uv} = \frac{\operatorname{cov}(f_u, f_v)}{\sqrt{\operatorname{var} f_u \operatorname{var} f_v}}
 
-    Two units correlate when they answer at the same places of the same pictures.
+    Two units correlate if they are active at the same positions of the same pictures.
 
     Parameters
     ----------
     net : Network
         The network.
     dataset : Dataset
-        Images with labels or without.
-    layer : str
-        The layer.
+        Images with or without labels.
+    layers : str or iterable of str
+        One layer, or several in one pass over the images.
     batch : int
-        Images at a time.
+        Number of images per pass.
 
     Returns
     -------
-    Similarity
-        ``.correlation`` (units, units), ``.nearest(unit)``, ``.repeats()``.
+    Similarity or dict of str to Similarity
+        ``.correlation`` (units, units), ``.nearest(unit)``, ``.repeats()`` of one layer; by layer if
+        ``layers`` is an iterable.
 
     Raises
     ------
@@ -80,8 +88,8 @@ def similar(net: Network, dataset: Dataset, layer: str, *, batch: int = 16) -> S
 
     Notes
     -----
-    Cost: one forward pass to the layer, and units squared times positions multiplications per image.
-    What it does not show: units that repeat each other shifted by some positions.
+    Cost: one forward pass up to the last layer, and units squared times positions multiplications per image.
+    What it does not show: units with equal maps at shifted positions.
 
     References
     ----------
@@ -95,27 +103,22 @@ def similar(net: Network, dataset: Dataset, layer: str, *, batch: int = 16) -> S
     >>> similar(net, [torch.tensor([[[0.25, 0.5]]])], "0").nearest(0)
     [(1, -1.0)]
     """
-    (found,) = similarities(net, dataset, [layer], batch=batch).values()
-    return found
-
-
-def similarities(net: Network, dataset: Dataset, layers: Iterable[str], *, batch: int = 16) -> dict[str, Similarity]:
-    """The same for several layers in one pass over the images; see ``similar``."""
-    sums = {layer.name: _Products(layer) for layer in streaming_pass.chosen_layers(net, layers)}
+    sums = {layer.name: _Products(layer) for layer in streaming_pass.selected_layers(net, layers)}
     images = streaming_pass.read(net, dataset, {name: one.read for name, one in sums.items()}, batch=batch)
-    return {
+    results = {
         name: Similarity(
-            provenance=provenance(net, "similar-units", layer=name, images=images),
+            provenance=provenance(net, "similar-units", layers=name, images=images),
             layer=name,
             correlation=one.correlation(),
             images=images,
         )
         for name, one in sums.items()
     }
+    return next(iter(results.values())) if isinstance(layers, str) else results
 
 
 class _Products:
-    """Sums of products of activations, shifted by the first batch's means so that little cancels."""
+    """Sums of products of activations minus the first batch's means, which reduces cancellation."""
 
     def __init__(self, layer: Layer) -> None:
         units, self._axes = layer.units, layer.axes
@@ -125,7 +128,7 @@ class _Products:
         self._count = 0
 
     def read(self, value: Tensor, batch: Batch) -> None:
-        """Take in one batch."""
+        """Add one batch."""
         flat = self._axes.per_unit(value, len(batch.indices)).transpose(0, 1).flatten(1)
         flat = flat if flat.dtype == torch.float64 else flat.float()
         if self._shift is None:
@@ -136,10 +139,10 @@ class _Products:
         self._count += flat.shape[1]
 
     def correlation(self) -> Tensor:
-        """(units, units); NaN where a unit does not vary."""
+        """(units, units); NaN for constant units."""
         mean = self._total / self._count
         covariance = self._product / self._count - mean[:, None] * mean[None, :]
         deviation = covariance.diagonal().clamp(min=0).sqrt()
-        # What is left of a constant unit is the rounding of its products.
+        # The variance of a constant unit is not exactly zero: products are rounded.
         deviation = torch.where(deviation.square() > 1e-12 * mean.square() + 1e-30, deviation, float("nan"))
         return (covariance / deviation[:, None] / deviation[None, :]).clamp(-1, 1)

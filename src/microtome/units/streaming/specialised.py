@@ -1,4 +1,4 @@
-"""Which units are specialists: silent on most images, and when they fire, then in one place?"""
+"""Specialised units: sparse activation over images (rarity) and over positions (locality)."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from microtome.units.streaming.streaming_pass import Batch
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Specialised(Result):
-    """How rarely and how locally every unit fires.
+    """Rarity and locality of the activations of every unit.
 
     Attributes
     ----------
     rarity : dict of str to Tensor
-        (units,) by layer: lifetime sparseness of the per-image maximum, in [0, 1].
+        (units,) by layer: sparseness of the per-image maximum over images, in [0, 1].
     locality : dict of str to Tensor
-        (units,) by layer: sparseness over the positions of an image, in [0, 1], images weighted by
-        their maximum; 0 for a layer without positions.
+        (units,) by layer: sparseness over the positions of an image, in [0, 1], averaged over images with
+        the maximum as weight; 0 for a layer without positions.
     score : dict of str to Tensor
         rarity * locality (rarity alone for a layer without positions).
     fires_on : dict of str to Tensor
-        (units,) by layer: images with a response above half of the unit's highest.
+        (units,) by layer: number of images with an activation above half of the unit's maximum.
     peak_image : dict of str to Tensor
-        (units,) by layer: the image with the highest response.
+        (units,) by layer: index of the image with the highest activation.
     peak_label : dict of str to Tensor
-        (units,) by layer: that image's label; -1 without labels.
+        (units,) by layer: label of this image; -1 without labels.
     images : int
-        Images of the pass.
+        Number of images of the pass.
     classes : list of str or None
         Names of the classes.
     """
@@ -53,23 +53,23 @@ class Specialised(Result):
     classes: list[str] | None
 
     def units(self, n: int = 10, layer: str | None = None) -> list[tuple[str, int, float]]:
-        """The most specialised units of all layers, or of one: layer, unit and score, highest first."""
+        """The most specialised units of all layers, or of one layer: layer, unit and score, highest first."""
         names = list(self.score) if layer is None else [layer]
         rows = [(name, unit, value) for name in names for unit, value in enumerate(self.score[name].tolist())]
         return sorted(rows, key=lambda row: -row[2])[:n]
 
     def describe(self, layer: str, unit: int) -> str:
-        """One sentence with the numbers behind a unit's score."""
+        """One sentence with the numbers of a unit's score."""
         count, label = int(self.fires_on[layer][unit]), int(self.peak_label[layer][unit])
-        named = f' of class "{self.classes[label]}"' if self.classes is not None and label >= 0 else ""
+        of_class = f' of class "{self.classes[label]}"' if self.classes is not None and label >= 0 else ""
         return (
-            f"unit {unit} of {layer} exceeds half of its highest response on {count} of {self.images} images "
+            f"unit {unit} of {layer} exceeds half of its maximum on {count} of {self.images} images "
             f"(rarity {float(self.rarity[layer][unit]):.2f}, locality {float(self.locality[layer][unit]):.2f}); "
-            f"strongest on image {int(self.peak_image[layer][unit])}{named}."
+            f"strongest on image {int(self.peak_image[layer][unit])}{of_class}."
         )
 
     def table(self, n: int = 10, layer: str | None = None) -> Table:
-        """The most specialised units, each with a sentence about it."""
+        """The most specialised units, each with a description."""
         rows = ((name, unit, score, self.describe(name, unit)) for name, unit, score in self.units(n, layer))
         return Table(("layer", "unit", "score", "description"), tuple(rows))
 
@@ -78,31 +78,31 @@ class Specialised(Result):
 def specialised(
     net: Network, dataset: Dataset, layers: str | Iterable[str] | None = None, *, batch: int = 16
 ) -> Specialised:
-    r"""Find units that fire locally on few images, such as one for faces or for text [1]_.
+    r"""Find units with local activations on few images, such as face or text detectors [1]_.
 
-    With the responses above zero :math:`r = \max(f, 0)`, the sparseness of n numbers is
+    With the positive part :math:`r = \max(f, 0)` of the activations, the sparseness of n numbers is
 
     .. math:: S(r) = \frac{1 - \big(\sum r / n\big)^2 \big/ \big(\sum r^2 / n\big)}{1 - 1/n}
 
-    which is 1 when one number stands alone and 0 when all are equal [2]_. Rarity is S of the per-image
-    maxima over the images; locality is S of the map over its positions, averaged over the images with
-    the maxima as weights; the score is their product. A unit that never rises above zero scores 0.
+    It is 1 if only one number is not zero, and 0 if all are equal [2]_. Rarity is S of the per-image
+    maxima over the images. Locality is S of the map over its positions, averaged over the images with
+    the maxima as weights. The score is their product. A unit without positive activations has score 0.
 
     Parameters
     ----------
     net : Network
         The network.
     dataset : Dataset
-        Images with labels or without.
+        Images with or without labels.
     layers : str or iterable of str, optional
-        Layers to look at; default all that compute and have positions: in any other nothing is local.
+        Names of layers; default all layers that compute and have positions.
     batch : int
-        Images at a time.
+        Number of images per pass.
 
     Returns
     -------
     Specialised
-        ``.units(10)`` the highest scores with layer and unit, ``.table()`` in sentences.
+        ``.units(10)``: layer, unit and score of the highest scores; ``.table()`` with descriptions.
 
     Raises
     ------
@@ -113,8 +113,8 @@ def specialised(
 
     Notes
     -----
-    Cost: one forward pass and a sweep over the values. What it does not show: what the images that a
-    unit fires on have in common; look at ``units.top_patches``.
+    Cost: one forward pass and a few reductions of all values. What it does not show: the common property
+    of a unit's images; see ``units.top_patches``.
 
     References
     ----------
@@ -126,35 +126,35 @@ def specialised(
     Examples
     --------
     >>> net = Network(torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Flatten()), (1, 1, 2))
-    >>> found = specialised(net, [torch.tensor([[[0.0, 1.0]]]), torch.zeros(1, 1, 2)], "0")
-    >>> found.rarity["0"].item(), found.locality["0"].item(), found.fires_on["0"].item()
+    >>> result = specialised(net, [torch.tensor([[[0.0, 1.0]]]), torch.zeros(1, 1, 2)], "0")
+    >>> result.rarity["0"].item(), result.locality["0"].item(), result.fires_on["0"].item()
     (1.0, 1.0, 1)
     """
-    chosen = streaming_pass.chosen_layers(net, layers)
+    selected = streaming_pass.selected_layers(net, layers)
     if layers is None:
-        chosen = [layer for layer in chosen if layer.axes.grid != (1, 1)] or chosen
+        selected = [layer for layer in selected if layer.axes.grid != (1, 1)] or selected
     dataset = adapt(dataset, net)
-    gathered = {layer.name: _Responses(layer, len(dataset)) for layer in chosen}
-    images = streaming_pass.read(net, dataset, {name: one.read for name, one in gathered.items()}, batch=batch)
+    peaks = {layer.name: _PeakActivations(layer, len(dataset)) for layer in selected}
+    images = streaming_pass.read(net, dataset, {name: one.read for name, one in peaks.items()}, batch=batch)
     labels = dataset.labels
-    peaks = {name: one.maximum.argmax(1) for name, one in gathered.items()}
-    rarity = {name: sparseness(one.maximum) for name, one in gathered.items()}
-    locality = {name: one.locality() for name, one in gathered.items()}
+    peak_image = {name: one.maximum.argmax(1) for name, one in peaks.items()}
+    rarity = {name: sparseness(one.maximum) for name, one in peaks.items()}
+    locality = {name: one.locality() for name, one in peaks.items()}
     return Specialised(
-        provenance=provenance(net, "specialised-units", layers=list(gathered), images=images),
+        provenance=provenance(net, "specialised-units", layers=list(peaks), images=images),
         rarity=rarity,
         locality=locality,
-        score={name: rarity[name] * locality[name] if one.extended else rarity[name] for name, one in gathered.items()},
-        fires_on={name: (one.maximum > one.maximum.amax(1, keepdim=True) / 2).sum(1) for name, one in gathered.items()},
-        peak_image=peaks,
-        peak_label={name: torch.full_like(at, -1) if labels is None else labels[at] for name, at in peaks.items()},
+        score={name: rarity[name] * locality[name] if one.extended else rarity[name] for name, one in peaks.items()},
+        fires_on={name: (one.maximum > one.maximum.amax(1, keepdim=True) / 2).sum(1) for name, one in peaks.items()},
+        peak_image=peak_image,
+        peak_label={name: torch.full_like(at, -1) if labels is None else labels[at] for name, at in peak_image.items()},
         images=images,
         classes=net.classes,
     )
 
 
 def sparseness(responses: Tensor) -> Tensor:
-    """Vinje and Gallant's sparseness of the last axis; 0 where nothing responds or there is one number only.
+    """Sparseness by Vinje and Gallant over the last axis; 0 if all numbers are zero or there is only one.
 
     Examples
     --------
@@ -167,12 +167,12 @@ def sparseness(responses: Tensor) -> Tensor:
 def _sparseness(total: Tensor, square: Tensor, n: int) -> Tensor:
     if n < 2:
         return torch.zeros_like(total)
-    even = torch.where(square > 0, total.square() / (n * square.where(square > 0, torch.ones_like(square))), 1.0)
-    return ((1 - even) / (1 - 1 / n)).clamp(0, 1)
+    density = torch.where(square > 0, total.square() / (n * square.where(square > 0, torch.ones_like(square))), 1.0)
+    return ((1 - density) / (1 - 1 / n)).clamp(0, 1)
 
 
-class _Responses:
-    """Per image: the maximum; summed over images: locality weighted by it."""
+class _PeakActivations:
+    """Per image the maximum; summed over images the locality, with the maximum as weight."""
 
     def __init__(self, layer: Layer, images: int) -> None:
         self._axes = layer.axes
@@ -181,17 +181,17 @@ class _Responses:
         self._weighted = torch.zeros(layer.units, dtype=torch.float64)
 
     def read(self, value: Tensor, batch: Batch) -> None:
-        """Take in one batch."""
+        """Add one batch."""
         value = self._axes.per_unit(value, len(batch.indices))
-        above = value.clamp(min=0).float()
-        peak = above.amax(2)
-        square = torch.linalg.vector_norm(above, dim=2).square()
-        local = _sparseness(above.sum(2).double(), square.double(), value.shape[2])
+        positive = value.clamp(min=0).float()
+        peak = positive.amax(2)
+        square = torch.linalg.vector_norm(positive, dim=2).square()
+        local = _sparseness(positive.sum(2).double(), square.double(), value.shape[2])
         self.extended = value.shape[2] > 1
         self.maximum[:, batch.indices] = peak.T.cpu()
         self._weighted += (local * peak).sum(0).cpu()
 
     def locality(self) -> Tensor:
-        """(units,) mean over images, weighted by their maxima."""
+        """(units,) mean over images, with their maxima as weights."""
         weight = self.maximum.double().sum(1)
         return torch.where(weight > 0, self._weighted / weight.where(weight > 0, torch.ones_like(weight)), 0.0)

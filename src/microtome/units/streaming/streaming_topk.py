@@ -1,4 +1,4 @@
-"""Streaming top-k: one table per unit, into which each batch is merged."""
+"""Streaming top-k: tables of the k highest or lowest values per unit, updated batch by batch."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ from torch import Tensor
 
 Array = NDArray[Any]
 
-_PENDING = 48  # candidates per unit that are collected before they are merged
+_PENDING = 48  # number of candidates per unit that triggers a merge
 
 
-class Extremes:
+class TopK:
     """The k highest (or lowest) values of every unit so far, with image and position.
 
-    Among equal values the one that came first stays first, so that the outcome does not depend on
-    the batch size.
+    Equal values stay in order of arrival, so that the result does not depend on the batch size.
 
     Parameters
     ----------
     units, k : int
-        Rows and columns of the table.
+        Number of units, number of values per unit.
     lowest : bool
-        Keep the lowest values.
+        Collect the lowest values.
 
     Examples
     --------
-    >>> table = Extremes(units=1, k=2)
+    >>> table = TopK(units=1, k=2)
     >>> table.add(torch.tensor([[1.0, 5.0, 3.0]]), torch.tensor([0, 1, 2]), torch.zeros(1, 3, dtype=torch.long))
     >>> table.add(torch.tensor([[4.0]]), torch.tensor([3]), torch.zeros(1, 1, dtype=torch.long))
     >>> table.value.tolist(), table.image.tolist()
@@ -44,16 +43,16 @@ class Extremes:
         self._pending: list[tuple[Array, Array, Array]] = []
 
     def add(self, value: Tensor, image: Tensor, at: Tensor) -> None:
-        """Merge candidates in.
+        """Add candidates.
 
         Parameters
         ----------
         value : Tensor
             (units, m) activations.
         image : Tensor
-            (m,) which image each column is from.
+            (m,) index of the image of each column.
         at : Tensor
-            (units, m) position of each.
+            (units, m) position of each activation.
         """
         key = (value.cpu().numpy() * self._sign).astype(self._key.dtype, copy=False)
         self._pending.append((key, np.broadcast_to(image.cpu().numpy(), key.shape), at.cpu().numpy()))
@@ -61,7 +60,7 @@ class Extremes:
             self._merge()
 
     def _merge(self) -> None:
-        """Take in what is pending: once for many batches, and only for the units that have something new."""
+        """Merge pending candidates of many batches at once, only for units whose table changes."""
         if not self._pending:
             return
         key, image, at = (np.concatenate(parts, axis=1) for parts in zip(*self._pending, strict=True))
@@ -76,13 +75,13 @@ class Extremes:
 
     @property
     def value(self) -> Tensor:
-        """(units, k), best first; NaN where there were fewer than k."""
+        """(units, k), best first; NaN if there are fewer than k values."""
         self._merge()
         return torch.from_numpy(np.where(self._image < 0, np.nan, self._key * self._sign).astype(self._key.dtype))
 
     @property
     def image(self) -> Tensor:
-        """(units, k) indices into the data set; -1 where there were fewer than k."""
+        """(units, k) indices into the data set; -1 if there are fewer than k values."""
         self._merge()
         return torch.from_numpy(self._image.copy())
 

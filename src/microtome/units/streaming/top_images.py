@@ -1,4 +1,4 @@
-"""Which images drive one neuron, a channel at one position, most?"""
+"""Top images: the images with the highest activation of one neuron (a channel at one position)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from microtome.units.streaming import streaming_pass
 from microtome.units.streaming.crops import Box
 from microtome.units.streaming.patch_tables import Patches, geometry
 from microtome.units.streaming.streaming_pass import Batch
-from microtome.units.streaming.streaming_topk import Extremes
+from microtome.units.streaming.streaming_topk import TopK
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -30,9 +30,9 @@ class TopImages(Patches):
     position : (int, int)
         Row and column in the layer's grid.
     image, activation : Tensor
-        (k,) indices into the data set, strongest first, and the activations.
+        (k,) indices into the data set, highest activation first, and the activations.
     images : int
-        Images of the pass.
+        Number of images of the pass.
     """
 
     channel: int
@@ -43,17 +43,17 @@ class TopImages(Patches):
 
     @property
     def box(self) -> Box:
-        """The neuron's receptive field: top, left, bottom, right (exclusive); may leave the picture."""
+        """The neuron's receptive field: top, left, bottom, right (exclusive). It may exceed the picture."""
         return self.box_at(self.position)
 
     def crop(self, rank: int) -> Tensor:
-        """The pixels (C, h, w) that the neuron reads in one of the images, grey outside the picture."""
+        """The pixels (C, h, w) of the neuron's receptive field in one image; gray outside the picture."""
         if not 0 <= rank < len(self.image):
-            raise InputError(f"rank {rank} does not exist: images 0 to {len(self.image) - 1} are kept.")
+            raise InputError(f"rank {rank} does not exist: there are images 0 to {len(self.image) - 1}.")
         return self.crop_at(int(self.image[rank]), self.position)
 
     def crops(self) -> Tensor:
-        """All of them (k, C, h, w)."""
+        """The crops of all images (k, C, h, w)."""
         return torch.stack([self.crop(rank) for rank in range(len(self.image))])
 
 
@@ -63,22 +63,22 @@ def top_images(
     dataset: Dataset,
     layer: str,
     channel: int,
+    *,
     position: tuple[int, int] = (0, 0),
     k: int = 96,
-    *,
     batch: int = 16,
 ) -> TopImages:
     r"""Rank the images by the activation :math:`f_u(x; i, j)` of one neuron [1]_.
 
-    Unlike ``top_patches``, where every image offers its best position, the position is fixed: row and
-    column of the layer's grid, as in "pool5 (3, 3, 42)".
+    The position is fixed: row and column of the layer's grid, as in "pool5 (3, 3, 42)". In contrast,
+    ``top_patches`` uses the best position of each image.
 
     Parameters
     ----------
     net : Network
         The network.
     dataset : Dataset
-        Images with labels or without; kept by reference.
+        Images with or without labels; the result holds a reference.
     layer : str
         The layer.
     channel : int
@@ -86,9 +86,9 @@ def top_images(
     position : (int, int)
         Row and column; (0, 0) for a layer without height and width.
     k : int
-        Images kept; fewer where the data set has fewer.
+        Number of images; at most the size of the data set.
     batch : int
-        Images at a time.
+        Number of images per pass.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def top_images(
 
     Notes
     -----
-    Cost: one forward pass to the layer.
+    Cost: one forward pass up to the layer.
 
     References
     ----------
@@ -118,29 +118,28 @@ def top_images(
     >>> top_images(net, data, "0", channel=0, position=(0, 1)).image.tolist()
     [1, 0]
     """
-    (found,) = streaming_pass.chosen_layers(net, layer)
-    rows, columns = found.axes.grid
+    (info,) = streaming_pass.selected_layers(net, layer)
+    rows, columns = info.axes.grid
     row, column = int(position[0]), int(position[1])
-    if not 0 <= channel < found.units:
-        raise InputError(f'unit {channel} does not exist: "{layer}" has units 0 to {found.units - 1}.')
+    if not 0 <= channel < info.units:
+        raise InputError(f'unit {channel} does not exist: "{layer}" has units 0 to {info.units - 1}.')
     if not (0 <= row < rows and 0 <= column < columns):
         raise InputError(f'position {position} does not exist: "{layer}" has {rows} rows and {columns} columns.')
     if k < 1:
         raise InputError(f"k is at least 1, got {k}.")
-    table = Extremes(1, min(k, max(1, len(dataset))), dtype=net.dtype)
+    table = TopK(1, min(k, max(1, len(dataset))), dtype=net.dtype)
     at = row * columns + column
 
     def add(value: Tensor, batch: Batch) -> None:
         count = len(batch.indices)
-        units = found.axes.per_unit(value, count)
+        units = info.axes.per_unit(value, count)
         table.add(units[:, channel, at][None], batch.indices, torch.full((1, count), at))
 
     dataset = adapt(dataset, net)
-    images = streaming_pass.read(net, dataset, {found.name: add}, batch=batch)
-    made = provenance(net, "top-images", layer=found.name, channel=channel, position=[row, column], k=k)
+    images = streaming_pass.read(net, dataset, {info.name: add}, batch=batch)
     return TopImages(
-        provenance=made,
-        **geometry(found, net.input_shape),
+        provenance=provenance(net, "top-images", layer=info.name, channel=channel, position=[row, column], k=k),
+        **geometry(info, net.input_shape),
         channel=channel,
         position=(row, column),
         image=table.image[0],

@@ -1,4 +1,4 @@
-"""Top patches: the image patches that drive each unit most and least, for all layers in one pass over the data."""
+"""Top patches: the image patches with the highest and lowest activation of each unit, in one pass over the data."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from microtome.trace.operators import RECTIFIERS
 from microtome.units.streaming import response_distribution, streaming_pass
 from microtome.units.streaming.layer_statistics import BOUNDS, summarise
 from microtome.units.streaming.patch_tables import LayerPatches, TopPatches, geometry
-from microtome.units.streaming.response_distribution import REST, Responses, Sample
+from microtome.units.streaming.response_distribution import REST, Sample, SampledActivations
 from microtome.units.streaming.streaming_pass import Batch
-from microtome.units.streaming.streaming_topk import Extremes
+from microtome.units.streaming.streaming_topk import TopK
 
-_BINS = 32  # bars of the histogram
-_GROUPS = 10  # classes shown apart in it
-_MEMORY = 256 * 2**20  # bytes for the distributions' sample
+_BINS = 32  # bins of the histogram
+_GROUPS = 10  # classes with their own counts in the histogram
+_MEMORY = 256 * 2**20  # bytes for the sample of the distributions
 
 
 @register(
@@ -39,51 +39,51 @@ def top_patches(
     net: Network,
     dataset: Dataset,
     layers: str | Iterable[str] | None = None,
-    k: int = 9,
     *,
+    k: int = 9,
     bins: int = 9,
     one_per_image: bool = True,
     batch: int = 16,
     sample: int | None = None,
     seed: int = 0,
 ) -> TopPatches:
-    r"""Find the image patches that drive each unit most and least, in one pass for all layers.
+    r"""Find the image patches with the highest and lowest activation of each unit, in one pass for all layers.
 
     For unit u of a layer with values :math:`f_u(x; i, j)` the patches are those of
 
     .. math:: \operatorname{top}_k \; \max_{ij} f_u(x; i, j) \quad\text{over the images } x,
 
-    so that the k patches come from k images; with ``one_per_image=False`` all positions of all images
-    compete [1]_. Among equal values the first image, then the first position, wins. The value is the
-    layer's own output: of a convolution before the rectifier that follows it.
+    so that the k patches come from k images. With ``one_per_image=False``, all positions of all images
+    are candidates [1]_. Equal values are ordered by image, then by position. The value is the layer's own
+    output: for a convolution the value before the ReLU.
 
     Parameters
     ----------
     net : Network
         The network.
     dataset : Dataset
-        Images with labels or without; kept by reference.
+        Images with or without labels; the result holds a reference.
     layers : str or iterable of str, optional
-        Layers to look at; default all that compute (padding, dropout and flattening left out).
+        Names of layers; default all layers that compute (without padding, dropout and flattening).
     k : int
-        Patches kept at either end.
+        Number of highest patches and number of lowest patches.
     bins : int
-        Quantile bins of the per-image maximum that one example is taken from each.
+        Number of quantile bins of the per-image maximum, with one example each.
     one_per_image : bool
-        Whether an image enters a unit's table with its best position only.
+        Whether only the best position of each image is a candidate.
     batch : int
-        Images at a time.
+        Number of images per pass.
     sample : int, optional
-        Images that distributions are taken from, drawn at random; default all, or as many as fit
-        256 MB. The tables of patches, mean, std, active, dead and saturated always cover all images.
+        Number of random images for the distributions; default all, or as many as fit into 256 MB. The
+        tables of patches, mean, std, active, dead and saturated always cover all images.
     seed : int
-        Of that draw, and of the one position per image behind the ``"position"`` quantiles.
+        Seed of the sample, and of the random position per image for the ``"position"`` quantiles.
 
     Returns
     -------
     TopPatches
         ``top["conv2"]``: ``.image``, ``.position``, ``.activation`` (units, k), ``.crop(unit, rank)``,
-        ``.box(unit, rank)``, the same for the lowest and for bins, histogram by class, quantiles.
+        ``.box(unit, rank)``; the same for lowest and binned patches; histogram by class, quantiles.
 
     Raises
     ------
@@ -94,11 +94,11 @@ def top_patches(
 
     Notes
     -----
-    Cost: one forward pass up to the last layer, and five sweeps over every value looked at. On
-    EfficientNet-Lite0 that is a third of the pass again for its convolutions alone, and the pass again
-    for all 142 layers, whose values a processor reads about as slowly as it makes them.
-    Memory: one batch, the tables, and the sample. What it does not show: how much of the patch the
-    unit needs (see ``units.reconstruct``, ``units.effective_field``).
+    Cost: one forward pass up to the last layer, and five reductions of every value. On EfficientNet-Lite0
+    the reductions take a third of the time of the pass for the convolutions, and as long as the pass for
+    all 142 layers, because memory access dominates. Memory: one batch, the tables, and the sample.
+    What it does not show: the part of the patch that causes the activation (see ``units.reconstruct``,
+    ``units.effective_field``).
 
     References
     ----------
@@ -116,23 +116,23 @@ def top_patches(
     """
     if k < 1 or bins < 1:
         raise InputError(f"k and bins are at least 1, got k={k} and bins={bins}.")
-    chosen = streaming_pass.chosen_layers(net, layers)
+    selected = streaming_pass.selected_layers(net, layers)
     dataset = adapt(dataset, net)
     images = _length(dataset)
-    total = sum(layer.units for layer in chosen)
+    total = sum(layer.units for layer in selected)
     width = 12 if net.dtype != torch.float64 else 24
     size = min(images, max(1, _MEMORY // ((width + 4) * total)) if sample is None else sample)
-    drawn = response_distribution.draw(images, size, seed)
-    made = provenance(
-        net, "top-patches", seed=seed, layers=[layer.name for layer in chosen], k=k, bins=bins,
-        one_per_image=one_per_image, images=images, sample=drawn.size,
+    subset = response_distribution.draw(images, size, seed)
+    note = provenance(
+        net, "top-patches", seed=seed, layers=[layer.name for layer in selected], k=k, bins=bins,
+        one_per_image=one_per_image, images=images, sample=subset.size,
     )  # fmt: skip
-    tables = {layer.name: _Table(layer, net, k, drawn, one_per_image=one_per_image) for layer in chosen}
+    tables = {layer.name: _Table(layer, net, k, subset, one_per_image=one_per_image) for layer in selected}
     streaming_pass.read(net, dataset, {name: table.read for name, table in tables.items()}, batch=batch)
     labels = dataset.labels
-    labels = None if labels is None else labels[tables[chosen[0].name].responses.image]
-    found = {name: table.finished(net, labels, bins, images, made) for name, table in tables.items()}
-    return TopPatches(provenance=made, layers=found).with_images(dataset)
+    labels = None if labels is None else labels[tables[selected[0].name].activations.image]
+    results = {name: table.result(net, labels, bins, images, note) for name, table in tables.items()}
+    return TopPatches(provenance=note, layers=results).with_images(dataset)
 
 
 def _length(dataset: Dataset) -> int:
@@ -142,21 +142,21 @@ def _length(dataset: Dataset) -> int:
 
 
 class _Table:
-    """What is gathered for one layer while the data go by."""
+    """Running statistics of one layer during the pass."""
 
     def __init__(self, layer: Layer, net: Network, k: int, sample: Sample, *, one_per_image: bool) -> None:
         self.layer, self.grid = layer, layer.axes.grid
         self.bounds = BOUNDS.get(streaming_pass.operation(layer))
         self.rectified = _rectified(net, layer)
         self.k, self.one_per_image = k, one_per_image
-        self.top = Extremes(layer.units, k, dtype=net.dtype)
-        self.low = Extremes(layer.units, k, lowest=True, dtype=net.dtype)
-        self.responses = Responses(layer.units, sample, net.dtype)
+        self.top = TopK(layer.units, k, dtype=net.dtype)
+        self.low = TopK(layer.units, k, lowest=True, dtype=net.dtype)
+        self.activations = SampledActivations(layer.units, sample, net.dtype)
         self.sums = torch.zeros(4, layer.units, dtype=torch.float64)  # values, squares, active, full
         self.count = 0
 
     def read(self, value: Tensor, batch: Batch) -> None:
-        """Take in one batch of the layer's values."""
+        """Add one batch of the layer's values."""
         value = self.layer.axes.per_unit(value, len(batch.indices))
         summary = summarise(value, self.bounds)
         if not bool(torch.isfinite(summary.total).all()):
@@ -172,16 +172,16 @@ class _Table:
         else:
             self.top.add(*_every_position(value, batch.indices, self.k, 1.0))
             self.low.add(*_every_position(value, batch.indices, self.k, -1.0))
-        self.responses.add(value, summary, batch.indices)
+        self.activations.add(value, summary, batch.indices)
 
-    def finished(self, net: Network, labels: Tensor | None, bins: int, images: int, made: Provenance) -> LayerPatches:
+    def result(self, net: Network, labels: Tensor | None, bins: int, images: int, note: Provenance) -> LayerPatches:
         """The layer's result."""
-        responses = self.responses
+        activations = self.activations
         mean, square, active, full = (self.sums / self.count).unbind()
         highest, lowest = self.top.value[:, 0], self.low.value[:, 0]
-        binned_image, binned_at, binned = response_distribution.examples(responses, bins)
+        binned_image, binned_at, binned = response_distribution.examples(activations, bins)
         return LayerPatches(
-            provenance=made,
+            provenance=note,
             **geometry(self.layer, net.input_shape),
             kind=self.layer.kind,
             grid=self.grid,
@@ -202,32 +202,32 @@ class _Table:
             dead=(highest <= 0) if self.rectified or bool((lowest >= 0).all()) else (highest == lowest),
             saturated=full >= 0.95,
             quantiles={
-                "max": response_distribution.quantiles(responses.maximum),
-                "mean": response_distribution.quantiles(responses.average),
-                "position": response_distribution.quantiles(responses.single),
+                "max": response_distribution.quantiles(activations.maximum),
+                "mean": response_distribution.quantiles(activations.average),
+                "position": response_distribution.quantiles(activations.single),
             },
             images=images,
-            sampled=responses.sample.size,
+            sampled=activations.sample.size,
             classes=net.classes,
-            **_by_class(responses, labels),
+            **_by_class(activations, labels),
         )
 
     def _positions(self, at: Tensor) -> Tensor:
         return torch.stack((at // self.grid[1], at % self.grid[1]), -1)
 
 
-def _by_class(responses: Responses, labels: Tensor | None) -> dict[str, Any]:
-    """Selectivity, the classes that a unit answers most, and the histogram by them."""
+def _by_class(activations: SampledActivations, labels: Tensor | None) -> dict[str, Any]:
+    """Class selectivity, the classes with the highest means, and the histogram by class."""
     if labels is None:
-        labels = torch.full((responses.sample.size,), REST)
-    maximum = responses.maximum
+        labels = torch.full((activations.sample.size,), REST)
+    maximum = activations.maximum
     present, means = response_distribution.class_means(maximum, labels)
-    _, above = response_distribution.class_means(np.maximum(maximum, 0), labels)
+    _, positive_means = response_distribution.class_means(np.maximum(maximum, 0), labels)
     order = means.argsort(dim=1, descending=True, stable=True)[:, :_GROUPS]
     groups = torch.cat((present[order], torch.full((len(maximum), 1), REST)), 1)
     counts, edges = response_distribution.histogram(maximum, labels, groups, _BINS)
     return {
-        "selectivity": response_distribution.selectivity(above),
+        "selectivity": response_distribution.selectivity(positive_means),
         "groups": groups,
         "class_mean": means.gather(1, order),
         "histogram": counts,
@@ -236,16 +236,16 @@ def _by_class(responses: Responses, labels: Tensor | None) -> dict[str, Any]:
 
 
 def _every_position(value: Tensor, indices: Tensor, k: int, sign: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The k best positions of each image: (units, n * k) candidates, in order of images and then of positions."""
+    """The k best positions of each image: (units, n * k) candidates, ordered by image, then by position."""
     n, units, positions = value.shape
-    kept = min(k, positions)
-    order = (value * -sign).argsort(dim=2, stable=True)[:, :, :kept].sort(2).values
-    best = value.gather(2, order).permute(1, 0, 2).reshape(units, n * kept)
-    return best, indices.repeat_interleave(kept), order.permute(1, 0, 2).reshape(units, n * kept)
+    count = min(k, positions)
+    order = (value * -sign).argsort(dim=2, stable=True)[:, :, :count].sort(2).values
+    best = value.gather(2, order).permute(1, 0, 2).reshape(units, n * count)
+    return best, indices.repeat_interleave(count), order.permute(1, 0, 2).reshape(units, n * count)
 
 
 def _rectified(net: Network, layer: Layer) -> bool:
-    """Whether all that reads the layer directly is a rectifier: nothing below zero goes on."""
+    """Whether all direct successors of the layer are ReLUs, which block negative values."""
     readers = [other for other in net.layers.values() if layer.name in other.inputs and other.leaf]
     zeroing = RECTIFIERS & {"relu", "relu6", "rectifying_clamp"}
     return bool(readers) and all(streaming_pass.operation(reader) in zeroing for reader in readers)

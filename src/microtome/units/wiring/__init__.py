@@ -1,1 +1,1 @@
-"""How a unit is made: filters, connections, dissected activations."""
+"""From which inputs and weights is a unit computed? Filters, connections, dissections."""

@@ -1,4 +1,4 @@
-"""Where does each channel come from? Every value's channels followed back to the weights that made them."""
+"""Sources of channels: for every value, the weighted operation and unit that computes each of its channels."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ _SPLITTING = those(role=("split", "join", "gate")) | {"channel_shuffle", "layer_
 
 @dataclass(frozen=True)
 class Branch:
-    """For each channel of a value, the weighted operation and its output unit that it comes from.
+    """The source of each channel of a value: a weighted operation and its output unit.
 
     Attributes
     ----------
-    made_by : Tensor
-        (channels,) index of the operation; -1 where it is not known, -2 for the image.
+    source : Tensor
+        (channels,) index of the operation; -1 if it is unknown, -2 for the image.
     unit : Tensor
         (channels,) the operation's output unit, or the image's channel.
     """
 
-    made_by: Tensor
+    source: Tensor
     unit: Tensor
 
     def repeated(self, times: int) -> Branch:
-        """Every channel ``times`` over: a flattened map."""
-        return Branch(self.made_by.repeat_interleave(times), self.unit.repeat_interleave(times))
+        """Every channel repeated ``times`` times, as in a flattened map."""
+        return Branch(self.source.repeat_interleave(times), self.unit.repeat_interleave(times))
 
 
 @dataclass(frozen=True)
 class Weighted:
-    """One operation with weights between units.
+    """An operation with weights between units.
 
     Attributes
     ----------
     name : str
-        The operation.
+        Name of the operation.
     weight : Tensor
-        (units, inputs of one unit, taps): the kernel, or one tap for a linear map.
+        (units, inputs of one unit, taps): the kernel; a linear map has one tap.
     groups : int
         Groups of the convolution.
     reads : list of Branch
-        Where its input's channels come from; several where branches are added.
+        Sources of its input's channels; several branches if the input is a sum.
     """
 
     name: str
@@ -61,32 +61,32 @@ class Weighted:
     reads: list[Branch]
 
     def strengths(self, branch: Branch) -> Strengths | None:
-        """Kernel norms and sums by source; None where the branch does not describe this input."""
+        """Kernel norms and sums by source; None if the branch does not fit this input."""
         units, each, _ = self.weight.shape
         if len(branch.unit) != each * self.groups:
             return None
-        identity = torch.stack((branch.made_by, branch.unit), 1)
+        identity = torch.stack((branch.source, branch.unit), 1)
         sources, column = torch.unique(identity, dim=0, return_inverse=True)
         square, total = torch.zeros(units, len(sources)), torch.zeros(units, len(sources))
         rows = units // self.groups
         for group in range(self.groups):
-            here = slice(group * rows, (group + 1) * rows)
+            part = slice(group * rows, (group + 1) * rows)
             columns = column[group * each : (group + 1) * each].expand(rows, each)
-            square[here].scatter_add_(1, columns, self.weight[here].float().square().sum(2))
-            total[here].scatter_add_(1, columns, self.weight[here].float().sum(2))
-        return Strengths([(int(maker), int(unit)) for maker, unit in sources], square.sqrt(), total)
+            square[part].scatter_add_(1, columns, self.weight[part].float().square().sum(2))
+            total[part].scatter_add_(1, columns, self.weight[part].float().sum(2))
+        return Strengths([(int(source), int(unit)) for source, unit in sources], square.sqrt(), total)
 
 
 @dataclass(frozen=True)
 class Strengths:
-    """Connections of one weighted operation with the sources of one branch.
+    """Strengths of the connections between a weighted operation and the sources of one branch.
 
     Attributes
     ----------
     sources : list of (int, int)
-        The weighted operation and unit behind each column.
+        Weighted operation and unit of each column.
     norm, total : Tensor
-        (units, sources) the kernels' norms and sums; 0 where there is no connection.
+        (units, sources) norms and sums of the kernels; 0 without a connection.
     """
 
     sources: list[tuple[int, int]]
@@ -96,9 +96,9 @@ class Strengths:
 
 @dataclass(frozen=True)
 class Wiring:
-    """All weighted operations of a network in the order they run, and the origin of every operation's output.
+    """All weighted operations of a network in execution order, and the sources of every operation's output.
 
-    ``after`` tells for every operation how many weighted ones have run before it is read.
+    ``after`` holds for every operation the number of weighted operations up to and including it.
     """
 
     weighted: list[Weighted]
@@ -107,10 +107,10 @@ class Wiring:
 
 
 def wiring(net: Network) -> Wiring:
-    """Watch one pass and follow the channels.
+    """Trace the sources of all channels through one forward pass.
 
-    Pointwise operations, normalisation and pooling keep channels; adding joins branches; concatenation
-    appends; flattening repeats each channel for its positions. Anything else makes the origin unknown.
+    Pointwise operations, normalisation and pooling preserve channels; a sum joins branches; concatenation
+    appends; flattening repeats each channel for its positions. After any other operation sources are unknown.
     """
     follower = _Follower()
     image = net.normalise(net.probe)
@@ -125,7 +125,7 @@ def _pixels(channels: int) -> tuple[Tensor, Tensor]:
 
 
 class _Follower:
-    """Notes the origin of every value as it is made."""
+    """An observer of the pass that stores the sources of every value."""
 
     def __init__(self) -> None:
         self.weighted: list[Weighted] = []
@@ -134,35 +134,35 @@ class _Follower:
         self.origin_of: dict[int, tuple[Tensor, list[Branch]]] = {}
 
     def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
-        """A module starts: nothing to do."""
+        """Do nothing when a module starts."""
 
     def leave(self, name: str, module: nn.Module, output: Any) -> None:
-        """A module has returned: nothing to do."""
+        """Do nothing when a module returns."""
 
     def operation(self, call: Call, output: Any) -> None:
-        """An operation has run."""
-        made = tensors(output)
+        """Store the sources of an operation's output."""
+        outputs = tensors(output)
         read = [value for value in call.tensors if id(value) in self.origin_of]
-        if not made or not read:
+        if not outputs or not read:
             return
-        origin = self._weighted(call, made[0]) if call.kind in _WEIGHTED else self._passed(call, made[0], read)
+        origin = self._weighted(call) if call.kind in _WEIGHTED else self._preserved(call, outputs[0], read)
         self.named[call.name] = origin
         self.after[call.name] = len(self.weighted)
-        for value in made:
+        for value in outputs:
             self.origin_of[id(value)] = (value, origin)
 
-    def _weighted(self, call: Call, output: Tensor) -> list[Branch]:
-        bound = call.arguments
-        known = self.origin_of.get(id(bound["input"]))
-        weight = bound["weight"].detach()
+    def _weighted(self, call: Call) -> list[Branch]:
+        arguments = call.arguments
+        known = self.origin_of.get(id(arguments["input"]))
+        weight = arguments["weight"].detach()
         units = weight.shape[0]
         self.weighted.append(
             Weighted(call.name, weight.flatten(2) if weight.dim() > 2 else weight[:, :, None],
-                     int(bound.get("groups") or 1), [] if known is None else known[1])
+                     int(arguments.get("groups") or 1), [] if known is None else known[1])
         )  # fmt: skip
         return [Branch(torch.full((units,), len(self.weighted) - 1), torch.arange(units))]
 
-    def _passed(self, call: Call, output: Tensor, read: list[Tensor]) -> list[Branch]:
+    def _preserved(self, call: Call, output: Tensor, read: list[Tensor]) -> list[Branch]:
         branches = [self.origin_of[id(value)][1] for value in read]
         channels = _channels(output)
         if call.kind == "cat" and call.arguments["dim"] in (1, 1 - output.dim()):
@@ -170,7 +170,7 @@ class _Follower:
         if call.kind in _SPLITTING:
             return []
         if call.kind in POINTWISE or call.kind in _KEEPING:
-            # A gate (one number per channel) scales what passes; it is not what the channel is made of.
+            # A gate (one number per channel) scales the channels; it is not their source.
             whole = [one for value, one in zip(read, branches, strict=True) if value.numel() == output.numel()]
             joined = [branch for one in whole or branches[:1] for branch in one]
             return [branch for branch in joined if len(branch.unit) == channels]
@@ -188,16 +188,16 @@ def _channels(value: Tensor) -> int:
 
 
 def _appended(branches: list[list[Branch]]) -> list[Branch]:
-    """Concatenated channels; where the parts have different numbers of branches, the missing are unknown."""
+    """Sources of concatenated channels; if the parts have different numbers of branches, missing ones are unknown."""
     if not all(branches):
         return []
     count = max(len(one) for one in branches)
     rows = []
     for place in range(count):
-        parts = [one[place] if place < len(one) else _nothing(one[0]) for one in branches]
-        rows.append(Branch(torch.cat([part.made_by for part in parts]), torch.cat([part.unit for part in parts])))
+        parts = [one[place] if place < len(one) else _unknown(one[0]) for one in branches]
+        rows.append(Branch(torch.cat([part.source for part in parts]), torch.cat([part.unit for part in parts])))
     return rows
 
 
-def _nothing(like: Branch) -> Branch:
-    return Branch(torch.full_like(like.made_by, -1), torch.zeros_like(like.unit))
+def _unknown(like: Branch) -> Branch:
+    return Branch(torch.full_like(like.source, -1), torch.zeros_like(like.unit))

@@ -1,4 +1,4 @@
-"""How is one output channel made from its inputs on this image? The sheet x_j, w_j, a_j, c_j, bias, y."""
+"""Dissection of one output channel on one image: inputs x_j, weights w_j, contributions a_j, sums c_j, output y."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from microtome.units.wiring.linear_parts import parts
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Dissection(Result):
-    """One output channel of one layer on one image, taken apart by input channel.
+    """One output channel of one layer on one image, decomposed by input channel.
 
     A fully connected layer has 1 x 1 maps: h = w = kh = kw = 1.
 
@@ -30,9 +30,9 @@ class Dissection(Result):
     layer : str
     channel : int
     source : str
-        The layer it reads.
+        The input layer.
     inputs : Tensor
-        (J, h, w) x_j: each input channel as the operation reads it, padding by another call included.
+        (J, h, w) x_j: each input channel of the operation, after padding by a separate call.
     weights : Tensor
         (J, kh, kw) w_j.
     contributions : Tensor
@@ -40,18 +40,18 @@ class Dissection(Result):
     cumulative : Tensor
         (J, h', w') c_j = a_1 + ... + a_j.
     bias : float
-        0 where the layer has none.
+        0 if the layer has no bias.
     output : Tensor
         (h', w') y, the network's own value of the channel.
     channels : Tensor
-        (J,) index of each input channel in ``source``: not 0 to J - 1 where the layer has groups. For a
-        fully connected layer behind a flattened map, the channel of the map.
+        (J,) index of each input channel in ``source``; not 0 to J - 1 if the layer has groups. For a
+        fully connected layer after a flattened map, the channel of the map.
     labels : tuple of str
-        (J,) what each input channel detects, or ``""``.
+        (J,) label of each input channel, or ``""``.
     gap : float
-        Certificate: the largest distance of c_J + bias from y; rounding of the network's own precision.
+        Certificate: the largest absolute difference of c_J + bias and y, which comes from rounding.
     bound : float
-        What rounding may make of the gap: machine precision, times the number of terms, times the
+        Upper bound of the gap by rounding: machine precision, times the number of terms, times the
         largest sum of their magnitudes.
     """
 
@@ -71,7 +71,7 @@ class Dissection(Result):
 
     @property
     def strength(self) -> Tensor:
-        """Root mean square of each a_j over the map, (J,): how loud a row is, whatever its sign."""
+        """Root mean square of each a_j over the map, (J,)."""
         return self.contributions.flatten(1).square().mean(1).sqrt()
 
     @property
@@ -81,10 +81,10 @@ class Dissection(Result):
 
     @property
     def share(self) -> Tensor:
-        r"""Part of y - bias that each row accounts for, (J,), :math:`\langle a_j, y - b \rangle / |y - b|^2`.
+        r"""Share of each a_j in y - bias, (J,), :math:`\langle a_j, y - b \rangle / |y - b|^2`.
 
-        The shares add up to 1; a row that works against the others has a negative one. Zero
-        everywhere where y equals the bias.
+        The shares add up to 1. A row with opposite sign has a negative share. All shares are zero if y
+        equals the bias.
         """
         total = self.cumulative[-1].flatten().double()
         energy = total @ total
@@ -108,12 +108,12 @@ class Dissection(Result):
 def dissect(
     net: Network, image: Any, layer: str, channel: int, *, labels: Tuning | Sequence[str] | None = None
 ) -> Dissection:
-    r"""Take one output channel apart into what each input channel gives to it.
+    r"""Decompose one output channel into the contributions of the input channels.
 
     .. math:: y = b + \sum_{j=1}^{J} a_j, \qquad a_j = x_j * w_j, \qquad c_j = a_1 + \dots + a_j
 
-    The operation is taken as the network makes it, module or function, with its stride, padding,
-    dilation and groups; for grouped and depthwise convolutions J counts the channels of the group.
+    The operation is the network's own call, of a module or a function, with its stride, padding, dilation
+    and groups. For grouped and depthwise convolutions J is the number of channels of the group.
 
     Parameters
     ----------
@@ -125,25 +125,25 @@ def dissect(
     channel : int
         The output channel, from 0.
     labels : Tuning or sequence of str, optional
-        What the channels of the layer below detect: its tuning, or one text for each channel.
+        Labels of the channels of the input layer: its tuning, or one text for each channel.
 
     Returns
     -------
     Dissection
-        Computed in float64 from the network's own values and kept in its precision; ``gap`` says how
-        far sum and bias are from what the network has computed.
+        Computed in float64 from the network's own values, then converted to its precision. ``gap`` is the
+        difference of sum plus bias and the network's own output.
 
     Raises
     ------
     LayerError
-        When the layer is neither, with the layers that are.
+        When the layer is neither of both.
     InputError
         When there is no such channel, there is more than one image, or the labels do not fit.
 
     Notes
     -----
-    Cost: one forward pass down to the layer. The sheet tells how the numbers add up on this image;
-    it does not tell what the output would be without a row in later layers.
+    Cost: one forward pass up to the layer. What it does not show: the effect of a contribution on later
+    layers. The decomposition is exact for this image only.
 
     References
     ----------
@@ -155,17 +155,17 @@ def dissect(
     >>> model = nn.Sequential(nn.Conv2d(2, 1, 1), nn.Flatten())
     >>> with torch.no_grad():
     ...     _ = model[0].weight.copy_(torch.tensor([2.0, -1.0]).reshape(1, 2, 1, 1)), model[0].bias.fill_(0.5)
-    >>> sheet = dissect(Network(model, input_shape=(2, 1, 1)), torch.ones(2, 1, 1), "0", 0)
-    >>> sheet.contributions.flatten().tolist(), sheet.bias, sheet.output.item()
+    >>> result = dissect(Network(model, input_shape=(2, 1, 1)), torch.ones(2, 1, 1), "0", 0)
+    >>> result.contributions.flatten().tolist(), result.bias, result.output.item()
     ([2.0, -1.0], 0.5, 1.5)
     """
-    found = net.layer(layer)
+    info = net.layer(layer)
     images = net.images(image)
     if images.shape[0] != 1:
-        raise InputError(f"one image is dissected at a time, got {images.shape[0]}; choose images[i].")
-    terms = parts(net, found, images, channel)
+        raise InputError(f"one image was expected, got {images.shape[0]}; choose images[i].")
+    terms = parts(net, info, images, channel)
     total = terms.contributions.sum(0) + terms.bias
-    names = _labels(labels, terms.channels, found)
+    names = _labels(labels, terms.channels, info)
     dtype = torch.float64 if terms.output.dtype == torch.float64 else torch.float32
     return Dissection(
         provenance=provenance(net, "dissect", layer=layer, channel=channel),
@@ -186,13 +186,13 @@ def dissect(
 
 
 def _labels(labels: Tuning | Sequence[str] | None, channels: Tensor, layer: Layer) -> tuple[str, ...]:
-    """One text for each row, found by the row's channel in the layer below."""
+    """The label of each row: that of its channel in the input layer."""
     if labels is None:
         return ("",) * channels.numel()
     texts = labels.labels if isinstance(labels, Tuning) else tuple(str(text) for text in labels)
     if int(channels.max()) >= len(texts):
         raise InputError(
-            f'layer "{layer.name}" reads channels up to {int(channels.max())}, the labels are {len(texts)}; '
-            "give the tuning of the layer below it."
+            f'layer "{layer.name}" reads channels up to {int(channels.max())}, but there are {len(texts)} labels; '
+            "pass the tuning of its input layer."
         )
     return tuple(texts[channel] for channel in channels.tolist())

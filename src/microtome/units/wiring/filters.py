@@ -1,4 +1,4 @@
-"""What do a layer's filters look like, and how like Gabor functions are they?"""
+"""Filters of a convolution, with a Gabor function fitted to each."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ class Filters(Result):
     ----------
     layer : str
     weights : Tensor
-        (U, J, kh, kw): output channel by input channel, as the operation uses them.
+        (U, J, kh, kw): output channel by input channel, as in the network's own call.
     groups : int
         Groups of the convolution; the first input channel of unit u is ``u // (U / groups) * J``.
     first : bool
-        Whether the layer reads the image, so that a filter is a picture itself.
+        Whether the layer reads the image, so that a filter can be shown as a picture.
     profile : Tensor
-        (U, kh, kw) the filter's spatial profile that the Gabor function is fitted to: the filter for
-        one input channel, else its first principal component over the input channels, with the
-        sign of the strongest channel.
+        (U, kh, kw) the filter's spatial profile, the data of the Gabor fit: with one input channel the
+        filter, otherwise its first principal component over the input channels, with the sign of the
+        strongest channel.
     profile_share : Tensor
-        (U,) share of the filter's energy in that component.
+        (U,) share of the filter's energy in this component.
     orientation, frequency, phase, sigma, goodness : Tensor
-        (U,) of the Gabor fit: degrees of the stripes in [0, 180), cycles per pixel, degrees, pixels,
-        and the share of the profile's variance explained. NaN and 0 for a constant filter; NaN
-        throughout where no fit was made (kernels under 3 x 3).
+        (U,) parameters of the Gabor fit: degrees of the stripes in [0, 180), cycles per pixel, degrees,
+        pixels, and the share of the profile's variance that the fit explains. For a constant filter the
+        parameters are NaN and goodness is 0. Without a fit (kernels below 3 x 3) all are NaN.
     """
 
     layer: str
@@ -61,7 +61,7 @@ class Filters(Result):
 
 @register("filters", rows=("A1",), paper="jones1987evaluation", needs="a two-dimensional convolution", kind="units")
 def filters(net: Network, layer: str, *, fit: bool | None = None) -> Filters:
-    """The filters of a convolution as they are used, with a Gabor function fitted to each.
+    """Return the filters of a convolution, and fit a Gabor function to each.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def filters(net: Network, layer: str, *, fit: bool | None = None) -> Filters:
     layer : str
         A two-dimensional convolution, module or function.
     fit : bool, optional
-        Whether to fit Gabor functions; default for layers that read the image.
+        Whether to fit Gabor functions; default only for layers that read the image.
 
     Returns
     -------
@@ -78,34 +78,34 @@ def filters(net: Network, layer: str, *, fit: bool | None = None) -> Filters:
     Raises
     ------
     LayerError
-        When the layer is no two-dimensional convolution.
+        When the layer is not a two-dimensional convolution.
 
     Notes
     -----
-    Cost: one forward pass; a fit takes some tens of milliseconds a filter. A Gabor function has as
-    many parameters as a 3 x 3 filter has weights, so that goodness says little below 5 x 5.
+    Cost: one forward pass; a fit takes some tens of milliseconds per filter. What it does not show: the
+    quality of fits below 5 x 5, because a Gabor function has as many parameters as a 3 x 3 filter has weights.
 
     References
     ----------
     .. [1] J. P. Jones and L. A. Palmer, An evaluation of the two-dimensional Gabor filter model of
        simple receptive fields in cat striate cortex, Journal of Neurophysiology 58 (1987).
     """
-    found = net.layer(layer)
+    info = net.layer(layer)
     call = net.call(layer)
     if call.kind != "conv2d":
-        fit_layers = [name for name, other in net.layers.items() if other.kind in ("Conv2d", "conv2d")]
+        convolutions = [name for name, other in net.layers.items() if other.kind in ("Conv2d", "conv2d")]
         raise LayerError(
-            f'layer "{layer}" is a {found.kind}, not a two-dimensional convolution; '
-            f"choose {', '.join(fit_layers[:6]) or 'another network'}."
+            f'layer "{layer}" is a {info.kind}, not a two-dimensional convolution; '
+            f"choose {', '.join(convolutions[:6]) or 'another network'}."
         )
     weights = call.arguments["weight"].detach().float().cpu()
-    first = found.inputs == ("input",)
+    first = info.inputs == ("input",)
     profile, share = profiles(weights)
-    wanted = (first if fit is None else fit) and min(weights.shape[2:]) >= 3
+    fit = (first if fit is None else fit) and min(weights.shape[2:]) >= 3
     missing = torch.full((len(weights),), float("nan"))
-    fitted = gabor.fit(profile) if wanted else None
+    fitted = gabor.fit(profile) if fit else None
     return Filters(
-        provenance=provenance(net, "filters", layer=layer, fit=wanted),
+        provenance=provenance(net, "filters", layer=layer, fit=fit),
         layer=layer,
         weights=weights,
         groups=int(call.arguments["groups"]),
@@ -121,11 +121,11 @@ def filters(net: Network, layer: str, *, fit: bool | None = None) -> Filters:
 
 
 def profiles(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Spatial profile of each filter (U, J, kh, kw) and the share of its energy: the first principal component.
+    """First principal component of each filter (U, J, kh, kw), its spatial profile, and the share of its energy.
 
     Examples
     --------
-    A filter that is the same picture in every channel has all of its energy in the profile.
+    If all channels of a filter are equal, the profile has all of its energy.
 
     >>> picture = torch.tensor([[1.0, -1.0], [0.0, 2.0]])
     >>> profile, share = profiles(picture.expand(1, 3, 2, 2))
@@ -135,8 +135,8 @@ def profiles(weights: Tensor) -> tuple[Tensor, Tensor]:
     units, channels, height, width = weights.shape
     matrix = weights.reshape(units, channels, height * width).double()
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-    loudest = left[:, :, 0].abs().argmax(1)
-    sign = left[torch.arange(units), loudest, 0].sign()
+    strongest = left[:, :, 0].abs().argmax(1)
+    sign = left[torch.arange(units), strongest, 0].sign()
     profile = (values[:, 0] * torch.where(sign == 0, torch.ones_like(sign), sign))[:, None] * right[:, 0]
     share = values[:, 0] ** 2 / values.square().sum(1).clamp(min=1e-300)
     return profile.reshape(units, height, width).float(), share.float()

@@ -1,4 +1,4 @@
-"""How much is a filter like a Gabor function, of which orientation and frequency?"""
+"""Gabor functions, and least-squares fits of Gabor functions to filters."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ PARAMETERS = ("orientation", "frequency", "phase", "sigma", "aspect", "x", "y", 
 
 @dataclass(frozen=True)
 class GaborFit:
-    """Parameters of the Gabor function nearest to each filter, (U,) each.
+    """Parameters of the best Gabor fit to each filter, (U,) each.
 
     Attributes
     ----------
     orientation : Tensor
-        Degrees in [0, 180): the angle of the stripes, 0 horizontal, 45 rising.
+        Degrees in [0, 180): the angle of the stripes; 0 is horizontal, 45 rises to the right.
     frequency : Tensor
         Cycles per pixel, across the stripes.
     phase : Tensor
-        Degrees in [0, 360): 0 a bright stripe in the middle, 180 a dark one, 90 and 270 edges.
+        Degrees in [0, 360): 0 is a bright stripe in the middle, 180 a dark stripe, 90 and 270 are edges.
     sigma, aspect : Tensor
-        Width of the envelope across the stripes in pixels, and its length along them over that.
+        Standard deviation of the envelope across the stripes in pixels; ratio of its length along the
+        stripes to its width.
     x, y : Tensor
-        Middle of the envelope in pixels from that of the filter, right and up.
+        Middle of the envelope in pixels, to the right and upwards from the middle of the filter.
     amplitude, offset : Tensor
-        Height of the carrier, and the constant added.
+        Amplitude of the carrier, and the additive constant.
     goodness : Tensor
         Share of the filter's variance that the fit explains, at most 1.
     """
@@ -55,7 +56,7 @@ def gabor(
 
     .. math:: g = \exp\Big(-\frac{u^2 + (v / \gamma)^2}{2 \sigma^2}\Big) \cos(2 \pi f u + \varphi)
 
-    with u across the stripes (to the left of their direction) and v along them.
+    The coordinate u is across the stripes (to the left of their direction), v is along the stripes.
 
     Examples
     --------
@@ -70,9 +71,9 @@ def gabor(
 def fit(filters: Tensor) -> GaborFit:
     r"""Least-squares Gabor fit of each filter.
 
-    Minimises :math:`\sum (w - A g - c)^2` over all parameters, from starts at every orientation of
-    a coarse grid and the filter's strongest spatial frequency; amplitude, phase and offset are solved
-    for in closed form inside (they are linear), so that only five parameters are searched.
+    The fit minimises :math:`\sum (w - A g - c)^2` over all parameters, from the best points of a coarse
+    grid of orientations, frequencies and widths. The problem is linear in amplitude, phase and offset, which
+    have a closed form inside the search over the other parameters.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ def fit(filters: Tensor) -> GaborFit:
     Returns
     -------
     GaborFit
-        Goodness 0 and NaN parameters where a filter is constant.
+        Goodness 0 and NaN parameters for a constant filter.
     """
     rows = [_fit_one(one.detach().cpu().double().numpy()) for one in filters]
     columns = torch.tensor(np.array(rows), dtype=torch.float32).reshape(len(rows), len(PARAMETERS))
@@ -96,7 +97,7 @@ def _grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _carrier(values: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cosine and sine of the carrier in its envelope."""
+    """Cosine and sine of the carrier, times the envelope."""
     theta, frequency, phase, log_sigma, log_aspect, x0, y0 = values
     u = -(x - x0) * math.sin(theta) + (y - y0) * math.cos(theta)
     v = (x - x0) * math.cos(theta) + (y - y0) * math.sin(theta)
@@ -107,7 +108,7 @@ def _carrier(values: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarr
 
 
 def _solved(shape: np.ndarray, x: np.ndarray, y: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cosine, sine and constant part by linear least squares, and what is left over."""
+    """Coefficients of cosine, sine and constant by linear least squares, and the residual."""
     theta, frequency, log_sigma, log_aspect, x0, y0 = shape
     cosine, sine = _carrier(np.array((theta, frequency, 0.0, log_sigma, log_aspect, x0, y0)), x, y)
     design = np.stack([cosine.ravel(), sine.ravel(), np.ones(x.size)], 1)
@@ -129,35 +130,35 @@ def _fit_one(kernel: np.ndarray) -> list[float]:
     starts = _starts(scaled, x, y, reach)
     best, cost = starts[0], math.inf
     for start in starts:
-        found = least_squares(lambda s: _solved(s, x, y, scaled)[1], start, bounds=(low, high), max_nfev=60)
-        if found.cost < cost:
-            best, cost = found.x, float(found.cost)
+        solution = least_squares(lambda s: _solved(s, x, y, scaled)[1], start, bounds=(low, high), max_nfev=60)
+        if solution.cost < cost:
+            best, cost = solution.x, float(solution.cost)
         if cost < 1e-8:
             break
     return _named(best, x, y, scaled, math.sqrt(variance), cost)
 
 
 def _starts(target: np.ndarray, x: np.ndarray, y: np.ndarray, reach: float, count: int = 4) -> list[np.ndarray]:
-    """The best of a coarse grid of orientations, frequencies and widths."""
+    """The best points of a coarse grid of orientations, frequencies and widths."""
     scored: list[tuple[float, int, np.ndarray]] = []
     for theta in np.arange(12) * math.pi / 12:
         for frequency in (0.06, 0.12, 0.2, 0.3, 0.42):
             for sigma in (reach / 2, reach):
                 start = np.array([theta, frequency, math.log(max(sigma, 0.5)), 0.0, 0.0, 0.0])
-                left = _solved(start, x, y, target)[1]
-                scored.append((float(left @ left), len(scored), start))
+                residual = _solved(start, x, y, target)[1]
+                scored.append((float(residual @ residual), len(scored), start))
     return [start for _, _, start in sorted(scored)[:count]]
 
 
 def _named(
     shape: np.ndarray, x: np.ndarray, y: np.ndarray, target: np.ndarray, scale: float, cost: float
 ) -> list[float]:
-    """The search's parameters as people write them."""
+    """The parameters of the search in the units of ``GaborFit``."""
     theta, frequency, log_sigma, log_aspect, x0, y0 = (float(value) for value in shape)
     (cosine, sine, constant), _ = _solved(shape, x, y, target)
     amplitude, phase = math.hypot(cosine, sine), math.degrees(math.atan2(-sine, cosine))
     turns = math.floor(theta / math.pi)
-    if turns % 2:  # half a turn swaps the sides: the phase changes sign
+    if turns % 2:  # a rotation by 180 degrees changes the sign of the phase
         phase = -phase
     orientation = round(math.degrees(theta - turns * math.pi), 4) % 180
     named = (orientation, frequency, round(phase, 4) % 360, math.exp(log_sigma), math.exp(log_aspect), x0, y0)

@@ -1,4 +1,4 @@
-"""What does one output of a convolution or matrix product add up from? Its terms by input channel, in float64."""
+"""Terms of one output channel of a convolution or matrix product, by input channel, in float64."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Parts:
 
 @torch.no_grad()
 def parts(net: Network, layer: Layer, image: Tensor, channel: int) -> Parts:
-    """Take one output channel of a layer apart on one image.
+    """Decompose one output channel of a layer on one image.
 
     Raises
     ------
     LayerError
-        When the layer is no two-dimensional convolution and no matrix product with weights.
+        When the layer is neither a two-dimensional convolution nor a matrix product with weights.
     InputError
         When there is no such channel.
     """
@@ -51,8 +51,8 @@ def parts(net: Network, layer: Layer, image: Tensor, channel: int) -> Parts:
 
 def _linear_call(net: Network, layer: Layer, image: Tensor) -> Call:
     call = net.call(layer.name, image)
-    plain_product = call.kind in ("matmul", "mm") and _weight_of_product(call) is not None
-    if call.kind in ("conv2d", "linear", "addmm") or plain_product:
+    product = call.kind in ("matmul", "mm") and _weight_of_product(call) is not None
+    if call.kind in ("conv2d", "linear", "addmm") or product:
         return call
     fit = [name for name, other in net.layers.items() if other.leaf and other.kind in _KINDS]
     inner = [name for name in fit if name.startswith(f"{layer.name}.")]
@@ -66,44 +66,44 @@ _KINDS = ("Conv2d", "Linear", "conv2d", "linear", "addmm", "LazyConv2d", "LazyLi
 
 
 def _convolution(call: Call, output: Tensor, channel: int, source: str) -> Parts:
-    """Each input channel of the group convolved by itself: a depthwise convolution of the group."""
-    given = call.arguments
-    x = given["input"].detach().double()
+    """Convolve each input channel of the group separately, by a depthwise convolution."""
+    arguments = call.arguments
+    x = arguments["input"].detach().double()
     x = x[None] if x.dim() == 3 else x
-    weight, groups = given["weight"].detach().double(), int(given["groups"])
+    weight, groups = arguments["weight"].detach().double(), int(arguments["groups"])
     count = weight.shape[1]
     first = channel // (weight.shape[0] // groups) * count
     channels = torch.arange(first, first + count, device=x.device)
-    mine = x[:, channels]
+    inputs = x[:, channels]
     kernel = weight[channel][:, None]
-    options = (given["stride"], given["padding"], given["dilation"], count)
-    contributions = F.conv2d(mine, kernel, None, *options)[0]
-    bias = 0.0 if given["bias"] is None else float(given["bias"].detach()[channel])
-    loudest = F.conv2d(mine.abs(), kernel.abs(), None, *options)[0].sum(0).max() + abs(bias)
+    options = (arguments["stride"], arguments["padding"], arguments["dilation"], count)
+    contributions = F.conv2d(inputs, kernel, None, *options)[0]
+    bias = 0.0 if arguments["bias"] is None else float(arguments["bias"].detach()[channel])
+    magnitude = F.conv2d(inputs.abs(), kernel.abs(), None, *options)[0].sum(0).max() + abs(bias)
     value = output.detach()[0, channel] if output.dim() == 4 else output.detach()[channel]
-    bound = float(loudest) * kernel.numel()
-    return Parts(mine[0], kernel[:, 0], contributions, bias, value, channels.cpu(), bound, source)
+    bound = float(magnitude) * kernel.numel()
+    return Parts(inputs[0], kernel[:, 0], contributions, bias, value, channels.cpu(), bound, source)
 
 
 def _product(net: Network, layer: Layer, call: Call, output: Tensor, channel: int) -> Parts:
-    """Each input feature times its weight; tokens lie along the height."""
-    given = call.arguments
+    """Multiply each input feature by its weight; tokens are the height of the maps."""
+    arguments = call.arguments
     scale, bias_scale = 1.0, 1.0
     if call.kind == "linear":
-        x, weight = given["input"], given["weight"][channel]
+        x, weight = arguments["input"], arguments["weight"][channel]
     elif call.kind == "addmm":
-        x, weight = given["input"], given["weight"][:, channel]
-        scale, bias_scale = float(given["alpha"]), float(given["beta"])
+        x, weight = arguments["input"], arguments["weight"][:, channel]
+        scale, bias_scale = float(arguments["alpha"]), float(arguments["beta"])
     else:
-        x, matrix = given["input"], _weight_of_product(call)
-        weight = matrix[:, channel] if matrix is not None else given["other"]
+        x, matrix = arguments["input"], _weight_of_product(call)
+        weight = matrix[:, channel] if matrix is not None else arguments["other"]
     flat = x.detach().double().reshape(-1, x.shape[-1])
     weight = weight.detach().double() * scale
     contributions = flat.T * weight[:, None]
-    bias = given.get("bias")
+    bias = arguments.get("bias")
     offset = 0.0 if bias is None else bias_scale * float(bias.detach().expand(output.shape[-1:])[channel])
     value = output.detach().reshape(-1, output.shape[-1])[:, channel]
-    loudest = contributions.abs().sum(0).max() + abs(offset)
+    magnitude = contributions.abs().sum(0).max() + abs(offset)
     source = _source(net, layer)
     return Parts(
         flat.T[..., None],
@@ -112,7 +112,7 @@ def _product(net: Network, layer: Layer, call: Call, output: Tensor, channel: in
         offset,
         value[:, None],
         _source_channels(net, source, weight.numel()),
-        float(loudest) * weight.numel(),
+        float(magnitude) * weight.numel(),
         source,
     )
 
@@ -124,7 +124,7 @@ def _weight_of_product(call: Call) -> Tensor | None:
 
 
 def _source(net: Network, layer: Layer) -> str:
-    """The layer that is read, flattening and dropout looked through."""
+    """The input layer, or its input if it is flattening, dropout or identity."""
     name = layer.inputs[0] if layer.inputs else "input"
     below = net.layers.get(name)
     while below is not None and below.inputs and below.kind in ("Flatten", "Dropout", "Identity", "AlphaDropout"):
@@ -134,7 +134,7 @@ def _source(net: Network, layer: Layer) -> str:
 
 
 def _source_channels(net: Network, source: str, count: int) -> Tensor:
-    """Which channel of the layer below each feature belongs to, where a map was flattened channel by channel."""
+    """The channel of the input layer for each feature of a flattened map; otherwise the features themselves."""
     shape = net.input_shape if source == "input" else net.layer(source).shape
     features = torch.arange(count)
     area = shape[1] * shape[2] if len(shape) == 3 else 1

@@ -40,7 +40,7 @@ def _layer_tasks(plan: Plan, layer: str, shown: list[int]) -> list[Task]:
 
 def ablate(subject: Subject, *, layer: str, units: Sequence[int], images: Sequence[int], batch: int) -> Ablation:
     """The accuracy without each unit, on some images."""
-    return units_of.ablate(subject.net, subject.subset(images), layer, units, batch=batch)
+    return units_of.ablate(subject.net, subject.subset(images), layer, units=units, batch=batch)
 
 
 def _unit(album: Album, layer: str, unit: int) -> list[Section]:

@@ -44,7 +44,7 @@ def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
 
 def similar(subject: Subject, *, layers: Sequence[str], images: Sequence[int], batch: int) -> Similarities:
     """How alike the units of some layers respond to some images."""
-    found = units.similarities(subject.net, subject.subset(images), layers, batch=batch)
+    found = units.similar(subject.net, subject.subset(images), layers, batch=batch)
     return Similarities(provenance=next(iter(found.values())).provenance, layers=found)
 
 

@@ -50,7 +50,7 @@ def _cost(plan: Plan, layers: Sequence[str]) -> float:
 
 def tuning(subject: Subject, *, layers: Sequence[str], batch: int) -> Tunings:
     """What the units of some layers are tuned to."""
-    found = units.tunings(subject.net, layers=layers, batch=batch)
+    found = units.tuning(subject.net, layers, batch=batch)
     return Tunings(provenance=next(iter(found.values())).provenance, layers=found)
 
 

@@ -58,7 +58,7 @@ def filters(subject: Subject, *, layer: str) -> Filters:
 
 def connections(subject: Subject, *, layer: str, units: Sequence[int]) -> Connections:
     """The strongest inputs and outputs of units."""
-    return units_of.connections(subject.net, layer, units)
+    return units_of.connections(subject.net, layer, units=units)
 
 
 # -- layers --------------------------------------------------------------------------------------------------------
