@@ -273,6 +273,11 @@ def per_channel(value: float | Sequence[float], channels: int, what: str) -> tup
     return tuple(values)
 
 
+def _finite(value: Tensor) -> bool:
+    """Whether no number is NaN or infinite: then their sum is not either, save where it overflows."""
+    return bool(torch.isfinite(value.detach().sum())) or bool(torch.isfinite(value).all())
+
+
 def check_weights(model: nn.Module) -> None:
     """Refuse weights that are NaN, infinite or not yet initialised.
 
@@ -289,7 +294,7 @@ def check_weights(model: nn.Module) -> None:
             "(or load its weights) before it is given to Network."
         )
     names = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    bad = [name for name, value in names.items() if value.is_floating_point() and not bool(torch.isfinite(value).all())]
+    bad = [name for name, value in names.items() if value.is_floating_point() and not _finite(value)]
     if bad:
         raise ModelError(
             f"{len(bad)} weights hold NaN or infinity, first {bad[0]}; "

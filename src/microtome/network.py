@@ -17,7 +17,7 @@ from microtome.inputs import Target
 from microtome.tables import aligned
 from microtome.trace.graph import Layer
 from microtome.trace.heads.head import dotted
-from microtome.trace.heads.head_reading import read_head
+from microtome.trace.heads.head_reading import Ending, read_head
 from microtome.trace.passes import GradOutput, RecordedPass, take
 
 _WORTH = 2**20  # below this many input pixels (20 photos of 224 x 224) folding a copy costs more than it saves
@@ -73,7 +73,8 @@ class Network:
 
     Notes
     -----
-    Cost: a pass over one image and one over two. Without ``output`` and a closing softmax or sigmoid
+    Cost: a pass over one image, and passes over one, three and three images of 64 pixels, or two over two images of
+    full size where the model does not take small ones. Without ``output`` and a closing softmax or sigmoid
     (in any spelling), outputs in [0, 1] are probabilities where they sum to 1 or are made of sigmoids
     and softmaxes alone; a single output is a value; several are logits.
 
@@ -108,7 +109,7 @@ class Network:
         if any(value <= 0 for value in self.std):
             raise InputError(f"std must be positive for every channel, got {self.std}.")
         inputs.check_weights(self.model)
-        self.graph, first = trace.watch(self.model, self._pictures, self.input_shape[1:])
+        self.graph, first, shared = trace.watch(self.model, self._pictures, self.input_shape[1:], Ending)
         self._asked = output, head
         read = read_head(
             self.model,
@@ -116,6 +117,7 @@ class Network:
             first if self.graph.batch == 1 else None,
             self._gray_and_noise,
             self.input_shape[1:],
+            shared,
             output=output,
             head=head,
             names=None if classes is None else len(classes),
@@ -473,7 +475,7 @@ class Network:
         return values
 
     def _pictures(self, count: int, size: tuple[int, int], changed: bool) -> Tensor:
-        """Images that the network is read with, normalised: one is gray, several are noise of little contrast.
+        """Images that the network is read with, normalised: the first is gray, the others noise of little contrast.
 
         The ``changed`` one has the whole contrast, so that it holds the extremes of the batch.
         """
@@ -483,6 +485,7 @@ class Network:
         if count > 1:
             noise = torch.rand((count + 1, *shape[1:]), generator=torch.Generator().manual_seed(0)) - 0.5
             contrast = torch.full((count,), 0.5)
+            contrast[0] = 0.0
             if changed:
                 which = trace.changed_image(count)
                 noise[which], contrast[which] = noise[count], 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,8 @@ from microtome.trace.operator_table import those
 from microtome.trace.operators import Call, tensors
 from microtome.trace.origins import Origins
 from microtome.trace.receptive_fields import Field, ReceptiveField
-from microtome.trace.tracer import Tracer, readers_of_strangers
+from microtome.trace.shared_pass import SharedPass
+from microtome.trace.tracer import Observer, Tracer, readers_of_strangers
 
 # Bookkeeping that moves values about; such calls are no layers of their own.
 _PLUMBING = those(layer=False)
@@ -234,8 +235,12 @@ class Graph:
 _BATCHES = (1, 2, 3, 4, 8, 16, 32)  # tried in turn where a model admits none of the numbers before
 
 
-def watch(model: nn.Module, pictures: Pictures, size: tuple[int, int]) -> tuple[Graph, Any]:
-    """Run the model, list its layers and measure the axes of their values; returns the graph and the output.
+def watch(
+    model: nn.Module, pictures: Pictures, size: tuple[int, int], beside: Callable[[], Observer]
+) -> tuple[Graph, Any, SharedPass | None]:
+    """Run the model, list its layers and measure the axes of their values.
+
+    Returns the graph, the output and the pass over several images that ``beside`` has observed, too.
 
     Parameters
     ----------
@@ -245,12 +250,14 @@ def watch(model: nn.Module, pictures: Pictures, size: tuple[int, int]) -> tuple[
         Makes prepared images: (number, (height, width), whether one of them is changed); a single one is gray.
     size : (int, int)
         Height and width that the model takes.
+    beside : function
+        Makes another observer of the pass over several images.
     """
     watcher, output, count = _first_pass(model, pictures, size)
     shapes = {node.call: node.shape for node in watcher.nodes[1:]}
     shapes |= {span.name: span.shape for span in watcher.spans if span.node is not None}
-    reading = read_axes(model, pictures, size, shapes, count)
-    return _graph(watcher, output, reading, count), output
+    reading = read_axes(model, pictures, size, shapes, count, output, beside)
+    return _graph(watcher, output, reading, count), output, reading.shared
 
 
 def _first_pass(model: nn.Module, pictures: Pictures, size: tuple[int, int]) -> tuple[Watcher, Any, int]:

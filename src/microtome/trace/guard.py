@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import random
 import threading
 from collections.abc import Iterable, Iterator
@@ -93,7 +94,7 @@ class _Tensors:
     def restore(self) -> None:
         """Put back replaced and overwritten tensors."""
         for table, found in self._slots:
-            if table.keys() != found.keys() or any(table[key] is not tensor for key, tensor in found.items()):
+            if table.keys() != found.keys() or not all(map(operator.is_, table.values(), found.values())):
                 table.clear()
                 table.update(found)
         for tensor, version, copy in self._copies:

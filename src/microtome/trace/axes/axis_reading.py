@@ -1,4 +1,4 @@
-"""Measure the axes of every value: the model is run with two and three images, and with one of them changed."""
+"""Measure the axes of every value: the model is run with one and three images, and with one of the three changed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from microtome.trace.axes.axis_rules import Known, Labels
 from microtome.trace.axes.value_axes import COLUMN, IMAGE, PLACE, ROW, UNIT, Axes, Axis, Factor
 from microtome.trace.operator_table import those
 from microtome.trace.operators import Call, tensors
-from microtome.trace.tracer import INPUT, Tracer
+from microtome.trace.shared_pass import Both, SharedPass, seeded_pass
+from microtome.trace.tracer import INPUT, Observer, Tracer
 
 _SMALL = (64, 128)  # pixels of the shorter side of the images that are tried first, where they are at most half
 _RELATIVE = 1e-4  # changes of the other images below this share of the changed one's are rounding
@@ -253,15 +254,24 @@ class Reading:
         Where the images of a batch begin to influence each other; empty where they never do.
     note : str
         What could not be measured; empty where all was.
+    shared : SharedPass or None
+        The pass that others read, too; None where they need one of their own.
     """
 
     axes: Mapping[str, Axes]
     mixes: str = ""
     note: str = ""
+    shared: SharedPass | None = None
 
 
 def read_axes(
-    model: nn.Module, pictures: Pictures, size: tuple[int, int], shapes: Mapping[str, tuple[int, ...]], count: int
+    model: nn.Module,
+    pictures: Pictures,
+    size: tuple[int, int],
+    shapes: Mapping[str, tuple[int, ...]],
+    count: int,
+    output: Any,
+    beside: Callable[[], Observer],
 ) -> Reading:
     """Measure the axes of a model's values.
 
@@ -277,13 +287,17 @@ def read_axes(
         The values of a pass over ``count`` images of that size, in the order they arose.
     count : int
         How many that were: the least that the model admits.
+    output : object
+        What the model returned for them.
+    beside : function
+        Makes another observer of the pass over unchanged images.
 
     Notes
     -----
-    Cost: three passes over two or three images of 64 pixels where the model runs the same operations on such images;
-    two over two images of its own size otherwise.
+    Cost: passes over one, three and three images of 64 pixels where the model runs the same operations on such
+    images; two over two images of its own size otherwise.
     """
-    for attempt in _attempts(model, pictures, size, shapes, count):
+    for attempt in _attempts(model, pictures, size, shapes, count, output, beside):
         with suppress(MicrotomeError, _UnlikeError):
             return attempt()
     single = _Pass(pictures(count, size, False))
@@ -298,12 +312,19 @@ class _UnlikeError(Exception):
 
 
 def _attempts(
-    model: nn.Module, pictures: Pictures, size: tuple[int, int], shapes: Mapping[str, tuple[int, ...]], count: int
+    model: nn.Module,
+    pictures: Pictures,
+    size: tuple[int, int],
+    shapes: Mapping[str, tuple[int, ...]],
+    count: int,
+    output: Any,
+    beside: Callable[[], Observer],
 ) -> Iterator[Callable[[], Reading]]:
+    measured = partial(_measured, model, pictures, beside)
     for small in smaller(size) if count == 1 else []:
-        yield partial(_measured, model, pictures, small, (2, 3), None, shapes)
-    yield lambda: _measured(model, pictures, size, (count, count + 1), shapes, shapes)
-    yield lambda: _measured(model, pictures, size, (count + 1, count + 2), None, None)
+        yield partial(measured, small, (1, 3), None, shapes)
+    yield partial(measured, size, (count, count + 1), (shapes, output), shapes)
+    yield partial(measured, size, (count + 1, count + 2), None, None)
 
 
 def smaller(size: tuple[int, int]) -> list[tuple[int, int]]:
@@ -319,26 +340,30 @@ def smaller(size: tuple[int, int]) -> list[tuple[int, int]]:
 def _measured(
     model: nn.Module,
     pictures: Pictures,
+    beside: Callable[[], Observer],
     size: tuple[int, int],
     counts: tuple[int, int],
-    known: Mapping[str, tuple[int, ...]] | None,
+    before: tuple[Mapping[str, tuple[int, ...]], Any] | None,
     full: Mapping[str, tuple[int, ...]] | None,
 ) -> Reading:
-    """Two numbers of images, and the larger one with an image changed."""
+    """Two numbers of images, and the larger one with an image changed; ``before`` holds what the smaller one gave."""
     fewer, more = counts
-    if known is None:
+    if before is None:
         first = _Pass(pictures(fewer, size, False), labelled=False)
-        Tracer(model, observer=first)(first.images)
-        known = {name: seen.shape for name, seen in first.seen.items()}
+        fewer_returned = Tracer(model, observer=first)(first.images)
+        known: Mapping[str, tuple[int, ...]] = {name: seen.shape for name, seen in first.seen.items()}
+    else:
+        known, fewer_returned = before
     if full is not None and not _alike(known, full):
         raise _UnlikeError
-    plain = _Pass(pictures(more, size, False), known, fewer)
-    Tracer(model, observer=plain)(plain.images)
+    images, other = pictures(more, size, False), beside()
+    plain = _Pass(images.clone(), known, fewer)  # the model may write on its input
+    returned, drew = seeded_pass(model, plain.images, Both(plain, other), seed=1)
     shapes = {name: seen.shape for name, seen in plain.seen.items()}
     if full is not None and not _alike(shapes, full):
         raise _UnlikeError
     changed = _Pass(pictures(more, size, True), known, fewer, labelled=False)
-    Tracer(model, observer=changed)(changed.images)
+    seeded_pass(model, changed.images, changed, seed=1)
     which = changed_image(more)
     mixes, axes = "", {}
     for name, seen in plain.seen.items():
@@ -348,7 +373,8 @@ def _measured(
             mixes = name
         shape = seen.shape if full is None or name not in full else full[name]
         axes[name] = _settled(seen, more, shape, mixed=bool(mixed))
-    return Reading(axes | _of_inputs(plain, axes), mixes)
+    shared = SharedPass(images, other, returned, fewer_returned, drew) if fewer == 1 else None
+    return Reading(axes | _of_inputs(plain, axes), mixes, shared=shared)
 
 
 def _of_inputs(followed: _Pass, axes: Mapping[str, Axes]) -> dict[str, Axes]:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from microtome.errors import InputError, ModelError
 from microtome.trace.axes.axis_reading import smaller
 from microtome.trace.graph import Layer
-from microtome.trace.guard import RandomStates, as_found, seeded
 from microtome.trace.heads.head import OUTPUTS, Head, as_rows, choose, described, tensors_by_path
 from microtome.trace.operator_table import those
 from microtome.trace.operators import Call, tensors
+from microtome.trace.shared_pass import SharedPass, seeded_pass
 from microtome.trace.tracer import Tracer
 
 _NEAR = 48  # operations before the end among which a closing softmax or sigmoid is looked for
@@ -62,7 +62,7 @@ class _Node:
 
 
 @dataclass
-class _Ending:
+class Ending:
     """Notes what every value of a pass is made of, and the last small ones themselves."""
 
     nodes: list[_Node] = field(default_factory=list)
@@ -143,6 +143,7 @@ def read_head(
     first: Any,
     make: Callable[[tuple[int, int]], Tensor],
     size: tuple[int, int],
+    shared: SharedPass | None = None,
     *,
     output: str | None = None,
     head: str | int | None = None,
@@ -162,6 +163,8 @@ def read_head(
         Makes prepared images of a height and width, two or more.
     size : (int, int)
         Height and width that the model takes.
+    shared : SharedPass, optional
+        A pass that has been observed by an ``Ending``; it is read where nothing in it is doubtful.
     output : str, optional
         What the numbers mean, where the user says so.
     head : str or int, optional
@@ -176,12 +179,17 @@ def read_head(
 
     Notes
     -----
-    Cost: one watched pass over two images, of 64 pixels where the model runs the same operations on such images; one
-    more where random numbers are drawn or the first image gets other scores than it got alone.
+    Cost: none where the shared pass tells all. Otherwise one watched pass over two images, of 64 pixels where the
+    model runs the same operations on such images; one more where random numbers are drawn or the first image gets
+    other scores than it got alone.
     """
     if output is not None and output not in OUTPUTS:
         raise InputError(f'output is one of {", ".join(OUTPUTS)}, got "{output}".')
-    first, images, seen = _small(model, layers, first, make, size) or _whole(model, first, make(size))
+    first, images, seen = (
+        _clear(first, shared, head, names)
+        or _small(model, layers, first, make, size)
+        or _whole(model, first, make(size))
+    )
     ending, returned, drew = seen
     found = dict(tensors_by_path(returned))
     behind = _behind(ending, found)
@@ -208,7 +216,27 @@ def read_head(
     return Reading(_meaning(ending, layers, found[path], path, rows, output, bounded), random)
 
 
-Seen = tuple["_Ending", Any, bool]  # what a pass showed, what it returned, whether random numbers were drawn
+Seen = tuple["Ending", Any, bool]  # what a pass showed, what it returned, whether random numbers were drawn
+
+
+def _clear(
+    first: Any, shared: SharedPass | None, head: str | int | None, names: int | None
+) -> tuple[Any, Tensor, Seen] | None:
+    """The first output and the pass of a shared reading; None where it leaves any doubt."""
+    if shared is None or first is None or shared.drew or not isinstance(shared.observer, Ending):
+        return None
+    shapes = ([(path, value.shape) for path, value in tensors_by_path(one)] for one in (shared.alone, first))
+    if next(shapes) != next(shapes):
+        return None
+    count, found = len(shared.images), dict(tensors_by_path(shared.returned))
+    path, problem = choose(shared.returned, count, names, _behind(shared.observer, found), head)
+    if problem or _one_part_per_image(shared.alone, shared.returned, count):
+        return None
+    rows = as_rows(found[path], count)
+    alone = None if rows is None else _same_path(shared.alone, path, rows.shape[1])
+    if rows is None or alone is None or not _close(alone, rows[:1], 1e-3):
+        return None
+    return shared.alone, shared.images, (shared.observer, shared.returned, False)
 
 
 def _small(
@@ -263,15 +291,12 @@ def _one_part_per_image(first: Any, second: Any, images: int) -> str:
 
 def _pass(model: nn.Module, images: Tensor, seed: int) -> Seen:
     """One watched pass under random states of its own: what was seen, what was returned, whether numbers were drawn."""
-    held = list(model.parameters())
-    with seeded(seed, held), as_found(model), torch.inference_mode(False), torch.no_grad():
-        before = RandomStates(held)
-        ending = _Ending()
-        returned = Tracer(model, observer=ending).run_as_is(images.clone())
-        return ending, returned, not before.same(RandomStates(held))
+    ending = Ending()
+    returned, drew = seeded_pass(model, images.clone(), ending, seed)
+    return ending, returned, drew
 
 
-def _behind(ending: _Ending, found: Mapping[Any, Tensor]) -> dict[int, frozenset[int]]:
+def _behind(ending: Ending, found: Mapping[Any, Tensor]) -> dict[int, frozenset[int]]:
     nodes = {id(value): ending.node_of(value) for value in found.values()}
     if len(nodes) < 2:
         return {}
@@ -287,7 +312,7 @@ def _same_path(returned: Any, path: tuple[str | int, ...], classes: int) -> Tens
     return None if value is None else as_rows(value, 1, classes)
 
 
-def _drawn(ending: _Ending) -> str:
+def _drawn(ending: Ending) -> str:
     names = [node.name for node in ending.nodes if node.drawn]
     listed = ", ".join(f'"{name}"' for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return listed or "an operation that shows nothing of its inside"
@@ -297,7 +322,7 @@ def _drawn(ending: _Ending) -> str:
 
 
 def _meaning(
-    ending: _Ending,
+    ending: Ending,
     layers: Mapping[str, Layer],
     value: Tensor,
     path: tuple[str | int, ...],
@@ -335,7 +360,7 @@ def _meaning(
 _PLURAL = {"value": "values", "sigmoid": "logits of a sigmoid"}
 
 
-def _measured(ending: _Ending, node: int | None, rows: Tensor, bounded: Callable[[], bool]) -> tuple[str, str]:
+def _measured(ending: Ending, node: int | None, rows: Tensor, bounded: Callable[[], bool]) -> tuple[str, str]:
     """What the numbers of an open head are."""
     several = rows.shape[1] > 1
     wide = rows.double()
@@ -355,7 +380,7 @@ def _measured(ending: _Ending, node: int | None, rows: Tensor, bounded: Callable
 
 def _stays_in_range(model: nn.Module, images: Tensor, path: tuple[str | int, ...]) -> bool:
     """Whether outputs change, but stay in [0, 1], where the images are stretched far beyond their range."""
-    stretched = torch.cat([1e2 * images, -1e2 * images])
+    stretched = torch.cat([1e2 * images[:2], -1e2 * images[:2]])
     try:
         returned = torch.cat([rows for part in stretched.split(1) if (rows := _alone(model, part, path)) is not None])
     except (ModelError, RuntimeError):
@@ -368,7 +393,7 @@ def _alone(model: nn.Module, image: Tensor, path: tuple[str | int, ...]) -> Tens
     return None if value is None else value.detach().reshape(-1)
 
 
-def _closing(ending: _Ending, node: int | None, rows: Tensor) -> tuple[str, int] | None:
+def _closing(ending: Ending, node: int | None, rows: Tensor) -> tuple[str, int] | None:
     """The softmax or sigmoid, in any spelling, that makes the output, and the value that it reads."""
     # An output that no operation is seen to make, as of a scripted function, may be made of any of the last values.
     before = sorted(ending.value if node is None else ending.behind(node), reverse=True)
@@ -395,7 +420,7 @@ def _gives(closing: str, read: Tensor, rows: Tensor) -> bool:
     return bool((away <= exact).all()) and bool(away.median() <= clear)
 
 
-def _handed_on(ending: _Ending, node: int, closing: str, rows: Tensor) -> int:
+def _handed_on(ending: Ending, node: int, closing: str, rows: Tensor) -> int:
     """The value before operations that hand the scores on unchanged, or shift all of an image's by one number."""
     while len(ending.nodes[node].inputs) >= 1:
         kind, before = ending.nodes[node].kind, ending.nodes[node].inputs[0]
@@ -411,7 +436,7 @@ def _handed_on(ending: _Ending, node: int, closing: str, rows: Tensor) -> int:
     return node
 
 
-def _recorded(ending: _Ending, layers: Mapping[str, Layer], node: int) -> tuple[str, str]:
+def _recorded(ending: Ending, layers: Mapping[str, Layer], node: int) -> tuple[str, str]:
     """The name by which a value is recorded, a module's where there is one, and the first operation that reads it."""
     made, cut = ending.nodes[node], ending.reader.get(node, "")
     if not made.recordable:  # one of several values of an operation
@@ -420,7 +445,7 @@ def _recorded(ending: _Ending, layers: Mapping[str, Layer], node: int) -> tuple[
     return owner, cut
 
 
-def _of_probabilities(ending: _Ending, node: int) -> bool:
+def _of_probabilities(ending: Ending, node: int) -> bool:
     """Whether a value is mixed of sigmoids and softmaxes alone."""
     waiting, seen = [node], {node}
     any_found = False

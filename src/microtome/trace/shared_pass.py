@@ -1,0 +1,76 @@
+"""One watched pass under a random seed, which several readings of a network share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from microtome.trace.guard import RandomStates, as_found, seeded
+from microtome.trace.operators import Call
+from microtome.trace.tracer import Observer, Tracer
+
+
+@dataclass(frozen=True)
+class SharedPass:
+    """A pass over several images, and what the model returned for the first of them alone.
+
+    Attributes
+    ----------
+    images : Tensor
+        What the model was given; the first image is gray.
+    observer : Observer
+        What has seen the pass.
+    returned : object
+        What the model returned.
+    alone : object
+        What the model returned for the first image alone.
+    drew : bool
+        Whether random numbers were drawn.
+    """
+
+    images: Tensor
+    observer: Observer
+    returned: Any
+    alone: Any
+    drew: bool
+
+
+@dataclass(frozen=True)
+class Both:
+    """Two observers of one pass."""
+
+    one: Observer
+    other: Observer
+
+    def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """A module starts."""
+        self.one.enter(name, module, args)
+        self.other.enter(name, module, args)
+
+    def operation(self, call: Call, output: Any) -> None:
+        """An operation has run."""
+        self.one.operation(call, output)
+        self.other.operation(call, output)
+
+    def leave(self, name: str, module: nn.Module, output: Any) -> None:
+        """A module has returned."""
+        self.one.leave(name, module, output)
+        self.other.leave(name, module, output)
+
+
+def seeded_pass(model: nn.Module, images: Tensor, observer: Observer, seed: int) -> tuple[Any, bool]:
+    """Run a model under random states of its own; what it returned, and whether random numbers were drawn.
+
+    Raises
+    ------
+    ModelError
+        When the model itself raises.
+    """
+    held = list(model.parameters())
+    with seeded(seed, held), as_found(model), torch.inference_mode(False), torch.no_grad():
+        before = RandomStates(held)
+        returned = Tracer(model, observer=observer).run_as_is(images)
+        return returned, not before.same(RandomStates(held))
