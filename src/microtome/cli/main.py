@@ -39,6 +39,7 @@ _COMMANDS = {
     "losses": ("class_residuals", "rejected", "facets_between"),
     "cam_conversion": ("cam_conversion",),
     "pruning": ("prune", "lossless", "compress", "without", "criteria"),
+    "representation": ("map", "cka"),
     "bias": ("shortcut_share", "spotting_bias"),
     "reproduce": ("reproduce",),
     "completion": ("completion",),
