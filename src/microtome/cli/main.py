@@ -39,6 +39,7 @@ _COMMANDS = {
     "rejection_commands": ("class_residuals", "rejected", "facets_between"),
     "cam_conversion_command": ("cam_conversion",),
     "pruning_commands": ("prune", "lossless", "compress", "without", "criteria"),
+    "representation_commands": ("map", "cka"),
     "bias_commands": ("shortcut_share", "spotting_bias"),
     "reproduce_command": ("reproduce",),
     "completion_command": ("completion",),

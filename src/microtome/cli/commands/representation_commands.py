@@ -1,0 +1,107 @@
+"""``microtome map`` and ``cka``: maps of a layer's images, similarity of layers."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from microtome.cli.options import Data, Json, LayerName, ModelOptions, Output, names
+from microtome.cli.output import check, save, tell_table
+from microtome.errors import InputError
+
+__all__ = ["cka", "map"]
+
+Reduce = Annotated[
+    Literal["mean", "max", "flat"], Parameter(help="How positions become one number; flat keeps them all.")
+]
+Most = Annotated[int | None, Parameter(help="At most so many images, spread over the data; default all.")]
+
+
+def map(  # noqa: A001 - the command's name
+    *,
+    model: ModelOptions,
+    data: Data,
+    layer: LayerName,
+    output: Output,
+    method: Annotated[Literal["tsne", "pca"], Parameter(help="t-SNE needs openTSNE, the extra `maps`.")] = "tsne",
+    perplexity: Annotated[float, Parameter(help="Of t-SNE: roughly how many neighbours count.")] = 30,
+    seed: int = 0,
+    reduce: Reduce = "mean",
+    most: Most = None,
+    features: Annotated[
+        str | None, Parameter(help="Folder for the layer's features; a command that was stopped goes on there.")
+    ] = None,
+    thumbnails: Annotated[bool, Parameter(help="Draw small images in place of points.")] = False,
+    json: Json = False,
+) -> None:
+    """Draw a data set as a layer sees it: near images are alike to the layer; faint ones lie wrong on the map.
+
+    Example: `microtome map --model zoo:simple-convnet --weights w.safetensors --data mnist --layer conv3 -o map.png`
+    """
+    import torch
+
+    from microtome import representation
+    from microtome.tables import Table
+
+    check(output)
+    subject = model.recipe(data).open()
+    images = _some(subject.images, most)
+    rows = representation.features(subject.net, images, layer, reduce=reduce, folder=features)
+    found: representation.ImageMap
+    found = representation.pca(rows) if method == "pca" else representation.tsne(rows, perplexity=perplexity, seed=seed)
+    columns = ("images", "k", "trust", "trustworthiness", "layer accuracy", "map accuracy")
+    numbers = (len(found.points), found.k, float(found.trust.mean()), found.trustworthiness)
+    tell_table(Table(columns, ((*numbers, found.layer_accuracy, found.map_accuracy),)), as_json=json)
+    options: dict[str, object] = {"classes": subject.net.classes}
+    if thumbnails:
+        options["images"] = torch.stack([images[place][0] for place in range(len(images))])
+    save(found, output, as_json=json, **options)
+
+
+def cka(
+    *,
+    model: ModelOptions,
+    data: Data,
+    output: Output,
+    other_weights: Annotated[
+        str | None, Parameter(help="Weights of a second network, such as another checkpoint; default the same.")
+    ] = None,
+    layers: Annotated[str | None, Parameter(help="Layers joined by commas; default all that compute.")] = None,
+    reduce: Reduce = "mean",
+    debiased: bool = True,
+    most: Most = None,
+    seed: int = 0,
+    json: Json = False,
+) -> None:
+    """Compare layers, of one network or of two, by linear CKA with 95 % intervals and a permutation test.
+
+    Example: `microtome cka --model zoo:simple-convnet --weights w.safetensors --data mnist --most 2000 -o cka.png`
+    """
+    from microtome import representation
+
+    check(output)
+    subject = model.recipe(data).open()
+    other = None if other_weights is None else dataclasses.replace(model, weights=other_weights).network()
+    found = representation.cka(
+        subject.net,
+        other,
+        _some(subject.images, most),
+        names(layers),
+        reduce=reduce,
+        debiased=debiased,
+        seed=seed,
+    )
+    tell_table(found.table(), as_json=json)
+    save(found, output, as_json=json)
+
+
+def _some(images: Any, most: int | None) -> Any:
+    """Images spread over the data, at most so many."""
+    if most is None:
+        return images
+    if most < 1:
+        raise InputError(f"at least one image was expected, got --most {most}.")
+    total, count = len(images), min(most, len(images))
+    return images.subset([place * total // count for place in range(count)])

@@ -1,0 +1,120 @@
+"""One map through depth or time: t-SNE maps of successive layers or checkpoints, laid over each other."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from microtome.errors import InputError
+from microtome.registry import register
+from microtome.representation.features import Features
+from microtome.representation.neighbours import Points, one_thread
+from microtome.representation.t_sne import NeighbourMap, embed
+from microtome.results import Result
+
+_ROUNDS = 200
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AlignedMaps(Result):
+    """Maps of the same images, laid over each other.
+
+    Attributes
+    ----------
+    maps : tuple of NeighbourMap
+        One for each features, in their order; centred and turned.
+    moved : Tensor
+        (maps - 1, N) how far each image lies from where the map before has it, in the units of the maps.
+    disparity : float
+        Share of the maps' total square size that is not common to them: 0 where all are equal.
+    """
+
+    maps: tuple[NeighbourMap, ...]
+    moved: Tensor
+    disparity: float
+
+
+@register("aligned-maps", rows=("E1",), paper="gower1975generalized", needs="features", kind="representation")
+def aligned(features: Sequence[Features], *, perplexity: float = 30, seed: int = 0) -> AlignedMaps:
+    r"""Map successive layers or checkpoints, each begun from the one before, then turn all to agree [1]_.
+
+    .. math:: \min_{Z, R_1, \ldots, R_m} \sum_m \lVert Y_m R_m - Z \rVert_F^2, \qquad R_m^\top R_m = 1
+
+    Turning and mirroring change no distance within a map; sizes are kept.
+
+    Parameters
+    ----------
+    features : sequence of Features
+        Of the same images in the same order: of successive layers, or of a layer at successive checkpoints.
+    perplexity : float
+        As for ``tsne``.
+    seed : int
+        As for ``tsne``.
+
+    Returns
+    -------
+    AlignedMaps
+        ``.maps``, ``.moved`` (maps - 1, N), ``.disparity``.
+
+    Raises
+    ------
+    InputError
+        When there are fewer than two, or they are not of the same images; and as ``tsne``.
+
+    Notes
+    -----
+    Cost: one ``tsne`` for each. What it does not show: an image that moves may have done so because its neighbours
+    did, or because t-SNE found another optimum; compare ``.moved`` with a map made with another seed.
+
+    References
+    ----------
+    .. [1] J. C. Gower, Generalized Procrustes analysis, Psychometrika 40, 1975.
+    """
+    given = list(features)
+    if len(given) < 2 or not all(isinstance(one, Features) for one in given):
+        raise InputError("at least two Features are expected, of successive layers or checkpoints.")
+    counts = sorted({len(one.values) for one in given})
+    told = [one.labels for one in given if one.labels is not None]
+    if len(counts) > 1 or any(not torch.equal(told[0], other) for other in told[1:]):
+        why = f"of {' and '.join(map(str, counts))} images" if len(counts) > 1 else "with different labels"
+        raise InputError(f"the features must be of the same images in the same order; got some {why}.")
+    found: list[NeighbourMap] = []
+    for one in given:
+        found.append(embed(one, perplexity, seed, found[-1].points.numpy() if found else None))
+    with one_thread():
+        turned, disparity = procrustes([one.points.numpy() for one in found])
+    maps = tuple(
+        dataclasses.replace(one, points=torch.from_numpy(points)) for one, points in zip(found, turned, strict=True)
+    )
+    steps = [(after.points - before.points).norm(dim=1) for before, after in itertools.pairwise(maps)]
+    return AlignedMaps(maps=maps, moved=torch.stack(steps), disparity=disparity)
+
+
+def procrustes(maps: Sequence[Points]) -> tuple[list[Points], float]:
+    """Maps centred and turned (or mirrored) towards their common mean, and the share of their size that is left."""
+    turned = [points - points.mean(0) for points in maps]
+    for place in range(1, len(turned)):  # each towards the one before, where the common mean's search begins
+        turned[place] = _turned(turned[place], turned[place - 1])
+    size = sum(float(np.square(points).sum()) for points in turned)
+    left = np.inf
+    for _ in range(_ROUNDS):
+        middle = np.mean(turned, axis=0)
+        turned = [_turned(points, middle) for points in turned]
+        now = sum(float(np.square(points - np.mean(turned, axis=0)).sum()) for points in turned) / size
+        if left - now <= 1e-14:
+            break
+        left = now
+    return turned, now
+
+
+def _turned(points: Points, towards: Points) -> Points:
+    """Points turned and mirrored so that they come nearest: the orthogonal Procrustes problem."""
+    left, _, right = np.linalg.svd(points.T @ towards)
+    turned: Points = points @ (left @ right)
+    return turned

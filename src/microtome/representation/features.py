@@ -1,0 +1,212 @@
+"""Features: one row of numbers per image of a data set, from one layer."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from microtome.data import Dataset
+from microtome.data.adapter import Adapter, adapt
+from microtome.data.class_labels import UNLABELLED
+from microtome.errors import InputError, LayerError
+from microtome.network import Network
+from microtome.progress import Clock, Listener
+from microtome.registry import register
+from microtome.representation.feature_shards import FeatureShards
+from microtome.results import Provenance, Result, provenance
+
+REDUCTIONS = ("mean", "max", "flat")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Features(Result):
+    """One layer's features of a data set.
+
+    Attributes
+    ----------
+    layer : str
+        The layer.
+    reduce : str
+        How the positions of a map became one number: ``"mean"``, ``"max"``, or ``"flat"`` where all were kept.
+    values : Tensor
+        (N, F) one row per image; mapped from disk where a folder was given.
+    labels : Tensor or None
+        (N,) class indices, -1 for an image without one; None where the data set has none.
+    """
+
+    layer: str
+    reduce: str
+    values: Tensor
+    labels: Tensor | None = None
+
+
+@register("features", rows=("E1",), paper="yosinski2015understanding", needs="a data set", kind="representation")
+def features(
+    net: Network,
+    dataset: Dataset,
+    layer: str,
+    *,
+    reduce: str = "mean",
+    folder: str | os.PathLike[str] | None = None,
+    shard: int = 1024,
+    batch: int = 32,
+    progress: Listener | None = None,
+) -> Features:
+    r"""Collect a layer's features of every image of a data set: :math:`x_n \in \mathbb{R}^F` [1]_.
+
+    .. math:: x_{nu} = \frac{1}{P} \sum_p f_u(n, p) \;(\text{mean}), \qquad x_{nu} = \max_p f_u(n, p) \;(\text{max})
+
+    Parameters
+    ----------
+    net : Network
+        The network.
+    dataset : Dataset
+        Images with labels or without.
+    layer : str
+        The layer; ``"logits"`` for the scores.
+    reduce : str
+        How a unit's map becomes one number: its ``"mean"`` or ``"max"`` over positions, or ``"flat"``, where every
+        position is kept as a feature of its own.
+    folder : path, optional
+        Where to keep the features. A call that was interrupted goes on where it was when it is given again; the
+        memory needed does not grow with the data set. Default: features stay in memory.
+    shard : int
+        Images of one file while the pass runs.
+    batch : int
+        Images at a time.
+    progress : function, optional
+        Called with a ``Progress`` after each shard.
+
+    Returns
+    -------
+    Features
+        ``.values`` (N, F) in the precision of the layer, at least single; ``.labels`` (N,).
+
+    Raises
+    ------
+    InputError
+        When the data set is empty, an option is unknown, or a feature is not finite.
+    LayerError
+        When the layer does not exist, belongs to no image, or has no units to reduce.
+    StoreError
+        When the folder holds features of another network, layer, reduction or data set.
+
+    Notes
+    -----
+    Cost: one forward pass to the layer. A folder that is taken up again is compared with the request by the network's
+    fingerprint, the options, the number of images and the first image of each shard.
+
+    References
+    ----------
+    .. [1] Yosinski, Clune, Nguyen, Fuchs, Lipson. Understanding neural networks through deep
+       visualization. ICML Deep Learning Workshop 2015.
+
+    Examples
+    --------
+    >>> net = Network(torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Flatten()), (1, 1, 2))
+    >>> features(net, [torch.tensor([[[0.25, 0.75]]])], "0").values.tolist()
+    [[0.5]]
+    """
+    if shard < 1:
+        raise InputError(f"a shard holds at least one image, got shard={shard}.")
+    check_reduction(net, [layer], reduce)
+    data = adapt(dataset, net)
+    total = len(data)
+    if not total:
+        raise InputError("the data set is empty: there is no image to run.")
+    made = provenance(net, "features", layer=layer, reduce=reduce, images=total)
+    starts = range(0, total, shard)
+    clock = Clock(progress, len(starts))
+    if folder is None:
+        store = None
+        parts: list[tuple[Tensor, Tensor]] = []
+    else:
+        store = FeatureShards(Path(folder), {"network": net.fingerprint, **made.parameters})
+        if (found := store.joined(data)) is not None:
+            return _result(made, layer, reduce, *found)
+    for done, start in enumerate(starts, 1):
+        chosen = torch.arange(start, min(start + shard, total))
+        if store is None or not store.has(start, len(chosen), data):
+            part = _rows(net, data, chosen, layer, reduce, batch)
+            if store is None:
+                parts.append(part)
+            else:
+                store.write(start, *part, data)
+        clock.step(f"images {start} to {int(chosen[-1])}", done)
+    if store is not None:
+        return _result(made, layer, reduce, *store.join(list(starts)))
+    values, labels = (torch.cat(found) for found in zip(*parts, strict=True))
+    return _result(made, layer, reduce, values, labels)
+
+
+def check_reduction(net: Network, layers: list[str], reduce: str) -> None:
+    """See, before anything runs, that the layers exist and can be reduced so.
+
+    Raises
+    ------
+    InputError
+        The reduction is unknown.
+    LayerError
+        A layer does not exist, belongs to no image, or has no units to reduce.
+    """
+    if reduce not in REDUCTIONS:
+        raise InputError(f'reduce is one of {", ".join(REDUCTIONS)}; got "{reduce}".')
+    for name in layers:
+        if name == "logits":
+            continue
+        axes = net.layer(name).axes
+        if axes.image_axis is None:
+            raise LayerError(f'the values of layer "{name}" belong to no single image of a batch; choose another.')
+        if not axes.units and reduce != "flat":
+            raise LayerError(f'layer "{name}" has no units whose positions could be reduced; use reduce="flat".')
+
+
+def feature_rows(net: Network, images: Tensor, layers: list[str], reduce: str) -> dict[str, Tensor]:
+    """Rows (n, F) of some images by layer, on the CPU, in one pass.
+
+    Raises
+    ------
+    InputError
+        A feature is not finite.
+    """
+    found = {}
+    for name, value in net.activations(images, layers, batch=max(len(images), 1)).items():
+        rows = _reduced(net, name, value.detach(), len(images), reduce)
+        rows = rows if rows.dtype == torch.float64 else rows.float()
+        if not bool(torch.isfinite(rows).all()):
+            raise InputError(
+                f'layer "{name}" gives a value that is not finite; look at the network in single precision, or choose '
+                "a layer before it."
+            )
+        found[name] = rows.cpu()
+    return found
+
+
+def _reduced(net: Network, name: str, value: Tensor, count: int, reduce: str) -> Tensor:
+    if name == "logits":
+        return value.flatten(1)
+    axes = net.layer(name).axes
+    if reduce == "flat":
+        return axes.per_image(value, count).reshape(count, -1)
+    units = axes.per_unit(value, count)
+    units = units if units.dtype == torch.float64 else units.float()
+    return units.mean(2) if reduce == "mean" else units.amax(2)
+
+
+def _rows(net: Network, data: Adapter, chosen: Tensor, layer: str, reduce: str, batch: int) -> tuple[Tensor, Tensor]:
+    """Rows (n, F) and labels (n,) of some images."""
+    rows, labels = [], []
+    for indices in chosen.split(net.admitted(batch)):
+        images, found = data.fetch(indices)
+        rows.append(feature_rows(net, images, [layer], reduce)[layer])
+        labels.append(torch.full((len(indices),), UNLABELLED) if found is None else found.cpu())
+    return torch.cat(rows), torch.cat(labels)
+
+
+def _result(made: Provenance, layer: str, reduce: str, values: Tensor, labels: Tensor) -> Features:
+    told = labels if bool((labels != UNLABELLED).any()) else None
+    return Features(provenance=made, layer=layer, reduce=reduce, values=values, labels=told)

@@ -1,0 +1,101 @@
+"""A map of images: two coordinates per image, and how far they can be trusted."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from microtome.errors import InputError
+from microtome.representation.features import Features
+from microtome.representation.map_quality import Quality
+from microtome.representation.neighbours import Points
+from microtome.results import Provenance, Result
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ImageMap(Result):
+    """Images as points in the plane.
+
+    Attributes
+    ----------
+    layer : str
+        The layer whose features are mapped.
+    points : Tensor
+        (N, 2) float64.
+    labels : Tensor or None
+        (N,) class indices, -1 without one.
+    k : int
+        Number of neighbours of the measures below: 10, or fewer where there are few images.
+    trust : Tensor
+        (N,) share of each image's k nearest neighbours in the layer that are among its k nearest on the map.
+    trustworthiness : float
+        Venna and Kaski's measure: 1 where no image has a neighbour on the map that is none in the layer.
+    layer_accuracy, map_accuracy : float or None
+        Share of the images that their k nearest neighbours, in the layer and on the map, put into their own class.
+    """
+
+    layer: str
+    points: Tensor
+    labels: Tensor | None
+    k: int
+    trust: Tensor
+    trustworthiness: float
+    layer_accuracy: float | None
+    map_accuracy: float | None
+
+    def place(self, new: Features | Tensor) -> Tensor:
+        """Coordinates (M, 2) of new images on this map; the map stays as it is."""
+        raise InputError(f"a {type(self).__name__} places no new images.")
+
+
+def read_features(found: Features | Tensor, width: int | None = None, layer: str = "") -> Points:
+    """Features as a float64 array (N, F), looked at.
+
+    Raises
+    ------
+    InputError
+        They are no matrix, not finite, or not those of the map's layer.
+    """
+    values = found.values if isinstance(found, Features) else torch.as_tensor(found)
+    if values.dim() != 2 or not values.shape[1]:
+        raise InputError(f"features are a matrix of images and features, got shape {tuple(values.shape)}.")
+    if width is not None and values.shape[1] != width:
+        raise InputError(f"the map was made from {width} features of each image, got {values.shape[1]}.")
+    if layer and isinstance(found, Features) and found.layer != layer:
+        raise InputError(f'the map is of layer "{layer}", the features are of layer "{found.layer}".')
+    array: Points = values.detach().cpu().numpy().astype(np.float64)
+    if not np.isfinite(array).all():
+        row = int(np.flatnonzero(~np.isfinite(array).all(1))[0])
+        raise InputError(f"the features of image {row} are not finite; leave it out, or choose another layer.")
+    return array
+
+
+def varying(values: Points) -> None:
+    """Refuse features that are the same for all images, and fewer than four images.
+
+    Raises
+    ------
+    InputError
+        There is nothing to map.
+    """
+    if len(values) < 4:
+        raise InputError(f"a map needs at least four images, got {len(values)}.")
+    if not np.ptp(values, axis=0).any():
+        raise InputError("the layer gives the same features for all images, so that there is nothing to map.")
+
+
+def measures(found: Quality) -> dict[str, Any]:
+    """The fields that every map has of its quality."""
+    return {entry.name: getattr(found, entry.name) for entry in dataclasses.fields(found)}
+
+
+def source(found: Features) -> Provenance:
+    """Where a map comes from: the network and the features' own options."""
+    made = found.provenance
+    kept = {key: value for key, value in made.parameters.items() if key in ("layer", "reduce", "images")}
+    return Provenance("", parameters=kept, fingerprint=made.fingerprint, notes=made.notes)
