@@ -91,7 +91,7 @@ def _letters(text: str) -> str:
 
 # What a method works on, and options that change its time and memory but never its numbers.
 _SUBJECTS = frozenset({"net", "image", "images", "data", "dataset"})
-_COST_ONLY = frozenset({"batch", "progress", "workers"})
+_COST_ONLY = frozenset({"batch", "progress", "workers", "folder"})
 
 
 def register(

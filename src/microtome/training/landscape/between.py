@@ -1,0 +1,115 @@
+"""The loss on the straight way from one network to another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from microtome.data import Dataset
+from microtome.errors import InputError
+from microtome.network import Network
+from microtome.progress import Listener
+from microtome.registry import register
+from microtome.results import provenance
+from microtome.training.image_losses import Loss
+from microtome.training.landscape.directions import toward
+from microtome.training.landscape.evaluation import Evaluation
+from microtome.training.landscape.line import treatment
+from microtome.training.landscape.loss_grids import LossLine
+
+__all__ = ["between"]
+
+
+@register("loss-between", rows=("F2",), paper="goodfellow2015qualitatively", kind="training", quantity="mean loss")
+def between(
+    net_a: Network,
+    net_b: Network,
+    dataset: Dataset,
+    *,
+    test: Dataset | None = None,
+    steps: int = 51,
+    margin: float = 0.0,
+    statistics: str = "frozen",
+    loss: Loss | None = None,
+    tolerance: float | None = None,
+    common: bool = True,
+    images: int | None = None,
+    batch: int | None = None,
+    seed: int = 0,
+    folder: Path | str | None = None,
+    progress: Listener | None = None,
+) -> LossLine:
+    r"""The mean loss and accuracy on the straight way between two networks of one architecture [1]_.
+
+    .. math:: \theta(\alpha) = (1 - \alpha)\,\theta_A + \alpha\,\theta_B
+
+    alpha = 0 is the first network and alpha = 1 the second, each to the last bit. Running statistics are
+    interpolated with the weights, or re-estimated at each point.
+
+    Parameters
+    ----------
+    net_a, net_b
+        The networks; images are normalised as the first has it.
+    dataset, test
+        Training images with labels and, optionally, test images, whose losses are ``.test``.
+    steps
+        Points from 0 to 1, both included.
+    margin
+        How far the line goes beyond both ends; the grid keeps the ends where ``margin * (steps - 1)`` is whole.
+    statistics, loss, tolerance, common, images, batch, seed, folder, progress
+        As in :func:`~microtome.training.landscape.surface`.
+
+    Returns
+    -------
+    LossLine
+
+    Raises
+    ------
+    InputError
+        The networks have different architectures or normalisations, or labels are missing.
+    StoreError
+        The folder holds points of other settings.
+
+    Notes
+    -----
+    Cost: one pass over the images for each point. A barrier on the straight way does not mean that there is no path
+    without one: units of the two networks may be ordered differently.
+
+    References
+    ----------
+    .. [1] I. Goodfellow, O. Vinyals, A. Saxe. Qualitatively characterizing neural network optimization problems.
+       ICLR 2015.
+    """
+    if steps < 2:
+        raise InputError(f"at least the two ends are expected, got steps={steps}.")
+    if not 0 <= margin < float("inf"):
+        raise InputError(f"a margin of at least 0 is expected, got {margin}.")
+    if (net_a.mean, net_a.std, net_a.input_shape) != (net_b.mean, net_b.std, net_b.input_shape):
+        raise InputError("the two networks expect images of another shape or normalisation from each other.")
+    way = toward(net_a, net_b)
+    more = round(margin * (steps - 1))
+    alpha = torch.arange(-more, steps + more, dtype=torch.float64) / (steps - 1)
+    parts: list[LossLine] = []
+    for name, part in (("train", dataset), ("test", test)):
+        if part is None:
+            continue
+        made = Evaluation(
+            net_a, part, [way], loss=loss, statistics=statistics, tolerance=tolerance, common=common, images=images,
+            batch=batch, seed=seed,
+        )  # fmt: skip
+        found = made.at(alpha[:, None], folder=None if folder is None else Path(folder) / name, progress=progress)
+        words = treatment("from the first network to the second", moved="moved")
+        parts.append(
+            LossLine(
+                alpha=alpha,
+                loss=found.loss,
+                error=found.error,
+                accuracy=found.accuracy,
+                images=found.images,
+                treatment={**words, "running statistics": made.statistics},
+                provenance=provenance(net_a),
+            )
+        )
+    return parts[0] if len(parts) == 1 else replace(parts[0], test=parts[1])

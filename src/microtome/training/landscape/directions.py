@@ -1,0 +1,221 @@
+r"""Directions in the space of weights: random and filter-normalised, towards another network, along a training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from microtome.errors import InputError
+from microtome.network import Network
+from microtome.training.image_losses import is_norm
+from microtome.training.run import Run
+
+__all__ = ["Direction", "PrincipalPlane", "principal", "random_direction", "state_of", "toward"]
+
+# A displacement of parameters and floating buffers, by name, in float64; what has no name in it stays.
+Direction = Mapping[str, Tensor]
+
+NORMALIZATIONS = ("filter", "layer", "none")
+MOVES = ("fixed", "random")
+
+
+def random_direction(
+    net: Network, *, seed: int = 0, normalization: str = "filter", biases: str = "fixed", norms: str = "fixed"
+) -> dict[str, Tensor]:
+    r"""A Gaussian direction whose filters have the norms of the network's own.
+
+    .. math:: d_{i,j} \leftarrow \frac{d_{i,j}}{\lVert d_{i,j} \rVert_F} \lVert \theta_{i,j} \rVert_F
+
+    for filter j of layer i [1]_: all weights that make one output channel of a convolution, one row of a linear
+    layer, or one slice along the first axis of any other tensor. Running statistics are no part of a direction.
+
+    Parameters
+    ----------
+    net
+        The network; all of its floating parameters have a direction, also those that were not trained.
+    seed
+        Of the draw, made on the processor, so that every device gets the same one.
+    normalization
+        ``"filter"``; ``"layer"``, one norm for each tensor; ``"none"``, plain Gaussians.
+    biases, norms
+        ``"fixed"``: zero for biases (all parameters with one axis) and for weights and biases of normalisation
+        layers, as in the paper's figures. ``"random"``: Gaussian with the norm of the whole tensor, or plain where
+        the normalisation is ``"none"``.
+
+    Raises
+    ------
+    InputError
+        A word is not one of these.
+
+    References
+    ----------
+    .. [1] H. Li, Z. Xu, G. Taylor, C. Studer, T. Goldstein. Visualizing the loss landscape of neural nets.
+       NeurIPS 2018.
+    """
+    for word, known, option in (
+        (normalization, NORMALIZATIONS, "normalization"),
+        (biases, MOVES, "biases"),
+        (norms, MOVES, "norms"),
+    ):
+        if word not in known:
+            raise InputError(f'{option} is one of {", ".join(known)}; got "{word}".')
+    generator = torch.Generator().manual_seed(seed)
+    owners = _owners(net.model)
+    found = {}
+    for name, parameter in net.model.named_parameters():
+        if not parameter.is_floating_point():
+            continue
+        drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        weight = parameter.detach().to("cpu", torch.float64)
+        if is_norm(owners[name]):
+            kind, fixed = "layer", norms == "fixed"
+        elif weight.dim() < 2:
+            kind, fixed = "layer", biases == "fixed"
+        else:
+            kind, fixed = normalization, False
+        if fixed:
+            continue
+        found[name] = drawn if normalization == "none" else _scaled(drawn, weight, owners[name], kind)
+    return found
+
+
+def toward(net: Network, other: Network) -> dict[str, Tensor]:
+    """The way to another network of the same architecture: all parameters and running statistics.
+
+    In float64, so that the network plus the whole way is the other network to the last bit.
+
+    Raises
+    ------
+    InputError
+        The networks have other parameters, or parameters of other shapes.
+    """
+    here, there = state_of(net.model), state_of(other.model)
+    differing = [name for name in {**here, **there} if _shape(here, name) != _shape(there, name)]
+    if differing:
+        name = differing[0]
+        raise InputError(
+            f"two networks of one architecture were expected; {len(differing)} tensors differ, as "
+            f'"{name}", which is {_shape(here, name)} in the first and {_shape(there, name)} in the second.'
+        )
+    return {name: there[name] - here[name] for name in here}
+
+
+@dataclass(frozen=True)
+class PrincipalPlane:
+    """The two directions along which a training moved most.
+
+    Attributes
+    ----------
+    directions : tuple of two directions
+        Of length 1, orthogonal.
+    epochs : Tensor
+        (T,) of the kept weights.
+    path : Tensor
+        (T, 2), their coordinates in the plane, which passes through the network.
+    explained : Tensor
+        (2,), shares of the squared distances from the network.
+    distance : Tensor
+        (T,), how far each lies off the plane.
+    off_plane : float
+        Share of the path's length that the plane does not show: 1 less drawn length over true length.
+    """
+
+    directions: tuple[dict[str, Tensor], dict[str, Tensor]]
+    epochs: Tensor
+    path: Tensor
+    explained: Tensor
+    distance: Tensor
+    off_plane: float
+
+
+def principal(net: Network, run: Run) -> PrincipalPlane:
+    """The first two principal directions of a run's weights, seen from the network [1]_.
+
+    The differences of all kept weights from the network's are decomposed without centring, so that the plane passes
+    through the network. Running statistics are left out.
+
+    Raises
+    ------
+    InputError
+        Fewer than two weights are kept besides the network's own, or they are of another architecture.
+
+    References
+    ----------
+    .. [1] H. Li et al. Visualizing the loss landscape of neural nets. NeurIPS 2018, section 7.
+    """
+    theta = {n: p.detach().to("cpu", torch.float64) for n, p in net.model.named_parameters() if p.is_floating_point()}
+    rows = []
+    for epoch in run.checkpoints:
+        kept = run.weights(epoch)
+        wrong = [name for name, value in theta.items() if _shape(kept, name) != tuple(value.shape)]
+        if wrong:
+            raise InputError(
+                f'the run is of another network: "{wrong[0]}" is {tuple(theta[wrong[0]].shape)} here and '
+                f"{_shape(kept, wrong[0])} in epoch {epoch}."
+            )
+        rows.append(torch.cat([(kept[name].double() - value).flatten() for name, value in theta.items()]))
+    apart = [row for row in rows if bool(row.any())]
+    if len(apart) < 2:
+        raise InputError(
+            f"two kept weights besides the network's own are needed for a plane; the run has {len(apart)}. "
+            "Train with out= and a keep= of more epochs."
+        )
+    X = torch.stack(rows)
+    _, S, Vh = torch.linalg.svd(X, full_matrices=False)
+    V = Vh[:2].T
+    path = X @ V
+    steps = X.diff(dim=0)
+    drawn, true = path.diff(dim=0).norm(dim=1).sum(), steps.norm(dim=1).sum()
+    first, second = (_unflattened(V[:, place], theta) for place in (0, 1))
+    return PrincipalPlane(
+        (first, second),
+        torch.tensor(run.checkpoints),
+        path,
+        S[:2].square() / S.square().sum(),
+        (X - path @ V.T).norm(dim=1),
+        float(1 - drawn / true.clamp(min=1e-300)),
+    )
+
+
+def state_of(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of the floating parameters and buffers in float64 on the processor."""
+    named = (*model.named_parameters(), *model.named_buffers())
+    return {n: v.detach().to("cpu", torch.float64, copy=True) for n, v in named if v.is_floating_point()}
+
+
+def filters(weight: Tensor, module: nn.Module) -> Tensor:
+    """A weight with one row for each filter; a view or a copy, for norms."""
+    if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):  # (inputs, outputs / groups)
+        apart = weight.unflatten(0, (module.groups, -1)).transpose(1, 2)
+        return apart.flatten(0, 1).flatten(1)
+    return weight.flatten(1)
+
+
+def _scaled(drawn: Tensor, weight: Tensor, module: nn.Module, kind: str) -> Tensor:
+    if kind == "none":
+        return drawn
+    if kind == "layer":
+        return drawn * (weight.norm() / drawn.norm().clamp(min=1e-300))
+    ratio = filters(weight, module).norm(dim=1) / filters(drawn, module).norm(dim=1).clamp(min=1e-300)
+    if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+        rows = ratio.unflatten(0, (module.groups, -1))[:, None].expand(-1, len(drawn) // module.groups, -1)
+        return drawn * rows.reshape(len(drawn), -1, *[1] * (drawn.dim() - 2))
+    return drawn * ratio.view(-1, *[1] * (drawn.dim() - 1))
+
+
+def _owners(model: nn.Module) -> dict[str, nn.Module]:
+    """The module that holds each parameter, by the parameter's name."""
+    parts = dict(model.named_modules())
+    return {name: parts[name.rpartition(".")[0]] for name, _ in model.named_parameters()}
+
+
+def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
+    return tuple(state[name].shape) if name in state else None
+
+
+def _unflattened(vector: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    parts = vector.split([value.numel() for value in like.values()])
+    return {name: part.view(value.shape) for part, (name, value) in zip(parts, like.items(), strict=True)}

@@ -1,0 +1,274 @@
+"""The mean loss at many points of weight space, each on as many images as its standard error asks for, resumable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from microtome.data import Dataset
+from microtome.errors import InputError, MicrotomeError, StoreError
+from microtome.network import Network
+from microtome.progress import Clock, Listener
+from microtome.training import checkpoints
+from microtome.training.image_losses import ImageLosses, Loss, PreparedImages
+from microtome.training.landscape.directions import Direction
+
+__all__ = ["Evaluation", "Points"]
+
+STATISTICS = ("frozen", "reestimated")
+_FIRST = 256  # images of a point before its standard error may end it: a smaller sample misjudges its own spread
+_ESTIMATED = 2048  # images on which running statistics are estimated anew
+_WRITE = 5.0  # seconds after which finished points are written
+_STORED = ("loss", "error", "accuracy", "images")
+
+
+@dataclass(frozen=True)
+class Points:
+    """What was found at each point: ``loss``, ``error``, ``accuracy`` and ``images``, (P,) each."""
+
+    loss: Tensor
+    error: Tensor
+    accuracy: Tensor
+    images: Tensor
+
+
+class Evaluation:
+    """The loss at theta plus multiples of directions, on a private copy of the network.
+
+    Parameters
+    ----------
+    net, dataset
+        The network, theta, and labelled images.
+    directions
+        Displacements, see :mod:`~microtome.training.landscape.directions`.
+    loss
+        Of scores (n, K) and labels (n,), the losses (n,); by default the cross-entropy.
+    statistics
+        ``"frozen"``: running statistics stay, or move with a direction that names them. ``"reestimated"``: at each
+        point they are the averages over the first 2,048 images, the same at every point.
+    tolerance
+        A point is finished when its standard error is at most this share of its loss, after 256 images at least;
+        by default every point sees all images.
+    common
+        Whether all points see the images in one order, so that their differences are more exact than each is.
+    images
+        At most so many, drawn by ``seed``; by default all.
+    batch, seed
+        Images a pass; seed of the order.
+
+    Notes
+    -----
+    theta and directions are kept in float64 and rounded once, so that theta itself, and a network that a direction
+    leads to, are met to the last bit.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        dataset: Dataset,
+        directions: Sequence[Direction],
+        *,
+        loss: Loss | None = None,
+        statistics: str = "frozen",
+        tolerance: float | None = None,
+        common: bool = True,
+        images: int | None = None,
+        batch: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        if statistics not in STATISTICS:
+            raise InputError(f'statistics is one of {", ".join(STATISTICS)}; got "{statistics}".')
+        if tolerance is not None and not tolerance > 0:
+            raise InputError(f"tolerance is a positive share of the loss, such as 0.02; got {tolerance}.")
+        self._copy = ImageLosses(net, loss)
+        strange = [name for direction in directions for name in direction if name not in self._copy.state]
+        if strange:
+            raise InputError(f'a direction moves "{strange[0]}", and the network has no such tensor.')
+        shuffled = tolerance is not None or not common
+        self._data = PreparedImages(
+            net, dataset, labelled=loss is None, count=images, shuffled=shuffled, batch=batch, seed=seed
+        )
+        self._statistics, self._tolerance, self._common, self._seed = statistics, tolerance, common, seed
+        self._moved = [name for name in self._copy.state if any(name in direction for direction in directions)]
+        home = torch.device("cpu") if net.device.type == "mps" else net.device  # which has no float64
+        self._theta = {name: self._copy.state[name].detach().to(home, torch.float64) for name in self._moved}
+        self._directions = [
+            {name: value.to(home, torch.float64) for name, value in direction.items()} for direction in directions
+        ]
+        self._asked = {
+            "network": net.fingerprint,
+            "directions": [_digest(direction) for direction in directions],
+            "loss": "cross-entropy" if loss is None else getattr(loss, "__name__", type(loss).__name__),
+            "statistics": statistics,
+            "tolerance": tolerance,
+            "common": common,
+            "images": [len(self._data), self._data.batch, seed],
+        }
+
+    @property
+    def statistics(self) -> str:
+        """How running statistics are treated, in words."""
+        if not self._copy.norms:
+            return "none"
+        if self._statistics == "frozen":
+            buffers = {name for name, _ in self._copy.model.named_buffers()}
+            return "moved with the weights" if buffers & set(self._moved) else "frozen"
+        return f"re-estimated at each point on {min(_ESTIMATED, len(self._data)):,} images"
+
+    def at(self, points: Tensor, *, folder: Path | str | None = None, progress: Listener | None = None) -> Points:
+        """The loss at points (P, D), as multiples of the D directions.
+
+        Parameters
+        ----------
+        points
+            Coordinates.
+        folder
+            Where finished points are kept, written every few seconds and when the work is broken off; the same call
+            goes on from there.
+        progress
+            Called after each point with its ``loss``.
+
+        Raises
+        ------
+        StoreError
+            The folder holds points of other settings, or cannot be written.
+        """
+        found = torch.full((len(points), len(_STORED)), float("nan"), dtype=torch.float64)
+        done = torch.zeros(len(points), dtype=torch.bool)
+        store = None if folder is None else _Store(Path(folder), {**self._asked, **self._images_digest(), **_at(points)})
+        if store is not None:
+            store.resume(found, done)
+        clock, written = Clock(progress, len(points), first=int(done.sum())), time.monotonic()
+        try:
+            for place in (~done).nonzero()[:, 0].tolist():
+                found[place] = self._point(points[place], place)
+                done[place] = True
+                clock.step("loss surface", int(done.sum()), loss=float(found[place, 0]))
+                if store is not None and time.monotonic() - written > _WRITE:
+                    store.write(found, done)
+                    written = time.monotonic()
+        finally:
+            if store is not None:
+                store.write(found, done)
+        return Points(found[:, 0], found[:, 1], found[:, 2], found[:, 3].long())
+
+    @torch.no_grad()
+    def _point(self, coordinates: Tensor, place: int) -> Tensor:
+        self._move(coordinates.tolist())
+        if self._statistics == "reestimated" and self._copy.norms:
+            self._copy.reestimate(self._estimated())
+        order = None
+        if not self._common:
+            order = torch.randperm(len(self._data), generator=torch.Generator().manual_seed(self._seed + 1 + place))
+        sums = _Sums()
+        for images, labels in self._data.batches(order):
+            losses, right = self._copy(images, labels)
+            sums.add(losses, right, labels)
+            if self._finished(sums):
+                break
+        return torch.tensor([sums.mean, sums.error, sums.accuracy, sums.count], dtype=torch.float64)
+
+    def _finished(self, sums: _Sums) -> bool:
+        if not sums.mean - sums.mean == 0:  # NaN or infinite, and stays so
+            return True
+        enough = self._tolerance is not None and sums.count >= _FIRST
+        return enough and sums.error <= float(self._tolerance or 0) * abs(sums.mean)
+
+    def _estimated(self) -> Iterator[Tensor]:
+        seen = 0
+        for images, _ in self._data.batches():
+            if seen >= _ESTIMATED:
+                return
+            yield images
+            seen += len(images)
+
+    def _move(self, coordinates: list[float]) -> None:
+        for name in self._moved:
+            value = self._theta[name]
+            for coordinate, direction in zip(coordinates, self._directions, strict=True):
+                if coordinate != 0 and name in direction:
+                    value = value + coordinate * direction[name]
+            self._copy.state[name].copy_(value)
+
+    def _images_digest(self) -> dict[str, str]:
+        images, labels = next(self._data.batches())
+        return {"first images": _digest({"images": images, "labels": labels})}
+
+
+class _Sums:
+    """Mean, standard error and accuracy of what was added so far, by pairwise updates in float64."""
+
+    def __init__(self) -> None:
+        self.count, self.mean = 0, 0.0
+        self._squares, self._right, self._labelled = 0.0, 0, 0
+
+    def add(self, losses: Tensor, right: Tensor, labels: Tensor) -> None:
+        values = losses.detach().to("cpu", torch.float64) if losses.device.type == "mps" else losses.detach().double()
+        count, mean = len(values), float(values.mean())
+        squares = float((values - mean).square().sum())
+        apart, whole = mean - self.mean, self.count + count
+        self.mean += apart * count / whole
+        self._squares += squares + apart**2 * self.count * count / whole
+        self.count = whole
+        self._right += int((right & (labels >= 0)).sum())
+        self._labelled += int((labels >= 0).sum())
+
+    @property
+    def error(self) -> float:
+        if self.count < 2:
+            return float("nan")
+        return float((self._squares / (self.count - 1) / self.count) ** 0.5)
+
+    @property
+    def accuracy(self) -> float:
+        return self._right / self._labelled if self._labelled else float("nan")
+
+
+class _Store:
+    """Finished points in one file of a folder, with the settings that they hold for."""
+
+    def __init__(self, folder: Path, asked: dict[str, Any]) -> None:
+        self._file = folder / "points.safetensors"
+        self._asked = json.loads(json.dumps(asked))
+
+    def resume(self, found: Tensor, done: Tensor) -> None:
+        """Fill in the points that an earlier call has finished."""
+        if not self._file.is_file():
+            return
+        try:
+            tensors, header = checkpoints.read(self._file)
+        except MicrotomeError as error:
+            raise StoreError(f"the points in {self._file} cannot be read; delete the file.") from error
+        differing = [name for name, value in self._asked.items() if header.get(name) != value]
+        if differing:
+            raise StoreError(
+                f"{self._file.parent} holds points of other settings ({', '.join(differing)}); give the same ones, "
+                "delete the folder or choose another."
+            )
+        found.copy_(tensors["found"])
+        done.copy_(tensors["done"])
+
+    def write(self, found: Tensor, done: Tensor) -> None:
+        """Keep the points that are finished."""
+        checkpoints.write(self._file, {"found": found, "done": done}, self._asked)
+
+
+def _at(points: Tensor) -> dict[str, str]:
+    return {"points": _digest({"points": points})}
+
+
+def _digest(values: Direction) -> str:
+    """A digest of named tensors."""
+    found = hashlib.sha256()
+    for name, value in sorted(values.items()):
+        found.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:16]

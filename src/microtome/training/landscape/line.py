@@ -1,0 +1,131 @@
+"""The loss along a line through the weights: a random filter-normalised direction, or a given one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from microtome.data import Dataset
+from microtome.errors import InputError
+from microtome.network import Network
+from microtome.progress import Listener
+from microtome.registry import register
+from microtome.results import provenance
+from microtome.training.image_losses import Loss
+from microtome.training.landscape.directions import Direction, random_direction
+from microtome.training.landscape.evaluation import Evaluation
+from microtome.training.landscape.loss_grids import LossLine
+
+__all__ = ["centred", "line", "treatment"]
+
+
+@register("loss-line", rows=("F1", "F3"), paper="li2018visualizing", kind="training", quantity="mean loss")
+def line(
+    net: Network,
+    dataset: Dataset,
+    *,
+    steps: int = 51,
+    extent: float = 1.0,
+    direction: Direction | None = None,
+    normalization: str = "filter",
+    biases: str = "fixed",
+    norms: str = "fixed",
+    statistics: str = "frozen",
+    loss: Loss | None = None,
+    tolerance: float | None = None,
+    common: bool = True,
+    images: int | None = None,
+    batch: int | None = None,
+    seed: int = 0,
+    folder: Path | str | None = None,
+    progress: Listener | None = None,
+) -> LossLine:
+    r"""The mean loss along a line through the network's weights.
+
+    .. math:: L(\alpha) = \frac{1}{N} \sum_n \ell\big(f(x_n;\ \theta + \alpha\,\delta),\ y_n\big)
+
+    Parameters
+    ----------
+    net, dataset
+        The network, and its images with labels.
+    steps, extent
+        Points from -extent to extent; odd, so that one is theta itself.
+    direction
+        A direction of one's own in place of a random one, see
+        :mod:`~microtome.training.landscape.directions`.
+    normalization, biases, norms, statistics, loss, tolerance, common, images, batch, seed, folder, progress
+        As in :func:`~microtome.training.landscape.surface`.
+
+    Returns
+    -------
+    LossLine
+        Its ``width`` is the paper's picture of sharpness [1]_ as a number.
+
+    Raises
+    ------
+    InputError
+        Labels are missing, or steps are even.
+    StoreError
+        The folder holds points of other settings.
+
+    Notes
+    -----
+    Cost: one pass over the images for each step. One direction hides most non-convexity; a surface shows more.
+
+    References
+    ----------
+    .. [1] H. Li, Z. Xu, G. Taylor, C. Studer, T. Goldstein. Visualizing the loss landscape of neural nets.
+       NeurIPS 2018.
+    """
+    alpha = centred(steps, extent)
+    if direction is None:
+        chosen: Direction = random_direction(
+            net, seed=seed, normalization=normalization, biases=biases, norms=norms
+        )
+        words = treatment("random", normalization, biases, norms)
+    else:
+        chosen, words = direction, treatment("given")
+    made = Evaluation(
+        net, dataset, [chosen], loss=loss, statistics=statistics, tolerance=tolerance, common=common, images=images,
+        batch=batch, seed=seed,
+    )  # fmt: skip
+    found = made.at(alpha[:, None], folder=folder, progress=progress)
+    return LossLine(
+        alpha=alpha,
+        loss=found.loss,
+        error=found.error,
+        accuracy=found.accuracy,
+        images=found.images,
+        treatment={**words, "running statistics": made.statistics},
+        provenance=provenance(net),
+    )
+
+
+def centred(steps: int, extent: float) -> Tensor:
+    """Evenly spaced coordinates from -extent to extent whose middle is exactly zero.
+
+    Raises
+    ------
+    InputError
+        The number of steps is even or below 3, or the extent is not positive.
+
+    Examples
+    --------
+    >>> centred(5, 1.0).tolist()
+    [-1.0, -0.5, 0.0, 0.5, 1.0]
+    """
+    if steps < 3 or steps % 2 == 0:
+        raise InputError(f"an odd number of steps from 3 on is expected, so that one is the network; got {steps}.")
+    if not 0 < extent < float("inf"):
+        raise InputError(f"a positive extent is expected, got {extent}.")
+    half = steps // 2
+    return torch.arange(-half, half + 1, dtype=torch.float64) * extent / half
+
+
+def treatment(directions: str, normalization: str = "none", biases: str = "", norms: str = "", *, moved: str = "as the "
+              "directions say") -> dict[str, str]:  # fmt: skip
+    """How directions, biases and norms are treated, in words for results and figures."""
+    scaled = {"filter": ", scaled filter by filter", "layer": ", scaled layer by layer", "none": ""}[normalization]
+    return {"directions": directions + scaled, "biases": biases or moved, "norms": norms or moved}

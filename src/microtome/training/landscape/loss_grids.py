@@ -1,0 +1,197 @@
+"""Losses on a line or a plane of weights, and what is read off them: width, curvature, negative curvature."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from microtome.errors import InputError
+from microtome.results import Result
+
+__all__ = ["LossLine", "LossSurface"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LossLine(Result):
+    """The loss along a line through the weights.
+
+    Attributes
+    ----------
+    alpha : Tensor
+        (steps,), coordinates: the weights are theta + alpha * delta.
+    loss : Tensor
+        (steps,), mean loss over the images; NaN or infinite where the network's is.
+    error : Tensor
+        (steps,), standard error of ``loss`` as an estimate for the distribution that the images come from: the
+        standard deviation of the images' losses over the root of their number.
+    accuracy : Tensor
+        (steps,), share of the images that are right; NaN without labels.
+    images : Tensor
+        (steps,), on how many images.
+    treatment : dict
+        How directions, biases, norms and running statistics were treated, in words.
+    test : LossLine or None
+        The same on the test images.
+    """
+
+    alpha: Tensor
+    loss: Tensor
+    error: Tensor
+    accuracy: Tensor
+    images: Tensor
+    treatment: dict[str, str] = dataclasses.field(default_factory=dict)
+    test: LossLine | None = None
+
+    @property
+    def curvature(self) -> Tensor:
+        """(steps - 2,), second differences at the inner points; NaN beside losses that are not finite."""
+        return _second(self.loss, 0) / _spacing(self.alpha) ** 2
+
+    @property
+    def negative_curvature(self) -> float:
+        """Share of the inner points where the loss bends downwards beyond rounding; NaN where none is finite."""
+        return _share(self.curvature, _rounding(self.loss, 0) / _spacing(self.alpha) ** 2)
+
+    def width(self, rise: float = 1.0) -> float:
+        """Length of the interval around alpha = 0 in which the loss is at most ``rise`` above that at 0.
+
+        Crossings are interpolated; an interval that reaches the end of the line ends there. A loss that is not finite
+        ends it too.
+        """
+        here = _centre(self.alpha)
+        level = float(self.loss[here]) + rise
+        return sum(_crossing(self.alpha, self.loss, here, step, level) for step in (-1, 1))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LossSurface(Result):
+    """The loss on a plane through the weights.
+
+    Attributes
+    ----------
+    alpha, beta : Tensor
+        (steps,), coordinates: the weights are theta + alpha * delta + beta * eta.
+    loss, error, accuracy, images : Tensor
+        (steps, steps), ``[i, j]`` at ``alpha[i]``, ``beta[j]``; see :class:`LossLine`.
+    treatment : dict
+        How directions, biases, norms and running statistics were treated, in words.
+    path : Tensor or None
+        (T, 2), where a training's kept weights lie in the plane.
+    epochs : Tensor or None
+        (T,), of which epochs.
+    distance : Tensor or None
+        (T,), how far the kept weights lie off the plane.
+    explained : Tensor or None
+        (2,), shares of the squared distances from the network along the two directions.
+    off_plane : float or None
+        Share of the path's length that the plane does not show.
+    """
+
+    alpha: Tensor
+    beta: Tensor
+    loss: Tensor
+    error: Tensor
+    accuracy: Tensor
+    images: Tensor
+    treatment: dict[str, str] = dataclasses.field(default_factory=dict)
+    path: Tensor | None = None
+    epochs: Tensor | None = None
+    distance: Tensor | None = None
+    explained: Tensor | None = None
+    off_plane: float | None = None
+
+    @property
+    def curvature(self) -> Tensor:
+        """(steps - 2, steps - 2, 2), eigenvalues of the 2 x 2 Hessian by central differences, the smaller first.
+
+        NaN beside losses that are not finite. Cost: none; the loss is not evaluated again.
+        """
+        L, a, b = self.loss, _spacing(self.alpha), _spacing(self.beta)
+        aa = _second(L, 0)[:, 1:-1] / a**2
+        bb = _second(L, 1)[1:-1] / b**2
+        ab = (L[2:, 2:] - L[2:, :-2] - L[:-2, 2:] + L[:-2, :-2]) / (4 * a * b)
+        middle, radius = (aa + bb) / 2, torch.hypot((aa - bb) / 2, ab)
+        return torch.stack([middle - radius, middle + radius], -1)
+
+    @property
+    def negative_curvature(self) -> float:
+        """Share of the inner points where the smaller eigenvalue is below zero beyond rounding.
+
+        Points beside losses that are not finite are left out; NaN where none is left.
+        """
+        rounding = _rounding(self.loss, 0)[:, 1:-1] / min(_spacing(self.alpha), _spacing(self.beta)) ** 2
+        return _share(self.curvature[..., 0], rounding)
+
+    @property
+    def convexity(self) -> Tensor:
+        """(steps - 2, steps - 2), |smaller / larger eigenvalue| where the smaller is negative, 0 where it is not."""
+        low, high = self.curvature.unbind(-1)
+        ratio = (low / high).abs()
+        return torch.where(low.isnan(), low, torch.where(low < 0, ratio, torch.zeros_like(ratio)))
+
+    def width(self, rise: float = 1.0) -> float:
+        """Diameter of the disc as large as the region around the centre with a loss at most ``rise`` above its own.
+
+        The region is counted in grid points that are joined to the centre; one that reaches the edge is cut there.
+        """
+        row, column = _centre(self.alpha), _centre(self.beta)
+        below = self.loss <= self.loss[row, column] + rise
+        area = int(_joined(below, row, column).sum()) * _spacing(self.alpha) * _spacing(self.beta)
+        return float(2 * (area / torch.pi) ** 0.5)
+
+
+def _spacing(axis: Tensor) -> float:
+    if len(axis) < 3:
+        raise InputError(f"curvature and width need at least 3 points along each direction, got {len(axis)}.")
+    return float((axis[-1] - axis[0]) / (len(axis) - 1))
+
+
+def _centre(axis: Tensor) -> int:
+    return int(axis.abs().argmin())
+
+
+def _second(loss: Tensor, axis: int) -> Tensor:
+    L = loss.movedim(axis, 0)
+    return (L[2:] - 2 * L[1:-1] + L[:-2]).movedim(0, axis)
+
+
+def _rounding(loss: Tensor, axis: int) -> Tensor:
+    """How far second differences may be off by the rounding of float32 losses."""
+    L = loss.abs().movedim(axis, 0)
+    return 4 * torch.finfo(torch.float32).eps * (L[2:] + 2 * L[1:-1] + L[:-2]).movedim(0, axis)
+
+
+def _share(curvature: Tensor, rounding: Tensor) -> float:
+    known = curvature.isfinite()
+    return float((curvature < -rounding)[known].double().mean()) if bool(known.any()) else float("nan")
+
+
+def _crossing(alpha: Tensor, loss: Tensor, here: int, step: int, level: float) -> float:
+    """How far from ``here`` in one sense the loss stays at or below a level."""
+    start, place = float(alpha[here]), here
+    while 0 <= place + step < len(alpha) and bool(loss[place + step] <= level):
+        place += step
+    last = float(alpha[place])
+    if 0 <= place + step < len(alpha) and bool(loss[place + step].isfinite()):
+        inside, outside = float(loss[place]), float(loss[place + step])
+        last += (float(alpha[place + step]) - last) * (level - inside) / (outside - inside)
+    return abs(last - start)
+
+
+def _joined(below: Tensor, row: int, column: int) -> Tensor:
+    """The true points that are joined to one of them by neighbours."""
+    region = torch.zeros_like(below)
+    region[row, column] = below[row, column]
+    while True:
+        wider = region.clone()
+        wider[1:] |= region[:-1]
+        wider[:-1] |= region[1:]
+        wider[:, 1:] |= region[:, :-1]
+        wider[:, :-1] |= region[:, 1:]
+        wider &= below
+        if torch.equal(wider, region):
+            return region
+        region = wider
