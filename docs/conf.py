@@ -5,7 +5,14 @@ from microtome import __version__
 project = "Microtome"
 author = "The Microtome developers"
 release = version = __version__
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.mathjax", "numpydoc", "sphinxcontrib.bibtex", "myst_parser"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "numpydoc",
+    "sphinxcontrib.bibtex",
+    "myst_parser",
+]
 bibtex_bibfiles = ["references.bib"]
 html_theme = "furo"
 exclude_patterns = ["_build"]

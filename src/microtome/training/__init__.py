@@ -1,6 +1,6 @@
 """How did the network get where it is? Training it, what a training left behind, and the loss around the weights."""
 
-from microtome.training import curvature, landscape
+from microtome.training import curvature, information, landscape
 from microtome.training.curvature import HessianEigenvalues
 from microtome.training.fit import Recipe, evaluate, fit
 from microtome.training.landscape import LossLine, LossSurface
@@ -20,6 +20,7 @@ __all__ = [
     "curvature",
     "evaluate",
     "fit",
+    "information",
     "landscape",
     "train_network",
 ]

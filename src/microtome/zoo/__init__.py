@@ -16,8 +16,8 @@ from microtome.zoo.weights import fill, load_weights, read_weights
 __all__ = [
     "VGG",
     "Architecture",
-    "MobileNetV2",
     "CifarResNet",
+    "MobileNetV2",
     "ResNet",
     "SimpleConvNet",
     "architecture",
