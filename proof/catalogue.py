@@ -1,0 +1,213 @@
+"""The models of the proof: one size of every family, with random weights from a stored seed and a small input."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+CLASSES = 10
+SIDES = (64, 96, 128, 160, 192, 224, 256)  # tried in this order; the first that the model admits is used
+_SIZES = """zepto atto femto pico nano xxtiny xtiny test xxxs xxs micro xs xsmall tiny t mini s small sm m medium little
+base b big l large xl xlarge xxl xxlarge h huge g giant gigantic e enormous so150m so400m""".split()
+_SIZE = re.compile(
+    r"(patch|window|p|w|r|d|b|s|m|l|x|t|g|in|cd|lw|n|k|c|f|sz|xl|xs|a|h|e)?\d+[a-z]?(x\d+[a-z]*)*|\d+(mf|gf|w|s|k|ft)"
+)
+_TORCHVISION = """alexnet convnext_tiny densenet121 efficientnet_b0 efficientnet_v2_s googlenet inception_v3 maxvit_t
+mnasnet0_5 mobilenet_v2 mobilenet_v3_small mobilenet_v3_large regnet_x_400mf regnet_y_400mf resnet18 resnet50
+resnext50_32x4d shufflenet_v2_x0_5 squeezenet1_0 squeezenet1_1 swin_t swin_v2_t vgg11 vgg11_bn vit_b_32
+wide_resnet50_2""".split()
+# What is no classifier of images alone, or needs a package that is not installed.
+LEFT_OUT = {
+    "transformers:imagegpt": "takes tokens of colours, not images",
+    "transformers:shieldgemma2": "takes a text beside the image",
+    "transformers:siglip2": "takes patches with a mask, not images",
+    "transformers:timm_wrapper": "hands on to timm",
+    "transformers:dinat": "needs the package natten",
+}
+
+
+class CannotBuild(Exception):
+    """No input size was found at which the model runs."""
+
+
+@dataclass
+class Built:
+    """A model with weights, ready to be explained."""
+
+    model: nn.Module
+    shape: tuple[int, int, int]
+    dtype: torch.dtype
+
+
+def entries(seed: int = 0) -> list[str]:
+    """All models by name (``"timm:resnet18"``), in a random order, so that any beginning is a fair sample."""
+    found = [*_timm_families(), *(f"torchvision:{name}" for name in _TORCHVISION), *_transformers_types()]
+    found = [name for name in found if name not in LEFT_OUT]
+    random.Random(seed).shuffle(found)
+    return found
+
+
+def build(name: str, seed: int = 0) -> Built:
+    """Build a model with random weights and find a small input that it admits.
+
+    Raises
+    ------
+    CannotBuild
+        When it runs at no size.
+    """
+    library, _, bare = name.partition(":")
+    reason = "nothing was tried"
+    for make, sides in {"timm": _timm, "torchvision": _torchvision, "transformers": _transformers}[library](bare):
+        torch.manual_seed(seed)
+        try:
+            model = make().eval()
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            continue
+        for side in sides:
+            images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(seed))
+            try:
+                with torch.no_grad():
+                    model(images)
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                continue
+            redraw(model, images, seed)
+            return Built(model, (3, side, side), _widest(model, images))
+    raise CannotBuild(reason)
+
+
+def redraw(model: nn.Module, images: Tensor, seed: int) -> None:
+    """Give weights that are constant when a model is made (zeros, ones) random values, and batch norms statistics.
+
+    Untrained models often begin with branches that are multiplied by zero, where nothing could be found wrong.
+    """
+    dice = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.is_floating_point() and weight.numel() and bool((weight == weight.flatten()[0]).all()):
+                noise = torch.randn(weight.shape, generator=dice, dtype=torch.float32).to(weight)
+                weight.copy_((1.0 if float(weight.flatten()[0]) >= 0.5 else 0.0) + 0.2 * noise)
+        norms = [part for part in model.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+        kept = [part.momentum for part in norms]
+        for part in norms:
+            part.train()
+            part.momentum = 0.5
+        try:
+            model(images)
+        except Exception:
+            norms_left = True  # a norm of one number per channel has no variance: the statistics stay 0 and 1
+        else:
+            norms_left = False
+        for part, momentum in zip(norms, kept, strict=True):
+            part.eval()
+            part.momentum = momentum
+            if norms_left and part.running_mean is not None:
+                part.reset_running_stats()
+
+
+def _widest(model: nn.Module, images: Tensor) -> torch.dtype:
+    """Double precision where the model runs in it, so that rounding hides no error."""
+    try:
+        with torch.no_grad():
+            model.double()(images.double())
+        return torch.float64
+    except Exception:
+        model.float()
+        return torch.float32
+
+
+Attempt = tuple[Callable[[], nn.Module], tuple[int, ...]]
+
+
+def _timm_families() -> list[str]:
+    import timm
+
+    families: dict[tuple[str, str], list[str]] = {}
+    for name in timm.list_models():
+        module = timm.models._registry._model_to_module[name]
+        families.setdefault((module, _without_sizes(name)), []).append(name)
+    return [f"timm:{min(names, key=_by_size)}" for names in families.values()]
+
+
+def _without_sizes(name: str) -> str:
+    """What is left of a name without its words for sizes; versions (``v2``) stay."""
+    words = [word for word in name.split("_") if word not in _SIZES and not _SIZE.fullmatch(word)]
+    return "_".join(filter(None, (re.sub(r"(?<![vV])\d+", "", word) for word in words)))
+
+
+def _by_size(name: str) -> tuple[Any, ...]:
+    ranks = [_SIZES.index(word) for word in name.split("_") if word in _SIZES]
+    return (ranks[0] if ranks else 12, [int(digits) for digits in re.findall(r"\d+", name)], name)
+
+
+def _timm(name: str) -> Iterator[Attempt]:
+    import timm
+
+    settings = timm.get_pretrained_cfg(name) if timm.is_model_pretrained(name) else None
+    own = (settings.input_size[-1] if settings is not None else 224,)
+    if settings is None or not settings.fixed_input_size:
+        yield lambda: timm.create_model(name, num_classes=CLASSES), (*SIDES, *own)
+    for side in SIDES:
+        yield lambda side=side: timm.create_model(name, num_classes=CLASSES, img_size=side), (side,)
+    yield lambda: timm.create_model(name, num_classes=CLASSES), own
+
+
+def _torchvision(name: str) -> Iterator[Attempt]:
+    import torchvision
+
+    if name.startswith("vit"):
+        yield lambda: torchvision.models.get_model(name, num_classes=CLASSES, image_size=64), (64,)
+    elif name == "maxvit_t":
+        make = torchvision.models.MaxVit
+        options = {"stem_channels": 16, "block_channels": [16, 32], "block_layers": [1, 1], "head_dim": 8}
+        yield (
+            lambda: make((64, 64), partition_size=4, stochastic_depth_prob=0.0, num_classes=CLASSES, **options),
+            (64,),
+        )
+    else:
+        options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+        yield lambda: torchvision.models.get_model(name, num_classes=CLASSES, **options), SIDES
+
+
+def _transformers_types() -> list[str]:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as known
+
+    names = [(kind, classes if isinstance(classes, tuple) else (classes,)) for kind, classes in known.items()]
+    return [f"transformers:{kind}" + (f"/{one}" if len(made) > 1 else "") for kind, made in names for one in made]
+
+
+_SMALLER = {
+    "num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "patch_size": 8,
+    "num_latents": 16, "d_latents": 32, "d_model": 32, "num_blocks": 1, "num_self_attends_per_block": 2,
+}  # fmt: skip
+
+
+def _transformers(name: str) -> Iterator[Attempt]:
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as known
+
+    kind, _, chosen = name.partition("/")
+    made = getattr(transformers, chosen or str(known[kind]))
+
+    def make(side: int | None, smaller: bool) -> nn.Module:
+        settings = transformers.AutoConfig.for_model(kind)
+        for part in (settings, getattr(settings, "vision_config", None)):
+            if part is None:
+                continue
+            wanted = {**(_SMALLER if smaller else {}), **({} if side is None else {"image_size": side})}
+            for key, value in wanted.items():
+                if isinstance(getattr(part, key, None), int):
+                    setattr(part, key, value)
+        settings.num_labels = CLASSES
+        return made(settings)
+
+    for smaller in (True, False):
+        for side in (64, 128, 224, None):
+            yield lambda side=side, smaller=smaller: make(side, smaller), (side,) if side else SIDES

@@ -1,0 +1,280 @@
+"""The checks of one network, each against a reference that shares no code with the library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from microtome import attribution
+from microtome.attribution import rules
+from microtome.attribution.occlusion import evaluate
+from microtome.errors import LayerError
+from microtome.trace.delta.propagate import logits_under
+from microtome.units import top_patches
+from proof.guided_reference import guided
+from proof.relevance_reference import NoReplica, relevance
+from proof.subject import COUNT, TOLERANCE, NotCompared, Subject, Wrong, difference, off, state
+
+FILL = 0.25
+
+
+def read(s: Subject) -> str:
+    """Every module that runs and gives one tensor is listed, with its shape; the scores are found."""
+    if s.net.output_shape != (s.scores.shape[1],):
+        raise Wrong(f"scores {s.net.output_shape} where {tuple(s.scores.shape[1:])} is right")
+    alone, _ = s.plain.values(s.images[:1])
+    for name, value in alone.items():
+        if name not in s.net.layers:
+            raise Wrong(f"{name} runs and is not listed")
+        layer = s.net.layers[name]
+        if torch.Size(layer.shape).numel() != value.numel():
+            raise Wrong(f"{name} is listed as {layer.shape}, its value is {tuple(value.shape)}")
+    if s.net.output == "logits":
+        s.hold("scores", s.net.logits(s.images), s.scores)
+    return f"{len(s.net.layers)} layers"
+
+
+def activations(s: Subject) -> str:
+    """Values of all modules as their hooks see them."""
+    names = [name for name in s.values if name in s.net.layers]
+    found = s.net.activations(s.images, names)
+    for name in names:
+        s.hold(name, found[name], s.values[name])
+    return f"{len(names)} layers"
+
+
+def gradient(s: Subject) -> str:
+    """Against autograd, and against central differences, for one image and for a batch."""
+    said = []
+    direction = torch.randn(s.images.shape, generator=torch.Generator().manual_seed(s.seed + 9)).to(s.dtype)
+    for count in (1, COUNT):
+        x, targets = s.images[:count], s.targets[:count]
+        found = attribution.gradient(s.net, x, targets).values
+        auto = s.plain.gradient(x, targets)
+        slope = (found * direction[:count]).flatten(1).sum(1)
+        agreed = off(found, auto) <= TOLERANCE[s.dtype]
+        if s.dtype == torch.float64 and not (count > 1 and s.mixes()):
+            scale = auto.flatten(1).norm(dim=1) * direction[:count].flatten(1).norm(dim=1) / 10
+            steps = [s.plain.slopes(x, targets, direction[:count], step) for step in (1e-5, 1e-6, 1e-7)]
+            away = min(float(((one - slope).abs() / (scale + 1e-300)).max()) for one in steps)
+            # Differences settle where autograd differs: its batch norm is wrong for one image.
+            if away > 1e-4 and not (agreed and _rough(steps)):
+                raise Wrong(f"central differences of {count} images are off by {away:.2g}; autograd {off(found, auto):.2g}")
+            said.append(f"differences {away:.0e}")
+            if not agreed:
+                said.append("plain autograd is wrong here")
+        elif not agreed:
+            raise Wrong(f"autograd of {count} images: off by {off(found, auto):.2g}")
+    return ", ".join(said)
+
+
+def _rough(steps: list[Tensor]) -> bool:
+    """Whether differences of several steps disagree among themselves: the function has jumps."""
+    return off(steps[0], steps[1]) > 1e-3 and off(steps[1], steps[2]) > 1e-3
+
+
+def guided_backprop(s: Subject) -> str:
+    """Against hooks on autograd's nodes."""
+    found = attribution.guided_backprop(s.net, s.images, s.targets)
+    expected = guided(s.plain, s.images, s.targets)
+    try:
+        return s.hold("signal", found.values, expected)
+    except Wrong as wrong:
+        if found.unrecognised:
+            raise NotCompared(f"the result says: {found.unrecognised[0]}") from wrong
+        raise
+
+
+def conservation(s: Subject) -> str:
+    """Pixels, biases and stabilisers add up to the score, for the default rules and for epsilon."""
+    for name in ("epsilon-sparing-plus", "epsilon"):
+        found = attribution.lrp(s.net, s.images, s.targets, rules=name)
+        parts = found.values.flatten(1)
+        total = parts.sum(1) + found.bias_share + found.stabiliser_share
+        score = s.scores[range(COUNT), s.targets]
+        if s.net.output == "logits":
+            s.hold("score", found.score, score)
+        scale = parts.abs().sum(1) + found.bias_share.abs() + found.stabiliser_share.abs() + found.score.abs()
+        error = float(((total - found.score).abs() / scale).max())
+        if not error <= TOLERANCE[s.dtype]:
+            raise Wrong(f"{name}: sums are off by {error:.2g}")
+    return f"{error:.0e}"
+
+
+def relevance_values(s: Subject) -> str:
+    """Epsilon with a vanishing stabiliser against slopes at autograd's nodes."""
+    if s.dtype != torch.float64:
+        raise NotCompared("the model does not run in double precision")
+    try:
+        expected = relevance(s.plain, s.images, s.targets)
+    except NoReplica as name:
+        raise NotCompared(f"no replica of {name}") from name
+    mass = expected.flatten(1).abs().sum(1) / s.scores[range(COUNT), s.targets].abs()
+    if not bool(torch.isfinite(mass).all()) or float(mass.max()) > 1e8:
+        raise NotCompared(f"relevance explodes ({float(mass.max()):.0e} times the score)")
+    found = attribution.lrp(s.net, s.images, s.targets, rules=rules.Epsilon(1e-13)).values
+    return s.hold("values", found, expected, 1e-4)
+
+
+def grad_cam(s: Subject) -> str:
+    """The map at the default layer, from values and gradients that hooks see."""
+    try:
+        found = attribution.grad_cam(s.net, s.images, s.targets)
+    except LayerError:
+        if not any(value.dim() == 4 and min(value.shape[1:]) > 1 for value in s.values.values()):
+            raise NotCompared("no layer has places on the picture") from None
+        raise
+    known = s.net.activations(s.images, found.layer)[found.layer]
+    noted = s.plain.value_and_gradient(s.images, s.targets, found.layer, known)
+    if noted is None:
+        raise NotCompared(f"{found.layer} is found by no hook")
+    height, width = found.values.shape[2:]
+    if height * width == 1 and any(v.dim() == 4 and min(v.shape[1:]) > 1 for v in s.values.values()):
+        raise Wrong(f"{found.layer} has one place, other layers have more")
+    maps = list(_as_maps(*noted, height, width))
+    if not maps:
+        raise Wrong(f"{found.layer}: {tuple(noted[0].shape)} is no grid of {height} x {width}")
+    expected = min(maps, key=lambda one: off(found.values, one))
+    s.hold(found.layer, found.values, expected)
+    if not bool(noted[1].any()):
+        raise Wrong(f"the score does not depend on {found.layer}")
+    return found.layer
+
+
+def _as_maps(value: Tensor, slope: Tensor, height: int, width: int) -> list[Tensor]:
+    """The map for each layout that the shape admits: channels first, channels last, tokens after others."""
+    laid = []
+    for channels_last in (False, True):
+        v, g = (x.movedim(-1, 1) if channels_last else x for x in (value, slope))
+        v, g = v.flatten(2), g.flatten(2)
+        for first in range(min(9, v.shape[2] - height * width + 1)):
+            if v.shape[0] == COUNT and (first == 0 or v.shape[2] != height * width):
+                cut = slice(first, first + height * width)
+                weights = g[:, :, cut].mean(2, keepdim=True)
+                laid.append((weights * v[:, :, cut]).sum(1).relu().reshape(COUNT, 1, height, width))
+    return laid
+
+
+def occlusion(s: Subject) -> str:
+    """Nine windows against covered images in plain passes; also windows carried as patches, whatever pays."""
+    side = s.shape[1]
+    window = max(1, side // 4)
+    found = attribution.occlusion(s.net, s.images[:1], s.targets[:1], window=window, stride=(side - window) // 2, fill=FILL)
+    boxes = found.boxes.reshape(-1, 4)
+    covered = s.images[:1].repeat(len(boxes), 1, 1, 1)
+    for row, (top, left, bottom, right) in enumerate(boxes.tolist()):
+        covered[row, :, top:bottom, left:right] = FILL
+    with torch.no_grad():
+        expected = s.plain.scores(covered)
+    if s.mixes():
+        raise NotCompared("the images of a batch influence each other")
+    target = s.targets[0]
+    if s.net.output == "logits":
+        s.hold("scores under windows", found.logit.flatten(), expected[:, target])
+        s.hold("probability", found.probability.flatten(), expected.softmax(1)[:, target])
+    top = expected.topk(min(2, expected.shape[1])).values
+    clear = top[:, 0] - top[:, -1] > 1e-3 * expected.abs().max()
+    if not torch.equal(found.winner.flatten()[clear], expected.argmax(1)[clear]):
+        raise Wrong("the winning class")
+    fill = torch.full_like(s.images[:1], FILL)
+    if s.net.output == "logits":
+        for name, evaluator in (("patches", logits_under), ("plain passes", evaluate)):
+            s.hold(name, evaluator(s.net, s.images[:1], boxes, fill, 4), expected)
+    return f"{len(boxes)} windows"
+
+
+def units(s: Subject) -> str:
+    """Strongest images of every unit of convolutions, linear layers and norms, one image at a time by hooks."""
+    k = 2
+    found = top_patches(s.net, list(s.images), k=k)
+    alone = [s.plain.values(s.images[i : i + 1])[0] for i in range(COUNT)]
+    parts = dict(s.plain.model.named_modules())
+    compared = 0
+    for name in s.values:
+        axis = _unit_axis(parts[name])
+        if axis is None or any(name not in values for values in alone):
+            continue
+        each = [values[name].movedim(axis, 0).flatten(1) for values in alone]
+        if name not in found.layers:
+            if any(one.shape != each[0].shape or not torch.equal(one, each[0]) for one in each):
+                raise Wrong(f"{name} has no table of units")
+            continue
+        best = torch.stack([one.amax(1) for one in each])  # images, units
+        order = best.argsort(dim=0, descending=True, stable=True)
+        table = found[name]
+        if table.activation.shape[0] != best.shape[1]:
+            raise Wrong(f"{name} has {best.shape[1]} units, the table {table.activation.shape[0]}")
+        s.hold(name, table.activation, best.gather(0, order)[:k].T)
+        gaps = -best.gather(0, order).diff(dim=0)
+        clear = (gaps > TOLERANCE[s.dtype] * best.abs().max()).all(0)
+        if not torch.equal(table.image[clear], order[:k].T[clear]):
+            raise Wrong(f"{name}: the images")
+        if axis == 1 and s.values[name].dim() == 4 and len(alone[0][name]) == 1:
+            _places(name, table.position, table.image, alone)
+        compared += 1
+    if not compared:
+        raise NotCompared("no layer whose unit axis is known beforehand")
+    return f"{compared} layers"
+
+
+def _places(name: str, position: Tensor, image: Tensor, alone: list[dict[str, Tensor]]) -> None:
+    """The value at the place named is the maximum."""
+    maps = torch.cat([values[name] for values in alone])
+    channels = torch.arange(maps.shape[1])
+    at = maps[image[:, 0], channels, position[:, 0, 0], position[:, 0, 1]]
+    if off(at, maps[image[:, 0], channels].flatten(1).amax(1)) > 1e-3:
+        raise Wrong(f"{name}: the position of the strongest patch")
+
+
+def _unit_axis(part: nn.Module) -> int | None:
+    if isinstance(part, nn.Conv1d | nn.Conv2d | nn.BatchNorm1d | nn.BatchNorm2d):
+        return 1
+    return -1 if type(part) in (nn.Linear, nn.LayerNorm) else None
+
+
+def batch(s: Subject) -> str:
+    """One image against the same image in a batch."""
+    if s.mixes():
+        if not s.net.graph.mixes:
+            raise Wrong("the images of a batch influence each other, and nothing says so")
+        return "the images of a batch influence each other, as is said"
+    names = [name for name in s.values if name in s.net.layers]
+    whole, single = (s.net.activations(s.images, names, batch=size) for size in (COUNT, 1))
+    for name in names:
+        s.hold(f"{name} in batches of one", single[name], whole[name])
+    for method in (attribution.gradient, attribution.guided_backprop, attribution.lrp, attribution.grad_cam):
+        try:
+            together = method(s.net, s.images, s.targets).values
+        except LayerError:
+            continue
+        apart = torch.cat([method(s.net, s.images[i : i + 1], s.targets[i]).values for i in range(COUNT)])
+        if method is attribution.lrp and float((together.abs().sum() / s.scores.abs().max())) > 1e6:
+            continue
+        s.hold(method.__name__, apart, together, 1e-5 if s.dtype == torch.float64 else 1e-2)
+    return ""
+
+
+def left_as_found(s: Subject) -> str:
+    """Weights, buffers, flags, hooks, attributes and the random state are what they were."""
+    changed = difference(s.before, state(s.model))
+    if changed:
+        raise Wrong(f"changed: {changed}")
+    return ""
+
+
+# In the order that they run; the last looks at what all others left.
+CHECKS: dict[str, Callable[[Subject], str]] = {
+    "read": read,
+    "activations": activations,
+    "gradient": gradient,
+    "guided": guided_backprop,
+    "conservation": conservation,
+    "relevance": relevance_values,
+    "grad-cam": grad_cam,
+    "occlusion": occlusion,
+    "units": units,
+    "batch": batch,
+    "left as found": left_as_found,
+}

@@ -1,0 +1,58 @@
+"""The verdict on one check: right, refused by name, wrong, blamed on the model, crash, or not compared."""
+
+from __future__ import annotations
+
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from microtome.errors import MicrotomeError, ModelError
+from proof.checks import CHECKS
+from proof.subject import NotCompared, Subject, Wrong
+
+RIGHT, REFUSED, WRONG, BLAMED, CRASH = "right", "refused", "wrong", "blamed", "crash"
+NOT_COMPARED, OUT_OF_TIME = "not compared", "out of time"
+VERDICTS = (RIGHT, REFUSED, WRONG, BLAMED, CRASH, NOT_COMPARED, OUT_OF_TIME)
+
+
+def verdict(check: Callable[[Subject], str], subject: Subject) -> dict[str, Any]:
+    """Run one check. The model has run in plain PyTorch, so an error that blames it is a verdict of its own."""
+    start = time.process_time()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = RIGHT, check(subject)
+    except NotCompared as why:
+        found = NOT_COMPARED, str(why)
+    except Wrong as why:
+        found = WRONG, str(why)
+    except ModelError as error:
+        found = (BLAMED if _runs(subject) else REFUSED), str(error)
+    except MicrotomeError as error:
+        found = REFUSED, f"{type(error).__name__}: {error}"
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        inside = "src/microtome" in "".join(traceback.format_tb(error.__traceback__))
+        found = (CRASH if inside else NOT_COMPARED), f"{type(error).__name__}: {error} ({place.name}:{place.lineno})"
+    return {"verdict": found[0], "detail": found[1][:400], "seconds": round(time.process_time() - start, 2)}
+
+
+def _runs(subject: Subject) -> bool:
+    """Whether plain PyTorch differentiates the model, so that an error is not the model's."""
+    try:
+        return bool(torch.isfinite(subject.plain.gradient(subject.images, subject.targets)).all())
+    except Exception:
+        return False
+
+
+def examine(subject: Subject, keep: Callable[[dict[str, Any]], None] = lambda _: None) -> dict[str, Any]:
+    """All checks of one network; ``keep`` is told after each, so that a limit loses only the rest."""
+    done: dict[str, Any] = {}
+    for name, check in CHECKS.items():
+        done[name] = verdict(check, subject)
+        keep(done)
+    return done
