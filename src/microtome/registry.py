@@ -185,15 +185,15 @@ def method(name: str, kind: str | tuple[str, ...] | None = None) -> Method:
 
 
 def quantity(name: str) -> str:
-    """What one number of a method's map is a number of; a share of the score for maps of unknown origin.
+    """What one number of a method's map is a number of; "value of the map" for methods that are not registered.
 
     Examples
     --------
     >>> quantity("saliency"), quantity("a method of one's own")
-    ('logit per pixel value', 'logit per pixel')
+    ('logit per pixel value', 'value of the map')
     """
     known = _METHODS.get(name) or methods().get(name)  # a method that has run is registered
-    return known.quantity if known else "logit per pixel"
+    return known.quantity if known else "value of the map"
 
 
 _FOLDERS = ("attribution", "units", "synthesis", "spaces", "representation", "training", "surgery")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from microtome import registry
+from microtome.attribution.own_method import MethodsLike, chosen_methods
 from microtome.attribution.result import Attribution
-from microtome.errors import InputError
 from microtome.inputs import Target
 from microtome.network import Network
 from microtome.results import Result, provenance
@@ -66,7 +64,7 @@ def compare(
     images: Any,
     target: Target = None,
     *,
-    methods: Sequence[str] | Mapping[str, Mapping[str, Any]] = (
+    methods: MethodsLike = (
         "saliency",
         "gradient_x_input",
         "guided_backprop",
@@ -84,9 +82,10 @@ def compare(
         (N, C, H, W) in the network's pixel range.
     target : int, str, sequence, Tensor or None
         The class that is explained; None for the predicted one.
-    methods : sequence of str, or mapping
-        Registered methods by name; as a mapping, each with its options. Occlusion without options
-        takes windows of a seventh of the image's shorter side at half that step.
+    methods : sequence of str or function, or mapping
+        Registered methods by name, and functions (network, images, target) -> map (see ``own_method``). A mapping
+        gives each method its options, or each function a name. Occlusion without options takes windows of a seventh
+        of the image's shorter side at half that step.
 
     Returns
     -------
@@ -96,7 +95,7 @@ def compare(
     Raises
     ------
     InputError
-        When a method is not known or given twice, or images and targets do not fit.
+        When a method is not known or given twice, a function returns no map, or images and targets do not fit.
 
     Notes
     -----
@@ -111,17 +110,14 @@ def compare(
     >>> bool(both.agreement[0, 1] > 0.999), [row["method"] for row in both.table()]
     (True, ['gradient', 'saliency'])
     """
-    options = dict(methods) if isinstance(methods, Mapping) else dict.fromkeys(methods, None)
-    if len(options) < len(methods) or not options:
-        raise InputError(f"methods must name at least one method, each once; got {list(methods)}.")
-    found = {registry.method(name, registry.EXPLAINING).name: chosen for name, chosen in options.items()}
+    found = chosen_methods(methods)
     results: dict[str, Attribution] = {}
-    for name, chosen in found.items():
-        given = chosen if chosen is not None else _usual(name, net)
-        results[name] = registry.method(name, registry.EXPLAINING).function(net, images, target, **given)
+    for name, one in found.items():
+        options = _usual(name, net) if one.usual else one.options
+        results[name] = one.method.function(net, images, target, **options)
     return Comparison(
         provenance=provenance(
-            net, "compare", target=target, methods={name: chosen or {} for name, chosen in found.items()}
+            net, "compare", target=target, methods={name: one.described for name, one in found.items()}
         ),
         results=results,
         agreement=_agreement([result.map for result in results.values()]),

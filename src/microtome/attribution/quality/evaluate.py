@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome import registry
 from microtome.attribution.gradients.baselines import Fill
+from microtome.attribution.own_method import Chosen, MethodLike, chosen_methods
 from microtome.attribution.quality.curves import PixelCurve, deletion, insertion
 from microtome.attribution.quality.infidelity import Infidelity, infidelity
 from microtome.attribution.quality.localisation import energy_in_mask, pointing_game
@@ -26,8 +26,8 @@ from microtome.tables import Table
 
 RANDOM = "random"
 
-# One method's name, several names, names with options, or finished attributions and maps by names of the caller's own.
-Judged = str | Attribution | Tensor | Sequence[str] | Mapping[str, "Mapping[str, Any] | Attribution | Tensor"]
+# Methods as everywhere, or finished attributions and maps by names of the caller's own.
+Judged = MethodLike | Attribution | Tensor | Sequence[MethodLike] | Mapping[Any, Any]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -90,9 +90,10 @@ def evaluate(
         The network.
     images : Tensor
         (N, C, H, W) in the network's pixel range.
-    attribution : str, sequence of str, mapping, Attribution or Tensor
-        Methods by name; a mapping of names to options, to attributions or to maps (N, H, W) made
-        anywhere; or one attribution or one batch of maps.
+    attribution : str, function, sequence of these, mapping, Attribution or Tensor
+        Methods by name; functions (network, images, target) -> map (see ``own_method``); a mapping of methods to
+        options, or of names to functions, attributions or maps (N, H, W) made anywhere; or one attribution or one
+        batch of maps.
     target : int, str, sequence, Tensor or None
         The class; None for the predicted one. Attributions must explain the same class.
     masks : Tensor or array, optional
@@ -113,8 +114,8 @@ def evaluate(
     Returns
     -------
     Evaluation
-        Measures by method, curves, a table and a figure. Max-sensitivity is measured for methods
-        given by name only, since a finished map cannot be made again.
+        Measures by method, curves, a table and a figure. Max-sensitivity is measured for names and
+        functions only, since a finished map cannot be made again.
 
     Raises
     ------
@@ -138,7 +139,7 @@ def evaluate(
     given = net.images(images).detach()
     chosen = asked_classes(net, given, _finished(attribution), target)
     mask = None if masks is None else mask_of(masks, given)
-    maps, options = _judged(net, given, chosen, attribution)
+    maps, methods = _judged(net, given, chosen, attribution)
     maps[RANDOM] = _noise(given, seed)
     measures: dict[str, Tensor] = {}
     curves: dict[str, PixelCurve] = {}
@@ -151,55 +152,60 @@ def evaluate(
         error: Infidelity = infidelity(net, given, one, chosen, samples=samples, seed=seed, batch=batch)
         measures[f"{name}: infidelity"] = error.values
         measures[f"{name}: infidelity (scaled)"] = error.scaled
-        if name in options:
-            draws, extra = max(1, samples // 2), options[name]
+        if name in methods:
+            draws, method = max(1, samples // 2), methods[name]
             measures[f"{name}: max-sensitivity"] = max_sensitivity(
-                net, given, name, chosen, options=extra, samples=draws, seed=seed
+                net, given, method.method.function, chosen, options=method.options, samples=draws, seed=seed
             ).values
         if mask is not None:
             measures[f"{name}: pointing game"] = pointing_game(one, mask, tolerance=tolerance).to(given.dtype)
             measures[f"{name}: energy in mask"] = energy_in_mask(one, mask)
     return Evaluation(
         provenance=provenance(
-            net, "evaluate", seed, target=target, methods=list(maps), fills=list(fills), steps=steps, samples=samples
+            net, "evaluate", seed, target=target, fills=list(fills), steps=steps, samples=samples,
+            methods={name: methods[name].described if name in methods else {} for name in maps},
         ),
         measures=measures,
         curves=curves,
         names=list(maps),
         numbers=list(dict.fromkeys(key.partition(": ")[2] for key in measures)),
         target=chosen,
-    )
+    )  # fmt: skip
 
 
 def _judged(
     net: Network, images: Tensor, target: Tensor, attribution: Judged
-) -> tuple[dict[str, Attribution | Tensor], dict[str, Mapping[str, Any]]]:
-    """The maps by name, and the options of the methods given by name."""
-    listed: Mapping[str, Any]
-    if isinstance(attribution, Attribution):
-        listed = {attribution.provenance.method: attribution}
-    elif isinstance(attribution, Tensor):
-        listed = {"map": attribution}
-    elif isinstance(attribution, Mapping):
-        listed = attribution
-    else:
-        names = [attribution] if isinstance(attribution, str) else list(attribution)
-        listed = {name: {} for name in names}
-        if len(listed) < len(names):
-            raise InputError(f"each method is judged once; got {names}.")
-    if not listed or RANDOM in listed:
-        raise InputError(f'at least one method or map is expected, and none called "{RANDOM}"; got {list(listed)}.')
+) -> tuple[dict[str, Attribution | Tensor], dict[str, Chosen]]:
+    """The maps by name, and the methods that are run, by name."""
     maps: dict[str, Attribution | Tensor] = {}
-    options: dict[str, Mapping[str, Any]] = {}
-    for name, made in listed.items():
-        if isinstance(made, Attribution | Tensor):
-            _check_same_class(name, made, target)
-            maps[name] = made
+    methods: dict[str, Chosen] = {}
+    for name, one in _listed(attribution):
+        if name in maps or name == RANDOM:
+            raise InputError(f'each method or map has a name of its own, and none is called "{RANDOM}"; got "{name}".')
+        if isinstance(one, Chosen):
+            methods[name] = one
+            maps[name] = one.method.function(net, images, target, **one.options)
         else:
-            found = registry.method(name, registry.EXPLAINING)
-            options[found.name] = made or {}
-            maps[found.name] = found.function(net, images, target, **options[found.name])
-    return maps, options
+            _check_same_class(name, one, target)
+            maps[name] = one
+    if not maps:
+        raise InputError("at least one method or map is expected; none is given.")
+    return maps, methods
+
+
+def _listed(attribution: Judged) -> list[tuple[str, Attribution | Tensor | Chosen]]:
+    """What is judged, with names, in the order given."""
+    if isinstance(attribution, Attribution):
+        return [(attribution.provenance.method, attribution)]
+    if isinstance(attribution, Tensor):
+        return [("map", attribution)]
+    if not isinstance(attribution, Mapping):
+        return list(chosen_methods(attribution).items())
+    listed: list[tuple[str, Attribution | Tensor | Chosen]] = []
+    for name, one in attribution.items():
+        finished = isinstance(one, Attribution | Tensor)
+        listed += [(name, one)] if finished else list(chosen_methods({name: one}).items())
+    return listed
 
 
 def _finished(attribution: Judged) -> Attribution | None:

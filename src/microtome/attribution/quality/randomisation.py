@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from microtome import registry
 from microtome.attribution.batching import check_count
+from microtome.attribution.own_method import MethodLike, resolve
 from microtome.attribution.quality.likeness import rank_correlation, structural_similarity
 from microtome.attribution.result import Attribution
 from microtome.errors import ModelError
@@ -28,7 +28,7 @@ class Randomisation(Result):
 
     Attributes
     ----------
-    of : str
+    judged : str
         The method.
     layers : list of str
         What was drawn anew at each step, from the output to the input; all steps before it stay random.
@@ -53,11 +53,11 @@ class Randomisation(Result):
     target: Tensor
 
 
-@register("randomisation", rows=("C12",), paper="adebayo2018sanity", needs="a method's name", kind="quality")
+@register("randomisation", rows=("C12",), paper="adebayo2018sanity", needs="a method", kind="quality")
 def randomisation(
     net: Network,
     images: Any,
-    method: str,
+    method: MethodLike,
     target: Target = None,
     *,
     options: Mapping[str, Any] | None = None,
@@ -76,8 +76,9 @@ def randomisation(
         The network; it is not touched.
     images : Tensor
         (N, C, H, W) in the network's pixel range.
-    method : str
-        A registered attribution method.
+    method : str or function
+        A registered attribution method, or a function (network, images, target) -> map that reads the network given
+        to it: see ``own_method``.
     target : int, str, sequence, Tensor or None
         The class; None for the one predicted by the whole network.
     options : mapping, optional
@@ -117,7 +118,8 @@ def randomisation(
     >>> result.layers, bool(result.correlation.abs() < 0.5)
     (['1'], True)
     """
-    explain, chosen_options = registry.method(method, registry.EXPLAINING).function, dict(options or {})
+    judged, chosen_options = resolve(method), dict(options or {})
+    explain = judged.function
     first: Attribution = explain(net, images, target, **chosen_options)
     private = _copy(net)
     groups = _gathered(parts_from_the_top(net), steps)
@@ -131,9 +133,9 @@ def randomisation(
         maps.append(again.map)
     return Randomisation(
         provenance=provenance(
-            net, "randomisation", seed, judged=method, options=chosen_options, target=target, steps=steps
+            net, "randomisation", seed, judged=judged.name, options=chosen_options, target=target, steps=steps
         ),
-        judged=registry.method(method, registry.EXPLAINING).name,
+        judged=judged.name,
         layers=[_named(list(group)) for group in groups],
         correlation=torch.stack([rank_correlation(maps[0], one) for one in maps[1:]]),
         absolute=torch.stack([rank_correlation(maps[0].abs(), one.abs()) for one in maps[1:]]),

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome import registry
 from microtome.attribution.batching import check_count
+from microtome.attribution.own_method import MethodLike, resolve
 from microtome.attribution.result import Attribution, wide
 from microtome.errors import InputError
 from microtome.inputs import Target
@@ -35,11 +35,11 @@ class Sensitivity(Result):
     target: Tensor
 
 
-@register("max-sensitivity", rows=("C12",), paper="yeh2019fidelity", needs="a method's name", kind="quality")
+@register("max-sensitivity", rows=("C12",), paper="yeh2019fidelity", needs="a method", kind="quality")
 def max_sensitivity(
     net: Network,
     images: Any,
-    method: str,
+    method: MethodLike,
     target: Target = None,
     *,
     options: Mapping[str, Any] | None = None,
@@ -60,8 +60,8 @@ def max_sensitivity(
         The network.
     images : Tensor
         (N, C, H, W) in the network's pixel range.
-    method : str
-        A registered attribution method.
+    method : str or function
+        A registered attribution method, or a function (network, images, target) -> map: see ``own_method``.
     target : int, str, sequence, Tensor or None
         The class; None for the one predicted for the untouched image, which is kept.
     options : mapping, optional
@@ -103,7 +103,8 @@ def max_sensitivity(
     """
     if not radius > 0:
         raise InputError(f"the radius must be positive, got {radius}.")
-    explain, chosen_options = registry.method(method, registry.EXPLAINING).function, dict(options or {})
+    judged, chosen_options = resolve(method), dict(options or {})
+    explain = judged.function
     given = net.images(images).detach()
     first: Attribution = explain(net, given, target, **chosen_options)
     before = wide(first.values)
@@ -115,7 +116,7 @@ def max_sensitivity(
         largest = torch.maximum(largest, (after - before).flatten(1).norm(dim=1))
     return Sensitivity(
         provenance=provenance(
-            net, "max-sensitivity", seed, judged=method, options=chosen_options, target=target, radius=radius,
+            net, "max-sensitivity", seed, judged=judged.name, options=chosen_options, target=target, radius=radius,
             samples=samples,
         ),
         values=largest / length,

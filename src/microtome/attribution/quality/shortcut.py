@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from microtome import registry
+from microtome.attribution.own_method import MethodsLike, chosen_methods
 from microtome.attribution.quality.localisation import energy_in_mask
 from microtome.attribution.quality.maps import mask_of
 from microtome.attribution.result import Attribution
@@ -83,7 +83,7 @@ def shortcut_share(
     masks: Any,
     target: Target = None,
     *,
-    methods: Sequence[str] | Mapping[str, Mapping[str, Any]] = METHODS,
+    methods: MethodsLike = METHODS,
     examples: int = 4,
 ) -> ShortcutShare:
     r"""Measure how much of the evidence of one or several networks lies where it should not.
@@ -103,8 +103,9 @@ def shortcut_share(
         Where the suspected shortcut lies: (N, H, W), (N, 1, H, W) or one (H, W), of 0 and 1.
     target : int, str, sequence, Tensor or None
         The class that is explained; None for the one that each network predicts.
-    methods : sequence of str, or mapping
-        Methods by name; as a mapping, each with its options.
+    methods : sequence of str or function, or mapping
+        Methods by name, and functions (network, images, target) -> map (see ``own_method``). A mapping gives each
+        method its options, or each function a name.
     examples : int
         Of how many pictures the maps are kept, for the figure.
 
@@ -145,30 +146,32 @@ def shortcut_share(
     [(1.0, 0.25, 0.5)]
     """
     named = {"network": nets} if isinstance(nets, Network) else dict(nets)
-    chosen = dict(methods) if isinstance(methods, Mapping) else {name: {} for name in methods}
-    if not named or not chosen:
-        raise InputError("at least one network and one method are needed to measure a share.")
+    if not named:
+        raise InputError("at least one network is needed to measure a share.")
+    chosen = chosen_methods(methods)
     first = next(iter(named.values()))
     given = first.images(images).detach()
     mask = mask_of(masks, given)
     share: dict[str, Tensor] = {}
     maps: dict[str, Tensor] = {}
     asked = torch.empty(0, dtype=torch.long)
-    methods_by_name = {registry.method(name, registry.EXPLAINING).name: options for name, options in chosen.items()}
     for title, net in named.items():
-        for name, options in methods_by_name.items():
-            found: Attribution = registry.method(name, registry.EXPLAINING).function(net, images, target, **options)
+        for name, one in chosen.items():
+            found: Attribution = one.method.function(net, images, target, **one.options)
             share[f"{title}: {name}"] = energy_in_mask(found, mask)
             maps[f"{title}: {name}"] = found.map[:examples].clone()
             asked = asked if len(asked) else found.target[:examples]
     return ShortcutShare(
-        provenance=provenance(first, "shortcut-share", target=target, methods=methods_by_name, networks=list(named)),
+        provenance=provenance(
+            first, "shortcut-share", target=target, networks=list(named),
+            methods={name: one.described for name, one in chosen.items()},
+        ),
         share=share,
         area=mask.flatten(1).double().mean(1),
         networks=list(named),
-        methods=list(methods_by_name),
+        methods=list(chosen),
         images=given[:examples].clone(),
         masks=mask[:examples].clone(),
         maps=maps,
         target=asked,
-    )
+    )  # fmt: skip
