@@ -48,7 +48,7 @@ def test_a_notebook_shows_kinds_that_are_drawn_as_their_base(net: Network) -> No
 
 def test_the_nearest_facets(net: Network) -> None:
     found = spaces.facet_distance(net, IMAGES)
-    said = texts(found, most=2)
+    said = texts(found, limit=2)
     for place in range(2):
         facet = found.facet[place]
         unit = ", ".join(map(str, facet["unit"]))
@@ -84,7 +84,7 @@ def test_measures_of_maps_by_image(net: Network) -> None:
 
 def test_connections_of_units(net: Network) -> None:
     found = units.connections(net, "2")
-    figure = found.plot(limit=2, n=3)
+    figure = found.plot(limit=2, links=3)
     assert len(figure.axes) == 4
     widths = [bar.get_width() for bar in figure.axes[2].patches]
     assert widths == pytest.approx([getattr(link, what) for what in ("norm", "weight") for link in found.inputs(1, 3)])

@@ -24,7 +24,7 @@ def test_every_image_is_there_with_its_unit_and_what_it_reaches() -> None:
     shown = figure.axes[3].images[0]
     assert torch.equal(torch.as_tensor(shown.get_array()), made.images[3, 0])
     assert shown.get_clim() == (0, 1)
-    assert len([axis for axis in made.plot(most=4).axes if axis.images]) == 4
+    assert len([axis for axis in made.plot(limit=4).axes if axis.images]) == 4
 
 
 def test_one_unit_shows_its_ascent() -> None:

@@ -1,4 +1,4 @@
-"""How are maps of evidence shown? The image, the map, and the map over the image; zero is always white."""
+"""Figures of attribution maps: the image, the map, and the map over the image; zero is always white."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from microtome.errors import InputError
+from microtome.figures.limits import left_out, note, within
 from microtome.registry import quantity
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from microtome.attribution import Attribution, Comparison, Occlusion
 
-MOST = 16  # rows of a figure
 CELL = 1.7  # inches
 
 SIGNED, MAGNITUDE = "RdBu_r", "magma"
@@ -37,7 +36,7 @@ def attribution(result: Attribution, *, limit: int = 8, shared: bool = False) ->
     shared : bool
         One colour scale for all images in place of one for each.
     """
-    maps, rows = result.map, _rows(len(result), limit)
+    maps, rows = result.map, range(within(limit, len(result)))
     figure, axes = _grid(len(rows), 3, result.images)
     top = float(maps.abs().max()) if shared else None
     for row, index in enumerate(rows):
@@ -50,6 +49,7 @@ def attribution(result: Attribution, *, limit: int = 8, shared: bool = False) ->
         bar.ax.tick_params(labelsize=6)
         bar.set_label(quantity(result.provenance.method), fontsize=7)
     _heads(axes, ["image", result.provenance.method, "over the image"])
+    note(figure, left_out(len(rows), len(result), "images"))
     return figure
 
 
@@ -63,7 +63,7 @@ def occlusion(result: Occlusion, *, limit: int = 8) -> Figure:
     limit : int
         How many images are drawn at most.
     """
-    rows = _rows(len(result), limit)
+    rows = range(within(limit, len(result)))
     figure, axes = _grid(len(rows), 4, result.images)
     height, width = result.images.shape[-2:]
     extent = (0.0, float(width), float(height), 0.0)
@@ -86,7 +86,7 @@ def occlusion(result: Occlusion, *, limit: int = 8) -> Figure:
         axes,
         ["image", f"{result.quantity} of the class\n(red line: uncovered)", "class that wins", "drop, over the image"],
     )
-    figure.supxlabel(f"position of the covered {window}", fontsize=8)
+    note(figure, f"position of the covered {window}", left_out(len(rows), len(result), "images"))
     return figure
 
 
@@ -107,7 +107,7 @@ def comparison(result: Comparison, *, limit: int = 8) -> Figure:
         How many images are drawn at most.
     """
     methods = list(result.results.values())
-    first, rows = methods[0], _rows(len(methods[0]), limit)
+    first, rows = methods[0], range(within(limit, len(methods[0])))
     figure, axes = _grid(len(rows), len(methods) + 1, first.images)
     maps = [method.map for method in methods]
     for row, index in enumerate(rows):
@@ -116,6 +116,7 @@ def comparison(result: Comparison, *, limit: int = 8) -> Figure:
         for column, one in enumerate(maps, start=1):
             heat(axes[row, column], one[index], None, smooth=_is_photo(first.images))
     _heads(axes, ["image", *result.results])
+    note(figure, left_out(len(rows), len(first), "images"))
     return figure
 
 
@@ -189,12 +190,6 @@ def _winners(axes: Axes, result: Occlusion, index: int, extent: tuple[float, flo
         handles.append(Patch(color=palette[-1], label=f"{len(appear) - len(shown)} others"))
     axes.legend(handles=handles, fontsize=5, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncol=2, frameon=False)
     bare(axes)
-
-
-def _rows(count: int, limit: int) -> range:
-    if limit < 1:
-        raise InputError(f"at least one image must be drawn, got limit={limit}.")
-    return range(min(count, limit, MOST))
 
 
 def _grid(rows: int, columns: int, images: Tensor) -> tuple[Figure, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from microtome.errors import InputError
 from microtome.figures.attribution_figures import MAGNITUDE, SIGNED
+from microtome.figures.limits import within
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +37,7 @@ class _Row:
     running: Tensor
 
 
-def dissection(result: Dissection, *, order: str = "channel", rows: int = 16, one_based: bool = False) -> Figure:
+def dissection(result: Dissection, *, order: str = "channel", limit: int = 16, one_based: bool = False) -> Figure:
     """Draw the dissection of one output channel.
 
     Every column has one colour scale for all rows, which is below the column; c and y have the same scale.
@@ -48,7 +49,7 @@ def dissection(result: Dissection, *, order: str = "channel", rows: int = 16, on
         The dissection.
     order : str
         ``"channel"`` or ``"contribution"`` (strongest first). The cumulative sum follows this order.
-    rows : int
+    limit : int
         Largest number of input channels. One more row holds the sum of the weaker channels, so that the
         cumulative sum ends in y.
     one_based : bool
@@ -56,9 +57,7 @@ def dissection(result: Dissection, *, order: str = "channel", rows: int = 16, on
     """
     if order not in ("channel", "contribution"):
         raise InputError(f'the order is "channel" or "contribution", not "{order}".')
-    if rows < 1:
-        raise InputError(f"rows is at least 1, got {rows}.")
-    lines = _lines(result, order, rows, int(one_based))
+    lines = _lines(result, order, within(limit, len(result.channels)), int(one_based))
     layout = _Layout(len(lines) + 1)
     scales = _scales(result, lines)
     for index, line in enumerate(lines):

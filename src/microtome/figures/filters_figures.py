@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from microtome.errors import InputError
 from microtome.figures.attribution_figures import SIGNED
+from microtome.figures.limits import left_out, within
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,19 +37,18 @@ def filters(result: Filters, *, shared: bool = True, outputs: int = 64, inputs: 
     outputs, inputs : int
         Largest number of channels.
     """
-    if min(outputs, inputs) < 1:
-        raise InputError(f"outputs and inputs are at least 1, got outputs={outputs}, inputs={inputs}.")
-    weights = result.weights[:outputs]
+    weights = result.weights[: within(outputs, len(result.weights))]
+    read = within(inputs, weights.shape[1])
     tops = weights.abs().flatten(1).amax(1).clamp(min=1e-12)
     if shared:
         tops = tops.amax().expand_as(tops)
     scale = f"{'one scale' if shared else 'a scale for each output'}, at most ±{float(tops.max()):.2g}"
     if result.first and weights.shape[1] in (1, 3):
-        figure = _pictures(result, weights, tops)
+        figure, read = _pictures(result, weights, tops), weights.shape[1]
     else:
-        figure = _grid(result, weights[:, :inputs], tops)
-    subset = f"{len(weights)} of {len(result.weights)} outputs" if len(weights) < len(result.weights) else ""
-    figure.text(0.5, 0.004, "; ".join(part for part in (result.layer, subset, scale) if part), ha="center", fontsize=7)
+        figure = _grid(result, weights[:, :read], tops)
+    subset = left_out(len(weights), len(result.weights), "outputs"), left_out(read, result.weights.shape[1], "inputs")
+    figure.text(0.5, 0.004, "; ".join(filter(None, (result.layer, *subset, scale))), ha="center", fontsize=7)
     return figure
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
+from microtome.figures.limits import left_out, note, within
 from microtome.figures.space_figures import photo
 
 if TYPE_CHECKING:
@@ -34,17 +35,17 @@ def invertibility(result: Invertibility) -> Figure:
     return figure
 
 
-def network_inverse(result: NetworkInverse, *, most: int = 24) -> Figure:
+def network_inverse(result: NetworkInverse, *, limit: int = 24) -> Figure:
     """Each image found, values outside [0, 1] cut off, or an empty frame where no image has the output.
 
     Parameters
     ----------
     result : NetworkInverse
         What to draw.
-    most : int
-        At most so many images.
+    limit : int
+        How many images are drawn at most.
     """
-    count = min(most, len(result.images))
+    count = within(limit, len(result.images))
     columns = min(_COLUMNS, count)
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(max(1.5 * columns, 4.2), 1.75 * rows + 0.4), layout="constrained")
@@ -60,6 +61,6 @@ def network_inverse(result: NetworkInverse, *, most: int = 24) -> Figure:
             axis.set_title(f"error {float(result.error[place]):.0e}", fontsize=8)
         else:
             axis.set_title("out of range", fontsize=8)
-    shown = "" if count == len(result.images) else f"; {count} of {len(result.images)} images"
-    figure.supxlabel(f"Distance of the outputs to those given, of their length{shown}.", fontsize=8)
+    shown = left_out(count, len(result.images), "images")
+    note(figure, "Distance of the outputs to those given, of their length", shown)
     return figure

@@ -1,4 +1,4 @@
-"""How are the lectures' findings shown? Photo by photo for covered regions, method by method for maps."""
+"""Figure of the lectures' findings: covered regions photo by photo, curves and similarity method by method."""
 
 from __future__ import annotations
 

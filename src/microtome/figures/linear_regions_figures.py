@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 
 from microtome.errors import InputError
+from microtome.figures.limits import left_out, note, within
 from microtome.figures.space_figures import photo, picture
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from microtome.spaces.regions.linear_region import LinearRegion
 
 
-def linear_region(result: LinearRegion, *, image: int = 0, most: int = 10) -> Figure:
+def linear_region(result: LinearRegion, *, image: int = 0, limit: int = 10) -> Figure:
     """One image: signal part, ignored part and step to the nearest facet above, weights of the classes below.
 
     Parameters
@@ -26,21 +27,21 @@ def linear_region(result: LinearRegion, *, image: int = 0, most: int = 10) -> Fi
         What to draw.
     image : int
         Which image.
-    most : int
-        At most so many classes.
+    limit : int
+        How many classes are drawn at most.
     """
     if not 0 <= image < len(result.images):
         raise InputError(f"an image from 0 to {len(result.images) - 1} was expected, got {image}.")
-    classes = result.classes[:most]
+    classes = result.classes[: within(limit, len(result.classes))]
     columns = max(4, len(classes))
     figure = Figure(figsize=(1.3 * columns + 0.4, 3.4), layout="constrained")
     axes = figure.subplots(2, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
-    shown, limit = result.images[image], float(result.images[image].abs().max()) or 1.0
+    shown, top = result.images[image], float(result.images[image].abs().max()) or 1.0
     photo(axes[0, 0], shown)
-    picture(axes[0, 1], result.signal[image], limit)
-    picture(axes[0, 2], result.ignored[image], limit)
+    picture(axes[0, 1], result.signal[image], top)
+    picture(axes[0, 2], result.ignored[image], top)
     normal = result.normal[image]
     picture(axes[0, 3], normal, float(normal.abs().max()) or 1.0)
     facet = result.facet[image]
@@ -53,10 +54,11 @@ def linear_region(result: LinearRegion, *, image: int = 0, most: int = 10) -> Fi
     for axis, weight, label in zip(axes[1], weights, classes, strict=False):
         picture(axis, weight, scale)
         axis.set_title(f"class {label}", fontsize=8)
-    figure.supxlabel(
+    note(
+        figure,
         "Above: the image is the sum of its signal part, which makes these scores, and its null-space part. "
-        "Below: the exact weights in this region.",
-        fontsize=8,
+        "Below: the exact weights in this region",
+        left_out(len(classes), len(result.classes), "classes"),
     )
     return figure
 
@@ -75,17 +77,17 @@ def facets_between(result: FacetPath) -> Figure:
     return figure
 
 
-def facet_distance(result: FacetDistance, *, most: int = 8) -> Figure:
+def facet_distance(result: FacetDistance, *, limit: int = 8) -> Figure:
     """The step of each image onto its nearest facet, and below onto the nearest one at which the scores bend.
 
     Parameters
     ----------
     result : FacetDistance
         What to draw.
-    most : int
-        At most so many images.
+    limit : int
+        How many images are drawn at most.
     """
-    count = min(most, len(result.distance))
+    count = within(limit, len(result.distance))
     figure = Figure(figsize=(max(1.7 * count, 4.2), 4.0), layout="constrained")
     rows = (
         ("nearest", result.distance, result.facet, result.normal),
@@ -95,26 +97,26 @@ def facet_distance(result: FacetDistance, *, most: int = 8) -> Figure:
         for place, axis in enumerate(line):
             axis.set_xticks([])
             axis.set_yticks([])
-            limit = float(step[place].abs().max())
-            picture(axis, step[place], limit if 0 < limit < math.inf else 1.0)
+            top = float(step[place].abs().max())
+            picture(axis, step[place], top if 0 < top < math.inf else 1.0)
             axis.set_title(f"{float(distance[place]):.2g}: {_owner(facet[place])}", fontsize=7)
         line[0].set_ylabel(name, fontsize=8)
-    shown = "" if count == len(result.distance) else f"; {count} of {len(result.distance)} images"
-    figure.supxlabel(f"L2 length of the step onto the facet, and the unit that switches there{shown}.", fontsize=8)
+    shown = left_out(count, len(result.distance), "images")
+    note(figure, "L2 length of the step onto the facet, and the unit that switches there", shown)
     return figure
 
 
-def exit_distance(result: ExitDistance, *, most: int = 40) -> Figure:
+def exit_distance(result: ExitDistance, *, limit: int = 40) -> Figure:
     """How far each image may go, and the unit that ends it.
 
     Parameters
     ----------
     result : ExitDistance
         What to draw.
-    most : int
-        At most so many images.
+    limit : int
+        How many images are drawn at most.
     """
-    count = min(most, len(result.step))
+    count = within(limit, len(result.step))
     figure = Figure(figsize=(5.2, 0.9 + 0.28 * count), layout="constrained")
     axis = figure.subplots()
     steps = result.step[:count].tolist()
@@ -126,6 +128,7 @@ def exit_distance(result: ExitDistance, *, most: int = 40) -> Figure:
     axis.set_yticks(range(count), [f"image {place}" for place in range(count)], fontsize=7)
     axis.invert_yaxis()
     axis.set_xlabel("length of the way, in units of the direction", fontsize=8)
+    note(figure, left_out(count, len(result.step), "images"))
     return figure
 
 

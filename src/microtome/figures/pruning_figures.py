@@ -7,21 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
+from microtome.figures.limits import left_out, note, within
+
 if TYPE_CHECKING:
     from microtome.surgery import Compression, Latency, Lossless, Pruning, PruningRound, Without
     from microtome.units import Criteria
 
 _BLUE, _GRAY, _RED = "#4477aa", "#bbbbbb", "#cc6677"
-_CUTS = 24  # rows of a figure of cuts
 
 
-def pruning(result: Pruning) -> Figure:
-    """Accuracy before, pruned and retrained for each round, over the channels that each layer still makes.
+def pruning(result: Pruning, *, limit: int = 8) -> Figure:
+    """Accuracy before, pruned and retrained for each round, beside the channels that each layer still makes.
 
     Parameters
     ----------
     result : Pruning
         What to draw.
+    limit : int
+        Of how many layers the channels are drawn at most: the widest.
     """
     figure = Figure(figsize=(8.4, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
@@ -42,7 +45,8 @@ def pruning(result: Pruning) -> Figure:
     images = result.rounds[0].images if result.rounds else 0
     left.set_ylabel(f"accuracy on {images:,} test images (%)", fontsize=8)
     left.legend(fontsize=7, frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
-    for layer, first in _shown(result.widths).items():
+    shown = _widest(result.widths, limit)
+    for layer, first in shown.items():
         right.plot([0, *rounds], [first, *(one.channels.get(layer, 0) for one in result.rounds)], marker="o",
                    markersize=3, label=layer)  # fmt: skip
     right.set_yscale("log", base=2)
@@ -51,12 +55,12 @@ def pruning(result: Pruning) -> Figure:
     right.set_xlabel("round", fontsize=8)
     right.set_ylabel("channels", fontsize=8)
     right.legend(fontsize=7, frameon=False)
+    speed = ""
     if result.latency:
         _, _, ratio, low, high = result.latency
         word = "faster" if result.faster else "no faster beyond the scatter"
-        figure.supxlabel(
-            f"time of a pass: {ratio:.2f} of what it was (quartiles {low:.2f} to {high:.2f}): {word}", fontsize=8
-        )
+        speed = f"time of a pass: {ratio:.2f} of what it was (quartiles {low:.2f} to {high:.2f}): {word}"
+    note(figure, speed, left_out(len(shown), len(result.widths), "layers, the widest"))
     _tidy(left, right)
     return figure
 
@@ -88,15 +92,17 @@ def widths(result: Compression | PruningRound) -> Figure:
     return figure
 
 
-def lossless(result: Lossless) -> Figure:
+def lossless(result: Lossless, *, limit: int = 24) -> Figure:
     """One row for each cut: layer, units, reason, and the largest change of any logit.
 
     Parameters
     ----------
     result : Lossless
         What to draw.
+    limit : int
+        How many cuts are drawn at most.
     """
-    cuts = result.cuts[:_CUTS]
+    cuts = result.cuts[: within(limit, len(result.cuts))]
     figure = Figure(figsize=(9.6, 1.0 + 0.36 * max(len(cuts), 1)), layout="constrained")
     axes = figure.subplots()
     floor = 1e-9
@@ -113,7 +119,8 @@ def lossless(result: Lossless) -> Figure:
     axes.set_xlim(floor / 10, max(10 * result.logits, 1.0))
     axes.axvline(result.logits, color=_RED, linewidth=1, linestyle=":")
     axes.set_xlabel("largest change of any logit (dotted: the largest logit)", fontsize=8)
-    more = f"; {len(result.cuts) - len(cuts)} more cuts" if len(result.cuts) > len(cuts) else ""
+    shown = left_out(len(cuts), len(result.cuts), "cuts")
+    more = f"; {shown} shown" if shown else ""
     figure.suptitle(
         f"{result.parameters[1]:,} of {result.parameters[0]:,} weights left; all cuts together change no logit of "
         f"{result.images:,} images by more than {result.largest_change:.2g}{more}\n"
@@ -199,9 +206,9 @@ def criteria(result: Criteria, layer: str | None = None) -> Figure:
     return figure
 
 
-def _shown(widths: dict[str, int], most: int = 8) -> dict[str, int]:
+def _widest(widths: dict[str, int], limit: int) -> dict[str, int]:
     """The widest layers, in the order they run."""
-    widest = sorted(widths, key=lambda name: -widths[name])[:most]
+    widest = sorted(widths, key=lambda name: -widths[name])[: within(limit, len(widths))]
     return {name: count for name, count in widths.items() if name in widest}
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 from microtome.figures.attribution_figures import heat
+from microtome.figures.limits import left_out, note, within
 
 if TYPE_CHECKING:
     from microtome.attribution.quality import Evaluation, Infidelity, PixelCurve, Randomisation, Sensitivity
@@ -80,7 +81,7 @@ def sensitivity(result: Sensitivity) -> Figure:
     return figure
 
 
-def randomisation(result: Randomisation, *, image: int = 0, maps: int = 6) -> Figure:
+def randomisation(result: Randomisation, *, image: int = 0, limit: int = 6) -> Figure:
     """Likeness to the first map by step, averaged over the images, above the maps of one image.
 
     Parameters
@@ -89,11 +90,12 @@ def randomisation(result: Randomisation, *, image: int = 0, maps: int = 6) -> Fi
         The result of randomisation.
     image : int
         Whose maps are drawn.
-    maps : int
-        How many of them at most, evenly over the steps.
+    limit : int
+        How many of them are drawn at most, evenly over the steps.
     """
     count = len(result.layers)
-    shown = sorted({round(place * count / max(maps - 1, 1)) for place in range(min(maps, count + 1))})
+    number = within(limit, count + 1)
+    shown = sorted({round(place * count / max(number - 1, 1)) for place in range(number)})
     figure = Figure(figsize=(max(6.0, 1.5 * len(shown)), 4.6), layout="constrained")
     parts = figure.subfigures(2, 1, squeeze=False, height_ratios=(3, 2))
     upper, lower = parts[0, 0], parts[1, 0]
@@ -111,4 +113,5 @@ def randomisation(result: Randomisation, *, image: int = 0, maps: int = 6) -> Fi
     for panel, step in zip(lower.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         heat(panel, result.maps[step, image])
         panel.set_title("as it is" if step == 0 else result.layers[step - 1], fontsize=6)
+    note(lower, left_out(len(shown), count + 1, f"maps of image {image}"), size=7)
     return figure

@@ -1,4 +1,4 @@
-"""How is a shortcut shown? The share of every method's map on it as bars, and maps with the shortcut outlined."""
+"""Figures of shortcut shares: bars for each method and network, and maps with the mask outlined."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from microtome.figures.attribution_figures import bare, heat, picture
+from microtome.figures.limits import left_out, note, within
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,38 +20,37 @@ if TYPE_CHECKING:
 
 COLOURS = ("#ee6677", "#4477aa", "#ccbb44", "#228833")
 OUTLINE = "#00c8a0"
-MOST = 4  # pictures, and methods beside them
 CELL, BARS = 1.05, 2.8  # inches: a picture, and the height of the bars
 
 
-def shortcut_share(result: ShortcutShare, *, methods: int = 3) -> Figure:
+def shortcut_share(result: ShortcutShare, *, limit: int = 3) -> Figure:
     """Bars of the mean share by method and network; below, maps of the first pictures with the mask outlined.
 
     Parameters
     ----------
     result : ShortcutShare
         What to draw.
-    methods : int
-        How many methods' maps are shown.
+    limit : int
+        How many methods' maps are shown at most.
     """
-    shown = _chosen(result, methods)
+    shown = _chosen(result, limit)
     figure, above, below = _sheet(result, shown)
     _bars(above.subplots(), result)
     _maps(below, result, shown)
     return figure
 
 
-def spotting_bias(result: SpottingBias, *, methods: int = 3) -> Figure:
+def spotting_bias(result: SpottingBias, *, limit: int = 3) -> Figure:
     """Accuracy with the right tag, without and with a wrong one beside the shares; maps below.
 
     Parameters
     ----------
     result : SpottingBias
         What to draw.
-    methods : int
-        How many methods' maps are shown.
+    limit : int
+        How many methods' maps are shown at most.
     """
-    shown = _chosen(result.shares, methods)
+    shown = _chosen(result.shares, limit)
     figure, above, below = _sheet(result.shares, shown)
     left, right = above.subplots(1, 2, width_ratios=(2, 5))
     tags = ("right tag", "no tag", "wrong tag")
@@ -68,7 +68,7 @@ def spotting_bias(result: SpottingBias, *, methods: int = 3) -> Figure:
     return figure
 
 
-def _chosen(result: ShortcutShare, count: int) -> list[str]:
+def _chosen(result: ShortcutShare, limit: int) -> list[str]:
     """Grad-CAM and the methods whose share differs most between the networks."""
     spread = {
         name: max(result.mean(network, name) for network in result.networks)
@@ -76,12 +76,12 @@ def _chosen(result: ShortcutShare, count: int) -> list[str]:
         for name in result.methods
     }
     order = sorted(result.methods, key=lambda name: (name != "grad-cam", -spread[name]))
-    return order[: max(1, min(count, MOST))]
+    return order[: within(limit, len(order))]
 
 
 def _sheet(result: ShortcutShare, shown: list[str]) -> tuple[Figure, Any, Any]:
     """A figure with room for bars above and maps below."""
-    pictures, columns = min(len(result.images), MOST), 1 + len(shown) * len(result.networks)
+    pictures, columns = len(result.images), 1 + len(shown) * len(result.networks)
     width = max(7.5, columns * CELL)
     low = pictures * width / columns + 0.4
     figure = Figure(figsize=(width, BARS + low), layout="constrained")
@@ -109,7 +109,7 @@ def _bars(axes: Axes, result: ShortcutShare) -> None:
 
 def _maps(figure: Any, result: ShortcutShare, shown: list[str]) -> None:
     """One row for each picture: itself, then its maps network by network, the mask outlined."""
-    pictures = min(len(result.images), MOST)
+    pictures = len(result.images)
     columns = [(network, method) for network in result.networks for method in shown]
     axes = figure.subplots(pictures, 1 + len(columns), squeeze=False)
     for row in range(pictures):
@@ -121,6 +121,8 @@ def _maps(figure: Any, result: ShortcutShare, shown: list[str]) -> None:
             if row == 0:
                 colour = COLOURS[result.networks.index(network) % len(COLOURS)]
                 axes[row, place].set_title(f"{network}\n{method}", fontsize=6.5, color=colour)
+    examples = left_out(pictures, len(result.area), "images")
+    note(figure, left_out(len(shown), len(result.methods), "methods"), examples, size=7)
 
 
 def outline(axes: Axes, mask: Tensor) -> None:

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from torch import Tensor
 
+from microtome.figures.limits import left_out, note, within
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
@@ -26,17 +28,18 @@ if TYPE_CHECKING:
 SIGNED = "RdBu_r"
 
 
-def class_residuals(result: ClassResiduals, *, most: int = 10) -> Figure:
+def class_residuals(result: ClassResiduals, *, limit: int = 10) -> Figure:
     """Three rows: weights, signal vectors by falling singular value, residuals of the class averages.
 
     Parameters
     ----------
     result : ClassResiduals
         What to draw.
-    most : int
-        At most so many columns.
+    limit : int
+        How many columns are drawn at most.
     """
-    rows = (result.weights[:most], result.signal[:most], result.residual[:most])
+    parts = {"weights": result.weights, "signal vectors": result.signal, "residuals": result.residual}
+    rows = tuple(part[: within(limit, len(part))] for part in parts.values())
     columns = max(len(row) for row in rows)
     figure = Figure(figsize=(1.05 * columns + 0.4, 4.0), layout="constrained")
     axes = figure.subplots(3, columns, squeeze=False)
@@ -48,34 +51,35 @@ def class_residuals(result: ClassResiduals, *, most: int = 10) -> Figure:
     )
     shapes = (result.input_shape, result.input_shape, result.residual_shape)
     for line, row, labels, shape in zip(axes, rows, names, shapes, strict=True):
-        limit = float(row.abs().max()) or 1.0  # one scale for the row
+        top = float(row.abs().max()) or 1.0  # one scale for the row
         if row is rows[2]:  # next to nothing looks like nothing
-            limit = max(limit, 0.1 * float(result.averages.abs().max()))
+            top = max(top, 0.1 * float(result.averages.abs().max()))
         for place, axis in enumerate(line):
             axis.set_axis_off()
             if place < len(row):
-                picture(axis, row[place].reshape(shape), limit)
+                picture(axis, row[place].reshape(shape), top)
                 axis.set_title(labels[place], fontsize=8)
     own = "its own unit" if result.against == "unit" else "the layer"
-    figure.supxlabel(
+    note(
+        figure,
         f"Weights; signal vectors (condition number {result.condition_number:.2f}); "
-        f"average of each class less its projection on {own} (share of energy removed).",
-        fontsize=8,
+        f"average of each class less its projection on {own} (share of energy removed)",
+        *(left_out(len(row), len(part), name) for row, (name, part) in zip(rows, parts.items(), strict=True)),
     )
     return figure
 
 
-def subspaces(result: Subspaces, *, most: int = 16) -> Figure:
+def subspaces(result: Subspaces, *, limit: int = 16) -> Figure:
     """Signal vectors as pictures by falling singular value, and the spectrum beside them.
 
     Parameters
     ----------
     result : Subspaces
         What to draw.
-    most : int
-        At most so many vectors.
+    limit : int
+        How many vectors are drawn at most.
     """
-    shown = min(most, result.rank)
+    shown = within(limit, max(result.rank, 1)) if result.rank else 0
     columns = max(1, math.ceil(math.sqrt(max(shown, 1))))
     rows = max(1, math.ceil(shown / columns))
     figure = Figure(figsize=(1.1 * columns + 3.2, max(2.4, 1.25 * rows)), layout="constrained")
@@ -89,6 +93,7 @@ def subspaces(result: Subspaces, *, most: int = 16) -> Figure:
     axis = right.subplots()
     spectrum(axis, result.singular_values, result.tolerance)
     axis.set_title(f"rank {result.rank}, condition number {result.condition_number:.3g}", fontsize=8)
+    note(figure, left_out(shown, result.rank, "signal vectors"))
     return figure
 
 
@@ -116,17 +121,17 @@ def spectra(result: Spectra) -> Figure:
     return figure
 
 
-def triplets(result: SingularTriplets, *, most: int = 8) -> Figure:
+def triplets(result: SingularTriplets, *, limit: int = 8) -> Figure:
     """Each singular vector's strongest input and output map.
 
     Parameters
     ----------
     result : SingularTriplets
         What to draw.
-    most : int
-        At most so many triplets.
+    limit : int
+        How many triplets are drawn at most.
     """
-    shown = min(most, len(result.values))
+    shown = within(limit, len(result.values))
     figure = Figure(figsize=(1.2 * shown + 0.4, 3.0), layout="constrained")
     axes = figure.subplots(2, shown, squeeze=False)
     for place in range(shown):
@@ -135,8 +140,10 @@ def triplets(result: SingularTriplets, *, most: int = 8) -> Figure:
             vector = _strongest(stack)
             picture(axis, vector, float(vector.abs().max()))
         axes[0, place].set_title(f"s={result.values[place]:.3g}", fontsize=8)
-    figure.supxlabel(
-        "Input (above) and output (below) of each singular triplet: the channel of most energy.", fontsize=8
+    note(
+        figure,
+        "Input (above) and output (below) of each singular triplet: the channel of most energy",
+        left_out(shown, len(result.values), "triplets"),
     )
     return figure
 

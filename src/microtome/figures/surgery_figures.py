@@ -1,4 +1,4 @@
-"""How is an operation on a network drawn? What it could do before and can after."""
+"""Figure of a conversion to CAM: test accuracy before and after, and the training loss."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from microtome.errors import InputError
+from microtome.figures.limits import left_out, within
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from microtome.synthesis.superstimuli import Superstimuli
 
 
-def superstimuli(result: Superstimuli, *, channel: int | None = None, columns: int = 8, most: int = 64) -> Figure:
+def superstimuli(result: Superstimuli, *, channel: int | None = None, columns: int = 8, limit: int = 64) -> Figure:
     """A grid of superstimuli, each with its unit and its peak activation.
 
     Parameters
@@ -29,12 +30,12 @@ def superstimuli(result: Superstimuli, *, channel: int | None = None, columns: i
         Only this unit, with larger images and the curve of its ascent.
     columns : int
         Number of pictures per row.
-    most : int
+    limit : int
         Largest number of pictures.
     """
     if channel is not None:
         return _one_unit(result, channel)
-    count = min(len(result.images), most)
+    count = within(limit, len(result.images))
     columns = min(columns, count)
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(0.95 * columns, 1.15 * rows + 0.5), layout="constrained")
@@ -124,5 +125,5 @@ def _short(result: Superstimuli, place: int) -> str:
 def _caption(result: Superstimuli, word: str, count: int) -> str:
     height, width = result.images.shape[2:]
     what = "class: score" if result.layer == "logits" else f"unit of {result.layer}: {word} value"
-    omitted = f"; {count} of {len(result.images)}" if count < len(result.images) else ""
-    return f"{what}. {height} x {width} pixels in their own values, 0 black to 1 white{omitted}."
+    words = f"{what}. {height} x {width} pixels in their own values, 0 black to 1 white"
+    return "; ".join(filter(None, (words, left_out(count, len(result.images), "images"))))

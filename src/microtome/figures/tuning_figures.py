@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from microtome.errors import InputError
 from microtome.figures.attribution_figures import picture
+from microtome.figures.limits import left_out, within
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,9 +41,10 @@ def tuning(result: Tuning, *, units: Sequence[int] | None = None, limit: int = 8
     units : sequence of int, optional
         Indices of the units; default the first units.
     limit : int
-        Largest number of units.
+        Largest number of units where ``units`` is not given.
     """
-    indices = list(range(len(result.labels)) if units is None else units)[:limit]
+    count = len(result.labels)
+    indices = list(range(within(limit, count)) if units is None else units)
     if not indices:
         raise InputError("there is no unit to draw; pass at least one.")
     for unit in indices:
@@ -50,21 +52,22 @@ def tuning(result: Tuning, *, units: Sequence[int] | None = None, limit: int = 8
     figure = Figure(figsize=(8.2, ROW * len(indices) + MARGIN))
     for row, unit in enumerate(indices):
         _row(figure, result, unit, row, len(indices))
-    _legend(figure, result)
+    _legend(figure, result, left_out(len(indices), count, "units") if units is None else "")
     return figure
 
 
-def stimuli(result: Stimuli, *, each: int = 12) -> Figure:
+def stimuli(result: Stimuli, *, limit: int = 12) -> Figure:
     """Examples of every family, equally spaced over its parameters.
 
     Parameters
     ----------
     result : Stimuli
         The stimuli.
-    each : int
-        Number of examples per family.
+    limit : int
+        Largest number of examples per family.
     """
     families = list(dict.fromkeys(result.family))
+    each = within(limit, max(result.family.count(family) for family in families))
     figure = Figure(figsize=(each * 0.7 + 0.8, len(families) * 0.72 + 0.1))
     grid = figure.subplots(len(families), each, squeeze=False)
     figure.subplots_adjust(0.09, 0.01, 0.995, 0.99, 0.06, 0.06)
@@ -77,7 +80,8 @@ def stimuli(result: Stimuli, *, each: int = 12) -> Figure:
         for axes, index in zip(grid[row], examples, strict=False):
             axes.set_axis_on()
             picture(axes, result.images[index])
-        figure.text(0.005, 1 - (row + 0.5) / len(families), family, fontsize=8, va="center")
+        words = "\n".join(filter(None, (family, left_out(len(examples), count, ""))))
+        figure.text(0.005, 1 - (row + 0.5) / len(families), words, fontsize=7, va="center")
     return figure
 
 
@@ -151,15 +155,11 @@ def _curve(axes: Axes, result: Tuning, unit: int, parameter: str, top: float) ->
         axes.set_yticks([])
 
 
-def _legend(figure: Figure, result: Tuning) -> None:
+def _legend(figure: Figure, result: Tuning, subset: str) -> None:
     from matplotlib.lines import Line2D
 
     keys = [key for key in COLOURS if key[0] in result.family]
     handles = [Line2D([], [], color=COLOURS[key], label=NAMES[key]) for key in keys]
     figure.legend(handles=handles, fontsize=7, ncols=3, frameon=False, loc="lower left", bbox_to_anchor=(0.01, 0.0))
-    figure.text(
-        0.62,
-        0.08 / figure.get_figheight(),
-        f"response minus response to a blank of equal level, {result.layer}",
-        fontsize=7,
-    )
+    words = "; ".join(filter(None, (f"response minus response to a blank of equal level, {result.layer}", subset)))
+    figure.text(0.5, 0.08 / figure.get_figheight(), words, fontsize=7)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from microtome.errors import InputError
 from microtome.figures.attribution_figures import bare, picture
+from microtome.figures.limits import left_out, note, within
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +54,7 @@ def activation_maps(result: ActivationMaps, *, layer: str | None = None, image: 
     if name is None or result[name].dim() != 4:
         raise InputError("these layers have no height and width, so there is no map to draw.")
     maps = result[name][image].float()
-    units = sorted(unit for unit, _ in result.strongest(name, image, limit))
+    units = sorted(unit for unit, _ in result.strongest(name, image, within(limit, len(maps))))
     columns = min(8, len(units))
     rows = math.ceil(len(units) / columns)
     figure = Figure(figsize=(CELL * 1.25 * (columns + 2), CELL * 1.35 * rows + 0.5), layout="constrained")
@@ -108,20 +109,22 @@ def layer_patches(
     """
     if channel is not None:
         return _one_unit(result, channel, columns)
-    units, ranks = range(min(result.units, limit)), min(result.count(), columns)
+    units, ranks = range(within(limit, result.units)), within(columns, result.count())
     figure, cells = _cells(len(units), ranks)
     for row, unit in enumerate(units):
         for rank in range(ranks):
             picture(cells[row, rank], result.crop(unit, rank))
         cells[row, 0].set_ylabel(f"unit {unit}", fontsize=7)
-    subset = "" if ranks == result.count() else f" {ranks} of {result.count()}"
-    figure.supxlabel(f"{result.layer}:{subset} strongest patches, strongest on the left", fontsize=8)
+    patches = left_out(ranks, result.count(), "strongest patches") or "strongest patches"
+    subset = left_out(len(units), result.units, "units")
+    note(figure, f"{result.layer}: {patches}, strongest on the left", subset)
     return figure
 
 
-def _one_unit(result: LayerPatches, unit: int, most: int) -> Figure:
+def _one_unit(result: LayerPatches, unit: int, limit: int) -> Figure:
     names = {"top": "strongest", "binned": "by quantile", "low": "weakest"}
-    columns = min(most, max(result.count(selection) for selection in names))
+    most = max(result.count(selection) for selection in names)
+    columns = within(limit, most)
     figure = Figure(figsize=(CELL * 1.2 * columns + 0.8, CELL * 1.45 * 3 + 2.0), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=(CELL * 1.45 * 3, 2.0))
     above, below = parts
@@ -133,6 +136,7 @@ def _one_unit(result: LayerPatches, unit: int, most: int) -> Figure:
                 cells[row, rank].set_title(f"{result.entry(unit, rank, selection)[2]:.3g}", fontsize=6, pad=1)
             bare(cells[row, rank])
         cells[row, 0].set_ylabel(name, fontsize=7)
+    note(above, left_out(columns, most, "patches of each kind"))
     _histogram(below.subplots(), result, unit)
     return figure
 
@@ -178,7 +182,7 @@ def reconstructions(result: Reconstructions, *, channel: int | None = None, limi
     limit : int
         Largest number of units.
     """
-    rows = range(min(len(result.units), limit)) if channel is None else [result.row(channel)]
+    rows = range(within(limit, len(result.units))) if channel is None else [result.row(channel)]
     ranks = result.values.shape[1]
     figure, cells = _cells(2 * len(rows), ranks)
     for place, row in enumerate(rows):
@@ -188,7 +192,8 @@ def reconstructions(result: Reconstructions, *, channel: int | None = None, limi
             cells[2 * place, rank].set_title(f"{float(result.activation[row, rank]):.3g}", fontsize=6, pad=1)
         cells[2 * place, 0].set_ylabel(f"unit {result.units[row]}", fontsize=7)
         cells[2 * place + 1, 0].set_ylabel(str(result.provenance.parameters.get("rule", "")), fontsize=7)
-    figure.supxlabel(f"{result.layer}: patches and their reconstructions, each on its own scale", fontsize=8)
+    subset = left_out(len(rows), len(result.units), "units") if channel is None else ""
+    note(figure, f"{result.layer}: patches and their reconstructions, each on its own scale", subset)
     return figure
 
 
@@ -228,20 +233,34 @@ def effective_field(result: EffectiveField) -> Figure:
     return figure
 
 
-def specialised(result: Specialised, *, layer: str | None = None, n: int = 10) -> Figure:
-    """Rarity against locality of every unit, with the names of the most specialised."""
+def specialised(result: Specialised, *, layer: str | None = None, limit: int = 10) -> Figure:
+    """Rarity against locality of every unit, with the names of the most specialised.
+
+    Parameters
+    ----------
+    result : Specialised
+        The scores.
+    layer : str, optional
+        Only this layer.
+    limit : int
+        Largest number of units with a name.
+    """
     figure = Figure(figsize=(4.2, 3.4), layout="constrained")
     axes = figure.subplots()
     names = list(result.score) if layer is None else [layer]
     for name in names:
         axes.scatter(result.locality[name], result.rarity[name], s=8, alpha=0.6, label=name)
-    for name, unit, _ in result.units(n, layer):
+    count = sum(len(result.score[name]) for name in names)
+    named = within(limit, count)
+    for name, unit, _ in result.units(named, layer):
         axes.annotate(f"{name}:{unit}", (result.locality[name][unit], result.rarity[name][unit]), fontsize=6)
     axes.set_xlabel("locality: sparseness over positions (0 to 1)", fontsize=8)
     axes.set_ylabel(f"rarity: sparseness over {result.images} images (0 to 1)", fontsize=8)
     axes.tick_params(labelsize=7)
     if len(names) <= 8:
         axes.legend(fontsize=6, frameon=False)
+    subset = left_out(named, count, "units")
+    note(figure, f"{subset} named, the most specialised" if subset else "", size=7)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -261,10 +280,18 @@ def similarity(result: Similarity) -> Figure:
 
 
 def ablation(result: Ablation, *, limit: int = 40) -> Figure:
-    """Loss of accuracy without each unit, by class, largest first; for regression the mean change of the values."""
+    """Loss of accuracy without each unit, by class, largest first; for regression the mean change of the values.
+
+    Parameters
+    ----------
+    result : Ablation
+        The ablation.
+    limit : int
+        Largest number of removals.
+    """
     if not result.labels:
         return _changes(result, limit)
-    order = result.drop.argsort(dim=0, descending=True, stable=True)[:limit]
+    order = result.drop.argsort(dim=0, descending=True, stable=True)[: within(limit, len(result.drop))]
     figure = Figure(figsize=(max(4.0, 0.16 * len(order) + 1.4), 3.6), layout="constrained")
     above, below = figure.subplots(2, 1, height_ratios=(1, 1.4), sharex=True)
     above.bar(range(len(order)), 100 * result.drop[order].numpy(), color="0.35")
@@ -275,7 +302,7 @@ def ablation(result: Ablation, *, limit: int = 40) -> Figure:
     below.set_xticks(range(len(order)), ["+".join(map(str, result.units[int(row)])) for row in order], rotation=90)
     if len(result.labels) <= 20:
         below.set_yticks(range(len(result.labels)), [_class(result.classes, label) for label in result.labels])
-    below.set_xlabel(f"ablated unit of {result.layer}", fontsize=8)
+    below.set_xlabel(_ablated(result, len(order)), fontsize=8)
     for axes in (above, below):
         axes.tick_params(labelsize=6)
     bar = figure.colorbar(drawing, ax=below)
@@ -284,9 +311,15 @@ def ablation(result: Ablation, *, limit: int = 40) -> Figure:
     return figure
 
 
+def _ablated(result: Ablation, count: int) -> str:
+    subset = left_out(count, len(result.units), "removals, the largest effects")
+    return "; ".join(filter(None, (f"ablated unit of {result.layer}", subset)))
+
+
 def _changes(result: Ablation, limit: int) -> Figure:
     """The mean change of each value of the output without each unit, the largest change first."""
-    order = result.logit_change.abs().amax(1).argsort(descending=True, stable=True)[:limit]
+    change = result.logit_change.abs().amax(1)
+    order = change.argsort(descending=True, stable=True)[: within(limit, len(change))]
     figure = Figure(figsize=(max(4.0, 0.16 * len(order) + 1.4), 3), layout="constrained")
     axes = figure.subplots()
     count = result.logit_change.shape[1]
@@ -296,14 +329,14 @@ def _changes(result: Ablation, limit: int) -> Figure:
     axes.set_xticks(range(len(order)), ["+".join(map(str, result.units[int(row)])) for row in order], rotation=90)
     axes.axhline(0, color="0.5", linewidth=0.7)
     axes.set_ylabel("mean change of the value", fontsize=7)
-    axes.set_xlabel(f"ablated unit of {result.layer}", fontsize=8)
+    axes.set_xlabel(_ablated(result, len(order)), fontsize=8)
     axes.tick_params(labelsize=6)
     if count > 1:
         axes.legend(fontsize=6, frameon=False)
     return figure
 
 
-def connections(result: Connections, *, limit: int = 6, n: int = 8) -> Figure:
+def connections(result: Connections, *, limit: int = 6, links: int = 8) -> Figure:
     """The strongest connections into each unit (left) and out of it (right): norms and sums of their kernels.
 
     Parameters
@@ -312,24 +345,25 @@ def connections(result: Connections, *, limit: int = 6, n: int = 8) -> Figure:
         The connections.
     limit : int
         Largest number of units.
-    n : int
+    links : int
         Largest number of inputs and of outputs per unit.
     """
-    units = result.units[:limit]
-    figure = Figure(figsize=(6.4, 0.7 + (0.5 + 0.16 * n) * len(units)), layout="constrained")
+    units = result.units[: within(limit, len(result.units))]
+    most = within(links, links)
+    figure = Figure(figsize=(6.4, 0.7 + (0.5 + 0.16 * most) * len(units)), layout="constrained")
     for pair, unit in zip(figure.subplots(len(units), 2, squeeze=False), units, strict=True):
-        directions = ("in", result.inputs(unit, n)), ("out", result.outputs(unit, n))
-        for axes, (direction, links) in zip(pair, directions, strict=True):
-            colours = ["#b2182b" if link.weight > 0 else "#2166ac" for link in links]
-            axes.barh(range(len(links)), [link.norm for link in links], color="0.85")
-            axes.barh(range(len(links)), [link.weight for link in links], height=0.5, color=colours)
-            axes.set_yticks(range(len(links)), [f"{link.layer}:{link.unit}" for link in links], fontsize=6)
-            axes.set_ylim(n - 0.5, -0.5)
+        directions = ("in", result.inputs(unit, most)), ("out", result.outputs(unit, most))
+        for axes, (direction, drawn) in zip(pair, directions, strict=True):
+            colours = ["#b2182b" if link.weight > 0 else "#2166ac" for link in drawn]
+            axes.barh(range(len(drawn)), [link.norm for link in drawn], color="0.85")
+            axes.barh(range(len(drawn)), [link.weight for link in drawn], height=0.5, color=colours)
+            axes.set_yticks(range(len(drawn)), [f"{link.layer}:{link.unit}" for link in drawn], fontsize=6)
+            axes.set_ylim(most - 0.5, -0.5)
             axes.axvline(0, color="0.6", linewidth=0.8)
             axes.tick_params(axis="x", labelsize=6)
             axes.set_title(f"{direction}: {result.layer}:{unit}", fontsize=7)
-    caption = ["gray: norm of the kernel, coloured: its sum", result.unknown]
-    figure.supxlabel("; ".join(filter(None, caption)), fontsize=7)
+    caption = ["gray: norm of the kernel, coloured: its sum", f"at most {most} strongest connections of each"]
+    note(figure, *caption, left_out(len(units), len(result.units), "units"), result.unknown, size=7)
     return figure
 
 

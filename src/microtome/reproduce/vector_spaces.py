@@ -1,4 +1,4 @@
-"""Do the numbers and figures of the vector-spaces paper come out again, and for which batch size?"""
+"""Numbers and figures of the vector-spaces paper, measured again for several batch sizes."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def _saved(result: VectorSpaces, out: Path) -> None:
     (out / "vector-spaces.txt").write_text(result.report() + "\n", encoding="utf-8")
     for name, figure in (
         ("figure-1", result.weights.plot()),
-        ("figure-2", result.kernels.plot(most=9)),
+        ("figure-2", result.kernels.plot(limit=9)),
         ("figure-3", result.plot()),
     ):
         figure.savefig(out / f"{name}.png", dpi=110)
