@@ -1,4 +1,4 @@
-"""A picture file as a network reads it: upright, 8 bits, gray or RGB, over white, cut to size."""
+"""Picture files as a network reads them: upright, 8 bits, gray or RGB, on white, cropped to size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data set with a planted shortcut: a small bright tag that gives the class away, and where it lies."""
+"""Data set with a planted shortcut: a small bright tag that gives the class away, and its mask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does training an image help if the network is left in training mode, where batch norm mixes the images?"""
+"""Test of batch statistics: the accuracy of a network in training mode, where batch norm mixes the images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is the evidence where the object is, and the counterfactual elsewhere? Measured photo by photo, with controls."""
+"""Evidence on the object, counterfactual evidence elsewhere: measured photo by photo, with controls."""
 
 from __future__ import annotations
 

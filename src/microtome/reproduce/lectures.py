@@ -1,4 +1,4 @@
-"""Do the lectures' findings hold on real photos? Covered objects, counterfactuals, curves, lost weights."""
+"""The lectures' findings on real photos: covered objects, counterfactuals, curves, randomised weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How is a reproduction shown to a reader without Python? One page: the picture, what to see in it, the numbers."""
+"""A page for one reproduction: the figure, what to see in it, the numbers."""
 
 from __future__ import annotations
 

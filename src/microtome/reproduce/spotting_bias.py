@@ -1,4 +1,4 @@
-"""Do maps show that a network takes a shortcut? One is trained where a tag tells the class, one where it does not."""
+"""Spotting bias: maps of a network trained on images with a tag for each class, and of one trained without."""
 
 from __future__ import annotations
 

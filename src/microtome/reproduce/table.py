@@ -1,4 +1,4 @@
-"""How are the numbers of a paper and ours set side by side, with the reason where they differ?"""
+"""Table of a paper's numbers beside the measured ones, with the reason where they differ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Can this network be given class activation maps? Its head is replaced by an average and a linear layer, and tuned."""
+"""Conversion to CAM: global average pooling and one linear layer replace the head, and a copy is fine-tuned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How is the state of a training kept so that a kill loses nothing? One whole file at a time, of tensors and JSON."""
+"""Checkpoints of a training run: tensors and JSON values in one file that is written whole or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plain training loop: seeded batches, cross-entropy, one optimizer; killed and started again, it goes on."""
+"""Training loop: seeded batches, cross-entropy, one optimizer; a killed run resumes with the same result."""
 
 from __future__ import annotations
 

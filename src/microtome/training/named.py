@@ -1,4 +1,4 @@
-"""How are the zoo's small networks trained on a data set known by name? By one recipe each, found by measurement."""
+"""Training of the zoo's small networks on a data set known by name, each with one recipe found by measurement."""
 
 from __future__ import annotations
 

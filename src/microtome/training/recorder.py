@@ -1,4 +1,4 @@
-"""What happened in a training? A recorder for any loop, fit's or one's own, that writes each epoch down at its end."""
+"""Recorder of a training loop, of `fit` or of the user's own: writes curves and weights at the end of each epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How large is the learning rate at each step? A closed formula of the step, so that a resumed run needs no memory."""
+"""Learning-rate schedules: a closed formula of the step, so that a resumed run needs no state."""
 
 from __future__ import annotations
 

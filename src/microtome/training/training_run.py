@@ -1,4 +1,4 @@
-"""What is known of a training that has been? Curves, gradient statistics, and the weights of each epoch."""
+"""Results of a training run: curves, gradient statistics, and the weights of each epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The networks known by name, with the input that each expects; one line a network."""
+"""Table of the zoo's networks by name, with the input that each expects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors and dicts out of weight files: safetensors, torch.save, and sets of shards, without running their code."""
+"""Reader of weight files (safetensors, torch.save, sets of shards) that runs none of their code."""
 
 from __future__ import annotations
 

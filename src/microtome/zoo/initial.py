@@ -1,4 +1,4 @@
-"""First weights that depend on the seed alone."""
+"""Initial weights that depend on the seed alone."""
 
 from __future__ import annotations
 

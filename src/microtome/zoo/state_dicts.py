@@ -1,4 +1,4 @@
-"""The state dicts in a checkpoint, and the one among them that fits a model once wrappers' prefixes are taken off."""
+"""State dicts in a checkpoint, and the one among them that fits a model once prefixes of wrappers are removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights from a file into a model: all of them or none, whatever training code wrapped around them."""
+"""Loads the weights of a file into a model, all of them or none, whatever prefixes wrappers have added."""
 
 from __future__ import annotations
 

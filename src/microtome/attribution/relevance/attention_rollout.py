@@ -1,4 +1,4 @@
-"""Which patches can the answer of a transformer have looked at? Attention, followed through all its layers."""
+"""Attention rollout: the attention of a vision transformer, multiplied through all its layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any map-style data set of a user, read through one object that knows its labels and sees when an item changes."""
+"""Adapter of any map-style data set of a user: finds its labels and notices when an item changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder where data sets are kept between runs; ``MICROTOME_CACHE`` moves it."""
+"""Folder in which data sets are cached between runs; ``MICROTOME_CACHE`` moves it."""
 
 from __future__ import annotations
 

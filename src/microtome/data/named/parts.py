@@ -1,4 +1,4 @@
-"""Data sets in parts (train, validation, test), kept as bytes in one safetensors file."""
+"""Data sets in parts (train, validation, test), cached as bytes in one safetensors file."""
 
 from __future__ import annotations
 
