@@ -154,9 +154,13 @@ class Result:
     provenance: Provenance = Provenance("")
 
     kinds: ClassVar[dict[str, type[Result]]] = {}
+    # "module:function" in microtome.figures; a string, so that results import no figure. "" where nothing draws it.
+    drawing: ClassVar[str] = ""
 
-    def __init_subclass__(cls) -> None:
-        """Note the class by name, so that a file knows what to become; keep the short ``repr``."""
+    def __init_subclass__(cls, *, drawing: str | None = None) -> None:
+        """Register the class by name for loading, set its drawing (default: that of its base), keep the short repr."""
+        if drawing is not None:
+            cls.drawing = drawing
         known = Result.kinds.get(cls.__name__)
         if known is not None and known.__module__ != cls.__module__:
             where = f"{known.__module__} and {cls.__module__}"
@@ -218,11 +222,9 @@ class Result:
 
     def _repr_html_(self) -> str:
         """Show the figure in a notebook, with one line that tells how it was made."""
-        from microtome import figures
-
         made = self.provenance
         note = html.escape("; ".join([f"{made.method} {made.parameters}", *made.notes]))
-        if figures.place_of(type(self)) is None:
+        if not self.drawing:
             return f"<pre>{html.escape(repr(self))}</pre>"
         buffer = io.StringIO()
         self.plot().savefig(buffer, format="svg", bbox_inches="tight")

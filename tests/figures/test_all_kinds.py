@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import inspect
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import nn
 
-from microtome import Network, attribution, figures, registry, spaces, units
+from microtome import InputError, Network, attribution, registry, spaces, units
 from microtome.results import Result
 
 
@@ -39,7 +43,45 @@ def test_every_kind_of_result_has_a_drawing() -> None:
         kind for kind in Result.kinds.values() if kind.__module__.startswith(tuple(f"microtome.{f}" for f in folders))
     ]
     assert len(kinds) > 40
-    assert [kind.__name__ for kind in kinds if figures.place_of(kind) is None] == ["Patches"]
+    assert [kind.__name__ for kind in kinds if not kind.drawing] == ["Patches"]
+
+
+def test_every_drawing_that_a_class_names_exists() -> None:
+    """It takes the result first; its annotation names the class or a base of it."""
+    registry.methods()
+    named = [kind for kind in Result.kinds.values() if kind.drawing]
+    assert len(named) > 55
+    for kind in named:
+        module, _, name = kind.drawing.partition(":")
+        drawing = getattr(importlib.import_module(f"microtome.figures.{module}"), name)
+        first = next(iter(inspect.signature(drawing).parameters.values()))
+        assert {base.__name__ for base in kind.__mro__} & set(first.annotation.split(" | ")), kind
+
+
+def test_results_import_no_figure() -> None:
+    code = "import sys, microtome.units, microtome.spaces; print('microtome.figures' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
+
+
+def test_a_subclass_is_drawn_as_its_base_or_as_it_says(net: Network) -> None:
+    class Mine(attribution.Attribution):
+        """No word of a drawing."""
+
+    class Own(attribution.Attribution, drawing="quality_figures:sensitivity"):
+        """Another drawing."""
+
+    class Bare(Result):
+        """None at all."""
+
+    try:
+        assert (Mine.drawing, Own.drawing) == ("attribution_figures:attribution", "quality_figures:sensitivity")
+        with pytest.raises(InputError, match="no figure for a Bare: its class names no drawing"):
+            Bare().plot()
+        assert Bare()._repr_html_().startswith("<pre>")
+    finally:
+        for kind in (Mine, Own, Bare):
+            del Result.kinds[kind.__name__]
 
 
 def test_a_notebook_shows_kinds_that_are_drawn_as_their_base(net: Network) -> None:

@@ -22,7 +22,7 @@ _ROUNDS = 200
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class AlignedMaps(Result):
+class AlignedMaps(Result, drawing="representation_figures:aligned_maps"):
     """Maps of the same images, laid over each other.
 
     Attributes

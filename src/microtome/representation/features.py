@@ -23,7 +23,7 @@ REDUCTIONS = ("mean", "max", "flat")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Features(Result):
+class Features(Result, drawing="representation_figures:features"):
     """One layer's features of a data set.
 
     Attributes

@@ -18,7 +18,7 @@ from microtome.results import Provenance, Result
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ImageMap(Result):
+class ImageMap(Result, drawing="representation_figures:image_map"):
     """Images as points in the plane.
 
     Attributes

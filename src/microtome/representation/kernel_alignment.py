@@ -25,7 +25,7 @@ _NORMAL = 1.959963984540054  # 97.5 % of the standard normal distribution
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class KernelAlignment(Result):
+class KernelAlignment(Result, drawing="representation_figures:kernel_alignment"):
     """Linear CKA of the layers of two networks.
 
     Attributes

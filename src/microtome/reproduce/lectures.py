@@ -41,7 +41,7 @@ STEPS = 10  # of the curves
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Lectures(Result):
+class Lectures(Result, drawing="lectures_figures:lectures"):
     """The lectures' four findings, measured.
 
     Attributes

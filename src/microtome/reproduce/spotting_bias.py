@@ -43,7 +43,7 @@ JUDGED: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class SpottingBias(Result):
+class SpottingBias(Result, drawing="shortcut_figures:spotting_bias"):
     """A biased and an unbiased network: what they can do, and where their maps lie.
 
     Attributes

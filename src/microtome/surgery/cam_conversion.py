@@ -59,7 +59,7 @@ class CamNetwork(nn.Module):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class CamConversion(Result):
+class CamConversion(Result, drawing="surgery_figures:cam_conversion"):
     """A network with another head, and what that costs.
 
     Attributes

@@ -23,7 +23,7 @@ from microtome.surgery.smaller import SmallerNetwork, described
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Compression(SmallerNetwork):
+class Compression(SmallerNetwork, drawing="pruning_figures:widths"):
     """A smaller network that was not trained again; see ``SmallerNetwork``.
 
     Attributes

@@ -52,7 +52,7 @@ class Cut:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Lossless(SmallerNetwork):
+class Lossless(SmallerNetwork, drawing="pruning_figures:lossless"):
     """A network without what it does not need; see ``SmallerNetwork``.
 
     Attributes

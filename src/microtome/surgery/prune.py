@@ -30,7 +30,7 @@ CRITERIA = ("absorption", *saliency_scores.SCORES)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class PruningRound(SmallerNetwork):
+class PruningRound(SmallerNetwork, drawing="pruning_figures:widths"):
     """One round; ``removed`` lists those of the rounds before, too. See ``SmallerNetwork``.
 
     Attributes
@@ -61,7 +61,7 @@ class PruningRound(SmallerNetwork):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Pruning(Result):
+class Pruning(Result, drawing="pruning_figures:pruning"):
     """A network pruned in rounds.
 
     Attributes

@@ -124,7 +124,7 @@ def held(model: nn.Module) -> int:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Latency(Result):
+class Latency(Result, drawing="pruning_figures:latency"):
     """Time of a forward pass before and after, measured in turns.
 
     Attributes

@@ -71,7 +71,7 @@ def mixed(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Without(Result):
+class Without(Result, drawing="pruning_figures:without"):
     """A network without one of its layers.
 
     Attributes

@@ -20,7 +20,7 @@ from microtome.synthesis.priors import Prior
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class Inversion(Result):
+class Inversion(Result, drawing="synthesis_figures:inversion"):
     """Images with the representation of a reference image at a layer.
 
     Attributes

@@ -17,7 +17,7 @@ from microtome.synthesis.targets import Targets
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class Superstimuli(Result):
+class Superstimuli(Result, drawing="synthesis_figures:superstimuli"):
     """Images that excite units most.
 
     Attributes

@@ -22,7 +22,7 @@ ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class NetworkRuns(Result):
+class NetworkRuns(Result, drawing="information_figures:networks"):
     """What the training of many networks left behind: weights at checkpoints, curves, gradient statistics.
 
     Attributes

@@ -18,7 +18,7 @@ __all__ = ["GradientPhases", "gradient_phases"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class GradientPhases(Result):
+class GradientPhases(Result, drawing="information_figures:gradient_phases"):
     """Normalised gradients of each layer through training.
 
     Attributes

@@ -31,7 +31,7 @@ ESTIMATORS = ("binning", "kde")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class InformationPlane(Result):
+class InformationPlane(Result, drawing="information_figures:information_plane"):
     """I(X;T) and I(T;Y) of layers through training, in bits.
 
     Attributes

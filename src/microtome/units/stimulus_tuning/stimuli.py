@@ -28,7 +28,7 @@ NONE = math.nan
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Stimuli(Result):
+class Stimuli(Result, drawing="tuning_figures:stimuli"):
     """Pictures with known parameters. A parameter that a family does not have is NaN.
 
     Attributes

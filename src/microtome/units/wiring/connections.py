@@ -26,7 +26,7 @@ class Link(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Connections(Result):
+class Connections(Result, drawing="unit_figures:connections"):
     """The strongest connections of a layer's units.
 
     Attributes
