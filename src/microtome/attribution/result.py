@@ -39,7 +39,7 @@ class Attribution(Result, drawing="attribution_figures:attribution"):
     reduction : str
         How ``map`` reduces the channels: ``"sum"``, or ``"max"`` for saliency.
     unrecognised : list of str
-        Operations that the method could not tell, by name, and what stands there instead of its rule.
+        Operations of unknown kind, by name, and what the method uses in place of its rule.
     """
 
     values: Tensor

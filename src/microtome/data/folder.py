@@ -24,7 +24,7 @@ _SHOWN = 8  # names of unreadable files in one error
 
 
 class Folder:
-    """Picture files as a map-style data set; each is decoded when it is asked for and not kept.
+    """Picture files as a map-style data set; each is decoded when it is read and not cached.
 
     Made by :func:`folder`; ``load()`` decodes all of it into :class:`~microtome.data.Images`.
     """
@@ -91,7 +91,7 @@ class Folder:
         try:
             return torch.stack([self._pixels(index) for index in indices.tolist()])
         except InputError as error:
-            # All are named at once, not one in each attempt.
+            # One error names all of them.
             others = [name for index, name in enumerate(self.names) if self._fault(index) not in ("", str(error))]
             if not others:
                 raise
@@ -116,12 +116,12 @@ def folder(path: Path | str, input_shape: tuple[int, int, int], *, classes: Sequ
     Parameters
     ----------
     path
-        The folder. Files with a picture's suffix are taken, in the order of their names; hidden ones are left out.
+        The folder. Files with a picture's suffix are read in the order of their names, without hidden ones.
         Where subfolders hold the pictures, each subfolder of the top level is a class; parts of a data set (train,
         val, test) are an error that asks for one of them.
     input_shape
         Channels, height and width of the network; height and width may differ. See :func:`~microtome.data.decode`
-        for what is done to a picture.
+        for how a picture is fitted.
     classes
         The network's classes. Class folders are looked up among them, by name or by number; without them the folders'
         names are the classes, in the order of their numbers if all begin with a number, otherwise in the order of

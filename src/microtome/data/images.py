@@ -1,4 +1,4 @@
-"""A data set in memory: bytes with labels and names, converted to floats on the way out."""
+"""A data set in memory: bytes with labels and names, converted to floats when read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CHUNK = 1024  # images resized at a time, so that no float copy of the whole se
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Images:
-    """A data set in memory: one byte a pixel and channel; floats in [0, 1] are made on the way out.
+    """A data set in memory: one byte for each pixel and channel, converted to floats in [0, 1] when read.
 
     It is a map-style data set: ``images[i]`` is ``(image, label)``, or the image alone where there are no labels.
 
@@ -135,7 +135,7 @@ class Images:
 
     @property
     def images(self) -> Tensor:
-        """All pictures as floats in [0, 1], made anew at each call (four bytes a value)."""
+        """All images as floats in [0, 1], converted at each call (four bytes for each value)."""
         return self.pixels.to(torch.float32) / 255
 
     def name(self, index: int) -> str:
@@ -160,7 +160,7 @@ class Images:
         )
 
     def sample(self, count: int, *, seed: int = 0) -> Images:
-        """Draw ``count`` pictures without repeats, as evenly over the classes as they allow; all where there are fewer.
+        """Draw ``count`` images without repeats, as evenly over the classes as possible; all where there are fewer.
 
         The same seed draws the same pictures; they come in the order of the data set.
         """
@@ -193,7 +193,7 @@ class Images:
 
 
 def _turn(labels: Tensor) -> Tensor:
-    """For each element, how many of the same label came before it: sorting by it deals the classes out in turn."""
+    """For each element, the number of earlier ones with the same label: sorting by it alternates the classes."""
     values = labels.numpy()
     order = np.argsort(values, kind="stable")
     ordered = values[order]

@@ -23,7 +23,7 @@ def decode(path: Path | str, input_shape: tuple[int, int, int]) -> NDArray[np.ui
 
     EXIF rotation is applied; a palette becomes its colours; 16 bits are scaled to 8; transparency is laid over white,
     as a page shows it; CMYK becomes RGB; gray and RGB are exchanged to fit the channels (luma of ITU-R BT.601). Of an
-    animation the first frame is taken; colour profiles are ignored. The picture is scaled (bilinear, antialiased) so
+    animation the first frame is read; colour profiles are ignored. The picture is scaled (bilinear, antialiased) so
     that it just covers the input, and its centre is cut out.
 
     Parameters
@@ -43,7 +43,7 @@ def decode(path: Path | str, input_shape: tuple[int, int, int]) -> NDArray[np.ui
         The file is missing, is no picture, is broken or unreasonably large; the message names it.
     """
     with _reading(path), Image.open(path) as picture:
-        # Twice the target, so that the decoder's coarse scaling of huge JPEGs cannot be seen in the result.
+        # Twice the target, so that the decoder's coarse scaling of huge JPEGs does not show in the result.
         picture.draft(None, (2 * max(input_shape[1:]), 2 * max(input_shape[1:])))
         picture.load()
         return fitted(picture, input_shape, str(path))

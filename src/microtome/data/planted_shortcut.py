@@ -29,7 +29,7 @@ class Shortcut:
     masks : Tensor
         (N, H, W), bool: the pixels of each picture's tag.
     tags : Tensor
-        (N,), the class whose tag a picture bears.
+        (N,), the class whose tag each image has.
     agreement : float
         The probability with which that is the picture's own class.
     """
@@ -64,12 +64,12 @@ def with_shortcut(
     value: float | Sequence[float] = 1.0,
     seed: int = 0,
 ) -> Shortcut:
-    """Plant a small square tag on the edge of every picture; its pattern, or its place, tells a class.
+    """Plant a small square tag on the edge of every image; its pattern, or its place, encodes a class.
 
-    With probability ``agreement`` a picture bears the tag of its own class, otherwise that of another, all
-    others being equally likely: 1 gives the class away, 1 / classes says nothing of it, 0 is always wrong.
-    Pictures with tags that say nothing look the same as those with tags that do, so that two networks can be
-    trained that differ in nothing else.
+    With probability ``agreement`` an image has the tag of its own class, otherwise that of another class, all
+    equally likely: 1 gives the class away, 1 / classes carries no information, 0 is always wrong. Images with
+    uninformative tags look the same as those with informative ones, so that two networks can be trained that
+    differ in nothing else.
 
     Parameters
     ----------
@@ -79,14 +79,14 @@ def with_shortcut(
         From 0 to 1.
     tell : str
         ``"pattern"``: all tags lie in the upper left corner, and which four of their three by three cells are
-        bright tells the class. ``"place"``: all tags are bright squares, and where they lie tells it: the first
-        half of the classes along the upper edge, the rest along the lower.
+        bright gives the class. ``"place"``: all tags are bright squares, and their place gives the class: the
+        first half of the classes along the upper edge, the rest along the lower.
     size : int, optional
         Side of the tag in pixels, for patterns a multiple of three; default 6 and 4 pixels for 28.
     value : float or one a channel
         The tag's gray value or colour, in [0, 1].
     seed : int
-        Of the draws.
+        Seed of the draws.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def with_shortcut(
     if not 0 <= agreement <= 1 or classes < 2:
         raise InputError(f"agreement is a probability and needs two classes, got {agreement} and {classes} classes.")
     if tell not in TELLING:
-        raise InputError(f'the class is told by {" or ".join(TELLING)}, got "{tell}".')
+        raise InputError(f'the class is given by {" or ".join(TELLING)}, got "{tell}".')
     bright, tagged_area = (_patterns if tell == "pattern" else _places)(classes, images.shape, size)
     tags = _drawn(labels, classes, agreement, seed)
     colour = _colour(value, images.shape[0])

@@ -32,7 +32,7 @@ def open_data(
     part: str = "test",
     classes: Sequence[str] | None = None,
 ) -> Images | Folder:
-    """Open what a person names on the command line.
+    """Open a data set, folder or picture by its name on the command line.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def open_data(
         One of ``mnist``, ``fashion-mnist``, ``digits``, ``mnist-5000``, a part of it after a colon (``mnist:train``),
         or the path of a folder of pictures. A folder wins over a name only if written as a path (``./mnist``).
     input_shape
-        What the network takes; pictures are fitted to it. By default named data sets keep their own shape.
+        Input shape of the network, to which pictures are fitted. By default named data sets keep their own shape.
     part
         The part of a named data set that is meant where the name does not say: ``train``, ``validation``, ``test``.
     classes
@@ -78,7 +78,7 @@ def open_picture(source: str | Path, input_shape: tuple[int, int, int]) -> Tenso
         The path of a picture file, or a data set that :func:`open_data` knows by name with a number from 0, as in
         ``mnist:17``, ``mnist:train:17``, ``digits:3``. A file wins over a name only if written as a path.
     input_shape
-        What the network takes; the picture is fitted to it.
+        Input shape of the network, to which the picture is fitted.
 
     Returns
     -------

@@ -18,7 +18,7 @@ COLOURS = ["#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#2
 
 
 def lectures(result: Lectures) -> Figure:
-    """Four panels: covering, counterfactuals, curves, lost weights."""
+    """Four panels: covering, counterfactuals, curves, randomised weights."""
     figure = Figure(figsize=(10, 8), layout="constrained")
     axes = figure.subplots(2, 2)
     _covering(axes[0, 0], result)
@@ -79,8 +79,8 @@ def _lost(axes: Axes, result: Lectures) -> None:
         axes.plot(places, result.likeness[name].mean(1).cpu(), color=colour, linestyle="--", linewidth=1)
     axes.axhline(0, color="0.6", linewidth=0.8)
     axes.set_xticks(places)
-    axes.set_xlabel("sixths of the layers drawn anew, from the output down")
-    axes.set_ylabel("likeness to the trained network's map")
+    axes.set_xlabel("sixths of the layers randomised, from the output down")
+    axes.set_ylabel("similarity to the trained network's map")
     axes.set_title("(d) solid: structural similarity, dashed: rank correlation", fontsize=10)
     axes.set_ylim(-0.3, 1.3)
     axes.legend(fontsize=7, frameon=False, ncol=3, loc="upper center")

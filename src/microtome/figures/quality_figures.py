@@ -52,7 +52,7 @@ def evaluation(result: Evaluation) -> Figure:
 
 
 def infidelity(result: Infidelity) -> Figure:
-    """The error of each image's map beside that of a map of zeros: where it is no lower, the map foretells nothing."""
+    """The error of each image's map beside that of a map of zeros: where it is no lower, the map predicts nothing."""
     count = len(result.values)
     figure = Figure(figsize=(max(4.2, 0.5 * count + 1.4), 3), layout="constrained")
     axes = figure.subplots()
@@ -82,14 +82,14 @@ def sensitivity(result: Sensitivity) -> Figure:
 
 
 def randomisation(result: Randomisation, *, image: int = 0, limit: int = 6) -> Figure:
-    """Likeness to the first map by step, averaged over the images, above the maps of one image.
+    """Similarity to the first map by step, averaged over the images, above the maps of one image.
 
     Parameters
     ----------
     result : Randomisation
         The result of randomisation.
     image : int
-        Whose maps are drawn.
+        The image whose maps are drawn.
     limit : int
         How many of them are drawn at most, evenly over the steps.
     """
@@ -108,7 +108,7 @@ def randomisation(result: Randomisation, *, image: int = 0, limit: int = 6) -> F
         axes.plot(range(1, count + 1), values.mean(1).cpu().numpy(), marker="o", markersize=3, label=label)
     axes.axhline(0, color="0.6", linewidth=0.8)
     axes.set_xticks(range(1, count + 1), result.layers, rotation=60, ha="right", fontsize=6)
-    axes.set_title(f"{result.judged}: likeness as the weights are lost from the output down", fontsize=9)
+    axes.set_title(f"{result.judged}: similarity as the weights are randomised from the output down", fontsize=9)
     axes.legend(fontsize=6, frameon=False)
     for panel, step in zip(lower.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         heat(panel, result.maps[step, image])

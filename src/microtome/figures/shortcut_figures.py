@@ -34,7 +34,7 @@ def shortcut_share(result: ShortcutShare, *, limit: int = 3) -> Figure:
         How many methods' maps are shown at most.
     """
     shown = _chosen(result, limit)
-    figure, above, below = _sheet(result, shown)
+    figure, above, below = _panels(result, shown)
     _bars(above.subplots(), result)
     _maps(below, result, shown)
     return figure
@@ -51,7 +51,7 @@ def spotting_bias(result: SpottingBias, *, limit: int = 3) -> Figure:
         How many methods' maps are shown at most.
     """
     shown = _chosen(result.shares, limit)
-    figure, above, below = _sheet(result.shares, shown)
+    figure, above, below = _panels(result.shares, shown)
     left, right = above.subplots(1, 2, width_ratios=(2, 5))
     tags = ("right tag", "no tag", "wrong tag")
     for place, name in enumerate(result.shares.networks):
@@ -79,7 +79,7 @@ def _chosen(result: ShortcutShare, limit: int) -> list[str]:
     return order[: within(limit, len(order))]
 
 
-def _sheet(result: ShortcutShare, shown: list[str]) -> tuple[Figure, Any, Any]:
+def _panels(result: ShortcutShare, shown: list[str]) -> tuple[Figure, Any, Any]:
     """A figure with room for bars above and maps below."""
     pictures, columns = len(result.images), 1 + len(shown) * len(result.networks)
     width = max(7.5, columns * CELL)

@@ -1,1 +1,1 @@
-"""Which numbers and figures of the papers come out again? One module for each paper, the paper's value beside ours."""
+"""Which numbers and figures of the papers are reproduced? One module for each paper."""

@@ -14,21 +14,21 @@ from microtome.spaces.inversion.ideal_inputs import STARTS
 def trained_best(
     net: Network, ideal: IdealInputs, *, steps: int = 20, rate: float = 0.001, momentum: float = 0.9
 ) -> int:
-    """For how many classes the best image is a trained one, when trained by batch statistics and judged without.
+    """Number of classes whose best image is a trained one, if trained with batch statistics and evaluated without.
 
-    A network in training mode normalises by the mean and variance of the batch at hand: the gradient that an image
-    gets is then one of a network that changes with the other images. The paper does not say in which mode it was.
+    A network in training mode normalises by the mean and variance of the batch: the gradient of an image then depends
+    on the other images. The paper does not state the mode.
 
     Parameters
     ----------
     net : Network
         A network with batch norm; it is copied.
     ideal : IdealInputs
-        Its starts and ideal outputs.
+        Start images and ideal outputs.
     steps : int
-        Steps of descent, all starts of all classes being one batch; the last image counts.
+        Steps of gradient descent with all starts of all classes in one batch; the last image counts.
     rate, momentum : float
-        Of the descent.
+        Learning rate and momentum.
     """
     model = copy.deepcopy(net.model).requires_grad_(False)
     starts = torch.stack([ideal.images(start) for start in STARTS])

@@ -21,7 +21,7 @@ STRONG = 0.2  # share of the picture that a map marks
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Covering(Result):
-    """What covering does to the probability of a photo's class.
+    """Drop of the probability of a photo's class as parts of it are covered.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Covering(Result):
         return float((self.whole_object > self.whole_background).double().mean())
 
     def line(self) -> str:
-        """In one line."""
+        """Summary in one line."""
         return (
             f"windows: object costs more in {self.share:.0%} of the photos, mean drop {float(self.object.mean()):.3f} "
             f"against {float(self.background.mean()):.3f}; whole region: {self.share_whole:.0%}, "
@@ -57,10 +57,10 @@ class Covering(Result):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Counterfactual(Result):
-    """Where Grad-CAM and its counterfactual fall, and what covering either does.
+    """Overlap of Grad-CAM and its counterfactual, and the change of the logit as either is covered.
 
-    On the layer's own grid the two cannot overlap, for they are the positive and the negative part of
-    one sum: whether they lie elsewhere in the picture is asked of a second network and of the score.
+    On the layer's grid the two cannot overlap, since they are the positive and the negative part of one
+    sum. A second network and the score test whether they lie on different parts of the image.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class Counterfactual(Result):
     counterfactual_covered: Tensor
 
     def lines(self) -> list[str]:
-        """In a few lines."""
+        """Summary in a few lines."""
         there = ~self.overlap.isnan()
         lower = (self.evidence_covered < self.counterfactual_covered)[there].double().mean()
         chance = STRONG / (2 - STRONG)
@@ -106,7 +106,7 @@ class Counterfactual(Result):
 
 
 def regions(second: Network, images: Tensor, labels: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """Masks (N, H, W) of object and background, of a quarter of the picture each, by how they were found.
+    """Masks (N, H, W) of object and background, each a quarter of the image, by the way they are found.
 
     ``"second network"``: the strongest and the weakest quarter of the Grad-CAM of a network that is not
     explained. ``"centre box"``: the middle of the picture, and what is farthest from it.
@@ -130,7 +130,7 @@ def regions(second: Network, images: Tensor, labels: Tensor) -> dict[str, tuple[
 
 
 def strongest(maps: Tensor, share: float) -> Tensor:
-    """Mask of the strongest pixels of each map (N, H, W), exactly so many; equal ones row by row."""
+    """Mask of the given share of pixels of each map (N, H, W), the strongest; equal ones row by row."""
     flat = maps.flatten(1)
     count = round(share * flat.shape[1])
     order = flat.argsort(dim=1, descending=True, stable=True)[:, :count]
@@ -194,7 +194,7 @@ def counterfactual(net: Network, images: Tensor, labels: Tensor, masks: tuple[Te
 
 
 def noise(images: Tensor, seed: int = 0) -> dict[str, Tensor]:
-    """Maps that know nothing: one number per pixel, and a coarse grid enlarged, as smooth as a class map."""
+    """Random maps as controls: one number per pixel, and an enlarged coarse grid, as smooth as a class map."""
     generator = torch.Generator().manual_seed(seed)
     size = (int(images.shape[-2]), int(images.shape[-1]))
     fine = torch.rand((len(images), *size), generator=generator)

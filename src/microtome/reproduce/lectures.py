@@ -21,7 +21,7 @@ from microtome.results import Result, provenance
 
 Say = Callable[[str], None]
 
-# The maps that are judged, with the options that keep them affordable; all others are the methods' own.
+# The methods that are evaluated, with options that bound their cost; other options are the defaults.
 JUDGED: dict[str, dict[str, Any]] = {
     "saliency": {},
     "gradient-x-input": {},
@@ -36,7 +36,7 @@ JUDGED: dict[str, dict[str, Any]] = {
 }
 RANDOMISED = ("gradient", "gradient-x-input", "lrp", "grad-cam", "guided-backprop", "deconvnet")
 CONTROLS = ("random", "random, smooth")
-STAGES = 6  # of the lost weights
+STAGES = 6  # of the randomisation
 STEPS = 10  # of the curves
 
 
@@ -47,7 +47,7 @@ class Lectures(Result, drawing="lectures_figures:lectures"):
     Attributes
     ----------
     covering : dict of str to Covering
-        By how the object was found: ``"second network"``, ``"centre box"``, and as a control
+        By the way the object is found: ``"second network"``, ``"centre box"``, and as a control
         ``"another photo's"``, where the region belongs to the next photo.
     counterfactual : Counterfactual
         Evidence and counterfactual maps of Grad-CAM.
@@ -55,16 +55,16 @@ class Lectures(Result, drawing="lectures_figures:lectures"):
         Areas under the curves by map, (photos,); the last two are maps of noise, per pixel and smooth.
     likeness : dict of str to Tensor
         By method, (stages, photos): rank correlation of the sizes of the map with those of the trained
-        network, as its layers are drawn anew from the output down.
+        network, as its layers are randomised from the output down.
     structure : dict of str to Tensor
-        The same by structural similarity of the maps' sizes, the number in which the weakness of
-        guided backpropagation was found.
+        Structural similarity of the absolute maps, the measure by which the paper found the weakness of
+        guided backpropagation.
     stages : list of str
-        What had become random.
+        The layers that are randomised at each stage.
     photos : int
         How many photos the covering and the counterfactuals were measured on.
     seconds : float
-        How long it took.
+        Run time.
     """
 
     covering: dict[str, Covering]
@@ -95,7 +95,7 @@ class Lectures(Result, drawing="lectures_figures:lectures"):
                 + "".join(f"  {self.better(name, than):>11.1f}" for than in CONTROLS if name not in CONTROLS)
             )
         some = len(next(iter(self.likeness.values()))[0])
-        lines.append(f"(d) likeness of the map as layers are drawn anew from the output down, {some} photos")
+        lines.append(f"(d) similarity of the maps as layers are randomised from the output down, {some} photos")
         lines.append("    rank correlation of sizes (structural similarity of sizes)")
         lines.append(
             f"    {'':<18}" + "".join(f" {'stage ' + str(place + 1):>13}" for place in range(len(self.stages)))
@@ -127,11 +127,11 @@ def lectures(
     photos : Path
         A folder of photos named by ImageNet's classes, such as ``207_golden_retriever.jpeg``.
     images : int
-        How many of them, evenly over the folder. Curves are measured on a third, lost weights on a tenth.
+        How many photos, evenly over the folder. Curves use a third of them, randomisation a tenth.
     out : Path, optional
         Folder for the figures and the result.
     say : function, optional
-        Told what happens, a line at a time.
+        Called with each line of progress.
 
     Returns
     -------
@@ -140,13 +140,13 @@ def lectures(
     Raises
     ------
     InputError
-        When the folder holds no photos with classes, or fewer than asked for.
+        When the folder holds no photos with classes, or fewer than ``images``.
     """
     net, second = zoo.network("efficientnet-lite0"), zoo.network("mobilenet-v2")
     found = data.folder(photos, net.input_shape, classes=net.classes)
     if found.labels is None:
         raise InputError(
-            f"the photos in {photos} do not tell their classes; names such as 207_golden_retriever.jpeg do."
+            f"the photos in {photos} have no classes in their names; names such as 207_golden_retriever.jpeg do."
         )
     if not 2 <= images <= len(found):
         raise InputError(f"2 to {len(found)} images can be taken from {photos}, got {images}.")
@@ -168,7 +168,7 @@ def findings(
     randomised: tuple[str, ...] = RANDOMISED,
     say: Say | None = None,
 ) -> Lectures:
-    """The four findings for a network and images, with a second network that says where the object is.
+    """The four findings for a network and images, with a second network that locates the object.
 
     Parameters
     ----------
@@ -181,9 +181,9 @@ def findings(
     judged : mapping, optional
         Methods for the curves with their options; default ``JUDGED``.
     randomised : tuple of str
-        Methods for the lost weights.
+        Methods for the randomisation of weights.
     say : function, optional
-        Told what happens, a line at a time.
+        Called with each line of progress.
     """
     started, tell = time.monotonic(), say if say is not None else lambda line: None
     tell(f"covering windows of {len(images)} photos")
@@ -197,7 +197,7 @@ def findings(
     some = slice(None, None, 10)
     likeness, structure, stages = {}, {}, []
     for name in randomised:
-        tell(f"lost weights: {name}")
+        tell(f"randomised weights: {name}")
         lost = attribution.randomisation(net, images[some], name, labels[some], options=JUDGED.get(name), steps=STAGES)
         likeness[name], stages = lost.absolute, lost.layers
         sizes = lost.maps.abs()

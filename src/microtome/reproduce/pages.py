@@ -28,7 +28,7 @@ figure {{ margin: 0; }}
 
 
 def write_page(path: Path, *, title: str, picture: str, caption: str, table: str, made: str) -> None:
-    """Write a page that opens from the disk; the picture lies beside it.
+    """Write an HTML page that opens from disk; the picture is a file beside it.
 
     Raises
     ------

@@ -27,7 +27,7 @@ HEADS = ("dense", "average")
 _LAST_MAPS = "/relu.2"  # of SimpleConvNet
 TAGS = ("right tag", "no tag", "wrong tag")
 
-# What is judged, with the options that keep it affordable; all others are the methods' own.
+# The methods that are evaluated, with options that bound their cost; other options are the defaults.
 JUDGED: dict[str, dict[str, Any]] = {
     "saliency": {},
     "gradient-x-input": {},
@@ -44,12 +44,12 @@ JUDGED: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SpottingBias(Result, drawing="shortcut_figures:spotting_bias"):
-    """A biased and an unbiased network: what they can do, and where their maps lie.
+    """A biased and an unbiased network: their accuracy, and the share of their maps on the tag.
 
     Attributes
     ----------
     dataset : str
-        Where the pictures are from.
+        The source of the images.
     agreement : dict of str to float
         How often the tag was that of the class in training, by network.
     accuracy : dict of str to float
@@ -61,7 +61,7 @@ class SpottingBias(Result, drawing="shortcut_figures:spotting_bias"):
     counts : dict of str to int
         Pictures trained on, tested on and explained, epochs, and the side of the tag in pixels.
     seconds : float
-        How long it took.
+        Run time.
     """
 
     dataset: str
@@ -108,7 +108,7 @@ def spotting_bias(
     out: Path | None = None,
     say: Say | None = None,
 ) -> SpottingBias:
-    """Train one network where a tag tells the class, one where it tells nothing, and look where their maps lie.
+    """Train one network on images whose tag gives the class and one whose tag does not, and compare their maps.
 
     Parameters
     ----------
@@ -117,22 +117,22 @@ def spotting_bias(
     agreement : float
         How often the tag is that of the class for the biased network; for the other 1 / classes.
     tell : str
-        What of the tag tells the class, see ``data.with_shortcut``.
+        Which property of the tag gives the class, see ``data.with_shortcut``.
     head : str
         ``"dense"`` for SimpleConvNet's own head, ``"average"`` for global average pooling and one linear layer
         behind its last convolution, where Grad-CAM is CAM.
     epochs : int
-        Of training SimpleConvNet.
+        Epochs of training SimpleConvNet.
     explained : int
-        On how many test pictures the maps are made.
+        Number of test images that are explained.
     size : int, optional
         Side of the tag in pixels, see ``data.with_shortcut``.
     seed : int
-        Of tags, weights and order.
+        Seed of tags, weights and order.
     out : Path, optional
         Folder for the result, the figure, the table and a page.
     say : function, optional
-        Told what happens, a line at a time.
+        Called with each line of progress.
 
     Returns
     -------
@@ -229,8 +229,8 @@ def _saved(found: SpottingBias, out: Path) -> None:
         out / "spotting-bias.html",
         title="Spotting bias",
         picture="spotting-bias.png",
-        caption="Left: a network that takes the shortcut fails when the tag lies. Right and below: how much of each "
-        "map lies on the tag (outlined), for it and for a network to which the tag told nothing.",
+        caption="Left: a network that takes the shortcut fails when the tag is wrong. Right and below: how much of "
+        "each map lies on the tag (outlined), for it and for a network trained with random tags.",
         table=found.report(),
         made=f"microtome spotting-bias, {found.provenance.parameters}, seed {found.provenance.seed}",
     )

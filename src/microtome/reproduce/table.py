@@ -6,8 +6,7 @@ from typing import Any
 
 from microtome.spaces import IdealInputs
 
-# Figure 3 of the paper: which image came out best for which digits. Its list for ResNet18 leaves no digit out and
-# names 4 twice.
+# Figure 3 of the paper: the kind of the best image for each digit. For ResNet18 it lists all digits, 4 twice.
 PAPER_BEST = {
     "1-layer FCNN": "avg-img+training 0 1 4 5 6 8 9, min-img+training 2 3 7",
     "5-layer FCNN": "avg-img+training 1 2 6 7, min-img+training 0 3 4 5 8 9",
@@ -24,7 +23,7 @@ def rows(
     *,
     quick: bool,
 ) -> list[dict[str, Any]]:
-    """One row for each number of the paper, as far as it has been measured.
+    """One row for each number of the paper that has been measured.
 
     Parameters
     ----------
@@ -33,9 +32,9 @@ def rows(
     ideal : dict
         Ideal inputs so far, by network.
     mixed : int, optional
-        Classes of ResNet18 won by training images in training mode.
+        Number of classes of ResNet18 whose best image is trained, in training mode.
     quick : bool
-        Whether ResNet18 was trained for less than the paper did.
+        Whether ResNet18 was trained for fewer epochs than in the paper.
     """
     short = "shortened training" if quick else "from random weights, not fine-tuned"
     found = [
@@ -66,7 +65,7 @@ _WHY_MIXED = "batch norm then mixes the images: 20 steps, last image counts"
 
 
 def best_by_digit(result: IdealInputs) -> str:
-    """Which of the six images is nearest to the ideal output, in the paper's words."""
+    """Which of the six images is nearest to the ideal output for each digit, in the paper's names."""
     digits: dict[str, list[str]] = {}
     for name, kind in zip(result.classes, result.best_kinds, strict=True):
         start, _, training = kind.partition("+")

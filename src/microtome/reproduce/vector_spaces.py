@@ -40,7 +40,7 @@ class VectorSpaces(Result, drawing="ideal_input_figures:vector_spaces"):
     sweep : list of dict
         The one-layer network by batch size: ``batch``, ``accuracy`` and ``condition_number``.
     shortened : list of str
-        What was made shorter than in the paper.
+        Deviations from the paper that shorten the run.
     weights : ClassResiduals
         Figure 1.
     kernels : Subspaces
@@ -48,7 +48,7 @@ class VectorSpaces(Result, drawing="ideal_input_figures:vector_spaces"):
     ideal : dict of str to IdealInputs
         Figure 3, by network.
     seconds : float
-        How long it took.
+        Run time.
     """
 
     rows: list[dict[str, Any]]
@@ -103,7 +103,7 @@ def vector_spaces(*, quick: bool = True, out: Path | None = None, say: Say | Non
         Folder for the figures and the result. Trained networks are kept there too: a run that is broken off goes
         on from the last epochs when it is started again.
     say : function, optional
-        Told what happens, a line at a time.
+        Called with each line of progress.
 
     Returns
     -------
@@ -165,7 +165,7 @@ def _swept(study: _Study) -> Network:
 
 
 def _network(study: _Study, name: str, model: nn.Module, train: data.Images, *, batch: int, epochs: int) -> Network:
-    """A network trained as the paper says; its test accuracy goes into the study."""
+    """A network trained as in the paper; its test accuracy is added to the study."""
     convolves = any(isinstance(module, nn.Conv2d) for module in model.modules())
     recipe = Recipe(epochs=epochs, batch=batch, optimizer="sgd", lr=RATE, momentum=MOMENTUM, channels_last=convolves)
     study.say(f"{name}: training, {epochs} epochs of {len(train):,} images")
@@ -187,7 +187,7 @@ def _ideal(study: _Study, name: str, net: Network, images: data.Images) -> Ideal
 
 
 class _Ticker:
-    """Says now and then how far the work is."""
+    """Reports progress at intervals."""
 
     def __init__(self, say: Say, name: str) -> None:
         self._say, self._name, self._last = say, name, time.monotonic()

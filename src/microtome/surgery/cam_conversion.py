@@ -23,18 +23,18 @@ from microtome.training.fit import Recipe, fit
 
 
 class CamNetwork(nn.Module):
-    """A model up to one of its layers, then the mean over its positions and one linear layer: logits.
+    """A model up to one of its layers, global average pooling, and one linear layer that gives logits.
 
     Parameters
     ----------
     body : nn.Module
-        The model; it runs until ``layer`` has its value.
+        The model; it runs up to ``layer``.
     layer : str
         Name of a layer with channels, height and width.
     channels, classes : int
-        Of that layer, and of the answer.
+        Number of channels of the layer, and of classes.
     frozen : bool
-        Whether the body stays as it is (its batch norms too) while the linear layer learns.
+        Whether only the linear layer is trained; the body, its batch norms too, stays fixed.
     """
 
     def __init__(self, body: nn.Module, layer: str, channels: int, classes: int, *, frozen: bool = False) -> None:
@@ -60,7 +60,7 @@ class CamNetwork(nn.Module):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CamConversion(Result, drawing="surgery_figures:cam_conversion"):
-    """A network with another head, and what that costs.
+    """A network with a CAM head, and its accuracy before and after.
 
     Attributes
     ----------
@@ -72,9 +72,9 @@ class CamConversion(Result, drawing="surgery_figures:cam_conversion"):
     loss : list of float
         Mean training loss of each epoch.
     images : int
-        How many test images there were.
+        Number of test images.
     parameters : dict of str to int
-        Weights held ``"before"`` and ``"after"``.
+        Number of weights ``"before"`` and ``"after"``.
     weights : dict of str to Tensor
         The state of the new model.
     """
@@ -92,7 +92,7 @@ class CamConversion(Result, drawing="surgery_figures:cam_conversion"):
         Raises
         ------
         ModelError
-            When it is another network.
+            When ``net`` is not the converted network.
         """
         model = _replaced(net, self.layer, frozen=False)
         try:
@@ -125,29 +125,29 @@ def convert_to_cam(
     seed: int = 0,
     progress: Listener | None = None,
 ) -> CamConversion:
-    r"""Put global average pooling and a linear layer in the place of the head, and fine-tune.
+    r"""Replace the head by global average pooling and a linear layer, and fine-tune a copy.
 
     .. math:: S_c = \sum_k w_{ck}\, \frac{1}{hw} \sum_{ij} f_k(i, j) + b_c
 
-    with f the maps of ``layer``; what came after them is dropped. Class activation maps of the result add up
-    to its scores [1]_. The network given stays as it is: a copy is cut and trained.
+    with f the maps of ``layer``; all later layers are dropped. Class activation maps of the result add up
+    to its scores [1]_. The given network does not change: a copy is converted and trained.
 
     Parameters
     ----------
     net : Network
         Any network with a layer of maps, in float32.
     train, test : data sets
-        Labelled images: see ``data.batches``. Accuracies are those on ``test``.
+        Labelled images: see ``data.batches``. Accuracies are measured on ``test``.
     layer : str, optional
-        Whose maps are averaged; default the last that is no pooling, as the paper drops what follows.
+        The layer whose maps are averaged; default the last one that is no pooling, as in the paper.
     epochs, lr, batch
-        Of the fine-tuning: SGD with momentum 0.9 (Nesterov), the rate rising and falling once.
+        Options of fine-tuning: SGD with momentum 0.9 (Nesterov) and a one-cycle learning rate.
     freeze : bool
-        Train the new linear layer only.
+        Whether to train the new linear layer only.
     seed : int
-        Of the new head's first weights and of the order of the images.
+        Seed of the new head's initial weights and of the order of the images.
     progress : function, optional
-        Told of every step.
+        Called after every step.
 
     Returns
     -------
@@ -167,8 +167,8 @@ def convert_to_cam(
     Notes
     -----
     Cost: ``epochs`` passes over the training images forwards and backwards, and three over the test images.
-    The maps explain the new network: the old one may have decided otherwise. A mean over positions knows no
-    places, so accuracy may fall where the head used them.
+    The maps explain the new network, which may decide differently from the old one. A mean over positions
+    loses the places, so accuracy may fall where the old head used them.
 
     References
     ----------
@@ -206,7 +206,7 @@ def _maps_of(net: Network, layer: str | None) -> str:
 
 
 def _replaced(net: Network, layer: str, *, frozen: bool, seed: int = 0) -> CamNetwork:
-    """A copy of the model with the new head; modules that only run behind the layer are left out."""
+    """A copy of the model with the new head, without the modules that only run after the layer."""
     classes = net.head.classes
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -221,13 +221,13 @@ def _replaced(net: Network, layer: str, *, frozen: bool, seed: int = 0) -> CamNe
             same = torch.equal(model(gray), expected)
         except MicrotomeError:
             same = False
-    if not same:  # the model looks at parts that it does not call
+    if not same:  # the model reads attributes of parts that it does not call
         model.body = whole
     return model
 
 
 def _without(body: nn.Module, net: Network, layer: str) -> nn.Module:
-    """Put an identity where a module starts to run only behind the layer."""
+    """Replace modules that only run after the layer by an identity."""
     order = list(net.layers)
     until = order.index(layer) + 1
     used = {id(net.layers[name].module) for name in order[:until]}
@@ -244,7 +244,7 @@ def _without(body: nn.Module, net: Network, layer: str) -> nn.Module:
 
 
 def _wrapped(net: Network, model: nn.Module) -> Network:
-    """The network around a model with a linear head: its scores are logits, or what they were if not probabilities."""
+    """The network around a model with a linear head: its scores are logits, or of the old kind if not probabilities."""
     output = None if net.output in ("logits", "probabilities") else net.output
     return Network(model, net.input_shape, net.mean, net.std, net.classes, pixels=net.pixels, output=output)
 

@@ -1,4 +1,4 @@
-"""How did the network get where it is? Training it, what a training left behind, and the loss around the weights."""
+"""How did the network learn? Training, the record of a run, and the loss around the weights."""
 
 from microtome.training import curvature, information, landscape
 from microtome.training.curvature import HessianEigenvalues

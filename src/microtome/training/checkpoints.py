@@ -23,7 +23,7 @@ _HEADER = "microtome.training"
 def write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write tensors and JSON values as one safetensors file, whole or not at all.
 
-    The file is written beside its name, brought to the disk and renamed; the same content gives the same bytes.
+    The file is written beside its final name, flushed to disk and renamed; the same content gives the same bytes.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def unpacked(tree: Any, prefix: str, tensors: dict[str, Tensor]) -> Any:
-    """A nest of dictionaries and lists with its tensors taken out into ``tensors``, a reference left in each place.
+    """Nested dictionaries and lists with each tensor moved into ``tensors`` and replaced by a reference.
 
     Examples
     --------

@@ -29,24 +29,24 @@ _OPTIMIZERS = ("sgd", "adam", "adamw")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained; with the same recipe, data and first weights the result is the same.
+    """Options of a training run; the same recipe, data and initial weights give the same result.
 
     Parameters
     ----------
     epochs, batch
-        Passes over the data, and images a step.
+        Passes over the data, and images in each step.
     optimizer
         ``"sgd"`` (with ``momentum``, Nesterov's form if ``nesterov``), ``"adam"`` or ``"adamw"``.
     lr, schedule
-        The (highest) learning rate, and how it goes: see :func:`~microtome.training.schedule.rate`.
+        The (highest) learning rate, and its schedule: see :func:`~microtome.training.schedule.rate`.
     weight_decay
         L2 penalty; decoupled in ``"adamw"``.
     mean, std
-        Normalisation of the images in [0, 1], one number or one a channel.
+        Normalisation of the images in [0, 1], one number or one for each channel.
     channels_last
         Whether to compute with channels innermost in memory, which is faster for convolutions on many machines.
     seed
-        Of the order of the images, and of dropout.
+        Seed of the order of the images, and of dropout.
     """
 
     epochs: int = 1
@@ -87,11 +87,11 @@ def fit(
 ) -> Run:
     """Train a model on labelled images with cross-entropy.
 
-    The loss is that of logits; a model that ends in log-softmax has the same one, for log-softmax of log-probabilities
-    changes nothing. Where ``out`` is given, weights, log and the optimizer's state are written at the end of each epoch
-    of ``keep``; a run that is killed goes on from there when it is called again, and on one thread ends with bitwise
-    the weights of an undisturbed run. Random numbers (order, dropout) are of the epoch and the recipe's seed; the
-    global random state is left as it was.
+    The loss is that of logits; a model that ends in log-softmax has the same loss, since log-softmax of
+    log-probabilities changes nothing. With ``out``, weights, log and the optimizer's state are written at the end of
+    each epoch of ``keep``. A killed run resumes from there when it is called again; on one thread its weights are
+    bitwise those of an uninterrupted run. Random numbers (order, dropout) depend on the epoch and the recipe's seed;
+    the global random state does not change.
 
     Parameters
     ----------
@@ -104,11 +104,11 @@ def fit(
     out
         Folder of the run.
     keep
-        Epochs, from 1, at whose end to write; the last is always among them. By default each.
+        Epochs, from 1, at whose end files are written; the last one always is. Default: every epoch.
     gradients
         Whether to record the gradients' statistics, see :class:`~microtome.training.Recorder`.
     resume
-        Whether to go on with what ``out`` holds; otherwise a folder that holds a run is an error.
+        Whether to resume the run in ``out``; otherwise a folder that holds a run is an error.
     progress
         Called after each step with ``loss``, ``accuracy`` of the epoch's images so far, and ``epoch`` from 1.
 
@@ -158,7 +158,7 @@ def fit(
 
 @dataclass
 class _Loop:
-    """What one epoch needs."""
+    """State of the training loop."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -186,7 +186,7 @@ class _Loop:
                 self.clock.step(stage, step + 1, epoch=epoch + 1, loss=loss, accuracy=right / seen)
 
     def step(self, indices: Tensor) -> tuple[float, int]:
-        """One batch: forward, backward, record, update. Its loss and how many images were right."""
+        """One batch: forward, backward, record, update. Returns its loss and the number of correct images."""
         images, labels = fetch(self.train, indices, labelled=True)
         if labels is None or int(labels.min()) < 0:
             raise InputError("training needs a label for every image; the training set has images without one.")
@@ -213,7 +213,7 @@ def evaluate(
     std: float | tuple[float, ...] = 1.0,
     batch: int = 500,
 ) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy on labelled images; the model is left in the mode it was in.
+    """Mean cross-entropy and accuracy on labelled images; the model returns to its mode.
 
     Raises
     ------
@@ -273,7 +273,7 @@ def _resumed(
     folder: Path | None,
     resume: bool,
 ) -> int:
-    """Take up what the folder holds; the number of epochs that are done."""
+    """Restore the state in the folder; returns the number of finished epochs."""
     if folder is None or not (folder / _STATE).is_file():
         return 0
     if not resume:
@@ -296,5 +296,5 @@ def _resumed(
 
 
 def _comparable(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as JSON gives it back."""
+    """The recipe in the form that JSON reads back."""
     return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(recipe).items()}

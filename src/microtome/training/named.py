@@ -19,7 +19,7 @@ from microtome.training.training_run import Run
 __all__ = ["RECIPES", "Trained", "train_network"]
 
 RECIPES = {
-    # 2 passes over 60,000 digits; the one-cycle rate brings them to where 10 passes at a constant rate end.
+    # 2 passes over 60,000 digits with the one-cycle rate reach the accuracy of 10 passes at a constant rate.
     "simple-convnet": Recipe(
         epochs=2,
         batch=128,
@@ -39,7 +39,7 @@ _NORMALISATION = {"mnist": (0.1307, 0.3081), "fashion-mnist": (0.2860, 0.3530)}
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A trained network with its run and what it reaches on images that it was not trained on."""
+    """A trained network with its run, and its loss and accuracy on the test images."""
 
     model: nn.Module
     run: Run
@@ -72,9 +72,9 @@ def train_network(
     out
         Folder of the run; ``weights.safetensors`` in it holds the trained weights.
     folder
-        Where the data set's idx files are, if not in their usual place.
+        Folder of the data set's idx files, if not the usual one.
     seed
-        Of the first weights and of the order of the images.
+        Seed of the initial weights and of the order of the images.
     epochs
         By default the recipe's.
     resume, progress

@@ -1,4 +1,4 @@
-"""Convolutions on maps smaller than their kernel: compute with the kernel's part that ever meets a pixel."""
+"""Convolutions on maps smaller than their kernel: computed with the part of the kernel that meets a pixel."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["ReachableKernels"]
 
 
 class ReachableKernels(TorchFunctionMode):
-    r"""While entered, ``conv2d`` leaves out the rows and columns of a kernel that only ever meet the padding.
+    r"""Inside the context, ``conv2d`` leaves out the rows and columns of a kernel that only meet the padding.
 
     On a map of :math:`h` rows, row :math:`k` of a kernel (stride :math:`s`, padding :math:`p`, dilation :math:`d`)
     meets a pixel in some output row :math:`i` where :math:`0 \le i s - p + k d < h`. The others multiply zeros and have
-    a gradient of zero. A 3 x 3 kernel on a map of 1 x 1, as in the last stage of a ResNet18 on MNIST, is nine times its
-    middle element's work, and the gradient of its weights costs more still: a training step of that network takes
-    .36 s with it and .57 s without (64 images, one core).
+    a gradient of zero. A 3 x 3 kernel on a map of 1 x 1, as in the last stage of a ResNet18 on MNIST, costs nine times
+    as much as its middle element, and the gradient of its weights even more: a training step of that network takes
+    0.36 s inside the context and 0.57 s outside (64 images, one core).
 
-    The result is the same but for the order of sums; kernels whose rows and columns all meet pixels, and every call
-    that is spelled in a way this does not know, go through untouched.
+    The result is the same up to the order of sums. Kernels whose rows and columns all meet pixels, and calls with
+    other arguments, are unchanged.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

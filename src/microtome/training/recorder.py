@@ -58,13 +58,13 @@ class Recorder:
     Parameters
     ----------
     folder
-        Where to write; None keeps everything in memory, weights not at all.
+        Folder to write to; None keeps the record in memory, without weights.
     model
-        The model in training. Nothing of it is changed and no hook is set.
+        The model in training. It is not changed and gets no hook.
     settings
-        What to note down with the run: JSON values.
+        JSON values to store with the run.
     gradients
-        Whether to keep the gradients' statistics; costs two copies of the weights and two passes over them a step.
+        Whether to record gradient statistics; costs two copies of the weights and two passes over them in each step.
     keep
         Epochs, from 1, at whose end weights and log are written; by default each. ``close`` writes the rest of the log.
 
@@ -99,11 +99,11 @@ class Recorder:
 
     @property
     def run(self) -> Run:
-        """What is recorded so far."""
+        """The run as recorded so far."""
         return Run(tuple(self._epochs), self.settings, self.folder)
 
     def step(self, loss: Tensor | float, scores: Tensor | None = None, labels: Tensor | None = None) -> None:
-        """Note one step: its loss, how many of its images were right, and the gradients that the model now holds."""
+        """Record one step: its loss, the number of correct images, and the gradients that the model holds."""
         self._sums.loss.append(float(loss.detach() if isinstance(loss, Tensor) else loss))
         self._sums.steps += 1
         if scores is not None and labels is not None:
@@ -129,7 +129,7 @@ class Recorder:
         Raises
         ------
         InputError
-            No step was noted since the last epoch.
+            No step was recorded since the last epoch.
         StoreError
             The folder cannot be written.
         """
@@ -152,16 +152,16 @@ class Recorder:
             self.close()
 
     def restore(self, epochs: int) -> None:
-        """Go on after ``epochs`` epochs that an earlier recorder wrote into the same folder; later ones are dropped."""
+        """Resume after ``epochs`` epochs that an earlier recorder wrote into the folder; later ones are dropped."""
         if self.folder is None or epochs < 1:
             return
         records = Run.read(self.folder).records
         if len(records) < epochs:
-            raise StoreError(f"the run in {self.folder} records {len(records)} epochs, not {epochs}; train it anew.")
+            raise StoreError(f"the run in {self.folder} records {len(records)} epochs, not {epochs}; train it again.")
         self._epochs = [dict(record) for record in records[:epochs]]
 
     def close(self) -> None:
-        """Write the log as it is now; ``epoch`` does so for each epoch that is kept."""
+        """Write the log; ``epoch`` does so for each epoch in ``keep``."""
         if self._log is not None:
             checkpoints.write(self._log, {}, {"settings": self.settings, "epochs": self._epochs})
 

@@ -19,17 +19,17 @@ __all__ = ["Run"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Run:
-    """A training's record, read back from its folder or kept in memory.
+    """The record of a training run, read from its folder or held in memory.
 
     Parameters
     ----------
     records
-        One dictionary an epoch: ``epoch``, ``loss`` (mean over the steps), ``steps`` (loss of each step),
-        ``accuracy`` (of the training images as they were met), ``gradient``, and what the loop added.
+        One dictionary for each epoch: ``epoch``, ``loss`` (mean over the steps), ``steps`` (loss of each step),
+        ``accuracy`` (of the training images during the epoch), ``gradient``, and further values of the loop.
     settings
-        What the loop noted down: learning rate, seed and the like.
+        Settings that the loop stored: learning rate, seed and the like.
     folder
-        Where it is from.
+        The run's folder.
     """
 
     records: tuple[Mapping[str, Any], ...]
@@ -64,7 +64,7 @@ class Run:
         return torch.tensor([record["epoch"] for record in self.records])
 
     def curve(self, name: str) -> Tensor:
-        """One number an epoch, such as ``loss``, ``accuracy``, ``validation_accuracy``.
+        """One number for each epoch, such as ``loss``, ``accuracy``, ``validation_accuracy``.
 
         Raises
         ------
@@ -100,19 +100,19 @@ class Run:
 
     @property
     def checkpoints(self) -> tuple[int, ...]:
-        """The epochs whose weights are kept."""
+        """The epochs whose weights are in the folder."""
         if self.folder is None:
             return ()
         kept = (record["epoch"] for record in self.records)
         return tuple(epoch for epoch in kept if self._file(epoch).is_file())
 
     def weights(self, epoch: int) -> dict[str, Tensor]:
-        """The weights at the end of an epoch; -1 is the last that is kept.
+        """The weights at the end of an epoch; -1 is the last one in the folder.
 
         Raises
         ------
         InputError
-            They are not kept; the message says which are.
+            The weights of this epoch were not written; the message lists the epochs that were.
         """
         kept = self.checkpoints
         chosen = kept[-1] if epoch == -1 and kept else epoch
@@ -128,9 +128,9 @@ class Run:
         Raises
         ------
         InputError
-            They are not kept.
+            The weights of this epoch were not written.
         ModelError
-            They do not fit the model.
+            The weights do not fit the model.
         """
         fill(model, self.weights(epoch), f"epoch {epoch} of {self!r}")
 

@@ -1,4 +1,4 @@
-"""Which networks are at hand? Those of the papers, small and large, each able to load published weights unchanged."""
+"""Which networks are included? Those of the papers, small and large; each loads published weights unchanged."""
 
 from microtome.zoo import state_dicts
 from microtome.zoo.architectures import Architecture, architecture, build, names, network

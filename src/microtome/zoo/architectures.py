@@ -30,7 +30,7 @@ __all__ = ["Architecture", "architecture", "build", "names", "network"]
 
 
 class Build(Protocol):
-    """Makes a model with first weights drawn from a seed."""
+    """Makes a model with initial weights drawn from a seed."""
 
     def __call__(self, input_shape: tuple[int, int, int] = ..., classes: int = ..., *, seed: int = ...) -> nn.Module:
         """The model."""
@@ -38,20 +38,20 @@ class Build(Protocol):
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network known by name.
+    """A network of the zoo.
 
     Parameters
     ----------
     name
-        As on the command line, after ``zoo:``.
+        The name on the command line, after ``zoo:``.
     build
         Makes the model.
     input_shape, mean, std
-        What it is usually fed with.
+        The usual input and its normalisation.
     classes
-        ``"imagenet"``, ``"cifar10"`` or ``"digits"``: what it usually tells apart.
+        ``"imagenet"``, ``"cifar10"`` or ``"digits"``: the usual classes.
     weights
-        The package (distribution, file in it) that brings trained weights, if one does.
+        The package (distribution, file in it) with trained weights, if there is one.
     paper
         Key in the list of references.
     """
@@ -160,9 +160,9 @@ def build(
     name
         See :func:`names`.
     input_shape, classes
-        By default what the network usually has.
+        Default: the usual ones of the network.
     seed
-        Of the first weights.
+        Seed of the initial weights.
     weights
         A weight file, or ``"pretrained"`` for the trained weights of an installed package.
     state
@@ -192,11 +192,10 @@ def network(
     weights: Path | str | None = None,
     state: str | None = None,
 ) -> Network:
-    """Make a model of the zoo with its usual input, normalisation and class names, ready to be looked into.
+    """Make a model of the zoo with its usual input, normalisation and class names, as a ``Network``.
 
-    Trained weights of an installed package are loaded where ``weights`` is not given and the usual classes are asked
-    for, under their names or other ones; where there are none, the first weights are drawn from ``seed``. For the
-    rest see :func:`build`.
+    Without ``weights``, the trained weights of an installed package are loaded if the number of classes is the usual
+    one; if there are none, initial weights are drawn from ``seed``. For the other options see :func:`build`.
     """
     from microtome.network import Network
 
@@ -225,7 +224,7 @@ def _pretrained(entry: Architecture) -> Path:
 
 
 def _average(numbers: float | tuple[float, ...]) -> float:
-    """One number for all channels, for inputs with another number of them."""
+    """One number for all channels, for inputs with another number of channels."""
     return numbers if isinstance(numbers, float) else sum(numbers) / len(numbers)
 
 

@@ -55,7 +55,7 @@ def content_of(path: Path | str) -> Any:
         return _sharded(file)
     if _scripted(file):
         raise ModelError(
-            f"{file} is a TorchScript archive, whose inside cannot be seen. Save the weights of the model it was made "
+            f"{file} is a TorchScript archive, which cannot be cut open. Save the weights of the model it was made "
             "from: torch.save(model.state_dict(), path)."
         )
     try:

@@ -12,7 +12,7 @@ __all__ = ["seeded"]
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Let the code inside draw from ``seed`` on the CPU; the random state outside is left as it was.
+    """Inside the context, random numbers come from ``seed`` on the CPU; the outer random state does not change.
 
     Examples
     --------

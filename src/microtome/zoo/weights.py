@@ -20,11 +20,11 @@ _SHOWN = 6
 
 
 def load_weights(model: nn.Module, path: Path | str, *, state: str | None = None) -> str:
-    """Read a weight file into a model, all of it or nothing.
+    """Load a weight file into a model, all of it or nothing.
 
     The file may hold the state dict itself or dicts around it, to any depth (``state_dict`` and ``hyper_parameters`` of
-    Lightning, ``model`` and ``model_ema`` of timm and torchvision). What wrappers put before or into the names is taken
-    off where the rest then fits exactly: ``module.`` of data parallel training, ``_orig_mod.`` of ``torch.compile``,
+    Lightning, ``model`` and ``model_ema`` of timm and torchvision). What wrappers add to the names is removed
+    where the rest then fits exactly: ``module.`` of data parallel training, ``_orig_mod.`` of ``torch.compile``,
     ``model.``, ``net.`` and any other common prefix, in any order.
 
     Parameters
@@ -35,12 +35,12 @@ def load_weights(model: nn.Module, path: Path | str, *, state: str | None = None
         A ``.safetensors`` file, what ``torch.save`` wrote (tensors only, no code is run), or an index of shards.
     state
         Which state dict to take where several fit, by its key in the file, such as ``state_dict_ema``. By default an
-        averaged one (EMA, SWA), for that is what training code evaluates; a log message says which was taken.
+        averaged one (EMA, SWA), since training code evaluates that one; a log message names the choice.
 
     Returns
     -------
     str
-        The keys and prefix of the state dict that was taken, joined by dots; empty for the file itself.
+        The keys and prefix of the loaded state dict, joined by dots; empty for the file itself.
 
     Raises
     ------
@@ -125,12 +125,12 @@ def _check_finite(state: Mapping[str, Tensor], source: str) -> None:
 
 
 def _tell(path: Path | str, taken: state_dicts.Fit, others: list[state_dicts.Fit]) -> None:
-    """Say what was taken where a user may have meant another state, or where tensors are left over."""
+    """Log which state was loaded where there are others, or which tensors are not used."""
     if others:
         names = ", ".join(fit.name or "(the file itself)" for fit in others)
         why = ", the averaged weights," if taken.averaged else ""
         _LOG.warning(
-            "%s holds several states; %s%s was taken, not %s. Another is taken with --state NAME (state=NAME).",
+            "%s holds several states; %s%s was loaded, not %s. Choose another with --state NAME (state=NAME).",
             path, taken.name or "the file itself", why, names,
         )  # fmt: skip
     elif taken.unused:

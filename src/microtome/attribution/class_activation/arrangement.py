@@ -68,7 +68,7 @@ def arrangement(net: Network, name: str) -> Arrangement:
     """How the values of a layer lie on the picture.
 
     Maps are known from the layer's axes. Tokens are given places by measurement: single patches of a gray
-    picture are changed, and it is seen which tokens of the layer answer.
+    image are changed, and the tokens of the layer that change with them give the places.
 
     Raises
     ------
@@ -133,7 +133,7 @@ def _first_patch(net: Network, layer: Layer, tokens: int, grid: tuple[int, int])
 
 
 def _own(moved: Tensor) -> list[int]:
-    """The token that answers each patch most, relative to how much that token answers any patch."""
+    """The token that changes most with each patch, relative to how much it changes with any patch."""
     answer = moved.double().clamp(min=1e-30 + 1e-9 * float(moved.max())).log()
     found: list[int] = (answer - answer.mean(0, keepdim=True)).argmax(1).tolist()
     return found

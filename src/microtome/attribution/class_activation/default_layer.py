@@ -21,7 +21,7 @@ _SUMS = frozenset(("add", "sub"))
 
 
 def map_layer(net: Network, layer: str | None) -> str:
-    """The layer asked for; without one, the last that a class activation map can be drawn of.
+    """The given layer, or by default the last one that has a class activation map.
 
     In a convolutional network the last layer with more than one position that is no pooling: in VGG the
     rectified output of the last convolution, in ResNet that of the last block, in GoogLeNet the last
@@ -70,7 +70,7 @@ def _ends_in_pooling(layer: Layer) -> bool:
 
 
 def _only_moves(layer: Layer) -> bool:
-    """Whether a module does nothing but lay its input out anew; a block that ends so computes something before."""
+    """Whether a module only reshapes its input; a block that ends so computes something before."""
     alone = layer.module is not None and next(layer.module.children(), None) is None and not layer.parameters
     return alone and operator_of(layer) in ("permute", "transpose", "movedim", "contiguous", "identity", "reshape")
 
@@ -108,7 +108,7 @@ def _token_layer(net: Network) -> str | None:
 
 
 def _tokens_behind(net: Network, layer: Layer, seen: set[str]) -> tuple[str, Arrangement] | None:
-    """The tokens that a layer makes its queries, keys and values, or its vector, of; what is ``seen`` has none."""
+    """The tokens from which a layer computes its queries, keys and values, or its vector; skips ``seen`` layers."""
     waiting = list(layer.inputs)
     gridless = set[Factor]()  # the same tokens are measured once
     while waiting:

@@ -40,7 +40,7 @@ def grad_cam(
     .. math:: \alpha_k = \frac{1}{hw}\sum_{ij} \frac{\partial S_c}{\partial f_k(i,j)}, \qquad
               M = \mathrm{ReLU}\Big(\sum_k \alpha_k f_k\Big)
 
-    With ``counterfactual`` the weights change sign: the regions that speak against the class [1]_.
+    With ``counterfactual`` the weights change sign: the map shows evidence against the class [1]_.
     On a network with global average pooling and a linear head, M is the positive part of CAM divided
     by hw. In a vision transformer the positions are the tokens of patches. Class and register tokens
     are left out; a measurement finds them.
@@ -84,8 +84,8 @@ def grad_cam(
     transformer without a named layer, one more pass each way of a gray picture finds it. It shows nothing
     finer than the layer's grid, and the mean of the gradients stands for gradients that may differ from
     place to place: where a dense head reads each position by weights of its own they can cancel, and a
-    shortcut that is told by its place stays unseen. In a transformer every token has seen the whole
-    picture: its place is where it began, not all that it speaks of.
+    shortcut that depends on its place does not show. In a transformer every token depends on the whole
+    image: its place is that of its patch, not all that it depends on.
 
     References
     ----------

@@ -61,7 +61,7 @@ def sent_back(net: Network, images: Tensor, layer: str, signal: Tensor) -> Tenso
 def holds_for(net: Network, images: Tensor, layer: str, inner: Tensor, outer: Tensor) -> bool:
     """Whether gradients at the prefix (``inner``), sent back at ``images``, equal those at the pixels (``outer``).
 
-    The gradients may belong to other images: the way back is the same for all, unless it is not affine. They also
+    The gradients may belong to other images: an affine prefix has the same backward pass for all. They also
     differ where an operation that the engine cannot see reads the image.
     """
     away = (sent_back(net, images, layer, inner) - outer).abs().amax()

@@ -24,7 +24,7 @@ def deconvnet(net: Network, images: Any, target: Target = None, *, batch: int | 
     Acts on ReLU, ReLU6, LeakyReLU, PReLU, ELU, SELU, CELU, GELU, SiLU, Mish, Hardswish and Softplus;
     sigmoid, tanh, softmax and gates keep their gradient. A rectifier is recognised by what it computes,
     however the model writes it; one that is written by hand passes the signal on with the slope of the
-    side that it passes. ``notes`` names what could not be told.
+    side that it passes. ``notes`` names operations whose kind is unknown.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ def guided_backprop(net: Network, images: Any, target: Target = None, *, batch: 
     same rule with their own derivative holds for ReLU6, LeakyReLU, PReLU, ELU, SELU, CELU, GELU, SiLU,
     Mish, Hardswish and Softplus; sigmoid, tanh, softmax and gates keep their gradient. A rectifier is
     recognised by what it computes, however the model writes it (``x * (x > 0)``, GELU by ``erf``);
-    ``notes`` names what could not be told.
+    ``notes`` names operations whose kind is unknown.
 
     Parameters
     ----------

@@ -57,7 +57,7 @@ def integrated_gradients(
     .. math:: M_i = (x_i - x'_i)\int_0^1 \frac{\partial S_c\big(x' + a(x - x')\big)}{\partial x_i}\,da,
               \qquad \sum_i M_i = S_c(x) - S_c(x')
 
-    The integral is taken by Gauss-Legendre quadrature, or by the midpoint rule, with ``steps``
+    The integral is computed by Gauss-Legendre quadrature, or by the midpoint rule, with ``steps``
     nodes [1]_. Without a target the class is the one predicted for the image itself.
 
     Parameters
@@ -72,7 +72,7 @@ def integrated_gradients(
         Where the path begins: a value, a picture, or ``"black"``, ``"gray"``, ``"white"``, ``"mean"``
         (the network's), ``"image-mean"``, ``"blur"``, ``"noise"``.
     steps : int
-        Nodes of the integral.
+        Number of nodes of the quadrature.
     rule : str
         ``"gauss-legendre"`` or ``"midpoint"``.
     seed : int
@@ -95,7 +95,7 @@ def integrated_gradients(
 
     Notes
     -----
-    Cost: ``steps`` forward and backward passes per image, no weight gradients, and the way back through the
+    Cost: ``steps`` forward and backward passes per image, no weight gradients, and the backward pass through the
     affine layers next to the pixels once for all of them; memory that of ``batch`` images. Batch norms are folded in a
     private copy, see ``Network.quick``. A pixel that equals the baseline gets nothing, so that the map depends on the
     baseline: it is named in the result's provenance.

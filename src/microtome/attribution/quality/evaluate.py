@@ -105,9 +105,9 @@ def evaluate(
     samples : int
         Perturbations for infidelity; half as many for max-sensitivity.
     tolerance : int
-        Of the pointing game, in pixels.
+        Tolerance of the pointing game, in pixels.
     seed : int
-        Of the perturbations and of the random map.
+        Seed of the perturbations and of the random map.
     batch : int, optional
         Images in one pass.
 
@@ -194,7 +194,7 @@ def _judged(
 
 
 def _listed(attribution: Judged) -> list[tuple[str, Attribution | Tensor | Chosen]]:
-    """What is judged, with names, in the order given."""
+    """The maps and methods to evaluate with their names, in the order given."""
     if isinstance(attribution, Attribution):
         return [(attribution.provenance.method, attribution)]
     if isinstance(attribution, Tensor):
@@ -209,7 +209,7 @@ def _listed(attribution: Judged) -> list[tuple[str, Attribution | Tensor | Chose
 
 
 def _finished(attribution: Judged) -> Attribution | None:
-    """The first finished attribution, whose classes are judged where no target is given."""
+    """The first finished attribution; its classes are the target where none is given."""
     listed = list(attribution.values()) if isinstance(attribution, Mapping) else [attribution]
     return next((one for one in listed if isinstance(one, Attribution)), None)
 

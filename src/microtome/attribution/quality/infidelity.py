@@ -75,7 +75,7 @@ def infidelity(
     samples : int
         Perturbations an image; the same ones for every image and method with the same seed.
     seed : int
-        Of the perturbations.
+        Seed of the perturbations.
     batch : int, optional
         Images in one pass.
 

@@ -31,7 +31,7 @@ class Randomisation(Result, drawing="quality_figures:randomisation"):
     judged : str
         The method.
     layers : list of str
-        What was drawn anew at each step, from the output to the input; all steps before it stay random.
+        The layers whose weights are randomised at each step, from the output to the input; earlier ones stay random.
     correlation : Tensor
         (layers, N), Spearman's rank correlation of the signed maps with those of the whole network.
     absolute : Tensor
@@ -41,7 +41,7 @@ class Randomisation(Result, drawing="quality_figures:randomisation"):
     maps : Tensor
         (layers + 1, N, H, W), the first ones those of the network as it is.
     target : Tensor
-        (N,), the class, kept throughout.
+        (N,), the target class of all maps.
     """
 
     judged: str
@@ -64,7 +64,7 @@ def randomisation(
     steps: int | None = None,
     seed: int = 0,
 ) -> Randomisation:
-    """Draw the weights anew layer by layer from the output down, and compare the maps (cascading) [1]_.
+    """Randomise the weights layer by layer from the output down, and compare the maps (cascading) [1]_.
 
     Every weight is drawn from a normal distribution with the mean and deviation of the tensor that it
     replaces, so that signals keep their size and only what was learned is lost. Statistics of batch
@@ -84,9 +84,9 @@ def randomisation(
     options : mapping, optional
         The method's options.
     steps : int, optional
-        Into how many steps the layers are gathered; default one for each layer with weights.
+        Number of groups of layers; default one for each layer with weights.
     seed : int
-        Of the new weights.
+        Seed of the new weights.
 
     Returns
     -------

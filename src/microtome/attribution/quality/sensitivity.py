@@ -63,15 +63,15 @@ def max_sensitivity(
     method : str or function
         A registered attribution method, or a function (network, images, target) -> map: see ``own_method``.
     target : int, str, sequence, Tensor or None
-        The class; None for the one predicted for the untouched image, which is kept.
+        The class; None for the one predicted for the original image, used for all draws.
     options : mapping, optional
         The method's options.
     radius : float
         r, in units of the pixels.
     samples : int
-        Draws an image.
+        Number of draws for each image.
     seed : int
-        Of the draws.
+        Seed of the draws.
 
     Returns
     -------

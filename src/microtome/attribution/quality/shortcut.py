@@ -42,7 +42,7 @@ class ShortcutShare(Result, drawing="shortcut_figures:shortcut_share"):
     maps : dict of str to Tensor
         Maps of the examples, (examples, H, W), under the same names as ``share``.
     target : Tensor
-        (examples,), the class that they speak of, as the first network was asked.
+        (examples,), the target class of these maps for the first network.
     """
 
     share: dict[str, Tensor]
@@ -90,13 +90,13 @@ def shortcut_share(
 
     .. math:: E = \frac{\sum_{p \in \text{mask}} \max(M_p, 0)}{\sum_p \max(M_p, 0)}
 
-    for the map M of each method, beside the mask's share of the picture. A network that leans on a watermark,
+    for the map M of each method, beside the mask's share of the picture. A network that relies on a watermark,
     a ruler or a background has a share far above that of its mask; one that does not is near it or below [1]_.
 
     Parameters
     ----------
     nets : Network or mapping of str to Network
-        What is looked into; several by name, such as a biased and an unbiased one.
+        One network, or several by name, such as a biased and an unbiased one.
     images : Tensor
         (N, C, H, W) in the networks' pixel range.
     masks : Tensor or array
@@ -107,7 +107,7 @@ def shortcut_share(
         Methods by name, and functions (network, images, target) -> map (see ``own_method``). A mapping gives each
         method its options, or each function a name.
     examples : int
-        Of how many pictures the maps are kept, for the figure.
+        For how many images the result holds the maps, for the figure.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def shortcut_share(
     Cost: that of the methods, once for each network. Coarse maps (Grad-CAM on 7 x 7 positions) spill over the
     edges of a small mask, so their shares are too low where the mask matters and too high where it does not:
     compare networks, not methods. The negative part of a map is left out, and a share says where a map lies,
-    not whether the answer would change without it: cover the mask and see.
+    not whether the prediction would change without it: cover the mask and see.
 
     References
     ----------

@@ -53,7 +53,7 @@ def attention_rollout(
     target : int, str, sequence, Tensor or None
         The class whose score is noted beside the map, which it does not change.
     heads : str
-        How the heads are taken together: ``"mean"`` as in the paper, ``"max"`` or ``"min"``, whose rows
+        How the heads are combined: ``"mean"`` as in the paper, ``"max"`` or ``"min"``, whose rows
         are scaled to sum to one again.
     residual : float
         rho, from 0 to below 1.
@@ -80,7 +80,7 @@ def attention_rollout(
     -----
     Cost: two forward passes, of which one computes the attention weights too (T x T numbers for an image,
     head and layer), and one forward and backward pass of a single gray picture. It follows weights, not
-    values: what an attended token holds, what the perceptrons do and which class it speaks for are not in it.
+    values: it leaves out the content of a token, the perceptrons, and the class that a token is evidence for.
 
     References
     ----------
@@ -88,7 +88,7 @@ def attention_rollout(
 
     Examples
     --------
-    Two patches, one attention that looks at all alike: half stays where it is, half is shared evenly.
+    Two patches and one uniform attention: half stays at its patch (residual), half is shared evenly.
 
     >>> from torch import nn
     >>> class Even(nn.Module):
@@ -103,7 +103,7 @@ def attention_rollout(
     tensor([[[[0.7500, 0.2500]]]])
     """
     if heads not in HEADS:
-        raise InputError(f'heads are taken together by one of {", ".join(HEADS)}, got "{heads}".')
+        raise InputError(f'heads are combined by one of {", ".join(HEADS)}, got "{heads}".')
     if not 0 <= residual < 1:
         raise InputError(f"residual is a share from 0 to below 1, got {residual}.")
     given = net.images(images).detach()

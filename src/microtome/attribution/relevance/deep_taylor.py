@@ -58,7 +58,7 @@ def deep_taylor(
     -----
     Cost: about three passes forward and backward. What it does not show: evidence against the class,
     since z+ follows positive contributions only. Where a unit with relevance has no positive input at
-    all, its relevance stays there; ``stabiliser_share`` tells how much. Batch norm is one layer with
+    all, its relevance stays there; ``stabiliser_share`` measures it. Batch norm is one layer with
     the convolution before it.
 
     References

@@ -145,7 +145,7 @@ def lrp(
     seen, less so why the network decided.
 
     The default spares the biases: convolutions follow the z-plus rule without biases and, for outputs
-    that no input speaks for, the w-square rule; linear layers follow epsilon. In depthwise networks the biases
+    without positive input, the w-square rule; linear layers follow epsilon. In depthwise networks the biases
     of ``"epsilon-plus"`` take nearly all. Six photos, trained weights, ``python -m benchmarks.composites``:
 
     ==================  ======================  ===========  ========  =========  =====
@@ -160,7 +160,7 @@ def lrp(
     ==================  ======================  ===========  ========  =========  =====
 
     At pixels: share of the score. Deletion: less is better; insertion: more is better. Alike: rank correlation
-    of absolute maps after half of the layers are drawn anew. With epsilon the absolute relevance is 150 to 200 times
+    of absolute maps after half of the layers are randomised. With epsilon the absolute relevance is 150 to 200 times
     the score; with the others it is at most the score.
 
     References

@@ -38,7 +38,7 @@ class Fetching(Protocol):
 
 
 class Input(Protocol):
-    """What is asked of a network that the images are for."""
+    """The part of a network that is used: the network that the images are for."""
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -135,7 +135,7 @@ class Adapter:
 
     @property
     def gray(self) -> float:
-        """The middle of the range of pixels, for what lies outside a picture."""
+        """The middle of the pixel range, for what lies outside a picture."""
         return 0.5 if self.pixels is None else (self.pixels[0] + self.pixels[1]) / 2
 
     @property
@@ -164,7 +164,7 @@ class Adapter:
         told = [class_labels.class_index(label, self.classes) for label in raw]
         if not self._label:
             self._read(len(told) - 1)
-        # What an item says counts: a data set may change labels on the way out.
+        # The label of an item prevails: a data set may change labels when it is read.
         return told if all(told[index] == label for index, label in self._label.items()) else None
 
     def _read(self, index: int) -> Tensor:
@@ -198,7 +198,7 @@ class Adapter:
 
 
 def _check_container(dataset: Any) -> None:
-    """Refuse what is no map-style data set, and say what to give instead."""
+    """Raise an error for what is no map-style data set; it says what to give instead."""
     kind = type(dataset).__name__
     if isinstance(dataset, str | Path):
         raise InputError(

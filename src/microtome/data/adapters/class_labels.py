@@ -27,9 +27,9 @@ def class_index(label: Any, classes: Sequence[str] | None = None) -> int | str:
     Parameters
     ----------
     label
-        What the data set gives.
+        A label of the data set.
     classes
-        Names among which a text is looked up.
+        Names of the classes, for labels that are text.
 
     Examples
     --------

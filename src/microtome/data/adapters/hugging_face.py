@@ -15,7 +15,7 @@ __all__ = ["HuggingFace", "hugging_face"]
 
 
 class Table(Protocol):
-    """What is asked of a ``datasets.Dataset``."""
+    """The part of ``datasets.Dataset`` that is used."""
 
     column_names: list[str]
     features: Any

@@ -31,7 +31,7 @@ def as_image(
     pixels
         The range of the values. Bytes and Pillow images are spread over it; floats must lie in it; None admits any.
     input_shape
-        What the network takes. A Pillow image is scaled and cut to it, as a picture file is. An array that has this
+        Input shape of the network. A Pillow image is scaled and cut to it, as a picture file is. An array that has this
         shape is (C, H, W) already.
 
     Raises

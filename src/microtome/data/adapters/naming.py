@@ -120,7 +120,7 @@ def _look_up(name: str, classes: Sequence[str]) -> int:
 
 
 def _fits(name: str | None, known: str) -> bool:
-    """Tell whether a name is that of a class or one of its comma-separated synonyms; case and separators apart."""
+    """Whether a name is that of a class or one of its comma-separated synonyms; case and separators do not matter."""
     return name is not None and _plain(name) in {_plain(part) for part in (known, *known.split(","))}
 
 

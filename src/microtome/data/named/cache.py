@@ -27,7 +27,7 @@ def folder() -> Path:
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """Write a file beside its final name and move it there when it is whole and on the disk.
+    """Write a file beside its final name and rename it when it is complete and on disk.
 
     Yields
     ------

