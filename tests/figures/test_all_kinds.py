@@ -38,7 +38,7 @@ IMAGES = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 def test_every_kind_of_result_has_a_drawing() -> None:
     """Of those that methods return; the atlas draws its own. ``Patches`` is the base of kinds that have one."""
     registry.methods()
-    folders = ("attribution", "spaces", "synthesis", "units")
+    folders = ("attribution", "representation", "spaces", "synthesis", "units")
     kinds = [
         kind for kind in Result.kinds.values() if kind.__module__.startswith(tuple(f"microtome.{f}" for f in folders))
     ]

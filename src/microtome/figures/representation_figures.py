@@ -58,6 +58,7 @@ def image_map(
     figure = Figure(figsize=(6.2, 5.6), layout="constrained")
     axes = figure.subplots()
     _points(axes, result, classes, faint=images is not None)
+    axes.set_aspect("equal", adjustable="datalim")
     if images is not None:
         _thumbnails(axes, result, images, most)
     axes.set_title(f"{result.layer}: {_numbers(result)}", fontsize=8)
@@ -76,7 +77,8 @@ def aligned_maps(result: AlignedMaps, *, classes: list[str] | None = None) -> Fi
         axes.set_axis_off()
     for place, one in enumerate(result.maps):
         axes = panels.flat[place]
-        _points(axes, one, classes if place == 0 else None, legend=place == 0)
+        _points(axes, one, classes, legend=place == count - 1)
+        axes.set_aspect("equal", adjustable="box")
         axes.set_title(f"{one.layer}\nmean trust {float(one.trust.mean()):.2f}", fontsize=8)
     figure.supxlabel(f"turned to agree; {result.disparity:.0%} of their size is not common to the maps", fontsize=8)
     return figure
@@ -147,7 +149,6 @@ def _points(
             axes.scatter([], [], s=18, color=colour, label=name)
     if legend and 1 < len(kinds) <= 20:
         axes.legend(fontsize=6, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    axes.set_aspect("equal", adjustable="datalim")
     axes.set_xticks([])
     axes.set_yticks([])
 

@@ -18,8 +18,7 @@ from microtome.representation.map_quality import quality
 from microtome.representation.neighbours import Indices, Points, nearest, one_thread
 from microtome.representation.principal_components import principal_axes
 
-_NEAR = 5  # perplexity and neighbours by which a new image is placed, openTSNE's own
-_FIRST = 25
+_NEAR = 5  # perplexity by which a new image is placed, openTSNE's own; three times as many neighbours
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -43,7 +42,7 @@ class NeighbourMap(ImageMap):
     def place(self, new: Features | Tensor) -> Tensor:
         """Coordinates (M, 2) of new images on this map; the mapped images stay where they are.
 
-        Each new image begins at the median of its 25 nearest neighbours and moves for 250 steps to where its
+        Each new image begins at the median of its 15 nearest neighbours and moves for 250 steps to where its
         similarities to the mapped images (perplexity 5) are met best; new images do not see each other. This is
         openTSNE's ``transform`` with exact neighbours.
         """
@@ -58,18 +57,17 @@ class NeighbourMap(ImageMap):
         # openTSNE's names for its defaults in `transform`
         steps = {"learning_rate": 0.1, "exaggeration": 1.5, "momentum": 0.8, "max_grad_norm": 0.25}
         with one_thread():
-            count = min(len(known), max(_FIRST, 3 * _NEAR))
-            found, away = nearest(known, count, given)
             near = min(len(known), 3 * _NEAR)
+            found, away = nearest(known, near, given)
             likely = affinity.joint_probabilities_nn(
-                found[:, :near],
-                away[:, :near],
+                found,
+                away,
                 [min(_NEAR, near / 3)],
                 symmetrize=False,
                 normalization="point-wise",
                 n_reference_samples=len(known),
             )
-            first = np.ascontiguousarray(np.median((points - middle)[found[:, :_FIRST]], axis=1))
+            first = np.ascontiguousarray(np.median((points - middle)[found], axis=1))
             empty = affinity.PrecomputedAffinities(csr_matrix((len(known), len(known))), normalize=False)
             held = TSNEEmbedding(points - middle, affinities=empty, n_jobs=1)
             moved = PartialTSNEEmbedding(first, held, P=likely, n_jobs=1)
