@@ -1,4 +1,4 @@
-"""Figures of loss surfaces: contours, a surface in three dimensions, a line with its error band; eigenvalues by layer."""
+"""Figures of loss surfaces: contours, three dimensions, a line with its error band; eigenvalues by layer."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from matplotlib.figure import Figure
 from microtome.errors import InputError
 
 if TYPE_CHECKING:
-    from mpl_toolkits.mplot3d.axes3d import Axes3D
-
     from microtome.training import HessianEigenvalues, LossLine, LossSurface
 
 _BLUE, _GRAY, _RED = "#4477aa", "#bbbbbb", "#cc6677"
@@ -45,7 +43,7 @@ def surface(result: LossSurface, *, view: str = "both", low: float | None = None
     elif flat:
         _contours(figure, figure.add_subplot(1, 1 + deep, 1), result, scale)
     if deep:
-        _solid(figure.add_subplot(1, 1 + flat, 1 + flat, projection="3d"), result, scale)  # type: ignore[arg-type]  # by projection
+        _solid(figure.add_subplot(1, 1 + flat, 1 + flat, projection="3d"), result, scale)
     figure.suptitle(_heading(result), fontsize=8)
     figure.supxlabel(_treated(result.treatment), fontsize=7)
     return figure
@@ -162,7 +160,7 @@ def _convexity(figure: Figure, axes: Any, result: LossSurface) -> None:
     bar.ax.tick_params(labelsize=7)
 
 
-def _solid(axes: Axes3D, result: LossSurface, scale: Normalize) -> None:
+def _solid(axes: Any, result: LossSurface, scale: Normalize) -> None:
     loss = np.where(np.isfinite(result.loss.numpy()), np.clip(result.loss.numpy(), scale.vmin, scale.vmax), np.nan)
     logarithmic = isinstance(scale, LogNorm)
     height = np.log10(loss) if logarithmic else loss

@@ -140,7 +140,7 @@ def eigenvalues(
         raise InputError(f"a positive tolerance is expected, got {tolerance}.")
     private = ImageLosses(net, loss)
     data = PreparedImages(net, dataset, labelled=loss is None, count=images, batch=batch, seed=seed)
-    weights = {n: p.requires_grad_() for n, p in private.parameters.items() if p.is_floating_point()}
+    weights = {name: p for name, p in private.parameters.items() if p.is_floating_point()}
     if not weights:
         raise ModelError("the model has no parameter to differentiate for.")
     for name, parameter in private.parameters.items():

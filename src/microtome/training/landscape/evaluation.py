@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -180,7 +181,7 @@ class Evaluation:
         return torch.tensor([sums.mean, sums.error, sums.accuracy, sums.count], dtype=torch.float64)
 
     def _finished(self, sums: _Sums) -> bool:
-        if not sums.mean - sums.mean == 0:  # NaN or infinite, and stays so
+        if not math.isfinite(sums.mean):  # and it stays so
             return True
         enough = self._tolerance is not None and sums.count >= _FIRST
         return enough and sums.error <= float(self._tolerance or 0) * abs(sums.mean)
