@@ -166,12 +166,13 @@ def _solid(axes: Any, result: LossSurface, scale: Normalize) -> None:
     height = np.log10(loss) if logarithmic else loss
     beta, alpha = np.meshgrid(result.beta.numpy(), result.alpha.numpy())
     colors = ScalarMappable(scale, _MAP).to_rgba(np.ma.masked_invalid(loss))
-    axes.plot_surface(alpha, beta, height, facecolors=colors, rstride=1, cstride=1, linewidth=0, shade=True)
+    axes.plot_surface(alpha, beta, height, facecolors=colors, rstride=1, cstride=1, linewidth=0, shade=False)
     axes.view_init(elev=35, azim=-60)
     axes.set_xlabel("alpha", fontsize=8)
     axes.set_ylabel("beta", fontsize=8)
     axes.set_zlabel("mean loss, log10" if logarithmic else "mean loss", fontsize=8)
     axes.tick_params(labelsize=6)
+    axes.set_box_aspect(None, zoom=0.85)  # else the height's name lies outside
 
 
 def _axes_names(axes: Any, result: LossSurface) -> None:

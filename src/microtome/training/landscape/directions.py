@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.training.image_losses import is_norm
-from microtome.training.run import Run
+from microtome.training.training_run import Run
 
 __all__ = ["Direction", "PrincipalPlane", "principal", "random_direction", "state_of", "toward"]
 
@@ -203,10 +203,13 @@ def _scaled(drawn: Tensor, weight: Tensor, module: nn.Module, kind: str) -> Tens
         return drawn * scale
     its, own = (torch.linalg.vector_norm(filters(value, module), dim=1) for value in (weight, drawn))
     scale = its / own.clamp(min=1e-300)
+    axes = [1] * (drawn.dim() - 1)
     if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
         rows = scale.unflatten(0, (module.groups, -1))[:, None].expand(-1, len(drawn) // module.groups, -1)
-        return drawn * rows.reshape(len(drawn), -1, *[1] * (drawn.dim() - 2))
-    return drawn * scale.view(-1, *[1] * (drawn.dim() - 1))
+        scale = rows.reshape(len(drawn), -1, *axes[1:])
+        return drawn * scale
+    scale = scale.view(-1, *axes)
+    return drawn * scale
 
 
 def _owners(model: nn.Module) -> dict[str, nn.Module]:
