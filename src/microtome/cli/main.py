@@ -35,6 +35,7 @@ _COMMANDS = {
     "unit_commands": ("activations", "top_patches", "tuning", "dissect"),
     "maximize_command": ("maximize",),
     "train_command": ("train",),
+    "landscape_command": ("landscape",),
     "space_commands": ("spectra", "signal_space", "kept", "region", "invertibility", "invert", "ideal_inputs"),
     "rejection_commands": ("class_residuals", "rejected", "facets_between"),
     "cam_conversion_command": ("cam_conversion",),

@@ -24,7 +24,7 @@ __all__ = ["HessianEigenvalues", "eigenvalues"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class HessianEigenvalues(Result):
+class HessianEigenvalues(Result, drawing="landscape_figures:eigenvalues"):
     """Extreme eigenvalues of the Hessian of the mean loss.
 
     Attributes
@@ -140,7 +140,7 @@ def eigenvalues(
         raise InputError(f"a positive tolerance is expected, got {tolerance}.")
     private = ImageLosses(net, loss)
     data = PreparedImages(net, dataset, labelled=loss is None, count=images, batch=batch, seed=seed)
-    weights = {n: p.requires_grad_() for n, p in private.parameters.items() if p.is_floating_point()}
+    weights = {name: p for name, p in private.parameters.items() if p.is_floating_point()}
     if not weights:
         raise ModelError("the model has no parameter to differentiate for.")
     for name, parameter in private.parameters.items():

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from microtome.data import Dataset
 from microtome.data.adapter import adapt
-from microtome.errors import InputError, ModelError
+from microtome.errors import InputError, MicrotomeError, ModelError
 from microtome.network import Network
 from microtome.trace.head import as_rows, at_path
 from microtome.trace.tracer import Tracer
@@ -37,6 +37,8 @@ class ImageLosses:
     loss
         Of scores (n, K) and labels (n,), the losses (n,). By default the cross-entropy: of the softmax, or of each
         class's sigmoid summed over the classes where the head decides each class by itself.
+    quick
+        Whether to lay kernels and images out with channels innermost, where the model runs so with the same scores.
 
     Attributes
     ----------
@@ -44,6 +46,8 @@ class ImageLosses:
         The copy. Its weights may be overwritten.
     state : dict of str to Tensor
         Its floating parameters and buffers by name.
+    layout : torch.memory_format
+        That of the images it is given.
 
     Raises
     ------
@@ -53,31 +57,23 @@ class ImageLosses:
         The model cannot be copied.
     """
 
-    def __init__(self, net: Network, loss: Loss | None = None) -> None:
+    def __init__(self, net: Network, loss: Loss | None = None, *, quick: bool = False) -> None:
         if loss is None and net.output == "value":
             raise InputError("the network's output is a value; give loss=, a function of scores and labels.")
         if net.head.problem:
             raise ModelError(net.head.problem)
-        try:
-            self.model = copy.deepcopy(net.model).eval()
-        except (TypeError, RuntimeError) as error:
-            raise ModelError(f"the weights are moved in a private copy, and copy.deepcopy fails: {error}.") from error
+        self.net, self.needs_labels = net, loss is None
+        self._loss = loss or _cross_entropy(net.head.squash)
+        self.model, self.layout = _copied(net), torch.contiguous_format
+        if quick and _has_convolutions(self.model):
+            self._quicken()
         named = (*self.model.named_parameters(), *self.model.named_buffers())
         self.state = {name: value for name, value in named if value.is_floating_point()}
         self.parameters = dict(self.model.named_parameters())
-        self.net, self.needs_labels = net, loss is None
-        self._loss = loss or _cross_entropy(net.output)
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Losses (n,) and which images are right (n,) of prepared images; NaN where the scores are."""
-        tracer = Tracer(self.model, self.net.head.record, live=self.net.head.record)
-        output = tracer.run_as_is(images)
-        head = self.net.head
-        found = tracer.value[head.layer] if head.layer else at_path(output, head.path)
-        scores = as_rows(found, len(images), head.classes)
-        if scores is None:
-            raise ModelError(f"one row of class scores per image was expected; the model gives {tuple(found.shape)}.")
-        scores = scores if scores.dtype == torch.float64 else scores.float()
+        head, scores = self.net.head, self._scores(images)
         losses = self._loss(scores, labels)
         if losses.shape != labels.shape:
             raise InputError(
@@ -87,6 +83,31 @@ class ImageLosses:
         with torch.no_grad():
             right = (head.decided(scores) == labels) & scores.isfinite().all(1)
         return losses, right
+
+    def _scores(self, images: Tensor) -> Tensor:
+        head = self.net.head
+        tracer = Tracer(self.model, head.record, live=head.record)
+        output = tracer.run_as_is(images)
+        found = tracer.value[head.layer] if head.layer else at_path(output, head.path)
+        scores = as_rows(found, len(images), head.classes)
+        if scores is None:
+            raise ModelError(f"one row of class scores per image was expected; the model gives {tuple(found.shape)}.")
+        return scores if scores.dtype == torch.float64 else scores.float()
+
+    @torch.no_grad()
+    def _quicken(self) -> None:
+        """Channels innermost, unless the model needs the usual layout: tried on one image."""
+        usual, images = self.model, self.net.normalise(self.net.probe)
+        expected = self._scores(images)
+        self.model = _copied(self.net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
+        try:
+            found = self._scores(images.contiguous(memory_format=torch.channels_last))
+        except MicrotomeError:
+            found = torch.full_like(expected, float("nan"))
+        if float((found - expected).abs().max()) <= 1e-4 * float(expected.abs().max()):
+            self.layout = torch.channels_last
+        else:
+            self.model = usual
 
     @property
     def norms(self) -> list[nn.Module]:
@@ -106,6 +127,18 @@ class ImageLosses:
         finally:
             for norm, training, momentum in before:
                 norm.training, norm.momentum = training, momentum
+
+
+def _copied(net: Network) -> nn.Module:
+    try:
+        return copy.deepcopy(net.model).eval()
+    except (TypeError, RuntimeError) as error:
+        raise ModelError(f"the weights are moved in a private copy, and copy.deepcopy fails: {error}.") from error
+
+
+def _has_convolutions(model: nn.Module) -> bool:
+    """Whether there are kernels over channels, which gain from channels innermost."""
+    return any(isinstance(part, nn.Conv2d) and part.in_channels > part.groups for part in model.modules())
 
 
 def is_norm(module: nn.Module) -> bool:
@@ -128,6 +161,8 @@ class PreparedImages:
         Whether to put them into an order drawn by ``seed``.
     batch
         Images a pass; by default see Notes.
+    layout
+        In which layout of memory to prepare them.
 
     Notes
     -----
@@ -143,8 +178,10 @@ class PreparedImages:
         count: int | None = None,
         shuffled: bool = False,
         batch: int | None = None,
+        layout: torch.memory_format = torch.contiguous_format,
         seed: int = 0,
     ) -> None:
+        self._layout = layout
         self._net, self._adapter = net, adapt(dataset, net)
         places = torch.arange(len(self._adapter))
         if labelled and len(places):
@@ -186,7 +223,7 @@ class PreparedImages:
         images, labels = self._adapter.fetch(places)
         ready = self._net.normalise(self._net.images(images, check=False))
         found = torch.full((len(places),), -1) if labels is None else labels
-        return ready, found.to(ready.device)
+        return ready.contiguous(memory_format=self._layout), found.to(ready.device)
 
 
 def _fitting(net: Network) -> int:
@@ -195,10 +232,9 @@ def _fitting(net: Network) -> int:
     return min(_MOST, max(8, most // max(values, default=1)))
 
 
-def _cross_entropy(output: str) -> Loss:
-    if output == "sigmoid":
-        return _of_sigmoids
-    return _of_probabilities if output == "probabilities" else _of_logits
+def _cross_entropy(squash: str) -> Loss:
+    """By what turns the scores into probabilities; nothing does where they are probabilities."""
+    return {"softmax": _of_logits, "sigmoid": _of_sigmoids}.get(squash, _of_probabilities)
 
 
 def _of_logits(scores: Tensor, labels: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 __all__ = ["Ritz", "extreme"]
 
@@ -59,28 +60,31 @@ def extreme(
     """
     generator = torch.Generator().manual_seed(seed)
     k, most = min(k, size), min(most, size)
-    basis: list[Tensor] = []
+    basis = torch.empty(most, size, dtype=torch.float64)  # the system gives the memory as rows are filled
+    steps = 0
     diagonal: list[float] = []
     beside: list[float] = []
-    v = _unit(torch.randn(size, generator=generator, dtype=torch.float64), basis)
+    v = _unit(torch.randn(size, generator=generator, dtype=torch.float64), basis[:0])
     while True:
-        basis.append(v)
+        basis[steps] = v
+        steps += 1
         w = apply(v)
         diagonal.append(float(w @ v))
-        w = _orthogonal(w, basis)
+        w = _orthogonal(w, basis[:steps])
         norm = float(w.norm())
         values, residual = _ritz(diagonal, beside, norm)
         scale = float(values.abs().max().clamp(min=1e-300))
         exhausted = norm <= 1e-12 * scale
         ends = torch.cat([residual[:k], residual[-k:]])
         converged = len(values) >= 2 * k and bool((ends <= tolerance * scale).all()) and not exhausted
-        if len(basis) >= most or converged:
+        if steps >= most or converged:
             break
         beside.append(0.0 if exhausted else norm)
-        v = _unit(torch.randn(size, generator=generator, dtype=torch.float64), basis) if exhausted else w / norm
-    if len(basis) == size:
+        drawn = torch.randn(size, generator=generator, dtype=torch.float64) if exhausted else w
+        v = _unit(drawn, basis[:steps])
+    if steps == size:
         residual = torch.zeros_like(residual)
-    return Ritz(values[-k:].flip(0), values[:k], residual[-k:].flip(0), residual[:k], len(basis))
+    return Ritz(values[-k:].flip(0), values[:k], residual[-k:].flip(0), residual[:k], steps)
 
 
 def _ritz(diagonal: list[float], beside: list[float], norm: float) -> tuple[Tensor, Tensor]:
@@ -91,14 +95,11 @@ def _ritz(diagonal: list[float], beside: list[float], norm: float) -> tuple[Tens
     return values, norm * vectors[-1].abs()
 
 
-def _orthogonal(vector: Tensor, basis: list[Tensor]) -> Tensor:
-    Q = torch.stack(basis)
+def _orthogonal(vector: Tensor, Q: Tensor) -> Tensor:
     for _ in range(2):
         vector = vector - Q.T @ (Q @ vector)
     return vector
 
 
-def _unit(vector: Tensor, basis: list[Tensor]) -> Tensor:
-    if basis:
-        vector = _orthogonal(vector, basis)
-    return vector / vector.norm()
+def _unit(vector: Tensor, Q: Tensor) -> Tensor:
+    return functional.normalize(_orthogonal(vector, Q), dim=0, eps=1e-300)

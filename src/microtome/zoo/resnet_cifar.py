@@ -1,4 +1,4 @@
-"""The narrow residual networks of the CIFAR experiments, with 20, 56 and 110 layers, with and without skip connections."""
+"""The residual networks of the CIFAR experiments, with 20, 56 and 110 layers, with and without skip connections."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class CifarBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """A 3 x 3 stem, three stages of n blocks with 1, 2 and 4 times ``width`` channels, average pooling, a linear head."""
+    """A 3 x 3 stem, three stages of n blocks with 1, 2 and 4 times ``width`` channels, average pooling, a head."""
 
     def __init__(self, inputs: int, classes: int, depth: int, *, width: int, skip: bool) -> None:
         super().__init__()

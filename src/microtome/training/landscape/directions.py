@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.training.image_losses import is_norm
-from microtome.training.run import Run
+from microtome.training.training_run import Run
 
 __all__ = ["Direction", "PrincipalPlane", "principal", "random_direction", "state_of", "toward"]
 
@@ -190,20 +190,26 @@ def filters(weight: Tensor, module: nn.Module) -> Tensor:
     """A weight with one row for each filter; a view or a copy, for norms."""
     if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):  # (inputs, outputs / groups)
         apart = weight.unflatten(0, (module.groups, -1)).transpose(1, 2)
-        return apart.flatten(0, 1).flatten(1)
+        weight = apart.flatten(0, 1)
     return weight.flatten(1)
 
 
 def _scaled(drawn: Tensor, weight: Tensor, module: nn.Module, kind: str) -> Tensor:
     if kind == "none":
         return drawn
+    scale: Tensor
     if kind == "layer":
-        return drawn * (weight.norm() / drawn.norm().clamp(min=1e-300))
-    ratio = filters(weight, module).norm(dim=1) / filters(drawn, module).norm(dim=1).clamp(min=1e-300)
+        scale = torch.linalg.vector_norm(weight) / torch.linalg.vector_norm(drawn).clamp(min=1e-300)
+        return drawn * scale
+    its, own = (torch.linalg.vector_norm(filters(value, module), dim=1) for value in (weight, drawn))
+    scale = its / own.clamp(min=1e-300)
+    axes = [1] * (drawn.dim() - 1)
     if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
-        rows = ratio.unflatten(0, (module.groups, -1))[:, None].expand(-1, len(drawn) // module.groups, -1)
-        return drawn * rows.reshape(len(drawn), -1, *[1] * (drawn.dim() - 2))
-    return drawn * ratio.view(-1, *[1] * (drawn.dim() - 1))
+        rows = scale.unflatten(0, (module.groups, -1))[:, None].expand(-1, len(drawn) // module.groups, -1)
+        scale = rows.reshape(len(drawn), -1, *axes[1:])
+        return drawn * scale
+    scale = scale.view(-1, *axes)
+    return drawn * scale
 
 
 def _owners(model: nn.Module) -> dict[str, nn.Module]:

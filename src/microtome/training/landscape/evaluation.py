@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -88,18 +89,19 @@ class Evaluation:
             raise InputError(f'statistics is one of {", ".join(STATISTICS)}; got "{statistics}".')
         if tolerance is not None and not tolerance > 0:
             raise InputError(f"tolerance is a positive share of the loss, such as 0.02; got {tolerance}.")
-        self._copy = ImageLosses(net, loss)
+        self._copy = ImageLosses(net, loss, quick=True)
         strange = [name for direction in directions for name in direction if name not in self._copy.state]
         if strange:
             raise InputError(f'a direction moves "{strange[0]}", and the network has no such tensor.')
         shuffled = tolerance is not None or not common
         self._data = PreparedImages(
-            net, dataset, labelled=loss is None, count=images, shuffled=shuffled, batch=batch, seed=seed
-        )
+            net, dataset, labelled=loss is None, count=images, shuffled=shuffled, batch=batch, layout=self._copy.layout,
+            seed=seed,
+        )  # fmt: skip
         self._statistics, self._tolerance, self._common, self._seed = statistics, tolerance, common, seed
         self._moved = [name for name in self._copy.state if any(name in direction for direction in directions)]
         home = torch.device("cpu") if net.device.type == "mps" else net.device  # which has no float64
-        self._theta = {name: self._copy.state[name].detach().to(home, torch.float64) for name in self._moved}
+        self._theta = {name: self._copy.state[name].detach().to(home, torch.float64, copy=True) for name in self._moved}
         self._directions = [
             {name: value.to(home, torch.float64) for name, value in direction.items()} for direction in directions
         ]
@@ -143,7 +145,9 @@ class Evaluation:
         """
         found = torch.full((len(points), len(_STORED)), float("nan"), dtype=torch.float64)
         done = torch.zeros(len(points), dtype=torch.bool)
-        store = None if folder is None else _Store(Path(folder), {**self._asked, **self._images_digest(), **_at(points)})
+        store = (
+            None if folder is None else _Store(Path(folder), {**self._asked, **self._images_digest(), **_at(points)})
+        )
         if store is not None:
             store.resume(found, done)
         clock, written = Clock(progress, len(points), first=int(done.sum())), time.monotonic()
@@ -177,7 +181,7 @@ class Evaluation:
         return torch.tensor([sums.mean, sums.error, sums.accuracy, sums.count], dtype=torch.float64)
 
     def _finished(self, sums: _Sums) -> bool:
-        if not sums.mean - sums.mean == 0:  # NaN or infinite, and stays so
+        if not math.isfinite(sums.mean):  # and it stays so
             return True
         enough = self._tolerance is not None and sums.count >= _FIRST
         return enough and sums.error <= float(self._tolerance or 0) * abs(sums.mean)

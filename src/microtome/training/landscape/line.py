@@ -81,9 +81,7 @@ def line(
     """
     alpha = centred(steps, extent)
     if direction is None:
-        chosen: Direction = random_direction(
-            net, seed=seed, normalization=normalization, biases=biases, norms=norms
-        )
+        chosen: Direction = random_direction(net, seed=seed, normalization=normalization, biases=biases, norms=norms)
         words = treatment("random", normalization, biases, norms)
     else:
         chosen, words = direction, treatment("given")

@@ -19,7 +19,7 @@ from microtome.training.landscape.directions import Direction, principal, random
 from microtome.training.landscape.evaluation import Evaluation
 from microtome.training.landscape.line import centred, treatment
 from microtome.training.landscape.loss_grids import LossSurface
-from microtome.training.run import Run
+from microtome.training.training_run import Run
 
 __all__ = ["surface"]
 

@@ -1,0 +1,116 @@
+"""``microtome landscape``: the loss around a network's weights, or on the way to another network."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from microtome.cli.options import Json, ModelOptions, Output
+from microtome.cli.output import check, save, tell, writable
+from microtome.errors import InputError
+
+if TYPE_CHECKING:
+    from microtome.progress import Progress
+
+__all__ = ["landscape"]
+
+
+def landscape(
+    *,
+    model: ModelOptions,
+    data: Annotated[str, Parameter(help="Labelled images: a folder with one folder a class, or mnist:train, ...")],
+    output: Output,
+    test: Annotated[str | None, Parameter(help="Labelled test images, for --to.")] = None,
+    to: Annotated[str | None, Parameter(help="Weights of a second network of the same kind: the way to it.")] = None,
+    run: Annotated[Path | None, Parameter(help="Folder of a training: the plane of its path.")] = None,
+    line: Annotated[bool, Parameter(negative=(), help="A line in place of a plane.")] = False,
+    steps: Annotated[int, Parameter(help="Points along each direction, odd.")] = 21,
+    extent: Annotated[float, Parameter(help="How far to go, in units of the weights' norms.")] = 1.0,
+    statistics: Annotated[str, Parameter(help="Running statistics: frozen, or reestimated at each point.")] = "frozen",
+    tolerance: Annotated[
+        float | None, Parameter(help="Stop at a point when its standard error is this share of its loss, as in .02.")
+    ] = None,
+    images: Annotated[int | None, Parameter(help="How many of the images to use; default all.")] = None,
+    folder: Annotated[Path | None, Parameter(help="Where points are kept; a stopped command goes on there.")] = None,
+    seed: Annotated[int, Parameter(help="Of the directions and the images' order.")] = 0,
+    json: Json = False,
+) -> None:
+    """Draw the mean loss on a plane through the weights, in filter-normalised random directions.
+
+    With --line on a line, with --run on the plane of a training's path, with --to on the way to a second network.
+    Biases and normalisation layers stay fixed in random directions. Prints the loss at the network, the width of the
+    minimum (where the loss has risen by 1) and the share of points with negative curvature.
+
+    Example: `microtome landscape --model zoo:simple-convnet --weights w.safetensors --data mnist:test --tolerance .05
+    -o surface.png`
+    """
+    from microtome.loading import opened
+    from microtome.training import Run
+    from microtome.training import landscape as landscapes
+
+    check(output)
+    if sum((to is not None, run is not None, line)) > 1:
+        raise InputError("--to, --run and --line exclude each other; give one.")
+    if test is not None and to is None:
+        raise InputError("--test goes with --to.")
+    if folder is not None:
+        writable(folder)
+    net = model.network()
+    dataset = opened(net, data).images
+    common: dict[str, Any] = {
+        "steps": steps, "statistics": statistics, "tolerance": tolerance, "images": images, "seed": seed,
+        "folder": folder, "progress": _told(),
+    }  # fmt: skip
+    found: landscapes.LossLine | landscapes.LossSurface
+    if to is not None:
+        other = dataclasses.replace(model, weights=to).network()
+        held = None if test is None else opened(net, test).images
+        found = landscapes.between(net, other, dataset, test=held, **common)
+    elif line:
+        found = landscapes.line(net, dataset, extent=extent, **common)
+    else:
+        found = landscapes.surface(
+            net, dataset, extent=extent, run=None if run is None else Run.read(run), **common
+        )  # fmt: skip
+    save(found, output, as_json=json)
+    tell([_row(found, between=to is not None)], _text, as_json=json)
+
+
+def _row(found: Any, *, between: bool) -> dict[str, Any]:
+    """What the command prints, by name."""
+    lost = int((~found.loss.isfinite()).sum())
+    row = {"lowest": float(found.loss[found.loss.isfinite()].min()) if lost < found.loss.numel() else float("nan")}
+    if between:
+        row |= {"first": float(found.loss[0]), "second": float(found.loss[-1])}
+        row["barrier"] = float((found.loss - found.loss[0].lerp(found.loss[-1], found.alpha)).max())
+    else:
+        place = [
+            int(axis.abs().argmin()) for axis in (found.alpha, getattr(found, "beta", found.alpha[:0])) if len(axis)
+        ]
+        row |= {"loss": float(found.loss[tuple(place)]), "width": found.width()}
+        row["negative curvature"] = found.negative_curvature
+    if getattr(found, "off_plane", None) is not None:
+        row["path off the plane"] = found.off_plane
+    return {**row, "not finite": lost, "images": int(found.images.sum())}
+
+
+def _text(row: Any) -> str:
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value:,}" for name, value in row.items()
+    )
+
+
+def _told() -> Any:
+    """Progress as lines on stderr, one for each tenth of the points."""
+    told = [0]
+
+    def listen(at: Progress) -> None:
+        if at.done * 10 // at.total > told[0]:
+            told[0] = at.done * 10 // at.total
+            sys.stderr.write(f"{at}\n")
+
+    return listen

@@ -1,0 +1,410 @@
+"""Is the surface that of the network: exact at its points, invariant where it must be, honest about its error?"""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from microtome import InputError, ModelError, Network, StoreError, training
+from microtome.training.image_losses import ImageLosses, PreparedImages
+from microtome.training.landscape import directions
+from microtome.training.landscape.evaluation import Evaluation
+
+landscape = training.landscape
+
+
+def pairs(count: int, shape: tuple[int, int, int] = (1, 6, 6), classes: int = 3, seed: int = 0):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(count, *shape, generator=generator)
+    labels = torch.randint(0, classes, (count,), generator=generator)
+    return list(zip(images, labels.tolist(), strict=True))
+
+
+def small(seed: int = 0, norm: bool = True, dtype: torch.dtype = torch.float32) -> Network:
+    torch.manual_seed(seed)
+    second = [nn.BatchNorm2d(5)] if norm else []
+    body = (nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), *second, nn.ReLU(), nn.Flatten(), nn.Linear(20, 3))
+    model = nn.Sequential(*body).to(dtype)
+    for part in model.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean.uniform_(-0.2, 0.2)
+            part.running_var.uniform_(0.5, 2)
+    return Network(model, (1, 6, 6))
+
+
+def loss_by_hand(model: nn.Module, data, state: dict[str, torch.Tensor]) -> tuple[float, float, float]:
+    """Mean, standard error and accuracy with given weights, all images at once in torch's own functions."""
+    model = copy.deepcopy(model).eval()
+    model.load_state_dict(state, strict=False)
+    images = torch.stack([image for image, _ in data])
+    labels = torch.tensor([label for _, label in data])
+    with torch.no_grad():
+        scores = model(images)
+    losses = functional.cross_entropy(scores, labels, reduction="none").double()
+    return (
+        float(losses.mean()),
+        float(losses.std() / len(data) ** 0.5),
+        float((scores.argmax(1) == labels).double().mean()),
+    )
+
+
+def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def test_a_quadratic_loss_is_the_exact_paraboloid():
+    """Oracle: the closed form. A linear network without bias and the loss |W x|^2: L = mean |(W + aD + bE) x|^2."""
+    torch.manual_seed(0)
+    net = Network(nn.Sequential(nn.Flatten(), nn.Linear(9, 4, bias=False).double()), (1, 3, 3), output="value")
+    data = [(image, 0) for image, _ in pairs(7, (1, 3, 3))]
+    found = landscape.surface(net, data, steps=5, extent=2.0, loss=lambda scores, labels: scores.square().sum(1))
+    D, E = (directions.random_direction(net, seed=seed)["1.weight"] for seed in (0, 1))
+    X = torch.stack([image.double().flatten() for image, _ in data])
+    W = net.model[1].weight.detach()
+    expected = torch.stack(
+        [torch.stack([(X @ (W + a * D + b * E).T).square().sum(1).mean() for b in found.beta]) for a in found.alpha]
+    )
+    torch.testing.assert_close(found.loss, expected, rtol=1e-6, atol=0)  # images are float32
+    assert found.alpha[2] == found.beta[2] == 0
+    # Second differences of a paraboloid are exact: the Hessian is that of the closed form at every point.
+    aa, bb, ab = (2 * ((X @ P.T) * (X @ Q.T)).sum(1).mean() for P, Q in ((D, D), (E, E), (D, E)))
+    eigenvalues = torch.linalg.eigvalsh(torch.stack([torch.stack([aa, ab]), torch.stack([ab, bb])]))
+    torch.testing.assert_close(found.curvature, eigenvalues.expand(3, 3, 2), rtol=1e-5, atol=1e-5)
+    assert found.negative_curvature == 0
+    saddle = copy.copy(found)
+    object.__setattr__(saddle, "loss", found.alpha[:, None] ** 2 - found.beta[None] ** 2)
+    assert saddle.negative_curvature == 1
+    torch.testing.assert_close(saddle.convexity, torch.ones(3, 3, dtype=torch.float64))
+
+
+def test_points_are_the_network_s_losses_and_the_centre_is_the_network():
+    net, data = small(), pairs(50)
+    found = landscape.surface(net, data, steps=3, extent=0.5, batch=7, biases="random", norms="random")
+    draws = [directions.random_direction(net, seed=seed, biases="random", norms="random") for seed in (0, 1)]
+    assert set(draws[0]) == {name for name, _ in net.model.named_parameters()}
+    for i, a in enumerate(found.alpha):
+        for j, b in enumerate(found.beta):
+            moved = {
+                n: (v.double() + a * draws[0][n] + b * draws[1][n]).float() for n, v in net.model.named_parameters()
+            }
+            loss, error, accuracy = loss_by_hand(net.model, data, moved)
+            assert float(found.loss[i, j]) == pytest.approx(loss, rel=1e-5)
+            assert float(found.error[i, j]) == pytest.approx(error, rel=1e-4)
+            assert float(found.accuracy[i, j]) == pytest.approx(accuracy)
+    centre = landscape.line(net, data, steps=3).loss[1]
+    assert float(centre) == pytest.approx(loss_by_hand(net.model, data, {})[0], rel=1e-6)
+    assert bool((found.images == 50).all())
+
+
+def test_filters_of_a_direction_have_the_norms_of_the_network_s():
+    torch.manual_seed(0)
+
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.up = nn.ConvTranspose2d(4, 6, 3, groups=2)
+            self.conv, self.bn, self.fc = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(6, 3)
+            self.dead = nn.Parameter(torch.zeros(3, 2))
+
+        def forward(self, x):
+            return self.fc(self.up(self.bn(self.conv(x))).mean((2, 3))) + self.dead.sum()
+
+    net = Network(Odd(), (1, 6, 6))
+    found = directions.random_direction(net, seed=3)
+    assert set(found) == {"up.weight", "conv.weight", "fc.weight", "dead"}  # biases and norms are fixed
+    for name in ("conv", "fc"):
+        weight = getattr(net.model, name).weight.detach().double()
+        ratio = found[f"{name}.weight"].flatten(1).norm(dim=1) / weight.flatten(1).norm(dim=1)
+        torch.testing.assert_close(ratio, torch.ones_like(ratio), rtol=1e-6, atol=0)
+    up, weight = found["up.weight"], net.model.up.weight.detach().double()
+    for group in range(2):  # output channel o of a group is made by the group's two inputs
+        for o in range(3):
+            mine, its = (w[2 * group : 2 * group + 2, o].norm() for w in (up, weight))
+            assert float(mine) == pytest.approx(float(its), rel=1e-6)
+    assert not bool(found["dead"].any())
+    whole = directions.random_direction(net, seed=3, normalization="layer", biases="random")
+    assert float(whole["conv.weight"].norm()) == pytest.approx(float(net.model.conv.weight.detach().norm()), rel=1e-6)
+    assert float(whole["fc.bias"].norm()) == pytest.approx(float(net.model.fc.bias.detach().norm()), rel=1e-6)
+    plain = directions.random_direction(net, seed=3, normalization="none")
+    assert float(plain["conv.weight"].std()) == pytest.approx(1, abs=0.4)
+
+
+def test_rescaled_relu_layers_leave_the_normalised_surface_and_change_the_plain_one():
+    """Invariance: relu(10 W x) / 10 is relu(W x). Independent of the code: a property that Li et al. ask for."""
+    net, data = small(norm=False), pairs(30)
+    model = copy.deepcopy(net.model)
+    with torch.no_grad():
+        model[0].weight.mul_(10)
+        model[0].bias.mul_(10)
+        model[2].weight.div_(10)
+    other = Network(model, (1, 6, 6))
+    found = {
+        kind: [landscape.surface(n, data, steps=5, normalization=kind).loss for n in (net, other)]
+        for kind in ("filter", "none")
+    }
+    torch.testing.assert_close(*found["filter"], rtol=1e-5, atol=1e-6)
+    assert float((found["none"][0] / found["none"][1]).log().abs().max()) > 0.3
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_the_way_between_networks_and_a_plane_through_them_meet_both(norm):
+    a, b, data, test = small(1, norm), small(2, norm), pairs(40), pairs(25, seed=5)
+    found = landscape.between(a, b, data, test=test, steps=5)
+    assert found.alpha.tolist() == [0, 0.25, 0.5, 0.75, 1]
+    for place, net in ((0, a), (-1, b)):
+        for line, images in ((found, data), (found.test, test)):
+            alone = landscape.line(net, images, steps=3)
+            assert line.loss[place] == alone.loss[1]  # to the last bit
+            assert line.accuracy[place] == alone.accuracy[1]
+    half = {n: (v + b.model.state_dict()[n]) / 2 for n, v in a.model.state_dict().items() if v.is_floating_point()}
+    assert float(found.loss[2]) == pytest.approx(loss_by_hand(a.model, data, half)[0], rel=1e-5)
+    plane = landscape.surface(a, data, steps=3, directions=(landscape.toward(a, b), landscape.random_direction(a)))
+    assert plane.loss[1, 1] == found.loss[0]
+    assert plane.loss[2, 1] == found.loss[-1]
+    wide = landscape.between(a, b, data, steps=5, margin=0.5)
+    assert (wide.alpha[2], wide.alpha[6], len(wide.alpha)) == (0, 1, 9)
+    with pytest.raises(InputError, match=r'one architecture were expected; .* as "0\.weight"'):
+        landscape.between(a, Network(nn.Sequential(nn.Conv2d(1, 2, 6), nn.Flatten(), nn.Linear(2, 3)), (1, 6, 6)), data)
+
+
+def test_running_statistics_are_estimated_anew_where_asked():
+    """Oracle: torch's batch norm in training mode on all images, whose statistics are then the batch's own."""
+    net, data = small(), pairs(60)
+    found = landscape.line(net, data, steps=3, statistics="reestimated", batch=60)
+    model = copy.deepcopy(net.model).eval()
+    model[3].train()
+    model[3].momentum = 1.0
+    with torch.no_grad():
+        model(torch.stack([image for image, _ in data]))
+    assert float(found.loss[1]) == pytest.approx(loss_by_hand(model, data, {})[0], rel=1e-5)
+    assert found.treatment["running statistics"] == "re-estimated at each point on 60 images"
+    frozen = landscape.line(net, data, steps=3)
+    assert frozen.treatment["running statistics"] == "frozen"
+    assert abs(float(frozen.loss[1] - found.loss[1])) > 1e-3
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_model_is_left_as_found_also_when_we_raise(fails):
+    net, other, data = small(), small(4), pairs(20)
+    net.model.train()
+    net.model[0].weight.requires_grad_(False)
+    before, state = snapshot(net.model), torch.get_rng_state()
+    calls = iter(range(10))
+
+    def loss(scores, labels):
+        if fails and next(calls) == 3:
+            raise RuntimeError("stop")
+        return functional.cross_entropy(scores, labels, reduction="none")
+
+    jobs = (
+        lambda: landscape.surface(net, data, steps=3, statistics="reestimated", loss=loss),
+        lambda: landscape.between(net, other, data, steps=5, loss=loss),
+        lambda: training.curvature.eigenvalues(net, data, batch=5, products=4, loss=loss),
+    )
+    for job in jobs:
+        if fails:
+            calls = iter(range(10))
+            with pytest.raises(RuntimeError, match="stop"):
+                job()
+        else:
+            job()
+        assert all(torch.equal(value, before[name]) for name, value in net.model.state_dict().items())
+        assert all(part.training for part in net.model.modules())
+        assert [p.requires_grad for p in net.model.parameters()].count(False) == 1
+        assert all(p.grad is None for p in net.model.parameters())
+        assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_broken_off_work_goes_on_and_ends_the_same(tmp_path):
+    net, data = small(), pairs(20)
+    seen = []
+
+    def stop(at):
+        seen.append(at.done)
+        if at.done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        landscape.surface(net, data, steps=3, folder=tmp_path, progress=stop)
+    assert seen == [1, 2, 3, 4]
+    again = landscape.surface(net, data, steps=3, folder=tmp_path, progress=lambda at: seen.append(at.done))
+    assert seen == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert torch.equal(again.loss, landscape.surface(net, data, steps=3).loss)
+    for other in ({"extent": 2.0}, {"seed": 1}, {"statistics": "reestimated"}):
+        with pytest.raises(StoreError, match="points of other settings"):
+            landscape.surface(net, data, steps=3, folder=tmp_path, **other)
+    with pytest.raises(StoreError, match="network"):
+        landscape.surface(small(1), data, steps=3, folder=tmp_path)
+
+
+def test_a_loss_that_is_nan_stays_in_the_grid():
+    class Edge(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.ones(3, 4))
+
+        def forward(self, x):
+            return (x.flatten(1) @ self.w.T) * (0.6 - (self.w[0, 0] - 1)).sqrt()
+
+    net, data = Network(Edge(), (1, 2, 2)), pairs(10, (1, 2, 2))
+    way = {"w": torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]], dtype=torch.float64)}
+    found = landscape.line(net, data, steps=5, direction=way)
+    assert found.loss.isnan().tolist() == [False, False, False, False, True]
+    assert found.curvature.isnan().tolist() == [False, False, True]
+    assert found.width(10.0) == 1.5  # up to the last finite point
+
+
+def test_sequential_sampling_reaches_its_tolerance_and_its_bands_cover():
+    """Oracle: a loss with known distribution. The network gives x + w, the images are the draws, and the loss is
+    exp(x + w), whose mean over ten thousand images is known. 1.96 standard errors cover it in about 95 % of trials.
+    """
+    torch.manual_seed(0)
+    values = torch.randn(10_000).clamp(-3, 3)
+
+    class Draws:
+        def __len__(self):
+            return len(values)
+
+        def __getitem__(self, index):
+            return values[index].view(1, 1, 1)
+
+        def fetch(self, indices):
+            return values[indices].view(-1, 1, 1, 1), None
+
+    data = Draws()
+    scale = nn.Sequential(nn.Flatten(), nn.Linear(1, 1))
+    with torch.no_grad():
+        scale[1].weight.fill_(1)
+        scale[1].bias.fill_(0)
+    net = Network(scale, (1, 1, 1), pixels=None, output="value")
+    exact = float(values.double().exp().mean())
+    covered, trials = 0, 200
+
+    def exponential(scores, labels):
+        return scores[:, 0].exp()
+
+    images = []
+    for trial in range(trials):
+        made = Evaluation(net, data, [], loss=exponential, tolerance=0.05, batch=64, seed=trial).at(torch.zeros(1, 0))
+        assert float(made.error[0]) <= 0.05 * float(made.loss[0])
+        images.append(int(made.images[0]))
+        covered += abs(float(made.loss[0]) - exact) <= 1.96 * float(made.error[0])
+    assert 256 <= min(images) < max(images) < 2000
+    assert 0.90 <= covered / trials <= 0.99
+
+
+def test_common_images_make_differences_more_exact_than_points():
+    net, data = small(), pairs(400)
+    exact = landscape.line(net, data, steps=5, extent=0.1).loss
+    away = {}
+    for common in (True, False):
+        found = landscape.line(net, data, steps=5, extent=0.1, tolerance=10.0, common=common, batch=32)
+        assert found.images.tolist() == [256] * 5
+        away[common] = float(((found.loss - found.loss[2]) - (exact - exact[2])).abs().mean())
+    assert away[True] < 0.3 * away[False]
+
+
+def test_the_plane_of_a_training(tmp_path):
+    """Oracle: a path that lies in a known plane but for one step, with weights written by hand."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False))
+    theta = model[1].weight.detach().clone()
+    offsets = torch.zeros(5, 12)
+    offsets[:, 0] = torch.tensor([4.0, 3.0, 2.0, 1.0, 0.0])
+    offsets[:, 1] = torch.tensor([0.0, 2.0, 2.0, 1.0, 0.0])
+    offsets[2, 5] = 0.5
+    recorder = training.Recorder(tmp_path, model, gradients=False)
+    for offset in offsets:
+        with torch.no_grad():
+            model[1].weight.copy_(theta + offset.view(3, 4))
+        recorder.step(1.0)
+        recorder.epoch()
+    net = Network(model, (1, 2, 2))
+    plane = landscape.principal(net, recorder.run)
+    torch.testing.assert_close(
+        plane.path.square().sum(1) + plane.distance.square(), offsets.double().square().sum(1), rtol=1e-5, atol=1e-10
+    )
+    drawn, true = plane.path.diff(dim=0).norm(dim=1).sum(), offsets.double().diff(dim=0).norm(dim=1).sum()
+    assert plane.off_plane == pytest.approx(1 - float(drawn / true), abs=1e-6)
+    assert 0 < plane.off_plane < 0.1
+    found = landscape.surface(net, pairs(20, (1, 2, 2)), steps=7, run=recorder.run)
+    assert (found.alpha == 0).sum() == (found.beta == 0).sum() == 1
+    for axis, coordinates in ((found.alpha, found.path[:, 0]), (found.beta, found.path[:, 1])):
+        assert axis[0] < coordinates.min()
+        assert axis[-1] > coordinates.max()
+    with pytest.raises(InputError, match="the run is of another network"):
+        landscape.surface(small(), pairs(5), run=recorder.run)
+    assert found.plot().axes
+
+
+def test_widths_by_hand():
+    alpha = torch.arange(-4, 5, dtype=torch.float64) / 2
+    nothing = torch.zeros(9)
+    line = training.LossLine(alpha=alpha, loss=alpha.abs(), error=nothing, accuracy=nothing, images=nothing)
+    assert line.width(0.75) == pytest.approx(1.5)
+    assert line.width(9.0) == 4
+    grid = torch.zeros(9, 9)
+    bowl = (alpha[:, None] ** 2 + alpha[None] ** 2).clone()
+    bowl[0, 0] = 0  # below the level, but not joined
+    surface = training.LossSurface(alpha=alpha, beta=alpha, loss=bowl, error=grid, accuracy=grid, images=grid)
+    assert surface.width(1.0) == pytest.approx(2 * (13 * 0.25 / torch.pi) ** 0.5)
+
+
+def test_bad_input():
+    net, data = small(), pairs(6)
+    for options, message in (
+        ({"steps": 4}, "an odd number of steps"),
+        ({"extent": 0.0}, "a positive extent"),
+        ({"normalization": "filters"}, "normalization is one of"),
+        ({"biases": "none"}, "biases is one of"),
+        ({"statistics": "batch"}, "statistics is one of"),
+        ({"tolerance": 0.0}, "tolerance is a positive share"),
+        ({"images": 0}, "at least one image"),
+        ({"directions": [{}]}, "a plane has two directions"),
+        ({"directions": [{"x": torch.zeros(1)}, {}]}, 'moves "x"'),
+        ({"loss": functional.cross_entropy}, "one number per image"),
+    ):
+        with pytest.raises(InputError, match=message):
+            landscape.surface(net, data, **{"steps": 3, **options})
+    with pytest.raises(InputError, match="no labelled image"):
+        landscape.line(net, [image for image, _ in data], steps=3)
+    with pytest.raises(InputError, match="a label 7"):
+        landscape.line(net, [(data[0][0], 7)], steps=3)
+    value = Network(nn.Sequential(nn.Flatten(), nn.Linear(36, 1)), (1, 6, 6), output="value")
+    with pytest.raises(InputError, match="give loss="):
+        landscape.line(value, data, steps=3)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid", "probabilities"])
+def test_the_loss_follows_the_head(kind):
+    """A closing softmax is looked behind; sigmoids have a loss for each class; probabilities their logarithm."""
+    net, data = small(), pairs(30)
+    images, labels = torch.stack([i for i, _ in data]), torch.tensor([label for _, label in data])
+
+    class Average(nn.Module):
+        def forward(self, x):
+            return (x.softmax(1) + (2 * x).softmax(1)) / 2
+
+    closing = {"softmax": nn.Softmax(1), "sigmoid": nn.Sigmoid(), "probabilities": Average()}[kind]
+    closed = Network(nn.Sequential(net.model, closing), (1, 6, 6))
+    assert closed.output == {"softmax": "logits"}.get(kind, kind)
+    logits = net.model.eval()(images).detach()
+    expected = functional.cross_entropy(logits, labels)
+    if kind == "probabilities":
+        expected = functional.nll_loss(((logits.softmax(1) + (2 * logits).softmax(1)) / 2).log(), labels)
+    if kind == "sigmoid":
+        hot = functional.one_hot(labels, 3).float()
+        expected = functional.binary_cross_entropy_with_logits(logits, hot, reduction="none").sum(1).mean()
+    losses, _ = ImageLosses(closed)(*next(PreparedImages(closed, data, labelled=True).batches()))
+    assert float(losses.detach().mean()) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_model_that_cannot_be_copied_is_one_clear_error():
+    net = small()
+    net.model.lock = (part for part in ())
+    with pytest.raises(ModelError, match=r"copy\.deepcopy fails"):
+        landscape.line(net, pairs(4), steps=3)
