@@ -120,7 +120,9 @@ def _paths(axes: Axes, result: InformationPlane) -> None:
         axes.plot(x, y, color="0.8", linewidth=0.6, zorder=1)
         mark = MARKS[at % len(MARKS)]
         good = bool(result.admitted[at])
-        axes.scatter(x, y, s=16, marker=mark, c=colours if good else "none", edgecolors=colours, linewidths=0.8, zorder=2)
+        axes.scatter(
+            x, y, s=16, marker=mark, c=colours if good else "none", edgecolors=colours, linewidths=0.8, zorder=2
+        )
         label = f"{name} ({result.widths[at]})" + ("" if good else ", not admitted")
         axes.scatter([], [], s=16, marker=mark, c="0.3" if good else "none", edgecolors="0.3", label=label)
         axes.annotate(name, (x[-1], y[-1]), (3, 4), textcoords="offset points", fontsize=6)
