@@ -4,7 +4,7 @@ import importlib.util
 import runpy
 import sys
 
-ALL = ("attribution", "occlusion", "conservation", "conformance", "spaces", "synthesis", "pruning")
+ALL = ("attribution", "occlusion", "conservation", "conformance", "spaces", "synthesis", "pruning", "information")
 
 if __name__ == "__main__":
     chosen = sys.argv[1:] or [name for name in ALL if importlib.util.find_spec(f"benchmarks.{name}")]
