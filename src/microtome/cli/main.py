@@ -41,6 +41,7 @@ _COMMANDS = {
     "cam_conversion_command": ("cam_conversion",),
     "pruning_commands": ("prune", "lossless", "compress", "without", "criteria"),
     "representation_commands": ("map", "cka"),
+    "information_command": ("information",),
     "bias_commands": ("shortcut_share", "spotting_bias"),
     "reproduce_command": ("reproduce",),
     "completion_command": ("completion",),

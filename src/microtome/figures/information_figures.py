@@ -37,17 +37,18 @@ def information_plane(result: InformationPlane, *, band: bool = True) -> Figure:
     refused = [at for at in range(len(result.layers)) if not bool(result.admitted[at])]
     lines = _reasons(result, refused)
     low = 0.25 + 0.155 * len(lines)
-    figure = Figure(figsize=(10.5, 4.2 + low))
+    top = low + 0.18 * math.ceil(len(result.layers) / 3)  # of the legend
+    figure = Figure(figsize=(10.5, 4.2 + top))
     height = figure.get_figheight()
-    bottom = (low + 0.45) / height
-    axes = figure.add_axes((0.06, bottom, 0.43, (height - low - 0.85) / height))
-    colour = figure.add_axes((0.5, bottom, 0.012, (height - low - 0.85) / height))
-    curves = figure.add_axes((0.61, bottom, 0.37, (height - low - 0.85) / height))
+    bottom = (top + 0.5) / height
+    axes = figure.add_axes((0.06, bottom, 0.43, (height - top - 0.9) / height))
+    colour = figure.add_axes((0.5, bottom, 0.012, (height - top - 0.9) / height))
+    curves = figure.add_axes((0.61, bottom, 0.37, (height - top - 0.9) / height))
     _paths(axes, result)
     scale = mpl.cm.ScalarMappable(_norm(result), COLOURS)
     figure.colorbar(scale, cax=colour).ax.tick_params(labelsize=7)
     colour.set_title("epoch", fontsize=8)
-    axes.legend(fontsize=7, frameon=False, loc="lower right")
+    _legend(figure, axes, (0.06, (low + 0.02) / height))
     axes.set_title(_title(result), fontsize=9, loc="left")
     _curves(curves, result, band=band)
     for place, line in enumerate(lines):
@@ -67,7 +68,7 @@ def comparison(result: PlaneComparison) -> Figure:
         error = float(one.gap[-1])
         known = "" if math.isnan(error) else f"\ngeneralisation error {100 * error:.1f} %"
         axes.set_title(f"{name}{known}", fontsize=9, loc="left")
-        axes.legend(fontsize=6, frameon=False, loc="lower right")
+        axes.legend(fontsize=6, frameon=False, ncols=2, loc="upper left", bbox_to_anchor=(0, -0.16))
     for axes in list(grid)[len(planes) :]:
         axes.set_axis_off()
     figure.supxlabel("hollow: the estimator does not recover planted information for this layer", fontsize=7)
@@ -115,6 +116,7 @@ def networks(result: NetworkRuns) -> Figure:
 def _paths(axes: Axes, result: InformationPlane) -> None:
     epochs = _norm(result)(result.epochs.numpy() + 1)
     colours = mpl.colormaps[COLOURS](epochs)
+    labelled: list[np.ndarray] = []
     for at, name in enumerate(result.layers):
         x, y = result.i_xt[:, at].numpy(), result.i_ty[:, at].numpy()
         axes.plot(x, y, color="0.8", linewidth=0.6, zorder=1)
@@ -125,7 +127,10 @@ def _paths(axes: Axes, result: InformationPlane) -> None:
         )
         label = f"{name} ({result.widths[at]})" + ("" if good else ", not admitted")
         axes.scatter([], [], s=16, marker=mark, c="0.3" if good else "none", edgecolors="0.3", label=label)
-        axes.annotate(name, (x[-1], y[-1]), (3, 4), textcoords="offset points", fontsize=6)
+        end = np.array([x[-1] / result.ceiling, y[-1] / result.label_entropy])
+        if all(np.abs(end - other).max() > 0.06 for other in labelled):  # names would lie on each other
+            axes.annotate(name, (x[-1], y[-1]), (3, 4), textcoords="offset points", fontsize=6)
+            labelled.append(end)
     axes.axvline(result.ceiling, color="tab:red", linestyle="--", linewidth=0.8)
     axes.text(result.ceiling, 0.02, f"ceiling log2 {result.samples}", transform=axes.get_xaxis_transform(),
               rotation=90, fontsize=6, ha="right", va="bottom", color="tab:red")  # fmt: skip
@@ -154,8 +159,14 @@ def _curves(axes: Axes, result: InformationPlane, *, band: bool) -> None:
     axes.set_ylabel("I(X;T), bits")
     bounds = "; thin: lower bound" if bool((result.i_xt_low < result.i_xt_high).any()) else ""
     axes.set_title(f"band: 10 to 90 % of {result.i_xt_networks.shape[2]} networks{bounds}", fontsize=9, loc="left")
-    axes.legend(fontsize=7, frameon=False, loc="lower left", ncols=2)
+    axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=6, columnspacing=1)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _legend(figure: Figure, axes: Axes, place: tuple[float, float]) -> None:
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(handles, names, fontsize=7, frameon=False, loc="lower left", ncols=3, bbox_to_anchor=place,
+                  borderaxespad=0, borderpad=0)  # fmt: skip
 
 
 def _norm(result: InformationPlane) -> LogNorm:

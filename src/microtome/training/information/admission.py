@@ -15,6 +15,7 @@ from microtome.training.information.estimators import Binning, Estimator, Kernel
 __all__ = ["Admission", "admit"]
 
 _COVERAGE = 0.9  # share of the trials in which a planted value must be recovered
+_RELATIVE = 0.1  # of I(X;T): its tolerance, where that is more than the absolute one
 _PARTS = (1.25, 1.0, 0.5, 0.25)  # of the largest value that the layer reports
 _APART = 12.0  # deviations of the noise between planted points: their overlap is below 1e-8
 _LABELS = (0.0, 1.0, 0.25, 0.75)  # share of class 1 in the planted states, in turns
@@ -72,7 +73,8 @@ def admit(
         Whether the inputs are all that exist. Then what is counted over them is no estimate from a sample: discrete
         plantings alone apply, up to log2 of the number of inputs.
     tolerance : float
-        Bits by which a recovered value may differ from the planted one, or lie outside the bounds.
+        Bits by which a recovered value may differ from the planted one, or the planted one lie outside the bounds; for
+        I(X;T) a tenth of the planted value where that is more.
     trials, seed : int
         Draws of each planting; it is given up as soon as nine of ten cannot be reached.
 
@@ -135,7 +137,8 @@ def _failure(
         found = estimator(states[None], labels)
         low, high = float(found.xt_low[0]), float(found.xt_high[0])
         decoded = float(found.i_ty[0])
-        right = low - tolerance <= i_xt <= high + tolerance
+        slack = max(tolerance, _RELATIVE * i_xt)
+        right = low - slack <= i_xt <= high + slack
         if not (right and abs(decoded - i_ty) <= tolerance):
             missed += 1
             if missed > (1 - _COVERAGE) * trials + 1e-9:

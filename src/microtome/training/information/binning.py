@@ -47,7 +47,7 @@ def state_codes(states: Tensor, bins: Bins) -> Tensor:
         (..., N) int64. The units' bins are the digits of the number; where the digits do not fit into 62 bits, the
         numbers met so far are counted through anew, so that no two states ever share one.
     """
-    found = torch.bucketize(states.double(), bins.positions().to(states.device), right=True)
+    found = torch.bucketize(states.double().contiguous(), bins.positions().to(states.device), right=True)
     base, most = bins.edges + 1, 1
     codes = torch.zeros(found.shape[:-1], dtype=torch.int64, device=states.device)
     for digit in found.unbind(-1):

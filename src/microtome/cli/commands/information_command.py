@@ -1,0 +1,96 @@
+"""``microtome information``: the information plane of the 12-bit task, or of one's own training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from microtome.cli.options import MODEL, Json, Output
+from microtome.cli.output import check, save, tell_table
+
+if TYPE_CHECKING:
+    from microtome.progress import Progress
+
+__all__ = ["information"]
+
+
+def information(
+    *,
+    output: Output,
+    model: Annotated[str | None, Parameter(group=MODEL, help="The network of --run, as in other commands.")] = None,
+    data: Annotated[str | None, Parameter(group=MODEL, help="Labelled images for --run: a folder or a name.")] = None,
+    run: Annotated[Path | None, Parameter(group=MODEL, help="Folder of a training that kept its weights.")] = None,
+    input_shape: Annotated[str | None, Parameter(group=MODEL, help="Channels,height,width, for a factory.")] = None,
+    mean: Annotated[str | None, Parameter(group=MODEL, help="Mean that was subtracted in training.")] = None,
+    std: Annotated[str | None, Parameter(group=MODEL, help="Standard deviation that was divided by.")] = None,
+    layers: Annotated[str | None, Parameter(group=MODEL, help="Layers of --model, joined by commas.")] = None,
+    hidden: Annotated[str, Parameter(help="Units of the hidden layers of the 12-bit task.")] = "10,7,5,4,3",
+    activation: Annotated[str, Parameter(help="tanh or relu.")] = "tanh",
+    networks: Annotated[int, Parameter(help="How many networks are trained and averaged.")] = 50,
+    epochs: Annotated[int, Parameter(help="Passes over the patterns trained on.")] = 8000,
+    checkpoints: Annotated[int, Parameter(help="How many, evenly on a logarithmic scale of epochs.")] = 100,
+    share: Annotated[list[float] | None, Parameter(help="Share trained on; several are compared.")] = None,
+    estimator: Annotated[str, Parameter(help="binning or kde.")] = "binning",
+    gradients: Annotated[Path | None, Parameter(help="A second figure: the phases of the gradients.")] = None,
+    seed: Annotated[int, Parameter(help="Of the first network.")] = 0,
+    json: Json = False,
+) -> None:
+    """Draw what each layer knows of the input and of the class through training, in bits.
+
+    Without --run, small networks are trained on the 12-bit task of Shwartz-Ziv and Tishby. With --run, --model and
+    --data, a training's kept weights are read. A layer for which the estimator does not recover planted information is
+    drawn hollow.
+
+    Example: `microtome information --networks 10 --epochs 4000 -o plane.png`
+    """
+    from microtome.cli.options import ModelOptions, names, numbers
+    from microtome.errors import InputError
+    from microtome.training import Run
+    from microtome.training import information as methods
+
+    check(output)
+    check(gradients)
+    if (run is None) != (model is None) or (run is None) != (data is None):
+        raise InputError("a training of your own needs all of --run, --model and --data.")
+    steps = _Steps()
+    if run is not None and model is not None and data is not None:
+        record = Run.read(run)
+        options = ModelOptions(model=model, weights="random", input_shape=input_shape, mean=mean, std=std)
+        subject = options.recipe(data).open()
+        found = methods.plane(
+            record, subject.net, subject.images, layers=names(layers), estimator=estimator, seed=seed, progress=steps
+        )
+        tell_table(found.table(), as_json=json)
+        save(found, output, as_json=json)
+        if gradients is not None:
+            save(methods.gradient_phases(record), gradients, as_json=json)
+        return
+    widths = [int(width) for width in numbers(hidden, "--hidden", int)]
+    task = methods.twelve_bits()
+    runs = {
+        f"{100 * part:g} % trained on": methods.train_networks(
+            task, hidden=widths, activation=activation, networks=networks, epochs=epochs, checkpoints=checkpoints,
+            share=part, seed=seed, progress=steps,
+        )
+        for part in share or [0.85]
+    }  # fmt: skip
+    compared = methods.compare(runs, estimator=estimator, seed=seed, progress=steps)
+    shown = compared if len(runs) > 1 else next(iter(compared.planes.values()))
+    tell_table(shown.table(), as_json=json)
+    save(shown, output, as_json=json)
+    if gradients is not None:
+        save(methods.gradient_phases(next(iter(runs.values()))), gradients, as_json=json)
+
+
+class _Steps:
+    """Progress on a terminal, one line that is written over; nothing elsewhere."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+
+    def __call__(self, at: Progress) -> None:
+        if self.console.is_terminal and (at.done % 10 == 0 or at.done == at.total):
+            self.console.print(f"{at!s:<78}", end="\n" if at.done == at.total else "\r")
