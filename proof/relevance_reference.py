@@ -1,8 +1,8 @@
 """LRP with a vanishing stabiliser, by hooks on autograd's own nodes: the pixel times a gradient with changed slopes.
 
-For the epsilon rule with epsilon to 0, relevance is x times the gradient of the network in which every nonlinearity f is
-replaced by its slope f(x) / x and gates, attention weights and deviations of norms are constants (Ali et al. 2022). So
-each node needs no more than its own saved tensors. A node that is not known here stops the comparison by name.
+For the epsilon rule with epsilon to 0, relevance is x times the gradient of the network in which every nonlinearity f
+is replaced by its slope f(x) / x, and gates, attention weights and deviations of norms are constants (Ali et al. 2022).
+So each node needs no more than its own saved tensors. A node that is not known here stops the comparison by name.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ Signals = tuple[Tensor | None, ...]
 
 # Linear in what depends on the image, or piecewise linear through 0: their gradient is the rule.
 _LINEAR = frozenset(
-    """Convolution Addmm Mm Mv T Transpose Permute View UnsafeView ReshapeAlias Reshape Unsqueeze Squeeze Expand Cat Stack
-    Split SplitWithSizes UnsafeSplit Chunk Unbind Select Slice Index IndexSelect Gather Add Sub Neg Sum Mean
+    """Convolution Addmm Mm Mv T Transpose Permute View UnsafeView ReshapeAlias Reshape Unsqueeze Squeeze Expand Cat
+    Stack Split SplitWithSizes UnsafeSplit Chunk Unbind Select Slice Index IndexSelect Gather Add Sub Neg Sum Mean
     AvgPool2D AdaptiveAvgPool2D AvgPool1D MaxPool2DWithIndices AdaptiveMaxPool2D MaxPool3DWithIndices ConstantPadNd
     ReflectionPad2D ReplicationPad2D Relu LeakyRelu Threshold PreluKernel Clone ToCopy Copy CopySlices AsStrided Alias
     Repeat Roll Flip Im2Col Col2Im PixelShuffle PixelUnshuffle UpsampleBilinear2D UpsampleNearest2D UpsampleBicubic2D
@@ -84,7 +84,7 @@ def _refuse(name: str, unknown: list[str]) -> Callable[[Signals, Signals], None]
     return look
 
 
-# -- nonlinearities: f(x) / x ------------------------------------------------------------------------------------------
+# -- nonlinearities: f(x) / x ---------------------------------------------------------------------------------------
 
 
 def _read(node: Any) -> Tensor:
@@ -119,7 +119,7 @@ def _sloped(node: Any, pair: Callable[[Any], tuple[Tensor, Tensor]]) -> Callable
     return lambda sent, arrived: (None if arrived[0] is None else arrived[0] * slope, *sent[1:])
 
 
-# -- norms: the deviation is held --------------------------------------------------------------------------------------
+# -- norms: the deviation is held ------------------------------------------------------------------------------------
 
 
 def _layer_norm(node: Any, arrived: Tensor) -> Tensor:
@@ -165,7 +165,7 @@ def _normed(node: Any, rule: Callable[[Any, Tensor], Tensor | None]) -> Callable
     return exchange
 
 
-# -- products: the gate is held ------------------------------------------------------------------------------------------
+# -- products: the gate is held -------------------------------------------------------------------------------------
 
 
 def _product(node: Any, name: str, unknown: list[str]) -> None:
