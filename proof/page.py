@@ -23,13 +23,13 @@ library is held against plain PyTorch: hooks, autograd's nodes, central differen
 The references are in `proof/` and share no code with `src/`. "Right" is equal to 1e-6 of the largest value in double
 precision (2e-3 where a model runs in single precision only); relevance values to 1e-4.
 
-- **read**: every module that runs is listed with its shape, the scores are found. **activations**: values of all modules.
+- **read**: every module that runs is listed with its shape; scores are found. **activations**: values of all modules.
 - **gradient**: autograd and central differences, one image and a batch. **guided**: hooks on autograd's nodes.
 - **conservation**: pixels, biases and stabilisers add to the score. **relevance**: values of epsilon-LRP.
 - **grad-cam**: at its default layer. **occlusion**: windows by patches and in plain passes against covered images.
 - **units**: strongest images of each unit. **batch**: one image against a batch. **left as found**: the model, bitwise.
 
-"right": equal. "refused": the library says by name why it does not answer. "wrong": another answer than the reference's.
+"right": equal. "refused": the library says by name why it does not answer. "wrong": another answer.
 "blamed": an error that says the model raised, though it runs. "crash": any other error. "not compared": no reference
 has an answer.
 """
