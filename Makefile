@@ -1,7 +1,7 @@
 # Microtome's commands. Each target says what it makes; `make` alone lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-versions lint bench reproduce docs clean
+.PHONY: help demo test test-versions lint bench proof reproduce docs clean
 
 PYTHON ?= python3
 TORCH := torch==2.13.0
@@ -71,6 +71,11 @@ test-versions:  ## the tests on the oldest, the pinned and the newest torch, on 
 
 bench: $(STAMPS)/test  ## measure speed and the conformance table against the peers
 	$(BIN)/python -m benchmarks
+
+# Results lie in proof/results, one file for each model: started again, it goes on where it was.
+proof: $(STAMPS)/test  ## every answer held against plain PyTorch on all families of models, and on 2,000 random networks
+	OMP_NUM_THREADS=1 $(BIN)/python -m proof
+	OMP_NUM_THREADS=1 $(BIN)/python -m proof fuzz --count 2000
 
 reproduce: $(STAMPS)/test  ## the slow tests: trainings and figures of the papers
 	OMP_NUM_THREADS=$(THREADS) $(BIN)/pytest -m slow tests

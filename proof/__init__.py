@@ -1,4 +1,4 @@
-"""The library held against plain PyTorch on networks that nobody chose: every family of timm, torchvision, transformers.
+"""Answers of the library held against plain PyTorch, on every family of timm, torchvision and transformers.
 
 The references in this package share no code with ``src/``: they use hooks, autograd's own nodes, finite differences and
 plain passes.

@@ -1,4 +1,4 @@
-"""``python -m proof`` examines the models of the catalogue, ``python -m proof fuzz`` random networks; both write the page."""
+"""``python -m proof`` examines models, ``python -m proof fuzz`` random networks; both write the page."""
 
 from __future__ import annotations
 

@@ -177,9 +177,9 @@ def _torchvision(name: str) -> Iterator[Attempt]:
 
 
 def _transformers_types() -> list[str]:
-    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as known
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as KNOWN
 
-    names = [(kind, classes if isinstance(classes, tuple) else (classes,)) for kind, classes in known.items()]
+    names = [(kind, classes if isinstance(classes, tuple) else (classes,)) for kind, classes in KNOWN.items()]
     return [f"transformers:{kind}" + (f"/{one}" if len(made) > 1 else "") for kind, made in names for one in made]
 
 
@@ -191,10 +191,10 @@ _SMALLER = {
 
 def _transformers(name: str) -> Iterator[Attempt]:
     import transformers
-    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as known
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as KNOWN
 
     kind, _, chosen = name.partition("/")
-    made = getattr(transformers, chosen or str(known[kind]))
+    made = getattr(transformers, chosen or str(KNOWN[kind]))
 
     def make(side: int | None, smaller: bool) -> nn.Module:
         settings = transformers.AutoConfig.for_model(kind)

@@ -61,7 +61,9 @@ def gradient(s: Subject) -> str:
             away = min(float(((one - slope).abs() / (scale + 1e-300)).max()) for one in steps)
             # Differences settle where autograd differs: its batch norm is wrong for one image.
             if away > 1e-4 and not (agreed and _rough(steps)):
-                raise Wrong(f"central differences of {count} images are off by {away:.2g}; autograd {off(found, auto):.2g}")
+                raise Wrong(
+                    f"central differences of {count} images are off by {away:.2g}; autograd {off(found, auto):.2g}"
+                )
             said.append(f"differences {away:.0e}")
             if not agreed:
                 said.append("plain autograd is wrong here")
@@ -161,7 +163,9 @@ def occlusion(s: Subject) -> str:
     """Nine windows against covered images in plain passes; also windows carried as patches, whatever pays."""
     side = s.shape[1]
     window = max(1, side // 4)
-    found = attribution.occlusion(s.net, s.images[:1], s.targets[:1], window=window, stride=(side - window) // 2, fill=FILL)
+    found = attribution.occlusion(
+        s.net, s.images[:1], s.targets[:1], window=window, stride=(side - window) // 2, fill=FILL
+    )
     boxes = found.boxes.reshape(-1, 4)
     covered = s.images[:1].repeat(len(boxes), 1, 1, 1)
     for row, (top, left, bottom, right) in enumerate(boxes.tolist()):
@@ -250,7 +254,7 @@ def batch(s: Subject) -> str:
         except LayerError:
             continue
         apart = torch.cat([method(s.net, s.images[i : i + 1], s.targets[i]).values for i in range(COUNT)])
-        if method is attribution.lrp and float((together.abs().sum() / s.scores.abs().max())) > 1e6:
+        if method is attribution.lrp and float(together.abs().sum() / s.scores.abs().max()) > 1e6:
             continue
         s.hold(method.__name__, apart, together, 1e-5 if s.dtype == torch.float64 else 1e-2)
     return ""

@@ -18,19 +18,20 @@ _SIGNS = {
 _HEAD = """# Proof at scale
 
 Made by `make proof`. One size of every family of timm and torchvision, and every image classifier of transformers, with
-random weights (seed 0; constant weights redrawn) and small images; then random small networks. Each answer of the library
-is held against plain PyTorch: hooks, autograd's nodes, central differences, covered images in plain passes. The references
-are in `proof/` and share no code with `src/`. What must agree agrees to 1e-6 of the largest value in double precision
-(2e-3 where a model runs in single precision only); relevance values to 1e-4.
+random weights (seed 0; constant weights redrawn) and small images; then random small networks. Each answer of the
+library is held against plain PyTorch: hooks, autograd's nodes, central differences, covered images in plain passes.
+The references are in `proof/` and share no code with `src/`. "Right" is equal to 1e-6 of the largest value in double
+precision (2e-3 where a model runs in single precision only); relevance values to 1e-4.
 
-- **read**: every module that runs is listed with its shape, the scores are found. **activations**: values of all modules.
-- **gradient**: against autograd and central differences, one image and a batch. **guided**: hooks on autograd's nodes.
+- **read**: every module that runs is listed with its shape; scores are found. **activations**: values of all modules.
+- **gradient**: autograd and central differences, one image and a batch. **guided**: hooks on autograd's nodes.
 - **conservation**: pixels, biases and stabilisers add to the score. **relevance**: values of epsilon-LRP.
 - **grad-cam**: at its default layer. **occlusion**: windows by patches and in plain passes against covered images.
 - **units**: strongest images of each unit. **batch**: one image against a batch. **left as found**: the model, bitwise.
 
-"right": equal. "refused": the library says by name why it does not answer. "wrong": another answer than the reference's.
-"blamed": an error that says the model raised, though it runs. "crash": any other error. "not compared": no reference.
+"right": equal. "refused": the library says by name why it does not answer. "wrong": another answer.
+"blamed": an error that says the model raised, though it runs. "crash": any other error. "not compared": no reference
+has an answer.
 """
 
 
@@ -111,5 +112,7 @@ def _table(models: list[dict[str, Any]]) -> str:
             rows.append(f"| {one['model']} | {size} | {one['parameters']:,} | {signs} |")
     missing = {one["model"]: one["problem"] for one in models if not one["checks"]} | catalogue.LEFT_OUT
     rows += ["\n## Not examined\n", "| model | why |", "|---|---|"]
-    rows += [f"| {name} | {' '.join(str(why).split())[:160].replace('|', '/')} |" for name, why in sorted(missing.items())]
+    rows += [
+        f"| {name} | {' '.join(str(why).split())[:160].replace('|', '/')} |" for name, why in sorted(missing.items())
+    ]
     return "\n".join(rows)

@@ -122,7 +122,12 @@ def _rectifier(c: int, side: int, dice: random.Random) -> tuple[nn.Module, int, 
 
 @kind("convolution and rectifier")
 def _conv(c: int, side: int, dice: random.Random) -> tuple[nn.Module, int, int]:
-    name, out, size, groups = dice.choice(list(RECTIFIERS)), dice.choice((4, 8)), dice.choice((1, 3)), dice.choice((1, 2))
+    name, out, size, groups = (
+        dice.choice(list(RECTIFIERS)),
+        dice.choice((4, 8)),
+        dice.choice((1, 3)),
+        dice.choice((1, 2)),
+    )
     conv = nn.Conv2d(c, out, size, padding=size // 2, groups=groups)
     norm = nn.BatchNorm2d(out) if dice.random() < 0.6 else nn.Identity()
     return Step(lambda s, x: RECTIFIERS[name](s.norm(s.conv(x))), conv=conv, norm=norm), out, side
@@ -343,12 +348,20 @@ def _einsum(c: int, side: int, dice: random.Random) -> tuple[nn.Module, int, int
 @kind("mixer")
 def _mixer(c: int, side: int, dice: random.Random) -> tuple[nn.Module, int, int]:
     mix = nn.Sequential(nn.Linear(side * side, 8), nn.GELU(), nn.Linear(8, side * side))
-    return Step(lambda s, x: x + s.mix(s.norm(tokens(x)).transpose(1, 2)).view(x.shape), mix=mix, norm=nn.LayerNorm(c)), c, side
+    return (
+        Step(lambda s, x: x + s.mix(s.norm(tokens(x)).transpose(1, 2)).view(x.shape), mix=mix, norm=nn.LayerNorm(c)),
+        c,
+        side,
+    )
 
 
 @kind("larger of two")
 def _larger(c: int, side: int, dice: random.Random) -> tuple[nn.Module, int, int]:
-    return Step(lambda s, x: torch.maximum(s.first(x), s.second(x)), first=nn.Conv2d(c, c, 1), second=nn.Conv2d(c, c, 1)), c, side
+    return (
+        Step(lambda s, x: torch.maximum(s.first(x), s.second(x)), first=nn.Conv2d(c, c, 1), second=nn.Conv2d(c, c, 1)),
+        c,
+        side,
+    )
 
 
 @kind("product of two")

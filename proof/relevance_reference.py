@@ -1,8 +1,8 @@
 """LRP with a vanishing stabiliser, by hooks on autograd's own nodes: the pixel times a gradient with changed slopes.
 
-For the epsilon rule with epsilon to 0, relevance is x times the gradient of the network in which every nonlinearity f is
-replaced by its slope f(x) / x and gates, attention weights and deviations of norms are constants (Ali et al. 2022). So
-each node needs no more than its own saved tensors. A node that is not known here stops the comparison by name.
+For the epsilon rule with epsilon to 0, relevance is x times the gradient of the network in which every nonlinearity f
+is replaced by its slope f(x) / x, and gates, attention weights and deviations of norms are constants (Ali et al. 2022).
+So each node needs no more than its own saved tensors. A node that is not known here stops the comparison by name.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ Signals = tuple[Tensor | None, ...]
 
 # Linear in what depends on the image, or piecewise linear through 0: their gradient is the rule.
 _LINEAR = frozenset(
-    """Convolution Addmm Mm Mv T Transpose Permute View UnsafeView ReshapeAlias Reshape Unsqueeze Squeeze Expand Cat Stack
-    Split SplitWithSizes UnsafeSplit Chunk Unbind Select Slice Index IndexSelect Gather Add Sub Neg Sum Mean
+    """Convolution Addmm Mm Mv T Transpose Permute View UnsafeView ReshapeAlias Reshape Unsqueeze Squeeze Expand Cat
+    Stack Split SplitWithSizes UnsafeSplit Chunk Unbind Select Slice Index IndexSelect Gather Add Sub Neg Sum Mean
     AvgPool2D AdaptiveAvgPool2D AvgPool1D MaxPool2DWithIndices AdaptiveMaxPool2D MaxPool3DWithIndices ConstantPadNd
     ReflectionPad2D ReplicationPad2D Relu LeakyRelu Threshold PreluKernel Clone ToCopy Copy CopySlices AsStrided Alias
     Repeat Roll Flip Im2Col Col2Im PixelShuffle PixelUnshuffle UpsampleBilinear2D UpsampleNearest2D UpsampleBicubic2D
@@ -61,8 +61,10 @@ def relevance(plain: Plain, images: Tensor, targets: Sequence[int]) -> Tensor:
 
 def _set_rule(node: Any, unknown: list[str]) -> None:
     name = operator(node)
-    if name in _SLOPES:
+    if name in _SLOPES and (name in ("Sigmoid", "Tanh") or hasattr(node, "_saved_self")):
         node.register_hook(_sloped(node, _SLOPES[name]))
+    elif name == "Glu":
+        node.register_hook(lambda _sent, arrived: (_glu(node, arrived[0]),))
     elif name in _NORMS:
         node.register_prehook(lambda signals: tuple(None if s is None else s.contiguous() for s in signals))
         node.register_hook(_normed(node, _NORMS[name]))
@@ -84,7 +86,7 @@ def _refuse(name: str, unknown: list[str]) -> Callable[[Signals, Signals], None]
     return look
 
 
-# -- nonlinearities: f(x) / x ------------------------------------------------------------------------------------------
+# -- nonlinearities: f(x) / x ---------------------------------------------------------------------------------------
 
 
 def _read(node: Any) -> Tensor:
@@ -105,10 +107,8 @@ _SLOPES: dict[str, Callable[[Any], tuple[Tensor, Tensor]]] = {
     "Hardsigmoid": lambda n: (_read(n), functional.hardsigmoid(_read(n))),
     "Sigmoid": _from_sigmoid,
     "Tanh": lambda n: (torch.atanh(n._saved_result), n._saved_result),
-    "Elu": lambda n: (
-        n._saved_self_or_result, functional.elu(n._saved_self_or_result, n._saved_alpha) * n._saved_scale
-    ),
-    "Celu": lambda n: (n._saved_self_or_result, functional.celu(n._saved_self_or_result, n._saved_alpha)),
+    "Elu": lambda n: (_read(n), functional.elu(_read(n), n._saved_alpha) * n._saved_scale),
+    "Celu": lambda n: (_read(n), functional.celu(_read(n), n._saved_alpha)),
     "Pow": lambda n: (_read(n), _read(n) ** n._saved_exponent),
 }  # fmt: skip
 
@@ -119,7 +119,7 @@ def _sloped(node: Any, pair: Callable[[Any], tuple[Tensor, Tensor]]) -> Callable
     return lambda sent, arrived: (None if arrived[0] is None else arrived[0] * slope, *sent[1:])
 
 
-# -- norms: the deviation is held --------------------------------------------------------------------------------------
+# -- norms: the deviation is held ------------------------------------------------------------------------------------
 
 
 def _layer_norm(node: Any, arrived: Tensor) -> Tensor:
@@ -165,7 +165,7 @@ def _normed(node: Any, rule: Callable[[Any, Tensor], Tensor | None]) -> Callable
     return exchange
 
 
-# -- products: the gate is held ------------------------------------------------------------------------------------------
+# -- products: the gate is held -------------------------------------------------------------------------------------
 
 
 def _product(node: Any, name: str, unknown: list[str]) -> None:
@@ -191,6 +191,14 @@ def _product(node: Any, name: str, unknown: list[str]) -> None:
     node.register_hook(share)
 
 
+def _glu(node: Any, arrived: Tensor | None) -> Tensor | None:
+    """a sigmoid(b): the second half of the channels is the gate of the first."""
+    if arrived is None:
+        return None
+    gate = node._saved_self.chunk(2, node._saved_dim)[1].sigmoid()
+    return torch.cat((arrived * gate, torch.zeros_like(arrived)), node._saved_dim)
+
+
 def _is_gate(node: Any) -> bool:
     """Whether all that a value is made of comes out of a sigmoid, a softmax or an exponential."""
     waiting, seen, found = [node], set(), False
@@ -199,13 +207,22 @@ def _is_gate(node: Any) -> bool:
         if one is None or one in seen:
             continue
         seen.add(one)
-        if operator(one) in _GATES:
+        if operator(one) in _GATES or _is_hard_sigmoid(one):
             found = True
             continue
         if operator(one) in _ENDS or operator(one) == "AccumulateGrad":
             return False
         waiting += [reached for reached, _ in one.next_functions]
     return found
+
+
+def _is_hard_sigmoid(node: Any) -> bool:
+    """A clamp to [0, 1], or relu6(x + a number)."""
+    if operator(node) != "Hardtanh" or node._saved_min_val != 0:
+        return False
+    read = node.next_functions[0][0]
+    added = operator(read) == "Add" and sum(reached is not None for reached, _ in read.next_functions) == 1
+    return node._saved_max_val == 1 or (node._saved_max_val == 6 and added)
 
 
 def _repeats(node: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Examine models in processes of their own, with limits of time and memory; one JSON file each, so that a run goes on."""
+"""Processes with limits of time and memory, one for each model; a JSON file each, so that a run goes on."""
 
 from __future__ import annotations
 

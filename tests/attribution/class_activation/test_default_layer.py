@@ -245,3 +245,23 @@ def test_tokens_in_another_order_have_no_places():
     net = Network(Over(Rolled(), 1, 16), SHAPE)
     with pytest.raises(LayerError, match="a token for every patch"):
         attribution.grad_cam(net, torch.rand(1, *SHAPE), 1, layer="encoder.norm")
+
+
+class Auxiliary(nn.Module):
+    """A branch that only training reads comes last; the scores do not depend on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.branch, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        maps = self.body(x).relu()
+        aside = self.branch(maps).relu()
+        return self.head(maps.mean((2, 3))), aside
+
+
+def test_a_branch_that_the_score_does_not_read_is_no_default() -> None:
+    """Oracle: the map of the last layer that the score is made of, by name; the branch ends later in the pass."""
+    net = Network(Auxiliary(), SHAPE)
+    assert map_layer(net, None) == "/relu"
+    assert bool(attribution.grad_cam(net, torch.rand(1, *SHAPE)).layer == "/relu")

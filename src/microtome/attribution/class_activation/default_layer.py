@@ -52,6 +52,7 @@ def map_layer(net: Network, layer: str | None) -> str:
 
 def _last_map(net: Network) -> Layer | None:
     """The layer of maps that ends last; of a block and the operation that ends it, the operation."""
+    unread = _unread_steps(net)
     found = [
         entry
         for entry in net.layers.values()
@@ -61,7 +62,15 @@ def _last_map(net: Network) -> Layer | None:
         and not _ends_in_pooling(entry)
         and not _only_moves(entry)
     ]
-    return max(found, key=lambda entry: (entry.step, entry.leaf), default=None)
+    read = [entry for entry in found if entry.step not in unread]  # nothing is left where the model hides who reads whom
+    return max(read or found, key=lambda entry: (entry.step, entry.leaf), default=None)
+
+
+def _unread_steps(net: Network) -> set[int]:
+    """The steps of layers that no score depends on, such as a branch that only training reads."""
+    end = net.head.record or [name for path, name in net.graph.outputs.items() if path == net.head.path]
+    feeding = net.graph.feeding(end)
+    return {entry.step for entry in net.layers.values() if entry.leaf and entry.name not in feeding}
 
 
 def _ends_in_pooling(layer: Layer) -> bool:

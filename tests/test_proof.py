@@ -1,0 +1,158 @@
+"""Does the proof see an error? Its references agree with the library, and disagree as soon as an answer is changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from proof import checks, fuzz, page, random_networks, runner
+from proof.guided_reference import guided
+from proof.plain import Plain
+from proof.relevance_reference import NoReplica, relevance
+from proof.subject import Subject
+from proof.verdicts import CRASH, RIGHT, WRONG, examine, verdict
+from torch import nn
+
+from microtome import Network, attribution
+
+
+class Small(nn.Module):
+    """Convolution, batch norm, rectifier, squeeze-excite, attention and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.gate, self.after = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, padding=1)
+        self.qkv, self.head = nn.Linear(4, 12), nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = nn.functional.gelu(self.norm(self.conv(x)))
+        x = x * self.gate(x.mean((2, 3), keepdim=True)).sigmoid()
+        x = self.after(x).relu_()
+        t = x.flatten(2).transpose(1, 2)
+        q, k, v = self.qkv(t).chunk(3, -1)
+        return self.head((t + (q @ k.transpose(1, 2)).softmax(-1) @ v).mean(1))
+
+
+@pytest.fixture
+def subject() -> Subject:
+    torch.manual_seed(0)
+    return Subject(Small().double().eval(), (3, 8, 8), torch.float64)
+
+
+def test_all_checks_find_the_library_right(subject: Subject) -> None:
+    found = examine(subject)
+    assert {name: check["verdict"] for name, check in found.items()} == dict.fromkeys(checks.CHECKS, RIGHT), found
+
+
+@pytest.mark.parametrize(
+    ("method", "check"),
+    [("gradient", "gradient"), ("guided_backprop", "guided"), ("lrp", "relevance"), ("lrp", "conservation"),
+     ("grad_cam", "grad-cam"), ("gradient", "batch")],
+)  # fmt: skip
+def test_an_answer_that_is_a_little_off_is_wrong(
+    subject: Subject, method: str, check: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One pixel changed by a thousandth of the largest value."""
+    real = getattr(attribution, method)
+
+    def off(net: Network, images: torch.Tensor, *args: object, **options: object) -> object:
+        found = real(net, images, *args, **options)
+        values = found.values.clone()
+        values[0, 0, 0, 0] += 1e-3 * values.abs().max() * len(images)
+        return dataclasses.replace(found, values=values)
+
+    monkeypatch.setattr(attribution, method, off)
+    assert verdict(checks.CHECKS[check], subject)["verdict"] == WRONG
+
+
+def test_a_changed_weight_and_an_error_are_seen(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    with torch.no_grad():
+        subject.model.conv.weight[0, 0, 0, 0] += 1
+    assert verdict(checks.left_as_found, subject)["verdict"] == WRONG
+    monkeypatch.setattr(Network, "_values", lambda *_args, **_options: {}["no layer"])
+    assert verdict(checks.activations, subject)["verdict"] == CRASH
+
+
+def test_the_guided_reference_is_the_formula() -> None:
+    """Closed form: two rectifiers in a row, x * sigmoid(x) by hand among them."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+        model[0].bias.zero_()
+
+    class Head(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = x * torch.sigmoid(x)
+            return torch.stack((y[:, 0] - y[:, 1], y.sum(1)), 1)
+
+    x = torch.tensor([[0.5, 0.7], [-0.5, 0.7]])
+    found = guided(Plain(nn.Sequential(model, Head())), x, [0, 1])
+    slope = torch.sigmoid(x) * (1 + x * (1 - torch.sigmoid(x)))
+    torch.testing.assert_close(found, slope * torch.tensor([[1.0, 0.0], [0.0, 1.0]]))  # -1 and a dead unit are stopped
+
+
+def test_the_relevance_reference_is_the_formula() -> None:
+    """Closed form: relevance of x w behind a GELU and a gate is x w f(z) / z times the gate; unknown steps stop it."""
+
+    class Gated(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.gelu(2 * x + 1).mul(torch.sigmoid(x.sum(1, keepdim=True)))
+
+    x = torch.tensor([[0.5, 0.25]], dtype=torch.float64)
+    z = 2 * x + 1
+    expected = 2 * x * nn.functional.gelu(z) / z * torch.sigmoid(x.sum())
+    expected[0, 1] = 0
+    torch.testing.assert_close(relevance(Plain(Gated()), x, [0]), expected)
+
+    class Cosine(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.cos()
+
+    with pytest.raises(NoReplica, match="Cos"):
+        relevance(Plain(Cosine()), x, [0])
+
+
+def test_a_run_goes_on_where_it_was(tmp_path) -> None:
+    """A file that is there is not made again; a job over its limit loses nothing but itself."""
+    done, late, new = (tmp_path / "fuzz" / f"{name}.json" for name in ("done", "late", "new"))
+    done.parent.mkdir()
+    runner.write(done, {"networks": []})
+
+    def forever(file) -> None:
+        while True:
+            pass
+
+    told: list[str] = []
+    jobs = {
+        done: forever,
+        late: forever,
+        new: lambda file: runner.write(file, {"networks": [{"seed": 3, "network": ["conv"], "checks": {
+            "read": {"verdict": WRONG, "detail": "no | line"}}}]}),
+    }  # fmt: skip
+    runner.run(jobs, processes=2, limit=1, memory=64, seconds=60, report=told.append)
+    assert not late.exists()
+    assert json.loads(new.read_text())["networks"][0]["seed"] == 3
+    assert {line.split()[0] for line in told} == {"late", "new"}
+    page.write(tmp_path, tmp_path / "proof.md")
+    assert "| seed 3 (conv) | read | wrong | no / line |" in (tmp_path / "proof.md").read_text()
+
+
+def test_every_kind_of_random_step_is_drawn_and_runs() -> None:
+    drawn: set[str] = set()
+    for seed in range(1, 300, 2):
+        model = random_networks.draw(seed)
+        drawn |= set(model.names)
+        if seed < 60:
+            x = torch.rand(2, 3, random_networks.SIDE, random_networks.SIDE, dtype=torch.float64)
+            output = model(x)
+            scores = (
+                output
+                if isinstance(output, torch.Tensor)
+                else next(iter(output.values() if isinstance(output, dict) else output))
+            )
+            assert bool(torch.isfinite(scores).all()), seed
+    assert drawn >= set(random_networks.KINDS)
+    assert fuzz.describe(1) == random_networks.draw(1).names
