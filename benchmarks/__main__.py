@@ -5,8 +5,16 @@ import runpy
 import sys
 
 ALL = (
-    "attribution", "occlusion", "conservation", "conformance", "spaces", "synthesis", "pruning", "landscape", "information",
-)  # fmt: skip
+    "attribution",
+    "occlusion",
+    "conservation",
+    "conformance",
+    "spaces",
+    "synthesis",
+    "pruning",
+    "landscape",
+    "information",
+)
 
 if __name__ == "__main__":
     chosen = sys.argv[1:] or [name for name in ALL if importlib.util.find_spec(f"benchmarks.{name}")]

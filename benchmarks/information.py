@@ -1,7 +1,7 @@
 """Binned information of a checkpoint beside the published way: ``python -m benchmarks.information``.
 
-The published codes (IDNNs, ibsgd) turn each digitised row into bytes, find the unique rows and count inputs by state. The
-replica here does the same. One network of the 12-bit task, six layers, 4096 inputs, in turns on one thread.
+The published codes (IDNNs, ibsgd) turn each digitised row into bytes, find the unique rows and count inputs by state.
+The replica here does the same. One network of the 12-bit task, six layers, 4096 inputs, in turns on one thread.
 """
 
 from __future__ import annotations

@@ -192,7 +192,7 @@ def _product(node: Any, name: str, unknown: list[str]) -> None:
 
 
 def _glu(node: Any, arrived: Tensor | None) -> Tensor | None:
-    """a sigmoid(b): the second half of the channels is the gate of the first."""
+    """A sigmoid(b): the second half of the channels is the gate of the first."""
     if arrived is None:
         return None
     gate = node._saved_self.chunk(2, node._saved_dim)[1].sigmoid()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from microtome import registry
+from microtome.results import Result
 
 PAGES = sorted((Path(__file__).parents[1] / "docs" / "howto").glob("*.md"))
 
@@ -19,7 +20,7 @@ def test_the_example_runs(page: Path) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert blocks
     assert max(len(block.splitlines()) for block in blocks) < 40
-    known = registry.methods()  # all folders are imported before
+    known, kinds = registry.methods(), dict(Result.kinds)  # all folders are imported before
     module = types.ModuleType(f"howto_{page.stem}")
     sys.modules[module.__name__] = module  # where dataclasses look up their annotations
     try:
@@ -29,3 +30,5 @@ def test_the_example_runs(page: Path) -> None:
         del sys.modules[module.__name__]
         registry._METHODS.clear()
         registry._METHODS.update(known)
+        Result.kinds.clear()
+        Result.kinds.update(kinds)

@@ -62,7 +62,7 @@ def _last_map(net: Network) -> Layer | None:
         and not _ends_in_pooling(entry)
         and not _only_moves(entry)
     ]
-    read = [entry for entry in found if entry.step not in unread]  # nothing is left where the model hides who reads whom
+    read = [entry for entry in found if entry.step not in unread]  # empty where the model hides the readers
     return max(read or found, key=lambda entry: (entry.step, entry.leaf), default=None)
 
 
