@@ -12,7 +12,7 @@ from microtome import data
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.training.training_run import Run
-from microtome.units.streaming.streaming_pass import chosen_layers, operation
+from microtome.units.streaming.streaming_pass import selected_layers, operation
 
 __all__ = ["RunStates"]
 
@@ -52,7 +52,7 @@ class RunStates:
             )
         self.labels = labels
         self.net = net.around(copy.deepcopy(net.model))
-        chosen = chosen_layers(self.net, _activations(self.net) if layers is None else layers)
+        chosen = selected_layers(self.net, _activations(self.net) if layers is None else layers)
         self.layers = tuple(layer.name for layer in chosen)
         self.ranges = [_RANGES.get(operation(layer).rstrip("_")) for layer in chosen]
         self.epochs = torch.tensor(run.checkpoints)
