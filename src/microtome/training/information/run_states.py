@@ -12,7 +12,7 @@ from microtome import data
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.training.training_run import Run
-from microtome.units.streaming.streaming_pass import selected_layers, operation
+from microtome.units.streaming.streaming_pass import operation, selected_layers
 
 __all__ = ["RunStates"]
 
