@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from microtome.data.adapter import Adapter
+from microtome.data.adapters.adapter import Adapter
 from microtome.errors import StoreError
 from microtome.results import write_atomically
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from microtome.data import Dataset
-from microtome.data.adapter import Adapter, adapt
-from microtome.data.class_labels import UNLABELLED
+from microtome.data.adapters.adapter import Adapter, adapt
+from microtome.data.adapters.class_labels import UNLABELLED
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.progress import Clock, Listener

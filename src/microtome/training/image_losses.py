@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from microtome.data import Dataset
-from microtome.data.adapter import adapt
+from microtome.data.adapters.adapter import adapt
 from microtome.errors import InputError, MicrotomeError, ModelError
 from microtome.network import Network
-from microtome.trace.head import as_rows, at_path
+from microtome.trace.heads.head import as_rows, at_path
 from microtome.trace.tracer import Tracer
 
 __all__ = ["ImageLosses", "Loss", "PreparedImages", "is_norm"]
