@@ -80,7 +80,7 @@ def inversion(result: Inversion, *, image: int = 0) -> Figure:
     below.set_ylabel("relative error", fontsize=8)
     below.tick_params(labelsize=7)
     figure.supxlabel(
-        f"Images with almost the same representation at {result.layer} (squared distance / squared norm).", fontsize=8
+        f"Images with similar representation at {result.layer};\nerror: squared distance / squared norm", fontsize=8
     )
     return figure
 
