@@ -124,7 +124,9 @@ def _first_patch(net: Network, layer: Layer, tokens: int, grid: tuple[int, int])
     value = net.activations(pictures, layer.name, check=False)[layer.name]
     value = layer.axes.per_unit(value, len(pictures))
     change = value[1:] - value[:1]
-    moved = (change - change.mean(2, keepdim=True)).norm(dim=1)  # an attention moves all tokens nearly alike
+    if tokens > 2:  # an attention moves all tokens nearly alike; the mean of two tokens would hide which one moved
+        change = change - change.mean(2, keepdim=True)
+    moved = change.norm(dim=1)
     if tokens < height * width or not bool((moved.amax(1) > 0).all()):
         return None
     first = _own(moved)[0]

@@ -299,7 +299,7 @@ def regrouped(labels: Labels, before: Size, after: Size) -> Labels | None:
     Examples
     --------
     >>> regrouped(pictures((2, 3, 4, 6)), (2, 3, 4, 6), (2, 3, 2, 2, 6)).axes[2:4]
-    ((Factor(role='row', size=2, step=2),), (Factor(role='row', size=2, step=1),))
+    ((Factor(role='row', size=2, step=2, origin=0),), (Factor(role='row', size=2, step=1, origin=0),))
     """
     queue: list[Factor] = []
     for axis, size in zip(labels.axes, before, strict=True):
