@@ -143,4 +143,9 @@ def _projects(net: Network, entry: Layer) -> bool:
         return False
     inside = [other for name, other in net.layers.items() if other.leaf and name.startswith(f"{entry.name}.")]
     parts = inside if entry.module is not None else [net.layers[name] for name in entry.inputs if name in net.layers]
-    return len(parts) > 1 and all(operator_of(part) in _PROJECTIONS | _SUMS for part in parts)
+    return len(parts) > 1 and all(operator_of(part) in _SUMS or _by_weights(part) for part in parts)
+
+
+def _by_weights(entry: Layer) -> bool:
+    """Whether a layer is a projection by weights; what an attention adds to its tokens is a product of two values."""
+    return operator_of(entry) in _PROJECTIONS - ATTENTION and len(entry.inputs) < 2
