@@ -39,6 +39,7 @@ def test_thumbnails(mapped) -> None:
     axes = mapped.plot(images=images, most=20).axes[0]
     boxes = [one for one in axes.artists if isinstance(one, AnnotationBbox)]
     assert [list(box.xy) for box in boxes] == mapped.points[::2].tolist()
+    assert len({box.patch.get_edgecolor() for box in boxes}) == 3
     with pytest.raises(InputError, match="40 images"):
         mapped.plot(images=images[:3])
 

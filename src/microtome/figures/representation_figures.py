@@ -134,14 +134,13 @@ def _points(
     axes: Axes, result: ImageMap, classes: list[str] | None, *, legend: bool = True, faint: bool = False
 ) -> None:
     points = result.points.numpy()
-    told = result.labels if result.labels is not None else torch.full((len(points),), -1)
+    told = _told(result)
     opacity = (0.08 + 0.92 * result.trust).numpy() * (0.3 if faint else 1)
     size = float(np.clip(6000 / max(len(points), 1), 2, 24))
     kinds = sorted(set(told.tolist()))
-    palette: Any = colormaps["tab10" if max(kinds) < 10 else "turbo"]
     for label in kinds:
         chosen = (told == label).numpy()
-        colour = (0.35, 0.35, 0.35) if label < 0 else _colour(palette, label, max(kinds))
+        colour = _class_colour(result, int(chosen.argmax()))
         colours = np.concatenate([np.tile(colour, (int(chosen.sum()), 1)), opacity[chosen, None]], 1)
         axes.scatter(points[chosen, 0], points[chosen, 1], s=size, c=colours, linewidths=0)
         if legend and len(kinds) <= 20 and label >= 0:
@@ -153,7 +152,17 @@ def _points(
     axes.set_yticks([])
 
 
-def _colour(palette: Any, label: int, most: int) -> tuple[float, float, float]:
+def _told(result: ImageMap) -> Tensor:
+    return result.labels if result.labels is not None else torch.full((len(result.points),), -1)
+
+
+def _class_colour(result: ImageMap, place: int) -> tuple[float, float, float]:
+    """The colour of an image's class; gray without one."""
+    told = _told(result)
+    label, most = int(told[place]), int(told.max())
+    if label < 0:
+        return 0.35, 0.35, 0.35
+    palette: Any = colormaps["tab10" if most < 10 else "turbo"]
     red, green, blue, _ = palette(label if most < 10 else label / most)
     return red, green, blue
 
@@ -172,4 +181,5 @@ def _thumbnails(axes: Axes, result: ImageMap, images: Tensor, most: int) -> None
             drawn, zoom=14 / max(drawn.shape[:2]), cmap="gray", alpha=0.15 + 0.85 * float(result.trust[place])
         )
         x, y = result.points[place].tolist()
-        axes.add_artist(AnnotationBbox(box, (x, y), frameon=False, pad=0))
+        frame = {"facecolor": "none", "edgecolor": _class_colour(result, place), "linewidth": 0.8}
+        axes.add_artist(AnnotationBbox(box, (x, y), pad=0, bboxprops=frame))
