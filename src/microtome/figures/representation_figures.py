@@ -134,7 +134,7 @@ def _points(
     axes: Axes, result: ImageMap, classes: list[str] | None, *, legend: bool = True, faint: bool = False
 ) -> None:
     points = result.points.numpy()
-    told = result.labels if result.labels is not None else torch.full((len(points),), -1)
+    told = result.labels if result.labels is not None else torch.full((len(points),), -1, device="cpu")
     opacity = (0.08 + 0.92 * result.trust).numpy() * (0.3 if faint else 1)
     size = float(np.clip(6000 / max(len(points), 1), 2, 24))
     kinds = sorted(set(told.tolist()))
