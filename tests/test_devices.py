@@ -30,6 +30,7 @@ ARRAYS = {
     "attribution/gradients/integrated_gradients.py": "nodes and weights, each moved to its images",
     "data": "images and labels as read from files; Network.images moves a batch",
     "inputs.py": "images as given; Network.images moves them",
+    "representation": "features are tables on the processor",
     "spaces/singular/triplets.py": "ARPACK works on the processor; its vectors are moved where they are used",
     "units/streaming": "tables over a data set are kept on the processor",
     "units/wiring/gabor.py": "filters are fitted on the processor",

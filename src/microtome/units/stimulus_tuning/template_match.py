@@ -84,7 +84,7 @@ def cosine(first: Tensor, second: Tensor) -> Tensor:
 def _gradient(net: Network, layer: Layer, images: Tensor, units: Tensor, places: Tensor) -> Tensor:
     def one_hot(value: Tensor) -> Tensor:
         grad_output = torch.zeros_like(layer.axes.per_unit(value, len(units)))
-        grad_output[torch.arange(len(units), device="cpu"), units.to(value.device), places.to(value.device)] = 1
+        grad_output[torch.arange(len(units), device=value.device), units.to(value.device), places.to(value.device)] = 1
         return layer.axes.from_units(grad_output, tuple(value.shape))
 
     images = stimulus_responses.scaled(net, images)

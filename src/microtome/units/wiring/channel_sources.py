@@ -76,7 +76,7 @@ class Weighted:
             columns = column[group * each : (group + 1) * each].expand(rows, each)
             square[part].scatter_add_(1, columns, self.weight[part].float().square().sum(2))
             total[part].scatter_add_(1, columns, self.weight[part].float().sum(2))
-        return Strengths([(int(source), int(unit)) for source, unit in sources], square.sqrt(), total)
+        return Strengths([(int(source), int(unit)) for source, unit in sources], square.sqrt().cpu(), total.cpu())
 
 
 @dataclass(frozen=True)
