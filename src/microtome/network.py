@@ -102,7 +102,8 @@ class Network:
         self.pixels = pixels
         self._layout = torch.contiguous_format
         self.name = getattr(self.model, "original_name", type(self.model).__name__)
-        first = next((value for value in inputs.state(self.model) if value.is_floating_point()), torch.empty(0))
+        floating = (value for value in inputs.state(self.model) if value.is_floating_point())
+        first = next(floating, torch.empty(0, device="cpu"))
         self.device, self.dtype = first.device, first.dtype
         self.mean = inputs.per_channel(mean, self.input_shape[0], "mean")
         self.std = inputs.per_channel(std, self.input_shape[0], "std")
@@ -483,8 +484,8 @@ class Network:
         shape = (count, self.input_shape[0], *size)
         images = torch.full(shape, (low + high) / 2, device=self.device)
         if count > 1:
-            noise = torch.rand((count + 1, *shape[1:]), generator=torch.Generator().manual_seed(0)) - 0.5
-            contrast = torch.full((count,), 0.5)
+            noise = torch.rand((count + 1, *shape[1:]), generator=torch.Generator().manual_seed(0), device="cpu") - 0.5
+            contrast = torch.full((count,), 0.5, device="cpu")
             contrast[0] = 0.0
             if changed:
                 which = trace.changed_image(count)
@@ -532,7 +533,7 @@ class Network:
         """Prepared images by which the head is read: the first is gray, the others are noise in the pixel range."""
         low, high = self.pixels or (0.0, 1.0)
         shape = (max(2, self.graph.batch) - 1, self.input_shape[0], *size)
-        noise = low + (high - low) * torch.rand(shape, generator=torch.Generator().manual_seed(0))
+        noise = low + (high - low) * torch.rand(shape, generator=torch.Generator().manual_seed(0), device="cpu")
         return self.normalise(torch.cat([torch.full_like(noise[:1], (low + high) / 2), noise]).to(self.device))
 
     def _random_scores(self) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from microtome import ModelError, Network, registry
+from microtome.trace.guard import as_found
 
 METHODS = sorted(registry.methods("attribution"))
 OPTIONS = {
@@ -236,3 +237,65 @@ def test_no_warning_is_left_for_the_user():
         warnings.simplefilter("error")
         for method in METHODS:
             run(method, Network(lively(), (3, 8, 6)), batch(1))
+
+
+class Writing(nn.Module):
+    """A forward pass that writes on its buffers in one of the ways Python allows."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.fc, self.how = nn.Linear(12, 3), how
+        self.register_buffer("seen", torch.arange(3.0))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x):
+        y = self.fc(x.flatten(1))
+        with torch.no_grad():
+            if self.how == "in place":
+                self.seen.add_(1)
+                self.count += 1
+            elif self.how == "a part":
+                self.seen[1:] = 7
+            elif self.how == "exchanged":
+                self.seen = self.seen * 2
+            elif self.how == "exchanged, then in place":
+                self.seen.mul_(3)
+                self.seen = self.seen.clone().add_(1)
+            elif self.how == "past the version":
+                self.seen.data.add_(1)
+            elif self.how == "new data":
+                self.seen.data = self.seen.data + 1
+            elif self.how == "grown":
+                self.seen = torch.cat([self.seen, self.seen])[:3] + 1
+        return y + self.seen
+
+
+@pytest.mark.parametrize(
+    "how", ["in place", "a part", "exchanged", "exchanged, then in place", "past the version", "new data", "grown"]
+)
+def test_buffers_that_the_forward_pass_writes(how):
+    """Bitwise as found after every pass; what the user writes in between is found by the next pass and kept."""
+    model = Writing(how).eval()
+    untouched = model.seen.clone()
+    net = Network(model, (3, 2, 2))
+    images = batch(2, size=(2, 2))
+    assert torch.equal(model.seen, untouched)
+    for number in range(3):
+        before, plain = portrait(model), copy.deepcopy(model)
+        assert torch.equal(net.logits(images), plain(images))
+        run("saliency", net, images)
+        assert not differences(before, portrait(model))
+        with torch.no_grad():  # the user's own change, now and then past the version counter
+            (model.seen.data if number % 2 else model.seen).add_(1)
+
+
+def test_a_pass_inside_a_pass_has_its_own_copies():
+    model = Writing("in place").eval()
+    with as_found(model):
+        model(batch(1, size=(2, 2)))
+        with as_found(model):
+            model(batch(1, size=(2, 2)))
+            assert model.count == 2
+        assert model.count == 1
+    assert model.count == 0
+    assert torch.equal(model.seen, torch.arange(3.0))

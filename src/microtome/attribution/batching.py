@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from microtome.attribution.result import wide
 from microtome.errors import InputError
 from microtome.inputs import Target, per_image
 from microtome.network import Network
+
+Result = TypeVar("Result")
 
 _MOST = 64
 _PIXELS = 8 * 224 * 224  # of a forward pass
@@ -46,6 +49,110 @@ def chunks(net: Network, images: Any, target: Target, batch: int | None) -> Iter
     for start in range(0, len(given), batch):
         part = given[start : start + batch]
         yield part, (each[start : start + batch] if each is not None else target)
+
+
+def by_batch(
+    net: Network,
+    images: Any,
+    target: Target,
+    run: Callable[[Tensor, Target], Result],
+    batch: int | None,
+    *,
+    backwards: bool = False,
+    memory: Memory | None = None,
+) -> list[Result]:
+    """What ``run`` gives for the images, batch by batch; on a GPU as many at once as its memory takes.
+
+    On a processor the batches are those of ``chunks``. On a GPU the first batch is, too; it shows how many bytes an
+    image needs, and the next ones fill half of what is free. A batch that runs out of memory is halved and run again.
+
+    Parameters
+    ----------
+    net, images, target : Network, Tensor or array, Target
+        As in ``chunks``.
+    run : callable
+        From a batch and its targets to a result; images must not mix, so that every split gives the same.
+    batch : int, optional
+        How many images go through at once: no other number is tried.
+    backwards : bool
+        Whether ``run`` sends a signal back.
+    memory : Memory, optional
+        The device's memory; default that of the network's device, None for a processor.
+
+    Raises
+    ------
+    InputError
+        When images, number of targets or batch do not fit.
+    torch.cuda.OutOfMemoryError
+        When one image alone, or the batch asked for, needs more than the device has.
+    """
+    first = fitting(net, batch, backwards=backwards)
+    if memory is None and net.device.type == "cuda":
+        memory = CudaMemory(net.device)
+    if batch is not None or memory is None:
+        return [run(part, asked) for part, asked in chunks(net, images, target, first)]
+    given = net.images(images)
+    each = per_image(target, len(given))
+    results: list[Result] = []
+    start, count, most = 0, first, len(given)
+    while start < len(given):
+        stop = min(start + min(count, most), len(given))
+        memory.begin()
+        try:
+            made = run(given[start:stop], each[start:stop] if each is not None else target)
+        except torch.cuda.OutOfMemoryError:
+            if stop - start == 1:
+                raise
+            made = None
+        if made is None:  # outside the handler, which would keep the failed pass's tensors alive
+            memory.release()
+            most = (stop - start) // 2
+            continue
+        results.append(made)
+        count = max(1, int(memory.free() / 2 / max(memory.used() / (stop - start), 1)))
+        start = stop
+    return results
+
+
+class Memory(Protocol):
+    """The memory of a device, as far as the choice of a batch needs it."""
+
+    def begin(self) -> None:
+        """A pass begins."""
+
+    def used(self) -> int:
+        """Bytes that the pass took at its peak."""
+
+    def free(self) -> int:
+        """Bytes that are free now."""
+
+    def release(self) -> None:
+        """Give back what is held in reserve."""
+
+
+class CudaMemory:
+    """The memory of a CUDA device, by torch's own count."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._before = device, 0
+
+    def begin(self) -> None:
+        """A pass begins: the peak counts from here."""
+        torch.cuda.reset_peak_memory_stats(self._device)
+        self._before = torch.cuda.memory_allocated(self._device)
+
+    def used(self) -> int:
+        """Bytes that the pass took at its peak."""
+        return torch.cuda.max_memory_allocated(self._device) - self._before
+
+    def free(self) -> int:
+        """Bytes of the device that nobody holds, and those that torch holds in reserve."""
+        free, _ = torch.cuda.mem_get_info(self._device)
+        return free + torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
+
+    def release(self) -> None:
+        """Give the reserve back to the device."""
+        torch.cuda.empty_cache()
 
 
 @dataclass(frozen=True)

@@ -260,7 +260,7 @@ def _places(size: int, window: int, stride: int) -> Tensor:
     starts = list(range(0, size - window + 1, stride))
     if starts[-1] + window < size:
         starts.append(size - window)
-    return torch.tensor(starts)
+    return torch.tensor(starts, device="cpu")
 
 
 def _pair(value: Any, what: str) -> tuple[int, int]:

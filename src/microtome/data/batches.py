@@ -59,7 +59,7 @@ def batches(
         raise InputError(f"a batch holds at least one image, got batch={batch}.")
     adapted = adapt(dataset, net)
     for start in range(0, len(adapted), batch):
-        indices = torch.arange(start, min(start + batch, len(adapted)))
+        indices = torch.arange(start, min(start + batch, len(adapted)), device="cpu")
         images, found = adapted.fetch(indices, labelled=labelled)
         yield indices, images, found
 

@@ -69,7 +69,7 @@ class Folder:
 
     def load(self) -> Images:
         """Decode every file once and keep the bytes (a 224 x 224 photo takes 0.15 MB)."""
-        pixels = self._bytes(torch.arange(len(self)))
+        pixels = self._bytes(torch.arange(len(self), device="cpu"))
         return Images(pixels, self.labels, self.classes, self.names, self.source)
 
     def subset(self, indices: Tensor | Sequence[int] | range) -> Folder:
@@ -87,7 +87,7 @@ class Folder:
 
     def _bytes(self, indices: Tensor) -> Tensor:
         if not len(indices):
-            return torch.empty((0, *self.shape), dtype=torch.uint8)
+            return torch.empty((0, *self.shape), dtype=torch.uint8, device="cpu")
         try:
             return torch.stack([self._pixels(index) for index in indices.tolist()])
         except InputError as error:

@@ -149,7 +149,9 @@ class Images:
 
     def subset(self, indices: Tensor | Sequence[int] | range) -> Images:
         """The pictures of these indices, in this order."""
-        chosen = torch.as_tensor(list(indices) if isinstance(indices, range) else indices, dtype=torch.int64)
+        chosen = torch.as_tensor(
+            list(indices) if isinstance(indices, range) else indices, dtype=torch.int64, device="cpu"
+        )
         if len(chosen) and (int(chosen.min()) < 0 or int(chosen.max()) >= len(self)):
             raise InputError(f"image numbers are expected in 0 to {len(self) - 1}, got {int(chosen.max())}.")
         return replace(
@@ -167,7 +169,7 @@ class Images:
         if count < 0:
             raise InputError(f"a number of images is expected, got {count}.")
         generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(self), generator=generator)
+        order = torch.randperm(len(self), generator=generator, device="cpu")
         if self.labels is not None:
             order = order[torch.argsort(_turn(self.labels[order]), stable=True)]
         return self.subset(order[:count].sort().values)

@@ -129,7 +129,7 @@ def _places(classes: int, shape: tuple[int, int, int], size: int | None) -> tupl
             f"tags of {side} pixels for {classes} classes do not fit along the edges of {height} x {width} pixels; "
             "give a smaller size."
         )
-    places = torch.zeros(classes, height, width, dtype=torch.bool)
+    places = torch.zeros(classes, height, width, dtype=torch.bool, device="cpu")
     for label in range(classes):
         row, place = (0, label) if label < above else (height - side, label - above)
         column = round(place * (width - side) / max(above - 1, 1))
@@ -147,12 +147,14 @@ def _patterns(classes: int, shape: tuple[int, int, int], size: int | None) -> tu
             f"patterns of {side} pixels for {classes} classes do not fit {height} x {width} pixels; expected a side "
             f"that is a multiple of {_CELLS} and at most {len(chosen)} classes."
         )
-    bright = torch.zeros(classes, height, width, dtype=torch.bool)
+    bright = torch.zeros(classes, height, width, dtype=torch.bool, device="cpu")
     for label in range(classes):
-        cells = torch.zeros(_CELLS * _CELLS, dtype=torch.bool)
+        cells = torch.zeros(_CELLS * _CELLS, dtype=torch.bool, device="cpu")
         cells[list(chosen[label * len(chosen) // classes])] = True  # spread over all, so that they differ much
         grid = cells.reshape(_CELLS, _CELLS)
-        bright[label, :side, :side] = torch.kron(grid, torch.ones(side // _CELLS, side // _CELLS, dtype=torch.bool))
+        bright[label, :side, :side] = torch.kron(
+            grid, torch.ones(side // _CELLS, side // _CELLS, dtype=torch.bool, device="cpu")
+        )
     whole = torch.zeros_like(bright)
     whole[:, :side, :side] = True
     return bright, whole
@@ -161,12 +163,14 @@ def _patterns(classes: int, shape: tuple[int, int, int], size: int | None) -> tu
 def _drawn(labels: Tensor, classes: int, agreement: float, seed: int) -> Tensor:
     """The class of each tag."""
     generator = torch.Generator().manual_seed(seed)
-    other = (labels + torch.randint(1, classes, (len(labels),), generator=generator)) % classes
-    return torch.where(torch.rand(len(labels), generator=generator, dtype=torch.float64) < agreement, labels, other)
+    other = (labels + torch.randint(1, classes, (len(labels),), generator=generator, device="cpu")) % classes
+    return torch.where(
+        torch.rand(len(labels), generator=generator, dtype=torch.float64, device="cpu") < agreement, labels, other
+    )
 
 
 def _colour(value: float | Sequence[float], channels: int) -> Tensor:
-    given = torch.as_tensor(value, dtype=torch.float64).flatten()
+    given = torch.as_tensor(value, dtype=torch.float64, device="cpu").flatten()
     if len(given) not in (1, channels) or not bool(((given >= 0) & (given <= 1)).all()):
         raise InputError(f"a tag's value is one number or one for each of {channels} channels, in [0, 1]; got {value}.")
     return (given * 255).round().to(torch.uint8).expand(channels)[:, None, None]

@@ -107,7 +107,7 @@ def _one_unit(result: Superstimuli, channel: int) -> Figure:
     for axis, image, index in zip(axes, images, mine.tolist(), strict=False):
         picture(axis, image)
         axis.set_title(f"peak {float(result.peak[index]):.3g}", fontsize=8)
-    steps = torch.arange(1, len(result.history) + 1)
+    steps = torch.arange(1, len(result.history) + 1, device="cpu")
     axes[-1].plot(steps.numpy(), result.history[:, mine].cpu().numpy(), linewidth=0.9, color="black")
     axes[-1].set_xlabel("step", fontsize=8)
     axes[-1].set_ylabel("objective", fontsize=8)

@@ -67,11 +67,11 @@ class Subject:
 
     def pictures(self, indices: Sequence[int]) -> Tensor:
         """Some images (n, C, H, W) in the network's range of pixels."""
-        return self._read.fetch(torch.as_tensor(list(indices), dtype=torch.int64))[0]
+        return self._read.fetch(torch.as_tensor(list(indices), dtype=torch.int64, device="cpu"))[0]
 
     def commonest(self, count: int) -> Any:
         """The labelled images of the classes that have most of them, as a data set."""
-        labels = torch.empty(0) if self.labels is None else self.labels
+        labels = torch.empty(0, device="cpu") if self.labels is None else self.labels
         known = labels[labels >= 0]
         often = (-torch.bincount(known)).argsort(stable=True)[:count] if len(known) else known
         return self.subset(torch.isin(labels, often).nonzero()[:, 0].tolist())

@@ -144,5 +144,5 @@ class FeatureShards:
 
 def _digest(data: Adapter, index: int) -> str:
     """A digest of an image's pixels."""
-    images, _ = data.fetch(torch.tensor([index]))
+    images, _ = data.fetch(torch.tensor([index], device="cpu"))
     return hashlib.blake2b(images.cpu().contiguous().numpy().tobytes(), digest_size=8).hexdigest()

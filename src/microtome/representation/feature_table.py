@@ -42,7 +42,7 @@ class FeatureTable:
         size = self._count * width * dtype.itemsize
         if size <= self._left:
             self._left -= size
-            return torch.empty(self._count, width, dtype=dtype)
+            return torch.empty(self._count, width, dtype=dtype, device="cpu")
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="microtome-", ignore_cleanup_errors=True)
         path = Path(self._folder.name) / f"{len(self._values)}.bin"

@@ -129,7 +129,7 @@ def features(
         if (found := store.joined(data)) is not None:
             return _result(made, layer, reduce, *found)
     for done, start in enumerate(starts, 1):
-        chosen = torch.arange(start, min(start + shard, total))
+        chosen = torch.arange(start, min(start + shard, total), device="cpu")
         if store is None or not store.has(start, len(chosen), data):
             part = _rows(net, data, chosen, layer, reduce, batch)
             if store is None:
@@ -203,7 +203,7 @@ def _rows(net: Network, data: Adapter, chosen: Tensor, layer: str, reduce: str, 
     for indices in chosen.split(net.admitted(batch)):
         images, found = data.fetch(indices)
         rows.append(feature_rows(net, images, [layer], reduce)[layer])
-        labels.append(torch.full((len(indices),), UNLABELLED) if found is None else found.cpu())
+        labels.append(torch.full((len(indices),), UNLABELLED, device="cpu") if found is None else found.cpu())
     return torch.cat(rows), torch.cat(labels)
 
 

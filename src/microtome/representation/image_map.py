@@ -61,7 +61,7 @@ def read_features(found: Features | Tensor, width: int | None = None, layer: str
     InputError
         They are no matrix, not finite, or not those of the map's layer.
     """
-    values = found.values if isinstance(found, Features) else torch.as_tensor(found)
+    values = found.values if isinstance(found, Features) else torch.as_tensor(found, device="cpu")
     if values.dim() != 2 or not values.shape[1]:
         raise InputError(f"features are a matrix of images and features, got shape {tuple(values.shape)}.")
     if width is not None and values.shape[1] != width:

@@ -212,7 +212,7 @@ def _named(net: Network, layers: str | Iterable[str] | None) -> list[str]:
 def _fill(net: Network, data: Dataset, names: list[str], reduce: str, batch: int, table: FeatureTable) -> None:
     """Run the data set through a network once."""
     adapted = adapt(data, net)
-    for indices in torch.arange(len(adapted)).split(net.admitted(batch)):
+    for indices in torch.arange(len(adapted), device="cpu").split(net.admitted(batch)):
         images, _ = adapted.fetch(indices)
         for name, values in feature_rows(net, images, names, reduce).items():
             table.put(name, int(indices[0]), values)
@@ -246,9 +246,11 @@ class _Pairs:
         """Every field of the result that is a matrix over pairs."""
         (left, rows), (right, columns) = self.sides
         shape = (len(rows), len(columns))
-        found = {name: torch.zeros(shape, dtype=torch.float64) for name in ("values", "low", "high", "without")}
-        found["defined"] = torch.zeros(shape, dtype=torch.bool)
-        found["influential"] = torch.full((*shape, self._few), -1)
+        found = {
+            name: torch.zeros(shape, dtype=torch.float64, device="cpu") for name in ("values", "low", "high", "without")
+        }
+        found["defined"] = torch.zeros(shape, dtype=torch.bool, device="cpu")
+        found["influential"] = torch.full((*shape, self._few), -1, device="cpu")
         for a, row in enumerate(rows):
             x = hsic.normalised(left[row]) if self.own[0][row] is not None else None
             for b, column in enumerate(columns):
@@ -276,7 +278,7 @@ class _Pairs:
         n = len(x)
         error = ((n - 1) / n * (each - each.mean()).square().sum()).sqrt()
         few = each.argsort(stable=True)[: self._few]  # without them CKA is lowest
-        kept = torch.ones(n, dtype=torch.bool).index_fill_(0, few, False)
+        kept = torch.ones(n, dtype=torch.bool, device="cpu").index_fill_(0, few, False)
         return {
             "values": value,
             "low": (value - _NORMAL * error).clamp(min=-1.0),
@@ -305,10 +307,10 @@ def _three(x: Tensor, y: Tensor) -> Sequence[tuple[Tensor, Tensor]]:
 
 def _null(pairs: _Pairs, count: int, permutations: int, seed: int) -> Tensor:
     """P-values of all pairs: how often images in random order give as much."""
-    chosen = torch.arange(0, count, max(1, -(-count // _NULL)))
+    chosen = torch.arange(0, count, max(1, -(-count // _NULL)), device="cpu")
     grams = []
     for side, (table, names) in enumerate(pairs.sides):
-        stacked = torch.zeros(len(names), len(chosen), len(chosen), dtype=torch.float64)
+        stacked = torch.zeros(len(names), len(chosen), len(chosen), dtype=torch.float64, device="cpu")
         for place, name in enumerate(names):
             x = hsic.normalised(table[name][chosen]) if pairs.own[side][name] is not None else None
             if x is not None:
@@ -321,6 +323,6 @@ def _null(pairs: _Pairs, count: int, permutations: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     above = torch.zeros_like(seen)
     for _ in range(permutations):
-        order = torch.randperm(len(chosen), generator=generator)
+        order = torch.randperm(len(chosen), generator=generator, device="cpu")
         above += flat @ second[:, order][:, :, order].flatten(1).T >= seen - slack
     return (above + 1) / (permutations + 1)

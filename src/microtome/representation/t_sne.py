@@ -179,7 +179,7 @@ def check_perplexity(perplexity: float, count: int) -> None:
 def _small(first: Points, seed: int) -> Points:
     """First positions scaled to a deviation of 1e-4 along the first axis, with noise a hundredth of it."""
     scaled = (first - first.mean(0)) * (1e-4 / np.std(first[:, 0]))
-    noise = torch.randn(scaled.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    noise = torch.randn(scaled.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64, device="cpu")
     return np.ascontiguousarray(scaled + 1e-6 * noise.numpy())
 
 

@@ -118,8 +118,8 @@ def regions(second: Network, images: Tensor, labels: Tensor) -> dict[str, tuple[
     maps = enlarged((seen.values - against.values)[:, 0], (images.shape[-2], images.shape[-1]))
     found = strongest(maps, OBJECT), strongest(-maps, OBJECT)
     height, width = images.shape[-2:]
-    rows = (torch.arange(height) + 0.5) / height - 0.5
-    columns = (torch.arange(width) + 0.5) / width - 0.5
+    rows = (torch.arange(height, device=maps.device) + 0.5) / height - 0.5
+    columns = (torch.arange(width, device=maps.device) + 0.5) / width - 0.5
     off = torch.maximum(rows.abs()[:, None].expand(-1, width), columns.abs()[None].expand(height, -1))
     off = off.expand(len(images), -1, -1)
     return {
@@ -197,7 +197,7 @@ def noise(images: Tensor, seed: int = 0) -> dict[str, Tensor]:
     """Random maps as controls: one number per pixel, and an enlarged coarse grid, as smooth as a class map."""
     generator = torch.Generator().manual_seed(seed)
     size = (int(images.shape[-2]), int(images.shape[-1]))
-    fine = torch.rand((len(images), *size), generator=generator)
-    coarse = torch.rand((len(images), 7, 7), generator=generator)
+    fine = torch.rand((len(images), *size), generator=generator, device="cpu")
+    coarse = torch.rand((len(images), 7, 7), generator=generator, device="cpu")
     smooth = functional.interpolate(coarse[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
     return {"random": fine.to(images), "random, smooth": smooth.to(images)}

@@ -151,7 +151,7 @@ def lectures(
     if not 2 <= images <= len(found):
         raise InputError(f"2 to {len(found)} images can be taken from {photos}, got {images}.")
     chosen = found.subset([round(place * (len(found) - 1) / (images - 1)) for place in range(images)]).load()
-    pictures, labels = chosen.images, torch.as_tensor(chosen.labels)
+    pictures, labels = chosen.images, torch.as_tensor(chosen.labels, device="cpu")
     made = findings(net, second, pictures, labels, say=say)
     if out is not None:
         _saved(made, out)

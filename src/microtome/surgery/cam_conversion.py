@@ -256,7 +256,7 @@ def _held(model: nn.Module) -> int:
 def _accuracy(net: Network, dataset: Dataset) -> float:
     right = count = 0
     for _, images, labels in batches(dataset, 500, net=net, labelled=True):
-        known = labels if labels is not None else torch.empty(0)
+        known = labels if labels is not None else torch.empty(0, device="cpu")
         right += int((net.logits(images, batch=500).argmax(1).cpu() == known).sum())
         count += int((known >= 0).sum())
     if not count:

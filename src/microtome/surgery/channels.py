@@ -151,7 +151,7 @@ class Channels:
 
     def multiply_adds(self, gone: Iterable[int] = ()) -> float:
         """Multiply-adds of one image in all convolutions and matrix products, without some channels."""
-        removed = torch.tensor(sorted(gone), dtype=torch.int64)
+        removed = torch.tensor(sorted(gone), dtype=torch.int64, device="cpu")
         total = 0.0
         for operation in self.operations.values():
             made = len(operation.made) - int(torch.isin(operation.made, removed).sum())
@@ -190,12 +190,12 @@ class _Watcher:
 
     def roots(self, channels: Tensor) -> Tensor:
         """Their roots."""
-        return torch.tensor([self.root(channel) for channel in channels.tolist()], dtype=torch.int64)
+        return torch.tensor([self.root(channel) for channel in channels.tolist()], dtype=torch.int64, device="cpu")
 
     def _new(self, count: int, why: str = "") -> Tensor:
         first = len(self.parent)
         self.parent.extend(range(first, first + count))
-        made = torch.arange(first, first + count)
+        made = torch.arange(first, first + count, device="cpu")
         if why:
             self._pin(made, why)
         return made

@@ -210,7 +210,7 @@ def compressed(
 def absorbing(known: Survey, gone: list[int]) -> Network:
     """The network without some channels, whose part the layers that read them have taken over."""
     small = removal.without(known.net, known.channels, gone)
-    removed = torch.tensor(sorted(gone), dtype=torch.int64)
+    removed = torch.tensor(sorted(gone), dtype=torch.int64, device="cpu")
     several = shared(known.channels)
     for name, operation in known.channels.operations.items():
         depthwise = operation.groups == len(operation.read) > 1

@@ -46,7 +46,7 @@ def followers(net: Network, channels: Channels) -> dict[str, str]:
     Shown by its only reader's input being the layer's output, element by element, on random images.
     """
     values = _Values(channels)
-    probe = torch.rand((2, *net.input_shape), generator=torch.Generator().manual_seed(1)).to(net.device)
+    probe = torch.rand((2, *net.input_shape), generator=torch.Generator().manual_seed(1), device="cpu").to(net.device)
     with torch.no_grad():
         Tracer(net.model, observer=values)(net.normalise(probe))
     found: dict[str, str] = {}

@@ -91,7 +91,7 @@ def drawn(operation: Operation, unknowns: int, images: int, seed: int) -> Tensor
     if operation.positions <= wanted:
         return None
     generator = torch.Generator().manual_seed(seed)
-    return torch.randperm(operation.positions, generator=generator)[:wanted].sort().values
+    return torch.randperm(operation.positions, generator=generator, device="cpu")[:wanted].sort().values
 
 
 def read_moments(
@@ -230,7 +230,7 @@ def importance(
         generator = torch.Generator().manual_seed(seed * 1_000_003 + int(number[0]))
 
         def signs(logits: Tensor, generator: torch.Generator = generator) -> Tensor:
-            drawn = torch.randint(0, 2, logits.shape, generator=generator).to(logits) * 2 - 1
+            drawn = torch.randint(0, 2, logits.shape, generator=generator, device="cpu").to(logits) * 2 - 1
             return drawn - drawn.mean(1, keepdim=True)
 
         record = net.run(images, record=names, gradient=True, output_layer=scores_layer(net), grad_output=signs)

@@ -232,7 +232,9 @@ def prune(
         share = number / rounds
         found = removal.prunable(kept)
         small, gone = _cut(found, some, criterion, share, targets, multiply_adds**share * whole, start, batch, seed)
-        probe = torch.rand((4, *net.input_shape), generator=torch.Generator().manual_seed(number)).to(net.device)
+        probe = torch.rand((4, *net.input_shape), generator=torch.Generator().manual_seed(number), device="cpu").to(
+            net.device
+        )
         plain = removal.without(kept, found.channels, gone)
         masked = removal.masked(kept, found.channels, gone)
         away = float((plain.logits(probe, check=False) - masked.logits(probe, check=False)).abs().max())

@@ -133,7 +133,7 @@ def energies(channels: Channels, family: Family, moments: dict[str, Moments]) ->
 
 def _inner(channels: Channels, family: Family, moments: dict[str, Moments], alive: list[int]) -> Tensor:
     """Mean products of channels, taps summed, over all layers that read them."""
-    total = torch.zeros(len(alive), len(alive), dtype=torch.float64)
+    total = torch.zeros(len(alive), len(alive), dtype=torch.float64, device="cpu")
     for name in family.readers:
         columns = columns_of(channels.operations[name])
         index = torch.stack([columns[channel] for channel in alive])  # (c, b)
@@ -206,7 +206,7 @@ def _rectified(net: Network, maker: Operation) -> tuple[str, ...] | None:
 def _range(net: Network, inputs: tuple[str, ...], count: int) -> tuple[Tensor, Tensor]:
     """The values that a layer may read: those of the pixel range for the image, anything else without end."""
     if inputs == ("input",) and net.pixels is not None and count == net.input_shape[0]:
-        mean, std = torch.tensor(net.mean).double(), torch.tensor(net.std).double()
+        mean, std = torch.tensor(net.mean, device="cpu").double(), torch.tensor(net.std, device="cpu").double()
         return (net.pixels[0] - mean) / std, (net.pixels[1] - mean) / std
-    endless = torch.full((count,), 1e300, dtype=torch.float64)
+    endless = torch.full((count,), 1e300, dtype=torch.float64, device="cpu")
     return -endless, endless

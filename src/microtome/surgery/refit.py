@@ -58,7 +58,7 @@ def shared(channels: Channels) -> set[str]:
 def columns_of(operation: Operation) -> dict[int, Tensor]:
     """For each channel that a layer reads the columns of ``weights_of`` that weigh it (those of a group)."""
     row = operation.read.view(operation.groups, -1)[0]
-    taps = torch.arange(operation.area)
+    taps = torch.arange(operation.area, device="cpu")
     found: dict[int, list[Tensor]] = {}
     for place, channel in enumerate(row.tolist()):
         found.setdefault(channel, []).append(place * operation.area + taps)
@@ -69,8 +69,10 @@ def absorbed(net: Network, operation: Operation, moments: Tensor, gone: Iterable
     """The weights on the channels that stay, fitted so that the layer gives what it gave, (groups, outputs, kept)."""
     whole = weights_of(net, operation).to(moments)
     row = operation.read.view(operation.groups, -1)[0]
-    stays = ~torch.isin(row, torch.tensor(sorted(gone), dtype=torch.int64))
-    keep = torch.cat([stays.repeat_interleave(operation.area), torch.ones(1, dtype=torch.bool)]).nonzero()[:, 0]
+    stays = ~torch.isin(row, torch.tensor(sorted(gone), dtype=torch.int64, device="cpu"))
+    keep = torch.cat(
+        [stays.repeat_interleave(operation.area), torch.ones(1, dtype=torch.bool, device="cpu")]
+    ).nonzero()[:, 0]
     kept = moments[:, keep][:, :, keep]
     return least_squares(kept, whole @ moments[:, :, keep], whole[:, :, keep], damping=damping)
 
@@ -90,7 +92,7 @@ def refit(
 
     What a layer reads already bears the errors of the layers before, which it so corrects as far as it can.
     """
-    removed = torch.tensor(sorted(gone), dtype=torch.int64)
+    removed = torch.tensor(sorted(gone), dtype=torch.int64, device="cpu")
     several = shared(channels)
     clock = Clock(progress, len(channels.operations))
     for done, (name, operation) in enumerate(channels.operations.items(), start=1):

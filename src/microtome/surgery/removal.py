@@ -71,7 +71,7 @@ def prunable(net: Network) -> Prunable:
         When the model cannot be copied.
     """
     size = (max(2, net.graph.batch), *net.input_shape)
-    probe = torch.rand(size, generator=torch.Generator().manual_seed(0)).to(net.device)
+    probe = torch.rand(size, generator=torch.Generator().manual_seed(0), device="cpu").to(net.device)
     channels = channels_of(net.model, net.normalise(net.probe))
     free = [family for family in channels.free if len(family.channels) > 1]
     refused = {name: family.pinned for name, family in channels.families.items() if family.pinned}
@@ -150,7 +150,7 @@ def without(net: Network, channels: Channels, gone: Iterable[int]) -> Network:
         When a layer would be left with nothing.
     """
     model = copied(net)
-    removed = torch.tensor(sorted(gone), dtype=torch.int64)
+    removed = torch.tensor(sorted(gone), dtype=torch.int64, device="cpu")
     kept: dict[tuple[str, str], Tensor] = {}
     for slot in channels.slots:
         stays = ~torch.isin(slot.channels, removed)
@@ -177,7 +177,7 @@ def without(net: Network, channels: Channels, gone: Iterable[int]) -> Network:
 def masked(net: Network, channels: Channels, gone: Iterable[int]) -> Network:
     """The network with its own sizes in which nothing reads some channels: the weights on them are zero."""
     model = copied(net)
-    removed = torch.tensor(sorted(gone), dtype=torch.int64)
+    removed = torch.tensor(sorted(gone), dtype=torch.int64, device="cpu")
     with torch.no_grad():
         for slot in channels.slots:
             if slot.reads:

@@ -55,7 +55,7 @@ def _summed(found: Prunable, family: Family, score: Callable[[Network, str], Ten
         for channel, value in zip(made, score(found.net, name).tolist(), strict=True):
             if channel in total:
                 total[channel] += value
-    return torch.tensor([total[channel] for channel in family.channels], dtype=torch.float64)
+    return torch.tensor([total[channel] for channel in family.channels], dtype=torch.float64, device="cpu")
 
 
 def _magnitude(found: Prunable, name: str) -> Tensor:

@@ -45,7 +45,7 @@ def reshaped(axis: Axis, before: tuple[int, ...], after: tuple[int, ...]) -> Axi
 
 def turned(axis: Axis, call: Call, dims: int) -> Axis | None:
     """The axis after permute, transpose or movedim."""
-    marker = torch.empty([2 if place == axis.place else 1 for place in range(dims)])
+    marker = torch.empty([2 if place == axis.place else 1 for place in range(dims)], device="cpu")
     out = call.func(marker, *call.args[1:], **{key: value for key, value in call.kwargs.items() if key != "input"})
     found = [place for place, size in enumerate(out.shape) if size == 2]
     return Axis(found[0], axis.channels) if found and found[0] else None

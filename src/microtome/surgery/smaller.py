@@ -103,7 +103,7 @@ def _has(model: nn.Module, name: str) -> bool:
 
 def described(before: Network, channels: Channels, gone: Sequence[int], small: Network) -> dict[str, object]:
     """The fields of the result, for one step."""
-    removed = torch.tensor(sorted(gone), dtype=torch.int64)
+    removed = torch.tensor(sorted(gone), dtype=torch.int64, device="cpu")
     widths: dict[str, list[int]] = {}
     for operation in channels.operations.values():
         lost = int(torch.isin(operation.made, removed).sum())
@@ -181,7 +181,7 @@ def latency(net: Network, small: Network, *, images: int = 8, turns: int = 15) -
                 one.model.train(mode)
                 if turn > 1:  # the first two warm up
                     times[column].append(ended - started)
-    before, after = (torch.tensor(column, dtype=torch.float64) for column in times)
+    before, after = (torch.tensor(column, dtype=torch.float64, device="cpu") for column in times)
     ratio = after / before.clamp(min=1e-9)
     low, middle, high = (float(ratio.quantile(q)) for q in (0.25, 0.5, 0.75))
     return Latency(

@@ -131,9 +131,9 @@ class Without(Result, drawing="pruning_figures:without"):
         """
         module: nn.Module = PassOn()
         if self.kind != "identity":
-            weight = self.weights.get(f"{self.layer}.weight", torch.zeros(1, 1))
-            bias = self.weights.get(f"{self.layer}.bias", torch.zeros(1))
-            module = Adapter(weight.clone(), bias.clone(), tuple(self.size))
+            weight = self.weights.get(f"{self.layer}.weight", torch.zeros(1, 1, device="cpu"))
+            bias = self.weights.get(f"{self.layer}.bias", torch.zeros(1, device="cpu"))
+            module = Adapter(weight.clone(), bias.clone(), tuple(self.size)).to(net.device)
         try:
             model = _exchanged(net, self.layer, module)
             model.load_state_dict(self.weights)
@@ -316,7 +316,8 @@ def _fitted(
     shared = cross[:, :-1] / count - mean_y[:, None] * mean_x
     level = spread.diagonal().mean().clamp(min=1e-30)
     if kind == "linear":
-        weight = torch.linalg.solve(spread + 1e-6 * level * torch.eye(len(spread)).to(spread), shared.T).T
+        unit = torch.eye(len(spread), dtype=spread.dtype, device=spread.device)
+        weight = torch.linalg.solve(spread + 1e-6 * level * unit, shared.T).T
     else:
         own = spread.diagonal().clamp(min=1e-12 * float(level))
         slope = shared / own
@@ -328,7 +329,7 @@ def _fitted(
 
 def _explained(net: Network, data: Dataset, layer: str, module: nn.Module, batch: int) -> float:
     """One less the share of the layer's variance that is left."""
-    left, total, count, square = 0.0, torch.zeros(()), 0, 0.0
+    left, total, count, square = 0.0, torch.zeros((), device="cpu"), 0, 0.0
     with torch.no_grad():
         for read, made in _pairs(net, data, layer, batch):
             y = _rows(made)

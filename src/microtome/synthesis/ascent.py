@@ -105,11 +105,15 @@ class Ascent:
         shape = (self.diverse, net.input_shape[0], height, width)
         groups = n // self.diverse
         if self.prior.canvas == "fourier":
-            noise = torch.randn(Fourier.spectrum(shape), generator=generator) * self.prior.noise
+            noise = torch.randn(Fourier.spectrum(shape), generator=generator, device="cpu") * self.prior.noise
             noise = noise.repeat(groups, 1, 1, 1, 1).to(net.device)
             box = (0.0, 1.0) if low is None or high is None else (low, high)
             return Fourier((n, *shape[1:]), noise, *box)
-        noise = (torch.randn(shape, generator=generator) * self.prior.noise).repeat(groups, 1, 1, 1).to(net.device)
+        noise = (
+            (torch.randn(shape, generator=generator, device="cpu") * self.prior.noise)
+            .repeat(groups, 1, 1, 1)
+            .to(net.device)
+        )
         return Pixels(mean_colour(net, noise) + noise, low, high)
 
     def _redirected(self, canvas: Canvas, rows: Tensor, generator: torch.Generator, dead: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ def transformed(
     background : Tensor
         Colour outside, (C, 1, 1).
     """
-    draw = (2 * torch.rand(4, generator=generator, device=generator.device) - 1).tolist()
+    draw = (2 * torch.rand(4, generator=generator, device="cpu") - 1).tolist()
     if jitter == 0 and rotate == 0 and scale == 0:
         return images
     if rotate == 0 and scale == 0:

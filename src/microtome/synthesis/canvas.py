@@ -9,7 +9,7 @@ from torch import Tensor
 
 # Square root of the covariance of ImageNet's colours. Its columns are brightness, yellow against blue,
 # and green against magenta, in the proportions of photographs.
-_COLOURS = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
+_COLOURS = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], device="cpu")
 
 
 class Canvas(Protocol):

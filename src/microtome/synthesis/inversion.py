@@ -167,7 +167,7 @@ def invert(
         pixel_error=(images - reference[source]).flatten(1).square().mean(1).sqrt(),
         history=-torch.cat([part[1] for part in parts], 1),
         source=source,
-        start=torch.arange(starts).repeat(len(reference)),
+        start=torch.arange(starts, device=source.device).repeat(len(reference)),
         reference=reference,
         layer=layer,
     )

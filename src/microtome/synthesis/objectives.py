@@ -82,7 +82,7 @@ def channel(layer: str, channels: int | Sequence[int], *, reduction: Reduction =
     sign : int
         -1 negates the values before the reduction.
     """
-    index = torch.as_tensor([channels] if isinstance(channels, int) else list(channels), dtype=torch.long)
+    index = torch.as_tensor([channels] if isinstance(channels, int) else list(channels), dtype=torch.long, device="cpu")
 
     def score(values: Mapping[str, Tensor], rows: Tensor) -> Tensor:
         maps = values[layer]
@@ -126,7 +126,7 @@ def direction(layer: str, vectors: Tensor, *, reduction: Reduction = "mean", sig
 
 def logit(classes: int | Sequence[int], *, sign: int = 1) -> Objective:
     """The score of each class before softmax, which would mix in all other classes."""
-    index = torch.as_tensor([classes] if isinstance(classes, int) else list(classes), dtype=torch.long)
+    index = torch.as_tensor([classes] if isinstance(classes, int) else list(classes), dtype=torch.long, device="cpu")
 
     def score(values: Mapping[str, Tensor], rows: Tensor) -> Tensor:
         logits = values["logits"]
@@ -191,8 +191,8 @@ def _known(reduction: Reduction) -> Reduction:
 
 def _combined(a: Objective, b: Objective | float, operation: Callable[[Tensor, Tensor], Tensor]) -> Objective:
     if not isinstance(b, Objective):
-        number = float(b)
-        return Objective(a.layers, a.rows, lambda values, rows: operation(a.score(values, rows), torch.tensor(number)))
+        constant = torch.tensor(float(b), device="cpu")  # a tensor of no axis meets those of every device
+        return Objective(a.layers, a.rows, lambda values, rows: operation(a.score(values, rows), constant))
     if a.rows != b.rows and 1 not in (a.rows, b.rows):
         raise InputError(
             f"objectives of {a.rows} and {b.rows} rows cannot be combined; the numbers must be equal, or one of them 1."

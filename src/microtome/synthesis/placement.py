@@ -55,7 +55,7 @@ class Placement:
         for axis in range(2):
             start, length, count = self.canvas[axis], self.size[axis], int(value.shape[2 + axis])
             first = field.offset[axis] + (field.size[axis] - 1) / 2
-            centres = torch.arange(count) * field.stride[axis] + first
+            centres = torch.arange(count, device="cpu") * field.stride[axis] + first
             inside = ((centres >= start) & (centres < start + length)).nonzero().flatten().tolist()
             inside = inside or [int((centres - start - length / 2).abs().argmin())]
             spans.append(slice(inside[0], inside[-1] + 1))
@@ -210,7 +210,7 @@ def _probe(net: Network, layer: str, size: tuple[int, int], picture: Tensor | No
 
 def _equal_in_window(net: Network, layer: str, window: Box, local: tuple[int, ...], position: tuple[int, ...]) -> bool:
     """Whether a neuron has the same value in its window as in the picture; padding may depend on the size."""
-    picture = torch.rand(1, *net.input_shape, generator=torch.Generator().manual_seed(0)).to(net.device)
+    picture = torch.rand(1, *net.input_shape, generator=torch.Generator().manual_seed(0), device="cpu").to(net.device)
     whole_map = _probe(net, layer, net.input_shape[1:], picture)
     part = _probe(net, layer, (0, 0), picture[:, :, window[0] : window[2], window[1] : window[3]])
     if part is None or whole_map is None:

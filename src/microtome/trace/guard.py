@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import random
 import threading
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -84,12 +85,15 @@ class _Tensors:
             if table and isinstance(table, dict)  # a scripted module's tables are views of C++ and cannot be exchanged
         ]
         # Buffers are few and small; their version counter shows whether a pass has written on them.
-        self._copies = [
-            (tensor, tensor._version, tensor.detach().clone())
+        buffers = [
+            tensor
             for module in modules
             for tensor in module._buffers.values()
             if isinstance(tensor, Tensor) and not tensor.is_inference()
         ]
+        self._root = modules[0] if modules else None
+        self._versions = [tensor._version for tensor in buffers]
+        self._portrait = _portrait_of(self._root, buffers)
 
     def restore(self) -> None:
         """Put back replaced and overwritten tensors."""
@@ -97,9 +101,79 @@ class _Tensors:
             if table.keys() != found.keys() or not all(map(operator.is_, table.values(), found.values())):
                 table.clear()
                 table.update(found)
-        for tensor, version, copy in self._copies:
+        portrait = self._portrait
+        doubtful = range(len(portrait.tensors)) if portrait.new else portrait.unversioned
+        changed = {row for row in doubtful if portrait.differs(row)}
+        portrait.new = False
+        for row, (tensor, version, copy) in enumerate(
+            zip(portrait.tensors, self._versions, portrait.copies, strict=True)
+        ):
             if tensor._version != version:
                 tensor.data.copy_(copy)  # past autograd: a graph of this pass may have saved the buffer
+            elif row in changed:
+                portrait.unversioned.add(row)
+                tensor.data.copy_(copy)
+        if self._root is not None:
+            _PORTRAITS.setdefault(self._root, []).append(portrait)
+
+
+class _Portrait:
+    """Copies of a model's buffers, whose memory serves the next pass, too.
+
+    ``unversioned`` names the buffers that the model writes past their version counter (``buffer.data.add_(1)``). The
+    first pass compares all values and finds them; later passes compare only these.
+    """
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        self.tensors = tensors
+        with torch.inference_mode(mode=False):
+            self.copies = [tensor.detach().clone() for tensor in tensors]
+        self.new = True
+        self.unversioned: set[int] = set()
+        self._plain = [
+            type(tensor) is Tensor and tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_meta
+            for tensor in tensors
+        ]
+        kinds: dict[object, list[int]] = {}
+        for row, (tensor, plain) in enumerate(zip(tensors, self._plain, strict=True)):
+            # A kernel for many tensors takes plain ones; the others are copied one by one.
+            kinds.setdefault((tensor.dtype, tensor.device) if plain else row, []).append(row)
+        self._groups = [([self.copies[row] for row in rows], [tensors[row] for row in rows]) for rows in kinds.values()]
+
+    def is_of(self, tensors: list[Tensor]) -> bool:
+        """Whether the copies have the kinds and shapes of these buffers, which are the same objects as before."""
+        return len(tensors) == len(self.tensors) and all(
+            tensor is mine
+            and tensor.shape == copy.shape
+            and tensor.dtype == copy.dtype
+            and tensor.device == copy.device
+            for tensor, mine, copy in zip(tensors, self.tensors, self.copies, strict=True)
+        )
+
+    def differs(self, row: int) -> bool:
+        """Whether a buffer holds other values than its copy."""
+        return self._plain[row] and not torch.equal(self.tensors[row], self.copies[row])
+
+    def take(self) -> None:
+        """Copy all buffers anew: one call for all of a kind, which on a GPU is one kernel instead of one for each."""
+        with torch.no_grad():
+            for copies, tensors in self._groups:
+                torch._foreach_copy_(copies, tensors)
+
+
+# The portraits of a model that are not in use; a pass inside a pass takes a second one.
+_PORTRAITS: weakref.WeakKeyDictionary[nn.Module, list[_Portrait]] = weakref.WeakKeyDictionary()
+
+
+def _portrait_of(root: nn.Module | None, tensors: list[Tensor]) -> _Portrait:
+    """A portrait of the buffers as they are now, in the memory of an earlier one where there is one."""
+    free = _PORTRAITS.get(root, []) if root is not None else []
+    while free:
+        portrait = free.pop()
+        if portrait.is_of(tensors):
+            portrait.take()
+            return portrait
+    return _Portrait(tensors)
 
 
 class RandomStates:

@@ -171,7 +171,7 @@ class _Loop:
         """All batches once, in the order that the seed and the epoch give."""
         recipe = self.recipe
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(self.train), generator=generator).split(recipe.batch)
+        order = torch.randperm(len(self.train), generator=generator, device="cpu").split(recipe.batch)
         right = seen = 0
         self.model.train()
         with torch.random.fork_rng(devices=[]), torch.enable_grad(), ReachableKernels():

@@ -183,7 +183,7 @@ class PreparedImages:
     ) -> None:
         self._layout = layout
         self._net, self._adapter = net, adapt(dataset, net)
-        places = torch.arange(len(self._adapter))
+        places = torch.arange(len(self._adapter), device="cpu")
         if labelled and len(places):
             labels = self._adapter.labels
             places = places[:0] if labels is None else places[labels >= 0]
@@ -198,7 +198,9 @@ class PreparedImages:
         if batch is not None and batch < 1:
             raise InputError(f"a batch holds at least one image, got batch={batch}.")
         if shuffled or (count is not None and count < len(places)):
-            places = places[torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))][:count]
+            places = places[torch.randperm(len(places), generator=torch.Generator().manual_seed(seed), device="cpu")][
+                :count
+            ]
         self.places, self.batch = places, net.admitted(batch or _fitting(net))
         self._kept: dict[int, tuple[Tensor, Tensor]] = {}
         self._bytes = 0
@@ -222,7 +224,7 @@ class PreparedImages:
     def _prepared(self, places: Tensor) -> tuple[Tensor, Tensor]:
         images, labels = self._adapter.fetch(places)
         ready = self._net.normalise(self._net.images(images, check=False))
-        found = torch.full((len(places),), -1) if labels is None else labels
+        found = torch.full((len(places),), -1, device="cpu") if labels is None else labels
         return ready.contiguous(memory_format=self._layout), found.to(ready.device)
 
 

@@ -60,11 +60,11 @@ def extreme(
     """
     generator = torch.Generator().manual_seed(seed)
     k, most = min(k, size), min(most, size)
-    basis = torch.empty(most, size, dtype=torch.float64)  # the system gives the memory as rows are filled
+    basis = torch.empty(most, size, dtype=torch.float64, device="cpu")  # the system gives the memory as rows are filled
     steps = 0
     diagonal: list[float] = []
     beside: list[float] = []
-    v = _unit(torch.randn(size, generator=generator, dtype=torch.float64), basis[:0])
+    v = _unit(torch.randn(size, generator=generator, dtype=torch.float64, device="cpu"), basis[:0])
     while True:
         basis[steps] = v
         steps += 1
@@ -80,7 +80,7 @@ def extreme(
         if steps >= most or converged:
             break
         beside.append(0.0 if exhausted else norm)
-        drawn = torch.randn(size, generator=generator, dtype=torch.float64) if exhausted else w
+        drawn = torch.randn(size, generator=generator, dtype=torch.float64, device="cpu") if exhausted else w
         v = _unit(drawn, basis[:steps])
     if steps == size:
         residual = torch.zeros_like(residual)
@@ -89,8 +89,8 @@ def extreme(
 
 def _ritz(diagonal: list[float], beside: list[float], norm: float) -> tuple[Tensor, Tensor]:
     """Eigenvalues of the tridiagonal matrix, ascending, and the norms of their residuals."""
-    off = torch.tensor(beside, dtype=torch.float64)
-    T = torch.diag(torch.tensor(diagonal, dtype=torch.float64)) + torch.diag(off, 1) + torch.diag(off, -1)
+    off = torch.tensor(beside, dtype=torch.float64, device="cpu")
+    T = torch.diag(torch.tensor(diagonal, dtype=torch.float64, device="cpu")) + torch.diag(off, 1) + torch.diag(off, -1)
     values, vectors = torch.linalg.eigh(T)
     return values, norm * vectors[-1].abs()
 

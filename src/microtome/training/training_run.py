@@ -61,7 +61,7 @@ class Run:
     @property
     def epochs(self) -> Tensor:
         """The epochs' numbers, from 1."""
-        return torch.tensor([record["epoch"] for record in self.records])
+        return torch.tensor([record["epoch"] for record in self.records], device="cpu")
 
     def curve(self, name: str) -> Tensor:
         """One number for each epoch, such as ``loss``, ``accuracy``, ``validation_accuracy``.
@@ -77,12 +77,14 @@ class Run:
                 key for key, value in (self.records[0] if values else {}).items() if isinstance(value, float)
             )
             raise InputError(f'the run has no curve "{name}"; it has {", ".join(known) or "no epoch yet"}.')
-        return torch.tensor(values, dtype=torch.float64)
+        return torch.tensor(values, dtype=torch.float64, device="cpu")
 
     @property
     def steps(self) -> Tensor:
         """The loss of every step."""
-        return torch.tensor([loss for record in self.records for loss in record["steps"]], dtype=torch.float64)
+        return torch.tensor(
+            [loss for record in self.records for loss in record["steps"]], dtype=torch.float64, device="cpu"
+        )
 
     def gradient(self, name: str) -> Tensor:
         """A parameter's gradient statistics (epochs, 3): norms of mean, deviation (both over the weight's), weight.
@@ -96,7 +98,9 @@ class Run:
         if not rows or any(row is None for row in rows):
             known = ", ".join(self.records[0]["gradient"]) if self.records else ""
             raise InputError(f'the run has no gradients of "{name}"; it has {known or "none"}.')
-        return torch.tensor([[row["mean"], row["std"], row["weight"]] for row in rows], dtype=torch.float64)
+        return torch.tensor(
+            [[row["mean"], row["std"], row["weight"]] for row in rows], dtype=torch.float64, device="cpu"
+        )
 
     @property
     def checkpoints(self) -> tuple[int, ...]:

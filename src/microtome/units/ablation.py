@@ -160,7 +160,7 @@ def ablate(
     if len(dataset) == 0:
         raise InputError("the data set is empty: there is no image to run.")
     dataset = adapt(dataset, net)
-    fill = torch.zeros(info.units) if value == "zero" else _means(net, dataset, info)
+    fill = torch.zeros(info.units, device="cpu") if value == "zero" else _means(net, dataset, info)
     labels = dataset.labels
     counts = _Counts(net.head, len(rows), labels is not None)
     for indices, images, _ in batches(dataset, net.admitted(batch)):
@@ -202,7 +202,7 @@ def _replacement(layer: Layer, images: int, group: list[int], fill: Tensor) -> C
 
 def _means(net: Network, dataset: Dataset, layer: Layer) -> Tensor:
     """The mean of every unit over all images and positions."""
-    total, count = torch.zeros(layer.units, dtype=torch.float64), [0]
+    total, count = torch.zeros(layer.units, dtype=torch.float64, device="cpu"), [0]
 
     def add(value: Tensor, batch: Batch) -> None:
         value = layer.axes.per_unit(value, len(batch.indices))
@@ -236,10 +236,10 @@ class _Counts:
         valid = (truth >= 0) & (truth < classes)
         self._valid, self._truth = valid, truth[valid]
         if self._right is None:
-            self._right = torch.zeros(self._rows + 1, classes)
-            self._shift = torch.zeros(self._rows, whole.shape[1], dtype=torch.float64)
-            self._changed = torch.zeros(self._rows)
-            self._occurrences, self._images = torch.zeros(classes), 0
+            self._right = torch.zeros(self._rows + 1, classes, device="cpu")
+            self._shift = torch.zeros(self._rows, whole.shape[1], dtype=torch.float64, device="cpu")
+            self._changed = torch.zeros(self._rows, device="cpu")
+            self._occurrences, self._images = torch.zeros(classes, device="cpu"), 0
         self._images += len(whole)
         self._occurrences += torch.bincount(self._truth, minlength=classes)
         self._count(self._rows, whole)

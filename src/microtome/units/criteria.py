@@ -173,7 +173,7 @@ def criteria(
             measured["superstimulus"] = _superstimulus(superstimuli[layer], net.layer(layer).units)
         if layer in response:
             measured["stimulus_selectivity"] = _sparseness(response[layer].peak)
-        empty = torch.full((net.layer(layer).units,), torch.nan, dtype=torch.float64)
+        empty = torch.full((net.layer(layer).units,), torch.nan, dtype=torch.float64, device="cpu")
         rows = [measured.get(name, (empty, empty, empty)) for name in names]
         value[layer], error[layer], p_value[layer] = (torch.stack([row[part] for row in rows], 1) for part in range(3))
     return Criteria(
@@ -214,13 +214,13 @@ class _Sums:
             return torch.sqrt((square / count - (total / count).square()).clamp(min=0))
 
         value = deviation(each)
-        blocks = torch.arange(len(each)) % min(_BLOCKS, len(each))
+        blocks = torch.arange(len(each), device="cpu") % min(_BLOCKS, len(each))
         return value, _jackknife(deviation, each, blocks), torch.full_like(value, torch.nan)
 
     def selectivity(self, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         """Share of the variance of image means between classes, its jackknife error, and a p-value."""
         means = torch.cat(self.means)
-        undefined = torch.full((means.shape[1],), torch.nan, dtype=torch.float64)
+        undefined = torch.full((means.shape[1],), torch.nan, dtype=torch.float64, device=means.device)
         if len(torch.cat(self.labels) if self.labels else ()) != len(means):
             return undefined, undefined, undefined
         labels = torch.cat(self.labels)
@@ -231,9 +231,9 @@ class _Sums:
         generator = torch.Generator().manual_seed(seed)
         as_large = torch.zeros_like(value)
         for _ in range(_DRAWS):
-            order = torch.randperm(len(labels), generator=generator)
+            order = torch.randperm(len(labels), generator=generator, device="cpu")
             as_large += _between(torch.cat([means, labels[order, None].double()], 1)) >= value
-        blocks = torch.arange(len(means)) % min(_BLOCKS, len(means))
+        blocks = torch.arange(len(means), device="cpu") % min(_BLOCKS, len(means))
         p = (as_large + 1) / (_DRAWS + 1)
         return value, _jackknife(_between, joined, blocks), torch.where(value.isnan(), torch.nan, p)
 
@@ -274,13 +274,13 @@ def _sparseness(peak: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return torch.where(square > 0, (1 - some.mean(0).square() / square) / (1 - 1 / n), torch.nan)
 
     value = sparseness(rows)
-    blocks = torch.arange(len(rows)) % min(_BLOCKS, len(rows))
+    blocks = torch.arange(len(rows), device="cpu") % min(_BLOCKS, len(rows))
     return value, _jackknife(sparseness, rows, blocks), torch.full_like(value, torch.nan)
 
 
 def _superstimulus(superstimuli: Any, units: int) -> tuple[Tensor, Tensor, Tensor]:
     """Mean over each unit's images of contrast times spatial correlation, and the standard error of this mean."""
-    value = torch.full((units,), torch.nan, dtype=torch.float64)
+    value = torch.full((units,), torch.nan, dtype=torch.float64, device="cpu")
     error = value.clone()
     gray = superstimuli.images.double().mean(1).cpu()
     structure = gray.flatten(1).std(1, correction=0) * spatial_correlation(gray[:, None]).clamp(min=0)

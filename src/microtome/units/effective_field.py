@@ -93,7 +93,7 @@ def effective_field(
         raise InputError(f"share is in (0, 1], got {share}.")
     entries = [patches.entry(unit, rank) for rank in range(min(ranks, patches.count()))]
     entries = [entry for entry in entries if entry[0] >= 0]
-    pictures, _ = patches.pictures.fetch(torch.tensor([entry[0] for entry in entries]))
+    pictures, _ = patches.pictures.fetch(torch.tensor([entry[0] for entry in entries], device="cpu"))
 
     def one_hot(value: Tensor) -> Tensor:
         return one_hot_grad_output(net.layer(patches.layer), value, [(unit, entry[1]) for entry in entries])
@@ -108,7 +108,7 @@ def effective_field(
         unit=unit,
         share=share,
         weight=weight,
-        boxes=torch.tensor([smallest_box(one, share) for one in weight]).view(-1, 4),
+        boxes=torch.tensor([smallest_box(one, share) for one in weight], device="cpu").view(-1, 4),
     )
 
 

@@ -29,14 +29,14 @@ def spatial_correlation(slices: Tensor) -> Tensor:
     variation = centred.square().sum((1, 2, 3))
     energy = slices.square().sum((1, 2, 3))
     if pairs == 0 or n == 0:
-        return torch.full((len(slices),), torch.nan, dtype=slices.dtype)
+        return torch.full((len(slices),), torch.nan, dtype=slices.dtype, device=slices.device)
     return torch.where(variation > 1e-12 * energy, products / pairs * (h * w) / variation, torch.nan)
 
 
 def kernel_structure(net: Network, layer: str, draws: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Moran's I of each kernel, standard deviation of the null distribution, and p-value; NaN below 3 x 3 taps."""
     units = net.layer(layer).units
-    undefined = torch.full((units,), torch.nan, dtype=torch.float64)
+    undefined = torch.full((units,), torch.nan, dtype=torch.float64, device="cpu")
     try:
         call = net.call(layer)
     except OpaqueError:
@@ -51,7 +51,9 @@ def kernel_structure(net: Network, layer: str, draws: int, seed: int) -> tuple[T
     flat = kernels.flatten(2)
     null = torch.stack(
         [
-            spatial_correlation(flat.gather(2, torch.rand(flat.shape, generator=generator).argsort(2)).view_as(kernels))
+            spatial_correlation(
+                flat.gather(2, torch.rand(flat.shape, generator=generator, device="cpu").argsort(2)).view_as(kernels)
+            )
             for _ in range(draws)
         ]
     )

@@ -153,8 +153,8 @@ def reconstruct(
         units=rows,
         values=torch.stack(values).unflatten(0, shape),
         crops=torch.stack(crops).unflatten(0, shape),
-        activation=torch.tensor([entry[3] for entry in entries], dtype=torch.float64).view(shape),
-        share_inside=torch.tensor(shares, dtype=torch.float64).view(shape),
+        activation=torch.tensor([entry[3] for entry in entries], dtype=torch.float64, device="cpu").view(shape),
+        share_inside=torch.tensor(shares, dtype=torch.float64, device="cpu").view(shape),
     )
 
 
@@ -182,7 +182,7 @@ def _reconstructed(
 def _signals(net: Network, patches: LayerPatches, entries: list[Entry], method: str) -> list[tuple[Tensor, Tensor]]:
     """For each patch the signal in the whole picture (C, H, W), and the picture."""
     distinct = sorted({entry[1] for entry in entries})
-    pictures, _ = patches.pictures.fetch(torch.tensor(distinct))
+    pictures, _ = patches.pictures.fetch(torch.tensor(distinct, device="cpu"))
     images = net.images(pictures[[distinct.index(entry[1]) for entry in entries]])
     layer = net.layer(patches.layer)
 

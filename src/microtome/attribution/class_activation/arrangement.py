@@ -145,8 +145,11 @@ def _with_changed_patches(net: Network, grid: tuple[int, int], patches: list[tup
     """A gray picture, and one for each patch in which that patch is noise."""
     low, high = net.pixels or (0.0, 1.0)
     channels, rows, columns = net.input_shape
-    pictures = torch.full((len(patches) + 1, channels, rows, columns), (low + high) / 2)
-    noise = torch.rand(channels, rows, columns, generator=torch.Generator().manual_seed(0)) * (high - low) + low
+    pictures = torch.full((len(patches) + 1, channels, rows, columns), (low + high) / 2, device="cpu")
+    noise = (
+        torch.rand(channels, rows, columns, generator=torch.Generator().manual_seed(0), device="cpu") * (high - low)
+        + low
+    )
     for picture, (row, column) in zip(pictures[1:], patches, strict=True):
         top, bottom = (round((row + step) * rows / grid[0]) for step in (0, 1))
         left, right = (round((column + step) * columns / grid[1]) for step in (0, 1))

@@ -64,7 +64,7 @@ def baseline(net: Network, images: Tensor, fill: Fill, seed: int = 0) -> Tensor:
         return blurred(images, min(images.shape[-2:]) / 10)
     if fill == "noise":
         generator = torch.Generator().manual_seed(seed)
-        noise = torch.rand(images.shape[1:], generator=generator, dtype=torch.float64)
+        noise = torch.rand(images.shape[1:], generator=generator, dtype=torch.float64, device="cpu")
         return (low + noise * (high - low)).to(images).expand_as(images).clone()
     raise InputError(f'a fill is a number, one per channel, a picture or one of {", ".join(NAMES)}; got "{fill}".')
 

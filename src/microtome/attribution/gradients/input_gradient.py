@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from microtome.attribution.batching import chunks, fitting
+from microtome.attribution.batching import by_batch
 from microtome.attribution.result import Signal, wide
 from microtome.inputs import Target
 from microtome.network import Network
+from microtome.trace.passes import RecordedPass
 
 
 def pixel_signal(
@@ -36,10 +38,11 @@ def pixel_signal(
         The signal per pixel, (N, C, H, W), in the user's pixel space: the chain rule runs through
         the network's normalisation, too.
     """
-    records = [
-        net.run(part, asked, record="input", gradient=True, rules=rules, check=False)
-        for part, asked in chunks(net, images, target, fitting(net, batch, backwards=True))
-    ]
+
+    def signal(part: Tensor, asked: Target) -> RecordedPass:
+        return net.run(part, asked, record="input", gradient=True, rules=rules, check=False)
+
+    records = by_batch(net, images, target, signal, batch, backwards=True)
     return Signal(
         values=torch.cat([record.gradient["input"] for record in records]),
         target=torch.cat([record.target for record in records]),

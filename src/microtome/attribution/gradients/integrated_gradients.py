@@ -152,8 +152,8 @@ def quadrature(rule: str, steps: int) -> tuple[Tensor, Tensor]:
     (tensor([0.2500, 0.7500], dtype=torch.float64), tensor([0.5000, 0.5000], dtype=torch.float64))
     """
     if rule == "midpoint":
-        nodes = (torch.arange(steps, dtype=torch.float64) + 0.5) / steps
-        return nodes, torch.full((steps,), 1 / steps, dtype=torch.float64)
+        nodes = (torch.arange(steps, dtype=torch.float64, device="cpu") + 0.5) / steps
+        return nodes, torch.full((steps,), 1 / steps, dtype=torch.float64, device="cpu")
     if rule == "gauss-legendre":
         at, weights = np.polynomial.legendre.leggauss(steps)
         return torch.from_numpy((at + 1) / 2), torch.from_numpy(weights / 2)
@@ -169,7 +169,7 @@ def _mean_slope(
     """
     at = entrance(net)
     total: list[Tensor] = []  # one for each image, in the layout of its gradients: mixed layouts cost ten times as much
-    points = torch.arange(len(images) * len(nodes))
+    points = torch.arange(len(images) * len(nodes), device="cpu")
     for part in points.split(batch):
         which, node = (part // len(nodes)).to(images.device), part % len(nodes)
         along = nodes[node].to(images)[:, None, None, None]

@@ -110,7 +110,9 @@ def smooth_grad(
         raise InputError(f"noise is a share of the image's range and not negative, got {noise}.")
     asked = scored(net, images, target, batch)
     given = asked.images
-    draws = torch.randn((samples, *given.shape[1:]), generator=torch.Generator().manual_seed(seed)).to(given)
+    draws = torch.randn((samples, *given.shape[1:]), generator=torch.Generator().manual_seed(seed), device="cpu").to(
+        given
+    )
     quick = net.quick(given, asked.logits, len(given) * len(draws))
     mean, error = _moments(quick, given, asked.target, draws * noise, batch)
     return SampledAttribution(

@@ -163,7 +163,7 @@ def _curve(
     rank = _ranks(map_of(attribution, given))
     bare = baseline(net, given, fill)
     start, end = (bare, given) if insert else (given, bare)
-    fraction = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    fraction = torch.linspace(0, 1, steps + 1, dtype=torch.float64, device="cpu")
     pixels = given.shape[-2] * given.shape[-1]
     count = (fraction * pixels).round().long().to(given.device)
     # Pairs of image and step share batches, so that a few images fill a batch, too.

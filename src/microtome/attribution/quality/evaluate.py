@@ -225,7 +225,7 @@ def _check_same_class(name: str, made: Attribution | Tensor, target: Tensor) -> 
 def _noise(images: Tensor, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     shape = (len(images), *images.shape[-2:])
-    return torch.rand(shape, generator=generator, dtype=torch.float64).to(images)
+    return torch.rand(shape, generator=generator, dtype=torch.float64, device="cpu").to(images)
 
 
 def _fill_name(fill: Fill) -> str:

@@ -119,7 +119,9 @@ def infidelity(
     generator = torch.Generator().manual_seed(seed)
     foretold, changed = [], []
     for _ in range(samples):
-        noise = (torch.randn(given.shape[1:], generator=generator, dtype=torch.float64) * deviation).to(given)
+        noise = (torch.randn(given.shape[1:], generator=generator, dtype=torch.float64, device="cpu") * deviation).to(
+            given
+        )
         after = net.logits(given - noise, batch=most, check=False).gather(1, chosen[:, None])[:, 0]
         foretold.append((phi * noise).flatten(1).sum(1))
         changed.append(score - wide(after))

@@ -59,7 +59,7 @@ def mask_of(masks: Any, images: Tensor) -> Tensor:
     InputError
         When the shape does not fit, or a mask holds other values than 0 and 1.
     """
-    given = torch.as_tensor(masks)
+    given = torch.as_tensor(masks, device=images.device)
     if given.dim() == 4 and given.shape[1] == 1:
         given = given[:, 0]
     size = tuple(images.shape[-2:])

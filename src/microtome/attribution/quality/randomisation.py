@@ -171,7 +171,7 @@ def draw_anew(parameter: nn.Parameter, generator: torch.Generator) -> None:
     with torch.no_grad():
         value = parameter.detach().double()
         spread = value.std(unbiased=False)
-        noise = torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value.device)
+        noise = torch.randn(value.shape, generator=generator, dtype=torch.float64, device="cpu").to(value.device)
         parameter.copy_(value.mean() + spread * noise)
 
 

@@ -126,6 +126,6 @@ def max_sensitivity(
 
 def nearby(net: Network, images: Tensor, radius: float, generator: torch.Generator) -> Tensor:
     """Images with every pixel moved by at most the radius, inside the pixel range."""
-    shift = (torch.rand(images.shape, generator=generator, dtype=torch.float64) * 2 - 1) * radius
+    shift = (torch.rand(images.shape, generator=generator, dtype=torch.float64, device="cpu") * 2 - 1) * radius
     moved = images + shift.to(images)
     return moved if net.pixels is None else moved.clamp(*net.pixels)

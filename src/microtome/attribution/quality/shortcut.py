@@ -154,7 +154,7 @@ def shortcut_share(
     mask = mask_of(masks, given)
     share: dict[str, Tensor] = {}
     maps: dict[str, Tensor] = {}
-    asked = torch.empty(0, dtype=torch.long)
+    asked = torch.empty(0, dtype=torch.long, device="cpu")
     for title, net in named.items():
         for name, one in chosen.items():
             found: Attribution = one.method.function(net, images, target, **one.options)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from microtome.attribution.batching import chunks, fitting
+from microtome.attribution.batching import by_batch
 from microtome.attribution.relevance.composites import Rules, chooser
 from microtome.attribution.result import Attribution, wide
 from microtome.inputs import Target
@@ -190,11 +191,8 @@ def propagate(
     net: Network, images: Any, target: Target, choose: Chooser, made: Provenance, batch: int | None
 ) -> RelevanceAttribution:
     """Propagate relevance with a rule chosen for each layer."""
-    records, accounts = [], []
-    for part, asked in chunks(net, images, target, fitting(net, batch, backwards=True)):
-        for record, account in _propagated(net, part, asked, choose):
-            records.append(record)
-            accounts.append(account)
+    passes = by_batch(net, images, target, partial(_propagated, net, choose=choose), batch, backwards=True)
+    records, accounts = zip(*(one for made in passes for one in made), strict=True)
     return RelevanceAttribution(
         provenance=made,
         values=wide(torch.cat([record.gradient["input"] for record in records])),

@@ -112,7 +112,7 @@ class Adapter:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int] | Tensor:
-        images, labels = self.fetch(torch.tensor([index]))
+        images, labels = self.fetch(torch.tensor([index], device="cpu"))
         return images[0] if labels is None else (images[0], int(labels[0]))
 
     def fetch(self, indices: Tensor, *, labelled: bool = False) -> tuple[Tensor, Tensor | None]:
@@ -130,7 +130,7 @@ class Adapter:
             if labelled and (error := class_labels.fault(notes)) is not None:
                 raise error
         if labelled and labels is None:
-            labels = torch.full((len(indices),), class_labels.UNLABELLED)
+            labels = torch.full((len(indices),), class_labels.UNLABELLED, device="cpu")
         return images, labels
 
     @property
@@ -194,7 +194,7 @@ class Adapter:
                 f"the data set's images differ in shape: {', '.join(map(str, sorted(shapes)))}. Resize them in the "
                 "data set; microtome.data.folder and microtome.data.hugging_face resize pictures by themselves."
             )
-        return torch.stack(images) if images else torch.empty(0, *(self._input_shape or ()))
+        return torch.stack(images) if images else torch.empty(0, *(self._input_shape or ()), device="cpu")
 
 
 def _check_container(dataset: Any) -> None:

@@ -69,7 +69,7 @@ def resolved(found: Iterable[int | str]) -> Tensor | None:
     values = list(found)
     if any(isinstance(value, str) for value in values) or all(value == UNLABELLED for value in values):
         return None
-    return torch.tensor(values, dtype=torch.int64)
+    return torch.tensor(values, dtype=torch.int64, device="cpu")
 
 
 def fault(found: Iterable[tuple[int, int | str]]) -> InputError | None:

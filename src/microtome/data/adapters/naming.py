@@ -42,9 +42,9 @@ def by_folder(folders: Sequence[str], classes: Sequence[str] | None) -> tuple[Te
         if all(matches):
             distinct.sort(key=lambda name: int(_PREFIX.fullmatch(name)[1]))  # type: ignore[index]  # all match
         index = {name: label for label, name in enumerate(distinct)}
-        return torch.tensor([index[name] for name in folders]), tuple(distinct)
+        return torch.tensor([index[name] for name in folders], device="cpu"), tuple(distinct)
     index = {name: _look_up(name, classes) for name in distinct}
-    return torch.tensor([index[name] for name in folders]), tuple(classes)
+    return torch.tensor([index[name] for name in folders], device="cpu"), tuple(classes)
 
 
 def parts_of_a_data_set(folders: Sequence[str], depths: Sequence[int], classes: Sequence[str] | None) -> list[str]:
@@ -91,7 +91,7 @@ def by_prefix(stems: Sequence[str], classes: Sequence[str] | None) -> Tensor | N
         for match, number in zip(matches, numbers, strict=True)
         if match
     )
-    return torch.tensor(numbers) if 2 * agreeing >= len(stems) else None
+    return torch.tensor(numbers, device="cpu") if 2 * agreeing >= len(stems) else None
 
 
 def class_named(name: str, classes: Sequence[str]) -> int | None:

@@ -77,7 +77,9 @@ def rounding(net: Network, inverses: list[Inverse], images: Tensor, *, seed: int
     for _ in range(_DRAWS):
         change = torch.zeros_like(steps[-1].gives)
         for step, inverse in zip(reversed(steps), reversed(inverses), strict=True):
-            sign = torch.randint(0, 2, step.gives.shape, generator=generator).mul(2).sub(1).to(change.device)
+            sign = (
+                torch.randint(0, 2, step.gives.shape, generator=generator, device="cpu").mul(2).sub(1).to(change.device)
+            )
             change = inverse.change(change + half * step.gives.abs() * sign, step.gives)
         sizes.append(_in_pixels(net, change).flatten(1).norm(dim=1))
     whole = images.flatten(1).norm(dim=1).clamp(min=torch.finfo(torch.float64).tiny)

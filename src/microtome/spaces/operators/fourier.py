@@ -67,7 +67,7 @@ class Symbol:
         # Waves come in pairs of opposite frequencies: a turned phase in the second half makes sine of cosine.
         phase = torch.where(number % 2 == 0, 1.0 + 0j, 1j).to(spectrum)
         spectrum[chosen, :, number] = vectors * phase[:, None]
-        rest = torch.randn(count - waves + noise, *self._shape, generator=generator, dtype=torch.float64)
+        rest = torch.randn(count - waves + noise, *self._shape, generator=generator, dtype=torch.float64, device="cpu")
         return torch.cat([self._field(spectrum), rest.to(self.gram.device)])
 
     def bound(self, degree: tuple[int, ...]) -> float:

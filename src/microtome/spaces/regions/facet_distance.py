@@ -189,7 +189,7 @@ def _summary(net: Network, x: Tensor) -> Bends:
     """Values of all facets; a random direction shows which facets depend on the image at all."""
     generator = torch.Generator().manual_seed(0)
     parts = [
-        bends(net, part, torch.randn(part.shape, generator=generator, dtype=x.dtype).to(x.device))
+        bends(net, part, torch.randn(part.shape, generator=generator, dtype=x.dtype, device="cpu").to(x.device))
         for part in x.split(_ROWS)
     ]
     return Bends(
@@ -217,7 +217,7 @@ def _lengths(net: Network, x: Tensor, count: int, seed: int, *, every: bool) -> 
                 directions = unit.repeat(len(images), 1, 1, 1)
             else:
                 shape = (some * len(images), *x.shape[1:])
-                directions = torch.randn(shape, generator=generator, dtype=x.dtype).to(x.device)
+                directions = torch.randn(shape, generator=generator, dtype=x.dtype, device="cpu").to(x.device)
             found = bends(net, images.repeat_interleave(some, 0), directions).slope
             squares = found.square().reshape(len(images), some, -1).sum(1)
             total = squares if total is None else total + squares

@@ -235,9 +235,9 @@ def reaches_scores(net: Network, images: Tensor) -> Tensor:
     rules = _Effects()
     with torch.enable_grad():
         scores = run(net, net.normalise(x), rules, live=True)
-        mixed = torch.randn(scores.shape, generator=torch.Generator().manual_seed(0), dtype=scores.dtype).to(
-            scores.device
-        )
+        mixed = torch.randn(
+            scores.shape, generator=torch.Generator().manual_seed(0), dtype=scores.dtype, device="cpu"
+        ).to(scores.device)
         torch.autograd.grad(scores, x, mixed, allow_unused=True)
     parts = []
     for facets, signals in rules.found:

@@ -90,7 +90,7 @@ def _inverted(
     def inverse(x: Any) -> Any:
         return solve(x) if symmetric else solve(solve_transposed(x))
 
-    start = torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).numpy()
+    start = torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64, device="cpu").numpy()
     values, vectors = eigsh(LinearOperator((size, size), matvec=inverse, dtype=np.float64), k=k, which="LM", v0=start)
     order = np.argsort(values)
     return values[order], np.ascontiguousarray(vectors[:, order].T)

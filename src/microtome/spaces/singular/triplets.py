@@ -133,7 +133,9 @@ def _largest(of: Operator, k: int, seed: int, tolerance: float) -> tuple[Tensor,
     if _is_zero(of, seed):
         unit = torch.eye(k, max(m, n), dtype=torch.float64, device=of.device)
         return unit[:, :m], unit.new_zeros(k), unit[:, :n]
-    start = torch.randn(min(m, n), generator=torch.Generator().manual_seed(seed), dtype=torch.float64).numpy()
+    start = torch.randn(
+        min(m, n), generator=torch.Generator().manual_seed(seed), dtype=torch.float64, device="cpu"
+    ).numpy()
     try:
         # ARPACK stops by the eigenvalues of A^T A; a tenth of the wanted residual leaves room.
         basis = min(min(m, n) - 1, max(2 * k + 1, _BASIS))
@@ -164,7 +166,9 @@ def _decomposed(of: Operator, k: int, which: str) -> tuple[Tensor, Tensor, Tenso
 
 def _is_zero(of: Operator, seed: int) -> bool:
     """Whether the map gives nothing for a random vector: then it is zero, but for a chance of nothing."""
-    x = torch.randn(1, *of.input_shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    x = torch.randn(
+        1, *of.input_shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64, device="cpu"
+    )
     return not bool(of.apply(x.to(of.device)).any())
 
 

@@ -319,7 +319,7 @@ def _first_and_injective(net: Network, name: str) -> bool:
         return False
     # What lies between, such as padding, copies the normalised pixels: R^T R = 1 / std^2, seen on a random vector.
     between = jacobian_operator(net, net.probe, layer=read_by(net, name))
-    x = torch.randn(between.input_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = torch.randn(between.input_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
     x = x.to(between.device)[None]
     scale = torch.tensor(net.std, dtype=torch.float64, device=x.device)[:, None, None]
     return bool(torch.allclose(between.adjoint(between.apply(x)) * scale.square(), x, rtol=1e-9, atol=1e-9))

@@ -180,7 +180,7 @@ class _Digests:
     """Random projections of values: one number for every index of an axis, which changes when the values do."""
 
     def __init__(self) -> None:
-        self._weights = torch.empty(0)
+        self._weights = torch.empty(0, device="cpu")
 
     def of(self, value: Tensor, axis: int | None) -> NDArray[np.float64]:
         """One number per index of the axis, or one for all."""
@@ -198,7 +198,7 @@ class _Digests:
     def _up_to(self, length: int) -> Tensor:
         if len(self._weights) < length:
             # Multiples of the golden ratio are spread evenly over [0, 1); no random state is touched.
-            spread = torch.arange(1, length + 1, dtype=torch.float64) * 0.6180339887498949
+            spread = torch.arange(1, length + 1, dtype=torch.float64, device="cpu") * 0.6180339887498949
             self._weights = (spread.frac() - 0.5).float()
         return self._weights[:length]
 

@@ -449,7 +449,7 @@ def _selected(call: Call, known: Callable[[Any], Known], shape: Size, step: int)
         elif isinstance(part, int):
             continue
         else:
-            found = torch.as_tensor(part)
+            found = part if isinstance(part, Tensor) else torch.as_tensor(part, device="cpu")
             if found.dtype == torch.bool:
                 return None
             axes += [axis] if found.dim() == 1 else [()] * found.dim()

@@ -37,7 +37,7 @@ class Account:
         self.choose_rule = choose_rule
         self._axes = axes
         self._count = 1
-        self.bias_share = self.stabiliser_share = torch.empty(0)
+        self.bias_share = self.stabiliser_share = torch.empty(0, device="cpu")
         self.mixed: list[str] = []
 
     def open(self, images: Tensor) -> None:

@@ -52,7 +52,7 @@ def kind_of(value: Value) -> Kind:
     RuntimeError, TypeError or ValueError
         Where one of its operations cannot be run on other numbers.
     """
-    grid = torch.linspace(-_REACH, _REACH, _STEPS + 1, dtype=torch.float64)
+    grid = torch.linspace(-_REACH, _REACH, _STEPS + 1, dtype=torch.float64, device="cpu")
     with torch.no_grad():
         kind = _classify(_evaluate(value, grid))
         read = _evaluate(entry(value), grid).diff(dim=0).abs() / _STEP
@@ -76,7 +76,7 @@ def _evaluate(value: Value, grid: Tensor) -> Tensor:
     axes = grid.reshape(-1, *(1,) * 5)  # more axes than an image has, so that constants align with its last ones
     for item in order:
         found[id(item)] = axes if item.again is None else item.again([found[id(parent)] for parent in item.parents])
-    return torch.as_tensor(found[id(value)]).double().reshape(len(grid), -1)
+    return torch.as_tensor(found[id(value)], device=grid.device).double().reshape(len(grid), -1)
 
 
 def _classify(y: Tensor) -> Kind:

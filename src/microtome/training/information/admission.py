@@ -159,10 +159,12 @@ def _discrete(estimator: Estimator, bits: float, width: int, samples: int, gener
         spread = 0.8 * step  # within its bin
     else:
         points, spread = _APART * estimator.noise**0.5 * digits, 0.0
-    which = torch.arange(samples) % count
-    states = points[which] + spread * (torch.rand(samples, width, generator=generator, dtype=torch.float64) - 0.5)
+    which = torch.arange(samples, device="cpu") % count
+    states = points[which] + spread * (
+        torch.rand(samples, width, generator=generator, dtype=torch.float64, device="cpu") - 0.5
+    )
     sizes = torch.bincount(which, minlength=count)
-    ones = (sizes * torch.tensor(_LABELS).repeat(count // len(_LABELS) + 1)[:count]).round().long()
+    ones = (sizes * torch.tensor(_LABELS, device="cpu").repeat(count // len(_LABELS) + 1)[:count]).round().long()
     labels = (which.new_tensor(range(samples)) // count < ones[which]).long()
     i_xt = _bits(sizes)
     i_ty = _bits(torch.stack([ones.sum(), samples - ones.sum()])) + i_xt - _bits(torch.cat([ones, sizes - ones]))
@@ -171,8 +173,8 @@ def _discrete(estimator: Estimator, bits: float, width: int, samples: int, gener
 
 def _gaussian(estimator: Estimator, bits: float, width: int, samples: int, generator: torch.Generator) -> _Planting:
     """Independent normal units; classes that know nothing of them."""
-    states = torch.randn(samples, width, generator=generator, dtype=torch.float64)
-    labels = torch.randint(2, (samples,), generator=generator)
+    states = torch.randn(samples, width, generator=generator, dtype=torch.float64, device="cpu")
+    labels = torch.randint(2, (samples,), generator=generator, device="cpu")
     if isinstance(estimator, Kernel):
         deviation, middle = (estimator.noise * (4 ** (bits / width) - 1)) ** 0.5, 0.0
     else:
@@ -224,14 +226,14 @@ def _whole(bits: float, largest: float) -> float:
 def _distinct(count: int, grid: int, width: int, generator: torch.Generator) -> Tensor:
     """(count, width) distinct points of a grid, drawn at random where there are more."""
     if grid**width <= 4 * count:
-        numbers = torch.randperm(grid**width, generator=generator)[:count]
-        powers = grid ** torch.arange(width)
+        numbers = torch.randperm(grid**width, generator=generator, device="cpu")[:count]
+        powers = grid ** torch.arange(width, device="cpu")
         return (numbers[:, None] // powers % grid).double()
-    found = torch.empty(0, width, dtype=torch.int64)
+    found = torch.empty(0, width, dtype=torch.int64, device="cpu")
     while len(found) < count:
-        more = torch.randint(grid, (2 * count, width), generator=generator)
+        more = torch.randint(grid, (2 * count, width), generator=generator, device="cpu")
         found = torch.unique(torch.cat([found, more]), dim=0)
-    return found[torch.randperm(len(found), generator=generator)[:count]].double()
+    return found[torch.randperm(len(found), generator=generator, device="cpu")[:count]].double()
 
 
 def _bits(counts: Tensor) -> float:

@@ -28,7 +28,7 @@ class Bins:
 
     def positions(self) -> Tensor:
         """The edges, ascending, in double precision."""
-        return torch.linspace(self.low, self.high, self.edges, dtype=torch.float64)
+        return torch.linspace(self.low, self.high, self.edges, dtype=torch.float64, device="cpu")
 
 
 def state_codes(states: Tensor, bins: Bins) -> Tensor:

@@ -51,7 +51,9 @@ class Kernel:
         """Estimate from states (R, N, width) and labels (N,)."""
         found = [kernel_bounds(rows, labels, self.noise) for rows in states]
         fields = ("xt_upper", "i_ty", "xt_lower", "xt_upper", "ty_lower", "ty_upper")
-        return Estimate(*(torch.tensor([getattr(one, name) for one in found], dtype=torch.float64) for name in fields))
+        return Estimate(
+            *(torch.tensor([getattr(one, name) for one in found], dtype=torch.float64, device="cpu") for name in fields)
+        )
 
     def __str__(self) -> str:
         return f"kernels, noise of variance {self.noise:.3g}"

@@ -164,7 +164,7 @@ def train_networks(
     weights = [_first(generators, a, b).to(device).requires_grad_() for a, b in itertools.pairwise(sizes)]
     biases = [torch.zeros(networks, size, device=device).requires_grad_() for size in sizes[1:]]
     count = max(1, round(share * len(task)))
-    shuffled = torch.stack([torch.randperm(len(task), generator=generator) for generator in generators])
+    shuffled = torch.stack([torch.randperm(len(task), generator=generator, device="cpu") for generator in generators])
     training, rest = shuffled[:, :count].to(device), shuffled[:, count:].to(device)
     optimizer = torch.optim.Adam([*weights, *biases], lr)
     kept = _Kept(weights, biases)
@@ -178,7 +178,9 @@ def train_networks(
 
     keep(None)
     for epoch in range(1, epochs + 1):
-        order = torch.stack([torch.randperm(count, generator=generator) for generator in generators]).to(device)
+        order = torch.stack([torch.randperm(count, generator=generator, device="cpu") for generator in generators]).to(
+            device
+        )
         sums = _GradientSums(weights) if epoch in wanted else None
         for places in training.gather(1, order).split(batch, 1):
             optimizer.zero_grad(set_to_none=True)
@@ -202,7 +204,7 @@ def train_networks(
     )  # fmt: skip
     return NetworkRuns(
         provenance=made,
-        epochs=torch.tensor(sorted(wanted)),
+        epochs=torch.tensor(sorted(wanted), device="cpu"),
         weights=[torch.stack(values) for values in kept.weights],
         biases=[torch.stack(values) for values in kept.biases],
         activation=activation,
@@ -248,7 +250,7 @@ class _Kept:
         self.loss.append(losses.gather(1, training).mean(1).cpu())
         self.error.append(wrong.gather(1, training).mean(1).cpu())
         self.test_error.append(wrong.gather(1, rest).mean(1).cpu())
-        none = torch.full((len(scores), len(self.weights)), math.nan)
+        none = torch.full((len(scores), len(self.weights)), math.nan, device="cpu")
         self.mean.append(none if statistics is None else torch.stack([mean for mean, _ in statistics], 1).cpu())
         self.deviation.append(none if statistics is None else torch.stack([std for _, std in statistics], 1).cpu())
 
@@ -297,7 +299,7 @@ def _forward(inputs: Tensor, weights: list[Tensor], biases: list[Tensor], activa
 
 def _first(generators: list[torch.Generator], inputs: int, units: int) -> Tensor:
     """First weights (R, units, inputs): a normal distribution cut at two deviations, of deviation 1/sqrt(inputs)."""
-    weights = torch.empty(len(generators), units, inputs)
+    weights = torch.empty(len(generators), units, inputs, device="cpu")
     deviation = inputs**-0.5
     for weight, generator in zip(weights, generators, strict=True):
         torch.nn.init.trunc_normal_(weight, 0.0, deviation, -2 * deviation, 2 * deviation, generator=generator)

@@ -97,7 +97,7 @@ def gradient_phases(run: NetworkRuns | Run) -> GradientPhases:
 
 def _crossing(epochs: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
     """The epoch after the last one where the mean is at least the deviation."""
-    numbers = torch.arange(1, len(epochs) + 1)[:, None]
+    numbers = torch.arange(1, len(epochs) + 1, device="cpu")[:, None]
     last = ((mean >= deviation) * numbers).amax(0).tolist()
     found = [float(epochs[place]) if place < len(epochs) else math.nan for place in last]
-    return torch.tensor(found, dtype=torch.float64)
+    return torch.tensor(found, dtype=torch.float64, device="cpu")

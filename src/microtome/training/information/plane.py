@@ -246,7 +246,7 @@ def plane(
         i_xt_high=stacked["xt_high"].mean(2),
         i_ty_low=stacked["ty_low"].mean(2),
         i_ty_high=stacked["ty_high"].mean(2),
-        admitted=torch.tensor([verdict.admitted for verdict in verdicts]),
+        admitted=torch.tensor([verdict.admitted for verdict in verdicts], device="cpu"),
         reasons=tuple(verdict.reason for verdict in verdicts),
         estimators=tuple(map(str, chosen)),
         ceiling=math.log2(len(labels)),
@@ -308,4 +308,4 @@ def _gap(run: Run, epochs: Tensor) -> Tensor:
     rows = [record for record in run.records if record["epoch"] in kept]
     pairs = [(record.get("accuracy"), record.get("validation_accuracy")) for record in rows]
     values = [math.nan if seen is None or unseen is None else seen - unseen for seen, unseen in pairs]
-    return torch.tensor(values, dtype=torch.float64)
+    return torch.tensor(values, dtype=torch.float64, device="cpu")

@@ -55,7 +55,7 @@ class RunStates:
         chosen = selected_layers(self.net, _activations(self.net) if layers is None else layers)
         self.layers = tuple(layer.name for layer in chosen)
         self.ranges = [_RANGES.get(operation(layer).rstrip("_")) for layer in chosen]
-        self.epochs = torch.tensor(run.checkpoints)
+        self.epochs = torch.tensor(run.checkpoints, device="cpu")
 
     def states(self, checkpoint: int) -> list[Tensor]:
         """Each layer's values (1, N, width), all units and positions in one row."""

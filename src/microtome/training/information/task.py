@@ -61,8 +61,8 @@ def twelve_bits() -> Patterns:
     >>> round(float(task.labels.double().mean()), 5), round(entropy(task.labels), 5)
     (0.51709, 0.99916)
     """
-    numbers = torch.arange(4096)
-    bits = (numbers[:, None] >> torch.arange(12)) & 1
+    numbers = torch.arange(4096, device="cpu")
+    bits = (numbers[:, None] >> torch.arange(12, device="cpu")) & 1
     pairs = _pairs()
     active = [((bits @ kind) * bits).sum(1) // 2 for kind in pairs]  # each pair is met from both its ends
     neighbours, far, antipodal = active
@@ -87,6 +87,6 @@ def _pairs() -> list[Tensor]:
     corners = [
         [0.0, *signs] for signs in itertools.product((-1.0, 1.0), (-_GOLDEN, _GOLDEN))
     ]  # of one golden rectangle; the others are its cyclic permutations
-    vertices = torch.tensor([corner[-turn:] + corner[:-turn] for turn in range(3) for corner in corners])
+    vertices = torch.tensor([corner[-turn:] + corner[:-turn] for turn in range(3) for corner in corners], device="cpu")
     squares = (vertices[:, None] - vertices).square().sum(2).round(decimals=3)
     return [(squares == distance).long() for distance in squares.unique()[1:]]

@@ -90,7 +90,7 @@ def between(
         raise InputError("the two networks expect images of another shape or normalisation from each other.")
     way = toward(net_a, net_b)
     more = round(margin * (steps - 1))
-    alpha = torch.arange(-more, steps + more, dtype=torch.float64) / (steps - 1)
+    alpha = torch.arange(-more, steps + more, dtype=torch.float64, device="cpu") / (steps - 1)
     parts: list[LossLine] = []
     for name, part in (("train", dataset), ("test", test)):
         if part is None:

@@ -68,7 +68,7 @@ def random_direction(
     for name, parameter in net.model.named_parameters():
         if not parameter.is_floating_point():
             continue
-        drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.float64, device="cpu")
         weight = parameter.detach().to("cpu", torch.float64)
         if is_norm(owners[name]):
             kind, fixed = "layer", norms == "fixed"
@@ -172,7 +172,7 @@ def principal(net: Network, run: Run) -> PrincipalPlane:
     first, second = (_unflattened(V[:, place], theta) for place in (0, 1))
     return PrincipalPlane(
         (first, second),
-        torch.tensor(run.checkpoints),
+        torch.tensor(run.checkpoints, device="cpu"),
         path,
         S[:2].square() / S.square().sum(),
         (X - path @ V.T).norm(dim=1),

@@ -143,8 +143,8 @@ class Evaluation:
         StoreError
             The folder holds points of other settings, or cannot be written.
         """
-        found = torch.full((len(points), len(_STORED)), float("nan"), dtype=torch.float64)
-        done = torch.zeros(len(points), dtype=torch.bool)
+        found = torch.full((len(points), len(_STORED)), float("nan"), dtype=torch.float64, device="cpu")
+        done = torch.zeros(len(points), dtype=torch.bool, device="cpu")
         store = (
             None if folder is None else _Store(Path(folder), {**self._asked, **self._images_digest(), **_at(points)})
         )
@@ -171,14 +171,16 @@ class Evaluation:
             self._copy.reestimate(self._estimated())
         order = None
         if not self._common:
-            order = torch.randperm(len(self._data), generator=torch.Generator().manual_seed(self._seed + 1 + place))
+            order = torch.randperm(
+                len(self._data), generator=torch.Generator().manual_seed(self._seed + 1 + place), device="cpu"
+            )
         sums = _Sums()
         for images, labels in self._data.batches(order):
             losses, right = self._copy(images, labels)
             sums.add(losses, right, labels)
             if self._finished(sums):
                 break
-        return torch.tensor([sums.mean, sums.error, sums.accuracy, sums.count], dtype=torch.float64)
+        return torch.tensor([sums.mean, sums.error, sums.accuracy, sums.count], dtype=torch.float64, device="cpu")
 
     def _finished(self, sums: _Sums) -> bool:
         if not math.isfinite(sums.mean):  # and it stays so

@@ -119,7 +119,7 @@ def centred(steps: int, extent: float) -> Tensor:
     if not 0 < extent < float("inf"):
         raise InputError(f"a positive extent is expected, got {extent}.")
     half = steps // 2
-    return torch.arange(-half, half + 1, dtype=torch.float64) * extent / half
+    return torch.arange(-half, half + 1, dtype=torch.float64, device="cpu") * extent / half
 
 
 def treatment(directions: str, normalization: str = "none", biases: str = "", norms: str = "", *, moved: str = "as the "

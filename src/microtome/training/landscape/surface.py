@@ -164,4 +164,4 @@ def _covering(path: Tensor, steps: int) -> Tensor:
     low, high = min(float(path.min()), 0.0), max(float(path.max()), 0.0)
     spacing = (high - low) * (1 + 2 * _MARGIN) / (steps - 1)
     zero = round((_MARGIN * (high - low) - low) / spacing)
-    return (torch.arange(steps, dtype=torch.float64) - zero) * spacing
+    return (torch.arange(steps, dtype=torch.float64, device="cpu") - zero) * spacing

@@ -89,7 +89,7 @@ def bandwidth(curve: Tensor, period: float) -> Tensor:
     count = curve.shape[-1]
     step = period / count
     flat = curve.reshape(-1, count).to(torch.float64)
-    width = torch.empty(flat.shape[0], dtype=torch.float64)
+    width = torch.empty(flat.shape[0], dtype=torch.float64, device="cpu")
     for row, values in enumerate(flat):
         low, high = float(values.min()), float(values.max())
         if not high > low:

@@ -79,7 +79,7 @@ def curves(response: Tensor, family: tuple[str, ...], parameters: dict[str, Tens
     for name, period in (("line", 180.0), ("grating", 180.0), ("edge", 360.0), ("corner", 360.0), ("curve", 360.0)):
         axis = parameters["angle"] if period == 180.0 else parameters["side"]
         polarities, widths = parameters["polarity"], parameters["width"].nan_to_num(0)
-        members = torch.tensor([entry == name for entry in family])
+        members = torch.tensor([entry == name for entry in family], device="cpu")
         groups = {(float(polarities[i]), float(widths[i])) for i in members.nonzero()[:, 0]}
         for polarity, width in sorted(groups):
             columns = (members & (polarities == polarity) & (widths == width)).nonzero()[:, 0]
@@ -94,7 +94,7 @@ def classify(
 ) -> list[Classification]:
     """Classify every unit; ``units.tuning`` documents the rules."""
     all_curves = curves(response, family, parameters)
-    blobs = torch.tensor([name == "blob" for name in family])
+    blobs = torch.tensor([name == "blob" for name in family], device="cpu")
     scale = float(response.abs().max()) if response.numel() else 0.0
     return [
         _classify_unit(unit, response[unit], float(brightness[unit]), all_curves, blobs, parameters, scale)

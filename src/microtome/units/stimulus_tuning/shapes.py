@@ -17,8 +17,8 @@ def plane(height: int, width: int) -> tuple[Tensor, Tensor]:
     >>> x[0].tolist(), y[:, 0].tolist()
     ([-1.0, 0.0, 1.0], [1.0, 0.0, -1.0])
     """
-    y = (height - 1) / 2 - torch.arange(height, dtype=torch.float64)
-    x = torch.arange(width, dtype=torch.float64) - (width - 1) / 2
+    y = (height - 1) / 2 - torch.arange(height, dtype=torch.float64, device="cpu")
+    x = torch.arange(width, dtype=torch.float64, device="cpu") - (width - 1) / 2
     return x.expand(height, width), y[:, None].expand(height, width)
 
 

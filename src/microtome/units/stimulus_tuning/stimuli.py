@@ -73,7 +73,7 @@ class Stimuli(Result, drawing="tuning_figures:stimuli"):
 
     def mask(self, family: str) -> Tensor:
         """Mask (S,) of the stimuli of a family."""
-        return torch.tensor([name == family for name in self.family], dtype=torch.bool)
+        return torch.tensor([name == family for name in self.family], dtype=torch.bool, device="cpu")
 
     def describe(self, index: int) -> str:
         """One stimulus in words.
@@ -252,12 +252,12 @@ def _stimuli(method: str, rows: list[_Row], channels: int, **parameters: object)
         provenance=Provenance(f"stimuli.{method}", {**parameters, "channels": channels}, versions=versions()),
         images=images,
         family=family,
-        angle=torch.tensor(angle),
-        side=torch.tensor(side),
-        offset=torch.tensor(offset),
-        width=torch.tensor(width),
-        phase=torch.tensor(phase),
-        polarity=torch.tensor(polarity, dtype=torch.float32),
+        angle=torch.tensor(angle, device="cpu"),
+        side=torch.tensor(side, device="cpu"),
+        offset=torch.tensor(offset, device="cpu"),
+        width=torch.tensor(width, device="cpu"),
+        phase=torch.tensor(phase, device="cpu"),
+        polarity=torch.tensor(polarity, dtype=torch.float32, device="cpu"),
     )
 
 

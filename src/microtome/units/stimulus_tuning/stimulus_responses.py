@@ -52,7 +52,7 @@ def responses(net: Network, layers: list[str], stimuli: Stimuli, batch: int = 32
     for name, layer in info.items():
         if not layer.units or layer.axes.image_axis is None:
             raise LayerError(f'layer "{name}" has no units, or its values have no axis of images; choose another.')
-    blanks = torch.stack([torch.full(net.input_shape, level) for level in LEVELS])
+    blanks = torch.stack([torch.full(net.input_shape, level, device="cpu") for level in LEVELS])
     blank = {
         name: info[name].axes.maps(value, len(blanks))
         for name, value in net.activations(scaled(net, blanks), layers).items()
@@ -92,8 +92,9 @@ def boxes(layer: Layer, height: int, width: int) -> tuple[Tensor, Tensor, Tensor
     h, w = layer.axes.grid
     field = layer.field
     if field is None or not layer.spatial:
-        whole = torch.ones(h, w, dtype=torch.bool)
-        return torch.tensor([[0, height]]).expand(h, 2), torch.tensor([[0, width]]).expand(w, 2), whole
+        whole = torch.ones(h, w, dtype=torch.bool, device="cpu")
+        rows, columns = (torch.tensor([[0, length]], device="cpu") for length in (height, width))
+        return rows.expand(h, 2), columns.expand(w, 2), whole
     rows, inside_rows = _axis(field.offset[0], field.stride[0], field.size[0], h, height)
     columns, inside_columns = _axis(field.offset[1], field.stride[1], field.size[1], w, width)
     inside = inside_rows[:, None] & inside_columns
@@ -101,7 +102,9 @@ def boxes(layer: Layer, height: int, width: int) -> tuple[Tensor, Tensor, Tensor
 
 
 def _axis(offset: int, stride: float, size: int, count: int, length: int) -> tuple[Tensor, Tensor]:
-    start = offset + (stride * torch.arange(count) + 1e-6).floor().long()  # the same as ReceptiveField.box
+    start = (
+        offset + (stride * torch.arange(count, device="cpu") + 1e-6).floor().long()
+    )  # the same as ReceptiveField.box
     clipped = torch.stack([start.clamp(0, length - 1), (start + size).clamp(1, length)], 1)
     return clipped, (start >= 0) & (start + size <= length)
 
@@ -141,8 +144,8 @@ def _empty(blank: Tensor, stimuli: int) -> StimulusResponses:
     units = blank.shape[1]
     middle = blank[:, :, blank.shape[2] // 2, blank.shape[3] // 2]
     return StimulusResponses(
-        torch.empty(units, stimuli),
-        torch.empty(units, stimuli),
-        torch.empty(units, stimuli, dtype=torch.int64),
+        torch.empty(units, stimuli, device="cpu"),
+        torch.empty(units, stimuli, device="cpu"),
+        torch.empty(units, stimuli, dtype=torch.int64, device="cpu"),
         (middle[-1] - middle[0]).float().cpu(),
     )

@@ -36,7 +36,7 @@ def match(
     layer = net.layer(name)
     rows, columns, _ = stimulus_responses.boxes(layer, *stimuli.images.shape[2:])
     rho, level = [], []
-    for units in torch.arange(best.numel()).split(batch):
+    for units in torch.arange(best.numel(), device="cpu").split(batch):
         images = stimulus_responses.with_channels(net, stimuli.images[best[units]])
         gradient = _gradient(net, layer, images, units, place[units])
         for index, unit in enumerate(units.tolist()):
@@ -65,7 +65,7 @@ def chance(size: tuple[int, int], stimuli: Stimuli, channels: int, quantile: flo
     h, w = size
     crops = _crops(stimuli.images[:, 0], h, w)
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(draws, channels, h * w, generator=generator).double()
+    noise = torch.randn(draws, channels, h * w, generator=generator, device="cpu").double()
     noise = noise - noise.mean((1, 2), keepdim=True)
     norms = noise.flatten(1).norm(dim=1)
     responses = crops @ noise.sum(1).T
@@ -84,7 +84,7 @@ def cosine(first: Tensor, second: Tensor) -> Tensor:
 def _gradient(net: Network, layer: Layer, images: Tensor, units: Tensor, places: Tensor) -> Tensor:
     def one_hot(value: Tensor) -> Tensor:
         grad_output = torch.zeros_like(layer.axes.per_unit(value, len(units)))
-        grad_output[torch.arange(len(units)), units.to(value.device), places.to(value.device)] = 1
+        grad_output[torch.arange(len(units), device=value.device), units.to(value.device), places.to(value.device)] = 1
         return layer.axes.from_units(grad_output, tuple(value.shape))
 
     images = stimulus_responses.scaled(net, images)

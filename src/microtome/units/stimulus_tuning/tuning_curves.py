@@ -124,7 +124,7 @@ class Tuning(Result, drawing="tuning_figures:tuning"):
         if parameter not in self.shown:
             raise InputError(f'stimuli have no "{parameter}"; choose among {", ".join(self.shown)}.')
         values = self.shown[parameter]
-        members = torch.tensor([entry == name for entry in self.family]) & ~values.isnan()
+        members = torch.tensor([entry == name for entry in self.family], device="cpu") & ~values.isnan()
         if not bool(members.any()):
             raise InputError(
                 f'no stimulus of "{name}" has a {parameter}; families: {", ".join(sorted(set(self.family)))}.'
@@ -267,13 +267,13 @@ def _tuning(
     net: Network, layer: str, stimuli: Stimuli, measured: StimulusResponses, chance: float, batch: int
 ) -> Tuning:
     classes = classify(measured.peak, measured.brightness, stimuli.family, stimuli.parameters)
-    best = torch.tensor([one.best for one in classes])
+    best = torch.tensor([one.best for one in classes], device="cpu")
     place = measured.place.gather(1, best[:, None])[:, 0]
     match, level = template_match.match(net, layer, stimuli, best, place, batch)
     threshold = min(chance, SUFFICIENT_MATCH)
     classes = [_significant(one, float(match[unit]), threshold) for unit, one in enumerate(classes)]
     second = secondary(classes, measured.peak, stimuli.family, stimuli.parameters)
-    bright = torch.tensor([one.family == "brightness" for one in classes])
+    bright = torch.tensor([one.family == "brightness" for one in classes], device="cpu")
     return Tuning(
         provenance=provenance(net, "tuning", layers=layer, stimuli=len(stimuli), batch=batch),
         layer=layer,
@@ -282,10 +282,10 @@ def _tuning(
         labels=tuple(one.label for one in classes),
         secondary=second,
         kind=tuple(one.family for one in classes),
-        angle=torch.tensor([one.angle for one in classes]),
-        direction=torch.tensor([one.direction for one in classes]),
+        angle=torch.tensor([one.angle for one in classes], device="cpu"),
+        direction=torch.tensor([one.direction for one in classes], device="cpu"),
         side=tuple(label_texts.side(one.direction) if one.family == "edge" else "" for one in classes),
-        width=torch.tensor([one.bandwidth for one in classes]),
+        width=torch.tensor([one.bandwidth for one in classes], device="cpu"),
         confidence=torch.where(bright, level, match.clamp(min=0).square()).clamp(max=1),
         match=match,
         chance=chance,

@@ -41,10 +41,10 @@ class Sample:
 def draw(images: int, size: int, seed: int) -> Sample:
     """Draw ``size`` of ``images`` without replacement, in the order of the data set."""
     generator = torch.Generator().manual_seed(seed)
-    row = torch.full((images,), -1)
-    chosen = torch.randperm(images, generator=generator)[:size].sort().values
-    row[chosen] = torch.arange(len(chosen))
-    return Sample(row, torch.rand(images, generator=generator, dtype=torch.float64))
+    row = torch.full((images,), -1, device="cpu")
+    chosen = torch.randperm(images, generator=generator, device="cpu")[:size].sort().values
+    row[chosen] = torch.arange(len(chosen), device="cpu")
+    return Sample(row, torch.rand(images, generator=generator, dtype=torch.float64, device="cpu"))
 
 
 class SampledActivations:
@@ -124,7 +124,7 @@ def percentile(knots: Tensor, value: float) -> float:
     (25.0, 100.0, 0.0)
     """
     q = knots.double().numpy()
-    after = int(np.searchsorted(q, float(torch.tensor(value, dtype=knots.dtype)), side="right"))
+    after = int(np.searchsorted(q, float(torch.tensor(value, dtype=knots.dtype, device="cpu")), side="right"))
     if after in (0, len(q)):
         return 100.0 * (after > 0)
     return float(after - 1 + (value - q[after - 1]) / (q[after] - q[after - 1]))
@@ -191,7 +191,7 @@ def class_means(table: Array, labels: Tensor) -> tuple[Tensor, Tensor]:
     """The classes in the data (K,), and the mean activation of every unit on each class (units, K)."""
     present = torch.unique(labels[labels >= 0])
     means = [torch.from_numpy(table[:, (labels == label).numpy()].mean(axis=1, dtype=np.float64)) for label in present]
-    return present, torch.stack(means, 1) if means else torch.zeros(len(table), 0, dtype=torch.float64)
+    return present, torch.stack(means, 1) if means else torch.zeros(len(table), 0, dtype=torch.float64, device="cpu")
 
 
 def selectivity(means: Tensor) -> Tensor:
@@ -214,7 +214,7 @@ def selectivity(means: Tensor) -> Tensor:
     [0.5, 0.0, 1.0]
     """
     if means.shape[1] < 2:
-        return torch.zeros(len(means), dtype=means.dtype)
+        return torch.zeros(len(means), dtype=means.dtype, device=means.device)
     above = means.clamp(min=0)
     highest = above.amax(1)
     rest = (above.sum(1) - highest) / (means.shape[1] - 1)

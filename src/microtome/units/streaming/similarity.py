@@ -122,8 +122,8 @@ class _Products:
 
     def __init__(self, layer: Layer) -> None:
         units, self._axes = layer.units, layer.axes
-        self._product = torch.zeros(units, units, dtype=torch.float64)
-        self._total = torch.zeros(units, dtype=torch.float64)
+        self._product = torch.zeros(units, units, dtype=torch.float64, device="cpu")
+        self._total = torch.zeros(units, dtype=torch.float64, device="cpu")
         self._shift: Tensor | None = None
         self._count = 0
 

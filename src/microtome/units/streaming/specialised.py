@@ -176,9 +176,9 @@ class _PeakActivations:
 
     def __init__(self, layer: Layer, images: int) -> None:
         self._axes = layer.axes
-        self.maximum = torch.zeros(layer.units, images)
+        self.maximum = torch.zeros(layer.units, images, device="cpu")
         self.extended = False
-        self._weighted = torch.zeros(layer.units, dtype=torch.float64)
+        self._weighted = torch.zeros(layer.units, dtype=torch.float64, device="cpu")
 
     def read(self, value: Tensor, batch: Batch) -> None:
         """Add one batch."""

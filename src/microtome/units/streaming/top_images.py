@@ -133,7 +133,7 @@ def top_images(
     def add(value: Tensor, batch: Batch) -> None:
         count = len(batch.indices)
         units = info.axes.per_unit(value, count)
-        table.add(units[:, channel, at][None], batch.indices, torch.full((1, count), at))
+        table.add(units[:, channel, at][None], batch.indices, torch.full((1, count), at, device="cpu"))
 
     dataset = adapt(dataset, net)
     images = streaming_pass.read(net, dataset, {info.name: add}, batch=batch)

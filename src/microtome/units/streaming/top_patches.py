@@ -152,7 +152,7 @@ class _Table:
         self.top = TopK(layer.units, k, dtype=net.dtype)
         self.low = TopK(layer.units, k, lowest=True, dtype=net.dtype)
         self.activations = SampledActivations(layer.units, sample, net.dtype)
-        self.sums = torch.zeros(4, layer.units, dtype=torch.float64)  # values, squares, active, full
+        self.sums = torch.zeros(4, layer.units, dtype=torch.float64, device="cpu")  # values, squares, active, full
         self.count = 0
 
     def read(self, value: Tensor, batch: Batch) -> None:
@@ -219,12 +219,12 @@ class _Table:
 def _by_class(activations: SampledActivations, labels: Tensor | None) -> dict[str, Any]:
     """Class selectivity, the classes with the highest means, and the histogram by class."""
     if labels is None:
-        labels = torch.full((activations.sample.size,), REST)
+        labels = torch.full((activations.sample.size,), REST, device="cpu")
     maximum = activations.maximum
     present, means = response_distribution.class_means(maximum, labels)
     _, positive_means = response_distribution.class_means(np.maximum(maximum, 0), labels)
     order = means.argsort(dim=1, descending=True, stable=True)[:, :_GROUPS]
-    groups = torch.cat((present[order], torch.full((len(maximum), 1), REST)), 1)
+    groups = torch.cat((present[order], torch.full((len(maximum), 1), REST, device="cpu")), 1)
     counts, edges = response_distribution.histogram(maximum, labels, groups, _BINS)
     return {
         "selectivity": response_distribution.selectivity(positive_means),

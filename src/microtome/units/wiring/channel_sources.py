@@ -67,14 +67,16 @@ class Weighted:
             return None
         identity = torch.stack((branch.source, branch.unit), 1)
         sources, column = torch.unique(identity, dim=0, return_inverse=True)
-        square, total = torch.zeros(units, len(sources)), torch.zeros(units, len(sources))
+        column = column.to(self.weight.device)
+        square = torch.zeros(units, len(sources), device=self.weight.device)
+        total = torch.zeros_like(square)
         rows = units // self.groups
         for group in range(self.groups):
             part = slice(group * rows, (group + 1) * rows)
             columns = column[group * each : (group + 1) * each].expand(rows, each)
             square[part].scatter_add_(1, columns, self.weight[part].float().square().sum(2))
             total[part].scatter_add_(1, columns, self.weight[part].float().sum(2))
-        return Strengths([(int(source), int(unit)) for source, unit in sources], square.sqrt(), total)
+        return Strengths([(int(source), int(unit)) for source, unit in sources], square.sqrt().cpu(), total.cpu())
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def wiring(net: Network) -> Wiring:
 
 
 def _pixels(channels: int) -> tuple[Tensor, Tensor]:
-    return torch.full((channels,), -2), torch.arange(channels)
+    return torch.full((channels,), -2, device="cpu"), torch.arange(channels, device="cpu")
 
 
 class _Follower:
@@ -160,7 +162,7 @@ class _Follower:
             Weighted(call.name, weight.flatten(2) if weight.dim() > 2 else weight[:, :, None],
                      int(arguments.get("groups") or 1), [] if known is None else known[1])
         )  # fmt: skip
-        return [Branch(torch.full((units,), len(self.weighted) - 1), torch.arange(units))]
+        return [Branch(torch.full((units,), len(self.weighted) - 1, device="cpu"), torch.arange(units, device="cpu"))]
 
     def _preserved(self, call: Call, output: Tensor, read: list[Tensor]) -> list[Branch]:
         branches = [self.origin_of[id(value)][1] for value in read]

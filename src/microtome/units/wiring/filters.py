@@ -102,7 +102,7 @@ def filters(net: Network, layer: str, *, fit: bool | None = None) -> Filters:
     first = info.inputs == ("input",)
     profile, share = profiles(weights)
     fit = (first if fit is None else fit) and min(weights.shape[2:]) >= 3
-    missing = torch.full((len(weights),), float("nan"))
+    missing = torch.full((len(weights),), float("nan"), device="cpu")
     fitted = gabor.fit(profile) if fit else None
     return Filters(
         provenance=provenance(net, "filters", layer=layer, fit=fit),
@@ -136,7 +136,7 @@ def profiles(weights: Tensor) -> tuple[Tensor, Tensor]:
     matrix = weights.reshape(units, channels, height * width).double()
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     strongest = left[:, :, 0].abs().argmax(1)
-    sign = left[torch.arange(units), strongest, 0].sign()
+    sign = left[torch.arange(units, device=left.device), strongest, 0].sign()
     profile = (values[:, 0] * torch.where(sign == 0, torch.ones_like(sign), sign))[:, None] * right[:, 0]
     share = values[:, 0] ** 2 / values.square().sum(1).clamp(min=1e-300)
     return profile.reshape(units, height, width).float(), share.float()

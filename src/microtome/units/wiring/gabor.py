@@ -86,7 +86,7 @@ def fit(filters: Tensor) -> GaborFit:
         Goodness 0 and NaN parameters for a constant filter.
     """
     rows = [_fit_one(one.detach().cpu().double().numpy()) for one in filters]
-    columns = torch.tensor(np.array(rows), dtype=torch.float32).reshape(len(rows), len(PARAMETERS))
+    columns = torch.tensor(np.array(rows), dtype=torch.float32, device="cpu").reshape(len(rows), len(PARAMETERS))
     return GaborFit(**{name: columns[:, index] for index, name in enumerate(PARAMETERS)})
 
 

@@ -136,6 +136,6 @@ def _source(net: Network, layer: Layer) -> str:
 def _source_channels(net: Network, source: str, count: int) -> Tensor:
     """The channel of the input layer for each feature of a flattened map; otherwise the features themselves."""
     shape = net.input_shape if source == "input" else net.layer(source).shape
-    features = torch.arange(count)
+    features = torch.arange(count, device="cpu")
     area = shape[1] * shape[2] if len(shape) == 3 else 1
     return features // area if len(shape) == 3 and shape[0] * area == count else features
