@@ -49,7 +49,7 @@ LIMITED: dict[str, tuple[Callable[[], Result], str]] = {
     "specialised": (lambda: units.specialised(NET, DATA, "0"), "2 of 5 units named"),
     "ablation": (lambda: units.ablate(NET, DATA, "0"), "2 of 5 removals"),
     "connections": (lambda: units.connections(NET, "0"), "2 of 5 units"),
-    "dissection": (lambda: units.dissect(NET, IMAGES[:1], "2", 0), "3 weaker channels, their sum"),
+    "dissection": (lambda: units.dissect(NET, IMAGES[:1], "2", 0), "sum of 3 weaker channels"),
     "tuning": (lambda: units.tuning(NET, "0"), "2 of 5 units"),
     "stimuli": (lambda: stimuli.standard((8, 8)), "2 of "),
     "region": (lambda: spaces.linear_region(NET, IMAGES[:1]), "2 of 4 classes"),

@@ -36,7 +36,7 @@ def test_points_lie_at_their_places_and_fade_with_their_trust(mapped) -> None:
 
 def test_thumbnails(mapped) -> None:
     images = torch.rand(40, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    axes = mapped.plot(images=images, most=20).axes[0]
+    axes = mapped.plot(images=images, limit=20).axes[0]
     boxes = [one for one in axes.artists if isinstance(one, AnnotationBbox)]
     assert [list(box.xy) for box in boxes] == mapped.points[::2].tolist()
     assert len({box.patch.get_edgecolor() for box in boxes}) == 3

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
 from microtome.errors import InputError
+from microtome.figures.limits import left_out, note, within
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +41,7 @@ def features(result: Features) -> Figure:
 
 
 def image_map(
-    result: ImageMap, *, images: Tensor | None = None, classes: list[str] | None = None, most: int = _MOST
+    result: ImageMap, *, images: Tensor | None = None, classes: list[str] | None = None, limit: int = _MOST
 ) -> Figure:
     """Images as points, coloured by class; the fewer of its true neighbours an image keeps, the fainter it is.
 
@@ -52,7 +53,7 @@ def image_map(
         (N, C, H, W) in [0, 1], drawn as thumbnails in place of points.
     classes : list of str, optional
         Names for the legend.
-    most : int
+    limit : int
         How many thumbnails are drawn at most, evenly over the images.
     """
     figure = Figure(figsize=(6.2, 5.6), layout="constrained")
@@ -60,7 +61,8 @@ def image_map(
     _points(axes, result, classes, faint=images is not None)
     axes.set_aspect("equal", adjustable="datalim")
     if images is not None:
-        _thumbnails(axes, result, images, most)
+        shown = _thumbnails(axes, result, images, limit)
+        note(figure, left_out(shown, len(images), "images"))
     axes.set_title(f"{result.layer}: {_numbers(result)}", fontsize=8)
     axes.set_xlabel(f"opacity: share of the {result.k} nearest images in the layer that stay nearest here", fontsize=8)
     return figure
@@ -167,13 +169,11 @@ def _class_colour(result: ImageMap, place: int) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def _thumbnails(axes: Axes, result: ImageMap, images: Tensor, most: int) -> None:
+def _thumbnails(axes: Axes, result: ImageMap, images: Tensor, limit: int) -> int:
     count = len(result.points)
     if images.dim() != 4 or len(images) != count:
         raise InputError(f"{count} images (N, C, H, W) were expected, one for each point; got {tuple(images.shape)}.")
-    if most < 1:
-        raise InputError(f"at least one thumbnail was expected, got most={most}.")
-    shown = range(0, count, -(-count // most))
+    shown = range(0, count, -(-count // within(limit, count)))
     for place in shown:
         pixels = images[place].detach().cpu().float().clamp(0, 1)
         drawn = pixels[:3].movedim(0, 2).numpy() if len(pixels) >= 3 else pixels[0].numpy()
@@ -183,3 +183,4 @@ def _thumbnails(axes: Axes, result: ImageMap, images: Tensor, most: int) -> None
         x, y = result.points[place].tolist()
         frame = {"facecolor": "none", "edgecolor": _class_colour(result, place), "linewidth": 0.8}
         axes.add_artist(AnnotationBbox(box, (x, y), pad=0, bboxprops=frame))
+    return len(shown)
