@@ -1,10 +1,10 @@
 """How long does a loss surface take? LeNet, 21 x 21 points, 1,000 MNIST images, against loss-landscapes 3.0.6.
 
 ``python -m benchmarks.landscape``; the peer comes by ``pip install --no-deps loss-landscapes==3.0.6``. CPU seconds in
-turns, one thread; 7 x 7 points are timed and the times multiplied by 9. The peer's plane is not the same: its directions
-are uniform in [0, 1] and its grid zig-zags by one cell in every second row. So the work is compared, passes over 1,000
-images, and not the picture. The floor is those passes in plain torch in batches of 64, and ``tolerance .02`` a surface
-whose points see as many images as a standard error of 2 % asks for. A few minutes.
+turns, one thread; 7 x 7 points are timed and the times multiplied by 9. The peer's plane is not the same:
+its directions are uniform in [0, 1] and its grid zig-zags by one cell in every second row. So the work is compared,
+passes over 1,000 images, and not the picture. The floor is those passes in plain torch in batches of 64, and
+``tolerance .02`` a surface whose points see as many images as a standard error of 2 % asks for. A few minutes.
 """
 
 from __future__ import annotations
