@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from microtome.data import Dataset
-from microtome.data.adapters.adapter import adapt
+from microtome.data import Dataset, adapt
 from microtome.errors import InputError, MicrotomeError, ModelError
 from microtome.network import Network
 from microtome.trace.heads.head import as_rows, at_path
@@ -74,7 +73,7 @@ class ImageLosses:
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Losses (n,) and which images are right (n,) of prepared images; NaN where the scores are."""
         head, scores = self.net.head, self._scores(images)
-        losses = self._loss(scores, labels)
+        losses: Tensor = self._loss(scores, labels)
         if losses.shape != labels.shape:
             raise InputError(
                 f"loss= must give one number per image, {tuple(labels.shape)}; got {tuple(losses.shape)}. "
