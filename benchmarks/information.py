@@ -56,7 +56,7 @@ def main() -> None:
         return [(float(i_xt), float(i_ty)) for i_xt, i_ty in found]
 
     gap = float(np.abs(np.array(ours()) - np.array(published(arrays, labels))).max())
-    times = {name: cpu for name, (cpu, _) in seconds({"ours": ours, "published": lambda: published(arrays, labels)}, 7).items()}  # fmt: skip # noqa: E501
+    times = {name: cpu for name, (cpu, _) in seconds({"ours": ours, "published": lambda: published(arrays, labels)}, 3).items()}  # fmt: skip # noqa: E501
     row = {
         "what": "binned information of a checkpoint",
         "network": "12-10-7-5-4-3-2",
