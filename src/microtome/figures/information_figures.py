@@ -68,7 +68,7 @@ def comparison(result: PlaneComparison) -> Figure:
         error = float(one.gap[-1])
         known = "" if math.isnan(error) else f"\ngeneralisation error {100 * error:.1f} %"
         axes.set_title(f"{name}{known}", fontsize=9, loc="left")
-        axes.legend(fontsize=6, frameon=False, ncols=2, loc="upper left", bbox_to_anchor=(0, -0.16))
+        axes.legend(fontsize=6, frameon=False, ncols=2, loc="upper left", bbox_to_anchor=(0, -0.22))
     for axes in list(grid)[len(planes) :]:
         axes.set_axis_off()
     figure.supxlabel("hollow: the estimator does not recover planted information for this layer", fontsize=7)
@@ -159,7 +159,7 @@ def _curves(axes: Axes, result: InformationPlane, *, band: bool) -> None:
     axes.set_ylabel("I(X;T), bits")
     bounds = "; thin: lower bound" if bool((result.i_xt_low < result.i_xt_high).any()) else ""
     axes.set_title(f"band: 10 to 90 % of {result.i_xt_networks.shape[2]} networks{bounds}", fontsize=9, loc="left")
-    axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=6, columnspacing=1)
+    axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=3)
     axes.spines[["top", "right"]].set_visible(False)
 
 
