@@ -286,14 +286,14 @@ def check_weights(model: nn.Module) -> None:
     ModelError
         Naming the first such weight.
     """
-    lazy = [name for name, value in (*model.named_parameters(), *model.named_buffers()) if is_lazy(value)]
+    names = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    lazy = [name for name, value in names.items() if is_lazy(value)]
     if lazy:
         owners = list(dict.fromkeys(name.rpartition(".")[0] or "the model" for name in lazy))
         raise ModelError(
             f"the lazy layers {', '.join(owners[:5])} have no weights yet; run the model once on images "
             "(or load its weights) before it is given to Network."
         )
-    names = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     bad = [name for name, value in names.items() if value.is_floating_point() and not _finite(value)]
     if bad:
         raise ModelError(

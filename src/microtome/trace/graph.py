@@ -232,6 +232,8 @@ class Graph:
         return frozenset(found)
 
 
+# Attributes of every module that hold no tensors of its own.
+_INSIDE = frozenset(name for name in vars(nn.Module()) if name not in ("_parameters", "_buffers"))
 _BATCHES = (1, 2, 3, 4, 8, 16, 32)  # tried in turn where a model admits none of the numbers before
 
 
@@ -266,7 +268,7 @@ def _first_pass(model: nn.Module, pictures: Pictures, size: tuple[int, int]) -> 
     for count in _BATCHES:
         images = pictures(count, size, False)
         watcher = Watcher(images)
-        watcher.origins.add([(*vars(module).values(), *module.buffers(recurse=False)) for module in model.modules()])
+        watcher.origins.add([_held(module) for module in model.modules()])
         try:
             output = Tracer(model, observer=watcher)(images)
             if watcher.strange and (hidden := readers_of_strangers(model, images)):
@@ -279,6 +281,14 @@ def _first_pass(model: nn.Module, pictures: Pictures, size: tuple[int, int]) -> 
     raise first
 
 
+def _held(module: nn.Module) -> list[Any]:
+    """Tensors that a module holds, in attributes of any kind; its submodules and hooks hold none of its own."""
+    kept = [value for name, value in vars(module).items() if name not in _INSIDE and not isinstance(value, int | str)]
+    return (
+        [*kept, *module._buffers.values()] if type(module._buffers) is dict else [*kept, *module.buffers(recurse=False)]
+    )
+
+
 def _graph(watcher: Watcher, output: Any, reading: Reading, count: int) -> Graph:
     public: dict[int, str] = {0: "input"}  # node -> the name people know it by
     merged: set[int] = set()
@@ -287,15 +297,17 @@ def _graph(watcher: Watcher, output: Any, reading: Reading, count: int) -> Graph
             public[span.node] = span.name
             merged.add(span.node)
     layers: dict[str, Layer] = {}
+    weights: dict[int, dict[int, int]] = {}
+    library = {span.name for span in reversed(watcher.spans) if _library_leaf(span.module)}
     for what, index in watcher.order:
         if what == "module":
             span = watcher.spans[index]
             if span.node is not None:
-                layers[span.name] = _module_layer(watcher, span, public, reading)
+                layers[span.name] = _module_layer(watcher, span, public, reading, weights)
         else:
             node = watcher.nodes[index]
             unknown = not node.inputs and not node.hidden
-            hidden = index in merged or node.kind in _PLUMBING or unknown or _in_library_leaf(watcher, node)
+            hidden = index in merged or node.kind in _PLUMBING or unknown or node.scope in library
             plumbing = node.kind in _PLUMBING and node.inputs and index not in merged
             public.setdefault(index, public.get(node.inputs[0], node.call) if plumbing else node.call)
             if not hidden:
@@ -312,19 +324,29 @@ def _owns(watcher: Watcher, span: _Span) -> bool:
     return node is not None and node.scope == span.name and span.node not in span.reads
 
 
-def _in_library_leaf(watcher: Watcher, node: _Node) -> bool:
-    """Inside a torch.nn module without children: its inner steps are not listed."""
-    for span in watcher.spans:
-        if span.name == node.scope:
-            library = type(span.module).__module__.startswith("torch.nn.modules")
-            return library and span.module is not None and next(span.module.children(), None) is None
-    return False
+def _library_leaf(module: nn.Module | None) -> bool:
+    """Whether this is a torch.nn module without children: its inner steps are not listed."""
+    library = type(module).__module__.startswith("torch.nn.modules")
+    return library and module is not None and next(module.children(), None) is None
 
 
-def _module_layer(watcher: Watcher, span: _Span, public: dict[int, str], reading: Reading) -> Layer:
+def _weights(module: nn.Module, known: dict[int, dict[int, int]]) -> dict[int, int]:
+    """How many numbers each parameter of a module and of its submodules holds, by the parameter's identity."""
+    if id(module) not in known:
+        found = known[id(module)] = {
+            id(weight): weight.numel() for weight in module._parameters.values() if weight is not None
+        }
+        for child in module.children():
+            found |= _weights(child, known)
+    return known[id(module)]
+
+
+def _module_layer(
+    watcher: Watcher, span: _Span, public: dict[int, str], reading: Reading, weights: dict[int, dict[int, int]]
+) -> Layer:
     node = watcher.nodes[span.node] if span.node is not None else watcher.nodes[0]
     kind = getattr(span.module, "original_name", type(span.module).__name__)
-    held = sum(parameter.numel() for parameter in span.module.parameters()) if span.module is not None else 0
+    held = sum(_weights(span.module, weights).values()) if span.module is not None else 0
     axes = reading.axes.get(span.name, Axes(((),) * len(span.shape)))
     return _layer(span, kind, held, node, public, axes, leaf=_owns(watcher, span))
 

@@ -341,13 +341,20 @@ def first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
 
 def tensors(tree: Any) -> list[Tensor]:
     """All tensors in nested lists, tuples, dicts and dataclasses, in order."""
+    if isinstance(tree, Tensor):
+        return [tree]
     found: list[Tensor] = []
     _gather((tree,), found)
     return found
 
 
+_PLAIN = frozenset((int, float, bool, str, type(None), slice, torch.dtype, torch.device))  # most arguments
+
+
 def _gather(items: Iterable[Any], found: list[Tensor]) -> None:
     for item in items:
+        if type(item) in _PLAIN:
+            continue
         if isinstance(item, Tensor):
             found.append(item)
         elif isinstance(item, list | tuple):

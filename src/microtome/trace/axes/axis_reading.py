@@ -421,8 +421,9 @@ def _resolve(seen: _Seen, after: _Seen | None, count: int, which: int) -> bool:
 
 def _leak(moved: NDArray[np.float64], order: tuple[int, int], count: int, which: int) -> float:
     """The largest change outside the changed image, as a share of the largest of all."""
-    others = np.delete(moved.reshape(order[0], count, order[1]), which, axis=1)
-    return float(others.max() / moved.max())
+    by_image = moved.reshape(order[0], count, order[1])
+    others = [part.max() for part in (by_image[:, :which], by_image[:, which + 1 :]) if part.size]
+    return float(max(others) / moved.max())
 
 
 def _around(axis: Axis) -> tuple[int, int]:
