@@ -73,12 +73,13 @@ class Plain:
         else:
             with _Finder(known) as finder:
                 scores = self.scores(x)
-            found = finder.found[-1:]
-        if len(found) != 1:
-            return None
-        value, edge = found[0]
-        slope = torch.autograd.grad(scores[range(len(x)), list(targets)].sum(), edge)[0]
-        return value, slope
+            found = finder.found[::-1]
+        score = scores[range(len(x)), list(targets)].sum()
+        for value, edge in found:  # of several equal values, the last that the score depends on
+            slope = torch.autograd.grad(score, edge, retain_graph=True, allow_unused=True)[0]
+            if slope is not None:
+                return value, slope
+        return None
 
 
 class _Finder(TorchFunctionMode):

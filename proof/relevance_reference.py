@@ -31,7 +31,7 @@ _LINEAR = frozenset(
     Cumsum ChannelShuffle NativeDropout FusedDropout Identity Narrow Contiguous Diagonal Trace Linear Baddbmm
     """.split()
 )
-_GATES = frozenset("Sigmoid Hardsigmoid Softmax SafeSoftmax Exp".split())
+_GATES = frozenset("Sigmoid Hardsigmoid Softmax SafeSoftmax Exp Erf".split())
 _WEIGHTED = frozenset("Convolution Addmm Mm Mv Baddbmm Linear".split())
 _ENDS = frozenset("Convolution Addmm Mm NativeBatchNorm NativeLayerNorm NativeGroupNorm CudnnBatchNorm".split())
 
@@ -104,6 +104,8 @@ _SLOPES: dict[str, Callable[[Any], tuple[Tensor, Tensor]]] = {
     "Mish": lambda n: (_read(n), functional.mish(_read(n))),
     "Softplus": lambda n: (_read(n), functional.softplus(_read(n), n._saved_beta, n._saved_threshold)),
     "Hardtanh": lambda n: (_read(n), functional.hardtanh(_read(n), n._saved_min_val, n._saved_max_val)),
+    "Clamp": lambda n: (_read(n), _read(n).clamp(n._saved_min, n._saved_max)),
+    "ClampMin": lambda n: (_read(n), _read(n).clamp(min=n._saved_min)),
     "Hardsigmoid": lambda n: (_read(n), functional.hardsigmoid(_read(n))),
     "Sigmoid": _from_sigmoid,
     "Tanh": lambda n: (torch.atanh(n._saved_result), n._saved_result),
@@ -175,13 +177,11 @@ def _product(node: Any, name: str, unknown: list[str]) -> None:
     gates = [_is_gate(one) for one in (first, second)]
     if gates[0] == gates[1] and name == "Mul":
         sizes = [getattr(node, f"_saved_{part}").shape for part in ("self", "other")]
-        if gates[0] or sizes[0] != sizes[1] or any(_repeats(one) for one in (first, second)):
-            repeated = [sizes[0].numel() < sizes[1].numel(), sizes[1].numel() < sizes[0].numel()]
-            norm = [operator(one) in ("Rsqrt", "Reciprocal") for one in (first, second)]
-            if repeated != norm:
-                node.register_hook(_refuse("a product of two signals", unknown))
-                return
-            gates = norm
+        if gates[0] or any(_repeats(one) for one in (first, second)):
+            node.register_hook(_refuse("a product of two values that are repeated, or gates", unknown))
+            return
+        # What is repeated over the other weighs it: one over the deviation of a norm, a global response.
+        gates = [sizes[0].numel() < sizes[1].numel(), sizes[1].numel() < sizes[0].numel()]
     keep = [0.0 if gate else 1.0 for gate in gates] if gates[0] != gates[1] else [0.5, 0.5]
 
     def share(sent: Signals, _arrived: Signals) -> Signals:
@@ -192,7 +192,7 @@ def _product(node: Any, name: str, unknown: list[str]) -> None:
 
 
 def _glu(node: Any, arrived: Tensor | None) -> Tensor | None:
-    """A sigmoid(b): the second half of the channels is the gate of the first."""
+    """The part a of a sigmoid(b): the second half of the channels is the gate of the first."""
     if arrived is None:
         return None
     gate = node._saved_self.chunk(2, node._saved_dim)[1].sigmoid()

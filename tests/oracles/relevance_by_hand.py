@@ -133,7 +133,8 @@ def _run(step: Step, read: list[Tensor], made: dict[str, Any], inplace: bool) ->
     if step.kind == "bn":
         return F.batch_norm(x, made["mean"], made["var"], made["scale"], made["shift"], False, 0.0, 1e-5)
     if step.kind == "relu":
-        return [x.relu_() if inplace else x.relu(), F.relu(x, inplace), x.clamp(min=0), F.relu(x)][spelling % 4]
+        spelled = (lambda: x.relu_() if inplace else x.relu(), lambda: F.relu(x, inplace), lambda: x.clamp(min=0))
+        return spelled[spelling % 3]()  # one of them alone: in place, a second would write on what the first has saved
     if step.kind == "leaky":
         return F.leaky_relu(x, 0.1, inplace)
     if step.kind == "maxpool":

@@ -160,3 +160,37 @@ def test_real_weights_add_to_the_score():
     found = attribution.lrp(net, pictures(1, net.input_shape[1], torch.float32), rules="epsilon-plus")
     total = found.values.flatten(1).sum(1) + found.bias_share + found.stabiliser_share
     assert bool(((total - found.score).abs() <= 1e-3 * found.score.abs()).all()), (total, found.score)
+
+
+SPELLED_BY_A_GATE = {
+    "gelu by erf": (F.gelu, lambda x: 0.5 * x * (1 + torch.erf(x / 2**0.5))),
+    "gelu by erfc": (F.gelu, lambda x: x * torch.erfc(-x / 2**0.5) / 2),
+    "gelu by the normal distribution": (F.gelu, lambda x: torch.special.ndtr(x) * x),
+    "gelu by tanh": (
+        lambda x: F.gelu(x, approximate="tanh"),
+        lambda x: 0.5 * x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))),
+    ),
+    "silu by tanh": (F.silu, lambda x: x * (1 + torch.tanh(x / 2)) / 2),
+    "mish": (F.mish, lambda x: x * torch.tanh(F.softplus(x))),
+}
+
+
+@pytest.mark.parametrize("name", SPELLED_BY_A_GATE)
+def test_a_nonlinearity_by_hand_gets_the_relevance_of_the_one_by_name(name):
+    """Oracle: torch's own function, one number in and one out. By hand it is a product of x and a gate made of x."""
+
+    class Spelled(nn.Module):
+        def __init__(self, function):
+            super().__init__()
+            torch.manual_seed(0)
+            self.function, self.first, self.head = function, nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.head(self.function(self.first(x)).mean((2, 3)))
+
+    x = torch.rand(2, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    by_name, by_hand = (
+        attribution.lrp(Network(Spelled(one).double(), (3, 6, 6)), x, 1, rules="epsilon").values
+        for one in SPELLED_BY_A_GATE[name]
+    )
+    torch.testing.assert_close(by_hand, by_name, rtol=0, atol=1e-4 * float(by_name.abs().max()))

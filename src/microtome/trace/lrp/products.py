@@ -14,7 +14,10 @@ from microtome.trace.operator_table import those
 from microtome.trace.operators import Call, tensors
 
 # How surely a function makes a gate: where two values are multiplied, the one of higher rank is the gate.
-_RANKS = {"softmax": 3, "softmin": 3, "exp": 3, "exp2": 3, "sigmoid": 2, "hardsigmoid": 2, "tanh": 1}
+_RANKS = {
+    "softmax": 3, "softmin": 3, "exp": 3, "exp2": 3, "sigmoid": 2, "hardsigmoid": 2,
+    "tanh": 1, "erf": 1, "erfc": 1, "ndtr": 1, "softsign": 1, "atan": 1,
+}  # fmt: skip
 _ATTENTION = 3
 # What a gate made by a sigmoid does not outlive: there the sigmoid was a nonlinearity of the network.
 _MIXING = WEIGHTED | those(role=("product", "normalisation"))
