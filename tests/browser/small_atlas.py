@@ -63,7 +63,7 @@ class SmallAtlas(SmallUnits):
         rgb = torch.tensor([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in colours])
         classes = self.draw._save(f"winner-{index}", rgb[winner].T.reshape(1, 3, 23, 23), "classes", 1, None, "", None)
         shown = self.draw.scaled(
-            f"occlusion-{index}", probability[:, self.said[index]].view(1, 23, 23), "sequential", "probability"
+            f"occlusion-{index}", probability[:, self.predicted[index]].view(1, 23, 23), "sequential", "probability"
         )
         shares = torch.bincount(winner, minlength=10).double() / len(winner)
         winners = tuple(
@@ -80,7 +80,7 @@ class SmallAtlas(SmallUnits):
 
     def walk(self, index: int) -> pages.Step:
         """The score taken apart at fc5 by hand, and its strongest units at fc4."""
-        target = int(self.said[index])
+        target = int(self.predicted[index])
         model = self.net.model
         hidden = self.net.activations(self.x[index : index + 1], ["fc4", "fc4@input"])
         weight, bias = model.fc5.weight.detach(), model.fc5.bias.detach()
@@ -124,7 +124,9 @@ class SmallAtlas(SmallUnits):
                 DIGITS[c],
                 100 * float(probability[c]),
                 to_class(c),
-                mark=" and ".join(w for w, k in (("true", self.y[index]), ("said", self.said[index])) if c == k),
+                mark=" and ".join(
+                    w for w, k in (("true", self.y[index]), ("predicted", self.predicted[index])) if c == k
+                ),
             )
             for c in best
         )
@@ -143,7 +145,7 @@ class SmallAtlas(SmallUnits):
             f"digit {index}",
             self.image(index),
             int(self.y[index]),
-            int(self.said[index]),
+            int(self.predicted[index]),
             float(probability.max()),
             pages.Amounts(rows, "percent", "A second long bar means that the network hesitates.", MADE),
             overlay=True,
@@ -171,13 +173,13 @@ class SmallAtlas(SmallUnits):
 
     def overview(self) -> pages.OverviewPage:
         counts = torch.zeros(10, 10, dtype=torch.long)
-        for true, said in zip(self.y.tolist(), self.said.tolist(), strict=True):
-            counts[true, said] += 1
+        for true, predicted in zip(self.y.tolist(), self.predicted.tolist(), strict=True):
+            counts[true, predicted] += 1
         wrong = (counts - counts.diag().diag()).flatten().topk(5)
         pairs = tuple(
             (int(i) // 10, int(i) % 10, int(n)) for n, i in zip(wrong.values, wrong.indices, strict=True) if n
         )
-        mistaken = [i for i in self.pictured if self.said[i] != self.y[i]]
+        mistaken = [i for i in self.pictured if self.predicted[i] != self.y[i]]
         blocks, before = [], "input"
         for layer in self.net.layers.values():
             size = layer.field.size if layer.field else None
@@ -194,7 +196,7 @@ class SmallAtlas(SmallUnits):
                 )
             )
             before = layer.name
-        accuracy = float((self.said == self.y).double().mean())
+        accuracy = float((self.predicted == self.y).double().mean())
         return pages.OverviewPage(
             (
                 pages.Number("input", "1 × 28 × 28"),
@@ -214,7 +216,7 @@ class SmallAtlas(SmallUnits):
                     (
                         "Its most confident mistakes",
                         pages.Gallery(
-                            tuple(self.image(i, f"true {self.y[i]}, says {self.said[i]}") for i in mistaken),
+                            tuple(self.image(i, f"true {self.y[i]}, says {self.predicted[i]}") for i in mistaken),
                             "Surest and wrong.",
                             MADE,
                         ),
@@ -232,7 +234,7 @@ class SmallAtlas(SmallUnits):
         classes = tuple(
             pages.ClassPage(
                 c,
-                (pages.Number("accuracy", 100 * float((self.said == self.y)[self.y == c].double().mean()), "%"),),
+                (pages.Number("accuracy", 100 * float((self.predicted == self.y)[self.y == c].double().mean()), "%"),),
                 (
                     pages.Section(
                         "Its images",

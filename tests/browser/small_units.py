@@ -56,14 +56,14 @@ class SmallUnits:
         names = ["conv1", "conv2", "conv1@input", "conv2@input"]
         self.value = self.net.activations(self.x, names)
         self.logits = self.net.logits(self.x)
-        self.said = self.logits.argmax(1)
-        self.pictured = sorted(range(600), key=lambda i: (self.said[i] == self.y[i], i))[:12]
+        self.predicted = self.logits.argmax(1)
+        self.pictured = sorted(range(600), key=lambda i: (self.predicted[i] == self.y[i], i))[:12]
         self.photos = self.draw.natural("images", self.x[:600], 30)
         self.stimuli = {layer: self._stimuli(layer) for layer in WIDTHS}
         self.crops: dict[str, tuple] = {}
 
     def image(self, index: int, note: str = "") -> pages.Picture:
-        text = f"image {index}, a {self.y[index]}, says {self.said[index]}"
+        text = f"image {index}, a {self.y[index]}, says {self.predicted[index]}"
         return at(self.photos, index, text, to_image(f"{index:04d}"), note)
 
     # -- units ---------------------------------------------------------------------------------------------------
@@ -306,7 +306,7 @@ class SmallUnits:
 
     def ablation(self, layer: str, unit: int) -> pages.Amounts:
         logits = self.net.run(self.x, 0, replace={layer: lambda v: v.index_fill(1, torch.tensor([unit]), 0.0)}).logits
-        right = (logits.argmax(1) == self.y).double() - (self.said == self.y).double()
+        right = (logits.argmax(1) == self.y).double() - (self.predicted == self.y).double()
         rows = tuple(pages.Amount(DIGITS[c], 100 * float(right[self.y == c].mean()), to_class(c)) for c in range(10))
         return pages.Amounts(
             rows, "percentage points of accuracy", "Bars to the left: classes that need the unit.", MADE

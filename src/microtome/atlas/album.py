@@ -158,11 +158,15 @@ class Album:
 
     def answer(self, index: int) -> str:
         """The true and the predicted class of an image: ``"true 7, says 2"``."""
-        said = self.class_name(int(self.seen.said[index]))
+        predicted = self.class_name(int(self.seen.predicted[index]))
         truth = int(self.seen.labels[index])
         if truth < 0:
-            return f"says {said}"
-        return f"a {said}" if truth == int(self.seen.said[index]) else f"true {self.class_name(truth)}, says {said}"
+            return f"says {predicted}"
+        return (
+            f"a {predicted}"
+            if truth == int(self.seen.predicted[index])
+            else f"true {self.class_name(truth)}, says {predicted}"
+        )
 
     def picture(self, index: int, note: str | None = None) -> Picture:
         """An image that has a page, as a link to it."""

@@ -1,4 +1,4 @@
-"""Which positions does a sliding window read? Its numbers, one for each axis, however the model wrote them."""
+"""Arithmetic of convolutions and pooling: kernel, stride, padding and dilation for each axis, in any spelling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How is a model made faster without changing what it computes? Batch norms folded away, kernels laid out to fit."""
+"""A faster copy of a model with the same outputs: batch norms folded into convolutions, kernels laid out to fit."""
 
 from __future__ import annotations
 

@@ -24,15 +24,15 @@ _ORDER = (
 
 def image_page(album: Album, index: int, topics: Sequence[Topic]) -> ImagePage:
     """The page of one image."""
-    said, truth = album.chosen.predicted[index], int(album.seen.labels[index])
+    predicted, truth = album.chosen.predicted[index], int(album.seen.labels[index])
     sections = arranged(topics, "image", _ORDER, album, index)
-    confidence = float(album.seen.readout[index, said]) if album.seen.quantity == "probability" else None
+    confidence = float(album.seen.readout[index, predicted]) if album.seen.quantity == "probability" else None
     return ImagePage(
         id=album.image_id(index),
         title=album.subject.name(index),
         picture=album.picture(index, note=""),
         truth=truth if truth >= 0 else None,
-        said=said,
+        predicted=predicted,
         probability=confidence,
         probabilities=probabilities(album, index),
         overlay=any(isinstance(part.content, Maps) for section in sections for part in section.parts),

@@ -44,7 +44,7 @@ class Predictions(Result):
         return read_out(self.logits, self.squash)
 
     @functools.cached_property
-    def said(self) -> Tensor:
+    def predicted(self) -> Tensor:
         """The predicted classes (N,)."""
         return self.logits.argmax(1)
 
@@ -56,7 +56,7 @@ class Predictions(Result):
     @functools.cached_property
     def wrong(self) -> Tensor:
         """Which images (N,) have a label that differs from the predicted class."""
-        return self.known & (self.said != self.labels)
+        return self.known & (self.predicted != self.labels)
 
     @functools.cached_property
     def mistakes(self) -> list[int]:

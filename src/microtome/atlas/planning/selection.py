@@ -76,7 +76,7 @@ def chosen_images(seen: Predictions, count: int) -> list[int]:
     """
     mistakes = seen.mistakes[: count // 2]
     taken, wrong = set(mistakes), set(seen.mistakes)
-    rest = [index for index in spread(seen.labels if bool(seen.known.any()) else seen.said) if index not in taken]
+    rest = [index for index in spread(seen.labels if bool(seen.known.any()) else seen.predicted) if index not in taken]
     ordered = [index for index in rest if index not in wrong] + [index for index in rest if index in wrong]
     return sorted([*mistakes, *ordered[: min(count, len(seen.logits)) - len(mistakes)]])
 
@@ -102,7 +102,7 @@ def chosen_classes(seen: Predictions, count: int) -> list[int]:
     total = seen.logits.shape[1]
     if total <= count:
         return list(range(total))
-    shown = torch.cat([seen.said, seen.labels[seen.known]])
+    shown = torch.cat([seen.predicted, seen.labels[seen.known]])
     counts = torch.bincount(shown, minlength=total)
     return sorted((-counts).argsort(stable=True)[:count].tolist())
 

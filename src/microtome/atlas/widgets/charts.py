@@ -23,7 +23,7 @@ class Amount:
     label : str
         What the unit is tuned to, in words: ``"line at 45°"``.
     mark : str
-        ``"true"``, ``"said"``, ``"true and said"`` or empty: shown as a badge.
+        ``"true"``, ``"predicted"``, ``"true and predicted"`` or empty: shown as a badge.
     """
 
     name: str

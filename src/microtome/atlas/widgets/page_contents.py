@@ -129,7 +129,7 @@ class ImagePage:
         The name of the file, or ``"test image 42"``.
     picture : Picture
         The image itself.
-    truth, said : int or None
+    truth, predicted : int or None
         The true class and the predicted one.
     probability : float or None
         Of the predicted class, in [0, 1].
@@ -145,7 +145,7 @@ class ImagePage:
     title: str
     picture: Picture
     truth: int | None = None
-    said: int | None = None
+    predicted: int | None = None
     probability: float | None = None
     probabilities: Amounts | None = None
     overlay: bool = False

@@ -65,7 +65,7 @@ def shortcut_share(
     output: Output,
     methods: Annotated[str | None, Parameter(help="Joined by commas; default seven.")] = None,
     target: Annotated[
-        str | None, Parameter(help="The class asked about, by number or name; default the predicted.")
+        str | None, Parameter(help="The target class, by number or name; default the predicted class.")
     ] = None,
     json: Json = False,
 ) -> None:

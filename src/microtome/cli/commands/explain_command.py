@@ -39,7 +39,7 @@ def explain(
     ] = "grad-cam",
     layer: Annotated[str | None, Parameter(help="The layer that is read, for methods that read one.")] = None,
     target: Annotated[
-        str | None, Parameter(help="The class asked about, by number or name; default the predicted.")
+        str | None, Parameter(help="The target class, by number or name; default the predicted class.")
     ] = None,
     counterfactual: Annotated[bool, Parameter(help="Grad-CAM: what speaks against the class.", negative=())] = False,
     window: Annotated[int | None, Parameter(help="Occlusion: side of the window in pixels.")] = None,

@@ -1,4 +1,4 @@
-"""Is an estimator of mutual information to be trusted at a layer's width and sample size? Planted information tells."""
+"""Admission of an estimator of mutual information: it must recover planted information at the width and sample size."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ def test_the_image_page_dissects_the_unit_that_contributes_most(album: Album) ->
     index = album.images[0]
     page = image_page(album, index, TOPICS)
     (table,) = shown(page.sections, DissectionTable)
-    record = album.net.run(album.subject.pictures([index]), [page.said], record="two", gradient=True)
+    record = album.net.run(album.subject.pictures([index]), [page.predicted], record="two", gradient=True)
     amounts = (record.value["two"] * record.gradient["two"])[0].sum((1, 2))
     assert table.unit.unit == int(amounts.argmax())
     assert table.check.ok

@@ -179,10 +179,10 @@ def _one(album: Album, task: Task, result: AttributionMaps, place: int) -> Metho
 
 
 def _differences(album: Album, index: int) -> Maps | None:
-    said, other = album.chosen.predicted[index], album.chosen.other[index]
+    predicted, other = album.chosen.predicted[index], album.chosen.other[index]
     against = {task.parameters["method"]: (result, place) for task, result, place in maps_of(album, index, other)}
     found = []
-    for task, result, place in maps_of(album, index, said):
+    for task, result, place in maps_of(album, index, predicted):
         name = task.parameters["method"]
         if name in against and name not in _UNSIGNED | _NO_DIFFERENCE:
             second, where = against[name]
@@ -192,8 +192,8 @@ def _differences(album: Album, index: int) -> Maps | None:
             found.append(MethodMap(name, picture, result.layer, (), made_of(album, task, result, place)))
     if not found:
         return None
-    question = f"What speaks for {album.class_name(said)} rather than {album.class_name(other)}?"
-    score = float(album.seen.logits[index, said] - album.seen.logits[index, other])
+    question = f"What speaks for {album.class_name(predicted)} rather than {album.class_name(other)}?"
+    score = float(album.seen.logits[index, predicted] - album.seen.logits[index, other])
     return Maps((MapRow(question, tuple(found), score),), "The map of the first class minus that of the second.")
 
 

@@ -32,8 +32,8 @@ def _image(album: Album, index: int) -> list[Section]:
 
 
 def _occlusion(album: Album, index: int) -> Occlusion | None:
-    said = album.chosen.predicted[index]
-    for task, result, place in maps_of(album, index, said):
+    predicted = album.chosen.predicted[index]
+    for task, result, place in maps_of(album, index, predicted):
         if task.parameters["method"] != "occlusion" or "winner" not in result.extra:
             continue
         probability, winner = result.extra["probability"][place].float(), result.extra["winner"][place]
@@ -46,7 +46,7 @@ def _occlusion(album: Album, index: int) -> Occlusion | None:
             f"{file}-winner", winner[None], {entry.index: entry.colour for entry in winners}
         )
         return Occlusion(
-            probability=Picture(low, 0, f"{what} of {album.class_name(said)} by position of the window"),
+            probability=Picture(low, 0, f"{what} of {album.class_name(predicted)} by position of the window"),
             winner=Picture(classes, 0, "the class that wins by position of the window"),
             winners=winners,
             numbers=(

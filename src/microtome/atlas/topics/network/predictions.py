@@ -22,8 +22,8 @@ def probabilities(album: Album, index: int) -> Amounts:
     order = shares.argsort(descending=True, stable=True)[:_TOP].tolist()
     if truth >= 0 and truth not in order:
         order = [*order[: _TOP - 1], truth]
-    said = order[0]
-    marks = {said: "said", truth: "true"} if said != truth else {said: "true and said"}
+    predicted = order[0]
+    marks = {predicted: "predicted", truth: "true"} if predicted != truth else {predicted: "true and predicted"}
     scale = 100 if probable else 1
     rows = tuple(
         Amount(album.class_name(i), scale * float(shares[i]), to_class(i), mark=marks.get(i, "")) for i in order
@@ -64,8 +64,8 @@ def _confusion(album: Album) -> Confusion | Absent:
     if not bool(seen.known.any()):
         return Absent("The images have no labels, so it is not known which answers are right.")
     classes = seen.logits.shape[1]
-    truth, said = seen.labels[seen.known], seen.said[seen.known]
-    pairs = torch.bincount(truth * classes + said, minlength=classes * classes).view(classes, classes)
+    truth, predicted = seen.labels[seen.known], seen.predicted[seen.known]
+    pairs = torch.bincount(truth * classes + predicted, minlength=classes * classes).view(classes, classes)
     off = pairs.clone()
     off.fill_diagonal_(0)
     order = (-off.flatten()).argsort(stable=True)[:12].tolist()
@@ -88,15 +88,17 @@ def _mistakes(album: Album) -> Gallery | Absent:
 
 def _class_facts(album: Album, index: int) -> list[Number]:
     seen = album.seen
-    of_class, said = seen.labels == index, seen.said == index
-    facts = [Number("images of it", int(of_class.sum())), Number("images taken for it", int(said.sum()))]
+    of_class, predicted = seen.labels == index, seen.predicted == index
+    facts = [Number("images of it", int(of_class.sum())), Number("images taken for it", int(predicted.sum()))]
     if bool(of_class.any()):
         facts.append(
-            Number("found", _percent(said[of_class]), "%", explain="Recall: share of its images that are recognised.")
+            Number(
+                "found", _percent(predicted[of_class]), "%", explain="Recall: share of its images that are recognised."
+            )
         )
-    if bool((said & seen.known).any()):
+    if bool((predicted & seen.known).any()):
         explain = "Precision: share of the images taken for it that are of it."
-        facts.append(Number("right", _percent(of_class[said & seen.known]), "%", explain=explain))
+        facts.append(Number("right", _percent(of_class[predicted & seen.known]), "%", explain=explain))
     return facts
 
 
@@ -106,9 +108,9 @@ def _percent(which: Tensor) -> float:
 
 def _class(album: Album, index: int) -> list[Section]:
     seen, known = album.seen, set(album.thumbnails)
-    of_class, said = seen.labels == index, seen.said == index
-    examples = [i for i in (of_class if bool(of_class.any()) else said).nonzero()[:, 0].tolist() if i in known]
-    wrong = [i for i in ((of_class | said) & seen.wrong).nonzero()[:, 0].tolist() if i in known]
+    of_class, predicted = seen.labels == index, seen.predicted == index
+    examples = [i for i in (of_class if bool(of_class.any()) else predicted).nonzero()[:, 0].tolist() if i in known]
+    wrong = [i for i in ((of_class | predicted) & seen.wrong).nonzero()[:, 0].tolist() if i in known]
     images = Gallery(
         tuple(album.picture(i) for i in examples),
         "Its images that have pages.",
