@@ -77,6 +77,8 @@ def build(name: str, seed: int = 0) -> Built:
                     model(images)
             except Exception as error:
                 reason = f"{type(error).__name__}: {error}"
+                torch.manual_seed(seed)
+                model = make().eval()  # a pass that fails may leave the model changed
                 continue
             redraw(model, images, seed)
             return Built(model, (3, side, side), _widest(model, images))

@@ -39,12 +39,14 @@ def guided(plain: Plain, images: Tensor, targets: Sequence[int]) -> Tensor:
     x = images.clone().requires_grad_()
     score = plain.scores(x)[range(len(x)), list(targets)].sum()
     every = list(nodes(score.grad_fn))
+    if any(operator(node) == "CopySlices" for node in every):
+        raise NotImplementedError("an operation in place on a part of a tensor, which no node of its own shows")
     written = [node for node in every if _by_hand(node)]
     inside = {part for node in written for part in _between(node)}
     for node in every:
         if node in inside:
             continue
-        if node in written or operator(node) in _NAMED or _bounded(node):
+        if node in written or operator(node) in _NAMED or _bounded(node) or _masked(node):
             node.register_prehook(lambda signals: tuple(None if s is None else s.clamp(min=0) for s in signals))
         elif "BatchNorm" in operator(node):  # torch's own fault: its gradient needs a contiguous signal
             node.register_prehook(lambda signals: tuple(None if s is None else s.contiguous() for s in signals))
@@ -59,6 +61,17 @@ def _bounded(node: Any) -> bool:
     if name == "ClampMin":
         return node._saved_min == 0
     return name == "Clamp" and node._saved_min == 0 and node._saved_max not in (1, 1.0)
+
+
+def _masked(node: Any) -> bool:
+    """ReLU as x (x > 0), as a choice between x and a constant, or as x + |x|."""
+    live = [edge for edge in node.next_functions if edge[0] is not None]
+    if operator(node) == "Mul":
+        other = getattr(node, "_saved_other", None)
+        return len(live) == 1 and isinstance(other, Tensor) and other.dtype == torch.bool
+    if operator(node) == "Add" and len(live) == 2:
+        return any(operator(a[0]) == "Abs" and a[0].next_functions[0] == b for a, b in (live, live[::-1]))
+    return operator(node) in ("Maximum", "Where") and len(live) == 1
 
 
 def _by_hand(node: Any) -> bool:
