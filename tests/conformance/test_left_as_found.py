@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from microtome import ModelError, Network, registry
+from microtome import ModelError, Network, attribution, registry
 from microtome.trace.guard import as_found
 
 METHODS = sorted(registry.methods("attribution"))
@@ -299,3 +299,29 @@ def test_a_pass_inside_a_pass_has_its_own_copies():
         assert model.count == 1
     assert model.count == 0
     assert torch.equal(model.seen, torch.arange(3.0))
+
+
+class Following(nn.Module):
+    """Assigns attributes in forward, as windows that follow the image and caches do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4, 2)
+        self.window, self.calls = 7, 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.window = min(self.window, x.shape[2])
+        self.calls += 1
+        self.cache = x.mean()
+        if self.calls > 1 or x.shape[2] > self.window * 100:
+            raise RuntimeError("the attributes of an earlier pass are still there")
+        return self.head(self.conv(x).mean((2, 3)))
+
+
+def test_attributes_that_a_pass_assigns_are_left_as_found() -> None:
+    model = Following()
+    before = dict(vars(model))
+    net = Network(model, (3, 8, 8))
+    attribution.saliency(net, torch.rand(2, 3, 8, 8), 0)
+    assert vars(model).keys() == before.keys()
+    assert (model.window, model.calls) == (7, 0)

@@ -346,7 +346,7 @@ def _listed(made: Any) -> list[Tensor]:
 
 # Where a list of operators belongs to one rule that is written beside it.
 _HANDLERS = frozenset(
-    """trace/axis_rules.py trace/head_reading.py trace/lrp/moves.py trace/lrp/relevance.py
+    """trace/axes/axis_rules.py trace/heads/head_reading.py trace/lrp/moves.py trace/lrp/relevance.py
     spaces/inversion/inverse_steps.py spaces/inversion/activation_inverses.py""".split()
 )
 

@@ -109,7 +109,7 @@ def test_averaged_weights_beside_others_are_taken_said_and_may_be_chosen(form, t
     model = zoo.simple_conv_net(seed=0)
     assert zoo.load_weights(model, tmp_path / "w.pt") == ema_name
     assert torch.equal(model.conv1.weight, ema["conv1.weight"])
-    assert f"{ema_name}, the averaged weights, was taken, not {raw_name}" in caplog.text
+    assert f"{ema_name}, the averaged weights, was loaded, not {raw_name}" in caplog.text
     caplog.clear()
     assert zoo.load_weights(model, tmp_path / "w.pt", state=raw_name) == raw_name
     assert torch.equal(model.conv1.weight, raw["conv1.weight"])

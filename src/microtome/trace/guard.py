@@ -43,8 +43,9 @@ def as_found(model: nn.Module) -> Iterator[None]:
 
     What is put back, also when the model raises: the training flag of every submodule,
     ``requires_grad`` of every parameter, buffers and parameters that the forward pass changed or
-    exchanged, and the random states of torch, numpy and Python. ``.grad`` is never touched, since
-    gradients are asked for by name.
+    exchanged, attributes of modules that it assigned (a window size that follows the image, a cache), and
+    the random states of torch, numpy and Python. ``.grad`` is never touched, since gradients are asked for
+    by name.
     """
     with LOCK:
         modules = [module for _, module in named_modules(model)]
@@ -52,6 +53,7 @@ def as_found(model: nn.Module) -> Iterator[None]:
         training = [module for module in modules if module.training]
         learning = [parameter for parameter in parameters if parameter.requires_grad]
         tensors = _Tensors(modules)
+        attributes = _Attributes(modules)
         states = RandomStates(parameters)
         fast = torch.backends.mha.get_fastpath_enabled()
         try:
@@ -68,6 +70,7 @@ def as_found(model: nn.Module) -> Iterator[None]:
             for module in training:
                 module.training = True
             tensors.restore()
+            attributes.restore()
             for parameter in learning:
                 if parameter.is_leaf:
                     parameter.requires_grad = True
@@ -115,6 +118,22 @@ class _Tensors:
                 tensor.data.copy_(copy)
         if self._root is not None:
             _PORTRAITS.setdefault(self._root, []).append(portrait)
+
+
+class _Attributes:
+    """Plain attributes of modules, to undo what a forward pass assigns to them."""
+
+    def __init__(self, modules: list[nn.Module]) -> None:
+        self._found = [
+            (vars(module), dict(vars(module))) for module in modules if not isinstance(module, torch.jit.ScriptModule)
+        ]
+
+    def restore(self) -> None:
+        """Give every attribute the object that it had; remove new ones."""
+        for now, found in self._found:
+            if now.keys() != found.keys() or not all(map(operator.is_, now.values(), found.values())):
+                now.clear()
+                now.update(found)
 
 
 class _Portrait:

@@ -137,7 +137,7 @@ def test_one_of_several_states_is_chosen(
         scores[state] = json.loads(capsys.readouterr().out)[0]["score"]
     assert scores["state_dict_ema"] == pytest.approx(scores["state_dict"] + 9, abs=1e-4)
     assert scores[None] == scores["state_dict_ema"]
-    assert "state_dict_ema, the averaged weights, was taken, not state_dict" in caplog.text
+    assert "state_dict_ema, the averaged weights, was loaded, not state_dict" in caplog.text
 
 
 def test_help_and_errors_of_options_import_no_torch() -> None:

@@ -241,7 +241,7 @@ def test_a_mask_that_was_made_from_other_values_is_named() -> None:
     torch.testing.assert_close(result.values, expected, rtol=1e-9, atol=1e-12)
     assert len(result.notes) == 1
     assert '"mul" in "Gated.forward"' in result.notes[0]
-    assert "test_rectifiers.py" in result.notes[0]
+    assert "test_rectifier_rules.py" in result.notes[0]
 
 
 SAID: dict[str, tuple[Function, str]] = {
