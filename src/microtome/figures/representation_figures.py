@@ -155,7 +155,7 @@ def _points(
 
 
 def _told(result: ImageMap) -> Tensor:
-    return result.labels if result.labels is not None else torch.full((len(result.points),), -1)
+    return result.labels if result.labels is not None else torch.full((len(result.points),), -1, device="cpu")
 
 
 def _class_colour(result: ImageMap, place: int) -> tuple[float, float, float]:
