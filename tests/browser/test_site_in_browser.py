@@ -145,10 +145,11 @@ def test_the_theme_is_remembered(browser):
     dark = browser.ask("getComputedStyle(document.body).backgroundColor")
     assert light != dark
     browser.open("layers/conv1.html")
-    assert browser.ask("getComputedStyle(document.body).backgroundColor") == dark
+    browser.wait(f"getComputedStyle(document.body).backgroundColor === '{dark}'")
     browser.press("d")
+    browser.wait(f"getComputedStyle(document.body).backgroundColor === '{light}'")
     browser.open("index.html")
-    assert browser.ask("getComputedStyle(document.body).backgroundColor") == light
+    browser.wait(f"getComputedStyle(document.body).backgroundColor === '{light}'")
 
 
 def test_the_theme_follows_the_system_until_chosen(browser):
