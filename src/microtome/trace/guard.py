@@ -125,7 +125,11 @@ class _Attributes:
 
     def __init__(self, modules: list[nn.Module]) -> None:
         self._found = [
-            (vars(module), dict(vars(module))) for module in modules if not isinstance(module, torch.jit.ScriptModule)
+            (vars(module), dict(vars(module)))
+            for module in modules
+            # torch's own layers assign nothing in their forward pass, and they are most of a model.
+            if not type(module).__module__.startswith("torch.nn.modules.")
+            and not isinstance(module, torch.jit.ScriptModule)
         ]
 
     def restore(self) -> None:
