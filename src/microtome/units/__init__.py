@@ -4,6 +4,7 @@ from microtome.units.ablation import Ablation, ablate
 from microtome.units.activations import ActivationMaps, activation_maps
 from microtome.units.criteria import COLUMNS, Criteria, criteria
 from microtome.units.effective_field import EffectiveField, effective_field
+from microtome.units.interventions import intervene
 from microtome.units.reconstruct import Reconstructions, reconstruct
 from microtome.units.stimulus_tuning import stimuli
 from microtome.units.stimulus_tuning.tuning_curves import Tuning, tuning
@@ -40,6 +41,7 @@ __all__ = [
     "dissect",
     "effective_field",
     "filters",
+    "intervene",
     "reconstruct",
     "similar",
     "specialised",
