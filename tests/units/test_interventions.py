@@ -137,7 +137,7 @@ def test_relevance_of_a_scaled_unit_is_conserved():
     model = nn.Sequential(nn.Conv2d(1, 3, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(108, 2, bias=False))
     net = units.intervene(Network(model.double(), (1, 8, 8)), scale={"0": {1: 2.0}})
     made = attribution.lrp(net, X, 0, rules="epsilon")
-    torch.testing.assert_close(made.values.flatten(1).sum(1), made.score, rtol=1e-4, atol=0)  # the epsilon takes a little
+    torch.testing.assert_close(made.values.flatten(1).sum(1), made.score, rtol=1e-4, atol=0)
 
 
 def test_an_ablated_convolution_is_not_folded_into_its_norm(net):

@@ -44,7 +44,9 @@ class Edit:
             factor = self._laid_out(self.scale, value)
             value = run(Call("mul", torch.mul, (value, factor), {}, False, f"{name}/edit/mul"))
         if bool(self.shift.any()):
-            value = run(Call("add", torch.add, (value, self._laid_out(self.shift, value)), {}, False, f"{name}/edit/add"))
+            value = run(
+                Call("add", torch.add, (value, self._laid_out(self.shift, value)), {}, False, f"{name}/edit/add")
+            )
         return value
 
     def _laid_out(self, numbers: Tensor, value: Tensor) -> Tensor:
@@ -91,4 +93,3 @@ def edits_of(model: nn.Module) -> Mapping[str, Edit]:
     """The edits of a model by layer; empty for a model as its author wrote it."""
     found: Mapping[str, Edit] = vars(model).get(_KEY, {})
     return found
-

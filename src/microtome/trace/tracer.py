@@ -390,7 +390,7 @@ class Tracer(TorchFunctionMode):
         return value
 
     def _edited(self, name: str, value: Tensor) -> Tensor:
-        """The value with some units scaled or held; rules and observers see it done, but no name of the model's moves."""
+        """The value with some units scaled or held; rules and observers see it done, the model's names stay."""
         self._paused, paused = True, self._paused
         try:
             return self._edits[name].apply(name, value, self._run_edit)

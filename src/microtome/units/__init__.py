@@ -5,6 +5,7 @@ from microtome.units.activations import ActivationMaps, activation_maps
 from microtome.units.criteria import COLUMNS, Criteria, criteria
 from microtome.units.effective_field import EffectiveField, effective_field
 from microtome.units.interventions import intervene
+from microtome.units.projection import Projection, project_back
 from microtome.units.reconstruct import Reconstructions, reconstruct
 from microtome.units.stimulus_tuning import stimuli
 from microtome.units.stimulus_tuning.tuning_curves import Tuning, tuning
@@ -28,6 +29,7 @@ __all__ = [
     "Filters",
     "LayerPatches",
     "Link",
+    "Projection",
     "Reconstructions",
     "Similarity",
     "Specialised",
@@ -42,6 +44,7 @@ __all__ = [
     "effective_field",
     "filters",
     "intervene",
+    "project_back",
     "reconstruct",
     "similar",
     "specialised",

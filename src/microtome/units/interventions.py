@@ -84,8 +84,9 @@ def _edit(net: Network, layer: str, scale: Mapping[int, float], clamp: Mapping[i
     found = net.layer(layer)
     if not found.units or found.axes.image_axis is None:
         raise LayerError(f'layer "{found.name}" ({found.kind}) has no units of single images, so none can be changed.')
-    factors, shifts = torch.ones(found.units, dtype=torch.float64, device="cpu"), torch.zeros(
-        found.units, dtype=torch.float64, device="cpu"
+    factors, shifts = (
+        torch.ones(found.units, dtype=torch.float64, device="cpu"),
+        torch.zeros(found.units, dtype=torch.float64, device="cpu"),
     )
     for unit, number in [*scale.items(), *clamp.items()]:
         if not 0 <= int(unit) < found.units:
