@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import ctypes
 import dataclasses
+import json
 import os
 import sys
 import time
@@ -24,7 +25,7 @@ from microtome.atlas.planning.budget import BUDGETS, Budget, budget
 from microtome.atlas.planning.network_summary import network_summary
 from microtome.atlas.planning.plan import Plan
 from microtome.atlas.planning.selection import select
-from microtome.atlas.store import Store, recall
+from microtome.atlas.store import OPTIONS, Store, recall
 from microtome.atlas.task import Job, Refusal, Task
 from microtome.atlas.topic import Topic
 from microtome.atlas.topics import TOPICS
@@ -143,6 +144,8 @@ def build(
             tasks = [task for topic in topics for task in topic.tasks(plan, selected)]
             made += run.execute("layers, units, images", tasks)
         commands = _commands(source, options, layers, images, chosen)
+        if commands.options:
+            store.write_if_changed(OPTIONS, (json.dumps(commands.options, indent=1) + "\n").encode())
         album = Album(plan, selected, store, [*survey, *tasks], commands)
         count = pages.site(album, topics)
     return Report(store.path("index.html"), len(survey) + len(tasks), made, count, time.monotonic() - began)
