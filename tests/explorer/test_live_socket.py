@@ -89,7 +89,15 @@ def test_work_ends_when_the_browser_leaves(live):
 
 def test_bad_messages_are_answered_and_the_socket_stays(client):
     with opened(client) as socket:
-        for text in ("", "{", "[]", '{"id": "x"}', '{"id": 1, "ask": "magic"}', '{"id": 1, "ask": "live"}', "x" * 70_000):
+        for text in (
+            "",
+            "{",
+            "[]",
+            '{"id": "x"}',
+            '{"id": 1, "ask": "magic"}',
+            '{"id": 1, "ask": "live"}',
+            "x" * 70_000,
+        ):
             socket.send_text(text)
             assert "error" in receive(socket)[0]
         for content in (b"", b"\xff\xff\xff\xff", struct.pack("<I", 5) + b"\xff\xfe\xfd\xfc\xfb"):
@@ -133,6 +141,8 @@ def test_a_second_network_must_take_the_same_pictures(live):
     from microtome.errors import InputError
     from microtome.loading import Subject
 
-    other = Subject(Network(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(9, 2)), (1, 3, 3)), subject().images)
+    other = Subject(
+        Network(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(9, 2)), (1, 3, 3)), subject().images
+    )
     with pytest.raises(InputError, match="one shape"):
         create_app([live, LiveNetwork(other, "other")])

@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, settings
 from explorer.conftest import subject
 from microtome.explorer import Limits, LiveNetwork, create_app
 
-app = create_app([LiveNetwork(subject(), "small")], hosts=["testserver", "localhost", "127.0.0.1"], limits=Limits(computations=1))
+app = create_app(
+    [LiveNetwork(subject(), "small")], hosts=["testserver", "localhost", "127.0.0.1"], limits=Limits(computations=1)
+)
 schema = schemathesis.openapi.from_asgi("/openapi.json", app)
 
 
