@@ -174,7 +174,7 @@ class Tracer(TorchFunctionMode):
             if self._origins is not None:
                 self._check_origin((output,) if isinstance(output, Tensor) else operators.tensors(output))
             if self._gradient or self._live:
-                align_batch_norm_gradients([*operators.tensors(output), *self.value.values()])
+                align_batch_norm_gradients([*operators.tensors(output), *self.value.values()], images)
             return output
 
     def run_as_is(self, images: Tensor) -> Any:
