@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
 from microtome.errors import MicrotomeError, OpaqueError
-from microtome.trace.operator_table import those
-from microtome.trace.operators import Call, substitute, tensors
+from microtome.trace.operators.operator_calls import Call, substitute, tensors
+from microtome.trace.operators.operator_table import those
 
 _COPIES = those(role=("cast", "copy"), function="identity")
 _GATES = {"sigmoid": "silu", "hardsigmoid": "hardswish"}

@@ -13,7 +13,7 @@ from torch import Tensor
 from microtome.errors import InputError, ModelError, OpaqueError
 from microtome.trace.backward_rules import RuleSet
 from microtome.trace.lrp.relevance import Relevance
-from microtome.trace.tracer import INPUT, Replacement, Tracer
+from microtome.trace.tracing.tracer import INPUT, Replacement, Tracer
 
 if TYPE_CHECKING:
     from microtome.network import Network

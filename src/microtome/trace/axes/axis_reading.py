@@ -19,10 +19,10 @@ from microtome.errors import MicrotomeError
 from microtome.trace.axes import axis_rules
 from microtome.trace.axes.axis_rules import Known, Labels
 from microtome.trace.axes.value_axes import COLUMN, IMAGE, PLACE, ROW, UNIT, Axes, Axis, Factor
-from microtome.trace.operator_table import those
-from microtome.trace.operators import Call, tensors
+from microtome.trace.operators.operator_calls import Call, tensors
+from microtome.trace.operators.operator_table import those
 from microtome.trace.shared_pass import Both, SharedPass, seeded_pass
-from microtome.trace.tracer import INPUT, Observer, Tracer
+from microtome.trace.tracing.tracer import INPUT, Observer, Tracer
 
 _SMALL = (64, 128)  # pixels of the shorter side of the images that are tried first, where they are at most half
 _RELATIVE = 1e-4  # changes of the other images below this share of the changed one's are rounding

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from microtome.trace.axes.value_axes import COLUMN, IMAGE, PLACE, ROW, UNIT, Axis, Factor
-from microtome.trace.operators import Call, tensors
+from microtome.trace.operators.operator_calls import Call, tensors
 
 Size = Sequence[int]
 

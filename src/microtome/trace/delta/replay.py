@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from microtome.trace.operators import Call, substitute, tensors
+from microtome.trace.operators.operator_calls import Call, substitute, tensors
 
 _UNKNOWN = "unknown"
 

@@ -14,10 +14,10 @@ from microtome.errors import InputError, ModelError
 from microtome.trace.axes.axis_reading import smaller
 from microtome.trace.graph import Layer
 from microtome.trace.heads.head import OUTPUTS, Head, as_rows, choose, described, tensors_by_path
-from microtome.trace.operator_table import those
-from microtome.trace.operators import Call, tensors
+from microtome.trace.operators.operator_calls import Call, tensors
+from microtome.trace.operators.operator_table import those
 from microtome.trace.shared_pass import SharedPass, seeded_pass
-from microtome.trace.tracer import Tracer
+from microtome.trace.tracing.tracer import Tracer
 
 _NEAR = 48  # operations before the end among which a closing softmax or sigmoid is looked for
 _SMALL = 2**18  # numbers of a value that may be scores
