@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from microtome.errors import InputError, ModelError, StoreError
 from microtome.network import Network
 from microtome.results import Result
-from microtome.surgery.channels.channel_map import Channels, channels_of
+from microtome.surgery.channels.channel_families import Channels
+from microtome.surgery.channels.channel_map import channels_of
 from microtome.surgery.channels.removal import without as cut
 from microtome.surgery.channels.removal import wrapped
 from microtome.training import checkpoints

@@ -11,7 +11,9 @@ from microtome.trace.operators.operator_calls import Call
 from microtome.trace.passes import RecordedPass
 from microtome.trace.receptive_fields import ReceptiveField
 from microtome.trace.rectifiers.rectifier_rules import Deconvnet, Guided
-from microtome.trace.tracing.tracer import INPUT, Capture, Replacement, Rules, Tracer, up_to
+from microtome.trace.tracing.observers import Capture
+from microtome.trace.tracing.tracer import Tracer, up_to
+from microtome.trace.tracing.watching import INPUT, Replacement, Rules
 
 RULES: dict[str, type[RuleSet]] = {"guided": Guided, "deconvnet": Deconvnet}
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import microtome
-from microtome.trace.operators import operator_calls
+from microtome.trace.operators import signatures, spellings
 from microtome.trace.operators.operator_table import ROLES, TRAITS, those
 
 SOURCES = Path(microtome.__file__).parent
@@ -288,9 +288,9 @@ def test_every_operator_has_every_trait() -> None:
 
 
 def test_the_table_holds_every_operator_that_the_tracer_names() -> None:
-    named = set(operator_calls._SIGNATURES) | set(operator_calls._SAME.values())
+    named = set(signatures._SIGNATURES) | set(spellings._SAME.values())
     assert named <= TRAITS.keys()
-    assert not TRAITS.keys() & (operator_calls._SAME.keys() | operator_calls._QUESTIONS)  # names that no call ever gets
+    assert not TRAITS.keys() & (spellings._SAME.keys() | spellings._QUESTIONS)  # names that no call ever gets
 
 
 @pytest.mark.parametrize("kind", [kind for kind in TRIED if kind not in _NO_PROMISE | _ROUNDING])
@@ -346,7 +346,8 @@ def _listed(made: Any) -> list[Tensor]:
 
 # Where a list of operators belongs to one rule that is written beside it.
 _HANDLERS = frozenset(
-    """trace/axes/axis_rules.py trace/heads/head_reading.py trace/lrp/moves.py trace/lrp/relevance.py
+    """trace/axes/axis_rules.py trace/axes/layer_rules.py trace/axes/move_rules.py trace/heads/last_operations.py
+    trace/heads/closing_softmax.py trace/heads/score_meaning.py trace/lrp/moves.py trace/lrp/relevance.py
     spaces/inversion/inverse_steps.py spaces/inversion/activation_inverses.py""".split()
 )
 
@@ -356,7 +357,7 @@ def _literals() -> list[tuple[str, int, list[str]]]:
     found = []
     for folder in ("trace", "spaces", "units", "attribution"):
         for path in sorted((SOURCES / folder).rglob("*.py")):
-            if path.name in ("operator_table.py", "operator_calls.py"):
+            if path.name in ("operator_table.py", "signatures.py", "spellings.py"):
                 continue
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 names: list[Any] = []

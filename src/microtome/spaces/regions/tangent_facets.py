@@ -15,7 +15,7 @@ from microtome.network import Network
 from microtome.spaces.regions.facets import KINKED, PAIRS, Facets, bent, check, facets_of
 from microtome.trace import Call, RuleSet, Tracer
 from microtome.trace.heads.head import at_path
-from microtome.trace.operators.operator_calls import tensors
+from microtome.trace.operators.nested_tensors import tensors
 from microtome.trace.operators.operator_table import COMPARISONS
 
 _MASKING = COMPARISONS

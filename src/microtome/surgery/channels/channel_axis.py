@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from microtome.trace.operators.axis_order import axis_order
 from microtome.trace.operators.operator_calls import Call
 
 
@@ -45,10 +45,8 @@ def reshaped(axis: Axis, before: tuple[int, ...], after: tuple[int, ...]) -> Axi
 
 def turned(axis: Axis, call: Call, dims: int) -> Axis | None:
     """The axis after permute, transpose or movedim."""
-    marker = torch.empty([2 if place == axis.place else 1 for place in range(dims)], device="cpu")
-    out = call.func(marker, *call.args[1:], **{key: value for key, value in call.kwargs.items() if key != "input"})
-    found = [place for place, size in enumerate(out.shape) if size == 2]
-    return Axis(found[0], axis.channels) if found and found[0] else None
+    place = axis_order(call, dims).index(axis.place)
+    return Axis(place, axis.channels) if place else None
 
 
 def reduced(axis: Axis, given: Mapping[str, Any], dims: int) -> Axis | None:

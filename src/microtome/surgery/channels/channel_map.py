@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,8 +11,11 @@ from torch import Tensor, nn
 
 from microtome.surgery.channels import channel_axis
 from microtome.surgery.channels.channel_axis import Axis
+from microtome.surgery.channels.channel_families import Channels, Family, Operation, Slot
+from microtome.surgery.channels.tied_channels import TiedChannels
 from microtome.trace.guard import named_modules
-from microtome.trace.operators.operator_calls import Call, tensors
+from microtome.trace.operators.nested_tensors import tensors
+from microtome.trace.operators.operator_calls import Call
 from microtome.trace.tracing.tracer import Tracer
 
 # One value in, one value out, each element by itself. A removed channel stays removed.
@@ -23,151 +25,43 @@ _ELEMENTWISE = frozenset(
     log sqrt rsqrt square pow dropout identity to float half double bfloat16 contiguous clone detach type_as nan_to_num
     erf sin cos log1p expm1 reciprocal sign round floor ceil zeros_like ones_like alias cpu cuda""".split()
 )
+
+
 _JOINING = frozenset(
     "add sub mul div rdiv rsub maximum minimum where addcmul addcdiv lerp max min pow masked_fill rpow".split()
 )
+
+
 _POOLING = frozenset(
     """max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d lp_pool1d lp_pool2d adaptive_avg_pool1d
     adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d interpolate
     upsample upsample_nearest upsample_bilinear""".split()
 )
+
+
 _CONVOLUTIONS = frozenset("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d".split())
+
+
 _REDUCING = frozenset("mean sum amax amin var std logsumexp prod".split())
+
+
 _OVER_ONE_AXIS = frozenset("softmax log_softmax cumsum".split())
+
+
 _RESHAPING = frozenset("flatten reshape view squeeze unsqueeze unflatten reshape_as view_as ravel".split())
+
+
 _TURNING = frozenset("permute transpose t T mT movedim".split())
+
+
 _CUTTING = frozenset("chunk split unbind tensor_split getitem narrow select split_with_sizes".split())
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One axis of one parameter or buffer, with the channel that each entry along it belongs to.
-
-    Attributes
-    ----------
-    owner, key : str
-        The module's name and the tensor's name in it.
-    axis : int
-        Which axis of the tensor.
-    reads : bool
-        True where the entries weigh a channel that comes in; False where they make or scale it.
-    channels : Tensor
-        (n,) the root channel of each entry.
-    depth : int
-        Outputs a channel of a depthwise kernel; 0 for everything else.
-    """
-
-    owner: str
-    key: str
-    axis: int
-    reads: bool
-    channels: Tensor = field(repr=False)
-    depth: int = 0
-
-
-@dataclass(frozen=True)
-class Operation:
-    """A convolution or matrix product of the pass whose weights are the model's own.
-
-    Attributes
-    ----------
-    name : str
-        The operation, as the engine names it: ``"conv2/conv2d"``.
-    owner, weight : str
-        The module that holds the weight, and the weight's name in it.
-    bias : str
-        The bias's name in the same module, or an empty text.
-    positions : int
-        Outputs of one image for each output channel.
-    area : int
-        Taps of the kernel.
-    groups : int
-        Of the convolution.
-    read, made : Tensor
-        (in,) and (out,) root channels.
-    axis : int
-        The axis of channels in the operation's input and output.
-    kind : str
-        The operator.
-    """
-
-    name: str
-    owner: str
-    weight: str
-    bias: str
-    positions: int
-    area: int
-    groups: int
-    read: Tensor = field(repr=False)
-    made: Tensor = field(repr=False)
-    axis: int
-    kind: str
-
-
-@dataclass(frozen=True)
-class Family:
-    """Channels that are alike: the same weights make and read them, each its own entries.
-
-    Attributes
-    ----------
-    name : str
-        The first layer that makes them.
-    makers, readers : tuple of str
-        The operations that make and read them.
-    channels : tuple of int
-        Root channels, in the order of their place in the first maker.
-    pinned : str
-        Why none of them can be removed; empty where they can.
-    """
-
-    name: str
-    makers: tuple[str, ...]
-    readers: tuple[str, ...]
-    channels: tuple[int, ...]
-    pinned: str
-
-
-@dataclass(frozen=True)
-class Channels:
-    """The channels of a model: what belongs to each, and which may be removed.
-
-    Attributes
-    ----------
-    slots : list of Slot
-    operations : dict of str to Operation
-        By name, in the order they run.
-    families : dict of str to Family
-        By name, in the order they run.
-    """
-
-    slots: list[Slot]
-    operations: dict[str, Operation]
-    families: dict[str, Family]
-
-    @property
-    def free(self) -> list[Family]:
-        """The families whose channels may be removed."""
-        return [family for family in self.families.values() if not family.pinned]
-
-    def multiply_adds(self, gone: Iterable[int] = ()) -> float:
-        """Multiply-adds of one image in all convolutions and matrix products, without some channels."""
-        removed = torch.tensor(sorted(gone), dtype=torch.int64, device="cpu")
-        total = 0.0
-        for operation in self.operations.values():
-            made = len(operation.made) - int(torch.isin(operation.made, removed).sum())
-            read = len(operation.read) - int(torch.isin(operation.read, removed).sum())
-            depthwise = operation.groups == len(operation.read) > 1
-            inputs = 1 if depthwise else read / operation.groups
-            total += operation.positions * operation.area * made * inputs
-        return total
 
 
 class _Watcher:
     """Follows the channels of every value through one pass."""
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
-        self.parent: list[int] = []
-        self.pins: dict[int, str] = {}
+        self.tied = TiedChannels()
         self.slots: dict[tuple[int, int], tuple[str, str, int, bool, Tensor, int]] = {}
         self.operations: dict[str, tuple[Any, ...]] = {}
         self.held: dict[int, tuple[str, str]] = {}
@@ -177,46 +71,13 @@ class _Watcher:
                     if isinstance(tensor, Tensor):
                         self.held.setdefault(id(tensor), (name, key))
         self._values: dict[int, tuple[Tensor, Axis | None]] = {}
-        self._keep(images, Axis(1, self._new(images.shape[1], "they are the image's own channels")))
-
-    # -- channels --------------------------------------------------------------------------------------------------
-
-    def root(self, channel: int) -> int:
-        """The channel that stands for all that are tied to this one."""
-        while self.parent[channel] != channel:
-            self.parent[channel] = self.parent[self.parent[channel]]
-            channel = self.parent[channel]
-        return channel
-
-    def roots(self, channels: Tensor) -> Tensor:
-        """Their roots."""
-        return torch.tensor([self.root(channel) for channel in channels.tolist()], dtype=torch.int64, device="cpu")
-
-    def _new(self, count: int, why: str = "") -> Tensor:
-        first = len(self.parent)
-        self.parent.extend(range(first, first + count))
-        made = torch.arange(first, first + count, device="cpu")
-        if why:
-            self._pin(made, why)
-        return made
-
-    def _tie(self, one: Tensor, two: Tensor) -> None:
-        for a, b in zip(one.tolist(), two.tolist(), strict=True):
-            low, high = sorted((self.root(a), self.root(b)))
-            if low != high:
-                self.parent[high] = low
-                if high in self.pins:
-                    self.pins.setdefault(low, self.pins.pop(high))
-
-    def _pin(self, channels: Tensor, why: str) -> None:
-        for channel in channels.tolist():
-            self.pins.setdefault(self.root(channel), why)
+        self._keep(images, Axis(1, self.tied.new(images.shape[1], "they are the image's own channels")))
 
     # -- values ----------------------------------------------------------------------------------------------------
 
     def _keep(self, value: Tensor, axis: Axis | None) -> None:
         if axis is not None and (axis.place >= value.dim() or value.shape[axis.place] != len(axis.channels)):
-            self._pin(axis.channels, "their number changes in a way that is not followed")
+            self.tied.pin(axis.channels, "their number changes in a way that is not followed")
             axis = None
         self._values[id(value)] = (value, axis)
 
@@ -231,7 +92,7 @@ class _Watcher:
             return False
         known = self.slots.get((id(tensor), axis))
         if known is not None:
-            self._tie(known[4], channels)
+            self.tied.tie(known[4], channels)
         else:
             self.slots[id(tensor), axis] = (*found, axis, reads, channels, depth)
         return True
@@ -308,7 +169,7 @@ class _Watcher:
     def _pin_value(self, value: Tensor, why: str) -> None:
         axis = self._axis(value)
         if axis is not None:
-            self._pin(axis.channels, why)
+            self.tied.pin(axis.channels, why)
 
     def _lost(self, read: Iterable[Tensor], made: list[Tensor], why: str) -> None:
         for value in read:
@@ -319,14 +180,14 @@ class _Watcher:
     def _spatial_only(self, call: Call, output: Tensor) -> Axis | None:
         axis = self._axis(call.input)
         if axis is not None and axis.place != (1 if output.dim() > 2 else -1):
-            self._pin(axis.channels, f'"{call.name}" pools over them')
+            self.tied.pin(axis.channels, f'"{call.name}" pools over them')
             return None
         return axis
 
     def _same_count(self, call: Call, output: Tensor) -> Axis | None:
         axis = self._axis(call.input)
         if axis is not None and output.shape[axis.place] != call.input.shape[axis.place]:
-            self._pin(axis.channels, f'"{call.name}" pads their number')
+            self.tied.pin(axis.channels, f'"{call.name}" pads their number')
             return None
         return axis
 
@@ -339,11 +200,11 @@ class _Watcher:
         axis = self._axis(x)
         out_axis, in_axis = (1, 0) if transposed else (0, 1)
         per_group = weight.shape[out_axis] if transposed else weight.shape[0] // groups
-        made = self._new(per_group * groups)
+        made = self.tied.new(per_group * groups)
         channels = axis.channels if axis is not None and axis.place == x.dim() - weight.dim() + 1 else None
         if channels is None:
             self._pin_value(x, f'"{call.name}" runs over them')
-            read = self._new(x.shape[x.dim() - weight.dim() + 1], f'what "{call.name}" reads is not followed')
+            read = self.tied.new(x.shape[x.dim() - weight.dim() + 1], f'what "{call.name}" reads is not followed')
         else:
             read = channels
         fine = id(weight) in self.held and (bias is None or id(bias) in self.held)
@@ -369,10 +230,10 @@ class _Watcher:
         given = call.arguments
         x, weight, bias = given["input"], given["weight"], given["bias"]
         axis = self._axis(x)
-        made = self._new(weight.shape[0])
+        made = self.tied.new(weight.shape[0])
         if axis is None or axis.place != x.dim() - 1:
             self._pin_value(x, f'"{call.name}" runs over them')
-            read = self._new(weight.shape[1], f'what "{call.name}" reads is not followed')
+            read = self.tied.new(weight.shape[1], f'what "{call.name}" reads is not followed')
         else:
             read = axis.channels
         fine = self._slot(weight, 1, read, reads=True) and self._slot(weight, 0, made, reads=False)
@@ -386,8 +247,8 @@ class _Watcher:
         apart = bias is not None and fine and self.held[id(bias)][0] != self.held[id(weight)][0]
         if not fine or apart:
             why = f'the weights of "{call.name}" are computed from others, or grouped in a way that is not followed'
-            self._pin(read, why)
-            self._pin(made, why)
+            self.tied.pin(read, why)
+            self.tied.pin(made, why)
         else:
             owner, key = self.held[id(weight)]
             other = self.held[id(bias)] if bias is not None else (owner, "")
@@ -402,7 +263,7 @@ class _Watcher:
     def _tie_groups(self, channels: Tensor, groups: int) -> None:
         rows = channels.view(groups, -1)
         for row in rows[1:]:
-            self._tie(rows[0], row)
+            self.tied.tie(rows[0], row)
 
     def _scaling(self, call: Call, output: Tensor) -> None:
         """One scale and one shift a channel."""
@@ -412,7 +273,7 @@ class _Watcher:
             fits = axis.place == (1 if call.input.dim() > 1 else 0)
             sized = [value for value in held if value.numel() > 1]
             if not fits or not all(self._slot(value, 0, axis.channels, reads=False) for value in sized):
-                self._pin(axis.channels, f'"{call.name}" scales them with numbers that are not the model\'s')
+                self.tied.pin(axis.channels, f'"{call.name}" scales them with numbers that are not the model\'s')
         self._keep(output, axis)
 
     def _normalising(self, call: Call, output: Tensor) -> None:
@@ -425,7 +286,7 @@ class _Watcher:
         alone = call.kind == "group_norm" and int(given["num_groups"]) == len(axis.channels)
         if call.kind == "group_norm" or axis.place >= call.input.dim() - normalised:
             why = f'"{call.name}" normalises over them, so that each value depends on all of them'
-            self._pin(axis.channels, f'"{call.name}" has its number of groups fixed' if alone else why)
+            self.tied.pin(axis.channels, f'"{call.name}" has its number of groups fixed' if alone else why)
         self._keep(output, axis)
 
     # -- joins -----------------------------------------------------------------------------------------------------
@@ -448,18 +309,18 @@ class _Watcher:
             if axis is not None and axis.place + output.dim() - value.dim() == place:
                 if len(axis.channels) == output.shape[place]:
                     first = axis.channels if first is None else first
-                    self._tie(first, axis.channels)
+                    self.tied.tie(first, axis.channels)
                 else:
-                    self._pin(axis.channels, f'"{call.name}" spreads one of them over others')
+                    self.tied.pin(axis.channels, f'"{call.name}" spreads one of them over others')
             elif axis is not None:
-                self._pin(axis.channels, why)
+                self.tied.pin(axis.channels, why)
         assert first is not None  # noqa: S101 - places holds its axis
         for value, axis in known:
             mine = place - (output.dim() - value.dim())
             if axis is not None or mine < 0 or value.dim() == 0 or value.shape[mine] == 1:
                 continue
             if not self._slot(value, mine, first, reads=False):
-                self._pin(first, f'"{call.name}" joins them with a value that is not followed')
+                self.tied.pin(first, f'"{call.name}" joins them with a value that is not followed')
         self._keep(output, Axis(place, first))
 
     def _cat(self, call: Call, output: Tensor) -> None:
@@ -473,14 +334,16 @@ class _Watcher:
         place = places.pop()
         if dim == place:
             found = [
-                axis.channels if axis is not None else self._new(value.shape[dim], f'part of "{call.name}" is unknown')
+                axis.channels
+                if axis is not None
+                else self.tied.new(value.shape[dim], f'part of "{call.name}" is unknown')
                 for value, axis in zip(parts, axes, strict=True)
             ]
             self._keep(output, Axis(place, torch.cat(found)))
             return
         present = [axis.channels for axis in axes if axis is not None]
         for other in present[1:]:
-            self._tie(present[0], other)
+            self.tied.tie(present[0], other)
         self._keep(output, Axis(place, present[0]))
 
     def finish(self, output: Any) -> None:
@@ -500,13 +363,13 @@ def channels_of(model: nn.Module, images: Tensor) -> Channels:
     output = Tracer(model, observer=watcher)(images)
     watcher.finish(output)
     slots = [
-        Slot(owner, key, axis, reads, watcher.roots(channels), depth)
+        Slot(owner, key, axis, reads, watcher.tied.roots(channels), depth)
         for owner, key, axis, reads, channels, depth in watcher.slots.values()
     ]
     operations = {
         name: Operation(
             name=name, owner=owner, weight=key, bias=bias, positions=positions, area=area, groups=groups,
-            read=watcher.roots(read), made=watcher.roots(made), axis=place, kind=kind,
+            read=watcher.tied.roots(read), made=watcher.tied.roots(made), axis=place, kind=kind,
         )
         for name, (owner, key, bias, positions, area, groups, read, made, place, kind) in watcher.operations.items()
     }  # fmt: skip
@@ -527,7 +390,7 @@ def _families(watcher: _Watcher, operations: dict[str, Operation]) -> dict[str, 
         grouped.setdefault((tuple(made), tuple(readers.get(channel, ()))), []).append(channel)
     families: dict[str, Family] = {}
     for (by, read), channels in grouped.items():
-        pins = [watcher.pins[channel] for channel in channels if channel in watcher.pins]
+        pins = [watcher.tied.pins[channel] for channel in channels if channel in watcher.tied.pins]
         pinned = pins[0] if pins else "" if read else "no layer with weights reads them"
         name = operations[by[0]].owner or by[0]
         while name in families:

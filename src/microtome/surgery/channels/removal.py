@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from microtome.data import Dataset, batches
 from microtome.errors import InputError, MicrotomeError, ModelError
 from microtome.network import Network
-from microtome.surgery.channels.channel_map import Channels, Family, channels_of
+from microtome.surgery.channels.channel_families import Channels, Family
+from microtome.surgery.channels.channel_map import channels_of
 
 _TOLERANCE = 1e-4  # of the largest logit: what the order of a sum may change in float32
 _DOUBLE = 1e-9  # the same in float64

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microtome.errors import InputError
-from microtome.surgery.channels.channel_map import Channels, Family
+from microtome.surgery.channels.channel_families import Channels, Family
 
 _CHUNKS = (1, 2, 4, 8)  # how far ahead a family is looked at, in steps
 

@@ -14,7 +14,7 @@ from microtome.progress import Listener
 from microtome.registry import register
 from microtome.results import provenance
 from microtome.surgery.channels import removal
-from microtome.surgery.channels.channel_map import Channels, Family
+from microtome.surgery.channels.channel_families import Channels, Family
 from microtome.surgery.compression.allocation import Work, allocate
 from microtome.surgery.compression.moments import FITTED, Moments, importance, read_moments
 from microtome.surgery.compression.optimal_brain_surgeon import Order, Reading, order

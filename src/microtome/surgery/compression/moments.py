@@ -13,9 +13,10 @@ from torch.nn import functional
 from microtome.data import Dataset, batches
 from microtome.errors import InputError, ModelError
 from microtome.network import Network
-from microtome.surgery.channels.channel_map import Channels, Operation
+from microtome.surgery.channels.channel_families import Channels, Operation
 from microtome.trace.operators.operator_calls import Call
-from microtome.trace.tracing.tracer import Capture, Tracer
+from microtome.trace.tracing.observers import Capture
+from microtome.trace.tracing.tracer import Tracer
 
 FITTED = ("conv2d", "linear")
 _ROWS = 16  # samples for each unknown of a fit; more positions of an image than that are drawn at random

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from microtome.data import Dataset
 from microtome.network import Network
 from microtome.progress import Clock, Listener
-from microtome.surgery.channels.channel_map import Channels, Operation
+from microtome.surgery.channels.channel_families import Channels, Operation
 from microtome.surgery.compression.moments import FITTED, Moments, paired_moments
 from microtome.surgery.compression.optimal_brain_surgeon import least_squares
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from microtome.network import Network
 from microtome.surgery.channels import removal
-from microtome.surgery.channels.channel_map import Channels, Family
+from microtome.surgery.channels.channel_families import Channels, Family
 from microtome.surgery.compression.moments import FITTED
 from microtome.surgery.compression.refit import columns_of, put_weights, takes_bias, weights_of
 from microtome.trace.operators.operator_calls import Call

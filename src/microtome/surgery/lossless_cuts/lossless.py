@@ -14,7 +14,8 @@ from microtome.progress import Clock, Listener
 from microtome.registry import register
 from microtome.results import provenance
 from microtome.surgery.channels import removal
-from microtome.surgery.channels.channel_map import Channels, Family, channels_of
+from microtome.surgery.channels.channel_families import Channels, Family
+from microtome.surgery.channels.channel_map import channels_of
 from microtome.surgery.compression.compress import Survey, absorbing, reading
 from microtome.surgery.compression.moments import FITTED, importance, read_moments
 from microtome.surgery.compression.optimal_brain_surgeon import order

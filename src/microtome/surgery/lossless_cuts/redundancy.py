@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from microtome.network import Network
-from microtome.surgery.channels.channel_map import Channels, Family, Operation
+from microtome.surgery.channels.channel_families import Channels, Family, Operation
 from microtome.surgery.compression.moments import Moments
 from microtome.surgery.compression.refit import columns_of, weights_of
 

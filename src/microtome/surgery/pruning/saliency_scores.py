@@ -13,7 +13,7 @@ from microtome import synthesis, units
 from microtome.data import Dataset, batches
 from microtome.errors import InputError, nearest
 from microtome.network import Network
-from microtome.surgery.channels.channel_map import Family
+from microtome.surgery.channels.channel_families import Family
 from microtome.surgery.compression.moments import scores_layer
 
 if TYPE_CHECKING:

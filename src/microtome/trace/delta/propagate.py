@@ -15,7 +15,8 @@ from microtome.errors import OpaqueError
 from microtome.trace.backward_rules import RuleSet
 from microtome.trace.delta.patched import Patched, column, positions, rectangles
 from microtome.trace.operators.conv_arithmetic import pair, sides
-from microtome.trace.operators.operator_calls import Call, substitute, tensors
+from microtome.trace.operators.nested_tensors import substitute, tensors
+from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.operator_table import those
 from microtome.trace.tracing.tracer import Tracer
 

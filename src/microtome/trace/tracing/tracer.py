@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import traceback
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Set
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,56 +12,19 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from microtome.errors import InputError, MicrotomeError, ModelError, OpaqueError
+from microtome.errors import InputError, MicrotomeError, OpaqueError
 from microtome.trace.backward_rules import RuleSet
 from microtome.trace.batch_norm_gradient import align_batch_norm_gradients
 from microtome.trace.guard import as_found, named_modules
-from microtome.trace.operators import operator_calls
+from microtome.trace.operators.nested_tensors import substitute, tensors
 from microtome.trace.operators.operator_calls import Call
-from microtome.trace.origins import OURS, TORCH, Origins, calling_place, is_within, maker
-
-Replacement = Tensor | Callable[[Tensor], Tensor]
-
-INPUT = "@input"  # "conv2@input" is what conv2 reads
+from microtome.trace.operators.signatures import is_inplace, refined
+from microtome.trace.operators.spellings import spelling
+from microtome.trace.origins import Origins, calling_place, maker
+from microtome.trace.tracing import broken_pass
+from microtome.trace.tracing.watching import INPUT, Observer, Replacement, Rules
 
 _REFINABLE = frozenset(("clamp", "clamp_min", "hardtanh", "threshold", "maximum", "max"))
-
-
-class Rules(Protocol):
-    """A choice of backward rules: runs an operation so that its backward pass follows a rule."""
-
-    @property
-    def asks_places(self) -> bool:
-        """Whether it matters in which module an operation runs; otherwise nobody keeps track of it."""
-
-    @property
-    def sees(self) -> Set[str] | None:
-        """The operators that it needs to be told of, where it does not ask for places; None for all."""
-
-    def run(self, call: Call) -> Any:
-        """Run one operation."""
-
-    def ask(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Answer a question about a tensor."""
-
-    def content(self, value: Tensor) -> Tensor:
-        """What a value of the pass holds."""
-
-    def opaque(self, what: str) -> None:
-        """Refuse something whose inside cannot be seen."""
-
-
-class Observer(Protocol):
-    """Sees every module and operation of a pass in order."""
-
-    def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
-        """A module starts."""
-
-    def operation(self, call: Call, output: Any) -> None:
-        """An operation has run."""
-
-    def leave(self, name: str, module: nn.Module, output: Any) -> None:
-        """A module has returned."""
 
 
 class Stop(BaseException):
@@ -172,9 +133,9 @@ class Tracer(TorchFunctionMode):
             self._guarded = True
             output = self.run_as_is(images)
             if self._origins is not None:
-                self._check_origin((output,) if isinstance(output, Tensor) else operator_calls.tensors(output))
+                self._check_origin((output,) if isinstance(output, Tensor) else tensors(output))
             if self._gradient or self._live:
-                align_batch_norm_gradients([*operator_calls.tensors(output), *self.value.values()])
+                align_batch_norm_gradients([*tensors(output), *self.value.values()])
             return output
 
     def run_as_is(self, images: Tensor) -> Any:
@@ -204,7 +165,7 @@ class Tracer(TorchFunctionMode):
         except MicrotomeError:
             raise
         except Exception as error:
-            where = self._scopes[-1].name if self._needs_modules else self._place(error)
+            where = self._scopes[-1].name if self._needs_modules else broken_pass.place(error, self._names)
             self._scopes.clear()  # the hooks look no more
             raise self._blamed(error, where, images) from error
         finally:
@@ -213,18 +174,13 @@ class Tracer(TorchFunctionMode):
             self._scopes.clear()
 
     def _blamed(self, error: Exception, where: str, images: Tensor) -> MicrotomeError:
-        """The error to raise for one that broke off the pass: of the model, or of what looked at it."""
-        inside = f' in layer "{where}"' if where else ""
-        raised = f"{type(error).__name__}{inside} on images of shape {tuple(images.shape)}: {error}"
-        if not self._is_ours(error):
-            if not self._guarded or not self._runs_plainly(images):
-                return ModelError(f"the model raised {raised}")
-            if self._rules is None and not self._replace:
-                return ModelError(f"the model runs forwards but cannot be differentiated: it raised {raised}")
-        looking = getattr(self._rules, "name", "") or getattr(self._observer, "name", "") or "reading the network"
-        return OpaqueError(
-            f"{looking} broke off with {raised}. The fault is in microtome, not in the model. Please report it "
-            "with the model; methods that do without this step still work."
+        return broken_pass.blamed(
+            error,
+            images,
+            where=where,
+            runs_plainly=lambda: self._guarded and self._runs_plainly(images),
+            watched=self._rules is not None or bool(self._replace),
+            looking=getattr(self._rules, "name", "") or getattr(self._observer, "name", "") or "reading the network",
         )
 
     def _runs_plainly(self, images: Tensor) -> bool:
@@ -238,24 +194,11 @@ class Tracer(TorchFunctionMode):
             return False
         return True
 
-    @staticmethod
-    def _is_ours(error: Exception) -> bool:
-        """Whether an error was raised by code of this package that looks at the model, not by a call of the model's."""
-        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-        code = next((frame.f_code for frame in reversed(frames) if not is_within(frame.f_code, TORCH)), None)
-        return code is not None and code not in _CALLING and is_within(code, OURS)
-
     def _needs_operations(self) -> bool:
         return self._rules is not None or self._observer is not None or self._asks_operations()
 
     def _asks_operations(self) -> bool:
         return any("/" in name for name in self._touched)
-
-    def _place(self, error: Exception) -> str:
-        """The module in which an error was raised, from its traceback; empty for the model itself."""
-        frames = traceback.walk_tb(error.__traceback__)
-        found = (self._names.get(id(frame.f_locals.get("self"))) for frame, _ in frames)
-        return next((name for name in reversed(list(found)) if name), "")
 
     # -- modules -------------------------------------------------------------------------------------------------
 
@@ -286,8 +229,8 @@ class Tracer(TorchFunctionMode):
         return [module.register_forward_pre_hook(self._enter_by_keyword, with_kwargs=True) for module in plain]
 
     def _enter_by_keyword(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given = operator_calls.tensors(kwargs)
-        if given and not operator_calls.tensors(args) and self._scopes[-1].module is module:
+        given = tensors(kwargs)
+        if given and not tensors(args) and self._scopes[-1].module is module:
             name = self._scopes[-1].name + INPUT
             if name in self._record:
                 self._keep(name, given[0])
@@ -305,7 +248,7 @@ class Tracer(TorchFunctionMode):
         value = _main(output, scope.name)
         inplace = scope.version is not None and scope.version[0] == id(value) and scope.version[1] != value._version
         passed = self._touch(scope.name, value, inplace)
-        return None if passed is value else operator_calls.substitute(output, {id(value): passed})
+        return None if passed is value else substitute(output, {id(value): passed})
 
     def _runs(self, module: nn.Module) -> bool:
         scopes = self._scopes
@@ -320,7 +263,7 @@ class Tracer(TorchFunctionMode):
         kwargs = kwargs or {}
         if self._paused:
             return func(*args, **kwargs)
-        spelled = operator_calls.spelling(func)
+        spelled = spelling(func)
         if spelled is None:
             return func(*args, **kwargs) if self._rules is None else self._rules.ask(func, args, kwargs)
         kind = spelled.kind
@@ -336,8 +279,8 @@ class Tracer(TorchFunctionMode):
                 self._origins.add(output)
             return output
         if kind in _REFINABLE:
-            kind = operator_calls.refined(kind, args, kwargs)
-        inplace = operator_calls.is_inplace(spelled, args, kwargs)
+            kind = refined(kind, args, kwargs)
+        inplace = is_inplace(spelled, args, kwargs)
         scope = self._scopes[-1]
         count = scope.counts.get(kind, 0)
         scope.counts[kind] = count + 1
@@ -354,7 +297,7 @@ class Tracer(TorchFunctionMode):
             return output
         value = _main(output, name)
         passed = self._touch(name, value, inplace)
-        return output if passed is value else operator_calls.substitute(output, {id(value): passed})
+        return output if passed is value else substitute(output, {id(value): passed})
 
     def _check_origin(self, read: Any) -> None:
         """Refuse a tensor that the rules have not seen being made."""
@@ -398,7 +341,7 @@ class Tracer(TorchFunctionMode):
         except (MicrotomeError, Stop):
             raise
         except Exception as error:
-            if self._is_ours(error):
+            if broken_pass.is_ours(error):
                 raise
             raise InputError(
                 f'the replacement for layer "{name}" raised {type(error).__name__} on a value of shape '
@@ -459,72 +402,10 @@ def up_to(model: nn.Module, layer: str, images: Tensor) -> Tensor:
 
 def _main(output: Any, name: str) -> Tensor:
     """The first tensor of an output."""
-    found = operator_calls.tensors(output)
+    found = tensors(output)
     if not found:
         raise OpaqueError(f'"{name}" returns a {type(output).__name__} without a tensor; record a layer inside it.')
     return found[0]
 
 
-class Capture:
-    """Keeps one operation of a pass with its arguments."""
-
-    def __init__(self, name: str) -> None:
-        self.call: Call | None = None
-        self._name = name
-
-    def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
-        """A module starts: nothing to do."""
-
-    def operation(self, call: Call, output: Any) -> None:
-        """An operation has run: keep it if it is the one."""
-        if call.name == self._name and self.call is None:
-            self.call = call
-
-    def leave(self, name: str, module: nn.Module, output: Any) -> None:
-        """A module has returned: nothing to do."""
-
-
-class _Readers:
-    """Notes the operations that read what nothing seen has made, by the gradient that it carries."""
-
-    differentiable = True
-
-    def __init__(self, images: Tensor) -> None:
-        self.names: set[str] = set()
-        self._origins = Origins(images)
-
-    def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
-        """A module starts: nothing to do."""
-
-    def operation(self, call: Call, output: Any) -> None:
-        """An operation has run: note it if it read a stranger."""
-        if self._origins.stranger(call.tensors) is not None:
-            self.names.add(call.name)
-        self._origins.add(output)
-
-    def leave(self, name: str, module: nn.Module, output: Any) -> None:
-        """A module has returned: one that shows no operations, such as a scripted one, is known by its name."""
-        self._origins.add(output)
-
-
-def readers_of_strangers(model: nn.Module, images: Tensor) -> frozenset[str]:
-    """Operations that read a value which depends on the images and which no operation that is seen has made.
-
-    Found by one pass with gradients; empty where the model does not run with gradients.
-    """
-    with torch.enable_grad():
-        images = images.detach().clone().requires_grad_().clone()  # no leaf, as the model may write on it
-    readers = _Readers(images)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            Tracer(model, observer=readers)(images)
-    except ModelError:
-        return frozenset()
-    return frozenset(readers.names)
-
-
-# Where the model and its operations are called: what is raised there is raised by them.
-_CALLING = frozenset(
-    function.__code__ for function in (Tracer.run_as_is, Tracer.__torch_function__, Call.run, RuleSet.ask)
-)
+broken_pass.calls_the_model(Tracer.run_as_is, Tracer.__torch_function__, Call.run, RuleSet.ask)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from microtome import trace
 from microtome.network import Network
-from microtome.trace.operators.operator_calls import Call, tensors
+from microtome.trace.operators.nested_tensors import tensors
+from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.operator_table import those
 from microtome.trace.receptive_fields import POINTWISE
 

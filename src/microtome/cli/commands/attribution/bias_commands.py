@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from microtome.cli.options import Json, ModelOptions, Output, Pictures, names, pictures
+from microtome.cli.options import Json, ModelOptions, Output, Pictures, methods_named, pictures
 from microtome.cli.output import check, save, tell
 from microtome.errors import InputError
 
@@ -63,7 +63,9 @@ def shortcut_share(
     model: ModelOptions,
     masks: Annotated[Path, Parameter(help="Folder of masks with the pictures' names, light where the shortcut is.")],
     output: Output,
-    methods: Annotated[str | None, Parameter(help="Joined by commas; default seven.")] = None,
+    methods: Annotated[
+        str | None, Parameter(help="Joined by commas, also functions of your own, file.py:function; default seven.")
+    ] = None,
     target: Annotated[
         str | None, Parameter(help="The target class, by number or name; default the predicted class.")
     ] = None,
@@ -81,7 +83,7 @@ def shortcut_share(
     check(output)
     net = model.network()
     drawn = torch.stack([_mask(masks, path, net) for path in photo])
-    chosen = names(methods) or list(attribution.quality.shortcut.METHODS)
+    chosen = methods_named(methods) or list(attribution.quality.shortcut.METHODS)
     asked = int(target) if target is not None and target.isdigit() else target
     found = attribution.shortcut_share(net, pictures(photo, net), drawn, asked, methods=chosen)
     save(found, output, as_json=json)

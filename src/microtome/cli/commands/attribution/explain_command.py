@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from microtome.cli.options import Json, ModelOptions, Pictures, names, pictures
+from microtome.cli.options import Json, ModelOptions, Pictures, methods_named, pictures
 from microtome.cli.output import check, save, tell
 from microtome.errors import InputError
 
@@ -34,7 +34,8 @@ def explain(
     method: Annotated[
         str,
         Parameter(
-            help="One of `microtome methods --kind attribution` or `--kind attention`, or several joined by commas."
+            help="One of `microtome methods --kind attribution` or `--kind attention`, or a function of your own, "
+            "file.py:function, that takes (network, images, target) and returns maps; several joined by commas."
         ),
     ] = "grad-cam",
     layer: Annotated[str | None, Parameter(help="The layer that is read, for methods that read one.")] = None,
@@ -53,12 +54,12 @@ def explain(
 
     Example: `microtome explain photo.jpg --model zoo:efficientnet-lite0 --method grad-cam,lrp,occlusion -o out.png`
     """
-    from microtome import registry
+    from microtome.attribution.own_method import resolve
 
     check(output)
     if output is None and not json:
         raise InputError("there is nowhere to draw the map; give -o with a file, or --json for the numbers alone.")
-    chosen = [registry.method(name, registry.EXPLAINING) for name in names(method) or []]
+    chosen = [resolve(one) for one in methods_named(method) or []]
     if not chosen:
         raise InputError(f'--method names no method, got "{method}".')
     net = model.network()
@@ -74,7 +75,7 @@ def explain(
 
 def _shared_out(chosen: list[Method], given: dict[str, Any], net: Network) -> dict[str, dict[str, Any]]:
     """For each method the options that it takes; one that none of them takes is an error."""
-    known = {method.name: list(inspect.signature(method.function).parameters)[3:] for method in chosen}
+    known = {method.name: _options_of(method) for method in chosen}
     for option in given:
         if not any(option in takes for takes in known.values()):
             what = " and ".join(f'"{name}"' for name in known)
@@ -95,7 +96,14 @@ def _maps(
         return chosen[0].function(net, images, target, **options[chosen[0].name])
     from microtome.attribution import compare
 
-    return compare(net, images, target, methods=options)
+    methods = {getattr(method.function, "own", method.name): options[method.name] for method in chosen}
+    return compare(net, images, target, methods=methods)
+
+
+def _options_of(method: Method) -> list[str]:
+    """Options of a method; of a function of the user's own those of the function."""
+    function = getattr(method.function, "own", method.function)
+    return list(inspect.signature(function).parameters)[3:]
 
 
 def _usual_window(net: Network) -> dict[str, int]:

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from microtome import inputs, trace
-from microtome.errors import InputError, LayerError, MicrotomeError, ModelWarning, OpaqueError, nearest
+from microtome.errors import InputError, LayerError, MicrotomeError, ModelWarning, OpaqueError
 from microtome.inputs import Target
-from microtome.tables import aligned
+from microtome.network import reading_images
+from microtome.network.layer_names import layer_named, recorded_name
+from microtome.network.layer_table import layer_table
 from microtome.trace.graph import Layer
-from microtome.trace.heads.head import dotted
-from microtome.trace.heads.head_reading import Ending, read_head
+from microtome.trace.heads.head_reading import read_head
+from microtome.trace.heads.last_operations import Ending
 from microtome.trace.passes import GradOutput, RecordedPass, take
 
 _WORTH = 2**20  # below this many input pixels (20 photos of 224 x 224) folding a copy costs more than it saves
@@ -150,8 +152,7 @@ class Network:
 
         More than one where the model does not admit one image alone.
         """
-        low, high = self.pixels if self.pixels is not None else (0.0, 1.0)
-        return torch.full((self.graph.batch, *self.input_shape), (low + high) / 2, device=self.device)
+        return reading_images.gray((self.graph.batch, *self.input_shape), self.pixels, self.device)
 
     @property
     def notes(self) -> list[str]:
@@ -189,19 +190,7 @@ class Network:
         LayerError
             When there is none; the nearest names are given.
         """
-        found = self.graph.layers.get(name) or self.graph.layers.get(f"/{name}")
-        if found is None:
-            known = list(self.graph.layers)
-            scripted = [
-                part for part, module in self.model.named_modules() if isinstance(module, torch.jit.ScriptModule)
-            ]
-            hidden = next((part for part in scripted if name.startswith(part) and name != part), None)
-            why = f' "{hidden}" is scripted and shows nothing of its inside.' if hidden is not None else ""
-            raise LayerError(
-                f'the network has no layer "{name}".{why} Nearest: {nearest(name, known)}. '
-                f"`microtome layers` lists all {len(known)}."
-            )
-        return found
+        return layer_named(name, self.graph, self.model)
 
     def module(self, name: str) -> nn.Module:
         """The module of a layer.
@@ -476,22 +465,9 @@ class Network:
         return values
 
     def _pictures(self, count: int, size: tuple[int, int], changed: bool) -> Tensor:
-        """Images that the network is read with, normalised: the first is gray, the others noise of little contrast.
-
-        The ``changed`` one has the whole contrast, so that it holds the extremes of the batch.
-        """
-        low, high = self.pixels or (0.0, 1.0)
+        """Images that the network's axes are read with, normalised."""
         shape = (count, self.input_shape[0], *size)
-        images = torch.full(shape, (low + high) / 2, device=self.device)
-        if count > 1:
-            noise = torch.rand((count + 1, *shape[1:]), generator=torch.Generator().manual_seed(0), device="cpu") - 0.5
-            contrast = torch.full((count,), 0.5, device="cpu")
-            contrast[0] = 0.0
-            if changed:
-                which = trace.changed_image(count)
-                noise[which], contrast[which] = noise[count], 1.0
-            images = images + ((high - low) * contrast[:, None, None, None] * noise[:count]).to(images)
-        return self.normalise(images)
+        return self.normalise(reading_images.faint_noise(shape, self.pixels, self.device, changed=changed))
 
     def _axes(self, name: str, value: Tensor) -> trace.Axes:
         """The axes of a value by the name that it was asked for; images first where nothing is known."""
@@ -502,16 +478,7 @@ class Network:
         return trace.Axes(((trace.Factor("image", 0),), *(((),) * (value.dim() - 1))))
 
     def _resolved(self, name: str) -> str:
-        if name in ("input", self.head.layer):
-            return name
-        bare, at, _ = name.partition(trace.INPUT)
-        if bare not in self.graph.layers and f"/{bare}" not in self.graph.layers and self._hidden(bare):
-            return name
-        return self.layer(bare).name + (trace.INPUT if at else "")
-
-    def _hidden(self, name: str) -> bool:
-        """An operation that is not listed but runs: a module's inner step."""
-        return any(layer.operation == name for layer in self.graph.layers.values())
+        return recorded_name(name, self.graph, self.model, self.head.layer)
 
     @staticmethod
     def _rules(rules: str | trace.RuleSet | None) -> trace.RuleSet | None:
@@ -530,11 +497,9 @@ class Network:
         return names
 
     def _gray_and_noise(self, size: tuple[int, int]) -> Tensor:
-        """Prepared images by which the head is read: the first is gray, the others are noise in the pixel range."""
-        low, high = self.pixels or (0.0, 1.0)
-        shape = (max(2, self.graph.batch) - 1, self.input_shape[0], *size)
-        noise = low + (high - low) * torch.rand(shape, generator=torch.Generator().manual_seed(0), device="cpu")
-        return self.normalise(torch.cat([torch.full_like(noise[:1], (low + high) / 2), noise]).to(self.device))
+        """Images that the network's head is read with, normalised."""
+        shape = (max(2, self.graph.batch), self.input_shape[0], *size)
+        return self.normalise(reading_images.full_noise(shape, self.pixels, self.device))
 
     def _random_scores(self) -> str:
         return (
@@ -544,19 +509,6 @@ class Network:
 
     def __repr__(self) -> str:
         """Show what the scores are and a table: layer, kind, output shape, axes, units, parameters."""
-        rows = [("layer", "kind", "output", "axes", "units", "parameters")]
-        for layer in self.layers.values():
-            shape = " x ".join(map(str, layer.shape))
-            rows.append(
-                (layer.name, layer.kind, shape, _axes_word(layer), str(layer.units or "-"), f"{layer.parameters:,}")
-            )
         total = sum(parameter.numel() for parameter in self.model.parameters())
-        head = f"{self.name}: {' x '.join(map(str, self.input_shape))} in, {total:,} parameters"
-        named = f' of "{dotted(self.head.path)}"' if self.head.path else ""
-        scores = f"scores{named}: {self.head.classes} {self.head.reason}" if self.head.classes else self.head.problem
-        legend = "axes: N images, C units, numbers are positions; what is folded into one axis stands in brackets"
-        return "\n".join([head, scores, aligned(rows), legend, *(f"note: {note}" for note in self.notes)])
-
-
-def _axes_word(layer: Layer) -> str:
-    return str(layer.axes) + ("" if layer.axes.image_axis is not None else " (no image)")
+        title = f"{self.name}: {' x '.join(map(str, self.input_shape))} in, {total:,} parameters"
+        return layer_table(title, self.head, self.layers.values(), self.notes)
