@@ -11,7 +11,7 @@ from microtome.attribution.class_activation.arrangement import Arrangement, oper
 from microtome.errors import LayerError
 from microtome.network import Network
 from microtome.trace import Factor, Layer
-from microtome.trace.operator_table import those
+from microtome.trace.operators.operator_table import those
 
 ATTENTION = those(role=("attention", "softmax"))
 
