@@ -320,8 +320,6 @@ class Network:
                     table.setdefault(name, table[self._resolved(name)])
         return made
 
-    tape = run
-
     @torch.inference_mode(False)
     def forward(
         self,
