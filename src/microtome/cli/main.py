@@ -44,6 +44,7 @@ _COMMANDS = {
     "training.information_command": ("information",),
     "attribution.bias_commands": ("shortcut_share", "spotting_bias"),
     "reproduce_command": ("reproduce",),
+    "hand_net_command": ("hand_net",),
     "completion_command": ("completion",),
 }
 for _file, _functions in _COMMANDS.items():
