@@ -34,6 +34,7 @@ _COMMANDS = {
     "explain_command": ("explain",),
     "unit_commands": ("activations", "top_patches", "tuning", "dissect"),
     "maximize_command": ("maximize",),
+    "credentials_command": ("credentials",),
     "train_command": ("train",),
     "landscape_command": ("landscape",),
     "space_commands": ("spectra", "signal_space", "kept", "region", "invertibility", "invert", "ideal_inputs"),
