@@ -34,6 +34,7 @@ _COMMANDS = {
     "attribution.explain_command": ("explain",),
     "unit_commands": ("activations", "top_patches", "tuning", "dissect"),
     "maximize_command": ("maximize",),
+    "credentials_command": ("credentials",),
     "training.train_command": ("train",),
     "training.landscape_command": ("landscape",),
     "spaces.space_commands": ("spectra", "signal_space", "kept", "region", "invertibility", "invert", "ideal_inputs"),

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from microtome.errors import InputError
 from microtome.results import Provenance, Result, versions
-from microtome.units.stimulus_tuning import shapes, stimuli
+from microtome.units.stimulus_tuning import stimuli
+from microtome.units.stimulus_tuning import stimulus_shapes as shapes
 
 __all__ = ["PlacedStimuli", "placed"]
 
