@@ -286,8 +286,10 @@ SAID: dict[str, tuple[Function, str]] = {
     "scattered": (lambda x: torch.zeros_like(x).masked_scatter(x > 0, x[x > 0]), '"getitem"'),
     "written where positive": (lambda x: _written_where_positive(x), '"getitem"'),
     "einsum with a mask": (lambda x: torch.einsum("nchw,nchw->nchw", x, (x > 0).to(x.dtype)), '"einsum"'),
-    "pooled with zeros": (lambda x: F.max_pool3d(torch.stack([x, torch.zeros_like(x)], 2), (2, 1, 1))[:, :, 0],
-                          '"max_pool3d"'),
+    "pooled with zeros": (
+        lambda x: F.max_pool3d(torch.stack([x, torch.zeros_like(x)], 2), (2, 1, 1))[:, :, 0],
+        '"max_pool3d"',
+    ),
     "mask by NumPy": (lambda x: x * torch.from_numpy(x.detach().numpy() > 0), '"numpy"'),
     "mask by Python": (lambda x: x * torch.tensor((x > 0).tolist()), '"tolist"'),
     "maxout": (lambda x: torch.maximum(x, x.roll(1, 1)), '"maximum"'),

@@ -202,6 +202,11 @@ def read_head(
         return Reading(Head(problem=_detector(came) if per_image else problem), "")
     rows = as_rows(found[path], len(images))
     assert rows is not None  # noqa: S101 - choose takes no other
+    rows = rows.detach()
+    if not bool(rows.isfinite().all()):  # an error when scores are asked for; no number tells what they mean
+        return Reading(
+            Head(int(rows.shape[1]), path, output or "logits", reason="scores, which hold NaN or infinity"), ""
+        )
     alone = _same_path(first, path, rows.shape[1])
     random = ""
     if drew or alone is None or not _close(alone, rows[:1], 1e-3):
@@ -212,6 +217,9 @@ def read_head(
             random = _drawn(again)
         elif alone is not None and rows.shape == (2, 2) and _close(alone[0], rows[:, 0], 1e-3):
             return Reading(Head(problem=_TRANSPOSED), "")
+    ranked = _ranked(ending, ending.node_of(found[path]))
+    if ranked and rows.shape[1] > 1:
+        return Reading(Head(problem=_SORTED.format(ranked)), "")
     bounded = functools.partial(_stays_in_range, model, images, path)
     return Reading(_meaning(ending, layers, found[path], path, rows, output, bounded), random)
 
@@ -274,6 +282,23 @@ _TRANSPOSED = (
     "class scores of shape (N, classes) were expected, one row per image; the images lie along the second axis of what "
     "the network gives. Wrap the model so that it returns its transpose."
 )
+
+
+_SORTED = (
+    'class scores were expected, each class in a place of its own; the network sorts its scores ("{}"), so that '
+    "a place is a rank. Wrap the model so that it returns one score per class and image."
+)
+
+
+def _ranked(ending: Ending, node: int | None) -> str:
+    """The operation by which an output is sorted; empty where it is not."""
+    while node is not None:
+        made = ending.nodes[node]
+        if made.kind in ("topk", "sort", "msort"):
+            return made.name
+        passes = made.kind in _HANDING_ON or made.kind in _PROBABILITIES
+        node = made.inputs[0] if passes and len(made.inputs) == 1 else None
+    return ""
 
 
 def _detector(came: str) -> str:
@@ -369,6 +394,9 @@ def _measured(ending: Ending, node: int | None, rows: Tensor, bounded: Callable[
         return "probabilities", "probabilities, since they lie in [0, 1] and sum to 1 for each image"
     if several and bool((wide <= rough).all()) and bool(((wide.exp().sum(1) - 1).abs() < rough).all()):
         return "logits", "logarithms of probabilities, since their exponentials sum to 1 for each image"
+    if several and bool((wide >= -rough).all()) and _same_sums(wide, rough):
+        total = float(wide.sum(1)[0])
+        return "value", f"values, since they are not negative and sum to {total:.4g} for each image, as shares do"
     if node is not None and _in_range(rows) and _of_probabilities(ending, node):
         return "probabilities", "probabilities, since they are made of sigmoids or softmaxes alone and lie in [0, 1]"
     if _in_range(rows) and bounded():
@@ -376,6 +404,13 @@ def _measured(ending: Ending, node: int | None, rows: Tensor, bounded: Callable[
     if several:
         return "logits", "logits, since no softmax or sigmoid closes the model"
     return "value", 'a value; give output="sigmoid" where it is the logit of one class'
+
+
+def _same_sums(rows: Tensor, rough: float) -> bool:
+    """Whether different rows have one sum, as per cent have."""
+    sums = rows.sum(1)
+    differ = float((rows - rows[:1]).abs().max()) > 100 * rough * float(rows.abs().max())
+    return len(rows) > 1 and differ and float((sums - sums[0]).abs().max()) <= rough * float(sums[0].abs())
 
 
 def _stays_in_range(model: nn.Module, images: Tensor, path: tuple[str | int, ...]) -> bool:
@@ -404,10 +439,28 @@ def _closing(ending: Ending, node: int | None, rows: Tensor) -> tuple[str, int] 
         between = [] if node is None else [node, *(one for one in before if one > source)]
         if any(ending.nodes[one].bends for one in between):
             break
+        if node is not None and not _all_through(ending, source, node):
+            continue
         for closing in _CLOSINGS:
             if _gives(closing, read, rows):
                 return closing, _handed_on(ending, source, closing, rows)
     return None
+
+
+def _all_through(ending: Ending, source: int, node: int) -> bool:
+    """Whether a value is made of one other value alone: then equal numbers are no accident of the images tried."""
+    waiting, seen = [node], {node}
+    while waiting:
+        made = ending.nodes[waiting.pop()]
+        if not made.inputs:  # of weights alone, or of the images themselves
+            return False
+        for one in made.inputs:
+            if one < source:
+                return False
+            if one != source and one not in seen:
+                seen.add(one)
+                waiting.append(one)
+    return True
 
 
 def _gives(closing: str, read: Tensor, rows: Tensor) -> bool:
@@ -417,7 +470,8 @@ def _gives(closing: str, read: Tensor, rows: Tensor) -> bool:
     exact = 1e-2 if rows.dtype in (torch.float16, torch.bfloat16) else 2 * _TIGHT if "log" not in closing else 1e-4
     clear = 1e-2 if rows.dtype in (torch.float16, torch.bfloat16) else 1e-5
     away = (expected - rows.double()).abs() / (1 + rows.double().abs())
-    return bool((away <= exact).all()) and bool(away.median() <= clear)
+    # Of every image: the scores of a gray one may also be those of its mirror image.
+    return bool((away <= exact).all()) and bool((away.median(1).values <= clear).all())
 
 
 def _handed_on(ending: Ending, node: int, closing: str, rows: Tensor) -> int:

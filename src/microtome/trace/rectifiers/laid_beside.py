@@ -55,11 +55,9 @@ class Parts:
 
     def filled(self, values: list[Tensor]) -> list[Tensor]:
         """All parts, with other numbers for the parents."""
-        return [
-            values[at] if at is not None else one.to(values[0])
-            for at, one in zip(self.order, self.constants, strict=True)
-            if at is not None or one is not None
-        ]
+        parts = ((None if at is None else values[at], one) for at, one in zip(self.order, self.constants, strict=True))
+        found = (one if value is None else value for value, one in parts)
+        return [part.to(values[0]) for part in found if part is not None]
 
 
 class LaidBeside:

@@ -66,9 +66,9 @@ class RectifierRules(RuleSet):
 
     def ask(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Answer a question about a tensor; noted where all its numbers leave for NumPy or Python."""
-        asked = args[0] if args and isinstance(args[0], Tensor) else None
-        leaving = asked is not None and asked.numel() > 1 and getattr(func, "__name__", "") in _LEAVING
-        if leaving and self._elementwise.knows(asked):
+        asked = args[0] if args else None
+        leaving = getattr(func, "__name__", "") in _LEAVING and isinstance(asked, Tensor) and asked.numel() > 1
+        if leaving and isinstance(asked, Tensor) and self._elementwise.knows(asked):
             name = func.__name__.strip("_")
             self._note(f'what the model makes of numbers of the image after "{name}" in {calling_place()} is not seen')
         return func(*args, **kwargs)
@@ -83,8 +83,13 @@ class RectifierRules(RuleSet):
             self._note(
                 f'"{call.kind}" in {calling_place()} joins values that are made from the image in different ways'
             )
-        elementwise = value is not None and value.source is not None
-        if elementwise and call.inplace and call.input.requires_grad and call.input._is_view():
+        if (
+            value is not None
+            and value.source is not None
+            and call.inplace
+            and call.input.requires_grad
+            and call.input._is_view()
+        ):
             return self._on_view(call, value)
         if value is not None and value.mask:
             self._sees.everything = True

@@ -89,7 +89,7 @@ def alike(value: Value, source: Tensor, result: Tensor) -> bool:
             again = computed(value, source)
     except (RuntimeError, TypeError, ValueError):
         return False
-    if not isinstance(again, Tensor) or again.shape != result.shape:
+    if again.shape != result.shape:
         return False
     # Of a constant function every tensor would be the source.
     varies = bool(again.flatten()[:1].ne(again).any())
