@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from microtome.atlas.task import Task
-from microtome.cli import progress
+from microtome.cli import progress_line as progress
 
 
 def test_lines_without_a_terminal_come_now_and_then_with_the_time_that_is_left(

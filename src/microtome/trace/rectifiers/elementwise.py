@@ -14,8 +14,9 @@ from typing import Any
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
-from microtome.trace.operator_table import ELEMENTWISE, TRAITS, those
-from microtome.trace.operators import Call, tensors
+from microtome.trace.operators.nested_tensors import tensors
+from microtome.trace.operators.operator_calls import Call
+from microtome.trace.operators.operator_table import ELEMENTWISE, TRAITS, those
 from microtome.trace.rectifiers.laid_beside import JOINING, LaidBeside
 from microtome.trace.rectifiers.value_function import Value, alike, repeatable, version
 

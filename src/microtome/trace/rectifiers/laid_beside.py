@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.trace.operator_table import those
-from microtome.trace.operators import Call, tensors
+from microtome.trace.operators.nested_tensors import tensors
+from microtome.trace.operators.operator_calls import Call
+from microtome.trace.operators.operator_table import those
 from microtome.trace.rectifiers.value_function import Value, constant, version
 
 JOINING = frozenset(("stack", "cat"))

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.trace.operator_table import those
-from microtome.trace.operators import Call
+from microtome.trace.operators.operator_calls import Call
+from microtome.trace.operators.operator_table import those
 
 _CASTS = those(role=("cast", "copy"), function="identity")
 _LARGEST = (
