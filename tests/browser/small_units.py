@@ -350,7 +350,7 @@ class SmallUnits:
             MADE,
             sections=(
                 pages.Section(
-                    "Its weights, inputs across, units down",
+                    "All its weights",
                     (
                         pages.Part(
                             pages.WeightSheet(

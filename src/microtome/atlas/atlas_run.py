@@ -141,11 +141,20 @@ def build(
             made = run.execute("looking at the images", survey)
             selected = select(plan, store)
             tasks = [task for topic in topics for task in topic.tasks(plan, selected)]
-            made += run.execute("layers, units, images", tasks)
+            for stage, part in zip(("layers, units, images", "checks of the maps"), _waves(tasks), strict=False):
+                made += run.execute(stage, part)
         commands = _commands(source, options, layers, images, chosen)
         album = Album(plan, selected, store, [*survey, *tasks], commands)
         count = pages.site(album, topics)
     return Report(store.path("index.html"), len(survey) + len(tasks), made, count, time.monotonic() - began)
+
+
+def _waves(tasks: Sequence[Task]) -> list[list[Task]]:
+    """The tasks in two parts: those that need results of the others come second."""
+    keys = {task.key for task in tasks}
+    later = [task for task in tasks if keys.intersection(task.needs)]
+    first = [task for task in tasks if not keys.intersection(task.needs)]
+    return [first, later] if later else [first]
 
 
 def _usual_engine(source: RunConfig | Subject) -> str:

@@ -13,6 +13,7 @@ from microtome.atlas.widgets import ImagePage, Maps
 __all__ = ["image_page"]
 
 _ORDER = (
+    "Images that look alike to the network",
     "What in it decided",
     "One class against another",
     "What happens when a part is covered",

@@ -20,7 +20,7 @@ _ORDER = (
     "How one response comes about",
     "What it reads, and what reads it",
     "Units that respond alike",
-    "What is lost without it",
+    "What changes without it",
 )
 
 

@@ -17,7 +17,6 @@ from microtome.atlas.widgets import Colours, Sprite
 __all__ = ["SpriteWriter", "bounds", "coloured", "gridded"]
 
 _SIDE = 8192  # pixels a side that every browser and phone decodes
-_LOSSLESS = 96  # cells up to this size keep every pixel; photos are compressed
 _SQUARE = 32  # pixels a side up to which every pixel is shown as a square: filters, patches, small maps
 
 
@@ -131,6 +130,14 @@ class SpriteWriter:
             alone,
         )
 
+    def sheets(self, name: str, cells: Tensor, each: int) -> list[tuple[Sprite, int]]:
+        """Pictures (n, C, h, w) in files of ``each``, so that a page loads those that it shows; sprite and place."""
+        found: list[tuple[Sprite, int]] = []
+        for number, part in enumerate(cells.split(each)):
+            sprite = self.natural(f"{name}-{number}", part)
+            found += [(sprite, place) for place in range(len(part))]
+        return found
+
     def classes(self, name: str, winner: Tensor, colours: dict[int, str]) -> Sprite:
         """Maps of classes (n, h, w), each class in its colour ``"#rrggbb"``."""
         cells = torch.zeros((len(winner), 3, *winner.shape[1:]), device=winner.device)
@@ -150,7 +157,7 @@ class SpriteWriter:
     ) -> Sprite:
         n, _, height, width = cells.shape
         across = max(1, min(columns or math.ceil(math.sqrt(n)), n, _SIDE // width))
-        lossless = self.pixelated or max(height, width) <= _LOSSLESS or colours != "natural"
+        lossless = self.pixelated or max(height, width) <= _SQUARE or colours == "classes"
         grid = gridded(cells, across)
         file = f"sprites/{name}.{'png' if lossless and max(grid.shape[1:]) <= 64 else 'webp'}"
         self.store.write_if_changed(file, encoded(grid, file, lossless=lossless))
@@ -166,6 +173,6 @@ def encoded(picture: Tensor, file: str, *, lossless: bool) -> bytes:
     if file.endswith(".png"):
         image.save(content, "PNG", optimize=False)
     else:
-        effort = 20 if lossless else 80  # lossless: what more effort saves is a few percent, at thrice the time
-        image.save(content, "WEBP", lossless=lossless, quality=effort, method=1 if lossless else 2, exact=True)
+        effort = 20 if lossless else 78  # lossless: what more effort saves is a few percent, at thrice the time
+        image.save(content, "WEBP", lossless=lossless, quality=effort, method=1 if lossless else 3, exact=True)
     return content.getvalue()

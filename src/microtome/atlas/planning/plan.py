@@ -110,12 +110,18 @@ class Plan:
         """Whether a layer is one linear map, so that it has weights to look at."""
         return maps_inside(self.net, layer) == [layer]
 
-    def occlusion(self) -> dict[str, Any]:
-        """Window and stride: a window of a seventh of the image, at as many positions as the budget has."""
+    def occlusion(self) -> list[dict[str, Any]]:
+        """Window and stride, for windows of a seventh and of a third of the image.
+
+        A window stands at as many places as the budget has along the longer side.
+        """
         height, width = self.net.input_shape[1:]
-        window = max(2, min(height, width) // 7)
-        stride = max(1, math.ceil((max(height, width) - window) / max(1, self.budget.occlusion_windows - 1)))
-        return {"window": min(window, height, width), "stride": stride}
+        found = []
+        for part in (7, 3):
+            window = min(max(2, min(height, width) // part), height, width)
+            stride = max(1, math.ceil((max(height, width) - window) / max(1, self.budget.occlusion_windows - 1)))
+            found.append({"window": window, "stride": stride})
+        return found if found[0] != found[1] else found[:1]
 
 
 def even(total: int, count: int) -> list[int]:

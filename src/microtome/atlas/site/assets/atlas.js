@@ -64,7 +64,7 @@
   if (location.hash.startsWith("#sort=")) arrange(location.hash.slice(6));
 
   // -- dissection: order and folding of the rows --------------------------------------------------------
-  all(".sheet").forEach((sheet) => {
+  all(".dissection").forEach((sheet) => {
     const body = sheet.querySelector("tbody");
     const buttons = all("[data-rows]", sheet);
     buttons.forEach((button) => button.addEventListener("click", () => {

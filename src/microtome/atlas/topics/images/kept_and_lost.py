@@ -35,7 +35,7 @@ from microtome.results import Result
 from microtome.spaces import Rejected
 from microtome.spaces.operators.linear_layer import linear_layers
 
-__all__ = ["KEPT_AND_LOST", "Kept", "kept_layers", "kept_tasks"]
+__all__ = ["KEPT_AND_LOST", "Kept", "kept_layers", "kept_tasks", "most_rejecting"]
 
 _LAYERS = 5  # layers at which the kept and lost part of an image is shown
 _BLOCK = 4  # images in one task
@@ -143,7 +143,7 @@ def kept(subject: Subject, *, layers: Sequence[str], images: Sequence[int]) -> K
 def _overview(album: Album) -> list[Section]:
     use = "It shows at which layers parts of a picture are lost."
     part = Part(_rejected_shares(album), "the share that each layer rejects", use)
-    return [Section("What each layer rejects", (part,))]
+    return [Section("What each layer throws away", (part,))]
 
 
 def _rejected_shares(album: Album) -> Amounts | Absent | None:
@@ -156,10 +156,20 @@ def _rejected_shares(album: Album) -> Amounts | Absent | None:
         for place, (name, share, known) in enumerate(shares)
     )
     caption = (
-        f"The share of the energy of a layer's input whose removal changes the output of its weights by less than "
-        f"{found.threshold:.0%}, mean over {found.share.shape[1]} images."
+        f"The share of each layer's input (of its sum of squares) that can be taken away while the output of the "
+        f"layer's weights changes by less than {found.threshold:.0%}; mean over {found.share.shape[1]} images."
     )
     return Amounts(rows, "%", caption, album.made(found))
+
+
+def most_rejecting(album: Album) -> tuple[str, float] | None:
+    """The layer with a page that rejects the largest share of the energy of its input, and this share."""
+    found = album.one(Rejected, "rejected")
+    if not isinstance(found, Rejected):
+        return None
+    shares = [(float(share), name) for name, share in zip(found.layers, found.mean.tolist(), strict=True)
+              if name in album.layers]  # fmt: skip
+    return None if not shares else (max(shares)[1], max(shares)[0])
 
 
 def _proof(found: Rejected, layer: int, known: bool) -> str:

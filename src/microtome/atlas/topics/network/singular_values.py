@@ -165,10 +165,10 @@ def _layer(album: Album, layer: str) -> list[Section]:
     parts = [
         Part(_spectrum(album, layer), "the singular values", use),
         Part(_signal(album, layer), heading="Its signal vectors"),
-        Part(averages, heading="What it ignores of each class average"),
+        Part(averages, heading="What of each class average does not reach its output"),
         Part(rest),
     ]
-    return [Section("What it keeps and what it rejects", tuple(parts))]
+    return [Section("What it keeps and what it throws away", tuple(parts))]
 
 
 def _spectrum(album: Album, layer: str) -> Spectrum | Absent | None:

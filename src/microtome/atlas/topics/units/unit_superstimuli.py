@@ -14,7 +14,7 @@ from microtome.atlas.planning.plan import Plan, blocks
 from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
-from microtome.atlas.widgets import Part, Picture, Section, Sprite, Stimuli, Stimulus, to_unit
+from microtome.atlas.widgets import Part, Picture, Section, Stimuli, Stimulus, to_unit
 from microtome.loading import Subject
 from microtome.synthesis import Superstimuli, recommended_size
 
@@ -24,7 +24,7 @@ _BLOCK = 32  # units in one task
 _CLASSES = 5  # classes in one task
 _CELL = 160  # pixels a side of a superstimulus on a page
 _THUMBNAIL = 96  # pixels a side of a patch that stands for a unit
-_SHEET = 400  # patches in one sprite
+_SHEET = {False: 16, True: 400}  # units in one file, of photos and of small images: a page loads few files
 
 
 def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
@@ -77,8 +77,8 @@ def maximize_class(subject: Subject, **options: Any) -> Superstimuli:
 
 # -- units ---------------------------------------------------------------------------------------------------------
 
-# The sprite, its (first) cell, the activation reached, and the result they come from.
-_Found = dict[int, tuple[Sprite, int, float, Superstimuli]]
+# By unit: the result that holds its images, and the place of the first of them.
+_Found = dict[int, tuple[Superstimuli, int]]
 
 
 def _stimuli(album: Album, layer: str, sign: int, diverse: int = 1) -> _Found:
@@ -88,13 +88,11 @@ def _stimuli(album: Album, layer: str, sign: int, diverse: int = 1) -> _Found:
 
 def _gathered(album: Album, layer: str, sign: int, diverse: int) -> _Found:
     found: _Found = {}
-    for number, task in enumerate(album.find("maximize", layer=layer, sign=sign, diverse=diverse)):
+    for task in album.find("maximize", layer=layer, sign=sign, diverse=diverse):
         result = album.load(task)
         if isinstance(result, Superstimuli):
-            name = f"stimuli-{album.slug(layer)}-{sign}-{diverse}-{number}"
-            sprite = album.sprites.natural(name, downscaled(result.images, _CELL))
             for place, unit in enumerate(result.channel.tolist()):
-                found.setdefault(unit, (sprite, place, float(result.peak[place]), result))
+                found.setdefault(unit, (result, place))
     return found
 
 
@@ -105,26 +103,41 @@ def _unit(album: Album, layer: str, unit: int) -> list[Section]:
 
 
 def _unit_stimuli(album: Album, layer: str, unit: int) -> Stimuli | None:
-    """The superstimuli of a unit, those that raise it first."""
-    items: list[Stimulus] = []
-    made = None
-    for role, sign, count in (("positive", 1, 1), ("diverse", 1, _diverse(album.plan)), ("negative", -1, 1)):
-        found = _stimuli(album, layer, sign, count).get(unit) if count else None
-        if found is None:
-            continue
-        sprite, place, _, result = found
-        steps, seed = result.provenance.parameters["steps"], result.provenance.seed
-        command = album.commands.line("maximize", layer, channels=unit, steps=steps, seed=seed, to="unit.png")
-        made = made or album.made(result, command)
-        for step in range(count):
-            reached = float(result.peak[place + step])
-            alt = f"{role} superstimulus of unit {unit} of {layer}"
-            picture = Picture(sprite, place + step, alt, to_unit(layer, unit))
-            items.append(Stimulus(picture, role, reached, album.tables[layer].percentile(unit, reached)))
-    if not items:
+    """The superstimuli of a unit, those that raise it first, in a file of their own."""
+    found = [
+        (role, result, place + step)
+        for role, sign, count in (("positive", 1, 1), ("diverse", 1, _diverse(album.plan)), ("negative", -1, 1))
+        if count
+        for result, place in [_stimuli(album, layer, sign, count).get(unit, (None, 0))]
+        if result is not None
+        for step in range(count)
+    ]
+    if not found:
         return None
-    caption = "Images made to raise and to lower this unit most, with the share of images in the data that reach less."
-    return Stimuli(tuple(items), caption, made)
+    cells = torch.cat([downscaled(result.images[place : place + 1], _CELL) for _, result, place in found])
+    sprite = album.sprites.natural(f"stimuli-{album.slug(layer)}-{unit}", cells, columns=len(cells))
+    items = []
+    for cell, (role, result, place) in enumerate(found):
+        reached = float(result.peak[place])
+        picture = Picture(sprite, cell, f"{_ROLES[role]} unit {unit} of {layer}", to_unit(layer, unit))
+        items.append(Stimulus(picture, role, reached, album.tables[layer].percentile(unit, reached)))
+    first = found[0][1]
+    command = album.commands.line(
+        "maximize", layer, channels=unit, steps=first.provenance.parameters["steps"], seed=first.provenance.seed,
+        to="unit.png",
+    )  # fmt: skip
+    caption = (
+        f"Images made to raise and to lower the response of this unit as far as possible. Below each: the response, "
+        f"and the share of the {album.tables[layer].sampled} images of the data that give less."
+    )
+    return Stimuli(tuple(items), caption, album.made(first, command))
+
+
+_ROLES = {
+    "positive": "image made to raise",
+    "diverse": "another image made to raise",
+    "negative": "image made to lower",
+}
 
 
 def unit_picture(album: Album, layer: str, unit: int) -> Picture | None:
@@ -135,17 +148,18 @@ def unit_picture(album: Album, layer: str, unit: int) -> Picture | None:
 
 
 def _pictures(album: Album, layer: str) -> dict[int, Picture]:
-    table = album.tables[layer]
-    found = {
-        unit: Picture(sprite, place, f"superstimulus of unit {unit} of {layer}", to_unit(layer, unit))
-        for unit, (sprite, place, _, _) in _stimuli(album, layer, 1).items()
-    }
-    rest = [unit for unit in range(table.units) if unit not in found]
-    for number, part in enumerate(blocks(rest, _SHEET)):
-        crops = downscaled(torch.stack([table.crop(unit, 0) for unit in part]), _THUMBNAIL)
-        sprite = album.sprites.natural(f"layer-{album.slug(layer)}-{number}", crops)
-        for place, unit in enumerate(part):
-            found[unit] = Picture(sprite, place, f"strongest patch of unit {unit} of {layer}", to_unit(layer, unit))
+    table, made, each = album.tables[layer], _stimuli(album, layer, 1), _SHEET[album.pixelated]
+    rest = [unit for unit in range(table.units) if unit not in made]
+    found = {}
+    for kind, units in (("superstimulus", sorted(made)), ("strongest patch", rest)):
+        for number, part in enumerate(blocks(units, each)):
+            cells = [
+                made[unit][0].images[made[unit][1]] if unit in made else table.crop(unit, 0).float() for unit in part
+            ]
+            name = f"{kind.split()[0]}-{album.slug(layer)}-{number}"
+            sprite = album.sprites.natural(name, downscaled(torch.stack(cells), _THUMBNAIL))
+            for place, unit in enumerate(part):
+                found[unit] = Picture(sprite, place, f"{kind} of unit {unit} of {layer}", to_unit(layer, unit))
     return found
 
 
@@ -160,15 +174,18 @@ def _class(album: Album, index: int) -> list[Section]:
 
 def _class_stimuli(album: Album, index: int) -> Stimuli | None:
     """The image made for the score of a class."""
-    for number, task in enumerate(album.find("maximize-class")):
+    for task in album.find("maximize-class"):
         result = album.load(task)
         if index in task.parameters["classes"] and isinstance(result, Superstimuli):
-            sprite = album.sprites.natural(f"classes-{number}", downscaled(result.images, _CELL))
             place = int((result.channel == index).nonzero()[0, 0])
+            sprite = album.sprites.natural(f"class-{index}", downscaled(result.images[place : place + 1], 2 * _CELL))
             reached = result.activation[place].cpu()
             share = 100 * float((album.seen.logits[:, index] <= reached).float().mean())
-            picture = Picture(sprite, place, f"image made for class {album.class_name(index)}")
-            caption = "The image that the network gives the highest score of this class."
+            picture = Picture(sprite, 0, f"image made for class {album.class_name(index)}")
+            caption = (
+                f"An image made to raise the score of this class as far as possible. Below it: the score, and the "
+                f"share of the {len(album.seen.logits)} images of the data that give less."
+            )
             steps, seed = result.provenance.parameters["steps"], result.provenance.seed
             command = album.commands.line("maximize", **{"for": index}, steps=steps, seed=seed, to="class.png")
             item = Stimulus(picture, "positive", float(reached), share)

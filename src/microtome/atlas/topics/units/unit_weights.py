@@ -71,7 +71,7 @@ def _layer_facts(album: Album, layer: str) -> list[Number]:
 
 def _layer(album: Album, layer: str) -> list[Section]:
     part = Part(_kernels(album, layer), "the kernels", "They show what each unit reads from each input.")
-    return [Section("Its weights, inputs across, units down", (part,))]
+    return [Section("All its weights", (part,))]
 
 
 def _kernels(album: Album, layer: str) -> WeightSheet | Absent | None:
