@@ -19,8 +19,8 @@ from microtome.atlas.planning.selection import Selection
 from microtome.atlas.site import slugs
 from microtome.atlas.store import Store, recall, recall_small
 from microtome.atlas.task import Refusal, Task
-from microtome.atlas.wording import with_article
 from microtome.atlas.widgets import Absent, Made, Picture, Sprite, to_image
+from microtome.atlas.wording import with_article
 from microtome.results import Result
 
 __all__ = ["MISTAKES", "Album"]
@@ -31,7 +31,7 @@ T = TypeVar("T")
 MISTAKES = 24  # mistakes that are shown
 _WHOLE = 1000  # images from which patches are shown, beside those with pages
 _SIDE = 256  # pixels a side of an image on a page
-_SHEET = {False: 8, True: 100}  # images in one file, of photos and of small images: a page loads few files
+_IN_ONE_FILE = {False: 8, True: 100}  # images in one file, of photos and of small images: a page loads few files
 
 
 class Album:
@@ -195,7 +195,7 @@ class Album:
                 column = getattr(self.tables[layer], name)[self.paged(layer)]
                 wanted.update(dict.fromkeys(column.T.flatten().tolist()))
         known = [index for index in wanted if index >= 0 and index not in self.thumbnails]
-        return self._sheets("whole", sorted(known[:_WHOLE]))
+        return self._in_files("whole", sorted(known[:_WHOLE]))
 
     def small(self, indices: Sequence[int]) -> Tensor:
         """Images at the size of a page."""
@@ -204,12 +204,12 @@ class Album:
     def _thumbnails(self) -> dict[int, tuple[Sprite, int]]:
         """Sprites of the images that have pages, and of the mistakes."""
         wanted = sorted({*self.images, *self.seen.mistakes[:MISTAKES]})
-        return self._sheets("images", wanted)
+        return self._in_files("images", wanted)
 
-    def _sheets(self, name: str, wanted: Sequence[int]) -> dict[int, tuple[Sprite, int]]:
+    def _in_files(self, name: str, wanted: Sequence[int]) -> dict[int, tuple[Sprite, int]]:
         """Sprites of some images, a few images in each file."""
         found: dict[int, tuple[Sprite, int]] = {}
-        each = _SHEET[self.pixelated]
+        each = _IN_ONE_FILE[self.pixelated]
         for number, start in enumerate(range(0, len(wanted), each)):
             part = wanted[start : start + each]
             sprite = self.sprites.natural(f"{name}-{number}", self.small(part))

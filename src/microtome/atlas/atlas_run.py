@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from microtome.atlas import pages
 from microtome.atlas.album import Album
@@ -30,26 +30,9 @@ from microtome.atlas.topic import Topic
 from microtome.atlas.topics import TOPICS
 from microtome.errors import InputError, LayerError, ModelError, OpaqueError
 from microtome.loading import RunConfig, Subject
+from microtome.progress import Listener, Progress
 
-__all__ = ["Report", "Watch", "build"]
-
-
-class Watch(Protocol):
-    """Is told the progress of a run, for a progress bar."""
-
-    def stage(self, name: str, tasks: int, missing: int, cost: float) -> None:
-        """A stage begins: it has so many tasks, of which so many are missing and cost so many seconds."""
-
-    def done(self, task: Task, seconds: float) -> None:
-        """A task has ended."""
-
-
-class _Silent:
-    def stage(self, name: str, tasks: int, missing: int, cost: float) -> None:
-        """Print nothing."""
-
-    def done(self, task: Task, seconds: float) -> None:
-        """Print nothing."""
+__all__ = ["Report", "build"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +67,7 @@ def build(
     images: int | None = None,
     engine: str | None = None,
     workers: int | None = None,
-    watch: Watch | None = None,
+    progress: Listener | None = None,
     options: Mapping[str, str] | None = None,
     topics: Sequence[Topic] = TOPICS,
 ) -> Report:
@@ -108,8 +91,9 @@ def build(
     engine, workers
         See :func:`microtome.atlas.engine.executor`. By default several processes where there are several cores, for
         a recipe that does not name a GPU; otherwise this process.
-    watch : Watch, optional
-        Is told the progress.
+    progress : function, optional
+        Called with a :class:`~microtome.progress.Progress` when a stage begins and after each result. The remaining
+        time is weighed by what the results are expected to cost; ``numbers`` holds the expected seconds on one core.
     options : mapping of str to str, optional
         The options of the command line as they were typed, for the commands on pages; by default those that the
         recipe stands for.
@@ -136,12 +120,12 @@ def build(
         net = subject.net
         store.claim({"network": net.name, "fingerprint": net.fingerprint, "input_shape": net.input_shape})
         with executor(engine or _usual_engine(source), workers) as pool:
-            run = _Run(_absolute(source), subject, store, pool, watch or _Silent(), workers, _jobs(topics))
+            run = _Run(_absolute(source), subject, store, pool, progress, workers, _jobs(topics))
             survey = first_look.first_tasks(plan)
             made = run.execute("looking at the images", survey)
             selected = select(plan, store)
             tasks = [task for topic in topics for task in topic.tasks(plan, selected)]
-            for stage, part in zip(("layers, units, images", "checks of the maps"), _waves(tasks), strict=False):
+            for stage, part in zip(("layers, units, images", "checks of maps"), _waves(tasks), strict=False):
                 made += run.execute(stage, part)
         commands = _commands(source, options, layers, images, chosen)
         album = Album(plan, selected, store, [*survey, *tasks], commands)
@@ -212,17 +196,19 @@ class _Run:
     subject: Subject
     store: Store
     pool: Executor
-    watch: Watch
+    progress: Listener | None
     workers: int | None
     jobs: Mapping[str, Job]
 
     def execute(self, stage: str, tasks: Sequence[Task]) -> int:
         """Do the tasks whose results are missing; a few more than there are workers are submitted at a time."""
         missing = [task for task in tasks if not self.store.done(task.key)]
-        self.watch.stage(stage, len(tasks), len(missing), sum(task.cost for task in missing))
+        there, left, began = len(tasks) - len(missing), sum(task.cost for task in missing), time.monotonic()
+        cores = 1 if isinstance(self.pool, Inline) else self.workers or available_cores()
+        self._tell(Progress(stage, there, len(tasks), 0.0, left / cores, {"seconds": left}))
         running: dict[Future[float], Task] = {}
-        limit = 1 if isinstance(self.pool, Inline) else 2 * (self.workers or available_cores())
-        waiting = iter(missing)
+        limit = 1 if isinstance(self.pool, Inline) else 2 * cores
+        waiting, worked = iter(missing), 0.0
         _OPENED[_token(self.source)] = self.subject
         while True:
             for task in _some(waiting, limit - len(running)):
@@ -231,7 +217,15 @@ class _Run:
                 return len(missing)
             ended, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
             for future in ended:
-                self.watch.done(running.pop(future), future.result())
+                future.result()  # raises what the task raised
+                there, worked = there + 1, worked + running.pop(future).cost
+                elapsed = time.monotonic() - began
+                remaining = elapsed * (left - worked) / worked if worked else 0.0
+                self._tell(Progress(stage, there, len(tasks), elapsed, max(remaining, 0.0), {"seconds": left}))
+
+    def _tell(self, at: Progress) -> None:
+        if self.progress is not None:
+            self.progress(at)
 
     def _submit(self, task: Task) -> Future[float]:
         recipe = self.source if isinstance(self.source, RunConfig) else None

@@ -30,7 +30,7 @@ def image_page(album: Album, index: int, topics: Sequence[Topic]) -> ImagePage:
     confidence = float(album.seen.readout[index, predicted]) if album.seen.quantity == "probability" else None
     return ImagePage(
         id=album.image_id(index),
-        title=album.subject.name(index),
+        title=_title(album.subject.name(index)),
         picture=album.picture(index, note=""),
         truth=truth if truth >= 0 else None,
         predicted=predicted,
@@ -39,3 +39,8 @@ def image_page(album: Album, index: int, topics: Sequence[Topic]) -> ImagePage:
         overlay=any(isinstance(part.content, Maps) for section in sections for part in section.parts),
         sections=sections,
     )
+
+
+def _title(name: str) -> str:
+    """A file's name as it is; of a data set without names the number of the image."""
+    return f"image {name}" if name.isdigit() else name

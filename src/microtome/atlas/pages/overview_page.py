@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from microtome.atlas.album import Album
 from microtome.atlas.pages.page_sections import arranged, field_text, numbers
-from microtome.atlas.topic import Topic
 from microtome.atlas.pages.places_to_begin import places_to_begin
+from microtome.atlas.topic import Topic
 from microtome.atlas.topics.network.predictions import accuracy
 from microtome.atlas.topics.network.singular_values import condition_number
 from microtome.atlas.topics.units.unit_superstimuli import unit_picture
@@ -44,7 +44,9 @@ def _summary(album: Album) -> str:
         f"{weights:,} weights in {len(net.layers)} layers."
     )
     if seen.quantity == "value":
-        text = f"Takes {colour}images of {height} x {width} pixels, with {weights:,} weights in {len(net.layers)} layers."
+        text = (
+            f"Takes {colour}images of {height} x {width} pixels, with {weights:,} weights in {len(net.layers)} layers."
+        )
     measured = accuracy(album)
     return f"{text} {measured}" if measured else text
 

@@ -30,11 +30,15 @@ def _unit(album: Album) -> Start | None:
     ]
     if labelled:
         _, layer, unit, label = max(labelled, key=lambda one: one[0])
-        return Start(f"A unit that responds to a {label}: {layer}:{unit}", to_unit(layer, unit), unit_picture(album, layer, unit))
+        return Start(
+            f"A unit that responds to a {label}: {layer}:{unit}", to_unit(layer, unit), unit_picture(album, layer, unit)
+        )
     if not album.classes_measured:
         return None
     _, layer, unit = max(
-        (float(album.tables[layer].selectivity[unit]), layer, unit) for layer in album.layers for unit in album.paged(layer)
+        (float(album.tables[layer].selectivity[unit]), layer, unit)
+        for layer in album.layers
+        for unit in album.paged(layer)
     )
     of = int(album.tables[layer].groups[unit, 0])
     if of < 0:

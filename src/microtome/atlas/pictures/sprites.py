@@ -130,14 +130,6 @@ class SpriteWriter:
             alone,
         )
 
-    def sheets(self, name: str, cells: Tensor, each: int) -> list[tuple[Sprite, int]]:
-        """Pictures (n, C, h, w) in files of ``each``, so that a page loads those that it shows; sprite and place."""
-        found: list[tuple[Sprite, int]] = []
-        for number, part in enumerate(cells.split(each)):
-            sprite = self.natural(f"{name}-{number}", part)
-            found += [(sprite, place) for place in range(len(part))]
-        return found
-
     def classes(self, name: str, winner: Tensor, colours: dict[int, str]) -> Sprite:
         """Maps of classes (n, h, w), each class in its colour ``"#rrggbb"``."""
         cells = torch.zeros((len(winner), 3, *winner.shape[1:]), device=winner.device)

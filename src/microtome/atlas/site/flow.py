@@ -41,9 +41,7 @@ class _Placed:
         return 16 if self.width == MAJOR else 12
 
 
-def flow(
-    blocks: tuple[Block, ...], href: Callable[[str], str | None], picture: Callable[[Picture], Markup]
-) -> Markup:
+def flow(blocks: tuple[Block, ...], href: Callable[[str], str | None], picture: Callable[[Picture], Markup]) -> Markup:
     """Draw the network, and below each block the pictures of its units.
 
     A solid's height follows the map's height and its width the number of units, both on a square
@@ -75,7 +73,8 @@ def flow(
     parts.append("</svg>")
     if any(block.pictures for block in blocks):
         columns = (
-            f'<div style="width:{p.width:g}px">{"".join(picture(one) for one in p.block.pictures)}</div>' for p in placed
+            f'<div style="width:{p.width:g}px">{"".join(picture(one) for one in p.block.pictures)}</div>'
+            for p in placed
         )
         parts.append(f'<div class="columns" style="width:{width:g}px">{"".join(columns)}</div>')
     return Markup("".join(parts))  # noqa: S704 - names are escaped

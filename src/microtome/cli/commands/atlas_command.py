@@ -63,7 +63,7 @@ def atlas(
                 images=images,
                 engine=engine,
                 workers=workers,
-                watch=bar,
+                progress=bar,
                 options=typed(model, data=data),
             )
     except KeyboardInterrupt:

@@ -66,17 +66,17 @@
   if (location.hash.startsWith("#sort=")) arrange(location.hash.slice(6));
 
   // -- dissection: order and folding of the rows --------------------------------------------------------
-  all(".dissection").forEach((sheet) => {
-    const body = sheet.querySelector("tbody");
-    const buttons = all("[data-rows]", sheet);
+  all(".dissection").forEach((figure) => {
+    const body = figure.querySelector("tbody");
+    const buttons = all("[data-rows]", figure);
     buttons.forEach((button) => button.addEventListener("click", () => {
       press(buttons, button);
-      sheet.classList.toggle("ranked", button.dataset.rows === "rank");
+      figure.classList.toggle("ranked", button.dataset.rows === "rank");
       sort(body, all("tr", body), (row) => [Number(row.dataset[button.dataset.rows])]);
     }));
-    const unfold = sheet.querySelector(".unfold");
+    const unfold = figure.querySelector(".unfold");
     if (unfold) unfold.addEventListener("click", () => {
-      unfold.setAttribute("aria-expanded", String(!sheet.classList.toggle("fold")));
+      unfold.setAttribute("aria-expanded", String(!figure.classList.toggle("fold")));
     });
   });
 

@@ -5,21 +5,24 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from microtome import registry
 from microtome.atlas.album import Album
+from microtome.atlas.pictures.downscaling import downscaled_signal
+from microtome.atlas.pictures.signed_pictures import SIDE
 from microtome.atlas.planning.budget import affordable
 from microtome.atlas.planning.plan import Plan, blocks
 from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
-from microtome.atlas.topics.images.method_words import evidence, in_words, meaning
 from microtome.atlas.topics.images.map_certificates import COMPLETE, certificates
+from microtome.atlas.topics.images.method_words import evidence, in_words, meaning
 from microtome.atlas.widgets import Made, MapRow, Maps, MethodMap, Part, Picture, Section, Sprite
 from microtome.errors import InputError
 from microtome.loading import Subject
@@ -39,10 +42,11 @@ _WITHIN = 0.995  # share of the pixels of a photo within the scale of its map
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class AttributionMaps(Result):
-    """The maps of one method for some images.
+    """The maps of one method for some images, at the size and precision at which pages show them.
 
-    ``scaled`` (n, H, W) is the map divided by ``size`` (n,), its largest absolute value; ``extra`` are
-    tensors of some methods (occlusion: probability, winner, unoccluded), ``numbers`` the certificates (n,).
+    ``scaled`` (n, h, w) is the map by ``size`` (n,), its largest absolute value, in steps of 1/127; of large images it
+    is averaged to at most 160 pixels a side. ``extra`` are tensors of some methods (occlusion: probability, winner,
+    unoccluded), ``numbers`` the certificates (n,) of the exact map.
     """
 
     scaled: Tensor
@@ -55,8 +59,8 @@ class AttributionMaps(Result):
 
     @property
     def map(self) -> Tensor:
-        """The maps (n, H, W)."""
-        return self.scaled.float() * self.size[:, None, None]
+        """The maps (n, h, w)."""
+        return self.scaled.float() / 127 * self.size[:, None, None]
 
 
 # -- tasks and job -------------------------------------------------------------------------------------------------
@@ -125,14 +129,14 @@ def explain(
             break
         options["steps"] = 4 * made.provenance.parameters["steps"]
         made = explained(subject.net, found, pictures, target, options)
-    values = made.map.float()
+    values = downscaled_signal(made.map, SIDE)
     size = values.flatten(1).abs().amax(1).clamp(min=1e-30)
     extra = {name: getattr(made, name) for name in ("probability", "winner", "unoccluded") if hasattr(made, name)}
     named = ("conservation", "pixel_share", "mass", "completeness_gap", "baseline_score")
     numbers = {name: getattr(made, name) for name in named if hasattr(made, name)}
     return AttributionMaps(
         provenance=made.provenance,
-        scaled=(values / size[:, None, None]).half(),
+        scaled=(values / size[:, None, None] * 127).round().to(torch.int8),
         size=size,
         target=made.target,
         score=made.score,

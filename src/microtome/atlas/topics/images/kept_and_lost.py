@@ -10,7 +10,7 @@ from torch import Tensor
 
 from microtome import spaces
 from microtome.atlas.album import Album
-from microtome.atlas.pictures.downscaling import downscaled
+from microtome.atlas.pictures.downscaling import downscaled, downscaled_signal
 from microtome.atlas.pictures.signed_pictures import SIDE, signed_pictures
 from microtome.atlas.planning.budget import affordable
 from microtome.atlas.planning.network_summary import multiply_adds
@@ -120,14 +120,14 @@ def rejected(subject: Subject, *, layers: Sequence[str], images: Sequence[int]) 
 
 
 def kept(subject: Subject, *, layers: Sequence[str], images: Sequence[int]) -> Kept:
-    """The part of some images that some layers can still tell; in half precision, since it is only looked at."""
+    """The part of some images that some layers can still tell; small and in half precision, to be looked at."""
     pictures = subject.pictures(images)
     steps = _STEPS if math.prod(subject.net.input_shape) <= _PHOTO else _STEPS_OF_PHOTOS
     found = spaces.kept_and_lost(subject.net, pictures, layers, iterations=steps, dense=False)
     return Kept(
         provenance=found.provenance,
         layers=found.layers,
-        kept={name: found.kept[place].half() for place, name in enumerate(found.layers)},
+        kept={name: _small(found.kept[place]) for place, name in enumerate(found.layers)},
         share=found.share.float(),
         error=found.error.float(),
         null_share=found.null_share.float(),
@@ -135,6 +135,12 @@ def kept(subject: Subject, *, layers: Sequence[str], images: Sequence[int]) -> K
         reached=found.reached.float(),
         threshold=found.threshold,
     )
+
+
+def _small(parts: Tensor) -> Tensor:
+    """Kept parts (n, C, H, W) at the size of a page; they may leave the range of pixels."""
+    maps = downscaled_signal(parts.flatten(0, 1).float(), SIDE)
+    return maps.reshape(*parts.shape[:2], *maps.shape[-2:]).half()
 
 
 # -- pages ---------------------------------------------------------------------------------------------------------
@@ -210,12 +216,12 @@ def _image(album: Album, index: int) -> list[Section]:
 
 
 def _rows(album: Album, found: Kept, place: int, index: int) -> tuple[KeptRow, ...]:
-    picture = album.subject.pictures([index])[0].float()
+    picture = downscaled(album.subject.pictures([index]).float(), SIDE)[0]
     rows = []
     for row, layer in enumerate(found.layers):
         file = f"image-{album.image_id(index)}-kept-{album.slug(layer)}"
         part = found.kept[layer][place].float()
-        sprite = album.sprites.natural(file, downscaled(part[None].clamp(0, 1), SIDE))
+        sprite = album.sprites.natural(file, part[None].clamp(0, 1))
         limit = float(picture.abs().max()) or 1.0
         lost, _ = signed_pictures(album, f"{file}-lost", (picture - part)[None], limit, "pixel value")
         numbers = _lost(found, row, place)

@@ -18,7 +18,7 @@ from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
 from microtome.atlas.topics.images.attribution_maps import BLOCK, AttributionMaps, explain_tasks, passes
-from microtome.atlas.topics.images.map_findings import agreement, against_chance, against_noise
+from microtome.atlas.topics.images.map_findings import against_chance, against_noise, agreement
 from microtome.atlas.topics.images.method_words import evidence, in_words
 from microtome.atlas.widgets import Part, Section, Statement
 from microtome.attribution.quality import deletion, insertion, randomisation, rank_correlation
@@ -47,7 +47,7 @@ class MapChecks(Result):
     deletion, insertion : Tensor
         (methods + 1, n) area under the probability while pixels are removed or added, the strongest first.
     agreement : Tensor
-        (pairs, n) rank correlation of the parts that speak for the class, on a grid of places, for each pair of methods.
+        (pairs, n) rank correlation, for each pair of methods, of the parts that speak for the class, on a grid.
     """
 
     methods: list[str]
@@ -131,7 +131,7 @@ def map_checks(
         results = [(maps[number], place) for number, place in where]
         rows = [one.map[place] for one, place in results if isinstance(one, AttributionMaps)]
         if len(rows) == len(results):  # a method that refuses this network has none
-            found[name] = torch.stack(rows).to(pictures.device)
+            found[name] = _enlarged(torch.stack(rows).to(pictures.device), pictures.shape[-2:])
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand((_NOISE, len(images), *pictures.shape[-2:]), generator=generator, device="cpu")
     areas = {}
@@ -149,6 +149,13 @@ def map_checks(
         insertion=areas["insertion"],
         agreement=torch.stack(pairs).float() if pairs else torch.empty(0, len(images), device="cpu"),
     )
+
+
+def _enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Maps at the size of the images; those of large images are stored smaller."""
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    return functional.interpolate(maps[:, None], size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
 
 
 def _places(maps: Tensor) -> Tensor:
@@ -196,7 +203,11 @@ def _statement(album: Album, found: MapChecks, place: int) -> Statement | None:
         sentences.append(against_noise(means, weights.images))
     rows = [(name, *numbers) for name, *numbers in zip([*names, "random maps"], removed, added, strict=True)]
     what = album.seen.quantity
-    columns = ("map", f"{what} while its pixels are removed (low is good)", f"{what} while they are added (high is good)")
+    columns = (
+        "map",
+        f"{what} while its pixels are removed (low is good)",
+        f"{what} while they are added (high is good)",
+    )
     return Statement(" ".join(sentences), columns, tuple(rows), album.made(found))
 
 

@@ -36,9 +36,7 @@ def against_chance(names: Sequence[str], removed: Sequence[float], added: Sequen
 random pixels. LRP does no better than random pixels on this image: do not rely on it here.'
     """
     better = [
-        name
-        for name, out, into in zip(names, removed, added, strict=False)
-        if out < removed[-1] and into > added[-1]
+        name for name, out, into in zip(names, removed, added, strict=False) if out < removed[-1] and into > added[-1]
     ]
     half = [
         name

@@ -12,7 +12,8 @@ _STANDING = (
     "gradient-x-input", "gradient", "saliency",
 )  # fmt: skip
 _NAMES = {
-    "grad-cam": "Grad-CAM", "cam": "CAM", "lrp": "LRP", "smooth-grad": "SmoothGrad", "guided-grad-cam": "guided Grad-CAM",
+    "grad-cam": "Grad-CAM", "cam": "CAM", "lrp": "LRP", "smooth-grad": "SmoothGrad",
+    "guided-grad-cam": "guided Grad-CAM",
     "gradient-x-input": "gradient x input", "smooth-grad-squared": "SmoothGrad squared",
     "deep-taylor": "deep Taylor", "guided-backprop": "guided backpropagation",
 }  # fmt: skip

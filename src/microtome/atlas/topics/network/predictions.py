@@ -7,7 +7,18 @@ import torch
 from microtome.atlas.album import MISTAKES, Album
 from microtome.atlas.planning.plan import blocks, even
 from microtome.atlas.topic import Topic
-from microtome.atlas.widgets import Absent, Amount, Amounts, Confusion, Gallery, Number, Part, Picture, Section, to_class
+from microtome.atlas.widgets import (
+    Absent,
+    Amount,
+    Amounts,
+    Confusion,
+    Gallery,
+    Number,
+    Part,
+    Picture,
+    Section,
+    to_class,
+)
 
 __all__ = ["PREDICTIONS", "accuracy", "probabilities"]
 

@@ -59,8 +59,8 @@ def _change(album: Album, found: Ablation, row: int) -> Amounts | Absent:
     order.sort(key=lambda index: float(change[index]))
     rows = tuple(Amount(album.class_name(i), float(change[i]), to_class(i)) for i in order)
     caption = (
-        f"Change of the class scores when the unit is set to zero, mean over {found.images} images; the scores that change "
-        f"most. {_predictions(found, row)}"
+        f"Change of the class scores when the unit is set to zero, mean over {found.images} images; the scores that "
+        f"change most. {_predictions(found, row)}"
     )
     return Amounts(rows, "units of the score", caption, album.made(found), signed=True)
 
@@ -68,7 +68,7 @@ def _change(album: Album, found: Ablation, row: int) -> Amounts | Absent:
 def _predictions(found: Ablation, row: int) -> str:
     """What becomes of the predicted classes."""
     changed = float(found.changed[row])
-    if changed != changed:  # noqa: PLR0124 - a value has no classes
+    if changed != changed:
         return ""
     total = -100 * float(found.drop[row])
     against = "accuracy" if found.against == "labels" else "agreement with its own answers"

@@ -205,10 +205,12 @@ def _table(album: Album, found: Dissections, unit: int) -> DissectionTable:
     bias, value, rest, gap, bound = found.numbers[key]
     row, column = found.position[key]
     caption = (
-        "Each row is an input channel: what it brings, the weights of the unit on it, what it adds, and the sum so far. "
-        "The channels that add most come first; the last sum is the response y."
+        "Each row is an input channel: what it brings, the weights of the unit on it, what it adds, and the sum so "
+        "far. The channels that add most come first; the last sum is the response y."
     )
-    command = album.commands.line("dissect", album.image_file(image), layer=found.layer, channel=unit, to="dissection.png")
+    command = album.commands.line(
+        "dissect", album.image_file(image), layer=found.layer, channel=unit, to="dissection.png"
+    )
     picture = _picture(album, image)
     rows = _rows(album, found, key)
     y = _maps(album, found, key, "y", found.y[key][None].float(), "activation")

@@ -25,7 +25,7 @@ from microtome.units.streaming.crops import cut
 
 __all__ = ["FIRING_PLACES", "Firing", "lit"]
 
-_SHARE = 0.5  # of the image's sides: a crop of a smaller field is itself the place
+_SHARE = 0.75  # of the image's sides: a crop of a smaller field is itself the place
 _SIDE = 28  # positions a side that are kept of a map
 _DIM = 0.3  # brightness of a place where the unit does not fire
 

@@ -95,8 +95,14 @@ def _facts(album: Album, layer: str, unit: int) -> list[Number]:
     where = f"{table.images:,} images" if places == 1 else f"{table.images:,} images of {places:,} places"
     found = [
         Number("active", 100 * float(table.active[unit]), "%", explain=f"Share of places above zero, {where}."),
-        Number("mean response", float(table.mean[unit]), explain=f"With a standard deviation of {float(table.std[unit]):.3g}."),
-        Number("highest response", float(table.highest[unit]), explain=f"The lowest is {float(table.lowest[unit]):.3g}."),
+        Number(
+            "mean response",
+            float(table.mean[unit]),
+            explain=f"With a standard deviation of {float(table.std[unit]):.3g}.",
+        ),
+        Number(
+            "highest response", float(table.highest[unit]), explain=f"The lowest is {float(table.lowest[unit]):.3g}."
+        ),
     ]
     if album.classes_measured:
         explain = f"How much one of the classes stands out: 0 not at all, 1 it alone ({table.sampled:,} images)."
@@ -205,8 +211,8 @@ def _histogram(album: Album, table: LayerPatches, unit: int) -> Histogram:
     edges = tuple(round(float(edge), 6) for edge in table.edges[unit])
     counts = table.histogram[unit].long()
     caption = (
-        f"Its largest response on each of {int(counts.sum()):,} images{{}}. The height of a bar is the square root of the "
-        "number of images, so that rare responses are visible."
+        f"Its largest response on each of {int(counts.sum()):,} images{{}}. The height of a bar is the square root of "
+        "the number of images, so that rare responses are visible."
     )
     if not album.classes_measured:
         every = tuple(counts.sum(0).tolist())
@@ -241,8 +247,8 @@ def _class(album: Album, index: int) -> list[Section]:
         ]  # fmt: skip
         rows = sorted(rows, key=lambda row: -row.value)[:_OF_CLASS]
         caption = (
-            f"Units whose mean response to the {int(album.class_counts[index])} images of this class is higher than to any "
-            "other class. Selectivity is 1 where no other class drives the unit, 0 where all classes do alike."
+            f"Units whose mean response to the {int(album.class_counts[index])} images of this class is higher than to "
+            "any other class. Selectivity is 1 where no other class drives the unit, 0 where all classes do alike."
         )
         found = Amounts(tuple(rows), "selectivity", caption) if rows else None
     return [Section("Units that respond most to it", (Part(found),))]

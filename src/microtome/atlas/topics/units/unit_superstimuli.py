@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ _BLOCK = 32  # units in one task
 _CLASSES = 5  # classes in one task
 _CELL = 160  # pixels a side of a superstimulus on a page
 _THUMBNAIL = 96  # pixels a side of a patch that stands for a unit
-_SHEET = {False: 16, True: 400}  # units in one file, of photos and of small images: a page loads few files
+_IN_ONE_FILE = {False: 16, True: 400}  # units in one file, of photos and of small images: a page loads few files
 
 
 def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
@@ -67,12 +68,17 @@ def _canvas(plan: Plan, layer: str) -> float:
 
 def maximize(subject: Subject, **options: Any) -> Superstimuli:
     """Superstimuli of some units."""
-    return synthesis.maximize(subject.net, **options)
+    return _small(synthesis.maximize(subject.net, **options), _CELL)
 
 
 def maximize_class(subject: Subject, **options: Any) -> Superstimuli:
     """Images made for class scores."""
-    return synthesis.maximize_class(subject.net, **options)
+    return _small(synthesis.maximize_class(subject.net, **options), 2 * _CELL)
+
+
+def _small(found: Superstimuli, side: int) -> Superstimuli:
+    """The images at the size of a page, in half precision."""
+    return dataclasses.replace(found, images=downscaled(found.images, side).half())
 
 
 # -- units ---------------------------------------------------------------------------------------------------------
@@ -99,7 +105,7 @@ def _gathered(album: Album, layer: str, sign: int, diverse: int) -> _Found:
 def _unit(album: Album, layer: str, unit: int) -> list[Section]:
     use = "They are images optimised for the strongest and the weakest response of the unit."
     part = Part(_unit_stimuli(album, layer, unit), "superstimuli", use)
-    return [Section("Images made to drive it", (part,), beside=True)]
+    return [Section("Images made to drive it", (part,), half=True, beside=True)]
 
 
 def _unit_stimuli(album: Album, layer: str, unit: int) -> Stimuli | None:
@@ -114,7 +120,7 @@ def _unit_stimuli(album: Album, layer: str, unit: int) -> Stimuli | None:
     ]
     if not found:
         return None
-    cells = torch.cat([downscaled(result.images[place : place + 1], _CELL) for _, result, place in found])
+    cells = torch.cat([downscaled(result.images[place : place + 1].float(), _CELL) for _, result, place in found])
     sprite = album.sprites.natural(f"stimuli-{album.slug(layer)}-{unit}", cells, columns=len(cells))
     items = []
     for cell, (role, result, place) in enumerate(found):
@@ -148,13 +154,14 @@ def unit_picture(album: Album, layer: str, unit: int) -> Picture | None:
 
 
 def _pictures(album: Album, layer: str) -> dict[int, Picture]:
-    table, made, each = album.tables[layer], _stimuli(album, layer, 1), _SHEET[album.pixelated]
+    table, made, each = album.tables[layer], _stimuli(album, layer, 1), _IN_ONE_FILE[album.pixelated]
     rest = [unit for unit in range(table.units) if unit not in made]
     found = {}
     for kind, units in (("superstimulus", sorted(made)), ("strongest patch", rest)):
         for number, part in enumerate(blocks(units, each)):
             cells = [
-                made[unit][0].images[made[unit][1]] if unit in made else table.crop(unit, 0).float() for unit in part
+                made[unit][0].images[made[unit][1]].float() if unit in made else table.crop(unit, 0).float()
+                for unit in part
             ]
             name = f"{kind.split()[0]}-{album.slug(layer)}-{number}"
             sprite = album.sprites.natural(name, downscaled(torch.stack(cells), _THUMBNAIL))
@@ -178,7 +185,7 @@ def _class_stimuli(album: Album, index: int) -> Stimuli | None:
         result = album.load(task)
         if index in task.parameters["classes"] and isinstance(result, Superstimuli):
             place = int((result.channel == index).nonzero()[0, 0])
-            sprite = album.sprites.natural(f"class-{index}", downscaled(result.images[place : place + 1], 2 * _CELL))
+            sprite = album.sprites.natural(f"class-{index}", result.images[place : place + 1].float())
             reached = result.activation[place].cpu()
             share = 100 * float((album.seen.logits[:, index] <= reached).float().mean())
             picture = Picture(sprite, 0, f"image made for class {album.class_name(index)}")
