@@ -63,7 +63,7 @@ class Bar:
             self._bars.update(self._bar, completed=share, done=at.done, left=left)
         if not self._console.is_terminal and now - self._told >= _EVERY:
             self._told = now
-            self._console.print(f"{at.done} of {at.total} results, {left}")
+            self._console.print(f"{at.done} of {at.total} results" + (f", {left}" if left else ""))
 
 
 def in_words(seconds: float) -> str:

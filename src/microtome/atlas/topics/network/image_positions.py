@@ -91,9 +91,8 @@ def image_positions(
         mean, axes, shares = principal_axes(values)
         found = torch.from_numpy((values - mean) @ axes.T)
         strongest = found.gather(0, found.abs().argmax(0, keepdim=True))
-        points[layer] = (
-            found * torch.where(strongest < 0, -1.0, 1.0)
-        ).float()  # a sign is free: the farthest is positive
+        # The sign of a direction is free: the farthest image is on the positive side.
+        points[layer] = (found * torch.where(strongest < 0, -1.0, 1.0)).float()
         explained[layer] = torch.from_numpy(shares).float()
     indices, _ = nearest(rows[last].double().numpy(), min(_NEAREST, len(images) - 1))
     return ImagePositions(
@@ -129,10 +128,8 @@ def _layer(album: Album, layer: str) -> list[Section]:
 
 def _map(album: Album, found: ImagePositions, layer: str) -> ImageMap:
     places = found.points[layer].tolist()
-    of = [int(album.seen.labels[index]) for index in found.images]
-    classes = [
-        int(album.seen.predicted[index]) if label < 0 else label for index, label in zip(found.images, of, strict=True)
-    ]
+    seen = album.seen
+    classes = torch.where(seen.known, seen.labels, seen.predicted)[found.images].tolist()
     points = tuple(
         ImagePoint(x, y, group, bool(album.seen.wrong[index]))
         for (x, y), index, group in zip(places, found.images, classes, strict=True)
@@ -141,8 +138,8 @@ def _map(album: Album, found: ImagePositions, layer: str) -> ImageMap:
     named = "true" if bool(album.seen.known.any()) else "predicted"
     caption = (
         f"Each dot is one of {len(points)} images, in the colour of its {named} class; a ring marks a mistake. "
-        f"Dots lie close where the units of the layer give similar mean responses: two directions that hold {share:.0f} % of "
-        "the differences between the images."
+        f"Dots lie close where the units of the layer give similar mean responses: two directions that hold "
+        f"{share:.0f} % of the differences between the images."
     )
     return ImageMap(points, caption, album.made(found))
 
