@@ -17,7 +17,7 @@ from microtome import Network
 from microtome.atlas import widgets as pages
 from microtome.atlas.widgets import to_class, to_image, to_unit
 from microtome.data.named.digits import mnist_5000
-from microtome.zoo.simple_conv_net import SimpleConvNet
+from microtome.zoo.models.simple_conv_net import SimpleConvNet
 
 DIGITS = tuple("0123456789")
 WIDTHS = {"conv1": 8, "conv2": 12}

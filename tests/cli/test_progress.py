@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from microtome.cli import progress
+from microtome.cli import progress_line as progress
 from microtome.progress import Progress
 
 

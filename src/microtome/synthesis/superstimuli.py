@@ -10,8 +10,8 @@ from torch import Tensor
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.results import Provenance, Result
-from microtome.synthesis.ascent import Ascent
 from microtome.synthesis.objectives import Objective, Reduction
+from microtome.synthesis.optimisation.ascent import Ascent
 from microtome.synthesis.placement import Placement, images_per_pass
 from microtome.synthesis.targets import Targets
 

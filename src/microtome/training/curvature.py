@@ -24,7 +24,7 @@ __all__ = ["HessianEigenvalues", "eigenvalues"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class HessianEigenvalues(Result, drawing="landscape_figures:eigenvalues"):
+class HessianEigenvalues(Result, drawing="training.landscape_figures:eigenvalues"):
     """Extreme eigenvalues of the Hessian of the mean loss.
 
     Attributes

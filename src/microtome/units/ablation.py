@@ -22,7 +22,7 @@ from microtome.units.streaming.streaming_pass import Batch
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Ablation(Result, drawing="unit_figures:ablation"):
+class Ablation(Result, drawing="units.unit_figures:ablation"):
     """Accuracy after ablation of units of a layer.
 
     Attributes

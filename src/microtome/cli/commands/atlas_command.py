@@ -49,7 +49,7 @@ def atlas(
     from rich.console import Console
 
     from microtome.atlas.atlas_run import build
-    from microtome.cli.progress import Bar
+    from microtome.cli.progress_line import Bar
 
     again = command(model, data=data, out=out, layers=layers, images=images, budget=budget, engine=engine)
     console = Console(stderr=True, highlight=False)

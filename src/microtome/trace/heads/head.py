@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from microtome.errors import ModelError
-from microtome.trace.tracer import Tracer
+from microtome.trace.tracing.tracer import Tracer
 
 # What the numbers of an output can be: the score is read as a probability by softmax over the classes, by the
 # sigmoid of each, as it is, or not at all.

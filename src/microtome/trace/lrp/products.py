@@ -10,8 +10,9 @@ from torch import Tensor
 from microtome.trace.backward_rules import BackwardRule, Operation
 from microtome.trace.lrp.account import Account, proportional
 from microtome.trace.lrp.linear import WEIGHTED
-from microtome.trace.operator_table import those
-from microtome.trace.operators import Call, tensors
+from microtome.trace.operators.nested_tensors import tensors
+from microtome.trace.operators.operator_calls import Call
+from microtome.trace.operators.operator_table import those
 
 # How surely a function makes a gate: where two values are multiplied, the one of higher rank is the gate.
 _RANKS = {

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
-from microtome.trace.operator_table import ELEMENTWISE, TRAITS, those
-from microtome.trace.operators import Call
+from microtome.trace.operators.operator_calls import Call
+from microtome.trace.operators.operator_table import ELEMENTWISE, TRAITS, those
 
 _CASTS = those(role=("cast", "copy"), function="identity")
 _AFFINE = those(alone=True, function=("identity", "affine"))

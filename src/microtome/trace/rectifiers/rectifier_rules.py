@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from microtome.trace.backward_rules import RuleSet
-from microtome.trace.operator_table import ELEMENTWISE, RECTIFIERS, those
-from microtome.trace.operators import Call
+from microtome.trace.operators.operator_calls import Call
+from microtome.trace.operators.operator_table import ELEMENTWISE, RECTIFIERS, those
 from microtome.trace.origins import calling_place
 from microtome.trace.rectifiers.activation_kind import Kind, kind_of
 from microtome.trace.rectifiers.elementwise import MOVES, Elementwise, Value, entry, inside

@@ -15,7 +15,7 @@ __all__ = ["LossLine", "LossSurface"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class LossLine(Result, drawing="landscape_figures:line"):
+class LossLine(Result, drawing="training.landscape_figures:line"):
     """The loss along a line through the weights.
 
     Attributes
@@ -67,7 +67,7 @@ class LossLine(Result, drawing="landscape_figures:line"):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class LossSurface(Result, drawing="landscape_figures:surface"):
+class LossSurface(Result, drawing="training.landscape_figures:surface"):
     """The loss on a plane through the weights.
 
     Attributes
