@@ -20,17 +20,17 @@ from microtome.atlas.album import Album
 from microtome.atlas.commands import Commands, options_of
 from microtome.atlas.engine import Inline, available_cores, executor, one_thread
 from microtome.atlas.planning import first_look
-from microtome.atlas.planning.budget import BUDGETS, Budget, budget
+from microtome.atlas.planning.budget import BUDGETS, LARGER, Budget, budget
 from microtome.atlas.planning.network_summary import network_summary
 from microtome.atlas.planning.plan import Plan
-from microtome.atlas.planning.selection import select
+from microtome.atlas.planning.selection import Selection, select, selection_of
 from microtome.atlas.store import Store, recall
 from microtome.atlas.task import Job, Refusal, Task
 from microtome.atlas.topic import Topic
 from microtome.atlas.topics import TOPICS
 from microtome.errors import InputError, LayerError, ModelError, OpaqueError
 from microtome.loading import RunConfig, Subject
-from microtome.progress import Listener, Progress
+from microtome.progress import Listener, Progress, in_words
 
 __all__ = ["Report", "build"]
 
@@ -129,7 +129,7 @@ def build(
                 made += run.execute(stage, part)
         commands = _commands(source, options, layers, images, chosen)
         album = Album(plan, selected, store, [*survey, *tasks], commands)
-        count = pages.site(album, topics)
+        count = pages.site(album, topics, larger=_larger(plan, selected, topics, tasks, layers, images))
     return Report(store.path("index.html"), len(survey) + len(tasks), made, count, time.monotonic() - began)
 
 
@@ -139,6 +139,25 @@ def _waves(tasks: Sequence[Task]) -> list[list[Task]]:
     later = [task for task in tasks if keys.intersection(task.needs)]
     first = [task for task in tasks if not keys.intersection(task.needs)]
     return [first, later] if later else [first]
+
+
+def _larger(
+    plan: Plan,
+    selected: Selection,
+    topics: Sequence[Topic],
+    tasks: Sequence[Task],
+    layers: Sequence[str] | None,
+    images: int | None,
+) -> str:
+    """How long the next larger budget would take beyond this run, in words; empty where there is none."""
+    name = LARGER.get(plan.budget.name)
+    if name is None:
+        return ""
+    wider = Plan(network_summary(plan.subject, budget(name), layers, images), plan.subject)
+    chosen = selection_of(wider, selected.seen, selected.tables)
+    done = {task.key for task in tasks}
+    asked = [task for topic in topics for task in topic.tasks(wider, chosen) if task.key not in done]
+    return f"about {in_words(sum(task.cost for task in asked))} on one core"
 
 
 def _usual_engine(source: RunConfig | Subject) -> str:

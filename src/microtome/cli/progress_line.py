@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-if TYPE_CHECKING:
-    from microtome.progress import Progress
+from microtome.progress import Progress, in_words
 
-__all__ = ["Bar", "in_words"]
+__all__ = ["Bar"]
 
 _EVERY = 30.0  # seconds between two lines where there is no terminal
 
@@ -57,6 +55,11 @@ class Bar:
             self._console.print(
                 f"{at.stage}: {missing} of {at.total} results to make"
                 + (f", about {in_words(at.remaining)}" if missing else "")
+                + (
+                    f"; the folder will hold about {at.numbers['megabytes']:.0f} MB"
+                    if "megabytes" in at.numbers
+                    else ""
+                )
             )
         share = 1.0 if at.done == at.total else at.elapsed / max(at.elapsed + at.remaining, 1e-9)
         if self._bar is not None:
@@ -64,16 +67,3 @@ class Bar:
         if not self._console.is_terminal and now - self._told >= _EVERY:
             self._told = now
             self._console.print(f"{at.done} of {at.total} results" + (f", {left}" if left else ""))
-
-
-def in_words(seconds: float) -> str:
-    """A span of time as one would say it.
-
-    Examples
-    --------
-    >>> in_words(7.2), in_words(95), in_words(3000), in_words(9000)
-    ('7 s', '2 minutes', '50 minutes', '2.5 hours')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -88,6 +89,14 @@ class SpriteWriter:
     def __init__(self, store: Store, *, pixelated: bool) -> None:
         self.store = store
         self.pixelated = pixelated
+        self._written: set[str] = set()
+
+    def remove_others(self) -> None:
+        """Remove picture files of earlier runs that no page of this run shows."""
+        folder = Path(self.store.path("sprites"))
+        for file in folder.iterdir() if folder.is_dir() else ():
+            if f"sprites/{file.name}" not in self._written and file.suffix in (".png", ".webp"):
+                file.unlink()
 
     def natural(self, name: str, cells: Tensor, columns: int | None = None) -> Sprite:
         """Pictures (n, C, h, w) in [0, 1]: gray, RGB, or the mean over other numbers of channels."""
@@ -153,6 +162,7 @@ class SpriteWriter:
         grid = gridded(cells, across)
         file = f"sprites/{name}.{'png' if lossless and max(grid.shape[1:]) <= 64 else 'webp'}"
         self.store.write_if_changed(file, encoded(grid, file, lossless=lossless))
+        self._written.add(file)
         pixelated = self.pixelated or max(height, width) <= _SQUARE
         return Sprite(file, (height, width), across, n, colours, limits, quantity, pixelated)
 
