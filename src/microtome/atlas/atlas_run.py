@@ -30,6 +30,7 @@ from microtome.atlas.topic import Topic
 from microtome.atlas.topics import TOPICS
 from microtome.errors import InputError, LayerError, ModelError, OpaqueError
 from microtome.loading import RunConfig, Subject
+from microtome.loading.own_functions import is_own, own_function
 from microtome.progress import Listener, Progress, in_words
 
 __all__ = ["Report", "build"]
@@ -70,6 +71,7 @@ def build(
     progress: Listener | None = None,
     options: Mapping[str, str] | None = None,
     topics: Sequence[Topic] = TOPICS,
+    methods: Sequence[str] = (),
 ) -> Report:
     """Build the atlas of a network: results first, then pages.
 
@@ -99,6 +101,9 @@ def build(
         recipe stands for.
     topics : sequence of Topic
         What the atlas shows: the built-in topics, fewer, or further ones.
+    methods : sequence of str
+        Attribution methods of your own beside the registered ones, by name, since other processes call them, too:
+        ``"path/to/file.py:function"`` or ``"package.module:function"``; see ``attribution.own_method``.
 
     Raises
     ------
@@ -115,7 +120,7 @@ def build(
         )
     with one_thread():
         subject = source.open() if isinstance(source, RunConfig) else source
-        plan = Plan(network_summary(subject, chosen, layers, images), subject)
+        plan = Plan(network_summary(subject, chosen, layers, images), subject, _own(methods))
         store = Store(out)
         net = subject.net
         store.claim({"network": net.name, "fingerprint": net.fingerprint, "input_shape": net.input_shape})
@@ -127,10 +132,21 @@ def build(
             tasks = [task for topic in topics for task in topic.tasks(plan, selected)]
             for stage, part in zip(("layers, units, images", "checks of maps"), _waves(tasks), strict=False):
                 made += run.execute(stage, part)
-        commands = _commands(source, options, layers, images, chosen)
+        commands = _commands(source, options, layers, images, chosen, methods)
         album = Album(plan, selected, store, [*survey, *tasks], commands)
         count = pages.site(album, topics, larger=_larger(plan, selected, topics, tasks, layers, images))
     return Report(store.path("index.html"), len(survey) + len(tasks), made, count, time.monotonic() - began)
+
+
+def _own(methods: Sequence[str]) -> tuple[str, ...]:
+    """Names of functions of the user's own, each seen to be there before anything runs."""
+    for name in methods:
+        if not is_own(name):
+            raise InputError(
+                f'every registered method is in the atlas; a function is named "file.py:function", got "{name}".'
+            )
+        own_function(name)
+    return tuple(methods)
 
 
 def _waves(tasks: Sequence[Task]) -> list[list[Task]]:
@@ -153,7 +169,7 @@ def _larger(
     name = LARGER.get(plan.budget.name)
     if name is None:
         return ""
-    wider = Plan(network_summary(plan.subject, budget(name), layers, images), plan.subject)
+    wider = Plan(network_summary(plan.subject, budget(name), layers, images), plan.subject, plan.methods)
     chosen = selection_of(wider, selected.seen, selected.tables)
     done = {task.key for task in tasks}
     asked = [task for topic in topics for task in topic.tasks(wider, chosen) if task.key not in done]
@@ -181,6 +197,7 @@ def _commands(
     layers: Sequence[str] | None,
     images: int | None,
     size: Budget,
+    methods: Sequence[str],
 ) -> Commands:
     """Command lines for the pages. The output folder is a word, so that pages are the same wherever they are made."""
     if typed is None and not isinstance(source, RunConfig):
@@ -191,6 +208,8 @@ def _commands(
         options["layers"] = ",".join(layers)
     if images is not None:
         options["images"] = str(images)
+    if methods:
+        options["methods"] = ",".join(methods)
     if size.name in BUDGETS and size.name != "quick":
         options["budget"] = size.name
     return Commands(options)

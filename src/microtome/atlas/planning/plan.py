@@ -28,10 +28,13 @@ class Plan:
         Layers and number of images to show.
     subject : Subject
         Network and images.
+    methods : tuple of str
+        Attribution methods of the user's own: ``file.py:function``.
     """
 
     summary: NetworkSummary
     subject: Subject
+    methods: tuple[str, ...] = ()
 
     @property
     def net(self) -> Network:

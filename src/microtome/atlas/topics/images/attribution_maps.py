@@ -22,10 +22,12 @@ from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
 from microtome.atlas.topics.images.map_certificates import COMPLETE, certificates
-from microtome.atlas.topics.images.method_words import evidence, in_words, meaning
+from microtome.atlas.topics.images.method_words import evidence, file_name, in_words, meaning
 from microtome.atlas.widgets import Made, MapRow, Maps, MethodMap, Part, Picture, Section, Sprite
+from microtome.attribution.own_method import resolve
 from microtome.errors import InputError
 from microtome.loading import Subject
+from microtome.loading.own_functions import is_own, own_function, source_digest
 from microtome.network import Network
 from microtome.registry import quantity
 from microtome.results import Result
@@ -69,7 +71,7 @@ class AttributionMaps(Result):
 def explain_tasks(plan: Plan, chosen: Selection) -> list[Task]:
     """Every method for the predicted class of each image, and for the other class where time suffices."""
     found = []
-    for name in _methods(plan.net):
+    for name in [*plan.methods, *_methods(plan.net)]:
         for options in _options(plan, name):
             each = passes(plan, name, options) * plan.seconds
             both = len(affordable(chosen.images, each, plan.budget.attribution_seconds)) == len(chosen.images)
@@ -89,6 +91,8 @@ def _options(plan: Plan, method: str) -> list[dict[str, Any]]:
     """The options with which a method is called; occlusion has two sizes of its window."""
     if method == "occlusion":
         return plan.occlusion()
+    if is_own(method):
+        return [{"source": source_digest(method)}]
     return [{"within": COMPLETE}] if method == "integrated-gradients" else [{}]
 
 
@@ -98,12 +102,17 @@ def _methods(net: Network) -> list[str]:
     return list(registry.methods(registry.EXPLAINING if operations & _ATTENTION else ("attribution",)))
 
 
+def _method(name: str) -> registry.Method:
+    """A registered method, or a function of the user's own."""
+    return resolve(own_function(name) if is_own(name) else name)
+
+
 def passes(plan: Plan, method: str, options: dict[str, Any]) -> float:
     """How many forward passes a map costs, about."""
     if method == "occlusion":
         places = [(side - options["window"]) // options["stride"] + 1 for side in plan.net.input_shape[1:]]
         return float(math.prod(places))
-    return registry.method(method, registry.EXPLAINING).cost
+    return _method(method).cost
 
 
 def explain(
@@ -113,14 +122,15 @@ def explain(
     images: Sequence[int],
     target: Sequence[int],
     within: float | None = None,
+    source: str = "",
     **options: Any,
 ) -> AttributionMaps:
-    """One attribution method on some images.
+    """One attribution method on some images; ``source`` tells one state of a function of the user's own from another.
 
     ``within`` is the largest completeness gap, as a share of the rise of the score; integrated gradients takes four
     times as many steps, twice at most, until no image has a larger one.
     """
-    found = registry.method(method, registry.EXPLAINING)
+    found = _method(method)
     pictures = subject.pictures(images)
     made: Any = explained(subject.net, found, pictures, target, options)
     for _ in range(_TRIALS if within is not None else 0):
@@ -221,7 +231,7 @@ def _row(album: Album, entries: list[tuple[Task, AttributionMaps, int]]) -> tupl
 def _one(album: Album, task: Task, result: AttributionMaps, place: int) -> MethodMap:
     name, image = str(task.parameters["method"]), int(task.parameters["images"][place])
     target = int(result.target[place])
-    sprite = _sprite(album, f"image-{album.image_id(image)}-{name}-{target}", result.map[place][None], name)
+    sprite = _sprite(album, f"image-{album.image_id(image)}-{file_name(name)}-{target}", result.map[place][None], name)
     alt = f"{in_words(name)}: what speaks for {album.class_name(target)} in image {album.image_id(image)}"
     numbers = certificates(result.numbers, result.score, place)
     return MethodMap(
@@ -239,7 +249,9 @@ def _differences(album: Album, index: int) -> Maps | None:
         if name in against and name not in _NO_DIFFERENCE and _signed(name):
             second, where = against[name]
             difference = result.map[place] - second.map[where]
-            sprite = _sprite(album, f"image-{album.image_id(index)}-{name}-difference", difference[None], name)
+            sprite = _sprite(
+                album, f"image-{album.image_id(index)}-{file_name(name)}-difference", difference[None], name
+            )
             alt = f"{in_words(name)}: what speaks for {album.class_name(predicted)} and against "
             picture = Picture(sprite, 0, alt + album.class_name(other))
             made = made_of(album, task, result, place)
@@ -256,7 +268,7 @@ def _differences(album: Album, index: int) -> Maps | None:
 
 
 def _signed(name: str) -> bool:
-    return registry.method(name, registry.EXPLAINING).signed
+    return _method(name).signed
 
 
 def _sprite(album: Album, file: str, values: Tensor, name: str) -> Sprite:
@@ -275,7 +287,7 @@ def _sprite(album: Album, file: str, values: Tensor, name: str) -> Sprite:
 def made_of(album: Album, task: Task, result: AttributionMaps, place: int) -> Made:
     """How the map of one image of a task was made."""
     given = task.parameters
-    takes_layer = "layer" in inspect.signature(registry.method(str(given["method"])).function).parameters
+    takes_layer = "layer" in inspect.signature(_method(str(given["method"])).function).parameters
     layer = result.provenance.parameters.get("layer") if takes_layer else None
     command = album.commands.line(
         "explain", album.image_file(int(given["images"][place])), method=given["method"], layer=layer,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
-__all__ = ["evidence", "in_words", "meaning"]
+from microtome.loading.own_functions import is_own
+
+__all__ = ["evidence", "file_name", "in_words", "meaning"]
 
 _LARGE = 4  # maps that are shown large
 _STANDING = (
@@ -33,7 +36,7 @@ _MEANING = {
 
 
 def evidence(methods: Iterable[str]) -> list[str]:
-    """The methods whose maps are shown large: the four of most standing among those given.
+    """The methods whose maps are shown large: the user's own, then those of most standing; four at most.
 
     Examples
     --------
@@ -41,7 +44,8 @@ def evidence(methods: Iterable[str]) -> list[str]:
     ['grad-cam', 'lrp', 'integrated-gradients', 'occlusion']
     """
     given = list(methods)
-    return [name for name in _STANDING if name in given][:_LARGE]
+    own = [name for name in given if is_own(name)]
+    return [*own, *(name for name in _STANDING if name in given)][:_LARGE]
 
 
 def in_words(method: str) -> str:
@@ -52,7 +56,18 @@ def in_words(method: str) -> str:
     >>> in_words("grad-cam"), in_words("smooth-grad"), in_words("gradient-x-input")
     ('Grad-CAM', 'SmoothGrad', 'gradient x input')
     """
-    return _NAMES.get(method, method.replace("-", " "))
+    return method.rpartition(":")[2] if is_own(method) else _NAMES.get(method, method.replace("-", " "))
+
+
+def file_name(method: str) -> str:
+    """A method's name in the name of a file.
+
+    Examples
+    --------
+    >>> file_name("grad-cam"), file_name("mine/maps.py:brightness")
+    ('grad-cam', 'mine-maps.py-brightness')
+    """
+    return re.sub(r"[^A-Za-z0-9._]+", "-", method)
 
 
 def meaning(method: str) -> str:
