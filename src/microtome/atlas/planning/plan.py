@@ -116,13 +116,13 @@ class Plan:
     def occlusion(self) -> list[dict[str, Any]]:
         """Window and stride, for windows of a seventh and of a third of the image.
 
-        A window stands at as many places as the budget has along the longer side.
+        Along the longer side the small window stands at as many places as the budget has, the large one at half.
         """
         height, width = self.net.input_shape[1:]
         found = []
-        for part in (7, 3):
+        for part, places in ((7, self.budget.occlusion_windows), (3, self.budget.occlusion_windows // 2)):
             window = min(max(2, min(height, width) // part), height, width)
-            stride = max(1, math.ceil((max(height, width) - window) / max(1, self.budget.occlusion_windows - 1)))
+            stride = max(1, math.ceil((max(height, width) - window) / max(1, places - 1)))
             found.append({"window": window, "stride": stride})
         return found if found[0] != found[1] else found[:1]
 

@@ -147,7 +147,7 @@ def _small(parts: Tensor) -> Tensor:
 
 
 def _overview(album: Album) -> list[Section]:
-    use = "It shows at which layers parts of a picture are lost."
+    use = "It shows at which layers parts of an image are lost."
     part = Part(_rejected_shares(album), "the share that each layer rejects", use)
     return [Section("What each layer throws away", (part,))]
 
@@ -207,11 +207,11 @@ def _image(album: Album, index: int) -> list[Section]:
         result, place = found
         first = album.load(album.find("kept")[0])
         caption = (
-            "Above: the part of the picture that the layer can still tell. Below: the part that is lost; to first "
-            "order, removing it does not change the layer. Both add up to the picture."
+            "Above: the part of the image that reaches the layer. Below: the part that does not: to first order, "
+            "taking it away does not change the layer. Both add up to the image."
         )
         shown = KeptParts(_rows(album, result, place, index), caption, album.made(first))
-    part = Part(shown, "kept and lost parts", "They show which part of the picture each layer can still tell.")
+    part = Part(shown, "kept and lost parts", "They show which part of the image reaches each layer.")
     return [Section("What is left of it at each layer", (part,))]
 
 
@@ -226,8 +226,8 @@ def _rows(album: Album, found: Kept, place: int, index: int) -> tuple[KeptRow, .
         lost, _ = signed_pictures(album, f"{file}-lost", (picture - part)[None], limit, "pixel value")
         numbers = _lost(found, row, place)
         rows.append(
-            KeptRow(layer, Picture(sprite, 0, f"what {layer} can still tell of the picture"),
-                    Picture(lost[0].sprite, 0, f"what {layer} has lost of the picture"), numbers)
+            KeptRow(layer, Picture(sprite, 0, f"the part of the image that reaches {layer}"),
+                    Picture(lost[0].sprite, 0, f"the part of the image that does not reach {layer}"), numbers)
         )  # fmt: skip
     return tuple(rows)
 

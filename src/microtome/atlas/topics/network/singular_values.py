@@ -236,7 +236,7 @@ def _signal(album: Album, layer: str) -> Gallery | Absent | None:
         return Absent("All its weights are zero: it has no signal vector.")
     if found.signal[0].dim() not in (2, 3):
         values = found.signal[0].numel()
-        return Absent(f"Its {found.rank} signal vectors have {values} values each and are no pictures.")
+        return Absent(f"Its {found.rank} signal vectors have {values} values each and cannot be drawn as images.")
     pictures, about = signed_pictures(album, f"signal-{album.slug(layer)}", found.signal)
     of = {"patches": "patches", "kernels": "single kernels"}.get(found.view, "what it reads")
     caption = (
@@ -244,7 +244,7 @@ def _signal(album: Album, layer: str) -> Gallery | Absent | None:
         f"its strength (singular value). What is at right angles to all {found.rank} does not reach the output.{about}"
     )
     shown = tuple(
-        Picture(picture.sprite, picture.index, f"signal vector {i} of {layer}", None, f"{value:.3g}")
+        Picture(picture.sprite, picture.index, f"direction {i + 1} that {layer} passes on", None, f"{value:.3g}")
         for i, (picture, value) in enumerate(zip(pictures, found.singular_values.tolist(), strict=True))
     )
     command = album.commands.line("signal-space", layer, view=found.view, to="space.png")
@@ -259,13 +259,16 @@ def residuals(album: Album, layer: str) -> tuple[Gallery | None, Gallery | Absen
     sprite = album.sprites.natural(f"averages-{album.slug(layer)}", downscaled(found.averages.float(), SIDE))
     averages = Gallery(
         tuple(Picture(sprite, i, f"average image of {name}", None, name) for i, name in enumerate(found.classes)),
-        "The average image of each class.",
+        "The mean of the images of each class, pixel by pixel.",
         album.made(found),
         size="s",
     )
     most = float(found.removed.max())
     if most <= _NOTHING:
-        return averages, Absent(f"It ignores nothing: at most {100 * most:.2g} % of an average's energy is removed.")
+        text = (
+            f"All of each class average reaches its output, but for at most {100 * most:.2g} % of the sum of squares."
+        )
+        return averages, Absent(text)
     rest = found.residual.reshape(-1, *found.residual_shape).float()
     limit = max(float(rest.abs().max()), _FAINT * float(found.averages.abs().max()))
     pictures, about = signed_pictures(album, f"residuals-{album.slug(layer)}", rest, limit, "as the layer reads it")
@@ -275,7 +278,7 @@ def residuals(album: Album, layer: str) -> tuple[Gallery | None, Gallery | Absen
         f"sum of squares.{about}"
     )
     shown = tuple(
-        Picture(picture.sprite, picture.index, f"residual of {name}", None, f"{100 * share:.3g} % removed")
+        Picture(picture.sprite, picture.index, f"residual of {name}", None, f"{name}: {100 * share:.3g} %")
         for picture, name, share in zip(pictures, found.classes, found.removed.tolist(), strict=True)
     )
     return averages, Gallery(shown, caption, album.made(found), size="s")

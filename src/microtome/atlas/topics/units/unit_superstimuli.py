@@ -15,6 +15,7 @@ from microtome.atlas.planning.plan import Plan, blocks
 from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
+from microtome.atlas.topics.units.unit_tuning import label
 from microtome.atlas.widgets import Part, Picture, Section, Stimuli, Stimulus, to_unit
 from microtome.loading import Subject
 from microtome.synthesis import Superstimuli, recommended_size
@@ -166,8 +167,18 @@ def _pictures(album: Album, layer: str) -> dict[int, Picture]:
             name = f"{kind.split()[0]}-{album.slug(layer)}-{number}"
             sprite = album.sprites.natural(name, downscaled(torch.stack(cells), _THUMBNAIL))
             for place, unit in enumerate(part):
-                found[unit] = Picture(sprite, place, f"{kind} of unit {unit} of {layer}", to_unit(layer, unit))
+                found[unit] = Picture(sprite, place, f"{kind} of {_about(album, layer, unit)}", to_unit(layer, unit))
     return found
+
+
+def _about(album: Album, layer: str, unit: int) -> str:
+    """A unit in words: its number, its label, and the class that drives it most."""
+    named = label(album, layer, unit)
+    strongest = int(album.tables[layer].groups[unit, 0]) if album.classes_measured else -1
+    parts = [f"unit {unit} of {layer}"]
+    parts += [f"label: {named}"] if named else []
+    parts += [f"strongest on {album.class_name(strongest)}"] if strongest >= 0 else []
+    return ", ".join(parts)
 
 
 # -- classes -------------------------------------------------------------------------------------------------------
