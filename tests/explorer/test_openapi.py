@@ -6,10 +6,10 @@ import pytest
 
 schemathesis = pytest.importorskip("schemathesis", reason="pip install schemathesis")
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, settings  # noqa: E402
 
-from explorer.conftest import subject
-from microtome.explorer import Limits, LiveNetwork, create_app
+from explorer.conftest import subject  # noqa: E402
+from microtome.explorer import Limits, LiveNetwork, create_app  # noqa: E402
 
 app = create_app(
     [LiveNetwork(subject(), "small")], hosts=["testserver", "localhost", "127.0.0.1"], limits=Limits(computations=1)

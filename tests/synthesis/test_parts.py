@@ -8,11 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from microtome import InputError, Network
-from microtome.synthesis import clipping, penalties, placement
-from microtome.synthesis.augment import transformed
-from microtome.synthesis.canvas import Fourier, Pixels
-from microtome.synthesis.diversity import similarity
-from microtome.synthesis.relu_override import RedirectedReLU
+from microtome.synthesis import placement
+from microtome.synthesis.optimisation import clipping, penalties
+from microtome.synthesis.optimisation.augment import transformed
+from microtome.synthesis.optimisation.canvas import Fourier, Pixels
+from microtome.synthesis.optimisation.diversity import similarity
+from microtome.synthesis.optimisation.relu_override import RedirectedReLU
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from microtome import InputError, LayerError, ModelError, Network, OpaqueError, trace
-from microtome.trace.tracer import up_to
+from microtome.trace.tracing.tracer import up_to
 
 
 class Net(nn.Module):

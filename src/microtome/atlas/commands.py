@@ -12,7 +12,7 @@ from microtome.loading import RunConfig
 
 __all__ = ["Commands", "options_of"]
 
-_OF_ATLAS = ("data", "out", "layers", "images", "budget")  # all others describe the model
+_OF_ATLAS = ("data", "out", "layers", "images", "budget", "methods")  # all others describe the model
 
 
 class Commands:

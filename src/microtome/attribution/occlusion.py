@@ -31,7 +31,7 @@ Evaluator = Callable[[Network, Tensor, Tensor, Tensor, int], Tensor]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Occlusion(Attribution, drawing="attribution_figures:occlusion"):
+class Occlusion(Attribution, drawing="attribution.attribution_figures:occlusion"):
     """The output of the network for every place of the covering window.
 
     ``values`` (N, 1, h, w) is the drop of the class's probability, ``unoccluded`` - ``probability``.

@@ -13,10 +13,10 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
-from microtome.synthesis.ascent import Ascent
 from microtome.synthesis.objectives import Objective, arranged
+from microtome.synthesis.optimisation.ascent import Ascent
+from microtome.synthesis.optimisation.priors import Prior
 from microtome.synthesis.placement import images_per_pass, whole
-from microtome.synthesis.priors import Prior
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
 from microtome.errors import MicrotomeError, OpaqueError
-from microtome.trace.operator_table import those
-from microtome.trace.operators import Call, substitute, tensors
+from microtome.trace.operators.nested_tensors import substitute, tensors
+from microtome.trace.operators.operator_calls import Call
+from microtome.trace.operators.operator_table import those
 
 _COPIES = those(role=("cast", "copy"), function="identity")
 _GATES = {"sigmoid": "silu", "hardsigmoid": "hardswish"}
@@ -166,7 +167,7 @@ class RuleSet:
         return output
 
     def _chosen(self, call: Call) -> BackwardRule | Through | None:
-        """The rule for an operation; a fault of ours on the way to it is said to be ours."""
+        """The rule for an operation; an error of our own code on the way to it is reported as ours."""
         try:
             return self.choose(call)
         except MicrotomeError:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from microtome.errors import InputError
 from microtome.trace.axes.value_axes import UNIT, Axes
-from microtome.trace.operators import Call
+from microtome.trace.operators.operator_calls import Call
 
 __all__ = ["Edit", "edited", "edits_of"]
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from microtome.errors import InputError, ModelError, OpaqueError
 from microtome.trace.backward_rules import RuleSet
 from microtome.trace.lrp.relevance import Relevance
-from microtome.trace.tracer import INPUT, Replacement, Tracer
+from microtome.trace.tracing.tracer import Tracer
+from microtome.trace.tracing.watching import INPUT, Replacement
 
 if TYPE_CHECKING:
     from microtome.network import Network

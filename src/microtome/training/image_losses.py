@@ -14,7 +14,7 @@ from microtome.data import Dataset, adapt
 from microtome.errors import InputError, MicrotomeError, ModelError
 from microtome.network import Network
 from microtome.trace.heads.head import as_rows, at_path
-from microtome.trace.tracer import Tracer
+from microtome.trace.tracing.tracer import Tracer
 
 __all__ = ["ImageLosses", "Loss", "PreparedImages", "is_norm"]
 

@@ -5,6 +5,7 @@ from microtome.units.activations import ActivationMaps, activation_maps
 from microtome.units.criteria import COLUMNS, Criteria, criteria
 from microtome.units.effective_field import EffectiveField, effective_field
 from microtome.units.interventions import intervene
+from microtome.units.placed_stimuli import PlacedStimuli, placed
 from microtome.units.projection import Projection, project_back
 from microtome.units.reconstruct import Reconstructions, reconstruct
 from microtome.units.stimulus_tuning import stimuli
@@ -14,6 +15,7 @@ from microtome.units.streaming.similarity import Similarity, similar
 from microtome.units.streaming.specialised import Specialised, specialised
 from microtome.units.streaming.top_images import TopImages, top_images
 from microtome.units.streaming.top_patches import top_patches
+from microtome.units.what_where import WhatWhere, what_where
 from microtome.units.wiring.connections import Connections, Link, connections
 from microtome.units.wiring.dissect import Dissection, dissect
 from microtome.units.wiring.filters import Filters, filters
@@ -29,6 +31,7 @@ __all__ = [
     "Filters",
     "LayerPatches",
     "Link",
+    "PlacedStimuli",
     "Projection",
     "Reconstructions",
     "Similarity",
@@ -36,6 +39,7 @@ __all__ = [
     "TopImages",
     "TopPatches",
     "Tuning",
+    "WhatWhere",
     "ablate",
     "activation_maps",
     "connections",
@@ -44,6 +48,7 @@ __all__ = [
     "effective_field",
     "filters",
     "intervene",
+    "placed",
     "project_back",
     "reconstruct",
     "similar",
@@ -52,4 +57,5 @@ __all__ = [
     "top_images",
     "top_patches",
     "tuning",
+    "what_where",
 ]

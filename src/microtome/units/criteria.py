@@ -28,7 +28,7 @@ _DRAWS = 199  # draws of the permutation tests
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Criteria(Result, drawing="pruning_figures:criteria"):
+class Criteria(Result, drawing="surgery.pruning_figures:criteria"):
     """Importance of units by several criteria.
 
     Attributes

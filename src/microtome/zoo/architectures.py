@@ -11,15 +11,16 @@ from torch import nn
 
 from microtome.data.named.mnist import CLASSES, MEAN, STD
 from microtome.errors import InputError, ModelError, nearest
-from microtome.zoo import efficientnet, imagenet, resnet_cifar
-from microtome.zoo.efficientnet import efficientnet_lite0, in_package
-from microtome.zoo.fully_connected import fcnn1, fcnn5
-from microtome.zoo.mobilenet import mobilenet_v2
-from microtome.zoo.resnet import resnet18
-from microtome.zoo.resnet_cifar import resnet20, resnet56, resnet110
-from microtome.zoo.simple_conv_net import simple_conv_net
-from microtome.zoo.vgg import vgg16
-from microtome.zoo.weights import load_weights
+from microtome.zoo import imagenet
+from microtome.zoo.models import efficientnet, resnet_cifar
+from microtome.zoo.models.efficientnet import efficientnet_lite0, in_package
+from microtome.zoo.models.fully_connected import fcnn1, fcnn5
+from microtome.zoo.models.mobilenet import mobilenet_v2
+from microtome.zoo.models.resnet import resnet18
+from microtome.zoo.models.resnet_cifar import resnet20, resnet56, resnet110
+from microtome.zoo.models.simple_conv_net import simple_conv_net
+from microtome.zoo.models.vgg import vgg16
+from microtome.zoo.weight_files.weights import load_weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

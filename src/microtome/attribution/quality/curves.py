@@ -19,7 +19,7 @@ from microtome.results import Result, provenance
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class PixelCurve(Result, drawing="quality_figures:pixel_curve"):
+class PixelCurve(Result, drawing="attribution.quality_figures:pixel_curve"):
     """The probability of a class while pixels are exchanged in the order of a map.
 
     Attributes

@@ -19,7 +19,7 @@ from microtome.results import Result, provenance
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Infidelity(Result, drawing="quality_figures:infidelity"):
+class Infidelity(Result, drawing="attribution.quality_figures:infidelity"):
     """The error of a map as a linear prediction of changes of the score.
 
     Attributes

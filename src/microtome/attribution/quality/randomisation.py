@@ -23,7 +23,7 @@ from microtome.results import Result, provenance
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Randomisation(Result, drawing="quality_figures:randomisation"):
+class Randomisation(Result, drawing="attribution.quality_figures:randomisation"):
     """The similarity of the map to the first one as more of the network is random.
 
     Attributes

@@ -20,7 +20,7 @@ from microtome.results import Result, provenance
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Sensitivity(Result, drawing="quality_figures:sensitivity"):
+class Sensitivity(Result, drawing="attribution.quality_figures:sensitivity"):
     """How much a map changes with the image.
 
     Attributes

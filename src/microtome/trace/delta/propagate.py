@@ -13,11 +13,12 @@ from torch.nn import functional
 
 from microtome.errors import OpaqueError
 from microtome.trace.backward_rules import RuleSet
-from microtome.trace.conv_arithmetic import pair, sides
 from microtome.trace.delta.patched import Patched, column, positions, rectangles
-from microtome.trace.operator_table import those
-from microtome.trace.operators import Call, substitute, tensors
-from microtome.trace.tracer import Tracer
+from microtome.trace.operators.conv_arithmetic import pair, sides
+from microtome.trace.operators.nested_tensors import substitute, tensors
+from microtome.trace.operators.operator_calls import Call
+from microtome.trace.operators.operator_table import those
+from microtome.trace.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
     from microtome.network import Network

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from microtome.trace.backward_rules import Operation
-from microtome.trace.conv_arithmetic import each, sides
 from microtome.trace.lrp.image_sums import ImageSums
 from microtome.trace.lrp.rules import Linear, Rule
-from microtome.trace.operator_table import WEIGHTED as WEIGHTED
-from microtome.trace.operator_table import those
-from microtome.trace.operators import Call
+from microtome.trace.operators.conv_arithmetic import each, sides
+from microtome.trace.operators.operator_calls import Call
+from microtome.trace.operators.operator_table import WEIGHTED as WEIGHTED
+from microtome.trace.operators.operator_table import those
 
 CONVOLUTIONS = those(role=("convolution", "transposed"))
 _DENSE = frozenset(("matmul", "mm"))

@@ -19,8 +19,9 @@ from microtome.trace.lrp.moves import MOVES, WRITES, glued, mixes_in_constants, 
 from microtome.trace.lrp.norms import held, linear_part
 from microtome.trace.lrp.products import Gates, pointwise, reduced, summed
 from microtome.trace.lrp.rules import stabilised
-from microtome.trace.operator_table import those
-from microtome.trace.operators import Call, substitute
+from microtome.trace.operators.nested_tensors import substitute
+from microtome.trace.operators.operator_calls import Call
+from microtome.trace.operators.operator_table import those
 
 __all__ = ["Chooser", "Relevance"]
 

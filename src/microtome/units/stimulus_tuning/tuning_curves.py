@@ -25,7 +25,7 @@ SUFFICIENT_MATCH = 0.8  # a match above this is significant even if noise reache
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Tuning(Result, drawing="tuning_figures:tuning"):
+class Tuning(Result, drawing="units.tuning_figures:tuning"):
     """Tuning of all units of one layer.
 
     Attributes

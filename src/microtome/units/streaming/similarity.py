@@ -19,7 +19,7 @@ from microtome.units.streaming.streaming_pass import Batch
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Similarity(Result, drawing="unit_figures:similarity"):
+class Similarity(Result, drawing="units.unit_figures:similarity"):
     """Correlations between the units of a layer.
 
     Attributes

@@ -19,7 +19,7 @@ from microtome.units.streaming.streaming_pass import Batch
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Specialised(Result, drawing="unit_figures:specialised"):
+class Specialised(Result, drawing="units.unit_figures:specialised"):
     """Rarity and locality of the activations of every unit.
 
     Attributes

@@ -13,7 +13,7 @@ from microtome.data import Dataset, batches
 from microtome.errors import InputError, LayerError, OpaqueError
 from microtome.network import Network
 from microtome.trace.graph import Layer
-from microtome.trace.operator_table import those
+from microtome.trace.operators.operator_table import those
 
 # Operations that only rearrange values: their units are those of the previous layer.
 _MOVES = those(role=("view", "selection", "copy", "padding"), layer=False)

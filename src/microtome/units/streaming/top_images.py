@@ -20,7 +20,7 @@ from microtome.units.streaming.streaming_topk import TopK
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class TopImages(Patches, drawing="unit_figures:top_images"):
+class TopImages(Patches, drawing="units.unit_figures:top_images"):
     """The images with the highest activation of one neuron.
 
     Attributes

@@ -15,7 +15,7 @@ from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Provenance, provenance
 from microtome.trace.graph import Layer
-from microtome.trace.operators import RECTIFIERS
+from microtome.trace.operators.operator_table import RECTIFIERS
 from microtome.units.streaming import response_distribution, streaming_pass
 from microtome.units.streaming.layer_statistics import BOUNDS, summarise
 from microtome.units.streaming.patch_tables import LayerPatches, TopPatches, geometry

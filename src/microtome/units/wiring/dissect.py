@@ -20,7 +20,7 @@ from microtome.units.wiring.linear_parts import parts
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Dissection(Result, drawing="dissection_figures:dissection"):
+class Dissection(Result, drawing="units.dissection_figures:dissection"):
     """One output channel of one layer on one image, decomposed by input channel.
 
     A fully connected layer has 1 x 1 maps: h = w = kh = kw = 1.

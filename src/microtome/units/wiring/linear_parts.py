@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.trace.graph import Layer
-from microtome.trace.operators import Call
+from microtome.trace.operators.operator_calls import Call
 
 
 @dataclass(frozen=True)
