@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
-from microtome.figures.attribution_figures import SIGNED
+from microtome.figures.attribution.attribution_figures import SIGNED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,6 +17,8 @@ from microtome.units.what_where import WhatWhere, what_where
 from microtome.units.wiring.connections import Connections, Link, connections
 from microtome.units.wiring.dissect import Dissection, dissect
 from microtome.units.wiring.filters import Filters, filters
+from microtome.units.wiring.natural_filters import NaturalFilters, natural_filters
+from microtome.units.wiring.score_path import ScorePath, explain_path
 
 __all__ = [
     "COLUMNS",
@@ -29,8 +31,10 @@ __all__ = [
     "Filters",
     "LayerPatches",
     "Link",
+    "NaturalFilters",
     "PlacedStimuli",
     "Reconstructions",
+    "ScorePath",
     "Similarity",
     "Specialised",
     "TopImages",
@@ -43,7 +47,9 @@ __all__ = [
     "criteria",
     "dissect",
     "effective_field",
+    "explain_path",
     "filters",
+    "natural_filters",
     "placed",
     "reconstruct",
     "similar",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from matplotlib.figure import Figure
 
-from microtome.figures.attribution_figures import SIGNED
+from microtome.figures.attribution.attribution_figures import SIGNED
 from microtome.figures.limits import left_out, note, within
 
 if TYPE_CHECKING:
