@@ -225,7 +225,9 @@ def _activations(net: Network, data: Dataset, names: list[str], batch: int) -> d
     for indices in torch.arange(len(adapted), device="cpu").split(net.admitted(batch)):
         images, _ = adapted.fetch(indices)
         for name, value in net.activations(images, names, batch=batch).items():
-            rows[name].append(net.layer(name).axes.per_unit(value, len(images)).transpose(0, 1).flatten(1).float().cpu())
+            rows[name].append(
+                net.layer(name).axes.per_unit(value, len(images)).transpose(0, 1).flatten(1).float().cpu()
+            )
     return {name: torch.cat(parts, 1) for name, parts in rows.items()}
 
 

@@ -12,8 +12,8 @@ from torch import nn
 from microtome.data.named.mnist import CLASSES, MEAN, STD
 from microtome.errors import InputError, ModelError, nearest
 from microtome.zoo import imagenet
-from microtome.zoo.models import efficientnet, resnet_cifar
 from microtome.zoo.hand_set.hand_net import hand_net
+from microtome.zoo.models import efficientnet, resnet_cifar
 from microtome.zoo.models.efficientnet import efficientnet_lite0, in_package
 from microtome.zoo.models.fully_connected import fcnn1, fcnn5
 from microtome.zoo.models.mobilenet import mobilenet_v2

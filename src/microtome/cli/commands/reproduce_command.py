@@ -12,15 +12,15 @@ from microtome.errors import InputError, nearest
 
 __all__ = ["reproduce"]
 
-_KNOWN = ("vector-spaces", "lectures")
+_KNOWN = ("vector-spaces", "lectures", "dissecting-a-convnet")
 
 
 def reproduce(
-    what: Annotated[str, Parameter(help="What to reproduce: vector-spaces or lectures.")],
+    what: Annotated[str, Parameter(help="vector-spaces, lectures or dissecting-a-convnet.")],
     /,
     *,
     full: Annotated[
-        bool, Parameter(negative="--quick", help="All as in the paper, two hours on one core; else ten minutes.")
+        bool, Parameter(negative="--quick", help="All as in the paper, hours on one core; else ten minutes.")
     ] = False,
     photos: Annotated[
         Path | None, Parameter(name="--data", help="Lectures: a folder of photos such as 207_golden_retriever.jpeg.")
@@ -33,6 +33,8 @@ def reproduce(
     `vector-spaces` sets the paper's value beside the measured one. `lectures` measures on EfficientNet-Lite0 and real
     photos whether covering the object costs more than covering the background, where counterfactual maps fall, how
     deletion and insertion order the maps, and what is left of them when weights are lost (about ten minutes).
+    `dissecting-a-convnet` trains and prunes a SimpleConvNet and sets each of the article's statements beside what is
+    found, with its figures, on a page.
 
     Example: `microtome reproduce lectures --data photos --images 50 --out reproduced`
     """
@@ -45,6 +47,10 @@ def reproduce(
         if photos is None:
             raise InputError("the lectures' findings are measured on photos; give their folder with --data.")
         table = lectures(photos, images=images, out=place, say=say).report()
+    elif what == "dissecting-a-convnet":
+        from microtome.reproduce.dissecting_a_convnet import dissecting_a_convnet
+
+        table = dissecting_a_convnet(quick=not full, out=place, say=say).report()
     else:
         from microtome.reproduce.vector_spaces import vector_spaces
 

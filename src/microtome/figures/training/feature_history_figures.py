@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from torch import Tensor
 
+    from microtome.reproduce.settling_layers import SettlingLayers
     from microtome.training.feature_history import FeatureHistory
 
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
@@ -58,7 +59,9 @@ def feature_history(result: FeatureHistory, *, view: str = "both", unit: int = 0
     figure = Figure(figsize=(max(6.4, 1.6 + len(chosen) * _CELL), height))
     width = float(figure.get_figwidth())
     if view == "both":
-        axes = figure.add_axes((0.7 / width, (height - top + 0.55) / height, (width - 1.0) / width, (top - 0.8) / height))
+        axes = figure.add_axes(
+            (0.7 / width, (height - top + 0.55) / height, (width - 1.0) / width, (top - 0.8) / height)
+        )
         _distances(axes, result)
     for row, (layer, kind, pictures) in enumerate(strips):
         low = height - top - (row + 1) * _CELL - 0.2
@@ -75,6 +78,29 @@ def feature_history(result: FeatureHistory, *, view: str = "both", unit: int = 0
     return figure
 
 
+def settling(result: SettlingLayers) -> Figure:
+    """Distance to the final feature by layer and epoch: thin lines are seeds, bands the quartiles of units.
+
+    Parameters
+    ----------
+    result : SettlingLayers
+        What to draw.
+    """
+    figure = Figure(figsize=(6.0, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for place, layer in enumerate(result.layers):
+        colour = _COLOURS[place % len(_COLOURS)]
+        for one in result.median[:, place]:
+            axes.plot(result.epochs, one.tolist(), color=colour, linewidth=0.6, alpha=0.6)
+        axes.plot(
+            result.epochs, result.median[:, place].mean(0).tolist(), "o-", color=colour, markersize=3, label=layer
+        )
+        low, high = (one[:, place].mean(0).tolist() for one in (result.low, result.high))
+        axes.fill_between(result.epochs, low, high, color=colour, alpha=0.12, linewidth=0)
+    _label(axes)
+    return figure
+
+
 def _distances(axes: Axes, result: FeatureHistory) -> None:
     at = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
     for place, layer in enumerate(result.layers):
@@ -82,6 +108,10 @@ def _distances(axes: Axes, result: FeatureHistory) -> None:
         colour = _COLOURS[place % len(_COLOURS)]
         axes.plot(result.epochs, middle.tolist(), "o-", color=colour, markersize=3, label=layer)
         axes.fill_between(result.epochs, low.tolist(), high.tolist(), color=colour, alpha=0.15, linewidth=0)
+    _label(axes)
+
+
+def _label(axes: Axes) -> None:
     axes.set_xlabel("epoch", fontsize=8)
     axes.set_ylabel("distance to the final feature\n(median, quartiles of units)", fontsize=8)
     axes.set_ylim(-0.03, None)

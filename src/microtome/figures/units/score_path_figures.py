@@ -35,7 +35,7 @@ def score_path(result: ScorePath, *, limit: int = 12) -> Figure:
     width, height = 9.6, _TOP + _ROW * max(len(shown), 1) + _FOOT
     figure = Figure(figsize=(width, height))
     picture = _box(figure, 0.15, height - _TOP + 0.15, 0.95)
-    image = result.image.permute(1, 2, 0)
+    image = result.image.permute(1, 2, 0).float().numpy()
     picture.imshow(image[:, :, 0] if image.shape[2] != 3 else image, cmap="gray", vmin=0, vmax=1)
     sums = result.sums
     head = (
@@ -48,7 +48,12 @@ def score_path(result: ScorePath, *, limit: int = 12) -> Figure:
     for row, (depth, step) in enumerate(shown):
         _draw(figure, result, depth, step, height - _TOP - (row + 1) * _ROW + 0.1, top)
     subset = left_out(len(shown), len(followed), "followed units")
-    note(figure, "maps: each on its own scale; inputs: red speaks for the unit, blue against it", subset, size=7)
+    note(
+        figure,
+        "left: the unit's map; right: what its strongest inputs add to that map, red above zero, blue below, and their share of it",
+        subset,
+        size=7,
+    )
     return figure
 
 
@@ -64,7 +69,7 @@ def _draw(figure: Figure, result: ScorePath, depth: int, step: list[Any], low: f
     key = f"{layer}:{unit}"
     width, height = figure.get_size_inches()
     left = 0.15 + (depth - 1) * _INDENT
-    _show(_box(figure, left, low, 0.8), result.maps[key])
+    _show(_box(figure, left, low, 0.8), result.maps[key].float())
     text = "\n".join(textwrap.wrap(result.labels.get(key, ""), 26)[:2])
     figure.text((left + 0.92) / width, (low + 0.72) / height, f"{key}   {amount:+.3g}", fontsize=9, va="center")
     figure.text((left + 0.92) / width, (low + 0.42) / height, text, fontsize=7, va="center")

@@ -35,7 +35,7 @@ class NaturalFilters(Result, drawing="units.filters_figures:natural_filters"):
     filters : Filters
         The layer's filters with their Gabor fits.
     components : Tensor
-        (components, J, kh, kw) filters of the independent components, each of norm 1.
+        (components, J, kh, kw) the patterns that patches are sums of, one for each component, each of norm 1.
     partner : Tensor
         (units,) the component that each unit is matched with; -1 for none, where there are more units.
     similarity : Tensor
@@ -79,10 +79,10 @@ def natural_filters(
 ) -> NaturalFilters:
     r"""Find independent components of image patches and match them with a first layer's filters [1]_, [2]_.
 
-    Patches x of the layer's kernel size are cut at random, their mean removed, and the filters w found that make
-    :math:`w^\top x` as far from a Gaussian as can be (FastICA). On photos they are localised, oriented bands, as
-    first layers have them: what the statistics of images give needs no labels. Filters and components are matched
-    one to one, so that the sum of :math:`|\cos|` is largest.
+    Patches of the layer's kernel size are cut at random, their mean removed, and written as sums
+    :math:`x = \sum_k s_k a_k` whose amounts s are as independent as can be (FastICA). On photos the patterns a are
+    localised, oriented bands, as first layers have them: what the statistics of images give needs no labels. Filters
+    and patterns are matched one to one, so that the sum of :math:`|\cos|` is largest.
 
     Parameters
     ----------
@@ -111,7 +111,8 @@ def natural_filters(
     -----
     Cost: FastICA on ``patches`` vectors of kernel size, seconds for kernels up to 11 x 11. As many components as
     filters, at most one less than a patch has numbers. The similarity is for filters at the same place and phase: a
-    shifted copy counts as another filter, so ``.chance`` says what to compare it with.
+    shifted copy counts as another filter, so ``.chance`` says what to compare it with. The patterns are compared, not
+    the unmixing filters: those amplify the faintest directions of the patches, which are noise of single pixels.
 
     References
     ----------
@@ -194,7 +195,7 @@ def _patches(net: Network, dataset: Dataset, size: tuple[int, int], count: int, 
 
 
 def _components(rows: Tensor, count: int, seed: int) -> Tensor:
-    """Filters (components, numbers) of the independent components."""
+    """Features (components, numbers): what one unit of each independent component adds to a patch."""
     try:
         from sklearn.decomposition import FastICA
         from sklearn.exceptions import ConvergenceWarning
@@ -204,7 +205,7 @@ def _components(rows: Tensor, count: int, seed: int) -> Tensor:
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = FastICA(count, whiten="unit-variance", random_state=seed, max_iter=500, tol=1e-3)
         model.fit(rows.numpy().astype(np.float64))
-    return torch.from_numpy(np.ascontiguousarray(model.components_)).float()
+    return torch.from_numpy(np.ascontiguousarray(model.mixing_.T)).float()
 
 
 def _centred(kernels: Tensor) -> Tensor:
@@ -229,4 +230,5 @@ def _matched(cosine: Tensor) -> tuple[Tensor, Tensor]:
 def _goodness(components: Tensor) -> Tensor:
     if min(components.shape[2:]) < 3:
         return torch.full((len(components),), torch.nan, device="cpu")
-    return gabor.fit(profiles(components)[0]).goodness
+    goodness: Tensor = gabor.fit(profiles(components)[0]).goodness
+    return goodness

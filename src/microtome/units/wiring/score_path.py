@@ -76,11 +76,12 @@ class ScorePath(Result, drawing="units.score_path_figures:score_path"):
         """The walk from the score down to the image, one sentence or two for each unit that was followed."""
         sums = self.sums
         count = len(sums.steps)
-        lines = [
-            f"The score of {self.class_name} is {sums.score:.3g}. {_parts(sums.steps, sums.score)} "
-            f"The {count} units named give {sum(step[2] for step in sums.steps):.3g}, all others {sums.rest:.3g}, "
-            f"biases {sums.bias:.3g}."
-        ]
+        named = sum(step[2] for step in sums.steps)
+        first = (
+            f"The score of {self.class_name} is {sums.score:.3g}. {_parts(sums.steps)} "
+            f"The {count} units named give {named:.3g}, all others {sums.rest:.3g}, biases {sums.bias:.3g}."
+        )
+        lines = [first]
         for depth, step, whole in _walk(sums.steps, sums.score, 1):
             if step[5]:
                 lines.append("  " * depth + self._sentence(step, whole))
@@ -91,7 +92,7 @@ class ScorePath(Result, drawing="units.score_path_figures:score_path"):
         key = _key(layer, unit)
         label = f" ({self.labels[key]})" if self.labels.get(key) else ""
         share = f", {100 * amount / whole:.0f} % of what it is a part of" if whole else ""
-        text = f"{key}{label} gives {amount:.3g}{share}. {_parts(below, amount)}"
+        text = f"{key}{label} gives {amount:.3g}{share}. {_parts(below)}"
         text += f" Others give {rest:.3g}, biases {bias:.3g}."
         if key in self.dissections:
             text += f" {_dissected(self.dissections[key])}"
@@ -242,9 +243,7 @@ def _dissected_unit(net: Network, image: Tensor, layer: str, unit: int) -> Disse
         return None
 
 
-def _labelled(
-    net: Network, image: Tensor, layer: str, unit: int, found: Dissection, texts: _Labels
-) -> Dissection:
+def _labelled(net: Network, image: Tensor, layer: str, unit: int, found: Dissection, texts: _Labels) -> Dissection:
     """The same with the labels of the input channels, where the layer that it reads has them."""
     known = texts.layer(found.source)
     if not known or int(found.channels.max()) >= len(known):
@@ -280,7 +279,7 @@ class _Labels:
         return tuple(tuning(self._net, name).labels)
 
 
-def _parts(steps: Sequence[Any], whole: float) -> str:
+def _parts(steps: Sequence[Any]) -> str:
     """The largest parts of an amount, in words."""
     named = [f"{_key(step[0], step[1])} {step[2]:+.3g}" for step in steps[:4]]
     if not named:

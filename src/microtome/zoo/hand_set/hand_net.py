@@ -36,7 +36,8 @@ class HandNet(nn.Module):
         """Scores (N, 10) of images (N, 1, 28, 28) in [0, 1]."""
         x = functional.max_pool2d(functional.relu(self.lines(x)), CELL)
         x = self.patterns(x, self.lines.angle).clamp(0, 1)
-        return self.votes(torch.flatten(x, 1))
+        scores: Tensor = self.votes(torch.flatten(x, 1))
+        return scores
 
     def describe(self) -> str:
         """The whole network in words: detectors, patterns, votes."""
@@ -58,13 +59,15 @@ class HandNet(nn.Module):
     def freed(self) -> FreedHandNet:
         """An ordinary network of convolutions and a linear layer with the same function, every weight its own."""
         free = FreedHandNet(len(self.lines.angle), len(self.patterns.names))
-        with torch.no_grad():
-            free.lines.weight.copy_(self.lines.weight)
-            free.lines.bias.copy_(self.lines.bias)
-            free.patterns.weight.copy_(self.patterns.weight(self.lines.angle))
-            free.patterns.bias.copy_(-self.patterns.threshold)
-            free.votes.weight.copy_(self.votes.weight)
-            free.votes.bias.copy_(self.votes.bias)
+        state = {
+            "lines.weight": self.lines.weight,
+            "lines.bias": self.lines.bias,
+            "patterns.weight": self.patterns.weight(self.lines.angle),
+            "patterns.bias": -self.patterns.threshold,
+            "votes.weight": self.votes.weight,
+            "votes.bias": self.votes.bias,
+        }
+        free.load_state_dict({name: value.detach() for name, value in state.items()})
         return free.to(self.lines.angle.device)
 
 
@@ -87,10 +90,11 @@ class FreedHandNet(nn.Module):
         """Scores (N, 10) of images (N, 1, 28, 28) in [0, 1]."""
         x = functional.max_pool2d(functional.relu(self.lines(x)), CELL)
         x = self.patterns(x).clamp(0, 1)
-        return self.votes(torch.flatten(x, 1))
+        scores: Tensor = self.votes(torch.flatten(x, 1))
+        return scores
 
 
-def hand_net(input_shape: tuple[int, int, int] = (1, 28, 28), classes: int = 10, *, seed: int = 0) -> HandNet:
+def hand_net(input_shape: tuple[int, int, int] = (1, 28, 28), classes: int = 10, *, seed: int = 0) -> HandNet:  # noqa: ARG001 - as of all networks of the zoo
     """HandNet as it was set by hand; nothing is random, so the seed changes nothing.
 
     Raises

@@ -83,7 +83,9 @@ class PlacedPatterns(nn.Module):
         texts = []
         for place in range(len(self.names)):
             terms = (self.owner == place).nonzero()[:, 0].tolist()
-            texts.append("; ".join(self._term(one) for one in terms) + f"; above {float(self.threshold[place].detach()):.2f}")
+            texts.append(
+                "; ".join(self._term(one) for one in terms) + f"; above {float(self.threshold[place].detach()):.2f}"
+            )
         return texts
 
     def _term(self, index: int) -> str:
