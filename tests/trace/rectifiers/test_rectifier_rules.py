@@ -136,11 +136,21 @@ RELU: dict[str, Function] = {
     "straight through": lambda x: x + (F.relu(x) - x),
     "hardtanh": lambda x: F.hardtanh(x, 0.0, float("inf")),
     "xor": lambda x: x * torch.logical_xor(x < 0, torch.ones((), dtype=torch.bool)),
+    "stack, amax": lambda x: torch.stack([x, torch.zeros_like(x)]).amax(0),
+    "stack, max": lambda x: torch.stack([x, 0 * x.detach()], 1).max(dim=1).values,
+    "stack, sum": lambda x: torch.stack([x, x.abs()], -1).sum(-1) / 2,
+    "cat, amax": lambda x: torch.cat([x[None], torch.zeros_like(x)[None]]).amax((0,)),
+    "mask laid out anew": lambda x: x * (x > 0).flatten(1).unflatten(1, x.shape[1:]),
+    "mask on two views": lambda x: (x.flatten(2) * (x.flatten(2) > 0)).view(x.shape),
+    "channel by channel": lambda x: torch.stack([x[:, i] * (x[:, i] > 0) for i in range(x.shape[1])], 1),
     "max of minus": lambda x: -torch.minimum(-x, torch.zeros_like(x)),
 }
 NAMED: dict[str, tuple[Function, Function]] = {
     "leaky by where": (lambda x: torch.where(x > 0, x, 0.1 * x), lambda x: F.leaky_relu(x, 0.1)),
     "leaky by max": (lambda x: torch.max(x, 0.1 * x), lambda x: F.leaky_relu(x, 0.1)),
+    "leaky by max, laid out anew": (
+        lambda x: torch.max(x.flatten(1), 0.1 * x.flatten(1)).view_as(x), lambda x: F.leaky_relu(x, 0.1),
+    ),
     "leaky by parts": (lambda x: F.relu(x) - 0.1 * F.relu(-x), lambda x: F.leaky_relu(x, 0.1)),
     "leaky by clamps": (lambda x: x.clamp(min=0) + 0.1 * x.clamp(max=0), lambda x: F.leaky_relu(x, 0.1)),
     "prelu by hand": (lambda x: F.relu(x) + SLOPE * torch.minimum(x, torch.zeros_like(x)),
@@ -154,6 +164,12 @@ NAMED: dict[str, tuple[Function, Function]] = {
     "silu, expit": (lambda x: x * torch.special.expit(x), F.silu),
     "quick gelu": (lambda x: x * torch.sigmoid(1.702 * x), lambda x: x * torch.sigmoid(1.702 * x)),
     "silu": (lambda x: x * torch.sigmoid(x), F.silu),
+    "silu, two views": (lambda x: (x.flatten(2) * torch.sigmoid(x.flatten(2))).view(x.shape), F.silu),
+    "silu, views of one": (lambda x: x * torch.sigmoid(x.flatten(1)).unflatten(1, x.shape[1:]), F.silu),
+    "silu, two permuted views": (
+        lambda x: (x.movedim(1, -1) * torch.sigmoid(x.movedim(1, -1))).movedim(-1, 1), F.silu,
+    ),
+    "silu, two slices": (lambda x: torch.cat([x[:, :2] * x[:, :2].sigmoid(), F.silu(x[:, 2:])], 1), F.silu),
     "silu, exp": (lambda x: x / (1 + torch.exp(-x)), F.silu),
     "swish, learned beta": (lambda x: x * torch.sigmoid(BETA * x), lambda x: x * torch.sigmoid(BETA * x)),
     "mish": (lambda x: x * torch.tanh(F.softplus(x)), F.mish),
@@ -245,11 +261,10 @@ def test_a_mask_that_was_made_from_other_values_is_named() -> None:
 
 
 SAID: dict[str, tuple[Function, str]] = {
-    "a mask laid out anew": (lambda x: x * (x > 0).flatten(1).unflatten(1, x.shape[1:]), '"mul"'),
     "a mask turned": (lambda x: x * (x > 0).flip(3).flip(3), '"mul"'),
     "a mask of one part": (lambda x: torch.where((x > 0)[:, :1], x, 0.0), '"where"'),
     "a part scaled": (lambda x: _scaled_in_part(x), '"setitem"'),
-    "larger of two layouts": (lambda x: torch.max(x.flatten(1), 0.1 * x.flatten(1)).view_as(x), '"max"'),
+    "sorted": (lambda x: torch.stack([x, torch.zeros_like(x)]).sort(0).values[1], '"sort"'),
     "maxout": (lambda x: torch.maximum(x, x.roll(1, 1)), '"maximum"'),
     "at the mean": (lambda x: x * (x > x.mean()), '"mul"'),
 }

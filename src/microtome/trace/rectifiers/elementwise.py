@@ -19,15 +19,17 @@ from torch.autograd.graph import get_gradient_edge
 
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.operator_table import ELEMENTWISE, TRAITS, those
+from microtome.trace.rectifiers.repeatable_calls import TOGETHER, repeatable, together
 
-_CASTS = those(role=("cast", "copy"), function="identity")
 _AFFINE = those(alone=True, function=("identity", "affine"))
 # What may be done to a mask on its way to the values that it is put on.
 MOVES = those(function="identity", alone=False) - {"setitem"}
 _SCALES = frozenset(("mul", "div"))  # affine when the other factor, or the divisor, is a constant
-_LARGEST = (
-    4096  # numbers in a constant that may differ from channel to channel; larger ones are no constants of a function
-)
+# Changes of shape that leave all numbers in their order: two values of one shape are at the same places.
+RESHAPES = frozenset("view reshape flatten unflatten squeeze unsqueeze view_as reshape_as ravel".split())
+STACKS = frozenset(("stack", "cat"))
+# What sorts or chooses among stacked values in ways that are not followed.
+SELECTIONS = those(role="selection", function="piecewise") | {"median", "nanmedian", "mode", "quantile", "logsumexp"}
 
 
 @dataclass(eq=False)
@@ -54,6 +56,10 @@ class Value:
         Whether it is piecewise constant, such as ``x > 0``.
     children : list of Value
         What was computed from it, element by element.
+    shape : torch.Size
+        Its shape.
+    others : list
+        Nodes of views that show the same numbers: ``x[:, 0]`` written twice.
     """
 
     source: Value | None
@@ -66,6 +72,13 @@ class Value:
     again: Callable[[list[Tensor]], Tensor] | None = None
     mask: bool = False
     children: list[Value] = field(default_factory=list)
+    shape: torch.Size = field(default_factory=torch.Size)
+    others: list[Any] = field(default_factory=list)
+
+    @property
+    def nodes(self) -> set[Any]:
+        """All nodes that a gradient of this value arrives at."""
+        return {self.node, *self.others}
 
 
 class Elementwise:
@@ -85,10 +98,18 @@ class Elementwise:
         self.mixed: list[str] = []
         # By the tensor's id. A weak reference tells whether it is still that tensor, its version whether its value.
         self._known: dict[int, tuple[weakref.ref[Tensor], int, Value]] = {}
+        # Sources that are views, by what they show: the tensor that they are views of, and its version.
+        self._views: dict[Any, tuple[weakref.ref[Tensor], int, Value]] = {}
+        # What each stack holds: the stack, the tensors, the axis.
+        self._stacks: dict[int, tuple[weakref.ref[Tensor], list[Tensor], int]] = {}
 
     def before(self, call: Call) -> Value | None:
         """What an operation is about to compute; None when it is no function of one tensor alone."""
         kind = call.kind
+        if kind in RESHAPES:
+            return self._reshaped(call)
+        if (kind in TOGETHER or kind in SELECTIONS) and len(call.tensors) == 1:
+            return self._of_stack(call)
         pair = kind in ("max", "min") and len(call.tensors) == 2  # torch.max(x, y), as torch.maximum
         if kind in MOVES and any(self._is_mask(tensor) for tensor in call.tensors):
             return Value(None, [], call.name, kind, mask=True)  # no longer at the places that it was made from
@@ -104,9 +125,9 @@ class Elementwise:
         if not parents:
             return None
         source = parents[0].source
-        if any(parent.source is not source for parent in parents) or source is None:
+        if any(parent.source is not source or parent.shape != parents[0].shape for parent in parents) or source is None:
             return self._of_several(call, parents)
-        again = _repeatable(call, places)
+        again = repeatable(call, places)
         if again is None:
             return self._of_several(call, parents)
         affine = len(parents) == 1 and (
@@ -118,14 +139,54 @@ class Elementwise:
     def after(self, value: Value | None, call: Call, output: Any) -> None:
         """Keep what an operation has computed."""
         made = call.args[0] if output is None and call.kind == "setitem" else output
+        if call.kind in STACKS and isinstance(made, Tensor):
+            self._keep_stack(call, made)
+        if value is not None and call.kind in ("max", "min") and not isinstance(made, Tensor):
+            made = made[0]  # with the indices beside it
         if value is None or not isinstance(made, Tensor):
             return
+        value.shape = made.shape
         value.node = made.grad_fn if made.requires_grad else None
         if value.source is not None:
             self.values.append(value)
             for parent in value.parents:
                 parent.children.append(value)
         self._keep(made, value)
+
+    def _reshaped(self, call: Call) -> Value | None:
+        """A value whose numbers stay in their order."""
+        value = self._value(call.input)
+        if value is None or value.source is None:
+            return None if value is None or not value.mask else Value(None, [], call.name, call.kind, mask=True)
+        return Value(value.source, [value], call.name, call.kind, None, value.linear, True, _same, value.mask)
+
+    def _keep_stack(self, call: Call, made: Tensor) -> None:
+        """Remember what is stacked along a new axis, or along one of size 1, where it comes from one tensor."""
+        held = call.tensors
+        axis = call.kwargs.get("dim", call.args[1] if len(call.args) > 1 else 0)
+        if not isinstance(axis, int) or len(held) < 2 or not made.dim() or made.shape[axis] != len(held):
+            return
+        sources = [value.source for value in map(self._value, held) if value is not None]
+        if sources and sources[0] is not None and all(source is sources[0] for source in sources):
+            self._stacks[id(made)] = (weakref.ref(made), held, axis % made.dim())
+
+    def _of_stack(self, call: Call) -> Value | None:
+        """The largest, the sum and the like of stacked values: a function of one number, as they are."""
+        stack, held, axis = self._stacks.get(id(call.input), (None, [], 0))
+        if stack is None or stack() is not call.input:
+            return None
+        over = call.kwargs.get("dim", call.args[1] if len(call.args) > 1 else None)
+        over = over[0] if isinstance(over, list | tuple) and len(over) == 1 else over
+        if call.kind in SELECTIONS:
+            self.mixed.append(call.name)
+        if call.kind in SELECTIONS or not isinstance(over, int) or over % call.input.dim() != axis:
+            return None
+        places = [tensor for tensor in held if self._value(tensor) is not None]
+        parents = [value for value in map(self._value, places) if value is not None]
+        again = together(call.kind, held, places)
+        if again is None or len({parent.shape for parent in parents}) > 1:
+            return None
+        return Value(parents[0].source, parents, call.name, call.kind, again=again)
 
     def _of_several(self, call: Call, parents: list[Value]) -> Value | None:
         """A value of several tensors; noted where a mask takes part, since that may have been meant as a rectifier."""
@@ -146,14 +207,35 @@ class Elementwise:
             return found[2]
         if not tensor.requires_grad:
             return None
-        value = Value(None, [], "", "", linear=True)
-        value.source = value
-        value.node = get_gradient_edge(tensor).node
+        node = get_gradient_edge(tensor).node
+        value = self._same_view(tensor)
+        if value is None:
+            value = Value(None, [], "", "", linear=True, shape=tensor.shape)
+            value.source, value.node = value, node
+            base = tensor._base
+            if base is not None:
+                self._views[_shown(tensor)] = (weakref.ref(base), tensor._version, value)
+        elif node not in value.nodes:
+            value.others.append(node)
         self._keep(tensor, value)
         return value
 
+    def _same_view(self, tensor: Tensor) -> Value | None:
+        """The source that shows the same numbers at the same places, where the tensor is a view taken once more."""
+        base = tensor._base
+        found = self._views.get(_shown(tensor)) if base is not None else None
+        return found[2] if found is not None and found[0]() is base and found[1] == tensor._version else None
+
     def _keep(self, tensor: Tensor, value: Value) -> None:
         self._known[id(tensor)] = (weakref.ref(tensor), tensor._version, value)
+
+
+def _shown(tensor: Tensor) -> tuple[Any, ...]:
+    return id(tensor._base), tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def _same(values: list[Tensor]) -> Tensor:
+    return values[0]
 
 
 def _is_mask(call: Call, parents: list[Value]) -> bool:
@@ -162,68 +244,6 @@ def _is_mask(call: Call, parents: list[Value]) -> bool:
 
 def _one_factor(call: Call) -> bool:
     return isinstance(call.args[0], Tensor) and (len(call.args) < 2 or call.args[1] is not call.args[0])
-
-
-def _repeatable(call: Call, places: list[Tensor]) -> Callable[[list[Tensor]], Tensor] | None:
-    """The operation as a function of the tensors at ``places``; None where its constants belong to single elements."""
-    if call.kind in _CASTS:
-        return _cast
-    own = {id(tensor): index for index, tensor in enumerate(places)}
-    constants: dict[int, Tensor] = {}
-    for tensor in call.tensors:
-        if id(tensor) not in own:
-            constant = _constant(tensor)
-            if constant is None:
-                return None
-            constants[id(tensor)] = constant
-
-    def template(tree: Any) -> Any:
-        if isinstance(tree, Tensor):
-            return _Place(own[id(tree)]) if id(tree) in own else constants[id(tree)]
-        if isinstance(tree, list | tuple) and not hasattr(tree, "_fields"):
-            return type(tree)([template(item) for item in tree])
-        return tree
-
-    args, kwargs = template(call.args), {key: template(value) for key, value in call.kwargs.items() if key != "out"}
-    func, written = call.func, call.kind == "setitem"
-
-    def again(values: list[Tensor]) -> Tensor:
-        def filled(tree: Any) -> Any:
-            if isinstance(tree, _Place):
-                return values[tree.index].clone()  # the call may write on it
-            if isinstance(tree, list | tuple):
-                return type(tree)([filled(item) for item in tree])
-            return tree
-
-        given = filled(args)
-        made = func(*given, **{key: filled(value) for key, value in kwargs.items()})
-        result: Tensor = given[0] if written else made
-        return result
-
-    return again
-
-
-def _cast(values: list[Tensor]) -> Tensor:
-    """A change of type, in double precision."""
-    return values[0].double()
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where in the arguments of a call the value of a parent stands."""
-
-    index: int
-
-
-def _constant(tensor: Tensor) -> Tensor | None:
-    """A constant of a function of one number: the same for all elements, or for all of a channel."""
-    tensor = tensor.detach()
-    if tensor.numel() <= 1:
-        return tensor.cpu()
-    if tensor.numel() <= _LARGEST:
-        return tensor.cpu().clone()
-    low, high = torch.aminmax(tensor if tensor.dtype != torch.bool else tensor.byte())
-    return tensor.flatten()[0].cpu() if bool(low == high) else None
 
 
 def entry(value: Value) -> Value:

@@ -16,7 +16,17 @@ from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.operator_table import ELEMENTWISE, RECTIFIERS, those
 from microtome.trace.origins import calling_place
 from microtome.trace.rectifiers.activation_kind import Kind, kind_of
-from microtome.trace.rectifiers.elementwise import MOVES, Elementwise, Value, entry, inside
+from microtome.trace.rectifiers.elementwise import (
+    MOVES,
+    RESHAPES,
+    SELECTIONS,
+    STACKS,
+    Elementwise,
+    Value,
+    entry,
+    inside,
+)
+from microtome.trace.rectifiers.repeatable_calls import TOGETHER
 
 _BOUNDED = those(activation="rectifier", kink="bounds")
 _CURVED_ARITHMETIC = those(role=("arithmetic", "function"), function="curved") | those(activation="saturating")
@@ -44,7 +54,7 @@ class RectifierRules(RuleSet):
         self.notes: list[str] = []
         self._elementwise = Elementwise()
         self._decided: set[int] = set()
-        self._sees = set(ELEMENTWISE | {"setitem", "max", "min"})
+        self._sees = set(ELEMENTWISE | RESHAPES | STACKS | SELECTIONS | set(TOGETHER) | {"setitem"})
 
     @property
     def sees(self) -> set[str]:
@@ -63,11 +73,11 @@ class RectifierRules(RuleSet):
             self._note(
                 f'"{call.kind}" in {calling_place()} joins values that are made from the image in different ways'
             )
-        if value is None:
+        if value is None and call.kind not in STACKS:
             return call.run()
-        if call.inplace and call.input.requires_grad and call.input._is_view():
+        if value is not None and call.inplace and call.input.requires_grad and call.input._is_view():
             return self._on_view(call, value)
-        if value.mask:
+        if value is not None and value.mask:
             self._sees |= MOVES
         output = call.run()
         self._elementwise.after(value, call, output)
@@ -111,7 +121,7 @@ class RectifierRules(RuleSet):
         before = value.parents[0]
         alone = len(value.parents) == 1
         if alone and value.kind in RECTIFIERS and (value.kind not in _BOUNDED or before is value.source):
-            self.rectify(value, Kind("rectifier"), {before.node})
+            self.rectify(value, Kind("rectifier"), before.nodes)
             self._decide(before)
             return
         if alone and value.kind in _CURVED_ARITHMETIC and before.kind in RECTIFIERS:
@@ -119,7 +129,7 @@ class RectifierRules(RuleSet):
             return
         kind = self._kind(value)
         if kind.name == "rectifier":
-            self.rectify(value, kind, {entry(value).node})
+            self.rectify(value, kind, entry(value).nodes)
         elif kind.name == "other" and (alone or kind.failed):
             for parent in value.parents:
                 self._decide(parent)
@@ -202,10 +212,15 @@ class _Passing:
                 own = made[place]
                 if own is not None:
                     signal, self._signal = self._signal, None
-                    made[place] = torch.zeros_like(own) if signal is None else signal.sum_to_size(own.shape).to(own)
+                    made[place] = torch.zeros_like(own) if signal is None else _fitted(signal, own.shape).to(own)
             return tuple(made)
 
         return exchange
+
+
+def _fitted(signal: Tensor, shape: torch.Size) -> Tensor:
+    """A signal in the shape that the nonlinearity reads: values may be reshaped or repeated inside of it."""
+    return signal.reshape(shape) if signal.numel() == shape.numel() else signal.sum_to_size(shape)
 
 
 def _clamped(sign: int) -> Any:
@@ -247,5 +262,5 @@ def _inner_readers(value: Value) -> set[Any]:
         node
         for child in value.children
         if child.node is not None
-        for node in inside(child, {parent.node for parent in child.parents})
+        for node in inside(child, {node for parent in child.parents for node in parent.nodes})
     }
