@@ -102,8 +102,12 @@ def conservation(s: Subject) -> str:
         score = s.scores[range(COUNT), s.targets]
         if s.net.output == "logits":
             s.hold("score", found.score, score)
+        if s.mixes():  # relevance goes from one image to another: their sums add up together
+            parts, total, score = parts.flatten()[None], total.sum()[None], found.score.sum()[None]
+        else:
+            score = found.score
         scale = parts.abs().sum(1) + found.bias_share.abs() + found.stabiliser_share.abs() + found.score.abs()
-        error = float(((total - found.score).abs() / (scale + 1e-300)).max())  # a score may be 0
+        error = float(((total - score).abs() / (scale + 1e-300)).max())  # a score may be 0
         if not error <= TOLERANCE[s.dtype]:
             raise Wrong(f"{name}: sums are off by {error:.2g}")
     return f"{error:.0e}"

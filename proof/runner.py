@@ -20,7 +20,7 @@ import torch
 from proof import catalogue, fuzz, peers
 from proof.checks import CHECKS
 from proof.subject import NotCompared, Subject
-from proof.verdicts import OUT_OF_TIME, examine
+from proof.verdicts import BLAMED, CRASH, OUT_OF_TIME, REFUSED, WRONG, examine
 
 ROOT = Path(__file__).resolve().parent.parent
 Job = Callable[[Path], None]
@@ -30,7 +30,7 @@ Job = Callable[[Path], None]
 def version() -> dict[str, str]:
     """The torch and the sources that a result was made with."""
     digest = hashlib.sha256()
-    for file in sorted((ROOT / "src").rglob("*.py")):
+    for file in sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "proof").glob("*.py")]):
         digest.update(file.read_bytes())
     asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
     try:
@@ -97,8 +97,14 @@ def write(file: Path, record: dict[str, Any]) -> None:
 
 
 def finished(file: Path) -> bool:
-    """Whether a job has nothing left to do."""
-    return file.exists() and bool(json.loads(file.read_text()).get("finished", True))
+    """Whether a job has nothing left to do: what other sources did wrong is done anew."""
+    if not file.exists():
+        return False
+    record = json.loads(file.read_text())
+    rows = record.get("networks", [record])
+    given = {check["verdict"] for row in rows for check in row.get("checks", {}).values()}
+    mended = record.get("sources") != version()["sources"] and given & {REFUSED, WRONG, BLAMED, CRASH}
+    return bool(record.get("finished", True)) and not mended
 
 
 def run(

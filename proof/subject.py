@@ -42,6 +42,7 @@ class Subject:
     known: dict[str, Any] = field(
         default_factory=dict
     )  # what the references say, for other libraries to be held against
+    mixing: bool | None = None
     timings: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -87,8 +88,10 @@ class Subject:
 
     def mixes(self) -> bool:
         """Whether the scores of an image depend on the others in its batch, in plain PyTorch."""
-        alone = torch.cat([self.plain.scores(self.images[i : i + 1]).detach() for i in range(COUNT)])
-        return off(alone, self.scores) > TOLERANCE[self.dtype]
+        if self.mixing is None:
+            alone = torch.cat([self.plain.scores(self.images[i : i + 1]).detach() for i in range(COUNT)])
+            self.mixing = off(alone, self.scores) > TOLERANCE[self.dtype]
+        return self.mixing
 
     def hold(self, what: str, found: Tensor, expected: Tensor, tolerance: float | None = None) -> str:
         """Compare, and tell by how much they differ.

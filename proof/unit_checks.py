@@ -16,6 +16,8 @@ _DISSECTED = 4  # layers of each network
 
 def units(s: Subject) -> str:
     """Strongest images of every unit of convolutions, linear layers and norms, one image at a time by hooks."""
+    if s.mixes():
+        raise NotCompared("the images of a batch influence each other")
     k = 2
     found = top_patches(s.net, list(s.images), k=k)
     alone = [s.plain.values(s.images[i : i + 1])[0] for i in range(COUNT)]

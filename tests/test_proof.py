@@ -190,6 +190,18 @@ def test_a_run_stops_at_its_time_and_begins_anew_what_it_cut(tmp_path) -> None:
     assert not runner.finished(file)
 
 
+def test_what_other_sources_did_wrong_is_done_anew(tmp_path) -> None:
+    file, wrong = tmp_path / "one.json", {"read": {"verdict": WRONG, "detail": ""}}
+    runner.write(file, {"finished": True, **runner.version(), "checks": wrong})
+    assert runner.finished(file)
+    runner.write(file, {"finished": True, "sources": "others", "checks": wrong})
+    assert not runner.finished(file)
+    runner.write(file, {"finished": True, "sources": "others", "networks": [{"checks": wrong}]})
+    assert not runner.finished(file)
+    runner.write(file, {"finished": True, "sources": "others", "checks": {"read": {"verdict": RIGHT, "detail": ""}}})
+    assert runner.finished(file)
+
+
 def test_peers_are_held_against_the_same_references(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     """captum's gradient is autograd's; a reference that is changed finds it wrong; who is not installed is left out."""
     pytest.importorskip("captum")
