@@ -139,6 +139,8 @@ def _gradients(
             # An operation without a gradient of its own: what comes of it is an error below.
             warnings.filterwarnings("ignore", message=".*an autograd kernel was not registered", category=UserWarning)
             found = torch.autograd.grad(output, [places[name] for name in asked], grad_output, allow_unused=True)
+    except torch.cuda.OutOfMemoryError:
+        raise
     except RuntimeError as error:  # torch's own: the model overwrites a value that its gradient needs, and the like
         raise ModelError(f"the model runs forwards but cannot be differentiated: {error}") from error
     return dict.fromkeys(names) | dict(zip(asked, found, strict=True))
