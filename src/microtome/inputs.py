@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -268,6 +269,13 @@ def shape(size: Sequence[int]) -> tuple[int, int, int]:
         raise InputError(f"input_shape is (channels, height, width), all positive; got {tuple(size)}.")
     channels, height, width = (int(value) for value in size)
     return channels, height, width
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def column(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """One number for each channel, (C, 1, 1); kept, since a copy to a GPU waits for the work that is under way."""
+    return torch.tensor(numbers, dtype=dtype, device=device)[:, None, None]
 
 
 def per_channel(value: float | Sequence[float], channels: int, what: str) -> tuple[float, ...]:

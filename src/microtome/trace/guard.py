@@ -235,6 +235,8 @@ class RandomStates:
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         devices = {tensor.device for tensor in parameters if tensor.is_cuda}
+        if devices and torch.cuda.is_current_stream_capturing():
+            devices = set()  # a pass that is recorded draws nothing, and the state cannot be asked for
         self._devices = [(device, torch.cuda.get_rng_state(device)) for device in sorted(devices, key=str)]
         self._torch = torch.get_rng_state()
         self._numpy = np.random.get_state()  # noqa: NPY002 - the user's own state

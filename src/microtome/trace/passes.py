@@ -140,6 +140,8 @@ def _gradients(
             # An operation without a gradient of its own: what comes of it is an error below.
             warnings.filterwarnings("ignore", message=".*an autograd kernel was not registered", category=UserWarning)
             found = torch.autograd.grad(output, [places[name] for name in asked], grad_output, allow_unused=True)
+    except torch.cuda.OutOfMemoryError:
+        raise
     except Exception as error:
         if rules is not None and broken_pass.is_ours(error):
             raise OpaqueError(

@@ -169,7 +169,7 @@ class Tracer(TorchFunctionMode):
             if stop.tracer is not self:
                 raise
             return None
-        except MicrotomeError:
+        except (MicrotomeError, torch.cuda.OutOfMemoryError):  # what runs out of memory is run again in parts
             raise
         except Exception as error:
             where = self._scopes[-1].name if self._needs_modules else broken_pass.place(error, self._names)
@@ -380,7 +380,7 @@ class Tracer(TorchFunctionMode):
                 shape = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
                 raise InputError(f'layer "{name}" gives {tuple(value.shape)}; the replacement is {shape}.')
             return new.to(value)
-        except (MicrotomeError, Stop):
+        except (MicrotomeError, Stop, torch.cuda.OutOfMemoryError):
             raise
         except Exception as error:
             if broken_pass.is_ours(error):
