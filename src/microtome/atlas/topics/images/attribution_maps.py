@@ -248,6 +248,8 @@ def _differences(album: Album, index: int) -> Maps | None:
         name = task.parameters["method"]
         if name in against and name not in _NO_DIFFERENCE and _signed(name):
             second, where = against[name]
+            if not (_sound(result, place) and _sound(second, where)):
+                continue
             difference = result.map[place] - second.map[where]
             sprite = _sprite(
                 album, f"image-{album.image_id(index)}-{file_name(name)}-difference", difference[None], name
@@ -265,6 +267,11 @@ def _differences(album: Album, index: int) -> Maps | None:
     maps += [dataclasses.replace(one, shown="folded") for name, one in found.items() if name not in large]
     caption = "The map of the first class minus the map of the second: red speaks for the first, blue for the second."
     return Maps((MapRow(question, tuple(maps), score),), caption, album.picture(index))
+
+
+def _sound(result: AttributionMaps, place: int) -> bool:
+    """Whether a map passes its checks, so that it counts as evidence."""
+    return all(number.ok for number in certificates(result.numbers, result.score, place))
 
 
 def _signed(name: str) -> bool:
