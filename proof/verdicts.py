@@ -1,4 +1,4 @@
-"""The verdict on one check: right, refused by name, wrong, blamed on the model, crash, or not compared."""
+"""The verdict on one check: right, refused by name, wrong, blamed on the model, crash, or nothing to compare with."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from proof.checks import CHECKS
 from proof.subject import NotCompared, Subject, Wrong
 
 RIGHT, REFUSED, WRONG, BLAMED, CRASH = "right", "refused", "wrong", "blamed", "crash"
+NO_ANSWER = "no answer exists"  # plain PyTorch raises, too
 NOT_COMPARED, OUT_OF_TIME = "not compared", "out of time"
-VERDICTS = (RIGHT, REFUSED, WRONG, BLAMED, CRASH, NOT_COMPARED, OUT_OF_TIME)
+VERDICTS = (RIGHT, REFUSED, WRONG, BLAMED, CRASH, NO_ANSWER, NOT_COMPARED, OUT_OF_TIME)
 
 
 def verdict(check: Callable[[Subject], str], subject: Subject) -> dict[str, Any]:
@@ -31,13 +32,16 @@ def verdict(check: Callable[[Subject], str], subject: Subject) -> dict[str, Any]
     except Wrong as why:
         found = WRONG, str(why)
     except ModelError as error:
-        found = (BLAMED if _runs(subject) else REFUSED), str(error)
+        found = (BLAMED if _runs(subject) else NO_ANSWER), str(error)
     except MicrotomeError as error:
         found = REFUSED, f"{type(error).__name__}: {error}"
+    except MemoryError as error:
+        found = OUT_OF_TIME, f"the limit of memory: {error}"
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         inside = "src/microtome" in "".join(traceback.format_tb(error.__traceback__))
-        found = (CRASH if inside else NOT_COMPARED), f"{type(error).__name__}: {error} ({place.name}:{place.lineno})"
+        kind = OUT_OF_TIME if "allocate memory" in str(error) else CRASH if inside else NOT_COMPARED
+        found = kind, f"{type(error).__name__}: {error} ({place.name}:{place.lineno})"
     return {"verdict": found[0], "detail": found[1][:400], "seconds": round(time.process_time() - start, 2)}
 
 

@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import ctypes
 import dataclasses
+import json
 import os
 import sys
 import time
@@ -24,7 +25,7 @@ from microtome.atlas.planning.budget import BUDGETS, LARGER, Budget, budget
 from microtome.atlas.planning.network_summary import network_summary
 from microtome.atlas.planning.plan import Plan
 from microtome.atlas.planning.selection import Selection, select, selection_of
-from microtome.atlas.store import Store, recall
+from microtome.atlas.store import OPTIONS, Store, recall
 from microtome.atlas.task import Job, Refusal, Task
 from microtome.atlas.topic import Topic
 from microtome.atlas.topics import TOPICS
@@ -133,6 +134,8 @@ def build(
             for stage, part in zip(("layers, units, images", "checks of maps"), _waves(tasks), strict=False):
                 made += run.execute(stage, part)
         commands = _commands(source, options, layers, images, chosen, methods)
+        if commands.options:
+            store.write_if_changed(OPTIONS, (json.dumps(commands.options, indent=1) + "\n").encode())
         album = Album(plan, selected, store, [*survey, *tasks], commands)
         count = pages.site(album, topics, larger=_larger(plan, selected, topics, tasks, layers, images))
     return Report(store.path("index.html"), len(survey) + len(tasks), made, count, time.monotonic() - began)

@@ -44,6 +44,11 @@ class Commands:
         self._model = {name: value for name, value in self._options.items() if name not in _OF_ATLAS}
         self.data = self._options.get("data", "")
 
+    @property
+    def options(self) -> dict[str, str]:
+        """The options by name, the output folder left out."""
+        return {name: value for name, value in self._options.items() if name != "out"}
+
     def atlas(self, **changed: str) -> str:
         """The command line of the atlas itself, some options changed; empty where there is none."""
         if not self._model:

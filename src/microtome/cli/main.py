@@ -29,11 +29,13 @@ app = App(
 # By the file that holds them: only the one that runs is imported.
 _COMMANDS = {
     "atlas_command": ("atlas",),
+    "serve_command": ("serve",),
     "layers_command": ("layers",),
     "methods_command": ("methods",),
     "attribution.explain_command": ("explain",),
     "unit_commands": ("activations", "top_patches", "tuning", "dissect"),
     "maximize_command": ("maximize",),
+    "credentials_command": ("credentials",),
     "training.train_command": ("train",),
     "training.landscape_command": ("landscape",),
     "spaces.space_commands": ("spectra", "signal_space", "kept", "region", "invertibility", "invert", "ideal_inputs"),
@@ -44,6 +46,7 @@ _COMMANDS = {
     "training.information_command": ("information",),
     "attribution.bias_commands": ("shortcut_share", "spotting_bias"),
     "reproduce_command": ("reproduce",),
+    "hand_net_command": ("hand_net",),
     "completion_command": ("completion",),
 }
 for _file, _functions in _COMMANDS.items():

@@ -43,6 +43,24 @@ class Superstimuli(Result, drawing="synthesis_figures:superstimuli"):
     box : tuple of int
         Place of the images in the network's picture: top, left, bottom, right (exclusive). Around them
         the picture has the network's mean colour; see ``on_picture``.
+    percentile : Tensor or None
+        (n,) the share of the images in the data, in percent, whose largest activation is not above ``peak`` (for
+        ``sign=-1``: whose smallest one is not below it). None before ``credentials``, as are all further fields.
+    agreement : Tensor or None
+        (n,) in [0, 1]: similarity of the paths of this image and of images from other starts. NaN where there are none.
+    path_similarity : Tensor or None
+        (n,) in [0, 1]: similarity of the paths of this image and of the top patches; see ``credentials``. NaN if the
+        patches do not drive the unit.
+    second : Tensor or None
+        (n,) percentile of this image among the data for the most similar unit of a second network; NaN without one.
+    margin : Tensor or None
+        (n,) the smallest ratio of a credential to its bound.
+    trusted : Tensor or None
+        (n,) bool: the margin is at least 1.
+    origin : list of str or None
+        ``"first start"``, ``"another start"`` or ``"a patch of the data"``: what the image was made from.
+    reasons : list of str or None
+        Why an image is not trusted, in words; empty for trusted ones.
     """
 
     images: Tensor
@@ -56,6 +74,14 @@ class Superstimuli(Result, drawing="synthesis_figures:superstimuli"):
     sign: int
     names: list[str]
     box: tuple[int, int, int, int]
+    percentile: Tensor | None = None
+    agreement: Tensor | None = None
+    path_similarity: Tensor | None = None
+    second: Tensor | None = None
+    margin: Tensor | None = None
+    trusted: Tensor | None = None
+    origin: list[str] | None = None
+    reasons: list[str] | None = None
 
     def of(self, channel: int) -> Tensor:
         """The images of one channel or class, (diverse, C, h, w).

@@ -167,7 +167,7 @@ class RuleSet:
         return output
 
     def _chosen(self, call: Call) -> BackwardRule | Through | None:
-        """The rule for an operation; a fault of ours on the way to it is said to be ours."""
+        """The rule for an operation; an error of our own code on the way to it is reported as ours."""
         try:
             return self.choose(call)
         except MicrotomeError:

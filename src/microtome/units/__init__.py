@@ -4,6 +4,9 @@ from microtome.units.ablation import Ablation, ablate
 from microtome.units.activations import ActivationMaps, activation_maps
 from microtome.units.criteria import COLUMNS, Criteria, criteria
 from microtome.units.effective_field import EffectiveField, effective_field
+from microtome.units.interventions import intervene
+from microtome.units.placed_stimuli import PlacedStimuli, placed
+from microtome.units.projection import Projection, project_back
 from microtome.units.reconstruct import Reconstructions, reconstruct
 from microtome.units.stimulus_tuning import stimuli
 from microtome.units.stimulus_tuning.tuning_curves import Tuning, tuning
@@ -12,6 +15,7 @@ from microtome.units.streaming.similarity import Similarity, similar
 from microtome.units.streaming.specialised import Specialised, specialised
 from microtome.units.streaming.top_images import TopImages, top_images
 from microtome.units.streaming.top_patches import top_patches
+from microtome.units.what_where import WhatWhere, what_where
 from microtome.units.wiring.connections import Connections, Link, connections
 from microtome.units.wiring.dissect import Dissection, dissect
 from microtome.units.wiring.filters import Filters, filters
@@ -27,12 +31,15 @@ __all__ = [
     "Filters",
     "LayerPatches",
     "Link",
+    "PlacedStimuli",
+    "Projection",
     "Reconstructions",
     "Similarity",
     "Specialised",
     "TopImages",
     "TopPatches",
     "Tuning",
+    "WhatWhere",
     "ablate",
     "activation_maps",
     "connections",
@@ -40,6 +47,9 @@ __all__ = [
     "dissect",
     "effective_field",
     "filters",
+    "intervene",
+    "placed",
+    "project_back",
     "reconstruct",
     "similar",
     "specialised",
@@ -47,4 +57,5 @@ __all__ = [
     "top_images",
     "top_patches",
     "tuning",
+    "what_where",
 ]

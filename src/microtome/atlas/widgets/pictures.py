@@ -38,13 +38,18 @@ class Stimulus:
     """An image made to drive a unit.
 
     ``role`` is ``"positive"``, ``"negative"`` or ``"diverse"``; ``percentile`` is the position of its activation
-    in the distribution over the data, 100 for above the strongest patch.
+    in the distribution over the data, 100 for above the strongest patch. ``trusted`` says whether the image shows what
+    drives the unit in the data, None where that is not known; ``reason`` says why not, ``credentials`` what was
+    measured.
     """
 
     picture: Picture
     role: str
     activation: float
     percentile: float | None = None
+    trusted: bool | None = None
+    reason: str = ""
+    credentials: str = ""
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,7 @@ def atlas(
     images: Annotated[int | None, Parameter(help="How many images get pages.")] = None,
     methods: Annotated[
         str | None,
-        Parameter(
-            help="Functions of your own, file.py:function, whose maps stand beside all others."
-        ),
+        Parameter(help="Functions of your own, file.py:function, whose maps stand beside all others."),
     ] = None,
     budget: Annotated[
         Literal["quick", "standard", "full"], Parameter(help="How much is made; minutes, an hour, or all of it.")

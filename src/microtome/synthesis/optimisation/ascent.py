@@ -13,7 +13,7 @@ from microtome.network import Network
 from microtome.synthesis.objectives import Objective, arranged
 from microtome.synthesis.optimisation import clipping, penalties
 from microtome.synthesis.optimisation.augment import transformed
-from microtome.synthesis.optimisation.canvas import Canvas, Fourier, Pixels
+from microtome.synthesis.optimisation.canvas import Canvas, Fourier, Phases, Pixels
 from microtome.synthesis.optimisation.diversity import similarity
 from microtome.synthesis.optimisation.priors import Prior
 from microtome.synthesis.optimisation.relu_override import RedirectedReLU
@@ -43,6 +43,8 @@ class Ascent:
         The layer whose maps measure the similarity of these images.
     diversity : float
         Share of the activation that complete similarity costs.
+    begin : Tensor, optional
+        (rows, C, h, w) the images that the ascents start from, on the canvas; default the flat image.
     """
 
     net: Network
@@ -55,6 +57,7 @@ class Ascent:
     diverse: int
     contrast_layer: str
     diversity: float
+    begin: Tensor | None = None
 
     def run(self, rows: Tensor, start: int) -> tuple[Tensor, Tensor]:
         """Maximise some rows of the objective, with ``diverse`` images each.
@@ -71,7 +74,7 @@ class Ascent:
         images, history : Tensor
             (n, C, h, w), and (steps, n): the objective under augmentation.
         """
-        canvas = self._canvas(len(rows), start)
+        canvas = self._canvas(rows, start)
         adam = _Adam(canvas.parameters, self.prior.rate, self.steps)
         generator = torch.Generator().manual_seed(_mixed(self.seed, start, 1))
         history = torch.zeros(self.steps, len(rows), device=self.net.device)
@@ -97,24 +100,28 @@ class Ascent:
             values = {name: self.placement.crop(value, self.net, name) for name, value in values.items()}
         return objective.score(values, rows)
 
-    def _canvas(self, n: int, start: int) -> Canvas:
-        """The first images: the same for every row, different for the images of one row."""
-        net, (height, width) = self.net, self.placement.size
+    def _canvas(self, rows: Tensor, start: int) -> Canvas:
+        """The first images: the same noise for every row, different for the images of one row."""
+        net, (height, width), n = self.net, self.placement.size, len(rows)
         generator = torch.Generator().manual_seed(_mixed(self.seed, start, 0))
         low, high = net.pixels if net.pixels is not None else (None, None)
         shape = (self.diverse, net.input_shape[0], height, width)
-        groups = n // self.diverse
-        if self.prior.canvas == "fourier":
-            noise = torch.randn(Fourier.spectrum(shape), generator=generator, device="cpu") * self.prior.noise
-            noise = noise.repeat(groups, 1, 1, 1, 1).to(net.device)
-            box = (0.0, 1.0) if low is None or high is None else (low, high)
-            return Fourier((n, *shape[1:]), noise, *box)
-        noise = (
-            (torch.randn(shape, generator=generator, device="cpu") * self.prior.noise)
-            .repeat(groups, 1, 1, 1)
-            .to(net.device)
-        )
-        return Pixels(mean_colour(net, noise) + noise, low, high)
+        begin = None if self.begin is None else self.begin.to(net.device)[rows]
+        if self.prior.canvas == "pixels":
+            noise = torch.randn(shape, generator=generator, device="cpu") * self.prior.noise
+            noise = noise.repeat(n // self.diverse, 1, 1, 1).to(net.device)
+            return Pixels((mean_colour(net, noise) if begin is None else begin) + noise, low, high)
+        box = (0.0, 1.0) if low is None or high is None else (low, high)
+        spectrum = Fourier.spectrum(shape)
+        if self.prior.canvas == "phase":
+            turns = torch.rand(spectrum[:-1], generator=generator, device="cpu")
+            canvas: Fourier | Phases = Phases((n, *shape[1:]), _repeated(turns, n, net.device), *box)
+        else:
+            noise = torch.randn(spectrum, generator=generator, device="cpu") * self.prior.noise
+            canvas = Fourier((n, *shape[1:]), _repeated(noise, n, net.device), *box)
+        if begin is not None:
+            canvas.begin(begin)
+        return canvas
 
     def _redirected(self, canvas: Canvas, rows: Tensor, generator: torch.Generator, dead: Tensor) -> Tensor:
         """The gradient under the ReLU override, for the dead images and the other images of their rows."""
@@ -226,6 +233,11 @@ class _Adam:
         spread = (self._second / (1 - slow**self._step)).sqrt_().add_(1e-4)
         decay = 0.5 * (1 + math.cos(math.pi * (self._step - 1) / self._steps))
         self._parameters.addcdiv_(mean, spread, value=self._rate * decay)
+
+
+def _repeated(noise: Tensor, n: int, device: torch.device) -> Tensor:
+    """The noise of one row's images for all rows, (n, ...)."""
+    return noise.repeat(n // len(noise), *(1,) * (noise.dim() - 1)).to(device)
 
 
 def _without_gradient(gradient: Tensor) -> Tensor:

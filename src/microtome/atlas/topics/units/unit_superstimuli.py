@@ -1,8 +1,9 @@
-"""Superstimuli: images made to drive a unit or a class score, and the small picture of each unit."""
+"""Superstimuli with credentials: images made to drive a unit or a class score, and the small picture of each unit."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from microtome import synthesis
 from microtome.atlas.album import Album
 from microtome.atlas.pictures.downscaling import downscaled
 from microtome.atlas.planning.budget import affordable
+from microtome.atlas.planning.first_look import patches_task
 from microtome.atlas.planning.plan import Plan, blocks
 from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
@@ -19,6 +21,7 @@ from microtome.atlas.topics.units.unit_tuning import label
 from microtome.atlas.widgets import Part, Picture, Section, Stimuli, Stimulus, to_unit
 from microtome.loading import Subject
 from microtome.synthesis import Superstimuli, recommended_size
+from microtome.units import TopPatches
 
 __all__ = ["SUPERSTIMULI", "unit_picture"]
 
@@ -39,17 +42,17 @@ def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
 
 
 def _unit_tasks(plan: Plan, layer: str, shown: list[int]) -> list[Task]:
-    """Images that raise and that lower units of a layer."""
-    steps, more = plan.budget.stimulus_steps, _diverse(plan)
+    """Images that raise and that lower units of a layer; those that raise them are compared with restarts."""
+    steps, more, restarts = plan.budget.stimulus_steps, _diverse(plan), plan.budget.restarts
     step = 3 * plan.seconds_up_to(layer) * _canvas(plan, layer)
     share = plan.budget.superstimulus_seconds / len(plan.layers)
-    units = sorted(affordable(shown, steps * step * (2 + more), share, least=1))
+    units = sorted(affordable(shown, steps * step * (2 + more + restarts), share, least=1))
     return [
         plan.task(
-            "maximize", cost=len(block) * diverse * steps * step, sees=False,
-            layer=layer, channels=block, sign=sign, diverse=diverse, steps=steps,
+            "maximize", cost=len(block) * (diverse + again) * steps * step, needs=(patches_task(plan).key,),
+            layer=layer, channels=block, sign=sign, diverse=diverse, steps=steps, restarts=again,
         )
-        for sign, diverse in ((1, 1), (-1, 1), (1, more))
+        for sign, diverse, again in ((1, 1, restarts), (-1, 1, 0), (1, more, 0))
         if diverse
         for block in blocks(units, _BLOCK)
     ]  # fmt: skip
@@ -67,9 +70,12 @@ def _canvas(plan: Plan, layer: str) -> float:
     return 1.0 if side is None else side * side / (height * width)
 
 
-def maximize(subject: Subject, **options: Any) -> Superstimuli:
-    """Superstimuli of some units."""
-    return _small(synthesis.maximize(subject.net, **options), _CELL)
+def maximize(subject: Subject, tables: TopPatches, *, restarts: int, **options: Any) -> Superstimuli:
+    """Superstimuli of some units, checked against the data; what fails is made again where restarts are planned."""
+    made = synthesis.maximize(subject.net, **options)
+    patches = tables[options["layer"]].with_images(subject.images)
+    checked = synthesis.credentials(subject.net, made, patches, restarts=restarts, retry=restarts > 0)
+    return _small(checked, _CELL)
 
 
 def maximize_class(subject: Subject, **options: Any) -> Superstimuli:
@@ -127,7 +133,8 @@ def _unit_stimuli(album: Album, layer: str, unit: int) -> Stimuli | None:
     for cell, (role, result, place) in enumerate(found):
         reached = float(result.peak[place])
         picture = Picture(sprite, cell, f"{_ROLES[role]} unit {unit} of {layer}", to_unit(layer, unit))
-        items.append(Stimulus(picture, role, reached, album.tables[layer].percentile(unit, reached)))
+        share = album.tables[layer].percentile(unit, reached)
+        items.append(Stimulus(picture, role, reached, share, *_credentials(result, place)))
     first = found[0][1]
     command = album.commands.line(
         "maximize", layer, channels=unit, steps=first.provenance.parameters["steps"], seed=first.provenance.seed,
@@ -135,7 +142,8 @@ def _unit_stimuli(album: Album, layer: str, unit: int) -> Stimuli | None:
     )  # fmt: skip
     caption = (
         f"Images made to raise and to lower the response of this unit as far as possible. Below each: the response, "
-        f"and the share of the {album.tables[layer].sampled} images of the data that give less."
+        f"and the share of the {album.tables[layer].sampled} images of the data that give less. "
+        "Marked images may not show what drives the unit in the data."
     )
     return Stimuli(tuple(items), caption, album.made(first, command))
 
@@ -147,8 +155,22 @@ _ROLES = {
 }
 
 
+def _credentials(result: Superstimuli, row: int) -> tuple[bool | None, str, str]:
+    """Whether an image is trusted, why not, and its measurements in words; nothing where that was not computed."""
+    if result.trusted is None or result.path_similarity is None or result.agreement is None:
+        return None, "", ""
+    numbers = [("path similarity", float(result.path_similarity[row])), ("agreement", float(result.agreement[row]))]
+    words = [f"{name} {value:.2f}" for name, value in numbers if not math.isnan(value)]
+    origin = result.origin[row] if result.origin else ""
+    words += [f"made from {origin}"] if origin not in ("", "first start") else []
+    return bool(result.trusted[row]), result.reasons[row] if result.reasons else "", ", ".join(words)
+
+
 def unit_picture(album: Album, layer: str, unit: int) -> Picture | None:
-    """The small picture of a unit: its superstimulus, otherwise its strongest patch; None for layers not shown."""
+    """The small picture of a unit: its superstimulus if that is trusted, otherwise its strongest patch.
+
+    None for layers that are not shown.
+    """
     if layer not in album.layers:
         return None
     return album.remembered(("pictures", layer), lambda: _pictures(album, layer)).get(unit)
