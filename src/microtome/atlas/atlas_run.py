@@ -22,6 +22,7 @@ from microtome.atlas.commands import Commands, options_of
 from microtome.atlas.engine import Inline, available_cores, executor, one_thread
 from microtome.atlas.planning import first_look
 from microtome.atlas.planning.budget import BUDGETS, LARGER, Budget, budget
+from microtome.atlas.planning.expected_size import expected_megabytes
 from microtome.atlas.planning.network_summary import network_summary
 from microtome.atlas.planning.plan import Plan
 from microtome.atlas.planning.selection import Selection, select, selection_of
@@ -96,7 +97,8 @@ def build(
         a recipe that does not name a GPU; otherwise this process.
     progress : function, optional
         Called with a :class:`~microtome.progress.Progress` when a stage begins and after each result. The remaining
-        time is weighed by what the results are expected to cost; ``numbers`` holds the expected seconds on one core.
+        time is weighed by what the results are expected to cost; ``numbers`` holds the expected ``seconds`` on one core
+        and, once it is known what is shown, the expected ``megabytes`` of the folder.
     options : mapping of str to str, optional
         The options of the command line as they were typed, for the commands on pages; by default those that the
         recipe stands for.
@@ -132,7 +134,7 @@ def build(
             selected = select(plan, store)
             tasks = [task for topic in topics for task in topic.tasks(plan, selected)]
             for stage, part in zip(("layers, units, images", "checks of maps"), _waves(tasks), strict=False):
-                made += run.execute(stage, part)
+                made += run.execute(stage, part, megabytes=expected_megabytes(plan, selected))
         commands = _commands(source, options, layers, images, chosen, methods)
         if commands.options:
             store.write_if_changed(OPTIONS, (json.dumps(commands.options, indent=1) + "\n").encode())
@@ -241,12 +243,13 @@ class _Run:
     workers: int | None
     jobs: Mapping[str, Job]
 
-    def execute(self, stage: str, tasks: Sequence[Task]) -> int:
+    def execute(self, stage: str, tasks: Sequence[Task], **numbers: float) -> int:
         """Do the tasks whose results are missing; a few more than there are workers are submitted at a time."""
         missing = [task for task in tasks if not self.store.done(task.key)]
         there, left, began = len(tasks) - len(missing), sum(task.cost for task in missing), time.monotonic()
         cores = 1 if isinstance(self.pool, Inline) else self.workers or available_cores()
-        self._tell(Progress(stage, there, len(tasks), 0.0, left / cores, {"seconds": left}))
+        numbers["seconds"] = left
+        self._tell(Progress(stage, there, len(tasks), 0.0, left / cores, numbers))
         running: dict[Future[float], Task] = {}
         limit = 1 if isinstance(self.pool, Inline) else 2 * cores
         waiting, worked = iter(missing), 0.0
@@ -262,7 +265,7 @@ class _Run:
                 there, worked = there + 1, worked + running.pop(future).cost
                 elapsed = time.monotonic() - began
                 remaining = elapsed * (left - worked) / worked if worked else 0.0
-                self._tell(Progress(stage, there, len(tasks), elapsed, max(remaining, 0.0), {"seconds": left}))
+                self._tell(Progress(stage, there, len(tasks), elapsed, max(remaining, 0.0), numbers))
 
     def _tell(self, at: Progress) -> None:
         if self.progress is not None:

@@ -35,6 +35,7 @@ def with_article(noun: str) -> str:
     silent = lowered.startswith(("hour", "honest", "honou", "honor", "heir"))
     return f"{'an' if vowel or number or silent else 'a'} {noun}"
 
+
 def sentence(text: str) -> str:
     """A message as a sentence."""
     return text[:1].upper() + text[1:] if text.endswith(".") else f"{text[:1].upper()}{text[1:]}."
