@@ -195,10 +195,16 @@ def class_index(name: Any, classes: list[str] | None) -> int:
     Raises
     ------
     InputError
-        When there is no class of that name (the nearest are given), or it is no integer.
+        When there is no class of that name (the nearest are given), or several, or it is no integer.
     """
     if isinstance(name, str) and classes is not None and name in classes:
-        return classes.index(name)
+        same = [index for index, known in enumerate(classes) if known == name]
+        if len(same) > 1:
+            listed = ", ".join(map(str, same[:4]))
+            raise InputError(
+                f'{len(same)} classes are called "{name}", numbers {listed}; give the number in its place.'
+            )
+        return same[0]
     if isinstance(name, str) and not name.lstrip("-").isdigit():
         hint = f"Nearest: {nearest(name, classes)}." if classes else "The network was given no class names."
         raise InputError(f'there is no class "{name}". {hint}')

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from microtome.attribution.result import Attribution, wide
 from microtome.errors import InputError
 from microtome.inputs import Target
 from microtome.network import Network
+from microtome.progress import Listener, Progress
 from microtome.registry import register
 from microtome.results import provenance
 from microtome.trace.delta.cost import share_within_reach
@@ -87,6 +89,25 @@ class Occlusion(Attribution, drawing="attribution.attribution_figures:occlusion"
         return found
 
 
+@dataclass(frozen=True)
+class OcclusionProgress(Progress):
+    """Where an occlusion stands, with what the last windows gave.
+
+    Attributes
+    ----------
+    boxes : Tensor
+        (m, 4), the windows that have just been tried.
+    probability : Tensor
+        (m,), of the target class under them.
+    unoccluded : float
+        Probability of the target class without a window.
+    """
+
+    boxes: Tensor = field(default_factory=lambda: torch.empty(0, 4, device="cpu"))
+    probability: Tensor = field(default_factory=lambda: torch.empty(0, device="cpu"))
+    unoccluded: float = 0.0
+
+
 @register("occlusion", rows=("C2",), paper="zeiler2014visualizing", quantity="probability lost")
 def occlusion(
     net: Network,
@@ -98,6 +119,7 @@ def occlusion(
     fill: Fill = "gray",
     seed: int = 0,
     batch: int | None = None,
+    progress: Listener | None = None,
 ) -> Occlusion:
     r"""Slide a covering window over the image and record the probability of the class and the winning class.
 
@@ -126,6 +148,8 @@ def occlusion(
         For the noise.
     batch : int, optional
         Covered images in one pass, which bounds the memory; default 32 of 224 x 224 pixels, more if smaller.
+    progress : callable, optional
+        Is told an ``OcclusionProgress`` after every few rows of windows; what it raises ends the work.
 
     Returns
     -------
@@ -176,14 +200,17 @@ def occlusion(
     patches = share_within_reach(net.graph, size) < _WHOLE_FROM
     evaluator, at_once = (logits_under, 4 * many if batch is None else many) if patches else (evaluate, many)
     quick = net.quick(given, asked.logits, len(given) * boxes[..., 0].numel())
-    covered = _covered(quick, given, boxes.reshape(-1, 4), filling, at_once, evaluator)
+    before = net.head.readout(wide(asked.logits)).gather(1, asked.target[:, None])[:, 0]
+    tell = (
+        None if progress is None else _Teller(net, asked.target, before, len(given) * boxes[..., 0].numel(), progress)
+    )
+    covered = _covered(quick, given, boxes.reshape(-1, 4), filling, at_once, evaluator, tell, boxes.shape[1])
     grid = (len(given), *boxes.shape[:2])
     chosen = asked.target[:, None].expand(covered.shape[:2])[..., None]
     probability = net.head.readout(covered).gather(2, chosen).reshape(grid)
-    unoccluded = net.head.readout(wide(asked.logits)).gather(1, asked.target[:, None])[:, 0]
     return Occlusion(
         provenance=provenance(net, "occlusion", seed=seed, target=target, window=size, stride=step, fill=fill),
-        values=(unoccluded[:, None, None] - probability)[:, None],
+        values=(before[:, None, None] - probability)[:, None],
         target=asked.target,
         score=asked.score,
         images=given,
@@ -191,7 +218,7 @@ def occlusion(
         probability=probability,
         winner=covered.argmax(2).reshape(grid),
         logit=covered.gather(2, chosen).reshape(grid),
-        unoccluded=unoccluded,
+        unoccluded=before,
         boxes=boxes,
         window=size,
         stride=step,
@@ -249,11 +276,50 @@ def evaluate(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch: in
     return torch.cat(parts)
 
 
-def _covered(net: Network, images: Tensor, boxes: Tensor, filling: Tensor, batch: int, evaluator: Evaluator) -> Tensor:
-    """Logits (N, n, K) of each image under each box."""
-    return torch.stack(
-        [evaluator(net, images[i : i + 1], boxes, filling[i : i + 1], batch) for i in range(len(images))]
-    )
+class _Teller:
+    """Tells a listener what each part of the windows gave."""
+
+    def __init__(self, net: Network, target: Tensor, unoccluded: Tensor, total: int, listener: Listener) -> None:
+        self._net, self._target, self._unoccluded, self._listener = net, target, unoccluded, listener
+        self._done, self._total, self._began = 0, total, time.monotonic()
+
+    def __call__(self, image: int, boxes: Tensor, logits: Tensor) -> None:
+        """Tell of some windows of an image."""
+        self._done += len(boxes)
+        elapsed = time.monotonic() - self._began
+        self._listener(
+            OcclusionProgress(
+                "occlusion",
+                self._done,
+                self._total,
+                elapsed,
+                elapsed / self._done * (self._total - self._done),
+                boxes=boxes,
+                probability=self._net.head.readout(logits)[:, self._target[image]],
+                unoccluded=float(self._unoccluded[image]),
+            )
+        )
+
+
+def _covered(
+    net: Network,
+    images: Tensor,
+    boxes: Tensor,
+    filling: Tensor,
+    batch: int,
+    evaluator: Evaluator,
+    tell: _Teller | None,
+    columns: int,
+) -> Tensor:
+    """Logits (N, n, K) of each image under each box; where somebody listens, a few rows of boxes at a time."""
+    parts = [boxes] if tell is None else boxes.split(columns * max(1, batch // columns))
+    found = []
+    for i in range(len(images)):
+        for part in parts:
+            found.append(evaluator(net, images[i : i + 1], part, filling[i : i + 1], batch))
+            if tell is not None:
+                tell(i, part, found[-1])
+    return torch.cat(found).reshape(len(images), len(boxes), -1)
 
 
 def _places(size: int, window: int, stride: int) -> Tensor:

@@ -29,6 +29,7 @@ app = App(
 # By the file that holds them: only the one that runs is imported.
 _COMMANDS = {
     "atlas_command": ("atlas",),
+    "serve_command": ("serve",),
     "layers_command": ("layers",),
     "methods_command": ("methods",),
     "attribution.explain_command": ("explain",),

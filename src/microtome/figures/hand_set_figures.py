@@ -49,7 +49,9 @@ def hand_set(result: HandSet, *, trained: bool = True) -> Figure:
         votes = figure.add_axes(((left + 0.66) / width, low / height, 3.6 / width, 0.32 / height))
         shares = [model.votes.share[:, place].detach()] + ([changed.votes.share[:, place].detach()] if trained else [])
         _votes(votes, torch.stack(shares), digits=row == 0)
-        figure.text((left + 0.66) / width, (low + 0.36 + (0.14 if row == 0 else 0)) / height, name, fontsize=8, va="bottom")
+        figure.text(
+            (left + 0.66) / width, (low + 0.36 + (0.14 if row == 0 else 0)) / height, name, fontsize=8, va="bottom"
+        )
     kinds = "upper row by hand, lower row trained" if trained else "by hand"
     figure.text(
         0.5, 0.1 / height,

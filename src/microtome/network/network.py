@@ -163,6 +163,8 @@ class Network:
                 f'the images of a batch influence each other from "{self.graph.mixes}" on: what is found for an image '
                 "depends on the others in its batch"
             )
+        if hooked := trace.hooked_backwards(self.model):
+            found.append(f'"{hooked}" has backward hooks, which run whenever a gradient is taken and may change it')
         return [*found, *([self.graph.note] if self.graph.note else [])]
 
     @property

@@ -6,6 +6,7 @@ from microtome.trace.backward_rules import BackwardRule, Operation, RuleSet
 from microtome.trace.fingerprint import fingerprint
 from microtome.trace.folding import channels_innermost, folded
 from microtome.trace.graph import Graph, Layer, watch
+from microtome.trace.guard import hooked_backwards
 from microtome.trace.lrp.attention import Attentions, are_shares
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.passes import RecordedPass
@@ -42,6 +43,7 @@ __all__ = [
     "channels_innermost",
     "fingerprint",
     "folded",
+    "hooked_backwards",
     "up_to",
     "watch",
 ]

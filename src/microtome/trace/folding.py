@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from microtome.trace.edits import edits_of
 from microtome.trace.graph import Graph
 
 
@@ -26,7 +27,8 @@ def folded(model: nn.Module, graph: Graph) -> nn.Module:
     The copy holds the model's own tensors where nothing was folded: it costs the memory of the folded kernels. In it
     a batch norm passes on what the convolution gives; the layers' names stay.
     """
-    pairs = _pairs(graph)
+    edits = edits_of(model)
+    pairs = [pair for pair in _pairs(graph) if pair[0] not in edits]  # a folded convolution has other values
     if not pairs:
         return model
     private = _private(model)

@@ -4,7 +4,9 @@ from microtome.units.ablation import Ablation, ablate
 from microtome.units.activations import ActivationMaps, activation_maps
 from microtome.units.criteria import COLUMNS, Criteria, criteria
 from microtome.units.effective_field import EffectiveField, effective_field
+from microtome.units.interventions import intervene
 from microtome.units.placed_stimuli import PlacedStimuli, placed
+from microtome.units.projection import Projection, project_back
 from microtome.units.reconstruct import Reconstructions, reconstruct
 from microtome.units.stimulus_tuning import stimuli
 from microtome.units.stimulus_tuning.tuning_curves import Tuning, tuning
@@ -30,6 +32,7 @@ __all__ = [
     "LayerPatches",
     "Link",
     "PlacedStimuli",
+    "Projection",
     "Reconstructions",
     "Similarity",
     "Specialised",
@@ -44,7 +47,9 @@ __all__ = [
     "dissect",
     "effective_field",
     "filters",
+    "intervene",
     "placed",
+    "project_back",
     "reconstruct",
     "similar",
     "specialised",

@@ -68,7 +68,11 @@ def _image(album: Album, index: int) -> list[Section]:
     if isinstance(found, tuple):
         result, place = found
         rows = tuple(_row(album, result, layer, place, index) for layer in result.units)
-        shown = ActivationMaps(rows, "For each layer the units that respond most to this image; bright: where they do.")
+        caption = (
+            "For each layer the units that respond most to this image: bright is where they do. Below each: its number "
+            "and its highest response."
+        )
+        shown = ActivationMaps(rows, caption)
     part = Part(shown, "activation maps", "They show where each unit responds.")
     return [Section("What each layer makes of it", (part,))]
 
@@ -80,7 +84,7 @@ def _row(album: Album, result: Activations, layer: str, place: int, index: int) 
     sprite = album.sprites.scaled(file, maps, colours, "activation", columns=len(maps), own=True)
     units, peaks = result.units[layer][place].tolist(), result.peaks[layer][place].tolist()
     pictures = tuple(
-        Picture(sprite, k, f"unit {unit} of {layer}", to_unit(layer, unit), f"{unit}: {peak:.3g}")
+        Picture(sprite, k, f"where unit {unit} of {layer} responds", to_unit(layer, unit), f"{unit}: {peak:.3g}")
         for k, (unit, peak) in enumerate(zip(units, peaks, strict=True))
     )
     return ActivationRow(layer, pictures, album.net.layer(layer).units)

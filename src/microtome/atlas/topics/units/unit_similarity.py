@@ -26,6 +26,7 @@ __all__ = ["UNIT_SIMILARITY", "Similarities", "similarity_order"]
 
 _NEAREST = 8
 _REPEATS = 20  # pairs that are listed
+_READABLE = 64  # units whose order is written out
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -77,7 +78,7 @@ def _nearest(album: Album, layer: str, unit: int) -> Amounts | Absent | None:
 
 def _layer(album: Album, layer: str) -> list[Section]:
     part = Part(_matrix(album, layer), "the similarity of units", "It shows which units respond alike.")
-    return [Section("Units that respond alike", (part,))]
+    return [Section("Units that respond alike", (part,), half=True)]
 
 
 def _matrix(album: Album, layer: str) -> SimilarityMatrix | Absent | None:
@@ -95,7 +96,9 @@ def _matrix(album: Album, layer: str) -> SimilarityMatrix | Absent | None:
         layer,
         Picture(sprite, 0, f"correlation of the {len(matrix)} units of {layer}, alike ones side by side"),
         tuple(found.repeats()[:_REPEATS]),
-        "Rows and columns are units, similar ones side by side: blocks on the diagonal are groups that respond alike.",
+        f"The correlation of responses at {len(matrix)} x {len(matrix)} pairs of units, over {found.images} images. "
+        "Units that respond alike lie side by side: red blocks on the diagonal are groups of them.",
+        order=tuple(places.tolist()) if len(matrix) <= _READABLE else (),
     )
 
 
