@@ -101,7 +101,7 @@ def hand_net(input_shape: tuple[int, int, int] = (1, 28, 28), classes: int = 10,
     Examples
     --------
     >>> sum(value.numel() for value in hand_net().parameters()), hand_net().lines.describe()[4]
-    (813, 'line at 90°, 2.0 px wide, strength 1.00, seen above 0.15')
+    (806, 'line at 90°, 2.0 px wide, strength 1.00, seen above 0.15')
     """
     if tuple(input_shape) != (1, 28, 28) or classes != 10:
         raise InputError(f"HandNet is set for ten digits of 1 x 28 x 28, got {classes} of {input_shape}.")
