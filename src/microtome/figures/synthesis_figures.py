@@ -46,6 +46,7 @@ def superstimuli(result: Superstimuli, *, channel: int | None = None, columns: i
         else:
             picture(axis, result.images[place])
             axis.set_title(f"{_short(result, place)}  {float(result.peak[place]):.3g}", fontsize=7)
+            _mark(axis, result, place)
     word = "largest" if result.sign > 0 else "smallest"
     figure.supxlabel(_caption(result, word, count), fontsize=8)
     return figure
@@ -107,6 +108,9 @@ def _one_unit(result: Superstimuli, channel: int) -> Figure:
     for axis, image, index in zip(axes, images, mine.tolist(), strict=False):
         picture(axis, image)
         axis.set_title(f"peak {float(result.peak[index]):.3g}", fontsize=8)
+        _mark(axis, result, index)
+        if result.trusted is not None:
+            axis.set_xlabel(_credentials(result, index), fontsize=6.5)
     steps = torch.arange(1, len(result.history) + 1, device="cpu")
     axes[-1].plot(steps.numpy(), result.history[:, mine].cpu().numpy(), linewidth=0.9, color="black")
     axes[-1].set_xlabel("step", fontsize=8)
@@ -115,6 +119,31 @@ def _one_unit(result: Superstimuli, channel: int) -> Figure:
     word = "largest" if result.sign > 0 else "smallest"
     figure.supxlabel(f"{result.names[int(mine[0])]}: {_caption(result, word, len(result.images))}", fontsize=8)
     return figure
+
+
+def _mark(axis: Axes, result: Superstimuli, index: int) -> None:
+    """A dashed red frame and a cross in the corner for an image that is not trusted."""
+    if result.trusted is None or bool(result.trusted[index]):
+        return
+    for spine in axis.spines.values():
+        spine.set(color="tab:red", linestyle=(0, (3, 2)), linewidth=1.6)
+    axis.text(
+        0.97, 0.95, "×", color="white", fontsize=8, ha="right", va="top", transform=axis.transAxes,
+        bbox={"facecolor": "tab:red", "edgecolor": "none", "pad": 1.0},
+    )  # fmt: skip
+
+
+def _credentials(result: Superstimuli, index: int) -> str:
+    """The measurements of one image, one per line; NaN is left out."""
+    lines = []
+    for name, text in (
+        ("percentile", "percentile {:.1f}"), ("agreement", "agreement {:.2f}"),
+        ("path_similarity", "path similarity {:.2f}"), ("second", "second network {:.0f}"),
+    ):  # fmt: skip
+        value = float(getattr(result, name)[index])
+        lines += [] if math.isnan(value) else [text.format(value)]
+    made = result.origin[index] if result.origin else ""
+    return "\n".join([*lines, f"from {made}"])
 
 
 def _short(result: Superstimuli, place: int) -> str:
@@ -126,4 +155,7 @@ def _caption(result: Superstimuli, word: str, count: int) -> str:
     height, width = result.images.shape[2:]
     what = "class: score" if result.layer == "logits" else f"unit of {result.layer}: {word} value"
     words = f"{what}. {height} x {width} pixels in their own values, 0 black to 1 white"
+    if result.trusted is not None:
+        wrong = int((~result.trusted).sum())
+        words += f"\nred cross: {wrong} of {len(result.images)} may not show what drives the unit in the data"
     return "; ".join(filter(None, (words, left_out(count, len(result.images), "images"))))

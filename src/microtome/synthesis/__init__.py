@@ -7,13 +7,16 @@ from microtome.synthesis.objectives import Objective
 from microtome.synthesis.optimisation.priors import PRIORS, Prior
 from microtome.synthesis.placement import recommended_size
 from microtome.synthesis.superstimuli import Superstimuli
+from microtome.synthesis.trust.image_credentials import BOUNDS, credentials
 
 __all__ = [
+    "BOUNDS",
     "PRIORS",
     "Inversion",
     "Objective",
     "Prior",
     "Superstimuli",
+    "credentials",
     "invert",
     "maximize",
     "maximize_class",

@@ -17,6 +17,7 @@ from microtome.synthesis.superstimuli import Superstimuli, superstimuli_of
 from microtome.synthesis.targets import (
     Targets,
     at_least,
+    checked_begin,
     checked_indices,
     checked_reduction,
     checked_sign,
@@ -46,6 +47,7 @@ def maximize(
     steps: int = 128,
     size: int | tuple[int, int] | None = None,
     prior: str | Prior | None = None,
+    begin: Tensor | None = None,
     seed: int = 0,
 ) -> Superstimuli:
     r"""Compute images that maximise the activation of units of a layer.
@@ -91,8 +93,11 @@ def maximize(
         otherwise ``recommended_size``, which is twice the receptive field and at most 128 pixels, or the
         whole picture if it is small or the layer depends on all of it.
     prior : str or Prior, optional
-        ``"natural"``, ``"strokes"``, ``"plain"``, ``"l2"``, ``"yosinski"`` or your own. Default: natural for
-        pictures of more than 64 pixels, strokes for smaller ones, plain on canvases of up to 8.
+        ``"natural"``, ``"maco"``, ``"strokes"``, ``"plain"``, ``"l2"``, ``"yosinski"`` or your own. Default: natural
+        for pictures of more than 64 pixels, strokes for smaller ones, plain on canvases of up to 8.
+    begin : Tensor, optional
+        Real images to start from in place of a flat one: (C, h, w), or one for each channel or direction
+        (n, C, h, w), at the size of the canvas, in the network's pixel range.
     seed : int
         Seed of noise and augmentation. Every unit gets the same draws, whichever other units are computed.
 
@@ -148,6 +153,7 @@ def maximize(
         diverse=at_least(diverse, 1, "diverse"),
         contrast_layer=layer,
         diversity=diversity,
+        begin=checked_begin(net, begin, len(targets.rows), placement.size),
     )
     note = provenance(
         net,
@@ -164,6 +170,7 @@ def maximize(
         steps=steps,
         size=placement.size,
         prior=vars(ascent.prior),
+        begin=begin,
     )
     return superstimuli_of(ascent, targets, in_picture, at_least(starts, 1, "starts"), note)
 
@@ -175,12 +182,13 @@ def maximize_class(
     net: Network,
     classes: int | str | Iterable[int | str] | None = None,
     *,
-    prior: str | Prior = "l2",
+    prior: str | Prior | None = None,
     sign: int = 1,
     diverse: int = 1,
     diversity: float = 0.5,
     starts: int = 1,
     steps: int = 128,
+    begin: Tensor | None = None,
     seed: int = 0,
 ) -> Superstimuli:
     r"""Compute images that maximise the score of a class.
@@ -190,7 +198,7 @@ def maximize_class(
     S is the logit, because lower scores of the other classes would also raise the softmax. m is the mean
     colour of the network's normalisation. :math:`\lambda = 10 / (C H W)` costs ten logits for a mean
     squared distance of one; ``prior=Prior(canvas="pixels", l2=..., relative=False)`` sets another weight.
-    ``"natural"`` gives images that look more like photographs [1]_.
+    For photographs the penalty is not sufficient; the Fourier canvas of ``"natural"`` takes its place [1]_.
 
     Parameters
     ----------
@@ -198,9 +206,10 @@ def maximize_class(
         The network.
     classes : int, str or iterable of either, optional
         Indices or names of the classes; default all.
-    prior : str or Prior
-        ``"l2"`` for the equation above, ``"natural"``, ``"strokes"``, ``"plain"``, ``"yosinski"`` or your own.
-    sign, diverse, diversity, starts, steps, seed
+    prior : str or Prior, optional
+        ``"l2"`` for the equation above, ``"natural"``, ``"maco"``, ``"strokes"``, ``"plain"``, ``"yosinski"`` or your
+        own. Default: l2 for pictures of up to 64 pixels, natural for larger ones, where l2 gives coloured noise.
+    sign, diverse, diversity, starts, steps, begin, seed
         As for ``maximize``.
 
     Returns
@@ -232,13 +241,14 @@ def maximize_class(
         net=net,
         objective=targets.objective("mean", checked_sign(sign)),
         placement=whole(net),
-        prior=prior_named(prior, net.input_shape[1:], net.input_shape[1:]),
+        prior=prior_named(_class_prior(net) if prior is None else prior, net.input_shape[1:], net.input_shape[1:]),
         crop_maps=True,
         steps=at_least(steps, 1, "steps"),
         seed=seed,
         diverse=at_least(diverse, 1, "diverse"),
         contrast_layer=_last_map(net) if diverse > 1 else "logits",
         diversity=diversity,
+        begin=checked_begin(net, begin, len(rows), net.input_shape[1:]),
     )
     note = provenance(
         net,
@@ -251,8 +261,14 @@ def maximize_class(
         diversity=diversity,
         starts=starts,
         steps=steps,
+        begin=begin,
     )
     return superstimuli_of(ascent, targets, "mean", at_least(starts, 1, "starts"), note)
+
+
+def _class_prior(net: Network) -> str:
+    """The penalty of the equation for small pictures, the Fourier canvas for photographs."""
+    return "l2" if max(net.input_shape[1:]) <= 64 else "natural"
 
 
 def _last_map(net: Network) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from microtome.batch_sizes import in_passes
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.results import Provenance, Result
@@ -43,6 +44,24 @@ class Superstimuli(Result, drawing="synthesis_figures:superstimuli"):
     box : tuple of int
         Place of the images in the network's picture: top, left, bottom, right (exclusive). Around them
         the picture has the network's mean colour; see ``on_picture``.
+    percentile : Tensor or None
+        (n,) the share of the images in the data, in percent, whose largest activation is not above ``peak`` (for
+        ``sign=-1``: whose smallest one is not below it). None before ``credentials``, as are all further fields.
+    agreement : Tensor or None
+        (n,) in [0, 1]: similarity of the paths of this image and of images from other starts. NaN where there are none.
+    path_similarity : Tensor or None
+        (n,) in [0, 1]: similarity of the paths of this image and of the top patches; see ``credentials``. NaN if the
+        patches do not drive the unit.
+    second : Tensor or None
+        (n,) percentile of this image among the data for the most similar unit of a second network; NaN without one.
+    margin : Tensor or None
+        (n,) the smallest ratio of a credential to its bound.
+    trusted : Tensor or None
+        (n,) bool: the margin is at least 1.
+    origin : list of str or None
+        ``"first start"``, ``"another start"`` or ``"a patch of the data"``: what the image was made from.
+    reasons : list of str or None
+        Why an image is not trusted, in words; empty for trusted ones.
     """
 
     images: Tensor
@@ -56,6 +75,14 @@ class Superstimuli(Result, drawing="synthesis_figures:superstimuli"):
     sign: int
     names: list[str]
     box: tuple[int, int, int, int]
+    percentile: Tensor | None = None
+    agreement: Tensor | None = None
+    path_similarity: Tensor | None = None
+    second: Tensor | None = None
+    margin: Tensor | None = None
+    trusted: Tensor | None = None
+    origin: list[str] | None = None
+    reasons: list[str] | None = None
 
     def of(self, channel: int) -> Tensor:
         """The images of one channel or class, (diverse, C, h, w).
@@ -81,17 +108,19 @@ def superstimuli_of(
     ascent: Ascent, targets: Targets, reduction: Reduction, starts: int, note: Provenance
 ) -> Superstimuli:
     """Optimise in batches, keep the best start per row, and evaluate without augmentation."""
-    batch = max(1, images_per_pass(ascent.net, ascent.objective.layers, ascent.placement.window) // ascent.diverse)
+    usual = max(1, images_per_pass(ascent.net, ascent.objective.layers, ascent.placement.window) // ascent.diverse)
     sign = int(note.parameters["sign"])
     reductions = {"activation": reduction, "peak": "max", "mean": "mean"}
-    parts: list[dict[str, Tensor]] = []
-    for rows in torch.arange(len(targets.rows), device=ascent.net.device).split(batch):
-        rows = rows.repeat_interleave(ascent.diverse)
+
+    def part(first: int, last: int) -> dict[str, Tensor]:
+        rows = torch.arange(first, last, device=ascent.net.device).repeat_interleave(ascent.diverse)
         images, history = _best_start(ascent, rows, targets.objective(reduction, sign), starts)
         values = {
             key: sign * ascent.evaluate(images, rows, targets.objective(how, sign)) for key, how in reductions.items()
         }
-        parts.append({"images": images, "history": history.T, **values})
+        return {"images": images, "history": history.T, **values}
+
+    parts = in_passes(ascent.net, len(targets.rows), part, backwards=True, usual=usual)
     joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     return Superstimuli(
         provenance=note,

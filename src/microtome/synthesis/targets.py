@@ -97,6 +97,26 @@ def checked_indices(indices: int | Iterable[int] | None, count: int, what: str) 
     return rows
 
 
+def checked_begin(net: Network, begin: Tensor | None, rows: int, size: tuple[int, ...]) -> Tensor | None:
+    """The images that ascents start from, (rows, C, h, w).
+
+    Raises
+    ------
+    InputError
+        When their number or shape does not fit.
+    """
+    if begin is None:
+        return None
+    images = begin[None] if begin.dim() == 3 else begin
+    shape = (net.input_shape[0], *size)
+    if images.dim() != 4 or tuple(images.shape[1:]) != shape or len(images) not in (1, rows):
+        raise InputError(
+            f"begin is one image of shape {shape} or {rows} of them, at the size of the canvas; got "
+            f"{tuple(begin.shape)}. Pass size= for another canvas."
+        )
+    return images.detach().float().expand(rows, -1, -1, -1)
+
+
 def checked_sign(sign: int) -> int:
     """Return 1 or -1, or raise InputError."""
     if sign not in (1, -1):

@@ -54,7 +54,7 @@ class HessianEigenvalues(Result, drawing="training.landscape_figures:eigenvalues
 
     @property
     def convexity(self) -> float:
-        """|lambda_min / lambda_max|; 0 where no eigenvalue is negative."""
+        """The absolute value of ``lambda_min / lambda_max``; 0 where no eigenvalue is negative."""
         low, high = float(self.smallest[0]), float(self.values[0])
         return abs(low / high) if low < 0 and high != 0 else 0.0
 

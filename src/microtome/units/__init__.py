@@ -4,7 +4,9 @@ from microtome.units.ablation import Ablation, ablate
 from microtome.units.activations import ActivationMaps, activation_maps
 from microtome.units.criteria import COLUMNS, Criteria, criteria
 from microtome.units.effective_field import EffectiveField, effective_field
+from microtome.units.interventions import intervene
 from microtome.units.placed_stimuli import PlacedStimuli, placed
+from microtome.units.projection import Projection, project_back
 from microtome.units.reconstruct import Reconstructions, reconstruct
 from microtome.units.stimulus_tuning import stimuli
 from microtome.units.stimulus_tuning.tuning_curves import Tuning, tuning
@@ -33,6 +35,7 @@ __all__ = [
     "Link",
     "NaturalFilters",
     "PlacedStimuli",
+    "Projection",
     "Reconstructions",
     "ScorePath",
     "Similarity",
@@ -49,8 +52,10 @@ __all__ = [
     "effective_field",
     "explain_path",
     "filters",
+    "intervene",
     "natural_filters",
     "placed",
+    "project_back",
     "reconstruct",
     "similar",
     "specialised",

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from microtome.errors import InputError, nearest
 
-__all__ = ["BUDGETS", "Budget", "affordable", "budget"]
+__all__ = ["BUDGETS", "LARGER", "Budget", "affordable", "budget"]
 
 T = TypeVar("T")
 
@@ -30,8 +30,9 @@ class Budget:
         Strongest patches of each unit, and examples from as many bins of its activation.
     reconstructed_patches : int
         How many of the strongest patches are reconstructed.
-    stimulus_steps, diverse_stimuli : int
-        Steps of ascent of each superstimulus, and further, different superstimuli of each unit.
+    stimulus_steps, diverse_stimuli, restarts : int
+        Steps of ascent of each superstimulus; further, different superstimuli of each unit; and images from other
+        starts that each is compared with.
     sample_images : int
         Largest number of images on which units are ablated and compared.
     dissections_per_layer : int
@@ -58,6 +59,7 @@ class Budget:
     reconstructed_patches: int
     stimulus_steps: int
     diverse_stimuli: int
+    restarts: int
     sample_images: int
     dissections_per_layer: int
     occlusion_windows: int
@@ -86,11 +88,12 @@ BUDGETS = {
         reconstructed_patches=3,
         stimulus_steps=64,
         diverse_stimuli=0,
+        restarts=1,
         sample_images=300,
         dissections_per_layer=64,
         occlusion_windows=10,
         reconstruction_seconds=300.0,
-        superstimulus_seconds=150.0,
+        superstimulus_seconds=240.0,
         tuning_seconds=60.0,
         ablation_seconds=40.0,
         similarity_seconds=30.0,
@@ -109,11 +112,12 @@ BUDGETS = {
         reconstructed_patches=9,
         stimulus_steps=192,
         diverse_stimuli=2,
+        restarts=2,
         sample_images=2000,
         dissections_per_layer=128,
         occlusion_windows=24,
         reconstruction_seconds=2400.0,
-        superstimulus_seconds=2400.0,
+        superstimulus_seconds=3000.0,
         tuning_seconds=900.0,
         ablation_seconds=900.0,
         similarity_seconds=600.0,
@@ -132,6 +136,7 @@ BUDGETS = {
         reconstructed_patches=16,
         stimulus_steps=256,
         diverse_stimuli=4,
+        restarts=2,
         sample_images=10000,
         dissections_per_layer=_ALL,
         occlusion_windows=32,
@@ -145,6 +150,9 @@ BUDGETS = {
         topic_seconds=_INF,
     ),
 }
+
+
+LARGER = {"quick": "standard", "standard": "full"}  # the next larger budget
 
 
 def budget(size: str | Budget) -> Budget:

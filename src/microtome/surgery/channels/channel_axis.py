@@ -26,6 +26,7 @@ def reshaped(axis: Axis, before: tuple[int, ...], after: tuple[int, ...]) -> Axi
 
     Examples
     --------
+    >>> import torch
     >>> reshaped(Axis(1, torch.tensor([7, 9])), (1, 2, 2, 2), (1, 8)).channels.tolist()
     [7, 7, 7, 7, 9, 9, 9, 9]
     >>> reshaped(Axis(1, torch.tensor([7, 9])), (1, 2, 3, 3), (1, 2, 9)).place

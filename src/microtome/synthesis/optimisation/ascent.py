@@ -12,12 +12,13 @@ from microtome.errors import OpaqueError
 from microtome.network import Network
 from microtome.synthesis.objectives import Objective, arranged
 from microtome.synthesis.optimisation import clipping, penalties
-from microtome.synthesis.optimisation.augment import transformed
-from microtome.synthesis.optimisation.canvas import Canvas, Fourier, Pixels
+from microtome.synthesis.optimisation.augment import Moves
+from microtome.synthesis.optimisation.canvas import Canvas, Fourier, Phases, Pixels
 from microtome.synthesis.optimisation.diversity import similarity
 from microtome.synthesis.optimisation.priors import Prior
 from microtome.synthesis.optimisation.relu_override import RedirectedReLU
 from microtome.synthesis.placement import Placement, mean_colour
+from microtome.trace.cuda_graph import Repeated
 
 _DECAYS = (0.9, 0.99)
 _STEPS = 128  # the number of steps that the rate of a prior refers to
@@ -43,6 +44,8 @@ class Ascent:
         The layer whose maps measure the similarity of these images.
     diversity : float
         Share of the activation that complete similarity costs.
+    begin : Tensor, optional
+        (rows, C, h, w) the images that the ascents start from, on the canvas; default the flat image.
     """
 
     net: Network
@@ -55,6 +58,7 @@ class Ascent:
     diverse: int
     contrast_layer: str
     diversity: float
+    begin: Tensor | None = None
 
     def run(self, rows: Tensor, start: int) -> tuple[Tensor, Tensor]:
         """Maximise some rows of the objective, with ``diverse`` images each.
@@ -71,17 +75,23 @@ class Ascent:
         images, history : Tensor
             (n, C, h, w), and (steps, n): the objective under augmentation.
         """
-        canvas = self._canvas(len(rows), start)
+        canvas = self._canvas(rows, start)
         adam = _Adam(canvas.parameters, self.prior.rate, self.steps)
-        generator = torch.Generator().manual_seed(_mixed(self.seed, start, 1))
+        generator, prior = torch.Generator().manual_seed(_mixed(self.seed, start, 1)), self.prior
+        moves = Moves(
+            generator, self.steps, self.placement.size, jitter=prior.jitter, rotate=prior.rotate, scale=prior.scale,
+            like=canvas.parameters,
+        )  # fmt: skip
+        gradient_under = Repeated(lambda move: self._gradient(canvas, rows, moves, move))
+        replayed = moves.of_one_shape and not self.net.random  # a recording would repeat its random numbers
         history = torch.zeros(self.steps, len(rows), device=self.net.device)
         retries = torch.zeros(len(rows), dtype=torch.int64, device=self.net.device)
         for step in range(self.steps):
-            state = generator.clone_state()  # the retry below uses the same augmentation
-            score, gradient = self._gradient(canvas, rows, generator)
+            move = moves[step]
+            score, gradient = gradient_under(move) if replayed else self._gradient(canvas, rows, moves, move)
             dead = _without_gradient(gradient) & (retries < _RETRIES)
             if bool(dead.any()):  # no gradient at all: try again with the ReLU override
-                redirected = self._redirected(canvas, rows, state, dead)
+                redirected = self._redirected(canvas, rows, moves, move, dead)
                 retries += dead & _without_gradient(redirected)  # still none: the unit does not depend on the image
                 gradient = torch.where(_column(dead, gradient), redirected, gradient)
             history[step] = score
@@ -97,48 +107,50 @@ class Ascent:
             values = {name: self.placement.crop(value, self.net, name) for name, value in values.items()}
         return objective.score(values, rows)
 
-    def _canvas(self, n: int, start: int) -> Canvas:
-        """The first images: the same for every row, different for the images of one row."""
-        net, (height, width) = self.net, self.placement.size
+    def _canvas(self, rows: Tensor, start: int) -> Canvas:
+        """The first images: the same noise for every row, different for the images of one row."""
+        net, (height, width), n = self.net, self.placement.size, len(rows)
         generator = torch.Generator().manual_seed(_mixed(self.seed, start, 0))
         low, high = net.pixels if net.pixels is not None else (None, None)
         shape = (self.diverse, net.input_shape[0], height, width)
-        groups = n // self.diverse
-        if self.prior.canvas == "fourier":
-            noise = torch.randn(Fourier.spectrum(shape), generator=generator, device="cpu") * self.prior.noise
-            noise = noise.repeat(groups, 1, 1, 1, 1).to(net.device)
-            box = (0.0, 1.0) if low is None or high is None else (low, high)
-            return Fourier((n, *shape[1:]), noise, *box)
-        noise = (
-            (torch.randn(shape, generator=generator, device="cpu") * self.prior.noise)
-            .repeat(groups, 1, 1, 1)
-            .to(net.device)
-        )
-        return Pixels(mean_colour(net, noise) + noise, low, high)
+        begin = None if self.begin is None else self.begin.to(net.device)[rows]
+        if self.prior.canvas == "pixels":
+            noise = torch.randn(shape, generator=generator, device="cpu") * self.prior.noise
+            noise = noise.repeat(n // self.diverse, 1, 1, 1).to(net.device)
+            return Pixels((mean_colour(net, noise) if begin is None else begin) + noise, low, high)
+        box = (0.0, 1.0) if low is None or high is None else (low, high)
+        spectrum = Fourier.spectrum(shape)
+        if self.prior.canvas == "phase":
+            turns = torch.rand(spectrum[:-1], generator=generator, device="cpu")
+            canvas: Fourier | Phases = Phases((n, *shape[1:]), _repeated(turns, n, net.device), *box)
+        else:
+            noise = torch.randn(spectrum, generator=generator, device="cpu") * self.prior.noise
+            canvas = Fourier((n, *shape[1:]), _repeated(noise, n, net.device), *box)
+        if begin is not None:
+            canvas.begin(begin)
+        return canvas
 
-    def _redirected(self, canvas: Canvas, rows: Tensor, generator: torch.Generator, dead: Tensor) -> Tensor:
+    def _redirected(self, canvas: Canvas, rows: Tensor, moves: Moves, move: Tensor, dead: Tensor) -> Tensor:
         """The gradient under the ReLU override, for the dead images and the other images of their rows."""
         groups = dead.view(-1, self.diverse).any(1).repeat_interleave(self.diverse)
-        return self._gradient(canvas, rows, generator, RedirectedReLU(), groups.nonzero()[:, 0])[1]
+        return self._gradient(canvas, rows, moves, move, RedirectedReLU(), groups.nonzero()[:, 0])[1]
 
     def _gradient(
         self,
         canvas: Canvas,
         rows: Tensor,
-        generator: torch.Generator,
+        moves: Moves,
+        move: Tensor,
         rules: RedirectedReLU | None = None,
         subset: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The objective of each augmented image, and the gradient of objective minus penalties on the canvas."""
-        prior = self.prior
         with torch.enable_grad():
             images = canvas.images()
             if subset is not None:
                 images, rows = images[subset], rows[subset]
             background = mean_colour(self.net, images)
-            augmented = transformed(
-                images, generator, jitter=prior.jitter, rotate=prior.rotate, scale=prior.scale, background=background
-            )
+            augmented = moves.apply(images, move, background)
             values = self._values(augmented.contiguous(memory_format=torch.channels_last), rules)
             score = self.objective.score(values, rows)
             total = score - self._penalty(images, score, values, background)
@@ -226,6 +238,11 @@ class _Adam:
         spread = (self._second / (1 - slow**self._step)).sqrt_().add_(1e-4)
         decay = 0.5 * (1 + math.cos(math.pi * (self._step - 1) / self._steps))
         self._parameters.addcdiv_(mean, spread, value=self._rate * decay)
+
+
+def _repeated(noise: Tensor, n: int, device: torch.device) -> Tensor:
+    """The noise of one row's images for all rows, (n, ...)."""
+    return noise.repeat(n // len(noise), *(1,) * (noise.dim() - 1)).to(device)
 
 
 def _without_gradient(gradient: Tensor) -> Tensor:

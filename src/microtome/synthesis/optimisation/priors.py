@@ -19,12 +19,14 @@ class Prior:
     Attributes
     ----------
     canvas : str
-        ``"fourier"`` (1/f spectrum, decorrelated colour, sigmoid) or ``"pixels"`` (box by projection).
+        ``"fourier"`` (1/f spectrum, decorrelated colour, sigmoid), ``"phase"`` (the same with fixed magnitudes) or
+        ``"pixels"`` (box by projection).
     rate : float
         First step of Adam in the canvas' coordinates for an ascent of 128 steps. For n steps it is
         multiplied by sqrt(128 / n). It falls to zero along half a cosine.
     noise : float
-        Standard deviation of the first coordinates around the flat image.
+        Standard deviation of the first coordinates around the flat image, or around the image that the ascent starts
+        from. The first phases are random at any ``noise``.
     l2, tv, alpha : float
         Weights of the squared distance from the mean image, the total variation (beta 2) and the
         sixth-power norm, each per value of the image.
@@ -61,20 +63,22 @@ class Prior:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if self.canvas not in ("fourier", "pixels"):
-            raise InputError(f'the canvas is "fourier" or "pixels", got "{self.canvas}".')
+        if self.canvas not in ("fourier", "phase", "pixels"):
+            raise InputError(f'the canvas is "fourier", "phase" or "pixels", got "{self.canvas}".')
         if self.rate <= 0 or self.blur_every < 1:
             raise InputError(f"rate and blur_every are positive, got {self.rate} and {self.blur_every}.")
         for name in ("noise", "l2", "tv", "alpha", "blur", "jitter", "rotate", "scale"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is not negative, got {getattr(self, name)}.")
-        if self.canvas == "fourier" and (self.blur or self.small_norm or self.small_contribution):
+        if self.canvas != "pixels" and (self.blur or self.small_norm or self.small_contribution):
             raise InputError("blur and clipping act on pixels; use them with canvas='pixels'.")
 
 
 PRIORS: dict[str, Prior] = {
     # Photographs: lucid's recipe.
     "natural": Prior(canvas="fourier", rate=0.1, jitter=8, rotate=5, scale=0.05),
+    # Photographs, with the magnitudes of photographs at every step: MACO.
+    "maco": Prior(canvas="phase", rate=0.3, jitter=8, rotate=5, scale=0.1),
     # A few pixels, the input of one convolution: no regularisation is necessary.
     "plain": Prior(canvas="pixels", rate=0.05, noise=0.05),
     # Small pictures: strokes on an empty background.

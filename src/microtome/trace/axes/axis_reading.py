@@ -191,11 +191,11 @@ def _resolve(seen: Seen, after: Seen | None, count: int, which: int) -> bool:
         return False
     rest = seen.shape[seen.axis] // count
     given = best = _around(seen.labels.axes[seen.axis])
-    leak = _leak(moved, given, count, which)
-    if leak > _RELATIVE and rest > 1:  # not as the operators say
+    outside = _share_outside(moved, given, count, which)
+    if outside > _RELATIVE and rest > 1:  # not as the operators say
         orders = [(outer, rest // outer) for outer in range(1, rest + 1) if rest % outer == 0]
-        least, order = min((_leak(moved, order, count, which), order) for order in orders)
-        leak, best = (least, order) if least <= _RELATIVE else (leak, given)
+        least, order = min((_share_outside(moved, order, count, which), order) for order in orders)
+        outside, best = (least, order) if least <= _RELATIVE else (outside, given)
     if best != given:
         axes = list(seen.labels.axes)
         roles = {f.role for f in axes[seen.axis] if f.role != IMAGE}
@@ -204,10 +204,10 @@ def _resolve(seen: Seen, after: Seen | None, count: int, which: int) -> bool:
         ends = [Factor(role, size) if size > 1 else None for size in (outer, inner)]
         axes[seen.axis] = tuple(f for f in (ends[0], Factor(IMAGE, count), ends[1]) if f is not None)
         seen.labels = Labels(tuple(axes), seen.labels.since)
-    return leak > _RELATIVE
+    return outside > _RELATIVE
 
 
-def _leak(moved: NDArray[np.float64], order: tuple[int, int], count: int, which: int) -> float:
+def _share_outside(moved: NDArray[np.float64], order: tuple[int, int], count: int, which: int) -> float:
     """The largest change outside the changed image, as a share of the largest of all."""
     by_image = moved.reshape(order[0], count, order[1])
     others = [part.max() for part in (by_image[:, :which], by_image[:, which + 1 :]) if part.size]

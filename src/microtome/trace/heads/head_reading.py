@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from microtome.errors import InputError, ModelError
 from microtome.trace.axes.axis_reading import smaller
 from microtome.trace.graph import Layer
+from microtome.trace.heads.closing_softmax import HANDING_ON
 from microtome.trace.heads.head import OUTPUTS, Head, as_rows, choose, described, tensors_by_path
 from microtome.trace.heads.last_operations import Ending
-from microtome.trace.heads.score_meaning import meaning, stays_in_range
+from microtome.trace.heads.score_meaning import PROBABILITIES, meaning, stays_in_range
 from microtome.trace.shared_pass import SharedPass, seeded_pass
 from microtome.trace.tracing.tracer import Tracer
 
@@ -100,6 +101,11 @@ def read_head(
         return Reading(Head(problem=_detector(came) if per_image else problem), "")
     rows = as_rows(found[path], len(images))
     assert rows is not None  # noqa: S101 - choose takes no other
+    rows = rows.detach()
+    if not bool(rows.isfinite().all()):  # an error when scores are asked for; no number tells what they mean
+        return Reading(
+            Head(int(rows.shape[1]), path, output or "logits", reason="scores, which hold NaN or infinity"), ""
+        )
     alone = _same_path(first, path, rows.shape[1])
     random = ""
     if drew or alone is None or not _close(alone, rows[:1], 1e-3):
@@ -110,6 +116,9 @@ def read_head(
             random = _drawn(again)
         elif alone is not None and rows.shape == (2, 2) and _close(alone[0], rows[:, 0], 1e-3):
             return Reading(Head(problem=_TRANSPOSED), "")
+    ranked = _ranked(ending, ending.node_of(found[path]))
+    if ranked and rows.shape[1] > 1:
+        return Reading(Head(problem=_SORTED.format(ranked)), "")
     bounded = functools.partial(stays_in_range, model, images, path)
     return Reading(meaning(ending, layers, found[path], path, rows, output, bounded), random)
 
@@ -172,6 +181,23 @@ _TRANSPOSED = (
     "class scores of shape (N, classes) were expected, one row per image; the images lie along the second axis of what "
     "the network gives. Wrap the model so that it returns its transpose."
 )
+
+
+_SORTED = (
+    'class scores were expected, each class in a place of its own; the network sorts its scores ("{}"), so that '
+    "a place is a rank. Wrap the model so that it returns one score per class and image."
+)
+
+
+def _ranked(ending: Ending, node: int | None) -> str:
+    """The operation by which an output is sorted; empty where it is not."""
+    while node is not None:
+        made = ending.nodes[node]
+        if made.kind in ("topk", "sort", "msort"):
+            return made.name
+        passes = made.kind in HANDING_ON or made.kind in PROBABILITIES
+        node = made.inputs[0] if passes and len(made.inputs) == 1 else None
+    return ""
 
 
 def _detector(came: str) -> str:

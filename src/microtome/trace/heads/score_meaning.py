@@ -16,7 +16,7 @@ from microtome.trace.operators.operator_table import those
 from microtome.trace.tracing.tracer import Tracer
 
 # Operators whose values lie in [0, 1], and those that mix such values: averages, products, choices.
-_PROBABILITIES = frozenset(("sigmoid", "hardsigmoid", "softmax"))
+PROBABILITIES = frozenset(("sigmoid", "hardsigmoid", "softmax"))
 _MIXING = those(activation="clipping") | those(
     role=tuple(
         """arithmetic function mask product reduction view rearrangement selection split join copy cast
@@ -74,6 +74,9 @@ def _measured(ending: Ending, node: int | None, rows: Tensor, bounded: Callable[
         return "probabilities", "probabilities, since they lie in [0, 1] and sum to 1 for each image"
     if several and bool((wide <= rough).all()) and bool(((wide.exp().sum(1) - 1).abs() < rough).all()):
         return "logits", "logarithms of probabilities, since their exponentials sum to 1 for each image"
+    if several and bool((wide >= -rough).all()) and _same_sums(wide, rough):
+        total = float(wide.sum(1)[0])
+        return "value", f"values, since they are not negative and sum to {total:.4g} for each image, as shares do"
     if node is not None and in_range(rows) and _of_probabilities(ending, node):
         return "probabilities", "probabilities, since they are made of sigmoids or softmaxes alone and lie in [0, 1]"
     if in_range(rows) and bounded():
@@ -81,6 +84,13 @@ def _measured(ending: Ending, node: int | None, rows: Tensor, bounded: Callable[
     if several:
         return "logits", "logits, since no softmax or sigmoid closes the model"
     return "value", 'a value; give output="sigmoid" where it is the logit of one class'
+
+
+def _same_sums(rows: Tensor, rough: float) -> bool:
+    """Whether different rows have one sum, as per cent have."""
+    sums = rows.sum(1)
+    differ = float((rows - rows[:1]).abs().max()) > 100 * rough * float(rows.abs().max())
+    return len(rows) > 1 and differ and float((sums - sums[0]).abs().max()) <= rough * float(sums[0].abs())
 
 
 def stays_in_range(model: nn.Module, images: Tensor, path: tuple[str | int, ...]) -> bool:
@@ -105,7 +115,7 @@ def _of_probabilities(ending: Ending, node: int) -> bool:
     while waiting:
         at = waiting.pop()
         made = ending.nodes[at]
-        if made.kind in _PROBABILITIES:
+        if made.kind in PROBABILITIES:
             any_found = True
             continue
         if made.kind not in _MIXING or not made.inputs:

@@ -161,6 +161,7 @@ def refined(kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
 
     Examples
     --------
+    >>> import torch
     >>> x = torch.zeros(1)
     >>> refined("clamp", (x,), {"min": 0}), refined("clamp", (x, 0, 6), {}), refined("clamp", (x, -1), {})
     ('relu', 'relu6', 'clamp')

@@ -99,6 +99,7 @@ def spelling(func: Function) -> Spelling | None:
 
     Examples
     --------
+    >>> import torch
     >>> spelling(torch.relu_), spelling(torch.Tensor.__iadd__).kind, spelling(torch.Tensor.size)
     (Spelling(kind='relu', inplace=True, foreign=False), 'add', None)
     """

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,7 +16,8 @@ from torch.utils.hooks import RemovableHandle
 from microtome.errors import InputError, MicrotomeError, OpaqueError
 from microtome.trace.backward_rules import RuleSet
 from microtome.trace.batch_norm_gradient import align_batch_norm_gradients
-from microtome.trace.guard import as_found, named_modules
+from microtome.trace.edits import edits_of
+from microtome.trace.guard import as_found, named_modules, without_backward_hooks
 from microtome.trace.operators.nested_tensors import substitute, tensors
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.signatures import is_inplace, refined
@@ -99,7 +101,8 @@ class Tracer(TorchFunctionMode):
         self._waiting = set(record)
         self._record = frozenset(self._waiting)
         self._replace = dict(replace or {})
-        self._touched = self._record | self._replace.keys()
+        self._edits = edits_of(model)
+        self._touched = self._record | self._replace.keys() | self._edits.keys()
         self._gradient, self._live, self._stop = gradient, frozenset(live), stop and bool(self._waiting)
         self._rules, self._observer = rules, observer
         modules = named_modules(model)
@@ -116,6 +119,9 @@ class Tracer(TorchFunctionMode):
         self._paused = False
         self._origins: Origins | None = None
         self._guarded = False
+        # Modules whose inputs and outputs hooks of the user's may change.
+        self._hooked_inputs: Set[nn.Module] = frozenset()
+        self._hooked_outputs: Set[nn.Module] = frozenset()
 
     def __call__(self, images: Tensor) -> Any:
         """Run the model; returns its output, or None where the pass was stopped.
@@ -129,7 +135,8 @@ class Tracer(TorchFunctionMode):
         # Rules hold for every operation that a gradient passes, so each has to be seen.
         self._origins = Origins(images) if self._rules is not None and grad else None
         grad |= any(getattr(part, "differentiable", False) for part in (self._rules, self._observer))
-        with as_found(self._model), torch.inference_mode(False), torch.set_grad_enabled(grad):
+        unhooked = without_backward_hooks(self._model) if self._rules is not None else nullcontext()
+        with as_found(self._model), unhooked, torch.inference_mode(False), torch.set_grad_enabled(grad):
             self._guarded = True
             output = self.run_as_is(images)
             if self._origins is not None:
@@ -151,7 +158,7 @@ class Tracer(TorchFunctionMode):
         hooks: list[RemovableHandle] = []
         if self._needs_modules:
             hooks = [register_module_forward_pre_hook(self._enter), register_module_forward_hook(self._leave)]
-            hooks += self._keyword_hooks()
+            hooks += [*self._input_hooks(), *self._output_hooks()]
         try:
             self._scopes.append(_Scope("", None, None))
             if self._needs_operations():
@@ -162,7 +169,7 @@ class Tracer(TorchFunctionMode):
             if stop.tracer is not self:
                 raise
             return None
-        except MicrotomeError:
+        except (MicrotomeError, torch.cuda.OutOfMemoryError):  # what runs out of memory is run again in parts
             raise
         except Exception as error:
             where = self._scopes[-1].name if self._needs_modules else broken_pass.place(error, self._names)
@@ -216,26 +223,40 @@ class Tracer(TorchFunctionMode):
         self._scopes.append(_Scope(name, module, version))
         if self._rules is not None and isinstance(module, torch.jit.ScriptModule):
             self._rules.opaque(f'the scripted or traced module "{name}"')
-        if first is not None and name + INPUT in self._record:
+        if first is not None and name + INPUT in self._record and module not in self._hooked_inputs:
             self._keep(name + INPUT, first)
         if self._observer is not None:
             self._observer.enter(name, module, args)
 
-    def _keyword_hooks(self) -> list[RemovableHandle]:
-        """Hooks on the modules whose inputs are recorded: only a module's own hook is told of arguments by keyword."""
+    def _input_hooks(self) -> list[RemovableHandle]:
+        """Hooks on the modules whose inputs are recorded.
+
+        Only a module's own hook is told of arguments by keyword, and what the user's hooks give the module.
+        """
         paths = {name.removesuffix(INPUT).partition("#")[0] for name in self._record if name.endswith(INPUT)}
         asked = [module for name, module in named_modules(self._model) if name in paths] if paths else []
         plain = [module for module in asked if not isinstance(module, torch.jit.ScriptModule)]
-        return [module.register_forward_pre_hook(self._enter_by_keyword, with_kwargs=True) for module in plain]
+        self._hooked_inputs = {module for module in plain if module._forward_pre_hooks}
+        return [module.register_forward_pre_hook(self._enter_by_own_hook, with_kwargs=True) for module in plain]
 
-    def _enter_by_keyword(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given = tensors(kwargs)
-        if given and not tensors(args) and self._scopes[-1].module is module:
+    def _output_hooks(self) -> list[RemovableHandle]:
+        """Hooks on the modules that have hooks of the user's: they run last and see what the network goes on with."""
+        hooked = [module for _, module in named_modules(self._model)[1:] if module._forward_hooks]
+        self._hooked_outputs = {module for module in hooked if not isinstance(module, torch.jit.ScriptModule)}
+        return [module.register_forward_hook(self._leave_by_own_hook) for module in self._hooked_outputs]
+
+    def _enter_by_own_hook(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        positional = tensors(args)
+        given = positional or tensors(kwargs)
+        if given and (not positional or module in self._hooked_inputs) and self._scopes[-1].module is module:
             name = self._scopes[-1].name + INPUT
             if name in self._record:
                 self._keep(name, given[0])
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        return None if module in self._hooked_outputs else self._leave_by_own_hook(module, args, output)
+
+    def _leave_by_own_hook(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         if not self._runs(module):
             return None
         while self._scopes[-1].module is not module:  # a submodule whose exception the model swallowed
@@ -265,7 +286,10 @@ class Tracer(TorchFunctionMode):
             return func(*args, **kwargs)
         spelled = spelling(func)
         if spelled is None:
-            return func(*args, **kwargs) if self._rules is None else self._rules.ask(func, args, kwargs)
+            answer = func(*args, **kwargs) if self._rules is None else self._rules.ask(func, args, kwargs)
+            if self._origins is not None and isinstance(answer, Tensor):  # zeros_like: the model may write on it
+                self._origins.add(answer)
+            return answer
         kind = spelled.kind
         if self._origins is not None:
             if kind == "grad" and self._rules is not None:
@@ -315,6 +339,8 @@ class Tracer(TorchFunctionMode):
         return passed
 
     def _exchanged(self, name: str, value: Tensor, inplace: bool) -> Tensor:
+        if name in self._edits:
+            value = self._pass_on(value, self._edited(name, value), inplace)
         if name in self._replace:
             value = self._pass_on(value, self._replacement(name, value), inplace)
         if name in self._record and name not in self.value:
@@ -328,6 +354,22 @@ class Tracer(TorchFunctionMode):
                 self._keep(name, value)
         return value
 
+    def _edited(self, name: str, value: Tensor) -> Tensor:
+        """The value with some units scaled or held; rules and observers see it done, the model's names stay."""
+        self._paused, paused = True, self._paused
+        try:
+            return self._edits[name].apply(name, value, self._run_edit)
+        finally:
+            self._paused = paused
+
+    def _run_edit(self, call: Call) -> Tensor:
+        value: Tensor = call.run() if self._rules is None else self._rules.run(call)
+        if self._origins is not None:
+            self._origins.add(value)
+        if self._observer is not None:
+            self._observer.operation(call, value)
+        return value
+
     def _replacement(self, name: str, value: Tensor) -> Tensor:
         """What is to take a value's place; its own operations are not the model's, and take no names from them."""
         given = self._replace[name]
@@ -338,7 +380,7 @@ class Tracer(TorchFunctionMode):
                 shape = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
                 raise InputError(f'layer "{name}" gives {tuple(value.shape)}; the replacement is {shape}.')
             return new.to(value)
-        except (MicrotomeError, Stop):
+        except (MicrotomeError, Stop, torch.cuda.OutOfMemoryError):
             raise
         except Exception as error:
             if broken_pass.is_ours(error):

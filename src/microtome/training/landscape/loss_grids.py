@@ -127,7 +127,7 @@ class LossSurface(Result, drawing="training.landscape_figures:surface"):
 
     @property
     def convexity(self) -> Tensor:
-        """(steps - 2, steps - 2), |smaller / larger eigenvalue| where the smaller is negative, 0 where it is not."""
+        """(steps - 2, steps - 2), the absolute ratio of smaller to larger eigenvalue; 0 where none is negative."""
         low, high = self.curvature.unbind(-1)
         ratio = (low / high).abs()
         return torch.where(low.isnan(), low, torch.where(low < 0, ratio, torch.zeros_like(ratio)))

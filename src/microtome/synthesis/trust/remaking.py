@@ -1,0 +1,65 @@
+"""Superstimuli made once more by their own record: from another start, or from patches of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from microtome.network import Network
+from microtome.synthesis.maximal import maximize, maximize_class
+from microtome.synthesis.optimisation.priors import Prior
+from microtome.synthesis.placement import mean_colour
+from microtome.synthesis.superstimuli import Superstimuli
+from microtome.units.streaming.crops import cut
+from microtome.units.streaming.patch_tables import LayerPatches
+
+
+def remade(net: Network, made: Superstimuli, units: Sequence[int], seed: int, begin: Tensor | None = None) -> Tensor:
+    """Images (units, C, h, w) of some units, made with the same options and another seed.
+
+    Parameters
+    ----------
+    begin : Tensor, optional
+        (units, C, h, w) the images to start from.
+    """
+    options = made.provenance.parameters
+    prior = Prior(**options["prior"])
+    if made.layer == "logits":
+        again = maximize_class(
+            net, list(units), prior=prior, sign=made.sign, steps=options["steps"], seed=seed, begin=begin
+        )
+        return again.images
+    at = options["reduction"]
+    again = maximize(
+        net,
+        made.layer,
+        channels=list(units),
+        reduction=at if isinstance(at, str) else None,
+        position=None if isinstance(at, str) else tuple(at),
+        sign=made.sign,
+        steps=options["steps"],
+        size=(int(made.images.shape[2]), int(made.images.shape[3])),
+        prior=prior,
+        seed=seed,
+        begin=begin,
+    )
+    return again.images
+
+
+def patch_starts(net: Network, made: Superstimuli, patches: LayerPatches, unit: int, ranks: int) -> Tensor:
+    """The surroundings of a unit's top patches at the size of the canvas, (ranks, C, h, w), the patch in the middle."""
+    selection = "top" if made.sign > 0 else "low"
+    height, width = made.images.shape[2:]
+    fill = mean_colour(net, made.images)
+    starts = []
+    for rank in range(ranks):
+        image, position, _ = patches.entry(unit, rank, selection)
+        pictures, _ = patches.pictures.fetch(torch.tensor([image], device="cpu"))
+        top, left, bottom, right = patches.box_at(position)
+        y, x = (top + bottom - height) // 2, (left + right - width) // 2
+        box = (y, x, y + height, x + width)
+        inside = cut(torch.ones_like(pictures[0]), box, 0.0).to(fill) > 0
+        starts.append(torch.where(inside, cut(pictures[0], box, 0.0).to(fill), fill))
+    return torch.stack(starts)
