@@ -76,17 +76,34 @@ def examine_model(name: str, file: Path, seed: int) -> None:
 
 
 def examine_random(seeds: Iterable[int], file: Path) -> None:
-    """Examine some random networks; those with a verdict other than right are kept whole."""
+    """Examine some random networks; what is known of a network already stays, unless it was not right."""
     found: list[dict[str, Any]] = []
+    before = json.loads(file.read_text()) if file.exists() else {}
+    about = {key: before[key] for key in version() if key in before}
+    known = {row["seed"]: {**about, **row} for row in before.get("networks", ()) if not _faults([row])}
     for seed in seeds:
         try:
+            if seed in known:
+                found.append(known[seed])
+                continue
             subject = fuzz.subject(seed)
             checks = {**examine(subject), **fuzz.more_checks(seed, subject)}
             found.append({"seed": seed, "network": fuzz.describe(seed), "checks": checks, **subject.timings})
         except NotCompared as error:
             found.append({"seed": seed, "network": fuzz.describe(seed), "problem": str(error), "checks": {}})
-        write(file, {**version(), "finished": False, "networks": found})
+        write(file, {**version(), "finished": False, "networks": [*found, *_later(known, found)]})
     write(file, {**version(), "finished": True, "networks": found})
+
+
+def _later(known: dict[int, Any], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is known of networks that a run has not come to."""
+    return [row for seed, row in known.items() if seed not in {one["seed"] for one in found}]
+
+
+def _faults(rows: list[dict[str, Any]]) -> set[str]:
+    """The verdicts on some networks that say that something was not right."""
+    given = {check["verdict"] for row in rows for check in row.get("checks", {}).values()}
+    return given & {REFUSED, WRONG, BLAMED, CRASH}
 
 
 def write(file: Path, record: dict[str, Any]) -> None:
@@ -101,9 +118,7 @@ def finished(file: Path) -> bool:
     if not file.exists():
         return False
     record = json.loads(file.read_text())
-    rows = record.get("networks", [record])
-    given = {check["verdict"] for row in rows for check in row.get("checks", {}).values()}
-    mended = record.get("sources") != version()["sources"] and given & {REFUSED, WRONG, BLAMED, CRASH}
+    mended = record.get("sources") != version()["sources"] and _faults(record.get("networks", [record]))
     return bool(record.get("finished", True)) and not mended
 
 

@@ -171,6 +171,25 @@ def test_what_is_kept_gives_the_same_page(tmp_path) -> None:
     assert "| gradient | zennit | 1 |  | 1 |  |  |" in first.read_text()
 
 
+def test_a_network_that_was_right_is_not_examined_again(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, asked = tmp_path / "0.json", list[int]()
+    rows = [
+        {"seed": seed, "network": ["old"], "checks": {"read": {"verdict": verdict, "detail": ""}}}
+        for seed, verdict in ((1, RIGHT), (3, WRONG))
+    ]
+    runner.write(file, {"torch": "1", "commit": "", "sources": "others", "finished": True, "networks": rows})
+    monkeypatch.setattr(runner, "examine", lambda _subject: {"read": {"verdict": RIGHT, "detail": ""}})
+    monkeypatch.setattr(fuzz, "subject", lambda seed: asked.append(seed) or random_subject())
+    runner.examine_random(range(1, 5, 2), file)
+    found = json.loads(file.read_text())["networks"]
+    assert asked == [3]
+    assert [(one["seed"], one.get("sources")) for one in found] == [(1, "others"), (3, None)]
+
+
+def random_subject() -> Subject:
+    return Subject(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)).double(), (3, 1, 1), torch.float64)
+
+
 def _folder(path: Path) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     return path
