@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from proof import checks, fuzz, gathered, page, peers, random_networks, runner, unit_checks
+from proof import catalogue, checks, fuzz, gathered, page, peers, random_networks, runner, unit_checks
 from proof.guided_reference import guided
 from proof.plain import Plain
 from proof.relevance_reference import NoReplica, relevance
@@ -184,6 +184,28 @@ def test_a_network_that_was_right_is_not_examined_again(tmp_path, monkeypatch: p
     found = json.loads(file.read_text())["networks"]
     assert asked == [3]
     assert [(one["seed"], one.get("sources")) for one in found] == [(1, "others"), (3, None)]
+
+
+def test_of_a_model_only_what_was_wrong_is_examined_again(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "one.json"
+    checks = {
+        name: {"verdict": WRONG if name == "units" else RIGHT, "detail": "old"} for name in (*checks_before, "units")
+    }
+    row = {"model": "m", "seed": 0, "finished": True, "sources": "others", "checks": checks, "peers": {"a": {}}}
+    runner.write(file, row)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3, 2)).double()
+    built = catalogue.Built(model, (3, 1, 1), torch.float64, {})
+    monkeypatch.setattr(catalogue, "build", lambda _name, _seed: built)
+    runner.examine_model("m", file, seed=0)
+    found = json.loads(file.read_text())
+    assert found["again"]["checks"] == ["units"]
+    assert found["checks"]["units"] == {**found["checks"]["units"], "verdict": RIGHT, "detail": "1 layers"}
+    assert found["checks"]["read"]["detail"] == "old"
+    assert found["peers"] == {"a": {}}
+    assert runner.finished(file)
+
+
+checks_before = ("read", "gradient")
 
 
 def random_subject() -> Subject:
