@@ -11,7 +11,7 @@ from proof.verdicts import NO_ANSWER, NOT_COMPARED, OUT_OF_TIME, RIGHT, VERDICTS
 SIGNS = dict(zip(VERDICTS, "+rWBC0-t", strict=True))
 _VERDICTS = {sign: verdict for verdict, sign in SIGNS.items()}
 _KEPT = ("seed", "torch", "commit", "sources", "reading", "pass", "seconds", "problem")
-_OF_MODELS = ("model", "shape", "dtype", "smaller", "parameters", "peers")
+_OF_MODELS = ("model", "shape", "dtype", "smaller", "parameters", "peers", "again")
 Record = dict[str, Any]
 
 

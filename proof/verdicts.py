@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -60,10 +60,13 @@ def _runs(subject: Subject) -> bool:
         return False
 
 
-def examine(subject: Subject, keep: Callable[[dict[str, Any]], None] = lambda _: None) -> dict[str, Any]:
-    """All checks of one network; ``keep`` is told after each, so that a limit loses only the rest."""
+def examine(
+    subject: Subject, keep: Callable[[dict[str, Any]], None] = lambda _: None, only: Iterable[str] = tuple(CHECKS)
+) -> dict[str, Any]:
+    """Some checks of one network, or all; ``keep`` is told after each, so that a limit loses only the rest."""
     done: dict[str, Any] = {}
-    for name, check in CHECKS.items():
-        done[name] = verdict(check, subject)
-        keep(done)
+    for name in CHECKS:
+        if name in set(only):
+            done[name] = verdict(CHECKS[name], subject)
+            keep(done)
     return done
