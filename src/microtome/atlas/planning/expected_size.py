@@ -15,9 +15,9 @@ _ROW = 5e3
 _UNIT = {True: 45e3, False: 75e3}
 _IMAGE = {True: 350e3, False: 500e3}
 _MAPS, _SIDE = 24, 128  # attribution maps of an image, pixels a side of each
-_SHOWN, _SHOWN_SIDE = 12, 56  # activation maps of a layer, pixels a side of each
+_SHOWN, _SHOWN_SIDE = 8, 56  # activation maps of a layer, pixels a side of each
 _PIXEL = 1.6  # bytes of a pixel of a map, stored and drawn
-_PLACE = 2.6  # the same of an activation map
+_PLACE = 3.5  # the same of an activation map
 
 
 def expected_megabytes(plan: Plan, chosen: Selection) -> float:

@@ -29,7 +29,7 @@ from microtome.results import Result, provenance
 __all__ = ["ACTIVATION_MAPS", "Activations"]
 
 _BATCH = 4  # images in one task
-_UNITS = 12  # units of each layer
+_UNITS = 8  # units of each layer
 _SIDE = 56  # pixels a side of a map, as pages show it
 
 

@@ -26,7 +26,7 @@ __all__ = ["PREDICTIONS", "accuracy", "probabilities"]
 _READABLE = 40  # classes up to which a confusion matrix can be read
 _TOP = 5  # classes in the list of probabilities
 _CONFUSED = 10  # classes that a class is confused with
-_AVERAGED = 200  # images of an average
+_AVERAGED = {False: 25, True: 200}  # images of an average, of photos and of small images
 _BLOCK = 25  # images that are read at a time
 
 
@@ -182,7 +182,7 @@ def _class(album: Album, index: int) -> list[Section]:
 def _average(album: Album, index: int) -> Gallery | None:
     """The mean of the images of a class; None of fewer than two."""
     of_class = (album.seen.labels == index).nonzero()[:, 0].tolist()
-    shown = [of_class[place] for place in even(len(of_class), _AVERAGED)]
+    shown = [of_class[place] for place in even(len(of_class), _AVERAGED[album.pixelated])]
     if len(shown) < 2:
         return None
     mean = torch.stack([album.small(part).sum(0) for part in blocks(shown, _BLOCK)]).sum(0) / len(shown)
