@@ -28,7 +28,7 @@ def address(tmp_path_factory) -> Iterator[str]:
 
     from microtome import Network, data
     from microtome.explorer import LiveNetwork, create_app
-    from microtome.explorer.server.serving import _bound
+    from microtome.explorer.server.serving import bound
     from microtome.loading import Subject
 
     torch.manual_seed(0)
@@ -46,7 +46,7 @@ def address(tmp_path_factory) -> Iterator[str]:
     net = Network(model.eval(), (1, 8, 8))
     other = Network(torch.nn.Sequential(*model[:6], torch.nn.Linear(192, 10)), (1, 8, 8))
     networks = [LiveNetwork(Subject(net, images), "digits-net"), LiveNetwork(Subject(other, images), "untrained head")]
-    socket = _bound("127.0.0.1", 0)
+    socket = bound("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(create_app(networks), log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
     thread.start()
@@ -84,6 +84,7 @@ class Page(Browser):
         return self.scores()
 
     def click(self, selector: str) -> None:
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", self.one(selector))
         self.one(selector).click()
 
 
@@ -122,6 +123,7 @@ def test_drawing_a_digit_changes_scores_and_maps(page):
 
 
 def test_from_the_prediction_to_a_unit_to_its_dissection(page):
+    page.go("#layer=2")
     best = page.one("#scores .rows button")
     label = best.get_attribute("data-class")
     best.click()
@@ -134,7 +136,7 @@ def test_from_the_prediction_to_a_unit_to_its_dissection(page):
     assert "add up to" in page.text("#dissection .note")
     below = page.one("#dissection tbody tr a")
     name = below.get_attribute("title")
-    below.click()  # to the unit that feeds it
+    page.click("#dissection tbody tr a")  # to the unit that feeds it
     page.wait(f"document.querySelector('#unit-name').textContent === {name!r}")
     assert page.complaints() == []
 
