@@ -20,7 +20,10 @@ _ORDER = ("What each layer rejects", "What it mistakes for what", "Its most conf
 def overview_page(album: Album, topics: Sequence[Topic]) -> OverviewPage:
     """The first page of the atlas."""
     return OverviewPage(
-        card=_card(album, topics), blocks=_blocks(album), sections=arranged(topics, "overview", _ORDER, album)
+        card=_card(album, topics),
+        blocks=_blocks(album),
+        sections=arranged(topics, "overview", _ORDER, album),
+        notes=tuple(note.removesuffix(".") for note in album.net.notes),
     )
 
 

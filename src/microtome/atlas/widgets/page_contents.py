@@ -56,11 +56,14 @@ class OverviewPage:
         The network in execution order.
     sections : tuple of Section
         What topics show of the network as a whole.
+    notes : tuple of str
+        What to know of every result of this network.
     """
 
     card: tuple[Number, ...]
     blocks: tuple[Block, ...]
     sections: tuple[Section, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -40,7 +40,8 @@ class AttributionMaps(Result):
     """The maps of one method for some images.
 
     ``scaled`` (n, H, W) is the map divided by ``size`` (n,), its largest absolute value; ``extra`` are
-    tensors of some methods (occlusion: probability, winner, unoccluded), ``numbers`` the certificates (n,).
+    tensors of some methods (occlusion: probability, winner, unoccluded), ``numbers`` the certificates (n,),
+    ``unrecognised`` operations of unknown kind.
     """
 
     scaled: Tensor
@@ -50,6 +51,12 @@ class AttributionMaps(Result):
     layer: str
     extra: dict[str, Tensor]
     numbers: dict[str, Tensor]
+    unrecognised: list[str] = field(default_factory=list)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the method could not tell, beside what is to know of the network."""
+        return [*super().notes, *self.unrecognised]
 
     @property
     def map(self) -> Tensor:
@@ -112,6 +119,7 @@ def explain(
         layer=getattr(made, "layer", ""),
         extra=extra,
         numbers=numbers,
+        unrecognised=list(getattr(made, "unrecognised", [])),
     )
 
 
