@@ -9,7 +9,7 @@ import time
 import pytest
 
 from microtome.explorer.server.computations import BusyError, Cancelled, Computations, Turn
-from microtome.explorer.server.limits import Limits
+from microtome.explorer.server.request_limits import Limits
 
 
 def run(work):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from microtome.trace.edits import edits_of
+from microtome.trace.axes.unit_edits import edits_of
 from microtome.trace.graph import Graph
 
 

@@ -15,7 +15,7 @@ from microtome.errors import InputError
 from microtome.explorer.atlas_results import AtlasResults
 from microtome.explorer.live_network import LiveNetwork
 from microtome.explorer.server.app import create_app
-from microtome.explorer.server.limits import Limits
+from microtome.explorer.server.request_limits import Limits
 
 __all__ = ["bound", "is_loopback", "serve"]
 
