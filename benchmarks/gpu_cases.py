@@ -191,7 +191,7 @@ def cases() -> dict[str, Case]:
 
 def tiny(net: Network) -> tuple[Network, Tensor]:
     """A network of a few dozen units on the device of another: each is followed by a pass of its own."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng():
         torch.manual_seed(0)
         body = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 4))
     return Network(body.double().to(net.device), (3, 6, 6)), images().images[:1, :, :6, :6].double()

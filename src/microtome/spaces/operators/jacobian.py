@@ -6,6 +6,7 @@ from typing import final
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from microtome.errors import InputError, OpaqueError
 from microtome.network import Network
@@ -94,13 +95,14 @@ def jacobian_operator(net: Network, images: Tensor, *, layer: str = "logits", si
     """
     exact = in_double(net)
     x = exact.images(images.double(), check=False).detach()
-    if since == "input":
-        source = x.clone().requires_grad_()
-        value = exact.forward(source, [layer])[layer]
-    else:
-        start = exact.activations(x, [since], check=False)[since]
-        source = start.detach().clone().requires_grad_()
-        value = exact.forward(x, [layer], replace={since: lambda _: source.clone()})[layer]
+    with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention have no second derivative
+        if since == "input":
+            source = x.clone().requires_grad_()
+            value = exact.forward(source, [layer])[layer]
+        else:
+            start = exact.activations(x, [since], check=False)[since]
+            source = start.detach().clone().requires_grad_()
+            value = exact.forward(x, [layer], replace={since: lambda _: source.clone()})[layer]
     if not value.requires_grad:
         raise OpaqueError(
             f'"{layer}" does not depend on "{since}" by differentiable operations; choose an earlier start.'
