@@ -135,6 +135,8 @@ class Tracer(TorchFunctionMode):
         # Rules hold for every operation that a gradient passes, so each has to be seen.
         self._origins = Origins(images) if self._rules is not None and grad else None
         grad |= any(getattr(part, "differentiable", False) for part in (self._rules, self._observer))
+        if self._origins is not None and self._rules is not None and isinstance(self._model, torch.jit.ScriptModule):
+            self._rules.opaque("the model, which is scripted or traced,")
         unhooked = without_backward_hooks(self._model) if self._rules is not None else nullcontext()
         with as_found(self._model), unhooked, torch.inference_mode(False), torch.set_grad_enabled(grad):
             self._guarded = True

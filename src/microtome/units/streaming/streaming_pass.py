@@ -56,7 +56,7 @@ def selected_layers(net: Network, layers: str | Iterable[str] | None) -> list[La
     Raises
     ------
     LayerError
-        When a layer does not exist, has no units, or its values have no axis of images.
+        When a layer does not exist, has no units, or its values have no axis of images; when there is no layer.
     """
     names = computing_layers(net) if layers is None else [layers] if isinstance(layers, str) else list(layers)
     selected = [net.layer(name) for name in names]
@@ -66,6 +66,11 @@ def selected_layers(net: Network, layers: str | Iterable[str] | None) -> list[La
         if not layer.units:
             what = "one number per image" if not layer.shape else f"{layer.shape} without an axis of units"
             raise LayerError(f'layer "{layer.name}" has no units: its value is {what}; choose another layer.')
+    if not selected:
+        raise LayerError(
+            "no layer of this network has units and images that can be told apart, as where it is scripted or runs each "
+            "image by itself; give the original module."
+        )
     return list({layer.name: layer for layer in selected}.values())
 
 
