@@ -238,4 +238,5 @@ class Album:
             command=command,
             seed=result.provenance.seed,
             paper=method.reference if method else "",
+            notes=tuple(note for note in result.notes if note not in result.provenance.notes),
         )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 import random
+import sys
 import threading
 import weakref
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -43,7 +46,8 @@ def as_found(model: nn.Module) -> Iterator[None]:
 
     What is put back, also when the model raises: the training flag of every submodule,
     ``requires_grad`` of every parameter, buffers and parameters that the forward pass changed or
-    exchanged, attributes of modules that it assigned (a window size that follows the image, a cache), and
+    exchanged, attributes of modules that it assigned (a window size that follows the image, a cache) and the content
+    of their lists, sets and dicts, and
     the random states of torch, numpy and Python. ``.grad`` is never touched, since gradients are asked for
     by name.
     """
@@ -63,7 +67,7 @@ def as_found(model: nn.Module) -> Iterator[None]:
             for parameter in learning:
                 if parameter.is_leaf:
                     parameter.requires_grad = False
-            with plainly():
+            with plainly(), _not_compiled(modules):
                 yield
         finally:
             torch.backends.mha.set_fastpath_enabled(fast)
@@ -75,6 +79,24 @@ def as_found(model: nn.Module) -> Iterator[None]:
                 if parameter.is_leaf:
                     parameter.requires_grad = True
             states.restore()
+
+
+@contextmanager
+def _not_compiled(modules: list[nn.Module]) -> Iterator[None]:
+    """Run what ``torch.compile`` has compiled as it is written: else it would compile what looks at the pass, too."""
+    compiled = [
+        (module, call) for module in modules if (call := vars(module).get("_compiled_call_impl")) is not None
+    ]
+    # The compiler is looked for among what has been imported: importing it takes seconds.
+    stance = getattr(torch.compiler, "set_stance", None) if "torch._dynamo.eval_frame" in sys.modules else None
+    for module, _ in compiled:
+        module._compiled_call_impl = None
+    try:
+        with nullcontext() if stance is None else stance("force_eager"):
+            yield
+    finally:
+        for module, call in compiled:
+            module._compiled_call_impl = call
 
 
 @contextmanager
@@ -152,7 +174,7 @@ class _Tensors:
 
 
 class _Attributes:
-    """Plain attributes of modules, to undo what a forward pass assigns to them."""
+    """Plain attributes of modules, to undo what a forward pass assigns to them or puts into lists, sets and dicts."""
 
     def __init__(self, modules: list[nn.Module]) -> None:
         self._found = [
@@ -162,13 +184,34 @@ class _Attributes:
             if not type(module).__module__.startswith("torch.nn.modules.")
             and not isinstance(module, torch.jit.ScriptModule)
         ]
+        self._held = [
+            (value, copy.copy(value))
+            for _, found in self._found
+            for name, value in found.items()
+            if type(value) in _CONTAINERS and name not in _OF_TORCH
+        ]
 
     def restore(self) -> None:
-        """Give every attribute the object that it had; remove new ones."""
+        """Give every attribute the object that it had, and every container its content; remove new ones."""
         for now, found in self._found:
             if now.keys() != found.keys() or not all(map(operator.is_, now.values(), found.values())):
                 now.clear()
                 now.update(found)
+        for value, content in self._held:
+            if not _same_content(value, content):
+                value.clear()
+                (value.extend if isinstance(value, list | deque) else value.update)(content)
+
+
+_CONTAINERS = frozenset((list, dict, set, OrderedDict, defaultdict, deque))
+_OF_TORCH = frozenset(vars(nn.Module()))
+
+
+def _same_content(one: Any, other: Any) -> bool:
+    if len(one) != len(other):
+        return False
+    same = all(map(operator.is_, one, other))
+    return same and (not isinstance(one, dict) or all(map(operator.is_, one.values(), other.values())))
 
 
 class _Portrait:
@@ -235,6 +278,8 @@ class RandomStates:
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         devices = {tensor.device for tensor in parameters if tensor.is_cuda}
+        if devices and torch.cuda.is_current_stream_capturing():
+            devices = set()  # a pass that is recorded draws nothing, and the state cannot be asked for
         self._devices = [(device, torch.cuda.get_rng_state(device)) for device in sorted(devices, key=str)]
         self._torch = torch.get_rng_state()
         self._numpy = np.random.get_state()  # noqa: NPY002 - the user's own state

@@ -34,7 +34,7 @@ def projected(net: Network, image: Tensor, layer: str, unit: int, method: str) -
 
 
 def linear_layer_of(net: Network, layer: str) -> str:
-    """The convolution or matrix product whose units a layer passes on, through norms and rectifiers; or the layer itself.
+    """The convolution or matrix product whose units a layer passes on through norms and rectifiers, or itself.
 
     Raises
     ------

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -48,7 +48,8 @@ class AttributionMaps(Result):
 
     ``scaled`` (n, h, w) is the map by ``size`` (n,), its largest absolute value, in steps of 1/127; of large images it
     is averaged to at most 128 pixels a side. ``extra`` are tensors of some methods (occlusion: probability, winner,
-    unoccluded), ``numbers`` the certificates (n,) of the exact map.
+    unoccluded), ``numbers`` the certificates (n,) of the exact map, ``unrecognised`` operations of
+    unknown kind.
     """
 
     scaled: Tensor
@@ -58,6 +59,12 @@ class AttributionMaps(Result):
     layer: str
     extra: dict[str, Tensor]
     numbers: dict[str, Tensor]
+    unrecognised: list[str] = field(default_factory=list)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the method could not tell, beside what is to know of the network."""
+        return [*super().notes, *self.unrecognised]
 
     @property
     def map(self) -> Tensor:
@@ -153,6 +160,7 @@ def explain(
         layer=getattr(made, "layer", ""),
         extra=extra,
         numbers=numbers,
+        unrecognised=list(getattr(made, "unrecognised", [])),
     )
 
 
