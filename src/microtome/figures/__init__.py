@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from microtome.errors import InputError
 
 _POINTS = 7.0  # size of the letters of notes
-_LINE, _LETTERS = 0.125, 19.0  # height of a line in inches; letters to an inch
+_LINE, _LETTERS = 0.125, 15.5  # height of a line in inches; letters to an inch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

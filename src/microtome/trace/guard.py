@@ -84,9 +84,7 @@ def as_found(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _not_compiled(modules: list[nn.Module]) -> Iterator[None]:
     """Run what ``torch.compile`` has compiled as it is written: else it would compile what looks at the pass, too."""
-    compiled = [
-        (module, call) for module in modules if (call := vars(module).get("_compiled_call_impl")) is not None
-    ]
+    compiled = [(module, call) for module in modules if (call := vars(module).get("_compiled_call_impl")) is not None]
     # The compiler is looked for among what has been imported: importing it takes seconds.
     stance = getattr(torch.compiler, "set_stance", None) if "torch._dynamo.eval_frame" in sys.modules else None
     for module, _ in compiled:
