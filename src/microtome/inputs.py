@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -270,6 +271,13 @@ def shape(size: Sequence[int]) -> tuple[int, int, int]:
     return channels, height, width
 
 
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def column(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """One number for each channel, (C, 1, 1); kept, since a copy to a GPU waits for the work that is under way."""
+    return torch.tensor(numbers, dtype=dtype, device=device)[:, None, None]
+
+
 def per_channel(value: float | Sequence[float], channels: int, what: str) -> tuple[float, ...]:
     """Check a mean or standard deviation; one number serves all channels."""
     values = [float(value)] if isinstance(value, int | float) else [float(item) for item in value]
@@ -286,6 +294,8 @@ def _finite(value: Tensor) -> bool:
 
 def check_weights(model: nn.Module) -> None:
     """Refuse weights that are NaN, infinite or not yet initialised.
+
+    A buffer may hold infinities: bounds that clamp nothing, masks of attention. Statistics of norms may not.
 
     Raises
     ------
@@ -312,7 +322,16 @@ def check_weights(model: nn.Module) -> None:
             f'the weight "{inference}" was made under torch.inference_mode, so that torch cannot differentiate the '
             "model. Give a copy: copy.deepcopy(model), or make the model outside of it."
         )
-    bad = [name for name, value in names.items() if value.is_floating_point() and not _finite(value)]
+    bounds = {
+        name
+        for name, value in model.named_buffers()
+        if not name.endswith(("running_mean", "running_var")) and value.is_floating_point() and not _finite(value)
+    }
+    bad = [
+        name
+        for name, value in names.items()
+        if value.is_floating_point() and (bool(value.isnan().any()) if name in bounds else not _finite(value))
+    ]
     if bad:
         raise ModelError(
             f"{len(bad)} weights hold NaN or infinity, first {bad[0]}; "

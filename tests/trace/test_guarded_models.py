@@ -65,7 +65,7 @@ class Own(nn.Module):
 
 @pytest.mark.parametrize("part", ["module", "function"])
 def test_compiled_parts_run_as_they_are_written(part: str) -> None:
-    """Compiling the hooks that look at a pass took minutes and failed; a compiler that raises shows that none is run."""
+    """Compiling the hooks that look at a pass takes minutes and fails; a compiler that raises shows that none runs."""
 
     def compiler(_graph: torch.fx.GraphModule, _inputs: list[Tensor]) -> None:
         raise AssertionError("compiled")
@@ -85,7 +85,7 @@ def test_compiled_parts_run_as_they_are_written(part: str) -> None:
 
 
 def test_weights_without_content_or_gradients_are_refused() -> None:
-    with pytest.raises(ModelError, match='"0.weight" is on the device "meta"'):
+    with pytest.raises(ModelError, match=r'"0\.weight" is on the device "meta"'):
         Network(plain().to("meta"), (3, 8, 8))
     with torch.inference_mode():
         model = plain()

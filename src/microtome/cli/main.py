@@ -29,9 +29,11 @@ app = App(
 # By the file that holds them: only the one that runs is imported.
 _COMMANDS = {
     "atlas_command": ("atlas",),
+    "serve_command": ("serve",),
     "layers_command": ("layers",),
     "methods_command": ("methods",),
     "attribution.explain_command": ("explain",),
+    "unit_origin_commands": ("explain_path", "what_where", "natural_filters", "layer_repeats"),
     "unit_commands": ("activations", "top_patches", "tuning", "dissect"),
     "maximize_command": ("maximize",),
     "credentials_command": ("credentials",),

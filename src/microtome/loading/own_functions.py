@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any
 
 from microtome.errors import InputError, nearest
 
-__all__ = ["is_own", "own_function"]
+__all__ = ["is_own", "own_function", "source_digest"]
 
 
 def is_own(name: str) -> bool:
@@ -54,6 +55,18 @@ def own_function(name: str) -> Callable[..., Any]:
         raise InputError(f'"{name}" is a {type(found).__name__}; a function is expected.')
     function: Callable[..., Any] = found
     return function
+
+
+def source_digest(name: str) -> str:
+    """A digest of the file in which a function is written, so that results of an earlier state are not taken for new.
+
+    Empty where the source is not known.
+    """
+    try:
+        text = Path(inspect.getsourcefile(own_function(name)) or "").read_bytes()
+    except (OSError, TypeError):
+        return ""
+    return hashlib.blake2b(text, digest_size=8).hexdigest()
 
 
 def _from_file(path: Path) -> ModuleType:

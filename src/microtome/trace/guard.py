@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import operator
 import random
 import sys
@@ -11,6 +10,7 @@ import weakref
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from copy import copy as shallow_copy
 from typing import Any
 
 import numpy as np
@@ -183,7 +183,7 @@ class _Attributes:
             and not isinstance(module, torch.jit.ScriptModule)
         ]
         self._held = [
-            (value, copy.copy(value))
+            (value, shallow_copy(value))
             for _, found in self._found
             for name, value in found.items()
             if type(value) in _CONTAINERS and name not in _OF_TORCH
@@ -276,6 +276,8 @@ class RandomStates:
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         devices = {tensor.device for tensor in parameters if tensor.is_cuda}
+        if devices and torch.cuda.is_current_stream_capturing():
+            devices = set()  # a pass that is recorded draws nothing, and the state cannot be asked for
         self._devices = [(device, torch.cuda.get_rng_state(device)) for device in sorted(devices, key=str)]
         self._torch = torch.get_rng_state()
         self._numpy = np.random.get_state()  # noqa: NPY002 - the user's own state

@@ -4,7 +4,9 @@ from microtome.units.ablation import Ablation, ablate
 from microtome.units.activations import ActivationMaps, activation_maps
 from microtome.units.criteria import COLUMNS, Criteria, criteria
 from microtome.units.effective_field import EffectiveField, effective_field
+from microtome.units.interventions import intervene
 from microtome.units.placed_stimuli import PlacedStimuli, placed
+from microtome.units.projection import Projection, project_back
 from microtome.units.reconstruct import Reconstructions, reconstruct
 from microtome.units.stimulus_tuning import stimuli
 from microtome.units.stimulus_tuning.tuning_curves import Tuning, tuning
@@ -17,6 +19,8 @@ from microtome.units.what_where import WhatWhere, what_where
 from microtome.units.wiring.connections import Connections, Link, connections
 from microtome.units.wiring.dissect import Dissection, dissect
 from microtome.units.wiring.filters import Filters, filters
+from microtome.units.wiring.natural_filters import NaturalFilters, natural_filters
+from microtome.units.wiring.score_path import ScorePath, explain_path
 
 __all__ = [
     "COLUMNS",
@@ -29,8 +33,11 @@ __all__ = [
     "Filters",
     "LayerPatches",
     "Link",
+    "NaturalFilters",
     "PlacedStimuli",
+    "Projection",
     "Reconstructions",
+    "ScorePath",
     "Similarity",
     "Specialised",
     "TopImages",
@@ -43,8 +50,12 @@ __all__ = [
     "criteria",
     "dissect",
     "effective_field",
+    "explain_path",
     "filters",
+    "intervene",
+    "natural_filters",
     "placed",
+    "project_back",
     "reconstruct",
     "similar",
     "specialised",

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import microtome
-from microtome.trace.operators.operator_calls import signatures, spellings
+from microtome.trace.operators import signatures, spellings
 from microtome.trace.operators.operator_table import ROLES, TRAITS, those
 
 SOURCES = Path(microtome.__file__).parent

@@ -17,20 +17,23 @@ __all__ = ["layer_page"]
 
 _PROFILE = 20  # classes in the small bar chart of a card
 _ORDER = (
-    "Its weights, inputs across, units down",
-    "What it keeps and what it rejects",
     "Units that respond alike",
+    "How it places the images",
+    "What it keeps and what it throws away",
+    "All its weights",
 )
 
 
 def layer_page(album: Album, layer: str, topics: Sequence[Topic]) -> LayerPage:
     """The page of one layer."""
     found, table = album.net.layer(layer), album.tables[layer]
-    facts = [Number("output", " x ".join(map(str, found.shape)))]
+    shape = " x ".join(map(str, found.shape))
+    places = "units x height x width" if found.spatial and len(found.shape) == 3 else "numbers for each image"
+    facts = [Number("output", shape, explain=f"{places[:1].upper()}{places[1:]}.")]
     field = field_text(album, found)
     if field:
-        facts.append(Number("receptive field", field))
-    facts += [Number("units", found.units), Number("parameters", found.parameters)]
+        facts.append(Number("receptive field", field, explain="What one place of a unit sees of the image."))
+    facts.append(Number("parameters", found.parameters, explain="Weights and biases that training has set."))
     return LayerPage(
         name=layer,
         facts=(*facts, *numbers(topics, "layer", album, layer)),
@@ -42,10 +45,10 @@ def layer_page(album: Album, layer: str, topics: Sequence[Topic]) -> LayerPage:
 
 
 def _caption(album: Album, table: LayerPatches, paged: int) -> str:
-    what = (
-        "Each unit with its superstimulus, or else its strongest patch; its label with the confidence; its mean "
-        "activation on each class as bars."
-    )
+    what = "Each unit with an image made to drive it, or else its strongest patch in the data"
+    what += "; its label, with how sure it is from 0 to 1." if layer_tuning(album, table.layer) else "."
+    if album.classes_measured:
+        what += f" The bars are its mean response to each class ({table.sampled:,} images)."
     if paged == table.units:
         return what
     return f"{what} Of {table.units} units the {paged} most selective have pages (budget {album.budget.name})."
@@ -59,10 +62,10 @@ def _cards(album: Album, layer: str, table: LayerPatches) -> tuple[UnitCard, ...
             picture=unit_picture(album, layer, unit),
             label=tuning.label(unit) if tuning else "",
             confidence=float(tuning.confidence[unit]) if tuning else None,
-            selectivity=float(table.selectivity[unit]),
+            selectivity=float(table.selectivity[unit]) if album.classes_measured else None,
             sparsity=1 - float(table.active[unit]),
-            strongest=_strongest(table, unit),
-            profile=_profile(table, unit),
+            strongest=_strongest(table, unit) if album.classes_measured else None,
+            profile=_profile(table, unit) if album.classes_measured else (),
             similarity_order=order[unit],
             state=unit_state(table, unit),
             paged=unit in paged,

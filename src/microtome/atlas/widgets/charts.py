@@ -154,3 +154,23 @@ class Confusion(Widget):
     caption: str
     made: Made | None = None
     macro: ClassVar[str] = "charts.confusion"
+
+
+@dataclass(frozen=True)
+class ImagePoint:
+    """An image on a map: where, of which class, and whether the network is wrong about it."""
+
+    x: float
+    y: float
+    group: int
+    wrong: bool = False
+
+
+@dataclass(frozen=True)
+class ImageMap(Widget):
+    """Images as dots on a plane."""
+
+    points: tuple[ImagePoint, ...]
+    caption: str
+    made: Made | None = None
+    macro: ClassVar[str] = "charts.image_map"

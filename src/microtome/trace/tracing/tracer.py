@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from microtome.errors import InputError, MicrotomeError, OpaqueError
 from microtome.trace.backward_rules import RuleSet
 from microtome.trace.batch_norm_gradient import align_batch_norm_gradients
+from microtome.trace.edits import edits_of
 from microtome.trace.guard import as_found, named_modules, without_backward_hooks
 from microtome.trace.operators.nested_tensors import substitute, tensors
 from microtome.trace.operators.operator_calls import Call
@@ -100,7 +101,8 @@ class Tracer(TorchFunctionMode):
         self._waiting = set(record)
         self._record = frozenset(self._waiting)
         self._replace = dict(replace or {})
-        self._touched = self._record | self._replace.keys()
+        self._edits = edits_of(model)
+        self._touched = self._record | self._replace.keys() | self._edits.keys()
         self._gradient, self._live, self._stop = gradient, frozenset(live), stop and bool(self._waiting)
         self._rules, self._observer = rules, observer
         modules = named_modules(model)
@@ -169,7 +171,7 @@ class Tracer(TorchFunctionMode):
             if stop.tracer is not self:
                 raise
             return None
-        except MicrotomeError:
+        except (MicrotomeError, torch.cuda.OutOfMemoryError):  # what runs out of memory is run again in parts
             raise
         except Exception as error:
             where = self._scopes[-1].name if self._needs_modules else broken_pass.place(error, self._names)
@@ -339,6 +341,8 @@ class Tracer(TorchFunctionMode):
         return passed
 
     def _exchanged(self, name: str, value: Tensor, inplace: bool) -> Tensor:
+        if name in self._edits:
+            value = self._pass_on(value, self._edited(name, value), inplace)
         if name in self._replace:
             value = self._pass_on(value, self._replacement(name, value), inplace)
         if name in self._record and name not in self.value:
@@ -352,6 +356,22 @@ class Tracer(TorchFunctionMode):
                 self._keep(name, value)
         return value
 
+    def _edited(self, name: str, value: Tensor) -> Tensor:
+        """The value with some units scaled or held; rules and observers see it done, the model's names stay."""
+        self._paused, paused = True, self._paused
+        try:
+            return self._edits[name].apply(name, value, self._run_edit)
+        finally:
+            self._paused = paused
+
+    def _run_edit(self, call: Call) -> Tensor:
+        value: Tensor = call.run() if self._rules is None else self._rules.run(call)
+        if self._origins is not None:
+            self._origins.add(value)
+        if self._observer is not None:
+            self._observer.operation(call, value)
+        return value
+
     def _replacement(self, name: str, value: Tensor) -> Tensor:
         """What is to take a value's place; its own operations are not the model's, and take no names from them."""
         given = self._replace[name]
@@ -362,7 +382,7 @@ class Tracer(TorchFunctionMode):
                 shape = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
                 raise InputError(f'layer "{name}" gives {tuple(value.shape)}; the replacement is {shape}.')
             return new.to(value)
-        except (MicrotomeError, Stop):
+        except (MicrotomeError, Stop, torch.cuda.OutOfMemoryError):
             raise
         except Exception as error:
             if broken_pass.is_ours(error):

@@ -31,12 +31,24 @@ def shuffled(stimuli: Stimuli, seed: int = 0) -> Tensor:
         rows, columns = -(-height // block), -(-width // block)
         for number in range(EACH):
             image = stimuli.images[number * len(stimuli) // EACH]
-            padded = torch.nn.functional.pad(image[None], (0, columns * block - width, 0, rows * block - height), "replicate")[0]
+            padded = torch.nn.functional.pad(
+                image[None], (0, columns * block - width, 0, rows * block - height), "replicate"
+            )[0]
             tiles = padded.unfold(1, block, block).unfold(2, block, block).flatten(1, 2)  # (C, tiles, block, block)
             order = torch.randperm(rows * columns, generator=generator, device="cpu")
             turns = torch.randint(4, (rows * columns,), generator=generator, device="cpu")
-            tiles = torch.stack([torch.rot90(tiles[:, at], int(turn), (1, 2)) for at, turn in zip(order.tolist(), turns.tolist(), strict=True)], 1)
-            again = tiles.unflatten(1, (rows, columns)).permute(0, 1, 3, 2, 4).reshape(image.shape[0], rows * block, columns * block)
+            tiles = torch.stack(
+                [
+                    torch.rot90(tiles[:, at], int(turn), (1, 2))
+                    for at, turn in zip(order.tolist(), turns.tolist(), strict=True)
+                ],
+                1,
+            )
+            again = (
+                tiles.unflatten(1, (rows, columns))
+                .permute(0, 1, 3, 2, 4)
+                .reshape(image.shape[0], rows * block, columns * block)
+            )
             found.append(again[:, :height, :width])
     return torch.stack(found)
 
@@ -45,7 +57,9 @@ def noise_floor(net: Network, layers: list[str], stimuli: Stimuli, batch: int) -
     """By layer (units,): the response that 2 % of the shuffled stimuli exceed."""
     images = shuffled(stimuli)
     noise = dataclasses.replace(
-        stimuli, images=images, family=("noise",) * len(images),
+        stimuli,
+        images=images,
+        family=("noise",) * len(images),
         **{name: torch.full((len(images),), torch.nan, device="cpu") for name in stimuli.parameters},
     )
     return {name: one.peak.quantile(QUANTILE, dim=1) for name, one in responses(net, layers, noise, batch).items()}

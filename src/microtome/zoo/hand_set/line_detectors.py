@@ -59,9 +59,7 @@ class LineDetectors(nn.Module):
     strength: Tensor
     threshold: Tensor
 
-    def __init__(
-        self, angle: Sequence[float], *, size: int = 7, width: float = 2.0, threshold: float = 0.15
-    ) -> None:
+    def __init__(self, angle: Sequence[float], *, size: int = 7, width: float = 2.0, threshold: float = 0.15) -> None:
         super().__init__()
         if not angle or size % 2 != 1:
             raise InputError(f"at least one angle and an odd size are expected, got {len(angle)} and {size}.")
@@ -83,7 +81,8 @@ class LineDetectors(nn.Module):
         v = x * cosine + y * sine
         w = self.width[:, None, None].clamp(min=0.5)
         envelope = torch.exp(-v.square() / (2 * _LENGTH**2))
-        bell, surround = envelope * torch.exp(-2 * u.square() / w.square()), envelope * torch.exp(-u.square() / (2 * w.square()))
+        bell = envelope * torch.exp(-2 * u.square() / w.square())
+        surround = envelope * torch.exp(-u.square() / (2 * w.square()))
         line = _shares(bell) - _shares(surround)
         edge = _shares(bell) * u / w
         edge = edge - edge.mean((1, 2), keepdim=True)
@@ -107,12 +106,15 @@ class LineDetectors(nn.Module):
     def _words(self, index: int) -> str:
         values = {name: float(getattr(self, name)[index].detach()) for name in NUMBERS}
         side = values["side"]
-        what = "line" if abs(side) < 0.25 else f"{'edge' if abs(side) > 0.75 else 'line with an edge'}, bright " + (
-            "on the left of its direction" if side > 0 else "on the right of its direction"
+        what = (
+            "line"
+            if abs(side) < 0.25
+            else f"{'edge' if abs(side) > 0.75 else 'line with an edge'}, bright "
+            + ("on the left of its direction" if side > 0 else "on the right of its direction")
         )
         moved = "" if abs(values["offset"]) < 0.25 else f", {values['offset']:+.1f} px across"
         return (
-            f"{what} at {values['angle'] % 180:.0f}°, {values['width']:.1f} px wide{moved}, "
+            f"{what} at {round(values['angle']) % 180}°, {values['width']:.1f} px wide{moved}, "
             f"strength {values['strength']:.2f}, seen above {values['threshold']:.2f}"
         )
 
