@@ -78,7 +78,7 @@ def subjects() -> dict[str, Subject]:
             module.running_mean.uniform_(-0.1, 0.1)
             module.running_var.uniform_(0.5, 2.0)
     return {
-        "small": Subject(small.eval(), "3", "3"),
+        "small": Subject(small.eval(), "3", "0"),
         "ResNet18": Subject(residual.eval(), "layer2", "layer1.0.conv2"),
         "transformer": Subject(SmallTransformer().eval(), "encoder.layers.0", "encoder.layers.0.linear1"),
     }
@@ -165,6 +165,12 @@ def cases() -> dict[str, Case]:
         "top-patches": lambda net, on: call("top-patches")(net, data, on.layer, k=2),
         "tuning": lambda net, on: call("tuning")(net, on.layer),
         "weight-vectors": lambda net, on: call("weight-vectors")(net, wide, layer=on.linear),
+        "credentials": lambda net, on: call("credentials")(
+            net, call("maximize")(net, on.layer, channels=[0, 1], steps=3), patches(net, on), restarts=1, ranks=2
+        ),
+        "layer-repeats": lambda net, on: call("layer-repeats")(net, data, [on.layer, on.linear], permutations=3),
+        "project-back": lambda net, on: call("project-back")(net, x, on.layer, 1),
+        "what-where": lambda net, on: call("what-where")(net, on.layer),
         # -- training and representation
         "cka": lambda net, on: call("cka")(net, None, data, [on.layer, on.linear], permutations=5),
         "features": lambda net, on: call("features")(net, data, on.layer),
@@ -185,7 +191,7 @@ def cases() -> dict[str, Case]:
 
 def tiny(net: Network) -> tuple[Network, Tensor]:
     """A network of a few dozen units on the device of another: each is followed by a pass of its own."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng():
         torch.manual_seed(0)
         body = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 4))
     return Network(body.double().to(net.device), (3, 6, 6)), images().images[:1, :, :6, :6].double()

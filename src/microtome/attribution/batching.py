@@ -121,3 +121,21 @@ def scored(net: Network, images: Any, target: Target, batch: int | None) -> Scor
     per_image(target, len(given))  # refuse a wrong number before the network runs
     logits = class_scores(net, given, batch)
     return Scored(given, logits, net.targets(target, logits))
+
+
+def scored_beside(
+    net: Network, images: Tensor, others: Tensor, target: Target, batch: int | None
+) -> tuple[Scored, Tensor]:
+    """Checked images with their scores, and the logits of as many others, in one pass where images do not mix.
+
+    Raises
+    ------
+    InputError
+        When targets do not fit.
+    """
+    per_image(target, len(images))
+    if net.graph.mixes:
+        logits, beside = class_scores(net, images, batch), class_scores(net, others, batch)
+    else:
+        logits, beside = class_scores(net, torch.cat([images, others]), batch).split(len(images))
+    return Scored(images, logits, net.targets(target, logits)), beside

@@ -202,7 +202,7 @@ def occlusion(
     asked = scored(net, images, target, batch)
     given = asked.images
     filling = baseline(net, given, fill, seed)
-    quick = net.quick(given, asked.logits, len(given) * boxes[..., 0].numel())
+    quick = net.quick(given, asked.logits, len(given) * boxes[..., 0].numel(), backwards=False)
     listed = boxes.reshape(-1, 4)
     evaluator: Evaluator = evaluate
     if share_within_reach(net.graph, size) < _WHOLE_FROM:

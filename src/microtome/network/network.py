@@ -403,29 +403,31 @@ class Network:
             )
         return self.head.readout(self.logits(images, batch=batch, check=check))
 
-    def quick(self, images: Tensor, logits: Tensor, times: int) -> Network:
+    def quick(self, images: Tensor, logits: Tensor, times: int, *, backwards: bool = True) -> Network:
         """A faster copy with the same scores, for methods that run the network on many (``times``) images.
 
         Batch norms are folded into convolutions; photos and kernels use the channels-last layout. All other layers keep
         their values up to rounding. A copy that does not give ``logits`` for the first image is not used: a model may
         read the statistics of a batch norm itself, or need the usual layout for a view. The network itself is returned
         where passes are so few and small that a copy does not pay. A processor makes and tries the copy at each call,
-        for less than a pass. A GPU keeps it while the weights stay, since making it takes longer than many passes.
+        for less than a pass. A GPU keeps it while the weights stay, as making it takes longer than many passes. There
+        nothing is folded where no signal goes back (``backwards``): adding the folded bias costs as much as the norm.
         """
         if times * self.input_shape[1] * self.input_shape[2] < _WORTH:
             return self
         if self.device.type == "cpu":
-            return self._quicker(images, logits)
+            return self._quicker(images, logits, folds=True)
         weights = trace.Weights(self.model)
-        kept = _QUICK.get(self)
+        copies = _QUICK.setdefault(self, {})
+        kept = copies.get(backwards)
         if kept is None or not kept[0].equal(weights):
-            found = self._quicker(images, logits)
-            kept = _QUICK[self] = weights, None if found is self else found
+            found = self._quicker(images, logits, folds=backwards)
+            kept = copies[backwards] = weights, None if found is self else found
         return kept[1] or self
 
-    def _quicker(self, images: Tensor, logits: Tensor) -> Network:
+    def _quicker(self, images: Tensor, logits: Tensor, *, folds: bool) -> Network:
         """The first quicker copy that gives the scores of the first image; the network itself if there is none."""
-        model = trace.folded(self.model, self.graph)
+        model = trace.folded(self.model, self.graph) if folds else self.model
         photos = self.device.type in _CHANNELS_LAST and min(self.input_shape[1:]) >= _PHOTO
         for layout in [torch.channels_last, torch.contiguous_format][0 if photos else 1 :]:
             quicker = copy.copy(self)
@@ -541,5 +543,5 @@ class Network:
         return layer_table(title, self.head, self.layers.values(), self.notes)
 
 
-# By network: the weights that the quicker copy was made of, and the copy if one serves.
-_QUICK: WeakKeyDictionary[Network, tuple[trace.Weights, Network | None]] = WeakKeyDictionary()
+# By network and whether it folds: the weights that the quicker copy was made of, and the copy if one serves.
+_QUICK: WeakKeyDictionary[Network, dict[bool, tuple[trace.Weights, Network | None]]] = WeakKeyDictionary()

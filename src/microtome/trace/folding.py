@@ -11,6 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from microtome.trace.axes.unit_edits import edits_of
 from microtome.trace.graph import Graph
+from microtome.trace.guard import named_modules
 
 
 def folded(model: nn.Module, graph: Graph) -> nn.Module:
@@ -46,20 +47,21 @@ def folded(model: nn.Module, graph: Graph) -> nn.Module:
 class Weights:
     """The state of a model's tensors, by which it is known that a copy still serves.
 
-    Compared are the tensors themselves, their versions, and three sums over each floating one: a change that leaves
-    the version as it is (``weight.data.mul_(2)``) changes these.
+    Compared are the tensors themselves, their versions, and length and largest number of each floating one: a change
+    that leaves the version as it is (``weight.data.mul_(2)``) changes these.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._held = [*model.parameters(), *model.buffers()]
+        modules = [module for _, module in named_modules(model)]
+        tables = [table for module in modules for table in (module._parameters, module._buffers)]
+        self._held = [tensor for table in tables for tensor in table.values() if tensor is not None]
         self._versions = [-1 if tensor.is_inference() else tensor._version for tensor in self._held]
         kinds: dict[object, list[Tensor]] = {}
         for tensor in self._held:
             if tensor.is_floating_point() and tensor.numel():
                 kinds.setdefault((tensor.dtype, tensor.device), []).append(tensor.detach())
         self._sums = [
-            torch.stack([*torch._foreach_norm(group, 1), *torch._foreach_norm(group, 2), *torch._foreach_max(group)])
-            for group in kinds.values()
+            torch.stack([*torch._foreach_norm(group), *torch._foreach_max(group)]) for group in kinds.values()
         ]
 
     def equal(self, other: Weights) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from microtome.attribution.batching import class_scores, rows_of_each, scored
+from microtome.attribution.batching import rows_of_each, scored_beside
 from microtome.attribution.gradients import baselines
 from microtome.attribution.gradients.affine_prefix import entrance, holds_for, sent_back
 from microtome.attribution.gradients.baselines import Fill
@@ -118,12 +118,12 @@ def integrated_gradients(
     (0.25, True)
     """
     nodes, weights = quadrature(rule, check_count(steps, "steps"))
-    asked = scored(net, images, target, batch)
-    given = asked.images
+    given = net.images(images).detach()
     start = baselines.baseline(net, given, baseline, seed)
+    asked, ends = scored_beside(net, given, start, target, batch)
     quick = net.quick(given, asked.logits, len(given) * len(nodes))
     values = (given - start) * _mean_slope(quick, given, start, asked.target, nodes, weights, batch)
-    floor = wide(class_scores(net, start, batch).gather(1, asked.target[:, None])[:, 0])
+    floor = wide(ends.gather(1, asked.target[:, None])[:, 0])
     return PathAttribution(
         provenance=provenance(
             net, "integrated-gradients", seed=seed, target=target, baseline=baseline, steps=steps, rule=rule
