@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from proof.verdicts import NO_ANSWER, NOT_COMPARED, OUT_OF_TIME, RIGHT, VERDICTS
+from proof.verdicts import NO_ANSWER, NOT_COMPARED, OUT_OF_TIME, PENDING, RIGHT, VERDICTS
 
-SIGNS = dict(zip(VERDICTS, "+rWBC0-t", strict=True))
+SIGNS = dict(zip(VERDICTS, "+rWBC0-ta", strict=True))
 _VERDICTS = {sign: verdict for verdict, sign in SIGNS.items()}
 _KEPT = ("seed", "torch", "commit", "sources", "reading", "pass", "seconds", "problem")
 _OF_MODELS = ("model", "shape", "dtype", "smaller", "parameters", "peers", "again")
@@ -50,7 +50,7 @@ def save(models: list[Record], networks: list[Record], small: Path) -> None:
 
 
 def _done(record: Record) -> int:
-    return sum(check["verdict"] != OUT_OF_TIME for check in record["checks"].values())
+    return sum(check["verdict"] not in (OUT_OF_TIME, PENDING) for check in record["checks"].values())
 
 
 def _shortened(record: Record, order: list[str]) -> Record:
@@ -58,7 +58,9 @@ def _shortened(record: Record, order: list[str]) -> Record:
     checks = record["checks"]
     short = {key: record[key] for key in (*_OF_MODELS, *_KEPT) if record.get(key) not in (None, "", {})}
     short["signs"] = "".join(SIGNS[checks[name]["verdict"]] if name in checks else "." for name in order)
-    quiet = (RIGHT, OUT_OF_TIME, NO_ANSWER) if "model" in record else (RIGHT, OUT_OF_TIME, NO_ANSWER, NOT_COMPARED)
+    quiet = (
+        (RIGHT, OUT_OF_TIME, NO_ANSWER, PENDING) if "model" in record else (RIGHT, OUT_OF_TIME, NO_ANSWER, NOT_COMPARED)
+    )
     said = {name: one["detail"][:200] for name, one in checks.items() if one["verdict"] not in quiet}
     if said:
         short["said"] = said

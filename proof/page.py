@@ -12,7 +12,7 @@ from proof import catalogue
 from proof.checks import CHECKS
 from proof.gathered import SIGNS, Record
 from proof.peers import ERROR, QUESTIONS
-from proof.verdicts import BLAMED, CRASH, NOT_COMPARED, OUT_OF_TIME, REFUSED, RIGHT, VERDICTS, WRONG
+from proof.verdicts import BLAMED, CRASH, NOT_COMPARED, OUT_OF_TIME, PENDING, REFUSED, RIGHT, VERDICTS, WRONG
 
 ANSWERED = (RIGHT, REFUSED, WRONG, BLAMED, CRASH)  # a reference has an answer
 _HEAD = """# Proof at scale
@@ -33,7 +33,8 @@ size, a model with fewer blocks or channels stands for it: "made smaller" in the
 
 "right": equal. "refused": the library says by name why it does not answer. "wrong": another answer.
 "blamed": an error that says the model raised, though it runs. "crash": any other error. "no answer exists": plain
-PyTorch raises, too, and the library says so. "not compared": no reference has an answer; the reasons are counted below.
+PyTorch raises, too, and the library says so. "to be run again": it was not right, the library or the check has been
+mended since, and it has not been run again. "not compared": no reference has an answer; the reasons are counted below.
 """
 
 
@@ -54,6 +55,11 @@ def sentence(models: list[Record], networks: list[Record]) -> str:
         f"Held against plain PyTorch on {len(each[0]):,} models that nobody chose and {len(each[1]):,} random "
         f"networks, {given[RIGHT]:,} of {answered:,} answers are right ({_percent(given[RIGHT], answered)}), "
         f"{', '.join(rest[:-1])} and {rest[-1]}."
+        + (
+            f" {given[PENDING]:,} that were not right before a mend are still to be run again."
+            if given[PENDING]
+            else ""
+        )
     )
 
 
@@ -186,7 +192,8 @@ def _seconds(models: list[Record], networks: list[Record]) -> str:
 def _table(models: list[Record]) -> str:
     """One row for each model."""
     rows = ["\n## Every model\n", (
-        "+ right, r refused by name, W wrong, B blamed, C crash, 0 no answer exists, - not compared, t out of time; "
+        "+ right, r refused by name, W wrong, B blamed, C crash, 0 no answer exists, - not compared, t out of time, "
+        "a to be run again; "
         "images of so many pixels a side, in double precision where nothing else is said.\n"
     )]  # fmt: skip
     rows += [f"| model | input | parameters | made smaller | {' | '.join(CHECKS)} |", "|---" * (len(CHECKS) + 4) + "|"]
