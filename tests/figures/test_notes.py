@@ -42,7 +42,9 @@ def test_a_figure_grows_by_its_notes() -> None:
     figure = noted.plot()
     figure.canvas.draw()
     lowest = min(axes.get_tightbbox().y0 for axes in figure.axes)
-    assert figure.texts[-1].get_window_extent().y1 <= lowest
+    written = figure.texts[-1].get_window_extent()
+    assert written.y1 <= lowest
+    assert written.x1 <= figure.bbox.width
 
 
 def test_notes_of_the_network_are_those_of_every_result() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from microtome.errors import InputError
 
 _POINTS = 7.0  # size of the letters of notes
-_LINE, _LETTERS = 0.125, 19.0  # height of a line in inches; letters to an inch
+_LINE, _LETTERS = 0.125, 15.5  # height of a line in inches; letters to an inch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,7 +62,7 @@ def _write_below(figure: Figure, notes: list[str]) -> None:
     if isinstance(engine, ConstrainedLayoutEngine):
         figure.set_size_inches(width, height + room)
         share = room / (height + room)
-        engine.set(rect=(0, share, 1, 1 - share))  # type: ignore[arg-type]  # its annotation names an int
+        engine.set(rect=(0, share, 1, 1 - share))
         below = share - 0.5 * _LINE / (height + room)
     figure.text(0.01, below, "\n".join(lines), va="top", ha="left", fontsize=_POINTS, linespacing=1.2)
 

@@ -68,8 +68,8 @@ def selected_layers(net: Network, layers: str | Iterable[str] | None) -> list[La
             raise LayerError(f'layer "{layer.name}" has no units: its value is {what}; choose another layer.')
     if not selected:
         raise LayerError(
-            "no layer of this network has units and images that can be told apart, as where it is scripted or runs each "
-            "image by itself; give the original module."
+            "no layer of this network has units and images that can be told apart, as where it is scripted or runs "
+            "each image by itself; give the original module."
         )
     return list({layer.name: layer for layer in selected}.values())
 

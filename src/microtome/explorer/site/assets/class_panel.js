@@ -65,7 +65,7 @@
   }
 
   function over(place, input, bytes, height, width, signed, alt) {
-    const stack = make("div", undefined, "stack");
+    const stack = make("div", undefined, "overlaid");
     const under = canvas("The picture", "");
     colours.size(under, input.canvas.width, input.canvas.height).drawImage(input.canvas, 0, 0);
     under.classList.toggle("squares", Math.max(under.width, under.height) <= 64);
