@@ -171,6 +171,11 @@ def cases() -> dict[str, Case]:
         "layer-repeats": lambda net, on: call("layer-repeats")(net, data, [on.layer, on.linear], permutations=3),
         "project-back": lambda net, on: call("project-back")(net, x, on.layer, 1),
         "what-where": lambda net, on: call("what-where")(net, on.layer),
+        "explain-path": lambda net, _: call("explain-path")(net, x[0], 1, labels=False),
+        "natural-filters": lambda net, on: call("natural-filters")(net, data, on.linear, patches=50),
+        "feature-history": lambda net, on: call("feature-history")(
+            net, [net.model.state_dict(), halved(net.model).state_dict()], data, [on.layer], shown=(0,), steps=3
+        ),
         # -- training and representation
         "cka": lambda net, on: call("cka")(net, None, data, [on.layer, on.linear], permutations=5),
         "features": lambda net, on: call("features")(net, data, on.layer),

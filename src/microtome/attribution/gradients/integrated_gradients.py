@@ -208,7 +208,7 @@ def _weighted_sum(slopes: Tensor, weights: Tensor) -> Tensor:
         summed: Tensor = scaled.sum(0)
         return summed
     first, *others = zip(slopes, weights.tolist(), strict=True)
-    total = first[0] * first[1]
+    total: Tensor = first[0] * first[1]
     for slope, weight in others:
         total.add_(slope, alpha=weight)
     return total
