@@ -2,6 +2,7 @@
 
 from microtome.units.ablation import Ablation, ablate
 from microtome.units.activations import ActivationMaps, activation_maps
+from microtome.units.class_labels import ClassLabels, class_labels
 from microtome.units.criteria import COLUMNS, Criteria, criteria
 from microtome.units.effective_field import EffectiveField, effective_field
 from microtome.units.reconstruct import Reconstructions, reconstruct
@@ -20,6 +21,7 @@ __all__ = [
     "COLUMNS",
     "Ablation",
     "ActivationMaps",
+    "ClassLabels",
     "Connections",
     "Criteria",
     "Dissection",
@@ -35,6 +37,7 @@ __all__ = [
     "Tuning",
     "ablate",
     "activation_maps",
+    "class_labels",
     "connections",
     "criteria",
     "dissect",

@@ -9,7 +9,7 @@ from microtome.atlas.pages.page_sections import arranged, field_text, numbers, u
 from microtome.atlas.topic import Topic
 from microtome.atlas.topics.units.unit_similarity import similarity_order
 from microtome.atlas.topics.units.unit_superstimuli import unit_picture
-from microtome.atlas.topics.units.unit_tuning import layer_tuning
+from microtome.atlas.topics.units.unit_tuning import confidence, label
 from microtome.atlas.widgets import LayerPage, Number, UnitCard
 from microtome.units import LayerPatches
 
@@ -18,6 +18,7 @@ __all__ = ["layer_page"]
 _PROFILE = 20  # classes in the small bar chart of a card
 _ORDER = (
     "Its weights, inputs across, units down",
+    "Which units matter",
     "What it keeps and what it rejects",
     "Units that respond alike",
 )
@@ -43,8 +44,8 @@ def layer_page(album: Album, layer: str, topics: Sequence[Topic]) -> LayerPage:
 
 def _caption(album: Album, table: LayerPatches, paged: int) -> str:
     what = (
-        "Each unit with its superstimulus, or else its strongest patch; its label with the confidence; its mean "
-        "activation on each class as bars."
+        "Each unit with its superstimulus if that is trusted, or else its strongest patch; its label with the share of "
+        "random units that are less selective; its mean activation on each class as bars."
     )
     if paged == table.units:
         return what
@@ -52,13 +53,13 @@ def _caption(album: Album, table: LayerPatches, paged: int) -> str:
 
 
 def _cards(album: Album, layer: str, table: LayerPatches) -> tuple[UnitCard, ...]:
-    tuning, order, paged = layer_tuning(album, layer), similarity_order(album, layer), set(album.paged(layer))
+    order, paged = similarity_order(album, layer), set(album.paged(layer))
     return tuple(
         UnitCard(
             unit=unit,
             picture=unit_picture(album, layer, unit),
-            label=tuning.label(unit) if tuning else "",
-            confidence=float(tuning.confidence[unit]) if tuning else None,
+            label=label(album, layer, unit),
+            confidence=confidence(album, layer, unit),
             selectivity=float(table.selectivity[unit]),
             sparsity=1 - float(table.active[unit]),
             strongest=_strongest(table, unit),

@@ -17,7 +17,18 @@ from microtome.atlas.widgets.basics import (
     to_layer,
     to_unit,
 )
-from microtome.atlas.widgets.charts import Amount, Amounts, Confusion, Curve, Curves, Histogram, Spectrum, Wiring
+from microtome.atlas.widgets.charts import (
+    Amount,
+    Amounts,
+    Confusion,
+    Curve,
+    Curves,
+    Histogram,
+    Spectrum,
+    UnitTable,
+    UnitTableRow,
+    Wiring,
+)
 from microtome.atlas.widgets.image_maps import (
     ActivationMaps,
     ActivationRow,
@@ -92,6 +103,8 @@ __all__ = [
     "Stimulus",
     "UnitCard",
     "UnitPage",
+    "UnitTable",
+    "UnitTableRow",
     "WeightSheet",
     "Widget",
     "Winner",

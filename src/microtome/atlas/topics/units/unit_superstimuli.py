@@ -21,7 +21,7 @@ from microtome.loading import Subject
 from microtome.synthesis import Superstimuli, recommended_size
 from microtome.units import TopPatches
 
-__all__ = ["SUPERSTIMULI", "unit_picture"]
+__all__ = ["SUPERSTIMULI", "superstimulus_tasks", "unit_picture"]
 
 _BLOCK = 32  # units in one task
 _CLASSES = 5  # classes in one task
@@ -54,6 +54,15 @@ def _unit_tasks(plan: Plan, layer: str, shown: list[int]) -> list[Task]:
         if diverse
         for block in blocks(units, _BLOCK)
     ]  # fmt: skip
+
+
+def superstimulus_tasks(plan: Plan, layer: str, shown: list[int]) -> list[Task]:
+    """The tasks that make the first superstimulus of each unit of a layer."""
+    return [
+        task
+        for task in _unit_tasks(plan, layer, shown)
+        if task.parameters["sign"] == 1 and task.parameters["diverse"] == 1
+    ]
 
 
 def _diverse(plan: Plan) -> int:
