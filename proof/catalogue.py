@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ LEFT_OUT = {
     "transformers:siglip2": "takes patches with a mask, not images",
     "transformers:timm_wrapper": "hands on to timm",
     "transformers:dinat": "needs the package natten",
+    "timm:vit_5b_patch16_sapiens2": "five billion weights, and its factory takes no other size",
 }
 
 
@@ -43,6 +45,7 @@ class Built:
     model: nn.Module
     shape: tuple[int, int, int]
     dtype: torch.dtype
+    smaller: dict[str, Any]  # settings that make it smaller than the smallest published size
 
 
 def entries(seed: int = 0) -> list[str]:
@@ -63,7 +66,8 @@ def build(name: str, seed: int = 0) -> Built:
     """
     library, _, bare = name.partition(":")
     reason = "nothing was tried"
-    for make, sides in {"timm": _timm, "torchvision": _torchvision, "transformers": _transformers}[library](bare):
+    attempts = {"timm": _timm, "torchvision": _torchvision, "transformers": _transformers}[library](bare)
+    for make, sides, smaller in attempts:
         torch.manual_seed(seed)
         try:
             model = make().eval()
@@ -81,7 +85,7 @@ def build(name: str, seed: int = 0) -> Built:
                 model = make().eval()  # a pass that fails may leave the model changed
                 continue
             redraw(model, images, seed)
-            return Built(model, (3, side, side), _widest(model, images))
+            return Built(model, (3, side, side), _widest(model, images), smaller)
     raise CannotBuild(reason)
 
 
@@ -125,7 +129,7 @@ def _widest(model: nn.Module, images: Tensor) -> torch.dtype:
         return torch.float32
 
 
-Attempt = tuple[Callable[[], nn.Module], tuple[int, ...]]
+Attempt = tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, Any]]
 
 
 def _timm_families() -> list[str]:
@@ -149,33 +153,69 @@ def _by_size(name: str) -> tuple[Any, ...]:
     return (ranks[0] if ranks else 12, [int(digits) for digits in re.findall(r"\d+", name)], name)
 
 
+# From how many parameters on a timm model is made smaller, and how: the first settings that it takes.
+_LARGE = 10_000_000
+_FEWER: tuple[dict[str, Any], ...] = (
+    {"depth": 3, "embed_dim": 96, "num_heads": 3},
+    {"depths": (2, 2, 2, 2), "embed_dim": 32, "num_heads": (1, 2, 4, 4)},  # every other block shifts its windows
+    {"depths": (2, 2, 2, 2), "embed_dim": 32},
+    {"depths": (1, 1, 2, 1), "embed_dim": (32, 64, 96, 128)},
+    {"depths": (1, 1, 2, 1), "dims": (32, 64, 96, 128)},
+    {"depths": (1, 1, 2, 1), "embed_dims": (32, 64, 96, 128)},
+    {"depths": (1, 1, 2, 1), "embed_dims": (32, 64, 96, 128), "num_heads": (1, 2, 3, 4)},
+    {"layers": (2, 1, 1, 1)},
+    {"block_config": (2, 2, 2, 2)},
+    {"depth": 3, "embed_dim": 96},
+    {"depth": 3},
+    {"depths": (1, 1, 2, 1)},
+)
+
+
 def _timm(name: str) -> Iterator[Attempt]:
     import timm
 
     settings = timm.get_pretrained_cfg(name) if timm.is_model_pretrained(name) else None
     own = (settings.input_size[-1] if settings is not None else 224,)
-    if settings is None or not settings.fixed_input_size:
-        yield lambda: timm.create_model(name, num_classes=CLASSES), (*SIDES, *own)
-    for side in SIDES:
-        yield lambda side=side: timm.create_model(name, num_classes=CLASSES, img_size=side), (side,)
-    yield lambda: timm.create_model(name, num_classes=CLASSES), own
+    free = settings is None or not settings.fixed_input_size
+    full = _parameters(name, {})
+    for fewer in (*_FEWER, {}) if full > _LARGE else ({},):
+        if fewer and _parameters(name, fewer) > 0.9 * full:
+            continue
+        if free:
+            yield partial(timm.create_model, name, num_classes=CLASSES, **fewer), (*SIDES, *own), fewer
+        for side in SIDES:
+            yield partial(timm.create_model, name, num_classes=CLASSES, img_size=side, **fewer), (side,), fewer
+        yield partial(timm.create_model, name, num_classes=CLASSES, **fewer), own, fewer
+
+
+def _parameters(name: str, settings: dict[str, Any]) -> float:
+    """How many a model would have; it is made without memory. Infinite where it does not take the settings."""
+    import timm
+
+    try:
+        with torch.device("meta"):
+            model = timm.create_model(name, num_classes=CLASSES, **settings)
+    except Exception:
+        return float("inf")
+    return sum(weight.numel() for weight in model.parameters())
 
 
 def _torchvision(name: str) -> Iterator[Attempt]:
     import torchvision
 
     if name.startswith("vit"):
-        yield lambda: torchvision.models.get_model(name, num_classes=CLASSES, image_size=64), (64,)
+        yield lambda: torchvision.models.get_model(name, num_classes=CLASSES, image_size=64), (64,), {}
     elif name == "maxvit_t":
         make = torchvision.models.MaxVit
         options = {"stem_channels": 16, "block_channels": [16, 32], "block_layers": [1, 1], "head_dim": 8}
         yield (
             lambda: make((64, 64), partition_size=4, stochastic_depth_prob=0.0, num_classes=CLASSES, **options),
             (64,),
+            {"stem_channels": 16, "block_channels": (16, 32)},
         )
     else:
         options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-        yield lambda: torchvision.models.get_model(name, num_classes=CLASSES, **options), SIDES
+        yield lambda: torchvision.models.get_model(name, num_classes=CLASSES, **options), SIDES, {}
 
 
 def _transformers_types() -> list[str]:
@@ -188,7 +228,9 @@ def _transformers_types() -> list[str]:
 _SMALLER = {
     "num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "patch_size": 8,
     "num_latents": 16, "d_latents": 32, "d_model": 32, "num_blocks": 1, "num_self_attends_per_block": 2,
+    "width_coefficient": 1.0, "depth_coefficient": 1.0,
 }  # fmt: skip
+_FEWER_BLOCKS = {"embed_dim": 48, "width_coefficient": 1.0, "depth_coefficient": 1.0}
 
 
 def _transformers(name: str) -> Iterator[Attempt]:
@@ -197,19 +239,28 @@ def _transformers(name: str) -> Iterator[Attempt]:
 
     kind, _, chosen = name.partition("/")
     made = getattr(transformers, chosen or str(KNOWN[kind]))
-
-    def make(side: int | None, smaller: bool) -> nn.Module:
-        settings = transformers.AutoConfig.for_model(kind)
-        for part in (settings, getattr(settings, "vision_config", None)):
-            if part is None:
-                continue
-            wanted = {**(_SMALLER if smaller else {}), **({} if side is None else {"image_size": side})}
-            for key, value in wanted.items():
-                if isinstance(getattr(part, key, None), int):
-                    setattr(part, key, value)
-        settings.num_labels = CLASSES
-        return made(settings)
-
-    for smaller in (True, False):
+    for fewer in (_SMALLER, _FEWER_BLOCKS, None):
         for side in (64, 128, 224, None):
-            yield lambda side=side, smaller=smaller: make(side, smaller), (side,) if side else SIDES
+            settings = transformers.AutoConfig.for_model(kind)
+            changed: dict[str, Any] = {}
+            for part in (settings, getattr(settings, "vision_config", None)):
+                if part is not None:
+                    changed |= {} if fewer is None else _smaller(part, fewer)
+                    if side is not None and isinstance(getattr(part, "image_size", None), int):
+                        part.image_size = side
+            settings.num_labels = CLASSES
+            yield partial(made, settings), (side,) if side else SIDES, changed
+
+
+def _smaller(settings: Any, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Change what the settings hold of the wanted, and keep at most two blocks in a stage; return what was changed."""
+    changed = {key: value for key, value in wanted.items() if isinstance(getattr(settings, key, None), int | float)}
+    for key in ("depths", "depth", "num_blocks", "layer_depths"):
+        known = getattr(settings, key, None)
+        if isinstance(known, list | tuple) and all(isinstance(count, int) for count in known) and max(known) > 2:
+            changed[key] = type(known)(min(count, 2) for count in known)
+    for key, value in changed.items():
+        setattr(settings, key, value)
+    if "embed_dim" in changed and isinstance(getattr(settings, "depths", None), list):
+        settings.hidden_size = settings.embed_dim * 2 ** (len(settings.depths) - 1)
+    return changed

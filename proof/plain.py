@@ -57,6 +57,28 @@ class Plain:
                 handle.remove()
         return {name: out[0] for name, out in found.items() if len(out) == 1 and out[0] is not None}, scores
 
+    def calls(self, images: Tensor, names: Sequence[str]) -> dict[str, tuple[Tensor, Tensor]]:
+        """What some modules read and return, copied before anything can change it in place."""
+        parts, found = dict(self.model.named_modules()), dict[str, tuple[Tensor, Tensor]]()
+        read: dict[str, Tensor] = {}
+        handles = []
+        for name in names:
+
+            def before(_module: Any, args: Any, name: str = name) -> None:
+                read[name] = args[0].clone()
+
+            def after(_module: Any, _args: Any, out: Tensor, name: str = name) -> None:
+                found[name] = read[name], out.clone()
+
+            handles += [parts[name].register_forward_pre_hook(before), parts[name].register_forward_hook(after)]
+        try:
+            with torch.no_grad():
+                self.scores(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return found
+
     def value_and_gradient(
         self, images: Tensor, targets: Sequence[int], name: str, known: Tensor
     ) -> tuple[Tensor, Tensor] | None:

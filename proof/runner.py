@@ -3,66 +3,90 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
 import os
 import resource
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from proof import catalogue, fuzz
+from proof import catalogue, fuzz, peers
 from proof.checks import CHECKS
 from proof.subject import NotCompared, Subject
-from proof.verdicts import OUT_OF_TIME, examine
+from proof.verdicts import BLAMED, CRASH, OUT_OF_TIME, REFUSED, WRONG, examine
 
+ROOT = Path(__file__).resolve().parent.parent
 Job = Callable[[Path], None]
 
 
+@cache
+def version() -> dict[str, str]:
+    """The torch and the sources that a result was made with."""
+    digest = hashlib.sha256()
+    for file in sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "proof").glob("*.py")]):
+        digest.update(file.read_bytes())
+    asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        commit = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = ""  # a copy of the tree without its history
+    return {"torch": torch.__version__, "commit": commit, "sources": digest.hexdigest()[:12]}
+
+
 def examine_model(name: str, file: Path, seed: int) -> None:
-    """Build and examine one model of the catalogue; the file is written anew after each check."""
+    """Build and examine one model of the catalogue, then ask the peers; the file is written anew after each check."""
     start = time.process_time()
-    record: dict[str, Any] = {"model": name, "seed": seed, "torch": torch.__version__, "checks": {}}
+    record: dict[str, Any] = {"model": name, "seed": seed, **version(), "finished": False, "checks": {}}
     write(file, {**record, "problem": "the limit of time or memory was reached while it was built"})
     try:
         built = catalogue.build(name, seed)
         record |= {
             "shape": built.shape,
             "dtype": str(built.dtype).removeprefix("torch."),
+            "smaller": built.smaller,
             "parameters": sum(weight.numel() for weight in built.model.parameters()),
             "build_seconds": round(time.process_time() - start, 1),
         }
         write(file, {**record, "problem": "the limit of time or memory was reached before the first check"})
         subject = Subject(built.model, built.shape, built.dtype, seed)
     except (catalogue.CannotBuild, NotCompared) as error:
-        write(file, {**record, "problem": str(error)[:400]})
+        write(file, {**record, "finished": True, "problem": str(error)[:400]})
         return
     except Exception as error:  # the reference itself
-        write(file, {**record, "problem": f"{type(error).__name__}: {error}"[:400]})
+        write(file, {**record, "finished": True, "problem": f"{type(error).__name__}: {error}"[:400]})
         return
 
-    def keep(checks: dict[str, Any]) -> None:
+    def keep(checks: dict[str, Any], **more: Any) -> None:
         rest = {check: {"verdict": OUT_OF_TIME, "detail": ""} for check in CHECKS if check not in checks}
-        write(file, {**record, "checks": {**checks, **rest}, "seconds": round(time.process_time() - start, 1)})
+        spent = round(time.process_time() - start, 1)
+        write(file, {**record, **subject.timings, "checks": {**checks, **rest}, "seconds": spent, **more})
 
     keep({})
-    keep(examine(subject, keep))
+    checks = examine(subject, keep)
+    keep(checks)
+    seconds = round(time.process_time() - start, 1)
+    keep(checks, finished=True, peers=peers.ask(subject), peers_asked=peers.installed(), seconds=seconds)
 
 
 def examine_random(seeds: Iterable[int], file: Path) -> None:
     """Examine some random networks; those with a verdict other than right are kept whole."""
-    found = []
+    found: list[dict[str, Any]] = []
     for seed in seeds:
         try:
             subject = fuzz.subject(seed)
             checks = {**examine(subject), **fuzz.more_checks(seed, subject)}
-            found.append({"seed": seed, "network": fuzz.describe(seed), "checks": checks})
+            found.append({"seed": seed, "network": fuzz.describe(seed), "checks": checks, **subject.timings})
         except NotCompared as error:
             found.append({"seed": seed, "network": fuzz.describe(seed), "problem": str(error), "checks": {}})
-        write(file, {"networks": found})
+        write(file, {**version(), "finished": False, "networks": found})
+    write(file, {**version(), "finished": True, "networks": found})
 
 
 def write(file: Path, record: dict[str, Any]) -> None:
@@ -72,10 +96,21 @@ def write(file: Path, record: dict[str, Any]) -> None:
     part.replace(file)
 
 
+def finished(file: Path) -> bool:
+    """Whether a job has nothing left to do: what other sources did wrong is done anew."""
+    if not file.exists():
+        return False
+    record = json.loads(file.read_text())
+    rows = record.get("networks", [record])
+    given = {check["verdict"] for row in rows for check in row.get("checks", {}).values()}
+    mended = record.get("sources") != version()["sources"] and given & {REFUSED, WRONG, BLAMED, CRASH}
+    return bool(record.get("finished", True)) and not mended
+
+
 def run(
     jobs: dict[Path, Job], *, processes: int, limit: float, memory: float, seconds: float, report: Callable[[str], None]
 ) -> None:
-    """Run the jobs whose file does not exist yet, until the time budget is spent.
+    """Run the jobs that are not finished, until the time budget is spent.
 
     Parameters
     ----------
@@ -86,28 +121,37 @@ def run(
     limit : float
         Processor seconds for each; the wall clock may show four times that.
     memory : float
-        GiB of addresses for each.
+        GiB that each may allocate.
     seconds : float
-        No job is started later than this.
+        Then everything stops. A job that is cut off leaves the checks that it has done and is begun anew next time; one
+        that reaches its own limit is not.
     """
     start, running = time.monotonic(), dict[int, tuple[Path, float]]()
-    waiting = [(file, job) for file, job in jobs.items() if not file.exists()]
+    waiting = [(file, job) for file, job in jobs.items() if not finished(file)]
     gc.freeze()
     while waiting or running:
-        while waiting and len(running) < processes and time.monotonic() - start < seconds:
+        out_of_time = time.monotonic() - start >= seconds
+        if out_of_time and running:
+            for pid in running:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            report(f"stopped after {seconds:.0f} s: {', '.join(file.stem for file, _ in running.values())}")
+        if out_of_time:
+            return
+        while waiting and len(running) < processes:
             file, job = waiting.pop(0)
             running[_fork(file, job, limit, memory)] = file, time.monotonic()
-        if not running:
-            break
         pid, _ = os.waitpid(-1, os.WNOHANG)
         if pid in running:
             file, begun = running.pop(pid)
+            if file.exists():
+                write(file, {**json.loads(file.read_text()), "finished": True})
             report(f"{file.stem} {time.monotonic() - begun:.0f} s")
         else:
             for late, (_, begun) in running.items():
                 if time.monotonic() - begun > 4 * limit:
                     os.kill(late, signal.SIGKILL)
-            time.sleep(0.1)
+            time.sleep(0.05)
 
 
 def _fork(file: Path, job: Job, limit: float, memory: float) -> int:
@@ -118,7 +162,8 @@ def _fork(file: Path, job: Job, limit: float, memory: float) -> int:
     status = 1
     try:
         resource.setrlimit(resource.RLIMIT_CPU, (int(limit), int(limit) + 5))
-        resource.setrlimit(resource.RLIMIT_AS, (int(memory * 2**30), int(memory * 2**30)))
+        # Not the addresses: a build of torch for a graphics card maps many GiB of libraries that nothing reads here.
+        resource.setrlimit(resource.RLIMIT_DATA, (int(memory * 2**30), int(memory * 2**30)))
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)

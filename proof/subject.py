@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +39,11 @@ class Subject:
     targets: list[int] = field(init=False)
     before: dict[str, Any] = field(init=False)
     made: Network | None = None
+    known: dict[str, Any] = field(
+        default_factory=dict
+    )  # what the references say, for other libraries to be held against
+    mixing: bool | None = None
+    timings: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.plain = Plain(self.model)
@@ -45,21 +51,47 @@ class Subject:
         self.images = torch.rand(COUNT, *self.shape, generator=dice).to(self.dtype)
         self.before = state(self.model)
         self.values, self.scores = self.plain.values(self.images)
+        if self.scores.dim() != 2 or len(self.scores) != COUNT:
+            raise NotCompared(f"no classifier: {COUNT} images give {tuple(self.scores.shape)}")
         self.targets = [(int(row.argmax()) + place) % row.numel() for place, row in enumerate(self.scores)]
         if not bool(torch.isfinite(self.scores).all()):
             raise NotCompared("the model gives NaN or infinity")
 
     @property
     def net(self) -> Network:
-        """The network as the library reads it."""
+        """The network as the library reads it; processor seconds of that and of a plain pass are kept."""
         if self.made is None:
-            self.made = Network(self.model, self.shape)
+            self.made = self._read()
         return self.made
+
+    def _read(self) -> Network:
+        seconds = []
+        for _ in range(2):  # the first reading imports what it needs
+            start = time.process_time()
+            made = Network(self.model, self.shape)
+            seconds.append(time.process_time() - start)
+            if seconds[0] > 10:
+                break
+        passes = []
+        for _ in range(3):
+            start = time.process_time()
+            with torch.no_grad():
+                self.plain.model(self.images[:1])
+            passes.append(time.process_time() - start)
+        self.timings = {"reading": round(min(seconds), 3), "pass": round(min(passes), 4)}
+        return made
+
+    def by_rounding(self) -> bool:
+        """Whether the scores depend on the image by rounding alone, as behind a norm whose mean is taken."""
+        slope = self.plain.gradient(self.images, self.targets)
+        return float((slope * self.images).flatten(1).abs().sum(1).max()) < 1e-9 * float(self.scores.abs().max())
 
     def mixes(self) -> bool:
         """Whether the scores of an image depend on the others in its batch, in plain PyTorch."""
-        alone = torch.cat([self.plain.scores(self.images[i : i + 1]).detach() for i in range(COUNT)])
-        return off(alone, self.scores) > TOLERANCE[self.dtype]
+        if self.mixing is None:
+            alone = torch.cat([self.plain.scores(self.images[i : i + 1]).detach() for i in range(COUNT)])
+            self.mixing = off(alone, self.scores) > TOLERANCE[self.dtype]
+        return self.mixing
 
     def hold(self, what: str, found: Tensor, expected: Tensor, tolerance: float | None = None) -> str:
         """Compare, and tell by how much they differ.

@@ -1,4 +1,4 @@
-"""The verdict on one check: right, refused by name, wrong, blamed on the model, crash, or not compared."""
+"""The verdict on one check: right, refused by name, wrong, blamed on the model, crash, or nothing to compare with."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ import torch
 
 from microtome.errors import MicrotomeError, ModelError
 from proof.checks import CHECKS
+from proof.plain import scores_in
 from proof.subject import NotCompared, Subject, Wrong
 
 RIGHT, REFUSED, WRONG, BLAMED, CRASH = "right", "refused", "wrong", "blamed", "crash"
+NO_ANSWER = "no answer exists"  # plain PyTorch raises, too
 NOT_COMPARED, OUT_OF_TIME = "not compared", "out of time"
-VERDICTS = (RIGHT, REFUSED, WRONG, BLAMED, CRASH, NOT_COMPARED, OUT_OF_TIME)
+# What is computed from gradients or by quotients of small numbers.
+_OF_SLOPES = [CHECKS[name] for name in ("gradient", "guided", "relevance", "batch")]
+VERDICTS = (RIGHT, REFUSED, WRONG, BLAMED, CRASH, NO_ANSWER, NOT_COMPARED, OUT_OF_TIME)
 
 
 def verdict(check: Callable[[Subject], str], subject: Subject) -> dict[str, Any]:
@@ -30,21 +34,28 @@ def verdict(check: Callable[[Subject], str], subject: Subject) -> dict[str, Any]
         found = NOT_COMPARED, str(why)
     except Wrong as why:
         found = WRONG, str(why)
+        if check in _OF_SLOPES and subject.by_rounding():
+            found = NOT_COMPARED, f"the score depends on the image by rounding alone ({why})"
     except ModelError as error:
-        found = (BLAMED if _runs(subject) else REFUSED), str(error)
+        found = (BLAMED if _runs(subject) else NO_ANSWER), str(error)
     except MicrotomeError as error:
         found = REFUSED, f"{type(error).__name__}: {error}"
+    except MemoryError as error:
+        found = OUT_OF_TIME, f"the limit of memory: {error}"
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         inside = "src/microtome" in "".join(traceback.format_tb(error.__traceback__))
-        found = (CRASH if inside else NOT_COMPARED), f"{type(error).__name__}: {error} ({place.name}:{place.lineno})"
+        kind = OUT_OF_TIME if "allocate memory" in str(error) else CRASH if inside else NOT_COMPARED
+        found = kind, f"{type(error).__name__}: {error} ({place.name}:{place.lineno})"
     return {"verdict": found[0], "detail": found[1][:400], "seconds": round(time.process_time() - start, 2)}
 
 
 def _runs(subject: Subject) -> bool:
-    """Whether plain PyTorch differentiates the model, so that an error is not the model's."""
+    """Whether plain PyTorch differentiates the model as it runs, so that an error is not the model's."""
     try:
-        return bool(torch.isfinite(subject.plain.gradient(subject.images, subject.targets)).all())
+        x = subject.images.clone().requires_grad_()
+        scores = scores_in(subject.plain.model(x), len(x))
+        return bool(torch.isfinite(torch.autograd.grad(scores.sum(), x)[0]).all())
     except Exception:
         return False
 

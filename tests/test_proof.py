@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
+from pathlib import Path
 
 import pytest
 import torch
-from proof import checks, fuzz, page, random_networks, runner
+from proof import checks, fuzz, gathered, page, peers, random_networks, runner, unit_checks
 from proof.guided_reference import guided
 from proof.plain import Plain
 from proof.relevance_reference import NoReplica, relevance
 from proof.subject import Subject
-from proof.verdicts import CRASH, RIGHT, WRONG, examine, verdict
+from proof.verdicts import CRASH, OUT_OF_TIME, REFUSED, RIGHT, WRONG, examine, verdict
 from torch import nn
 
 from microtome import Network, attribution
@@ -136,8 +138,89 @@ def test_a_run_goes_on_where_it_was(tmp_path) -> None:
     assert not late.exists()
     assert json.loads(new.read_text())["networks"][0]["seed"] == 3
     assert {line.split()[0] for line in told} == {"late", "new"}
-    page.write(tmp_path, tmp_path / "proof.md")
+    found = gathered.load(tmp_path, tmp_path / "small.json")
+    page.write(*found, tmp_path / "proof.md")
     assert "| seed 3 (conv) | read | wrong | no / line |" in (tmp_path / "proof.md").read_text()
+
+
+def test_what_is_kept_gives_the_same_page(tmp_path) -> None:
+    """The small file alone, without the results, and a later run over it: only what it did better replaces a row."""
+    peer = {"gradient": {"captum": "right", "zennit": "wrong: off by 2"}}
+    row = {
+        "seed": 0,
+        "torch": "2",
+        "shape": [3, 8, 8],
+        "dtype": "float64",
+        "parameters": 5,
+        "reading": 0.5,
+        "pass": 0.1,
+    }
+    ended = {"gradient": {"verdict": REFUSED, "detail": "it is | scripted"}, "read": {"verdict": RIGHT, "detail": "1"}}
+    cut = {"gradient": {"verdict": OUT_OF_TIME, "detail": ""}, "read": {"verdict": RIGHT, "detail": "1"}}
+    network = {"seed": 4, "network": ["conv"], "checks": {"read": {"verdict": RIGHT, "detail": "2"}}}
+    runner.write(_folder(tmp_path / "models") / "a.json", {"model": "a", **row, "checks": ended, "peers": peer})
+    runner.write(_folder(tmp_path / "fuzz") / "0.json", {"torch": "2", "networks": [network]})
+    first, second, small = tmp_path / "first.md", tmp_path / "second.md", tmp_path / "small.json"
+    found = gathered.load(tmp_path, small)
+    gathered.save(*found, small)
+    page.write(*found, first)
+    runner.write(_folder(tmp_path / "later" / "models") / "a.json", {"model": "a", **row, "checks": cut})
+    page.write(*gathered.load(tmp_path / "later", small), second)
+    assert first.read_text() == second.read_text()
+    assert "2 of 3 answers are right (66.66 %), 1 refused by name, 0 silently wrong" in first.read_text()
+    assert "| gradient | zennit | 1 |  | 1 |  |  |" in first.read_text()
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def test_a_run_stops_at_its_time_and_begins_anew_what_it_cut(tmp_path) -> None:
+    def slow(file: Path) -> None:
+        runner.write(file, {"finished": False, "networks": []})
+        time.sleep(60)
+
+    file = tmp_path / "one.json"
+    told: list[str] = []
+    start = time.monotonic()
+    runner.run({file: slow}, processes=1, limit=60, memory=64, seconds=0.5, report=told.append)
+    assert time.monotonic() - start < 20
+    assert told == ["stopped after 0 s: one"]
+    assert not runner.finished(file)
+
+
+def test_what_other_sources_did_wrong_is_done_anew(tmp_path) -> None:
+    file, wrong = tmp_path / "one.json", {"read": {"verdict": WRONG, "detail": ""}}
+    runner.write(file, {"finished": True, **runner.version(), "checks": wrong})
+    assert runner.finished(file)
+    runner.write(file, {"finished": True, "sources": "others", "checks": wrong})
+    assert not runner.finished(file)
+    runner.write(file, {"finished": True, "sources": "others", "networks": [{"checks": wrong}]})
+    assert not runner.finished(file)
+    runner.write(file, {"finished": True, "sources": "others", "checks": {"read": {"verdict": RIGHT, "detail": ""}}})
+    assert runner.finished(file)
+
+
+def test_peers_are_held_against_the_same_references(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """captum's gradient is autograd's; a reference that is changed finds it wrong; who is not installed is left out."""
+    pytest.importorskip("captum")
+    verdict(checks.gradient, subject)
+    assert peers.ask(subject)["gradient"]["captum"] == RIGHT
+    subject.known["gradient"] = subject.known["gradient"] * 1.01
+    assert peers.ask(subject)["gradient"]["captum"].startswith("wrong: off by 0.0099")
+    monkeypatch.setattr(peers, "installed", list)
+    assert peers.ask(subject) == {}
+
+
+def test_the_terms_of_a_dissection_are_the_formula() -> None:
+    """The reference of dissection: padding, stride and groups by hand on one pixel."""
+    part = nn.Conv2d(4, 2, 3, stride=2, padding=1, groups=2).double()
+    x = torch.rand(1, 4, 5, 5, dtype=torch.float64)
+    terms = unit_checks._terms(part, x, 1)
+    at = (x[0, 2:, 1:4, 1:4] * part.weight[1]).sum((1, 2))
+    torch.testing.assert_close(terms[:, 4], at)
+    torch.testing.assert_close(terms.sum(0).view(3, 3) + part.bias[1], part(x)[0, 1])
 
 
 def test_every_kind_of_random_step_is_drawn_and_runs() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 
 from microtome import Network, attribution, registry
+from microtome.errors import InputError
 
 
 @pytest.mark.parametrize("name", registry.methods())
@@ -36,3 +39,31 @@ def test_a_default_that_the_method_finds_is_stated_as_found() -> None:
     net = Network(nn.Sequential(nn.Conv2d(1, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2)), (1, 3, 3))
     found = attribution.grad_cam(net, torch.rand(1, 1, 3, 3, generator=torch.Generator().manual_seed(0)))
     assert found.provenance.parameters["layer"] == found.layer
+
+
+def _named(module: str, qualname: str) -> Callable[..., None]:
+    def function(net: Network) -> None: ...
+
+    function.__module__, function.__qualname__ = module, qualname
+    return function
+
+
+def test_two_functions_under_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another module, another name, or another closure is another function; one defined anew takes over."""
+    monkeypatch.setattr(registry, "_METHODS", dict(registry.methods()))
+    line = registry.register("probe", rows=("C1",), paper="")
+    first = line(_named("one", "probe"))
+    again = line(_named("one", "probe"))  # a cell of a notebook that is run again
+    assert registry.method("probe").function is again is not first
+    for other in (_named("two", "probe"), _named("one", "other")):
+        with pytest.raises(
+            InputError, match=r'two methods want the name "probe": one\.probe and \w+\.\w+\. Rename one'
+        ):
+            line(other)
+    inner = registry.register("inner", rows=("C1",), paper="")
+    closure = _named("one", "make.<locals>.probe")
+    inner(closure)
+    inner(closure)
+    with pytest.raises(InputError, match="two methods want"):
+        inner(_named("one", "make.<locals>.probe"))
+    assert registry.method("inner").function.__wrapped__ is closure

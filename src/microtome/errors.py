@@ -34,6 +34,10 @@ class ModelWarning(UserWarning):
     """The user's model does something that makes results less certain than they look."""
 
 
+class DataWarning(UserWarning):
+    """The user's data set is read in a way that may not be meant."""
+
+
 def nearest(name: str, candidates: Iterable[str], n: int = 3) -> str:
     """Name the ``n`` candidates closest to ``name``, as text for an error message.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -195,10 +196,16 @@ def class_index(name: Any, classes: list[str] | None) -> int:
     Raises
     ------
     InputError
-        When there is no class of that name (the nearest are given), or it is no integer.
+        When there is no class of that name (the nearest are given), or several, or it is no integer.
     """
     if isinstance(name, str) and classes is not None and name in classes:
-        return classes.index(name)
+        same = [index for index, known in enumerate(classes) if known == name]
+        if len(same) > 1:
+            listed = ", ".join(map(str, same[:4]))
+            raise InputError(
+                f'{len(same)} classes are called "{name}", numbers {listed}; give the number in its place.'
+            )
+        return same[0]
     if isinstance(name, str) and not name.lstrip("-").isdigit():
         hint = f"Nearest: {nearest(name, classes)}." if classes else "The network was given no class names."
         raise InputError(f'there is no class "{name}". {hint}')
@@ -264,6 +271,13 @@ def shape(size: Sequence[int]) -> tuple[int, int, int]:
     return channels, height, width
 
 
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def column(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """One number for each channel, (C, 1, 1); kept, since a copy to a GPU waits for the work that is under way."""
+    return torch.tensor(numbers, dtype=dtype, device=device)[:, None, None]
+
+
 def per_channel(value: float | Sequence[float], channels: int, what: str) -> tuple[float, ...]:
     """Check a mean or standard deviation; one number serves all channels."""
     values = [float(value)] if isinstance(value, int | float) else [float(item) for item in value]
@@ -281,6 +295,8 @@ def _finite(value: Tensor) -> bool:
 def check_weights(model: nn.Module) -> None:
     """Refuse weights that are NaN, infinite or not yet initialised.
 
+    A buffer may hold infinities: bounds that clamp nothing, masks of attention. Statistics of norms may not.
+
     Raises
     ------
     ModelError
@@ -294,7 +310,16 @@ def check_weights(model: nn.Module) -> None:
             f"the lazy layers {', '.join(owners[:5])} have no weights yet; run the model once on images "
             "(or load its weights) before it is given to Network."
         )
-    bad = [name for name, value in names.items() if value.is_floating_point() and not _finite(value)]
+    bounds = {
+        name
+        for name, value in model.named_buffers()
+        if not name.endswith(("running_mean", "running_var")) and value.is_floating_point() and not _finite(value)
+    }
+    bad = [
+        name
+        for name, value in names.items()
+        if value.is_floating_point() and (bool(value.isnan().any()) if name in bounds else not _finite(value))
+    ]
     if bad:
         raise ModelError(
             f"{len(bad)} weights hold NaN or infinity, first {bad[0]}; "

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Clock", "Listener", "Progress"]
+__all__ = ["Clock", "Listener", "Progress", "in_words"]
 
 
 @dataclass(frozen=True)
@@ -76,3 +76,16 @@ class Clock:
         elapsed = time.monotonic() - self._started
         each = elapsed / max(done - self._first, 1)
         self._listener(Progress(stage, done, self._total, elapsed, each * (self._total - done), numbers))
+
+
+def in_words(seconds: float) -> str:
+    """A span of time as one would say it.
+
+    Examples
+    --------
+    >>> in_words(7.2), in_words(95), in_words(3000), in_words(9000)
+    ('7 s', '2 minutes', '50 minutes', '2.5 hours')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

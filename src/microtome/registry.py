@@ -132,8 +132,7 @@ def register(
     """
 
     def enter(function: F) -> F:
-        if name in _METHODS and _METHODS[name].function.__qualname__ != function.__qualname__:
-            raise InputError(f'two methods want the name "{name}"; rename one of them.')
+        _check_free(name, function)
         signature = inspect.signature(function)
 
         @functools.wraps(function)
@@ -145,6 +144,18 @@ def register(
         return method  # type: ignore[return-value]  # the same signature, by functools.wraps
 
     return enter
+
+
+def _check_free(name: str, function: Callable[..., Any]) -> None:
+    """Refuse a second function under a name; a function defined again in its place, as in a notebook, takes over."""
+    if name not in _METHODS:
+        return
+    known = inspect.unwrap(_METHODS[name].function)
+    one, other = ((each.__module__, each.__qualname__) for each in (known, function))
+    if known is not function and (one != other or "<locals>" in function.__qualname__):
+        raise InputError(
+            f'two methods want the name "{name}": {".".join(one)} and {".".join(other)}. Rename one of them.'
+        )
 
 
 def _stamped(result: Result, name: str, call: inspect.BoundArguments) -> Result:

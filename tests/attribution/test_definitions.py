@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from conformance.spellings import SPELLINGS, weights
 from microtome import InputError, Network, attribution
@@ -133,3 +134,25 @@ def test_every_result_draws_itself(net, images):
         assert "<svg" in result._repr_html_()
     with pytest.raises(InputError, match='no option "colour"'):
         attribution.gradient(net, images).plot(colour="red")
+
+
+def test_a_listener_of_occlusion_is_told_every_window_and_may_end_the_work():
+    """The numbers told are those of the result; what the listener raises comes out."""
+    torch.manual_seed(0)
+    net = Network(nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 4)), (1, 8, 8))
+    images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    told = []
+    made = attribution.occlusion(net, images, 1, window=3, stride=2, batch=4, progress=told.append)
+    boxes = torch.cat([one.boxes for one in told])
+    torch.testing.assert_close(boxes, made.boxes.reshape(-1, 4).repeat(2, 1))
+    torch.testing.assert_close(torch.cat([one.probability for one in told]), made.probability.flatten())
+    assert told[-1].done == told[-1].total == 32
+    torch.testing.assert_close(
+        made.values, attribution.occlusion(net, images, 1, window=3, stride=2).values, rtol=1e-5, atol=1e-6
+    )
+
+    def stop(progress):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        attribution.occlusion(net, images, 1, window=3, stride=2, progress=stop)

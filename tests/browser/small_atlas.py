@@ -35,11 +35,20 @@ class SmallAtlas(SmallUnits):
                     "sum", float(value.sum()), "logit", "within 5 % of the score", ok=method != "gradient"
                 )
                 found.append(
-                    pages.MethodMap(method, at(sprite, 0, f"{method} for {target}"), numbers=(number,), made=MADE)
+                    pages.MethodMap(
+                        method,
+                        at(sprite, 0, f"{method} for {target}"),
+                        numbers=(number,),
+                        made=MADE,
+                        meaning="the slope of the score",
+                        shown="folded" if "guided" in method else "large",
+                    )
                 )
             rows.append(pages.MapRow(f"What speaks for {target}?", tuple(found), float(self.logits[index, target])))
         return pages.Maps(
-            tuple(rows), "Red speaks for the class, blue against it. Click a map to lay it over the picture."
+            tuple(rows),
+            "Red speaks for the class, blue against it. A click lays a map over the image.",
+            self.image(index),
         )
 
     def occlusion(self, index: int) -> pages.Occlusion:
@@ -63,20 +72,20 @@ class SmallAtlas(SmallUnits):
         rgb = torch.tensor([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in colours])
         classes = self.draw._save(f"winner-{index}", rgb[winner].T.reshape(1, 3, 23, 23), "classes", 1, None, "", None)
         shown = self.draw.scaled(
-            f"occlusion-{index}", probability[:, self.predicted[index]].view(1, 23, 23), "sequential", "probability"
+            f"occlusion-{index}",
+            1 - probability[:, self.predicted[index]].view(1, 23, 23),
+            "sequential",
+            "fall of probability",
         )
         shares = torch.bincount(winner, minlength=10).double() / len(winner)
         winners = tuple(
             pages.Winner(c, colours[c], float(shares[c])) for c in shares.argsort(descending=True).tolist() if shares[c]
         )
-        return pages.Occlusion(
-            at(shown, 0, "probability by position"),
-            at(classes, 0, "class that wins by position"),
-            winners,
-            (pages.Number("window", 6, "px"), pages.Number("stride", 1, "px")),
-            "Dark places are needed for the answer.",
-            MADE,
+        covered_by = pages.CoveredBy(
+            6, 1, at(shown, 0, "fall by position"), at(classes, 0, "class that wins by position"), winners, "It falls."
         )
+        flat = pages.CoveredBy(2, 1, None, None, winners[:1], "No place matters alone.")
+        return pages.Occlusion((covered_by, flat), self.image(index), "Bright places are needed for the answer.", MADE)
 
     def walk(self, index: int) -> pages.Step:
         """The score taken apart at fc5 by hand, and its strongest units at fc4."""
@@ -193,10 +202,16 @@ class SmallAtlas(SmallUnits):
                     layer.parameters,
                     f"{size[0]} px" if size else "",
                     0 if layer.name in WIDTHS else None,
+                    pictures=tuple(self.picture(layer.name, k) for k in range(3)) if layer.name in WIDTHS else (),
                 )
             )
             before = layer.name
         accuracy = float((self.predicted == self.y).double().mean())
+        wrong = self.image(mistaken[0]) if mistaken else self.image(self.pictured[0])
+        starts = (
+            pages.Start("A unit that responds to a line: conv1:2", to_unit("conv1", 2), self.picture("conv1", 2)),
+            pages.Start("The worst mistake", wrong.link, wrong),
+        )
         return pages.OverviewPage(
             (
                 pages.Number("input", "1 × 28 × 28"),
@@ -208,7 +223,7 @@ class SmallAtlas(SmallUnits):
                 pages.Section(title, (pages.Part(content),))
                 for title, content in (
                     (
-                        "What it mistakes for what",
+                        "Which classes it confuses",
                         pages.Confusion(
                             tuple(tuple(row) for row in counts.tolist()), pairs, "Off the diagonal: confusions.", MADE
                         ),
@@ -217,7 +232,7 @@ class SmallAtlas(SmallUnits):
                         "Its most confident mistakes",
                         pages.Gallery(
                             tuple(self.image(i, f"true {self.y[i]}, says {self.predicted[i]}") for i in mistaken),
-                            "Surest and wrong.",
+                            "The most confident mistakes.",
                             MADE,
                         ),
                     ),
@@ -227,6 +242,8 @@ class SmallAtlas(SmallUnits):
                     ),
                 )
             ),
+            summary="Tells ten digits apart.",
+            starts=starts,
         )
 
     def build(self) -> pages.Atlas:

@@ -17,7 +17,7 @@ from microtome import Network
 from microtome.atlas import widgets as pages
 from microtome.atlas.widgets import to_class, to_image, to_unit
 from microtome.data.named.digits import mnist_5000
-from microtome.zoo.simple_conv_net import SimpleConvNet
+from microtome.zoo.models.simple_conv_net import SimpleConvNet
 
 DIGITS = tuple("0123456789")
 WIDTHS = {"conv1": 8, "conv2": 12}
@@ -129,7 +129,13 @@ class SmallUnits:
             f"{index}, a {self.y[index]}",
             position,
             at(rebuilt, unit * 18 + rank, f"what in this crop drives unit {unit}"),
+            self.image(index) if rank % 9 else None,
+            (position[1] / 28, position[0] / 28, 5 / 28, 5 / 28),
         )
+
+    def picture(self, layer: str, unit: int) -> pages.Picture:
+        """A unit's superstimulus as a link to its page."""
+        return at(self.stimuli[layer][0], unit, f"image made for unit {unit} of {layer}", to_unit(layer, unit))
 
     def histogram(self, layer: str, unit: int) -> pages.Histogram:
         peak = self.value[layer][:, unit].amax((1, 2))
@@ -267,7 +273,7 @@ class SmallUnits:
                 (
                     part(pages.Examples(top, caption, MADE)),
                     part(pages.Bins((bin_,), "Each row is a range of its activation.", MADE)),
-                    part(pages.Examples(low, "What the unit likes least.", MADE, heading="lowest")),
+                    part(pages.Examples(low, "The lowest responses.", MADE, heading="lowest")),
                 ),
             ),
             pages.Section("How it responds to each class", (part(self.histogram(layer, unit)),), half=True),
@@ -302,7 +308,7 @@ class SmallUnits:
             )
             for j in size.argsort(descending=True)[:5].tolist()
         )
-        return pages.Amounts(rows, "norm of the kernel", "The channels it listens to most.", MADE)
+        return pages.Amounts(rows, "norm of the kernel", "The channels with the largest weights.", MADE)
 
     def ablation(self, layer: str, unit: int) -> pages.Amounts:
         logits = self.net.run(self.x, 0, replace={layer: lambda v: v.index_fill(1, torch.tensor([unit]), 0.0)}).logits
@@ -350,7 +356,7 @@ class SmallUnits:
             MADE,
             sections=(
                 pages.Section(
-                    "Its weights, inputs across, units down",
+                    "All its weights",
                     (
                         pages.Part(
                             pages.WeightSheet(

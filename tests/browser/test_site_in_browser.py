@@ -9,23 +9,12 @@ from urllib.parse import unquote
 
 import pytest
 
+from browser.kinds_of_pages import kinds
+
 pytestmark = pytest.mark.browser
 
 HERE = Path(__file__).parent
-SEEN = "Array.from(document.querySelectorAll('.p:not(.strip):not(.over)')).filter(e => e.checkVisibility())"
-
-
-def kinds(site: Path) -> list[str]:
-    """One page of each kind, and the second of images: pages with and without a dissection."""
-    images = sorted(str(p.relative_to(site)) for p in site.glob("images/*.html"))
-    return [
-        "index.html",
-        "layers/conv2.html",
-        "units/conv1/2.html",
-        "units/conv2/3.html",
-        *images[:2],
-        "classes/5.html",
-    ]
+SEEN = "Array.from(document.querySelectorAll('.p:not(.strip):not(.over):not(.on)')).filter(e => e.checkVisibility())"
 
 
 def test_no_page_complains_and_every_address_resolves(browser, site):
@@ -52,7 +41,7 @@ def test_every_picture_says_what_it_shows(browser, site):
         browser.open(page)
         assert browser.ask("document.querySelectorAll('.p').length") > 0 or page == "classes/5.html"
         mute = browser.ask(
-            "Array.from(document.querySelectorAll('.p:not(.over), img, svg[role=img]'))"
+            "Array.from(document.querySelectorAll('.p:not([aria-hidden]), img, svg[role=img]'))"
             ".filter(e => !(e.getAttribute('aria-label') || e.alt)).length"
         )
         assert mute == 0, page
@@ -105,7 +94,7 @@ def test_the_slider_keeps_the_arrow_keys(browser, site):
     browser.open(page)
     browser.one(".opacity input").send_keys(Keys.ARROW_RIGHT)
     assert browser.ask("location.pathname").endswith(page)
-    assert browser.ask("document.querySelector('.opacity input').value") == "61"
+    assert browser.ask("document.querySelector('.opacity input').value") == "81"
 
 
 def test_search_finds_units_layers_classes_and_images(browser):
@@ -130,6 +119,63 @@ def test_search_finds_units_layers_classes_and_images(browser):
     browser.wait("document.querySelector('#search .none')")
     browser.press(Keys.ESCAPE)
     browser.wait("!document.getElementById('search').open")
+
+
+def test_search_finds_the_nearest_label_an_image_by_number_and_layers_without_a_page(browser, site):
+    from selenium.webdriver.common.keys import Keys
+
+    hits = "Array.from(document.querySelectorAll('#search li a')).map(a => a.textContent)"
+    browser.press("/")
+    browser.wait("document.getElementById('search').open")
+    number = int(Path(kinds(site)[4]).stem)
+    for wanted, found in (
+        ("line at 131", "line at"),
+        ("conv3", "layer without a page"),
+        (f"image {number}", f"digit {number}"),
+    ):
+        browser.ask("document.querySelector('#search input').value = ''")
+        browser.press(wanted)
+        browser.wait(f"({hits}).some(text => text.includes('{found}'))")
+        assert found in browser.ask(hits)[0], browser.ask(hits)[:3]
+    browser.press(Keys.ESCAPE)
+
+
+def test_arrows_follow_the_order_chosen_on_the_layer(browser):
+    from selenium.webdriver.common.keys import Keys
+
+    browser.open("layers/conv2.html")
+    browser.one("[data-sort=similarity]").click()
+    order = browser.ask("Array.from(document.querySelectorAll('.card')).map(c => c.dataset.unit)")
+    browser.open(f"units/conv2/{order[0]}.html")
+    browser.press(Keys.ARROW_RIGHT)
+    browser.arrive(f"units/conv2/{order[1]}.html")
+
+
+def test_a_patch_shows_the_whole_image_with_its_place(browser):
+    browser.open("units/conv2/3.html")
+    browser.all("button.patch")[0].click()
+    browser.wait("document.getElementById('whole').open")
+    about = browser.one("#whole .about").text
+    assert "at the marked place" in about
+    inside = "document.querySelector('#whole .spot').getBoundingClientRect().width"
+    whole = "document.querySelector('#whole .p').getBoundingClientRect().width"
+    assert 0 < browser.ask(inside) < 0.5 * browser.ask(whole)
+
+
+def test_the_picture_stays_in_view_while_maps_are_chosen(browser, site):
+    for width in (390, 1280):
+        browser.width(width)
+        browser.open(kinds(site)[4])
+        browser.ask("window.scrollTo(0, document.querySelector('.maps').offsetTop + 400)")
+        top, bottom = browser.ask("(r => [r.top, r.bottom])(document.querySelector('.stages').getBoundingClientRect())")
+        assert 0 <= top < bottom <= 900, width
+
+
+def test_the_breadcrumb_keeps_layer_and_unit_on_a_phone(browser):
+    browser.width(390)
+    browser.open("units/conv2/3.html")
+    names = "Array.from(document.querySelectorAll('.crumbs > :not(.sep)')).slice(1)"
+    assert browser.ask(f"{names}.filter(e => e.scrollWidth > e.clientWidth + 1).length") == 0
 
 
 def test_question_mark_shows_the_keys(browser):
@@ -207,7 +253,7 @@ def test_a_click_switches_the_scale(browser):
 def test_the_overlay_follows_the_slider_and_the_chosen_map(browser, site):
     browser.open(kinds(site)[4])
     opacity = "Number(getComputedStyle(document.querySelector('.over')).opacity)"
-    browser.wait(f"Math.abs({opacity} - 0.6) < 0.01")
+    browser.wait(f"Math.abs({opacity} - 0.8) < 0.01")
     browser.ask(
         "(s => { s.value = 20; s.dispatchEvent(new Event('input')); })(document.querySelector('.opacity input'))"
     )
@@ -217,7 +263,7 @@ def test_the_overlay_follows_the_slider_and_the_chosen_map(browser, site):
     browser.all("button.map")[1].click()
     assert browser.ask(source) != first
     assert browser.ask(source) == browser.ask(
-        "getComputedStyle(document.querySelectorAll('button.map .p')[1]).backgroundImage"
+        "getComputedStyle(document.querySelectorAll('button.map .p:not(.under)')[1]).backgroundImage"
     )
     assert "gradient-x-input" in browser.one(".opacity output").text
     browser.all("button.map")[1].click()
@@ -227,19 +273,23 @@ def test_the_overlay_follows_the_slider_and_the_chosen_map(browser, site):
 def test_the_dissection_sorts_folds_and_adds_up(browser):
     browser.open("units/conv2/3.html")
     amounts = (
-        "Array.from(document.querySelectorAll('.sheet tbody tr'))"
+        "Array.from(document.querySelectorAll('.dissection tbody tr'))"
         ".map(r => Number(r.querySelector('.amt').textContent.replace('−', '-')))"
     )
-    weak = browser.ask("document.querySelectorAll('.sheet tr.weak').length")
+    weak = browser.ask("document.querySelectorAll('.dissection tr.weak').length")
     assert weak > 0
-    assert not browser.one(".sheet tr.weak").is_displayed()
+    assert not browser.one(".dissection tr.weak").is_displayed()
     browser.one(".unfold").click()
-    assert browser.one(".sheet tr.weak").is_displayed()
+    assert browser.one(".dissection tr.weak").is_displayed()
+    browser.one("[data-rows=channel]").click()
+    rows = "Array.from(document.querySelectorAll('.dissection tbody tr'))"
+    order = browser.ask(f"{rows}.map(r => Number(r.dataset.channel))")
+    assert order == sorted(order)
     browser.one("[data-rows=rank]").click()
     found = browser.ask(amounts)
     assert [abs(a) for a in found] == sorted((abs(a) for a in found), reverse=True)
     last = browser.ask(
-        "document.querySelector('.sheet tbody tr:last-child .by-rank .amt').textContent.replace('−', '-')"
+        "document.querySelector('.dissection tbody tr:last-child .by-rank .amt').textContent.replace('−', '-')"
     )
     assert abs(float(last) - sum(found)) < 0.02 * max(map(abs, found))  # three digits are shown
 

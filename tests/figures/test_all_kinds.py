@@ -68,14 +68,17 @@ def test_a_subclass_is_drawn_as_its_base_or_as_it_says(net: Network) -> None:
     class Mine(attribution.Attribution):
         """No word of a drawing."""
 
-    class Own(attribution.Attribution, drawing="quality_figures:sensitivity"):
+    class Own(attribution.Attribution, drawing="attribution.quality_figures:sensitivity"):
         """Another drawing."""
 
     class Bare(Result):
         """None at all."""
 
     try:
-        assert (Mine.drawing, Own.drawing) == ("attribution_figures:attribution", "quality_figures:sensitivity")
+        assert (Mine.drawing, Own.drawing) == (
+            "attribution.attribution_figures:attribution",
+            "attribution.quality_figures:sensitivity",
+        )
         with pytest.raises(InputError, match="no figure for a Bare: its class names no drawing"):
             Bare().plot()
         assert Bare()._repr_html_().startswith("<pre>")

@@ -110,8 +110,8 @@ def test_units_that_are_named_are_all_drawn() -> None:
 
 def _drawings() -> dict[str, Any]:
     found = {}
-    for module in pkgutil.iter_modules(figures.__path__):
-        for name, function in vars(importlib.import_module(f"{figures.__name__}.{module.name}")).items():
+    for module in pkgutil.walk_packages(figures.__path__, f"{figures.__name__}."):
+        for name, function in vars(importlib.import_module(module.name)).items():
             if inspect.isfunction(function) and not name.startswith("_"):
                 first = next(iter(inspect.signature(function).parameters), "")
                 if first == "result":

@@ -98,3 +98,16 @@ def test_a_class_may_be_called_train_or_test(tree):
 def test_what_is_no_folder_comes_back_as_it_is():
     pictures = data.Images(torch.zeros(2, *SHAPE, dtype=torch.uint8))
     assert labelled(pictures, network(3)) is pictures
+
+
+def test_folders_whose_order_by_text_is_not_that_of_their_numbers(tree):
+    root = tree(*(f"class{number}" for number in range(12)))
+    with pytest.raises(InputError, match="order by text is not that of their numbers"):
+        label_of(root, "class2", network(12))
+    assert label_of(root, "class2", network(12, [f"class{number}" for number in range(12)])) == 2
+    assert label_of(tree("a/class1", "a/class2") / "a", "class2", network(2)) == 1
+
+
+def test_one_probability_has_two_folders(tree):
+    net = Network(nn.Sequential(nn.Flatten(), nn.Linear(16, 1), nn.Sigmoid()), SHAPE)
+    assert label_of(tree("cat", "dog"), "dog", net) == 1

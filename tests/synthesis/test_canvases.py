@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from microtome import Network
 from microtome.synthesis import Prior, maximize
-from microtome.synthesis.canvas import Fourier, Phases
+from microtome.synthesis.optimisation.canvas import Fourier, Phases
 
 SHAPE = (2, 3, 16, 12)
 

@@ -287,7 +287,7 @@ def test_more_starts_never_reach_less() -> None:
 
 
 def test_diverse_images_differ_and_the_penalty_makes_them_differ_more() -> None:
-    from microtome.synthesis.diversity import similarity
+    from microtome.synthesis.optimisation.diversity import similarity
 
     net = small_net(size=24)
     alike = []

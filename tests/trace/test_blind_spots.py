@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from microtome import ModelError, Network, OpaqueError, attribution, units
 from microtome.errors import InputError
-from microtome.trace.tracer import Tracer
+from microtome.trace.tracing.tracer import Tracer
 
 IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from microtome import InputError, LayerError, ModelError, Network, OpaqueError, trace
-from microtome.trace.tracer import up_to
+from microtome.trace.tracing.tracer import up_to
 
 
 class Net(nn.Module):
@@ -278,3 +278,22 @@ def test_guided_rules_look_at_rectifiers_and_what_may_spell_one_only() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 2), nn.BatchNorm2d(2), nn.ReLU6(), nn.Flatten(), nn.Linear(8, 3))
     Network(model, (1, 3, 3)).run(torch.rand(1, 1, 3, 3), 0, record="input", gradient=True, rules=Noting())
     assert seen == ["relu6"]
+
+
+def test_a_fault_of_ours_on_the_way_back_is_not_the_models(net: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hook of the rules that breaks off blames microtome; torch's own refusal still blames the model."""
+    from microtome import attribution
+    from microtome.trace.rectifiers import rectifier_rules
+
+    monkeypatch.setattr(rectifier_rules, "_clamped", lambda _sign: lambda _signals: ())
+    with pytest.raises(OpaqueError, match="The fault is in microtome"):
+        attribution.deconvnet(net, IMAGES, 1)
+
+    class Overwriting(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            y = x.sigmoid()
+            y.mul_(2)
+            return y.mean((2, 3))
+
+    with pytest.raises(ModelError, match="cannot be differentiated"):
+        attribution.deconvnet(Network(Overwriting(), (2, 6, 5), pixels=None), IMAGES, 1)

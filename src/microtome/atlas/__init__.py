@@ -3,7 +3,7 @@
 Topics plan tasks and compute results; a store keeps them; pages are made of stored results.
 """
 
-from microtome.atlas.atlas_run import Report, Watch, build
+from microtome.atlas.atlas_run import Report, build
 from microtome.atlas.planning.budget import BUDGETS, Budget, affordable
 from microtome.atlas.task import Refusal, Task
 from microtome.atlas.topic import Topic
@@ -17,7 +17,6 @@ __all__ = [
     "Report",
     "Task",
     "Topic",
-    "Watch",
     "affordable",
     "build",
 ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from microtome import registry
@@ -18,6 +20,7 @@ from microtome.atlas.site import slugs
 from microtome.atlas.store import Store, recall, recall_small
 from microtome.atlas.task import Refusal, Task
 from microtome.atlas.widgets import Absent, Made, Picture, Sprite, to_image
+from microtome.atlas.wording import sentence, with_article
 from microtome.results import Result
 
 __all__ = ["MISTAKES", "Album"]
@@ -26,7 +29,9 @@ R = TypeVar("R", bound=Result)
 T = TypeVar("T")
 
 MISTAKES = 24  # mistakes that are shown
+_WHOLE = 1000  # images from which patches are shown, beside those with pages
 _SIDE = 256  # pixels a side of an image on a page
+_IN_ONE_FILE = {False: 8, True: 100}  # images in one file, of photos and of small images: a page loads few files
 
 
 class Album:
@@ -157,16 +162,14 @@ class Album:
         return self.commands.image(self.subject.name(index))
 
     def answer(self, index: int) -> str:
-        """The true and the predicted class of an image: ``"true 7, says 2"``."""
-        predicted = self.class_name(int(self.seen.predicted[index]))
+        """The true and the predicted class of an image: ``"a 7, taken for a 2"``."""
+        predicted = with_article(self.class_name(int(self.seen.predicted[index])))
         truth = int(self.seen.labels[index])
         if truth < 0:
-            return f"says {predicted}"
-        return (
-            f"a {predicted}"
-            if truth == int(self.seen.predicted[index])
-            else f"true {self.class_name(truth)}, says {predicted}"
-        )
+            return f"taken for {predicted}"
+        if truth == int(self.seen.predicted[index]):
+            return predicted
+        return f"{with_article(self.class_name(truth))}, taken for {predicted}"
 
     def picture(self, index: int, note: str | None = None) -> Picture:
         """An image that has a page, as a link to it."""
@@ -176,6 +179,24 @@ class Album:
             sprite, place, f"image {self.image_id(index)}, {self.answer(index)}", to_image(self.image_id(index)), text
         )
 
+    def whole(self, index: int) -> Picture | None:
+        """The whole of an image from which patches are shown; None beyond the first thousand of them."""
+        found = self.thumbnails.get(index) or self.remembered(("whole",), self._patched).get(index)
+        if found is None:
+            return None
+        link = to_image(self.image_id(index)) if index in self.images else None
+        return Picture(*found, f"image {self.image_id(index)}, {self.answer(index)}", link)
+
+    def _patched(self) -> dict[int, tuple[Sprite, int]]:
+        """Sprites of the images that patches of units with pages come from, those of the strongest patches first."""
+        wanted: dict[int, None] = {}
+        for name in ("image", "low_image", "binned_image"):
+            for layer in self.layers:
+                column = getattr(self.tables[layer], name)[self.paged(layer)]
+                wanted.update(dict.fromkeys(column.T.flatten().tolist()))
+        known = [index for index in wanted if index >= 0 and index not in self.thumbnails]
+        return self._in_files("whole", sorted(known[:_WHOLE]))
+
     def small(self, indices: Sequence[int]) -> Tensor:
         """Images at the size of a page."""
         return downscaled(self.subject.pictures(indices), _SIDE)
@@ -183,12 +204,27 @@ class Album:
     def _thumbnails(self) -> dict[int, tuple[Sprite, int]]:
         """Sprites of the images that have pages, and of the mistakes."""
         wanted = sorted({*self.images, *self.seen.mistakes[:MISTAKES]})
+        return self._in_files("images", wanted)
+
+    def _in_files(self, name: str, wanted: Sequence[int]) -> dict[int, tuple[Sprite, int]]:
+        """Sprites of some images, a few images in each file."""
         found: dict[int, tuple[Sprite, int]] = {}
-        for number, start in enumerate(range(0, len(wanted), 100)):
-            part = wanted[start : start + 100]
-            sprite = self.sprites.natural(f"images-{number}", self.small(part))
+        each = _IN_ONE_FILE[self.pixelated]
+        for number, start in enumerate(range(0, len(wanted), each)):
+            part = wanted[start : start + each]
+            sprite = self.sprites.natural(f"{name}-{number}", self.small(part))
             found.update({index: (sprite, place) for place, index in enumerate(part)})
         return found
+
+    @functools.cached_property
+    def class_counts(self) -> Tensor:
+        """(classes,) labelled images of each class."""
+        return torch.bincount(self.seen.labels[self.seen.known], minlength=self.seen.logits.shape[1])
+
+    @property
+    def classes_measured(self) -> bool:
+        """Whether statistics by class mean something: two classes or more with two images or more."""
+        return int((self.class_counts >= 2).sum()) >= 2
 
     # -- words ---------------------------------------------------------------------------------------------------
 
@@ -203,8 +239,3 @@ class Album:
             seed=result.provenance.seed,
             paper=method.reference if method else "",
         )
-
-
-def sentence(text: str) -> str:
-    """A message as a sentence."""
-    return text[:1].upper() + text[1:] if text.endswith(".") else f"{text[:1].upper()}{text[1:]}."

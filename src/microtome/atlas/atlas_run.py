@@ -2,54 +2,35 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import contextlib
-import ctypes
 import dataclasses
+import json
 import os
-import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 from microtome.atlas import pages
 from microtome.atlas.album import Album
 from microtome.atlas.commands import Commands, options_of
-from microtome.atlas.engine import Inline, available_cores, executor, one_thread
+from microtome.atlas.engine import available_cores, executor, one_thread
 from microtome.atlas.planning import first_look
-from microtome.atlas.planning.budget import BUDGETS, Budget, budget
+from microtome.atlas.planning.budget import BUDGETS, LARGER, Budget, budget
+from microtome.atlas.planning.expected_size import expected_megabytes
 from microtome.atlas.planning.network_summary import network_summary
 from microtome.atlas.planning.plan import Plan
-from microtome.atlas.planning.selection import select
-from microtome.atlas.store import Store, recall
-from microtome.atlas.task import Job, Refusal, Task
+from microtome.atlas.planning.selection import Selection, select, selection_of
+from microtome.atlas.store import OPTIONS, Store
+from microtome.atlas.task import Job, Task
+from microtome.atlas.task_execution import Execution
 from microtome.atlas.topic import Topic
 from microtome.atlas.topics import TOPICS
-from microtome.errors import InputError, LayerError, ModelError, OpaqueError
+from microtome.errors import InputError
 from microtome.loading import RunConfig, Subject
+from microtome.loading.own_functions import is_own, own_function
+from microtome.progress import Listener, in_words
 
-__all__ = ["Report", "Watch", "build"]
-
-
-class Watch(Protocol):
-    """Is told the progress of a run, for a progress bar."""
-
-    def stage(self, name: str, tasks: int, missing: int, cost: float) -> None:
-        """A stage begins: it has so many tasks, of which so many are missing and cost so many seconds."""
-
-    def done(self, task: Task, seconds: float) -> None:
-        """A task has ended."""
-
-
-class _Silent:
-    def stage(self, name: str, tasks: int, missing: int, cost: float) -> None:
-        """Print nothing."""
-
-    def done(self, task: Task, seconds: float) -> None:
-        """Print nothing."""
+__all__ = ["Report", "build"]
 
 
 @dataclass(frozen=True)
@@ -84,9 +65,10 @@ def build(
     images: int | None = None,
     engine: str | None = None,
     workers: int | None = None,
-    watch: Watch | None = None,
+    progress: Listener | None = None,
     options: Mapping[str, str] | None = None,
     topics: Sequence[Topic] = TOPICS,
+    methods: Sequence[str] = (),
 ) -> Report:
     """Build the atlas of a network: results first, then pages.
 
@@ -108,13 +90,18 @@ def build(
     engine, workers
         See :func:`microtome.atlas.engine.executor`. By default several processes where there are several cores, for
         a recipe that does not name a GPU; otherwise this process.
-    watch : Watch, optional
-        Is told the progress.
+    progress : function, optional
+        Called with a :class:`~microtome.progress.Progress` when a stage begins and after each result. The remaining
+        time is weighed by what the results are expected to cost; ``numbers`` holds the expected ``seconds`` on one core
+        and, once it is known what is shown, the expected ``megabytes`` of the folder.
     options : mapping of str to str, optional
         The options of the command line as they were typed, for the commands on pages; by default those that the
         recipe stands for.
     topics : sequence of Topic
         What the atlas shows: the built-in topics, fewer, or further ones.
+    methods : sequence of str
+        Attribution methods of your own beside the registered ones, by name, since other processes call them, too:
+        ``"path/to/file.py:function"`` or ``"package.module:function"``; see ``attribution.own_method``.
 
     Raises
     ------
@@ -131,21 +118,62 @@ def build(
         )
     with one_thread():
         subject = source.open() if isinstance(source, RunConfig) else source
-        plan = Plan(network_summary(subject, chosen, layers, images), subject)
+        plan = Plan(network_summary(subject, chosen, layers, images), subject, _own(methods))
         store = Store(out)
         net = subject.net
         store.claim({"network": net.name, "fingerprint": net.fingerprint, "input_shape": net.input_shape})
         with executor(engine or _usual_engine(source), workers) as pool:
-            run = _Run(_absolute(source), subject, store, pool, watch or _Silent(), workers, _jobs(topics))
+            run = Execution(_absolute(source), subject, store, pool, progress, workers, _jobs(topics))
             survey = first_look.first_tasks(plan)
             made = run.execute("looking at the images", survey)
             selected = select(plan, store)
             tasks = [task for topic in topics for task in topic.tasks(plan, selected)]
-            made += run.execute("layers, units, images", tasks)
-        commands = _commands(source, options, layers, images, chosen)
+            for stage, part in zip(("layers, units, images", "checks of maps"), _waves(tasks), strict=False):
+                made += run.execute(stage, part, megabytes=expected_megabytes(plan, selected))
+        commands = _commands(source, options, layers, images, chosen, methods)
+        if commands.options:
+            store.write_if_changed(OPTIONS, (json.dumps(commands.options, indent=1) + "\n").encode())
         album = Album(plan, selected, store, [*survey, *tasks], commands)
-        count = pages.site(album, topics)
+        count = pages.site(album, topics, larger=_larger(plan, selected, topics, tasks, layers, images))
     return Report(store.path("index.html"), len(survey) + len(tasks), made, count, time.monotonic() - began)
+
+
+def _own(methods: Sequence[str]) -> tuple[str, ...]:
+    """Names of functions of the user's own, each seen to be there before anything runs."""
+    for name in methods:
+        if not is_own(name):
+            raise InputError(
+                f'every registered method is in the atlas; a function is named "file.py:function", got "{name}".'
+            )
+        own_function(name)
+    return tuple(methods)
+
+
+def _waves(tasks: Sequence[Task]) -> list[list[Task]]:
+    """The tasks in two parts: those that need results of the others come second."""
+    keys = {task.key for task in tasks}
+    later = [task for task in tasks if keys.intersection(task.needs)]
+    first = [task for task in tasks if not keys.intersection(task.needs)]
+    return [first, later] if later else [first]
+
+
+def _larger(
+    plan: Plan,
+    selected: Selection,
+    topics: Sequence[Topic],
+    tasks: Sequence[Task],
+    layers: Sequence[str] | None,
+    images: int | None,
+) -> str:
+    """How long the next larger budget would take beyond this run, in words; empty where there is none."""
+    name = LARGER.get(plan.budget.name)
+    if name is None:
+        return ""
+    wider = Plan(network_summary(plan.subject, budget(name), layers, images), plan.subject, plan.methods)
+    chosen = selection_of(wider, selected.seen, selected.tables)
+    done = {task.key for task in tasks}
+    asked = [task for topic in topics for task in topic.tasks(wider, chosen) if task.key not in done]
+    return f"about {in_words(sum(task.cost for task in asked))} on one core"
 
 
 def _usual_engine(source: RunConfig | Subject) -> str:
@@ -169,6 +197,7 @@ def _commands(
     layers: Sequence[str] | None,
     images: int | None,
     size: Budget,
+    methods: Sequence[str],
 ) -> Commands:
     """Command lines for the pages. The output folder is a word, so that pages are the same wherever they are made."""
     if typed is None and not isinstance(source, RunConfig):
@@ -179,6 +208,8 @@ def _commands(
         options["layers"] = ",".join(layers)
     if images is not None:
         options["images"] = str(images)
+    if methods:
+        options["methods"] = ",".join(methods)
     if size.name in BUDGETS and size.name != "quick":
         options["budget"] = size.name
     return Commands(options)
@@ -193,98 +224,3 @@ def _absolute(source: RunConfig | Subject) -> RunConfig | Subject:
 
 def _absolute_path(path: str | None) -> str | None:
     return str(Path(path).absolute()) if path is not None and Path(path).exists() else path
-
-
-@dataclass(frozen=True)
-class _Run:
-    """Executes tasks on an engine."""
-
-    source: RunConfig | Subject
-    subject: Subject
-    store: Store
-    pool: Executor
-    watch: Watch
-    workers: int | None
-    jobs: Mapping[str, Job]
-
-    def execute(self, stage: str, tasks: Sequence[Task]) -> int:
-        """Do the tasks whose results are missing; a few more than there are workers are submitted at a time."""
-        missing = [task for task in tasks if not self.store.done(task.key)]
-        self.watch.stage(stage, len(tasks), len(missing), sum(task.cost for task in missing))
-        running: dict[Future[float], Task] = {}
-        limit = 1 if isinstance(self.pool, Inline) else 2 * (self.workers or available_cores())
-        waiting = iter(missing)
-        _OPENED[_token(self.source)] = self.subject
-        while True:
-            for task in _some(waiting, limit - len(running)):
-                running[self._submit(task)] = task
-            if not running:
-                return len(missing)
-            ended, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
-            for future in ended:
-                self.watch.done(running.pop(future), future.result())
-
-    def _submit(self, task: Task) -> Future[float]:
-        recipe = self.source if isinstance(self.source, RunConfig) else None
-        return self.pool.submit(
-            perform, recipe, _token(self.source), self.subject.net.fingerprint, self.store.address, os.getcwd(),
-            task, self.jobs[task.job],
-        )  # fmt: skip
-
-
-def _some(waiting: Iterable[Task], count: int) -> Iterator[Task]:
-    for _, task in zip(range(count), waiting, strict=False):
-        yield task
-
-
-def _return_memory() -> None:
-    """Give freed memory back to the system: glibc keeps gigabytes between blocks of many sizes."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):  # another C library needs no reminder
-            ctypes.CDLL(None).malloc_trim(0)
-
-
-_OPENED: dict[Any, Subject] = {}
-
-
-def _token(source: RunConfig | Subject) -> Any:
-    return source if isinstance(source, RunConfig) else id(source)
-
-
-def perform(
-    recipe: RunConfig | None, token: Any, fingerprint: str, address: str, folder: str, task: Task, job: Job
-) -> float:
-    """Do one task in whatever process this runs, store its result, and return how many seconds it took."""
-    began = time.monotonic()
-    with one_thread():
-        subject = _opened(recipe, token, folder)
-        if subject.net.fingerprint != fingerprint:
-            raise ModelError(
-                "the factory gives another network at each call; fix its random state, or save its weights and "
-                "give --weights."
-            )
-        store = Store(address)
-        if not store.done(task.key):
-            try:
-                result = job(subject, *(recall(address, key) for key in task.needs), **task.parameters)
-            except (LayerError, OpaqueError, InputError) as error:
-                if task.job in first_look.JOBS:  # without these there is nothing to show
-                    raise
-                result = Refusal.of(subject.net, task, str(error))
-            store.save(task.key, result)
-            _return_memory()
-    return time.monotonic() - began
-
-
-def _opened(recipe: RunConfig | None, token: Any, folder: str) -> Subject:
-    """The network and images, opened once in each process."""
-    subject = _OPENED.get(token)
-    if subject is None:
-        if recipe is None:
-            raise InputError("the model was not opened in this process.")
-        if folder not in sys.path:
-            sys.path.insert(0, folder)
-        subject = recipe.open()
-        _OPENED.clear()
-        _OPENED[token] = subject
-    return subject

@@ -12,7 +12,7 @@ from microtome.loading import RunConfig
 
 __all__ = ["Commands", "options_of"]
 
-_OF_ATLAS = ("data", "out", "layers", "images", "budget")  # all others describe the model
+_OF_ATLAS = ("data", "out", "layers", "images", "budget", "methods")  # all others describe the model
 
 
 class Commands:
@@ -43,6 +43,11 @@ class Commands:
         self._options = dict(options)
         self._model = {name: value for name, value in self._options.items() if name not in _OF_ATLAS}
         self.data = self._options.get("data", "")
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The options by name, the output folder left out."""
+        return {name: value for name, value in self._options.items() if name != "out"}
 
     def atlas(self, **changed: str) -> str:
         """The command line of the atlas itself, some options changed; empty where there is none."""

@@ -18,9 +18,10 @@ from fsspec.implementations.local import LocalFileSystem
 from microtome.errors import StoreError
 from microtome.results import Result, write_atomically
 
-__all__ = ["MARK", "Store", "digest", "recall", "recall_small"]
+__all__ = ["MARK", "OPTIONS", "Store", "digest", "recall", "recall_small"]
 
 MARK = "atlas.json"  # names the network that the folder belongs to
+OPTIONS = "options.json"  # of the command line that made it, for whoever opens the same network again
 _PART = re.compile(r"\..+\.(\d+)\.part")  # what write_atomically leaves behind when it is killed
 
 

@@ -17,7 +17,7 @@ from microtome.tables import Table
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Comparison(Result, drawing="attribution_figures:comparison"):
+class Comparison(Result, drawing="attribution.attribution_figures:comparison"):
     """Maps of several methods on the same images for the same classes.
 
     Attributes

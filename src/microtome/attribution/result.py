@@ -20,7 +20,7 @@ REDUCTIONS = ("sum", "max")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Attribution(Result, drawing="attribution_figures:attribution"):
+class Attribution(Result, drawing="attribution.attribution_figures:attribution"):
     """Values of the pixels of each image for or against a class.
 
     Attributes

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
@@ -17,7 +18,19 @@ if TYPE_CHECKING:  # torch is imported by the command that runs, not by its help
     from microtome.loading import RunConfig
     from microtome.network import Network
 
-__all__ = ["MODEL", "Data", "Json", "LayerName", "ModelOptions", "Output", "Picture", "Pictures", "names", "pictures"]
+__all__ = [
+    "MODEL",
+    "Data",
+    "Json",
+    "LayerName",
+    "ModelOptions",
+    "Output",
+    "Picture",
+    "Pictures",
+    "methods_named",
+    "names",
+    "pictures",
+]
 
 MODEL = Group("Model and data", sort_key=1)
 _RANDOM = "random"
@@ -124,6 +137,14 @@ def names(text: str | None) -> list[str] | None:
     ['conv1', 'conv2']
     """
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def methods_named(text: str | None) -> list[str | Callable[..., Any]] | None:
+    """Methods joined by commas, or None: registered names, and functions of the user's own (``file.py:function``)."""
+    from microtome.loading.own_functions import is_own, own_function
+
+    listed = names(text)
+    return None if listed is None else [own_function(name) if is_own(name) else name for name in listed]
 
 
 def pictures(paths: list[Path], net: Network) -> Tensor:

@@ -29,9 +29,9 @@ def expand(tokens: Sequence[str]) -> list[str]:
     if not files:
         return given
     rest = given[2:]
-    said = {token.partition("=")[0] for token in rest if token.startswith("--")}
+    typed = {token.partition("=")[0] for token in rest if token.startswith("--")}
     options = [(f"--{key.replace('_', '-')}", value) for key, value in read(Path(files[0])).items()]
-    taken = [token for name, value in options if name not in said for token in (name, _text(name, value))]
+    taken = [token for name, value in options if name not in typed for token in (name, _text(name, value))]
     return [given[0], *taken, *rest]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from torch import Tensor
 from microtome.data.adapters.naming import by_folder, by_prefix, parts_of_a_data_set
 from microtome.data.images import Images
 from microtome.data.picture import decode
-from microtome.errors import InputError
+from microtome.errors import DataWarning, InputError
 
 __all__ = ["SUFFIXES", "Folder", "folder"]
 
@@ -162,19 +164,40 @@ def folder(path: Path | str, input_shape: tuple[int, int, int], *, classes: Sequ
             )
         labels, names = by_folder(tops, classes)
         return Folder(files, input_shape, root=root, labels=labels, classes=names)
+    beside = [name.as_posix() for name in relative if len(name.parts) == 1]
+    if len(beside) < len(relative):
+        warnings.warn(
+            f"the folder {root} holds pictures beside folders of pictures ({', '.join(beside[:3])}), so its pictures "
+            "have no labels. Move them away where the folders are classes.",
+            DataWarning,
+            stacklevel=2,
+        )
     return Folder(files, input_shape, root=root, labels=by_prefix([n.stem for n in relative], classes), classes=classes)
 
 
 def _files(root: Path) -> list[Path]:
     """Picture files below a folder, in an order that does not depend on the file system."""
+    found: list[Path] = []
     try:
-        found = [
-            file
-            for file in root.rglob("*")
-            if file.suffix.lower() in SUFFIXES
-            and not any(part.startswith(".") for part in file.relative_to(root).parts)
-            and not file.is_dir()
-        ]
+        for place, inner, names in os.walk(root, followlinks=True, onerror=_refuse):
+            here = Path(place)
+            inner[:] = [name for name in inner if _opened(here / name)]
+            found += [here / name for name in names if _is_picture(name)]
     except OSError as error:
         raise InputError(f"the folder {root} cannot be read: {error.strerror or error}.") from error
     return sorted(found, key=lambda file: file.relative_to(root).as_posix())
+
+
+def _refuse(error: OSError) -> None:
+    raise error
+
+
+def _is_picture(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+
+
+def _opened(folder: Path) -> bool:
+    """Whether a folder is looked into: not a hidden one, nor a link that leads back to a folder above it."""
+    if folder.name.startswith(".") or folder.name == "__MACOSX":
+        return False
+    return not folder.is_symlink() or not folder.parent.resolve().is_relative_to(folder.resolve())

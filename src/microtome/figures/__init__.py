@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def draw(result: Result, **options: Any) -> Figure:
     """Draw a result with the function that its class names.
 
-    ``class Ablation(Result, drawing="unit_figures:ablation")`` is drawn by ``ablation`` in ``figures/unit_figures.py``.
+    ``class Ablation(Result, drawing="units.unit_figures:ablation")`` is drawn by ``ablation`` in
+    ``figures/units/unit_figures.py``.
 
     Parameters
     ----------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from microtome import data
@@ -33,16 +35,32 @@ def labelled(dataset: Any, net: Network) -> Any:
     """
     if not isinstance(dataset, data.Folder) or dataset.classes is None or net.classes is not None:
         return dataset
-    outputs = net.output_shape[0] if len(net.output_shape) == 1 else len(dataset.classes)
+    outputs = (net.head.decisions or net.output_shape[0]) if net.output_shape else len(dataset.classes)
     numbered = all(name.isdecimal() for name in dataset.classes)
     if numbered and max(map(int, dataset.classes)) < outputs:
         return data.folder(dataset.root, net.input_shape, classes=[str(index) for index in range(outputs)])
     # Folders counted from 1 come in the order of the outputs; with a gap one of them has no folder.
     gaps = numbered and max(map(int, dataset.classes)) - min(map(int, dataset.classes)) >= len(dataset.classes)
+    # class2 and class10: by text the second comes first, as torchvision has it, by number the first.
+    if _in_two_orders(dataset.classes):
+        raise InputError(
+            f"{dataset.root} has class folders whose order by text is not that of their numbers "
+            f"({', '.join(dataset.classes[:4])}, ...), so that it cannot be known which is which of the network's "
+            "classes. Give the names of all classes with --classes, in the order of the network's outputs."
+        )
     if len(dataset.classes) == outputs and not gaps:
         return dataset
     raise InputError(
         f"{dataset.root} has {len(dataset.classes)} class folders ({', '.join(dataset.classes[:4])}, ...), the network "
         f"{outputs} classes: which is which cannot be known. Give the names of all classes with --classes, in "
         "the order of the network's outputs, or name each folder by its class's number."
+    )
+
+
+def _in_two_orders(names: Sequence[str]) -> bool:
+    """Whether names are one word with different numbers, which sort otherwise as text."""
+    found = [re.fullmatch(r"(\D+)(\d+)", name) for name in sorted(names)]
+    numbers = [int(match[2]) for match in found if match]
+    return (
+        len(numbers) == len(names) and len({match[1] for match in found if match}) == 1 and numbers != sorted(numbers)
     )

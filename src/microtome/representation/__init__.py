@@ -4,6 +4,7 @@ from microtome.representation.alignment import AlignedMaps, aligned
 from microtome.representation.features import Features, features
 from microtome.representation.image_map import ImageMap
 from microtome.representation.kernel_alignment import KernelAlignment, cka
+from microtome.representation.layer_repeats import LayerRepeats, repeats
 from microtome.representation.principal_components import PrincipalMap, pca
 from microtome.representation.t_sne import NeighbourMap, tsne
 
@@ -12,11 +13,13 @@ __all__ = [
     "Features",
     "ImageMap",
     "KernelAlignment",
+    "LayerRepeats",
     "NeighbourMap",
     "PrincipalMap",
     "aligned",
     "cka",
     "features",
     "pca",
+    "repeats",
     "tsne",
 ]

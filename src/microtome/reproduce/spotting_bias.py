@@ -43,7 +43,7 @@ JUDGED: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class SpottingBias(Result, drawing="shortcut_figures:spotting_bias"):
+class SpottingBias(Result, drawing="attribution.shortcut_figures:spotting_bias"):
     """A biased and an unbiased network: their accuracy, and the share of their maps on the tag.
 
     Attributes

@@ -30,7 +30,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class VectorSpaces(Result, drawing="ideal_input_figures:vector_spaces"):
+class VectorSpaces(Result, drawing="spaces.ideal_input_figures:vector_spaces"):
     """The paper's numbers beside measured ones.
 
     Attributes

@@ -59,7 +59,7 @@ class CamNetwork(nn.Module):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class CamConversion(Result, drawing="surgery_figures:cam_conversion"):
+class CamConversion(Result, drawing="surgery.cam_conversion_figures:cam_conversion"):
     """A network with a CAM head, and its accuracy before and after.
 
     Attributes

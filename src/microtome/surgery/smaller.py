@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from microtome.errors import InputError, ModelError, StoreError
 from microtome.network import Network
 from microtome.results import Result
-from microtome.surgery.channels import Channels, channels_of
-from microtome.surgery.removal import without as cut
-from microtome.surgery.removal import wrapped
+from microtome.surgery.channels.channel_families import Channels
+from microtome.surgery.channels.channel_map import channels_of
+from microtome.surgery.channels.removal import without as cut
+from microtome.surgery.channels.removal import wrapped
 from microtome.training import checkpoints
 
 
@@ -124,7 +125,7 @@ def held(model: nn.Module) -> int:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Latency(Result, drawing="pruning_figures:latency"):
+class Latency(Result, drawing="surgery.pruning_figures:latency"):
     """Time of a forward pass before and after, measured in turns.
 
     Attributes

@@ -16,7 +16,7 @@ from microtome.network import Network
 from microtome.progress import Listener
 from microtome.registry import register
 from microtome.results import Result, provenance
-from microtome.surgery import removal
+from microtome.surgery.channels import removal
 from microtome.surgery.held_out import sampled, split
 from microtome.surgery.smaller import held
 from microtome.tables import Table
@@ -71,7 +71,7 @@ def mixed(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Without(Result, drawing="pruning_figures:without"):
+class Without(Result, drawing="surgery.pruning_figures:without"):
     """A network without one of its layers.
 
     Attributes

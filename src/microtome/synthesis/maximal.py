@@ -10,9 +10,9 @@ from microtome.network import Network
 from microtome.registry import register
 from microtome.results import provenance
 from microtome.synthesis import objectives
-from microtome.synthesis.ascent import Ascent
+from microtome.synthesis.optimisation.ascent import Ascent
+from microtome.synthesis.optimisation.priors import Prior, prior_named
 from microtome.synthesis.placement import around, centred, recommended_size, whole
-from microtome.synthesis.priors import Prior, prior_named
 from microtome.synthesis.superstimuli import Superstimuli, superstimuli_of
 from microtome.synthesis.targets import (
     Targets,

@@ -4,14 +4,17 @@ from microtome.trace.axes.axis_reading import changed_image
 from microtome.trace.axes.value_axes import Axes, Factor
 from microtome.trace.backward_rules import BackwardRule, Operation, RuleSet
 from microtome.trace.fingerprint import fingerprint
-from microtome.trace.folding import channels_innermost, folded
+from microtome.trace.folding import Weights, channels_innermost, folded
 from microtome.trace.graph import Graph, Layer, watch
+from microtome.trace.guard import hooked_backwards
 from microtome.trace.lrp.attention import Attentions, are_shares
-from microtome.trace.operators import Call
+from microtome.trace.operators.operator_calls import Call
 from microtome.trace.passes import RecordedPass
 from microtome.trace.receptive_fields import ReceptiveField
 from microtome.trace.rectifiers.rectifier_rules import Deconvnet, Guided
-from microtome.trace.tracer import INPUT, Capture, Replacement, Rules, Tracer, up_to
+from microtome.trace.tracing.observers import Capture
+from microtome.trace.tracing.tracer import Tracer, up_to
+from microtome.trace.tracing.watching import INPUT, Replacement, Rules
 
 RULES: dict[str, type[RuleSet]] = {"guided": Guided, "deconvnet": Deconvnet}
 
@@ -35,11 +38,13 @@ __all__ = [
     "RuleSet",
     "Rules",
     "Tracer",
+    "Weights",
     "are_shares",
     "changed_image",
     "channels_innermost",
     "fingerprint",
     "folded",
+    "hooked_backwards",
     "up_to",
     "watch",
 ]

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
 from microtome.errors import MicrotomeError, OpaqueError
-from microtome.trace.operator_table import those
-from microtome.trace.operators import Call, substitute, tensors
+from microtome.trace.operators.nested_tensors import substitute, tensors
+from microtome.trace.operators.operator_calls import Call
+from microtome.trace.operators.operator_table import those
 
 _COPIES = those(role=("cast", "copy"), function="identity")
 _GATES = {"sigmoid": "silu", "hardsigmoid": "hardswish"}
@@ -166,10 +167,10 @@ class RuleSet:
         return output
 
     def _chosen(self, call: Call) -> BackwardRule | Through | None:
-        """The rule for an operation; a fault of ours on the way to it is said to be ours."""
+        """The rule for an operation; an error of our own code on the way to it is reported as ours."""
         try:
             return self.choose(call)
-        except MicrotomeError:
+        except (MicrotomeError, torch.cuda.OutOfMemoryError):
             raise
         except Exception as error:
             raise self.fault(call, error) from error
@@ -365,7 +366,7 @@ class _Ruled(torch.autograd.Function):
                 operation = ctx.operation.widened() if ctx.half else ctx.operation
                 arriving = signals[0].float() if operation.reduced else signals[0]
                 sent = ctx.rule(operation, arriving)
-        except MicrotomeError:
+        except (MicrotomeError, torch.cuda.OutOfMemoryError):
             raise
         except Exception as error:
             raise ctx.rules.fault(call, error) from error

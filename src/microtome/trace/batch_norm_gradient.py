@@ -16,24 +16,58 @@ from torch import Tensor
 
 _NODES = frozenset(("NativeBatchNormBackward0", "NativeBatchNormLegitNoTrainingBackward0"))
 
+# Functions whose gradient is laid out as their values are. Where a graph has no others, and the image and the weights
+# of convolutions are contiguous, every gradient is contiguous, and no batch norm needs a hook.
+_KEEPING_LAYOUT = _NODES | {
+    *("ConvolutionBackward0", "AddmmBackward0", "AddBackward0", "SubBackward0", "MulBackward0", "DivBackward0"),
+    *("ReluBackward0", "HardtanhBackward0", "HardtanhBackward1", "HardswishBackward0", "HardsigmoidBackward0"),
+    *("SigmoidBackward0", "SiluBackward0", "GeluBackward0", "TanhBackward0", "LeakyReluBackward0"),
+    *("MeanBackward0", "MeanBackward1", "SumBackward0", "SumBackward1", "AdaptiveAvgPool2DBackward0"),
+    *("AvgPool2DBackward0", "MaxPool2DWithIndicesBackward0", "ViewBackward0", "CatBackward0", "SelectBackward0"),
+    *("SliceBackward0", "ConstantPadNdBackward0", "NativeDropoutBackward0", "AccumulateGrad"),
+}
 
-def align_batch_norm_gradients(roots: Iterable[Tensor]) -> None:
+
+def align_batch_norm_gradients(roots: Iterable[Tensor], images: Tensor) -> None:
     """Have the gradient at every batch norm that the roots depend on laid out as the input of the batch norm.
 
     To be called once for each graph, before its gradient is taken. Only graphs on a processor are changed.
+
+    Parameters
+    ----------
+    roots : iterable of Tensor
+        Where the gradient is to begin.
+    images : Tensor
+        The images that the graph was made from.
     """
-    seen: set[Any] = set()
-    queue: list[Any] = [root.grad_fn for root in roots if root.requires_grad and root.device.type == "cpu"]
-    while queue:
-        node = queue.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if type(node).__name__ in _NODES:
-            read = getattr(node, "_saved_input", None)
-            if isinstance(read, Tensor) and len(read) == 1:
-                node.register_prehook(_as_strided(read.stride()))
-        queue.extend(edge for edge, _ in node.next_functions)
+    reached: list[Any] = [root.grad_fn for root in roots if root.requires_grad and root.device.type == "cpu"]
+    reached = [node for node in reached if node is not None]
+    if not reached:
+        return
+    seen = set(reached)
+    kinds = set[str]()
+    norms, convolutions = [], []
+    for node in reached:  # grows while it is walked
+        kind = type(node).__name__
+        kinds.add(kind)
+        if kind in _NODES:
+            norms.append(node)
+        elif kind == "ConvolutionBackward0":
+            convolutions.append(node)
+        for source, _ in node.next_functions:
+            if source is not None and source not in seen:
+                seen.add(source)
+                reached.append(source)
+    if not norms or (
+        kinds <= _KEEPING_LAYOUT
+        and images.is_contiguous()
+        and all(node._saved_weight.is_contiguous() for node in convolutions)
+    ):
+        return
+    for node in norms:
+        read = getattr(node, "_saved_input", None)
+        if isinstance(read, Tensor) and len(read) == 1:
+            node.register_prehook(_as_strided(read.stride()))
 
 
 def _as_strided(strides: tuple[int, ...]) -> Any:

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from microtome.trace.operators import Call, tensors
-from microtome.trace.tracer import Tracer
+from microtome.trace.operators.nested_tensors import tensors
+from microtome.trace.operators.operator_calls import Call
+from microtome.trace.tracing.tracer import Tracer
 
 
 def fingerprint(model: nn.Module, images: Tensor, *about: Any) -> str:

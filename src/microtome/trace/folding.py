@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import operator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from microtome.trace.edits import edits_of
 from microtome.trace.graph import Graph
 
 
@@ -26,7 +28,8 @@ def folded(model: nn.Module, graph: Graph) -> nn.Module:
     The copy holds the model's own tensors where nothing was folded: it costs the memory of the folded kernels. In it
     a batch norm passes on what the convolution gives; the layers' names stay.
     """
-    pairs = _pairs(graph)
+    edits = edits_of(model)
+    pairs = [pair for pair in _pairs(graph) if pair[0] not in edits]  # a folded convolution has other values
     if not pairs:
         return model
     private = _private(model)
@@ -38,6 +41,31 @@ def folded(model: nn.Module, graph: Graph) -> nn.Module:
             _place(private, before, fuse_conv_bn_eval(convolution, norm))
             _place(private, after, nn.Identity())
     return private
+
+
+class Weights:
+    """The state of a model's tensors, by which it is known that a copy still serves.
+
+    Compared are the tensors themselves, their versions, and three sums over each floating one: a change that leaves
+    the version as it is (``weight.data.mul_(2)``) changes these.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._held = [*model.parameters(), *model.buffers()]
+        self._versions = [-1 if tensor.is_inference() else tensor._version for tensor in self._held]
+        kinds: dict[object, list[Tensor]] = {}
+        for tensor in self._held:
+            if tensor.is_floating_point() and tensor.numel():
+                kinds.setdefault((tensor.dtype, tensor.device), []).append(tensor.detach())
+        self._sums = [
+            torch.stack([*torch._foreach_norm(group, 1), *torch._foreach_norm(group, 2), *torch._foreach_max(group)])
+            for group in kinds.values()
+        ]
+
+    def equal(self, other: Weights) -> bool:
+        """Whether the weights are as they were."""
+        same = len(self._held) == len(other._held) and all(map(operator.is_, self._held, other._held))
+        return same and self._versions == other._versions and all(map(torch.equal, self._sums, other._sums))
 
 
 def channels_innermost(model: nn.Module) -> nn.Module:

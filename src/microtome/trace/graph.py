@@ -14,12 +14,15 @@ from microtome.trace import receptive_fields
 from microtome.trace.axes.axis_reading import Pictures, Reading, read_axes
 from microtome.trace.axes.value_axes import Axes
 from microtome.trace.heads.head import Path, tensors_by_path
-from microtome.trace.operator_table import those
-from microtome.trace.operators import Call, tensors
+from microtome.trace.operators.nested_tensors import tensors
+from microtome.trace.operators.operator_calls import Call
+from microtome.trace.operators.operator_table import those
 from microtome.trace.origins import Origins
 from microtome.trace.receptive_fields import Field, ReceptiveField
 from microtome.trace.shared_pass import SharedPass
-from microtome.trace.tracer import Observer, Tracer, readers_of_strangers
+from microtome.trace.tracing.observers import readers_of_strangers
+from microtome.trace.tracing.tracer import Tracer
+from microtome.trace.tracing.watching import Observer
 
 # Bookkeeping that moves values about; such calls are no layers of their own.
 _PLUMBING = those(layer=False)

@@ -77,6 +77,37 @@ def as_found(model: nn.Module) -> Iterator[None]:
             states.restore()
 
 
+@contextmanager
+def without_backward_hooks(model: nn.Module) -> Iterator[None]:
+    """Take the backward hooks of all modules away: what they do to gradients means nothing to a rule's signal."""
+    hooks = [
+        (table, dict(table))
+        for _, module in named_modules(model)
+        if not isinstance(module, torch.jit.ScriptModule)
+        for table in (module._backward_hooks, module._backward_pre_hooks)
+        if table
+    ]
+    for table, _ in hooks:
+        table.clear()
+    try:
+        yield
+    finally:
+        for table, found in hooks:
+            table.update(found)
+
+
+def hooked_backwards(model: nn.Module) -> str:
+    """The first module whose backward hooks take part in gradients; empty where none has any."""
+    return next(
+        (
+            name or "the model"
+            for name, module in named_modules(model)
+            if not isinstance(module, torch.jit.ScriptModule) and (module._backward_hooks or module._backward_pre_hooks)
+        ),
+        "",
+    )
+
+
 class _Tensors:
     """Parameters and buffers of a model, to put back those that a forward pass has overwritten or replaced."""
 
@@ -204,6 +235,8 @@ class RandomStates:
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         devices = {tensor.device for tensor in parameters if tensor.is_cuda}
+        if devices and torch.cuda.is_current_stream_capturing():
+            devices = set()  # a pass that is recorded draws nothing, and the state cannot be asked for
         self._devices = [(device, torch.cuda.get_rng_state(device)) for device in sorted(devices, key=str)]
         self._torch = torch.get_rng_state()
         self._numpy = np.random.get_state()  # noqa: NPY002 - the user's own state

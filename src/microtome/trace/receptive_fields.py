@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.trace.conv_arithmetic import pair, sides
-from microtome.trace.operator_table import IN_PLACE, TRANSPOSED, those
-from microtome.trace.operators import Call
+from microtome.trace.operators.conv_arithmetic import pair, sides
+from microtome.trace.operators.operator_calls import Call
+from microtome.trace.operators.operator_table import IN_PLACE, TRANSPOSED, those
 
 # Operators that leave every position where it is.
 POINTWISE = IN_PLACE

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from microtome.trace.guard import RandomStates, as_found, seeded
-from microtome.trace.operators import Call
-from microtome.trace.tracer import Observer, Tracer
+from microtome.trace.operators.operator_calls import Call
+from microtome.trace.tracing.tracer import Tracer
+from microtome.trace.tracing.watching import Observer
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ __all__ = ["HessianEigenvalues", "eigenvalues"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class HessianEigenvalues(Result, drawing="landscape_figures:eigenvalues"):
+class HessianEigenvalues(Result, drawing="training.landscape_figures:eigenvalues"):
     """Extreme eigenvalues of the Hessian of the mean loss.
 
     Attributes
@@ -54,7 +54,7 @@ class HessianEigenvalues(Result, drawing="landscape_figures:eigenvalues"):
 
     @property
     def convexity(self) -> float:
-        """|lambda_min / lambda_max|; 0 where no eigenvalue is negative."""
+        """The absolute value of ``lambda_min / lambda_max``; 0 where no eigenvalue is negative."""
         low, high = float(self.smallest[0]), float(self.values[0])
         return abs(low / high) if low < 0 and high != 0 else 0.0
 

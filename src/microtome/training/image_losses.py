@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterator
@@ -14,7 +15,8 @@ from microtome.data import Dataset, adapt
 from microtome.errors import InputError, MicrotomeError, ModelError
 from microtome.network import Network
 from microtome.trace.heads.head import as_rows, at_path
-from microtome.trace.tracer import Tracer
+from microtome.trace.tracing.tracer import Tracer
+from microtome.training.quick_pooling import QuickPooling
 
 __all__ = ["ImageLosses", "Loss", "PreparedImages", "is_norm"]
 
@@ -64,6 +66,7 @@ class ImageLosses:
         self.net, self.needs_labels = net, loss is None
         self._loss = loss or _cross_entropy(net.head.squash)
         self.model, self.layout = _copied(net), torch.contiguous_format
+        self._pooling = QuickPooling() if quick else contextlib.nullcontext()
         if quick and _has_convolutions(self.model):
             self._quicken()
         named = (*self.model.named_parameters(), *self.model.named_buffers())
@@ -72,7 +75,9 @@ class ImageLosses:
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Losses (n,) and which images are right (n,) of prepared images; NaN where the scores are."""
-        head, scores = self.net.head, self._scores(images)
+        head = self.net.head
+        with self._pooling:
+            scores = self._scores(images)
         losses: Tensor = self._loss(scores, labels)
         if losses.shape != labels.shape:
             raise InputError(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from microtome.errors import InputError, StoreError
 from microtome.training import checkpoints
-from microtome.zoo.weights import fill
+from microtome.zoo.weight_files.weights import fill
 
 __all__ = ["Run"]
 

@@ -22,7 +22,7 @@ from microtome.units.streaming.streaming_pass import Batch
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Ablation(Result, drawing="unit_figures:ablation"):
+class Ablation(Result, drawing="units.unit_figures:ablation"):
     """Accuracy after ablation of units of a layer.
 
     Attributes
@@ -176,7 +176,7 @@ def ablate(
         layer=info.name,
         units=rows,
         classes=net.classes,
-        **counts.table(),  # type: ignore[arg-type]  # named as the fields
+        **counts.fields(),  # type: ignore[arg-type]  # named as the fields
     )
 
 
@@ -255,7 +255,7 @@ class _Counts:
         hit = self._truth[self._head.decided(logits[self._valid]) == self._truth]
         self._right[row] += torch.bincount(hit, minlength=self._head.decisions)
 
-    def table(self) -> dict[str, object]:
+    def fields(self) -> dict[str, object]:
         """The fields of the result."""
         regression = self._head.decisions == 0
         if self._right is None or not (regression or int(self._occurrences.sum())):

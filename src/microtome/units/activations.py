@@ -17,7 +17,7 @@ from microtome.units.streaming import streaming_pass
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ActivationMaps(Result, drawing="unit_figures:activation_maps"):
+class ActivationMaps(Result, drawing="units.unit_figures:activation_maps"):
     """Activations of whole layers.
 
     Attributes

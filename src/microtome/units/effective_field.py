@@ -17,7 +17,7 @@ from microtome.units.streaming.patch_tables import LayerPatches
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class EffectiveField(Result, drawing="unit_figures:effective_field"):
+class EffectiveField(Result, drawing="units.unit_figures:effective_field"):
     """Effective receptive fields of one unit on some of its top patches.
 
     Attributes

@@ -1,22 +1,24 @@
 """Which networks are included? Those of the papers, small and large; each loads published weights unchanged."""
 
-from microtome.zoo import state_dicts
 from microtome.zoo.architectures import Architecture, architecture, build, names, network
-from microtome.zoo.checkpoint_files import content_of
-from microtome.zoo.efficientnet import efficientnet_lite0
-from microtome.zoo.fully_connected import fcnn1, fcnn5
+from microtome.zoo.hand_set import HandNet, hand_net
 from microtome.zoo.imagenet import imagenet_classes
-from microtome.zoo.mobilenet import MobileNetV2, mobilenet_v2
-from microtome.zoo.resnet import ResNet, resnet18
-from microtome.zoo.resnet_cifar import CifarResNet, resnet20, resnet56, resnet110
-from microtome.zoo.simple_conv_net import SimpleConvNet, simple_conv_net
-from microtome.zoo.vgg import VGG, vgg16
-from microtome.zoo.weights import fill, load_weights, read_weights
+from microtome.zoo.models.efficientnet import efficientnet_lite0
+from microtome.zoo.models.fully_connected import fcnn1, fcnn5
+from microtome.zoo.models.mobilenet import MobileNetV2, mobilenet_v2
+from microtome.zoo.models.resnet import ResNet, resnet18
+from microtome.zoo.models.resnet_cifar import CifarResNet, resnet20, resnet56, resnet110
+from microtome.zoo.models.simple_conv_net import SimpleConvNet, simple_conv_net
+from microtome.zoo.models.vgg import VGG, vgg16
+from microtome.zoo.weight_files import state_dicts
+from microtome.zoo.weight_files.checkpoint_files import content_of
+from microtome.zoo.weight_files.weights import fill, load_weights, read_weights
 
 __all__ = [
     "VGG",
     "Architecture",
     "CifarResNet",
+    "HandNet",
     "MobileNetV2",
     "ResNet",
     "SimpleConvNet",
@@ -27,6 +29,7 @@ __all__ = [
     "fcnn1",
     "fcnn5",
     "fill",
+    "hand_net",
     "imagenet_classes",
     "load_weights",
     "mobilenet_v2",

@@ -130,11 +130,36 @@ def test_an_empty_state_names_what_is_missing_and_the_command(tmp_path):
     unit = pages.UnitPage("/relu", 0, sections=(*section(None), missing))
     made = atlas(hints=(("tuning curves", "microtome atlas --budget full"),), units=iter([unit]))
     content = written(tmp_path, made)["units/relu/0.html"]
-    found = re.findall(r'<p class="empty">Not computed: ([^.]+)\.[^<]*<code>([^<]+)</code>', content)
+    found = re.findall(r'<p class="empty">Not computed: ([^.]+)\.[^<]*<code class="command">([^<]+)</code>', content)
     commands = dict(found)
     assert commands["tuning curves"] == "microtome atlas --budget full"
     assert commands["superstimuli"] == "microtome atlas --model m:f"
     assert len(found) == 2  # a part without a name is left out
+    assert "<h2>A title</h2>" not in content  # a section that has nothing to show is left out
+
+
+def test_what_is_missing_is_said_once_at_the_end(tmp_path):
+    gap = pages.Absent("No weights lead here.")
+    wiring = pages.Wiring("/relu:0", gap, None)
+    parts = (pages.Part(None, "tuning curves"), pages.Part(gap), pages.Part(wiring), pages.Part(pages.Facts(())))
+    unit = pages.UnitPage("/relu", 0, sections=(pages.Section("A title", parts),))
+    made = atlas(hints=(("*", "microtome atlas --budget full"),), larger="about 40 minutes", units=iter([unit]))
+    content = written(tmp_path, made)["units/relu/0.html"]
+    assert content.count("No weights lead here.") == 1
+    assert content.count("microtome atlas --budget full") == 1
+    assert "Not computed: tuning curves, the strongest outputs. This command adds them, in about 40 minutes" in content
+    assert content.index("<h2>A title</h2>") < content.index("Not computed")
+
+
+def test_a_patch_opens_the_whole_image_with_its_place(tmp_path):
+    whole = pages.Picture(SPRITE, 3, "image 0001, a cat", to_image("0001"))
+    patch = pages.Patch(picture(5, "patch"), 1.5, "0001, a cat", (2, 2), None, whole, (0.25, 0.5, 0.125, 0.1))
+    unit = pages.UnitPage("/relu", 0, sections=section(pages.Examples((patch,), "Look.")))
+    content = written(tmp_path, atlas(units=iter([unit])))["units/relu/0.html"]
+    assert 'data-cell="--x:3;--y:0"' in content
+    assert 'data-box="left:25.00%;top:50.00%;width:12.50%;height:10.00%"' in content
+    assert 'data-page="../../images/0001.html"' in content
+    assert 'data-about="image 0001, a cat: response 1.50 at the marked place"' in content
 
 
 def test_a_part_that_cannot_be_says_why(tmp_path):
@@ -206,8 +231,8 @@ def test_running_sums_end_at_y_in_both_orders(tmp_path):
     content = written(tmp_path, atlas(units=iter([unit])))["units/relu/0.html"]
     by_channel = re.findall(r'by-channel">.*?class="amt">([^<]+)<', content)
     by_rank = re.findall(r'by-rank">.*?class="amt">([^<]+)<', content)
-    assert by_channel == ["+0.500", "−1.50", "−0.500"]
-    assert by_rank == ["−0.500", "−2.00", "−1.00"]  # rows stay in the channels' order; -2, then +1, then +0.5
+    assert by_rank == ["−2.00", "−1.00", "−0.500"]  # the largest contribution first: -2, then +1, then +0.5
+    assert by_channel == ["−1.50", "−0.500", "+0.500"]  # 0.5, then -2, then +1
     assert "−0.250 = y" in content
 
 

@@ -81,6 +81,25 @@ def test_several_methods_stand_side_by_side_and_options_go_to_those_that_take_th
     assert '"saliency" and "gradient" has no option "layer"' in capsys.readouterr().err
 
 
+def test_a_function_of_ones_own_stands_beside_registered_methods(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By its file and name; the map is what the function gives, and an option goes to it by its signature."""
+    Path("mine.py").write_text("def bright(net, images, target, layer='two'):\n    return images.sum(1)\n")
+    assert run(["explain", PICTURE, *MODEL, "--method", "mine.py:bright", "-o", "result.safetensors"]) == 0
+    alone = load("result.safetensors")
+    assert alone.provenance.method == "bright"
+    assert torch.equal(alone.map, alone.images.sum(1))
+    both = ["--method", "mine.py:bright,saliency", "--layer", "one"]
+    assert run(["explain", PICTURE, *MODEL, *both, "-o", "result.safetensors"]) == 0
+    found = load("result.safetensors")
+    assert list(found.results) == ["bright", "saliency"]
+    assert found["bright"].provenance.parameters["layer"] == "one"
+    capsys.readouterr()
+    assert run(["explain", PICTURE, *MODEL, "--method", "mine.py:brigth", "-o", "a.png"]) == 2
+    assert "Nearest: bright" in capsys.readouterr().err
+
+
 JSON = {
     "layers": ["layers"],
     "methods": ["methods", "--kind", "units"],

@@ -128,7 +128,7 @@ def test_the_lost_share_is_that_of_the_definition(case, threshold, route):
             assert float(part.null_share[i]) == pytest.approx(null, rel=1e-8, abs=1e-14)
         else:
             assert bool(part.null_share[i].isnan()) or float(part.null_share[i]) == pytest.approx(null, abs=1e-14)
-    assert bool((part.leak <= threshold * (1 + 1e-12)).all())
+    assert bool((part.output_change <= threshold * (1 + 1e-12)).all())
     torch.testing.assert_close(part.kept + part.lost, x, rtol=0, atol=1e-14)
 
 

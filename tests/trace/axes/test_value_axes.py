@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from microtome import LayerError, Network, units
-from microtome.trace.axes.axis_rules import Labels, pictures, regrouped
+from microtome.trace.axes.axis_labels import Labels, pictures
+from microtome.trace.axes.move_rules import regrouped
 from microtome.trace.axes.value_axes import COLUMN, IMAGE, PLACE, ROW, UNIT, Axes, Factor
 
 SHAPE = (3, 8, 8)

@@ -392,3 +392,63 @@ def test_a_recorded_pass_ends_where_the_scores_are() -> None:
     assert seen == []
     assert trace.Tracer(net.model)(images()).shape == (3, 4)
     assert seen == ["behind the scores"]
+
+
+class Mirrored(Headed):
+    """Averages the probabilities of an image and its mirror image, which a gray image does not tell apart."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        own = [self.a(self.features(view)).softmax(1) for view in (x, x.flip(3))]
+        return (own[0] + own[1]) / 2
+
+
+def test_the_mean_over_two_views_is_not_the_softmax_of_one() -> None:
+    net = Network(Mirrored(first).double().eval(), SHAPE)
+    assert net.output == "probabilities"
+    x = images().requires_grad_()
+    expected = net.model(x)
+    torch.testing.assert_close(net.probabilities(x.detach()), expected.detach(), rtol=0, atol=1e-12)
+    (slope,) = torch.autograd.grad(expected[:, 1].sum(), x)
+    torch.testing.assert_close(attribution.gradient(net, x.detach(), 1).values, slope, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("make", [lambda a, _: a.topk(3), lambda a, _: a.softmax(1).sort(1, descending=True).values])
+def test_sorted_scores_are_no_class_scores(make: Make) -> None:
+    with pytest.raises(ModelError, match="a place is a rank"):
+        network(make).logits(images())
+
+
+def test_scores_that_are_nan_are_not_called_random() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net = network(lambda a, _: a / 0 * 0)
+    with pytest.raises(ModelError, match="hold NaN or infinity"):
+        net.logits(images())
+
+
+def test_per_cent_are_values_and_not_logits() -> None:
+    net = network(lambda a, _: 100 * softmax(a))
+    assert net.output == "value"
+    assert "sum to 100 for each image" in repr(net)
+
+
+class Slotted:
+    __slots__ = ("logits",)
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+
+
+class WithProperty:
+    def __init__(self, scores: Tensor, features: Tensor) -> None:
+        self._kept = {"scores": scores, "features": features}
+
+    @property
+    def logits(self) -> Tensor:
+        return self._kept["scores"]
+
+
+@pytest.mark.parametrize("make", [lambda a, _: Slotted(a), WithProperty])
+def test_logits_of_any_object(make: Make) -> None:
+    net = network(make)
+    torch.testing.assert_close(net.logits(images()), by_hand(net, images(), first), rtol=0, atol=1e-12)

@@ -181,7 +181,7 @@ def test_outputs_come_back_as_what_they_were(wrap, read) -> None:
         return Network(model.double(), SHAPE)
 
     x = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    one, other = (net(whole).tape(x, 0, record="layer", gradient=True).gradient["layer"] for whole in (True, False))
+    one, other = (net(whole).run(x, 0, record="layer", gradient=True).gradient["layer"] for whole in (True, False))
     torch.testing.assert_close(one if one.shape == other.shape else one[..., :3], other)
     one, other = (attribution.lrp(net(whole), x, 0, rules=EXACT).values for whole in (True, False))
     torch.testing.assert_close(one, other)

@@ -116,7 +116,7 @@ def test_the_task_by_enumeration() -> None:
     assert len(task.inputs.unique(dim=0)) == 4096
     assert int(task.labels.sum()) == 2118
     assert information.entropy(task.labels) == pytest.approx(0.99916, abs=5e-6)
-    from microtome.training.information.task import _pairs
+    from microtome.training.information.binary_task import _pairs
 
     near, far, opposite = _pairs()
     assert [int(kind.sum()) for kind in (near, far, opposite)] == [60, 60, 12]

@@ -12,6 +12,7 @@ from microtome.atlas.pages.image_page import image_page
 from microtome.atlas.pages.layer_page import layer_page
 from microtome.atlas.pages.overview_page import overview_page
 from microtome.atlas.pages.unit_page import unit_pages
+from microtome.atlas.planning.budget import LARGER
 from microtome.atlas.site import render
 from microtome.atlas.topic import Topic
 from microtome.atlas.widgets import Atlas
@@ -20,11 +21,16 @@ from microtome.results import versions
 __all__ = ["atlas", "site"]
 
 
-def site(album: Album, topics: Sequence[Topic]) -> int:
-    """Write the site of a finished run; returns the number of pages."""
-    found = atlas(album, topics)
+def site(album: Album, topics: Sequence[Topic], *, larger: str = "") -> int:
+    """Write the site of a finished run; returns the number of pages.
+
+    ``larger`` says how long the next larger budget takes, for what the pages do not show.
+    """
+    found = atlas(album, topics, larger=larger)
     if album.store.local:
-        return render(found, album.store.root)
+        count = render(found, album.store.root)
+        album.sprites.remove_others()
+        return count
     with tempfile.TemporaryDirectory() as folder:  # pages are written to a disk and copied to the bucket
         count = render(found, folder)
         for file in sorted(Path(folder).rglob("*")):
@@ -33,7 +39,7 @@ def site(album: Album, topics: Sequence[Topic]) -> int:
     return count
 
 
-def atlas(album: Album, topics: Sequence[Topic]) -> Atlas:
+def atlas(album: Album, topics: Sequence[Topic], *, larger: str = "") -> Atlas:
     """All pages; those of units are made one after the other while they are written."""
     layers = [layer_page(album, layer, topics) for layer in album.layers]
     return Atlas(
@@ -47,12 +53,13 @@ def atlas(album: Album, topics: Sequence[Topic]) -> Atlas:
         class_pages=[class_page(album, index, topics) for index in album.chosen.classes],
         all_layers=tuple(album.net.layers),
         hints=_hints(album),
+        larger=larger,
         note="microtome {microtome}, torch {torch}, Python {python}".format(**versions()),
     )
 
 
 def _hints(album: Album) -> tuple[tuple[str, str], ...]:
     """The command that makes what this budget leaves out: the same with the next larger budget."""
-    larger = {"quick": "standard", "standard": "full"}.get(album.budget.name)
+    larger = LARGER.get(album.budget.name)
     command = album.commands.atlas(budget=larger) if larger is not None else ""
     return (("*", command),) if command else ()

@@ -13,9 +13,11 @@ __all__ = ["class_page"]
 
 _ORDER = (
     "Images made for it",
-    "Units that tell it apart",
+    "Its average image",
+    "What it is confused with",
     "Its images",
     "Taken for another class, or falsely for this one",
+    "Units that respond most to it",
 )
 
 

@@ -13,6 +13,7 @@ from microtome.atlas.widgets import ImagePage, Maps
 __all__ = ["image_page"]
 
 _ORDER = (
+    "Images that look alike to the network",
     "What in it decided",
     "One class against another",
     "What happens when a part is covered",
@@ -29,7 +30,7 @@ def image_page(album: Album, index: int, topics: Sequence[Topic]) -> ImagePage:
     confidence = float(album.seen.readout[index, predicted]) if album.seen.quantity == "probability" else None
     return ImagePage(
         id=album.image_id(index),
-        title=album.subject.name(index),
+        title=_title(album.subject.name(index)),
         picture=album.picture(index, note=""),
         truth=truth if truth >= 0 else None,
         predicted=predicted,
@@ -38,3 +39,8 @@ def image_page(album: Album, index: int, topics: Sequence[Topic]) -> ImagePage:
         overlay=any(isinstance(part.content, Maps) for section in sections for part in section.parts),
         sections=sections,
     )
+
+
+def _title(name: str) -> str:
+    """A file's name as it is; of a data set without names the number of the image."""
+    return f"image {name}" if name.isdigit() else name

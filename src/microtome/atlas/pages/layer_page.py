@@ -9,7 +9,7 @@ from microtome.atlas.pages.page_sections import arranged, field_text, numbers, u
 from microtome.atlas.topic import Topic
 from microtome.atlas.topics.units.unit_similarity import similarity_order
 from microtome.atlas.topics.units.unit_superstimuli import unit_picture
-from microtome.atlas.topics.units.unit_tuning import confidence, label
+from microtome.atlas.topics.units.unit_tuning import confidence, label, layer_tuning
 from microtome.atlas.widgets import LayerPage, Number, UnitCard
 from microtome.units import LayerPatches
 
@@ -17,21 +17,24 @@ __all__ = ["layer_page"]
 
 _PROFILE = 20  # classes in the small bar chart of a card
 _ORDER = (
-    "Its weights, inputs across, units down",
     "Which units matter",
-    "What it keeps and what it rejects",
     "Units that respond alike",
+    "How it places the images",
+    "What it keeps and what it throws away",
+    "All its weights",
 )
 
 
 def layer_page(album: Album, layer: str, topics: Sequence[Topic]) -> LayerPage:
     """The page of one layer."""
     found, table = album.net.layer(layer), album.tables[layer]
-    facts = [Number("output", " x ".join(map(str, found.shape)))]
+    shape = " x ".join(map(str, found.shape))
+    places = "units x height x width" if found.spatial and len(found.shape) == 3 else "numbers for each image"
+    facts = [Number("output", shape, explain=f"{places[:1].upper()}{places[1:]}.")]
     field = field_text(album, found)
     if field:
-        facts.append(Number("receptive field", field))
-    facts += [Number("units", found.units), Number("parameters", found.parameters)]
+        facts.append(Number("receptive field", field, explain="What one place of a unit sees of the image."))
+    facts.append(Number("parameters", found.parameters, explain="Weights and biases that training has set."))
     return LayerPage(
         name=layer,
         facts=(*facts, *numbers(topics, "layer", album, layer)),
@@ -43,10 +46,12 @@ def layer_page(album: Album, layer: str, topics: Sequence[Topic]) -> LayerPage:
 
 
 def _caption(album: Album, table: LayerPatches, paged: int) -> str:
-    what = (
-        "Each unit with its superstimulus if that is trusted, or else its strongest patch; its label with the share of "
-        "random units that are less selective; its mean activation on each class as bars."
-    )
+    what = "Each unit with an image made to drive it, if that is trusted, or else its strongest patch in the data"
+    if layer_tuning(album, table.layer):
+        what += "; its label, with the share of random units that are less selective"
+    what += "."
+    if album.classes_measured:
+        what += f" The bars are its mean response to each class ({table.sampled:,} images)."
     if paged == table.units:
         return what
     return f"{what} Of {table.units} units the {paged} most selective have pages (budget {album.budget.name})."
@@ -60,10 +65,10 @@ def _cards(album: Album, layer: str, table: LayerPatches) -> tuple[UnitCard, ...
             picture=unit_picture(album, layer, unit),
             label=label(album, layer, unit),
             confidence=confidence(album, layer, unit),
-            selectivity=float(table.selectivity[unit]),
+            selectivity=float(table.selectivity[unit]) if album.classes_measured else None,
             sparsity=1 - float(table.active[unit]),
-            strongest=_strongest(table, unit),
-            profile=_profile(table, unit),
+            strongest=_strongest(table, unit) if album.classes_measured else None,
+            profile=_profile(table, unit) if album.classes_measured else (),
             similarity_order=order[unit],
             state=unit_state(table, unit),
             paged=unit in paged,

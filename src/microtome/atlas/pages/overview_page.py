@@ -6,22 +6,49 @@ from collections.abc import Sequence
 
 from microtome.atlas.album import Album
 from microtome.atlas.pages.page_sections import arranged, field_text, numbers
+from microtome.atlas.pages.places_to_begin import places_to_begin
 from microtome.atlas.topic import Topic
+from microtome.atlas.topics.network.predictions import accuracy
 from microtome.atlas.topics.network.singular_values import condition_number
-from microtome.atlas.widgets import Block, Number, OverviewPage
+from microtome.atlas.topics.units.unit_superstimuli import unit_picture
+from microtome.atlas.widgets import Block, Number, OverviewPage, Picture
 from microtome.trace.graph import Layer
 
 __all__ = ["overview_page"]
 
 _DRAWN = 40  # layers up to which all are drawn
-_ORDER = ("What each layer rejects", "What it mistakes for what", "Its most confident mistakes", "Images with pages")
+_PICTURES = 3  # units whose pictures stand below a layer
+_FIRST = "Its most confident mistakes"
+_ORDER = (_FIRST, "Which classes it confuses", "Images with pages", "What each layer throws away")
 
 
 def overview_page(album: Album, topics: Sequence[Topic]) -> OverviewPage:
     """The first page of the atlas."""
     return OverviewPage(
-        card=_card(album, topics), blocks=_blocks(album), sections=arranged(topics, "overview", _ORDER, album)
+        card=_card(album, topics),
+        blocks=_blocks(album),
+        sections=arranged(topics, "overview", _ORDER, album),
+        summary=_summary(album),
+        starts=places_to_begin(album),
     )
+
+
+def _summary(album: Album) -> str:
+    """The network in one line: what it takes, how large it is, how often it is right."""
+    net, seen = album.net, album.seen
+    channels, height, width = net.input_shape
+    colour = {1: "gray ", 3: "colour "}.get(channels, "")
+    weights = sum(parameter.numel() for parameter in net.model.parameters())
+    text = (
+        f"Takes {colour}images of {height} x {width} pixels and tells {seen.logits.shape[1]} classes apart, with "
+        f"{weights:,} weights in {len(net.layers)} layers."
+    )
+    if seen.quantity == "value":
+        text = (
+            f"Takes {colour}images of {height} x {width} pixels, with {weights:,} weights in {len(net.layers)} layers."
+        )
+    measured = accuracy(album)
+    return f"{text} {measured}" if measured else text
 
 
 def _card(album: Album, topics: Sequence[Topic]) -> tuple[Number, ...]:
@@ -66,7 +93,14 @@ def _block(album: Album, layer: Layer, drawn: set[str]) -> Block:
         dead=None if table is None else int(table.dead.sum()),
         saturated=None if table is None else int(table.saturated.sum()),
         condition_number=condition_number(album, layer.name),
+        pictures=_pictures(album, layer.name),
     )
+
+
+def _pictures(album: Album, layer: str) -> tuple[Picture, ...]:
+    """The pictures of the most selective units of a layer that has a page."""
+    found = (unit_picture(album, layer, unit) for unit in album.chosen.units.get(layer, ())[:_PICTURES])
+    return tuple(picture for picture in found if picture is not None)
 
 
 def _sources(album: Album, name: str, drawn: set[str]) -> list[str]:

@@ -14,13 +14,14 @@ __all__ = ["unit_pages"]
 
 _ORDER = (
     "Images made to drive it",
+    "What it is tuned to",
     "What drives it in the data",
     "How it responds to each class",
-    "What it is tuned to",
+    "How strong its responses are",
+    "What changes without it",
     "How one response comes about",
     "What it reads, and what reads it",
     "Units that respond alike",
-    "What is lost without it",
 )
 
 

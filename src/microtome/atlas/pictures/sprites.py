@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +18,6 @@ from microtome.atlas.widgets import Colours, Sprite
 __all__ = ["SpriteWriter", "bounds", "coloured", "gridded"]
 
 _SIDE = 8192  # pixels a side that every browser and phone decodes
-_LOSSLESS = 96  # cells up to this size keep every pixel; photos are compressed
 _SQUARE = 32  # pixels a side up to which every pixel is shown as a square: filters, patches, small maps
 
 
@@ -89,6 +89,14 @@ class SpriteWriter:
     def __init__(self, store: Store, *, pixelated: bool) -> None:
         self.store = store
         self.pixelated = pixelated
+        self._written: set[str] = set()
+
+    def remove_others(self) -> None:
+        """Remove picture files of earlier runs that no page of this run shows."""
+        folder = Path(self.store.path("sprites"))
+        for file in folder.iterdir() if folder.is_dir() else ():
+            if f"sprites/{file.name}" not in self._written and file.suffix in (".png", ".webp"):
+                file.unlink()
 
     def natural(self, name: str, cells: Tensor, columns: int | None = None) -> Sprite:
         """Pictures (n, C, h, w) in [0, 1]: gray, RGB, or the mean over other numbers of channels."""
@@ -150,10 +158,11 @@ class SpriteWriter:
     ) -> Sprite:
         n, _, height, width = cells.shape
         across = max(1, min(columns or math.ceil(math.sqrt(n)), n, _SIDE // width))
-        lossless = self.pixelated or max(height, width) <= _LOSSLESS or colours != "natural"
+        lossless = self.pixelated or max(height, width) <= _SQUARE or colours == "classes"
         grid = gridded(cells, across)
         file = f"sprites/{name}.{'png' if lossless and max(grid.shape[1:]) <= 64 else 'webp'}"
         self.store.write_if_changed(file, encoded(grid, file, lossless=lossless))
+        self._written.add(file)
         pixelated = self.pixelated or max(height, width) <= _SQUARE
         return Sprite(file, (height, width), across, n, colours, limits, quantity, pixelated)
 
@@ -166,6 +175,6 @@ def encoded(picture: Tensor, file: str, *, lossless: bool) -> bytes:
     if file.endswith(".png"):
         image.save(content, "PNG", optimize=False)
     else:
-        effort = 20 if lossless else 80  # lossless: what more effort saves is a few percent, at thrice the time
-        image.save(content, "WEBP", lossless=lossless, quality=effort, method=1 if lossless else 2, exact=True)
+        effort = 20 if lossless else 78  # lossless: what more effort saves is a few percent, at thrice the time
+        image.save(content, "WEBP", lossless=lossless, quality=effort, method=1 if lossless else 3, exact=True)
     return content.getvalue()

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from microtome.errors import InputError, nearest
 
-__all__ = ["BUDGETS", "Budget", "affordable", "budget"]
+__all__ = ["BUDGETS", "LARGER", "Budget", "affordable", "budget"]
 
 T = TypeVar("T")
 
@@ -150,6 +150,9 @@ BUDGETS = {
         topic_seconds=_INF,
     ),
 }
+
+
+LARGER = {"quick": "standard", "standard": "full"}  # the next larger budget
 
 
 def budget(size: str | Budget) -> Budget:

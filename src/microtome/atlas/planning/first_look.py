@@ -5,8 +5,9 @@ Everything else is selected from these two results.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from microtome.errors import InputError
 from microtome.loading import Subject
 from microtome.results import Result, provenance
 from microtome.trace.heads.head import read_out
-from microtome.units import TopPatches
+from microtome.units import LayerPatches, TopPatches
 
 __all__ = ["JOBS", "Predictions", "first_look", "first_tasks", "patches_task"]
 
@@ -86,7 +87,8 @@ def patches_task(plan: Plan) -> Task:
     """The task that makes the table of strongest patches of all units."""
     return plan.task(
         "patches", cost=1.5 * plan.seconds * len(plan.subject.images),
-        layers=list(plan.summary.surveyed), k=plan.budget.patches, bins=plan.budget.bins, batch=plan.batch,
+        layers=list(plan.summary.surveyed), shown=list(plan.layers), k=plan.budget.patches,
+        bins=plan.budget.bins, batch=plan.batch,
     )  # fmt: skip
 
 
@@ -111,9 +113,30 @@ def predictions(subject: Subject, *, batch: int) -> Predictions:
     )
 
 
-def patches(subject: Subject, **options: Any) -> TopPatches:
-    """The strongest patches of every unit of every layer."""
-    return units.top_patches(subject.net, subject.images, **options)
+def patches(subject: Subject, *, layers: Sequence[str], shown: Sequence[str], **options: Any) -> TopPatches:
+    """The strongest patches of every unit of every layer; of layers that are not shown, their numbers only."""
+    found = units.top_patches(subject.net, subject.images, layers=list(layers), **options)
+    kept = {name: _counted(table) if name in shown else _numbers(table) for name, table in found.layers.items()}
+    return dataclasses.replace(found, layers=kept)
+
+
+def _counted(table: LayerPatches) -> LayerPatches:
+    """The table with its counts in half the room."""
+    return dataclasses.replace(table, histogram=table.histogram.int())
+
+
+def _numbers(table: LayerPatches) -> LayerPatches:
+    """Of a layer without pages: which units are dead or saturated, and the strongest patch of each."""
+    of_few = ("image", "position", "activation")
+    of_none = (
+        "groups",
+        "class_mean",
+        "edges",
+        *(f"{kind}_{name}" for kind in ("binned", "low") for name in of_few),
+    )
+    less: dict[str, Any] = {name: getattr(table, name)[:, :1].clone() for name in of_few}
+    less |= {name: getattr(table, name)[:, :0].clone() for name in of_none}
+    return dataclasses.replace(table, histogram=table.histogram[:, :0, :0].clone(), quantiles={}, **less)
 
 
 JOBS: Mapping[str, Job] = {"predictions": predictions, "patches": patches}

@@ -28,10 +28,13 @@ class Plan:
         Layers and number of images to show.
     subject : Subject
         Network and images.
+    methods : tuple of str
+        Attribution methods of the user's own: ``file.py:function``.
     """
 
     summary: NetworkSummary
     subject: Subject
+    methods: tuple[str, ...] = ()
 
     @property
     def net(self) -> Network:
@@ -86,8 +89,8 @@ class Plan:
 
     @property
     def batch(self) -> int:
-        """Images in one pass: few large ones, so that their values stay in a processor's cache."""
-        return 64 if self.small else 4
+        """Images in one pass: few large ones, so that their values stay in a processor's cache; many on a GPU."""
+        return 64 if self.small or self.net.device.type != "cpu" else 4
 
     # -- how many ------------------------------------------------------------------------------------------------
 
@@ -110,12 +113,18 @@ class Plan:
         """Whether a layer is one linear map, so that it has weights to look at."""
         return maps_inside(self.net, layer) == [layer]
 
-    def occlusion(self) -> dict[str, Any]:
-        """Window and stride: a window of a seventh of the image, at as many positions as the budget has."""
+    def occlusion(self) -> list[dict[str, Any]]:
+        """Window and stride, for windows of a seventh and of a third of the image.
+
+        Along the longer side the small window stands at as many places as the budget has, the large one at half.
+        """
         height, width = self.net.input_shape[1:]
-        window = max(2, min(height, width) // 7)
-        stride = max(1, math.ceil((max(height, width) - window) / max(1, self.budget.occlusion_windows - 1)))
-        return {"window": min(window, height, width), "stride": stride}
+        found = []
+        for part, places in ((7, self.budget.occlusion_windows), (3, self.budget.occlusion_windows // 2)):
+            window = min(max(2, min(height, width) // part), height, width)
+            stride = max(1, math.ceil((max(height, width) - window) / max(1, places - 1)))
+            found.append({"window": window, "stride": stride})
+        return found if found[0] != found[1] else found[:1]
 
 
 def even(total: int, count: int) -> list[int]:

@@ -17,7 +17,7 @@ from microtome.atlas.planning.plan import Plan
 from microtome.atlas.store import Store
 from microtome.units import LayerPatches, TopPatches
 
-__all__ = ["Selection", "chosen_classes", "chosen_images", "select", "spread", "targets"]
+__all__ = ["Selection", "chosen_classes", "chosen_images", "select", "selection_of", "spread", "targets"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,11 @@ class Selection:
 
 def select(plan: Plan, store: Store) -> Selection:
     """Select from the results of the first look."""
-    seen, tables = first_look(plan, store)
+    return selection_of(plan, *first_look(plan, store))
+
+
+def selection_of(plan: Plan, seen: Predictions, tables: TopPatches) -> Selection:
+    """Select by class scores and strongest patches."""
     images = chosen_images(seen, plan.summary.images)
     predicted, other = targets(seen, images)
     return Selection(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from markupsafe import Markup
 
 from microtome.atlas.site.numbers import count, number
 from microtome.atlas.site.svg import chart, linked, path, text
-from microtome.atlas.widgets import Curve, Histogram, Spectrum
+from microtome.atlas.widgets import Curve, Histogram, ImageMap, Spectrum
 
 
 def sparkline(values: tuple[float, ...]) -> Markup:
@@ -48,7 +49,7 @@ def ridges(histogram: Histogram, hrefs: list[str | None]) -> Markup:
         x = left + width * (tick - low) / ((high - low) or 1)
         parts.append(path(f"M{x:.1f} {base}v4", "rule") + text(x, base + 16, number(tick)))
     parts.append(text(left + width / 2, base + 32, histogram.quantity))
-    return Markup(chart("ridges", left + width + 16, base + 36, _heard(histogram), parts))  # noqa: S704 - escaped
+    return Markup(chart("ridges", left + width + 16, base + 36, _in_words(histogram), parts))  # noqa: S704 - escaped
 
 
 def curve(drawn: Curve) -> Markup:
@@ -77,9 +78,35 @@ def curve(drawn: Curve) -> Markup:
     unit = f" ({drawn.unit})" if drawn.unit else ""
     parts.append(text(left + width / 2, top + height + 33, drawn.name + unit))
     best = max(range(len(ys)), key=ys.__getitem__)
-    heard = f"response against {drawn.name}: from {number(float(min(ys)))} to {number(float(max(ys)))}, "
-    heard += f"largest at {number(float(xs[best]))}{drawn.unit}"
-    return Markup(chart("curve", left + width + 20, top + height + 38, heard, parts))  # noqa: S704 - escaped
+    spoken = f"response against {drawn.name}: from {number(float(min(ys)))} to {number(float(max(ys)))}, "
+    spoken += f"largest at {number(float(xs[best]))}{drawn.unit}"
+    return Markup(chart("curve", left + width + 20, top + height + 38, spoken, parts))  # noqa: S704 - escaped
+
+
+_GROUPS = 10  # classes that have a colour of their own
+
+
+def image_map(drawn: ImageMap, label: Callable[[int], str]) -> Markup:
+    """Images as dots, a colour for each of up to ten classes, with a legend."""
+    width, height, edge = 520, 400, 12
+    xs, ys = [point.x for point in drawn.points], [point.y for point in drawn.points]
+    spans = (max(xs) - min(xs)) or 1.0, (max(ys) - min(ys)) or 1.0
+    groups = sorted({point.group for point in drawn.points})
+    coloured = len(groups) <= _GROUPS
+    parts = []
+    for point in drawn.points:
+        x = edge + (width - 2 * edge) * (point.x - min(xs)) / spans[0]
+        y = height - edge - (height - 2 * edge) * (point.y - min(ys)) / spans[1]
+        kind = f"dot dot{groups.index(point.group)}" if coloured else "dot"
+        parts.append(f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
+        if point.wrong:
+            parts.append(f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="7"/>')
+    for at, group in enumerate(groups if coloured else []):
+        y = 16 + 20 * at
+        parts.append(f'<circle class="dot dot{at}" cx="{width + 16}" cy="{y}" r="5"/>')
+        parts.append(text(width + 28, y + 5, _short(label(group)), "start"))
+    spoken = f"{count(len(drawn.points), 'image')} of {count(len(groups), 'class')} as dots on a plane"
+    return Markup(chart("image-map", width + (160 if coloured else 0), height, spoken, parts))  # noqa: S704 - escaped
 
 
 _FLOOR = 1e-4  # singular values below this share of the largest are drawn on the axis
@@ -107,10 +134,10 @@ def spectrum(drawn: Spectrum) -> Markup:
         parts.append(text(left + width + 34, y + 4, f"{name}: {count(len(values), 'value')}", "start"))
     parts.append(text(left + width / 2, top + height + 20, "place, from the first to the last"))
     tall = max(height + 26, line * len(drawn.curves)) + top
-    heard = "; ".join(
+    spoken = "; ".join(
         f"{name}: smallest {number(values[-1] / values[0])} of the largest" for name, values in drawn.curves
     )
-    return Markup(chart("spectrum", left + width + 240, tall, f"singular values. {heard}", parts))  # noqa: S704 - escaped
+    return Markup(chart("spectrum", left + width + 240, tall, f"singular values. {spoken}", parts))  # noqa: S704 - escaped
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -140,7 +167,7 @@ def _short(name: str) -> str:
     return name if len(name) <= 15 else name[:14] + "…"
 
 
-def _heard(histogram: Histogram) -> str:
+def _in_words(histogram: Histogram) -> str:
     """What the histogram says, for those who cannot see it."""
     edges = histogram.edges
     centres = [(edges[at] + edges[at + 1]) / 2 for at in range(len(edges) - 1)]

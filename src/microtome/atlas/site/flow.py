@@ -9,9 +9,9 @@ from itertools import pairwise
 
 from markupsafe import Markup, escape
 
-from microtome.atlas.site.numbers import count, number, percent
+from microtome.atlas.site.numbers import count
 from microtome.atlas.site.svg import box, linked, path, text
-from microtome.atlas.widgets import Block
+from microtome.atlas.widgets import Block, Picture
 
 MAJOR, MINOR = 128, 96  # width of a block with weights or a page, and of one without
 SOLID = 96  # height of the room for solids
@@ -41,8 +41,8 @@ class _Placed:
         return 16 if self.width == MAJOR else 12
 
 
-def flow(blocks: tuple[Block, ...], href: Callable[[str], str | None]) -> Markup:
-    """Draw the network.
+def flow(blocks: tuple[Block, ...], href: Callable[[str], str | None], picture: Callable[[Picture], Markup]) -> Markup:
+    """Draw the network, and below each block the pictures of its units.
 
     A solid's height follows the map's height and its width the number of units, both on a square
     root scale; the bar below it is the layer's share of all parameters. Values that skip blocks run
@@ -54,6 +54,8 @@ def flow(blocks: tuple[Block, ...], href: Callable[[str], str | None]) -> Markup
         The layers.
     href : callable
         A layer's name to its page, or None.
+    picture : callable
+        A picture to its HTML.
     """
     place = {block.name: at for at, block in enumerate(blocks)}
     skips = [
@@ -69,6 +71,12 @@ def flow(blocks: tuple[Block, ...], href: Callable[[str], str | None]) -> Markup
     total = sum(block.parameters for block in blocks) or 1
     parts.extend(_drawn(p, p.block.parameters / total, lift, height) for p in placed)
     parts.append("</svg>")
+    if any(block.pictures for block in blocks):
+        columns = (
+            f'<div style="width:{p.width:g}px">{"".join(picture(one) for one in p.block.pictures)}</div>'
+            for p in placed
+        )
+        parts.append(f'<div class="columns" style="width:{width:g}px">{"".join(columns)}</div>')
     return Markup("".join(parts))  # noqa: S704 - names are escaped
 
 
@@ -91,11 +99,9 @@ def _place(blocks: tuple[Block, ...], href: Callable[[str], str | None]) -> list
 
 
 def _lines(block: Block, total: int) -> tuple[str, ...]:
-    lines = [_short(block.kind, 18), " × ".join(map(str, block.shape)), block.field and f"sees {block.field}"]
+    lines = [" × ".join(map(str, block.shape)), block.field and f"sees {block.field}"]
     if block.parameters:
-        lines += [f"{_compact(block.parameters)} weights", f"{percent(block.parameters / total)} of all"]
-    if block.condition_number is not None:
-        lines.append(f"condition {number(float(block.condition_number))}")
+        lines.append(f"{_compact(block.parameters)} weights")
     return tuple(line for line in lines if line)
 
 
@@ -117,8 +123,8 @@ def _drawn(p: _Placed, share: float, lift: float, height: float) -> str:
     texts = [(_short(p.block.name, p.room), "name" if p.width == MAJOR else "")]
     texts += [(line, "") for line in p.lines] + [(line, "warn") for line in p.warnings]
     body += [text(p.centre, below + LINE * row, line, kind=kind) for row, (line, kind) in enumerate(texts)]
-    heard = ", ".join(dict.fromkeys([p.block.name, p.block.kind, *p.lines, *p.warnings]))
-    return linked(f"<title>{escape(heard)}</title>{''.join(body)}", p.href, heard)
+    spoken = ", ".join(dict.fromkeys([p.block.name, p.block.kind, *p.lines, *p.warnings]))
+    return linked(f"<title>{escape(spoken)}</title>{''.join(body)}", p.href, spoken)
 
 
 def _wire(before: _Placed, after: _Placed, middle: float) -> str:

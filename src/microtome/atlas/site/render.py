@@ -27,6 +27,7 @@ from microtome.atlas.widgets import (
     to_class,
     to_layer,
 )
+from microtome.atlas.wording import with_article
 from microtome.errors import StoreError
 
 ASSETS = ("style.css", "atlas.js")
@@ -145,7 +146,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(number=number, signed=signed, percent=percent)
-    environment.globals.update(count=count, to_layer=to_layer, to_class=to_class, Link=Link, Part=Part)
+    environment.globals.update(
+        count=count, with_article=with_article, to_layer=to_layer, to_class=to_class, Link=Link, Part=Part
+    )
     environment.tests["absent"] = lambda part: isinstance(part, Absent)
     environment.tests["there"] = lambda part: part is not None and not isinstance(part, Absent)
     return environment

@@ -22,7 +22,9 @@ def index_script(atlas: Atlas, addresses: Addresses) -> str:
         )
     images = [[page.id, page.title, addresses.image(page.id), _class(atlas, page.truth)] for page in atlas.images]
     classes = [[_class(atlas, page.index), addresses.label(page.index)] for page in atlas.class_pages]
-    content = {"layers": layers, "images": images, "classes": classes}
+    paged = {page.name for page in atlas.layers}
+    others = [name for name in atlas.all_layers if name not in paged]
+    content = {"layers": layers, "images": images, "classes": classes, "others": others}
     packed = json.dumps(content, ensure_ascii=True, separators=(",", ":"))
     return f"window.atlasIndex={packed};\n"
 

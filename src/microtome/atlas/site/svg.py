@@ -28,13 +28,16 @@ def box(kind: str, left: float, top: float, width: float, height: float, corner:
     return f'<rect class="{kind}" x="{left:.5g}" y="{top:.5g}" width="{width:.5g}" height="{height:.5g}"{rounded}/>'
 
 
-def linked(content: str, href: str | None, heard: str = "") -> str:
+def linked(content: str, href: str | None, spoken: str = "") -> str:
     """What leads to another page; as it is, if there is none."""
-    label = f' aria-label="{escape(heard)}"' if heard else ""
+    label = f' aria-label="{escape(spoken)}"' if spoken else ""
     return f'<a href="{escape(href)}"{label}>{content}</a>' if href else f"<g>{content}</g>"
 
 
-def chart(kind: str, width: float, height: float, heard: str, parts: list[str]) -> str:
-    """The whole of a drawing, said in words for those who cannot see it."""
-    head = f'<svg class="chart {kind}" viewBox="0 0 {width:.5g} {height:.5g}" role="img" aria-label="{escape(heard)}">'
+def chart(kind: str, width: float, height: float, spoken: str, parts: list[str]) -> str:
+    """The whole of a drawing, said in words for those who cannot see it; one with links is a group of them."""
+    role = "group" if any("<a " in part for part in parts) else "img"
+    head = (
+        f'<svg class="chart {kind}" viewBox="0 0 {width:.5g} {height:.5g}" role="{role}" aria-label="{escape(spoken)}">'
+    )
     return "".join([head, *parts, "</svg>"])

@@ -15,17 +15,22 @@ from microtome.atlas.site.addresses import Addresses
 from microtome.atlas.site.numbers import number
 from microtome.atlas.site.sprite_styles import SpriteStyles, position
 from microtome.atlas.widgets import (
+    Absent,
     Atlas,
     Curve,
     DissectionRow,
     DissectionTable,
     Histogram,
+    ImageMap,
     Link,
+    Patch,
     Picture,
     Section,
     Spectrum,
     Sprite,
+    UnitCard,
     Widget,
+    Wiring,
     to_unit,
 )
 
@@ -35,9 +40,39 @@ class RunningRow:
     """A row of a dissection with its running sums: in the channels' order, and ranked by contribution."""
 
     row: DissectionRow
+    place: int
     rank: int
     running: float
     running_ranked: float
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """What a page does not show: reasons, and the names of what commands would make."""
+
+    reasons: list[Absent]
+    commands: list[tuple[str, str]]
+
+
+_SIDES = ("left", "top", "width", "height")
+
+
+def _shows(content: object) -> bool:
+    """Whether there is something to draw."""
+    if isinstance(content, Wiring):
+        return _shows(content.inputs) or _shows(content.outputs)
+    return content is not None and not isinstance(content, Absent)
+
+
+def _inner(content: object, kind: type[Absent]) -> list[Absent]:
+    """The missing sides of a unit's connections."""
+    sides = (content.inputs, content.outputs) if isinstance(content, Wiring) else ()
+    return [side for side in sides if isinstance(side, kind)]
+
+
+def _unconnected(content: Wiring) -> list[str]:
+    sides = ((content.inputs, "the strongest inputs"), (content.outputs, "the strongest outputs"))
+    return [name for side, name in sides if side is None]
 
 
 class View:
@@ -72,9 +107,11 @@ class View:
 
     @staticmethod
     def rows(sections: Sequence[Section]) -> list[list[Section]]:
-        """Sections in rows: two halves that follow each other share one."""
+        """Sections that have something to show, in rows: two halves that follow each other share one."""
         found: list[list[Section]] = []
         for section in sections:
+            if not any(_shows(part.content) for part in section.parts):
+                continue
             if section.half and found and len(found[-1]) == 1 and found[-1][0].half:
                 found[-1].append(section)
             else:
@@ -109,6 +146,38 @@ class View:
             picture.link if link else None,
         )
 
+    def under(self, picture: Picture, size: str) -> Markup:
+        """A picture that lies below a map and is said elsewhere."""
+        names, style = self._classes(picture, size), position(picture.sprite, picture.index)
+        return Markup('<span class="{} under" style="{}" aria-hidden="true"></span>').format(names, style)
+
+    def over(self, picture: Picture, size: str) -> Markup:
+        """A map that lies over a picture of the same shape; the button around it says what it shows."""
+        names, style = self._classes(picture, size), position(picture.sprite, picture.index)
+        return Markup('<span class="{} on" style="{}" aria-hidden="true"></span>').format(names, style)
+
+    def opening(self, patch: Patch) -> Markup:
+        """A patch that opens the whole image with its place."""
+        whole, box = patch.whole, patch.box or (0.0, 0.0, 1.0, 1.0)
+        if whole is None:
+            return self.pic(patch.crop)
+        sides = ";".join(f"{side}:{100 * share:.2f}%" for side, share in zip(_SIDES, box, strict=True))
+        return Markup(
+            '<button type="button" class="patch" data-picture="{}" data-cell="{}" data-box="{}" data-page="{}" '
+            'data-about="{}" aria-label="{}">{}</button>'
+        ).format(
+            self._classes(whole, "xl"),
+            position(whole.sprite, whole.index),
+            sides,
+            self.href(whole.link) or "",
+            f"{whole.alt}: response {number(float(patch.activation))} at the marked place",
+            f"{patch.crop.alt}; show the whole image",
+            self.pic(patch.crop, "m", link=False),
+        )
+
+    def _classes(self, picture: Picture, size: str) -> str:
+        return f"{self.styles.name(picture.sprite)} z{size}"
+
     def strip(self, sprite: Sprite, row: int, alt: str, link: Link | None) -> Markup:
         """A whole row of a sprite in one element."""
         return self._cell(f"{self.styles.name(sprite)} zs strip", f"--y:{row};--x:0", alt, link)
@@ -123,13 +192,29 @@ class View:
         """The command that makes a part which is not there."""
         return self._hints.get(part) or self._hints.get("*") or self.atlas.command
 
+    def hint_time(self) -> str:
+        """How long the command takes that makes what is not there."""
+        return f"This command adds them, in {self.atlas.larger}: " if self.atlas.larger else "This command adds them: "
+
+    def missing(self, sections: Sequence[Section]) -> Gaps:
+        """What the sections do not hold: names by the command that makes them, and reasons, each said once."""
+        parts = [part for section in sections for part in section.parts]
+        reasons = dict.fromkeys(part.content for part in parts if isinstance(part.content, Absent))
+        reasons.update(dict.fromkeys(gap for part in parts for gap in _inner(part.content, Absent)))
+        names: dict[str, list[str]] = {}
+        absent = [part.name for part in parts if part.content is None and part.name]
+        absent += [name for part in parts if isinstance(part.content, Wiring) for name in _unconnected(part.content)]
+        for name in dict.fromkeys(absent):
+            names.setdefault(self.hint(name), []).append(name)
+        return Gaps(list(reasons), [(command, ", ".join(found)) for command, found in names.items()])
+
     def ridges(self, histogram: Histogram) -> Markup:
         """A histogram's drawing."""
         return drawing.ridges(histogram, [self.href(link) for _, link, _ in histogram.rows])
 
     def flow(self) -> Markup:
         """The network's drawing."""
-        return flow.flow(self.atlas.overview.blocks, lambda name: self.href(Link("layer", name)))
+        return flow.flow(self.atlas.overview.blocks, lambda name: self.href(Link("layer", name)), self.pic)
 
     @staticmethod
     def curve(curve: Curve) -> Markup:
@@ -140,6 +225,25 @@ class View:
     def spectrum(drawn: Spectrum) -> Markup:
         """The singular values' drawing."""
         return drawing.spectrum(drawn)
+
+    def image_map(self, drawn: ImageMap) -> Markup:
+        """The drawing of images on a plane."""
+        return drawing.image_map(drawn, self.label)
+
+    @staticmethod
+    def orders(cards: Sequence[UnitCard]) -> list[tuple[str, str]]:
+        """The orders of the cards of a layer that differ from that of the numbers: key and name."""
+        found = [("unit", "number")]
+        for key, name, values in (
+            ("label", "label", [card.label for card in cards]),
+            ("selectivity", "selectivity", [card.selectivity for card in cards]),
+            ("sparsity", "sparsity", [card.sparsity for card in cards]),
+            ("class", "class", [card.strongest for card in cards]),
+            ("similarity", "similarity", [card.similarity_order for card in cards]),
+        ):
+            if len(set(values)) > 1:
+                found.append((key, name))
+        return found
 
     @staticmethod
     def spark(values: tuple[float, ...]) -> Markup:
@@ -170,4 +274,4 @@ class View:
         sums = [*accumulate(row.amount for row in sheet.rows)]
         by_rank = dict(zip(ranked, accumulate(sheet.rows[at].amount for at in ranked), strict=True))
         ranks = {at: rank for rank, at in enumerate(ranked)}
-        return [RunningRow(row, ranks[at], sums[at], by_rank[at]) for at, row in enumerate(sheet.rows)]
+        return [RunningRow(row, at, ranks[at], sums[at], by_rank[at]) for at, row in enumerate(sheet.rows)]

@@ -10,12 +10,15 @@ from microtome.atlas.topic import Topic
 from microtome.atlas.topics.images.activation_maps import ACTIVATION_MAPS
 from microtome.atlas.topics.images.attribution_maps import ATTRIBUTION_MAPS
 from microtome.atlas.topics.images.kept_and_lost import KEPT_AND_LOST
+from microtome.atlas.topics.images.map_checks import MAP_CHECKS
 from microtome.atlas.topics.images.occlusion_maps import OCCLUSION_MAPS
 from microtome.atlas.topics.images.score_decomposition import SCORE_DECOMPOSITION
+from microtome.atlas.topics.network.image_positions import IMAGE_POSITIONS
 from microtome.atlas.topics.network.predictions import PREDICTIONS
 from microtome.atlas.topics.network.singular_values import SINGULAR_VALUES
 from microtome.atlas.topics.units.ablations import ABLATIONS
 from microtome.atlas.topics.units.dissections import DISSECTIONS
+from microtome.atlas.topics.units.firing_places import FIRING_PLACES
 from microtome.atlas.topics.units.strongest_patches import STRONGEST_PATCHES
 from microtome.atlas.topics.units.unit_criteria import UNIT_CRITERIA
 from microtome.atlas.topics.units.unit_similarity import UNIT_SIMILARITY
@@ -28,6 +31,7 @@ __all__ = ["TOPICS"]
 TOPICS: Sequence[Topic] = (
     PREDICTIONS,
     SUPERSTIMULI,
+    FIRING_PLACES,
     STRONGEST_PATCHES,
     UNIT_TUNING,
     UNIT_WEIGHTS,
@@ -35,6 +39,8 @@ TOPICS: Sequence[Topic] = (
     UNIT_CRITERIA,
     UNIT_SIMILARITY,
     ABLATIONS,
+    IMAGE_POSITIONS,
+    MAP_CHECKS,
     ATTRIBUTION_MAPS,
     OCCLUSION_MAPS,
     SCORE_DECOMPOSITION,

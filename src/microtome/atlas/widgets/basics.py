@@ -240,3 +240,26 @@ class Facts(Widget):
 
     numbers: tuple[Number, ...]
     macro: ClassVar[str] = "basics.numbers"
+
+
+@dataclass(frozen=True)
+class Statement(Widget):
+    """What was found, in a few sentences, with the numbers behind it on demand.
+
+    ``numbers`` are rows of a table with the names of ``columns``.
+    """
+
+    text: str
+    columns: tuple[str, ...] = ()
+    numbers: tuple[tuple[str | float, ...], ...] = ()
+    made: Made | None = None
+    macro: ClassVar[str] = "basics.statement"
+
+
+@dataclass(frozen=True)
+class Start:
+    """A place to begin: a sentence, its picture, and the page it leads to."""
+
+    text: str
+    link: Link
+    picture: Picture | None = None

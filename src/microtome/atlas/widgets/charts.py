@@ -157,6 +157,26 @@ class Confusion(Widget):
 
 
 @dataclass(frozen=True)
+class ImagePoint:
+    """An image on a map: where, of which class, and whether the network is wrong about it."""
+
+    x: float
+    y: float
+    group: int
+    wrong: bool = False
+
+
+@dataclass(frozen=True)
+class ImageMap(Widget):
+    """Images as dots on a plane."""
+
+    points: tuple[ImagePoint, ...]
+    caption: str
+    made: Made | None = None
+    macro: ClassVar[str] = "charts.image_map"
+
+
+@dataclass(frozen=True)
 class UnitTableRow:
     """Numbers of one unit by column, with standard errors and p-values; None where there is none."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from microtome.atlas.widgets.basics import Made, Number, Picture, Widget
 
@@ -15,11 +15,15 @@ class MethodMap:
     Attributes
     ----------
     method : str
-        The registered name: ``"guided-backpropagation"``; ``layer`` where the method reads one.
+        Its name in words: ``"Grad-CAM"``; ``layer`` where the method reads one.
     picture : Picture
         The map at the size of the image.
     numbers : tuple of Number
         Its certificates.
+    meaning : str
+        What the map shows, in one clause.
+    shown : str
+        ``"large"``: over the image; ``"folded"``: small, on demand; ``"refused"``: folded, since a certificate fails.
     """
 
     method: str
@@ -27,6 +31,8 @@ class MethodMap:
     layer: str = ""
     numbers: tuple[Number, ...] = ()
     made: Made | None = None
+    meaning: str = ""
+    shown: Literal["large", "folded", "refused"] = "large"
 
 
 @dataclass(frozen=True)
@@ -43,10 +49,14 @@ class MapRow:
 
 @dataclass(frozen=True)
 class Maps(Widget):
-    """Rows of maps: the same methods in the same order in each row, so that columns can be compared."""
+    """Rows of maps: the same methods in the same order in each row, so that columns can be compared.
+
+    ``image`` is what large maps are laid over.
+    """
 
     rows: tuple[MapRow, ...]
     caption: str
+    image: Picture | None = None
     macro: ClassVar[str] = "maps.grid"
 
 
@@ -60,25 +70,37 @@ class Winner:
 
 
 @dataclass(frozen=True)
-class Occlusion(Widget):
-    """The effect of covering a window of the image.
+class CoveredBy:
+    """The effect of covering one place after another by a window of one size.
 
     Attributes
     ----------
-    probability : Picture
-        The probability of the class by position of the window.
-    winner : Picture
-        The predicted class by position, in the colours of ``winners``.
+    window, stride : int
+        Side of the window, and step between its places, in pixels.
+    probability : Picture or None
+        The probability of the class by place of the window; None where it hardly changes.
+    winner : Picture or None
+        The predicted class by place, in the colours of ``winners``; None where it never changes.
     winners : tuple of Winner
         The legend, most frequent first.
-    numbers : tuple of Number
-        Window, stride, fill, probability of the uncovered image, lowest probability.
+    finding : str
+        What is found, in one sentence.
     """
 
-    probability: Picture
-    winner: Picture
+    window: int
+    stride: int
+    probability: Picture | None
+    winner: Picture | None
     winners: tuple[Winner, ...]
-    numbers: tuple[Number, ...]
+    finding: str
+
+
+@dataclass(frozen=True)
+class Occlusion(Widget):
+    """The effect of covering a part of the image, with windows of some sizes; ``image`` lies below the maps."""
+
+    sizes: tuple[CoveredBy, ...]
+    image: Picture
     caption: str
     made: Made | None = None
     macro: ClassVar[str] = "maps.occlusion"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from microtome.atlas.widgets.basics import Made, Number, Picture, Section
+from microtome.atlas.widgets.basics import Made, Number, Picture, Section, Start
 from microtome.atlas.widgets.charts import Amounts
 from microtome.atlas.widgets.pictures import UnitCard
 
@@ -30,6 +30,8 @@ class Block:
         Units that are never and always active on the images; None if not measured.
     condition_number : float or None
         Largest by smallest nonzero singular value of the weights.
+    pictures : tuple of Picture
+        Of a few of its units: their superstimuli.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Block:
     dead: int | None = None
     saturated: int | None = None
     condition_number: float | None = None
+    pictures: tuple[Picture, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,18 @@ class OverviewPage:
     blocks : tuple of Block
         The network in execution order.
     sections : tuple of Section
-        What topics show of the network as a whole.
+        What topics show of the network as a whole; the first stands before the places to begin.
+    summary : str
+        The network in one line.
+    starts : tuple of Start
+        Places to begin.
     """
 
     card: tuple[Number, ...]
     blocks: tuple[Block, ...]
     sections: tuple[Section, ...] = ()
+    summary: str = ""
+    starts: tuple[Start, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -185,6 +194,8 @@ class Atlas:
         ``"*"`` serves all others. Without it the pages name ``command``.
     note : str
         One line for the footer, such as versions.
+    larger : str
+        How long the commands of ``hints`` take: ``"about 40 minutes on one core"``; empty if not known.
     """
 
     title: str
@@ -198,3 +209,4 @@ class Atlas:
     all_layers: tuple[str, ...] = ()
     hints: tuple[tuple[str, str], ...] = ()
     note: str = ""
+    larger: str = ""

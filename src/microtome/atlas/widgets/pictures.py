@@ -69,7 +69,8 @@ class Patch:
     Attributes
     ----------
     crop : Picture
-        The exact receptive field, gray outside the image; its link is the page of the image, if there is one.
+        The exact receptive field, gray outside the image; of a unit that sees much of the image, dark where it does
+        not fire.
     reconstruction : Picture or None
         The same crop, reconstructed from this one activation.
     activation : float
@@ -78,6 +79,10 @@ class Patch:
         The image and its class: ``"0042, a 7"``.
     position : (int, int)
         Row and column in the map of the layer.
+    whole : Picture or None
+        The whole image, which a click shows; its link is the page of the image, if there is one.
+    box : tuple of float or None
+        The receptive field in the whole image: left, top, width and height as shares of its sides.
     """
 
     crop: Picture
@@ -85,6 +90,8 @@ class Patch:
     source: str
     position: tuple[int, int]
     reconstruction: Picture | None = None
+    whole: Picture | None = None
+    box: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +152,8 @@ class SimilarityMatrix(Widget):
         The matrix, diverging; units that respond alike lie side by side.
     repeats : tuple of (int, int, float)
         Pairs of units with the largest correlation.
+    order : tuple of int
+        The units as rows from top to bottom; empty where they are too many to be read.
     """
 
     layer: str
@@ -152,6 +161,7 @@ class SimilarityMatrix(Widget):
     repeats: tuple[tuple[int, int, float], ...]
     caption: str
     made: Made | None = None
+    order: tuple[int, ...] = ()
     macro: ClassVar[str] = "pictures.similarity"
 
 

@@ -26,6 +26,8 @@ class DissectionRow:
         What the unit below is tuned to, and its page.
     weak : bool
         Whether the row is folded away at first.
+    picture : Picture or None
+        What the unit below is driven by, or its kernel.
     """
 
     channel: int
@@ -38,6 +40,7 @@ class DissectionRow:
     label: str = ""
     link: Link | None = None
     weak: bool = False
+    picture: Picture | None = None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
@@ -10,7 +11,7 @@ from microtome.attribution.class_activation.arrangement import Arrangement, oper
 from microtome.errors import LayerError
 from microtome.network import Network
 from microtome.trace import Factor, Layer
-from microtome.trace.operator_table import those
+from microtome.trace.operators.operator_table import those
 
 ATTENTION = those(role=("attention", "softmax"))
 
@@ -18,6 +19,9 @@ ATTENTION = those(role=("attention", "softmax"))
 _PROJECTIONS = ATTENTION | {"linear", "addmm", "matmul", "bmm", "mul", "div"}
 
 _SUMS = frozenset(("add", "sub"))
+
+# It follows from the structure of a network, so it is chosen once for each.
+_DEFAULTS: WeakKeyDictionary[Network, str] = WeakKeyDictionary()
 
 
 def map_layer(net: Network, layer: str | None) -> str:
@@ -37,6 +41,13 @@ def map_layer(net: Network, layer: str | None) -> str:
     """
     if layer is not None:
         return layer
+    if net not in _DEFAULTS:
+        _DEFAULTS[net] = _default(net)
+    return _DEFAULTS[net]
+
+
+def _default(net: Network) -> str:
+    """Choose the layer by the structure of the network, and of tokens by one gradient of a gray picture."""
     last = _last_map(net)
     if any(entry.axes.tokens and (last is None or entry.step > last.step) for entry in net.layers.values()):
         found = _token_layer(net)

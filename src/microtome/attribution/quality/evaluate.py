@@ -31,7 +31,7 @@ Judged = MethodLike | Attribution | Tensor | Sequence[MethodLike] | Mapping[Any,
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Evaluation(Result, drawing="quality_figures:evaluation"):
+class Evaluation(Result, drawing="attribution.quality_figures:evaluation"):
     """The quality of several maps of the same images.
 
     Attributes

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.attribution.batching import check_count
 from microtome.attribution.own_method import MethodLike, resolve
 from microtome.attribution.result import Attribution, wide
+from microtome.batch_sizes import check_count
 from microtome.errors import InputError
 from microtome.inputs import Target
 from microtome.network import Network
@@ -20,7 +20,7 @@ from microtome.results import Result, provenance
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Sensitivity(Result, drawing="quality_figures:sensitivity"):
+class Sensitivity(Result, drawing="attribution.quality_figures:sensitivity"):
     """How much a map changes with the image.
 
     Attributes

@@ -24,7 +24,7 @@ METHODS = ("saliency", "gradient-x-input", "guided-backprop", "grad-cam", "guide
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ShortcutShare(Result, drawing="shortcut_figures:shortcut_share"):
+class ShortcutShare(Result, drawing="attribution.shortcut_figures:shortcut_share"):
     """How much of each map lies on a mask.
 
     Attributes

@@ -24,6 +24,10 @@ def atlas(
     out: Annotated[str, Parameter(help="Folder to write, new or from an earlier run of the same model.")],
     layers: Annotated[str | None, Parameter(help="Layers whose units get pages, joined by commas.")] = None,
     images: Annotated[int | None, Parameter(help="How many images get pages.")] = None,
+    methods: Annotated[
+        str | None,
+        Parameter(help="Functions of your own, file.py:function, whose maps stand beside all others."),
+    ] = None,
     budget: Annotated[
         Literal["quick", "standard", "full"], Parameter(help="How much is made; minutes, an hour, or all of it.")
     ] = "quick",
@@ -49,9 +53,11 @@ def atlas(
     from rich.console import Console
 
     from microtome.atlas.atlas_run import build
-    from microtome.cli.progress import Bar
+    from microtome.cli.progress_line import Bar
 
-    again = command(model, data=data, out=out, layers=layers, images=images, budget=budget, engine=engine)
+    again = command(
+        model, data=data, out=out, layers=layers, images=images, methods=methods, budget=budget, engine=engine
+    )
     console = Console(stderr=True, highlight=False)
     try:
         with Bar(console) as bar:
@@ -61,9 +67,10 @@ def atlas(
                 size=budget,
                 layers=names(layers),
                 images=images,
+                methods=names(methods) or (),
                 engine=engine,
                 workers=workers,
-                watch=bar,
+                progress=bar,
                 options=typed(model, data=data),
             )
     except KeyboardInterrupt:

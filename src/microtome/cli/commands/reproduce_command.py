@@ -12,18 +12,18 @@ from microtome.errors import InputError, nearest
 
 __all__ = ["reproduce"]
 
-_KNOWN = ("vector-spaces", "lectures")
+_KNOWN = ("vector-spaces", "lectures", "loss-surfaces", "information-plane", "representations")
 
 
 def reproduce(
-    what: Annotated[str, Parameter(help="What to reproduce: vector-spaces or lectures.")],
+    what: Annotated[str, Parameter(help=f"What to reproduce: {', '.join(_KNOWN)}.")],
     /,
     *,
     full: Annotated[
-        bool, Parameter(negative="--quick", help="All as in the paper, two hours on one core; else ten minutes.")
+        bool, Parameter(negative="--quick", help="All as in the paper, some two hours; else a few minutes.")
     ] = False,
     photos: Annotated[
-        Path | None, Parameter(name="--data", help="Lectures: a folder of photos such as 207_golden_retriever.jpeg.")
+        Path | None, Parameter(name="--data", help="lectures, representations: a folder of photos such as 207_golden_retriever.jpeg.")
     ] = None,
     images: Annotated[int, Parameter(help="Lectures: how many of the photos.")] = 50,
     out: Annotated[Path, Parameter(help="Folder for figures and numbers.")] = Path("reproduced"),
@@ -33,6 +33,8 @@ def reproduce(
     `vector-spaces` sets the paper's value beside the measured one. `lectures` measures on EfficientNet-Lite0 and real
     photos whether covering the object costs more than covering the background, where counterfactual maps fall, how
     deletion and insertion order the maps, and what is left of them when weights are lost (about ten minutes).
+    `loss-surfaces` trains ResNet-20 and ResNet-56 with and without skip connections and compares their convexity.
+    `information-plane` draws the six figures of the 12-bit task. `representations` maps digits and photos by t-SNE.
 
     Example: `microtome reproduce lectures --data photos --images 50 --out reproduced`
     """
@@ -45,6 +47,18 @@ def reproduce(
         if photos is None:
             raise InputError("the lectures' findings are measured on photos; give their folder with --data.")
         table = lectures(photos, images=images, out=place, say=say).report()
+    elif what == "loss-surfaces":
+        from microtome.reproduce.loss_surfaces import loss_surfaces
+
+        table = loss_surfaces(quick=not full, out=place, say=say).report()
+    elif what == "information-plane":
+        from microtome.reproduce.information_planes import information_planes
+
+        table = information_planes(quick=not full, out=place, say=say).report()
+    elif what == "representations":
+        from microtome.reproduce.representations import representations
+
+        table = representations(quick=not full, photos=photos, out=place, say=say).report()
     else:
         from microtome.reproduce.vector_spaces import vector_spaces
 

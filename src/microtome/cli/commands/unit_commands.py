@@ -68,7 +68,7 @@ def dissect(
     """Take one unit's activation on a picture apart: inputs, weights, contributions, running sum, bias, output.
 
     Example: `microtome dissect digit.png --model zoo:simple-convnet --weights w.safetensors --layer conv2 --channel 3
-    -o sheet.png`
+    -o dissection.png`
     """
     from microtome import units
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from microtome.data.adapters import class_labels
+from microtome.data.adapters.class_numbers import ClassNumbers, own_classes
 from microtome.data.adapters.declared_labels import declared
 from microtome.data.adapters.image_values import Pixels, as_image, in_range
 from microtome.data.adapters.items import split
@@ -79,8 +80,7 @@ def adapt(dataset: Any, net: Input | None = None) -> Adapter:
         It is no map-style data set; the message names what to give instead.
     """
     if isinstance(dataset, Adapter):
-        fits = net is None or dataset.pixels == net.pixels
-        return dataset if fits else Adapter(dataset.dataset, net)
+        return dataset if net is None or dataset.is_for(net) else Adapter(dataset.dataset, net)
     _check_container(dataset)
     return Adapter(dataset, net)
 
@@ -88,7 +88,8 @@ def adapt(dataset: Any, net: Input | None = None) -> Adapter:
 class Adapter:
     """Reads the items of a data set; made by :func:`adapt`.
 
-    Labels are noted as items are read, so that no image is decoded for its label alone. The pixels of each item are
+    Labels are noted as items are read, so that no image is decoded for its label alone; they are classes of the
+    network, by name where both have names. The pixels of each item are
     noted by a checksum: an item that differs when it is read again, as under random augmentation, is an error.
 
     Attributes
@@ -103,10 +104,14 @@ class Adapter:
         self.dataset = dataset
         self.pixels: Pixels = (0.0, 1.0) if net is None else net.pixels
         self._input_shape = None if net is None else net.input_shape
-        named = getattr(dataset, "classes", None)
-        self.classes: Sequence[str] | None = named if isinstance(named, list | tuple) else net.classes if net else None
+        self._for = _wishes(net)
+        self._numbers = ClassNumbers(own_classes(dataset), net.classes if net else None, _decisions(net))
         self._label: dict[int, int | str] = {}
         self._checksum: dict[int, int] = {}
+
+    def is_for(self, net: Input) -> bool:
+        """Whether the data set is read as it is for this network."""
+        return self._for == _wishes(net)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -123,6 +128,9 @@ class Adapter:
         if isinstance(self.dataset, Fetching):
             images, labels = self.dataset.fetch(indices)
             images = in_range(images, self.pixels)
+            labels, found = self._numbers.of_all(labels)
+            if labelled and (error := class_labels.fault(zip(indices.tolist(), found, strict=False))) is not None:
+                raise error
         else:
             images = self._stacked([self._read(index) for index in indices.tolist()])
             notes = [(index, self._label[index]) for index in indices.tolist()]
@@ -147,7 +155,7 @@ class Adapter:
         """
         if isinstance(self.dataset, Fetching):
             known = getattr(self.dataset, "labels", None)
-            return known if isinstance(known, Tensor) else None
+            return self._numbers.of_all(known)[0] if isinstance(known, Tensor) else None
         if len(self._label) < len(self):
             told = self._declared()
             if told is not None:
@@ -161,7 +169,7 @@ class Adapter:
         raw = declared(self.dataset)
         if raw is None or not len(raw):
             return None
-        told = [class_labels.class_index(label, self.classes) for label in raw]
+        told = [self._class_of(label) for label in raw]
         if not self._label:
             self._read(len(told) - 1)
         # The label of an item prevails: a data set may change labels when it is read.
@@ -184,8 +192,12 @@ class Adapter:
                 f"{what} differs between two reads, so that what is shown would not be what was measured. "
                 "Take augmentation (random crops, flips, noise) out of the data set, as for evaluation."
             )
-        self._label[index] = class_labels.class_index(label, self.classes)
+        self._label[index] = self._class_of(label)
         return image
+
+    def _class_of(self, label: Any) -> int | str:
+        """The network's class of a label as the data set gives it, or why there is none."""
+        return self._numbers.of(class_labels.class_index(label, self._numbers.names))
 
     def _stacked(self, images: list[Tensor]) -> Tensor:
         shapes = {tuple(image.shape) for image in images}
@@ -195,6 +207,16 @@ class Adapter:
                 "data set; microtome.data.folder and microtome.data.hugging_face resize pictures by themselves."
             )
         return torch.stack(images) if images else torch.empty(0, *(self._input_shape or ()), device="cpu")
+
+
+def _wishes(net: Input | None) -> tuple[Any, ...]:
+    """What of a network decides how a data set is read."""
+    return () if net is None else (net.input_shape, net.pixels, net.classes, _decisions(net))
+
+
+def _decisions(net: Input | None) -> int:
+    """How many classes a network tells apart; 0 where that is not known, or it gives values."""
+    return int(getattr(getattr(net, "head", None), "decisions", 0)) if getattr(net, "output_shape", ()) else 0
 
 
 def _check_container(dataset: Any) -> None:

@@ -10,12 +10,15 @@ from torch import Tensor
 
 from microtome.errors import InputError, nearest
 
-__all__ = ["by_folder", "by_prefix", "class_named", "parts_of_a_data_set"]
+__all__ = ["by_folder", "by_prefix", "class_named", "fits", "parts_of_a_data_set"]
 
-# train, Validation, test_set, val2017, training-images
+# train, Validation, test_set, val2017, training-images, images_train; fold1, split_2; images beside masks
 _PART = re.compile(
+    r"((images?|imgs?|data|set|photos?|pictures?)[\W_]*)?"
     r"(train|training|val|valid|validation|test|testing|dev|eval|evaluation|hold[\W_]?out)"
-    r"([\W_]|\d|set|data|images|split)*",
+    r"([\W_]|\d|set|data|images?|imgs?|split)*"
+    r"|(fold|split|part)[\W_]?\d+"
+    r"|images?|imgs?|masks?|labels?|annotations?",
     re.IGNORECASE,
 )
 _PREFIX = re.compile(r"(\d+)(?:[_\-. ](.*))?", re.DOTALL)
@@ -61,6 +64,8 @@ def parts_of_a_data_set(folders: Sequence[str], depths: Sequence[int], classes: 
     --------
     >>> parts_of_a_data_set(["train", "val"], [2, 2], None), parts_of_a_data_set(["train", "bus"], [1, 1], None)
     (['train', 'val'], [])
+    >>> parts_of_a_data_set(["fold1", "fold2"], [2, 2], None), parts_of_a_data_set(["images", "masks"], [1, 1], None)
+    (['fold1', 'fold2'], ['images', 'masks'])
     """
     distinct = sorted(set(folders))
     known = [name for name in distinct if classes is not None and class_named(name, classes) is not None]
@@ -87,7 +92,7 @@ def by_prefix(stems: Sequence[str], classes: Sequence[str] | None) -> Tensor | N
     if max(numbers) >= len(classes):
         return None
     agreeing = sum(
-        _fits(match[2], classes[number]) or classes[number] == match[1] or classes[number] == str(number)
+        fits(match[2], classes[number]) or classes[number] == match[1] or classes[number] == str(number)
         for match, number in zip(matches, numbers, strict=True)
         if match
     )
@@ -101,9 +106,22 @@ def class_named(name: str, classes: Sequence[str]) -> int | None:
     --------
     >>> class_named("House_Cat", ["fish", "cat, house cat"]), class_named("dog", ["fish"])
     (1, None)
+
+    Raises
+    ------
+    InputError
+        Several classes have the name, as two of ImageNet's are called crane.
     """
-    exact = next((label for label, known in enumerate(classes) if name == known), None)
-    return exact if exact is not None else next((i for i, known in enumerate(classes) if _fits(name, known)), None)
+    for agrees in (str.__eq__, fits):
+        found = [label for label, known in enumerate(classes) if agrees(name, known)]
+        if len(found) > 1:
+            raise InputError(
+                f'"{name}" is the name of {len(found)} of the network\'s classes, numbers '
+                f"{', '.join(map(str, found[:4]))}. Give the number in its place."
+            )
+        if found:
+            return found[0]
+    return None
 
 
 def _look_up(name: str, classes: Sequence[str]) -> int:
@@ -111,7 +129,7 @@ def _look_up(name: str, classes: Sequence[str]) -> int:
     if (found := class_named(name, classes)) is not None:
         return found
     match = _PREFIX.fullmatch(name)
-    if match and int(match[1]) < len(classes) and (match[2] is None or _fits(match[2], classes[int(match[1])])):
+    if match and int(match[1]) < len(classes) and (match[2] is None or fits(match[2], classes[int(match[1])])):
         return int(match[1])
     raise InputError(
         f'the class folder "{name}" is none of the network\'s {len(classes)} classes. '
@@ -119,7 +137,7 @@ def _look_up(name: str, classes: Sequence[str]) -> int:
     )
 
 
-def _fits(name: str | None, known: str) -> bool:
+def fits(name: str | None, known: str) -> bool:
     """Whether a name is that of a class or one of its comma-separated synonyms; case and separators do not matter."""
     return name is not None and _plain(name) in {_plain(part) for part in (known, *known.split(","))}
 

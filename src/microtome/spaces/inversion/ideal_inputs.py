@@ -22,7 +22,7 @@ _QUANTILE = 0.25  # the paper's lowest 25th percentile
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class IdealInputs(Result, drawing="ideal_input_figures:ideal_inputs"):
+class IdealInputs(Result, drawing="spaces.ideal_input_figures:ideal_inputs"):
     """Six images for each class, and how near the network's answer to each is to the ideal one.
 
     Attributes

@@ -21,7 +21,7 @@ from microtome.tables import Table
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Invertibility(Result, drawing="inverse_figures:invertibility"):
+class Invertibility(Result, drawing="spaces.inverse_figures:invertibility"):
     """Which layers are invertible, and why others are not.
 
     Attributes
@@ -45,7 +45,7 @@ class Invertibility(Result, drawing="inverse_figures:invertibility"):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class NetworkInverse(Result, drawing="inverse_figures:network_inverse"):
+class NetworkInverse(Result, drawing="spaces.inverse_figures:network_inverse"):
     """Images found from outputs, and how well.
 
     Attributes

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from microtome.network import Network
 from microtome.trace import Call, Tracer
-from microtome.trace.operators import substitute, tensors
+from microtome.trace.operators.nested_tensors import substitute, tensors
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from microtome.errors import LayerError, ModelError
 from microtome.inputs import state
 from microtome.network import Network
 from microtome.trace import Call, Layer
-from microtome.trace.operator_table import CONVOLUTIONS as CONVOLUTIONS
-from microtome.trace.operator_table import TRANSPOSED as TRANSPOSED
-from microtome.trace.operator_table import those
+from microtome.trace.operators.operator_table import CONVOLUTIONS as CONVOLUTIONS
+from microtome.trace.operators.operator_table import TRANSPOSED as TRANSPOSED
+from microtome.trace.operators.operator_table import those
 
 PRODUCTS = those(role="linear") | {"matmul"}
 LINEAR = CONVOLUTIONS | TRANSPOSED | PRODUCTS

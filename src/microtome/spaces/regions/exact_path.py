@@ -15,7 +15,7 @@ from microtome.spaces.regions.crossings import Crossings, crossings_of
 from microtome.spaces.regions.facets import KINKED, PAIRS
 from microtome.spaces.regions.tangent_facets import KinkRules, run
 from microtome.trace import Call
-from microtome.trace.operators import substitute, tensors
+from microtome.trace.operators.nested_tensors import substitute, tensors
 
 _MOST = 20_000_000  # numbers of one value of the batch: 160 MB
 _FEW = 8  # rows that are always allowed

@@ -21,7 +21,7 @@ _ROWS = 64  # images that run at a time
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ExitDistance(Result, drawing="linear_regions_figures:exit_distance"):
+class ExitDistance(Result, drawing="spaces.linear_regions_figures:exit_distance"):
     """How far each image may go in a direction before a unit switches.
 
     Attributes

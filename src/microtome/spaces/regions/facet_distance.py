@@ -22,7 +22,7 @@ _DOUBT = 1e-9  # probability, for an image, that a nearer facet was passed over
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class FacetDistance(Result, drawing="linear_regions_figures:facet_distance"):
+class FacetDistance(Result, drawing="spaces.linear_regions_figures:facet_distance"):
     """The nearest facet of the linear region around each image.
 
     Attributes

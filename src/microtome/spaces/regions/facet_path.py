@@ -25,7 +25,7 @@ _STRAIGHT = 1e-8
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class FacetPath(Result, drawing="linear_regions_figures:facets_between"):
+class FacetPath(Result, drawing="spaces.linear_regions_figures:facets_between"):
     """The straight path between two images, cut where units switch.
 
     Attributes

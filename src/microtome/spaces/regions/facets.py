@@ -14,8 +14,8 @@ from torch import Tensor
 from microtome.errors import OpaqueError
 from microtome.spaces.operators.linear_layer import pair
 from microtome.trace import Call
-from microtome.trace.operator_table import those
-from microtome.trace.operators import tensors
+from microtome.trace.operators.nested_tensors import tensors
+from microtome.trace.operators.operator_table import those
 
 # Affine in the image as long as everything else they read is fixed.
 _AFFINE = those(function=("identity", "affine", "product")) - those(role="writing") - {"masked_select"} | {"div"}

@@ -23,7 +23,7 @@ _LARGEST = 60_000_000  # numbers in the weights: 480 MB
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class LinearRegion(Result, drawing="linear_regions_figures:linear_region"):
+class LinearRegion(Result, drawing="spaces.linear_regions_figures:linear_region"):
     """The exact affine map of the network around each image.
 
     Attributes

@@ -15,8 +15,8 @@ from microtome.network import Network
 from microtome.spaces.regions.facets import KINKED, PAIRS, Facets, bent, check, facets_of
 from microtome.trace import Call, RuleSet, Tracer
 from microtome.trace.heads.head import at_path
-from microtome.trace.operator_table import COMPARISONS
-from microtome.trace.operators import tensors
+from microtome.trace.operators.nested_tensors import tensors
+from microtome.trace.operators.operator_table import COMPARISONS
 
 _MASKING = COMPARISONS
 _NOISE = 1e-12  # changes and values below this share of the layer's largest are rounding

@@ -18,7 +18,7 @@ _DIRECT = 2.0e10  # operations up to which an SVD is taken; beyond, the eigenval
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Spectra(Result, drawing="space_figures:spectra"):
+class Spectra(Result, drawing="spaces.space_figures:spectra"):
     """Singular values of all linear layers.
 
     Attributes

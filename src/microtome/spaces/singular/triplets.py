@@ -27,7 +27,7 @@ _BASIS = 96  # Lanczos vectors held: fewer restarts where singular values lie cl
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class SingularTriplets(Result, drawing="space_figures:triplets"):
+class SingularTriplets(Result, drawing="spaces.space_figures:triplets"):
     """Some singular values of a map, with vectors as stacks of feature maps.
 
     Attributes

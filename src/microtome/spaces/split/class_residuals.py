@@ -21,7 +21,7 @@ from microtome.spaces.split.weight_vectors import weight_vectors
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ClassResiduals(Result, drawing="space_figures:class_residuals"):
+class ClassResiduals(Result, drawing="spaces.space_figures:class_residuals"):
     """A layer's weights, its signal space, and what it leaves of the average image of each class.
 
     Attributes

@@ -95,7 +95,7 @@ class _Shares:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Rejected(_Shares, Result, drawing="space_figures:rejected"):
+class Rejected(_Shares, Result, drawing="spaces.space_figures:rejected"):
     """The share of what each linear layer reads that it rejects.
 
     Attributes
@@ -109,7 +109,7 @@ class Rejected(_Shares, Result, drawing="space_figures:rejected"):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class KeptAndLost(_Shares, Result, drawing="space_figures:kept_and_lost"):
+class KeptAndLost(_Shares, Result, drawing="spaces.space_figures:kept_and_lost"):
     """Images split by what each layer still depends on.
 
     Attributes

@@ -38,7 +38,7 @@ class SignalPart:
     null_share : Tensor
         (N,): energy of the part in the exact null space by that of the vector; NaN where it is not known, and then
         between 0 and ``lost_share + error``.
-    leak : Tensor
+    output_change : Tensor
         (N,): ``|A lost| / |A x|``: the threshold, or less.
     threshold : Tensor
         (N,): the threshold that these parts belong to: the one asked for, or a larger one where the steps did not
@@ -52,7 +52,7 @@ class SignalPart:
     lost_share: Tensor
     error: Tensor
     null_share: Tensor
-    leak: Tensor
+    output_change: Tensor
     threshold: Tensor
     iterations: int
 
@@ -218,7 +218,7 @@ def _certified(of: Operator, x: Tensor, lost: Tensor, null: Tensor, threshold: T
         lost_share=_share(size.square(), energy),
         error=torch.where(silent, 0.0, _share(torch.maximum(most - size.square(), size.square() - least), energy)),
         null_share=torch.where(silent, (energy > 0).double(), null),
-        leak=length / torch.where(whole > 0, whole, 1.0),
+        output_change=length / torch.where(whole > 0, whole, 1.0),
         threshold=threshold,
         iterations=taken,
     )

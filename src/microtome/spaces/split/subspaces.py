@@ -29,7 +29,7 @@ _BASIS = 1_000_000_000  # numbers that a complete basis may hold: 8 GB
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Subspaces(Result, drawing="space_figures:subspaces"):
+class Subspaces(Result, drawing="spaces.space_figures:subspaces"):
     r"""The four spaces of a matrix W (m x n) from its singular value decomposition W = U S V^T.
 
     Attributes

@@ -18,7 +18,7 @@ from microtome.trace import Call
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class WeightVectors(Result, drawing="space_figures:weight_vectors"):
+class WeightVectors(Result, drawing="spaces.space_figures:weight_vectors"):
     """Inputs split along every unit's weight vector.
 
     Attributes

@@ -161,7 +161,9 @@ class _Judge:
         pictures = self.place.in_picture(images, self.net)
         values, entries = self._values(unit, pictures)
         own = contribution_paths.paths(self.net, self.patches.layer, pictures, entries, self.below)
-        values["percentile"] = torch.tensor([self._percentile(unit, peak) for peak in values["peak"].tolist()]).double()
+        values["percentile"] = torch.tensor(
+            [self._percentile(unit, peak) for peak in values["peak"].tolist()], dtype=torch.float64, device="cpu"
+        )
         values["path_similarity"] = contribution_paths.path_similarity(own, self._patch_paths(unit), len(images))
         values["agreement"] = contribution_paths.agreement(own if compared else [], len(images))
         values["second"] = torch.full((len(images),), torch.nan, dtype=torch.float64, device="cpu")

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from microtome.network import Network
 from microtome.synthesis.maximal import maximize, maximize_class
+from microtome.synthesis.optimisation.priors import Prior
 from microtome.synthesis.placement import mean_colour
-from microtome.synthesis.priors import Prior
 from microtome.synthesis.superstimuli import Superstimuli
 from microtome.units.streaming.crops import cut
 from microtome.units.streaming.patch_tables import LayerPatches

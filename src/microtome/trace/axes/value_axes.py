@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -66,23 +67,23 @@ class Axes:
     mixed: bool = False
     measured: bool = True
 
-    @property
+    @cached_property
     def image_axis(self) -> int | None:
         """The axis that holds the images, alone or with windows or heads; None where a value belongs to no image."""
         return next((k for k, axis in enumerate(self.factors) if any(f.role == IMAGE for f in axis)), None)
 
-    @property
+    @cached_property
     def unit_axis(self) -> int | None:
         """The first axis that holds units; None where there are none."""
         return next((k for k, axis in enumerate(self.factors) if any(f.role == UNIT for f in axis)), None)
 
-    @property
+    @cached_property
     def units(self) -> int:
         """How many units; 0 where the value has none."""
         found = [f.size for axis in self.factors for f in axis if f.role == UNIT]
         return math.prod(found) if found else 0
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """Shape of one image's value, as ``per_image`` gives it."""
         sizes = []
@@ -94,7 +95,7 @@ class Axes:
                 sizes.append(math.prod(f.size for f in axis))
         return tuple(sizes)
 
-    @property
+    @cached_property
     def tokens(self) -> Factor | None:
         """The positions, where they all lie on one axis of their own beside the units, more than one of them."""
         found = [
@@ -102,7 +103,7 @@ class Axes:
         ]
         return found[0][0] if len(found) == 1 and len(found[0]) == 1 and len(self.shape) == 2 and self.units else None
 
-    @property
+    @cached_property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of a unit's positions: of the picture where they lie so, else (positions, 1)."""
         rows, columns = self._picture()
@@ -110,7 +111,7 @@ class Axes:
             return self._size(rows), self._size(columns)
         return math.prod(f.size for axis in self.factors for f in axis if f.role not in (IMAGE, UNIT)), 1
 
-    @property
+    @cached_property
     def spatial(self) -> bool:
         """Whether the positions are the rows and columns of the picture, each on an axis of its own."""
         rows, columns = self._picture()

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from microtome.trace.operators import Call, substitute, tensors
+from microtome.trace.operators.nested_tensors import substitute, tensors
+from microtome.trace.operators.operator_calls import Call
 
 _UNKNOWN = "unknown"
 

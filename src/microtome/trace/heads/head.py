@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from microtome.errors import ModelError
-from microtome.trace.tracer import Tracer
+from microtome.trace.tracing.tracer import Tracer
 
 # What the numbers of an output can be: the score is read as a probability by softmax over the classes, by the
 # sigmoid of each, as it is, or not at all.
@@ -159,9 +159,21 @@ def tensors_by_path(output: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor
         for key, item in zip(names, output, strict=True):
             yield from tensors_by_path(item, (*path, key))
     elif not isinstance(output, type):  # a dataclass, or another object with tensors as attributes
-        for key, item in getattr(output, "__dict__", {}).items():
+        for key, item in _attributes(output).items():
             if isinstance(item, Tensor) or dataclasses.is_dataclass(output):
                 yield from tensors_by_path(item, (*path, key))
+
+
+def _attributes(output: Any) -> dict[str, Any]:
+    """The attributes of an object, also of one with slots, and the properties by which scores are marked."""
+    slots = [name for kind in type(output).__mro__ for name in _listed_slots(kind)]
+    named = [*getattr(output, "__dict__", {}), *slots, *(name for name in _FIRST if hasattr(type(output), name))]
+    return {name: getattr(output, name, None) for name in dict.fromkeys(named)}
+
+
+def _listed_slots(kind: type) -> list[str]:
+    slots = kind.__dict__.get("__slots__", ())
+    return [slots] if isinstance(slots, str) else list(slots)
 
 
 def at_path(output: Any, path: Path) -> Tensor:

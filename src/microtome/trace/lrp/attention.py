@@ -13,8 +13,8 @@ from microtome.trace.backward_rules import Operation
 from microtome.trace.lrp.account import Account, proportional
 from microtome.trace.lrp.image_sums import ImageSums
 from microtome.trace.lrp.rules import Shared, stabilised
-from microtome.trace.operator_table import those
-from microtome.trace.operators import Call
+from microtome.trace.operators.operator_calls import Call
+from microtome.trace.operators.operator_table import those
 
 
 def attention(account: Account, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:

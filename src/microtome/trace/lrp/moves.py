@@ -9,8 +9,8 @@ from torch import Tensor
 
 from microtome.trace.backward_rules import Operation
 from microtome.trace.lrp.account import Account
-from microtome.trace.operator_table import those
-from microtome.trace.operators import Call
+from microtome.trace.operators.operator_calls import Call
+from microtome.trace.operators.operator_table import those
 
 # Values are only moved, chosen or repeated: the gradient moves the relevance along.
 MOVES = (

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.trace.operators import Call, substitute
+from microtome.trace.operators.nested_tensors import substitute
+from microtome.trace.operators.operator_calls import Call
 
 
 def held(call: Call, x: Tensor) -> Tensor:

@@ -10,13 +10,17 @@ from torch import Tensor
 from microtome.trace.backward_rules import BackwardRule, Operation
 from microtome.trace.lrp.account import Account, proportional
 from microtome.trace.lrp.linear import WEIGHTED
-from microtome.trace.operator_table import those
-from microtome.trace.operators import Call, tensors
+from microtome.trace.operators.nested_tensors import tensors
+from microtome.trace.operators.operator_calls import Call
+from microtome.trace.operators.operator_table import those
 
-# How surely a function makes a gate: where two values are multiplied, the one of higher rank is the gate.
-_RANKS = {
+# How surely a function makes a gate: where two values are multiplied, the one of higher rank is the gate. No gradient
+# passes through a step, so that it only weighs.
+_RANKS = dict.fromkeys(those(function="step"), 3) | {
     "softmax": 3, "softmin": 3, "exp": 3, "exp2": 3, "sigmoid": 2, "hardsigmoid": 2,
     "tanh": 1, "erf": 1, "erfc": 1, "ndtr": 1, "softsign": 1, "atan": 1,
+    # A response that weighs what it was made from, as in ConvNeXt V2, also where it is that of one place.
+    "norm": 1, "vector_norm": 1, "linalg_norm": 1, "linalg_vector_norm": 1,
 }  # fmt: skip
 _ATTENTION = 3
 # What a gate made by a sigmoid does not outlive: there the sigmoid was a nonlinearity of the network.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from microtome.trace.rectifiers.elementwise import Value, entry
+from microtome.trace.rectifiers.value_function import Value, computed, entry
 
 _REACH, _STEPS = 12.0, 240  # the grid: from -12 to 12 in steps of 0.1
 _STEP = 2 * _REACH / _STEPS
@@ -62,21 +62,8 @@ def kind_of(value: Value) -> Kind:
 
 def _evaluate(value: Value, grid: Tensor) -> Tensor:
     """The value at each number of a grid: (grid, functions), where several functions come of constants per channel."""
-    found: dict[int, Tensor] = {}
-    order, stack = [], [(value, False)]
-    while stack:  # parents before children, without recursion
-        item, ready = stack.pop()
-        if ready:
-            order.append(item)
-        elif id(item) not in found:
-            found[id(item)] = grid
-            stack.append((item, True))
-            if item.again is not None:
-                stack += [(parent, False) for parent in item.parents]
     axes = grid.reshape(-1, *(1,) * 5)  # more axes than an image has, so that constants align with its last ones
-    for item in order:
-        found[id(item)] = axes if item.again is None else item.again([found[id(parent)] for parent in item.parents])
-    return torch.as_tensor(found[id(value)], device=grid.device).double().reshape(len(grid), -1)
+    return torch.as_tensor(computed(value, axes), device=grid.device).double().reshape(len(grid), -1)
 
 
 def _classify(y: Tensor) -> Kind:

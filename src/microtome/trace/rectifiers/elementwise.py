@@ -9,63 +9,21 @@ again on other numbers, so that the nonlinearity is known as a function of one n
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
-from microtome.trace.operator_table import ELEMENTWISE, TRAITS, those
-from microtome.trace.operators import Call
+from microtome.trace.operators.nested_tensors import tensors
+from microtome.trace.operators.operator_calls import Call
+from microtome.trace.operators.operator_table import ELEMENTWISE, TRAITS, those
+from microtome.trace.rectifiers.laid_beside import JOINING, LaidBeside
+from microtome.trace.rectifiers.value_function import Value, alike, repeatable, version
 
-_CASTS = those(role=("cast", "copy"), function="identity")
 _AFFINE = those(alone=True, function=("identity", "affine"))
-# What may be done to a mask on its way to the values that it is put on.
-MOVES = those(function="identity", alone=False) - {"setitem"}
 _SCALES = frozenset(("mul", "div"))  # affine when the other factor, or the divisor, is a constant
-_LARGEST = (
-    4096  # numbers in a constant that may differ from channel to channel; larger ones are no constants of a function
-)
-
-
-@dataclass(eq=False)
-class Value:
-    """A tensor of the pass, as a function of one number.
-
-    Attributes
-    ----------
-    source : Value or None
-        What it is computed from, element by element; a source is its own. None where several tensors take part.
-    parents : list of Value
-        What its operation read.
-    name, kind : str
-        Its operation.
-    node : Any
-        The node of autograd's graph that a gradient of this value arrives at; None where it has no gradient.
-    linear : bool
-        Whether it is an affine function of its source.
-    affine : bool
-        Whether its operation is an affine function of the one value that it read.
-    again : Callable or None
-        Runs the operation on other values of its parents.
-    mask : bool
-        Whether it is piecewise constant, such as ``x > 0``.
-    children : list of Value
-        What was computed from it, element by element.
-    """
-
-    source: Value | None
-    parents: list[Value]
-    name: str
-    kind: str
-    node: Any = None
-    linear: bool = False
-    affine: bool = False
-    again: Callable[[list[Tensor]], Tensor] | None = None
-    mask: bool = False
-    children: list[Value] = field(default_factory=list)
+_WEIGHING = _SCALES | those(role="mask")  # one value weighs or chooses the other
+_FLOORS = frozenset(("clamp", "clamp_min", "maximum", "max"))
 
 
 class Elementwise:
@@ -85,15 +43,23 @@ class Elementwise:
         self.mixed: list[str] = []
         # By the tensor's id. A weak reference tells whether it is still that tensor, its version whether its value.
         self._known: dict[int, tuple[weakref.ref[Tensor], int, Value]] = {}
+        # Sources by where their numbers lie, with the tensor whose memory that is.
+        self._lying: dict[tuple[Any, ...], tuple[weakref.ref[Tensor], Value]] = {}
+        self._laid = LaidBeside()
 
     def before(self, call: Call) -> Value | None:
         """What an operation is about to compute; None when it is no function of one tensor alone."""
         kind = call.kind
         pair = kind in ("max", "min") and len(call.tensors) == 2  # torch.max(x, y), as torch.maximum
-        if kind in MOVES and any(self._is_mask(tensor) for tensor in call.tensors):
-            return Value(None, [], call.name, kind, mask=True)  # no longer at the places that it was made from
+        if (parts := self._laid.read(call)) is not None and not pair:
+            if (taken := self._laid.taken(call, parts)) is not None:
+                return taken
+            if self._laid.may_rectify(call, parts):
+                self.mixed.append(call.name)
         if kind not in ELEMENTWISE and kind != "setitem" and not pair:
-            return None
+            return self._made_of_masks(call)
+        if _is_floor(call):
+            return None  # a guard, as before a logarithm or a power: what follows begins anew
         parents: list[Value] = []
         places: list[Tensor] = []
         for tensor in call.tensors:
@@ -103,10 +69,12 @@ class Elementwise:
                 places.append(tensor)
         if not parents:
             return None
+        if kind in _WEIGHING or pair or TRAITS[kind].kink == "pair":
+            self._match(parents, places)
         source = parents[0].source
         if any(parent.source is not source for parent in parents) or source is None:
             return self._of_several(call, parents)
-        again = _repeatable(call, places)
+        again = repeatable(call, places)
         if again is None:
             return self._of_several(call, parents)
         affine = len(parents) == 1 and (
@@ -117,15 +85,26 @@ class Elementwise:
 
     def after(self, value: Value | None, call: Call, output: Any) -> None:
         """Keep what an operation has computed."""
-        made = call.args[0] if output is None and call.kind == "setitem" else output
-        if value is None or not isinstance(made, Tensor):
+        if call.kind in JOINING:
+            self._laid.lay(call, output, self._value)
+        if value is None:
             return
-        value.node = made.grad_fn if made.requires_grad else None
-        if value.source is not None:
-            self.values.append(value)
-            for parent in value.parents:
-                parent.children.append(value)
-        self._keep(made, value)
+        made = tensors(call.args[0] if output is None and call.kind == "setitem" else output)
+        if not made:
+            return
+        if value.source is None:  # a mask; one that is split is several
+            for part in made:
+                self._keep(part, value)
+            return
+        value.node = made[0].grad_fn if made[0].requires_grad else None
+        self.values.append(value)
+        for parent in value.parents:
+            parent.children.append(value)
+        self._keep(made[0], value)
+
+    def knows(self, tensor: Tensor) -> bool:
+        """Whether a tensor is made from the image, as far as it can be told."""
+        return tensor.requires_grad or self._found(tensor) is not None
 
     def _of_several(self, call: Call, parents: list[Value]) -> Value | None:
         """A value of several tensors; noted where a mask takes part, since that may have been meant as a rectifier."""
@@ -135,25 +114,88 @@ class Elementwise:
             self.mixed.append(call.name)
         return None
 
+    def _made_of_masks(self, call: Call) -> Value | None:
+        """What an operation that does not work element by element makes of masks; noted where it reads more."""
+        read = [call.input] if call.kind.endswith("_as") else call.tensors  # x.view_as(y) takes the shape of y alone
+        masks = [tensor for tensor in read if self._is_mask(tensor)]
+        if not masks:
+            return None
+        if any(tensor.requires_grad and not any(tensor is mask for mask in masks) for tensor in read):
+            self.mixed.append(call.name)
+            return None
+        return Value(None, [], call.name, call.kind, mask=True)  # no longer at the places that it was made from
+
+    def _match(self, parents: list[Value], places: list[Tensor]) -> None:
+        """Find out whether one tensor holds the numbers that another is computed from: then it is the same source.
+
+        Copies of one tensor, such as two permuted ones that are flattened, are known by their numbers only.
+        """
+        for k, (one, other) in enumerate(zip(parents, parents[::-1], strict=True)):
+            begun = other.source
+            if len(parents) != 2 or one.source is not one or begun is None or begun is one or other is begun:
+                continue
+            x, y = places[k].detach(), places[1 - k].detach()
+            if x.shape == y.shape and alike(other, x, y):
+                begun.twins |= one.nodes
+                parents[k] = begun
+                self._keep(places[k], begun)
+                return
+
+    # -- what is known of a tensor ---------------------------------------------------------------------------------
+
     def _is_mask(self, tensor: Tensor) -> bool:
+        found = self._found(tensor)
+        return found is not None and found.mask
+
+    def _found(self, tensor: Tensor) -> Value | None:
         found = self._known.get(id(tensor))
-        return found is not None and found[0]() is tensor and found[2].mask
+        return found[2] if found is not None and found[0]() is tensor and found[1] == version(tensor) else None
 
     def _value(self, tensor: Tensor) -> Value | None:
         """What is known of a tensor; a source where nothing is and a gradient reaches it; None for a constant."""
-        found = self._known.get(id(tensor))
-        if found is not None and found[0]() is tensor and found[1] == tensor._version:
-            return found[2]
+        found = self._found(tensor)
+        if found is not None:
+            return found
         if not tensor.requires_grad:
             return None
-        value = Value(None, [], "", "", linear=True)
-        value.source = value
-        value.node = get_gradient_edge(tensor).node
+        node = get_gradient_edge(tensor).node
+        base, place = _lying(tensor)
+        twin = self._lying.get(place)
+        if twin is not None and twin[0]() is base:
+            value = twin[1]
+            value.twins.add(node)
+        else:
+            value = Value(None, [], "", "", linear=True)
+            value.source, value.node = value, node
         self._keep(tensor, value)
         return value
 
     def _keep(self, tensor: Tensor, value: Value) -> None:
-        self._known[id(tensor)] = (weakref.ref(tensor), tensor._version, value)
+        self._known[id(tensor)] = (weakref.ref(tensor), version(tensor), value)
+        if value.source is not None:
+            base, place = _lying(tensor)
+            self._lying.setdefault(place, (weakref.ref(base), value))
+            if self._lying[place][0]() is not base:  # memory that is used again
+                self._lying[place] = weakref.ref(base), value
+
+
+def _lying(tensor: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
+    """The tensor in whose memory another lies, and where its numbers are there."""
+    base = tensor if tensor._base is None else tensor._base
+    return base, (id(base), version(tensor), tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
+
+
+def _is_floor(call: Call) -> bool:
+    """Whether a call is ``max(x, c)`` with c > 0, a guard against division by zero."""
+    if call.kind not in _FLOORS or len([tensor for tensor in call.tensors if tensor.requires_grad]) != 1:
+        return False
+    bound = call.arguments
+    if bound.get("max") is not None:
+        return False
+    edge = bound.get("min", bound.get("other"))
+    if isinstance(edge, Tensor):
+        return edge.numel() == 1 and not edge.requires_grad and bool(edge > 0)
+    return isinstance(edge, int | float) and edge > 0
 
 
 def _is_mask(call: Call, parents: list[Value]) -> bool:
@@ -162,108 +204,3 @@ def _is_mask(call: Call, parents: list[Value]) -> bool:
 
 def _one_factor(call: Call) -> bool:
     return isinstance(call.args[0], Tensor) and (len(call.args) < 2 or call.args[1] is not call.args[0])
-
-
-def _repeatable(call: Call, places: list[Tensor]) -> Callable[[list[Tensor]], Tensor] | None:
-    """The operation as a function of the tensors at ``places``; None where its constants belong to single elements."""
-    if call.kind in _CASTS:
-        return _cast
-    own = {id(tensor): index for index, tensor in enumerate(places)}
-    constants: dict[int, Tensor] = {}
-    for tensor in call.tensors:
-        if id(tensor) not in own:
-            constant = _constant(tensor)
-            if constant is None:
-                return None
-            constants[id(tensor)] = constant
-
-    def template(tree: Any) -> Any:
-        if isinstance(tree, Tensor):
-            return _Place(own[id(tree)]) if id(tree) in own else constants[id(tree)]
-        if isinstance(tree, list | tuple) and not hasattr(tree, "_fields"):
-            return type(tree)([template(item) for item in tree])
-        return tree
-
-    args, kwargs = template(call.args), {key: template(value) for key, value in call.kwargs.items() if key != "out"}
-    func, written = call.func, call.kind == "setitem"
-
-    def again(values: list[Tensor]) -> Tensor:
-        def filled(tree: Any) -> Any:
-            if isinstance(tree, _Place):
-                return values[tree.index].clone()  # the call may write on it
-            if isinstance(tree, list | tuple):
-                return type(tree)([filled(item) for item in tree])
-            return tree
-
-        given = filled(args)
-        made = func(*given, **{key: filled(value) for key, value in kwargs.items()})
-        result: Tensor = given[0] if written else made
-        return result
-
-    return again
-
-
-def _cast(values: list[Tensor]) -> Tensor:
-    """A change of type, in double precision."""
-    return values[0].double()
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where in the arguments of a call the value of a parent stands."""
-
-    index: int
-
-
-def _constant(tensor: Tensor) -> Tensor | None:
-    """A constant of a function of one number: the same for all elements, or for all of a channel."""
-    tensor = tensor.detach()
-    if tensor.numel() <= 1:
-        return tensor.cpu()
-    if tensor.numel() <= _LARGEST:
-        return tensor.cpu().clone()
-    low, high = torch.aminmax(tensor if tensor.dtype != torch.bool else tensor.byte())
-    return tensor.flatten()[0].cpu() if bool(low == high) else None
-
-
-def entry(value: Value) -> Value:
-    """What a nonlinearity reads: the last affine function of the source that every way to the value leads through.
-
-    In ``y = 4 * x; y * (y > 0)`` that is ``y``.
-    """
-    best = value.source or value
-    for candidate in _ancestors(value):
-        passed = candidate.linear and candidate.node is not None and not _avoids(value, candidate)
-        if passed and len(_ancestors(candidate)) > len(_ancestors(best)):
-            best = candidate
-    return best
-
-
-def _ancestors(value: Value, barrier: Value | None = None) -> list[Value]:
-    """All values that a value is computed from, itself left out; the search ends at a barrier."""
-    found: dict[int, Value] = {}
-    queue = list(value.parents)
-    while queue:
-        item = queue.pop()
-        if item is not barrier and id(item) not in found:
-            found[id(item)] = item
-            queue.extend(item.parents)
-    return list(found.values())
-
-
-def _avoids(value: Value, barrier: Value) -> bool:
-    """Whether a way from the source to the value leads past the barrier."""
-    return barrier is not value.source and any(item is value.source for item in _ancestors(value, barrier))
-
-
-def inside(value: Value, ends: set[Any]) -> Iterator[Any]:
-    """The nodes of autograd's graph between a value and these nodes, which are left out."""
-    seen: set[Any] = set()
-    queue = [value.node]
-    while queue:
-        node = queue.pop()
-        if node is None or node in seen or node in ends:
-            continue
-        seen.add(node)
-        yield node
-        queue.extend(edge for edge, _ in node.next_functions)

@@ -6,22 +6,35 @@ tensor is probed as a function of one number, and the rule acts at the operation
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from microtome.trace.backward_rules import RuleSet
-from microtome.trace.operator_table import ELEMENTWISE, RECTIFIERS, those
-from microtome.trace.operators import Call
+from microtome.trace.operators.operator_calls import Call
+from microtome.trace.operators.operator_table import ELEMENTWISE, RECTIFIERS, those
 from microtome.trace.origins import calling_place
 from microtome.trace.rectifiers.activation_kind import Kind, kind_of
-from microtome.trace.rectifiers.elementwise import MOVES, Elementwise, Value, entry, inside
+from microtome.trace.rectifiers.elementwise import Elementwise
+from microtome.trace.rectifiers.laid_beside import CHOOSING, JOINING, TAKING
+from microtome.trace.rectifiers.value_function import Value, entry, inside
 
 _BOUNDED = those(activation="rectifier", kink="bounds")
 _CURVED_ARITHMETIC = those(role=("arithmetic", "function"), function="curved") | those(activation="saturating")
+_LEAVING = frozenset("numpy tolist __array__ __dlpack__".split())  # questions that hand out all numbers of a tensor
 # Autograd's own nodes whose derivative is 0 or 1, and which return a tensor of their own.
 _STEPS = frozenset(("ReluBackward0", "HardtanhBackward0", "ThresholdBackward0"))
+
+
+class _Seen(set[str]):
+    """Operators to be told of; from the first mask on these are all, since any of them may move it."""
+
+    everything = False
+
+    def __contains__(self, kind: object) -> bool:
+        return self.everything or super().__contains__(kind)
 
 
 class RectifierRules(RuleSet):
@@ -44,31 +57,44 @@ class RectifierRules(RuleSet):
         self.notes: list[str] = []
         self._elementwise = Elementwise()
         self._decided: set[int] = set()
-        self._sees = set(ELEMENTWISE | {"setitem", "max", "min"})
+        self._sees = _Seen(ELEMENTWISE | JOINING | {"setitem", "max", "min"})
 
     @property
     def sees(self) -> set[str]:
-        """All operators that a rectifier may be made of; from the first mask on, those that may move it, too."""
+        """All operators that a rectifier may be made of; from the first mask on, all that may move it, too."""
         return self._sees
+
+    def ask(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Answer a question about a tensor; noted where all its numbers leave for NumPy or Python."""
+        asked = args[0] if args else None
+        leaving = getattr(func, "__name__", "") in _LEAVING and isinstance(asked, Tensor) and asked.numel() > 1
+        if leaving and isinstance(asked, Tensor) and self._elementwise.knows(asked):
+            name = func.__name__.strip("_")
+            self._note(f'what the model makes of numbers of the image after "{name}" in {calling_place()} is not seen')
+        return func(*args, **kwargs)
 
     def run(self, call: Call) -> Any:
         """Run one operation as the model wrote it and note what it is made of."""
         if call.foreign and any(tensor.requires_grad for tensor in call.tensors):
             self.opaque(f'the custom operator "{call.kind}"')
-        if not torch.is_grad_enabled():
-            return call.run()
         mixed = len(self._elementwise.mixed)
         value = self._elementwise.before(call)
         if len(self._elementwise.mixed) > mixed:
             self._note(
                 f'"{call.kind}" in {calling_place()} joins values that are made from the image in different ways'
             )
-        if value is None:
-            return call.run()
-        if call.inplace and call.input.requires_grad and call.input._is_view():
+        if (
+            value is not None
+            and value.source is not None
+            and call.inplace
+            and call.input.requires_grad
+            and call.input._is_view()
+        ):
             return self._on_view(call, value)
-        if value.mask:
-            self._sees |= MOVES
+        if value is not None and value.mask:
+            self._sees.everything = True
+        if call.kind in JOINING:
+            self._sees |= TAKING | CHOOSING
         output = call.run()
         self._elementwise.after(value, call, output)
         return output
@@ -111,7 +137,7 @@ class RectifierRules(RuleSet):
         before = value.parents[0]
         alone = len(value.parents) == 1
         if alone and value.kind in RECTIFIERS and (value.kind not in _BOUNDED or before is value.source):
-            self.rectify(value, Kind("rectifier"), {before.node})
+            self.rectify(value, Kind("rectifier"), before.nodes)
             self._decide(before)
             return
         if alone and value.kind in _CURVED_ARITHMETIC and before.kind in RECTIFIERS:
@@ -119,7 +145,7 @@ class RectifierRules(RuleSet):
             return
         kind = self._kind(value)
         if kind.name == "rectifier":
-            self.rectify(value, kind, {entry(value).node})
+            self.rectify(value, kind, entry(value).nodes)
         elif kind.name == "other" and (alone or kind.failed):
             for parent in value.parents:
                 self._decide(parent)
@@ -202,10 +228,16 @@ class _Passing:
                 own = made[place]
                 if own is not None:
                     signal, self._signal = self._signal, None
-                    made[place] = torch.zeros_like(own) if signal is None else signal.sum_to_size(own.shape).to(own)
+                    made[place] = torch.zeros_like(own) if signal is None else _laid_out(signal, own)
             return tuple(made)
 
         return exchange
+
+
+def _laid_out(signal: Tensor, own: Tensor) -> Tensor:
+    """A signal in the shape of what it is exchanged for: summed over what was repeated, an axis of one put in."""
+    same = signal.numel() == own.numel()
+    return (signal.reshape(own.shape) if same else signal.sum_to_size(own.shape)).to(own)
 
 
 def _clamped(sign: int) -> Any:
@@ -247,5 +279,5 @@ def _inner_readers(value: Value) -> set[Any]:
         node
         for child in value.children
         if child.node is not None
-        for node in inside(child, {parent.node for parent in child.parents})
+        for node in inside(child, {node for parent in child.parents for node in parent.nodes})
     }

@@ -1,6 +1,7 @@
 """What do the layers know of the input and of the class, and how does that change in training?"""
 
 from microtome.training.information.admission import Admission, admit
+from microtome.training.information.binary_task import Patterns, entropy, twelve_bits
 from microtome.training.information.binning import Bins, binned_information
 from microtome.training.information.comparison import PlaneComparison, compare
 from microtome.training.information.estimators import Binning, Kernel
@@ -8,7 +9,6 @@ from microtome.training.information.kde import KernelBounds, kernel_bounds
 from microtome.training.information.networks import NetworkRuns, train_networks
 from microtome.training.information.phases import GradientPhases, gradient_phases
 from microtome.training.information.plane import InformationPlane, plane
-from microtome.training.information.task import Patterns, entropy, twelve_bits
 
 __all__ = [
     "Admission",

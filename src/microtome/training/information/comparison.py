@@ -17,7 +17,7 @@ __all__ = ["PlaneComparison", "compare"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class PlaneComparison(Result, drawing="information_figures:comparison"):
+class PlaneComparison(Result, drawing="training.information_figures:comparison"):
     """Planes by name.
 
     Attributes

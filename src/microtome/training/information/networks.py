@@ -14,7 +14,7 @@ from torch.nn import functional
 from microtome.errors import InputError, ModelError
 from microtome.progress import Clock, Listener
 from microtome.results import Provenance, Result, versions
-from microtome.training.information.task import Patterns
+from microtome.training.information.binary_task import Patterns
 
 __all__ = ["NetworkRuns", "log_spaced", "train_networks"]
 
@@ -22,7 +22,7 @@ ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class NetworkRuns(Result, drawing="information_figures:networks"):
+class NetworkRuns(Result, drawing="training.information_figures:networks"):
     """What the training of many networks left behind: weights at checkpoints, curves, gradient statistics.
 
     Attributes

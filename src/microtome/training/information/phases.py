@@ -18,7 +18,7 @@ __all__ = ["GradientPhases", "gradient_phases"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class GradientPhases(Result, drawing="information_figures:gradient_phases"):
+class GradientPhases(Result, drawing="training.information_figures:gradient_phases"):
     """Normalised gradients of each layer through training.
 
     Attributes

@@ -19,10 +19,10 @@ from microtome.registry import register
 from microtome.results import Result
 from microtome.tables import Table
 from microtome.training.information.admission import admit
+from microtome.training.information.binary_task import entropy
 from microtome.training.information.estimators import Binning, Estimate, Estimator, Kernel
 from microtome.training.information.networks import NetworkRuns
 from microtome.training.information.run_states import RunStates
-from microtome.training.information.task import entropy
 from microtome.training.training_run import Run
 
 __all__ = ["InformationPlane", "plane"]
@@ -31,7 +31,7 @@ ESTIMATORS = ("binning", "kde")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class InformationPlane(Result, drawing="information_figures:information_plane"):
+class InformationPlane(Result, drawing="training.information_figures:information_plane"):
     """I(X;T) and I(T;Y) of layers through training, in bits.
 
     Attributes

@@ -15,7 +15,7 @@ __all__ = ["LossLine", "LossSurface"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class LossLine(Result, drawing="landscape_figures:line"):
+class LossLine(Result, drawing="training.landscape_figures:line"):
     """The loss along a line through the weights.
 
     Attributes
@@ -67,7 +67,7 @@ class LossLine(Result, drawing="landscape_figures:line"):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class LossSurface(Result, drawing="landscape_figures:surface"):
+class LossSurface(Result, drawing="training.landscape_figures:surface"):
     """The loss on a plane through the weights.
 
     Attributes
@@ -127,7 +127,7 @@ class LossSurface(Result, drawing="landscape_figures:surface"):
 
     @property
     def convexity(self) -> Tensor:
-        """(steps - 2, steps - 2), |smaller / larger eigenvalue| where the smaller is negative, 0 where it is not."""
+        """(steps - 2, steps - 2), the absolute ratio of smaller to larger eigenvalue; 0 where none is negative."""
         low, high = self.curvature.unbind(-1)
         ratio = (low / high).abs()
         return torch.where(low.isnan(), low, torch.where(low < 0, ratio, torch.zeros_like(ratio)))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from microtome.network import Network
-from microtome.units.stimulus_tuning import circular, shapes
+from microtome.units.stimulus_tuning import circular, stimulus_shapes
 from microtome.units.stimulus_tuning.classify import Classification
 from microtome.units.stimulus_tuning.noise_floor import share_of_random_units
 from microtome.units.stimulus_tuning.stimulus_responses import LEVELS, scaled
@@ -112,9 +112,9 @@ def colour_tunings(net: Network, layers: list[str], batch: int = 32) -> dict[str
     hues = [360 / HUES * step for step in range(HUES)]
     pictures = [colour(hue, s)[:, None, None].expand(3, height, width) for s in SATURATIONS for hue in hues]
     count = len(pictures)
-    x, y = shapes.plane(height, width)
+    x, y = stimulus_shapes.plane(height, width)
     waves = [
-        shapes.wave(shapes.across(x, y, angle), period, 0.0).float()
+        stimulus_shapes.wave(stimulus_shapes.across(x, y, angle), period, 0.0).float()
         for angle in (0, 45, 90, 135)
         for period in (4.0, max(8.0, min(height, width) / 8))
     ]

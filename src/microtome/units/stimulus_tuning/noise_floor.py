@@ -82,4 +82,5 @@ def _shuffled(image: Tensor, side: int, generator: torch.Generator) -> Tensor:
     turned = torch.stack([torch.rot90(tiles, turn, (2, 3)) for turn in range(4)])
     tiles = turned[turns, :, torch.arange(rows * columns, device="cpu")].transpose(0, 1)
     whole = tiles.unflatten(1, (rows, columns)).permute(0, 1, 3, 2, 4).reshape(channels, rows * side, columns * side)
-    return whole[:, :height, :width]
+    image_again: Tensor = whole[:, :height, :width]
+    return image_again

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from microtome.errors import InputError
 from microtome.results import Provenance, Result, versions
-from microtome.units.stimulus_tuning import shapes
+from microtome.units.stimulus_tuning import stimulus_shapes
 
 Size = int | tuple[int, int]
 
@@ -28,7 +28,7 @@ NONE = math.nan
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Stimuli(Result, drawing="tuning_figures:stimuli"):
+class Stimuli(Result, drawing="units.tuning_figures:stimuli"):
     """Pictures with known parameters. A parameter that a family does not have is NaN.
 
     Attributes
@@ -127,7 +127,7 @@ def bars(
         for width in widths:
             for angle in _turn(angles, 180):
                 for offset in offsets:
-                    cover = shapes.band(shapes.across(x, y, angle) - offset, width)
+                    cover = stimulus_shapes.band(stimulus_shapes.across(x, y, angle) - offset, width)
                     rows.append((cover, "line", angle, NONE, offset, width, NONE, sign))
     return _stimuli("bars", rows, channels, size=size, angles=angles, widths=widths, offsets=offsets)
 
@@ -145,7 +145,7 @@ def edges(
     rows = []
     for side in _turn(2 * angles, 360):
         for offset in offsets:
-            cover = shapes.inside(shapes.along(x, y, side) - offset)
+            cover = stimulus_shapes.inside(stimulus_shapes.along(x, y, side) - offset)
             rows.append((cover, "edge", (side + 90) % 180, side, offset, NONE, NONE, 1))
     return _stimuli("edges", rows, channels, size=size, angles=angles, offsets=offsets)
 
@@ -160,7 +160,7 @@ def corners(
     for sign in polarities:
         for opening in openings:
             for side in _turn(directions, 360):
-                cover = shapes.wedge(x, y, side, opening)
+                cover = stimulus_shapes.wedge(x, y, side, opening)
                 rows.append((cover, "corner", NONE, side, 0.0, NONE, opening, sign))
     return _stimuli("corners", rows, channels, size=size, directions=directions, openings=openings)
 
@@ -179,7 +179,7 @@ def curves(
         for radius in radii:
             for width in widths:
                 for side in _turn(directions, 360):
-                    cover = shapes.arc(x, y, side, radius, width)
+                    cover = stimulus_shapes.arc(x, y, side, radius, width)
                     rows.append((cover, "curve", NONE, side, 0.0, width, radius, sign))
     return _stimuli("curves", rows, channels, size=size, directions=directions, radii=radii, widths=widths)
 
@@ -195,7 +195,7 @@ def gratings(
     for period in periods:
         for angle in _turn(angles, 180):
             for phase in phases:
-                cover = shapes.wave(shapes.across(x, y, angle), period, phase)
+                cover = stimulus_shapes.wave(stimulus_shapes.across(x, y, angle), period, phase)
                 rows.append((cover, "grating", angle, NONE, NONE, period, phase, 1))
     return _stimuli("gratings", rows, channels, size=size, angles=angles, periods=periods, phases=phases)
 
@@ -209,7 +209,7 @@ def blobs(
     rows = []
     for sign in polarities:
         for width in widths:
-            cover = shapes.disc(x, y, width / 2)
+            cover = stimulus_shapes.disc(x, y, width / 2)
             rows.append((cover, "blob", NONE, NONE, 0.0, width, NONE, sign))
     return _stimuli("blobs", rows, channels, size=size, widths=widths)
 
@@ -265,7 +265,7 @@ def _plane(size: Size, channels: int) -> tuple[Tensor, Tensor]:
     height, width = _pair(size)
     if channels < 1:
         raise InputError(f"channels must be at least 1, got {channels}.")
-    return shapes.plane(height, width)
+    return stimulus_shapes.plane(height, width)
 
 
 def _pair(size: Size) -> tuple[int, int]:

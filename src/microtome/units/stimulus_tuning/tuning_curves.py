@@ -10,6 +10,7 @@ from typing import overload
 import torch
 from torch import Tensor
 
+from microtome.batch_sizes import read_at_once
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
@@ -27,7 +28,7 @@ SIGNIFICANT = 0.985  # a label is given if at least this share of random units i
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Tuning(Result, drawing="tuning_figures:tuning"):
+class Tuning(Result, drawing="units.tuning_figures:tuning"):
     """Tuning of all units of one layer.
 
     Attributes
@@ -196,14 +197,14 @@ class Tuning(Result, drawing="tuning_figures:tuning"):
 
 
 @overload
-def tuning(net: Network, layers: str, *, stimuli: Stimuli | None = None, batch: int = 32) -> Tuning: ...  # type: ignore[overload-overlap]  # str is an Iterable[str]
+def tuning(net: Network, layers: str, *, stimuli: Stimuli | None = None, batch: int | None = None) -> Tuning: ...  # type: ignore[overload-overlap]  # str is an Iterable[str]
 @overload
 def tuning(
-    net: Network, layers: Iterable[str], *, stimuli: Stimuli | None = None, batch: int = 32
+    net: Network, layers: Iterable[str], *, stimuli: Stimuli | None = None, batch: int | None = None
 ) -> dict[str, Tuning]: ...
 @register("tuning", rows=("B4",), paper="dissecting", needs="any layer with units", kind="units")
 def tuning(
-    net: Network, layers: str | Iterable[str], *, stimuli: Stimuli | None = None, batch: int = 32
+    net: Network, layers: str | Iterable[str], *, stimuli: Stimuli | None = None, batch: int | None = None
 ) -> Tuning | dict[str, Tuning]:
     r"""Measure responses to stimuli and label each unit of one or several layers.
 
@@ -246,7 +247,7 @@ def tuning(
         connected.
     stimuli : Stimuli, optional
         Default ``units.stimuli.standard`` at the network's input size, in gray.
-    batch : int
+    batch : int, optional
         Number of images per pass.
 
     Returns
@@ -283,13 +284,14 @@ def tuning(
     names = [layers] if isinstance(layers, str) else list(layers)
     in_colour = stimuli is None and net.input_shape[0] == 3
     stimuli = standard((net.input_shape[1], net.input_shape[2])) if stimuli is None else stimuli
-    measured = responses(net, names, stimuli, batch)
+    size = read_at_once(net, batch, 32)
+    measured = responses(net, names, stimuli, size)
     sizes = {name: template_match.noise_size(net.layer(name), stimuli) for name in names}
-    noise = {size: template_match.noise_matches(size, stimuli, net.input_shape[0]) for size in set(sizes.values())}
-    floors = noise_floor.noise_floors(net, names, stimuli, batch)
-    colours = colour_tuning.colour_tunings(net, names, batch) if in_colour else {}
+    noise = {one: template_match.noise_matches(one, stimuli, net.input_shape[0]) for one in set(sizes.values())}
+    floors = noise_floor.noise_floors(net, names, stimuli, size)
+    colours = colour_tuning.colour_tunings(net, names, size) if in_colour else {}
     tunings = {
-        name: _tuning(net, name, stimuli, measured[name], floors[name], noise[sizes[name]], colours.get(name), batch)
+        name: _tuning(net, name, stimuli, measured[name], floors[name], noise[sizes[name]], colours.get(name), size)
         for name in names
     }
     return tunings[layers] if isinstance(layers, str) else tunings

@@ -111,7 +111,7 @@ def geometry(layer: Any, picture: tuple[int, int, int]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class LayerPatches(Patches, drawing="unit_figures:layer_patches"):
+class LayerPatches(Patches, drawing="units.unit_figures:layer_patches"):
     """Top patches of each unit of one layer, and the distribution of its activations over the data.
 
     Positions are (row, column) in the layer's own grid. ``rank`` 0 is the strongest. If the data set
@@ -266,7 +266,7 @@ class LayerPatches(Patches, drawing="unit_figures:layer_patches"):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class TopPatches(Result, drawing="unit_figures:top_patches"):
+class TopPatches(Result, drawing="units.unit_figures:top_patches"):
     """The tables of several layers from one pass; ``top["conv2"]`` is the table of one layer.
 
     Attributes

@@ -19,7 +19,7 @@ from microtome.units.streaming.streaming_pass import Batch
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Specialised(Result, drawing="unit_figures:specialised"):
+class Specialised(Result, drawing="units.unit_figures:specialised"):
     """Rarity and locality of the activations of every unit.
 
     Attributes
@@ -76,7 +76,7 @@ class Specialised(Result, drawing="unit_figures:specialised"):
 
 @register("specialised-units", rows=("D1",), paper="yosinski2015understanding", needs="a data set", kind="units")
 def specialised(
-    net: Network, dataset: Dataset, layers: str | Iterable[str] | None = None, *, batch: int = 16
+    net: Network, dataset: Dataset, layers: str | Iterable[str] | None = None, *, batch: int | None = None
 ) -> Specialised:
     r"""Find units with local activations on few images, such as face or text detectors [1]_.
 
@@ -96,7 +96,7 @@ def specialised(
         Images with or without labels.
     layers : str or iterable of str, optional
         Names of layers; default all layers that compute and have positions.
-    batch : int
+    batch : int, optional
         Number of images per pass.
 
     Returns

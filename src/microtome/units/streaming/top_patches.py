@@ -15,7 +15,7 @@ from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Provenance, provenance
 from microtome.trace.graph import Layer
-from microtome.trace.operators import RECTIFIERS
+from microtome.trace.operators.operator_table import RECTIFIERS
 from microtome.units.streaming import response_distribution, streaming_pass
 from microtome.units.streaming.layer_statistics import BOUNDS, summarise
 from microtome.units.streaming.patch_tables import LayerPatches, TopPatches, geometry
@@ -43,7 +43,7 @@ def top_patches(
     k: int = 9,
     bins: int = 9,
     one_per_image: bool = True,
-    batch: int = 16,
+    batch: int | None = None,
     sample: int | None = None,
     seed: int = 0,
 ) -> TopPatches:
@@ -71,7 +71,7 @@ def top_patches(
         Number of quantile bins of the per-image maximum, with one example each.
     one_per_image : bool
         Whether only the best position of each image is a candidate.
-    batch : int
+    batch : int, optional
         Number of images per pass.
     sample : int, optional
         Number of random images for the distributions; default all, or as many as fit into 256 MB. The

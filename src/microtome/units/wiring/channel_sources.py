@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from microtome import trace
 from microtome.network import Network
-from microtome.trace.operator_table import those
-from microtome.trace.operators import Call, tensors
+from microtome.trace.operators.nested_tensors import tensors
+from microtome.trace.operators.operator_calls import Call
+from microtome.trace.operators.operator_table import those
 from microtome.trace.receptive_fields import POINTWISE
 
 _WEIGHTED = those(role=("convolution", "linear"))

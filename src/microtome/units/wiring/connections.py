@@ -26,7 +26,7 @@ class Link(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Connections(Result, drawing="unit_figures:connections"):
+class Connections(Result, drawing="units.unit_figures:connections"):
     """The strongest connections of a layer's units.
 
     Attributes

@@ -20,10 +20,11 @@ from microtome.units.wiring.linear_parts import parts
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Dissection(Result, drawing="dissection_figures:dissection"):
+class Dissection(Result, drawing="units.dissection_figures:dissection"):
     """One output channel of one layer on one image, decomposed by input channel.
 
-    A fully connected layer has 1 x 1 maps: h = w = kh = kw = 1.
+    A fully connected layer has 1 x 1 maps: h = w = kh = kw = 1. Where a layer runs on pieces of the image, such as
+    windows, their maps stand one below the other.
 
     Attributes
     ----------

@@ -16,7 +16,7 @@ from microtome.units.wiring import gabor
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Filters(Result, drawing="filters_figures:filters"):
+class Filters(Result, drawing="units.filters_figures:filters"):
     """The filters of one convolution.
 
     Attributes

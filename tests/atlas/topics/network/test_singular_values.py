@@ -38,7 +38,8 @@ def test_the_first_layer_shows_averages_and_their_residuals(album: Album) -> Non
     assert len(averages.pictures) == 3
     found = album.one(ClassResiduals, "class-residuals", layer="one")
     assert isinstance(found, ClassResiduals)
-    expected = [f"{100 * share:.3g} % removed" for share in found.removed.tolist()]
+    shares = zip(found.classes, found.removed.tolist(), strict=True)
+    expected = [f"{name}: {100 * share:.3g} %" for name, share in shares]
     assert [picture.note for picture in residuals.pictures] == expected
     assert singular_values.residuals(album, "two") == (None, None)
 

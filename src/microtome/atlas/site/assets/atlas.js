@@ -56,6 +56,8 @@
     press(sorts, button);
     cards.dataset.sorted = name;
     sort(cards, all(".card", cards), orders[name]);
+    const pages = all(".card .line a", cards).map((a) => a.href);
+    try { sessionStorage.setItem("atlas-order:" + location.pathname, JSON.stringify(pages)); } catch (error) { /* arrows follow the numbers */ }
   }
   sorts.forEach((button) => button.addEventListener("click", () => {
     arrange(button.dataset.sort);
@@ -64,17 +66,17 @@
   if (location.hash.startsWith("#sort=")) arrange(location.hash.slice(6));
 
   // -- dissection: order and folding of the rows --------------------------------------------------------
-  all(".sheet").forEach((sheet) => {
-    const body = sheet.querySelector("tbody");
-    const buttons = all("[data-rows]", sheet);
+  all(".dissection").forEach((figure) => {
+    const body = figure.querySelector("tbody");
+    const buttons = all("[data-rows]", figure);
     buttons.forEach((button) => button.addEventListener("click", () => {
       press(buttons, button);
-      sheet.classList.toggle("ranked", button.dataset.rows === "rank");
+      figure.classList.toggle("ranked", button.dataset.rows === "rank");
       sort(body, all("tr", body), (row) => [Number(row.dataset[button.dataset.rows])]);
     }));
-    const unfold = sheet.querySelector(".unfold");
+    const unfold = figure.querySelector(".unfold");
     if (unfold) unfold.addEventListener("click", () => {
-      unfold.setAttribute("aria-expanded", String(!sheet.classList.toggle("fold")));
+      unfold.setAttribute("aria-expanded", String(!figure.classList.toggle("fold")));
     });
   });
 
@@ -84,18 +86,43 @@
   const maps = all("button.map");
   function lay(button) {
     const shown = button.getAttribute("aria-pressed") === "true";
-    const map = button.querySelector(".p");
+    const stack = button.querySelector(".stack");
+    const map = button.querySelector(".p:not(.under)");
     press(maps, shown ? null : button);
-    over.className = shown ? "over" : "over " + map.className;
+    over.className = shown ? "over" : "over " + map.className.replace(/\bon\b/, "");
     over.style.cssText = shown ? "" : map.style.cssText;
+    over.parentElement.className = shown ? "stack" : stack.className;
     const out = document.querySelector(".opacity output");
-    if (out) out.textContent = shown ? "nothing: choose a map below" : button.dataset.name;
+    if (out) out.textContent = shown ? "no map is chosen" : button.dataset.name;
     fade();
   }
   function fade() { if (over && slider) over.style.setProperty("--o", String(slider.value / 100)); }
-  maps.forEach((button) => button.addEventListener("click", () => lay(button)));
+  if (over) maps.forEach((button) => button.addEventListener("click", () => lay(button)));
   if (slider) slider.addEventListener("input", fade);
   if (over && maps.length) lay(maps[0]);
+
+  // -- patches: the whole image with the place of the patch ------------------------------------------------
+  const whole = document.getElementById("whole");
+  all("button.patch").forEach((button) => button.addEventListener("click", () => {
+    const [picture, spot] = all(".spotted > *", whole);
+    const link = whole.querySelector("a");
+    picture.className = button.dataset.picture;
+    picture.style.cssText = button.dataset.cell;
+    picture.setAttribute("aria-label", button.dataset.about);
+    spot.style.cssText = button.dataset.box;
+    whole.querySelector(".about").textContent = button.dataset.about;
+    link.hidden = !button.dataset.page;
+    link.href = button.dataset.page || "#";
+    whole.showModal();
+  }));
+  if (whole) whole.addEventListener("click", (event) => { if (event.target === whole) whole.close(); });
+
+  // -- commands name the folder of this atlas, where the page is opened from disk -----------------------------
+  if (location.protocol === "file:") {
+    const folder = decodeURIComponent(new URL(root || ".", location.href).pathname).replace(/\/$/, "");
+    const quoted = /^[\w./@:+-]+$/.test(folder) ? folder : "'" + folder.replace(/'/g, "'\\''") + "'";
+    all("code").forEach((code) => { code.textContent = code.textContent.replace("--out FOLDER", "--out " + quoted); });
+  }
 
   // -- search: the index is one script, read when first asked for ------------------------------------------
   const dialog = document.getElementById("search");
@@ -111,14 +138,27 @@
     });
     index.classes.forEach(([name, address]) => found.push({ text: name, kind: "class", address }));
     index.images.forEach(([id, title, address, label]) => found.push({
-      text: title + (title.includes(id) ? "" : "  " + id) + (label ? "  " + label : ""), kind: "image", address }));
+      text: title + (title.includes(id) ? "" : "  " + id) + (label ? "  " + label : ""), kind: "image", address, number: Number(id) }));
+    index.others.forEach((name) => found.push({ text: name, kind: "layer without a page", address: "index.html" }));
     found.forEach((entry) => { entry.key = (entry.kind + " " + entry.text).toLowerCase(); });
     return found;
   }
+  // Entries that hold all words; where there is none, those whose numbers come nearest to a number that was asked for.
+  function matching(words) {
+    const hits = (entries || []).filter((e) => words.every((w) => e.key.includes(w)));
+    const asked = words.filter((w) => /^\d+(\.\d+)?°?$/.test(w)).map(parseFloat);
+    if (hits.length || !asked.length) return hits;
+    const rest = words.filter((w) => !/^\d/.test(w));
+    const away = (e) => Math.min(...(e.text.split("  ").slice(1).join(" ").match(/\d+(\.\d+)?/g) || []).map((n) => Math.abs(n - asked[0])), Infinity);
+    const near = (entries || []).filter((e) => e.kind === "unit" && rest.every((w) => e.key.includes(w)) && away(e) < Infinity);
+    return near.sort((a, b) => away(a) - away(b));
+  }
   function find() {
     const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const rank = (e) => (e.text.toLowerCase() === words.join(" ") ? 0 : e.text.toLowerCase().startsWith(words[0] || "") ? 1 : 2);
-    const hits = (entries || []).filter((e) => words.every((w) => e.key.includes(w)));
+    const number = words.length && /^\d+$/.test(words[words.length - 1]) ? Number(words[words.length - 1]) : -1;
+    const rank = (e) => (e.text.toLowerCase() === words.join(" ") || e.number === number ? 0
+      : e.text.toLowerCase().startsWith(words[0] || "") ? 1 : 2);
+    const hits = matching(words);
     hits.sort((a, b) => rank(a) - rank(b));
     list.replaceChildren(...hits.slice(0, 40).map((entry) => {
       const item = document.createElement("li");
@@ -135,7 +175,7 @@
     if (entries && !hits.length) {
       const none = document.createElement("li");
       none.className = "none";
-      none.textContent = "Nothing is called so. Try a layer, a unit as conv1:5, a label, a class or an image.";
+      none.textContent = "Nothing has this name. Try a layer, a unit as conv1:5, a label, a class or an image.";
       list.append(none);
     }
   }
@@ -161,6 +201,25 @@
     if (stops[next]) { stops[next].focus(); event.preventDefault(); }
   });
 
+  // -- units: the arrows follow the order that was chosen on the page of the layer ----------------------------
+  function follow() {
+    const up = all(".crumbs a").pop();
+    if (!document.body.classList.contains("page-unit") || !up) return;
+    let order = null;
+    try { order = JSON.parse(sessionStorage.getItem("atlas-order:" + new URL(up.href).pathname)); } catch (error) { return; }
+    const at = order ? order.indexOf(location.href.split("#")[0]) : -1;
+    if (at < 0) return;
+    [["prev", order[at - 1], "first-child"], ["next", order[at + 1], "last-child"]].forEach(([relation, href, place]) => {
+      let link = document.querySelector("link[rel=" + relation + "]");
+      const arrow = document.querySelector(".turn > :" + place);
+      if (!href) { if (link) link.remove(); if (arrow && arrow.tagName === "A") arrow.removeAttribute("href"); return; }
+      if (!link) { link = document.createElement("link"); link.rel = relation; document.head.append(link); }
+      link.href = href;
+      if (arrow && arrow.tagName === "A") arrow.href = href;
+    });
+  }
+  follow();
+
   // -- keys ---------------------------------------------------------------------------------------------
   function turn(relation) {
     const link = document.querySelector("link[rel=" + relation + "]");
@@ -178,7 +237,7 @@
     const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName) || event.target.closest(".scroll") === event.target;
     if (event.ctrlKey || event.metaKey || event.altKey || (typing && event.key.startsWith("Arrow"))) return;
     if (/^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName) && event.target.type !== "range") return;
-    if (dialog.open || (keys.open && event.key !== "?")) return;
+    if (dialog.open || (whole && whole.open) || (keys.open && event.key !== "?")) return;
     if (table[event.key]) { event.preventDefault(); table[event.key](); }
   });
 })();

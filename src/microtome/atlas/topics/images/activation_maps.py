@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from microtome.atlas.album import Album
+from microtome.atlas.pictures.downscaling import downscaled_signal
 from microtome.atlas.planning.plan import Plan, blocks
 from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
@@ -29,6 +30,7 @@ __all__ = ["ACTIVATION_MAPS", "Activations"]
 
 _BATCH = 4  # images in one task
 _UNITS = 12  # units of each layer
+_SIDE = 56  # pixels a side of a map, as pages show it
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -56,7 +58,9 @@ def activations(subject: Subject, *, images: Sequence[int], layers: Sequence[str
         every = subject.net.layer(name).axes.maps(value, len(images)).float()
         peak = every.flatten(2).amax(2)
         chosen[name] = peak.topk(min(units, every.shape[1]), dim=1).indices
-        maps[name] = every.gather(1, chosen[name][:, :, None, None].expand(-1, -1, *every.shape[2:])).half()
+        shown = every.gather(1, chosen[name][:, :, None, None].expand(-1, -1, *every.shape[2:]))
+        small = downscaled_signal(shown.flatten(0, 1), _SIDE)
+        maps[name] = small.reshape(*shown.shape[:2], *small.shape[-2:]).half()
         peaks[name] = peak.gather(1, chosen[name])
     made = provenance(subject.net, "activations", images=images, layers=layers, units=units)
     return Activations(provenance=made, units=chosen, maps=maps, peaks=peaks)
@@ -68,7 +72,11 @@ def _image(album: Album, index: int) -> list[Section]:
     if isinstance(found, tuple):
         result, place = found
         rows = tuple(_row(album, result, layer, place, index) for layer in result.units)
-        shown = ActivationMaps(rows, "For each layer the units that respond most to this image; bright: where they do.")
+        caption = (
+            "For each layer the units that respond most to this image: bright is where they do. Below each: its number "
+            "and its highest response."
+        )
+        shown = ActivationMaps(rows, caption)
     part = Part(shown, "activation maps", "They show where each unit responds.")
     return [Section("What each layer makes of it", (part,))]
 
@@ -80,7 +88,7 @@ def _row(album: Album, result: Activations, layer: str, place: int, index: int) 
     sprite = album.sprites.scaled(file, maps, colours, "activation", columns=len(maps), own=True)
     units, peaks = result.units[layer][place].tolist(), result.peaks[layer][place].tolist()
     pictures = tuple(
-        Picture(sprite, k, f"unit {unit} of {layer}", to_unit(layer, unit), f"{unit}: {peak:.3g}")
+        Picture(sprite, k, f"where unit {unit} of {layer} responds", to_unit(layer, unit), f"{unit}: {peak:.3g}")
         for k, (unit, peak) in enumerate(zip(units, peaks, strict=True))
     )
     return ActivationRow(layer, pictures, album.net.layer(layer).units)

@@ -2,45 +2,53 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from microtome import registry
 from microtome.atlas.album import Album
+from microtome.atlas.pictures.downscaling import downscaled_signal
 from microtome.atlas.planning.budget import affordable
 from microtome.atlas.planning.plan import Plan, blocks
 from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
-from microtome.atlas.widgets import Made, MapRow, Maps, MethodMap, Number, Part, Picture, Section, Sprite
+from microtome.atlas.topics.images.map_certificates import COMPLETE, certificates
+from microtome.atlas.topics.images.method_words import evidence, file_name, in_words, meaning
+from microtome.atlas.widgets import Made, MapRow, Maps, MethodMap, Part, Picture, Section, Sprite
+from microtome.attribution.own_method import resolve
 from microtome.errors import InputError
 from microtome.loading import Subject
+from microtome.loading.own_functions import is_own, own_function, source_digest
 from microtome.network import Network
 from microtome.registry import quantity
 from microtome.results import Result
 
-__all__ = ["ATTRIBUTION_MAPS", "AttributionMaps", "explained", "maps_of"]
+__all__ = ["ATTRIBUTION_MAPS", "BLOCK", "AttributionMaps", "explain_tasks", "explained", "maps_of", "passes"]
 
-_BATCH = 4  # images in one task
+BLOCK = 4  # images in one task
+_TRIALS = 2  # times that integrated gradients is made again with more steps
 _FEW_PASSES = 10  # passes up to which a method is cheap
-_PASSES = {"integrated-gradients": 120.0, "smooth-grad": 60.0, "lrp": 8.0, "deep-taylor": 8.0}  # 4 for all others
 _ATTENTION = frozenset(("softmax", "scaled_dot_product_attention", "multi_head_attention_forward"))
-_UNSIGNED = frozenset({"saliency", "grad-cam", "smooth-grad-squared", "attention-rollout"})
 _NO_DIFFERENCE = frozenset({"guided-backprop", "deconvnet"})  # not linear in the score
+_SIDE = 128  # pixels a side of a map
 _WITHIN = 0.995  # share of the pixels of a photo within the scale of its map
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class AttributionMaps(Result):
-    """The maps of one method for some images.
+    """The maps of one method for some images, at the size and precision at which pages show them.
 
-    ``scaled`` (n, H, W) is the map divided by ``size`` (n,), its largest absolute value; ``extra`` are
-    tensors of some methods (occlusion: probability, winner, unoccluded), ``numbers`` the certificates (n,).
+    ``scaled`` (n, h, w) is the map by ``size`` (n,), its largest absolute value, in steps of 1/127; of large images it
+    is averaged to at most 128 pixels a side. ``extra`` are tensors of some methods (occlusion: probability, winner,
+    unoccluded), ``numbers`` the certificates (n,) of the exact map.
     """
 
     scaled: Tensor
@@ -53,28 +61,39 @@ class AttributionMaps(Result):
 
     @property
     def map(self) -> Tensor:
-        """The maps (n, H, W)."""
-        return self.scaled.float() * self.size[:, None, None]
+        """The maps (n, h, w)."""
+        return self.scaled.float() / 127 * self.size[:, None, None]
 
 
 # -- tasks and job -------------------------------------------------------------------------------------------------
 
 
-def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
+def explain_tasks(plan: Plan, chosen: Selection) -> list[Task]:
+    """Every method for the predicted class of each image, and for the other class where time suffices."""
     found = []
-    for name in _methods(plan.net):
-        passes = _passes(plan, name)
-        options: dict[str, Any] = plan.occlusion() if name == "occlusion" else {}
-        each = passes * plan.seconds
-        both = len(affordable(chosen.images, each, plan.budget.attribution_seconds)) == len(chosen.images)
-        classes = (chosen.predicted, chosen.other) if passes <= _FEW_PASSES or both else (chosen.predicted,)
-        alone = passes > _FEW_PASSES and not plan.small  # many windows or samples of several images take gigabytes
-        for block in blocks(chosen.images, 1 if alone else _BATCH):
-            for of in classes:
-                target = [of[index] for index in block]
-                cost = len(block) * each
-                found.append(plan.task("explain", cost=cost, method=name, images=block, target=target, **options))
+    for name in [*plan.methods, *_methods(plan.net)]:
+        for options in _options(plan, name):
+            each = passes(plan, name, options) * plan.seconds
+            both = len(affordable(chosen.images, each, plan.budget.attribution_seconds)) == len(chosen.images)
+            cheap = passes(plan, name, options) <= _FEW_PASSES
+            first = name != "occlusion" or options == plan.occlusion()[0]  # other windows: the predicted class only
+            classes = (chosen.predicted, chosen.other) if first and (cheap or both) else (chosen.predicted,)
+            alone = not cheap and not plan.small  # many windows or samples of several images take gigabytes
+            for block in blocks(chosen.images, 1 if alone else BLOCK):
+                for of in classes:
+                    target = [of[index] for index in block]
+                    cost = len(block) * each
+                    found.append(plan.task("explain", cost=cost, method=name, images=block, target=target, **options))
     return found
+
+
+def _options(plan: Plan, method: str) -> list[dict[str, Any]]:
+    """The options with which a method is called; occlusion has two sizes of its window."""
+    if method == "occlusion":
+        return plan.occlusion()
+    if is_own(method):
+        return [{"source": source_digest(method)}]
+    return [{"within": COMPLETE}] if method == "integrated-gradients" else [{}]
 
 
 def _methods(net: Network) -> list[str]:
@@ -83,29 +102,51 @@ def _methods(net: Network) -> list[str]:
     return list(registry.methods(registry.EXPLAINING if operations & _ATTENTION else ("attribution",)))
 
 
-def _passes(plan: Plan, method: str) -> float:
+def _method(name: str) -> registry.Method:
+    """A registered method, or a function of the user's own."""
+    return resolve(own_function(name) if is_own(name) else name)
+
+
+def passes(plan: Plan, method: str, options: dict[str, Any]) -> float:
     """How many forward passes a map costs, about."""
     if method == "occlusion":
-        options = plan.occlusion()
         places = [(side - options["window"]) // options["stride"] + 1 for side in plan.net.input_shape[1:]]
         return float(math.prod(places))
-    return _PASSES.get(method, 4.0)
+    return _method(method).cost
 
 
 def explain(
-    subject: Subject, *, method: str, images: Sequence[int], target: Sequence[int], **options: Any
+    subject: Subject,
+    *,
+    method: str,
+    images: Sequence[int],
+    target: Sequence[int],
+    within: float | None = None,
+    source: str = "",
+    **options: Any,
 ) -> AttributionMaps:
-    """One attribution method on some images."""
-    found = registry.method(method, registry.EXPLAINING)
-    made: Any = explained(subject.net, found, subject.pictures(images), target, options)
-    values = made.map.float()
+    """One attribution method on some images; ``source`` tells one state of a function of the user's own from another.
+
+    ``within`` is the largest completeness gap, as a share of the rise of the score; integrated gradients takes four
+    times as many steps, twice at most, until no image has a larger one.
+    """
+    found = _method(method)
+    pictures = subject.pictures(images)
+    made: Any = explained(subject.net, found, pictures, target, options)
+    for _ in range(_TRIALS if within is not None else 0):
+        rise = made.score - made.baseline_score
+        if bool((made.completeness_gap.abs() <= within * rise.abs()).all()):
+            break
+        options["steps"] = 4 * made.provenance.parameters["steps"]
+        made = explained(subject.net, found, pictures, target, options)
+    values = downscaled_signal(made.map, _SIDE)
     size = values.flatten(1).abs().amax(1).clamp(min=1e-30)
     extra = {name: getattr(made, name) for name in ("probability", "winner", "unoccluded") if hasattr(made, name)}
-    named = ("conservation", "pixel_share", "mass", "completeness_gap")
+    named = ("conservation", "pixel_share", "mass", "completeness_gap", "baseline_score")
     numbers = {name: getattr(made, name) for name in named if hasattr(made, name)}
     return AttributionMaps(
         provenance=made.provenance,
-        scaled=(values / size[:, None, None]).half(),
+        scaled=(values / size[:, None, None] * 127).round().to(torch.int8),
         size=size,
         target=made.target,
         score=made.score,
@@ -147,10 +188,15 @@ def _image(album: Album, index: int) -> list[Section]:
 
 
 def maps_of(album: Album, index: int, target: int) -> list[tuple[Task, AttributionMaps, int]]:
-    """The results of all methods for an image and a class, with the place of the image in each."""
-    found = []
+    """The results of all methods for an image and a class, with the place of the image in each.
+
+    Of occlusion the first size of the window counts.
+    """
+    found, first = [], album.plan.occlusion()[0]["window"]
     for task in album.find("explain"):
         images, targets = task.parameters["images"], task.parameters["target"]
+        if task.parameters.get("window", first) != first:
+            continue
         if index in images and targets[images.index(index)] == target:
             result = album.load(task)
             if isinstance(result, AttributionMaps):
@@ -161,40 +207,75 @@ def maps_of(album: Album, index: int, target: int) -> list[tuple[Task, Attributi
 def _maps(album: Album, index: int) -> Maps | None:
     rows = []
     for target in dict.fromkeys((album.chosen.predicted[index], album.chosen.other[index])):
-        found = tuple(_one(album, *entry) for entry in maps_of(album, index, target))
+        found = _row(album, maps_of(album, index, target))
         if found:
             score = float(album.seen.logits[index, target])
             rows.append(MapRow(f"What speaks for {album.class_name(target)}?", found, score))
-    caption = "One method a column; red speaks for the class, blue against it, each map on its own scale."
-    return Maps(tuple(rows), caption) if rows else None
+    caption = (
+        "Red speaks for the class, blue against it; where a method has no sign, bright is what counts. Each map has "
+        "its own scale. A click lays a map over the image above."
+    )
+    return Maps(tuple(rows), caption, album.picture(index)) if rows else None
+
+
+def _row(album: Album, entries: list[tuple[Task, AttributionMaps, int]]) -> tuple[MethodMap, ...]:
+    """The maps of one class: those that count as evidence first, then all others, then those that fail a check."""
+    maps = {str(task.parameters["method"]): _one(album, task, result, place) for task, result, place in entries}
+    sound = [name for name, one in maps.items() if all(number.ok for number in one.numbers)]
+    large = evidence(sound)
+    order = [*large, *(name for name in maps if name not in large and name in sound)]
+    found = [dataclasses.replace(maps[name], shown="large" if name in large else "folded") for name in order]
+    return (*found, *(dataclasses.replace(one, shown="refused") for name, one in maps.items() if name not in sound))
 
 
 def _one(album: Album, task: Task, result: AttributionMaps, place: int) -> MethodMap:
     name, image = str(task.parameters["method"]), int(task.parameters["images"][place])
     target = int(result.target[place])
-    sprite = _sprite(album, f"image-{album.image_id(image)}-{name}-{target}", result.map[place][None], name)
-    alt = f"{name} for {album.class_name(target)}"
-    numbers = tuple(_certificate(key, float(value[place])) for key, value in result.numbers.items())
-    return MethodMap(name, Picture(sprite, 0, alt), result.layer, numbers, made_of(album, task, result, place))
+    sprite = _sprite(album, f"image-{album.image_id(image)}-{file_name(name)}-{target}", result.map[place][None], name)
+    alt = f"{in_words(name)}: what speaks for {album.class_name(target)} in image {album.image_id(image)}"
+    numbers = certificates(result.numbers, result.score, place)
+    return MethodMap(
+        in_words(name), Picture(sprite, 0, alt), result.layer, numbers, made_of(album, task, result, place),
+        meaning(name),
+    )  # fmt: skip
 
 
 def _differences(album: Album, index: int) -> Maps | None:
     predicted, other = album.chosen.predicted[index], album.chosen.other[index]
     against = {task.parameters["method"]: (result, place) for task, result, place in maps_of(album, index, other)}
-    found = []
+    found: dict[str, MethodMap] = {}
     for task, result, place in maps_of(album, index, predicted):
         name = task.parameters["method"]
-        if name in against and name not in _UNSIGNED | _NO_DIFFERENCE:
+        if name in against and name not in _NO_DIFFERENCE and _signed(name):
             second, where = against[name]
+            if not (_sound(result, place) and _sound(second, where)):
+                continue
             difference = result.map[place] - second.map[where]
-            sprite = _sprite(album, f"image-{album.image_id(index)}-{name}-difference", difference[None], name)
-            picture = Picture(sprite, 0, f"{name}, difference of the classes")
-            found.append(MethodMap(name, picture, result.layer, (), made_of(album, task, result, place)))
+            sprite = _sprite(
+                album, f"image-{album.image_id(index)}-{file_name(name)}-difference", difference[None], name
+            )
+            alt = f"{in_words(name)}: what speaks for {album.class_name(predicted)} and against "
+            picture = Picture(sprite, 0, alt + album.class_name(other))
+            made = made_of(album, task, result, place)
+            found[name] = MethodMap(in_words(name), picture, result.layer, (), made, meaning(name))
     if not found:
         return None
     question = f"What speaks for {album.class_name(predicted)} rather than {album.class_name(other)}?"
     score = float(album.seen.logits[index, predicted] - album.seen.logits[index, other])
-    return Maps((MapRow(question, tuple(found), score),), "The map of the first class minus that of the second.")
+    large = evidence(found)
+    maps = [found[name] for name in large]
+    maps += [dataclasses.replace(one, shown="folded") for name, one in found.items() if name not in large]
+    caption = "The map of the first class minus the map of the second: red speaks for the first, blue for the second."
+    return Maps((MapRow(question, tuple(maps), score),), caption, album.picture(index))
+
+
+def _sound(result: AttributionMaps, place: int) -> bool:
+    """Whether a map passes its checks, so that it counts as evidence."""
+    return all(number.ok for number in certificates(result.numbers, result.score, place))
+
+
+def _signed(name: str) -> bool:
+    return _method(name).signed
 
 
 def _sprite(album: Album, file: str, values: Tensor, name: str) -> Sprite:
@@ -205,25 +286,15 @@ def _sprite(album: Album, file: str, values: Tensor, name: str) -> Sprite:
     unit = quantity(name)
     if limit < 0.95 * most:
         unit += f", {1 - _WITHIN:.1%} beyond, up to {most:.3g}"
-    if name in _UNSIGNED:
+    if not _signed(name):
         return album.sprites.scaled(file, values, "sequential", unit, limits=(0.0, limit or 1.0))
     return album.sprites.scaled(file, values, "diverging", unit, limits=(-(limit or 1.0), limit or 1.0))
-
-
-def _certificate(name: str, value: float) -> Number:
-    if name == "conservation":
-        return Number("conservation", value, tolerance="within 1 % of 1", ok=abs(value - 1) <= 0.01)
-    if name == "pixel_share":  # conserved relevance may still lie with the biases
-        return Number("score at the pixels", 100 * value, "%", tolerance="at least 1 %", ok=abs(value) >= 0.01)
-    if name == "mass":
-        return Number("absolute relevance / score", value, tolerance="below 1000", ok=value <= 1000)
-    return Number(name.replace("_", " "), value, "logit", tolerance="below 0.1", ok=abs(value) <= 0.1)
 
 
 def made_of(album: Album, task: Task, result: AttributionMaps, place: int) -> Made:
     """How the map of one image of a task was made."""
     given = task.parameters
-    takes_layer = "layer" in inspect.signature(registry.method(str(given["method"])).function).parameters
+    takes_layer = "layer" in inspect.signature(_method(str(given["method"])).function).parameters
     layer = result.provenance.parameters.get("layer") if takes_layer else None
     command = album.commands.line(
         "explain", album.image_file(int(given["images"][place])), method=given["method"], layer=layer,
@@ -232,4 +303,4 @@ def made_of(album: Album, task: Task, result: AttributionMaps, place: int) -> Ma
     return album.made(result, command)
 
 
-ATTRIBUTION_MAPS = Topic("attribution maps", tasks=_tasks, jobs={"explain": explain}, sections={"image": _image})
+ATTRIBUTION_MAPS = Topic("attribution maps", tasks=explain_tasks, jobs={"explain": explain}, sections={"image": _image})

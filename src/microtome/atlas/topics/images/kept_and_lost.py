@@ -10,7 +10,7 @@ from torch import Tensor
 
 from microtome import spaces
 from microtome.atlas.album import Album
-from microtome.atlas.pictures.downscaling import downscaled
+from microtome.atlas.pictures.downscaling import downscaled, downscaled_signal
 from microtome.atlas.pictures.signed_pictures import SIDE, signed_pictures
 from microtome.atlas.planning.budget import affordable
 from microtome.atlas.planning.network_summary import multiply_adds
@@ -35,7 +35,7 @@ from microtome.results import Result
 from microtome.spaces import Rejected
 from microtome.spaces.operators.linear_layer import linear_layers
 
-__all__ = ["KEPT_AND_LOST", "Kept", "kept_layers", "kept_tasks"]
+__all__ = ["KEPT_AND_LOST", "Kept", "kept_layers", "kept_tasks", "most_rejecting"]
 
 _LAYERS = 5  # layers at which the kept and lost part of an image is shown
 _BLOCK = 4  # images in one task
@@ -120,14 +120,14 @@ def rejected(subject: Subject, *, layers: Sequence[str], images: Sequence[int]) 
 
 
 def kept(subject: Subject, *, layers: Sequence[str], images: Sequence[int]) -> Kept:
-    """The part of some images that some layers can still tell; in half precision, since it is only looked at."""
+    """The part of some images that some layers can still tell; small and in half precision, to be looked at."""
     pictures = subject.pictures(images)
     steps = _STEPS if math.prod(subject.net.input_shape) <= _PHOTO else _STEPS_OF_PHOTOS
     found = spaces.kept_and_lost(subject.net, pictures, layers, iterations=steps, dense=False)
     return Kept(
         provenance=found.provenance,
         layers=found.layers,
-        kept={name: found.kept[place].half() for place, name in enumerate(found.layers)},
+        kept={name: _small(found.kept[place]) for place, name in enumerate(found.layers)},
         share=found.share.float(),
         error=found.error.float(),
         null_share=found.null_share.float(),
@@ -137,13 +137,19 @@ def kept(subject: Subject, *, layers: Sequence[str], images: Sequence[int]) -> K
     )
 
 
+def _small(parts: Tensor) -> Tensor:
+    """Kept parts (n, C, H, W) at the size of a page; they may leave the range of pixels."""
+    maps = downscaled_signal(parts.flatten(0, 1).float(), SIDE)
+    return maps.reshape(*parts.shape[:2], *maps.shape[-2:]).half()
+
+
 # -- pages ---------------------------------------------------------------------------------------------------------
 
 
 def _overview(album: Album) -> list[Section]:
-    use = "It shows at which layers parts of a picture are lost."
+    use = "It shows at which layers parts of an image are lost."
     part = Part(_rejected_shares(album), "the share that each layer rejects", use)
-    return [Section("What each layer rejects", (part,))]
+    return [Section("What each layer throws away", (part,))]
 
 
 def _rejected_shares(album: Album) -> Amounts | Absent | None:
@@ -156,10 +162,20 @@ def _rejected_shares(album: Album) -> Amounts | Absent | None:
         for place, (name, share, known) in enumerate(shares)
     )
     caption = (
-        f"The share of the energy of a layer's input whose removal changes the output of its weights by less than "
-        f"{found.threshold:.0%}, mean over {found.share.shape[1]} images."
+        f"The share of each layer's input (of its sum of squares) that can be taken away while the output of the "
+        f"layer's weights changes by less than {found.threshold:.0%}; mean over {found.share.shape[1]} images."
     )
     return Amounts(rows, "%", caption, album.made(found))
+
+
+def most_rejecting(album: Album) -> tuple[str, float] | None:
+    """The layer with a page that rejects the largest share of the energy of its input, and this share."""
+    found = album.one(Rejected, "rejected")
+    if not isinstance(found, Rejected):
+        return None
+    shares = [(float(share), name) for name, share in zip(found.layers, found.mean.tolist(), strict=True)
+              if name in album.layers]  # fmt: skip
+    return None if not shares else (max(shares)[1], max(shares)[0])
 
 
 def _proof(found: Rejected, layer: int, known: bool) -> str:
@@ -191,27 +207,27 @@ def _image(album: Album, index: int) -> list[Section]:
         result, place = found
         first = album.load(album.find("kept")[0])
         caption = (
-            "Above: the part of the picture that the layer can still tell. Below: the part that is lost; to first "
-            "order, removing it does not change the layer. Both add up to the picture."
+            "Above: the part of the image that reaches the layer. Below: the part that does not: to first order, "
+            "taking it away does not change the layer. Both add up to the image."
         )
         shown = KeptParts(_rows(album, result, place, index), caption, album.made(first))
-    part = Part(shown, "kept and lost parts", "They show which part of the picture each layer can still tell.")
+    part = Part(shown, "kept and lost parts", "They show which part of the image reaches each layer.")
     return [Section("What is left of it at each layer", (part,))]
 
 
 def _rows(album: Album, found: Kept, place: int, index: int) -> tuple[KeptRow, ...]:
-    picture = album.subject.pictures([index])[0].float()
+    picture = downscaled(album.subject.pictures([index]).float(), SIDE)[0]
     rows = []
     for row, layer in enumerate(found.layers):
         file = f"image-{album.image_id(index)}-kept-{album.slug(layer)}"
         part = found.kept[layer][place].float()
-        sprite = album.sprites.natural(file, downscaled(part[None].clamp(0, 1), SIDE))
+        sprite = album.sprites.natural(file, part[None].clamp(0, 1))
         limit = float(picture.abs().max()) or 1.0
         lost, _ = signed_pictures(album, f"{file}-lost", (picture - part)[None], limit, "pixel value")
         numbers = _lost(found, row, place)
         rows.append(
-            KeptRow(layer, Picture(sprite, 0, f"what {layer} can still tell of the picture"),
-                    Picture(lost[0].sprite, 0, f"what {layer} has lost of the picture"), numbers)
+            KeptRow(layer, Picture(sprite, 0, f"the part of the image that reaches {layer}"),
+                    Picture(lost[0].sprite, 0, f"the part of the image that does not reach {layer}"), numbers)
         )  # fmt: skip
     return tuple(rows)
 

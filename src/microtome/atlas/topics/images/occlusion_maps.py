@@ -6,12 +6,15 @@ import torch
 from torch import Tensor
 
 from microtome.atlas.album import Album
+from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
-from microtome.atlas.topics.images.attribution_maps import made_of, maps_of
-from microtome.atlas.widgets import Number, Occlusion, Part, Picture, Section, Winner
+from microtome.atlas.topics.images.attribution_maps import AttributionMaps, made_of
+from microtome.atlas.widgets import CoveredBy, Occlusion, Part, Picture, Section, Winner
+from microtome.atlas.wording import listed
 
 __all__ = ["OCCLUSION_MAPS"]
 
+_VISIBLE = 0.02  # fall of a probability from which on a map is worth looking at
 _COLOURS = (
     "#1f77b4",
     "#ff7f0e",
@@ -27,38 +30,63 @@ _COLOURS = (
 
 
 def _image(album: Album, index: int) -> list[Section]:
-    use = "It covers one window after another and shows the probability and the predicted class."
+    use = "It covers one place after another and shows how the probability and the predicted class change."
     return [Section("What happens when a part is covered", (Part(_occlusion(album, index), "occlusion", use),))]
 
 
 def _occlusion(album: Album, index: int) -> Occlusion | None:
-    predicted = album.chosen.predicted[index]
-    for task, result, place in maps_of(album, index, predicted):
-        if task.parameters["method"] != "occlusion" or "winner" not in result.extra:
+    predicted, sizes, made = album.chosen.predicted[index], [], None
+    for task in album.find("explain", method="occlusion"):
+        images = task.parameters["images"]
+        if index not in images or task.parameters["target"][images.index(index)] != predicted:
             continue
-        probability, winner = result.extra["probability"][place].float(), result.extra["winner"][place]
-        winners = _winners(winner)
-        file = f"image-{album.image_id(index)}-occlusion"
-        what = album.seen.quantity
-        limits, unit, scale = ((0.0, 1.0), "%", 100) if what == "probability" else (None, "", 1)
-        low = album.sprites.scaled(f"{file}-probability", probability[None], "sequential", what, limits=limits)
-        classes = album.sprites.classes(
-            f"{file}-winner", winner[None], {entry.index: entry.colour for entry in winners}
-        )
-        return Occlusion(
-            probability=Picture(low, 0, f"{what} of {album.class_name(predicted)} by position of the window"),
-            winner=Picture(classes, 0, "the class that wins by position of the window"),
-            winners=winners,
-            numbers=(
-                Number("window", task.parameters["window"], "px"),
-                Number("step", task.parameters["stride"], "px"),
-                Number(f"{what} uncovered", scale * float(result.extra["unoccluded"][place]), unit),
-                Number(f"lowest {what}", scale * float(probability.min()), unit),
-            ),
-            caption="Dark: covering this place lowers the probability most. Beside it: the class predicted then.",
-            made=made_of(album, task, result, place),
-        )
-    return None
+        result, place = album.load(task), images.index(index)
+        if isinstance(result, AttributionMaps) and "winner" in result.extra:
+            sizes.append(_covered(album, task, result, place, index))
+            made = made or made_of(album, task, result, place)
+    if not sizes:
+        return None
+    caption = (
+        "A gray window is laid on one place after another. Bright: the places where the window lowers the "
+        f"{album.seen.quantity} most; each map has its own scale."
+    )
+    return Occlusion(tuple(sizes), album.picture(index, note=""), caption, made)
+
+
+def _covered(album: Album, task: Task, result: AttributionMaps, place: int, index: int) -> CoveredBy:
+    """The maps of one size of the window; one sentence in place of a map without a difference."""
+    predicted = album.chosen.predicted[index]
+    what, name = album.seen.quantity, album.class_name(predicted)
+    probability, winner = result.extra["probability"][place].float(), result.extra["winner"][place]
+    whole = float(result.extra["unoccluded"][place])
+    window, fall = int(task.parameters["window"]), whole - float(probability.min())
+    winners = _winners(winner)
+    file = f"image-{album.image_id(index)}-occlusion-{window}"
+    shown, classes = None, None
+    if fall > (_VISIBLE if what == "probability" else 0.01 * abs(whole)):
+        sprite = album.sprites.scaled(f"{file}-fall", (whole - probability)[None], "sequential", f"fall of {what}",
+                                      limits=(0.0, fall), square=True)  # fmt: skip
+        shown = Picture(sprite, 0, f"how much a window of {window} px on each place lowers the {what} of {name}")
+    if len(winners) > 1:
+        sprite = album.sprites.classes(f"{file}-winner", winner[None], {one.index: one.colour for one in winners})
+        others = listed([album.class_name(one.index) for one in winners[:4]])
+        classes = Picture(sprite, 0, f"the class that wins for each place of the window: {others}")
+    finding = _finding(what, name, whole, fall, winner, predicted, shown is not None)
+    return CoveredBy(window, int(task.parameters["stride"]), shown, classes, winners, finding)
+
+
+def _finding(what: str, name: str, whole: float, fall: float, winner: Tensor, predicted: int, visible: bool) -> str:
+    """What covering one place does at most."""
+    percent = what == "probability"
+    start = f"{100 * whole:.1f} %" if percent else f"{whole:.3g}"
+    least = f"{100 * (whole - fall):.1f} %" if percent else f"{whole - fall:.3g}"
+    if not visible:
+        return f"No place matters alone: wherever the window lies, the {what} of {name} stays at {least} or more."
+    most = f"On the place that matters most the window lowers the {what} of {name} from {start} to {least}."
+    other = float((winner != predicted).float().mean())
+    if not other:
+        return f"{most} The predicted class stays the same everywhere."
+    return f"{most} On {100 * other:.0f} % of the places another class wins."
 
 
 def _winners(winner: Tensor) -> tuple[Winner, ...]:

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from microtome.atlas.album import MISTAKES, Album
+from microtome.atlas.planning.plan import blocks, even
 from microtome.atlas.topic import Topic
-from microtome.atlas.widgets import Absent, Amount, Amounts, Confusion, Gallery, Number, Part, Section, to_class
+from microtome.atlas.widgets import (
+    Absent,
+    Amount,
+    Amounts,
+    Confusion,
+    Gallery,
+    Number,
+    Part,
+    Picture,
+    Section,
+    to_class,
+)
+from microtome.atlas.wording import with_article
 
-__all__ = ["PREDICTIONS", "probabilities"]
+__all__ = ["PREDICTIONS", "accuracy", "probabilities"]
 
 _READABLE = 40  # classes up to which a confusion matrix can be read
 _TOP = 5  # classes in the list of probabilities
+_CONFUSED = 10  # classes that a class is confused with
+_AVERAGED = 200  # images of an average
+_BLOCK = 25  # images that are read at a time
 
 
 def probabilities(album: Album, index: int) -> Amounts:
@@ -39,21 +54,47 @@ def probabilities(album: Album, index: int) -> Amounts:
 def _card(album: Album) -> list[Number]:
     seen = album.seen
     card = [Number("images looked at", len(seen.logits))]
-    count = int(seen.known.sum())
-    if count:
-        right = count - int(seen.wrong.sum())
-        text = f"{right} of {count} labelled images"
-        card.append(Number("accuracy", 100.0 * right / count, "%", explain=f"{text} are given their true class."))
+    right, count = _right(album)
+    if count > 1:
+        low, high = _interval(right, count)
+        text = f"{right} of {count} labelled images; 95 % interval {low:.1f} to {high:.1f} %."
+        card.append(Number("accuracy", 100.0 * right / count, "%", explain=text))
     return card
+
+
+def accuracy(album: Album) -> str:
+    """How often the network is right, with the interval that so few images leave; empty without labels."""
+    right, count = _right(album)
+    if count < 2:
+        return ""
+    low, high = _interval(right, count)
+    return (
+        f"It is right on {right:,} of {count:,} labelled images: {100.0 * right / count:.1f} % "
+        f"(95 % interval {low:.1f} to {high:.1f} %)."
+    )
+
+
+def _right(album: Album) -> tuple[int, int]:
+    """The images that are given their true class, and all images with a label."""
+    count = int(album.seen.known.sum())
+    return count - int(album.seen.wrong.sum()), count
+
+
+def _interval(right: int, count: int) -> tuple[float, float]:
+    """Wilson's interval of a share in percent, at a confidence of 95 %."""
+    from scipy.stats import binomtest
+
+    found = binomtest(right, count).proportion_ci(0.95, method="wilson")
+    return 100 * float(found.low), 100 * float(found.high)
 
 
 def _overview(album: Album) -> list[Section]:
     examples = Gallery(
         tuple(album.picture(index) for index in album.images),
-        "Images with a page of their own; up to half of them are mistakes.",
+        f"{len(album.images)} images with a page of their own; up to half of them are mistakes.",
     )
     return [
-        Section("What it mistakes for what", (Part(_confusion(album)),)),
+        Section("Which classes it confuses", (Part(_confusion(album)),)),
         Section("Its most confident mistakes", (Part(_mistakes(album)),)),
         Section("Images with pages", (Part(examples),)),
     ]
@@ -71,39 +112,48 @@ def _confusion(album: Album) -> Confusion | Absent:
     order = (-off.flatten()).argsort(stable=True)[:12].tolist()
     often = tuple((i // classes, i % classes, int(off.flatten()[i])) for i in order if int(off.flatten()[i]))
     counts = tuple(tuple(row) for row in pairs.tolist()) if classes <= _READABLE else None
-    return Confusion(counts, often, "Rows are true classes, columns predicted ones; mistakes are off the diagonal.")
+    return Confusion(
+        counts,
+        often,
+        f"{int(seen.known.sum())} labelled images: rows are true classes, columns the classes that the network says. "
+        "Mistakes are off the diagonal.",
+    )
 
 
 def _mistakes(album: Album) -> Gallery | Absent:
     if not bool(album.seen.known.any()):
         return Absent("The images have no labels, so mistakes are not known.")
     found = album.seen.mistakes[:MISTAKES]
-    caption = "The most confident mistakes come first." if found else "Every labelled image is given its class."
+    total = len(album.seen.mistakes)
+    caption = (
+        f"{len(found)} of {total} mistakes, the most confident first. Those with a link have a page."
+        if found
+        else "Every labelled image is given its class."
+    )
     pictures = tuple(album.picture(index) for index in found)
-    return Gallery(pictures, caption, none="None of the images was misread.")
+    return Gallery(pictures, caption, none="Every labelled image is given its true class.")
 
 
 # -- classes -------------------------------------------------------------------------------------------------------
 
 
 def _class_facts(album: Album, index: int) -> list[Number]:
+    """How many images of a class are recognised, and how many of those taken for it are of it."""
     seen = album.seen
-    of_class, predicted = seen.labels == index, seen.predicted == index
-    facts = [Number("images of it", int(of_class.sum())), Number("images taken for it", int(predicted.sum()))]
-    if bool(of_class.any()):
-        facts.append(
-            Number(
-                "found", _percent(predicted[of_class]), "%", explain="Recall: share of its images that are recognised."
-            )
-        )
-    if bool((predicted & seen.known).any()):
-        explain = "Precision: share of the images taken for it that are of it."
-        facts.append(Number("right", _percent(of_class[predicted & seen.known]), "%", explain=explain))
+    of_class, predicted = seen.labels == index, (seen.predicted == index) & seen.known
+    facts = [Number("images of it", int(of_class.sum()))]
+    for name, hits, among, what in (
+        ("recognised", predicted, of_class, "of its images are given this class (recall)"),
+        ("rightly taken for it", of_class, predicted, "images that are given this class are of it (precision)"),
+    ):
+        right, count = int((hits & among).sum()), int(among.sum())
+        if count:
+            text = f"{right} of {count} {what}."
+            if count > 1:
+                low, high = _interval(right, count)
+                text = f"{text} 95 % interval {low:.0f} to {high:.0f} %."
+            facts.append(Number(name, f"{right} of {count}", explain=text))
     return facts
-
-
-def _percent(which: Tensor) -> float:
-    return 100 * float(which.float().mean())
 
 
 def _class(album: Album, index: int) -> list[Section]:
@@ -113,18 +163,54 @@ def _class(album: Album, index: int) -> list[Section]:
     wrong = [i for i in ((of_class | predicted) & seen.wrong).nonzero()[:, 0].tolist() if i in known]
     images = Gallery(
         tuple(album.picture(i) for i in examples),
-        "Its images that have pages.",
+        f"{len(examples)} of its {int(of_class.sum())} images: those that are shown on pages.",
         none="None of the images is of this class.",
     )
     mistakes = Gallery(
         tuple(album.picture(i) for i in wrong),
-        "Taken for another class, or falsely for this one.",
+        "Images of it that are taken for another class, and images of other classes that are taken for it.",
         none="No mistake in either direction.",
     )
     return [
+        Section("Its average image", (Part(_average(album, index)),), half=True),
         Section("Its images", (Part(images),)),
+        Section("What it is confused with", (Part(_confused(album, index)),)),
         Section("Taken for another class, or falsely for this one", (Part(mistakes),)),
     ]
+
+
+def _average(album: Album, index: int) -> Gallery | None:
+    """The mean of the images of a class; None of fewer than two."""
+    of_class = (album.seen.labels == index).nonzero()[:, 0].tolist()
+    shown = [of_class[place] for place in even(len(of_class), _AVERAGED)]
+    if len(shown) < 2:
+        return None
+    mean = torch.stack([album.small(part).sum(0) for part in blocks(shown, _BLOCK)]).sum(0) / len(shown)
+    sprite = album.sprites.natural(f"average-{index}", mean[None])
+    name = album.class_name(index)
+    picture = Picture(sprite, 0, f"the mean of {len(shown)} images of class {name}")
+    return Gallery((picture,), f"The mean of {len(shown)} of its images, pixel by pixel.", size="l")
+
+
+def _confused(album: Album, index: int) -> Amounts | None:
+    """The classes that the images of a class are taken for, and those whose images are taken for it."""
+    seen = album.seen
+    if not bool(seen.known.any()):
+        return None
+    wrong = seen.wrong
+    taken = torch.bincount(seen.predicted[wrong & (seen.labels == index)], minlength=seen.logits.shape[1])
+    given = torch.bincount(seen.labels[wrong & (seen.predicted == index)], minlength=seen.logits.shape[1])
+    name = with_article(album.class_name(index))
+    rows = [
+        Amount(album.class_name(other), int(counts[other]), to_class(other), label=text)
+        for counts, text in ((taken, f"{name} is taken for it"), (given, f"it is taken for {name}"))
+        for other in counts.nonzero()[:, 0].tolist()
+    ]
+    if not rows:
+        return None
+    rows.sort(key=lambda row: -row.value)
+    caption = "How many images are mistaken, by the class that they are taken for or that is taken for this one."
+    return Amounts(tuple(rows[:_CONFUSED]), "images", caption)
 
 
 PREDICTIONS = Topic(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,11 +50,11 @@ class SignalSpace(Result):
         (r,) of the signal vectors kept.
     signal : Tensor
         (r, ...) the strongest signal vectors, in the shape of the layer's input.
-    heard : Tensor
+    along : Tensor
         (units,) mean share of the energy of the layer's input along the weight vector of each unit; empty where
         the layer reads tokens.
     images : int
-        Number of images for ``heard``.
+        Number of images for ``along``.
     """
 
     layer: str
@@ -61,7 +62,7 @@ class SignalSpace(Result):
     rank: int
     singular_values: Tensor
     signal: Tensor
-    heard: Tensor
+    along: Tensor
     images: int
 
 
@@ -101,8 +102,9 @@ def spectra(subject: Subject, *, layers: Sequence[str], view: str) -> Spectra:
 
 
 def class_residuals(subject: Subject, *, layer: str) -> ClassResiduals:
-    """What the first layer misses of the average image of the classes with most images."""
-    return spaces.class_residuals(subject.net, subject.commonest(_CLASSES), layer=layer)
+    """What the first layer misses of the average image of the classes with most images; to be looked at."""
+    found = spaces.class_residuals(subject.net, subject.commonest(_CLASSES), layer=layer)
+    return dataclasses.replace(found, averages=found.averages.half(), residual=found.residual.half())
 
 
 def signal(subject: Subject, *, layer: str, images: Sequence[int]) -> SignalSpace:
@@ -123,7 +125,7 @@ def signal(subject: Subject, *, layer: str, images: Sequence[int]) -> SignalSpac
         rank=split.rank,
         singular_values=split.singular_values[:shown],
         signal=split.signal.T[:shown].reshape(shown, *split.input_shape).float(),
-        heard=_energy(subject, layer, images),
+        along=_energy(subject, layer, images),
         images=len(images),
     )
 
@@ -164,11 +166,11 @@ def _layer(album: Album, layer: str) -> list[Section]:
     averages, rest = residuals(album, layer)
     parts = [
         Part(_spectrum(album, layer), "the singular values", use),
-        Part(_signal(album, layer), heading="Its signal vectors"),
-        Part(averages, heading="What it ignores of each class average"),
+        Part(_signal(album, layer), heading="What it passes on"),
+        Part(averages, heading="What of each class average does not reach its output"),
         Part(rest),
     ]
-    return [Section("What it keeps and what it rejects", tuple(parts))]
+    return [Section("What it keeps and what it throws away", tuple(parts))]
 
 
 def _spectrum(album: Album, layer: str) -> Spectrum | Absent | None:
@@ -188,7 +190,10 @@ def _spectrum(album: Album, layer: str) -> Spectrum | Absent | None:
             how = {"patches": "whole kernels", "kernels": "single kernels"}.get(found.view[name], "weights")
             if values[0] > 0:
                 curves.append((how if len(inside) == 1 else name.removeprefix(f"{layer}."), values))
-    caption = "Singular values by the largest: a flat line passes all directions equally, a steep one few of them."
+    caption = (
+        "How strongly the layer passes each direction of its input, by the strongest (singular values). A flat line: "
+        "all directions alike; a steep line: few of them."
+    )
     return Spectrum(tuple(curves), caption, made) if curves else Absent("All its weights are zero.")
 
 
@@ -207,13 +212,19 @@ def _layer_facts(album: Album, layer: str) -> list[Number]:
         return []
     m, n = whole.shape[layer]
     found = [
-        Number("rank", f"{whole.rank[layer]} of {min(m, n)}", explain=f"Of its weights as a matrix of {m} x {n}."),
         Number(
-            "condition number", whole.condition_number[layer], explain="Largest singular value divided by the smallest."
+            "rank",
+            f"{whole.rank[layer]} of {min(m, n)}",
+            explain=f"Independent directions of its weights as a matrix of {m} x {n}.",
+        ),
+        Number(
+            "condition number",
+            whole.condition_number[layer],
+            explain="Its strongest direction by its weakest: 1 treats all alike.",
         ),
     ]
     if _two_ways(album, layer):
-        explain = "Of the matrix with one kernel in each row, as the signal-space paper reads a convolution."
+        explain = "The same with one kernel of one input channel in each row."
         found.append(Number("condition number of kernels", kernels.condition_number[layer], explain=explain))
     return found
 
@@ -227,15 +238,15 @@ def _signal(album: Album, layer: str) -> Gallery | Absent | None:
         return Absent("All its weights are zero: it has no signal vector.")
     if found.signal[0].dim() not in (2, 3):
         values = found.signal[0].numel()
-        return Absent(f"Its {found.rank} signal vectors have {values} values each and are no pictures.")
+        return Absent(f"Its {found.rank} signal vectors have {values} values each and cannot be drawn as images.")
     pictures, about = signed_pictures(album, f"signal-{album.slug(layer)}", found.signal)
     of = {"patches": "patches", "kernels": "single kernels"}.get(found.view, "what it reads")
     caption = (
-        f"The directions among {of} that change its output, {len(found.signal)} of {found.rank}, with their singular "
-        f"values; directions orthogonal to all of them do not change it.{about}"
+        f"The {len(found.signal)} strongest of {found.rank} directions among {of} that change its output; below each "
+        f"its strength (singular value). What is at right angles to all {found.rank} does not reach the output.{about}"
     )
     shown = tuple(
-        Picture(picture.sprite, picture.index, f"signal vector {i} of {layer}", None, f"{value:.3g}")
+        Picture(picture.sprite, picture.index, f"direction {i + 1} that {layer} passes on", None, f"{value:.3g}")
         for i, (picture, value) in enumerate(zip(pictures, found.singular_values.tolist(), strict=True))
     )
     command = album.commands.line("signal-space", layer, view=found.view, to="space.png")
@@ -250,20 +261,26 @@ def residuals(album: Album, layer: str) -> tuple[Gallery | None, Gallery | Absen
     sprite = album.sprites.natural(f"averages-{album.slug(layer)}", downscaled(found.averages.float(), SIDE))
     averages = Gallery(
         tuple(Picture(sprite, i, f"average image of {name}", None, name) for i, name in enumerate(found.classes)),
-        "The average image of each class.",
+        "The mean of the images of each class, pixel by pixel.",
         album.made(found),
         size="s",
     )
     most = float(found.removed.max())
     if most <= _NOTHING:
-        return averages, Absent(f"It ignores nothing: at most {100 * most:.2g} % of an average's energy is removed.")
+        text = (
+            f"All of each class average reaches its output, but for at most {100 * most:.2g} % of the sum of squares."
+        )
+        return averages, Absent(text)
     rest = found.residual.reshape(-1, *found.residual_shape).float()
     limit = max(float(rest.abs().max()), _FAINT * float(found.averages.abs().max()))
     pictures, about = signed_pictures(album, f"residuals-{album.slug(layer)}", rest, limit, "as the layer reads it")
     own = "its own unit's weight vector" if found.against == "unit" else "the layer's signal space"
-    caption = f"The average less its projection on {own}: this share of its energy does not change the output.{about}"
+    caption = (
+        f"The average less its projection on {own}: this part does not reach the output. Below each: its share of the "
+        f"sum of squares.{about}"
+    )
     shown = tuple(
-        Picture(picture.sprite, picture.index, f"residual of {name}", None, f"{100 * share:.3g} % removed")
+        Picture(picture.sprite, picture.index, f"residual of {name}", None, f"{name}: {100 * share:.3g} %")
         for picture, name, share in zip(pictures, found.classes, found.removed.tolist(), strict=True)
     )
     return averages, Gallery(shown, caption, album.made(found), size="s")
@@ -275,10 +292,10 @@ def residuals(album: Album, layer: str) -> tuple[Gallery | None, Gallery | Absen
 def _unit_facts(album: Album, layer: str, unit: int) -> list[Number]:
     """The share of the energy of the layer's input along the unit's weight vector."""
     found = album.one(SignalSpace, "signal", layer=layer)
-    if not isinstance(found, SignalSpace) or unit >= len(found.heard):
+    if not isinstance(found, SignalSpace) or unit >= len(found.along):
         return []
-    explain = f"Share of the energy of its input along its weight vector, mean over {found.images} images."
-    return [Number("energy along weights", 100 * float(found.heard[unit]), "%", explain=explain)]
+    explain = f"Of what it reads; the rest does not change its response. Mean over {found.images} images."
+    return [Number("share along its weights", 100 * float(found.along[unit]), "%", explain=explain)]
 
 
 SINGULAR_VALUES = Topic(

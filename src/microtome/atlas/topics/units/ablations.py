@@ -1,4 +1,4 @@
-"""Ablations: the accuracy of each class with one unit set to zero."""
+"""Ablations: the change of the class scores with one unit set to zero."""
 
 from __future__ import annotations
 
@@ -45,24 +45,36 @@ def ablate(subject: Subject, *, layer: str, units: Sequence[int], images: Sequen
 
 def _unit(album: Album, layer: str, unit: int) -> list[Section]:
     found = album.with_item(Ablation, "ablate", "units", unit, layer=layer)
-    shown = _loss(album, *found) if isinstance(found, tuple) else found
-    use = "It shows the accuracy of each class with the unit set to zero."
-    return [Section("What is lost without it", (Part(shown, "the effect of ablating it", use),), half=True)]
+    shown = _change(album, *found) if isinstance(found, tuple) else found
+    use = "It shows how the class scores change with the unit set to zero."
+    return [Section("What changes without it", (Part(shown, "the effect of ablating it", use),), half=True)]
 
 
-def _loss(album: Album, found: Ablation, row: int) -> Amounts | Absent:
-    drop = 100 * found.class_drop[row].double()
-    order = (-drop.abs()).argsort(stable=True)[:_CLASSES].sort().values.tolist()
-    rows = tuple(
-        Amount(album.class_name(found.labels[i]), float(-drop[i]) or 0.0, to_class(found.labels[i])) for i in order
+def _change(album: Album, found: Ablation, row: int) -> Amounts | Absent:
+    """The class scores that change most when the unit is set to zero."""
+    change = found.logit_change[row].double()
+    if not bool(change.any()):
+        return Absent(f"No class score changes when the unit is set to zero, on {found.images} images.")
+    order = (-change.abs()).argsort(stable=True)[:_CLASSES].tolist()
+    order.sort(key=lambda index: float(change[index]))
+    rows = tuple(Amount(album.class_name(i), float(change[i]), to_class(i)) for i in order)
+    caption = (
+        f"Change of the class scores when the unit is set to zero, mean over {found.images} images; the scores that "
+        f"change most. {_predictions(found, row)}"
     )
+    return Amounts(rows, "units of the score", caption, album.made(found), signed=True)
+
+
+def _predictions(found: Ablation, row: int) -> str:
+    """What becomes of the predicted classes."""
+    changed = float(found.changed[row])
+    if changed != changed:
+        return ""
     total = round(-100 * float(found.drop[row]), 2) or 0.0  # no "-0.00"
     against = "accuracy" if found.against == "labels" else "agreement with its own answers"
-    caption = (
-        f"Change of each class's {against} when the unit is set to zero, on {found.images} images; "
-        f"over all classes {total:+.2f} points."
-    )
-    return Amounts(rows, "percentage points", caption, album.made(found))
+    if not changed:
+        return "No predicted class changes."
+    return f"{round(changed * found.images)} predicted classes change, and the {against} by {total:+.2f} points."
 
 
 ABLATIONS = Topic("ablations", tasks=_tasks, jobs={"ablate": ablate}, sections={"unit": _unit})

@@ -17,6 +17,7 @@ from microtome.atlas.planning.plan import Plan, blocks
 from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
+from microtome.atlas.topics.units.unit_superstimuli import unit_picture
 from microtome.atlas.topics.units.unit_tuning import label
 from microtome.atlas.widgets import (
     Absent,
@@ -204,10 +205,12 @@ def _table(album: Album, found: Dissections, unit: int) -> DissectionTable:
     bias, value, rest, gap, bound = found.numbers[key]
     row, column = found.position[key]
     caption = (
-        f"The response of the unit to image {album.image_id(image)} as a sum: each input channel through its kernel, "
-        "and the running sum, which ends at y."
+        "Each row is an input channel: what it brings, the weights of the unit on it, what it adds, and the sum so "
+        "far. The channels that add most come first; the last sum is the response y."
     )
-    command = album.commands.line("dissect", album.image_file(image), layer=found.layer, channel=unit, to="sheet.png")
+    command = album.commands.line(
+        "dissect", album.image_file(image), layer=found.layer, channel=unit, to="dissection.png"
+    )
     picture = _picture(album, image)
     rows = _rows(album, found, key)
     y = _maps(album, found, key, "y", found.y[key][None].float(), "activation")
@@ -246,16 +249,24 @@ def _rows(album: Album, found: Dissections, key: str) -> tuple[DissectionRow, ..
             c=Picture(c, place, f"running sum up to channel {channel}"),
             amount=float(amounts[place]),
             c_ranked=Picture(ranked, place, f"running sum by rank, channel {channel}"),
-            label=label(album, below, channel) if below else "",
+            label=label(album, below, channel) if below else _colour(album, found.layer, channel),
             link=to_unit(below, channel) if below else None,
             weak=place not in strongest,
+            picture=unit_picture(album, below, channel) if below else None,
         )
         for place, channel in enumerate(found.channels[key].tolist())
     )
 
 
+def _colour(album: Album, layer: str, channel: int) -> str:
+    """The colour that a channel of the image holds, for a layer that reads the image."""
+    colours = {1: ("gray",), 3: ("red", "green", "blue")}.get(album.net.input_shape[0], ())
+    reads_image = "input" in album.net.layer(layer).inputs
+    return colours[channel] if reads_image and channel < len(colours) else ""
+
+
 def _maps(album: Album, found: Dissections, key: str, part: str, values: Tensor, quantity: str) -> Sprite:
-    file = f"sheet-{album.slug(found.layer)}-{key}-{album.image_id(found.image[key])}-{part}"
+    file = f"dissection-{album.slug(found.layer)}-{key}-{album.image_id(found.image[key])}-{part}"
     signed = part != "x" or float(values.min()) < 0
     return album.sprites.scaled(file, values, "diverging" if signed else "sequential", quantity, square=True)
 

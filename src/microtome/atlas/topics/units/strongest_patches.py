@@ -17,6 +17,8 @@ from microtome.atlas.planning.plan import Plan, blocks
 from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
+from microtome.atlas.topics.units.firing_places import lit
+from microtome.atlas.topics.units.unit_superstimuli import unit_picture
 from microtome.atlas.topics.units.unit_tuning import label
 from microtome.atlas.widgets import (
     Amount,
@@ -44,6 +46,7 @@ __all__ = ["STRONGEST_PATCHES", "Reconstructed", "reconstruction_tasks"]
 _BLOCK = 32  # units in one task
 _LOWEST = 4  # weakest patches that are shown
 _OF_CLASS = 12  # units on the page of a class
+_RESPONSES = {True: "How it responds to each class", False: "How strong its responses are"}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -88,16 +91,24 @@ def reconstruct(
 
 
 def _facts(album: Album, layer: str, unit: int) -> list[Number]:
-    table, where = album.tables[layer], "over all positions of all images"
-    selectivity = "How much one class stands out: 0 not at all, 1 it alone."
-    return [
-        Number("selectivity", float(table.selectivity[unit]), explain=selectivity),
-        Number("active", 100 * float(table.active[unit]), "%", explain="Share of positions where it is above zero."),
-        Number("mean", float(table.mean[unit]), explain=f"Of its activation, {where}."),
-        Number("standard deviation", float(table.std[unit]), explain=f"Of its activation, {where}."),
-        Number("highest", float(table.highest[unit]), explain=f"Activation, {where}."),
-        Number("lowest", float(table.lowest[unit]), explain=f"Activation, {where}."),
+    table = album.tables[layer]
+    places = table.grid[0] * table.grid[1]
+    where = f"{table.images:,} images" if places == 1 else f"{table.images:,} images of {places:,} places"
+    found = [
+        Number("active", 100 * float(table.active[unit]), "%", explain=f"Share of places above zero, {where}."),
+        Number(
+            "mean response",
+            float(table.mean[unit]),
+            explain=f"With a standard deviation of {float(table.std[unit]):.3g}.",
+        ),
+        Number(
+            "highest response", float(table.highest[unit]), explain=f"The lowest is {float(table.lowest[unit]):.3g}."
+        ),
     ]
+    if album.classes_measured:
+        explain = f"How much one of the classes stands out: 0 not at all, 1 it alone ({table.sampled:,} images)."
+        found.insert(0, Number("selectivity", float(table.selectivity[unit]), explain=explain))
+    return found
 
 
 def _unit(album: Album, layer: str, unit: int) -> list[Section]:
@@ -106,28 +117,34 @@ def _unit(album: Album, layer: str, unit: int) -> list[Section]:
     made = album.made(
         table, album.commands.line("top-patches", data=album.commands.data, layer=layer, to="patches.png")
     )
-    caption = "One image from each part of its range of activation, from strong to weak."
     parts = [Part(Examples(top, _strongest_caption(album, layer, unit, top), made))]
     if bins:
+        caption = "One image from each part of its range of response, from strong to weak."
         parts.append(Part(Bins(bins, caption, made)))
-    parts.append(Part(Examples(low, "The patches that drive it least.", made, heading="lowest")))
+    parts.append(Part(Examples(low, "The patches with its lowest response.", made, heading="lowest")))
     return [
         Section("What drives it in the data", tuple(parts)),
-        Section("How it responds to each class", (Part(_histogram(album, table, unit)),), half=True),
+        Section(_RESPONSES[album.classes_measured], (Part(_histogram(album, table, unit)),), half=True),
     ]
 
 
 def _strongest_caption(album: Album, layer: str, unit: int, top: Sequence[Patch]) -> str:
-    asked = any(unit in task.parameters["units"] for task in album.find("reconstruct", layer=layer))
+    table = album.tables[layer]
+    text = f"The places in {table.images} images where its response is highest, one in each image."
+    if lit(album, table, unit, 0) is not None:
+        text += " It sees much of each image: bright is where it fires, dark where it does not."
+    else:
+        text += " Each patch is exactly what the unit sees; gray is outside the image."
+    text += " A click shows the whole image with this place."
     count = sum(patch.reconstruction is not None for patch in top)
-    text = "The patches of the data that drive it most; gray is outside the picture."
+    asked = any(unit in task.parameters["units"] for task in album.find("reconstruct", layer=layer))
     if not count and (asked or not top):
         return text
     if not count:
         return f"{text} None is reconstructed: the budget {album.budget.name} sufficed for other units only."
     first = "the first of them" if count == 1 else f"the first {count} of them"
-    beside = "each" if count == len(top) else first
-    return f"{text} Beside {beside}: the reconstruction from this one activation."
+    below = "each" if count == len(top) else first
+    return f"{text} Below {below}: what in it gave this response (its reconstruction from this one value)."
 
 
 def _patches(
@@ -142,8 +159,11 @@ def _patches(
     places = [
         (kind, rank) for kind, count in kinds.items() for rank in range(count) if table.entry(unit, rank, kind)[0] >= 0
     ]
-    crops = downscaled(torch.stack([table.crop(unit, rank, kind) for kind, rank in places]), CELL)
-    sprite = album.sprites.natural(f"unit-{album.slug(table.layer)}-{unit}", crops, columns=9)
+    crops = [(lit(album, table, unit, rank) if kind == "top" else None, kind, rank) for kind, rank in places]
+    cells = [table.crop(unit, rank, kind) if bright is None else bright for bright, kind, rank in crops]
+    sprite = album.sprites.natural(
+        f"unit-{album.slug(table.layer)}-{unit}", downscaled(torch.stack(cells), CELL), columns=9
+    )
     made = {
         kind: [_patch(album, table, unit, rank, of, sprite, at) for at, (of, rank) in enumerate(places) if of == kind]
         for kind in kinds
@@ -153,11 +173,19 @@ def _patches(
 
 def _patch(album: Album, table: LayerPatches, unit: int, rank: int, kind: str, sprite: Sprite, place: int) -> Patch:
     image, position, activation = table.entry(unit, rank, kind)
-    text = f"patch of image {album.image_id(image)}, {album.answer(image)}"
-    link = album.picture(image).link if image in album.thumbnails and image in album.images else None
-    crop = Picture(sprite, place, text, link, f"{activation:.3g}")
+    source = f"{album.image_id(image)}, {album.answer(image)}"
+    picture = Picture(sprite, place, f"patch of image {source}, response {activation:.3g}")
     back = _reconstruction(album, table.layer, unit, rank) if kind == "top" else None
-    return Patch(crop, activation, f"{album.image_id(image)}, {album.answer(image)}", position, back)
+    box = _box(table, unit, rank, kind)
+    return Patch(picture, activation, source, position, back, album.whole(image), box)
+
+
+def _box(table: LayerPatches, unit: int, rank: int, kind: str) -> tuple[float, float, float, float]:
+    """What the unit sees of the image, as shares of its sides: left, top, width, height."""
+    height, width = table.picture[1:]
+    top, left, bottom, right = table.crop_box_at(table.entry(unit, rank, kind)[1])
+    top, left, bottom, right = max(top, 0), max(left, 0), min(bottom, height), min(right, width)
+    return left / width, top / height, (right - left) / width, (bottom - top) / height
 
 
 def _reconstruction(album: Album, layer: str, unit: int, rank: int) -> Picture | None:
@@ -170,7 +198,7 @@ def _reconstruction(album: Album, layer: str, unit: int, rank: int) -> Picture |
         ("reconstruction", layer, unit),
         functools.partial(album.sprites.scaled, name, maps, "diverging", "signal", columns=9, own=True),
     )
-    return Picture(sprite, rank, f"reconstruction of patch {rank} of unit {unit} of {layer}")
+    return Picture(sprite, rank, f"what in patch {rank + 1} drives unit {unit} of {layer}")
 
 
 def _bins(table: LayerPatches, unit: int, patches: list[Patch]) -> tuple[Bin, ...]:
@@ -181,46 +209,50 @@ def _bins(table: LayerPatches, unit: int, patches: list[Patch]) -> tuple[Bin, ..
 
 
 def _histogram(album: Album, table: LayerPatches, unit: int) -> Histogram:
-    rows = []
-    for group, counts in zip(table.groups[unit].tolist(), table.histogram[unit].tolist(), strict=True):
-        if sum(counts):
-            all_rest = table.groups.shape[1] == 1
-            name = album.class_name(group) if group >= 0 else ("all images" if all_rest else "other classes")
-            rows.append((name, to_class(group) if group >= 0 else None, tuple(int(count) for count in counts)))
     edges = tuple(round(float(edge), 6) for edge in table.edges[unit])
-    return Histogram(
-        edges,
-        tuple(rows),
-        "Its largest activation on each image, by class, the strongest class first. The height of a bar is the square "
-        "root of the number of images, so that rare activations are visible.",
-        album.made(table),
+    counts = table.histogram[unit].long()
+    caption = (
+        f"Its largest response on each of {int(counts.sum()):,} images{{}}. The height of a bar is the square root of "
+        "the number of images, so that rare responses are visible."
     )
+    if not album.classes_measured:
+        every = tuple(counts.sum(0).tolist())
+        return Histogram(edges, (("all images", None, every),), caption.format(""), album.made(table), "response")
+    rows = []
+    for group, row in zip(table.groups[unit].tolist(), counts.tolist(), strict=True):
+        if sum(row):
+            name = album.class_name(group) if group >= 0 else "other classes"
+            rows.append((name, to_class(group) if group >= 0 else None, tuple(row)))
+    text = caption.format(", by class, the class with the strongest responses first")
+    return Histogram(edges, tuple(rows), text, album.made(table), "response")
 
 
 # -- layers and classes --------------------------------------------------------------------------------------------
 
 
 def _layer_facts(album: Album, layer: str) -> list[Number]:
-    dead = int(album.tables[layer].dead.sum())
-    return [Number("dead units", dead, explain="They are active on none of the images.")]
+    table = album.tables[layer]
+    explain = f"Of {table.units} units: on none of {table.images:,} images do they respond."
+    return [Number("dead units", int(table.dead.sum()), explain=explain)]
 
 
 def _class(album: Album, index: int) -> list[Section]:
     """Units that respond to this class more than to any other."""
     found = None
-    if all(album.tables[layer].class_mean.shape[1] for layer in album.layers):  # else there are no labels
+    if album.classes_measured and int(album.class_counts[index]) > 1:
         rows = [
-            Amount(f"{layer}:{unit}", float(album.tables[layer].selectivity[unit]), to_unit(layer, unit), None,
-                   label(album, layer, unit))
+            Amount(f"{layer}:{unit}", float(album.tables[layer].selectivity[unit]), to_unit(layer, unit),
+                   unit_picture(album, layer, unit), label(album, layer, unit))
             for layer in album.layers
             for unit in (album.tables[layer].groups[:, 0] == index).nonzero()[:, 0].tolist()
         ]  # fmt: skip
         rows = sorted(rows, key=lambda row: -row.value)[:_OF_CLASS]
-        caption = "Units that respond to this class more than to any other, the most selective first."
-        found = Amounts(tuple(rows), "selectivity", caption)
-    name = "the units that tell it apart"
-    use = "They respond to this class more than to any other."
-    return [Section("Units that tell it apart", (Part(found, name, use),))]
+        caption = (
+            f"Units whose mean response to the {int(album.class_counts[index])} images of this class is higher than to "
+            "any other class. Selectivity is 1 where no other class drives the unit, 0 where all classes do alike."
+        )
+        found = Amounts(tuple(rows), "selectivity", caption) if rows else None
+    return [Section("Units that respond most to it", (Part(found),))]
 
 
 STRONGEST_PATCHES = Topic(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ __all__ = ["UNIT_SIMILARITY", "Similarities", "similarity_order"]
 
 _NEAREST = 8
 _REPEATS = 20  # pairs that are listed
+_READABLE = 64  # units whose order is written out
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -43,14 +45,18 @@ def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
 
 
 def similar(subject: Subject, *, layers: Sequence[str], images: Sequence[int], batch: int) -> Similarities:
-    """How alike the units of some layers respond to some images."""
+    """How alike the units of some layers respond to some images; in half precision, three digits."""
     found = units.similar(subject.net, subject.subset(images), layers, batch=batch)
-    return Similarities(provenance=next(iter(found.values())).provenance, layers=found)
+    small = {name: dataclasses.replace(one, correlation=one.correlation.half()) for name, one in found.items()}
+    return Similarities(provenance=next(iter(found.values())).provenance, layers=small)
 
 
 def _layer_similarity(album: Album, layer: str) -> Similarity | Absent | None:
     found = album.remembered(("similar",), lambda: album.one(Similarities, "similar"))
-    return found.layers.get(layer) if isinstance(found, Similarities) else found
+    if not isinstance(found, Similarities):
+        return found
+    one = found.layers.get(layer)
+    return None if one is None else dataclasses.replace(one, correlation=one.correlation.float())
 
 
 def _unit(album: Album, layer: str, unit: int) -> list[Section]:
@@ -77,7 +83,7 @@ def _nearest(album: Album, layer: str, unit: int) -> Amounts | Absent | None:
 
 def _layer(album: Album, layer: str) -> list[Section]:
     part = Part(_matrix(album, layer), "the similarity of units", "It shows which units respond alike.")
-    return [Section("Units that respond alike", (part,))]
+    return [Section("Units that respond alike", (part,), half=True)]
 
 
 def _matrix(album: Album, layer: str) -> SimilarityMatrix | Absent | None:
@@ -95,7 +101,9 @@ def _matrix(album: Album, layer: str) -> SimilarityMatrix | Absent | None:
         layer,
         Picture(sprite, 0, f"correlation of the {len(matrix)} units of {layer}, alike ones side by side"),
         tuple(found.repeats()[:_REPEATS]),
-        "Rows and columns are units, similar ones side by side: blocks on the diagonal are groups that respond alike.",
+        f"The correlation of responses at {len(matrix)} x {len(matrix)} pairs of units, over {found.images} images. "
+        "Units that respond alike lie side by side: red blocks on the diagonal are groups of them.",
+        order=tuple(places.tolist()) if len(matrix) <= _READABLE else (),
     )
 
 

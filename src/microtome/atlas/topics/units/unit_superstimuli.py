@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -16,7 +17,8 @@ from microtome.atlas.planning.plan import Plan, blocks
 from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
-from microtome.atlas.widgets import Part, Picture, Section, Sprite, Stimuli, Stimulus, to_unit
+from microtome.atlas.topics.units.unit_tuning import label
+from microtome.atlas.widgets import Part, Picture, Section, Stimuli, Stimulus, to_unit
 from microtome.loading import Subject
 from microtome.synthesis import Superstimuli, recommended_size
 from microtome.units import TopPatches
@@ -27,7 +29,7 @@ _BLOCK = 32  # units in one task
 _CLASSES = 5  # classes in one task
 _CELL = 160  # pixels a side of a superstimulus on a page
 _THUMBNAIL = 96  # pixels a side of a patch that stands for a unit
-_SHEET = 400  # patches in one sprite
+_IN_ONE_FILE = {False: 16, True: 400}  # units in one file, of photos and of small images: a page loads few files
 
 
 def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
@@ -81,18 +83,24 @@ def maximize(subject: Subject, tables: TopPatches, *, restarts: int, **options: 
     """Superstimuli of some units, checked against the data; what fails is made again where restarts are planned."""
     made = synthesis.maximize(subject.net, **options)
     patches = tables[options["layer"]].with_images(subject.images)
-    return synthesis.credentials(subject.net, made, patches, restarts=restarts, retry=restarts > 0)
+    checked = synthesis.credentials(subject.net, made, patches, restarts=restarts, retry=restarts > 0)
+    return _small(checked, _CELL)
 
 
 def maximize_class(subject: Subject, **options: Any) -> Superstimuli:
     """Images made for class scores."""
-    return synthesis.maximize_class(subject.net, **options)
+    return _small(synthesis.maximize_class(subject.net, **options), 2 * _CELL)
+
+
+def _small(found: Superstimuli, side: int) -> Superstimuli:
+    """The images at the size of a page, in half precision."""
+    return dataclasses.replace(found, images=downscaled(found.images, side).half())
 
 
 # -- units ---------------------------------------------------------------------------------------------------------
 
-# The sprite, its (first) cell, the activation reached, and the result they come from.
-_Found = dict[int, tuple[Sprite, int, float, Superstimuli]]
+# By unit: the result that holds its images, and the place of the first of them.
+_Found = dict[int, tuple[Superstimuli, int]]
 
 
 def _stimuli(album: Album, layer: str, sign: int, diverse: int = 1) -> _Found:
@@ -102,47 +110,58 @@ def _stimuli(album: Album, layer: str, sign: int, diverse: int = 1) -> _Found:
 
 def _gathered(album: Album, layer: str, sign: int, diverse: int) -> _Found:
     found: _Found = {}
-    for number, task in enumerate(album.find("maximize", layer=layer, sign=sign, diverse=diverse)):
+    for task in album.find("maximize", layer=layer, sign=sign, diverse=diverse):
         result = album.load(task)
         if isinstance(result, Superstimuli):
-            name = f"stimuli-{album.slug(layer)}-{sign}-{diverse}-{number}"
-            sprite = album.sprites.natural(name, downscaled(result.images, _CELL))
             for place, unit in enumerate(result.channel.tolist()):
-                found.setdefault(unit, (sprite, place, float(result.peak[place]), result))
+                found.setdefault(unit, (result, place))
     return found
 
 
 def _unit(album: Album, layer: str, unit: int) -> list[Section]:
     use = "They are images optimised for the strongest and the weakest response of the unit."
     part = Part(_unit_stimuli(album, layer, unit), "superstimuli", use)
-    return [Section("Images made to drive it", (part,), beside=True)]
+    return [Section("Images made to drive it", (part,), half=True, beside=True)]
 
 
 def _unit_stimuli(album: Album, layer: str, unit: int) -> Stimuli | None:
-    """The superstimuli of a unit, those that raise it first."""
-    items: list[Stimulus] = []
-    made = None
-    for role, sign, count in (("positive", 1, 1), ("diverse", 1, _diverse(album.plan)), ("negative", -1, 1)):
-        found = _stimuli(album, layer, sign, count).get(unit) if count else None
-        if found is None:
-            continue
-        sprite, place, _, result = found
-        steps, seed = result.provenance.parameters["steps"], result.provenance.seed
-        command = album.commands.line("maximize", layer, channels=unit, steps=steps, seed=seed, to="unit.png")
-        made = made or album.made(result, command)
-        for step in range(count):
-            reached = float(result.peak[place + step])
-            alt = f"{role} superstimulus of unit {unit} of {layer}"
-            picture = Picture(sprite, place + step, alt, to_unit(layer, unit))
-            share = album.tables[layer].percentile(unit, reached)
-            items.append(Stimulus(picture, role, reached, share, *_credentials(result, place + step)))
-    if not items:
+    """The superstimuli of a unit, those that raise it first, in a file of their own."""
+    found = [
+        (role, result, place + step)
+        for role, sign, count in (("positive", 1, 1), ("diverse", 1, _diverse(album.plan)), ("negative", -1, 1))
+        if count
+        for result, place in [_stimuli(album, layer, sign, count).get(unit, (None, 0))]
+        if result is not None
+        for step in range(count)
+    ]
+    if not found:
         return None
+    cells = torch.cat([downscaled(result.images[place : place + 1].float(), _CELL) for _, result, place in found])
+    sprite = album.sprites.natural(f"stimuli-{album.slug(layer)}-{unit}", cells, columns=len(cells))
+    items = []
+    for cell, (role, result, place) in enumerate(found):
+        reached = float(result.peak[place])
+        picture = Picture(sprite, cell, f"{_ROLES[role]} unit {unit} of {layer}", to_unit(layer, unit))
+        share = album.tables[layer].percentile(unit, reached)
+        items.append(Stimulus(picture, role, reached, share, *_credentials(result, place)))
+    first = found[0][1]
+    command = album.commands.line(
+        "maximize", layer, channels=unit, steps=first.provenance.parameters["steps"], seed=first.provenance.seed,
+        to="unit.png",
+    )  # fmt: skip
     caption = (
-        "Images made to raise and to lower this unit most, with the share of images in the data that reach less. "
+        f"Images made to raise and to lower the response of this unit as far as possible. Below each: the response, "
+        f"and the share of the {album.tables[layer].sampled} images of the data that give less. "
         "Marked images may not show what drives the unit in the data."
     )
-    return Stimuli(tuple(items), caption, made)
+    return Stimuli(tuple(items), caption, album.made(first, command))
+
+
+_ROLES = {
+    "positive": "image made to raise",
+    "diverse": "another image made to raise",
+    "negative": "image made to lower",
+}
 
 
 def _credentials(result: Superstimuli, row: int) -> tuple[bool | None, str, str]:
@@ -167,19 +186,32 @@ def unit_picture(album: Album, layer: str, unit: int) -> Picture | None:
 
 
 def _pictures(album: Album, layer: str) -> dict[int, Picture]:
-    table = album.tables[layer]
-    found = {
-        unit: Picture(sprite, place, f"superstimulus of unit {unit} of {layer}", to_unit(layer, unit))
-        for unit, (sprite, place, _, result) in _stimuli(album, layer, 1).items()
-        if _credentials(result, place)[0] is not False
-    }
-    rest = [unit for unit in range(table.units) if unit not in found]
-    for number, part in enumerate(blocks(rest, _SHEET)):
-        crops = downscaled(torch.stack([table.crop(unit, 0) for unit in part]), _THUMBNAIL)
-        sprite = album.sprites.natural(f"layer-{album.slug(layer)}-{number}", crops)
-        for place, unit in enumerate(part):
-            found[unit] = Picture(sprite, place, f"strongest patch of unit {unit} of {layer}", to_unit(layer, unit))
+    table, each = album.tables[layer], _IN_ONE_FILE[album.pixelated]
+    every = _stimuli(album, layer, 1)
+    made = {unit: one for unit, one in every.items() if _credentials(*one)[0] is not False}
+    rest = [unit for unit in range(table.units) if unit not in made]
+    found = {}
+    for kind, units in (("superstimulus", sorted(made)), ("strongest patch", rest)):
+        for number, part in enumerate(blocks(units, each)):
+            cells = [
+                made[unit][0].images[made[unit][1]].float() if unit in made else table.crop(unit, 0).float()
+                for unit in part
+            ]
+            name = f"{kind.split()[0]}-{album.slug(layer)}-{number}"
+            sprite = album.sprites.natural(name, downscaled(torch.stack(cells), _THUMBNAIL))
+            for place, unit in enumerate(part):
+                found[unit] = Picture(sprite, place, f"{kind} of {_about(album, layer, unit)}", to_unit(layer, unit))
     return found
+
+
+def _about(album: Album, layer: str, unit: int) -> str:
+    """A unit in words: its number, its label, and the class that drives it most."""
+    named = label(album, layer, unit)
+    strongest = int(album.tables[layer].groups[unit, 0]) if album.classes_measured else -1
+    parts = [f"unit {unit} of {layer}"]
+    parts += [f"label: {named}"] if named else []
+    parts += [f"strongest on {album.class_name(strongest)}"] if strongest >= 0 else []
+    return ", ".join(parts)
 
 
 # -- classes -------------------------------------------------------------------------------------------------------
@@ -188,20 +220,23 @@ def _pictures(album: Album, layer: str) -> dict[int, Picture]:
 def _class(album: Album, index: int) -> list[Section]:
     use = "They show the image with the highest score of the class."
     part = Part(_class_stimuli(album, index), "images made for the class score", use)
-    return [Section("Images made for it", (part,))]
+    return [Section("Images made for it", (part,), half=True)]
 
 
 def _class_stimuli(album: Album, index: int) -> Stimuli | None:
     """The image made for the score of a class."""
-    for number, task in enumerate(album.find("maximize-class")):
+    for task in album.find("maximize-class"):
         result = album.load(task)
         if index in task.parameters["classes"] and isinstance(result, Superstimuli):
-            sprite = album.sprites.natural(f"classes-{number}", downscaled(result.images, _CELL))
             place = int((result.channel == index).nonzero()[0, 0])
+            sprite = album.sprites.natural(f"class-{index}", result.images[place : place + 1].float())
             reached = result.activation[place].cpu()
             share = 100 * float((album.seen.logits[:, index] <= reached).float().mean())
-            picture = Picture(sprite, place, f"image made for class {album.class_name(index)}")
-            caption = "The image that the network gives the highest score of this class."
+            picture = Picture(sprite, 0, f"image made for class {album.class_name(index)}")
+            caption = (
+                f"An image made to raise the score of this class as far as possible. Below it: the score, and the "
+                f"share of the {len(album.seen.logits)} images of the data that give less."
+            )
             steps, seed = result.provenance.parameters["steps"], result.provenance.seed
             command = album.commands.line("maximize", **{"for": index}, steps=steps, seed=seed, to="class.png")
             item = Stimulus(picture, "positive", float(reached), share)

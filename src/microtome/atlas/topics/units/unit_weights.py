@@ -32,7 +32,7 @@ from microtome.units import Connections, Filters
 __all__ = ["UNIT_WEIGHTS"]
 
 _LINKS = 8  # inputs and outputs that are shown
-_SHEET = 4096  # pixels a side of a picture of all kernels
+_SIDE = 4096  # pixels a side of a picture of all kernels
 
 
 def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
@@ -66,12 +66,15 @@ def connections(subject: Subject, *, layer: str, units: Sequence[int]) -> Connec
 
 def _layer_facts(album: Album, layer: str) -> list[Number]:
     found = album.one(Filters, "filters", layer=layer)
-    return [Number("kernel", " x ".join(map(str, found.weights.shape[2:])), "px")] if isinstance(found, Filters) else []
+    if not isinstance(found, Filters):
+        return []
+    size = " x ".join(map(str, found.weights.shape[2:]))
+    return [Number("kernel", size, explain="Positions that a unit reads of each input channel.")]
 
 
 def _layer(album: Album, layer: str) -> list[Section]:
     part = Part(_kernels(album, layer), "the kernels", "They show what each unit reads from each input.")
-    return [Section("Its weights, inputs across, units down", (part,))]
+    return [Section("All its weights", (part,))]
 
 
 def _kernels(album: Album, layer: str) -> WeightSheet | Absent | None:
@@ -80,7 +83,7 @@ def _kernels(album: Album, layer: str) -> WeightSheet | Absent | None:
     if not isinstance(found, Filters):
         return found or album.without_weights(layer)
     outputs, inputs, height, width = found.weights.shape
-    if max(outputs * height, inputs * width) > _SHEET:
+    if max(outputs * height, inputs * width) > _SIDE:
         return Absent(f"{outputs} x {inputs} kernels of {height} x {width} weights are too many for one picture.")
     kernels = found.weights.flatten(0, 1).float()
     sprite = album.sprites.scaled(
@@ -88,7 +91,7 @@ def _kernels(album: Album, layer: str) -> WeightSheet | Absent | None:
     )
     reads = album.net.layer(layer).inputs
     below = album.source_layer(reads[0]) if reads else ""
-    caption = "A row is an output unit, a column an input channel: red weights raise the unit, blue ones lower it."
+    caption = "A row is a unit, a column an input channel. Red weights raise the response, blue weights lower it."
     return WeightSheet(layer, sprite, caption, album.made(found), below or None)
 
 
@@ -99,8 +102,8 @@ def _unit(album: Album, layer: str, unit: int) -> list[Section]:
     found = [Section("What it reads, and what reads it", (Part(_wiring(album, layer, unit)),))]
     picture = _filter(album, layer, unit)
     if picture is not None:
-        shown = Filter(picture, "Its weights: what it multiplies the picture with.")
-        found.append(Section("Images made to drive it", (Part(shown),), beside=True))
+        shown = Filter(picture, "Its weights on the pixels: what it compares the image with.")
+        found.append(Section("Images made to drive it", (Part(shown),), half=True, beside=True))
     return found
 
 

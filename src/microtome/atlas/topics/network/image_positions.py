@@ -1,0 +1,177 @@
+"""How layers place the images: a map of the images at each layer, and the nearest images of each image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from microtome.atlas.album import Album
+from microtome.atlas.pictures.downscaling import CELL, downscaled
+from microtome.atlas.planning.plan import Plan, blocks
+from microtome.atlas.planning.selection import Selection
+from microtome.atlas.task import Task
+from microtome.atlas.topic import Topic
+from microtome.atlas.widgets import Absent, Gallery, ImageMap, ImagePoint, Part, Picture, Section, to_image
+from microtome.loading import Subject
+from microtome.network import Network
+from microtome.representation.features import feature_rows
+from microtome.representation.neighbours import nearest
+from microtome.representation.principal_components import principal_axes
+from microtome.results import Result, provenance
+from microtome.spaces.operators.linear_layer import linear_layers
+
+__all__ = ["IMAGE_POSITIONS", "ImagePositions"]
+
+_NEAREST = 6
+_LEAST = 4  # images below which a map says nothing
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ImagePositions(Result):
+    """Where layers place some images.
+
+    Attributes
+    ----------
+    images : list of int
+        The images.
+    points, explained : dict of str to Tensor
+        By layer (n, 2) the two principal components of the images' features, the mean of each unit over its
+        positions, and (2,) the shares of the variance that they hold.
+    last : str
+        The layer whose features are compared: the one that the scores are read from, where it has units.
+    nearest : Tensor
+        (n, k) places in ``images`` of the nearest images there, nearest first.
+    """
+
+    images: list[int]
+    points: dict[str, Tensor]
+    explained: dict[str, Tensor]
+    last: str
+    nearest: Tensor
+
+
+# -- tasks and job -------------------------------------------------------------------------------------------------
+
+
+def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
+    """One pass over a sample of the images, with those that have pages."""
+    sample = plan.sample(plan.budget.similarity_seconds / plan.seconds)
+    images = sorted({*sample, *chosen.images})
+    if len(images) < _LEAST:
+        return []
+    cost = 1.2 * len(images) * plan.seconds
+    return [
+        plan.task("image-positions", cost=cost, images=images, layers=list(plan.layers), last=_last(plan),
+                  batch=plan.batch)
+    ]  # fmt: skip
+
+
+def _last(plan: Plan) -> str:
+    """The layer that the last linear layer reads, where it has units; otherwise the last shown layer."""
+    net = plan.net
+    for name in reversed(linear_layers(net)):
+        for source in net.layer(name).inputs:
+            if source in net.layers and net.layers[source].units and net.layers[source].axes.image_axis is not None:
+                return source
+        break
+    return plan.layers[-1]
+
+
+def image_positions(
+    subject: Subject, *, images: Sequence[int], layers: Sequence[str], last: str, batch: int
+) -> ImagePositions:
+    """The features of some images at some layers, their two principal components, and the nearest images."""
+    rows = _features(subject.net, subject, images, list(dict.fromkeys([*layers, last])), batch)
+    points, explained = {}, {}
+    for layer in layers:
+        values = rows[layer].double().numpy()
+        mean, axes, shares = principal_axes(values)
+        found = torch.from_numpy((values - mean) @ axes.T)
+        strongest = found.gather(0, found.abs().argmax(0, keepdim=True))
+        # The sign of a direction is free: the farthest image is on the positive side.
+        points[layer] = (found * torch.where(strongest < 0, -1.0, 1.0)).float()
+        explained[layer] = torch.from_numpy(shares).float()
+    indices, _ = nearest(rows[last].double().numpy(), min(_NEAREST, len(images) - 1))
+    return ImagePositions(
+        provenance=provenance(subject.net, "pca", layers=list(layers), images=len(images), reduce="mean"),
+        images=list(images),
+        points=points,
+        explained=explained,
+        last=last,
+        nearest=torch.from_numpy(indices),
+    )
+
+
+def _features(
+    net: Network, subject: Subject, images: Sequence[int], layers: list[str], batch: int
+) -> dict[str, Tensor]:
+    parts = [feature_rows(net, subject.pictures(block), layers, "mean") for block in blocks(images, batch)]
+    return {layer: torch.cat([part[layer] for part in parts]) for layer in layers}
+
+
+# -- pages ---------------------------------------------------------------------------------------------------------
+
+
+def _found(album: Album) -> ImagePositions | Absent | None:
+    return album.remembered(("image-positions",), lambda: album.one(ImagePositions, "image-positions"))
+
+
+def _layer(album: Album, layer: str) -> list[Section]:
+    found = _found(album)
+    shown = _map(album, found, layer) if isinstance(found, ImagePositions) else found
+    use = "It shows which images the layer places side by side."
+    return [Section("How it places the images", (Part(shown, "the map of the images", use),), half=True)]
+
+
+def _map(album: Album, found: ImagePositions, layer: str) -> ImageMap:
+    places = found.points[layer].tolist()
+    seen = album.seen
+    classes = torch.where(seen.known, seen.labels, seen.predicted)[found.images].tolist()
+    points = tuple(
+        ImagePoint(x, y, group, bool(album.seen.wrong[index]))
+        for (x, y), index, group in zip(places, found.images, classes, strict=True)
+    )
+    share = 100 * float(found.explained[layer].sum())
+    named = "true" if bool(album.seen.known.any()) else "predicted"
+    caption = (
+        f"Each dot is one of {len(points)} images, in the colour of its {named} class; a ring marks a mistake. "
+        f"Dots lie close where the units of the layer give similar mean responses: two directions that hold "
+        f"{share:.0f} % of the differences between the images."
+    )
+    return ImageMap(points, caption, album.made(found))
+
+
+def _image(album: Album, index: int) -> list[Section]:
+    found = _found(album)
+    shown = _nearest(album, found, index) if isinstance(found, ImagePositions) else found
+    use = "They are the images that the network finds most alike."
+    return [Section("Images that look alike to the network", (Part(shown, "the nearest images", use),))]
+
+
+def _nearest(album: Album, found: ImagePositions, index: int) -> Gallery | None:
+    if index not in found.images:
+        return None
+    others = [found.images[place] for place in found.nearest[found.images.index(index)].tolist()]
+    cells = downscaled(album.subject.pictures(others), CELL)
+    sprite = album.sprites.natural(f"nearest-{album.image_id(index)}", cells, columns=len(others))
+    pictures = tuple(
+        Picture(sprite, place, f"image {album.image_id(other)}, {album.answer(other)}",
+                to_image(album.image_id(other)), album.answer(other))
+        for place, other in enumerate(others)
+    )  # fmt: skip
+    caption = (
+        f"Of {len(found.images)} images those whose responses at {found.last} are nearest to those of this image, "
+        "nearest first. Are they of the same class?"
+    )
+    return Gallery(pictures, caption, album.made(found))
+
+
+IMAGE_POSITIONS = Topic(
+    "positions of images",
+    tasks=_tasks,
+    jobs={"image-positions": image_positions},
+    sections={"layer": _layer, "image": _image},
+)

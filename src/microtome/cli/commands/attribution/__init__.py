@@ -1,0 +1,1 @@
+"""Which parts of an image decided, and was it a shortcut?"""

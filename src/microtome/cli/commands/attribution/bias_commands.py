@@ -1,0 +1,106 @@
+"""``microtome spotting-bias`` and ``shortcut-share``: shortcuts planted, and shortcuts under masks of one's own."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from microtome.cli.options import Json, ModelOptions, Output, Pictures, methods_named, pictures
+from microtome.cli.output import check, save, tell
+from microtome.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from microtome.network import Network
+
+__all__ = ["shortcut_share", "spotting_bias"]
+
+
+def spotting_bias(
+    *,
+    data: Annotated[str, Parameter(help="A data set with parts, mnist or fashion-mnist.")] = "mnist",
+    images: Annotated[int, Parameter(help="Training pictures.")] = 10_000,
+    epochs: Annotated[int, Parameter(help="Passes over them.")] = 2,
+    agreement: Annotated[float, Parameter(help="How often the tag tells the class, for the biased network.")] = 0.95,
+    told_by: Annotated[str, Parameter(name="--tell", help="What of the tag tells it: pattern or place.")] = "pattern",
+    head: Annotated[str, Parameter(help="The networks' head: dense, or average (global average pooling).")] = "dense",
+    explained: Annotated[int, Parameter(help="Test pictures that maps are made of.")] = 200,
+    seed: Annotated[int, Parameter(help="Of tags, weights and order.")] = 0,
+    out: Annotated[Path, Parameter(help="Folder for the page, the figure and the numbers.")] = Path("spotting-bias"),
+) -> None:
+    """Plant a shortcut, train a network that takes it and one that cannot, and show what the maps of both say.
+
+    Every picture gets a small bright tag on its edge. For one network the tag tells the class, for the other nothing;
+    the share of each method's map on the tag is measured for both (some minutes).
+
+    Example: `microtome spotting-bias --data mnist --out spotting-bias`
+    """
+    from microtome.data import Images, open_data
+    from microtome.reproduce.spotting_bias import spotting_bias as run
+
+    if data not in ("mnist", "fashion-mnist"):
+        raise InputError(
+            f'a data set with a training and a test part is expected, mnist or fashion-mnist; got "{data}".'
+        )
+    train, test = (open_data(data, part=part) for part in ("train", "test"))
+    if not isinstance(train, Images) or not isinstance(test, Images):
+        raise InputError(f'"{data}" is a folder here; name the data set alone.')
+    found = run(
+        train.sample(images, seed=seed), test, agreement=agreement, tell=told_by, head=head, epochs=epochs,
+        explained=explained, seed=seed, out=out, say=partial(print, flush=True),
+    )  # fmt: skip
+    print(f"\n{found.report()}\n\n{out / 'spotting-bias.html'}")
+
+
+def shortcut_share(
+    photo: Pictures,
+    /,
+    *,
+    model: ModelOptions,
+    masks: Annotated[Path, Parameter(help="Folder of masks with the pictures' names, light where the shortcut is.")],
+    output: Output,
+    methods: Annotated[
+        str | None, Parameter(help="Joined by commas, also functions of your own, file.py:function; default seven.")
+    ] = None,
+    target: Annotated[
+        str | None, Parameter(help="The target class, by number or name; default the predicted class.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure how much of each method's map lies on masks of your own: a watermark, a ruler, a background.
+
+    Example: `microtome shortcut-share photos/*.jpg --masks masks --model zoo:resnet18 --weights w.safetensors
+    -o share.png`
+    """
+    import torch
+
+    from microtome import attribution
+
+    check(output)
+    net = model.network()
+    drawn = torch.stack([_mask(masks, path, net) for path in photo])
+    chosen = methods_named(methods) or list(attribution.quality.shortcut.METHODS)
+    asked = int(target) if target is not None and target.isdigit() else target
+    found = attribution.shortcut_share(net, pictures(photo, net), drawn, asked, methods=chosen)
+    save(found, output, as_json=json)
+    tell(
+        found.table(),
+        lambda row: (
+            f"{row['method']:<22} {100 * row['network']:5.1f} % on the masks, {100 * row['area']:.1f} % of the pictures"
+        ),
+        as_json=json,
+    )
+
+
+def _mask(folder: Path, photo: Path, net: Network) -> Tensor:
+    """The mask of a picture, scaled and cut as the picture is: (H, W) of 0 and 1."""
+    import torch
+
+    found = sorted(path for path in folder.glob(f"{photo.stem}.*") if path.is_file()) if folder.is_dir() else []
+    if not found:
+        raise InputError(f"{folder} holds no mask for {photo.name}; expected {photo.stem}.png or alike.")
+    return (pictures([found[0]], net)[0].mean(0) > 0.5).to(torch.float32)

@@ -1,0 +1,1 @@
+"""What do layers keep, and what do they reject?"""

@@ -1,0 +1,1 @@
+"""Which smaller or converted network does the same?"""

@@ -1,0 +1,1 @@
+"""How does training go, and where does it end?"""

@@ -1,0 +1,117 @@
+"""Numbers of a data set's own classes as numbers of the network's, matched by their names."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import ConcatDataset, Subset
+
+from microtome.data.adapters.class_labels import UNLABELLED
+from microtome.data.adapters.naming import class_named, fits
+from microtome.errors import DataWarning
+
+__all__ = ["ClassNumbers", "own_classes"]
+
+_SHOWN = 3
+
+
+def own_classes(dataset: Any) -> Sequence[str] | None:
+    """The names of a data set's classes, also of one that is a subset of it or joined of such; None where it has none.
+
+    Examples
+    --------
+    >>> class Pets(list):
+    ...     classes = ["cat", ("dog", "hound")]
+    >>> own_classes(Subset(Pets([0, 1]), [1]))
+    ['cat', 'dog, hound']
+    """
+    if isinstance(dataset, Subset):
+        return own_classes(dataset.dataset)
+    if isinstance(dataset, ConcatDataset):
+        parts = [own_classes(part) for part in dataset.datasets]
+        return parts[0] if all(part == parts[0] for part in parts) else None
+    named = getattr(dataset, "classes", None)
+    if not isinstance(named, list | tuple):
+        return None
+    return [", ".join(map(str, name)) if isinstance(name, list | tuple) else str(name) for name in named]
+
+
+class ClassNumbers:
+    """Translates labels of a data set into classes of a network.
+
+    Parameters
+    ----------
+    own : sequence of str or None
+        Names of the data set's classes.
+    classes : sequence of str or None
+        Names of the network's classes.
+    count : int
+        How many classes the network tells apart; 0 where that is not known.
+    """
+
+    def __init__(self, own: Sequence[str] | None, classes: Sequence[str] | None, count: int) -> None:
+        self.names = own if own is not None else classes
+        self._count = count
+        self._number: list[int | None] | None = None
+        self._told = False
+        if own is None or classes is None or list(own) == list(classes):
+            return
+        found = [_number(place, name, classes) for place, name in enumerate(own)]
+        if any(number is not None for number in found):
+            self._number = found
+        else:  # names of another kind, such as WordNet's numbers
+            warnings.warn(
+                f"the data set's classes ({_listed(own)}) and the network's ({_listed(classes)}) have no name in "
+                "common; label 0 is taken as the network's first class, and so on.",
+                DataWarning,
+                stacklevel=2,
+            )
+
+    def of(self, label: int | str) -> int | str:
+        """The network's class of a label of the data set, or why there is none."""
+        if isinstance(label, str) or label == UNLABELLED:
+            return label
+        if self._number is not None:
+            assert self.names is not None  # noqa: S101 - numbers are made from names
+            known = label < len(self._number)
+            found = self._number[label] if known else None
+            name = f" ({self.names[label]})" if known else ""
+            return (
+                self._refused(f"label {label}{name}, which is none of the network's classes")
+                if found is None
+                else found
+            )
+        if self._count and label >= self._count:
+            return self._refused(f"label {label}, while the network has {self._count} classes, 0 to {self._count - 1}")
+        return label
+
+    def _refused(self, why: str) -> str:
+        """Say once that the labels are not used; a method that needs them raises an error of its own."""
+        if not self._told:
+            self._told = True
+            warnings.warn(f"the labels of the data set are not used: it has {why}.", DataWarning, stacklevel=3)
+        return why
+
+    def of_all(self, labels: Tensor | None) -> tuple[Tensor | None, list[int | str]]:
+        """The same for a row of labels (n,): None with the reasons where one of them has no class."""
+        if labels is None:
+            return None, []
+        found = [self.of(int(label)) for label in labels]
+        if any(isinstance(label, str) for label in found):
+            return None, found
+        return torch.tensor(found, dtype=torch.int64, device=labels.device), found
+
+
+def _number(place: int, name: str, classes: Sequence[str]) -> int | None:
+    tried = [name, *(part.strip() for part in name.split(","))]
+    if place < len(classes) and any(fits(one, classes[place]) for one in tried):  # two classes may have one name
+        return place
+    return next((number for one in tried if (number := class_named(one, classes)) is not None), None)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

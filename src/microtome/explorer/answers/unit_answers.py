@@ -1,0 +1,119 @@
+"""One unit on one picture: its activation at the pixels, its dissection, and its part in the score of a class."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from microtome import units
+from microtome.atlas.pictures.downscaling import downscaled_signal
+from microtome.atlas.topics.images.score_decomposition import decompose
+from microtome.errors import LayerError
+from microtome.explorer.frames import Frame, quantised
+from microtome.network import Network
+
+__all__ = ["dissected", "linear_layer_of", "projected", "summed"]
+
+_ROWS = 24  # input channels that are shown, the strongest
+_SIDE = 32  # pixels a side of a map in the table
+
+
+def projected(net: Network, image: Tensor, layer: str, unit: int, method: str) -> Frame:
+    """The activation at the unit's strongest place, at the pixels; blocks ``map`` (1, H, W) with ``limits``."""
+    made = units.project_back(net, image, layer, unit, method=method)
+    values, limits = quantised(made.map, signed=True)
+    header = {
+        "layer": layer,
+        "unit": unit,
+        "method": method,
+        "signed": True,
+        "activation": float(made.score[0]),
+        "position": made.position[0].tolist(),
+    }
+    return Frame(header, {"map": values, "limits": limits})
+
+
+def linear_layer_of(net: Network, layer: str) -> str:
+    """The convolution or matrix product whose units a layer passes on through norms and rectifiers, or itself.
+
+    Raises
+    ------
+    LayerError
+        When the layer's units are made in another way, such as by a sum of branches.
+    """
+    found = net.layer(layer)
+    name = found.name
+    while True:
+        if found.leaf and found.kind.lower().replace("lazy", "") in ("linear", "addmm", "matmul", "mm"):
+            return found.name
+        if found.leaf and found.operation.rpartition("/")[2].startswith(("conv2d", "linear", "addmm")):
+            return found.name
+        below = [net.layers[one] for one in found.inputs if one in net.layers]
+        if len(below) != 1 or below[0].units != net.layer(layer).units:
+            raise LayerError(
+                f'the units of "{name}" ({net.layer(layer).kind}) are not the output of one convolution or matrix '
+                "product, so there is no sum over input channels to show. Choose a convolution or linear layer."
+            )
+        found = below[0]
+
+
+def dissected(net: Network, image: Tensor, layer: str, unit: int) -> Frame:
+    """The unit as a sum over input channels, the largest amounts first.
+
+    Blocks: ``x``, ``w``, ``a`` as bytes with ``x_limits``, ``w_limits``, ``a_limits``; ``channel`` (rows,), ``share``
+    and ``amount`` (rows,): the contribution at the place where the unit is strongest; ``y`` (1, h, w).
+    """
+    linear = linear_layer_of(net, layer)
+    made = units.dissect(net, image, linear, unit)
+    place = int(made.output.flatten().argmax())
+    amounts = made.contributions.flatten(1)[:, place]
+    rows = amounts.abs().argsort(descending=True, stable=True)[:_ROWS]
+    blocks: dict[str, Tensor] = {
+        "channel": made.channels[rows].to(torch.int32),
+        "share": made.share[rows].float(),
+        "amount": amounts[rows].float(),
+    }
+    for name, maps, signed in (
+        ("x", made.inputs[rows], bool((made.inputs < 0).any())),
+        ("w", made.weights[rows], True),
+        ("a", made.contributions[rows], True),
+        ("y", made.output[None], True),
+    ):
+        blocks[name], blocks[f"{name}_limits"] = quantised(downscaled_signal(maps, _SIDE), signed=signed)
+    width = made.output.shape[1]
+    header = {
+        "layer": linear,
+        "asked": layer,
+        "unit": unit,
+        "source": made.source,
+        "inputs": len(made.channels),
+        "bias": made.bias,
+        "value": float(made.output.flatten()[place]),
+        "rest": float(amounts.sum() - amounts[rows].sum()),
+        "position": [place // width, place % width],
+        "x_signed": bool((made.inputs < 0).any()),
+        "gap": made.gap,
+        "bound": made.bound,
+    }
+    return Frame(header, blocks)
+
+
+def summed(net: Network, image: Tensor, layer: str, target: int | None) -> Frame:
+    """The score of a class as a sum over the units of a layer; blocks ``unit`` and ``amount``, largest first."""
+    index = int(net.targets(target, net.logits(image))[0])
+    made = decompose(net, image, index, [layer])
+    steps = [step for step in made.steps if step[0] == layer]
+    pixels = sum(step[2] for step in made.steps if step[0] == "input")
+    header = {
+        "layer": layer,
+        "target": index,
+        "score": made.score,
+        "bias": made.bias,
+        "rest": made.rest + pixels,
+        "held": made.held,
+    }
+    blocks = {
+        "unit": torch.tensor([step[1] for step in steps], dtype=torch.int32, device="cpu"),
+        "amount": torch.tensor([step[2] for step in steps], dtype=torch.float32, device="cpu"),
+    }
+    return Frame(header, blocks)

@@ -1,0 +1,140 @@
+"""Serving: bind to an address, print where to look, warn where others can look, too."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import secrets
+import socket
+import sys
+from collections.abc import Callable
+
+import uvicorn
+
+from microtome.errors import InputError
+from microtome.explorer.atlas_results import AtlasResults
+from microtome.explorer.live_network import LiveNetwork
+from microtome.explorer.server.app import create_app
+from microtome.explorer.server.limits import Limits
+
+__all__ = ["is_loopback", "serve"]
+
+
+def serve(
+    networks: list[LiveNetwork],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    token: str = "",
+    limits: Limits | None = None,
+    atlas: AtlasResults | None = None,
+    ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve the explorer until it is interrupted.
+
+    Parameters
+    ----------
+    networks : list of LiveNetwork
+        The network, and one to compare it with.
+    host : str
+        The address to bind to. Anything but loopback lets others look in: then a token is needed, which is made where
+        none is given, and a warning is printed.
+    port : int
+        The port; 0 for any free one.
+    token : str
+        What every request must bring.
+    ready : function
+        Is told the address to open, when it can be opened.
+
+    Raises
+    ------
+    InputError
+        The address cannot be bound.
+    """
+    limits = limits or Limits()
+    local = is_loopback(host)
+    if not local and not token:
+        token = secrets.token_urlsafe(24)
+    bound = _bound(host, port)
+    shown = f"[{host}]" if ":" in host else host
+    hosts = {"127.0.0.1", "localhost", "[::1]"} if local else {shown, *_own_names(), "127.0.0.1", "localhost"}
+    application = create_app(networks, limits=limits, atlas=atlas, hosts={name.lower() for name in hosts}, token=token)
+    asked = socket.gethostname() if host in ("0.0.0.0", "::") else shown  # noqa: S104 - the user's own choice
+    address = f"http://{asked}:{bound.getsockname()[1]}/" + (f"?token={token}" if token else "")
+    if not local:
+        sys.stderr.write(
+            f"warning: bound to {host}, so that other machines can ask this one to compute. Whoever has the whole "
+            "address with its token can look at the network and its images; the connection is not encrypted.\n"
+        )
+    config = uvicorn.Config(
+        application,
+        log_level="warning",
+        ws_max_size=4 * limits.body_bytes + _picture_bytes(networks),
+        ws_per_message_deflate=False,
+        timeout_keep_alive=30,
+        h11_max_incomplete_event_size=limits.body_bytes,
+        server_header=False,
+    )
+    server = _Server(config, ready, address)
+    try:
+        server.run(sockets=[bound])
+    finally:
+        application.state.dispatch.computations.close()
+
+
+class _Server(uvicorn.Server):
+    """Tells when it can be asked."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[str], None] | None, address: str) -> None:
+        super().__init__(config)
+        self._ready, self._address = ready, address
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        await super().startup(sockets=sockets)
+        if self._ready is not None:
+            self._ready(self._address)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can ask.
+
+    Examples
+    --------
+    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("::1"), is_loopback("0.0.0.0")
+    (True, True, True, False)
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _own_names() -> list[str]:
+    """Names and addresses by which other machines may know this one."""
+    name = socket.gethostname()
+    found = [name, socket.getfqdn()]
+    with contextlib.suppress(OSError):
+        found += [str(entry[4][0]) for entry in socket.getaddrinfo(name, None)]
+    return [f"[{one}]" if ":" in one else one for one in found]
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        made = socket.socket(family, kind, protocol)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise InputError(
+            f"{host}:{port} cannot be bound: {why}. Give another --host or --port; 0 finds a free one."
+        ) from error
+    return made
+
+
+def _picture_bytes(networks: list[LiveNetwork]) -> int:
+    channels, height, width = networks[0].net.input_shape
+    return channels * height * width

@@ -1,0 +1,1 @@
+"""How are maps, their quality and shares of shortcuts drawn?"""

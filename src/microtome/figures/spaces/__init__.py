@@ -1,0 +1,1 @@
+"""How are signal spaces, inverses and linear regions drawn?"""

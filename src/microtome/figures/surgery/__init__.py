@@ -1,0 +1,1 @@
+"""How are smaller and converted networks drawn?"""

@@ -1,0 +1,1 @@
+"""How are loss surfaces and information planes drawn?"""

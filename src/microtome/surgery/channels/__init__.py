@@ -1,0 +1,1 @@
+"""Which entries of which weights belong to one channel, and how is a channel removed?"""

@@ -1,0 +1,132 @@
+"""The channels of a model as found: entries of weights, operations, and families that go together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One axis of one parameter or buffer, with the channel that each entry along it belongs to.
+
+    Attributes
+    ----------
+    owner, key : str
+        The module's name and the tensor's name in it.
+    axis : int
+        Which axis of the tensor.
+    reads : bool
+        True where the entries weigh a channel that comes in; False where they make or scale it.
+    channels : Tensor
+        (n,) the root channel of each entry.
+    depth : int
+        Outputs a channel of a depthwise kernel; 0 for everything else.
+    """
+
+    owner: str
+    key: str
+    axis: int
+    reads: bool
+    channels: Tensor = field(repr=False)
+    depth: int = 0
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A convolution or matrix product of the pass whose weights are the model's own.
+
+    Attributes
+    ----------
+    name : str
+        The operation, as the engine names it: ``"conv2/conv2d"``.
+    owner, weight : str
+        The module that holds the weight, and the weight's name in it.
+    bias : str
+        The bias's name in the same module, or an empty text.
+    positions : int
+        Outputs of one image for each output channel.
+    area : int
+        Taps of the kernel.
+    groups : int
+        Of the convolution.
+    read, made : Tensor
+        (in,) and (out,) root channels.
+    axis : int
+        The axis of channels in the operation's input and output.
+    kind : str
+        The operator.
+    """
+
+    name: str
+    owner: str
+    weight: str
+    bias: str
+    positions: int
+    area: int
+    groups: int
+    read: Tensor = field(repr=False)
+    made: Tensor = field(repr=False)
+    axis: int
+    kind: str
+
+
+@dataclass(frozen=True)
+class Family:
+    """Channels that are alike: the same weights make and read them, each its own entries.
+
+    Attributes
+    ----------
+    name : str
+        The first layer that makes them.
+    makers, readers : tuple of str
+        The operations that make and read them.
+    channels : tuple of int
+        Root channels, in the order of their place in the first maker.
+    pinned : str
+        Why none of them can be removed; empty where they can.
+    """
+
+    name: str
+    makers: tuple[str, ...]
+    readers: tuple[str, ...]
+    channels: tuple[int, ...]
+    pinned: str
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The channels of a model: what belongs to each, and which may be removed.
+
+    Attributes
+    ----------
+    slots : list of Slot
+    operations : dict of str to Operation
+        By name, in the order they run.
+    families : dict of str to Family
+        By name, in the order they run.
+    """
+
+    slots: list[Slot]
+    operations: dict[str, Operation]
+    families: dict[str, Family]
+
+    @property
+    def free(self) -> list[Family]:
+        """The families whose channels may be removed."""
+        return [family for family in self.families.values() if not family.pinned]
+
+    def multiply_adds(self, gone: Iterable[int] = ()) -> float:
+        """Multiply-adds of one image in all convolutions and matrix products, without some channels."""
+        removed = torch.tensor(sorted(gone), dtype=torch.int64, device="cpu")
+        total = 0.0
+        for operation in self.operations.values():
+            made = len(operation.made) - int(torch.isin(operation.made, removed).sum())
+            read = len(operation.read) - int(torch.isin(operation.read, removed).sum())
+            depthwise = operation.groups == len(operation.read) > 1
+            inputs = 1 if depthwise else read / operation.groups
+            total += operation.positions * operation.area * made * inputs
+        return total

@@ -1,0 +1,1 @@
+"""Which channels can go without training, and how do the others take over?"""

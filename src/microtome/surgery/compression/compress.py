@@ -1,0 +1,223 @@
+"""Compression without training: channels go where they cost least, and the next layer takes over what they did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from microtome.data import Dataset, adapt
+from microtome.errors import InputError, LayerError
+from microtome.network import Network
+from microtome.progress import Listener
+from microtome.registry import register
+from microtome.results import provenance
+from microtome.surgery.channels import removal
+from microtome.surgery.channels.channel_families import Channels, Family
+from microtome.surgery.compression.allocation import Work, allocate
+from microtome.surgery.compression.moments import FITTED, Moments, importance, read_moments
+from microtome.surgery.compression.optimal_brain_surgeon import Order, Reading, order
+from microtome.surgery.compression.refit import absorbed, columns_of, put_weights, refit, shared, weights_of
+from microtome.surgery.smaller import SmallerNetwork, described
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Compression(SmallerNetwork, drawing="surgery.pruning_figures:widths"):
+    """A smaller network that was not trained again; see ``SmallerNetwork``.
+
+    Attributes
+    ----------
+    largest_change : float
+        Largest change of any logit on the data.
+    images : int
+        How many images the fits were made on.
+    """
+
+    largest_change: float
+    images: int
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is known of a network's channels before any goes: made once, cut from as often as wanted."""
+
+    net: Network
+    channels: Channels
+    families: list[Family]
+    orders: list[Order]
+    moments: dict[str, Moments]
+    damping: float
+
+
+@register("compress", rows=("B3", "H3"), paper="hassibi1993optimal", needs="channels", kind="surgery")
+def compress(
+    net: Network,
+    dataset: Dataset,
+    *,
+    multiply_adds: float = 0.5,
+    damping: float = 1e-2,
+    fit: bool = True,
+    batch: int = 64,
+    seed: int = 0,
+    progress: Listener | None = None,
+) -> Compression:
+    r"""Remove channels until a share of the multiply-adds is left; no training, no labels.
+
+    Each layer that reads a removed channel is fitted by least squares on the data, all its taps, to give from the
+    others what it gave from all. Which channels go, and from which layer, follows from what is then still lost,
+
+    .. math:: L_B = \operatorname{tr}\big(\Lambda\, W_B\, [(H^{-1})_{BB}]^{-1}\, W_B^T\big),
+
+    with H the second moments of what the layer reads and :math:`\Lambda` the mean squared slope of the logits
+    with respect to its outputs [1]_ [2]_ [3]_: always the step with the least loss for a multiply-add saved. With
+    ``fit`` the layers that lost inputs are then fitted once more in order, so that each corrects the errors of those
+    before it.
+
+    Parameters
+    ----------
+    net : Network
+    dataset : data set
+        Images, without labels or with; a few hundred to some thousand.
+    multiply_adds : float
+        The share that may be left, in (0, 1].
+    damping : float
+        The pull of the fits towards the old weights: share of the mean diagonal of H.
+    fit : bool
+        Whether to fit the layers in order at the end.
+    batch : int
+        Images at a time.
+    seed : int
+        Of the random signs of the slopes.
+    progress : function, optional
+        Told of every layer fitted.
+
+    Returns
+    -------
+    Compression
+        ``.network``, ``.share``, ``.widths``, ``.largest_change``.
+
+    Raises
+    ------
+    InputError
+        When the share is not in (0, 1] or would empty a layer.
+    LayerError
+        When no channel of the network can be removed.
+
+    Notes
+    -----
+    Cost: three passes and one backward pass over the data, the inverse of every H (side: inputs times taps), then for
+    ``fit`` two passes up to each layer. Channels that layers other than 2-D convolutions and matrix products read
+    stay. What it does not show: what retraining would bring.
+
+    References
+    ----------
+    .. [1] Hassibi, Stork, Wolff. Optimal brain surgeon and general network pruning. ICNN 1993.
+    .. [2] He, Zhang, Sun. Channel pruning for accelerating very deep neural networks. ICCV 2017.
+    .. [3] Kurtic, Frantar, Alistarh. ZipLM: inference-aware structured pruning of language models. NeurIPS 2023.
+    """
+    if not 0 < multiply_adds <= 1:
+        raise InputError(f"a share of the multiply-adds in (0, 1] is expected, got {multiply_adds}.")
+    dataset = adapt(dataset, net)
+    known = survey(net, dataset, damping=damping, batch=batch, seed=seed)
+    small, gone = compressed(known, dataset, multiply_adds, fit=fit, batch=batch, progress=progress)
+    result = Compression(
+        provenance=provenance(
+            net, "compress", seed, multiply_adds=multiply_adds, damping=damping, fit=fit, images=len(dataset)
+        ),
+        largest_change=removal.largest_change(net, small, dataset, batch=batch),
+        images=len(dataset),
+        **described(net, known.channels, gone, small),  # type: ignore[arg-type]  # named as the fields
+    )
+    result.attach(removal.wrapped(net, small.model))
+    return result
+
+
+def survey(net: Network, dataset: Dataset, *, damping: float = 1e-2, batch: int = 64, seed: int = 0) -> Survey:
+    """Find which channels can go, in which order and at what cost; see ``compress``."""
+    if not len(dataset):
+        raise InputError("the data set is empty: there is no image to run.")
+    found = removal.prunable(net)
+    channels = found.channels
+    families = [
+        family
+        for family in found.families.values()
+        if all(channels.operations[name].kind in FITTED for name in family.readers)
+    ]
+    if not families:
+        reason = next(iter(found.refused.items()), ("", "it has no layers with weights"))
+        raise LayerError(f'no channel of the network can be removed; of layer "{reason[0]}": {reason[1]}.')
+    moments = read_moments(net, channels, dataset, batch=batch)
+    weight = importance(net, channels, dataset, batch=batch, seed=seed)
+    orders = []
+    for family in families:
+        readings = [reading(net, channels, name, family, moments, weight[name]) for name in family.readers]
+        orders.append(order(readings, damping=damping, until=1))
+    return Survey(net, channels, families, orders, moments, damping)
+
+
+def reading(
+    net: Network, channels: Channels, name: str, family: Family, moments: dict[str, Moments], weight: torch.Tensor
+) -> Reading:
+    """One layer that reads a family, as the brain surgeon wants it."""
+    operation = channels.operations[name]
+    square = moments[name].read
+    columns = columns_of(operation)
+    return Reading(
+        weights_of(net, operation).to(square),
+        square,
+        (weight * operation.positions).view(operation.groups, -1, 1),
+        [columns[channel] for channel in family.channels],
+    )
+
+
+def compressed(
+    known: Survey,
+    dataset: Dataset,
+    share: float,
+    *,
+    keep: Mapping[str, int] | None = None,
+    fit: bool = True,
+    batch: int = 64,
+    progress: Listener | None = None,
+) -> tuple[Network, list[int]]:
+    """The network with a share of the multiply-adds, and the channels that are gone.
+
+    ``keep`` says in place of the share how many channels the named families keep; the others keep all.
+    """
+    if keep is None:
+        work = Work(known.channels, known.families)
+        counts = allocate(work, [entry.cost for entry in known.orders], share * work.of(work.sizes))
+    else:
+        counts = [len(one.channels) - keep.get(one.name, len(one.channels)) for one in known.families]
+        missing = set(keep) - {one.name for one in known.families}
+        if missing:
+            raise InputError(
+                f'the channels of layer "{sorted(missing)[0]}" are read by layers that cannot be fitted; '
+                'choose another criterion, such as "magnitude".'
+            )
+    gone = [
+        family.channels[place]
+        for family, entry, count in zip(known.families, known.orders, counts, strict=True)
+        for place in entry.channels[:count]
+    ]
+    small = absorbing(known, gone)
+    if fit and gone:
+        refit(known.net, small, known.channels, gone, dataset, damping=known.damping, batch=batch, progress=progress)
+    return small, gone
+
+
+def absorbing(known: Survey, gone: list[int]) -> Network:
+    """The network without some channels, whose part the layers that read them have taken over."""
+    small = removal.without(known.net, known.channels, gone)
+    removed = torch.tensor(sorted(gone), dtype=torch.int64, device="cpu")
+    several = shared(known.channels)
+    for name, operation in known.channels.operations.items():
+        depthwise = operation.groups == len(operation.read) > 1
+        touched = bool(torch.isin(operation.read, removed).any())
+        if not touched or depthwise or name in several or name not in known.moments:
+            continue
+        rows = absorbed(known.net, operation, known.moments[name].read, gone, known.damping)
+        stays = ~torch.isin(operation.made, removed)
+        put_weights(small, operation, rows[:, stays.view(operation.groups, -1)[0].nonzero()[:, 0]])
+    return small

@@ -1,0 +1,1 @@
+"""Which channels go in rounds, with training after each?"""

@@ -1,0 +1,1 @@
+"""How are images optimised: coordinates, steps, penalties and priors?"""

@@ -1,0 +1,107 @@
+"""What is known of the axes of one value, and how operators that leave values in place hand it on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from microtome.trace.axes.value_axes import COLUMN, IMAGE, PLACE, ROW, UNIT, Axis, Factor
+
+Size = Sequence[int]
+
+
+class Labels(NamedTuple):
+    """What is known of a value's axes.
+
+    Attributes
+    ----------
+    axes : tuple of Axis
+        Factors of each axis; none where nothing is known, or for an axis of length one.
+    since : int
+        The operation that made the units, so that a residual stream keeps its own beside those of its branches.
+    """
+
+    axes: tuple[Axis, ...]
+    since: int = 0
+
+
+class Known(NamedTuple):
+    """An input of an operation: its shape and what is known of its axes."""
+
+    shape: Size
+    labels: Labels | None
+
+
+def pictures(shape: Size) -> Labels:
+    """Labels of a batch of images (N, C, H, W)."""
+    return Labels(tuple((Factor(role, size),) for role, size in zip((IMAGE, UNIT, ROW, COLUMN), shape, strict=True)))
+
+
+def resized(axis: Axis, size: int) -> Axis:
+    """The axis with another length: its role stays where it has one only and that is not the images."""
+    if math.prod(f.size for f in axis) == size:
+        return axis
+    roles = {f.role for f in axis}
+    if len(roles) == 1 and roles != {IMAGE}:
+        return (Factor(roles.pop(), size),)
+    return (Factor(PLACE, size),) if size > 1 else ()
+
+
+def has_units(labels: Labels | None) -> bool:
+    """Whether any axis holds units."""
+    return labels is not None and any(f.role == UNIT for axis in labels.axes for f in axis)
+
+
+def claimed(labels: Labels, place: int, size: int, step: int) -> Labels:
+    """The axis at ``place`` holds the units from now on, and no other; an image folded into it stays there."""
+    axes = [tuple(Factor(PLACE, f.size) if f.role == UNIT else f for f in axis) for axis in labels.axes]
+    axes[place] = (Factor(UNIT, size),)
+    lone = {role: [k for k, axis in enumerate(axes) for f in axis if f.role == role] for role in (ROW, COLUMN)}
+    for role, found in lone.items():  # rows whose inner part has become units: what is left are the rows
+        if len(found) == 1 and len(axes[found[0]]) == 1:
+            axes[found[0]] = (Factor(role, axes[found[0]][0].size),)
+    return Labels(tuple(axes), step)
+
+
+def is_unit(axis: Axis) -> bool:
+    """Whether the axis holds units."""
+    return any(f.role == UNIT for f in axis)
+
+
+def places(size: int) -> Axis:
+    """An axis of positions without a known role; nothing where the length is one."""
+    return (Factor(PLACE, size),) if size > 1 else ()
+
+
+def alike(read: list[Known], shape: Size) -> Labels | None:
+    """Elementwise operations, and all that keep the order of the axes: every axis as in the input that has it."""
+    given = [one for one in read if one.labels is not None]
+    full = [one for one in given if len(one.shape) == len(shape)]
+    if not full:
+        return _same_ends(given[0], shape)
+    exact = [one for one in full if tuple(one.shape) == tuple(shape)] or full
+    base = min(exact, key=lambda one: (not has_units(one.labels), one.labels.since))  # type: ignore[union-attr]
+    axes = list(base.labels.axes)  # type: ignore[union-attr]
+    for place, size in enumerate(shape):
+        if math.prod(f.size for f in axes[place]) == size and (axes[place] or size == 1):
+            continue
+        for one in given:
+            back = place - len(shape)
+            fits = -back <= len(one.shape) and one.shape[back] == size
+            if fits and one.labels.axes[back] and not (has_units(base.labels) and is_unit(one.labels.axes[back])):  # type: ignore[union-attr]
+                axes[place] = one.labels.axes[back]  # type: ignore[union-attr]
+                break
+    return Labels(tuple(axes), base.labels.since)  # type: ignore[union-attr]
+
+
+def _same_ends(one: Known, shape: Size) -> Labels:
+    """Another number of axes by an unknown operation: the first and last axes that agree in length."""
+    labels, axes = one.labels, [()] * len(shape)
+    assert labels is not None  # noqa: S101 - asked only where there are labels
+    found: list[Axis] = list(axes)
+    for k in range(min(len(shape), len(one.shape))):
+        if shape[k] != one.shape[k]:
+            break
+        found[k] = labels.axes[k]
+    return Labels(tuple(found), labels.since)

@@ -1,0 +1,132 @@
+"""What the numbers of an output mean: logits, probabilities, sigmoids or plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from microtome.errors import InputError, ModelError
+from microtome.trace.graph import Layer
+from microtome.trace.heads.closing_softmax import CLOSINGS, closing_of, recorded
+from microtome.trace.heads.head import Head, tensors_by_path
+from microtome.trace.heads.last_operations import Ending
+from microtome.trace.operators.operator_table import those
+from microtome.trace.tracing.tracer import Tracer
+
+# Operators whose values lie in [0, 1], and those that mix such values: averages, products, choices.
+PROBABILITIES = frozenset(("sigmoid", "hardsigmoid", "softmax"))
+_MIXING = those(activation="clipping") | those(
+    role=tuple(
+        """arithmetic function mask product reduction view rearrangement selection split join copy cast
+        repetition""".split()
+    )
+)
+
+
+def meaning(
+    ending: Ending,
+    layers: Mapping[str, Layer],
+    value: Tensor,
+    path: tuple[str | int, ...],
+    rows: Tensor,
+    output: str | None,
+    bounded: Callable[[], bool],
+) -> Head:
+    """The head that an output has: what its numbers mean, and what closes it."""
+    count = int(rows.shape[1])
+    node = ending.node_of(value)
+    closed = None if output == "value" else closing_of(ending, node, rows)
+    if closed is not None:
+        squash, _ = CLOSINGS[closed[0]]
+        kind = "logits" if squash == "softmax" else "sigmoid"
+        if (output, squash) == ("sigmoid", "softmax"):
+            raise InputError(
+                'output="sigmoid" was given, but the model ends in a softmax; leave output out, or give "logits".'
+            )
+        if (output, squash) != ("logits", "sigmoid"):
+            layer, cut = recorded(ending, layers, closed[1])
+            reason = f'logits, which the closing {closed[0]} reads ("{layer}")'
+            return Head(count, path, output or kind, squash, layer, closed[0], cut, reason)
+    kind, reason = _measured(ending, node, rows, bounded)
+    if output is None:
+        return Head(count, path, kind, {"logits": "softmax", "sigmoid": "sigmoid"}.get(kind, ""), reason=reason)
+    if output == "probabilities" and kind != "probabilities" and not in_range(rows):
+        low, high = (float(edge) for edge in rows.aminmax())
+        raise InputError(
+            f'output="probabilities" was given, but the network gives values from {low:.3g} to {high:.3g}; '
+            '"logits", "sigmoid" or "value" may be meant.'
+        )
+    squash = {"logits": "softmax", "sigmoid": "" if kind == "probabilities" else "sigmoid"}.get(output, "")
+    return Head(count, path, output, squash, reason=f"{_PLURAL.get(output, output)}, as given")
+
+
+_PLURAL = {"value": "values", "sigmoid": "logits of a sigmoid"}
+
+
+def _measured(ending: Ending, node: int | None, rows: Tensor, bounded: Callable[[], bool]) -> tuple[str, str]:
+    """What the numbers of an open head are."""
+    several = rows.shape[1] > 1
+    wide = rows.double()
+    rough = 1e-2 if rows.dtype in (torch.float16, torch.bfloat16) else 1e-4
+    if several and in_range(rows) and bool(((wide.sum(1) - 1).abs() < rough).all()):
+        return "probabilities", "probabilities, since they lie in [0, 1] and sum to 1 for each image"
+    if several and bool((wide <= rough).all()) and bool(((wide.exp().sum(1) - 1).abs() < rough).all()):
+        return "logits", "logarithms of probabilities, since their exponentials sum to 1 for each image"
+    if several and bool((wide >= -rough).all()) and _same_sums(wide, rough):
+        total = float(wide.sum(1)[0])
+        return "value", f"values, since they are not negative and sum to {total:.4g} for each image, as shares do"
+    if node is not None and in_range(rows) and _of_probabilities(ending, node):
+        return "probabilities", "probabilities, since they are made of sigmoids or softmaxes alone and lie in [0, 1]"
+    if in_range(rows) and bounded():
+        return "probabilities", "probabilities, since they stay in [0, 1] for images far outside of the pixel range"
+    if several:
+        return "logits", "logits, since no softmax or sigmoid closes the model"
+    return "value", 'a value; give output="sigmoid" where it is the logit of one class'
+
+
+def _same_sums(rows: Tensor, rough: float) -> bool:
+    """Whether different rows have one sum, as per cent have."""
+    sums = rows.sum(1)
+    differ = float((rows - rows[:1]).abs().max()) > 100 * rough * float(rows.abs().max())
+    return len(rows) > 1 and differ and float((sums - sums[0]).abs().max()) <= rough * float(sums[0].abs())
+
+
+def stays_in_range(model: nn.Module, images: Tensor, path: tuple[str | int, ...]) -> bool:
+    """Whether outputs change, but stay in [0, 1], where the images are stretched far beyond their range."""
+    stretched = torch.cat([1e2 * images[:2], -1e2 * images[:2]])
+    try:
+        returned = torch.cat([rows for part in stretched.split(1) if (rows := _alone(model, part, path)) is not None])
+    except (ModelError, RuntimeError):
+        return False
+    return bool(returned.isfinite().all()) and in_range(returned) and float(returned.max() - returned.min()) > 1e-3
+
+
+def _alone(model: nn.Module, image: Tensor, path: tuple[str | int, ...]) -> Tensor | None:
+    value = dict(tensors_by_path(Tracer(model)(image))).get(path)
+    return None if value is None else value.detach().reshape(-1)
+
+
+def _of_probabilities(ending: Ending, node: int) -> bool:
+    """Whether a value is mixed of sigmoids and softmaxes alone."""
+    waiting, seen = [node], {node}
+    any_found = False
+    while waiting:
+        at = waiting.pop()
+        made = ending.nodes[at]
+        if made.kind in PROBABILITIES:
+            any_found = True
+            continue
+        if made.kind not in _MIXING or not made.inputs:
+            return False
+        fresh = [source for source in made.inputs if source not in seen]
+        seen.update(fresh)
+        waiting += fresh
+    return any_found
+
+
+def in_range(rows: Tensor) -> bool:
+    """Whether all numbers lie in [0, 1], up to rounding."""
+    low, high = (float(edge) for edge in rows.aminmax())
+    return low >= -1e-6 and high <= 1 + 1e-6

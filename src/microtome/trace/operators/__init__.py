@@ -1,0 +1,1 @@
+"""Which operator is a call, whatever its spelling, and what does it do?"""

@@ -1,0 +1,116 @@
+"""Values laid beside each other along a new axis: what is then taken along it is a function of one number again.
+
+``torch.stack([x, zeros]).amax(0)`` is a rectifier, as ``torch.maximum(x, zeros)`` is.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from microtome.trace.operators.nested_tensors import tensors
+from microtome.trace.operators.operator_calls import Call
+from microtome.trace.operators.operator_table import those
+from microtome.trace.rectifiers.value_function import Value, constant, version
+
+JOINING = frozenset(("stack", "cat"))
+# What is taken along the new axis, and is a function of one number where all parts are.
+TAKING = frozenset(("amax", "amin", "max", "min", "logsumexp", "sum", "mean"))
+# What else may choose among the parts.
+CHOOSING = those(role=("reduction", "pooling"), function=("piecewise", "curved")) | {"logsumexp", "topk", "sort"}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Values that lie beside each other.
+
+    Attributes
+    ----------
+    parents : list of Value
+        Those that are made from the image, each once.
+    order : list of int or None
+        For each part which of the parents it is; None for a constant.
+    constants : list of Tensor or None
+        The constants of one number among the parts.
+    axis : int
+        The new axis.
+    """
+
+    parents: list[Value]
+    order: list[int | None]
+    constants: list[Tensor | None]
+    axis: int
+
+    @property
+    def one_source(self) -> bool:
+        """Whether all parts are made from one tensor and constants of one number, in more than one way."""
+        source = self.parents[0].source
+        same = source is not None and all(parent.source is source for parent in self.parents)
+        filled = all(at is not None or one is not None for at, one in zip(self.order, self.constants, strict=True))
+        return same and filled and len(set(self.order)) > 1
+
+    def filled(self, values: list[Tensor]) -> list[Tensor]:
+        """All parts, with other numbers for the parents."""
+        parts = ((None if at is None else values[at], one) for at, one in zip(self.order, self.constants, strict=True))
+        found = (one if value is None else value for value, one in parts)
+        return [part.to(values[0]) for part in found if part is not None]
+
+
+class LaidBeside:
+    """The tensors of one pass that hold values laid beside each other."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[weakref.ref[Tensor], int, Parts]] = {}
+
+    def lay(self, call: Call, output: Any, known: Callable[[Tensor], Value | None]) -> None:
+        """Note what ``stack`` has made, or ``cat`` of parts of length one."""
+        parts, axis = call.arguments["tensors"], call.arguments["dim"]
+        plain = isinstance(output, Tensor) and isinstance(axis, int) and len(parts) > 1
+        if not plain or not all(isinstance(part, Tensor) for part in parts):
+            return
+        axis %= output.dim()
+        if call.kind == "cat" and any(part.dim() != output.dim() or part.shape[axis] != 1 for part in parts):
+            return
+        different = [*{id(part): part for part in parts}.values()]
+        made = [(part, value) for part in different if (value := known(part)) is not None]
+        if made:
+            places = {id(part): at for at, (part, _) in enumerate(made)}
+            order = [places.get(id(part)) for part in parts]
+            constants = [constant(part) if id(part) not in places else None for part in parts]
+            laid = Parts([value for _, value in made], order, constants, axis)
+            self._known[id(output)] = weakref.ref(output), version(output), laid
+
+    def read(self, call: Call) -> Parts | None:
+        """The parts that an operation reads; None where it reads none."""
+        if not self._known:
+            return None
+        tensor = call.input
+        found = self._known.get(id(tensor))
+        return found[2] if found is not None and found[0]() is tensor and found[1] == version(tensor) else None
+
+    @staticmethod
+    def taken(call: Call, parts: Parts) -> Value | None:
+        """What an operation takes along the new axis, as a function of one number; None where it is none."""
+        bound = call.arguments
+        given = bound.get("dim", bound.get("other", bound.get("argument1")))
+        keeps = bound.get("keepdim", bound.get("argument2", False))
+        axes = given if isinstance(given, tuple | list) else (given,)
+        along = len(axes) == 1 and isinstance(axes[0], int) and axes[0] % call.input.dim() == parts.axis
+        if not along or keeps or call.kind not in TAKING or not parts.one_source:
+            return None
+        func = call.func
+
+        def again(values: list[Tensor]) -> Tensor:
+            return tensors(func(torch.stack(torch.broadcast_tensors(*parts.filled(values))), 0))[0]
+
+        return Value(parts.parents[0].source, list(parts.parents), call.name, call.kind, again=again)
+
+    @staticmethod
+    def may_rectify(call: Call, parts: Parts) -> bool:
+        """Whether an operation that is no function of one number may choose between a value and a constant."""
+        return call.kind in CHOOSING and (parts.one_source or None in parts.order)

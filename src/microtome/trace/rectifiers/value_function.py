@@ -1,0 +1,206 @@
+"""A value of a pass as a function of one number: the steps that made it, run again on other numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from microtome.trace.operators.operator_calls import Call
+from microtome.trace.operators.operator_table import those
+
+_CASTS = those(role=("cast", "copy"), function="identity")
+_LARGEST = (
+    4096  # numbers in a constant that may differ from channel to channel; larger ones are no constants of a function
+)
+
+
+@dataclass(eq=False)
+class Value:
+    """A tensor of the pass, as a function of one number.
+
+    Attributes
+    ----------
+    source : Value or None
+        What it is computed from, element by element; a source is its own. None where several tensors take part.
+    parents : list of Value
+        What its operation read.
+    name, kind : str
+        Its operation.
+    node : Any
+        The node of autograd's graph that a gradient of this value arrives at; None where it has no gradient.
+    linear : bool
+        Whether it is an affine function of its source.
+    affine : bool
+        Whether its operation is an affine function of the one value that it read.
+    again : Callable or None
+        Runs the operation on other values of its parents.
+    mask : bool
+        Whether it is piecewise constant, such as ``x > 0``.
+    twins : set
+        Of a source: the nodes of other tensors that hold the same numbers, such as a second view of the same tensor.
+    children : list of Value
+        What was computed from it, element by element.
+    """
+
+    source: Value | None
+    parents: list[Value]
+    name: str
+    kind: str
+    node: Any = None
+    linear: bool = False
+    affine: bool = False
+    again: Callable[[list[Tensor]], Tensor] | None = None
+    mask: bool = False
+    twins: set[Any] = field(default_factory=set)
+    children: list[Value] = field(default_factory=list)
+
+    @property
+    def nodes(self) -> set[Any]:
+        """The nodes of autograd's graph that a gradient of this value arrives at."""
+        return {self.node, *self.twins}
+
+
+def computed(value: Value, source: Tensor) -> Tensor:
+    """A value as a function of its source, for other numbers at the source."""
+    found: dict[int, Tensor] = {}
+    order, stack = [], [(value, False)]
+    while stack:  # parents before children, without recursion
+        item, ready = stack.pop()
+        if ready:
+            order.append(item)
+        elif id(item) not in found:
+            found[id(item)] = source
+            stack.append((item, True))
+            if item.again is not None:
+                stack += [(parent, False) for parent in item.parents]
+    for item in order:
+        found[id(item)] = source if item.again is None else item.again([found[id(parent)] for parent in item.parents])
+    return found[id(value)]
+
+
+def alike(value: Value, source: Tensor, result: Tensor) -> bool:
+    """Whether a value is what its function gives for the numbers of another tensor."""
+    try:
+        with torch.no_grad():
+            again = computed(value, source)
+    except (RuntimeError, TypeError, ValueError):
+        return False
+    if again.shape != result.shape:
+        return False
+    # Of a constant function every tensor would be the source.
+    varies = bool(again.flatten()[:1].ne(again).any())
+    return varies and torch.allclose(again.double(), result.double(), rtol=1e-5, atol=1e-9)
+
+
+def repeatable(call: Call, places: list[Tensor]) -> Callable[[list[Tensor]], Tensor] | None:
+    """The operation as a function of the tensors at ``places``; None where its constants belong to single elements."""
+    if call.kind in _CASTS:
+        return _cast
+    own = {id(tensor): index for index, tensor in enumerate(places)}
+    constants: dict[int, Tensor] = {}
+    for tensor in call.tensors:
+        if id(tensor) not in own:
+            found = constant(tensor)
+            if found is None:
+                return None
+            constants[id(tensor)] = found
+
+    def template(tree: Any) -> Any:
+        if isinstance(tree, Tensor):
+            return _Place(own[id(tree)]) if id(tree) in own else constants[id(tree)]
+        if isinstance(tree, list | tuple) and not hasattr(tree, "_fields"):
+            return type(tree)([template(item) for item in tree])
+        return tree
+
+    args, kwargs = template(call.args), {key: template(value) for key, value in call.kwargs.items() if key != "out"}
+    func, written = call.func, call.kind == "setitem"
+
+    def again(values: list[Tensor]) -> Tensor:
+        def filled(tree: Any) -> Any:
+            if isinstance(tree, _Place):
+                return values[tree.index].clone()  # the call may write on it
+            if isinstance(tree, list | tuple):
+                return type(tree)([filled(item) for item in tree])
+            return tree
+
+        given = filled(args)
+        made = func(*given, **{key: filled(value) for key, value in kwargs.items()})
+        result: Tensor = given[0] if written else made
+        return result
+
+    return again
+
+
+def _cast(values: list[Tensor]) -> Tensor:
+    """A change of type, in double precision."""
+    return values[0].double()
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where in the arguments of a call the value of a parent stands."""
+
+    index: int
+
+
+def constant(tensor: Tensor) -> Tensor | None:
+    """A constant of a function of one number: the same for all elements, or for all of a channel."""
+    tensor = tensor.detach()
+    if tensor.numel() <= 1:
+        return tensor.cpu()
+    if tensor.numel() <= _LARGEST:
+        return tensor.cpu().clone()
+    low, high = torch.aminmax(tensor if tensor.dtype != torch.bool else tensor.byte())
+    return tensor.flatten()[0].cpu() if bool(low == high) else None
+
+
+def entry(value: Value) -> Value:
+    """What a nonlinearity reads: the last affine function of the source that every way to the value leads through.
+
+    In ``y = 4 * x; y * (y > 0)`` that is ``y``.
+    """
+    best = value.source or value
+    for candidate in _ancestors(value):
+        passed = candidate.linear and candidate.node is not None and not _avoids(value, candidate)
+        if passed and len(_ancestors(candidate)) > len(_ancestors(best)):
+            best = candidate
+    return best
+
+
+def _ancestors(value: Value, barrier: Value | None = None) -> list[Value]:
+    """All values that a value is computed from, itself left out; the search ends at a barrier."""
+    found: dict[int, Value] = {}
+    queue = list(value.parents)
+    while queue:
+        item = queue.pop()
+        if item is not barrier and id(item) not in found:
+            found[id(item)] = item
+            queue.extend(item.parents)
+    return list(found.values())
+
+
+def _avoids(value: Value, barrier: Value) -> bool:
+    """Whether a way from the source to the value leads past the barrier."""
+    return barrier is not value.source and any(item is value.source for item in _ancestors(value, barrier))
+
+
+def inside(value: Value, ends: set[Any]) -> Iterator[Any]:
+    """The nodes of autograd's graph between a value and these nodes, which are left out."""
+    seen: set[Any] = set()
+    queue = [value.node]
+    while queue:
+        node = queue.pop()
+        if node is None or node in seen or node in ends:
+            continue
+        seen.add(node)
+        yield node
+        queue.extend(edge for edge, _ in node.next_functions)
+
+
+def version(tensor: Tensor) -> int:
+    """How often a tensor has been written on; -1 where nobody counts."""
+    return -1 if tensor.is_inference() else tensor._version

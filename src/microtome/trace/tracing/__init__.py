@@ -1,0 +1,1 @@
+"""How is a forward pass watched, changed and stopped?"""

@@ -1,0 +1,73 @@
+"""Observers of a pass: one that keeps an operation, and one that finds readers of unseen tensors."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from microtome.errors import ModelError
+from microtome.trace.operators.operator_calls import Call
+from microtome.trace.origins import Origins
+from microtome.trace.tracing.tracer import Tracer
+
+
+class Capture:
+    """Keeps one operation of a pass with its arguments."""
+
+    def __init__(self, name: str) -> None:
+        self.call: Call | None = None
+        self._name = name
+
+    def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """A module starts: nothing to do."""
+
+    def operation(self, call: Call, output: Any) -> None:
+        """An operation has run: keep it if it is the one."""
+        if call.name == self._name and self.call is None:
+            self.call = call
+
+    def leave(self, name: str, module: nn.Module, output: Any) -> None:
+        """A module has returned: nothing to do."""
+
+
+class _Readers:
+    """Notes the operations that read what nothing seen has made, by the gradient that it carries."""
+
+    differentiable = True
+
+    def __init__(self, images: Tensor) -> None:
+        self.names: set[str] = set()
+        self._origins = Origins(images)
+
+    def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """A module starts: nothing to do."""
+
+    def operation(self, call: Call, output: Any) -> None:
+        """An operation has run: note it if it read a stranger."""
+        if self._origins.stranger(call.tensors) is not None:
+            self.names.add(call.name)
+        self._origins.add(output)
+
+    def leave(self, name: str, module: nn.Module, output: Any) -> None:
+        """A module has returned: one that shows no operations, such as a scripted one, is known by its name."""
+        self._origins.add(output)
+
+
+def readers_of_strangers(model: nn.Module, images: Tensor) -> frozenset[str]:
+    """Operations that read a value which depends on the images and which no operation that is seen has made.
+
+    Found by one pass with gradients; empty where the model does not run with gradients.
+    """
+    with torch.enable_grad():
+        images = images.detach().clone().requires_grad_().clone()  # no leaf, as the model may write on it
+    readers = _Readers(images)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            Tracer(model, observer=readers)(images)
+    except ModelError:
+        return frozenset()
+    return frozenset(readers.names)

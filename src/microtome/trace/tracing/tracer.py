@@ -1,0 +1,453 @@
+"""The tracer: one forward pass in which every torch call and module is seen, to read, exchange, rule or stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+
+from microtome.errors import InputError, MicrotomeError, OpaqueError
+from microtome.trace.backward_rules import RuleSet
+from microtome.trace.batch_norm_gradient import align_batch_norm_gradients
+from microtome.trace.edits import edits_of
+from microtome.trace.guard import as_found, named_modules, without_backward_hooks
+from microtome.trace.operators.nested_tensors import substitute, tensors
+from microtome.trace.operators.operator_calls import Call
+from microtome.trace.operators.signatures import is_inplace, refined
+from microtome.trace.operators.spellings import spelling
+from microtome.trace.origins import Origins, calling_place, maker
+from microtome.trace.tracing import broken_pass
+from microtome.trace.tracing.watching import INPUT, Observer, Replacement, Rules
+
+_REFINABLE = frozenset(("clamp", "clamp_min", "hardtanh", "threshold", "maximum", "max"))
+
+
+class Stop(BaseException):
+    """Ends a forward pass early; not an Exception, so that no model catches it.
+
+    A model may hold a pass of its own (``up_to``), so each pass heeds its own end only.
+    """
+
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__()
+        self.tracer = tracer
+
+
+class _Scope:
+    """One running module: its name and how often each operator has been called in it."""
+
+    __slots__ = ("counts", "module", "name", "version")
+
+    def __init__(self, name: str, module: nn.Module | None, version: tuple[int, int] | None) -> None:
+        self.name, self.module, self.version = name, module, version
+        self.counts: dict[str, int] = {}
+
+
+class Tracer(TorchFunctionMode):
+    """One forward pass under watch.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any module; it is run as written.
+    record : iterable of str
+        Names of values to keep: a module (``"layer1.0"``), its second call (``"relu#2"``), an
+        operation in a module (``"layer1.0/relu.1"``), or what either reads (``"conv2@input"``).
+    gradient : bool
+        Make every recorded value a place where gradients can be asked for. Nothing before the
+        first of them becomes part of the graph.
+    live : iterable of str
+        Recorded values that are ends, not beginnings, of gradients: scores and objectives.
+    rules : Rules, optional
+        Backward rules by operator.
+    replace : mapping, optional
+        Values to exchange: a tensor, or a function of the value.
+    stop : bool
+        End the pass when all that was asked for is there.
+    observer : Observer, optional
+        Told of everything in order.
+
+    Attributes
+    ----------
+    value : dict
+        Recorded values, as they were before any later in-place change.
+    edge : dict
+        Where gradients with respect to a recorded value can be asked for.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        record: Iterable[str] = (),
+        *,
+        gradient: bool = False,
+        live: Iterable[str] = (),
+        rules: Rules | None = None,
+        replace: Mapping[str, Replacement] | None = None,
+        stop: bool = True,
+        observer: Observer | None = None,
+    ) -> None:
+        super().__init__()
+        self.value: dict[str, Tensor] = {}
+        self.edge: dict[str, Tensor | GradientEdge] = {}
+        self._model = model
+        self._waiting = set(record)
+        self._record = frozenset(self._waiting)
+        self._replace = dict(replace or {})
+        self._edits = edits_of(model)
+        self._touched = self._record | self._replace.keys() | self._edits.keys()
+        self._gradient, self._live, self._stop = gradient, frozenset(live), stop and bool(self._waiting)
+        self._rules, self._observer = rules, observer
+        modules = named_modules(model)
+        self._names = {id(module): name for name, module in modules}
+        self._needs_modules = bool(self._touched) or observer is not None
+        if rules is not None:  # a scripted module is refused where it runs
+            scripted = any(isinstance(module, torch.jit.ScriptModule) for _, module in modules)
+            self._needs_modules |= rules.asks_places or scripted
+        # The operators to look at, where that is known: of the others not even the names are asked.
+        sees = None if rules is None or observer is not None or self._asks_operations() else rules.sees
+        self._seen = sees  # may grow during the pass
+        self._calls: dict[str, int] = {}
+        self._scopes: list[_Scope] = []
+        self._paused = False
+        self._origins: Origins | None = None
+        self._guarded = False
+        # Modules whose inputs and outputs hooks of the user's may change.
+        self._hooked_inputs: Set[nn.Module] = frozenset()
+        self._hooked_outputs: Set[nn.Module] = frozenset()
+
+    def __call__(self, images: Tensor) -> Any:
+        """Run the model; returns its output, or None where the pass was stopped.
+
+        Raises
+        ------
+        ModelError
+            When the model itself raises.
+        """
+        grad = self._gradient or bool(self._live)
+        # Rules hold for every operation that a gradient passes, so each has to be seen.
+        self._origins = Origins(images) if self._rules is not None and grad else None
+        grad |= any(getattr(part, "differentiable", False) for part in (self._rules, self._observer))
+        unhooked = without_backward_hooks(self._model) if self._rules is not None else nullcontext()
+        with as_found(self._model), unhooked, torch.inference_mode(False), torch.set_grad_enabled(grad):
+            self._guarded = True
+            output = self.run_as_is(images)
+            if self._origins is not None:
+                self._check_origin((output,) if isinstance(output, Tensor) else tensors(output))
+            if self._gradient or self._live:
+                align_batch_norm_gradients([*tensors(output), *self.value.values()], images)
+            return output
+
+    def run_as_is(self, images: Tensor) -> Any:
+        """Run the model in the mode that it is in, its weights part of the graph where they learn: for training.
+
+        Raises
+        ------
+        ModelError
+            When the model itself raises.
+        OpaqueError
+            When it is not the model that raises, but what looks at it.
+        """
+        hooks: list[RemovableHandle] = []
+        if self._needs_modules:
+            hooks = [register_module_forward_pre_hook(self._enter), register_module_forward_hook(self._leave)]
+            hooks += [*self._input_hooks(), *self._output_hooks()]
+        try:
+            self._scopes.append(_Scope("", None, None))
+            if self._needs_operations():
+                with self:
+                    return self._model(images)
+            return self._model(images)
+        except Stop as stop:
+            if stop.tracer is not self:
+                raise
+            return None
+        except (MicrotomeError, torch.cuda.OutOfMemoryError):  # what runs out of memory is run again in parts
+            raise
+        except Exception as error:
+            where = self._scopes[-1].name if self._needs_modules else broken_pass.place(error, self._names)
+            self._scopes.clear()  # the hooks look no more
+            raise self._blamed(error, where, images) from error
+        finally:
+            for hook in hooks:
+                hook.remove()
+            self._scopes.clear()
+
+    def _blamed(self, error: Exception, where: str, images: Tensor) -> MicrotomeError:
+        return broken_pass.blamed(
+            error,
+            images,
+            where=where,
+            runs_plainly=lambda: self._guarded and self._runs_plainly(images),
+            watched=self._rules is not None or bool(self._replace),
+            looking=getattr(self._rules, "name", "") or getattr(self._observer, "name", "") or "reading the network",
+        )
+
+    def _runs_plainly(self, images: Tensor) -> bool:
+        """Whether the model runs on these images when nobody looks at it and no gradient is to be taken."""
+        if getattr(self._rules, "differentiable", False):  # no images, only what stands for them
+            return False
+        try:
+            with torch.no_grad():
+                self._model(images.detach().clone())
+        except Exception:
+            return False
+        return True
+
+    def _needs_operations(self) -> bool:
+        return self._rules is not None or self._observer is not None or self._asks_operations()
+
+    def _asks_operations(self) -> bool:
+        return any("/" in name for name in self._touched)
+
+    # -- modules -------------------------------------------------------------------------------------------------
+
+    def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        path = self._names.get(id(module))
+        if not path or not self._scopes:  # the root, a stranger's module, or another thread's pass
+            return
+        count = self._calls[path] = self._calls.get(path, 0) + 1
+        name = path if count == 1 else f"{path}#{count}"
+        first = args[0] if args and isinstance(args[0], Tensor) else None
+        # Asking a tensor costs as much as a small operation, so only where the answer is used.
+        version = None
+        if first is not None and name in self._touched and not first.is_inference():
+            version = id(first), first._version
+        self._scopes.append(_Scope(name, module, version))
+        if self._rules is not None and isinstance(module, torch.jit.ScriptModule):
+            self._rules.opaque(f'the scripted or traced module "{name}"')
+        if first is not None and name + INPUT in self._record and module not in self._hooked_inputs:
+            self._keep(name + INPUT, first)
+        if self._observer is not None:
+            self._observer.enter(name, module, args)
+
+    def _input_hooks(self) -> list[RemovableHandle]:
+        """Hooks on the modules whose inputs are recorded.
+
+        Only a module's own hook is told of arguments by keyword, and what the user's hooks give the module.
+        """
+        paths = {name.removesuffix(INPUT).partition("#")[0] for name in self._record if name.endswith(INPUT)}
+        asked = [module for name, module in named_modules(self._model) if name in paths] if paths else []
+        plain = [module for module in asked if not isinstance(module, torch.jit.ScriptModule)]
+        self._hooked_inputs = {module for module in plain if module._forward_pre_hooks}
+        return [module.register_forward_pre_hook(self._enter_by_own_hook, with_kwargs=True) for module in plain]
+
+    def _output_hooks(self) -> list[RemovableHandle]:
+        """Hooks on the modules that have hooks of the user's: they run last and see what the network goes on with."""
+        hooked = [module for _, module in named_modules(self._model)[1:] if module._forward_hooks]
+        self._hooked_outputs = {module for module in hooked if not isinstance(module, torch.jit.ScriptModule)}
+        return [module.register_forward_hook(self._leave_by_own_hook) for module in self._hooked_outputs]
+
+    def _enter_by_own_hook(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        positional = tensors(args)
+        given = positional or tensors(kwargs)
+        if given and (not positional or module in self._hooked_inputs) and self._scopes[-1].module is module:
+            name = self._scopes[-1].name + INPUT
+            if name in self._record:
+                self._keep(name, given[0])
+
+    def _leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        return None if module in self._hooked_outputs else self._leave_by_own_hook(module, args, output)
+
+    def _leave_by_own_hook(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if not self._runs(module):
+            return None
+        while self._scopes[-1].module is not module:  # a submodule whose exception the model swallowed
+            self._scopes.pop()
+        scope = self._scopes.pop()
+        if self._observer is not None:
+            self._observer.leave(scope.name, module, output)
+        if scope.name not in self._touched:
+            return None
+        value = _main(output, scope.name)
+        inplace = scope.version is not None and scope.version[0] == id(value) and scope.version[1] != value._version
+        passed = self._touch(scope.name, value, inplace)
+        return None if passed is value else substitute(output, {id(value): passed})
+
+    def _runs(self, module: nn.Module) -> bool:
+        scopes = self._scopes
+        return bool(scopes) and (scopes[-1].module is module or any(scope.module is module for scope in scopes))
+
+    # -- operations ----------------------------------------------------------------------------------------------
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """See one torch call."""
+        kwargs = kwargs or {}
+        if self._paused:
+            return func(*args, **kwargs)
+        spelled = spelling(func)
+        if spelled is None:
+            answer = func(*args, **kwargs) if self._rules is None else self._rules.ask(func, args, kwargs)
+            if self._origins is not None and isinstance(answer, Tensor):  # zeros_like: the model may write on it
+                self._origins.add(answer)
+            return answer
+        kind = spelled.kind
+        if self._origins is not None:
+            if kind == "grad" and self._rules is not None:
+                self._rules.opaque(f"a gradient that the model takes itself in {calling_place()}")
+            self._check_origin(args)
+            if kwargs:
+                self._check_origin(kwargs)
+        if self._seen is not None and kind not in self._seen and not spelled.foreign:
+            output = func(*args, **kwargs)
+            if self._origins is not None:
+                self._origins.add(output)
+            return output
+        if kind in _REFINABLE:
+            kind = refined(kind, args, kwargs)
+        inplace = is_inplace(spelled, args, kwargs)
+        scope = self._scopes[-1]
+        count = scope.counts.get(kind, 0)
+        scope.counts[kind] = count + 1
+        name = f"{scope.name}/{kind}.{count}" if count else f"{scope.name}/{kind}"
+        call = Call(kind, func, args, kwargs, inplace, name, spelled.foreign)
+        if name + INPUT in self._record:
+            self._keep(name + INPUT, call.input)
+        output = call.run() if self._rules is None else self._rules.run(call)
+        if self._origins is not None:
+            self._origins.add(output)
+        if self._observer is not None:
+            self._observer.operation(call, output)
+        if name not in self._touched:
+            return output
+        value = _main(output, name)
+        passed = self._touch(name, value, inplace)
+        return output if passed is value else substitute(output, {id(value): passed})
+
+    def _check_origin(self, read: Any) -> None:
+        """Refuse a tensor that the rules have not seen being made."""
+        stranger = self._origins.stranger(read) if self._origins is not None else None
+        if stranger is not None and self._rules is not None:
+            self._rules.opaque(maker(stranger))
+
+    # -- values --------------------------------------------------------------------------------------------------
+
+    def _touch(self, name: str, value: Tensor, inplace: bool) -> Tensor:
+        """Exchange and keep the value of one layer; returns what the model goes on with."""
+        passed = self._exchanged(name, value, inplace)
+        if self._origins is not None:
+            self._origins.add(passed)
+        return passed
+
+    def _exchanged(self, name: str, value: Tensor, inplace: bool) -> Tensor:
+        if name in self._edits:
+            value = self._pass_on(value, self._edited(name, value), inplace)
+        if name in self._replace:
+            value = self._pass_on(value, self._replacement(name, value), inplace)
+        if name in self._record and name not in self.value:
+            if self._gradient and not value.requires_grad and value.is_floating_point() and name not in self._live:
+                leaf = value.detach().clone().requires_grad_()
+                value = self._pass_on(value, leaf.clone(), inplace)
+                self.edge[name] = leaf
+                self.value[name] = leaf
+                self._arrived(name)
+            else:
+                self._keep(name, value)
+        return value
+
+    def _edited(self, name: str, value: Tensor) -> Tensor:
+        """The value with some units scaled or held; rules and observers see it done, the model's names stay."""
+        self._paused, paused = True, self._paused
+        try:
+            return self._edits[name].apply(name, value, self._run_edit)
+        finally:
+            self._paused = paused
+
+    def _run_edit(self, call: Call) -> Tensor:
+        value: Tensor = call.run() if self._rules is None else self._rules.run(call)
+        if self._origins is not None:
+            self._origins.add(value)
+        if self._observer is not None:
+            self._observer.operation(call, value)
+        return value
+
+    def _replacement(self, name: str, value: Tensor) -> Tensor:
+        """What is to take a value's place; its own operations are not the model's, and take no names from them."""
+        given = self._replace[name]
+        self._paused = True
+        try:
+            new: Any = given if isinstance(given, Tensor) else given(value)
+            if not isinstance(new, Tensor) or new.shape != value.shape:
+                shape = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
+                raise InputError(f'layer "{name}" gives {tuple(value.shape)}; the replacement is {shape}.')
+            return new.to(value)
+        except (MicrotomeError, Stop, torch.cuda.OutOfMemoryError):
+            raise
+        except Exception as error:
+            if broken_pass.is_ours(error):
+                raise
+            raise InputError(
+                f'the replacement for layer "{name}" raised {type(error).__name__} on a value of shape '
+                f"{tuple(value.shape)}: {error}"
+            ) from error
+        finally:
+            self._paused = False
+
+    @staticmethod
+    def _pass_on(value: Tensor, new: Tensor, inplace: bool) -> Tensor:
+        """Go on with ``new``; an in-place operation's own tensor is written, as others may hold it."""
+        if inplace and not value.requires_grad:
+            return value.copy_(new)
+        return new
+
+    def _keep(self, name: str, value: Tensor) -> None:
+        if name in self.value:
+            return
+        value = self.content(value)
+        last = self._stop and self._waiting == {name}
+        if self._gradient and value.requires_grad:
+            self.edge[name] = get_gradient_edge(value)
+        kept = value if self._gradient or self._live else value.detach()
+        self.value[name] = kept if last else kept.clone()  # the model may go on and write on it
+        self._arrived(name)
+
+    def _arrived(self, name: str) -> None:
+        self._waiting.discard(name)
+        if self._stop and not self._waiting:
+            raise Stop(self)
+
+    def content(self, value: Tensor) -> Tensor:
+        """What a value of this pass holds, where a tensor without content may have run in its place."""
+        return value if self._rules is None else self._rules.content(value)
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """What was asked for and never came by."""
+        return frozenset(self._waiting)
+
+
+def up_to(model: nn.Module, layer: str, images: Tensor) -> Tensor:
+    """The value of a layer, where the pass ends; the model runs as it is, and its weights may learn from the value.
+
+    Raises
+    ------
+    OpaqueError
+        When the layer does not run.
+    ModelError
+        When the model itself raises.
+    """
+    tracer = Tracer(model, [layer], live=[layer])
+    tracer.run_as_is(images)
+    if tracer.missing:
+        raise OpaqueError(f'layer "{layer}" did not run for these images.')
+    return tracer.value[layer]
+
+
+def _main(output: Any, name: str) -> Tensor:
+    """The first tensor of an output."""
+    found = tensors(output)
+    if not found:
+        raise OpaqueError(f'"{name}" returns a {type(output).__name__} without a tensor; record a layer inside it.')
+    return found[0]
+
+
+broken_pass.calls_the_model(Tracer.run_as_is, Tracer.__torch_function__, Call.run, RuleSet.ask)

@@ -1,0 +1,1 @@
+"""How are weights read from files, whatever their names and wrappers?"""
