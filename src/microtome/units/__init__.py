@@ -2,6 +2,7 @@
 
 from microtome.units.ablation import Ablation, ablate
 from microtome.units.activations import ActivationMaps, activation_maps
+from microtome.units.class_labels import ClassLabels, class_labels
 from microtome.units.criteria import COLUMNS, Criteria, criteria
 from microtome.units.effective_field import EffectiveField, effective_field
 from microtome.units.interventions import intervene
@@ -26,6 +27,7 @@ __all__ = [
     "COLUMNS",
     "Ablation",
     "ActivationMaps",
+    "ClassLabels",
     "Connections",
     "Criteria",
     "Dissection",
@@ -46,6 +48,7 @@ __all__ = [
     "WhatWhere",
     "ablate",
     "activation_maps",
+    "class_labels",
     "connections",
     "criteria",
     "dissect",

@@ -113,12 +113,12 @@ def test_similarity_of_paths_by_hand() -> None:
     """Closed form: patches at cosine .8 to each other, an image at cosine .4 to the nearer one; two layers' mean."""
     patches = torch.tensor([[1.0, 0, 0], [0.8, 0.6, 0]], dtype=torch.float64)
     image = torch.tensor([[0.4, 0.0, (1 - 0.16) ** 0.5]], dtype=torch.float64)
-    same = contribution_paths.path_similarity([image], [patches])
+    same = contribution_paths.path_similarity([image], [patches], 1)
     assert float(same) == pytest.approx(0.4 / 0.8)
-    both = contribution_paths.path_similarity([image, patches[:1]], [patches, patches])
+    both = contribution_paths.path_similarity([image, patches[:1]], [patches, patches], 1)
     assert float(both) == pytest.approx((0.5 + 1) / 2)
-    assert float(contribution_paths.path_similarity([-patches[:1]], [patches])) == 0
-    assert contribution_paths.path_similarity([image], [patches[:1]]).isnan().all()
+    assert float(contribution_paths.path_similarity([-patches[:1]], [patches], 1)) == 0
+    assert contribution_paths.path_similarity([image], [patches[:1]], 1).isnan().all()
 
 
 def test_percentile_and_agreement_against_the_definition(small) -> None:
@@ -181,6 +181,14 @@ def test_a_dead_unit_is_never_trusted(small) -> None:
     found = synthesis.credentials(net, synthesis.maximize(net, "3", steps=4), patches, restarts=0)
     assert not bool(found.trusted[1])
     assert found.reasons[1] == "no image of the data drives the unit"
+
+
+def test_first_layers_have_no_path(small) -> None:
+    net, images, _, _ = small
+    patches = units.top_patches(net, list(images), "0")["0"]
+    found = synthesis.credentials(net, synthesis.maximize(net, "0", steps=8), patches, restarts=1)
+    assert bool(found.path_similarity.isnan().all())
+    assert bool((found.trusted | patches.dead).all())
 
 
 def test_lowering_images_classes_and_diverse_ones(small, tmp_path) -> None:

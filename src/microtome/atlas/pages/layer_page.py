@@ -9,7 +9,7 @@ from microtome.atlas.pages.page_sections import arranged, field_text, numbers, u
 from microtome.atlas.topic import Topic
 from microtome.atlas.topics.units.unit_similarity import similarity_order
 from microtome.atlas.topics.units.unit_superstimuli import unit_picture
-from microtome.atlas.topics.units.unit_tuning import layer_tuning
+from microtome.atlas.topics.units.unit_tuning import confidence, label, layer_tuning
 from microtome.atlas.widgets import LayerPage, Number, UnitCard
 from microtome.units import LayerPatches
 
@@ -17,6 +17,7 @@ __all__ = ["layer_page"]
 
 _PROFILE = 20  # classes in the small bar chart of a card
 _ORDER = (
+    "Which units matter",
     "Units that respond alike",
     "How it places the images",
     "What it keeps and what it throws away",
@@ -45,8 +46,10 @@ def layer_page(album: Album, layer: str, topics: Sequence[Topic]) -> LayerPage:
 
 
 def _caption(album: Album, table: LayerPatches, paged: int) -> str:
-    what = "Each unit with an image made to drive it, or else its strongest patch in the data"
-    what += "; its label, with how sure it is from 0 to 1." if layer_tuning(album, table.layer) else "."
+    what = "Each unit with an image made to drive it, if that is trusted, or else its strongest patch in the data"
+    if layer_tuning(album, table.layer):
+        what += "; its label, with the share of random units that are less selective"
+    what += "."
     if album.classes_measured:
         what += f" The bars are its mean response to each class ({table.sampled:,} images)."
     if paged == table.units:
@@ -56,13 +59,13 @@ def _caption(album: Album, table: LayerPatches, paged: int) -> str:
 
 
 def _cards(album: Album, layer: str, table: LayerPatches) -> tuple[UnitCard, ...]:
-    tuning, order, paged = layer_tuning(album, layer), similarity_order(album, layer), set(album.paged(layer))
+    order, paged = similarity_order(album, layer), set(album.paged(layer))
     return tuple(
         UnitCard(
             unit=unit,
             picture=unit_picture(album, layer, unit),
-            label=tuning.label(unit) if tuning else "",
-            confidence=float(tuning.confidence[unit]) if tuning else None,
+            label=label(album, layer, unit),
+            confidence=confidence(album, layer, unit),
             selectivity=float(table.selectivity[unit]) if album.classes_measured else None,
             sparsity=1 - float(table.active[unit]),
             strongest=_strongest(table, unit) if album.classes_measured else None,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from microtome.atlas.album import Album
 from microtome.atlas.pages.page_sections import arranged, numbers, unit_state
 from microtome.atlas.topic import Topic
-from microtome.atlas.topics.units.unit_tuning import layer_tuning
+from microtome.atlas.topics.units.unit_tuning import confidence, label, layer_tuning
 from microtome.atlas.widgets import UnitPage
 
 __all__ = ["unit_pages"]
@@ -37,8 +37,8 @@ def _page(album: Album, layer: str, unit: int, topics: Sequence[Topic]) -> UnitP
     return UnitPage(
         layer=layer,
         unit=unit,
-        label=tuning.label(unit) if tuning else "",
-        confidence=float(tuning.confidence[unit]) if tuning else None,
+        label=label(album, layer, unit),
+        confidence=confidence(album, layer, unit),
         second=tuning.secondary[unit] if tuning else "",
         state=unit_state(album.tables[layer], unit),
         facts=tuple(numbers(topics, "unit", album, layer, unit)),

@@ -20,6 +20,7 @@ from microtome.atlas.topics.units.ablations import ABLATIONS
 from microtome.atlas.topics.units.dissections import DISSECTIONS
 from microtome.atlas.topics.units.firing_places import FIRING_PLACES
 from microtome.atlas.topics.units.strongest_patches import STRONGEST_PATCHES
+from microtome.atlas.topics.units.unit_criteria import UNIT_CRITERIA
 from microtome.atlas.topics.units.unit_similarity import UNIT_SIMILARITY
 from microtome.atlas.topics.units.unit_superstimuli import SUPERSTIMULI
 from microtome.atlas.topics.units.unit_tuning import UNIT_TUNING
@@ -35,6 +36,7 @@ TOPICS: Sequence[Topic] = (
     UNIT_TUNING,
     UNIT_WEIGHTS,
     SINGULAR_VALUES,
+    UNIT_CRITERIA,
     UNIT_SIMILARITY,
     ABLATIONS,
     IMAGE_POSITIONS,

@@ -29,6 +29,8 @@ from microtome.atlas.widgets.charts import (
     ImageMap,
     ImagePoint,
     Spectrum,
+    UnitTable,
+    UnitTableRow,
     Wiring,
 )
 from microtome.atlas.widgets.image_maps import (
@@ -111,6 +113,8 @@ __all__ = [
     "Stimulus",
     "UnitCard",
     "UnitPage",
+    "UnitTable",
+    "UnitTableRow",
     "WeightSheet",
     "Widget",
     "Winner",

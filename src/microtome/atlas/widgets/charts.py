@@ -177,3 +177,25 @@ class ImageMap(Widget):
     caption: str
     made: Made | None = None
     macro: ClassVar[str] = "charts.image_map"
+
+
+@dataclass(frozen=True)
+class UnitTableRow:
+    """Numbers of one unit by column, with standard errors and p-values; None where there is none."""
+
+    unit: int
+    link: Link
+    values: tuple[float | None, ...]
+    errors: tuple[float | None, ...]
+    p_values: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class UnitTable(Widget):
+    """A table of units by criteria."""
+
+    columns: tuple[str, ...]
+    rows: tuple[UnitTableRow, ...]
+    caption: str
+    made: Made | None = None
+    macro: ClassVar[str] = "charts.unit_table"

@@ -184,7 +184,8 @@ def _natural_weight(shape: tuple[int, int, int, int], power: float) -> Tensor:
     rows = torch.fft.fftfreq(height, device="cpu")[:, None]
     columns = torch.fft.rfftfreq(width, device="cpu")[None, :]
     frequency = (rows.square() + columns.square()).sqrt().clamp(min=1.0 / max(height, width))
-    return ((height * width) ** 0.5 / frequency.pow(power))[None, None]
+    weight: Tensor = (height * width) ** 0.5 / frequency.pow(power)
+    return weight[None, None]
 
 
 def _colours(channels: int) -> Tensor:

@@ -55,6 +55,8 @@ def paths(net: Network, layer: str, pictures: Tensor, entries: Sequence[Entry], 
     list of Tensor
         By layer (n, units), float64.
     """
+    if not below:
+        return []
     parts: list[list[Tensor]] = [[] for _ in below]
     for rows in torch.arange(len(pictures), device="cpu").split(net.admitted(_BATCH)):
         some = [entries[row] for row in rows.tolist()]
@@ -72,14 +74,14 @@ def paths(net: Network, layer: str, pictures: Tensor, entries: Sequence[Entry], 
     return [torch.nn.functional.normalize(torch.cat(rows), dim=1, eps=1e-30) for rows in parts]
 
 
-def path_similarity(own: Path, patches: Path) -> Tensor:
+def path_similarity(own: Path, patches: Path, count: int) -> Tensor:
     r"""Similarity of paths to those of patches, (n,) in [0, 1]: 1 if no less alike than the patches among themselves.
 
     .. math:: s = \frac{1}{L} \sum_l \min\Big(1, \frac{\max_k \cos(c^l, c^l_k)}
               {\operatorname{median}_k \max_{j \ne k} \cos(c^l_k, c^l_j)}\Big)^+
 
-    The nearest patch counts, so that a unit with two kinds of patches may have an image of one kind. NaN with fewer
-    than two patches that have a path.
+    The nearest patch counts, so that a unit with two kinds of patches may have an image of one kind. NaN for all
+    ``count`` images with fewer than two patches that have a path, and for first layers.
     """
     shares = []
     for mine, theirs in zip(own, patches, strict=True):
@@ -90,14 +92,16 @@ def path_similarity(own: Path, patches: Path) -> Tensor:
         nearest = (mine @ theirs.T).amax(1)
         shares.append((nearest / among.clamp(min=1e-6)).clamp(0, 1))
     if not shares:
-        return torch.full((len(own[0]) if own else 0,), torch.nan, dtype=torch.float64, device="cpu")
+        return torch.full((count,), torch.nan, dtype=torch.float64, device="cpu")
     return torch.stack(shares).mean(0)
 
 
-def agreement(images: Path) -> Tensor:
-    """Mean cosine of each image's path with those of the others, over layers, clamped to [0, 1]; NaN for one image."""
-    count = len(images[0]) if images else 1
-    if count < 2:
+def agreement(images: Path, count: int) -> Tensor:
+    """Mean cosine of each image's path with those of the others, over layers, clamped to [0, 1].
+
+    NaN for one image alone, and without layers.
+    """
+    if count < 2 or not images:
         return torch.full((count,), torch.nan, dtype=torch.float64, device="cpu")
     cosines = torch.stack([(one @ one.T).fill_diagonal_(0).sum(1) / (count - 1) for one in images])
     return cosines.mean(0).clamp(0, 1)

@@ -53,7 +53,7 @@ def credentials(
                 {\operatorname{median}_k \max_{j \ne k} \cos(c^l_k, c^l_j)}\Big)^+
 
       over the nearest L = 8 layers below and the ``ranks`` top patches k: 1 if the image is carried as the patches
-      are. At least 0.6.
+      are. At least 0.6. First layers, which read the image itself, have no path and are not judged by it.
     - ``second``: in a second network, the percentile among the data of the image's activation of the unit that
       responds most like this one over the data (the highest correlation among all its units). At least 75.
 
@@ -161,10 +161,11 @@ class _Judge:
         pictures = self.place.in_picture(images, self.net)
         values, entries = self._values(unit, pictures)
         own = contribution_paths.paths(self.net, self.patches.layer, pictures, entries, self.below)
-        values["percentile"] = torch.tensor([self._percentile(unit, peak) for peak in values["peak"].tolist()]).double()
-        values["path_similarity"] = contribution_paths.path_similarity(own, self._patch_paths(unit))
-        values["agreement"] = contribution_paths.agreement(own if compared else [])
-        values["agreement"] = values["agreement"].expand(len(images)).clone()
+        values["percentile"] = torch.tensor(
+            [self._percentile(unit, peak) for peak in values["peak"].tolist()], dtype=torch.float64, device="cpu"
+        )
+        values["path_similarity"] = contribution_paths.path_similarity(own, self._patch_paths(unit), len(images))
+        values["agreement"] = contribution_paths.agreement(own if compared else [], len(images))
         values["second"] = torch.full((len(images),), torch.nan, dtype=torch.float64, device="cpu")
         if self.second is not None and self.other is not None:
             values["second"] = self.other.percentiles(self.second, pictures, row)

@@ -13,9 +13,12 @@ from microtome.units.stimulus_tuning import circular, labels
 ORIENTED = 0.2  # a curve has a direction if its resultant length is at least this; two peaks may cancel in it,
 PRONOUNCED = 0.6  # so a modulation (max - min) / (max + min) above this is sufficient as well
 ONE_SIDED = 0.3  # a unit is tuned to a side, not to a line, if (E - E') / (E + E') of opposite edges is at least this
+ONE_POLARITY = 0.15  # lines of one polarity are preferred if (L - L') / (L + L') of both polarities is above this
 COMPLEX = 1.15  # a complex pattern must have this many times the response to the line or edge inside it
 SECOND = 0.6  # a secondary function has at least this share of the main response
 APART = 35.0  # least difference in degrees between the orientations of a main and a secondary function
+UNORIENTED = 0.5  # what counts as the sharpness of a family without angles
+PERIODS = 2.0  # a grating has at least so many periods in the receptive field; a longer one is a line or an edge there
 BRIGHTNESS = 0.25  # label by brightness if the pattern response is below this share of the response to brightness
 
 
@@ -60,6 +63,9 @@ class Classification:
         Response to the best stimulus of the family.
     angle, direction, bandwidth : float
         Degrees; NaN if the family has none.
+    sharpness : float
+        Resultant length of the tuning curve in [0, 1], which is 1 minus its circular variance; ``UNORIENTED`` if the
+        family has no angle.
     best : int
         Index of the best stimulus.
     """
@@ -71,6 +77,7 @@ class Classification:
     direction: float = math.nan
     bandwidth: float = math.nan
     best: int = 0
+    sharpness: float = UNORIENTED
 
 
 def curves(response: Tensor, family: tuple[str, ...], parameters: dict[str, Tensor]) -> list[Curve]:
@@ -90,10 +97,15 @@ def curves(response: Tensor, family: tuple[str, ...], parameters: dict[str, Tens
 
 
 def classify(
-    response: Tensor, brightness: Tensor, family: tuple[str, ...], parameters: dict[str, Tensor]
+    response: Tensor,
+    brightness: Tensor,
+    family: tuple[str, ...],
+    parameters: dict[str, Tensor],
+    field: float = math.inf,
 ) -> list[Classification]:
-    """Classify every unit; ``units.tuning`` documents the rules."""
+    """Classify every unit; ``units.tuning`` documents the rules. ``field`` is the receptive field in pixels."""
     all_curves = curves(response, family, parameters)
+    all_curves = [one for one in all_curves if one.family != "grating" or one.width <= field / PERIODS]
     blobs = torch.tensor([name == "blob" for name in family], device="cpu")
     scale = float(response.abs().max()) if response.numel() else 0.0
     return [
@@ -143,25 +155,41 @@ def _line(unit: int, row: Tensor, all_curves: list[Curve], polarity: float) -> C
     oriented = _most_oriented(unit, candidates)
     if oriented is None:
         return None
-    _, angle, width, strength = oriented
+    curve, angle, width, strength = oriented
     columns = torch.cat([curve.columns for curve in candidates])
     name = labels.line(angle, dark=polarity < 0)
-    return Classification("line", name, strength, angle, math.nan, width, _best(row, columns))
+    return Classification("line", name, strength, angle, math.nan, width, _best(row, columns), _sharp(unit, curve))
 
 
 def _edge(unit: int, row: Tensor, all_curves: list[Curve]) -> Classification | None:
-    """An edge, if opposite edges have unequal responses and the edge has at least half the response of a line."""
+    """An edge, if opposite edges have unequal responses, unless a line of one polarity has a clearly larger one."""
     oriented = _most_oriented(unit, [curve for curve in all_curves if curve.family == "edge"])
     if oriented is None:
         return None
     curve, direction, width, strength = oriented
     values = curve.values[unit]
     opposite = float(values[(int(values.argmax()) + len(values) // 2) % len(values)])
-    lines = max((float(other.values[unit].max()) for other in all_curves if other.family == "line"), default=0.0)
-    if strength - opposite < ONE_SIDED * (strength + opposite) or strength < lines / 2:
+    if strength - opposite < ONE_SIDED * (strength + opposite) or _is_line(unit, all_curves, strength):
         return None
     name = labels.edge(direction)
-    return Classification("edge", name, strength, (direction + 90) % 180, direction, width, _best(row, curve.columns))
+    best, sharp = _best(row, curve.columns), _sharp(unit, curve)
+    return Classification("edge", name, strength, (direction + 90) % 180, direction, width, best, sharp)
+
+
+def _is_line(unit: int, all_curves: list[Curve], edge: float) -> bool:
+    """Whether a unit prefers lines to an edge: twice the response, or a larger one for one polarity only.
+
+    A unit for edges has the same response to bright and to dark lines, which are edges on both sides.
+    """
+    best = [
+        max(
+            (float(one.values[unit].max()) for one in all_curves if one.family == "line" and one.polarity == sign),
+            default=0.0,
+        )
+        for sign in (1.0, -1.0)
+    ]
+    high, low = max(best), min(best)
+    return edge < high / 2 or (edge < high and high - low > ONE_POLARITY * (high + low))
 
 
 def _grating(unit: int, row: Tensor, all_curves: list[Curve]) -> Classification | None:
@@ -170,7 +198,8 @@ def _grating(unit: int, row: Tensor, all_curves: list[Curve]) -> Classification 
         return None
     curve, angle, width, strength = oriented
     name = labels.grating(angle, curve.width)
-    return Classification("grating", name, strength, angle, math.nan, width, _best(row, curve.columns))
+    best, sharp = _best(row, curve.columns), _sharp(unit, curve)
+    return Classification("grating", name, strength, angle, math.nan, width, best, sharp)
 
 
 def _directed(unit: int, row: Tensor, all_curves: list[Curve], family: str) -> Classification | None:
@@ -180,7 +209,8 @@ def _directed(unit: int, row: Tensor, all_curves: list[Curve], family: str) -> C
         return None
     curve, direction, width, strength = oriented
     name = labels.pointing(family, direction, dark=curve.polarity < 0)
-    return Classification(family, name, strength, math.nan, direction, width, _best(row, curve.columns))
+    best, sharp = _best(row, curve.columns), _sharp(unit, curve)
+    return Classification(family, name, strength, math.nan, direction, width, best, sharp)
 
 
 def _blob(row: Tensor, blobs: Tensor, parameters: dict[str, Tensor]) -> Classification | None:
@@ -209,6 +239,10 @@ def _most_oriented(unit: int, candidates: list[Curve]) -> tuple[Curve, float, fl
     curve, values = best[0], best[0].values[unit]
     angle = circular.peak(values, curve.angles, curve.period)
     return curve, angle, float(circular.bandwidth(values, curve.period)), float(values.max())
+
+
+def _sharp(unit: int, curve: Curve) -> float:
+    return float(circular.mean_direction(curve.values[unit], curve.angles, curve.period)[1])
 
 
 def _best(row: Tensor, columns: Tensor) -> int:

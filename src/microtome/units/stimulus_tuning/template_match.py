@@ -56,11 +56,10 @@ def noise_size(layer: Layer, stimuli: Stimuli) -> tuple[int, int]:
     return min(size[0], height, 24), min(size[1], width, 24)
 
 
-def chance(size: tuple[int, int], stimuli: Stimuli, channels: int, quantile: float = 0.95, draws: int = 400) -> float:
-    """A quantile over filters of white noise of the match with their best stimulus.
+def noise_matches(size: tuple[int, int], stimuli: Stimuli, channels: int, draws: int = 400) -> Tensor:
+    """The match of filters of white noise with their best stimulus, (draws,).
 
-    Receptive fields with few pixels match some stimulus by chance. A label is significant if its match is
-    above this level. See ``noise_size`` for the size.
+    Receptive fields with few pixels match some stimulus by chance. See ``noise_size`` for the size.
     """
     h, w = size
     crops = _crops(stimuli.images[:, 0], h, w)
@@ -70,8 +69,8 @@ def chance(size: tuple[int, int], stimuli: Stimuli, channels: int, quantile: flo
     norms = noise.flatten(1).norm(dim=1)
     responses = crops @ noise.sum(1).T
     best = responses.argmax(0)
-    matches = responses.amax(0) / (crops[best].norm(dim=1) * channels**0.5 * norms).clamp(min=1e-12)
-    return float(matches.quantile(quantile))
+    matches: Tensor = responses.amax(0) / (crops[best].norm(dim=1) * channels**0.5 * norms).clamp(min=1e-12)
+    return matches
 
 
 def cosine(first: Tensor, second: Tensor) -> Tensor:

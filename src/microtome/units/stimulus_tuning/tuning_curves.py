@@ -16,13 +16,15 @@ from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
 from microtome.tables import Table
+from microtome.units.stimulus_tuning import colour_tuning, noise_floor, template_match
 from microtome.units.stimulus_tuning import labels as label_texts
-from microtome.units.stimulus_tuning import template_match
 from microtome.units.stimulus_tuning.classify import Classification, Curve, classify, curves, secondary
+from microtome.units.stimulus_tuning.colour_tuning import ColourTuning
 from microtome.units.stimulus_tuning.stimuli import Stimuli, standard
 from microtome.units.stimulus_tuning.stimulus_responses import StimulusResponses, responses
 
 SUFFICIENT_MATCH = 0.8  # a match above this is significant even if noise reaches it in a small receptive field
+SIGNIFICANT = 0.985  # a label is given if at least this share of random units is less selective
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -37,11 +39,11 @@ class Tuning(Result, drawing="units.tuning_figures:tuning"):
     centre : Tensor
         (U, S) response at the middle position, minus the response to a blank.
     labels : tuple of str
-        Labels such as ``"line at 45°"``; ``"not selective"`` if the match is not above chance.
+        Labels such as ``"line at 45°"``; ``"not selective"`` if random units are as selective.
     secondary : tuple of str
         Label of the secondary function, or ``""``.
     kind : tuple of str
-        Family of the label's stimuli: ``"line"``, ``"edge"``, ..., ``"brightness"`` or ``""``.
+        Family of the label's stimuli: ``"line"``, ``"edge"``, ..., ``"colour"``, ``"brightness"`` or ``""``.
     angle : Tensor
         (U,) preferred orientation in [0, 180); NaN if there is none.
     direction : Tensor
@@ -52,14 +54,25 @@ class Tuning(Result, drawing="units.tuning_figures:tuning"):
     width : Tensor
         (U,) bandwidth: full width at half height of the angular tuning curve, degrees.
     confidence : Tensor
-        (U,) in [0, 1]: the share of the variance of the unit's gradient within its receptive field that
-        the label's best stimulus explains (``match`` squared); for brightness the share of its mean.
+        (U,) in [0, 1]: the share of random units that are less selective: of units of random networks by
+        ``selectivity``, or of noise filters with this receptive field by ``match``, whichever is larger. For
+        brightness the share of the gradient's energy in its mean.
+    selectivity : Tensor
+        (U,) the response to the best stimulus in units of the noise floor, times the resultant length of the tuning
+        curve over angles (1 - circular variance; 0.5 for families without angles).
+    noise_floor : Tensor
+        (U,) the response that 2 % of the shuffled stimuli exceed.
     match : Tensor
         (U,) cosine between the unit's gradient and its best stimulus.
     chance : float
-        The 95 % quantile of the match of noise filters with this receptive field.
+        The match that 98.5 % of the noise filters with this receptive field do not reach.
     brightness : Tensor
         (U,) response to white minus response to black.
+    hue : Tensor
+        (U,) preferred hue in degrees (0 red, 120 green, 240 blue) for labels by colour; otherwise NaN.
+    by_hue : Tensor or None
+        (U, 12) response to uniform colours of each hue, minus the response to gray. None unless the network takes
+        colour images and the standard stimuli were used.
     best : Tensor
         (U,) index of the label's best stimulus.
     family : tuple of str
@@ -79,9 +92,13 @@ class Tuning(Result, drawing="units.tuning_figures:tuning"):
     side: tuple[str, ...]
     width: Tensor
     confidence: Tensor
+    selectivity: Tensor
+    noise_floor: Tensor
     match: Tensor
     chance: float
     brightness: Tensor
+    hue: Tensor
+    by_hue: Tensor | None
     best: Tensor
     family: tuple[str, ...]
     shown: dict[str, Tensor]
@@ -208,10 +225,19 @@ def tuning(
       The side is the end of a bright region: the **right side of a vertical line** is bright on the
       left and dark on the right, the **lower side of a horizontal line** is bright above and dark below.
     - *grating, corner, curve, blob*: the response is more than 1.15 times the response to the best line
-      or edge, which is part of these patterns.
+      or edge, which is part of these patterns. A grating has at least two periods in the receptive field.
+    - *colour red*, *colour red against cyan*, *stripes of red and cyan*: for networks that take colour images, the
+      response to a uniform colour, or to stripes of two opposite hues of equal brightness, is more than 1.15 times that
+      to the best gray stimulus, and sharper by hue than in 98.5 % of the units of random networks. *Against*: the
+      opposite hue lowers the unit.
     - *brightness*, *darkness*: the response to patterns is small compared to the response to a blank.
-    - *not selective*: there is no direction, or the match of the unit's gradient with the stimulus is
-      below the 95 % quantile of noise filters of this size.
+    - *not selective*: there is no direction, or the unit is not more selective than random ones. Two comparisons are
+      made, and one is sufficient. (1) The tuning itself: the response to the best stimulus divided by the noise floor
+      (the response that 2 % of shuffled stimuli exceed: the same pixels, in blocks of 1 to 8 pixels in random order),
+      times the resultant length of the curve over angles, against units of random networks. It holds for layers of any
+      depth. (2) The match of the unit's gradient with the stimulus, against filters of white noise of this size. It
+      serves first layers, whose fields are so small that shuffled stimuli contain every pattern. A label needs 98.5 %
+      of the random units below it, or a match of 0.8.
 
     Parameters
     ----------
@@ -238,8 +264,8 @@ def tuning(
 
     Notes
     -----
-    Cost: one forward pass over the stimuli (about 600) and one forward and backward pass per unit,
-    both up to the layer. What it does not show: responses to natural images. A label names the best of
+    Cost: one forward pass over the stimuli (about 600) and 240 shuffled ones, and one forward and backward pass per
+    unit, all up to the layer. What it does not show: responses to natural images. A label names the best of
     these stimuli; other images may have larger responses.
 
     References
@@ -256,26 +282,57 @@ def tuning(
     'right side of a vertical line'
     """
     names = [layers] if isinstance(layers, str) else list(layers)
+    in_colour = stimuli is None and net.input_shape[0] == 3
     stimuli = standard((net.input_shape[1], net.input_shape[2])) if stimuli is None else stimuli
     size = read_at_once(net, batch, 32)
     measured = responses(net, names, stimuli, size)
     sizes = {name: template_match.noise_size(net.layer(name), stimuli) for name in names}
-    chances = {size: template_match.chance(size, stimuli, net.input_shape[0]) for size in set(sizes.values())}
-    tunings = {name: _tuning(net, name, stimuli, measured[name], chances[sizes[name]], size) for name in names}
+    noise = {one: template_match.noise_matches(one, stimuli, net.input_shape[0]) for one in set(sizes.values())}
+    floors = noise_floor.noise_floors(net, names, stimuli, size)
+    colours = colour_tuning.colour_tunings(net, names, size) if in_colour else {}
+    tunings = {
+        name: _tuning(net, name, stimuli, measured[name], floors[name], noise[sizes[name]], colours.get(name), size)
+        for name in names
+    }
     return tunings[layers] if isinstance(layers, str) else tunings
 
 
 def _tuning(
-    net: Network, layer: str, stimuli: Stimuli, measured: StimulusResponses, chance: float, batch: int
+    net: Network,
+    layer: str,
+    stimuli: Stimuli,
+    measured: StimulusResponses,
+    floor: Tensor,
+    noise: Tensor,
+    colours: ColourTuning | None,
+    batch: int,
 ) -> Tuning:
-    classes = classify(measured.peak, measured.brightness, stimuli.family, stimuli.parameters)
+    field = net.layer(layer).field
+    extent = math.inf if field is None or not net.layer(layer).spatial else float(min(field.size))
+    classes = classify(measured.peak, measured.brightness, stimuli.family, stimuli.parameters, extent)
     best = torch.tensor([one.best for one in classes], device="cpu")
     place = measured.place.gather(1, best[:, None])[:, 0]
     match, level = template_match.match(net, layer, stimuli, best, place, batch)
-    threshold = min(chance, SUFFICIENT_MATCH)
-    classes = [_significant(one, float(match[unit]), threshold) for unit, one in enumerate(classes)]
-    second = secondary(classes, measured.peak, stimuli.family, stimuli.parameters)
+    sharpness = torch.tensor([one.sharpness for one in classes], dtype=torch.float32, device="cpu")
+    strength = torch.tensor([one.strength for one in classes], dtype=torch.float32, device="cpu")
+    floor = floor.clamp(min=1e-6 * float(strength.abs().max().clamp(min=1e-30)))
+    selectivity = sharpness * strength / floor
     bright = torch.tensor([one.family == "brightness" for one in classes], device="cpu")
+    named = torch.tensor([one.family != "" for one in classes], device="cpu")
+    one_place = max(net.layer(layer).axes.grid) == 1
+    table = noise_floor.RANDOM_NEURONS if one_place else noise_floor.RANDOM_UNITS
+    beyond = torch.maximum(noise_floor.share_of_random_units(selectivity, table), _share_below(noise, match))
+    confidence = torch.where(bright, level, torch.where(named, beyond, 0.0)).clamp(max=1)
+    accepted = bright | (beyond >= SIGNIFICANT) | (match >= SUFFICIENT_MATCH)
+    classes = [one if bool(accepted[unit]) else _unselective(one) for unit, one in enumerate(classes)]
+    hue = torch.full_like(selectivity, torch.nan)
+    if colours is not None:
+        by_hue, share = colours.selectivity(floor), colours.share(floor)
+        coloured = (colours.strength > colour_tuning.COLOURED * strength) & (share >= SIGNIFICANT)
+        classes = [colours.classification(unit) if bool(coloured[unit]) else one for unit, one in enumerate(classes)]
+        confidence, selectivity = torch.where(coloured, share, confidence), torch.where(coloured, by_hue, selectivity)
+        hue = torch.where(coloured, colours.hue, hue)
+    second = secondary(classes, measured.peak, stimuli.family, stimuli.parameters)
     return Tuning(
         provenance=provenance(net, "tuning", layers=layer, stimuli=len(stimuli), batch=batch),
         layer=layer,
@@ -288,18 +345,25 @@ def _tuning(
         direction=torch.tensor([one.direction for one in classes], device="cpu"),
         side=tuple(label_texts.side(one.direction) if one.family == "edge" else "" for one in classes),
         width=torch.tensor([one.bandwidth for one in classes], device="cpu"),
-        confidence=torch.where(bright, level, match.clamp(min=0).square()).clamp(max=1),
+        confidence=confidence,
+        selectivity=selectivity,
+        noise_floor=floor,
         match=match,
-        chance=chance,
+        chance=float(noise.quantile(SIGNIFICANT)),
         brightness=measured.brightness,
+        hue=hue,
+        by_hue=None if colours is None else colours.uniform,
         best=best,
         family=stimuli.family,
         shown=stimuli.parameters,
     )
 
 
-def _significant(one: Classification, match: float, threshold: float) -> Classification:
-    """The classification, or "not selective" if the match is not above the threshold."""
-    if one.family in ("", "brightness") or match > threshold:
-        return one
-    return Classification("", label_texts.NOT_SELECTIVE, one.strength, math.nan, math.nan, math.nan, one.best)
+def _share_below(noise: Tensor, values: Tensor) -> Tensor:
+    """The share of the noise filters whose match is below each value."""
+    return (noise[None] < values[:, None].to(noise)).float().mean(1)
+
+
+def _unselective(one: Classification) -> Classification:
+    """The classification of a unit that is no more selective than random ones."""
+    return Classification("", label_texts.NOT_SELECTIVE, one.strength, best=one.best)

@@ -23,7 +23,7 @@ from microtome.loading import Subject
 from microtome.synthesis import Superstimuli, recommended_size
 from microtome.units import TopPatches
 
-__all__ = ["SUPERSTIMULI", "unit_picture"]
+__all__ = ["SUPERSTIMULI", "superstimulus_tasks", "unit_picture"]
 
 _BLOCK = 32  # units in one task
 _CLASSES = 5  # classes in one task
@@ -56,6 +56,15 @@ def _unit_tasks(plan: Plan, layer: str, shown: list[int]) -> list[Task]:
         if diverse
         for block in blocks(units, _BLOCK)
     ]  # fmt: skip
+
+
+def superstimulus_tasks(plan: Plan, layer: str, shown: list[int]) -> list[Task]:
+    """The tasks that make the first superstimulus of each unit of a layer."""
+    return [
+        task
+        for task in _unit_tasks(plan, layer, shown)
+        if task.parameters["sign"] == 1 and task.parameters["diverse"] == 1
+    ]
 
 
 def _diverse(plan: Plan) -> int:
@@ -177,7 +186,9 @@ def unit_picture(album: Album, layer: str, unit: int) -> Picture | None:
 
 
 def _pictures(album: Album, layer: str) -> dict[int, Picture]:
-    table, made, each = album.tables[layer], _stimuli(album, layer, 1), _IN_ONE_FILE[album.pixelated]
+    table, each = album.tables[layer], _IN_ONE_FILE[album.pixelated]
+    every = _stimuli(album, layer, 1)
+    made = {unit: one for unit, one in every.items() if _credentials(*one)[0] is not False}
     rest = [unit for unit in range(table.units) if unit not in made]
     found = {}
     for kind, units in (("superstimulus", sorted(made)), ("strongest patch", rest)):

@@ -17,8 +17,9 @@ from microtome.atlas.widgets import Curve, Curves, Part, Section
 from microtome.loading import Subject
 from microtome.results import Result
 from microtome.units import Tuning
+from microtome.units.stimulus_tuning.labels import NOT_SELECTIVE
 
-__all__ = ["UNIT_TUNING", "Tunings", "label", "layer_tuning"]
+__all__ = ["UNIT_TUNING", "Tunings", "confidence", "label", "layer_tuning"]
 
 _STIMULI = {False: 600, True: 1450}  # stimuli for small and for large inputs
 
@@ -61,9 +62,21 @@ def layer_tuning(album: Album, layer: str) -> Tuning | None:
 
 
 def label(album: Album, layer: str, unit: int) -> str:
-    """What a unit is tuned to, in words; empty where that was not computed."""
+    """What a unit is tuned to, in words; else the class it detects in the data; empty where neither is known."""
     found = layer_tuning(album, layer)
-    return found.label(unit) if found is not None and 0 <= unit < len(found.labels) else ""
+    words = found.label(unit) if found is not None and 0 <= unit < len(found.labels) else ""
+    if words in ("", NOT_SELECTIVE) and layer in album.tables:
+        classes = album.remembered(("class labels", layer), lambda: units.class_labels(album.tables[layer]))
+        return classes.label(unit) or words if 0 <= unit < len(classes.labels) else words
+    return words
+
+
+def confidence(album: Album, layer: str, unit: int) -> float | None:
+    """The share of random units that are less selective, for labels by synthetic stimuli; None for other labels."""
+    found = layer_tuning(album, layer)
+    if found is None or not 0 <= unit < len(found.labels) or found.label(unit) == NOT_SELECTIVE:
+        return None
+    return float(found.confidence[unit])
 
 
 def _unit(album: Album, layer: str, unit: int) -> list[Section]:
@@ -87,6 +100,10 @@ def _curves(album: Album, layer: str, tuning: Tuning, unit: int) -> Curves:
         called = {"offset": "position"}.get(name, name)
         responses = tuple(round(value, 6) for value in y.tolist())
         curves.append(Curve(called, unit_name, tuple(x.tolist()), responses, best, name == "angle"))
+    if tuning.by_hue is not None and tuning.kind[unit] == "colour":
+        hues = tuple(30.0 * step for step in range(tuning.by_hue.shape[1]))
+        best, family = float(tuning.hue[unit]), "lines and colours"
+        curves.append(Curve("hue", "°", hues, tuple(round(one, 6) for one in tuning.by_hue[unit].tolist()), best))
     caption = f"Its activation on synthetic stimuli ({family}) against one property, the maximum over all others."
     return Curves(
         tuple(curves), caption, album.made(tuning, album.commands.line("tuning", layer=layer, to="tuning.png"))
