@@ -7,7 +7,7 @@ from torch import Tensor
 
 from microtome import units
 from microtome.atlas.pictures.downscaling import downscaled_signal
-from microtome.atlas.topics.images.score_decomposition import decompose
+from microtome.attribution.relevance.unit_sums import decompose
 from microtome.errors import LayerError
 from microtome.explorer.frames import Frame, quantised
 from microtome.network import Network
