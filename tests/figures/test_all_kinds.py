@@ -36,14 +36,16 @@ IMAGES = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
 def test_every_kind_of_result_has_a_drawing() -> None:
-    """Of those that methods return; the atlas draws its own. ``Patches`` is the base of kinds that have one."""
+    """Of those that methods return; the atlas draws its own. ``Patches`` is the base of kinds that have one, a score's
+    decomposition is drawn as part of its path, and stimuli at places with the shares that they give."""
     registry.methods()
     folders = ("attribution", "representation", "spaces", "synthesis", "units")
     kinds = [
         kind for kind in Result.kinds.values() if kind.__module__.startswith(tuple(f"microtome.{f}" for f in folders))
     ]
     assert len(kinds) > 40
-    assert [kind.__name__ for kind in kinds if not kind.drawing] == ["Patches"]
+    without = {kind.__name__ for kind in kinds if not kind.drawing}
+    assert without == {"Patches", "PlacedStimuli", "ScoreDecomposition"}
 
 
 def test_every_drawing_that_a_class_names_exists() -> None:

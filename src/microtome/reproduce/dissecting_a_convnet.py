@@ -187,9 +187,9 @@ def _digit(test: data.Images, net: Network) -> Tensor:
     """The first test image of the article's digit that the network gets right."""
     labels = torch.as_tensor(test.labels, device="cpu")
     for index in (labels == _DIGIT).nonzero()[:, 0].tolist():
-        image = test.subset([index]).load().images
-        if int(net.logits(image).argmax(1)) == _DIGIT:
-            return image[0]
+        image, _ = test[index]
+        if int(net.logits(image[None]).argmax(1)) == _DIGIT:
+            return image
     raise InputError(f"no test image of the digit {_DIGIT} is classified rightly.")
 
 

@@ -160,12 +160,17 @@ def omitted_layers(
         before.append(found.before)
     if net is None:
         raise InputError("at least one seed is expected.")
-    numbers = {name: {case: _row(values) for case, values in by_case.items()} for name, by_case in parts.items()}
     result = OmittedLayers(
         provenance=provenance(net, "omitted-layers", seeds=list(seeds), train=len(train), test=len(test)),
         before=_row(before),
-        **numbers,
-        **{name: torch.stack(values) for name, values in rows.items()},
+        without=_rows(parts["without"]),
+        retrained=_rows(parts["retrained"]),
+        explained=_rows(parts["explained"]),
+        cka=torch.stack(rows["cka"]),
+        low=torch.stack(rows["low"]),
+        high=torch.stack(rows["high"]),
+        match=torch.stack(rows["match"]),
+        chance=torch.stack(rows["chance"]),
         images={"train": len(train), "test": len(test)},
         seconds=time.monotonic() - started,
     )
@@ -179,3 +184,7 @@ def omitted_layers(
 
 def _row(values: list[float]) -> Tensor:
     return torch.tensor(values, dtype=torch.float64, device="cpu")
+
+
+def _rows(by_case: dict[str, list[float]]) -> dict[str, Tensor]:
+    return {case: _row(values) for case, values in by_case.items()}

@@ -24,7 +24,7 @@ def reproduce(
         bool, Parameter(negative="--quick", help="All as in the paper, some two hours; else a few minutes.")
     ] = False,
     photos: Annotated[
-        Path | None, Parameter(name="--data", help="lectures, representations: a folder of photos, 207_golden_retriever.jpeg.")
+        Path | None, Parameter(name="--data", help="Of lectures, representations: a folder of photos by class.")
     ] = None,
     images: Annotated[int, Parameter(help="Lectures: how many of the photos.")] = 50,
     out: Annotated[Path, Parameter(help="Folder for figures and numbers.")] = Path("reproduced"),

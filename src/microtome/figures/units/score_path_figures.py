@@ -50,7 +50,8 @@ def score_path(result: ScorePath, *, limit: int = 12) -> Figure:
     subset = left_out(len(shown), len(followed), "followed units")
     note(
         figure,
-        "left: the unit's map; right: what its strongest inputs add to that map, red above zero, blue below, and their share of it",
+        "left: the unit's map; right: what its strongest inputs add to that map, and their share of it",
+        "red above zero, blue below",
         subset,
         size=7,
     )

@@ -230,5 +230,5 @@ def _matched(cosine: Tensor) -> tuple[Tensor, Tensor]:
 def _goodness(components: Tensor) -> Tensor:
     if min(components.shape[2:]) < 3:
         return torch.full((len(components),), torch.nan, device="cpu")
-    goodness: Tensor = gabor.fit(profiles(components)[0]).goodness
-    return goodness
+    fitted: gabor.GaborFit = gabor.fit(profiles(components)[0])
+    return fitted.goodness

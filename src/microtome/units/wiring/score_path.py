@@ -224,7 +224,7 @@ def _gap(sums: ScoreDecomposition) -> float:
         for _, step, _ in _walk(sums.steps, sums.score, 1)
         if step[5]
     ]
-    return max(gaps)
+    return float(max(gaps))
 
 
 def _key(layer: str, unit: int) -> str:
