@@ -23,7 +23,10 @@ def reproduce(
         bool, Parameter(negative="--quick", help="All as in the paper, some two hours; else a few minutes.")
     ] = False,
     photos: Annotated[
-        Path | None, Parameter(name="--data", help="lectures, representations: a folder of photos such as 207_golden_retriever.jpeg.")
+        Path | None,
+        Parameter(
+            name="--data", help="lectures, representations: a folder of photos such as 207_golden_retriever.jpeg."
+        ),
     ] = None,
     images: Annotated[int, Parameter(help="Lectures: how many of the photos.")] = 50,
     out: Annotated[Path, Parameter(help="Folder for figures and numbers.")] = Path("reproduced"),
