@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -190,11 +191,12 @@ def _thinned(run: NetworkRuns, count: int) -> NetworkRuns:
         return value[kept.to(value.device)]
 
     per_epoch = ("epochs", "loss", "error", "test_error", "gradient_mean", "gradient_std")
+    kept_parts: dict[str, Any] = {name: part(getattr(run, name)) for name in per_epoch}
     return dataclasses.replace(
         run,
         weights=[part(weight) for weight in run.weights],
         biases=[part(bias) for bias in run.biases],
-        **{name: part(getattr(run, name)) for name in per_epoch},
+        **kept_parts,
     )
 
 

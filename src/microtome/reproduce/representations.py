@@ -137,7 +137,9 @@ def _photos(folder: Path, count: int | None) -> tuple[NeighbourMap, Tensor]:
     given = data.folder(folder, net.input_shape)
     total = len(given) if count is None else min(count, len(given))
     some = given.subset(range(0, len(given), max(1, len(given) // total)))
-    layer = next(name for name in reversed(net.layers) if net.layers[name].units > 1000 and net.layers[name].spatial)
+    layer = next(
+        name for name in reversed(list(net.layers)) if net.layers[name].units > 1000 and net.layers[name].spatial
+    )
     found = features(net, some, layer)
     small = torch.stack([torch.nn.functional.avg_pool2d(_picture(some[place]), 4) for place in range(len(some))])
     return tsne(found, perplexity=min(15.0, (len(some) - 1) / 3)), small
