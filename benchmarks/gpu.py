@@ -1,9 +1,11 @@
 """Does a GPU give what the processor gives, and how fast is it, beside the peers in the same run?
 
 ``python -m benchmarks.gpu [--device cuda] [--reference cpu]`` runs every registered method on a small network, a
-ResNet18 with batch norm and a small vision transformer on both devices and compares all tensors of the results;
-then it times the methods on ResNet18, MobileNetV2 and ViT-B/16 where the device is a GPU. Both tables are printed and
-written to ``benchmarks/results/gpu.json``, with the name of the card. Under five minutes on one card.
+ResNet18 with batch norm and a small vision transformer on both devices and compares all tensors of the results, with
+TF32 off, so that a difference is a fault and not rounding. The gradient methods run in half precision and under
+autocast, too, and the model is left as it was found. Then the methods are timed on ResNet50, MobileNetV2 and ViT-B/16
+beside captum and zennit where they are installed, with TF32 as torch has it. The tables are printed and written to
+``benchmarks/results/gpu.json``, with the name of the card. Under five minutes on one card and eight cores.
 """
 
 from __future__ import annotations
@@ -13,178 +15,42 @@ import copy
 import dataclasses
 import json
 import math
+import multiprocessing
+import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from oracles import torchvision_schemas
-
-torchvision_schemas.define()
-
-import torchvision.models as models
-
-from microtome import Network, attribution, registry, units
-from microtome.data import Images
+from benchmarks.gpu_cases import SIDE, Subject, cases, images, subjects
+from benchmarks.gpu_speed import speeds
+from microtome import Network, attribution
 from microtome.errors import MicrotomeError
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 TOLERANCE = 2e-3  # of the largest number of a tensor: sums in other orders, through many layers
-DOUBLE = {"exit-distance", "facet-distance", "facets-between", "linear-region", "weight-vectors"}
-SIDE = 16
-
-
-class SmallTransformer(nn.Module):
-    """A vision transformer of two blocks: 4 x 4 patches, a class token, learned positions."""
-
-    def __init__(self, width: int = 16, classes: int = 4) -> None:
-        super().__init__()
-        self.patches = nn.Conv2d(3, width, 4, 4)
-        self.token = nn.Parameter(torch.randn(1, 1, width) / 4)
-        self.places = nn.Parameter(torch.randn(1, (SIDE // 4) ** 2 + 1, width) / 4)
-        block = nn.TransformerEncoderLayer(width, 2, 2 * width, 0.0, "gelu", batch_first=True, norm_first=True)
-        self.encoder = nn.TransformerEncoder(block, 2, enable_nested_tensor=False)
-        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Class scores."""
-        tokens = self.patches(x).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.token.expand(len(x), -1, -1), tokens], 1) + self.places
-        return self.head(self.norm(self.encoder(tokens))[:, 0])
-
-
-@dataclasses.dataclass(frozen=True)
-class Subject:
-    """A network for the comparison, and the layers that methods are asked about.
-
-    Attributes
-    ----------
-    model : nn.Module
-        In evaluation mode, on the processor.
-    layer, linear : str
-        A layer with maps or tokens, and one with weights.
-    """
-
-    model: nn.Module
-    layer: str
-    linear: str
-
-
-def subjects() -> dict[str, Subject]:
-    """The three networks, random weights of a fixed seed."""
-    torch.manual_seed(0)
-    small = nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2, 1), nn.Conv2d(6, 8, 3, padding=1), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4),
-    )  # fmt: skip
-    residual = models.resnet18(num_classes=4)
-    for module in residual.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.1, 0.1)
-            module.running_var.uniform_(0.5, 2.0)
-    return {
-        "small": Subject(small.eval(), "3", "3"),
-        "ResNet18": Subject(residual.eval(), "layer2", "layer1.0.conv2"),
-        "transformer": Subject(SmallTransformer().eval(), "encoder.layers.0", "encoder.layers.0.linear1"),
-    }
-
-
-def images(count: int = 6) -> Images:
-    """Noise with a bright square whose place tells the class."""
-    pixels = torch.rand(count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)) * 0.5
-    labels = torch.arange(count) % 4
-    for one, label in zip(pixels, labels.tolist(), strict=True):
-        one[:, 4 * label : 4 * label + 4, 2:8] += 0.5
-    return Images((pixels * 255).round().to(torch.uint8), labels, tuple("abcd"))
-
-
-Case = Callable[[Network, Subject], Any]
-
-
-def cases() -> dict[str, Case]:
-    """Every registered method, as it is asked on one network."""
-    data = images()
-    x = data.images[:2]
-    found: dict[str, Case] = {}
-    special: dict[str, dict[str, Any]] = {
-        "occlusion": {"window": 4, "stride": 4},
-        "integrated-gradients": {"steps": 4},
-        "smooth-grad": {"samples": 3},
-    }
-    for name in registry.methods("attribution"):
-        found[name] = lambda net, _, name=name: registry.method(name).function(net, x, 1, **special.get(name, {}))
-    wide = x.double()
-
-    def call(name: str) -> Callable[..., Any]:
-        return registry.method(name).function
-
-    def patches(net: Network, on: Subject) -> Any:
-        return units.top_patches(net, data, on.layer, 2)[on.layer]
-
-    def saliency_map(net: Network) -> Any:
-        return attribution.saliency(net, x, 1)
-
-    return found | {
-        "attention-rollout": lambda net, _: call("attention-rollout")(net, x, 1),
-        "scores": lambda net, _: net.logits(x),
-        "activations": lambda net, on: net.activations(x, [on.layer])[on.layer],
-        "ablation": lambda net, on: call("ablation")(net, data, on.layer, [0, 1]),
-        "activation-maps": lambda net, on: call("activation-maps")(net, x, on.layer),
-        "class-residuals": lambda net, on: call("class-residuals")(net, data, layer=on.linear, iterations=30),
-        "compress": lambda net, _: call("compress")(net, data, multiply_adds=0.8),
-        "connections": lambda net, on: call("connections")(net, on.linear),
-        "convert-to-cam": lambda net, on: call("convert-to-cam")(net, data, data, layer=on.layer, epochs=1, batch=6),
-        "criteria": lambda net, on: call("criteria")(net, data, on.layer, columns=("variation", "class_selectivity")),
-        "deletion": lambda net, _: call("deletion")(net, x, saliency_map(net), 1, steps=4),
-        "dissect": lambda net, on: call("dissect")(net, x[0], on.linear, 1),
-        "effective-field": lambda net, on: call("effective-field")(net, patches(net, on), 0),
-        "evaluate": lambda net, _: call("evaluate")(net, x, "gradient", 1, steps=3, samples=3),
-        "exit-distance": lambda net, _: call("exit-distance")(net, wide, torch.ones_like(wide)),
-        "facet-distance": lambda net, _: call("facet-distance")(net, wide, probes=4),
-        "facets-between": lambda net, _: call("facets-between")(net, wide[0], wide[0] * 0.98),
-        "filters": lambda net, on: call("filters")(net, on.linear),
-        "ideal-inputs": lambda net, _: call("ideal-inputs")(net, data, steps=3),
-        "infidelity": lambda net, _: call("infidelity")(net, x, saliency_map(net), 1, samples=3),
-        "insertion": lambda net, _: call("insertion")(net, x, saliency_map(net), 1, steps=4),
-        "invert": lambda net, on: call("invert")(net, x[0], on.layer, starts=2, steps=3),
-        "invert-outputs": lambda net, _: call("invert-outputs")(net, net.logits(x), strict=False),
-        "invertibility": lambda net, _: call("invertibility")(net),
-        "kept-and-lost": lambda net, on: call("kept-and-lost")(net, x, [on.linear], iterations=30),
-        "linear-region": lambda net, _: call("linear-region")(net, wide, probes=4),
-        "lossless": lambda net, _: call("lossless")(net, data),
-        "max-sensitivity": lambda net, _: call("max-sensitivity")(net, x, "saliency", 1, samples=2),
-        "maximize": lambda net, on: call("maximize")(net, on.layer, [0, 1], steps=3),
-        "maximize-class": lambda net, _: call("maximize-class")(net, [0, 1], steps=3),
-        "prune": lambda net, _: call("prune")(net, data, rounds=1, multiply_adds=0.8, epochs=1),
-        "randomisation": lambda net, _: call("randomisation")(net, x, "saliency", 1, steps=2),
-        "reconstruct": lambda net, on: call("reconstruct")(net, patches(net, on), "deconvnet", 2, [0]),
-        "rejected-energy": lambda net, on: call("rejected-energy")(net, data, [on.linear], iterations=30),
-        "shortcut-share": lambda net, _: call("shortcut-share")(
-            net, x, torch.ones(SIDE, SIDE), 1, methods=["saliency"]
-        ),
-        "similar-units": lambda net, on: call("similar-units")(net, data, on.layer),
-        "specialised-units": lambda net, on: call("specialised-units")(net, data, on.layer),
-        "spectra": lambda net, on: call("spectra")(net, [on.linear]),
-        "subspaces": lambda net, on: call("subspaces")(net, on.linear),
-        "top-images": lambda net, on: call("top-images")(net, data, on.layer, 0, k=2),
-        "top-patches": lambda net, on: call("top-patches")(net, data, on.layer, 2),
-        "tuning": lambda net, on: call("tuning")(net, on.layer),
-        "weight-vectors": lambda net, on: call("weight-vectors")(net, wide, layer=on.linear),
-        "without": lambda net, on: call("without")(net, on.linear, data, epochs=1, batch=6, sample=6),
-    }
+DOUBLE = {"lrp", "deep-taylor", "exit-distance", "facet-distance", "facets-between", "linear-region", "weight-vectors"}
+CONDITIONS = ("float16", "bfloat16", "autocast to bfloat16", "autocast inside the model", "TF32")
+NOISE = 1e-4  # of the largest number of a result: what is below it in a whole tensor is rounding, such as a bound of it
+SIGNLESS = {"signal", "signal_output"}
+# Minutes on a processor; the small network has them, too.
+SLOW = {("ResNet18", name) for name in ("compress", "lossless", "prune", "randomisation", "invertibility")}
+ALIKE = 0.9  # cosine of a map in half precision and in single precision
 
 
 def tensors(value: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
     """All floating tensors of a result, by the path of their fields; singular vectors and weights of fits apart."""
     if isinstance(value, Tensor):
         if value.is_floating_point():
-            yield path, value.detach().cpu().double()
+            # A singular vector has no sign of its own.
+            yield path, value.detach().cpu().double().abs() if path in SIGNLESS else value.detach().cpu().double()
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
             if field.name not in ("provenance", "net", "network", "model"):
@@ -203,102 +69,162 @@ def difference(first: Any, second: Any) -> float:
     if a.keys() != b.keys() or any(a[path].shape != b[path].shape for path in a):
         return math.inf
     worst = 0.0
+    largest = [float(one[one.isfinite()].abs().max()) for one in a.values() if bool(one.isfinite().any())]
+    floor = NOISE * max(largest, default=1.0)
     for path, one in a.items():
         if not torch.equal(one.isfinite(), b[path].isfinite()):
             return math.inf
         kept = one.isfinite()
         if bool(kept.any()):
-            scale = float(one[kept].abs().max()) or 1.0
+            scale = max(float(one[kept].abs().max()), floor) or 1.0
+            if path.endswith("error"):  # a bound of what rounding has left: beside the largest number of the result
+                scale = max([scale, *largest])
+            if "p_value" in path:  # shares of a few hundred permutations, of which one may fall on the other side
+                scale = max(scale, 0.01 / TOLERANCE)
             worst = max(worst, float((one[kept] - b[path][kept]).abs().max()) / scale)
     return worst
 
 
 def outcome(name: str, on: Subject, device: str) -> tuple[Any, str]:
     """A result, or the refusal in words; refusals of the library are outcomes that both devices must share."""
-    model = copy.deepcopy(on.model)
+    model = copy.deepcopy(on.model).to(device)
     model = model.double() if name in DOUBLE else model
+    before = state(model)
     net = Network(model, (3, SIDE, SIDE), classes=tuple("abcd"), device=device)
     try:
         return cases()[name](net, on), ""
     except MicrotomeError as error:
         return None, f"{type(error).__name__}: {error}"
+    finally:
+        if any(not torch.equal(old, new) for old, new in zip(before, state(model), strict=True)):
+            raise AssertionError(f"{name} has changed the model")
 
 
-def compared(reference: str, device: str, only: str = "") -> Iterator[dict[str, Any]]:
-    """One row for each network and method: the difference, or why there is none."""
-    for network, on in subjects().items():
-        for name in cases():
-            if only not in f"{network} {name}":
-                continue
-            began = time.perf_counter()
-            try:
-                expected, refusal = outcome(name, on, reference)
-                found, refused = outcome(name, on, device)
-            except Exception as error:
-                row = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
+def state(model: torch.nn.Module) -> list[Tensor]:
+    """All that a model holds: tensors, flags, and the random state of its device."""
+    flags = [module.training for module in model.modules()] + [p.requires_grad for p in model.parameters()]
+    held = [value.detach().clone() for value in (*model.parameters(), *model.buffers())]
+    device = next(model.parameters()).device
+    random = torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+    return [*held, torch.tensor(flags), random]
+
+
+def exact() -> None:
+    """One thread, and no TF32: what differs then differs by more than rounding."""
+    torch.set_num_threads(1)
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def one_row(network: str, name: str, reference: str, device: str) -> dict[str, Any]:
+    """The difference of one method on one network, or why there is none."""
+    began, on = time.perf_counter(), subjects()[network]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            expected, refusal = outcome(name, on, reference)
+            found, refused = outcome(name, on, device)
+        except Exception as error:
+            row: dict[str, Any] = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
+        else:
+            if refusal or refused:
+                same = without_numbers(refusal) == without_numbers(refused)
+                row = {"refused": refusal} if same else {"error": f"{refusal!r} and {refused!r}"}
             else:
-                if refusal or refused:
-                    row = {"refused": refusal} if refusal == refused else {"error": f"{refusal!r} and {refused!r}"}
-                else:
-                    row = {"difference": difference(expected, found)}
-            yield {"network": network, "method": name, **row, "seconds": round(time.perf_counter() - began, 2)}
+                row = {"difference": difference(expected, found)}
+    return {"network": network, "method": name, **row, "seconds": round(time.perf_counter() - began, 2)}
+
+
+def without_numbers(text: str) -> str:
+    """A refusal without the measured numbers in it."""
+    return "".join(letter for letter in text if letter not in "0123456789.e-+")
+
+
+def compared(reference: str, device: str, only: str = "", workers: int = 0) -> Iterator[dict[str, Any]]:
+    """One row for each network and method; by several processes where ``workers`` says so."""
+    asked = [(network, name) for network in subjects() for name in cases() if only in f"{network} {name}"]
+    asked = [pair for pair in asked if pair not in SLOW]
+    if not workers:
+        for network, name in asked:
+            yield one_row(network, name, reference, device)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=exact) as pool:
+        rows = [pool.submit(one_row, network, name, reference, device) for network, name in asked]
+        for row in as_completed(rows):  # the first to end comes first, so that a slow one holds nothing up
+            yield row.result()
+
+
+def conditions(device: str) -> list[dict[str, Any]]:
+    """Gradient methods of a ResNet18 in half precision, under autocast and with TF32, beside single precision."""
+    on, x = subjects()["ResNet18"], images().images[:2]
+    runs = {
+        "saliency": lambda net: attribution.saliency(net, x, 1).values,
+        "grad-cam": lambda net: attribution.grad_cam(net, x, 1).values,
+        "integrated-gradients": lambda net: attribution.integrated_gradients(net, x, 1, steps=4).values,
+        "lrp": lambda net: attribution.lrp(net, x, 1).values,
+        "occlusion": lambda net: attribution.occlusion(net, x, 1, window=4, stride=4).values,
+    }
+    plain = Network(copy.deepcopy(on.model).to(device), (3, SIDE, SIDE))
+    expected = {name: run(plain) for name, run in runs.items()}
+    rows = []
+    for condition in CONDITIONS:
+        model = copy.deepcopy(on.model).to(device)
+        if condition in ("float16", "bfloat16"):
+            model = model.to(getattr(torch, condition))
+        if condition == "autocast inside the model":
+            model = Autocast(model, device)
+        for name, run in runs.items():
+            row: dict[str, Any] = {"network": "ResNet18", "method": name, "condition": condition}
+            try:
+                with around(condition, device):
+                    found = run(Network(model, (3, SIDE, SIDE)))
+                a, b = found.double().flatten(), expected[name].double().flatten()
+                row["cosine"] = round(float(torch.nn.functional.cosine_similarity(a, b, dim=0)), 5)
+            except Exception as error:
+                row["error"] = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+            rows.append(row)
+    return rows
+
+
+class Autocast(torch.nn.Module):
+    """A model that runs its inside under autocast."""
+
+    def __init__(self, model: torch.nn.Module, device: str) -> None:
+        super().__init__()
+        self.model, self.kind = model, torch.device(device).type
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The scores, in single precision."""
+        with torch.autocast(self.kind, torch.bfloat16):
+            scores: Tensor = self.model(x)
+        return scores.float()
+
+
+class around:  # noqa: N801 - read as a verb
+    """Autocast by the caller, or TF32, while a condition lasts."""
+
+    def __init__(self, condition: str, device: str) -> None:
+        self.tf32 = condition == "TF32"
+        on = condition == "autocast to bfloat16"
+        self.autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=on)
+
+    def __enter__(self) -> None:
+        """Begin."""
+        self.before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+        if self.tf32:
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+        self.autocast.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        """End."""
+        self.autocast.__exit__(*error)
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = self.before
 
 
 def wrong(row: Mapping[str, Any]) -> bool:
     """Whether the devices disagree."""
-    return "error" in row or row.get("difference", 0.0) > TOLERANCE
-
-
-def least(run: Callable[[], object], device: str, repeat: int = 5) -> float:
-    """Milliseconds, the least of some runs after two to warm up; the card's work is waited for."""
-    times = []
-    for _ in range(repeat + 2):
-        began = time.perf_counter()
-        run()
-        if device.startswith("cuda"):
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - began)
-    return 1000 * min(times[2:])
-
-
-def speeds(device: str, names: tuple[str, ...], side: int, count: int, repeat: int) -> list[dict[str, Any]]:
-    """One row for each network and method: ours, captum where installed, and the plain passes that bound both."""
-    try:
-        import captum.attr as peer
-    except ImportError:
-        peer = None
-    rows = []
-    x = torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
-    target = [3] * count
-    for name in names:
-        torch.manual_seed(0)
-        model = getattr(models, name)(**({"image_size": side} if name.startswith("vit") else {})).to(device).eval()
-        net = Network(model, (3, side, side))
-
-        def once(model: nn.Module = model) -> None:
-            leaf = x.clone().requires_grad_()
-            torch.autograd.grad(model(leaf)[:, 3].sum(), leaf)
-
-        runs: dict[str, tuple[Callable[[], object], Callable[[], object] | None]] = {
-            "forward + backward": (once, None),
-            "saliency": (
-                lambda net=net: attribution.saliency(net, x, target),
-                peer and (lambda model=model: peer.Saliency(model).attribute(x.clone().requires_grad_(), 3)),
-            ),
-            "lrp": (lambda net=net: attribution.lrp(net, x, target), None),
-            "integrated gradients, 1 image, 50 steps": (
-                lambda net=net: attribution.integrated_gradients(net, x[:1], 3, steps=50),
-                peer and (lambda model=model: peer.IntegratedGradients(model).attribute(x[:1], target=3, n_steps=50)),
-            ),
-        }
-        for what, (ours, theirs) in runs.items():
-            row: dict[str, Any] = {"network": name, "what": what, "images": count}
-            row["ours [ms]"] = round(least(ours, device, repeat), 2)
-            if theirs:
-                row["captum [ms]"] = round(least(theirs, device, repeat), 2)
-            print("  ".join(f"{key}={value}" for key, value in row.items()), flush=True)
-            rows.append(row)
-    return rows
+    return "error" in row or row.get("difference", 0.0) > TOLERANCE or not row.get("cosine", 1.0) > ALIKE
 
 
 def card(device: str) -> str:
@@ -307,29 +233,47 @@ def card(device: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print both tables and write them; 1 where the devices disagree."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
+    """Print and write both tables; 1 where a method differs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--reference", default="cpu")
     parser.add_argument("--only", default="", help="part of 'network method'")
-    parser.add_argument("--networks", default="resnet18,mobilenet_v2,vit_b_16", help="networks that are timed")
+    parser.add_argument("--speed-only", action="store_true", help="compare nothing")
+    parser.add_argument("--networks", default="resnet50,mobilenet_v2,vit_b_16", help="networks that are timed")
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=0, help="processes that compare; 0 for this one")
     parser.add_argument("--out", type=Path, default=RESULTS)
     asked = parser.parse_args(arguments)
     if asked.device.startswith("cuda") and not torch.cuda.is_available():
         print("no CUDA device is at hand; --device cpu tries the harness alone", file=sys.stderr)
         return 2
-    rows = []
-    for row in compared(asked.reference, asked.device, asked.only):
+    made = {"device": card(asked.device), "torch": torch.__version__, "tf32": torch.backends.cudnn.allow_tf32}
+    rows: list[dict[str, Any]] = []
+    times: list[dict[str, Any]] = []
+
+    def keep() -> None:
+        asked.out.parent.mkdir(parents=True, exist_ok=True)
+        asked.out.write_text(json.dumps({**made, "parity": rows, "speed": times}, indent=1) + "\n")
+
+    flags = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32, torch.get_num_threads()
+    names = tuple(name for name in asked.networks.split(",") if name)
+    for row in speeds(asked.device, names, asked.side, asked.images, asked.repeat):
+        times.append(row)
+        print("  ".join(f"{key}={value}" for key, value in row.items()), flush=True)
+        keep()
+    exact()
+    for row in [] if asked.speed_only else compared(asked.reference, asked.device, asked.only, asked.workers):
         rows.append(row)
         print("  ".join(f"{key}={value}" for key, value in row.items()), "<-- DIFFERS" * wrong(row), flush=True)
-    names = tuple(name for name in asked.networks.split(",") if name)
-    times = speeds(asked.device, names, asked.side, asked.images, asked.repeat)
-    made = {"device": card(asked.device), "torch": torch.__version__, "tf32": torch.backends.cudnn.allow_tf32}
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
-    asked.out.write_text(json.dumps({**made, "parity": rows, "speed": times}, indent=1) + "\n")
+    for row in [] if asked.only or asked.speed_only else conditions(asked.device):
+        rows.append(row)
+        print("  ".join(f"{key}={value}" for key, value in row.items()), "<-- DIFFERS" * wrong(row), flush=True)
+    keep()
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = flags[:2]
+    torch.set_num_threads(flags[2])
+    print(f"{len(rows)} comparisons, {sum(map(wrong, rows))} differ; {made}; {os.fspath(asked.out)}")
     return int(any(map(wrong, rows)))
 
 

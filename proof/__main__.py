@@ -67,7 +67,7 @@ def _jobs(asked: argparse.Namespace, small: Path) -> dict[Path, runner.Job]:
     if asked.what == "models":
         names = catalogue.entries() if asked.only is None else asked.only
         known = {one["model"]: one.get("seconds", 0.0) for one in gathered.load(asked.results, small)[0]}
-        names = sorted(names, key=lambda name: known.get(name, 0.0))
+        names = sorted(names, key=lambda name: known.get(name, float("inf")))  # those never timed keep their order
         return {
             models / f"{name.replace(':', '-').replace('/', '-')}.json": partial(
                 runner.examine_model, name, seed=asked.seed

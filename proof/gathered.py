@@ -11,7 +11,7 @@ from proof.verdicts import NO_ANSWER, NOT_COMPARED, OUT_OF_TIME, RIGHT, VERDICTS
 SIGNS = dict(zip(VERDICTS, "+rWBC0-t", strict=True))
 _VERDICTS = {sign: verdict for verdict, sign in SIGNS.items()}
 _KEPT = ("seed", "torch", "commit", "sources", "reading", "pass", "seconds", "problem")
-_OF_MODELS = ("model", "shape", "dtype", "smaller", "parameters", "peers")
+_OF_MODELS = ("model", "shape", "dtype", "smaller", "parameters", "peers", "again")
 Record = dict[str, Any]
 
 
@@ -26,7 +26,7 @@ def load(results: Path, small: Path) -> tuple[list[Record], list[Record]]:
     for file in sorted((results / "models").glob("*.json")):
         found = json.loads(file.read_text())
         before = models.get(found["model"])
-        if before is None or _done(found) >= _done(before):
+        if before is None or not before["checks"] or _done(found) >= _done(before):
             peers = {**(before or {}).get("peers", {}), **found.get("peers", {})}
             models[found["model"]] = {**found, "peers": peers}
     for file in sorted((results / "fuzz").glob("*.json")):

@@ -76,15 +76,29 @@ def _masked(node: Any) -> bool:
 
 def _by_hand(node: Any) -> bool:
     """A product x g(x) of two functions of one value, one of them curved, such as x sigmoid(x)."""
+    return _meeting(node) is not None
+
+
+def _meeting(node: Any) -> tuple[Any, int] | None:
+    """The value that both factors of a product are computed from element by element, one of them by a curved function.
+
+    The first that every way from both factors leads through: a sum in front of the nonlinearity may itself be made of
+    several values.
+    """
     if operator(node) != "Mul" or len([1 for reached, _ in node.next_functions if reached is not None]) < 2:
-        return False
-    read = [_sources(edge) for edge in node.next_functions]
-    for source in [node.next_functions[0], node.next_functions[1]]:
-        if all(found[0] <= {source} for found in (_sources(edge, source) for edge in node.next_functions)) and any(
-            _sources(edge, source)[1] for edge in node.next_functions
-        ):
-            return True
-    return len(read[0][0] | read[1][0]) == 1 and (read[0][1] or read[1][1])
+        return None
+    waiting, seen = list(node.next_functions), set[tuple[Any, int]]()
+    while waiting:
+        one = waiting.pop(0)
+        if one in seen or one[0] is None:
+            continue
+        seen.add(one)
+        found = [_sources(edge, one) for edge in node.next_functions]
+        if all(sources <= {one} for sources, _ in found):
+            return one if any(curved for _, curved in found) else None
+        if operator(one[0]) in _STEPS:
+            waiting += one[0].next_functions
+    return None
 
 
 def _sources(edge: tuple[Any, int], stop: tuple[Any, int] | None = None) -> tuple[set[tuple[Any, int]], bool]:
@@ -105,10 +119,8 @@ def _sources(edge: tuple[Any, int], stop: tuple[Any, int] | None = None) -> tupl
 
 def _between(node: Any) -> set[Any]:
     """The nodes inside a product by hand."""
-    first = node.next_functions
-    stops = [edge for edge in first if all(_sources(other, edge)[0] <= {edge} for other in first)]
-    stop = stops[0] if stops else next(iter(_sources(first[0])[0]))
-    inside, waiting = set(), [edge for edge in first if edge != stop]
+    stop = _meeting(node)
+    inside, waiting = set(), [edge for edge in node.next_functions if edge != stop]
     while waiting:
         edge = waiting.pop()
         if edge == stop or edge[0] is None or edge[0] in inside:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -85,12 +86,11 @@ def into_readme(models: list[Record], networks: list[Record], readme: Path) -> N
     text = readme.read_text()
     marked = re.compile(r"(<!-- proof -->\n).*?(\n<!-- end -->)", re.DOTALL)
     if marked.search(text):
-        readme.write_text(marked.sub(lambda m: m[1] + _wrapped(sentence(models, networks)) + m[2], text))
+        claim = f"{sentence(models, networks)} [The proof](docs/proof.md) has each of them."
+        readme.write_text(marked.sub(lambda m: m[1] + _wrapped(claim) + m[2], text))
 
 
 def _wrapped(text: str, width: int = 118) -> str:
-    import textwrap
-
     return "\n".join(textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False))
 
 

@@ -20,7 +20,7 @@ import torch
 from proof import catalogue, fuzz, peers
 from proof.checks import CHECKS
 from proof.subject import NotCompared, Subject
-from proof.verdicts import OUT_OF_TIME, examine
+from proof.verdicts import BLAMED, CRASH, OUT_OF_TIME, REFUSED, WRONG, examine
 
 ROOT = Path(__file__).resolve().parent.parent
 Job = Callable[[Path], None]
@@ -30,7 +30,7 @@ Job = Callable[[Path], None]
 def version() -> dict[str, str]:
     """The torch and the sources that a result was made with."""
     digest = hashlib.sha256()
-    for file in sorted((ROOT / "src").rglob("*.py")):
+    for file in sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "proof").glob("*.py")]):
         digest.update(file.read_bytes())
     asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
     try:
@@ -41,7 +41,14 @@ def version() -> dict[str, str]:
 
 
 def examine_model(name: str, file: Path, seed: int) -> None:
-    """Build and examine one model of the catalogue, then ask the peers; the file is written anew after each check."""
+    """Build and examine one model of the catalogue, then ask the peers; the file is written anew after each check.
+
+    Of a model that other sources have examined to the end, only what was not right is examined anew.
+    """
+    before = json.loads(file.read_text()) if file.exists() else {}
+    if before.get("finished") and before.get("seed") == seed and _faults([before]):
+        _examine_again(before, file)
+        return
     start = time.process_time()
     record: dict[str, Any] = {"model": name, "seed": seed, **version(), "finished": False, "checks": {}}
     write(file, {**record, "problem": "the limit of time or memory was reached while it was built"})
@@ -75,18 +82,48 @@ def examine_model(name: str, file: Path, seed: int) -> None:
     keep(checks, finished=True, peers=peers.ask(subject), peers_asked=peers.installed(), seconds=seconds)
 
 
+def _examine_again(before: dict[str, Any], file: Path) -> None:
+    """The checks of a model that were not right, and whether it is left as found."""
+    start = time.process_time()
+    built = catalogue.build(before["model"], before["seed"])
+    subject = Subject(built.model, built.shape, built.dtype, before["seed"])
+    wanted = [name for name, check in before["checks"].items() if check["verdict"] in (REFUSED, WRONG, BLAMED, CRASH)]
+    checks = {**before["checks"], **examine(subject, only=[*wanted, "left as found"])}
+    spent = round(before.get("seconds", 0.0) + time.process_time() - start, 1)
+    again = {"checks": wanted, **version()}
+    timed = {**subject.timings, **{key: before[key] for key in subject.timings if key in before}}
+    write(file, {**before, **timed, "checks": checks, "seconds": spent, "again": again, "sources": again["sources"]})
+
+
 def examine_random(seeds: Iterable[int], file: Path) -> None:
-    """Examine some random networks; those with a verdict other than right are kept whole."""
+    """Examine some random networks; what is known of a network already stays, unless it was not right."""
     found: list[dict[str, Any]] = []
+    before = json.loads(file.read_text()) if file.exists() else {}
+    about = {key: before[key] for key in version() if key in before}
+    known = {row["seed"]: {**about, **row} for row in before.get("networks", ()) if not _faults([row])}
     for seed in seeds:
         try:
+            if seed in known:
+                found.append(known[seed])
+                continue
             subject = fuzz.subject(seed)
             checks = {**examine(subject), **fuzz.more_checks(seed, subject)}
             found.append({"seed": seed, "network": fuzz.describe(seed), "checks": checks, **subject.timings})
         except NotCompared as error:
             found.append({"seed": seed, "network": fuzz.describe(seed), "problem": str(error), "checks": {}})
-        write(file, {**version(), "finished": False, "networks": found})
+        write(file, {**version(), "finished": False, "networks": [*found, *_later(known, found)]})
     write(file, {**version(), "finished": True, "networks": found})
+
+
+def _later(known: dict[int, Any], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is known of networks that a run has not come to."""
+    return [row for seed, row in known.items() if seed not in {one["seed"] for one in found}]
+
+
+def _faults(rows: list[dict[str, Any]]) -> set[str]:
+    """The verdicts on some networks that say that something was not right."""
+    given = {check["verdict"] for row in rows for check in row.get("checks", {}).values()}
+    return given & {REFUSED, WRONG, BLAMED, CRASH}
 
 
 def write(file: Path, record: dict[str, Any]) -> None:
@@ -97,8 +134,12 @@ def write(file: Path, record: dict[str, Any]) -> None:
 
 
 def finished(file: Path) -> bool:
-    """Whether a job has nothing left to do."""
-    return file.exists() and bool(json.loads(file.read_text()).get("finished", True))
+    """Whether a job has nothing left to do: what other sources did wrong is done anew."""
+    if not file.exists():
+        return False
+    record = json.loads(file.read_text())
+    mended = record.get("sources") != version()["sources"] and _faults(record.get("networks", [record]))
+    return bool(record.get("finished", True)) and not mended
 
 
 def run(

@@ -42,6 +42,7 @@ class Subject:
     known: dict[str, Any] = field(
         default_factory=dict
     )  # what the references say, for other libraries to be held against
+    mixing: bool | None = None
     timings: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -50,6 +51,8 @@ class Subject:
         self.images = torch.rand(COUNT, *self.shape, generator=dice).to(self.dtype)
         self.before = state(self.model)
         self.values, self.scores = self.plain.values(self.images)
+        if self.scores.dim() != 2 or len(self.scores) != COUNT:
+            raise NotCompared(f"no classifier: {COUNT} images give {tuple(self.scores.shape)}")
         self.targets = [(int(row.argmax()) + place) % row.numel() for place, row in enumerate(self.scores)]
         if not bool(torch.isfinite(self.scores).all()):
             raise NotCompared("the model gives NaN or infinity")
@@ -78,10 +81,17 @@ class Subject:
         self.timings = {"reading": round(min(seconds), 3), "pass": round(min(passes), 4)}
         return made
 
+    def by_rounding(self) -> bool:
+        """Whether the scores depend on the image by rounding alone, as behind a norm whose mean is taken."""
+        slope = self.plain.gradient(self.images, self.targets)
+        return float((slope * self.images).flatten(1).abs().sum(1).max()) < 1e-9 * float(self.scores.abs().max())
+
     def mixes(self) -> bool:
         """Whether the scores of an image depend on the others in its batch, in plain PyTorch."""
-        alone = torch.cat([self.plain.scores(self.images[i : i + 1]).detach() for i in range(COUNT)])
-        return off(alone, self.scores) > TOLERANCE[self.dtype]
+        if self.mixing is None:
+            alone = torch.cat([self.plain.scores(self.images[i : i + 1]).detach() for i in range(COUNT)])
+            self.mixing = off(alone, self.scores) > TOLERANCE[self.dtype]
+        return self.mixing
 
     def hold(self, what: str, found: Tensor, expected: Tensor, tolerance: float | None = None) -> str:
         """Compare, and tell by how much they differ.

@@ -16,6 +16,8 @@ _DISSECTED = 4  # layers of each network
 
 def units(s: Subject) -> str:
     """Strongest images of every unit of convolutions, linear layers and norms, one image at a time by hooks."""
+    if s.mixes():
+        raise NotCompared("the images of a batch influence each other")
     k = 2
     found = top_patches(s.net, list(s.images), k=k)
     alone = [s.plain.values(s.images[i : i + 1])[0] for i in range(COUNT)]
@@ -27,6 +29,10 @@ def units(s: Subject) -> str:
             continue
         each = [values[name].movedim(axis, 0).flatten(1) for values in alone]
         if name not in found.layers:
+            inner = [other for other in s.values if other.startswith(f"{name}.") and other in found.layers]
+            same = [other for other in inner if torch.equal(s.values[other], s.values[name])]
+            if same:  # a norm that ends in its own activation is listed as that
+                continue
             if any(one.shape != each[0].shape or not torch.equal(one, each[0]) for one in each):
                 raise Wrong(f"{name} has no table of units")
             continue

@@ -5,18 +5,21 @@ from __future__ import annotations
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 
 from microtome.errors import MicrotomeError, ModelError
 from proof.checks import CHECKS
+from proof.plain import scores_in
 from proof.subject import NotCompared, Subject, Wrong
 
 RIGHT, REFUSED, WRONG, BLAMED, CRASH = "right", "refused", "wrong", "blamed", "crash"
 NO_ANSWER = "no answer exists"  # plain PyTorch raises, too
 NOT_COMPARED, OUT_OF_TIME = "not compared", "out of time"
+# What is computed from gradients or by quotients of small numbers.
+_OF_SLOPES = [CHECKS[name] for name in ("gradient", "guided", "relevance", "batch")]
 VERDICTS = (RIGHT, REFUSED, WRONG, BLAMED, CRASH, NO_ANSWER, NOT_COMPARED, OUT_OF_TIME)
 
 
@@ -31,6 +34,8 @@ def verdict(check: Callable[[Subject], str], subject: Subject) -> dict[str, Any]
         found = NOT_COMPARED, str(why)
     except Wrong as why:
         found = WRONG, str(why)
+        if check in _OF_SLOPES and subject.by_rounding():
+            found = NOT_COMPARED, f"the score depends on the image by rounding alone ({why})"
     except ModelError as error:
         found = (BLAMED if _runs(subject) else NO_ANSWER), str(error)
     except MicrotomeError as error:
@@ -46,17 +51,22 @@ def verdict(check: Callable[[Subject], str], subject: Subject) -> dict[str, Any]
 
 
 def _runs(subject: Subject) -> bool:
-    """Whether plain PyTorch differentiates the model, so that an error is not the model's."""
+    """Whether plain PyTorch differentiates the model as it runs, so that an error is not the model's."""
     try:
-        return bool(torch.isfinite(subject.plain.gradient(subject.images, subject.targets)).all())
+        x = subject.images.clone().requires_grad_()
+        scores = scores_in(subject.plain.model(x), len(x))
+        return bool(torch.isfinite(torch.autograd.grad(scores.sum(), x)[0]).all())
     except Exception:
         return False
 
 
-def examine(subject: Subject, keep: Callable[[dict[str, Any]], None] = lambda _: None) -> dict[str, Any]:
-    """All checks of one network; ``keep`` is told after each, so that a limit loses only the rest."""
+def examine(
+    subject: Subject, keep: Callable[[dict[str, Any]], None] = lambda _: None, only: Iterable[str] = tuple(CHECKS)
+) -> dict[str, Any]:
+    """Some checks of one network, or all; ``keep`` is told after each, so that a limit loses only the rest."""
     done: dict[str, Any] = {}
-    for name, check in CHECKS.items():
-        done[name] = verdict(check, subject)
-        keep(done)
+    for name in CHECKS:
+        if name in set(only):
+            done[name] = verdict(CHECKS[name], subject)
+            keep(done)
     return done

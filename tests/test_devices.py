@@ -27,6 +27,7 @@ DRAWS_LIKE = {"bernoulli", "multinomial", "poisson", "rand_like", "randint_like"
 
 # torch.from_numpy gives a tensor on the processor, whatever the default device. Here none is moved on the spot.
 ARRAYS = {
+    "atlas/topics/network/image_positions.py": "positions of images are tables on the processor",
     "attribution/gradients/integrated_gradients.py": "nodes and weights, each moved to its images",
     "data": "images and labels as read from files; Network.images moves a batch",
     "inputs.py": "images as given; Network.images moves them",

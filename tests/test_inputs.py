@@ -26,6 +26,26 @@ def images(count: int = 2) -> torch.Tensor:
     return torch.rand(count, *SHAPE, generator=torch.Generator().manual_seed(0))
 
 
+def test_bounds_and_masks_may_be_infinite_weights_and_statistics_may_not() -> None:
+    class Bounded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.head = nn.BatchNorm2d(3), nn.Linear(3, 2)
+            self.register_buffer("low", torch.tensor(float("-inf")))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.norm(x).clamp(min=self.low).mean((2, 3)))
+
+    model = Bounded().eval()
+    x = torch.rand(1, 3, 4, 4)
+    torch.testing.assert_close(Network(model, (3, 4, 4)).logits(x), model(x).detach())
+    for name, value in (("low", "nan"), ("norm.running_var", "inf"), ("head.bias", "-inf")):
+        broken = Bounded().eval()
+        broken.get_submodule(name.rpartition(".")[0]).__getattr__(name.rpartition(".")[2]).data.fill_(float(value))
+        with pytest.raises(ModelError, match=f"NaN or infinity, first {name}"):
+            Network(broken, (3, 4, 4))
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [

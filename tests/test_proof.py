@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from proof import checks, fuzz, gathered, page, peers, random_networks, runner, unit_checks
+from proof import catalogue, checks, fuzz, gathered, page, peers, random_networks, runner, unit_checks
 from proof.guided_reference import guided
 from proof.plain import Plain
 from proof.relevance_reference import NoReplica, relevance
@@ -171,6 +171,47 @@ def test_what_is_kept_gives_the_same_page(tmp_path) -> None:
     assert "| gradient | zennit | 1 |  | 1 |  |  |" in first.read_text()
 
 
+def test_a_network_that_was_right_is_not_examined_again(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, asked = tmp_path / "0.json", list[int]()
+    rows = [
+        {"seed": seed, "network": ["old"], "checks": {"read": {"verdict": verdict, "detail": ""}}}
+        for seed, verdict in ((1, RIGHT), (3, WRONG))
+    ]
+    runner.write(file, {"torch": "1", "commit": "", "sources": "others", "finished": True, "networks": rows})
+    monkeypatch.setattr(runner, "examine", lambda _subject: {"read": {"verdict": RIGHT, "detail": ""}})
+    monkeypatch.setattr(fuzz, "subject", lambda seed: asked.append(seed) or random_subject())
+    runner.examine_random(range(1, 5, 2), file)
+    found = json.loads(file.read_text())["networks"]
+    assert asked == [3]
+    assert [(one["seed"], one.get("sources")) for one in found] == [(1, "others"), (3, None)]
+
+
+def test_of_a_model_only_what_was_wrong_is_examined_again(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "one.json"
+    checks = {
+        name: {"verdict": WRONG if name == "units" else RIGHT, "detail": "old"} for name in (*checks_before, "units")
+    }
+    row = {"model": "m", "seed": 0, "finished": True, "sources": "others", "checks": checks, "peers": {"a": {}}}
+    runner.write(file, row)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3, 2)).double()
+    built = catalogue.Built(model, (3, 1, 1), torch.float64, {})
+    monkeypatch.setattr(catalogue, "build", lambda _name, _seed: built)
+    runner.examine_model("m", file, seed=0)
+    found = json.loads(file.read_text())
+    assert found["again"]["checks"] == ["units"]
+    assert found["checks"]["units"] == {**found["checks"]["units"], "verdict": RIGHT, "detail": "1 layers"}
+    assert found["checks"]["read"]["detail"] == "old"
+    assert found["peers"] == {"a": {}}
+    assert runner.finished(file)
+
+
+checks_before = ("read", "gradient")
+
+
+def random_subject() -> Subject:
+    return Subject(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)).double(), (3, 1, 1), torch.float64)
+
+
 def _folder(path: Path) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     return path
@@ -188,6 +229,18 @@ def test_a_run_stops_at_its_time_and_begins_anew_what_it_cut(tmp_path) -> None:
     assert time.monotonic() - start < 20
     assert told == ["stopped after 0 s: one"]
     assert not runner.finished(file)
+
+
+def test_what_other_sources_did_wrong_is_done_anew(tmp_path) -> None:
+    file, wrong = tmp_path / "one.json", {"read": {"verdict": WRONG, "detail": ""}}
+    runner.write(file, {"finished": True, **runner.version(), "checks": wrong})
+    assert runner.finished(file)
+    runner.write(file, {"finished": True, "sources": "others", "checks": wrong})
+    assert not runner.finished(file)
+    runner.write(file, {"finished": True, "sources": "others", "networks": [{"checks": wrong}]})
+    assert not runner.finished(file)
+    runner.write(file, {"finished": True, "sources": "others", "checks": {"read": {"verdict": RIGHT, "detail": ""}}})
+    assert runner.finished(file)
 
 
 def test_peers_are_held_against_the_same_references(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:

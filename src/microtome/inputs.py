@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ def checked(
 def _tensor(images: Any) -> Tensor:
     """Images of any usual container as one tensor."""
     if isinstance(images, Tensor):
-        return images
+        return images.as_subclass(Tensor)  # what a library's own kind of tensor adds is no part of the image
     if isinstance(images, list | tuple) and images and all(isinstance(image, Tensor) for image in images):
         if len({image.shape for image in images}) == 1 and images[0].dim() == 3:
             return torch.stack(list(images))
@@ -270,6 +271,13 @@ def shape(size: Sequence[int]) -> tuple[int, int, int]:
     return channels, height, width
 
 
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def column(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """One number for each channel, (C, 1, 1); kept, since a copy to a GPU waits for the work that is under way."""
+    return torch.tensor(numbers, dtype=dtype, device=device)[:, None, None]
+
+
 def per_channel(value: float | Sequence[float], channels: int, what: str) -> tuple[float, ...]:
     """Check a mean or standard deviation; one number serves all channels."""
     values = [float(value)] if isinstance(value, int | float) else [float(item) for item in value]
@@ -287,6 +295,8 @@ def _finite(value: Tensor) -> bool:
 def check_weights(model: nn.Module) -> None:
     """Refuse weights that are NaN, infinite or not yet initialised.
 
+    A buffer may hold infinities: bounds that clamp nothing, masks of attention. Statistics of norms may not.
+
     Raises
     ------
     ModelError
@@ -300,7 +310,28 @@ def check_weights(model: nn.Module) -> None:
             f"the lazy layers {', '.join(owners[:5])} have no weights yet; run the model once on images "
             "(or load its weights) before it is given to Network."
         )
-    bad = [name for name, value in names.items() if value.is_floating_point() and not _finite(value)]
+    empty = next((name for name, value in names.items() if value.is_meta), None)
+    if empty is not None:
+        raise ModelError(
+            f'the weight "{empty}" is on the device "meta" and has no content; load the weights (model.to_empty and '
+            "load_state_dict, or load_state_dict(assign=True)) before the model is given to Network."
+        )
+    inference = next((name for name, value in names.items() if value.is_inference()), None)
+    if inference is not None:
+        raise ModelError(
+            f'the weight "{inference}" was made under torch.inference_mode, so that torch cannot differentiate the '
+            "model. Give a copy: copy.deepcopy(model), or make the model outside of it."
+        )
+    bounds = {
+        name
+        for name, value in model.named_buffers()
+        if not name.endswith(("running_mean", "running_var")) and value.is_floating_point() and not _finite(value)
+    }
+    bad = [
+        name
+        for name, value in names.items()
+        if value.is_floating_point() and (bool(value.isnan().any()) if name in bounds else not _finite(value))
+    ]
     if bad:
         raise ModelError(
             f"{len(bad)} weights hold NaN or infinity, first {bad[0]}; "

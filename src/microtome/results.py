@@ -214,8 +214,13 @@ class Result:
             raise StoreError(f"{path} holds a {type(result).__name__}, not a {cls.__name__}.")
         return result
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the result has to know: of the network, and what the method could not tell."""
+        return list(self.provenance.notes)
+
     def plot(self, **options: Any) -> Figure:
-        """Draw the result; the options are those of its drawing function in ``microtome.figures``."""
+        """Draw the result, its notes below; the options are those of its drawing function in ``microtome.figures``."""
         from microtome import figures
 
         return figures.draw(self, **options)
@@ -223,7 +228,7 @@ class Result:
     def _repr_html_(self) -> str:
         """Show the figure in a notebook, with one line that tells how it was made."""
         made = self.provenance
-        note = html.escape("; ".join([f"{made.method} {made.parameters}", *made.notes]))
+        note = html.escape("; ".join([f"{made.method} {made.parameters}", *self.notes]))
         if not self.drawing:
             return f"<pre>{html.escape(repr(self))}</pre>"
         buffer = io.StringIO()

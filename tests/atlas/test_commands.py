@@ -86,7 +86,7 @@ def test_an_image_of_a_named_data_set_is_named_by_its_number(
     monkeypatch.chdir(tmp_path)
     build(RunConfig("zoo:fcnn1", data="digits"), "site", size=dataclasses.replace(TINY, images=1), engine="inline")
     page = next(Path("site/images").glob("*.html")).read_text()
-    number = int(page.partition('<span aria-current="page">')[2].partition("<")[0])
+    number = int(page.partition('<span aria-current="page">image ')[2].partition("<")[0])
     line = html.unescape(page.partition("<code>microtome explain ")[2].partition("</code>")[0])
     assert run(["explain", *shlex.split(line)]) == 0
     assert f"digits:{number}: says " in capsys.readouterr().out

@@ -17,6 +17,7 @@ from microtome.atlas import Budget, build
 from microtome.atlas.atlas_run import Report
 from microtome.errors import ModelError
 from microtome.loading import RunConfig
+from microtome.progress import Progress
 
 TINY = small.TINY
 
@@ -47,6 +48,23 @@ def test_a_run_makes_every_page_and_a_second_one_makes_nothing(files: Path) -> N
     again = run(files, "out")
     assert (again.tasks, again.made) == (first.tasks, 0)
     assert small.contents(files / "out") == before
+
+
+def test_progress_says_time_and_size_before_the_work_and_ends_at_the_end(files: Path) -> None:
+    told: list[Progress] = []
+    build(recipe(files), files / "out", size=TINY, engine="inline", progress=told.append)
+    stages = list(dict.fromkeys(at.stage for at in told))
+    assert stages == ["looking at the images", "layers, units, images", "checks of maps"]
+    for stage in stages:
+        of_stage = [at for at in told if at.stage == stage]
+        assert of_stage[0].done == 0
+        assert of_stage[0].remaining > 0
+        assert [at.done for at in of_stage] == list(range(of_stage[0].total + 1))
+        assert of_stage[-1].remaining == 0
+    assert next(at for at in told if at.stage == stages[1]).numbers["megabytes"] > 0
+    again: list[Progress] = []
+    build(recipe(files), files / "out", size=TINY, engine="inline", progress=again.append)
+    assert all(at.done == at.total and at.remaining == 0 for at in again)
 
 
 def test_only_what_is_missing_is_made(files: Path) -> None:

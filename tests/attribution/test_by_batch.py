@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from microtome import Network, attribution
+from microtome import Network, attribution, batch_sizes
 from microtome.attribution import batching
 
 
@@ -89,7 +89,7 @@ def test_the_processor_has_the_batches_it_had():
     net = network()
     batching.by_batch(net, images(150), None, seen.run, None)
     assert seen.passes == [64, 64, 22]
-    assert batching.fitting(net, None) == 64
+    assert batch_sizes.fitting(net, None) == 64
 
 
 @pytest.mark.parametrize("method", ["saliency", "lrp"])
@@ -116,3 +116,68 @@ def test_methods_go_through_in_these_batches(method, monkeypatch):
     found = getattr(attribution, method)(net, x, [0, 1, 2] * 3).values
     assert len(sizes) > 2
     assert torch.allclose(found, expected, rtol=1e-6, atol=1e-7)
+
+
+class Hungry(nn.Module):
+    """Runs out of memory from some number of images on, forwards or backwards."""
+
+    def __init__(self, most: int, backwards: bool) -> None:
+        super().__init__()
+        self.line, self.most, self.backwards, self.sizes = nn.Linear(12, 3), most, backwards, []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.sizes.append(len(x))
+        if len(x) > self.most and not self.backwards:
+            raise torch.cuda.OutOfMemoryError("no memory left")
+        x = x.flatten(1)
+        if x.requires_grad and self.backwards:
+            x.register_hook(self.back)
+        return self.line(x)
+
+    def back(self, signal: Tensor) -> None:
+        if len(signal) > self.most:
+            raise torch.cuda.OutOfMemoryError("no memory left")
+
+
+METHODS = {
+    "saliency": {},
+    "lrp": {},
+    "integrated_gradients": {"steps": 7},
+    "smooth_grad": {"samples": 7},
+    "occlusion": {"window": 1, "stride": 1},
+}
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_a_model_that_runs_out_of_memory_is_run_in_parts(method, backwards, monkeypatch):
+    """The error comes through the engine as it is, from the way forwards and from the way back."""
+    torch.manual_seed(0)
+    plain, hungry = Hungry(10**6, backwards), Hungry(2, backwards)
+    hungry.line.load_state_dict(plain.line.state_dict())
+    x, call = images(5), getattr(attribution, method)
+    expected = call(Network(plain, (3, 2, 2)), x, 1, **METHODS[method]).values
+    net = Network(hungry, (3, 2, 2))
+    memory = SmallMemory(10**9, 1)
+    monkeypatch.setattr(batch_sizes, "memory_of", lambda _: memory)
+    assert torch.allclose(call(net, x, 1, **METHODS[method]).values, expected, rtol=1e-5, atol=1e-7)
+    if not backwards or method != "occlusion":  # which sends nothing back
+        assert memory.released > 0
+
+
+def test_quality_values_and_maps_run_in_parts_too(monkeypatch):
+    net, plain, x = Network(Hungry(2, backwards=False), (3, 2, 2)), network(), images(5)
+    net.model.line.load_state_dict(plain.model[1].state_dict())
+    maps = torch.rand(5, 2, 2, generator=torch.Generator().manual_seed(1))
+    memory = SmallMemory(10**9, 1)
+    runs = {
+        "deletion": lambda net: attribution.deletion(net, x, maps, 1, steps=3).probability,
+        "infidelity": lambda net: attribution.infidelity(net, x, maps, 1, samples=2).values,
+        "values": lambda net: net.activations(x, "logits")["logits"],
+    }
+    expected = {name: run(plain) for name, run in runs.items()}
+    monkeypatch.setattr(batch_sizes, "memory_of", lambda _: memory)
+    for name, run in runs.items():
+        before = memory.released
+        assert torch.allclose(run(net), expected[name], rtol=1e-5, atol=1e-6), name
+        assert memory.released > before, name

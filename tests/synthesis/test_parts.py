@@ -10,7 +10,7 @@ from torch.nn import functional
 from microtome import InputError, Network
 from microtome.synthesis import placement
 from microtome.synthesis.optimisation import clipping, penalties
-from microtome.synthesis.optimisation.augment import transformed
+from microtome.synthesis.optimisation.augment import Moves
 from microtome.synthesis.optimisation.canvas import Fourier, Pixels
 from microtome.synthesis.optimisation.diversity import similarity
 from microtome.synthesis.optimisation.relu_override import RedirectedReLU
@@ -129,6 +129,14 @@ def test_pixels_are_projected_onto_the_box() -> None:
 
 
 # -- motion ------------------------------------------------------------------------------------------------------------
+
+
+def transformed(
+    images: torch.Tensor, generator: torch.Generator, *, background: torch.Tensor, **options: float
+) -> torch.Tensor:
+    """The first move of a generator, applied to images."""
+    moves = Moves(generator, 1, (images.shape[2], images.shape[3]), like=images, **options)
+    return moves.apply(images, moves[0], background)
 
 
 def test_augmentation_is_one_similarity_for_all_images_and_fills_with_background() -> None:

@@ -48,9 +48,7 @@ def test_planted_units_have_their_shares():
     shares = torch.stack([found.pattern, found.place, found.interaction], 1)
     torch.testing.assert_close(shares[:3].float(), expected, atol=1e-9, rtol=0)
     a, b = float(what[:4].square().mean()), float(where.square().mean())
-    torch.testing.assert_close(
-        shares[3].float(), torch.tensor([a / (a + b), b / (a + b), 0.0]), atol=1e-6, rtol=0
-    )
+    torch.testing.assert_close(shares[3].float(), torch.tensor([a / (a + b), b / (a + b), 0.0]), atol=1e-6, rtol=0)
     assert bool(shares[4].isnan().all())
     assert found.dual().tolist() == [False, False, False, True, False]
 

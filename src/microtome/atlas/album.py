@@ -20,7 +20,7 @@ from microtome.atlas.site import slugs
 from microtome.atlas.store import Store, recall, recall_small
 from microtome.atlas.task import Refusal, Task
 from microtome.atlas.widgets import Absent, Made, Picture, Sprite, to_image
-from microtome.atlas.wording import with_article
+from microtome.atlas.wording import sentence, with_article
 from microtome.results import Result
 
 __all__ = ["MISTAKES", "Album"]
@@ -238,9 +238,5 @@ class Album:
             command=command,
             seed=result.provenance.seed,
             paper=method.reference if method else "",
+            notes=tuple(note for note in result.notes if note not in result.provenance.notes),
         )
-
-
-def sentence(text: str) -> str:
-    """A message as a sentence."""
-    return text[:1].upper() + text[1:] if text.endswith(".") else f"{text[:1].upper()}{text[1:]}."

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import contextlib
-import ctypes
 import dataclasses
 import json
 import os
-import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from microtome.atlas import pages
 from microtome.atlas.album import Album
 from microtome.atlas.commands import Commands, options_of
-from microtome.atlas.engine import Inline, available_cores, executor, one_thread
+from microtome.atlas.engine import available_cores, executor, one_thread
 from microtome.atlas.planning import first_look
 from microtome.atlas.planning.budget import BUDGETS, LARGER, Budget, budget
+from microtome.atlas.planning.expected_size import expected_megabytes
 from microtome.atlas.planning.network_summary import network_summary
 from microtome.atlas.planning.plan import Plan
 from microtome.atlas.planning.selection import Selection, select, selection_of
-from microtome.atlas.store import OPTIONS, Store, recall
-from microtome.atlas.task import Job, Refusal, Task
+from microtome.atlas.store import OPTIONS, Store
+from microtome.atlas.task import Job, Task
+from microtome.atlas.task_execution import Execution
 from microtome.atlas.topic import Topic
 from microtome.atlas.topics import TOPICS
-from microtome.errors import InputError, LayerError, ModelError, OpaqueError
+from microtome.errors import InputError
 from microtome.loading import RunConfig, Subject
 from microtome.loading.own_functions import is_own, own_function
-from microtome.progress import Listener, Progress, in_words
+from microtome.progress import Listener, in_words
 
 __all__ = ["Report", "build"]
 
@@ -96,7 +92,8 @@ def build(
         a recipe that does not name a GPU; otherwise this process.
     progress : function, optional
         Called with a :class:`~microtome.progress.Progress` when a stage begins and after each result. The remaining
-        time is weighed by what the results are expected to cost; ``numbers`` holds the expected seconds on one core.
+        time is weighed by what the results are expected to cost; ``numbers`` holds the expected ``seconds`` on one core
+        and, once it is known what is shown, the expected ``megabytes`` of the folder.
     options : mapping of str to str, optional
         The options of the command line as they were typed, for the commands on pages; by default those that the
         recipe stands for.
@@ -126,13 +123,13 @@ def build(
         net = subject.net
         store.claim({"network": net.name, "fingerprint": net.fingerprint, "input_shape": net.input_shape})
         with executor(engine or _usual_engine(source), workers) as pool:
-            run = _Run(_absolute(source), subject, store, pool, progress, workers, _jobs(topics))
+            run = Execution(_absolute(source), subject, store, pool, progress, workers, _jobs(topics))
             survey = first_look.first_tasks(plan)
             made = run.execute("looking at the images", survey)
             selected = select(plan, store)
             tasks = [task for topic in topics for task in topic.tasks(plan, selected)]
             for stage, part in zip(("layers, units, images", "checks of maps"), _waves(tasks), strict=False):
-                made += run.execute(stage, part)
+                made += run.execute(stage, part, megabytes=expected_megabytes(plan, selected))
         commands = _commands(source, options, layers, images, chosen, methods)
         if commands.options:
             store.write_if_changed(OPTIONS, (json.dumps(commands.options, indent=1) + "\n").encode())
@@ -227,108 +224,3 @@ def _absolute(source: RunConfig | Subject) -> RunConfig | Subject:
 
 def _absolute_path(path: str | None) -> str | None:
     return str(Path(path).absolute()) if path is not None and Path(path).exists() else path
-
-
-@dataclass(frozen=True)
-class _Run:
-    """Executes tasks on an engine."""
-
-    source: RunConfig | Subject
-    subject: Subject
-    store: Store
-    pool: Executor
-    progress: Listener | None
-    workers: int | None
-    jobs: Mapping[str, Job]
-
-    def execute(self, stage: str, tasks: Sequence[Task]) -> int:
-        """Do the tasks whose results are missing; a few more than there are workers are submitted at a time."""
-        missing = [task for task in tasks if not self.store.done(task.key)]
-        there, left, began = len(tasks) - len(missing), sum(task.cost for task in missing), time.monotonic()
-        cores = 1 if isinstance(self.pool, Inline) else self.workers or available_cores()
-        self._tell(Progress(stage, there, len(tasks), 0.0, left / cores, {"seconds": left}))
-        running: dict[Future[float], Task] = {}
-        limit = 1 if isinstance(self.pool, Inline) else 2 * cores
-        waiting, worked = iter(missing), 0.0
-        _OPENED[_token(self.source)] = self.subject
-        while True:
-            for task in _some(waiting, limit - len(running)):
-                running[self._submit(task)] = task
-            if not running:
-                return len(missing)
-            ended, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
-            for future in ended:
-                future.result()  # raises what the task raised
-                there, worked = there + 1, worked + running.pop(future).cost
-                elapsed = time.monotonic() - began
-                remaining = elapsed * (left - worked) / worked if worked else 0.0
-                self._tell(Progress(stage, there, len(tasks), elapsed, max(remaining, 0.0), {"seconds": left}))
-
-    def _tell(self, at: Progress) -> None:
-        if self.progress is not None:
-            self.progress(at)
-
-    def _submit(self, task: Task) -> Future[float]:
-        recipe = self.source if isinstance(self.source, RunConfig) else None
-        return self.pool.submit(
-            perform, recipe, _token(self.source), self.subject.net.fingerprint, self.store.address, os.getcwd(),
-            task, self.jobs[task.job],
-        )  # fmt: skip
-
-
-def _some(waiting: Iterable[Task], count: int) -> Iterator[Task]:
-    for _, task in zip(range(count), waiting, strict=False):
-        yield task
-
-
-def _return_memory() -> None:
-    """Give freed memory back to the system: glibc keeps gigabytes between blocks of many sizes."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):  # another C library needs no reminder
-            ctypes.CDLL(None).malloc_trim(0)
-
-
-_OPENED: dict[Any, Subject] = {}
-
-
-def _token(source: RunConfig | Subject) -> Any:
-    return source if isinstance(source, RunConfig) else id(source)
-
-
-def perform(
-    recipe: RunConfig | None, token: Any, fingerprint: str, address: str, folder: str, task: Task, job: Job
-) -> float:
-    """Do one task in whatever process this runs, store its result, and return how many seconds it took."""
-    began = time.monotonic()
-    with one_thread():
-        subject = _opened(recipe, token, folder)
-        if subject.net.fingerprint != fingerprint:
-            raise ModelError(
-                "the factory gives another network at each call; fix its random state, or save its weights and "
-                "give --weights."
-            )
-        store = Store(address)
-        if not store.done(task.key):
-            try:
-                result = job(subject, *(recall(address, key) for key in task.needs), **task.parameters)
-            except (LayerError, OpaqueError, InputError) as error:
-                if task.job in first_look.JOBS:  # without these there is nothing to show
-                    raise
-                result = Refusal.of(subject.net, task, str(error))
-            store.save(task.key, result)
-            _return_memory()
-    return time.monotonic() - began
-
-
-def _opened(recipe: RunConfig | None, token: Any, folder: str) -> Subject:
-    """The network and images, opened once in each process."""
-    subject = _OPENED.get(token)
-    if subject is None:
-        if recipe is None:
-            raise InputError("the model was not opened in this process.")
-        if folder not in sys.path:
-            sys.path.insert(0, folder)
-        subject = recipe.open()
-        _OPENED.clear()
-        _OPENED[token] = subject
-    return subject

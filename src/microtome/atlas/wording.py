@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["listed", "with_article"]
+__all__ = ["listed", "sentence", "with_article"]
 
 
 def listed(names: Sequence[str]) -> str:
@@ -34,3 +34,8 @@ def with_article(noun: str) -> str:
     number = lowered.startswith("8") or lowered in ("11", "18")
     silent = lowered.startswith(("hour", "honest", "honou", "honor", "heir"))
     return f"{'an' if vowel or number or silent else 'a'} {noun}"
+
+
+def sentence(text: str) -> str:
+    """A message as a sentence."""
+    return text[:1].upper() + text[1:] if text.endswith(".") else f"{text[:1].upper()}{text[1:]}."

@@ -1,54 +1,20 @@
-"""Batches of checked images with their targets, of a size that fits caches and memory."""
+"""Batches of checked images with their targets, and their scores."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from microtome.attribution.result import wide
-from microtome.errors import InputError
+from microtome.batch_sizes import Memory, in_passes
 from microtome.inputs import Target, per_image
 from microtome.network import Network
 
 Result = TypeVar("Result")
-
-_MOST = 64
-_PIXELS = 8 * 224 * 224  # of a forward pass
-# Memory limits in bytes of a forward and backward pass: the largest activation, all saved activations.
-_LARGEST, _KEPT = 2**25, 3 * 2**27
-
-
-def chunks(net: Network, images: Any, target: Target, batch: int | None) -> Iterator[tuple[Tensor, Target]]:
-    """Checked images with their targets, at most ``batch`` at a time; they need no further check.
-
-    Parameters
-    ----------
-    net : Network
-        The network the images are for.
-    images : Tensor or array
-        (N, C, H, W) or one image (C, H, W), in the network's pixel range.
-    target : int, str, sequence, Tensor or None
-        One class for all images, one for each, or None for the predicted ones.
-    batch : int, optional
-        How many images go through the network at once; default see ``fitting``.
-
-    Raises
-    ------
-    InputError
-        When images, number of targets or batch do not fit.
-    """
-    batch = fitting(net, batch)
-    given = net.images(images)
-    each = per_image(target, len(given))
-    for start in range(0, len(given), batch):
-        part = given[start : start + batch]
-        yield part, (each[start : start + batch] if each is not None else target)
 
 
 def by_batch(
@@ -61,15 +27,16 @@ def by_batch(
     backwards: bool = False,
     memory: Memory | None = None,
 ) -> list[Result]:
-    """What ``run`` gives for the images, batch by batch; on a GPU as many at once as its memory takes.
-
-    On a processor the batches are those of ``chunks``. On a GPU the first batch is, too; it shows how many bytes an
-    image needs, and the next ones fill half of what is free. A batch that runs out of memory is halved and run again.
+    """What ``run`` gives for the images, batch by batch; how many at once see ``batch_sizes.in_passes``.
 
     Parameters
     ----------
-    net, images, target : Network, Tensor or array, Target
-        As in ``chunks``.
+    net : Network
+        The network the images are for.
+    images : Tensor or array
+        (N, C, H, W) or one image (C, H, W), in the network's pixel range; they are checked once.
+    target : int, str, sequence, Tensor or None
+        One class for all images, one for each, or None for the predicted ones.
     run : callable
         From a batch and its targets to a result; images must not mix, so that every split gives the same.
     batch : int, optional
@@ -86,73 +53,36 @@ def by_batch(
     torch.cuda.OutOfMemoryError
         When one image alone, or the batch asked for, needs more than the device has.
     """
-    first = fitting(net, batch, backwards=backwards)
-    if memory is None and net.device.type == "cuda":
-        memory = CudaMemory(net.device)
-    if batch is not None or memory is None:
-        return [run(part, asked) for part, asked in chunks(net, images, target, first)]
     given = net.images(images)
     each = per_image(target, len(given))
-    results: list[Result] = []
-    start, count, most = 0, first, len(given)
-    while start < len(given):
-        stop = min(start + min(count, most), len(given))
-        memory.begin()
-        try:
-            made = run(given[start:stop], each[start:stop] if each is not None else target)
-        except torch.cuda.OutOfMemoryError:
-            if stop - start == 1:
-                raise
-            made = None
-        if made is None:  # outside the handler, which would keep the failed pass's tensors alive
-            memory.release()
-            most = (stop - start) // 2
-            continue
-        results.append(made)
-        count = max(1, int(memory.free() / 2 / max(memory.used() / (stop - start), 1)))
-        start = stop
-    return results
+
+    def part(start: int, stop: int) -> Result:
+        return run(given[start:stop], each[start:stop] if each is not None else target)
+
+    return in_passes(net, len(given), part, batch, backwards=backwards, memory=memory)
 
 
-class Memory(Protocol):
-    """The memory of a device, as far as the choice of a batch needs it."""
+def rows_of_each(image: Tensor) -> Iterator[tuple[int, slice]]:
+    """Each image with its rows in a pass, from the image of each row (n,) in ascending order.
 
-    def begin(self) -> None:
-        """A pass begins."""
-
-    def used(self) -> int:
-        """Bytes that the pass took at its peak."""
-
-    def free(self) -> int:
-        """Bytes that are free now."""
-
-    def release(self) -> None:
-        """Give back what is held in reserve."""
+    Examples
+    --------
+    >>> list(rows_of_each(torch.tensor([3, 3, 4])))
+    [(3, slice(0, 2, None)), (4, slice(2, 3, None))]
+    """
+    begin = 0
+    for index, count in zip(*(part.tolist() for part in image.unique(return_counts=True)), strict=True):
+        yield index, slice(begin, begin + count)
+        begin += count
 
 
-class CudaMemory:
-    """The memory of a CUDA device, by torch's own count."""
+def class_scores(net: Network, images: Tensor, batch: int | None) -> Tensor:
+    """Class scores (N, K) of checked images; how many go through at once see ``batch_sizes.in_passes``."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device, self._before = device, 0
+    def part(start: int, stop: int) -> Tensor:
+        return net.logits(images[start:stop], batch=stop - start, check=False)
 
-    def begin(self) -> None:
-        """A pass begins: the peak counts from here."""
-        torch.cuda.reset_peak_memory_stats(self._device)
-        self._before = torch.cuda.memory_allocated(self._device)
-
-    def used(self) -> int:
-        """Bytes that the pass took at its peak."""
-        return torch.cuda.max_memory_allocated(self._device) - self._before
-
-    def free(self) -> int:
-        """Bytes of the device that nobody holds, and those that torch holds in reserve."""
-        free, _ = torch.cuda.mem_get_info(self._device)
-        return free + torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
-
-    def release(self) -> None:
-        """Give the reserve back to the device."""
-        torch.cuda.empty_cache()
+    return torch.cat(in_passes(net, len(images), part, batch))
 
 
 @dataclass(frozen=True)
@@ -177,8 +107,10 @@ class Scored:
         return wide(self.logits.gather(1, self.target[:, None])[:, 0])
 
 
-def scored(net: Network, images: Any, target: Target, batch: int) -> Scored:
+def scored(net: Network, images: Any, target: Target, batch: int | None) -> Scored:
     """Check images and targets, once, and run the network.
+
+    Without ``batch`` as many go through at once as ``batch_sizes.in_passes`` says.
 
     Raises
     ------
@@ -187,41 +119,23 @@ def scored(net: Network, images: Any, target: Target, batch: int) -> Scored:
     """
     given = net.images(images).detach()
     per_image(target, len(given))  # refuse a wrong number before the network runs
-    logits = net.logits(given, batch=batch, check=False)
+    logits = class_scores(net, given, batch)
     return Scored(given, logits, net.targets(target, logits))
 
 
-def fitting(net: Network, batch: int | None, *, backwards: bool = False) -> int:
-    """How many images run in one pass: the number given, else one that suits the caches and the memory.
-
-    A forward pass takes eight images of 224 x 224 pixels, or 64 small ones: larger batches were slower on a CPU
-    (EfficientNet-Lite0: 64 images take 2.7 times as long per image as 8). With a backward pass the largest activation
-    stays under 32 MiB, since larger ones get fresh memory from the system each time (VGG16: 2 images, MobileNetV2: 5,
-    ResNet18: 10), and all activations under 384 MiB.
+def scored_beside(
+    net: Network, images: Tensor, others: Tensor, target: Target, batch: int | None
+) -> tuple[Scored, Tensor]:
+    """Checked images with their scores, and the logits of as many others, in one pass where images do not mix.
 
     Raises
     ------
     InputError
-        When the batch is no whole number of at least 1.
+        When targets do not fit.
     """
-    if batch is not None:
-        return check_count(batch, "batch")
-    _, height, width = net.input_shape
-    fits = _PIXELS // (height * width)
-    if backwards:
-        values = [net.dtype.itemsize * math.prod(layer.shape) for layer in net.layers.values() if layer.leaf]
-        fits = min(_LARGEST // max(values, default=1), _KEPT // max(sum(values), 1))
-    return min(_MOST, max(1, fits))
-
-
-def check_count(value: Any, what: str) -> int:
-    """A whole number of at least one.
-
-    Raises
-    ------
-    InputError
-        When it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise InputError(f"{what} must be a whole number of at least 1, got {value!r}.")
-    return int(value)
+    per_image(target, len(images))
+    if net.graph.mixes:
+        logits, beside = class_scores(net, images, batch), class_scores(net, others, batch)
+    else:
+        logits, beside = class_scores(net, torch.cat([images, others]), batch).split(len(images))
+    return Scored(images, logits, net.targets(target, logits)), beside

@@ -6,13 +6,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from microtome.attribution.batching import check_count, fitting, scored
+from microtome.attribution.batching import scored
 from microtome.attribution.gradients.baselines import Fill, baseline
 from microtome.attribution.result import Attribution, wide
+from microtome.batch_sizes import check_count, fitting, in_passes
 from microtome.errors import InputError
 from microtome.inputs import Target
 from microtome.network import Network
@@ -20,14 +22,18 @@ from microtome.progress import Listener, Progress
 from microtome.registry import register
 from microtome.results import provenance
 from microtome.trace.delta.cost import share_within_reach
-from microtome.trace.delta.propagate import logits_under
+from microtome.trace.delta.propagate import covered, logits_under
 
 _WHOLE_FROM = 0.85  # plain passes are as fast once a window reaches this share of the work
+_TRIED = 64  # windows on which both ways are timed
 
 Size = int | tuple[int, int]
 
 # (network, image (1, C, H, W), boxes (n, 4), fill (1, C, H, W), boxes in one pass) -> class scores (n, K)
-Evaluator = Callable[[Network, Tensor, Tensor, Tensor, int], Tensor]
+Evaluator = Callable[[Network, Tensor, Tensor, Tensor, int | None], Tensor]
+
+# By network and size of the windows: which of both ways was the faster.
+_FASTER: WeakKeyDictionary[Network, dict[tuple[int, ...], Evaluator]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -193,21 +199,22 @@ def occlusion(
     height, width = net.input_shape[1:]
     size, step = _pair(window, "window"), _pair(stride, "stride")
     boxes = windows((height, width), size, step)
-    many = fitting(net, batch)
-    asked = scored(net, images, target, many)
+    asked = scored(net, images, target, batch)
     given = asked.images
     filling = baseline(net, given, fill, seed)
-    patches = share_within_reach(net.graph, size) < _WHOLE_FROM
-    evaluator, at_once = (logits_under, 4 * many if batch is None else many) if patches else (evaluate, many)
-    quick = net.quick(given, asked.logits, len(given) * boxes[..., 0].numel())
+    quick = net.quick(given, asked.logits, len(given) * boxes[..., 0].numel(), backwards=False)
+    listed = boxes.reshape(-1, 4)
+    evaluator: Evaluator = evaluate
+    if share_within_reach(net.graph, size) < _WHOLE_FROM:
+        evaluator = faster(quick, given[:1], listed, filling[:1], batch)
     before = net.head.readout(wide(asked.logits)).gather(1, asked.target[:, None])[:, 0]
     tell = (
         None if progress is None else _Teller(net, asked.target, before, len(given) * boxes[..., 0].numel(), progress)
     )
-    covered = _covered(quick, given, boxes.reshape(-1, 4), filling, at_once, evaluator, tell, boxes.shape[1])
+    scores = _covered(quick, given, listed, filling, batch, evaluator, tell, boxes.shape[1])
     grid = (len(given), *boxes.shape[:2])
-    chosen = asked.target[:, None].expand(covered.shape[:2])[..., None]
-    probability = net.head.readout(covered).gather(2, chosen).reshape(grid)
+    chosen = asked.target[:, None].expand(scores.shape[:2])[..., None]
+    probability = net.head.readout(scores).gather(2, chosen).reshape(grid)
     return Occlusion(
         provenance=provenance(net, "occlusion", seed=seed, target=target, window=size, stride=step, fill=fill),
         values=(before[:, None, None] - probability)[:, None],
@@ -216,8 +223,8 @@ def occlusion(
         images=given,
         classes=net.classes,
         probability=probability,
-        winner=covered.argmax(2).reshape(grid),
-        logit=covered.gather(2, chosen).reshape(grid),
+        winner=scores.argmax(2).reshape(grid),
+        logit=scores.gather(2, chosen).reshape(grid),
         unoccluded=before,
         boxes=boxes,
         window=size,
@@ -248,7 +255,8 @@ def windows(size: tuple[int, int], window: tuple[int, int], stride: tuple[int, i
     return torch.stack([top, left, top + window[0], left + window[1]], -1)
 
 
-def evaluate(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch: int) -> Tensor:
+@torch.no_grad()
+def evaluate(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch: int | None = None) -> Tensor:
     """Class scores with each box covered, by plain passes.
 
     Parameters
@@ -259,21 +267,56 @@ def evaluate(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch: in
         (1, C, H, W), the image and what covers it.
     boxes : Tensor
         (n, 4).
-    batch : int
-        Covered images in one pass.
+    batch : int, optional
+        Covered images in one pass; default see ``batch_sizes.in_passes``.
 
     Returns
     -------
     Tensor
         Logits, (n, K).
     """
-    parts = []
-    for part in boxes.split(batch):
-        x = image.repeat(len(part), 1, 1, 1)
-        for row, (top, left, bottom, right) in enumerate(part.tolist()):
-            x[row, :, top:bottom, left:right] = fill[0, :, top:bottom, left:right]
-        parts.append(wide(net.logits(x, batch=batch, check=False)))
-    return torch.cat(parts)
+
+    def part(start: int, stop: int) -> Tensor:
+        return wide(net.logits(covered(image, boxes[start:stop], fill), batch=stop - start, check=False))
+
+    return torch.cat(in_passes(net, len(boxes), part, batch))
+
+
+def patched(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch: int | None = None) -> Tensor:
+    """The same scores by patches over one pass of the image; by plain passes where they do not fit in the memory."""
+    at_once = 4 * fitting(net, None) if batch is None else batch
+    try:
+        return logits_under(net, image, boxes, fill, at_once)
+    except torch.cuda.OutOfMemoryError:
+        pass  # the handler would keep the failed pass's tensors alive
+    return evaluate(net, image, boxes, fill, batch)
+
+
+def faster(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch: int | None) -> Evaluator:
+    """The faster of both ways where a window reaches part of the work: patches, or plain passes.
+
+    On a processor that is patches, by the count of the work. Elsewhere a call costs more than the work of a small
+    patch: both are timed on some windows, once for a network and a size of the windows.
+    """
+    if net.device.type == "cpu":
+        return patched
+    size = tuple((boxes[0, 2:] - boxes[0, :2]).tolist())
+    known = _FASTER.setdefault(net, {})
+    if size not in known:
+        some = boxes[torch.linspace(0, len(boxes) - 1, min(len(boxes), _TRIED), device="cpu").long()]
+        times = {way: _least_seconds(net, way, (image, some, fill, batch)) for way in (evaluate, patched)}
+        known[size] = min(times, key=times.__getitem__)
+    return known[size]
+
+
+def _least_seconds(net: Network, way: Evaluator, given: tuple[Any, ...]) -> float:
+    """The time of the second of two runs."""
+    took = 0.0
+    for _ in range(2):
+        began = time.perf_counter()
+        way(net, *given).sum().item()  # the number is there when the work is done
+        took = time.perf_counter() - began
+    return took
 
 
 class _Teller:
@@ -306,13 +349,14 @@ def _covered(
     images: Tensor,
     boxes: Tensor,
     filling: Tensor,
-    batch: int,
+    batch: int | None,
     evaluator: Evaluator,
     tell: _Teller | None,
     columns: int,
 ) -> Tensor:
     """Logits (N, n, K) of each image under each box; where somebody listens, a few rows of boxes at a time."""
-    parts = [boxes] if tell is None else boxes.split(columns * max(1, batch // columns))
+    at_once = fitting(net, batch) * (4 if batch is None and evaluator is patched else 1)
+    parts = [boxes] if tell is None else boxes.split(columns * max(1, at_once // columns))
     found = []
     for i in range(len(images)):
         for part in parts:

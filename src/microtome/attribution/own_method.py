@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from microtome import registry
-from microtome.attribution.batching import Scored, fitting, scored
+from microtome.attribution.batching import Scored, scored
 from microtome.attribution.result import Attribution, wide
 from microtome.errors import InputError
 from microtome.inputs import Target
@@ -149,7 +149,7 @@ def _attributing(function: Function, name: str) -> Callable[..., Attribution]:
     """The function with checked arguments and an ``Attribution`` as its result."""
 
     def explain(net: Network, images: Any, target: Target = None, **options: Any) -> Attribution:
-        given = scored(net, images, target, fitting(net, None))
+        given = scored(net, images, target, None)
         _check_arguments(function, name, net, given, options)
         made = function(net, given.images, given.target, **options)
         parameters = {"function": qualified(function), "target": target, **options}

@@ -53,7 +53,14 @@ class Attribution(Result, drawing="attribution.attribution_figures:attribution")
     @property
     def notes(self) -> list[str]:
         """What a reader of the map has to know."""
-        return list(self.unrecognised)
+        found = [*super().notes, *self.unrecognised]
+        flat = ~self.values.flatten(1).any(1)
+        if bool(flat.any()):
+            found.append(
+                f"The map is zero everywhere for {int(flat.sum())} of {len(self)} images: no small change of a pixel "
+                "changes the score (rounding, a step, or units that are all inactive lie between)."
+            )
+        return found
 
     @property
     def map(self) -> Tensor:

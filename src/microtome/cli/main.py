@@ -33,6 +33,7 @@ _COMMANDS = {
     "layers_command": ("layers",),
     "methods_command": ("methods",),
     "attribution.explain_command": ("explain",),
+    "unit_origin_commands": ("explain_path", "what_where", "natural_filters", "layer_repeats"),
     "unit_commands": ("activations", "top_patches", "tuning", "dissect"),
     "maximize_command": ("maximize",),
     "credentials_command": ("credentials",),

@@ -122,10 +122,13 @@ def numbers(text: str, option: str, kind: type[int] | type[float]) -> tuple[floa
     (3, 224, 224)
     """
     try:
-        return tuple(kind(part) for part in text.replace("x", ",").split(",") if part.strip())
+        found = tuple(kind(part) for part in text.replace("x", ",").split(",") if part.strip())
     except ValueError:
+        found = ()
+    if not found:
         what = "integers" if kind is int else "numbers"
-        raise InputError(f'{option} takes {what} joined by commas, got "{text}".') from None
+        raise InputError(f'{option} takes {what} joined by commas, got "{text}".')
+    return found
 
 
 def names(text: str | None) -> list[str] | None:

@@ -32,6 +32,8 @@ def save(result: Result, path: Path | None, *, as_json: bool = False, **options:
         It cannot be written.
     """
     check(path)
+    for note in result.notes:
+        print(f"note: {note}", file=sys.stderr)
     if path is None:
         return
     if path.suffix.lower() == ".safetensors":

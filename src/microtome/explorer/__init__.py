@@ -5,7 +5,7 @@
 
 from microtome.explorer.live_network import LiveNetwork
 from microtome.explorer.server.app import create_app
-from microtome.explorer.server.limits import Limits
+from microtome.explorer.server.request_limits import Limits
 from microtome.explorer.server.serving import serve
 from microtome.explorer.share import SharedView, read_shared
 

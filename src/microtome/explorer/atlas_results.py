@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from microtome.atlas.planning.budget import budget
+from microtome.atlas.planning.budget import Budget, budget
 from microtome.atlas.planning.network_summary import network_summary
 from microtome.atlas.planning.plan import Plan
 from microtome.atlas.planning.selection import select
@@ -68,18 +68,22 @@ class AtlasResults:
     options : mapping
         Those of the command line that made it; ``budget``, ``layers`` and ``images`` tell which results there are.
 
+    size : Budget, optional
+        A budget of one's own that it was made with.
+
     Raises
     ------
     StoreError
         The atlas is of another network.
     """
 
-    def __init__(self, folder: Path, subject: Subject, options: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, subject: Subject, options: Mapping[str, str], size: Budget | None = None) -> None:
         self._check(folder, subject)
         self._store = Store(folder)
         layers = [name.strip() for name in options["layers"].split(",")] if "layers" in options else None
         images = int(options["images"]) if "images" in options else None
-        plan = Plan(network_summary(subject, budget(options.get("budget", "quick")), layers, images), subject)
+        chosen = size or budget(options.get("budget", "quick"))
+        plan = Plan(network_summary(subject, chosen, layers, images), subject)
         self._selected = select(plan, self._store)
         self._stimuli: dict[str, list[Task]] = {}
         for task in SUPERSTIMULI.tasks(plan, self._selected):

@@ -134,7 +134,8 @@ def python_call(live: LiveNetwork, asked: Shared, dissected: bool) -> str:
         "scores = net.logits(image)",
         f"activations = units.activation_maps(net, image, {asked.layer!r})[{asked.layer!r}]",
         f"explanation = {method.function.__name__}(net, image, {asked.target!r}).values",
-        f"projection = units.project_back(net, image, {asked.layer!r}, {asked.unit}, method={asked.projection!r}).values",
+        f"back = units.project_back(net, image, {asked.layer!r}, {asked.unit}, method={asked.projection!r})",
+        "projection = back.values",
     ]
     if dissected:
         linear = linear_layer_of(live.net, asked.layer)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from microtome.errors import InputError
+
+_POINTS = 7.0  # size of the letters of notes
+_LINE, _LETTERS = 0.125, 15.5  # height of a line in inches; letters to an inch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,7 +44,27 @@ def draw(result: Result, **options: Any) -> Figure:
     function = getattr(importlib.import_module(f"microtome.figures.{module}"), name)
     _check_options(function, options)
     figure: Figure = function(result, **options)
+    _write_below(figure, result.notes)
     return figure
+
+
+def _write_below(figure: Figure, notes: list[str]) -> None:
+    """Write the notes of a result below its figure, which grows by as much."""
+    if not notes:
+        return
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    width, height = figure.get_size_inches()
+    lines = [line for note in notes for line in textwrap.wrap(f"Note: {note}", max(30, round(_LETTERS * width)))]
+    room = _LINE * (len(lines) + 1)
+    engine = figure.get_layout_engine()
+    below = -0.5 * _LINE / height  # outside of a figure whose parts have fixed places
+    if isinstance(engine, ConstrainedLayoutEngine):
+        figure.set_size_inches(width, height + room)
+        share = room / (height + room)
+        engine.set(rect=(0, share, 1, 1 - share))
+        below = share - 0.5 * _LINE / (height + room)
+    figure.text(0.01, below, "\n".join(lines), va="top", ha="left", fontsize=_POINTS, linespacing=1.2)
 
 
 def _check_options(function: Any, options: dict[str, Any]) -> None:

@@ -40,7 +40,7 @@ def hand_set(result: HandSet, *, trained: bool = True) -> Figure:
     top = 2.5
     width, height = columns * _WIDTH, top + (rows + 1) * _ROW
     figure = Figure(figsize=(width, height))
-    _detectors(figure, model, changed, width, height, top)
+    _detectors(figure, model, changed, width, height)
     for place, name in enumerate(names):
         column, row = divmod(place, _PER_COLUMN)
         left, low = column * _WIDTH + 0.1, height - top - (row + 1.55) * _ROW
@@ -69,7 +69,7 @@ def _model(result: HandSet, *, after: bool) -> HandNet:
     return model
 
 
-def _detectors(figure: Figure, model: HandNet, changed: HandNet, width: float, height: float, top: float) -> None:
+def _detectors(figure: Figure, model: HandNet, changed: HandNet, width: float, height: float) -> None:
     """Kernels by hand above, as trained below, with their words."""
     count = len(model.lines.angle)
     step = width / count

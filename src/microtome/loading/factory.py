@@ -151,7 +151,7 @@ def fixed_random_state() -> Iterator[None]:
     """Seed what factories draw from, and put the caller's state back."""
     state, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng(devices=[]):
-        torch.random.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         random.seed(0)
         np.random.seed(0)  # noqa: NPY002 - a stranger's factory may draw from it
         try:

@@ -7,11 +7,12 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from microtome import inputs, trace
+from microtome import batch_sizes, inputs, trace
 from microtome.errors import InputError, LayerError, MicrotomeError, ModelWarning, OpaqueError
 from microtome.inputs import Target
 from microtome.network import reading_images
@@ -23,7 +24,19 @@ from microtome.trace.heads.last_operations import Ending
 from microtome.trace.passes import GradOutput, RecordedPass, take
 
 _WORTH = 2**20  # below this many input pixels (20 photos of 224 x 224) folding a copy costs more than it saves
+_AT_ONCE = 64  # images whose values are read at a time on a processor
 _PHOTO = 64  # from this many pixels of the shorter side on, the channels-last layout saves 10 to 40 % of the time
+
+
+# Devices on which convolutions are faster with channels innermost.
+_CHANNELS_LAST = frozenset(("cpu", "cuda"))
+
+
+def _digits(device: torch.device, dtype: torch.dtype) -> float:
+    """How far the scores of the same network in another order of sums may differ, as a share of the largest."""
+    if device.type == "cuda" and dtype == torch.float32 and torch.backends.cudnn.allow_tf32:
+        return 1e-2  # TF32 keeps 10 bits, as half precision does
+    return max(1e-4, 10 * torch.finfo(dtype).eps)
 
 
 class Network:
@@ -233,8 +246,7 @@ class Network:
         """Images as the model takes them, (images - mean) / std in the model's precision; always a new tensor."""
         if all(value == 0 for value in self.mean) and all(value == 1 for value in self.std):
             return images.to(self.dtype, copy=True, memory_format=self._layout)
-        mean = torch.tensor(self.mean, dtype=images.dtype, device=images.device)[:, None, None]
-        std = torch.tensor(self.std, dtype=images.dtype, device=images.device)[:, None, None]
+        mean, std = (inputs.column(numbers, images.dtype, images.device) for numbers in (self.mean, self.std))
         return ((images - mean) / std).to(self.dtype).contiguous(memory_format=self._layout)
 
     def targets(self, target: Target, logits: Tensor) -> Tensor:
@@ -341,13 +353,14 @@ class Network:
         return self._values(images, named, live=True, rules=rules, replace=replace, stop=stop)
 
     def activations(
-        self, images: Any, layers: str | Iterable[str], *, batch: int = 64, check: bool = True
+        self, images: Any, layers: str | Iterable[str], *, batch: int | None = None, check: bool = True
     ) -> dict[str, Tensor]:
         """Values of layers for images, as they are before any later in-place change.
 
-        Runs in batches and stops at the last layer asked for. Every batch size gives the same tensors: batches are
-        joined along the axis that holds the images (``net.layer(name).axes``), so that a value is laid out as the
-        model would give it for all images at once. ``axes.per_image(value, n)`` puts the images first.
+        Runs in batches (default 64 images on a processor, what fits on a GPU) and stops at the last layer asked for.
+        Every batch size gives the same tensors: batches are joined along the axis that holds the images
+        (``net.layer(name).axes``), so that a value is laid out as the model would give it for all images at once.
+        ``axes.per_image(value, n)`` puts the images first.
 
         Raises
         ------
@@ -356,24 +369,26 @@ class Network:
         """
         named = [layers] if isinstance(layers, str) else list(layers)
         given = self.images(images, check=check)
-        parts: dict[str, list[Tensor]] = {name: [] for name in named}
-        chunks = given.split(self.admitted(batch))
+
+        def part(start: int, stop: int) -> tuple[int, dict[str, Tensor]]:
+            return stop - start, self._values(given[start:stop].detach(), named)
+
         with torch.no_grad():
-            for chunk in chunks:
-                for name, value in self._values(chunk.detach(), named).items():
-                    parts[name].append(value)
-        counts = [len(chunk) for chunk in chunks]
-        return {name: self._axes(name, values[0]).join(values, counts) for name, values in parts.items()}
+            counts, parts = zip(*batch_sizes.in_passes(self, len(given), part, batch, usual=_AT_ONCE), strict=True)
+        return {
+            name: self._axes(name, parts[0][name]).join([values[name] for values in parts], list(counts))
+            for name in named
+        }
 
     def admitted(self, batch: int) -> int:
         """How many images may go through at a time: ``batch``, or what the model admits where that is fixed."""
         return self.graph.batch if self.graph.note else batch
 
-    def logits(self, images: Any, *, batch: int = 64, check: bool = True) -> Tensor:
+    def logits(self, images: Any, *, batch: int | None = None, check: bool = True) -> Tensor:
         """Class scores (N, K): what a closing softmax or sigmoid reads, else what the model returns."""
         return self.activations(images, "logits", batch=batch, check=check)["logits"]
 
-    def probabilities(self, images: Any, *, batch: int = 64, check: bool = True) -> Tensor:
+    def probabilities(self, images: Any, *, batch: int | None = None, check: bool = True) -> Tensor:
         """Probabilities of the classes, (N, K): as the head means them, see ``output``.
 
         Raises
@@ -388,18 +403,32 @@ class Network:
             )
         return self.head.readout(self.logits(images, batch=batch, check=check))
 
-    def quick(self, images: Tensor, logits: Tensor, times: int) -> Network:
+    def quick(self, images: Tensor, logits: Tensor, times: int, *, backwards: bool = True) -> Network:
         """A faster copy with the same scores, for methods that run the network on many (``times``) images.
 
-        Batch norms are folded into convolutions; on a CPU photos and kernels use the channels-last layout. All other
-        layers keep their values up to rounding. A copy that does not give ``logits`` for the first image is not used:
-        a model may read the statistics of a batch norm itself, or need the usual layout for a view. The network itself
-        is returned where passes are so few and small that a copy does not pay.
+        Batch norms are folded into convolutions; photos and kernels use the channels-last layout. All other layers keep
+        their values up to rounding. A copy that does not give ``logits`` for the first image is not used: a model may
+        read the statistics of a batch norm itself, or need the usual layout for a view. The network itself is returned
+        where passes are so few and small that a copy does not pay. A processor makes and tries the copy at each call,
+        for less than a pass. A GPU keeps it while the weights stay, as making it takes longer than many passes. There
+        nothing is folded where no signal goes back (``backwards``): adding the folded bias costs as much as the norm.
         """
         if times * self.input_shape[1] * self.input_shape[2] < _WORTH:
             return self
-        model = trace.folded(self.model, self.graph)
-        photos = self.device.type == "cpu" and min(self.input_shape[1:]) >= _PHOTO
+        if self.device.type == "cpu":
+            return self._quicker(images, logits, folds=True)
+        weights = trace.Weights(self.model)
+        copies = _QUICK.setdefault(self, {})
+        kept = copies.get(backwards)
+        if kept is None or not kept[0].equal(weights):
+            found = self._quicker(images, logits, folds=backwards)
+            kept = copies[backwards] = weights, None if found is self else found
+        return kept[1] or self
+
+    def _quicker(self, images: Tensor, logits: Tensor, *, folds: bool) -> Network:
+        """The first quicker copy that gives the scores of the first image; the network itself if there is none."""
+        model = trace.folded(self.model, self.graph) if folds else self.model
+        photos = self.device.type in _CHANNELS_LAST and min(self.input_shape[1:]) >= _PHOTO
         for layout in [torch.channels_last, torch.contiguous_format][0 if photos else 1 :]:
             quicker = copy.copy(self)
             quicker._layout = layout
@@ -408,7 +437,7 @@ class Network:
                 away = float((quicker.logits(images[:1], check=False) - logits[:1]).abs().max())
             except MicrotomeError:
                 continue
-            if away <= 1e-4 * float(logits[:1].abs().max()):
+            if away <= _digits(self.device, self.dtype) * float(logits[:1].abs().max()):
                 return quicker
         return self
 
@@ -512,3 +541,7 @@ class Network:
         total = sum(parameter.numel() for parameter in self.model.parameters())
         title = f"{self.name}: {' x '.join(map(str, self.input_shape))} in, {total:,} parameters"
         return layer_table(title, self.head, self.layers.values(), self.notes)
+
+
+# By network and whether it folds: the weights that the quicker copy was made of, and the copy if one serves.
+_QUICK: WeakKeyDictionary[Network, dict[bool, tuple[trace.Weights, Network | None]]] = WeakKeyDictionary()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -155,7 +156,7 @@ def repeats(
     orders = [torch.randperm(len(data), generator=generator, device="cpu") for _ in range(permutations)]
     match, chance, p = [], [], []
     partner, correlation = {}, {}
-    for before, layer in zip(names, names[1:], strict=False):
+    for before, layer in itertools.pairwise(names):
         first, second = _same_size(maps[before], maps[layer])
         table = _correlation(first, second)
         mean, partner[layer], correlation[layer] = _assigned(table)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from microtome import data, zoo
+from microtome import data
 from microtome.errors import InputError
 from microtome.network import Network
+from microtome.reproduce.trained_convnet import trained_convnet
 from microtome.results import Result, provenance
 from microtome.tables import Table
 from microtome.training.fit import Recipe, evaluate, fit
-from microtome.training.named import RECIPES
 from microtome.zoo.hand_set import HandNet, hand_net
 from microtome.zoo.hand_set.hand_net import FreedHandNet
 
@@ -110,10 +110,10 @@ class HandSet(Result, drawing="hand_set_figures:hand_set"):
     def report(self) -> str:
         """The numbers as text."""
         lines = [f"test accuracy on {self.images['test']:,} images; trained on {self.images['train']:,}"]
-        for row in self.table():
-            lines.append(
-                f"  {row['state']:<24} {row['accuracy']:6.2f} % ± {row['error']:.2f}   {row['numbers']:>7,} numbers"
-            )
+        lines += [
+            f"  {row['state']:<24} {row['accuracy']:6.2f} % ± {row['error']:.2f}   {row['numbers']:>7,} numbers"
+            for row in self.table()
+        ]
         total = self.before["votes.odds"].numel()
         lines.append(f"{self.changed_words} of {total} words of the vote table are others after training")
         return "\n".join(lines)
@@ -174,7 +174,7 @@ def hand_set(
     fit(free, train, recipe=_recipe(FREE_RATE, epochs, seed + 1))
     accuracy[STATES[2]] = evaluate(free, test)[1]
     tell(f"{STATES[2]}: {accuracy[STATES[2]]:.2%}")
-    simple = _simple(train, seed) if beside is None else beside
+    simple = trained_convnet(train, seed=seed) if beside is None else beside
     accuracy[STATES[3]] = evaluate(simple.model, test, mean=simple.mean, std=simple.std)[1]
     tell(f"{STATES[3]}: {accuracy[STATES[3]]:.2%}")
     counted = dict(zip(STATES, (0, _count(trained), _count(free), _count(simple.model)), strict=True))
@@ -197,12 +197,6 @@ def hand_set(
 
 def _recipe(rate: float, epochs: int, seed: int) -> Recipe:
     return Recipe(epochs=epochs, batch=100, lr=rate, optimizer="adam", schedule="one-cycle", seed=seed)
-
-
-def _simple(train: data.Images, seed: int) -> Network:
-    net = zoo.network("simple-convnet", seed=seed)
-    fit(net.model, train, recipe=replace(RECIPES["simple-convnet"], mean=net.mean, std=net.std, seed=seed))
-    return net
 
 
 def _count(model: nn.Module) -> int:

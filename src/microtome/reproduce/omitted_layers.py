@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from microtome import data, zoo
+from microtome import data
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.representation.layer_repeats import repeats
+from microtome.reproduce.trained_convnet import trained_convnet
 from microtome.results import Result, provenance
 from microtome.surgery.without import without
 from microtome.tables import Table
-from microtome.training.fit import fit
-from microtome.training.named import RECIPES
 
 __all__ = ["OmittedLayers", "omitted_layers"]
 
@@ -87,14 +86,15 @@ class OmittedLayers(Result, drawing="repeats_figures:omitted_layers"):
 
     def report(self) -> str:
         """The numbers as text."""
-        lines = [f"{len(self.before)} seeds, trained on {self.images['train']:,} images, tested on "
-                 f"{self.images['test']:,}; accuracy {100 * float(self.before.mean()):.2f} %"]  # fmt: skip
+        train, test = self.images["train"], self.images["test"]
+        mean = 100 * float(self.before.mean())
+        lines = [f"{len(self.before)} seeds, trained on {train:,} images, tested on {test:,}; accuracy {mean:.2f} %"]
         for place, names in enumerate((("conv1", "conv2"), ("conv2", "conv3"))):
             values = (self.cka, self.low, self.high, self.match, self.chance)
             cka, low, high, match, chance = (float(one[:, place].mean()) for one in values)
             lines.append(
-                f"{names[0]} and {names[1]} behind ReLU and pooling: CKA {cka:.2f} ({low:.2f} to {high:.2f}), best match "
-                f"of units {match:.2f} (by chance {chance:.2f})"
+                f"{names[0]} and {names[1]} behind ReLU and pooling: CKA {cka:.2f} ({low:.2f} to {high:.2f}), "
+                f"best match of units {match:.2f} (by chance {chance:.2f})"
             )
         lines += [f"{case}: {text}" for case, text in self.verdict().items()]
         return "\n".join(lines)
@@ -148,7 +148,7 @@ def omitted_layers(
     parts: dict[str, dict[str, list[float]]] = {name: {} for name in ("without", "retrained", "explained")}
     net: Network | None = None
     for place, seed in enumerate(seeds):
-        net = _trained(train, epochs, seed) if networks is None else networks[place]
+        net = trained_convnet(train, seed=seed, epochs=epochs) if networks is None else networks[place]
         alike = repeats(net, test.sample(_IMAGES, seed=0), STAGES, permutations=5)
         for name, values in rows.items():
             values.append(getattr(alike, name))
@@ -175,13 +175,6 @@ def omitted_layers(
         (out / "omitted-layers.txt").write_text(f"{result.report()}\n\n{result.table()}\n", encoding="utf-8")
         result.plot().savefig(out / "omitted-layers.png", dpi=130)
     return result
-
-
-def _trained(train: data.Images, epochs: int | None, seed: int) -> Network:
-    net = zoo.network("simple-convnet", seed=seed)
-    recipe = replace(RECIPES["simple-convnet"], mean=net.mean, std=net.std, seed=seed)
-    fit(net.model, train, recipe=recipe if epochs is None else replace(recipe, epochs=epochs))
-    return net
 
 
 def _row(values: list[float]) -> Tensor:

@@ -195,7 +195,7 @@ def _trained(planted: Shortcut, classes: int, head: str, epochs: int, seed: int)
     model: nn.Module = zoo.simple_conv_net(shape, classes, seed=seed)
     if head == "average":
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             model = CamNetwork(model, _LAST_MAPS, len(model.get_parameter("conv3.bias")), classes)
     recipe = Recipe(
         epochs=epochs, batch=64, lr=0.05, nesterov=True, weight_decay=5e-4, schedule="one-cycle", channels_last=True,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from microtome.batch_sizes import in_passes
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
@@ -151,10 +152,14 @@ def invert(
         diversity=0.0,
     )
     rows = torch.arange(len(reference), device=net.device)
-    parts = [
-        descent.run(part.repeat_interleave(starts), 0)
-        for part in rows.split(max(1, images_per_pass(net, (layer,), descent.placement.window) // starts))
-    ]
+    usual = max(1, images_per_pass(net, (layer,), descent.placement.window) // starts)
+    parts = in_passes(
+        net,
+        len(rows),
+        lambda first, last: descent.run(rows[first:last].repeat_interleave(starts), 0),
+        backwards=True,
+        usual=usual,
+    )
     images = torch.cat([part[0] for part in parts])
     source = rows.repeat_interleave(starts)
     error = -descent.evaluate(images, source, descent.objective)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -84,9 +85,11 @@ def channel(layer: str, channels: int | Sequence[int], *, reduction: Reduction =
     """
     index = torch.as_tensor([channels] if isinstance(channels, int) else list(channels), dtype=torch.long, device="cpu")
 
+    at = _on_device(index)
+
     def score(values: Mapping[str, Tensor], rows: Tensor) -> Tensor:
         maps = values[layer]
-        own = maps[torch.arange(len(rows), device=maps.device), index.to(maps.device)[rows]]
+        own = maps[torch.arange(len(rows), device=maps.device), at(maps.device)[rows]]
         return reduced(sign * own, _known(reduction))
 
     return Objective((layer,), len(index), score)
@@ -128,11 +131,18 @@ def logit(classes: int | Sequence[int], *, sign: int = 1) -> Objective:
     """The score of each class before softmax, which would mix in all other classes."""
     index = torch.as_tensor([classes] if isinstance(classes, int) else list(classes), dtype=torch.long, device="cpu")
 
+    at = _on_device(index)
+
     def score(values: Mapping[str, Tensor], rows: Tensor) -> Tensor:
         logits = values["logits"]
-        return sign * logits[torch.arange(len(rows), device=logits.device), index.to(logits.device)[rows]]
+        return sign * logits[torch.arange(len(rows), device=logits.device), at(logits.device)[rows]]
 
     return Objective(("logits",), len(index), score)
+
+
+def _on_device(index: Tensor) -> Callable[[torch.device], Tensor]:
+    """An index on any device, copied there once: a copy to a GPU waits for the work that is under way."""
+    return lru_cache(maxsize=None)(index.to)
 
 
 def arranged(net: Network, layer: str, value: Tensor, count: int) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from microtome.errors import InputError, MicrotomeError
+from microtome.inputs import column
 from microtome.network import Network
 
 _BYTES = 256 * 2**20  # memory for the activations of one pass, which the backward pass needs
@@ -149,7 +150,7 @@ def recommended_size(net: Network, layer: str, most: int = 128) -> int | None:
 
 def mean_colour(net: Network, like: Tensor) -> Tensor:
     """The colour that the network's normalisation maps to zero, (C, 1, 1), clamped to the pixel range."""
-    mean = torch.tensor(net.mean, dtype=like.dtype, device=like.device)[:, None, None]
+    mean = column(net.mean, like.dtype, like.device)
     return mean if net.pixels is None else mean.clamp(*net.pixels)
 
 

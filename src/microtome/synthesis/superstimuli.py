@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from microtome.batch_sizes import in_passes
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.results import Provenance, Result
@@ -107,17 +108,19 @@ def superstimuli_of(
     ascent: Ascent, targets: Targets, reduction: Reduction, starts: int, note: Provenance
 ) -> Superstimuli:
     """Optimise in batches, keep the best start per row, and evaluate without augmentation."""
-    batch = max(1, images_per_pass(ascent.net, ascent.objective.layers, ascent.placement.window) // ascent.diverse)
+    usual = max(1, images_per_pass(ascent.net, ascent.objective.layers, ascent.placement.window) // ascent.diverse)
     sign = int(note.parameters["sign"])
     reductions = {"activation": reduction, "peak": "max", "mean": "mean"}
-    parts: list[dict[str, Tensor]] = []
-    for rows in torch.arange(len(targets.rows), device=ascent.net.device).split(batch):
-        rows = rows.repeat_interleave(ascent.diverse)
+
+    def part(first: int, last: int) -> dict[str, Tensor]:
+        rows = torch.arange(first, last, device=ascent.net.device).repeat_interleave(ascent.diverse)
         images, history = _best_start(ascent, rows, targets.objective(reduction, sign), starts)
         values = {
             key: sign * ascent.evaluate(images, rows, targets.objective(how, sign)) for key, how in reductions.items()
         }
-        parts.append({"images": images, "history": history.T, **values})
+        return {"images": images, "history": history.T, **values}
+
+    parts = in_passes(ascent.net, len(targets.rows), part, backwards=True, usual=usual)
     joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     return Superstimuli(
         provenance=note,

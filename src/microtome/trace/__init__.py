@@ -4,7 +4,7 @@ from microtome.trace.axes.axis_reading import changed_image
 from microtome.trace.axes.value_axes import Axes, Factor
 from microtome.trace.backward_rules import BackwardRule, Operation, RuleSet
 from microtome.trace.fingerprint import fingerprint
-from microtome.trace.folding import channels_innermost, folded
+from microtome.trace.folding import Weights, channels_innermost, folded
 from microtome.trace.graph import Graph, Layer, watch
 from microtome.trace.guard import hooked_backwards
 from microtome.trace.lrp.attention import Attentions, are_shares
@@ -38,6 +38,7 @@ __all__ = [
     "RuleSet",
     "Rules",
     "Tracer",
+    "Weights",
     "are_shares",
     "changed_image",
     "channels_innermost",

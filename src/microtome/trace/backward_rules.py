@@ -170,7 +170,7 @@ class RuleSet:
         """The rule for an operation; an error of our own code on the way to it is reported as ours."""
         try:
             return self.choose(call)
-        except MicrotomeError:
+        except (MicrotomeError, torch.cuda.OutOfMemoryError):
             raise
         except Exception as error:
             raise self.fault(call, error) from error
@@ -366,7 +366,7 @@ class _Ruled(torch.autograd.Function):
                 operation = ctx.operation.widened() if ctx.half else ctx.operation
                 arriving = signals[0].float() if operation.reduced else signals[0]
                 sent = ctx.rule(operation, arriving)
-        except MicrotomeError:
+        except (MicrotomeError, torch.cuda.OutOfMemoryError):
             raise
         except Exception as error:
             raise ctx.rules.fault(call, error) from error

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import operator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from microtome.trace.edits import edits_of
+from microtome.trace.axes.unit_edits import edits_of
 from microtome.trace.graph import Graph
+from microtome.trace.guard import named_modules
 
 
 def folded(model: nn.Module, graph: Graph) -> nn.Module:
@@ -40,6 +42,32 @@ def folded(model: nn.Module, graph: Graph) -> nn.Module:
             _place(private, before, fuse_conv_bn_eval(convolution, norm))
             _place(private, after, nn.Identity())
     return private
+
+
+class Weights:
+    """The state of a model's tensors, by which it is known that a copy still serves.
+
+    Compared are the tensors themselves, their versions, and length and largest number of each floating one: a change
+    that leaves the version as it is (``weight.data.mul_(2)``) changes these.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        modules = [module for _, module in named_modules(model)]
+        tables = [table for module in modules for table in (module._parameters, module._buffers)]
+        self._held = [tensor for table in tables for tensor in table.values() if tensor is not None]
+        self._versions = [-1 if tensor.is_inference() else tensor._version for tensor in self._held]
+        kinds: dict[object, list[Tensor]] = {}
+        for tensor in self._held:
+            if tensor.is_floating_point() and tensor.numel():
+                kinds.setdefault((tensor.dtype, tensor.device), []).append(tensor.detach())
+        self._sums = [
+            torch.stack([*torch._foreach_norm(group), *torch._foreach_max(group)]) for group in kinds.values()
+        ]
+
+    def equal(self, other: Weights) -> bool:
+        """Whether the weights are as they were."""
+        same = len(self._held) == len(other._held) and all(map(operator.is_, self._held, other._held))
+        return same and self._versions == other._versions and all(map(torch.equal, self._sums, other._sums))
 
 
 def channels_innermost(model: nn.Module) -> nn.Module:

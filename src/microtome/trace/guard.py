@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 import random
+import sys
 import threading
 import weakref
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -37,18 +41,30 @@ def named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
     return list(found.values())
 
 
+def _modules(model: nn.Module) -> list[nn.Module]:
+    """Every module once, the model first."""
+    found, seen = [model], {id(model)}
+    for module in found:  # grows while it is walked
+        for child in module._modules.values():
+            if child is not None and id(child) not in seen:
+                seen.add(id(child))
+                found.append(child)
+    return found
+
+
 @contextmanager
 def as_found(model: nn.Module) -> Iterator[None]:
     """Run the model in evaluation mode without weight gradients; leave it bitwise as it was.
 
     What is put back, also when the model raises: the training flag of every submodule,
     ``requires_grad`` of every parameter, buffers and parameters that the forward pass changed or
-    exchanged, attributes of modules that it assigned (a window size that follows the image, a cache), and
+    exchanged, attributes of modules that it assigned (a window size that follows the image, a cache) and the content
+    of their lists, sets and dicts, and
     the random states of torch, numpy and Python. ``.grad`` is never touched, since gradients are asked for
     by name.
     """
     with LOCK:
-        modules = [module for _, module in named_modules(model)]
+        modules = _modules(model)
         parameters = [p for module in modules for p in module._parameters.values() if p is not None]
         training = [module for module in modules if module.training]
         learning = [parameter for parameter in parameters if parameter.requires_grad]
@@ -63,7 +79,7 @@ def as_found(model: nn.Module) -> Iterator[None]:
             for parameter in learning:
                 if parameter.is_leaf:
                     parameter.requires_grad = False
-            with plainly():
+            with plainly(), _not_compiled(modules):
                 yield
         finally:
             torch.backends.mha.set_fastpath_enabled(fast)
@@ -75,6 +91,22 @@ def as_found(model: nn.Module) -> Iterator[None]:
                 if parameter.is_leaf:
                     parameter.requires_grad = True
             states.restore()
+
+
+@contextmanager
+def _not_compiled(modules: list[nn.Module]) -> Iterator[None]:
+    """Run what ``torch.compile`` has compiled as it is written: else it would compile what looks at the pass, too."""
+    compiled = [(module, call) for module in modules if (call := vars(module).get("_compiled_call_impl")) is not None]
+    # The compiler is looked for among what has been imported: importing it takes seconds.
+    stance = getattr(torch.compiler, "set_stance", None) if "torch._dynamo.eval_frame" in sys.modules else None
+    for module, _ in compiled:
+        module._compiled_call_impl = None
+    try:
+        with nullcontext() if stance is None else stance("force_eager"):
+            yield
+    finally:
+        for module, call in compiled:
+            module._compiled_call_impl = call
 
 
 @contextmanager
@@ -108,20 +140,51 @@ def hooked_backwards(model: nn.Module) -> str:
     )
 
 
+class _Tables:
+    """What some dictionaries hold, to give them back what was exchanged, added or removed.
+
+    All keys and values are kept in one row each, which takes a tenth of the time of a copy of every dictionary.
+    """
+
+    def __init__(self, tables: list[dict[str, Any]]) -> None:
+        self._tables = tables
+        self._keys, self._values = self._now()
+        self._sizes = list(map(len, tables))
+
+    def _now(self) -> tuple[list[str], list[Any]]:
+        return list(chain.from_iterable(self._tables)), list(chain.from_iterable(map(dict.values, self._tables)))
+
+    def restore(self) -> None:
+        """Give every dictionary the objects that it had."""
+        keys, values = self._now()
+        same = len(values) == len(self._values) and all(map(operator.is_, values, self._values))
+        if same and keys == self._keys and list(map(len, self._tables)) == self._sizes:
+            return
+        begin = 0
+        for table, size in zip(self._tables, self._sizes, strict=True):
+            table.clear()
+            rows = slice(begin, begin + size)
+            table.update(zip(self._keys[rows], self._values[rows], strict=True))
+            begin += size
+
+
 class _Tensors:
     """Parameters and buffers of a model, to put back those that a forward pass has overwritten or replaced."""
 
     def __init__(self, modules: list[nn.Module]) -> None:
-        self._slots: list[tuple[dict[str, Any], dict[str, Any]]] = [
-            (table, dict(table))
-            for module in modules
-            for table in (module._buffers, module._parameters)
-            if table and isinstance(table, dict)  # a scripted module's tables are views of C++ and cannot be exchanged
-        ]
+        self._tables = _Tables(
+            [
+                table
+                for module in modules
+                for table in (module._buffers, module._parameters)
+                if table and isinstance(table, dict)  # a scripted module's tables are views of C++, not to be exchanged
+            ]
+        )
         # Buffers are few and small; their version counter shows whether a pass has written on them.
         buffers = [
             tensor
             for module in modules
+            if module._buffers
             for tensor in module._buffers.values()
             if isinstance(tensor, Tensor) and not tensor.is_inference()
         ]
@@ -131,44 +194,60 @@ class _Tensors:
 
     def restore(self) -> None:
         """Put back replaced and overwritten tensors."""
-        for table, found in self._slots:
-            if table.keys() != found.keys() or not all(map(operator.is_, table.values(), found.values())):
-                table.clear()
-                table.update(found)
+        self._tables.restore()
         portrait = self._portrait
         doubtful = range(len(portrait.tensors)) if portrait.new else portrait.unversioned
         changed = {row for row in doubtful if portrait.differs(row)}
         portrait.new = False
-        for row, (tensor, version, copy) in enumerate(
-            zip(portrait.tensors, self._versions, portrait.copies, strict=True)
-        ):
-            if tensor._version != version:
-                tensor.data.copy_(copy)  # past autograd: a graph of this pass may have saved the buffer
-            elif row in changed:
-                portrait.unversioned.add(row)
-                tensor.data.copy_(copy)
+        now = [tensor._version for tensor in portrait.tensors]
+        if changed or now != self._versions:
+            for row, (tensor, copy) in enumerate(zip(portrait.tensors, portrait.copies, strict=True)):
+                if now[row] != self._versions[row]:
+                    tensor.data.copy_(copy)  # past autograd: a graph of this pass may have saved the buffer
+                elif row in changed:
+                    portrait.unversioned.add(row)
+                    tensor.data.copy_(copy)
         if self._root is not None:
             _PORTRAITS.setdefault(self._root, []).append(portrait)
 
 
 class _Attributes:
-    """Plain attributes of modules, to undo what a forward pass assigns to them."""
+    """Plain attributes of modules, to undo what a forward pass assigns to them or puts into lists, sets and dicts."""
 
     def __init__(self, modules: list[nn.Module]) -> None:
-        self._found = [
-            (vars(module), dict(vars(module)))
+        tables = [
+            vars(module)
             for module in modules
             # torch's own layers assign nothing in their forward pass, and they are most of a model.
             if not type(module).__module__.startswith("torch.nn.modules.")
             and not isinstance(module, torch.jit.ScriptModule)
         ]
+        self._tables = _Tables(tables)
+        self._held = [
+            (value, copy.copy(value))
+            for table in tables
+            for name in table.keys() - _OF_TORCH
+            if type(value := table[name]) in _CONTAINERS
+        ]
 
     def restore(self) -> None:
-        """Give every attribute the object that it had; remove new ones."""
-        for now, found in self._found:
-            if now.keys() != found.keys() or not all(map(operator.is_, now.values(), found.values())):
-                now.clear()
-                now.update(found)
+        """Give every attribute the object that it had, and every container its content; remove new ones."""
+        self._tables.restore()
+        for value, content in self._held:
+            if not _same_content(value, content):
+                value.clear()
+                (value.extend if isinstance(value, list | deque) else value.update)(content)
+
+
+_CONTAINERS = frozenset((list, dict, set, OrderedDict, defaultdict, deque))
+_OF_TORCH = frozenset(vars(nn.Module()))
+
+
+def _same_content(one: Any, other: Any) -> bool:
+    if len(one) != len(other):
+        return False
+    same = all(map(operator.is_, one, other))
+    return same and (not isinstance(one, dict) or all(map(operator.is_, one.values(), other.values())))
 
 
 class _Portrait:
@@ -182,6 +261,7 @@ class _Portrait:
         self.tensors = tensors
         with torch.inference_mode(mode=False):
             self.copies = [tensor.detach().clone() for tensor in tensors]
+        self._kinds = _kinds(self.copies)
         self.new = True
         self.unversioned: set[int] = set()
         self._plain = [
@@ -196,13 +276,8 @@ class _Portrait:
 
     def is_of(self, tensors: list[Tensor]) -> bool:
         """Whether the copies have the kinds and shapes of these buffers, which are the same objects as before."""
-        return len(tensors) == len(self.tensors) and all(
-            tensor is mine
-            and tensor.shape == copy.shape
-            and tensor.dtype == copy.dtype
-            and tensor.device == copy.device
-            for tensor, mine, copy in zip(tensors, self.tensors, self.copies, strict=True)
-        )
+        same = len(tensors) == len(self.tensors) and all(map(operator.is_, tensors, self.tensors))
+        return same and _kinds(tensors) == self._kinds
 
     def differs(self, row: int) -> bool:
         """Whether a buffer holds other values than its copy."""
@@ -213,6 +288,10 @@ class _Portrait:
         with torch.no_grad():
             for copies, tensors in self._groups:
                 torch._foreach_copy_(copies, tensors)
+
+
+def _kinds(tensors: list[Tensor]) -> list[list[Any]]:
+    return [[x.shape for x in tensors], [x.dtype for x in tensors], [x.device for x in tensors]]
 
 
 # The portraits of a model that are not in use; a pass inside a pass takes a second one.
@@ -235,7 +314,9 @@ class RandomStates:
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         devices = {tensor.device for tensor in parameters if tensor.is_cuda}
-        self._devices = [(device, torch.cuda.get_rng_state(device)) for device in sorted(devices, key=str)]
+        if devices and torch.cuda.is_current_stream_capturing():
+            devices = set()  # a pass that is recorded draws nothing, and the state cannot be asked for
+        self.devices = [(device, torch.cuda.get_rng_state(device)) for device in sorted(devices, key=str)]
         self._torch = torch.get_rng_state()
         self._numpy = np.random.get_state()  # noqa: NPY002 - the user's own state
         self._python = random.getstate()
@@ -245,7 +326,7 @@ class RandomStates:
         torch.set_rng_state(self._torch)
         np.random.set_state(self._numpy)  # noqa: NPY002 - the user's own state
         random.setstate(self._python)
-        for device, state in self._devices:
+        for device, state in self.devices:
             torch.cuda.set_rng_state(state, device)
 
     def same(self, other: RandomStates) -> bool:
@@ -255,7 +336,7 @@ class RandomStates:
             torch.equal(self._torch, other._torch)
             and all(np.array_equal(a, b) for a, b in zip(mine, its, strict=True))
             and self._python == other._python
-            and all(torch.equal(a[1], b[1]) for a, b in zip(self._devices, other._devices, strict=True))
+            and all(torch.equal(a[1], b[1]) for a, b in zip(self.devices, other.devices, strict=True))
         )
 
 
@@ -265,7 +346,10 @@ def seeded(seed: int, parameters: Iterable[Tensor]) -> Iterator[None]:
     with LOCK:
         states = RandomStates(list(parameters))
         try:
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
+            for device, _ in states.devices:  # no others: their states would not be put back
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(seed)
             np.random.seed(seed)  # noqa: NPY002 - what the model may draw from
             random.seed(seed)
             yield

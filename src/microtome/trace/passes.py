@@ -13,6 +13,7 @@ from torch import Tensor
 from microtome.errors import InputError, ModelError, OpaqueError
 from microtome.trace.backward_rules import RuleSet
 from microtome.trace.lrp.relevance import Relevance
+from microtome.trace.tracing import broken_pass
 from microtome.trace.tracing.tracer import Tracer
 from microtome.trace.tracing.watching import INPUT, Replacement
 
@@ -139,9 +140,23 @@ def _gradients(
             # An operation without a gradient of its own: what comes of it is an error below.
             warnings.filterwarnings("ignore", message=".*an autograd kernel was not registered", category=UserWarning)
             found = torch.autograd.grad(output, [places[name] for name in asked], grad_output, allow_unused=True)
-    except RuntimeError as error:  # torch's own: the model overwrites a value that its gradient needs, and the like
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as error:
+        if rules is not None and broken_pass.is_ours(error):
+            raise OpaqueError(
+                f"{rules.name} broke off on the way back with {type(error).__name__}: {error}. The fault is in "
+                "microtome, not in the model. Please report it with the model; methods that need gradients only "
+                "still work."
+            ) from error
+        if not isinstance(error, RuntimeError):
+            raise
+        # Torch's own: the model overwrites a value that its gradient needs, and the like.
         raise ModelError(f"the model runs forwards but cannot be differentiated: {error}") from error
     return dict.fromkeys(names) | dict(zip(asked, found, strict=True))
+
+
+broken_pass.calls_the_model(_gradients)
 
 
 def _check_existence(net: Network, gradients: Mapping[str, Any], ends: Iterable[str]) -> None:

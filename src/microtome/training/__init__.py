@@ -2,6 +2,7 @@
 
 from microtome.training import curvature, information, landscape
 from microtome.training.curvature import HessianEigenvalues
+from microtome.training.feature_history import FeatureHistory, feature_history
 from microtome.training.fit import Recipe, evaluate, fit
 from microtome.training.landscape import LossLine, LossSurface
 from microtome.training.named import RECIPES, Trained, train_network
@@ -10,6 +11,7 @@ from microtome.training.training_run import Run
 
 __all__ = [
     "RECIPES",
+    "FeatureHistory",
     "HessianEigenvalues",
     "LossLine",
     "LossSurface",
@@ -19,6 +21,7 @@ __all__ = [
     "Trained",
     "curvature",
     "evaluate",
+    "feature_history",
     "fit",
     "information",
     "landscape",

@@ -19,6 +19,8 @@ from microtome.units.what_where import WhatWhere, what_where
 from microtome.units.wiring.connections import Connections, Link, connections
 from microtome.units.wiring.dissect import Dissection, dissect
 from microtome.units.wiring.filters import Filters, filters
+from microtome.units.wiring.natural_filters import NaturalFilters, natural_filters
+from microtome.units.wiring.score_path import ScorePath, explain_path
 
 __all__ = [
     "COLUMNS",
@@ -31,9 +33,11 @@ __all__ = [
     "Filters",
     "LayerPatches",
     "Link",
+    "NaturalFilters",
     "PlacedStimuli",
     "Projection",
     "Reconstructions",
+    "ScorePath",
     "Similarity",
     "Specialised",
     "TopImages",
@@ -46,8 +50,10 @@ __all__ = [
     "criteria",
     "dissect",
     "effective_field",
+    "explain_path",
     "filters",
     "intervene",
+    "natural_filters",
     "placed",
     "project_back",
     "reconstruct",

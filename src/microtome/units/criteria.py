@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from microtome.batch_sizes import read_at_once
 from microtome.data import Dataset, adapt
 from microtome.errors import InputError, nearest
 from microtome.network import Network
@@ -92,7 +93,7 @@ def criteria(
     columns: Sequence[str] = COLUMNS,
     superstimuli: Mapping[str, Any] | None = None,
     stimuli: Stimuli | None = None,
-    batch: int = 64,
+    batch: int | None = None,
     seed: int = 0,
 ) -> Criteria:
     r"""Measure the importance of a network's units by several criteria [1]_.
@@ -123,7 +124,7 @@ def criteria(
         By layer, from ``synthesis.maximize``. Without them this column is NaN.
     stimuli : Stimuli, optional
         Default ``units.stimuli.standard``.
-    batch : int
+    batch : int, optional
         Number of images per pass.
     seed : int
         Seed of the permutations.
@@ -158,9 +159,10 @@ def criteria(
             raise InputError(f'there is no criterion "{name}". Nearest: {nearest(name, COLUMNS)}.')
     dataset = adapt(dataset, net)
     selected = [layer.name for layer in streaming_pass.selected_layers(net, layers)]
-    sums = _sums(net, dataset, selected, batch) if {"variation", "class_selectivity"} & set(names) else {}
+    size = read_at_once(net, batch, 64)
+    sums = _sums(net, dataset, selected, size) if {"variation", "class_selectivity"} & set(names) else {}
     stimuli = standard((net.input_shape[1], net.input_shape[2])) if stimuli is None else stimuli
-    response = responses(net, selected, stimuli, batch) if "stimulus_selectivity" in names else {}
+    response = responses(net, selected, stimuli, size) if "stimulus_selectivity" in names else {}
     value, error, p_value = {}, {}, {}
     for layer in selected:
         measured: dict[str, tuple[Tensor, Tensor, Tensor]] = {}

@@ -11,7 +11,7 @@ import torch
 
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
-from microtome.trace.edits import Edit, edited, edits_of
+from microtome.trace.axes.unit_edits import Edit, edited, edits_of
 
 __all__ = ["intervene"]
 

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from microtome.errors import InputError
 from microtome.results import Provenance, Result, versions
-from microtome.units.stimulus_tuning import stimuli
-from microtome.units.stimulus_tuning import stimulus_shapes as shapes
+from microtome.units.stimulus_tuning import stimuli, stimulus_shapes
 
 __all__ = ["PlacedStimuli", "placed"]
 
@@ -107,7 +106,7 @@ def _usual(side: int) -> tuple[Tensor, list[str]]:
         stimuli.gratings(side, angles=4, periods=[side / 2.5], phases=(0, 180)),
         stimuli.blobs(side, widths=[side / 4, side / 1.6], polarities=[1]),
     )
-    x, y = shapes.plane(side, side)
-    window = shapes.disc(x, y, side / 2).float()
+    x, y = stimulus_shapes.plane(side, side)
+    window = stimulus_shapes.disc(x, y, side / 2).float()
     drawn = torch.cat([family.images[:, 0] for family in families]) * window
     return drawn, [family.describe(place) for family in families for place in range(len(family))]

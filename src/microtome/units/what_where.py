@@ -24,7 +24,7 @@ REDUCTIONS = ("max", "mean", "centre")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class WhatWhere(Result, drawing="what_where_figures:what_where"):
+class WhatWhere(Result, drawing="units.what_where_figures:what_where"):
     """Shares of variance of the responses of one layer's units.
 
     Attributes

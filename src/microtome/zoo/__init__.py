@@ -1,6 +1,7 @@
 """Which networks are included? Those of the papers, small and large; each loads published weights unchanged."""
 
 from microtome.zoo.architectures import Architecture, architecture, build, names, network
+from microtome.zoo.hand_set import HandNet, hand_net
 from microtome.zoo.imagenet import imagenet_classes
 from microtome.zoo.models.efficientnet import efficientnet_lite0
 from microtome.zoo.models.fully_connected import fcnn1, fcnn5
@@ -17,6 +18,7 @@ __all__ = [
     "VGG",
     "Architecture",
     "CifarResNet",
+    "HandNet",
     "MobileNetV2",
     "ResNet",
     "SimpleConvNet",
@@ -27,6 +29,7 @@ __all__ = [
     "fcnn1",
     "fcnn5",
     "fill",
+    "hand_net",
     "imagenet_classes",
     "load_weights",
     "mobilenet_v2",

@@ -12,6 +12,7 @@ from torch import nn
 from microtome.data.named.mnist import CLASSES, MEAN, STD
 from microtome.errors import InputError, ModelError, nearest
 from microtome.zoo import imagenet
+from microtome.zoo.hand_set.hand_net import hand_net
 from microtome.zoo.models import efficientnet, resnet_cifar
 from microtome.zoo.models.efficientnet import efficientnet_lite0, in_package
 from microtome.zoo.models.fully_connected import fcnn1, fcnn5
@@ -98,6 +99,7 @@ _TABLE = (
     Architecture("fcnn1", fcnn1, _DIGIT, MEAN, STD, "digits", None, "lecun1998gradient"),
     Architecture("fcnn5", fcnn5, _DIGIT, MEAN, STD, "digits", None, "klambauer2017selu"),
     Architecture("simple-convnet", simple_conv_net, _DIGIT, MEAN, STD, "digits", None, "lecun1998gradient"),
+    Architecture("hand-net", hand_net, _DIGIT, 0.0, 1.0, "digits", None, "dissecting"),
     Architecture("resnet18", resnet18, _PHOTO, *_I, "imagenet", None, "he2016resnet"),
     Architecture("resnet20", resnet20, _SMALL, *_C, "cifar10", None, "he2016resnet"),
     Architecture("resnet20-plain", partial(resnet20, skip=False), _SMALL, *_C, "cifar10", None, "he2016resnet"),
@@ -118,8 +120,8 @@ def names() -> tuple[str, ...]:
     Examples
     --------
     >>> names()
-    ('fcnn1', 'fcnn5', 'simple-convnet', 'resnet18', 'resnet20', 'resnet20-plain', 'resnet56', 'resnet56-plain',
-    'resnet110', 'resnet110-plain', 'vgg16', 'mobilenet-v2', 'efficientnet-lite0')
+    ('fcnn1', 'fcnn5', 'simple-convnet', 'hand-net', 'resnet18', 'resnet20', 'resnet20-plain', 'resnet56',
+    'resnet56-plain', 'resnet110', 'resnet110-plain', 'vgg16', 'mobilenet-v2', 'efficientnet-lite0')
     """
     return tuple(_KNOWN)
 

@@ -128,6 +128,20 @@ def test_the_factor_of_fewer_numbers_weighs() -> None:
         assert float((maps(lambda y, g: y * g.expand_as(y), make) - right).norm()) < 1e-7 * float(right.norm())
 
 
+def test_a_response_of_one_place_weighs() -> None:
+    """ConvNeXt V2's response where a map has shrunk to one place, so that sizes do not tell. Oracle: it is held."""
+
+    def answered(y: Tensor, held: Callable[[Tensor], Tensor]) -> Tensor:
+        y = y.mean((2, 3), keepdim=True)
+        return y * held(y.norm(p=2, dim=(2, 3), keepdim=True) / 3) + y * held(
+            torch.linalg.vector_norm(y, dim=(2, 3), keepdim=True)
+        )
+
+    found, right = maps(lambda y, g: answered(y, lambda n: n)), maps(lambda y, g: answered(y, Tensor.detach))
+    torch.testing.assert_close(found, right)
+    assert float(right.norm()) > 0
+
+
 def test_a_candidate_and_its_gate() -> None:
     """LSTM's product sigmoid * tanh: the sigmoid is the gate in either order (Arras et al. 2017)."""
     one = maps(lambda y, g: y.sigmoid() * y.tanh())

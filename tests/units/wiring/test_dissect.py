@@ -103,6 +103,29 @@ def test_functional_convolution_with_padding_on_two_sides():
     assert torch.all(sheet.output == F.conv2d(F.pad(image, (1, 0, 2, 1)), model.kernel)[2])  # before the relu in place
 
 
+def test_a_convolution_on_pieces_of_the_image_shows_them_all():
+    """A layer that reads four quarters as a batch; oracle: the convolution of each quarter, stacked."""
+
+    class Quarters(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(2, 3, 3, stride=2, padding=1)
+
+        def forward(self, x):
+            pieces = x.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 2, 3, 1, 4, 5).reshape(-1, 2, 4, 4)
+            return self.conv(pieces).reshape(len(x), 4, 3, -1).mean((1, 3))
+
+    model = Quarters().double()
+    image = torch.rand(2, 8, 8, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    result = units.dissect(Network(model, (2, 8, 8)), image, "conv", 1)
+    quarters = torch.stack([image[:, i : i + 4, j : j + 4] for i in (0, 4) for j in (0, 4)])
+    value = model.conv(quarters)[:, 1].reshape(8, 2)
+    torch.testing.assert_close(result.output, value)
+    torch.testing.assert_close(result.contributions.sum(0) + result.bias, value)
+    torch.testing.assert_close(result.inputs, quarters.movedim(1, 0).reshape(2, 16, 4))
+    assert result.gap <= result.bound
+
+
 def test_product_of_matrices():
     model = Functional()
     net = Network(model, input_shape=(6, 7, 8))

@@ -290,3 +290,35 @@ def test_batch_counters_may_be_missing(tmp_path):
     state = {k: v for k, v in zoo.build("resnet18", classes=3).state_dict().items() if "num_batches" not in k}
     torch.save(state, tmp_path / "w.pt")
     zoo.load_weights(zoo.build("resnet18", classes=3, seed=9), tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [
+        ("int8", "int8"),
+        ("quantised", "qint8"),
+        ("sparse", "sparse float32"),
+        ("meta", "without content"),
+        ("complex", "complex64"),
+    ],
+)
+def test_tensors_that_do_not_become_weights_by_rounding_are_refused(tmp_path, kind, word):
+    model = torch.nn.Linear(4, 3)
+    weight = model.weight.detach()
+    other = {
+        "int8": lambda: (100 * weight).to(torch.int8),
+        "quantised": lambda: torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8),
+        "sparse": weight.to_sparse,
+        "meta": lambda: weight.to("meta"),
+        "complex": lambda: weight.to(torch.complex64),
+    }[kind]()
+    torch.save({**model.state_dict(), "weight": other}, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match=f"1 of another type: weight .*{word}"):
+        zoo.load_weights(model, tmp_path / "w.pt")
+
+
+def test_safetensors_under_another_name(tmp_path):
+    model, other = torch.nn.Linear(4, 3), torch.nn.Linear(4, 3)
+    save_file(other.state_dict(), tmp_path / "w.ckpt")
+    zoo.load_weights(model, tmp_path / "w.ckpt")
+    assert torch.equal(model.weight, other.weight)

@@ -51,7 +51,8 @@ def _caption(album: Album, table: LayerPatches, paged: int) -> str:
         what += f" The bars are its mean response to each class ({table.sampled:,} images)."
     if paged == table.units:
         return what
-    return f"{what} Of {table.units} units the {paged} most selective have pages (budget {album.budget.name})."
+    which = f"the {paged} most selective" if album.classes_measured else f"{paged}"
+    return f"{what} Of {table.units} units {which} have pages (budget {album.budget.name})."
 
 
 def _cards(album: Album, layer: str, table: LayerPatches) -> tuple[UnitCard, ...]:

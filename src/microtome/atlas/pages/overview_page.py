@@ -30,6 +30,7 @@ def overview_page(album: Album, topics: Sequence[Topic]) -> OverviewPage:
         sections=arranged(topics, "overview", _ORDER, album),
         summary=_summary(album),
         starts=places_to_begin(album),
+        notes=tuple(note.removesuffix(".") for note in album.net.notes),
     )
 
 

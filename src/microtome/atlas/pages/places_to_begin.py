@@ -34,7 +34,7 @@ def _unit(album: Album) -> Start | None:
             f"A unit that responds to a {label}: {layer}:{unit}", to_unit(layer, unit), unit_picture(album, layer, unit)
         )
     if not album.classes_measured:
-        return None
+        return _middle(album)
     _, layer, unit = max(
         (float(album.tables[layer].selectivity[unit]), layer, unit)
         for layer in album.layers
@@ -44,6 +44,16 @@ def _unit(album: Album) -> Start | None:
     if of < 0:
         return None
     text = f"A unit that responds most to {with_article(album.class_name(of))}: {layer}:{unit}"
+    return Start(text, to_unit(layer, unit), unit_picture(album, layer, unit))
+
+
+def _middle(album: Album) -> Start | None:
+    """A unit of the layer in the middle."""
+    layer = album.layers[len(album.layers) // 2]
+    unit = next(iter(album.chosen.units[layer]), None)
+    if unit is None:
+        return None
+    text = f"A unit in the middle of the network, and what drives it: {layer}:{unit}"
     return Start(text, to_unit(layer, unit), unit_picture(album, layer, unit))
 
 

@@ -17,6 +17,7 @@ _ORDER = (
     "What it is tuned to",
     "What drives it in the data",
     "How it responds to each class",
+    "How strong its responses are",
     "What changes without it",
     "How one response comes about",
     "What it reads, and what reads it",

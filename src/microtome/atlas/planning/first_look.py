@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from microtome import units
 from microtome.atlas.planning.plan import Plan
 from microtome.atlas.store import Store
 from microtome.atlas.task import Job, Task
-from microtome.errors import InputError
+from microtome.errors import DataWarning, InputError
 from microtome.loading import Subject
 from microtome.results import Result, provenance
 from microtome.trace.heads.head import read_out
@@ -98,6 +99,13 @@ def predictions(subject: Subject, *, batch: int) -> Predictions:
 
     logits = torch.cat([subject.net.logits(images).cpu() for _, images, _ in batches(subject.images, batch)])
     labels = logits.new_full((len(logits),), -1).long() if subject.labels is None else subject.labels
+    if logits.shape[1] == 1 and bool((labels >= 0).any()):
+        warnings.warn(
+            "the network gives one score for each image, so that the atlas has no classes; labels are not used.",
+            DataWarning,
+            stacklevel=2,
+        )
+        labels = torch.full_like(labels, -1)
     if len(labels) and int(labels.max()) >= logits.shape[1]:
         raise InputError(
             f"the data set's labels go up to {int(labels.max())}, the network tells {logits.shape[1]} classes apart; "

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from microtome.atlas.site.numbers import count, number
 from microtome.atlas.site.svg import chart, linked, path, text
 from microtome.atlas.widgets import Curve, Histogram, ImageMap, Spectrum
+from microtome.atlas.widgets.charts import COLOURED
 
 
 def sparkline(values: tuple[float, ...]) -> Markup:
@@ -83,16 +84,13 @@ def curve(drawn: Curve) -> Markup:
     return Markup(chart("curve", left + width + 20, top + height + 38, spoken, parts))  # noqa: S704 - escaped
 
 
-_GROUPS = 10  # classes that have a colour of their own
-
-
 def image_map(drawn: ImageMap, label: Callable[[int], str]) -> Markup:
     """Images as dots, a colour for each of up to ten classes, with a legend."""
     width, height, edge = 520, 400, 12
     xs, ys = [point.x for point in drawn.points], [point.y for point in drawn.points]
     spans = (max(xs) - min(xs)) or 1.0, (max(ys) - min(ys)) or 1.0
     groups = sorted({point.group for point in drawn.points})
-    coloured = len(groups) <= _GROUPS
+    coloured = len(groups) <= COLOURED
     parts = []
     for point in drawn.points:
         x = edge + (width - 2 * edge) * (point.x - min(xs)) / spans[0]

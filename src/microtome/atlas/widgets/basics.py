@@ -139,6 +139,8 @@ class Made:
         The time it took; leave it out where pages must be equal to the byte from run to run.
     paper : str
         The reference as text: ``"Selvaraju et al. 2020, Grad-CAM"``.
+    notes : tuple of str
+        What the method could not tell; shown in the open.
     """
 
     method: str
@@ -147,6 +149,7 @@ class Made:
     seed: int | None = None
     seconds: float | None = None
     paper: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

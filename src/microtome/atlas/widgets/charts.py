@@ -156,6 +156,9 @@ class Confusion(Widget):
     macro: ClassVar[str] = "charts.confusion"
 
 
+COLOURED = 10  # classes up to which each has a colour of its own
+
+
 @dataclass(frozen=True)
 class ImagePoint:
     """An image on a map: where, of which class, and whether the network is wrong about it."""

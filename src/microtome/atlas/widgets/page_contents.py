@@ -63,6 +63,8 @@ class OverviewPage:
         The network in one line.
     starts : tuple of Start
         Places to begin.
+    notes : tuple of str
+        What to know of every result of this network.
     """
 
     card: tuple[Number, ...]
@@ -70,6 +72,7 @@ class OverviewPage:
     sections: tuple[Section, ...] = ()
     summary: str = ""
     starts: tuple[Start, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.attribution.batching import chunks
+from microtome.attribution.batching import by_batch
 from microtome.attribution.result import LayerAttribution, wide
 from microtome.errors import LayerError
 from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import provenance
+from microtome.trace.passes import RecordedPass
 
 # How far two sums of the same numbers in another order may differ, relative to the largest.
 _ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
@@ -82,8 +83,8 @@ def cam(net: Network, images: Any, target: Target = None, *, batch: int | None =
               [0., 3.]]]])
     """
     features, pooled = _pooling(net)
-    maps, records = [], []
-    for part, asked in chunks(net, images, target, batch):
+
+    def weighted(part: Tensor, asked: Target) -> tuple[Tensor, RecordedPass]:
         record = net.run(part, asked, record=[features, f"{pooled}@input", pooled], gradient=True, check=False)
         read = record.value[f"{pooled}@input"]
         read = read if read.dim() == 4 else record.value[features]  # the positions may have been flattened
@@ -92,8 +93,9 @@ def cam(net: Network, images: Any, target: Target = None, *, batch: int | None =
         halved = net.run(part, record.target, record=pooled, gradient=True, replace={pooled: _half}, check=False)
         if not _close(weights, halved.gradient[pooled].flatten(1)):
             raise LayerError(f'the head behind "{pooled}" is not linear. {_ADVICE}')
-        maps.append((wide(weights)[:, :, None, None] * wide(read)).sum(1, keepdim=True))
-        records.append(record)
+        return (wide(weights)[:, :, None, None] * wide(read)).sum(1, keepdim=True), record
+
+    maps, records = zip(*by_batch(net, images, target, weighted, batch), strict=True)
     return LayerAttribution(
         provenance=provenance(net, "cam", target=target, layer=features),
         values=torch.cat(maps),

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.attribution.batching import chunks
+from microtome.attribution.batching import by_batch
 from microtome.attribution.class_activation.arrangement import Arrangement, arrangement
 from microtome.attribution.class_activation.default_layer import map_layer
 from microtome.attribution.result import LayerAttribution, wide
@@ -16,6 +16,7 @@ from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import provenance
+from microtome.trace.passes import RecordedPass
 
 
 @register(
@@ -106,16 +107,17 @@ def grad_cam(
     """
     layer = map_layer(net, layer)
     laid = arrangement(net, layer)
-    maps, records = [], []
-    for part, asked in chunks(net, images, target, batch):
+
+    def weighted(part: Tensor, asked: Target) -> tuple[Tensor, RecordedPass]:
         record = net.run(part, asked, record=layer, gradient=True, check=False)
         features, gradient = (wide(laid.maps(found[layer], len(part))) for found in (record.value, record.gradient))
         _check_reached(laid, gradient, record.gradient[layer], layer)
         weights = gradient.mean((2, 3), keepdim=True)
         if counterfactual:
             weights = -weights
-        maps.append((weights * features).sum(1, keepdim=True).relu())
-        records.append(record)
+        return (weights * features).sum(1, keepdim=True).relu(), record
+
+    maps, records = zip(*by_batch(net, images, target, weighted, batch), strict=True)
     return LayerAttribution(
         provenance=provenance(net, "grad-cam", target=target, layer=layer, counterfactual=counterfactual),
         values=torch.cat(maps),

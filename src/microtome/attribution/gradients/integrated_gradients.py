@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from microtome.attribution.batching import check_count, fitting, scored
+from microtome.attribution.batching import rows_of_each, scored_beside
 from microtome.attribution.gradients import baselines
 from microtome.attribution.gradients.affine_prefix import entrance, holds_for, sent_back
 from microtome.attribution.gradients.baselines import Fill
 from microtome.attribution.result import Attribution, wide
+from microtome.batch_sizes import check_count, fitting, in_passes
 from microtome.errors import InputError
 from microtome.inputs import Target
 from microtome.network import Network
@@ -116,14 +117,13 @@ def integrated_gradients(
     >>> round(result.map.item(), 6), abs(result.completeness_gap.item()) < 1e-6
     (0.25, True)
     """
-    batch = fitting(net, batch, backwards=True)
     nodes, weights = quadrature(rule, check_count(steps, "steps"))
-    asked = scored(net, images, target, batch)
-    given = asked.images
+    given = net.images(images).detach()
     start = baselines.baseline(net, given, baseline, seed)
+    asked, ends = scored_beside(net, given, start, target, batch)
     quick = net.quick(given, asked.logits, len(given) * len(nodes))
     values = (given - start) * _mean_slope(quick, given, start, asked.target, nodes, weights, batch)
-    floor = wide(net.logits(start, batch=batch, check=False).gather(1, asked.target[:, None])[:, 0])
+    floor = wide(ends.gather(1, asked.target[:, None])[:, 0])
     return PathAttribution(
         provenance=provenance(
             net, "integrated-gradients", seed=seed, target=target, baseline=baseline, steps=steps, rule=rule
@@ -161,28 +161,54 @@ def quadrature(rule: str, steps: int) -> tuple[Tensor, Tensor]:
 
 
 def _mean_slope(
-    net: Network, images: Tensor, start: Tensor, target: Tensor, nodes: Tensor, weights: Tensor, batch: int
+    net: Network, images: Tensor, start: Tensor, target: Tensor, nodes: Tensor, weights: Tensor, batch: int | None
 ) -> Tensor:
-    """The weighted mean of the gradients at the nodes of each image's path, a few points at a time.
+    """The weighted mean of the gradients at the nodes of each image's path, several points at a time.
 
-    The sum is taken behind the affine prefix of the network and sent back to the pixels once.
+    Where the points take more than one pass, the sum is taken behind the affine prefix of the network and sent back to
+    the pixels once.
     """
-    at = entrance(net)
-    total: list[Tensor] = []  # one for each image, in the layout of its gradients: mixed layouts cost ten times as much
-    points = torch.arange(len(images) * len(nodes), device="cpu")
-    for part in points.split(batch):
-        which, node = (part // len(nodes)).to(images.device), part % len(nodes)
+    count = len(images) * len(nodes)
+    at = entrance(net) if count > fitting(net, batch, backwards=True) else "input"
+    proved = at == "input"
+
+    def part(first: int, last: int) -> list[tuple[int, Tensor]]:
+        """The weighted sum of the gradients of each image that has points in this pass."""
+        nonlocal at, proved
+        points = torch.arange(first, last, device="cpu")
+        image, node = points // len(nodes), points % len(nodes)
+        which = image.to(images.device)
         along = nodes[node].to(images)[:, None, None, None]
         x = start[which] + along * (images[which] - start[which])
-        first = not total
-        record = net.run(x, target[which], record=("input", at) if first else at, gradient=True, check=False)
-        if first and not holds_for(net, images[which], at, record.gradient[at], record.gradient["input"]):
+        record = net.run(x, target[which], record=at if proved else ("input", at), gradient=True, check=False)
+        if not proved and not holds_for(net, images[which], at, record.gradient[at], record.gradient["input"]):
             at = "input"
-        slope = record.gradient[at]
-        total = total or [torch.zeros_like(slope[0]) for _ in images]
-        for image, weight, one in zip(which.tolist(), weights[node].tolist(), slope, strict=True):
-            total[image].add_(one, alpha=weight)
+        proved = True
+        slope, share = record.gradient[at], weights[node]
+        return [(index, _weighted_sum(slope[rows], share[rows])) for index, rows in rows_of_each(image)]
+
+    total: dict[int, Tensor] = {}
+    for sums in in_passes(net, count, part, batch, backwards=True):
+        for index, one in sums:
+            total[index] = total[index].add_(one) if index in total else one
     if not total:
         return torch.zeros_like(images)
-    parts = zip(images.split(batch), torch.stack(total).split(batch), strict=True)
-    return torch.cat([sent_back(net, some, at, signal) for some, signal in parts])
+    summed = torch.stack([total[index] for index in range(len(images))])
+
+    def back(first: int, last: int) -> Tensor:
+        return sent_back(net, images[first:last], at, summed[first:last])
+
+    return torch.cat(in_passes(net, len(images), back, batch, backwards=True))
+
+
+def _weighted_sum(slopes: Tensor, weights: Tensor) -> Tensor:
+    """The sum of gradients (n, ...) with weights (n,), in the layout of one: mixed layouts cost ten times as much."""
+    if slopes.device.type != "cpu":  # one call for all, since there each call costs more than its work
+        scaled: Tensor = slopes * weights.to(slopes).reshape(-1, *(1,) * (slopes.dim() - 1))
+        summed: Tensor = scaled.sum(0)
+        return summed
+    first, *others = zip(slopes, weights.tolist(), strict=True)
+    total = first[0] * first[1]
+    for slope, weight in others:
+        total.add_(slope, alpha=weight)
+    return total

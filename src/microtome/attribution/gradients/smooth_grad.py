@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.attribution.batching import check_count, fitting, scored
+from microtome.attribution.batching import rows_of_each, scored
 from microtome.attribution.result import Attribution
+from microtome.batch_sizes import check_count, in_passes
 from microtome.errors import InputError
 from microtome.inputs import Target
 from microtome.network import Network
@@ -105,7 +106,6 @@ def smooth_grad(
     (tensor([[[ 2., -3.]]]), tensor(0.))
     """
     check_count(samples, "samples")
-    batch = fitting(net, batch, backwards=True)
     if not noise >= 0:
         raise InputError(f"noise is a share of the image's range and not negative, got {noise}.")
     asked = scored(net, images, target, batch)
@@ -127,19 +127,47 @@ def smooth_grad(
     )
 
 
-def _moments(net: Network, images: Tensor, target: Tensor, draws: Tensor, batch: int) -> tuple[Tensor, Tensor]:
-    """Mean of the gradients over the draws, and the standard error of that mean (Welford's recurrence)."""
+def _moments(net: Network, images: Tensor, target: Tensor, draws: Tensor, batch: int | None) -> tuple[Tensor, Tensor]:
+    """Mean of the gradients over the draws, and the standard error of that mean."""
     count = len(draws)
     span = (images.amax((1, 2, 3)) - images.amin((1, 2, 3)))[:, None, None, None]
-    mean, spread = torch.zeros_like(images), torch.zeros_like(images)
-    for index, image in enumerate(images):
-        seen = 0
-        for part in draws.split(batch):
-            asked = target[index].expand(len(part))
-            record = net.run(image + span[index] * part, asked, record="input", gradient=True, check=False)
-            for slope in record.gradient["input"]:
-                seen += 1
-                away = slope - mean[index]
-                mean[index] += away / seen
-                spread[index] += away * (slope - mean[index])
-    return mean, (spread / max(count - 1, 1) / count).sqrt()
+
+    def part(first: int, last: int) -> list[_Spread]:
+        """The moments of the copies in this pass, for each image that has some."""
+        copies = torch.arange(first, last, device="cpu")
+        image, draw = copies // count, (copies % count).to(images.device)
+        which = image.to(images.device)
+        x = images[which] + span[which] * draws[draw]
+        slopes = net.run(x, target[which], record="input", gradient=True, check=False).gradient["input"]
+        return [_Spread.of(index, slopes[rows]) for index, rows in rows_of_each(image)]
+
+    total: dict[int, _Spread] = {}
+    for found in in_passes(net, len(images) * count, part, batch, backwards=True):
+        for one in found:
+            total[one.image] = total[one.image].joined(one) if one.image in total else one
+    mean = torch.stack([total[index].mean for index in range(len(images))])
+    squares = torch.stack([total[index].squares for index in range(len(images))])
+    return mean, (squares / max(count - 1, 1) / count).sqrt()
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """The number, the mean and the summed squared distance from the mean of some gradients of one image."""
+
+    image: int
+    number: int
+    mean: Tensor
+    squares: Tensor
+
+    @classmethod
+    def of(cls, image: int, slopes: Tensor) -> _Spread:
+        """That of gradients (n, C, H, W); in two passes, since a difference of large sums has lost its digits."""
+        mean = slopes.mean(0)
+        return cls(image, len(slopes), mean, (slopes - mean).square_().sum(0))
+
+    def joined(self, other: _Spread) -> _Spread:
+        """That of both together (Chan, Golub and LeVeque)."""
+        number = self.number + other.number
+        away = other.mean - self.mean
+        squares = self.squares + other.squares + away.square() * (self.number * other.number / number)
+        return _Spread(self.image, number, self.mean + away * (other.number / number), squares)

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.attribution.batching import check_count, fitting
 from microtome.attribution.gradients.baselines import Fill, baseline
 from microtome.attribution.quality.maps import asked_classes, map_of
 from microtome.attribution.result import Attribution, wide
+from microtome.batch_sizes import check_count, in_passes
 from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
@@ -158,7 +158,7 @@ def _curve(
     insert: bool,
 ) -> PixelCurve:
     given = net.images(images).detach()
-    steps, most = check_count(steps, "steps"), fitting(net, batch)
+    steps = check_count(steps, "steps")
     chosen = asked_classes(net, given, attribution, target)
     rank = _ranks(map_of(attribution, given))
     bare = baseline(net, given, fill)
@@ -168,13 +168,16 @@ def _curve(
     count = (fraction * pixels).round().long().to(given.device)
     # Pairs of image and step share batches, so that a few images fill a batch, too.
     which = torch.arange(len(given) * (steps + 1), device=given.device)
-    found = []
-    for pairs in which.split(most):
+
+    def part(first: int, last: int) -> Tensor:
+        pairs = which[first:last]
         image, step = pairs // (steps + 1), pairs % (steps + 1)
         gone = (rank[image] < count[step][:, None]).reshape(-1, 1, *given.shape[-2:])
-        logits = wide(net.logits(torch.where(gone, end[image], start[image]), batch=most, check=False))
-        found.append(net.head.readout(logits).gather(1, chosen[image][:, None])[:, 0])
-    curve = torch.cat(found).reshape(len(given), steps + 1)
+        covered = torch.where(gone, end[image], start[image])
+        logits = wide(net.logits(covered, batch=len(covered), check=False))
+        return net.head.readout(logits).gather(1, chosen[image][:, None])[:, 0]
+
+    curve = torch.cat(in_passes(net, len(which), part, batch)).reshape(len(given), steps + 1)
     return PixelCurve(
         provenance=provenance(net, "insertion" if insert else "deletion", target=target, fill=fill, steps=steps),
         fraction=fraction,

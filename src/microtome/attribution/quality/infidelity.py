@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.attribution.batching import check_count, fitting
+from microtome.attribution.batching import class_scores
 from microtome.attribution.quality.maps import asked_classes, per_pixel
 from microtome.attribution.result import Attribution, wide
+from microtome.batch_sizes import check_count
 from microtome.errors import InputError
 from microtome.inputs import Target
 from microtome.network import Network
@@ -111,18 +112,18 @@ def infidelity(
     """
     if not deviation > 0:
         raise InputError(f"the deviation of the noise must be positive, got {deviation}.")
-    samples, most = check_count(samples, "samples"), fitting(net, batch)
+    samples = check_count(samples, "samples")
     given = net.images(images).detach()
     chosen = asked_classes(net, given, attribution, target)
     phi = wide(per_pixel(attribution, given))
-    score = wide(net.logits(given, batch=most, check=False).gather(1, chosen[:, None])[:, 0])
+    score = wide(class_scores(net, given, batch).gather(1, chosen[:, None])[:, 0])
     generator = torch.Generator().manual_seed(seed)
     foretold, changed = [], []
     for _ in range(samples):
         noise = (torch.randn(given.shape[1:], generator=generator, dtype=torch.float64, device="cpu") * deviation).to(
             given
         )
-        after = net.logits(given - noise, batch=most, check=False).gather(1, chosen[:, None])[:, 0]
+        after = class_scores(net, given - noise, batch).gather(1, chosen[:, None])[:, 0]
         foretold.append((phi * noise).flatten(1).sum(1))
         changed.append(score - wide(after))
     values, scaled, change = _errors(torch.stack(foretold), torch.stack(changed))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.attribution.batching import fitting
+from microtome.attribution.batching import class_scores
 from microtome.attribution.result import Attribution
 from microtome.errors import InputError
 from microtome.inputs import Target
@@ -48,7 +48,7 @@ def asked_classes(net: Network, images: Tensor, attribution: Attribution | Tenso
     """
     if target is None and isinstance(attribution, Attribution):
         return attribution.target.to(images.device)
-    return net.targets(target, net.logits(images, batch=fitting(net, None), check=False))
+    return net.targets(target, class_scores(net, images, None))
 
 
 def mask_of(masks: Any, images: Tensor) -> Tensor:

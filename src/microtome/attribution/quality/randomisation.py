@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from microtome.attribution.batching import check_count
 from microtome.attribution.own_method import MethodLike, resolve
 from microtome.attribution.quality.likeness import rank_correlation, structural_similarity
 from microtome.attribution.result import Attribution
+from microtome.batch_sizes import check_count
 from microtome.errors import ModelError
 from microtome.inputs import Target
 from microtome.network import Network

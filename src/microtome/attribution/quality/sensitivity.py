@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.attribution.batching import check_count
 from microtome.attribution.own_method import MethodLike, resolve
 from microtome.attribution.result import Attribution, wide
+from microtome.batch_sizes import check_count
 from microtome.errors import InputError
 from microtome.inputs import Target
 from microtome.network import Network

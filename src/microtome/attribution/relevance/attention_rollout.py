@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from microtome import trace
-from microtome.attribution.batching import chunks
+from microtome.attribution.batching import by_batch
 from microtome.attribution.class_activation.arrangement import Arrangement
 from microtome.attribution.class_activation.default_layer import last_tokens, read_tokens
 from microtome.attribution.result import LayerAttribution, wide
@@ -17,6 +17,7 @@ from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import provenance
+from microtome.trace.passes import RecordedPass
 
 HEADS = ("mean", "max", "min")
 
@@ -113,16 +114,16 @@ def attention_rollout(
     name, laid = last
     begin = read_tokens(net, name, laid).double()
     begin = begin / begin.sum()
-    maps, records, layer = [], [], ""
-    for part, asked in chunks(net, given, target, batch):
+
+    def rolled(part: Tensor, asked: Target) -> tuple[Tensor, RecordedPass, str]:
         followed = _Rollout(laid, len(part), heads, residual)
         attentions = trace.Attentions(followed.attend)
         with torch.no_grad():
             trace.Tracer(net.model, observer=attentions)(net.normalise(part))
         attentions.finish()
-        maps.append(laid.on_grid(followed.from_tokens(begin)[:, None]))
-        records.append(net.run(part, asked, check=False))
-        layer = followed.last
+        return laid.on_grid(followed.from_tokens(begin)[:, None]), net.run(part, asked, check=False), followed.last
+
+    maps, records, layers = zip(*by_batch(net, given, target, rolled, batch), strict=True)
     return LayerAttribution(
         provenance=provenance(net, "attention-rollout", target=target, heads=heads, residual=residual),
         values=torch.cat(maps),
@@ -130,7 +131,7 @@ def attention_rollout(
         score=wide(torch.cat([record.score for record in records])),
         images=given,
         classes=net.classes,
-        layer=layer,
+        layer=layers[-1],
     )
 
 

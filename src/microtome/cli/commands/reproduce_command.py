@@ -12,7 +12,8 @@ from microtome.errors import InputError, nearest
 
 __all__ = ["reproduce"]
 
-_KNOWN = ("vector-spaces", "lectures", "loss-surfaces", "information-plane", "representations")
+_KNOWN = ("vector-spaces", "lectures", "loss-surfaces", "information-plane", "representations",
+          "dissecting-a-convnet")  # fmt: skip
 
 
 def reproduce(
@@ -36,6 +37,8 @@ def reproduce(
     `vector-spaces` sets the paper's value beside the measured one. `lectures` measures on EfficientNet-Lite0 and real
     photos whether covering the object costs more than covering the background, where counterfactual maps fall, how
     deletion and insertion order the maps, and what is left of them when weights are lost (about ten minutes).
+    `dissecting-a-convnet` trains and prunes a SimpleConvNet and sets each of the article's statements beside what is
+    found, with its figures, on a page.
     `loss-surfaces` trains ResNet-20 and ResNet-56 with and without skip connections and compares their convexity.
     `information-plane` draws the six figures of the 12-bit task. `representations` maps digits and photos by t-SNE.
 
@@ -50,6 +53,10 @@ def reproduce(
         if photos is None:
             raise InputError("the lectures' findings are measured on photos; give their folder with --data.")
         table = lectures(photos, images=images, out=place, say=say).report()
+    elif what == "dissecting-a-convnet":
+        from microtome.reproduce.dissecting_a_convnet import dissecting_a_convnet
+
+        table = dissecting_a_convnet(quick=not full, out=place, say=say).report()
     elif what == "loss-surfaces":
         from microtome.reproduce.loss_surfaces import loss_surfaces
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import Parameter, signature
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from microtome import registry
 from microtome.attribution import Attribution, occlusion
 from microtome.attribution.occlusion import OcclusionProgress
+from microtome.errors import InputError
 from microtome.explorer.frames import Frame, quantised
 from microtome.network import Network
 from microtome.progress import Progress
@@ -23,6 +25,10 @@ _WINDOWS = 16  # covered pictures in one pass: few, so that a click in between i
 def explained(net: Network, image: Tensor, method: str, target: int | None) -> Frame:
     """The map of an attribution method; blocks ``map`` (1, H, W) with ``limits`` (1, 2)."""
     known = registry.method(method, registry.EXPLAINING)
+    needed = [name for name, option in signature(known.function).parameters.items()
+              if option.kind is Parameter.KEYWORD_ONLY and option.default is Parameter.empty]  # fmt: skip
+    if needed:
+        raise InputError(f'"{known.name}" needs {" and ".join(needed)}; ask for it by its own question.')
     return _shown(known, known.function(net, image, target))
 
 

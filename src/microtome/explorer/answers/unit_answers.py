@@ -7,7 +7,7 @@ from torch import Tensor
 
 from microtome import units
 from microtome.atlas.pictures.downscaling import downscaled_signal
-from microtome.atlas.topics.images.score_decomposition import decompose
+from microtome.attribution.relevance.unit_sums import decompose
 from microtome.errors import LayerError
 from microtome.explorer.frames import Frame, quantised
 from microtome.network import Network
@@ -34,7 +34,7 @@ def projected(net: Network, image: Tensor, layer: str, unit: int, method: str) -
 
 
 def linear_layer_of(net: Network, layer: str) -> str:
-    """The convolution or matrix product whose units a layer passes on, through norms and rectifiers; or the layer itself.
+    """The convolution or matrix product whose units a layer passes on through norms and rectifiers, or itself.
 
     Raises
     ------

@@ -33,9 +33,9 @@ from microtome.explorer.questions import (
 )
 from microtome.explorer.server.computations import BusyError, Cancelled, Turn
 from microtome.explorer.server.dispatch import Dispatch, until_gone
-from microtome.explorer.server.limits import Limits
 from microtome.explorer.server.live_socket import LiveSocket
 from microtome.explorer.server.request_checks import POLICY, RequestChecks
+from microtome.explorer.server.request_limits import Limits
 from microtome.explorer.share import asset, frozen
 from microtome.version import __version__
 

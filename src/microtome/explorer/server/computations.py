@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from microtome.explorer.server.limits import Limits
+from microtome.explorer.server.request_limits import Limits
 
 __all__ = ["BusyError", "Cancelled", "Computations", "Turn"]
 

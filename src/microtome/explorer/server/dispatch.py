@@ -31,7 +31,7 @@ from microtome.explorer.questions import (
     Summed,
 )
 from microtome.explorer.server.computations import Computations, Turn
-from microtome.explorer.server.limits import Limits
+from microtome.explorer.server.request_limits import Limits
 from microtome.network import Network
 from microtome.registry import EXPLAINING, method
 

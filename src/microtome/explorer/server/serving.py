@@ -15,9 +15,9 @@ from microtome.errors import InputError
 from microtome.explorer.atlas_results import AtlasResults
 from microtome.explorer.live_network import LiveNetwork
 from microtome.explorer.server.app import create_app
-from microtome.explorer.server.limits import Limits
+from microtome.explorer.server.request_limits import Limits
 
-__all__ = ["is_loopback", "serve"]
+__all__ = ["bound", "is_loopback", "serve"]
 
 
 def serve(
@@ -55,12 +55,12 @@ def serve(
     local = is_loopback(host)
     if not local and not token:
         token = secrets.token_urlsafe(24)
-    bound = _bound(host, port)
+    listening = bound(host, port)
     shown = f"[{host}]" if ":" in host else host
     hosts = {"127.0.0.1", "localhost", "[::1]"} if local else {shown, *_own_names(), "127.0.0.1", "localhost"}
     application = create_app(networks, limits=limits, atlas=atlas, hosts={name.lower() for name in hosts}, token=token)
     asked = socket.gethostname() if host in ("0.0.0.0", "::") else shown  # noqa: S104 - the user's own choice
-    address = f"http://{asked}:{bound.getsockname()[1]}/" + (f"?token={token}" if token else "")
+    address = f"http://{asked}:{listening.getsockname()[1]}/" + (f"?token={token}" if token else "")
     if not local:
         sys.stderr.write(
             f"warning: bound to {host}, so that other machines can ask this one to compute. Whoever has the whole "
@@ -77,7 +77,7 @@ def serve(
     )
     server = _Server(config, ready, address)
     try:
-        server.run(sockets=[bound])
+        server.run(sockets=[listening])
     finally:
         application.state.dispatch.computations.close()
 
@@ -121,17 +121,28 @@ def _own_names() -> list[str]:
     return [f"[{one}]" if ":" in one else one for one in found]
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int) -> socket.socket:
+    """A socket at an address; port 0 finds a free one.
+
+    Raises
+    ------
+    InputError
+        It cannot be bound.
+    """
+    advice = "Give another --host or --port; 0 finds a free one."
+    if not 0 <= port <= 65535:
+        raise InputError(f"a port is a number from 0 to 65535, got {port}. {advice}")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        made = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise InputError(f"{host} is no address of this machine: {error.strerror or error}. {advice}") from error
+    made = socket.socket(family, kind, protocol)
+    try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
-    except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise InputError(
-            f"{host}:{port} cannot be bound: {why}. Give another --host or --port; 0 finds a free one."
-        ) from error
+    except OSError as error:
+        made.close()
+        raise InputError(f"{host}:{port} cannot be bound: {error.strerror or error}. {advice}") from error
     return made
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from microtome.units.wiring.filters import Filters
+    from microtome.units.wiring.natural_filters import NaturalFilters
 
 CELL = 0.95  # inches
 CLEAR = 0.7  # the orientation of a fit is drawn if its goodness is above this
@@ -50,6 +51,54 @@ def filters(result: Filters, *, shared: bool = True, outputs: int = 64, inputs: 
     subset = left_out(len(weights), len(result.weights), "outputs"), left_out(read, result.weights.shape[1], "inputs")
     figure.text(0.5, 0.004, "; ".join(filter(None, (result.layer, *subset, scale))), ha="center", fontsize=7)
     return figure
+
+
+def natural_filters(result: NaturalFilters, *, limit: int = 32) -> Figure:
+    """Each filter above the independent component that it is matched with; the most alike first.
+
+    Parameters
+    ----------
+    result : NaturalFilters
+        What to draw.
+    limit : int
+        How many filters are drawn at most.
+    """
+    weights = result.filters.weights
+    order = sorted(range(len(weights)), key=lambda unit: -float(result.similarity[unit].nan_to_num(-1.0)))
+    shown = order[: within(limit, len(order))]
+    columns = min(8, len(shown))
+    rows = math.ceil(len(shown) / columns)
+    height = rows * 2 * (CELL + 0.32) + 0.35
+    figure = Figure(figsize=(columns * CELL + 0.1, height))
+    grid = figure.subplots(2 * rows, columns, squeeze=False)
+    figure.subplots_adjust(0.01, 0.4 / height, 0.99, 0.99, 0.12, 0.38)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for number, unit in enumerate(shown):
+        row, column = divmod(number, columns)
+        above, below = grid[2 * row, column], grid[2 * row + 1, column]
+        _gray_or_rgb(above, weights[unit], float(weights[unit].abs().max().clamp(min=1e-12)))
+        above.set_xlabel(_fit(result.filters, unit), fontsize=6, labelpad=2)
+        place = int(result.partner[unit])
+        if place < 0:
+            continue
+        component = result.components[place] * result.sign[unit]
+        _gray_or_rgb(below, component, float(component.abs().max().clamp(min=1e-12)))
+        below.set_xlabel(f"ICA, alike {float(result.similarity[unit]):.2f}", fontsize=6, labelpad=2)
+    mean = float(result.similarity.nanmean())
+    text = (
+        f"{result.filters.layer}: mean likeness {mean:.2f}; random filters {result.chance:.2f} ± "
+        f"{result.chance_spread:.2f}; {result.patches:,} patches, a scale for each picture"
+    )
+    subset = left_out(len(shown), len(order), "filters")
+    figure.text(0.5, 0.03 / height, "; ".join(filter(None, (text, subset))), ha="center", fontsize=7)
+    return figure
+
+
+def _gray_or_rgb(axes: Axes, kernel: Tensor, top: float) -> None:
+    """A filter as a picture; of channels that are neither gray nor RGB their mean."""
+    axes.set_axis_on()
+    _picture(axes, kernel if len(kernel) in (1, 3) else kernel.mean(0, keepdim=True), top)
 
 
 def _pictures(result: Filters, weights: Tensor, tops: Tensor) -> Figure:

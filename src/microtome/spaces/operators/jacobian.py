@@ -6,10 +6,11 @@ from typing import final
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from microtome.errors import InputError, OpaqueError
+from microtome.errors import InputError, LayerError, OpaqueError
 from microtome.network import Network
-from microtome.spaces.operators.linear_layer import in_double
+from microtome.spaces.operators.linear_layer import images_first, in_double
 from microtome.spaces.operators.operator import DENSE, Operator
 
 
@@ -94,15 +95,20 @@ def jacobian_operator(net: Network, images: Tensor, *, layer: str = "logits", si
     """
     exact = in_double(net)
     x = exact.images(images.double(), check=False).detach()
-    if since == "input":
-        source = x.clone().requires_grad_()
-        value = exact.forward(source, [layer])[layer]
-    else:
-        start = exact.activations(x, [since], check=False)[since]
-        source = start.detach().clone().requires_grad_()
-        value = exact.forward(x, [layer], replace={since: lambda _: source.clone()})[layer]
+    with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention have no second derivative
+        if since == "input":
+            source = x.clone().requires_grad_()
+            value = exact.forward(source, [layer])[layer]
+        else:
+            start = exact.activations(x, [since], check=False)[since]
+            if start.shape != images_first(exact, since, start, len(x)).shape or len(start) != len(x):
+                raise LayerError(f'the images do not lie along the first axis of "{since}"; choose another start.')
+            source = start.detach().clone().requires_grad_()
+            value = exact.forward(x, [layer], replace={since: lambda _: source.clone()})[layer]
     if not value.requires_grad:
         raise OpaqueError(
             f'"{layer}" does not depend on "{since}" by differentiable operations; choose an earlier start.'
         )
+    if layer != "logits":
+        value = images_first(exact, layer, value, len(x))
     return JacobianOperator(f"{layer} by {since}", source, value)

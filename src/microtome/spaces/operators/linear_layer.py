@@ -80,8 +80,24 @@ def read_by(net: Network, layer: str) -> str:
 
 def shape_read_by(net: Network, layer: str) -> tuple[int, ...]:
     """The shape, without batch, of what a layer's operator reads: that for one gray image."""
-    name = read_by(net, layer)
-    return tuple(net.activations(net.probe, [name])[name].shape[1:])
+    name, probe = read_by(net, layer), net.probe
+    return tuple(images_first(net, name, net.activations(probe, [name])[name], len(probe)).shape[1:])
+
+
+def images_first(net: Network, name: str, value: Tensor, count: int) -> Tensor:
+    """The value of a layer, or of what it reads, for some images, with the images on the first axis.
+
+    Raises
+    ------
+    LayerError
+        When it cannot be told which part belongs to which image.
+    """
+    axes = net.graph.axes.get(name)
+    if axes is not None and len(axes.factors) == value.dim():
+        return axes.per_image(value, count)
+    if value.dim() and len(value) == count:
+        return value
+    raise LayerError(f'which part of the value of "{name}" belongs to which image is not known: {tuple(value.shape)}.')
 
 
 def weight_of(call: Call) -> Tensor | None:

@@ -14,7 +14,7 @@ from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
 from microtome.spaces.operators.layer_operator import layer_operator
-from microtome.spaces.operators.linear_layer import PRODUCTS, linear_layers, operator_of, read_by
+from microtome.spaces.operators.linear_layer import PRODUCTS, images_first, linear_layers, operator_of, read_by
 from microtome.spaces.split.row_space import STEPS, THRESHOLD, signal_part
 from microtome.spaces.split.subspaces import subspaces
 from microtome.spaces.split.weight_vectors import weight_vectors
@@ -133,7 +133,8 @@ def class_residuals(
         inputs = split.inputs
         residual = inputs - split.coefficient[range(len(labels)), labels][:, None] * split.weights[labels]
     else:
-        inputs = net.activations(averages, [read_by(net, name)])[read_by(net, name)].double()
+        reads = read_by(net, name)
+        inputs = images_first(net, reads, net.activations(averages, [reads])[reads], len(averages)).double()
         part = signal_part(layer_operator(net, name), inputs, threshold=threshold, iterations=iterations)
         residual, error = part.lost, part.error
     energy = inputs.flatten(1).square().sum(1)

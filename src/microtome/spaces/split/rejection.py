@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ from microtome.registry import register
 from microtome.results import Result, provenance
 from microtome.spaces.operators.jacobian import jacobian_operator
 from microtome.spaces.operators.layer_operator import layer_operator
-from microtome.spaces.operators.linear_layer import in_double, linear_layers, read_by
+from microtome.spaces.operators.linear_layer import images_first, in_double, linear_layers, read_by
 from microtome.spaces.operators.operator import DENSE
 from microtome.spaces.singular.injective import injective
 from microtome.spaces.split.row_space import STEPS, THRESHOLD, SignalPart, signal_part
@@ -195,7 +194,7 @@ def rejected_energy(
     for images in _images(net, dataset):
         reads = net.activations(images, [read_by(net, name) for name in names], check=False)
         for name in names:
-            x = reads[read_by(net, name)]
+            x = images_first(net, read_by(net, name), reads[read_by(net, name)], len(images))
             for some in x.split(_together(maps[name].shape, iterations)):
                 part = signal_part(maps[name], some, threshold=threshold, iterations=iterations, dense=dense)
                 parts[name].append(part)
@@ -272,7 +271,7 @@ def kept_and_lost(
     x = exact.images(net.images(images).double())
     parts: list[list[SignalPart]] = []
     for name in names:
-        shape = (math.prod(exact.activations(x[:1], [name], check=False)[name].shape[1:]), x[0].numel())
+        shape = (exact.activations(x[:1], [name], check=False)[name].numel(), x[0].numel())
         parts.append([
             signal_part(
                 jacobian_operator(exact, some, layer=name), some,

@@ -12,7 +12,7 @@ from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
-from microtome.spaces.operators.linear_layer import CONVOLUTIONS, PRODUCTS, linear_call, weight_of
+from microtome.spaces.operators.linear_layer import CONVOLUTIONS, PRODUCTS, images_first, linear_call, weight_of
 from microtome.spaces.split.subspaces import _row_shape
 from microtome.trace import Call
 
@@ -125,7 +125,7 @@ def weight_vectors(net: Network, images: Tensor, *, layer: str, check: bool = Tr
     weight = weight_of(call)
     given = net.images(images, check=check)
     reads = f"{net.layer(layer).operation}@input"  # after what the module itself pads
-    x = net.activations(given, [reads])[reads].double()
+    x = images_first(net, reads, net.activations(given, [reads])[reads], len(given)).double()
     note = provenance(net, "weight-vectors", layer=layer)
     if weight is not None and call.kind in CONVOLUTIONS:
         energy, kept = _patch_energies(call, weight, x)

@@ -114,7 +114,7 @@ def _losses(reading: Reading, weight: Tensor, inverse: Tensor, left: list[int]) 
         taps = weight[:, :, columns]  # (g, o, c, b)
         square = torch.einsum("goca,go,gocb->gcab", taps, reading.importance[..., 0].to(taps), taps)
         value = torch.linalg.solve(block, square).diagonal(dim1=2, dim2=3).sum((0, 2))
-        found[mine] = value.double().cpu()
+        found.index_copy_(0, torch.tensor(mine, device=found.device), value.double())
     return found.cpu()
 
 

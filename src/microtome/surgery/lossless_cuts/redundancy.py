@@ -185,6 +185,7 @@ def _never_positive(net: Network, channels: Channels, family: Family) -> set[int
     rows = weights_of(net, maker)
     low, high = _range(net, inputs, len(maker.read) // maker.groups)
     weight = rows[..., :-1].view(*rows.shape[:2], -1, maker.area)
+    low, high = low.to(weight.device), high.to(weight.device)
     top = torch.maximum(weight * low[:, None], weight * high[:, None])
     # Zero padding may stand in for a pixel: a tap contributes its largest value or nothing.
     largest = top.clamp(min=0).where(weight != 0, 0.0).sum((2, 3)) + rows[..., -1]

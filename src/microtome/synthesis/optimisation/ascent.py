@@ -12,12 +12,13 @@ from microtome.errors import OpaqueError
 from microtome.network import Network
 from microtome.synthesis.objectives import Objective, arranged
 from microtome.synthesis.optimisation import clipping, penalties
-from microtome.synthesis.optimisation.augment import transformed
+from microtome.synthesis.optimisation.augment import Moves
 from microtome.synthesis.optimisation.canvas import Canvas, Fourier, Phases, Pixels
 from microtome.synthesis.optimisation.diversity import similarity
 from microtome.synthesis.optimisation.priors import Prior
 from microtome.synthesis.optimisation.relu_override import RedirectedReLU
 from microtome.synthesis.placement import Placement, mean_colour
+from microtome.trace.cuda_graph import Repeated
 
 _DECAYS = (0.9, 0.99)
 _STEPS = 128  # the number of steps that the rate of a prior refers to
@@ -76,15 +77,21 @@ class Ascent:
         """
         canvas = self._canvas(rows, start)
         adam = _Adam(canvas.parameters, self.prior.rate, self.steps)
-        generator = torch.Generator().manual_seed(_mixed(self.seed, start, 1))
+        generator, prior = torch.Generator().manual_seed(_mixed(self.seed, start, 1)), self.prior
+        moves = Moves(
+            generator, self.steps, self.placement.size, jitter=prior.jitter, rotate=prior.rotate, scale=prior.scale,
+            like=canvas.parameters,
+        )  # fmt: skip
+        gradient_under = Repeated(lambda move: self._gradient(canvas, rows, moves, move))
+        replayed = moves.of_one_shape and not self.net.random  # a recording would repeat its random numbers
         history = torch.zeros(self.steps, len(rows), device=self.net.device)
         retries = torch.zeros(len(rows), dtype=torch.int64, device=self.net.device)
         for step in range(self.steps):
-            state = generator.clone_state()  # the retry below uses the same augmentation
-            score, gradient = self._gradient(canvas, rows, generator)
+            move = moves[step]
+            score, gradient = gradient_under(move) if replayed else self._gradient(canvas, rows, moves, move)
             dead = _without_gradient(gradient) & (retries < _RETRIES)
             if bool(dead.any()):  # no gradient at all: try again with the ReLU override
-                redirected = self._redirected(canvas, rows, state, dead)
+                redirected = self._redirected(canvas, rows, moves, move, dead)
                 retries += dead & _without_gradient(redirected)  # still none: the unit does not depend on the image
                 gradient = torch.where(_column(dead, gradient), redirected, gradient)
             history[step] = score
@@ -123,29 +130,27 @@ class Ascent:
             canvas.begin(begin)
         return canvas
 
-    def _redirected(self, canvas: Canvas, rows: Tensor, generator: torch.Generator, dead: Tensor) -> Tensor:
+    def _redirected(self, canvas: Canvas, rows: Tensor, moves: Moves, move: Tensor, dead: Tensor) -> Tensor:
         """The gradient under the ReLU override, for the dead images and the other images of their rows."""
         groups = dead.view(-1, self.diverse).any(1).repeat_interleave(self.diverse)
-        return self._gradient(canvas, rows, generator, RedirectedReLU(), groups.nonzero()[:, 0])[1]
+        return self._gradient(canvas, rows, moves, move, RedirectedReLU(), groups.nonzero()[:, 0])[1]
 
     def _gradient(
         self,
         canvas: Canvas,
         rows: Tensor,
-        generator: torch.Generator,
+        moves: Moves,
+        move: Tensor,
         rules: RedirectedReLU | None = None,
         subset: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The objective of each augmented image, and the gradient of objective minus penalties on the canvas."""
-        prior = self.prior
         with torch.enable_grad():
             images = canvas.images()
             if subset is not None:
                 images, rows = images[subset], rows[subset]
             background = mean_colour(self.net, images)
-            augmented = transformed(
-                images, generator, jitter=prior.jitter, rotate=prior.rotate, scale=prior.scale, background=background
-            )
+            augmented = moves.apply(images, move, background)
             values = self._values(augmented.contiguous(memory_format=torch.channels_last), rules)
             score = self.objective.score(values, rows)
             total = score - self._penalty(images, score, values, background)

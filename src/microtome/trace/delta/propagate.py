@@ -293,16 +293,18 @@ def logits_under(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch
     return found if found.dtype == torch.float64 else found.float()
 
 
-def _plain(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch: int) -> Tensor:
-    """The scores by plain passes over covered images."""
+def covered(image: Tensor, boxes: Tensor, fill: Tensor) -> Tensor:
+    """One image (1, C, H, W) with each of the boxes (n, 4) covered by ``fill``, (n, C, H, W)."""
     rows = torch.arange(image.shape[2], device=image.device)[:, None]
     columns = torch.arange(image.shape[3], device=image.device)
-    parts = []
-    for some in boxes.to(image.device).split(batch):
-        top, left, bottom, right = some.T[:, :, None, None]
-        covered = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
-        parts.append(net.logits(torch.where(covered[:, None], fill, image), check=False))
-    return torch.cat(parts)
+    top, left, bottom, right = boxes.to(image.device).T[:, :, None, None]
+    inside = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
+    return torch.where(inside[:, None], fill, image)
+
+
+def _plain(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch: int) -> Tensor:
+    """The scores by plain passes over covered images."""
+    return torch.cat([net.logits(covered(image, some, fill), check=False) for some in boxes.split(batch)])
 
 
 def _propagated(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch: int) -> Tensor:

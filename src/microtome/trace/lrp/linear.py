@@ -13,12 +13,14 @@ from microtome.trace.backward_rules import Operation
 from microtome.trace.lrp.image_sums import ImageSums
 from microtome.trace.lrp.rules import Linear, Rule
 from microtome.trace.operators.conv_arithmetic import each, sides
+from microtome.trace.operators.nested_tensors import substitute
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.operator_table import WEIGHTED as WEIGHTED
 from microtome.trace.operators.operator_table import those
 
 CONVOLUTIONS = those(role=("convolution", "transposed"))
 _DENSE = frozenset(("matmul", "mm"))
+_PRODUCTS = those(role="product")
 
 Map = Callable[[Tensor, Tensor], Tensor]
 
@@ -31,6 +33,7 @@ class Weighted:
         self.pixels = pixels
         self.readers = 0
         self.norm: tuple[Tensor, Tensor, Tensor | None] | None = None
+        self.free = call.kind in _PRODUCTS and not _on_the_right(call)  # which axis holds the channels is not known
 
     @property
     def convolves(self) -> bool:
@@ -39,6 +42,8 @@ class Weighted:
 
     def operator(self, operation: Operation, images: ImageSums) -> Linear:
         """The linear operator at the values of this pass, with the sums by image for its result."""
+        if self.free:
+            return self._free_operator(operation, images)
         bound = operation.call.arguments
         forward, adjoint, weight, axis = linear_maps(self.kind, bound)
         bias, output = bound.get("bias"), operation.output
@@ -63,14 +68,57 @@ class Weighted:
         low, high = (edge.to(x.dtype) for edge in self.pixels) if self.pixels is not None else (None, None)
         return Linear(x, weight, bias, output, forward, adjoint, low, high, images)
 
+    def _free_operator(self, operation: Operation, images: ImageSums) -> Linear:
+        """A product of any layout with a constant, its adjoint by autograd; its bias has the output's shape."""
+        call = operation.call
+        x, weight = _factors(operation)
 
-def is_dense_product(call: Call) -> bool:
-    """Whether a matrix product is a linear layer written by hand: values times a constant matrix."""
+        def forward(value: Tensor, w: Tensor) -> Tensor:
+            swap = {id(x): value, id(weight): w}
+            made: Tensor = call.func(*substitute(call.args, swap), **substitute(call.kwargs, swap))
+            return made
+
+        def adjoint(signal: Tensor, w: Tensor) -> Tensor:
+            with torch.enable_grad():
+                leaf = torch.zeros_like(x, requires_grad=True)
+                return torch.autograd.grad(forward(leaf, w.detach()), leaf, signal)[0]
+
+        low, high = (edge.to(x.dtype) for edge in self.pixels) if self.pixels is not None else (None, None)
+        bias, output = weight.new_zeros(()), operation.output
+        if self.norm is not None and self.norm[2] is not None:
+            bias, output = self.norm[1], self.norm[2]
+        if operation.reduced:
+            output = forward(x, weight) + bias
+        return Linear(x, weight, bias.expand(output.shape), output, forward, adjoint, low, high, images)
+
+
+def is_layer_by_product(call: Call) -> bool:
+    """Whether a product is a linear layer written by hand: values times one constant, such as a matrix."""
+    held = call.tensors
+    return call.kind in _PRODUCTS and len(held) == 2 and sum(value.requires_grad for value in held) == 1
+
+
+def read_by_layer(call: Call) -> Tensor:
+    """What a layer reads beside its weights."""
+    if call.kind in _PRODUCTS:
+        return next(value for value in call.tensors if value.requires_grad)
+    x: Tensor = call.arguments["input"]
+    return x
+
+
+def _on_the_right(call: Call) -> bool:
+    """Whether the constant is a matrix on the right, so that channels are last, as in a linear layer."""
     if call.kind not in _DENSE:
         return False
     x, matrix = call.arguments["input"], call.arguments["other"]
     constant = isinstance(matrix, Tensor) and matrix.dim() == 2 and not matrix.requires_grad
     return constant and isinstance(x, Tensor) and x.requires_grad and x.dim() >= 2
+
+
+def _factors(operation: Operation) -> tuple[Tensor, Tensor]:
+    """The value and the constant of a product."""
+    first, second = operation.call.tensors
+    return (first, second) if first is operation.inputs[0] else (second, first)
 
 
 def linear_maps(kind: str, bound: dict[str, Any]) -> tuple[Map, Map, Tensor, int]:

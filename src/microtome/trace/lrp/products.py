@@ -19,6 +19,8 @@ from microtome.trace.operators.operator_table import those
 _RANKS = dict.fromkeys(those(function="step"), 3) | {
     "softmax": 3, "softmin": 3, "exp": 3, "exp2": 3, "sigmoid": 2, "hardsigmoid": 2,
     "tanh": 1, "erf": 1, "erfc": 1, "ndtr": 1, "softsign": 1, "atan": 1,
+    # A response that weighs what it was made from, as in ConvNeXt V2, also where it is that of one place.
+    "norm": 1, "vector_norm": 1, "linalg_norm": 1, "linalg_vector_norm": 1,
 }  # fmt: skip
 _ATTENTION = 3
 # What a gate made by a sigmoid does not outlive: there the sigmoid was a nonlinearity of the network.

@@ -14,7 +14,7 @@ from microtome.trace.backward_rules import BackwardRule, Operation, RuleSet, Thr
 from microtome.trace.lrp.account import Account, Chooser, proportional
 from microtome.trace.lrp.attention import attention, multi_head
 from microtome.trace.lrp.image_sums import ImageAxis
-from microtome.trace.lrp.linear import WEIGHTED, Weighted, is_dense_product
+from microtome.trace.lrp.linear import WEIGHTED, Weighted, is_layer_by_product, read_by_layer
 from microtome.trace.lrp.moves import MOVES, WRITES, glued, mixes_in_constants, moved
 from microtome.trace.lrp.norms import held, linear_part
 from microtome.trace.lrp.products import Gates, pointwise, reduced, summed
@@ -209,7 +209,7 @@ class Relevance(RuleSet):
         if kind in _SUMMED_PRODUCTS:
             return (
                 self._weighted(call)
-                if is_dense_product(call)
+                if is_layer_by_product(call)
                 else summed(self.account, call, self._gates, self._refuse)
             )
         if kind == "scaled_dot_product_attention":
@@ -221,7 +221,7 @@ class Relevance(RuleSet):
     # -- operators with weights, and norms -----------------------------------------------------------------------
 
     def _weighted(self, call: Call) -> BackwardRule:
-        x = call.arguments["input"]
+        x = read_by_layer(call)
         if not x.requires_grad:  # weights made from the image on constants: linear in the weights
             return self._of_live_weights
         pixels = self._ranges.get(id(x))
@@ -232,7 +232,7 @@ class Relevance(RuleSet):
             images = self.account.images(call.name, operation.output.shape)
             shared = weighted.rule.share(weighted.operator(operation, images), arriving)
             self.account.book(shared)
-            return operation.back((operation.call.arguments["input"], shared.relevance))
+            return operation.back((operation.inputs[0], shared.relevance))
 
         self._next = weighted
         return share
@@ -261,7 +261,7 @@ class Relevance(RuleSet):
         if made is None or bound["running_mean"] is None or bound["training"]:
             return self._held
         weighted = made[1]
-        if weighted.readers or weighted.norm is not None:
+        if weighted.readers or weighted.norm is not None or weighted.free:
             return self._held
         scale = torch.rsqrt(bound["running_var"] + bound["eps"])
         if bound["weight"] is not None:
@@ -299,8 +299,10 @@ class Relevance(RuleSet):
             channels = made[0].shape[1] if made[1].convolves else made[0].shape[-1]
             per_channel = (channels, 1, 1) if made[1].convolves else (channels,)
             fits = tuple(added.shape[-len(per_channel) :]) == per_channel and added.numel() == channels
+            if made[1].free:  # along one axis, whichever holds the channels
+                fits = added.numel() in added.shape and added.dim() <= made[0].dim() and added.numel() > 1
             if fits and made[1].readers <= 1 and made[1].norm is None:
-                return made[1], added.detach().flatten()
+                return made[1], added.detach() if made[1].free else added.detach().flatten()
         return None
 
     def _sum(self, call: Call) -> BackwardRule:

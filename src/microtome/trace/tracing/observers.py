@@ -15,18 +15,21 @@ from microtome.trace.tracing.tracer import Tracer
 
 
 class Capture:
-    """Keeps one operation of a pass with its arguments."""
+    """Keeps one operation of a pass with its arguments; of a module that reads no image, its own last operation."""
 
     def __init__(self, name: str) -> None:
         self.call: Call | None = None
         self._name = name
+        self._exact = False
 
     def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
         """A module starts: nothing to do."""
 
     def operation(self, call: Call, output: Any) -> None:
         """An operation has run: keep it if it is the one."""
-        if call.name == self._name and self.call is None:
+        if call.name == self._name and not self._exact:
+            self.call, self._exact = call, True
+        elif call.name.rpartition("/")[0] == self._name and not self._exact:
             self.call = call
 
     def leave(self, name: str, module: nn.Module, output: Any) -> None:

@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from microtome.errors import InputError, MicrotomeError, OpaqueError
 from microtome.trace.backward_rules import RuleSet
 from microtome.trace.batch_norm_gradient import align_batch_norm_gradients
-from microtome.trace.edits import edits_of
+from microtome.trace.axes.unit_edits import edits_of
 from microtome.trace.guard import as_found, named_modules, without_backward_hooks
 from microtome.trace.operators.nested_tensors import substitute, tensors
 from microtome.trace.operators.operator_calls import Call
@@ -135,6 +135,8 @@ class Tracer(TorchFunctionMode):
         # Rules hold for every operation that a gradient passes, so each has to be seen.
         self._origins = Origins(images) if self._rules is not None and grad else None
         grad |= any(getattr(part, "differentiable", False) for part in (self._rules, self._observer))
+        if self._origins is not None and self._rules is not None and isinstance(self._model, torch.jit.ScriptModule):
+            self._rules.opaque("the model, which is scripted or traced,")
         unhooked = without_backward_hooks(self._model) if self._rules is not None else nullcontext()
         with as_found(self._model), unhooked, torch.inference_mode(False), torch.set_grad_enabled(grad):
             self._guarded = True
@@ -169,7 +171,7 @@ class Tracer(TorchFunctionMode):
             if stop.tracer is not self:
                 raise
             return None
-        except MicrotomeError:
+        except (MicrotomeError, torch.cuda.OutOfMemoryError):  # what runs out of memory is run again in parts
             raise
         except Exception as error:
             where = self._scopes[-1].name if self._needs_modules else broken_pass.place(error, self._names)
@@ -380,7 +382,7 @@ class Tracer(TorchFunctionMode):
                 shape = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
                 raise InputError(f'layer "{name}" gives {tuple(value.shape)}; the replacement is {shape}.')
             return new.to(value)
-        except (MicrotomeError, Stop):
+        except (MicrotomeError, Stop, torch.cuda.OutOfMemoryError):
             raise
         except Exception as error:
             if broken_pass.is_ours(error):

@@ -10,6 +10,7 @@ from typing import overload
 import torch
 from torch import Tensor
 
+from microtome.batch_sizes import read_at_once
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
@@ -179,14 +180,14 @@ class Tuning(Result, drawing="units.tuning_figures:tuning"):
 
 
 @overload
-def tuning(net: Network, layers: str, *, stimuli: Stimuli | None = None, batch: int = 32) -> Tuning: ...  # type: ignore[overload-overlap]  # str is an Iterable[str]
+def tuning(net: Network, layers: str, *, stimuli: Stimuli | None = None, batch: int | None = None) -> Tuning: ...  # type: ignore[overload-overlap]  # str is an Iterable[str]
 @overload
 def tuning(
-    net: Network, layers: Iterable[str], *, stimuli: Stimuli | None = None, batch: int = 32
+    net: Network, layers: Iterable[str], *, stimuli: Stimuli | None = None, batch: int | None = None
 ) -> dict[str, Tuning]: ...
 @register("tuning", rows=("B4",), paper="dissecting", needs="any layer with units", kind="units")
 def tuning(
-    net: Network, layers: str | Iterable[str], *, stimuli: Stimuli | None = None, batch: int = 32
+    net: Network, layers: str | Iterable[str], *, stimuli: Stimuli | None = None, batch: int | None = None
 ) -> Tuning | dict[str, Tuning]:
     r"""Measure responses to stimuli and label each unit of one or several layers.
 
@@ -220,7 +221,7 @@ def tuning(
         connected.
     stimuli : Stimuli, optional
         Default ``units.stimuli.standard`` at the network's input size, in gray.
-    batch : int
+    batch : int, optional
         Number of images per pass.
 
     Returns
@@ -256,10 +257,11 @@ def tuning(
     """
     names = [layers] if isinstance(layers, str) else list(layers)
     stimuli = standard((net.input_shape[1], net.input_shape[2])) if stimuli is None else stimuli
-    measured = responses(net, names, stimuli, batch)
+    size = read_at_once(net, batch, 32)
+    measured = responses(net, names, stimuli, size)
     sizes = {name: template_match.noise_size(net.layer(name), stimuli) for name in names}
     chances = {size: template_match.chance(size, stimuli, net.input_shape[0]) for size in set(sizes.values())}
-    tunings = {name: _tuning(net, name, stimuli, measured[name], chances[sizes[name]], batch) for name in names}
+    tunings = {name: _tuning(net, name, stimuli, measured[name], chances[sizes[name]], size) for name in names}
     return tunings[layers] if isinstance(layers, str) else tunings
 
 

@@ -51,12 +51,14 @@ class Similarity(Result, drawing="units.unit_figures:similarity"):
 
 
 @overload
-def similar(net: Network, dataset: Dataset, layers: str, *, batch: int = 16) -> Similarity: ...  # type: ignore[overload-overlap]  # str is an Iterable[str]
+def similar(net: Network, dataset: Dataset, layers: str, *, batch: int | None = None) -> Similarity: ...  # type: ignore[overload-overlap]  # str is an Iterable[str]
 @overload
-def similar(net: Network, dataset: Dataset, layers: Iterable[str], *, batch: int = 16) -> dict[str, Similarity]: ...
+def similar(
+    net: Network, dataset: Dataset, layers: Iterable[str], *, batch: int | None = None
+) -> dict[str, Similarity]: ...
 @register("similar-units", rows=("B4", "G1"), paper="zhou2015object", needs="a data set", kind="units")
 def similar(
-    net: Network, dataset: Dataset, layers: str | Iterable[str], *, batch: int = 16
+    net: Network, dataset: Dataset, layers: str | Iterable[str], *, batch: int | None = None
 ) -> Similarity | dict[str, Similarity]:
     r"""Correlate the activations of a layer's units over all images and positions [1]_.
 
@@ -72,7 +74,7 @@ def similar(
         Images with or without labels.
     layers : str or iterable of str
         One layer, or several in one pass over the images.
-    batch : int
+    batch : int, optional
         Number of images per pass.
 
     Returns

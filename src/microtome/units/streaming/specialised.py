@@ -76,7 +76,7 @@ class Specialised(Result, drawing="units.unit_figures:specialised"):
 
 @register("specialised-units", rows=("D1",), paper="yosinski2015understanding", needs="a data set", kind="units")
 def specialised(
-    net: Network, dataset: Dataset, layers: str | Iterable[str] | None = None, *, batch: int = 16
+    net: Network, dataset: Dataset, layers: str | Iterable[str] | None = None, *, batch: int | None = None
 ) -> Specialised:
     r"""Find units with local activations on few images, such as face or text detectors [1]_.
 
@@ -96,7 +96,7 @@ def specialised(
         Images with or without labels.
     layers : str or iterable of str, optional
         Names of layers; default all layers that compute and have positions.
-    batch : int
+    batch : int, optional
         Number of images per pass.
 
     Returns

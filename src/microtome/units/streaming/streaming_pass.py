@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 
 from microtome import trace
+from microtome.batch_sizes import read_at_once
 from microtome.data import Dataset, batches
 from microtome.errors import InputError, LayerError, OpaqueError
 from microtome.network import Network
 from microtome.trace.graph import Layer
 from microtome.trace.operators.operator_table import those
+
+_USUAL = 16  # images of a pass on a processor
 
 # Operations that only rearrange values: their units are those of the previous layer.
 _MOVES = those(role=("view", "selection", "copy", "padding"), layer=False)
@@ -53,7 +56,7 @@ def selected_layers(net: Network, layers: str | Iterable[str] | None) -> list[La
     Raises
     ------
     LayerError
-        When a layer does not exist, has no units, or its values have no axis of images.
+        When a layer does not exist, has no units, or its values have no axis of images; when there is no layer.
     """
     names = computing_layers(net) if layers is None else [layers] if isinstance(layers, str) else list(layers)
     selected = [net.layer(name) for name in names]
@@ -63,6 +66,11 @@ def selected_layers(net: Network, layers: str | Iterable[str] | None) -> list[La
         if not layer.units:
             what = "one number per image" if not layer.shape else f"{layer.shape} without an axis of units"
             raise LayerError(f'layer "{layer.name}" has no units: its value is {what}; choose another layer.')
+    if not selected:
+        raise LayerError(
+            "no layer of this network has units and images that can be told apart, as where it is scripted or runs "
+            "each image by itself; give the original module."
+        )
     return list({layer.name: layer for layer in selected}.values())
 
 
@@ -71,7 +79,7 @@ def operation(layer: Layer) -> str:
     return layer.operation.rpartition("/")[2].partition(".")[0]
 
 
-def read(net: Network, dataset: Dataset, readers: Mapping[str, Reader], *, batch: int = 16) -> int:
+def read(net: Network, dataset: Dataset, readers: Mapping[str, Reader], *, batch: int | None = None) -> int:
     """Run a data set through the network once and call the reader of each layer with its value.
 
     A reader receives the model's own tensor, before any later in-place change. It must not modify or
@@ -85,8 +93,8 @@ def read(net: Network, dataset: Dataset, readers: Mapping[str, Reader], *, batch
         Images (C, H, W) in the network's pixel range, with or without labels.
     readers : mapping of str to function
         By layer: a function of the value (n, ...) and its batch.
-    batch : int
-        Number of images per pass, which limits the memory.
+    batch : int, optional
+        Number of images per pass, which limits the memory; default 16 on a processor, what fits on a GPU.
 
     Returns
     -------
@@ -103,12 +111,9 @@ def read(net: Network, dataset: Dataset, readers: Mapping[str, Reader], *, batch
     names = {net.layer(name).name: reader for name, reader in readers.items()}
     end: str | None = None
     count = 0
-    for indices, images, labels in batches(dataset, net.admitted(batch), net=net):
-        current = Batch(indices, labels, net.images(images))
+    for indices, images, labels in batches(dataset, net.admitted(read_at_once(net, batch, _USUAL)), net=net):
         done: list[str] = []
-        with torch.no_grad():
-            taps = {name: _tap(name, reader, current, done) for name, reader in names.items()}
-            trace.Tracer(net.model, [] if end is None else [end], replace=taps)(net.normalise(current.images))
+        _read_batch(net, names, Batch(indices, labels, net.images(images)), end, done)
         missing = names.keys() - set(done)
         if missing:
             raise OpaqueError(f'layer "{sorted(missing)[0]}" did not run for images {indices[0]} to {indices[-1]}.')
@@ -119,13 +124,35 @@ def read(net: Network, dataset: Dataset, readers: Mapping[str, Reader], *, batch
     return count
 
 
-def _tap(name: str, reader: Reader, batch: Batch, done: list[str]) -> Callable[[Tensor], Tensor]:
+def _read_batch(net: Network, readers: Mapping[str, Reader], batch: Batch, end: str | None, done: list[str]) -> None:
+    """Run one batch; where a GPU's memory runs out, its halves for the layers that have not been read yet."""
+    begun: list[str] = []
+    with torch.no_grad():
+        taps = {name: _tap(name, reader, batch, begun, done) for name, reader in readers.items()}
+        try:
+            trace.Tracer(net.model, [] if end is None else [end], replace=taps)(net.normalise(batch.images))
+            return
+        except torch.cuda.OutOfMemoryError:
+            if len(batch.indices) == 1 or net.graph.mixes or begun != done:  # a reader may have added a part
+                raise
+    torch.cuda.empty_cache()
+    left = {name: reader for name, reader in readers.items() if name not in done}
+    middle = len(batch.indices) // 2
+    half: list[str] = []
+    for rows in (slice(None, middle), slice(middle, None)):
+        labels, half = None if batch.labels is None else batch.labels[rows], []
+        _read_batch(net, left, Batch(batch.indices[rows], labels, batch.images[rows]), end, half)
+    done += half
+
+
+def _tap(name: str, reader: Reader, batch: Batch, begun: list[str], done: list[str]) -> Callable[[Tensor], Tensor]:
     """A replacement function that calls the reader and returns the value unchanged."""
 
     def call_reader(value: Tensor) -> Tensor:
-        if name not in done:  # only the first run of a layer counts, as in recordings
-            done.append(name)
+        if name not in begun:  # only the first run of a layer counts, as in recordings
+            begun.append(name)
             reader(value.detach(), batch)  # the value may require a gradient if the model enables gradients
+            done.append(name)
         return value
 
     return call_reader

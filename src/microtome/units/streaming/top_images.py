@@ -66,7 +66,7 @@ def top_images(
     *,
     position: tuple[int, int] = (0, 0),
     k: int = 96,
-    batch: int = 16,
+    batch: int | None = None,
 ) -> TopImages:
     r"""Rank the images by the activation :math:`f_u(x; i, j)` of one neuron [1]_.
 
@@ -87,7 +87,7 @@ def top_images(
         Row and column; (0, 0) for a layer without height and width.
     k : int
         Number of images; at most the size of the data set.
-    batch : int
+    batch : int, optional
         Number of images per pass.
 
     Returns

@@ -43,7 +43,7 @@ def top_patches(
     k: int = 9,
     bins: int = 9,
     one_per_image: bool = True,
-    batch: int = 16,
+    batch: int | None = None,
     sample: int | None = None,
     seed: int = 0,
 ) -> TopPatches:
@@ -71,7 +71,7 @@ def top_patches(
         Number of quantile bins of the per-image maximum, with one example each.
     one_per_image : bool
         Whether only the best position of each image is a candidate.
-    batch : int
+    batch : int, optional
         Number of images per pass.
     sample : int, optional
         Number of random images for the distributions; default all, or as many as fit into 256 MB. The

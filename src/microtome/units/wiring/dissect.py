@@ -23,7 +23,8 @@ from microtome.units.wiring.linear_parts import parts
 class Dissection(Result, drawing="units.dissection_figures:dissection"):
     """One output channel of one layer on one image, decomposed by input channel.
 
-    A fully connected layer has 1 x 1 maps: h = w = kh = kw = 1.
+    A fully connected layer has 1 x 1 maps: h = w = kh = kw = 1. Where a layer runs on pieces of the image, such as
+    windows, their maps stand one below the other.
 
     Attributes
     ----------

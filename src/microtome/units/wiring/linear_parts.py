@@ -77,12 +77,13 @@ def _convolution(call: Call, output: Tensor, channel: int, source: str) -> Parts
     inputs = x[:, channels]
     kernel = weight[channel][:, None]
     options = (arguments["stride"], arguments["padding"], arguments["dilation"], count)
-    contributions = F.conv2d(inputs, kernel, None, *options)[0]
+    contributions = F.conv2d(inputs, kernel, None, *options)
     bias = 0.0 if arguments["bias"] is None else float(arguments["bias"].detach()[channel])
-    magnitude = F.conv2d(inputs.abs(), kernel.abs(), None, *options)[0].sum(0).max() + abs(bias)
-    value = output.detach()[0, channel] if output.dim() == 4 else output.detach()[channel]
+    magnitude = F.conv2d(inputs.abs(), kernel.abs(), None, *options).sum(1).max() + abs(bias)
+    value = output.detach()[:, channel].flatten(0, 1) if output.dim() == 4 else output.detach()[channel]
     bound = float(magnitude) * kernel.numel()
-    return Parts(inputs[0], kernel[:, 0], contributions, bias, value, channels.cpu(), bound, source)
+    below = [part.movedim(1, 0).flatten(1, 2) for part in (inputs, contributions)]  # pieces of the image, if any
+    return Parts(below[0], kernel[:, 0], below[1], bias, value, channels.cpu(), bound, source)
 
 
 def _product(net: Network, layer: Layer, call: Call, output: Tensor, channel: int) -> Parts:

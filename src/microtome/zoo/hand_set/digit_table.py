@@ -49,13 +49,19 @@ right side                   | A N R R S N S R N R |   0.2 | 90° at 20,14 withi
 left side                    | A N N N S R O N R R |   0.2 | 90° at 8,15 within 2
 hook on the left             | S N S S N O R N R N |   0.2 | 0° at 7,20 within 2.5
 start of the arc             | S N O O N S R S O S |   0.2 | 0° at 12,6 within 2.5
-upper half open on the right | N S N N N S A N N N | -0.25 | 80° at 11,10 within 2.5 - 75° at 19,10 within 2.5 - 0.6 x 120° at 18,8 within 2
-upper half open on the left  | R S A O S N N O S S |   0.1 | 75° at 19,10 within 2.5 + 120° at 18,8 within 2 - 80° at 9,11 within 2.5
+upper half open on the right | N S N N N S A N N N | -0.25 | 80° at 11,10 within 2.5 - 75° at 19,10 within 2.5
+                                                           - 0.6 x 120° at 18,8 within 2
+upper half open on the left  | R S A O S N N O S S |   0.1 | 75° at 19,10 within 2.5 + 120° at 18,8 within 2
+                                                           - 80° at 9,11 within 2.5
 lower half open on the left  | N R N O R O R R R R |  -0.2 | 100° at 18,18 within 2.5 - 80° at 9,18 within 2.5
 lower half open on the right | S S S N R R S N S N |  -0.1 | 80° at 9,18 within 2.5 - 95° at 18,18 within 2.5
-open top                     | S S N N O N S R N R |   0.5 | 0.7 x 75° at 9,10 within 2.5 + 0.7 x 75° at 19,10 within 2.5 - 0° at 14,7 within 2.5
-empty middle                 | A R R N R N S R N N |   0.4 | 0.7 x 80° at 8,15 within 2.5 + 0.7 x 80° at 20,14 within 2.5 - 0° at 14,14 within 2
-only a stem                  | N O N N N N N N N N |   0.3 | 0.7 x 75° at 14,8 within 2.5 + 0.7 x 75° at 14,20 within 2.5 - 0° at 14,14 within 3 - 90° at 8,15 within 3 - 90° at 20,14 within 3
+open top                     | S S N N O N S R N R |   0.5 | 0.7 x 75° at 9,10 within 2.5
+                                                           + 0.7 x 75° at 19,10 within 2.5 - 0° at 14,7 within 2.5
+empty middle                 | A R R N R N S R N N |   0.4 | 0.7 x 80° at 8,15 within 2.5
+                                                           + 0.7 x 80° at 20,14 within 2.5 - 0° at 14,14 within 2
+only a stem                  | N O N N N N N N N N |   0.3 | 0.7 x 75° at 14,8 within 2.5
+                                                           + 0.7 x 75° at 14,20 within 2.5 - 0° at 14,14 within 3
+                                                           - 90° at 8,15 within 3 - 90° at 20,14 within 3
 """
 
 # What a digit starts with, in log-odds: set by hand where a digit was said too often or too rarely.
@@ -100,7 +106,8 @@ def read(table: str) -> tuple[Pattern, ...]:
     >>> bar.votes, bar.terms[1].strength
     (('always', 'never'), -0.5)
     """
-    return tuple(_pattern(line) for line in table.strip().splitlines())
+    joined = re.sub(r"\n\s*(?=[+-] )", " ", table.strip())  # a line that begins with a sign goes on with the terms
+    return tuple(_pattern(line) for line in joined.splitlines())
 
 
 def _pattern(line: str) -> Pattern:

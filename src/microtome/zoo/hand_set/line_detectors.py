@@ -81,10 +81,8 @@ class LineDetectors(nn.Module):
         v = x * cosine + y * sine
         w = self.width[:, None, None].clamp(min=0.5)
         envelope = torch.exp(-v.square() / (2 * _LENGTH**2))
-        bell, surround = (
-            envelope * torch.exp(-2 * u.square() / w.square()),
-            envelope * torch.exp(-u.square() / (2 * w.square())),
-        )
+        bell = envelope * torch.exp(-2 * u.square() / w.square())
+        surround = envelope * torch.exp(-u.square() / (2 * w.square()))
         line = _shares(bell) - _shares(surround)
         edge = _shares(bell) * u / w
         edge = edge - edge.mean((1, 2), keepdim=True)
@@ -116,7 +114,7 @@ class LineDetectors(nn.Module):
         )
         moved = "" if abs(values["offset"]) < 0.25 else f", {values['offset']:+.1f} px across"
         return (
-            f"{what} at {values['angle'] % 180:.0f}°, {values['width']:.1f} px wide{moved}, "
+            f"{what} at {round(values['angle']) % 180}°, {values['width']:.1f} px wide{moved}, "
             f"strength {values['strength']:.2f}, seen above {values['threshold']:.2f}"
         )
 

@@ -83,16 +83,19 @@ class PlacedPatterns(nn.Module):
         texts = []
         for place in range(len(self.names)):
             terms = (self.owner == place).nonzero()[:, 0].tolist()
-            texts.append("; ".join(self._term(one) for one in terms) + f"; above {float(self.threshold[place]):.2f}")
+            texts.append(
+                "; ".join(self._term(one) for one in terms) + f"; above {float(self.threshold[place].detach()):.2f}"
+            )
         return texts
 
     def _term(self, index: int) -> str:
-        strength, x, y = (float(one[index].detach()) for one in (self.strength, self.x, self.y))
+        values = (self.strength, self.angle, self.x, self.y)
+        strength, angle, x, y = (float(one[index].detach()) for one in values)
         wide, high = self.spread[index].tolist()
         spread = f"{wide:.1f}" if abs(wide - high) < 0.05 else f"{wide:.1f} across and {high:.1f} down"
         sign = "" if strength >= 0 else "no "
         return (
-            f"{sign}line at {float(self.angle[index]) % 180:.0f}° about ({x:.1f}, {y:.1f}), within {spread} px, "
+            f"{sign}line at {round(angle) % 180}° about ({x:.1f}, {y:.1f}), within {spread} px, "
             f"strength {abs(strength):.2f}"
         )
 

@@ -59,7 +59,7 @@ def content_of(path: Path | str) -> Any:
             "from: torch.save(model.state_dict(), path)."
         )
     try:
-        return load_file(file) if file.suffix == ".safetensors" else _unpickled(file)
+        return load_file(file) if _has_safetensors(file) else _unpickled(file)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{file} holds more than tensors and is not loaded, for it could run code. Save the weights alone: "
@@ -70,6 +70,15 @@ def content_of(path: Path | str) -> Any:
             f"{file} is no weight file, or a torn one ({' '.join(str(error).split())[:120] or type(error).__name__}). "
             "Safetensors are expected, or what torch.save wrote."
         ) from error
+
+
+def _has_safetensors(file: Path) -> bool:
+    """Whether a file holds safetensors, by its name or, under another name, by how it begins."""
+    if file.suffix == ".safetensors":
+        return True
+    with file.open("rb") as opened:
+        begun = opened.read(9)
+    return len(begun) == 9 and begun[8:] == b"{" and int.from_bytes(begun[:8], "little") < file.stat().st_size
 
 
 def _file(path: Path) -> Path:

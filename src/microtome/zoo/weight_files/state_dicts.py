@@ -99,8 +99,27 @@ def misfit(model: nn.Module, state: State) -> str:
                 if name in own and own[name].shape != value.shape
             ],
         ),
+        _listed(
+            "of another type",
+            [
+                f"{name} (model {_type(own[name])}, file {_type(value)})"
+                for name, value in state.items()
+                if name in own and own[name].shape == value.shape and not _converts(value, own[name])
+            ],
+        ),
     ]
     return "; ".join(filter(None, problems))
+
+
+def _converts(value: Tensor, own: Tensor) -> bool:
+    """Whether a tensor of a file becomes one of the model by rounding alone: not whole numbers that need a scale."""
+    plain = value.layout is torch.strided and not value.is_quantized and not value.is_meta
+    return plain and (value.is_floating_point(), value.is_complex()) == (own.is_floating_point(), own.is_complex())
+
+
+def _type(value: Tensor) -> str:
+    kind = "" if value.layout is torch.strided else "sparse "
+    return kind + str(value.dtype).removeprefix("torch.") + (" without content" if value.is_meta else "")
 
 
 def nearest_misfit(model: nn.Module, found: Sequence[tuple[str, State]]) -> tuple[str, str]:

@@ -42,12 +42,12 @@ def test_the_image_page_says_what_was_found_with_the_numbers(album: Album) -> No
 
 def test_sentences_follow_the_numbers() -> None:
     assert agreement(["a", "b", "c"], [0.1, 0.2, 0.0]) == (
-        "a, b and c do not name the same places (mean rank correlation of 3 pairs 0.10)."
+        "A, b and c do not name the same places (mean rank correlation of 3 pairs 0.10)."
     )
     said = against_chance(["a", "b", "c"], [0.1, 0.6, 0.2, 0.5], [0.9, 0.3, 0.4, 0.5])
-    assert said.startswith("a finds pixels that matter")
-    assert "c passes only one of these two tests." in said
-    assert "b does no better than random pixels" in said
+    assert said.startswith("A finds pixels that matter")
+    assert "C passes only one of these two tests." in said
+    assert "B does no better than random pixels" in said
     assert "do not rely" not in against_chance(["a"], [0.1, 0.5], [0.9, 0.5])
     assert "says little" not in against_noise({"a": 0.1, "b": 0.2}, 3)
     assert "they say little about what was learned (3 images)" in against_noise({"a": 0.9, "b": 0.8}, 3)

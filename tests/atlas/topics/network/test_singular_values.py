@@ -38,7 +38,8 @@ def test_the_first_layer_shows_averages_and_their_residuals(album: Album) -> Non
     assert len(averages.pictures) == 3
     found = album.one(ClassResiduals, "class-residuals", layer="one")
     assert isinstance(found, ClassResiduals)
-    expected = [f"{100 * share:.3g} % removed" for share in found.removed.tolist()]
+    shares = zip(found.classes, found.removed.tolist(), strict=True)
+    expected = [f"{name}: {100 * share:.3g} %" for name, share in shares]
     assert [picture.note for picture in residuals.pictures] == expected
     assert singular_values.residuals(album, "two") == (None, None)
 
@@ -51,7 +52,7 @@ def test_residuals_that_no_picture_would_show_are_said(album: Album, monkeypatch
     averages, rest = singular_values.residuals(album, "one")
     assert isinstance(averages, Gallery)
     assert isinstance(rest, Absent)
-    assert "ignores nothing" in rest.reason
+    assert rest.reason.startswith("All of each class average reaches its output")
 
 
 def test_what_a_layer_leaves_of_averages_is_shown(album: Album, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +63,8 @@ def test_what_a_layer_leaves_of_averages_is_shown(album: Album, monkeypatch: pyt
     monkeypatch.setattr(album, "one", lambda *_, **__: part)
     _, rest = singular_values.residuals(album, "one")
     assert isinstance(rest, Gallery)
-    assert [picture.note for picture in rest.pictures] == ["0.02 % removed", "50 % removed", "25 % removed"]
+    shares = [picture.note.partition(": ")[2] for picture in rest.pictures]
+    assert shares == ["0.02 %", "50 %", "25 %"]
 
 
 def test_the_drawing_of_the_network_has_condition_numbers(album: Album) -> None:

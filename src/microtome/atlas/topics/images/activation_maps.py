@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from microtome.atlas.album import Album
+from microtome.atlas.pictures.downscaling import downscaled_signal
 from microtome.atlas.planning.plan import Plan, blocks
 from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
@@ -28,7 +29,8 @@ from microtome.results import Result, provenance
 __all__ = ["ACTIVATION_MAPS", "Activations"]
 
 _BATCH = 4  # images in one task
-_UNITS = 12  # units of each layer
+_UNITS = 8  # units of each layer
+_SIDE = 56  # pixels a side of a map, as pages show it
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -56,7 +58,9 @@ def activations(subject: Subject, *, images: Sequence[int], layers: Sequence[str
         every = subject.net.layer(name).axes.maps(value, len(images)).float()
         peak = every.flatten(2).amax(2)
         chosen[name] = peak.topk(min(units, every.shape[1]), dim=1).indices
-        maps[name] = every.gather(1, chosen[name][:, :, None, None].expand(-1, -1, *every.shape[2:])).half()
+        shown = every.gather(1, chosen[name][:, :, None, None].expand(-1, -1, *every.shape[2:]))
+        small = downscaled_signal(shown.flatten(0, 1), _SIDE)
+        maps[name] = small.reshape(*shown.shape[:2], *small.shape[-2:]).half()
         peaks[name] = peak.gather(1, chosen[name])
     made = provenance(subject.net, "activations", images=images, layers=layers, units=units)
     return Activations(provenance=made, units=chosen, maps=maps, peaks=peaks)

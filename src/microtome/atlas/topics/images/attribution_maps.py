@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,7 +15,6 @@ from torch import Tensor
 from microtome import registry
 from microtome.atlas.album import Album
 from microtome.atlas.pictures.downscaling import downscaled_signal
-from microtome.atlas.pictures.signed_pictures import SIDE
 from microtome.atlas.planning.budget import affordable
 from microtome.atlas.planning.plan import Plan, blocks
 from microtome.atlas.planning.selection import Selection
@@ -39,6 +38,7 @@ _TRIALS = 2  # times that integrated gradients is made again with more steps
 _FEW_PASSES = 10  # passes up to which a method is cheap
 _ATTENTION = frozenset(("softmax", "scaled_dot_product_attention", "multi_head_attention_forward"))
 _NO_DIFFERENCE = frozenset({"guided-backprop", "deconvnet"})  # not linear in the score
+_SIDE = 128  # pixels a side of a map
 _WITHIN = 0.995  # share of the pixels of a photo within the scale of its map
 
 
@@ -47,8 +47,9 @@ class AttributionMaps(Result):
     """The maps of one method for some images, at the size and precision at which pages show them.
 
     ``scaled`` (n, h, w) is the map by ``size`` (n,), its largest absolute value, in steps of 1/127; of large images it
-    is averaged to at most 160 pixels a side. ``extra`` are tensors of some methods (occlusion: probability, winner,
-    unoccluded), ``numbers`` the certificates (n,) of the exact map.
+    is averaged to at most 128 pixels a side. ``extra`` are tensors of some methods (occlusion: probability, winner,
+    unoccluded), ``numbers`` the certificates (n,) of the exact map, ``unrecognised`` operations of
+    unknown kind.
     """
 
     scaled: Tensor
@@ -58,6 +59,12 @@ class AttributionMaps(Result):
     layer: str
     extra: dict[str, Tensor]
     numbers: dict[str, Tensor]
+    unrecognised: list[str] = field(default_factory=list)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the method could not tell, beside what is to know of the network."""
+        return [*super().notes, *self.unrecognised]
 
     @property
     def map(self) -> Tensor:
@@ -139,7 +146,7 @@ def explain(
             break
         options["steps"] = 4 * made.provenance.parameters["steps"]
         made = explained(subject.net, found, pictures, target, options)
-    values = downscaled_signal(made.map, SIDE)
+    values = downscaled_signal(made.map, _SIDE)
     size = values.flatten(1).abs().amax(1).clamp(min=1e-30)
     extra = {name: getattr(made, name) for name in ("probability", "winner", "unoccluded") if hasattr(made, name)}
     named = ("conservation", "pixel_share", "mass", "completeness_gap", "baseline_score")
@@ -153,6 +160,7 @@ def explain(
         layer=getattr(made, "layer", ""),
         extra=extra,
         numbers=numbers,
+        unrecognised=list(getattr(made, "unrecognised", [])),
     )
 
 
@@ -248,6 +256,8 @@ def _differences(album: Album, index: int) -> Maps | None:
         name = task.parameters["method"]
         if name in against and name not in _NO_DIFFERENCE and _signed(name):
             second, where = against[name]
+            if not (_sound(result, place) and _sound(second, where)):
+                continue
             difference = result.map[place] - second.map[where]
             sprite = _sprite(
                 album, f"image-{album.image_id(index)}-{file_name(name)}-difference", difference[None], name
@@ -265,6 +275,11 @@ def _differences(album: Album, index: int) -> Maps | None:
     maps += [dataclasses.replace(one, shown="folded") for name, one in found.items() if name not in large]
     caption = "The map of the first class minus the map of the second: red speaks for the first, blue for the second."
     return Maps((MapRow(question, tuple(maps), score),), caption, album.picture(index))
+
+
+def _sound(result: AttributionMaps, place: int) -> bool:
+    """Whether a map passes its checks, so that it counts as evidence."""
+    return all(number.ok for number in certificates(result.numbers, result.score, place))
 
 
 def _signed(name: str) -> bool:

@@ -22,6 +22,7 @@ from microtome.atlas.topics.images.map_findings import against_chance, against_n
 from microtome.atlas.topics.images.method_words import evidence, in_words
 from microtome.atlas.widgets import Part, Section, Statement
 from microtome.attribution.quality import deletion, insertion, randomisation, rank_correlation
+from microtome.errors import InputError, ModelError
 from microtome.loading import Subject
 from microtome.results import Result, provenance
 
@@ -167,11 +168,20 @@ def _places(maps: Tensor) -> Tensor:
 def random_weights(
     subject: Subject, *, images: Sequence[int], target: Sequence[int], methods: Sequence[str]
 ) -> RandomWeights:
-    """How much of each method's maps is left when all weights are random."""
+    """How much of each method's maps is left when all weights are random.
+
+    Raises
+    ------
+    InputError
+        The model cannot be copied, or has no weights.
+    """
     pictures = subject.pictures(images)
     found = {}
     for name in methods:
-        made = randomisation(subject.net, pictures, name, list(target), steps=1)
+        try:
+            made = randomisation(subject.net, pictures, name, list(target), steps=1)
+        except ModelError as error:  # the page gives the reason; the rest of the atlas does without
+            raise InputError(str(error)) from error
         found[name] = rank_correlation(_places(made.maps[0]), _places(made.maps[1])).float()
     return RandomWeights(
         provenance=provenance(subject.net, "randomisation", 0, images=list(images), methods=list(methods), steps=1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from microtome.atlas.wording import listed
+from microtome.atlas.wording import listed, sentence
 
 __all__ = ["against_chance", "against_noise", "agreement"]
 
@@ -23,7 +23,7 @@ def agreement(names: Sequence[str], correlations: Sequence[float]) -> str:
     mean = sum(correlations) / len(correlations)
     verb = "name" if mean >= _AGREE else "partly name" if mean >= _PARTLY else "do not name"
     of = "rank correlation" if len(correlations) == 1 else f"mean rank correlation of {len(correlations)} pairs"
-    return f"{listed(names)} {verb} the same places ({of} {mean:.2f})."
+    return sentence(f"{listed(names)} {verb} the same places ({of} {mean:.2f}).")
 
 
 def against_chance(names: Sequence[str], removed: Sequence[float], added: Sequence[float]) -> str:
@@ -56,7 +56,7 @@ random pixels. LRP does no better than random pixels on this image: do not rely 
     if worse:
         verb, it = ("does", "it") if len(worse) == 1 else ("do", "them")
         said.append(f"{listed(worse)} {verb} no better than random pixels on this image: do not rely on {it} here.")
-    return " ".join(said)
+    return " ".join(sentence(part) for part in said)
 
 
 def against_noise(correlations: Mapping[str, float], images: int) -> str:

@@ -15,6 +15,7 @@ from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
 from microtome.atlas.widgets import Absent, Gallery, ImageMap, ImagePoint, Part, Picture, Section, to_image
+from microtome.atlas.widgets.charts import COLOURED
 from microtome.loading import Subject
 from microtome.network import Network
 from microtome.representation.features import feature_rows
@@ -136,8 +137,9 @@ def _map(album: Album, found: ImagePositions, layer: str) -> ImageMap:
     )
     share = 100 * float(found.explained[layer].sum())
     named = "true" if bool(album.seen.known.any()) else "predicted"
+    colour = f", in the colour of its {named} class" if len(set(classes)) <= COLOURED else ""
     caption = (
-        f"Each dot is one of {len(points)} images, in the colour of its {named} class; a ring marks a mistake. "
+        f"Each dot is one of {len(points)} images{colour}; a ring marks a mistake. "
         f"Dots lie close where the units of the layer give similar mean responses: two directions that hold "
         f"{share:.0f} % of the differences between the images."
     )

@@ -19,13 +19,14 @@ from microtome.atlas.widgets import (
     Section,
     to_class,
 )
+from microtome.atlas.wording import with_article
 
 __all__ = ["PREDICTIONS", "accuracy", "probabilities"]
 
 _READABLE = 40  # classes up to which a confusion matrix can be read
 _TOP = 5  # classes in the list of probabilities
 _CONFUSED = 10  # classes that a class is confused with
-_AVERAGED = 200  # images of an average
+_AVERAGED = {False: 25, True: 200}  # images of an average, of photos and of small images
 _BLOCK = 25  # images that are read at a time
 
 
@@ -173,7 +174,7 @@ def _class(album: Album, index: int) -> list[Section]:
     return [
         Section("Its average image", (Part(_average(album, index)),), half=True),
         Section("Its images", (Part(images),)),
-        Section("What it is confused with", (Part(_confused(album, index)),), half=True),
+        Section("What it is confused with", (Part(_confused(album, index)),)),
         Section("Taken for another class, or falsely for this one", (Part(mistakes),)),
     ]
 
@@ -181,7 +182,7 @@ def _class(album: Album, index: int) -> list[Section]:
 def _average(album: Album, index: int) -> Gallery | None:
     """The mean of the images of a class; None of fewer than two."""
     of_class = (album.seen.labels == index).nonzero()[:, 0].tolist()
-    shown = [of_class[place] for place in even(len(of_class), _AVERAGED)]
+    shown = [of_class[place] for place in even(len(of_class), _AVERAGED[album.pixelated])]
     if len(shown) < 2:
         return None
     mean = torch.stack([album.small(part).sum(0) for part in blocks(shown, _BLOCK)]).sum(0) / len(shown)
@@ -199,16 +200,17 @@ def _confused(album: Album, index: int) -> Amounts | None:
     wrong = seen.wrong
     taken = torch.bincount(seen.predicted[wrong & (seen.labels == index)], minlength=seen.logits.shape[1])
     given = torch.bincount(seen.labels[wrong & (seen.predicted == index)], minlength=seen.logits.shape[1])
-    name = album.class_name(index)
+    name = with_article(album.class_name(index))
     rows = [
         Amount(album.class_name(other), int(counts[other]), to_class(other), label=text)
-        for counts, text in ((taken, f"{name} taken for it"), (given, f"taken for {name}"))
+        for counts, text in ((taken, f"{name} is taken for it"), (given, f"it is taken for {name}"))
         for other in counts.nonzero()[:, 0].tolist()
     ]
     if not rows:
         return None
     rows.sort(key=lambda row: -row.value)
-    return Amounts(tuple(rows[:_CONFUSED]), "images", "How many images are mistaken, by the other class.")
+    caption = "How many images are mistaken, by the class that they are taken for or that is taken for this one."
+    return Amounts(tuple(rows[:_CONFUSED]), "images", caption)
 
 
 PREDICTIONS = Topic(

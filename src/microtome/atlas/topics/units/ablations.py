@@ -70,7 +70,7 @@ def _predictions(found: Ablation, row: int) -> str:
     changed = float(found.changed[row])
     if changed != changed:
         return ""
-    total = -100 * float(found.drop[row])
+    total = round(-100 * float(found.drop[row]), 2) or 0.0  # no "-0.00"
     against = "accuracy" if found.against == "labels" else "agreement with its own answers"
     if not changed:
         return "No predicted class changes."

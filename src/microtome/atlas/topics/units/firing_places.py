@@ -27,7 +27,7 @@ __all__ = ["FIRING_PLACES", "Firing", "lit"]
 
 _SHARE = 0.75  # of the image's sides: a crop of a smaller field is itself the place
 _SIDE = 28  # positions a side that are kept of a map
-_DIM = 0.3  # brightness of a place where the unit does not fire
+_DIM = 0.4  # brightness of a place where the unit does not fire
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -128,7 +128,7 @@ def lit(album: Album, table: LayerPatches, unit: int, rank: int) -> Tensor | Non
     )
     mask = cut(whole[0], table.crop_box_at(table.entry(unit, rank)[1]), 0.0)
     low = table.pictures.gray if album.net.pixels is None else album.net.pixels[0]
-    return low + (table.crop(unit, rank) - low) * (_DIM + (1 - _DIM) * mask)
+    return low + (table.crop(unit, rank) - low) * (_DIM + (1 - _DIM) * mask.sqrt())
 
 
 FIRING_PLACES = Topic("where units fire", tasks=_tasks, jobs={"firing": firing})

@@ -46,6 +46,7 @@ __all__ = ["STRONGEST_PATCHES", "Reconstructed", "reconstruction_tasks"]
 _BLOCK = 32  # units in one task
 _LOWEST = 4  # weakest patches that are shown
 _OF_CLASS = 12  # units on the page of a class
+_RESPONSES = {True: "How it responds to each class", False: "How strong its responses are"}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -123,7 +124,7 @@ def _unit(album: Album, layer: str, unit: int) -> list[Section]:
     parts.append(Part(Examples(low, "The patches with its lowest response.", made, heading="lowest")))
     return [
         Section("What drives it in the data", tuple(parts)),
-        Section("How it responds to each class", (Part(_histogram(album, table, unit)),), half=True),
+        Section(_RESPONSES[album.classes_measured], (Part(_histogram(album, table, unit)),), half=True),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,14 +45,18 @@ def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
 
 
 def similar(subject: Subject, *, layers: Sequence[str], images: Sequence[int], batch: int) -> Similarities:
-    """How alike the units of some layers respond to some images."""
+    """How alike the units of some layers respond to some images; in half precision, three digits."""
     found = units.similar(subject.net, subject.subset(images), layers, batch=batch)
-    return Similarities(provenance=next(iter(found.values())).provenance, layers=found)
+    small = {name: dataclasses.replace(one, correlation=one.correlation.half()) for name, one in found.items()}
+    return Similarities(provenance=next(iter(found.values())).provenance, layers=small)
 
 
 def _layer_similarity(album: Album, layer: str) -> Similarity | Absent | None:
     found = album.remembered(("similar",), lambda: album.one(Similarities, "similar"))
-    return found.layers.get(layer) if isinstance(found, Similarities) else found
+    if not isinstance(found, Similarities):
+        return found
+    one = found.layers.get(layer)
+    return None if one is None else dataclasses.replace(one, correlation=one.correlation.float())
 
 
 def _unit(album: Album, layer: str, unit: int) -> list[Section]:

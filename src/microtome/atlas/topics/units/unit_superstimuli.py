@@ -209,7 +209,7 @@ def _about(album: Album, layer: str, unit: int) -> str:
 def _class(album: Album, index: int) -> list[Section]:
     use = "They show the image with the highest score of the class."
     part = Part(_class_stimuli(album, index), "images made for the class score", use)
-    return [Section("Images made for it", (part,))]
+    return [Section("Images made for it", (part,), half=True)]
 
 
 def _class_stimuli(album: Album, index: int) -> Stimuli | None:

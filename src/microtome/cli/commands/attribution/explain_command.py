@@ -115,20 +115,25 @@ def _usual_window(net: Network) -> dict[str, int]:
 
 def _tell(net: Network, photo: list[Path], made: Any, *, as_json: bool) -> None:
     """What the network says of each picture."""
+    import torch
+
     one = next(iter(made.results.values())) if hasattr(made, "results") else made
     valued = net.output == "value"  # a regression: no class is predicted and nothing has a probability
     scores = net.head.readout(net.logits(one.images, check=False))
     classes = net.classes or [str(index) for index in range(scores.shape[1])]
+    if not valued and scores.shape[1] == 1:  # one probability tells two classes apart
+        classes = ["0", "1"] if net.classes is None else [f"not {classes[0]}", classes[0]]
+        scores = torch.cat([1 - scores, scores], 1)
     rows = []
     for place, path in enumerate(photo):
-        predicted, asked = int(scores[place].argmax()), int(one.target[place])
+        predicted, asked = int(scores[place].argmax()), int(one.target[place]) + (scores.shape[1] - net.head.classes)
         rows.append(
             {
                 "picture": str(path),
                 "predicted": None if valued else predicted,
                 "predicted_class": None if valued else classes[predicted],
                 "probability": None if valued else float(scores[place, predicted]),
-                "target": asked,
+                "target": int(one.target[place]),
                 "target_class": classes[asked],
                 "score": float(one.score[place]),
                 "quantity": {"probabilities": "probability", "value": "value"}.get(net.output, "logit"),

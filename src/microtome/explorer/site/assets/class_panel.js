@@ -54,18 +54,18 @@
     const list = make("ul", undefined, "rows");
     for (let i = 0; i < count; i += 1) {
       const amount = blocks.amount[i];
-      const item = row(`${header.layer}:${blocks.unit[i]}`, signedNumber(amount), amount / most, amount < 0 ? "neg" : "pos", blocks.unit[i] === unit, () => choose(blocks.unit[i]));
+      const item = row(`unit ${blocks.unit[i]}`, signedNumber(amount), amount / most, amount < 0 ? "neg" : "pos", blocks.unit[i] === unit, () => choose(blocks.unit[i]));
       item.querySelector("button").dataset.unit = String(blocks.unit[i]);
       list.append(item);
     }
     let others = header.rest;
     for (let i = count; i < blocks.amount.length; i += 1) others += blocks.amount[i];
     const how = header.held ? "" : " An operation has no relevance rule: amounts are gradient times activation.";
-    place.replaceChildren(list, make("p", `The score ${short(header.score)} of ${classes[header.target]} is the sum of these, others ${signedNumber(others)}, and biases ${signedNumber(header.bias)}.${how}`, "note"));
+    place.replaceChildren(list, make("p", `The score ${short(header.score)} of ${classes[header.target]} is the sum of these units of ${header.layer}, of others ${signedNumber(others)}, and of biases ${signedNumber(header.bias)}. A click opens a unit.${how}`, "note"));
   }
 
   function over(place, input, bytes, height, width, signed, alt) {
-    const stack = make("div", undefined, "stack");
+    const stack = make("div", undefined, "overlaid");
     const under = canvas("The picture", "");
     colours.size(under, input.canvas.width, input.canvas.height).drawImage(input.canvas, 0, 0);
     under.classList.toggle("squares", Math.max(under.width, under.height) <= 64);

@@ -246,7 +246,7 @@
       (frame) => { side.sum = frame; showSum(side); if (state.order === "sum") showLive(side); }, fail("sums"));
     side.plainly = panelled("live", () => plainOf(side, { layer: state.layer }), (frame) => { side.plain = frame; showScores(side); }, () => {});
     side.dissect = panelled("dissect", () => asked(side, { layer: state.layer, unit: state.unit }),
-      (frame) => panel.dissection(find("dissection"), frame, linkTo), (message) => find("dissection").replaceChildren(make("p", message, "empty")));
+      (frame) => panel.dissection(find("dissection"), frame, linkTo, Boolean(editOf(state.unit))), (message) => find("dissection").replaceChildren(make("p", message, "empty")));
     side.others = () => {
       side.project();
       side.explain();

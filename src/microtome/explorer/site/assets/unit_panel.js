@@ -105,11 +105,12 @@
   }
 
   // One row for each input channel: x, w, their product a, and the amount where the unit is strongest.
-  function dissection(place, frame, go) {
+  function dissection(place, frame, go, changed) {
     place.replaceChildren();
     const { header, blocks, shapes } = frame;
     const other = header.layer === header.asked ? "" : ` It is read at ${header.layer}, whose units the layer passes on.`;
-    place.append(make("p", `At row ${header.position[0]}, column ${header.position[1]} the amounts of ${header.inputs} input channels and the bias add up to ${short(header.value)}.${other}`, "note"));
+    const before = changed ? " This is its value before it is changed." : "";
+    place.append(make("p", `At row ${header.position[0]}, column ${header.position[1]} the amounts of ${header.inputs} input channels and the bias add up to ${short(header.value)}.${other}${before}`, "note"));
     const table = make("table", undefined, "sheet-rows");
     const head = make("thead");
     const names = make("tr");

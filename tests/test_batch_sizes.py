@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from microtome import Network, attribution
-from microtome.attribution.batching import fitting
+from microtome.batch_sizes import fitting
 
 MIB = 2**20
 

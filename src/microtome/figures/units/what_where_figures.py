@@ -47,7 +47,8 @@ def what_where(result: WhatWhere, *, limit: int = 64) -> Figure:
         if not live or side * side != len(result.places):
             axes.set_axis_off()
             continue
-        unit = max(live, key=lambda one, share=getattr(result, name): float(share[one]))  # type: ignore[misc]
+        shares = getattr(result, name).nan_to_num(-1.0)
+        unit = int(shares.argmax())
         response = result.response[unit] - result.response[unit].mean()
         top = max(float(response.abs().max()), 1e-12)
         axes.imshow(response.numpy(), cmap=SIGNED, vmin=-top, vmax=top, aspect="auto", interpolation="nearest")

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from microtome import Network
-from microtome.atlas.topics.images import score_decomposition as topic
-from microtome.atlas.topics.images.score_decomposition import decompose
+from microtome.attribution.relevance import unit_sums as topic
+from microtome.attribution.relevance.unit_sums import decompose
 
 
 class Residual(nn.Module):

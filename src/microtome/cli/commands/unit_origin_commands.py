@@ -1,0 +1,133 @@
+"""``microtome explain-path``, ``what-where``, ``natural-filters`` and ``layer-repeats``: how blocks make a whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from microtome.cli.options import Data, Json, LayerName, ModelOptions, Output, Picture, names, pictures
+from microtome.cli.output import check, save, tell_table
+
+__all__ = ["explain_path", "layer_repeats", "natural_filters", "what_where"]
+
+
+def explain_path(
+    photo: Picture,
+    /,
+    *,
+    model: ModelOptions,
+    output: Annotated[
+        Path, Parameter(name=("--output", "-o"), help=".html for a page, .png, .svg, .pdf, or .safetensors.")
+    ],
+    target: Annotated[int | None, Parameter(help="The class, by its number; default the predicted one.")] = None,
+    layers: Annotated[str | None, Parameter(help="Layers whose units are named; default all with weights.")] = None,
+    labels: Annotated[bool, Parameter(help="Whether to measure what units are tuned to, which takes longer.")] = True,
+    json: Json = False,
+) -> None:
+    """Walk from a class score down to the picture: the units that gave it, and the inputs that made those.
+
+    Example: `microtome explain-path digit.png --model zoo:simple-convnet --weights w.safetensors -o path.html`
+    """
+    from microtome import units
+
+    page = output.suffix.lower() == ".html"
+    check(None if page else output)
+    net = model.network()
+    found = units.explain_path(net, pictures([photo], net)[0], target, layers=names(layers), labels=labels)
+    if json:
+        tell_table(found.table(), as_json=True)
+    else:
+        print("\n".join(found.words()))
+    if not page:
+        save(found, output, as_json=json)
+        return
+    from microtome.reproduce.pages import write_page
+
+    picture = output.with_suffix(".png")
+    save(found, picture, as_json=json)
+    made = f"microtome explain-path, {found.provenance.parameters}, network {found.provenance.fingerprint[:12]}"
+    write_page(
+        output,
+        title=f"How the score of {found.class_name} comes about",
+        picture=picture.name,
+        caption="Each followed unit with its map, label and amount, and the inputs that make it; indented by depth.",
+        table="\n".join(found.words()),
+        made=made,
+    )
+    if not json:
+        print(f"wrote {output}")
+
+
+def what_where(
+    *,
+    model: ModelOptions,
+    layer: LayerName,
+    output: Output,
+    reduce: Annotated[
+        str, Parameter(help="max: does the channel see the pattern anywhere; mean; centre: the neuron in the middle.")
+    ] = "max",
+    json: Json = False,
+) -> None:
+    """Print for each unit how much of its response depends on the pattern shown, and how much on its place.
+
+    Example: `microtome what-where --model zoo:simple-convnet --weights w.safetensors --layer conv2 -o shares.png`
+    """
+    from microtome import units
+
+    check(output)
+    found = units.what_where(model.network(), layer, reduce=reduce)
+    tell_table(found.table(), as_json=json)
+    save(found, output, as_json=json)
+
+
+def natural_filters(
+    *,
+    model: ModelOptions,
+    data: Data,
+    output: Output,
+    layer: Annotated[str | None, Parameter(help="A convolution that reads the image; default the first.")] = None,
+    patches: Annotated[int, Parameter(help="How many patches of the images.")] = 10_000,
+    seed: Annotated[int, Parameter(help="Of the patches' places.")] = 0,
+    json: Json = False,
+) -> None:
+    """Set beside a first layer's filters those that patches of the images give without labels (ICA).
+
+    Example: `microtome natural-filters --model zoo:simple-convnet --weights w.safetensors --data mnist -o ica.png`
+    """
+    from microtome import units
+
+    check(output)
+    subject = model.recipe(data).open()
+    found = units.natural_filters(subject.net, subject.images, layer, patches=patches, seed=seed)
+    tell_table(found.table(), as_json=json)
+    if not json:
+        mean = float(found.similarity.nanmean())
+        print(f"mean similarity {mean:.3f}; random filters {found.chance:.3f} ± {found.chance_spread:.3f}")
+    save(found, output, as_json=json)
+
+
+def layer_repeats(
+    *,
+    model: ModelOptions,
+    data: Data,
+    output: Output,
+    layers: Annotated[str | None, Parameter(help="Layers joined by commas; default all that compute.")] = None,
+    images: Annotated[int, Parameter(help="How many of the images to use.")] = 500,
+    seed: Annotated[int, Parameter(help="Of the random orders for the chance level.")] = 0,
+    json: Json = False,
+) -> None:
+    """Print how far each layer repeats the one before it: CKA with its interval, best match of units, duplicates.
+
+    Example: `microtome layer-repeats --model zoo:simple-convnet --weights w.safetensors --data mnist -o repeats.png`
+    """
+    from microtome import representation
+
+    check(output)
+    subject = model.recipe(data).open()
+    count = min(images, len(subject.images))
+    chosen = subject.images.subset([place * len(subject.images) // count for place in range(count)])
+    found = representation.repeats(subject.net, chosen, names(layers), seed=seed)
+    tell_table(found.table(), as_json=json)
+    save(found, output, as_json=json)

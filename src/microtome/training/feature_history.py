@@ -1,0 +1,272 @@
+"""Features during training: top patch, superstimulus, filter, label and distance to the final feature by checkpoint."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from microtome import synthesis, units
+from microtome.data import Dataset, adapt
+from microtome.errors import InputError, LayerError
+from microtome.network import Network
+from microtome.registry import register
+from microtome.results import Result, provenance
+from microtome.tables import Table
+from microtome.training.training_run import Run
+from microtome.units.streaming.streaming_pass import computing_layers
+from microtome.zoo.weight_files.weights import fill
+
+__all__ = ["FeatureHistory", "feature_history"]
+
+SHOWN = ("patches", "superstimuli", "filters", "tuning")
+_WEIGHTED = frozenset({"Conv2d", "conv2d", "Linear", "linear"})
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FeatureHistory(Result, drawing="training.feature_history_figures:feature_history"):
+    """Features of some units at every checkpoint, and how far all units are from their final features.
+
+    Attributes
+    ----------
+    layers : list of str
+    epochs : list of float
+        When each checkpoint was taken, in epochs; the last one is the final network.
+    units : list of int
+        The units that are shown, of every layer that has them.
+    distance : dict of str to Tensor
+        By layer: (checkpoints, units) one less the correlation of a unit's activations with its final ones.
+    patches : dict of str to Tensor
+        By layer: (checkpoints, shown, C, h, w) the patch of the data that drives the unit most.
+    superstimuli : dict of str to Tensor
+        By layer: (checkpoints, shown, C, h, w).
+    filters : dict of str to Tensor
+        By layer that is a convolution: (checkpoints, shown, J, kh, kw).
+    labels : dict of str to list
+        By layer: the tuning's label of each shown unit, for each checkpoint.
+    images : int
+        How many images the distances were measured on.
+    """
+
+    layers: list[str]
+    epochs: list[float]
+    units: list[int]
+    distance: dict[str, Tensor]
+    patches: dict[str, Tensor]
+    superstimuli: dict[str, Tensor]
+    filters: dict[str, Tensor]
+    labels: dict[str, list[list[str]]]
+    images: int
+
+    def settled(self, within: float = 0.1) -> dict[str, float]:
+        """By layer the first epoch from which on the median distance stays at or below a threshold."""
+        found = {}
+        for layer in self.layers:
+            near = (self.distance[layer].median(1).values <= within).tolist()
+            place = len(near) - next((back for back, is_near in enumerate(reversed(near)) if not is_near), len(near))
+            found[layer] = self.epochs[min(place, len(self.epochs) - 1)]
+        return found
+
+    def table(self) -> Table:
+        """One row for each layer and checkpoint: median distance and its quartiles over the units."""
+        rows = []
+        for layer in self.layers:
+            for place, epoch in enumerate(self.epochs):
+                low, middle, high = _quartiles(self.distance[layer][place])
+                rows.append((layer, epoch, middle, low, high))
+        return Table(("layer", "epoch", "distance", "first quartile", "third quartile"), tuple(rows))
+
+
+@register("feature-history", rows=("D6",), paper="zeiler2014visualizing", needs="checkpoints", kind="training")
+def feature_history(
+    net: Network,
+    run: Run | Sequence[Mapping[str, Tensor]],
+    dataset: Dataset,
+    layers: Iterable[str] | None = None,
+    *,
+    epochs: Sequence[float] | None = None,
+    shown: Sequence[int] = (0, 1, 2, 3),
+    show: Sequence[str] = SHOWN,
+    steps: int = 64,
+    seed: int = 0,
+    batch: int = 64,
+) -> FeatureHistory:
+    r"""Follow the features of a network's units from checkpoint to checkpoint [1]_.
+
+    The distance of unit u at checkpoint t to its final feature is
+
+    .. math:: d_u(t) = 1 - r\big(f_u^{(t)}, f_u^{(T)}\big)
+
+    with r the correlation over all images and positions: 0 for the same feature at any scale, about 1 for one that has
+    nothing to do with it. A unit that is constant at t has the distance 1.
+
+    Parameters
+    ----------
+    net : Network
+        The network; only its structure and reading of images are used, and it stays as it is.
+    run : Run or sequence of state dicts
+        The checkpoints, in order; the last is the final network.
+    dataset : Dataset
+        Images for distances and top patches.
+    layers : iterable of str, optional
+        Default the convolutions and fully connected layers.
+    epochs : sequence of float, optional
+        Of a run which checkpoints to take, default all; of state dicts when each was taken, default 0, 1, ...
+    shown : sequence of int
+        Units whose pictures are kept; those that a layer does not have are left out for it.
+    show : sequence of str
+        Which pictures: ``"patches"``, ``"superstimuli"``, ``"filters"``, ``"tuning"``.
+    steps : int
+        Steps of ascent for each superstimulus, all from the same seed.
+    seed : int
+        Seed of the superstimuli.
+    batch : int
+        Images at a time; it changes no number.
+
+    Returns
+    -------
+    FeatureHistory
+        ``.distance``, ``.settled()``, ``.table()`` and the pictures.
+
+    Raises
+    ------
+    InputError
+        When there are fewer than two checkpoints, their epochs do not fit, or there is nothing of that name to show.
+    ModelError
+        When a checkpoint is of another architecture.
+    LayerError
+        When a layer does not exist or has no units.
+
+    Notes
+    -----
+    Cost: for each checkpoint one pass over the images, one more for the patches, ``steps`` passes for the
+    superstimuli of each layer and one over the stimuli for the tuning. Memory: all activations of the final network.
+    What it does not show: features that move to another unit of the layer, which count as far away.
+
+    References
+    ----------
+    .. [1] Zeiler and Fergus, Visualizing and understanding convolutional networks, ECCV 2014, section 4.1.
+    """
+    if not set(show) <= set(SHOWN):
+        raise InputError(f"what can be shown is {', '.join(SHOWN)}; got {', '.join(show)}.")
+    states, moments = _states(run, epochs)
+    names = _layers(net, layers)
+    final = _network(net, states[-1], moments[-1])
+    data = adapt(dataset, net)
+    reference = _activations(final, data, names, batch)
+    distance: dict[str, list[Tensor]] = {name: [] for name in names}
+    pictures: dict[str, dict[str, list[Tensor]]] = {kind: {} for kind in SHOWN[:3]}
+    labels: dict[str, list[list[str]]] = {name: [] for name in names} if "tuning" in show else {}
+    for state, moment in zip(states, moments, strict=True):
+        one = _network(net, state, moment)
+        now = _activations(one, data, names, batch)
+        for name in names:
+            distance[name].append(_distances(now[name], reference[name]))
+        del now
+        for kind, by_layer in _pictures(one, data, names, shown, show, steps, seed, batch).items():
+            for name, picture in by_layer.items():
+                pictures[kind].setdefault(name, []).append(picture)
+        if labels:
+            for name, found in units.tuning(one, names, batch=batch).items():
+                labels[name].append([found.labels[unit] for unit in _own(one, name, shown)])
+    return FeatureHistory(
+        provenance=provenance(net, "feature-history", seed, layers=names, epochs=moments, images=len(data)),
+        layers=names,
+        epochs=moments,
+        units=list(shown),
+        distance={name: torch.stack(rows) for name, rows in distance.items()},
+        labels=labels,
+        images=len(data),
+        **{kind: {name: torch.stack(rows) for name, rows in found.items()} for kind, found in pictures.items()},
+    )
+
+
+def _states(
+    run: Run | Sequence[Mapping[str, Tensor]], epochs: Sequence[float] | None
+) -> tuple[list[Mapping[str, Tensor]], list[float]]:
+    if isinstance(run, Run):
+        kept = run.checkpoints if epochs is None else [int(epoch) for epoch in epochs]
+        states: list[Mapping[str, Tensor]] = [run.weights(epoch) for epoch in kept]
+        moments = [float(epoch) for epoch in kept]
+    else:
+        states = list(run)
+        moments = [float(epoch) for epoch in (range(len(states)) if epochs is None else epochs)]
+    if len(states) < 2 or len(moments) != len(states):
+        raise InputError(f"two checkpoints and an epoch for each are expected, got {len(states)} and {len(moments)}.")
+    return states, moments
+
+
+def _layers(net: Network, layers: Iterable[str] | None) -> list[str]:
+    if layers is not None:
+        names = [net.layer(name).name for name in ([layers] if isinstance(layers, str) else dict.fromkeys(layers))]
+    else:
+        whole = [name for name in computing_layers(net) if net.layers[name].units]
+        names = [name for name in whole if net.layers[name].kind in _WEIGHTED] or whole
+    for name in names:
+        if not net.layer(name).units or net.layer(name).axes.image_axis is None:
+            raise LayerError(f'layer "{name}" has no units, or its values have no axis of images; choose another.')
+    return names
+
+
+def _network(net: Network, state: Mapping[str, Tensor], moment: float) -> Network:
+    """The same structure with the weights of a checkpoint."""
+    model = copy.deepcopy(net.model)
+    fill(model, {name: value.to(net.device) for name, value in state.items()}, f"the checkpoint of epoch {moment:g}")
+    return Network(model.eval(), net.input_shape, net.mean, net.std, net.classes, pixels=net.pixels)
+
+
+def _activations(net: Network, data: Dataset, names: list[str], batch: int) -> dict[str, Tensor]:
+    """(units, images * positions) by layer."""
+    rows: dict[str, list[Tensor]] = {name: [] for name in names}
+    adapted = adapt(data, net)
+    for indices in torch.arange(len(adapted), device="cpu").split(net.admitted(batch)):
+        images, _ = adapted.fetch(indices)
+        for name, value in net.activations(images, names, batch=batch).items():
+            rows[name].append(
+                net.layer(name).axes.per_unit(value, len(images)).transpose(0, 1).flatten(1).float().cpu()
+            )
+    return {name: torch.cat(parts, 1) for name, parts in rows.items()}
+
+
+def _distances(now: Tensor, final: Tensor) -> Tensor:
+    """One less the correlation of each row with the same row of the final network."""
+    found = torch.ones(len(now), dtype=torch.float64, device="cpu")
+    for unit in range(len(now)):
+        a, b = (one[unit].double() - one[unit].double().mean() for one in (now, final))
+        norm = float(a.norm() * b.norm())
+        if norm > 1e-20:
+            found[unit] = 1 - float(a @ b) / norm
+    return found.clamp(min=0)
+
+
+def _own(net: Network, layer: str, shown: Sequence[int]) -> list[int]:
+    return [unit for unit in shown if 0 <= unit < net.layer(layer).units]
+
+
+def _pictures(
+    net: Network, data: Dataset, names: list[str], shown: Sequence[int], show: Sequence[str], steps: int, seed: int,
+    batch: int,
+) -> dict[str, dict[str, Tensor]]:  # fmt: skip
+    found: dict[str, dict[str, Tensor]] = {kind: {} for kind in SHOWN[:3]}
+    if "patches" in show:
+        tables = units.top_patches(net, data, names, k=1, batch=batch)
+        for name in names:
+            crops = [tables[name].crop(unit, 0) for unit in _own(net, name, shown)]
+            found["patches"][name] = torch.stack(crops).float().cpu()
+    for name in names:
+        own = _own(net, name, shown)
+        if "superstimuli" in show and own:
+            made = synthesis.maximize(net, name, channels=own, steps=steps, seed=seed)
+            found["superstimuli"][name] = made.images.detach().float().cpu()
+        if "filters" in show and net.layer(name).kind in ("Conv2d", "conv2d"):
+            found["filters"][name] = units.filters(net, name, fit=False).weights[own]
+    return found
+
+
+def _quartiles(values: Tensor) -> tuple[float, float, float]:
+    at = torch.tensor([0.25, 0.5, 0.75], dtype=values.dtype, device=values.device)
+    low, middle, high = values.quantile(at).tolist()
+    return low, middle, high

@@ -1,0 +1,303 @@
+"""A class score explained from the top down: the units that gave it, their inputs, and the dissection of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from microtome.attribution.relevance.unit_sums import ScoreDecomposition, decompose
+from microtome.errors import InputError, LayerError
+from microtome.network import Network
+from microtome.registry import register
+from microtome.results import Result, provenance
+from microtome.tables import Table
+from microtome.units.stimulus_tuning.tuning_curves import tuning
+from microtome.units.streaming.streaming_pass import computing_layers
+from microtome.units.wiring.dissect import Dissection, dissect
+
+__all__ = ["ScorePath", "explain_path"]
+
+_WEIGHTED = frozenset({"Conv1d", "Conv2d", "Linear", "conv1d", "conv2d", "linear"})
+_LABELLED = 512  # units of a layer up to which it is labelled without being asked
+_INPUTS = 3  # inputs of a dissection that are named in words
+_LEAST = 0.05  # share of a dissection below which an input is not named
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ScorePath(Result, drawing="units.score_path_figures:score_path"):
+    """A class score, the units it is the sum of, what those are the sum of, and their dissections.
+
+    Attributes
+    ----------
+    target : int
+        The class.
+    class_name : str
+    image : Tensor
+        (C, H, W)
+    layers : list of str
+        The layers whose units are named.
+    sums : ScoreDecomposition
+        The amounts, which add up: ``.score``, ``.bias``, ``.rest`` and ``.steps``.
+    maps : dict of str to Tensor
+        By ``"layer:unit"``: the activation map (h, w) of each unit that was followed.
+    labels : dict of str to str
+        By ``"layer:unit"``: what the unit detects, in words; empty where nothing is known.
+    dissections : dict of str to Dissection
+        By ``"layer:unit"``: each followed unit's sum over its input channels, where the layer is a convolution or
+        fully connected.
+    gap : float
+        Certificate: the largest difference between an amount and the sum of what is said to make it up.
+    """
+
+    target: int
+    class_name: str
+    image: Tensor
+    layers: list[str]
+    sums: ScoreDecomposition
+    maps: dict[str, Tensor]
+    labels: dict[str, str]
+    dissections: dict[str, Dissection]
+    gap: float
+
+    def table(self) -> Table:
+        """Every unit that is named: its depth below the score, its amount, its share of what it is a part of."""
+        rows = []
+        for depth, step, whole in _walk(self.sums.steps, self.sums.score, 1):
+            layer, unit, amount = step[:3]
+            key = _key(layer, unit)
+            share = amount / whole if whole else float("nan")
+            rows.append((depth, key, self.labels.get(key, ""), float(amount), float(share)))
+        return Table(("depth", "unit", "label", "amount", "share of the one above"), tuple(rows))
+
+    def words(self) -> list[str]:
+        """The walk from the score down to the image, one sentence or two for each unit that was followed."""
+        sums = self.sums
+        count = len(sums.steps)
+        named = sum(step[2] for step in sums.steps)
+        first = (
+            f"The score of {self.class_name} is {sums.score:.3g}. {_parts(sums.steps)} "
+            f"The {count} units named give {named:.3g}, all others {sums.rest:.3g}, biases {sums.bias:.3g}."
+        )
+        lines = [first]
+        for depth, step, whole in _walk(sums.steps, sums.score, 1):
+            if step[5]:
+                lines.append("  " * depth + self._sentence(step, whole))
+        return lines
+
+    def _sentence(self, step: Sequence[Any], whole: float) -> str:
+        layer, unit, amount, bias, rest, below = step
+        key = _key(layer, unit)
+        label = f" ({self.labels[key]})" if self.labels.get(key) else ""
+        share = f", {100 * amount / whole:.0f} % of what it is a part of" if whole else ""
+        text = f"{key}{label} gives {amount:.3g}{share}. {_parts(below)}"
+        text += f" Others give {rest:.3g}, biases {bias:.3g}."
+        if key in self.dissections:
+            text += f" {_dissected(self.dissections[key])}"
+        return text
+
+
+@register(
+    "explain-path", rows=("B6", "G1"), paper="bach2015pixel", needs="layers with units between image and score",
+    kind="units",
+)  # fmt: skip
+def explain_path(
+    net: Network,
+    image: Tensor,
+    target: int | None = None,
+    *,
+    layers: Sequence[str] | None = None,
+    labels: Mapping[str, Sequence[str]] | bool = True,
+) -> ScorePath:
+    r"""Follow a class score down to the image: which units gave it, and from which inputs those were made.
+
+    All chosen layers are cut, so that the score is a sum over the units of the layers that feed it, through branches
+    and skips, :math:`S = \sum_{lu} A_{lu} + B`; the amount of each of the largest units is again a sum over the units
+    that feed it, down to the image (see :func:`~microtome.attribution.relevance.unit_sums.decompose`). Each unit
+    that is followed is dissected by input channel, so that the amounts, which say how much, stand beside the
+    contributions :math:`a_j = x_j * w_j`, which say by which inputs and weights.
+
+    Parameters
+    ----------
+    net : Network
+    image : Tensor
+        (C, H, W), or a batch of one.
+    target : int, optional
+        The class; default the predicted one.
+    layers : sequence of str, optional
+        The layers whose units are named; default the convolutions and fully connected
+        layers, but the one that gives the score.
+    labels : mapping or bool
+        Labels of units by layer; True measures the tuning of each layer of at most 512 units, False gives none.
+
+    Returns
+    -------
+    ScorePath
+        ``.sums``, ``.dissections``, ``.words()``, ``.table()``.
+
+    Raises
+    ------
+    InputError
+        When there is more than one image or no such class.
+    LayerError
+        When a layer does not exist, or none is left to name.
+
+    Notes
+    -----
+    Cost: one forward and backward pass for each unit that is followed (4 of the score, 2 of each of those, 2 of each
+    again), one forward pass for each dissection, and for the labels one pass over the stimuli. The amounts are those
+    of layer-wise relevance propagation with the epsilon rule, which on networks of linear maps, rectifiers and
+    max-pooling is activation times gradient. What it does not show: what would happen without a unit.
+
+    References
+    ----------
+    .. [1] "Dissecting a ConvNet": the walk through conv2_3.
+    .. [2] Bach et al., On pixel-wise explanations for non-linear classifier decisions by layer-wise relevance
+       propagation, PLoS ONE 2015.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.Flatten(), nn.Linear(4, 2, bias=False))
+    >>> _ = model[0].weight.data.fill_(2.0), model[2].weight.data.copy_(torch.tensor([[1.0] * 4, [-1.0] * 4]))
+    >>> path = explain_path(Network(model, (1, 2, 2)), torch.full((1, 2, 2), 0.5), 0, labels=False)
+    >>> path.sums.score, path.table()[0]["unit"], path.table()[0]["amount"]
+    (4.0, '0:0', 4.0)
+    """
+    images = net.images(image)
+    if images.shape[0] != 1:
+        raise InputError(f"one image was expected, got {images.shape[0]}; choose images[i].")
+    chosen = int(net.logits(images).argmax(1)) if target is None else int(net.targets(target, net.logits(images))[0])
+    names = _layers(net, layers)
+    sums = decompose(net, images, chosen, names)
+    followed = list(dict.fromkeys(
+        (step[0], step[1]) for _, step, _ in _walk(sums.steps, sums.score, 1) if step[5] and step[0] != "input"
+    ))  # fmt: skip
+    values = net.activations(images, sorted({layer for layer, _ in followed}))
+    maps = {_key(layer, unit): _map(net, layer, values[layer], unit) for layer, unit in followed}
+    dissections = {}
+    texts = _Labels(net, labels)
+    for layer, unit in followed:
+        found = _dissected_unit(net, images[0], layer, unit)
+        if found is not None:
+            dissections[_key(layer, unit)] = _labelled(net, images[0], layer, unit, found, texts)
+    shown = {(step[0], step[1]) for _, step, _ in _walk(sums.steps, sums.score, 1) if step[0] != "input"}
+    return ScorePath(
+        provenance=provenance(net, "explain-path", target=chosen, layers=names),
+        target=chosen,
+        class_name=net.classes[chosen] if net.classes else str(chosen),
+        image=images[0].detach().cpu(),
+        layers=names,
+        sums=sums,
+        maps=maps,
+        labels={_key(layer, unit): texts.of(layer, unit) for layer, unit in sorted(shown)},
+        dissections=dissections,
+        gap=_gap(sums),
+    )
+
+
+def _layers(net: Network, layers: Sequence[str] | None) -> list[str]:
+    if layers is not None:
+        names = [net.layer(name).name for name in dict.fromkeys(layers)]
+    else:
+        whole = [name for name in computing_layers(net) if net.layers[name].units]
+        weighted = [name for name in whole if net.layers[name].kind in _WEIGHTED]
+        names = (weighted or whole)[:-1]  # the last one gives the scores themselves
+    if not names:
+        raise LayerError("no layer lies between the image and the score; name layers with layers=[...].")
+    return names
+
+
+def _walk(steps: Sequence[Any], whole: float, depth: int) -> Iterator[tuple[int, Sequence[Any], float]]:
+    """All entries with their depth and the amount that they are a part of, each before its own parts."""
+    for step in steps:
+        yield depth, step, whole
+        yield from _walk(step[5], step[2], depth + 1)
+
+
+def _gap(sums: ScoreDecomposition) -> float:
+    gaps = [abs(sums.score - sums.bias - sums.rest - sum(step[2] for step in sums.steps))]
+    gaps += [
+        abs(step[2] - step[3] - step[4] - sum(part[2] for part in step[5]))
+        for _, step, _ in _walk(sums.steps, sums.score, 1)
+        if step[5]
+    ]
+    return max(gaps)
+
+
+def _key(layer: str, unit: int) -> str:
+    return "the image" if layer == "input" else f"{layer}:{unit}"
+
+
+def _map(net: Network, layer: str, value: Tensor, unit: int) -> Tensor:
+    return net.layer(layer).axes.maps(value, 1)[0, unit].float().cpu()
+
+
+def _dissected_unit(net: Network, image: Tensor, layer: str, unit: int) -> Dissection | None:
+    """The dissection; None for a layer that is neither a convolution nor fully connected."""
+    try:
+        return dissect(net, image, layer, unit)
+    except LayerError:
+        return None
+
+
+def _labelled(net: Network, image: Tensor, layer: str, unit: int, found: Dissection, texts: _Labels) -> Dissection:
+    """The same with the labels of the input channels, where the layer that it reads has them."""
+    known = texts.layer(found.source)
+    if not known or int(found.channels.max()) >= len(known):
+        return found
+    return dissect(net, image, layer, unit, labels=known)
+
+
+class _Labels:
+    """Labels of units, by layer, measured once each."""
+
+    def __init__(self, net: Network, given: Mapping[str, Sequence[str]] | bool) -> None:
+        self._net = net
+        self._measures = given is True
+        self._known: dict[str, tuple[str, ...]] = {}
+        if isinstance(given, Mapping):
+            self._known = {name: tuple(str(text) for text in texts) for name, texts in given.items()}
+
+    def layer(self, name: str) -> tuple[str, ...]:
+        """The labels of a layer's units; none where they are not known."""
+        if name not in self._known:
+            self._known[name] = self._measured(name) if self._measures else ()
+        return self._known[name]
+
+    def of(self, layer: str, unit: int) -> str:
+        """The label of one unit."""
+        texts = self.layer(layer)
+        return texts[unit] if unit < len(texts) else ""
+
+    def _measured(self, name: str) -> tuple[str, ...]:
+        found = self._net.layers.get(name)
+        if found is None or not found.units or found.units > _LABELLED or found.axes.image_axis is None:
+            return ()
+        return tuple(tuning(self._net, name).labels)
+
+
+def _parts(steps: Sequence[Any]) -> str:
+    """The largest parts of an amount, in words."""
+    named = [f"{_key(step[0], step[1])} {step[2]:+.3g}" for step in steps[:4]]
+    if not named:
+        return "No single unit below it is named."
+    return f"It comes from {', '.join(named)}{' and smaller ones' if len(steps) > 4 else ''}."
+
+
+def _dissected(found: Dissection) -> str:
+    """The strongest inputs of a dissection, in words."""
+    share = found.share
+    order = share.abs().argsort(descending=True, stable=True).tolist()
+    named = []
+    for row in order[:_INPUTS]:
+        if abs(float(share[row])) < _LEAST:
+            break
+        label = f" ({found.labels[row]})" if found.labels[row] else ""
+        against = "" if share[row] > 0 else " against it"
+        named.append(f"channel {int(found.channels[row])}{label} {100 * abs(float(share[row])):.0f} %{against}")
+    if not named:
+        return f"Dissected: no input of {found.source} stands out."
+    return f"Dissected, its map is made from {found.source}: {', '.join(named)}."

@@ -1,0 +1,114 @@
+"""Models that hold containers, compiled parts or weights without content."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections import OrderedDict, deque
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from microtome import LayerError, ModelError, Network, OpaqueError, attribution, units
+
+IMAGES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def plain() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
+
+
+class Collecting(nn.Module):
+    """Keeps values in containers of all kinds, as code for features and caches does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = plain()
+        self.features: list[Tensor] = []
+        self.cache: dict[int, Tensor] = {7: torch.ones(())}
+        self.ordered: OrderedDict[int, Tensor] = OrderedDict()
+        self.last: deque[Tensor] = deque(maxlen=2)
+        self.sizes: set[int] = set()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.features.append(x)
+        self.cache[7] = x
+        self.ordered[len(self.ordered)] = x
+        self.last.append(x)
+        self.sizes.add(len(x))
+        return self.net(x)
+
+
+def test_containers_are_left_as_found() -> None:
+    model = Collecting().eval()
+    held, one = model.features, model.cache[7]
+    net = Network(model, (3, 8, 8))
+    found = attribution.guided_backprop(net, IMAGES, 1).values
+    attribution.occlusion(net, IMAGES, 1, window=4, stride=4)
+    assert model.features is held
+    assert (len(held), len(model.ordered), len(model.last), len(model.sizes)) == (0, 0, 0, 0)
+    assert model.cache.keys() == {7}
+    assert model.cache[7] is one
+    torch.testing.assert_close(found, attribution.guided_backprop(Network(plain(), (3, 8, 8)), IMAGES, 1).values)
+
+
+class Own(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = plain()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+@pytest.mark.parametrize("part", ["module", "function"])
+def test_compiled_parts_run_as_they_are_written(part: str) -> None:
+    """Compiling the hooks that look at a pass takes minutes and fails; a compiler that raises shows that none runs."""
+
+    def compiler(_graph: torch.fx.GraphModule, _inputs: list[Tensor]) -> None:
+        raise AssertionError("compiled")
+
+    model = Own()
+    if part == "module":
+        model.compile(backend=compiler)
+    else:
+        model.net[1].forward = torch.compile(torch.relu, backend=compiler)
+    compiled = model._compiled_call_impl
+    net, expected = Network(model, (3, 8, 8)), Network(plain(), (3, 8, 8))
+    for method in (attribution.gradient, attribution.guided_backprop, attribution.lrp, attribution.grad_cam):
+        torch.testing.assert_close(method(net, IMAGES, 1).values, method(expected, IMAGES, 1).values)
+    assert model._compiled_call_impl is compiled
+    with pytest.raises(Exception, match="compiled"):
+        model(IMAGES)
+
+
+def test_weights_without_content_or_gradients_are_refused() -> None:
+    with pytest.raises(ModelError, match=r'"0\.weight" is on the device "meta"'):
+        Network(plain().to("meta"), (3, 8, 8))
+    with torch.inference_mode():
+        model = plain()
+    with pytest.raises(ModelError, match=r"under torch.inference_mode.*copy.deepcopy"):
+        Network(model, (3, 8, 8))
+    assert attribution.gradient(Network(copy.deepcopy(model), (3, 8, 8)), IMAGES, 1).values.any()
+
+
+def test_a_scripted_model_is_named_and_has_no_units() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net = Network(torch.jit.trace(plain(), IMAGES), (3, 8, 8))
+    with pytest.raises(OpaqueError, match="the model, which is scripted or traced, hides its own"):
+        attribution.guided_backprop(net, IMAGES)
+    with pytest.raises(LayerError, match="no layer of this network has units"):
+        units.top_patches(net, list(IMAGES))
+
+
+def test_images_of_a_library_of_its_own_kind() -> None:
+    class Labelled(Tensor):
+        pass
+
+    net = Network(plain(), (3, 8, 8))
+    found = attribution.gradient(net, IMAGES.as_subclass(Labelled), 1).values
+    assert type(found) is Tensor
+    torch.testing.assert_close(found, attribution.gradient(net, IMAGES, 1).values)

@@ -1,0 +1,84 @@
+"""Are features followed from checkpoint to checkpoint, and is their distance to the final ones the definition's?"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from microtome import InputError, ModelError, Network, load, training
+from microtome.training.checkpoints import state_of
+
+
+def model() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 3), nn.Flatten(), nn.Linear(3 * 36, 2))
+
+
+def images() -> list[torch.Tensor]:
+    return list(torch.rand(12, 1, 10, 10, generator=torch.Generator().manual_seed(1)))
+
+
+@pytest.fixture(scope="module")
+def states() -> list[dict[str, torch.Tensor]]:
+    """Three checkpoints: the first convolution is final from the second on, the second only at the end."""
+    final = state_of(model())
+    torch.manual_seed(7)
+    early = {name: torch.randn_like(value) for name, value in final.items()}
+    middle = {name: (final if name.startswith("0.") else early)[name] for name in final}
+    return [early, middle, final]
+
+
+@pytest.fixture(scope="module")
+def found(states: list[dict[str, torch.Tensor]]) -> training.FeatureHistory:
+    net = Network(model(), (1, 10, 10))
+    return training.feature_history(net, states, images(), ["0", "2"], steps=4, shown=[0, 3])
+
+
+def test_distances_follow_the_definition(found: training.FeatureHistory, states: list[dict[str, torch.Tensor]]):
+    """Oracle: torch.corrcoef on the activations of two plain models."""
+    values = []
+    for state in (states[0], states[2]):
+        plain = model()
+        plain.load_state_dict(state)
+        values.append(plain[0](torch.stack(images())).detach().transpose(0, 1).flatten(1).double())
+    expected = [1 - float(torch.corrcoef(torch.stack(pair))[0, 1]) for pair in zip(*values, strict=True)]
+    assert found.distance["0"][0].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_layer_that_is_final_early_settles_early(found: training.FeatureHistory):
+    assert found.settled() == {"0": 1.0, "2": 2.0}
+    assert float(found.distance["0"][1:].max()) < 1e-9
+    assert float(found.distance["2"][2].max()) < 1e-9
+
+
+def test_pictures_and_labels_are_those_of_the_checkpoint(
+    found: training.FeatureHistory, states: list[dict[str, torch.Tensor]]
+):
+    assert found.filters["0"].shape == (3, 2, 1, 3, 3)
+    for place, state in enumerate(states):
+        assert torch.equal(found.filters["0"][place], state["0.weight"][[0, 3]])
+    assert found.patches["2"].shape == (3, 1, 1, 5, 5)  # unit 3 is not in the second layer
+    assert found.superstimuli["0"].shape[:2] == (3, 2)
+    assert [len(row) for row in found.labels["0"]] == [2, 2, 2]
+
+
+def test_the_model_is_left_and_the_result_kept_and_drawn(states: list[dict[str, torch.Tensor]], tmp_path):
+    net = Network(model(), (1, 10, 10))
+    before = state_of(net.model)
+    found = training.feature_history(net, states, images(), ["0"], show=["filters"])
+    assert all(torch.equal(value, before[name]) for name, value in state_of(net.model).items())
+    found.save(tmp_path / "history.safetensors")
+    assert load(tmp_path / "history.safetensors").settled() == found.settled()
+    assert len(found.plot(limit=2).axes) == 3  # the curves, and two cells of the filter's strip
+    assert len(found.plot(view="distance").axes[0].lines) == 1
+
+
+def test_wrong_input_is_one_clear_message(states: list[dict[str, torch.Tensor]]):
+    net = Network(model(), (1, 10, 10))
+    with pytest.raises(InputError, match="two checkpoints"):
+        training.feature_history(net, states[:1], images())
+    with pytest.raises(InputError, match="can be shown"):
+        training.feature_history(net, states, images(), show=["dreams"])
+    with pytest.raises(ModelError, match="epoch 0"):
+        training.feature_history(net, [{"weight": torch.zeros(1)}, *states], images())
