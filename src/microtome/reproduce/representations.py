@@ -50,9 +50,7 @@ class Representations(Result):
             f"{'map':<18} {'KL':>6} {'trust':>6} {'trustworthiness':>16} {'10-NN in the layer':>19} {'on the map':>11}",
         ]
         for one in (*self.digits.maps, *([self.photos] if self.photos is not None else [])):
-            layer, here = (
-                "-" if value is None else f"{value:.1%}" for value in (one.layer_accuracy, one.map_accuracy)
-            )
+            layer, here = ("-" if value is None else f"{value:.1%}" for value in (one.layer_accuracy, one.map_accuracy))
             lines.append(
                 f"{one.layer:<18} {one.kl:>6.3f} {float(one.trust.mean()):>6.2f} {one.trustworthiness:>16.3f} "
                 f"{layer:>19} {here:>11}"
@@ -88,7 +86,7 @@ def representations(
     net, right = _trained(train, test)
     tell(f"the digits' network: {right:.1%} of the new digits right")
     pixels = Features(layer="pixels", reduce="flat", values=test.images.flatten(1), labels=test.labels)
-    layers = [name for name, layer in net.layers.items() if layer.kind == "ReLU"] + ["logits"]
+    layers = [name for name, layer in net.layers.items() if layer.leaf and layer.parameters]
     given = [pixels, *(features(net, test, layer, reduce=_reduction(net, layer)) for layer in layers)]
     tell(f"t-SNE of {len(test):,} digits: {', '.join(one.layer for one in given)}")
     digits = aligned(given)
@@ -139,7 +137,9 @@ def _photos(folder: Path, count: int | None) -> tuple[NeighbourMap, Tensor]:
     given = data.folder(folder, net.input_shape)
     total = len(given) if count is None else min(count, len(given))
     some = given.subset(range(0, len(given), max(1, len(given) // total)))
-    layer = next(name for name in reversed(net.layers) if net.layers[name].units > 1000 and net.layers[name].spatial)
+    layer = next(
+        name for name in reversed(list(net.layers)) if net.layers[name].units > 1000 and net.layers[name].spatial
+    )
     found = features(net, some, layer)
     small = torch.stack([torch.nn.functional.avg_pool2d(_picture(some[place]), 4) for place in range(len(some))])
     return tsne(found, perplexity=min(15.0, (len(some) - 1) / 3)), small

@@ -17,8 +17,8 @@ _NAMES = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", 
 class QuickPooling(TorchFunctionMode):
     """While it is active, max pooling over windows of 2 x 2 is the maximum of rows and then of columns.
 
-    torch's kernel looks at one window at a time, which takes 8 to 15 times longer on a few channels. The numbers are the
-    same to the last bit, NaN included. Only on a processor and where no gradient is taken; everything else runs as it is.
+    torch's kernel looks at one window at a time, which takes 8 to 15 times longer on a few channels. The numbers are
+    the same to the last bit, NaN included. Only on a processor and without a gradient; everything else runs as it is.
     """
 
     def __torch_function__(

@@ -30,7 +30,7 @@ from microtome.atlas.widgets import (
 from microtome.atlas.wording import with_article
 from microtome.errors import StoreError
 
-ASSETS = ("style.css", "atlas.js")
+ASSETS = ("style.css", "atlas.js", "map_canvas.css", "map_canvas.js")
 
 
 def render(atlas: Atlas, folder: str | os.PathLike[str]) -> int:

@@ -105,6 +105,10 @@ class View:
         draw = getattr(self._environment.get_template(f"{template}.html").module, macro)
         return Markup(draw(self, widget))  # noqa: S704 - rendered with escaping
 
+    def links(self, links: dict[int, Link]) -> dict[int, str]:
+        """Addresses by number, of those that have a page."""
+        return {number: href for number, link in links.items() if (href := self.href(link))}
+
     @staticmethod
     def rows(sections: Sequence[Section]) -> list[list[Section]]:
         """Sections that have something to show, in rows: two halves that follow each other share one."""

@@ -14,6 +14,7 @@ from microtome.atlas.topics.images.map_checks import MAP_CHECKS
 from microtome.atlas.topics.images.occlusion_maps import OCCLUSION_MAPS
 from microtome.atlas.topics.images.score_decomposition import SCORE_DECOMPOSITION
 from microtome.atlas.topics.network.image_positions import IMAGE_POSITIONS
+from microtome.atlas.topics.network.map_of_images import MAP_OF_IMAGES
 from microtome.atlas.topics.network.predictions import PREDICTIONS
 from microtome.atlas.topics.network.singular_values import SINGULAR_VALUES
 from microtome.atlas.topics.units.ablations import ABLATIONS
@@ -40,6 +41,7 @@ TOPICS: Sequence[Topic] = (
     UNIT_SIMILARITY,
     ABLATIONS,
     IMAGE_POSITIONS,
+    MAP_OF_IMAGES,
     MAP_CHECKS,
     ATTRIBUTION_MAPS,
     OCCLUSION_MAPS,

@@ -1,0 +1,53 @@
+"""The map of images on a layer's page: its numbers arrive in the page as they were computed."""
+
+from __future__ import annotations
+
+import base64
+
+import numpy as np
+import torch
+
+from microtome.atlas.album import Album
+from microtome.atlas.topics.network.map_of_images import _canvas, map_of_images
+from microtome.atlas.widgets.map_canvas import packed
+
+
+def read(text: str, kind: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), dtype=kind)
+
+
+def test_responses_and_neighbours_are_those_of_the_layer(album: Album) -> None:
+    """Oracle: means over positions by hand, neighbours by all distances."""
+    images = list(range(9))
+    found = map_of_images(album.subject, layer="two", images=images, seed=0)
+    values = album.net.activations(album.subject.pictures(images), ["two"])["two"].double().mean((2, 3))
+    torch.testing.assert_close(found.responses.double(), values[:, found.units], rtol=1e-5, atol=1e-7)
+    distance = torch.cdist(values, values).fill_diagonal_(torch.inf)
+    gaps = distance.gather(1, distance.argsort(1)[:, :6]) - distance.gather(1, found.nearest)
+    assert float(gaps.abs().max()) < 1e-6
+    again = map_of_images(album.subject, layer="two", images=images, seed=0)
+    assert torch.equal(found.points, again.points)
+
+
+def test_the_page_holds_labels_places_and_links(album: Album) -> None:
+    images = list(range(9))
+    found = map_of_images(album.subject, layer="two", images=images, seed=0)
+    shown = _canvas(album, found, "two")
+    assert read(shown.data["label"], "<i2").tolist() == album.seen.labels[images].tolist()
+    assert read(shown.data["predicted"], "<i2").tolist() == album.seen.predicted[images].tolist()
+    assert set(shown.links) == {place for place in images if place in album.images}
+    assert set(shown.units) <= set(found.units)
+    x, points = read(shown.data["x"], "<u2").astype(float), found.points.double().numpy()
+    span = np.ptp(points, axis=0).max()
+    np.testing.assert_allclose(x / 65535 * span, points[:, 0] - points[:, 0].min(), atol=span / 65535)
+    assert shown.thumbnails.count == len(images)
+
+
+def test_responses_are_packed_from_least_to_largest() -> None:
+    responses = np.array([[0.0, 5.0], [1.0, 5.0], [2.0, 5.0]])
+    data = packed(
+        np.zeros((3, 2)), np.ones(3), label=[-1, 0, 1], predicted=[0, 0, 1], confidence=[0, 0.5, 1], names=list("abc"),
+        classes=["x", "y"], nearest=[[1], [2], [0]], responses=responses, units=[4, 9],
+    )  # fmt: skip
+    assert read(data["responses"], "u1").reshape(3, 2).tolist() == [[0, 0], [128, 0], [255, 0]]
+    assert read(data["label"], "<i2").tolist() == [-1, 0, 1]
