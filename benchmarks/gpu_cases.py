@@ -190,13 +190,6 @@ def cases() -> dict[str, Case]:
         "gradient-phases": lambda net, _: call("gradient-phases")(few_networks(net)),
         "information-plane": lambda net, on: information_plane(net, on, data),
         "compare-planes": lambda net, _: call("compare-planes")({"one": few_networks(net)}, trials=1),
-        "explain-path": lambda net, on: call("explain-path")(net, x[0], 1, layers=[on.layer], labels=False),
-        "feature-history": lambda net, on: call("feature-history")(
-            net, [halved(net.model).state_dict(), net.model.state_dict()], data, [on.layer], show=(),
-        ),
-        "layer-repeats": lambda net, on: call("layer-repeats")(net, data, [on.layer, on.linear], permutations=2),
-        "natural-filters": lambda net, _: call("natural-filters")(net, data, patches=400),
-        "what-where": lambda net, on: call("what-where")(net, on.layer),
         "without": lambda net, on: call("without")(net, on.linear, data, epochs=1, batch=6, sample=6),
     }
 

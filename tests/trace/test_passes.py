@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from microtome import InputError, LayerError, ModelError, Network, OpaqueError, trace
 from microtome.trace.tracing.tracer import up_to
 
-
 RAN: list[str] = []
 
 

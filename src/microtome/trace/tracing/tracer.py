@@ -14,9 +14,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from microtome.errors import InputError, MicrotomeError, OpaqueError
+from microtome.trace.axes.unit_edits import edits_of
 from microtome.trace.backward_rules import RuleSet
 from microtome.trace.batch_norm_gradient import align_batch_norm_gradients
-from microtome.trace.axes.unit_edits import edits_of
 from microtome.trace.guard import as_found, named_modules, without_backward_hooks
 from microtome.trace.operators.nested_tensors import substitute, tensors
 from microtome.trace.operators.operator_calls import Call

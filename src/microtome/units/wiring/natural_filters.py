@@ -214,7 +214,7 @@ def _centred(kernels: Tensor) -> Tensor:
 
 
 def _unit(rows: Tensor) -> Tensor:
-    return rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    return torch.nn.functional.normalize(rows, dim=1)
 
 
 def _matched(cosine: Tensor) -> tuple[Tensor, Tensor]:
