@@ -137,6 +137,7 @@ def cases() -> dict[str, Case]:
         "exit-distance": lambda net, _: call("exit-distance")(net, wide, torch.ones_like(wide)),
         "facet-distance": lambda net, _: call("facet-distance")(*tiny(net), probes=2),
         "facets-between": lambda net, _: call("facets-between")(net, wide[0], wide[0] * 0.98),
+        "class-labels": lambda net, on: call("class-labels")(patches(net, on)),
         "filters": lambda net, on: call("filters")(net, on.linear),
         "ideal-inputs": lambda net, _: call("ideal-inputs")(net, data, steps=3),
         "infidelity": lambda net, _: call("infidelity")(net, x, saliency_map(net), 1, samples=3),

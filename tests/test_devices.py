@@ -27,14 +27,16 @@ DRAWS_LIKE = {"bernoulli", "multinomial", "poisson", "rand_like", "randint_like"
 
 # torch.from_numpy gives a tensor on the processor, whatever the default device. Here none is moved on the spot.
 ARRAYS = {
-    "atlas/topics/network/image_positions.py": "positions of images are tables on the processor",
+    "atlas/topics/network": "positions of images are tables on the processor",
     "attribution/gradients/integrated_gradients.py": "nodes and weights, each moved to its images",
     "data": "images and labels as read from files; Network.images moves a batch",
+    "explorer": "pictures as sent and numbers of a shared view; Network.images moves them",
     "inputs.py": "images as given; Network.images moves them",
     "representation": "features are tables on the processor",
     "spaces/singular/triplets.py": "ARPACK works on the processor; its vectors are moved where they are used",
     "units/streaming": "tables over a data set are kept on the processor",
     "units/wiring/gabor.py": "filters are fitted on the processor",
+    "units/wiring/natural_filters.py": "independent components are computed on the processor",
 }
 # Draws without a generator of their own.
 DRAWN = {

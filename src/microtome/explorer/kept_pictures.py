@@ -7,6 +7,7 @@ import hashlib
 import io
 import threading
 
+import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
@@ -65,7 +66,7 @@ class KeptPictures:
                 f"{channels * height * width} bytes were expected for {height} x {width} pixels of {channels} "
                 f"channels, got {len(content)}."
             )
-        flat = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        flat = torch.from_numpy(np.frombuffer(content, np.uint8).copy())
         return self.keep(flat.view(height, width, channels).permute(2, 0, 1).contiguous())
 
     def find(self, key: str) -> Tensor:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from torch import Tensor
 
-    from microtome.reproduce.hand_set_digits import HandSet
+    from microtome.reproduce.dissecting.hand_set_digits import HandSet
     from microtome.zoo.hand_set import HandNet
 
 _PER_COLUMN = 13  # patterns in a column of the figure
@@ -63,7 +63,7 @@ def hand_set(result: HandSet, *, trained: bool = True) -> Figure:
 
 
 def _model(result: HandSet, *, after: bool) -> HandNet:
-    from microtome.reproduce.hand_set_digits import STATES
+    from microtome.reproduce.dissecting.hand_set_digits import STATES
 
     model: HandNet = result.network(STATES[1 if after else 0]).model  # type: ignore[assignment]  # the first two are
     return model

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
     from microtome.representation.layer_repeats import LayerRepeats
-    from microtome.reproduce.omitted_layers import OmittedLayers
+    from microtome.reproduce.dissecting.omitted_layers import OmittedLayers
 
 _BLUE, _ORANGE, _GRAY, _RED = "#4477aa", "#ee8866", "#bbbbbb", "#cc6677"
 

@@ -134,7 +134,7 @@ def loss_surfaces(*, quick: bool = True, out: Path | None = None, say: Say | Non
         for name, (depth, skip) in NETWORKS.items():
             folder = None if out is None else out / "networks" / f"{name.lower().replace(', ', '-')}-{seed}"
             net, right = _trained(depth, skip, seed, size, train, test, folder)
-            accuracy[name].append(torch.tensor(right))
+            accuracy[name].append(torch.tensor(right, device="cpu"))
             shares = []
             for pair in range(size.pairs):
                 kept = None if folder is None else folder / f"points-{pair}"
@@ -142,7 +142,7 @@ def loss_surfaces(*, quick: bool = True, out: Path | None = None, say: Say | Non
                 shares.append(found.negative_curvature)
                 if seed == pair == 0:
                     first[name] = found
-            negative[name].append(torch.tensor(shares))
+            negative[name].append(torch.tensor(shares, device="cpu"))
             words = ", ".join(f"{share:.1%}" for share in shares)
             tell(f"{name}, seed {seed}: accuracy {right:.1%}; negative curvature at {words} of the points")
     if net is None:

@@ -2,7 +2,6 @@
 
 from microtome.units.ablation import Ablation, ablate
 from microtome.units.activations import ActivationMaps, activation_maps
-from microtome.units.class_labels import ClassLabels, class_labels
 from microtome.units.criteria import COLUMNS, Criteria, criteria
 from microtome.units.effective_field import EffectiveField, effective_field
 from microtome.units.interventions import intervene
@@ -16,6 +15,7 @@ from microtome.units.streaming.similarity import Similarity, similar
 from microtome.units.streaming.specialised import Specialised, specialised
 from microtome.units.streaming.top_images import TopImages, top_images
 from microtome.units.streaming.top_patches import top_patches
+from microtome.units.unit_classes import ClassLabels, class_labels
 from microtome.units.what_where import WhatWhere, what_where
 from microtome.units.wiring.connections import Connections, Link, connections
 from microtome.units.wiring.dissect import Dissection, dissect

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from microtome import InputError, Network, data, load, units, zoo
-from microtome.reproduce.hand_set_digits import STATES, hand_set
+from microtome.reproduce.dissecting.hand_set_digits import STATES, hand_set
 from microtome.training.fit import Recipe, evaluate, fit
 from microtome.zoo.hand_set import PATTERNS, WORDS, LineDetectors, digit_table, hand_net
 

@@ -36,7 +36,7 @@ def hand_net(
         print(built().describe())
         return
     from microtome import data
-    from microtome.reproduce.hand_set_digits import hand_set
+    from microtome.reproduce.dissecting.hand_set_digits import hand_set
 
     writable(out)
     given = data.mnist("train+validation")

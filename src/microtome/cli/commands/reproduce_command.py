@@ -51,7 +51,7 @@ def reproduce(
             raise InputError("the lectures' findings are measured on photos; give their folder with --data.")
         table = lectures(photos, images=images, out=place, say=say).report()
     elif what == "dissecting-a-convnet":
-        from microtome.reproduce.dissecting_a_convnet import dissecting_a_convnet
+        from microtome.reproduce.dissecting.dissecting_a_convnet import dissecting_a_convnet
 
         table = dissecting_a_convnet(quick=not full, out=place, say=say).report()
     elif what == "loss-surfaces":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from matplotlib.figure import Figure
 
 from microtome.errors import InputError
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from torch import Tensor
 
-    from microtome.reproduce.settling_layers import SettlingLayers
+    from microtome.reproduce.dissecting.settling_layers import SettlingLayers
     from microtome.training.feature_history import FeatureHistory
 
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
@@ -102,9 +101,8 @@ def settling(result: SettlingLayers) -> Figure:
 
 
 def _distances(axes: Axes, result: FeatureHistory) -> None:
-    at = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
     for place, layer in enumerate(result.layers):
-        low, middle, high = result.distance[layer].quantile(at, dim=1)
+        low, middle, high = result.distance[layer].quantile(result.distance[layer].new_tensor([0.25, 0.5, 0.75]), dim=1)
         colour = _COLOURS[place % len(_COLOURS)]
         axes.plot(result.epochs, middle.tolist(), "o-", color=colour, markersize=3, label=layer)
         axes.fill_between(result.epochs, low.tolist(), high.tolist(), color=colour, alpha=0.15, linewidth=0)

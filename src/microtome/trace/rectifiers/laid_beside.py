@@ -20,7 +20,7 @@ from microtome.trace.rectifiers.value_function import Value, constant, version
 
 JOINING = frozenset(("stack", "cat"))
 # What is taken along the new axis, and is a function of one number where all parts are.
-TAKING = frozenset(("amax", "amin", "max", "min", "logsumexp", "sum", "mean"))
+TAKING = frozenset(("amax", "amin", "max", "min")) | {"logsumexp", "sum", "mean"}
 # What else may choose among the parts.
 CHOOSING = those(role=("reduction", "pooling"), function=("piecewise", "curved")) | {"logsumexp", "topk", "sort"}
 

@@ -14,11 +14,11 @@ from torch import Tensor
 from microtome import data, surgery, synthesis, units
 from microtome.errors import InputError
 from microtome.network import Network
-from microtome.reproduce.hand_set_digits import hand_set
-from microtome.reproduce.omitted_layers import omitted_layers
+from microtome.reproduce.dissecting.hand_set_digits import hand_set
+from microtome.reproduce.dissecting.omitted_layers import omitted_layers
+from microtome.reproduce.dissecting.settling_layers import settling
+from microtome.reproduce.dissecting.trained_convnet import trained_convnet
 from microtome.reproduce.pages import Section, write_sections
-from microtome.reproduce.settling_layers import settling
-from microtome.reproduce.trained_convnet import trained_convnet
 from microtome.results import Result, provenance
 from microtome.training.fit import evaluate
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from microtome import InputError, data, load
-from microtome.reproduce.dissecting_a_convnet import dissecting_a_convnet
-from microtome.reproduce.omitted_layers import omitted_layers
-from microtome.reproduce.settling_layers import settling
+from microtome.reproduce.dissecting.dissecting_a_convnet import dissecting_a_convnet
+from microtome.reproduce.dissecting.omitted_layers import omitted_layers
+from microtome.reproduce.dissecting.settling_layers import settling
 
 
 @pytest.fixture(scope="module")

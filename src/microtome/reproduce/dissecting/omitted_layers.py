@@ -14,7 +14,7 @@ from microtome import data
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.representation.layer_repeats import repeats
-from microtome.reproduce.trained_convnet import trained_convnet
+from microtome.reproduce.dissecting.trained_convnet import trained_convnet
 from microtome.results import Result, provenance
 from microtome.surgery.without import without
 from microtome.tables import Table

@@ -20,7 +20,7 @@ SIGNIFICANCE = 0.01  # and if chance reaches as many in fewer cases, corrected f
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ClassLabels(Result):
+class ClassLabels(Result, drawing="units.unit_class_figures:class_labels"):
     """The class that each unit of a layer responds to.
 
     Attributes

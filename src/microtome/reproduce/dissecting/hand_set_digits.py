@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from microtome import data
 from microtome.errors import InputError
 from microtome.network import Network
-from microtome.reproduce.trained_convnet import trained_convnet
+from microtome.reproduce.dissecting.trained_convnet import trained_convnet
 from microtome.results import Result, provenance
 from microtome.tables import Table
 from microtome.training.fit import Recipe, evaluate, fit
