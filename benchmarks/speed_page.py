@@ -34,6 +34,11 @@ ACCOUNT = """The share of the class score at the pixels, with biases and with st
 most that is missing of their sum.
 """
 
+CARD = """One run of ``python -m benchmarks.gpu`` on one {device} with torch {torch}, TF32 on, images of 224 x 224 pixels,
+milliseconds of wall time, the least of three; peers in the same run. Of {parity} comparisons of a method with the
+processor, with TF32 off, none was marked as different.
+"""
+
 PARTS = (
     ("Gradients and relevance", "attribution.json", GRADIENTS),
     ("Occlusion by windows", "occlusion.json", WINDOWS),
@@ -97,6 +102,22 @@ def spaces(found: dict[str, Any]) -> str:
     return table(["", "seconds", ""], rows)
 
 
+def card(found: dict[str, Any]) -> str:
+    """Ours beside a peer on a GPU."""
+    lines = [
+        [row["network"], row["what"], f"{row['ours [ms]']:.3g}", f"{row['peer [ms]']:.3g}", f"{ratio(row):.2f}"]
+        if "peer [ms]" in row
+        else [row["network"], row["what"], f"{row['ours [ms]']:.3g}", "", ""]
+        for row in found["speed"]
+    ]
+    return table(["network", "", "ours or plain torch [ms]", "peer [ms]", "ours / peer"], lines)
+
+
+def ratio(row: dict[str, Any]) -> float:
+    """Our time by the peer's."""
+    return float(row["ours [ms]"]) / float(row["peer [ms]"])
+
+
 def page() -> str:
     """The whole page, of the results that are there."""
     text = [HEAD]
@@ -110,6 +131,10 @@ def page() -> str:
         text += [heading("Where relevance stays"), ACCOUNT, accounts(accounted)]
     if found := read("spaces.json"):
         text += [heading("Signal spaces"), spaces(found)]
+    if found := read("gpu.json"):
+        compared_there = sum("difference" in row for row in found["parity"])
+        about = CARD.format(device=found["device"], torch=found["torch"], parity=compared_there)
+        text += [heading("On a GPU"), about, card(found)]
     return "\n".join(text)
 
 
