@@ -34,9 +34,9 @@ ACCOUNT = """The share of the class score at the pixels, with biases and with st
 most that is missing of their sum.
 """
 
-CARD = """One run of ``python -m benchmarks.gpu`` on one {device} with torch {torch}, TF32 on, images of 224 x 224 pixels,
-milliseconds of wall time, the least of three; peers in the same run. Of {parity} comparisons of a method with the
-processor, with TF32 off, none was marked as different.
+CARD = """One run of ``python -m benchmarks.gpu`` on one {device} with torch {torch} and TF32 on: images of 224 x 224
+pixels, milliseconds of wall time, the least of three; peers in the same run. Of {parity} comparisons of a method with
+the processor, with TF32 off, none was marked as different.
 """
 
 PARTS = (
