@@ -105,7 +105,8 @@ def test_colours_pictures_and_the_grid(drawn):
     for button in ("[data-show=pictures]", "[data-show=grid]"):  # a canvas with pictures from disk cannot be read
         redrawn(drawn, button)
         drawn.wait("window.pictures > 50")
-    assert drawn.complaints() == []
+    # The browser's advice about reading pixels back concerns this test only; the page never reads them.
+    assert [said for said in drawn.complaints() if "getImageData" not in said] == []
 
 
 def test_no_page_with_a_map_is_wider_than_a_phone(drawn):

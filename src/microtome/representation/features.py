@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from microtome.data import Dataset
-from microtome.data.adapters.adapter import Adapter, adapt
+from microtome.data.adapters.adapter import Adapter, Expected, adapt
 from microtome.data.adapters.class_labels import UNLABELLED
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
@@ -114,7 +114,7 @@ def features(
     if shard < 1:
         raise InputError(f"a shard holds at least one image, got shard={shard}.")
     check_reduction(net, [layer], reduce)
-    data = adapt(dataset, net)
+    data = adapt(dataset, Expected(net.input_shape, net.pixels))  # labels are those of the data, whatever the classes
     total = len(data)
     if not total:
         raise InputError("the data set is empty: there is no image to run.")

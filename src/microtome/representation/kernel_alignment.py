@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from microtome.data import Dataset, adapt
+from microtome.data.adapters.adapter import Expected
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
@@ -175,7 +176,7 @@ def cka(
     second = net if other is None else other
     rows = _named(net, layers)
     columns = _named(second, other_layers if other_layers is not None else layers)
-    data = adapt(dataset, net)
+    data = adapt(dataset, Expected(net.input_shape, net.pixels))  # their labels play no part
     count = len(data)
     if count < 5:
         raise InputError(f"CKA with an interval needs at least five images, got {count}.")
@@ -211,7 +212,7 @@ def _named(net: Network, layers: str | Iterable[str] | None) -> list[str]:
 
 def _fill(net: Network, data: Dataset, names: list[str], reduce: str, batch: int, table: FeatureTable) -> None:
     """Run the data set through a network once."""
-    adapted = adapt(data, net)
+    adapted = adapt(data, Expected(net.input_shape, net.pixels))
     for indices in torch.arange(len(adapted), device="cpu").split(net.admitted(batch)):
         images, _ = adapted.fetch(indices)
         for name, values in feature_rows(net, images, names, reduce).items():

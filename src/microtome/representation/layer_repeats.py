@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from microtome.data import Dataset, adapt
+from microtome.data.adapters.adapter import Expected
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.registry import register
@@ -142,7 +143,7 @@ def repeats(
     >>> round(float(repeats(Network(model, (1, 4, 4)), data, ["0", "1"]).match), 6)
     1.0
     """
-    data = adapt(dataset, net)
+    data = adapt(dataset, Expected(net.input_shape, net.pixels))  # their labels play no part
     names = computing_layers(net) if layers is None else [net.layer(name).name for name in dict.fromkeys(layers)]
     names = sorted(names, key=lambda name: net.layers[name].step)
     if len(names) < 2 or len(data) < _LEAST or permutations < 1 or not 0 < above < 1:
@@ -188,7 +189,7 @@ def _maps(net: Network, data: Dataset, names: list[str], batch: int) -> dict[str
         if not net.layer(name).units or net.layer(name).axes.image_axis is None:
             raise LayerError(f'layer "{name}" has no units, or its values have no axis of images; choose another.')
     found: dict[str, list[Tensor]] = {name: [] for name in names}
-    adapted = adapt(data, net)
+    adapted = adapt(data, Expected(net.input_shape, net.pixels))
     for indices in torch.arange(len(adapted), device="cpu").split(net.admitted(batch)):
         images, _ = adapted.fetch(indices)
         for name, value in net.activations(images, names, batch=batch).items():

@@ -70,7 +70,7 @@ class Repeated:
     --------
     >>> twice = Repeated(lambda x: (2 * x,))
     >>> twice(torch.tensor([1.0])), twice.plain
-    ((tensor([2.]),), 'the tensors are on cpu')
+    ((tensor([2.]),), 'it was called too few times')
     """
 
     def __init__(self, function: Function, recorder: Callable[[], Recorder] | None = None) -> None:

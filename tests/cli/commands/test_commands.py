@@ -183,7 +183,7 @@ def test_bash_completes_a_command(capsys: pytest.CaptureFixture[str], tmp_path: 
     answer = subprocess.run(
         ["bash", "-c", f"source {tmp_path}/script; {typed}"], capture_output=True, text=True, check=True
     )
-    assert answer.stdout.split() == ["explain"]
+    assert answer.stdout.split() == ["explain", "explain-path"]
 
 
 def test_random_weights_are_told(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ from torch import nn
 
 import microtome as mt
 from microtome import spaces
+from microtome.errors import DataWarning
 
 
 def setting():
@@ -77,7 +78,7 @@ def test_bad_input_is_refused_and_results_are_drawn(tmp_path):
     net, images, _, pairs = setting()
     with pytest.raises(mt.InputError, match="labels"):
         spaces.ideal_inputs(net, list(images))
-    with pytest.raises(mt.InputError, match="no class"):
+    with pytest.warns(DataWarning, match="label 7"), pytest.raises(mt.InputError, match="label"):
         spaces.ideal_inputs(net, [(images[0], 7)])
     with pytest.raises(mt.InputError, match="steps"):
         spaces.ideal_inputs(net, pairs, steps=-1)

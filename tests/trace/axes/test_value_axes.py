@@ -281,15 +281,15 @@ def test_reading_leaves_the_model_and_the_random_states_as_found():
 
 def test_large_images_are_read_small_where_the_model_admits_it():
     """The lengths of all axes are those of the full size; windows folded into the batch among them."""
+    sizes: list[int] = []
 
     class Windows(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.stem, self.wide, self.head = nn.Conv2d(3, 6, 4, 4), nn.Linear(6, 5), nn.Linear(5, 4)
-            self.sizes: list[int] = []
 
         def forward(self, x: Tensor) -> Tensor:
-            self.sizes.append(x.shape[2])
+            sizes.append(x.shape[2])  # outside of the model, whose own lists are left as found
             n, side = len(x), x.shape[2] // 16
             y = self.stem(x).view(n, 6, side, 4, side, 4).permute(0, 2, 4, 3, 5, 1).reshape(-1, 16, 6)
             return self.head(self.wide(y).view(n, -1, 5).mean(1))
@@ -297,7 +297,7 @@ def test_large_images_are_read_small_where_the_model_admits_it():
     model = Windows()
     net = Network(model, (3, 160, 160))
     assert (str(net.layer("wide").axes), net.layer("wide").shape) == ("(N 100) 16 C", (100, 16, 5))
-    assert model.sizes.count(160) == 1  # the rest, three for the axes among it, are small
+    assert sizes.count(160) == 1  # the rest, three for the axes among it, are small
     images = torch.rand(2, 3, 160, 160)
     assert net.layer("wide").axes.per_unit(net.activations(images, "wide")["wide"], 2).shape == (2, 5, 1600)
 

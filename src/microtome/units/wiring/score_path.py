@@ -159,6 +159,7 @@ def explain_path(
 
     Examples
     --------
+    >>> import torch
     >>> from torch import nn
     >>> model = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.Flatten(), nn.Linear(4, 2, bias=False))
     >>> _ = model[0].weight.data.fill_(2.0), model[2].weight.data.copy_(torch.tensor([[1.0] * 4, [-1.0] * 4]))
