@@ -209,11 +209,15 @@ def test_a_range_is_written_short_where_it_is_symmetric(tmp_path):
 
 
 def test_nearly_all_of_the_data_is_not_all(tmp_path):
-    made = tuple(pages.Stimulus(picture(), "positive", 8.0, percentile) for percentile in (99.9999, 100.0, 0.0))
+    cases = (("positive", 99.9999), ("positive", 100.0), ("positive", 0.0), ("negative", 92.0))
+    made = tuple(pages.Stimulus(picture(), role, 8.0, percentile) for role, percentile in cases)
     unit = pages.UnitPage("/relu", 0, sections=section(pages.Stimuli(made, "Look.")))
     content = written(tmp_path, atlas(units=iter([unit])))["units/relu/0.html"]
     found = re.findall(r">8.00, ([^<]+)<", content)
-    assert found == ["above 99.99\u202f% of the data", "above all of the data", "below all of the data"]
+    assert found == [
+        "higher than 99.99\u202f% of the images", "higher than any image of the data",
+        "higher than no image of the data", "lower than 92\u202f% of the images",
+    ]  # fmt: skip
 
 
 def table(amounts: list[float], bias: float) -> pages.DissectionTable:

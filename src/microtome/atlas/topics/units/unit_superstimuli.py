@@ -142,8 +142,9 @@ def _unit_stimuli(album: Album, layer: str, unit: int) -> Stimuli | None:
     for cell, (role, result, place) in enumerate(found):
         reached = float(result.peak[place])
         picture = Picture(sprite, cell, f"{_ROLES[role]} unit {unit} of {layer}", to_unit(layer, unit))
-        share = album.tables[layer].percentile(unit, reached)
-        items.append(Stimulus(picture, role, reached, share, *_credentials(result, place)))
+        items.append(
+            Stimulus(picture, role, reached, _share(album, layer, result, place), *_credentials(result, place))
+        )
     first = found[0][1]
     command = album.commands.line(
         "maximize", layer, channels=unit, steps=first.provenance.parameters["steps"], seed=first.provenance.seed,
@@ -151,10 +152,20 @@ def _unit_stimuli(album: Album, layer: str, unit: int) -> Stimuli | None:
     )  # fmt: skip
     caption = (
         f"Images made to raise and to lower the response of this unit as far as possible. Below each: the response, "
-        f"and the share of the {album.tables[layer].sampled} images of the data that give less. "
+        f"and for how many of the {album.tables[layer].sampled} images of the data it goes further than the response "
+        "to the image at any place. "
         "Marked images may not show what drives the unit in the data."
     )
     return Stimuli(tuple(items), caption, album.made(first, command))
+
+
+def _share(album: Album, layer: str, result: Superstimuli, row: int) -> float | None:
+    """Per cent of the images of the data that do not reach as far, up or down; None where that is not known."""
+    if result.percentile is not None:
+        return float(result.percentile[row])
+    if result.sign < 0:
+        return None  # the table counts the highest responses of images
+    return album.tables[layer].percentile(int(result.channel[row]), float(result.peak[row]))
 
 
 _ROLES = {
