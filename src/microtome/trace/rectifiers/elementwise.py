@@ -11,6 +11,7 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
@@ -72,7 +73,8 @@ class Elementwise:
         if kind in _WEIGHING or pair or TRAITS[kind].kink == "pair":
             self._match(parents, places)
         source = parents[0].source
-        if any(parent.source is not source for parent in parents) or source is None:
+        by_place = kind == "setitem" and not _writes_by_mask(call)
+        if any(parent.source is not source for parent in parents) or source is None or by_place:
             return self._of_several(call, parents)
         again = repeatable(call, places)
         if again is None:
@@ -204,3 +206,14 @@ def _is_mask(call: Call, parents: list[Value]) -> bool:
 
 def _one_factor(call: Call) -> bool:
     return isinstance(call.args[0], Tensor) and (len(call.args) < 2 or call.args[1] is not call.args[0])
+
+
+def _writes_by_mask(call: Call) -> bool:
+    """Whether numbers are written where a mask holds, or everywhere; not at chosen places, such as one channel."""
+    index = call.args[1]
+    parts = index if isinstance(index, tuple) else (index,)
+    everywhere = (slice(None), Ellipsis)
+    return all(
+        part.dtype is torch.bool if isinstance(part, Tensor) else any(part == one for one in everywhere)
+        for part in parts
+    )
