@@ -100,6 +100,18 @@ STEPS: dict[str, tuple[Step, Step]] = {
             (x - per_channel(model.tracked.running_mean)) / per_channel(model.tracked.running_var + 1e-5).sqrt()
         ),
     ),
+    "a bias before a rectifier": (
+        lambda model, x: F.relu(x + per_channel(model.t)),
+        lambda model, x: F.relu(x + per_channel(model.t)),
+    ),
+    "a bias between rectifiers": (
+        lambda model, x: F.relu(F.relu(x) * per_channel(model.u) + per_channel(model.t)),
+        lambda model, x: F.relu(F.relu(x) * per_channel(model.u) + per_channel(model.t)),
+    ),
+    "a bias behind a nonlinearity": (
+        lambda model, x: F.elu(x) + per_channel(model.t),
+        lambda model, x: straight(F.elu)(model, x) + per_channel(model.t),
+    ),
     "without an axis of images": (
         lambda model, x: torch.stack([F.relu(F.conv2d(one, model.d.weight, model.d.bias)) for one in x]),
         lambda model, x: F.relu(F.conv2d(x, model.d.weight, model.d.bias)),
@@ -125,6 +137,25 @@ STEPS: dict[str, tuple[Step, Step]] = {
         lambda model, x: (torch.complex(x, 0.5 * x) * torch.polar(x.new_ones(()), x.new_ones(()))).conj().imag,
         lambda model, x: -(x * torch.sin(x.new_ones(())) + 0.5 * x * torch.cos(x.new_ones(()))),
     ),
+}
+
+
+BY_HAND: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "elu by where": (lambda x: torch.where(x > 0, x, x.exp() - 1), F.elu),
+    "elu by the smaller": (lambda x: F.relu(x) + torch.min(x.exp() - 1, torch.zeros_like(x)), F.elu),
+    "selu": (lambda x: 1.0507009873554805 * torch.where(x < 0, 1.6732632423543772 * (x.exp() - 1), x), F.selu),
+    "softplus by log": (lambda x: torch.log(1 + torch.exp(x)), F.softplus),
+    "softplus by logaddexp": (lambda x: torch.logaddexp(x, x.new_zeros(())), F.softplus),
+    "softplus, stable": (lambda x: x.clamp(min=0) + torch.log(1 + torch.exp(-x.abs())), F.softplus),
+    "sigmoid": (lambda x: 1 / (1 + torch.exp(-x)), torch.sigmoid),
+    "tanh": (lambda x: (x.exp() - (-x).exp()) / (x.exp() + (-x).exp()), torch.tanh),
+    "tanh by one": (lambda x: ((2 * x).exp() - 1) / ((2 * x).exp() + 1), torch.tanh),
+    "celu": (lambda x: torch.maximum(x, x * 0) + (1.5 * ((x / 1.5).exp() - 1)).clamp(max=0), lambda x: F.celu(x, 1.5)),
+    "square root, shifted": (lambda x: (x + torch.sqrt(x * x + 4)) / 2, lambda x: (x + torch.sqrt(x * x + 4)) / 2),
+}
+STEPS |= {
+    name: (lambda model, x, hand=hand: hand(x), straight(named))  # type: ignore[misc]
+    for name, (hand, named) in BY_HAND.items()
 }
 
 

@@ -16,6 +16,7 @@ from microtome.trace.lrp.attention import attention, multi_head
 from microtome.trace.lrp.image_sums import ImageAxis
 from microtome.trace.lrp.linear import WEIGHTED, Weighted, is_layer_by_product, read_by_layer
 from microtome.trace.lrp.moves import MOVES, WRITES, glued, mixes_in_constants, moved
+from microtome.trace.lrp.nonlinearities import Nonlinearities
 from microtome.trace.lrp.norms import held, linear_part
 from microtome.trace.lrp.products import Gates, pointwise, reduced, summed
 from microtome.trace.lrp.rules import stabilised
@@ -63,7 +64,7 @@ class Relevance(RuleSet):
 
     Notes
     -----
-    Weighted operators follow the chosen rule. Batch norm in evaluation is one linear layer with the
+    Weighted operators follow the chosen rule, except on complex numbers, where the epsilon rule holds. Batch norm in evaluation is one linear layer with the
     convolution before it (weights a*w, bias a*b + c); standing alone it is linear with the epsilon
     rule. Sums share in proportion to their terms. Nonlinearities pass relevance on. A product with a
     gate (squeeze-excite) gives all to the signal and treats the gate as constant; so do attention
@@ -80,6 +81,7 @@ class Relevance(RuleSet):
         self.account = Account(choose_rule, axes)
         self._ranges: dict[int, tuple[Tensor, Tensor, Tensor]] = {}  # values made of pixels only, with their range
         self._gates = Gates()
+        self._nonlinearities = Nonlinearities()
         self._made_by: dict[int, tuple[Tensor, Weighted]] = {}
         self._constants: dict[int, tuple[Tensor, str]] = {}  # with the operation that made them
         self._next: Weighted | None = None
@@ -97,6 +99,7 @@ class Relevance(RuleSet):
         """
         for known in (self._made_by, self._ranges, self._gates, self._constants, self._made_from, self._readers):
             known.clear()
+        self._nonlinearities = Nonlinearities()
 
     # -- the forward pass: who reads what ------------------------------------------------------------------------
 
@@ -124,7 +127,9 @@ class Relevance(RuleSet):
                 known.pop(id(source), None)
         base = source._base if call.inplace and source._is_view() else None
         fresh = base is not None and not base.requires_grad
-        output = super().run(call)
+        self._nonlinearities.before(call)
+        output, noted = super().run(call), self._nonlinearities.taken()
+        self._nonlinearities.after(noted, call, output)
         if base is not None and fresh and base.requires_grad:
             self._book_around(base, source)
         if isinstance(output, Tensor) and not output.requires_grad:
@@ -181,6 +186,14 @@ class Relevance(RuleSet):
             base = self.run(Call("mul", scale, (base, bound["beta"]), {}, call.inplace, call.name))
         add = Tensor.add_ if call.inplace else torch.add
         return self.run(Call("add", add, (base, product), {"alpha": bound["alpha"]}, call.inplace, call.name))
+
+    def check_graph(self, root: Tensor) -> None:
+        """Refuse hidden functions; then settle where the nonlinearities of the pass begin and end."""
+        super().check_graph(root)
+        self._nonlinearities.settle()
+
+    def _chosen(self, call: Call) -> BackwardRule | Through | None:
+        return self._nonlinearities.led(super()._chosen(call), partial(moved, self.account))
 
     def choose(self, call: Call) -> BackwardRule | Through | None:
         """The rule of an operation; None where the gradient moves relevance rightly."""

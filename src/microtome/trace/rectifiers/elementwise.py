@@ -112,6 +112,10 @@ class Elementwise:
             parent.children.append(value)
         self._keep(made[0], value)
 
+    def found(self, tensor: Tensor) -> Value | None:
+        """What is known of a tensor, as it is now."""
+        return self._found(tensor)
+
     def knows(self, tensor: Tensor) -> bool:
         """Whether a tensor is made from the image, as far as it can be told."""
         return tensor.requires_grad or self._found(tensor) is not None
