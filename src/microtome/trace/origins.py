@@ -25,6 +25,16 @@ _FLAT = PLAIN | {nn.Parameter}
 OURS, TORCH = Path(__file__).parents[1], Path(torch.__file__).parent
 
 
+# The depth of function transforms (torch.vmap, torch.func.jvp). Torch has no public question for it; where this one is
+# missing, tensors inside a transform are looked at, as those outside.
+_depth = getattr(getattr(torch._C, "_functorch", None), "maybe_current_level", None)
+
+
+def is_transformed() -> bool:
+    """Whether a function transform runs, as ``torch.vmap``: its tensors have axes that nobody sees, and no numbers."""
+    return _depth is not None and _depth() is not None
+
+
 class Origins:
     """The tensors of one pass whose origin is known."""
 

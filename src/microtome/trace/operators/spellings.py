@@ -31,6 +31,7 @@ _SAME = {
     "rmatmul": "matmul",
     "linalg_matmul": "matmul",
     "expit": "sigmoid",
+    "log_sigmoid": "logsigmoid",
     "swapaxes": "transpose",
     "swapdims": "transpose",
     "moveaxis": "movedim",

@@ -47,6 +47,8 @@ class Value:
         Of a source: the nodes of other tensors that hold the same numbers, such as a second view of the same tensor.
     children : list of Value
         What was computed from it, element by element.
+    laid_out : Value or None
+        Of a mask in another layout: the mask that was laid out anew.
     """
 
     source: Value | None
@@ -60,6 +62,7 @@ class Value:
     mask: bool = False
     twins: set[Any] = field(default_factory=set)
     children: list[Value] = field(default_factory=list)
+    laid_out: Value | None = None
 
     @property
     def nodes(self) -> set[Any]:

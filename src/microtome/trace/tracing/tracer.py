@@ -22,7 +22,7 @@ from microtome.trace.operators.nested_tensors import substitute, tensors
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.signatures import is_inplace, refined
 from microtome.trace.operators.spellings import spelling
-from microtome.trace.origins import Origins, calling_place, maker
+from microtome.trace.origins import Origins, calling_place, is_transformed, maker
 from microtome.trace.tracing import broken_pass
 from microtome.trace.tracing.watching import INPUT, Observer, Replacement, Rules
 
@@ -213,7 +213,7 @@ class Tracer(TorchFunctionMode):
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         path = self._names.get(id(module))
-        if not path or not self._scopes:  # the root, a stranger's module, or another thread's pass
+        if not path or not self._scopes or is_transformed():  # the root, a stranger's module, or another thread's pass
             return
         count = self._calls[path] = self._calls.get(path, 0) + 1
         name = path if count == 1 else f"{path}#{count}"
@@ -284,7 +284,7 @@ class Tracer(TorchFunctionMode):
     ) -> Any:
         """See one torch call."""
         kwargs = kwargs or {}
-        if self._paused:
+        if self._paused or is_transformed():
             return func(*args, **kwargs)
         spelled = spelling(func)
         if spelled is None:
