@@ -30,6 +30,10 @@ class StoreError(MicrotomeError):
     """A folder or file of results cannot be read or written."""
 
 
+class EngineError(MicrotomeError):
+    """The processes or the cluster that tasks run on are lost."""
+
+
 class ModelWarning(UserWarning):
     """The user's model does something that makes results less certain than they look."""
 

@@ -47,6 +47,8 @@ class Report:
         Pages of the site.
     seconds : float
         Wall-clock time.
+    failed : tuple of str
+        What could not be done, each with its cause; pages name it in its place, and the next run tries again.
     """
 
     index: str
@@ -54,6 +56,7 @@ class Report:
     made: int
     pages: int
     seconds: float
+    failed: tuple[str, ...] = ()
 
 
 def build(
@@ -108,7 +111,14 @@ def build(
     InputError, LayerError, ModelError
         The model, the images or an option cannot be used.
     StoreError
-        The folder is another model's, or cannot be written.
+        The folder is another model's, another run works in it, or it cannot be written.
+    EngineError
+        The scheduler is gone, or the first look at the images fails three times.
+
+    Notes
+    -----
+    A task that raises, or whose process dies, is tried three times. Then the rest is delivered without it:
+    ``Report.failed`` and the pages tell why.
     """
     began = time.monotonic()
     chosen = budget(size)
@@ -133,9 +143,13 @@ def build(
         commands = _commands(source, options, layers, images, chosen, methods)
         if commands.options:
             store.write_if_changed(OPTIONS, (json.dumps(commands.options, indent=1) + "\n").encode())
-        album = Album(plan, selected, store, [*survey, *tasks], commands)
+        failed = {one.task.key: one.cause for one in run.failures}
+        album = Album(plan, selected, store, [*survey, *tasks], commands, failed)
         count = pages.site(album, topics, larger=_larger(plan, selected, topics, tasks, layers, images))
-    return Report(store.path("index.html"), len(survey) + len(tasks), made, count, time.monotonic() - began)
+    return Report(
+        store.path("index.html"), len(survey) + len(tasks), made, count, time.monotonic() - began,
+        tuple(map(str, run.failures)),
+    )  # fmt: skip
 
 
 def _own(methods: Sequence[str]) -> tuple[str, ...]:

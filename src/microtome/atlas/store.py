@@ -129,6 +129,17 @@ class Store:
             copy.flush()
             return Result.load(copy.name)
 
+    def remove(self, key: str) -> None:
+        """Remove the result of a task, if there is one."""
+        place = self.path(result_name(key))
+        try:
+            if self.local:
+                Path(place).unlink(missing_ok=True)
+            elif self._files.exists(place):
+                self._files.rm_file(place)
+        except OSError as error:
+            raise StoreError(f"{place} cannot be removed: {error.strerror or error}.") from error
+
     def done(self, key: str) -> bool:
         """Whether the result of a task is stored."""
         return result_name(key) in self
