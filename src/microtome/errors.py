@@ -42,6 +42,10 @@ class DataWarning(UserWarning):
     """The user's data set is read in a way that may not be meant."""
 
 
+class StoreWarning(UserWarning):
+    """A stored file is not what was written, and is made again."""
+
+
 def nearest(name: str, candidates: Iterable[str], n: int = 3) -> str:
     """Name the ``n`` candidates closest to ``name``, as text for an error message.
 

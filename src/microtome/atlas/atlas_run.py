@@ -14,6 +14,7 @@ from microtome.atlas import pages
 from microtome.atlas.album import Album
 from microtome.atlas.commands import Commands, options_of
 from microtome.atlas.engine import available_cores, executor, one_thread
+from microtome.atlas.folder_owner import owned
 from microtome.atlas.planning import first_look
 from microtome.atlas.planning.budget import BUDGETS, LARGER, Budget, budget
 from microtome.atlas.planning.expected_size import expected_megabytes
@@ -132,20 +133,21 @@ def build(
         store = Store(out)
         net = subject.net
         store.claim({"network": net.name, "fingerprint": net.fingerprint, "input_shape": net.input_shape})
-        with executor(engine or _usual_engine(source), workers) as pool:
-            run = Execution(_absolute(source), subject, store, pool, progress, workers, _jobs(topics))
-            survey = first_look.first_tasks(plan)
-            made = run.execute("looking at the images", survey)
-            selected = select(plan, store)
-            tasks = [task for topic in topics for task in topic.tasks(plan, selected)]
-            for stage, part in zip(("layers, units, images", "checks of maps"), _waves(tasks), strict=False):
-                made += run.execute(stage, part, megabytes=expected_megabytes(plan, selected))
-        commands = _commands(source, options, layers, images, chosen, methods)
-        if commands.options:
-            store.write_if_changed(OPTIONS, (json.dumps(commands.options, indent=1) + "\n").encode())
-        failed = {one.task.key: one.cause for one in run.failures}
-        album = Album(plan, selected, store, [*survey, *tasks], commands, failed)
-        count = pages.site(album, topics, larger=_larger(plan, selected, topics, tasks, layers, images))
+        with owned(store):
+            with executor(engine or _usual_engine(source), workers) as pool:
+                run = Execution(_absolute(source), subject, store, pool, progress, workers, _jobs(topics))
+                survey = first_look.first_tasks(plan)
+                made = run.execute("looking at the images", survey)
+                selected = select(plan, store)
+                tasks = [task for topic in topics for task in topic.tasks(plan, selected)]
+                for stage, part in zip(("layers, units, images", "checks of maps"), _waves(tasks), strict=False):
+                    made += run.execute(stage, part, megabytes=expected_megabytes(plan, selected))
+            commands = _commands(source, options, layers, images, chosen, methods)
+            if commands.options:
+                store.write_if_changed(OPTIONS, (json.dumps(commands.options, indent=1) + "\n").encode())
+            failed = {one.task.key: one.cause for one in run.failures}
+            album = Album(plan, selected, store, [*survey, *tasks], commands, failed)
+            count = pages.site(album, topics, larger=_larger(plan, selected, topics, tasks, layers, images))
     return Report(
         store.path("index.html"), len(survey) + len(tasks), made, count, time.monotonic() - began,
         tuple(map(str, run.failures)),

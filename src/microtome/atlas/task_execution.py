@@ -83,7 +83,7 @@ class Execution:
         for task in useless:
             self.failures.append(_follows(task, next(failed[key] for key in task.needs if key in failed)))
         tasks = [task for task in tasks if task not in useless] if useless else tasks
-        agenda = Agenda(tasks, self.store.done)
+        agenda = Agenda(tasks, self.store.whole)
         missing = agenda.count
         there, left, began = len(tasks) - missing, agenda.cost, time.monotonic()
         cores = 1 if isinstance(self.pool, Inline) else self.workers or available_cores()
