@@ -15,6 +15,7 @@ from microtome.network import Network
 
 __all__ = ["Plan", "blocks"]
 
+_SHARDS = 1024  # at most
 _SMALL = 64  # pixels a side up to which memory is no concern
 
 
@@ -51,7 +52,17 @@ class Plan:
         """Layers whose units get pages."""
         return self.summary.layers
 
-    def task(self, job: str, *, cost: float, sees: bool = True, needs: tuple[str, ...] = (), **options: Any) -> Task:
+    def task(
+        self,
+        job: str,
+        *,
+        cost: float,
+        sees: bool = True,
+        needs: tuple[str, ...] = (),
+        gathers: bool = False,
+        interim: bool = False,
+        **options: Any,
+    ) -> Task:
         """Name a task of this network.
 
         Parameters
@@ -64,11 +75,28 @@ class Plan:
             Whether the result depends on the images.
         needs : tuple of str
             Keys of the tasks whose results the job takes.
+        gathers, interim : bool
+            See ``Task``: results are taken one at a time; the result is removed when nobody needs it any more.
         **options
             The keyword arguments of the job, as JSON can hold them.
         """
         data = self.subject.fingerprint if sees else ""
-        return task(job, self.net.fingerprint, data, needs=needs, cost=cost, **options)
+        return task(
+            job, self.net.fingerprint, data, needs=needs, cost=cost, gathers=gathers, interim=interim, **options
+        )
+
+    def shards(self, seconds: float) -> list[tuple[int, int]]:
+        """Shards of all images, each by its number and size, for a pass of so many expected seconds for one image.
+
+        They depend on the network and the images only, so that the bytes of results do not depend on the workers.
+        A shard takes about four seconds; half a second in a short pass, so that a few workers share it; more where
+        there would be above 1,024 of them. It holds whole batches.
+        """
+        total = len(self.subject.images)
+        work = seconds * total
+        count = max(1, int(min(_SHARDS, max(work / 4, min(16, work / 0.5)))))
+        size = math.ceil(math.ceil(total / count) / self.batch) * self.batch
+        return [(number, size) for number in range(math.ceil(total / size))]
 
     # -- cost ----------------------------------------------------------------------------------------------------
 
