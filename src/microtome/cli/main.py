@@ -39,6 +39,7 @@ _COMMANDS = {
     "credentials_command": ("credentials",),
     "training.train_command": ("train",),
     "training.landscape_command": ("landscape",),
+    "training.curvature_command": ("curvature",),
     "spaces.space_commands": ("spectra", "signal_space", "kept", "region", "invertibility", "invert", "ideal_inputs"),
     "spaces.rejection_commands": ("class_residuals", "rejected", "facets_between"),
     "surgery.cam_conversion_command": ("cam_conversion",),
