@@ -46,6 +46,7 @@ _COMMANDS = {
     "surgery.pruning_commands": ("prune", "lossless", "compress", "without", "criteria"),
     "representation_commands": ("map", "cka"),
     "training.information_command": ("information",),
+    "training.usable_information_command": ("usable_information",),
     "attribution.bias_commands": ("shortcut_share", "spotting_bias"),
     "reproduce_command": ("reproduce",),
     "hand_net_command": ("hand_net",),

@@ -1,4 +1,4 @@
-"""``microtome curvature`` as a person calls it: eigenvalues, their density, along a training, on a plane."""
+"""``microtome curvature`` and ``usable-information`` as a person calls them; each bad input is one clear error."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def trained(tmp_path_factory):
     return folder
 
 
-def command(capsys, monkeypatch, trained, *arguments: str) -> tuple[int, str, str]:
+def command(capsys, monkeypatch, trained, *arguments: str, name="curvature", images="20") -> tuple[int, str, str]:
     monkeypatch.syspath_prepend(str(trained))
     weights = str(trained / "run" / "epoch-00002.safetensors")
     model = ("--model", "tiny_curved:build", "--weights", weights, "--input-shape", "1,8,8", "--data", "digits")
-    code = call(["curvature", *model, "--images", "20", *arguments])
+    code = call([name, *model, "--images", images, *arguments])
     out, err = capsys.readouterr()
     return int(code or 0), out, err
 
@@ -78,3 +78,17 @@ def test_a_bad_option_is_one_clear_error(capsys, monkeypatch, tmp_path, trained,
     assert code == 2
     assert said in err
     assert "Traceback" not in err
+
+
+def test_what_each_layer_tells_of_the_class(capsys, monkeypatch, tmp_path, trained):
+    made, kept = str(tmp_path / "f.png"), tmp_path / "f.safetensors"
+    usable = {"name": "usable-information", "images": "150"}
+    code, out, err = command(capsys, monkeypatch, trained, "--kept", "0", "-o", made, **usable)
+    assert code == 0, err
+    assert "usable bits" in out
+    code, out, err = command(capsys, monkeypatch, trained, "--kept", "1", "--json", "-o", str(kept), **usable)
+    assert code == 0, err
+    assert [row["layer"] for row in json.loads(out)] == load(kept).layers == ["input", "1", "logits"]
+    code, _, err = command(capsys, monkeypatch, trained, "--folds", "50", "-o", made, **usable)
+    assert code == 2
+    assert "for 50 folds" in err
