@@ -51,7 +51,10 @@ class Plan:
         """Layers whose units get pages."""
         return self.summary.layers
 
-    def task(self, job: str, *, cost: float, sees: bool = True, needs: tuple[str, ...] = (), **options: Any) -> Task:
+    def task(
+        self, job: str, *, cost: float, sees: bool = True, of_run: bool = False, needs: tuple[str, ...] = (),
+        **options: Any,
+    ) -> Task:  # fmt: skip
         """Name a task of this network.
 
         Parameters
@@ -62,12 +65,16 @@ class Plan:
             Expected seconds on one core.
         sees : bool
             Whether the result depends on the images.
+        of_run : bool
+            Whether the result depends on the training, ``subject.run``.
         needs : tuple of str
             Keys of the tasks whose results the job takes.
         **options
             The keyword arguments of the job, as JSON can hold them.
         """
         data = self.subject.fingerprint if sees else ""
+        if of_run:
+            data = f"{data} run {self.subject.run_fingerprint}"
         return task(job, self.net.fingerprint, data, needs=needs, cost=cost, **options)
 
     # -- cost ----------------------------------------------------------------------------------------------------
