@@ -58,6 +58,7 @@ class Plan:
         *,
         cost: float,
         sees: bool = True,
+        of_run: bool = False,
         needs: tuple[str, ...] = (),
         gathers: bool = False,
         interim: bool = False,
@@ -73,6 +74,8 @@ class Plan:
             Expected seconds on one core.
         sees : bool
             Whether the result depends on the images.
+        of_run : bool
+            Whether the result depends on the training, ``subject.run``.
         needs : tuple of str
             Keys of the tasks whose results the job takes.
         gathers, interim : bool
@@ -81,6 +84,8 @@ class Plan:
             The keyword arguments of the job, as JSON can hold them.
         """
         data = self.subject.fingerprint if sees else ""
+        if of_run:
+            data = f"{data} run {self.subject.run_fingerprint}"
         return task(
             job, self.net.fingerprint, data, needs=needs, cost=cost, gathers=gathers, interim=interim, **options
         )

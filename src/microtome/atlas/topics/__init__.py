@@ -17,6 +17,11 @@ from microtome.atlas.topics.network.image_positions import IMAGE_POSITIONS
 from microtome.atlas.topics.network.map_of_images import MAP_OF_IMAGES
 from microtome.atlas.topics.network.predictions import PREDICTIONS
 from microtome.atlas.topics.network.singular_values import SINGULAR_VALUES
+from microtome.atlas.topics.training.curvature_in_training import CURVATURE_IN_TRAINING
+from microtome.atlas.topics.training.features_in_training import FEATURES_IN_TRAINING
+from microtome.atlas.topics.training.loss_around_weights import LOSS_AROUND_WEIGHTS
+from microtome.atlas.topics.training.readable_class import READABLE_CLASS
+from microtome.atlas.topics.training.training_curves import TRAINING_CURVES
 from microtome.atlas.topics.units.ablations import ABLATIONS
 from microtome.atlas.topics.units.dissections import DISSECTIONS
 from microtome.atlas.topics.units.firing_places import FIRING_PLACES
@@ -49,4 +54,9 @@ TOPICS: Sequence[Topic] = (
     DISSECTIONS,
     ACTIVATION_MAPS,
     KEPT_AND_LOST,
+    TRAINING_CURVES,
+    FEATURES_IN_TRAINING,
+    LOSS_AROUND_WEIGHTS,
+    CURVATURE_IN_TRAINING,
+    READABLE_CLASS,
 )

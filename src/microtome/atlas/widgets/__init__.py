@@ -33,6 +33,7 @@ from microtome.atlas.widgets.charts import (
     UnitTableRow,
     Wiring,
 )
+from microtome.atlas.widgets.drawn_figure import DrawnFigure
 from microtome.atlas.widgets.image_maps import (
     ActivationMaps,
     ActivationRow,
@@ -80,6 +81,7 @@ __all__ = [
     "Decomposition",
     "DissectionRow",
     "DissectionTable",
+    "DrawnFigure",
     "Examples",
     "Facts",
     "Filter",
