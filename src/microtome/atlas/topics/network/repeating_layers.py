@@ -17,6 +17,7 @@ from microtome.atlas.widgets import Absent, Amount, Amounts, Part, Section, Stat
 from microtome.loading import Subject
 from microtome.representation import LayerRepeats
 from microtome.representation import repeats as compared
+from microtome.units.stimulus_tuning.labels import NOT_SELECTIVE
 
 __all__ = ["REPEATING_LAYERS"]
 
@@ -110,7 +111,7 @@ def _pairs(album: Album, found: LayerRepeats, layer: str) -> Amounts | Absent:
 
 def _partner(album: Album, layer: str, unit: int) -> str:
     words = label(album, layer, unit)
-    return f"like {layer}:{unit}" + (f" ({words})" if words else "")
+    return f"like {layer}:{unit}" + (f" ({words})" if words not in ("", NOT_SELECTIVE) else "")
 
 
 REPEATING_LAYERS = Topic("repeats", tasks=_tasks, jobs={"repeats": repeats}, sections={"layer": _layer})
