@@ -117,7 +117,8 @@ def _drawn(name: str, planes: tuple[Tensor, Tensor], period: float, generator: t
         amplitude = torch.exp(-(((frequency * period - 1) / _OCTAVE) ** 2) / 2)
     amplitude[0, 0] = 0
     noise = torch.randn(x.shape, generator=generator, device="cpu", dtype=x.dtype)
-    return torch.fft.irfft2(torch.fft.rfft2(noise) * amplitude, s=x.shape)
+    shaped: Tensor = torch.fft.irfft2(torch.fft.rfft2(noise) * amplitude, s=x.shape)
+    return shaped
 
 
 def _frequency(height: int, width: int) -> Tensor:
