@@ -60,11 +60,12 @@ class Provenance:
     notes: list[str] = field(default_factory=list)
 
 
-def provenance(net: Network, method: str = "", seed: int | None = None, **parameters: Any) -> Provenance:
-    """Describe how a result is made.
+# Of a result that the registry has not described yet.
+UNSTATED = Provenance("")
 
-    A registered method needs this only for values that it finds itself, such as a default layer: the registry adds its
-    name and all options of the call.
+
+def provenance(net: Network, method: str = "", seed: int | None = None, **parameters: Any) -> Provenance:
+    """Describe how a result of a function that is not registered is made; the registry describes all others.
 
     Parameters
     ----------
@@ -85,6 +86,11 @@ def provenance(net: Network, method: str = "", seed: int | None = None, **parame
         versions=versions(),
         notes=net.notes,
     )
+
+
+def stated(**parameters: Any) -> Provenance:
+    """What a registered method has found itself, such as a default layer; the registry adds the rest."""
+    return Provenance("", {key: _plain(value) for key, value in parameters.items()})
 
 
 def described(
@@ -151,7 +157,7 @@ def _digest(value: Tensor) -> str:
 class Result:
     """Base of all results; subclasses are frozen dataclasses whose fields are tensors and plain values."""
 
-    provenance: Provenance = Provenance("")
+    provenance: Provenance = UNSTATED
 
     kinds: ClassVar[dict[str, type[Result]]] = {}
     # "module:function" in microtome.figures; a string, so that results import no figure. "" where nothing draws it.

@@ -15,7 +15,7 @@ from microtome.errors import InputError, ModelError
 from microtome.network import Network
 from microtome.progress import Clock, Listener
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result
 from microtome.tables import Table
 from microtome.training.image_losses import ImageLosses, Loss, PreparedImages
 from microtome.training.lanczos import Ritz, extreme
@@ -168,7 +168,6 @@ def eigenvalues(
         layers_smallest={name: ritz.bottom for name, ritz in found.items()},
         images=len(data),
         steps=taken,
-        provenance=provenance(net),
     )
 
 

@@ -13,7 +13,7 @@ from microtome.data import Dataset, adapt
 from microtome.errors import InputError, ModelError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Provenance, provenance
+from microtome.results import Provenance, stated
 from microtome.trace.graph import Layer
 from microtome.trace.operators.operator_table import RECTIFIERS
 from microtome.units.streaming import response_distribution, streaming_pass
@@ -123,10 +123,7 @@ def top_patches(
     width = 12 if net.dtype != torch.float64 else 24
     size = min(images, max(1, _MEMORY // ((width + 4) * total)) if sample is None else sample)
     subset = response_distribution.draw(images, size, seed)
-    note = provenance(
-        net, "top-patches", seed=seed, layers=[layer.name for layer in selected], k=k, bins=bins,
-        one_per_image=one_per_image, images=images, sample=subset.size,
-    )  # fmt: skip
+    note = stated(layers=[layer.name for layer in selected], images=images, sample=subset.size)  # fmt: skip
     tables = {layer.name: _Table(layer, net, k, subset, one_per_image=one_per_image) for layer in selected}
     streaming_pass.read(net, dataset, {name: table.read for name, table in tables.items()}, batch=batch)
     labels = dataset.labels
