@@ -20,7 +20,7 @@ METHODS = ("deconvnet", "guided", "gradient")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Reconstructions(Result, drawing="units.unit_figures:reconstructions"):
+class Reconstructions(Result, drawing="units.reconstruction_figures:reconstructions"):
     """Pixel-level reconstructions of patches, with the patches.
 
     Attributes
