@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from microtome.atlas.site.addresses import Addresses
-from microtome.atlas.site.numbers import count, number, percent, signed
+from microtome.atlas.site.numbers import count, number, percent, signed, typeset
 from microtome.atlas.site.search import index_script
 from microtome.atlas.site.view import View
 from microtome.atlas.widgets import (
@@ -145,7 +145,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, signed=signed, percent=percent)
+    environment.filters.update(number=number, signed=signed, percent=percent, typeset=typeset)
     environment.globals.update(
         count=count, with_article=with_article, to_layer=to_layer, to_class=to_class, Link=Link, Part=Part
     )
