@@ -87,7 +87,7 @@ class _Site:
     def __init__(self, atlas: Atlas, addresses: Addresses) -> None:
         self._atlas = atlas
         self._addresses = addresses
-        self._environment = _environment()
+        self._environment = templates()
         self._layers = {page.name: page for page in atlas.layers}
 
     def pages(self) -> Iterator[tuple[str, str]]:
@@ -137,7 +137,8 @@ class _Site:
         return address, whole
 
 
-def _environment() -> Environment:
+def templates() -> Environment:
+    """The templates of all pages, with the filters and functions that they use."""
     environment = Environment(
         loader=PackageLoader("microtome.atlas.site"),
         autoescape=True,
