@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from microtome.atlas.planning.budget import Budget
-from microtome.atlas.planning.network_summary import NetworkSummary, maps_inside, multiply_adds
+from microtome.atlas.planning.network_summary import NetworkSummary, maps_inside, work
 from microtome.atlas.task import Task, task
 from microtome.loading import Subject
 from microtome.network import Network
@@ -112,8 +112,7 @@ class Plan:
 
     def seconds_up_to(self, layer: str) -> float:
         """The same up to a layer."""
-        whole = max(multiply_adds(self.net), 1.0)
-        return self.seconds * max(multiply_adds(self.net, layer) / whole, 0.02)
+        return self.seconds * max(work(self.net, layer) / max(work(self.net), 1.0), 0.02)
 
     @property
     def small(self) -> bool:
