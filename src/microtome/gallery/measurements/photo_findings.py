@@ -151,7 +151,9 @@ def units_on_photos(place: Workplace) -> list[Finding]:
             f"median rarity over {found.images} photos (0: responds to all alike, 1: to one): "
             + ", ".join(f"{layer} {value:.2f}" for layer, value in rarity.items()),
             verdict(rises, values[-1] > values[0]),
-            "",
+            ""
+            if rises
+            else "The median unit of the first half responds to all photos alike; units specialise in the last third.",
         ),
         Finding(
             _SEEING,
@@ -206,7 +208,12 @@ def reconstructions(place: Workplace) -> list[Finding]:
             "; ".join(f"{own:.2f} against {other:.2f}" for own, other in alike),
             "\n".join(texts),
             verdict(common, any(own > other for own, other in alike)),
-            "" if common else "With few photos the nine strongest patches of a deep unit come from different classes.",
+            ""
+            if common
+            else "This network has no max-pooling, whose switches give a deconvnet's reconstruction its "
+            "detail. Through strided convolutions the signal spreads evenly: a lattice that is the same for "
+            "every photo "
+            "and nearly the same for every unit (Springenberg et al. 2015 saw it, too).",
             tuple(drawn[::2]),
         ),
         Finding(
@@ -217,9 +224,8 @@ def reconstructions(place: Workplace) -> list[Finding]:
             verdict(all(cleaner), any(cleaner)),
             ""
             if all(cleaner)
-            else "Concentration is one way to say clean; the lecture shows pictures. "
-            "ReLU6 and linear "
-            "bottlenecks leave fewer gates for the two methods to differ in than the all-convolutional net had.",
+            else "Concentration is one way to say clean. Where the deconvnet leaves a lattice, guided "
+            "backpropagation shows the photo's edges, which fill more pixels.",
             tuple(drawn[1::2]),
         ),
     ]
