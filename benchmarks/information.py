@@ -4,8 +4,7 @@ The published codes (IDNNs, ibsgd) turn each digitised row into bytes, find the 
 The replica here does the same. One network of the 12-bit task, six layers, 4096 inputs, in turns on one thread.
 
 ``python -m benchmarks.information planes`` times 50 networks at 100 checkpoints: all estimates by bins, and the
-training of 8,000 epochs from 100 of them. With ``planted`` in place of ``planes`` it counts what is recovered of planted
-information.
+training of 8,000 epochs from 100 of them. With ``planted`` it counts what is recovered of planted information.
 """
 
 from __future__ import annotations
