@@ -187,8 +187,8 @@ def reconstructions(place: Workplace) -> list[Finding]:
         alike.append((own, other))
         sharp.append(within)
         texts.append(
-            f"{layer}: likeness of a unit's nine on 8 x 8 cells {own:.2f}, across units {other:.2f}; strongest tenth of "
-            f"the pixels holds {within[0]:.0%} (deconvnet), {within[1]:.0%} (guided)"
+            f"{layer}: likeness of a unit's nine on 8 x 8 cells {own:.2f}, across units {other:.2f}; strongest tenth "
+            f"of the pixels holds {within[0]:.0%} (deconvnet), {within[1]:.0%} (guided)"
         )
         short = layer.split(".")[1]
         for method, one in made.items():
