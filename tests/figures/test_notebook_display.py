@@ -149,6 +149,11 @@ MADE: dict[str, Callable[[], Any]] = {
     "WhatWhere": lambda: units.what_where(NET, "0"),
     "Without": lambda: surgery.without(SAME, "2", DATA, epochs=1),
 }
+LONG = {  # more than a second each; drawn by their own tests, too
+    "AlignedMaps", "CamConversion", "ClassResiduals", "Dissection", "GradientPhases", "LayerRepeats", "LossSurface",
+    "NaturalFilters", "NeighbourMap", "NetworkRuns", "PlaneComparison", "Pruning", "PruningRound", "Reconstructions",
+    "ScorePath", "Spectra", "Stimuli", "TopPatches", "Tuning", "WhatWhere", "Without",
+}  # fmt: skip
 FOLDERS = tuple(f"microtome.{folder}." for folder in registry._FOLDERS)
 BASES = {"Patches", "ImageMap"}  # of kinds that methods return
 
@@ -169,7 +174,9 @@ def test_every_public_kind_is_made_here() -> None:
     assert kinds == {*MADE} | BASES
 
 
-@pytest.mark.parametrize("kind", MADE)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] if kind in LONG else []) for kind in MADE]
+)
 def test_a_result_shows_itself(kind: str) -> None:
     """A figure where its class names one, else its fields with their ranges; below it sentences without braces."""
     result = MADE[kind]()
