@@ -18,6 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
 
+from microtome.trace.operators.nested_tensors import PLAIN
+
+# What carries no gradient or, as a weight, was made by no operation.
+_FLAT = PLAIN | {nn.Parameter}
 OURS, TORCH = Path(__file__).parents[1], Path(torch.__file__).parent
 
 
@@ -57,10 +61,12 @@ class Origins:
     def stranger(self, tree: Any) -> Tensor | None:
         """The first tensor in a nest that carries a gradient and that nothing seen has made."""
         for item in tree.values() if isinstance(tree, dict) else tree:
+            if type(item) in _FLAT:
+                continue
             if isinstance(item, Tensor):
-                if item.requires_grad and not self.knows(item) and not item.is_leaf:  # a leaf is a weight
+                if item.requires_grad and not self.knows(item) and not item.is_leaf:
                     return item
-            elif isinstance(item, list | tuple | dict) and item:
+            elif isinstance(item, list | tuple | dict) and not PLAIN.issuperset(map(type, item)):  # most are sizes
                 found = self.stranger(item)
                 if found is not None:
                     return found

@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import Tensor
 
-from microtome.trace.operators.operator_table import RECTIFIERS as RECTIFIERS
 from microtome.trace.operators.spellings import Spelling
 
 _AVERAGE = "input kernel_size stride=None padding=0 ceil_mode=False count_include_pad=True divisor_override=None"

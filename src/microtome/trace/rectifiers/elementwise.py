@@ -120,6 +120,12 @@ class Elementwise:
         """Whether a tensor is made from the image, as far as it can be told."""
         return tensor.requires_grad or self._found(tensor) is not None
 
+    def forget(self) -> None:
+        """Let go of all values. They refer to each other in circles, which would wait for the garbage collector."""
+        for value in (*self.values, *(known[2] for known in self._known.values())):
+            value.source, value.again = None, None
+            value.parents, value.children = [], []
+
     def _of_several(self, call: Call, parents: list[Value]) -> Value | None:
         """A value of several tensors; noted where a mask takes part, since that may have been meant as a rectifier."""
         if TRAITS[call.kind].role == "comparison" or all(parent.mask for parent in parents):
@@ -211,8 +217,8 @@ class Elementwise:
             return found
         if not tensor.requires_grad:
             return None
-        node = get_gradient_edge(tensor).node
-        base, place = _lying(tensor)
+        node = tensor.grad_fn or get_gradient_edge(tensor).node
+        lying = base, place = _lying(tensor)
         twin = self._lying.get(place)
         if twin is not None and twin[0]() is base:
             value = twin[1]
@@ -220,15 +226,15 @@ class Elementwise:
         else:
             value = Value(None, [], "", "", linear=True)
             value.source, value.node = value, node
-        self._keep(tensor, value)
+        self._keep(tensor, value, lying)
         return value
 
-    def _keep(self, tensor: Tensor, value: Value) -> None:
+    def _keep(self, tensor: Tensor, value: Value, lying: tuple[Tensor, tuple[Any, ...]] | None = None) -> None:
         self._known[id(tensor)] = (weakref.ref(tensor), version(tensor), value)
         if value.source is not None:
-            base, place = _lying(tensor)
-            self._lying.setdefault(place, (weakref.ref(base), value))
-            if self._lying[place][0]() is not base:  # memory that is used again
+            base, place = lying or _lying(tensor)
+            there = self._lying.get(place)
+            if there is None or there[0]() is not base:  # memory that is used again
                 self._lying[place] = weakref.ref(base), value
 
 

@@ -105,7 +105,7 @@ class Tracer(TorchFunctionMode):
         self._touched = self._record | self._replace.keys() | self._edits.keys()
         self._gradient, self._live, self._stop = gradient, frozenset(live), stop and bool(self._waiting)
         self._rules, self._observer = rules, observer
-        modules = named_modules(model)
+        self._modules = modules = named_modules(model)
         self._names = {id(module): name for name, module in modules}
         self._needs_modules = bool(self._touched) or observer is not None
         if rules is not None:  # a scripted module is refused where it runs
@@ -236,14 +236,14 @@ class Tracer(TorchFunctionMode):
         Only a module's own hook is told of arguments by keyword, and what the user's hooks give the module.
         """
         paths = {name.removesuffix(INPUT).partition("#")[0] for name in self._record if name.endswith(INPUT)}
-        asked = [module for name, module in named_modules(self._model) if name in paths] if paths else []
+        asked = [module for name, module in self._modules if name in paths] if paths else []
         plain = [module for module in asked if not isinstance(module, torch.jit.ScriptModule)]
         self._hooked_inputs = {module for module in plain if module._forward_pre_hooks}
         return [module.register_forward_pre_hook(self._enter_by_own_hook, with_kwargs=True) for module in plain]
 
     def _output_hooks(self) -> list[RemovableHandle]:
         """Hooks on the modules that have hooks of the user's: they run last and see what the network goes on with."""
-        hooked = [module for _, module in named_modules(self._model)[1:] if module._forward_hooks]
+        hooked = [module for _, module in self._modules[1:] if module._forward_hooks]
         self._hooked_outputs = {module for module in hooked if not isinstance(module, torch.jit.ScriptModule)}
         return [module.register_forward_hook(self._leave_by_own_hook) for module in self._hooked_outputs]
 
