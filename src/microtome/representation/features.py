@@ -56,7 +56,7 @@ def features(
     batch: int = 32,
     progress: Listener | None = None,
 ) -> Features:
-    r"""Collect a layer's features of every image of a data set: :math:`x_n \in \mathbb{R}^F` [1]_.
+    r"""Collect a layer's features of every image of a data set [1]_.
 
     .. math:: x_{nu} = \frac{1}{P} \sum_p f_u(n, p) \;(\text{mean}), \qquad x_{nu} = \max_p f_u(n, p) \;(\text{max})
 

@@ -174,6 +174,18 @@ def convert_to_cam(
     ----------
     .. [1] Zhou, Khosla, Lapedriza, Oliva and Torralba, Learning deep features for discriminative
        localization, CVPR 2016.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(64, 2))
+    >>> net = Network(model.eval(), input_shape=(1, 8, 8))
+    >>> pictures = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    >>> from microtome.data import Images
+    >>> photos = Images.from_float(pictures, torch.arange(12) % 2)
+    >>> found = convert_to_cam(net, photos, photos, epochs=1)
+    >>> type(found.network(net).model).__name__
+    'CamNetwork'
     """
     if net.dtype != torch.float32:
         raise InputError(f"training is in float32, and the network is in {net.dtype}; convert it with .float().")

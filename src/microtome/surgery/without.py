@@ -218,6 +218,17 @@ def without(
     References
     ----------
     .. [1] "Dissecting a ConvNet": a convolution that replicates the one before can be omitted.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from microtome.data import Images
+    >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3, padding=1), nn.Flatten(), nn.Linear(144, 2))
+    >>> net = Network(model.eval(), input_shape=(1, 8, 8))
+    >>> pictures = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    >>> found = without(net, "1", Images.from_float(pictures, torch.arange(12) % 2), epochs=1)
+    >>> 0 <= found.retrained <= 1
+    True
     """
     if net.dtype != torch.float32:
         raise InputError(f"training is in float32, and the network is in {net.dtype}; convert it with .float().")

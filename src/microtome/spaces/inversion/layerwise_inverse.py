@@ -104,6 +104,13 @@ def invertibility(net: Network) -> Invertibility:
     ----------
     .. [1] R. Pattichis, M. S. Pattichis. Understanding neural network systems for image analysis using vector
        spaces and inverse maps. SSIAI 2024.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> net = Network(nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.ReLU()), input_shape=(1, 2, 2))
+    >>> invertibility(net).invertible
+    False
     """
     exact = in_double(net)
     probe = exact.probe.double()
