@@ -98,7 +98,7 @@ def inversions(place: Workplace) -> list[Finding]:
         Finding(
             _EXPLAINING,
             "inversion-equivalent",
-            f"error up to {error:.2f}, {sum(apart) / len(apart):.2f} apart",
+            f"error up to {error:.3f}, {sum(apart) / len(apart):.2f} apart",
             f"{_DEEP}, {len(some)} photos, 5 starts each: squared error of the representation "
             f"{float(made.error.mean()):.3f} on "
             f"average, {error:.3f} at most (1: nothing in common); the five images of a photo differ by "
