@@ -13,6 +13,7 @@ ALL = (
     "synthesis",
     "pruning",
     "landscape",
+    "curvature",
     "information",
 )
 

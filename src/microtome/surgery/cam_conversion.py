@@ -17,7 +17,7 @@ from microtome.errors import InputError, LayerError, MicrotomeError, ModelError
 from microtome.network import Network
 from microtome.progress import Listener
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.tables import Table
 from microtome.training.fit import Recipe, fit
 
@@ -198,9 +198,7 @@ def convert_to_cam(
     run = fit(model, train, recipe=recipe, progress=progress)
     accuracy["tuned"] = _accuracy(_wrapped(net, model), test)
     return CamConversion(
-        provenance=provenance(
-            net, "convert-to-cam", seed, layer=name, freeze=freeze, train=len(train), test=len(test), **asked
-        ),
+        provenance=stated(layer=name, train=len(train), test=len(test), **asked),
         layer=name,
         accuracy=accuracy,
         loss=[float(record["loss"]) for record in run.records],

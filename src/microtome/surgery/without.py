@@ -15,7 +15,7 @@ from microtome.errors import InputError, LayerError, ModelError, StoreError
 from microtome.network import Network
 from microtome.progress import Listener
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.surgery.channels import removal
 from microtome.surgery.held_out import sampled, split
 from microtome.surgery.smaller import held
@@ -250,10 +250,7 @@ def without(
                     mean=net.mean, std=net.std, seed=seed)  # fmt: skip
     fit(small.model, training, recipe=recipe, progress=progress)
     result = Without(
-        provenance=provenance(
-            net, "without", seed, layer=name, adapter=kind, epochs=epochs, lr=lr, batch=batch, sample=len(some),
-            train=len(training), test=len(held_out),
-        ),
+        provenance=stated(layer=name, adapter=kind, sample=len(some), train=len(training), test=len(held_out)),
         layer=name,
         adapter=_words(kind, read, made),
         before=before,

@@ -10,7 +10,7 @@ from torch import Tensor
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.units.reconstruct import one_hot_grad_output
 from microtome.units.streaming.crops import Box
 from microtome.units.streaming.patch_tables import LayerPatches
@@ -116,7 +116,7 @@ def effective_field(
     total = weight.sum((1, 2), keepdim=True)
     weight = torch.where(total > 0, weight / total.where(total > 0, torch.ones_like(total)), 0.0)
     return EffectiveField(
-        provenance=provenance(net, "effective-field", layer=patches.layer, unit=unit, ranks=len(entries), share=share),
+        provenance=stated(layer=patches.layer, ranks=len(entries)),
         layer=patches.layer,
         unit=unit,
         share=share,

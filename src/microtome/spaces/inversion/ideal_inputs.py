@@ -13,7 +13,7 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.progress import Clock, Listener
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.spaces.split.class_residuals import class_averages
 
 STARTS = ("average", "nearest", "average_nearest")
@@ -171,7 +171,7 @@ def ideal_inputs(
     trained, history = _train(net, starts, ideal, descent, progress)
     distance = torch.cat([_distances(net, starts, ideal), _distances(net, trained, ideal)])
     return IdealInputs(
-        provenance=provenance(net, "ideal-inputs", **asdict(descent)),
+        provenance=stated(**asdict(descent)),
         classes=[str(label) if net.classes is None else net.classes[label] for label in labels],
         ideal=ideal,
         average=starts[0],

@@ -12,7 +12,7 @@ from torch import Tensor
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result
 from microtome.spaces.operators.linear_layer import in_double
 from microtome.spaces.regions.facets import PAIRS
 from microtome.spaces.regions.tangent_facets import Bends, bends, verify
@@ -98,7 +98,7 @@ def exit_distance(net: Network, images: Tensor, directions: Tensor, *, check: bo
         step, place = ahead(found)
         steps.append(step)
         facets += [found.owner(int(p)) if math.isfinite(t) else {} for t, p in zip(step.tolist(), place, strict=True)]
-    return ExitDistance(provenance=provenance(net, "exit-distance"), step=torch.cat(steps), facet=facets)
+    return ExitDistance(step=torch.cat(steps), facet=facets)
 
 
 def ahead(found: Bends, *, backwards: bool = False) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.progress import Listener
 from microtome.registry import register
-from microtome.results import provenance
+from microtome.results import stated
 from microtome.surgery.channels import removal
 from microtome.surgery.channels.channel_families import Channels, Family
 from microtome.surgery.compression.allocation import Work, allocate
@@ -134,9 +134,7 @@ def compress(
     known = survey(net, dataset, damping=damping, batch=batch, seed=seed)
     small, gone = compressed(known, dataset, multiply_adds, fit=fit, batch=batch, progress=progress)
     result = Compression(
-        provenance=provenance(
-            net, "compress", seed, multiply_adds=multiply_adds, damping=damping, fit=fit, images=len(dataset)
-        ),
+        provenance=stated(images=len(dataset)),
         largest_change=removal.largest_change(net, small, dataset, batch=batch),
         images=len(dataset),
         **described(net, known.channels, gone, small),  # type: ignore[arg-type]  # named as the fields

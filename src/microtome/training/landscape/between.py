@@ -12,7 +12,6 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.progress import Listener
 from microtome.registry import register
-from microtome.results import provenance
 from microtome.training.image_losses import Loss
 from microtome.training.landscape.directions import toward
 from microtome.training.landscape.evaluation import Evaluation
@@ -109,7 +108,6 @@ def between(
                 accuracy=found.accuracy,
                 images=found.images,
                 treatment={**words, "running statistics": made.statistics},
-                provenance=provenance(net_a),
             )
         )
     return parts[0] if len(parts) == 1 else replace(parts[0], test=parts[1])

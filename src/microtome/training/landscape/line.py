@@ -12,7 +12,6 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.progress import Listener
 from microtome.registry import register
-from microtome.results import provenance
 from microtome.training.image_losses import Loss
 from microtome.training.landscape.directions import Direction, random_direction
 from microtome.training.landscape.evaluation import Evaluation
@@ -97,7 +96,6 @@ def line(
         accuracy=found.accuracy,
         images=found.images,
         treatment={**words, "running statistics": made.statistics},
-        provenance=provenance(net),
     )
 
 

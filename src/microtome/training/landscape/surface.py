@@ -13,7 +13,6 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.progress import Listener
 from microtome.registry import register
-from microtome.results import provenance
 from microtome.training.image_losses import Loss
 from microtome.training.landscape.directions import Direction, principal, random_direction
 from microtome.training.landscape.evaluation import Evaluation
@@ -154,7 +153,6 @@ def surface(
         distance=None if plane is None else plane.distance,
         explained=None if plane is None else plane.explained,
         off_plane=None if plane is None else plane.off_plane,
-        provenance=provenance(net),
     )
 
 

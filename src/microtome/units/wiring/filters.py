@@ -10,7 +10,7 @@ from torch import Tensor
 from microtome.errors import LayerError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.tables import Table
 from microtome.units.wiring import gabor
 
@@ -114,7 +114,7 @@ def filters(net: Network, layer: str, *, fit: bool | None = None) -> Filters:
     missing = torch.full((len(weights),), float("nan"), device="cpu")
     fitted = gabor.fit(profile) if fit else None
     return Filters(
-        provenance=provenance(net, "filters", layer=layer, fit=fit),
+        provenance=stated(fit=fit),
         layer=layer,
         weights=weights,
         groups=int(call.arguments["groups"]),

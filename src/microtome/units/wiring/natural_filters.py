@@ -14,7 +14,7 @@ from microtome.data import Dataset, adapt
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.tables import Table
 from microtome.units.wiring import gabor
 from microtome.units.wiring.filters import Filters, filters, profiles
@@ -155,7 +155,7 @@ def natural_filters(
     by_chance = torch.stack(random)
     picked = cosine.gather(1, partner.clamp(min=0)[:, None])[:, 0]
     return NaturalFilters(
-        provenance=provenance(net, "natural-filters", seed, layer=found.layer, patches=len(rows)),
+        provenance=stated(layer=found.layer, patches=len(rows)),
         filters=found,
         components=components,
         partner=partner,
