@@ -88,7 +88,7 @@ def test_the_second_run_in_a_folder_is_refused_with_the_owners_name(tmp_path: Pa
     store = Store(root if "://" in root else tmp_path / root)
     store.claim({"network": "Small", "fingerprint": "aa"})
     with owned(store):
-        with pytest.raises(StoreError, match=rf"another run works in .*: process \d+ on "), owned(store):
+        with pytest.raises(StoreError, match=r"another run works in .*: process \d+ on "), owned(store):
             pytest.fail("two own it")
         store.claim({"network": "Small", "fingerprint": "aa"})
     assert OWNER not in store

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from microtome.atlas.pictures.downscaling import downscaled
 from microtome.atlas.pictures.sprites import encoded, gridded
-from microtome.atlas.planning.first_look import Predictions, predictions
+from microtome.atlas.planning.first_look import Predictions, predicted, scores
 from microtome.atlas.planning.plan import blocks
 from microtome.atlas.site.render import templates
 from microtome.atlas.widgets import Link, Made, Picture, Sprite
@@ -48,7 +48,7 @@ def map_file(subject: Subject, features: Features, found: ImageMap) -> bytes:
     bytes
         HTML. Cost: one pass over the images for the predictions, and about 1 kB of the file for each image.
     """
-    seen = predictions(subject, batch=_BATCH)
+    seen = predicted(subject, scores(subject, batch=_BATCH))
     count = len(found.points)
     values = torch.as_tensor(features.values).double().flatten(1)
     near, _ = nearest(values.numpy(), min(_NEAREST, count - 1))

@@ -51,6 +51,7 @@ class Failure:
         about = ", ".join(f"{name} {value}" for name, value in self.task.parameters.items() if name in _TELLING)
         return f"{self.task.job}{f' ({about})' if about else ''}: {self.cause}"
 
+
 _TRUSTED = 30.0  # planned seconds whose measured time counts as much as the plan
 
 

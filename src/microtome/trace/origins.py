@@ -61,10 +61,9 @@ class Origins:
     def stranger(self, tree: Any) -> Tensor | None:
         """The first tensor in a nest that carries a gradient and that nothing seen has made."""
         for item in tree.values() if isinstance(tree, dict) else tree:
-            kind = type(item)
-            if kind in _FLAT:
+            if type(item) in _FLAT:
                 continue
-            if kind is Tensor or isinstance(item, Tensor):
+            if isinstance(item, Tensor):
                 if item.requires_grad and not self.knows(item) and not item.is_leaf:
                     return item
             elif isinstance(item, list | tuple | dict) and not PLAIN.issuperset(map(type, item)):  # most are sizes

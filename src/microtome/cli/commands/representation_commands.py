@@ -47,8 +47,8 @@ def map(  # noqa: A001 - the command's name
     from microtome import representation
     from microtome.tables import Table
 
-    page = output is not None and output.suffix.lower() == ".html"
-    if not page:
+    page = output if output.suffix.lower() == ".html" else None
+    if page is None:
         check(output)
     subject = model.recipe(data).open()
     images = _some(subject.images, most)
@@ -58,11 +58,11 @@ def map(  # noqa: A001 - the command's name
     columns = ("images", "k", "trust", "trustworthiness", "layer accuracy", "map accuracy")
     numbers = (len(found.points), found.k, float(found.trust.mean()), found.trustworthiness)
     tell_table(Table(columns, ((*numbers, found.layer_accuracy, found.map_accuracy),)), as_json=json)
-    if output is not None and page:
+    if page is not None:
         from microtome.atlas.map_file import map_file
         from microtome.results import write_atomically
 
-        write_atomically(output, map_file(dataclasses.replace(subject, images=images), rows, found))
+        write_atomically(page, map_file(dataclasses.replace(subject, images=images), rows, found))
         return
     options: dict[str, object] = {"classes": subject.net.classes}
     if thumbnails:
