@@ -264,7 +264,9 @@ def signal_parts(place: Workplace) -> list[Finding]:
     worst = max(effect, energy, again)
     share = float((lost.square().sum(1) / x.square().sum(1)).mean())
     outputs = net.logits(images.float()).double()
-    inverse = spaces.invert_outputs(net, outputs)
+    inverse = spaces.invert_outputs(net, outputs, strict=False)
+    beside = spaces.invert_outputs(net, outputs, beside=images, strict=False)
+    closed = int((beside.valid & (beside.error < 1e-6)).sum())
     error = float(inverse.error[inverse.valid].max()) if bool(inverse.valid.any()) else float("nan")
     count = int(inverse.valid.sum())
     return [
@@ -289,19 +291,17 @@ def signal_parts(place: Workplace) -> list[Finding]:
         Finding(
             _DOCUMENT,
             "inverse-recovers-signal",
-            f"{error:.0e} ({count} of {len(outputs)})",
-            f"{count} of {len(outputs)} outputs stay in the range of every activation on the way back; the "
-            "network gives "
-            f"them again from the images found with a relative error of {error:.0e} at most. Of the image only "
-            "the signal "
-            "part comes back: the first layer has fewer units than pixels.",
+            f"{count} of {len(outputs)} outputs" + (f", error {error:.0e}" if count else ""),
+            f"{count} of {len(outputs)} outputs stay in the range of every activation on the way back by pseudoinverses"
+            + (f"; the network gives them again with a relative error of {error:.0e} at most" if count else "")
+            + "\nwith the rejected part of each layer's true input added, "
+            f"{closed} of {len(outputs)} come back with an error below 1e-6",
             verdict(count == len(outputs) and error < 1e-6, count > 0 and error < 1e-3),
             ""
             if count == len(outputs)
-            else "A signal part found by a pseudoinverse need not lie in SELU's "
-            "range, which "
-            f"ends at -1.758: for {len(outputs) - count} outputs there is no such image. The paper does not "
-            "mention it.",
+            else "The widths fall from layer to layer, so that each layer rejects a part of its input. The signal part "
+            "alone need not lie in SELU's range, which ends at -1.758; where it does not, the way back ends. The paper "
+            "does not mention it.",
             (place.draw("inverse", inverse, "Images found from outputs, layer by layer."),),
         ),
     ]
