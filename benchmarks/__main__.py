@@ -13,6 +13,8 @@ ALL = (
     "synthesis",
     "pruning",
     "landscape",
+    "curvature",
+    "maps",
     "information",
 )
 

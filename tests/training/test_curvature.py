@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional
 
 from microtome import InputError, ModelError, Network, training
-from microtome.training.lanczos import extreme
+from microtome.results import Provenance
+from microtome.training.curvature.lanczos import extreme, quadrature
 
 eigenvalues = training.curvature.eigenvalues
 
@@ -25,6 +26,11 @@ def tiny() -> tuple[Network, list]:
 
 
 def dense(net: Network, data: list, names: list[str]) -> torch.Tensor:
+    """All eigenvalues, ascending."""
+    return torch.linalg.eigvalsh(dense_matrix(net, data, names))
+
+
+def dense_matrix(net: Network, data: list, names: list[str]) -> torch.Tensor:
     """Oracle: the whole matrix by torch.func, all images at once; shares no code with products or Lanczos."""
     weights = {n: p.detach() for n, p in net.model.named_parameters()}
     images = torch.stack([i for i, _ in data]).double()
@@ -36,7 +42,7 @@ def dense(net: Network, data: list, names: list[str]) -> torch.Tensor:
         return functional.cross_entropy(torch.func.functional_call(net.model, {**weights, **parts}, images), labels)
 
     net.model.eval()
-    return torch.linalg.eigvalsh(torch.func.hessian(loss)(torch.cat([weights[n].flatten() for n in names])))
+    return torch.func.hessian(loss)(torch.cat([weights[n].flatten() for n in names]))
 
 
 @pytest.mark.parametrize("batch", [5, 12])  # with the gradient's graph built for each product, and kept
@@ -105,3 +111,129 @@ def test_bad_input():
 
     with pytest.raises(ModelError, match="the loss at these weights is not finite"):
         eigenvalues(net, data, loss=lambda scores, labels: scores.square().sum(1) * float("nan"))
+
+
+def test_quadrature_is_exact_for_polynomials_below_twice_the_steps():
+    """Oracle: the spectral theorem on a dense matrix; the vector is read off the first application."""
+    generator = torch.Generator().manual_seed(3)
+    A = torch.randn(9, 9, generator=generator, dtype=torch.float64)
+    A = A + A.T
+    seen = []
+
+    def apply(v):
+        seen.append(v.clone())
+        return A @ v
+
+    nodes, weights = quadrature(apply, 9, 4, seed=5)
+    v = seen[0]
+    assert len(nodes) == len(seen) == 4
+    assert bool((weights > 0).all())
+    for degree in range(8):
+        expected = float(v @ torch.linalg.matrix_power(A, degree) @ v)
+        assert float((weights * nodes**degree).sum()) == pytest.approx(expected, rel=1e-10, abs=1e-9)
+    assert float((weights * nodes**8).sum()) != pytest.approx(float(v @ torch.linalg.matrix_power(A, 8) @ v), rel=1e-6)
+    nodes, weights = quadrature(apply, 9, 20, seed=5)  # the whole space: every function
+    values, vectors = torch.linalg.eigh(A)
+    assert float((weights * nodes.exp()).sum()) == pytest.approx(float((vectors.T @ v).square() @ values.exp()))
+
+
+@pytest.mark.parametrize("layer", [None, "0"])
+def test_the_density_is_that_of_the_full_spectrum_along_each_random_vector(layer):
+    """Oracle: the dense Hessian's eigenvectors, on which the random vectors are projected, all 51 or 20 of them."""
+    net, data = tiny()
+    names = [name for name, _ in net.model.named_parameters() if layer is None or name.startswith(f"{layer}.")]
+    H = dense_matrix(net, data, names)
+    spectrum, vectors = torch.linalg.eigh(H)
+    found = training.curvature.spectral_density(net, data, layer=layer, probes=3, products=60, seed=7)
+    assert (found.size, found.images) == (len(H), 12)
+    drawn = [torch.randn(len(H), generator=torch.Generator().manual_seed(7 + p), dtype=torch.float64) for p in range(3)]
+    shares = torch.stack([(vectors.T @ (v / v.norm())).square() for v in drawn])
+    torch.testing.assert_close(found.weights.sum(1), torch.ones(3, dtype=torch.float64))
+    for function in (lambda x: x, torch.square, torch.exp):
+        each = shares @ function(spectrum)
+        value, error = found.mean(function)
+        assert value == pytest.approx(float(each.mean()), rel=1e-6, abs=1e-8)
+        assert error == pytest.approx(float(each.std() / 3**0.5), rel=1e-5, abs=1e-8)
+    assert found.trace[0] == pytest.approx(len(H) * float((shares @ spectrum).mean()), rel=1e-6, abs=1e-7)
+    width = 0.05 * float(spectrum.max())
+    at = torch.linspace(float(spectrum.min()), float(spectrum.max()), 40, dtype=torch.float64)
+    heights = (-((at[:, None] - spectrum) / width).square() / 2).exp() / (width * (2 * torch.pi) ** 0.5)
+    density, _ = found.density(at, width)
+    torch.testing.assert_close(density, (heights @ shares.T).mean(1), rtol=1e-5, atol=1e-6)
+    below = -1e-3 * float(spectrum.max())
+    assert found.share_below(below)[0] == pytest.approx(float((shares * (spectrum < below)).sum(1).mean()), abs=1e-6)
+
+
+def test_the_mean_over_random_vectors_is_the_mean_over_the_spectrum():
+    """Oracle: the eigenvalues themselves. Four standard errors of 400 vectors; few steps, so that it is no identity."""
+    A = torch.diag(torch.linspace(-1, 4, 40, dtype=torch.float64) ** 3)
+    drawn = [quadrature(lambda v: A @ v, 40, 8, seed=seed) for seed in range(400)]
+    nodes, weights = (torch.stack(column) for column in zip(*drawn, strict=True))
+    made = training.SpectralDensity(provenance=Provenance(""), nodes=nodes, weights=weights, size=40)
+    for function in (lambda x: x, torch.square):
+        value, error = made.mean(function)
+        expected = float(function(A.diag()).mean())
+        assert abs(value - expected) < 4 * error < 0.1 * expected
+
+
+def run_of(net: Network, folder, states) -> training.Run:
+    """A run whose checkpoints are the given weights."""
+    recorder = training.Recorder(folder, net.model)
+    for state in states:
+        net.model.load_state_dict(state)
+        recorder.step(0.5)
+        recorder.epoch()
+    return recorder.run
+
+
+def test_along_training_finds_the_eigenvalues_of_every_checkpoint(tmp_path):
+    net, data = tiny()
+    first = {name: value.clone() for name, value in net.model.state_dict().items()}
+    second = {name: value * 1.5 if value.is_floating_point() else value for name, value in first.items()}
+    run = run_of(net, tmp_path, [first, second])
+    net.model.load_state_dict(first)
+    found = training.curvature.along_training(net, run, data, k=2, smallest=1, per_layer=True, tolerance=1e-9)
+    assert found.epochs.tolist() == [1, 2]
+    for place, state in enumerate((first, second)):
+        net.model.load_state_dict(state)
+        expected = dense(net, data, [name for name, _ in net.model.named_parameters()])
+        torch.testing.assert_close(found.values[place], expected[-2:].flip(0), rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(found.smallest[place], expected[:1], rtol=1e-6, atol=1e-8)
+        own = dense(net, data, ["4.weight", "4.bias"])
+        torch.testing.assert_close(found.layers["4"][place], own[-2:].flip(0), rtol=1e-6, atol=1e-8)
+    assert len(found.table().rows) == 4 * 2
+    only = training.curvature.along_training(net, run, data, epochs=[2], tolerance=1e-9)
+    torch.testing.assert_close(only.values[0], found.values[1, :1], rtol=1e-6, atol=1e-8)
+    with pytest.raises(InputError, match="the run kept no weights"):
+        training.curvature.along_training(net, training.Run((), {}), data)
+
+
+def test_the_convexity_map_is_the_ratio_of_the_dense_hessians_extremes():
+    net, data = tiny()
+    before = {name: value.clone() for name, value in net.model.state_dict().items()}
+    found = training.curvature.convexity_map(net, data, steps=3, extent=0.5, seed=4, tolerance=1e-9)
+    assert all(torch.equal(value, before[name]) for name, value in net.model.state_dict().items())
+    names = [name for name, _ in net.model.named_parameters()]
+    D, E = (training.landscape.random_direction(net, seed=seed) for seed in (8, 9))
+    for row, column in ((1, 1), (0, 2), (2, 1)):
+        a, b = float(found.alpha[row]), float(found.beta[column])
+        moved = {n: v + a * D.get(n, 0) + b * E.get(n, 0) for n, v in before.items()}
+        net.model.load_state_dict(moved)
+        spectrum = dense(net, data, names)
+        net.model.load_state_dict(before)
+        expected = float((spectrum[0] / spectrum[-1]).abs()) if spectrum[0] < 0 else 0.0
+        assert float(found.ratio[row, column]) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    assert float(found.ratio.max()) > 0.01  # not all of it convex
+    assert found.plot() is not None
+
+
+def test_bad_input_of_densities():
+    net, data = tiny()
+    with pytest.raises(InputError, match='layer "2" has no weights'):
+        training.curvature.spectral_density(net, data, layer="2")
+    with pytest.raises(InputError, match="probes and products are at least 1"):
+        training.curvature.spectral_density(net, data, probes=0)
+    with pytest.raises(InputError, match="an odd number of steps"):
+        training.curvature.convexity_map(net, data, steps=4)
+    with pytest.raises(InputError, match="smallest too, got 1, 200, 0"):
+        eigenvalues(net, data, smallest=0)

@@ -151,7 +151,7 @@ class Album:
         text = (
             f"{layer} ({kind}) is a block of {len(inside)} linear layers with operations between them, not one of them."
         )
-        return Absent(f"{text} Each can be looked at alone: {named}.", f"--layers {inside[0]}")
+        return Absent(f"{text} Each can be looked at alone: {named}.", self.commands.atlas(layers=inside[0]))
 
     def slug(self, layer: str) -> str:
         """The name of a layer as a file name."""

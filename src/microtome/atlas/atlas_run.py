@@ -26,6 +26,7 @@ from microtome.atlas.task import Job, Task
 from microtome.atlas.task_execution import Execution
 from microtome.atlas.topic import Topic
 from microtome.atlas.topics import TOPICS
+from microtome.atlas.topics.training.kept_run import check_run
 from microtome.errors import InputError
 from microtome.loading import RunConfig, Subject
 from microtome.loading.own_functions import is_own, own_function
@@ -129,6 +130,7 @@ def build(
         )
     with one_thread():
         subject = source.open() if isinstance(source, RunConfig) else source
+        check_run(subject)
         plan = Plan(network_summary(subject, chosen, layers, images), subject, _own(methods))
         store = Store(out)
         net = subject.net
@@ -235,7 +237,8 @@ def _absolute(source: RunConfig | Subject) -> RunConfig | Subject:
     """A recipe that means the same in another working folder."""
     if not isinstance(source, RunConfig):
         return source
-    return dataclasses.replace(source, data=_absolute_path(source.data), weights=_absolute_path(source.weights))
+    return dataclasses.replace(source, data=_absolute_path(source.data), weights=_absolute_path(source.weights),
+                               run=_absolute_path(source.run))  # fmt: skip
 
 
 def _absolute_path(path: str | None) -> str | None:

@@ -12,7 +12,7 @@ from microtome.loading import RunConfig
 
 __all__ = ["Commands", "options_of"]
 
-_OF_ATLAS = ("data", "out", "layers", "images", "budget", "methods")  # all others describe the model
+_OF_ATLAS = ("data", "run", "out", "layers", "images", "budget", "methods")  # all others describe the model
 
 
 class Commands:
@@ -42,7 +42,7 @@ class Commands:
     def __init__(self, options: Mapping[str, str]) -> None:
         self._options = dict(options)
         self._model = {name: value for name, value in self._options.items() if name not in _OF_ATLAS}
-        self.data = self._options.get("data", "")
+        self.data, self.run = self._options.get("data", ""), self._options.get("run", "")
 
     @property
     def options(self) -> dict[str, str]:

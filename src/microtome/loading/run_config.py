@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from microtome import data as datasets
@@ -45,6 +45,8 @@ class RunConfig:
         Which of several outputs holds the scores, see :class:`microtome.Network`.
     output : str or None
         What the scores are, see :class:`microtome.Network`.
+    run : str or None
+        The folder of the training that the network comes from.
     """
 
     model: str
@@ -58,6 +60,7 @@ class RunConfig:
     state: str | None = None
     head: str | None = None
     output: str | None = None
+    run: str | None = None
 
     @property
     def random_weights(self) -> bool:
@@ -117,7 +120,7 @@ class RunConfig:
         """
         if self.data is None:
             raise InputError("there are no images to look at; give --data with a folder or a data set's name.")
-        return opened(self.network(), self.data)
+        return replace(opened(self.network(), self.data), run=self.run)
 
     def to_json(self) -> dict[str, Any]:
         """The options as JSON can hold them."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from microtome import data as datasets
+from microtome.errors import StoreError
 from microtome.network import Network
 
 __all__ = ["Subject"]
@@ -29,10 +30,13 @@ class Subject:
         What is looked into.
     images : Images, Folder or any map-style data set
         The pictures, fitted to the network.
+    run : str or None
+        The folder of the training that the network comes from, see :class:`microtome.training.Run`.
     """
 
     net: Network
     images: Any
+    run: str | None = None
 
     @functools.cached_property
     def _read(self) -> datasets.Adapter:
@@ -59,6 +63,26 @@ class Subject:
         about = [len(self.images), labels, [self.name(i) for i in range(len(self.images))]]
         text = json.dumps(about, separators=(",", ":"))
         found.update(hashlib.sha256(text.encode()).hexdigest()[:24].encode())
+        return found.hexdigest()[:16]
+
+    @functools.cached_property
+    def run_fingerprint(self) -> str:
+        """A digest of the training's record and of which weights it kept; empty where there is no training.
+
+        Raises
+        ------
+        StoreError
+            The folder holds no training.
+        """
+        if self.run is None:
+            return ""
+        folder = Path(self.run)
+        log = folder / "log.safetensors"
+        if not log.is_file():
+            raise StoreError(f"the folder {folder} holds no training run (log.safetensors is missing).")
+        found = hashlib.sha256(log.read_bytes())
+        for file in sorted(folder.glob("epoch-*.safetensors")):
+            found.update(f"{file.name} {file.stat().st_size}".encode())
         return found.hexdigest()[:16]
 
     def name(self, index: int) -> str:

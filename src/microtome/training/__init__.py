@@ -1,7 +1,7 @@
 """How did the network learn? Training, the record of a run, and the loss around the weights."""
 
 from microtome.training import curvature, information, landscape
-from microtome.training.curvature import HessianEigenvalues
+from microtome.training.curvature import ConvexityMap, CurvatureHistory, HessianEigenvalues, SpectralDensity
 from microtome.training.feature_history import FeatureHistory, feature_history
 from microtome.training.fit import Recipe, evaluate, fit
 from microtome.training.landscape import LossLine, LossSurface
@@ -11,6 +11,8 @@ from microtome.training.training_run import Run
 
 __all__ = [
     "RECIPES",
+    "ConvexityMap",
+    "CurvatureHistory",
     "FeatureHistory",
     "HessianEigenvalues",
     "LossLine",
@@ -18,6 +20,7 @@ __all__ = [
     "Recipe",
     "Recorder",
     "Run",
+    "SpectralDensity",
     "Trained",
     "curvature",
     "evaluate",

@@ -136,7 +136,20 @@ def look(subject: Subject, *, shard: Sequence[int], layers: Sequence[str], k: in
 def predictions(subject: Subject, shards: Iterable[ShardLook]) -> Predictions:
     """Class scores of all images, from those of the shards."""
     parts = {part.number: part.logits for part in shards}
-    logits = torch.cat([parts[number] for number in sorted(parts)])
+    return predicted(subject, torch.cat([parts[number] for number in sorted(parts)]))
+
+
+def scores(subject: Subject, *, batch: int) -> Tensor:
+    """Class scores (N, K) of all images, in one pass."""
+    found: list[Tensor] = []
+    streaming_pass.read(
+        subject.net, subject.images, {"logits": lambda value, _: found.append(value.cpu())}, batch=batch
+    )
+    return torch.cat(found)
+
+
+def predicted(subject: Subject, logits: Tensor) -> Predictions:
+    """Class scores of all images beside their labels."""
     labels = logits.new_full((len(logits),), -1).long() if subject.labels is None else subject.labels
     if logits.shape[1] == 1 and bool((labels >= 0).any()):
         warnings.warn(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from microtome.atlas.planning.budget import Budget
-from microtome.atlas.planning.network_summary import NetworkSummary, maps_inside, multiply_adds
+from microtome.atlas.planning.network_summary import NetworkSummary, maps_inside, work
 from microtome.atlas.task import Task, task
 from microtome.loading import Subject
 from microtome.network import Network
@@ -58,6 +58,7 @@ class Plan:
         *,
         cost: float,
         sees: bool = True,
+        of_run: bool = False,
         needs: tuple[str, ...] = (),
         gathers: bool = False,
         interim: bool = False,
@@ -73,6 +74,8 @@ class Plan:
             Expected seconds on one core.
         sees : bool
             Whether the result depends on the images.
+        of_run : bool
+            Whether the result depends on the training, ``subject.run``.
         needs : tuple of str
             Keys of the tasks whose results the job takes.
         gathers, interim : bool
@@ -81,6 +84,8 @@ class Plan:
             The keyword arguments of the job, as JSON can hold them.
         """
         data = self.subject.fingerprint if sees else ""
+        if of_run:
+            data = f"{data} run {self.subject.run_fingerprint}"
         return task(
             job, self.net.fingerprint, data, needs=needs, cost=cost, gathers=gathers, interim=interim, **options
         )
@@ -107,8 +112,7 @@ class Plan:
 
     def seconds_up_to(self, layer: str) -> float:
         """The same up to a layer."""
-        whole = max(multiply_adds(self.net), 1.0)
-        return self.seconds * max(multiply_adds(self.net, layer) / whole, 0.02)
+        return self.seconds * max(work(self.net, layer) / max(work(self.net), 1.0), 0.02)
 
     @property
     def small(self) -> bool:

@@ -28,11 +28,14 @@ from microtome.atlas.widgets.charts import (
     Histogram,
     ImageMap,
     ImagePoint,
+    Share,
+    Shares,
     Spectrum,
     UnitTable,
     UnitTableRow,
     Wiring,
 )
+from microtome.atlas.widgets.drawn_figure import DrawnFigure
 from microtome.atlas.widgets.image_maps import (
     ActivationMaps,
     ActivationRow,
@@ -80,6 +83,7 @@ __all__ = [
     "Decomposition",
     "DissectionRow",
     "DissectionTable",
+    "DrawnFigure",
     "Examples",
     "Facts",
     "Filter",
@@ -103,6 +107,8 @@ __all__ = [
     "Patch",
     "Picture",
     "Section",
+    "Share",
+    "Shares",
     "SimilarityMatrix",
     "Spectrum",
     "Sprite",

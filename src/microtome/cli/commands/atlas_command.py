@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
@@ -22,6 +22,10 @@ def atlas(
     model: ModelOptions,
     data: Annotated[str, Parameter(help="Folder of images, or mnist, fashion-mnist, digits, mnist-5000.")],
     out: Annotated[str, Parameter(help="Folder to write, new or from an earlier run of the same model.")],
+    run: Annotated[
+        str | None,
+        Parameter(help="Folder of the network's training that kept its weights: curves, loss surface, curvature."),
+    ] = None,
     layers: Annotated[str | None, Parameter(help="Layers whose units get pages, joined by commas.")] = None,
     images: Annotated[int | None, Parameter(help="How many images get pages.")] = None,
     methods: Annotated[
@@ -56,13 +60,13 @@ def atlas(
     from microtome.cli.progress_line import Bar
 
     again = command(
-        model, data=data, out=out, layers=layers, images=images, methods=methods, budget=budget, engine=engine
+        model, data=data, run=run, out=out, layers=layers, images=images, methods=methods, budget=budget, engine=engine
     )
     console = Console(stderr=True, highlight=False)
     try:
         with Bar(console) as bar:
             report = build(
-                model.recipe(data),
+                replace(model.recipe(data), run=run),
                 out,
                 size=budget,
                 layers=names(layers),
@@ -71,7 +75,7 @@ def atlas(
                 engine=engine,
                 workers=workers,
                 progress=bar,
-                options=typed(model, data=data),
+                options=typed(model, data=data, run=run),
             )
     except KeyboardInterrupt:
         sys.stderr.write(f"interrupted. What is done is kept; go on with:\n  {again}\n")

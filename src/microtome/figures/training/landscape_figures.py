@@ -1,4 +1,4 @@
-"""Figures of loss surfaces: contours, three dimensions, a line with its error band; eigenvalues by layer."""
+"""Figures of loss surfaces: contours, three dimensions, a line with its error band."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from microtome.errors import InputError
 
 if TYPE_CHECKING:
-    from microtome.training import HessianEigenvalues, LossLine, LossSurface
+    from microtome.training import LossLine, LossSurface
 
 _BLUE, _GRAY, _RED = "#4477aa", "#bbbbbb", "#cc6677"
 _LEVELS = 16
@@ -85,30 +85,6 @@ def line(result: LossLine) -> Figure:
         one.tick_params(labelsize=7)
         one.spines["top"].set_visible(False)
     figure.supxlabel(_treated(result.treatment), fontsize=7)
-    return figure
-
-
-def eigenvalues(result: HessianEigenvalues) -> Figure:
-    """The largest and smallest eigenvalue of the whole Hessian and of each layer's block.
-
-    Parameters
-    ----------
-    result : HessianEigenvalues
-        What to draw.
-    """
-    rows = result.table().rows
-    figure = Figure(figsize=(6.0, 1.3 + 0.22 * len(rows)), layout="constrained")
-    axes = figure.subplots()
-    places = range(len(rows))
-    axes.barh(places, [row[1] for row in rows], color=_BLUE, label="largest")
-    axes.barh(places, [row[2] for row in rows], color=_RED, label="smallest")
-    axes.axvline(0, color=_GRAY, linewidth=1)
-    axes.set_yticks(places, [row[0] for row in rows], fontsize=7)
-    axes.invert_yaxis()
-    axes.set_xlabel(f"eigenvalue of the loss's Hessian, {result.images:,} images", fontsize=8)
-    axes.legend(fontsize=7, frameon=False)
-    axes.tick_params(labelsize=7)
-    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 

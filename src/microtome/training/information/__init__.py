@@ -9,6 +9,7 @@ from microtome.training.information.kde import KernelBounds, kernel_bounds
 from microtome.training.information.networks import NetworkRuns, train_networks
 from microtome.training.information.phases import GradientPhases, gradient_phases
 from microtome.training.information.plane import InformationPlane, plane
+from microtome.training.information.usable_information import UsableInformation, usable_information
 
 __all__ = [
     "Admission",
@@ -21,6 +22,7 @@ __all__ = [
     "NetworkRuns",
     "Patterns",
     "PlaneComparison",
+    "UsableInformation",
     "admit",
     "binned_information",
     "compare",
@@ -30,4 +32,5 @@ __all__ = [
     "plane",
     "train_networks",
     "twelve_bits",
+    "usable_information",
 ]

@@ -14,7 +14,7 @@ from microtome.network import Network
 from microtome.training.training_run import Run
 from microtome.units.streaming.streaming_pass import operation, selected_layers
 
-__all__ = ["RunStates"]
+__all__ = ["RunStates", "nonlinearities"]
 
 _RANGES = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0)}
 _RECTIFIERS = ("relu", "relu_", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "hardswish", "mish")
@@ -52,7 +52,7 @@ class RunStates:
             )
         self.labels = labels
         self.net = net.around(copy.deepcopy(net.model))
-        chosen = selected_layers(self.net, _activations(self.net) if layers is None else layers)
+        chosen = selected_layers(self.net, nonlinearities(self.net) if layers is None else layers)
         self.layers = tuple(layer.name for layer in chosen)
         self.ranges = [_RANGES.get(operation(layer).rstrip("_")) for layer in chosen]
         self.epochs = torch.tensor(run.checkpoints, device="cpu")
@@ -66,7 +66,7 @@ class RunStates:
         return [row.reshape(1, count, -1) for row in rows]
 
 
-def _activations(net: Network) -> list[str] | None:
+def nonlinearities(net: Network) -> list[str] | None:
     """The layers whose value a nonlinearity makes; None, all that compute, where there is none."""
     kinds = {*_RANGES, *_RECTIFIERS}
     found = [layer.name for layer in net.layers.values() if layer.leaf and layer.units and operation(layer) in kinds]

@@ -1,0 +1,31 @@
+"""A figure as it is drawn for notebooks and papers, as an SVG inside the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from microtome.atlas.widgets.basics import Made, Widget
+
+__all__ = ["DrawnFigure"]
+
+
+@dataclass(frozen=True)
+class DrawnFigure(Widget):
+    """An SVG whose lines and words take the page's own colour, and which can be moved sideways where it is too wide.
+
+    Attributes
+    ----------
+    svg : str
+        The element, see :func:`~microtome.atlas.pictures.figure_drawing.drawn_figure`.
+    spoken : str
+        What it shows, for those who cannot see it.
+    caption, made
+        The caption, and how the figure was made.
+    """
+
+    svg: str
+    spoken: str
+    caption: str
+    made: Made | None = None
+    macro: ClassVar[str] = "drawn_figure.svg"

@@ -1,0 +1,83 @@
+"""``microtome curvature``: eigenvalues of the Hessian of a network's loss, their density, and along a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from microtome.cli.options import Json, ModelOptions, Output
+from microtome.cli.output import check, save, tell_table
+from microtome.errors import InputError
+
+if TYPE_CHECKING:
+    from microtome.results import Result
+    from microtome.tables import Table
+
+__all__ = ["curvature"]
+
+
+def curvature(
+    *,
+    model: ModelOptions,
+    data: Annotated[str, Parameter(help="Labelled images: a folder with one folder a class, or mnist:train, ...")],
+    output: Output,
+    k: Annotated[int | None, Parameter(name="-k", help="How many eigenvalues at each end; default 1.")] = None,
+    per_layer: Annotated[bool, Parameter(negative=(), help="Those of each layer's own block, too.")] = False,
+    density: Annotated[bool, Parameter(negative=(), help="The density of all eigenvalues instead.")] = False,
+    layer: Annotated[str | None, Parameter(help="With --density: of one layer's block.")] = None,
+    run: Annotated[Path | None, Parameter(help="Folder of a training: eigenvalues at every checkpoint.")] = None,
+    convexity: Annotated[
+        bool, Parameter(negative=(), help="The map of |smallest / largest| eigenvalue on a plane instead.")
+    ] = False,
+    steps: Annotated[int, Parameter(help="With --convexity: points along each direction, odd.")] = 11,
+    extent: Annotated[float, Parameter(help="With --convexity: how far to go, in units of the weights' norms.")] = 1.0,
+    images: Annotated[int, Parameter(help="How many of the images to use.")] = 500,
+    products: Annotated[
+        int | None, Parameter(help="Hessian-vector products at most, for each network, layer, point or random vector.")
+    ] = None,
+    seed: Annotated[int, Parameter(help="Of the images and of the first vectors.")] = 0,
+    json: Json = False,
+) -> None:
+    """Draw how curved the loss is at the weights: the largest and smallest eigenvalues of its Hessian.
+
+    With --per-layer also those of each layer's weights, all others fixed; with --run at every checkpoint of a
+    training; with --density how many eigenvalues lie where; with --convexity where on a plane of weights the loss is
+    not convex. A product of the Hessian with a vector takes two to four passes over the images.
+
+    Example: `microtome curvature --model zoo:simple-convnet --weights w.safetensors --data mnist:test --per-layer
+    -o eigenvalues.png`
+    """
+    from microtome.loading import opened
+    from microtome.training import Run
+    from microtome.training import curvature as methods
+
+    check(output)
+    if sum((density, convexity, run is not None)) > 1:
+        raise InputError("--density, --convexity and --run exclude each other; give one.")
+    if layer is not None and not density:
+        raise InputError("--layer goes with --density; --per-layer gives the eigenvalues of all layers.")
+    if (per_layer or k is not None) and (density or convexity):
+        raise InputError("-k and --per-layer are of the eigenvalues at the weights, not of --density or --convexity.")
+    net = model.network()
+    dataset = opened(net, data).images
+    most: dict[str, Any] = {} if products is None else {"products": products}
+    found: Result
+    table: Table
+    if density:
+        made = methods.spectral_density(net, dataset, layer=layer, images=images, seed=seed, **most)
+        found, table = made, made.table()
+    elif convexity:
+        plane = methods.convexity_map(net, dataset, steps=steps, extent=extent, images=images, seed=seed, **most)
+        found, table = plane, plane.table()
+    elif run is not None:
+        history = methods.along_training(
+            net, Run.read(run), dataset, k=k or 1, per_layer=per_layer, images=images, seed=seed, **most
+        )
+        found, table = history, history.table()
+    else:
+        values = methods.eigenvalues(net, dataset, k=k or 1, per_layer=per_layer, images=images, seed=seed, **most)
+        found, table = values, values.table()
+    tell_table(table, as_json=json)
+    save(found, output, as_json=json)

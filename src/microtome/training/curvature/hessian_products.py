@@ -1,0 +1,160 @@
+"""The Hessian of the mean loss at a network's weights, as products with vectors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from microtome.data import Dataset
+from microtome.errors import InputError, ModelError
+from microtome.network import Network
+from microtome.progress import Clock
+from microtome.training.image_losses import ImageLosses, Loss, PreparedImages
+
+__all__ = ["HessianProduct", "MovableLoss"]
+
+_GRAPHS = 2**30  # bytes of gradient graphs that are kept between products
+_VALUES = 6  # how often a value is held in a gradient's graph: its own, its gradient's, what the operations save
+
+
+class MovableLoss:
+    """The mean loss over some images under weights that may be moved, to be differentiated twice.
+
+    Parameters
+    ----------
+    net, dataset
+        The network, whose model is not touched, and its images with labels.
+    loss, images, batch, seed
+        As in :func:`~microtome.training.curvature.eigenvalues`.
+
+    Attributes
+    ----------
+    model : nn.Module
+        A private copy. Its weights may be overwritten; a product made before is then that of other weights.
+    weights : dict of str to Tensor
+        Its floating parameters by name, in the order of a vector's parts.
+    images : int
+        Over how many images the loss is the mean.
+
+    Raises
+    ------
+    InputError
+        Labels are missing.
+    ModelError
+        The model has no floating parameter.
+    """
+
+    def __init__(
+        self, net: Network, dataset: Dataset, *, loss: Loss | None, images: int | None, batch: int | None, seed: int
+    ) -> None:
+        self._losses = ImageLosses(net, loss)
+        self._data = PreparedImages(net, dataset, labelled=loss is None, count=images, batch=batch, seed=seed)
+        self.model = self._losses.model
+        self.weights = {name: p for name, p in self._losses.parameters.items() if p.is_floating_point()}
+        if not self.weights:
+            raise ModelError("the model has no parameter to differentiate for.")
+        for name, parameter in self._losses.parameters.items():
+            parameter.requires_grad_(name in self.weights)
+        self.images = len(self._data)
+        values = sum(math.prod(layer.shape) for layer in net.layers.values() if layer.leaf and layer.shape)
+        self.keeps_graphs = self.images * values * net.dtype.itemsize * _VALUES <= _GRAPHS
+
+    def groups(self, *, per_layer: bool) -> dict[str, Sequence[Tensor]]:
+        """All weights under an empty name and, if asked for, those of each layer."""
+        return {"": [*self.weights.values()], **(self.layers if per_layer else {})}
+
+    @property
+    def layers(self) -> dict[str, list[Tensor]]:
+        """The weights of each layer by its name."""
+        found: dict[str, list[Tensor]] = {}
+        for name, parameter in self.weights.items():
+            found.setdefault(name.rpartition(".")[0] or name, []).append(parameter)
+        return found
+
+    def layer(self, name: str) -> Sequence[Tensor]:
+        """The weights of one layer and of what it contains.
+
+        Raises
+        ------
+        InputError
+            It has none.
+        """
+        found = [p for own, p in self.weights.items() if own == name or own.startswith(f"{name}.")]
+        if not found:
+            known = ", ".join(self.layers)
+            raise InputError(f'layer "{name}" has no weights to differentiate for; those that have some are {known}.')
+        return found
+
+    def gradients(self, weights: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+        """Gradients of each batch's share of the mean loss, with their graphs."""
+        for images, labels in self._data.batches():
+            losses, _ = self._losses(images, labels)
+            share = losses.sum() / self.images
+            yield [*torch.autograd.grad(share, weights, create_graph=True, allow_unused=True, materialize_grads=True)]
+
+
+class HessianProduct:
+    """The Hessian of the mean loss for some weights, times a vector in float64.
+
+    Parameters
+    ----------
+    loss
+        The loss.
+    weights
+        Those of its ``weights`` that the Hessian is for, all others fixed.
+    clock, stage, done
+        What is told after each product: its stage, and how many were taken before.
+    """
+
+    def __init__(self, loss: MovableLoss, weights: Sequence[Tensor], clock: Clock, stage: str, done: int) -> None:
+        self._loss, self._weights = loss, list(weights)
+        self._clock, self._stage, self._done = clock, stage, done
+        self._kept: list[list[Tensor]] | None = None
+        self.size = sum(weight.numel() for weight in weights)
+
+    def __call__(self, vector: Tensor) -> Tensor:
+        """H v."""
+        parts = vector.split([weight.numel() for weight in self._weights])
+        tangent = [
+            part.view(weight.shape).to(weight.device, weight.dtype)
+            for part, weight in zip(parts, self._weights, strict=True)
+        ]
+        total = torch.zeros_like(vector)
+        with differentiable(), torch.enable_grad():
+            for gradient in self._gradients():
+                # Weights that the gradient is linear in, or that the loss does not reach, have no second derivative.
+                reached = [(g, t) for g, t in zip(gradient, tangent, strict=True) if g.requires_grad]
+                if not reached:
+                    continue
+                made = torch.autograd.grad(
+                    [g for g, _ in reached],
+                    self._weights,
+                    [t for _, t in reached],
+                    retain_graph=self._kept is not None,
+                    allow_unused=True,
+                    materialize_grads=True,
+                )
+                total += torch.cat([part.detach().flatten().to("cpu", torch.float64) for part in made])
+        self._done += 1
+        self._clock.step(self._stage, self._done)
+        if not bool(total.isfinite().all()):
+            raise ModelError("the Hessian holds NaN or infinity: the loss at these weights is not finite.")
+        return total
+
+    def _gradients(self) -> Iterator[list[Tensor]]:
+        """The gradients of all batches; made once where their graphs fit in memory."""
+        if self._kept is None and self._loss.keeps_graphs:
+            self._kept = [*self._loss.gradients(self._weights)]
+        yield from self._loss.gradients(self._weights) if self._kept is None else self._kept
+
+
+@contextmanager
+def differentiable() -> Iterator[None]:
+    """Attention by plain products: the fused kernels have no second derivative."""
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
