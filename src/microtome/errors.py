@@ -30,12 +30,20 @@ class StoreError(MicrotomeError):
     """A folder or file of results cannot be read or written."""
 
 
+class EngineError(MicrotomeError):
+    """The processes or the cluster that tasks run on are lost."""
+
+
 class ModelWarning(UserWarning):
     """The user's model does something that makes results less certain than they look."""
 
 
 class DataWarning(UserWarning):
     """The user's data set is read in a way that may not be meant."""
+
+
+class StoreWarning(UserWarning):
+    """A stored file is not what was written, and is made again."""
 
 
 def nearest(name: str, candidates: Iterable[str], n: int = 3) -> str:

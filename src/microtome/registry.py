@@ -109,7 +109,7 @@ def register(
 
     The provenance of a result holds every option of the call that changes its numbers: all parameters but the network,
     the images and what only changes time and memory (``batch``, ``progress``). A method that resolves a default (the
-    layer, say) states the value in ``provenance(net, layer=layer)``; it takes precedence.
+    layer, say) states the value in ``stated(layer=layer)``; it takes precedence.
 
     Parameters
     ----------
@@ -138,7 +138,14 @@ def register(
         @functools.wraps(function)
         def method(*args: Any, **options: Any) -> Any:
             result = function(*args, **options)
-            return _stamped(result, name, signature.bind(*args, **options)) if isinstance(result, Result) else result
+            call = signature.bind(*args, **options)
+            if isinstance(result, Result):
+                return _stamped(result, name, call)
+            if isinstance(result, dict):  # one result for each layer
+                return {
+                    key: _stamped(one, name, call) if isinstance(one, Result) else one for key, one in result.items()
+                }
+            return result
 
         _METHODS[name] = Method(name, method, rows, paper, needs, kind, quantity, signed, cost)
         return method  # type: ignore[return-value]  # the same signature, by functools.wraps

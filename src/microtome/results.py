@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-import html
-import io
 import json
 import os
 import platform
@@ -18,7 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from microtome.errors import StoreError
+from microtome import checksum
+from microtome.errors import MicrotomeError, StoreError
 from microtome.version import __version__
 
 if TYPE_CHECKING:
@@ -60,11 +59,12 @@ class Provenance:
     notes: list[str] = field(default_factory=list)
 
 
-def provenance(net: Network, method: str = "", seed: int | None = None, **parameters: Any) -> Provenance:
-    """Describe how a result is made.
+# Of a result that the registry has not described yet.
+UNSTATED = Provenance("")
 
-    A registered method needs this only for values that it finds itself, such as a default layer: the registry adds its
-    name and all options of the call.
+
+def provenance(net: Network, method: str = "", seed: int | None = None, **parameters: Any) -> Provenance:
+    """Describe how a result of a function that is not registered is made; the registry describes all others.
 
     Parameters
     ----------
@@ -85,6 +85,11 @@ def provenance(net: Network, method: str = "", seed: int | None = None, **parame
         versions=versions(),
         notes=net.notes,
     )
+
+
+def stated(**parameters: Any) -> Provenance:
+    """What a registered method has found itself, such as a default layer; the registry adds the rest."""
+    return Provenance("", {key: _plain(value) for key, value in parameters.items()})
 
 
 def described(
@@ -151,7 +156,7 @@ def _digest(value: Tensor) -> str:
 class Result:
     """Base of all results; subclasses are frozen dataclasses whose fields are tensors and plain values."""
 
-    provenance: Provenance = Provenance("")
+    provenance: Provenance = UNSTATED
 
     kinds: ClassVar[dict[str, type[Result]]] = {}
     # "module:function" in microtome.figures; a string, so that results import no figure. "" where nothing draws it.
@@ -183,12 +188,12 @@ class Result:
         write_atomically(path, self.to_bytes())
 
     def to_bytes(self) -> bytes:
-        """The file that ``save`` writes."""
+        """The file that ``save`` writes; its header holds a checksum of all of it."""
         from safetensors.torch import save
 
         tensors: dict[str, Tensor] = {}
-        tree = _flatten(self, "", tensors)
-        return save(tensors, metadata={"microtome": json.dumps(tree, sort_keys=True)})
+        tree = {checksum.KEY: checksum.BLANK, **_flatten(self, "", tensors)}  # sorted, it is the first key
+        return checksum.signed(save(tensors, metadata={"microtome": json.dumps(tree, sort_keys=True)}))
 
     @classmethod
     def load(cls: type[R], path: str | os.PathLike[str]) -> R:
@@ -199,19 +204,37 @@ class Result:
         StoreError
             When the file is missing, broken, or holds another kind of result.
         """
-        from safetensors import SafetensorError, safe_open
-
         try:
-            with safe_open(os.fspath(path), framework="pt") as file:
-                header = (file.metadata() or {}).get("microtome")
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
-        except (OSError, SafetensorError) as error:
+            content = Path(path).read_bytes()
+        except OSError as error:
             raise StoreError(f"{path} is not a readable result file: {error}") from error
+        return cls.from_bytes(content, os.fspath(path))
+
+    @classmethod
+    def from_bytes(cls: type[R], content: bytes, name: str = "the file") -> R:
+        """Read what ``to_bytes`` made.
+
+        Raises
+        ------
+        StoreError
+            When the bytes are cut, changed, or hold another kind of result.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        if checksum.sound(content) is False:
+            raise StoreError(f"{name} is not a readable result file: its bytes have changed since it was written.")
+        try:
+            tensors = load(content)
+            length = int.from_bytes(content[:8], "little")
+            header = json.loads(content[8 : 8 + length]).get("__metadata__", {}).get("microtome")
+        except (SafetensorError, ValueError) as error:
+            raise StoreError(f"{name} is not a readable result file: {error}") from error
         if header is None:
-            raise StoreError(f"{path} holds tensors but no result of microtome; load it with safetensors instead.")
+            raise StoreError(f"{name} holds tensors but no result of microtome; load it with safetensors instead.")
         result = _rebuild(json.loads(header), tensors)
         if not isinstance(result, cls):
-            raise StoreError(f"{path} holds a {type(result).__name__}, not a {cls.__name__}.")
+            raise StoreError(f"{name} holds a {type(result).__name__}, not a {cls.__name__}.")
         return result
 
     @property
@@ -226,15 +249,22 @@ class Result:
         return figures.draw(self, **options)
 
     def _repr_html_(self) -> str:
-        """Show the figure in a notebook, with one line that tells how it was made."""
+        """Show the figure in a notebook, or a table of the fields, and sentences that tell how it was made."""
+        from microtome import figures, registry, result_html
+
         made = self.provenance
-        note = html.escape("; ".join([f"{made.method} {made.parameters}", *self.notes]))
-        if not self.drawing:
-            return f"<pre>{html.escape(repr(self))}</pre>"
-        buffer = io.StringIO()
-        self.plot().savefig(buffer, format="svg", bbox_inches="tight")
-        svg = buffer.getvalue()
-        return f"<figure>{svg[svg.index('<svg') :]}<figcaption><small>{note}</small></figcaption></figure>"
+        method = registry.methods().get(made.method)
+        notes, drawing = self.notes, ""
+        if self.drawing:
+            try:
+                drawing = figures.html(self)
+            except MicrotomeError as error:  # a result of which nothing can be drawn still shows what it holds
+                notes.append(str(error))
+        text = result_html.caption(made.method, method.summary if method else "", made.parameters, made.seed, notes)
+        if drawing:
+            return result_html.figure(drawing, text)
+        entries = ((each.name, getattr(self, each.name)) for each in dataclasses.fields(self))
+        return result_html.fields(type(self).__name__, (each for each in entries if each[0] != "provenance"), text)
 
     def __repr__(self) -> str:
         """Show each field: tensors by shape, the rest by value."""

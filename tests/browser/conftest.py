@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,13 @@ FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --window-size=1400,900"
 )
+
+# All rules that are on by default, and the size of targets (24 px, WCAG 2.2).
+RUN = """
+const tell = arguments[arguments.length - 1];
+axe.run(document, {preload: false, resultTypes: ["violations"], rules: {"target-size": {enabled: true}}})
+  .then((found) => tell(found.violations.map((v) => [v.id, v.impact, v.nodes.length, v.nodes[0].html.slice(0, 160)])));
+"""
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +104,12 @@ class Browser:
         """Until another page is there, with its script."""
         self.wait(f"location.pathname.endsWith('/{address}') && document.readyState === 'complete'")
 
+    def violations(self, axe: str) -> list[list]:
+        """What axe-core finds on the page: rule, impact, how often, and the first element."""
+        self.driver.set_script_timeout(120)
+        self.driver.execute_script(axe)
+        return self.driver.execute_async_script(RUN)
+
     def complaints(self) -> list[str]:
         """What the page wrote to the console since last asked."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
@@ -112,3 +126,13 @@ def browser(chromium, site: Path) -> Browser:
     found.open("index.html")
     found.complaints()
     return found
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The script of axe-core, which a package carries; the package itself is not imported."""
+    try:
+        found = importlib.metadata.distribution("axe-playwright-python")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("axe-core is not installed: pip install --no-deps axe-playwright-python==0.1.8")
+    return Path(str(found.locate_file("axe_playwright_python/axe.min.js"))).read_text()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from microtome.atlas.site.render import _environment
+from microtome.atlas.site.render import templates
 from microtome.atlas.widgets import Sprite
 from microtome.atlas.widgets.map_canvas import MapCanvas, packed
 
@@ -52,7 +52,7 @@ def write_map(folder: Path, count: int, *, units: int = 8) -> Path:
     Image.fromarray(sheet).save(content, "PNG")
     (folder / "sprite.png").write_bytes(content.getvalue())
     widget = MapCanvas(data, Sprite("sprite.png", (CELL, CELL), columns, count), {}, {}, f"{count} points.")
-    macro = _environment().get_template("map_canvas.html").module.canvas(_View(), widget)
+    macro = templates().get_template("map_canvas.html").module.canvas(_View(), widget)
     (folder / "assets").mkdir(parents=True, exist_ok=True)
     for name in ("style.css", "map_canvas.css", "map_canvas.js"):
         asset = resources.files("microtome.atlas.site").joinpath("assets", name).read_bytes()

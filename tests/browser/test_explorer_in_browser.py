@@ -272,3 +272,31 @@ def test_nothing_runs_over_the_edge_and_text_is_legible(page, width, scheme):
     script = (Path(__file__).parent / "contrast.js").read_text()
     found = page.ask(script)
     assert not found, found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_no_violation_in_any_state(page, axe, tmp_path, width, scheme):
+    """As opened, with a drawing, an uploaded picture, changed units, two pictures side by side, and the keys open."""
+    page.width(width)
+    page.prefer(scheme)
+    page.go()
+    page.wait("document.querySelector('#maps canvas') !== null && document.querySelector('#sums button') !== null")
+    assert page.violations(axe) == [], "as opened"
+    page.click("#clear")
+    page.wait("location.hash.includes('drawn')")
+    assert page.violations(axe) == [], "a drawing"
+    file = tmp_path / "stripes.png"
+    Image.fromarray((torch.arange(64) % 8 * 30).reshape(8, 8).to(torch.uint8).numpy()).save(file)
+    page.one("#file").send_keys(str(file))
+    page.wait("location.hash.includes('kept')")
+    page.click("#ablate")
+    page.wait("!document.getElementById('edits').hidden")
+    time.sleep(0.5)
+    assert page.violations(axe) == [], "an upload with a changed unit"
+    page.click("#compare")
+    page.wait("document.querySelectorAll('#inputs .side').length === 2")
+    time.sleep(0.5)
+    assert page.violations(axe) == [], "two pictures"
+    page.click("#keys-open")
+    assert page.violations(axe) == [], "the keys"

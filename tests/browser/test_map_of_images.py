@@ -120,6 +120,35 @@ def test_no_page_with_a_map_is_wider_than_a_phone(drawn):
     drawn.width(1400)
 
 
+def test_a_map_in_one_file_opens_from_disk_with_its_thumbnails(chromium, axe, tmp_path):
+    """No other file is asked for; thumbnails, a selection and the numbers of the map are there."""
+    pytest.importorskip("sklearn", reason="the images are scikit-learn's digits")
+    import torch
+
+    from microtome import Network, data, representation
+    from microtome.atlas.map_file import map_file
+    from microtome.loading import Subject
+
+    torch.manual_seed(0)
+    images = data.open_data("digits").subset(list(range(300)))
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(288, 10))
+    subject = Subject(Network(model.eval(), (1, 8, 8)), images)
+    rows = representation.features(subject.net, images, "0")
+    (tmp_path / "map.html").write_bytes(map_file(subject, rows, representation.pca(rows)))
+    page = Browser(chromium, tmp_path)
+    page.width(1280)
+    page.prefer("light")
+    opened(page)
+    asked = "performance.getEntriesByType('resource').map(e => e.name).filter(n => !/^(data|blob):/.test(n))"
+    assert page.ask(asked) == []
+    redrawn(page, "[data-show=grid]")
+    page.wait("window.pictures > 50")
+    assert complaints(page) == []
+    around(page, 0.5, 0.5, 0.45)
+    assert page.violations(axe) == []
+    assert page.ask("JSON.parse(document.querySelector('figure script').textContent).data.count") == 300
+
+
 @pytest.mark.slow
 def test_50_000_dots_are_drawn_in_a_thirtieth_of_a_second(chromium, tmp_path):
     write_map(tmp_path, 50_000)

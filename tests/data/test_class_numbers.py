@@ -144,3 +144,34 @@ def test_equal_names_say_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert labels_of(Pictures(NAMES, [2, 1, 0]), network()) == [2, 1, 0]
+
+
+def test_classes_named_by_number_are_the_networks_where_it_has_no_names():
+    assert labels_of(Pictures(["2", "0"], [0, 1, 0]), network(None)) == [2, 0, 2]
+    assert labels_of(Pictures(["1", "2", "3"], [0, 1, 2]), network(None)) == [0, 1, 2]  # counted from 1
+
+
+def test_fewer_classes_than_a_network_without_names_has_are_said():
+    with pytest.warns(DataWarning, match="2 classes \\(cat, eel\\), the network 3, whose names are not known"):
+        assert labels_of(Pictures(["cat", "eel"], [0, 1]), network(None)) == [0, 1]
+
+
+class Numbered(Pictures):
+    """Items of three parts, as data sets for training with sample weights or memory banks have them."""
+
+    def __init__(self, targets, order):
+        super().__init__(None, targets, declares=False)
+        self.order = order
+
+    def __getitem__(self, index):
+        part = {"image": self.images[index], "label": self._targets[index], "index": index}
+        return tuple(part[name] for name in self.order)
+
+
+def test_the_index_of_an_item_is_not_its_label():
+    """Every network of many classes would take the indices of a small data set for classes."""
+    with pytest.warns(DataWarning, match="the second part of the data set's items is their own index"):
+        assert labels_of(Numbered([1, 2, 1, 0], ["image", "index", "label"]), network(None, 10)) == [1, 2, 1, 0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert labels_of(Numbered([1, 2, 1, 0], ["image", "label", "index"]), network(None, 10)) == [1, 2, 1, 0]

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from microtome import data
-from microtome.errors import InputError
+from microtome.errors import DataWarning, InputError
 
 SHAPE = (3, 8, 12)
 
@@ -87,6 +87,23 @@ def test_floats_are_read_in_their_range(tmp_path):
     Image.fromarray(np.full((8, 12), 7.0, np.float32)).save(tmp_path / "b.tiff")
     with pytest.raises(InputError, match=r"b\.tiff has gray values from 7 to 7"):
         read(tmp_path / "b.tiff")
+
+
+def test_bytes_in_a_wider_type_are_no_black_picture(tmp_path):
+    Image.fromarray(np.linspace(0, 255, 96).astype(np.int32).reshape(8, 12)).save(tmp_path / "a.tiff")
+    with pytest.raises(InputError, match="from 0 to 255 in 32 bits"):
+        read(tmp_path / "a.tiff")
+    Image.fromarray(np.linspace(0, 65535, 96).astype(np.int32).reshape(8, 12)).save(tmp_path / "b.tiff")
+    assert read(tmp_path / "b.tiff").max() == 255
+
+
+def test_one_folder_around_the_class_folders_is_no_class(tmp_path, scene):
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.fromarray(scene).save(tmp_path / "photos" / name / "a.png")
+    with pytest.warns(DataWarning, match="holds the one folder photos, with 2 folders in it"):
+        assert data.folder(tmp_path, (3, 8, 12)).labels is None
+    assert data.folder(tmp_path / "photos", (3, 8, 12)).classes == ("cat", "dog")
 
 
 def test_cmyk(tmp_path):

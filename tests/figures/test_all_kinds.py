@@ -83,7 +83,7 @@ def test_a_subclass_is_drawn_as_its_base_or_as_it_says(net: Network) -> None:
         )
         with pytest.raises(InputError, match="no figure for a Bare: its class names no drawing"):
             Bare().plot()
-        assert Bare()._repr_html_().startswith("<pre>")
+        assert "<strong>Bare</strong>" in Bare()._repr_html_()
     finally:
         for kind in (Mine, Own, Bare):
             del Result.kinds[kind.__name__]

@@ -77,6 +77,41 @@ def plain() -> Network:
     return Network(Model(fused).eval(), (3, 16, 16))
 
 
+class Transformed(nn.Module):
+    """A head that is run inside a function transform."""
+
+    def __init__(self, transform: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.transform = transform
+        self.c, self.h = nn.Conv2d(3, 8, 3, padding=1), nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.transform(self.h, torch.relu(self.c(x)).mean((2, 3)))
+
+
+TRANSFORMS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
+    "vmap": lambda head, v: torch.vmap(head)(v),
+    "vmap of vmap": lambda head, v: torch.vmap(torch.vmap(head))(v[:, None])[:, 0],
+    "jvp": lambda head, v: torch.func.jvp(head, (v,), (v,))[1],
+}
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_modules_inside_a_function_transform(transform: str) -> None:
+    """Nothing is looked at there: all batches are read, and gradients are those of plain autograd."""
+    model = Transformed(TRANSFORMS[transform]).eval()
+    net = Network(model, (3, 16, 16))
+    leaf = IMAGES.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(model(leaf)[:, 1].sum(), leaf)
+    result = attribution.gradient(net, IMAGES, target=1)
+    torch.testing.assert_close(result.values, expected)
+    assert not result.notes
+    assert "c" in units.top_patches(net, [(image, 0) for image in IMAGES], k=1).layers
+    with pytest.raises(OpaqueError, match="hides its own"):
+        attribution.lrp(net, IMAGES)
+
+
 @pytest.mark.parametrize("method", ["guided_backprop", "deconvnet", "lrp", "deep_taylor"])
 def test_rules_refuse_by_name_what_they_cannot_see(hidden: tuple[Network, str], method: str) -> None:
     net, text = hidden

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -49,11 +49,20 @@ class Album:
         The tasks of the run, all done.
     commands : Commands
         Command lines for the pages.
+    failed : mapping of str to str
+        By key of a task that could not be done, why; pages say it in the place of the result.
     """
 
     def __init__(
-        self, plan: Plan, chosen: Selection, store: Store, tasks: Sequence[Task], commands: Commands | None = None
+        self,
+        plan: Plan,
+        chosen: Selection,
+        store: Store,
+        tasks: Sequence[Task],
+        commands: Commands | None = None,
+        failed: Mapping[str, str] | None = None,
     ) -> None:
+        self._failed = dict(failed or {})
         self.plan, self.chosen, self.store, self.commands = plan, chosen, store, commands or Commands({})
         self.net, self.subject, self.budget, self.layers = plan.net, plan.subject, plan.budget, plan.layers
         self.seen, self.tables, self.images = chosen.seen, chosen.tables, chosen.images
@@ -77,7 +86,9 @@ class Album:
         ]
 
     def load(self, task: Task) -> Result:
-        """The result of a task."""
+        """The result of a task; a refusal in the place of one that could not be done."""
+        if task.key in self._failed:
+            return Refusal.of(self.net, task, f"It could not be computed: {self._failed[task.key]}")
         return (recall_small if "image" in task.parameters or "images" in task.parameters else recall)(
             self.store.address, task.key
         )
@@ -140,7 +151,7 @@ class Album:
         text = (
             f"{layer} ({kind}) is a block of {len(inside)} linear layers with operations between them, not one of them."
         )
-        return Absent(f"{text} Each can be looked at alone: {named}.", f"--layers {inside[0]}")
+        return Absent(f"{text} Each can be looked at alone: {named}.", self.commands.atlas(layers=inside[0]))
 
     def slug(self, layer: str) -> str:
         """The name of a layer as a file name."""

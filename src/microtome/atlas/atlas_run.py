@@ -14,6 +14,7 @@ from microtome.atlas import pages
 from microtome.atlas.album import Album
 from microtome.atlas.commands import Commands, options_of
 from microtome.atlas.engine import available_cores, executor, one_thread
+from microtome.atlas.folder_owner import owned
 from microtome.atlas.planning import first_look
 from microtome.atlas.planning.budget import BUDGETS, LARGER, Budget, budget
 from microtome.atlas.planning.expected_size import expected_megabytes
@@ -48,6 +49,8 @@ class Report:
         Pages of the site.
     seconds : float
         Wall-clock time.
+    failed : tuple of str
+        What could not be done, each with its cause; pages name it in its place, and the next run tries again.
     """
 
     index: str
@@ -55,6 +58,7 @@ class Report:
     made: int
     pages: int
     seconds: float
+    failed: tuple[str, ...] = ()
 
 
 def build(
@@ -109,7 +113,14 @@ def build(
     InputError, LayerError, ModelError
         The model, the images or an option cannot be used.
     StoreError
-        The folder is another model's, or cannot be written.
+        The folder is another model's, another run works in it, or it cannot be written.
+    EngineError
+        The scheduler is gone, or the first look at the images fails three times.
+
+    Notes
+    -----
+    A task that raises, or whose process dies, is tried three times. Then the rest is delivered without it:
+    ``Report.failed`` and the pages tell why.
     """
     began = time.monotonic()
     chosen = budget(size)
@@ -124,20 +135,25 @@ def build(
         store = Store(out)
         net = subject.net
         store.claim({"network": net.name, "fingerprint": net.fingerprint, "input_shape": net.input_shape})
-        with executor(engine or _usual_engine(source), workers) as pool:
-            run = Execution(_absolute(source), subject, store, pool, progress, workers, _jobs(topics))
-            survey = first_look.first_tasks(plan)
-            made = run.execute("looking at the images", survey)
-            selected = select(plan, store)
-            tasks = [task for topic in topics for task in topic.tasks(plan, selected)]
-            for stage, part in zip(("layers, units, images", "checks of maps"), _waves(tasks), strict=False):
-                made += run.execute(stage, part, megabytes=expected_megabytes(plan, selected))
-        commands = _commands(source, options, layers, images, chosen, methods)
-        if commands.options:
-            store.write_if_changed(OPTIONS, (json.dumps(commands.options, indent=1) + "\n").encode())
-        album = Album(plan, selected, store, [*survey, *tasks], commands)
-        count = pages.site(album, topics, larger=_larger(plan, selected, topics, tasks, layers, images))
-    return Report(store.path("index.html"), len(survey) + len(tasks), made, count, time.monotonic() - began)
+        with owned(store):
+            with executor(engine or _usual_engine(source), workers) as pool:
+                run = Execution(_absolute(source), subject, store, pool, progress, workers, _jobs(topics))
+                survey = first_look.first_tasks(plan)
+                made = run.execute("looking at the images", survey)
+                selected = select(plan, store)
+                tasks = [task for topic in topics for task in topic.tasks(plan, selected)]
+                for stage, part in zip(("layers, units, images", "checks of maps"), _waves(tasks), strict=False):
+                    made += run.execute(stage, part, megabytes=expected_megabytes(plan, selected))
+            commands = _commands(source, options, layers, images, chosen, methods)
+            if commands.options:
+                store.write_if_changed(OPTIONS, (json.dumps(commands.options, indent=1) + "\n").encode())
+            failed = {one.task.key: one.cause for one in run.failures}
+            album = Album(plan, selected, store, [*survey, *tasks], commands, failed)
+            count = pages.site(album, topics, larger=_larger(plan, selected, topics, tasks, layers, images))
+    return Report(
+        store.path("index.html"), len(survey) + len(tasks), made, count, time.monotonic() - began,
+        tuple(map(str, run.failures)),
+    )  # fmt: skip
 
 
 def _own(methods: Sequence[str]) -> tuple[str, ...]:

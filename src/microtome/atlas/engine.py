@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 from typing import Any, TypeVar
 
 import torch
 from threadpoolctl import ThreadpoolController
 
+from microtome.atlas.worker_processes import Workers
 from microtome.errors import InputError
 
 __all__ = ["ENGINES", "Inline", "available_cores", "executor", "one_thread"]
@@ -113,30 +112,13 @@ def one_thread() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _processes(count: int) -> Iterator[Executor]:
-    # Spawned, since a fork of a process in which torch has started threads may hang.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_worker)
+    workers = Workers(count)
     try:
-        yield pool
+        yield workers
     except BaseException:
-        _stop(pool)
+        workers.stop()
         raise
-    pool.shutdown()
-
-
-def _worker() -> None:
-    """Leave interrupts to the process that planned the run."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _stop(pool: ProcessPoolExecutor) -> None:
-    """End the workers now; the next run makes what they had not finished."""
-    running = list((getattr(pool, "_processes", None) or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in running:
-        process.terminate()
-    for process in running:
-        process.join(5)
+    workers.shutdown()
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,15 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from microtome.errors import StoreError
+from microtome.checksum import sound
+from microtome.errors import StoreError, StoreWarning
 from microtome.results import Result, write_atomically
 
-__all__ = ["MARK", "OPTIONS", "Store", "digest", "recall", "recall_small"]
+__all__ = ["MARK", "OPTIONS", "OWNER", "Store", "digest", "recall", "recall_small"]
 
 MARK = "atlas.json"  # names the network that the folder belongs to
 OPTIONS = "options.json"  # of the command line that made it, for whoever opens the same network again
+OWNER = "owner.json"  # who works in the folder now
 _PART = re.compile(r"\..+\.(\d+)\.part")  # what write_atomically leaves behind when it is killed
 
 
@@ -122,12 +124,43 @@ class Store:
 
     def load(self, key: str) -> Result:
         """The result of a task."""
-        if self.local:
-            return Result.load(self.path(result_name(key)))
-        with tempfile.NamedTemporaryFile(suffix=".safetensors") as copy:
-            copy.write(self.read(result_name(key)))
-            copy.flush()
-            return Result.load(copy.name)
+        name = result_name(key)
+        return Result.from_bytes(self.read(name), self.path(name))
+
+    def whole(self, key: str) -> bool:
+        """Whether the result of a task is stored, with the bytes that were written; a broken one is removed.
+
+        Warns
+        -----
+        StoreWarning
+            A file was cut short or changed, and its result has to be made again.
+        """
+        if not self.done(key):
+            return False
+        if sound(self.read(result_name(key))):
+            return True
+        warnings.warn(
+            f"{self.path(result_name(key))} was cut short or changed since it was written; it is made again.",
+            StoreWarning,
+            stacklevel=2,
+        )
+        self.remove(key)
+        return False
+
+    def remove(self, key: str) -> None:
+        """Remove the result of a task, if there is one."""
+        self.remove_file(result_name(key))
+
+    def remove_file(self, name: str) -> None:
+        """Remove a file, if there is one."""
+        place = self.path(name)
+        try:
+            if self.local:
+                Path(place).unlink(missing_ok=True)
+            elif self._files.exists(place):
+                self._files.rm_file(place)
+        except OSError as error:
+            raise StoreError(f"{place} cannot be removed: {error.strerror or error}.") from error
 
     def done(self, key: str) -> bool:
         """Whether the result of a task is stored."""
@@ -143,7 +176,7 @@ class Store:
         """
         if MARK in self:
             self._compare(identity)
-        elif others := sorted(name for name in self._names() if not _PART.fullmatch(name)):
+        elif others := sorted(name for name in self._names() if name != OWNER and not _PART.fullmatch(name)):
             raise StoreError(
                 f"the output folder {self.address} holds {len(others)} files that are no atlas ({others[0]}); "
                 "choose a new or empty folder. Nothing was changed."

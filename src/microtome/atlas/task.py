@@ -13,7 +13,7 @@ from microtome.results import Provenance, Result, versions
 __all__ = ["FORMAT", "Job", "Refusal", "Task", "task"]
 
 # Raised when a job's meaning or a method's numbers change, so that old results are not taken for new ones.
-FORMAT = 4
+FORMAT = 5
 
 # job(subject, *results of the tasks it needs, **parameters) -> its result
 Job = Callable[..., Result]
@@ -35,6 +35,10 @@ class Task:
         Expected seconds on one core, for the remaining time; it does not change the key.
     key : str
         The name of the result.
+    gathers : bool
+        Whether the job takes the needed results as one iterable, which loads one at a time.
+    interim : bool
+        Whether the result is removed as soon as all tasks that need it are done.
     """
 
     job: str
@@ -42,10 +46,20 @@ class Task:
     needs: tuple[str, ...]
     cost: float
     key: str
+    gathers: bool = False
+    interim: bool = False
 
 
 def task(
-    job: str, fingerprint: str, data: str, *, needs: tuple[str, ...] = (), cost: float = 1.0, **parameters: Any
+    job: str,
+    fingerprint: str,
+    data: str,
+    *,
+    needs: tuple[str, ...] = (),
+    cost: float = 1.0,
+    gathers: bool = False,
+    interim: bool = False,
+    **parameters: Any,
 ) -> Task:
     """Name a task by what determines its result.
 
@@ -59,6 +73,8 @@ def task(
         Keys of tasks that come before.
     cost : float
         Expected seconds.
+    gathers, interim : bool
+        See ``Task``.
     **parameters
         The job's options.
 
@@ -73,7 +89,7 @@ def task(
     from microtome import __version__
 
     determined = [FORMAT, __version__, job, parameters, fingerprint, data, list(needs)]
-    return Task(job, parameters, needs, cost, digest(determined))
+    return Task(job, parameters, needs, cost, digest(determined), gathers, interim)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -8,25 +8,60 @@ import ctypes
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
 from typing import Any
 
+from microtome.atlas.agenda import Agenda
 from microtome.atlas.engine import Inline, available_cores, one_thread
 from microtome.atlas.planning import first_look
 from microtome.atlas.store import Store, recall
 from microtome.atlas.task import Job, Refusal, Task
-from microtome.errors import InputError, LayerError, ModelError, OpaqueError
+from microtome.errors import EngineError, InputError, LayerError, MicrotomeError, ModelError, OpaqueError, StoreError
 from microtome.loading import RunConfig, Subject
 from microtome.progress import Listener, Progress
 
-__all__ = ["Execution", "perform"]
+__all__ = ["Execution", "Failure", "perform"]
+
+_TELLING = ("layer", "method", "image", "unit", "shard")  # options that tell which task it is
+
+
+_TRIES = 3  # of a task, before the run goes on without it
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A task that could not be done.
+
+    Attributes
+    ----------
+    task : Task
+        The task.
+    cause : str
+        What it ended with at the last try, or the task that it needs.
+    """
+
+    task: Task
+    cause: str
+
+    def __str__(self) -> str:
+        about = ", ".join(f"{name} {value}" for name, value in self.task.parameters.items() if name in _TELLING)
+        return f"{self.task.job}{f' ({about})' if about else ''}: {self.cause}"
+
+
+_TRUSTED = 30.0  # planned seconds whose measured time counts as much as the plan
 
 
 @dataclass(frozen=True)
 class Execution:
-    """Executes tasks on an engine."""
+    """Executes tasks on an engine.
+
+    A task that raises, or whose process dies, is tried again behind the others. After the third time it is given up:
+    ``failures`` names it with its cause, and all that does not need it is done.
+    """
 
     source: RunConfig | Subject
     subject: Subject
@@ -35,30 +70,79 @@ class Execution:
     progress: Listener | None
     workers: int | None
     jobs: Mapping[str, Job]
+    failures: list[Failure] = field(default_factory=list)
 
     def execute(self, stage: str, tasks: Sequence[Task], **numbers: float) -> int:
-        """Do the tasks whose results are missing; a few more than there are workers are submitted at a time."""
-        missing = [task for task in tasks if not self.store.done(task.key)]
-        there, left, began = len(tasks) - len(missing), sum(task.cost for task in missing), time.monotonic()
+        """Do the tasks whose results are missing; as many as there are workers, and one more, are submitted at a time.
+
+        Raises
+        ------
+        MicrotomeError
+            A task of the first look cannot be done, without which there is nothing to show; the store cannot be
+            written; the engine is lost.
+        """
+        failed = {one.task.key: one.task.job for one in self.failures}
+        useless = [task for task in tasks if failed.keys() & set(task.needs)]
+        for task in useless:
+            self.failures.append(_follows(task, next(failed[key] for key in task.needs if key in failed)))
+        tasks = [task for task in tasks if task not in useless] if useless else tasks
+        agenda = Agenda(tasks, self.store.whole)
+        missing = agenda.count
+        there, left, began = len(tasks) - missing, agenda.cost, time.monotonic()
         cores = 1 if isinstance(self.pool, Inline) else self.workers or available_cores()
         numbers["seconds"] = left
         self._tell(Progress(stage, there, len(tasks), 0.0, left / cores, numbers))
         running: dict[Future[float], Task] = {}
         limit = 1 if isinstance(self.pool, Inline) else 2 * cores
-        waiting, worked = iter(missing), 0.0
+        worked, tries = 0.0, Counter[str]()
         _OPENED[_token(self.source)] = self.subject
         while True:
-            for task in _some(waiting, limit - len(running)):
+            for task in agenda.take(limit - len(running)):
                 running[self._submit(task)] = task
             if not running:
-                return len(missing)
+                break
             ended, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
             for future in ended:
-                future.result()  # raises what the task raised
-                there, worked = there + 1, worked + running.pop(future).cost
+                task = running.pop(future)
+                try:
+                    future.result()
+                    closed = agenda.finish(task)
+                except concurrent.futures.CancelledError as error:
+                    raise EngineError(
+                        "the scheduler is gone. What is done is kept: the same command goes on."
+                    ) from error
+                except Exception as error:
+                    tries[task.key] += _TRIES if type(error).__name__ == "KilledWorker" else 1
+                    if self._ends_the_run(task, error):
+                        raise
+                    if tries[task.key] < _TRIES:
+                        agenda.put_back(task)
+                        continue
+                    closed = self._give_up(agenda, task, error)
+                there, worked = there + len(closed), worked + sum(one.cost for one in closed)
                 elapsed = time.monotonic() - began
-                remaining = elapsed * (left - worked) / worked if worked else 0.0
+                # What a second of the plan takes: as planned at first, as measured once much is done.
+                each = (elapsed + _TRUSTED / cores) / (worked + _TRUSTED)
+                remaining = each * (left - worked)
                 self._tell(Progress(stage, there, len(tasks), elapsed, max(remaining, 0.0), numbers))
+        for task in agenda.unneeded():
+            self.store.remove(task.key)
+        return missing - (len(self.failures) - len(failed) - len(useless))
+
+    @staticmethod
+    def _ends_the_run(task: Task, error: Exception) -> bool:
+        """Whether trying again is no use: the disk is full, or what the first look raises is the user's to mend."""
+        return isinstance(error, StoreError) or (task.job in first_look.JOBS and isinstance(error, MicrotomeError))
+
+    def _give_up(self, agenda: Agenda, task: Task, error: Exception) -> list[Task]:
+        """Go on without a task and all that need it; returns them."""
+        cause = _cause(error)
+        if task.job in first_look.JOBS:
+            raise EngineError(f"the first look at the images failed {_TRIES} times: {cause}") from error
+        closed = agenda.drop(task)
+        self.failures.append(Failure(task, cause))
+        self.failures.extend(_follows(one, task.job) for one in closed[1:])
+        return closed
 
     def _tell(self, at: Progress) -> None:
         if self.progress is not None:
@@ -72,9 +156,15 @@ class Execution:
         )  # fmt: skip
 
 
-def _some(waiting: Iterable[Task], count: int) -> Iterator[Task]:
-    for _, task in zip(range(count), waiting, strict=False):
-        yield task
+def _follows(task: Task, failed: str) -> Failure:
+    return Failure(task, f"it needs the result of {failed}, which failed.")
+
+
+def _cause(error: Exception) -> str:
+    """What a task ended with, in one line."""
+    if isinstance(error, BrokenProcessPool) or type(error).__name__ == "KilledWorker":
+        return "the process that did it was killed or crashed each time; it may need more memory than there is."
+    return f"{type(error).__name__}: {error}"
 
 
 def _return_memory() -> None:
@@ -106,7 +196,10 @@ def perform(
         store = Store(address)
         if not store.done(task.key):
             try:
-                result = job(subject, *(recall(address, key) for key in task.needs), **task.parameters)
+                if task.gathers:  # one at a time, and none of them kept
+                    result = job(subject, (store.load(key) for key in task.needs), **task.parameters)
+                else:
+                    result = job(subject, *(recall(address, key) for key in task.needs), **task.parameters)
             except (LayerError, OpaqueError, InputError) as error:
                 if task.job in first_look.JOBS:  # without these there is nothing to show
                     raise

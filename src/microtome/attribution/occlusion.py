@@ -20,7 +20,7 @@ from microtome.inputs import Target
 from microtome.network import Network
 from microtome.progress import Listener, Progress
 from microtome.registry import register
-from microtome.results import provenance
+from microtome.results import stated
 from microtome.trace.delta.cost import share_within_reach
 from microtome.trace.delta.propagate import covered, logits_under
 
@@ -216,7 +216,7 @@ def occlusion(
     chosen = asked.target[:, None].expand(scores.shape[:2])[..., None]
     probability = net.head.readout(scores).gather(2, chosen).reshape(grid)
     return Occlusion(
-        provenance=provenance(net, "occlusion", seed=seed, target=target, window=size, stride=step, fill=fill),
+        provenance=stated(window=size, stride=step),
         values=(before[:, None, None] - probability)[:, None],
         target=asked.target,
         score=asked.score,

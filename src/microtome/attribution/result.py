@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from microtome.errors import InputError
-from microtome.results import Result
+from microtome.results import UNSTATED, Result
 
 if TYPE_CHECKING:
     from microtome.network import Network
@@ -112,7 +112,7 @@ class Signal:
     unrecognised: list[str] = field(default_factory=list)
 
     def attribution(
-        self, net: Network, made: Provenance, *, values: Tensor | None = None, reduction: str = "sum"
+        self, net: Network, made: Provenance = UNSTATED, *, values: Tensor | None = None, reduction: str = "sum"
     ) -> Attribution:
         """The attribution with these values, or with the given ones."""
         if reduction not in REDUCTIONS:

@@ -34,7 +34,7 @@ _COMMANDS = {
     "methods_command": ("methods",),
     "attribution.explain_command": ("explain",),
     "unit_origin_commands": ("explain_path", "what_where", "natural_filters", "layer_repeats"),
-    "unit_commands": ("activations", "top_patches", "tuning", "dissect"),
+    "unit_commands": ("activations", "top_patches", "reconstruct", "tuning", "dissect"),
     "maximize_command": ("maximize",),
     "credentials_command": ("credentials",),
     "training.train_command": ("train",),

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from microtome.data.adapters.adapter import Dataset, Input, adapt
+from microtome.data.folder import Folder
 from microtome.errors import InputError
 
 __all__ = ["batches", "fetch", "labels"]
 
+Fetched = tuple[Tensor, Tensor | None]
+
 
 def batches(
-    dataset: Dataset, batch: int = 256, *, net: Input | None = None, labelled: bool = False
+    dataset: Dataset,
+    batch: int = 256,
+    *,
+    net: Input | None = None,
+    labelled: bool = False,
+    within: tuple[int, int] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-    """Go once through a data set in its own order.
+    """Go once through a data set, or a part of it, in its own order.
+
+    Picture files are decoded one batch ahead, in a thread beside what is done with the batch.
 
     Parameters
     ----------
@@ -34,6 +46,8 @@ def batches(
         scaled and cut to its input.
     labelled
         Whether labels are needed: then a label that is no class index is an error, and no batch has None.
+    within
+        The first image and the one behind the last; by default all. Indices count from the begin of the data set.
 
     Yields
     ------
@@ -58,10 +72,26 @@ def batches(
     if batch < 1:
         raise InputError(f"a batch holds at least one image, got batch={batch}.")
     adapted = adapt(dataset, net)
-    for start in range(0, len(adapted), batch):
-        indices = torch.arange(start, min(start + batch, len(adapted)), device="cpu")
-        images, found = adapted.fetch(indices, labelled=labelled)
+    first, end = (0, len(adapted)) if within is None else within
+    parts = (torch.arange(at, min(at + batch, end), device="cpu") for at in range(first, end, batch))
+    fetched = functools.partial(adapted.fetch, labelled=labelled)
+    # Other data sets are read in the thread of their owner: their files may not be shared between threads.
+    read = _ahead(fetched, parts) if isinstance(adapted.dataset, Folder) else ((part, fetched(part)) for part in parts)
+    for indices, (images, found) in read:
         yield indices, images, found
+
+
+def _ahead(fetched: Callable[[Tensor], Fetched], parts: Iterable[Tensor]) -> Iterator[tuple[Tensor, Fetched]]:
+    """Each part with what was fetched for it, while the next one is being fetched."""
+    with ThreadPoolExecutor(1, "decode") as thread:
+        waiting: tuple[Tensor, Future[Fetched]] | None = None
+        for part in parts:
+            coming = part, thread.submit(fetched, part)
+            if waiting is not None:
+                yield waiting[0], waiting[1].result()
+            waiting = coming
+        if waiting is not None:
+            yield waiting[0], waiting[1].result()
 
 
 def fetch(

@@ -162,6 +162,15 @@ def folder(path: Path | str, input_shape: tuple[int, int, int], *, classes: Sequ
                 f"the folder {root} holds {' and '.join(parts)}: parts of a data set, not classes. "
                 f"Give one of them: {', '.join(str(root / part) for part in parts)}."
             )
+        inner = {name.parts[1] for name in relative if len(name.parts) > 2}
+        if classes is None and len(set(tops)) == 1 and len(inner) > 1:
+            warnings.warn(
+                f"the folder {root} holds the one folder {tops[0]}, with {len(inner)} folders in it, so its pictures "
+                f"have no labels. Give {root / tops[0]} where these are the classes.",
+                DataWarning,
+                stacklevel=2,
+            )
+            return Folder(files, input_shape, root=root, labels=None, classes=None)
         labels, names = by_folder(tops, classes)
         return Folder(files, input_shape, root=root, labels=labels, classes=names)
     beside = [name.as_posix() for name in relative if len(name.parts) == 1]

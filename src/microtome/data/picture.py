@@ -104,6 +104,11 @@ def _eight_bits(values: NDArray[np.generic], mode: str, what: str) -> NDArray[np
             f"{what} has gray values from {numbers.min():g} to {numbers.max():g}; 0 to {top:g} is expected. "
             "Save it with 8 or 16 bits."
         )
+    if mode == "I" and numbers.size and 0 < numbers.max() <= 255:  # 32 bits: bytes that were stored in a wider type?
+        raise InputError(
+            f"{what} has gray values from {numbers.min():g} to {numbers.max():g} in 32 bits, of which white would be "
+            "65535: bytes in a wider type, or a black picture? Save it with 8 or 16 bits."
+        )
     return np.asarray(np.rint(numbers * (255.0 / top)), dtype=np.uint8)
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import collections
-import copy
 import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -50,9 +49,10 @@ class LiveNetwork:
     name: str
     config: RunConfig | None = None
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_edited", collections.OrderedDict())
-        object.__setattr__(self, "_lock", threading.Lock())
+    _edited: collections.OrderedDict[tuple[Edited, ...], Network] = field(
+        default_factory=collections.OrderedDict, init=False, repr=False
+    )
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     @property
     def net(self) -> Network:
@@ -89,9 +89,8 @@ class LiveNetwork:
         """The network with some units changed; made once for the same changes."""
         if not edits:
             return self.net
-        with self._lock:  # type: ignore[attr-defined]
-            table: collections.OrderedDict[Any, Network] = self._edited  # type: ignore[attr-defined]
-            key = tuple(edits)
+        with self._lock:
+            table, key = self._edited, tuple(edits)
             if key not in table:
                 table[key] = units.intervene(self.net, **changes(edits))
                 while len(table) > _EDITED:
@@ -146,13 +145,15 @@ def changes(edits: Sequence[Edited]) -> dict[str, dict[str, dict[int, float]]]:
 
 
 class _Watched(Network):
-    """A network that asks before each pass whether it may go on."""
+    """The same network, which asks before each pass whether it may go on."""
 
-    pause: Callable[[], None]
+    def __init__(self, net: Network, pause: Callable[[], None]) -> None:
+        vars(self).update(vars(net))  # it has been read already: this is another view of it
+        self._pause = pause
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images as the model takes them; every pass begins with it."""
-        self.pause()
+        self._pause()
         return super().normalise(images)
 
 
@@ -161,7 +162,4 @@ def watched(net: Network, pause: Callable[[], None]) -> Network:
 
     So any method can be cancelled, or made to wait, between two passes.
     """
-    other = copy.copy(net)
-    other.__class__ = _Watched
-    other.pause = pause  # type: ignore[attr-defined]
-    return other
+    return _Watched(net, pause)

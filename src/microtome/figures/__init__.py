@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from microtome.errors import InputError
 
 _POINTS = 7.0  # size of the letters of notes
+_HEAVY = 2**20  # letters of a drawing: thousands of marks as SVG make a notebook slow
 _LINE, _LETTERS = 0.125, 15.5  # height of a line in inches; letters to an inch
 
 if TYPE_CHECKING:
@@ -40,12 +41,23 @@ def draw(result: Result, **options: Any) -> Figure:
             f"there is no figure for a {type(result).__name__}: its class names no drawing "
             '(class Mine(Result, drawing="module:function"), a function of microtome.figures).'
         )
+    from microtome.figures.notebook_figure import shown
+
     module, _, name = result.drawing.partition(":")
     function = getattr(importlib.import_module(f"microtome.figures.{module}"), name)
     _check_options(function, options)
     figure: Figure = function(result, **options)
     _write_below(figure, result.notes)
-    return figure
+    return shown(figure)
+
+
+def html(result: Result) -> str:
+    """The figure of a result for a page: as SVG, or as a picture where that would be heavy."""
+    from microtome.figures.notebook_figure import drawing, image
+
+    figure = draw(result)
+    svg = drawing(figure)
+    return svg if len(svg) <= _HEAVY else image(figure, result.provenance.method)
 
 
 def _write_below(figure: Figure, notes: list[str]) -> None:

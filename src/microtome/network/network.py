@@ -17,7 +17,7 @@ from microtome.errors import InputError, LayerError, MicrotomeError, ModelWarnin
 from microtome.inputs import Target
 from microtome.network import reading_images
 from microtome.network.layer_names import layer_named, recorded_name
-from microtome.network.layer_table import layer_table
+from microtome.network.layer_table import layer_page, layer_table
 from microtome.trace.graph import Layer
 from microtome.trace.heads.head_reading import read_head
 from microtome.trace.heads.last_operations import Ending
@@ -538,9 +538,15 @@ class Network:
 
     def __repr__(self) -> str:
         """Show what the scores are and a table: layer, kind, output shape, axes, units, parameters."""
+        return layer_table(self._title(), self.head, self.layers.values(), self.notes)
+
+    def _repr_html_(self) -> str:
+        """Show the same in a notebook; the table of a deep network opens by a click."""
+        return layer_page(self._title(), self.head, self.layers.values(), self.notes)
+
+    def _title(self) -> str:
         total = sum(parameter.numel() for parameter in self.model.parameters())
-        title = f"{self.name}: {' x '.join(map(str, self.input_shape))} in, {total:,} parameters"
-        return layer_table(title, self.head, self.layers.values(), self.notes)
+        return f"{self.name}: {' x '.join(map(str, self.input_shape))} in, {total:,} parameters"
 
 
 # By network and whether it folds: the weights that the quicker copy was made of, and the copy if one serves.

@@ -75,6 +75,20 @@ def aligned(features: Sequence[Features], *, perplexity: float = 30, seed: int =
     References
     ----------
     .. [1] J. C. Gower, Generalized Procrustes analysis, Psychometrika 40, 1975.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from microtome import Network
+    >>> model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(64, 2))
+    >>> net = Network(model.eval(), input_shape=(1, 8, 8))
+    >>> pictures = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    >>> from microtome.data import Images
+    >>> photos = Images.from_float(pictures, torch.arange(12) % 2)
+    >>> from microtome.representation import features
+    >>> maps = aligned([features(net, photos, "0"), features(net, photos, "2")], perplexity=3)
+    >>> [tuple(each.points.shape) for each in maps.maps]
+    [(12, 2), (12, 2)]
     """
     given = list(features)
     if len(given) < 2 or not all(isinstance(one, Features) for one in given):

@@ -17,7 +17,7 @@ from microtome.network import Network
 from microtome.progress import Clock, Listener
 from microtome.registry import register
 from microtome.representation.feature_shards import FeatureShards
-from microtome.results import Provenance, Result, provenance
+from microtome.results import Provenance, Result, stated
 
 REDUCTIONS = ("mean", "max", "flat")
 
@@ -56,7 +56,7 @@ def features(
     batch: int = 32,
     progress: Listener | None = None,
 ) -> Features:
-    r"""Collect a layer's features of every image of a data set: :math:`x_n \in \mathbb{R}^F` [1]_.
+    r"""Collect a layer's features of every image of a data set [1]_.
 
     .. math:: x_{nu} = \frac{1}{P} \sum_p f_u(n, p) \;(\text{mean}), \qquad x_{nu} = \max_p f_u(n, p) \;(\text{max})
 
@@ -118,7 +118,7 @@ def features(
     total = len(data)
     if not total:
         raise InputError("the data set is empty: there is no image to run.")
-    made = provenance(net, "features", layer=layer, reduce=reduce, images=total)
+    made = stated(images=total)
     starts = range(0, total, shard)
     clock = Clock(progress, len(starts))
     if folder is None:

@@ -16,7 +16,7 @@ from microtome.registry import register
 from microtome.representation import hsic
 from microtome.representation.feature_table import FeatureTable
 from microtome.representation.features import check_reduction, feature_rows
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.tables import Table
 from microtome.units.streaming.streaming_pass import computing_layers
 
@@ -192,7 +192,7 @@ def cka(
         found = pairs.all()
         p = _null(pairs, count, permutations, seed)
     return KernelAlignment(
-        provenance=provenance(net, "cka", other=second.fingerprint, layers=rows, other_layers=columns, images=count),
+        provenance=stated(other=second.fingerprint, layers=rows, other_layers=columns, images=count),
         layers=tuple(rows),
         other_layers=tuple(columns),
         p=torch.where(found["defined"], p, torch.ones_like(p)),

@@ -17,7 +17,7 @@ from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.representation.kernel_alignment import cka
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.tables import Table
 from microtome.units.streaming.streaming_pass import computing_layers
 
@@ -167,7 +167,7 @@ def repeats(
         p.append((1 + int((null >= mean).sum())) / (1 + permutations))
     places = torch.arange(len(names) - 1, device="cpu")
     return LayerRepeats(
-        provenance=provenance(net, "layer-repeats", seed, layers=names, images=len(data)),
+        provenance=stated(layers=names, images=len(data)),
         layers=names,
         cka=whole.values[places, places + 1],
         low=whole.low[places, places + 1],

@@ -117,6 +117,20 @@ def tsne(features: Features, *, perplexity: float = 30, seed: int = 0) -> Neighb
     .. [1] L. van der Maaten and G. Hinton, Visualizing data using t-SNE, Journal of Machine Learning Research 9, 2008.
     .. [2] Poličar, Stražar and Zupan, openTSNE: a modular Python library for t-SNE dimensionality reduction and
        embedding, Journal of Statistical Software 109, 2024.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from microtome import Network
+    >>> model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(64, 2))
+    >>> net = Network(model.eval(), input_shape=(1, 8, 8))
+    >>> pictures = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    >>> from microtome.data import Images
+    >>> photos = Images.from_float(pictures, torch.arange(12) % 2)
+    >>> from microtome.representation import features
+    >>> found = tsne(features(net, photos, "2"), perplexity=3)
+    >>> tuple(found.points.shape)
+    (12, 2)
     """
     return embed(features, perplexity, seed, None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from microtome.representation import AlignedMaps, Features, NeighbourMap, aligne
 from microtome.results import Provenance, Result
 from microtome.training.fit import Recipe, evaluate, fit
 
-__all__ = ["Representations", "representations"]
+__all__ = ["PhotoMaps", "Representations", "photo_maps", "representations"]
 
 Say = Callable[[str], None]
 
@@ -30,7 +31,7 @@ class Representations(Result):
     ----------
     digits : AlignedMaps
         t-SNE of the pixels and of successive layers.
-    photos : NeighbourMap or None
+    photos : PhotoMaps or None
         t-SNE of the features of a pretrained network; None without photos.
     accuracy : float
         Of the digits' network on digits that it was not trained on.
@@ -39,7 +40,7 @@ class Representations(Result):
     """
 
     digits: AlignedMaps
-    photos: NeighbourMap | None
+    photos: PhotoMaps | None
     accuracy: float
     seconds: float
 
@@ -49,13 +50,53 @@ class Representations(Result):
             f"digits' network: {self.accuracy:.1%} of {len(self.digits.maps[0].points):,} new digits are right",
             f"{'map':<18} {'KL':>6} {'trust':>6} {'trustworthiness':>16} {'10-NN in the layer':>19} {'on the map':>11}",
         ]
-        for one in (*self.digits.maps, *([self.photos] if self.photos is not None else [])):
+        for one in self.digits.maps:
             layer, here = ("-" if value is None else f"{value:.1%}" for value in (one.layer_accuracy, one.map_accuracy))
             lines.append(
                 f"{one.layer:<18} {one.kl:>6.3f} {float(one.trust.mean()):>6.2f} {one.trustworthiness:>16.3f} "
                 f"{layer:>19} {here:>11}"
             )
+        if self.photos is not None:
+            lines.append(self.photos.report())
         lines.append(f"{self.seconds:.0f} s")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PhotoMaps(Result):
+    """t-SNE of photos by features as they are, by the directions of features, and of noise of the same shape.
+
+    Attributes
+    ----------
+    maps : dict of str to NeighbourMap
+        ``"features"``, ``"directions"`` and ``"noise"``.
+    popular : dict of str to int
+        How many photos have the same photo among their 10 nearest neighbours, at most.
+    lonely : dict of str to int
+        How many photos are among no other's 10 nearest.
+    dimensions : float
+        Participation ratio of the features: over how many directions their variance spreads.
+    thumbnails : Tensor
+        (N, 3, h, w).
+    """
+
+    maps: dict[str, NeighbourMap]
+    popular: dict[str, int]
+    lonely: dict[str, int]
+    dimensions: float
+    thumbnails: Tensor
+
+    def report(self) -> str:
+        """Quality of every map, beside how unevenly neighbours are spread."""
+        one = self.maps["features"]
+        spread = f"the variance of the features spreads over {self.dimensions:.0f} directions"
+        lines = [f"{len(one.points)} photos, {one.layer}; {spread}"]
+        for name, drawn in self.maps.items():
+            lines.append(
+                f"    {name:<11} trustworthiness {drawn.trustworthiness:.3f}, kept neighbours "
+                f"{float(drawn.trust.mean()):.2f}; one is near to {self.popular[name]} others, {self.lonely[name]} to "
+                "none"
+            )
         return "\n".join(lines)
 
 
@@ -90,10 +131,10 @@ def representations(
     given = [pixels, *(features(net, test, layer, reduce=_reduction(net, layer)) for layer in layers)]
     tell(f"t-SNE of {len(test):,} digits: {', '.join(one.layer for one in given)}")
     digits = aligned(given)
-    mapped, thumbnails = None, None
+    mapped = None
     if photos is not None:
         tell("t-SNE of the photos")
-        mapped, thumbnails = _photos(photos, 120 if quick else None)
+        mapped = photo_maps(photos, 120 if quick else None)
     result = Representations(
         provenance=Provenance("reproduce representations", parameters={"quick": quick}),
         digits=digits,
@@ -107,8 +148,8 @@ def representations(
         (out / "representations.txt").write_text(result.report() + "\n", encoding="utf-8")
         digits.plot(classes=list("0123456789")).savefig(out / "digits-by-layer.png", dpi=110)
         digits.maps[-2].plot(images=test.images).savefig(out / "digits.png", dpi=150)
-        if mapped is not None and thumbnails is not None:
-            mapped.plot(images=thumbnails).savefig(out / "photos.png", dpi=200)
+        if mapped is not None:
+            mapped.maps["directions"].plot(images=mapped.thumbnails).savefig(out / "photos.png", dpi=200)
     return result
 
 
@@ -131,8 +172,29 @@ def _reduction(net: Network, layer: str) -> str:
     return "flat" if layer != "logits" and len(net.layer(layer).shape) == 1 else "mean"
 
 
-def _photos(folder: Path, count: int | None) -> tuple[NeighbourMap, Tensor]:
-    """The map of photos by the features that the scores are read from, and the photos at the size of thumbnails."""
+def photo_maps(folder: Path, count: int | None = None, *, seed: int = 0) -> PhotoMaps:
+    """Maps of photos by the features that the scores of EfficientNet-Lite0 are read from.
+
+    Parameters
+    ----------
+    folder : Path
+        Of photos.
+    count : int, optional
+        At least so many, evenly over the folder; default all.
+    seed : int
+        Of the noise.
+
+    Returns
+    -------
+    PhotoMaps
+
+    Notes
+    -----
+    The features are pooled activations, none below 0, and their lengths differ. By plain distance a photo whose
+    features are short is near to all others: it is the neighbour of nearly every photo, and many photos are neighbours
+    of none (hubs, Radovanovic et al. 2010). No plane can show such neighbours, whatever the perplexity. Directions from
+    the mean, all of length 1, have no hubs. Photos that have nothing in common cannot be shown much better than noise.
+    """
     net = zoo.network("efficientnet-lite0")
     given = data.folder(folder, net.input_shape)
     total = len(given) if count is None else min(count, len(given))
@@ -141,8 +203,45 @@ def _photos(folder: Path, count: int | None) -> tuple[NeighbourMap, Tensor]:
         name for name in reversed(list(net.layers)) if net.layers[name].units > 1000 and net.layers[name].spatial
     )
     found = features(net, some, layer)
+    values = torch.as_tensor(found.values)
+    random = torch.randn(values.shape, generator=torch.Generator().manual_seed(seed), dtype=values.dtype, device="cpu")
+    given_by = {"features": values, "directions": directions(values), "noise": random}
+    maps, popular, lonely = {}, {}, {}
+    for name, one in given_by.items():
+        maps[name] = tsne(dataclasses.replace(found, values=one), perplexity=min(15.0, (len(some) - 1) / 3))
+        popular[name], lonely[name] = hubs(one)
+    variances = torch.linalg.svdvals((values - values.mean(0)).double()).square()
     small = torch.stack([torch.nn.functional.avg_pool2d(_picture(some[place]), 4) for place in range(len(some))])
-    return tsne(found, perplexity=min(15.0, (len(some) - 1) / 3)), small
+    return PhotoMaps(
+        provenance=found.provenance,
+        maps=maps,
+        popular=popular,
+        lonely=lonely,
+        dimensions=float(variances.sum().square() / variances.square().sum()),
+        thumbnails=small,
+    )
+
+
+def directions(values: Tensor) -> Tensor:
+    """Features (N, F) without their length: each of length 1, less the mean, and again of length 1."""
+    unit = torch.nn.functional.normalize(values.double(), dim=1)
+    return torch.nn.functional.normalize(unit - unit.mean(0), dim=1)
+
+
+def hubs(values: Tensor, k: int = 10) -> tuple[int, int]:
+    """How often one point is among the k nearest of others, at most, and how many points are among nobody's.
+
+    Examples
+    --------
+    >>> around = torch.eye(4)  # the middle is nearest to every corner, and the corners are equally far apart
+    >>> hubs(torch.cat([around, around.mean(0, keepdim=True)]), k=1)[0]
+    4
+    """
+    away = torch.cdist(values.double(), values.double())
+    away.fill_diagonal_(float("inf"))
+    near = away.topk(min(k, len(values) - 1), largest=False).indices
+    counts = torch.bincount(near.flatten(), minlength=len(values))
+    return int(counts.max()), int((counts == 0).sum())
 
 
 def _picture(item: object) -> Tensor:

@@ -17,7 +17,7 @@ from microtome.errors import InputError, LayerError, MicrotomeError, ModelError
 from microtome.network import Network
 from microtome.progress import Listener
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.tables import Table
 from microtome.training.fit import Recipe, fit
 
@@ -174,6 +174,18 @@ def convert_to_cam(
     ----------
     .. [1] Zhou, Khosla, Lapedriza, Oliva and Torralba, Learning deep features for discriminative
        localization, CVPR 2016.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(64, 2))
+    >>> net = Network(model.eval(), input_shape=(1, 8, 8))
+    >>> pictures = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    >>> from microtome.data import Images
+    >>> photos = Images.from_float(pictures, torch.arange(12) % 2)
+    >>> found = convert_to_cam(net, photos, photos, epochs=1)
+    >>> type(found.network(net).model).__name__
+    'CamNetwork'
     """
     if net.dtype != torch.float32:
         raise InputError(f"training is in float32, and the network is in {net.dtype}; convert it with .float().")
@@ -186,9 +198,7 @@ def convert_to_cam(
     run = fit(model, train, recipe=recipe, progress=progress)
     accuracy["tuned"] = _accuracy(_wrapped(net, model), test)
     return CamConversion(
-        provenance=provenance(
-            net, "convert-to-cam", seed, layer=name, freeze=freeze, train=len(train), test=len(test), **asked
-        ),
+        provenance=stated(layer=name, train=len(train), test=len(test), **asked),
         layer=name,
         accuracy=accuracy,
         loss=[float(record["loss"]) for record in run.records],

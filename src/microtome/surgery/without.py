@@ -15,7 +15,7 @@ from microtome.errors import InputError, LayerError, ModelError, StoreError
 from microtome.network import Network
 from microtome.progress import Listener
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.surgery.channels import removal
 from microtome.surgery.held_out import sampled, split
 from microtome.surgery.smaller import held
@@ -218,6 +218,17 @@ def without(
     References
     ----------
     .. [1] "Dissecting a ConvNet": a convolution that replicates the one before can be omitted.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from microtome.data import Images
+    >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3, padding=1), nn.Flatten(), nn.Linear(144, 2))
+    >>> net = Network(model.eval(), input_shape=(1, 8, 8))
+    >>> pictures = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    >>> found = without(net, "1", Images.from_float(pictures, torch.arange(12) % 2), epochs=1)
+    >>> 0 <= found.retrained <= 1
+    True
     """
     if net.dtype != torch.float32:
         raise InputError(f"training is in float32, and the network is in {net.dtype}; convert it with .float().")
@@ -239,10 +250,7 @@ def without(
                     mean=net.mean, std=net.std, seed=seed)  # fmt: skip
     fit(small.model, training, recipe=recipe, progress=progress)
     result = Without(
-        provenance=provenance(
-            net, "without", seed, layer=name, adapter=kind, epochs=epochs, lr=lr, batch=batch, sample=len(some),
-            train=len(training), test=len(held_out),
-        ),
+        provenance=stated(layer=name, adapter=kind, sample=len(some), train=len(training), test=len(held_out)),
         layer=name,
         adapter=_words(kind, read, made),
         before=before,

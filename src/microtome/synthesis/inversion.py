@@ -13,7 +13,7 @@ from microtome.batch_sizes import in_passes
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.synthesis.objectives import Objective, arranged
 from microtome.synthesis.optimisation.ascent import Ascent
 from microtome.synthesis.optimisation.priors import Prior
@@ -164,9 +164,7 @@ def invert(
     source = rows.repeat_interleave(starts)
     error = -descent.evaluate(images, source, descent.objective)
     return Inversion(
-        provenance=provenance(
-            net, "invert", seed, layer=layer, images=len(reference), starts=starts, steps=steps, prior=vars(prior)
-        ),
+        provenance=stated(layer=layer, images=len(reference), prior=vars(prior)),
         images=images,
         error=error,
         pixel_error=(images - reference[source]).flatten(1).square().mean(1).sqrt(),

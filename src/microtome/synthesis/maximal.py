@@ -8,7 +8,7 @@ from torch import Tensor
 
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import provenance
+from microtome.results import stated
 from microtome.synthesis import objectives
 from microtome.synthesis.optimisation.ascent import Ascent
 from microtome.synthesis.optimisation.priors import Prior, prior_named
@@ -155,22 +155,11 @@ def maximize(
         diversity=diversity,
         begin=checked_begin(net, begin, len(targets.rows), placement.size),
     )
-    note = provenance(
-        net,
-        "maximize",
-        seed,
-        layer=layer,
+    note = stated(
         channels=None if directions is not None else targets.rows,
-        directions=directions,
         reduction=in_picture,
-        sign=sign,
-        diverse=diverse,
-        diversity=diversity,
-        starts=starts,
-        steps=steps,
         size=placement.size,
         prior=vars(ascent.prior),
-        begin=begin,
     )
     return superstimuli_of(ascent, targets, in_picture, at_least(starts, 1, "starts"), note)
 
@@ -250,19 +239,7 @@ def maximize_class(
         diversity=diversity,
         begin=checked_begin(net, begin, len(rows), net.input_shape[1:]),
     )
-    note = provenance(
-        net,
-        "maximize-class",
-        seed,
-        classes=rows,
-        prior=vars(ascent.prior),
-        sign=sign,
-        diverse=diverse,
-        diversity=diversity,
-        starts=starts,
-        steps=steps,
-        begin=begin,
-    )
+    note = stated(classes=rows, prior=vars(ascent.prior))
     return superstimuli_of(ascent, targets, "mean", at_least(starts, 1, "starts"), note)
 
 

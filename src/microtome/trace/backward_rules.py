@@ -87,7 +87,11 @@ class Operation:
 
     def storages(self) -> set[int]:
         """Where the values lie that the rule will read."""
-        return {tensor.untyped_storage().data_ptr() for tensor in (*self.call.tensors, self.output)}
+        return {
+            tensor.untyped_storage().data_ptr()
+            for tensor in (*self.call.tensors, self.output)
+            if tensor.layout == torch.strided  # the others have none, and nobody writes on them in place
+        }
 
     def detach_from(self, storage: int) -> None:
         """Copy the values that lie where the model is about to write."""
@@ -348,7 +352,7 @@ class _Ruled(torch.autograd.Function):
         seen._tensors = [before[id(tensor)] for tensor in call.tensors]
         flat = [output] if isinstance(output, Tensor) else [*output]
         ctx.half = any(value.dtype in _HALF for value in (*seen._tensors, *flat))
-        ctx.mark_non_differentiable(*(value for value in flat if not value.is_floating_point()))
+        ctx.mark_non_differentiable(*(value for value in flat if not (value.is_floating_point() or value.is_complex())))
         ctx.set_materialize_grads(True)
         ctx.rules, ctx.rule, ctx.written = rules, rule, len(ways) - len(inputs)
         ctx.operation = Operation(seen, tuple(before[id(tensor)] for tensor in inputs), flat[0].detach())

@@ -26,19 +26,20 @@ LOCK = threading.RLock()
 
 def named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """Every module once, by its first name: ``model.named_modules()`` without generators, which is faster."""
-    found: dict[int, tuple[str, nn.Module]] = {}
+    found: list[tuple[str, nn.Module]] = [("", model)]
+    seen = {id(model)}
 
-    def walk(name: str, module: nn.Module) -> None:
-        if id(module) in found:
-            return
-        found[id(module)] = name, module
-        inside = f"{name}." if name else ""
-        for key, child in module._modules.items():
-            if child is not None:
-                walk(inside + key, child)
+    def walk(inside: str, children: dict[str, nn.Module | None]) -> None:
+        for key, child in children.items():
+            if child is None or id(child) in seen:
+                continue
+            seen.add(id(child))
+            found.append((inside + key, child))
+            if grandchildren := child._modules:
+                walk(f"{inside}{key}.", grandchildren)
 
-    walk("", model)
-    return list(found.values())
+    walk("", model._modules)
+    return found
 
 
 def _modules(model: nn.Module) -> list[nn.Module]:
@@ -114,7 +115,7 @@ def without_backward_hooks(model: nn.Module) -> Iterator[None]:
     """Take the backward hooks of all modules away: what they do to gradients means nothing to a rule's signal."""
     hooks = [
         (table, dict(table))
-        for _, module in named_modules(model)
+        for module in _modules(model)
         if not isinstance(module, torch.jit.ScriptModule)
         for table in (module._backward_hooks, module._backward_pre_hooks)
         if table
@@ -130,14 +131,15 @@ def without_backward_hooks(model: nn.Module) -> Iterator[None]:
 
 def hooked_backwards(model: nn.Module) -> str:
     """The first module whose backward hooks take part in gradients; empty where none has any."""
-    return next(
-        (
-            name or "the model"
-            for name, module in named_modules(model)
-            if not isinstance(module, torch.jit.ScriptModule) and (module._backward_hooks or module._backward_pre_hooks)
-        ),
-        "",
-    )
+    hooked = next((module for module in _modules(model) if _hooked_backward(module)), None)
+    if hooked is None:
+        return ""
+    return next(name for name, module in named_modules(model) if module is hooked) or "the model"
+
+
+def _hooked_backward(module: nn.Module) -> bool:
+    scripted = isinstance(module, torch.jit.ScriptModule)
+    return not scripted and bool(module._backward_hooks or module._backward_pre_hooks)
 
 
 class _Tables:

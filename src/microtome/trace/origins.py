@@ -18,7 +18,21 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
 
+from microtome.trace.operators.nested_tensors import PLAIN
+
+# What carries no gradient or, as a weight, was made by no operation.
+_FLAT = PLAIN | {nn.Parameter}
 OURS, TORCH = Path(__file__).parents[1], Path(torch.__file__).parent
+
+
+# The depth of function transforms (torch.vmap, torch.func.jvp). Torch has no public question for it; where this one is
+# missing, tensors inside a transform are looked at, as those outside.
+_depth = getattr(getattr(torch._C, "_functorch", None), "maybe_current_level", None)
+
+
+def is_transformed() -> bool:
+    """Whether a function transform runs, as ``torch.vmap``: its tensors have axes that nobody sees, and no numbers."""
+    return _depth is not None and _depth() is not None
 
 
 class Origins:
@@ -47,10 +61,12 @@ class Origins:
     def stranger(self, tree: Any) -> Tensor | None:
         """The first tensor in a nest that carries a gradient and that nothing seen has made."""
         for item in tree.values() if isinstance(tree, dict) else tree:
+            if type(item) in _FLAT:
+                continue
             if isinstance(item, Tensor):
-                if item.requires_grad and not self.knows(item) and not item.is_leaf:  # a leaf is a weight
+                if item.requires_grad and not self.knows(item) and not item.is_leaf:
                     return item
-            elif isinstance(item, list | tuple | dict) and item:
+            elif isinstance(item, list | tuple | dict) and not PLAIN.issuperset(map(type, item)):  # most are sizes
                 found = self.stranger(item)
                 if found is not None:
                     return found

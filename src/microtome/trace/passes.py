@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from microtome.errors import InputError, ModelError, OpaqueError
+from microtome.errors import InputError, MicrotomeError, ModelError, OpaqueError
 from microtome.trace.backward_rules import RuleSet
 from microtome.trace.lrp.relevance import Relevance
 from microtome.trace.tracing import broken_pass
@@ -71,7 +71,8 @@ def take(
     with torch.set_grad_enabled(gradient):
         prepared = net.normalise(source)
     if isinstance(rules, Relevance):  # a pixel keeps its relevance through the normalisation
-        source = prepared = prepared.detach().requires_grad_(gradient and "input" in names)
+        source = prepared.detach().requires_grad_(gradient and "input" in names)
+        prepared = source.clone()  # the model may write on its input
         rules.start(prepared, *(net.normalise(edge) for edge in _range(net, pixels.detach())))
     tracer = Tracer(
         net.model,
@@ -140,7 +141,7 @@ def _gradients(
             # An operation without a gradient of its own: what comes of it is an error below.
             warnings.filterwarnings("ignore", message=".*an autograd kernel was not registered", category=UserWarning)
             found = torch.autograd.grad(output, [places[name] for name in asked], grad_output, allow_unused=True)
-    except torch.cuda.OutOfMemoryError:
+    except (MicrotomeError, torch.cuda.OutOfMemoryError):  # a rule has refused an operation, and says which
         raise
     except Exception as error:
         if rules is not None and broken_pass.is_ours(error):

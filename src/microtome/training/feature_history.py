@@ -14,7 +14,7 @@ from microtome.data import Dataset, adapt
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.tables import Table
 from microtome.training.training_run import Run
 from microtome.units.streaming.streaming_pass import computing_layers
@@ -173,7 +173,7 @@ def feature_history(
             for name, found in units.tuning(one, names, batch=batch).items():
                 labels[name].append([found.labels[unit] for unit in _own(one, name, shown)])
     return FeatureHistory(
-        provenance=provenance(net, "feature-history", seed, layers=names, epochs=moments, images=len(data)),
+        provenance=stated(layers=names, epochs=moments, images=len(data)),
         layers=names,
         epochs=moments,
         units=list(shown),

@@ -11,10 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from microtome.errors import InputError, StoreError
+from microtome.result_html import page, said
+from microtome.tables import Table
 from microtome.training import checkpoints
 from microtome.zoo.weight_files.weights import fill
 
 __all__ = ["Run"]
+
+_SHOWN = 20  # rows of the table in a notebook
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,6 +61,19 @@ class Run:
     def __repr__(self) -> str:
         where = "" if self.folder is None else f" in {self.folder}"
         return f"Run({len(self)} epochs{where})"
+
+    def _repr_html_(self) -> str:
+        """Show the curves as a table in a notebook; of a long run every so many epochs."""
+        numbers = [key for key, value in (self.records[0] if self.records else {}).items() if _is_number(value)]
+        stride = max(1, -(-len(self) // _SHOWN))
+        shown = [record for place, record in enumerate(self.records) if (len(self) - 1 - place) % stride == 0]
+        table = Table.of([{key.replace("_", " "): record[key] for key in numbers} for record in shown])
+        where = "in memory only" if self.folder is None else f"in the folder {self.folder}"
+        kept = said(list(self.checkpoints))
+        lines = [f"The record is {where}; weights are kept of the epochs: {kept}."]
+        if stride > 1:
+            lines.append(f"One epoch of {stride} is shown.")
+        return page(f"Training run of {len(self)} epochs", lines, table, [f"Settings: {said(dict(self.settings))}."])
 
     @property
     def epochs(self) -> Tensor:
@@ -142,3 +159,7 @@ class Run:
         if self.folder is None:
             raise StoreError("the run was kept in memory only; give the recorder a folder to keep weights.")
         return self.folder / f"epoch-{epoch:05d}.safetensors"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

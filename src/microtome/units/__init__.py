@@ -9,6 +9,7 @@ from microtome.units.placed_stimuli import PlacedStimuli, placed
 from microtome.units.projection import Projection, project_back
 from microtome.units.reconstruct import Reconstructions, reconstruct
 from microtome.units.stimulus_tuning import stimuli
+from microtome.units.stimulus_tuning.texture_stimuli import TEXTURES, textures
 from microtome.units.stimulus_tuning.tuning_curves import Tuning, tuning
 from microtome.units.streaming.patch_tables import LayerPatches, TopPatches
 from microtome.units.streaming.similarity import Similarity, similar
@@ -25,6 +26,7 @@ from microtome.units.wiring.score_path import ScorePath, explain_path
 
 __all__ = [
     "COLUMNS",
+    "TEXTURES",
     "Ablation",
     "ActivationMaps",
     "ClassLabels",
@@ -63,6 +65,7 @@ __all__ = [
     "similar",
     "specialised",
     "stimuli",
+    "textures",
     "top_images",
     "top_patches",
     "tuning",

@@ -13,7 +13,7 @@ from microtome.data import Dataset, adapt, batches
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.trace import Layer
 from microtome.trace.delta.replay import Replay
 from microtome.trace.heads.head import Head
@@ -172,7 +172,7 @@ def ablate(
         for row, group in enumerate(rows):
             counts.add(row, _logits(net, x, replay, {info.name: _replacement(info, len(x), group, fill)}))
     return Ablation(
-        provenance=provenance(net, "ablation", layer=info.name, units=rows, value=value, images=len(dataset)),
+        provenance=stated(layer=info.name, units=rows, images=len(dataset)),
         layer=info.name,
         units=rows,
         classes=net.classes,

@@ -11,7 +11,7 @@ from torch import Tensor
 from microtome.errors import LayerError, nearest
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.trace import Layer
 from microtome.units.streaming import streaming_pass
 
@@ -95,7 +95,7 @@ def activation_maps(net: Network, images: Any, layers: str | Iterable[str] | Non
     selected = {layer.name: layer for layer in streaming_pass.selected_layers(net, layers)}
     names = list(selected)
     maps = {name: _maps(selected[name], value, len(x)) for name, value in net.activations(x, names).items()}
-    return ActivationMaps(provenance=provenance(net, "activation-maps", layers=names), maps=maps, images=x.detach())
+    return ActivationMaps(provenance=stated(layers=names), maps=maps, images=x.detach())
 
 
 def _maps(layer: Layer, value: Tensor, count: int) -> Tensor:

@@ -14,7 +14,7 @@ from microtome.data import Dataset, adapt
 from microtome.errors import InputError, nearest
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.tables import Table
 from microtome.trace.graph import Layer
 from microtome.units.kernel_structure import kernel_structure, spatial_correlation
@@ -179,7 +179,7 @@ def criteria(
         rows = [measured.get(name, (empty, empty, empty)) for name in names]
         value[layer], error[layer], p_value[layer] = (torch.stack([row[part] for row in rows], 1) for part in range(3))
     return Criteria(
-        provenance=provenance(net, "criteria", seed, layers=selected, columns=names, images=len(dataset)),
+        provenance=stated(layers=selected, columns=names, images=len(dataset)),
         layers=selected,
         columns=names,
         value=value,

@@ -10,7 +10,7 @@ from torch import Tensor
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.units.reconstruct import one_hot_grad_output
 from microtome.units.streaming.crops import Box
 from microtome.units.streaming.patch_tables import LayerPatches
@@ -88,6 +88,19 @@ def effective_field(
     ----------
     .. [1] Luo, Li, Urtasun, Zemel. Understanding the effective receptive field in deep convolutional
        neural networks. NeurIPS 2016.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(64, 2))
+    >>> net = Network(model.eval(), input_shape=(1, 8, 8))
+    >>> pictures = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    >>> from microtome.data import Images
+    >>> photos = Images.from_float(pictures, torch.arange(12) % 2)
+    >>> from microtome.units import top_patches
+    >>> found = effective_field(net, top_patches(net, photos, ["2"], k=2)["2"], 0, ranks=2)
+    >>> tuple(found.weight.shape)
+    (2, 8, 8)
     """
     if not 0 < share <= 1:
         raise InputError(f"share is in (0, 1], got {share}.")
@@ -103,7 +116,7 @@ def effective_field(
     total = weight.sum((1, 2), keepdim=True)
     weight = torch.where(total > 0, weight / total.where(total > 0, torch.ones_like(total)), 0.0)
     return EffectiveField(
-        provenance=provenance(net, "effective-field", layer=patches.layer, unit=unit, ranks=len(entries), share=share),
+        provenance=stated(layer=patches.layer, ranks=len(entries)),
         layer=patches.layer,
         unit=unit,
         share=share,

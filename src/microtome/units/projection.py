@@ -14,7 +14,7 @@ from microtome.attribution.result import Attribution, wide
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import provenance
+from microtome.results import stated
 from microtome.trace import Layer
 from microtome.trace.lrp.relevance import Relevance
 
@@ -132,7 +132,7 @@ def project_back(
         grad_output=partial(_begun, info, unit, places, method == "relevance"),
     )  # fmt: skip
     return Projection(
-        provenance=provenance(net, "project-back", layer=info.name, unit=unit, rule=method),
+        provenance=stated(layer=info.name, rule=method),
         values=wide(record.gradient["input"]),
         target=torch.full((len(given),), unit, device=given.device),
         score=wide(values.flatten(1).gather(1, places[:, None])[:, 0]),

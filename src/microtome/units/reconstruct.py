@@ -11,7 +11,7 @@ from torch import Tensor
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.trace import Layer
 from microtome.units.streaming.crops import Box, cut
 from microtome.units.streaming.patch_tables import LayerPatches
@@ -20,7 +20,7 @@ METHODS = ("deconvnet", "guided", "gradient")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Reconstructions(Result, drawing="units.unit_figures:reconstructions"):
+class Reconstructions(Result, drawing="units.reconstruction_figures:reconstructions"):
     """Pixel-level reconstructions of patches, with the patches.
 
     Attributes
@@ -146,9 +146,7 @@ def reconstruct(
             shares.append(share)
     shape = (len(rows), count)
     return Reconstructions(
-        provenance=provenance(
-            net, "reconstruct", layer=patches.layer, rule=method, ranks=count, units=rows, selection=selection
-        ),
+        provenance=stated(layer=patches.layer, rule=method, ranks=count, units=rows),
         layer=patches.layer,
         units=rows,
         values=torch.stack(values).unflatten(0, shape),

@@ -12,7 +12,7 @@ from torch import Tensor
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.tables import Table
 from microtome.trace.graph import Layer
 from microtome.units.placed_stimuli import PlacedStimuli, placed
@@ -162,7 +162,7 @@ def what_where(
         response = rows[name].reshape(-1, patterns, places)
         shares = variance_shares(response)
         found[name] = WhatWhere(
-            provenance=provenance(net, "what-where", layers=name, reduce=reduce, stimuli=len(shown.images)),
+            provenance=stated(layers=name, stimuli=len(shown.images)),
             layer=name,
             reduce=reduce,
             pattern=shares[:, 0],

@@ -49,6 +49,11 @@ COMMANDS = {
     "several pictures": (["explain", PICTURE, "images/class1/01.png", "--layer", "two"], "LayerAttribution", "01.png"),
     "activations": (["activations", PICTURE, "--layer", "two"], "ActivationMaps", "wrote"),
     "top-patches": (["top-patches", "--data", "images", "--layer", "one", "--k", "2"], "LayerPatches", "wrote"),
+    "reconstruct": (
+        ["reconstruct", "--data", "images", "--layer", "two", "--channels", "1-2,4", "--k", "2"],
+        "Reconstructions",
+        "wrote",
+    ),
     "tuning": (["tuning", "--layer", "one"], "Tuning", "label"),
     "dissect": (["dissect", PICTURE, "--layer", "two", "--channel", "5"], "Dissection", "bias"),
     "maximize": (["maximize", "two", "--channels", "0-1,3", "--steps", "2"], "Superstimuli", "two:3"),

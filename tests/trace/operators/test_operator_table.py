@@ -192,11 +192,12 @@ SAMPLES: dict[str, tuple[Call, tuple[tuple[int, ...], ...]]] = {
     "diag": (torch.diag, ((4,),)),
     "rfft2": (torch.fft.rfft2, (FOUR,)),
     **{f"fft_{name}": (getattr(torch.fft, name), (FOUR,)) for name in
-       "fft ifft fft2 ifft2 irfft2 rfft irfft fftshift ifftshift".split()},
+       "fft ifft fft2 ifft2 irfft2 rfft irfft fftn ifftn rfftn irfftn fftshift ifftshift".split()},
     **{kind: (lambda x, y, kind=kind: getattr(torch, kind)(x > 0, y > 0), (FOUR,) * 2)
        for kind in "bitwise_and bitwise_or bitwise_xor".split()},
     "bitwise_not": (lambda x: torch.bitwise_not(x > 0), (FOUR,)),
     "invert": (lambda x: ~(x > 0), (FOUR,)),
+    "bucketize": (lambda x: torch.bucketize(x, torch.zeros(1, dtype=x.dtype)), (FOUR,)),
 }  # fmt: skip
 PAIRS = frozenset(
     """add sub rsub mul div logaddexp hypot xlogy copysign fmod remainder maximum minimum fmax fmin heaviside

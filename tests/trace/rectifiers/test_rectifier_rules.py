@@ -141,6 +141,10 @@ RELU: dict[str, Function] = {
     "two permuted views": lambda x: (x.permute(0, 2, 3, 1) * (x.permute(0, 2, 3, 1) > 0)).permute(0, 3, 1, 2),
     "a view of the same shape": lambda x: (4 * x) * ((4 * x).view(x.shape) > 0) / 4,
     "mask written into a view": lambda x: _masked_view(x.clone()),
+    "mask laid out anew": lambda x: x * (x > 0).flatten(1).unflatten(1, x.shape[1:]),
+    "mask permuted and back": lambda x: x * (x.permute(0, 2, 3, 1) > 0).permute(0, 3, 1, 2),
+    "mask turned and back": lambda x: x * (x > 0).flip(3).flip(3),
+    "mask by bucketize": lambda x: x * torch.bucketize(x.detach(), torch.zeros(1, dtype=x.dtype)),
     "mask of a detached value": lambda x: x * (x.detach() > 0),
     "mask without gradient": lambda x: x * _mask_without_gradient(x),
     "stacked": lambda x: torch.stack([x, torch.zeros_like(x)]).amax(0),
@@ -194,6 +198,12 @@ NAMED: dict[str, tuple[Function, Function]] = {
     "squared relu": (lambda x: F.relu(x) ** 2, lambda x: F.relu(x) ** 2),
     "silu, two views": (lambda x: (x.flatten(1) * x.flatten(1).sigmoid()).view_as(x), F.silu),
     "silu, view and flatten": (lambda x: (x.view(len(x), -1) * x.flatten(1).sigmoid()).view_as(x), F.silu),
+    "silu, gate laid out anew": (lambda x: x * x.flatten(1).sigmoid().view(x.shape), F.silu),
+    "silu, gate permuted": (lambda x: x * torch.sigmoid(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), F.silu),
+    "silu, gate of one row": (lambda x: torch.sigmoid(x.reshape(-1)).reshape(x.shape) * x, F.silu),
+    "hardswish, gate laid out anew": (lambda x: x * (F.relu6(x.flatten(1) + 3) / 6).view_as(x), F.hardswish),
+    "leaky, laid out anew": (lambda x: torch.max(x, (0.1 * x.flatten(2) + 0 * x.flatten(2).abs()).view_as(x)),
+                             lambda x: F.leaky_relu(x, 0.1)),
     "silu, two copies": (lambda x: (x.mT.flatten(1) * x.mT.flatten(1).sigmoid()).view(*x.shape[:2], 6, 7).mT, F.silu),
     "leaky, stacked": (lambda x: torch.stack([x, 0.1 * x]).amax(0), lambda x: F.leaky_relu(x, 0.1)),
     "softplus, stacked": (lambda x: torch.logsumexp(torch.stack([x, torch.zeros_like(x)]), 0), F.softplus),
@@ -216,6 +226,8 @@ GRADIENT: dict[str, Function] = {
     "soft shrinkage": lambda x: F.relu(x - 0.5) - F.relu(-x - 0.5),
     "guard": lambda x: x / x.abs().clamp(min=1e-6),
     "guard of a power": lambda x: x.clamp(min=1e-6).pow(3.0),
+    "a gate of other places": lambda x: x * x.flatten(1).roll(1, 1).sigmoid().view(x.shape),
+    "a gate laid out otherwise": lambda x: x * x.flatten(1).sigmoid().view(len(x), 6, 6, 7).mT,
     "mean of a stack": lambda x: torch.stack([x, x.roll(1, 1)]).mean(0),
 }
 
@@ -277,8 +289,8 @@ def test_a_mask_that_was_made_from_other_values_is_named() -> None:
 
 
 SAID: dict[str, tuple[Function, str]] = {
-    "a mask laid out anew": (lambda x: x * (x > 0).flatten(1).unflatten(1, x.shape[1:]), '"mul"'),
-    "a mask turned": (lambda x: x * (x > 0).flip(3).flip(3), '"mul"'),
+    "a mask turned": (lambda x: x * (x > 0).flip(3), '"mul"'),
+    "a softmax beside zeros": (lambda x: x * torch.stack([x, torch.zeros_like(x)]).softmax(0)[0], '"softmax"'),
     "a mask of one part": (lambda x: torch.where((x > 0)[:, :1], x, 0.0), '"where"'),
     "a part scaled": (lambda x: _scaled_in_part(x), '"setitem"'),
     "larger of two layouts": (lambda x: torch.max(x.flatten(1), 0.1 * x.mT.flatten(1)).view_as(x), '"max"'),

@@ -1,4 +1,4 @@
-"""The first look at all images: class scores, and the strongest patches of every unit.
+"""The first look at all images: class scores, and the strongest patches of every unit, shard by shard.
 
 Everything else is selected from these two results.
 """
@@ -8,14 +8,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from microtome import units
 from microtome.atlas.planning.plan import Plan
 from microtome.atlas.store import Store
 from microtome.atlas.task import Job, Task
@@ -24,8 +23,12 @@ from microtome.loading import Subject
 from microtome.results import Result, provenance
 from microtome.trace.heads.head import read_out
 from microtome.units import LayerPatches, TopPatches
+from microtome.units.streaming import streaming_pass
+from microtome.units.streaming.patch_survey import PatchSummary, PatchSurvey
 
-__all__ = ["JOBS", "Predictions", "first_look", "first_tasks", "patches_task"]
+__all__ = ["JOBS", "Predictions", "ShardLook", "first_look", "first_tasks", "patches_task"]
+
+_MERGE = 0.05  # seconds to merge one shard
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -67,9 +70,30 @@ class Predictions(Result):
         return [int(index) for index in wrong[(-confidence[wrong]).argsort(stable=True)]]
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ShardLook(Result):
+    """The first look at one shard of the images: their class scores (n, K), and what ``PatchSurvey`` sums up."""
+
+    number: int
+    logits: Tensor
+    patches: PatchSummary
+
+
 def first_tasks(plan: Plan) -> list[Task]:
-    """The tasks that look at all images once."""
-    return [_predictions_task(plan), patches_task(plan)]
+    """The tasks that look at all images once: one for each shard, and two that merge what these have seen."""
+    return [*_shard_tasks(plan), _predictions_task(plan), patches_task(plan)]
+
+
+@functools.lru_cache(maxsize=1)  # every block of units asks for the task that it needs
+def _shard_tasks(plan: Plan) -> list[Task]:
+    each = 1.5 * plan.seconds
+    return [
+        plan.task(
+            "look", interim=True, cost=each * min(size, len(plan.subject.images) - number * size),
+            shard=[number, size], layers=list(plan.summary.surveyed), k=plan.budget.patches, batch=plan.batch,
+        )
+        for number, size in plan.shards(each)
+    ]  # fmt: skip
 
 
 def first_look(plan: Plan, store: Store) -> tuple[Predictions, TopPatches]:
@@ -81,23 +105,51 @@ def first_look(plan: Plan, store: Store) -> tuple[Predictions, TopPatches]:
 
 
 def _predictions_task(plan: Plan) -> Task:
-    return plan.task("predictions", cost=plan.seconds * len(plan.subject.images), batch=plan.batch)
+    shards = _shard_tasks(plan)
+    return plan.task("predictions", needs=tuple(task.key for task in shards), gathers=True, cost=_MERGE * len(shards))
 
 
+@functools.lru_cache(maxsize=1)
 def patches_task(plan: Plan) -> Task:
     """The task that makes the table of strongest patches of all units."""
+    shards = _shard_tasks(plan)
     return plan.task(
-        "patches", cost=1.5 * plan.seconds * len(plan.subject.images),
-        layers=list(plan.summary.surveyed), shown=list(plan.layers), k=plan.budget.patches,
-        bins=plan.budget.bins, batch=plan.batch,
+        "patches", needs=tuple(task.key for task in shards), gathers=True, cost=_MERGE * len(shards),
+        layers=list(plan.summary.surveyed), shown=list(plan.layers), k=plan.budget.patches, bins=plan.budget.bins,
     )  # fmt: skip
 
 
-def predictions(subject: Subject, *, batch: int) -> Predictions:
-    """Class scores of all images."""
-    from microtome.data import batches
+def look(subject: Subject, *, shard: Sequence[int], layers: Sequence[str], k: int, batch: int) -> ShardLook:
+    """Class scores and strongest patches of the images of one shard, in one pass."""
+    survey = PatchSurvey(subject.net, len(subject.images), layers, k=k, shard=(shard[0], shard[1]))
+    scores: list[Tensor] = []
+    readers = {**survey.readers, "logits": lambda value, _: scores.append(value.cpu())}
+    streaming_pass.read(subject.net, subject.images, readers, batch=batch, within=survey.within)
+    return ShardLook(
+        provenance=provenance(subject.net, "top-patches"),
+        number=shard[0],
+        logits=torch.cat(scores),
+        patches=survey.summary(),
+    )
 
-    logits = torch.cat([subject.net.logits(images).cpu() for _, images, _ in batches(subject.images, batch)])
+
+def predictions(subject: Subject, shards: Iterable[ShardLook]) -> Predictions:
+    """Class scores of all images, from those of the shards."""
+    parts = {part.number: part.logits for part in shards}
+    return predicted(subject, torch.cat([parts[number] for number in sorted(parts)]))
+
+
+def scores(subject: Subject, *, batch: int) -> Tensor:
+    """Class scores (N, K) of all images, in one pass."""
+    found: list[Tensor] = []
+    streaming_pass.read(
+        subject.net, subject.images, {"logits": lambda value, _: found.append(value.cpu())}, batch=batch
+    )
+    return torch.cat(found)
+
+
+def predicted(subject: Subject, logits: Tensor) -> Predictions:
+    """Class scores of all images beside their labels."""
     labels = logits.new_full((len(logits),), -1).long() if subject.labels is None else subject.labels
     if logits.shape[1] == 1 and bool((labels >= 0).any()):
         warnings.warn(
@@ -121,9 +173,20 @@ def predictions(subject: Subject, *, batch: int) -> Predictions:
     )
 
 
-def patches(subject: Subject, *, layers: Sequence[str], shown: Sequence[str], **options: Any) -> TopPatches:
+def patches(
+    subject: Subject,
+    shards: Iterable[ShardLook],
+    *,
+    layers: Sequence[str],
+    shown: Sequence[str],
+    k: int,
+    bins: int,
+) -> TopPatches:
     """The strongest patches of every unit of every layer; of layers that are not shown, their numbers only."""
-    found = units.top_patches(subject.net, subject.images, layers=list(layers), **options)
+    survey = PatchSurvey(subject.net, len(subject.images), layers, k=k)
+    for part in shards:
+        survey.absorb(part.patches)
+    found = survey.result(subject.labels, bins)
     kept = {name: _counted(table) if name in shown else _numbers(table) for name, table in found.layers.items()}
     return dataclasses.replace(found, layers=kept)
 
@@ -147,4 +210,4 @@ def _numbers(table: LayerPatches) -> LayerPatches:
     return dataclasses.replace(table, histogram=table.histogram[:, :0, :0].clone(), quantiles={}, **less)
 
 
-JOBS: Mapping[str, Job] = {"predictions": predictions, "patches": patches}
+JOBS: Mapping[str, Job] = {"look": look, "predictions": predictions, "patches": patches}

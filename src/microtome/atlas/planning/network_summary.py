@@ -15,9 +15,10 @@ from microtome.network import Network
 from microtome.spaces.operators.linear_layer import linear_layers
 from microtome.trace.graph import Layer
 
-__all__ = ["NetworkSummary", "convolutions", "maps_inside", "multiply_adds", "network_summary", "shown_layers"]
+__all__ = ["NetworkSummary", "convolutions", "maps_inside", "multiply_adds", "network_summary", "shown_layers", "work"]
 
 _RATE = 14e9  # multiply-adds a second of one core on small batches
+_WRITTEN = 64  # multiply-adds in the time that a number of a map takes to be computed from others and written
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,20 @@ def multiply_adds(net: Network, upto: str | None = None) -> float:
     for layer in net.layers.values():
         if layer.module is None or layer.operation.rpartition("/")[0] == layer.name:
             total += layer.parameters * math.prod(layer.axes.grid)
+        if layer.name == upto:
+            break
+    return total
+
+
+def work(net: Network, upto: str | None = None) -> float:
+    """Work of a forward pass of one image, up to a layer, in multiply-adds; a number that is written counts as many.
+
+    First layers have large maps and few weights, and take their time by the memory they move.
+    """
+    total = multiply_adds(net, upto)
+    for layer in net.layers.values():
+        if layer.leaf:
+            total += _WRITTEN * math.prod(layer.shape)
         if layer.name == upto:
             break
     return total

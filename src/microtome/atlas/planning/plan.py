@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from microtome.atlas.planning.budget import Budget
-from microtome.atlas.planning.network_summary import NetworkSummary, maps_inside, multiply_adds
+from microtome.atlas.planning.network_summary import NetworkSummary, maps_inside, work
 from microtome.atlas.task import Task, task
 from microtome.loading import Subject
 from microtome.network import Network
 
 __all__ = ["Plan", "blocks"]
 
+_SHARDS = 1024  # at most
 _SMALL = 64  # pixels a side up to which memory is no concern
 
 
@@ -52,9 +53,17 @@ class Plan:
         return self.summary.layers
 
     def task(
-        self, job: str, *, cost: float, sees: bool = True, of_run: bool = False, needs: tuple[str, ...] = (),
+        self,
+        job: str,
+        *,
+        cost: float,
+        sees: bool = True,
+        of_run: bool = False,
+        needs: tuple[str, ...] = (),
+        gathers: bool = False,
+        interim: bool = False,
         **options: Any,
-    ) -> Task:  # fmt: skip
+    ) -> Task:
         """Name a task of this network.
 
         Parameters
@@ -69,13 +78,30 @@ class Plan:
             Whether the result depends on the training, ``subject.run``.
         needs : tuple of str
             Keys of the tasks whose results the job takes.
+        gathers, interim : bool
+            See ``Task``: results are taken one at a time; the result is removed when nobody needs it any more.
         **options
             The keyword arguments of the job, as JSON can hold them.
         """
         data = self.subject.fingerprint if sees else ""
         if of_run:
             data = f"{data} run {self.subject.run_fingerprint}"
-        return task(job, self.net.fingerprint, data, needs=needs, cost=cost, **options)
+        return task(
+            job, self.net.fingerprint, data, needs=needs, cost=cost, gathers=gathers, interim=interim, **options
+        )
+
+    def shards(self, seconds: float) -> list[tuple[int, int]]:
+        """Shards of all images, each by its number and size, for a pass of so many expected seconds for one image.
+
+        They depend on the network and the images only, so that the bytes of results do not depend on the workers.
+        A shard takes about four seconds; half a second in a short pass, so that a few workers share it; more where
+        there would be above 1,024 of them. It holds whole batches.
+        """
+        total = len(self.subject.images)
+        work = seconds * total
+        count = max(1, int(min(_SHARDS, max(work / 4, min(16, work / 0.5)))))
+        size = math.ceil(math.ceil(total / count) / self.batch) * self.batch
+        return [(number, size) for number in range(math.ceil(total / size))]
 
     # -- cost ----------------------------------------------------------------------------------------------------
 
@@ -86,8 +112,7 @@ class Plan:
 
     def seconds_up_to(self, layer: str) -> float:
         """The same up to a layer."""
-        whole = max(multiply_adds(self.net), 1.0)
-        return self.seconds * max(multiply_adds(self.net, layer) / whole, 0.02)
+        return self.seconds * max(work(self.net, layer) / max(work(self.net), 1.0), 0.02)
 
     @property
     def small(self) -> bool:

@@ -1,8 +1,9 @@
-"""Numbers as text: significant digits, signs, percent, plurals."""
+"""Numbers as text: significant digits, signs, percent, plurals, and within sentences."""
 
 from __future__ import annotations
 
 import math
+import re
 
 
 def number(value: float | int | str) -> str:
@@ -68,6 +69,17 @@ def count(many: int, thing: str) -> str:
     """
     ending = "" if many == 1 else "es" if thing.endswith(("s", "x", "ch")) else "s"
     return f"{number(many)} {thing}{ending}"
+
+
+def typeset(text: str) -> str:
+    """A sentence with minus signs, its numbers on one line with their percent sign.
+
+    Examples
+    --------
+    >>> typeset("It is right on 87.5 % of them. The lowest is -20.3.")
+    'It is right on 87.5\u202f% of them. The lowest is −20.3.'
+    """
+    return re.sub(r"(?<=\s)-(?=\d)", "−", re.sub(r"(?<=\d) %", "\u202f%", text))
 
 
 def _minus(text: str) -> str:

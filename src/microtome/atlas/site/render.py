@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from microtome.atlas.site.addresses import Addresses
-from microtome.atlas.site.numbers import count, number, percent, signed
+from microtome.atlas.site.numbers import count, number, percent, signed, typeset
 from microtome.atlas.site.search import index_script
 from microtome.atlas.site.view import View
 from microtome.atlas.widgets import (
@@ -87,7 +87,7 @@ class _Site:
     def __init__(self, atlas: Atlas, addresses: Addresses) -> None:
         self._atlas = atlas
         self._addresses = addresses
-        self._environment = _environment()
+        self._environment = templates()
         self._layers = {page.name: page for page in atlas.layers}
 
     def pages(self) -> Iterator[tuple[str, str]]:
@@ -137,7 +137,8 @@ class _Site:
         return address, whole
 
 
-def _environment() -> Environment:
+def templates() -> Environment:
+    """The templates of all pages, with the filters and functions that they use."""
     environment = Environment(
         loader=PackageLoader("microtome.atlas.site"),
         autoescape=True,
@@ -145,7 +146,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, signed=signed, percent=percent)
+    environment.filters.update(number=number, signed=signed, percent=percent, typeset=typeset)
     environment.globals.update(
         count=count, with_article=with_article, to_layer=to_layer, to_class=to_class, Link=Link, Part=Part
     )

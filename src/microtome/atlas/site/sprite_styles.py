@@ -56,11 +56,15 @@ def zoom(sprite: Sprite, size: str) -> float:
     --------
     >>> zoom(Sprite("a.png", (28, 28), 1, 1), "s"), zoom(Sprite("a.png", (5, 5), 1, 1), "s")
     (4, 11)
+    >>> zoom(Sprite("a.png", (1280, 1280), 1, 1), "xl")
+    0.2625
     >>> zoom(Sprite("a.png", (224, 224), 1, 1, pixelated=False), "m")
     0.5
     """
     side = max(sprite.cell)
     wanted = SIZES[size] / side
+    if side >= 2 * max(SIZES.values()):
+        return wanted  # more pixels than there is room for
     if not sprite.pixelated:
         return max(4.0, wanted) if side <= 32 else wanted
     least = 4 if side <= 32 else 2 if side <= 64 else 1

@@ -16,6 +16,7 @@ from microtome.atlas.topics.images.score_decomposition import SCORE_DECOMPOSITIO
 from microtome.atlas.topics.network.image_positions import IMAGE_POSITIONS
 from microtome.atlas.topics.network.map_of_images import MAP_OF_IMAGES
 from microtome.atlas.topics.network.predictions import PREDICTIONS
+from microtome.atlas.topics.network.repeating_layers import REPEATING_LAYERS
 from microtome.atlas.topics.network.singular_values import SINGULAR_VALUES
 from microtome.atlas.topics.training.curvature_in_training import CURVATURE_IN_TRAINING
 from microtome.atlas.topics.training.features_in_training import FEATURES_IN_TRAINING
@@ -24,6 +25,7 @@ from microtome.atlas.topics.training.readable_class import READABLE_CLASS
 from microtome.atlas.topics.training.training_curves import TRAINING_CURVES
 from microtome.atlas.topics.units.ablations import ABLATIONS
 from microtome.atlas.topics.units.dissections import DISSECTIONS
+from microtome.atlas.topics.units.filters_without_labels import FILTERS_WITHOUT_LABELS
 from microtome.atlas.topics.units.firing_places import FIRING_PLACES
 from microtome.atlas.topics.units.strongest_patches import STRONGEST_PATCHES
 from microtome.atlas.topics.units.unit_criteria import UNIT_CRITERIA
@@ -31,6 +33,7 @@ from microtome.atlas.topics.units.unit_similarity import UNIT_SIMILARITY
 from microtome.atlas.topics.units.unit_superstimuli import SUPERSTIMULI
 from microtome.atlas.topics.units.unit_tuning import UNIT_TUNING
 from microtome.atlas.topics.units.unit_weights import UNIT_WEIGHTS
+from microtome.atlas.topics.units.what_and_place import WHAT_AND_PLACE
 
 __all__ = ["TOPICS"]
 
@@ -40,10 +43,13 @@ TOPICS: Sequence[Topic] = (
     FIRING_PLACES,
     STRONGEST_PATCHES,
     UNIT_TUNING,
+    WHAT_AND_PLACE,
+    FILTERS_WITHOUT_LABELS,
     UNIT_WEIGHTS,
     SINGULAR_VALUES,
     UNIT_CRITERIA,
     UNIT_SIMILARITY,
+    REPEATING_LAYERS,
     ABLATIONS,
     IMAGE_POSITIONS,
     MAP_OF_IMAGES,

@@ -50,6 +50,26 @@ class Amounts(Widget):
 
 
 @dataclass(frozen=True)
+class Share:
+    """One bar of shares: its name, where it leads, and parts that add up to 1."""
+
+    name: str
+    link: Link | None
+    parts: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Shares(Widget):
+    """Upright bars of one height, each divided into at most three named parts."""
+
+    names: tuple[str, ...]
+    rows: tuple[Share, ...]
+    caption: str
+    made: Made | None = None
+    macro: ClassVar[str] = "charts.shares"
+
+
+@dataclass(frozen=True)
 class Wiring(Widget):
     """Two bar lists on the two sides of a unit: the units that it reads, and the units that read it."""
 

@@ -14,7 +14,7 @@ from microtome.errors import LayerError
 from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import provenance
+from microtome.results import stated
 from microtome.trace.passes import RecordedPass
 
 # How far two sums of the same numbers in another order may differ, relative to the largest.
@@ -97,7 +97,7 @@ def cam(net: Network, images: Any, target: Target = None, *, batch: int | None =
 
     maps, records = zip(*by_batch(net, images, target, weighted, batch), strict=True)
     return LayerAttribution(
-        provenance=provenance(net, "cam", target=target, layer=features),
+        provenance=stated(layer=features),
         values=torch.cat(maps),
         target=torch.cat([record.target for record in records]),
         score=wide(torch.cat([record.score for record in records])),

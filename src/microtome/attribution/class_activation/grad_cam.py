@@ -15,7 +15,7 @@ from microtome.errors import LayerError
 from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import provenance
+from microtome.results import stated
 from microtome.trace.passes import RecordedPass
 
 
@@ -119,7 +119,7 @@ def grad_cam(
 
     maps, records = zip(*by_batch(net, images, target, weighted, batch), strict=True)
     return LayerAttribution(
-        provenance=provenance(net, "grad-cam", target=target, layer=layer, counterfactual=counterfactual),
+        provenance=stated(layer=layer),
         values=torch.cat(maps),
         target=torch.cat([record.target for record in records]),
         score=wide(torch.cat([record.score for record in records])),

@@ -11,7 +11,7 @@ from microtome.attribution.result import Attribution
 from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import provenance
+from microtome.results import stated
 
 
 @register(
@@ -84,5 +84,5 @@ def guided_grad_cam(
     layer = map_layer(net, layer)
     region = grad_cam(net, images, target, layer=layer, batch=batch)
     guided = pixel_signal(net, images, region.target, rules="guided", batch=batch)
-    made = provenance(net, "guided-grad-cam", target=target, layer=layer)
+    made = stated(layer=layer)
     return guided.attribution(net, made, values=guided.values * region.map[:, None])

@@ -9,7 +9,6 @@ from microtome.attribution.result import Attribution
 from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import provenance
 
 
 @register("deconvnet", rows=("C7",), paper="zeiler2014visualizing", quantity="rectified signal")
@@ -76,4 +75,4 @@ def deconvnet(net: Network, images: Any, target: Target = None, *, batch: int | 
     tensor([[[ 2., -3.]]])
     """
     signal = pixel_signal(net, images, target, rules="deconvnet", batch=batch)
-    return signal.attribution(net, provenance(net, "deconvnet", target=target))
+    return signal.attribution(net)

@@ -9,7 +9,6 @@ from microtome.attribution.result import Attribution
 from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import provenance
 
 
 @register("gradient", rows=("C1",), paper="simonyan2014deep", quantity="logit per pixel value")
@@ -65,4 +64,4 @@ def gradient(net: Network, images: Any, target: Target = None, *, batch: int | N
     tensor([[[ 2., -3.]]])
     """
     signal = pixel_signal(net, images, target, batch=batch)
-    return signal.attribution(net, provenance(net, "gradient", target=target))
+    return signal.attribution(net)

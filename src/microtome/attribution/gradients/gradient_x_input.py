@@ -9,7 +9,6 @@ from microtome.attribution.result import Attribution
 from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import provenance
 
 
 @register("gradient-x-input", rows=("C1", "C11"), paper="shrikumar2017learning")
@@ -65,5 +64,4 @@ def gradient_x_input(net: Network, images: Any, target: Target = None, *, batch:
     tensor([[[ 1.0000, -1.5000]]])
     """
     signal = pixel_signal(net, images, target, batch=batch)
-    made = provenance(net, "gradient-x-input", target=target)
-    return signal.attribution(net, made, values=signal.values * signal.images)
+    return signal.attribution(net, values=signal.values * signal.images)

@@ -9,7 +9,6 @@ from microtome.attribution.result import Attribution
 from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import provenance
 
 
 @register("guided-backprop", rows=("C8",), paper="springenberg2015striving", quantity="rectified signal")
@@ -76,4 +75,4 @@ def guided_backprop(net: Network, images: Any, target: Target = None, *, batch: 
     tensor([[[ 2., -3.]]])
     """
     signal = pixel_signal(net, images, target, rules="guided", batch=batch)
-    return signal.attribution(net, provenance(net, "guided-backprop", target=target))
+    return signal.attribution(net)

@@ -19,7 +19,6 @@ from microtome.errors import InputError
 from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import provenance
 
 RULES = ("gauss-legendre", "midpoint")
 
@@ -125,9 +124,6 @@ def integrated_gradients(
     values = (given - start) * _mean_slope(quick, given, start, asked.target, nodes, weights, batch)
     floor = wide(ends.gather(1, asked.target[:, None])[:, 0])
     return PathAttribution(
-        provenance=provenance(
-            net, "integrated-gradients", seed=seed, target=target, baseline=baseline, steps=steps, rule=rule
-        ),
         values=values,
         target=asked.target,
         score=asked.score,

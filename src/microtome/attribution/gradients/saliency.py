@@ -9,7 +9,6 @@ from microtome.attribution.result import Attribution
 from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import provenance
 
 
 @register("saliency", rows=("C1",), paper="simonyan2014deep", quantity="logit per pixel value", signed=False)
@@ -66,5 +65,4 @@ def saliency(net: Network, images: Any, target: Target = None, *, batch: int | N
     tensor([[[2., 3.]]])
     """
     signal = pixel_signal(net, images, target, batch=batch)
-    made = provenance(net, "saliency", target=target)
-    return signal.attribution(net, made, values=signal.values.abs(), reduction="max")
+    return signal.attribution(net, values=signal.values.abs(), reduction="max")

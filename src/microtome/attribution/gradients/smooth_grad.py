@@ -15,7 +15,6 @@ from microtome.errors import InputError
 from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import provenance
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -116,7 +115,6 @@ def smooth_grad(
     quick = net.quick(given, asked.logits, len(given) * len(draws))
     mean, error = _moments(quick, given, asked.target, draws * noise, batch)
     return SampledAttribution(
-        provenance=provenance(net, "smooth-grad", seed=seed, target=target, noise=noise, samples=samples),
         values=mean,
         target=asked.target,
         score=asked.score,

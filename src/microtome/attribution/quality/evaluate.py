@@ -21,7 +21,7 @@ from microtome.errors import InputError
 from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.tables import Table
 
 RANDOM = "random"
@@ -161,8 +161,8 @@ def evaluate(
             measures[f"{name}: pointing game"] = pointing_game(one, mask, tolerance=tolerance).to(given.dtype)
             measures[f"{name}: energy in mask"] = energy_in_mask(one, mask)
     return Evaluation(
-        provenance=provenance(
-            net, "evaluate", seed, target=target, fills=list(fills), steps=steps, samples=samples,
+        provenance=stated(
+            fills=list(fills),
             methods={name: methods[name].described if name in methods else {} for name in maps},
         ),
         measures=measures,

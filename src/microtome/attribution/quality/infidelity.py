@@ -16,7 +16,7 @@ from microtome.errors import InputError
 from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -128,7 +128,7 @@ def infidelity(
         changed.append(score - wide(after))
     values, scaled, change = _errors(torch.stack(foretold), torch.stack(changed))
     return Infidelity(
-        provenance=provenance(net, "infidelity", seed, target=target, deviation=deviation, samples=samples),
+        provenance=stated(samples=samples),
         values=values,
         scaled=scaled,
         change=change,

@@ -19,7 +19,7 @@ from microtome.errors import ModelError
 from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -132,9 +132,7 @@ def randomisation(
         again: Attribution = explain(private, first.images, first.target, **chosen_options)
         maps.append(again.map)
     return Randomisation(
-        provenance=provenance(
-            net, "randomisation", seed, judged=judged.name, options=chosen_options, target=target, steps=steps
-        ),
+        provenance=stated(judged=judged.name, options=chosen_options),
         judged=judged.name,
         layers=[_named(list(group)) for group in groups],
         correlation=torch.stack([rank_correlation(maps[0], one) for one in maps[1:]]),

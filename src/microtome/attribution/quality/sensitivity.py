@@ -16,7 +16,7 @@ from microtome.errors import InputError
 from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -115,10 +115,7 @@ def max_sensitivity(
         after = wide(explain(net, nearby(net, given, radius, generator), first.target, **chosen_options).values)
         largest = torch.maximum(largest, (after - before).flatten(1).norm(dim=1))
     return Sensitivity(
-        provenance=provenance(
-            net, "max-sensitivity", seed, judged=judged.name, options=chosen_options, target=target, radius=radius,
-            samples=samples,
-        ),
+        provenance=stated(judged=judged.name, options=chosen_options),
         values=largest / length,
         target=first.target,
     )  # fmt: skip

@@ -17,7 +17,7 @@ from microtome.errors import InputError
 from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.tables import Table
 
 METHODS = ("saliency", "gradient-x-input", "guided-backprop", "grad-cam", "guided-grad-cam", "lrp", "deep-taylor")
@@ -162,10 +162,7 @@ def shortcut_share(
             maps[f"{title}: {name}"] = found.map[:examples].clone()
             asked = asked if len(asked) else found.target[:examples]
     return ShortcutShare(
-        provenance=provenance(
-            first, "shortcut-share", target=target, networks=list(named),
-            methods={name: one.described for name, one in chosen.items()},
-        ),
+        provenance=stated(networks=list(named), methods={name: one.described for name, one in chosen.items()}),
         share=share,
         area=mask.flatten(1).double().mean(1),
         networks=list(named),

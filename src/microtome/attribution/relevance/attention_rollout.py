@@ -16,7 +16,6 @@ from microtome.errors import InputError, LayerError
 from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import provenance
 from microtome.trace.passes import RecordedPass
 
 HEADS = ("mean", "max", "min")
@@ -125,7 +124,6 @@ def attention_rollout(
 
     maps, records, layers = zip(*by_batch(net, given, target, rolled, batch), strict=True)
     return LayerAttribution(
-        provenance=provenance(net, "attention-rollout", target=target, heads=heads, residual=residual),
         values=torch.cat(maps),
         target=torch.cat([record.target for record in records]),
         score=wide(torch.cat([record.score for record in records])),

@@ -9,7 +9,6 @@ from microtome.errors import InputError
 from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import provenance
 from microtome.trace.lrp.rules import Rule, WSquare, ZBox, ZPlus
 
 _INPUT_RULES: dict[str, Rule] = {"z-box": ZBox(), "w-square": WSquare(), "z-plus": ZPlus(bias=False)}
@@ -83,5 +82,4 @@ def deep_taylor(
     def choose(_operation: str, _kind: str, reads_image: bool) -> Rule:
         return _INPUT_RULES[input_rule] if reads_image else ZPlus(bias=False)
 
-    made = provenance(net, "deep-taylor", input_rule=input_rule, target=target)
-    return propagate(net, images, target, choose, made, batch)
+    return propagate(net, images, target, choose, batch)

@@ -15,7 +15,6 @@ from microtome.attribution.result import Attribution, wide
 from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Provenance, provenance
 from microtome.trace.lrp.account import Account
 from microtome.trace.lrp.image_sums import image_axes
 from microtome.trace.lrp.relevance import Chooser, Relevance
@@ -182,19 +181,14 @@ def lrp(
     >>> [round(float(part), 3) for part in (*result.values.flatten(), result.bias_share, result.score)]
     [2.0, -3.0, 0.5, -0.5]
     """
-    return propagate(
-        net, images, target, chooser(net, rules), provenance(net, "lrp", rules=rules, target=target), batch
-    )
+    return propagate(net, images, target, chooser(net, rules), batch)
 
 
-def propagate(
-    net: Network, images: Any, target: Target, choose: Chooser, made: Provenance, batch: int | None
-) -> RelevanceAttribution:
+def propagate(net: Network, images: Any, target: Target, choose: Chooser, batch: int | None) -> RelevanceAttribution:
     """Propagate relevance with a rule chosen for each layer."""
     passes = by_batch(net, images, target, partial(_propagated, net, choose=choose), batch, backwards=True)
     records, accounts = zip(*(one for made in passes for one in made), strict=True)
     return RelevanceAttribution(
-        provenance=made,
         values=wide(torch.cat([record.gradient["input"] for record in records])),
         target=torch.cat([record.target for record in records]),
         score=wide(torch.cat([record.score for record in records])),

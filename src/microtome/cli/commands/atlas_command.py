@@ -81,6 +81,8 @@ def atlas(
         sys.stderr.write(f"interrupted. What is done is kept; go on with:\n  {again}\n")
         raise
     tell(report)
+    if report.failed:
+        sys.exit(1)
 
 
 def tell(report: Report) -> None:
@@ -89,6 +91,9 @@ def tell(report: Report) -> None:
         f"{report.pages} pages in {report.seconds:.0f} s; {report.made} of {report.tasks} results were made, "
         f"the rest was there.\nOpen {report.index}"
     )
+    if report.failed:
+        lines = "\n  ".join(report.failed)
+        sys.stderr.write(f"{len(report.failed)} results could not be made; the next run tries again:\n  {lines}\n")
 
 
 def command(model: ModelOptions, **options: str | int | None) -> str:

@@ -38,6 +38,8 @@ def map(  # noqa: A001 - the command's name
 ) -> None:
     """Draw a data set as a layer sees it: near images are alike to the layer; faint ones lie wrong on the map.
 
+    A file that ends in .html is a page to move, colour and select from, which opens from disk by itself.
+
     Example: `microtome map --model zoo:simple-convnet --weights w.safetensors --data mnist --layer conv3 -o map.png`
     """
     import torch
@@ -45,7 +47,9 @@ def map(  # noqa: A001 - the command's name
     from microtome import representation
     from microtome.tables import Table
 
-    check(output)
+    page = output if output.suffix.lower() == ".html" else None
+    if page is None:
+        check(output)
     subject = model.recipe(data).open()
     images = _some(subject.images, most)
     rows = representation.features(subject.net, images, layer, reduce=reduce, folder=features)
@@ -54,6 +58,12 @@ def map(  # noqa: A001 - the command's name
     columns = ("images", "k", "trust", "trustworthiness", "layer accuracy", "map accuracy")
     numbers = (len(found.points), found.k, float(found.trust.mean()), found.trustworthiness)
     tell_table(Table(columns, ((*numbers, found.layer_accuracy, found.map_accuracy),)), as_json=json)
+    if page is not None:
+        from microtome.atlas.map_file import map_file
+        from microtome.results import write_atomically
+
+        write_atomically(page, map_file(dataclasses.replace(subject, images=images), rows, found))
+        return
     options: dict[str, object] = {"classes": subject.net.classes}
     if thumbnails:
         options["images"] = torch.stack([images[place][0] for place in range(len(images))])

@@ -1,4 +1,4 @@
-"""``microtome top-patches``, ``tuning``, ``dissect`` and ``activations``: what units look for and how they are made."""
+"""``microtome top-patches``, ``reconstruct``, ``tuning``, ``dissect``, ``activations``: what units look for."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from microtome.cli.commands.maximize_command import indices
 from microtome.cli.options import Data, Json, LayerName, ModelOptions, Output, Picture, pictures
 from microtome.cli.output import check, save, tell_table
 
-__all__ = ["activations", "dissect", "top_patches", "tuning"]
+__all__ = ["activations", "dissect", "reconstruct", "top_patches", "tuning"]
+
+_SHOWN = 8  # units that are reconstructed where none is named
 
 
 def top_patches(
@@ -30,6 +33,34 @@ def top_patches(
     check(output)
     subject = model.recipe(data).open()
     save(units.top_patches(subject.net, subject.images, [layer], k=k)[layer], output)
+
+
+def reconstruct(
+    *,
+    model: ModelOptions,
+    data: Data,
+    layer: LayerName,
+    output: Output,
+    channels: Annotated[
+        str | None, Parameter(help="Units, joined by commas; 0-15 is a range. Default the first eight.")
+    ] = None,
+    k: Annotated[int, Parameter(help="Patches of each unit.")] = 9,
+    method: Annotated[str, Parameter(help="deconvnet, guided or gradient.")] = "deconvnet",
+    view: Annotated[str, Parameter(help="rows, or blocks as in Zeiler and Fergus.")] = "blocks",
+) -> None:
+    """Show what in its strongest patches drives each unit: the one activation propagated back to the pixels.
+
+    Example: `microtome reconstruct --model zoo:simple-convnet --weights w.pt --data mnist --layer conv2 -o r.png`
+    """
+    from microtome import units
+
+    check(output)
+    subject = model.recipe(data).open()
+    asked = indices(channels)
+    shown = range(min(_SHOWN, subject.net.layer(layer).units)) if asked is None else asked
+    top = units.top_patches(subject.net, subject.images, [layer], k=k)[layer]
+    found = units.reconstruct(subject.net, top, method=method, ranks=k, units=list(shown))
+    save(found, output, view=view, limit=len(found.units))
 
 
 def tuning(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from microtome.data.adapters import class_labels
 from microtome.data.adapters.class_numbers import ClassNumbers, own_classes
 from microtome.data.adapters.declared_labels import declared
 from microtome.data.adapters.image_values import Pixels, as_image, in_range
-from microtome.data.adapters.items import split
-from microtome.errors import InputError, MicrotomeError
+from microtome.data.adapters.items import second_counts, split
+from microtome.errors import DataWarning, InputError, MicrotomeError
 
 __all__ = ["Adapter", "Dataset", "Expected", "Fetching", "Input", "adapt"]
 
@@ -108,6 +109,7 @@ class Adapter:
         self._numbers = ClassNumbers(own_classes(dataset), net.classes if net else None, _decisions(net))
         self._label: dict[int, int | str] = {}
         self._checksum: dict[int, int] = {}
+        self._place: int | None = None  # of the label in an item, once it is known
 
     def is_for(self, net: Input) -> bool:
         """Whether the data set is read as it is for this network."""
@@ -178,13 +180,10 @@ class Adapter:
     def _read(self, index: int) -> Tensor:
         """One image; its label and checksum are noted."""
         what = f"item {index} of the data set"
-        try:
-            item = self.dataset[index]
-        except MicrotomeError:
-            raise
-        except Exception as error:  # a stranger's code: say which item it was
-            raise InputError(f"{what} cannot be read: {type(error).__name__}: {error}") from error
-        raw, label = split(item, what)
+        item = self._item(index)
+        if self._place is None:
+            self._place = self._label_place(item, index)
+        raw, label = split(item, what, self._place)
         image = as_image(raw, what, pixels=self.pixels, input_shape=self._input_shape)
         checksum = zlib.crc32(image.contiguous().numpy().tobytes())
         if self._checksum.setdefault(index, checksum) != checksum:
@@ -194,6 +193,27 @@ class Adapter:
             )
         self._label[index] = self._class_of(label)
         return image
+
+    def _item(self, index: int) -> Any:
+        try:
+            return self.dataset[index]
+        except MicrotomeError:
+            raise
+        except Exception as error:  # a stranger's code: say which item it was
+            raise InputError(f"item {index} of the data set cannot be read: {type(error).__name__}: {error}") from error
+
+    def _label_place(self, item: Any, index: int) -> int:
+        """Where a plain item has its label: behind the image, or behind its own index, as (image, index, label)."""
+        others = {k for k in (0, len(self) // 2, len(self) - 1) if k != index}
+        if not others or not second_counts(item, index) or not all(second_counts(self._item(k), k) for k in others):
+            return 1
+        warnings.warn(
+            "the second part of the data set's items is their own index, so the third is taken as their label. Give "
+            "pairs (image, label) if it is not.",
+            DataWarning,
+            stacklevel=2,
+        )
+        return 2
 
     def _class_of(self, label: Any) -> int | str:
         """The network's class of a label as the data set gives it, or why there is none."""

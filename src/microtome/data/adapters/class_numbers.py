@@ -58,6 +58,8 @@ class ClassNumbers:
         self._count = count
         self._number: list[int | None] | None = None
         self._told = False
+        if own is not None and classes is None:
+            self._compare(own)
         if own is None or classes is None or list(own) == list(classes):
             return
         found = [_number(place, name, classes) for place, name in enumerate(own)]
@@ -69,6 +71,19 @@ class ClassNumbers:
                 "common; label 0 is taken as the network's first class, and so on.",
                 DataWarning,
                 stacklevel=2,
+            )
+
+    def _compare(self, own: Sequence[str]) -> None:
+        """Classes of the data set named by number are those of the network; else their numbers should be as many."""
+        numbers = {int(name) for name in own if name.isdecimal()}
+        if len(numbers) == len(own) > 0 and max(numbers) < self._count:
+            self._number = [int(name) for name in own]
+        elif len(own) < self._count:
+            warnings.warn(
+                f"the data set has {len(own)} classes ({_listed(own)}), the network {self._count}, whose names are not "
+                "known; label 0 is taken as the network's first class, and so on. Give Network(..., classes=).",
+                DataWarning,
+                stacklevel=3,
             )
 
     def of(self, label: int | str) -> int | str:

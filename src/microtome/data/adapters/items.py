@@ -8,16 +8,17 @@ from typing import Any
 
 from torch import Tensor
 
+from microtome.data.adapters.class_labels import class_index
 from microtome.errors import InputError
 
-__all__ = ["IMAGE_KEYS", "LABEL_KEYS", "split"]
+__all__ = ["IMAGE_KEYS", "LABEL_KEYS", "second_counts", "split"]
 
-IMAGE_KEYS = ("image", "img", "pixel_values", "picture", "photo", "x", "input", "data")
-LABEL_KEYS = ("label", "labels", "fine_label", "target", "targets", "class", "class_id", "category", "y")
+IMAGE_KEYS = ("image", "img", "pixel_values", "picture", "photo", "x", "input", "data", "jpg", "jpeg", "png", "webp")
+LABEL_KEYS = ("label", "labels", "fine_label", "target", "targets", "class", "class_id", "category", "y", "cls")
 
 
-def split(item: Any, what: str) -> tuple[Any, Any]:
-    """The image of an item, and its label or None.
+def split(item: Any, what: str, place: int = 1) -> tuple[Any, Any]:
+    """The image of an item, and its label or None; the label of a plain tuple is at a place.
 
     Examples
     --------
@@ -33,9 +34,26 @@ def split(item: Any, what: str) -> tuple[Any, Any]:
     if fields is not None:
         return _by_key(fields, what)
     if isinstance(item, tuple | list) and item:
-        image, label = item[0], item[1] if len(item) > 1 else None
+        image, label = item[0], item[place] if len(item) > place else None
         return (image[0] if isinstance(image, tuple | list) and image else image), label
     return item, None
+
+
+def second_counts(item: Any, index: int) -> bool:
+    """Whether the second part of a plain item is its own index, and a whole number stands beside it.
+
+    Examples
+    --------
+    >>> second_counts(("picture", 7, 2), 7), second_counts(("picture", 2, 7), 7), second_counts(("picture", 7), 7)
+    (True, False, False)
+    """
+    plain = isinstance(item, tuple | list) and len(item) > 2 and _fields(item) is None
+    return plain and _whole(item[1]) == index and _whole(item[2]) is not None
+
+
+def _whole(value: Any) -> int | None:
+    found = class_index(value)
+    return None if isinstance(value, str) or isinstance(found, str) or found < 0 else found
 
 
 def _fields(item: Any) -> Mapping[str, Any] | None:

@@ -9,7 +9,6 @@ import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from torch import Tensor
 
 from microtome.errors import InputError
 from microtome.figures.attribution.attribution_figures import bare, picture
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
         Connections,
         EffectiveField,
         LayerPatches,
-        Reconstructions,
         Similarity,
         Specialised,
         TopImages,
@@ -166,40 +164,6 @@ def _histogram(axes: Axes, result: LayerPatches, unit: int) -> None:
 
 def _class(classes: list[str] | None, index: int) -> str:
     return str(index) if classes is None else classes[index]
-
-
-def reconstructions(result: Reconstructions, *, channel: int | None = None, limit: int = 8) -> Figure:
-    """Patches with their reconstructions below, two rows per unit.
-
-    Each reconstruction has its own symmetric scale: zero is mid-gray.
-
-    Parameters
-    ----------
-    result : Reconstructions
-        The reconstructions.
-    channel : int, optional
-        Only this unit.
-    limit : int
-        Largest number of units.
-    """
-    rows = range(within(limit, len(result.units))) if channel is None else [result.row(channel)]
-    ranks = result.values.shape[1]
-    figure, cells = _cells(2 * len(rows), ranks)
-    for place, row in enumerate(rows):
-        for rank in range(ranks):
-            picture(cells[2 * place, rank], result.crops[row, rank])
-            picture(cells[2 * place + 1, rank], centred(result.values[row, rank]))
-            cells[2 * place, rank].set_title(f"{float(result.activation[row, rank]):.3g}", fontsize=6, pad=1)
-        cells[2 * place, 0].set_ylabel(f"unit {result.units[row]}", fontsize=7)
-        cells[2 * place + 1, 0].set_ylabel(str(result.provenance.parameters.get("rule", "")), fontsize=7)
-    subset = left_out(len(rows), len(result.units), "units") if channel is None else ""
-    note(figure, f"{result.layer}: patches and their reconstructions, each on its own scale", subset)
-    return figure
-
-
-def centred(signal: Tensor) -> Tensor:
-    """A signed signal as a picture: zero is mid-gray, the largest absolute value is black or white."""
-    return 0.5 + 0.5 * signal / max(float(signal.abs().max()), 1e-30)
 
 
 def top_images(result: TopImages, *, columns: int = 16) -> Figure:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,7 +19,8 @@ from microtome.reproduce.dissecting.omitted_layers import omitted_layers
 from microtome.reproduce.dissecting.settling_layers import settling
 from microtome.reproduce.dissecting.trained_convnet import trained_convnet
 from microtome.reproduce.pages import Section, write_sections
-from microtome.results import Result, provenance
+from microtome.reproduce.statements import document
+from microtome.results import Provenance, Result, versions
 from microtome.training.fit import evaluate
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["DissectingAConvNet", "dissecting_a_convnet"]
 
 Say = Callable[[str], None]
+PARTS = ("dissection", "omitted-layers", "hand-net", "settling-layers")
 CHANNELS = {"conv1": 8, "conv2": 16, "conv3": 16}  # the article names the first two
 _DIGIT = 0  # the digit that the article dissects
 _DIRECTIONS = (0, 45, 90, 135)  # the angles that the article finds in conv1
@@ -41,7 +43,8 @@ class DissectingAConvNet(Result):
     Attributes
     ----------
     findings : list of dict
-        ``what``, ``article``, ``found`` and ``holds`` (``"yes"``, ``"no"``, ``"partly"``).
+        ``what`` (the name of the statement in its table), ``article``, ``found``, ``value`` (the same in few words),
+        ``holds`` (``"yes"``, ``"no"``, ``"partly"``) and ``pictures`` (files beside the page, and what to see in them).
     walk : list of str
         The walk from the score of a digit down to the image, in words.
     shortened : list of str
@@ -49,7 +52,7 @@ class DissectingAConvNet(Result):
     seconds : float
     """
 
-    findings: list[dict[str, str]]
+    findings: list[dict[str, Any]]
     walk: list[str]
     shortened: list[str]
     seconds: float
@@ -58,7 +61,7 @@ class DissectingAConvNet(Result):
         """The findings as text."""
         lines = []
         for one in self.findings:
-            lines += [f"{one['what']}: {one['holds']}", f"  article: {one['article']}"]
+            lines += [f"{one['what']}: {one['holds']}", f"  said:    {one['article']}"]
             lines += [f"  found:   {line}" for line in one["found"].splitlines()]
         lines += ["", *(f"shortened: {text}" for text in self.shortened), f"{self.seconds:.0f} s"]
         return "\n".join(lines)
@@ -72,23 +75,26 @@ class _Study:
     say: Say
     train: data.Images
     test: data.Images
-    findings: list[dict[str, str]] = field(default_factory=list)
+    findings: list[dict[str, Any]] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
 
     def add(
-        self, what: str, article: str, found: str, holds: str, pictures: Sequence[tuple[str, Result, str]] = (),
-        **options: dict[str, object],
+        self, title: str, what: str, value: str, found: str, holds: str,
+        pictures: Sequence[tuple[str, Result, str]] = (), **options: dict[str, object],
     ) -> None:  # fmt: skip
-        """Keep a finding and draw its pictures."""
-        self.say(f"{what}: {holds}; {found.splitlines()[0]}")
-        self.findings.append({"what": what, "article": article, "found": found, "holds": holds})
-        drawn = []
+        """Keep a finding for a statement of the article, and draw its pictures."""
+        self.say(f"{title}: {holds}; {found.splitlines()[0]}")
+        article = _statement(what)
+        drawn: list[tuple[str, str]] = []
         for name, result, caption in pictures:
             if self.out is not None:
                 figure = result.plot(**options.get(name.replace("-", "_"), {}))
                 figure.savefig(self.out / f"{name}.png", dpi=110, bbox_inches="tight")
                 drawn.append((f"{name}.png", caption))
-        self.sections.append(Section(what, article, found, tuple(drawn)))
+        self.findings.append(
+            {"what": what, "article": article, "value": value, "found": found, "holds": holds, "pictures": drawn}
+        )
+        self.sections.append(Section(title, article, found, tuple(drawn)))
 
 
 def dissecting_a_convnet(
@@ -97,6 +103,7 @@ def dissecting_a_convnet(
     *,
     quick: bool = True,
     out: Path | None = None,
+    parts: Sequence[str] = PARTS,
     seed: int = 0,
     say: Say | None = None,
 ) -> DissectingAConvNet:
@@ -111,6 +118,8 @@ def dissecting_a_convnet(
         five, one epoch for the hand-set network. Otherwise all, some hours.
     out : Path, optional
         Folder for the figures, the numbers and a page.
+    parts : sequence of str
+        Which of ``PARTS``: the pruned network's dissection, or what stands on its own.
     seed : int
         Seed of first weights and orders.
     say : function, optional
@@ -125,6 +134,8 @@ def dissecting_a_convnet(
     .. [1] "Dissecting a ConvNet".
     """
     started = time.monotonic()
+    if not parts or not set(parts) <= set(PARTS):
+        raise InputError(f"parts are some of {', '.join(PARTS)}; got {', '.join(parts) or 'none'}.")
     whole = data.mnist("train+validation") if train is None else train
     held = data.mnist("test") if test is None else test
     if quick and train is None:
@@ -132,19 +143,25 @@ def dissecting_a_convnet(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     study = _Study(out, say if say is not None else lambda _line: None, whole, held)
-    net = _trained(study, seed)
-    small = _pruned(study, net, quick, seed)
-    image = _digit(held, small)
-    _first_layer(study, small)
-    _second_layer(study, small, image)
-    _one_unit(study, small, image)
-    _duality(study, small)
-    walk = _path(study, small, image)
-    _omitted(study, quick, seed)
-    _hand_net(study, net, quick, seed)
-    _settling(study, quick, seed)
+    net: Network | None = None
+    walk: list[str] = []
+    if "dissection" in parts or "hand-net" in parts:
+        net = trained_convnet(whole, seed=seed)
+    if net is not None and "dissection" in parts:
+        walk = _dissected(study, net, quick, seed)
+    if "omitted-layers" in parts:
+        _omitted(study, quick, seed)
+    if net is not None and "hand-net" in parts:
+        _hand_net(study, net, quick, seed)
+    if "settling-layers" in parts:
+        _settling(study, quick, seed)
     result = DissectingAConvNet(
-        provenance=provenance(net, "dissecting-a-convnet", seed, quick=quick, train=len(whole), test=len(held)),
+        provenance=Provenance(
+            "dissecting-a-convnet",
+            {"quick": quick, "train": len(whole), "test": len(held), "parts": list(parts)},
+            seed=seed,
+            versions=versions(),
+        ),
         findings=study.findings,
         walk=walk,
         shortened=_shortened(len(whole)) if quick else [],
@@ -158,12 +175,27 @@ def dissecting_a_convnet(
     return result
 
 
-def _trained(study: _Study, seed: int) -> Network:
-    net = trained_convnet(study.train, seed=seed)
+def _statement(what: str) -> str:
+    lecture = "visualization-lecture" if what == "lower-layers-first" else "dissecting-a-convnet"
+    return document(lecture)[what].statement
+
+
+def _dissected(study: _Study, net: Network, quick: bool, seed: int) -> list[str]:
+    """Prune, and look at the pruned network layer by layer; the walk from a score down, in words."""
+    _accuracy(study, net)
+    small = _pruned(study, net, quick, seed)
+    image = _digit(study.test, small)
+    _first_layer(study, small)
+    _second_layer(study, small, image)
+    _one_unit(study, small, image)
+    _duality(study, small)
+    return _path(study, small, image)
+
+
+def _accuracy(study: _Study, net: Network) -> None:
     accuracy = evaluate(net.model, study.test, mean=net.mean, std=net.std)[1]
     found = f"{accuracy:.2%} of {len(study.test):,} test images after training on {len(study.train):,}"
-    study.add("The network", "a fairly simple ConvNet, trained on MNIST", found, "yes" if accuracy > 0.9 else "no")
-    return net
+    study.add("The network", "network", f"{accuracy:.2%}", found, "yes" if accuracy > 0.9 else "no")
 
 
 def _pruned(study: _Study, net: Network, quick: bool, seed: int) -> Network:
@@ -174,7 +206,8 @@ def _pruned(study: _Study, net: Network, quick: bool, seed: int) -> Network:
     error = 100 * (2 * last.retrained * (1 - last.retrained) / last.images) ** 0.5
     study.add(
         "Pruning",
-        "accuracy drops slightly in each of 7 iterations, and retraining brings it back: many weights are useless",
+        "pruning",
+        f"{loss:+.2f} ± {error:.2f} points lost, {rounds} rounds",
         f"{rounds} rounds to {'-'.join(str(count) for count in last.channels.values())} channels: "
         f"{found.accuracy:.2%} before, {last.retrained:.2%} after, a loss of {loss:.2f} ± {error:.2f} points",
         "yes" if loss < 2 * error + 0.3 else "no",
@@ -200,7 +233,8 @@ def _first_layer(study: _Study, net: Network) -> None:
     texts = "; ".join(f"{unit}: {label}" for unit, label in enumerate(tuned.labels))
     study.add(
         "Filters of conv1",
-        "each detects lines at an angle, or one side of a line; together they span 0°, 45°, 90° and 135°; some repeat",
+        "conv1-filters",
+        f"{len(seen)} of 4 angles; {len(repeated)} groups repeat",
         f"{len(seen)} of 4 angles are there ({', '.join(f'{angle}°' for angle in sorted(seen))}); "
         f"{len(repeated)} groups repeat each other\n{texts}",
         "yes" if len(seen) == 4 and repeated else "partly" if len(seen) >= 3 or repeated else "no",
@@ -226,7 +260,8 @@ def _second_layer(study: _Study, net: Network, image: Tensor) -> None:
     maps = units.activation_maps(net, image, ["conv1", "conv2"])
     study.add(
         "Superstimuli of conv2",
-        "they hint at what each channel detects, such as diagonal patterns at 135°; activations on a digit confirm it",
+        "conv2-superstimuli",
+        f"{selective} of {len(tuned.kind)} channels have a label",
         f"{selective} of {len(tuned.kind)} channels have a label by their tuning: "
         + "; ".join(f"{unit}: {label}" for unit, label in enumerate(tuned.labels)),
         "yes" if selective > len(tuned.kind) / 2 else "partly" if selective else "no",
@@ -252,7 +287,8 @@ def _one_unit(study: _Study, net: Network, image: Tensor) -> None:
     alike = turned <= _NEAR
     study.add(
         "A unit for 135°, dissected",
-        "the input channel that detects lines at 135° contributes by far the most, since its weights detect them too",
+        "unit-135",
+        f"{100 * float(share[strongest]):.0f} % from one input",
         f"conv2:{unit} ({tuned.labels[unit]}): its strongest input is channel {channel} ({labels.labels[channel]}) "
         f"with {100 * float(share[strongest]):.0f} % of the output, the next has "
         f"{100 * float(share.sort(descending=True).values[1]):.0f} %; their angles are "
@@ -283,7 +319,8 @@ def _duality(study: _Study, net: Network) -> None:
     count = sum(int((~one.pattern.isnan()).sum()) for one in found.values())
     study.add(
         "Duality of the blocks",
-        "blocks are used both to detect patterns and to detect their location",
+        "duality",
+        f"{both} of {count} units",
         f"{both} of {count} units have 10 % of pattern and of place each; in {some} the place matters for at least "
         "10 %, alone or with the pattern\n" + "\n".join(texts),
         "yes" if both > count / 2 else "partly" if some > count / 4 else "no",
@@ -296,7 +333,8 @@ def _path(study: _Study, net: Network, image: Tensor) -> list[str]:
     words = found.words()
     study.add(
         "From the score down",
-        "small explanations of the blocks compose to an explanation of the whole",
+        "composition",
+        f"gap {found.gap:.1e} of {found.sums.score:.2f}",
         f"the amounts of units and inputs add up to the score with a gap of {found.gap:.1e}; the largest unit gives "
         f"{100 * found.sums.steps[0][2] / found.sums.score:.0f} % of it\n" + "\n".join(words[:8]),
         "yes" if found.gap < 1e-6 * max(1.0, abs(found.sums.score)) else "no",
@@ -313,7 +351,8 @@ def _omitted(study: _Study, quick: bool, seed: int) -> None:
     repeated = [case for case, row in table.items() if row["explained"] > 90]
     study.add(
         "A layer that repeats the one before",
-        "one convolution can be omitted altogether, because it just replicates the outputs of the previous one",
+        "layer-omitted",
+        f"{len(omitted)} of {len(table)} ways cost under half a point; {len(repeated)} repeat",
         found.report(),
         "yes" if omitted and repeated else "partly" if omitted or repeated else "no",
         [("omitted-layers", found, "Test accuracy as it was, without the layer, and after retraining, by seed.")],
@@ -325,7 +364,8 @@ def _hand_net(study: _Study, net: Network, quick: bool, seed: int) -> None:
     by_hand, _, free, simple = found.accuracy.values()
     study.add(
         "HandNet",
-        "the handmade network performs much worse; after fine-tuning it is on a par with SimpleConvNet",
+        "hand-net",
+        f"{by_hand:.1%} by hand, {free:.1%} tuned, SimpleConvNet {simple:.1%}",
         found.report(),
         "yes" if by_hand < free and simple - free < 0.01 else "partly" if by_hand < free else "no",
         [("hand-net", found, "All detectors, all patterns and all votes, as set by hand and as trained.")],
@@ -336,7 +376,8 @@ def _settling(study: _Study, quick: bool, seed: int) -> None:
     found = settling(study.train, study.test, seeds=(seed,) if quick else tuple(range(seed, seed + 3)))
     study.add(
         "Features during training",
-        "lower layers settle first (lectures, after Zeiler and Fergus)",
+        "lower-layers-first",
+        "in order" if found.in_order() else "not in order",
         found.report(),
         "yes" if found.in_order() else "no",
         [("settling", found, "Distance of the units to their final features, by layer and epoch.")],

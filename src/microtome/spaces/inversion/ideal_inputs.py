@@ -13,7 +13,7 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.progress import Clock, Listener
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.spaces.split.class_residuals import class_averages
 
 STARTS = ("average", "nearest", "average_nearest")
@@ -140,6 +140,18 @@ def ideal_inputs(
     ----------
     .. [1] R. Pattichis, M. S. Pattichis. Understanding neural network systems for image analysis using vector
        spaces and inverse maps. SSIAI 2024.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(64, 2))
+    >>> net = Network(model.eval(), input_shape=(1, 8, 8))
+    >>> pictures = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    >>> from microtome.data import Images
+    >>> photos = Images.from_float(pictures, torch.arange(12) % 2)
+    >>> found = ideal_inputs(net, photos, steps=2)
+    >>> tuple(found.average.shape), len(found.best)
+    ((2, 1, 8, 8), 2)
     """
     if steps < 0 or not rate > 0:
         raise InputError(f"steps from 0 and a positive rate were expected, got {steps} and {rate}.")
@@ -159,7 +171,7 @@ def ideal_inputs(
     trained, history = _train(net, starts, ideal, descent, progress)
     distance = torch.cat([_distances(net, starts, ideal), _distances(net, trained, ideal)])
     return IdealInputs(
-        provenance=provenance(net, "ideal-inputs", **asdict(descent)),
+        provenance=stated(**asdict(descent)),
         classes=[str(label) if net.classes is None else net.classes[label] for label in labels],
         ideal=ideal,
         average=starts[0],

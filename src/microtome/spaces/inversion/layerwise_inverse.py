@@ -12,7 +12,7 @@ from torch import Tensor
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.spaces.inversion.inverse_steps import Inverse, NoInverse, inverse_of
 from microtome.spaces.inversion.newton import refined, rounding
 from microtome.spaces.inversion.sequence import Step, chain
@@ -104,12 +104,18 @@ def invertibility(net: Network) -> Invertibility:
     ----------
     .. [1] R. Pattichis, M. S. Pattichis. Understanding neural network systems for image analysis using vector
        spaces and inverse maps. SSIAI 2024.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> net = Network(nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.ReLU()), input_shape=(1, 2, 2))
+    >>> invertibility(net).invertible
+    False
     """
     exact = in_double(net)
     probe = exact.probe.double()
     rows = [_row(step, inverse_of(exact, step)) for step in chain(exact, probe)]
     return Invertibility(
-        provenance=provenance(net, "invertibility"),
         layers=rows,
         invertible=all(row["invertible"] for row in rows),
         exact=all(row["exact"] for row in rows),
@@ -204,7 +210,7 @@ def invert_outputs(
         images[valid] = refined(exact, inverses, images[valid], outputs[valid].double())
         doubt[valid] = rounding(exact, inverses, images[valid])
     return NetworkInverse(
-        provenance=provenance(net, "invert-outputs", beside=beside is not None, strict=strict),
+        provenance=stated(beside=beside is not None),
         images=images,
         valid=valid,
         error=_forward_error(exact, images, outputs.double(), valid),

@@ -12,7 +12,7 @@ from torch import Tensor
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result
 from microtome.spaces.operators.linear_layer import in_double
 from microtome.spaces.regions.facets import PAIRS
 from microtome.spaces.regions.tangent_facets import Bends, bends, verify
@@ -70,6 +70,19 @@ def exit_distance(net: Network, images: Tensor, directions: Tensor, *, check: bo
     References
     ----------
     .. [1] M. Raghu et al. On the expressive power of deep neural networks. ICML 2017.
+
+    Examples
+    --------
+    Along one pixel, ReLU(x - 0.5) switches at 0.5:
+
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 2))
+    >>> with torch.no_grad():
+    ...     _ = model[1].weight.fill_(1), model[1].bias.fill_(-0.5)
+    >>> net = Network(model, input_shape=(1, 1, 1))
+    >>> found = exit_distance(net, torch.full((1, 1, 1, 1), 0.75), -torch.ones(1, 1, 1, 1))
+    >>> round(float(found.step[0]), 4)
+    0.25
     """
     exact = in_double(net)
     x = exact.images(net.images(images, check=check).double(), check=False)
@@ -85,7 +98,7 @@ def exit_distance(net: Network, images: Tensor, directions: Tensor, *, check: bo
         step, place = ahead(found)
         steps.append(step)
         facets += [found.owner(int(p)) if math.isfinite(t) else {} for t, p in zip(step.tolist(), place, strict=True)]
-    return ExitDistance(provenance=provenance(net, "exit-distance"), step=torch.cat(steps), facet=facets)
+    return ExitDistance(step=torch.cat(steps), facet=facets)
 
 
 def ahead(found: Bends, *, backwards: bool = False) -> tuple[Tensor, Tensor]:

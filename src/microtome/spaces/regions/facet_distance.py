@@ -145,7 +145,6 @@ def facet_distance(net: Network, images: Tensor, *, probes: int | None = 20, see
         checked[silent] += again[3]
     on = base.tied & (length > 0)
     return FacetDistance(
-        provenance=provenance(net, "facet-distance", seed=seed, probes=probes),
         distance=distance,
         facet=_owners(base, distance, chosen),
         normal=normal,

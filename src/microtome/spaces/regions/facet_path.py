@@ -12,7 +12,7 @@ from torch import Tensor
 from microtome.errors import InputError, ModelError, OpaqueError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result
 from microtome.spaces.operators.linear_layer import in_double
 from microtome.spaces.regions.crossings import Crossings
 from microtome.spaces.regions.exact_path import PathTooLongError, segments
@@ -112,7 +112,6 @@ def facets_between(net: Network, first: Tensor, second: Tensor, *, gap: float = 
         found = _stepped(exact, a, way, gap, most)
         error = _deviation(exact, a, way, found)
     return FacetPath(
-        provenance=provenance(net, "facets-between", gap=gap, most=most),
         crossed=len(found.facet),
         position=found.at[1:-1].clone(),
         facet=found.facet,

@@ -13,7 +13,7 @@ from torch import Tensor
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.spaces.operators.linear_layer import in_double
 from microtome.spaces.regions.exit_distance import exit_distance
 from microtome.spaces.regions.facet_distance import facet_distance
@@ -154,7 +154,7 @@ def linear_region(
     extent, change = _proof(exact, x, ignored, chosen)
     near = facet_distance(exact, x, probes=probes, seed=seed)
     return LinearRegion(
-        provenance=provenance(net, "linear-region", seed=seed, classes=chosen, probes=probes),
+        provenance=stated(classes=chosen),
         images=x,
         classes=chosen,
         weight=weight,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.spaces.operators.linear_layer import PRODUCTS, linear_layers, operator_of
 from microtome.spaces.split.subspaces import layer_matrix
 
@@ -102,7 +102,7 @@ def spectra(net: Network, layers: list[str] | None = None, *, view: str | None =
         ranks[name] = int((s > tolerances[name]).sum())
         conditions[name] = float(s[0] / s[ranks[name] - 1]) if ranks[name] else math.nan
     return Spectra(
-        provenance=provenance(net, "spectra", layers=names, view=view),
+        provenance=stated(layers=names),
         singular_values=values,
         view=views,
         shape=shapes,

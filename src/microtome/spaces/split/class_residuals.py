@@ -12,7 +12,7 @@ from microtome import data
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.spaces.operators.layer_operator import layer_operator
 from microtome.spaces.operators.linear_layer import PRODUCTS, images_first, linear_layers, operator_of, read_by
 from microtome.spaces.split.row_space import STEPS, THRESHOLD, signal_part
@@ -139,7 +139,7 @@ def class_residuals(
         residual, error = part.lost, part.error
     energy = inputs.flatten(1).square().sum(1)
     return ClassResiduals(
-        provenance=provenance(net, "class-residuals", layer=name, threshold=threshold, iterations=iterations),
+        provenance=stated(layer=name),
         layer=name,
         classes=[str(label) if net.classes is None else net.classes[label] for label in labels],
         averages=averages,

@@ -13,7 +13,7 @@ from microtome import data
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.spaces.operators.jacobian import jacobian_operator
 from microtome.spaces.operators.layer_operator import layer_operator
 from microtome.spaces.operators.linear_layer import images_first, in_double, linear_layers, read_by
@@ -201,9 +201,7 @@ def rejected_energy(
     if not parts[names[0]]:
         raise InputError("there is no image: the data set is empty.")
     return Rejected(
-        provenance=provenance(
-            net, "rejected-energy", layers=names, threshold=threshold, iterations=iterations, dense=dense
-        ),
+        provenance=stated(layers=names),
         layers=names,
         threshold=threshold,
         **_stacked([parts[name] for name in names], [full[name] for name in names]),
@@ -280,9 +278,7 @@ def kept_and_lost(
             for some in x.split(_together(shape, iterations, apart=True))
         ])  # fmt: skip
     return KeptAndLost(
-        provenance=provenance(
-            net, "kept-and-lost", layers=names, threshold=threshold, iterations=iterations, dense=dense
-        ),
+        provenance=stated(layers=names),
         layers=names,
         threshold=threshold,
         images=x,

@@ -12,7 +12,7 @@ from torch import Tensor
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Provenance, Result, provenance, versions
+from microtome.results import Provenance, Result, stated, versions
 from microtome.spaces.operators.layer_operator import layer_operator
 from microtome.spaces.operators.linear_layer import (
     PRODUCTS,
@@ -201,7 +201,7 @@ def subspaces(net: Network, layer: str, *, view: str | None = None, tolerance: f
     [1.0, 2.0, 0.0]
     """
     matrix, shape, chosen = layer_matrix(net, layer, view)
-    given = provenance(net, "subspaces", layer=layer, view=chosen, tolerance=tolerance)
+    given = stated(view=chosen)
     return _split(matrix, tolerance, _precision(net), given, layer=layer, view=chosen, shape=shape)
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result
 from microtome.spaces.operators.linear_layer import CONVOLUTIONS, PRODUCTS, images_first, linear_call, weight_of
 from microtome.spaces.split.subspaces import _row_shape
 from microtome.trace import Call
@@ -126,11 +126,9 @@ def weight_vectors(net: Network, images: Tensor, *, layer: str, check: bool = Tr
     given = net.images(images, check=check)
     reads = f"{net.layer(layer).operation}@input"  # after what the module itself pads
     x = images_first(net, reads, net.activations(given, [reads])[reads], len(given)).double()
-    note = provenance(net, "weight-vectors", layer=layer)
     if weight is not None and call.kind in CONVOLUTIONS:
         energy, kept = _patch_energies(call, weight, x)
         return WeightVectors(
-            provenance=note,
             layer=layer,
             weights=weight.flatten(1),
             inputs=x.new_empty(0),
@@ -146,7 +144,6 @@ def weight_vectors(net: Network, images: Tensor, *, layer: str, check: bool = Tr
     length = weight.square().sum(1)
     coefficient = x @ weight.T / torch.where(length > 0, length, torch.ones_like(length))
     return WeightVectors(
-        provenance=note,
         layer=layer,
         weights=weight,
         inputs=x,

@@ -12,7 +12,7 @@ from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.progress import Listener
 from microtome.registry import register
-from microtome.results import provenance
+from microtome.results import stated
 from microtome.surgery.channels import removal
 from microtome.surgery.channels.channel_families import Channels, Family
 from microtome.surgery.compression.allocation import Work, allocate
@@ -115,6 +115,18 @@ def compress(
     .. [1] Hassibi, Stork, Wolff. Optimal brain surgeon and general network pruning. ICNN 1993.
     .. [2] He, Zhang, Sun. Channel pruning for accelerating very deep neural networks. ICCV 2017.
     .. [3] Kurtic, Frantar, Alistarh. ZipLM: inference-aware structured pruning of language models. NeurIPS 2023.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(64, 2))
+    >>> net = Network(model.eval(), input_shape=(1, 8, 8))
+    >>> pictures = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    >>> from microtome.data import Images
+    >>> photos = Images.from_float(pictures, torch.arange(12) % 2)
+    >>> found = compress(net, photos, multiply_adds=0.7)
+    >>> found.share <= 0.7, type(found.network.model).__name__
+    (True, 'Sequential')
     """
     if not 0 < multiply_adds <= 1:
         raise InputError(f"a share of the multiply-adds in (0, 1] is expected, got {multiply_adds}.")
@@ -122,9 +134,7 @@ def compress(
     known = survey(net, dataset, damping=damping, batch=batch, seed=seed)
     small, gone = compressed(known, dataset, multiply_adds, fit=fit, batch=batch, progress=progress)
     result = Compression(
-        provenance=provenance(
-            net, "compress", seed, multiply_adds=multiply_adds, damping=damping, fit=fit, images=len(dataset)
-        ),
+        provenance=stated(images=len(dataset)),
         largest_change=removal.largest_change(net, small, dataset, batch=batch),
         images=len(dataset),
         **described(net, known.channels, gone, small),  # type: ignore[arg-type]  # named as the fields

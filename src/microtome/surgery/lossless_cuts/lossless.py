@@ -12,7 +12,7 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.progress import Clock, Listener
 from microtome.registry import register
-from microtome.results import provenance
+from microtome.results import stated
 from microtome.surgery.channels import removal
 from microtome.surgery.channels.channel_families import Channels, Family
 from microtome.surgery.channels.channel_map import channels_of
@@ -212,7 +212,7 @@ def lossless(
         channels_of(state.net.model, state.net.normalise(state.net.probe)),
     )
     result = Lossless(
-        provenance=provenance(net, "lossless", seed, tolerance=tolerance, images=len(dataset)),
+        provenance=stated(images=len(dataset)),
         removed=state.removed,
         weights=checkpoints.state_of(state.net.model),
         widths=widths(before, after),

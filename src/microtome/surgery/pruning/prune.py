@@ -15,7 +15,7 @@ from microtome.errors import InputError, LayerError, StoreError
 from microtome.network import Network
 from microtome.progress import Listener
 from microtome.registry import register
-from microtome.results import Provenance, Result, provenance
+from microtome.results import Provenance, Result, provenance, stated
 from microtome.surgery.channels import removal
 from microtome.surgery.channels.removal import Prunable
 from microtome.surgery.compression.compress import compressed, survey
@@ -261,11 +261,7 @@ def prune(
         kept = small
     timed = latency(net, kept)
     result = Pruning(
-        provenance=provenance(
-            net, "prune", seed, rounds=rounds, criterion=criterion, multiply_adds=multiply_adds,
-            channels=channels, tolerance=tolerance, epochs=epochs, lr=lr, batch=batch, sample=sample,
-            train=len(training), test=len(held_out),
-        ),
+        provenance=stated(train=len(training), test=len(held_out)),
         rounds=done,
         accuracy=accuracy,
         widths=_widths(start),

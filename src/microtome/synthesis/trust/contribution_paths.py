@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from microtome.network import Network
-from microtome.units.reconstruct import one_hot_grad_output
+from microtome.synthesis.trust import field_windows as windows
 from microtome.units.streaming import streaming_pass
 
 LAYERS = 8  # the nearest layers below that a path is followed through
@@ -41,6 +41,8 @@ def paths(net: Network, layer: str, pictures: Tensor, entries: Sequence[Entry], 
     For layers that are linear between the two, the contributions add up to the activation without biases. A path is
     zero where the activation does not depend on a layer.
 
+    Where an activation reads a small part of its picture, the pass runs on that part alone.
+
     Parameters
     ----------
     pictures : Tensor
@@ -57,14 +59,24 @@ def paths(net: Network, layer: str, pictures: Tensor, entries: Sequence[Entry], 
     """
     if not below:
         return []
+    axes, window = net.layer(layer).axes, windows.field_window(net, layer)
+    smaller = net if window is None else window.network(net)
+    if window is not None:
+        cuts = [window.cut(picture, at) for picture, (_, at) in zip(pictures, entries, strict=True)]
+        pictures = torch.stack([part for part, _ in cuts])
+        entries = [(unit, local) for (unit, _), (_, local) in zip(entries, cuts, strict=True)]
     parts: list[list[Tensor]] = [[] for _ in below]
     for rows in torch.arange(len(pictures), device="cpu").split(net.admitted(_BATCH)):
         some = [entries[row] for row in rows.tolist()]
 
         def one_hot(value: Tensor, some: list[Entry] = some) -> Tensor:
-            return one_hot_grad_output(net.layer(layer), value, some)
+            units = torch.zeros_like(axes.per_unit(value, len(some)))
+            width = axes.grid[1] if window is None else window.grid[1]
+            for n, (unit, (row, column)) in enumerate(some):
+                units[n, unit, row * width + column] = 1
+            return axes.from_units(units, tuple(value.shape))
 
-        record = net.run(
+        record = smaller.run(
             pictures[rows.to(pictures.device)], record=below, gradient=True, output_layer=layer, grad_output=one_hot,
             check=False,
         )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -109,18 +110,40 @@ def proportional(
         The operator with some tensors (by id) exchanged, where it is not the operation itself.
     constant : Tensor, optional
         c, in the shape of the result; default none.
+
+    Notes
+    -----
+    A complex number counts as two real ones: each of its parts has relevance of its own, in the parts of a complex
+    number. Fourier transforms and products with complex constants are linear in these.
     """
     takers = list(operation.inputs) if takers is None else list(takers)
     z = operation.output
-    quotient = arriving / stabilised(z, account.epsilon(operation))
+    quotient = _by_part(torch.div, arriving, _by_part(stabilised, z, account.epsilon(operation)))
     unique = [*{id(value): value for value in takers}.values()]  # a product may have one value as both factors
     with torch.enable_grad():
         leaves = [value.detach().requires_grad_() for value in unique]
         swap = {id(value): leaf for value, leaf in zip(unique, leaves, strict=True)}
         again = operation.again(swap) if run is None else run(swap)
         slopes: Sequence[Tensor | None] = torch.autograd.grad(again, leaves, quotient, allow_unused=True)
-    parts = [(value, value * slope / factors) for value, slope in zip(unique, slopes, strict=True) if slope is not None]
+    pairs = zip(unique, slopes, strict=True)
+    parts = [(value, _by_part(torch.mul, value, slope) / factors) for value, slope in pairs if slope is not None]
     account.book_places(
-        operation, bias=None if constant is None else constant * quotient, stabiliser=arriving - z * quotient
+        operation,
+        bias=None if constant is None else _amount(_by_part(torch.mul, constant, quotient)),
+        stabiliser=_amount(arriving - _by_part(torch.mul, z, quotient)),
     )
     return operation.back(*parts)
+
+
+def _by_part(function: Callable[..., Tensor], first: Tensor, second: Any) -> Tensor:
+    """A function of real numbers on the real and on the imaginary parts, each with the same part of the second."""
+    if not first.is_complex():
+        return function(first, second)
+    whole = isinstance(second, Tensor) and second.is_complex()
+    others = (second.real, second.imag) if whole else (second, second)
+    return torch.complex(function(first.real, others[0]), function(first.imag, others[1]))
+
+
+def _amount(relevance: Tensor) -> Tensor:
+    """The relevance at each place: the sum of that of the real and of the imaginary part."""
+    return relevance.real + relevance.imag if relevance.is_complex() else relevance

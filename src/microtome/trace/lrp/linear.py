@@ -35,10 +35,16 @@ class Weighted:
         self.norm: tuple[Tensor, Tensor, Tensor | None] | None = None
         self.free = call.kind in _PRODUCTS and not _on_the_right(call)  # which axis holds the channels is not known
 
+        self._places = call.arguments["weight"].dim() - 2 if self.convolves else 0
+
     @property
     def convolves(self) -> bool:
-        """Whether channels are the second axis of the output, not the last."""
+        """Whether channels stand before the places of the output, not last."""
         return self.kind in CONVOLUTIONS
+
+    def per_channel(self, output: Tensor) -> tuple[int, ...]:
+        """The shape of one number for each channel that adds to the output."""
+        return (output.shape[-1 - self._places], *(1,) * self._places)
 
     def operator(self, operation: Operation, images: ImageSums) -> Linear:
         """The linear operator at the values of this pass, with the sums by image for its result."""
@@ -134,9 +140,10 @@ def linear_maps(kind: str, bound: dict[str, Any]) -> tuple[Map, Map, Tensor, int
     transposed = "transpose" in kind
     stride, dilation = each(bound["stride"], n), each(bound["dilation"], n)
     groups, output_padding = int(bound["groups"]), each(bound.get("output_padding") or 0, n)
+    alone = x.dim() == n + 1  # one image without an axis of its own
     around = sides(bound["padding"], weight.shape[2:], dilation)
     padding, uneven = [before for before, _ in around], [behind - before for before, behind in around]
-    shape = list(x.shape)
+    shape = [1, *x.shape] if alone else list(x.shape)
     for axis in range(n):
         shape[2 + axis] += uneven[axis]
 
@@ -144,11 +151,13 @@ def linear_maps(kind: str, bound: dict[str, Any]) -> tuple[Map, Map, Tensor, int
         value = (
             functional.pad(value, [side for extra in reversed(uneven) for side in (0, extra)]) if any(uneven) else value
         )
-        return torch.convolution(value, w, None, stride, padding, dilation, transposed, output_padding, groups)
+        value = value[None] if alone else value
+        made = torch.convolution(value, w, None, stride, padding, dilation, transposed, output_padding, groups)
+        return made[0] if alone else made
 
     def adjoint(signal: Tensor, w: Tensor) -> Tensor:
         back = torch.ops.aten.convolution_backward(
-            signal,
+            signal[None] if alone else signal,
             x.new_empty(1).expand(shape),
             w,
             None,
@@ -160,6 +169,7 @@ def linear_maps(kind: str, bound: dict[str, Any]) -> tuple[Map, Map, Tensor, int
             groups,
             [True, False, False],
         )[0]
+        back = back[0] if alone else back
         return back[tuple(slice(0, size) for size in x.shape)] if any(uneven) else back  # type: ignore[no-any-return]  # torch.ops has no types
 
     return forward, adjoint, weight, 1 if transposed else 0

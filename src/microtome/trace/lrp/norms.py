@@ -16,7 +16,7 @@ def held(call: Call, x: Tensor) -> Tensor:
     bound = call.arguments
     if call.kind == "batch_norm" and (bound["training"] or bound["running_mean"] is None):
         return _normed(x, call.input, [0, *range(2, x.dim())], float(bound["eps"]), bound["weight"], bound["bias"])
-    if call.kind == "batch_norm":
+    if call.kind == "batch_norm" or (call.kind == "instance_norm" and not bound["use_input_stats"]):
         # Not torch's: its backward is wrong for one image whose signal is laid out as tokens (torch 2.13, processor).
         shape = (1, -1, *(1,) * (x.dim() - 2))
         deviation = torch.sqrt(bound["running_var"] + float(bound["eps"]))
@@ -35,7 +35,7 @@ def held(call: Call, x: Tensor) -> Tensor:
         groups = int(bound["num_groups"]) if call.kind == "group_norm" else x.shape[1]
         folded = x.reshape(x.shape[0], groups, -1)
         given = call.input.reshape(x.shape[0], groups, -1)
-        z = _normed(folded, given, [2], float(bound.get("eps") or 1e-5), None, None).reshape(x.shape)
+        z = _normed(folded, given, [2], float(bound["eps"]), None, None).reshape(x.shape)
         return _scaled(z, bound["weight"], bound["bias"])
     swap = {id(call.input): x}
     output: Tensor = call.func(*substitute(call.args, swap), **substitute(call.kwargs, swap))

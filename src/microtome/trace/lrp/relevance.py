@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from microtome.trace.lrp.attention import attention, multi_head
 from microtome.trace.lrp.image_sums import ImageAxis
 from microtome.trace.lrp.linear import WEIGHTED, Weighted, is_layer_by_product, read_by_layer
 from microtome.trace.lrp.moves import MOVES, WRITES, glued, mixes_in_constants, moved
+from microtome.trace.lrp.nonlinearities import Nonlinearities
 from microtome.trace.lrp.norms import held, linear_part
 from microtome.trace.lrp.products import Gates, pointwise, reduced, summed
 from microtome.trace.lrp.rules import stabilised
@@ -37,6 +38,11 @@ _AVERAGING = those(role=("averaging", "reduction"), function="affine") | those(
 _ADDING = {"lerp": 1, "index_add": 3, "scatter_add": 3}
 _NORMS = frozenset(("group_norm", "instance_norm", "layer_norm"))
 _SUMMED_PRODUCTS = those(role="product")
+_TRANSFORMS = those(role="transform")
+# Linear, or linear but for a constant, in all complex numbers that it reads; a length is so along its own direction.
+_LINEAR_IN_COMPLEX = _TRANSFORMS | _AVERAGING | WRITES | frozenset("complex add sub rsub neg conj abs".split())
+# What is linear in one value, where all others are constants.
+_ONE_FACTOR = WEIGHTED | _SUMMED_PRODUCTS | {"mul"}
 # What may stand between the image and the first layer without changing what a pixel is.
 _BEFORE_FIRST = frozenset("pad contiguous clone to identity dropout flatten view reshape".split())
 
@@ -58,9 +64,9 @@ class Relevance(RuleSet):
 
     Notes
     -----
-    Weighted operators follow the chosen rule. Batch norm in evaluation is one linear layer with the
-    convolution before it (weights a*w, bias a*b + c); standing alone it is linear with the epsilon
-    rule. Sums share in proportion to their terms. Nonlinearities pass relevance on. A product with a
+    Weighted operators follow the chosen rule, except on complex numbers, where the epsilon rule holds.
+    Batch norm in evaluation is one linear layer with the convolution before it (weights a*w, bias
+    a*b + c); standing alone it is linear with the epsilon rule. Sums share in proportion to their terms. Nonlinearities pass relevance on. A product with a
     gate (squeeze-excite) gives all to the signal and treats the gate as constant; so do attention
     weights, mixed between heads or not, and the deviation in layer norm (Ali et al. 2022). Max-pooling
     sends to the winner, average pooling shares in proportion. Constants that are written into a value
@@ -75,6 +81,7 @@ class Relevance(RuleSet):
         self.account = Account(choose_rule, axes)
         self._ranges: dict[int, tuple[Tensor, Tensor, Tensor]] = {}  # values made of pixels only, with their range
         self._gates = Gates()
+        self._nonlinearities = Nonlinearities()
         self._made_by: dict[int, tuple[Tensor, Weighted]] = {}
         self._constants: dict[int, tuple[Tensor, str]] = {}  # with the operation that made them
         self._next: Weighted | None = None
@@ -92,6 +99,7 @@ class Relevance(RuleSet):
         """
         for known in (self._made_by, self._ranges, self._gates, self._constants, self._made_from, self._readers):
             known.clear()
+        self._nonlinearities = Nonlinearities()
 
     # -- the forward pass: who reads what ------------------------------------------------------------------------
 
@@ -119,7 +127,9 @@ class Relevance(RuleSet):
                 known.pop(id(source), None)
         base = source._base if call.inplace and source._is_view() else None
         fresh = base is not None and not base.requires_grad
-        output = super().run(call)
+        self._nonlinearities.before(call)
+        output, noted = super().run(call), self._nonlinearities.taken()
+        self._nonlinearities.after(noted, call, output)
         if base is not None and fresh and base.requires_grad:
             self._book_around(base, source)
         if isinstance(output, Tensor) and not output.requires_grad:
@@ -177,11 +187,23 @@ class Relevance(RuleSet):
         add = Tensor.add_ if call.inplace else torch.add
         return self.run(Call("add", add, (base, product), {"alpha": bound["alpha"]}, call.inplace, call.name))
 
+    def check_graph(self, root: Tensor) -> None:
+        """Refuse hidden functions; then settle where the nonlinearities of the pass begin and end."""
+        super().check_graph(root)
+        self._nonlinearities.settle()
+
+    def _chosen(self, call: Call) -> BackwardRule | Through | None:
+        return self._nonlinearities.led(super()._chosen(call), partial(moved, self.account))
+
     def choose(self, call: Call) -> BackwardRule | Through | None:
         """The rule of an operation; None where the gradient moves relevance rightly."""
         kind = call.kind
+        if kind in _TRANSFORMS or kind == "complex" or any(value.is_complex() for value in call.tensors):
+            return self._of_complex(call)
         if kind in WEIGHTED:
             return self._weighted(call)
+        if kind in _CHOICES or (kind in ("max", "min") and len(call.tensors) == 2):  # of two values, or along an axis
+            return None if all(value.requires_grad for value in call.tensors) else _STRAIGHT
         if kind in MOVES:
             return None
         if kind in _POINTWISE:
@@ -200,8 +222,6 @@ class Relevance(RuleSet):
             return self._sum(call)
         if kind in WRITES:
             return partial(moved, self.account) if mixes_in_constants(call) else None
-        if kind in _CHOICES:
-            return None if all(value.requires_grad for value in call.tensors) else _STRAIGHT
         if kind == "glu":
             return glued
         if kind in ("mul", "div"):
@@ -242,8 +262,25 @@ class Relevance(RuleSet):
         return proportional(self.account, operation, arriving, constant=operation.again(none))
 
     def _linear(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-        """An operator that is linear in what it reads; a gate among that takes nothing."""
-        return proportional(self.account, operation, arriving)
+        """An operator that is linear in what it reads; the places at which a map is sampled take nothing."""
+        takers = [operation.call.input] if operation.call.kind == "grid_sample" else None
+        return proportional(self.account, operation, arriving, takers)
+
+    def _of_complex(self, call: Call) -> BackwardRule | None:
+        """The epsilon rule for what is linear in complex numbers; no rule of the weights' signs holds for these."""
+        kind, live = call.kind, [value for value in call.tensors if value.requires_grad]
+        if kind in MOVES:
+            return None
+        if kind in ("mul", *_SUMMED_PRODUCTS) and len(live) > 1:
+            return summed(self.account, call, self._gates, self._refuse)
+        divided = kind in ("div", "true_divide") and call.args[0] is live[0]
+        linear = kind in _LINEAR_IN_COMPLEX or (len(live) == 1 and (kind in _ONE_FACTOR or divided))
+        return partial(self._affine, live[:1] if divided else live) if linear or divided else self._refuse
+
+    def _affine(self, live: Sequence[Tensor], operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
+        takers = operation.inputs[: len(live)]
+        none = {id(value): torch.zeros_like(value) for value in takers}
+        return proportional(self.account, operation, arriving, takers, constant=operation.again(none))
 
     def _held(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
         """A norm: linear but for a constant, its deviations held."""
@@ -296,9 +333,8 @@ class Relevance(RuleSet):
             added = call.arguments[constant]
             if made is None or not isinstance(added, Tensor) or added.requires_grad:
                 continue
-            channels = made[0].shape[1] if made[1].convolves else made[0].shape[-1]
-            per_channel = (channels, 1, 1) if made[1].convolves else (channels,)
-            fits = tuple(added.shape[-len(per_channel) :]) == per_channel and added.numel() == channels
+            per_channel = made[1].per_channel(made[0])
+            fits = tuple(added.shape[-len(per_channel) :]) == per_channel and added.numel() == per_channel[0]
             if made[1].free:  # along one axis, whichever holds the channels
                 fits = added.numel() in added.shape and added.dim() <= made[0].dim() and added.numel() > 1
             if fits and made[1].readers <= 1 and made[1].norm is None:

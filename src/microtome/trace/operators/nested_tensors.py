@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.trace.operators.operator_table import RECTIFIERS as RECTIFIERS
-
 
 def first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     """The first tensor among the arguments (lists looked into)."""
@@ -33,17 +31,17 @@ def tensors(tree: Any) -> list[Tensor]:
     return found
 
 
-_PLAIN = frozenset((int, float, bool, str, type(None), slice, torch.dtype, torch.device))  # most arguments
+PLAIN = frozenset((int, float, bool, str, type(None), slice, torch.dtype, torch.device))  # most arguments
 
 
 def _gather(items: Iterable[Any], found: list[Tensor]) -> None:
     for item in items:
-        if type(item) in _PLAIN:
+        if type(item) in PLAIN:
             continue
         if isinstance(item, Tensor):
             found.append(item)
         elif isinstance(item, list | tuple):
-            if item:
+            if not PLAIN.issuperset(map(type, item)):
                 _gather(item, found)
         elif isinstance(item, dict):
             if item:

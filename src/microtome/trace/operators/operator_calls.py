@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor
 
 from microtome.trace.operators.nested_tensors import first_tensor, tensors
-from microtome.trace.operators.operator_table import RECTIFIERS as RECTIFIERS
 from microtome.trace.operators.signatures import bind
 from microtome.trace.operators.spellings import Function
 

@@ -83,7 +83,8 @@ _ROWS: tuple[tuple[Traits, str], ...] = (
     (Traits("function", "same", "step", True), "sign sgn floor ceil round trunc signbit"),
     # Comparisons and masks: no gradient passes through the condition.
     (Traits("comparison", "same", "step", True), """gt ge lt le eq ne logical_not logical_and logical_or logical_xor
-     bitwise_not bitwise_and bitwise_or bitwise_xor invert and or xor rand ror rxor isnan isfinite isinf isclose"""),
+     bitwise_not bitwise_and bitwise_or bitwise_xor invert and or xor rand ror rxor isnan isfinite isinf isclose
+     bucketize"""),
     (Traits("mask", "same", "piecewise", True), "where masked_fill"),
     (Traits("mask", "moved", "identity"), "masked_scatter"),
     # Linear maps with weights, and products.
@@ -145,7 +146,7 @@ _ROWS: tuple[tuple[Traits, str], ...] = (
      slice_scatter select_scatter diagonal_scatter tril triu diag diag_embed block_diag"""),
     (Traits("writing", "moved", "affine"), "index_add scatter_add"),
     (Traits("transform", "all", "affine"), """fft_fft fft_ifft fft_fft2 fft_ifft2 rfft2 fft_irfft2 fft_rfft fft_irfft
-     fft_fftshift fft_ifftshift"""),
+     fft_fftn fft_ifftn fft_rfftn fft_irfftn fft_fftshift fft_ifftshift"""),
 )  # fmt: skip
 
 TRAITS: dict[str, Traits] = {kind: traits for traits, kinds in _ROWS for kind in kinds.split()}

@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import Tensor
 
-from microtome.trace.operators.operator_table import RECTIFIERS as RECTIFIERS
 from microtome.trace.operators.spellings import Spelling
 
 _AVERAGE = "input kernel_size stride=None padding=0 ceil_mode=False count_include_pad=True divisor_override=None"
@@ -26,7 +25,8 @@ _SIGNATURES: dict[str, str] = {
     "batch_norm": "input running_mean running_var weight=None bias=None training=False momentum=0.1 eps=1e-05",
     "layer_norm": "input normalized_shape weight=None bias=None eps=1e-05",
     "group_norm": "input num_groups weight=None bias=None eps=1e-05",
-    "instance_norm": "input running_mean=None running_var=None weight=None bias=None use_input_stats=True",
+    "instance_norm": "input running_mean=None running_var=None weight=None bias=None use_input_stats=True "
+    "momentum=0.1 eps=1e-05",
     "max_pool1d": "input kernel_size stride=None padding=0 dilation=1 ceil_mode=False return_indices=False",
     "max_pool2d": "input kernel_size stride=None padding=0 dilation=1 ceil_mode=False return_indices=False",
     "max_pool3d": "input kernel_size stride=None padding=0 dilation=1 ceil_mode=False return_indices=False",
@@ -121,6 +121,14 @@ def _literal(text: str) -> Any:
 _PARAMETERS = {kind: _parse(signature) for kind, signature in _SIGNATURES.items()}
 
 
+# torch.batch_norm and torch.instance_norm order their arguments in another way than those of torch.nn.functional. They
+# have one more, and none of them has a default.
+_NATIVE = {
+    kind: _parse(f"input weight bias running_mean running_var {flag} momentum eps cudnn_enabled")
+    for kind, flag in (("batch_norm", "training"), ("instance_norm", "use_input_stats"))
+}
+
+
 _INPLACE_AT = {
     kind: place for kind, named in _PARAMETERS.items() for place, (name, _) in enumerate(named) if name == "inplace"
 }
@@ -139,8 +147,9 @@ def bind(kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, 
         named = {"input" if index == 0 else f"argument{index}": value for index, value in enumerate(args)}
         return named | {_KEYWORDS.get(key, key): value for key, value in kwargs.items()}
     bound = dict(parameters)
-    if len(args) > len(parameters):  # x.permute(0, 2, 1), x.view(2, 3): the tail is one tuple
-        args = (*args[: len(parameters) - 1], args[len(parameters) - 1 :])
+    if kind in _NATIVE and len(args) + len(kwargs) > len(parameters):
+        parameters = _NATIVE[kind]
+    bound |= {f"argument{index}": value for index, value in enumerate(args) if index >= len(parameters)}
     for (name, _), value in zip(parameters, args, strict=False):
         bound[name] = value
     for key, value in kwargs.items():

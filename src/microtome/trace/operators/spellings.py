@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from microtome.trace.operators.operator_table import RECTIFIERS as RECTIFIERS
-
 Function = Callable[..., Any]
 
 
@@ -33,6 +31,7 @@ _SAME = {
     "rmatmul": "matmul",
     "linalg_matmul": "matmul",
     "expit": "sigmoid",
+    "log_sigmoid": "logsigmoid",
     "swapaxes": "transpose",
     "swapdims": "transpose",
     "moveaxis": "movedim",

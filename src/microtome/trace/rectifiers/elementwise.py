@@ -19,11 +19,17 @@ from microtome.trace.operators.nested_tensors import tensors
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.operator_table import ELEMENTWISE, TRAITS, those
 from microtome.trace.rectifiers.laid_beside import JOINING, LaidBeside
-from microtome.trace.rectifiers.value_function import Value, alike, repeatable, version
+from microtome.trace.rectifiers.value_function import Value, alike, computed, repeatable, version
 
 _AFFINE = those(alone=True, function=("identity", "affine"))
 _SCALES = frozenset(("mul", "div"))  # affine when the other factor, or the divisor, is a constant
 _WEIGHING = _SCALES | those(role="mask")  # one value weighs or chooses the other
+# Operations that lay the same numbers out anew, and autograd's nodes of these.
+_LAYING_OUT = those(role=("view", "rearrangement"), function="identity")
+_LAID_OUT = frozenset(
+    f"{name}Backward0"
+    for name in "View UnsafeView ReshapeAlias Permute Transpose T Squeeze Unsqueeze Clone Alias Movedim".split()
+) | {"SqueezeBackward1", "SqueezeBackward2"}
 _FLOORS = frozenset(("clamp", "clamp_min", "maximum", "max"))
 
 
@@ -59,6 +65,8 @@ class Elementwise:
                 self.mixed.append(call.name)
         if kind not in ELEMENTWISE and kind != "setitem" and not pair:
             return self._made_of_masks(call)
+        if any(tensor.is_complex() for tensor in call.tensors):
+            return None  # no function of one number
         if _is_floor(call):
             return None  # a guard, as before a logarithm or a power: what follows begins anew
         parents: list[Value] = []
@@ -104,9 +112,19 @@ class Elementwise:
             parent.children.append(value)
         self._keep(made[0], value)
 
+    def found(self, tensor: Tensor) -> Value | None:
+        """What is known of a tensor, as it is now."""
+        return self._found(tensor)
+
     def knows(self, tensor: Tensor) -> bool:
         """Whether a tensor is made from the image, as far as it can be told."""
         return tensor.requires_grad or self._found(tensor) is not None
+
+    def forget(self) -> None:
+        """Let go of all values. They refer to each other in circles, which would wait for the garbage collector."""
+        for value in (*self.values, *(known[2] for known in self._known.values())):
+            value.source, value.again = None, None
+            value.parents, value.children = [], []
 
     def _of_several(self, call: Call, parents: list[Value]) -> Value | None:
         """A value of several tensors; noted where a mask takes part, since that may have been meant as a rectifier."""
@@ -125,7 +143,10 @@ class Elementwise:
         if any(tensor.requires_grad and not any(tensor is mask for mask in masks) for tensor in read):
             self.mixed.append(call.name)
             return None
-        return Value(None, [], call.name, call.kind, mask=True)  # no longer at the places that it was made from
+        made = Value(None, [], call.name, call.kind, mask=True)  # no longer at the places that it was made from
+        if len(masks) == 1 and call.kind in _LAYING_OUT and (mask := self._found(masks[0])) is not None:
+            made.laid_out = mask if mask.laid_out is None else mask.laid_out
+        return made
 
     def _match(self, parents: list[Value], places: list[Tensor]) -> None:
         """Find out whether one tensor holds the numbers that another is computed from: then it is the same source.
@@ -134,6 +155,9 @@ class Elementwise:
         """
         for k, (one, other) in enumerate(zip(parents, parents[::-1], strict=True)):
             begun = other.source
+            if len(parents) == 2 and (laid_out := self._laid_out(one, places[k], other, places[1 - k])) is not None:
+                parents[1 - k] = laid_out
+                return
             if len(parents) != 2 or one.source is not one or begun is None or begun is one or other is begun:
                 continue
             x, y = places[k].detach(), places[1 - k].detach()
@@ -142,6 +166,39 @@ class Elementwise:
                 parents[k] = begun
                 self._keep(places[k], begun)
                 return
+
+    def _laid_out(self, one: Value, x: Tensor, other: Value, y: Tensor) -> Value | None:
+        """What a tensor holds, where it was computed from the numbers of another in another layout.
+
+        As the gate in ``x * x.flatten(1).sigmoid().view(x.shape)``. Whether its places are those of ``x`` is told by
+        its numbers.
+        """
+        begins = other.source is other or other.source is None
+        if one.source is None or not one.linear or not begins or other is one or x.shape != y.shape:
+            return None
+        under = other.laid_out if other.source is None else self._under(y)
+        if under is None or under.source is None or under.linear or not alike(under, x.detach(), y.detach()):
+            return None
+        made = Value(
+            one.source, [one], under.name, under.kind, mask=other.mask, again=lambda values: computed(under, values[0])
+        )
+        made.node = other.node
+        under.children.append(made)
+        self.values.append(made)
+        one.twins |= under.source.nodes
+        self._keep(y, made)
+        return made
+
+    def _under(self, tensor: Tensor) -> Value | None:
+        """The value that a tensor holds in another layout."""
+        node: Any = get_gradient_edge(tensor).node
+        known: dict[Any, Value] = {}
+        while node is not None and type(node).__name__ in _LAID_OUT:
+            known = known or {value.node: value for value in self.values if value.node is not None}
+            node = node.next_functions[0][0]
+            if node in known:
+                return known[node]
+        return None
 
     # -- what is known of a tensor ---------------------------------------------------------------------------------
 
@@ -160,8 +217,8 @@ class Elementwise:
             return found
         if not tensor.requires_grad:
             return None
-        node = get_gradient_edge(tensor).node
-        base, place = _lying(tensor)
+        node = tensor.grad_fn or get_gradient_edge(tensor).node
+        lying = base, place = _lying(tensor)
         twin = self._lying.get(place)
         if twin is not None and twin[0]() is base:
             value = twin[1]
@@ -169,15 +226,15 @@ class Elementwise:
         else:
             value = Value(None, [], "", "", linear=True)
             value.source, value.node = value, node
-        self._keep(tensor, value)
+        self._keep(tensor, value, lying)
         return value
 
-    def _keep(self, tensor: Tensor, value: Value) -> None:
+    def _keep(self, tensor: Tensor, value: Value, lying: tuple[Tensor, tuple[Any, ...]] | None = None) -> None:
         self._known[id(tensor)] = (weakref.ref(tensor), version(tensor), value)
         if value.source is not None:
-            base, place = _lying(tensor)
-            self._lying.setdefault(place, (weakref.ref(base), value))
-            if self._lying[place][0]() is not base:  # memory that is used again
+            base, place = lying or _lying(tensor)
+            there = self._lying.get(place)
+            if there is None or there[0]() is not base:  # memory that is used again
                 self._lying[place] = weakref.ref(base), value
 
 

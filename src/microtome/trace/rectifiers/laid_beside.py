@@ -23,6 +23,7 @@ JOINING = frozenset(("stack", "cat"))
 TAKING = frozenset(("amax", "amin", "max", "min")) | {"logsumexp", "sum", "mean"}
 # What else may choose among the parts.
 CHOOSING = those(role=("reduction", "pooling"), function=("piecewise", "curved")) | {"logsumexp", "topk", "sort"}
+CHOOSING |= those(role="softmax")
 
 
 @dataclass(frozen=True)

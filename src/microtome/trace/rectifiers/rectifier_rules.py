@@ -25,7 +25,9 @@ _BOUNDED = those(activation="rectifier", kink="bounds")
 _CURVED_ARITHMETIC = those(role=("arithmetic", "function"), function="curved") | those(activation="saturating")
 _LEAVING = frozenset("numpy tolist __array__ __dlpack__".split())  # questions that hand out all numbers of a tensor
 # Autograd's own nodes whose derivative is 0 or 1, and which return a tensor of their own.
-_STEPS = frozenset(("ReluBackward0", "HardtanhBackward0", "ThresholdBackward0"))
+_STEPS = frozenset(
+    ("ReluBackward0", "HardtanhBackward0", "HardtanhBackward1", "ThresholdBackward0", "ThresholdBackward1")
+)
 
 
 class _Seen(set[str]):
@@ -125,6 +127,7 @@ class RectifierRules(RuleSet):
         for value in values:
             if value.node not in read or not readers[value.node] <= _inner_readers(value):
                 self._decide(value)
+        self._elementwise.forget()
         self._elementwise = Elementwise()
 
     def _decide(self, value: Value) -> None:

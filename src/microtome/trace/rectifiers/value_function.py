@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from microtome.trace.operators.nested_tensors import PLAIN
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.operator_table import those
+from microtome.trace.operators.spellings import Function
 
 _CASTS = those(role=("cast", "copy"), function="identity")
 _LARGEST = (
@@ -44,6 +47,8 @@ class Value:
         Of a source: the nodes of other tensors that hold the same numbers, such as a second view of the same tensor.
     children : list of Value
         What was computed from it, element by element.
+    laid_out : Value or None
+        Of a mask in another layout: the mask that was laid out anew.
     """
 
     source: Value | None
@@ -57,6 +62,7 @@ class Value:
     mask: bool = False
     twins: set[Any] = field(default_factory=set)
     children: list[Value] = field(default_factory=list)
+    laid_out: Value | None = None
 
     @property
     def nodes(self) -> set[Any]:
@@ -100,6 +106,13 @@ def repeatable(call: Call, places: list[Tensor]) -> Callable[[list[Tensor]], Ten
     """The operation as a function of the tensors at ``places``; None where its constants belong to single elements."""
     if call.kind in _CASTS:
         return _cast
+    func, written = call.func, call.kind == "setitem"
+    first, *options = call.args or (None,)
+    plain = all(type(value) in PLAIN for value in (*options, *call.kwargs.values()))
+    if (
+        plain and not written and len(places) == 1 and first is places[0]
+    ):  # F.relu6(x, inplace=True): nothing to look for
+        return partial(_again_on_one, func, options, call.kwargs)
     own = {id(tensor): index for index, tensor in enumerate(places)}
     constants: dict[int, Tensor] = {}
     for tensor in call.tensors:
@@ -117,7 +130,6 @@ def repeatable(call: Call, places: list[Tensor]) -> Callable[[list[Tensor]], Ten
         return tree
 
     args, kwargs = template(call.args), {key: template(value) for key, value in call.kwargs.items() if key != "out"}
-    func, written = call.func, call.kind == "setitem"
 
     def again(values: list[Tensor]) -> Tensor:
         def filled(tree: Any) -> Any:
@@ -133,6 +145,12 @@ def repeatable(call: Call, places: list[Tensor]) -> Callable[[list[Tensor]], Ten
         return result
 
     return again
+
+
+def _again_on_one(func: Function, options: list[Any], keywords: dict[str, Any], values: list[Tensor]) -> Tensor:
+    """Run a call of one tensor on another one."""
+    made: Tensor = func(values[0].clone(), *options, **keywords)  # the call may write on it
+    return made
 
 
 def _cast(values: list[Tensor]) -> Tensor:

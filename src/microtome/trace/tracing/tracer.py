@@ -22,7 +22,7 @@ from microtome.trace.operators.nested_tensors import substitute, tensors
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.signatures import is_inplace, refined
 from microtome.trace.operators.spellings import spelling
-from microtome.trace.origins import Origins, calling_place, maker
+from microtome.trace.origins import Origins, calling_place, is_transformed, maker
 from microtome.trace.tracing import broken_pass
 from microtome.trace.tracing.watching import INPUT, Observer, Replacement, Rules
 
@@ -105,7 +105,7 @@ class Tracer(TorchFunctionMode):
         self._touched = self._record | self._replace.keys() | self._edits.keys()
         self._gradient, self._live, self._stop = gradient, frozenset(live), stop and bool(self._waiting)
         self._rules, self._observer = rules, observer
-        modules = named_modules(model)
+        self._modules = modules = named_modules(model)
         self._names = {id(module): name for name, module in modules}
         self._needs_modules = bool(self._touched) or observer is not None
         if rules is not None:  # a scripted module is refused where it runs
@@ -213,7 +213,7 @@ class Tracer(TorchFunctionMode):
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         path = self._names.get(id(module))
-        if not path or not self._scopes:  # the root, a stranger's module, or another thread's pass
+        if not path or not self._scopes or is_transformed():  # the root, a stranger's module, or another thread's pass
             return
         count = self._calls[path] = self._calls.get(path, 0) + 1
         name = path if count == 1 else f"{path}#{count}"
@@ -236,14 +236,14 @@ class Tracer(TorchFunctionMode):
         Only a module's own hook is told of arguments by keyword, and what the user's hooks give the module.
         """
         paths = {name.removesuffix(INPUT).partition("#")[0] for name in self._record if name.endswith(INPUT)}
-        asked = [module for name, module in named_modules(self._model) if name in paths] if paths else []
+        asked = [module for name, module in self._modules if name in paths] if paths else []
         plain = [module for module in asked if not isinstance(module, torch.jit.ScriptModule)]
         self._hooked_inputs = {module for module in plain if module._forward_pre_hooks}
         return [module.register_forward_pre_hook(self._enter_by_own_hook, with_kwargs=True) for module in plain]
 
     def _output_hooks(self) -> list[RemovableHandle]:
         """Hooks on the modules that have hooks of the user's: they run last and see what the network goes on with."""
-        hooked = [module for _, module in named_modules(self._model)[1:] if module._forward_hooks]
+        hooked = [module for _, module in self._modules[1:] if module._forward_hooks]
         self._hooked_outputs = {module for module in hooked if not isinstance(module, torch.jit.ScriptModule)}
         return [module.register_forward_hook(self._leave_by_own_hook) for module in self._hooked_outputs]
 
@@ -284,7 +284,7 @@ class Tracer(TorchFunctionMode):
     ) -> Any:
         """See one torch call."""
         kwargs = kwargs or {}
-        if self._paused:
+        if self._paused or is_transformed():
             return func(*args, **kwargs)
         spelled = spelling(func)
         if spelled is None:

@@ -11,7 +11,7 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.progress import Clock, Listener
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result
 from microtome.tables import Table
 from microtome.training.curvature.hessian_products import HessianProduct, MovableLoss
 from microtome.training.curvature.lanczos import Ritz, extreme
@@ -155,7 +155,6 @@ def eigenvalues(
         layers_smallest={name: ritz.bottom for name, ritz in found.items()},
         images=loss_at.images,
         steps=taken,
-        provenance=provenance(net),
     )
 
 

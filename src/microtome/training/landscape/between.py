@@ -13,7 +13,7 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.progress import Listener
 from microtome.registry import register
-from microtome.results import provenance
+from microtome.results import stated
 from microtome.training.landscape.directions import toward
 from microtome.training.landscape.evaluation import Evaluation
 from microtome.training.landscape.line import treatment
@@ -106,7 +106,7 @@ def between(
                 accuracy=found.accuracy,
                 images=found.images,
                 treatment={**words, "running statistics": made.statistics},
-                provenance=provenance(net_a, **made.options),
+                provenance=stated(**made.options),
             )
         )
     return parts[0] if len(parts) == 1 else replace(parts[0], test=parts[1])

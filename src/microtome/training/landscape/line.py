@@ -13,7 +13,7 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.progress import Listener
 from microtome.registry import register
-from microtome.results import provenance
+from microtome.results import stated
 from microtome.training.landscape.directions import Direction, random_direction
 from microtome.training.landscape.evaluation import Evaluation
 from microtome.training.landscape.loss_grids import LossLine
@@ -94,7 +94,7 @@ def line(
         accuracy=found.accuracy,
         images=found.images,
         treatment={**words, "running statistics": made.statistics},
-        provenance=provenance(net, **made.options),
+        provenance=stated(**made.options),
     )
 
 

@@ -14,7 +14,7 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.progress import Listener
 from microtome.registry import register
-from microtome.results import provenance
+from microtome.results import stated
 from microtome.training.landscape.directions import Direction, principal, random_direction
 from microtome.training.landscape.evaluation import Evaluation
 from microtome.training.landscape.line import centred, treatment
@@ -142,7 +142,7 @@ def surface(
         distance=None if plane is None else plane.distance,
         explained=None if plane is None else plane.explained,
         off_plane=None if plane is None else plane.off_plane,
-        provenance=provenance(net, **made.options),
+        provenance=stated(**made.options),
     )
 
 

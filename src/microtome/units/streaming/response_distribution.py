@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,13 @@ class Sample:
         """Number of images in the sample."""
         return int((self.row >= 0).sum())
 
+    def within(self, start: int, stop: int) -> Sample:
+        """The sampled images among those from ``start`` to ``stop``, counted from 0."""
+        row = torch.full_like(self.row, -1)
+        chosen = (self.row[start:stop] >= 0).nonzero()[:, 0] + start
+        row[chosen] = torch.arange(len(chosen), device="cpu")
+        return Sample(row, self.draw)
+
 
 def draw(images: int, size: int, seed: int) -> Sample:
     """Draw ``size`` of ``images`` without replacement, in the order of the data set."""
@@ -65,6 +73,7 @@ class SampledActivations:
         self.sample = sample
         self._tables = [np.zeros((sample.size, units), kind) for kind in (precision, precision, precision, np.int32)]
         self.image = torch.nonzero(sample.row >= 0)[:, 0]
+        self._filled = np.zeros(sample.size, bool)
 
     def add(self, value: Tensor, summary: Summary, indices: Tensor) -> None:
         """Add the sampled images of a batch: value (n, units, positions), its summary, the images' indices."""
@@ -83,6 +92,18 @@ class SampledActivations:
         )
         for table, new in zip(self._tables, statistics, strict=True):
             table[images] = new.cpu().numpy()
+        self._filled[images] = True
+
+    def entries(self) -> tuple[Tensor, ...]:
+        """To be merged: the sampled images (n,) that were added, and (n, units) of each table."""
+        return self.image[self._filled], *(torch.from_numpy(table[self._filled]) for table in self._tables)
+
+    def absorb(self, entries: Sequence[Tensor]) -> None:
+        """Merge the ``entries`` of other images, which are sampled here, too."""
+        rows = self.sample.row[entries[0]].numpy()
+        for table, new in zip(self._tables, entries[1:], strict=True):
+            table[rows] = new.numpy()
+        self._filled[rows] = True
 
     @property
     def maximum(self) -> Array:

@@ -12,7 +12,7 @@ from torch import Tensor
 from microtome.data import Dataset
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.trace.graph import Layer
 from microtome.units.streaming import streaming_pass
 from microtome.units.streaming.streaming_pass import Batch
@@ -109,7 +109,7 @@ def similar(
     images = streaming_pass.read(net, dataset, {name: one.read for name, one in sums.items()}, batch=batch)
     results = {
         name: Similarity(
-            provenance=provenance(net, "similar-units", layers=name, images=images),
+            provenance=stated(layers=name, images=images),
             layer=name,
             correlation=one.correlation(),
             images=images,

@@ -11,7 +11,7 @@ from torch import Tensor
 from microtome.data import Dataset, adapt
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.tables import Table
 from microtome.trace.graph import Layer
 from microtome.units.streaming import streaming_pass
@@ -141,7 +141,7 @@ def specialised(
     rarity = {name: sparseness(one.maximum) for name, one in peaks.items()}
     locality = {name: one.locality() for name, one in peaks.items()}
     return Specialised(
-        provenance=provenance(net, "specialised-units", layers=list(peaks), images=images),
+        provenance=stated(layers=list(peaks), images=images),
         rarity=rarity,
         locality=locality,
         score={name: rarity[name] * locality[name] if one.extended else rarity[name] for name, one in peaks.items()},

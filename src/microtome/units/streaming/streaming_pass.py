@@ -17,6 +17,7 @@ from microtome.trace.graph import Layer
 from microtome.trace.operators.operator_table import those
 
 _USUAL = 16  # images of a pass on a processor
+_SCORES = "logits"
 
 # Operations that only rearrange values: their units are those of the previous layer.
 _MOVES = those(role=("view", "selection", "copy", "padding"), layer=False)
@@ -79,7 +80,14 @@ def operation(layer: Layer) -> str:
     return layer.operation.rpartition("/")[2].partition(".")[0]
 
 
-def read(net: Network, dataset: Dataset, readers: Mapping[str, Reader], *, batch: int | None = None) -> int:
+def read(
+    net: Network,
+    dataset: Dataset,
+    readers: Mapping[str, Reader],
+    *,
+    batch: int | None = None,
+    within: tuple[int, int] | None = None,
+) -> int:
     """Run a data set through the network once and call the reader of each layer with its value.
 
     A reader receives the model's own tensor, before any later in-place change. It must not modify or
@@ -92,9 +100,12 @@ def read(net: Network, dataset: Dataset, readers: Mapping[str, Reader], *, batch
     dataset : Dataset
         Images (C, H, W) in the network's pixel range, with or without labels.
     readers : mapping of str to function
-        By layer: a function of the value (n, ...) and its batch.
+        By layer: a function of the value (n, ...) and its batch. The reader of ``"logits"`` gets the class scores
+        (n, K).
     batch : int, optional
         Number of images per pass, which limits the memory; default 16 on a processor, what fits on a GPU.
+    within : (int, int), optional
+        The first image and the one behind the last; default all.
 
     Returns
     -------
@@ -108,10 +119,11 @@ def read(net: Network, dataset: Dataset, readers: Mapping[str, Reader], *, batch
     OpaqueError
         When a layer did not run.
     """
-    names = {net.layer(name).name: reader for name, reader in readers.items()}
+    names = {name if name == _SCORES else net.layer(name).name: reader for name, reader in readers.items()}
     end: str | None = None
     count = 0
-    for indices, images, labels in batches(dataset, net.admitted(read_at_once(net, batch, _USUAL)), net=net):
+    size = net.admitted(read_at_once(net, batch, _USUAL))
+    for indices, images, labels in batches(dataset, size, net=net, within=within):
         done: list[str] = []
         _read_batch(net, names, Batch(indices, labels, net.images(images)), end, done)
         missing = names.keys() - set(done)
@@ -127,10 +139,17 @@ def read(net: Network, dataset: Dataset, readers: Mapping[str, Reader], *, batch
 def _read_batch(net: Network, readers: Mapping[str, Reader], batch: Batch, end: str | None, done: list[str]) -> None:
     """Run one batch; where a GPU's memory runs out, its halves for the layers that have not been read yet."""
     begun: list[str] = []
+    scores = readers.get(_SCORES)
+    # Without an end the pass runs through: all layers are read, and scores may be what the model returns.
+    ends = [] if end is None or scores is not None else [end]
+    record = [*ends, *(net.head.record if scores is not None else ())]
     with torch.no_grad():
-        taps = {name: _tap(name, reader, batch, begun, done) for name, reader in readers.items()}
+        taps = {name: _tap(name, reader, batch, begun, done) for name, reader in readers.items() if name != _SCORES}
         try:
-            trace.Tracer(net.model, [] if end is None else [end], replace=taps)(net.normalise(batch.images))
+            tracer = trace.Tracer(net.model, record, replace=taps, stop=scores is None)
+            output = tracer(net.normalise(batch.images))
+            if scores is not None:
+                _tap(_SCORES, scores, batch, begun, done)(net.head.scores(tracer, output, len(batch.indices)))
             return
         except torch.cuda.OutOfMemoryError:
             if len(batch.indices) == 1 or net.graph.mixes or begun != done:  # a reader may have added a part

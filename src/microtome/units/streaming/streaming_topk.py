@@ -73,6 +73,22 @@ class TopK:
         self._image[rows] = np.concatenate([self._image[rows], image[rows]], axis=1)[pick]
         self._at[rows] = np.concatenate([self._at[rows], at[rows]], axis=1)[pick]
 
+    def entries(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The table as it is kept, to be merged: (units, k) keys, lowest first, with images and positions."""
+        self._merge()
+        return torch.from_numpy(self._key.copy()), self.image, self.at
+
+    def absorb(self, key: Tensor, image: Tensor, at: Tensor) -> None:
+        """Merge the ``entries`` of a table over other images.
+
+        Equal values are ordered by image, then by position, so that tables may be merged in any order.
+        """
+        self._merge()
+        parts = ((self._key, key), (self._image, image), (self._at, at))
+        keys, images, places = (np.concatenate([mine, other.numpy()], axis=1) for mine, other in parts)
+        order = np.lexsort((places, images, keys), axis=1)[:, : self._key.shape[1]]
+        self._key, self._image, self._at = (np.take_along_axis(one, order, 1) for one in (keys, images, places))
+
     @property
     def value(self) -> Tensor:
         """(units, k), best first; NaN if there are fewer than k values."""

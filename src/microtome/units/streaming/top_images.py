@@ -11,7 +11,7 @@ from microtome.data import Dataset, adapt
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import provenance
+from microtome.results import stated
 from microtome.units.streaming import streaming_pass
 from microtome.units.streaming.crops import Box
 from microtome.units.streaming.patch_tables import Patches, geometry
@@ -138,7 +138,7 @@ def top_images(
     dataset = adapt(dataset, net)
     images = streaming_pass.read(net, dataset, {info.name: add}, batch=batch)
     return TopImages(
-        provenance=provenance(net, "top-images", layer=info.name, channel=channel, position=[row, column], k=k),
+        provenance=stated(layer=info.name, position=[row, column]),
         **geometry(info, net.input_shape),
         channel=channel,
         position=(row, column),

@@ -11,7 +11,7 @@ from torch import Tensor
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.units.streaming import streaming_pass
 from microtome.units.wiring.channel_sources import Branch, Strengths, Weighted, Wiring, wiring
 
@@ -136,7 +136,7 @@ def connections(net: Network, layer: str, *, units: Sequence[int] | None = None,
     links_out = _outputs(wires, branches, names, indices, most, wires.after[info.operation])
     reason = f"the sources of the input channels of {', '.join(unknown[:5])} are unknown" if unknown else ""
     return Connections(
-        provenance=provenance(net, "connections", layer=info.name, most=most),
+        provenance=stated(layer=info.name),
         layer=info.name,
         units=indices,
         links_in=[[list(link) for link in rows] for rows in links_in],

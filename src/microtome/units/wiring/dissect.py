@@ -12,7 +12,7 @@ from torch import Tensor
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result
 from microtome.tables import Table
 from microtome.trace.graph import Layer
 from microtome.units.stimulus_tuning.tuning_curves import Tuning
@@ -169,7 +169,6 @@ def dissect(
     names = _labels(labels, terms.channels, info)
     dtype = torch.float64 if terms.output.dtype == torch.float64 else torch.float32
     return Dissection(
-        provenance=provenance(net, "dissect", layer=layer, channel=channel),
         layer=layer,
         channel=channel,
         source=terms.source,

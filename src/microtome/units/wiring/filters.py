@@ -10,7 +10,7 @@ from torch import Tensor
 from microtome.errors import LayerError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.tables import Table
 from microtome.units.wiring import gabor
 
@@ -89,6 +89,15 @@ def filters(net: Network, layer: str, *, fit: bool | None = None) -> Filters:
     ----------
     .. [1] J. P. Jones and L. A. Palmer, An evaluation of the two-dimensional Gabor filter model of
        simple receptive fields in cat striate cortex, Journal of Neurophysiology 58 (1987).
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(64, 2))
+    >>> net = Network(model.eval(), input_shape=(1, 8, 8))
+    >>> pictures = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    >>> filters(net, "0").weights.shape
+    torch.Size([6, 1, 3, 3])
     """
     info = net.layer(layer)
     call = net.call(layer)
@@ -105,7 +114,7 @@ def filters(net: Network, layer: str, *, fit: bool | None = None) -> Filters:
     missing = torch.full((len(weights),), float("nan"), device="cpu")
     fitted = gabor.fit(profile) if fit else None
     return Filters(
-        provenance=provenance(net, "filters", layer=layer, fit=fit),
+        provenance=stated(fit=fit),
         layer=layer,
         weights=weights,
         groups=int(call.arguments["groups"]),

@@ -14,7 +14,7 @@ from microtome.data import Dataset, adapt
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.tables import Table
 from microtome.units.wiring import gabor
 from microtome.units.wiring.filters import Filters, filters, profiles
@@ -120,6 +120,17 @@ def natural_filters(
        Neural Networks 10, 1999.
     .. [2] Bell and Sejnowski, The "independent components" of natural scenes are edge filters, Vision Research 37,
        1997.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(64, 2))
+    >>> net = Network(model.eval(), input_shape=(1, 8, 8))
+    >>> pictures = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    >>> from microtome.data import Images
+    >>> photos = Images.from_float(pictures, torch.arange(12) % 2)
+    >>> natural_filters(net, photos, "0", patches=200).filters.layer
+    '0'
     """
     found = filters(net, _first(net) if layer is None else net.layer(layer).name)
     size = found.weights.shape[2:]
@@ -144,7 +155,7 @@ def natural_filters(
     by_chance = torch.stack(random)
     picked = cosine.gather(1, partner.clamp(min=0)[:, None])[:, 0]
     return NaturalFilters(
-        provenance=provenance(net, "natural-filters", seed, layer=found.layer, patches=len(rows)),
+        provenance=stated(layer=found.layer, patches=len(rows)),
         filters=found,
         components=components,
         partner=partner,

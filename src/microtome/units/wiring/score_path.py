@@ -12,7 +12,7 @@ from microtome.attribution.relevance.unit_sums import ScoreDecomposition, decomp
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.tables import Table
 from microtome.units.stimulus_tuning.tuning_curves import tuning
 from microtome.units.streaming.streaming_pass import computing_layers
@@ -186,7 +186,7 @@ def explain_path(
             dissections[_key(layer, unit)] = _labelled(net, images[0], layer, unit, found, texts)
     shown = {(step[0], step[1]) for _, step, _ in _walk(sums.steps, sums.score, 1) if step[0] != "input"}
     return ScorePath(
-        provenance=provenance(net, "explain-path", target=chosen, layers=names),
+        provenance=stated(target=chosen, layers=names),
         target=chosen,
         class_name=net.classes[chosen] if net.classes else str(chosen),
         image=images[0].detach().cpu(),

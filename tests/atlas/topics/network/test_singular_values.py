@@ -33,7 +33,7 @@ def test_the_layer_page_holds_the_singular_values_of_its_weights(album: Album) -
 
 def test_the_first_layer_shows_averages_and_their_residuals(album: Album) -> None:
     sections = layer_page(album, "one", TOPICS).sections
-    signal, averages, residuals = shown(sections, Gallery)
+    signal, averages, residuals, *_ = shown(sections, Gallery)
     assert len(signal.pictures) == 4  # four units, four signal vectors
     assert len(averages.pictures) == 3
     found = album.one(ClassResiduals, "class-residuals", layer="one")

@@ -230,7 +230,12 @@
     if (links.length) location.href = links[links.length - 1].href;
   }
   const keys = document.getElementById("keys");
-  const acts = { search, theme, keys: () => (keys.open ? keys.close() : keys.showModal()) };
+  // A layer of a thousand units would hide what follows its cards.
+  function allCards() {
+    document.querySelector(".cards").classList.add("all");
+    document.querySelector("[data-act=all-cards]").parentElement.remove();
+  }
+  const acts = { search, theme, keys: () => (keys.open ? keys.close() : keys.showModal()), "all-cards": allCards };
   const table = { "/": search, "?": acts.keys, d: theme, s: scales, u: up, ArrowLeft: () => turn("prev"), ArrowRight: () => turn("next") };
   all("[data-act]").forEach((button) => button.addEventListener("click", () => acts[button.dataset.act]()));
   document.addEventListener("keydown", (event) => {

@@ -29,6 +29,10 @@
 
   function start(figure) {
     const given = JSON.parse(figure.querySelector("script[type='application/json']").textContent);
+    if (given.sprite.startsWith("data:")) { // thumbnails within the page: decoded once, not at each use
+      const [kind, content] = given.sprite.slice(5).split(";base64,");
+      given.sprite = URL.createObjectURL(new Blob([bytes(content)], { type: kind }));
+    }
     const data = given.data, n = data.count;
     const x = words(data.x, Uint16Array), y = words(data.y, Uint16Array);
     const trust = bytes(data.trust), confidence = bytes(data.confidence), responses = bytes(data.responses);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,7 +33,9 @@ _VECTORS = 32  # signal vectors that are shown
 _SAMPLE = 32  # images on which the energy along weight vectors is measured
 _CLASSES = 10  # classes whose average is split by the first layer
 _RATE = 5e9  # multiply-adds a second of a decomposition
+_SOLVED = 1.4e-5  # seconds to split an average, for each of its numbers
 _NOTHING = 1e-4  # a share of the energy that no picture would show
+_COLOURS = 3  # channels that a picture can show
 _FAINT = 0.1  # residuals are drawn on a scale of at least this share of the image's range
 
 
@@ -81,8 +84,10 @@ def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
     ]
     alone = filter(plan.single_map, plan.layers)
     found += [plan.task("signal", cost=1.0, layer=layer, images=sample) for layer in alone]
-    if plan.subject.labels is not None:
-        found.append(plan.task("class-residuals", cost=0.002 * total, layer=names[0]))
+    labels = plan.subject.labels
+    if labels is not None and bool((labels[labels >= 0].bincount() > 1).any()):  # one image is no average
+        cost = 0.002 * total + _CLASSES * _SOLVED * math.prod(plan.net.input_shape)
+        found.append(plan.task("class-residuals", cost=cost, layer=names[0]))
     return found
 
 
@@ -239,6 +244,11 @@ def _signal(album: Album, layer: str) -> Gallery | Absent | None:
     if found.signal[0].dim() not in (2, 3):
         values = found.signal[0].numel()
         return Absent(f"Its {found.rank} signal vectors have {values} values each and cannot be drawn as images.")
+    if found.signal[0].shape[-2:] == (1, 1) and len(found.signal[0]) > _COLOURS:
+        channels = len(found.signal[0])
+        return Absent(
+            f"Its {found.rank} signal vectors weigh {channels} input channels at one place: they are no images."
+        )
     pictures, about = signed_pictures(album, f"signal-{album.slug(layer)}", found.signal)
     of = {"patches": "patches", "kernels": "single kernels"}.get(found.view, "what it reads")
     caption = (

@@ -29,6 +29,7 @@ _BLOCK = 32  # units in one task
 _CLASSES = 5  # classes in one task
 _CELL = 160  # pixels a side of a superstimulus on a page
 _THUMBNAIL = 96  # pixels a side of a patch that stands for a unit
+_JUDGED = 33  # forward passes in the time in which an image is compared with nine patches, there and back
 _IN_ONE_FILE = {False: 16, True: 400}  # units in one file, of photos and of small images: a page loads few files
 
 
@@ -46,10 +47,11 @@ def _unit_tasks(plan: Plan, layer: str, shown: list[int]) -> list[Task]:
     steps, more, restarts = plan.budget.stimulus_steps, _diverse(plan), plan.budget.restarts
     step = 3 * plan.seconds_up_to(layer) * _canvas(plan, layer)
     share = plan.budget.superstimulus_seconds / len(plan.layers)
-    units = sorted(affordable(shown, steps * step * (2 + more + restarts), share, least=1))
+    judged = _JUDGED * plan.seconds_up_to(layer) * _read(plan, layer)
+    units = sorted(affordable(shown, steps * step * (2 + more + restarts) + 2 * judged, share, least=1))
     return [
         plan.task(
-            "maximize", cost=len(block) * (diverse + again) * steps * step, needs=(patches_task(plan).key,),
+            "maximize", cost=len(block) * ((diverse + again) * steps * step + judged), needs=(patches_task(plan).key,),
             layer=layer, channels=block, sign=sign, diverse=diverse, steps=steps, restarts=again,
         )
         for sign, diverse, again in ((1, 1, restarts), (-1, 1, 0), (1, more, 0))
@@ -77,6 +79,15 @@ def _canvas(plan: Plan, layer: str) -> float:
     side = recommended_size(plan.net, layer)
     _, height, width = plan.net.input_shape
     return 1.0 if side is None else side * side / (height * width)
+
+
+def _read(plan: Plan, layer: str) -> float:
+    """The share of the picture that one position reads, on which it is judged."""
+    info = plan.net.layer(layer)
+    if info.field is None or info.gated:
+        return 1.0
+    sides = zip(info.field.size, info.field.stride, plan.net.input_shape[1:], strict=True)
+    return math.prod(min(1.0, (size + stride) / whole) for size, stride, whole in sides)
 
 
 def maximize(subject: Subject, tables: TopPatches, *, restarts: int, **options: Any) -> Superstimuli:

@@ -13,7 +13,7 @@ from microtome.atlas.planning.plan import Plan
 from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
-from microtome.atlas.widgets import Curve, Curves, Part, Section
+from microtome.atlas.widgets import Amount, Amounts, Curve, Curves, Part, Section
 from microtome.loading import Subject
 from microtome.results import Result
 from microtome.units import Tuning
@@ -83,7 +83,18 @@ def _unit(album: Album, layer: str, unit: int) -> list[Section]:
     found = layer_tuning(album, layer)
     shown = _curves(album, layer, found, unit) if found else None
     use = "They show the response to lines, edges and gratings of every angle, position and width, and give the label."
-    return [Section("What it is tuned to", (Part(shown, "tuning curves", use),), half=True)]
+    parts = (Part(shown, "tuning curves", use), Part(_textures(album, found, unit) if found else None))
+    return [Section("What it is tuned to", parts, half=True)]
+
+
+def _textures(album: Album, tuning: Tuning, unit: int) -> Amounts | None:
+    """The response to each texture, for a unit that is labelled by one."""
+    if tuning.by_texture is None or tuning.kind[unit] != "texture":
+        return None
+    values = zip(units.TEXTURES, tuning.by_texture[unit].tolist(), strict=True)
+    rows = tuple(Amount(name, round(value, 6)) for name, value in sorted(values, key=lambda pair: -pair[1]))
+    caption = "Its response to textures that fill the image, at half of all places or more, less that to gray."
+    return Amounts(rows, "response", caption, album.made(tuning))
 
 
 def _curves(album: Album, layer: str, tuning: Tuning, unit: int) -> Curves:

@@ -1,0 +1,79 @@
+"""Agenda: which tasks have to be done, which of them can be begun, and what is not needed any more."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+from microtome.atlas.task import Task
+
+__all__ = ["Agenda"]
+
+
+class Agenda:
+    """Tasks in their order, each behind those of the list that it needs.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+        All tasks of a stage. An interim task counts as done where all that need it are done.
+    done : function
+        Whether the result of a key is stored.
+
+    Examples
+    --------
+    >>> from microtome.atlas.task import task
+    >>> one = task("one", "", "")
+    >>> two = task("two", "", "", needs=(one.key,))
+    >>> agenda = Agenda([two, one], {"": True}.get)
+    >>> [task.job for task in agenda.take(5)], [task.job for task in agenda.take(5)]
+    (['one'], [])
+    >>> [task.job for task in agenda.finish(one)], [task.job for task in agenda.take(5)]
+    (['one'], ['two'])
+    """
+
+    def __init__(self, tasks: Sequence[Task], done: Callable[[str], object]) -> None:
+        there = {task.key for task in tasks if done(task.key)}
+        wanted = {need for task in tasks if task.key not in there for need in task.needs}
+        self._interim = [task for task in tasks if task.interim]
+        missing = [task for task in tasks if task.key not in there and (not task.interim or task.key in wanted)]
+        self._open = {task.key: task for task in missing}
+        self._unmet = {task.key: {need for need in task.needs if need in self._open} for task in missing}
+        self._readers: dict[str, list[Task]] = {}
+        for task in missing:
+            for need in self._unmet[task.key]:
+                self._readers.setdefault(need, []).append(task)
+        self._needed = {task.key: set(task.needs) for task in tasks if not task.interim}
+        self._ready = deque(task for task in missing if not self._unmet[task.key])
+        self.count = len(missing)
+        self.cost = sum(task.cost for task in missing)
+
+    def take(self, count: int) -> Iterator[Task]:
+        """The next tasks that can be begun, at most ``count``."""
+        for _ in range(min(count, len(self._ready))):
+            yield self._ready.popleft()
+
+    def put_back(self, task: Task) -> None:
+        """Take a task again, behind all that can be begun now."""
+        self._ready.append(task)
+
+    def finish(self, task: Task) -> list[Task]:
+        """A task is done: those that need only it can be begun. Returns the task."""
+        del self._open[task.key]
+        for reader in self._readers.get(task.key, ()):
+            self._unmet[reader.key].discard(task.key)
+            if not self._unmet[reader.key] and reader.key in self._open:
+                self._ready.append(reader)
+        return [task]
+
+    def drop(self, task: Task) -> list[Task]:
+        """A task cannot be done: neither can all that need it. Returns them, the task first."""
+        dropped = [self._open.pop(task.key)]
+        for one in dropped:
+            dropped += [self._open.pop(r.key) for r in self._readers.get(one.key, ()) if r.key in self._open]
+        return dropped
+
+    def unneeded(self) -> list[Task]:
+        """Interim tasks whose results nobody needs any more."""
+        needed = {need for key, needs in self._needed.items() if key in self._open for need in needs}
+        return [task for task in self._interim if task.key not in needed]

@@ -1,0 +1,128 @@
+"""A map of images as one file that opens from disk: numbers, thumbnails, style and script within."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import torch
+from markupsafe import Markup
+from torch import Tensor
+
+from microtome.atlas.pictures.downscaling import downscaled
+from microtome.atlas.pictures.sprites import encoded, gridded
+from microtome.atlas.planning.first_look import Predictions, predicted, scores
+from microtome.atlas.planning.plan import blocks
+from microtome.atlas.site.render import templates
+from microtome.atlas.widgets import Link, Made, Picture, Sprite
+from microtome.atlas.widgets.map_canvas import MapCanvas, packed
+from microtome.loading import Subject
+from microtome.representation import Features, ImageMap
+from microtome.representation.neighbours import nearest
+
+__all__ = ["map_file"]
+
+_THUMBNAIL = 28  # pixels a side
+_NEAREST = 6
+_UNITS = 64  # units whose responses the page holds
+_BATCH = 32
+
+
+def map_file(subject: Subject, features: Features, found: ImageMap) -> bytes:
+    """The page of a map, in one file without a reference to another.
+
+    Parameters
+    ----------
+    subject : Subject
+        The network, and the images that the map shows.
+    features : Features
+        Of the layer, from which the nearest images and the responses of the units are read.
+    found : ImageMap
+        Where the images lie.
+
+    Returns
+    -------
+    bytes
+        HTML. Cost: one pass over the images for the predictions, and about 1 kB of the file for each image.
+    """
+    seen = predicted(subject, scores(subject, batch=_BATCH))
+    count = len(found.points)
+    values = torch.as_tensor(features.values).double().flatten(1)
+    near, _ = nearest(values.numpy(), min(_NEAREST, count - 1))
+    spread = values.std(0) / values.abs().mean(0).clamp(min=1e-12)
+    units = spread.argsort(descending=True, stable=True)[:_UNITS].sort().values
+    classes = max(int(seen.predicted.max()), int(seen.labels.max())) + 1
+    names = subject.net.classes
+    data = packed(
+        found.points.numpy(), found.trust.numpy(), label=seen.labels.numpy(), predicted=seen.predicted.numpy(),
+        confidence=_confidence(seen).numpy(), quantity=seen.quantity, names=[subject.name(i) for i in range(count)],
+        classes=[names[i] if names is not None and i < len(names) else str(i) for i in range(classes)],
+        nearest=near, responses=values[:, units].numpy(), units=units.tolist(),
+    )  # fmt: skip
+    title = f"{count:,} images as {found.layer} of {subject.net.name} sees them"
+    caption = (
+        "Near dots have similar responses of the layer's units; distances between groups mean nothing. The fainter a "
+        f"dot, the fewer of its {found.k} nearest images in the layer are near it here."
+    )
+    return _page(title, MapCanvas(data, _thumbnails(subject, count), {}, {}, caption, _made(found)))
+
+
+def _confidence(seen: Predictions) -> Tensor:
+    """The readout of the predicted class of each image."""
+    return seen.readout.gather(1, seen.predicted[:, None])[:, 0].double()
+
+
+def _made(found: ImageMap) -> Made:
+    known = found.provenance
+    return Made(known.method, {name: str(value) for name, value in known.parameters.items()}, seed=known.seed)
+
+
+def _thumbnails(subject: Subject, count: int) -> Sprite:
+    """All images in one picture, as an address that holds it."""
+    small = torch.cat([downscaled(subject.pictures(part), _THUMBNAIL) for part in blocks(range(count), 256)])
+    if small.shape[1] not in (1, 3):
+        small = small.mean(1, keepdim=True)
+    columns = max(1, int(count**0.5))
+    content = encoded(gridded(small.clamp(0, 1), columns), "thumbnails.webp", lossless=False)
+    address = f"data:image/webp;base64,{base64.b64encode(content).decode()}"
+    height, width = small.shape[2:]
+    plain = max(subject.net.input_shape[1:]) <= 2 * _THUMBNAIL
+    return Sprite(address, (height, width), columns, count, pixelated=plain)
+
+
+@dataclass(frozen=True)
+class _Alone:
+    """What the template asks of a page: there is no other that it could lead to."""
+
+    root: str = ""
+
+    def links(self, links: dict[int, Link]) -> dict[int, str]:
+        """None."""
+        return {}
+
+    def pic(self, picture: Picture, size: str) -> str:
+        """None."""
+        return ""
+
+
+def _page(title: str, drawn: MapCanvas) -> bytes:
+    style = _asset("style.css") + _asset("map_canvas.css")
+    script = _asset("map_canvas.js")
+    policy = (
+        f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {_digest(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    given: dict[str, Any] = {"title": title, "map": drawn, "view": _Alone(), "policy": policy}
+    inside = {"style": Markup(style), "script": Markup(script)}  # noqa: S704 - files of this package
+    return templates().get_template("map_file.html").render(**given, **inside).encode()
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _asset(name: str) -> str:
+    return resources.files("microtome.atlas.site").joinpath("assets", name).read_text(encoding="utf-8")

@@ -1,0 +1,154 @@
+"""What and where: how much of a unit's response depends on the pattern that is shown, and how much on its place."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from microtome import units
+from microtome.atlas.album import Album
+from microtome.atlas.pictures.downscaling import CELL, downscaled
+from microtome.atlas.planning.budget import affordable
+from microtome.atlas.planning.plan import Plan
+from microtome.atlas.planning.selection import Selection
+from microtome.atlas.task import Task
+from microtome.atlas.topic import Topic
+from microtome.atlas.widgets import Absent, Gallery, Part, Picture, Section, Share, Shares, to_unit
+from microtome.loading import Subject
+from microtome.results import Result
+from microtome.units import WhatWhere, placed
+
+__all__ = ["WHAT_AND_PLACE", "PlacedResponses"]
+
+_STIMULI = 850  # 34 patterns at 5 x 5 places
+_NAMES = ("the pattern", "the place", "both together")
+_USE = "They show whether a unit tells what is shown, where it is shown, or both."
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PlacedResponses(Result):
+    """Shares of variance by layer, and for each unit the stimulus with its highest response, (units, h, w)."""
+
+    layers: dict[str, WhatWhere]
+    best: dict[str, Tensor]
+
+
+def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
+    """One pass over the stimuli for the lower layers, as many as the budget allows."""
+    named = [name for name in plan.layers if plan.net.layer(name).axes.image_axis is not None]
+    layers = affordable(named, lambda some: _cost(plan, some), plan.budget.topic_seconds)
+    if not layers:
+        return []
+    return [plan.task("what-where", sees=False, cost=_cost(plan, layers), layers=layers, batch=plan.batch)]
+
+
+def _cost(plan: Plan, layers: Sequence[str]) -> float:
+    """Seconds: a pass over the stimuli up to the last layer, and standard errors for each unit."""
+    passes = _STIMULI * max(plan.seconds_up_to(name) for name in layers)
+    return passes + 1e-3 * sum(plan.net.layer(name).units for name in layers)
+
+
+def what_where(subject: Subject, *, layers: Sequence[str], batch: int) -> PlacedResponses:
+    """Split the responses of the units of some layers by pattern and place."""
+    height, width = subject.net.input_shape[1:]
+    shown = placed((height, width))
+    found = units.what_where(subject.net, layers, stimuli=shown, batch=batch)
+    best = {name: shown.images[one.response.flatten(1).argmax(1)] for name, one in found.items()}
+    return PlacedResponses(
+        provenance=next(iter(found.values())).provenance,
+        layers={name: dataclasses.replace(one, response=one.response.half()) for name, one in found.items()},
+        best={name: downscaled(images, CELL)[:, 0].half() for name, images in best.items()},
+    )
+
+
+def _found(album: Album) -> PlacedResponses | Absent | None:
+    return album.remembered(("what-where",), lambda: album.one(PlacedResponses, "what-where"))
+
+
+def _layer(album: Album, layer: str) -> list[Section]:
+    found = _found(album)
+    shown: Shares | Absent | None = found if isinstance(found, Absent) else None
+    if isinstance(found, PlacedResponses) and layer in found.layers:
+        shown = _shares(album, found.layers[layer])
+    return [Section("What is shown, and where", (Part(shown, "the shares of pattern and place", _USE),))]
+
+
+def _shares(album: Album, found: WhatWhere) -> Shares | Absent:
+    """A bar for each unit, those that tell the pattern best first."""
+    live = [unit for unit in range(len(found.pattern)) if not bool(found.pattern[unit].isnan())]
+    if not live:
+        return Absent(f"No unit of {found.layer} responds to the small patterns that are shown at several places.")
+    order = sorted(live, key=lambda unit: -float(found.pattern[unit]))
+    rows = tuple(
+        Share(f"{found.layer}:{unit}", to_unit(found.layer, unit), tuple(_parts(found, unit))) for unit in order
+    )
+    both = int(found.dual()[live].sum())
+    silent = len(found.pattern) - len(live)
+    caption = (
+        f"{len(found.names)} patterns are shown at {len(found.places)} places each. A bar is a unit: the part of its "
+        f"largest response that the pattern explains, the place, or only both together. For {both} of {len(live)} "
+        "units pattern and place explain a tenth or more each."
+    )
+    if silent:
+        caption += f" {silent} units respond to none of them."
+    command = album.commands.line("what-where", layer=found.layer, to="shares.png")
+    return Shares(_NAMES, rows, caption, album.made(found, command))
+
+
+def _unit(album: Album, layer: str, unit: int) -> list[Section]:
+    found = _found(album)
+    shown = None
+    if isinstance(found, PlacedResponses) and layer in found.layers:
+        shown = _place(album, found, layer, unit)
+    return [Section("What it is tuned to", (Part(shown),), half=True)]
+
+
+def _place(album: Album, found: PlacedResponses, layer: str, unit: int) -> Gallery | None:
+    """The stimulus that drives a unit most, and its mean response by place."""
+    one = found.layers[layer]
+    side = round(len(one.places) ** 0.5)
+    if bool(one.pattern[unit].isnan()) or side * side != len(one.places):
+        return None
+    slug = album.slug(layer)
+    best = album.remembered(
+        ("placed", layer), lambda: album.sprites.natural(f"placed-{slug}", found.best[layer].float()[:, None])
+    )
+    maps = album.remembered(
+        ("by place", layer),
+        lambda: album.sprites.scaled(
+            f"by-place-{slug}", _by_place(one).unflatten(1, (side, side)), "sequential", "of its own range", square=True
+        ),
+    )
+    pattern, place, both = (100 * value for value in _parts(one, unit))
+    number = int(one.response[unit].flatten().argmax())
+    name = one.names[number // len(one.places)]
+    text = (
+        f"Small patterns at {len(one.places)} places: the pattern explains {pattern:.0f} % of its response, the place "
+        f"{place:.0f} %, only both together {both:.0f} %. Left: the pattern and place of its highest response. Right: "
+        "its mean response by place, from its lowest to its highest."
+    )
+    pictures = (
+        Picture(best, unit, f"{name}, at the place of the highest response", None, name.partition(",")[0]),
+        Picture(maps, unit, f"mean response of unit {unit} at {side} x {side} places", None, "by place"),
+    )
+    return Gallery(pictures, text, album.made(one, album.commands.line("what-where", layer=layer, to="shares.png")))
+
+
+def _by_place(found: WhatWhere) -> Tensor:
+    """Mean response (units, places), from 0 at the lowest place of a unit to 1 at its highest."""
+    mean = found.response.float().mean(1)
+    low, high = mean.amin(1, keepdim=True), mean.amax(1, keepdim=True)
+    return torch.where(high > low, (mean - low) / (high - low).clamp(min=1e-30), 0.5)
+
+
+def _parts(found: WhatWhere, unit: int) -> list[float]:
+    return [round(float(one[unit]), 4) for one in (found.pattern, found.place, found.interaction)]
+
+
+WHAT_AND_PLACE = Topic(
+    "what and where", tasks=_tasks, jobs={"what-where": what_where}, sections={"layer": _layer, "unit": _unit}
+)

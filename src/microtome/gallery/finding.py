@@ -1,0 +1,125 @@
+"""What was found for a statement of a document, as it is stored and shown."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from microtome.errors import StoreError
+from microtome.results import Result
+
+__all__ = ["HOLDS", "Drawn", "Finding", "Workplace", "verdict"]
+
+HOLDS = ("yes", "partly", "no")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture of a finding: its file beside the findings, and what to see in it."""
+
+    file: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found for one statement.
+
+    Attributes
+    ----------
+    document, statement : str
+        Names of the document and of its statement.
+    value : str
+        Ours, as short as the document's.
+    found : str
+        What was measured, in sentences; lines are kept.
+    holds : str
+        ``"yes"``, ``"partly"`` or ``"no"``.
+    why : str
+        Why ours differs, where it does.
+    pictures : tuple of Drawn
+    """
+
+    document: str
+    statement: str
+    value: str
+    found: str
+    holds: str
+    why: str = ""
+    pictures: tuple[Drawn, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.holds not in HOLDS:
+            raise ValueError(f'a statement holds by {", ".join(HOLDS)}; got "{self.holds}".')
+
+    def as_json(self) -> dict[str, Any]:
+        """As it is stored."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, given: dict[str, Any]) -> Finding:
+        """As it was stored.
+
+        Raises
+        ------
+        StoreError
+            It was stored by another version, or is damaged.
+        """
+        try:
+            drawn = tuple(Drawn(**one) for one in given["pictures"])
+            return cls(**{**given, "pictures": drawn})
+        except (TypeError, KeyError, ValueError) as error:
+            raise StoreError(
+                f"a stored finding cannot be read: {error}. Remove its folder to measure again."
+            ) from error
+
+
+def verdict(right: bool, partly: bool = False) -> str:
+    """``"yes"`` where it is right, else ``"partly"`` or ``"no"``.
+
+    Examples
+    --------
+    >>> verdict(True), verdict(False, partly=True), verdict(False)
+    ('yes', 'partly', 'no')
+    """
+    return "yes" if right else "partly" if partly else "no"
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where a measurement works, and how much it does.
+
+    Attributes
+    ----------
+    folder : Path
+        Its own; pictures and networks go there.
+    quick : bool
+    photos : Path or None
+        Folder of photos named by class.
+    say : function or None
+        Called with lines of progress.
+    """
+
+    folder: Path
+    quick: bool
+    photos: Path | None = None
+    say: Callable[[str], None] | None = None
+
+    def tell(self, line: str) -> None:
+        """Report a line of progress."""
+        if self.say is not None:
+            self.say(line)
+
+    def draw(self, name: str, result: Result, caption: str, **options: object) -> Drawn:
+        """Draw a result's figure into the folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        figure = result.plot(**options)
+        figure.savefig(self.folder / f"{name}.png", dpi=110, bbox_inches="tight")
+        return Drawn(f"{name}.png", caption)
+
+    def drawn(self, given: Sequence[tuple[str, str]]) -> tuple[Drawn, ...]:
+        """Pictures that lie in the folder already; those that do not are left out."""
+        return tuple(Drawn(file, caption) for file, caption in given if (self.folder / file).is_file())

@@ -1,0 +1,109 @@
+"""What a notebook shows of a result: its figure or a table of its fields, and a caption in sentences."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from microtome.tables import Table
+
+_ITEMS = 8  # of a list that a caption names; the rest is counted
+_LETTERS = 80  # of a value in a table of fields
+_TENSOR = re.compile(r"tensor\((.+)\) (\w{8})")  # as a provenance names a tensor: its shape, and a digest
+_ROWS = 40  # of a table that is open at once; a longer one opens by a click
+
+
+def caption(method: str, summary: str, parameters: Mapping[str, Any], seed: int | None, notes: Sequence[str]) -> str:
+    """How a result was made, in sentences: the method, what it computes, its options, what to know.
+
+    Examples
+    --------
+    >>> caption("grad-cam", "Weight each feature map.", {"layer": "conv3", "counterfactual": False}, None, [])
+    'grad-cam: Weight each feature map. Options: layer conv3, counterfactual no.'
+    >>> caption("", "", {}, 0, ["the scores change"])
+    'Seed 0. Note: the scores change.'
+    """
+    options = [f"{name.replace('_', ' ')} {said(value)}" for name, value in parameters.items() if value is not None]
+    parts = [
+        ": ".join(filter(None, (method, summary))),
+        f"Options: {', '.join(options)}" if options else "",
+        "" if seed is None else f"Seed {seed}",
+        *(f"Note: {note}" for note in notes),
+    ]
+    return " ".join(f"{part.rstrip('.')}." for part in parts if part)
+
+
+def said(value: Any) -> str:
+    """The value of an option in words.
+
+    Examples
+    --------
+    >>> said(True), said(0.30000000001), said([1, 2]), said({"beta": 3})
+    ('yes', '0.3', '1 and 2', 'beta 3')
+    >>> said("tensor(3, 8, 8) 0f1e2d3c")
+    'an array of 3 x 8 x 8 (0f1e2d3c)'
+    >>> said(list(range(12)))
+    '0, 1, 2, 3, 4, 5, 6, 7 and 4 more'
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return said([f"{key} {said(item)}" for key, item in value.items()])
+    if isinstance(value, list | tuple):
+        shown = [said(item) for item in value[:_ITEMS]]
+        rest = len(value) - len(shown)
+        last = f"{rest} more" if rest else shown.pop() if len(shown) > 1 else ""
+        return " and ".join(filter(None, (", ".join(shown), last))) or "none"
+    if value is None:
+        return "none"
+    found = _TENSOR.fullmatch(str(value))
+    return f"an array of {found[1].rstrip(',').replace(', ', ' x ')} ({found[2]})" if found else str(value)
+
+
+def figure(drawing: str, text: str) -> str:
+    """A drawing with its caption below."""
+    return f"<figure>{drawing}<figcaption><small>{html.escape(text)}</small></figcaption></figure>"
+
+
+def fields(title: str, entries: Iterable[tuple[str, Any]], text: str) -> str:
+    """A result without a drawing: what each field holds, and the caption."""
+    rows = tuple((name.replace("_", " "), *_held(value)) for name, value in entries)
+    table = Table(("field", "holds", "from", "to"), rows)
+    return figure(f"<p><strong>{html.escape(title)}</strong></p>{folded(table)}", text)
+
+
+def page(title: str, lines: Iterable[str], table: Table, below: Iterable[str] = ()) -> str:
+    """A title, a few sentences, a table that folds where it is long, and sentences below it."""
+    above = "".join(f"<p>{html.escape(line)}</p>" for line in lines)
+    notes = "".join(f"<p><small>{html.escape(line)}</small></p>" for line in below)
+    return f"<div><p><strong>{html.escape(title)}</strong></p>{above}{folded(table)}{notes}</div>"
+
+
+def folded(table: Table) -> str:
+    """A table; where it is long it opens by a click."""
+    shown = table._repr_html_()
+    if len(table) <= _ROWS:
+        return shown
+    return f"<details><summary>{len(table)} rows</summary>{shown}</details>"
+
+
+def _held(value: Any) -> tuple[str, Any, Any]:
+    """What a field holds in words, and the range of its numbers."""
+    if isinstance(value, Tensor):
+        shape = " x ".join(map(str, value.shape)) or "one number"
+        finite = value.detach()[value.isfinite()] if value.numel() and not value.is_complex() else value.new_empty(0)
+        if not finite.numel():
+            return shape, "", ""
+        low, high = (float(finite.min()), float(finite.max())) if not value.is_complex() else ("", "")
+        gone = value.numel() - finite.numel()
+        return shape + (f", {gone} of them not finite" if gone else ""), low, high
+    if isinstance(value, list | tuple | Mapping) and any(not isinstance(each, str | int | float) for each in value):
+        return f"{len(value)} entries", "", ""
+    text = said(value) if isinstance(value, bool | float | list | tuple | Mapping | None) else str(value)
+    return text if len(text) <= _LETTERS else f"{text[: _LETTERS - 3]}...", "", ""

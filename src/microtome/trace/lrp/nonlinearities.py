@@ -1,0 +1,146 @@
+"""Nonlinearities that a model writes in several operations: relevance passes through them as through a named one.
+
+``torch.where(x > 0, x, torch.exp(x) - 1)`` is ``elu(x)``, and passes all relevance on to ``x``. Taken one operation at
+a time, the constant in it would keep a part, as if it were a bias.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from microtome.trace.backward_rules import BackwardRule, Operation, Through
+from microtome.trace.operators.operator_calls import Call
+from microtome.trace.operators.operator_table import ELEMENTWISE, those
+from microtome.trace.rectifiers.elementwise import Elementwise
+from microtome.trace.rectifiers.value_function import Value
+
+_FOLLOWED = ELEMENTWISE | {"setitem", "max", "min"}
+# Functions that one writes a nonlinearity with, such as log(1 + exp(x)); a named activation is one by itself.
+_FUNCTIONS = those(role=("arithmetic", "function"), function="curved")
+# Functions of one value and a constant that have no rule of their own.
+_WITH_CONSTANT = frozenset(("rdiv", "div", "logaddexp"))
+
+
+class Nonlinearities:
+    """The nonlinearities of one pass that are written in several operations.
+
+    The operations are followed while they run. When the pass is over, it is known where each nonlinearity begins and
+    ends, and its operations send what arrives straight to where it begins, by one way.
+    """
+
+    def __init__(self) -> None:
+        self._elementwise = Elementwise()
+        self._value: Value | None = None
+        self._inputs: dict[int, dict[int, int]] = {}  # by value: which input of its operation each parent is
+        self._numbers: dict[int, int] = {}  # of values; rules know these, since a value would keep the graph alive
+        self._ways: dict[int, int] = {}  # by number: the input to which all relevance goes
+
+    def before(self, call: Call) -> None:
+        """Note what an operation is about to compute."""
+        self._value = None
+        if call.kind not in _FOLLOWED:
+            return
+        value = self._elementwise.before(call)
+        self._value = value
+        if value is None or value.source is None or value.mask:
+            return
+        live = [*{id(tensor): tensor for tensor in call.tensors if tensor.requires_grad}.values()]
+        self._numbers[id(value)] = len(self._numbers)
+        self._inputs[id(value)] = {id(self._elementwise.found(tensor)): at for at, tensor in enumerate(live)}
+
+    def taken(self) -> Value | None:
+        """What was noted last, once."""
+        value, self._value = self._value, None
+        return value
+
+    def after(self, value: Value | None, call: Call, output: object) -> None:
+        """Keep what an operation has computed."""
+        if call.kind in _FOLLOWED:
+            self._elementwise.after(value, call, output)
+
+    def led(self, rule: BackwardRule | Through | None, otherwise: BackwardRule) -> BackwardRule | Through | None:
+        """The rule of the operation noted last, which gives way where the operation is within a nonlinearity.
+
+        ``otherwise`` is the rule of an operation whose gradient moves relevance.
+        """
+        number = self._numbers.get(id(self._value)) if self._value is not None else None
+        several = self._value is not None and len(self._inputs.get(id(self._value), ())) > 1
+        if number is None or isinstance(rule, Through) or (rule is None and not several):
+            return rule
+        given, ways = rule or otherwise, self._ways
+
+        def lead(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
+            at = ways.get(number)
+            if at is None:
+                return given(operation, arriving)
+            goal = operation.inputs[at]
+            return operation.back((goal, arriving.sum_to_size(goal.shape)))
+
+        return lead
+
+    def settle(self) -> None:
+        """The pass is over: find out where nonlinearities begin and end."""
+        inner: set[int] = set()
+        for value in reversed(self._elementwise.values):
+            begin = _beginning(value) if id(value) not in inner else None
+            if begin is not None and (way := self._way(value, begin)) is not None:
+                self._ways.update(way)
+                inner |= {id(item) for item in _before(value, begin)}
+        self._elementwise, self._value = Elementwise(), None
+        self._inputs.clear()
+        self._numbers.clear()
+
+    def _way(self, value: Value, begin: Value) -> dict[int, int] | None:
+        """For each operation on one way from a value back to where its nonlinearity begins, the input that it takes."""
+        way: dict[int, int] = {}
+        while value is not begin:
+            parent = next(iter(_live(value)), value)
+            number, at = self._numbers.get(id(value)), self._inputs.get(id(value), {}).get(id(parent))
+            if number is None or at is None:
+                return None
+            way[number] = at
+            value = parent
+        return way
+
+
+def _live(value: Value) -> list[Value]:
+    """The parents that a gradient reaches."""
+    return [parent for parent in value.parents if parent.node is not None and not parent.mask]
+
+
+def _beginning(value: Value) -> Value | None:
+    """Where the nonlinearity begins that a value completes; None where it completes none of several operations."""
+    live = _live(value)
+    if value.node is None or value.linear or value.affine or not live:
+        return None
+    if len(live) > 1:
+        begin = _common(value)
+        return begin if begin.node is not None else None
+    if value.kind not in _FUNCTIONS:
+        return None
+    inner = live[0]
+    while inner.affine and not inner.linear and _live(inner):
+        inner = _live(inner)[0]
+    if not inner.linear and (inner.kind in _FUNCTIONS or len(_live(inner)) > 1):
+        return _beginning(inner) or next(iter(_live(inner)), None)
+    return live[0] if value.kind in _WITH_CONSTANT else None
+
+
+def _common(value: Value) -> Value:
+    """The last value that all ways from the source to a value lead through."""
+    source = value.source or value
+    found = [item for item in _before(value, source) if source not in _before(value, item)]
+    return max(found, key=lambda item: len(_before(item, source)), default=source)
+
+
+def _before(value: Value, end: Value) -> list[Value]:
+    """All values that a value is computed from without passing an end, which is left out."""
+    found: dict[int, Value] = {}
+    queue = _live(value)
+    while queue:
+        item = queue.pop()
+        if item is end or id(item) in found:
+            continue
+        found[id(item)] = item
+        queue += _live(item)
+    return list(found.values())
