@@ -1,7 +1,7 @@
 # Microtome's commands. Each target says what it makes; `make` alone lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-versions lint bench proof reproduce docs clean
+.PHONY: help demo test test-versions lint bench soak proof reproduce docs clean
 
 PYTHON ?= python3
 TORCH := torch==2.13.0
@@ -72,6 +72,10 @@ test-versions:  ## the tests on the oldest, the pinned and the newest torch, on 
 
 bench: $(STAMPS)/test  ## measure speed and the conformance table against the peers
 	$(BIN)/python -m benchmarks
+
+soak: $(STAMPS)/test  ## kill driver, workers and scheduler of an atlas at random moments, and compare the bytes
+	PYTHONPATH=tests:. $(BIN)/python -m benchmarks.soak
+	$(BIN)/pytest tests/atlas/test_store_faults.py tests/atlas/test_worker_faults.py tests/atlas/test_bucket.py
 
 # Results lie in proof/results, one file for each model: started again, it goes on where it was.
 proof: $(STAMPS)/test  ## every answer held against plain PyTorch on all families of models, and on 2,000 random networks

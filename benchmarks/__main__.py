@@ -14,6 +14,7 @@ ALL = (
     "pruning",
     "landscape",
     "curvature",
+    "maps",
     "information",
 )
 

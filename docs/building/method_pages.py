@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
 import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
-
-from sphinx.util import logging
 
 from microtome import registry
 from microtome.registry import Method
@@ -24,7 +24,6 @@ QUESTIONS = {
     "training": "How did it get there?",
     "surgery": "What can be left out?",
 }
-_LOG = logging.getLogger(__name__)
 
 
 def setup(app: Any) -> dict[str, bool]:
@@ -77,17 +76,13 @@ def index() -> str:
 
 def page(method: Method, uses: list[tuple[str, str]]) -> str:
     """One method: facts, docstring, example, where it is used."""
-    function = f"microtome.{method.function.__module__.split('.')[1]}"
-    path = public(function, method)
+    path = public(method)
     documented = method.function.__doc__ or ""
     lines = [method.name, "=" * len(method.name), "", *facts(method), ""]
     if not re.search(r"^\s+Examples\s*\n\s+-{3,}", documented, re.MULTILINE):
-        if not uses:
-            _LOG.warning("the method %s has no example: neither in its docstring nor on a page", method.name)
-        else:
-            where, code = uses[0]
-            lines += [f"As on the page :doc:`/{where}`:", "", ".. code-block:: python", ""]
-            lines += [f"   {line}" for line in code.splitlines()] + [""]
+        where, code = uses[0] if uses else ("", called(path, method))
+        lines += [f"As on the page :doc:`/{where}`:" if where else "As a call:", "", ".. code-block:: python", ""]
+        lines += [f"   {line}" for line in code.splitlines()] + [""]
     lines += [f".. autofunction:: {path}", ""]
     if uses:
         seen = dict.fromkeys(where for where, _ in uses)
@@ -109,10 +104,16 @@ def facts(method: Method) -> list[str]:
     return [f":{name}: {escaped(text)}" for name, text in rows.items() if text]
 
 
-def public(folder: str, method: Method) -> str:
-    """The name by which users call the function: that of the folder where it stands there, else of a part of it."""
-    import importlib
+def called(path: str, method: Method) -> str:
+    """The shortest call: every option that has no default by its name."""
+    parameters = inspect.signature(method.function).parameters.values()
+    needed = [each for each in parameters if each.default is each.empty]
+    given = [each.name if each.kind != each.KEYWORD_ONLY else f"{each.name}=..." for each in needed]
+    return f"found = {path.removeprefix('microtome.')}({', '.join(given)})\nfound.plot()"
 
+
+def public(method: Method) -> str:
+    """The name by which users call the function: that of the folder where it stands there, else of a part of it."""
     name = method.function.__name__
     parts = method.function.__module__.split(".")
     for count in range(2, len(parts) + 1):

@@ -57,6 +57,10 @@ relevance = attribution.randomisation(net, images[:4], "integrated-gradients")
 relevance.plot()
 
 # %%
+# Here the signs change at once, and the sizes hardly: integrated gradients are multiplied by the image, so that a
+# black pixel has 0 whatever the weights are. Of such a map, believe the signs and the ranking within the stroke, and
+# not that it lies on the stroke.
+#
 # When to believe it
 # ------------------
 # - It beats the random map in deletion *and* insertion, with more than one fill. Deletion alone rewards maps that

@@ -63,9 +63,7 @@ for column in ("variation", "kernel", "class selectivity"):
 # A drop has a standard error. With n images and an accuracy p it is about the root of p (1 - p) / n; what is smaller is
 # noise.
 
-accuracy = (
-    float(without.accuracy) if hasattr(without, "accuracy") and torch.as_tensor(without.accuracy).ndim == 0 else 0.94
-)
+accuracy = without.before
 error = (accuracy * (1 - accuracy) / len(some)) ** 0.5
 print(f"standard error {error:.1%}; {int((drop > 2 * error).sum())} of {len(drop)} units lose more than twice that")
 

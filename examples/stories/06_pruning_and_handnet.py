@@ -33,15 +33,24 @@ print(f"largest change of any score on the data {free.largest_change:.1e}, where
 assert free.largest_change <= free.tolerance
 
 # %%
-# A network that was trained for three epochs has few units of this kind. That is a result, too: what is small is not
-# therefore without use.
-#
+# Two thirds of the weights can go, and the figure says why. No nonlinearity stands between ``fc4`` and ``fc5``, so ten
+# numbers carry all that the 128 units of ``fc4`` say: this holds for every image (blue). The other reasons hold on the
+# images that were looked at (gray): units that never fire, and units that are sums of others there. Do they hold on
+# images that were not looked at?
+
+scores, cut_scores = net.logits(test.images), free.network.logits(test.images)
+same = float((scores.argmax(1) == cut_scores.argmax(1)).float().mean())
+print(f"on {len(test)} other digits the scores change by up to {float((scores - cut_scores).abs().max()):.2g}")
+print(f"and {same:.1%} of the answers stay the same")
+
+# %%
 # In rounds
 # ---------
 # Whole channels go, those first that the others can best replace, and the network is trained again after each round.
 # The result is a smaller ordinary module.
 
-rounds = surgery.prune(net, train, test=test, rounds=3, multiply_adds=0.3, epochs=1, sample=256)
+some = test.subset(range(0, 2500, 5))
+rounds = surgery.prune(net, train, test=some, rounds=2, multiply_adds=0.4, epochs=1, sample=128)
 rounds.plot()
 
 # %%

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PAGES = sorted(EXAMPLES.glob("stories/*.py")) + sorted(EXAMPLES.glob("questions/*.py"))
-QUICK = ("02_why_this_class", "02_why_misclassified")  # they share one training
+QUICK = ("02_why_this_class", "08_where_does_it_bend")  # they share one training
 LIMITS = ("**What does not hold.**", "What it cannot show")
 
 

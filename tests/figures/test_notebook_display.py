@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,8 @@ MADE: dict[str, Callable[[], Any]] = {
     "Comparison": lambda: attribution.compare(NET, ONE, methods=["gradient", "lrp"]),
     "Compression": lambda: surgery.compress(SAME, DATA, multiply_adds=0.8),
     "Connections": lambda: units.connections(NET, "2"),
+    "ConvexityMap": lambda: training.curvature.convexity_map(SQUARE, small(), steps=3, products=10, tolerance=0.5),
+    "CurvatureHistory": lambda: training.curvature.along_training(SQUARE, kept_run(), small(), products=20),
     "Criteria": lambda: units.criteria(NET, DATA, ["0"], columns=["variation", "kernel"]),
     "Dissection": lambda: units.dissect(NET, ONE, "2", 0),
     "EffectiveField": lambda: units.effective_field(NET, patches()["0"], 0, ranks=2),
@@ -137,6 +141,7 @@ MADE: dict[str, Callable[[], Any]] = {
     "Similarity": lambda: units.similar(NET, DATA, "0"),
     "SingularTriplets": lambda: spaces.operator(NET, "0").triplets(2),
     "SmallerNetwork": lambda: surgery.compress(SAME, DATA, multiply_adds=0.8),
+    "SpectralDensity": lambda: training.curvature.spectral_density(SQUARE, small(), probes=2, products=10),
     "Specialised": lambda: units.specialised(NET, DATA, "0"),
     "Spectra": lambda: spaces.spectra(NET),
     "Stimuli": lambda: units.stimuli.bars(SHAPE[1:]),
@@ -145,6 +150,7 @@ MADE: dict[str, Callable[[], Any]] = {
     "TopImages": lambda: units.top_images(NET, DATA, "0", 0, k=2),
     "TopPatches": patches,
     "Tuning": lambda: units.tuning(NET, "0", stimuli=units.stimuli.bars(SHAPE[1:])),
+    "UsableInformation": lambda: information.usable_information(NET, DATA, ["2"], folds=2),
     "WeightVectors": lambda: spaces.weight_vectors(SQUARE, IMAGES[:2, :, :4, :4], layer="1"),
     "WhatWhere": lambda: units.what_where(NET, "0"),
     "Without": lambda: surgery.without(SAME, "2", DATA, epochs=1),
@@ -155,12 +161,19 @@ LONG = {  # more than a second each; drawn by their own tests, too
     "ScorePath", "Spectra", "Stimuli", "TopPatches", "Tuning", "WhatWhere", "Without",
 }  # fmt: skip
 FOLDERS = tuple(f"microtome.{folder}." for folder in registry._FOLDERS)
-BASES = {"Patches", "ImageMap"}  # of kinds that methods return
+# Bases of kinds that methods return, and what the shards of a large data set keep for the atlas.
+INSIDE = {"Patches", "ImageMap", "LayerSummary", "PatchSummary"}
 
 
 def small() -> Images:
     """Images of 4 x 4 pixels and 16 classes."""
     return Images.from_float(IMAGES[:, :, :4, :4], torch.arange(12) % 16)
+
+
+def kept_run() -> training.Run:
+    """A training of two epochs whose weights are kept."""
+    model, folder = copy.deepcopy(SQUARE.model), Path(tempfile.mkdtemp())
+    return training.fit(model, small(), recipe=training.Recipe(epochs=2, batch=6, lr=0.01), out=folder)
 
 
 def whole(page: str) -> None:
@@ -171,7 +184,7 @@ def whole(page: str) -> None:
 def test_every_public_kind_is_made_here() -> None:
     registry.methods()
     kinds = {kind.__name__ for kind in Result.kinds.values() if kind.__module__.startswith(FOLDERS)}
-    assert kinds == {*MADE} | BASES
+    assert kinds == {*MADE} | INSIDE
 
 
 @pytest.mark.parametrize(

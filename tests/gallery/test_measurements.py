@@ -13,8 +13,8 @@ from microtome.data import Images
 from microtome.gallery.finding import Workplace
 from microtome.gallery.measurement_list import MEASUREMENTS
 from microtome.gallery.measurements import (
+    attribution_findings,
     made_image_findings,
-    map_findings,
     photo_findings,
 )
 from microtome.reproduce import (
@@ -57,7 +57,7 @@ def small(monkeypatch):
     monkeypatch.setattr(representations, "_digits", lambda _quick: (few, digits.subset(range(1, 5000, 40))))
     spread = photo_findings.spread
     monkeypatch.setattr(photo_findings, "spread", lambda given, count: spread(given, min(count, 4)))
-    monkeypatch.setattr(map_findings, "_PHOTOS", 4)
+    monkeypatch.setattr(attribution_findings, "_PHOTOS", 4)
     monkeypatch.setattr(lectures, "JUDGED", {"saliency": {}})
     monkeypatch.setattr(lectures, "RANDOMISED", ("gradient", "deconvnet"))
     monkeypatch.setattr(

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from microtome import InputError, data, load
-from microtome.representation import Features, aligned, pca, tsne
+from microtome.representation import Features, aligned, neighbours, pca, tsne
 from microtome.representation.alignment import procrustes
-from microtome.representation.map_quality import accuracy
+from microtome.representation.map_quality import accuracy, trustworthiness
 from microtome.representation.neighbours import nearest
 
 DIGITS = data.digits()
@@ -49,6 +49,41 @@ def test_neighbours_by_brute_force() -> None:
     assert (np.diff(distances, axis=1) >= 0).all()
     assert nearest(points, 1, points[4:6])[0].ravel().tolist() == [4, 5]
     assert nearest(np.zeros((4, 2)), 3)[0].tolist() == [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]
+
+
+def test_a_tree_finds_the_neighbours_that_all_distances_give() -> None:
+    """Oracle: all distances, sorted. With equal points, and with queries."""
+    numbers = np.random.default_rng(3)
+    points = numbers.normal(size=(1500, 2))
+    points[:40] = points[40]  # more equal points than neighbours
+    assert len(points) >= neighbours._MANY
+    indices, distances = nearest(points, 5)
+    expected = np.sqrt(((points[:, None] - points[None]) ** 2).sum(2))
+    np.fill_diagonal(expected, np.inf)
+    np.testing.assert_allclose(distances, np.sort(expected, 1)[:, :5], rtol=1e-12)
+    np.testing.assert_allclose(np.take_along_axis(expected, indices, 1), distances, rtol=1e-12)
+    assert not (indices == np.arange(1500)[:, None]).any()
+    inside = np.sort(expected, 1)
+    clear = inside[:, 5] > inside[:, 4]  # else any of several equal ones may be the last
+    assert clear.mean() > 0.9
+    assert (indices[clear] == expected.argsort(1, kind="stable")[clear, :5]).all()
+    asked = numbers.normal(size=(30, 2))
+    by_hand = np.sqrt(((asked[:, None] - points[None]) ** 2).sum(2)).argsort(1, kind="stable")[:, :3]
+    assert (nearest(points, 3, asked)[0] == by_hand).all()
+
+
+@pytest.mark.parametrize("known", [10, 60])
+def test_trustworthiness_from_known_neighbours_is_scikit_learns(known) -> None:
+    """Few known neighbours leave most ranks to be counted; many give them all but a few."""
+    from sklearn.manifold import trustworthiness as expected
+
+    numbers = np.random.default_rng(4)
+    values = numbers.normal(size=(300, 6))
+    points = values[:, :2] + 0.5 * numbers.normal(size=(300, 2))
+    drawn = nearest(points, 10)[0]
+    found = trustworthiness(values, drawn, *nearest(values, known))
+    assert found == pytest.approx(expected(values, points, n_neighbors=10), abs=1e-12)
+    assert 0.5 < found < 0.9
 
 
 def test_trust_and_trustworthiness(mapped) -> None:

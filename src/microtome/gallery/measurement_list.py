@@ -149,14 +149,14 @@ _ALL = (
     ),
     Measurement(
         "single-pixels",
-        _code("map_findings", "single_pixels"),
+        _code("attribution_findings", "single_pixels"),
         _answers(_SEEING, "saliency-single-pixels"),
         (40, 150),
         photos=True,
     ),
     Measurement(
         "photo-evidence",
-        _code("map_findings", "photo_evidence"),
+        _code("attribution_findings", "photo_evidence"),
         (
             *_answers(_SEEING, "occlusion", "counterfactual"),
             *_answers(_EXPLAINING, "occlusion-probability", "deconvnet-reliable"),
@@ -166,18 +166,18 @@ _ALL = (
     ),
     Measurement(
         "deep-taylor",
-        _code("map_findings", "relevance_sums"),
+        _code("attribution_findings", "relevance_sums"),
         _answers(_EXPLAINING, "deep-taylor"),
         (30, 60),
         photos=True,
     ),
     Measurement(
         "cam-conversion",
-        _code("map_findings", "cam_conversion"),
+        _code("attribution_findings", "cam_conversion"),
         _answers(_SEEING, "cam-accuracy", "cam-is-grad-cam"),
         (80, 400),
     ),
-    Measurement("spotting-bias", _code("map_findings", "bias"), _answers(_SEEING, "spotting-bias"), (150, 400)),
+    Measurement("spotting-bias", _code("attribution_findings", "bias"), _answers(_SEEING, "spotting-bias"), (150, 400)),
     Measurement(
         "digit-maps",
         _code("training_findings", "digit_maps"),

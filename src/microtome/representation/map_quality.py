@@ -23,7 +23,9 @@ class Quality:
     map_accuracy: float | None
 
 
-def quality(values: Points, points: Points, labels: Tensor | None, *, known: Indices | None = None) -> Quality:
+def quality(
+    values: Points, points: Points, labels: Tensor | None, *, known: tuple[Indices, Points] | None = None
+) -> Quality:
     """Compare the neighbours in the layer with those on the map.
 
     Parameters
@@ -34,41 +36,54 @@ def quality(values: Points, points: Points, labels: Tensor | None, *, known: Ind
         (N, 2) the map.
     labels : Tensor or None
         (N,) class indices, -1 without one.
-    known : array, optional
-        (N, at least k) the nearest neighbours in the layer, nearest first, where they have been found already.
+    known : two arrays, optional
+        (N, at least k) the nearest neighbours in the layer, nearest first, and their distances, where they have been
+        found already.
     """
     count = len(values)
     k = min(10, max(1, (count - 1) // 2))
-    layer = nearest(values, k)[0] if known is None or known.shape[1] < k else known[:, :k]
+    if known is None or known[0].shape[1] < k:
+        known = nearest(values, k)
+    layer = known[0][:, :k]
     drawn = nearest(points, k)[0]
     kept = (layer[:, :, None] == drawn[:, None, :]).any(2).mean(1)
     return Quality(
         k=k,
         trust=torch.from_numpy(kept),
-        trustworthiness=trustworthiness(values, drawn, layer),
+        trustworthiness=trustworthiness(values, drawn, *known),
         layer_accuracy=accuracy(layer, labels),
         map_accuracy=accuracy(drawn, labels),
     )
 
 
-def trustworthiness(values: Points, drawn: Indices, layer: Indices) -> float:
+def trustworthiness(values: Points, drawn: Indices, layer: Indices, away: Points) -> float:
     r"""The trustworthiness of a map (Venna and Kaski, 2001).
 
     .. math:: 1 - \frac{2}{N k (2N - 3k - 1)} \sum_i \sum_{j \in U_i} (r(i, j) - k)
 
-    :math:`U_i` are the neighbours on the map that are none in the layer, :math:`r(i, j)` their rank there.
+    :math:`U_i` are the neighbours on the map that are none in the layer, :math:`r(i, j)` their rank there. The rank of
+    one that is among the known neighbours ``layer`` (N, at least k) at the distances ``away`` is read off; all
+    distances are computed only for images that have others.
     """
     count, k = drawn.shape
     if 2 * count - 3 * k - 1 <= 0:
         return 1.0
-    strange = ~(drawn[:, :, None] == layer[:, None, :]).any(2)
     penalty = 0.0
-    for rows, squared in blocks(values):
-        away = np.take_along_axis(squared, drawn[rows], 1)
+    beyond = np.ones(drawn.shape, dtype=bool)
+    for place in range(k):
+        met = layer == drawn[:, place, None]
+        beyond[:, place] = ~met.any(1)
+        its = np.take_along_axis(away, met.argmax(1)[:, None], 1)
+        ranks = 1 + (away < its).sum(1)
+        penalty += float(np.maximum(ranks - k, 0)[~beyond[:, place]].sum())
+    asked = np.flatnonzero(beyond.any(1))
+    for rows, squared in blocks(values, values[asked]) if len(asked) else ():
+        images = asked[rows]
+        squared[np.arange(len(images)), images] = np.inf
         for place in range(k):
-            where = np.flatnonzero(strange[rows, place])
-            ranks = 1 + (squared[where] < away[where, place, None]).sum(1)
-            penalty += float(np.maximum(ranks - k, 0).sum())
+            where = np.flatnonzero(beyond[images, place])
+            its = squared[where, drawn[images[where], place], None]
+            penalty += float(np.maximum(1 + (squared[where] < its).sum(1) - k, 0).sum())
     return float(1 - 2 * penalty / (count * k * (2 * count - 3 * k - 1)))
 
 

@@ -12,6 +12,7 @@ Points: TypeAlias = NDArray[np.float64]
 Indices: TypeAlias = NDArray[np.int64]
 
 _BLOCK = 2**23  # distances held at a time, 64 MiB
+_AXES, _MANY = 3, 1000  # up to so many axes, and from so many points on, a tree finds neighbours in less time
 
 
 def one_thread() -> Any:
@@ -29,14 +30,33 @@ def nearest(points: Points, k: int, queries: Points | None = None) -> tuple[Indi
     others = points if queries is None else queries
     indices = np.empty((len(others), k), dtype=np.int64)
     distances = np.empty((len(others), k))
-    for rows, squared in blocks(points, queries):
-        found = np.argpartition(squared, k - 1, axis=1)[:, :k]
+    on_map = points.shape[1] <= _AXES and len(points) >= _MANY
+    for rows, found in _by_tree(points, k, queries) if on_map else _by_distances(points, k, queries):
         found.sort(axis=1)
         exact = _distances(points, others[rows], found)
         order = np.argsort(exact, axis=1, kind="stable")
         indices[rows] = np.take_along_axis(found, order, 1)
         distances[rows] = np.take_along_axis(exact, order, 1)
     return indices, distances
+
+
+def _by_distances(points: Points, k: int, queries: Points | None) -> Iterator[tuple[slice, Indices]]:
+    """The nearest points of some rows, in no order, from all distances."""
+    for rows, squared in blocks(points, queries):
+        yield rows, np.argpartition(squared, k - 1, axis=1)[:, :k]
+
+
+def _by_tree(points: Points, k: int, queries: Points | None) -> Iterator[tuple[slice, Indices]]:
+    """The same by a tree, which needs few axes."""
+    from scipy.spatial import cKDTree
+
+    others = points if queries is None else queries
+    found = cKDTree(points).query(others, k + (queries is None), workers=1)[1].reshape(len(others), -1)
+    if queries is None:  # without the point itself, or the last one where equal points have taken its place
+        own = found == np.arange(len(found))[:, None]
+        own[~own.any(1), -1] = True
+        found = found[~own].reshape(len(found), k)
+    yield slice(0, len(found)), found.astype(np.int64)
 
 
 def blocks(points: Points, queries: Points | None = None) -> Iterator[tuple[slice, Points]]:

@@ -152,7 +152,7 @@ def embed(features: Features, perplexity: float, seed: int, first: Points | None
         moving.optimize(n_iter=250, exaggeration=12, momentum=0.8, inplace=True)
         moving.optimize(n_iter=500, momentum=0.8, inplace=True)
         points = np.array(moving)
-        measured = quality(values, points, features.labels, known=found)
+        measured = quality(values, points, features.labels, known=(found, away))
     return NeighbourMap(
         provenance=source(features),
         layer=features.layer,

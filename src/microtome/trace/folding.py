@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from microtome.trace.axes.unit_edits import edits_of
 from microtome.trace.graph import Graph
 from microtome.trace.guard import named_modules
+
+# One call for many tensors, in one kernel on a GPU. Not public: where they are missing, it is one call for each tensor.
+_norms: Callable[[list[Tensor]], Iterable[Tensor]] = getattr(
+    torch, "_foreach_norm", lambda group: map(torch.linalg.vector_norm, group)
+)
+_largest: Callable[[list[Tensor]], Iterable[Tensor]] = getattr(
+    torch, "_foreach_max", lambda group: map(torch.max, group)
+)
 
 
 def folded(model: nn.Module, graph: Graph) -> nn.Module:
@@ -60,9 +69,7 @@ class Weights:
         for tensor in self._held:
             if tensor.is_floating_point() and tensor.numel():
                 kinds.setdefault((tensor.dtype, tensor.device), []).append(tensor.detach())
-        self._sums = [
-            torch.stack([*torch._foreach_norm(group), *torch._foreach_max(group)]) for group in kinds.values()
-        ]
+        self._sums = [torch.stack([*_norms(group), *_largest(group)]) for group in kinds.values()]
 
     def equal(self, other: Weights) -> bool:
         """Whether the weights are as they were."""

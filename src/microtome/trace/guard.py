@@ -9,7 +9,7 @@ import sys
 import threading
 import weakref
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import chain
 from typing import Any
@@ -22,6 +22,15 @@ from microtome.trace.no_checkpointing import plainly
 
 # A run sets flags of the model, so only one run at a time; re-entrant, because methods nest runs.
 LOCK = threading.RLock()
+
+
+def _copy_each(copies: list[Tensor], tensors: list[Tensor]) -> None:
+    for copied, tensor in zip(copies, tensors, strict=True):
+        copied.copy_(tensor)
+
+
+# Not public; where it is missing, it is one call for each tensor.
+_copy: Callable[[list[Tensor], list[Tensor]], Any] = getattr(torch, "_foreach_copy_", _copy_each)
 
 
 def named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -289,7 +298,7 @@ class _Portrait:
         """Copy all buffers anew: one call for all of a kind, which on a GPU is one kernel instead of one for each."""
         with torch.no_grad():
             for copies, tensors in self._groups:
-                torch._foreach_copy_(copies, tensors)
+                _copy(copies, tensors)
 
 
 def _kinds(tensors: list[Tensor]) -> list[list[Any]]:

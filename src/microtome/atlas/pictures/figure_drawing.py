@@ -40,7 +40,9 @@ def drawn_figure(
     with mpl.rc_context(_STYLE):
         figure = result.plot(**options)
         written = io.StringIO()
-        figure.savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(
+            written, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None, "Creator": None}
+        )
     text = written.getvalue()
     element = text[text.index("<svg") :]
     element = re.sub(r"<metadata>.*?</metadata>\s*", "", element, flags=re.DOTALL)

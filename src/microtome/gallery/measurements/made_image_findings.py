@@ -39,9 +39,9 @@ def made_images(place: Workplace) -> list[Finding]:
     )
     place.tell(f"images for units of {_UNITS}")
     photos = photos_of(place, net, 60)
-    stimuli = synthesis.maximize(net, _UNITS, channels=range(8), steps=96 if place.quick else 256, size=112)
+    stimuli = synthesis.maximize(net, _UNITS, channels=range(8), steps=96 if place.quick else 256)
     patches = units.top_patches(net, photos, _UNITS)[_UNITS]
-    reached = _peaks(net, stimuli.images, _UNITS).gather(1, torch.arange(8, device="cpu")[:, None])[:, 0]
+    reached = stimuli.peak.cpu()
     best = patches.activation[:8, 0].cpu()
     above = int((reached > best).sum())
     return [
@@ -71,12 +71,6 @@ def made_images(place: Workplace) -> list[Finding]:
     ]
 
 
-def _peaks(net: zoo.Network, images: Tensor, layer: str) -> Tensor:  # type: ignore[name-defined]
-    """(N, units) largest response of each unit to each image."""
-    found = [net.run(images[at : at + 1], record=layer).value[layer] for at in range(len(images))]
-    return torch.cat(found).flatten(2).amax(2).cpu()
-
-
 def _sized(images: Tensor, shape: tuple[int, ...]) -> Tensor:
     side = (int(shape[-2]), int(shape[-1]))
     if tuple(images.shape[-2:]) == side:
@@ -104,7 +98,7 @@ def inversions(place: Workplace) -> list[Finding]:
         Finding(
             _EXPLAINING,
             "inversion-equivalent",
-            f"error up to {error:.2f}, {sum(apart) / len(apart):.2f} apart",
+            f"error up to {error:.3f}, {sum(apart) / len(apart):.2f} apart",
             f"{_DEEP}, {len(some)} photos, 5 starts each: squared error of the representation "
             f"{float(made.error.mean()):.3f} on "
             f"average, {error:.3f} at most (1: nothing in common); the five images of a photo differ by "

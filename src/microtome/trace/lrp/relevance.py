@@ -64,13 +64,12 @@ class Relevance(RuleSet):
 
     Notes
     -----
-    Weighted operators follow the chosen rule, except on complex numbers, where the epsilon rule holds.
-    Batch norm in evaluation is one linear layer with the convolution before it (weights a*w, bias
-    a*b + c); standing alone it is linear with the epsilon rule. Sums share in proportion to their terms. Nonlinearities pass relevance on. A product with a
-    gate (squeeze-excite) gives all to the signal and treats the gate as constant; so do attention
-    weights, mixed between heads or not, and the deviation in layer norm (Ali et al. 2022). Max-pooling
-    sends to the winner, average pooling shares in proportion. Constants that are written into a value
-    keep what arrives at them.
+    Weighted operators follow the chosen rule, except on complex numbers, where the epsilon rule holds. Batch norm
+    in evaluation is one linear layer with the convolution before it (weights a*w, bias a*b + c); standing alone it
+    is linear with the epsilon rule. Sums share in proportion to their terms. Nonlinearities pass relevance on. A
+    product with a gate (squeeze-excite) gives all to the signal and treats the gate as constant; so do attention
+    weights, mixed between heads or not, and the deviation in layer norm (Ali et al. 2022). Max-pooling sends to the
+    winner, average pooling shares in proportion. Constants that are written into a value keep what arrives at them.
     """
 
     name = "relevance propagation"

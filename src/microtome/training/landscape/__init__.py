@@ -2,8 +2,19 @@
 
 from microtome.training.landscape.between import between
 from microtome.training.landscape.directions import principal, random_direction, toward
+from microtome.training.landscape.evaluation_options import EvaluationOptions
 from microtome.training.landscape.line import line
 from microtome.training.landscape.loss_grids import LossLine, LossSurface
 from microtome.training.landscape.surface import surface
 
-__all__ = ["LossLine", "LossSurface", "between", "line", "principal", "random_direction", "surface", "toward"]
+__all__ = [
+    "EvaluationOptions",
+    "LossLine",
+    "LossSurface",
+    "between",
+    "line",
+    "principal",
+    "random_direction",
+    "surface",
+    "toward",
+]

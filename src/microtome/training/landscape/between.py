@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,11 +13,16 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.progress import Listener
 from microtome.registry import register
-from microtome.training.image_losses import Loss
+from microtome.results import stated
 from microtome.training.landscape.directions import toward
 from microtome.training.landscape.evaluation import Evaluation
 from microtome.training.landscape.line import treatment
 from microtome.training.landscape.loss_grids import LossLine
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from microtome.training.landscape.evaluation_options import EvaluationOptions
 
 __all__ = ["between"]
 
@@ -30,15 +36,10 @@ def between(
     test: Dataset | None = None,
     steps: int = 51,
     margin: float = 0.0,
-    statistics: str = "frozen",
-    loss: Loss | None = None,
-    tolerance: float | None = None,
-    common: bool = True,
-    images: int | None = None,
-    batch: int | None = None,
     seed: int = 0,
     folder: Path | str | None = None,
     progress: Listener | None = None,
+    **options: Unpack[EvaluationOptions],
 ) -> LossLine:
     r"""The mean loss and accuracy on the straight way between two networks of one architecture [1]_.
 
@@ -57,7 +58,7 @@ def between(
         Points from 0 to 1, both included.
     margin
         How far the line goes beyond both ends; the grid keeps the ends where ``margin * (steps - 1)`` is whole.
-    statistics, loss, tolerance, common, images, batch, seed, folder, progress
+    seed, folder, progress, **options
         As in :func:`~microtome.training.landscape.surface`.
 
     Returns
@@ -94,10 +95,7 @@ def between(
     for name, part in (("train", dataset), ("test", test)):
         if part is None:
             continue
-        made = Evaluation(
-            net_a, part, [way], loss=loss, statistics=statistics, tolerance=tolerance, common=common, images=images,
-            batch=batch, seed=seed,
-        )  # fmt: skip
+        made = Evaluation(net_a, part, [way], seed=seed, **options)
         found = made.at(alpha[:, None], folder=None if folder is None else Path(folder) / name, progress=progress)
         words = treatment("from the first network to the second", moved="moved")
         parts.append(
@@ -108,6 +106,7 @@ def between(
                 accuracy=found.accuracy,
                 images=found.images,
                 treatment={**words, "running statistics": made.statistics},
+                provenance=stated(**made.options),
             )
         )
     return parts[0] if len(parts) == 1 else replace(parts[0], test=parts[1])

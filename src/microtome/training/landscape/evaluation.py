@@ -50,20 +50,15 @@ class Evaluation:
         The network, theta, and labelled images.
     directions
         Displacements, see :mod:`~microtome.training.landscape.directions`.
-    loss
-        Of scores (n, K) and labels (n,), the losses (n,); by default the cross-entropy.
-    statistics
-        ``"frozen"``: running statistics stay, or move with a direction that names them. ``"reestimated"``: at each
-        point they are the averages over the first 2,048 images, the same at every point.
-    tolerance
-        A point is finished when its standard error is at most this share of its loss, after 256 images at least;
-        by default every point sees all images.
-    common
-        Whether all points see the images in one order, so that their differences are more exact than each is.
-    images
-        At most so many, drawn by ``seed``; by default all.
-    batch, seed
-        Images a pass; seed of the order.
+    seed
+        Of the images' order.
+    loss, statistics, tolerance, common, images, batch
+        See :class:`~microtome.training.landscape.EvaluationOptions`.
+
+    Attributes
+    ----------
+    options : dict
+        The options that change the numbers, by name.
 
     Notes
     -----
@@ -105,6 +100,9 @@ class Evaluation:
         self._directions = [
             {name: value.to(home, torch.float64) for name, value in direction.items()} for direction in directions
         ]
+        self.options: dict[str, Any] = {
+            "loss": loss, "statistics": statistics, "tolerance": tolerance, "common": common, "images": images,
+        }  # fmt: skip
         self._asked = {
             "network": net.fingerprint,
             "directions": [_digest(direction) for direction in directions],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,10 +13,15 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.progress import Listener
 from microtome.registry import register
-from microtome.training.image_losses import Loss
+from microtome.results import stated
 from microtome.training.landscape.directions import Direction, random_direction
 from microtome.training.landscape.evaluation import Evaluation
 from microtome.training.landscape.loss_grids import LossLine
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from microtome.training.landscape.evaluation_options import EvaluationOptions
 
 __all__ = ["centred", "line", "treatment"]
 
@@ -31,15 +37,10 @@ def line(
     normalization: str = "filter",
     biases: str = "fixed",
     norms: str = "fixed",
-    statistics: str = "frozen",
-    loss: Loss | None = None,
-    tolerance: float | None = None,
-    common: bool = True,
-    images: int | None = None,
-    batch: int | None = None,
     seed: int = 0,
     folder: Path | str | None = None,
     progress: Listener | None = None,
+    **options: Unpack[EvaluationOptions],
 ) -> LossLine:
     r"""The mean loss along a line through the network's weights.
 
@@ -54,7 +55,7 @@ def line(
     direction
         A direction of one's own in place of a random one, see
         :mod:`~microtome.training.landscape.directions`.
-    normalization, biases, norms, statistics, loss, tolerance, common, images, batch, seed, folder, progress
+    normalization, biases, norms, seed, folder, progress, **options
         As in :func:`~microtome.training.landscape.surface`.
 
     Returns
@@ -84,10 +85,7 @@ def line(
         words = treatment("random", normalization, biases, norms)
     else:
         chosen, words = direction, treatment("given")
-    made = Evaluation(
-        net, dataset, [chosen], loss=loss, statistics=statistics, tolerance=tolerance, common=common, images=images,
-        batch=batch, seed=seed,
-    )  # fmt: skip
+    made = Evaluation(net, dataset, [chosen], seed=seed, **options)
     found = made.at(alpha[:, None], folder=folder, progress=progress)
     return LossLine(
         alpha=alpha,
@@ -96,6 +94,7 @@ def line(
         accuracy=found.accuracy,
         images=found.images,
         treatment={**words, "running statistics": made.statistics},
+        provenance=stated(**made.options),
     )
 
 

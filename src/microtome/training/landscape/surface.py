@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,12 +14,17 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.progress import Listener
 from microtome.registry import register
-from microtome.training.image_losses import Loss
+from microtome.results import stated
 from microtome.training.landscape.directions import Direction, principal, random_direction
 from microtome.training.landscape.evaluation import Evaluation
 from microtome.training.landscape.line import centred, treatment
 from microtome.training.landscape.loss_grids import LossSurface
 from microtome.training.training_run import Run
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from microtome.training.landscape.evaluation_options import EvaluationOptions
 
 __all__ = ["surface"]
 
@@ -37,15 +43,10 @@ def surface(
     normalization: str = "filter",
     biases: str = "fixed",
     norms: str = "fixed",
-    statistics: str = "frozen",
-    loss: Loss | None = None,
-    tolerance: float | None = None,
-    common: bool = True,
-    images: int | None = None,
-    batch: int | None = None,
     seed: int = 0,
     folder: Path | str | None = None,
     progress: Listener | None = None,
+    **options: Unpack[EvaluationOptions],
 ) -> LossSurface:
     r"""The mean loss on a plane through the network's weights.
 
@@ -72,24 +73,15 @@ def surface(
         Two directions of one's own, see :mod:`~microtome.training.landscape.directions`.
     normalization, biases, norms
         Of random directions, see :func:`~microtome.training.landscape.random_direction`.
-    statistics
-        Running statistics of normalisation layers: ``"frozen"``, or ``"reestimated"`` at each point.
-    loss
-        Of scores (n, K) and labels (n,), the losses (n,). By default the cross-entropy.
-    tolerance
-        Each point sees images until its standard error is at most this share of its loss; by default all images.
-    common
-        Whether all points see the images in one order.
-    images
-        At most so many images, drawn by ``seed``.
-    batch
-        Images a pass; by default what suits the machine's cache.
     seed
         Of the directions and of the images' order.
     folder
         Where points are kept; a call that was broken off goes on there.
     progress
         Called after each point.
+    **options
+        How the loss is measured at each point: ``loss``, ``statistics``, ``tolerance``, ``common``, ``images`` and
+        ``batch``, see :class:`~microtome.training.landscape.EvaluationOptions`.
 
     Returns
     -------
@@ -134,10 +126,7 @@ def surface(
             words = treatment("given")
     if len(chosen) != 2:
         raise InputError(f"a plane has two directions, got {len(chosen)}.")
-    made = Evaluation(
-        net, dataset, chosen, loss=loss, statistics=statistics, tolerance=tolerance, common=common, images=images,
-        batch=batch, seed=seed,
-    )  # fmt: skip
+    made = Evaluation(net, dataset, chosen, seed=seed, **options)
     found = made.at(torch.cartesian_prod(alpha, beta), folder=folder, progress=progress)
     shape = len(alpha), len(beta)
     return LossSurface(
@@ -153,6 +142,7 @@ def surface(
         distance=None if plane is None else plane.distance,
         explained=None if plane is None else plane.explained,
         off_plane=None if plane is None else plane.off_plane,
+        provenance=stated(**made.options),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from microtome.atlas.album import Album
 from microtome.atlas.pictures.figure_drawing import drawn_figure
@@ -23,33 +22,39 @@ _IMAGES = (256, 128, 64)
 _PRODUCTS = 40  # of the Hessian with a vector, at most, for each layer and checkpoint
 _USUAL = 20  # that are expected to suffice
 _TOLERANCE = 0.01
-_CHECKPOINTS = 8
+_CHECKPOINTS, _FEW = 8, 3  # shown at most, and at least where there are as many
 _LARGEST = 2_000_000  # weights: above, the vectors take more than some hundred megabytes
 
 
 def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
-    """Of every layer at the final weights; along the training of all weights. Each has half of the time."""
+    """Of every layer at the final weights; along the training of all weights."""
     weights = [p for p in plan.net.model.parameters() if p.is_floating_point()]
     total, size = labelled(plan), sum(p.numel() for p in weights)
     if plan.subject.run is None or not total or not 0 < size <= _LARGEST:
         return []
-    seconds, layers = (
-        plan.budget.topic_seconds / 2,
-        1 + len({name.rpartition(".")[0] for name, _ in plan.net.model.named_parameters()}),
-    )
-    product = SLOPES * plan.seconds * _USUAL
-    epochs = chosen_epochs(plan, _CHECKPOINTS)
+    layers = 1 + len({name.rpartition(".")[0] for name, _ in plan.net.model.named_parameters()})
+    seconds, epochs = plan.budget.topic_seconds, chosen_epochs(plan, _CHECKPOINTS)
     found = []
-    wanted: list[tuple[str, int, dict[str, Any]]] = [
-        ("curvature-layers", layers, {}),
-        ("curvature-history", len(epochs), {"epochs": epochs}),
-    ]
-    for job, times, options in wanted:
-        fitting = [n for n in _IMAGES if min(n, total) * product * times <= seconds]
-        if fitting and times:
-            cost = min(fitting[0], total) * product * times
-            found.append(plan.task(job, cost=cost, of_run=True, count=fitting[0], seed=0, **options))
+    if count := _affordable(plan, total, layers, 2 * seconds / 3):
+        cost = _seconds(plan, min(count, total)) * layers
+        found.append(plan.task("curvature-layers", cost=cost, of_run=True, count=count, seed=0))
+    least = min(len(epochs), _FEW)
+    if least and (count := _affordable(plan, total, least, seconds / 3)):
+        each = _seconds(plan, min(count, total))
+        epochs = chosen_epochs(plan, max(least, int(min(seconds / 3 / each, _CHECKPOINTS))))
+        cost = each * len(epochs)
+        found.append(plan.task("curvature-history", cost=cost, of_run=True, epochs=epochs, count=count, seed=0))
     return found
+
+
+def _affordable(plan: Plan, total: int, times: int, seconds: float) -> int:
+    """How many images so many Hessians may be the mean over; 0 where the least are too many."""
+    return next((n for n in _IMAGES if _seconds(plan, min(n, total)) * times <= seconds), 0)
+
+
+def _seconds(plan: Plan, images: int) -> float:
+    """Expected seconds for one Hessian's eigenvalues."""
+    return SLOPES * plan.seconds * _USUAL * images
 
 
 def curvature_layers(subject: Subject, *, count: int, seed: int) -> HessianEigenvalues:

@@ -19,6 +19,7 @@ from microtome.training.landscape import line, surface
 __all__ = ["LOSS_AROUND_WEIGHTS"]
 
 _STEPS = (31, 21, 15, 11, 9)  # points along each direction of a plane, the most that the budget allows
+_ENOUGH = 11  # points along each direction; beyond, more images come first
 _LINE = 41
 _IMAGES = (512, 256, 128)
 _EXTENT = 1.0
@@ -33,7 +34,7 @@ def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
     fitting = [(n, s) for n in _IMAGES for s in _STEPS if s * s * min(n, total) * plan.seconds <= seconds]
     if not fitting:
         return []
-    count, steps = max(fitting, key=lambda pair: (pair[1] >= 15, pair[0], pair[1]))
+    count, steps = max(fitting, key=lambda pair: (pair[1] >= _ENOUGH, pair[0], pair[1]))
     cost = min(count, total) * plan.seconds
     options: dict[str, Any] = {"count": count, "seed": 0}
     found = [
