@@ -89,4 +89,4 @@ docs: $(STAMPS)/docs  ## the documentation as HTML in docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 clean:  ## forget caches and built documentation (keeps .venv)
-	rm -rf docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf docs/_build docs/examples docs/questions docs/methods examples/*/runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -49,7 +49,7 @@ print(f"energy in the signal part: {float((kept / (kept + lost)).mean()):.0%} on
 assert same < 1e-9
 
 # %%
-# So most of what makes a digit look like a digit is thrown away by this layer, and it is right nine times in ten
+# So most of what makes a digit look like a digit is thrown away by this layer, and it is right almost nine times in ten
 # nevertheless. What it leaves out of the average picture of each class:
 
 residuals = spaces.class_residuals(net, train)

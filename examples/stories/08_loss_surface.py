@@ -99,5 +99,5 @@ print(f"the plane explains {path.explained.sum():.0%}; share of the path's lengt
 # %%
 # **What does not hold.** *The surface is a bowl, so training is easy.* Two directions out of 229,706 were drawn. A
 # random plane shows how the loss rises in a typical direction. It does not show the few directions in which it rises
-# a thousand times faster (``training.curvature.eigenvalues`` computes them), nor any saddle that the training met
+# far faster (``training.curvature.eigenvalues`` computes them), nor any saddle that the training met
 # elsewhere.

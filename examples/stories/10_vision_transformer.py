@@ -24,7 +24,7 @@ model = timm.create_model(
     "vit_tiny_patch16_224", img_size=28, patch_size=4, in_chans=1, embed_dim=48, depth=3, num_heads=3, num_classes=10
 )
 recipe = training.Recipe(
-    epochs=5, batch=50, optimizer="adamw", lr=2e-3, weight_decay=0.05, schedule="one-cycle", mean=0.1307, std=0.3081
+    epochs=14, batch=25, optimizer="adamw", lr=2e-3, weight_decay=0.05, schedule="one-cycle", mean=0.1307, std=0.3081
 )
 training.fit(model, train, recipe=recipe, out="runs/vit")
 net = Network(model, (1, 28, 28), mean=0.1307, std=0.3081, classes=list("0123456789"))

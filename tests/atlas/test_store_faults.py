@@ -16,7 +16,7 @@ import torch
 from atlas import small
 from microtome import load
 from microtome.atlas import build
-from microtome.atlas.folder_owner import owned
+from microtome.atlas.execution.folder_owner import owned
 from microtome.atlas.planning.first_look import Predictions
 from microtome.atlas.store import OWNER, Store, result_name
 from microtome.errors import StoreError, StoreWarning

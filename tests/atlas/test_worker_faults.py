@@ -14,8 +14,8 @@ import pytest
 
 from atlas import small
 from microtome.atlas import build
+from microtome.atlas.execution.worker_processes import Workers
 from microtome.atlas.topics import TOPICS
-from microtome.atlas.worker_processes import Workers
 from microtome.errors import EngineError
 from microtome.loading import RunConfig, Subject
 
@@ -44,7 +44,7 @@ def test_a_worker_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     """Otherwise a killed driver would leave processes that hold the memory of the network for ever."""
     script = (
         "import os, sys, time\n"
-        "from microtome.atlas.worker_processes import Workers\n"
+        "from microtome.atlas.execution.worker_processes import Workers\n"
         "if __name__ == '__main__':\n"
         "    print(Workers(1).submit(os.getpid).result(), flush=True)\n"
         "    time.sleep(60)\n"

@@ -14,7 +14,7 @@ from microtome.atlas import pages
 from microtome.atlas.album import Album
 from microtome.atlas.commands import Commands, options_of
 from microtome.atlas.engine import available_cores, executor, one_thread
-from microtome.atlas.folder_owner import owned
+from microtome.atlas.execution.folder_owner import owned
 from microtome.atlas.planning import first_look
 from microtome.atlas.planning.budget import BUDGETS, LARGER, Budget, budget
 from microtome.atlas.planning.expected_size import expected_megabytes

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from threadpoolctl import ThreadpoolController
 
-from microtome.atlas.worker_processes import Workers
+from microtome.atlas.execution.worker_processes import Workers
 from microtome.errors import InputError
 
 __all__ = ["ENGINES", "Inline", "available_cores", "executor", "one_thread"]

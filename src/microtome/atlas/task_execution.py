@@ -15,8 +15,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Any
 
-from microtome.atlas.agenda import Agenda
 from microtome.atlas.engine import Inline, available_cores, one_thread
+from microtome.atlas.execution.agenda import Agenda
 from microtome.atlas.planning import first_look
 from microtome.atlas.store import Store, recall
 from microtome.atlas.task import Job, Refusal, Task

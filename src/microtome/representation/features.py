@@ -125,7 +125,8 @@ def features(
         store = None
         parts: list[tuple[Tensor, Tensor]] = []
     else:
-        store = FeatureShards(Path(folder), {"network": net.fingerprint, **made.parameters})
+        about = {"network": net.fingerprint, "layer": layer, "reduce": reduce, "images": total}
+        store = FeatureShards(Path(folder), about)
         if (found := store.joined(data)) is not None:
             return _result(made, layer, reduce, *found)
     for done, start in enumerate(starts, 1):

@@ -161,7 +161,7 @@ def maximize(
         size=placement.size,
         prior=vars(ascent.prior),
     )
-    return superstimuli_of(ascent, targets, in_picture, at_least(starts, 1, "starts"), note)
+    return superstimuli_of(ascent, targets, in_picture, at_least(starts, 1, "starts"), sign, note)
 
 
 @register(
@@ -240,7 +240,7 @@ def maximize_class(
         begin=checked_begin(net, begin, len(rows), net.input_shape[1:]),
     )
     note = stated(classes=rows, prior=vars(ascent.prior))
-    return superstimuli_of(ascent, targets, "mean", at_least(starts, 1, "starts"), note)
+    return superstimuli_of(ascent, targets, "mean", at_least(starts, 1, "starts"), sign, note)
 
 
 def _class_prior(net: Network) -> str:

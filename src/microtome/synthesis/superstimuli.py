@@ -105,11 +105,10 @@ class Superstimuli(Result, drawing="synthesis_figures:superstimuli"):
 
 
 def superstimuli_of(
-    ascent: Ascent, targets: Targets, reduction: Reduction, starts: int, note: Provenance
+    ascent: Ascent, targets: Targets, reduction: Reduction, starts: int, sign: int, note: Provenance
 ) -> Superstimuli:
     """Optimise in batches, keep the best start per row, and evaluate without augmentation."""
     usual = max(1, images_per_pass(ascent.net, ascent.objective.layers, ascent.placement.window) // ascent.diverse)
-    sign = int(note.parameters["sign"])
     reductions = {"activation": reduction, "peak": "max", "mean": "mean"}
 
     def part(first: int, last: int) -> dict[str, Tensor]:

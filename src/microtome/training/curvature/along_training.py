@@ -13,7 +13,7 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.progress import Clock, Listener
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result, stated
 from microtome.tables import Table
 from microtome.training.curvature.eigenvalues import check_options
 from microtome.training.curvature.hessian_products import HessianProduct, MovableLoss
@@ -149,5 +149,5 @@ def along_training(
         layers_smallest={name: columns[1] for name, columns in stacked.items()},
         images=at.images,
         steps=taken,
-        provenance=provenance(net, epochs=chosen),
+        provenance=stated(epochs=chosen),
     )

@@ -12,7 +12,7 @@ from microtome.data import Dataset
 from microtome.network import Network
 from microtome.progress import Clock, Listener
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result
 from microtome.tables import Table
 from microtome.training.curvature.eigenvalues import check_options
 from microtome.training.curvature.hessian_products import HessianProduct, MovableLoss
@@ -154,7 +154,6 @@ def convexity_map(
         treatment=treatment("random", normalization, biases, norms),
         images=at.images,
         steps=taken,
-        provenance=provenance(net),
     )
 
 

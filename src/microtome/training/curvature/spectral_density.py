@@ -13,7 +13,7 @@ from microtome.errors import InputError
 from microtome.network import Network
 from microtome.progress import Clock, Listener
 from microtome.registry import register
-from microtome.results import Result, provenance
+from microtome.results import Result
 from microtome.tables import Table
 from microtome.training.curvature.hessian_products import HessianProduct, MovableLoss
 from microtome.training.curvature.lanczos import quadrature
@@ -183,7 +183,6 @@ def spectral_density(
         layer=layer or "",
         images=at.images,
         steps=sum(len(nodes) for nodes, _ in drawn),
-        provenance=provenance(net),
     )
 
 
