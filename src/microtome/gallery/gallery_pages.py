@@ -129,7 +129,7 @@ def duration(seconds: float) -> str:
     Examples
     --------
     >>> duration(4.2), duration(130), duration(7300)
-    ('4 s', '2 min 10 s', '2 h 2 min')
+    ('4 s', '2 min 10 s', '2 h 1 min')
     """
     whole = round(seconds)
     if whole < 60:
