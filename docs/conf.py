@@ -20,7 +20,7 @@ release = version = __version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
+    "equations",
     "sphinx_gallery.gen_gallery",
     "method_pages",
     "numpydoc",
@@ -28,6 +28,7 @@ extensions = [
     "myst_parser",
 ]
 bibtex_bibfiles = ["references.bib"]
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = "Microtome"
 html_static_path = ["building/static"]

@@ -117,5 +117,5 @@ assert path.gap < 1e-3 * abs(float(logits[says]))
 
 # %%
 # **What does not hold.** The story is about one image. That 20 pixels carry this mistake does not say that they carry
-# the next one; :doc:`06_is_there_a_shortcut` asks about the whole data set. And a pixel set to black is an image of a
+# the next one; :doc:`04_is_there_a_shortcut` asks about the whole data set. And a pixel set to black is an image of a
 # kind the network has never seen: the control with random pixels is there because of it.

@@ -48,7 +48,7 @@ print(f"data-processing inequality holds within {tanh.tolerance} bit: {tanh.cons
 # %%
 # Compression is a fall of I(X;T) from its largest value to the end of training.
 
-for layer, bits in zip(tanh.layers, tanh.compression.tolist(), strict=True):
+for layer, bits in zip(tanh.layers, tanh.compression.mean(1).tolist(), strict=True):
     print(f"{layer}: {bits:.2f} bit lost by the end")
 
 # %%
@@ -63,7 +63,9 @@ relu.plot()
 # %%
 
 print("bits lost by the end:")
-for layer, of_tanh, of_relu in zip(tanh.layers, tanh.compression.tolist(), relu.compression.tolist(), strict=True):
+for layer, of_tanh, of_relu in zip(
+    tanh.layers, tanh.compression.mean(1).tolist(), relu.compression.mean(1).tolist(), strict=True
+):
     print(f"{layer:>8}: tanh {of_tanh:.2f}, ReLU {of_relu:.2f}")
 
 # %%

@@ -71,7 +71,9 @@ def test_a_page_says_what_does_not_hold(page: Path) -> None:
 
 def test_links_between_pages_resolve() -> None:
     """Sphinx checks them, too; here a page that was renamed is found in a second."""
-    names = {page.stem for page in PAGES}
+    folders = {"stories": "examples", "questions": "questions"}
+    names = {f"/{folders[page.parent.name]}/{page.stem}" for page in PAGES}
     for page in PAGES:
-        for target in re.findall(r":doc:`(?:/examples/|/questions/)?(\d\d_\w+)`", page.read_text(encoding="utf-8")):
-            assert target in names, (page.name, target)
+        for target in re.findall(r":doc:`((?:/examples/|/questions/)?\d\d_\w+)`", page.read_text(encoding="utf-8")):
+            full = target if target.startswith("/") else f"/{folders[page.parent.name]}/{target}"
+            assert full in names, (page.name, target)

@@ -150,7 +150,7 @@ MADE: dict[str, Callable[[], Any]] = {
     "TopImages": lambda: units.top_images(NET, DATA, "0", 0, k=2),
     "TopPatches": patches,
     "Tuning": lambda: units.tuning(NET, "0", stimuli=units.stimuli.bars(SHAPE[1:])),
-    "UsableInformation": lambda: information.usable_information(NET, DATA, ["2"], folds=2),
+    "UsableInformation": lambda: information.usable_information(NET, DATA, ["2"], folds=3),
     "WeightVectors": lambda: spaces.weight_vectors(SQUARE, IMAGES[:2, :, :4, :4], layer="1"),
     "WhatWhere": lambda: units.what_where(NET, "0"),
     "Without": lambda: surgery.without(SAME, "2", DATA, epochs=1),
