@@ -50,7 +50,7 @@ def map_file(subject: Subject, features: Features, found: ImageMap) -> bytes:
     """
     seen = predicted(subject, scores(subject, batch=_BATCH))
     count = len(found.points)
-    values = torch.as_tensor(features.values).double().flatten(1)
+    values = torch.as_tensor(features.values, device="cpu").double().flatten(1)
     near, _ = nearest(values.numpy(), min(_NEAREST, count - 1))
     spread = values.std(0) / values.abs().mean(0).clamp(min=1e-12)
     units = spread.argsort(descending=True, stable=True)[:_UNITS].sort().values

@@ -203,7 +203,7 @@ def photo_maps(folder: Path, count: int | None = None, *, seed: int = 0) -> Phot
         name for name in reversed(list(net.layers)) if net.layers[name].units > 1000 and net.layers[name].spatial
     )
     found = features(net, some, layer)
-    values = torch.as_tensor(found.values)
+    values = torch.as_tensor(found.values, device="cpu")
     random = torch.randn(values.shape, generator=torch.Generator().manual_seed(seed), dtype=values.dtype, device="cpu")
     given_by = {"features": values, "directions": directions(values), "noise": random}
     maps, popular, lonely = {}, {}, {}
