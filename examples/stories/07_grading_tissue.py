@@ -13,7 +13,7 @@ can be held against them.
 # Drawing tissue
 # --------------
 # Pink stroma with nuclei. With the grade the nuclei become more, larger, more elongated, more different from each
-# other, and darker. The grades overlap in every mark, as they do in life.
+# other, and darker. Single nuclei of neighbouring grades overlap in every mark.
 
 import torch
 from torch import nn

@@ -96,7 +96,8 @@ assert accuracy > 0.6
 # %%
 # What decided?
 # -------------
-# Two pictures of each class. ``compare`` says in numbers how far the maps agree.
+# One picture of each class; the network takes the pale square for a triangle. ``compare`` says in numbers how far the
+# maps agree.
 
 some = torch.stack([images[index] for index in (0, 41, 81)])
 maps = attribution.compare(net, some, methods=["grad-cam", "lrp", "guided-backprop", "integrated-gradients"])
