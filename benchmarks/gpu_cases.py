@@ -185,6 +185,14 @@ def cases() -> dict[str, Case]:
         "tsne": lambda net, on: call("tsne")(rounded(net, data, on.layer), perplexity=1.5),
         "aligned-maps": lambda net, on: call("aligned-maps")([rounded(net, data, on.layer)] * 2, perplexity=1.5),
         "hessian-eigenvalues": lambda net, _: call("hessian-eigenvalues")(net, data, products=8),
+        "hessian-density": lambda net, _: call("hessian-density")(net, data, probes=2, products=8),
+        "hessian-convexity": lambda net, _: call("hessian-convexity")(net, data, steps=3, products=8),
+        "hessian-along-training": lambda net, _: call("hessian-along-training")(
+            net, TwoCheckpoints(net.model), data, products=8
+        ),
+        "usable-information": lambda net, on: call("usable-information")(
+            net, data, [on.linear], reduce="mean", folds=2
+        ),
         "loss-line": lambda net, _: call("loss-line")(net, data, steps=3),
         "loss-between": lambda net, _: call("loss-between")(net, net.around(halved(net.model)), data, steps=3),
         "loss-surface": lambda net, _: call("loss-surface")(net, data, steps=3),
@@ -216,6 +224,19 @@ def halved(model: nn.Module) -> nn.Module:
         for parameter in other.parameters():
             parameter.mul_(0.5)
     return other
+
+
+class TwoCheckpoints:
+    """A run that kept a model's weights, and those of half their size, in memory."""
+
+    checkpoints = (0, 1)
+
+    def __init__(self, model: nn.Module) -> None:
+        self._kept = [halved(model).state_dict(), copy.deepcopy(model.state_dict())]
+
+    def load(self, model: nn.Module, epoch: int) -> None:
+        """Put the weights of an epoch into a model."""
+        model.load_state_dict(self._kept[epoch])
 
 
 def few_networks(net: Network) -> information.NetworkRuns:
