@@ -191,7 +191,7 @@ def cases() -> dict[str, Case]:
             net, TwoCheckpoints(net.model), data, products=8
         ),
         "usable-information": lambda net, on: call("usable-information")(
-            net, data, [on.linear], reduce="mean", folds=2
+            net, images(16), [on.linear], reduce="mean", folds=3
         ),
         "loss-line": lambda net, _: call("loss-line")(net, data, steps=3),
         "loss-between": lambda net, _: call("loss-between")(net, net.around(halved(net.model)), data, steps=3),
