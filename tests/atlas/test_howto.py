@@ -32,7 +32,7 @@ def test_the_example_adds_a_section_to_every_unit_page(
         report = build(album.subject, tmp_path / "out", size=small.TINY, topics=[made.MEAN_MAPS])
     finally:
         sys.modules.pop("mean_maps_topic")
-    assert report.made == 2 + 2  # the first look, and two layers
+    assert report.made == 3 + 2  # the first look (its shard, scores and patches), and two layers
     pages = sorted((tmp_path / "out" / "units").rglob("*.html"))
     assert len(pages) == 10
     assert all("<h2>Where it responds</h2>" in page.read_text() for page in pages)

@@ -278,7 +278,8 @@ def test_an_interrupt_leaves_a_run_that_goes_on(files: Path) -> None:
     assert "--out out" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not list((files / "out").rglob("*.part"))
-    assert 4 <= len([path for path in (files / "out" / "results").rglob("*") if path.is_file()]) < 10
+    # Four results are there, less those of shards, which are removed when they are merged.
+    assert 3 <= len([path for path in (files / "out" / "results").rglob("*") if path.is_file()]) < 10
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

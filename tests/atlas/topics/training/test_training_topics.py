@@ -58,7 +58,7 @@ def site(trained, tmp_path_factory):
 def planned(recipe: RunConfig, folder: Path, size=SIZE) -> dict[str, object]:
     subject = recipe.open()
     plan = Plan(network_summary(subject, size), subject)
-    assert len(first_tasks(plan)) == 2
+    assert len(first_tasks(plan)) == 3  # one shard, scores and patches
     chosen = select(plan, Store(folder))
     return {task.job: task for topic in TRAINING for task in topic.tasks(plan, chosen)}
 
