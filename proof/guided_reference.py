@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from proof.plain import Plain
+from proof.subject import NotCompared
 
 _NAMED = frozenset(
     "Relu LeakyRelu Gelu Silu Hardswish Elu Celu Mish Softplus PreluKernel Threshold RreluWithNoise".split()
@@ -40,7 +41,7 @@ def guided(plain: Plain, images: Tensor, targets: Sequence[int]) -> Tensor:
     score = plain.scores(x)[range(len(x)), list(targets)].sum()
     every = list(nodes(score.grad_fn))
     if any(operator(node) == "CopySlices" for node in every):
-        raise NotImplementedError("an operation in place on a part of a tensor, which no node of its own shows")
+        raise NotCompared("an operation in place on a part of a tensor, which no node of its own shows")
     written = [node for node in every if _by_hand(node)]
     inside = {part for node in written for part in _between(node)}
     for node in every:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from microtome import Network, attribution, registry
+from microtome import Network, attribution, registry, training, units
 from microtome.errors import InputError
 
 
@@ -39,6 +39,24 @@ def test_a_default_that_the_method_finds_is_stated_as_found() -> None:
     net = Network(nn.Sequential(nn.Conv2d(1, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2)), (1, 3, 3))
     found = attribution.grad_cam(net, torch.rand(1, 1, 3, 3, generator=torch.Generator().manual_seed(0)))
     assert found.provenance.parameters["layer"] == found.layer
+
+
+def test_each_result_of_several_layers_says_how_it_was_made() -> None:
+    net = Network(nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(162, 2)), (1, 9, 9))
+    data = [torch.rand(1, 9, 9, generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
+    found = units.similar(net, data, ["0", "1"])
+    assert {name: one.provenance.method for name, one in found.items()} == dict.fromkeys(("0", "1"), "similar-units")
+    assert all(one.provenance.fingerprint == net.fingerprint for one in found.values())
+    assert {name: one.provenance.parameters["layers"] for name, one in found.items()} == {"0": "0", "1": "1"}
+
+
+def test_options_of_a_shared_list_stand_each_by_its_name() -> None:
+    net = Network(nn.Sequential(nn.Flatten(), nn.Linear(9, 2)), (1, 3, 3))
+    pixels = torch.rand(4, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+    found = training.landscape.line(net, [(pixels[k], k % 2) for k in range(4)], steps=3, batch=2, images=3)
+    assert found.provenance.method == "loss-line"
+    assert found.provenance.parameters["images"] == 3
+    assert not {"options", "batch"} & set(found.provenance.parameters)
 
 
 def _named(module: str, qualname: str) -> Callable[..., None]:

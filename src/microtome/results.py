@@ -59,7 +59,7 @@ class Provenance:
     notes: list[str] = field(default_factory=list)
 
 
-# Of a result that the registry has not described yet.
+# The provenance of a result that the registry has not described yet.
 UNSTATED = Provenance("")
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Callable
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from microtome import Network
-from microtome.attribution import deep_taylor, lrp
+from microtome.attribution import deconvnet, deep_taylor, guided_backprop, lrp
 from microtome.trace.delta.patched import Patched
 from microtome.trace.delta.propagate import Windows
+from microtome.trace.rectifiers.value_function import Value
 
 
 class Watched(nn.Module):
@@ -49,5 +52,22 @@ def test_windows_let_go_without_the_collector() -> None:
         held = weakref.ref(rules.content(shell))
         del shell, rules
         assert held() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("method", [guided_backprop, deconvnet, lrp])
+def test_what_was_followed_is_gone_without_the_collector(method: Callable[..., object]) -> None:
+    """Values of a pass refer to each other in cycles; they are taken apart, since they hold the pass's graph."""
+    net = Network(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU6(), nn.Conv2d(2, 2, 3), nn.SiLU(), nn.Flatten(),
+                                nn.Linear(50, 2)), (1, 9, 9))  # fmt: skip
+    images = torch.rand(1, 1, 9, 9, generator=torch.Generator().manual_seed(0))
+    method(net, images, target=0)
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(type(each) is Value for each in gc.get_objects())
+        method(net, images, target=0)
+        assert sum(type(each) is Value for each in gc.get_objects()) == before
     finally:
         gc.enable()

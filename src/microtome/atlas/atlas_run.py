@@ -218,9 +218,12 @@ def _commands(
     methods: Sequence[str],
 ) -> Commands:
     """Command lines for the pages. The output folder is a word, so that pages are the same wherever they are made."""
-    if typed is None and not isinstance(source, RunConfig):
+    if typed is not None:
+        options = dict(typed)
+    elif isinstance(source, RunConfig):
+        options = options_of(source)
+    else:
         return Commands({})
-    options = dict(typed) if typed is not None else options_of(source)  # type: ignore[arg-type]
     options["out"] = "FOLDER"
     if layers is not None:
         options["layers"] = ",".join(layers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from matplotlib.figure import Figure
@@ -65,8 +65,7 @@ def hand_set(result: HandSet, *, trained: bool = True) -> Figure:
 def _model(result: HandSet, *, after: bool) -> HandNet:
     from microtome.reproduce.dissecting.hand_set_digits import STATES
 
-    model: HandNet = result.network(STATES[1 if after else 0]).model  # type: ignore[assignment]  # the first two are
-    return model
+    return cast("HandNet", result.network(STATES[1 if after else 0]).model)
 
 
 def _detectors(figure: Figure, model: HandNet, changed: HandNet, width: float, height: float) -> None:

@@ -120,11 +120,14 @@ def _cell(result: KernelAlignment, a: int, b: int) -> tuple[str, str]:
 
 
 def _numbers(result: ImageMap) -> str:
+    from microtome.representation.principal_components import PrincipalMap
+    from microtome.representation.t_sne import NeighbourMap
+
     parts = []
-    if (kl := getattr(result, "kl", None)) is not None:
-        parts.append(f"perplexity {result.perplexity:g}, KL {kl:.3g}")  # type: ignore[attr-defined]  # those with a KL
-    if (explained := getattr(result, "explained", None)) is not None:
-        parts.append(f"{float(explained.sum()):.0%} of the variance")
+    if isinstance(result, NeighbourMap):
+        parts.append(f"perplexity {result.perplexity:g}, KL {result.kl:.3g}")
+    if isinstance(result, PrincipalMap):
+        parts.append(f"{float(result.explained.sum()):.0%} of the variance")
     parts.append(f"trustworthiness {result.trustworthiness:.3f}")
     if result.layer_accuracy is not None and result.map_accuracy is not None:
         accuracies = f"{result.layer_accuracy:.1%} in the layer, {result.map_accuracy:.1%} here"

@@ -39,7 +39,7 @@ class Finding:
     holds : str
         ``"yes"``, ``"partly"`` or ``"no"``.
     why : str
-        Why ours differs, where it does.
+        A possible reason where ours differs. It is not measured: what is measured stands in ``found``.
     pictures : tuple of Drawn
     """
 

@@ -44,7 +44,7 @@ def align_batch_norm_gradients(roots: Iterable[Tensor], images: Tensor) -> None:
     reached = [node for node in reached if node is not None]
     if not reached:
         return
-    seen = {*reached, images.grad_fn}  # what lies before the model is no matter of its batch norms
+    seen = {*reached, images.grad_fn}  # the walk ends at the images: no batch norm lies before them
     kinds = set[str]()
     norms, convolutions = [], []
     for node in reached:  # grows while it is walked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import json
 import os
 import socket
@@ -17,10 +18,8 @@ from typing import Any
 from microtome.atlas.store import OWNER, Store
 from microtome.errors import StoreError
 
-try:
-    import fcntl
-except ImportError:  # Windows has none: there the owner's name counts as long as it is renewed
-    fcntl = None  # type: ignore[assignment]
+# Windows has none: there the owner's name counts as long as it is renewed.
+fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 
 __all__ = ["owned"]
 

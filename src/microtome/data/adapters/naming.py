@@ -41,9 +41,9 @@ def by_folder(folders: Sequence[str], classes: Sequence[str] | None) -> tuple[Te
     """
     distinct = sorted(set(folders))
     if classes is None:
-        matches = [_PREFIX.fullmatch(name) for name in distinct]
-        if all(matches):
-            distinct.sort(key=lambda name: int(_PREFIX.fullmatch(name)[1]))  # type: ignore[index]  # all match
+        numbers = {name: int(match[1]) for name in distinct if (match := _PREFIX.fullmatch(name)) is not None}
+        if len(numbers) == len(distinct):
+            distinct.sort(key=numbers.__getitem__)
         index = {name: label for label, name in enumerate(distinct)}
         return torch.tensor([index[name] for name in folders], device="cpu"), tuple(distinct)
     index = {name: _look_up(name, classes) for name in distinct}

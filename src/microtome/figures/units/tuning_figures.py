@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -94,7 +94,7 @@ def _row(figure: Figure, result: Tuning, unit: int, row: int, rows: int) -> None
     confidence = f"\nconfidence {float(result.confidence[unit]):.2f}"
     figure.text(0.01, low + tall / 2, f"unit {unit}\n{label}{also}{confidence}", fontsize=8, va="center")
     top = max(float(result.response[unit].max()), 1e-12)
-    polar: PolarAxes = figure.add_axes((0.19, low + 0.08 * tall, 0.2, 0.84 * tall), projection="polar")  # type: ignore[assignment]  # projection="polar" returns PolarAxes
+    polar = cast("PolarAxes", figure.add_axes((0.19, low + 0.08 * tall, 0.2, 0.84 * tall), projection="polar"))
     _polar(polar, _angular(result, unit), top)
     for column, (parameter, name) in enumerate(BEYOND):
         axes = figure.add_axes((0.45 + 0.19 * column, low + 0.26 * tall, 0.15, 0.62 * tall))

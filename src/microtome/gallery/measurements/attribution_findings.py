@@ -63,7 +63,7 @@ def photo_evidence(place: Workplace) -> list[Finding]:
             verdict(away and lower[1] > 0.05, away),
             ""
             if lower[1] > 0.05
-            else "The regions are others. But covering them hardly changes the score, "
+            else "The regions differ. But covering them hardly changes the score, "
             "so that they do not "
             f"make the network change its prediction; {there} of {made.photos} photos have such a region at all.",
         ),
@@ -84,9 +84,8 @@ def photo_evidence(place: Workplace) -> list[Finding]:
             verdict(kept < 0.3, kept < _UNTOUCHED),
             ""
             if kept < 0.3
-            else "The map shows the patches that drive an activation, whatever the upper "
-            "layers have learnt: "
-            "what these say of the class it hardly depends on (Adebayo et al. 2018).",
+            else "The map shows the patches that drive an activation. It hardly depends on what the upper layers have "
+            "learnt about the class (Adebayo et al. 2018).",
             (),
         ),
     ]
@@ -111,11 +110,10 @@ def single_pixels(place: Workplace) -> list[Finding]:
             _SEEING,
             "saliency-single-pixels",
             f"{float(pixel.abs().mean()):.4f} against {float(window.mean()):.3f}",
-            f"{len(images)} photos: the pixel of the largest gradient set to gray changes the probability "
-            "of the predicted class "
-            f"by {float(pixel.abs().mean()):.4f} on average, {float(pixel.abs().max()):.3f} at most; a "
-            f"window of {side} x {side} "
-            f"pixels around it lowers it by {float(window.mean()):.3f} ({ratio:.0f} times as much)",
+            f"{len(images)} photos: the pixel of the largest gradient set to gray changes the probability of the "
+            f"predicted class by {float(pixel.abs().mean()):.4f} on average, {float(pixel.abs().max()):.3f} at "
+            f"most; a window of {side} x {side} pixels around it lowers it by {float(window.mean()):.3f} "
+            f"({ratio:.0f} times as much)",
             verdict(float(pixel.abs().mean()) < 0.02 and ratio > 5, ratio > 1),
             "",
             (place.draw("saliency", found, "Saliency: how much the score changes with each pixel."),),
@@ -160,8 +158,7 @@ def relevance_sums(place: Workplace) -> list[Finding]:
             ""
             if max(shares) < 0.05
             else "The sum equals the score for networks without positive biases, "
-            "which the paper assumes. "
-            "Trained networks have them, and they take their part.",
+            "which the paper assumes. Trained networks have them, and they take their part.",
             (
                 place.draw("deep-taylor-digits", first, "Relevance of pixels for the predicted digit."),
                 place.draw("deep-taylor-photos", second, "Relevance of pixels for the predicted class."),
@@ -190,9 +187,8 @@ def cam_conversion(place: Workplace) -> list[Finding]:
             _SEEING,
             "cam-accuracy",
             f"{before:.2%} before, {after:.2%} after",
-            f"{before:.2%} of {found.images:,} test images before, {found.accuracy['replaced']:.2%} with "
-            "the new head untrained, "
-            f"{after:.2%} after two epochs; weights {found.parameters['before']:,} before, "
+            f"{before:.2%} of {found.images:,} test images before, {found.accuracy['replaced']:.2%} with the new "
+            f"head untrained, {after:.2%} after two epochs; weights {found.parameters['before']:,} before, "
             f"{found.parameters['after']:,} after",
             verdict(after > before - 0.01, after > before - 0.05),
             "" if after > before - 0.01 else "Two epochs on few images.",
@@ -217,8 +213,8 @@ def cam_conversion(place: Workplace) -> list[Finding]:
 
 def bias(place: Workplace) -> list[Finding]:
     """A biased and an unbiased network, and the share of each map on the tag."""
-    options = {"train": data.mnist("train").sample(5000, seed=0), "explained": 50} if place.quick else {}
-    found = spotting_bias(agreement=1.0, out=place.folder, say=place.say, **options)  # type: ignore[arg-type]  # by name
+    train = data.mnist("train").sample(5000, seed=0) if place.quick else None
+    found = spotting_bias(train, agreement=1.0, explained=50 if place.quick else 200, out=place.folder, say=place.say)
     pairs = {name: tuple(found.shares.mean(of, name) for of in ("biased", "unbiased")) for name in found.shares.methods}
     more = sum(a > b for a, b in pairs.values())
     seen = pairs["grad-cam"][0] > pairs["grad-cam"][1]

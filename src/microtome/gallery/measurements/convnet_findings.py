@@ -9,26 +9,19 @@ __all__ = ["by_hand", "dissected", "omitted", "settled"]
 
 _DOCUMENT = "dissecting-a-convnet"
 
-# What is known of the reasons where a statement does not hold.
+# Possible reasons where a statement does not hold.
 _WHY = {
-    "pruning": "Rounds and retraining are shorter here than the article's.",
-    "conv1-filters": "Which angles come out hangs on the first weights; the article shows one network.",
-    "conv2-superstimuli": "A label needs a tuning that is sharper than that of random networks, and few "
-    "channels of so small "
-    "a layer have one. What a channel detects on digits is often no line at one angle.",
-    "unit-135": "The contributions are added up where the unit responds most. In the networks trained here a "
-    "unit is carried by "
-    "several inputs; the article picked its unit by eye.",
-    "duality": "The stimuli are lines and edges on a blank ground. In the convolutions place alone explains "
-    "little, since the "
-    "same filter is used everywhere and pooling keeps what is strongest; the place matters in the later layers.",
-    "layer-omitted": "Convolutions trained here do not copy their inputs: similarity between neighbouring "
-    "layers is high, but "
-    "copies explain little of the variance.",
-    "hand-net": "The named numbers of few detectors bound what fine-tuning can reach.",
-    "lower-layers-first": "Distances are measured on responses, not seen in pictures. The first layer of a "
-    "small network starts "
-    "near to its end, the last has the labels' gradient at first hand.",
+    "pruning": "Rounds and retraining are shorter here than in the article.",
+    "conv1-filters": "The angles depend on the first weights; the article shows one network.",
+    "conv2-superstimuli": "A label needs a sharper tuning than the units of random networks have. What a channel "
+    "detects on digits is often no line at one angle.",
+    "unit-135": "The contributions are those at the place where the unit responds most; the article chose its unit by "
+    "eye.",
+    "duality": "The stimuli are lines and edges on a blank ground. A convolution uses the same filter everywhere and "
+    "pooling keeps what is strongest, so the place may explain little.",
+    "layer-omitted": "Two layers may be similar although neither copies the other.",
+    "hand-net": "Few named numbers limit what fine-tuning can reach.",
+    "lower-layers-first": "Distances are measured on responses, not seen in pictures.",
 }
 
 

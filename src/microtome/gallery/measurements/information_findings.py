@@ -57,8 +57,7 @@ def planes(place: Workplace) -> list[Finding]:
             _DOCUMENT,
             "inequality",
             f"{most:.2g} bit at most",
-            f"largest rise from a layer to the next, all runs with bins: {most:.2g} bit; tanh alone "
-            f"{rises:.2g} bit "
+            f"largest rise from a layer to the next, all runs with bins: {most:.2g} bit; tanh alone {rises:.2g} bit "
             f"(tolerance {found.tanh.tolerance:g})",
             verdict(most <= found.tanh.tolerance, rises <= found.tanh.tolerance),
             ""
@@ -71,9 +70,8 @@ def planes(place: Workplace) -> list[Finding]:
             f"{tanh[0]:.2f} and {tanh[1]:.2f} bit",
             f"{size}; the last two hidden layers lose of I(X;T), in bits: {every}",
             verdict(min(tanh) > 0.1, max(tanh) > 0.1),
-            "Compression appears with tanh and bins. Saxe et al. (2018) show that it comes from saturation: "
-            "with ReLU and kernels "
-            "there is none, though these networks generalise as well.",
+            "Compression appears with tanh and bins. Saxe et al. (2018) show that it comes from saturation: with "
+            "ReLU and kernels there is none, though these networks generalise as well.",
             pictures["plane"] + pictures["errors"],
         ),
         Finding(
@@ -107,9 +105,8 @@ def planes(place: Workplace) -> list[Finding]:
                 for name, at in zip(found.gradients.layers, crossing, strict=True)
             ),
             verdict(never == 0, never < len(crossing)),
-            "The transition is there for every layer, but at "
-            "another epoch for each; "
-            "the lecture's figure shows one common epoch."
+            "The transition is there for every layer, but at another epoch for each; the lecture's figure shows one "
+            "common epoch."
             if never == 0
             else "",
             pictures["gradients"],
@@ -126,7 +123,7 @@ def planes(place: Workplace) -> list[Finding]:
             verdict(order == sorted(order, reverse=True) and late == sorted(late, reverse=True), order[0] > order[-1]),
             ""
             if late == sorted(late, reverse=True)
-            else "More layers reach the first plateau sooner. To a small error five layers take longer than three.",
+            else "A deeper network may need more epochs to reach a small error.",
             pictures["depths"],
         ),
     ]

@@ -53,9 +53,8 @@ def made_images(place: Workplace) -> list[Finding]:
             verdict(near >= len(classes) / 2, near > 0),
             ""
             if near >= len(classes) / 2
-            else "The images raise the score of the network that they are made "
-            "for; a second "
-            "network agrees for few. So they show what moves this network, and elements of the class in part.",
+            else "The images are made for one network. They may show what moves this network more than what "
+            "makes the class.",
             (place.draw("class-images", made, "Images made for class scores, with the priors for photo networks."),),
         ),
         Finding(
@@ -100,9 +99,8 @@ def inversions(place: Workplace) -> list[Finding]:
             "inversion-equivalent",
             f"error up to {error:.3f}, {sum(apart) / len(apart):.2f} apart",
             f"{_DEEP}, {len(some)} photos, 5 starts each: squared error of the representation "
-            f"{float(made.error.mean()):.3f} on "
-            f"average, {error:.3f} at most (1: nothing in common); the five images of a photo differ by "
-            f"{sum(apart) / len(apart):.2f} (root mean square over pixels in [0, 1])",
+            f"{float(made.error.mean()):.3f} on average, {error:.3f} at most (1: nothing in common); the five "
+            f"images of a photo differ by {sum(apart) / len(apart):.2f} (root mean square over pixels in [0, 1])",
             verdict(error < 0.1 and min(apart) > 0.05, error < 0.3),
             ""
             if error < 0.1

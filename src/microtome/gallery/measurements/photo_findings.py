@@ -104,17 +104,12 @@ def first_filters(place: Workplace) -> list[Finding]:
             "gabor-everywhere",
             f"fit {gabor[0]:.2f}, likeness {alike[0][0]:.2f} (chance {alike[0][1]:.2f})",
             "\n".join(
-                f"{name}: median Gabor fit of the components {fit:.2f}; mean likeness of filters and "
-                "components "
+                f"{name}: median Gabor fit of the components {fit:.2f}; mean likeness of filters and components "
                 f"{mean:.2f}, random filters {chance:.2f} ± {spread:.2f}"
                 for name, fit, (mean, chance, spread) in zip(nets, gabor, alike, strict=True)
             ),
             verdict(better and min(gabor) > 0.5, min(gabor) > 0.5),
-            ""
-            if better
-            else "The components are Gabor-like, but matched with the network's filters they "
-            "are no more "
-            "alike than random filters: in 3 x 3 pixels there is little room for a difference.",
+            "" if better else "In 3 x 3 pixels there is little room for filters to differ.",
             (place_drawn,),
         ),
     ]
@@ -152,9 +147,7 @@ def units_on_photos(place: Workplace) -> list[Finding]:
             f"median rarity over {found.images} photos (0: responds to all alike, 1: to one): "
             + ", ".join(f"{layer} {value:.2f}" for layer, value in rarity.items()),
             verdict(rises, values[-1] > values[0]),
-            ""
-            if rises
-            else "The median unit of the first half responds to all photos alike; units specialise in the last third.",
+            "" if rises else "Units of the first half may respond to all photos alike.",
         ),
         Finding(
             _SEEING,
@@ -210,10 +203,8 @@ def reconstructions(place: Workplace) -> list[Finding]:
             verdict(all(common), any(common)),
             ""
             if all(common)
-            else "This network has no max-pooling, whose switches give a deconvnet's reconstruction its "
-            "detail. Through strided convolutions the signal spreads evenly: a lattice that is the same for "
-            "every photo "
-            "and nearly the same for every unit (Springenberg et al. 2015 saw it, too).",
+            else "This network has no max-pooling, whose switches give the reconstruction of a deconvnet its detail. "
+            "Through strided convolutions the signal spreads evenly (Springenberg et al. 2015).",
             tuple(drawn[::2]),
         ),
         Finding(

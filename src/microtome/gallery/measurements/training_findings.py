@@ -72,13 +72,11 @@ def photo_map(place: Workplace) -> list[Finding]:
             f"trustworthiness {turned:.2f}; noise {noise:.2f}",
             found.report(),
             verdict(turned > 0.9, turned > noise + 0.03),
-            f"By plain distance trustworthiness is {plain:.2f}, below that of noise: "
-            f"{found.popular['features']} of the photos have the "
-            f"same photo among their nearest, for its features are short, and {found.lonely['features']} "
-            "are near to none. By direction "
-            "there are no such hubs. Every photo here is of another class, so that few have a near "
-            "neighbour to be kept; the "
-            "lecture maps 50,000 photos, 50 of each class.",
+            f"By plain distance trustworthiness is {plain:.2f}, below that of noise: {found.popular['features']} of "
+            "the photos have the same photo among their nearest, for its features are short, and "
+            f"{found.lonely['features']} are near to none. By direction there are no such hubs. Every photo here is "
+            "of another class, so that few have a near neighbour to be kept; the lecture maps 50,000 photos, 50 of "
+            "each class.",
             (drawn,),
         ),
     ]
@@ -151,8 +149,7 @@ def rescaled(place: Workplace) -> list[Finding]:
             "scale-invariance",
             f"{gap['filter']:.0e} normalised, {gap['none']:.2f} plain",
             f"largest change of the loss over 49 points, by its range: {gap['filter']:.1e} with filter-wise "
-            "normalised directions, "
-            f"{gap['none']:.2f} with plain ones of equal seed",
+            f"normalised directions, {gap['none']:.2f} with plain ones of equal seed",
             verdict(gap["filter"] < 1e-4 and gap["none"] > 0.01, gap["filter"] < gap["none"]),
             "",
             (drawn,),
@@ -161,9 +158,8 @@ def rescaled(place: Workplace) -> list[Finding]:
             _SEEING,
             "line-between",
             f"{ends[0]:.2f}, {high:.1f} on the way, {ends[1]:.2f}",
-            f"loss of two SimpleConvNets from different first weights {ends[0]:.3f} and {ends[1]:.3f}, "
-            "largest on the line between "
-            f"them {high:.2f}: the two minima are apart",
+            f"loss of two SimpleConvNets from different first weights {ends[0]:.3f} and {ends[1]:.3f}, largest on "
+            f"the line between them {high:.2f}: the two minima are apart",
             verdict(high > 2 * max(ends), high > max(ends)),
             "",
             (place.draw("line", line, "Loss on the line between two trained networks."),),

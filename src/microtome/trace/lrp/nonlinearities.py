@@ -86,6 +86,7 @@ class Nonlinearities:
             if begin is not None and (way := self._way(value, begin)) is not None:
                 self._ways.update(way)
                 inner |= {id(item) for item in _before(value, begin)}
+        self._elementwise.forget()
         self._elementwise, self._value = Elementwise(), None
         self._inputs.clear()
         self._numbers.clear()

@@ -112,16 +112,12 @@ class Elementwise:
             parent.children.append(value)
         self._keep(made[0], value)
 
-    def found(self, tensor: Tensor) -> Value | None:
-        """What is known of a tensor, as it is now."""
-        return self._found(tensor)
-
     def knows(self, tensor: Tensor) -> bool:
         """Whether a tensor is made from the image, as far as it can be told."""
-        return tensor.requires_grad or self._found(tensor) is not None
+        return tensor.requires_grad or self.found(tensor) is not None
 
     def forget(self) -> None:
-        """Let go of all values. They refer to each other in circles, which would wait for the garbage collector."""
+        """Drop all values. They refer to each other in cycles, which would stay until the garbage collector runs."""
         for value in (*self.values, *(known[2] for known in self._known.values())):
             value.source, value.again = None, None
             value.parents, value.children = [], []
@@ -144,7 +140,7 @@ class Elementwise:
             self.mixed.append(call.name)
             return None
         made = Value(None, [], call.name, call.kind, mask=True)  # no longer at the places that it was made from
-        if len(masks) == 1 and call.kind in _LAYING_OUT and (mask := self._found(masks[0])) is not None:
+        if len(masks) == 1 and call.kind in _LAYING_OUT and (mask := self.found(masks[0])) is not None:
             made.laid_out = mask if mask.laid_out is None else mask.laid_out
         return made
 
@@ -203,16 +199,17 @@ class Elementwise:
     # -- what is known of a tensor ---------------------------------------------------------------------------------
 
     def _is_mask(self, tensor: Tensor) -> bool:
-        found = self._found(tensor)
+        found = self.found(tensor)
         return found is not None and found.mask
 
-    def _found(self, tensor: Tensor) -> Value | None:
+    def found(self, tensor: Tensor) -> Value | None:
+        """What is known of a tensor, as it is now."""
         found = self._known.get(id(tensor))
         return found[2] if found is not None and found[0]() is tensor and found[1] == version(tensor) else None
 
     def _value(self, tensor: Tensor) -> Value | None:
         """What is known of a tensor; a source where nothing is and a gradient reaches it; None for a constant."""
-        found = self._found(tensor)
+        found = self.found(tensor)
         if found is not None:
             return found
         if not tensor.requires_grad:

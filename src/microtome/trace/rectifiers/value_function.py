@@ -108,10 +108,9 @@ def repeatable(call: Call, places: list[Tensor]) -> Callable[[list[Tensor]], Ten
         return _cast
     func, written = call.func, call.kind == "setitem"
     first, *options = call.args or (None,)
-    plain = all(type(value) in PLAIN for value in (*options, *call.kwargs.values()))
-    if (
-        plain and not written and len(places) == 1 and first is places[0]
-    ):  # F.relu6(x, inplace=True): nothing to look for
+    others = (*options, *call.kwargs.values())
+    alone = len(places) == 1 and first is places[0] and PLAIN.issuperset(map(type, others))
+    if alone and not written:  # F.relu6(x, inplace=True): no other tensor to look for
         return partial(_again_on_one, func, options, call.kwargs)
     own = {id(tensor): index for index, tensor in enumerate(places)}
     constants: dict[int, Tensor] = {}

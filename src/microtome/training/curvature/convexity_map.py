@@ -160,7 +160,7 @@ def convexity_map(
 @torch.no_grad()
 def _move(
     weights: Mapping[str, Tensor], theta: Mapping[str, Tensor], along: list[tuple[float, dict[str, Tensor]]]
-) -> None:  # fmt: skip
+) -> None:
     """Set the weights to theta plus multiples of directions, rounded once."""
     for name, weight in weights.items():
         weight.copy_(sum((c * d[name] for c, d in along if c != 0 and name in d), theta[name]))
