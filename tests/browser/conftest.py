@@ -59,6 +59,8 @@ class Browser:
     def __init__(self, driver, site: Path) -> None:
         self.driver = driver
         self.site = site
+        self.driver.get("about:blank")  # a page of other tests may still complain that its server is gone
+        self.complaints()
 
     def open(self, address: str) -> None:
         """Open a page of the site from disk, leaving the page before, so that an address with a hash loads too."""

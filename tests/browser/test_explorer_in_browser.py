@@ -124,18 +124,16 @@ def test_drawing_a_digit_changes_scores_and_maps(page):
 
 def test_from_the_prediction_to_a_unit_to_its_dissection(page):
     page.go("#layer=2")
-    best = page.one("#scores .rows button")
-    label = best.get_attribute("data-class")
-    best.click()
+    label = page.ask("document.querySelector('#scores .rows button').dataset.class")
+    page.ask("document.querySelector('#scores .rows button').click()")  # at once: the rows are drawn anew meanwhile
     page.wait(f"document.querySelector('#target').value === {label!r}")
     page.wait("document.querySelector('#sums .rows button[data-unit]') !== null")
-    unit = page.one("#sums .rows button").get_attribute("data-unit")
+    unit = page.ask("document.querySelector('#sums .rows button').dataset.unit")
     page.click("#sums .rows button")
     page.wait(f"document.querySelector('#unit-name').textContent.endsWith(':{unit}')")
     page.wait("document.querySelector('#dissection tbody tr a') !== null")
     assert "add up to" in page.text("#dissection .note")
-    below = page.one("#dissection tbody tr a")
-    name = below.get_attribute("title")
+    name = page.ask("document.querySelector('#dissection tbody tr a').title")
     page.click("#dissection tbody tr a")  # to the unit that feeds it
     page.wait(f"document.querySelector('#unit-name').textContent === {name!r}")
     assert page.complaints() == []
