@@ -35,20 +35,17 @@ _copy: Callable[[list[Tensor], list[Tensor]], Any] = getattr(torch, "_foreach_co
 
 def named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """Every module once, by its first name: ``model.named_modules()`` without generators, which is faster."""
-    found: list[tuple[str, nn.Module]] = [("", model)]
-    seen = {id(model)}
-
-    def walk(inside: str, children: dict[str, nn.Module | None]) -> None:
-        for key, child in children.items():
-            if child is None or id(child) in seen:
-                continue
-            seen.add(id(child))
-            found.append((inside + key, child))
-            if grandchildren := child._modules:
-                walk(f"{inside}{key}.", grandchildren)
-
-    walk("", model._modules)
-    return found
+    found: dict[int, tuple[str, nn.Module]] = {}
+    waiting = [("", model)]
+    while waiting:
+        name, module = waiting.pop()
+        if id(module) in found:
+            continue
+        found[id(module)] = name, module
+        if children := module._modules:
+            inside = f"{name}." if name else ""
+            waiting += [(inside + key, child) for key, child in reversed(children.items()) if child is not None]
+    return list(found.values())
 
 
 def _modules(model: nn.Module) -> list[nn.Module]:

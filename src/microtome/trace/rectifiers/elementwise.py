@@ -48,6 +48,7 @@ class Elementwise:
     def __init__(self) -> None:
         self.values: list[Value] = []
         self.mixed: list[str] = []
+        self._sources: list[Value] = []
         # By the tensor's id. A weak reference tells whether it is still that tensor, its version whether its value.
         self._known: dict[int, tuple[weakref.ref[Tensor], int, Value]] = {}
         # Sources by where their numbers lie, with the tensor whose memory that is.
@@ -118,7 +119,7 @@ class Elementwise:
 
     def forget(self) -> None:
         """Drop all values. They refer to each other in cycles, which would stay until the garbage collector runs."""
-        for value in (*self.values, *(known[2] for known in self._known.values())):
+        for value in (*self.values, *self._sources):
             value.source, value.again = None, None
             value.parents, value.children = [], []
 
@@ -223,6 +224,7 @@ class Elementwise:
         else:
             value = Value(None, [], "", "", linear=True)
             value.source, value.node = value, node
+            self._sources.append(value)
         self._keep(tensor, value, lying)
         return value
 
