@@ -26,7 +26,8 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Album:
     sys.modules.pop("nets", None)
     subject = RunConfig("nets:build", input_shape=(1, 12, 10), data=str(folder / "images")).open()
     sys.path.remove(str(folder))
-    build(subject, folder / "out", size=small.TINY)
+    report = build(subject, folder / "out", size=small.TINY)
+    assert not report.failed
     plan, store = Plan(network_summary(subject, small.TINY), subject), Store(folder / "out")
     chosen = select(plan, store)
     tasks = [*first_tasks(plan), *(task for topic in TOPICS for task in topic.tasks(plan, chosen))]

@@ -75,8 +75,8 @@ def _numbers(album: Album, found: LayerRepeats, layer: str) -> Statement:
     match, chance, p = (float(one[place]) for one in (found.match, found.chance, found.p))
     cka, low, high = (float(one[place]) for one in (found.cka, found.low, found.high))
     text = (
-        f"Each unit of {layer} is matched with one unit of {before}, so that the matched ones respond as alike as can "
-        f"be over {found.images} images: their correlation is {match:.2f} on average, and {chance:.2f} where "
+        f"Each unit of {layer} is matched with one unit of {before}, so that matched units respond as similarly as "
+        f"possible to {found.images} images: their correlation is {match:.2f} on average, and {chance:.2f} where "
         f"the images are in random order ({_chance(p)}). All units together have a similarity (CKA) of {cka:.2f}, "
         f"95 % interval {low:.2f} to {high:.2f}. A layer that repeats the one before has 1 in both."
     )

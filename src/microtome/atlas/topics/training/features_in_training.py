@@ -53,7 +53,7 @@ def _layer(album: Album, layer: str) -> list[Section]:
     shown = found
     if isinstance(found, FeatureHistory) and layer in found.distance:
         caption = (
-            "How far the units are from what they have become (one less the correlation of activations), the median of "
+            "How far the units are from their final features (one less the correlation of activations), the median of "
             f"{found.distance[layer].shape[1]} units over {found.images} images: 0 is the final feature, 1 has nothing "
             "to do with it."
         )
@@ -70,7 +70,7 @@ def _layer_facts(album: Album, layer: str) -> list[Number]:
     found = album.one(FeatureHistory, "feature-distances") if album.subject.run is not None else None
     if not isinstance(found, FeatureHistory) or layer not in found.distance:
         return []
-    explain = "From this epoch on half of its units are within 0.1 of what they have become."
+    explain = "From this epoch on half of its units are within 0.1 of their final features."
     return [Number("settled at epoch", f"{found.settled()[layer]:g}", explain=explain)]
 
 
