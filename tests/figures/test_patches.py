@@ -39,7 +39,7 @@ def test_blocks_hold_reconstructions_beside_their_patches() -> None:
     torch.manual_seed(0)
     conv = nn.Conv2d(1, 2, 3)
     net = Network(nn.Sequential(conv, nn.Flatten(), nn.Linear(72, 2)), input_shape=(1, 8, 8))
-    found = units.reconstruct(net, patches, ranks=4)
+    found = units.reconstruct(net, patches, k=4)
     left, right, other, _ = found.plot(view="blocks").axes
     assert left.get_title(loc="left") == "unit 0"
     assert other.get_title(loc="left") == "unit 1"

@@ -108,7 +108,7 @@ class UnitExamples:
         header["stored"] = layer not in self._tables
         with contextlib.suppress(OpaqueError):  # an operation without a backward rule: patches alone
             made = units.reconstruct(
-                watched(self._live.net, pause), table, method="guided", ranks=len(ranks), units=unit, batch=4
+                watched(self._live.net, pause), table, method="guided", k=len(ranks), units=unit, batch=4
             )
             signal = downscaled_signal(made.values[0].sum(1), _SIDE)
             blocks["reconstructions"], blocks["reconstruction_limits"] = quantised(signal, signed=True)

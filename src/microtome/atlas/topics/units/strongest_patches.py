@@ -81,7 +81,7 @@ def reconstruct(
 ) -> Reconstructed:
     """Reconstruct the strongest patches of units in pixels."""
     table = tables[layer].with_images(subject.images)
-    made = reconstruct_patches(subject.net, table, ranks=ranks, units=units, batch=batch)
+    made = reconstruct_patches(subject.net, table, k=ranks, units=units, batch=batch)
     signal = made.values.sum(2)  # over the channels
     maps = downscaled_signal(signal.flatten(0, 1), CELL)
     return Reconstructed(provenance=made.provenance, units=made.units, maps=maps.unflatten(0, signal.shape[:2]).half())
