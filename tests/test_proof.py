@@ -52,7 +52,7 @@ def test_all_checks_find_the_library_right(subject: Subject) -> None:
 @pytest.mark.parametrize(
     ("method", "check"),
     [("gradient", "gradient"), ("guided_backprop", "guided"), ("lrp", "relevance"), ("lrp", "conservation"),
-     ("grad_cam", "grad-cam"), ("gradient", "batch")],
+     ("grad_cam", "grad-cam"), ("gradient", "batch"), ("lrp", "batch")],
 )  # fmt: skip
 def test_an_answer_that_is_a_little_off_is_wrong(
     subject: Subject, method: str, check: str, monkeypatch: pytest.MonkeyPatch

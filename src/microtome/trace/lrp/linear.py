@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -45,6 +45,22 @@ class Weighted:
     def per_channel(self, output: Tensor) -> tuple[int, ...]:
         """The shape of one number for each channel that adds to the output."""
         return (output.shape[-1 - self._places], *(1,) * self._places)
+
+    def added_bias(self, output: Tensor, added: Tensor) -> Tensor | None:
+        """The constant that a sum adds to the output, where it is one number for each channel; None where it is more.
+
+        A constant that is the same for all images may be repeated for each of them: that makes it no other layer.
+        """
+        if self.free:  # along one axis, whichever holds the channels
+            once = _once(added, range(1)) if added.dim() == output.dim() else added
+            fits = once.numel() > 1 and once.numel() in once.shape and once.dim() <= output.dim()
+            return once.detach().clone() if fits else None
+        shape = self.per_channel(output)
+        channels = added.dim() - len(shape)
+        if channels < 0 or added.shape[channels] != shape[0]:
+            return None
+        once = _once(added, [axis for axis in range(added.dim()) if axis != channels])
+        return once.detach().clone().flatten() if once.numel() == shape[0] else None  # the sum may write into it
 
     def operator(self, operation: Operation, images: ImageSums) -> Linear:
         """The linear operator at the values of this pass, with the sums by image for its result."""
@@ -173,3 +189,14 @@ def linear_maps(kind: str, bound: dict[str, Any]) -> tuple[Map, Map, Tensor, int
         return back[tuple(slice(0, size) for size in x.shape)] if any(uneven) else back  # type: ignore[no-any-return]  # torch.ops has no types
 
     return forward, adjoint, weight, 1 if transposed else 0
+
+
+def _once(constant: Tensor, axes: Iterable[int]) -> Tensor:
+    """A constant without its repeats along some axes, as far as the first along which its numbers differ."""
+    for axis in axes:
+        if constant.shape[axis] > 1:
+            first = constant.narrow(axis, 0, 1)
+            if constant.stride(axis) != 0 and not bool((constant == first).all()):
+                break
+            constant = first
+    return constant

@@ -332,12 +332,10 @@ class Relevance(RuleSet):
             added = call.arguments[constant]
             if made is None or not isinstance(added, Tensor) or added.requires_grad:
                 continue
-            per_channel = made[1].per_channel(made[0])
-            fits = tuple(added.shape[-len(per_channel) :]) == per_channel and added.numel() == per_channel[0]
-            if made[1].free:  # along one axis, whichever holds the channels
-                fits = added.numel() in added.shape and added.dim() <= made[0].dim() and added.numel() > 1
-            if fits and made[1].readers <= 1 and made[1].norm is None:
-                return made[1], added.detach() if made[1].free else added.detach().flatten()
+            if made[1].readers <= 1 and made[1].norm is None:
+                bias = made[1].added_bias(made[0], added)
+                if bias is not None:
+                    return made[1], bias
         return None
 
     def _sum(self, call: Call) -> BackwardRule:
