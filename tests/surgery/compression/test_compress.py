@@ -14,7 +14,8 @@ from microtome import InputError, LayerError, Network, data, load, zoo
 from microtome.surgery import compress, latency
 from microtome.surgery.channels.channel_map import channels_of
 from microtome.surgery.channels.removal import prunable, without
-from microtome.surgery.compression.moments import inputs_of, read_moments
+from microtome.surgery.compression.layer_samples import inputs_of
+from microtome.surgery.compression.moments import read_moments
 from microtome.surgery.compression.optimal_brain_surgeon import Reading, order
 from microtome.training import Recipe, fit
 
