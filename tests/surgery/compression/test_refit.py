@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,9 +11,11 @@ from torch.nn import functional as F
 
 from microtome import Network
 from microtome.surgery.channels import removal
-from microtome.surgery.compression import fit_targets, fitting_pass
+from microtome.surgery.compression import damping_choice, fit_targets, fitting_pass
 from microtome.surgery.compression.fitting_pass import can_go_together
 from microtome.surgery.compression.layer_samples import inputs_of
+from microtome.surgery.compression.moments import Moments
+from microtome.surgery.compression.optimal_brain_surgeon import least_squares
 from microtome.surgery.compression.refit import refit
 
 IMAGES = torch.rand(30, 1, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -159,3 +163,40 @@ def test_sampled_positions_are_columns_of_all_of_them(padding, dilation, kernel,
     every = inputs_of(call).view(2, -1, 3, count)
     assert torch.equal(inputs_of(call, draw), every[..., draw].flatten(2))
     assert torch.equal(inputs_of(call, draw, slice(1, 3)), every[:, :, 1:3, draw].flatten(2))
+
+
+def samples(count: int, seed: int, away: float = 0.02) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs with a closing 1, what a layer of 20 inputs gave with some noise, and weights so far from its own."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = torch.randn(1, 3, 21, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    x = torch.randn(1, 21, count, generator=generator, dtype=torch.float64)
+    x[:, -1] = 1
+    noise = torch.randn(1, 3, count, generator=generator, dtype=torch.float64)
+    return x, weights @ x + noise, weights + away
+
+
+@pytest.mark.parametrize(("count", "away", "expected"), [(25, 0.02, math.inf), (20_000, 0.5, 1e-3)])
+def test_the_pull_is_the_one_that_does_best_on_other_samples(count, away, expected):
+    """Oracle: the squared error on 50,000 further samples. With 25 samples for 21 weights the fit follows the noise."""
+    x, y, anchor = samples(count, 0, away)
+    weights, pull = damping_choice.fitted(*damping_choice.parts(x, y), anchor, 1e-3)
+    assert pull == expected
+    other, given, _ = samples(50_000, 1)
+    whole = Moments.of(x, y).mean
+    every = {
+        multiple * 1e-3: anchor
+        if math.isinf(multiple)
+        else least_squares(whole.read, whole.cross, anchor, damping=multiple * 1e-3)
+        for multiple in damping_choice.PULLS
+    }
+    errors = {one: float((w @ other - given).square().mean()) for one, w in every.items()}
+    torch.testing.assert_close(weights, every[pull])
+    assert errors[pull] <= 1.02 * min(errors.values())
+    assert max(errors.values()) > 1.5 * errors[pull]
+
+
+def test_the_error_on_moments_is_that_on_samples():
+    x, y, anchor = samples(50, 0)
+    found = [damping_choice.error(Moments.of(x, y).mean, weights) for weights in (anchor, 2 * anchor)]
+    summed = [float((weights @ x - y).square().sum(1).mean()) for weights in (anchor, 2 * anchor)]
+    assert found[1] - found[0] == pytest.approx(summed[1] - summed[0], rel=1e-9)

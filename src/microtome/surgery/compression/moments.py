@@ -46,17 +46,19 @@ class Moments:
         read = _wide(x @ x.mT)
         return Moments(read, x.new_empty(0) if y is None else (y @ x.mT).to(read), x.shape[2])
 
-    def __iadd__(self, other: Moments) -> Moments:
-        """Add the sums over further samples."""
-        self.read += other.read
-        self.cross += other.cross
-        self.samples += other.samples
-        return self
+    def __add__(self, other: Moments) -> Moments:
+        """The sums over these samples and others."""
+        return Moments(self.read + other.read, self.cross + other.cross, self.samples + other.samples)
 
     @property
     def mean(self) -> Moments:
         """Means instead of sums."""
         return Moments(self.read / self.samples, self.cross / self.samples, self.samples)
+
+    @property
+    def without_one(self) -> Moments:
+        """Those of the inputs without the closing 1."""
+        return Moments(self.read[:, :-1, :-1], self.cross[:, :, :-1], self.samples)
 
 
 def read_moments(
@@ -115,7 +117,7 @@ class _Reading:
 def add(found: dict[str, Moments], name: str, moments: Moments) -> None:
     """Add the sums over further samples to those of a layer."""
     if name in found:
-        found[name] += moments
+        found[name] = found[name] + moments
     else:
         found[name] = moments
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +12,7 @@ from microtome.data import Dataset
 from microtome.network import Network
 from microtome.progress import Clock, Listener
 from microtome.surgery.channels.channel_families import Channels, Operation
+from microtome.surgery.compression.damping_choice import fitted, summed_parts
 from microtome.surgery.compression.fit_targets import Targets, ToFit
 from microtome.surgery.compression.fitting_pass import can_go_together, one_pass, read_again
 from microtome.surgery.compression.moments import FITTED, Moments
@@ -108,11 +107,10 @@ def refit(
 
     def fit(name: str, samples: Iterable[Tensor]) -> None:
         """Fit a layer, from what it reads in each batch."""
-        pairs = zip(samples, targets.of(name), strict=True)
-        moments = reduce(operator.iadd, (Moments.of(x, y.to(x)) for x, y in pairs)).mean
+        pairs = ((x, y.to(x)) for x, y in zip(samples, targets.of(name), strict=True))
+        seen, held_out = summed_parts(pairs)
         operation = layers[name].operation
-        anchor = weights_of(small, operation).to(moments.cross)
-        put_weights(small, operation, fitted(small, operation, moments, anchor, damping))
+        put_weights(small, operation, _fitted(small, operation, seen, held_out, damping))
         done.append(name)
         clock.step(name, len(done))
 
@@ -148,9 +146,10 @@ def give_biases(net: Network, layers: Mapping[str, ToFit]) -> None:
             module.register_parameter("bias", bias)
 
 
-def fitted(net: Network, operation: Operation, moments: Moments, anchor: Tensor, damping: float) -> Tensor:
+def _fitted(net: Network, operation: Operation, seen: Moments, held_out: Moments, damping: float) -> Tensor:
     """New weights of a layer; its bias stays where it cannot be written."""
+    anchor = weights_of(net, operation).to(seen.cross)
     if takes_bias(net, operation):
-        return least_squares(moments.read, moments.cross, anchor, damping=damping)
-    inner = least_squares(moments.read[:, :-1, :-1], moments.cross[:, :, :-1], anchor[:, :, :-1], damping=damping)
+        return fitted(seen, held_out, anchor, damping)[0]
+    inner = fitted(seen.without_one, held_out.without_one, anchor[:, :, :-1], damping)[0]
     return torch.cat([inner, anchor[:, :, -1:]], 2)
