@@ -120,14 +120,20 @@ def fitting(net: Network, batch: int | None, *, backwards: bool = False) -> int:
     memory = memory_of(net)
     values = _values(net)
     if memory is not None:
-        held = sum(values) if backwards else min(2 * max(values, default=1), sum(values))
-        each = _BESIDE_VALUES * max(held, math.prod(net.input_shape) * net.dtype.itemsize)
+        each = values_at_once(net, backwards=backwards)
         return max(1, min(int(memory.free() * _FIRST_SHARE / each), _indexed(net)))
     _, height, width = net.input_shape
     fits = _PIXELS // (height * width)
     if backwards:
         fits = min(_LARGEST // max(values, default=1), _KEPT // max(sum(values), 1))
     return min(_MOST, max(1, fits))
+
+
+def values_at_once(net: Network, *, backwards: bool = False) -> int:
+    """An estimate of the bytes that a pass of one image holds at its peak."""
+    values = _values(net)
+    held = sum(values) if backwards else min(2 * max(values, default=1), sum(values))
+    return int(_BESIDE_VALUES * max(held, math.prod(net.input_shape) * net.dtype.itemsize))
 
 
 def read_at_once(net: Network, batch: int | None, usual: int) -> int:

@@ -72,7 +72,7 @@ def compress(
     with H the second moments of what the layer reads and :math:`\Lambda` the mean squared slope of the logits
     with respect to its outputs [1]_ [2]_ [3]_: always the step with the least loss for a multiply-add saved. With
     ``fit`` the layers that lost inputs are then fitted once more in order, so that each corrects the errors of those
-    before it.
+    before it, as far as that helps on a fifth of the images held out.
 
     Parameters
     ----------
@@ -82,7 +82,8 @@ def compress(
     multiply_adds : float
         The share that may be left, in (0, 1].
     damping : float
-        The pull of the fits towards the old weights: share of the mean diagonal of H.
+        The least pull of the fits towards the old weights: share of the mean diagonal of H. The fits in order choose
+        1, 10, 100 or 1000 times it, or no change, by their error on the images held out.
     fit : bool
         Whether to fit the layers in order at the end.
     batch : int
@@ -107,8 +108,9 @@ def compress(
     Notes
     -----
     Cost: three passes and one backward pass over the data, the inverse of every H (side: inputs times taps), then for
-    ``fit`` two passes up to each layer. Channels that layers other than 2-D convolutions and matrix products read
-    stay. What it does not show: what retraining would bring.
+    ``fit`` a pass of each network and five solutions for each layer. In that pass all images go through together; where
+    their values would take more than 4 GiB, there is a pass up to each layer instead. Channels that layers other than
+    2-D convolutions and matrix products read stay. What it does not show: what retraining would bring.
 
     References
     ----------

@@ -4,35 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from microtome.batch_sizes import fitting
 from microtome.data import Dataset, batches
-from microtome.errors import InputError, ModelError
+from microtome.errors import ModelError
 from microtome.network import Network
 from microtome.surgery.channels.channel_families import Channels, Operation
+from microtome.surgery.compression.layer_samples import drawn, inputs_of, with_one
 from microtome.trace.operators.operator_calls import Call
-from microtome.trace.tracing.observers import Capture
 from microtome.trace.tracing.tracer import Tracer
 
 FITTED = ("conv2d", "linear")
-_ROWS = 16  # samples for each unknown of a fit; more positions of an image than that are drawn at random
 _WIDE = 1700  # unknowns of a fit up to which it is solved in float64
 
 
 @dataclass
 class Moments:
-    """Sums over samples (an image at a position of the output).
+    """Second moments over samples (an image at a position of the output): sums, or means once all are there.
 
     Attributes
     ----------
     read : Tensor
-        (groups, p + 1, p + 1) mean of x x^T, where x holds the p inputs of a group tap by tap and a closing 1.
+        (groups, p + 1, p + 1) of x x^T, where x holds the p inputs of a group tap by tap and a closing 1.
     cross : Tensor
-        (groups, outputs, p + 1) mean of y x^T; empty where only ``read`` was asked for.
+        (groups, outputs, p + 1) of y x^T; empty where only ``read`` was asked for.
     samples : int
     """
 
@@ -40,59 +40,25 @@ class Moments:
     cross: Tensor
     samples: int
 
+    @staticmethod
+    def of(x: Tensor, y: Tensor | None = None) -> Moments:
+        """Sums over samples x (groups, p + 1, samples), and y (groups, outputs, samples) where it counts."""
+        read = _wide(x @ x.mT)
+        return Moments(read, x.new_empty(0) if y is None else (y @ x.mT).to(read), x.shape[2])
 
-def inputs_of(call: Call, draw: Tensor | None = None) -> Tensor:
-    """What each output reads: (groups, p, samples), p = inputs of a group times taps; ``draw`` picks positions."""
-    given = call.arguments
-    x, weight = given["input"], given["weight"]
-    if call.kind == "linear":
-        rows = x.reshape(x.shape[0], -1, x.shape[-1]).transpose(1, 2)
-        groups = 1
-    else:
-        x = x[None] if x.dim() == 3 else x
-        groups = int(given["groups"])
-        rows = _patches(x, weight.shape[2:], given)
-    if draw is not None:
-        rows = rows[:, :, draw.to(rows.device)]
-    n, p, positions = rows.shape
-    by_group: Tensor = rows.view(n, groups, p // groups, positions).permute(1, 2, 0, 3)
-    return by_group.reshape(groups, p // groups, -1)
+    def __add__(self, other: Moments) -> Moments:
+        """The sums over these samples and others."""
+        return Moments(self.read + other.read, self.cross + other.cross, self.samples + other.samples)
 
+    @property
+    def mean(self) -> Moments:
+        """Means instead of sums."""
+        return Moments(self.read / self.samples, self.cross / self.samples, self.samples)
 
-def outputs_of(value: Tensor, groups: int, kind: str, draw: Tensor | None = None) -> Tensor:
-    """What a layer gave: (groups, outputs of a group, samples), in the order of ``inputs_of``."""
-    tokens = kind == "linear"
-    rows = value.reshape(len(value), -1, value.shape[-1]).transpose(1, 2) if tokens else value.flatten(2)
-    if draw is not None:
-        rows = rows[:, :, draw.to(rows.device)]
-    n, o, positions = rows.shape
-    return rows.view(n, groups, o // groups, positions).permute(1, 2, 0, 3).reshape(groups, o // groups, -1)
-
-
-def _patches(x: Tensor, kernel: Any, given: dict[str, Any]) -> Tensor:
-    stride, dilation, padding = (_pair(given[key]) for key in ("stride", "dilation", "padding"))
-    if isinstance(given["padding"], str):
-        reach = [d * (k - 1) if given["padding"] == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
-        x = functional.pad(x, (reach[1] // 2, reach[1] - reach[1] // 2, reach[0] // 2, reach[0] - reach[0] // 2))
-        padding = (0, 0)
-    if tuple(kernel) == (1, 1) and padding == (0, 0):
-        return x[:, :, :: stride[0], :: stride[1]].flatten(2)
-    return functional.unfold(x, tuple(kernel), dilation, padding, stride)
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    if isinstance(value, str):
-        return 0, 0
-    return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[-1]))
-
-
-def drawn(operation: Operation, unknowns: int, images: int, seed: int) -> Tensor | None:
-    """Positions of one batch to sample; None for all of them."""
-    wanted = max(4, -(-_ROWS * unknowns // max(images, 1)))
-    if operation.positions <= wanted:
-        return None
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randperm(operation.positions, generator=generator, device="cpu")[:wanted].sort().values
+    @property
+    def without_one(self) -> Moments:
+        """Those of the inputs without the closing 1."""
+        return Moments(self.read[:, :-1, :-1], self.cross[:, :, :-1], self.samples)
 
 
 def read_moments(
@@ -115,13 +81,12 @@ def read_moments(
         if operation.kind in FITTED and (only is None or name in only)
     }
     found: dict[str, Moments] = {}
-    for number, images, _ in _normalised(net, dataset, batch):
+    for number, images in normalised(net, dataset, batch):
         observer = _Reading(asked, found, len(dataset), number, exact)
-        with torch.no_grad():
-            Tracer(net.model, list(asked)[-1:], observer=observer)(images)
-    for moments in found.values():
-        moments.read /= moments.samples
-    return found
+        for part in images.split(together(net, batch)):
+            with torch.no_grad():
+                Tracer(net.model, list(asked)[-1:], observer=observer)(part)
+    return {name: moments.mean for name, moments in found.items()}
 
 
 class _Reading:
@@ -146,62 +111,20 @@ class _Reading:
         unknowns = call.arguments["weight"][0].numel()
         draw = None if self.exact else drawn(operation, unknowns, self.images, self.seed)
         x = with_one(inputs_of(call, draw))
-        x = x.double() if self.exact else x
-        square = _wide(x @ x.mT)
-        held = self.found.get(call.name)
-        if held is None:
-            self.found[call.name] = Moments(square, x.new_empty(0), x.shape[2])
-        else:
-            held.read += square
-            held.samples += x.shape[2]
+        add(self.found, call.name, Moments.of(x.double() if self.exact else x))
 
 
-def with_one(x: Tensor) -> Tensor:
-    """The inputs with a closing 1."""
-    return torch.cat([x, x.new_ones(x.shape[0], 1, x.shape[2])], 1)
+def add(found: dict[str, Moments], name: str, moments: Moments) -> None:
+    """Add the sums over further samples to those of a layer."""
+    if name in found:
+        found[name] = found[name] + moments
+    else:
+        found[name] = moments
 
 
 def _wide(sums: Tensor) -> Tensor:
     """Sums in float64; in their own precision where inputs are so many that memory and time forbid it."""
     return sums.double() if sums.shape[-1] <= _WIDE else sums
-
-
-def paired_moments(
-    net: Network, small: Network, operation: Operation, made: Tensor, dataset: Dataset, *, batch: int = 64
-) -> Moments:
-    """Moments of what a layer of the smaller network reads, and of what the same layer gave in the whole one.
-
-    Parameters
-    ----------
-    net, small : Network
-        The whole network and the smaller one.
-    operation : Operation
-        The layer, as it is in the whole network.
-    made : Tensor
-        (outputs,) which of the whole network's output channels the smaller one still has.
-    """
-    total: Moments | None = None
-    for number, images, _ in _normalised(net, dataset, batch):
-        before, after = _captured(net, operation.name, images), _captured(small, operation.name, images)
-        draw = drawn(operation, after.arguments["weight"][0].numel(), len(dataset), number)
-        x = with_one(inputs_of(after, draw))
-        channel = before.arguments["input"].dim() - 1 if operation.kind == "linear" else 1
-        with torch.no_grad():
-            value = before.run().index_select(channel, made.to(images.device))
-        y = outputs_of(value, x.shape[0], operation.kind, draw).to(x.dtype)
-        read, cross = _wide(x @ x.mT), _wide(y @ x.mT)
-        cross = cross.to(read)
-        if total is None:
-            total = Moments(read, cross, x.shape[2])
-        else:
-            total.read += read
-            total.cross += cross
-            total.samples += x.shape[2]
-    if total is None:
-        raise InputError("the data set is empty: there is no image to run.")
-    total.read /= total.samples
-    total.cross /= total.samples
-    return total
 
 
 def importance(
@@ -228,20 +151,33 @@ def importance(
     total: dict[str, Tensor] = {}
     count = 0
     for number, images, _ in batches(dataset, batch):
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + int(number[0]))
-
-        def signs(logits: Tensor, generator: torch.Generator = generator) -> Tensor:
-            drawn = torch.randint(0, 2, logits.shape, generator=generator, device="cpu").to(logits) * 2 - 1
-            return drawn - drawn.mean(1, keepdim=True)
-
-        record = net.run(images, record=names, gradient=True, output_layer=scores_layer(net), grad_output=signs)
-        for name in names:
-            operation, slope = channels.operations[name], record.gradient[name].double()
-            over = [axis for axis in range(slope.dim()) if axis != operation.axis]
-            square = slope.square().sum(over)
-            total[name] = square if name not in total else total[name] + square
+        signs = _Signs(len(images), seed * 1_000_003 + int(number[0]))
+        for rows in torch.arange(len(images), device="cpu").split(together(net, batch, backwards=True)):
+            record = net.run(
+                images[rows], record=names, gradient=True, output_layer=scores_layer(net),
+                grad_output=partial(signs.at, rows),
+            )  # fmt: skip
+            for name in names:
+                operation, slope = channels.operations[name], record.gradient[name].double()
+                over = [axis for axis in range(slope.dim()) if axis != operation.axis]
+                square = slope.square().sum(over)
+                total[name] = square if name not in total else total[name] + square
         count += len(images)
     return {name: value / (count * channels.operations[name].positions) for name, value in total.items()}
+
+
+class _Signs:
+    """Random signs less their mean, for each image of a batch and each logit, however the batch is split."""
+
+    def __init__(self, images: int, seed: int) -> None:
+        self._images, self._seed = images, seed
+
+    def at(self, rows: Tensor, logits: Tensor) -> Tensor:
+        """Those of some images."""
+        generator = torch.Generator().manual_seed(self._seed)
+        shape = (self._images, *logits.shape[1:])
+        drawn = torch.randint(0, 2, shape, generator=generator, device="cpu")[rows].to(logits) * 2 - 1
+        return drawn - drawn.mean(1, keepdim=True)
 
 
 def scores_layer(net: Network) -> str:
@@ -257,15 +193,13 @@ def scores_layer(net: Network) -> str:
     return net.head.layer or net.graph.outputs[net.head.path]
 
 
-def _captured(net: Network, name: str, images: Tensor) -> Call:
-    capture = Capture(name)
-    with torch.no_grad():
-        Tracer(net.model, [name], observer=capture)(images)
-    if capture.call is None:
-        raise InputError(f'layer "{name}" did not run for these images.')
-    return capture.call
+def normalised(net: Network, dataset: Dataset, batch: int) -> Iterator[tuple[int, Tensor]]:
+    """The number of the first image, and what the model is given, batch by batch."""
+    for indices, images, _ in batches(dataset, batch):
+        yield int(indices[0]), net.normalise(net.images(images))
 
 
-def _normalised(net: Network, dataset: Dataset, batch: int) -> Iterator[tuple[int, Tensor, Tensor | None]]:
-    for indices, images, labels in batches(dataset, batch):
-        yield int(indices[0]), net.normalise(net.images(images)), labels
+def together(net: Network, batch: int, *, backwards: bool = False) -> int:
+    """How many images of a batch go through at once: as many as suit the caches; all where images mix."""
+    whole = bool(net.graph.mixes or net.graph.note)
+    return batch if whole else min(batch, fitting(net, None, backwards=backwards))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_IDLE = 8  # columns that went are dropped as soon as they are one in so many
+
 
 @dataclass
 class Reading:
@@ -85,50 +87,87 @@ def order(readings: list[Reading], *, damping: float = 1e-2, until: int = 1, ste
     left = list(range(count))
     gone: list[int] = []
     cost: list[float] = []
-    inverses = [torch.linalg.inv(damped(reading.moments, damping)) for reading in readings]
-    weights = [reading.weight.clone() for reading in readings]
+    layers = [_Adapting(reading, damping) for reading in readings]
     total = 0.0
     while len(left) > until:
-        losses = sum(_losses(r, w, h, left) for r, w, h in zip(readings, weights, inverses, strict=True))
-        assert isinstance(losses, Tensor)  # noqa: S101 - there is at least one reading
+        losses = torch.stack([layer.losses(left) for layer in layers]).sum(0)
         many = min(max(1, count // steps), len(left) - until)
         chosen = losses.argsort()[:many].tolist()
         for place in chosen:
             total += max(float(losses[place]), 0.0)
             gone.append(left[place])
             cost.append(total)
-        for reading, weight, inverse in zip(readings, weights, inverses, strict=True):
-            _remove(weight, inverse, torch.cat([reading.columns[left[place]] for place in chosen]))
+        for layer in layers:
+            layer.remove([left[place] for place in chosen])
         left = [channel for place, channel in enumerate(left) if place not in set(chosen)]
     return Order(gone, cost)
 
 
-def _losses(reading: Reading, weight: Tensor, inverse: Tensor, left: list[int]) -> Tensor:
-    """What the removal of each remaining channel would cost, (channels,)."""
-    sizes = {len(reading.columns[channel]) for channel in left}
-    found = weight.new_zeros(len(left), dtype=torch.float64)
-    for size in sizes:
-        mine = [place for place, channel in enumerate(left) if len(reading.columns[channel]) == size]
-        columns = torch.stack([reading.columns[left[place]] for place in mine])
-        block = inverse[:, columns[:, :, None], columns[:, None, :]]  # (g, c, b, b)
-        taps = weight[:, :, columns]  # (g, o, c, b)
-        square = torch.einsum("goca,go,gocb->gcab", taps, reading.importance[..., 0].to(taps), taps)
-        value = torch.linalg.solve(block, square).diagonal(dim1=2, dim2=3).sum((0, 2))
-        found.index_copy_(0, torch.tensor(mine, device=found.device), value.double())
-    return found.cpu()
+class _Adapting:
+    """A layer while columns go: its weights, adapted, and the inverse of the moments of what is left."""
+
+    def __init__(self, reading: Reading, damping: float) -> None:
+        self._inverse = _inverted(damped(reading.moments, damping))
+        self._weight = reading.weight.clone()
+        self._importance = reading.importance[..., 0].to(self._weight)
+        self._columns = list(reading.columns)
+        self._idle: list[Tensor] = []  # columns that nothing reads any more
+
+    def losses(self, left: list[int]) -> Tensor:
+        """What the removal of each remaining channel would cost, (channels,)."""
+        found = self._weight.new_zeros(len(left), dtype=torch.float64)
+        by_size: dict[int, list[int]] = {}
+        for place, channel in enumerate(left):
+            by_size.setdefault(self._columns[channel].numel(), []).append(place)
+        for mine in by_size.values():
+            columns = torch.stack([self._columns[left[place]] for place in mine])
+            block = self._inverse[:, columns[:, :, None], columns[:, None, :]]  # (g, c, b, b)
+            taps = self._weight[:, :, columns]  # (g, o, c, b)
+            square = torch.einsum("goca,go,gocb->gcab", taps, self._importance, taps)
+            value = torch.linalg.solve(block, square).diagonal(dim1=2, dim2=3).sum((0, 2))
+            found.index_copy_(0, torch.tensor(mine, device=found.device), value.double())
+        return found.cpu()
+
+    def remove(self, channels: list[int]) -> None:
+        """Take columns out: the others adapt, and the inverse becomes that of what is left."""
+        columns = torch.cat([self._columns[channel] for channel in channels])
+        rows = self._inverse[:, columns]
+        step = torch.linalg.solve(rows[:, :, columns], rows)  # (g, b, p)
+        self._weight -= self._weight[:, :, columns] @ step
+        self._inverse -= rows.mT @ step
+        self._weight[:, :, columns] = 0
+        # A removed column keeps a unit of its own, so that the matrix stays regular, until enough of them are idle.
+        self._inverse[:, columns] = 0
+        self._inverse[:, :, columns] = 0
+        self._inverse[:, columns, columns] = 1
+        self._idle.append(columns)
+        if sum(map(len, self._idle)) > self._inverse.shape[-1] // _IDLE:
+            self._close_ranks()
+
+    def _close_ranks(self) -> None:
+        """Drop the idle columns: each step costs as the square of what is held."""
+        p = self._inverse.shape[-1]
+        stays = torch.ones(p, dtype=torch.bool, device="cpu")
+        stays[torch.cat(self._idle).cpu()] = False
+        keep = stays.nonzero()[:, 0]
+        place = stays.cumsum(0) - 1
+        self._columns = [place[columns.cpu()].to(columns.device) for columns in self._columns]
+        keep = keep.to(self._inverse.device)
+        self._inverse = self._inverse.index_select(1, keep).index_select(2, keep)
+        self._weight = self._weight.index_select(2, keep)
+        self._idle = []
 
 
-def _remove(weight: Tensor, inverse: Tensor, columns: Tensor) -> None:
-    """Take columns out: the others adapt, and the inverse becomes that of what is left."""
-    rows = inverse[:, columns]
-    step = torch.linalg.solve(rows[:, :, columns], rows)  # (g, b, p)
-    weight -= weight[:, :, columns] @ step
-    inverse -= rows.mT @ step
-    weight[:, :, columns] = 0
-    # A removed column keeps a unit of its own, so that the matrix stays regular; nothing reads it any more.
-    inverse[:, columns] = 0
-    inverse[:, :, columns] = 0
-    inverse[:, columns, columns] = 1
+def _inverted(moments: Tensor) -> Tensor:
+    """The inverse of moments: by Cholesky's factors, which take half the work, where rounding admits them."""
+    factor, failed = torch.linalg.cholesky_ex(moments)
+    return torch.linalg.inv(moments) if bool(failed.any()) else torch.cholesky_inverse(factor)
+
+
+def _solved(moments: Tensor, right: Tensor) -> Tensor:
+    """Solution of moments times it = right: by Cholesky's factors where rounding admits them."""
+    factor, failed = torch.linalg.cholesky_ex(moments)
+    return torch.linalg.solve(moments, right) if bool(failed.any()) else torch.cholesky_solve(right, factor)
 
 
 def least_squares(moments: Tensor, cross: Tensor, anchor: Tensor, *, damping: float) -> Tensor:
@@ -138,5 +177,4 @@ def least_squares(moments: Tensor, cross: Tensor, anchor: Tensor, *, damping: fl
     """
     whole = damped(moments, damping)
     pulled = cross + anchor @ (whole - moments)
-    weights: Tensor = torch.linalg.solve(whole, pulled.mT).mT
-    return weights
+    return _solved(whole, pulled.mT).mT

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,10 @@ from microtome.data import Dataset
 from microtome.network import Network
 from microtome.progress import Clock, Listener
 from microtome.surgery.channels.channel_families import Channels, Operation
-from microtome.surgery.compression.moments import FITTED, Moments, paired_moments
+from microtome.surgery.compression.damping_choice import fitted, summed_parts
+from microtome.surgery.compression.fit_targets import Targets, ToFit
+from microtome.surgery.compression.fitting_pass import can_go_together, one_pass, read_again
+from microtome.surgery.compression.moments import FITTED, Moments
 from microtome.surgery.compression.optimal_brain_surgeon import least_squares
 
 
@@ -91,25 +94,62 @@ def refit(
     """Fit the layers that lost inputs one after another, in place, each to what it gave in the whole network.
 
     What a layer reads already bears the errors of the layers before, which it so corrects as far as it can.
+
+    All images go through the smaller network together, and each layer is fitted when the pass comes to it, just before
+    it runs. So the network runs once, not once for each layer. Where the values of all images would take too much
+    memory, images mix, or a value does not have one row for each image, a pass is made anew for each layer, batch by
+    batch.
     """
+    layers = layers_to_fit(small, channels, gone)
+    give_biases(small, layers)
+    targets = Targets(net, layers, dataset, batch)
+    clock, done = Clock(progress, len(layers)), list[str]()
+
+    def fit(name: str, samples: Iterable[Tensor]) -> None:
+        """Fit a layer, from what it reads in each batch."""
+        pairs = ((x, y.to(x)) for x, y in zip(samples, targets.of(name), strict=True))
+        seen, held_out = summed_parts(pairs)
+        operation = layers[name].operation
+        put_weights(small, operation, _fitted(small, operation, seen, held_out, damping))
+        done.append(name)
+        clock.step(name, len(done))
+
+    if layers and can_go_together(net, layers, len(dataset)):
+        one_pass(small, layers, dataset, batch, fit)
+    else:
+        for name in layers:
+            fit(name, read_again(small, layers[name], dataset, batch))
+
+
+def layers_to_fit(small: Network, channels: Channels, gone: Iterable[int]) -> dict[str, ToFit]:
+    """The layers that lost inputs and can be fitted, in the order they run."""
     removed = torch.tensor(sorted(gone), dtype=torch.int64, device="cpu")
     several = shared(channels)
-    clock = Clock(progress, len(channels.operations))
-    for done, (name, operation) in enumerate(channels.operations.items(), start=1):
+    found: dict[str, ToFit] = {}
+    for name, operation in channels.operations.items():
         depthwise = operation.groups == len(operation.read) > 1
         touched = bool(torch.isin(operation.read, removed).any())
-        if not touched or depthwise or name in several or operation.kind not in FITTED:
-            continue
-        made = (~torch.isin(operation.made, removed)).nonzero()[:, 0]
-        moments = paired_moments(net, small, operation, made, dataset, batch=batch)
-        anchor = weights_of(small, operation).to(moments.cross)
-        put_weights(small, operation, fitted(small, operation, moments, anchor, damping))
-        clock.step(name, done)
+        if touched and not depthwise and name not in several and operation.kind in FITTED:
+            weight = getattr(small.model.get_submodule(operation.owner), operation.weight)
+            made = (~torch.isin(operation.made, removed)).nonzero()[:, 0]
+            found[name] = ToFit(operation, made, weight[0].numel())
+    return found
 
 
-def fitted(net: Network, operation: Operation, moments: Moments, anchor: Tensor, damping: float) -> Tensor:
+def give_biases(net: Network, layers: Mapping[str, ToFit]) -> None:
+    """Give those layers a bias of zero that have room for one, before a pass that is to write it."""
+    for layer in layers.values():
+        module = net.model.get_submodule(layer.operation.owner)
+        weight = getattr(module, layer.operation.weight)
+        if takes_bias(net, layer.operation) and getattr(module, layer.operation.bias or "bias") is None:
+            bias = nn.Parameter(weight.new_zeros(len(weight)), requires_grad=weight.requires_grad)
+            module.register_parameter("bias", bias)
+
+
+def _fitted(net: Network, operation: Operation, seen: Moments, held_out: Moments, damping: float) -> Tensor:
     """New weights of a layer; its bias stays where it cannot be written."""
+    anchor = weights_of(net, operation).to(seen.cross)
     if takes_bias(net, operation):
-        return least_squares(moments.read, moments.cross, anchor, damping=damping)
-    inner = least_squares(moments.read[:, :-1, :-1], moments.cross[:, :, :-1], anchor[:, :, :-1], damping=damping)
+        return fitted(seen, held_out, anchor, damping)[0]
+    inner = fitted(seen.without_one, held_out.without_one, anchor[:, :, :-1], damping)[0]
     return torch.cat([inner, anchor[:, :, -1:]], 2)

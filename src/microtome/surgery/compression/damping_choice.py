@@ -1,0 +1,78 @@
+"""How strongly a fit is pulled towards the weights that it starts from, chosen on samples that it does not see."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from torch import Tensor
+
+from microtome.errors import InputError
+from microtome.surgery.compression.moments import Moments
+from microtome.surgery.compression.optimal_brain_surgeon import least_squares
+
+PULLS = (1.0, 10.0, 100.0, 1000.0, math.inf)  # multiples of the damping; the last leaves the weights as they are
+_HELD_OUT = 5  # one sample in so many
+
+
+def parts(x: Tensor, y: Tensor) -> tuple[Moments, Moments]:
+    """Sums over the samples of a batch to fit on, and over those that are held out: the last fifth of its images.
+
+    Neighbouring positions of one image are much alike, so whole images are held out, as samples stand image by image.
+    """
+    first = x.shape[2] - x.shape[2] // _HELD_OUT
+    return Moments.of(x[..., :first], y[..., :first]), Moments.of(x[..., first:], y[..., first:])
+
+
+def summed_parts(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Moments, Moments]:
+    """The sums of ``parts`` over batches of samples (x, y).
+
+    Raises
+    ------
+    InputError
+        When there is no batch.
+    """
+    total: tuple[Moments, Moments] | None = None
+    for x, y in batches:
+        found = parts(x, y)
+        total = found if total is None else (total[0] + found[0], total[1] + found[1])
+    if total is None:
+        raise InputError("the data set is empty: there is no image to run.")
+    return total
+
+
+def fitted(seen: Moments, held_out: Moments, anchor: Tensor, damping: float) -> tuple[Tensor, float]:
+    """The least-squares weights on all samples with the pull that does best on the samples held out, and the pull.
+
+    Parameters
+    ----------
+    seen, held_out : Moments
+        Sums over samples.
+    anchor : Tensor
+        (groups, outputs, p) the weights that the fit starts from and is pulled to.
+    damping : float
+        The least pull: a share of the mean diagonal of the moments.
+
+    Notes
+    -----
+    A layer that reads one position of an image has as many samples as images, often fewer than weights: a fit that
+    is right for them is wrong for others. One solution for each pull on four fifths of the samples, and one on all.
+    """
+    whole = seen + held_out
+    if not held_out.samples or not seen.samples:
+        return _weights(whole.mean, anchor, damping), damping
+    fits, test = seen.mean, held_out.mean
+    errors = {damping * pull: error(test, _weights(fits, anchor, damping * pull)) for pull in PULLS}
+    best = min(errors, key=errors.__getitem__)
+    return _weights(whole.mean, anchor, best), best
+
+
+def _weights(moments: Moments, anchor: Tensor, damping: float) -> Tensor:
+    return anchor if math.isinf(damping) else least_squares(moments.read, moments.cross, anchor, damping=damping)
+
+
+def error(moments: Moments, weights: Tensor) -> float:
+    r"""Mean squared error of weights less what all share: :math:`\operatorname{tr}(W R W^T - 2 W C^T)`."""
+    wide = weights.double()
+    found = (wide @ moments.read.to(wide) * wide).sum() - 2 * (wide * moments.cross.to(wide)).sum()
+    return float(found)
