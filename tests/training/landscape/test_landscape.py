@@ -337,6 +337,13 @@ def test_the_plane_of_a_training(tmp_path):
     for axis, coordinates in ((found.alpha, found.path[:, 0]), (found.beta, found.path[:, 1])):
         assert axis[0] < coordinates.min()
         assert axis[-1] > coordinates.max()
+    flat = training.Recorder(tmp_path / "flat", model, gradients=False)
+    for offset in (offsets[0], offsets[1] + 0.37, offsets[4]):  # three weights lie in a plane
+        with torch.no_grad():
+            model[1].weight.copy_(theta + offset.view(3, 4))
+        flat.step(1.0)
+        flat.epoch()
+    assert landscape.principal(Network(model, (1, 2, 2)), flat.run).off_plane == 0.0
     with pytest.raises(InputError, match="the run is of another network"):
         landscape.surface(small(), pairs(5), run=recorder.run)
     assert found.plot().axes
