@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from microtome.atlas.site.surface_drawing import AZIMUTH, ELEVATION, projected, surface_picture
-from microtome.atlas.tick_marks import decades
 from microtome.atlas.widgets.surface_canvas import COLOURS, solid
+from microtome.atlas.widgets.tick_marks import decades
 
 ALPHA, BETA = np.array([-1.0, 0.0, 1.0]), np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
 

@@ -9,9 +9,9 @@ from markupsafe import Markup
 
 from microtome.atlas.site.numbers import count, number
 from microtome.atlas.site.svg import chart, linked, path, text
-from microtome.atlas.tick_marks import ticks
 from microtome.atlas.widgets import Curve, Histogram, ImageMap, Spectrum
 from microtome.atlas.widgets.charts import COLOURED
+from microtome.atlas.widgets.tick_marks import ticks
 
 
 def sparkline(values: tuple[float, ...]) -> Markup:

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from microtome.atlas.tick_marks import decades, ticks
 from microtome.atlas.widgets.basics import Made, Widget
+from microtome.atlas.widgets.tick_marks import decades, ticks
 
 __all__ = ["SurfaceCanvas", "solid"]
 
