@@ -40,6 +40,9 @@ def landscape(
     tolerance: Annotated[
         float | None, Parameter(help="Stop at a point when its standard error is this share of its loss, as in .02.")
     ] = None,
+    precision: Annotated[
+        str, Parameter(help="float32, or bfloat16, whose error is measured and stated in the figure.")
+    ] = "float32",
     images: Annotated[int | None, Parameter(help="How many of the images to use; default all.")] = None,
     folder: Annotated[Path | None, Parameter(help="Where points are kept; a stopped command goes on there.")] = None,
     seed: Annotated[int, Parameter(help="Of the directions and the images' order.")] = 0,
@@ -73,8 +76,8 @@ def landscape(
     net = model.network()
     dataset = opened(net, data).images
     common: dict[str, Any] = {
-        "steps": steps, "statistics": statistics, "tolerance": tolerance, "images": images, "seed": seed,
-        "folder": folder, "progress": _told(),
+        "steps": steps, "statistics": statistics, "tolerance": tolerance, "images": images,
+        "precision": precision, "seed": seed, "folder": folder, "progress": _told(),
     }  # fmt: skip
     found: landscapes.LossLine | landscapes.LossSurface
     if to is not None:
@@ -112,6 +115,8 @@ def _row(found: Any, *, between: bool) -> dict[str, Any]:
         row["negative curvature"] = found.negative_curvature
     if getattr(found, "off_plane", None) is not None:
         row["path off the plane"] = found.off_plane
+    if found.precision_error is not None:
+        row["off float32 at most"] = found.precision_error
     return {**row, "not finite": lost, "images": int(found.images.sum())}
 
 
