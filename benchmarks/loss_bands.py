@@ -4,7 +4,8 @@
 errors on both sides. *planted*: the loss is a function of an image's one pixel, so that its mean is known; 500
 images, or as many as a tolerance of 5 % asks for of 20,000. *network*: a small network, trained on 5,000 digits of
 MNIST; the true loss at 9 points of a plane is the mean over all of them, and each sample is drawn from them with
-replacement. Passes of 64 images, so that a tolerance has many chances to stop too early. Every trial has its own sample.
+replacement. Passes of 64 images, so that a tolerance has many chances to stop too early. Every trial has its own
+sample.
 """
 
 from __future__ import annotations
@@ -106,13 +107,14 @@ def main() -> None:
                 rows.append({"what": what, "network": f"planted, {name}", "trials": TRIALS, "hold the true loss": share,
                              "images a point": round(seen, 1)})  # fmt: skip
                 print(rows[-1], flush=True)
+                turns.keep("loss_bands.json", rows[-1:])
         if "network" in chosen:
             share, least, seen = network(NETWORK_TRIALS, tolerance, 500 if tolerance is None else 2000)
             rows.append({"what": what, "network": "two convolutions, 9 points", "trials": NETWORK_TRIALS,
                          "hold the true loss": round(share, 3), "least of a point": round(least, 3),
                          "images a point": round(seen, 1)})  # fmt: skip
             print(rows[-1], flush=True)
-    turns.keep("loss_bands.json", rows)
+            turns.keep("loss_bands.json", rows[-1:])
 
 
 if __name__ == "__main__":
