@@ -153,7 +153,7 @@ def cases() -> dict[str, Case]:
         "maximize-class": lambda net, _: call("maximize-class")(net, [0, 1], steps=3),
         "prune": lambda net, _: call("prune")(net, data, rounds=1, multiply_adds=0.8, epochs=1),
         "randomisation": lambda net, _: call("randomisation")(net, x, "saliency", 1, steps=2),
-        "reconstruct": lambda net, on: call("reconstruct")(net, patches(net, on), ranks=2, units=[0]),
+        "reconstruct": lambda net, on: call("reconstruct")(net, patches(net, on), k=2, units=[0]),
         "rejected-energy": lambda net, on: call("rejected-energy")(net, data, [on.linear], iterations=30),
         "shortcut-share": lambda net, _: call("shortcut-share")(
             net, x, torch.ones(SIDE, SIDE), 1, methods=["saliency"]
@@ -167,7 +167,7 @@ def cases() -> dict[str, Case]:
         "tuning": lambda net, on: call("tuning")(net, on.layer),
         "weight-vectors": lambda net, on: call("weight-vectors")(net, wide, layer=on.linear),
         "credentials": lambda net, on: call("credentials")(
-            net, call("maximize")(net, on.layer, channels=[0, 1], steps=3), patches(net, on), restarts=1, ranks=2
+            net, call("maximize")(net, on.layer, channels=[0, 1], steps=3), patches(net, on), restarts=1, k=2
         ),
         "layer-repeats": lambda net, on: call("layer-repeats")(net, data, [on.layer, on.linear], permutations=3),
         "project-back": lambda net, on: call("project-back")(net, x, on.layer, 1),

@@ -147,8 +147,8 @@ def cost_by_layer(units: int) -> None:
     print(f"  {'layer':12} {'units':>5} {'canvas':>6} {'16 steps':>9} {'peak':>7} {'128 steps':>10} {'peak':>7}")
     for layer in LAYERS:
         shown = []
-        for steps, most in ((16, 96), (128, 128)):
-            size = synthesis.recommended_size(net, layer, most=most)
+        for steps, limit in ((16, 96), (128, 128)):
+            size = synthesis.recommended_size(net, layer, limit=limit)
             start = time.process_time()
             made = synthesis.maximize(net, layer, channels=range(units), steps=steps, size=size)
             spent = time.process_time() - start

@@ -120,8 +120,10 @@ class _Finder(TorchFunctionMode):
         return out
 
 
-def _noted(out: Tensor) -> tuple[Tensor, Any]:
-    return out.detach().clone(), get_gradient_edge(out)
+def _noted(out: Any) -> tuple[Tensor, Any]:
+    """What a module returns, and its place in the graph; of a tuple the first tensor, as for gates beside a value."""
+    first = out if isinstance(out, Tensor) else next(part for part in out if isinstance(part, Tensor))
+    return first.detach().clone(), get_gradient_edge(first)
 
 
 def scores_in(output: Any, count: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 import pytest
@@ -18,6 +19,14 @@ def test_summary_and_paper_are_plain_text(name: str) -> None:
     for text in (method.summary, method.reference):
         assert " " in text
         assert not any(mark in text for mark in ("`", "]_", ":math:", ".. ["))
+
+
+@pytest.mark.parametrize("name", registry.methods())
+def test_a_layer_stands_behind_the_data_and_is_by_keyword_where_it_may_be_left_out(name: str) -> None:
+    parameters = inspect.signature(registry.method(name).function).parameters
+    if "layer" in parameters:
+        may_be_left_out = parameters["layer"].default is not inspect.Parameter.empty
+        assert (parameters["layer"].kind is inspect.Parameter.KEYWORD_ONLY) == may_be_left_out
 
 
 def test_provenance_holds_every_option_that_changes_the_numbers() -> None:

@@ -31,7 +31,7 @@ net = Network(model, (1, 28, 28), mean=0.1307, std=0.3081, classes=list("0123456
 # Four units of ``conv2``: top patches, and what the deconvnet reconstructs from their activation.
 
 patches = units.top_patches(net, test, ["conv2"], k=9)
-units.reconstruct(net, patches["conv2"], ranks=4, units=[0, 1, 4, 5]).plot()
+units.reconstruct(net, patches["conv2"], k=4, units=[0, 1, 4, 5]).plot()
 
 # %%
 # The superstimuli, with their credentials.

@@ -43,7 +43,7 @@ LIMITED: dict[str, tuple[Callable[[], Result], str]] = {
     "maps": (lambda: units.activation_maps(NET, IMAGES, "0"), "2 of 5 units"),
     "patches": (lambda: units.top_patches(NET, DATA, "0")["0"], "2 of 5 units"),
     "reconstructions": (
-        lambda: units.reconstruct(NET, units.top_patches(NET, DATA, "0")["0"], ranks=2),
+        lambda: units.reconstruct(NET, units.top_patches(NET, DATA, "0")["0"], k=2),
         "2 of 5 units",
     ),
     "specialised": (lambda: units.specialised(NET, DATA, "0"), "2 of 5 units named"),

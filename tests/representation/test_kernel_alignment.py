@@ -148,7 +148,7 @@ def test_one_image_that_carries_it_all_is_found() -> None:
     plain = cka(net, None, list(images), ["left", "right"], debiased=False)
     images[17] = 30
     images[18] = -30
-    found = cka(net, None, list(images), ["left", "right"], debiased=False, few=0.04)
+    found = cka(net, None, list(images), ["left", "right"], debiased=False, influential=0.04)
     assert float(found.values[0, 1]) > 0.95
     assert set(found.influential[0, 1].tolist()) == {17, 18}
     assert float(found.without[0, 1]) == pytest.approx(float(plain.values[0, 1]), abs=0.05)
@@ -218,7 +218,7 @@ def test_a_network_beside_itself_is_symmetric() -> None:
     [
         ({"dataset": list(IMAGES[:4])}, InputError, "at least five images"),
         ({"permutations": 0}, InputError, "permutations=1"),
-        ({"few": 0.5}, InputError, "below 0.5"),
+        ({"influential": 0.5}, InputError, "below 0.5"),
         ({"layers": "9"}, LayerError, "Nearest"),
         ({"layers": []}, InputError, "no layer"),
     ],

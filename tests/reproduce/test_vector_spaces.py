@@ -83,7 +83,7 @@ def test_images_trained_in_training_mode_are_counted_by_hand():
     net.model.eval()
     away = (net.model(starts - 0.5 * slope) - target).norm(dim=1).reshape(3, 10)
     expected = int((away.amin(0) < ideal.distance[:3].amin(0)).sum())
-    assert trained_best(net, ideal, steps=1, rate=0.5) == expected
+    assert trained_best(net, ideal, steps=1, lr=0.5) == expected
     assert all(torch.equal(value, before[name]) for name, value in net.model.state_dict().items())
 
 

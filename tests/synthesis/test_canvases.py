@@ -56,7 +56,7 @@ def _net() -> Network:
 def test_an_ascent_begins_at_the_images_given(canvas: str) -> None:
     """A tiny rate leaves the image; a usual one raises the unit above it. Each unit has its own image."""
     net, pictures = _net(), _pictures()
-    still = Prior(canvas=canvas, rate=1e-9, noise=0.0)
+    still = Prior(canvas=canvas, lr=1e-9, noise=0.0)
     made = maximize(net, "2", channels=[0, 2], size=(16, 12), begin=pictures, steps=2, prior=still, reduction="mean")
     assert torch.allclose(made.images, pictures, atol=1e-3)
     turned = maximize(

@@ -11,7 +11,7 @@ from torch import nn
 from microtome import InputError, LayerError, Network, load
 from microtome.synthesis import Prior, invert
 
-FREE = Prior(canvas="pixels", rate=0.05, noise=0.2)
+FREE = Prior(canvas="pixels", lr=0.05, noise=0.2)
 
 
 def image(size: int = 8) -> torch.Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from microtome import InputError, LayerError, Network, load
 from microtome.synthesis import PRIORS, Prior, maximize, maximize_class, objectives
 
-PIXELS = Prior(canvas="pixels", rate=0.05, noise=0.05)
+PIXELS = Prior(canvas="pixels", lr=0.05, noise=0.05)
 
 
 def linear_net(weight: Tensor, shape: tuple[int, int, int], **options: object) -> Network:
@@ -252,7 +252,7 @@ def test_a_unit_s_image_does_not_depend_on_the_others(prior: str) -> None:
         {"position": (1, 2)},
         {"sign": -1},
         {"prior": "natural"},
-        {"prior": replace(PIXELS, rate=0.1)},
+        {"prior": replace(PIXELS, lr=0.1)},
         {"prior": replace(PIXELS, noise=0.2)},
         {"prior": replace(PIXELS, l2=1.0)},
         {"prior": replace(PIXELS, l2=1.0, relative=False)},
@@ -369,7 +369,7 @@ def test_classes_go_by_name() -> None:
     assert made.layer == "logits"
 
 
-@pytest.mark.parametrize("values", [{"canvas": "oil"}, {"rate": 0.0}, {"tv": -1.0}, {"canvas": "fourier", "blur": 1.0}])
+@pytest.mark.parametrize("values", [{"canvas": "oil"}, {"lr": 0.0}, {"tv": -1.0}, {"canvas": "fourier", "blur": 1.0}])
 def test_a_prior_that_cannot_be_is_refused(values: dict[str, object]) -> None:
     with pytest.raises(InputError):
         Prior(**values)  # type: ignore[arg-type]

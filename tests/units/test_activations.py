@@ -20,7 +20,7 @@ def test_maps_are_the_layers_own_values_before_an_in_place_change() -> None:
     torch.testing.assert_close(found["0"], before)
     torch.testing.assert_close(found["1"], before.clamp(min=0))
     assert list(found.maps) == ["0", "1", "3"]
-    assert found.strongest("0", n=2)[0][1] == pytest.approx(float(before.max()))
+    assert found.strongest("0", k=2)[0][1] == pytest.approx(float(before.max()))
     with pytest.raises(LayerError, match="Nearest"):
         found["2"]
 

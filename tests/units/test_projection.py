@@ -53,7 +53,7 @@ def test_rectified_rules_are_those_of_reconstruct(model):
             image, position, _ = top.entry(unit, 0)
             made = units.project_back(net, X[image].float(), "2", unit, method=method, position=position)
             top_row, left, bottom, right = top.crop_box_at(position)
-            patch = units.reconstruct(net, top, method=method, ranks=1, units=unit).values[0, 0]
+            patch = units.reconstruct(net, top, method=method, k=1, units=unit).values[0, 0]
             torch.testing.assert_close(made.values[0, :, top_row:bottom, left:right], patch, rtol=1e-5, atol=1e-7)
 
 

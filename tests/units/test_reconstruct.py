@@ -71,7 +71,7 @@ def top(net: Network, data: Any) -> units.LayerPatches:
 @pytest.mark.parametrize("method", ["deconvnet", "guided", "gradient"])
 @pytest.mark.parametrize("selection", ["top", "low", "binned"])
 def test_reconstructions_equal_those_by_hand(net: Network, data: Any, top: Any, method: str, selection: str) -> None:
-    found = units.reconstruct(net, top, method=method, ranks=3, selection=selection, batch=4)
+    found = units.reconstruct(net, top, method=method, k=3, selection=selection, batch=4)
     assert found.values.shape == (5, 3, 2, 17, 17)
     assert isinstance(net.model, Net)
     for unit in range(5):
@@ -86,17 +86,15 @@ def test_reconstructions_equal_those_by_hand(net: Network, data: Any, top: Any, 
 
 
 def test_the_methods_differ(net: Network, top: Any) -> None:
-    made = [
-        units.reconstruct(net, top, method=method, ranks=2).values for method in ("deconvnet", "guided", "gradient")
-    ]
+    made = [units.reconstruct(net, top, method=method, k=2).values for method in ("deconvnet", "guided", "gradient")]
     assert not torch.allclose(made[0], made[1])
     assert not torch.allclose(made[1], made[2])
     assert not torch.allclose(made[0], made[2])
 
 
 def test_the_batch_and_the_choice_of_units_change_nothing(net: Network, top: Any) -> None:
-    every = units.reconstruct(net, top, ranks=4, batch=1)
-    some = units.reconstruct(net, top, ranks=4, units=[3, 1], batch=16)
+    every = units.reconstruct(net, top, k=4, batch=1)
+    some = units.reconstruct(net, top, k=4, units=[3, 1], batch=16)
     torch.testing.assert_close(some.values, every.values[[3, 1]])
     assert some.units == [3, 1]
     assert some.row(1) == 1
@@ -112,14 +110,14 @@ def test_every_spelling_gives_the_same_reconstruction(name: str) -> None:
     for one in (SPELLINGS[name], next(other for other in SPELLINGS.values() if other.family == "residual")):
         net = Network(one.build(weights("residual", 1)), (1, 12, 12))
         top = units.top_patches(net, data, one.layer, k=2)[one.layer]
-        made.append(units.reconstruct(net, top, method="guided", ranks=2).values)
+        made.append(units.reconstruct(net, top, method="guided", k=2).values)
     torch.testing.assert_close(made[0], made[1], rtol=1e-6, atol=1e-9)
 
 
 def test_a_linear_layer_is_taken_back_to_the_whole_picture(net: Network, data: Any) -> None:
     """Oracle: the plain gradient of one score by torch."""
     top = units.top_patches(net, data, "fc", k=2)["fc"]
-    found = units.reconstruct(net, top, method="gradient", ranks=1, units=2)
+    found = units.reconstruct(net, top, method="gradient", k=1, units=2)
     x = data[int(top.image[2, 0])][None].double().requires_grad_()
     (expected,) = torch.autograd.grad(net.model((x - MEAN) / STD)[0, 2], x)
     torch.testing.assert_close(found.values[0, 0].double(), expected[0], rtol=1e-4, atol=1e-7)
@@ -127,7 +125,7 @@ def test_a_linear_layer_is_taken_back_to_the_whole_picture(net: Network, data: A
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"method": "lrp"}, "deconvnet, guided, gradient"), ({"ranks": 0}, "at least 1"), ({"units": 9}, "units 0 to 4")],
+    [({"method": "lrp"}, "deconvnet, guided, gradient"), ({"k": 0}, "at least 1"), ({"units": 9}, "units 0 to 4")],
 )
 def test_bad_input_is_one_clear_error(net: Network, top: Any, options: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):

@@ -73,12 +73,6 @@ class Attribution(Result, drawing="attribution.attribution_figures:attribution")
         flat = self.values.amax(1) if self.reduction == "max" else self.values.sum(1)
         return enlarged(flat, (self.images.shape[-2], self.images.shape[-1]))
 
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Shape (C, H, W) of the images."""
-        _, channels, height, width = self.images.shape
-        return channels, height, width
-
     def name_of(self, index: int) -> str:
         """The name of a class, or its number where the network has no names."""
         return self.classes[index] if self.classes is not None else str(index)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
+from microtome.figures.legend_names import legend_name
 from microtome.reproduce.lectures import CONTROLS
 
 if TYPE_CHECKING:
@@ -31,7 +32,11 @@ def lectures(result: Lectures) -> Figure:
 def _covering(axes: Axes, result: Lectures) -> None:
     for colour, (name, one) in zip(COLOURS, result.covering.items(), strict=False):
         axes.scatter(
-            one.background.cpu(), one.object.cpu(), s=14, color=colour, label=f"{name}: {one.share:.0%} above the line"
+            one.background.cpu(),
+            one.object.cpu(),
+            s=14,
+            color=colour,
+            label=legend_name(f"{name}: {one.share:.0%} above the line"),
         )
     _diagonal(axes)
     axes.set_xlabel("mean drop of the probability, windows on the background")
@@ -75,7 +80,7 @@ def _curves(axes: Axes, result: Lectures) -> None:
 def _lost(axes: Axes, result: Lectures) -> None:
     places = range(1, len(result.stages) + 1)
     for colour, (name, values) in zip(COLOURS, result.structure.items(), strict=False):
-        axes.plot(places, values.mean(1).cpu(), color=colour, marker="o", markersize=3, label=name)
+        axes.plot(places, values.mean(1).cpu(), color=colour, marker="o", markersize=3, label=legend_name(name))
         axes.plot(places, result.likeness[name].mean(1).cpu(), color=colour, linestyle="--", linewidth=1)
     axes.axhline(0, color="0.6", linewidth=0.8)
     axes.set_xticks(places)

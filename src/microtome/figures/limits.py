@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 from microtome.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
+
+
+_LETTER = 0.55  # width of a letter in sizes of the font
 
 
 def within(limit: int, count: int) -> int:
@@ -36,7 +40,9 @@ def left_out(shown: int, count: int, what: str) -> str:
 
 
 def note(figure: Figure | SubFigure, *parts: str, size: float = 8) -> None:
-    """Write the parts that are not empty under a figure, joined by semicolons."""
+    """Write the parts that are not empty under a figure, joined by semicolons, in lines that fit its width."""
     text = "; ".join(filter(None, parts))
     if text:
-        figure.supxlabel(text, fontsize=size)
+        inches = figure.bbox.width / figure.dpi
+        letters = max(int(72 * inches / (_LETTER * size)), 1)
+        figure.supxlabel("\n".join(textwrap.wrap(text, letters)), fontsize=size)

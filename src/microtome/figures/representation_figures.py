@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
 from microtome.errors import InputError
+from microtome.figures.legend_names import legend_name
 from microtome.figures.limits import left_out, note, within
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _points(
         axes.scatter(points[chosen, 0], points[chosen, 1], s=size, c=colours, linewidths=0)
         if legend and len(kinds) <= 20 and label >= 0:
             name = str(label) if classes is None else classes[label]
-            axes.scatter([], [], s=18, color=colour, label=name)
+            axes.scatter([], [], s=18, color=colour, label=legend_name(name))
     if legend and 1 < len(kinds) <= 20:
         axes.legend(fontsize=6, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.set_xticks([])

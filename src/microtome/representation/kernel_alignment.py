@@ -46,7 +46,7 @@ class KernelAlignment(Result, drawing="representation_figures:kernel_alignment")
     influence : Tensor
         (layers, other_layers) ``values - without``: how much of it these few carry.
     influential : Tensor
-        (layers, other_layers, few) indices of these images, the strongest first.
+        (layers, other_layers, n) indices of these images, the strongest first.
     images : int
         Number of images.
     dead, other_dead : dict of str to str
@@ -95,7 +95,7 @@ def cka(
     reduce: str = "mean",
     debiased: bool = True,
     permutations: int = 200,
-    few: float = 0.01,
+    influential: float = 0.01,
     seed: int = 0,
     batch: int = 32,
 ) -> KernelAlignment:
@@ -126,7 +126,7 @@ def cka(
         Whether HSIC is the debiased estimate.
     permutations : int
         Random orders of the images for the null.
-    few : float
+    influential : float
         Which share of the images is left out for ``.without``; at least one image is.
     seed : int
         Seed of the random orders.
@@ -171,8 +171,10 @@ def cka(
     >>> round(float(cka(net, None, images, ["1"]).values), 6)
     1.0
     """
-    if permutations < 1 or not 0 < few < 0.5:
-        raise InputError(f"permutations=1 or more and few above 0 and below 0.5; got {permutations} and {few:g}.")
+    if permutations < 1 or not 0 < influential < 0.5:
+        raise InputError(
+            f"permutations=1 or more and influential above 0 and below 0.5; got {permutations} and {influential:g}."
+        )
     second = net if other is None else other
     rows = _named(net, layers)
     columns = _named(second, other_layers if other_layers is not None else layers)
@@ -188,7 +190,7 @@ def cka(
         _fill(net, data, wanted, reduce, batch, left)
         if not shared:
             _fill(second, data, columns, reduce, batch, right)
-        pairs = _Pairs(left, left if shared else right, rows, columns, debiased, max(1, int(few * count)))
+        pairs = _Pairs(left, left if shared else right, rows, columns, debiased, max(1, int(influential * count)))
         found = pairs.all()
         p = _null(pairs, count, permutations, seed)
     return KernelAlignment(

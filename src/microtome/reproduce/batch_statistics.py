@@ -11,9 +11,7 @@ from microtome.spaces import IdealInputs
 from microtome.spaces.inversion.ideal_inputs import STARTS
 
 
-def trained_best(
-    net: Network, ideal: IdealInputs, *, steps: int = 20, rate: float = 0.001, momentum: float = 0.9
-) -> int:
+def trained_best(net: Network, ideal: IdealInputs, *, steps: int = 20, lr: float = 0.001, momentum: float = 0.9) -> int:
     """Number of classes whose best image is a trained one, if trained with batch statistics and evaluated without.
 
     A network in training mode normalises by the mean and variance of the batch: the gradient of an image then depends
@@ -27,14 +25,14 @@ def trained_best(
         Start images and ideal outputs.
     steps : int
         Steps of gradient descent with all starts of all classes in one batch; the last image counts.
-    rate, momentum : float
+    lr, momentum : float
         Learning rate and momentum.
     """
     model = copy.deepcopy(net.model).requires_grad_(False)
     starts = torch.stack([ideal.images(start) for start in STARTS])
     images = starts.flatten(0, 1).clone().requires_grad_()
     target = ideal.ideal.repeat(len(STARTS), 1)
-    optimizer = torch.optim.SGD([images], lr=rate, momentum=momentum)
+    optimizer = torch.optim.SGD([images], lr=lr, momentum=momentum)
     for module in model.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.momentum = 0.0  # its own statistics stay as they are

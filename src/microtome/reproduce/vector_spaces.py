@@ -182,7 +182,7 @@ def _ideal(study: _Study, name: str, net: Network, images: data.Images) -> Ideal
     """Ideal inputs, trained at the only rate and momentum that the paper states."""
     study.say(f"{name}: ideal inputs from {len(images):,} images")
     return spaces.ideal_inputs(
-        net, images, steps=STEPS, optimizer="sgd", rate=RATE, momentum=MOMENTUM, progress=_Ticker(study.say, name)
+        net, images, steps=STEPS, optimizer="sgd", lr=RATE, momentum=MOMENTUM, progress=_Ticker(study.say, name)
     )
 
 

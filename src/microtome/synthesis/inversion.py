@@ -55,8 +55,8 @@ class Inversion(Result, drawing="synthesis_figures:inversion"):
 
 
 # The two penalties of Mahendran and Vedaldi. They are small compared to an error of a few hundredths.
-_PHOTOGRAPHS = Prior(canvas="fourier", rate=0.05, noise=0.1, tv=0.5, alpha=0.5, relative=False)
-_SMALL = Prior(canvas="pixels", rate=0.05, noise=0.2, tv=0.01, alpha=0.0, relative=False)
+_PHOTOGRAPHS = Prior(canvas="fourier", lr=0.05, noise=0.1, tv=0.5, alpha=0.5, relative=False)
+_SMALL = Prior(canvas="pixels", lr=0.05, noise=0.2, tv=0.01, alpha=0.0, relative=False)
 
 
 @register("invert", rows=("D5",), paper="mahendran2015inverting", needs="a layer", kind="synthesis")

@@ -133,7 +133,7 @@ def maximize(
     >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 1))
     >>> _ = model[1].weight.data.copy_(torch.tensor([[1.0, -2.0, 3.0, -4.0]]))
     >>> net = Network(model, input_shape=(1, 2, 2))
-    >>> maximize(net, "1", prior=Prior(canvas="pixels", rate=0.1), steps=64).images.flatten()
+    >>> maximize(net, "1", prior=Prior(canvas="pixels", lr=0.1), steps=64).images.flatten()
     tensor([1., 0., 1., 0.])
     """
     targets = unit_targets(net, layer, channels, directions)

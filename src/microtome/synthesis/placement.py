@@ -129,8 +129,8 @@ def around(
     return Placement(canvas, (0, 0, height, width)), position
 
 
-def recommended_size(net: Network, layer: str, most: int = 128) -> int | None:
-    """A canvas a little larger than the receptive fields of a layer: twice the field, at most ``most`` pixels.
+def recommended_size(net: Network, layer: str, limit: int = 128) -> int | None:
+    """A canvas a little larger than the receptive fields of a layer: twice the field, at most ``limit`` pixels.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def recommended_size(net: Network, layer: str, most: int = 128) -> int | None:
         return None
     stride = max(_stride(net, layer))
     side = max(2 * max(info.field.size), 4 * stride, 16)
-    side = min(-(-side // stride), max(most // stride, 1)) * stride
+    side = min(-(-side // stride), max(limit // stride, 1)) * stride
     return side if side < short else None
 
 

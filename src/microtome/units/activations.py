@@ -44,10 +44,10 @@ class ActivationMaps(Result, drawing="units.unit_figures:activation_maps"):
                 return self.maps[name]
         raise LayerError(f'there are no maps of "{layer}". Nearest: {nearest(layer, self.maps)}.')
 
-    def strongest(self, layer: str, image: int = 0, n: int = 10) -> list[tuple[int, float]]:
+    def strongest(self, layer: str, image: int = 0, k: int = 10) -> list[tuple[int, float]]:
         """The units with the highest activation at any position of one image, and this activation, highest first."""
         peaks = self[layer][image].flatten(1).amax(1) if self[layer].dim() > 2 else self[layer][image]
-        best = peaks.topk(min(n, len(peaks)))
+        best = peaks.topk(min(k, len(peaks)))
         return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
 
 

@@ -48,7 +48,7 @@ class EffectiveField(Result, drawing="units.unit_figures:effective_field"):
 
 @register("effective-field", rows=("D2",), paper="luo2016understanding", needs="top patches of the layer", kind="units")
 def effective_field(
-    net: Network, patches: LayerPatches, unit: int, *, ranks: int = 9, share: float = 0.95
+    net: Network, patches: LayerPatches, unit: int, *, k: int = 9, share: float = 0.95
 ) -> EffectiveField:
     r"""Compute the effective receptive field of a unit on its top patches [1]_.
 
@@ -64,7 +64,7 @@ def effective_field(
         One layer's table.
     unit : int
         The unit.
-    ranks : int
+    k : int
         Number of top patches.
     share : float
         Share of the gradient inside the box, in (0, 1].
@@ -98,13 +98,13 @@ def effective_field(
     >>> from microtome.data import Images
     >>> photos = Images.from_float(pictures, torch.arange(12) % 2)
     >>> from microtome.units import top_patches
-    >>> found = effective_field(net, top_patches(net, photos, ["2"], k=2)["2"], 0, ranks=2)
+    >>> found = effective_field(net, top_patches(net, photos, ["2"], k=2)["2"], 0, k=2)
     >>> tuple(found.weight.shape)
     (2, 8, 8)
     """
     if not 0 < share <= 1:
         raise InputError(f"share is in (0, 1], got {share}.")
-    entries = [patches.entry(unit, rank) for rank in range(min(ranks, patches.count()))]
+    entries = [patches.entry(unit, rank) for rank in range(min(k, patches.count()))]
     entries = [entry for entry in entries if entry[0] >= 0]
     pictures, _ = patches.pictures.fetch(torch.tensor([entry[0] for entry in entries], device="cpu"))
 
@@ -116,7 +116,7 @@ def effective_field(
     total = weight.sum((1, 2), keepdim=True)
     weight = torch.where(total > 0, weight / total.where(total > 0, torch.ones_like(total)), 0.0)
     return EffectiveField(
-        provenance=stated(layer=patches.layer, ranks=len(entries)),
+        provenance=stated(layer=patches.layer, k=len(entries)),
         layer=patches.layer,
         unit=unit,
         share=share,

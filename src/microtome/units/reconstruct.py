@@ -30,13 +30,13 @@ class Reconstructions(Result, drawing="units.reconstruction_figures:reconstructi
     units : list of int
         The units, in the order of the first axis.
     values : Tensor
-        (units, ranks, C, h, w) signed signal at each pixel of the patch; zero outside the picture.
+        (units, k, C, h, w) signed signal at each pixel of the patch; zero outside the picture.
     crops : Tensor
-        (units, ranks, C, h, w) the patches' pixels; gray outside the picture.
+        (units, k, C, h, w) the patches' pixels; gray outside the picture.
     activation : Tensor
-        (units, ranks) the activation of the patch; NaN if there is no such patch.
+        (units, k) the activation of the patch; NaN if there is no such patch.
     share_inside : Tensor
-        (units, ranks) share of the signal's absolute sum inside the crop. It is below 1 only if a gate
+        (units, k) share of the signal's absolute sum inside the crop. It is below 1 only if a gate
         depends on pixels outside the receptive field.
     """
 
@@ -66,7 +66,7 @@ def reconstruct(
     patches: LayerPatches,
     *,
     method: str = "deconvnet",
-    ranks: int = 9,
+    k: int = 9,
     units: int | Sequence[int] | None = None,
     selection: str = "top",
     batch: int = 16,
@@ -89,7 +89,7 @@ def reconstruct(
         One layer's table, ``top["conv2"]``.
     method : str
         ``"deconvnet"``, ``"guided"`` or ``"gradient"``.
-    ranks : int
+    k : int
         Number of patches of each unit.
     units : int or sequence of int, optional
         Indices of the units; default all.
@@ -101,7 +101,7 @@ def reconstruct(
     Returns
     -------
     Reconstructions
-        ``.values`` (units, ranks, C, h, w), cropped like the patches, and ``.crops``.
+        ``.values`` (units, k, C, h, w), cropped like the patches, and ``.crops``.
 
     Raises
     ------
@@ -133,10 +133,10 @@ def reconstruct(
     """
     if method not in METHODS:
         raise InputError(f'method is one of {", ".join(METHODS)}; got "{method}".')
-    if ranks < 1:
-        raise InputError(f"ranks is at least 1, got {ranks}.")
+    if k < 1:
+        raise InputError(f"k is at least 1, got {k}.")
     rows = list(range(patches.units)) if units is None else [units] if isinstance(units, int) else list(units)
-    count = min(ranks, patches.count(selection))
+    count = min(k, patches.count(selection))
     entries = [(unit, *patches.entry(unit, rank, selection)) for unit in rows for rank in range(count)]
     values, crops, shares = [], [], []
     for start in range(0, len(entries), batch):
@@ -146,7 +146,7 @@ def reconstruct(
             shares.append(share)
     shape = (len(rows), count)
     return Reconstructions(
-        provenance=stated(layer=patches.layer, rule=method, ranks=count, units=rows),
+        provenance=stated(layer=patches.layer, rule=method, k=count, units=rows),
         layer=patches.layer,
         units=rows,
         values=torch.stack(values).unflatten(0, shape),

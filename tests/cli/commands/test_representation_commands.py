@@ -58,16 +58,16 @@ def test_a_map_of_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert torch.equal(found.points, expected.points)
     assert said[0]["map accuracy"] == expected.map_accuracy
     assert (folder / "kept" / "features.safetensors").exists()
-    assert run([*tokens, "--method", "pca", "--most", "9", "--thumbnails", "-o", "map.png"]) == 0
+    assert run([*tokens, "--method", "pca", "--limit", "9", "--thumbnails", "-o", "map.png"]) == 0
     assert (folder / "map.png").stat().st_size > 5000
-    assert run([*tokens, "--method", "pca", "--most", "9", "-o", "map.html"]) == 0
+    assert run([*tokens, "--method", "pca", "--limit", "9", "-o", "map.html"]) == 0
     page = (folder / "map.html").read_text()
     assert '"count": 9' in page
     assert 'src="' not in page
     capsys.readouterr()
     assert run([*tokens, "-o", "map.png"]) == 2
     assert "perplexity=7 or more images" in capsys.readouterr().err
-    assert run([*tokens, "--most", "0", "-o", "map.png"]) == 2
+    assert run([*tokens, "--limit", "0", "-o", "map.png"]) == 2
 
 
 def test_cka_of_two_checkpoints(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,29 +42,29 @@ def test_the_three_starts_follow_the_definitions():
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-@pytest.mark.parametrize("rate", [0.01, 50.0])
-def test_trained_images_are_never_further_than_their_start(rate, optimizer):
+@pytest.mark.parametrize("lr", [0.01, 50.0])
+def test_trained_images_are_never_further_than_their_start(lr, optimizer):
     """Also where the steps are far too long."""
     net, _, _, pairs = setting()
     seen = []
     found = spaces.ideal_inputs(
-        net, pairs, steps=30, optimizer=optimizer, rate=rate, progress=lambda at: seen.append(at.done)
+        net, pairs, steps=30, optimizer=optimizer, lr=lr, progress=lambda at: seen.append(at.done)
     )
     assert bool((found.distance[3:] <= found.distance[:3] * (1 + 1e-5)).all())
     assert seen == list(range(31))
     assert found.history.shape == (31, 3, 3)
-    if rate < 1:
+    if lr < 1:
         assert bool((found.distance[3:] < 0.95 * found.distance[:3]).any())
     for image in found.trained.values():
         assert 0 <= float(image.min()) <= float(image.max()) <= 1
-    free = spaces.ideal_inputs(net, pairs, steps=200, rate=0.05, bounded=False)
+    free = spaces.ideal_inputs(net, pairs, steps=200, lr=0.05, bounded=False)
     assert max(float(image.max()) for image in free.trained.values()) > 1
 
 
 def test_plain_descent_is_the_textbook_s():
     """Oracle: three steps of gradient descent with momentum by hand, without bounds."""
     net, _, _, pairs = setting()
-    found = spaces.ideal_inputs(net, pairs, steps=3, optimizer="sgd", rate=0.02, momentum=0.5, bounded=False)
+    found = spaces.ideal_inputs(net, pairs, steps=3, optimizer="sgd", lr=0.02, momentum=0.5, bounded=False)
     image, speed = found.average.clone(), torch.zeros_like(found.average)
     for _ in range(3):
         image.requires_grad_()

@@ -312,7 +312,7 @@ def test_a_path_may_be_followed_in_part_and_through_networks_that_fix_their_batc
     assert stepped_through.crossed == int(((net.model.a(x[0].flatten()) * net.model.a(x[1].flatten())) < 0).sum()) > 0
     assert stepped_through.error < 1e-9
     whole = spaces.facets_between(network("residual"), x[0], x[1])
-    part = spaces.facets_between(network("residual"), x[0], x[1], most=20)
+    part = spaces.facets_between(network("residual"), x[0], x[1], limit=20)
     assert 20 <= part.crossed < whole.crossed
     assert part.reached < 1
     torch.testing.assert_close(part.position, whole.position[: part.crossed], rtol=0, atol=1e-12)
@@ -331,7 +331,7 @@ def test_a_path_may_be_followed_in_part_and_through_networks_that_fix_their_batc
     assert skipped.gap == 0.0  # cut by lines: values from before a cut met those behind it
     assert skipped.error < 1e-12
     with pytest.raises(mt.InputError, match="at least one facet"):
-        spaces.facets_between(network("masked"), x[0], x[1], most=0)
+        spaces.facets_between(network("masked"), x[0], x[1], limit=0)
 
 
 def test_the_ignored_part_does_nothing():

@@ -145,7 +145,7 @@ def test_the_gradient_of_a_top_patch_begins_at_its_unit_and_image(layout):
     """Oracle: autograd of the largest value of the unit for the image alone."""
     net = network(layout)
     table = units.top_patches(net, [(x, 0) for x in X], layers=["wide"], k=2)["wide"]
-    field = units.effective_field(net, table, 1, ranks=2)
+    field = units.effective_field(net, table, 1, k=2)
     for rank, index in enumerate(table.image[1].tolist()):
         x = X[index : index + 1].clone().requires_grad_()
         kept: list[Tensor] = []

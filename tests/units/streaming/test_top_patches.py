@@ -241,7 +241,7 @@ def test_fewer_images_than_asked(net: Network, data: Any) -> None:
     assert found.image[0, 2:].tolist() == [-1, -1]
     assert bool(torch.isnan(found.activation[0, 2:]).all())
     assert bool((found.crop(0, 3) == 0.5).all())
-    assert units.reconstruct(net, found, ranks=4, units=0).values.shape[:2] == (1, 4)
+    assert units.reconstruct(net, found, k=4, units=0).values.shape[:2] == (1, 4)
 
 
 def test_without_labels(net: Network, data: Any) -> None:

@@ -50,7 +50,7 @@ def test_a_grouped_convolution_reads_its_own_group(net: Network) -> None:
 
 
 def test_the_stem_reads_the_image_and_feeds_all_that_see_it(net: Network) -> None:
-    found = units.connections(net, "stem", most=99)
+    found = units.connections(net, "stem", k=99)
     assert [link.layer for link in found.inputs(0, 9)] == ["input"] * 3
     outputs = found.outputs(1, 99)
     assert {link.layer for link in outputs} == {"grouped", "fc"}
@@ -61,12 +61,12 @@ def test_the_stem_reads_the_image_and_feeds_all_that_see_it(net: Network) -> Non
 def test_flattened_and_concatenated_channels_are_found_again(net: Network) -> None:
     """fc reads 8 channels of 4 positions: 0 to 3 the sum (stem and back), 4 to 7 the stem alone."""
     weight = net.module("fc").weight.detach().view(5, 8, 4)
-    links = units.connections(net, "back", most=99).outputs(2, 99)
+    links = units.connections(net, "back", k=99).outputs(2, 99)
     assert {link.layer for link in links} == {"fc"}
     for link in links:
         assert link.norm == pytest.approx(float(weight[link.unit, 2].norm()))
         assert link.weight == pytest.approx(float(weight[link.unit, 2].sum()), abs=1e-6)
-    stem = [link for link in units.connections(net, "stem", most=99).outputs(3, 99) if link.layer == "fc"]
+    stem = [link for link in units.connections(net, "stem", k=99).outputs(3, 99) if link.layer == "fc"]
     assert len(stem) == 5
     for link in stem:  # both ways from the stem's unit 3 to the score, taken together
         assert link.norm == pytest.approx(float(weight[link.unit, [3, 7]].norm()))

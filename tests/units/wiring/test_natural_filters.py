@@ -68,4 +68,4 @@ def test_wrong_input_is_one_clear_message(sources: torch.Tensor):
         units.natural_filters(network(sources), flat)
     deep = Network(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3), nn.Flatten()), (1, 8, 8))
     with pytest.raises(LayerError, match="read the image"):
-        units.natural_filters(deep, flat, "1")
+        units.natural_filters(deep, flat, layer="1")

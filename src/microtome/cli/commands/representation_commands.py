@@ -16,7 +16,7 @@ __all__ = ["cka", "map"]
 Reduce = Annotated[
     Literal["mean", "max", "flat"], Parameter(help="How positions become one number; flat keeps them all.")
 ]
-Most = Annotated[int | None, Parameter(help="At most so many images, spread over the data; default all.")]
+Limit = Annotated[int | None, Parameter(help="At most so many images, spread over the data; default all.")]
 
 
 def map(  # noqa: A001 - the command's name
@@ -29,7 +29,7 @@ def map(  # noqa: A001 - the command's name
     perplexity: Annotated[float, Parameter(help="Of t-SNE: roughly how many neighbours count.")] = 30,
     seed: int = 0,
     reduce: Reduce = "mean",
-    most: Most = None,
+    limit: Limit = None,
     features: Annotated[
         str | None, Parameter(help="Folder for the layer's features; a command that was stopped goes on there.")
     ] = None,
@@ -51,7 +51,7 @@ def map(  # noqa: A001 - the command's name
     if page is None:
         check(output)
     subject = model.recipe(data).open()
-    images = _some(subject.images, most)
+    images = _some(subject.images, limit)
     rows = representation.features(subject.net, images, layer, reduce=reduce, folder=features)
     found: representation.ImageMap
     found = representation.pca(rows) if method == "pca" else representation.tsne(rows, perplexity=perplexity, seed=seed)
@@ -81,13 +81,13 @@ def cka(
     layers: Annotated[str | None, Parameter(help="Layers joined by commas; default all that compute.")] = None,
     reduce: Reduce = "mean",
     debiased: bool = True,
-    most: Most = None,
+    limit: Limit = None,
     seed: int = 0,
     json: Json = False,
 ) -> None:
     """Compare layers, of one network or of two, by linear CKA with 95 % intervals and a permutation test.
 
-    Example: `microtome cka --model zoo:simple-convnet --weights w.safetensors --data mnist --most 2000 -o cka.png`
+    Example: `microtome cka --model zoo:simple-convnet --weights w.safetensors --data mnist --limit 2000 -o cka.png`
     """
     from microtome import representation
 
@@ -97,7 +97,7 @@ def cka(
     found = representation.cka(
         subject.net,
         other,
-        _some(subject.images, most),
+        _some(subject.images, limit),
         names(layers),
         reduce=reduce,
         debiased=debiased,
@@ -107,11 +107,11 @@ def cka(
     save(found, output, as_json=json)
 
 
-def _some(images: Any, most: int | None) -> Any:
+def _some(images: Any, limit: int | None) -> Any:
     """Images spread over the data, at most so many."""
-    if most is None:
+    if limit is None:
         return images
-    if most < 1:
-        raise InputError(f"at least one image was expected, got --most {most}.")
-    total, count = len(images), min(most, len(images))
+    if limit < 1:
+        raise InputError(f"at least one image was expected, got --limit {limit}.")
+    total, count = len(images), min(limit, len(images))
     return images.subset([place * total // count for place in range(count)])

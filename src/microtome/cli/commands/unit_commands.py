@@ -59,7 +59,7 @@ def reconstruct(
     asked = indices(channels)
     shown = range(min(_SHOWN, subject.net.layer(layer).units)) if asked is None else asked
     top = units.top_patches(subject.net, subject.images, [layer], k=k)[layer]
-    found = units.reconstruct(subject.net, top, method=method, ranks=k, units=list(shown))
+    found = units.reconstruct(subject.net, top, method=method, k=k, units=list(shown))
     save(found, output, view=view, limit=len(found.units))
 
 

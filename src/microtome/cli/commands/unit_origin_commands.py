@@ -100,7 +100,7 @@ def natural_filters(
 
     check(output)
     subject = model.recipe(data).open()
-    found = units.natural_filters(subject.net, subject.images, layer, patches=patches, seed=seed)
+    found = units.natural_filters(subject.net, subject.images, layer=layer, patches=patches, seed=seed)
     tell_table(found.table(), as_json=json)
     if not json:
         mean = float(found.similarity.nanmean())

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from microtome import synthesis, units
-from microtome.atlas.pictures.downscaling import downscaled, downscaled_signal
+from microtome.atlas.pictures.downscaling import downscaled
 from microtome.errors import OpaqueError
 from microtome.explorer.atlas_results import AtlasResults
 from microtome.explorer.frames import Frame, quantised
 from microtome.explorer.live_network import LiveNetwork, watched
+from microtome.figures.strongest_signal import strongest_signal
 from microtome.network import Network
 from microtome.synthesis import Superstimuli
 from microtome.units import LayerPatches
@@ -108,9 +109,9 @@ class UnitExamples:
         header["stored"] = layer not in self._tables
         with contextlib.suppress(OpaqueError):  # an operation without a backward rule: patches alone
             made = units.reconstruct(
-                watched(self._live.net, pause), table, method="guided", ranks=len(ranks), units=unit, batch=4
+                watched(self._live.net, pause), table, method="guided", k=len(ranks), units=unit, batch=4
             )
-            signal = downscaled_signal(made.values[0].sum(1), _SIDE)
+            signal = strongest_signal(made.values[0].sum(1, keepdim=True), _SIDE)[:, 0]
             blocks["reconstructions"], blocks["reconstruction_limits"] = quantised(signal, signed=True)
 
     def _superstimuli(self, layer: str, unit: int, header: dict[str, Any], blocks: dict[str, Tensor]) -> None:

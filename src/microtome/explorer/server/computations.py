@@ -44,11 +44,6 @@ class Turn:
         """Ask the computation to end; it does so before its next pass."""
         self._ended.set()
 
-    @property
-    def cancelled(self) -> bool:
-        """Whether it was asked to end."""
-        return self._ended.is_set()
-
     def pause(self) -> None:
         """Between two passes: end if cancelled, and let urgent work go first.
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
+from microtome.figures.legend_names import legend_name
 from microtome.figures.limits import left_out, note, within
 from microtome.registry import quantity
 
@@ -185,7 +186,7 @@ def _winners(axes: Axes, result: Occlusion, index: int, extent: tuple[float, flo
     axes.imshow(codes, cmap=ListedColormap(palette), vmin=-0.5, vmax=len(palette) - 0.5, extent=extent,
                 interpolation="nearest")  # fmt: skip
     shown = [label for label in order[:7] if label in appear]
-    handles = [Patch(color=palette[colour[label]], label=result.name_of(label)[:24]) for label in shown]
+    handles = [Patch(color=palette[colour[label]], label=legend_name(result.name_of(label)[:24])) for label in shown]
     if len(appear) > len(shown):
         handles.append(Patch(color=palette[-1], label=f"{len(appear) - len(shown)} others"))
     axes.legend(handles=handles, fontsize=5, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncol=2, frameon=False)

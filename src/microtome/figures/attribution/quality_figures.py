@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 from microtome.figures.attribution.attribution_figures import heat
+from microtome.figures.legend_names import legend_name
 from microtome.figures.limits import left_out, note, within
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def evaluation(result: Evaluation) -> Figure:
             label = f"{name} ({float(curve.area.mean()):.3f})"
             plain = name == "random"
             style = {"color": "0.4", "linestyle": "--"} if plain else {}
-            axes.plot(curve.fraction.cpu().numpy(), drawn, label=label, linewidth=1.4, **style)
+            axes.plot(curve.fraction.cpu().numpy(), drawn, label=legend_name(label), linewidth=1.4, **style)
         axes.set_title(kind, fontsize=9)
         axes.set_xlabel("share of the pixels", fontsize=8)
         axes.legend(fontsize=6, frameon=False, title="mean area", title_fontsize=6)
@@ -59,7 +60,7 @@ def infidelity(result: Infidelity) -> Figure:
     kinds = (("the map", result.values), ("the map, scaled best", result.scaled), ("a map of zeros", result.change))
     for place, ((name, values), colour) in enumerate(zip(kinds, ("#4477aa", "#66ccee", "0.7"), strict=True)):
         at = [image + 0.27 * (place - 1) for image in range(count)]
-        axes.bar(at, values.cpu().numpy(), width=0.25, color=colour, label=name)
+        axes.bar(at, values.cpu().numpy(), width=0.25, color=colour, label=legend_name(name))
     axes.set_xticks(range(count), [str(image) for image in range(count)], fontsize=7)
     axes.set_xlabel("image")
     axes.set_ylabel("mean squared error, logits²")
@@ -105,7 +106,7 @@ def randomisation(result: Randomisation, *, image: int = 0, limit: int = 6) -> F
         ("rank correlation of sizes", result.absolute),
         ("structural similarity", result.similarity),
     ):
-        axes.plot(range(1, count + 1), values.mean(1).cpu().numpy(), marker="o", markersize=3, label=label)
+        axes.plot(range(1, count + 1), values.mean(1).cpu().numpy(), marker="o", markersize=3, label=legend_name(label))
     axes.axhline(0, color="0.6", linewidth=0.8)
     axes.set_xticks(range(1, count + 1), result.layers, rotation=60, ha="right", fontsize=6)
     axes.set_title(f"{result.judged}: similarity as the weights are randomised from the output down", fontsize=9)

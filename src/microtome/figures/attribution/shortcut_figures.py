@@ -9,6 +9,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from microtome.figures.attribution.attribution_figures import bare, heat, picture
+from microtome.figures.legend_names import legend_name
 from microtome.figures.limits import left_out, note, within
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def spotting_bias(result: SpottingBias, *, limit: int = 3) -> Figure:
     for place, name in enumerate(result.shares.networks):
         heights = [100 * result.accuracy[f"{name}: {tag}"] for tag in tags]
         at = np.arange(len(tags)) + 0.38 * (place - 0.5)
-        drawn = left.bar(at, heights, 0.36, color=COLOURS[place], label=name)
+        drawn = left.bar(at, heights, 0.36, color=COLOURS[place], label=legend_name(name))
         left.bar_label(drawn, [f"{height:.0f}" for height in heights], fontsize=6)
     left.set_xticks(range(len(tags)), tags, fontsize=7)
     left.set_ylabel(f"accuracy on {result.counts['test']:,} test pictures (%)", fontsize=7)
@@ -97,7 +98,7 @@ def _bars(axes: Axes, result: ShortcutShare) -> None:
         at = places + width * (index - (len(result.networks) - 1) / 2)
         means = [100 * result.mean(name, method) for method in result.methods]
         errors = [200 * result.error(name, method) for method in result.methods]
-        axes.bar(at, means, 0.92 * width, yerr=errors, color=COLOURS[index % len(COLOURS)], label=name,
+        axes.bar(at, means, 0.92 * width, yerr=errors, color=COLOURS[index % len(COLOURS)], label=legend_name(name),
                  error_kw={"linewidth": 0.8})  # fmt: skip
     area = 100 * float(result.area.mean())
     axes.axhline(area, color="black", linewidth=0.8, linestyle="--", label=f"a flat map ({area:.1f} %)")

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from torch import Tensor
 
+from microtome.figures.legend_names import legend_name
 from microtome.figures.limits import left_out, note, within
 
 if TYPE_CHECKING:
@@ -106,7 +107,10 @@ def spectra(result: Spectra) -> Figure:
     for name in names:
         values = result.singular_values[name]
         (line,) = curves.plot(
-            np.linspace(0, 1, len(values)), _positive(values / values[0].clamp(min=1e-300)), lw=1, label=name
+            np.linspace(0, 1, len(values)),
+            _positive(values / values[0].clamp(min=1e-300)),
+            lw=1,
+            label=legend_name(name),
         )
         colours.append(to_hex(line.get_color()))
     curves.set(yscale="log", xlabel="place in the spectrum", ylabel="singular value by the largest")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
+from microtome.figures.legend_names import legend_name
 from microtome.figures.limits import left_out, note, within
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def pruning(result: Pruning, *, limit: int = 8) -> Figure:
     shown = _widest(result.widths, limit)
     for layer, first in shown.items():
         right.plot([0, *rounds], [first, *(one.channels.get(layer, 0) for one in result.rounds)], marker="o",
-                   markersize=3, label=layer)  # fmt: skip
+                   markersize=3, label=legend_name(layer))  # fmt: skip
     right.set_yscale("log", base=2)
     right.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     right.set_xticks([0, *rounds])

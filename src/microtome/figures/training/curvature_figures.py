@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from microtome.errors import InputError
+from microtome.figures.legend_names import legend_name
 
 if TYPE_CHECKING:
     from microtome.training.curvature import ConvexityMap, CurvatureHistory, HessianEigenvalues, SpectralDensity
@@ -101,7 +102,15 @@ def along_training(result: CurvatureHistory) -> Figure:
     plots[0].set_title(f"all weights, {result.images:,} images", fontsize=8)
     for place, (name, values) in enumerate(result.layers.items()):
         shown = name if len(result.layers) <= _LINES else None
-        plots[1].plot(epochs, values[:, 0].numpy(), "o-", ms=2.5, lw=1, color=f"C{place % 10}", label=shown)
+        plots[1].plot(
+            epochs,
+            values[:, 0].numpy(),
+            "o-",
+            ms=2.5,
+            lw=1,
+            color=f"C{place % 10}",
+            label=None if shown is None else legend_name(shown),
+        )
     if result.layers:
         plots[1].set_title("largest of each layer's own block", fontsize=8)
     for axes in plots:

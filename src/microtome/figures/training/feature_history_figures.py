@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 from microtome.errors import InputError
+from microtome.figures.legend_names import legend_name
 from microtome.figures.limits import left_out, note, within
 
 if TYPE_CHECKING:
@@ -92,7 +93,12 @@ def settling(result: SettlingLayers) -> Figure:
         for one in result.median[:, place]:
             axes.plot(result.epochs, one.tolist(), color=colour, linewidth=0.6, alpha=0.6)
         axes.plot(
-            result.epochs, result.median[:, place].mean(0).tolist(), "o-", color=colour, markersize=3, label=layer
+            result.epochs,
+            result.median[:, place].mean(0).tolist(),
+            "o-",
+            color=colour,
+            markersize=3,
+            label=legend_name(layer),
         )
         low, high = (one[:, place].mean(0).tolist() for one in (result.low, result.high))
         axes.fill_between(result.epochs, low, high, color=colour, alpha=0.12, linewidth=0)
@@ -104,7 +110,7 @@ def _distances(axes: Axes, result: FeatureHistory) -> None:
     for place, layer in enumerate(result.layers):
         low, middle, high = result.distance[layer].quantile(result.distance[layer].new_tensor([0.25, 0.5, 0.75]), dim=1)
         colour = _COLOURS[place % len(_COLOURS)]
-        axes.plot(result.epochs, middle.tolist(), "o-", color=colour, markersize=3, label=layer)
+        axes.plot(result.epochs, middle.tolist(), "o-", color=colour, markersize=3, label=legend_name(layer))
         axes.fill_between(result.epochs, low.tolist(), high.tolist(), color=colour, alpha=0.15, linewidth=0)
     _label(axes)
 

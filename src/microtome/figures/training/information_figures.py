@@ -11,6 +11,8 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from microtome.figures.legend_names import legend_name
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -83,7 +85,7 @@ def gradient_phases(result: GradientPhases) -> Figure:
         colour = f"C{at % 10}"
         crossing = float(result.crossing[at])
         where = "no crossing" if math.isnan(crossing) else f"crossing at {crossing:.0f}"
-        axes.plot(result.epochs, result.mean[:, at], color=colour, label=f"{name}, {where}")
+        axes.plot(result.epochs, result.mean[:, at], color=colour, label=legend_name(f"{name}, {where}"))
         axes.plot(result.epochs, result.std[:, at], color=colour, linestyle="--")
         if not math.isnan(crossing):
             axes.axvline(crossing, color=colour, linestyle=":", linewidth=0.7)
@@ -103,7 +105,7 @@ def networks(result: NetworkRuns) -> Figure:
     axes = figure.subplots()
     epochs = result.epochs.numpy() + 1
     for name, values in (("trained on", result.error), ("the rest", result.test_error)):
-        (line,) = axes.plot(epochs, values.mean(1), label=name)
+        (line,) = axes.plot(epochs, values.mean(1), label=legend_name(name))
         low, high = np.quantile(values.numpy(), BAND, axis=1)
         axes.fill_between(epochs, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
     axes.set_xscale("log")
@@ -147,7 +149,7 @@ def _curves(axes: Axes, result: InformationPlane, *, band: bool) -> None:
     for at, name in enumerate(result.layers):
         values = result.i_xt_networks[:, at].numpy()
         style = "-" if bool(result.admitted[at]) else "--"
-        (line,) = axes.plot(epochs, values.mean(1), style, label=name, linewidth=1.2)
+        (line,) = axes.plot(epochs, values.mean(1), style, label=legend_name(name), linewidth=1.2)
         if band:
             low, high = np.quantile(values, BAND, axis=1)
             axes.fill_between(epochs, low, high, color=line.get_color(), alpha=0.2, linewidth=0)

@@ -12,6 +12,7 @@ from torch import Tensor
 from microtome.errors import InputError
 from microtome.figures.attribution.attribution_figures import bare, picture
 from microtome.figures.limits import left_out, note, within
+from microtome.figures.strongest_signal import strongest_signal
 
 if TYPE_CHECKING:
     from microtome.units import Reconstructions
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _CELL = 0.74  # inches of a patch in a row
 _BLOCK = 1.25  # inches of a block of patches
 _PAIRS = 3  # units side by side
+_PIXELS = 80  # of a drawn reconstruction
+_BELOW = 0.98  # share of the pixels that are below black or white: few others are far above them
 
 
 def reconstructions(
@@ -26,7 +29,8 @@ def reconstructions(
 ) -> Figure:
     """Patches with their reconstructions.
 
-    Each reconstruction has its own symmetric scale: zero is mid-gray.
+    Each reconstruction has its own symmetric scale: zero is mid-gray, and the strongest 2 % of its pixels are black,
+    white or of full colour. Patches of more than 80 pixels are drawn by the strongest pixel of each block.
 
     Parameters
     ----------
@@ -95,5 +99,8 @@ def _mosaic(pictures: Tensor, side: int) -> Tensor:
 
 
 def _about_gray(signal: Tensor) -> Tensor:
-    """A signed signal as a picture: zero is mid-gray, the largest absolute value is black or white."""
-    return 0.5 + 0.5 * signal / max(float(signal.abs().max()), 1e-30)
+    """A signed signal (C, h, w) as a picture: zero is mid-gray, a share ``_BELOW`` of the pixels keeps its shade."""
+    signal = strongest_signal(signal[None], _PIXELS)[0]
+    size = signal.abs().amax(0).flatten()
+    largest = torch.quantile(size[size > 0], _BELOW) if bool((size > 0).any()) else size.new_ones(())
+    return (0.5 + 0.5 * signal / largest).clamp(0, 1)

@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 
 from microtome.errors import InputError
 from microtome.figures.attribution.attribution_figures import bare, picture
+from microtome.figures.legend_names import legend_name
 from microtome.figures.limits import left_out, note, within
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def _histogram(axes: Axes, result: LayerPatches, unit: int) -> None:
         )
         colour = "0.8" if group < 0 else shades(column)
         axes.bar(edges[:-1], counts[column].numpy(), edges[1:] - edges[:-1], bottom=floor.numpy(), align="edge",
-                 color=colour, label=label)  # fmt: skip
+                 color=colour, label=legend_name(label))  # fmt: skip
         floor = floor + counts[column]
     axes.set_xlabel(f"highest activation of unit {unit} of {result.layer} in an image", fontsize=8)
     axes.set_ylabel(f"images (of {result.sampled})", fontsize=8)
@@ -213,7 +214,7 @@ def specialised(result: Specialised, *, layer: str | None = None, limit: int = 1
     axes = figure.subplots()
     names = list(result.score) if layer is None else [layer]
     for name in names:
-        axes.scatter(result.locality[name], result.rarity[name], s=8, alpha=0.6, label=name)
+        axes.scatter(result.locality[name], result.rarity[name], s=8, alpha=0.6, label=legend_name(name))
     count = sum(len(result.score[name]) for name in names)
     named = within(limit, count)
     for name, unit, _ in result.units(named, layer):

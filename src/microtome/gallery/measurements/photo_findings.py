@@ -55,7 +55,7 @@ def first_filters(place: Workplace) -> list[Finding]:
             f"{name}: of {int(alive.sum())} filters that are not dead, {oriented[-1]} are oriented without colour and "
             f"{coloured[-1]} coloured"
         )
-        natural[name] = units.natural_filters(net, photos_of(place, net, 40), spatial[0])
+        natural[name] = units.natural_filters(net, photos_of(place, net, 40), layer=spatial[0])
         short = name.split("-")[0].lower()
         drawn.append(
             place.draw(
@@ -223,7 +223,7 @@ def reconstructions(place: Workplace) -> list[Finding]:
 
 
 def group_likeness(values: Tensor) -> tuple[float, float]:
-    """Mean cosine of the sizes of reconstructions (units, ranks, C, h, w): within a unit, and of different units."""
+    """Mean cosine of the sizes of reconstructions (units, k, C, h, w): within a unit, and of different units."""
     sizes = values.double().abs().sum(2)
     sizes = torch.nn.functional.adaptive_avg_pool2d(sizes, 8).flatten(2)
     there = sizes.norm(dim=2) > 0

@@ -242,7 +242,7 @@ def _first_layer(study: _Study, net: Network) -> None:
             ("conv1-filters", units.filters(net, "conv1"), "The filters, with the Gabor function fitted to each."),
             ("conv1-tuning", tuned, "Responses to lines and edges by angle, with the label of each unit."),
             (
-                "conv1-natural", units.natural_filters(net, study.train, "conv1"),
+                "conv1-natural", units.natural_filters(net, study.train, layer="conv1"),
                 "Each filter above the independent component of image patches that is most like it.",
             ),
         ],

@@ -82,7 +82,7 @@ def ideal_inputs(
     *,
     steps: int = 200,
     optimizer: str = "adam",
-    rate: float = 0.01,
+    lr: float = 0.01,
     momentum: float = 0.9,
     bounded: bool = True,
     progress: Listener | None = None,
@@ -98,7 +98,7 @@ def ideal_inputs(
     frozen, and the best image on the way is kept, the start included, so that training never makes it worse.
 
     The paper names neither optimizer nor steps nor bounds for these images, only a rate of 0.001 and a momentum
-    of 0.9 for all its training, which is ``optimizer="sgd", rate=0.001``. On a linear network the squared distance
+    of 0.9 for all its training, which is ``optimizer="sgd", lr=0.001``. On a linear network the squared distance
     is convex: all starts lead to the same smallest distance, and which of the three comes out best is
     decided by the last digits.
 
@@ -112,7 +112,7 @@ def ideal_inputs(
         Steps of training.
     optimizer : str
         ``"adam"``, or ``"sgd"`` with ``momentum``.
-    rate : float
+    lr : float
         The learning rate; with Adam about the largest change of a pixel in a step.
     momentum : float
         Of ``"sgd"``.
@@ -153,8 +153,8 @@ def ideal_inputs(
     >>> tuple(found.average.shape), len(found.best)
     ((2, 1, 8, 8), 2)
     """
-    if steps < 0 or not rate > 0:
-        raise InputError(f"steps from 0 and a positive rate were expected, got {steps} and {rate}.")
+    if steps < 0 or not lr > 0:
+        raise InputError(f"steps from 0 and a positive lr were expected, got {steps} and {lr}.")
     if optimizer not in ("adam", "sgd"):
         raise InputError(f'optimizer is "adam" or "sgd", got "{optimizer}".')
     dataset = data.adapt(dataset, net)
@@ -167,7 +167,7 @@ def ideal_inputs(
     nearest = _fetched(dataset, away.argmin(1).tolist())
     close = _close(dataset, away, own, labels)
     starts = torch.stack([averages.to(nearest), nearest, close.to(nearest)])
-    descent = _Descent(steps, optimizer, rate, momentum, bounded)
+    descent = _Descent(steps, optimizer, lr, momentum, bounded)
     trained, history = _train(net, starts, ideal, descent, progress)
     distance = torch.cat([_distances(net, starts, ideal), _distances(net, trained, ideal)])
     return IdealInputs(
@@ -241,15 +241,15 @@ class _Descent:
 
     steps: int
     optimizer: str
-    rate: float
+    lr: float
     momentum: float
     bounded: bool
 
     def over(self, image: Tensor) -> torch.optim.Optimizer:
         """The optimizer of some images."""
         if self.optimizer == "sgd":
-            return torch.optim.SGD([image], lr=self.rate, momentum=self.momentum)
-        return torch.optim.Adam([image], lr=self.rate)
+            return torch.optim.SGD([image], lr=self.lr, momentum=self.momentum)
+        return torch.optim.Adam([image], lr=self.lr)
 
 
 def _train(

@@ -70,21 +70,21 @@ class Inverse(ABC):
 class LinearInverse(Inverse):
     """x = A^+ (y - b), the shortest solution; with ``beside`` the solution nearest to it."""
 
-    def __init__(self, of: Operator, bias: Tensor | None) -> None:
-        self._of, self._bias = of, bias
-        m, n = of.shape
+    def __init__(self, operator: Operator, bias: Tensor | None) -> None:
+        self._of, self._bias = operator, bias
+        m, n = operator.shape
         self._factors: tuple[Tensor, Tensor, Tensor] | None = None
-        if isinstance(of, MatrixOperator) or (min(m, n) <= _DENSE_SIDE and m * n <= 50_000_000):
-            matrix = of.weight if isinstance(of, MatrixOperator) else of.dense()
+        if isinstance(operator, MatrixOperator) or (min(m, n) <= _DENSE_SIDE and m * n <= 50_000_000):
+            matrix = operator.weight if isinstance(operator, MatrixOperator) else operator.dense()
             u, s, v = torch.linalg.svd(matrix, full_matrices=False)
             rank = int((s > max(matrix.shape) * torch.finfo(torch.float64).eps * s[0]).sum()) if len(s) else 0
             self._factors = (u[:, :rank], s[:rank], v[:rank])
             self.rank, self.exact = rank, rank == matrix.shape[1]
             self.condition_number = float(s[0] / s[rank - 1]) if rank else math.nan
-        elif isinstance(of, ConvolutionOperator) and pointwise(of) and set(of.stride) == {1}:
-            s = torch.linalg.svdvals(of.weight.reshape(of.groups, -1, of.weight.shape[1]))
-            counts = s > max(of.shape) * torch.finfo(torch.float64).eps * s.max()
-            self.rank = int(counts.sum()) * math.prod(of.input_shape[1:])
+        elif isinstance(operator, ConvolutionOperator) and pointwise(operator) and set(operator.stride) == {1}:
+            s = torch.linalg.svdvals(operator.weight.reshape(operator.groups, -1, operator.weight.shape[1]))
+            counts = s > max(operator.shape) * torch.finfo(torch.float64).eps * s.max()
+            self.rank = int(counts.sum()) * math.prod(operator.input_shape[1:])
             self.exact = self.rank == n
             self.condition_number = float(s.max() / s[counts].min()) if self.rank else math.nan
         else:
@@ -235,20 +235,20 @@ def _moved(step: Step) -> Inverse | NoInverse:
     return MoveInverse(first, shape[1:])
 
 
-def _least_squares(of: Operator, y: Tensor, tolerance: float = 1e-12, iterations: int = 2000) -> Tensor:
+def _least_squares(operator: Operator, y: Tensor, tolerance: float = 1e-12, iterations: int = 2000) -> Tensor:
     """A^+ y by conjugate gradients on the normal equations, from zero."""
-    x = y.new_zeros(len(y), *of.input_shape)
+    x = y.new_zeros(len(y), *operator.input_shape)
     residual = y.clone()
-    slope = of.adjoint(residual)
+    slope = operator.adjoint(residual)
     step, length = slope.clone(), _square(slope)
     start = length.clone()
     for _ in range(iterations):
         if not bool((length > tolerance**2 * start).any()):
             break
-        image = of.apply(step)
+        image = operator.apply(step)
         rate = length / _square(image).clamp(min=1e-300)
         x, residual = x + rate * step, residual - rate * image
-        slope = of.adjoint(residual)
+        slope = operator.adjoint(residual)
         renewed = _square(slope)
         step, length = slope + renewed / length.clamp(min=1e-300) * step, renewed
     return x

@@ -28,18 +28,20 @@ class Symbol:
 
     Parameters
     ----------
-    of : ConvolutionOperator
+    operator : ConvolutionOperator
         The convolution, of one group.
     inputs : bool
         Whether vectors are inputs of the convolution (the Gram matrix A^T A) or outputs (A A^T).
     """
 
-    def __init__(self, of: ConvolutionOperator, *, inputs: bool) -> None:
-        sizes = zip(of.input_shape[1:], of.output_shape[1:], of.stride, strict=True)
+    def __init__(self, operator: ConvolutionOperator, *, inputs: bool) -> None:
+        sizes = zip(operator.input_shape[1:], operator.output_shape[1:], operator.stride, strict=True)
         self._size = tuple(max(out, -(-into // step)) for into, out, step in sizes)
-        self._stride = of.stride if inputs else (1,) * len(of.stride)
-        self._shape = of.input_shape if inputs else of.output_shape
-        blocks = _fold(_transform(of, self._size), of.stride, self._size) / math.sqrt(math.prod(of.stride))
+        self._stride = operator.stride if inputs else (1,) * len(operator.stride)
+        self._shape = operator.input_shape if inputs else operator.output_shape
+        blocks = _fold(_transform(operator, self._size), operator.stride, self._size) / math.sqrt(
+            math.prod(operator.stride)
+        )
         # (C_out, C_in * strides, positions) -> one matrix for each position
         blocks = blocks.permute(2, 0, 1)
         self.gram = blocks.mH @ blocks if inputs else blocks @ blocks.mH
@@ -101,15 +103,15 @@ class Symbol:
         return cut
 
 
-def _transform(of: ConvolutionOperator, size: tuple[int, ...]) -> Tensor:
+def _transform(operator: ConvolutionOperator, size: tuple[int, ...]) -> Tensor:
     """The Fourier transform of the kernels, each tap at its place beside the output that reads it."""
-    grid = tuple(length * step for length, step in zip(size, of.stride, strict=True))
-    taps = of.weight.new_zeros(*of.weight.shape[:2], *grid)
-    before = [width[0] for width in of.widths]
-    for tap in np.ndindex(*of.weight.shape[2:]):
-        places = zip(tap, of.dilation, before, grid, strict=True)
+    grid = tuple(length * step for length, step in zip(size, operator.stride, strict=True))
+    taps = operator.weight.new_zeros(*operator.weight.shape[:2], *grid)
+    before = [width[0] for width in operator.widths]
+    for tap in np.ndindex(*operator.weight.shape[2:]):
+        places = zip(tap, operator.dilation, before, grid, strict=True)
         at = tuple((offset * d - edge) % length for offset, d, edge, length in places)
-        taps[(..., *at)] += of.weight[(..., *tap)]
+        taps[(..., *at)] += operator.weight[(..., *tap)]
     transform: Tensor = torch.fft.fftn(taps, dim=tuple(range(2, taps.dim()))).conj()
     return transform
 

@@ -39,7 +39,7 @@ class FacetPath(Result, drawing="spaces.linear_regions_figures:facets_between"):
     logits : Tensor
         (crossed + 2, K): class scores at both ends and at every place; between them they are straight lines.
     reached : float
-        The part of the path that was followed: 1 unless it has more places than ``most``.
+        The part of the path that was followed: 1 unless it has more places than ``limit``.
     gap : float
         Largest stretch left unexplained between two pieces; places are exact to this.
     error : float
@@ -59,7 +59,9 @@ class FacetPath(Result, drawing="spaces.linear_regions_figures:facets_between"):
 @register(
     "facets-between", rows=("A8",), paper="raghu2017expressive", needs="a piecewise linear network", kind="spaces"
 )
-def facets_between(net: Network, first: Tensor, second: Tensor, *, gap: float = 1e-9, most: int = 100_000) -> FacetPath:
+def facets_between(
+    net: Network, first: Tensor, second: Tensor, *, gap: float = 1e-9, limit: int = 100_000
+) -> FacetPath:
     """All facets that the straight path from one image to another passes, with the unit that switches at each.
 
     The path goes through the network as a batch of points between which all values are straight lines. At each
@@ -74,7 +76,7 @@ def facets_between(net: Network, first: Tensor, second: Tensor, *, gap: float = 
         (C, H, W) or (1, C, H, W).
     gap : float
         Facets closer than this share of the path count as one place.
-    most : int
+    limit : int
         Stop after so many; ``reached`` is the part of the path that was followed.
 
     Returns
@@ -86,7 +88,7 @@ def facets_between(net: Network, first: Tensor, second: Tensor, *, gap: float = 
     OpaqueError
         When the network is not piecewise linear.
     InputError
-        When not two single images are given, or ``most`` is not positive.
+        When not two single images are given, or ``limit`` is not positive.
 
     Notes
     -----
@@ -102,14 +104,14 @@ def facets_between(net: Network, first: Tensor, second: Tensor, *, gap: float = 
     a, b = (exact.images(net.images(image).double()) for image in (first, second))
     if len(a) != 1 or len(b) != 1:
         raise InputError(f"two single images were expected, got {len(a)} and {len(b)}.")
-    if most < 1:
-        raise InputError(f"at least one facet was expected, got most={most}.")
+    if limit < 1:
+        raise InputError(f"at least one facet was expected, got limit={limit}.")
     verify(exact, a)
     way = b - a
-    found = _traced(exact, a, way, gap, most)
+    found = _traced(exact, a, way, gap, limit)
     error = math.inf if found is None else _deviation(exact, a, way, found)
     if found is None or not error < _STRAIGHT:
-        found = _stepped(exact, a, way, gap, most)
+        found = _stepped(exact, a, way, gap, limit)
         error = _deviation(exact, a, way, found)
     return FacetPath(
         crossed=len(found.facet),
@@ -132,14 +134,14 @@ class _Cut:
     gap: float
 
 
-def _traced(net: Network, start: Tensor, way: Tensor, gap: float, most: int) -> _Cut | None:
+def _traced(net: Network, start: Tensor, way: Tensor, gap: float, limit: int) -> _Cut | None:
     """By rows added to the batch, chunk after chunk; None where the network does not let them be added."""
     ends = [i / _CHUNKS for i in range(_CHUNKS, 0, -1)]
     places: list[Tensor] = []
     scores: list[Tensor] = []
     facets: list[dict[str, Any]] = []
     low, last = 0.0, start.new_empty(0)
-    while ends and len(facets) < most:
+    while ends and len(facets) < limit:
         try:
             at, logits, found = segments(net, start, way, low, ends[-1])
         except PathTooLongError:
@@ -172,8 +174,8 @@ def _places(found: list[Crossings], gap: float, like: Tensor) -> tuple[Tensor, l
     return at[kept], [owners[i][0].owner(owners[i][1]) for i in kept.tolist()]
 
 
-def _stepped(net: Network, start: Tensor, way: Tensor, gap: float, most: int) -> _Cut:
-    pieces, widest = stepped(net, start, way, gap, most)
+def _stepped(net: Network, start: Tensor, way: Tensor, gap: float, limit: int) -> _Cut:
+    pieces, widest = stepped(net, start, way, gap, limit)
     inner = [piece for piece in pieces if piece[1] < 1.0]
     at = start.new_tensor([0.0, *(end for _, end, _ in inner), 1.0])
     logits = net.logits(start + at.reshape(-1, 1, 1, 1) * way, check=False)

@@ -17,7 +17,7 @@ _ROWS = 64  # points of the path that run at a time
 _Piece = tuple[float, float, dict[str, Any]]  # where it starts and ends, and the unit that ends it
 
 
-def stepped(net: Network, start: Tensor, way: Tensor, gap: float, most: int) -> tuple[list[_Piece], float]:
+def stepped(net: Network, start: Tensor, way: Tensor, gap: float, limit: int) -> tuple[list[_Piece], float]:
     """Pieces of the path start + t way in order, and the widest gap that they leave.
 
     Every point of the path lies on a stretch where the network is linear, whose two ends follow from one
@@ -26,7 +26,7 @@ def stepped(net: Network, start: Tensor, way: Tensor, gap: float, most: int) -> 
     Raises
     ------
     InputError
-        When there are more than ``most`` pieces.
+        When there are more than ``limit`` pieces.
     """
     pieces: list[_Piece] = []
     wanted = [(i + 0.5) / _ROWS for i in range(_ROWS)]
@@ -34,8 +34,8 @@ def stepped(net: Network, start: Tensor, way: Tensor, gap: float, most: int) -> 
         for some in (wanted[i : i + _ROWS] for i in range(0, len(wanted), _ROWS)):
             pieces += _pieces(net, start, way, some)
         pieces = _disjoint(pieces)
-        if len(pieces) > most:
-            raise InputError(f"the path has more than {most} pieces; choose nearer images or raise most.")
+        if len(pieces) > limit:
+            raise InputError(f"the path has more than {limit} pieces; choose nearer images or raise limit.")
         edges = [(0.0, pieces[0][0])] + [(p[1], q[0]) for p, q in itertools.pairwise(pieces)]
         edges.append((pieces[-1][1], 1.0))
         wanted = [(low + high) / 2 for low, high in edges if high - low > gap]

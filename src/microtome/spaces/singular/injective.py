@@ -19,12 +19,12 @@ _WORK = 4.0e10  # multiply-adds that it may take, over all groups of channels
 _CLEAR = 1e-8  # smallest by largest singular value of a block from which its rank is taken as full
 
 
-def injective(of: Operator, *, measure: bool = True) -> bool | None:
+def injective(operator: Operator, *, measure: bool = True) -> bool | None:
     r"""Whether no input but zero is mapped to zero.
 
     Parameters
     ----------
-    of : Operator
+    operator : Operator
         The map.
     measure : bool
         Whether the rank of a map of up to 4,096 inputs is measured where its structure does not settle it.
@@ -52,33 +52,33 @@ def injective(of: Operator, *, measure: bool = True) -> bool | None:
     >>> injective(MatrixOperator("wide", torch.tensor([[1.0, 2.0]]), (2,)))
     False
     """
-    of = of.structure
-    m, n = of.shape
+    operator = operator.structure
+    m, n = operator.shape
     if m < n:
         return False
-    if isinstance(of, MatrixOperator):
-        return _full_rank(of.weight)
-    if isinstance(of, ConvolutionOperator):
-        known = _convolution(of)
+    if isinstance(operator, MatrixOperator):
+        return _full_rank(operator.weight)
+    if isinstance(operator, ConvolutionOperator):
+        known = _convolution(operator)
         if known is not None:
             return known
-    groups = of.groups
+    groups = operator.groups
     if measure and n // groups <= _INPUTS and m * n // groups <= DENSE and float(m) * n * n / groups**2 <= _WORK:
-        parts = [of.group(g) for g in range(groups)] if isinstance(of, ConvolutionOperator) else [of]
+        parts = [operator.group(g) for g in range(groups)] if isinstance(operator, ConvolutionOperator) else [operator]
         return True if all(_by_cholesky(part) for part in parts) else None
     return None
 
 
-def _convolution(of: ConvolutionOperator) -> bool | None:
+def _convolution(operator: ConvolutionOperator) -> bool | None:
     """What follows from the kernels of a convolution without its matrix."""
-    if of.mode == "zeros":
-        reads = [_first_reads(of, axis) for axis in range(len(of.stride))]
-        if any(sum(map(len, taps)) < size for taps, size in zip(reads, of.input_shape[1:], strict=True)):
+    if operator.mode == "zeros":
+        reads = [_first_reads(operator, axis) for axis in range(len(operator.stride))]
+        if any(sum(map(len, taps)) < size for taps, size in zip(reads, operator.input_shape[1:], strict=True)):
             return False  # some position is read by no output
-        if _by_raster_order(of, reads):
+        if _by_raster_order(operator, reads):
             return True
-        return False if pointwise(of) else None
-    known = all_singular_values(of)
+        return False if pointwise(operator) else None
+    known = all_singular_values(operator)
     return True if known is not None and float(known[-1]) > _CLEAR * float(known[0]) else None
 
 
@@ -90,9 +90,9 @@ def _full_rank(matrix: Tensor) -> bool:
     return bool(s[-1] > max(matrix.shape) * torch.finfo(torch.float64).eps * s[0])
 
 
-def _by_raster_order(of: ConvolutionOperator, reads: list[list[tuple[int, ...]]]) -> bool:
+def _by_raster_order(operator: ConvolutionOperator, reads: list[list[tuple[int, ...]]]) -> bool:
     """Whether each output, in raster order, determines all pixels that no output before has read."""
-    kernels = of.weight.reshape(of.groups, -1, *of.weight.shape[1:])
+    kernels = operator.weight.reshape(operator.groups, -1, *operator.weight.shape[1:])
     for taps in itertools.product(*(sorted(set(each)) for each in reads)):
         block = kernels
         for axis, chosen in enumerate(taps):
@@ -104,15 +104,15 @@ def _by_raster_order(of: ConvolutionOperator, reads: list[list[tuple[int, ...]]]
     return True
 
 
-def _first_reads(of: ConvolutionOperator, axis: int) -> list[tuple[int, ...]]:
+def _first_reads(operator: ConvolutionOperator, axis: int) -> list[tuple[int, ...]]:
     """For each output along an axis that is the first to read some position, the kernel taps by which it does."""
-    before, size = of.widths[axis][0], of.input_shape[1 + axis]
+    before, size = operator.widths[axis][0], operator.input_shape[1 + axis]
     seen: set[int] = set()
     found = []
-    for place in range(of.output_shape[1 + axis]):
+    for place in range(operator.output_shape[1 + axis]):
         new = []
-        for tap in range(int(of.weight.shape[2 + axis])):
-            position = place * of.stride[axis] + tap * of.dilation[axis] - before
+        for tap in range(int(operator.weight.shape[2 + axis])):
+            position = place * operator.stride[axis] + tap * operator.dilation[axis] - before
             if 0 <= position < size and position not in seen:
                 new.append(tap)
                 seen.add(position)
@@ -121,8 +121,10 @@ def _first_reads(of: ConvolutionOperator, axis: int) -> list[tuple[int, ...]]:
     return found
 
 
-def _by_cholesky(of: Operator) -> bool:
-    matrix = of.dense() if of.band is None else torch.from_numpy(of.sparse().toarray()).to(of.device)
+def _by_cholesky(operator: Operator) -> bool:
+    matrix = (
+        operator.dense() if operator.band is None else torch.from_numpy(operator.sparse().toarray()).to(operator.device)
+    )
     gram = matrix.T @ matrix
     largest = float(torch.linalg.matrix_norm(gram, 1))  # not below the largest eigenvalue
     gram.diagonal().sub_(_SHIFT * largest)

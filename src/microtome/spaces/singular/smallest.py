@@ -15,7 +15,7 @@ _FILL = 150_000_000  # numbers that a factorisation may hold: 1.2 GB
 _WORK = 2.0e11  # operations it may take: a minute or so
 
 
-def smallest_by_factorisation(of: Operator, k: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+def smallest_by_factorisation(operator: Operator, k: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """The ``k`` smallest of the min(m, n) singular triplets: left vectors, falling values, right vectors.
 
     A square map is factorised as it is, A = L U, and the largest singular values of its inverse are
@@ -28,20 +28,20 @@ def smallest_by_factorisation(of: Operator, k: int, seed: int) -> tuple[Tensor, 
         When the map is not local, the factorisation would be too large, or the map is singular to
         rounding, so that there is no inverse to iterate with.
     """
-    m, n = of.shape
-    if of.band is None:
+    m, n = operator.shape
+    if operator.band is None:
         raise LayerError(
-            f'the smallest singular values of "{of.name}" ({m} x {n}) have no route that converges: its matrix is '
-            "neither small enough to write out nor sparse. Use a smaller input shape."
+            f'the smallest singular values of "{operator.name}" ({m} x {n}) have no route that converges: its matrix '
+            "is neither small enough to write out nor sparse. Use a smaller input shape."
         )
-    _check_size(of, min(m, n), of.band * (1 if m == n else 2))
-    matrix = of.sparse()
-    order = _row_by_row(of.input_shape, of.groups), _row_by_row(of.output_shape, of.groups)
+    _check_size(operator, min(m, n), operator.band * (1 if m == n else 2))
+    matrix = operator.sparse()
+    order = _row_by_row(operator.input_shape, operator.groups), _row_by_row(operator.output_shape, operator.groups)
     square = matrix[order[1]][:, order[0]].tocsc()
     wide = m <= n
     if m != n:
         square = (square @ square.T if wide else square.T @ square).tocsc()
-    solve, solve_transposed = _factorised(of, square)
+    solve, solve_transposed = _factorised(operator, square)
     values, vectors = _inverted(square.shape[0], solve, solve_transposed, k, seed, symmetric=m != n)
     side = order[1] if m != n and wide else order[0]
     found = np.empty_like(vectors)
@@ -49,8 +49,8 @@ def smallest_by_factorisation(of: Operator, k: int, seed: int) -> tuple[Tensor, 
     if m == n:
         partner = np.empty_like(vectors)
         partner[:, order[1]] = np.stack([solve_transposed(v) for v in vectors])
-        return _from_inverse(torch.from_numpy(found).to(of.device), torch.from_numpy(partner).to(of.device))
-    return _completed(of, torch.from_numpy(found).to(of.device), left=wide, count=len(values))
+        return _from_inverse(torch.from_numpy(found).to(operator.device), torch.from_numpy(partner).to(operator.device))
+    return _completed(operator, torch.from_numpy(found).to(operator.device), left=wide, count=len(values))
 
 
 def _row_by_row(shape: tuple[int, ...], groups: int) -> np.ndarray[Any, Any]:
@@ -59,24 +59,25 @@ def _row_by_row(shape: tuple[int, ...], groups: int) -> np.ndarray[Any, Any]:
     return np.moveaxis(numbers, 1, -1).ravel()
 
 
-def _check_size(of: Operator, size: int, band: int) -> None:
+def _check_size(operator: Operator, size: int, band: int) -> None:
     fill, work = 2.0 * size * band, 2.0 * size * band**2
     if fill > _FILL or work > _WORK:
         raise LayerError(
-            f'the smallest singular values of "{of.name}" ({of.shape[0]} x {of.shape[1]}) are refused: '
-            f"factorising a matrix of {size} rows with a band of {band} takes about {work:.0e} operations and "
+            f'the smallest singular values of "{operator.name}" ({operator.shape[0]} x {operator.shape[1]}) are refused'
+            f": factorising a matrix of {size} rows with a band of {band} takes about {work:.0e} operations and "
             f"{fill * 8 / 1e9:.1f} GB, and iteration without it does not converge. Use a smaller input shape."
         )
 
 
-def _factorised(of: Operator, square: Any) -> tuple[Any, Any]:
+def _factorised(operator: Operator, square: Any) -> tuple[Any, Any]:
     from scipy.sparse.linalg import splu
 
     try:
         factors = splu(square, permc_spec="NATURAL", options={"SymmetricMode": False})
     except RuntimeError as error:
         raise LayerError(
-            f'"{of.name}" is singular to rounding ({error}): its smallest singular value is zero and has no inverse.'
+            f'"{operator.name}" is singular to rounding ({error}): its smallest singular value is zero '
+            "and has no inverse."
         ) from error
     return factors.solve, lambda y: factors.solve(y, trans="T")
 
@@ -103,9 +104,9 @@ def _from_inverse(right: Tensor, partner: Tensor) -> tuple[Tensor, Tensor, Tenso
     return (partner * values[:, None])[order], values[order], right[order]
 
 
-def _completed(of: Operator, found: Tensor, *, left: bool, count: int) -> tuple[Tensor, Tensor, Tensor]:
+def _completed(operator: Operator, found: Tensor, *, left: bool, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """The other side of each triplet by one product, and the values as the norm of it."""
-    shape, move = (of.output_shape, of.adjoint) if left else (of.input_shape, of.apply)
+    shape, move = (operator.output_shape, operator.adjoint) if left else (operator.input_shape, operator.apply)
     image = move(found.reshape(count, *shape)).flatten(1)
     values = image.norm(dim=1)
     other = image / torch.where(values > 0, values, torch.ones_like(values))[:, None]

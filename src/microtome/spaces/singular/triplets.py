@@ -52,7 +52,7 @@ class SingularTriplets(Result, drawing="spaces.space_figures:triplets"):
 
 
 def triplets(
-    of: Operator, k: int = 32, *, which: str = "largest", tolerance: float = 1e-8, seed: int = 0
+    operator: Operator, k: int = 32, *, which: str = "largest", tolerance: float = 1e-8, seed: int = 0
 ) -> SingularTriplets:
     r"""Singular triplets of a linear map that is known only by its action.
 
@@ -60,7 +60,7 @@ def triplets(
 
     Parameters
     ----------
-    of : Operator
+    operator : Operator
         The map, from ``spaces.operator`` or ``spaces.jacobian``.
     k : int
         How many.
@@ -95,43 +95,43 @@ def triplets(
     decomposition is taken for both. A residual proves that a value exists, not that none was missed between
     two found ones; Lanczos can miss copies of a value that is repeated exactly.
     """
-    of = of.structure
-    m, n = of.shape
+    operator = operator.structure
+    m, n = operator.shape
     if not 0 < tolerance < 1:
         raise InputError(f"a tolerance between 0 and 1 was expected, got {tolerance}.")
     if which not in ("largest", "smallest"):
         raise InputError(f'which is "largest" or "smallest", got "{which}".')
     if not 1 <= k <= min(m, n):
-        raise InputError(f'"{of.name}" is {m} x {n}: k from 1 to {min(m, n)} was expected, got {k}.')
+        raise InputError(f'"{operator.name}" is {m} x {n}: k from 1 to {min(m, n)} was expected, got {k}.')
     if min(m, n) <= _SMALL and m * n <= 16 * _SMALL**2:
-        left, values, right = _decomposed(of, k, which)
+        left, values, right = _decomposed(operator, k, which)
     elif which == "largest":
-        left, values, right = _largest(of, k, seed, tolerance)
+        left, values, right = _largest(operator, k, seed, tolerance)
     else:
-        left, values, right = _smallest(of, k, seed)
-    found = _proved(of, left, values, right)
-    scale = float(values[0]) if which == "largest" else float(_largest(of, 1, seed, tolerance)[1][0])
+        left, values, right = _smallest(operator, k, seed)
+    found = _proved(operator, left, values, right)
+    scale = float(values[0]) if which == "largest" else float(_largest(operator, 1, seed, tolerance)[1][0])
     worst = float(found.residual.max())
     if worst > tolerance * max(scale, torch.finfo(torch.float64).tiny):
         raise LayerError(
-            f'the {which} singular values of "{of.name}" ({m} x {n}) did not converge: residual {worst:.1e} '
+            f'the {which} singular values of "{operator.name}" ({m} x {n}) did not converge: residual {worst:.1e} '
             f"beside a largest value of {scale:.3g}. Ask for fewer, or for a smaller input shape."
         )
     return found
 
 
-def _largest(of: Operator, k: int, seed: int, tolerance: float) -> tuple[Tensor, Tensor, Tensor]:
+def _largest(operator: Operator, k: int, seed: int, tolerance: float) -> tuple[Tensor, Tensor, Tensor]:
     from scipy.sparse.linalg import ArpackNoConvergence, svds
 
-    m, n = of.shape
-    if isinstance(of, MatrixOperator) and len(of.input_shape) > 1:
-        return by_tokens(of, k, "largest", lambda one, count: _largest(one, count, seed, tolerance))
+    m, n = operator.shape
+    if isinstance(operator, MatrixOperator) and len(operator.input_shape) > 1:
+        return by_tokens(operator, k, "largest", lambda one, count: _largest(one, count, seed, tolerance))
     if k >= min(m, n) - 1:
-        return _decomposed(of, k, "largest")
-    if (known := _by_structure(of, k, seed, tolerance)) is not None:
+        return _decomposed(operator, k, "largest")
+    if (known := _by_structure(operator, k, seed, tolerance)) is not None:
         return known
-    if _is_zero(of, seed):
-        unit = torch.eye(k, max(m, n), dtype=torch.float64, device=of.device)
+    if _is_zero(operator, seed):
+        unit = torch.eye(k, max(m, n), dtype=torch.float64, device=operator.device)
         return unit[:, :m], unit.new_zeros(k), unit[:, :n]
     start = torch.randn(
         min(m, n), generator=torch.Generator().manual_seed(seed), dtype=torch.float64, device="cpu"
@@ -139,62 +139,68 @@ def _largest(of: Operator, k: int, seed: int, tolerance: float) -> tuple[Tensor,
     try:
         # ARPACK stops by the eigenvalues of A^T A; a tenth of the wanted residual leaves room.
         basis = min(min(m, n) - 1, max(2 * k + 1, _BASIS))
-        u, s, v = svds(as_scipy(of), k=k, v0=start, ncv=basis, tol=0.1 * tolerance, solver="arpack")
+        u, s, v = svds(as_scipy(operator), k=k, v0=start, ncv=basis, tol=0.1 * tolerance, solver="arpack")
     except ArpackNoConvergence as error:
-        raise LayerError(f'the singular values of "{of.name}" did not converge: {error}. Ask for fewer.') from error
+        raise LayerError(
+            f'the singular values of "{operator.name}" did not converge: {error}. Ask for fewer.'
+        ) from error
     order = np.argsort(-s)
     left, values, right = (torch.from_numpy(np.ascontiguousarray(part)) for part in (u.T[order], s[order], v[order]))
-    return left.to(of.device), values.to(of.device), right.to(of.device)
+    return left.to(operator.device), values.to(operator.device), right.to(operator.device)
 
 
-def _smallest(of: Operator, k: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    if isinstance(of, MatrixOperator) and len(of.input_shape) > 1:
-        return by_tokens(of, k, "smallest", lambda one, count: _smallest(one, count, seed))
-    if isinstance(of, ConvolutionOperator) and pointwise(of) and (found := by_points(of, k, "smallest")) is not None:
+def _smallest(operator: Operator, k: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    if isinstance(operator, MatrixOperator) and len(operator.input_shape) > 1:
+        return by_tokens(operator, k, "smallest", lambda one, count: _smallest(one, count, seed))
+    if (
+        isinstance(operator, ConvolutionOperator)
+        and pointwise(operator)
+        and (found := by_points(operator, k, "smallest")) is not None
+    ):
         return found
-    m, n = of.shape
-    if of.band is None and m * n <= DENSE and float(m) * n * min(m, n) <= _DIRECT:
-        return _decomposed(of, k, "smallest")
-    return smallest_by_factorisation(of, k, seed)
+    m, n = operator.shape
+    if operator.band is None and m * n <= DENSE and float(m) * n * min(m, n) <= _DIRECT:
+        return _decomposed(operator, k, "smallest")
+    return smallest_by_factorisation(operator, k, seed)
 
 
-def _decomposed(of: Operator, k: int, which: str) -> tuple[Tensor, Tensor, Tensor]:
-    u, s, v = torch.linalg.svd(of.dense(), full_matrices=False)
+def _decomposed(operator: Operator, k: int, which: str) -> tuple[Tensor, Tensor, Tensor]:
+    u, s, v = torch.linalg.svd(operator.dense(), full_matrices=False)
     part = slice(0, k) if which == "largest" else slice(len(s) - k, None)
     return u[:, part].T, s[part], v[part]
 
 
-def _is_zero(of: Operator, seed: int) -> bool:
+def _is_zero(operator: Operator, seed: int) -> bool:
     """Whether the map gives nothing for a random vector: then it is zero, but for a chance of nothing."""
     x = torch.randn(
-        1, *of.input_shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64, device="cpu"
+        1, *operator.input_shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64, device="cpu"
     )
-    return not bool(of.apply(x.to(of.device)).any())
+    return not bool(operator.apply(x.to(operator.device)).any())
 
 
-def _by_structure(of: Operator, k: int, seed: int, tolerance: float) -> tuple[Tensor, Tensor, Tensor] | None:
+def _by_structure(operator: Operator, k: int, seed: int, tolerance: float) -> tuple[Tensor, Tensor, Tensor] | None:
     """What is known of convolutions helps where there is one."""
-    if isinstance(of, ConvolutionOperator):
-        return largest_of_convolution(of, k, seed, tolerance)
-    if isinstance(of, TransposedConvolutionOperator):
-        found = largest_of_convolution(of.convolution, k, seed, tolerance)
+    if isinstance(operator, ConvolutionOperator):
+        return largest_of_convolution(operator, k, seed, tolerance)
+    if isinstance(operator, TransposedConvolutionOperator):
+        found = largest_of_convolution(operator.convolution, k, seed, tolerance)
         return None if found is None else (found[2], found[1], found[0])
     return None
 
 
-def as_scipy(of: Operator) -> LinearOperator:
+def as_scipy(operator: Operator) -> LinearOperator:
     """The map as SciPy's solvers take it."""
     from scipy.sparse.linalg import LinearOperator
 
     def forward(x: Any) -> Any:
-        out = of.apply(_columns(x, of.input_shape).to(of.device))
+        out = operator.apply(_columns(x, operator.input_shape).to(operator.device))
         return out.reshape(x.shape[1] if x.ndim == 2 else 1, -1).T.cpu().numpy()
 
     def backward(y: Any) -> Any:
-        out = of.adjoint(_columns(y, of.output_shape).to(of.device))
+        out = operator.adjoint(_columns(y, operator.output_shape).to(operator.device))
         return out.reshape(y.shape[1] if y.ndim == 2 else 1, -1).T.cpu().numpy()
 
-    return LinearOperator(of.shape, forward, backward, forward, np.float64, backward)
+    return LinearOperator(operator.shape, forward, backward, forward, np.float64, backward)
 
 
 def _columns(x: Any, shape: tuple[int, ...]) -> Tensor:
@@ -202,14 +208,14 @@ def _columns(x: Any, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(x.T)).reshape(-1, *shape)
 
 
-def _proved(of: Operator, left: Tensor, values: Tensor, right: Tensor) -> SingularTriplets:
+def _proved(operator: Operator, left: Tensor, values: Tensor, right: Tensor) -> SingularTriplets:
     """Check every triplet by applying the map and its adjoint."""
-    shaped = right.reshape(-1, *of.input_shape), left.reshape(-1, *of.output_shape)
-    forth = torch.cat([of.apply(part).flatten(1) for part in shaped[0].split(1)]) - values[:, None] * left
-    back = torch.cat([of.adjoint(part).flatten(1) for part in shaped[1].split(1)]) - values[:, None] * right
+    shaped = right.reshape(-1, *operator.input_shape), left.reshape(-1, *operator.output_shape)
+    forth = torch.cat([operator.apply(part).flatten(1) for part in shaped[0].split(1)]) - values[:, None] * left
+    back = torch.cat([operator.adjoint(part).flatten(1) for part in shaped[1].split(1)]) - values[:, None] * right
     return SingularTriplets(
-        provenance=Provenance("singular-triplets", {"layer": of.name, "k": len(values)}, versions=versions()),
-        layer=of.name,
+        provenance=Provenance("singular-triplets", {"layer": operator.name, "k": len(values)}, versions=versions()),
+        layer=operator.name,
         values=values.contiguous(),
         right=shaped[0].contiguous(),
         left=shaped[1].contiguous(),

@@ -26,7 +26,7 @@ class Bidiagonalisation:
 
     Parameters
     ----------
-    of : Operator
+    operator : Operator
         A.
     outputs : Tensor
         ``(N, *output_shape)``: y.
@@ -34,10 +34,10 @@ class Bidiagonalisation:
         At most so many steps.
     """
 
-    def __init__(self, of: Operator, outputs: Tensor, steps: int) -> None:
-        self._of, self._outputs = of, outputs
-        count, size = len(outputs), of.shape[1]
-        steps = min(steps, *of.shape)
+    def __init__(self, operator: Operator, outputs: Tensor, steps: int) -> None:
+        self._of, self._outputs = operator, outputs
+        count, size = len(outputs), operator.shape[1]
+        steps = min(steps, *operator.shape)
         self._held = outputs.new_empty(count, steps, size) if count * steps * size <= _HELD else None
         self._vectors = self._run(steps)
         self.taken = 0

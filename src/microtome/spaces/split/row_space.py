@@ -58,7 +58,7 @@ class SignalPart:
 
 
 def signal_part(
-    of: Operator,
+    operator: Operator,
     x: Tensor,
     *,
     threshold: float = THRESHOLD,
@@ -73,7 +73,7 @@ def signal_part(
 
     Parameters
     ----------
-    of : Operator
+    operator : Operator
         The map A.
     x : Tensor
         ``(N, *input_shape)``.
@@ -136,37 +136,37 @@ def signal_part(
             "a threshold between 0 and 1, an accuracy above 0 and a number of steps from 1 on were expected, got "
             f"{threshold}, {accuracy} and {iterations}."
         )
-    of = of.structure
-    x = of.as_batch(x, of.input_shape)
-    coordinates = singular_coordinates(of, len(x), dense=dense)
+    operator = operator.structure
+    x = operator.as_batch(x, operator.input_shape)
+    coordinates = singular_coordinates(operator, len(x), dense=dense)
     if coordinates is not None:
         reached = torch.full_like(_square(x), threshold)
         lost, null = _by_coordinates(coordinates, x, reached)
         taken = 0
     else:
-        lost, reached, taken = _by_steps(of, x, threshold, accuracy, iterations)
-        null = torch.full_like(reached, 0.0 if injective(of, measure=False) else torch.nan)
-    return _certified(of, x, lost, null, reached, taken)
+        lost, reached, taken = _by_steps(operator, x, threshold, accuracy, iterations)
+        null = torch.full_like(reached, 0.0 if injective(operator, measure=False) else torch.nan)
+    return _certified(operator, x, lost, null, reached, taken)
 
 
-def _by_coordinates(of: SingularCoordinates, x: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+def _by_coordinates(operator: SingularCoordinates, x: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
     """The lost part, and the share of the energy in the null space (N,)."""
-    values = of.values.expand(len(x), -1)
-    coefficients = torch.where(values > 0, of.analyse(x), 0.0)
+    values = operator.values.expand(len(x), -1)
+    coefficients = torch.where(values > 0, operator.analyse(x), 0.0)
     squares = values.square()
     strength = regularisation(squares, values * coefficients, torch.zeros_like(_square(x)), threshold)
-    null = x - of.synthesise(coefficients)
-    lost = null + of.synthesise(coefficients * residual_factor(squares, strength))
-    if of.rank == x[0].numel():
+    null = x - operator.synthesise(coefficients)
+    lost = null + operator.synthesise(coefficients * residual_factor(squares, strength))
+    if operator.rank == x[0].numel():
         return lost, torch.zeros_like(_square(x))
     return lost, _share(_square(null), _square(x))
 
 
 def _by_steps(
-    of: Operator, x: Tensor, threshold: float, accuracy: float, iterations: int
+    operator: Operator, x: Tensor, threshold: float, accuracy: float, iterations: int
 ) -> tuple[Tensor, Tensor, int]:
     """The lost part by bidiagonalisation, the threshold that was reached (N,), and the number of steps."""
-    process = Bidiagonalisation(of, of.apply(x), iterations)
+    process = Bidiagonalisation(operator, operator.apply(x), iterations)
     energy, flat = _square(x), x.flatten(1)
     along: list[Tensor] = []
     wanted = torch.full_like(energy, threshold)
@@ -196,9 +196,9 @@ def _goal(weights: Tensor, along: list[Tensor], energy: Tensor, accuracy: float)
     return torch.maximum(accuracy**2 * lost, _FLOOR**2 * energy)
 
 
-def _certified(of: Operator, x: Tensor, lost: Tensor, null: Tensor, threshold: Tensor, taken: int) -> SignalPart:
+def _certified(operator: Operator, x: Tensor, lost: Tensor, null: Tensor, threshold: Tensor, taken: int) -> SignalPart:
     """The split with its proof, from two products with the map and one with its adjoint."""
-    output, left = of.apply(x), of.apply(lost)
+    output, left = operator.apply(x), operator.apply(lost)
     whole, length = _square(output).sqrt(), _square(left).sqrt()
     silent = whole == 0  # all of it is in the null space
     # Rounding may leave the output a little over the threshold: a smaller part of what is lost meets it exactly.
@@ -206,7 +206,7 @@ def _certified(of: Operator, x: Tensor, lost: Tensor, null: Tensor, threshold: T
     scale = torch.where(silent, 1.0, scale)
     lost = torch.where(_like(silent, x), x, _like(scale, x) * lost)
     kept, length, energy = x - lost, scale * length, _square(x)
-    pulled = _square(of.adjoint(left)).sqrt() * scale
+    pulled = _square(operator.adjoint(left)).sqrt() * scale
     bound = lower_bound((left * output).flatten(1).sum(1) * scale, length, pulled, threshold, whole)
     radius = (_square(kept) - bound).clamp(min=0).sqrt()
     size = _square(lost).sqrt()

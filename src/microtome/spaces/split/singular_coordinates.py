@@ -45,12 +45,12 @@ class SingularCoordinates:
     rank: int
 
 
-def singular_coordinates(of: Operator, count: int, *, dense: bool) -> SingularCoordinates | None:
+def singular_coordinates(operator: Operator, count: int, *, dense: bool) -> SingularCoordinates | None:
     """The singular coordinates of a map for ``count`` vectors; None where the map is too large for them.
 
     Parameters
     ----------
-    of : Operator
+    operator : Operator
         The map.
     count : int
         How many vectors will be split: memory for the matrices of a map that differs by image.
@@ -61,15 +61,15 @@ def singular_coordinates(of: Operator, count: int, *, dense: bool) -> SingularCo
     -----
     A singular value counts where it is above max(m, n) eps s_1 with the eps of float64: rank in the sense of LAPACK.
     """
-    if isinstance(of, MatrixOperator):
-        return _of_tokens(of)
-    if isinstance(of, ConvolutionOperator) and pointwise(of):
-        return _of_positions(of)
-    m, n = of.shape
-    maps = count if isinstance(of, JacobianOperator) else 1
+    if isinstance(operator, MatrixOperator):
+        return _of_tokens(operator)
+    if isinstance(operator, ConvolutionOperator) and pointwise(operator):
+        return _of_positions(operator)
+    m, n = operator.shape
+    maps = count if isinstance(operator, JacobianOperator) else 1
     if min(m, n) > (SMALL if dense else FEW) or maps * m * n > DENSE:
         return None
-    matrices = _written_out(of, count) if isinstance(of, JacobianOperator) else of.dense()[None]
+    matrices = _written_out(operator, count) if isinstance(operator, JacobianOperator) else operator.dense()[None]
     _, s, v = torch.linalg.svd(matrices, full_matrices=False)
     s = counting(s, (m, n))
 
@@ -77,7 +77,7 @@ def singular_coordinates(of: Operator, count: int, *, dense: bool) -> SingularCo
         return torch.einsum("nrp,np->nr", v.expand(len(x), -1, -1), x.flatten(1))
 
     def synthesise(c: Tensor) -> Tensor:
-        return torch.einsum("nrp,nr->np", v.expand(len(c), -1, -1), c).reshape(-1, *of.input_shape)
+        return torch.einsum("nrp,nr->np", v.expand(len(c), -1, -1), c).reshape(-1, *operator.input_shape)
 
     return SingularCoordinates(s, analyse, synthesise, int((s > 0).sum(1).min()))
 
@@ -88,47 +88,49 @@ def counting(s: Tensor, shape: tuple[int, int]) -> Tensor:
     return torch.where(s > floor, s, torch.zeros_like(s))
 
 
-def _of_tokens(of: MatrixOperator) -> SingularCoordinates:
-    tokens = math.prod(of.input_shape[:-1])
-    _, s, v = torch.linalg.svd(of.weight, full_matrices=False)
-    s = counting(s, tuple(of.weight.shape))  # type: ignore[arg-type]  # a matrix
+def _of_tokens(operator: MatrixOperator) -> SingularCoordinates:
+    tokens = math.prod(operator.input_shape[:-1])
+    _, s, v = torch.linalg.svd(operator.weight, full_matrices=False)
+    s = counting(s, tuple(operator.weight.shape))  # type: ignore[arg-type]  # a matrix
 
     def analyse(x: Tensor) -> Tensor:
         coefficients: Tensor = x @ v.T
         return coefficients.flatten(1)
 
     def synthesise(c: Tensor) -> Tensor:
-        whole: Tensor = c.reshape(len(c), *of.input_shape[:-1], len(s)) @ v
+        whole: Tensor = c.reshape(len(c), *operator.input_shape[:-1], len(s)) @ v
         return whole
 
     return SingularCoordinates(s.repeat(tokens)[None], analyse, synthesise, tokens * int((s > 0).sum()))
 
 
-def _of_positions(of: ConvolutionOperator) -> SingularCoordinates:
-    _, s, v = torch.linalg.svd(of.weight.reshape(of.groups, -1, of.weight.shape[1]), full_matrices=False)
+def _of_positions(operator: ConvolutionOperator) -> SingularCoordinates:
+    _, s, v = torch.linalg.svd(
+        operator.weight.reshape(operator.groups, -1, operator.weight.shape[1]), full_matrices=False
+    )
     top = s.max()
-    s = torch.where(s > max(of.shape) * torch.finfo(torch.float64).eps * top, s, torch.zeros_like(s))
-    reads = positions_read(of)
+    s = torch.where(s > max(operator.shape) * torch.finfo(torch.float64).eps * top, s, torch.zeros_like(s))
+    reads = positions_read(operator)
     inputs = v.shape[2]
 
     def analyse(x: Tensor) -> Tensor:
-        read = x.reshape(len(x), of.groups, inputs, -1)[..., reads]
+        read = x.reshape(len(x), operator.groups, inputs, -1)[..., reads]
         return torch.einsum("grc,ngcp->ngrp", v, read).flatten(1)
 
     def synthesise(c: Tensor) -> Tensor:
-        whole = c.new_zeros(len(c), of.groups, inputs, math.prod(of.input_shape[1:]))
-        whole[..., reads] = torch.einsum("grc,ngrp->ngcp", v, c.reshape(len(c), of.groups, -1, len(reads)))
-        return whole.reshape(-1, *of.input_shape)
+        whole = c.new_zeros(len(c), operator.groups, inputs, math.prod(operator.input_shape[1:]))
+        whole[..., reads] = torch.einsum("grc,ngrp->ngcp", v, c.reshape(len(c), operator.groups, -1, len(reads)))
+        return whole.reshape(-1, *operator.input_shape)
 
     values = s[..., None].expand(-1, -1, len(reads)).flatten()[None]
     return SingularCoordinates(values, analyse, synthesise, len(reads) * int((s > 0).sum()))
 
 
-def _written_out(of: JacobianOperator, count: int) -> Tensor:
+def _written_out(operator: JacobianOperator, count: int) -> Tensor:
     """The matrix of each image's map, (N, m, n), by rows or by columns, whichever are fewer."""
-    m, n = of.shape
+    m, n = operator.shape
     if m <= n:
-        unit = torch.eye(m, dtype=torch.float64, device=of.value.device).reshape(m, 1, *of.output_shape)
-        return torch.stack([of.adjoint(one.expand(count, *of.output_shape)).flatten(1) for one in unit], 1)
-    unit = torch.eye(n, dtype=torch.float64, device=of.value.device).reshape(n, 1, *of.input_shape)
-    return torch.stack([of.apply(one.expand(count, *of.input_shape)).flatten(1) for one in unit], 2)
+        unit = torch.eye(m, dtype=torch.float64, device=operator.value.device).reshape(m, 1, *operator.output_shape)
+        return torch.stack([operator.adjoint(one.expand(count, *operator.output_shape)).flatten(1) for one in unit], 1)
+    unit = torch.eye(n, dtype=torch.float64, device=operator.value.device).reshape(n, 1, *operator.input_shape)
+    return torch.stack([operator.apply(one.expand(count, *operator.input_shape)).flatten(1) for one in unit], 2)

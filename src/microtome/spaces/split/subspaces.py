@@ -205,11 +205,13 @@ def subspaces(net: Network, layer: str, *, view: str | None = None, tolerance: f
     return _split(matrix, tolerance, _precision(net), given, layer=layer, view=chosen, shape=shape)
 
 
-def subspaces_of(of: Operator, *, tolerance: float | None = None) -> Subspaces:
+def subspaces_of(operator: Operator, *, tolerance: float | None = None) -> Subspaces:
     """The four spaces of a map that is small enough to be written out; see ``Operator.subspaces``."""
-    given = Provenance("subspaces", {"layer": of.name, "tolerance": tolerance}, versions=versions())
+    given = Provenance("subspaces", {"layer": operator.name, "tolerance": tolerance}, versions=versions())
     eps = torch.finfo(torch.float64).eps
-    return _split(of.dense(), tolerance, eps, given, layer=of.name, view="exact", shape=of.input_shape)
+    return _split(
+        operator.dense(), tolerance, eps, given, layer=operator.name, view="exact", shape=operator.input_shape
+    )
 
 
 def _split(

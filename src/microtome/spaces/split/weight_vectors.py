@@ -73,7 +73,7 @@ class WeightVectors(Result, drawing="spaces.space_figures:weight_vectors"):
 @register(
     "weight-vectors", rows=("A3",), paper="pattichis2024spaces", needs="a Linear or convolution layer", kind="spaces"
 )
-def weight_vectors(net: Network, images: Tensor, *, layer: str, check: bool = True) -> WeightVectors:
+def weight_vectors(net: Network, images: Tensor, layer: str, *, check: bool = True) -> WeightVectors:
     r"""Split what a layer reads into the part along each unit's weight vector and the residual.
 
     .. math:: \mathrm{proj}_w x = \frac{w^T x}{w^T w}\,w,\qquad

@@ -76,7 +76,7 @@ class Ascent:
             (n, C, h, w), and (steps, n): the objective under augmentation.
         """
         canvas = self._canvas(rows, start)
-        adam = _Adam(canvas.parameters, self.prior.rate, self.steps)
+        adam = _Adam(canvas.parameters, self.prior.lr, self.steps)
         generator, prior = torch.Generator().manual_seed(_mixed(self.seed, start, 1)), self.prior
         moves = Moves(
             generator, self.steps, self.placement.size, jitter=prior.jitter, rotate=prior.rotate, scale=prior.scale,
@@ -220,9 +220,9 @@ class _Adam:
     .. [1] Kingma, Ba: Adam: A Method for Stochastic Optimization, ICLR 2015.
     """
 
-    def __init__(self, parameters: Tensor, rate: float, steps: int) -> None:
+    def __init__(self, parameters: Tensor, lr: float, steps: int) -> None:
         self._parameters, self._steps, self._step = parameters, steps, 0
-        self._rate = rate * (_STEPS / steps) ** 0.5  # fewer steps are longer steps
+        self._lr = lr * (_STEPS / steps) ** 0.5  # fewer steps are longer steps
         self._first, self._second = torch.zeros_like(parameters), torch.zeros_like(parameters)
 
     @torch.no_grad()
@@ -237,7 +237,7 @@ class _Adam:
         mean = self._first / (1 - fast**self._step)
         spread = (self._second / (1 - slow**self._step)).sqrt_().add_(1e-4)
         decay = 0.5 * (1 + math.cos(math.pi * (self._step - 1) / self._steps))
-        self._parameters.addcdiv_(mean, spread, value=self._rate * decay)
+        self._parameters.addcdiv_(mean, spread, value=self._lr * decay)
 
 
 def _repeated(noise: Tensor, n: int, device: torch.device) -> Tensor:

@@ -21,7 +21,7 @@ class Prior:
     canvas : str
         ``"fourier"`` (1/f spectrum, decorrelated colour, sigmoid), ``"phase"`` (the same with fixed magnitudes) or
         ``"pixels"`` (box by projection).
-    rate : float
+    lr : float
         First step of Adam in the canvas' coordinates for an ascent of 128 steps. For n steps it is
         multiplied by sqrt(128 / n). It falls to zero along half a cosine.
     noise : float
@@ -47,7 +47,7 @@ class Prior:
     """
 
     canvas: str = "fourier"
-    rate: float = 0.05
+    lr: float = 0.05
     noise: float = 0.01
     l2: float = 0.0
     tv: float = 0.0
@@ -65,8 +65,8 @@ class Prior:
         """Check the values."""
         if self.canvas not in ("fourier", "phase", "pixels"):
             raise InputError(f'the canvas is "fourier", "phase" or "pixels", got "{self.canvas}".')
-        if self.rate <= 0 or self.blur_every < 1:
-            raise InputError(f"rate and blur_every are positive, got {self.rate} and {self.blur_every}.")
+        if self.lr <= 0 or self.blur_every < 1:
+            raise InputError(f"lr and blur_every are positive, got {self.lr} and {self.blur_every}.")
         for name in ("noise", "l2", "tv", "alpha", "blur", "jitter", "rotate", "scale"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is not negative, got {getattr(self, name)}.")
@@ -76,17 +76,17 @@ class Prior:
 
 PRIORS: dict[str, Prior] = {
     # Photographs: lucid's recipe.
-    "natural": Prior(canvas="fourier", rate=0.1, jitter=8, rotate=5, scale=0.05),
+    "natural": Prior(canvas="fourier", lr=0.1, jitter=8, rotate=5, scale=0.05),
     # Photographs, with the magnitudes of photographs at every step: MACO.
-    "maco": Prior(canvas="phase", rate=0.3, jitter=8, rotate=5, scale=0.1),
+    "maco": Prior(canvas="phase", lr=0.3, jitter=8, rotate=5, scale=0.1),
     # A few pixels, the input of one convolution: no regularisation is necessary.
-    "plain": Prior(canvas="pixels", rate=0.05, noise=0.05),
+    "plain": Prior(canvas="pixels", lr=0.05, noise=0.05),
     # Small pictures: strokes on an empty background.
-    "strokes": Prior(canvas="pixels", rate=0.05, noise=0.05, tv=2.0, l2=1.0, jitter=1),
+    "strokes": Prior(canvas="pixels", lr=0.05, noise=0.05, tv=2.0, l2=1.0, jitter=1),
     # Eq. 12 of the lectures.
-    "l2": Prior(canvas="pixels", rate=0.05, l2=10.0, relative=False),
+    "l2": Prior(canvas="pixels", lr=0.05, l2=10.0, relative=False),
     # Yosinski et al. 2015: small steps of decay, blur and clipping.
-    "yosinski": Prior(canvas="pixels", rate=0.05, l2=0.1, blur=0.5, small_norm=10, small_contribution=10),
+    "yosinski": Prior(canvas="pixels", lr=0.05, l2=0.1, blur=0.5, small_norm=10, small_contribution=10),
 }
 
 
@@ -105,7 +105,7 @@ def prior_named(prior: str | Prior | None, picture: tuple[int, int], canvas: tup
         if max(picture) <= 64:
             return PRIORS["plain" if max(canvas) <= 8 else "strokes"]
         natural, side = PRIORS["natural"], min(max(canvas), 128)
-        return replace(natural, rate=natural.rate * (128 / side) ** 0.5, jitter=min(natural.jitter, side / 8))
+        return replace(natural, lr=natural.lr * (128 / side) ** 0.5, jitter=min(natural.jitter, side / 8))
     if isinstance(prior, Prior):
         return prior
     if prior not in PRIORS:

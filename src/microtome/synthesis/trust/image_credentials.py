@@ -35,7 +35,7 @@ def credentials(
     *,
     restarts: int = 2,
     retry: bool = True,
-    ranks: int = 9,
+    k: int = 9,
     second: Network | None = None,
 ) -> Superstimuli:
     r"""Check superstimuli against the data, make those that fail once more, and mark what still fails [1]_.
@@ -52,7 +52,7 @@ def credentials(
       .. math:: s = \frac{1}{L} \sum_{l=1}^{L} \min\Big(1, \frac{\max_k \cos(c^l, c^l_k)}
                 {\operatorname{median}_k \max_{j \ne k} \cos(c^l_k, c^l_j)}\Big)^+
 
-      over the nearest L = 8 layers below and the ``ranks`` top patches k: 1 if the image is carried as the patches
+      over the nearest L = 8 layers below and the k strongest patches: 1 if the image is carried as the patches
       are. At least 0.6. First layers, which read the image itself, have no path and are not judged by it.
     - ``second``: in a second network, the percentile among the data of the image's activation of the unit that
       responds most like this one over the data (the highest correlation among all its units). At least 75.
@@ -74,7 +74,7 @@ def credentials(
         Number of further images per unit for the agreement, each as costly as the first.
     retry : bool
         Whether images that fail are replaced by better ones.
-    ranks : int
+    k : int
         Number of top patches whose paths are compared.
     second : Network, optional
         A second network of the same task and picture size.
@@ -93,7 +93,7 @@ def credentials(
 
     Notes
     -----
-    Cost: ``restarts`` ascents per image, ``restarts + 1`` more for those that fail, and ``ranks + 1 + restarts``
+    Cost: ``restarts`` ascents per image, ``restarts + 1`` more for those that fail, and ``k + 1 + restarts``
     forward and backward passes of one picture per unit. What it does not show: whether a viewer understands the image.
     The bounds were chosen on planted circuits whose superstimulus shows one thing while photographs drive the unit by
     another. A path is a linear account of one activation at one picture.
@@ -105,11 +105,11 @@ def credentials(
     """
     _check(stimuli, patches)
     at_least(restarts, 0, "restarts")
-    at_least(ranks, 2, "ranks")
+    at_least(k, 2, "k")
     units = list(dict.fromkeys(stimuli.channel.tolist()))
     single = len(units) == len(stimuli.images)
     other = None if second is None else counterparts(net, patches.layer, units, second, patches.dataset)
-    judge = _Judge(net, stimuli, patches, ranks, second, other)
+    judge = _Judge(net, stimuli, patches, k, second, other)
     further = [remade(net, stimuli, units, stimuli_seed(stimuli, one)) for one in range(restarts)] if single else []
     found: list[_Judged] = []
     for place, unit in enumerate(units):
@@ -147,11 +147,11 @@ class _Judge:
     """Measures images of a unit; holds what is the same for all units."""
 
     def __init__(
-        self, net: Network, stimuli: Superstimuli, patches: LayerPatches, ranks: int, second: Network | None,
+        self, net: Network, stimuli: Superstimuli, patches: LayerPatches, k: int, second: Network | None,
         other: Counterparts | None,
     ) -> None:  # fmt: skip
         self.net, self.stimuli, self.patches, self.second, self.other = net, stimuli, patches, second, other
-        self.ranks = min(ranks, patches.count())
+        self.k = min(k, patches.count())
         self.selection = "top" if stimuli.sign > 0 else "low"
         self.below = contribution_paths.layers_below(net, patches.layer)
         self.place = Placement(stimuli.box, stimuli.box)
@@ -204,7 +204,7 @@ class _Judge:
         return 100 - 100 * float((lowest < peak).sum()) / self.patches.images
 
     def _patch_paths(self, unit: int) -> Path:
-        entries = [self.patches.entry(unit, rank, self.selection) for rank in range(self.ranks)]
+        entries = [self.patches.entry(unit, rank, self.selection) for rank in range(self.k)]
         entries = [one for one in entries if one[0] >= 0]
         pictures, _ = self.patches.pictures.fetch(torch.tensor([one[0] for one in entries], device="cpu"))
         places = [(unit, one[1]) for one in entries]
@@ -222,7 +222,7 @@ def _retry_from_patches(
     if not failed:
         return
     some = [units[place] for place in failed]
-    count = min(count, judge.ranks)
+    count = min(count, judge.k)
     starts = torch.stack([patch_starts(net, stimuli, patches, unit, count) for unit in some])
     made = [remade(net, stimuli, some, stimuli_seed(stimuli, rank), starts[:, rank]) for rank in range(count)]
     for row, (place, images) in enumerate(zip(failed, torch.stack(made, 1), strict=True)):

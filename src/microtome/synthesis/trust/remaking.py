@@ -48,13 +48,13 @@ def remade(net: Network, made: Superstimuli, units: Sequence[int], seed: int, be
     return again.images
 
 
-def patch_starts(net: Network, made: Superstimuli, patches: LayerPatches, unit: int, ranks: int) -> Tensor:
-    """The surroundings of a unit's top patches at the size of the canvas, (ranks, C, h, w), the patch in the middle."""
+def patch_starts(net: Network, made: Superstimuli, patches: LayerPatches, unit: int, k: int) -> Tensor:
+    """The surroundings of a unit's top patches at the size of the canvas, (k, C, h, w), the patch in the middle."""
     selection = "top" if made.sign > 0 else "low"
     height, width = made.images.shape[2:]
     fill = mean_colour(net, made.images)
     starts = []
-    for rank in range(ranks):
+    for rank in range(k):
         image, position, _ = patches.entry(unit, rank, selection)
         pictures, _ = patches.pictures.fetch(torch.tensor([image], device="cpu"))
         top, left, bottom, right = patches.box_at(position)

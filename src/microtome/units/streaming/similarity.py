@@ -36,12 +36,12 @@ class Similarity(Result, drawing="units.unit_figures:similarity"):
     correlation: Tensor
     images: int
 
-    def nearest(self, unit: int, n: int = 5) -> list[tuple[int, float]]:
+    def nearest(self, unit: int, k: int = 5) -> list[tuple[int, float]]:
         """The units with the highest correlation with a unit, highest first, without constant units."""
         row = self.correlation[unit].clone()
         row[unit] = float("nan")
         order = torch.nan_to_num(row, nan=-2.0).argsort(dim=0, descending=True, stable=True)
-        return [(int(other), float(row[other])) for other in order[:n] if not torch.isnan(row[other])]
+        return [(int(other), float(row[other])) for other in order[:k] if not torch.isnan(row[other])]
 
     def repeats(self, above: float = 0.95) -> list[tuple[int, int, float]]:
         """Pairs of units with a correlation above a threshold, highest first."""

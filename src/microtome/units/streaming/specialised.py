@@ -52,11 +52,11 @@ class Specialised(Result, drawing="units.unit_figures:specialised"):
     images: int
     classes: list[str] | None
 
-    def units(self, n: int = 10, layer: str | None = None) -> list[tuple[str, int, float]]:
+    def units(self, k: int = 10, layer: str | None = None) -> list[tuple[str, int, float]]:
         """The most specialised units of all layers, or of one layer: layer, unit and score, highest first."""
         names = list(self.score) if layer is None else [layer]
         rows = [(name, unit, value) for name in names for unit, value in enumerate(self.score[name].tolist())]
-        return sorted(rows, key=lambda row: -row[2])[:n]
+        return sorted(rows, key=lambda row: -row[2])[:k]
 
     def describe(self, layer: str, unit: int) -> str:
         """One sentence with the numbers of a unit's score."""
@@ -68,9 +68,9 @@ class Specialised(Result, drawing="units.unit_figures:specialised"):
             f"strongest on image {int(self.peak_image[layer][unit])}{of_class}."
         )
 
-    def table(self, n: int = 10, layer: str | None = None) -> Table:
+    def table(self, k: int = 10, layer: str | None = None) -> Table:
         """The most specialised units, each with a description."""
-        rows = ((name, unit, score, self.describe(name, unit)) for name, unit, score in self.units(n, layer))
+        rows = ((name, unit, score, self.describe(name, unit)) for name, unit, score in self.units(k, layer))
         return Table(("layer", "unit", "score", "description"), tuple(rows))
 
 

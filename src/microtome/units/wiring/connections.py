@@ -48,13 +48,13 @@ class Connections(Result, drawing="units.unit_figures:connections"):
     links_out: list[list[list[str | int | float]]]
     unknown: str
 
-    def inputs(self, unit: int, n: int = 5) -> list[Link]:
+    def inputs(self, unit: int, k: int = 5) -> list[Link]:
         """The strongest connections into a unit."""
-        return [Link(*row) for row in self.links_in[self._row(unit)][:n]]  # type: ignore[arg-type]  # as written below
+        return [Link(*row) for row in self.links_in[self._row(unit)][:k]]  # type: ignore[arg-type]  # as written below
 
-    def outputs(self, unit: int, n: int = 5) -> list[Link]:
+    def outputs(self, unit: int, k: int = 5) -> list[Link]:
         """The strongest connections out of a unit."""
-        return [Link(*row) for row in self.links_out[self._row(unit)][:n]]  # type: ignore[arg-type]  # as written below
+        return [Link(*row) for row in self.links_out[self._row(unit)][:k]]  # type: ignore[arg-type]  # as written below
 
     def _row(self, unit: int) -> int:
         if unit not in self.units:
@@ -65,7 +65,7 @@ class Connections(Result, drawing="units.unit_figures:connections"):
 
 
 @register("connections", rows=("G1",), paper="olah2020zoom", needs="weights before or after the layer", kind="units")
-def connections(net: Network, layer: str, *, units: Sequence[int] | None = None, most: int = 20) -> Connections:
+def connections(net: Network, layer: str, *, units: Sequence[int] | None = None, k: int = 20) -> Connections:
     r"""List the strongest inputs and outputs of a layer's units, by the kernels between layers.
 
     For output unit u and input channel j with the kernel :math:`W_{uj}` (kh x kw taps; one for a
@@ -83,7 +83,7 @@ def connections(net: Network, layer: str, *, units: Sequence[int] | None = None,
         A layer with weights, or a layer whose units come from such a layer (ReLU, batch norm).
     units : sequence of int, optional
         Indices of the units; default all.
-    most : int
+    k : int
         Largest number of inputs and of outputs of each unit.
 
     Returns
@@ -115,7 +115,7 @@ def connections(net: Network, layer: str, *, units: Sequence[int] | None = None,
     >>> _ = model[1].weight.data.copy_(torch.tensor([[1.0, -2.0], [0.5, 0.25]]))
     >>> _ = model[3].weight.data.copy_(torch.tensor([[3.0, -1.0]]))
     >>> result = connections(Network(model, (2, 1, 1)), "1")
-    >>> result.inputs(0, n=1), result.outputs(1)
+    >>> result.inputs(0, k=1), result.outputs(1)
     ([Link(layer='input', unit=1, weight=-2.0, norm=2.0)], [Link(layer='3', unit=0, weight=-1.0, norm=1.0)])
     """
     info = net.layer(layer)
@@ -132,8 +132,8 @@ def connections(net: Network, layer: str, *, units: Sequence[int] | None = None,
         )
     names = _names(net, wires)
     unknown = sorted({names[index] for index, one in enumerate(wires.weighted) if not _complete(one)})
-    links_in = _inputs(wires, branches, names, indices, most)
-    links_out = _outputs(wires, branches, names, indices, most, wires.after[info.operation])
+    links_in = _inputs(wires, branches, names, indices, k)
+    links_out = _outputs(wires, branches, names, indices, k, wires.after[info.operation])
     reason = f"the sources of the input channels of {', '.join(unknown[:5])} are unknown" if unknown else ""
     return Connections(
         provenance=stated(layer=info.name),
@@ -161,9 +161,7 @@ def _complete(one: Weighted) -> bool:
 Source = tuple[int, int]  # a weighted operation and its unit
 
 
-def _inputs(
-    wires: Wiring, branches: list[Branch], names: dict[int, str], units: list[int], most: int
-) -> list[list[Link]]:
+def _inputs(wires: Wiring, branches: list[Branch], names: dict[int, str], units: list[int], k: int) -> list[list[Link]]:
     """Connections into the source of each unit; for a unit with several sources (a sum), the sources themselves."""
     sources = [_sources(branches, unit) for unit in units]
     known: dict[int, list[Strengths]] = {}
@@ -179,15 +177,15 @@ def _inputs(
                 Link(names[table.sources[column][0]], table.sources[column][1], weight, norm)
                 for source, unit in row
                 for table in known.get(source, [])
-                for column, weight, norm in _strongest(table.total[unit], table.norm[unit], most)
+                for column, weight, norm in _strongest(table.total[unit], table.norm[unit], k)
                 if table.sources[column][0] != -1
             ]
-        result.append(sorted(links, key=lambda link: -link.norm)[:most])
+        result.append(sorted(links, key=lambda link: -link.norm)[:k])
     return result
 
 
 def _outputs(
-    wires: Wiring, branches: list[Branch], names: dict[int, str], units: list[int], most: int, after: int
+    wires: Wiring, branches: list[Branch], names: dict[int, str], units: list[int], k: int, after: int
 ) -> list[list[Link]]:
     """Connections of every unit into later operations, strongest first."""
     sources = [_sources(branches, unit) for unit in units]
@@ -203,9 +201,9 @@ def _outputs(
                 (row, place[source]) for row, some in enumerate(sources) for source in some if source in place
             ):
                 assert table is not None  # noqa: S101 - place is empty without a table
-                best = _strongest(table.total[:, column], table.norm[:, column], most)
+                best = _strongest(table.total[:, column], table.norm[:, column], k)
                 result[row] |= {Link(names[index], unit, weight, norm) for unit, weight, norm in best}
-    return [sorted(links, key=lambda link: (-link.norm, link.layer, link.unit))[:most] for links in result]
+    return [sorted(links, key=lambda link: (-link.norm, link.layer, link.unit))[:k] for links in result]
 
 
 def _sources(branches: list[Branch], unit: int) -> list[Source]:
@@ -214,9 +212,9 @@ def _sources(branches: list[Branch], unit: int) -> list[Source]:
     return [source for source in dict.fromkeys(sources) if source[0] != -1]
 
 
-def _strongest(total: Tensor, norm: Tensor, most: int) -> list[tuple[int, float, float]]:
+def _strongest(total: Tensor, norm: Tensor, k: int) -> list[tuple[int, float, float]]:
     """Index, sum and norm of the largest norms, without zeros (no connection)."""
-    best = norm.topk(min(most, len(norm)))
+    best = norm.topk(min(k, len(norm)))
     return [
         (index, weight, value)
         for index, weight, value in zip(

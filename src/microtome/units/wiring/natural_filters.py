@@ -75,7 +75,7 @@ class NaturalFilters(Result, drawing="units.filters_figures:natural_filters"):
 @register("natural-filters", rows=("A1",), paper="hyvarinen1999fast", needs="a convolution that reads the image",
           kind="units")  # fmt: skip
 def natural_filters(
-    net: Network, dataset: Dataset, layer: str | None = None, *, patches: int = 10_000, seed: int = 0
+    net: Network, dataset: Dataset, *, layer: str | None = None, patches: int = 10_000, seed: int = 0
 ) -> NaturalFilters:
     r"""Find independent components of image patches and match them with a first layer's filters [1]_, [2]_.
 
@@ -129,7 +129,7 @@ def natural_filters(
     >>> pictures = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     >>> from microtome.data import Images
     >>> photos = Images.from_float(pictures, torch.arange(12) % 2)
-    >>> natural_filters(net, photos, "0", patches=200).filters.layer
+    >>> natural_filters(net, photos, layer="0", patches=200).filters.layer
     '0'
     """
     found = filters(net, _first(net) if layer is None else net.layer(layer).name)

@@ -44,7 +44,7 @@ COMMANDS = {
     "kept": (["kept", *PICTURES], "KeptAndLost", "exact null space"),
     "region": (["region", *PICTURES], "LinearRegion", "nearest facet"),
     "ideal-inputs": (["ideal-inputs", "--data", "pictures", "--steps", "2"], "IdealInputs", "distance"),
-    "rejected": (["rejected", "--data", "pictures", "--most", "2"], "Rejected", "less than 1%"),
+    "rejected": (["rejected", "--data", "pictures", "--limit", "2"], "Rejected", "less than 1%"),
     "class-residuals": (["class-residuals", "--data", "pictures", "--layer", "4"], "ClassResiduals", "not along"),
     "facets-between": (["facets-between", *PICTURES], "FacetPath", "facets"),
 }
@@ -124,8 +124,8 @@ def test_pictures_come_back_from_their_scores(folder: Path, capsys: pytest.Captu
         (["signal-space", "0", "--view", "matrix"], "kernels, patches and exact"),
         (["signal-space", "0", "--triplets", "0"], "k from 1"),
         (["kept", PICTURES[0], "--layers", "9"], "Nearest"),
-        (["rejected", "--data", "pictures", "--most", "0"], "at least one image"),
-        (["facets-between", *PICTURES, "--most", "0"], "at least one facet"),
+        (["rejected", "--data", "pictures", "--limit", "0"], "at least one image"),
+        (["facets-between", *PICTURES, "--limit", "0"], "at least one facet"),
     ],
 )
 def test_a_mistake_is_one_clear_line(

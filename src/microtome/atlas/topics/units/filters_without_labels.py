@@ -42,7 +42,7 @@ def _reads_the_image(plan: Plan, layer: str) -> bool:
 
 def natural_filters(subject: Subject, *, layer: str, images: Sequence[int], patches: int) -> NaturalFilters:
     """The independent components of patches of some images, matched with a layer's filters."""
-    return units.natural_filters(subject.net, subject.subset(images), layer, patches=patches)
+    return units.natural_filters(subject.net, subject.subset(images), layer=layer, patches=patches)
 
 
 def _layer(album: Album, layer: str) -> list[Section]:

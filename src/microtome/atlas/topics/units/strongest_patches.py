@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from microtome.atlas.album import Album
-from microtome.atlas.pictures.downscaling import CELL, downscaled, downscaled_signal
+from microtome.atlas.pictures.downscaling import CELL, downscaled
 from microtome.atlas.planning.budget import affordable
 from microtome.atlas.planning.first_look import patches_task
 from microtome.atlas.planning.plan import Plan, blocks
@@ -36,6 +36,7 @@ from microtome.atlas.widgets import (
     to_class,
     to_unit,
 )
+from microtome.figures.strongest_signal import strongest_signal
 from microtome.loading import Subject
 from microtome.results import Result
 from microtome.units import LayerPatches, TopPatches
@@ -81,9 +82,9 @@ def reconstruct(
 ) -> Reconstructed:
     """Reconstruct the strongest patches of units in pixels."""
     table = tables[layer].with_images(subject.images)
-    made = reconstruct_patches(subject.net, table, ranks=ranks, units=units, batch=batch)
+    made = reconstruct_patches(subject.net, table, k=ranks, units=units, batch=batch)
     signal = made.values.sum(2)  # over the channels
-    maps = downscaled_signal(signal.flatten(0, 1), CELL)
+    maps = strongest_signal(signal.flatten(0, 1)[:, None], CELL)[:, 0].float()
     return Reconstructed(provenance=made.provenance, units=made.units, maps=maps.unflatten(0, signal.shape[:2]).half())
 
 

@@ -19,7 +19,7 @@ def rejected(
     output: Output,
     data: Data,
     layers: Annotated[str | None, Parameter(help="Layers joined by commas; default all linear ones.")] = None,
-    most: Annotated[int, Parameter(help="At most so many images, spread over the data.")] = 64,
+    limit: Annotated[int, Parameter(help="At most so many images, spread over the data.")] = 64,
     json: Json = False,
 ) -> None:
     """The share of the energy that each linear layer reads and rejects, over a data set.
@@ -29,12 +29,12 @@ def rejected(
     from microtome import spaces
 
     check(output)
-    if most < 1:
-        raise InputError(f"at least one image was expected, got --most {most}.")
+    if limit < 1:
+        raise InputError(f"at least one image was expected, got --limit {limit}.")
     subject = model.recipe(data).open()
     net, images = subject.net, subject.images
     total = len(images)
-    some = images.subset([place * total // min(total, most) for place in range(min(total, most))])
+    some = images.subset([place * total // min(total, limit) for place in range(min(total, limit))])
     found = spaces.rejected_energy(net, some, names(layers))
     if not json:
         print(f"Share of the energy read whose removal changes a layer's output by less than {found.threshold:.0%}:")
@@ -77,7 +77,7 @@ def facets_between(
     *,
     model: ModelOptions,
     output: Output,
-    most: Annotated[int, Parameter(help="Stop after so many facets.")] = 100_000,
+    limit: Annotated[int, Parameter(help="Stop after so many facets.")] = 100_000,
 ) -> None:
     """Where the scores of a piecewise linear network bend on the straight way from one picture to another.
 
@@ -88,7 +88,7 @@ def facets_between(
     check(output)
     net = model.network()
     start, end = pictures([first, second], net)
-    found = spaces.facets_between(net, start, end, most=most)
+    found = spaces.facets_between(net, start, end, limit=limit)
     part = "" if found.reached == 1 else f" on the first {found.reached:.1%} of the way"
     print(f"{found.crossed} facets{part}; between them the scores are straight to {found.error:.1e}")
     save(found, output)
