@@ -13,6 +13,7 @@ ALL = (
     "synthesis",
     "pruning",
     "landscape",
+    "loss_bands",
     "curvature",
     "maps",
     "information",

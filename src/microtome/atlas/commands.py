@@ -62,6 +62,10 @@ class Commands:
         asked = {name: str(value) for name, value in options.items() if value is not None}
         return shlex.join(["microtome", *words, *_tokens(asked), *_tokens(self._model), *(["-o", to] if to else [])])
 
+    def without(self, *names: str) -> Commands:
+        """The same for a subcommand that does not take some options of the model."""
+        return Commands({name: value for name, value in self._options.items() if name not in names})
+
     def image(self, name: str) -> str:
         """The name of an image: its path below the folder of the data, or its number in a named data set."""
         if self.data.partition(":")[0] in NAMES:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-from dataclasses import dataclass
-from importlib import resources
-from typing import Any
 
 import torch
-from markupsafe import Markup
 from torch import Tensor
 
 from microtome.atlas.pictures.downscaling import downscaled
 from microtome.atlas.pictures.sprites import encoded, gridded
 from microtome.atlas.planning.first_look import Predictions, predicted, scores
 from microtome.atlas.planning.plan import blocks
-from microtome.atlas.site.render import templates
-from microtome.atlas.widgets import Link, Made, Picture, Sprite
+from microtome.atlas.site.page_file import made_by, page_file
+from microtome.atlas.widgets import Sprite
 from microtome.atlas.widgets.map_canvas import MapCanvas, packed
 from microtome.loading import Subject
 from microtome.representation import Features, ImageMap
@@ -67,17 +62,12 @@ def map_file(subject: Subject, features: Features, found: ImageMap) -> bytes:
         "Near dots have similar responses of the layer's units; distances between groups mean nothing. The fainter a "
         f"dot, the fewer of its {found.k} nearest images in the layer are near it here."
     )
-    return _page(title, MapCanvas(data, _thumbnails(subject, count), {}, {}, caption, _made(found)))
+    return page_file(title, MapCanvas(data, _thumbnails(subject, count), {}, {}, caption, made_by(found)))
 
 
 def _confidence(seen: Predictions) -> Tensor:
     """The readout of the predicted class of each image."""
     return seen.readout.gather(1, seen.predicted[:, None])[:, 0].double()
-
-
-def _made(found: ImageMap) -> Made:
-    known = found.provenance
-    return Made(known.method, {name: str(value) for name, value in known.parameters.items()}, seed=known.seed)
 
 
 def _thumbnails(subject: Subject, count: int) -> Sprite:
@@ -91,38 +81,3 @@ def _thumbnails(subject: Subject, count: int) -> Sprite:
     height, width = small.shape[2:]
     plain = max(subject.net.input_shape[1:]) <= 2 * _THUMBNAIL
     return Sprite(address, (height, width), columns, count, pixelated=plain)
-
-
-@dataclass(frozen=True)
-class _Alone:
-    """What the template asks of a page: there is no other that it could lead to."""
-
-    root: str = ""
-
-    def links(self, links: dict[int, Link]) -> dict[int, str]:
-        """None."""
-        return {}
-
-    def pic(self, picture: Picture, size: str) -> str:
-        """None."""
-        return ""
-
-
-def _page(title: str, drawn: MapCanvas) -> bytes:
-    style = _asset("style.css") + _asset("map_canvas.css")
-    script = _asset("map_canvas.js")
-    policy = (
-        f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {_digest(script)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    given: dict[str, Any] = {"title": title, "map": drawn, "view": _Alone(), "policy": policy}
-    inside = {"style": Markup(style), "script": Markup(script)}  # noqa: S704 - files of this package
-    return templates().get_template("map_file.html").render(**given, **inside).encode()
-
-
-def _digest(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _asset(name: str) -> str:
-    return resources.files("microtome.atlas.site").joinpath("assets", name).read_text(encoding="utf-8")

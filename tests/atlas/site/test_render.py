@@ -93,7 +93,7 @@ def test_every_link_between_pages_resolves(tmp_path):
 def test_the_same_atlas_gives_the_same_bytes(tmp_path):
     first = written(tmp_path / "a", atlas())
     assert first == written(tmp_path / "b", atlas())
-    assert len(first) == 1 + 2 + 3 + 2 + 1 + 5  # overview, layers, units, images, class, assets
+    assert len(first) == 1 + 2 + 3 + 2 + 1 + 7  # overview, layers, units, images, class, assets
 
 
 def test_names_that_meet_get_pages_of_their_own():

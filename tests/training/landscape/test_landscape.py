@@ -337,6 +337,13 @@ def test_the_plane_of_a_training(tmp_path):
     for axis, coordinates in ((found.alpha, found.path[:, 0]), (found.beta, found.path[:, 1])):
         assert axis[0] < coordinates.min()
         assert axis[-1] > coordinates.max()
+    flat = training.Recorder(tmp_path / "flat", model, gradients=False)
+    for offset in (offsets[0], offsets[1] + 0.37, offsets[4]):  # three weights lie in a plane
+        with torch.no_grad():
+            model[1].weight.copy_(theta + offset.view(3, 4))
+        flat.step(1.0)
+        flat.epoch()
+    assert landscape.principal(Network(model, (1, 2, 2)), flat.run).off_plane == 0.0
     with pytest.raises(InputError, match="the run is of another network"):
         landscape.surface(small(), pairs(5), run=recorder.run)
     assert found.plot().axes
@@ -409,3 +416,36 @@ def test_a_model_that_cannot_be_copied_is_one_clear_error():
     net.model.lock = (part for part in ())
     with pytest.raises(ModelError, match=r"copy\.deepcopy fails"):
         landscape.line(net, pairs(4), steps=3)
+
+
+def test_bfloat16_states_how_far_it_is_off(tmp_path):
+    """Oracle: the same points in torch's own autocast and in float32, by hand."""
+    net, data = small(), pairs(300)
+    exact = landscape.line(net, data, steps=9, extent=0.5)
+    rough = landscape.line(net, data, steps=9, extent=0.5, precision="bfloat16", folder=tmp_path)
+    off = (rough.loss - exact.loss).abs()
+    assert 0 < float(off.max()) < 0.02  # bfloat16 has 8 bits
+    assert rough.precision_error == pytest.approx(float(off.max()), rel=1e-6)  # at most 9 points: all of them
+    assert exact.precision_error is None
+    assert f"{rough.precision_error:.2g} off float32" in rough.treatment["precision"]
+    model = copy.deepcopy(net.model).eval()
+    images, labels = torch.stack([image for image, _ in data]), torch.tensor([label for _, label in data])
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        scores = model(net.normalise(images)).float()
+    by_hand = float(functional.cross_entropy(scores, labels))
+    assert abs(float(rough.loss[4]) - by_hand) < 0.3 * float(off.max()) + 1e-4  # another order of the sums
+    with pytest.raises(StoreError, match="other settings \\(precision\\)"):
+        landscape.line(net, data, steps=9, extent=0.5, folder=tmp_path)
+    text = rough.plot().get_supxlabel()
+    assert "bfloat16" in text
+    found = landscape.surface(net, data, steps=3, precision="bfloat16")
+    assert found.precision_error > 0
+    found.save(tmp_path / "s.safetensors")
+    assert training.LossSurface.load(tmp_path / "s.safetensors").precision_error == found.precision_error
+
+
+def test_bfloat16_refused():
+    with pytest.raises(InputError, match="is for a network in float32"):
+        landscape.line(small(dtype=torch.float64), pairs(5), steps=3, precision="bfloat16")
+    with pytest.raises(InputError, match="precision is one of float32, bfloat16"):
+        landscape.line(small(), pairs(5), steps=3, precision="half")

@@ -11,6 +11,7 @@ from microtome.atlas.site.numbers import count, number
 from microtome.atlas.site.svg import chart, linked, path, text
 from microtome.atlas.widgets import Curve, Histogram, ImageMap, Spectrum
 from microtome.atlas.widgets.charts import COLOURED
+from microtome.atlas.widgets.tick_marks import ticks
 
 
 def sparkline(values: tuple[float, ...]) -> Markup:
@@ -136,24 +137,6 @@ def spectrum(drawn: Spectrum) -> Markup:
         f"{name}: smallest {number(values[-1] / values[0])} of the largest" for name, values in drawn.curves
     )
     return Markup(chart("spectrum", left + width + 240, tall, f"singular values. {spoken}", parts))  # noqa: S704 - escaped
-
-
-def ticks(low: float, high: float) -> list[float]:
-    """Three to six round values between two.
-
-    Examples
-    --------
-    >>> ticks(0, 10), ticks(-0.3, 1.1)
-    ([0.0, 2.0, 4.0, 6.0, 8.0, 10.0], [0.0, 0.5, 1.0])
-    """
-    if not high > low:
-        return [float(low)]
-    raw = (high - low) / 4
-    size = 10.0 ** math.floor(math.log10(raw))
-    step = next(factor * size for factor in (1, 2, 2.5, 5, 10) if factor * size >= raw * 0.8)
-    first = math.ceil(low / step - 1e-9)
-    last = math.floor(high / step + 1e-9)
-    return [round(index * step, 12) + 0.0 for index in range(first, last + 1)]
 
 
 def _quarters(low: float, high: float) -> list[float]:

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from microtome.atlas.site.addresses import Addresses
 from microtome.atlas.site.numbers import count, number, percent, signed, typeset
 from microtome.atlas.site.search import index_script
+from microtome.atlas.site.surface_drawing import surface_picture
 from microtome.atlas.site.view import View
 from microtome.atlas.widgets import (
     Absent,
@@ -30,7 +31,7 @@ from microtome.atlas.widgets import (
 from microtome.atlas.wording import with_article
 from microtome.errors import StoreError
 
-ASSETS = ("style.css", "atlas.js", "map_canvas.css", "map_canvas.js")
+ASSETS = ("style.css", "atlas.js", "map_canvas.css", "map_canvas.js", "surface_canvas.css", "surface_canvas.js")
 
 
 def render(atlas: Atlas, folder: str | os.PathLike[str]) -> int:
@@ -146,7 +147,9 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, signed=signed, percent=percent, typeset=typeset)
+    environment.filters.update(
+        number=number, signed=signed, percent=percent, typeset=typeset, surface_picture=surface_picture
+    )
     environment.globals.update(
         count=count, with_article=with_article, to_layer=to_layer, to_class=to_class, Link=Link, Part=Part
     )

@@ -20,6 +20,7 @@ from microtome.atlas.topics.network.repeating_layers import REPEATING_LAYERS
 from microtome.atlas.topics.network.singular_values import SINGULAR_VALUES
 from microtome.atlas.topics.training.curvature_in_training import CURVATURE_IN_TRAINING
 from microtome.atlas.topics.training.features_in_training import FEATURES_IN_TRAINING
+from microtome.atlas.topics.training.information_in_training import INFORMATION_IN_TRAINING
 from microtome.atlas.topics.training.loss_around_weights import LOSS_AROUND_WEIGHTS
 from microtome.atlas.topics.training.readable_class import READABLE_CLASS
 from microtome.atlas.topics.training.training_curves import TRAINING_CURVES
@@ -64,5 +65,6 @@ TOPICS: Sequence[Topic] = (
     FEATURES_IN_TRAINING,
     LOSS_AROUND_WEIGHTS,
     CURVATURE_IN_TRAINING,
+    INFORMATION_IN_TRAINING,
     READABLE_CLASS,
 )

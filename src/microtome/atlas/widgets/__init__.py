@@ -63,6 +63,7 @@ from microtome.atlas.widgets.pictures import (
     WeightSheet,
 )
 from microtome.atlas.widgets.sums import Decomposition, DissectionRow, DissectionTable, Step
+from microtome.atlas.widgets.surface_canvas import SurfaceCanvas
 
 __all__ = [
     "Absent",
@@ -117,6 +118,7 @@ __all__ = [
     "Step",
     "Stimuli",
     "Stimulus",
+    "SurfaceCanvas",
     "UnitCard",
     "UnitPage",
     "UnitTable",

@@ -160,7 +160,9 @@ def _curves(axes: Axes, result: InformationPlane, *, band: bool) -> None:
     axes.set_xlabel("epoch + 1")
     axes.set_ylabel("I(X;T), bits")
     bounds = "; thin: lower bound" if bool((result.i_xt_low < result.i_xt_high).any()) else ""
-    axes.set_title(f"band: 10 to 90 % of {result.i_xt_networks.shape[2]} networks{bounds}", fontsize=9, loc="left")
+    many = result.i_xt_networks.shape[2]
+    said = f"band: 10 to 90 % of {many} networks" if many > 1 else "one network"
+    axes.set_title(f"{said}{bounds}", fontsize=9, loc="left")
     axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=3)
     axes.spines[["top", "right"]].set_visible(False)
 

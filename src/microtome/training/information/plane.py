@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -139,6 +139,7 @@ def plane(
     dataset: Dataset | None = None,
     *,
     layers: str | Iterable[str] | None = None,
+    epochs: Sequence[int] | None = None,
     estimator: str = "binning",
     edges: int = 30,
     noise: float = 0.1,
@@ -165,6 +166,8 @@ def plane(
         For a ``Run``: the network, of any weights, and labelled images. The model is not changed.
     layers : str or iterable of str, optional
         For a ``Run``: default the outputs of nonlinearities; for NetworkRuns all.
+    epochs : sequence of int, optional
+        For a ``Run``: at which of the kept epochs; default all.
     estimator : str
         ``"binning"`` or ``"kde"``.
     edges : int
@@ -188,7 +191,8 @@ def plane(
     Raises
     ------
     InputError
-        The run kept no weights, the data set has one class, or ``net`` and ``dataset`` are missing.
+        The run kept no weights, or not those of an epoch, the data set has one class, or ``net`` and ``dataset`` are
+        missing.
     ModelError
         A layer's values are not finite.
 
@@ -211,7 +215,7 @@ def plane(
         raise InputError(f'there is no estimator "{estimator}"; choose from {", ".join(ESTIMATORS)}.')
     if edges < 2 or not noise > 0:
         raise InputError(f"there must be 2 bin edges or more and a positive noise, got {edges} and {noise}.")
-    source = _source(run, net, dataset, layers)
+    source = _source(run, net, dataset, layers, epochs)
     labels = source.labels.unique(return_inverse=True)[1]
     chosen = _estimators(source, estimator, edges, noise, networks)
     found: list[list[Estimate]] = []
@@ -260,17 +264,23 @@ def plane(
 
 
 def _source(
-    run: NetworkRuns | Run, net: Network | None, dataset: Dataset | None, layers: str | Iterable[str] | None
+    run: NetworkRuns | Run,
+    net: Network | None,
+    dataset: Dataset | None,
+    layers: str | Iterable[str] | None,
+    epochs: Sequence[int] | None,
 ) -> _States:
     if isinstance(run, NetworkRuns):
-        if net is not None or dataset is not None or layers is not None:
-            raise InputError("the networks of train_networks bring their patterns and layers; give the run alone.")
+        if any(given is not None for given in (net, dataset, layers, epochs)):
+            raise InputError(
+                "the networks of train_networks bring their patterns, layers and epochs; give the run alone."
+            )
         return run
     if not isinstance(run, Run):
         raise InputError(f"plane needs a training.Run or the networks of train_networks, got {type(run).__name__}.")
     if net is None or dataset is None:
         raise InputError("a training run needs its network and labelled images: plane(run, net, dataset).")
-    return RunStates(run, net, dataset, layers)
+    return RunStates(run, net, dataset, layers, epochs)
 
 
 def _estimators(source: _States, name: str, edges: int, noise: float, networks: int | None) -> list[Estimator]:

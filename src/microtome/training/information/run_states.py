@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -26,18 +26,30 @@ class RunStates:
     Raises
     ------
     InputError
-        The run kept no weights, the data set has no labels, or all are of one class.
+        The run kept no weights, or not those of an epoch, the data set has no labels, or all are of one class.
     """
 
     exhaustive = False
 
-    def __init__(self, run: Run, net: Network, dataset: data.Dataset, layers: str | Iterable[str] | None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        net: Network,
+        dataset: data.Dataset,
+        layers: str | Iterable[str] | None,
+        epochs: Sequence[int] | None = None,
+    ) -> None:
         self.run = run
         if not run.checkpoints:
             raise InputError(
                 "the run kept no weights, so that its layers cannot be read; train with a folder, "
                 "training.fit(..., out=FOLDER) or training.Recorder(FOLDER, model)."
             )
+        chosen_epochs = list(run.checkpoints if epochs is None else epochs)
+        if not chosen_epochs or (strange := [epoch for epoch in chosen_epochs if epoch not in run.checkpoints]):
+            named = f"epoch {strange[0]}" if chosen_epochs else "no epoch"
+            kept = ", ".join(map(str, run.checkpoints))
+            raise InputError(f"{named} is asked for; the run kept the weights of {kept}.")
         read = [(images, labels) for _, images, labels in data.batches(dataset, net=net, labelled=True)]
         if not read:
             raise InputError("the data set is empty; mutual information needs images of two classes or more.")
@@ -55,7 +67,7 @@ class RunStates:
         chosen = selected_layers(self.net, nonlinearities(self.net) if layers is None else layers)
         self.layers = tuple(layer.name for layer in chosen)
         self.ranges = [_RANGES.get(operation(layer).rstrip("_")) for layer in chosen]
-        self.epochs = torch.tensor(run.checkpoints, device="cpu")
+        self.epochs = torch.tensor(chosen_epochs, device="cpu")
 
     def states(self, checkpoint: int) -> list[Tensor]:
         """Each layer's values (1, N, width), all units and positions in one row."""

@@ -105,7 +105,8 @@ def between(
                 error=found.error,
                 accuracy=found.accuracy,
                 images=found.images,
-                treatment={**words, "running statistics": made.statistics},
+                treatment={**words, **made.treatment(found)},
+                precision_error=found.precision_error,
                 provenance=stated(**made.options),
             )
         )

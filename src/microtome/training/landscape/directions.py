@@ -169,6 +169,7 @@ def principal(net: Network, run: Run) -> PrincipalPlane:
     path = X @ V
     steps = X.diff(dim=0)
     drawn, true = path.diff(dim=0).norm(dim=1).sum(), steps.norm(dim=1).sum()
+    hidden = float(1 - drawn / true.clamp(min=1e-300))
     first, second = (_unflattened(V[:, place], theta) for place in (0, 1))
     return PrincipalPlane(
         (first, second),
@@ -176,7 +177,7 @@ def principal(net: Network, run: Run) -> PrincipalPlane:
         path,
         S[:2].square() / S.square().sum(),
         (X - path @ V.T).norm(dim=1),
-        float(1 - drawn / true.clamp(min=1e-300)),
+        hidden if hidden > 1e-12 else 0.0,  # what is smaller is rounding, of either sign
     )
 
 

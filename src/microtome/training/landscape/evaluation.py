@@ -25,20 +25,26 @@ from microtome.training.landscape.directions import Direction
 __all__ = ["Evaluation", "Points"]
 
 STATISTICS = ("frozen", "reestimated")
+PRECISIONS = ("float32", "bfloat16")
 _FIRST = 256  # images of a point before its standard error may end it: a smaller sample misjudges its own spread
 _ESTIMATED = 2048  # images on which running statistics are estimated anew
+_COMPARED, _COMPARED_IMAGES = 9, 512  # points, and images of each, on which bfloat16 is compared with float32
 _WRITE = 5.0  # seconds after which finished points are written
 _STORED = ("loss", "error", "accuracy", "images")
 
 
 @dataclass(frozen=True)
 class Points:
-    """What was found at each point: ``loss``, ``error``, ``accuracy`` and ``images``, (P,) each."""
+    """What was found at each point: ``loss``, ``error``, ``accuracy`` and ``images``, (P,) each.
+
+    ``precision_error`` is how far losses in bfloat16 are from those in float32 at most, at some points; else None.
+    """
 
     loss: Tensor
     error: Tensor
     accuracy: Tensor
     images: Tensor
+    precision_error: float | None = None
 
 
 class Evaluation:
@@ -52,7 +58,7 @@ class Evaluation:
         Displacements, see :mod:`~microtome.training.landscape.directions`.
     seed
         Of the images' order.
-    loss, statistics, tolerance, common, images, batch
+    loss, statistics, tolerance, common, images, batch, precision
         See :class:`~microtome.training.landscape.EvaluationOptions`.
 
     Attributes
@@ -78,12 +84,18 @@ class Evaluation:
         common: bool = True,
         images: int | None = None,
         batch: int | None = None,
+        precision: str = "float32",
         seed: int = 0,
     ) -> None:
         if statistics not in STATISTICS:
             raise InputError(f'statistics is one of {", ".join(STATISTICS)}; got "{statistics}".')
         if tolerance is not None and not tolerance > 0:
             raise InputError(f"tolerance is a positive share of the loss, such as 0.02; got {tolerance}.")
+        if precision not in PRECISIONS:
+            raise InputError(f'precision is one of {", ".join(PRECISIONS)}; got "{precision}".')
+        if precision == "bfloat16" and net.dtype != torch.float32:
+            raise InputError(f'precision="bfloat16" is for a network in float32; this one is in {net.dtype}.')
+        self._precision, self._device = precision, net.device.type
         self._copy = ImageLosses(net, loss, quick=True)
         strange = [name for direction in directions for name in direction if name not in self._copy.state]
         if strange:
@@ -102,6 +114,7 @@ class Evaluation:
         ]
         self.options: dict[str, Any] = {
             "loss": loss, "statistics": statistics, "tolerance": tolerance, "common": common, "images": images,
+            "precision": precision,
         }  # fmt: skip
         self._asked = {
             "network": net.fingerprint,
@@ -111,7 +124,15 @@ class Evaluation:
             "tolerance": tolerance,
             "common": common,
             "images": [len(self._data), self._data.batch, seed],
+            "precision": precision,
         }
+
+    def treatment(self, found: Points) -> dict[str, str]:
+        """How running statistics and rounding are treated, in words for results and figures."""
+        words = {"running statistics": self.statistics}
+        if found.precision_error is not None:
+            words["precision"] = f"bfloat16, {found.precision_error:.2g} off float32 at most at {_COMPARED} points"
+        return words
 
     @property
     def statistics(self) -> str:
@@ -160,7 +181,33 @@ class Evaluation:
         finally:
             if store is not None:
                 store.write(found, done)
-        return Points(found[:, 0], found[:, 1], found[:, 2], found[:, 3].long())
+        off = self._precision_error(points) if self._precision == "bfloat16" else None
+        return Points(found[:, 0], found[:, 1], found[:, 2], found[:, 3].long(), off)
+
+    def _precision_error(self, points: Tensor) -> float:
+        """The largest difference of the mean losses in both precisions, on the same images; inf where one is lost."""
+        worst = 0.0
+        for place in sorted({at * (len(points) - 1) // (_COMPARED - 1) for at in range(_COMPARED)}):
+            rough, exact = (self._compared(points[place], precision) for precision in ("bfloat16", "float32"))
+            if math.isfinite(rough) or math.isfinite(exact):
+                worst = max(worst, abs(rough - exact) if math.isfinite(rough) and math.isfinite(exact) else math.inf)
+        return worst
+
+    @torch.no_grad()
+    def _compared(self, coordinates: Tensor, precision: str) -> float:
+        self._move(coordinates.tolist())
+        if self._statistics == "reestimated" and self._copy.norms:
+            self._copy.reestimate(self._estimated())
+        sums = _Sums()
+        for images, labels in self._data.batches():
+            sums.add(*self._losses(images, labels, precision), labels)
+            if sums.count >= _COMPARED_IMAGES:
+                break
+        return sums.mean
+
+    def _losses(self, images: Tensor, labels: Tensor, precision: str) -> tuple[Tensor, Tensor]:
+        with torch.autocast(self._device, torch.bfloat16, enabled=precision == "bfloat16"):
+            return self._copy(images, labels)
 
     @torch.no_grad()
     def _point(self, coordinates: Tensor, place: int) -> Tensor:
@@ -174,8 +221,7 @@ class Evaluation:
             )
         sums = _Sums()
         for images, labels in self._data.batches(order):
-            losses, right = self._copy(images, labels)
-            sums.add(losses, right, labels)
+            sums.add(*self._losses(images, labels, self._precision), labels)
             if self._finished(sums):
                 break
         return torch.tensor([sums.mean, sums.error, sums.accuracy, sums.count], dtype=torch.float64, device="cpu")
@@ -251,7 +297,8 @@ class _Store:
             tensors, header = checkpoints.read(self._file)
         except MicrotomeError as error:
             raise StoreError(f"the points in {self._file} cannot be read; delete the file.") from error
-        differing = [name for name, value in self._asked.items() if header.get(name) != value]
+        earlier = {"precision": "float32"}  # of folders that do not name it
+        differing = [name for name, value in self._asked.items() if header.get(name, earlier.get(name)) != value]
         if differing:
             raise StoreError(
                 f"{self._file.parent} holds points of other settings ({', '.join(differing)}); give the same ones, "

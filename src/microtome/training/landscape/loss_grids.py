@@ -33,6 +33,9 @@ class LossLine(Result, drawing="training.landscape_figures:line"):
         (steps,), on how many images.
     treatment : dict
         How directions, biases, norms and running statistics were treated, in words.
+    precision_error : float or None
+        How far the mean losses in bfloat16 are from those in float32 at most, at up to 9 of the points, on the same
+        images; None where the network's own precision was used. ``error`` does not hold it.
     test : LossLine or None
         The same on the test images.
     """
@@ -43,6 +46,7 @@ class LossLine(Result, drawing="training.landscape_figures:line"):
     accuracy: Tensor
     images: Tensor
     treatment: dict[str, str] = dataclasses.field(default_factory=dict)
+    precision_error: float | None = None
     test: LossLine | None = None
 
     @property
@@ -78,6 +82,8 @@ class LossSurface(Result, drawing="training.landscape_figures:surface"):
         (steps, steps), ``[i, j]`` at ``alpha[i]``, ``beta[j]``; see :class:`LossLine`.
     treatment : dict
         How directions, biases, norms and running statistics were treated, in words.
+    precision_error : float or None
+        See :class:`LossLine`.
     path : Tensor or None
         (T, 2), where a training's kept weights lie in the plane.
     epochs : Tensor or None
@@ -97,6 +103,7 @@ class LossSurface(Result, drawing="training.landscape_figures:surface"):
     accuracy: Tensor
     images: Tensor
     treatment: dict[str, str] = dataclasses.field(default_factory=dict)
+    precision_error: float | None = None
     path: Tensor | None = None
     epochs: Tensor | None = None
     distance: Tensor | None = None

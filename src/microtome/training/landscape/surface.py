@@ -80,8 +80,8 @@ def surface(
     progress
         Called after each point.
     **options
-        How the loss is measured at each point: ``loss``, ``statistics``, ``tolerance``, ``common``, ``images`` and
-        ``batch``, see :class:`~microtome.training.landscape.EvaluationOptions`.
+        How the loss is measured at each point: ``loss``, ``statistics``, ``tolerance``, ``common``, ``images``,
+        ``batch`` and ``precision``, see :class:`~microtome.training.landscape.EvaluationOptions`.
 
     Returns
     -------
@@ -136,7 +136,8 @@ def surface(
         error=found.error.view(shape),
         accuracy=found.accuracy.view(shape),
         images=found.images.view(shape),
-        treatment={**words, "running statistics": made.statistics},
+        treatment={**words, **made.treatment(found)},
+        precision_error=found.precision_error,
         path=None if plane is None else plane.path,
         epochs=None if plane is None else plane.epochs,
         distance=None if plane is None else plane.distance,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from microtome.atlas.planning.first_look import first_tasks
 from microtome.atlas.planning.network_summary import network_summary
 from microtome.atlas.planning.selection import select
 from microtome.atlas.store import Store
+from microtome.cli.commands.training.information_command import information
 from microtome.loading import RunConfig
 from microtome.results import Provenance
 
@@ -66,9 +68,10 @@ def planned(recipe: RunConfig, folder: Path, size=SIZE) -> dict[str, object]:
 def test_every_figure_of_the_training_is_on_the_page(site):
     page = (site / "index.html").read_text()
     for title in ("How the training went", "The loss around its weights", "How curved the loss is",
-                  "Where the class becomes readable"):  # fmt: skip
+                  "What the layers know of image and class", "Where the class becomes readable"):  # fmt: skip
         assert f"<h2>{title}</h2>" in page
-    assert page.count("<svg") >= 9  # two curves, gradients, line, plane, path, layers, history, readers
+    # two curves, gradients, line, plane, path, surfaces that turn, layers, history, planes of information, readers
+    assert page.count("<svg") >= 13
     assert "Not on this page" not in page
     assert "of the path&#39;s length lies off this plane" in page or "lies off this plane" in page
     layer = (site / "layers" / "two.html").read_text() if (site / "layers" / "two.html").is_file() else ""
@@ -105,6 +108,26 @@ def test_stored_results_are_those_of_the_methods(trained, site):
     assert history.epochs.tolist() == [1, 2, 3]
 
 
+def test_the_information_plane_is_that_of_the_method(trained, site):
+    """Oracle: the library called by hand on the images and layers that are named; refused layers are hollow there."""
+    task = planned(trained, site)["information-bins"]
+    subject = trained.open()
+    found = load(site / "results" / task.key[:2] / f"{task.key}.safetensors")
+    assert found.epochs.tolist() == [1, 2, 3]
+    by_hand = training.information.plane(
+        training.Run.read(trained.run), subject.net, subject.subset(task.parameters["images"]), layers=found.layers
+    )
+    torch.testing.assert_close(found.i_xt, by_hand.i_xt, rtol=1e-9, atol=1e-9)
+    assert found.reasons == by_hand.reasons
+    page = (site / "index.html").read_text()
+    command = re.search(r"<code>microtome (information [^<]*)</code>", page).group(1)
+    known = set(inspect.signature(information).parameters)
+    assert {word[2:].replace("-", "_") for word in command.split() if word.startswith("--")} <= known
+    assert f"ceiling log2 {found.samples}" in page
+    for name, good in zip(found.layers, found.admitted.tolist(), strict=True):
+        assert good or f"{name} is hollow" in page
+
+
 def test_the_same_bytes_again_and_nothing_is_made_twice(trained, site, tmp_path):
     build(trained, tmp_path / "again", size=SIZE, topics=TRAINING, engine="inline")
     one, other = ({name: text for name, text in small.contents(folder).items() if name.endswith(".html")}
@@ -120,13 +143,21 @@ def test_without_a_training_nothing_is_planned_or_shown(trained, site):
 def test_costs_stay_within_the_budget(trained, site):
     """With a network a million times slower than its budget allows, only what costs nothing is left."""
     tasks = planned(trained, site)
-    assert {"loss-line", "loss-plane", "loss-path", "curvature-layers", "readable-class", "feature-distances"} <= set(
-        tasks
-    )
+    assert {
+        "loss-line",
+        "loss-plane",
+        "loss-path",
+        "curvature-layers",
+        "readable-class",
+        "feature-distances",
+        "information-bins",
+        "information-kernels",
+    } <= set(tasks)
     assert all(task.cost <= SIZE.topic_seconds for task in tasks.values())
     poor = planned(trained, site, dataclasses.replace(SIZE, topic_seconds=1e-9))
     assert "loss-plane" not in poor
     assert "curvature-history" not in poor
+    assert "information-bins" not in poor
 
 
 def test_a_training_of_another_network_is_refused(trained, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,19 @@ def test_a_surface_is_drawn_and_its_numbers_are_printed(capsys, tmp_path, weight
     assert row["images"] == 9 * 40
     assert row["lowest"] <= row["loss"]
     assert (tmp_path / "s.png").stat().st_size > 1000
+
+
+def test_a_surface_is_a_page_and_a_line_is_none(capsys, tmp_path, weights):
+    """The page holds the losses that the result holds."""
+    net = ("--model", "zoo:fcnn1", "--weights", weights, *DATA, "--steps", "3", "--images", "40")
+    run(capsys, "landscape", *net, "-o", str(tmp_path / "s.html"))
+    run(capsys, "landscape", *net, "-o", str(tmp_path / "s.safetensors"))
+    page = (tmp_path / "s.html").read_text()
+    held = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page, re.DOTALL).group(1))
+    torch.testing.assert_close(torch.tensor(held["loss"]).double(), load(tmp_path / "s.safetensors").loss.flatten(),
+                               rtol=1e-4, atol=0)  # fmt: skip
+    assert call(["landscape", *net, "--line", "-o", str(tmp_path / "line.html")]) == 2
+    assert "a page holds a surface" in capsys.readouterr().err
 
 
 def test_a_line_and_the_way_to_another_network(capsys, tmp_path, weights):

@@ -8,10 +8,11 @@ from microtome.atlas.album import Album
 from microtome.atlas.pictures.figure_drawing import drawn_figure
 from microtome.atlas.planning.plan import Plan
 from microtome.atlas.planning.selection import Selection
+from microtome.atlas.surface_page import turning
 from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
 from microtome.atlas.topics.training.kept_run import labelled, run_of
-from microtome.atlas.widgets import Absent, DrawnFigure, Facts, Number, Part, Section
+from microtome.atlas.widgets import Absent, DrawnFigure, Facts, Number, Part, Section, SurfaceCanvas
 from microtome.loading import Subject
 from microtome.training import LossLine, LossSurface
 from microtome.training.landscape import line, surface
@@ -77,7 +78,9 @@ def _overview(album: Album) -> list[Section]:
         Part(_facts(curve, plane, path)),
         Part(_line(album, curve), "the loss on a line", "It shows how wide the minimum is."),
         Part(_plane(album, plane), "the loss on a plane", "It shows how wide and how convex the minimum is."),
+        Part(_solid(album, plane), "the loss surface, turned by hand", "It shows the same plane as a landscape."),
         Part(_path(album, path), "the path of the training", "It shows how the training came to the minimum."),
+        Part(_solid(album, path), "the path on its surface, turned by hand", "It shows the way down."),
     )
     return [Section("The loss around its weights", parts)]
 
@@ -132,9 +135,21 @@ def _path(album: Album, found: LossSurface | Absent | None) -> DrawnFigure | Abs
     return drawn_figure(found, "Contours of the loss with the path of the training", caption, made, view="contours")
 
 
+def _solid(album: Album, found: LossSurface | Absent | None) -> SurfaceCanvas | Absent | None:
+    if not isinstance(found, LossSurface):
+        return found
+    if found.path is None:
+        caption = "The same plane as a surface: drag it, or use the arrow keys. The red dot is the network."
+        made = album.made(found, _command(album, to="loss.html"))
+    else:
+        caption = "The same plane as a surface, with the path of the training drawn on it. The red dot is the network."
+        made = album.made(found, _command(album, run=album.commands.run, to="loss.html"))
+    return turning(found, caption, made)
+
+
 def _command(album: Album, **options: str) -> str:
     words = ["landscape", *(["--line"] if options.pop("line", None) is not None else [])]
-    return album.commands.line(*words, data=album.commands.data, to="loss.png", **options)
+    return album.commands.line(*words, data=album.commands.data, **{"to": "loss.png", **options})
 
 
 LOSS_AROUND_WEIGHTS = Topic(

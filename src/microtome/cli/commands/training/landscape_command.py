@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from microtome.cli.options import Json, ModelOptions, Output
+from microtome.cli.options import Json, ModelOptions
 from microtome.cli.output import check, save, tell, writable
 from microtome.errors import InputError
 
@@ -23,7 +23,13 @@ def landscape(
     *,
     model: ModelOptions,
     data: Annotated[str, Parameter(help="Labelled images: a folder with one folder a class, or mnist:train, ...")],
-    output: Output,
+    output: Annotated[
+        Path,
+        Parameter(
+            name=("--output", "-o"),
+            help=".png, .svg or .pdf for a figure, .html for a surface that turns, or .safetensors for the result.",
+        ),
+    ],
     test: Annotated[str | None, Parameter(help="Labelled test images, for --to.")] = None,
     to: Annotated[str | None, Parameter(help="Weights of a second network of the same kind: the way to it.")] = None,
     run: Annotated[Path | None, Parameter(help="Folder of a training: the plane of its path.")] = None,
@@ -34,6 +40,9 @@ def landscape(
     tolerance: Annotated[
         float | None, Parameter(help="Stop at a point when its standard error is this share of its loss, as in .02.")
     ] = None,
+    precision: Annotated[
+        str, Parameter(help="float32, or bfloat16, whose error is measured and stated in the figure.")
+    ] = "float32",
     images: Annotated[int | None, Parameter(help="How many of the images to use; default all.")] = None,
     folder: Annotated[Path | None, Parameter(help="Where points are kept; a stopped command goes on there.")] = None,
     seed: Annotated[int, Parameter(help="Of the directions and the images' order.")] = 0,
@@ -42,6 +51,7 @@ def landscape(
     """Draw the mean loss on a plane through the weights, in filter-normalised random directions.
 
     With --line on a line, with --run on the plane of a training's path, with --to on the way to a second network.
+    A file that ends in .html is a page with a surface to turn, which opens from disk by itself.
     Biases and normalisation layers stay fixed in random directions. Prints the loss at the network, the width of the
     minimum (where the loss has risen by 1) and the share of points with negative curvature.
 
@@ -52,7 +62,11 @@ def landscape(
     from microtome.training import Run
     from microtome.training import landscape as landscapes
 
-    check(output)
+    turns = output.suffix.lower() == ".html"
+    if turns and (line or to is not None):
+        raise InputError("a page holds a surface; give --line and --to a .png, .svg, .pdf or .safetensors file.")
+    if not turns:
+        check(output)
     if sum((to is not None, run is not None, line)) > 1:
         raise InputError("--to, --run and --line exclude each other; give one.")
     if test is not None and to is None:
@@ -62,8 +76,8 @@ def landscape(
     net = model.network()
     dataset = opened(net, data).images
     common: dict[str, Any] = {
-        "steps": steps, "statistics": statistics, "tolerance": tolerance, "images": images, "seed": seed,
-        "folder": folder, "progress": _told(),
+        "steps": steps, "statistics": statistics, "tolerance": tolerance, "images": images,
+        "precision": precision, "seed": seed, "folder": folder, "progress": _told(),
     }  # fmt: skip
     found: landscapes.LossLine | landscapes.LossSurface
     if to is not None:
@@ -76,7 +90,13 @@ def landscape(
         found = landscapes.surface(
             net, dataset, extent=extent, run=None if run is None else Run.read(run), **common
         )  # fmt: skip
-    save(found, output, as_json=json)
+    if turns and isinstance(found, landscapes.LossSurface):
+        from microtome.atlas.surface_page import surface_file
+        from microtome.results import write_atomically
+
+        write_atomically(output, surface_file(found, f"The loss around the weights of {net.name}"))
+    else:
+        save(found, output, as_json=json)
     tell([_row(found, between=to is not None)], _text, as_json=json)
 
 
@@ -95,6 +115,8 @@ def _row(found: Any, *, between: bool) -> dict[str, Any]:
         row["negative curvature"] = found.negative_curvature
     if getattr(found, "off_plane", None) is not None:
         row["path off the plane"] = found.off_plane
+    if found.precision_error is not None:
+        row["off float32 at most"] = found.precision_error
     return {**row, "not finite": lost, "images": int(found.images.sum())}
 
 
