@@ -62,7 +62,7 @@ def gradient(s: Subject) -> str:
                 said.append("too flat for differences")  # they hold less than the rounding of two scores
                 continue
             # A kink within a step spoils its difference: of an image the step that fits best counts.
-            steps = [s.plain.slopes(x, targets, direction[:count], step) for step in (1e-5, 1e-6, 1e-7, 1e-8)]
+            steps = [s.plain.slopes(x, targets, direction[:count], step) for step in (1e-5, 1e-6, 1e-7, 1e-8, 1e-9)]
             away = float(torch.stack([(one - slope).abs() / (scale + 1e-300) for one in steps]).amin(0).max())
             # Differences settle where autograd differs: its batch norm is wrong for one image.
             if away > 1e-4 and not (agreed and _rough(steps)):
