@@ -97,6 +97,7 @@ TRANSFORMS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # torch 2.14, in its own forward mode too
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_modules_inside_a_function_transform(transform: str) -> None:
     """Nothing is looked at there: all batches are read, and gradients are those of plain autograd."""

@@ -63,6 +63,7 @@ def test_a_weight_and_the_normalisation_count() -> None:
     assert Network(model, input_shape=(1, 6, 6)).fingerprint != before
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # torch 2.14, in its own forward mode too
 def test_a_scripted_network_counts_by_its_code_and_weights() -> None:
     def scripted(bend: nn.Module, seed: int = 0) -> str:
         torch.manual_seed(seed)

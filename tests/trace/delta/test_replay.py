@@ -123,6 +123,7 @@ def test_a_replacement_takes_no_names_from_the_model() -> None:
     assert torch.equal(record.value["/add"], seen[0])
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # torch 2.14, in its own forward mode too
 def test_what_cannot_be_seen_runs_again() -> None:
     model = nn.Sequential(
         nn.Conv2d(1, 2, 3), torch.jit.script(nn.Sequential(nn.ReLU(), nn.Conv2d(2, 2, 1))), nn.Flatten()
