@@ -89,6 +89,7 @@ def test_parametrised_weights(norm):
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit")
 @pytest.mark.parametrize("make", [torch.jit.script, lambda m: torch.jit.trace(m, torch.zeros(1, 6, 6, 5).double())])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_scripted_parts(make):
