@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))  # the small network is that of the tests
 RESULTS = ROOT / "benchmarks/results/soak.json"
 LATEST = 1800  # seconds until a run counts as stuck
 KILLED = ("driver", "worker of processes", "worker of Dask", "scheduler of Dask")
