@@ -16,52 +16,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from benchmarks import turns
+from benchmarks import turns  # which also finds the oracles of the tests
 from microtome import Network, data, training
 from microtome.training import landscape
+from oracles.planted_losses import Z, coverage
 
-Z = 1.96
-TRIALS, NETWORK_TRIALS = 400, 60
+TRIALS, NETWORK_TRIALS = 400, 300
 LOSSES: dict[str, Callable[[Tensor], Tensor]] = {  # of a number that is evenly distributed over (0, 1)
     "uniform": lambda u: u,
     "exponential": lambda u: -u.log(),
     "lognormal, sigma 1": lambda u: torch.special.ndtri(u).exp(),
     "one in 20 lost": lambda u: 5.0 * (u < 0.05),
 }
-LEVELS = (torch.arange(256, dtype=torch.float64) + 0.5) / 256  # of a pixel, which is one byte
-
-
-class Pixel(nn.Module):
-    """The score is the pixel, times a weight of 1."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(n, 1)."""
-        return images.flatten(1) * self.weight
-
-
-def planted(name: str, trials: int, tolerance: float | None, images: int) -> tuple[float, float]:
-    """Share of the trials whose band holds the mean, and how many images a trial saw."""
-    mean = float(LOSSES[name](LEVELS).mean())
-    net = Network(Pixel(), (1, 1, 1), output="value")
-    direction = {"weight": torch.ones(1)}
-
-    def loss(scores: Tensor, labels: Tensor) -> Tensor:
-        return LOSSES[name]((scores[:, 0].double() * 255 + 0.5) / 256)
-
-    held, seen = 0, 0
-    for trial in range(trials):
-        pixels = torch.randint(256, (images, 1, 1, 1), generator=torch.Generator().manual_seed(trial))
-        found = landscape.line(
-            net, data.Images(pixels.byte(), torch.zeros(images, dtype=torch.int64)), steps=3, extent=1e-6,
-            direction=direction, loss=loss, tolerance=tolerance, batch=64, seed=trial,
-        )  # fmt: skip
-        held += abs(float(found.loss[1]) - mean) <= Z * float(found.error[1])
-        seen += int(found.images[1])
-    return held / trials, seen / trials
 
 
 def network(trials: int, tolerance: float | None, images: int) -> tuple[float, float, float]:
@@ -103,7 +69,7 @@ def main() -> None:
         )
         if "planted" in chosen:
             for name in LOSSES:
-                share, seen = planted(name, TRIALS, tolerance, images)
+                share, seen = coverage(LOSSES[name], TRIALS, images, tolerance=tolerance)
                 rows.append({"what": what, "network": f"planted, {name}", "trials": TRIALS, "hold the true loss": share,
                              "images a point": round(seen, 1)})  # fmt: skip
                 print(rows[-1], flush=True)

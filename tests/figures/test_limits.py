@@ -15,6 +15,7 @@ from torch import nn
 
 from microtome import InputError, Network, attribution, figures, spaces, units
 from microtome.data import Images
+from microtome.figures.limits import note
 from microtome.results import Result
 from microtome.synthesis import maximize
 from microtome.units import stimuli
@@ -127,3 +128,11 @@ def test_one_word_for_how_many() -> None:
         assert not {"most", "n", "rows", "maps", "methods", "each", "count"} & set(
             inspect.signature(function).parameters
         ), name
+
+
+def test_a_note_fits_the_width_of_its_figure() -> None:
+    figure = Figure(figsize=(2.0, 2.0))
+    note(figure, "patches and their reconstructions, each on its own scale", "8 of 60 units")
+    figure.draw_without_rendering()
+    drawn = figure._supxlabel.get_window_extent()
+    assert drawn.width <= figure.bbox.width

@@ -162,10 +162,10 @@ def information_planes(*, quick: bool = True, out: Path | None = None, say: Say 
     started, tell = time.monotonic(), say or (lambda line: None)
     size, task = (_QUICK if quick else _FULL), twelve_bits()
 
-    def trained(what: str, epochs: int, checkpoints: int, **options: object) -> NetworkRuns:
+    def trained(what: str, epochs: int, checkpoints: int, **options: Any) -> NetworkRuns:
         tell(f"{what}: {size.networks} networks, {epochs:,} epochs")
-        given: dict[str, object] = {"hidden": HIDDEN, **options}
-        return train_networks(task, networks=size.networks, epochs=epochs, checkpoints=checkpoints, **given)  # type: ignore[arg-type]  # by name
+        given: dict[str, Any] = {"hidden": HIDDEN, **options}
+        return train_networks(task, networks=size.networks, epochs=epochs, checkpoints=checkpoints, **given)
 
     tanh = trained("tanh", size.epochs, size.checkpoints)
     relu = trained("ReLU", size.epochs, size.checkpoints, activation="relu")

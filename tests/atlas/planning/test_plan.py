@@ -44,16 +44,16 @@ def with_budget(plan: Plan, **changed: float) -> Plan:
 def test_with_time_enough_every_unit_has_all_its_patches_reconstructed(plan: Plan) -> None:
     (task,) = reconstructed(plan, 1e6)
     assert task.parameters["units"] == [0, 1, 2, 3, 4, 5]
-    assert task.parameters["ranks"] == plan.budget.patches
+    assert task.parameters["k"] == plan.budget.patches
 
 
 def test_with_less_time_first_patches_are_left_out_then_the_less_selective_units(plan: Plan) -> None:
     (whole,) = reconstructed(plan, 1e6)
-    each = whole.cost / 6 / whole.parameters["ranks"]
+    each = whole.cost / 6 / whole.parameters["k"]
     (fewer,) = reconstructed(plan, 12.5 * each)
-    assert (fewer.parameters["units"], fewer.parameters["ranks"]) == ([0, 1, 2, 3, 4, 5], 2)
+    assert (fewer.parameters["units"], fewer.parameters["k"]) == ([0, 1, 2, 3, 4, 5], 2)
     (least,) = reconstructed(plan, 3.5 * each)
-    assert (least.parameters["units"], least.parameters["ranks"]) == ([0, 2, 4], 1)
+    assert (least.parameters["units"], least.parameters["k"]) == ([0, 2, 4], 1)
     assert least.cost <= 3.5 * each
 
 

@@ -44,6 +44,26 @@ def test_repeats_for_images_and_places_change_nothing(convolves: bool, rules: st
     assert torch.allclose(torch.cat(apart), expected, rtol=1e-9, atol=1e-15)
 
 
+def test_also_where_a_product_has_its_weights_on_the_left() -> None:
+    images = torch.rand(3, 1, 3, 3, generator=torch.Generator().manual_seed(1)).double()
+
+    class Left(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.weight, self.constant = nn.Parameter(torch.randn(4, 3)), nn.Parameter(torch.randn(1, 4, 1))
+            self.head = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            value = self.weight @ x.flatten(1, 2) + self.constant.expand(len(x), -1, -1).clone()
+            return self.head(value.relu().mean(2))
+
+    net = Network(Left().double().eval(), (1, 3, 3))
+    together = attribution.lrp(net, images, 0).values
+    apart = torch.cat([attribution.lrp(net, images[i : i + 1], 0).values for i in range(3)])
+    assert torch.allclose(apart, together, rtol=1e-9, atol=1e-15)
+
+
 def test_as_the_bias_of_the_layer() -> None:
     images = torch.rand(2, 1, 3, 3, generator=torch.Generator().manual_seed(1)).double()
     model = built(False, True)

@@ -54,11 +54,11 @@ def page_file(title: str, widget: Widget) -> bytes:
         "base-uri 'none'; form-action 'none'"
     )
     environment = templates()
-    figure = environment.get_template(f"{name}.html").module.figure(_Alone(), widget)  # type: ignore[attr-defined]
+    macros: Any = environment.get_template(f"{name}.html").module
     inside: dict[str, Any] = {
         "style": Markup(_asset("style.css") + _asset(f"{name}.css")),  # noqa: S704 - files of this package
         "script": Markup(script),  # noqa: S704
-        "figure": Markup(figure),  # noqa: S704 - rendered with escaping
+        "figure": Markup(macros.figure(_Alone(), widget)),  # noqa: S704 - rendered with escaping
     }
     return environment.get_template("page_file.html").render(title=title, policy=policy, **inside).encode()
 

@@ -105,7 +105,7 @@ def networks(result: NetworkRuns) -> Figure:
     axes = figure.subplots()
     epochs = result.epochs.numpy() + 1
     for name, values in (("trained on", result.error), ("the rest", result.test_error)):
-        (line,) = axes.plot(epochs, values.mean(1), label=legend_name(name))
+        (line,) = axes.plot(epochs, values.mean(1), label=name)
         low, high = np.quantile(values.numpy(), BAND, axis=1)
         axes.fill_between(epochs, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
     axes.set_xscale("log")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from microtome import data, spaces, zoo
-from microtome.gallery.finding import Finding, Workplace, verdict
+from microtome.gallery.finding import Drawn, Finding, Workplace, verdict
 from microtome.network import Network
 from microtome.reproduce.statements import document
 from microtome.reproduce.table import best_by_digit
@@ -19,6 +19,7 @@ from microtome.training.fit import Recipe, fit
 
 __all__ = ["paper_networks", "signal_parts"]
 
+Pictures = tuple[Drawn, ...]
 _DOCUMENT = "vector-spaces"
 _IMAGES = 200
 
@@ -103,7 +104,9 @@ def _number(name: str, ours: float, theirs: float, near: float, why: str, more: 
     return Finding(_DOCUMENT, name, f"{ours:.2%}", found, verdict(close, ours > theirs - 0.06), "" if close else why)
 
 
-def _close(name: str, ours: float, theirs: float, share: float, why: str, more: str, pictures: tuple = ()) -> Finding:  # type: ignore[type-arg]  # of Drawn
+def _close(
+    name: str, ours: float, theirs: float, share: float, why: str, more: str, pictures: Pictures = ()
+) -> Finding:
     close = abs(ours / theirs - 1) <= share
     found = f"the condition number is {ours:.2f}" + (f"\n{more}" if more else "")
     return Finding(
@@ -193,7 +196,7 @@ def directional(kernels: Tensor) -> Tensor:
     return torch.stack([*energy.sum(1).T, *energy.sum(2).T, *diagonals]).amax(0)
 
 
-def _directions(kernels: Tensor, pictures: tuple) -> Finding:  # type: ignore[type-arg]  # of Drawn
+def _directions(kernels: Tensor, pictures: Pictures) -> Finding:
     ours = directional(kernels)
     generator = torch.Generator().manual_seed(0)
     random = torch.linalg.qr(torch.randn(500, 9, 9, generator=generator, dtype=torch.float64, device="cpu"))[0]
@@ -214,7 +217,7 @@ def _directions(kernels: Tensor, pictures: tuple) -> Finding:  # type: ignore[ty
     )
 
 
-def _ideal(name: str, given: IdealInputs, pictures: tuple) -> Finding:  # type: ignore[type-arg]  # of Drawn
+def _ideal(name: str, given: IdealInputs, pictures: Pictures) -> Finding:
     ours, theirs = best_by_digit(given), document(_DOCUMENT)[name].value
     trained = sum("+training" in kind for kind in given.best_kinds)
     expected = 0 if name == "resnet18-ideal" else len(given.best_kinds)

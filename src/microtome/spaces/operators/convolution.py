@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
@@ -177,11 +177,11 @@ def convolution(net: Network, layer: str, call: Call) -> ConvolutionOperator | T
     if call.kind in TRANSPOSED:
         return _transposed(layer, call, weight, stride, dilation, groups)
     widths = _widths(bound["padding"], tuple(weight.shape[2:]), dilation)
-    module = net.layers[layer].module if layer in net.layers else None
+    module: Any = net.layers[layer].module if layer in net.layers else None
     mode, shape = "zeros", tuple(call.input.shape[-dims - 1 :])
     if getattr(module, "padding_mode", "zeros") != "zeros":  # the module pads before it convolves
-        mode, shape = str(module.padding_mode), shape_read_by(net, layer)[-dims - 1 :]  # type: ignore[union-attr]  # it has the attribute
-        flat = [int(side) for side in module._reversed_padding_repeated_twice]  # type: ignore[union-attr]  # as above
+        mode, shape = str(module.padding_mode), shape_read_by(net, layer)[-dims - 1 :]
+        flat = [int(side) for side in module._reversed_padding_repeated_twice]
         widths = tuple((flat[2 * axis], flat[2 * axis + 1]) for axis in reversed(range(dims)))
     return ConvolutionOperator(
         layer, weight, shape, stride=stride, dilation=dilation, widths=widths, mode=mode, groups=groups

@@ -76,7 +76,7 @@ class Targets:
         return self._read.pop(name)
 
     def _pass(self, first: str) -> None:
-        chosen, size = [first], 0
+        chosen, size = [first], self._bytes(self._layers[first])
         for name in self._waiting[self._waiting.index(first) + 1 :]:
             size += self._bytes(self._layers[name])
             if size > HELD:

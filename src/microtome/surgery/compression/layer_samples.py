@@ -80,9 +80,7 @@ def _patches(x: Tensor, kernel: Sequence[int], given: dict[str, Any], draw: Tens
         reach = [d * (k - 1) if given["padding"] == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
         x = functional.pad(x, (reach[1] // 2, reach[1] - reach[1] // 2, reach[0] // 2, reach[0] - reach[0] // 2))
         padding = (0, 0)
-    if (
-        draw is not None
-    ):  # only what is asked for is laid out: all patches of 3 x 3 have nine times the size of an image
+    if draw is not None:  # all patches of 3 x 3 would take nine times the memory of the image
         x = functional.pad(x, (padding[1], padding[1], padding[0], padding[0])) if any(padding) else x
         return _gathered(x, kernel, stride, dilation, draw.to(x.device))
     if tuple(kernel) == (1, 1) and padding == (0, 0):

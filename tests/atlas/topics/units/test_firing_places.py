@@ -11,7 +11,7 @@ from microtome.atlas.topics.units.firing_places import Firing, firing, lit
 def test_the_maps_are_those_of_the_network_by_their_largest_value(album: Album) -> None:
     """Oracle: a pass over each image alone; half precision is kept."""
     tables, units = album.tables, {"two": [4, 1]}
-    found = firing(album.subject, tables, units=units, ranks=2, batch=3)
+    found = firing(album.subject, tables, units=units, k=2, batch=3)
     for place, unit in enumerate(units["two"]):
         for rank in range(2):
             image, *_ = tables["two"].entry(unit, rank)

@@ -32,7 +32,7 @@ _DIM = 0.4  # brightness of a place where the unit does not fire
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Firing(Result):
-    """By layer: units, and their activation maps (units, ranks, h, w) on the images that drive them most.
+    """By layer: units, and their activation maps (units, k, h, w) on the images that drive them most.
 
     A map is divided by its largest value; negative values are zero.
     """
@@ -56,7 +56,7 @@ def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
     )
     cost = 1.2 * plan.seconds * len(_images(chosen.tables, shown, len(ranks)))
     needs = (patches_task(plan).key,)
-    return [plan.task("firing", needs=needs, cost=cost, units=shown, ranks=len(ranks), batch=plan.batch)]
+    return [plan.task("firing", needs=needs, cost=cost, units=shown, k=len(ranks), batch=plan.batch)]
 
 
 def _wide(layer: Layer, picture: tuple[int, ...]) -> bool:
@@ -68,24 +68,22 @@ def _wide(layer: Layer, picture: tuple[int, ...]) -> bool:
     )
 
 
-def _images(tables: TopPatches, shown: Mapping[str, Sequence[int]], ranks: int) -> list[int]:
+def _images(tables: TopPatches, shown: Mapping[str, Sequence[int]], k: int) -> list[int]:
     """The images with the strongest patches of some units, in order."""
-    found = [tables[name].image[list(units), :ranks].flatten() for name, units in shown.items()]
+    found = [tables[name].image[list(units), :k].flatten() for name, units in shown.items()]
     images = torch.cat(found).unique()
     return [int(index) for index in images[images >= 0]]
 
 
-def firing(
-    subject: Subject, tables: TopPatches, *, units: Mapping[str, Sequence[int]], ranks: int, batch: int
-) -> Firing:
+def firing(subject: Subject, tables: TopPatches, *, units: Mapping[str, Sequence[int]], k: int, batch: int) -> Firing:
     """The activation maps of units on the images that drive them most."""
     maps: dict[str, dict[tuple[int, int], Tensor]] = {name: {} for name in units}
     wanted: dict[int, list[tuple[str, int, int]]] = {}
     for name, shown in units.items():
         for place, unit in enumerate(shown):
-            for rank in range(min(ranks, tables[name].count())):
+            for rank in range(min(k, tables[name].count())):
                 wanted.setdefault(tables[name].entry(unit, rank)[0], []).append((name, place, rank))
-    for part in blocks(_images(tables, units, ranks), batch):
+    for part in blocks(_images(tables, units, k), batch):
         values = subject.net.activations(subject.pictures(part), list(units))
         for name, value in values.items():
             every = subject.net.layer(name).axes.maps(value, len(part))
@@ -94,9 +92,9 @@ def firing(
                     if layer == name:
                         maps[name][place, rank] = _reduced(every[row, units[name][place]])
     return Firing(
-        provenance=provenance(subject.net, "activations", layers=list(units), ranks=ranks),
+        provenance=provenance(subject.net, "activations", layers=list(units), k=k),
         units={name: list(shown) for name, shown in units.items()},
-        maps={name: _stacked(found, len(units[name]), ranks) for name, found in maps.items()},
+        maps={name: _stacked(found, len(units[name]), k) for name, found in maps.items()},
     )
 
 
@@ -105,11 +103,11 @@ def _reduced(values: Tensor) -> Tensor:
     return (positive / positive.max().clamp(min=1e-30)).half().cpu()
 
 
-def _stacked(found: Mapping[tuple[int, int], Tensor], units: int, ranks: int) -> Tensor:
+def _stacked(found: Mapping[tuple[int, int], Tensor], units: int, k: int) -> Tensor:
     """The maps of all units and ranks; empty ones where the data has fewer images."""
     side = next(iter(found.values())).shape if found else (1, 1)
     empty = torch.zeros(side, dtype=torch.float16, device="cpu")
-    rows = [torch.stack([found.get((unit, rank), empty) for rank in range(ranks)]) for unit in range(units)]
+    rows = [torch.stack([found.get((unit, rank), empty) for rank in range(k)]) for unit in range(units)]
     return torch.stack(rows)
 
 

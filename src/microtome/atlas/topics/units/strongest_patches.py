@@ -52,7 +52,7 @@ _RESPONSES = {True: "How it responds to each class", False: "How strong its resp
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Reconstructed(Result):
-    """Reconstructions of the strongest patches of units (n, ranks, h, w), summed over channels."""
+    """Reconstructions of the strongest patches of units (n, k, h, w), summed over channels."""
 
     units: list[int]
     maps: Tensor
@@ -67,22 +67,22 @@ def reconstruction_tasks(plan: Plan, layer: str, shown: Sequence[int]) -> list[T
     each = 3 * plan.seconds_up_to(layer)
     share = plan.budget.reconstruction_seconds / len(plan.layers)
     most = plan.budget.patches if plan.small else plan.budget.reconstructed_patches
-    ranks = len(affordable(range(most), each * len(shown), share, least=1))
+    k = len(affordable(range(most), each * len(shown), share, least=1))
     return [
         plan.task(
-            "reconstruct", needs=(patches_task(plan).key,), cost=len(block) * ranks * each,
-            layer=layer, units=block, ranks=ranks, batch=16 if plan.small else 4,
+            "reconstruct", needs=(patches_task(plan).key,), cost=len(block) * k * each,
+            layer=layer, units=block, k=k, batch=16 if plan.small else 4,
         )
         for block in blocks(sorted(affordable(shown, each, share, least=1)), _BLOCK)
     ]  # fmt: skip
 
 
 def reconstruct(
-    subject: Subject, tables: TopPatches, *, layer: str, units: Sequence[int], ranks: int, batch: int
+    subject: Subject, tables: TopPatches, *, layer: str, units: Sequence[int], k: int, batch: int
 ) -> Reconstructed:
     """Reconstruct the strongest patches of units in pixels."""
     table = tables[layer].with_images(subject.images)
-    made = reconstruct_patches(subject.net, table, k=ranks, units=units, batch=batch)
+    made = reconstruct_patches(subject.net, table, k=k, units=units, batch=batch)
     signal = made.values.sum(2)  # over the channels
     maps = strongest_signal(signal.flatten(0, 1)[:, None], CELL)[:, 0].float()
     return Reconstructed(provenance=made.provenance, units=made.units, maps=maps.unflatten(0, signal.shape[:2]).half())
