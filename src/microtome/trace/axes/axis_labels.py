@@ -76,32 +76,30 @@ def places(size: int) -> Axis:
 
 def alike(read: list[Known], shape: Size) -> Labels | None:
     """Elementwise operations, and all that keep the order of the axes: every axis as in the input that has it."""
-    given = [one for one in read if one.labels is not None]
-    full = [one for one in given if len(one.shape) == len(shape)]
+    given = [(one.shape, one.labels) for one in read if one.labels is not None]
+    full = [one for one in given if len(one[0]) == len(shape)]
     if not full:
-        return _same_ends(given[0], shape)
-    exact = [one for one in full if tuple(one.shape) == tuple(shape)] or full
-    base = min(exact, key=lambda one: (not has_units(one.labels), one.labels.since))  # type: ignore[union-attr]
-    axes = list(base.labels.axes)  # type: ignore[union-attr]
+        return _same_ends(*given[0], shape)
+    exact = [one for one in full if tuple(one[0]) == tuple(shape)] or full
+    base = min((labels for _, labels in exact), key=lambda labels: (not has_units(labels), labels.since))
+    axes = list(base.axes)
     for place, size in enumerate(shape):
         if math.prod(f.size for f in axes[place]) == size and (axes[place] or size == 1):
             continue
-        for one in given:
+        for its, labels in given:
             back = place - len(shape)
-            fits = -back <= len(one.shape) and one.shape[back] == size
-            if fits and one.labels.axes[back] and not (has_units(base.labels) and is_unit(one.labels.axes[back])):  # type: ignore[union-attr]
-                axes[place] = one.labels.axes[back]  # type: ignore[union-attr]
+            fits = -back <= len(its) and its[back] == size
+            if fits and labels.axes[back] and not (has_units(base) and is_unit(labels.axes[back])):
+                axes[place] = labels.axes[back]
                 break
-    return Labels(tuple(axes), base.labels.since)  # type: ignore[union-attr]
+    return Labels(tuple(axes), base.since)
 
 
-def _same_ends(one: Known, shape: Size) -> Labels:
+def _same_ends(its: Size, labels: Labels, shape: Size) -> Labels:
     """Another number of axes by an unknown operation: the first and last axes that agree in length."""
-    labels, axes = one.labels, [()] * len(shape)
-    assert labels is not None  # noqa: S101 - asked only where there are labels
-    found: list[Axis] = list(axes)
-    for k in range(min(len(shape), len(one.shape))):
-        if shape[k] != one.shape[k]:
+    found: list[Axis] = [()] * len(shape)
+    for k in range(min(len(shape), len(its))):
+        if shape[k] != its[k]:
             break
         found[k] = labels.axes[k]
     return Labels(tuple(found), labels.since)

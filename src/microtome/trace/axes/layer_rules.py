@@ -66,8 +66,8 @@ def product(call: Call, known: Callable[[Any], Known], shape: Size, step: int) -
     ]
     axes = list(_batch(ahead, batch))
     since = [one.labels.since for one in (first, second) if one.labels is not None]
-    if second.labels is None and len(second.shape) == 2:
-        labels = Labels((*axes, first.labels.axes[-2], ()))  # type: ignore[union-attr]
+    if first.labels is not None and second.labels is None and len(second.shape) == 2:
+        labels = Labels((*axes, first.labels.axes[-2], ()))
         return claimed(labels, len(shape) - 1, shape[-1], step)
     if first.labels is None and second.labels is not None:
         labels = Labels((*axes, (), second.labels.axes[-1]))

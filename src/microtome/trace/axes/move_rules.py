@@ -178,19 +178,17 @@ def written(call: Call, known: Callable[[Any], Known], shape: Size, step: int) -
 def concatenated(call: Call, known: Callable[[Any], Known], shape: Size, step: int) -> Labels | None:
     """Concatenation along an axis."""
     parts = [known(value) for value in tensors(call.arguments["tensors"])]
-    given = [one for one in parts if one.labels is not None and len(one.shape) == len(shape)]
+    given = [(one.shape, one.labels) for one in parts if one.labels is not None and len(one.shape) == len(shape)]
     if not given:
         return None
     dim = int(call.arguments["dim"]) % len(shape)
-    base = min(given, key=lambda one: (not has_units(one.labels), one.labels.since))  # type: ignore[union-attr]
-    labels = base.labels
-    assert labels is not None  # noqa: S101 - of those given
+    its, labels = min(given, key=lambda one: (not has_units(one[1]), one[1].since))
     axes = list(labels.axes)
     folded = any(f.role == IMAGE for f in axes[dim])
-    if folded and all(one.labels is not None and one.shape[dim] == base.shape[dim] for one in parts):
+    if folded and all(one.labels is not None and one.shape[dim] == its[dim] for one in parts):
         axes[dim] = (Factor(PLACE, len(parts)), *axes[dim])
     elif not axes[dim]:  # parts of length one
-        roles = [one.labels.axes[dim] for one in given if one.labels is not None and one.labels.axes[dim]]
+        roles = [other.axes[dim] for _, other in given if other.axes[dim]]
         axes[dim] = roles[0] if roles else ()
     return Labels(tuple(axes), labels.since)
 
