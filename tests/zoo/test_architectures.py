@@ -35,6 +35,12 @@ CIFAR = {
     6 * n + 2: 3 * 144 + 9 * (2 * n * (16**2 + 32**2 + 64**2) - 16 * 32 - 32 * 64) + 2 * 16 + 4 * n * 112 + 650
     for n in (3, 9, 18)
 }
+# By hand: stem, two numbers for each channel that a norm reads, nine weights for each channel that a layer reads and
+# each it adds, the 1 x 1 convolutions, the head; the paper says 1.0 million.
+_WIDTHS = [16 + 12 * layer for layer in range(37)]
+DENSE = 9 * 3 * 16 + sum((2 + 9 * 12) * width for width in _WIDTHS[:36]) + sum(
+    2 * width + width**2 for width in (_WIDTHS[12], _WIDTHS[24])
+) + 2 * _WIDTHS[36] + 10 * (_WIDTHS[36] + 1)  # fmt: skip
 # Counted by hand from the layers' sizes; the last four are the papers' figures (11.7, 138, 3.5, 4.7 million).
 PARAMETERS = {
     "fcnn1": 784 * 10 + 10,
@@ -43,6 +49,7 @@ PARAMETERS = {
     "hand-net": 8 * 6 + 53 * 6 + 39 + 1 + 39 * 10 + 10,
     "resnet18": 11_689_512,
     **{f"resnet{depth}{kind}": count for depth, count in CIFAR.items() for kind in ("", "-plain")},
+    "densenet40": DENSE,
     "vgg16": 138_357_544,
     "mobilenet-v2": 3_504_872,
     "efficientnet-lite0": 4_652_008,
@@ -164,3 +171,33 @@ def test_a_misspelt_name():
     with pytest.raises(InputError, match=r'no network "resnet81". Nearest: resnet18'):
         zoo.build("resnet81")
     assert zoo.architecture("Simple_ConvNet").name == "simple-convnet"
+
+
+@pytest.mark.parametrize("scheme", zoo.models.initial_weights.SCHEMES)
+def test_weights_are_drawn_anew_with_the_variance_of_the_scheme(scheme):
+    """Of a layer with 144 inputs and 288 outputs a filter (32 channels of 3 x 3)."""
+    model = nn.Sequential(nn.Conv2d(16, 32, 3), nn.BatchNorm2d(32), nn.Linear(64, 500))
+    zoo.redraw(model, scheme, seed=3)
+    weight = model[0].weight.detach().flatten(1)
+    if scheme == "orthogonal":
+        assert torch.allclose(weight @ weight.T, torch.eye(32), atol=1e-5)
+    else:
+        variance = {"he": 2 / 144, "glorot": 2 / (144 + 288), "small": 1e-4}[scheme]
+        assert abs(float(weight.var()) / variance - 1) < 0.1
+    assert not model[0].bias.any()
+    assert model[1].weight.eq(1).all()
+    other = nn.Sequential(nn.Conv2d(16, 32, 3), nn.BatchNorm2d(32), nn.Linear(64, 500))
+    zoo.redraw(other, scheme, seed=3)
+    assert torch.equal(model[2].weight, other[2].weight)
+
+
+def test_an_unknown_scheme_is_refused_with_the_known_ones():
+    with pytest.raises(InputError, match='named "xavier"; known: he, glorot, orthogonal, small'):
+        zoo.redraw(nn.Linear(2, 2), "xavier")
+
+
+def test_dense_networks_of_impossible_sizes_are_refused():
+    with pytest.raises(InputError, match=r"depth of 3 n \+ 4 is expected, such as 22, 40 or 100; got 41"):
+        zoo.CifarDenseNet(3, 10, 41, growth=12)
+    with pytest.raises(InputError, match="growth of at least one channel"):
+        zoo.densenet40(growth=0)

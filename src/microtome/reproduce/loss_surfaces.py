@@ -1,4 +1,4 @@
-"""Loss surfaces of residual networks with and without skip connections: are the plain and deep ones less convex?"""
+"""Loss surfaces compared: depth, skip and dense connections, the size of the batch, the draw of the initial weights."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from microtome import data, zoo
@@ -22,9 +23,39 @@ __all__ = ["LossSurfaces", "loss_surfaces"]
 
 Say = Callable[[str], None]
 
-NETWORKS = {"ResNet-20, skip": (20, True), "ResNet-20, plain": (20, False), "ResNet-56, skip": (56, True),
-            "ResNet-56, plain": (56, False)}  # fmt: skip
 SIDE = 16  # pixels of an image's side
+_GROWTH = (
+    2 / 3
+)  # channels that a dense layer adds, for each channel of a residual stem (12 and 16 in the papers, and 8)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network and how it is trained."""
+
+    build: Callable[[_Size, int], nn.Module]
+    batch: int = 128
+    initial: str = ""
+
+
+def _residual(depth: int, skip: bool, **training: Any) -> Variant:
+    build = {20: zoo.resnet20, 56: zoo.resnet56}[depth]
+    return Variant(lambda size, seed: build(_SHAPE, 10, seed=seed, width=size.width, skip=skip), **training)
+
+
+_SHAPE = (1, SIDE, SIDE)
+NETWORKS = {
+    "ResNet-20, skip": _residual(20, True),
+    "ResNet-20, plain": _residual(20, False),
+    "ResNet-56, skip": _residual(56, True),
+    "ResNet-56, plain": _residual(56, False),
+    "DenseNet-40": Variant(lambda size, seed: zoo.densenet40(_SHAPE, 10, seed=seed, growth=int(_GROWTH * size.width))),
+    "ResNet-20, skip, batch 16": _residual(20, True, batch=16),
+    "ResNet-20, skip, batch 512": _residual(20, True, batch=512),
+    "ResNet-20, plain, Glorot": _residual(20, False, initial="glorot"),
+    "ResNet-20, plain, orthogonal": _residual(20, False, initial="orthogonal"),
+    "ResNet-20, plain, std .01": _residual(20, False, initial="small"),
+}
 
 
 @dataclass(frozen=True)
@@ -54,6 +85,8 @@ class LossSurfaces(Result, drawing="training.loss_surfaces_figures:loss_surfaces
         Of each network for the first pair of directions and the first seed.
     negative : dict of str to Tensor
         (seeds, pairs), by network, the share of the grid's inner points with negative curvature.
+    width : dict of str to Tensor
+        (seeds, pairs), by network, diameter of the region around the centre with a loss at most 1 above its own.
     accuracy : dict of str to Tensor
         (seeds,), by network, on images that were not trained on.
     source : str
@@ -66,6 +99,7 @@ class LossSurfaces(Result, drawing="training.loss_surfaces_figures:loss_surfaces
 
     surfaces: dict[str, LossSurface]
     negative: dict[str, Tensor]
+    width: dict[str, Tensor]
     accuracy: dict[str, Tensor]
     source: str
     shortened: bool
@@ -80,11 +114,13 @@ class LossSurfaces(Result, drawing="training.loss_surfaces_figures:loss_surfaces
 
     def report(self) -> str:
         """The numbers as text."""
-        lines = [f"{'network':<20} {'negative curvature, mean':>25} {'least':>7} {'most':>7} {'accuracy':>9}"]
+        lines = [
+            f"{'network':<29} {'negative curvature, mean':>25} {'least':>7} {'most':>7} {'width':>6} {'accuracy':>9}"
+        ]
         for name, shares in self.negative.items():
             lines.append(
-                f"{name:<20} {float(shares.mean()):>24.1%} {float(shares.min()):>7.1%} {float(shares.max()):>7.1%} "
-                f"{float(self.accuracy[name].mean()):>9.1%}"
+                f"{name:<29} {float(shares.mean()):>24.1%} {float(shares.min()):>7.1%} {float(shares.max()):>7.1%} "
+                f"{float(self.width[name].mean()):>6.2f} {float(self.accuracy[name].mean()):>9.1%}"
             )
         kept, total = int(self.ordered.sum()), self.ordered.numel()
         seeds, pairs = self.ordered.shape
@@ -92,14 +128,26 @@ class LossSurfaces(Result, drawing="training.loss_surfaces_figures:loss_surfaces
             f"\nThe order 20 with skips < 20 plain < 56 plain (Li et al. 2018) holds for {kept} of {total} pairs of "
             f"directions ({seeds} seed{'s' * (seeds > 1)}, {pairs} pairs each)."
         )
-        if kept < total and self.shortened:
-            lines.append("The quick run does not show it everywhere: networks and trainings are small. See --full.")
+        small, large = self.width["ResNet-20, skip, batch 16"], self.width["ResNet-20, skip, batch 512"]
+        wider, ties = int((small > large).sum()), int((small == large).sum())
+        lines.append(
+            f"The minimum of batches of 16 is wider than that of batches of 512 (Keskar et al. 2017) for {wider} of "
+            f"{total} pairs" + (f", equally wide for {ties}." if ties else ".")
+        )
+        lines.append(
+            "Width: diameter of the region with a loss at most 1 above that of the centre; the square has side 2."
+        )
+        if self.shortened:
+            lines.append("Networks and trainings of the quick run are small: read the accuracies first. See --full.")
         lines.append(f"{self.source}; {self.seconds:.0f} s")
         return "\n".join(lines)
 
 
 def loss_surfaces(*, quick: bool = True, out: Path | None = None, say: Say | None = None) -> LossSurfaces:
-    """Train ResNet-20 and ResNet-56 with and without skip connections, and measure how convex their surroundings are.
+    """Train small networks in several ways, and measure how convex and how wide the surroundings of their minima are.
+
+    ResNet-20 and ResNet-56 with and without skip connections, and DenseNet-40; ResNet-20 trained with small and with
+    large batches; ResNet-20 without skip connections from other draws of its initial weights than He's normal one.
 
     Parameters
     ----------
@@ -128,21 +176,25 @@ def loss_surfaces(*, quick: bool = True, out: Path | None = None, say: Say | Non
     looked = train.subset(range(min(size.looked_at, len(train))))
     first: dict[str, LossSurface] = {}
     negative: dict[str, list[Tensor]] = {name: [] for name in NETWORKS}
+    width: dict[str, list[Tensor]] = {name: [] for name in NETWORKS}
     accuracy: dict[str, list[Tensor]] = {name: [] for name in NETWORKS}
     net: Network | None = None
     for seed in range(size.seeds):
-        for name, (depth, skip) in NETWORKS.items():
-            folder = None if out is None else out / "networks" / f"{name.lower().replace(', ', '-')}-{seed}"
-            net, right = _trained(depth, skip, seed, size, train, test, folder)
+        for name, variant in NETWORKS.items():
+            plain = name.lower().replace(", ", "-").replace(" .", "-").replace(" ", "-")
+            folder = None if out is None else out / "networks" / f"{plain}-{seed}"
+            net, right = _trained(variant, seed, size, train, test, folder)
             accuracy[name].append(torch.tensor(right, device="cpu"))
-            shares = []
+            shares, widths = [], []
             for pair in range(size.pairs):
                 kept = None if folder is None else folder / f"points-{pair}"
                 found = surface(net, looked, steps=size.steps, seed=pair, folder=kept)
                 shares.append(found.negative_curvature)
+                widths.append(found.width())
                 if seed == pair == 0:
                     first[name] = found
             negative[name].append(torch.tensor(shares, device="cpu"))
+            width[name].append(torch.tensor(widths, device="cpu"))
             words = ", ".join(f"{share:.1%}" for share in shares)
             tell(f"{name}, seed {seed}: accuracy {right:.1%}; negative curvature at {words} of the points")
     if net is None:
@@ -151,6 +203,7 @@ def loss_surfaces(*, quick: bool = True, out: Path | None = None, say: Say | Non
         provenance=provenance(net, "reproduce loss-surfaces", quick=quick),
         surfaces=first,
         negative={name: torch.stack(rows) for name, rows in negative.items()},
+        width={name: torch.stack(rows) for name, rows in width.items()},
         accuracy={name: torch.stack(rows) for name, rows in accuracy.items()},
         source=source,
         shortened=quick,
@@ -185,15 +238,16 @@ def _small(images: data.Images) -> data.Images:
 
 
 def _trained(
-    depth: int, skip: bool, seed: int, size: _Size, train: data.Images, test: data.Images, folder: Path | None
+    variant: Variant, seed: int, size: _Size, train: data.Images, test: data.Images, folder: Path | None
 ) -> tuple[Network, float]:
     """A network trained from a seed, and its accuracy on other images."""
-    build = zoo.resnet20 if depth == 20 else zoo.resnet56
-    model = build((1, SIDE, SIDE), 10, seed=seed, width=size.width, skip=skip)
+    model = variant.build(size, seed)
+    if variant.initial:
+        zoo.redraw(model, variant.initial, seed=seed)
     recipe = Recipe(
-        epochs=size.epochs, batch=128, lr=0.1, nesterov=True, weight_decay=5e-4, schedule="one-cycle",
+        epochs=size.epochs, batch=variant.batch, lr=0.1, nesterov=True, weight_decay=5e-4, schedule="one-cycle",
         channels_last=True, seed=seed,
     )  # fmt: skip
     fit(model, train, recipe=recipe, out=folder, keep=[size.epochs])
     right = evaluate(model, test)[1]
-    return Network(model, (1, SIDE, SIDE), classes=train.classes), right
+    return Network(model, _SHAPE, classes=train.classes), right

@@ -3,8 +3,10 @@
 from microtome.zoo.architectures import Architecture, architecture, build, names, network
 from microtome.zoo.hand_set import HandNet, hand_net
 from microtome.zoo.imagenet import imagenet_classes
+from microtome.zoo.models.densenet_cifar import CifarDenseNet, densenet40
 from microtome.zoo.models.efficientnet import efficientnet_lite0
 from microtome.zoo.models.fully_connected import fcnn1, fcnn5
+from microtome.zoo.models.initial_weights import redraw
 from microtome.zoo.models.mobilenet import MobileNetV2, mobilenet_v2
 from microtome.zoo.models.resnet import ResNet, resnet18
 from microtome.zoo.models.resnet_cifar import CifarResNet, resnet20, resnet56, resnet110
@@ -17,6 +19,7 @@ from microtome.zoo.weight_files.weights import fill, load_weights, read_weights
 __all__ = [
     "VGG",
     "Architecture",
+    "CifarDenseNet",
     "CifarResNet",
     "HandNet",
     "MobileNetV2",
@@ -25,6 +28,7 @@ __all__ = [
     "architecture",
     "build",
     "content_of",
+    "densenet40",
     "efficientnet_lite0",
     "fcnn1",
     "fcnn5",
@@ -36,6 +40,7 @@ __all__ = [
     "names",
     "network",
     "read_weights",
+    "redraw",
     "resnet18",
     "resnet20",
     "resnet56",

@@ -14,6 +14,7 @@ from microtome.errors import InputError, ModelError, nearest
 from microtome.zoo import imagenet
 from microtome.zoo.hand_set.hand_net import hand_net
 from microtome.zoo.models import efficientnet, resnet_cifar
+from microtome.zoo.models.densenet_cifar import densenet40
 from microtome.zoo.models.efficientnet import efficientnet_lite0, in_package
 from microtome.zoo.models.fully_connected import fcnn1, fcnn5
 from microtome.zoo.models.mobilenet import mobilenet_v2
@@ -107,6 +108,7 @@ _TABLE = (
     Architecture("resnet56-plain", partial(resnet56, skip=False), _SMALL, *_C, "cifar10", None, "he2016resnet"),
     Architecture("resnet110", resnet110, _SMALL, *_C, "cifar10", None, "he2016resnet"),
     Architecture("resnet110-plain", partial(resnet110, skip=False), _SMALL, *_C, "cifar10", None, "he2016resnet"),
+    Architecture("densenet40", densenet40, _SMALL, *_C, "cifar10", None, "huang2017densely"),
     Architecture("vgg16", vgg16, _PHOTO, *_I, "imagenet", None, "simonyan2015vgg"),
     Architecture("mobilenet-v2", mobilenet_v2, _PHOTO, *_I, "imagenet", _MOBILE, "sandler2018mobilenetv2"),
     Architecture("efficientnet-lite0", efficientnet_lite0, _PHOTO, *_E, "imagenet", _LITE0, "tan2019efficientnet"),
@@ -121,7 +123,7 @@ def names() -> tuple[str, ...]:
     --------
     >>> names()
     ('fcnn1', 'fcnn5', 'simple-convnet', 'hand-net', 'resnet18', 'resnet20', 'resnet20-plain', 'resnet56',
-    'resnet56-plain', 'resnet110', 'resnet110-plain', 'vgg16', 'mobilenet-v2', 'efficientnet-lite0')
+    'resnet56-plain', 'resnet110', 'resnet110-plain', 'densenet40', 'vgg16', 'mobilenet-v2', 'efficientnet-lite0')
     """
     return tuple(_KNOWN)
 

@@ -43,7 +43,8 @@ def reproduce(
     deletion and insertion order the maps, and what is left of them when weights are lost (about ten minutes).
     `dissecting-a-convnet` trains and prunes a SimpleConvNet and sets each of the article's statements beside what is
     found, with its figures, on a page.
-    `loss-surfaces` trains ResNet-20 and ResNet-56 with and without skip connections and compares their convexity.
+    `loss-surfaces` trains residual networks with and without skip connections and a DenseNet, with small and large
+    batches and from several initial weights, and compares how convex and how wide their minima are.
     `information-plane` draws the six figures of the 12-bit task. `representations` maps digits and photos by t-SNE.
 
     Example: `microtome reproduce all --quick --data photos --out reproduced`
