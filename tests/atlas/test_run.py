@@ -75,7 +75,7 @@ def test_progress_says_time_and_size_before_the_work_and_ends_at_the_end(files: 
     told: list[Progress] = []
     build(recipe(files), files / "told", size=TINY, engine="inline", progress=told.append)
     stages = list(dict.fromkeys(at.stage for at in told))
-    assert stages == ["looking at the images", "layers, units, images", "checks of maps"]
+    assert stages == ["looking at the images", "layers, units, images"]
     for stage in stages:
         of_stage = [at for at in told if at.stage == stage]
         assert of_stage[0].done == 0

@@ -142,8 +142,7 @@ def build(
                 made = run.execute("looking at the images", survey)
                 selected = select(plan, store)
                 tasks = [task for topic in topics for task in topic.tasks(plan, selected)]
-                for stage, part in zip(("layers, units, images", "checks of maps"), _waves(tasks), strict=False):
-                    made += run.execute(stage, part, megabytes=expected_megabytes(plan, selected))
+                made += run.execute("layers, units, images", tasks, megabytes=expected_megabytes(plan, selected))
             commands = _commands(source, options, layers, images, chosen, methods)
             if commands.options:
                 store.write_if_changed(OPTIONS, (json.dumps(commands.options, indent=1) + "\n").encode())
@@ -165,14 +164,6 @@ def _own(methods: Sequence[str]) -> tuple[str, ...]:
             )
         own_function(name)
     return tuple(methods)
-
-
-def _waves(tasks: Sequence[Task]) -> list[list[Task]]:
-    """The tasks in two parts: those that need results of the others come second."""
-    keys = {task.key for task in tasks}
-    later = [task for task in tasks if keys.intersection(task.needs)]
-    first = [task for task in tasks if not keys.intersection(task.needs)]
-    return [first, later] if later else [first]
 
 
 def _larger(

@@ -11,7 +11,7 @@ __all__ = ["Agenda"]
 
 
 class Agenda:
-    """Tasks in their order, each behind those of the list that it needs.
+    """Tasks, the longest first, so that no worker waits for one long task at the end; each behind those that it needs.
 
     Parameters
     ----------
@@ -37,6 +37,7 @@ class Agenda:
         wanted = {need for task in tasks if task.key not in there for need in task.needs}
         self._interim = [task for task in tasks if task.interim]
         missing = [task for task in tasks if task.key not in there and (not task.interim or task.key in wanted)]
+        missing.sort(key=lambda task: -task.cost)
         self._open = {task.key: task for task in missing}
         self._unmet = {task.key: {need for need in task.needs if need in self._open} for task in missing}
         self._readers: dict[str, list[Task]] = {}

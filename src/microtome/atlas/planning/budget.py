@@ -79,7 +79,7 @@ _INF = float("inf")
 BUDGETS = {
     "quick": Budget(
         name="quick",
-        units_per_layer=32,
+        units_per_layer=20,
         units_in_all=1000,
         images=12,
         classes=10,
@@ -92,14 +92,14 @@ BUDGETS = {
         sample_images=300,
         dissections_per_layer=64,
         occlusion_windows=10,
-        reconstruction_seconds=300.0,
-        superstimulus_seconds=240.0,
+        reconstruction_seconds=120.0,
+        superstimulus_seconds=150.0,
         tuning_seconds=60.0,
         ablation_seconds=40.0,
         similarity_seconds=30.0,
         attribution_seconds=30.0,
         space_seconds=60.0,
-        topic_seconds=60.0,
+        topic_seconds=40.0,
     ),
     "standard": Budget(
         name="standard",

@@ -13,6 +13,7 @@ from microtome.atlas.topics.images.kept_and_lost import KEPT_AND_LOST
 from microtome.atlas.topics.images.map_checks import MAP_CHECKS
 from microtome.atlas.topics.images.occlusion_maps import OCCLUSION_MAPS
 from microtome.atlas.topics.images.score_decomposition import SCORE_DECOMPOSITION
+from microtome.atlas.topics.network.image_features import IMAGE_FEATURES
 from microtome.atlas.topics.network.image_positions import IMAGE_POSITIONS
 from microtome.atlas.topics.network.map_of_images import MAP_OF_IMAGES
 from microtome.atlas.topics.network.predictions import PREDICTIONS
@@ -52,6 +53,7 @@ TOPICS: Sequence[Topic] = (
     UNIT_SIMILARITY,
     REPEATING_LAYERS,
     ABLATIONS,
+    IMAGE_FEATURES,
     IMAGE_POSITIONS,
     MAP_OF_IMAGES,
     MAP_CHECKS,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch
 
 from microtome.atlas.album import Album
+from microtome.atlas.topics.network.image_features import image_features
 from microtome.atlas.topics.network.image_positions import image_positions
 
 
 def test_points_are_principal_components_and_neighbours_are_nearest(album: Album) -> None:
     images = list(range(9))
-    found = image_positions(album.subject, images=images, layers=["one", "two"], last="two", batch=4)
+    features = image_features(album.subject, images=images, layers=["one", "two"], last="two", batch=4)
+    found = image_positions(album.subject, features, layers=["one", "two"])
     values = album.net.activations(album.subject.pictures(images), ["two"])["two"].double().mean((2, 3))
     centred = values - values.mean(0)
     u, s, _ = torch.linalg.svd(centred, full_matrices=False)

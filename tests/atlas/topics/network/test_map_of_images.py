@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from microtome.atlas.album import Album
-from microtome.atlas.topics.network.map_of_images import _canvas, map_of_images
+from microtome.atlas.topics.network.image_features import image_features
+from microtome.atlas.topics.network.map_of_images import LayerMap, _canvas, map_of_images
 from microtome.atlas.widgets.map_canvas import packed
 
 
@@ -16,22 +17,27 @@ def read(text: str, kind: str) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text), dtype=kind)
 
 
+def _map(album: Album, images: list[int]) -> LayerMap:
+    features = image_features(album.subject, images=images, layers=["two"], last="two", batch=4)
+    return map_of_images(album.subject, features, layer="two", seed=0)
+
+
 def test_responses_and_neighbours_are_those_of_the_layer(album: Album) -> None:
     """Oracle: means over positions by hand, neighbours by all distances."""
     images = list(range(9))
-    found = map_of_images(album.subject, layer="two", images=images, seed=0)
+    found = _map(album, images)
     values = album.net.activations(album.subject.pictures(images), ["two"])["two"].double().mean((2, 3))
     torch.testing.assert_close(found.responses.double(), values[:, found.units], rtol=1e-5, atol=1e-7)
     distance = torch.cdist(values, values).fill_diagonal_(torch.inf)
     gaps = distance.gather(1, distance.argsort(1)[:, :6]) - distance.gather(1, found.nearest)
     assert float(gaps.abs().max()) < 1e-6
-    again = map_of_images(album.subject, layer="two", images=images, seed=0)
+    again = _map(album, images)
     assert torch.equal(found.points, again.points)
 
 
 def test_the_page_holds_labels_places_and_links(album: Album) -> None:
     images = list(range(9))
-    found = map_of_images(album.subject, layer="two", images=images, seed=0)
+    found = _map(album, images)
     shown = _canvas(album, found, "two")
     assert read(shown.data["label"], "<i2").tolist() == album.seen.labels[images].tolist()
     assert read(shown.data["predicted"], "<i2").tolist() == album.seen.predicted[images].tolist()

@@ -34,7 +34,8 @@ from microtome.results import Result
 __all__ = ["ATTRIBUTION_MAPS", "BLOCK", "AttributionMaps", "explain_tasks", "explained", "maps_of", "passes"]
 
 BLOCK = 4  # images in one task
-_TRIALS = 2  # times that integrated gradients is made again with more steps
+_TRIALS = 2  # times that integrated gradients is made again with more steps; once where time is short
+_MORE = 4  # times as many steps
 _FEW_PASSES = 10  # passes up to which a method is cheap
 _ATTENTION = frozenset(("softmax", "scaled_dot_product_attention", "multi_head_attention_forward"))
 _NO_DIFFERENCE = frozenset({"guided-backprop", "deconvnet"})  # not linear in the score
@@ -79,7 +80,7 @@ def explain_tasks(plan: Plan, chosen: Selection) -> list[Task]:
     """Every method for the predicted class of each image, and for the other class where time suffices."""
     found = []
     for name in [*plan.methods, *_methods(plan.net)]:
-        for options in _options(plan, name):
+        for options in _options(plan, name, len(chosen.images)):
             each = passes(plan, name, options) * plan.seconds
             both = len(affordable(chosen.images, each, plan.budget.attribution_seconds)) == len(chosen.images)
             cheap = passes(plan, name, options) <= _FEW_PASSES
@@ -94,13 +95,16 @@ def explain_tasks(plan: Plan, chosen: Selection) -> list[Task]:
     return found
 
 
-def _options(plan: Plan, method: str) -> list[dict[str, Any]]:
-    """The options with which a method is called; occlusion has two sizes of its window."""
+def _options(plan: Plan, method: str, count: int) -> list[dict[str, Any]]:
+    """The options with which a method is called for so many images; occlusion has two sizes of its window."""
     if method == "occlusion":
         return plan.occlusion()
     if is_own(method):
         return [{"source": source_digest(method)}]
-    return [{"within": COMPLETE}] if method == "integrated-gradients" else [{}]
+    if method != "integrated-gradients":
+        return [{}]
+    longest = count * sum(_MORE**trial for trial in range(_TRIALS + 1)) * passes(plan, method, {}) * plan.seconds
+    return [{"within": COMPLETE, "trials": _TRIALS if longest <= plan.budget.attribution_seconds else 1}]
 
 
 def _methods(net: Network) -> list[str]:
@@ -129,22 +133,23 @@ def explain(
     images: Sequence[int],
     target: Sequence[int],
     within: float | None = None,
+    trials: int = 0,
     source: str = "",
     **options: Any,
 ) -> AttributionMaps:
     """One attribution method on some images; ``source`` tells one state of a function of the user's own from another.
 
     ``within`` is the largest completeness gap, as a share of the rise of the score; integrated gradients takes four
-    times as many steps, twice at most, until no image has a larger one.
+    times as many steps, ``trials`` times at most, until no image has a larger one.
     """
     found = _method(method)
     pictures = subject.pictures(images)
     made: Any = explained(subject.net, found, pictures, target, options)
-    for _ in range(_TRIALS if within is not None else 0):
+    for _ in range(trials if within is not None else 0):
         rise = made.score - made.baseline_score
         if bool((made.completeness_gap.abs() <= within * rise.abs()).all()):
             break
-        options["steps"] = 4 * made.provenance.parameters["steps"]
+        options["steps"] = _MORE * made.provenance.parameters["steps"]
         made = explained(subject.net, found, pictures, target, options)
     values = downscaled_signal(made.map, _SIDE)
     size = values.flatten(1).abs().amax(1).clamp(min=1e-30)

@@ -44,7 +44,11 @@ _STEPS_OF_PHOTOS = 40  # the same above so many pixel values: deep layers then h
 _PHOTO = 4096
 _TYPICAL = 40  # steps that are taken
 _STEP = 18.0  # forward passes that one step through the local map costs, in double precision
-_STEP_ALONE = 5.0  # the same for one layer alone
+_STEP_ALONE = 8.0  # passes through a layer that one step through it alone costs
+_STEPS_ALONE = (300, 160, 80, 40)  # at most so many, by the time that there is
+_TAKEN = 150  # of 300 steps are taken on average
+_PASSES_OVER = 20  # passes over a vector in a step, besides one over each vector before
+_MEMORY = 5e9  # bytes a second that one core reads
 _SAMPLE = 32  # images for the share that layers reject
 
 
@@ -76,12 +80,27 @@ def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
 
 
 def _rejected_tasks(plan: Plan, names: Sequence[str]) -> list[Task]:
-    """The share that every layer rejects, on as many images as a third of the time allows."""
-    each = _TYPICAL * _STEP_ALONE * plan.seconds
-    images = affordable(even(len(plan.subject.images), _SAMPLE), each, plan.budget.space_seconds / 3)
-    if not images:
-        return []
-    return [plan.task("rejected", cost=len(images) * each, layers=list(names), images=images)]
+    """The share that every layer rejects: as many steps as the time allows for one image, then images."""
+    seconds = 0.75 * plan.budget.space_seconds
+    steps = next((most for most in _STEPS_ALONE if _rejected_seconds(plan, names, most) <= seconds), _STEPS_ALONE[-1])
+    each = _rejected_seconds(plan, names, steps)
+    images = affordable(even(len(plan.subject.images), _SAMPLE), each, seconds, least=1)
+    return [plan.task("rejected", cost=len(images) * each, layers=list(names), images=images, steps=steps)]
+
+
+def _rejected_seconds(plan: Plan, names: Sequence[str], steps: int) -> float:
+    """Expected for one image: products with each convolution, and vectors that are held orthogonal."""
+    total = max(plan.seconds, 1e-4)
+    taken, whole = min(steps, _TAKEN), max(multiply_adds(plan.net), 1.0)
+    for name in names:
+        layer = plan.net.layer(name)
+        if math.prod(getattr(layer.module, "kernel_size", (1,))) == 1:
+            continue  # Linear layers and 1 x 1 convolutions take no steps
+        read = sum(math.prod(plan.net.layers[one].shape) for one in layer.inputs if one in plan.net.layers)
+        read = read or math.prod(plan.net.input_shape)
+        passes = layer.parameters * math.prod(layer.axes.grid) / whole
+        total += taken * (_STEP_ALONE * plan.seconds * passes + (taken + _PASSES_OVER) * 8 * read / _MEMORY)
+    return total
 
 
 def kept_tasks(plan: Plan, images: Sequence[int]) -> list[Task]:
@@ -113,10 +132,10 @@ def _kept_seconds(plan: Plan, layers: Sequence[str]) -> float:
     return _TYPICAL * _STEP * plan.seconds * depth
 
 
-def rejected(subject: Subject, *, layers: Sequence[str], images: Sequence[int]) -> Rejected:
+def rejected(subject: Subject, *, layers: Sequence[str], images: Sequence[int], steps: int) -> Rejected:
     """The share of its input that each linear layer rejects."""
     pictures = subject.pictures(images)
-    return spaces.rejected_energy(subject.net, pictures, layers)
+    return spaces.rejected_energy(subject.net, pictures, layers, iterations=steps)
 
 
 def kept(subject: Subject, *, layers: Sequence[str], images: Sequence[int]) -> Kept:
@@ -161,9 +180,11 @@ def _rejected_shares(album: Album) -> Amounts | Absent | None:
         Amount(name, 100 * float(share), to_layer(name), label=_proof(found, place, known))
         for place, (name, share, known) in enumerate(shares)
     )
+    count = found.share.shape[1]
     caption = (
         f"The share of each layer's input (of its sum of squares) that can be taken away while the output of the "
-        f"layer's weights changes by less than {found.threshold:.0%}; mean over {found.share.shape[1]} images."
+        f"layer's weights changes by less than {found.threshold:.0%}, "
+        + ("for one image." if count == 1 else f"mean over {count} images.")
     )
     return Amounts(rows, "%", caption, album.made(found))
 

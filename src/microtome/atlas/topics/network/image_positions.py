@@ -10,24 +10,22 @@ from torch import Tensor
 
 from microtome.atlas.album import Album
 from microtome.atlas.pictures.downscaling import CELL, downscaled
-from microtome.atlas.planning.plan import Plan, blocks
+from microtome.atlas.planning.plan import Plan
 from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
+from microtome.atlas.topics.network.image_features import ImageFeatures, features_task, mapped_images
 from microtome.atlas.widgets import Absent, Gallery, ImageMap, ImagePoint, Part, Picture, Section, to_image
 from microtome.atlas.widgets.charts import COLOURED
 from microtome.loading import Subject
-from microtome.network import Network
-from microtome.representation.features import feature_rows
 from microtome.representation.neighbours import nearest
 from microtome.representation.principal_components import principal_axes
 from microtome.results import Result, provenance
-from microtome.spaces.operators.linear_layer import linear_layers
 
 __all__ = ["IMAGE_POSITIONS", "ImagePositions"]
 
 _NEAREST = 6
-_LEAST = 4  # images below which a map says nothing
+_SECONDS = 0.002  # of the principal components of one image
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -58,59 +56,34 @@ class ImagePositions(Result):
 
 
 def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
-    """One pass over a sample of the images, with those that have pages."""
-    sample = plan.sample(plan.budget.similarity_seconds / plan.seconds)
-    images = sorted({*sample, *chosen.images})
-    if len(images) < _LEAST:
+    """The maps of all layers, from the features of one pass."""
+    images = mapped_images(plan, chosen)
+    if not images:
         return []
-    cost = 1.2 * len(images) * plan.seconds
-    return [
-        plan.task("image-positions", cost=cost, images=images, layers=list(plan.layers), last=_last(plan),
-                  batch=plan.batch)
-    ]  # fmt: skip
+    needs = (features_task(plan, images).key,)
+    return [plan.task("image-positions", cost=_SECONDS * len(images), needs=needs, layers=list(plan.layers))]
 
 
-def _last(plan: Plan) -> str:
-    """The layer that the last linear layer reads, where it has units; otherwise the last shown layer."""
-    net = plan.net
-    for name in reversed(linear_layers(net)):
-        for source in net.layer(name).inputs:
-            if source in net.layers and net.layers[source].units and net.layers[source].axes.image_axis is not None:
-                return source
-        break
-    return plan.layers[-1]
-
-
-def image_positions(
-    subject: Subject, *, images: Sequence[int], layers: Sequence[str], last: str, batch: int
-) -> ImagePositions:
-    """The features of some images at some layers, their two principal components, and the nearest images."""
-    rows = _features(subject.net, subject, images, list(dict.fromkeys([*layers, last])), batch)
+def image_positions(subject: Subject, found: ImageFeatures, *, layers: Sequence[str]) -> ImagePositions:
+    """The two principal components of the features of some images at some layers, and the nearest images."""
     points, explained = {}, {}
     for layer in layers:
-        values = rows[layer].double().numpy()
+        values = found.rows[layer].double().numpy()
         mean, axes, shares = principal_axes(values)
-        found = torch.from_numpy((values - mean) @ axes.T)
-        strongest = found.gather(0, found.abs().argmax(0, keepdim=True))
+        placed = torch.from_numpy((values - mean) @ axes.T)
+        strongest = placed.gather(0, placed.abs().argmax(0, keepdim=True))
         # The sign of a direction is free: the farthest image is on the positive side.
-        points[layer] = (found * torch.where(strongest < 0, -1.0, 1.0)).float()
+        points[layer] = (placed * torch.where(strongest < 0, -1.0, 1.0)).float()
         explained[layer] = torch.from_numpy(shares).float()
-    indices, _ = nearest(rows[last].double().numpy(), min(_NEAREST, len(images) - 1))
+    indices, _ = nearest(found.rows[found.last].double().numpy(), min(_NEAREST, len(found.images) - 1))
     return ImagePositions(
-        provenance=provenance(subject.net, "pca", layers=list(layers), images=len(images), reduce="mean"),
-        images=list(images),
+        provenance=provenance(subject.net, "pca", layers=list(layers), images=len(found.images), reduce="mean"),
+        images=found.images,
         points=points,
         explained=explained,
-        last=last,
+        last=found.last,
         nearest=torch.from_numpy(indices),
     )
-
-
-def _features(
-    net: Network, subject: Subject, images: Sequence[int], layers: list[str], batch: int
-) -> dict[str, Tensor]:
-    parts = [feature_rows(net, subject.pictures(block), layers, "mean") for block in blocks(images, batch)]
-    return {layer: torch.cat([part[layer] for part in parts]) for layer in layers}
 
 
 # -- pages ---------------------------------------------------------------------------------------------------------

@@ -15,11 +15,12 @@ from microtome.atlas.planning.plan import Plan, blocks
 from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
+from microtome.atlas.topics.network.image_features import ImageFeatures, features_task, mapped_images
 from microtome.atlas.topics.units.unit_superstimuli import unit_picture
 from microtome.atlas.widgets import Absent, Part, Section, Sprite, to_image
 from microtome.atlas.widgets.map_canvas import MapCanvas, packed
 from microtome.loading import Subject
-from microtome.representation import features, tsne
+from microtome.representation import Features, tsne
 from microtome.representation.neighbours import nearest
 from microtome.results import Result
 
@@ -28,7 +29,6 @@ __all__ = ["MAP_OF_IMAGES", "LayerMap"]
 _THUMBNAIL = 28  # pixels a side
 _NEAREST = 6
 _UNITS = 64  # units whose responses the page holds
-_LEAST = 4  # images below which a map says nothing
 _SECONDS = 0.008  # of t-SNE for one image on one core
 _PERPLEXITY = 30
 
@@ -70,19 +70,23 @@ class LayerMap(Result):
 
 
 def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
-    """A map for each layer that the budget allows, the last ones first."""
-    seconds = plan.budget.similarity_seconds
-    images = sorted({*plan.sample(seconds / (plan.seconds + _SECONDS)), *chosen.images})
-    if len(images) < _LEAST:
+    """A map for each layer that the budget allows, the last ones first, from the features of one pass."""
+    images = mapped_images(plan, chosen)
+    if not images:
         return []
-    cost = len(images) * (plan.seconds + _SECONDS)
-    layers = affordable([*reversed(plan.layers)], cost, seconds, least=1)
-    return [plan.task("map-of-images", cost=cost, layer=layer, images=images, seed=0) for layer in layers]
+    needs = (features_task(plan, images).key,)
+    cost = len(images) * _SECONDS
+    layers = affordable([*reversed(plan.layers)], cost, plan.budget.similarity_seconds, least=1)
+    return [plan.task("map-of-images", cost=cost, needs=needs, layer=layer, seed=0) for layer in layers]
 
 
-def map_of_images(subject: Subject, *, layer: str, images: Sequence[int], seed: int) -> LayerMap:
+def map_of_images(subject: Subject, given: ImageFeatures, *, layer: str, seed: int) -> LayerMap:
     """The map of some images at a layer."""
-    found = features(subject.net, subject.subset(images), layer)
+    images, labels = given.images, subject.labels
+    found = Features(
+        provenance=given.provenance, layer=layer, reduce="mean", values=given.rows[layer],
+        labels=None if labels is None else labels[images],
+    )  # fmt: skip
     made = tsne(found, perplexity=min(_PERPLEXITY, (len(images) - 1) / 3), seed=seed)
     values = found.values.double()
     near, _ = nearest(values.numpy(), min(_NEAREST, len(images) - 1))

@@ -31,9 +31,10 @@ def _layer_tasks(plan: Plan, layer: str, shown: list[int]) -> list[Task]:
     after = max(plan.seconds - plan.seconds_up_to(layer), 0.3 * plan.seconds)  # the pass starts again at the layer
     each = len(images) * after
     units = affordable(shown, each, plan.budget.ablation_seconds / len(plan.layers))
-    batch = 64 if plan.small else 8  # all values of a pass are kept, to start again at the layer
+    batch = plan.batch if plan.small else min(plan.batch, 8)  # values of a pass are kept, to start again at the layer
+    before = len(images) * plan.seconds
     return [
-        plan.task("ablate", cost=len(block) * each, layer=layer, units=block, images=images, batch=batch)
+        plan.task("ablate", cost=before + len(block) * each, layer=layer, units=block, images=images, batch=batch)
         for block in blocks(sorted(units), _BLOCK)
     ]
 

@@ -31,9 +31,20 @@ _USE = "They show whether a unit tells what is shown, where it is shown, or both
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PlacedResponses(Result):
-    """Shares of variance by layer, and for each unit the stimulus with its highest response, (units, h, w)."""
+    """Shares of variance by layer, and the stimulus with the highest response of each unit.
+
+    Attributes
+    ----------
+    layers : dict of str to WhatWhere
+        By layer.
+    stimuli : Tensor
+        (n, h, w) uint8, the stimuli that are the best one of any unit, each once.
+    best : dict of str to Tensor
+        By layer (units,), the place of each unit's best one in ``stimuli``.
+    """
 
     layers: dict[str, WhatWhere]
+    stimuli: Tensor
     best: dict[str, Tensor]
 
 
@@ -57,11 +68,14 @@ def what_where(subject: Subject, *, layers: Sequence[str], batch: int) -> Placed
     height, width = subject.net.input_shape[1:]
     shown = placed((height, width))
     found = units.what_where(subject.net, layers, stimuli=shown, batch=batch)
-    best = {name: shown.images[one.response.flatten(1).argmax(1)] for name, one in found.items()}
+    best = {name: one.response.flatten(1).argmax(1) for name, one in found.items()}
+    used, places = torch.cat([*best.values()]).unique(return_inverse=True)
+    pictures = downscaled(shown.images[used.to(shown.images.device)], CELL)[:, 0]
     return PlacedResponses(
         provenance=next(iter(found.values())).provenance,
         layers={name: dataclasses.replace(one, response=one.response.half()) for name, one in found.items()},
-        best={name: downscaled(images, CELL)[:, 0].half() for name, images in best.items()},
+        stimuli=pictures.mul(255).round().byte(),
+        best=dict(zip(best, places.split([len(one) for one in best.values()]), strict=True)),
     )
 
 
@@ -115,7 +129,8 @@ def _place(album: Album, found: PlacedResponses, layer: str, unit: int) -> Galle
         return None
     slug = album.slug(layer)
     best = album.remembered(
-        ("placed", layer), lambda: album.sprites.natural(f"placed-{slug}", found.best[layer].float()[:, None])
+        ("placed", layer),
+        lambda: album.sprites.natural(f"placed-{slug}", found.stimuli[found.best[layer]][:, None].float() / 255),
     )
     maps = album.remembered(
         ("by place", layer),
