@@ -79,6 +79,17 @@ def test_variation_and_class_selectivity_against_numpy():
     assert found.column("class_selectivity", "1")[8].isnan()  # it never fires
 
 
+def test_selectivity_to_classes_of_one_image_each_is_not_defined():
+    data = [(image, number) for number, (image, _) in enumerate(labelled(3))]
+    found = units.criteria(network(kernels()), data, ["1"], columns=["variation", "class_selectivity"])
+    assert found.column("class_selectivity", "1").isnan().all()
+    assert found.p_value["1"].isnan().all()
+    two = [(image, number // 2) for number, (image, _) in enumerate(labelled(6))]
+    assert (
+        not units.criteria(network(kernels()), two, ["1"], columns=["class_selectivity"]).value["1"][:8].isnan().any()
+    )
+
+
 def test_the_error_of_the_variation_is_the_spread_over_data_sets():
     """The jackknife's error against the spread of the statistic over 40 fresh data sets."""
     net = network(kernels()[:2])

@@ -106,7 +106,7 @@ def criteria(
     - ``superstimulus``: root mean square contrast of the unit's superstimulus times its Moran's I; 0 for a flat image
       and for noise. The error is the standard error over several images of a unit.
     - ``class_selectivity``: :math:`\eta^2`, the share of the variance of the image's mean activation that lies
-      between the classes; p-value by permutation of labels.
+      between the classes; p-value by permutation of labels. NaN where no class has two images.
     - ``stimulus_selectivity``: sparseness of the rectified responses to synthetic stimuli,
       :math:`(1 - \frac{(\sum r / n)^2}{\sum r^2 / n}) / (1 - 1/n)`: 0 if all stimuli have the same response, 1 if only
       one stimulus has a response [3]_.
@@ -226,7 +226,7 @@ class _Sums:
         if len(torch.cat(self.labels) if self.labels else ()) != len(means):
             return undefined, undefined, undefined
         labels = torch.cat(self.labels)
-        if len(labels.unique()) < 2:
+        if len(labels.unique()) in (1, len(labels)):  # with one image a class, all variance lies between classes
             return undefined, undefined, undefined
         joined = torch.cat([means, labels[:, None].double()], 1)
         value = _between(joined)
