@@ -15,6 +15,7 @@ from microtome.atlas.planning.network_summary import network_summary
 from microtome.atlas.planning.plan import Plan
 from microtome.atlas.task import Task
 from microtome.atlas.topics.images.kept_and_lost import kept_layers, kept_tasks
+from microtome.atlas.topics.units import unit_superstimuli
 from microtome.atlas.topics.units.strongest_patches import reconstruction_tasks
 from microtome.loading import RunConfig
 
@@ -74,3 +75,28 @@ def test_with_less_time_the_kept_parts_of_images_are_shown_at_the_first_layer(pl
     assert first[0].parameters["images"] == [0, 1, 2, 3]
     assert sum(task.cost for task in first) <= 3.5 * each
     assert planned(0.0) == []
+
+
+def superstimuli(plan: Plan, seconds: float) -> dict[tuple[str, int], int]:
+    """By layer and sign, how many units get superstimuli in so many seconds."""
+    limited = with_budget(plan, superstimulus_seconds=seconds)
+    found: dict[tuple[str, int], int] = {}
+    for layer in limited.layers:
+        for task in unit_superstimuli._unit_tasks(limited, layer, [*range(limited.unit_count(layer))]):
+            key = (layer, task.parameters["sign"])
+            found[key] = max(found.get(key, 0), len(task.parameters["channels"]))
+    return found
+
+
+def test_time_that_first_layers_do_not_need_goes_to_deep_ones_and_images_that_lower_units_come_last(plan: Plan) -> None:
+    whole = superstimuli(plan, 1e6)
+    assert all(whole[layer, sign] == plan.unit_count(layer) for layer in plan.layers for sign in (1, -1))
+    raised, _ = unit_superstimuli._times(with_budget(plan, superstimulus_seconds=1e6))
+    costs = {layer: raised[layer].each * plan.unit_count(layer) for layer in plan.layers}
+    deep, cheap = max(costs, key=lambda name: costs[name]), min(costs, key=lambda name: costs[name])
+    assert costs[deep] > 1.2 * costs[cheap]
+    exact = superstimuli(plan, 1.0001 * sum(costs.values()))  # equal shares would not reach for the deep layer
+    assert all(exact[layer, 1] == plan.unit_count(layer) for layer in plan.layers)
+    assert sum(count for (_, sign), count in exact.items() if sign < 0) < sum(
+        count for (_, sign), count in exact.items() if sign > 0
+    )

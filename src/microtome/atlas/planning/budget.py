@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from microtome.errors import InputError, nearest
 
-__all__ = ["BUDGETS", "LARGER", "Budget", "affordable", "budget"]
+__all__ = ["BUDGETS", "LARGER", "Budget", "affordable", "budget", "fair_shares"]
 
 T = TypeVar("T")
 
@@ -93,7 +93,7 @@ BUDGETS = {
         dissections_per_layer=64,
         occlusion_windows=10,
         reconstruction_seconds=120.0,
-        superstimulus_seconds=150.0,
+        superstimulus_seconds=240.0,
         tuning_seconds=60.0,
         ablation_seconds=40.0,
         similarity_seconds=30.0,
@@ -203,3 +203,18 @@ def affordable(
     else:
         count = int(min(len(items), seconds / cost))
     return list(items[: max(count, least)])
+
+
+def fair_shares(costs: Mapping[str, float], seconds: float) -> dict[str, float]:
+    """A share of the time for each: equal ones, but what one does not need is left to the others.
+
+    Examples
+    --------
+    >>> fair_shares({"deep": 100.0, "first": 1.0, "middle": 8.0}, 30.0)
+    {'first': 10.0, 'middle': 14.5, 'deep': 21.0}
+    """
+    shares = {}
+    for place, name in enumerate(sorted(costs, key=lambda name: costs[name])):
+        shares[name] = seconds / (len(costs) - place)
+        seconds -= min(costs[name], shares[name])
+    return shares

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from microtome import synthesis
 from microtome.atlas.album import Album
 from microtome.atlas.pictures.downscaling import downscaled
-from microtome.atlas.planning.budget import affordable
+from microtome.atlas.planning.budget import affordable, fair_shares
 from microtome.atlas.planning.first_look import patches_task
 from microtome.atlas.planning.plan import Plan, blocks
 from microtome.atlas.planning.selection import Selection
@@ -27,6 +28,7 @@ __all__ = ["SUPERSTIMULI", "superstimulus_tasks", "unit_picture"]
 
 _BLOCK = 32  # units in one task
 _CLASSES = 5  # classes in one task
+_FURTHER = 0.05  # of the time at least is for further images of a unit
 _CELL = 160  # pixels a side of a superstimulus on a page
 _THUMBNAIL = 96  # pixels a side of a patch that stands for a unit
 _JUDGED = 33  # forward passes in the time in which an image is compared with nine patches, there and back
@@ -43,21 +45,51 @@ def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
 
 
 def _unit_tasks(plan: Plan, layer: str, shown: list[int]) -> list[Task]:
-    """Images that raise and that lower units of a layer; those that raise them are compared with restarts."""
+    """Images that raise units of a layer, compared with restarts; where time is left, images that lower them, too."""
+    raised, further = _times(plan)
+    first, rest = raised[layer], further[layer]
+    units = sorted(affordable(shown, first.each, first.share, least=1))
+    others = units if first.each * len(shown) <= first.share else []
+    others = sorted(affordable([unit for unit in shown if unit in others], rest.each, rest.share))
     steps, more, restarts = plan.budget.stimulus_steps, _diverse(plan), plan.budget.restarts
-    step = 3 * plan.seconds_up_to(layer) * _canvas(plan, layer)
-    share = plan.budget.superstimulus_seconds / len(plan.layers)
-    judged = _JUDGED * plan.seconds_up_to(layer) * _read(plan, layer)
-    units = sorted(affordable(shown, steps * step * (2 + more + restarts) + 2 * judged, share, least=1))
     return [
         plan.task(
-            "maximize", cost=len(block) * ((diverse + again) * steps * step + judged), needs=(patches_task(plan).key,),
+            "maximize", cost=len(block) * ((diverse + again) * first.ascent + first.judged),
+            needs=(patches_task(plan).key,),
             layer=layer, channels=block, sign=sign, diverse=diverse, steps=steps, restarts=again,
         )
-        for sign, diverse, again in ((1, 1, restarts), (-1, 1, 0), (1, more, 0))
+        for some, sign, diverse, again in ((units, 1, 1, restarts), (others, -1, 1, 0), (others, 1, more, 0))
         if diverse
-        for block in blocks(units, _BLOCK)
+        for block in blocks(some, _BLOCK)
     ]  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class _Time:
+    """Expected seconds for a unit of a layer: in all, of one ascent, of the comparison with patches; and for all."""
+
+    each: float
+    ascent: float
+    judged: float
+    share: float
+
+
+@functools.lru_cache(maxsize=1)  # every layer asks for it
+def _times(plan: Plan) -> tuple[dict[str, _Time], dict[str, _Time]]:
+    """What images that raise units take, by layer, and what the further ones take of the time that is left."""
+    seconds, more = plan.budget.superstimulus_seconds, _diverse(plan)
+    ascent = {name: plan.budget.stimulus_steps * 3 * plan.seconds_up_to(name) * _canvas(plan, name)
+              for name in plan.layers}  # fmt: skip
+    judged = {name: _JUDGED * plan.seconds_up_to(name) * _read(plan, name) for name in plan.layers}
+    found = []
+    for images in (1 + plan.budget.restarts, 1 + more):
+        each = {name: images * ascent[name] + judged[name] for name in plan.layers}
+        costs = {name: plan.unit_count(name) * each[name] for name in plan.layers}
+        shares = fair_shares(costs, seconds)
+        found.append({name: _Time(each[name], ascent[name], judged[name], shares[name]) for name in plan.layers})
+        seconds -= sum(min(costs[name], shares[name]) for name in plan.layers)
+        seconds = max(seconds, _FURTHER * plan.budget.superstimulus_seconds)
+    return found[0], found[1]
 
 
 def superstimulus_tasks(plan: Plan, layer: str, shown: list[int]) -> list[Task]:
