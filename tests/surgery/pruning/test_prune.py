@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from microtome import InputError, LayerError, ModelError, Network, data, load, zoo
+from microtome.errors import StoreError
 from microtome.surgery import prune
 from microtome.surgery.channels.removal import masked, prunable, without
 from microtome.training import Recipe, fit
@@ -161,6 +162,41 @@ def test_rounds_retrain_and_stay_on_disk(net, digits, tmp_path):
     assert load(tmp_path / "all.safetensors").table() == found.table()
     right = found.network.logits(digits[1].images).argmax(1) == digits[1].labels
     assert float(right.double().mean()) == pytest.approx(found.rounds[-1].retrained)
+
+
+def test_an_interrupted_pruning_goes_on_with_the_same_result(net, digits, tmp_path):
+    options = {"rounds": 3, "channels": {"conv1": 6, "conv3": 8}, "epochs": 1, "batch": 32, "tolerance": 1.0}
+    whole = prune(net, digits[0], test=digits[1], **options)
+    seen = []
+
+    def interrupt(progress):
+        seen.append(progress)
+        if (tmp_path / "round-1.safetensors").exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prune(net, digits[0], test=digits[1], folder=tmp_path, progress=interrupt, **options)
+    first = (tmp_path / "round-1.safetensors").read_bytes()
+    assert not (tmp_path / "round-2.safetensors").exists()
+    again = prune(net, digits[0], test=digits[1], folder=tmp_path, **options)
+    assert (tmp_path / "round-1.safetensors").read_bytes() == first
+    assert again.table() == whole.table()
+    for name, value in whole.network.model.state_dict().items():
+        assert torch.equal(again.network.model.state_dict()[name], value)
+    third = prune(net, digits[0], test=digits[1], folder=tmp_path, **options)  # all is there
+    assert third.table() == whole.table()
+
+
+def test_rounds_of_other_options_or_another_network_are_refused(net, digits, tmp_path):
+    options = {"rounds": 2, "channels": {"conv1": 8}, "batch": 32, "tolerance": 1.0}
+    prune(net, digits[0], test=digits[1], folder=tmp_path, **options)
+    with pytest.raises(StoreError, match=r"round-1.*was made with rounds=2, asked is 3; choose another folder"):
+        prune(net, digits[0], test=digits[1], folder=tmp_path, **{**options, "rounds": 3})
+    with pytest.raises(StoreError, match="made with seed=0, asked is 1"):
+        prune(net, digits[0], test=digits[1], folder=tmp_path, seed=1, **options)
+    other = Network(zoo.SimpleConvNet((1, 8, 8), 10, channels=(16, 16, 24), hidden=32), (1, 8, 8))
+    with pytest.raises(StoreError, match="a round of another network"):
+        prune(other, digits[0], test=digits[1], folder=tmp_path, **options)
 
 
 def test_a_round_that_loses_too_much_ends_it(net, digits):

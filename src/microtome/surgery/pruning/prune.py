@@ -15,7 +15,7 @@ from microtome.errors import InputError, LayerError, StoreError
 from microtome.network import Network
 from microtome.progress import Listener
 from microtome.registry import register
-from microtome.results import Provenance, Result, provenance, stated
+from microtome.results import Provenance, Result, load, provenance, stated
 from microtome.surgery.channels import removal
 from microtome.surgery.channels.removal import Prunable
 from microtome.surgery.compression.compress import compressed, survey
@@ -193,7 +193,8 @@ def prune(
     sample : int
         How many training images the criterion sees.
     folder : path, optional
-        Where each round is written as it ends: ``round-1.safetensors``, ... ``microtome.load`` reads them.
+        Where each round is written as it ends: ``round-1.safetensors``, ... ``microtome.load`` reads them. A call that
+        was interrupted goes on after the last of them when it is given again, with the same result.
     seed : int
         Of the order of the images.
     progress : function, optional
@@ -210,6 +211,8 @@ def prune(
         When a layer would be emptied, its channels cannot be removed, or data or options do not fit.
     LayerError
         When a layer does not exist or no channel of the network can be removed.
+    StoreError
+        When the folder holds rounds of another network, other data or other options.
 
     Notes
     -----
@@ -229,7 +232,19 @@ def prune(
     kept, done = net, list[PruningRound]()
     start = removal.prunable(net)
     whole = start.channels.multiply_adds()
+    asked = {"rounds": rounds, "criterion": criterion, "multiply_adds": multiply_adds, "channels": channels,
+             "tolerance": tolerance, "epochs": epochs, "lr": lr, "batch": batch, "sample": sample,
+             "train": len(training), "test": len(held_out)}  # fmt: skip
     for number in range(1, rounds + 1):
+        note = provenance(net, "prune", seed, round=number, **asked)
+        file = None if folder is None else Path(folder) / f"round-{number}.safetensors"
+        if file is not None and file.exists():
+            one = _stored(file, note, net)
+            done.append(one)
+            if not one.kept:
+                break
+            kept = one.network
+            continue
         share = number / rounds
         found = removal.prunable(kept)
         small, gone = _cut(found, some, criterion, share, targets, multiply_adds**share * whole, start, batch, seed)
@@ -248,14 +263,13 @@ def prune(
         retrained = _accuracy(small, held_out)
         fine = retrained >= accuracy - tolerance
         before = done[-1].retrained if done else accuracy
-        note = provenance(net, "prune", seed, round=number, rounds=rounds, criterion=criterion, epochs=epochs, lr=lr)
         one = _round(
             note, kept, found, gone, small, done, number=number, before=before, pruned=pruned,
             retrained=retrained, masked_difference=away, images=len(held_out), kept=fine,
         )  # fmt: skip
         done.append(one)
-        if folder is not None:
-            one.save(Path(folder) / f"round-{number}.safetensors")
+        if file is not None:
+            one.save(file)
         if not fine:
             break
         kept = small
@@ -269,6 +283,26 @@ def prune(
     )  # fmt: skip
     object.__setattr__(result, "_network", kept)
     return result
+
+
+def _stored(file: Path, note: Provenance, net: Network) -> PruningRound:
+    """A round of an earlier call, with its network."""
+    one = load(file)
+    if not isinstance(one, PruningRound):
+        raise StoreError(f"{file} holds {type(one).__name__}, not a round of pruning; choose another folder.")
+    made = one.provenance
+    if made.fingerprint != note.fingerprint:
+        raise StoreError(f"{file} is a round of another network; choose another folder.")
+    other = [name for name, value in note.parameters.items() if made.parameters.get(name) != value]
+    if other or made.seed != note.seed:
+        name = other[0] if other else "seed"
+        was = made.parameters.get(name) if other else made.seed
+        raise StoreError(
+            f"{file} was made with {name}={was!r}, asked is {note.parameters[name] if other else note.seed!r}; choose "
+            "another folder, or the same options."
+        )
+    one.attach(one.rebuild(net))
+    return one
 
 
 def _check(net: Network, rounds: int, multiply_adds: float, tolerance: float) -> None:
