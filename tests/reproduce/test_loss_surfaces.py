@@ -49,7 +49,9 @@ def test_a_variant_is_what_its_name_says(name):
     assert getattr(getattr(model, "layer1", [None])[0], "skip", None) == (
         None if "Dense" in name else "plain" not in name
     )
-    assert f"batch {NETWORKS[name].batch}" in name or NETWORKS[name].batch == 128
+    assert NETWORKS[name].batch == (int(name.split("batch ")[1]) if "batch" in name else 128)
+    drawn = {"Glorot": "glorot", "orthogonal": "orthogonal", "std .01": "small"}
+    assert NETWORKS[name].initial == drawn.get(name.split(", ")[-1], "")
 
 
 def test_the_whole_comparison_runs_and_goes_on_where_it_was(tmp_path, monkeypatch):

@@ -24,14 +24,22 @@ __all__ = ["LossSurfaces", "loss_surfaces"]
 Say = Callable[[str], None]
 
 SIDE = 16  # pixels of an image's side
-_GROWTH = (
-    2 / 3
-)  # channels that a dense layer adds, for each channel of a residual stem (12 and 16 in the papers, and 8)
+_GROWTH = 3 / 4  # channels that a dense layer adds, by those of a residual stem: 12 and 16 in the papers
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A network and how it is trained."""
+    """A network and how it is trained.
+
+    Attributes
+    ----------
+    build : function
+        Makes the model for a size and a seed.
+    batch : int
+        Images of a training step.
+    initial : str
+        How the initial weights are drawn, see ``zoo.redraw``; empty for the network's own way, He's.
+    """
 
     build: Callable[[_Size, int], nn.Module]
     batch: int = 128

@@ -14,6 +14,8 @@ from microtome.atlas import BUDGETS
 from microtome.atlas.planning.network_summary import network_summary
 from microtome.atlas.planning.plan import Plan
 from microtome.atlas.task import Task
+from microtome.atlas.topics.images import kept_and_lost
+from microtome.atlas.topics.images.attribution_maps import _options
 from microtome.atlas.topics.images.kept_and_lost import kept_layers, kept_tasks
 from microtome.atlas.topics.units import unit_superstimuli
 from microtome.atlas.topics.units.strongest_patches import reconstruction_tasks
@@ -100,3 +102,26 @@ def test_time_that_first_layers_do_not_need_goes_to_deep_ones_and_images_that_lo
     assert sum(count for (_, sign), count in exact.items() if sign < 0) < sum(
         count for (_, sign), count in exact.items() if sign > 0
     )
+
+
+def test_with_less_time_fewer_images_then_fewer_steps_tell_what_layers_reject(plan: Plan) -> None:
+    names = ["one", "two"]
+    each = {steps: kept_and_lost._rejected_seconds(plan, names, steps) for steps in kept_and_lost._STEPS_ALONE}
+    assert each[300] > each[80] > each[40]
+
+    def planned(seconds: float) -> list[tuple[int, int]]:
+        tasks = kept_and_lost._rejected_tasks(with_budget(plan, space_seconds=seconds), names)
+        assert all(task.cost <= seconds for task in tasks)
+        return [(task.parameters["steps"], len(task.parameters["images"])) for task in tasks]
+
+    ((steps, images),) = planned(1e6)
+    assert (steps, images) == (300, min(32, len(plan.subject.images)))
+    assert planned(2.5 * each[300]) == [(300, 2)]
+    assert planned(1.01 * each[80]) == [(80, 1)]
+    assert planned(0.99 * each[40]) == []
+
+
+def test_integrated_gradients_are_made_again_twice_where_the_time_is_there(plan: Plan) -> None:
+    for seconds, trials in ((1e6, 2), (1e-9, 1)):
+        limited = with_budget(plan, attribution_seconds=seconds)
+        assert [one["trials"] for one in _options(limited, "integrated-gradients", 3)] == [trials]

@@ -211,3 +211,12 @@ def test_a_picture_of_a_data_set_is_named_by_its_number(tmp_path, monkeypatch):
     for other in ("digits:five", "letters:5", "digits"):
         with pytest.raises(InputError, match=other):
             data.open_picture(other, (1, 4, 4))
+
+
+def test_a_change_of_the_digits_does_not_reach_the_next_reader():
+    changed = data.mnist_5000()
+    changed.pixels.zero_()
+    changed.labels.zero_()
+    again = data.mnist_5000()
+    assert again.pixels.any()
+    assert sorted(set(again.labels.tolist())) == [*range(10)]

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from microtome import InputError, LayerError, ModelError, Network, data, load, zoo
+from microtome.data import Images
 from microtome.errors import StoreError
 from microtome.surgery import prune
 from microtome.surgery.channels.removal import masked, prunable, without
@@ -194,6 +195,13 @@ def test_rounds_of_other_options_or_another_network_are_refused(net, digits, tmp
         prune(net, digits[0], test=digits[1], folder=tmp_path, **{**options, "rounds": 3})
     with pytest.raises(StoreError, match="made with seed=0, asked is 1"):
         prune(net, digits[0], test=digits[1], folder=tmp_path, seed=1, **options)
+    with pytest.raises(StoreError, match="made with test="):
+        prune(net, digits[0], test=digits[1].subset([*range(1, len(digits[1])), 0]), folder=tmp_path, **options)
+    mirrored = Images(digits[1].pixels.flip(-1), digits[1].labels, digits[1].classes)
+    with pytest.raises(StoreError, match="made with test="):
+        prune(net, digits[0], test=mirrored, folder=tmp_path, **options)
+    with pytest.raises(StoreError, match="made with train="):
+        prune(net, digits[0].subset(range(1000)), test=digits[1], folder=tmp_path, **options)
     other = Network(zoo.SimpleConvNet((1, 8, 8), 10, channels=(16, 16, 24), hidden=32), (1, 8, 8))
     with pytest.raises(StoreError, match="a round of another network"):
         prune(other, digits[0], test=digits[1], folder=tmp_path, **options)

@@ -16,7 +16,7 @@ from microtome.explorer.atlas_results import AtlasResults
 from microtome.explorer.live_network import LiveNetwork
 from microtome.explorer.server.app import create_app
 from microtome.explorer.server.request_limits import Limits
-from microtome.explorer.server.thread_count import quick_threads
+from microtome.explorer.server.thread_count import fastest_threads
 
 __all__ = ["bound", "is_loopback", "serve"]
 
@@ -78,7 +78,7 @@ def serve(
     )
     server = _Server(config, ready, address)
     try:
-        with quick_threads(networks[0].net):
+        with fastest_threads(networks[0].net):
             server.run(sockets=[listening])
     finally:
         application.state.dispatch.computations.close()

@@ -11,7 +11,7 @@ import torch
 
 from microtome.network import Network
 
-__all__ = ["fastest_thread_count", "quick_threads"]
+__all__ = ["fastest_thread_count", "fastest_threads"]
 
 _PASSES = 4  # timed with each number, after one that is not counted
 
@@ -43,7 +43,7 @@ def fastest_thread_count(net: Network) -> int:
 
 
 @contextlib.contextmanager
-def quick_threads(net: Network) -> Iterator[None]:
+def fastest_threads(net: Network) -> Iterator[None]:
     """Compute with :func:`fastest_thread_count`; the number before comes back at the end."""
     before = torch.get_num_threads()
     torch.set_num_threads(fastest_thread_count(net))

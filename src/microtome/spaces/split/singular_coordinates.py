@@ -65,9 +65,10 @@ def singular_coordinates(operator: Operator, count: int, *, dense: bool) -> Sing
         return _of_tokens(operator)
     if isinstance(operator, ConvolutionOperator) and pointwise(operator):
         return _of_positions(operator)
-    if takes_steps(operator, count, dense=dense):
-        return None
     m, n = operator.shape
+    maps = count if isinstance(operator, JacobianOperator) else 1
+    if min(m, n) > (SMALL if dense else FEW) or maps * m * n > DENSE:
+        return None
     matrices = _written_out(operator, count) if isinstance(operator, JacobianOperator) else operator.dense()[None]
     _, s, v = torch.linalg.svd(matrices, full_matrices=False)
     s = counting(s, (m, n))
@@ -79,15 +80,6 @@ def singular_coordinates(operator: Operator, count: int, *, dense: bool) -> Sing
         return torch.einsum("nrp,nr->np", v.expand(len(c), -1, -1), c).reshape(-1, *operator.input_shape)
 
     return SingularCoordinates(s, analyse, synthesise, int((s > 0).sum(1).min()))
-
-
-def takes_steps(operator: Operator, count: int, *, dense: bool) -> bool:
-    """Whether a map is too large to be written out, and has no structure that makes it small."""
-    if isinstance(operator, MatrixOperator) or (isinstance(operator, ConvolutionOperator) and pointwise(operator)):
-        return False
-    m, n = operator.shape
-    maps = count if isinstance(operator, JacobianOperator) else 1
-    return min(m, n) > (SMALL if dense else FEW) or maps * m * n > DENSE
 
 
 def counting(s: Tensor, shape: tuple[int, int]) -> Tensor:

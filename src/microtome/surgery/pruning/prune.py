@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.data import Dataset, adapt
+from microtome.data import Dataset, adapt, fetch
 from microtome.errors import InputError, LayerError, StoreError
 from microtome.network import Network
 from microtome.progress import Listener
@@ -27,6 +27,7 @@ from microtome.training.fit import Recipe, evaluate, fit
 
 Criterion = str | Callable[[Network, Dataset, str], Tensor]
 
+_COMPARED = 16  # first and last images by which an interrupted call knows its data again
 CRITERIA = ("absorption", *saliency_scores.SCORES)
 
 
@@ -234,7 +235,7 @@ def prune(
     whole = start.channels.multiply_adds()
     asked = {"rounds": rounds, "criterion": criterion, "multiply_adds": multiply_adds, "channels": channels,
              "tolerance": tolerance, "epochs": epochs, "lr": lr, "batch": batch, "sample": sample,
-             "train": len(training), "test": len(held_out)}  # fmt: skip
+             "train": _identity(training), "test": _identity(held_out)}  # fmt: skip
     for number in range(1, rounds + 1):
         note = provenance(net, "prune", seed, round=number, **asked)
         file = None if folder is None else Path(folder) / f"round-{number}.safetensors"
@@ -283,6 +284,13 @@ def prune(
     )  # fmt: skip
     object.__setattr__(result, "_network", kept)
     return result
+
+
+def _identity(dataset: Dataset) -> dict[str, object]:
+    """What tells one data set from another: the number of images, and the first and last ones with their labels."""
+    places = {*range(min(len(dataset), _COMPARED)), *range(max(0, len(dataset) - _COMPARED), len(dataset))}
+    images, labels = fetch(dataset, torch.tensor(sorted(places), device="cpu"))
+    return {"images": len(dataset), "compared": images, "labels": labels}
 
 
 def _stored(file: Path, note: Provenance, net: Network) -> PruningRound:

@@ -50,3 +50,25 @@ def test_the_unit_page_names_its_shares(album: Album) -> None:
     assert f"the place {place:.0f} %" in gallery.caption
     assert f"both together {both:.0f} %" in gallery.caption
     assert [picture.note for picture in gallery.pictures][1] == "by place"
+
+
+def test_a_unit_is_shown_with_the_stimulus_of_its_highest_response(
+    album: Album, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written for the page is the stimulus with the highest response on the plain forward, to one level."""
+    stimuli, model, written = units.placed((12, 10)), album.net.model, {}
+    with torch.no_grad():
+        maps = model.two(functional.max_pool2d(functional.relu(model.one(album.net.normalise(stimuli.images))), 2))
+    best = stimuli.images[maps.amax((2, 3)).argmax(0)]
+    natural = type(album.sprites).natural
+
+    def noted(sprites: object, name: str, pictures: torch.Tensor, **options: object) -> object:
+        written[name] = pictures
+        return natural(sprites, name, pictures, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(album.sprites), "natural", noted)
+    monkeypatch.setattr(album, "remembered", lambda key, make: make())
+    page = next(page for page in unit_pages(album, TOPICS) if (page.layer, page.unit) == ("two", 3))
+    assert page.sections
+    torch.testing.assert_close(written["placed-two"], best, atol=1 / 255, rtol=0)
+    assert not torch.equal(best[3], best[0])

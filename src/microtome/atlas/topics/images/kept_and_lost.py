@@ -45,7 +45,7 @@ _PHOTO = 4096
 _TYPICAL = 40  # steps that are taken
 _STEP = 18.0  # forward passes that one step through the local map costs, in double precision
 _STEP_ALONE = 8.0  # passes through a layer that one step through it alone costs
-_STEPS_ALONE = (300, 160, 80, 40)  # at most so many, by the time that there is
+_STEPS_ALONE = (300, 80, 40)  # at most so many, by the time that there is
 _TAKEN = 150  # of 300 steps are taken on average
 _PASSES_OVER = 20  # passes over a vector in a step, besides one over each vector before
 _MEMORY = 5e9  # bytes a second that one core reads
@@ -81,10 +81,12 @@ def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
 
 def _rejected_tasks(plan: Plan, names: Sequence[str]) -> list[Task]:
     """The share that every layer rejects: as many steps as the time allows for one image, then images."""
-    seconds = 0.75 * plan.budget.space_seconds
+    seconds = plan.budget.space_seconds
     steps = next((most for most in _STEPS_ALONE if _rejected_seconds(plan, names, most) <= seconds), _STEPS_ALONE[-1])
     each = _rejected_seconds(plan, names, steps)
-    images = affordable(even(len(plan.subject.images), _SAMPLE), each, seconds, least=1)
+    images = affordable(even(len(plan.subject.images), _SAMPLE), each, seconds)
+    if not images:
+        return []
     return [plan.task("rejected", cost=len(images) * each, layers=list(names), images=images, steps=steps)]
 
 

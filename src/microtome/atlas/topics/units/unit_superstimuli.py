@@ -48,9 +48,9 @@ def _unit_tasks(plan: Plan, layer: str, shown: list[int]) -> list[Task]:
     """Images that raise units of a layer, compared with restarts; where time is left, images that lower them, too."""
     raised, further = _times(plan)
     first, rest = raised[layer], further[layer]
-    units = sorted(affordable(shown, first.each, first.share, least=1))
-    others = units if first.each * len(shown) <= first.share else []
-    others = sorted(affordable([unit for unit in shown if unit in others], rest.each, rest.share))
+    raising = affordable(shown, first.each, first.share, least=1)
+    whole = len(raising) == len(shown)
+    units, others = sorted(raising), sorted(affordable(shown, rest.each, rest.share)) if whole else []
     steps, more, restarts = plan.budget.stimulus_steps, _diverse(plan), plan.budget.restarts
     return [
         plan.task(
@@ -66,7 +66,17 @@ def _unit_tasks(plan: Plan, layer: str, shown: list[int]) -> list[Task]:
 
 @dataclasses.dataclass(frozen=True)
 class _Time:
-    """Expected seconds for a unit of a layer: in all, of one ascent, of the comparison with patches; and for all."""
+    """Expected seconds on one core.
+
+    Attributes
+    ----------
+    each : float
+        Of a unit: its ascents, and the comparison with patches.
+    ascent, judged : float
+        Of one ascent, and of the comparison.
+    share : float
+        That there are for all units of the layer.
+    """
 
     each: float
     ascent: float
@@ -76,7 +86,7 @@ class _Time:
 
 @functools.lru_cache(maxsize=1)  # every layer asks for it
 def _times(plan: Plan) -> tuple[dict[str, _Time], dict[str, _Time]]:
-    """What images that raise units take, by layer, and what the further ones take of the time that is left."""
+    """By layer: the times of images that raise units, and those of further images from the time that is left."""
     seconds, more = plan.budget.superstimulus_seconds, _diverse(plan)
     ascent = {name: plan.budget.stimulus_steps * 3 * plan.seconds_up_to(name) * _canvas(plan, name)
               for name in plan.layers}  # fmt: skip
