@@ -140,7 +140,10 @@ class LossSurfaces(Result, drawing="training.loss_surfaces_figures:loss_surfaces
         wider, ties = int((small > large).sum()), int((small == large).sum())
         lines.append(
             f"The minimum of batches of 16 is wider than that of batches of 512 (Keskar et al. 2017) for {wider} of "
-            f"{total} pairs" + (f", equally wide for {ties}." if ties else ".")
+            f"{total} pairs"
+            + (f", equally wide for {ties}; " if ties else "; ")
+            + f"their accuracies are {float(self.accuracy['ResNet-20, skip, batch 16'].mean()):.1%} and "
+            f"{float(self.accuracy['ResNet-20, skip, batch 512'].mean()):.1%}."
         )
         lines.append(
             "Width: diameter of the region with a loss at most 1 above that of the centre; the square has side 2."

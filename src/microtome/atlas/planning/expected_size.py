@@ -12,8 +12,9 @@ __all__ = ["expected_megabytes"]
 # Bytes of a unit's row in the tables, of the page and pictures of a unit, and of the page of an image, without its
 # maps: measured on SimpleConvNet (small images) and EfficientNet-Lite0 (photos).
 _ROW = 5e3
-_UNIT = {True: 45e3, False: 75e3}
+_UNIT = {True: 45e3, False: 160e3}
 _IMAGE = {True: 350e3, False: 500e3}
+_STIMULI = {True: 0.5e6, False: 12e6}  # of the patterns that are shown at several places
 _MAPS, _SIDE = 24, 128  # attribution maps of an image, pixels a side of each
 _SHOWN, _SHOWN_SIDE = 8, 56  # activation maps of a layer, pixels a side of each
 _PIXEL = 1.6  # bytes of a pixel of a map, stored and drawn
@@ -28,4 +29,4 @@ def expected_megabytes(plan: Plan, chosen: Selection) -> float:
     pixels = math.prod(min(_SIDE, side) for side in plan.net.input_shape[1:])
     places = sum(math.prod(min(_SHOWN_SIDE, side) for side in layer.axes.grid) for layer in layers)
     image = _IMAGE[plan.small] + _MAPS * _PIXEL * pixels + _SHOWN * _PLACE * places
-    return (tables + units + len(chosen.images) * image) / 1e6
+    return (tables + units + len(chosen.images) * image + _STIMULI[plan.small]) / 1e6
