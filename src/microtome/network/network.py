@@ -7,15 +7,14 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from microtome import batch_sizes, inputs, trace
-from microtome.errors import InputError, LayerError, MicrotomeError, ModelWarning, OpaqueError
+from microtome.errors import InputError, LayerError, ModelWarning
 from microtome.inputs import Target
-from microtome.network import reading_images
+from microtome.network import faster_copy, layer_values, reading_images
 from microtome.network.layer_names import layer_named, recorded_name
 from microtome.network.layer_table import layer_page, layer_table
 from microtome.trace.graph import Layer
@@ -23,20 +22,7 @@ from microtome.trace.heads.head_reading import read_head
 from microtome.trace.heads.last_operations import Ending
 from microtome.trace.passes import GradOutput, RecordedPass, take
 
-_WORTH = 2**20  # below this many input pixels (20 photos of 224 x 224) folding a copy costs more than it saves
 _AT_ONCE = 64  # images whose values are read at a time on a processor
-_PHOTO = 64  # from this many pixels of the shorter side on, the channels-last layout saves 10 to 40 % of the time
-
-
-# Devices on which convolutions are faster with channels innermost.
-_CHANNELS_LAST = frozenset(("cpu", "cuda"))
-
-
-def _digits(device: torch.device, dtype: torch.dtype) -> float:
-    """How far the scores of the same network in another order of sums may differ, as a share of the largest."""
-    if device.type == "cuda" and dtype == torch.float32 and torch.backends.cudnn.allow_tf32:
-        return 1e-2  # TF32 keeps 10 bits, as half precision does
-    return max(1e-4, 10 * torch.finfo(dtype).eps)
 
 
 class Network:
@@ -375,10 +361,7 @@ class Network:
 
         with torch.no_grad():
             counts, parts = zip(*batch_sizes.in_passes(self, len(given), part, batch, usual=_AT_ONCE), strict=True)
-        return {
-            name: self._axes(name, parts[0][name]).join([values[name] for values in parts], list(counts))
-            for name in named
-        }
+        return {name: self._joined(name, [values[name] for values in parts], list(counts)) for name in named}
 
     def admitted(self, batch: int) -> int:
         """How many images may go through at a time: ``batch``, or what the model admits where that is fixed."""
@@ -413,33 +396,13 @@ class Network:
         for less than a pass. A GPU keeps it while the weights stay, as making it takes longer than many passes. There
         nothing is folded where no signal goes back (``backwards``): adding the folded bias costs as much as the norm.
         """
-        if times * self.input_shape[1] * self.input_shape[2] < _WORTH:
-            return self
-        if self.device.type == "cpu":
-            return self._quicker(images, logits, folds=True)
-        weights = trace.Weights(self.model)
-        copies = _QUICK.setdefault(self, {})
-        kept = copies.get(backwards)
-        if kept is None or not kept[0].equal(weights):
-            found = self._quicker(images, logits, folds=backwards)
-            kept = copies[backwards] = weights, None if found is self else found
-        return kept[1] or self
+        return faster_copy.faster_copy(self, images, logits, times, backwards=backwards)
 
-    def _quicker(self, images: Tensor, logits: Tensor, *, folds: bool) -> Network:
-        """The first quicker copy that gives the scores of the first image; the network itself if there is none."""
-        model = trace.folded(self.model, self.graph) if folds else self.model
-        photos = self.device.type in _CHANNELS_LAST and min(self.input_shape[1:]) >= _PHOTO
-        for layout in [torch.channels_last, torch.contiguous_format][0 if photos else 1 :]:
-            quicker = copy.copy(self)
-            quicker._layout = layout
-            quicker.model = trace.channels_innermost(model) if layout is torch.channels_last else model
-            try:
-                away = float((quicker.logits(images[:1], check=False) - logits[:1]).abs().max())
-            except MicrotomeError:
-                continue
-            if away <= _digits(self.device, self.dtype) * float(logits[:1].abs().max()):
-                return quicker
-        return self
+    def with_layout(self, model: nn.Module, layout: torch.memory_format) -> Network:
+        """The same network with a copy of its model that computes the same, given images in a memory layout."""
+        other = copy.copy(self)
+        other.model, other._layout = model, layout
+        return other
 
     def call(self, layer: str, images: Any = None) -> trace.Call:
         """The operation of a layer as the model calls it: arguments by name, weights as used.
@@ -451,15 +414,7 @@ class Network:
         images : Tensor, optional
             On which images; default the gray probe.
         """
-        found = self.layer(layer)
-        given = self.probe if images is None else images
-        prepared = self.normalise(self.images(given, check=False).detach())
-        capture = trace.Capture(found.operation)
-        with torch.no_grad():
-            trace.Tracer(self.model, [found.operation], observer=capture)(prepared)
-        if capture.call is None:
-            raise OpaqueError(f'layer "{layer}" shows no torch operation of its own.')
-        return capture.call
+        return layer_values.operation_call(self, layer, images)
 
     def _values(
         self,
@@ -471,40 +426,24 @@ class Network:
         replace: Mapping[str, trace.Replacement] | None = None,
         stop: bool = True,
     ) -> dict[str, Tensor]:
-        layers = {name: self._resolved(name) for name in named if name not in ("logits", "input")}
-        ends = self.head.record if "logits" in named else []
-        wanted = [*layers.values(), *ends]
-        values = {"input": images} if "input" in named else {}
-        if not wanted and "logits" not in named:
-            return values
-        tracer = trace.Tracer(
-            self.model,
-            wanted,
-            live=wanted or ("logits",) if live else (),
+        return layer_values.layer_values(
+            self,
+            images,
+            {name: name if name in layer_values.ENDS else self._resolved(name) for name in named},
+            live=live,
             rules=self._rules(rules),
             replace={self._resolved(name): value for name, value in (replace or {}).items()},
-            stop=stop and ("logits" not in named or bool(ends)),
+            stop=stop,
         )
-        output = tracer(self.normalise(images))
-        if tracer.missing:
-            raise OpaqueError(f'layer "{sorted(tracer.missing)[0]}" did not run for these images.')
-        values.update({name: tracer.value[resolved] for name, resolved in layers.items()})
-        if "logits" in named:
-            values["logits"] = self.head.scores(tracer, output, len(images))
-        return values
 
     def _pictures(self, count: int, size: tuple[int, int], changed: bool) -> Tensor:
         """Images that the network's axes are read with, normalised."""
         shape = (count, self.input_shape[0], *size)
         return self.normalise(reading_images.faint_noise(shape, self.pixels, self.device, changed=changed))
 
-    def _axes(self, name: str, value: Tensor) -> trace.Axes:
-        """The axes of a value by the name that it was asked for; images first where nothing is known."""
-        if name not in ("logits", "input"):
-            found = self.graph.axes.get(self._resolved(name))
-            if found is not None and len(found.factors) == value.dim():
-                return found
-        return trace.Axes(((trace.Factor("image", 0),), *(((),) * (value.dim() - 1))))
+    def _joined(self, name: str, parts: list[Tensor], counts: list[int]) -> Tensor:
+        known = None if name in layer_values.ENDS else self.graph.axes.get(self._resolved(name))
+        return layer_values.joined(known, parts, counts)
 
     def _resolved(self, name: str) -> str:
         return recorded_name(name, self.graph, self.model, self.head.layer)
@@ -547,7 +486,3 @@ class Network:
     def _title(self) -> str:
         total = sum(parameter.numel() for parameter in self.model.parameters())
         return f"{self.name}: {' x '.join(map(str, self.input_shape))} in, {total:,} parameters"
-
-
-# By network and whether it folds: the weights that the quicker copy was made of, and the copy if one serves.
-_QUICK: WeakKeyDictionary[Network, dict[bool, tuple[trace.Weights, Network | None]]] = WeakKeyDictionary()
