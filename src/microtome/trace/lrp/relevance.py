@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,8 +17,8 @@ from microtome.trace.lrp.linear import WEIGHTED, Weighted, is_layer_by_product, 
 from microtome.trace.lrp.moves import MOVES, WRITES, glued, mixes_in_constants, moved
 from microtome.trace.lrp.nonlinearities import Nonlinearities
 from microtome.trace.lrp.norms import held, linear_part
-from microtome.trace.lrp.products import Gates, pointwise, reduced, summed
-from microtome.trace.lrp.rules import stabilised
+from microtome.trace.lrp.products import Gates, pointwise, summed
+from microtome.trace.lrp.sums import ADDING, added, mean_of_two, terms
 from microtome.trace.operators.nested_tensors import substitute
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.operator_table import those
@@ -34,8 +33,6 @@ _CHOICES = those(role="arithmetic", function="piecewise")
 _AVERAGING = those(role=("averaging", "reduction"), function="affine") | those(
     role="resampling", function=("affine", "curved")
 )
-# Sums that may hold constants: linear in the first and the named argument.
-_ADDING = {"lerp": 1, "index_add": 3, "scatter_add": 3}
 _NORMS = frozenset(("group_norm", "instance_norm", "layer_norm"))
 _SUMMED_PRODUCTS = those(role="product")
 _TRANSFORMS = those(role="transform")
@@ -96,7 +93,7 @@ class Relevance(RuleSet):
         They lead to the graph, whose nodes hold their rules and so this object: a circle that Python's collector
         does not see, since it runs through torch.
         """
-        for known in (self._made_by, self._ranges, self._gates, self._constants, self._made_from, self._readers):
+        for known in (self._made_by, self._ranges, self._gates, self._constants, self._masks_and_gates, self._readers):
             known.clear()
         self._nonlinearities = Nonlinearities()
 
@@ -213,10 +210,10 @@ class Relevance(RuleSet):
             return self._linear
         if kind in _NORMS:
             return self._held
-        if kind in _ADDING:
-            return self._adding
+        if kind in ADDING:
+            return partial(added, self.account, self._refuse)
         if kind in self.several:
-            return self._second_is_a_mean
+            return partial(mean_of_two, self.account, self._refuse)
         if kind in ("add", "sub", "rsub"):
             return self._sum(call)
         if kind in WRITES:
@@ -343,57 +340,8 @@ class Relevance(RuleSet):
         if biased is not None:
             weighted, shift = biased
             weighted.readers -= 1  # this sum, which is part of the layer
-            return self._joined(weighted, torch.ones_like(shift), shift, self._terms)
-        return self._terms
-
-    def _terms(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-        """A sum or difference: to each term its part, constants keep theirs."""
-        bound, z = operation.call.arguments, operation.output
-        first, second = {"add": (1.0, 1.0), "sub": (1.0, -1.0), "rsub": (-1.0, 1.0)}[operation.call.kind]
-        quotient = arriving / stabilised(z, self.account.epsilon(operation))
-        scaled = float(bound["alpha"])
-        terms = ((bound["input"], first * scaled), (bound["other"], second)) if first < 0 else (
-            (bound["input"], first), (bound["other"], second * scaled)
-        )  # fmt: skip
-        sent: list[tuple[Tensor, Tensor]] = []
-        constant: Tensor | None = None
-        for value, factor in terms:
-            part = value * quotient if factor == 1 else (factor * value) * quotient
-            if any(value is given for given in operation.inputs):
-                sent.append((value, reduced(part, value.shape)))
-            else:
-                constant = part if constant is None else constant + part
-        self.account.book_places(operation, bias=constant, stabiliser=arriving - z * quotient)
-        return operation.back(*sent)
-
-    def _adding(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-        """A sum written as one operation; what it adds may be a constant, and the weight of lerp is one."""
-        named = operation.call.arguments
-        terms = [
-            named["input"],
-            named.get(f"argument{_ADDING[operation.call.kind]}", named.get("end", named.get("src"))),
-        ]
-        takers = [value for value in terms if any(value is given for given in operation.inputs)]
-        none = {id(value): torch.zeros_like(value) for value in takers}
-        if not takers:
-            return self._refuse(operation, arriving)
-        return proportional(self.account, operation, arriving, takers, constant=operation.again(none))
-
-    def _second_is_a_mean(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-        """Variance and mean: only the mean can take relevance, in proportion to its terms."""
-        if bool(arriving.any()):
-            raise self.unknown(operation.call)
-        x = operation.call.input
-        mean = operation.call.func(*operation.call.args, **operation.call.kwargs)[1]
-        alone = replace(operation, output=mean)
-
-        def run(swap: dict[int, Tensor]) -> Tensor:
-            call = operation.call
-            again: Tensor = call.func(*substitute(call.args, swap), **substitute(call.kwargs, swap))[1]
-            return again
-
-        signal = operation.signals[1].to(mean.dtype)
-        return proportional(self.account, alone, signal, [x], run=run)
+            return self._joined(weighted, torch.ones_like(shift), shift, partial(terms, self.account))
+        return partial(terms, self.account)
 
     # -- the rest ------------------------------------------------------------------------------------------------
 
