@@ -105,5 +105,5 @@ def test_an_address_that_cannot_be_bound_says_so():
         bound("127.0.0.1", taken.getsockname()[1])
     with pytest.raises(InputError, match="0 to 65535"):
         bound("127.0.0.1", 99_999)
-    with pytest.raises(InputError, match="no address"):
+    with pytest.raises(InputError, match="not an address"):
         bound("no such host", 80)

@@ -40,7 +40,7 @@ def by_batch(
     run : callable
         From a batch and its targets to a result; images must not mix, so that every split gives the same.
     batch : int, optional
-        How many images go through at once: no other number is tried.
+        Number of images in a pass: no other number is tried.
     backwards : bool
         Whether ``run`` sends a signal back.
     memory : Memory, optional
@@ -51,7 +51,7 @@ def by_batch(
     InputError
         When images, number of targets or batch do not fit.
     torch.cuda.OutOfMemoryError
-        When one image alone, or the batch asked for, needs more than the device has.
+        When one image alone, or the given batch, needs more memory than the device has.
     """
     given = net.images(images)
     each = per_image(target, len(given))

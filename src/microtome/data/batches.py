@@ -70,7 +70,7 @@ def batches(
     [2] (1, 1, 2, 2) [5]
     """
     if batch < 1:
-        raise InputError(f"a batch holds at least one image, got batch={batch}.")
+        raise InputError(f"a batch must hold at least one image, got batch={batch}.")
     adapted = adapt(dataset, net)
     first, end = (0, len(adapted)) if within is None else within
     parts = (torch.arange(at, min(at + batch, end), device="cpu") for at in range(first, end, batch))

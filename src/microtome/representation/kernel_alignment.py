@@ -131,7 +131,7 @@ def cka(
     seed : int
         Seed of the random orders.
     batch : int
-        Images at a time; it changes no number.
+        Images per pass; it does not change the results.
 
     Returns
     -------

@@ -111,7 +111,7 @@ def repeats(
     seed : int
         Seed of the orders.
     batch : int
-        Images at a time; it changes no number.
+        Images per pass; it does not change the results.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Guard of the user's model: whatever a forward pass may change is saved and restored."""
+"""Guard of the user's model: everything that a forward pass may change is saved and restored."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _copy_each(copies: list[Tensor], tensors: list[Tensor]) -> None:
         copied.copy_(tensor)
 
 
-# Not public; where it is missing, it is one call for each tensor.
+# Not public; without it, there is one call for each tensor.
 _copy: Callable[[list[Tensor], list[Tensor]], Any] = getattr(torch, "_foreach_copy_", _copy_each)
 
 
@@ -102,9 +102,9 @@ def as_found(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _not_compiled(modules: list[nn.Module]) -> Iterator[None]:
-    """Run what ``torch.compile`` has compiled as it is written: else it would compile what looks at the pass, too."""
+    """Run compiled code uncompiled: otherwise ``torch.compile`` would also compile the tracer."""
     compiled = [(module, call) for module in modules if (call := vars(module).get("_compiled_call_impl")) is not None]
-    # The compiler is looked for among what has been imported: importing it takes seconds.
+    # Use the compiler only if it has been imported: importing it takes seconds.
     stance = getattr(torch.compiler, "set_stance", None) if "torch._dynamo.eval_frame" in sys.modules else None
     for module, _ in compiled:
         module._compiled_call_impl = None
@@ -118,7 +118,7 @@ def _not_compiled(modules: list[nn.Module]) -> Iterator[None]:
 
 @contextmanager
 def without_backward_hooks(model: nn.Module) -> Iterator[None]:
-    """Take the backward hooks of all modules away: what they do to gradients means nothing to a rule's signal."""
+    """Remove the backward hooks of all modules for a pass: they are for gradients, not for the signals of rules."""
     hooks = [
         (table, dict(table))
         for module in _modules(model)
@@ -136,7 +136,7 @@ def without_backward_hooks(model: nn.Module) -> Iterator[None]:
 
 
 def hooked_backwards(model: nn.Module) -> str:
-    """The first module whose backward hooks take part in gradients; empty where none has any."""
+    """The first module with backward hooks; empty if there is none."""
     hooked = next((module for module in _modules(model) if _hooked_backward(module)), None)
     if hooked is None:
         return ""
@@ -149,7 +149,7 @@ def _hooked_backward(module: nn.Module) -> bool:
 
 
 class _Tables:
-    """What some dictionaries hold, to give them back what was exchanged, added or removed.
+    """The content of some dictionaries, to undo exchanged, added or removed entries.
 
     All keys and values are kept in one row each, which takes a tenth of the time of a copy of every dictionary.
     """
@@ -163,7 +163,7 @@ class _Tables:
         return list(chain.from_iterable(self._tables)), list(chain.from_iterable(map(dict.values, self._tables)))
 
     def restore(self) -> None:
-        """Give every dictionary the objects that it had."""
+        """Restore the content of every dictionary."""
         keys, values = self._now()
         same = len(values) == len(self._values) and all(map(operator.is_, values, self._values))
         if same and keys == self._keys and list(map(len, self._tables)) == self._sizes:
@@ -201,7 +201,7 @@ class _Tensors:
         self._portrait = _portrait_of(self._root, buffers)
 
     def restore(self) -> None:
-        """Put back replaced and overwritten tensors."""
+        """Restore replaced and overwritten tensors."""
         self._tables.restore()
         portrait = self._portrait
         doubtful = range(len(portrait.tensors)) if portrait.new else portrait.unversioned
@@ -226,7 +226,7 @@ class _Attributes:
         tables = [
             vars(module)
             for module in modules
-            # torch's own layers assign nothing in their forward pass, and they are most of a model.
+            # torch's own layers, which are most of a model, assign nothing in their forward pass.
             if not type(module).__module__.startswith("torch.nn.modules.")
             and not isinstance(module, torch.jit.ScriptModule)
         ]
@@ -239,7 +239,7 @@ class _Attributes:
         ]
 
     def restore(self) -> None:
-        """Give every attribute the object that it had, and every container its content; remove new ones."""
+        """Restore every attribute and the content of every container; remove new ones."""
         self._tables.restore()
         for value, content in self._held:
             if not _same_content(value, content):
@@ -259,7 +259,7 @@ def _same_content(one: Any, other: Any) -> bool:
 
 
 class _Portrait:
-    """Copies of a model's buffers, whose memory serves the next pass, too.
+    """Copies of a model's buffers; the next pass uses the same memory.
 
     ``unversioned`` names the buffers that the model writes past their version counter (``buffer.data.add_(1)``). The
     first pass compares all values and finds them; later passes compare only these.
@@ -278,21 +278,21 @@ class _Portrait:
         ]
         kinds: dict[object, list[int]] = {}
         for row, (tensor, plain) in enumerate(zip(tensors, self._plain, strict=True)):
-            # A kernel for many tensors takes plain ones; the others are copied one by one.
+            # The kernel for many tensors takes only plain ones; the others are copied one by one.
             kinds.setdefault((tensor.dtype, tensor.device) if plain else row, []).append(row)
         self._groups = [([self.copies[row] for row in rows], [tensors[row] for row in rows]) for rows in kinds.values()]
 
     def is_of(self, tensors: list[Tensor]) -> bool:
-        """Whether the copies have the kinds and shapes of these buffers, which are the same objects as before."""
+        """Whether the copies match these buffers in kind and shape, and the buffers are the same objects as before."""
         same = len(tensors) == len(self.tensors) and all(map(operator.is_, tensors, self.tensors))
         return same and _kinds(tensors) == self._kinds
 
     def differs(self, row: int) -> bool:
-        """Whether a buffer holds other values than its copy."""
+        """Whether a buffer differs from its copy."""
         return self._plain[row] and not torch.equal(self.tensors[row], self.copies[row])
 
     def take(self) -> None:
-        """Copy all buffers anew: one call for all of a kind, which on a GPU is one kernel instead of one for each."""
+        """Refresh all copies: one call for all buffers of a kind, which is one kernel on a GPU."""
         with torch.no_grad():
             for copies, tensors in self._groups:
                 _copy(copies, tensors)
@@ -302,12 +302,12 @@ def _kinds(tensors: list[Tensor]) -> list[list[Any]]:
     return [[x.shape for x in tensors], [x.dtype for x in tensors], [x.device for x in tensors]]
 
 
-# The portraits of a model that are not in use; a pass inside a pass takes a second one.
+# Copies of a model's buffers that are not in use; a nested pass takes a second one.
 _PORTRAITS: weakref.WeakKeyDictionary[nn.Module, list[_Portrait]] = weakref.WeakKeyDictionary()
 
 
 def _portrait_of(root: nn.Module | None, tensors: list[Tensor]) -> _Portrait:
-    """A portrait of the buffers as they are now, in the memory of an earlier one where there is one."""
+    """A copy of the present buffers, in the memory of an earlier copy if there is one."""
     free = _PORTRAITS.get(root, []) if root is not None else []
     while free:
         portrait = free.pop()
@@ -323,14 +323,14 @@ class RandomStates:
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         devices = {tensor.device for tensor in parameters if tensor.is_cuda}
         if devices and torch.cuda.is_current_stream_capturing():
-            devices = set()  # a pass that is recorded draws nothing, and the state cannot be asked for
+            devices = set()  # a recorded pass draws no random numbers, and the state cannot be read
         self.devices = [(device, torch.cuda.get_rng_state(device)) for device in sorted(devices, key=str)]
         self._torch = torch.get_rng_state()
         self._numpy = np.random.get_state()  # noqa: NPY002 - the user's own state
         self._python = random.getstate()
 
     def restore(self) -> None:
-        """Put all states back."""
+        """Restore all states."""
         torch.set_rng_state(self._torch)
         np.random.set_state(self._numpy)  # noqa: NPY002 - the user's own state
         random.setstate(self._python)
@@ -350,12 +350,12 @@ class RandomStates:
 
 @contextmanager
 def seeded(seed: int, parameters: Iterable[Tensor]) -> Iterator[None]:
-    """Random states of torch, numpy and Python that follow from a seed; the caller's are put back."""
+    """Set the random states of torch, numpy and Python from a seed; the caller's are restored."""
     with LOCK:
         states = RandomStates(list(parameters))
         try:
             torch.default_generator.manual_seed(seed)
-            for device, _ in states.devices:  # no others: their states would not be put back
+            for device, _ in states.devices:  # no others: their states would not be restored
                 with torch.cuda.device(device):
                     torch.cuda.manual_seed(seed)
             np.random.seed(seed)  # noqa: NPY002 - what the model may draw from

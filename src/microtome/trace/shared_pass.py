@@ -16,18 +16,18 @@ from microtome.trace.tracing.watching import Observer
 
 @dataclass(frozen=True)
 class SharedPass:
-    """A pass over several images, and what the model returned for the first of them alone.
+    """A pass over several images, and the model's output for the first image alone.
 
     Attributes
     ----------
     images : Tensor
-        What the model was given; the first image is gray.
+        Input of the model; the first image is gray.
     observer : Observer
-        What has seen the pass.
+        The observer of the pass.
     returned : object
-        What the model returned.
+        Output of the model.
     alone : object
-        What the model returned for the first image alone.
+        Output of the model for the first image alone.
     drew : bool
         Whether random numbers were drawn.
     """
@@ -63,7 +63,7 @@ class Both:
 
 
 def seeded_pass(model: nn.Module, images: Tensor, observer: Observer, seed: int) -> tuple[Any, bool]:
-    """Run a model under random states of its own; what it returned, and whether random numbers were drawn.
+    """Run a model under its own random states; returns its output, and whether random numbers were drawn.
 
     Raises
     ------

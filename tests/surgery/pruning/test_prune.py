@@ -117,7 +117,7 @@ def test_what_cannot_be_removed_is_named():
     net = Network(Written(), (1, 8, 8))
     found = prunable(net)
     assert set(found.families) == {"conv"}
-    assert "written into its code" in found.refused["two"]
+    assert "hard-coded" in found.refused["two"]
     with pytest.raises(InputError, match='layer "two" cannot be removed: the smaller model does not run'):
         found.family("two")
     with pytest.raises(InputError, match="the network's output"):

@@ -414,7 +414,7 @@ def test_the_mean_over_two_views_is_not_the_softmax_of_one() -> None:
 
 @pytest.mark.parametrize("make", [lambda a, _: a.topk(3), lambda a, _: a.softmax(1).sort(1, descending=True).values])
 def test_sorted_scores_are_no_class_scores(make: Make) -> None:
-    with pytest.raises(ModelError, match="a place is a rank"):
+    with pytest.raises(ModelError, match="a position is a rank"):
         network(make).logits(images())
 
 

@@ -122,7 +122,7 @@ def test_what_is_not_admitted_is_hollow_and_says_why(own: training.Run) -> None:
 def test_errors(own: training.Run) -> None:
     net = Network(model(), (1, 4, 4))
     recorder = training.Recorder(None, net.model)
-    with pytest.raises(InputError, match="kept no weights"):
+    with pytest.raises(InputError, match="stored no weights"):
         information.plane(recorder.run, net, labelled())
     one = labelled().subset(range(0, 60, 2))
     with pytest.raises(InputError, match="all 30 images are of class 0"):

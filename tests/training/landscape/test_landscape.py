@@ -369,10 +369,10 @@ def test_bad_input():
         ({"extent": 0.0}, "a positive extent"),
         ({"normalization": "filters"}, "normalization is one of"),
         ({"biases": "none"}, "biases is one of"),
-        ({"statistics": "batch"}, "statistics is one of"),
-        ({"tolerance": 0.0}, "tolerance is a positive share"),
+        ({"statistics": "batch"}, "statistics must be one of"),
+        ({"tolerance": 0.0}, "tolerance must be a positive share"),
         ({"images": 0}, "at least one image"),
-        ({"directions": [{}]}, "a plane has two directions"),
+        ({"directions": [{}]}, "two directions were expected"),
         ({"directions": [{"x": torch.zeros(1)}, {}]}, 'moves "x"'),
         ({"loss": functional.cross_entropy}, "one number per image"),
     ):

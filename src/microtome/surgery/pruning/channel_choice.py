@@ -40,7 +40,7 @@ def targets_by_family(found: Prunable, channels: Mapping[str, int] | None) -> di
         if not 1 <= count <= len(family.channels):
             raise InputError(
                 f'layer "{layer}" has {len(family.channels)} channels and must keep between 1 and all, got {count}; '
-                "surgery.without takes a whole layer out."
+                "surgery.without removes a whole layer."
             )
         targets[family.name] = count
     return targets
@@ -85,7 +85,7 @@ def cut(
 
 
 def _uniform(found: Prunable, sizes: Mapping[str, int], budget: float) -> dict[str, int]:
-    """The same share of every layer's first channels, the largest that meets the budget."""
+    """The largest common share of every layer's channels that meets the budget."""
     low, high = 0.0, 1.0
     for _ in range(30):
         middle = (low + high) / 2
@@ -97,5 +97,5 @@ def _uniform(found: Prunable, sizes: Mapping[str, int], budget: float) -> dict[s
         low, high = (low, middle) if found.channels.multiply_adds(gone) > budget else (middle, high)
     least = found.channels.multiply_adds([c for f in found.families.values() for c in f.channels[1:]])
     if least > budget:
-        raise InputError("the multiply-adds asked for cannot be reached without emptying a layer; ask for more.")
+        raise InputError("the requested multiply-adds cannot be reached without emptying a layer; use a larger share.")
     return {name: max(1, round(low * count)) for name, count in sizes.items() if name in found.families}

@@ -1,4 +1,4 @@
-"""Iterative pruning: channels go in rounds, the network is trained again after each, and every round is kept."""
+"""Iterative pruning: channels are removed in rounds, with retraining after each; every round is stored."""
 
 from __future__ import annotations
 
@@ -47,42 +47,42 @@ def prune(
 ) -> Pruning:
     r"""Prune whole output channels in several rounds, with retraining after each [1]_.
 
-    Round r of R leaves of a layer with C channels :math:`C (c / C)^{r / R}`, with c what is asked for at the end, or
-    of all multiply-adds the share :math:`s^{r / R}`. The result is an ordinary smaller module: weights, biases and
-    norms have fewer entries, and channels that are added, joined or grouped with others go together.
+    Round r of R leaves :math:`C (c / C)^{r / R}` of a layer's C channels, with c channels at the end, or the share
+    :math:`s^{r / R}` of all multiply-adds. The result is an ordinary smaller module: weights, biases and
+    norms have fewer entries, and channels that are added, joined or grouped with others are removed together.
 
     Parameters
     ----------
     net : Network
-        In float32; it stays as it is.
+        In float32; it is not changed.
     train, test : data sets
-        Labelled images to retrain on, and to measure on; without ``test`` the last fifth of ``train`` is held out.
+        Labelled images for retraining and for testing; without ``test`` the last fifth of ``train`` is held out.
     rounds : int
         How many.
     criterion : str or function
-        Which channels go. ``"absorption"``: those that the next layer can best do without after a least-squares fit
-        of its weights (see ``surgery.compress``), which also fits it. ``"magnitude"``: the L2 norm of the incoming
-        weights; ``"taylor"``: the first-order change of the loss; ``"variation"``: the standard deviation of the
-        activation over the data; another column of ``units.criteria``; or a function (net, data, layer) that gives a
-        number for each unit. The channels with the least go.
+        Criterion of removal. ``"absorption"``: the channels whose loss the next layer compensates best by a
+        least-squares fit of its weights (see ``surgery.compress``), which is also applied. ``"magnitude"``: the L2 norm
+        of the incoming weights; ``"taylor"``: the first-order change of the loss; ``"variation"``: the standard
+        deviation of the activation over the data; another column of ``units.criteria``; or a function (net, data,
+        layer) that gives a number for each unit. The channels with the smallest values are removed.
     multiply_adds : float
-        Share of the multiply-adds to be left at the end, where ``channels`` is not given.
+        Share of the multiply-adds at the end, if ``channels`` is not given.
     channels : mapping of str to int, optional
-        For each layer how many channels it shall have at the end; other layers keep theirs.
+        Number of channels of each layer at the end; other layers keep all.
     tolerance : float
-        Accuracy that may be lost, against the network as it was given. The round that loses more ends the pruning and
+        Largest loss of accuracy relative to the original network. A round that loses more ends the pruning and
         is marked as not kept.
     epochs, lr, batch
-        Of the retraining: SGD with momentum 0.9 (Nesterov), the rate rising and falling once.
+        Options of the retraining: SGD with momentum 0.9 (Nesterov) and a one-cycle learning rate.
     sample : int
-        How many training images the criterion sees.
+        Number of training images for the criterion.
     folder : path, optional
-        Where each round is written as it ends: ``round-1.safetensors``, ... ``microtome.load`` reads them. A call that
-        was interrupted goes on after the last of them when it is given again, with the same result.
+        Folder for the finished rounds: ``round-1.safetensors``, ... ``microtome.load`` reads them. An interrupted call
+        that is repeated resumes after the last round, with the same result.
     seed : int
-        Of the order of the images.
+        Random seed of the order of images.
     progress : function, optional
-        Told of every training step.
+        Called after each training step.
 
     Returns
     -------
@@ -102,7 +102,7 @@ def prune(
     -----
     Cost: for each round the criterion on ``sample`` images, ``epochs`` passes over ``train`` and two over ``test``.
     The cut network and the masked one agree to 1e-4 of the largest logit in float32 (sums in another order); the
-    difference found is kept for each round. A pruned network need not be faster: only ``faster`` says so.
+    measured difference is stored for each round. A pruned network need not be faster; ``faster`` tells.
 
     References
     ----------
@@ -173,11 +173,11 @@ def _check(net: Network, rounds: int, multiply_adds: float, tolerance: float) ->
     if net.dtype != torch.float32:
         raise InputError(f"training is in float32, and the network is in {net.dtype}; convert it with .float().")
     if rounds < 1:
-        raise InputError(f"at least one round is expected, got {rounds}.")
+        raise InputError(f"at least one round was expected, got {rounds}.")
     if not 0 < multiply_adds <= 1:
-        raise InputError(f"a share of the multiply-adds in (0, 1] is expected, got {multiply_adds}.")
+        raise InputError(f"a share of the multiply-adds in (0, 1] was expected, got {multiply_adds}.")
     if tolerance < 0:
-        raise InputError(f"the accuracy that may be lost is not negative, got {tolerance}.")
+        raise InputError(f"tolerance, the largest loss of accuracy, must not be negative, got {tolerance}.")
 
 
 def _round(
@@ -185,7 +185,7 @@ def _round(
     **measured: Any,
 ) -> PruningRound:  # fmt: skip
     fields: dict[str, Any] = described(cut, found.channels, gone, small)
-    if done:  # counted from the network as it was given
+    if done:  # relative to the original network
         fields["removed"] = done[-1].removed + fields["removed"]
         fields["multiply_adds"][0], fields["parameters"][0] = done[0].multiply_adds[0], done[0].parameters[0]
         for layer, (was, now) in done[-1].widths.items():

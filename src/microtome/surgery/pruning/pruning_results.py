@@ -1,4 +1,4 @@
-"""What pruning returns: the rounds with their accuracies, and the network after the last round that was kept."""
+"""The results of pruning: rounds with their accuracies, and the network after the last kept round."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from microtome.tables import Table
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PruningRound(SmallerNetwork, drawing="surgery.pruning_figures:widths"):
-    """One round; ``removed`` lists those of the rounds before, too. See ``SmallerNetwork``.
+    """One round; ``removed`` includes the channels of earlier rounds. See ``SmallerNetwork``.
 
     Attributes
     ----------
     number : int
-        From 1.
+        Counted from 1.
     before, pruned, retrained : float
         Accuracy before the round, right after the cut, and after retraining.
     channels : dict of str to int
-        What each layer with removable channels makes now.
+        Present number of channels of each layer with removable channels.
     masked_difference : float
         Largest difference of any logit between the cut network and the same one with these channels masked, on
         random images, before anything else changed.
     images : int
-        How many images the accuracies were measured on.
+        Number of images for the accuracies.
     kept : bool
-        False for a round that lost more accuracy than was admitted; it ends the pruning.
+        False for a round that lost more accuracy than allowed; it ends the pruning.
     """
 
     number: int
@@ -50,7 +50,7 @@ class Pruning(Result, drawing="surgery.pruning_figures:pruning"):
     ----------
     rounds : list of PruningRound
     accuracy : float
-        Of the network as it was given.
+        Accuracy of the original network.
     widths : dict of str to int
         Channels of each layer at the beginning.
     latency : list of float
@@ -64,12 +64,12 @@ class Pruning(Result, drawing="surgery.pruning_figures:pruning"):
 
     @property
     def last(self) -> PruningRound | None:
-        """The last round that was kept; None where the first one already lost too much."""
+        """The last kept round; None if the first one already lost too much."""
         return next((one for one in reversed(self.rounds) if one.kept), None)
 
     @property
     def network(self) -> Network:
-        """The network after the last round that was kept.
+        """The network after the last kept round.
 
         Raises
         ------
@@ -80,11 +80,11 @@ class Pruning(Result, drawing="surgery.pruning_figures:pruning"):
             return self.last.network
         found = self.__dict__.get("_network")
         if found is None:
-            raise StoreError("no round was kept, and the file does not hold the network as it was given.")
+            raise StoreError("no round was kept, and the file does not hold the original network.")
         return found  # type: ignore[no-any-return]  # set by ``prune``
 
     def rebuild(self, net: Network, number: int | None = None) -> Network:
-        """The network after a round, by default the last kept, from the one that was pruned.
+        """Rebuild the network after a round (default the last kept one) from the original network.
 
         Raises
         ------
@@ -101,11 +101,11 @@ class Pruning(Result, drawing="surgery.pruning_figures:pruning"):
 
     @property
     def faster(self) -> bool:
-        """Whether the last network is faster beyond the scatter of the measurement."""
+        """Whether the last network is faster beyond the noise of the measurement."""
         return bool(self.latency) and self.latency[4] < 1.0
 
     def table(self) -> Table:
-        """One row for each round; accuracies in percent with the standard error for so many images."""
+        """One row for each round; accuracies in percent with their standard error."""
         return Table.of(
             [
                 {

@@ -1,4 +1,4 @@
-"""Rounds of an interrupted pruning, read from its folder and compared with the call that goes on."""
+"""Stored rounds of an interrupted pruning, checked against the call that resumes it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COMPARED = 16  # first and last images by which an interrupted call recognises 
 
 
 def identity(dataset: Dataset) -> dict[str, object]:
-    """What tells one data set from another: the number of images, and the first and last ones with their labels."""
+    """The identity of a data set: the number of images, and the first and last ones with their labels."""
     places = {*range(min(len(dataset), _COMPARED)), *range(max(0, len(dataset) - _COMPARED), len(dataset))}
     images, labels = fetch(dataset, torch.tensor(sorted(places), device="cpu"))
     return {"images": len(dataset), "compared": images, "labels": labels}
@@ -41,7 +41,7 @@ def stored_round(file: Path, note: Provenance, net: Network) -> PruningRound:
         name = other[0] if other else "seed"
         was = made.parameters.get(name) if other else made.seed
         raise StoreError(
-            f"{file} was made with {name}={was!r}, asked is {note.parameters[name] if other else note.seed!r}; choose "
+            f"{file} was made with {name}={was!r}, not {note.parameters[name] if other else note.seed!r}; choose "
             "another folder, or the same options."
         )
     one.attach(one.rebuild(net))

@@ -21,7 +21,7 @@ from microtome.trace.shared_pass import Both, SharedPass, seeded_pass
 from microtome.trace.tracing.tracer import Tracer
 from microtome.trace.tracing.watching import INPUT, Observer
 
-_SMALL = (64, 128)  # pixels of the shorter side of the images that are tried first, where they are at most half
+_SMALL = (64, 128)  # shorter sides of the images that are tried first, if at most half of the full size
 _RELATIVE = 1e-4  # changes of the other images below this share of the changed one's are rounding
 _PICTURE = -1  # origin of positions that are the picture's rows and columns in one axis
 
@@ -36,14 +36,14 @@ class Reading:
     Attributes
     ----------
     axes : mapping of str to Axes
-        By layer or operation, and with ``@input`` for what it reads; what belongs to no single image has axes without
-        images.
+        By layer or operation, and with ``@input`` for its input; a value that belongs to no single image has axes
+        without images.
     mixes : str
-        Where the images of a batch begin to influence each other; empty where they never do.
+        The first layer where the images of a batch influence each other; empty if there is none.
     note : str
-        What could not be measured; empty where all was.
+        What could not be measured; empty if everything was.
     shared : SharedPass or None
-        The pass that others read, too; None where they need one of their own.
+        The pass that other readers share; None if they need their own.
     """
 
     axes: Mapping[str, Axes]
@@ -68,15 +68,15 @@ def read_axes(
     model : nn.Module
         The model.
     pictures : function
-        Makes prepared images: how many, of which height and width, and whether one of them is changed.
+        Makes prepared images: their number, height and width, and whether one of them is changed.
     size : (int, int)
         Height and width that the model takes.
     shapes : mapping of str to shape
-        The values of a pass over ``count`` images of that size, in the order they arose.
+        The values of a pass over ``count`` images of that size, in the order of computation.
     count : int
-        How many that were: the least that the model admits.
+        The smallest batch size that the model takes.
     output : object
-        What the model returned for them.
+        Output of the model for them.
     beside : function
         Makes another observer of the pass over unchanged images.
 
@@ -91,7 +91,9 @@ def read_axes(
     single = FollowedPass(pictures(count, size, False))
     Tracer(model, observer=single)(single.images)
     axes = {name: _settled(seen, count, seen.shape, measured=False) for name, seen in single.seen.items()}
-    note = f"the model admits batches of {count} only, so images and units follow from its operators, unmeasured"
+    note = (
+        f"the model takes only batches of {count}, so images and units follow from its operators, not from measurement"
+    )
     return Reading(axes | _of_inputs(single, axes), "", note)
 
 
@@ -116,7 +118,7 @@ def _attempts(
 
 
 def smaller(size: tuple[int, int]) -> list[tuple[int, int]]:
-    """Sizes of fewer pixels and nearly the same proportions, for faster readings; none for small images."""
+    """Smaller sizes of nearly the same proportions, for faster readings; empty for small images."""
     found = []
     for side in _SMALL:
         if min(size) >= 2 * side:
@@ -134,7 +136,7 @@ def _measured(
     before: tuple[Mapping[str, tuple[int, ...]], Any] | None,
     full: Mapping[str, tuple[int, ...]] | None,
 ) -> Reading:
-    """Two numbers of images, and the larger one with an image changed; ``before`` holds what the smaller one gave."""
+    """Passes with two batch sizes, and one with an image changed; ``before`` holds the values of the smaller one."""
     fewer, more = counts
     if before is None:
         first = FollowedPass(pictures(fewer, size, False), labelled=False)
@@ -170,7 +172,7 @@ def _of_inputs(followed: FollowedPass, axes: Mapping[str, Axes]) -> dict[str, Ax
 
 
 def changed_image(count: int) -> int:
-    """Which image of a batch is changed: one with others on both sides where there are three."""
+    """The index of the image that is changed: the middle one of three."""
     return 1 if count > 2 else 0
 
 
@@ -180,7 +182,7 @@ def _alike(one: Mapping[str, tuple[int, ...]], other: Mapping[str, tuple[int, ..
 
 
 def _resolve(seen: Seen, after: Seen | None, count: int, which: int) -> bool:
-    """Set the order of what is folded together with the images by what a changed image changes; whether they mix."""
+    """Find the order of factors in the image axis from the effect of a changed image; return whether images mix."""
     if after is None or seen.digest is None or after.digest is None or seen.digest.shape != after.digest.shape:
         return False
     if seen.axis is None or seen.labels is None:
@@ -192,7 +194,7 @@ def _resolve(seen: Seen, after: Seen | None, count: int, which: int) -> bool:
     rest = seen.shape[seen.axis] // count
     given = best = _around(seen.labels.axes[seen.axis])
     outside = _share_outside(moved, given, count, which)
-    if outside > _RELATIVE and rest > 1:  # not as the operators say
+    if outside > _RELATIVE and rest > 1:  # the order that follows from the operators is wrong
         orders = [(outer, rest // outer) for outer in range(1, rest + 1) if rest % outer == 0]
         least, order = min((_share_outside(moved, order, count, which), order) for order in orders)
         outside, best = (least, order) if least <= _RELATIVE else (outside, given)

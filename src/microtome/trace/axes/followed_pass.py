@@ -1,4 +1,4 @@
-"""One pass whose values are followed: their shapes, their axes, and numbers that tell which image changes them."""
+"""One pass whose values are followed: their shapes, their axes, and digests that show which image changes them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.operator_table import those
 
 _REDUCING = those(role="reduction")
-# They hand on the values of an operation before, which has been measured.
+# They pass on the values of an earlier operation, which has been measured.
 _MOVING = those(role=("view", "split", "copy", "cast", "selection"), layer=False) | {"expand"}
 
 
@@ -32,7 +32,7 @@ class Seen:
     kind: str
     shape: tuple[int, ...]
     labels: Labels | None = None
-    axis: int | None = None  # the one that varies
+    axis: int | None = None  # the one that varies with the images
     digest: NDArray[np.float64] | None = None
     why: str = ""
     over: bool = False  # an operation that reduces the images of the batch to one value
@@ -45,7 +45,7 @@ class FollowedPass:
     Parameters
     ----------
     images : Tensor
-        What the model is given.
+        Input of the model.
     other : mapping of str to shape, with the number of its images
         The shapes of the same values for another number of images; without it no axis is measured.
     """
@@ -63,13 +63,13 @@ class FollowedPass:
         self.seen["input"] = Seen("input", tuple(self.images.shape), pictures(self.images.shape), 0)
         self._digests = _Digests()
         self._unread: list[str] = []
-        self.sources: dict[str, str] = {}  # what a layer reads first -> the value that it is
+        self.sources: dict[str, str] = {}  # input of a layer -> name of that value
 
     def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
         """A module starts: remember which value it reads."""
         read = tensors(args)
         self._read_by(name, read)
-        if not read:  # called by keyword: it reads what its first operation does
+        if not read:  # called by keyword: its input is that of its first operation
             self._unread.append(name)
 
     def operation(self, call: Call, output: Any) -> None:
@@ -106,7 +106,7 @@ class FollowedPass:
             same = origin.shape == tuple(value.shape)
             seen = Seen(origin.kind, tuple(value.shape), known[1], origin.axis if same else None, origin.digest)
             seen.why = origin.why
-        else:  # an opaque module, or one that hands on what no operation was seen to make
+        else:  # an opaque module, or one that returns a value of an unseen operation
             seen = Seen(type(module).__name__, tuple(value.shape))
             if self.labelled and name not in self.seen:
                 images = Known(self.images.shape, pictures(self.images.shape))
@@ -141,13 +141,13 @@ class FollowedPass:
     # -- what varies with the number of images ---------------------------------------------------------------------
 
     def _measure(self, name: str, value: Tensor, seen: Seen) -> None:
-        """Find the axis that grows with the images, mark it, and take a number for each of its indices."""
+        """Find the axis that grows with the images, mark it, and compute a digest for each of its indices."""
         if self.other is None:
             return
         before = self.other.get(name)
         count, other = len(self.images), self.other_count
         if before is None or len(before) != len(seen.shape):
-            seen.labels, seen.why = None, "it has other axes for other numbers of images"
+            seen.labels, seen.why = None, "its axes depend on the number of images"
             return
         varying = [k for k, (a, b) in enumerate(zip(seen.shape, before, strict=True)) if a != b]
         if len(varying) == 1:
@@ -213,12 +213,12 @@ def _without_images(labels: Labels | None) -> Labels | None:
 
 
 def _replaced(axis: Axis) -> Axis:
-    """An axis whose images were taken for such and are none."""
+    """An axis without the images that were wrongly assumed."""
     return tuple(Factor(PLACE, f.size) if f.role == IMAGE else f for f in axis)
 
 
 def _opaque(images: Known, shape: tuple[int, ...]) -> Labels:
-    """What a module of unknown inside most likely gives: maps with channels first, or features last."""
+    """The most likely output of an opaque module: maps with channels first, or features last."""
     if len(shape) == 4:
         return Labels(((Factor(IMAGE, images.shape[0]),), (Factor(UNIT, shape[1]),),
                        (Factor(ROW, shape[2]),), (Factor(COLUMN, shape[3]),)))  # fmt: skip

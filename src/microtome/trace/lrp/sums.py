@@ -18,7 +18,7 @@ ADDING = {"lerp": 1, "index_add": 3, "scatter_add": 3}
 
 
 def terms(account: Account, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-    """A sum or difference: to each term its part, constants keep theirs."""
+    """A sum or difference: each term gets its part, constants keep theirs."""
     bound, z = operation.call.arguments, operation.output
     first, second = {"add": (1.0, 1.0), "sub": (1.0, -1.0), "rsub": (-1.0, 1.0)}[operation.call.kind]
     quotient = arriving / stabilised(z, account.epsilon(operation))
@@ -39,7 +39,7 @@ def terms(account: Account, operation: Operation, arriving: Tensor) -> tuple[Ten
 
 
 def added(account: Account, unknown: BackwardRule, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-    """A sum written as one operation; what it adds may be a constant, and the weight of lerp is one."""
+    """A sum written as one operation; the added value may be a constant, and the weight of lerp is one."""
     named = operation.call.arguments
     values = [
         named["input"],

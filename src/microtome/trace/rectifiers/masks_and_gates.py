@@ -12,7 +12,7 @@ from microtome.trace.operators.operator_table import those
 
 _COPIES = those(role=("cast", "copy"), function="identity")
 _GATES = {"sigmoid": "silu", "hardsigmoid": "hardswish"}
-# x > 0 and what it is when it is turned round: ~(x > 0).
+# x > 0 and its negation, ~(x > 0).
 _NOT = frozenset(("invert", "logical_not", "bitwise_not"))
 _TURNED = {"gt": "le", "ge": "lt", "lt": "ge", "le": "gt"}
 
@@ -24,7 +24,7 @@ class MasksAndGates:
         self._made_from: dict[int, tuple[Tensor, Tensor, str]] = {}
 
     def clear(self) -> None:
-        """Let go of the values of a pass that is over."""
+        """Release the values of a finished pass."""
         self._made_from.clear()
 
     def remember(self, call: Call, output: Any) -> None:

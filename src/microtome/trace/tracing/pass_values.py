@@ -21,7 +21,7 @@ from microtome.trace.tracing.watching import Observer, Replacement, Rules
 class Stop(BaseException):
     """Ends a forward pass early; not an Exception, so that no model catches it.
 
-    A model may hold a pass of its own (``up_to``), so each pass heeds its own end only.
+    A model may run its own pass (``up_to``), so each pass reacts only to its own end.
     """
 
     def __init__(self, values: PassValues) -> None:
@@ -37,15 +37,15 @@ class PassValues:
     value : dict
         Recorded values, as they were before any later in-place change.
     edge : dict
-        Where gradients with respect to a recorded value can be asked for.
+        Graph edges for gradients with respect to a recorded value.
     touched : frozenset
         Names of the values that are kept or exchanged.
     differentiable : bool
         Whether gradients are taken in the pass.
     paused : bool
-        Whether operations are run now that are not the model's: those of an edit or a replacement.
+        Whether operations of an edit or a replacement run now, which are not the model's.
     origins : Origins, optional
-        The tensors that the rules have seen being made.
+        The tensors that seen operations have computed.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class PassValues:
         self._arrived(name)
 
     def content(self, value: Tensor) -> Tensor:
-        """What a value of this pass holds, where a tensor without content may have run in its place."""
+        """The content of a value of this pass, which may be represented by a tensor without content."""
         return value if self._rules is None else self._rules.content(value)
 
     @property
@@ -128,7 +128,7 @@ class PassValues:
         return value
 
     def _edited(self, name: str, value: Tensor) -> Tensor:
-        """The value with some units scaled or held; rules and observers see it done, the model's names stay."""
+        """The value with some units scaled or clamped; rules and observers see these operations, names stay."""
         self.paused, paused = True, self.paused
         try:
             return self._edits[name].apply(name, value, self._run_edit)
@@ -144,7 +144,7 @@ class PassValues:
         return value
 
     def _replacement(self, name: str, value: Tensor) -> Tensor:
-        """What takes a value's place; its own operations are not the model's and get no names."""
+        """The replacement of a value; its own operations are not the model's and get no names."""
         given = self.replace[name]
         self.paused = True
         try:

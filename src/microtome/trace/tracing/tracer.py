@@ -1,4 +1,4 @@
-"""The tracer: one forward pass in which every torch call and module is seen, to read, exchange, rule or stop."""
+"""The tracer: one forward pass that intercepts every torch call and module, to record, replace, apply rules or stop."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Tracer(TorchFunctionMode):
         Names of values to keep: a module (``"layer1.0"``), its second call (``"relu#2"``), an
         operation in a module (``"layer1.0/relu.1"``), or what either reads (``"conv2@input"``).
     gradient : bool
-        Make every recorded value a place where gradients can be asked for. Nothing before the
+        Make gradients available at every recorded value. Nothing before the
         first of them becomes part of the graph.
     live : iterable of str
         Recorded values that are ends, not beginnings, of gradients: scores and objectives.
@@ -60,7 +60,7 @@ class Tracer(TorchFunctionMode):
     replace : mapping, optional
         Values to exchange: a tensor, or a function of the value.
     stop : bool
-        End the pass when all that was asked for is there.
+        End the pass as soon as all values are recorded.
     observer : Observer, optional
         Told of everything in order.
 
@@ -69,7 +69,7 @@ class Tracer(TorchFunctionMode):
     value : dict
         Recorded values, as they were before any later in-place change.
     edge : dict
-        Where gradients with respect to a recorded value can be asked for.
+        Graph edges for gradients with respect to a recorded value.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class Tracer(TorchFunctionMode):
         ModelError
             When the model itself raises.
         OpaqueError
-            When it is not the model that raises, but what looks at it.
+            When microtome raises, not the model.
         """
         hooks: list[RemovableHandle] = []
         if self._needs_modules:
@@ -167,7 +167,7 @@ class Tracer(TorchFunctionMode):
             raise
         except Exception as error:
             where = self._scopes[-1].name if self._needs_modules else broken_pass.place(error, self._names)
-            self._scopes.clear()  # the hooks look no more
+            self._scopes.clear()  # the hooks do nothing from now on
             raise self._blamed(error, where, images) from error
         finally:
             for hook in hooks:
@@ -185,7 +185,7 @@ class Tracer(TorchFunctionMode):
         )
 
     def _runs_plainly(self, images: Tensor) -> bool:
-        """Whether the model runs on these images when nobody looks at it and no gradient is to be taken."""
+        """Whether the model runs on these images without the tracer and without gradients."""
         if getattr(self._rules, "differentiable", False):  # no images, only what stands for them
             return False
         try:
@@ -205,7 +205,7 @@ class Tracer(TorchFunctionMode):
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         path = self._names.get(id(module))
-        if not path or not self._scopes or is_transformed():  # the root, a stranger's module, or another thread's pass
+        if not path or not self._scopes or is_transformed():  # the root, an unknown module, or another thread's pass
             return
         count = self._calls[path] = self._calls.get(path, 0) + 1
         name = path if count == 1 else f"{path}#{count}"
@@ -225,7 +225,7 @@ class Tracer(TorchFunctionMode):
     def _input_hooks(self) -> list[RemovableHandle]:
         """Hooks on the modules whose inputs are recorded.
 
-        Only a module's own hook is told of arguments by keyword, and what the user's hooks give the module.
+        Only a module's own hook gets keyword arguments, and inputs that the user's hooks have changed.
         """
         paths = {name.removesuffix(INPUT).partition("#")[0] for name in self._record if name.endswith(INPUT)}
         asked = [module for name, module in self._modules if name in paths] if paths else []
@@ -234,7 +234,7 @@ class Tracer(TorchFunctionMode):
         return [module.register_forward_pre_hook(self._enter_by_own_hook, with_kwargs=True) for module in plain]
 
     def _output_hooks(self) -> list[RemovableHandle]:
-        """Hooks on the modules that have hooks of the user's: they run last and see what the network goes on with."""
+        """Hooks on the modules with user hooks: they run last and see the value that the network uses."""
         hooked = [module for _, module in self._modules[1:] if module._forward_hooks]
         self._hooked_outputs = {module for module in hooked if not isinstance(module, torch.jit.ScriptModule)}
         return [module.register_forward_hook(self._leave_by_own_hook) for module in self._hooked_outputs]
@@ -318,7 +318,7 @@ class Tracer(TorchFunctionMode):
         return output if passed is value else substitute(output, {id(value): passed})
 
     def _check_origin(self, read: Any) -> None:
-        """Refuse a tensor that the rules have not seen being made."""
+        """Refuse a tensor that no seen operation has computed."""
         stranger = self._origins.stranger(read) if self._origins is not None else None
         if stranger is not None and self._rules is not None:
             self._rules.opaque(maker(stranger))
@@ -332,11 +332,11 @@ class Tracer(TorchFunctionMode):
 
     @property
     def edge(self) -> dict[str, Tensor | GradientEdge]:
-        """Where gradients with respect to a recorded value can be asked for."""
+        """Graph edges for gradients with respect to a recorded value."""
         return self._values.edge
 
     def content(self, value: Tensor) -> Tensor:
-        """What a value of this pass holds, where a tensor without content may have run in its place."""
+        """The content of a value of this pass, which may be represented by a tensor without content."""
         return self._values.content(value)
 
     @property
