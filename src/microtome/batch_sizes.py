@@ -55,7 +55,7 @@ def in_passes(
     batch : int, optional
         Number of images in a pass: no other number is tried.
     backwards : bool
-        Whether ``run`` sends a signal back.
+        Whether ``run`` takes a backward pass.
     usual : int, optional
         The size of a pass on a processor, where it is not that of ``fitting``.
     memory : Memory, optional

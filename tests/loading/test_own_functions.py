@@ -26,7 +26,7 @@ def test_a_function_is_found_by_its_module() -> None:
 @pytest.mark.parametrize(
     ("text", "name", "told"),
     [
-        ("", "mine.py", "a function is named"),
+        ("", "mine.py", "was expected, got"),
         (None, "mine.py:f", "there is no file"),
         ("def brightness(a): ...", "mine.py:brightnes", "Nearest: brightness"),
         ("x = 1", "mine.py:x", "is a int; a function is expected"),

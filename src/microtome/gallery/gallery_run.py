@@ -86,7 +86,7 @@ def gallery(
     Raises
     ------
     InputError
-        There is no such measurement or folder, or no worker is asked for.
+        There is no such measurement or folder, or the number of workers is zero.
     StoreError
         When a page cannot be written.
 
