@@ -263,7 +263,7 @@ def test_faults_of_our_own_readers_are_not_the_models(monkeypatch: pytest.Monkey
     module = importlib.import_module("microtome.trace.fingerprint")
     net = Network(Model(fused).eval(), (3, 16, 16))
     monkeypatch.setattr(module._Digest, "_bytes", ().__getitem__)  # raises TypeError when it is given a tensor
-    with pytest.raises(OpaqueError, match=r"fingerprint broke off with TypeError.*The fault is in microtome"):
+    with pytest.raises(OpaqueError, match=r"fingerprint failed with TypeError.*The fault is in microtome"):
         module.fingerprint(net.model, IMAGES[:1])
 
 

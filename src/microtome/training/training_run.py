@@ -72,7 +72,7 @@ class Run:
         kept = said(list(self.checkpoints))
         lines = [f"The record is {where}; weights are stored for the epochs: {kept}."]
         if stride > 1:
-            lines.append(f"Every {stride}th epoch is shown.")
+            lines.append(f"One of {stride} epochs is shown.")
         return page(f"Training run of {len(self)} epochs", lines, table, [f"Settings: {said(dict(self.settings))}."])
 
     @property

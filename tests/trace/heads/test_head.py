@@ -210,7 +210,7 @@ def test_the_output_may_be_given(make: Make, output: str, said: Make) -> None:
 
 
 def test_outputs_that_cannot_be_are_refused() -> None:
-    with pytest.raises(InputError, match="output is one of logits"):
+    with pytest.raises(InputError, match="output must be one of logits"):
         network(first, output="softmax")
     with pytest.raises(InputError, match="ends in a softmax"):
         network(lambda a, b: a.softmax(1), output="sigmoid")

@@ -101,7 +101,7 @@ def test_plane_of_ones_own_training(own: training.Run) -> None:
     assert all(torch.equal(value, before[name]) for name, value in mine.state_dict().items())
     later = information.plane(own, net, images, epochs=[1, 3])
     assert torch.equal(later.i_xt, found.i_xt[[0, 2]])
-    with pytest.raises(InputError, match="epoch 7 is asked for; the run kept the weights of 1, 2, 3"):
+    with pytest.raises(InputError, match="epoch 7 has no stored weights; the run stored those of 1, 2, 3"):
         information.plane(own, net, images, epochs=[7])
     phases = information.gradient_phases(own)
     assert phases.layers == ("1", "3", "5")

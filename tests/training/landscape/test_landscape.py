@@ -447,5 +447,5 @@ def test_bfloat16_states_how_far_it_is_off(tmp_path):
 def test_bfloat16_refused():
     with pytest.raises(InputError, match="is for a network in float32"):
         landscape.line(small(dtype=torch.float64), pairs(5), steps=3, precision="bfloat16")
-    with pytest.raises(InputError, match="precision is one of float32, bfloat16"):
+    with pytest.raises(InputError, match="precision must be one of float32, bfloat16"):
         landscape.line(small(), pairs(5), steps=3, precision="half")
