@@ -79,10 +79,10 @@ def test_the_atlas_of_another_network_is_refused(atlas):
 
 
 def test_other_folders_are_no_atlas(tmp_path: Path):
-    with pytest.raises(StoreError, match="no atlas"):
+    with pytest.raises(StoreError, match="not an atlas"):
         atlas_options(tmp_path)
     (tmp_path / "atlas.json").write_text("{}")
-    with pytest.raises(StoreError, match="does not say"):
+    with pytest.raises(StoreError, match="does not name its model"):
         atlas_options(tmp_path)
     (tmp_path / "options.json").write_text("[")
     with pytest.raises(StoreError, match="cannot be read"):

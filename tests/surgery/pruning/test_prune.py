@@ -191,7 +191,7 @@ def test_an_interrupted_pruning_goes_on_with_the_same_result(net, digits, tmp_pa
 def test_rounds_of_other_options_or_another_network_are_refused(net, digits, tmp_path):
     options = {"rounds": 2, "channels": {"conv1": 8}, "batch": 32, "tolerance": 1.0}
     prune(net, digits[0], test=digits[1], folder=tmp_path, **options)
-    with pytest.raises(StoreError, match=r"round-1.*was made with rounds=2, asked is 3; choose another folder"):
+    with pytest.raises(StoreError, match=r"round-1.*was made with rounds=2, not 3; choose another folder"):
         prune(net, digits[0], test=digits[1], folder=tmp_path, **{**options, "rounds": 3})
     with pytest.raises(StoreError, match="made with seed=0, asked is 1"):
         prune(net, digits[0], test=digits[1], folder=tmp_path, seed=1, **options)

@@ -131,7 +131,7 @@ def test_errors(own: training.Run) -> None:
         information.plane(own)
     with pytest.raises(InputError, match='no estimator "bin"'):
         information.plane(own, net, labelled(), estimator="bin")
-    with pytest.raises(InputError, match="kept no gradients"):
+    with pytest.raises(InputError, match="has no gradients"):
         information.gradient_phases(recorder.run)
 
 

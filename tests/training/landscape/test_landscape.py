@@ -168,7 +168,7 @@ def test_the_way_between_networks_and_a_plane_through_them_meet_both(norm):
     assert plane.loss[2, 1] == found.loss[-1]
     wide = landscape.between(a, b, data, steps=5, margin=0.5)
     assert (wide.alpha[2], wide.alpha[6], len(wide.alpha)) == (0, 1, 9)
-    with pytest.raises(InputError, match=r'one architecture were expected; .* as "0\.weight"'):
+    with pytest.raises(InputError, match=r'one architecture were expected; .* for example "0\.weight"'):
         landscape.between(a, Network(nn.Sequential(nn.Conv2d(1, 2, 6), nn.Flatten(), nn.Linear(2, 3)), (1, 6, 6)), data)
 
 
@@ -367,13 +367,13 @@ def test_bad_input():
     for options, message in (
         ({"steps": 4}, "an odd number of steps"),
         ({"extent": 0.0}, "a positive extent"),
-        ({"normalization": "filters"}, "normalization is one of"),
-        ({"biases": "none"}, "biases is one of"),
+        ({"normalization": "filters"}, "normalization must be one of"),
+        ({"biases": "none"}, "biases must be one of"),
         ({"statistics": "batch"}, "statistics must be one of"),
         ({"tolerance": 0.0}, "tolerance must be a positive share"),
         ({"images": 0}, "at least one image"),
         ({"directions": [{}]}, "two directions were expected"),
-        ({"directions": [{"x": torch.zeros(1)}, {}]}, 'moves "x"'),
+        ({"directions": [{"x": torch.zeros(1)}, {}]}, 'holds "x"'),
         ({"loss": functional.cross_entropy}, "one number per image"),
     ):
         with pytest.raises(InputError, match=message):
