@@ -52,7 +52,7 @@ def labelled(dataset: Any, net: Network) -> Any:
         return dataset
     raise InputError(
         f"{dataset.root} has {len(dataset.classes)} class folders ({', '.join(dataset.classes[:4])}, ...), the network "
-        f"{outputs} classes: which is which cannot be known. Give the names of all classes with --classes, in "
+        f"{outputs} classes: their match is ambiguous. Give the names of all classes with --classes, in "
         "the order of the network's outputs, or name each folder by its class's number."
     )
 

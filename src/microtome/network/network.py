@@ -26,14 +26,14 @@ _AT_ONCE = 64  # images whose values are read at a time on a processor
 
 
 class Network:
-    """A ``torch.nn.Module`` that takes images, with all that the methods need to know about it.
+    """A ``torch.nn.Module`` that takes images, with everything that the methods need.
 
     Parameters
     ----------
     model : nn.Module
         Any module whose forward takes images (N, C, H, W) and returns class scores (N, K): a tensor,
         ``.logits`` or ``["logits"]`` of what it returns, or the one output that has a row of numbers
-        for each image. Compiled and data-parallel wrappers are looked through. The model is left
+        for each image. Compiled and data-parallel wrappers are unwrapped. The model is left
         bitwise as found.
     input_shape : tuple of int
         (C, H, W) of the images; height and width may differ.
@@ -47,16 +47,16 @@ class Network:
     pixels : (float, float) or None
         Range of the images' values; None admits any.
     output : str, optional
-        What the numbers of the output are. Default: found when the model is read, shown by ``print``.
+        The meaning of the output. Default: detected when the model is read, shown by ``print``.
 
         - ``"logits"``: probabilities are their softmax. The score of a class is its logit, also
-          where the model closes with the softmax.
-        - ``"sigmoid"``: each class is decided by itself; its probability is the sigmoid of its
-          score. The score is what the sigmoid reads where the model closes with it.
-        - ``"probabilities"``: the numbers are probabilities, and the scores.
-        - ``"value"``: the numbers are what they are (regression); there are no probabilities.
+          if the model closes with the softmax.
+        - ``"sigmoid"``: each class is decided separately; its probability is the sigmoid of its
+          score. The score is the input of the sigmoid if the model closes with it.
+        - ``"probabilities"``: the numbers are probabilities and serve as scores.
+        - ``"value"``: the numbers are values (regression); there are no probabilities.
     head : str or int, optional
-        Which output holds the scores, where the model returns several: a key, an attribute or a
+        Which output holds the scores, if the model returns several: a key, an attribute or a
         position; ``"1.color"`` for a key in the second.
 
     Raises
@@ -64,19 +64,19 @@ class Network:
     InputError
         When the shape, the normalisation, the output or the head does not fit the model.
     ModelError
-        When the model is no module, holds NaN or uninitialised weights, or raises on an image of
+        When the model is not a module, holds NaN or uninitialised weights, or raises on an image of
         this shape.
 
     Warns
     -----
     ModelWarning
-        When the scores change with the random state, as where dropout is left on in evaluation.
+        When the scores change with the random state, for example because dropout is active in evaluation.
 
     Notes
     -----
     Cost: a pass over one image, and passes over one, three and three images of 64 pixels, or two over two images of
-    full size where the model does not take small ones. Without ``output`` and a closing softmax or sigmoid
-    (in any spelling), outputs in [0, 1] are probabilities where they sum to 1 or are made of sigmoids
+    full size if the model does not take small ones. Without ``output`` and a closing softmax or sigmoid
+    (in any spelling), outputs in [0, 1] are probabilities if they sum to 1 or are computed from sigmoids
     and softmaxes alone; a single output is a value; several are logits.
 
     Examples
@@ -137,33 +137,33 @@ class Network:
 
     @property
     def output(self) -> str:
-        """What the numbers of the output are: ``"logits"``, ``"sigmoid"``, ``"probabilities"`` or ``"value"``."""
+        """The meaning of the output: ``"logits"``, ``"sigmoid"``, ``"probabilities"`` or ``"value"``."""
         return self.head.output
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """(K,), the number of class scores; empty where the model gives none."""
+        """(K,), the number of class scores; empty if the model gives none."""
         return (self.head.classes,) if self.head.classes else ()
 
     @property
     def probe(self) -> Tensor:
         """Gray images in the middle of the pixel range, (1, C, H, W): for passes where any image will do.
 
-        More than one where the model does not admit one image alone.
+        More than one if the model does not take single images.
         """
         return reading_images.gray((self.graph.batch, *self.input_shape), self.pixels, self.device)
 
     @property
     def notes(self) -> list[str]:
-        """What to know of every result: random scores, images that influence each other, a batch size that is fixed."""
+        """Notes for every result: random scores, images that influence each other, a fixed batch size."""
         found = [self._random_scores()] if self.random else []
         if self.graph.mixes:
             found.append(
-                f'the images of a batch influence each other from "{self.graph.mixes}" on: what is found for an image '
+                f'the images of a batch influence each other from "{self.graph.mixes}" on: the result for an image '
                 "depends on the others in its batch"
             )
         if hooked := trace.hooked_backwards(self.model):
-            found.append(f'"{hooked}" has backward hooks, which run whenever a gradient is taken and may change it')
+            found.append(f'"{hooked}" has backward hooks, which run with every gradient and may change it')
         return [*found, *([self.graph.note] if self.graph.note else [])]
 
     @property
@@ -216,7 +216,7 @@ class Network:
         images : Tensor or array
             (N, C, H, W) or one image (C, H, W).
         check : bool
-            Whether the values are looked at: NaN, infinity and values outside the network's pixel
+            Whether the values are checked: NaN, infinity and values outside the network's pixel
             range are errors.
 
         Raises
@@ -279,7 +279,7 @@ class Network:
         images : Tensor
             (N, C, H, W) in the network's pixel range.
         target : int, str, sequence, Tensor or None
-            The class whose score is differentiated; None for the predicted one.
+            The class whose score is differentiated; None for the predicted class.
         record : str or iterable of str
             Layers to record. ``"input"`` is the image, ``"conv2@input"`` what conv2 reads.
         gradient : bool
@@ -294,7 +294,7 @@ class Network:
         grad_output : Tensor or function, optional
             Weights of the output layer's values: a tensor of its shape, or a function of the value.
         check : bool
-            Whether the images' values are looked at, see ``images``.
+            Whether the images' values are checked, see ``images``.
 
         Returns
         -------
@@ -343,9 +343,9 @@ class Network:
     ) -> dict[str, Tensor]:
         """Values of layers for images, as they are before any later in-place change.
 
-        Runs in batches (default 64 images on a processor, what fits on a GPU) and stops at the last layer asked for.
+        Runs in batches (default 64 images on a CPU, as many as fit on a GPU) and stops at the last of the layers.
         Every batch size gives the same tensors: batches are joined along the axis that holds the images
-        (``net.layer(name).axes``), so that a value is laid out as the model would give it for all images at once.
+        (``net.layer(name).axes``), so that a value has the layout of one large batch.
         ``axes.per_image(value, n)`` puts the images first.
 
         Raises
@@ -364,15 +364,15 @@ class Network:
         return {name: self._joined(name, [values[name] for values in parts], list(counts)) for name in named}
 
     def admitted(self, batch: int) -> int:
-        """How many images may go through at a time: ``batch``, or what the model admits where that is fixed."""
+        """Number of images per pass: ``batch``, or the model's batch size if that is fixed."""
         return self.graph.batch if self.graph.note else batch
 
     def logits(self, images: Any, *, batch: int | None = None, check: bool = True) -> Tensor:
-        """Class scores (N, K): what a closing softmax or sigmoid reads, else what the model returns."""
+        """Class scores (N, K): the input of a closing softmax or sigmoid, else the model's output."""
         return self.activations(images, "logits", batch=batch, check=check)["logits"]
 
     def probabilities(self, images: Any, *, batch: int | None = None, check: bool = True) -> Tensor:
-        """Probabilities of the classes, (N, K): as the head means them, see ``output``.
+        """Probabilities of the classes, (N, K), by the meaning of the head, see ``output``.
 
         Raises
         ------
@@ -382,7 +382,7 @@ class Network:
         if self.output == "value":
             raise InputError(
                 "the network's output is a value and has no probability; use logits(), or Network(..., "
-                'output="sigmoid") where it is the logit of one class.'
+                'output="sigmoid") if it is the logit of one class.'
             )
         return self.head.readout(self.logits(images, batch=batch, check=check))
 
@@ -392,9 +392,10 @@ class Network:
         Batch norms are folded into convolutions; photos and kernels use the channels-last layout. All other layers keep
         their values up to rounding. A copy that does not give ``logits`` for the first image is not used: a model may
         read the statistics of a batch norm itself, or need the usual layout for a view. The network itself is returned
-        where passes are so few and small that a copy does not pay. A processor makes and tries the copy at each call,
-        for less than a pass. A GPU keeps it while the weights stay, as making it takes longer than many passes. There
-        nothing is folded where no signal goes back (``backwards``): adding the folded bias costs as much as the norm.
+        if the passes are too few and small for a copy to pay. On a CPU the copy is made and tested at each call, which
+        costs less than a pass. On a GPU it is cached until the weights change, because making it takes longer than many
+        passes. There nothing is folded without backward passes (``backwards``): adding the folded bias costs as much as
+        the norm.
         """
         return faster_copy.faster_copy(self, images, logits, times, backwards=backwards)
 
@@ -412,7 +413,7 @@ class Network:
         layer : str
             A module with one operation of its own (``"conv2"``), or an operation.
         images : Tensor, optional
-            On which images; default the gray probe.
+            The images; default the gray probe.
         """
         return layer_values.operation_call(self, layer, images)
 

@@ -64,9 +64,9 @@ class Prior:
     def __post_init__(self) -> None:
         """Check the values."""
         if self.canvas not in ("fourier", "phase", "pixels"):
-            raise InputError(f'the canvas is "fourier", "phase" or "pixels", got "{self.canvas}".')
+            raise InputError(f'the canvas must be "fourier", "phase" or "pixels", got "{self.canvas}".')
         if self.lr <= 0 or self.blur_every < 1:
-            raise InputError(f"lr and blur_every are positive, got {self.lr} and {self.blur_every}.")
+            raise InputError(f"lr and blur_every must be positive, got {self.lr} and {self.blur_every}.")
         for name in ("noise", "l2", "tv", "alpha", "blur", "jitter", "rotate", "scale"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is not negative, got {getattr(self, name)}.")
