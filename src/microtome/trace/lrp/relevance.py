@@ -11,6 +11,7 @@ from torch import Tensor
 
 from microtome.trace.backward_rules import BackwardRule, Operation, RuleSet, Through
 from microtome.trace.lrp.account import Account, Chooser, proportional
+from microtome.trace.lrp.additions import ADDING, added, mean_of_two, terms
 from microtome.trace.lrp.attention import attention, multi_head
 from microtome.trace.lrp.image_sums import ImageAxis
 from microtome.trace.lrp.linear import WEIGHTED, Weighted, is_layer_by_product, read_by_layer
@@ -18,7 +19,6 @@ from microtome.trace.lrp.moves import MOVES, WRITES, glued, mixes_in_constants, 
 from microtome.trace.lrp.nonlinearities import Nonlinearities
 from microtome.trace.lrp.norms import held, linear_part
 from microtome.trace.lrp.products import Gates, pointwise, summed
-from microtome.trace.lrp.sums import ADDING, added, mean_of_two, terms
 from microtome.trace.operators.nested_tensors import substitute
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.operator_table import those
