@@ -64,6 +64,7 @@ def _caption(album: Album, table: LayerPatches, paged: int) -> str:
 
 
 def _cards(album: Album, layer: str, table: LayerPatches) -> tuple[UnitCard, ...]:
+    """A card for each unit, those with pages first."""
     order, paged = similarity_order(album, layer), set(album.paged(layer))
     return tuple(
         UnitCard(
@@ -79,7 +80,7 @@ def _cards(album: Album, layer: str, table: LayerPatches) -> tuple[UnitCard, ...
             state=unit_state(table, unit),
             paged=unit in paged,
         )
-        for unit in range(table.units)
+        for unit in sorted(range(table.units), key=lambda unit: (unit not in paged, unit))
     )
 
 
