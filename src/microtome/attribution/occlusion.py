@@ -201,7 +201,7 @@ def occlusion(
     boxes = windows((height, width), size, step)
     asked = scored(net, images, target, batch)
     given = asked.images
-    filling = baseline(net, given, fill, seed)
+    filling = baseline(net, given, fill, seed=seed)
     quick = net.quick(given, asked.logits, len(given) * boxes[..., 0].numel(), backwards=False)
     listed = boxes.reshape(-1, 4)
     evaluator: Evaluator = evaluate

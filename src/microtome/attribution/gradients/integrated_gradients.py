@@ -118,7 +118,7 @@ def integrated_gradients(
     """
     nodes, weights = quadrature(rule, check_count(steps, "steps"))
     given = net.images(images).detach()
-    start = baselines.baseline(net, given, baseline, seed)
+    start = baselines.baseline(net, given, baseline, seed=seed)
     asked, ends = scored_beside(net, given, start, target, batch)
     quick = net.quick(given, asked.logits, len(given) * len(nodes))
     values = (given - start) * _mean_slope(quick, given, start, asked.target, nodes, weights, batch)
