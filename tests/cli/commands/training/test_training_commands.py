@@ -132,5 +132,5 @@ def test_reproduce_names_what_it_knows(capsys, tmp_path):
     assert "loss-surfaces" in err
     code, _, err = command(capsys, "reproduce", "representations", "--data", str(tmp_path / "none"))
     assert code == 2
-    assert "no folder of photos" in err
+    assert "not a folder of photos" in err
     assert not Path("reproduced").exists()
