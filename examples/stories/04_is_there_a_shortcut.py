@@ -3,8 +3,8 @@ Is there a shortcut?
 ====================
 
 A small bright tag is planted in the corner of every training image. For one network the tag tells the class; for
-the other it carries no information. Both score well on images with their tags. Which one reads digits? The maps are asked,
-and each map is judged by the one thing that is known here: where the tag lies.
+the other it carries no information. Both score well on images with their tags. Which one reads digits? The maps are
+asked, and each map is judged by the one thing that is known here: where the tag lies.
 """
 
 # %%
