@@ -193,7 +193,7 @@ def test_rounds_of_other_options_or_another_network_are_refused(net, digits, tmp
     prune(net, digits[0], test=digits[1], folder=tmp_path, **options)
     with pytest.raises(StoreError, match=r"round-1.*was made with rounds=2, not 3; choose another folder"):
         prune(net, digits[0], test=digits[1], folder=tmp_path, **{**options, "rounds": 3})
-    with pytest.raises(StoreError, match="made with seed=0, asked is 1"):
+    with pytest.raises(StoreError, match="made with seed=0, not 1"):
         prune(net, digits[0], test=digits[1], folder=tmp_path, seed=1, **options)
     with pytest.raises(StoreError, match="made with test="):
         prune(net, digits[0], test=digits[1].subset([*range(1, len(digits[1])), 0]), folder=tmp_path, **options)
