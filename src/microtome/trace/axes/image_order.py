@@ -15,6 +15,7 @@ from microtome.trace.axes.followed_pass import Seen
 from microtome.trace.axes.value_axes import IMAGE, PLACE, UNIT, Axis, Factor
 from microtome.trace.rectifiers.value_function import version
 
+_LAST_DIGITS = 4  # of this size a change is rounding, too: images of which nothing is left may differ by no more
 _RELATIVE = 1e-4  # changes of an image below this share of the difference between images are rounding
 
 
@@ -62,14 +63,18 @@ class BesideOthers:
             return False
         if order == (1, 1) and torch.equal(value.narrow(place, self._which, 1), alone):  # mostly
             return True
-        images = value.unflatten(place, (outer, self._count, inner))
-        mine, alone = images.select(place + 1, self._which), alone.unflatten(place, order)
-        if torch.equal(mine, alone):
-            return True
-        if value.dtype == torch.bool:
-            return False
-        away, apart = (mine - alone).abs().max(), (images - alone.unsqueeze(place + 1)).abs().max()
-        return bool(away <= _RELATIVE * apart)
+        images = value.unflatten(place, (outer, self._count, inner)).movedim(place + 1, 0)
+        alone = alone.unflatten(place, order)
+        return torch.equal(images[self._which], alone) or _by_rounding(images, alone, self._which)
+
+
+def _by_rounding(images: Tensor, alone: Tensor, which: int) -> bool:
+    """Whether the values of one image of a batch differ from those that it has alone by rounding only."""
+    eps = torch.finfo(images.dtype).eps if images.is_floating_point() else 0.0
+    if not images.is_complex() and images.dtype not in (torch.float32, torch.float64):
+        images, alone = images.double(), alone.double()
+    away, apart = float((images[which] - alone).abs().max()), float((images - alone).abs().max())
+    return away <= max(_RELATIVE * apart, _LAST_DIGITS * eps * float(alone.abs().max()))
 
 
 def resolve(plain: Mapping[str, Seen], changed: Mapping[str, Seen], count: int, which: int) -> frozenset[str]:
