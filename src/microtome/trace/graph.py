@@ -378,7 +378,7 @@ def _layer(
         shape=span.shape if axes.image_axis is None else axes.shape,
         units=axes.units,
         parameters=int(parameters),
-        field=None if spread is None else spread.rectangle(),
+        field=None if spread is None else spread.rectangle,
         gated=spread is not None and spread.gated,
         spatial=axes.spatial,
         inputs=tuple(dict.fromkeys(public.get(read, "") for read in span.reads)),

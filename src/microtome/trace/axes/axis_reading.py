@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -201,7 +201,12 @@ def _alike(one: Mapping[str, tuple[int, ...]], other: Mapping[str, tuple[int, ..
 def _settled(seen: Seen, count: int, shape: tuple[int, ...], *, mixed: bool = False, measured: bool = True) -> Axes:
     """Axes of a value from its labels, with the lengths that it has for images of the full size."""
     labels = seen.labels if seen.labels is not None else Labels(((),) * len(shape))
-    factors = [_lengths(axis, length, count) for axis, length in zip(labels.axes, shape, strict=True)]
+    return _axes(labels.axes, count, shape, mixed, measured)
+
+
+@lru_cache(maxsize=1024)  # modules hand on the values of operations, and the layers of a network are alike
+def _axes(labels: tuple[Axis, ...], count: int, shape: tuple[int, ...], mixed: bool, measured: bool) -> Axes:
+    factors = [_lengths(axis, length, count) for axis, length in zip(labels, shape, strict=True)]
     if not any(f.role == UNIT for axis in factors for f in axis):
         free = [k for k, axis in enumerate(factors) if axis and all(f.role != IMAGE and f.size > 1 for f in axis)]
         if len(free) == 1:

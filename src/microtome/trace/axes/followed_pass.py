@@ -18,10 +18,12 @@ from microtome.trace.axes.axis_labels import Known, Labels, pictures
 from microtome.trace.axes.value_axes import COLUMN, IMAGE, PLACE, ROW, UNIT, Axis, Factor
 from microtome.trace.operators.nested_tensors import tensors
 from microtome.trace.operators.operator_calls import Call
-from microtome.trace.operators.operator_table import those
+from microtome.trace.operators.operator_table import CONVOLUTIONS, those
 from microtome.trace.rectifiers.value_function import version
 
 _REDUCING = those(role="reduction")
+# They compute each image of a batch, the first axis, by itself.
+_BY_IMAGE = those(role=("activation", "convolution", "pooling", "averaging")) | {"linear", "batch_norm"}
 # They hand on the values of an operation before, which has been measured.
 _MOVING = those(role=("view", "split", "copy", "cast", "selection"), layer=False) | {"expand"}
 
@@ -39,6 +41,7 @@ class Seen:
     digest: NDArray[np.float64] | None = None  # a number for each index of the axis
     why: str = ""
     over: bool = False  # an operation that reduces the images of the batch to one value
+    apart: bool = False  # an operation that computes each image of its value from the same image of what it reads
 
 
 def kept(kind: str, value: Tensor) -> Seen:
@@ -118,6 +121,7 @@ class FollowedPass:
             self._unread.clear()
         found = axis_rules.carried(call, self._known, made, len(self.order)) if self.labelled else [None] * len(made)
         seen = Seen(call.kind, tuple(made[0].shape), found[0])
+        seen.apart = self.labelled and self._keeps_apart(call, seen.shape)
         self._measure(call.name, made[0], seen)
         if self.labelled:
             seen.over = self._reduces_images(call, seen)
@@ -168,6 +172,16 @@ class FollowedPass:
             return False
         read = self._known(call.input).labels
         return read is not None and any(f.role == IMAGE for axis in read.axes for f in axis)
+
+    def _keeps_apart(self, call: Call, shape: tuple[int, ...]) -> bool:
+        if call.kind not in _BY_IMAGE or not shape or shape[0] != len(self.images):
+            return False
+        value, bound = call.input, call.arguments
+        labels = [found for read in call.tensors if (found := self._known(read).labels) is not None]
+        if len(labels) != 1 or self._known(value).labels is None or value.dim() < 2 or bound.get("training"):
+            return False
+        batched = call.kind not in CONVOLUTIONS or bound["weight"].dim() == value.dim()
+        return batched and labels[0].axes[0] == (Factor(IMAGE, shape[0]),)
 
     # -- what varies with the number of images ---------------------------------------------------------------------
 

@@ -41,6 +41,8 @@ class BesideOthers:
         single = self._alone[name]
         if self._unlike or seen.axis is None or seen.labels is None or single.value is None:
             return
+        if seen.apart and seen.axis == 0:
+            return
         if version(single.value) == single.version:
             self._unlike = not self._same(seen, value, single.value)
         else:
