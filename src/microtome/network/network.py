@@ -74,9 +74,10 @@ class Network:
 
     Notes
     -----
-    Cost: a pass over one image, and passes over one, three and three images of 64 pixels, or two over two images of
-    full size if the model does not take small ones. Without ``output`` and a closing softmax or sigmoid
-    (in any spelling), outputs in [0, 1] are probabilities if they sum to 1 or are computed from sigmoids
+    Cost: a pass over one image, and passes over one and three images of 64 pixels, or one over two images of full
+    size where the model does not take small ones. Where an image has other values beside others than alone, two more
+    over three or two images. Without ``output`` and a closing softmax or sigmoid
+    (in any spelling), outputs in [0, 1] are probabilities where they sum to 1 or are made of sigmoids
     and softmaxes alone; a single output is a value; several are logits.
 
     Examples

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from microtome.errors import ModelError
 from microtome.trace import receptive_fields
 from microtome.trace.axes.axis_reading import Pictures, Reading, read_axes
+from microtome.trace.axes.followed_pass import Seen, kept
 from microtome.trace.axes.value_axes import Axes
 from microtome.trace.heads.head import Path, tensors_by_path
 from microtome.trace.operators.nested_tensors import tensors
@@ -89,13 +90,20 @@ class _Node:
     """One operation of the watched pass."""
 
     call: str
-    kind: str
-    shape: tuple[int, ...]
+    seen: Seen
     inputs: tuple[int, ...]
     field: Field | None
     parameters: int
     scope: str
     hidden: bool = False
+
+    @property
+    def kind(self) -> str:
+        return self.seen.kind
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.seen.shape
 
 
 @dataclass
@@ -124,8 +132,8 @@ class Watcher:
     def __init__(self, images: Tensor, hidden: frozenset[str] = frozenset()) -> None:
         self.hidden = hidden
         self.origins = Origins(images)
-        self.strange = False  # whether a value of unknown origin was read: a constant, or output of unseen code
-        self.nodes: list[_Node] = [_Node("input", "input", tuple(images.shape), (), receptive_fields.START, 0, "")]
+        self.strange = False  # whether something was read that no operation made: a constant, or made unseen
+        self.nodes: list[_Node] = [_Node("input", kept("input", images), (), receptive_fields.START, 0, "")]
         self.spans: list[_Span] = []
         self.order: list[tuple[str, int]] = []  # ("module", span) or ("operation", node), by start
         self.softmax: dict[int, int] = {}  # a softmax's node -> the node it reads
@@ -157,7 +165,7 @@ class Watcher:
         index = len(self.nodes)
         scope = self._open[-1].name if self._open else ""
         inputs = tuple(dict.fromkeys(node for _, node in known))
-        self.nodes.append(_Node(call.name, call.kind, tuple(made[0].shape), inputs, spread, held, scope, hidden))
+        self.nodes.append(_Node(call.name, kept(call.kind, made[0]), inputs, spread, held, scope, hidden))
         self.order.append(("operation", index))
         if call.kind in ("softmax", "log_softmax") and inputs:
             self.softmax[index] = inputs[0]
@@ -178,8 +186,8 @@ class Watcher:
             everything = [(found[0], source) for source in sources if source is not None]
             spread = receptive_fields._everything(everything) if everything else None
             held = sum(parameter.numel() for parameter in module.parameters())
-            kind = type(module).__name__
-            self.nodes.append(_Node(name, kind, tuple(found[0].shape), span.reads, spread, held, name))
+            seen = kept(type(module).__name__, found[0])
+            self.nodes.append(_Node(name, seen, span.reads, spread, held, name))
             self._made[id(found[0])] = (found[0], len(self.nodes) - 1)
         span.node = self._made[id(found[0])][1]
         span.shape = tuple(found[0].shape)
@@ -259,9 +267,9 @@ def watch(
         Makes another observer of the pass over several images.
     """
     watcher, output, count = _first_pass(model, pictures, size)
-    shapes = {node.call: node.shape for node in watcher.nodes[1:]}
-    shapes |= {span.name: span.shape for span in watcher.spans if span.node is not None}
-    reading = read_axes(model, pictures, size, shapes, count, output, beside)
+    values = {span.name: Seen("", span.shape) for span in watcher.spans if span.node is not None}
+    values |= {node.call: node.seen for node in watcher.nodes[1:]}
+    reading = read_axes(model, pictures, size, values, count, output, beside)
     return _graph(watcher, output, reading, count), output, reading.shared
 
 
@@ -370,7 +378,7 @@ def _layer(
         shape=span.shape if axes.image_axis is None else axes.shape,
         units=axes.units,
         parameters=int(parameters),
-        field=None if spread is None else spread.rectangle(),
+        field=None if spread is None else spread.rectangle,
         gated=spread is not None and spread.gated,
         spatial=axes.spatial,
         inputs=tuple(dict.fromkeys(public.get(read, "") for read in span.reads)),

@@ -118,14 +118,8 @@ def _not_compiled(modules: list[nn.Module]) -> Iterator[None]:
 
 @contextmanager
 def without_backward_hooks(model: nn.Module) -> Iterator[None]:
-    """Remove the backward hooks of all modules for a pass: they are for gradients, not for the signals of rules."""
-    hooks = [
-        (table, dict(table))
-        for module in _modules(model)
-        if not isinstance(module, torch.jit.ScriptModule)
-        for table in (module._backward_hooks, module._backward_pre_hooks)
-        if table
-    ]
+    """Take the backward hooks of all modules away: what they do to gradients means nothing to a rule's signal."""
+    hooks = [(table, dict(table)) for module in _modules(model) for table in _backward_hooks(module)]
     for table, _ in hooks:
         table.clear()
     try:
@@ -136,16 +130,22 @@ def without_backward_hooks(model: nn.Module) -> Iterator[None]:
 
 
 def hooked_backwards(model: nn.Module) -> str:
-    """The first module with backward hooks; empty if there is none."""
-    hooked = next((module for module in _modules(model) if _hooked_backward(module)), None)
+    """The first module whose backward hooks take part in gradients; empty where none has any."""
+    hooked = next((module for module in _modules(model) if _backward_hooks(module)), None)
     if hooked is None:
         return ""
     return next(name for name, module in named_modules(model) if module is hooked) or "the model"
 
 
-def _hooked_backward(module: nn.Module) -> bool:
-    scripted = isinstance(module, torch.jit.ScriptModule)
-    return not scripted and bool(module._backward_hooks or module._backward_pre_hooks)
+def _backward_hooks(module: nn.Module) -> list[dict[int, Any]]:
+    """The tables of a module's backward hooks that are not empty."""
+    held = vars(module)
+    if not held.get("_backward_hooks") and not held.get("_backward_pre_hooks"):  # nearly always
+        return []
+    tables = (
+        [] if isinstance(module, torch.jit.ScriptModule) else [held["_backward_hooks"], held["_backward_pre_hooks"]]
+    )
+    return [table for table in tables if table]
 
 
 class _Tables:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -91,6 +92,7 @@ class Field:
         """True when all positions read the same: the value sees the whole of what came before."""
         return self.rows.step == 0 and self.columns.step == 0
 
+    @cached_property
     def rectangle(self) -> ReceptiveField:
         """In whole pixels."""
         axes = [_whole_pixels(axis) for axis in (self.rows, self.columns)]
@@ -252,6 +254,8 @@ def _neighbours(ratio: Fraction, mode: str, *, corners: bool) -> tuple[Fraction,
 def _joined(fields: Sequence[tuple[Tensor, Field]], output: Tensor) -> Field | None:
     """Branches that meet: the union. A branch without extent that meets one with extent is a gate."""
     local = [field for _, field in fields if not field.everywhere]
+    if len(local) == len(fields) == 1:
+        return local[0]
     if not local:
         return _everything(fields)
     merged = local[0]

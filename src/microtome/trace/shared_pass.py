@@ -16,18 +16,20 @@ from microtome.trace.tracing.watching import Observer
 
 @dataclass(frozen=True)
 class SharedPass:
-    """A pass over several images, and the model's output for the first image alone.
+    """A pass over several images, and what the model returned for one of them alone.
 
     Attributes
     ----------
     images : Tensor
-        Input of the model; the first image is gray.
+        What the model was given.
     observer : Observer
         The observer of the pass.
     returned : object
         Output of the model.
     alone : object
-        Output of the model for the first image alone.
+        What the model returned for one image alone.
+    place : int
+        Which of the images that is; it is gray.
     drew : bool
         Whether random numbers were drawn.
     """
@@ -36,6 +38,7 @@ class SharedPass:
     observer: Observer
     returned: Any
     alone: Any
+    place: int
     drew: bool
 
 

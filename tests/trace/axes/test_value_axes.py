@@ -1,7 +1,7 @@
 """Axes of images and units: measured on layouts that real networks use, held against one pass for each image.
 
 The oracle runs the model on every image alone with plain hooks: element by element, ``per_image`` of a batch must
-equal it. It shares no code with the reading, which never looks at values of single images.
+equal it. It shares no code with the reading.
 """
 
 from __future__ import annotations
@@ -231,15 +231,19 @@ MIXING = {
     "a Python number": lambda y: y / float(y.abs().mean()),
     "attention among images": lambda y: ((y.flatten(1) @ y.flatten(1).T).softmax(1) @ y.flatten(1)).view_as(y),
     "one behind the other": lambda y: y.cumsum(0),
+    "the image before": lambda y: torch.cat([y[:1], y[1:] + y[:-1]]),
+    "in place, and written over": lambda y: y.sub_(y.mean(0)).relu_(),
+    "sorted": lambda y: y.sort(0)[0],
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("side", [8, 128])  # read at its own size, and with smaller images
 @pytest.mark.parametrize("mix", MIXING)
-def test_images_that_influence_each_other_are_said(mix):
-    net = Network(Mixing(MIXING[mix]), SHAPE)
+def test_images_that_influence_each_other_are_said(mix, side):
+    net = Network(Mixing(MIXING[mix]), (3, side, side))
     assert net.graph.mixes
     assert "influence each other" in repr(net)
-    made = units.activation_maps(net, X, "stem")
+    made = units.activation_maps(net, torch.rand(4, 3, side, side), "stem")
     assert "influence each other" in made.provenance.notes[0]
     assert not net.layer("stem").axes.mixed
     assert net.layer("head").axes.mixed
@@ -268,6 +272,23 @@ def test_a_model_of_one_batch_size_is_read_and_said(batch):
     assert not net.layer("head").axes.measured
     torch.testing.assert_close(net.activations(X, "stem")["stem"], net.model.stem(X).detach())
     assert net.logits(X).shape == (4, 4)
+
+
+@pytest.mark.parametrize(("side", "passes"), [(8, [(1, 8), (2, 8)]), (128, [(1, 128), (1, 64), (3, 64)])])
+def test_no_image_is_changed_where_each_is_as_it_is_alone(side, passes):
+    """Two more passes are needed only where an image beside others differs from the image alone."""
+    seen: list[tuple[int, int]] = []
+
+    class Counted(Mixing):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append((len(x), x.shape[2]))
+            return super().forward(x)
+
+    Network(Counted(lambda y: y.relu_().permute(2, 3, 0, 1).contiguous().permute(2, 3, 0, 1)), (3, side, side))
+    assert seen == passes
+    seen.clear()
+    Network(Counted(lambda y: y + 1e-3 * y.mean(0)), (3, side, side))
+    assert len(seen) == len(passes) + 2
 
 
 def test_reading_leaves_the_model_and_the_random_states_as_found():

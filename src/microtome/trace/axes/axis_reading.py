@@ -1,4 +1,4 @@
-"""Measure the axes of every value: the model is run with one and three images, and with one of them changed."""
+"""Measure the axes of every value: one image is run alone and among three; in doubt, three with one of them changed."""
 
 from __future__ import annotations
 
@@ -6,23 +6,21 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from microtome.errors import MicrotomeError
 from microtome.trace.axes.axis_labels import Labels
-from microtome.trace.axes.followed_pass import FollowedPass, Seen
+from microtome.trace.axes.followed_pass import Digests, FollowedPass, KeptPass, Seen
+from microtome.trace.axes.image_order import BesideOthers, resolve
 from microtome.trace.axes.value_axes import COLUMN, IMAGE, PLACE, ROW, UNIT, Axes, Axis, Factor
 from microtome.trace.shared_pass import Both, SharedPass, seeded_pass
 from microtome.trace.tracing.tracer import Tracer
 from microtome.trace.tracing.watching import INPUT, Observer
 
-_SMALL = (64, 128)  # shorter sides of the images that are tried first, if at most half of the full size
-_RELATIVE = 1e-4  # changes of the other images below this share of the changed one's are rounding
+_SMALL = (64, 128)  # pixels of the shorter side of the images that are tried first, where they are at most half
 _PICTURE = -1  # origin of positions that are the picture's rows and columns in one axis
 
 
@@ -56,7 +54,7 @@ def read_axes(
     model: nn.Module,
     pictures: Pictures,
     size: tuple[int, int],
-    shapes: Mapping[str, tuple[int, ...]],
+    values: Mapping[str, Seen],
     count: int,
     output: Any,
     beside: Callable[[], Observer],
@@ -71,8 +69,8 @@ def read_axes(
         Makes prepared images: their number, height and width, and whether one of them is changed.
     size : (int, int)
         Height and width that the model takes.
-    shapes : mapping of str to shape
-        The values of a pass over ``count`` images of that size, in the order of computation.
+    values : mapping of str to Seen
+        The values of a pass over ``count`` images of that size, in the order they arose.
     count : int
         The smallest batch size that the model takes.
     output : object
@@ -82,10 +80,11 @@ def read_axes(
 
     Notes
     -----
-    Cost: passes over one, three and three images of 64 pixels where the model runs the same operations on such
-    images; two over two images of its own size otherwise.
+    Cost: passes over one and three images of 64 pixels where the model runs the same operations on such images; one
+    over two images of its own size otherwise. Two more over three or two images where an image has other values beside
+    others than alone, be it by rounding.
     """
-    for attempt in _attempts(model, pictures, size, shapes, count, output, beside):
+    for attempt in _attempts(model, pictures, size, values, count, output, beside):
         with suppress(MicrotomeError, _UnlikeError):
             return attempt()
     single = FollowedPass(pictures(count, size, False))
@@ -105,15 +104,16 @@ def _attempts(
     model: nn.Module,
     pictures: Pictures,
     size: tuple[int, int],
-    shapes: Mapping[str, tuple[int, ...]],
+    values: Mapping[str, Seen],
     count: int,
     output: Any,
     beside: Callable[[], Observer],
 ) -> Iterator[Callable[[], Reading]]:
+    full = {name: seen.shape for name, seen in values.items()}
     measured = partial(_measured, model, pictures, beside)
     for small in smaller(size) if count == 1 else []:
-        yield partial(measured, small, (1, 3), None, shapes)
-    yield partial(measured, size, (count, count + 1), (shapes, output), shapes)
+        yield partial(measured, small, (1, 3), None, full)
+    yield partial(measured, size, (count, count + 1), (values, output), full)
     yield partial(measured, size, (count + 1, count + 2), None, None)
 
 
@@ -133,38 +133,57 @@ def _measured(
     beside: Callable[[], Observer],
     size: tuple[int, int],
     counts: tuple[int, int],
-    before: tuple[Mapping[str, tuple[int, ...]], Any] | None,
+    before: tuple[Mapping[str, Seen], Any] | None,
     full: Mapping[str, tuple[int, ...]] | None,
 ) -> Reading:
-    """Passes with two batch sizes, and one with an image changed; ``before`` holds the values of the smaller one."""
+    """Run two numbers of images and, in doubt, the larger one with an image changed.
+
+    ``before`` holds the values and the output for the smaller number, where they are known.
+    """
     fewer, more = counts
     if before is None:
-        first = FollowedPass(pictures(fewer, size, False), labelled=False)
-        fewer_returned = Tracer(model, observer=first)(first.images)
-        known: Mapping[str, tuple[int, ...]] = {name: seen.shape for name, seen in first.seen.items()}
-    else:
-        known, fewer_returned = before
-    if full is not None and not _alike(known, full):
+        first, single = KeptPass(), pictures(fewer, size, False)
+        returned, _ = seeded_pass(model, single, first, seed=1)
+        before = first.seen, returned
+    alone, fewer_returned = before
+    if full is not None and not _alike({name: seen.shape for name, seen in alone.items()}, full):
         raise _UnlikeError
-    images, other = pictures(more, size, False), beside()
-    plain = FollowedPass(images.clone(), known, fewer)  # the model may write on its input
-    returned, drew = seeded_pass(model, plain.images, Both(plain, other), seed=1)
-    shapes = {name: seen.shape for name, seen in plain.seen.items()}
-    if full is not None and not _alike(shapes, full):
-        raise _UnlikeError
-    changed = FollowedPass(pictures(more, size, True), known, fewer, labelled=False)
-    seeded_pass(model, changed.images, changed, seed=1)
-    which = changed_image(more)
-    mixes, axes = "", {}
+    run = partial(_batch, model, alone, fewer, full)
+    plain, shared, mixed = None, None, frozenset[str]()
+    if fewer == 1:
+        # The gray image, whose values alone are known, comes second: what an image takes from one before it shows.
+        images, other, beside_others = pictures(more, size, False).roll(1, 0), beside(), BesideOthers(alone, more, 1)
+        plain, returned, drew = run(images, beside_others.look, other)
+        shared = SharedPass(images, other, returned, fewer_returned, 1, drew)
+    if plain is None or not beside_others.alike():
+        plain, _, _ = run(pictures(more, size, False), Digests().take)
+        changed, _, _ = run(pictures(more, size, True), Digests().take, labelled=False)
+        mixed = resolve(plain.seen, changed.seen, more, changed_image(more))
+    axes = {}
     for name, seen in plain.seen.items():
-        after = changed.seen.get(name)
-        mixed = _resolve(seen, after, more, which)
-        if (mixed or seen.over) and not mixes:
-            mixes = name
         shape = seen.shape if full is None or name not in full else full[name]
-        axes[name] = _settled(seen, more, shape, mixed=bool(mixed))
-    shared = SharedPass(images, other, returned, fewer_returned, drew) if fewer == 1 else None
+        axes[name] = _settled(seen, more, shape, mixed=name in mixed)
+    mixes = next((name for name, seen in plain.seen.items() if seen.over or name in mixed), "")
     return Reading(axes | _of_inputs(plain, axes), mixes, shared=shared)
+
+
+def _batch(
+    model: nn.Module,
+    alone: Mapping[str, Seen],
+    fewer: int,
+    full: Mapping[str, tuple[int, ...]] | None,
+    images: Tensor,
+    look: Callable[[str, Seen, Tensor], None],
+    beside: Observer | None = None,
+    *,
+    labelled: bool = True,
+) -> tuple[FollowedPass, Any, bool]:
+    """Follow a pass over several images; also what the model returned, and whether random numbers were drawn."""
+    followed = FollowedPass(images.clone(), alone, fewer, look, labelled)  # the model may write on its input
+    returned, drew = seeded_pass(model, followed.images, followed if beside is None else Both(followed, beside), seed=1)
+    if full is not None and not _alike({name: seen.shape for name, seen in followed.seen.items()}, full):
+        raise _UnlikeError
+    return followed, returned, drew
 
 
 def _of_inputs(followed: FollowedPass, axes: Mapping[str, Axes]) -> dict[str, Axes]:
@@ -181,50 +200,15 @@ def _alike(one: Mapping[str, tuple[int, ...]], other: Mapping[str, tuple[int, ..
     return all(name in one and name in other and len(one[name]) == len(other[name]) for name in names - {"input"})
 
 
-def _resolve(seen: Seen, after: Seen | None, count: int, which: int) -> bool:
-    """Find the order of factors in the image axis from the effect of a changed image; return whether images mix."""
-    if after is None or seen.digest is None or after.digest is None or seen.digest.shape != after.digest.shape:
-        return False
-    if seen.axis is None or seen.labels is None:
-        return False
-    moved = np.abs(after.digest - seen.digest)
-    largest = float(moved.max())
-    if largest == 0:
-        return False
-    rest = seen.shape[seen.axis] // count
-    given = best = _around(seen.labels.axes[seen.axis])
-    outside = _share_outside(moved, given, count, which)
-    if outside > _RELATIVE and rest > 1:  # the order that follows from the operators is wrong
-        orders = [(outer, rest // outer) for outer in range(1, rest + 1) if rest % outer == 0]
-        least, order = min((_share_outside(moved, order, count, which), order) for order in orders)
-        outside, best = (least, order) if least <= _RELATIVE else (outside, given)
-    if best != given:
-        axes = list(seen.labels.axes)
-        roles = {f.role for f in axes[seen.axis] if f.role != IMAGE}
-        role = UNIT if roles == {UNIT} else PLACE
-        outer, inner = best
-        ends = [Factor(role, size) if size > 1 else None for size in (outer, inner)]
-        axes[seen.axis] = tuple(f for f in (ends[0], Factor(IMAGE, count), ends[1]) if f is not None)
-        seen.labels = Labels(tuple(axes), seen.labels.since)
-    return outside > _RELATIVE
-
-
-def _share_outside(moved: NDArray[np.float64], order: tuple[int, int], count: int, which: int) -> float:
-    """The largest change outside the changed image, as a share of the largest of all."""
-    by_image = moved.reshape(order[0], count, order[1])
-    others = [part.max() for part in (by_image[:, :which], by_image[:, which + 1 :]) if part.size]
-    return float(max(others) / moved.max())
-
-
-def _around(axis: Axis) -> tuple[int, int]:
-    at = next(k for k, f in enumerate(axis) if f.role == IMAGE)
-    return math.prod(f.size for f in axis[:at]), math.prod(f.size for f in axis[at + 1 :])
-
-
 def _settled(seen: Seen, count: int, shape: tuple[int, ...], *, mixed: bool = False, measured: bool = True) -> Axes:
     """Axes of a value from its labels, with the lengths that it has for images of the full size."""
     labels = seen.labels if seen.labels is not None else Labels(((),) * len(shape))
-    factors = [_lengths(axis, length, count) for axis, length in zip(labels.axes, shape, strict=True)]
+    return _axes(labels.axes, count, shape, mixed, measured)
+
+
+@lru_cache(maxsize=1024)  # modules hand on the values of operations, and the layers of a network are alike
+def _axes(labels: tuple[Axis, ...], count: int, shape: tuple[int, ...], mixed: bool, measured: bool) -> Axes:
+    factors = [_lengths(axis, length, count) for axis, length in zip(labels, shape, strict=True)]
     if not any(f.role == UNIT for axis in factors for f in axis):
         free = [k for k, axis in enumerate(factors) if axis and all(f.role != IMAGE and f.size > 1 for f in axis)]
         if len(free) == 1:

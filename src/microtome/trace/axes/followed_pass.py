@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,41 +18,79 @@ from microtome.trace.axes.axis_labels import Known, Labels, pictures
 from microtome.trace.axes.value_axes import COLUMN, IMAGE, PLACE, ROW, UNIT, Axis, Factor
 from microtome.trace.operators.nested_tensors import tensors
 from microtome.trace.operators.operator_calls import Call
-from microtome.trace.operators.operator_table import those
+from microtome.trace.operators.operator_table import CONVOLUTIONS, those
+from microtome.trace.rectifiers.value_function import version
 
 _REDUCING = those(role="reduction")
-# They pass on the values of an earlier operation, which has been measured.
+# They compute each image of a batch, the first axis, by itself.
+_BY_IMAGE = those(role=("activation", "convolution", "pooling", "averaging")) | {"linear", "batch_norm"}
+# They hand on the values of an operation before, which has been measured.
 _MOVING = those(role=("view", "split", "copy", "cast", "selection"), layer=False) | {"expand"}
 
 
 @dataclass
 class Seen:
-    """One value of a pass: its shape, labels, and a number for each index of the axis that varies with the images."""
+    """One value of a pass: its shape, its labels, and the value itself or numbers that change when it does."""
 
     kind: str
     shape: tuple[int, ...]
     labels: Labels | None = None
-    axis: int | None = None  # the one that varies with the images
-    digest: NDArray[np.float64] | None = None
+    axis: int | None = None  # the one that varies
+    value: Tensor | None = None  # where it is kept; it may be written on later
+    version: int = 0  # how often it had been written on
+    digest: NDArray[np.float64] | None = None  # a number for each index of the axis
     why: str = ""
     over: bool = False  # an operation that reduces the images of the batch to one value
+    apart: bool = False  # an operation that computes each image of its value from the same image of what it reads
+
+
+def kept(kind: str, value: Tensor) -> Seen:
+    """A value of a pass that is kept."""
+    return Seen(kind, tuple(value.shape), value=value, version=version(value))
+
+
+class KeptPass:
+    """Keeps the values of one pass."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, Seen] = {}
+
+    def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """A module starts: nothing to do."""
+
+    def operation(self, call: Call, output: Any) -> None:
+        """An operation has run."""
+        made = tensors(output) or ([call.input] if call.kind == "setitem" else [])
+        if made:
+            self.seen[call.name] = kept(call.kind, made[0])
+
+    def leave(self, name: str, module: nn.Module, output: Any) -> None:
+        """A module has returned."""
+        made = tensors(output)
+        if made:
+            self.seen[name] = kept(type(module).__name__, made[0])
 
 
 @dataclass
 class FollowedPass:
-    """Follows one pass: shapes always, labels and digests where other batches are known.
+    """Follows one pass: shapes always, labels and the axis of the images where another number of images is known.
 
     Parameters
     ----------
     images : Tensor
-        Input of the model.
-    other : mapping of str to shape, with the number of its images
-        The shapes of the same values for another number of images; without it no axis is measured.
+        What the model is given.
+    other : mapping of str to Seen, with the number of its images
+        The same values for another number of images; without it no axis is measured.
+    look : function, optional
+        What is done with a value whose axis has been measured: (its name, what is known of it, the value).
+    labelled : bool
+        Whether operators hand on what is known of the axes.
     """
 
     images: Tensor
-    other: Mapping[str, tuple[int, ...]] | None = None
+    other: Mapping[str, Seen] | None = None
     other_count: int = 0
+    look: Callable[[str, Seen, Tensor], None] | None = None
     labelled: bool = True
     seen: dict[str, Seen] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
@@ -61,7 +99,6 @@ class FollowedPass:
         self._labels: dict[int, tuple[weakref.ref[Tensor], Labels | None, str]] = {}
         self._note(self.images, pictures(self.images.shape), "input")
         self.seen["input"] = Seen("input", tuple(self.images.shape), pictures(self.images.shape), 0)
-        self._digests = _Digests()
         self._unread: list[str] = []
         self.sources: dict[str, str] = {}  # input of a layer -> name of that value
 
@@ -82,11 +119,9 @@ class FollowedPass:
             for name in (call.name, *self._unread):
                 self._read_by(name, call.tensors)
             self._unread.clear()
-        if not self.labelled and self.other is None:
-            self.seen[call.name] = Seen(call.kind, tuple(made[0].shape))
-            return
         found = axis_rules.carried(call, self._known, made, len(self.order)) if self.labelled else [None] * len(made)
         seen = Seen(call.kind, tuple(made[0].shape), found[0])
+        seen.apart = self.labelled and self._keeps_apart(call, seen.shape)
         self._measure(call.name, made[0], seen)
         if self.labelled:
             seen.over = self._reduces_images(call, seen)
@@ -104,9 +139,9 @@ class FollowedPass:
         if known is not None and known[0]() is value and known[2] in self.seen:
             origin = self.seen[known[2]]
             same = origin.shape == tuple(value.shape)
-            seen = Seen(origin.kind, tuple(value.shape), known[1], origin.axis if same else None, origin.digest)
-            seen.why = origin.why
-        else:  # an opaque module, or one that returns a value of an unseen operation
+            seen = Seen(origin.kind, tuple(value.shape), known[1], origin.axis if same else None)
+            seen.digest, seen.why = origin.digest, origin.why
+        else:  # an opaque module, or one that hands on what no operation was seen to make
             seen = Seen(type(module).__name__, tuple(value.shape))
             if self.labelled and name not in self.seen:
                 images = Known(self.images.shape, pictures(self.images.shape))
@@ -138,13 +173,24 @@ class FollowedPass:
         read = self._known(call.input).labels
         return read is not None and any(f.role == IMAGE for axis in read.axes for f in axis)
 
+    def _keeps_apart(self, call: Call, shape: tuple[int, ...]) -> bool:
+        if call.kind not in _BY_IMAGE or not shape or shape[0] != len(self.images):
+            return False
+        value, bound = call.input, call.arguments
+        labels = [found for read in call.tensors if (found := self._known(read).labels) is not None]
+        if len(labels) != 1 or self._known(value).labels is None or value.dim() < 2 or bound.get("training"):
+            return False
+        batched = call.kind not in CONVOLUTIONS or bound["weight"].dim() == value.dim()
+        return batched and labels[0].axes[0] == (Factor(IMAGE, shape[0]),)
+
     # -- what varies with the number of images ---------------------------------------------------------------------
 
     def _measure(self, name: str, value: Tensor, seen: Seen) -> None:
-        """Find the axis that grows with the images, mark it, and compute a digest for each of its indices."""
+        """Find the axis that grows with the images, mark it, and look at the value."""
         if self.other is None:
             return
-        before = self.other.get(name)
+        single = self.other.get(name)
+        before = None if single is None else single.shape
         count, other = len(self.images), self.other_count
         if before is None or len(before) != len(seen.shape):
             seen.labels, seen.why = None, "its axes depend on the number of images"
@@ -163,15 +209,19 @@ class FollowedPass:
         else:
             seen.labels = _without_images(seen.labels)
         plain = seen.axis is not None and seen.shape[seen.axis] == count
-        if not (plain and seen.kind in _MOVING):
-            seen.digest = self._digests.of(value, seen.axis)
+        if self.look is not None and not (plain and seen.kind in _MOVING):
+            self.look(name, seen, value)
 
 
-class _Digests:
+class Digests:
     """Random projections of values: one number for every index of an axis, which changes when the values do."""
 
     def __init__(self) -> None:
         self._weights = torch.empty(0, device="cpu")
+
+    def take(self, name: str, seen: Seen, value: Tensor) -> None:
+        """Keep the digest of a value."""
+        seen.digest = self.of(value, seen.axis)
 
     def of(self, value: Tensor, axis: int | None) -> NDArray[np.float64]:
         """One number per index of the axis, or one for all."""

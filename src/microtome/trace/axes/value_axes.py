@@ -51,8 +51,8 @@ class Axes:
     mixed : bool
         Whether the values of one image depend on the others in the batch, as with batch statistics.
     measured : bool
-        Whether the image axis was measured with batches of two or three images, one of them changed; False if the model
-        takes only one batch size, so that the axes follow from the operators alone.
+        Whether the images were found by running batches of different size; False where the model admits a single one,
+        so that the axes follow from the operators alone.
 
     Examples
     --------

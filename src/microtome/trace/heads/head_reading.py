@@ -83,8 +83,8 @@ def read_head(
     other scores than alone.
     """
     if output is not None and output not in OUTPUTS:
-        raise InputError(f'output must be one of {", ".join(OUTPUTS)}, got "{output}".')
-    first, images, seen = (
+        raise InputError(f'output is one of {", ".join(OUTPUTS)}, got "{output}".')
+    first, place, images, seen = (
         _clear(first, shared, head, names)
         or _small(model, layers, first, make, size)
         or _whole(model, first, make(size))
@@ -108,7 +108,7 @@ def read_head(
         )
     alone = _same_path(first, path, rows.shape[1])
     random = ""
-    if drew or alone is None or not _close(alone, rows[:1], 1e-3):
+    if drew or alone is None or not _close(alone, rows[place : place + 1], 1e-3):
         again, other, _ = _pass(model, images, seed=2)
         second = dict(tensors_by_path(other)).get(path)
         second = None if second is None else as_rows(second, len(images))
@@ -123,13 +123,12 @@ def read_head(
     return Reading(meaning(ending, layers, found[path], path, rows, output, bounded), random)
 
 
-Seen = tuple["Ending", Any, bool]  # the observer of a pass, its output, whether random numbers were drawn
+Seen = tuple["Ending", Any, bool]  # what a pass showed, what it returned, whether random numbers were drawn
+Beginning = tuple[Any, int, Tensor, Seen]  # what was returned for one image alone, which of the images it is, a pass
 
 
-def _clear(
-    first: Any, shared: SharedPass | None, head: str | int | None, names: int | None
-) -> tuple[Any, Tensor, Seen] | None:
-    """The first output and the pass of a shared reading; None if it leaves any doubt."""
+def _clear(first: Any, shared: SharedPass | None, head: str | int | None, names: int | None) -> Beginning | None:
+    """The output for one image and the pass of a shared reading; None where it leaves any doubt."""
     if shared is None or first is None or shared.drew or not isinstance(shared.observer, Ending):
         return None
     shapes = ([(path, value.shape) for path, value in tensors_by_path(one)] for one in (shared.alone, first))
@@ -141,9 +140,9 @@ def _clear(
         return None
     rows = as_rows(found[path], count)
     alone = None if rows is None else _same_path(shared.alone, path, rows.shape[1])
-    if rows is None or alone is None or not _close(alone, rows[:1], 1e-3):
+    if rows is None or alone is None or not _close(alone, rows[shared.place : shared.place + 1], 1e-3):
         return None
-    return shared.alone, shared.images, (shared.observer, shared.returned, False)
+    return shared.alone, shared.place, shared.images, (shared.observer, shared.returned, False)
 
 
 def _small(
@@ -152,8 +151,8 @@ def _small(
     first: Any,
     make: Callable[[tuple[int, int]], Tensor],
     size: tuple[int, int],
-) -> tuple[Any, Tensor, Seen] | None:
-    """The first output and a pass for small images; None if the model runs other operations on them."""
+) -> Beginning | None:
+    """The first output and a pass for small images; None where the model does something else with them."""
     reduced = smaller(size)
     if not reduced or first is None:
         return None
@@ -166,15 +165,15 @@ def _small(
     names = {node.name for node in seen[0].nodes}
     shapes = ([(path, value.shape) for path, value in tensors_by_path(one)] for one in (alone, first))
     same = all(layer.operation in names for layer in layers.values() if layer.leaf)
-    return (alone, images, seen) if same and next(shapes) == next(shapes) else None
+    return (alone, 0, images, seen) if same and next(shapes) == next(shapes) else None
 
 
-def _whole(model: nn.Module, first: Any, images: Tensor) -> tuple[Any, Tensor, Seen]:
+def _whole(model: nn.Module, first: Any, images: Tensor) -> Beginning:
     """The first output and a pass for images of the size that the model takes."""
     try:
-        return first, images, _pass(model, images, seed=1)
+        return first, 0, images, _pass(model, images, seed=1)
     except ModelError:  # the model takes one image only
-        return first, images[:1], _pass(model, images[:1], seed=1)
+        return first, 0, images[:1], _pass(model, images[:1], seed=1)
 
 
 _TRANSPOSED = (

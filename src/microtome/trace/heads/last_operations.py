@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,7 +47,7 @@ class Ending:
     nodes: list[Node] = field(default_factory=list)
     value: dict[int, Tensor] = field(default_factory=dict)
     reader: dict[int, str] = field(default_factory=dict)
-    _made: dict[int, tuple[Tensor, int]] = field(default_factory=dict)
+    _made: dict[int, tuple[weakref.ref[Tensor], int]] = field(default_factory=dict)
     _read: dict[str, tuple[int, ...]] = field(default_factory=dict)  # by each running module
 
     def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -68,14 +69,14 @@ class Ending:
         """A module has returned; a scripted one is one operation of unknown kind."""
         inputs = self._read.pop(name, ())
         for place, value in enumerate(tensors(output)):
-            if id(value) not in self._made:
-                # A copy made here, between operations, would be taken for one of the model's operations.
+            if self.node_of(value) is None:
+                # A copy made here, between operations, would be seen as the model's own.
                 self._add(value, Node("", name, inputs, False, False, place == 0), value)
 
     def node_of(self, value: Tensor) -> int | None:
         """The node that computed a value."""
         found = self._made.get(id(value))
-        return None if found is None else found[1]
+        return None if found is None or found[0]() is not value else found[1]
 
     def behind(self, node: int) -> set[int]:
         """All nodes that a node is computed from."""
@@ -89,10 +90,11 @@ class Ending:
         return found
 
     def _known(self, values: list[Tensor]) -> tuple[int, ...]:
-        return tuple(dict.fromkeys(self._made[id(value)][1] for value in values if id(value) in self._made))
+        found = (self.node_of(value) for value in values)
+        return tuple(dict.fromkeys(node for node in found if node is not None))
 
     def _add(self, value: Tensor, node: Node, kept: Tensor) -> None:
-        self._made[id(value)] = value, len(self.nodes)
+        self._made[id(value)] = weakref.ref(value), len(self.nodes)
         if value.is_floating_point() and 0 < value.numel() <= SMALL:
             self.value[len(self.nodes)] = kept
             self.value.pop(len(self.nodes) - _NEAR, None)
