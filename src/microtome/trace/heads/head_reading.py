@@ -83,7 +83,7 @@ def read_head(
     other scores than alone.
     """
     if output is not None and output not in OUTPUTS:
-        raise InputError(f'output is one of {", ".join(OUTPUTS)}, got "{output}".')
+        raise InputError(f'output must be one of {", ".join(OUTPUTS)}, got "{output}".')
     first, place, images, seen = (
         _clear(first, shared, head, names)
         or _small(model, layers, first, make, size)
