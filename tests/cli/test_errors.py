@@ -41,6 +41,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     small.save_weights(tmp_path / "nan.pt", {"head.bias": torch.full((3,), float("nan"))})
     (tmp_path / "text.pt").write_text("no weights")
     Image.new("L", (10, 12)).save(tmp_path / "one.png")
+    (tmp_path / "ones").mkdir()
+    Image.new("L", (10, 12), 1).save(tmp_path / "ones" / "one.png")
     return tmp_path
 
 
@@ -163,6 +165,10 @@ MISTAKES = {
     "no folder of masks": (
         ["shortcut-share", "one.png", *MODEL, "--masks", "none", "-o", "a.png"],
         ["no folder of masks none"],
+    ),
+    "mask that marks nothing": (
+        ["shortcut-share", "one.png", *MODEL, "--masks", "ones", "-o", "a.png"],
+        ["ones/one.png marks nothing", "0 and 255"],
     ),
     "no picture to plant shortcuts in": (["spotting-bias", "--images", "0"], ["--images 0"]),
     "page of shortcuts that cannot be written": (

@@ -109,4 +109,10 @@ def _mask(folder: Path, photo: Path, net: Network) -> Tensor:
     found = sorted(path for path in folder.glob(f"{glob.escape(photo.stem)}.*") if path.is_file())
     if not found:
         raise InputError(f"{folder} holds no mask for {photo.name}; expected {photo.stem}.png or alike.")
-    return (pictures([found[0]], net)[0].mean(0) > 0.5).to(torch.float32)
+    mask = (pictures([found[0]], net)[0].mean(0) > 0.5).to(torch.float32)
+    if not bool(mask.any()):
+        raise InputError(
+            f"the mask {found[0]} marks nothing: no pixel of it is lighter than the middle. Save masks with 0 and 255, "
+            "not 0 and 1, and leave out pictures without the shortcut."
+        )
+    return mask
