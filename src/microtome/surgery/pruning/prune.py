@@ -320,7 +320,7 @@ def _check(net: Network, rounds: int, multiply_adds: float, tolerance: float) ->
         raise InputError(f"at least one round is expected, got {rounds}.")
     if not 0 < multiply_adds <= 1:
         raise InputError(f"a share of the multiply-adds in (0, 1] is expected, got {multiply_adds}.")
-    if tolerance < 0:
+    if not tolerance >= 0:
         raise InputError(f"the accuracy that may be lost is not negative, got {tolerance}.")
 
 
