@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from microtome.errors import InputError, nearest
+from microtome.option_types import OptionTypes
 from microtome.results import Result, described
 
 _METHODS: dict[str, Method] = {}
@@ -134,11 +135,16 @@ def register(
     def enter(function: F) -> F:
         _check_free(name, function)
         signature = inspect.signature(function)
+        types = OptionTypes(signature)
 
         @functools.wraps(function)
         def method(*args: Any, **options: Any) -> Any:
+            try:
+                call = signature.bind(*args, **options)
+            except TypeError:  # an argument is missing or unknown, which Python says better
+                return function(*args, **options)
+            types.check(call.arguments)
             result = function(*args, **options)
-            call = signature.bind(*args, **options)
             if isinstance(result, Result):
                 return _stamped(result, name, call)
             if isinstance(result, dict):  # one result for each layer

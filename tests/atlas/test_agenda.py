@@ -30,3 +30,12 @@ def test_an_interim_task_is_done_only_where_a_missing_one_needs_it() -> None:
     agenda.finish(maps)
     assert [one.job for one in agenda.unneeded()] == ["features"]
     assert not [*Agenda([features, maps], {maps.key: True}.get).take(9)]
+
+
+def test_two_tasks_of_one_key_are_done_once() -> None:
+    one = task("one", "", "")
+    agenda = Agenda([one, task("one", "", "")], {}.get)
+    assert [*agenda.take(9)] == [one]
+    agenda.finish(one)
+    assert agenda.count == 1
+    assert not [*agenda.take(9)]

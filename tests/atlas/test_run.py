@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from atlas import small
+from microtome import Network, data
 from microtome.atlas import Budget, build
 from microtome.atlas.atlas_run import Report
 from microtome.errors import ModelError
-from microtome.loading import RunConfig
+from microtome.loading import RunConfig, Subject
 from microtome.progress import Progress
 
 TINY = small.TINY
@@ -110,6 +112,17 @@ def test_two_networks_have_no_result_in_common(files: Path, whole: Undisturbed) 
     build(other, files / "second", size=TINY, engine="inline")
     ours, theirs = (set(small.contents(files / name / "results")) for name in ("whole", "second"))
     assert ours.isdisjoint(theirs)
+
+
+def test_a_network_with_one_output_has_an_atlas(tmp_path: Path) -> None:
+    """Its predicted class and the other one are the same, so that both ask for the same maps."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 1)).eval()
+    images = data.Images((torch.rand(3, 1, 4, 4) * 255).to(torch.uint8))
+    report = build(Subject(Network(model, (1, 4, 4)), images), tmp_path / "one", size=TINY, engine="inline")
+    assert report.failed == ()
+    assert report.made == report.tasks
+    assert (tmp_path / "one" / "index.html").is_file()
 
 
 def test_a_factory_that_is_never_the_same_is_an_error(files: Path) -> None:

@@ -77,3 +77,10 @@ def test_a_slope_that_is_no_number(name):
 def test_a_window_larger_than_the_image(window):
     with pytest.raises(InputError, match="is larger than the image"):
         attribution.occlusion(Network(convolutional(), SHAPE), images(), 1, window=window, stride=2)
+
+
+@pytest.mark.parametrize("masks", ["x", None, {"a": 1}, ["nope"]])
+def test_masks_that_are_none_are_one_clear_message(masks):
+    net = Network(convolutional(), SHAPE)
+    with pytest.raises(InputError, match="masks are a tensor or array of 0 and 1, one for each image, got"):
+        attribution.shortcut_share(net, images(), masks, methods=["saliency"])

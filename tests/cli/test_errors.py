@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "path", list(sys.path))
     sys.modules.pop("nets", None)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "folder.png").mkdir()
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.png").write_bytes(b"\x89PNG no more")
     for name in ("cat", "dog"):
@@ -39,6 +41,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     small.save_weights(tmp_path / "nan.pt", {"head.bias": torch.full((3,), float("nan"))})
     (tmp_path / "text.pt").write_text("no weights")
     Image.new("L", (10, 12)).save(tmp_path / "one.png")
+    (tmp_path / "ones").mkdir()
+    Image.new("L", (10, 12), 1).save(tmp_path / "ones" / "one.png")
     return tmp_path
 
 
@@ -124,6 +128,57 @@ MISTAKES = {
     "units in words": (["maximize", "one", *MODEL, "-o", "out.png", "--channels", "a"], ["0-15"]),
     "unknown unit": (["dissect", "one.png", *MODEL, "--layer", "one", "--channel", "9", "-o", "a.png"], ["9"]),
     "unknown kind of methods": (["methods", "--kind", "magic"], ["magic", "attribution"]),
+    "units from the larger number to the smaller": (
+        ["reconstruct", *MODEL, "--data", "images", "--layer", "one", "-o", "a.png", "--channels", "3-1"],
+        ["from the smaller number to the larger", '"3-1"'],
+    ),
+    "units without end": (
+        ["maximize", "one", *MODEL, "-o", "a.png", "--channels", "0-99999999999"],
+        ["0-99999999999"],
+    ),
+    "a state of no weight file": (explain("--state", "ema"), ["--state ema", "--weights"]),
+    "no weights named": (explain("--weights", ""), ["--weights is empty"]),
+    "no classes named": (explain("--classes", " "), ["--classes is empty"]),
+    "no layers named": (
+        ["criteria", *MODEL, "--data", "images", "--layers", ",", "-o", "a.png"],
+        ['names joined by commas are expected, got ","'],
+    ),
+    "target by a name without names": (
+        ["explain-path", "one.png", *MODEL, "-o", "a.png", "--target", "dog"],
+        ['no class "dog"', "given no class names"],
+    ),
+    "no image to compare layers on": (
+        ["layer-repeats", *MODEL, "--data", "images", "--images", "0", "-o", "a.png"],
+        ["at least one image", "--images 0"],
+    ),
+    "images larger than memory": (factory("nets:build", "1,99999999,99999999"), ["not enough memory"]),
+    "library misspelt": (factory("timmm:resnet18"), ['"timmm"', "Nearest: timm"]),
+    "folder in place of a file": (explain(out="folder.png"), ["folder.png cannot be written: it is a folder"]),
+    "page in place of a figure": (
+        ["map", *MODEL, "--data", "images", "--layer", "one", "-o", "a.htm"],
+        ["a.htm", ".html for a page"],
+    ),
+    "page below a file": (
+        ["map", *MODEL, "--data", "images", "--layer", "one", "-o", "one.png/a.html"],
+        ["one.png/a.html cannot be written", "is a file, not a folder"],
+    ),
+    "no folder of masks": (
+        ["shortcut-share", "one.png", *MODEL, "--masks", "none", "-o", "a.png"],
+        ["no folder of masks none"],
+    ),
+    "mask that marks nothing": (
+        ["shortcut-share", "one.png", *MODEL, "--masks", "ones", "-o", "a.png"],
+        ["ones/one.png marks nothing", "0 and 255"],
+    ),
+    "no picture to plant shortcuts in": (["spotting-bias", "--images", "0"], ["--images 0"]),
+    "page of shortcuts that cannot be written": (
+        ["spotting-bias", "--out", "one.png"],
+        ["one.png cannot be written"],
+    ),
+    "reproductions that cannot be written": (
+        ["reproduce", "vector-spaces", "--out", "one.png"],
+        ["one.png cannot be written"],
+    ),
     "unknown data set to train on": (
         ["train", "simple-convnet", "--data", "mnits", "--out", "run"],
         ["mnits", "mnist"],
@@ -142,3 +197,35 @@ def test_a_mistake_is_one_clear_line_and_exit_2(mistake: str, files: Path, capsy
     for part in expected:
         assert part in said
     assert (files / "notes" / "a.txt").read_text() == "mine"
+
+
+def test_masks_are_found_by_names_with_brackets(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (files / "masks").mkdir()
+    Image.new("L", (10, 12), 120).save(files / "two [1].png")
+    Image.new("L", (10, 12), 255).save(files / "masks" / "two [1].png")
+    options = ["--masks", "masks", "--methods", "saliency", "-o", "a.png"]
+    assert run(["shortcut-share", "two [1].png", *MODEL, *options]) == 0
+    assert "100.0 % on the masks" in capsys.readouterr().out
+
+
+def test_a_target_by_name_is_the_one_by_number(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = []
+    for target in ("dog", "1"):
+        named = ["explain-path", "one.png", *MODEL, "--classes", "names.txt", "--target", target, "--no-labels"]
+        assert run([*named, "--json", "-o", "a.safetensors"]) == 0
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1]
+
+
+def test_warnings_are_lines_without_places_in_the_code(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (files / "pets" / "cat" / "b.heic").write_bytes(b"x")
+    (files / "pets" / "fish").mkdir()
+    options = ["--data", "pets", "--layer", "one", "-o", "a.png"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert run(["top-patches", *MODEL, *options]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert [line for line in said if "not read" in line] == [
+        f"warning: the folder {files / 'pets'} holds files that are not read (1 .heic). Convert them to PNG or JPEG."
+    ]
+    assert not any(".py" in line for line in said)

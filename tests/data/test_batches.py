@@ -13,7 +13,7 @@ from PIL import Image
 from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
 
 from microtome import data
-from microtome.errors import InputError
+from microtome.errors import DataWarning, InputError
 
 BYTES = np.random.default_rng(0).integers(0, 256, (6, 5, 4, 3), dtype=np.uint8)  # as pictures are stored: N, H, W, C
 FLOATS = torch.from_numpy(BYTES).permute(0, 3, 1, 2) / 255
@@ -166,7 +166,9 @@ def test_bools_names_and_missing_labels():
     assert data.labels([(IMAGE, 1), (IMAGE, None), (IMAGE, float("nan")), (IMAGE, -100)]).tolist() == [1, -1, -1, -1]
     net = data.Expected((1, 4, 4), (0.0, 1.0), ["fish", "cat, house cat"])
     assert data.labels([(IMAGE, "House cat"), (IMAGE, "fish")], net=net).tolist() == [1, 0]
-    assert data.labels([(IMAGE, "dog"), (IMAGE, "fish")], net=net) is None
+    assert data.labels([(IMAGE, b"House cat"), (IMAGE, np.bytes_(b"fish"))], net=net).tolist() == [1, 0]
+    with pytest.warns(DataWarning, match="label 'dog', which is none of the class names"):
+        assert data.labels([(IMAGE, "dog"), (IMAGE, "fish")], net=net) is None
 
 
 class Counted(torch.utils.data.Dataset):

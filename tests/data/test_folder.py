@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -234,3 +236,70 @@ def test_all_broken_pictures_are_named_at_once(tmp_path, scene):
         folder = broken(tmp_path, f"f{number:02d}.png", b"")
     with pytest.raises(InputError, match=r"13 more .*: d\.jpg, f00\.png, .*f06\.png, \.\.\.$"):
         folder.load()
+
+
+def test_a_strip_is_scaled_only_where_it_is_kept(tmp_path):
+    """A file of a few bytes must not fill gigabytes: 60,000 x 1 pixels cover 224 x 224 as 13 million x 224."""
+    Image.new("RGB", (60_000, 1), (9, 99, 9)).save(tmp_path / "a.png")
+    tracemalloc.start()
+    pixels = read(tmp_path / "a.png", (3, 224, 224))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (pixels == (9, 99, 9)).all()
+    assert peak < 8e6
+    ramp = np.repeat(np.linspace(0, 255, 2000).astype(np.uint8)[None, :, None], 3, 2)
+    Image.fromarray(ramp).save(tmp_path / "b.png")
+    assert np.abs(read(tmp_path / "b.png", (3, 20, 20)).astype(int) - 127).max() <= 1  # the middle pixel, magnified
+
+
+def test_twelve_bits_in_sixteen_are_told(tmp_path):
+    deep = np.linspace(0, 4095, 96).astype(np.uint16).reshape(8, 12)
+    Image.fromarray(deep).save(tmp_path / "a.tiff")
+    with pytest.warns(DataWarning, match="no more than 12 of its 16 bits"):
+        assert read(tmp_path / "a.tiff").max() == 16
+
+
+def laid_out(tmp_path, scene, *names):
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(scene).save(tmp_path / name)
+    return tmp_path
+
+
+def test_class_folders_below_others_are_found_by_name(tmp_path, scene):
+    root = laid_out(tmp_path, scene, "2/benign/a.png", "0/benign/a.png", "0/malignant/left/a.png", "1/malignant/a.png")
+    found = data.folder(root, SHAPE, classes=["malignant", "benign", "normal"])
+    assert dict(zip(found.names, found.labels.tolist(), strict=True)) == {
+        "0/benign/a.png": 1,
+        "0/malignant/left/a.png": 0,
+        "1/malignant/a.png": 0,
+        "2/benign/a.png": 1,
+    }
+    with pytest.warns(DataWarning, match="0, 1, 2 are taken as the classes, not benign, malignant"):
+        assert data.folder(root, SHAPE).labels.tolist() == [0, 0, 1, 2]
+    with pytest.raises(InputError, match="is none of the network"):
+        data.folder(root, SHAPE, classes=["good", "bad"])
+
+
+def test_several_folders_around_the_class_folders_are_no_class(tmp_path, scene):
+    root = laid_out(tmp_path, scene, "a/b/cat/1.png", "a/b/dog/1.png")
+    with pytest.warns(DataWarning, match="holds the one folder a/b, with 2 folders in it"):
+        assert data.folder(root, SHAPE).labels is None
+
+
+def test_masks_are_no_pictures(tmp_path, scene):
+    root = laid_out(tmp_path, scene, "benign/images/1.png", "benign/masks/1.png", "normal/images/1.png")
+    with pytest.raises(InputError, match=r"hold images and masks: masks are not pictures"):
+        data.folder(root, SHAPE)
+    busi = laid_out(tmp_path / "busi", scene, "benign/b (1).png", "benign/b (1)_mask.png", "benign/face mask.png")
+    with pytest.warns(DataWarning, match=r"1 of the 3 pictures .*masks of others \(benign/b \(1\)_mask\.png\)"):
+        data.folder(busi, SHAPE)
+
+
+def test_pictures_of_a_kind_that_is_not_read_are_told(tmp_path, scene):
+    root = laid_out(tmp_path, scene, "cat/1.png", "dog/1.png")
+    (root / "cat" / "notes.txt").write_text("mine")
+    (root / "cat" / "2.HEIC").write_bytes(b"x")
+    (root / "dog" / "2.dcm").write_bytes(b"x")
+    with pytest.warns(DataWarning, match=r"files that are not read \(1 \.dcm, 1 \.heic\)"):
+        assert len(data.folder(root, SHAPE)) == 2

@@ -111,3 +111,18 @@ def test_folders_whose_order_by_text_is_not_that_of_their_numbers(tree):
 def test_one_probability_has_two_folders(tree):
     net = Network(nn.Sequential(nn.Flatten(), nn.Linear(16, 1), nn.Sigmoid()), SHAPE)
     assert label_of(tree("cat", "dog"), "dog", net) == 1
+
+
+def test_a_class_without_pictures_keeps_its_number(tree):
+    root = tree("cat", "dog")
+    (root / "bird").mkdir()
+    assert label_of(root, "cat", network(3)) == 1
+    assert label_of(root, "cat", network(2)) == 0
+    (root / "bird" / "notes.txt").write_text("no class")
+    with pytest.raises(InputError, match=r"2 class folders \(cat, dog\), the network 3"):
+        label_of(root, "cat", network(3))
+
+
+def test_one_class_folder_is_said_in_the_singular(tree):
+    with pytest.raises(InputError, match=r"has 1 class folder \(cat\), the network 3 classes"):
+        label_of(tree("cat"), "cat", network(3))

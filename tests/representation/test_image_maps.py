@@ -110,6 +110,13 @@ def test_accuracy_by_votes() -> None:
     assert accuracy(neighbours, None) is None
 
 
+def test_accuracy_is_not_defined_for_one_class() -> None:
+    neighbours = np.array([[1, 2], [0, 2], [0, 1]])
+    assert accuracy(neighbours, torch.tensor([4, 4, 4])) is None
+    assert accuracy(neighbours, torch.tensor([4, 4, -1])) is None
+    assert accuracy(neighbours, torch.tensor([4, 4, 3])) == pytest.approx(2 / 3)
+
+
 def test_pca_is_the_singular_value_decomposition() -> None:
     """Oracle: numpy's SVD of the centred features, for more images than features and for fewer."""
     for count in (200, 30):

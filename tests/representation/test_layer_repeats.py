@@ -81,3 +81,15 @@ def test_wrong_input_is_one_clear_message():
         representation.repeats(net, _images(), ["0"])
     with pytest.raises(LayerError, match="no layer"):
         representation.repeats(net, _images(), ["0", "nine"])
+
+
+def test_a_layer_that_does_not_vary_is_like_no_other():
+    """Its CKA is 0 / 0, as `cka` says; 0 with an interval from 0 to 0 and p = 1 would claim to know that it differs."""
+    model = Repeating([2, 0, 3, 1])
+    with torch.no_grad():
+        model.second.weight.zero_()
+    found = representation.repeats(Network(model, (1, 6, 6)), _images(), ["first", "second", "third"])
+    for values in (found.cka, found.low, found.high, found.match, found.chance, found.p):
+        assert values.isnan().all()
+    assert "nan" not in str(found.table())
+    found.plot()

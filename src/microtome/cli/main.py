@@ -8,16 +8,22 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
+import re
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from cyclopts import App, CycloptsError
 
 import microtome
 from microtome.cli.run_file import expand
-from microtome.errors import MicrotomeError
+from microtome.errors import DataWarning, MicrotomeError, ModelWarning, StoreWarning
 
 __all__ = ["app", "main", "run"]
+
+# torch raises a plain RuntimeError on a processor; that of a GPU is one, too.
+_OUT_OF_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
 
 app = App(
     name="microtome",
@@ -73,7 +79,8 @@ def run(tokens: Sequence[str]) -> int:
     """
     try:
         _describe(tokens)
-        app(expand(tokens), exit_on_error=False, print_error=False, result_action="return_value")
+        with _plain_warnings():
+            app(expand(tokens), exit_on_error=False, print_error=False, result_action="return_value")
     except MicrotomeError as error:
         return _fail(str(error))
     except CycloptsError as error:
@@ -85,8 +92,12 @@ def run(tokens: Sequence[str]) -> int:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (OSError, MemoryError) as error:
+    except OSError as error:
         return _fail(f"{type(error).__name__}: {error}")
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
+            raise
+        return _fail("there is not enough memory. Give smaller or fewer images, or a smaller part of the network.")
     return 0
 
 
@@ -97,6 +108,24 @@ def _describe(tokens: Sequence[str]) -> None:
     for name in [first] if first in known else known if first in ("", "--help", "-h") else []:
         text = inspect.getdoc(app[name].default_command) or ""
         app[name].help = "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Write our own warnings as one line, once, without the place in the code that gives them."""
+    shown = warnings.showwarning
+    told: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+        if issubclass(category, DataWarning | ModelWarning | StoreWarning):
+            sys.stderr.write("" if str(message) in told else f"warning: {message}\n")
+            told.add(str(message))
+        else:
+            shown(message, category, *place, **options)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def _fail(message: str) -> int:

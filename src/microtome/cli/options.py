@@ -88,6 +88,11 @@ class ModelOptions:
         """The options with absolute paths; prints a note on stderr if the weights are random."""
         from microtome.loading import RunConfig
 
+        for option, given in (("--weights", self.weights), ("--classes", self.classes), ("--model", self.model)):
+            if given is not None and not given.strip():
+                raise InputError(f"{option} is empty; give a name or leave it out.")
+        if self.state is not None and self.weights in (None, _RANDOM):
+            raise InputError(f"--state {self.state} chooses a state of a weight file; give the file with --weights.")
         shape = None if self.input_shape is None else numbers(self.input_shape, "--input-shape", int)
         if shape is not None and (len(shape) != 3 or min(shape) < 1):
             raise InputError(f"--input-shape is channels,height,width, as in 3,224,224; got {self.input_shape}.")
@@ -150,7 +155,12 @@ def names(text: str | None) -> list[str] | None:
     >>> names("conv1, conv2")
     ['conv1', 'conv2']
     """
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+    if text is None:
+        return None
+    found = [part.strip() for part in text.split(",") if part.strip()]
+    if not found:
+        raise InputError(f'names joined by commas are expected, got "{text}". Leave the option out for the default.')
+    return found
 
 
 def methods_named(text: str | None) -> list[str | Callable[..., Any]] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from microtome.results import Result
     from microtome.tables import Table
 
-__all__ = ["check", "save", "tell", "tell_table", "writable"]
+__all__ = ["check", "check_place", "save", "tell", "tell_table", "writable"]
 
 _FIGURES = (".png", ".svg", ".pdf")
 
@@ -84,10 +85,56 @@ def writable(folder: Path) -> None:
         raise StoreError(f"{folder} cannot be written: {error.strerror or error}. Choose another folder.") from error
 
 
-def check(path: Path | None) -> None:
-    """See, before anything is computed, that the file's ending is a known one."""
-    if path is not None and path.suffix.lower() not in (*_FIGURES, ".safetensors"):
-        raise InputError(f"{path} should end in {', '.join(_FIGURES)} for a figure, or .safetensors for the result.")
+def check(path: Path | None, further: tuple[str, ...] = ()) -> None:
+    """See, before anything is computed, that a file's ending is a known one, and that the file can be written.
+
+    Parameters
+    ----------
+    path
+        The file; None for none.
+    further
+        Endings that the command knows beside those of figures and results.
+
+    Raises
+    ------
+    InputError
+        The file's ending is another one.
+    StoreError
+        Its folder cannot be written, or cannot be made.
+    """
+    if path is None:
+        return
+    if path.suffix.lower() not in (*_FIGURES, ".safetensors", *further):
+        pages = f", {', '.join(further)} for a page" if further else ""
+        raise InputError(
+            f"{path} should end in {', '.join(_FIGURES)} for a figure{pages}, or .safetensors for the result."
+        )
+    if path.is_dir():
+        raise StoreError(f"{path} cannot be written: it is a folder. Choose a file.")
+    check_place(path.parent, path)
+
+
+def check_place(folder: Path, path: Path | None = None) -> None:
+    """See, before anything is computed, that files can be written into a folder, which need not be there yet.
+
+    Unlike :func:`writable` it makes nothing.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    path
+        What is to be written, for the message; by default the folder.
+
+    Raises
+    ------
+    StoreError
+        They cannot.
+    """
+    there = next(above for above in (folder, *folder.absolute().parents) if above.exists())
+    why = "is a file, not a folder" if not there.is_dir() else "may not be written"
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise StoreError(f"{path or folder} cannot be written: {there} {why}. Choose another place.")
 
 
 def _plain(value: Any) -> Any:

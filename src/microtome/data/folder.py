@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from microtome.data.adapters.naming import by_folder, by_prefix, parts_of_a_data_set
+from microtome.data.adapters.naming import by_folder, by_prefix, class_level, parts_of_a_data_set
+from microtome.data.folder_layout import around_the_classes, check_masks, tell_nested_folders, tell_unread
 from microtome.data.images import Images
 from microtome.data.picture import decode
 from microtome.errors import DataWarning, InputError
@@ -120,12 +121,14 @@ def folder(path: Path | str, input_shape: tuple[int, int, int], *, classes: Sequ
     path
         The folder. Files with a picture's suffix are read in the order of their names, without hidden ones.
         Where subfolders hold the pictures, each subfolder of the top level is a class; parts of a data set (train,
-        val, test) are an error that asks for one of them.
+        val, test) are an error that asks for one of them. Pictures of a kind that is not read, and files named as
+        masks of others, are told by a ``DataWarning``.
     input_shape
         Channels, height and width of the network; height and width may differ. See :func:`~microtome.data.decode`
         for how a picture is fitted.
     classes
-        The network's classes. Class folders are looked up among them, by name or by number; without them the folders'
+        The network's classes. Class folders are looked up among them, by name or by number, also below other folders,
+        as in patient1/benign; without them the folders'
         names are the classes, in the order of their numbers if all begin with a number, otherwise in the order of
         text. A flat folder is labelled from prefixes such as ``207_golden_retriever.jpg``
         where the classes given bear that out (the rest of the name fits class 207 in at least half of the files);
@@ -139,8 +142,8 @@ def folder(path: Path | str, input_shape: tuple[int, int, int], *, classes: Sequ
     Raises
     ------
     InputError
-        There is no such folder, no picture in it, a class folder that is not among ``classes``, or folders that are
-        parts of a data set.
+        There is no such folder, no picture in it, a class folder that is not among ``classes``, folders that are
+        parts of a data set, or folders of masks beside folders of pictures.
     """
     root = Path(path)
     if not root.exists():
@@ -162,16 +165,21 @@ def folder(path: Path | str, input_shape: tuple[int, int, int], *, classes: Sequ
                 f"the folder {root} holds {' and '.join(parts)}: parts of a data set, not classes. "
                 f"Give one of them: {', '.join(str(root / part) for part in parts)}."
             )
-        inner = {name.parts[1] for name in relative if len(name.parts) > 2}
-        if classes is None and len(set(tops)) == 1 and len(inner) > 1:
+        around = around_the_classes(relative)
+        if classes is None and around is not None:
+            count = len({name.parts[len(around.parts)] for name in relative})
             warnings.warn(
-                f"the folder {root} holds the one folder {tops[0]}, with {len(inner)} folders in it, so its pictures "
-                f"have no labels. Give {root / tops[0]} where these are the classes.",
+                f"the folder {root} holds the one folder {around}, with {count} folders in it, so its pictures "
+                f"have no labels. Give {root / around} where these are the classes.",
                 DataWarning,
                 stacklevel=2,
             )
             return Folder(files, input_shape, root=root, labels=None, classes=None)
-        labels, names = by_folder(tops, classes)
+        check_masks(root, relative)
+        if classes is None:
+            tell_nested_folders(root, relative)
+        level = 0 if classes is None else class_level([name.parts[:-1] for name in relative], classes)
+        labels, names = by_folder([name.parts[level] for name in relative], classes)
         return Folder(files, input_shape, root=root, labels=labels, classes=names)
     beside = [name.as_posix() for name in relative if len(name.parts) == 1]
     if len(beside) < len(relative):
@@ -187,13 +195,17 @@ def folder(path: Path | str, input_shape: tuple[int, int, int], *, classes: Sequ
 def _files(root: Path) -> list[Path]:
     """Picture files below a folder, in an order that does not depend on the file system."""
     found: list[Path] = []
+    left_out: list[str] = []
     try:
         for place, inner, names in os.walk(root, followlinks=True, onerror=_refuse):
             here = Path(place)
             inner[:] = [name for name in inner if _opened(here / name)]
             found += [here / name for name in names if _is_picture(name)]
+            left_out += [name for name in names if not _is_picture(name) and not name.startswith(".")]
     except OSError as error:
         raise InputError(f"the folder {root} cannot be read: {error.strerror or error}.") from error
+    if found:
+        tell_unread(root, left_out)
     return sorted(found, key=lambda file: file.relative_to(root).as_posix())
 
 

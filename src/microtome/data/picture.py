@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from microtome.errors import InputError
+from microtome.errors import DataWarning, InputError
 
 __all__ = ["GRAY", "decode", "fitted", "to_bytes"]
 
 GRAY = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
 _DEEP = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
+_STRIP = 16  # of a picture that is so many times longer than what is kept of it, only that part is scaled
 
 
 def decode(path: Path | str, input_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
@@ -104,10 +106,19 @@ def _eight_bits(values: NDArray[np.generic], mode: str, what: str) -> NDArray[np
             f"{what} has gray values from {numbers.min():g} to {numbers.max():g}; 0 to {top:g} is expected. "
             "Save it with 8 or 16 bits."
         )
-    if mode == "I" and numbers.size and 0 < numbers.max() <= 255:  # 32 bits: bytes that were stored in a wider type?
+    brightest = numbers.max() if numbers.size else 0
+    if mode == "I" and 0 < brightest <= 255:  # 32 bits: bytes that were stored in a wider type?
         raise InputError(
-            f"{what} has gray values from {numbers.min():g} to {numbers.max():g} in 32 bits, of which white would be "
+            f"{what} has gray values from {numbers.min():g} to {brightest:g} in 32 bits, of which white would be "
             "65535: bytes in a wider type, or a black picture? Save it with 8 or 16 bits."
+        )
+    if mode != "F" and 0 < brightest <= 4095:
+        # No name in it, so that it is shown once for all the pictures of a folder.
+        warnings.warn(
+            "a picture uses no more than 12 of its 16 bits, as many cameras write it, and is read as nearly black, for "
+            "65535 is white. Scale such pictures to their range and save them with 8 bits.",
+            DataWarning,
+            stacklevel=2,
         )
     return np.asarray(np.rint(numbers * (255.0 / top)), dtype=np.uint8)
 
@@ -119,7 +130,12 @@ def _cover(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
         return pixels
     scale = max(height / h, width / w)
     size = (max(round(w * scale), width), max(round(h * scale), height))
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
     picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    scaled = np.array(picture.resize(size, Image.Resampling.BILINEAR)).reshape(size[1], size[0], -1)
-    top, left = (size[1] - height) // 2, (size[0] - width) // 2
+    bilinear = Image.Resampling.BILINEAR
+    if size[0] * size[1] > _STRIP * height * width:  # 60,000 x 1 pixels would fill gigabytes before they are cut
+        x, y = w / size[0], h / size[1]
+        kept = (left * x, top * y, (left + width) * x, (top + height) * y)
+        return np.array(picture.resize((width, height), bilinear, box=kept)).reshape(height, width, -1)
+    scaled = np.array(picture.resize(size, bilinear)).reshape(size[1], size[0], -1)
     return scaled[top : top + height, left : left + width]

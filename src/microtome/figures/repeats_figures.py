@@ -34,7 +34,7 @@ def repeats(result: LayerRepeats) -> Figure:
     names = [f"{after}\nand {before}" for before, after in zip(result.layers, result.layers[1:], strict=False)]
     axes.set_xticks(places, names, fontsize=7)
     axes.set_xlim(-0.5, count - 0.5)
-    axes.set_ylim(min(-0.05, float(result.chance.min()) - 0.05), 1.02)
+    axes.set_ylim(min(-0.05, float(result.chance.nan_to_num(0).min()) - 0.05), 1.02)
     axes.axhline(1, color=_GRAY, linewidth=0.6)
     axes.set_ylabel(f"similarity over {result.images:,} images (1: repeats)", fontsize=8)
     axes.tick_params(labelsize=7)

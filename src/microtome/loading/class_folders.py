@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from microtome import data
+from microtome.data.adapters.naming import by_folder
 from microtome.errors import InputError
 from microtome.network import Network
 
@@ -17,8 +19,8 @@ def labelled(dataset: Any, net: Network) -> Any:
     """Label a folder of pictures by the network's classes; any other data set is returned unchanged.
 
     The class folders are the network's classes if the network knows their names, if the folders are named by number,
-    or if there are as many folders as outputs: then in the order of their numbers if all begin with one, otherwise in
-    the order of text.
+    or if there are as many folders as outputs, with empty ones or without: then in the order of their numbers if all
+    begin with one, otherwise in the order of text.
 
     Parameters
     ----------
@@ -50,11 +52,24 @@ def labelled(dataset: Any, net: Network) -> Any:
         )
     if len(dataset.classes) == outputs and not gaps:
         return dataset
+    every = [*dataset.classes, *_empty_folders(dataset.root)]
+    if len(every) == outputs and not gaps:  # a class without pictures here keeps its number
+        return data.folder(dataset.root, net.input_shape, classes=by_folder(every, None)[1])
+    some = ", ".join(dataset.classes[:4]) + (", ..." if len(dataset.classes) > 4 else "")
     raise InputError(
-        f"{dataset.root} has {len(dataset.classes)} class folders ({', '.join(dataset.classes[:4])}, ...), the network "
-        f"{outputs} classes: their match is ambiguous. Give the names of all classes with --classes, in "
+        f"{dataset.root} has {len(dataset.classes)} class folder{'s' * (len(dataset.classes) != 1)} ({some}), the "
+        f"network {outputs} classes: which is which cannot be known. Give the names of all classes with --classes, in "
         "the order of the network's outputs, or name each folder by its class's number."
     )
+
+
+def _empty_folders(root: Path) -> list[str]:
+    """Folders right below a folder that hold nothing."""
+    return [
+        place.name
+        for place in root.iterdir()
+        if place.is_dir() and not place.name.startswith(".") and not any(place.iterdir())
+    ]
 
 
 def _in_two_orders(names: Sequence[str]) -> bool:

@@ -22,6 +22,8 @@ from microtome.errors import InputError, ModelError, nearest
 
 __all__ = ["build", "fixed_random_state"]
 
+_LIBRARIES = ("zoo", "timm", "torchvision", "hf")  # names before the colon that are no modules
+
 
 def build(name: str) -> nn.Module:
     """Make the model that a name stands for.
@@ -79,9 +81,9 @@ def _imported(module_name: str, name: str) -> ModuleType:
 
 def _beside(missing: str) -> str:
     """The modules of the current folder that are named nearly so."""
-    known = [file.stem for file in Path().glob("*.py")]
+    known = [*_LIBRARIES, *(file.stem for file in Path().glob("*.py"))]
     known += [file.parent.name for file in Path().glob("*/__init__.py")]
-    return f" Nearest: {nearest(missing, known)}." if known else ""
+    return f" Nearest: {nearest(missing, known)}."
 
 
 def _attribute(module: ModuleType, attribute: str, name: str) -> Any:

@@ -18,6 +18,7 @@ from microtome.synthesis.targets import (
     Targets,
     at_least,
     checked_begin,
+    checked_diversity,
     checked_indices,
     checked_reduction,
     checked_sign,
@@ -152,7 +153,7 @@ def maximize(
         seed=seed,
         diverse=at_least(diverse, 1, "diverse"),
         contrast_layer=layer,
-        diversity=diversity,
+        diversity=checked_diversity(diversity),
         begin=checked_begin(net, begin, len(targets.rows), placement.size),
     )
     note = stated(
@@ -236,7 +237,7 @@ def maximize_class(
         seed=seed,
         diverse=at_least(diverse, 1, "diverse"),
         contrast_layer=_last_map(net) if diverse > 1 else "logits",
-        diversity=diversity,
+        diversity=checked_diversity(diversity),
         begin=checked_begin(net, begin, len(rows), net.input_shape[1:]),
     )
     note = stated(classes=rows, prior=vars(ascent.prior))

@@ -115,8 +115,9 @@ def direction(layer: str, vectors: Tensor, *, reduction: Reduction = "mean", sig
         When a direction is zero.
     """
     rows_of_vectors = vectors[None] if vectors.dim() == 1 else vectors
-    if rows_of_vectors.dim() != 2 or not bool(rows_of_vectors.norm(dim=1).gt(0).all()):
-        raise InputError(f"directions are non-zero rows of shape (n, channels), got {tuple(vectors.shape)}.")
+    lengths = rows_of_vectors.norm(dim=-1)
+    if rows_of_vectors.dim() != 2 or not bool((lengths.gt(0) & lengths.isfinite()).all()):
+        raise InputError(f"directions are finite, non-zero rows of shape (n, channels), got {tuple(vectors.shape)}.")
     unit = rows_of_vectors / rows_of_vectors.norm(dim=1, keepdim=True)
 
     def score(values: Mapping[str, Tensor], rows: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -47,6 +48,7 @@ def unit_targets(net: Network, layer: str, channels: int | Iterable[int] | None,
         )
     if channels is not None:
         raise InputError("pass channels or directions, not both.")
+    directions = torch.as_tensor(directions, device=net.device)
     if directions.dim() not in (1, 2) or directions.shape[-1] != info.units:
         raise InputError(f"directions of shape (n, {info.units}) were expected, got {tuple(directions.shape)}.")
     count = len(torch.atleast_2d(directions))
@@ -107,6 +109,7 @@ def checked_begin(net: Network, begin: Tensor | None, rows: int, size: tuple[int
     """
     if begin is None:
         return None
+    begin = torch.as_tensor(begin, device=net.device)
     images = begin[None] if begin.dim() == 3 else begin
     shape = (net.input_shape[0], *size)
     if images.dim() != 4 or tuple(images.shape[1:]) != shape or len(images) not in (1, rows):
@@ -115,6 +118,13 @@ def checked_begin(net: Network, begin: Tensor | None, rows: int, size: tuple[int
             f"{tuple(begin.shape)}. Pass size= for another canvas."
         )
     return images.detach().float().expand(rows, -1, -1, -1)
+
+
+def checked_diversity(diversity: float) -> float:
+    """Return the weight of the images' likeness, or raise InputError where it would reward likeness or be infinite."""
+    if not 0 <= diversity < math.inf:
+        raise InputError(f"diversity is finite and not negative, got {diversity}.")
+    return diversity
 
 
 def checked_sign(sign: int) -> int:

@@ -136,6 +136,8 @@ def reconstruct(
     if k < 1:
         raise InputError(f"k is at least 1, got {k}.")
     rows = list(range(patches.units)) if units is None else [units] if isinstance(units, int) else list(units)
+    if not rows:
+        raise InputError("the list of units is empty; give at least one, or None for all.")
     count = min(k, patches.count(selection))
     entries = [(unit, *patches.entry(unit, rank, selection)) for unit in rows for rank in range(count)]
     values, crops, shares = [], [], []

@@ -33,6 +33,7 @@ class Agenda:
     """
 
     def __init__(self, tasks: Sequence[Task], done: Callable[[str], object]) -> None:
+        tasks = list({task.key: task for task in tasks}.values())  # two tasks of one key have one result
         there = {task.key for task in tasks if done(task.key)}
         wanted = {need for task in tasks if task.key not in there for need in task.needs}
         self._interim = [task for task in tasks if task.interim]

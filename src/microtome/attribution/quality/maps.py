@@ -59,7 +59,12 @@ def mask_of(masks: Any, images: Tensor) -> Tensor:
     InputError
         When the shape does not fit, or a mask holds other values than 0 and 1.
     """
-    given = torch.as_tensor(masks, device=images.device)
+    try:
+        given = torch.as_tensor(masks, device=images.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"masks are a tensor or array of 0 and 1, one for each image, got {type(masks).__name__}."
+        ) from error
     if given.dim() == 4 and given.shape[1] == 1:
         given = given[:, 0]
     size = tuple(images.shape[-2:])

@@ -12,6 +12,8 @@ from microtome.errors import InputError
 
 __all__ = ["maximize"]
 
+_MOST = 1_000_000  # units in one range
+
 
 def maximize(
     layer: Annotated[str | None, Parameter(help="The layer of the units; leave out for classes.")] = None,
@@ -70,7 +72,10 @@ def indices(text: str | None) -> list[int] | None:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         try:
-            numbers += range(int(first), int(last) + 1) if dash else [int(first)]
+            low, high = int(first), int(last) if dash else int(first)
         except ValueError:
             raise InputError(f'units are numbers or ranges joined by commas, as in 0-15,20; got "{text}".') from None
+        if not 0 <= high - low < _MOST:
+            raise InputError(f'a range of units goes from the smaller number to the larger, as in 0-15; got "{part}".')
+        numbers += range(low, high + 1)
     return numbers

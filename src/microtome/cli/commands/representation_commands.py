@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -48,8 +49,7 @@ def map(  # noqa: A001 - the command's name
     from microtome.tables import Table
 
     page = output if output.suffix.lower() == ".html" else None
-    if page is None:
-        check(output)
+    check(output, (".html",))
     subject = model.recipe(data).open()
     images = _some(subject.images, limit)
     rows = representation.features(subject.net, images, layer, reduce=reduce, folder=features)
@@ -63,6 +63,7 @@ def map(  # noqa: A001 - the command's name
         from microtome.results import write_atomically
 
         write_atomically(page, map_file(dataclasses.replace(subject, images=images), rows, found))
+        print(f"wrote {page}", file=sys.stderr if json else sys.stdout)
         return
     options: dict[str, object] = {"classes": subject.net.classes}
     if thumbnails:

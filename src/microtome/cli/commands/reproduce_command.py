@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from microtome.cli.output import check_place
 from microtome.errors import InputError, nearest
 
 __all__ = ["reproduce"]
@@ -56,6 +57,7 @@ def reproduce(
         raise InputError(f'"{what}" is not known. Nearest: {nearest(what, _KNOWN)}.')
     if what != "all" and (only or workers is not None):
         raise InputError("--only and --workers belong to `microtome reproduce all`.")
+    check_place(out)
     place, say = out / what, partial(print, flush=True)
     if what == "all":
         from microtome.gallery.gallery_run import gallery

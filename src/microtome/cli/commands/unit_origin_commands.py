@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from microtome.cli.options import Data, Json, LayerName, ModelOptions, Output, Picture, names, pictures
 from microtome.cli.output import check, save, tell_table
+from microtome.errors import InputError
 
 __all__ = ["explain_path", "layer_repeats", "natural_filters", "what_where"]
 
@@ -21,7 +22,9 @@ def explain_path(
     output: Annotated[
         Path, Parameter(name=("--output", "-o"), help=".html for a page, .png, .svg, .pdf, or .safetensors.")
     ],
-    target: Annotated[int | None, Parameter(help="The target class, by number; default the predicted class.")] = None,
+    target: Annotated[
+        str | None, Parameter(help="The target class, by number or name; default the predicted class.")
+    ] = None,
     layers: Annotated[str | None, Parameter(help="Layers whose units are named; default all with weights.")] = None,
     labels: Annotated[bool, Parameter(help="Whether to measure the tuning of units, which takes longer.")] = True,
     json: Json = False,
@@ -33,7 +36,7 @@ def explain_path(
     from microtome import units
 
     page = output.suffix.lower() == ".html"
-    check(None if page else output)
+    check(output, (".html",))
     net = model.network()
     found = units.explain_path(net, pictures([photo], net)[0], target, layers=names(layers), labels=labels)
     if json:
@@ -125,6 +128,8 @@ def layer_repeats(
     from microtome import representation
 
     check(output)
+    if images < 1:
+        raise InputError(f"at least one image was expected, got --images {images}.")
     subject = model.recipe(data).open()
     count = min(images, len(subject.images))
     chosen = subject.images.subset([place * len(subject.images) // count for place in range(count)])

@@ -216,8 +216,11 @@ class Adapter:
         return 2
 
     def _class_of(self, label: Any) -> int | str:
-        """The network's class for a label of the data set, or the reason if there is none."""
-        return self._numbers.of(class_labels.class_index(label, self._numbers.names))
+        """The network's class of a label as the data set gives it, or why there is none."""
+        found = class_labels.class_index(label, self._numbers.names)
+        if isinstance(found, str) and isinstance(label, str | bytes) and self._numbers.names is not None:
+            return self._numbers.refused(found)
+        return self._numbers.of(found)
 
     def _stacked(self, images: list[Tensor]) -> Tensor:
         shapes = {tuple(image.shape) for image in images}

@@ -40,6 +40,8 @@ def class_index(label: Any, classes: Sequence[str] | None = None) -> int | str:
     """
     if label is None:
         return UNLABELLED
+    if isinstance(label, bytes):  # text of an HDF5 file
+        label = label.decode("utf-8", "replace")
     if isinstance(label, str):
         return _named(label, classes)
     if isinstance(label, Mapping):

@@ -96,16 +96,14 @@ class ClassNumbers:
             found = self._number[label] if known else None
             name = f" ({self.names[label]})" if known else ""
             return (
-                self._refused(f"label {label}{name}, which is none of the network's classes")
-                if found is None
-                else found
+                self.refused(f"label {label}{name}, which is none of the network's classes") if found is None else found
             )
         if self._count and label >= self._count:
-            return self._refused(f"label {label}, while the network has {self._count} classes, 0 to {self._count - 1}")
+            return self.refused(f"label {label}, while the network has {self._count} classes, 0 to {self._count - 1}")
         return label
 
-    def _refused(self, why: str) -> str:
-        """Warn once that the labels are not used; a method that needs them raises its own error."""
+    def refused(self, why: str) -> str:
+        """Say once that the labels are not used; a method that needs them raises an error of its own."""
         if not self._told:
             self._told = True
             warnings.warn(f"the labels of the data set are not used: it has {why}.", DataWarning, stacklevel=3)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from microtome.errors import InputError, nearest
 
-__all__ = ["by_folder", "by_prefix", "class_named", "fits", "parts_of_a_data_set"]
+__all__ = ["by_folder", "by_prefix", "class_level", "class_named", "fits", "parts_of_a_data_set"]
 
 # train, Validation, test_set, val2017, training-images, images_train; fold1, split_2; images beside masks
 _PART = re.compile(
@@ -48,6 +48,46 @@ def by_folder(folders: Sequence[str], classes: Sequence[str] | None) -> tuple[Te
         return torch.tensor([index[name] for name in folders], device="cpu"), tuple(distinct)
     index = {name: _look_up(name, classes) for name in distinct}
     return torch.tensor([index[name] for name in folders], device="cpu"), tuple(classes)
+
+
+def class_level(paths: Sequence[Sequence[str]], classes: Sequence[str]) -> int:
+    """How deep the folders lie that are named after the network's classes: 0 for those right below the root.
+
+    Patients or sources often stand above the classes. A level whose names are all class names comes before one whose
+    names are numbers only; where no level fits, it is 0.
+
+    Parameters
+    ----------
+    paths
+        The folders that each picture lies in, from the root down.
+    classes
+        The network's classes.
+
+    Examples
+    --------
+    >>> class_level([("patient1", "benign"), ("patient2", "malignant", "left")], ["benign", "malignant"])
+    1
+    >>> class_level([("benign", "0"), ("malignant", "1")], ["benign", "malignant"])
+    0
+    """
+    levels = range(min(map(len, paths)))
+    distinct = [sorted({path[level] for path in paths}) for level in levels]
+    for known in (_names_a_class, _looked_up):
+        found = [level for level in levels if all(known(name, classes) for name in distinct[level])]
+        if found:
+            return found[0]
+    return 0
+
+
+def _names_a_class(name: str, classes: Sequence[str]) -> bool:
+    return any(name == known or fits(name, known) for known in classes)
+
+
+def _looked_up(name: str, classes: Sequence[str]) -> bool:
+    try:
+        return _look_up(name, classes) >= 0
+    except InputError:
+        return False
 
 
 def parts_of_a_data_set(folders: Sequence[str], depths: Sequence[int], classes: Sequence[str] | None) -> list[str]:

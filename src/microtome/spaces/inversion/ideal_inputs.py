@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -153,8 +154,11 @@ def ideal_inputs(
     >>> tuple(found.average.shape), len(found.best)
     ((2, 1, 8, 8), 2)
     """
-    if steps < 0 or not lr > 0:
-        raise InputError(f"steps from 0 and a positive lr were expected, got {steps} and {lr}.")
+    if steps < 0 or not 0 < lr < math.inf or not 0 <= momentum < 1:
+        raise InputError(
+            f"steps from 0, a positive lr and a momentum from 0 on and below 1 were expected, got {steps}, {lr} and "
+            f"{momentum}."
+        )
     if optimizer not in ("adam", "sgd"):
         raise InputError(f'optimizer is "adam" or "sgd", got "{optimizer}".')
     dataset = data.adapt(dataset, net)

@@ -86,7 +86,7 @@ def exit_distance(net: Network, images: Tensor, directions: Tensor, *, check: bo
     """
     exact = in_double(net)
     x = exact.images(net.images(images, check=check).double(), check=False)
-    d = directions.detach().double()
+    d = torch.as_tensor(directions, device=x.device).detach().double()
     if d.shape != x.shape:
         raise InputError(f"one direction for each image, {tuple(x.shape)}, was expected; got {tuple(d.shape)}.")
     if not bool(d.isfinite().all()):

@@ -106,6 +106,8 @@ def facets_between(
         raise InputError(f"two single images were expected, got {len(a)} and {len(b)}.")
     if limit < 1:
         raise InputError(f"at least one facet was expected, got limit={limit}.")
+    if not 0 <= gap < 1:
+        raise InputError(f"gap is a share of the way, from 0 on and below 1, got {gap}.")
     verify(exact, a)
     way = b - a
     found = _traced(exact, a, way, gap, limit)

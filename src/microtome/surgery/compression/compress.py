@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -131,7 +132,9 @@ def compress(
     (True, 'Sequential')
     """
     if not 0 < multiply_adds <= 1:
-        raise InputError(f"a share of the multiply-adds in (0, 1] was expected, got {multiply_adds}.")
+        raise InputError(f"a share of the multiply-adds in (0, 1] is expected, got {multiply_adds}.")
+    if not 0 <= damping < math.inf:
+        raise InputError(f"damping is a finite number that is not negative, got {damping}.")
     dataset = adapt(dataset, net)
     known = survey(net, dataset, damping=damping, batch=batch, seed=seed)
     small, gone = compressed(known, dataset, multiply_adds, fit=fit, batch=batch, progress=progress)

@@ -193,8 +193,8 @@ def lossless(
     ----------
     .. [1] Hassibi, Stork, Wolff. Optimal brain surgeon and general network pruning. ICNN 1993.
     """
-    if tolerance < 0:
-        raise InputError(f"the tolerance is a change of logits and must not be negative, got {tolerance}.")
+    if not tolerance >= 0:
+        raise InputError(f"the tolerance is a change of logits and not negative, got {tolerance}.")
     if not len(dataset):
         raise InputError("the data set is empty: there is no image to run.")
     dataset = adapt(dataset, net)

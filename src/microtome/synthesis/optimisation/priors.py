@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from microtome.errors import InputError
@@ -64,12 +65,12 @@ class Prior:
     def __post_init__(self) -> None:
         """Check the values."""
         if self.canvas not in ("fourier", "phase", "pixels"):
-            raise InputError(f'the canvas must be "fourier", "phase" or "pixels", got "{self.canvas}".')
-        if self.lr <= 0 or self.blur_every < 1:
-            raise InputError(f"lr and blur_every must be positive, got {self.lr} and {self.blur_every}.")
+            raise InputError(f'the canvas is "fourier", "phase" or "pixels", got "{self.canvas}".')
+        if not 0 < self.lr < math.inf or self.blur_every < 1:
+            raise InputError(f"lr and blur_every are positive, got {self.lr} and {self.blur_every}.")
         for name in ("noise", "l2", "tv", "alpha", "blur", "jitter", "rotate", "scale"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} is not negative, got {getattr(self, name)}.")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} is finite and not negative, got {getattr(self, name)}.")
         if self.canvas != "pixels" and (self.blur or self.small_norm or self.small_contribution):
             raise InputError("blur and clipping act on pixels; use them with canvas='pixels'.")
 

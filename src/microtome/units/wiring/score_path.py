@@ -106,7 +106,7 @@ class ScorePath(Result, drawing="units.score_path_figures:score_path"):
 def explain_path(
     net: Network,
     image: Tensor,
-    target: int | None = None,
+    target: int | str | None = None,
     *,
     layers: Sequence[str] | None = None,
     labels: Mapping[str, Sequence[str]] | bool = True,
@@ -124,7 +124,7 @@ def explain_path(
     net : Network
     image : Tensor
         (C, H, W), or a batch of one.
-    target : int, optional
+    target : int or str, optional
         The class; default the predicted one.
     layers : sequence of str, optional
         The layers whose units are named; default the convolutions and fully connected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from microtome.cli.options import Json, ModelOptions, Output, Pictures, methods_named, pictures
-from microtome.cli.output import check, save, tell
+from microtome.cli.output import check, check_place, save, tell
 from microtome.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ def spotting_bias(
         raise InputError(
             f'a data set with a training and a test part is expected, mnist or fashion-mnist; got "{data}".'
         )
+    if images < 1 or explained < 1:
+        raise InputError(f"at least one picture is expected, got --images {images} and --explained {explained}.")
+    check_place(out)  # seen now, not after two trainings
     train, test = (open_data(data, part=part) for part in ("train", "test"))
     if not isinstance(train, Images) or not isinstance(test, Images):
         raise InputError(f'"{data}" is a folder here; name the data set alone.')
@@ -101,7 +105,15 @@ def _mask(folder: Path, photo: Path, net: Network) -> Tensor:
     """The mask of a picture, scaled and cut as the picture is: (H, W) of 0 and 1."""
     import torch
 
-    found = sorted(path for path in folder.glob(f"{photo.stem}.*") if path.is_file()) if folder.is_dir() else []
+    if not folder.is_dir():
+        raise InputError(f"there is no folder of masks {folder}.")
+    found = sorted(path for path in folder.glob(f"{glob.escape(photo.stem)}.*") if path.is_file())
     if not found:
         raise InputError(f"{folder} holds no mask for {photo.name}; expected {photo.stem}.png or alike.")
-    return (pictures([found[0]], net)[0].mean(0) > 0.5).to(torch.float32)
+    mask = (pictures([found[0]], net)[0].mean(0) > 0.5).to(torch.float32)
+    if not bool(mask.any()):
+        raise InputError(
+            f"the mask {found[0]} marks nothing: no pixel of it is lighter than the middle. Save masks with 0 and 255, "
+            "not 0 and 1, and leave out pictures without the shortcut."
+        )
+    return mask

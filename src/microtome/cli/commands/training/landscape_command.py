@@ -68,11 +68,8 @@ def landscape(
 
     turns = output.suffix.lower() == ".html"
     if turns and (line or to is not None):
-        raise InputError(
-            "an .html page shows a surface; with --line and --to, give a .png, .svg, .pdf or .safetensors file."
-        )
-    if not turns:
-        check(output)
+        raise InputError("a page holds a surface; give --line and --to a .png, .svg, .pdf or .safetensors file.")
+    check(output, (".html",))
     if sum((to is not None, run is not None, line)) > 1:
         raise InputError("--to, --run and --line exclude each other; give one.")
     if test is not None and to is None:
@@ -101,6 +98,7 @@ def landscape(
         from microtome.results import write_atomically
 
         write_atomically(output, surface_file(found, f"The loss around the weights of {net.name}"))
+        print(f"wrote {output}", file=sys.stderr if json else sys.stdout)
     else:
         save(found, output, as_json=json)
     tell([_row(found, between=to is not None)], _text, as_json=json)

@@ -1,0 +1,187 @@
+"""Checks the arguments of a call against the types that a method states: numbers, names, lists, networks, results."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from microtome.errors import InputError
+
+__all__ = ["OptionTypes"]
+
+_LIST = re.compile(r"(?:Sequence|Iterable|list|tuple)\[(.+?)(?:, \.\.\.)?\]")
+
+
+class OptionTypes:
+    """The arguments of one function whose types can be told, and what each of them admits.
+
+    Arguments with other types, such as data sets and functions, are left to the function. A batch, a sample and a seed
+    are checked for their size, too.
+
+    Parameters
+    ----------
+    signature
+        Of a function whose annotations are text (``from __future__ import annotations``).
+
+    Examples
+    --------
+    >>> def blur(image, *, radius: float = 1.0, steps: int | None = None, layers: Sequence[str] = ()): ...
+    >>> blur.__annotations__ |= {"radius": "float", "steps": "int | None", "layers": "Sequence[str]"}
+    >>> known = OptionTypes(inspect.signature(blur))
+    >>> known.check({"radius": 2, "steps": None, "layers": ["conv1"]})
+    >>> known.check({"steps": 2.5})
+    Traceback (most recent call last):
+    microtome.errors.InputError: steps: expected a whole number or None, got 2.5.
+    """
+
+    def __init__(self, signature: inspect.Signature) -> None:
+        parameters = signature.parameters.values()
+        kinds = {each.name: _kinds(str(each.annotation)) for each in parameters if each.kind is not each.VAR_KEYWORD}
+        self._kinds = {name: found for name, found in kinds.items() if found}
+
+    def check(self, given: Mapping[str, Any]) -> None:
+        """Raise an error for the first option of a wrong type.
+
+        Raises
+        ------
+        InputError
+            It names the option, what is expected, and what came; NaN is no number.
+        """
+        for name, value in given.items():
+            kinds = self._kinds.get(name)
+            if kinds and not any(_passes(kind, value) for kind in kinds):
+                expected = " or ".join(_WORDS.get(kind) or _CLASSES[kind] for kind in kinds)
+                raise InputError(f"{name}: expected {expected}, got {_shown(value)}.")
+            if kinds and name in _RANGES and value is not None and not _RANGES[name][0] <= value <= _RANGES[name][1]:
+                low, high = _RANGES[name]
+                raise InputError(f"{name}: expected a whole number from {low}{_up_to(high)}, got {value}.")
+
+
+def _kinds(annotation: str) -> tuple[str, ...]:
+    """What an annotation admits; nothing where one of its parts is not known."""
+    depth, parts = 0, [""]
+    for letter in annotation:
+        depth += (letter == "[") - (letter == "]")
+        if letter == "|" and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    found = [_kind(part.strip()) for part in parts]
+    return tuple(dict.fromkeys(found)) if all(found) else ()
+
+
+def _kind(part: str) -> str:
+    if part in ("int", "float", "bool", "str", "None", "Tensor", *_CLASSES):
+        return part
+    if part.startswith("Mapping["):
+        return "dict"
+    if part == "tuple[int, int]":
+        return "pair"
+    inner = _LIST.fullmatch(part)
+    inside = frozenset(each.strip() for each in re.split(r"[|,]", inner[1])) if inner else frozenset()
+    return _LISTS.get(inside, "")
+
+
+def _passes(kind: str, value: Any) -> bool:
+    if kind in _CLASSES:
+        return any(each.__name__ == kind for each in type(value).__mro__)
+    return _CHECKS[kind](value)
+
+
+def _whole(value: Any) -> bool:
+    if isinstance(value, bool | np.bool_ | str | bytes):
+        return False
+    try:
+        operator.index(value)
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    return True
+
+
+def _number(value: Any) -> bool:
+    if isinstance(value, bool | np.bool_ | str | bytes):
+        return False
+    try:
+        return not math.isnan(float(value))
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return False
+
+
+def _every(value: Any, check: Callable[[Any], bool]) -> bool:
+    """Whether all of a list pass; what can be read only once is left to the function."""
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        return False
+    readable = isinstance(value, list | tuple | range | np.ndarray | Tensor | set | frozenset)
+    return not readable or all(check(each) for each in value)
+
+
+def _like_tensor(value: Any) -> bool:
+    return isinstance(value, Tensor | list | tuple) or hasattr(value, "__array__")
+
+
+_LISTS = {
+    frozenset({"int"}): "ints",
+    frozenset({"str"}): "strs",
+    frozenset({"int", "str"}): "classes",
+    frozenset({"int", "Sequence[int]"}): "groups",
+}
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "int": _whole,
+    "float": _number,
+    "bool": lambda value: isinstance(value, bool | np.bool_) or (isinstance(value, int) and value in (0, 1)),
+    "str": lambda value: isinstance(value, str),
+    "None": lambda value: value is None,
+    "Tensor": _like_tensor,
+    "dict": lambda value: isinstance(value, Mapping),
+    "pair": lambda value: _every(value, _whole) and (not isinstance(value, list | tuple) or len(value) == 2),
+    "ints": lambda value: _every(value, _whole),
+    "strs": lambda value: isinstance(value, Mapping) or _every(value, lambda each: isinstance(each, str)),
+    "classes": lambda value: _every(value, lambda each: isinstance(each, str) or _whole(each)),
+    "groups": lambda value: _every(value, lambda each: _whole(each) or _every(each, _whole)),
+}
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "True or False",
+    "str": "a name",
+    "None": "None",
+    "Tensor": "a tensor",
+    "dict": "a dict",
+    "pair": "two whole numbers",
+    "ints": "a list of whole numbers",
+    "strs": "a list of names",
+    "classes": "a list of classes",
+    "groups": "a list of whole numbers or of lists of them",
+}
+_CLASSES = {  # by name, since the registry stands before the methods
+    "Network": "a Network, made of a model by microtome.Network(model, input_shape)",
+    "LayerPatches": "the patches of one layer, as units.top_patches(net, dataset, layer)[layer]",
+    "Features": "the features of a layer, as representation.features(net, dataset, layer)",
+    "Superstimuli": "superstimuli, as synthesis.maximize(net, layer)",
+    "Prior": "a synthesis.Prior",
+    "Attribution": "an attribution map of a method, as attribution.saliency(net, images)",
+    "Run": "a training, as training.Run.read(folder)",
+    "NetworkRuns": "trained networks, as training.information.train_networks(task)",
+}
+_RANGES: dict[str, tuple[int, float]] = {
+    "batch": (1, math.inf),
+    "sample": (1, math.inf),
+    "seed": (0, 2**32 - 1),  # what every generator takes
+}
+
+
+def _up_to(high: float) -> str:
+    return " on" if high == math.inf else f" to {high:,}"
+
+
+def _shown(value: Any) -> str:
+    plain = value is None or isinstance(value, int | float | str | list | tuple | dict)
+    text = " ".join(repr(value).split()) if plain else f"an object of type {type(value).__name__}"
+    return text if len(text) < 80 else f"{text[:76]} ..."
