@@ -175,77 +175,9 @@ def _check(net: Network, rounds: int, multiply_adds: float, tolerance: float) ->
     if rounds < 1:
         raise InputError(f"at least one round was expected, got {rounds}.")
     if not 0 < multiply_adds <= 1:
-        raise InputError(f"a share of the multiply-adds in (0, 1] is expected, got {multiply_adds}.")
+        raise InputError(f"a share of the multiply-adds in (0, 1] was expected, got {multiply_adds}.")
     if not tolerance >= 0:
-        raise InputError(f"the accuracy that may be lost is not negative, got {tolerance}.")
-
-
-def _targets(found: Prunable, channels: Mapping[str, int] | None) -> dict[str, int] | None:
-    """The asked number of channels by family."""
-    if not found.families:
-        why = next((f'; of layer "{name}": {reason}' for name, reason in found.refused.items()), "")
-        raise LayerError(f"no channel of the network can be removed{why}.")
-    if channels is None:
-        return None
-    targets: dict[str, int] = {}
-    for layer, count in channels.items():
-        family = found.family(layer)
-        if not 1 <= count <= len(family.channels):
-            raise InputError(
-                f'layer "{layer}" has {len(family.channels)} channels and must keep between 1 and all, got {count}; '
-                "surgery.without takes a whole layer out."
-            )
-        targets[family.name] = count
-    return targets
-
-
-def _cut(
-    found: Prunable,
-    data: Dataset,
-    criterion: Criterion,
-    share: float,
-    targets: dict[str, int] | None,
-    budget: float,
-    start: Prunable,
-    batch: int,
-    seed: int,
-) -> tuple[Network, list[int]]:
-    """One round's cut: the smaller network and the channels that are gone."""
-    sizes = {name: len(family.channels) for name, family in start.families.items()}
-    keep: dict[str, int] | None = None
-    if targets is not None:
-        keep = {name: round(sizes[name] * (count / sizes[name]) ** share) for name, count in targets.items()}
-    if criterion == "absorption":
-        known = survey(found.net, data, batch=batch, seed=seed)
-        now = found.channels.multiply_adds()
-        return compressed(known, data, min(1.0, budget / now), keep=keep, fit=False, batch=batch)
-    if keep is None:
-        keep = _uniform(found, sizes, budget)
-    gone: list[int] = []
-    for name, count in keep.items():
-        family = found.families.get(name)
-        lost = 0 if family is None else len(family.channels) - max(1, count)
-        if family is not None and lost > 0:
-            scores = saliency_scores.scores(found, family, data, criterion, batch=batch, seed=seed)
-            gone += [family.channels[place] for place in scores.argsort(stable=True)[:lost].tolist()]
-    return removal.without(found.net, found.channels, gone), gone
-
-
-def _uniform(found: Prunable, sizes: Mapping[str, int], budget: float) -> dict[str, int]:
-    """The same share of every layer's first channels, the largest that meets the budget."""
-    low, high = 0.0, 1.0
-    for _ in range(30):
-        middle = (low + high) / 2
-        gone = [
-            channel
-            for name, family in found.families.items()
-            for channel in family.channels[max(1, round(middle * sizes[name])) :]
-        ]
-        low, high = (low, middle) if found.channels.multiply_adds(gone) > budget else (middle, high)
-    least = found.channels.multiply_adds([c for f in found.families.values() for c in f.channels[1:]])
-    if least > budget:
-        raise InputError("the multiply-adds asked for cannot be reached without emptying a layer; ask for more.")
-    return {name: max(1, round(low * count)) for name, count in sizes.items() if name in found.families}
+        raise InputError(f"tolerance, the largest loss of accuracy, must not be negative, got {tolerance}.")
 
 
 def _round(
