@@ -58,7 +58,7 @@ def labelled(dataset: Any, net: Network) -> Any:
     some = ", ".join(dataset.classes[:4]) + (", ..." if len(dataset.classes) > 4 else "")
     raise InputError(
         f"{dataset.root} has {len(dataset.classes)} class folder{'s' * (len(dataset.classes) != 1)} ({some}), the "
-        f"network {outputs} classes: which is which cannot be known. Give the names of all classes with --classes, in "
+        f"network {outputs} classes: their match is ambiguous. Give the names of all classes with --classes, in "
         "the order of the network's outputs, or name each folder by its class's number."
     )
 

@@ -68,7 +68,9 @@ def landscape(
 
     turns = output.suffix.lower() == ".html"
     if turns and (line or to is not None):
-        raise InputError("a page holds a surface; give --line and --to a .png, .svg, .pdf or .safetensors file.")
+        raise InputError(
+            "an .html page shows a surface; with --line and --to, give a .png, .svg, .pdf or .safetensors file."
+        )
     check(output, (".html",))
     if sum((to is not None, run is not None, line)) > 1:
         raise InputError("--to, --run and --line exclude each other; give one.")
