@@ -18,9 +18,10 @@ from microtome.trace.lrp.linear import WEIGHTED, Weighted, is_layer_by_product, 
 from microtome.trace.lrp.moves import MOVES, WRITES, glued, mixes_in_constants, moved
 from microtome.trace.lrp.nonlinearities import Nonlinearities
 from microtome.trace.lrp.norms import held, linear_part
+from microtome.trace.lrp.pixel_ranges import PixelRanges
 from microtome.trace.lrp.products import Gates, pointwise, reduced, summed
 from microtome.trace.lrp.rules import stabilised
-from microtome.trace.operators.nested_tensors import substitute
+from microtome.trace.operators.nested_tensors import substitute, tensors
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.operator_table import those
 
@@ -43,8 +44,6 @@ _TRANSFORMS = those(role="transform")
 _LINEAR_IN_COMPLEX = _TRANSFORMS | _AVERAGING | WRITES | frozenset("complex add sub rsub neg conj abs".split())
 # What is linear in one value, where all others are constants.
 _ONE_FACTOR = WEIGHTED | _SUMMED_PRODUCTS | {"mul"}
-# What may stand between the image and the first layer without changing what a pixel is.
-_BEFORE_FIRST = frozenset("pad contiguous clone to identity dropout flatten view reshape".split())
 
 
 class Relevance(RuleSet):
@@ -78,7 +77,8 @@ class Relevance(RuleSet):
     def __init__(self, choose_rule: Chooser, axes: Mapping[str, ImageAxis] | None = None) -> None:
         super().__init__()
         self.account = Account(choose_rule, axes)
-        self._ranges: dict[int, tuple[Tensor, Tensor, Tensor]] = {}  # values made of pixels only, with their range
+        self._ranges = PixelRanges()
+        self._prepares = False  # whether the operation that runs prepares pixels for the first layer
         self._gates = Gates()
         self._nonlinearities = Nonlinearities()
         self._made_by: dict[int, tuple[Tensor, Weighted]] = {}
@@ -88,7 +88,7 @@ class Relevance(RuleSet):
     def start(self, prepared: Tensor, low: Tensor, high: Tensor) -> None:
         """Begin a pass on prepared images, whose pixels lie between ``low`` and ``high`` ((1 or N, C, H, W))."""
         self.account.open(prepared)
-        self._ranges[id(prepared)] = (prepared, low, high)
+        self._ranges.keep(prepared, low, high)
 
     def forget(self) -> None:
         """Let go of the values of a pass that is over.
@@ -114,7 +114,7 @@ class Relevance(RuleSet):
             return tuple(
                 self.run(Call("broadcast_to", expand, (value, shape), {}, False, call.name)) for value in call.tensors
             )
-        pixels = self._ranges.get(id(call.input)) if call.kind in _BEFORE_FIRST else None
+        ranges, self._prepares = self._ranges.after(call), self._ranges.prepares(call)
         for value in call.tensors:
             made = self._made_by.get(id(value))
             if made is not None and made[0] is value and call.kind != "batch_norm":
@@ -125,6 +125,8 @@ class Relevance(RuleSet):
             for known in (self._made_by, self._ranges, self._gates):
                 known.pop(id(source), None)
         base = source._base if call.inplace and source._is_view() else None
+        if base is not None:
+            self._ranges.pop(id(base), None)
         fresh = base is not None and not base.requires_grad
         self._nonlinearities.before(call)
         output, noted = super().run(call), self._nonlinearities.taken()
@@ -134,18 +136,9 @@ class Relevance(RuleSet):
         if isinstance(output, Tensor) and not output.requires_grad:
             self._constants[id(output)] = (output, call.name)
         self._gates.note(call, source if output is None and call.inplace else output, weighs)
-        if pixels is not None and isinstance(output, Tensor):
-            low, high = (self._moved(call, source, edge) for edge in pixels[1:])
-            self._ranges[id(output)] = (output, low, high)
+        for value, edges in zip(tensors(source if output is None else output), ranges, strict=False):
+            self._ranges.keep(value, *edges)
         return output
-
-    @staticmethod
-    def _moved(call: Call, source: Tensor, edge: Tensor) -> Tensor:
-        """The range of the pixels behind an operation; x.view(n, -1) names the batch's size."""
-        whole = {id(source): edge.expand_as(source)}
-        with torch.no_grad():
-            output: Tensor = call.func(*substitute(call.args, whole), **substitute(call.kwargs, whole))
-        return output[:1] if edge.shape[0] == 1 else output
 
     def _book_around(self, base: Tensor, view: Tensor) -> None:
         """A constant, into a part of which a value has been written, keeps what arrives at its other places."""
@@ -197,6 +190,8 @@ class Relevance(RuleSet):
     def choose(self, call: Call) -> BackwardRule | Through | None:
         """The rule of an operation; None where the gradient moves relevance rightly."""
         kind = call.kind
+        if self._prepares:
+            return _keep
         if kind in _TRANSFORMS or kind == "complex" or any(value.is_complex() for value in call.tensors):
             return self._of_complex(call)
         if kind in WEIGHTED:
@@ -243,9 +238,9 @@ class Relevance(RuleSet):
         x = read_by_layer(call)
         if not x.requires_grad:  # weights made from the image on constants: linear in the weights
             return self._of_live_weights
-        pixels = self._ranges.get(id(x))
+        pixels = self._ranges.of(x)
         rule = self.account.choose_rule(call.name, call.kind, pixels is not None)
-        weighted = Weighted(rule, call, pixels[1:] if pixels is not None else None)
+        weighted = Weighted(rule, call, pixels)
 
         def share(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
             images = self.account.images(call.name, operation.output.shape)
@@ -418,3 +413,9 @@ def _is_layer(call: Call) -> bool:
 
 
 _STRAIGHT = Through(lambda arriving: arriving)
+
+
+def _keep(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
+    """A pixel keeps its relevance through what a model does to it before its first layer."""
+    x = operation.inputs[0]
+    return operation.back((x, reduced(arriving, x.shape)))
