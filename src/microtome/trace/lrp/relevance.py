@@ -20,6 +20,7 @@ from microtome.trace.lrp.nonlinearities import Nonlinearities
 from microtome.trace.lrp.norms import held, linear_part
 from microtome.trace.lrp.pixel_ranges import PixelRanges
 from microtome.trace.lrp.products import Gates, pointwise, reduced, summed
+from microtome.trace.lrp.products_by_hand import ProductsByHand, Terms
 from microtome.trace.lrp.rules import stabilised
 from microtome.trace.operators.nested_tensors import substitute, tensors
 from microtome.trace.operators.operator_calls import Call
@@ -80,6 +81,7 @@ class Relevance(RuleSet):
         self._ranges = PixelRanges()
         self._prepares = False  # whether the operation that runs prepares pixels for the first layer
         self._gates = Gates()
+        self._products = ProductsByHand()
         self._nonlinearities = Nonlinearities()
         self._made_by: dict[int, tuple[Tensor, Weighted]] = {}
         self._constants: dict[int, tuple[Tensor, str]] = {}  # with the operation that made them
@@ -96,8 +98,10 @@ class Relevance(RuleSet):
         They lead to the graph, whose nodes hold their rules and so this object: a circle that Python's collector
         does not see, since it runs through torch.
         """
-        for known in (self._made_by, self._ranges, self._gates, self._constants, self._made_from, self._readers):
+        for known in (self._made_by, self._ranges, self._gates, self._products, self._constants):
             known.clear()
+        self._made_from.clear()
+        self._readers.clear()
         self._nonlinearities = Nonlinearities()
 
     # -- the forward pass: who reads what ------------------------------------------------------------------------
@@ -119,10 +123,10 @@ class Relevance(RuleSet):
             made = self._made_by.get(id(value))
             if made is not None and made[0] is value and call.kind != "batch_norm":
                 made[1].readers += 1
-        weighs = self._gates.made(call)
+        weighs, terms = self._gates.made(call), self._products.before(call, self._ranges)
         source = call.input
         if call.inplace:  # the tensor stays, its value does not
-            for known in (self._made_by, self._ranges, self._gates):
+            for known in (self._made_by, self._ranges, self._gates, self._products):
                 known.pop(id(source), None)
         base = source._base if call.inplace and source._is_view() else None
         if base is not None:
@@ -136,6 +140,7 @@ class Relevance(RuleSet):
         if isinstance(output, Tensor) and not output.requires_grad:
             self._constants[id(output)] = (output, call.name)
         self._gates.note(call, source if output is None and call.inplace else output, weighs)
+        self._products.after(terms, output, self.will_read)
         for value, edges in zip(tensors(source if output is None else output), ranges, strict=False):
             self._ranges.keep(value, *edges)
         return output
@@ -205,7 +210,8 @@ class Relevance(RuleSet):
         if kind == "batch_norm":
             return self._batch_norm(call)
         if kind in _AVERAGING:
-            return self._linear
+            terms = self._products.of(call)
+            return self._linear if terms is None else self._weighted(call, terms)
         if kind in _NORMS:
             return self._held
         if kind in _ADDING:
@@ -234,13 +240,13 @@ class Relevance(RuleSet):
 
     # -- operators with weights, and norms -----------------------------------------------------------------------
 
-    def _weighted(self, call: Call) -> BackwardRule:
-        x = read_by_layer(call)
+    def _weighted(self, call: Call, terms: Terms | None = None) -> BackwardRule:
+        x = read_by_layer(call) if terms is None else call.input
         if not x.requires_grad:  # weights made from the image on constants: linear in the weights
             return self._of_live_weights
-        pixels = self._ranges.of(x)
+        pixels = self._ranges.of(x) if terms is None else terms.edges
         rule = self.account.choose_rule(call.name, call.kind, pixels is not None)
-        weighted = Weighted(rule, call, pixels)
+        weighted = Weighted(rule, call, pixels, terms)
 
         def share(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
             images = self.account.images(call.name, operation.output.shape)
