@@ -192,6 +192,34 @@ def test_heads_and_attention_weights():
     assert shown["/matmul.1"] == ("N C 16 C", 6, False)
 
 
+WEIGHTS = torch.randn(7, 6, generator=torch.Generator().manual_seed(1))
+# name: (from a map of 6 channels, 8 x 6 places, to the value that is named last, its axes, its units, maps or not)
+PRODUCTS = {
+    "tensordot": (lambda y: torch.tensordot(y, WEIGHTS, ([1], [1])), "N 8 6 C", 7, True),
+    "tensordot, last axis": (lambda y: torch.tensordot(y.permute(0, 2, 3, 1), WEIGHTS.T, 1), "N 8 6 C", 7, True),
+    "tensordot, weights first": (lambda y: torch.tensordot(WEIGHTS, y, ([1], [1])), "C N 8 6", 7, True),
+    "inner": (lambda y: torch.inner(y.permute(0, 2, 3, 1), WEIGHTS), "N 8 6 C", 7, True),
+    "rows cut at another length": (lambda y: y.reshape(-1, 6, 6, 8).relu(), "N C 6 8", 6, False),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products_make_units_and_torn_rows_are_no_map(name):
+    """By hand from the shapes. 8 rows of 6, read as 6 rows of 8, lie no longer where the picture has them."""
+    make, shown, count, spatial = PRODUCTS[name]
+
+    class Product(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 6, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return make(self.stem(x)).movedim(1 if shown.startswith("C") else 0, 0).flatten(1)
+
+    layer = [*Network(Product(), (3, 8, 6)).layers.values()][-1]
+    assert (str(layer.axes), layer.units, layer.spatial) == (shown, count, spatial)
+
+
 class Shared(nn.Module):
     """A table of parameters, run through a module, added to maps."""
 
