@@ -70,8 +70,8 @@ class Value:
         return {self.node, *self.twins}
 
 
-def computed(value: Value, source: Tensor) -> Tensor:
-    """A value as a function of its source, for other numbers at the source."""
+def computed(value: Value, source: Tensor, begin: Value | None = None) -> Tensor:
+    """A value as a function of its source, for other numbers at the source, or at another value that it begins at."""
     found: dict[int, Tensor] = {}
     order, stack = [], [(value, False)]
     while stack:  # parents before children, without recursion
@@ -81,10 +81,13 @@ def computed(value: Value, source: Tensor) -> Tensor:
         elif id(item) not in found:
             found[id(item)] = source
             stack.append((item, True))
-            if item.again is not None:
+            if item.again is not None and item is not begin:
                 stack += [(parent, False) for parent in item.parents]
     for item in order:
-        found[id(item)] = source if item.again is None else item.again([found[id(parent)] for parent in item.parents])
+        starts = item.again is None or item is begin
+        found[id(item)] = (
+            source if starts or item.again is None else item.again([found[id(parent)] for parent in item.parents])
+        )
     return found[id(value)]
 
 
