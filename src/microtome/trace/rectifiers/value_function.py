@@ -15,7 +15,7 @@ from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.operator_table import those
 from microtome.trace.operators.spellings import Function
 
-_CASTS = those(role=("cast", "copy"), function="identity")
+CASTS = those(role=("cast", "copy"), function="identity")
 _LARGEST = (
     4096  # numbers in a constant that may differ from channel to channel; larger ones are no constants of a function
 )
@@ -107,7 +107,7 @@ def alike(value: Value, source: Tensor, result: Tensor) -> bool:
 
 def repeatable(call: Call, places: list[Tensor]) -> Callable[[list[Tensor]], Tensor] | None:
     """The operation as a function of the tensors at ``places``; None where its constants belong to single elements."""
-    if call.kind in _CASTS:
+    if call.kind in CASTS:
         return _cast
     func, written = call.func, call.kind == "setitem"
     first, *options = call.args or (None,)
@@ -137,6 +137,8 @@ def repeatable(call: Call, places: list[Tensor]) -> Callable[[list[Tensor]], Ten
         def filled(tree: Any) -> Any:
             if isinstance(tree, _Place):
                 return values[tree.index].clone()  # the call may write on it
+            if isinstance(tree, Tensor) and tree.is_floating_point():
+                return tree.to(values[0].dtype)  # some operations do not convert, such as lerp
             if isinstance(tree, list | tuple):
                 return type(tree)([filled(item) for item in tree])
             return tree
