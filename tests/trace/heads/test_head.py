@@ -458,3 +458,16 @@ class WithProperty:
 def test_logits_of_any_object(make: Make) -> None:
     net = network(make)
     torch.testing.assert_close(net.logits(images()), by_hand(net, images(), first), rtol=0, atol=1e-12)
+
+
+def test_scores_of_a_network_with_small_weights_are_no_probabilities() -> None:
+    """They leave [0, 1] only for images ten thousand times as large as pixels."""
+    dice = torch.Generator().manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3), nn.ReLU()
+    )
+    for parameter in model.parameters():
+        parameter.data.copy_(0.01 * torch.rand(parameter.shape, generator=dice))
+    net = Network(model.eval(), (3, 8, 8))
+    assert float(net.logits(torch.rand(4, 3, 8, 8, generator=dice)).max()) < 1
+    assert net.output == "logits"
