@@ -16,12 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))  # the small network is that of the tests
 RESULTS = ROOT / "benchmarks/results/soak.json"
 LATEST = 1800  # seconds until a run counts as stuck
+DRAWS = 5  # moments tried until there is something to kill
 KILLED = ("driver", "worker of processes", "worker of Dask", "scheduler of Dask")
 
 
@@ -89,22 +91,25 @@ def disturbed(folder: Path, out: str, what: str, moment: float) -> bool:
     """A run whose part is killed after so many seconds; whether it was there to be killed."""
     if "Dask" not in what:
         running = driver(folder, out, "processes")
-        time.sleep(moment)
-        victims = [running.pid] if what == "driver" else workers_of(running.pid)
-        hit = running.poll() is None and bool(victims)
-        if hit:
-            os.kill(random.choice(victims), signal.SIGKILL)
-        running.wait(LATEST)
-        return hit
+        return killed(running, moment, lambda: [running.pid] if what == "driver" else workers_of(running.pid))
     scheduler, workers, address = cluster(folder)
     running = driver(folder, out, address)
-    time.sleep(moment)
-    victims = [scheduler.pid] if what.startswith("scheduler") else workers_of(workers.pid)
-    hit = running.poll() is None and bool(victims)
-    if hit:
-        os.kill(random.choice(victims), signal.SIGKILL)
-    running.wait(LATEST)
+    hit = killed(running, moment, lambda: [scheduler.pid] if what.startswith("scheduler") else workers_of(workers.pid))
     end(scheduler, workers)
+    return hit
+
+
+def killed(running: subprocess.Popen[bytes], moment: float, victims: Callable[[], list[int]]) -> bool:
+    """Kill one of the victims after so many seconds, or as soon as there is one; wait for the end of the run."""
+    time.sleep(moment)
+    found = victims()
+    while running.poll() is None and not found:
+        time.sleep(0.05)
+        found = victims()
+    hit = running.poll() is None
+    if hit:
+        os.kill(random.choice(found), signal.SIGKILL)
+    running.wait(LATEST)
     return hit
 
 
@@ -123,7 +128,12 @@ def soak(rounds: int, seed: int) -> dict[str, dict[str, int]]:
     for number in range(rounds):
         for what in KILLED:
             out = f"out-{number}"
-            hit = disturbed(folder, out, what, random.uniform(0.1, 1.0) * length)
+            hit = False
+            for _ in range(DRAWS):
+                hit = disturbed(folder, out, what, random.uniform(0.1, 1.0) * length)
+                if hit:
+                    break
+                shutil.rmtree(folder / out)
             if driver(folder, out, "processes").wait(LATEST):
                 raise SystemExit(f"after the {what} was killed the next run failed.")
             table[what]["killed"] += hit

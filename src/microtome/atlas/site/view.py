@@ -236,8 +236,10 @@ class View:
 
     @staticmethod
     def orders(cards: Sequence[UnitCard]) -> list[tuple[str, str]]:
-        """The orders of the cards of a layer that differ from that of the numbers: key and name."""
+        """The orders of a layer's cards that differ from each other: key and name, the page's own first."""
         found = [("unit", "number")]
+        if len({card.paged for card in cards}) > 1:
+            found.insert(0, ("paged", "pages first"))
         for key, name, values in (
             ("label", "label", [card.label for card in cards]),
             ("selectivity", "selectivity", [card.selectivity for card in cards]),

@@ -31,6 +31,7 @@
   // -- layer: the order of the cards ------------------------------------------------------------------
   const orders = {
     unit: (c) => [Number(c.dataset.unit)],
+    paged: (c) => [c.querySelector(".line a") ? 0 : 1, Number(c.dataset.unit)],
     label: (c) => [c.dataset.label === "" || /^not selective/.test(c.dataset.label) ? 1 : 0, c.dataset.label],
     selectivity: (c) => [c.dataset.selectivity === "" ? 1 : 0, -Number(c.dataset.selectivity)],
     sparsity: (c) => [c.dataset.sparsity === "" ? 1 : 0, -Number(c.dataset.sparsity)],

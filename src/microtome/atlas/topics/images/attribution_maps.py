@@ -15,7 +15,6 @@ from torch import Tensor
 from microtome import registry
 from microtome.atlas.album import Album
 from microtome.atlas.pictures.downscaling import downscaled_signal
-from microtome.atlas.planning.budget import affordable
 from microtome.atlas.planning.plan import Plan, blocks
 from microtome.atlas.planning.selection import Selection
 from microtome.atlas.task import Task
@@ -82,7 +81,7 @@ def explain_tasks(plan: Plan, chosen: Selection) -> list[Task]:
     for name in [*plan.methods, *_methods(plan.net)]:
         for options in _options(plan, name, len(chosen.images)):
             each = passes(plan, name, options) * plan.seconds
-            both = len(affordable(chosen.images, each, plan.budget.attribution_seconds)) == len(chosen.images)
+            both = 2 * len(chosen.images) * each <= plan.budget.attribution_seconds
             cheap = passes(plan, name, options) <= _FEW_PASSES
             first = name != "occlusion" or options == plan.occlusion()[0]  # other windows: the predicted class only
             classes = (chosen.predicted, chosen.other) if first and (cheap or both) else (chosen.predicted,)

@@ -75,7 +75,9 @@ def _predictions(found: Ablation, row: int) -> str:
     against = "accuracy" if found.against == "labels" else "agreement with its own answers"
     if not changed:
         return "No predicted class changes."
-    return f"{round(changed * found.images)} predicted classes change, and the {against} by {total:+.2f} points."
+    many = round(changed * found.images)
+    classes = "1 predicted class changes" if many == 1 else f"{many} predicted classes change"
+    return f"{classes}, and the {against} by {total:+.2f} points."
 
 
 ABLATIONS = Topic("ablations", tasks=_tasks, jobs={"ablate": ablate}, sections={"unit": _unit})

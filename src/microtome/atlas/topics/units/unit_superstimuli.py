@@ -51,7 +51,7 @@ def _unit_tasks(plan: Plan, layer: str, shown: list[int]) -> list[Task]:
     raising = affordable(shown, first.each, first.share, least=1)
     whole = len(raising) == len(shown)
     units, others = sorted(raising), sorted(affordable(shown, rest.each, rest.share)) if whole else []
-    steps, more, restarts = plan.budget.stimulus_steps, _diverse(plan), plan.budget.restarts
+    steps, more, restarts = plan.budget.stimulus_steps, _diverse(plan), _restarts(plan)
     return [
         plan.task(
             "maximize", cost=len(block) * ((diverse + again) * first.ascent + first.judged),
@@ -92,7 +92,7 @@ def _times(plan: Plan) -> tuple[dict[str, _Time], dict[str, _Time]]:
               for name in plan.layers}  # fmt: skip
     judged = {name: _JUDGED * plan.seconds_up_to(name) * _read(plan, name) for name in plan.layers}
     found = []
-    for images in (1 + plan.budget.restarts, 1 + more):
+    for images in (1 + _restarts(plan), 1 + more):
         each = {name: images * ascent[name] + judged[name] for name in plan.layers}
         costs = {name: plan.unit_count(name) * each[name] for name in plan.layers}
         shares = fair_shares(costs, seconds)
@@ -116,6 +116,11 @@ def _diverse(plan: Plan) -> int:
     return max(plan.budget.diverse_stimuli, 2 if plan.small else 0)
 
 
+def _restarts(plan: Plan) -> int:
+    """How many images from other starts each is compared with: small images are cheap enough for one in any budget."""
+    return max(plan.budget.restarts, 1 if plan.small else 0)
+
+
 def _canvas(plan: Plan, layer: str) -> float:
     """Pixels of a superstimulus by those of the network's input."""
     side = recommended_size(plan.net, layer)
@@ -133,10 +138,11 @@ def _read(plan: Plan, layer: str) -> float:
 
 
 def maximize(subject: Subject, tables: TopPatches, *, restarts: int, **options: Any) -> Superstimuli:
-    """Superstimuli of some units, checked against the data; what fails is made again where restarts are planned."""
+    """Superstimuli of some units, checked against the data; of those that raise a unit, what fails is made again."""
     made = synthesis.maximize(subject.net, **options)
     patches = tables[options["layer"]].with_images(subject.images)
-    checked = synthesis.credentials(subject.net, made, patches, restarts=restarts, retry=restarts > 0)
+    retry = options["sign"] > 0 and options["diverse"] == 1
+    checked = synthesis.credentials(subject.net, made, patches, restarts=restarts, retry=retry)
     return _small(checked, _CELL)
 
 
