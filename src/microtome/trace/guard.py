@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from microtome.trace.no_checkpointing import plainly
-from microtome.trace.random_states import GENERATORS, Generator, RandomStates
+from microtome.trace.tracing.random_states import GENERATORS, Generator, RandomStates
 
 # A run sets flags of the model, so only one run at a time; re-entrant, because methods nest runs.
 LOCK = threading.RLock()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from microtome.trace.guard import LOCK, as_found, own_generators
 from microtome.trace.operators.operator_calls import Call
-from microtome.trace.random_states import RandomStates, seeded
+from microtome.trace.tracing.random_states import RandomStates, seeded
 from microtome.trace.tracing.tracer import Tracer
 from microtome.trace.tracing.watching import Observer
 

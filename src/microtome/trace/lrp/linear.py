@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from microtome.trace.backward_rules import Operation
+from microtome.trace.lrp.by_hand.products_by_hand import Terms
 from microtome.trace.lrp.image_sums import ImageSums
-from microtome.trace.lrp.products_by_hand import Terms
 from microtome.trace.lrp.rules import Linear, Rule
 from microtome.trace.operators.conv_arithmetic import each, sides
 from microtome.trace.operators.nested_tensors import substitute

@@ -13,14 +13,15 @@ from torch import Tensor
 from microtome.trace.backward_rules import BackwardRule, Operation, RuleSet, Through
 from microtome.trace.lrp.account import Account, Chooser, proportional
 from microtome.trace.lrp.attention import attention, multi_head
+from microtome.trace.lrp.by_hand.channel_scaling import ChannelScaling, Scaled
+from microtome.trace.lrp.by_hand.nonlinearities import Nonlinearities
+from microtome.trace.lrp.by_hand.products_by_hand import ProductsByHand, Terms
 from microtome.trace.lrp.image_sums import ImageAxis
 from microtome.trace.lrp.linear import WEIGHTED, Weighted, is_layer_by_product, read_by_layer
 from microtome.trace.lrp.moves import MOVES, WRITES, glued, mixes_in_constants, moved
-from microtome.trace.lrp.nonlinearities import Nonlinearities
 from microtome.trace.lrp.norms import held, linear_part
 from microtome.trace.lrp.pixel_ranges import PixelRanges
 from microtome.trace.lrp.products import Gates, pointwise, reduced, summed
-from microtome.trace.lrp.products_by_hand import ProductsByHand, Terms
 from microtome.trace.lrp.rules import stabilised
 from microtome.trace.operators.nested_tensors import substitute, tensors
 from microtome.trace.operators.operator_calls import Call
@@ -82,6 +83,7 @@ class Relevance(RuleSet):
         self._prepares = False  # whether the operation that runs prepares pixels for the first layer
         self._gates = Gates()
         self._products = ProductsByHand()
+        self._scaled = ChannelScaling()
         self._nonlinearities = Nonlinearities()
         self._made_by: dict[int, tuple[Tensor, Weighted]] = {}
         self._constants: dict[int, tuple[Tensor, str]] = {}  # with the operation that made them
@@ -98,7 +100,7 @@ class Relevance(RuleSet):
         They lead to the graph, whose nodes hold their rules and so this object: a circle that Python's collector
         does not see, since it runs through torch.
         """
-        for known in (self._made_by, self._ranges, self._gates, self._products, self._constants):
+        for known in (self._made_by, self._ranges, self._gates, self._products, self._scaled, self._constants):
             known.clear()
         self._made_from.clear()
         self._readers.clear()
@@ -123,10 +125,11 @@ class Relevance(RuleSet):
             made = self._made_by.get(id(value))
             if made is not None and made[0] is value and call.kind != "batch_norm":
                 made[1].readers += 1
+        self._scaled.read(call)
         weighs, terms = self._gates.made(call), self._products.before(call, self._ranges)
         source = call.input
         if call.inplace:  # the tensor stays, its value does not
-            for known in (self._made_by, self._ranges, self._gates, self._products):
+            for known in (self._made_by, self._ranges, self._gates, self._products, self._scaled):
                 known.pop(id(source), None)
         base = source._base if call.inplace and source._is_view() else None
         if base is not None:
@@ -298,6 +301,8 @@ class Relevance(RuleSet):
         if made is None or bound["running_mean"] is None or bound["training"]:
             return self._held
         weighted = made[1]
+        if weighted.norm is not None:  # a second norm of the same values: neither is one layer with what is before
+            weighted.readers += 1
         if weighted.readers or weighted.norm is not None or weighted.free:
             return self._held
         scale = torch.rsqrt(bound["running_var"] + bound["eps"])
@@ -309,11 +314,15 @@ class Relevance(RuleSet):
         return self._joined(weighted, scale.detach(), shift.detach(), self._held)
 
     @staticmethod
-    def _joined(weighted: Weighted, scale: Tensor, shift: Tensor, alone: BackwardRule) -> BackwardRule:
+    def _joined(
+        weighted: Weighted, scale: Tensor, shift: Tensor, alone: BackwardRule, steps: Sequence[Scaled] = ()
+    ) -> BackwardRule:
         """One linear layer of a weighted operator and the scale and shift of its channels that follow it."""
 
         def share(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-            if weighted.readers:  # somebody else read the operator's output after all: two separate layers
+            if weighted.readers or any(
+                step.readers for step in steps
+            ):  # somebody else read the operator's output after all: two separate layers
                 weighted.norm = None
                 return alone(operation, arriving)
             weighted.norm = (scale, shift, operation.output)
@@ -340,12 +349,48 @@ class Relevance(RuleSet):
         return None
 
     def _sum(self, call: Call) -> BackwardRule:
+        if (scaled := self._scaled_before(call)) is not None:
+            return scaled
         biased = self._added_bias(call)
         if biased is not None:
             weighted, shift = biased
             weighted.readers -= 1  # this sum, which is part of the layer
             return self._joined(weighted, torch.ones_like(shift), shift, self._terms)
         return self._terms
+
+    def _scaled_before(self, call: Call) -> BackwardRule | None:
+        """The rule of a sum or difference within a batch norm by hand, which the sum ends."""
+        terms = (call.arguments["input"], call.arguments["other"])
+        for value, added in (terms, terms[::-1]) if call.kind == "add" and call.arguments["alpha"] == 1 else ():
+            scaled = self._scaled.of(value)
+            if (
+                scaled is None
+                or not isinstance(added, Tensor)
+                or added.requires_grad
+                or scaled.weighted.norm is not None
+            ):
+                continue
+            shift, steps = scaled.weighted.added_bias(scaled.value, added), [*scaled.steps()]
+            if shift is None or scaled.weighted.readers != 1 or any(step.readers != 1 for step in steps):
+                continue
+            scaled.weighted.readers -= 1
+            for step in steps:
+                step.readers -= 1
+            return self._joined(scaled.weighted, scaled.scale, scaled.shift + shift, self._terms, steps)
+        made = self._made_by.get(id(terms[0]))
+        weighted = made[1] if made is not None else None
+        if (before := self._scaled.of(terms[0])) is not None:
+            weighted = before.weighted
+        if call.kind != "sub" or weighted is None:
+            return None
+        layer = weighted
+
+        def share(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
+            """The whole layer gets what arrives, where the norm has been completed."""
+            whole = layer.norm is not None and layer.norm[2] is not None
+            return operation.back((operation.inputs[0], arriving)) if whole else self._terms(operation, arriving)
+
+        return share
 
     def _terms(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
         """A sum or difference: to each term its part, constants keep theirs."""
@@ -409,6 +454,12 @@ class Relevance(RuleSet):
         if isinstance(output, Tensor) and self._next is not None:
             self._made_by[id(output)] = (output, self._next)
         self._next = None
+        self._scaled.note(call, output, self._maker)
+
+    def _maker(self, value: Tensor) -> Weighted | None:
+        """The weighted operator that has made a value."""
+        made = self._made_by.get(id(value))
+        return made[1] if made is not None and made[0] is value else None
 
 
 def _is_layer(call: Call) -> bool:

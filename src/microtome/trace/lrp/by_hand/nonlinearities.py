@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from microtome.trace.backward_rules import BackwardRule, Operation, Through
-from microtome.trace.lrp.recentred import is_recentred
+from microtome.trace.lrp.by_hand.recentred import is_recentred
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.operator_table import ELEMENTWISE, those
 from microtome.trace.rectifiers.elementwise import Elementwise
