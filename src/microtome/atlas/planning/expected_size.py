@@ -9,9 +9,10 @@ from microtome.atlas.planning.selection import Selection
 
 __all__ = ["expected_megabytes"]
 
-# Bytes of a unit's row in the tables, of the page and pictures of a unit, and of the page of an image, without its
-# maps: measured on SimpleConvNet (small images) and EfficientNet-Lite0 (photos).
+# Bytes of a unit's row in the tables, of its strongest patches, of the page and pictures of a unit, and of the page of
+# an image, without its maps: measured on SimpleConvNet (small images) and EfficientNet-Lite0 (photos).
 _ROW = 5e3
+_PATCHES = 0.7e3
 _UNIT = {True: 45e3, False: 160e3}
 _IMAGE = {True: 350e3, False: 500e3}
 _STIMULI = {True: 0.5e6, False: 12e6}  # of the patterns that are shown at several places
@@ -25,6 +26,7 @@ def expected_megabytes(plan: Plan, chosen: Selection) -> float:
     """Megabytes of results, pictures and pages, within a factor of two."""
     layers = [plan.net.layer(name) for name in plan.layers]
     tables = sum(_ROW * layer.units + 2 * layer.units**2 for layer in layers)
+    tables += sum(_PATCHES * plan.net.layer(name).units for name in plan.summary.surveyed)
     units = sum(len(chosen.units[name]) for name in plan.layers) * _UNIT[plan.small]
     pixels = math.prod(min(_SIDE, side) for side in plan.net.input_shape[1:])
     places = sum(math.prod(min(_SHOWN_SIDE, side) for side in layer.axes.grid) for layer in layers)
