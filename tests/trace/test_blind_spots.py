@@ -288,6 +288,29 @@ def test_a_users_replacement_that_raises_is_the_users() -> None:
         net.run(IMAGES, record="h", replace={"d": lambda value: 1 / 0})
 
 
+class Unfinished(torch.autograd.Function):
+    """A function of the user's whose backward raises."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, signal: Tensor) -> Tensor:
+        raise TypeError("to be written")
+
+
+def test_a_backward_of_the_models_own_that_raises_is_the_models() -> None:
+    class Forward(Model):
+        def forward(self, x: Tensor) -> Tensor:
+            scores: Tensor = Unfinished.apply(super().forward(x))
+            return scores
+
+    net = Network(Forward(fused).eval(), (3, 16, 16))
+    with pytest.raises(ModelError, match="cannot be differentiated: TypeError: to be written"):
+        attribution.gradient(net, IMAGES, 1)
+
+
 def test_a_model_that_raises_is_blamed() -> None:
     class Raises(Model):
         def forward(self, x: Tensor) -> Tensor:

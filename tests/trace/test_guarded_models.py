@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import random
 import warnings
 from collections import OrderedDict, deque
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -52,6 +54,43 @@ def test_containers_are_left_as_found() -> None:
     assert model.cache.keys() == {7}
     assert model.cache[7] is one
     torch.testing.assert_close(found, attribution.guided_backprop(Network(plain(), (3, 8, 8)), IMAGES, 1).values)
+
+
+class Counting(nn.Module):
+    """Writes on tensors that are no buffers, draws from generators of its own, and learns what is no parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = plain()
+        self.calls, self.shift = torch.zeros(()), torch.full((3,), 0.25, requires_grad=True)
+        self.rows, self.table = [torch.ones(3)], {"a": torch.ones(3), "b": nn.Parameter(torch.ones(3))}
+        self.generator, self.numbers = torch.Generator().manual_seed(1), np.random.default_rng(1)
+        self.python = random.Random(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.add_(1)
+        self.rows[0].mul_(2)
+        self.table["a"].sub_(1)
+        drawn = torch.rand((), generator=self.generator).item() + self.numbers.random() + self.python.random()
+        return self.net(x) + self.shift * self.table["b"] + 0 * drawn
+
+    def state(self) -> list[object]:
+        flags = self.shift.requires_grad, self.table["b"].requires_grad
+        tensors = (self.calls, self.rows[0], self.table["a"], self.generator.get_state())
+        numbers = str(self.numbers.bit_generator.state), self.python.getstate()
+        return [*(tensor.tolist() for tensor in tensors), *numbers, *flags]
+
+
+def test_tensors_and_generators_of_its_own_are_left_as_found() -> None:
+    """And a weight that is no parameter takes relevance as a bias, not as a value: the account adds up."""
+    model = Counting().eval()
+    before = model.state()
+    net = Network(model, (3, 8, 8))
+    found = attribution.lrp(net, IMAGES, 1, rules="epsilon")
+    attribution.occlusion(net, IMAGES, 1, window=4, stride=4)
+    assert model.state() == before
+    total = found.values.flatten(1).sum(1) + found.bias_share + found.stabiliser_share
+    torch.testing.assert_close(total, found.score, rtol=1e-4, atol=1e-6)
 
 
 class Own(nn.Module):

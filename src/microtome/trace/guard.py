@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import copy
 import operator
-import random
 import sys
 import threading
 import weakref
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import chain
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from microtome.trace.no_checkpointing import plainly
+from microtome.trace.tracing.random_states import GENERATORS, Generator, RandomStates
 
 # A run sets flags of the model, so only one run at a time; re-entrant, because methods nest runs.
 LOCK = threading.RLock()
@@ -65,8 +64,8 @@ def as_found(model: nn.Module) -> Iterator[None]:
 
     What is put back, also when the model raises: the training flag of every submodule,
     ``requires_grad`` of every parameter, buffers and parameters that the forward pass changed or
-    exchanged, attributes of modules that it assigned (a window size that follows the image, a cache) and the content
-    of their lists, sets and dicts, and
+    exchanged, attributes of modules that it assigned (a window size that follows the image, a cache), the content
+    of their lists, sets and dicts, tensors and random generators among these, and
     the random states of torch, numpy and Python. ``.grad`` is never touched, since gradients are asked for
     by name.
     """
@@ -74,10 +73,10 @@ def as_found(model: nn.Module) -> Iterator[None]:
         modules = _modules(model)
         parameters = [p for module in modules for p in module._parameters.values() if p is not None]
         training = [module for module in modules if module.training]
-        learning = [parameter for parameter in parameters if parameter.requires_grad]
-        tensors = _Tensors(modules)
         attributes = _Attributes(modules)
-        states = RandomStates(parameters)
+        learning = [tensor for tensor in (*parameters, *attributes.tensors) if tensor.requires_grad]
+        tensors = _Tensors(modules, attributes.tensors)
+        states = RandomStates(parameters, attributes.generators)
         fast = torch.backends.mha.get_fastpath_enabled()
         try:
             torch.backends.mha.set_fastpath_enabled(False)  # it runs an encoder layer as one call, past its modules
@@ -114,6 +113,11 @@ def _not_compiled(modules: list[nn.Module]) -> Iterator[None]:
     finally:
         for module, call in compiled:
             module._compiled_call_impl = call
+
+
+def own_generators(model: nn.Module) -> list[Generator]:
+    """The random generators that a model holds in attributes of its own."""
+    return _Attributes(_modules(model)).generators
 
 
 @contextmanager
@@ -177,9 +181,9 @@ class _Tables:
 
 
 class _Tensors:
-    """Parameters and buffers of a model, to put back those that a forward pass has overwritten or replaced."""
+    """Parameters, buffers and other tensors of a model, to put back those that a pass has overwritten or replaced."""
 
-    def __init__(self, modules: list[nn.Module]) -> None:
+    def __init__(self, modules: list[nn.Module], others: list[Tensor]) -> None:
         self._tables = _Tables(
             [
                 table
@@ -196,6 +200,7 @@ class _Tensors:
             for tensor in module._buffers.values()
             if isinstance(tensor, Tensor) and not tensor.is_inference()
         ]
+        buffers += [tensor for tensor in others if not isinstance(tensor, nn.Parameter)]
         self._root = modules[0] if modules else None
         self._versions = [tensor._version for tensor in buffers]
         self._portrait = _portrait_of(self._root, buffers)
@@ -231,12 +236,25 @@ class _Attributes:
             and not isinstance(module, torch.jit.ScriptModule)
         ]
         self._tables = _Tables(tables)
-        self._held = [
-            (value, copy.copy(value))
-            for table in tables
-            for name in table.keys() - _OF_TORCH
-            if type(value := table[name]) in _CONTAINERS
-        ]
+        self._held: list[tuple[Any, Any]] = []
+        self.tensors: list[Tensor] = []  # that are no buffers or parameters, also in a list or dict
+        self.generators: list[Generator] = []
+        for table in tables:
+            for name in table.keys() - _OF_TORCH:
+                if (kind := type(value := table[name])) in _KEPT:
+                    self._keep(value, kind)
+
+    def _keep(self, value: Any, kind: type) -> None:
+        if kind in _CONTAINERS:
+            self._held.append((value, copy.copy(value)))
+            for item in value.values() if isinstance(value, dict) else value:
+                if type(item) in _TENSORS:
+                    self._keep(item, type(item))
+        elif kind in _TENSORS:
+            if value.is_leaf and not value.is_inference():
+                self.tensors.append(value)
+        else:
+            self.generators.append(value)
 
     def restore(self) -> None:
         """Restore every attribute and the content of every container; remove new ones."""
@@ -248,6 +266,8 @@ class _Attributes:
 
 
 _CONTAINERS = frozenset((list, dict, set, OrderedDict, defaultdict, deque))
+_TENSORS = frozenset((Tensor, nn.Parameter))
+_KEPT = _CONTAINERS | _TENSORS | frozenset(GENERATORS)
 _OF_TORCH = frozenset(vars(nn.Module()))
 
 
@@ -315,51 +335,3 @@ def _portrait_of(root: nn.Module | None, tensors: list[Tensor]) -> _Portrait:
             portrait.take()
             return portrait
     return _Portrait(tensors)
-
-
-class RandomStates:
-    """The random states of torch, numpy and Python, of the devices where the parameters live, too."""
-
-    def __init__(self, parameters: Iterable[Tensor]) -> None:
-        devices = {tensor.device for tensor in parameters if tensor.is_cuda}
-        if devices and torch.cuda.is_current_stream_capturing():
-            devices = set()  # a recorded pass draws no random numbers, and the state cannot be read
-        self.devices = [(device, torch.cuda.get_rng_state(device)) for device in sorted(devices, key=str)]
-        self._torch = torch.get_rng_state()
-        self._numpy = np.random.get_state()  # noqa: NPY002 - the user's own state
-        self._python = random.getstate()
-
-    def restore(self) -> None:
-        """Restore all states."""
-        torch.set_rng_state(self._torch)
-        np.random.set_state(self._numpy)  # noqa: NPY002 - the user's own state
-        random.setstate(self._python)
-        for device, state in self.devices:
-            torch.cuda.set_rng_state(state, device)
-
-    def same(self, other: RandomStates) -> bool:
-        """Whether no random number was drawn between two states."""
-        mine, its = [*self._numpy], [*other._numpy]
-        return (
-            torch.equal(self._torch, other._torch)
-            and all(np.array_equal(a, b) for a, b in zip(mine, its, strict=True))
-            and self._python == other._python
-            and all(torch.equal(a[1], b[1]) for a, b in zip(self.devices, other.devices, strict=True))
-        )
-
-
-@contextmanager
-def seeded(seed: int, parameters: Iterable[Tensor]) -> Iterator[None]:
-    """Set the random states of torch, numpy and Python from a seed; the caller's are restored."""
-    with LOCK:
-        states = RandomStates(list(parameters))
-        try:
-            torch.default_generator.manual_seed(seed)
-            for device, _ in states.devices:  # no others: their states would not be restored
-                with torch.cuda.device(device):
-                    torch.cuda.manual_seed(seed)
-            np.random.seed(seed)  # noqa: NPY002 - what the model may draw from
-            random.seed(seed)
-            yield
-        finally:
-            states.restore()

@@ -150,10 +150,11 @@ def _gradients(
                 "microtome, not in the model. Please report it with the model; methods that need only gradients "
                 "still work."
             ) from error
-        if not isinstance(error, RuntimeError):
+        if not isinstance(error, RuntimeError) and broken_pass.is_ours(error):
             raise
-        # An error of torch: the model overwrites a value that its gradient needs, for example.
-        raise ModelError(f"the model runs forwards but cannot be differentiated: {error}") from error
+        # Torch's own: the model overwrites a value that its gradient needs, and the like; or an autograd function's.
+        what = str(error) if isinstance(error, RuntimeError) else f"{type(error).__name__}: {error}"
+        raise ModelError(f"the model runs forwards but cannot be differentiated: {what}") from error
     return dict.fromkeys(names) | dict(zip(asked, found, strict=True))
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from microtome.trace.guard import RandomStates, as_found, seeded
+from microtome.trace.guard import LOCK, as_found, own_generators
 from microtome.trace.operators.operator_calls import Call
+from microtome.trace.tracing.random_states import RandomStates, seeded
 from microtome.trace.tracing.tracer import Tracer
 from microtome.trace.tracing.watching import Observer
 
@@ -74,7 +75,9 @@ def seeded_pass(model: nn.Module, images: Tensor, observer: Observer, seed: int)
         When the model itself raises.
     """
     held = list(model.parameters())
-    with seeded(seed, held), as_found(model), torch.inference_mode(False), torch.no_grad():
-        before = RandomStates(held)
-        returned = Tracer(model, observer=observer).run_as_is(images)
-        return returned, not before.same(RandomStates(held))
+    with LOCK, torch.inference_mode(False), torch.no_grad():
+        own = own_generators(model)
+        with seeded(seed, held, own), as_found(model):
+            before = RandomStates(held, own)
+            returned = Tracer(model, observer=observer).run_as_is(images)
+            return returned, not before.same(RandomStates(held, own))

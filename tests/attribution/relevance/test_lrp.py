@@ -172,7 +172,54 @@ SPELLED_BY_A_GATE = {
     ),
     "silu by tanh": (F.silu, lambda x: x * (1 + torch.tanh(x / 2)) / 2),
     "mish": (F.mish, lambda x: x * torch.tanh(F.softplus(x))),
+    # Constants that put the middle of a function at zero, or make it a sigmoid, are part of it.
+    "tanh by sigmoid": (torch.tanh, lambda x: 2 * torch.sigmoid(2 * x) - 1),
+    "tanh by exp": (torch.tanh, lambda x: 1 - 2 / (1 + torch.exp(2 * x))),
+    "scaled tanh by sigmoid": (lambda x: 3 * torch.tanh(x / 3), lambda x: 6 * torch.sigmoid(x / 1.5).sub(0.5)),
+    "sigmoid by tanh": (torch.sigmoid, lambda x: (torch.tanh(x / 2) + 1) / 2),
+    "sigmoid turned round": (lambda x: torch.sigmoid(-x), lambda x: 1 - torch.sigmoid(x)),
+    "hard sigmoid by relu6": (F.hardsigmoid, lambda x: F.relu6(x + 3) / 6),
+    "hard sigmoid by clamp": (F.hardsigmoid, lambda x: (x / 6 + 0.5).clamp(0, 1)),
+    "hard tanh by rectifiers": (F.hardtanh, lambda x: F.relu(x + 1) - F.relu(x - 1) - 1),
+    "hard tanh by clamp": (F.hardtanh, lambda x: (x + 1).clamp(0, 2) - 1),
+    "shifted softplus": (lambda x: torch.log(0.5 * x.exp() + 0.5), lambda x: F.softplus(x) - 0.6931471805599453),
+    "tanh of a hard sigmoid": (lambda x: torch.tanh(F.hardsigmoid(x)), lambda x: torch.tanh(F.relu6(x + 3) / 6)),
+    "tanh with a bias": (
+        lambda x: torch.tanh(x + torch.linspace(-1, 1, 4).view(4, 1, 1).double()),
+        lambda x: 2 * torch.sigmoid(2 * (x + torch.linspace(-1, 1, 4).view(4, 1, 1).double())) - 1,
+    ),
 }
+
+
+CONSTANTS_OF_THE_NETWORK = {
+    "behind a rectifier": lambda x, b: F.relu(x) + b,
+    "before a rectifier": lambda x, b: F.relu(x + b),
+    "behind an elu": lambda x, b: F.elu(x) + b,
+}
+
+
+@pytest.mark.parametrize("name", CONSTANTS_OF_THE_NETWORK)
+def test_a_constant_that_shifts_a_nonlinearity_keeps_its_part(name):
+    """A number in the code is what the same number in a bias is, where it does not belong to the function."""
+    function = CONSTANTS_OF_THE_NETWORK[name]
+
+    class Shifted(nn.Module):
+        def __init__(self, bias):
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.head, self.bias = nn.Conv2d(3, 4, 3), nn.Linear(4, 2), bias
+
+        def forward(self, x):
+            y = self.first(x).clone()  # the constant is no part of the convolution
+            return self.head(function(y, self.bias).mean((2, 3)))
+
+    x = torch.rand(2, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    as_bias, as_number = (
+        attribution.lrp(Network(Shifted(one).double(), (3, 6, 6)), x, 1, rules="epsilon")
+        for one in (torch.full((4, 1, 1), 0.3, dtype=torch.float64), 0.3)
+    )
+    torch.testing.assert_close(as_number.bias_share, as_bias.bias_share, rtol=1e-9, atol=1e-12)
+    assert float(as_number.bias_share.abs().min()) > 1e-4
 
 
 @pytest.mark.parametrize("name", SPELLED_BY_A_GATE)

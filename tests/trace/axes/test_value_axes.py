@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from microtome import LayerError, Network, units
+from microtome import LayerError, Network, attribution, units
 from microtome.trace.axes.axis_labels import Labels, pictures
 from microtome.trace.axes.move_rules import regrouped
 from microtome.trace.axes.value_axes import COLUMN, IMAGE, PLACE, ROW, UNIT, Axes, Factor
@@ -190,6 +190,91 @@ def test_heads_and_attention_weights():
     assert shown["/mul"] == ("N C 16 C", 6, False)
     assert shown["/softmax"] == ("N C 16 16", 3, False)  # one unit for each head
     assert shown["/matmul.1"] == ("N C 16 C", 6, False)
+
+
+class Apart(nn.Module):
+    """Takes the images of a batch apart, as ``how`` says, and one convolutional network over each part."""
+
+    def __init__(self, how) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.head, self.how = nn.Conv2d(3, 6, 3), nn.Linear(6, 4), how
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.head(self.stem(part).relu().mean((2, 3))) for part in self.how(x)])
+
+
+APART = {
+    "by index": lambda x: [x[k : k + 1] for k in range(len(x))],
+    "by iteration": lambda x: [image[None] for image in x],
+    "unbound": lambda x: [image.unsqueeze(0) for image in x.unbind()],
+    "split": lambda x: x.split(1),
+    "halves": lambda x: x.chunk(2),
+}
+
+
+@pytest.mark.parametrize("how", APART)
+def test_images_that_the_model_takes_apart_go_through_alone(how):
+    """Oracle: the same network over the whole batch. Each image would have had a layer's name of its own."""
+    net, whole = Network(Apart(APART[how]), SHAPE), Network(Apart(lambda x: [x]), SHAPE)
+    assert any("one image goes through at a time" in note for note in net.notes)
+    for name in ("stem", "/relu", "head"):
+        torch.testing.assert_close(net.activations(X, name)[name], whole.activations(X, name)[name])
+    found, expected = (attribution.grad_cam(one, X, target=1) for one in (net, whole))
+    assert found.layer == expected.layer
+    torch.testing.assert_close(found.values, expected.values)
+    data = [(x, 0) for x in X]
+    found, expected = (units.top_patches(one, data, layers=["stem"], k=2)["stem"] for one in (net, whole))
+    torch.testing.assert_close(found.activation, expected.activation)
+
+
+def test_gradients_do_not_end_at_a_layer_of_one_image():
+    """Integrated gradients gather the points at the first affine layer, which here holds one image of the batch."""
+
+    class Single(Apart):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([self.head(self.stem(image).relu().mean((1, 2))) for image in x])
+
+    found, expected = (
+        attribution.integrated_gradients(Network(model, SHAPE), X, target=1).values
+        for model in (Single(None), Apart(lambda x: [x]))
+    )
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_layer_of_some_images_is_refused():
+    """Two images at a time go unnoticed when the network is read with two."""
+    net = Network(Apart(lambda x: x.split(2)), SHAPE)
+    with pytest.raises(LayerError, match="4 images"):
+        net.activations(X, "stem")
+
+
+WEIGHTS = torch.randn(7, 6, generator=torch.Generator().manual_seed(1))
+# name: (from a map of 6 channels, 8 x 6 places, to the value that is named last, its axes, its units, maps or not)
+PRODUCTS = {
+    "tensordot": (lambda y: torch.tensordot(y, WEIGHTS, ([1], [1])), "N 8 6 C", 7, True),
+    "tensordot, last axis": (lambda y: torch.tensordot(y.permute(0, 2, 3, 1), WEIGHTS.T, 1), "N 8 6 C", 7, True),
+    "tensordot, weights first": (lambda y: torch.tensordot(WEIGHTS, y, ([1], [1])), "C N 8 6", 7, True),
+    "inner": (lambda y: torch.inner(y.permute(0, 2, 3, 1), WEIGHTS), "N 8 6 C", 7, True),
+    "rows cut at another length": (lambda y: y.reshape(-1, 6, 6, 8).relu(), "N C 6 8", 6, False),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products_make_units_and_torn_rows_are_no_map(name):
+    """By hand from the shapes. 8 rows of 6, read as 6 rows of 8, lie no longer where the picture has them."""
+    make, shown, count, spatial = PRODUCTS[name]
+
+    class Product(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 6, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return make(self.stem(x)).movedim(1 if shown.startswith("C") else 0, 0).flatten(1)
+
+    layer = [*Network(Product(), (3, 8, 6)).layers.values()][-1]
+    assert (str(layer.axes), layer.units, layer.spatial) == (shown, count, spatial)
 
 
 class Shared(nn.Module):

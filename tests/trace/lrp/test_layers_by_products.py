@@ -44,6 +44,14 @@ def first(x: Tensor) -> Tensor:
     return x.movedim(-1, 1)
 
 
+def written_over(x: Tensor, weight: Tensor) -> Tensor:
+    """The layer's values are written over when the product has been made."""
+    x = x.clone()
+    terms = x[:, None] * weight
+    x.zero_()
+    return terms.sum(2)
+
+
 WITHOUT_BIAS: dict[str, Layer] = {
     "einsum": lambda s, x: torch.einsum("nchw,dc->ndhw", x, s.weight),
     "einsum, weights first": lambda s, x: torch.einsum("dc,nchw->ndhw", s.weight, x),
@@ -54,12 +62,24 @@ WITHOUT_BIAS: dict[str, Layer] = {
     "tensordot": lambda s, x: first(torch.tensordot(x, s.weight, ([1], [1]))),
     "tensordot, weights first": lambda s, x: torch.tensordot(s.weight, x, ([1], [1])).transpose(0, 1),
     "inner": lambda s, x: first(torch.inner(last(x), s.weight)),
+    "place by place": lambda s, x: (x[:, None] * s.weight[:, :, None, None]).sum(2),
+    "place by place, channels last": lambda s, x: first((last(x)[..., None, :] * s.weight).sum(-1)),
+    "place by place, laid out anew": lambda s, x: (
+        (x[:, None] * s.weight[:, :, None, None]).flatten(3).transpose(2, 3).sum(-1)
+    ),
+    "place by place, in place": lambda s, x: x[:, None].repeat(1, C, 1, 1, 1).mul_(s.weight[:, :, None, None]).sum(2),
+    "place by place, written over": lambda s, x: written_over(x, s.weight[:, :, None, None]),
+    "a row of weights at a time": lambda s, x: torch.stack([(x * row[:, None, None]).sum(1) for row in s.weight], 1),
     "one vector at a time": lambda s, x: torch.stack(
         [torch.mv(last(x).reshape(-1, C), row).view(len(x), *x.shape[2:]) for row in s.weight], 1
     ),
 }
 WITH_BIAS: dict[str, Layer] = {
     "einsum": lambda s, x: torch.einsum("nchw,dc->ndhw", x, s.weight) + s.bias[:, None, None],
+    "place by place": lambda s, x: (x[:, None] * s.weight[:, :, None, None]).sum(2) + s.bias[:, None, None],
+    "a row of weights at a time": lambda s, x: torch.stack(
+        [(x * s.weight[k, :, None, None]).sum(1) + s.bias[k] for k in range(C)], 1
+    ),
     "matmul from the left": lambda s, x: s.bias[:, None] + s.weight @ x.flatten(2),
     "baddbmm": lambda s, x: torch.baddbmm(s.bias[None, :, None], s.weight.expand(len(x), -1, -1), x.flatten(2)),
     "addmm": lambda s, x: first(torch.addmm(s.bias, last(x).reshape(-1, C), s.weight.T).view_as(last(x))),

@@ -90,6 +90,44 @@ def test_attention_is_held_however_it_is_written(attend):
     torch.testing.assert_close(total, found.score, rtol=1e-9, atol=1e-12)
 
 
+class WholeLayer(nn.Module):
+    """Self-attention as one layer of torch, or with its projections written out."""
+
+    def __init__(self, by_hand: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.attend, self.head = (
+            nn.Linear(3, WIDTH),
+            nn.MultiheadAttention(WIDTH, HEADS),
+            nn.Linear(WIDTH, 3),
+        )
+        nn.init.normal_(self.attend.in_proj_bias)
+        nn.init.normal_(self.attend.out_proj.bias)
+        self.by_hand = by_hand
+
+    def forward(self, x: Tensor) -> Tensor:
+        t = self.embed(x.flatten(2).permute(2, 0, 1))
+        if not self.by_hand:
+            return self.head(self.attend(t, t, t)[0].mean(0))
+        projections = zip(self.attend.in_proj_weight.chunk(3), self.attend.in_proj_bias.chunk(3), strict=True)
+        parts = (F.linear(t, *one).unflatten(2, (HEADS, -1)).permute(1, 2, 0, 3) for one in projections)
+        mixed = F.scaled_dot_product_attention(*parts).permute(2, 0, 1, 3).flatten(2)
+        return self.head(self.attend.out_proj(mixed).mean(0))
+
+
+@pytest.mark.parametrize("rules", ["epsilon", "z-plus", "gamma", "w-square"])
+def test_projections_within_an_attention_layer_follow_the_rule(rules):
+    """Oracle: the same layer with its projections written as linear layers. Rounding alone: 1e-12 expected."""
+    x = torch.rand(2, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    whole, written = (
+        attribution.lrp(Network(WholeLayer(by_hand).double().eval(), SHAPE), x, 1, rules=rules)
+        for by_hand in (False, True)
+    )
+    scale = float(written.values.abs().max())
+    torch.testing.assert_close(whole.values, written.values, rtol=0, atol=1e-8 * scale)
+    torch.testing.assert_close(whole.bias_share, written.bias_share, rtol=1e-6, atol=1e-8 * scale)
+
+
 @pytest.mark.parametrize("norm", ["normalize", "rms_norm"])
 def test_lengths_are_held(norm):
     """SwiftFormer and norms without a mean. Oracle: pixels times gradient with the length detached; no bias."""

@@ -100,6 +100,7 @@ RELU: dict[str, Function] = {
     "one minus mask": lambda x: x * (1 - (x < 0).double()),
     "aten": lambda x: torch.ops.aten.relu.default(x),
     "aten packet": lambda x: torch.ops.aten.relu(x),
+    "lerp of a constant of x's type": lambda x: torch.zeros(()).to(x).lerp(x, (x > 0).to(x.dtype)),
     "maximum": lambda x: torch.maximum(torch.zeros_like(x), x),
     "maximum of a scalar": lambda x: torch.maximum(x, torch.zeros((), dtype=x.dtype)),
     "max": lambda x: torch.max(x, torch.zeros_like(x)),
@@ -195,6 +196,8 @@ NAMED: dict[str, tuple[Function, Function]] = {
     "hardswish, clamp": (lambda x: x * torch.clamp(x / 6 + 0.5, 0, 1), F.hardswish),
     "relu6 by clamps": (lambda x: x.clamp(min=0).clamp(max=6), F.relu6),
     "relu6 by minimum": (lambda x: torch.minimum(F.relu(x), torch.full_like(x, 6.0)), F.relu6),
+    "squared relu, one factor twice": (lambda x: (lambda y: y * y)(F.relu(x)), lambda x: F.relu(x) ** 2),
+    "squared relu, two factors": (lambda x: F.relu(x) * F.relu(x), lambda x: F.relu(x) ** 2),
     "squared relu": (lambda x: F.relu(x) ** 2, lambda x: F.relu(x) ** 2),
     "silu, two views": (lambda x: (x.flatten(1) * x.flatten(1).sigmoid()).view_as(x), F.silu),
     "silu, view and flatten": (lambda x: (x.view(len(x), -1) * x.flatten(1).sigmoid()).view_as(x), F.silu),
@@ -228,6 +231,11 @@ GRADIENT: dict[str, Function] = {
     "guard of a power": lambda x: x.clamp(min=1e-6).pow(3.0),
     "a gate of other places": lambda x: x * x.flatten(1).roll(1, 1).sigmoid().view(x.shape),
     "a gate laid out otherwise": lambda x: x * x.flatten(1).sigmoid().view(len(x), 6, 6, 7).mT,
+    "exp of a scaled value": lambda x: torch.exp(x / 8),
+    "softmax by hand": lambda x: torch.exp(x / 8) / torch.exp(x / 8).sum(1, keepdim=True),
+    "a sigmoid of a scaled value": lambda x: torch.sigmoid(0.1 * x - 1),
+    "asinh": lambda x: torch.log(x + torch.sqrt(x * x + 1)),
+    "a gate of another half": lambda x: F.glu(torch.cat([x, x.roll(1, 1)], 1), 1),
     "mean of a stack": lambda x: torch.stack([x, x.roll(1, 1)]).mean(0),
 }
 
@@ -254,12 +262,28 @@ def test_other_rectifiers_written_by_hand(spelling: str) -> None:
     assert result.notes == []
 
 
-@pytest.mark.parametrize("spelling", [name for name in NAMED if name not in ("selu", "squared relu")])
+@pytest.mark.parametrize("spelling", [name for name in NAMED if name.split(",")[0] not in ("selu", "squared relu")])
 def test_deconvnet_passes_the_signal_by_whatever_was_written(spelling: str) -> None:
     """Left out: SELU by hand is an ELU and a factor, a squared ReLU a ReLU and a square, whose gradients stand."""
     expected = by_hand("deconvnet", NAMED[spelling][1], IMAGES)
     result = ours("deconvnet", NAMED[spelling][0])
     torch.testing.assert_close(result.values, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("spelling", ["squared relu, one factor twice", "squared relu, two factors"])
+def test_a_square_by_factors_is_a_square(spelling: str) -> None:
+    """Oracle: the square as a power, whose gradient stands behind the rectifier."""
+    expected, found = (ours("deconvnet", NAMED[name][0]).values for name in ("squared relu", spelling))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10 * float(expected.abs().max()))
+
+
+def test_lerp_with_a_mask_in_single_precision() -> None:
+    """The constants of an operation that converts no types are probed in the type of the grid."""
+    net = Network(Model(lambda x: torch.lerp(torch.zeros_like(x), x, (x > 0).float())).float().eval(), IMAGES.shape[1:])
+    named = Network(Model(F.relu).float().eval(), IMAGES.shape[1:])
+    found, expected = (attribution.guided_backprop(one, IMAGES.float(), 1) for one in (net, named))
+    torch.testing.assert_close(found.values, expected.values, rtol=1e-5, atol=1e-7)
+    assert found.notes == []
 
 
 @pytest.mark.parametrize("method", ["guided", "deconvnet"])
@@ -302,6 +326,12 @@ SAID: dict[str, tuple[Function, str]] = {
         lambda x: F.max_pool3d(torch.stack([x, torch.zeros_like(x)], 2), (2, 1, 1))[:, :, 0],
         '"max_pool3d"',
     ),
+    "pooled with zeros, laid out anew": (
+        lambda x: F.max_pool1d(torch.stack([x, torch.zeros_like(x)], -1).flatten(0, -2), 2).view_as(x),
+        '"max_pool1d"',
+    ),
+    "a gate of its own half": (lambda x: F.glu(torch.cat([x, x], 1), 1), '"glu"'),
+    "a gate of a multiple": (lambda x: F.glu(torch.cat([x, 1.702 * x], 1), 1), '"glu"'),
     "mask by NumPy": (lambda x: x * torch.from_numpy(x.detach().numpy() > 0), '"numpy"'),
     "mask by Python": (lambda x: x * torch.tensor((x > 0).tolist()), '"tolist"'),
     "maxout": (lambda x: torch.maximum(x, x.roll(1, 1)), '"maximum"'),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -84,20 +84,42 @@ def read_axes(
     over two images of its own size otherwise. Two more over three or two images where an image has other values beside
     others than alone, be it by rounding.
     """
-    for attempt in _attempts(model, pictures, size, values, count, output, beside):
-        with suppress(MicrotomeError, _UnlikeError):
-            return attempt()
+    alone = False
+    try:
+        found = _first_that_holds(_attempts(model, pictures, size, values, count, output, beside))
+        if found is not None:
+            return found
+    except _ApartError:
+        alone = True
     single = FollowedPass(pictures(count, size, False))
     Tracer(model, observer=single)(single.images)
+    if alone:
+        for seen in single.seen.values():
+            seen.labels = _of_one(seen)
     axes = {name: _settled(seen, count, seen.shape, measured=False) for name, seen in single.seen.items()}
-    note = (
-        f"the model takes only batches of {count}, so images and units follow from its operators, not from measurement"
-    )
-    return Reading(axes | _of_inputs(single, axes), "", note)
+    note = f"the model admits batches of {count} only, so images and units follow from its operators, unmeasured"
+    return Reading(axes | _of_inputs(single, axes), "", _APART if alone else note)
+
+
+_APART = (
+    "the model runs other operations for several images than for one, as where it takes them one by one, so one image "
+    "goes through at a time"
+)
+
+
+def _first_that_holds(attempts: Iterable[Callable[[], Reading]]) -> Reading | None:
+    for attempt in attempts:
+        with suppress(MicrotomeError, _UnlikeError):
+            return attempt()
+    return None
 
 
 class _UnlikeError(Exception):
     """Two passes did not run the same operations on values of the same kind."""
+
+
+class _ApartError(Exception):
+    """Several images did not go through the same operations as one, so that a layer's value is not that of all."""
 
 
 def _attempts(
@@ -181,6 +203,8 @@ def _batch(
     """Follow a pass over several images; also what the model returned, and whether random numbers were drawn."""
     followed = FollowedPass(images.clone(), alone, fewer, look, labelled)  # the model may write on its input
     returned, drew = seeded_pass(model, followed.images, followed if beside is None else Both(followed, beside), seed=1)
+    if fewer == 1 and followed.seen.keys() - {"input"} != alone.keys() - {"input"}:
+        raise _ApartError
     if full is not None and not _alike({name: seen.shape for name, seen in followed.seen.items()}, full):
         raise _UnlikeError
     return followed, returned, drew
@@ -193,6 +217,15 @@ def _of_inputs(followed: FollowedPass, axes: Mapping[str, Axes]) -> dict[str, Ax
 def changed_image(count: int) -> int:
     """The index of the image that is changed: the middle one of three."""
     return 1 if count > 2 else 0
+
+
+def _of_one(seen: Seen) -> Labels | None:
+    """Labels of a value that is of the one image that goes through, which the model may have taken from its batch."""
+    labels = seen.labels
+    if labels is None or any(f.role == IMAGE for axis in labels.axes for f in axis):
+        return labels
+    apart = len(labels.axes) > 1 and labels.axes[0] == () and seen.shape[0] == 1  # images[k][None]
+    return Labels(((Factor(IMAGE, 1),), *labels.axes[1:]), labels.since) if apart else labels
 
 
 def _alike(one: Mapping[str, tuple[int, ...]], other: Mapping[str, tuple[int, ...]]) -> bool:

@@ -78,6 +78,7 @@ _RULES: dict[str, Rule] = {
     "scaled_dot_product_attention": layer_rules.attention,
     **dict.fromkeys(("multi_head_attention_forward", "lstm", "gru", "rnn_tanh", "rnn_relu"), layer_rules.multi_head),
     "einsum": layer_rules.einsum,
+    **dict.fromkeys(("tensordot", "inner"), layer_rules.contracted),
     "embedding": layer_rules.embedding,
     **dict.fromkeys(
         "view reshape flatten unflatten squeeze unsqueeze ravel view_as reshape_as".split(), move_rules.reshape

@@ -130,6 +130,33 @@ def einsum(call: Call, known: Callable[[Any], Known], shape: Size, step: int) ->
     return made if new is None else claimed(made, new, shape[new], step)
 
 
+def contracted(call: Call, known: Callable[[Any], Known], shape: Size, step: int) -> Labels | None:
+    """``tensordot`` and ``inner``: what is not summed of the first, then of the second; a new axis holds the units."""
+    first, second = (known(value) for value in call.tensors[-2:])
+    pairs = _contracted(call, len(first.shape), len(second.shape))
+    axes: list[Axis] = []
+    new: list[int] = []
+    for one, summed in zip((first, second), pairs, strict=True):
+        for place in range(len(one.shape)):
+            if place not in summed:
+                if one.labels is None and one.shape[place] > 1:
+                    new.append(len(axes))
+                axes.append(places(one.shape[place]) if one.labels is None else one.labels.axes[place])
+    made = Labels(tuple(axes), min(one.labels.since for one in (first, second) if one.labels is not None))
+    return claimed(made, new[0], shape[new[0]], step) if len(new) == 1 else made
+
+
+def _contracted(call: Call, first: int, second: int) -> tuple[set[int], set[int]]:
+    """The axes of both operands that are summed."""
+    if call.kind == "inner":
+        return {first - 1}, {second - 1}
+    given = call.arguments.get("argument2", call.arguments.get("dims", 2))
+    if isinstance(given, int):
+        return set(range(first - given, first)), set(range(given))
+    one, other = ([axes] if isinstance(axes, int) else axes for axes in given)
+    return {axis % first for axis in one}, {axis % second for axis in other}
+
+
 def embedding(call: Call, known: Callable[[Any], Known], shape: Size, step: int) -> Labels | None:
     """An embedding: a new last axis holds the units."""
     labels = known(call.tensors[0]).labels

@@ -19,7 +19,24 @@ from microtome.trace.operators.operator_calls import Call
 def reshape(call: Call, known: Callable[[Any], Known], shape: Size, step: int) -> Labels | None:
     """View, reshape, flatten and similar: the factors are regrouped."""
     one = known(call.input)
-    return None if one.labels is None else regrouped(one.labels, one.shape, shape)
+    if one.labels is None:
+        return None
+    found = regrouped(one.labels, one.shape, shape)
+    return _torn(one.labels, one.shape, shape) if found is None else found
+
+
+def _torn(labels: Labels, before: Size, after: Size) -> Labels | None:
+    """Labels where rows are cut at other lengths than before: these axes hold places; None where images are torn."""
+    ahead = next((k for k, (old, new) in enumerate(zip(before, after, strict=False)) if old != new), None)
+    if ahead is None:
+        return None
+    same = (old == new for old, new in zip(before[:ahead:-1], after[:ahead:-1], strict=False))
+    behind = next((k for k, alike in enumerate(same) if not alike), min(len(before), len(after)) - ahead - 1)
+    torn = labels.axes[ahead : len(before) - behind]
+    if any(f.role == IMAGE for axis in torn for f in axis):
+        return None
+    between = [places(size) for size in after[ahead : len(after) - behind]]
+    return Labels((*labels.axes[:ahead], *between, *labels.axes[len(before) - behind :]), labels.since)
 
 
 def regrouped(labels: Labels, before: Size, after: Size) -> Labels | None:

@@ -194,11 +194,14 @@ class Axes:
         Raises
         ------
         LayerError
-            When the value belongs to no image and differs between batches.
+            When the value belongs to no image and differs between batches, or is not of all images of one.
         """
+        place = self.image_axis
+        for part, count in zip(parts, counts, strict=True):
+            if place is not None and (part.dim() != len(self.factors) or part.shape[place] % count):
+                raise self._misfit(part, count)
         if len(parts) == 1:
             return parts[0]
-        place = self.image_axis
         if place is None:
             if any(part.shape != parts[0].shape or not torch.equal(part, parts[0]) for part in parts[1:]):
                 raise LayerError("a value that belongs to no single image differs between batches; use one batch.")

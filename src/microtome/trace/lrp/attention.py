@@ -12,7 +12,7 @@ from torch.nn import functional
 from microtome.trace.backward_rules import Operation
 from microtome.trace.lrp.account import Account, proportional
 from microtome.trace.lrp.image_sums import ImageSums
-from microtome.trace.lrp.rules import Shared, stabilised
+from microtome.trace.lrp.rules import Linear, Rule, Shared, stabilised
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.operator_table import those
 
@@ -34,7 +34,10 @@ def attention(account: Account, operation: Operation, arriving: Tensor) -> tuple
 
 
 def multi_head(account: Account, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-    """Three linear steps: output projection, attention-weighted values, value projection."""
+    """Three linear steps: output projection, attention-weighted values, value projection.
+
+    Both projections follow the rule of the layer; the step between them, which has no weights, its stabiliser.
+    """
     names = ("query", "key", "value", "width", "heads", "in_weight", "in_bias", "bias_k", "bias_v", "zeros", "drop")
     named = dict(zip((*names, "out_weight", "out_bias"), operation.call.args, strict=False))
     keywords = dict(operation.call.kwargs)
@@ -64,28 +67,28 @@ def multi_head(account: Account, operation: Operation, arriving: Tensor) -> tupl
     sums = account.images(operation.call.name, operation.output.shape)
     if sums.where is None or operation.output.dim() == 2 or sums.where.axis != 1:
         sums = ImageSums(sums.count, None)
-    r_hidden = _dense(account, sums, (whole, out_w, out_b), output, arriving, epsilon)
+    rule = account.choose_rule(operation.call.name, "linear", False)
+    r_hidden = _dense(account, rule, sums, (whole, out_w, out_b), output, arriving)
     quotient = r_hidden / stabilised(whole, epsilon)
     q = quotient.reshape(weights.shape[2], n, heads, -1).permute(1, 2, 0, 3)
     back = (mine.transpose(-1, -2) @ q).permute(2, 0, 1, 3).reshape(tokens, n, -1)
     account.book(
         Shared(back, sums.product(whole - hidden, quotient), sums.total(r_hidden) - sums.product(whole, quotient))
     )
-    r_value = _dense(account, sums, (value, w, b), v, v * back, epsilon)
+    r_value = _dense(account, rule, sums, (value, w, b), v, v * back)
     if not any(named["value"] is given for given in operation.inputs):
         account.book(Shared(r_value, sums.total(r_value), torch.zeros_like(account.bias_share)))
     return operation.back((named["value"], r_value.reshape(named["value"].shape)))
 
 
 def _dense(
-    account: Account, sums: ImageSums, layer: tuple[Tensor, Tensor, Tensor], z: Tensor, arriving: Tensor, epsilon: float
+    account: Account, rule: Rule, sums: ImageSums, layer: tuple[Tensor, Tensor, Tensor], z: Tensor, arriving: Tensor
 ) -> Tensor:
-    """Relevance through a linear layer (input, weights, bias) by the epsilon rule."""
+    """Relevance through a linear layer (what it reads, its weights, its bias) by its rule."""
     x, w, b = layer
-    quotient = arriving / stabilised(z, epsilon)
-    relevance = x * (quotient @ w)
-    account.book(Shared(relevance, sums.product(quotient, b), sums.total(arriving) - sums.product(z, quotient)))
-    return relevance
+    shared = rule.share(Linear(x, w, b, z, functional.linear, torch.matmul, images=sums), arriving)
+    account.book(shared)
+    return shared.relevance
 
 
 def _of_module(call: Call) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from microtome.trace.backward_rules import Operation
+from microtome.trace.lrp.by_hand.products_by_hand import Terms
 from microtome.trace.lrp.image_sums import ImageSums
 from microtome.trace.lrp.rules import Linear, Rule
 from microtome.trace.operators.conv_arithmetic import each, sides
@@ -28,13 +29,15 @@ Map = Callable[[Tensor, Tensor], Tensor]
 class Weighted:
     """A convolution or linear layer waiting for relevance, perhaps with the batch norm that follows it."""
 
-    def __init__(self, rule: Rule, call: Call, pixels: tuple[Tensor, ...] | None) -> None:
+    def __init__(self, rule: Rule, call: Call, pixels: tuple[Tensor, ...] | None, terms: Terms | None = None) -> None:
         self.rule, self.kind = rule, call.kind
-        self.pixels = pixels
+        self.pixels, self._terms = pixels, terms
         self.readers = 0
         self.norm: tuple[Tensor, Tensor, Tensor | None] | None = None
-        self.free = call.kind in _PRODUCTS and not _on_the_right(call)  # the channel axis is unknown
-
+        # Whether it is not known which axis holds the channels.
+        self.free = terms is not None or (call.kind in _PRODUCTS and not _on_the_right(call))
+        vector = terms is None and any(value.dim() == 1 for value in call.tensors if not value.requires_grad)
+        self._one_output = self.free and (vector if terms is None else terms.one_output)
         self._places = call.arguments["weight"].dim() - 2 if self.convolves else 0
 
     @property
@@ -53,7 +56,8 @@ class Weighted:
         """
         if self.free:  # along one axis, whichever holds the channels
             once = _once(added, range(1)) if added.dim() == output.dim() else added
-            fits = once.numel() > 1 and once.numel() in once.shape and once.dim() <= output.dim()
+            along = once.numel() in once.shape if once.numel() > 1 else self._one_output
+            fits = along and once.dim() <= output.dim()
             return once.detach().clone() if fits else None
         shape = self.per_channel(output)
         channels = added.dim() - len(shape)
@@ -91,12 +95,15 @@ class Weighted:
         return Linear(x, weight, bias, output, forward, adjoint, low, high, images)
 
     def _free_operator(self, operation: Operation, images: ImageSums) -> Linear:
-        """A product of any layout with a constant, its adjoint by autograd; its bias has the output's shape."""
-        call = operation.call
-        x, weight = _factors(operation)
+        """A product of any layout with a constant, its adjoint by autograd; its bias has the output's shape.
+
+        Also a sum of products place by place, whose terms are its inputs.
+        """
+        call, terms = operation.call, self._terms
+        x, weight = _factors(operation) if terms is None else (terms.x, terms.weight)
 
         def forward(value: Tensor, w: Tensor) -> Tensor:
-            swap = {id(x): value, id(weight): w}
+            swap = {id(x): value, id(weight): w} if terms is None else {id(call.input): value * w}
             made: Tensor = call.func(*substitute(call.args, swap), **substitute(call.kwargs, swap))
             return made
 

@@ -13,13 +13,17 @@ from microtome.trace.backward_rules import BackwardRule, Operation, RuleSet, Thr
 from microtome.trace.lrp.account import Account, Chooser, proportional
 from microtome.trace.lrp.additions import ADDING, added, mean_of_two, terms
 from microtome.trace.lrp.attention import attention, multi_head
+from microtome.trace.lrp.by_hand.channel_scaling import ChannelScaling, Scaled
+from microtome.trace.lrp.by_hand.nonlinearities import Nonlinearities
+from microtome.trace.lrp.by_hand.products_by_hand import ProductsByHand, Terms
 from microtome.trace.lrp.image_sums import ImageAxis
 from microtome.trace.lrp.linear import WEIGHTED, Weighted, is_layer_by_product, read_by_layer
 from microtome.trace.lrp.moves import MOVES, WRITES, glued, mixes_in_constants, moved
-from microtome.trace.lrp.nonlinearities import Nonlinearities
 from microtome.trace.lrp.norms import held, linear_part
-from microtome.trace.lrp.products import Gates, pointwise, summed
-from microtome.trace.operators.nested_tensors import substitute
+from microtome.trace.lrp.pixel_ranges import PixelRanges
+from microtome.trace.lrp.products import Gates, pointwise, reduced, summed
+from microtome.trace.lrp.rules import stabilised
+from microtome.trace.operators.nested_tensors import substitute, tensors
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.operator_table import those
 
@@ -40,8 +44,6 @@ _TRANSFORMS = those(role="transform")
 _LINEAR_IN_COMPLEX = _TRANSFORMS | _AVERAGING | WRITES | frozenset("complex add sub rsub neg conj abs".split())
 # Linear in one value if all others are constants.
 _ONE_FACTOR = WEIGHTED | _SUMMED_PRODUCTS | {"mul"}
-# What may stand between the image and the first layer without changing what a pixel is.
-_BEFORE_FIRST = frozenset("pad contiguous clone to identity dropout flatten view reshape".split())
 
 
 class Relevance(RuleSet):
@@ -75,8 +77,11 @@ class Relevance(RuleSet):
     def __init__(self, choose_rule: Chooser, axes: Mapping[str, ImageAxis] | None = None) -> None:
         super().__init__()
         self.account = Account(choose_rule, axes)
-        self._ranges: dict[int, tuple[Tensor, Tensor, Tensor]] = {}  # values made of pixels only, with their range
+        self._ranges = PixelRanges()
+        self._prepares = False  # whether the operation that runs prepares pixels for the first layer
         self._gates = Gates()
+        self._products = ProductsByHand()
+        self._scaled = ChannelScaling()
         self._nonlinearities = Nonlinearities()
         self._made_by: dict[int, tuple[Tensor, Weighted]] = {}
         self._constants: dict[int, tuple[Tensor, str]] = {}  # with the operation that made them
@@ -85,7 +90,7 @@ class Relevance(RuleSet):
     def start(self, prepared: Tensor, low: Tensor, high: Tensor) -> None:
         """Begin a pass on prepared images, whose pixels lie between ``low`` and ``high`` ((1 or N, C, H, W))."""
         self.account.open(prepared)
-        self._ranges[id(prepared)] = (prepared, low, high)
+        self._ranges.keep(prepared, low, high)
 
     def forget(self) -> None:
         """Release the values of a finished pass.
@@ -93,8 +98,10 @@ class Relevance(RuleSet):
         They lead to the graph, whose nodes hold their rules and so this object: a circle that Python's collector
         does not see, since it runs through torch.
         """
-        for known in (self._made_by, self._ranges, self._gates, self._constants, self._masks_and_gates, self._readers):
+        for known in (self._made_by, self._ranges, self._gates, self._products, self._scaled, self._constants):
             known.clear()
+        self._made_from.clear()
+        self._readers.clear()
         self._nonlinearities = Nonlinearities()
 
     # -- the forward pass: who reads what ------------------------------------------------------------------------
@@ -111,17 +118,20 @@ class Relevance(RuleSet):
             return tuple(
                 self.run(Call("broadcast_to", expand, (value, shape), {}, False, call.name)) for value in call.tensors
             )
-        pixels = self._ranges.get(id(call.input)) if call.kind in _BEFORE_FIRST else None
+        ranges, self._prepares = self._ranges.after(call), self._ranges.prepares(call)
         for value in call.tensors:
             made = self._made_by.get(id(value))
             if made is not None and made[0] is value and call.kind != "batch_norm":
                 made[1].readers += 1
-        weighs = self._gates.made(call)
+        self._scaled.read(call)
+        weighs, terms = self._gates.made(call), self._products.before(call, self._ranges)
         source = call.input
         if call.inplace:  # the tensor stays, its value does not
-            for known in (self._made_by, self._ranges, self._gates):
+            for known in (self._made_by, self._ranges, self._gates, self._products, self._scaled):
                 known.pop(id(source), None)
         base = source._base if call.inplace and source._is_view() else None
+        if base is not None:
+            self._ranges.pop(id(base), None)
         fresh = base is not None and not base.requires_grad
         self._nonlinearities.before(call)
         output, noted = super().run(call), self._nonlinearities.taken()
@@ -131,18 +141,10 @@ class Relevance(RuleSet):
         if isinstance(output, Tensor) and not output.requires_grad:
             self._constants[id(output)] = (output, call.name)
         self._gates.note(call, source if output is None and call.inplace else output, weighs)
-        if pixels is not None and isinstance(output, Tensor):
-            low, high = (self._moved(call, source, edge) for edge in pixels[1:])
-            self._ranges[id(output)] = (output, low, high)
+        self._products.after(terms, output, self.will_read)
+        for value, edges in zip(tensors(source if output is None else output), ranges, strict=False):
+            self._ranges.keep(value, *edges)
         return output
-
-    @staticmethod
-    def _moved(call: Call, source: Tensor, edge: Tensor) -> Tensor:
-        """The range of the pixels behind an operation; x.view(n, -1) names the batch's size."""
-        whole = {id(source): edge.expand_as(source)}
-        with torch.no_grad():
-            output: Tensor = call.func(*substitute(call.args, whole), **substitute(call.kwargs, whole))
-        return output[:1] if edge.shape[0] == 1 else output
 
     def _book_around(self, base: Tensor, view: Tensor) -> None:
         """Record the relevance of a constant at the positions that no value was written to."""
@@ -194,6 +196,8 @@ class Relevance(RuleSet):
     def choose(self, call: Call) -> BackwardRule | Through | None:
         """The rule of an operation; None where the gradient moves relevance rightly."""
         kind = call.kind
+        if self._prepares:
+            return _keep
         if kind in _TRANSFORMS or kind == "complex" or any(value.is_complex() for value in call.tensors):
             return self._of_complex(call)
         if kind in WEIGHTED:
@@ -207,7 +211,8 @@ class Relevance(RuleSet):
         if kind == "batch_norm":
             return self._batch_norm(call)
         if kind in _AVERAGING:
-            return self._linear
+            terms = self._products.of(call)
+            return self._linear if terms is None else self._weighted(call, terms)
         if kind in _NORMS:
             return self._held
         if kind in ADDING:
@@ -236,13 +241,13 @@ class Relevance(RuleSet):
 
     # -- operators with weights, and norms -----------------------------------------------------------------------
 
-    def _weighted(self, call: Call) -> BackwardRule:
-        x = read_by_layer(call)
+    def _weighted(self, call: Call, terms: Terms | None = None) -> BackwardRule:
+        x = read_by_layer(call) if terms is None else call.input
         if not x.requires_grad:  # weights made from the image on constants: linear in the weights
             return self._of_live_weights
-        pixels = self._ranges.get(id(x))
+        pixels = self._ranges.of(x) if terms is None else terms.edges
         rule = self.account.choose_rule(call.name, call.kind, pixels is not None)
-        weighted = Weighted(rule, call, pixels[1:] if pixels is not None else None)
+        weighted = Weighted(rule, call, pixels, terms)
 
         def share(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
             images = self.account.images(call.name, operation.output.shape)
@@ -294,6 +299,8 @@ class Relevance(RuleSet):
         if made is None or bound["running_mean"] is None or bound["training"]:
             return self._held
         weighted = made[1]
+        if weighted.norm is not None:  # a second norm of the same values: neither is one layer with what is before
+            weighted.readers += 1
         if weighted.readers or weighted.norm is not None or weighted.free:
             return self._held
         scale = torch.rsqrt(bound["running_var"] + bound["eps"])
@@ -305,11 +312,15 @@ class Relevance(RuleSet):
         return self._joined(weighted, scale.detach(), shift.detach(), self._held)
 
     @staticmethod
-    def _joined(weighted: Weighted, scale: Tensor, shift: Tensor, alone: BackwardRule) -> BackwardRule:
+    def _joined(
+        weighted: Weighted, scale: Tensor, shift: Tensor, alone: BackwardRule, steps: Sequence[Scaled] = ()
+    ) -> BackwardRule:
         """One linear layer of a weighted operator and the scale and shift of its channels that follow it."""
 
         def share(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-            if weighted.readers:  # another operation reads the output as well: two separate layers
+            if weighted.readers or any(
+                step.readers for step in steps
+            ):  # somebody else read the operator's output after all: two separate layers
                 weighted.norm = None
                 return alone(operation, arriving)
             weighted.norm = (scale, shift, operation.output)
@@ -336,12 +347,97 @@ class Relevance(RuleSet):
         return None
 
     def _sum(self, call: Call) -> BackwardRule:
+        if (scaled := self._scaled_before(call)) is not None:
+            return scaled
         biased = self._added_bias(call)
         if biased is not None:
             weighted, shift = biased
             weighted.readers -= 1  # this sum, which is part of the layer
-            return self._joined(weighted, torch.ones_like(shift), shift, partial(terms, self.account))
-        return partial(terms, self.account)
+            return self._joined(weighted, torch.ones_like(shift), shift, self._terms)
+        return self._terms
+
+    def _scaled_before(self, call: Call) -> BackwardRule | None:
+        """The rule of a sum or difference within a batch norm by hand, which the sum ends."""
+        terms = (call.arguments["input"], call.arguments["other"])
+        for value, added in (terms, terms[::-1]) if call.kind == "add" and call.arguments["alpha"] == 1 else ():
+            scaled = self._scaled.of(value)
+            if (
+                scaled is None
+                or not isinstance(added, Tensor)
+                or added.requires_grad
+                or scaled.weighted.norm is not None
+            ):
+                continue
+            shift, steps = scaled.weighted.added_bias(scaled.value, added), [*scaled.steps()]
+            if shift is None or scaled.weighted.readers != 1 or any(step.readers != 1 for step in steps):
+                continue
+            scaled.weighted.readers -= 1
+            for step in steps:
+                step.readers -= 1
+            return self._joined(scaled.weighted, scaled.scale, scaled.shift + shift, self._terms, steps)
+        made = self._made_by.get(id(terms[0]))
+        weighted = made[1] if made is not None else None
+        if (before := self._scaled.of(terms[0])) is not None:
+            weighted = before.weighted
+        if call.kind != "sub" or weighted is None:
+            return None
+        layer = weighted
+
+        def share(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
+            """The whole layer gets what arrives, where the norm has been completed."""
+            whole = layer.norm is not None and layer.norm[2] is not None
+            return operation.back((operation.inputs[0], arriving)) if whole else self._terms(operation, arriving)
+
+        return share
+
+    def _terms(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
+        """A sum or difference: to each term its part, constants keep theirs."""
+        bound, z = operation.call.arguments, operation.output
+        first, second = {"add": (1.0, 1.0), "sub": (1.0, -1.0), "rsub": (-1.0, 1.0)}[operation.call.kind]
+        quotient = arriving / stabilised(z, self.account.epsilon(operation))
+        scaled = float(bound["alpha"])
+        terms = ((bound["input"], first * scaled), (bound["other"], second)) if first < 0 else (
+            (bound["input"], first), (bound["other"], second * scaled)
+        )  # fmt: skip
+        sent: list[tuple[Tensor, Tensor]] = []
+        constant: Tensor | None = None
+        for value, factor in terms:
+            part = value * quotient if factor == 1 else (factor * value) * quotient
+            if any(value is given for given in operation.inputs):
+                sent.append((value, reduced(part, value.shape)))
+            else:
+                constant = part if constant is None else constant + part
+        self.account.book_places(operation, bias=constant, stabiliser=arriving - z * quotient)
+        return operation.back(*sent)
+
+    def _adding(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
+        """A sum written as one operation; what it adds may be a constant, and the weight of lerp is one."""
+        named = operation.call.arguments
+        terms = [
+            named["input"],
+            named.get(f"argument{_ADDING[operation.call.kind]}", named.get("end", named.get("src"))),
+        ]
+        takers = [value for value in terms if any(value is given for given in operation.inputs)]
+        none = {id(value): torch.zeros_like(value) for value in takers}
+        if not takers:
+            return self._refuse(operation, arriving)
+        return proportional(self.account, operation, arriving, takers, constant=operation.again(none))
+
+    def _second_is_a_mean(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
+        """Variance and mean: only the mean can take relevance, in proportion to its terms."""
+        if bool(arriving.any()):
+            raise self.unknown(operation.call)
+        x = operation.call.input
+        mean = operation.call.func(*operation.call.args, **operation.call.kwargs)[1]
+        alone = replace(operation, output=mean)
+
+        def run(swap: dict[int, Tensor]) -> Tensor:
+            call = operation.call
+            again: Tensor = call.func(*substitute(call.args, swap), **substitute(call.kwargs, swap))[1]
+            return again
+
+        signal = operation.signals[1].to(mean.dtype)
+        return proportional(self.account, alone, signal, [x], run=run)
 
     # -- the rest ------------------------------------------------------------------------------------------------
 
@@ -356,6 +452,12 @@ class Relevance(RuleSet):
         if isinstance(output, Tensor) and self._next is not None:
             self._made_by[id(output)] = (output, self._next)
         self._next = None
+        self._scaled.note(call, output, self._maker)
+
+    def _maker(self, value: Tensor) -> Weighted | None:
+        """The weighted operator that has made a value."""
+        made = self._made_by.get(id(value))
+        return made[1] if made is not None and made[0] is value else None
 
 
 def _is_layer(call: Call) -> bool:
@@ -366,3 +468,9 @@ def _is_layer(call: Call) -> bool:
 
 
 _STRAIGHT = Through(lambda arriving: arriving)
+
+
+def _keep(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
+    """A pixel keeps its relevance through what a model does to it before its first layer."""
+    x = operation.inputs[0]
+    return operation.back((x, reduced(arriving, x.shape)))

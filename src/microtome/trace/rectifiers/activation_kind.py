@@ -28,7 +28,8 @@ class Kind:
     Attributes
     ----------
     name : str
-        ``"rectifier"``, ``"linear"``, ``"saturating"`` or ``"other"``.
+        ``"rectifier"``, ``"linear"``, ``"saturating"``, ``"odd"`` (the same on both sides but for the sign, without
+        an end: ``asinh``) or ``"other"``.
     sign : int
         For a rectifier, 1 if it passes positive numbers (``max(x, 0)``), -1 if it passes negative ones (``min(x, 0)``).
     scale : float
@@ -54,10 +55,11 @@ def kind_of(value: Value) -> Kind:
     """
     grid = torch.linspace(-_REACH, _REACH, _STEPS + 1, dtype=torch.float64, device="cpu")
     with torch.no_grad():
-        kind = _classify(_evaluate(value, grid))
         read = _evaluate(entry(value), grid).diff(dim=0).abs() / _STEP
-    known = not math.isnan(kind.scale) and float(read.min()) > 0
-    return replace(kind, scale=round(kind.scale / float(read.mean()), 9) if known else 1.0)
+        known = float(read.min()) > 0
+        # In steps of what the nonlinearity reads: exp(x / 8) is exp, and no softer function.
+        kind = _classify(_evaluate(value, grid / read.mean() if known else grid))
+    return replace(kind, scale=round(kind.scale, 9) if known and not math.isnan(kind.scale) else 1.0)
 
 
 def _evaluate(value: Value, grid: Tensor) -> Tensor:
@@ -107,7 +109,7 @@ def _kind(y: Tensor) -> Kind:
     if bent_at_zero <= 1e-6 * steepest and left * right >= 0:  # two straight halves: any learned slope
         return Kind("rectifier", _up(right - left) if left * right == 0 else _up(right), scale)
     if min(abs(left), abs(right)) > 0.9 * tail:
-        return Kind("other")
+        return Kind("odd" if float((y + y.flip(0)).abs().max()) <= 1e-6 * float(y.abs().max()) else "other")
     return Kind("rectifier", 1 if (larger > 0) == passes_right else -1, scale)
 
 

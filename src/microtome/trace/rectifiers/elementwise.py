@@ -18,14 +18,13 @@ from torch.autograd.graph import get_gradient_edge
 from microtome.trace.operators.nested_tensors import tensors
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.operator_table import ELEMENTWISE, TRAITS, those
-from microtome.trace.rectifiers.laid_beside import JOINING, LaidBeside
-from microtome.trace.rectifiers.value_function import Value, alike, computed, repeatable, version
+from microtome.trace.rectifiers.laid_beside import JOINING, LAYING_OUT, LaidBeside
+from microtome.trace.rectifiers.value_function import CASTS, Value, alike, computed, repeatable, version
 
 _AFFINE = those(alone=True, function=("identity", "affine"))
 _SCALES = frozenset(("mul", "div"))  # affine when the other factor, or the divisor, is a constant
 _WEIGHING = _SCALES | those(role="mask")  # one value weighs or chooses the other
-# Operations that rearrange the same numbers, and their nodes in autograd.
-_LAYING_OUT = those(role=("view", "rearrangement"), function="identity")
+# Autograd's nodes of operations that lay the same numbers out anew.
 _LAID_OUT = frozenset(
     f"{name}Backward0"
     for name in "View UnsafeView ReshapeAlias Permute Transpose T Squeeze Unsqueeze Clone Alias Movedim".split()
@@ -72,7 +71,7 @@ class Elementwise:
             return None  # a guard, as before a logarithm or a power: the following operations start a new function
         parents: list[Value] = []
         places: list[Tensor] = []
-        for tensor in call.tensors:
+        for tensor in call.tensors[:1] if kind in CASTS else call.tensors:  # y.to(x) takes the type of x alone
             value = self._value(tensor)
             if value is not None and not any(tensor is other for other in places):
                 parents.append(value)
@@ -98,6 +97,8 @@ class Elementwise:
         """Keep what an operation has computed."""
         if call.kind in JOINING:
             self._laid.lay(call, output, self._value)
+        elif call.kind in LAYING_OUT:
+            self._laid.carry(call, output)
         if value is None:
             return
         made = tensors(call.args[0] if output is None and call.kind == "setitem" else output)
@@ -112,6 +113,11 @@ class Elementwise:
         for parent in value.parents:
             parent.children.append(value)
         self._keep(made[0], value)
+
+    @property
+    def lies_beside(self) -> bool:
+        """Whether any values lie beside each other, so that what is taken of them may rectify."""
+        return bool(self._laid)
 
     def knows(self, tensor: Tensor) -> bool:
         """Whether a tensor is computed from the image, as far as it is known."""
@@ -140,8 +146,8 @@ class Elementwise:
         if any(tensor.requires_grad and not any(tensor is mask for mask in masks) for tensor in read):
             self.mixed.append(call.name)
             return None
-        made = Value(None, [], call.name, call.kind, mask=True)  # no longer at the positions that it was made from
-        if len(masks) == 1 and call.kind in _LAYING_OUT and (mask := self.found(masks[0])) is not None:
+        made = Value(None, [], call.name, call.kind, mask=True)  # no longer at the places that it was made from
+        if len(masks) == 1 and call.kind in LAYING_OUT and (mask := self.found(masks[0])) is not None:
             made.laid_out = mask if mask.laid_out is None else mask.laid_out
         return made
 

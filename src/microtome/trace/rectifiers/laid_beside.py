@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,6 +24,8 @@ TAKING = frozenset(("amax", "amin", "max", "min")) | {"logsumexp", "sum", "mean"
 # Other operators that may select among the parts.
 CHOOSING = those(role=("reduction", "pooling"), function=("piecewise", "curved")) | {"logsumexp", "topk", "sort"}
 CHOOSING |= those(role="softmax")
+# Operations that lay the same numbers out anew.
+LAYING_OUT = those(role=("view", "rearrangement"), function="identity")
 
 
 @dataclass(frozen=True)
@@ -38,22 +40,31 @@ class Parts:
         For each part the index of its parent; None for a constant.
     constants : list of Tensor or None
         The constants of one number among the parts.
-    axis : int
-        The new axis.
+    axis : int or None
+        The new axis; None where the parts have been laid out anew since.
+    halves : bool
+        Whether they are two parts behind each other, each as long as the axis was, as in ``cat([x, x], 1)``.
     """
 
     parents: list[Value]
     order: list[int | None]
     constants: list[Tensor | None]
-    axis: int
+    axis: int | None
+    halves: bool = False
 
     @property
     def one_source(self) -> bool:
-        """Whether all parts are made from one tensor and from constants of one number, in more than one way."""
+        """Whether all parts are made from one tensor and constants of one number, in more than one way."""
+        return self.same_source and len(set(self.order)) > 1
+
+    @property
+    def same_source(self) -> bool:
+        """Whether all parts are made from one tensor and constants of one number."""
         source = self.parents[0].source
         same = source is not None and all(parent.source is source for parent in self.parents)
-        filled = all(at is not None or one is not None for at, one in zip(self.order, self.constants, strict=True))
-        return same and filled and len(set(self.order)) > 1
+        return same and all(
+            at is not None or one is not None for at, one in zip(self.order, self.constants, strict=True)
+        )
 
     def filled(self, values: list[Tensor]) -> list[Tensor]:
         """All parts, with other numbers for the parents."""
@@ -75,7 +86,8 @@ class LaidBeside:
         if not plain or not all(isinstance(part, Tensor) for part in parts):
             return
         axis %= output.dim()
-        if call.kind == "cat" and any(part.dim() != output.dim() or part.shape[axis] != 1 for part in parts):
+        long = call.kind == "cat" and any(part.dim() != output.dim() or part.shape[axis] != 1 for part in parts)
+        if long and (len(parts) != 2 or parts[0].shape != parts[1].shape):
             return
         different = [*{id(part): part for part in parts}.values()]
         made = [(part, value) for part in different if (value := known(part)) is not None]
@@ -83,8 +95,17 @@ class LaidBeside:
             places = {id(part): at for at, (part, _) in enumerate(made)}
             order = [places.get(id(part)) for part in parts]
             constants = [constant(part) if id(part) not in places else None for part in parts]
-            laid = Parts([value for _, value in made], order, constants, axis)
+            laid = Parts([value for _, value in made], order, constants, axis, halves=long)
             self._known[id(output)] = weakref.ref(output), version(output), laid
+
+    def __bool__(self) -> bool:
+        return bool(self._known)
+
+    def carry(self, call: Call, output: Any) -> None:
+        """Note that the parts have been laid out anew: what is then taken of them cannot be told."""
+        parts = self.read(call)
+        if parts is not None and isinstance(output, Tensor):
+            self._known[id(output)] = weakref.ref(output), version(output), replace(parts, axis=None)
 
     def read(self, call: Call) -> Parts | None:
         """The parts that an operation reads; None if it reads none."""
@@ -102,7 +123,7 @@ class LaidBeside:
         keeps = bound.get("keepdim", bound.get("argument2", False))
         axes = given if isinstance(given, tuple | list) else (given,)
         along = len(axes) == 1 and isinstance(axes[0], int) and axes[0] % call.input.dim() == parts.axis
-        if not along or keeps or call.kind not in TAKING or not parts.one_source:
+        if parts.halves or not along or keeps or call.kind not in TAKING or not parts.one_source:
             return None
         func = call.func
 
@@ -113,5 +134,10 @@ class LaidBeside:
 
     @staticmethod
     def may_rectify(call: Call, parts: Parts) -> bool:
-        """Whether an operation that is no function of one number may select between a value and a constant."""
+        """Whether an operation that is no function of one number may choose between a value and a constant.
+
+        Or weigh a value by a gate that is made of it, as ``glu`` does.
+        """
+        if parts.halves:
+            return call.kind == "glu" and parts.same_source
         return call.kind in CHOOSING and (parts.one_source or None in parts.order)

@@ -18,7 +18,7 @@ from microtome.trace.operators.operator_table import ELEMENTWISE, RECTIFIERS, th
 from microtome.trace.origins import calling_place
 from microtome.trace.rectifiers.activation_kind import Kind, kind_of
 from microtome.trace.rectifiers.elementwise import Elementwise
-from microtome.trace.rectifiers.laid_beside import CHOOSING, JOINING, TAKING
+from microtome.trace.rectifiers.laid_beside import CHOOSING, JOINING, LAYING_OUT, TAKING
 from microtome.trace.rectifiers.value_function import Value, entry, inside
 
 _BOUNDED = those(activation="rectifier", kink="bounds")
@@ -95,10 +95,10 @@ class RectifierRules(RuleSet):
             return self._on_view(call, value)
         if value is not None and value.mask:
             self._sees.everything = True
-        if call.kind in JOINING:
-            self._sees |= TAKING | CHOOSING
         output = call.run()
         self._elementwise.after(value, call, output)
+        if call.kind in JOINING:
+            self._sees |= TAKING | CHOOSING | (LAYING_OUT | {"glu"} if self._elementwise.lies_beside else frozenset())
         return output
 
     def _on_view(self, call: Call, value: Value) -> Any:
@@ -145,6 +145,10 @@ class RectifierRules(RuleSet):
             return
         if alone and value.kind in _CURVED_ARITHMETIC and before.kind in RECTIFIERS:
             self._decide(before)
+            return
+        if value.kind == "mul" and all(parent.kind in RECTIFIERS for parent in value.parents):  # a square by hand
+            for parent in value.parents:
+                self._decide(parent)
             return
         kind = self._kind(value)
         if kind.name == "rectifier":

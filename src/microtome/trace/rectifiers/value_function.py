@@ -15,7 +15,7 @@ from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.operator_table import those
 from microtome.trace.operators.spellings import Function
 
-_CASTS = those(role=("cast", "copy"), function="identity")
+CASTS = those(role=("cast", "copy"), function="identity")
 _LARGEST = (
     4096  # numbers in a constant that may differ from channel to channel; larger ones are no constants of a function
 )
@@ -70,8 +70,8 @@ class Value:
         return {self.node, *self.twins}
 
 
-def computed(value: Value, source: Tensor) -> Tensor:
-    """A value as a function of its source, for other numbers at the source."""
+def computed(value: Value, source: Tensor, begin: Value | None = None) -> Tensor:
+    """A value as a function of its source, for other numbers at the source, or at another value that it begins at."""
     found: dict[int, Tensor] = {}
     order, stack = [], [(value, False)]
     while stack:  # parents before children, without recursion
@@ -81,10 +81,13 @@ def computed(value: Value, source: Tensor) -> Tensor:
         elif id(item) not in found:
             found[id(item)] = source
             stack.append((item, True))
-            if item.again is not None:
+            if item.again is not None and item is not begin:
                 stack += [(parent, False) for parent in item.parents]
     for item in order:
-        found[id(item)] = source if item.again is None else item.again([found[id(parent)] for parent in item.parents])
+        starts = item.again is None or item is begin
+        found[id(item)] = (
+            source if starts or item.again is None else item.again([found[id(parent)] for parent in item.parents])
+        )
     return found[id(value)]
 
 
@@ -103,8 +106,8 @@ def alike(value: Value, source: Tensor, result: Tensor) -> bool:
 
 
 def repeatable(call: Call, places: list[Tensor]) -> Callable[[list[Tensor]], Tensor] | None:
-    """The operation as a function of the tensors at ``places``; None if it has constants for single elements."""
-    if call.kind in _CASTS:
+    """The operation as a function of the tensors at ``places``; None where its constants belong to single elements."""
+    if call.kind in CASTS:
         return _cast
     func, written = call.func, call.kind == "setitem"
     first, *options = call.args or (None,)
@@ -134,6 +137,8 @@ def repeatable(call: Call, places: list[Tensor]) -> Callable[[list[Tensor]], Ten
         def filled(tree: Any) -> Any:
             if isinstance(tree, _Place):
                 return values[tree.index].clone()  # the call may write on it
+            if isinstance(tree, Tensor) and tree.is_floating_point():
+                return tree.to(values[0].dtype)  # some operations do not convert, such as lerp
             if isinstance(tree, list | tuple):
                 return type(tree)([filled(item) for item in tree])
             return tree

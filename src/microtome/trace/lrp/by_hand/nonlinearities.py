@@ -6,14 +6,18 @@ a time, the constant in it would keep a part, as if it were a bias.
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import Any
+
+from torch import Tensor, nn
 
 from microtome.trace.backward_rules import BackwardRule, Operation, Through
+from microtome.trace.lrp.by_hand.recentred import is_recentred
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.operator_table import ELEMENTWISE, those
 from microtome.trace.rectifiers.elementwise import Elementwise
 from microtome.trace.rectifiers.value_function import Value
 
+_SHIFTS = frozenset(("add", "sub", "rsub"))
 _FOLLOWED = ELEMENTWISE | {"setitem", "max", "min"}
 # Functions in hand-written nonlinearities, such as log(1 + exp(x)); a named activation is complete by itself.
 _FUNCTIONS = those(role=("arithmetic", "function"), function="curved")
@@ -33,7 +37,10 @@ class Nonlinearities:
         self._value: Value | None = None
         self._inputs: dict[int, dict[int, int]] = {}  # by value: which input of its operation each parent is
         self._numbers: dict[int, int] = {}  # of values; rules know these, since a value would keep the graph alive
-        self._ways: dict[int, int] = {}  # by number: the input that gets all relevance
+        self._ways: dict[int, int] = {}  # by number: the input to which all relevance goes
+        self._shifts: set[Value] = set()  # values that add a number of the model's code to another
+        self._behind_shifts: set[Value] = set()  # these, and all that is computed from them
+        self._biased: set[Value] = set()  # values that add a tensor
 
     def before(self, call: Call) -> None:
         """Note what an operation is about to compute."""
@@ -45,6 +52,13 @@ class Nonlinearities:
         if value is None or value.source is None or value.mask:
             return
         live = [*{id(tensor): tensor for tensor in call.tensors if tensor.requires_grad}.values()]
+        added = _constant_added(call)
+        if _is_number(added):
+            self._shifts.add(value)
+        elif isinstance(added, Tensor):
+            self._biased.add(value)
+        if value in self._shifts or not self._behind_shifts.isdisjoint(value.parents):
+            self._behind_shifts.add(value)
         self._numbers[id(value)] = len(self._numbers)
         self._inputs[id(value)] = {id(self._elementwise.found(tensor)): at for at, tensor in enumerate(live)}
 
@@ -82,7 +96,7 @@ class Nonlinearities:
         """After the pass: find out where nonlinearities begin and end."""
         inner: set[int] = set()
         for value in reversed(self._elementwise.values):
-            begin = _beginning(value) if id(value) not in inner else None
+            begin = (self._recentred(value) or _beginning(value)) if id(value) not in inner else None
             if begin is not None and (way := self._way(value, begin)) is not None:
                 self._ways.update(way)
                 inner |= {id(item) for item in _before(value, begin)}
@@ -90,6 +104,21 @@ class Nonlinearities:
         self._elementwise, self._value = Elementwise(), None
         self._inputs.clear()
         self._numbers.clear()
+        self._shifts.clear()
+        self._behind_shifts.clear()
+        self._biased.clear()
+
+    def _recentred(self, value: Value) -> Value | None:
+        """Where a nonlinearity begins whose constants are part of it; None where a value completes none."""
+        if value not in self._behind_shifts or value.linear or value.node is None or value.source is None:
+            return None
+        source = value.source
+        for begin in (source, *sorted(_passed(value, source), key=lambda item: len(_before(item, source)))):
+            steps = (value, *_before(value, begin))
+            fits = begin.node is not None and self._biased.isdisjoint(steps) and not self._shifts.isdisjoint(steps)
+            if fits and is_recentred(value, begin):
+                return begin
+        return None
 
     def _way(self, value: Value, begin: Value) -> dict[int, int] | None:
         """For each operation on one path from a value to the beginning of its nonlinearity, the input on the path."""
@@ -127,11 +156,30 @@ def _beginning(value: Value) -> Value | None:
     return live[0] if value.kind in _WITH_CONSTANT else None
 
 
+def _constant_added(call: Call) -> Any:
+    """What a sum or difference adds to the one value in it; None where it adds no constant."""
+    if call.kind not in _SHIFTS:
+        return None
+    terms = (call.arguments["input"], call.arguments["other"])
+    constants = [term for term in terms if not (isinstance(term, Tensor) and term.requires_grad)]
+    return constants[0] if len(constants) == 1 else None
+
+
+def _is_number(constant: Any) -> bool:
+    """Whether a constant is a number of the model's code; a parameter is a bias, also where it is one number."""
+    one = isinstance(constant, Tensor) and constant.numel() == 1 and not isinstance(constant, nn.Parameter)
+    return one or isinstance(constant, int | float)
+
+
 def _common(value: Value) -> Value:
     """The last value that lies on all paths from the source to a value."""
     source = value.source or value
-    found = [item for item in _before(value, source) if source not in _before(value, item)]
-    return max(found, key=lambda item: len(_before(item, source)), default=source)
+    return max(_passed(value, source), key=lambda item: len(_before(item, source)), default=source)
+
+
+def _passed(value: Value, source: Value) -> list[Value]:
+    """The values that all ways from a source to a value lead through, the two left out."""
+    return [item for item in _before(value, source) if source not in _before(value, item)]
 
 
 def _before(value: Value, end: Value) -> list[Value]:
