@@ -52,7 +52,7 @@ def sentence(models: list[Record], networks: list[Record]) -> str:
         (REFUSED, "refused by name"), (WRONG, "silently wrong"), (BLAMED, "blamed on the model"), (CRASH, "crashed")
     )]  # fmt: skip
     return (
-        f"Held against plain PyTorch on {len(each[0]):,} models that nobody chose and {len(each[1]):,} random "
+        f"Compared with plain PyTorch on {len(each[0]):,} models, none selected by hand, and {len(each[1]):,} random "
         f"networks, {given[RIGHT]:,} of {answered:,} answers are right ({_percent(given[RIGHT], answered)}), "
         f"{', '.join(rest[:-1])} and {rest[-1]}."
         + (

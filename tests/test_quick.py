@@ -76,7 +76,7 @@ MANY = 10_000  # images, so that a copy is worth its time
 
 @pytest.fixture(autouse=True)
 def always_worth_it(monkeypatch):
-    monkeypatch.setattr("microtome.network.network._WORTH", 0)
+    monkeypatch.setattr("microtome.network.faster_copy._WORTH", 0)
 
 
 def test_few_small_passes_are_not_worth_a_copy(monkeypatch):

@@ -84,13 +84,13 @@ def test_two_functions_under_one_name_are_refused(monkeypatch: pytest.MonkeyPatc
     assert registry.method("probe").function is again is not first
     for other in (_named("two", "probe"), _named("one", "other")):
         with pytest.raises(
-            InputError, match=r'two methods want the name "probe": one\.probe and \w+\.\w+\. Rename one'
+            InputError, match=r'two methods are registered as "probe": one\.probe and \w+\.\w+\. Rename one'
         ):
             line(other)
     inner = registry.register("inner", rows=("C1",), paper="")
     closure = _named("one", "make.<locals>.probe")
     inner(closure)
     inner(closure)
-    with pytest.raises(InputError, match="two methods want"):
+    with pytest.raises(InputError, match="two methods are registered as"):
         inner(_named("one", "make.<locals>.probe"))
     assert registry.method("inner").function.__wrapped__ is closure

@@ -17,11 +17,11 @@ QUESTIONS = {
     "attribution": "What in this image decided?",
     "attention": "What in this image decided? (transformers)",
     "quality": "Is the map any good, is there a shortcut?",
-    "units": "What does a unit look for, and how is it made?",
-    "synthesis": "What would it like to see?",
+    "units": "What does a unit look for, and how is it computed?",
+    "synthesis": "Which image drives it most?",
     "spaces": "What does a layer keep and throw away?",
-    "representation": "How does a layer place the images, and how alike are two layers?",
-    "training": "How did it get there?",
+    "representation": "How does a layer arrange the images, and how similar are two layers?",
+    "training": "How was it trained?",
     "surgery": "What can be left out?",
 }
 

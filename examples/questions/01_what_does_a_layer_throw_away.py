@@ -62,7 +62,7 @@ assert change < 0.011
 # What it cannot show
 # -------------------
 # - The kept part belongs to *this* image: beyond the linear region around it, J is another matrix.
-# - A layer that loses a direction is no judgement. It may be noise that had to go.
+# - Losing a direction is not a fault of a layer. The direction may be noise.
 # - A skip connection can carry past a layer what the layer loses.
 #
 # Methods: :doc:`/methods/kept-and-lost`, :doc:`/methods/rejected-energy`, :doc:`/methods/subspaces`,

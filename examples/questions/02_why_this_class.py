@@ -30,7 +30,7 @@ net = Network(model, (1, 28, 28), mean=0.1307, std=0.3081, classes=list("0123456
 # %%
 # The picture
 # -----------
-# One digit, two classes. For each class the map shows what speaks for it (red) and against it (blue).
+# One digit, two classes. For each class the map shows the evidence for it (red) and against it (blue).
 
 image = test.images[1890:1891]
 print(
@@ -68,7 +68,7 @@ covered.plot()
 # What it cannot show
 # -------------------
 # - *Why not the other class?* A map of one class does not answer it. Subtract the maps of two classes, as in
-#   :doc:`/examples/02_why_misclassified`; ``grad_cam(..., counterfactual=True)`` shows what speaks against.
+#   :doc:`/examples/02_why_misclassified`; ``grad_cam(..., counterfactual=True)`` shows the evidence against it.
 # - Interplay: "both strokes together" has no place in a map of single pixels.
 # - What a pixel *means*. The map says where, not what; ask the units there: :doc:`04_what_does_a_unit_detect`.
 # - Guided backpropagation and deconvnet look sharp because they redraw the image, and hardly depend on the class:

@@ -2,7 +2,7 @@ r"""
 Is there a shortcut?
 ====================
 
-A network may answer rightly for a wrong reason: a watermark, a ruler beside the lesion, the snow behind the wolf.
+A network may answer correctly for a wrong reason: a watermark, a ruler next to the lesion, the snow behind the wolf.
 If a mask M says where the suspect lies, the share of a map m on it is
 
 .. math:: s = \frac{\sum_{p \in M} \max(m_p, 0)}{\sum_p \max(m_p, 0)}, \qquad \text{to compare with the area of } M .

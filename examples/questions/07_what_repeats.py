@@ -39,7 +39,7 @@ alignment.plot()
 alignment.table()[:10]
 
 # %%
-# Each layer beside the one before it, as a whole and unit by unit.
+# Each layer compared with the one before it, as a whole and unit by unit.
 
 found = representation.repeats(net, some, layers, permutations=10)
 found.plot()

@@ -55,7 +55,7 @@ curvature.plot()
 #
 # What it cannot show
 # -------------------
-# - Two directions of hundreds of thousands. A flat picture is no flat network.
+# - These are two directions of hundreds of thousands. A flat picture does not mean a flat network.
 # - Why it generalises. Flatness has been proposed, and rescaled away.
 #
 # Methods: :doc:`/methods/loss-surface`, :doc:`/methods/loss-line`, :doc:`/methods/loss-between`,

@@ -41,7 +41,7 @@ assert accuracy > 0.9
 # %%
 # Why this answer?
 # ----------------
-# Five maps of three digits; the last is a 7 that the network takes for a 9. Red speaks for the answer and blue
+# Five maps of three digits; the last is a 7 that the network takes for a 9. Red is evidence for the answer and blue
 # against it. Relevance (``lrp``) and integrated gradients follow the strokes. The gradient is noisy. Grad-CAM is
 # coarse, and here it also lies beside the strokes: it weighs each feature map by one number for all places, and the
 # head of this network reads each place by weights of its own. :doc:`/questions/03_can_i_believe_this_map` measures

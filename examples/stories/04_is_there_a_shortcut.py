@@ -3,8 +3,8 @@ Is there a shortcut?
 ====================
 
 A small bright tag is planted in the corner of every training image. For one network the tag tells the class; for
-the other it tells nothing. Both score well on images with their tags. Which one reads digits? The maps are asked,
-and each map is judged by the one thing that is known here: where the tag lies.
+the other it carries no information. Both score well on images with their tags. Which one reads digits? The maps are
+asked, and each map is judged by the one thing that is known here: where the tag lies.
 """
 
 # %%
@@ -77,7 +77,7 @@ for method in share.methods:
 # tag whose *place* tells the class is invisible to it. So no coarse map should be the only witness of a small
 # shortcut.
 #
-# And a map that lies on the tag is no proof of harm. The proof is the wrong tag above: an intervention, and not a
+# And a map on the tag does not prove harm. The proof is the wrong tag above: an intervention, and not a
 # picture.
 #
 # Masks of your own (a watermark, a ruler, the background) serve the same way: ``microtome shortcut-share --help``.

@@ -96,4 +96,4 @@ for name, each, error in zip(parts.layers, parts.share[:, 0], parts.error[:, 0],
 # threshold in its definition. And "rejected" is a statement about one layer: what a layer does not see may still
 # matter if a skip connection carries it past the layer.
 #
-# .. [1] "Vector spaces of neural networks", see :doc:`/reproduction` for its numbers beside ours.
+# .. [1] "Vector spaces of neural networks", see :doc:`/reproduction` for its numbers compared with ours.

@@ -77,7 +77,7 @@ print(
 # Built by hand
 # -------------
 # HandNet has eight detectors of lines, 39 patterns at places, and votes. Nothing in it is trained. Every weight
-# follows from a named number, and the whole network can be told in words:
+# follows from a named number, and the whole network can be described in words:
 
 by_hand = zoo.hand_net().eval()
 print("\n".join(by_hand.describe().splitlines()[:16]))
@@ -101,7 +101,7 @@ for name, value in accuracy.items():
 assert accuracy["set by hand"] < accuracy["named numbers trained"]
 
 # %%
-# The word table still tells the network after training, since only named numbers were trained:
+# The word table still describes the network after training, since only named numbers were trained:
 
 print("\n".join(trained.describe().splitlines()[:5]))
 

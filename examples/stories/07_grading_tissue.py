@@ -99,7 +99,7 @@ assert accuracy > 0.7
 # %%
 # Where does it look?
 # -------------------
-# One slide of each grade. Red speaks for the grade, blue against it.
+# One slide of each grade. Red is evidence for the grade, blue against it.
 
 picked = torch.arange(4)
 maps = attribution.compare(
@@ -141,7 +141,7 @@ best = synthesis.maximize_class(net, list(GRADES), steps=128)
 best.plot()
 
 # %%
-# They are no tissue. They say one thing, and say it loudly: the higher the grade, the darker. Darkness is measured on
+# They are not tissue. They show one thing clearly: the higher the grade, the darker. Darkness is measured on
 # them as on the slides.
 
 darkness = 1 - best.images.mean((1, 2, 3))

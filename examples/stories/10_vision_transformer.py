@@ -54,7 +54,7 @@ maps.plot()
 # Which map can be believed?
 # --------------------------
 # Pixels are deleted, those that a map calls important first; the sooner the class's probability falls, the better the
-# map. A random map is judged beside them. 24 digits.
+# map. A random map is tested as well. 24 digits.
 
 judged = torch.stack([test[index][0] for index in range(40, 2500, 104)])
 found = attribution.evaluate(

@@ -27,7 +27,7 @@ __all__ = [
     "load",
 ]
 
-# Imported when they are first asked for: they need torch, and a command's help does not.
+# Imported on first use: they need torch, and the help of a command does not.
 _LAZY = {"Network": "microtome.network", "Result": "microtome.results", "load": "microtome.results"}
 
 

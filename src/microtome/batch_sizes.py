@@ -1,4 +1,4 @@
-"""How many images go through a network at once: what suits the caches of a processor, or the free memory of a GPU."""
+"""Batch sizes: how many images run at once, by the caches of a processor or the free memory of a GPU."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def in_passes(
     usual: int | None = None,
     memory: Memory | None = None,
 ) -> list[Result]:
-    """What ``run`` gives for images ``start`` to ``stop``, pass by pass, in order.
+    """Call ``run`` for images ``start`` to ``stop``, pass by pass, and return its results in order.
 
     On a processor every pass but the last is of the same size, see ``fitting``. On a GPU the first pass takes an
     estimate from the layers' sizes; it shows how many bytes an image needs, and the next ones fill half of what is
@@ -50,12 +50,12 @@ def in_passes(
     count : int
         The number of images, points or windows.
     run : callable
-        From the first image and the one behind the last to a result. Images must not mix, so that every split gives
+        Maps (start, stop) to a result. Images must not mix, so that every split gives
         the same. It may be called again for a part of the same images.
     batch : int, optional
-        How many images go through at once: no other number is tried.
+        Number of images in a pass: no other number is tried.
     backwards : bool
-        Whether ``run`` sends a signal back.
+        Whether ``run`` takes a backward pass.
     usual : int, optional
         The size of a pass on a processor, where it is not that of ``fitting``.
     memory : Memory, optional
@@ -66,7 +66,7 @@ def in_passes(
     InputError
         When the batch is no whole number of at least 1.
     torch.cuda.OutOfMemoryError
-        When one image alone, or the batch asked for, needs more than the device has.
+        When one image alone, or the given batch, needs more memory than the device has.
     """
     memory = memory_of(net) if memory is None else memory
     if batch is not None:
@@ -83,7 +83,7 @@ def in_passes(
     start, size, most = 0, first, min(count, _indexed(net))
     while start < count:
         stop = min(start + min(size, most), count)
-        if stop < count:  # a need that no later pass asks for is not measured
+        if stop < count:  # after the last pass the memory is not measured
             memory.begin()
         try:
             made = [run(start, stop)]
@@ -103,7 +103,7 @@ def in_passes(
 
 
 def fitting(net: Network, batch: int | None, *, backwards: bool = False) -> int:
-    """How many images run in one pass: the number given, else one that suits the caches and the memory.
+    """Number of images in one pass: the given number, else one that suits the caches and the memory.
 
     On a processor a forward pass takes eight images of 224 x 224 pixels, or 64 small ones: larger batches were slower
     (EfficientNet-Lite0: 64 images take 2.7 times as long per image as 8). With a backward pass the largest activation
@@ -137,7 +137,7 @@ def values_at_once(net: Network, *, backwards: bool = False) -> int:
 
 
 def read_at_once(net: Network, batch: int | None, usual: int) -> int:
-    """How many images run in a forward pass whose values are read: the number given, else by the device.
+    """Number of images in a forward pass whose values are read: the given number, else one chosen by device.
 
     On a processor that is ``usual``; on a GPU as many as would fit with a backward pass, at most 256.
 
@@ -176,7 +176,7 @@ def check_count(value: Any, what: str) -> int:
 
 
 class Memory(Protocol):
-    """The memory of a device, as far as the choice of a batch needs it."""
+    """The memory of a device, for the choice of batch sizes."""
 
     def begin(self) -> None:
         """A pass begins."""
@@ -188,7 +188,7 @@ class Memory(Protocol):
         """Bytes that are free now."""
 
     def release(self) -> None:
-        """Give back what is held in reserve."""
+        """Return the reserve to the device."""
 
 
 def memory_of(net: Network) -> Memory | None:
@@ -203,7 +203,7 @@ class CudaMemory:
         self._device, self._before = device, 0
 
     def begin(self) -> None:
-        """A pass begins: the peak counts from here."""
+        """Start a pass: the peak is measured from here."""
         torch.cuda.reset_peak_memory_stats(self._device)
         self._before = self._bytes("allocated_bytes", "current")
 
@@ -212,7 +212,7 @@ class CudaMemory:
         return self._bytes("allocated_bytes", "peak") - self._before
 
     def free(self) -> int:
-        """Bytes of the device that nobody holds, and those that torch holds in reserve."""
+        """Free bytes of the device, and bytes that torch holds in reserve."""
         free, _ = torch.cuda.mem_get_info(self._device)
         return free + self._bytes("reserved_bytes", "current") - self._bytes("allocated_bytes", "current")
 

@@ -1,4 +1,4 @@
-"""Checksum of a file that stands inside of the file: the digest of all bytes, its own place left blank."""
+"""A checksum inside the file that it protects: the digest of all bytes, with its own place blank."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ __all__ = ["BLANK", "KEY", "signed", "sound"]
 KEY = "blake2b"
 BLANK = "0" * 32
 
-# As JSON inside of a JSON header has it: the first key of what the header holds of a result.
+# As escaped in the JSON header: the first key of the stored result.
 _BEFORE = b'{\\"blake2b\\": \\"'
 
 
 def signed(content: bytes) -> bytes:
-    """Write the digest into the blank."""
+    """Write the digest into its blank place."""
     at = _place(content)
     return content[:at] + _digest(content, at) + content[at + len(BLANK) :]
 
 
 def sound(content: bytes) -> bool | None:
-    """Whether the bytes are those that were signed; None where there is no signature."""
+    """Whether the bytes match their checksum; None if there is none."""
     at = _place(content)
     return None if at < 0 else content[at : at + len(BLANK)] == _digest(content, at)
 

@@ -31,7 +31,7 @@ class StoreError(MicrotomeError):
 
 
 class EngineError(MicrotomeError):
-    """The processes or the cluster that tasks run on are lost."""
+    """The processes or the cluster that run the tasks are lost."""
 
 
 class ModelWarning(UserWarning):
@@ -43,7 +43,7 @@ class DataWarning(UserWarning):
 
 
 class StoreWarning(UserWarning):
-    """A stored file is not what was written, and is made again."""
+    """A stored file is damaged, and is computed again."""
 
 
 def nearest(name: str, candidates: Iterable[str], n: int = 3) -> str:

@@ -32,7 +32,7 @@ def checked(
     pixels : (float, float) or None
         The range they must lie in, with a slack of 1e-4 of it; None admits any.
     values : bool
-        Whether the values are looked at; else only shape and type are.
+        Whether values are checked; otherwise only shape and type.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def checked(
 def _tensor(images: Any) -> Tensor:
     """Images of any usual container as one tensor."""
     if isinstance(images, Tensor):
-        return images.as_subclass(Tensor)  # what a library's own kind of tensor adds is no part of the image
+        return images.as_subclass(Tensor)  # a library's own tensor class carries more than the image
     if isinstance(images, list | tuple) and images and all(isinstance(image, Tensor) for image in images):
         if len({image.shape for image in images}) == 1 and images[0].dim() == 3:
             return torch.stack(list(images))
@@ -77,7 +77,7 @@ def _tensor(images: Any) -> Tensor:
         raise InputError(_no_images(images))
     try:
         array = np.asarray(images)
-        # torch takes no negative strides, warns of memory that is not to be written, and knows no foreign byte orders.
+        # torch takes no negative strides, warns about read-only memory, and has no foreign byte orders.
         array = array.astype(array.dtype.newbyteorder("="), order="C", copy=not array.flags.writeable)
         return torch.from_numpy(np.ascontiguousarray(array))
     except (TypeError, ValueError) as error:
@@ -102,8 +102,8 @@ def _no_images(images: Any) -> str:
         advice = "Give the images alone: the first part of a batch of images and labels, or torch.stack(images)."
     elif hasattr(images, "__getitem__") and hasattr(images, "__len__"):
         advice = (
-            "A data set is read by the methods that take one; of a Hugging Face data set, microtome.data.hugging_face "
-            "makes one. Here, stack the images into one tensor."
+            "Only some methods take a data set; microtome.data.hugging_face adapts one of Hugging Face. "
+            "Here, stack the images into one tensor."
         )
     return f"images as one tensor or array (N, C, H, W) were expected, got a {kind}. {advice}"
 
@@ -176,7 +176,7 @@ def per_image(target: Any, count: int) -> list[Any] | None:
 
 
 def _of_row(item: Any, classes: int) -> Any:
-    """The class that one image's target means: a number, a name, a row of one number, or a one-hot row."""
+    """The class index of one image's target: a number, a name, a row of one number, or a one-hot row."""
     row = item.tolist() if isinstance(item, Tensor | np.ndarray | np.generic) else item
     if isinstance(row, str) or not isinstance(row, Sequence):
         return row
@@ -274,7 +274,7 @@ def shape(size: Sequence[int]) -> tuple[int, int, int]:
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
 def column(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """One number for each channel, (C, 1, 1); kept, since a copy to a GPU waits for the work that is under way."""
+    """One number for each channel, (C, 1, 1); cached, since a copy to a GPU waits for running work."""
     return torch.tensor(numbers, dtype=dtype, device=device)[:, None, None]
 
 
@@ -288,19 +288,19 @@ def per_channel(value: float | Sequence[float], channels: int, what: str) -> tup
 
 
 def _finite(value: Tensor) -> bool:
-    """Whether no number is NaN or infinite: then their sum is not either, save where it overflows."""
+    """Whether all numbers are finite: then so is their sum, unless it overflows."""
     return bool(torch.isfinite(value.detach().sum())) or bool(torch.isfinite(value).all())
 
 
 def check_weights(model: nn.Module) -> None:
     """Refuse weights that are NaN, infinite or not yet initialised.
 
-    A buffer may hold infinities: bounds that clamp nothing, masks of attention. Statistics of norms may not.
+    A buffer may hold infinities: inactive clamp bounds, attention masks. Statistics of norms may not.
 
     Raises
     ------
     ModelError
-        Naming the first such weight.
+        Names the first such weight.
     """
     names = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     lazy = [name for name, value in names.items() if is_lazy(value)]
@@ -319,7 +319,7 @@ def check_weights(model: nn.Module) -> None:
     inference = next((name for name, value in names.items() if value.is_inference()), None)
     if inference is not None:
         raise ModelError(
-            f'the weight "{inference}" was made under torch.inference_mode, so that torch cannot differentiate the '
+            f'the weight "{inference}" was made under torch.inference_mode, so torch cannot differentiate the '
             "model. Give a copy: copy.deepcopy(model), or make the model outside of it."
         )
     bounds = {

@@ -11,18 +11,18 @@ __all__ = ["Clock", "Listener", "Progress", "in_words"]
 
 @dataclass(frozen=True)
 class Progress:
-    """Where long work stands.
+    """The state of a long computation.
 
     Attributes
     ----------
     stage : str
-        What is being done: ``"epoch 2 of 20"``, a layer's name.
+        The current step: ``"epoch 2 of 20"``, a layer's name.
     done, total : int
         Steps of the whole work, all of about the same cost.
     elapsed, remaining : float
         Seconds, the latter estimated from the steps so far; 0 at the end.
     numbers : dict of str to float
-        What the work measures on its way, such as ``loss`` and ``accuracy``.
+        Measured values, such as ``loss`` and ``accuracy``.
 
     Examples
     --------
@@ -47,12 +47,12 @@ Listener = Callable[[Progress], None]
 
 
 class Clock:
-    """Times the steps of a piece of work and reports them to a listener.
+    """Times the steps of a computation and reports them to a listener.
 
     Parameters
     ----------
     listener : function or None
-        Called with a :class:`Progress` after each step; None where nobody listens.
+        Called with a :class:`Progress` after each step; None for no reports.
     total : int
         Steps of the whole work.
     first : int
@@ -70,7 +70,7 @@ class Clock:
         self._started = time.monotonic()
 
     def step(self, stage: str, done: int, **numbers: float) -> None:
-        """Report that so many steps are done, those of earlier runs included."""
+        """Report the number of finished steps, including those of earlier runs."""
         if self._listener is None:
             return
         elapsed = time.monotonic() - self._started
@@ -79,7 +79,7 @@ class Clock:
 
 
 def in_words(seconds: float) -> str:
-    """A span of time as one would say it.
+    """A duration in words.
 
     Examples
     --------

@@ -90,7 +90,7 @@ def _letters(text: str) -> str:
     return re.sub(r"[^a-z]", "", plain.lower())
 
 
-# What a method works on, and options that change its time and memory but never its numbers.
+# Inputs of a method, and options that change its time and memory but never its numbers.
 _SUBJECTS = frozenset({"net", "image", "images", "data", "dataset"})
 _COST_ONLY = frozenset({"batch", "progress", "workers", "folder"})
 
@@ -106,7 +106,7 @@ def register(
     signed: bool = True,
     cost: float = 3.0,
 ) -> Callable[[F], F]:
-    """Make a function known under a name, and let its results say how they were made.
+    """Register a function under a name; its results then record how they were made.
 
     The provenance of a result holds every option of the call that changes its numbers: all parameters but the network,
     the images and what only changes time and memory (``batch``, ``progress``). A method that resolves a default (the
@@ -125,9 +125,9 @@ def register(
     kind : str
         Which question the method answers; the name of its folder.
     quantity : str
-        What one number of a map is a number of, with its unit; for scales on figures and pages.
+        The quantity that a map shows, with its unit; for scales on figures and pages.
     signed : bool
-        Whether values below zero have a meaning.
+        Whether negative values have a meaning.
     cost : float
         Time for one image in forward passes of the network; the atlas plans with it.
     """
@@ -160,14 +160,14 @@ def register(
 
 
 def _check_free(name: str, function: Callable[..., Any]) -> None:
-    """Refuse a second function under a name; a function defined again in its place, as in a notebook, takes over."""
+    """Refuse a second function under a name; a redefinition of the same function, as in a notebook, replaces it."""
     if name not in _METHODS:
         return
     known = inspect.unwrap(_METHODS[name].function)
     one, other = ((each.__module__, each.__qualname__) for each in (known, function))
     if known is not function and (one != other or "<locals>" in function.__qualname__):
         raise InputError(
-            f'two methods want the name "{name}": {".".join(one)} and {".".join(other)}. Rename one of them.'
+            f'two methods are registered as "{name}": {".".join(one)} and {".".join(other)}. Rename one of them.'
         )
 
 
@@ -212,11 +212,11 @@ def method(name: str, kind: str | tuple[str, ...] | None = None) -> Method:
 
 
 def quantity(name: str) -> str:
-    """What one number of a method's map is a number of; "value of the map" for methods that are not registered.
+    """The quantity that a method's map shows; "value of the map" for methods that are not registered.
 
     Examples
     --------
-    >>> quantity("saliency"), quantity("a method of one's own")
+    >>> quantity("saliency"), quantity("own method")
     ('logit per pixel value', 'value of the map')
     """
     known = _METHODS.get(name) or methods().get(name)  # a method that has run is registered
@@ -224,7 +224,7 @@ def quantity(name: str) -> str:
 
 
 _FOLDERS = ("attribution", "units", "synthesis", "spaces", "representation", "training", "surgery")
-# A kind that lies in the folder of another name; all others have the name of their folder.
+# Kinds whose folder has another name; all others have the name of their folder.
 _FOLDER_OF = {"attention": "attribution", "quality": "attribution"}
 
 

@@ -1,4 +1,4 @@
-"""What a notebook shows of a result: its figure or a table of its fields, and a caption in sentences."""
+"""The notebook display of a result: its figure or a table of its fields, and a caption in sentences."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 
 from microtome.tables import Table
 
-_ITEMS = 8  # of a list that a caption names; the rest is counted
-_LETTERS = 80  # of a value in a table of fields
-_TENSOR = re.compile(r"tensor\((.+)\) (\w{8})")  # as a provenance names a tensor: its shape, and a digest
-_ROWS = 40  # of a table that is open at once; a longer one opens by a click
+_ITEMS = 8  # items of a list that a caption names; the others are counted
+_LETTERS = 80  # length limit of a value in a table of fields
+_TENSOR = re.compile(r"tensor\((.+)\) (\w{8})")  # a tensor in a provenance: its shape and a digest
+_ROWS = 40  # rows of a table that starts open; a longer table opens on a click
 
 
 def caption(method: str, summary: str, parameters: Mapping[str, Any], seed: int | None, notes: Sequence[str]) -> str:
-    """How a result was made, in sentences: the method, what it computes, its options, what to know.
+    """The caption of a result in sentences: the method, what it computes, its options, its notes.
 
     Examples
     --------
@@ -72,21 +72,21 @@ def figure(drawing: str, text: str) -> str:
 
 
 def fields(title: str, entries: Iterable[tuple[str, Any]], text: str) -> str:
-    """A result without a drawing: what each field holds, and the caption."""
+    """A result without a drawing: the content of each field, and the caption."""
     rows = tuple((name.replace("_", " "), *_held(value)) for name, value in entries)
     table = Table(("field", "holds", "from", "to"), rows)
     return figure(f"<p><strong>{html.escape(title)}</strong></p>{folded(table)}", text)
 
 
 def page(title: str, lines: Iterable[str], table: Table, below: Iterable[str] = ()) -> str:
-    """A title, a few sentences, a table that folds where it is long, and sentences below it."""
+    """A title, a few sentences, a table (folded if long), and sentences below it."""
     above = "".join(f"<p>{html.escape(line)}</p>" for line in lines)
     notes = "".join(f"<p><small>{html.escape(line)}</small></p>" for line in below)
     return f"<div><p><strong>{html.escape(title)}</strong></p>{above}{folded(table)}{notes}</div>"
 
 
 def folded(table: Table) -> str:
-    """A table; where it is long it opens by a click."""
+    """A table; a long one opens on a click."""
     shown = table._repr_html_()
     if len(table) <= _ROWS:
         return shown
@@ -94,7 +94,7 @@ def folded(table: Table) -> str:
 
 
 def _held(value: Any) -> tuple[str, Any, Any]:
-    """What a field holds in words, and the range of its numbers."""
+    """The content of a field in words, and the range of its numbers."""
     if isinstance(value, Tensor):
         shape = " x ".join(map(str, value.shape)) or "one number"
         finite = value.detach()[value.isfinite()] if value.numel() and not value.is_complex() else value.new_empty(0)

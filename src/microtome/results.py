@@ -47,8 +47,8 @@ class Provenance:
     versions : dict
         Versions of microtome, torch and Python.
     notes : list of str
-        What to know of the network when reading the result: that its images influence each other in a batch, that its
-        scores are random, that it admits one batch size only.
+        What to know about the network when reading the result: that images influence each other in a batch, that its
+        scores are random, that it takes only one batch size.
     """
 
     method: str
@@ -64,7 +64,7 @@ UNSTATED = Provenance("")
 
 
 def provenance(net: Network, method: str = "", seed: int | None = None, **parameters: Any) -> Provenance:
-    """Describe how a result of a function that is not registered is made; the registry describes all others.
+    """Describe how the result of an unregistered function was made; the registry describes all others.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def provenance(net: Network, method: str = "", seed: int | None = None, **parame
 
 
 def stated(**parameters: Any) -> Provenance:
-    """What a registered method has found itself, such as a default layer; the registry adds the rest."""
+    """Values that a registered method has chosen itself, such as a default layer; the registry adds the rest."""
     return Provenance("", {key: _plain(value) for key, value in parameters.items()})
 
 
@@ -101,7 +101,7 @@ def described(
     seed: int | None = None,
     notes: Sequence[str] = (),
 ) -> R:
-    """A copy of a result whose provenance names the method and its options; what the result itself states prevails."""
+    """A copy of a result whose provenance names method and options; values that the result states take precedence."""
     stated = result.provenance
     copied = copy.copy(result)
     full = Provenance(
@@ -141,7 +141,7 @@ def _plain(value: Any) -> Any:
 
 
 def _readable(value: Any) -> str:
-    """What an object says of itself, or its class where that holds an address of memory."""
+    """The ``repr`` of an object, or its class where that contains a memory address."""
     text = str(value)
     return type(value).__name__ if " at 0x" in text or len(text) > 200 else text
 
@@ -192,7 +192,7 @@ class Result:
         from safetensors.torch import save
 
         tensors: dict[str, Tensor] = {}
-        tree = {checksum.KEY: checksum.BLANK, **_flatten(self, "", tensors)}  # sorted, it is the first key
+        tree = {checksum.KEY: checksum.BLANK, **_flatten(self, "", tensors)}  # it sorts first
         return checksum.signed(save(tensors, metadata={"microtome": json.dumps(tree, sort_keys=True)}))
 
     @classmethod
@@ -212,12 +212,12 @@ class Result:
 
     @classmethod
     def from_bytes(cls: type[R], content: bytes, name: str = "the file") -> R:
-        """Read what ``to_bytes`` made.
+        """Read the bytes of ``to_bytes``.
 
         Raises
         ------
         StoreError
-            When the bytes are cut, changed, or hold another kind of result.
+            When the bytes are truncated, changed, or hold another kind of result.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load
@@ -231,7 +231,7 @@ class Result:
         except (SafetensorError, ValueError) as error:
             raise StoreError(f"{name} is not a readable result file: {error}") from error
         if header is None:
-            raise StoreError(f"{name} holds tensors but no result of microtome; load it with safetensors instead.")
+            raise StoreError(f"{name} holds tensors but not a result of microtome; load it with safetensors instead.")
         result = _rebuild(json.loads(header), tensors)
         if not isinstance(result, cls):
             raise StoreError(f"{name} holds a {type(result).__name__}, not a {cls.__name__}.")
@@ -239,7 +239,7 @@ class Result:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of the result has to know: of the network, and what the method could not tell."""
+        """Notes for the reader of the result: about the network, and about the limits of the method."""
         return list(self.provenance.notes)
 
     def plot(self, **options: Any) -> Figure:
@@ -249,7 +249,7 @@ class Result:
         return figures.draw(self, **options)
 
     def _repr_html_(self) -> str:
-        """Show the figure in a notebook, or a table of the fields, and sentences that tell how it was made."""
+        """Show the figure in a notebook, or a table of the fields, and sentences about how it was made."""
         from microtome import figures, registry, result_html
 
         made = self.provenance
@@ -258,7 +258,7 @@ class Result:
         if self.drawing:
             try:
                 drawing = figures.html(self)
-            except MicrotomeError as error:  # a result of which nothing can be drawn still shows what it holds
+            except MicrotomeError as error:  # a result that cannot be drawn still shows its fields
                 notes.append(str(error))
         text = result_html.caption(made.method, method.summary if method else "", made.parameters, made.seed, notes)
         if drawing:

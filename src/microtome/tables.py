@@ -37,7 +37,7 @@ class Table(Sequence[dict[str, Any]]):
 
     @classmethod
     def of(cls, records: Sequence[Mapping[str, Any]]) -> Table:
-        """A table of rows by column name; a cell that a row lacks is empty.
+        """A table of rows by column name; missing cells are empty.
 
         Examples
         --------

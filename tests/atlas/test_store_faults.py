@@ -46,7 +46,7 @@ def test_every_change_of_a_byte_and_every_cut_is_found(tmp_path: Path) -> None:
     broken += [content[: numbers.randrange(len(content))] for _ in range(50)] + [content + b"\0", b""]
     for one in broken:
         store.write(result_name(key), one)
-        with pytest.warns(StoreWarning, match="made again"):
+        with pytest.warns(StoreWarning, match="computed again"):
             assert not store.whole(key)
         assert not store.done(key)
     store.write(result_name(key), content)
@@ -76,7 +76,7 @@ def test_broken_results_and_pages_are_made_again_and_told(subject: Subject, tmp_
         else:
             content[len(content) // 3] ^= 0x20
         file.write_bytes(content)
-    with pytest.warns(StoreWarning, match="made again") as told:
+    with pytest.warns(StoreWarning, match="computed again") as told:
         report = build(subject, tmp_path / "out", size=small.TINY)
     assert report.made >= 4
     assert sum("safetensors" in str(one.message) for one in told) == 4

@@ -71,7 +71,7 @@ def test_baselines_by_definition(net, images):
     flat = torch.full_like(images, 0.7)
     torch.testing.assert_close(baseline(net, flat, "blur"), flat)  # nothing to blur; edges keep their value
     assert float(baseline(net, images, "blur").std()) < float(images.std())
-    assert not torch.equal(baseline(net, images, "noise", 0), baseline(net, images, "noise", 1))
+    assert not torch.equal(baseline(net, images, "noise", seed=0), baseline(net, images, "noise", seed=1))
     per_channel = baseline(net, images, [0.1, 0.2, 0.3])[0, :, 0, 0]
     torch.testing.assert_close(per_channel, torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64))
     with pytest.raises(InputError, match="one for each of 3"):

@@ -114,8 +114,14 @@ def test_an_attribution_may_be_returned() -> None:
         (lambda net, images, target: images.numpy(), "it returned ndarray"),
         (lambda net, images, target: images.sum(1) / 0 * 0, "NaN"),
         (lambda net, images: images, r"called as function\(network, images, target"),
-        (lambda net, images, target: attribution.gradient(net, images, (target + 1) % 3), "must explain the images"),
-        (lambda net, images, target: attribution.gradient(net, images[:1], target[:1]), "must explain the images"),
+        (
+            lambda net, images, target: attribution.gradient(net, images, (target + 1) % 3),
+            "must explain the given images",
+        ),
+        (
+            lambda net, images, target: attribution.gradient(net, images[:1], target[:1]),
+            "must explain the given images",
+        ),
         ("salience", "Nearest: saliency"),
         (3, "a registered name or a function"),
     ],

@@ -156,7 +156,7 @@ def test_a_patch_shows_the_whole_image_with_its_place(browser):
     browser.all("button.patch")[0].click()
     browser.wait("document.getElementById('whole').open")
     about = browser.one("#whole .about").text
-    assert "at the marked place" in about
+    assert "at the marked position" in about
     inside = "document.querySelector('#whole .spot').getBoundingClientRect().width"
     whole = "document.querySelector('#whole .p').getBoundingClientRect().width"
     assert 0 < browser.ask(inside) < 0.5 * browser.ask(whole)

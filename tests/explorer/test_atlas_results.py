@@ -79,10 +79,10 @@ def test_the_atlas_of_another_network_is_refused(atlas):
 
 
 def test_other_folders_are_no_atlas(tmp_path: Path):
-    with pytest.raises(StoreError, match="no atlas"):
+    with pytest.raises(StoreError, match="not an atlas"):
         atlas_options(tmp_path)
     (tmp_path / "atlas.json").write_text("{}")
-    with pytest.raises(StoreError, match="does not say"):
+    with pytest.raises(StoreError, match="does not name its model"):
         atlas_options(tmp_path)
     (tmp_path / "options.json").write_text("[")
     with pytest.raises(StoreError, match="cannot be read"):
@@ -105,5 +105,5 @@ def test_an_address_that_cannot_be_bound_says_so():
         bound("127.0.0.1", taken.getsockname()[1])
     with pytest.raises(InputError, match="0 to 65535"):
         bound("127.0.0.1", 99_999)
-    with pytest.raises(InputError, match="no address"):
+    with pytest.raises(InputError, match="not an address"):
         bound("no such host", 80)

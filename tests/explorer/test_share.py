@@ -89,5 +89,5 @@ def test_it_asks_nobody_for_anything(client):
 
 @pytest.mark.parametrize("content", [b"", b"<html></html>", b'<script type="application/json" id="view">{}</script>'])
 def test_other_files_are_no_view(content):
-    with pytest.raises(InputError, match="no frozen view"):
+    with pytest.raises(InputError, match="not a frozen view"):
         read_shared(content)

@@ -280,7 +280,7 @@ def test_a_run_shows_its_curves(tmp_path: Path) -> None:
     run = training.fit(model, DATA, DATA, recipe=recipe, out=tmp_path, keep=[10])
     page = run._repr_html_()
     whole(page)
-    for said in ("Training run of 30 epochs", "epochs: 10 and 30", "validation accuracy", "lr 0.01", "One epoch of 2"):
+    for said in ("Training run of 30 epochs", "epochs: 10 and 30", "validation accuracy", "lr 0.01", "One of 2 epochs"):
         assert said in page
     assert page.count("<tr>") == 1 + 15
     assert "<td>30</td>" in page

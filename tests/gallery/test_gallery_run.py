@@ -113,7 +113,7 @@ def test_photos_are_part_of_the_key(tmp_path):
 
 
 def test_bad_input_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no folder of photos"):
+    with pytest.raises(InputError, match="not a folder of photos"):
         gallery(tmp_path, photos=tmp_path / "none")
     with pytest.raises(InputError, match="one process"):
         gallery(tmp_path, workers=0)

@@ -59,7 +59,7 @@ def test_numbers_before_names_order_the_classes(tree):
 
 
 def test_numbers_with_gaps_are_an_error(tree):
-    with pytest.raises(InputError, match="which is which cannot be known"):
+    with pytest.raises(InputError, match="their match is ambiguous"):
         label_of(tree("0", "1", "7"), "7", network(3))
 
 

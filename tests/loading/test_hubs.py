@@ -99,7 +99,7 @@ def test_hugging_face_without_processor_says_that_normalisation_is_not_known(tmp
     [
         ("timm:resnet81", "timm", 'timm has no model "resnet81". Nearest: resnet'),
         ("torchvision:resnet81", "torchvision", "no classification model .*Nearest: resnet"),
-        ("timm:", "timm", "names no model"),
+        ("timm:", "timm", "has no model name"),
     ],
 )
 def test_unknown_names_are_answered_with_the_nearest(name, package, message):

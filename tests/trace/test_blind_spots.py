@@ -263,7 +263,7 @@ def test_faults_of_our_own_readers_are_not_the_models(monkeypatch: pytest.Monkey
     module = importlib.import_module("microtome.trace.fingerprint")
     net = Network(Model(fused).eval(), (3, 16, 16))
     monkeypatch.setattr(module._Digest, "_bytes", ().__getitem__)  # raises TypeError when it is given a tensor
-    with pytest.raises(OpaqueError, match=r"fingerprint broke off with TypeError.*The fault is in microtome"):
+    with pytest.raises(OpaqueError, match=r"fingerprint failed with TypeError.*The fault is in microtome"):
         module.fingerprint(net.model, IMAGES[:1])
 
 
@@ -278,7 +278,7 @@ def test_what_only_breaks_under_rules_is_not_the_models() -> None:
             return output.flatten(1) if call.kind == "relu" else output
 
     net = Network(Model(fused).eval(), (3, 16, 16))
-    with pytest.raises(OpaqueError, match="views broke off"):
+    with pytest.raises(OpaqueError, match="views failed"):
         net.run(IMAGES, 0, record="input", gradient=True, rules=Views())
 
 

@@ -104,7 +104,7 @@ def test_attention_can_be_differentiated_twice():
 
 def test_bad_input():
     net, data = tiny()
-    with pytest.raises(InputError, match="k and products are at least 1"):
+    with pytest.raises(InputError, match="k and products must be at least 1"):
         eigenvalues(net, data, k=0)
     with pytest.raises(InputError, match="a positive tolerance"):
         eigenvalues(net, data, tolerance=0)
@@ -207,7 +207,7 @@ def test_along_training_finds_the_eigenvalues_of_every_checkpoint(tmp_path):
     assert len(found.table().rows) == 4 * 2
     only = training.curvature.along_training(net, run, data, epochs=[2], tolerance=1e-9)
     torch.testing.assert_close(only.values[0], found.values[1, :1], rtol=1e-6, atol=1e-8)
-    with pytest.raises(InputError, match="the run kept no weights"):
+    with pytest.raises(InputError, match="the run stored no weights"):
         training.curvature.along_training(net, training.Run((), {}), data)
 
 
@@ -234,7 +234,7 @@ def test_bad_input_of_densities():
     net, data = tiny()
     with pytest.raises(InputError, match='layer "2" has no weights'):
         training.curvature.spectral_density(net, data, layer="2")
-    with pytest.raises(InputError, match="probes and products are at least 1"):
+    with pytest.raises(InputError, match="probes and products must be at least 1"):
         training.curvature.spectral_density(net, data, probes=0)
     with pytest.raises(InputError, match="an odd number of steps"):
         training.curvature.convexity_map(net, data, steps=4)

@@ -78,7 +78,7 @@ def test_wrong_input_is_one_clear_message(states: list[dict[str, torch.Tensor]])
     net = Network(model(), (1, 10, 10))
     with pytest.raises(InputError, match="two checkpoints"):
         training.feature_history(net, states[:1], images())
-    with pytest.raises(InputError, match="can be shown"):
+    with pytest.raises(InputError, match="show takes"):
         training.feature_history(net, states, images(), show=["dreams"])
     with pytest.raises(ModelError, match="epoch 0"):
         training.feature_history(net, [{"weight": torch.zeros(1)}, *states], images())

@@ -1,6 +1,6 @@
 """How does a network become a site that shows what is inside?
 
-Topics plan tasks and compute results; a store keeps them; pages are made of stored results.
+Topics plan tasks and compute results; a store holds the results; pages are made from stored results.
 """
 
 from microtome.atlas.atlas_run import Report, build

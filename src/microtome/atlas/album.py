@@ -28,9 +28,9 @@ __all__ = ["MISTAKES", "Album"]
 R = TypeVar("R", bound=Result)
 T = TypeVar("T")
 
-MISTAKES = 24  # mistakes that are shown
-_WHOLE = 1000  # images from which patches are shown, beside those with pages
-_SIDE = 256  # pixels a side of an image on a page
+MISTAKES = 24  # number of mistakes shown
+_WHOLE = 1000  # further images, without pages, that are shown whole behind their patches
+_SIDE = 256  # side of an image on a page in pixels
 _IN_ONE_FILE = {False: 8, True: 100}  # images in one file, of photos and of small images: a page loads few files
 
 
@@ -42,7 +42,7 @@ class Album:
     plan : Plan
         Network, images and budget.
     chosen : Selection
-        What gets pages.
+        The layers, units, images and classes with pages.
     store : Store
         Holds results and sprites.
     tasks : sequence of Task
@@ -50,7 +50,7 @@ class Album:
     commands : Commands
         Command lines for the pages.
     failed : mapping of str to str
-        By key of a task that could not be done, why; pages say it in the place of the result.
+        By key of a failed task the reason; pages show it instead of the result.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Album:
         ]
 
     def load(self, task: Task) -> Result:
-        """The result of a task; a refusal in the place of one that could not be done."""
+        """The result of a task; a refusal if the task failed."""
         if task.key in self._failed:
             return Refusal.of(self.net, task, f"It could not be computed: {self._failed[task.key]}")
         return (recall_small if "image" in task.parameters or "images" in task.parameters else recall)(
@@ -115,7 +115,7 @@ class Album:
         return result if isinstance(result, kind) else None
 
     def remembered(self, name: tuple[Any, ...], make: Callable[[], T]) -> T:
-        """A value that several pages need, made once."""
+        """A value that several pages need, computed once."""
         if name not in self._memory:
             self._memory[name] = make()
         found: T = self._memory[name]
@@ -148,10 +148,8 @@ class Album:
         if not inside:
             return Absent(f"{layer} ({kind}) has no weights of its own.")
         named = ", ".join(inside[:4]) + (", ..." if len(inside) > 4 else "")
-        text = (
-            f"{layer} ({kind}) is a block of {len(inside)} linear layers with operations between them, not one of them."
-        )
-        return Absent(f"{text} Each can be looked at alone: {named}.", self.commands.atlas(layers=inside[0]))
+        text = f"{layer} ({kind}) is a block of {len(inside)} linear layers with operations between them."
+        return Absent(f"{text} Each layer can be shown alone: {named}.", self.commands.atlas(layers=inside[0]))
 
     def slug(self, layer: str) -> str:
         """The name of a layer as a file name."""
@@ -191,7 +189,7 @@ class Album:
         )
 
     def whole(self, index: int) -> Picture | None:
-        """The whole of an image from which patches are shown; None beyond the first thousand of them."""
+        """The whole image behind its patches; None beyond the first thousand of such images."""
         found = self.thumbnails.get(index) or self.remembered(("whole",), self._patched).get(index)
         if found is None:
             return None
@@ -234,7 +232,7 @@ class Album:
 
     @property
     def classes_measured(self) -> bool:
-        """Whether statistics by class mean something: two classes or more with two images or more."""
+        """Whether statistics by class are meaningful: at least two classes with at least two images."""
         return int((self.class_counts >= 2).sum()) >= 2
 
     # -- words ---------------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ class Report:
     seconds : float
         Wall-clock time.
     failed : tuple of str
-        What could not be done, each with its cause; pages name it in its place, and the next run tries again.
+        Failed tasks with their cause; pages show it instead of the result, and the next run tries again.
     """
 
     index: str
@@ -77,7 +77,7 @@ def build(
 ) -> Report:
     """Build the atlas of a network: results first, then pages.
 
-    Killed at any moment, the same call goes on from there and ends with the same bytes. Every engine and every
+    If the run is killed at any moment, the same call resumes and ends with the same bytes. Every engine and every
     number of workers gives the same bytes.
 
     Parameters
@@ -93,19 +93,19 @@ def build(
     images : int, optional
         How many images get pages; by default what the budget says.
     engine, workers
-        See :func:`microtome.atlas.engine.executor`. By default several processes where there are several cores, for
+        See :func:`microtome.atlas.engine.executor`. By default several processes on several cores, for
         a recipe that does not name a GPU; otherwise this process.
     progress : function, optional
         Called with a :class:`~microtome.progress.Progress` when a stage begins and after each result. The remaining
-        time is weighed by what the results are expected to cost; ``numbers`` holds the expected ``seconds`` on one core
-        and, once it is known what is shown, the expected ``megabytes`` of the folder.
+        time is weighted by the expected cost of the results; ``numbers`` holds the expected ``seconds`` on one core
+        and, after the selection, the expected ``megabytes`` of the folder.
     options : mapping of str to str, optional
-        The options of the command line as they were typed, for the commands on pages; by default those that the
-        recipe stands for.
+        The options of the command line as typed, for the commands on pages; by default those that the
+        recipe represents.
     topics : sequence of Topic
-        What the atlas shows: the built-in topics, fewer, or further ones.
+        The topics of the atlas: the built-in topics, fewer, or additional ones.
     methods : sequence of str
-        Attribution methods of your own beside the registered ones, by name, since other processes call them, too:
+        Your own attribution methods in addition to the registered ones, by name, since other processes call them, too:
         ``"path/to/file.py:function"`` or ``"package.module:function"``; see ``attribution.own_method``.
 
     Raises
@@ -113,14 +113,14 @@ def build(
     InputError, LayerError, ModelError
         The model, the images or an option cannot be used.
     StoreError
-        The folder is another model's, another run works in it, or it cannot be written.
+        The folder belongs to another model, another run works in it, or it cannot be written.
     EngineError
         The scheduler is gone, or the first look at the images fails three times.
 
     Notes
     -----
-    A task that raises, or whose process dies, is tried three times. Then the rest is delivered without it:
-    ``Report.failed`` and the pages tell why.
+    A task that raises, or whose process dies, is tried three times. After that the run continues without it:
+    ``Report.failed`` and the pages give the reason.
     """
     began = time.monotonic()
     chosen = budget(size)
@@ -157,11 +157,11 @@ def build(
 
 
 def _own(methods: Sequence[str]) -> tuple[str, ...]:
-    """Names of functions of the user's own, each seen to be there before anything runs."""
+    """Names of the user's own functions, each checked before anything runs."""
     for name in methods:
         if not is_own(name):
             raise InputError(
-                f'every registered method is in the atlas; a function is named "file.py:function", got "{name}".'
+                f'"file.py:function" was expected, got "{name}"; registered methods are always in the atlas.'
             )
         own_function(name)
     return tuple(methods)
@@ -175,7 +175,7 @@ def _larger(
     layers: Sequence[str] | None,
     images: int | None,
 ) -> str:
-    """How long the next larger budget would take beyond this run, in words; empty where there is none."""
+    """The additional time of the next larger budget, in words; empty if there is none."""
     name = LARGER.get(plan.budget.name)
     if name is None:
         return ""
@@ -209,7 +209,7 @@ def _commands(
     size: Budget,
     methods: Sequence[str],
 ) -> Commands:
-    """Command lines for the pages. The output folder is a word, so that pages are the same wherever they are made."""
+    """Command lines for the pages. The output folder is a fixed word, so that pages do not depend on it."""
     if typed is not None:
         options = dict(typed)
     elif isinstance(source, RunConfig):
@@ -229,7 +229,7 @@ def _commands(
 
 
 def _absolute(source: RunConfig | Subject) -> RunConfig | Subject:
-    """A recipe that means the same in another working folder."""
+    """A recipe that is valid in any working folder."""
     if not isinstance(source, RunConfig):
         return source
     return dataclasses.replace(source, data=_absolute_path(source.data), weights=_absolute_path(source.weights),

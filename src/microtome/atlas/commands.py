@@ -1,4 +1,4 @@
-"""Command lines that make a result of an atlas again, with the options of the run's recipe."""
+"""Command lines that recompute a result of an atlas, with the options of the run's recipe."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Commands:
     Parameters
     ----------
     options
-        The options of ``microtome atlas`` by name, as text, the model's first; empty where the network was given as
-        an object: then no command line can name it.
+        The options of ``microtome atlas`` by name, as text, the model's first; empty if the network was given as
+        an object, which no command line can name.
 
     Examples
     --------
@@ -46,11 +46,11 @@ class Commands:
 
     @property
     def options(self) -> dict[str, str]:
-        """The options by name, the output folder left out."""
+        """The options by name, without the output folder."""
         return {name: value for name, value in self._options.items() if name != "out"}
 
     def atlas(self, **changed: str) -> str:
-        """The command line of the atlas itself, some options changed; empty where there is none."""
+        """The command line of the atlas itself, with some options changed; empty if there is none."""
         if not self._model:
             return ""
         return shlex.join(["microtome", "atlas", *_tokens({**self._options, **changed})])
@@ -74,7 +74,7 @@ class Commands:
 
 
 def options_of(recipe: RunConfig) -> dict[str, str]:
-    """The options that a recipe stands for; class names have none, since a command line takes them from a file.
+    """The options that a recipe represents; class names have none, since a command line takes them from a file.
 
     Examples
     --------

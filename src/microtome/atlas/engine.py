@@ -1,4 +1,4 @@
-"""Engines: where tasks run. In this process, in several processes, or on a Dask cluster; the bytes are the same."""
+"""Engines run tasks in this process, in several processes, or on a Dask cluster; the bytes are the same."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Inline(Executor):
-    """Runs each call at once, in this process and thread: the engine for one core and for debugging.
+    """Runs each call immediately, in this process and thread: the engine for one core and for debugging.
 
     Examples
     --------
@@ -58,7 +58,8 @@ def executor(name: str, workers: int | None = None) -> Iterator[Executor]:
     Raises
     ------
     InputError
-        There is no such engine, no worker is asked for, Dask is not installed, or the scheduler does not answer.
+        The engine does not exist, the number of workers is zero, Dask is not installed, or the scheduler does not
+        answer.
     """
     if workers is not None and workers < 1:
         raise InputError(f"at least one process is needed, got --workers {workers}.")
@@ -89,7 +90,7 @@ def _libraries() -> ThreadpoolController:
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute with one thread; the number before comes back at the end.
+    """Compute with one thread; restores the previous number at the end.
 
     Sums over several threads are rounded in another order than sums in one. A task therefore computes with one thread
     on every engine, and so does the assembling of pages: the same bytes with 1, 2 or 4 workers. Several cores are

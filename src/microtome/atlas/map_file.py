@@ -1,4 +1,4 @@
-"""A map of images as one file that opens from disk: numbers, thumbnails, style and script within."""
+"""A map of images as one file that opens from disk, with numbers, thumbnails, style and script."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _BATCH = 32
 
 
 def map_file(subject: Subject, features: Features, found: ImageMap) -> bytes:
-    """The page of a map, in one file without a reference to another.
+    """The page of a map, in one self-contained file.
 
     Parameters
     ----------
     subject : Subject
         The network, and the images that the map shows.
     features : Features
-        Of the layer, from which the nearest images and the responses of the units are read.
+        Features of the layer; they give the nearest images and the responses of the units.
     found : ImageMap
-        Where the images lie.
+        Positions of the images.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def _confidence(seen: Predictions) -> Tensor:
 
 
 def _thumbnails(subject: Subject, count: int) -> Sprite:
-    """All images in one picture, as an address that holds it."""
+    """All images in one picture, as a data URL."""
     small = torch.cat([downscaled(subject.pictures(part), _THUMBNAIL) for part in blocks(range(count), 256)])
     if small.shape[1] not in (1, 3):
         small = small.mean(1, keepdim=True)

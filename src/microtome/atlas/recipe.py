@@ -1,4 +1,4 @@
-"""Labels of class folders, under the name by which callers of the atlas know them."""
+"""Labels of class folders, importable from the atlas."""
 
 from microtome.loading import labelled
 

@@ -1,4 +1,4 @@
-"""The store of a run: one file for each result, named by what determines it, whole or not there at all."""
+"""The store of a run: one file for each result, named by a hash of its inputs, written atomically."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from microtome.results import Result, write_atomically
 
 __all__ = ["MARK", "OPTIONS", "OWNER", "Store", "digest", "recall", "recall_small"]
 
-MARK = "atlas.json"  # names the network that the folder belongs to
-OPTIONS = "options.json"  # of the command line that made it, for whoever opens the same network again
-OWNER = "owner.json"  # who works in the folder now
-_PART = re.compile(r"\..+\.(\d+)\.part")  # what write_atomically leaves behind when it is killed
+MARK = "atlas.json"  # the network that the folder belongs to
+OPTIONS = "options.json"  # the command-line options, to open the same network again
+OWNER = "owner.json"  # the run that works in the folder now
+_PART = re.compile(r"\..+\.(\d+)\.part")  # unfinished files of a killed write_atomically
 
 
 def digest(content: Any) -> str:
@@ -40,7 +40,7 @@ def digest(content: Any) -> str:
 
 
 class Store:
-    """A folder of files, each of them whole or not there at all.
+    """A folder of files that are written atomically.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class Store:
         return Path(self.path(name)).is_file() if self.local else bool(self._files.exists(self.path(name)))
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file whole or not at all; on a disk it is flushed before it gets its final name.
+        """Write a file atomically; on a disk it is flushed before it gets its final name.
 
         Raises
         ------
@@ -86,7 +86,7 @@ class Store:
             raise StoreError(f"{self.path(name)} cannot be written: {error}.") from error
 
     def write_if_changed(self, name: str, content: bytes) -> bool:
-        """Write a file that can be made again, unless it exists with these bytes; returns whether it was written.
+        """Write a file that can be recomputed, unless it exists with these bytes; returns whether it was written.
 
         It is not flushed to the disk: the next writer compares the bytes.
         """
@@ -128,19 +128,19 @@ class Store:
         return Result.from_bytes(self.read(name), self.path(name))
 
     def whole(self, key: str) -> bool:
-        """Whether the result of a task is stored, with the bytes that were written; a broken one is removed.
+        """Whether the result of a task is stored undamaged; a damaged one is removed.
 
         Warns
         -----
         StoreWarning
-            A file was cut short or changed, and its result has to be made again.
+            A file is truncated or changed, and its result is computed again.
         """
         if not self.done(key):
             return False
         if sound(self.read(result_name(key))):
             return True
         warnings.warn(
-            f"{self.path(result_name(key))} was cut short or changed since it was written; it is made again.",
+            f"{self.path(result_name(key))} is truncated or changed; it is computed again.",
             StoreWarning,
             stacklevel=2,
         )
@@ -172,7 +172,7 @@ class Store:
         Raises
         ------
         StoreError
-            The folder holds the atlas of another network, or files that are no atlas. Nothing in it is changed.
+            The folder holds the atlas of another network, or other files. Nothing in it is changed.
         """
         if MARK in self:
             self._compare(identity)
@@ -220,18 +220,18 @@ class Store:
 
 @functools.lru_cache(maxsize=16)
 def recall(address: str, key: str) -> Result:
-    """A stored result; the last few stay in memory, since all units of a layer read the same ones."""
+    """A stored result; the last few are cached, since all units of a layer read the same ones."""
     return Store(address).load(key)
 
 
 @functools.lru_cache(maxsize=128)
 def recall_small(address: str, key: str) -> Result:
-    """The same for results of a few images, of which one page needs dozens."""
+    """A stored result for few images; one page needs dozens of them."""
     return Store(address).load(key)
 
 
 def result_name(key: str) -> str:
-    """The file of a result; results are spread over folders, so that none has too many files."""
+    """The file of a result; results are spread over folders to keep them small."""
     return f"results/{key[:2]}/{key}.safetensors"
 
 

@@ -1,4 +1,4 @@
-"""A loss surface that turns, as a part of a page and as one file that opens from disk."""
+"""A rotatable loss surface, as a part of a page and as one file that opens from disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def turning(found: LossSurface, caption: str, made: Made | None = None) -> Surfa
     Parameters
     ----------
     found
-        Losses on a plane, with the path of a training where there is one.
+        Losses on a plane, optionally with the path of a training.
     caption, made
         See :class:`~microtome.atlas.widgets.SurfaceCanvas`.
     """
@@ -26,7 +26,7 @@ def turning(found: LossSurface, caption: str, made: Made | None = None) -> Surfa
 
 
 def surface_file(found: LossSurface, title: str) -> bytes:
-    """The page of a surface, in one file without a reference to another.
+    """The page of a surface, in one self-contained file.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def surface_file(found: LossSurface, title: str) -> bytes:
         )
     if found.explained is not None:
         first, second = (f"{100 * float(share):.0f} %" for share in found.explained)
-        caption += f"Of the squared distances on the path, alpha shows {first} and beta {second}. "
+        caption += f"Alpha explains {first} and beta {second} of the squared distances on the path. "
     return page_file(title, turning(found, caption + _treated(found), made_by(found)))
 
 

@@ -68,7 +68,7 @@ def task(
     job : str
         The job.
     fingerprint, data : str
-        Of the network and of the images; ``data`` is empty where the result does not depend on images.
+        Fingerprints of the network and of the images; ``data`` is empty if the result does not depend on images.
     needs : tuple of str
         Keys of tasks that come before.
     cost : float
@@ -94,7 +94,7 @@ def task(
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Refusal(Result):
-    """Why a method cannot be used on this network; the page gives the reason in place of the figure."""
+    """The reason why a method cannot be used on this network; the page shows it instead of the figure."""
 
     reason: str
 

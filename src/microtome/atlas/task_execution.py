@@ -1,4 +1,4 @@
-"""Execution of tasks: what is missing is computed on an engine, each task in whatever process it lands."""
+"""Execution of tasks: missing results are computed on an engine."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from microtome.progress import Listener, Progress
 
 __all__ = ["Execution", "Failure", "perform"]
 
-_TELLING = ("layer", "method", "image", "unit", "shard")  # options that tell which task it is
+_TELLING = ("layer", "method", "image", "unit", "shard")  # options that identify a task in messages
 
 
-_TRIES = 3  # of a task, before the run goes on without it
+_TRIES = 3  # of a task, before the run continues without it
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A task that could not be done.
+    """A failed task.
 
     Attributes
     ----------
     task : Task
         The task.
     cause : str
-        What it ended with at the last try, or the task that it needs.
+        The error of the last try, or the failed task that it needs.
     """
 
     task: Task
@@ -52,15 +52,15 @@ class Failure:
         return f"{self.task.job}{f' ({about})' if about else ''}: {self.cause}"
 
 
-_TRUSTED = 30.0  # planned seconds whose measured time counts as much as the plan
+_TRUSTED = 30.0  # planned seconds after which measured times weigh as much as the plan
 
 
 @dataclass(frozen=True)
 class Execution:
     """Executes tasks on an engine.
 
-    A task that raises, or whose process dies, is tried again behind the others. After the third time it is given up:
-    ``failures`` names it with its cause, and all that does not need it is done.
+    A task that raises, or whose process dies, is tried again after the others. It fails after the third time:
+    ``failures`` names it with its cause, and all tasks that do not need it are done.
     """
 
     source: RunConfig | Subject
@@ -73,12 +73,12 @@ class Execution:
     failures: list[Failure] = field(default_factory=list)
 
     def execute(self, stage: str, tasks: Sequence[Task], **numbers: float) -> int:
-        """Do the tasks whose results are missing; as many as there are workers, and one more, are submitted at a time.
+        """Run the tasks whose results are missing; at a time one more than the number of workers is submitted.
 
         Raises
         ------
         MicrotomeError
-            A task of the first look cannot be done, without which there is nothing to show; the store cannot be
+            A task of the first look, which everything needs, failed; the store cannot be
             written; the engine is lost.
         """
         failed = {one.task.key: one.task.job for one in self.failures}
@@ -109,7 +109,7 @@ class Execution:
                     closed = agenda.finish(task)
                 except concurrent.futures.CancelledError as error:
                     raise EngineError(
-                        "the scheduler is gone. What is done is kept: the same command goes on."
+                        "the scheduler is gone. Finished results are stored: the same command resumes."
                     ) from error
                 except Exception as error:
                     tries[task.key] += _TRIES if type(error).__name__ == "KilledWorker" else 1
@@ -121,7 +121,7 @@ class Execution:
                     closed = self._give_up(agenda, task, error)
                 there, worked = there + len(closed), worked + sum(one.cost for one in closed)
                 elapsed = time.monotonic() - began
-                # What a second of the plan takes: as planned at first, as measured once much is done.
+                # Real seconds per planned second: first 1, later as measured.
                 each = (elapsed + _TRUSTED / cores) / (worked + _TRUSTED)
                 remaining = each * (left - worked)
                 self._tell(Progress(stage, there, len(tasks), elapsed, max(remaining, 0.0), numbers))
@@ -131,11 +131,11 @@ class Execution:
 
     @staticmethod
     def _ends_the_run(task: Task, error: Exception) -> bool:
-        """Whether trying again is no use: the disk is full, or what the first look raises is the user's to mend."""
+        """Whether another try is useless: the disk is full, or the user must fix an error of the first look."""
         return isinstance(error, StoreError) or (task.job in first_look.JOBS and isinstance(error, MicrotomeError))
 
     def _give_up(self, agenda: Agenda, task: Task, error: Exception) -> list[Task]:
-        """Go on without a task and all that need it; returns them."""
+        """Continue without a task and all that need it; returns them."""
         cause = _cause(error)
         if task.job in first_look.JOBS:
             raise EngineError(f"the first look at the images failed {_TRIES} times: {cause}") from error
@@ -161,9 +161,9 @@ def _follows(task: Task, failed: str) -> Failure:
 
 
 def _cause(error: Exception) -> str:
-    """What a task ended with, in one line."""
+    """The error of a task, in one line."""
     if isinstance(error, BrokenProcessPool) or type(error).__name__ == "KilledWorker":
-        return "the process that did it was killed or crashed each time; it may need more memory than there is."
+        return "its process was killed or crashed each time; it may need more memory than available."
     return f"{type(error).__name__}: {error}"
 
 
@@ -184,7 +184,7 @@ def _token(source: RunConfig | Subject) -> Any:
 def perform(
     recipe: RunConfig | None, token: Any, fingerprint: str, address: str, folder: str, task: Task, job: Job
 ) -> float:
-    """Do one task in whatever process this runs, store its result, and return how many seconds it took."""
+    """Run one task in the current process, store its result, and return the seconds."""
     began = time.monotonic()
     with one_thread():
         subject = _opened(recipe, token, folder)
@@ -196,12 +196,12 @@ def perform(
         store = Store(address)
         if not store.done(task.key):
             try:
-                if task.gathers:  # one at a time, and none of them kept
+                if task.gathers:  # load one at a time, without caching
                     result = job(subject, (store.load(key) for key in task.needs), **task.parameters)
                 else:
                     result = job(subject, *(recall(address, key) for key in task.needs), **task.parameters)
             except (LayerError, OpaqueError, InputError) as error:
-                if task.job in first_look.JOBS:  # without these there is nothing to show
+                if task.job in first_look.JOBS:  # all other tasks need these
                     raise
                 result = Refusal.of(subject.net, task, str(error))
             store.save(task.key, result)

@@ -20,12 +20,12 @@ def _no_tasks(plan: Plan, chosen: Selection) -> list[Task]:
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic, held by one file.
+    """One topic, defined in one file.
 
     Attributes
     ----------
     name : str
-        In words, for messages.
+        Name in words, for messages.
     tasks : function
         ``(plan, selection) -> tasks``: the tasks, as many as the budget allows.
     jobs : mapping of str to function
@@ -50,7 +50,7 @@ class Topic:
     facts: Mapping[str, Callable[..., Iterable[Number]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """See that pages are named rightly."""
+        """Check the names of pages."""
         known = ("overview", "layer", "unit", "image", "class")
         named: dict[str, Any] = {**self.sections, **self.facts}
         if unknown := [page for page in named if page not in known]:

@@ -1,4 +1,4 @@
-"""Words of sentences on pages: lists, and nouns with their article."""
+"""Wording of sentences on pages: lists, and nouns with their article."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def by_batch(
     backwards: bool = False,
     memory: Memory | None = None,
 ) -> list[Result]:
-    """What ``run`` gives for the images, batch by batch; how many at once see ``batch_sizes.in_passes``.
+    """Call ``run`` on the images, batch by batch, and join the results; for batch sizes see ``batch_sizes.in_passes``.
 
     Parameters
     ----------
@@ -38,11 +38,11 @@ def by_batch(
     target : int, str, sequence, Tensor or None
         One class for all images, one for each, or None for the predicted ones.
     run : callable
-        From a batch and its targets to a result; images must not mix, so that every split gives the same.
+        Maps a batch and its targets to a result; images must not mix, so that every split gives the same.
     batch : int, optional
-        How many images go through at once: no other number is tried.
+        Number of images in a pass: no other number is tried.
     backwards : bool
-        Whether ``run`` sends a signal back.
+        Whether ``run`` takes a backward pass.
     memory : Memory, optional
         The device's memory; default that of the network's device, None for a processor.
 
@@ -51,7 +51,7 @@ def by_batch(
     InputError
         When images, number of targets or batch do not fit.
     torch.cuda.OutOfMemoryError
-        When one image alone, or the batch asked for, needs more than the device has.
+        When one image alone, or the given batch, needs more memory than the device has.
     """
     given = net.images(images)
     each = per_image(target, len(given))
@@ -77,7 +77,7 @@ def rows_of_each(image: Tensor) -> Iterator[tuple[int, slice]]:
 
 
 def class_scores(net: Network, images: Tensor, batch: int | None) -> Tensor:
-    """Class scores (N, K) of checked images; how many go through at once see ``batch_sizes.in_passes``."""
+    """Class scores (N, K) of checked images; for batch sizes see ``batch_sizes.in_passes``."""
 
     def part(start: int, stop: int) -> Tensor:
         return net.logits(images[start:stop], batch=stop - start, check=False)
@@ -110,7 +110,7 @@ class Scored:
 def scored(net: Network, images: Any, target: Target, batch: int | None) -> Scored:
     """Check images and targets, once, and run the network.
 
-    Without ``batch`` as many go through at once as ``batch_sizes.in_passes`` says.
+    Without ``batch``, ``batch_sizes.in_passes`` chooses the batch size.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def scored(net: Network, images: Any, target: Target, batch: int | None) -> Scor
 def scored_beside(
     net: Network, images: Tensor, others: Tensor, target: Target, batch: int | None
 ) -> tuple[Scored, Tensor]:
-    """Checked images with their scores, and the logits of as many others, in one pass where images do not mix.
+    """Checked images with their scores, and the logits of as many others, in one pass if images do not mix.
 
     Raises
     ------

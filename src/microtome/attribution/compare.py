@@ -95,7 +95,7 @@ def compare(
     Raises
     ------
     InputError
-        When a method is not known or given twice, a function returns no map, or images and targets do not fit.
+        When a method is unknown or given twice, a function returns no map, or images and targets do not fit.
 
     Notes
     -----

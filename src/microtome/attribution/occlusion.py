@@ -1,4 +1,4 @@
-"""Occlusion: how the probability of a class changes as a window covers each place of the image."""
+"""Occlusion: how the probability of a class changes when a window covers each position of the image."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from microtome.results import stated
 from microtome.trace.delta.cost import share_within_reach
 from microtome.trace.delta.propagate import covered, logits_under
 
-_WHOLE_FROM = 0.85  # plain passes are as fast once a window reaches this share of the work
-_TRIED = 64  # windows on which both ways are timed
+_WHOLE_FROM = 0.85  # plain passes are as fast if a window reaches this share of the work
+_TRIED = 64  # windows on which both implementations are timed
 
 Size = int | tuple[int, int]
 
 # (network, image (1, C, H, W), boxes (n, 4), fill (1, C, H, W), boxes in one pass) -> class scores (n, K)
 Evaluator = Callable[[Network, Tensor, Tensor, Tensor, int | None], Tensor]
 
-# By network and size of the windows: which of both ways was the faster.
+# By network and size of the windows: the faster implementation.
 _FASTER: WeakKeyDictionary[Network, dict[tuple[int, ...], Evaluator]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Occlusion(Attribution, drawing="attribution.attribution_figures:occlusion"):
-    """The output of the network for every place of the covering window.
+    """The output of the network for every position of the covering window.
 
     ``values`` (N, 1, h, w) is the drop of the class's probability, ``unoccluded`` - ``probability``.
 
@@ -87,7 +87,7 @@ class Occlusion(Attribution, drawing="attribution.attribution_figures:occlusion"
 
     @property
     def classes_that_appear(self) -> list[list[int]]:
-        """The classes that win at some place, for each image, the most frequent first."""
+        """The classes that win at some position, for each image, the most frequent first."""
         found = []
         for grid in self.winner:
             indices, counts = grid.unique(return_counts=True)
@@ -97,12 +97,12 @@ class Occlusion(Attribution, drawing="attribution.attribution_figures:occlusion"
 
 @dataclass(frozen=True)
 class OcclusionProgress(Progress):
-    """Where an occlusion stands, with what the last windows gave.
+    """The progress of an occlusion, with the results of the last windows.
 
     Attributes
     ----------
     boxes : Tensor
-        (m, 4), the windows that have just been tried.
+        (m, 4), the last windows.
     probability : Tensor
         (m,), of the target class under them.
     unoccluded : float
@@ -155,7 +155,7 @@ def occlusion(
     batch : int, optional
         Covered images in one pass, which bounds the memory; default 32 of 224 x 224 pixels, more if smaller.
     progress : callable, optional
-        Is told an ``OcclusionProgress`` after every few rows of windows; what it raises ends the work.
+        Called with an ``OcclusionProgress`` after every few rows of windows; an exception from it ends the work.
 
     Returns
     -------
@@ -179,7 +179,7 @@ def occlusion(
     patches are computed in full. Where a window reaches nearly all of the work (large windows, small
     images, squeeze-excite gates, attention), plain passes are run. No gradients.
 
-    One window at a time shows what the answer needs. It does not show evidence that is present twice,
+    One window at a time shows necessary evidence. It does not show evidence that is present twice,
     and a covered image is unlike those of the training.
 
     References
@@ -201,7 +201,7 @@ def occlusion(
     boxes = windows((height, width), size, step)
     asked = scored(net, images, target, batch)
     given = asked.images
-    filling = baseline(net, given, fill, seed)
+    filling = baseline(net, given, fill, seed=seed)
     quick = net.quick(given, asked.logits, len(given) * boxes[..., 0].numel(), backwards=False)
     listed = boxes.reshape(-1, 4)
     evaluator: Evaluator = evaluate
@@ -268,7 +268,7 @@ def evaluate(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch: in
     boxes : Tensor
         (n, 4).
     batch : int, optional
-        Covered images in one pass; default see ``batch_sizes.in_passes``.
+        Covered images per pass; for the default see ``batch_sizes.in_passes``.
 
     Returns
     -------
@@ -283,7 +283,7 @@ def evaluate(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch: in
 
 
 def patched(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch: int | None = None) -> Tensor:
-    """The same scores by patches over one pass of the image; by plain passes where they do not fit in the memory."""
+    """The same scores by patches over one pass of the image; by plain passes if patches do not fit into memory."""
     at_once = 4 * fitting(net, None) if batch is None else batch
     try:
         return logits_under(net, image, boxes, fill, at_once)
@@ -293,10 +293,10 @@ def patched(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch: int
 
 
 def faster(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch: int | None) -> Evaluator:
-    """The faster of both ways where a window reaches part of the work: patches, or plain passes.
+    """The faster implementation if a window reaches part of the work: patches, or plain passes.
 
-    On a processor that is patches, by the count of the work. Elsewhere a call costs more than the work of a small
-    patch: both are timed on some windows, once for a network and a size of the windows.
+    On a CPU that is patches, by the count of operations. On other devices a call costs more than the work of a small
+    patch: both are timed on some windows, once for each network and window size.
     """
     if net.device.type == "cpu":
         return patched
@@ -314,20 +314,20 @@ def _least_seconds(net: Network, way: Evaluator, given: tuple[Any, ...]) -> floa
     took = 0.0
     for _ in range(2):
         began = time.perf_counter()
-        way(net, *given).sum().item()  # the number is there when the work is done
+        way(net, *given).sum().item()  # waits for the result
         took = time.perf_counter() - began
     return took
 
 
 class _Teller:
-    """Tells a listener what each part of the windows gave."""
+    """Reports the results of each part of the windows to a listener."""
 
     def __init__(self, net: Network, target: Tensor, unoccluded: Tensor, total: int, listener: Listener) -> None:
         self._net, self._target, self._unoccluded, self._listener = net, target, unoccluded, listener
         self._done, self._total, self._began = 0, total, time.monotonic()
 
     def __call__(self, image: int, boxes: Tensor, logits: Tensor) -> None:
-        """Tell of some windows of an image."""
+        """Report some windows of an image."""
         self._done += len(boxes)
         elapsed = time.monotonic() - self._began
         self._listener(
@@ -354,7 +354,7 @@ def _covered(
     tell: _Teller | None,
     columns: int,
 ) -> Tensor:
-    """Logits (N, n, K) of each image under each box; where somebody listens, a few rows of boxes at a time."""
+    """Logits (N, n, K) of each image under each box; with a listener, a few rows of boxes at a time."""
     at_once = fitting(net, batch) * (4 if batch is None and evaluator is patched else 1)
     parts = [boxes] if tell is None else boxes.split(columns * max(1, at_once // columns))
     found = []

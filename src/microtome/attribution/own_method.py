@@ -1,4 +1,4 @@
-"""A method of the user's own: a plain function (network, images, target) -> map, run like a registered method."""
+"""The user's own methods: a plain function (network, images, target) -> map, run like a registered method."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from microtome.results import described, provenance
 
 # (network, images (N, C, H, W), target (N,), options by keyword) -> maps (N, H, W) or (N, C, H, W), or an Attribution.
 Function = Callable[..., "Tensor | Attribution"]
-# A registered name, or a function of the user's own.
+# A registered name, or the user's own function.
 MethodLike = str | Function
 # One method, several, or a mapping: from methods to their options, or from names to functions.
 MethodsLike = MethodLike | Iterable[MethodLike] | Mapping[Any, "Mapping[str, Any] | Function | None"]
@@ -58,10 +58,10 @@ def resolve(method: MethodLike) -> registry.Method:
         return registry.method(method, registry.EXPLAINING)
     if not callable(method):
         raise InputError(
-            "a method is a registered name or a function (network, images, target) that returns maps (N, H, W); "
+            "a method must be a registered name or a function (network, images, target) that returns maps (N, H, W); "
             f"got {type(method).__name__}."
         )
-    method = getattr(method, "own", method)  # a function that was resolved before
+    method = getattr(method, "own", method)  # a function that was already resolved
     known = registry.methods(registry.EXPLAINING).values()
     registered = next((one for one in known if one.function is method), None)
     if registered is not None:
@@ -90,7 +90,7 @@ class Chosen:
     usual : bool
         Whether no options were given.
     described : dict
-        The options for the provenance, with the function where the method is the user's own.
+        The options for the provenance, with the function if the method is the user's own.
     """
 
     method: registry.Method
@@ -99,7 +99,7 @@ class Chosen:
 
     @property
     def described(self) -> dict[str, Any]:
-        """The options, with the function's name where the method is the user's own."""
+        """The options, with the function's name if the method is the user's own."""
         function = getattr(self.method.function, "own", None)
         return {**self.options, **({"function": qualified(function)} if function is not None else {})}
 
@@ -110,16 +110,16 @@ def chosen_methods(methods: MethodsLike) -> dict[str, Chosen]:
     Raises
     ------
     InputError
-        When no method is given, one is not known, or two have one name.
+        When no method is given, one is unknown, or two have the same name.
     """
     listed = _listed(methods)
     if not listed:
-        raise InputError("at least one method is expected, by name or as a function; none is given.")
+        raise InputError("at least one method was expected, by name or as a function; none was given.")
     found: dict[str, Chosen] = {}
     for one in listed:
         if one.method.name in found:
             raise InputError(
-                f'each method is named once; "{one.method.name}" comes twice. Name functions by a mapping: '
+                f'each method needs its own name; "{one.method.name}" comes twice. Name functions by a mapping: '
                 '{"first": function, "second": other}.'
             )
         found[one.method.name] = one
@@ -139,7 +139,7 @@ def _entry(key: MethodLike, value: Mapping[str, Any] | Function | None) -> Chose
         return Chosen(resolve(key), dict(value or {}), usual=value is None)
     if not isinstance(key, str) or not callable(value):
         raise InputError(
-            "a mapping holds methods with their options, or names with functions; "
+            "a mapping must hold methods with their options, or names with functions; "
             f"got {_shown(key)} with {_shown(value)}."
         )
     return Chosen(_own(value, key), usual=True)
@@ -166,7 +166,7 @@ def _attributing(function: Function, name: str) -> Callable[..., Attribution]:
             classes=net.classes,
         )
 
-    explain.__doc__ = getattr(function, "__doc__", None) or f"{name}, a function of the user's own."
+    explain.__doc__ = getattr(function, "__doc__", None) or f"{name}, the user's own function."
     explain.own = function  # type: ignore[attr-defined]  # by which a method of the user's own is known
     return explain
 
@@ -174,13 +174,13 @@ def _attributing(function: Function, name: str) -> Callable[..., Attribution]:
 def _check_arguments(function: Function, name: str, net: Network, given: Scored, options: Mapping[str, Any]) -> None:
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # written in C: the call itself will tell
+    except (TypeError, ValueError):  # written in C: an error shows at the call
         return
     try:
         signature.bind(net, given.images, given.target, **options)
     except TypeError as error:
         raise InputError(
-            f'"{name}" is called as function(network, images, target, **options), and its signature is '
+            f'"{name}" is called as function(network, images, target, **options), but its signature is '
             f"{signature}: {error}."
         ) from error
 
@@ -204,7 +204,7 @@ def _values(name: str, made: Any, images: Tensor) -> Tensor:
 def _check_attribution(name: str, made: Attribution, given: Scored) -> None:
     if made.images.shape != given.images.shape or not torch.equal(made.target.to(given.target.device), given.target):
         raise InputError(
-            f'"{name}" must explain the images and the target that it is given: {tuple(given.images.shape)}, classes '
+            f'"{name}" must explain the given images and target: {tuple(given.images.shape)}, classes '
             f"{given.target.tolist()[:8]}; its Attribution holds {tuple(made.images.shape)}, classes "
             f"{made.target.tolist()[:8]}."
         )
@@ -219,7 +219,7 @@ def _name(function: Any) -> str:
 
 
 def qualified(function: Any) -> str:
-    """Where a function is found: its module and qualified name."""
+    """The location of a function: its module and qualified name."""
     if isinstance(function, functools.partial):
         return qualified(function.func)
     owner = function if hasattr(function, "__qualname__") else type(function)

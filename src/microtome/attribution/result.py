@@ -39,7 +39,7 @@ class Attribution(Result, drawing="attribution.attribution_figures:attribution")
     reduction : str
         How ``map`` reduces the channels: ``"sum"``, or ``"max"`` for saliency.
     unrecognised : list of str
-        Operations of unknown kind, by name, and what the method uses in place of its rule.
+        Operations of unknown kind, by name, and what the method uses instead of its rule.
     """
 
     values: Tensor
@@ -52,13 +52,13 @@ class Attribution(Result, drawing="attribution.attribution_figures:attribution")
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of the map has to know."""
+        """Notes for the reader of the map."""
         found = [*super().notes, *self.unrecognised]
         flat = ~self.values.flatten(1).any(1)
         if bool(flat.any()):
             found.append(
                 f"The map is zero everywhere for {int(flat.sum())} of {len(self)} images: no small change of a pixel "
-                "changes the score (rounding, a step, or units that are all inactive lie between)."
+                "changes the score (because of rounding, a step function, or units that are all inactive)."
             )
         return found
 
@@ -108,7 +108,7 @@ class Signal:
     def attribution(
         self, net: Network, made: Provenance = UNSTATED, *, values: Tensor | None = None, reduction: str = "sum"
     ) -> Attribution:
-        """The attribution with these values, or with the given ones."""
+        """The attribution with these values, or with given ones."""
         if reduction not in REDUCTIONS:
             raise InputError(f'a reduction is one of {", ".join(REDUCTIONS)}, got "{reduction}".')
         return Attribution(

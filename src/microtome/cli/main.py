@@ -1,6 +1,6 @@
-"""The ``microtome`` command: finds and runs a subcommand, and turns what goes wrong into one clear line.
+"""The ``microtome`` command: finds and runs a subcommand, and prints each error as one clear line.
 
-No module of commands imports torch when it is imported: help, completion and errors of options must be quick.
+Importing a module of commands does not import torch: help, completion and errors of options must be quick.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def run(tokens: Sequence[str]) -> int:
 
 
 def _describe(tokens: Sequence[str]) -> None:
-    """Give the command that runs, or all for the list of commands, its help: its docstring with lines joined."""
+    """Set the help of the command that runs (of all commands for the list): its docstring with lines joined."""
     known = [name for name in app if not name.startswith("-")]
     first = tokens[0] if tokens else ""
     for name in [first] if first in known else known if first in ("", "--help", "-h") else []:

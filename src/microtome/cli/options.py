@@ -41,10 +41,10 @@ Pictures = Annotated[
 ]
 Output = Annotated[Path, Parameter(name=("--output", "-o"), help=".png, .svg, .pdf, or .safetensors.")]
 Data = Annotated[
-    str, Parameter(help="Folder of images, flat or with one folder a class, or mnist, fashion-mnist, digits, ...")
+    str, Parameter(help="Folder of images, flat or with one folder per class, or mnist, fashion-mnist, digits, ...")
 ]
 LayerName = Annotated[str, Parameter(help="The layer; `microtome layers` lists them.")]
-Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON for programs in place of text.")]
+Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON instead of text.")]
 
 
 @Parameter(name="*", group=MODEL)
@@ -61,31 +61,31 @@ class ModelOptions:
     ]
     weights: Annotated[
         str | None,
-        Parameter(help="Weights as .safetensors or .pt, also inside a checkpoint; random for random ones."),
+        Parameter(help="Weights as .safetensors or .pt, also inside a checkpoint; the word random for random weights."),
     ] = None
     state: Annotated[
         str | None, Parameter(help="Which state of a weight file that holds several, such as state_dict_ema.")
     ] = None
     input_shape: Annotated[
-        str | None, Parameter(help="Channels,height,width, as in 3,224,224; needed for a factory only.")
+        str | None, Parameter(help="Channels,height,width, as in 3,224,224; needed only for a factory.")
     ] = None
     mean: Annotated[
         str | None, Parameter(help="Mean that was subtracted in training, one number or one a channel.")
     ] = None
     std: Annotated[str | None, Parameter(help="Standard deviation that was divided by in training.")] = None
     classes: Annotated[
-        str | None, Parameter(help="Text file with one class name a line, or a folder with one folder a class.")
+        str | None, Parameter(help="Text file with one class name per line, or a folder with one folder per class.")
     ] = None
     head: Annotated[
-        str | None, Parameter(help="Which output holds the scores, by name or number, of a model with several.")
+        str | None, Parameter(help="Which output holds the scores, by name or number, in a model with several outputs.")
     ] = None
     scores: Annotated[
-        str | None, Parameter(help="What the scores are, where it is not found: logits, probabilities, sigmoid, value.")
+        str | None, Parameter(help="What the scores are, if not detected: logits, probabilities, sigmoid, value.")
     ] = None
     device: Annotated[str | None, Parameter(help="Where to run: cpu, cuda, ...")] = None
 
     def recipe(self, data: str | None = None) -> RunConfig:
-        """The options by value, paths made absolute; a note on stderr if the weights are random."""
+        """The options with absolute paths; prints a note on stderr if the weights are random."""
         from microtome.loading import RunConfig
 
         for option, given in (("--weights", self.weights), ("--classes", self.classes), ("--model", self.model)):
@@ -186,7 +186,7 @@ def _class_names(path: str) -> tuple[str, ...]:
 
         folders = [place.name for place in Path(path).iterdir() if place.is_dir() and not place.name.startswith(".")]
         if not folders:
-            raise InputError(f"the folder {path} holds no class folders; --classes takes one folder a class.")
+            raise InputError(f"the folder {path} holds no class folders; --classes takes one folder per class.")
         return by_folder(folders, None)[1]
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()

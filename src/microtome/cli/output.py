@@ -1,4 +1,4 @@
-"""Results into files, as figures or whole, and numbers onto the terminal, as text or JSON."""
+"""Writes results to files, as figures or complete, and prints numbers as text or JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FIGURES = (".png", ".svg", ".pdf")
 
 
 def save(result: Result, path: Path | None, *, as_json: bool = False, **options: object) -> None:
-    """Draw a result into a .png, .svg or .pdf file, or keep it whole as .safetensors; nothing without a path.
+    """Draw a result into a .png, .svg or .pdf file, or save it as .safetensors; without a path nothing is written.
 
     Raises
     ------

@@ -17,7 +17,7 @@ _EVERY = 30.0  # seconds between two lines where there is no terminal
 
 
 class Bar:
-    """Draws the progress of a run in stages; its length follows the time, not the number of steps."""
+    """Draws the progress of a run in stages; the length of the bar follows the time, not the number of steps."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -1,4 +1,4 @@
-"""A TOML run file in place of options; the command line wins over it."""
+"""A TOML run file instead of options; options on the command line take precedence."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def batches(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
     """Go once through a data set, or a part of it, in its own order.
 
-    Picture files are decoded one batch ahead, in a thread beside what is done with the batch.
+    Picture files are decoded one batch ahead, in a separate thread.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def batches(
     labelled
         Whether labels are needed: then a label that is no class index is an error, and no batch has None.
     within
-        The first image and the one behind the last; by default all. Indices count from the begin of the data set.
+        Index of the first image and one past the last; by default all. Indices count from the start of the data set.
 
     Yields
     ------
@@ -58,7 +58,7 @@ def batches(
     Raises
     ------
     InputError
-        The data set is no map-style one, its images differ in shape, or a value is outside the range of pixels.
+        The data set is not map-style, its images differ in shape, or a value is outside the range of pixels.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def batches(
     [2] (1, 1, 2, 2) [5]
     """
     if batch < 1:
-        raise InputError(f"a batch holds at least one image, got batch={batch}.")
+        raise InputError(f"a batch must hold at least one image, got batch={batch}.")
     adapted = adapt(dataset, net)
     first, end = (0, len(adapted)) if within is None else within
     parts = (torch.arange(at, min(at + batch, end), device="cpu") for at in range(first, end, batch))
@@ -82,7 +82,7 @@ def batches(
 
 
 def _ahead(fetched: Callable[[Tensor], Fetched], parts: Iterable[Tensor]) -> Iterator[tuple[Tensor, Fetched]]:
-    """Each part with what was fetched for it, while the next one is being fetched."""
+    """Each part with its fetched data, while the next part is being fetched."""
     with ThreadPoolExecutor(1, "decode") as thread:
         waiting: tuple[Tensor, Future[Fetched]] | None = None
         for part in parts:

@@ -218,7 +218,7 @@ def _is_picture(name: str) -> bool:
 
 
 def _opened(folder: Path) -> bool:
-    """Whether a folder is looked into: not a hidden one, nor a link that leads back to a folder above it."""
+    """Whether a folder is searched: hidden folders, and links to a folder above, are not."""
     if folder.name.startswith(".") or folder.name == "__MACOSX":
         return False
     return not folder.is_symlink() or not folder.parent.resolve().is_relative_to(folder.resolve())

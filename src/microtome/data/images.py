@@ -162,7 +162,7 @@ class Images:
         )
 
     def sample(self, count: int, *, seed: int = 0) -> Images:
-        """Draw ``count`` images without repeats, as evenly over the classes as possible; all where there are fewer.
+        """Draw ``count`` images without repeats, as evenly over the classes as possible; all if there are fewer.
 
         The same seed draws the same pictures; they come in the order of the data set.
         """

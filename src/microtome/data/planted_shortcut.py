@@ -1,4 +1,4 @@
-"""Data set with a planted shortcut: a small bright tag that gives the class away, and its mask."""
+"""Data set with a planted shortcut: a small bright tag that reveals the class, and its mask."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def with_shortcut(
     """Plant a small square tag on the edge of every image; its pattern, or its place, encodes a class.
 
     With probability ``agreement`` an image has the tag of its own class, otherwise that of another class, all
-    equally likely: 1 gives the class away, 1 / classes carries no information, 0 is always wrong. Images with
+    equally likely: 1 reveals the class, 1 / classes carries no information, 0 is always wrong. Images with
     uninformative tags look the same as those with informative ones, so that two networks can be trained that
     differ in nothing else.
 

@@ -1,4 +1,4 @@
-"""Data sets, folders and single pictures, opened by the names that a person types."""
+"""Data sets, folders and single pictures, opened by the names that a user types."""
 
 from __future__ import annotations
 

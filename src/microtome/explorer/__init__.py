@@ -1,4 +1,4 @@
-"""What does a network make of this picture, now? A live view of one's own checkpoint in the browser.
+"""How does a network respond to this picture, now? A live view of a checkpoint in the browser.
 
 ``server/`` and the questions need FastAPI: ``pip install 'microtome[explorer]'``.
 """

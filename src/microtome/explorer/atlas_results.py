@@ -38,13 +38,15 @@ def atlas_options(folder: Path) -> dict[str, str]:
     Raises
     ------
     StoreError
-        The folder is no atlas, or an older one that does not say how it was made.
+        The folder is not an atlas, or an older one without the options that made it.
     """
     if not (folder / MARK).is_file():
-        raise StoreError(f"{folder} is no atlas: it holds no {MARK}. Make one with `microtome atlas`, or give --model.")
+        raise StoreError(
+            f"{folder} is not an atlas: it holds no {MARK}. Make one with `microtome atlas`, or give --model."
+        )
     if not (folder / OPTIONS).is_file():
         raise StoreError(
-            f"the atlas {folder} does not say of which model it is: it was made from an object in Python, or by an "
+            f"the atlas {folder} does not name its model: it was made from an object in Python, or by an "
             "older version. Give --model, --weights and --data as when it was made."
         )
     try:
@@ -66,10 +68,10 @@ class AtlasResults:
     subject : Subject
         The network and images that it was made of.
     options : mapping
-        Those of the command line that made it; ``budget``, ``layers`` and ``images`` tell which results there are.
+        The command-line options that made it; ``budget``, ``layers`` and ``images`` determine which results exist.
 
     size : Budget, optional
-        A budget of one's own that it was made with.
+        The user's own budget, if it was made with one.
 
     Raises
     ------
@@ -89,7 +91,7 @@ class AtlasResults:
         for task in SUPERSTIMULI.tasks(plan, self._selected):
             if task.job == "maximize":
                 self._stimuli.setdefault(str(task.parameters["layer"]), []).append(task)
-        # By the address that a browser asks for: no request reaches the file system but through this table.
+        # By the address that a browser requests: requests reach the file system only through this table.
         self.files: dict[str, tuple[Path, str]] = {
             path.relative_to(folder).as_posix(): (path, _SERVED[path.suffix])
             for path in sorted(folder.rglob("*"))
@@ -102,7 +104,7 @@ class AtlasResults:
         try:
             made: dict[str, Any] = json.loads((folder / MARK).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise StoreError(f"{folder} is no atlas: {error}.") from error
+            raise StoreError(f"{folder} is not an atlas: {error}.") from error
         if made.get("fingerprint") != subject.net.fingerprint:
             raise StoreError(
                 f"the atlas {folder} is of another network (fingerprint {made.get('fingerprint')}, the given one has "
@@ -110,11 +112,11 @@ class AtlasResults:
             )
 
     def patches(self, layer: str) -> LayerPatches | None:
-        """The strongest patches of a layer's units, if they were searched."""
+        """The strongest patches of a layer's units, if the atlas has them."""
         return self._selected.tables.layers.get(layer)
 
     def superstimuli(self, layer: str, unit: int) -> list[tuple[Superstimuli, int]]:
-        """Images made to raise the unit: results and places in them, those that raise it first."""
+        """Superstimuli of the unit: results and positions in them; images that raise the unit come first."""
         found = []
         for task in self._stimuli.get(layer, []):
             if (
@@ -129,6 +131,6 @@ class AtlasResults:
         return found
 
     def page(self, layer: str, unit: int) -> str:
-        """The address of the unit's page; empty where it has none."""
+        """The address of the unit's page; empty if it has none."""
         address = f"units/{self._slugs[layer]}/{unit}.html" if layer in self._slugs else ""
         return address if address in self.files else ""

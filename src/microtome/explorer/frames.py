@@ -19,7 +19,7 @@ __all__ = ["Frame", "packed", "quantised", "unpacked"]
 
 _MAGIC = b"MTF1"
 _KINDS = {"u1": np.uint8, "f4": np.float32, "i4": np.int32}
-_ZERO = 127  # the byte of zero in signed maps; 254 is the highest
+_ZERO = 127  # the byte that stands for zero in signed maps; 254 is the highest
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Frame:
     Attributes
     ----------
     header : dict
-        What JSON can hold.
+        Values that JSON can hold.
     blocks : dict of str to Tensor
         uint8, float32 or int32, by name.
     """
@@ -96,7 +96,7 @@ def unpacked(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     Raises
     ------
     InputError
-        The bytes are no frame.
+        The bytes are not a frame.
 
     Examples
     --------
@@ -114,5 +114,5 @@ def unpacked(content: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
             count = int(np.prod(shape, dtype=np.int64))
             blocks[name] = np.frombuffer(content, _KINDS[kind], count, 8 + length + start).reshape(shape)
     except (ValueError, KeyError, TypeError, struct.error) as error:
-        raise InputError(f"these bytes are no frame of the explorer: {error}.") from error
+        raise InputError(f"these bytes are not a frame of the explorer: {error}.") from error
     return header, blocks

@@ -1,4 +1,4 @@
-"""Pictures that browsers have sent: decoded within bounds, kept in memory by their content, the oldest dropped."""
+"""Uploaded pictures: decoded within limits and kept in memory under a digest; the oldest are dropped."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class KeptPictures:
     Parameters
     ----------
     limit : int
-        Bytes that are kept; beyond it the picture that was used least recently is dropped.
+        Memory limit in bytes; beyond it the least recently used picture is dropped.
     """
 
     def __init__(self, limit: int) -> None:
@@ -53,12 +53,12 @@ class KeptPictures:
         return key
 
     def keep_raw(self, content: bytes, shape: tuple[int, int, int]) -> str:
-        """Keep pixels that come as they are, one byte each, row by row, the channels of a pixel side by side.
+        """Keep raw pixels, one byte per channel, row by row, the channels of a pixel next to each other.
 
         Raises
         ------
         InputError
-            There are more or fewer bytes than the network's input has numbers.
+            The number of bytes is not the number of values of the network's input.
         """
         channels, height, width = shape
         if len(content) != channels * height * width:
@@ -75,12 +75,12 @@ class KeptPictures:
         Raises
         ------
         InputError
-            It is not here, or not any more.
+            The picture was never sent, or has been dropped.
         """
         with self._lock:
             found = self._pictures.get(key)
             if found is None:
-                raise InputError("this picture is not kept here any more; send it again.")
+                raise InputError("the server no longer holds this picture; send it again.")
             self._pictures.move_to_end(key)
             return found
 
@@ -100,14 +100,14 @@ def decoded(content: bytes, shape: tuple[int, int, int], most_pixels: int) -> Te
     Raises
     ------
     InputError
-        It is no such file, it is broken, or too large.
+        The file is of another kind, broken, or too large.
     """
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
             width, height = picture.size
             if width * height > most_pixels:
                 raise InputError(
-                    f"the picture has {width} x {height} pixels; at most {most_pixels:,} are taken. Scale it down."
+                    f"the picture has {width} x {height} pixels; at most {most_pixels:,} are allowed. Scale it down."
                 )
             picture.draft(None, (2 * max(shape[1:]), 2 * max(shape[1:])))
             picture.load()
@@ -115,8 +115,8 @@ def decoded(content: bytes, shape: tuple[int, int, int], most_pixels: int) -> Te
     except InputError:
         raise
     except UnidentifiedImageError:
-        raise InputError(f"this is no picture that can be read; send {', '.join(FORMATS)}.") from None
+        raise InputError(f"this file is not a readable picture; send {', '.join(FORMATS)}.") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise InputError(f"the picture is too large; at most {most_pixels:,} pixels are taken.") from None
+        raise InputError(f"the picture is too large; at most {most_pixels:,} pixels are allowed.") from None
     except Exception as error:  # a broken file may raise anything inside the decoder
         raise InputError(f"the picture is broken and cannot be read ({type(error).__name__}).") from None

@@ -1,4 +1,4 @@
-"""A network that is looked at live: its layers, pictures by name, and copies with some units changed."""
+"""A network in the explorer: its layers, pictures by name, and copies with some units changed."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from microtome.trace import Layer
 
 __all__ = ["LiveNetwork", "watched"]
 
-_EDITED = 32  # changed networks that are kept; they share the weights
+_EDITED = 32  # number of changed networks in memory; they share the weights
 _SLOW = 10.0  # forward passes from which a method counts as slow
-_OWN_PANEL = ("occlusion",)  # has an answer of its own, which fills in as it is computed
-SMALL = 64  # pixels a side up to which pixels are shown as squares and a picture can be drawn by hand
+_OWN_PANEL = ("occlusion",)  # has its own answer, which is shown while it is computed
+SMALL = 64  # largest side of a picture whose pixels are shown as squares and that can be drawn by hand
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +40,9 @@ class LiveNetwork:
     subject : Subject
         Network and images.
     name : str
-        What the page calls it.
+        Its name on the page.
     config : RunConfig or None
-        How it is opened again, for the Python code of a frozen view; None where it was given as an object.
+        How to open it again, for the Python code of a frozen view; None if it was given as an object.
     """
 
     subject: Subject
@@ -66,15 +66,17 @@ class LiveNetwork:
 
     @property
     def layers(self) -> list[Layer]:
-        """Layers whose units can be looked at, in the order they run."""
+        """Layers whose units can be shown, in the order they run."""
         return [layer for layer in self.net.layers.values() if layer.units and layer.axes.image_axis is not None]
 
     @property
     def first_layer(self) -> str:
-        """The layer that is shown first: the first one of which an atlas makes pages."""
+        """The layer that is shown first: the first layer that an atlas has pages for."""
         known = [layer.name for layer in self.layers]
         if not known:
-            raise InputError(f"{self.net.name} has no layer with units of single images, so there is nothing to show.")
+            raise InputError(
+                f"{self.net.name} has no layer with separate values for each image, so there is nothing to show."
+            )
         shown = [name for name in shown_layers(self.net, budget("quick")) if name in known]
         return (shown or known)[0]
 
@@ -104,15 +106,13 @@ class LiveNetwork:
         Raises
         ------
         InputError
-            There is no such picture, or it does not fit the network.
+            The picture does not exist, or does not fit the network.
         """
         source, _, rest = name.partition(":")
         if source == "data":
             count = len(self.subject.images)
             if int(rest) >= count:
-                raise InputError(
-                    f"the data set holds {count:,} images, counted from 0; there is none of number {rest}."
-                )
+                raise InputError(f"the data set holds {count:,} images, counted from 0; there is no image {rest}.")
             return self.subject.pictures([int(rest)])
         pixels = kept.find(rest)
         if tuple(pixels.shape) != self.net.input_shape:
@@ -128,14 +128,14 @@ class LiveNetwork:
         return -1 if known is None else int(known[int(rest)]), self.subject.name(int(rest))
 
     def window(self) -> tuple[int, int]:
-        """Side and step of the occluding window: a seventh of the picture, moved by a third of itself."""
+        """Side and step of the occluding window: a seventh of the picture, and a third of that."""
         side = min(self.net.input_shape[1:])
         window = min(max(2, side // 7), side)
         return window, max(1, math.ceil(window / 3) if not self.small else 1)
 
 
 def changes(edits: Sequence[Edited]) -> dict[str, dict[str, dict[int, float]]]:
-    """The arguments of ``units.intervene``; of several edits of one unit the last one holds."""
+    """The arguments of ``units.intervene``; of several edits of one unit the last one counts."""
     last = {(edit.layer, edit.unit): edit for edit in edits}
     found: dict[str, dict[str, dict[int, float]]] = {}
     for (layer, unit), edit in last.items():
@@ -145,10 +145,10 @@ def changes(edits: Sequence[Edited]) -> dict[str, dict[str, dict[int, float]]]:
 
 
 class _Watched(Network):
-    """The same network, which asks before each pass whether it may go on."""
+    """The same network, which checks before each pass whether it may continue."""
 
     def __init__(self, net: Network, pause: Callable[[], None]) -> None:
-        vars(self).update(vars(net))  # it has been read already: this is another view of it
+        vars(self).update(vars(net))  # another view of a network that has already been read
         self._pause = pause
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ class _Watched(Network):
 
 
 def watched(net: Network, pause: Callable[[], None]) -> Network:
-    """The same network, whose every pass calls ``pause`` first: what it raises ends the computation.
+    """The same network, which calls ``pause`` before each pass; an exception from ``pause`` ends the computation.
 
     So any method can be cancelled, or made to wait, between two passes.
     """

@@ -1,4 +1,4 @@
-"""Questions that a browser may ask about a network; each is checked before anything is computed."""
+"""Questions that a browser may ask about a network; each is validated before anything is computed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = [
     "Summed",
 ]
 
-# "data:17" is an image of the data set by its number, "kept:..." one that was sent, by its digest.
+# "data:17" is an image of the data set by its number, "kept:..." an uploaded picture by its digest.
 PictureName = Annotated[
     str,
     Field(
         pattern=r"^(data:[0-9]{1,9}|kept:[0-9a-f]{32})$",
-        description='"data:17", or "kept:" with the digest that sending a picture gave',
+        description='"data:17", or "kept:" with the digest of an uploaded picture',
     ),
 ]
 LayerName = Annotated[str, Field(min_length=1, max_length=400)]
@@ -39,7 +39,7 @@ class _Strict(BaseModel):
 
 
 class Edited(_Strict):
-    """A unit that is scaled, 0 to ablate it, or clamped to a number."""
+    """A unit that is scaled (0 ablates it) or clamped to a number."""
 
     layer: LayerName
     unit: Unit
@@ -49,12 +49,12 @@ class Edited(_Strict):
     @model_validator(mode="after")
     def _one(self) -> Edited:
         if (self.scale is None) == (self.clamp is None):
-            raise ValueError("either scale or clamp is given")
+            raise ValueError("give either scale or clamp")
         return self
 
 
 class Looked(_Strict):
-    """Which network looks at which picture, with which units changed."""
+    """A network, a picture, and the changed units."""
 
     network: Annotated[int, Field(ge=0, le=1, description="0, or 1 for the checkpoint to compare with")] = 0
     picture: PictureName
@@ -75,7 +75,7 @@ class Explained(Looked):
 
 
 class Covered(Looked):
-    """What covering each place of the picture does to the probability of a class."""
+    """How occluding each part of the picture changes the probability of a class."""
 
     target: Class | None = None
     window: Annotated[int, Field(ge=1, le=4096)] | None = None
@@ -105,7 +105,7 @@ class Summed(Looked):
 
 
 class Examples(_Strict):
-    """What drives a unit: patches of the data and images made for it, stored ones or, where asked, made now."""
+    """What drives a unit: patches of the data and superstimuli, stored or, on request, computed now."""
 
     network: Annotated[int, Field(ge=0, le=1)] = 0
     layer: LayerName
@@ -114,7 +114,7 @@ class Examples(_Strict):
 
 
 class Shared(Looked):
-    """What a frozen view holds."""
+    """The content of a frozen view."""
 
     layer: LayerName
     unit: Unit = 0

@@ -1,4 +1,4 @@
-"""A frozen view: one HTML file that opens from disk, with all numbers in full and the code that makes them."""
+"""A frozen view: one HTML file that opens from disk, with all numbers in full precision and the code for them."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _DATA = re.compile(r'<script type="application/json" id="view">(.*?)</script>', 
 
 @dataclass(frozen=True, eq=False)
 class SharedView:
-    """What a frozen view holds.
+    """The content of a frozen view.
 
     Attributes
     ----------
     state : dict
         Layer, unit, class, methods, changed units.
     call : str
-        The Python code that makes the same numbers.
+        The Python code that computes the same numbers.
     image : Tensor
         (1, C, H, W), the picture in the network's range.
     tensors : dict of str to Tensor
@@ -56,7 +56,7 @@ class SharedView:
 
 
 def frozen(live: LiveNetwork, image: Tensor, asked: Shared, address: str = "") -> bytes:
-    """The file of a view; everything is computed anew on one thread, so that its code gives the same bits.
+    """The file of a view; everything is recomputed on one thread, so that its code gives the same bits.
 
     Parameters
     ----------
@@ -64,9 +64,9 @@ def frozen(live: LiveNetwork, image: Tensor, asked: Shared, address: str = "") -
     image : Tensor
         (1, C, H, W).
     asked : Shared
-        What the view shows.
+        The content of the view.
     address : str
-        The state as the explorer's address has it.
+        The state in the explorer's address.
     """
     with one_thread():
         tensors, notes = _computed(live, image, asked)
@@ -167,7 +167,7 @@ def read_shared(source: str | os.PathLike[str] | bytes) -> SharedView:
     Raises
     ------
     InputError
-        It cannot be read, or is no frozen view.
+        The file cannot be read, or is not a frozen view.
     """
     try:
         text = (source if isinstance(source, bytes) else Path(source).read_bytes()).decode()
@@ -178,7 +178,7 @@ def read_shared(source: str | os.PathLike[str] | bytes) -> SharedView:
         tensors = {name: _read(value) for name, value in view["tensors"].items()}
         return SharedView(view["state"], view["call"], tensors.pop("image"), tensors)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"this is no frozen view of the explorer: {error}.") from error
+        raise InputError(f"this file is not a frozen view of the explorer: {error}.") from error
 
 
 def _written(value: Tensor) -> dict[str, Any]:
@@ -215,11 +215,11 @@ def _page(view: Mapping[str, Any]) -> str:
 
 
 def _hash(text: str) -> str:
-    """The digest by which a page's policy admits just this inline text."""
+    """The digest by which a page's security policy allows exactly this inline text."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def asset(name: str) -> str:
-    """A script or style sheet of the explorer; the site's own style sheet is that of the atlas."""
+    """A script or style sheet of the explorer; the main style sheet is that of the atlas."""
     package = "microtome.atlas.site" if name == "style.css" else "microtome.explorer.site"
     return resources.files(package).joinpath("assets", name).read_text(encoding="utf-8")

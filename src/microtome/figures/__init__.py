@@ -1,4 +1,4 @@
-"""How is a result drawn? Each kind of result names its drawing; the module is imported when one is drawn."""
+"""How is a result drawn? Each result class names its drawing; its module is imported on first use."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def draw(result: Result, **options: Any) -> Figure:
 
 
 def html(result: Result) -> str:
-    """The figure of a result for a page: as SVG, or as a picture where that would be heavy."""
+    """The figure of a result for a page: as SVG, or as a picture if the SVG is large."""
     from microtome.figures.notebook_figure import drawing, image
 
     figure = draw(result)
@@ -61,7 +61,7 @@ def html(result: Result) -> str:
 
 
 def _write_below(figure: Figure, notes: list[str]) -> None:
-    """Write the notes of a result below its figure, which grows by as much."""
+    """Write the notes of a result below its figure, and enlarge the figure accordingly."""
     if not notes:
         return
     from matplotlib.layout_engine import ConstrainedLayoutEngine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def legend_name(name: str) -> str:
-    """The name as it is drawn in a legend.
+    """The name as an entry of a legend.
 
     Matplotlib leaves out a name that begins with an underscore, such as ``_blocks.3``. A space of no width stands
     before it.

@@ -1,4 +1,4 @@
-"""Limits of figures: how many of a result's parts are drawn, and the note that says what is left out."""
+"""Limits of figures: the number of parts drawn, and the note about omitted parts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def within(limit: int, count: int) -> int:
 
 
 def left_out(shown: int, count: int, what: str) -> str:
-    """What a figure says of the parts that it does not draw; nothing where all are drawn.
+    """The note about parts that a figure does not draw; empty if all are drawn.
 
     Examples
     --------

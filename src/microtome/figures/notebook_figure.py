@@ -1,4 +1,4 @@
-"""Figures that show themselves: as a picture in a notebook, as a line that says how to save them elsewhere."""
+"""Figures that display themselves: as a picture in a notebook, elsewhere as a line that tells how to save them."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class NotebookFigure(Figure):
             Always.
         """
         raise InputError(
-            "the figure has no window to show itself in. In a script save it: figure.savefig('figure.png'). In a "
+            "the figure has no window. In a script save it: figure.savefig('figure.png'). In a "
             "notebook leave it as the last line of a cell."
         )
 
 
 def shown(figure: Figure) -> Figure:
-    """The same figure, which from now on shows itself.
+    """The same figure, which now displays itself.
 
     Drawings make plain figures of matplotlib. The class is exchanged, since matplotlib has no way to copy a figure.
     """

@@ -55,7 +55,7 @@ def image_map(
     classes : list of str, optional
         Names for the legend.
     limit : int
-        How many thumbnails are drawn at most, evenly over the images.
+        Maximum number of thumbnails, evenly over the images.
     """
     figure = Figure(figsize=(6.2, 5.6), layout="constrained")
     axes = figure.subplots()

@@ -63,7 +63,7 @@ def inversion(result: Inversion, *, image: int = 0) -> Figure:
         Index of the reference image.
     """
     if not 0 <= image < len(result.reference):
-        raise InputError(f"image is 0 to {len(result.reference) - 1}, got {image}.")
+        raise InputError(f"image must be 0 to {len(result.reference) - 1}, got {image}.")
     mine = (result.source == image).nonzero().flatten().tolist()
     figure = Figure(figsize=(1.5 * (len(mine) + 1), 3.4), layout="constrained")
     grid = figure.add_gridspec(2, len(mine) + 1, height_ratios=(3, 2))

@@ -1,4 +1,4 @@
-"""Does it hold here? Each statement of the documents beside what is measured, with figures, on one page a document.
+"""Do the statements of the documents hold? Each is compared with measurements and figures, on one page per document.
 
-``gallery_run.gallery`` runs it all. Each measurement runs in a process of its own, which imports no more than it needs.
+``gallery_run.gallery`` runs all measurements. Each runs in its own process, which imports only what it needs.
 """

@@ -1,4 +1,4 @@
-"""What was found for a statement of a document, as it is stored and shown."""
+"""The finding for a statement of a document, as it is stored and shown."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOLDS = ("yes", "partly", "no")
 
 @dataclass(frozen=True)
 class Drawn:
-    """A picture of a finding: its file beside the findings, and what to see in it."""
+    """A picture of a finding: its file next to the findings, and its caption."""
 
     file: str
     caption: str
@@ -26,7 +26,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found for one statement.
+    """The finding for one statement.
 
     Attributes
     ----------
@@ -35,11 +35,11 @@ class Finding:
     value : str
         Ours, as short as the document's.
     found : str
-        What was measured, in sentences; lines are kept.
+        The measured result, in sentences; line breaks are kept.
     holds : str
         ``"yes"``, ``"partly"`` or ``"no"``.
     why : str
-        A possible reason where ours differs. It is not measured: what is measured stands in ``found``.
+        A possible reason for a difference. It is not measured: measurements are in ``found``.
     pictures : tuple of Drawn
     """
 
@@ -90,7 +90,7 @@ def verdict(right: bool, partly: bool = False) -> str:
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where a measurement works, and how much it does.
+    """The workplace of a measurement: its folder, its size and its photos.
 
     Attributes
     ----------
@@ -121,5 +121,5 @@ class Workplace:
         return Drawn(f"{name}.png", caption)
 
     def drawn(self, given: Sequence[tuple[str, str]]) -> tuple[Drawn, ...]:
-        """Pictures that lie in the folder already; those that do not are left out."""
+        """Pictures that already exist in the folder; missing ones are left out."""
         return tuple(Drawn(file, caption) for file, caption in given if (self.folder / file).is_file())

@@ -1,4 +1,4 @@
-"""Write the gallery's pages: one for each document and a first page, in the look of the atlas; they open from disk."""
+"""Write the gallery's pages: one for each document and a first page, in the style of the atlas; they open from disk."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _STATES = {"yes": "holds", "partly": "holds in part", "no": "does not hold", "":
 
 @dataclass(frozen=True)
 class Entry:
-    """A statement with what was found for it.
+    """A statement with its finding.
 
     Attributes
     ----------
     statement : Statement
     finding : Finding or None
-        None where it was not measured.
+        None if it was not measured.
     outcome : Outcome or None
         Of the measurement, with its command, seed and time.
     missing : str
@@ -43,7 +43,7 @@ class Entry:
 
     @property
     def state(self) -> str:
-        """``"yes"``, ``"partly"``, ``"no"`` or, where it was not measured, nothing."""
+        """``"yes"``, ``"partly"``, ``"no"``, or empty if it was not measured."""
         return "" if self.finding is None else self.finding.holds
 
     @property

@@ -1,4 +1,4 @@
-"""Run the measurements of the gallery side by side, each in a process of its own, and write the pages."""
+"""Run the measurements of the gallery in parallel, each in its own process, and write the pages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Gallery:
-    """What a run of the gallery has made.
+    """The result of a run of the gallery.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ def gallery(
     Parameters
     ----------
     out : path
-        Folder of the pages. What lies there from an earlier run of the same size, versions and photos is not
+        Folder of the pages. Results of an earlier run of the same size, versions and photos are not
         measured again.
     quick : bool
         Smaller trainings, under 45 minutes on two cores; otherwise as in the documents, many hours.
@@ -75,7 +75,7 @@ def gallery(
     only : sequence of str
         Names of measurements; default all.
     workers : int, optional
-        How many at a time, each on one core; default one for each core.
+        Number of measurements at a time, each on one core; default one per core.
     say : function, optional
         Called with each line of progress.
 
@@ -86,19 +86,19 @@ def gallery(
     Raises
     ------
     InputError
-        There is no such measurement or folder, or no worker is asked for.
+        There is no such measurement or folder, or the number of workers is zero.
     StoreError
         When a page cannot be written.
 
     Notes
     -----
-    Each measurement runs in a process of its own, the longest first. One that fails, or whose process ends, is
-    reported with the reason; the others and the pages are made all the same.
+    Each measurement runs in its own process, the longest first. One that fails, or whose process ends, is
+    reported with the reason; the others and the pages are still made.
     """
     started, tell, folder = time.monotonic(), say or (lambda line: None), Path(out)
     place = None if photos is None else Path(photos)
     if place is not None and not place.is_dir():
-        raise InputError(f"{place} is no folder of photos.")
+        raise InputError(f"{place} is not a folder of photos.")
     count = available_cores() if workers is None else workers
     if count < 1:
         raise InputError(f"at least one process is needed, got --workers {count}.")

@@ -1,4 +1,4 @@
-"""Measurements side by side, each in a process of its own, so that none can take another down."""
+"""Measurements in parallel, each in its own process, so that a failure affects no other."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FAILED = "failed.txt"
 def side_by_side(
     waiting: list[Measurement], folder: Path, quick: bool, photos: Path | None, count: int, tell: Callable[[str], None]
 ) -> Iterator[Outcome]:
-    """Carry out measurements, so many at a time, in the order given.
+    """Carry out measurements in the given order, ``workers`` at a time.
 
     Yields
     ------

@@ -1,4 +1,4 @@
-"""A measurement carried out and kept in its folder, so that what is done is not done again."""
+"""A measurement with its result stored in its folder, so that it is not repeated."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FILE = "findings.json"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a measurement.
+    """The outcome of a measurement.
 
     Attributes
     ----------

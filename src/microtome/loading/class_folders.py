@@ -25,15 +25,15 @@ def labelled(dataset: Any, net: Network) -> Any:
     Parameters
     ----------
     dataset : Folder or any data set
-        What :func:`microtome.data.open_data` gave.
+        A data set from :func:`microtome.data.open_data`.
     net : Network
-        The network that looks at the images.
+        The network that classifies the images.
 
     Raises
     ------
     InputError
         The network has no class names, and folders and outputs differ in number, or the folders' numbers have gaps:
-        no one can tell which is which.
+        the match is ambiguous.
     """
     if not isinstance(dataset, data.Folder) or dataset.classes is None or net.classes is not None:
         return dataset
@@ -47,8 +47,8 @@ def labelled(dataset: Any, net: Network) -> Any:
     if _in_two_orders(dataset.classes):
         raise InputError(
             f"{dataset.root} has class folders whose order by text is not that of their numbers "
-            f"({', '.join(dataset.classes[:4])}, ...), so that it cannot be known which is which of the network's "
-            "classes. Give the names of all classes with --classes, in the order of the network's outputs."
+            f"({', '.join(dataset.classes[:4])}, ...), so their match with the network's classes is "
+            "ambiguous. Give the names of all classes with --classes, in the order of the network's outputs."
         )
     if len(dataset.classes) == outputs and not gaps:
         return dataset
@@ -58,7 +58,7 @@ def labelled(dataset: Any, net: Network) -> Any:
     some = ", ".join(dataset.classes[:4]) + (", ..." if len(dataset.classes) > 4 else "")
     raise InputError(
         f"{dataset.root} has {len(dataset.classes)} class folder{'s' * (len(dataset.classes) != 1)} ({some}), the "
-        f"network {outputs} classes: which is which cannot be known. Give the names of all classes with --classes, in "
+        f"network {outputs} classes: their match is ambiguous. Give the names of all classes with --classes, in "
         "the order of the network's outputs, or name each folder by its class's number."
     )
 

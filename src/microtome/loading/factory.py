@@ -103,9 +103,9 @@ def _attribute(module: ModuleType, attribute: str, name: str) -> Any:
 
 
 def _own_factories(module: ModuleType) -> list[str]:
-    """Names in a module that give a model: its own functions and classes without arguments, and models it holds.
+    """Names in a module that give a model: its functions and classes without required arguments, and its models.
 
-    What it imported is left out, and so are functions that need arguments.
+    Imported names and functions with required arguments are left out.
     """
     found = []
     for name, value in vars(module).items():

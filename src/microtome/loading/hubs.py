@@ -19,13 +19,13 @@ from microtome.loading.factory import fixed_random_state
 
 __all__ = ["HUBS", "RANDOM", "HubModel", "hub_model"]
 
-RANDOM = "random"  # in place of a weight file: weights as the library draws them
+RANDOM = "random"  # instead of a weight file: the library's random initialisation
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class HubModel:
-    """A model, and what it was trained with.
+    """A model with the settings of its training.
 
     Attributes
     ----------
@@ -34,9 +34,9 @@ class HubModel:
     input_shape : (int, int, int)
         Channels, height and width.
     mean, std : tuple of float
-        Normalisation, one number a channel.
+        Normalisation, one number per channel.
     classes : tuple of str or None
-        Names of the classes, where the library knows them.
+        Names of the classes, if the library has them.
     """
 
     model: nn.Module
@@ -62,23 +62,23 @@ def hub_model(
         ``timm:resnet18.a1_in1k``, ``torchvision:resnet18``, ``hf:google/vit-base-patch16-224`` or a local folder as
         ``hf:./folder``.
     weights
-        A weight file (nothing is fetched then), ``"random"``, or None for the library's pretrained ones, which it
-        fetches once.
+        A weight file (then nothing is downloaded), ``"random"``, or None for the library's pretrained weights, which it
+        downloads once.
     state
         Which state dict of the file, see :func:`microtome.zoo.load_weights`.
     input_shape, classes
-        Where they differ from the library's. Their numbers of channels and classes go to the library.
+        Only if they differ from the library's. The numbers of channels and classes are passed to the library.
 
     Raises
     ------
     InputError
-        The library knows no such model; the nearest names are given.
+        The library has no such model; the message gives the nearest names.
     ModelError
-        The library is not installed, the weights cannot be fetched, or do not fit.
+        The library is not installed, the weights cannot be downloaded, or do not fit.
     """
     hub, _, known = name.partition(":")
     if not known:
-        raise InputError(f'"{name}" names no model; a name follows the colon, as in {hub}:resnet18.')
+        raise InputError(f'"{name}" has no model name; give one after the colon, as in {hub}:resnet18.')
     with fixed_random_state():
         made = HUBS[hub](known, weights, input_shape, classes)
     if weights is not None and weights != RANDOM:
@@ -170,7 +170,7 @@ HUBS: dict[str, Callable[..., HubModel]] = {"timm": _timm, "torchvision": _torch
 
 
 def _processor(transformers: ModuleType, name: str) -> dict[str, Any]:
-    """The settings of a model's image processor; empty where it has none."""
+    """The settings of a model's image processor; empty if it has none."""
     try:
         found, _ = transformers.image_processing_base.ImageProcessingMixin.get_image_processor_dict(name)
     except (OSError, AttributeError, ValueError):
@@ -179,7 +179,7 @@ def _processor(transformers: ModuleType, name: str) -> dict[str, Any]:
 
 
 def _height_width(side: Any) -> tuple[int, int]:
-    """Height and width from any of the forms that image processors have."""
+    """Height and width from any of the formats of image processors."""
     if isinstance(side, dict):
         edge = side.get("shortest_edge") or side.get("longest_edge") or 224
         return int(side.get("height") or edge), int(side.get("width") or edge)
@@ -189,7 +189,7 @@ def _height_width(side: Any) -> tuple[int, int]:
 
 
 def _head_size(weights: str | None, heads: Sequence[str]) -> int | None:
-    """How many classes a weight file tells apart, read from the shape of its last layer; None where it is not seen."""
+    """The number of classes of a weight file, from the shape of its last layer; None if unknown."""
     if weights is None or weights == RANDOM or not Path(weights).exists():
         return None
     tensors = next(iter(dict(zoo.state_dicts.states(zoo.content_of(weights))).values()), {})
@@ -206,16 +206,16 @@ def _head_size(weights: str | None, heads: Sequence[str]) -> int | None:
 
 @contextlib.contextmanager
 def _fetching(name: str) -> Iterator[None]:
-    """Turn what libraries raise while they fetch and build into one error."""
+    """Turn exceptions of libraries during download and construction into one error."""
     try:
         yield
     except ModelError:
         raise
-    except Exception as error:  # what hubs raise is not bounded
+    except Exception as error:  # hubs raise exceptions of any type
         text = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"{name} cannot be built or its weights cannot be fetched ({type(error).__name__}: {text}). Check the "
-            f"network, or give a weight file with --weights; --weights {RANDOM} takes random ones."
+            f"{name} cannot be built or its weights cannot be downloaded ({type(error).__name__}: {text}). Check the "
+            f"connection, or give a weight file with --weights; --weights {RANDOM} uses random weights."
         ) from error
 
 
@@ -228,13 +228,13 @@ def _imported(module: str, package: str) -> ModuleType:
         ) from error
     except RuntimeError as error:  # torchvision's operators are compiled for one build of torch
         raise ModelError(
-            f"{package} cannot be imported: {' '.join(str(error).split())[:200]}. Install the build of it that belongs "
-            "to this build of torch."
+            f"{package} cannot be imported: {' '.join(str(error).split())[:200]}. Install the build that matches "
+            "this build of torch."
         ) from error
 
 
 def _each(values: Sequence[float], shape: Sequence[int]) -> tuple[float, ...]:
-    """One number a channel: the given ones, or their average where there is another number of channels."""
+    """One number per channel: the given ones, or their average for another number of channels."""
     given = tuple(float(value) for value in values)
     return given if len(given) == shape[0] else (sum(given) / len(given),) * shape[0]
 

@@ -1,4 +1,4 @@
-"""A function of the user's own from its name: ``path/to/file.py:function`` or ``package.module:function``."""
+"""The user's own function from its name: ``path/to/file.py:function`` or ``package.module:function``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["is_own", "own_function", "source_digest"]
 
 
 def is_own(name: str) -> bool:
-    """Whether a name stands for a function of the user's own: it has a colon.
+    """Whether a name refers to the user's own function: it has a colon.
 
     Examples
     --------
@@ -30,7 +30,7 @@ def is_own(name: str) -> bool:
 
 
 def own_function(name: str) -> Callable[..., Any]:
-    """The function that a name stands for. The file or module is run once.
+    """The function with this name. The file or module is run once.
 
     Parameters
     ----------
@@ -40,11 +40,11 @@ def own_function(name: str) -> Callable[..., Any]:
     Raises
     ------
     InputError
-        The name has not this form, the file or module does not exist or raises, or it has no such function.
+        The name does not have this form, the file or module does not exist or raises, or it has no such function.
     """
     place, colon, attribute = name.rpartition(":")
     if not colon or not place or not attribute:
-        raise InputError(f'a function is named "path/to/file.py:function" or "package.module:function", got "{name}".')
+        raise InputError(f'"path/to/file.py:function" or "package.module:function" was expected, got "{name}".')
     module = _from_file(Path(place)) if place.endswith(".py") else _from_module(place)
     found = getattr(module, attribute, None)
     if found is None:
@@ -52,15 +52,15 @@ def own_function(name: str) -> Callable[..., Any]:
         offered = f" Nearest: {nearest(attribute, known)}." if known else " It defines no function."
         raise InputError(f'"{place}" has no "{attribute}".{offered}')
     if not callable(found):
-        raise InputError(f'"{name}" is a {type(found).__name__}; a function is expected.')
+        raise InputError(f'a function was expected; "{name}" is a {type(found).__name__}.')
     function: Callable[..., Any] = found
     return function
 
 
 def source_digest(name: str) -> str:
-    """A digest of the file in which a function is written, so that results of an earlier state are not taken for new.
+    """A digest of the source file of a function, so that results of an earlier version are not reused.
 
-    Empty where the source is not known.
+    Empty if the source is unknown.
     """
     try:
         text = Path(inspect.getsourcefile(own_function(name)) or "").read_bytes()
@@ -73,7 +73,7 @@ def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise InputError(f'there is no file "{path}"; give the path of a Python file, a colon and a function in it.')
     key = hashlib.blake2b(str(path.resolve()).encode(), digest_size=4).hexdigest()
-    module_name = f"{path.stem}_{key}"  # two files of one name stay apart
+    module_name = f"{path.stem}_{key}"  # files with the same name get different module names
     if module_name in sys.modules:
         return sys.modules[module_name]
     spec = importlib.util.spec_from_file_location(module_name, path)
@@ -85,7 +85,7 @@ def _from_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[module_name]
-        raise InputError(f'"{path}" raises when it is run: {type(error).__name__}: {error}.') from error
+        raise InputError(f'running "{path}" raises {type(error).__name__}: {error}.') from error
     return module
 
 

@@ -28,11 +28,11 @@ class RunConfig:
     model : str
         ``package.module:factory``, ``zoo:name``, ``timm:name``, ``torchvision:name`` or ``hf:name``.
     input_shape : (int, int, int) or None
-        Channels, height, width; None for what the named network takes.
+        Channels, height, width; None for those of the named network.
     weights : str or None
         A weight file, see :func:`microtome.zoo.load_weights`; ``"random"`` for random weights.
     mean, std : tuple of float or None
-        Normalisation; None for the named network's, or none at all.
+        Normalisation; None for that of the named network, or for none.
     classes : tuple of str or None
         The classes' names.
     data : str or None
@@ -40,7 +40,7 @@ class RunConfig:
     device : str or None
         Where to run.
     state : str or None
-        Which state dict of the weight file, where it holds several.
+        Which state dict of the weight file, if it holds several.
     head : str or None
         Which of several outputs holds the scores, see :class:`microtome.Network`.
     output : str or None
@@ -64,7 +64,7 @@ class RunConfig:
 
     @property
     def random_weights(self) -> bool:
-        """Whether the weights are random: they are asked for, or the zoo has no trained ones at hand."""
+        """Whether the weights are random: on request, or because the zoo has no trained ones."""
         if not self.model.startswith("zoo:") or self.weights is not None:
             return self.weights == hubs.RANDOM
         entry = zoo.architecture(self.model.removeprefix("zoo:"))
@@ -86,7 +86,7 @@ class RunConfig:
         )  # fmt: skip
 
     def _made(self) -> Any:
-        """The model with what is known of its input."""
+        """The model with the known facts about its input."""
         hub, _, name = self.model.partition(":")
         if hub == "zoo":
             return zoo.network(
@@ -111,7 +111,7 @@ class RunConfig:
         return None if self.weights == hubs.RANDOM else self.weights
 
     def open(self) -> Subject:
-        """Network and images; class folders name the classes of a network that has no names for them.
+        """Network and images; class folders name the classes of a network without class names.
 
         Raises
         ------
@@ -123,24 +123,24 @@ class RunConfig:
         return replace(opened(self.network(), self.data), run=self.run)
 
     def to_json(self) -> dict[str, Any]:
-        """The options as JSON can hold them."""
+        """The options in a form that JSON can hold."""
         return asdict(self)
 
 
 def opened(net: Network, source: str, *, part: str = "test") -> Subject:
-    """A network with a data set, labelled by the network's classes, which it names where the network does not.
+    """A network with a data set that is labelled by the network's classes; the data set names unnamed classes.
 
     Parameters
     ----------
     net
-        The network; given class names where it has none and the class folders are its classes.
+        The network; it gets class names if it has none and the class folders are its classes.
     source, part
         See :func:`microtome.data.open_data`.
 
     Raises
     ------
     InputError
-        There is no such data set, or its folders cannot be matched with the classes.
+        The data set does not exist, or its folders cannot be matched with the classes.
     """
     found = labelled(datasets.open_data(source, net.input_shape, part=part, classes=net.classes), net)
     if isinstance(found, datasets.Folder) and len(found) * math.prod(net.input_shape) <= _IN_MEMORY:

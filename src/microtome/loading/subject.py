@@ -67,7 +67,7 @@ class Subject:
 
     @functools.cached_property
     def run_fingerprint(self) -> str:
-        """A digest of the training's record and of which weights it kept; empty where there is no training.
+        """A digest of the training's record and of its stored weights; empty without a training.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Names of layers as callers write them, and the layers that they mean."""
+"""Resolves the names of layers that callers write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table that a network shows of itself: what the scores are, and every layer with its shape, axes and units."""
+"""The printed table of a network: the meaning of its scores, and every layer with its shape, axes and units."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LEGEND = "axes: N images, C units, numbers are positions; what is folded into o
 
 
 def layer_table(title: str, head: Head, layers: Iterable[Layer], notes: Sequence[str]) -> str:
-    """As text: the title, what the scores are, a table of the layers, and the notes."""
+    """As text: the title, the meaning of the scores, a table of the layers, and the notes."""
     return "\n".join([title, _scores(head), str(_table(layers)), _LEGEND, *(f"note: {note}" for note in notes)])
 
 

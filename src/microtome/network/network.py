@@ -7,15 +7,14 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from microtome import batch_sizes, inputs, trace
-from microtome.errors import InputError, LayerError, MicrotomeError, ModelWarning, OpaqueError
+from microtome.errors import InputError, LayerError, ModelWarning
 from microtome.inputs import Target
-from microtome.network import reading_images
+from microtome.network import faster_copy, layer_values, reading_images
 from microtome.network.layer_names import layer_named, recorded_name
 from microtome.network.layer_table import layer_page, layer_table
 from microtome.trace.graph import Layer
@@ -23,31 +22,18 @@ from microtome.trace.heads.head_reading import read_head
 from microtome.trace.heads.last_operations import Ending
 from microtome.trace.passes import GradOutput, RecordedPass, take
 
-_WORTH = 2**20  # below this many input pixels (20 photos of 224 x 224) folding a copy costs more than it saves
 _AT_ONCE = 64  # images whose values are read at a time on a processor
-_PHOTO = 64  # from this many pixels of the shorter side on, the channels-last layout saves 10 to 40 % of the time
-
-
-# Devices on which convolutions are faster with channels innermost.
-_CHANNELS_LAST = frozenset(("cpu", "cuda"))
-
-
-def _digits(device: torch.device, dtype: torch.dtype) -> float:
-    """How far the scores of the same network in another order of sums may differ, as a share of the largest."""
-    if device.type == "cuda" and dtype == torch.float32 and torch.backends.cudnn.allow_tf32:
-        return 1e-2  # TF32 keeps 10 bits, as half precision does
-    return max(1e-4, 10 * torch.finfo(dtype).eps)
 
 
 class Network:
-    """A ``torch.nn.Module`` that takes images, with all that the methods need to know about it.
+    """A ``torch.nn.Module`` that takes images, with everything that the methods need.
 
     Parameters
     ----------
     model : nn.Module
         Any module whose forward takes images (N, C, H, W) and returns class scores (N, K): a tensor,
         ``.logits`` or ``["logits"]`` of what it returns, or the one output that has a row of numbers
-        for each image. Compiled and data-parallel wrappers are looked through. The model is left
+        for each image. Compiled and data-parallel wrappers are unwrapped. The model is left
         bitwise as found.
     input_shape : tuple of int
         (C, H, W) of the images; height and width may differ.
@@ -61,16 +47,16 @@ class Network:
     pixels : (float, float) or None
         Range of the images' values; None admits any.
     output : str, optional
-        What the numbers of the output are. Default: found when the model is read, shown by ``print``.
+        The meaning of the output. Default: detected when the model is read, shown by ``print``.
 
         - ``"logits"``: probabilities are their softmax. The score of a class is its logit, also
-          where the model closes with the softmax.
-        - ``"sigmoid"``: each class is decided by itself; its probability is the sigmoid of its
-          score. The score is what the sigmoid reads where the model closes with it.
-        - ``"probabilities"``: the numbers are probabilities, and the scores.
-        - ``"value"``: the numbers are what they are (regression); there are no probabilities.
+          if the model closes with the softmax.
+        - ``"sigmoid"``: each class is decided separately; its probability is the sigmoid of its
+          score. The score is the input of the sigmoid if the model closes with it.
+        - ``"probabilities"``: the numbers are probabilities and serve as scores.
+        - ``"value"``: the numbers are values (regression); there are no probabilities.
     head : str or int, optional
-        Which output holds the scores, where the model returns several: a key, an attribute or a
+        Which output holds the scores, if the model returns several: a key, an attribute or a
         position; ``"1.color"`` for a key in the second.
 
     Raises
@@ -78,13 +64,13 @@ class Network:
     InputError
         When the shape, the normalisation, the output or the head does not fit the model.
     ModelError
-        When the model is no module, holds NaN or uninitialised weights, or raises on an image of
+        When the model is not a module, holds NaN or uninitialised weights, or raises on an image of
         this shape.
 
     Warns
     -----
     ModelWarning
-        When the scores change with the random state, as where dropout is left on in evaluation.
+        When the scores change with the random state, for example because dropout is active in evaluation.
 
     Notes
     -----
@@ -152,33 +138,33 @@ class Network:
 
     @property
     def output(self) -> str:
-        """What the numbers of the output are: ``"logits"``, ``"sigmoid"``, ``"probabilities"`` or ``"value"``."""
+        """The meaning of the output: ``"logits"``, ``"sigmoid"``, ``"probabilities"`` or ``"value"``."""
         return self.head.output
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """(K,), the number of class scores; empty where the model gives none."""
+        """(K,), the number of class scores; empty if the model gives none."""
         return (self.head.classes,) if self.head.classes else ()
 
     @property
     def probe(self) -> Tensor:
         """Gray images in the middle of the pixel range, (1, C, H, W): for passes where any image will do.
 
-        More than one where the model does not admit one image alone.
+        More than one if the model does not take single images.
         """
         return reading_images.gray((self.graph.batch, *self.input_shape), self.pixels, self.device)
 
     @property
     def notes(self) -> list[str]:
-        """What to know of every result: random scores, images that influence each other, a batch size that is fixed."""
+        """Notes for every result: random scores, images that influence each other, a fixed batch size."""
         found = [self._random_scores()] if self.random else []
         if self.graph.mixes:
             found.append(
-                f'the images of a batch influence each other from "{self.graph.mixes}" on: what is found for an image '
+                f'the images of a batch influence each other from "{self.graph.mixes}" on: the result for an image '
                 "depends on the others in its batch"
             )
         if hooked := trace.hooked_backwards(self.model):
-            found.append(f'"{hooked}" has backward hooks, which run whenever a gradient is taken and may change it')
+            found.append(f'"{hooked}" has backward hooks, which run with every gradient and may change it')
         return [*found, *([self.graph.note] if self.graph.note else [])]
 
     @property
@@ -231,7 +217,7 @@ class Network:
         images : Tensor or array
             (N, C, H, W) or one image (C, H, W).
         check : bool
-            Whether the values are looked at: NaN, infinity and values outside the network's pixel
+            Whether the values are checked: NaN, infinity and values outside the network's pixel
             range are errors.
 
         Raises
@@ -294,7 +280,7 @@ class Network:
         images : Tensor
             (N, C, H, W) in the network's pixel range.
         target : int, str, sequence, Tensor or None
-            The class whose score is differentiated; None for the predicted one.
+            The class whose score is differentiated; None for the predicted class.
         record : str or iterable of str
             Layers to record. ``"input"`` is the image, ``"conv2@input"`` what conv2 reads.
         gradient : bool
@@ -309,7 +295,7 @@ class Network:
         grad_output : Tensor or function, optional
             Weights of the output layer's values: a tensor of its shape, or a function of the value.
         check : bool
-            Whether the images' values are looked at, see ``images``.
+            Whether the images' values are checked, see ``images``.
 
         Returns
         -------
@@ -358,9 +344,9 @@ class Network:
     ) -> dict[str, Tensor]:
         """Values of layers for images, as they are before any later in-place change.
 
-        Runs in batches (default 64 images on a processor, what fits on a GPU) and stops at the last layer asked for.
+        Runs in batches (default 64 images on a CPU, as many as fit on a GPU) and stops at the last of the layers.
         Every batch size gives the same tensors: batches are joined along the axis that holds the images
-        (``net.layer(name).axes``), so that a value is laid out as the model would give it for all images at once.
+        (``net.layer(name).axes``), so that a value has the layout of one large batch.
         ``axes.per_image(value, n)`` puts the images first.
 
         Raises
@@ -376,21 +362,18 @@ class Network:
 
         with torch.no_grad():
             counts, parts = zip(*batch_sizes.in_passes(self, len(given), part, batch, usual=_AT_ONCE), strict=True)
-        return {
-            name: self._axes(name, parts[0][name]).join([values[name] for values in parts], list(counts))
-            for name in named
-        }
+        return {name: self._joined(name, [values[name] for values in parts], list(counts)) for name in named}
 
     def admitted(self, batch: int) -> int:
-        """How many images may go through at a time: ``batch``, or what the model admits where that is fixed."""
+        """Number of images per pass: ``batch``, or the model's batch size if that is fixed."""
         return self.graph.batch if self.graph.note else batch
 
     def logits(self, images: Any, *, batch: int | None = None, check: bool = True) -> Tensor:
-        """Class scores (N, K): what a closing softmax or sigmoid reads, else what the model returns."""
+        """Class scores (N, K): the input of a closing softmax or sigmoid, else the model's output."""
         return self.activations(images, "logits", batch=batch, check=check)["logits"]
 
     def probabilities(self, images: Any, *, batch: int | None = None, check: bool = True) -> Tensor:
-        """Probabilities of the classes, (N, K): as the head means them, see ``output``.
+        """Probabilities of the classes, (N, K), by the meaning of the head, see ``output``.
 
         Raises
         ------
@@ -400,7 +383,7 @@ class Network:
         if self.output == "value":
             raise InputError(
                 "the network's output is a value and has no probability; use logits(), or Network(..., "
-                'output="sigmoid") where it is the logit of one class.'
+                'output="sigmoid") if it is the logit of one class.'
             )
         return self.head.readout(self.logits(images, batch=batch, check=check))
 
@@ -410,37 +393,18 @@ class Network:
         Batch norms are folded into convolutions; photos and kernels use the channels-last layout. All other layers keep
         their values up to rounding. A copy that does not give ``logits`` for the first image is not used: a model may
         read the statistics of a batch norm itself, or need the usual layout for a view. The network itself is returned
-        where passes are so few and small that a copy does not pay. A processor makes and tries the copy at each call,
-        for less than a pass. A GPU keeps it while the weights stay, as making it takes longer than many passes. There
-        nothing is folded where no signal goes back (``backwards``): adding the folded bias costs as much as the norm.
+        if the passes are too few and small for a copy to pay. On a CPU the copy is made and tested at each call, which
+        costs less than a pass. On a GPU it is cached until the weights change, because making it takes longer than many
+        passes. There nothing is folded without backward passes (``backwards``): adding the folded bias costs as much as
+        the norm.
         """
-        if times * self.input_shape[1] * self.input_shape[2] < _WORTH:
-            return self
-        if self.device.type == "cpu":
-            return self._quicker(images, logits, folds=True)
-        weights = trace.Weights(self.model)
-        copies = _QUICK.setdefault(self, {})
-        kept = copies.get(backwards)
-        if kept is None or not kept[0].equal(weights):
-            found = self._quicker(images, logits, folds=backwards)
-            kept = copies[backwards] = weights, None if found is self else found
-        return kept[1] or self
+        return faster_copy.faster_copy(self, images, logits, times, backwards=backwards)
 
-    def _quicker(self, images: Tensor, logits: Tensor, *, folds: bool) -> Network:
-        """The first quicker copy that gives the scores of the first image; the network itself if there is none."""
-        model = trace.folded(self.model, self.graph) if folds else self.model
-        photos = self.device.type in _CHANNELS_LAST and min(self.input_shape[1:]) >= _PHOTO
-        for layout in [torch.channels_last, torch.contiguous_format][0 if photos else 1 :]:
-            quicker = copy.copy(self)
-            quicker._layout = layout
-            quicker.model = trace.channels_innermost(model) if layout is torch.channels_last else model
-            try:
-                away = float((quicker.logits(images[:1], check=False) - logits[:1]).abs().max())
-            except MicrotomeError:
-                continue
-            if away <= _digits(self.device, self.dtype) * float(logits[:1].abs().max()):
-                return quicker
-        return self
+    def with_layout(self, model: nn.Module, layout: torch.memory_format) -> Network:
+        """The same network with a copy of its model that computes the same, given images in a memory layout."""
+        other = copy.copy(self)
+        other.model, other._layout = model, layout
+        return other
 
     def call(self, layer: str, images: Any = None) -> trace.Call:
         """The operation of a layer as the model calls it: arguments by name, weights as used.
@@ -450,17 +414,9 @@ class Network:
         layer : str
             A module with one operation of its own (``"conv2"``), or an operation.
         images : Tensor, optional
-            On which images; default the gray probe.
+            The images; default the gray probe.
         """
-        found = self.layer(layer)
-        given = self.probe if images is None else images
-        prepared = self.normalise(self.images(given, check=False).detach())
-        capture = trace.Capture(found.operation)
-        with torch.no_grad():
-            trace.Tracer(self.model, [found.operation], observer=capture)(prepared)
-        if capture.call is None:
-            raise OpaqueError(f'layer "{layer}" shows no torch operation of its own.')
-        return capture.call
+        return layer_values.operation_call(self, layer, images)
 
     def _values(
         self,
@@ -472,40 +428,24 @@ class Network:
         replace: Mapping[str, trace.Replacement] | None = None,
         stop: bool = True,
     ) -> dict[str, Tensor]:
-        layers = {name: self._resolved(name) for name in named if name not in ("logits", "input")}
-        ends = self.head.record if "logits" in named else []
-        wanted = [*layers.values(), *ends]
-        values = {"input": images} if "input" in named else {}
-        if not wanted and "logits" not in named:
-            return values
-        tracer = trace.Tracer(
-            self.model,
-            wanted,
-            live=wanted or ("logits",) if live else (),
+        return layer_values.layer_values(
+            self,
+            images,
+            {name: name if name in layer_values.ENDS else self._resolved(name) for name in named},
+            live=live,
             rules=self._rules(rules),
             replace={self._resolved(name): value for name, value in (replace or {}).items()},
-            stop=stop and ("logits" not in named or bool(ends)),
+            stop=stop,
         )
-        output = tracer(self.normalise(images))
-        if tracer.missing:
-            raise OpaqueError(f'layer "{sorted(tracer.missing)[0]}" did not run for these images.')
-        values.update({name: tracer.value[resolved] for name, resolved in layers.items()})
-        if "logits" in named:
-            values["logits"] = self.head.scores(tracer, output, len(images))
-        return values
 
     def _pictures(self, count: int, size: tuple[int, int], changed: bool) -> Tensor:
         """Images that the network's axes are read with, normalised."""
         shape = (count, self.input_shape[0], *size)
         return self.normalise(reading_images.faint_noise(shape, self.pixels, self.device, changed=changed))
 
-    def _axes(self, name: str, value: Tensor) -> trace.Axes:
-        """The axes of a value by the name that it was asked for; images first where nothing is known."""
-        if name not in ("logits", "input"):
-            found = self.graph.axes.get(self._resolved(name))
-            if found is not None and len(found.factors) == value.dim():
-                return found
-        return trace.Axes(((trace.Factor("image", 0),), *(((),) * (value.dim() - 1))))
+    def _joined(self, name: str, parts: list[Tensor], counts: list[int]) -> Tensor:
+        known = None if name in layer_values.ENDS else self.graph.axes.get(self._resolved(name))
+        return layer_values.joined(known, parts, counts)
 
     def _resolved(self, name: str) -> str:
         return recorded_name(name, self.graph, self.model, self.head.layer)
@@ -548,7 +488,3 @@ class Network:
     def _title(self) -> str:
         total = sum(parameter.numel() for parameter in self.model.parameters())
         return f"{self.name}: {' x '.join(map(str, self.input_shape))} in, {total:,} parameters"
-
-
-# By network and whether it folds: the weights that the quicker copy was made of, and the copy if one serves.
-_QUICK: WeakKeyDictionary[Network, dict[bool, tuple[trace.Weights, Network | None]]] = WeakKeyDictionary()

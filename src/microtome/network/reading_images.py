@@ -1,4 +1,4 @@
-"""Images that a network is read with: gray, and noise in the range of its pixels; drawn on the processor."""
+"""Test images for reading a network: gray, and noise in its pixel range; drawn on the CPU."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def gray(shape: tuple[int, ...], pixels: Range, device: torch.device) -> Tensor:
 def faint_noise(shape: tuple[int, int, int, int], pixels: Range, device: torch.device, *, changed: bool) -> Tensor:
     """The first image is gray, the others noise of half the contrast.
 
-    The ``changed`` one has the whole contrast, so that it holds the extremes of the batch.
+    The ``changed`` image has the full contrast, so that it holds the extremes of the batch.
     """
     low, high = pixels if pixels is not None else (0.0, 1.0)
     images, count = gray(shape, pixels, device), shape[0]

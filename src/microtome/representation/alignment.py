@@ -1,4 +1,4 @@
-"""One map through depth or time: t-SNE maps of successive layers or checkpoints, laid over each other."""
+"""Aligned maps through depth or time: t-SNE maps of successive layers or checkpoints on top of each other."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _ROUNDS = 200
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class AlignedMaps(Result, drawing="representation_figures:aligned_maps"):
-    """Maps of the same images, laid over each other.
+    """Aligned maps of the same images.
 
     Attributes
     ----------
     maps : tuple of NeighbourMap
-        One for each features, in their order; centred and turned.
+        One for each features, in their order; centred and aligned.
     moved : Tensor
-        (maps - 1, N) how far each image lies from where the map before has it, in the units of the maps.
+        (maps - 1, N) distance of each image from its position on the map before, in the units of the maps.
     disparity : float
-        Share of the maps' total square size that is not common to them: 0 where all are equal.
+        Share of the maps' total squared size that is not common to them: 0 if all are equal.
     """
 
     maps: tuple[NeighbourMap, ...]
@@ -42,16 +42,16 @@ class AlignedMaps(Result, drawing="representation_figures:aligned_maps"):
 
 @register("aligned-maps", rows=("E1",), paper="gower1975generalized", needs="features", kind="representation")
 def aligned(features: Sequence[Features], *, perplexity: float = 30, seed: int = 0) -> AlignedMaps:
-    r"""Map successive layers or checkpoints, each begun from the one before, then turn all to agree [1]_.
+    r"""Map successive layers or checkpoints, each started from the one before, then align all maps [1]_.
 
     .. math:: \min_{Z, R_1, \ldots, R_m} \sum_m \lVert Y_m R_m - Z \rVert_F^2, \qquad R_m^\top R_m = 1
 
-    Turning and mirroring change no distance within a map; sizes are kept.
+    Rotation and reflection change no distance within a map; sizes are kept.
 
     Parameters
     ----------
     features : sequence of Features
-        Of the same images in the same order: of successive layers, or of a layer at successive checkpoints.
+        Features of the same images in the same order: of successive layers, or of a layer at successive checkpoints.
     perplexity : float
         As for ``tsne``.
     seed : int
@@ -65,12 +65,12 @@ def aligned(features: Sequence[Features], *, perplexity: float = 30, seed: int =
     Raises
     ------
     InputError
-        When there are fewer than two, or they are not of the same images; and as ``tsne``.
+        When there are fewer than two, or they belong to different images; and as ``tsne``.
 
     Notes
     -----
-    Cost: one ``tsne`` for each. What it does not show: an image that moves may have done so because its neighbours
-    did, or because t-SNE found another optimum; compare ``.moved`` with a map made with another seed.
+    Cost: one ``tsne`` for each. What it does not show: an image may move because its neighbours
+    do, or because t-SNE found another optimum; compare ``.moved`` with a map of another seed.
 
     References
     ----------
@@ -92,7 +92,7 @@ def aligned(features: Sequence[Features], *, perplexity: float = 30, seed: int =
     """
     given = list(features)
     if len(given) < 2 or not all(isinstance(one, Features) for one in given):
-        raise InputError("at least two Features are expected, of successive layers or checkpoints.")
+        raise InputError("at least two Features were expected, of successive layers or checkpoints.")
     counts = sorted({len(one.values) for one in given})
     told = [one.labels for one in given if one.labels is not None]
     if len(counts) > 1 or any(not torch.equal(told[0], other) for other in told[1:]):
@@ -111,7 +111,7 @@ def aligned(features: Sequence[Features], *, perplexity: float = 30, seed: int =
 
 
 def procrustes(maps: Sequence[Points]) -> tuple[list[Points], float]:
-    """Maps centred and turned (or mirrored) towards their common mean, and the share of their size that is left."""
+    """Maps centred and rotated (or reflected) towards their common mean, and the remaining share of their size."""
     turned = [points - points.mean(0) for points in maps]
     for place in range(1, len(turned)):  # each towards the one before, where the common mean's search begins
         turned[place] = _turned(turned[place], turned[place - 1])
@@ -128,7 +128,7 @@ def procrustes(maps: Sequence[Points]) -> tuple[list[Points], float]:
 
 
 def _turned(points: Points, towards: Points) -> Points:
-    """Points turned and mirrored so that they come nearest: the orthogonal Procrustes problem."""
+    """Points rotated and reflected to minimise the distance: the orthogonal Procrustes problem."""
     left, _, right = np.linalg.svd(points.T @ towards)
     turned: Points = points @ (left @ right)
     return turned

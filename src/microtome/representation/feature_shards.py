@@ -1,4 +1,4 @@
-"""Features on disk: shards that are written one by one, then joined into one file that is mapped, not read."""
+"""Features on disk: shards written one by one, then joined into one memory-mapped file."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class FeatureShards:
     Parameters
     ----------
     folder : Path
-        The folder; made where it is not there.
+        The folder; created if missing.
     request : mapping
-        What determines the features. Files of another request are an error.
+        The options that determine the features. Files of another request are an error.
     """
 
     def __init__(self, folder: Path, request: Mapping[str, Any]) -> None:
@@ -37,7 +37,7 @@ class FeatureShards:
         self._request = json.dumps(dict(request), sort_keys=True)
 
     def has(self, start: int, count: int, data: Adapter) -> bool:
-        """Whether the shard that begins with this image is there, holds so many, and is of the same images."""
+        """Whether the shard that begins with this image exists, has the right size, and holds the same images."""
         path = self._path(start)
         if not path.exists():
             return False
@@ -45,12 +45,12 @@ class FeatureShards:
             held = int(file.get_slice("values").get_shape()[0])
             first = file.metadata()["first"]
         if held != count:
-            raise StoreError(f"{path} holds {held} images where {count} were asked for; give the same shard=.")
+            raise StoreError(f"{path} holds {held} images, not {count}; give the same shard=.")
         self._same_image(path, start, data, first)
         return True
 
     def write(self, start: int, values: Tensor, labels: Tensor, data: Adapter) -> None:
-        """Write one shard so that it is there whole or not at all."""
+        """Write one shard atomically."""
         tensors = {"values": values.contiguous(), "labels": labels.contiguous()}
         about = {"request": self._request, "first": _digest(data, start)}
         write_atomically(self._path(start), save(tensors, metadata=about))
@@ -72,7 +72,7 @@ class FeatureShards:
         return self._mapped()
 
     def joined(self, data: Adapter) -> tuple[Tensor, Tensor] | None:
-        """The features of an earlier call that ended; None where there are none."""
+        """The features of an earlier completed call; None if there are none."""
         path = self._whole
         if not path.exists():
             return None

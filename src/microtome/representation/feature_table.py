@@ -1,4 +1,4 @@
-"""Features of several layers side by side, in memory while they are small and in a file of their own beyond."""
+"""Features of several layers, in memory if they are small and in files otherwise."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
-_MEMORY = 2**30  # bytes that all layers of a table may take in memory
+_MEMORY = 2**30  # memory limit in bytes for all layers of a table
 
 
 class FeatureTable:
-    """Rows of features by layer, filled batch by batch; a context, at whose end its files are removed.
+    """Rows of features by layer, filled batch by batch; a context that removes its files at the end.
 
     Parameters
     ----------
     count : int
         Number of images.
     memory : int
-        Bytes that may be held; what comes on top is mapped from files.
+        Memory limit in bytes; beyond it, features are mapped from files.
     """
 
     def __init__(self, count: int, memory: int = _MEMORY) -> None:
@@ -29,7 +29,7 @@ class FeatureTable:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def put(self, layer: str, start: int, rows: Tensor) -> None:
-        """Take in the rows (n, F) of the images from ``start`` on."""
+        """Add the rows (n, F) of the images from ``start`` on."""
         if layer not in self._values:
             self._values[layer] = self._room(rows.shape[1], rows.dtype)
         self._values[layer][start : start + len(rows)] = rows

@@ -31,11 +31,11 @@ class Features(Result, drawing="representation_figures:features"):
     layer : str
         The layer.
     reduce : str
-        How the positions of a map became one number: ``"mean"``, ``"max"``, or ``"flat"`` where all were kept.
+        How the positions of a map were reduced to one number: ``"mean"``, ``"max"``, or ``"flat"`` for all positions.
     values : Tensor
-        (N, F) one row per image; mapped from disk where a folder was given.
+        (N, F) one row per image; mapped from disk if a folder was given.
     labels : Tensor or None
-        (N,) class indices, -1 for an image without one; None where the data set has none.
+        (N,) class indices, -1 for an image without one; None if the data set has none.
     """
 
     layer: str
@@ -69,13 +69,13 @@ def features(
     layer : str
         The layer; ``"logits"`` for the scores.
     reduce : str
-        How a unit's map becomes one number: its ``"mean"`` or ``"max"`` over positions, or ``"flat"``, where every
-        position is kept as a feature of its own.
+        How a unit's map is reduced to one number: its ``"mean"`` or ``"max"`` over positions, or ``"flat"``, where
+        every position is a separate feature.
     folder : path, optional
-        Where to keep the features. A call that was interrupted goes on where it was when it is given again; the
-        memory needed does not grow with the data set. Default: features stay in memory.
+        Folder for the features. An interrupted call that is repeated resumes; the
+        memory does not grow with the data set. Default: features stay in memory.
     shard : int
-        Images of one file while the pass runs.
+        Number of images per file during the pass.
     batch : int
         Images at a time.
     progress : function, optional
@@ -97,7 +97,7 @@ def features(
 
     Notes
     -----
-    Cost: one forward pass to the layer. A folder that is taken up again is compared with the request by the network's
+    Cost: one forward pass to the layer. When a call resumes, the folder is compared with the request by the network's
     fingerprint, the options, the number of images and the first image of each shard.
 
     References
@@ -112,7 +112,7 @@ def features(
     [[0.5]]
     """
     if shard < 1:
-        raise InputError(f"a shard holds at least one image, got shard={shard}.")
+        raise InputError(f"a shard must hold at least one image, got shard={shard}.")
     check_reduction(net, [layer], reduce)
     data = adapt(dataset, Expected(net.input_shape, net.pixels))  # labels are those of the data, whatever the classes
     total = len(data)
@@ -145,7 +145,7 @@ def features(
 
 
 def check_reduction(net: Network, layers: list[str], reduce: str) -> None:
-    """See, before anything runs, that the layers exist and can be reduced so.
+    """Check, before anything runs, that the layers exist and can be reduced.
 
     Raises
     ------
@@ -155,7 +155,7 @@ def check_reduction(net: Network, layers: list[str], reduce: str) -> None:
         A layer does not exist, belongs to no image, or has no units to reduce.
     """
     if reduce not in REDUCTIONS:
-        raise InputError(f'reduce is one of {", ".join(REDUCTIONS)}; got "{reduce}".')
+        raise InputError(f'reduce must be one of {", ".join(REDUCTIONS)}; got "{reduce}".')
     for name in layers:
         if name == "logits":
             continue
@@ -180,8 +180,8 @@ def feature_rows(net: Network, images: Tensor, layers: list[str], reduce: str) -
         rows = rows if rows.dtype == torch.float64 else rows.float()
         if not bool(torch.isfinite(rows).all()):
             raise InputError(
-                f'layer "{name}" gives a value that is not finite; look at the network in single precision, or choose '
-                "a layer before it."
+                f'layer "{name}" gives a value that is not finite; use the network in single precision, or choose '
+                "an earlier layer."
             )
         found[name] = rows.cpu()
     return found

@@ -12,7 +12,7 @@ _ROWS = 1024  # images of a block of Gram matrices
 
 @dataclass(frozen=True)
 class Sums:
-    r"""What HSIC needs to know of the Gram matrices K and L of two layers without their diagonals.
+    r"""Sums over the Gram matrices K and L of two layers, without their diagonals, for HSIC.
 
     Attributes
     ----------
@@ -32,9 +32,9 @@ class Sums:
 
 
 def normalised(values: Tensor) -> Tensor | None:
-    """Features in double precision, centred and scaled to a mean square length of 1; None where they do not vary.
+    """Features in double precision, centred and scaled to a mean square length of 1; None if they do not vary.
 
-    What is left of a layer that never varies is rounding: a few units in the last place of its own values.
+    The remainder of a layer that never varies is rounding: a few units in the last place of its values.
     """
     wide = values.double()
     centred = wide - wide.mean(0)
@@ -47,7 +47,7 @@ def normalised(values: Tensor) -> Tensor | None:
 
 
 def sums(x: Tensor, y: Tensor) -> Sums:
-    """The sums for two layers' centred features (n, F) and (n, G), by whichever of two ways costs less.
+    """The sums for two layers' centred features (n, F) and (n, G), by the cheaper of two ways.
 
     By the covariance X'Y (F, G), or by blocks of both Gram matrices (n, n): equal up to rounding.
     """
@@ -97,7 +97,7 @@ def _debiased(trace: Tensor, k: Tensor, l: Tensor, both: Tensor, n: int) -> Tens
 
 
 def ratio(across: Tensor, x: Tensor, y: Tensor, floor: float) -> Tensor:
-    """CKA from three values of HSIC; 0 where a layer's own is nothing but rounding."""
+    """CKA from three values of HSIC; 0 if that of one layer is only rounding."""
     known = (x > floor) & (y > floor)
     safe = torch.where(known, x * y, torch.ones_like(x))
     return torch.where(known, across / safe.sqrt(), torch.zeros_like(across))

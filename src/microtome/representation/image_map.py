@@ -1,4 +1,4 @@
-"""A map of images: two coordinates per image, and how far they can be trusted."""
+"""A map of images: two coordinates per image, with measures of its quality."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class ImageMap(Result, drawing="representation_figures:image_map"):
     labels : Tensor or None
         (N,) class indices, -1 without one.
     k : int
-        Number of neighbours of the measures below: 10, or fewer where there are few images.
+        Number of neighbours for the measures below: 10, or fewer for few images.
     trust : Tensor
         (N,) share of each image's k nearest neighbours in the layer that are among its k nearest on the map.
     trustworthiness : float
-        Venna and Kaski's measure: 1 where no image has a neighbour on the map that is none in the layer.
+        Venna and Kaski's measure: 1 if all neighbours on the map are also neighbours in the layer.
     layer_accuracy, map_accuracy : float or None
-        Share of the images that their k nearest neighbours, in the layer and on the map, put into their own class.
+        Accuracy of k-nearest-neighbour classification, in the layer and on the map.
     """
 
     layer: str
@@ -49,21 +49,21 @@ class ImageMap(Result, drawing="representation_figures:image_map"):
     map_accuracy: float | None
 
     def place(self, new: Features | Tensor) -> Tensor:
-        """Coordinates (M, 2) of new images on this map; the map stays as it is."""
-        raise InputError(f"a {type(self).__name__} places no new images.")
+        """Coordinates (M, 2) of new images on this map; the map does not change."""
+        raise InputError(f"a {type(self).__name__} cannot place new images.")
 
 
 def read_features(found: Features | Tensor, width: int | None = None, layer: str = "") -> Points:
-    """Features as a float64 array (N, F), looked at.
+    """Checked features as a float64 array (N, F).
 
     Raises
     ------
     InputError
-        They are no matrix, not finite, or not those of the map's layer.
+        The features are not a matrix, not finite, or not those of the map's layer.
     """
     values = found.values if isinstance(found, Features) else torch.as_tensor(found, device="cpu")
     if values.dim() != 2 or not values.shape[1]:
-        raise InputError(f"features are a matrix of images and features, got shape {tuple(values.shape)}.")
+        raise InputError(f"a matrix of images and features was expected, got shape {tuple(values.shape)}.")
     if width is not None and values.shape[1] != width:
         raise InputError(f"the map was made from {width} features of each image, got {values.shape[1]}.")
     if layer and isinstance(found, Features) and found.layer != layer:
@@ -81,21 +81,21 @@ def varying(values: Points) -> None:
     Raises
     ------
     InputError
-        There is nothing to map.
+        The features cannot be mapped.
     """
     if len(values) < 4:
         raise InputError(f"a map needs at least four images, got {len(values)}.")
     if not np.ptp(values, axis=0).any():
-        raise InputError("the layer gives the same features for all images, so that there is nothing to map.")
+        raise InputError("the layer gives the same features for all images, so there is no map.")
 
 
 def measures(found: Quality) -> dict[str, Any]:
-    """The fields that every map has of its quality."""
+    """The quality fields of every map."""
     return {entry.name: getattr(found, entry.name) for entry in dataclasses.fields(found)}
 
 
 def source(found: Features) -> Provenance:
-    """Where a map comes from: the network and the features' own options."""
+    """The origin of a map: the network and the options of the features."""
     made = found.provenance
     kept = {key: value for key, value in made.parameters.items() if key in ("layer", "reduce", "images")}
     return Provenance("", parameters=kept, fingerprint=made.fingerprint, notes=made.notes)

@@ -1,4 +1,4 @@
-"""CKA: how alike the features of two layers are, of one network or of two, with intervals and a null."""
+"""CKA: similarity of two layers' features, of one network or of two, with intervals and a permutation test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from microtome.results import Result, stated
 from microtome.tables import Table
 from microtome.units.streaming.streaming_pass import computing_layers
 
-_FLOOR = 1e-10  # of HSIC, whose scale is 1: below it, the rest of a sum that cancels
+_FLOOR = 1e-10  # HSIC below this is rounding; its scale is 1
 _NULL = 500  # images of the permutation test
 _NORMAL = 1.959963984540054  # 97.5 % of the standard normal distribution
 
@@ -40,17 +40,17 @@ class KernelAlignment(Result, drawing="representation_figures:kernel_alignment")
     p : Tensor
         (layers, other_layers) p-value against images in random order.
     defined : Tensor
-        (layers, other_layers) bool: False where a layer of the two is dead.
+        (layers, other_layers) bool: False if one of the two layers is dead.
     without : Tensor
-        (layers, other_layers) CKA without the few images that hold it up most.
+        (layers, other_layers) CKA without the most influential images.
     influence : Tensor
-        (layers, other_layers) ``values - without``: how much of it these few carry.
+        (layers, other_layers) ``values - without``: the contribution of these images.
     influential : Tensor
         (layers, other_layers, n) indices of these images, the strongest first.
     images : int
         Number of images.
     dead, other_dead : dict of str to str
-        Layers that have no CKA, and why.
+        Layers without CKA, with the reason.
     """
 
     layers: tuple[str, ...]
@@ -105,33 +105,33 @@ def cka(
               \qquad K = X X^\top, \quad L = Y Y^\top
 
     1 for features that differ by a rotation and a scale. HSIC is the debiased estimate [2]_, which is 0 on average for
-    features that have nothing to do with each other, however many there are; the value may be a little below 0.
+    unrelated features of any number; the value may be slightly below 0.
 
     Parameters
     ----------
     net : Network
         The network whose layers are the rows.
     other : Network or None
-        The network whose layers are the columns: another, a checkpoint, or None for the same.
+        The network whose layers are the columns: another network, a checkpoint, or None for the same.
     dataset : Dataset
-        Images, at least five; every one counts, also those of a small last batch.
+        Images, at least five; all are used, including those of a small last batch.
     layers : str or iterable of str, optional
         Layers of ``net``; default all that compute. ``"logits"`` for the scores.
     other_layers : str or iterable of str, optional
-        Layers of ``other``; default those of ``net`` where they were named, else all that compute.
+        Layers of ``other``; default those of ``net`` if given, else all that compute.
     reduce : str
-        How the positions of a map become one number: ``"mean"``, ``"max"``, or ``"flat"``, which keeps them all, as the
-        paper does.
+        How the positions of a map are reduced to one number: ``"mean"``, ``"max"``, or ``"flat"``, which keeps them
+        all, as the paper does.
     debiased : bool
         Whether HSIC is the debiased estimate.
     permutations : int
         Random orders of the images for the null.
     influential : float
-        Which share of the images is left out for ``.without``; at least one image is.
+        Share of the images that is left out for ``.without``; at least one image.
     seed : int
         Seed of the random orders.
     batch : int
-        Images at a time; it changes no number.
+        Images per pass; it does not change the results.
 
     Returns
     -------
@@ -154,9 +154,9 @@ def cka(
 
     The interval is the value plus and minus 1.96 standard errors of the jackknife, from the CKA without each image in
     closed form. The p-value is that of the debiased HSIC of at most 500 images spread over the data set, against
-    ``permutations`` orders of the other layer's. ``.influence`` follows [3]_: CKA may hang on few images that lie far
-    from all others. A layer that does not vary over the images, or varies for one of them only, has no CKA: its cells
-    are 0, not ``defined``, and ``.dead`` says why.
+    ``permutations`` orders of the other layer's. ``.influence`` follows [3]_: CKA may depend on few images that lie far
+    from all others. A layer that does not vary over the images, or varies for only one of them, has no CKA: its cells
+    are 0 and not ``defined``, and ``.dead`` gives the reason.
 
     References
     ----------
@@ -178,7 +178,7 @@ def cka(
     second = net if other is None else other
     rows = _named(net, layers)
     columns = _named(second, other_layers if other_layers is not None else layers)
-    data = adapt(dataset, Expected(net.input_shape, net.pixels))  # their labels play no part
+    data = adapt(dataset, Expected(net.input_shape, net.pixels))  # labels are not used
     count = len(data)
     if count < 5:
         raise InputError(f"CKA with an interval needs at least five images, got {count}.")
@@ -280,7 +280,7 @@ class _Pairs:
         each = hsic.ratio(across[1], own[1], others[1], _FLOOR)
         n = len(x)
         error = ((n - 1) / n * (each - each.mean()).square().sum()).sqrt()
-        few = each.argsort(stable=True)[: self._few]  # without them CKA is lowest
+        few = each.argsort(stable=True)[: self._few]  # CKA is lowest without them
         kept = torch.ones(n, dtype=torch.bool, device="cpu").index_fill_(0, few, False)
         return {
             "values": value,
@@ -291,7 +291,7 @@ class _Pairs:
         }
 
     def _plain(self, x: Tensor, y: Tensor) -> Tensor:
-        """CKA of some of the images; 0 where a layer does not vary over them."""
+        """CKA of some of the images; 0 if a layer does not vary over them."""
         first, second = hsic.normalised(x), hsic.normalised(y)
         if first is None or second is None or len(x) < 4:
             return x.new_zeros(())
@@ -309,7 +309,7 @@ def _three(x: Tensor, y: Tensor) -> Sequence[tuple[Tensor, Tensor]]:
 
 
 def _null(pairs: _Pairs, count: int, permutations: int, seed: int) -> Tensor:
-    """P-values of all pairs: how often images in random order give as much."""
+    """P-values of all pairs: how often images in random order reach the same value."""
     chosen = torch.arange(0, count, max(1, -(-count // _NULL)), device="cpu")
     grams = []
     for side, (table, names) in enumerate(pairs.sides):

@@ -1,4 +1,4 @@
-"""Does a layer repeat the one before? CKA with an interval, the best one-to-one match of units, and duplicates."""
+"""Similarity of each layer to the one before: CKA with an interval, best one-to-one match of units, duplicates."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from microtome.units.streaming.streaming_pass import computing_layers
 
 __all__ = ["LayerRepeats", "repeats"]
 
-_LEAST = 5  # images that CKA needs
+_LEAST = 5  # minimum number of images for CKA
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LayerRepeats(Result, drawing="repeats_figures:repeats"):
-    """How far each layer repeats the one before it.
+    """The similarity of each layer to the one before it.
 
     Attributes
     ----------
@@ -103,15 +103,15 @@ def repeats(
     dataset : Dataset
         At least five images.
     layers : iterable of str, optional
-        Two or more, compared in the order of the pass; default all layers that compute.
+        Two or more layers, compared in the order of the pass; default all layers that compute.
     above : float
-        Correlation from which two units of one layer count as duplicates.
+        Two units of one layer count as duplicates above this correlation.
     permutations : int
         Random orders of the images for the chance level.
     seed : int
         Seed of the orders.
     batch : int
-        Images at a time; it changes no number.
+        Images per pass; it does not change the results.
 
     Returns
     -------
@@ -127,8 +127,8 @@ def repeats(
     Notes
     -----
     Cost: two passes over the images; units squared times positions multiplications per image and order. Memory: the
-    maps of all chosen layers. Signs count: a unit that is the negative of another is no repeat, since what follows
-    a ReLU is not.
+    maps of all chosen layers. Signs count: the negative of another unit is not a repeat, since the output of
+    a following ReLU differs.
 
     References
     ----------
@@ -143,7 +143,7 @@ def repeats(
     >>> round(float(repeats(Network(model, (1, 4, 4)), data, ["0", "1"]).match), 6)
     1.0
     """
-    data = adapt(dataset, Expected(net.input_shape, net.pixels))  # their labels play no part
+    data = adapt(dataset, Expected(net.input_shape, net.pixels))  # labels are not used
     names = computing_layers(net) if layers is None else [net.layer(name).name for name in dict.fromkeys(layers)]
     names = sorted(names, key=lambda name: net.layers[name].step)
     if len(names) < 2 or len(data) < _LEAST or permutations < 1 or not 0 < above < 1:

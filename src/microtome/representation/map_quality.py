@@ -14,7 +14,7 @@ from microtome.representation.neighbours import Indices, Points, blocks, nearest
 
 @dataclass(frozen=True)
 class Quality:
-    """How well a map shows the layer; the attributes are those of ``ImageMap``."""
+    """Quality of a map; the attributes are those of ``ImageMap``."""
 
     k: int
     trust: Tensor
@@ -61,9 +61,9 @@ def trustworthiness(values: Points, drawn: Indices, layer: Indices, away: Points
 
     .. math:: 1 - \frac{2}{N k (2N - 3k - 1)} \sum_i \sum_{j \in U_i} (r(i, j) - k)
 
-    :math:`U_i` are the neighbours on the map that are none in the layer, :math:`r(i, j)` their rank there. The rank of
-    one that is among the known neighbours ``layer`` (N, at least k) at the distances ``away`` is read off; all
-    distances are computed only for images that have others.
+    :math:`U_i` are the neighbours on the map that are not neighbours in the layer, :math:`r(i, j)` their rank there.
+    The rank of a known neighbour in ``layer`` (N, at least k) with the distances ``away`` is looked up; all distances
+    are computed only for images that have others.
     """
     count, k = drawn.shape
     if 2 * count - 3 * k - 1 <= 0:
@@ -90,7 +90,7 @@ def trustworthiness(values: Points, drawn: Indices, layer: Indices, away: Points
 def accuracy(neighbours: Indices, labels: Tensor | None) -> float | None:
     """Share of labelled images whose class most of their labelled neighbours have; None without labels of two classes.
 
-    Where classes have equally many neighbours, the one with the nearest of them counts.
+    Ties are resolved by the nearest neighbour.
     """
     if labels is None or len(labels[labels >= 0].unique()) < 2:  # with one class every answer is right
         return None

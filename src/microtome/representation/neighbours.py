@@ -12,7 +12,7 @@ Points: TypeAlias = NDArray[np.float64]
 Indices: TypeAlias = NDArray[np.int64]
 
 _BLOCK = 2**23  # distances held at a time, 64 MiB
-_AXES, _MANY = 3, 1000  # up to so many axes, and from so many points on, a tree finds neighbours in less time
+_AXES, _MANY = 3, 1000  # a tree is faster up to 3 axes and from 1,000 points on
 
 
 def one_thread() -> Any:
@@ -25,7 +25,7 @@ def one_thread() -> Any:
 def nearest(points: Points, k: int, queries: Points | None = None) -> tuple[Indices, Points]:
     """Indices (n, k) and Euclidean distances (n, k) of the nearest points, nearest first.
 
-    A point is no neighbour of itself unless ``queries`` are given. Equal distances are in the order of the indices.
+    A point is not its own neighbour unless ``queries`` are given. Equal distances are ordered by index.
     """
     others = points if queries is None else queries
     indices = np.empty((len(others), k), dtype=np.int64)
@@ -41,18 +41,18 @@ def nearest(points: Points, k: int, queries: Points | None = None) -> tuple[Indi
 
 
 def _by_distances(points: Points, k: int, queries: Points | None) -> Iterator[tuple[slice, Indices]]:
-    """The nearest points of some rows, in no order, from all distances."""
+    """The nearest points of some rows, unordered, from all distances."""
     for rows, squared in blocks(points, queries):
         yield rows, np.argpartition(squared, k - 1, axis=1)[:, :k]
 
 
 def _by_tree(points: Points, k: int, queries: Points | None) -> Iterator[tuple[slice, Indices]]:
-    """The same by a tree, which needs few axes."""
+    """The nearest points by a tree, for few axes."""
     from scipy.spatial import cKDTree
 
     others = points if queries is None else queries
     found = cKDTree(points).query(others, k + (queries is None), workers=1)[1].reshape(len(others), -1)
-    if queries is None:  # without the point itself, or the last one where equal points have taken its place
+    if queries is None:  # without the point itself, or the last one if equal points replace it
         own = found == np.arange(len(found))[:, None]
         own[~own.any(1), -1] = True
         found = found[~own].reshape(len(found), k)

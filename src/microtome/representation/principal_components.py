@@ -14,7 +14,7 @@ from microtome.representation.image_map import ImageMap, measures, read_features
 from microtome.representation.map_quality import quality
 from microtome.representation.neighbours import Points, one_thread
 
-_DENSE = 2000  # up to here all of a symmetric matrix is reduced; above, the largest pairs are iterated
+_DENSE = 2000  # up to this size a full decomposition; above, iteration of the largest pairs
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -64,7 +64,7 @@ def pca(features: Features) -> PrincipalMap:
 
     Notes
     -----
-    Cost: N F min(N, F) multiplications, and N squared F for the measures. What it does not show: everything off the
+    Cost: N F min(N, F) multiplications, and N squared F for the measures. What it does not show: everything outside the
     plane, whose share of the variance is one minus the sum of ``.explained``.
 
     References

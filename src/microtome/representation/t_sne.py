@@ -1,4 +1,4 @@
-"""t-SNE map: images in the plane so that near neighbours in a layer stay near."""
+"""t-SNE map: images in the plane such that neighbours in a layer stay neighbours."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from microtome.representation.map_quality import quality
 from microtome.representation.neighbours import Indices, Points, nearest, one_thread
 from microtome.representation.principal_components import principal_axes
 
-_NEAR = 5  # perplexity by which a new image is placed, openTSNE's own; three times as many neighbours
+_NEAR = 5  # perplexity for new images, openTSNE's default; three times as many neighbours
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -28,11 +28,11 @@ class NeighbourMap(ImageMap):
     Attributes
     ----------
     kl : float
-        Kullback-Leibler divergence that was reached, in nats.
+        Final Kullback-Leibler divergence, in nats.
     perplexity : float
         The perplexity.
     values : Tensor
-        (N, F) the features of the mapped images, to which new ones are compared.
+        (N, F) the features of the mapped images, for placing new ones.
     """
 
     kl: float
@@ -40,10 +40,10 @@ class NeighbourMap(ImageMap):
     values: Tensor
 
     def place(self, new: Features | Tensor) -> Tensor:
-        """Coordinates (M, 2) of new images on this map; the mapped images stay where they are.
+        """Coordinates (M, 2) of new images on this map; the mapped images stay fixed.
 
-        Each new image begins at the median of its 15 nearest neighbours and moves for 250 steps to where its
-        similarities to the mapped images (perplexity 5) are met best; new images do not see each other. This is
+        Each new image starts at the median of its 15 nearest neighbours and moves for 250 steps to match its
+        similarities to the mapped images (perplexity 5); new images do not influence each other. This is
         openTSNE's ``transform`` with exact neighbours.
         """
         from openTSNE import affinity
@@ -77,7 +77,7 @@ class NeighbourMap(ImageMap):
 
 @register("tsne", rows=("E1",), paper="vandermaaten2008visualizing", needs="features", kind="representation")
 def tsne(features: Features, *, perplexity: float = 30, seed: int = 0) -> NeighbourMap:
-    r"""Map images so that their similarities in the layer are met by similarities in the plane [1]_.
+    r"""Map images such that similarities in the plane match those in the layer [1]_.
 
     .. math:: C = \sum_{i \ne j} p_{ij} \log \frac{p_{ij}}{q_{ij}}, \qquad
               q_{ij} \propto (1 + \lVert y_i - y_j \rVert^2)^{-1}
@@ -90,7 +90,7 @@ def tsne(features: Features, *, perplexity: float = 30, seed: int = 0) -> Neighb
     features : Features
         Of one layer, see ``representation.features``.
     perplexity : float
-        Roughly how many neighbours count; at most a third of the number of other images.
+        The effective number of neighbours; at most a third of the number of other images.
     seed : int
         Seed of the small noise on the first positions, which are the principal components.
 
@@ -136,7 +136,7 @@ def tsne(features: Features, *, perplexity: float = 30, seed: int = 0) -> Neighb
 
 
 def embed(features: Features, perplexity: float, seed: int, first: Points | None) -> NeighbourMap:
-    """The map that begins at given points (N, 2), or at the principal components."""
+    """The map that starts at given points (N, 2), or at the principal components."""
     library = _open_tsne()
     values = read_features(features)
     varying(values)
@@ -175,17 +175,17 @@ def affinities(library: ModuleType, found: Indices, away: Points, perplexity: fl
 
 
 def check_perplexity(perplexity: float, count: int) -> None:
-    """See that a perplexity is positive and its neighbours are there.
+    """Check that a perplexity is positive and there are enough images.
 
     Raises
     ------
     InputError
-        It is not so.
+        The check fails.
     """
     most = (count - 1) / 3
     if not 1 <= perplexity <= most:
         raise InputError(
-            f"the perplexity is a number from 1 to a third of the number of other images, {most:.4g} for {count} "
+            f"the perplexity must be from 1 to a third of the number of other images, {most:.4g} for {count} "
             f"images; got {perplexity:g}. Give perplexity={max(1, int(most))} or more images."
         )
 

@@ -94,7 +94,7 @@ class InformationPlanes(Result):
         return found
 
     def report(self) -> str:
-        """What was found, beside what was claimed."""
+        """The findings, compared with the claims."""
         lines = [
             f"I(X;T), tanh by bins: a next layer has {float(self.tanh.rise_xt.max()):.2g} bit more at most",
             f"ceiling log2 N = {self.tanh.ceiling:.2f} bit; H(Y) = {self.tanh.label_entropy:.5f} bit",

@@ -122,7 +122,7 @@ def representations(
     """
     started, tell = time.monotonic(), say or (lambda line: None)
     if photos is not None and not photos.is_dir():
-        raise InputError(f"{photos} is no folder of photos.")
+        raise InputError(f"{photos} is not a folder of photos.")
     train, test = _digits(quick)
     net, right = _trained(train, test)
     tell(f"the digits' network: {right:.1%} of the new digits right")

@@ -1,4 +1,4 @@
-"""A linear map with the questions that one asks of it: singular triplets, four spaces, condition number."""
+"""A linear map with its analyses as methods: singular triplets, four spaces, condition number."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LinearMap(Operator):
     Parameters
     ----------
     structure : Operator
-        The operator that knows how it is built.
+        The operator with the structure of the map.
     """
 
     def __init__(self, structure: Operator) -> None:
@@ -36,7 +36,7 @@ class LinearMap(Operator):
 
     @property
     def structure(self) -> Operator:
-        """The operator that knows how it is built."""
+        """The operator with the structure of the map."""
         return self._structure
 
     def apply(self, x: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class LinearMap(Operator):
         return self._structure.dense()
 
     def sparse(self) -> spmatrix:
-        """The matrix as a sparse one, where the map is local."""
+        """The sparse matrix of a local map."""
         return self._structure.sparse()
 
     def singular_values(self, k: int = 32) -> Tensor:
@@ -87,7 +87,7 @@ class LinearMap(Operator):
         return subspaces_of(self, tolerance=tolerance)
 
     def all_singular_values(self) -> Tensor | None:
-        """All singular values, falling, where the structure of the map gives them: Linear, circular convolutions."""
+        """All singular values in descending order, if the structure gives them: Linear, circular convolutions."""
         return all_singular_values(self)
 
     def condition_number(self) -> float:
@@ -155,7 +155,7 @@ def jacobian(net: Network, images: Tensor, *, layer: str = "logits", since: str 
     layer : str
         Where the map ends: a layer or ``"logits"``.
     since : str
-        Where it starts: an earlier layer, or ``"input"`` for the image in pixel space.
+        Start of the map: an earlier layer, or ``"input"`` for the image in pixel space.
 
     Returns
     -------

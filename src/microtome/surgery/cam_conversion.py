@@ -23,7 +23,7 @@ from microtome.training.fit import Recipe, fit
 
 
 class CamNetwork(nn.Module):
-    """A model up to one of its layers, global average pooling, and one linear layer that gives logits.
+    """A model up to one of its layers, global average pooling, and one linear layer for the logits.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class CamNetwork(nn.Module):
     channels, classes : int
         Number of channels of the layer, and of classes.
     frozen : bool
-        Whether only the linear layer is trained; the body, its batch norms too, stays fixed.
+        Whether only the linear layer is trained; the body, including its batch norms, stays fixed.
     """
 
     def __init__(self, body: nn.Module, layer: str, channels: int, classes: int, *, frozen: bool = False) -> None:
@@ -139,11 +139,11 @@ def convert_to_cam(
     train, test : data sets
         Labelled images: see ``data.batches``. Accuracies are measured on ``test``.
     layer : str, optional
-        The layer whose maps are averaged; default the last one that is no pooling, as in the paper.
+        The layer whose maps are averaged; default the last layer that is not a pooling layer, as in the paper.
     epochs, lr, batch
         Options of fine-tuning: SGD with momentum 0.9 (Nesterov) and a one-cycle learning rate.
     freeze : bool
-        Whether to train the new linear layer only.
+        Whether to train only the new linear layer.
     seed : int
         Seed of the new head's initial weights and of the order of the images.
     progress : function, optional
@@ -168,7 +168,7 @@ def convert_to_cam(
     -----
     Cost: ``epochs`` passes over the training images forwards and backwards, and three over the test images.
     The maps explain the new network, which may decide differently from the old one. A mean over positions
-    loses the places, so accuracy may fall where the old head used them.
+    discards positions, so accuracy may fall if the old head used them.
 
     References
     ----------
@@ -219,7 +219,7 @@ def _replaced(net: Network, layer: str, *, frozen: bool, seed: int = 0) -> CamNe
     """A copy of the model with the new head, without the modules that only run after the layer."""
     classes = net.head.classes
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # not those of GPUs, which nothing here draws from
+        torch.default_generator.manual_seed(seed)  # the generators of GPUs are not used here
         model = CamNetwork(copy.deepcopy(net.model), layer, net.layer(layer).shape[0], classes, frozen=frozen)
     model.to(net.device).eval()
     gray = net.normalise(net.probe)
@@ -231,7 +231,7 @@ def _replaced(net: Network, layer: str, *, frozen: bool, seed: int = 0) -> CamNe
             same = torch.equal(model(gray), expected)
         except (MicrotomeError, RuntimeError):  # maps of another shape
             same = False
-    if not same:  # the model reads attributes of parts that it does not call
+    if not same:  # the model reads attributes of modules that it does not call
         model.body = whole
     return model
 
@@ -254,7 +254,7 @@ def _without(body: nn.Module, net: Network, layer: str) -> nn.Module:
 
 
 def _wrapped(net: Network, model: nn.Module) -> Network:
-    """The network around a model with a linear head: its scores are logits, or of the old kind if not probabilities."""
+    """The network with a linear head: its scores are logits, or of the old kind if that is not probabilities."""
     output = None if net.output in ("logits", "probabilities") else net.output
     return Network(model, net.input_shape, net.mean, net.std, net.classes, pixels=net.pixels, output=output)
 
@@ -270,5 +270,5 @@ def _accuracy(net: Network, dataset: Dataset) -> float:
         right += int((net.logits(images, batch=500).argmax(1).cpu() == known).sum())
         count += int((known >= 0).sum())
     if not count:
-        raise InputError("accuracy needs labels: the data set is empty, or no image of it has one.")
+        raise InputError("accuracy needs labels: the data set is empty, or none of its images has a label.")
     return right / count

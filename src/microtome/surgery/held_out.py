@@ -1,4 +1,4 @@
-"""Parts of a data set: some of its images to look at, and some held out to measure on."""
+"""Parts of a data set: a subsample, and held-out images for testing."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Some:
 
 
 def sampled(dataset: Dataset, count: int) -> Some:
-    """About so many items, evenly spread."""
+    """About this number of items, evenly spread."""
     return Some(dataset, range(0, len(dataset), max(1, len(dataset) // max(count, 1))))
 
 
 def split(train: Dataset, test: Dataset | None) -> tuple[Dataset, Dataset]:
-    """Training and test images; without the latter the last fifth of the former is held out.
+    """Training and test images; without test images the last fifth of the training images is held out.
 
     Raises
     ------
@@ -42,5 +42,5 @@ def split(train: Dataset, test: Dataset | None) -> tuple[Dataset, Dataset]:
         return train, test
     cut = len(train) - max(1, len(train) // 5)
     if cut < 1:
-        raise InputError("one image is not enough to train and to measure on; give test images.")
+        raise InputError("one image is not enough for training and testing; give test images.")
     return Some(train, range(cut)), Some(train, range(cut, len(train)))

@@ -1,4 +1,4 @@
-"""A smaller network as a result: which channels are gone, the weights of what is left, and how to build it again."""
+"""A smaller network as a result: the removed channels, the remaining weights, and how to rebuild it."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class SmallerNetwork(Result):
     Attributes
     ----------
     removed : list of list of int
-        The channels taken out, step after step, as ``surgery.channels`` numbers those of the network before the step.
+        The removed channels of each step, with the numbers of ``surgery.channels`` for the network before the step.
     weights : dict of str to Tensor
         The state of the smaller model.
     widths : dict of str to list of int
-        For each layer that lost channels: how many it made before, and makes now.
+        For each layer that lost channels: their number before and after.
     multiply_adds : list of float
-        Of one image, before and after.
+        Multiply-adds for one image, before and after.
     parameters : list of int
-        Weights held, before and after.
+        Number of weights before and after.
     """
 
     removed: list[list[int]]
@@ -50,24 +50,24 @@ class SmallerNetwork(Result):
 
     @property
     def network(self) -> Network:
-        """The smaller network: an ordinary module in the wrapper of the one that was cut.
+        """The smaller network: an ordinary module with the settings of the original network.
 
         Raises
         ------
         StoreError
-            When the result comes from a file, which holds the weights only; use ``rebuild``.
+            When the result comes from a file, which holds only the weights; use ``rebuild``.
         """
         found = self.__dict__.get("_network")
         if found is None:
-            raise StoreError("the file holds weights, not a model; give the network that was cut: .rebuild(net).")
+            raise StoreError("the file holds weights, not a model; give the original network: .rebuild(net).")
         return found  # type: ignore[no-any-return]  # set by ``attach``
 
     def attach(self, net: Network) -> None:
-        """Keep the network beside the result; it is not saved with it."""
+        """Attach the network to the result; it is not saved with it."""
         object.__setattr__(self, "_network", net)
 
     def rebuild(self, net: Network) -> Network:
-        """The smaller network, built from the one that was cut and the weights kept here.
+        """Rebuild the smaller network from the original network and the stored weights.
 
         Raises
         ------
@@ -78,19 +78,19 @@ class SmallerNetwork(Result):
 
 
 def rebuilt(net: Network, removed: Sequence[Sequence[int]], weights: dict[str, Tensor]) -> Network:
-    """Cut a network as it was cut before, and fill in the weights."""
+    """Repeat the cuts on a network, and load the weights."""
     small = net
     try:
         for gone in removed:
             small = cut(small, channels_of(small.model, small.normalise(small.probe)), gone)
     except (InputError, ModelError, IndexError) as error:
-        raise ModelError(f"this was cut from another network than {net.name}: {error}") from error
+        raise ModelError(f"this result belongs to another network than {net.name}: {error}") from error
     model = small.model if removed else cut(net, Channels([], {}, {}), []).model
     for name, value in weights.items():
         owner, _, key = name.rpartition(".")
         module = model.get_submodule(owner) if _has(model, owner) else None
         if key == "bias" and isinstance(module, nn.Conv2d | nn.Linear) and module.bias is None:
-            module.bias = nn.Parameter(value.to(module.weight))  # a fit gave it one
+            module.bias = nn.Parameter(value.to(module.weight))  # added by a fit
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -120,13 +120,13 @@ def described(before: Network, channels: Channels, gone: Sequence[int], small: N
 
 
 def held(model: nn.Module) -> int:
-    """Weights that a model holds."""
+    """Number of weights of a model."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Latency(Result, drawing="surgery.pruning_figures:latency"):
-    """Time of a forward pass before and after, measured in turns.
+    """Time of a forward pass before and after, measured alternately.
 
     Attributes
     ----------
@@ -137,7 +137,7 @@ class Latency(Result, drawing="surgery.pruning_figures:latency"):
     low, high : float
         The ratio's quartiles.
     images : int
-        Images of a pass.
+        Images per pass.
     """
 
     before: float
@@ -149,19 +149,19 @@ class Latency(Result, drawing="surgery.pruning_figures:latency"):
 
     @property
     def gain(self) -> bool:
-        """Whether the smaller network is faster beyond the scatter: three quarters of the turns say so."""
+        """Whether the smaller network is faster beyond the noise: in three quarters of the turns."""
         return self.high < 1.0
 
 
 def latency(net: Network, small: Network, *, images: int = 8, turns: int = 15) -> Latency:
-    """Time two networks against each other in turns, in processor seconds, so that other work weighs on both alike.
+    """Time two networks alternately, in processor seconds, so that other work affects both equally.
 
     Parameters
     ----------
     net, small : Network
         The network before and after.
     images : int
-        Images of a pass.
+        Images per pass.
     turns : int
         Pairs of passes.
     """

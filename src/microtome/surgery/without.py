@@ -1,4 +1,4 @@
-"""A layer taken out: what the network still knows without it, at once and after retraining."""
+"""Removal of a layer: the accuracy without it, before and after retraining."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ ADAPTERS = ("identity", "copies", "linear")
 
 
 class Adapter(nn.Module):
-    """What stands where a layer was: maps brought to the layer's size, then a matrix from channels to channels.
+    """The replacement of a layer: maps resized to the layer's size, then a matrix over channels.
 
     Parameters
     ----------
     weight : Tensor
-        (outputs, inputs) from channels that came in to channels that the layer made.
+        (outputs, inputs) from input channels to the layer's output channels.
     bias : Tensor
         (outputs,)
     size : tuple of int
-        Height and width that the layer made; empty for a layer without.
+        Height and width of the layer's output; empty if it has none.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, size: tuple[int, ...]) -> None:
@@ -44,12 +44,12 @@ class Adapter(nn.Module):
         self.weight, self.bias, self.size = nn.Parameter(weight), nn.Parameter(bias), size
 
     def forward(self, x: Tensor, *rest: Any, **named: Any) -> Tensor:
-        """The maps, brought to size and mixed."""
+        """Resize the maps and mix the channels."""
         return mixed(resized(x, self.size), self.weight, self.bias)
 
 
 class PassOn(nn.Module):
-    """What stands where a layer was whose values have the shape of what it reads."""
+    """The replacement of a layer whose output has the shape of its input."""
 
     def forward(self, x: Tensor, *rest: Any, **named: Any) -> Tensor:
         """What comes in."""
@@ -57,14 +57,14 @@ class PassOn(nn.Module):
 
 
 def resized(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Maps averaged (or, where they grow, repeated) to another size."""
+    """Maps averaged (or, if they grow, repeated) to another size."""
     if not size or tuple(x.shape[2:]) == size:
         return x
     return functional.adaptive_avg_pool2d(x, (size[0], size[1]))
 
 
 def mixed(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A matrix from channels to channels at every position."""
+    """Apply a matrix over channels at every position."""
     if x.dim() == 4:
         return functional.conv2d(x, weight[:, :, None, None], bias)
     return functional.linear(x, weight, bias)
@@ -78,15 +78,15 @@ class Without(Result, drawing="surgery.pruning_figures:without"):
     ----------
     layer : str
     adapter : str
-        What stands in the layer's place, in words.
+        A description of the layer's replacement.
     before, without, retrained : float
-        Accuracy on the test images: as it was, with the layer out, and after retraining.
+        Accuracy on the test images: with the layer, without it, and after retraining.
     explained : float
-        Share of the variance of the layer's output that the adapter gives, over the training images.
+        Share of the variance of the layer's output that the adapter explains, over the training images.
     images : int
-        Of the test.
+        Number of test images.
     parameters : list of int
-        Weights held before and after.
+        Number of weights before and after.
     weights : dict of str to Tensor
         The state of the retrained model.
     kind : str
@@ -118,11 +118,11 @@ class Without(Result, drawing="surgery.pruning_figures:without"):
         """
         found = self.__dict__.get("_network")
         if found is None:
-            raise StoreError("the file holds weights, not a model; give the network that was cut: .rebuild(net).")
+            raise StoreError("the file holds weights, not a model; give the original network: .rebuild(net).")
         return found  # type: ignore[no-any-return]  # set by ``without``
 
     def rebuild(self, net: Network) -> Network:
-        """The network, built from the one that was cut and the weights kept here.
+        """Rebuild the network from the original network and the stored weights.
 
         Raises
         ------
@@ -142,7 +142,7 @@ class Without(Result, drawing="surgery.pruning_figures:without"):
         return removal.wrapped(net, model)
 
     def table(self) -> Table:
-        """One row for each state: accuracy in percent and its standard error for so many images."""
+        """One row for each state: accuracy in percent and its standard error."""
         values = {"before": self.before, "without": self.without, "retrained": self.retrained}
         return Table.of(
             [
@@ -167,14 +167,15 @@ def without(
     seed: int = 0,
     progress: Listener | None = None,
 ) -> Without:
-    r"""Take a layer out of a copy of the network and measure what is lost, at once and after retraining [1]_.
+    r"""Remove a layer from a copy of the network and measure the accuracy, before and after retraining [1]_.
 
-    In the layer's place stands an adapter that knows nothing of the layer's kernels:
+    An adapter without the layer's kernels replaces it:
 
-    - ``"identity"``: what comes in goes on; for a layer that keeps the shape;
-    - ``"copies"``: each channel is :math:`a_k\, x_{j(k)} + b_k`, the one channel that comes in that predicts it best:
-      what "the layer repeats the one before" means;
-    - ``"linear"``: each channel is the linear combination of all that come in that predicts it best, place by place.
+    - ``"identity"``: the input is passed on; for a layer that keeps the shape;
+    - ``"copies"``: each channel is :math:`a_k\, x_{j(k)} + b_k`, from the one input channel that predicts it best:
+      this is what "the layer repeats the one before" means;
+    - ``"linear"``: each channel is the linear combination of all input channels that predicts it best, at each
+    position.
 
     Maps of another size are averaged to the layer's size first; a and b are fitted by least squares on ``sample``
     training images.
@@ -182,21 +183,21 @@ def without(
     Parameters
     ----------
     net : Network
-        In float32; it stays as it is.
+        In float32; it is not changed.
     layer : str
         A module: a convolution, a block.
     train, test : data sets
-        Labelled images to retrain on, and to measure on; without ``test`` the last fifth of ``train`` is held out.
+        Labelled images for retraining and for testing; without ``test`` the last fifth of ``train`` is held out.
     adapter : str, optional
-        Default identity where the shape is kept, else copies.
+        Default identity if the shape is kept, else copies.
     epochs, lr, batch
-        Of the retraining of all weights, the adapter's too.
+        Options of the retraining of all weights, including the adapter's.
     sample : int
-        How many training images the adapter is fitted on.
+        Number of training images for fitting the adapter.
     seed : int
-        Of the order of the images.
+        Random seed of the order of images.
     progress : function, optional
-        Told of every training step.
+        Called after each training step.
 
     Returns
     -------
@@ -206,14 +207,14 @@ def without(
     Raises
     ------
     LayerError
-        When the layer is no module, runs twice, or the adapter would be the layer itself (a matrix for a matrix).
+        When the layer is not a module, runs twice, or the adapter would be the layer itself (a matrix for a matrix).
     InputError
-        When there is no such adapter, or it cannot be.
+        When there is no such adapter, or it does not fit.
 
     Notes
     -----
-    Cost: ``epochs`` passes over ``train`` and three over ``test``. What it does not show: a nonlinearity behind the
-    layer stays, so what is taken out is the layer, not its stage.
+    Cost: ``epochs`` passes over ``train`` and three over ``test``. What it does not show: a nonlinearity after the
+    layer stays, so only the layer is removed, not its stage.
 
     References
     ----------
@@ -270,10 +271,10 @@ def without(
 def _module_layer(net: Network, layer: str) -> str:
     found = net.layer(layer)
     if found.module is None:
-        raise LayerError(f'"{layer}" is the operation {found.kind}, not a module, and cannot be taken out.')
+        raise LayerError(f'"{layer}" is the operation {found.kind}, not a module, and cannot be removed.')
     runs = [name for name in net.layers if name.partition("#")[0] == found.name.partition("#")[0]]
     if len(runs) > 1:
-        raise LayerError(f'layer "{layer}" runs {len(runs)} times in a pass; a layer that runs once is expected.')
+        raise LayerError(f'layer "{layer}" runs {len(runs)} times in a pass; a layer that runs once was expected.')
     return found.name
 
 
@@ -284,15 +285,15 @@ def _kind(net: Network, layer: str, adapter: str | None, read: Tensor, made: Ten
         raise InputError(f'there is no adapter "{kind}"; choose from {", ".join(ADAPTERS)}.')
     if kind == "identity" and not same:
         raise InputError(
-            f'layer "{layer}" makes {tuple(made.shape[1:])} of {tuple(read.shape[1:])}, so nothing can be passed on; '
+            f'layer "{layer}" maps {tuple(read.shape[1:])} to {tuple(made.shape[1:])}, so nothing can be passed on; '
             'choose the adapter "copies" or "linear".'
         )
     if kind != "identity" and (read.dim() != made.dim() or read.dim() not in (2, 4)):
-        raise LayerError(f'layer "{layer}" makes {tuple(made.shape[1:])} of {tuple(read.shape[1:])}; no adapter does.')
+        raise LayerError(f'layer "{layer}" maps {tuple(read.shape[1:])} to {tuple(made.shape[1:])}; no adapter fits.')
     module = net.layer(layer).module
     pointwise = isinstance(module, nn.Conv2d) and all(k == 1 for k in module.kernel_size) and same
     if kind == "linear" and (isinstance(module, nn.Linear) or pointwise):
-        raise LayerError(f'layer "{layer}" is a matrix itself, and a linear adapter would be the layer again.')
+        raise LayerError(f'layer "{layer}" is a matrix itself, so a linear adapter would be the layer again.')
     return kind
 
 
@@ -336,7 +337,7 @@ def _fitted(
 
 
 def _explained(net: Network, data: Dataset, layer: str, module: nn.Module, batch: int) -> float:
-    """One less the share of the layer's variance that is left."""
+    """One minus the unexplained share of the layer's variance."""
     left, total, count, square = 0.0, torch.zeros((), device="cpu"), 0, 0.0
     with torch.no_grad():
         for read, made in _pairs(net, data, layer, batch):
@@ -358,7 +359,7 @@ def _exchanged(net: Network, layer: str, module: nn.Module) -> nn.Module:
 
 def _words(kind: str, read: Tensor, made: Tensor) -> str:
     if kind == "identity":
-        return "what comes in goes on"
+        return "the input is passed on"
     first = "" if read.shape[2:] == made.shape[2:] else "averaged to the layer's size, "
     what = (
         "a multiple of the one channel that predicts it best" if kind == "copies" else "a combination of all channels"

@@ -142,7 +142,7 @@ def logit(classes: int | Sequence[int], *, sign: int = 1) -> Objective:
 
 
 def _on_device(index: Tensor) -> Callable[[torch.device], Tensor]:
-    """An index on any device, copied there once: a copy to a GPU waits for the work that is under way."""
+    """An index on any device, copied there once: a copy to a GPU waits for running work."""
     return lru_cache(maxsize=None)(index.to)
 
 
@@ -196,13 +196,13 @@ def at_position(own: Tensor, position: tuple[int, ...]) -> Tensor:
 
 def _known(reduction: Reduction) -> Reduction:
     if isinstance(reduction, str) and reduction not in REDUCTIONS:
-        raise InputError(f'reduction is one of {", ".join(REDUCTIONS)}; got "{reduction}".')
+        raise InputError(f'reduction must be one of {", ".join(REDUCTIONS)}; got "{reduction}".')
     return reduction
 
 
 def _combined(a: Objective, b: Objective | float, operation: Callable[[Tensor, Tensor], Tensor]) -> Objective:
     if not isinstance(b, Objective):
-        constant = torch.tensor(float(b), device="cpu")  # a tensor of no axis meets those of every device
+        constant = torch.tensor(float(b), device="cpu")  # a scalar tensor combines with every device
         return Objective(a.layers, a.rows, lambda values, rows: operation(a.score(values, rows), constant))
     if a.rows != b.rows and 1 not in (a.rows, b.rows):
         raise InputError(

@@ -129,7 +129,7 @@ def around(
     return Placement(canvas, (0, 0, height, width)), position
 
 
-def recommended_size(net: Network, layer: str, limit: int = 128) -> int | None:
+def recommended_size(net: Network, layer: str, *, limit: int = 128) -> int | None:
     """A canvas a little larger than the receptive fields of a layer: twice the field, at most ``limit`` pixels.
 
     Returns

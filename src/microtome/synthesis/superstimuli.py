@@ -59,7 +59,7 @@ class Superstimuli(Result, drawing="synthesis_figures:superstimuli"):
     trusted : Tensor or None
         (n,) bool: the margin is at least 1.
     origin : list of str or None
-        ``"first start"``, ``"another start"`` or ``"a patch of the data"``: what the image was made from.
+        ``"first start"``, ``"another start"`` or ``"a patch of the data"``: the origin of the image.
     reasons : list of str or None
         Why an image is not trusted, in words; empty for trusted ones.
     """

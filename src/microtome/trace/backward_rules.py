@@ -14,13 +14,7 @@ from torch.autograd.function import BackwardCFunction
 from microtome.errors import MicrotomeError, OpaqueError
 from microtome.trace.operators.nested_tensors import substitute, tensors
 from microtome.trace.operators.operator_calls import Call
-from microtome.trace.operators.operator_table import those
-
-_COPIES = those(role=("cast", "copy"), function="identity")
-_GATES = {"sigmoid": "silu", "hardsigmoid": "hardswish"}
-# x > 0 and what it is when it is turned round: ~(x > 0).
-_NOT = frozenset(("invert", "logical_not", "bitwise_not"))
-_TURNED = {"gt": "le", "ge": "lt", "lt": "ge", "le": "gt"}
+from microtome.trace.rectifiers.masks_and_gates import MasksAndGates
 
 
 @dataclass
@@ -32,13 +26,13 @@ class Operation:
     call : Call
         The operation; its tensors are the values it read, cut from the graph.
     inputs : tuple of Tensor
-        The tensors that a signal goes back to, each once, in the order of the arguments.
+        The tensors that get a backward signal, each once, in the order of the arguments.
     output : Tensor
-        What it computed; the first tensor of several.
+        The output; the first tensor if there are several.
     reduced : bool
         Whether the pass computed it in half precision; the values here are in single precision.
     signals : tuple of Tensor
-        On the way back, the signals at all outputs of an operation that has several.
+        In the backward pass, the signals at all outputs of an operation with several outputs.
     """
 
     call: Call
@@ -48,9 +42,9 @@ class Operation:
     signals: tuple[Tensor, ...] = ()
 
     def back(self, *sent: tuple[Any, Tensor]) -> tuple[Tensor | None, ...]:
-        """Signals in the order of the inputs, from pairs (what the operation read, its signal).
+        """Signals in the order of the inputs, from pairs (input, signal).
 
-        What is sent to one input twice adds up; what is sent to a constant goes nowhere.
+        Two signals for one input add up; a signal for a constant is dropped.
         """
         found: list[Tensor | None] = [None] * len(self.inputs)
         for value, signal in sent:
@@ -61,17 +55,17 @@ class Operation:
         return tuple(found)
 
     def again(self, swap: dict[int, Tensor] | None = None) -> Tensor:
-        """Run the operation once more, with some of its tensors (by id) exchanged; nothing it read is written on."""
+        """Run the operation again, with some of its tensors (by id) exchanged; its inputs are never overwritten."""
         swap = dict(swap or {})
         if self.call.inplace:
             written = self.call.input
             swap[id(written)] = swap.get(id(written), written).clone()
         output = self.call.func(*substitute(self.call.args, swap), **substitute(self.call.kwargs, swap))
-        # x[0] = 1 returns nothing: what it makes is what it writes on.
+        # x[0] = 1 returns nothing: its output is the tensor that it writes on.
         return swap[id(self.call.input)] if output is None else tensors(output)[0]
 
     def widened(self) -> Operation:
-        """The operation in single precision: a rule divides and sums, for which half precision has too few digits."""
+        """The operation in single precision: half precision has too few digits for the divisions and sums of a rule."""
         values = (*self.call.tensors, *self.inputs, self.output)
         wide = {id(value): value.float() for value in values if value.dtype in _HALF}
         call = replace(
@@ -86,15 +80,15 @@ class Operation:
         return made
 
     def storages(self) -> set[int]:
-        """Where the values lie that the rule will read."""
+        """The storages of the values that the rule will read."""
         return {
             tensor.untyped_storage().data_ptr()
             for tensor in (*self.call.tensors, self.output)
-            if tensor.layout == torch.strided  # the others have none, and nobody writes on them in place
+            if tensor.layout == torch.strided  # other layouts have none and are not written in place
         }
 
     def detach_from(self, storage: int) -> None:
-        """Copy the values that lie where the model is about to write."""
+        """Copy the values in a storage that the model is about to overwrite."""
         own = {
             id(tensor): tensor.clone()
             for tensor in (*self.call.tensors, self.output)
@@ -114,7 +108,7 @@ BackwardRule = Callable[[Operation, Tensor], tuple[Tensor | None, ...]]
 
 @dataclass(frozen=True)
 class Through:
-    """A rule for operations of one input that needs to see no value: only the signal is changed."""
+    """A rule for operations of one input that reads no value and changes only the signal."""
 
     change: Callable[[Tensor], Tensor]
 
@@ -123,28 +117,27 @@ class RuleSet:
     """Backward rules by operator; subclasses choose.
 
     The operation itself runs exactly as the model wrote it: in-place calls stay in place, and the
-    value is the model's own to the last bit. Only what travels backwards changes.
+    value is the model's own to the last bit. Only the backward signal changes.
     """
 
     name = "rules"
-    # The operators of several outputs whose rule reads the signals at all of them.
+    # Operators with several outputs whose rule reads the signals at all outputs.
     several: frozenset[str] = frozenset()
-    # Whether it matters in which module an operation runs; where it does not, the pass keeps no track of modules.
+    # Whether the rules depend on the module of an operation; otherwise the pass does not track modules.
     asks_places = True
 
     def __init__(self) -> None:
-        # What a mask or a gate was made from, so that x * (x > 0) and x * sigmoid(x) are known again.
-        self._made_from: dict[int, tuple[Tensor, Tensor, str]] = {}
-        # Which operations will read a storage on the way back, so that it is copied before the model writes there.
+        self._masks_and_gates = MasksAndGates()
+        # Operations that read a storage in the backward pass; it is copied for them before the model overwrites it.
         self._readers: dict[int, list[Operation]] = {}
 
     @property
     def sees(self) -> Set[str] | None:
-        """The operators that the rules need to be told of; None for all."""
+        """The operators that the rules need to see; None for all."""
         return None
 
     def choose(self, call: Call) -> BackwardRule | Through | None:
-        """The rule for an operation; None lets its gradient stand."""
+        """The rule for an operation; None keeps its gradient."""
         return None
 
     def run(self, call: Call) -> Any:
@@ -160,7 +153,7 @@ class RuleSet:
         if not inputs or not torch.is_grad_enabled():
             output = call.run()
         elif (rule := self._chosen(call)) is not None:
-            written = call.inplace and not call.input.requires_grad  # a constant that takes in a value
+            written = call.inplace and not call.input.requires_grad  # a value is written into a constant
             shape = _Nest()
             ways = [call.input, *inputs] if written else inputs
             made = (_Passed if isinstance(rule, Through) else _Ruled).apply(self, rule, call, shape, *ways)
@@ -171,7 +164,7 @@ class RuleSet:
         return output
 
     def _chosen(self, call: Call) -> BackwardRule | Through | None:
-        """The rule for an operation; an error of our own code on the way to it is reported as ours."""
+        """The rule for an operation; an error in microtome's own code is reported as such."""
         try:
             return self.choose(call)
         except (MicrotomeError, torch.cuda.OutOfMemoryError):
@@ -180,12 +173,12 @@ class RuleSet:
             raise self.fault(call, error) from error
 
     def fault(self, call: Call, error: Exception) -> OpaqueError:
-        """The error for a rule that broke off: it names the operation, and does not blame the model."""
+        """The error for a rule that failed: it names the operation and says that the model is not at fault."""
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in call.tensors)
         return OpaqueError(
-            f'{self.name} broke off at "{call.name}": its rule for the operation "{call.kind}" on tensors of shape '
+            f'{self.name} failed at "{call.name}": its rule for the operation "{call.kind}" on tensors of shape '
             f"{shapes} raised {type(error).__name__}: {error}. The model itself is not at fault; please report this, "
-            "and use a method that needs gradients only."
+            "and use a method that needs only gradients."
         )
 
     def ask(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -193,11 +186,11 @@ class RuleSet:
         return func(*args, **kwargs)
 
     def content(self, value: Tensor) -> Tensor:
-        """What a value of the pass holds, where the tensor that runs through the model only stands for it."""
+        """The content of a value, where a tensor without content runs through the model in its place."""
         return value
 
     def will_read(self, operation: Operation) -> None:
-        """Note what an operation reads on the way back."""
+        """Note the values that an operation reads in the backward pass."""
         for storage in operation.storages():
             self._readers.setdefault(storage, []).append(operation)
 
@@ -209,7 +202,7 @@ class RuleSet:
         )
 
     def opaque(self, what: str) -> None:
-        """Refuse what cannot be seen.
+        """Refuse an operation that cannot be seen.
 
         Raises
         ------
@@ -218,11 +211,11 @@ class RuleSet:
         """
         raise OpaqueError(
             f"{self.name} needs a backward rule for every operation, and {what} hides its own. "
-            "Write it with torch's Python operators, or use a method that needs gradients only."
+            "Write it with torch's Python operators, or use a method that needs only gradients."
         )
 
     def check_graph(self, root: Tensor) -> None:
-        """Refuse a graph with somebody's own autograd function in it: it would run its own backward.
+        """Refuse a graph that contains a custom autograd function, which would run its own backward pass.
 
         Raises
         ------
@@ -241,74 +234,24 @@ class RuleSet:
                 self.opaque(f'the autograd function "{name.removesuffix("Backward")}"')
             queue.extend(edge for edge, _ in node.next_functions)
 
-    # -- spellings made of several calls -------------------------------------------------------------------------
+    # -- rectifiers and gates written by several calls -----------------------------------------------------------
 
     def _remember(self, call: Call, output: Any) -> None:
-        if not isinstance(output, Tensor):
-            return
-        if (call.kind in _GATES and not call.inplace) or (call.kind in _TURNED and _zero(call.arguments.get("other"))):
-            self._made_from[id(output)] = (output, call.input, call.kind)
-        elif id(call.input) in self._made_from:
-            _, source, kind = self._made_from[id(call.input)]
-            if call.kind in _COPIES:
-                self._made_from[id(output)] = (output, source, kind)
-            elif call.kind in _NOT and kind in _TURNED:
-                self._made_from[id(output)] = (output, source, _TURNED[kind])
+        self._masks_and_gates.remember(call, output)
 
     def _recognised(self, call: Call) -> Call:
-        """A product with a mask or gate of the same tensor, as the rectifier that it is."""
-        if call.kind == "mul":
-            a, b = call.arguments["input"], call.arguments["other"]
-            for x, mask in ((a, b), (b, a)):
-                if self._is_from(mask, x, "gt", "ge"):
-                    return _pointwise_call(call, "relu", x)
-                for gate, kind in _GATES.items():
-                    if self._is_from(mask, x, gate):
-                        return _pointwise_call(call, kind, x)
-        elif call.kind == "where":
-            bound = call.arguments
-            if self._is_from(bound["condition"], bound["input"], "gt", "ge") and _zero(bound["other"]):
-                return _pointwise_call(call, "relu", bound["input"])
-            if self._is_from(bound["condition"], bound["other"], "lt", "le") and _zero(bound["input"]):
-                return _pointwise_call(call, "relu", bound["other"])
-        elif call.kind in ("masked_fill", "setitem"):
-            bound = call.arguments
-            mask = bound["mask" if call.kind == "masked_fill" else "index"]
-            if self._is_from(mask, bound["input"], "lt", "le") and _zero(bound["value"]):
-                return _pointwise_call(call, "relu", bound["input"])
-        return call
-
-    def _is_from(self, mask: Any, x: Any, *kinds: str) -> bool:
-        found = self._made_from.get(id(mask))
-        return found is not None and found[0] is mask and found[1] is x and found[2] in kinds
-
-
-def _pointwise_call(call: Call, kind: str, x: Tensor) -> Call:
-    """The same call as a function of ``x`` alone; a gate stays attached, its path is part of the derivative."""
-
-    def run(value: Tensor) -> Tensor:
-        swap = {id(x): value}
-        output = call.func(*substitute(call.args, swap), **substitute(call.kwargs, swap))
-        return value if output is None else output  # x[x < 0] = 0 returns nothing
-
-    return Call(kind, run, (x,), {}, call.inplace, call.name)
-
-
-def _zero(value: Any) -> bool:
-    if isinstance(value, Tensor):
-        return value.numel() > 0 and not value.requires_grad and not bool(value.count_nonzero())
-    return isinstance(value, int | float) and value == 0
+        return self._masks_and_gates.recognised(call)
 
 
 class _Nest:
-    """How an operation returned its tensors (a named tuple, a list), while torch's functions return them in a row."""
+    """The nested output of an operation (a named tuple, a list), while an autograd function returns a flat tuple."""
 
     def __init__(self) -> None:
         self._output: Any = None
         self._flat: list[Tensor] = []
 
     def taken(self, call: Call, output: Any) -> Tensor | tuple[Tensor, ...]:
-        """The tensors in a row, free to be written on; what was written in place stays the tensor that it is."""
+        """The output tensors in a row, safe to overwrite; a tensor written in place stays the same object."""
         if isinstance(output, Tensor) and (call.inplace or not output._is_view()):
             self._output = output
             return output
@@ -329,7 +272,7 @@ class _Nest:
 
 
 def _own(value: Tensor, read: set[int]) -> Tensor:
-    """A value that is nobody's view: torch forbids to write in place on a view that a function returns."""
+    """A value that is no view: torch forbids in-place writing on a view that a function returns."""
     if not value._is_view():
         return value
     return value.clone() if value.untyped_storage().data_ptr() in read else value.data
@@ -378,12 +321,12 @@ class _Ruled(torch.autograd.Function):
 
 
 def _exactly(device: str) -> AbstractContextManager[Any]:
-    """Rules compute in the precision of their values, also where the caller has autocast on."""
+    """Rules compute in the precision of their values, also under the caller's autocast."""
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 class _Passed(torch.autograd.Function):
-    """An operation of the model through which a signal passes; nothing is kept for the way back."""
+    """An operation that only changes the signal; nothing is kept for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, _rules: RuleSet, rule: Through, call: Call, nest: _Nest, *ways: Tensor) -> Any:

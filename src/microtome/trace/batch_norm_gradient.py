@@ -1,9 +1,9 @@
-"""The gradient of batch norm for one image, which torch computes wrongly for some layouts in memory.
+"""The gradient of batch norm for one image, which torch computes wrongly for some memory layouts.
 
 In evaluation on a processor, torch's backward pass of ``batch_norm`` compares the layouts of its input and of the
 arriving gradient by flags. For a batch of one image a tensor that is laid out as tokens (channels innermost, as after
-``flatten(2).transpose(1, 2)``) has the flags of another layout, and numbers are taken from wrong places. Where both
-have the same strides the result is right, so the gradient is laid out as the input is.
+``flatten(2).transpose(1, 2)``) has the flags of another layout, and numbers are read from wrong places. If both
+have the same strides the result is right, so the gradient gets the layout of the input.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 _NODES = frozenset(("NativeBatchNormBackward0", "NativeBatchNormLegitNoTrainingBackward0"))
 
-# Functions whose gradient is laid out as their values are. Where a graph has no others, and the image and the weights
+# Functions whose gradient has the layout of their values. If a graph has no others, and the image and the weights
 # of convolutions are contiguous, every gradient is contiguous, and no batch norm needs a hook.
 _KEEPING_LAYOUT = _NODES | {
     *("ConvolutionBackward0", "AddmmBackward0", "AddBackward0", "SubBackward0", "MulBackward0", "DivBackward0"),
@@ -29,14 +29,14 @@ _KEEPING_LAYOUT = _NODES | {
 
 
 def align_batch_norm_gradients(roots: Iterable[Tensor], images: Tensor) -> None:
-    """Have the gradient at every batch norm that the roots depend on laid out as the input of the batch norm.
+    """Give the gradient at every batch norm below the roots the layout of the input of that batch norm.
 
-    To be called once for each graph, before its gradient is taken. Only graphs on a processor are changed.
+    Call it once for each graph, before its gradient is taken. Only graphs on the CPU are changed.
 
     Parameters
     ----------
     roots : iterable of Tensor
-        Where the gradient is to begin.
+        The tensors at which the gradient begins.
     images : Tensor
         The images that the graph was made from.
     """

@@ -1,8 +1,8 @@
 """A function of tensors that is called many times, recorded once as a CUDA graph and replayed.
 
-On a GPU a pass through a small network takes as long as Python needs to start its kernels. A recorded graph starts them
-all by one call. What a recording cannot hold (a number that the model asks for, a branch that depends on it) raises or
-gives other numbers: the first replay is compared with the plain call, and in doubt every call is plain.
+On a GPU a pass through a small network takes as long as Python needs to launch its kernels. A recorded graph launches
+them in one call. What a recording cannot contain (a number that the model reads, a branch that depends on it) raises or
+gives other numbers: the first replay is compared with the plain call; if they differ, every call is plain.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 Function = Callable[..., tuple[Tensor, ...]]
 
-_PLAIN_CALLS = 2  # before the recording: kernels are loaded and chosen, caches of the library are filled
+_PLAIN_CALLS = 2  # warm-up before the recording: kernels are loaded and chosen, caches are filled
 _CLOSE = 1e-3  # of the largest number: kernels that add in no fixed order differ from call to call
 
 
@@ -56,15 +56,15 @@ class Repeated:
     Parameters
     ----------
     function : callable
-        From tensors to a tuple of tensors. All that changes between calls must be in the tensors given, or in tensors
-        that it reads and that stay where they are.
+        From tensors to a tuple of tensors. Everything that changes between calls must be in the given tensors, or in
+        tensors that it reads and that stay at the same address.
     recorder : function returning a Recorder, optional
-        How to record; default a CUDA graph where the tensors are on a CUDA device, and plain calls elsewhere.
+        How to record; default a CUDA graph for tensors on a CUDA device, and plain calls otherwise.
 
     Attributes
     ----------
     plain : str
-        Why calls are plain, empty where they are replayed.
+        Why calls are plain; empty if they are replayed.
 
     Examples
     --------
@@ -82,7 +82,7 @@ class Repeated:
         self.plain = "it was called too few times"
 
     def __call__(self, *given: Tensor) -> tuple[Tensor, ...]:
-        """What the function gives; the tensors are overwritten by the next call."""
+        """The outputs of the function; the next call overwrites these tensors."""
         if self._recorder is not None and _alike(given, self._given):
             for held, new in zip(self._given, given, strict=True):
                 held.copy_(new)
@@ -110,7 +110,7 @@ class Repeated:
             recorder.replay()
             if given[0].is_cuda:
                 torch.cuda.synchronize(given[0].device)
-        except Exception as error:  # whatever a recording does not admit: the plain call is always right
+        except Exception as error:  # anything that cannot be recorded: the plain call is always right
             self.plain = f"it cannot be recorded: {type(error).__name__}: {error}".splitlines()[0]
             self._given = self._made = ()
             return
@@ -129,7 +129,7 @@ def _alike(given: tuple[Tensor, ...], held: tuple[Tensor, ...]) -> bool:
 
 
 def _distance(first: Tensor, second: Tensor) -> float:
-    """The largest difference, as a share of the largest number; infinite where it is not finite."""
+    """The largest difference, as a share of the largest number; infinite if it is not finite."""
     scale = float(first.abs().max()) or 1.0
     away: Any = float((first - second).abs().max()) / scale
     return away if away == away else float("inf")

@@ -40,7 +40,7 @@ def fingerprint(model: nn.Module, images: Tensor, *about: Any) -> str:
     """
     digest = _Digest(images)
     digest.note(about)
-    # What is stored in no tensor of its own, such as the packed weights of a quantised layer.
+    # State that is not in a tensor, such as the packed weights of a quantised layer.
     digest.note({key: value for key, value in model.state_dict().items() if not isinstance(value, Tensor)})
     Tracer(model, observer=digest)(images)
     return digest.found.hexdigest()[:16]
@@ -100,7 +100,7 @@ class _Digest:
 
 
 def _content(value: Tensor) -> str:
-    """A digest of a tensor's numbers; empty where it has none that can be read, as inside ``torch.vmap``."""
+    """A digest of a tensor's numbers; empty if they cannot be read, as inside ``torch.vmap``."""
     try:
         plain = value.detach().dequantize() if value.is_quantized else value.detach()
         flat = plain.cpu().contiguous().reshape(-1).view(torch.uint8)

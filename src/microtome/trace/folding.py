@@ -1,4 +1,4 @@
-"""A faster copy of a model with the same outputs: batch norms folded into convolutions, kernels laid out to fit."""
+"""A faster copy of a model with the same outputs: batch norms folded into convolutions, channels-last kernels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from microtome.trace.axes.unit_edits import edits_of
 from microtome.trace.graph import Graph
 from microtome.trace.guard import named_modules
 
-# One call for many tensors, in one kernel on a GPU. Not public: where they are missing, it is one call for each tensor.
+# One call for many tensors, in one kernel on a GPU. Not public: without it, there is one call for each tensor.
 _norms: Callable[[list[Tensor]], Iterable[Tensor]] = getattr(
     torch, "_foreach_norm", lambda group: map(torch.linalg.vector_norm, group)
 )
@@ -54,10 +54,10 @@ def folded(model: nn.Module, graph: Graph) -> nn.Module:
 
 
 class Weights:
-    """The state of a model's tensors, by which it is known that a copy still serves.
+    """The state of a model's tensors, to check that a copy is still valid.
 
-    Compared are the tensors themselves, their versions, and length and largest number of each floating one: a change
-    that leaves the version as it is (``weight.data.mul_(2)``) changes these.
+    It compares the tensors themselves, their versions, and norm and largest number of each floating one: a change
+    that keeps the version (``weight.data.mul_(2)``) changes these numbers.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -72,7 +72,7 @@ class Weights:
         self._sums = [torch.stack([*_norms(group), *_largest(group)]) for group in kinds.values()]
 
     def equal(self, other: Weights) -> bool:
-        """Whether the weights are as they were."""
+        """Whether the weights are unchanged."""
         same = len(self._held) == len(other._held) and all(map(operator.is_, self._held, other._held))
         return same and self._versions == other._versions and all(map(torch.equal, self._sums, other._sums))
 
@@ -80,7 +80,7 @@ class Weights:
 def channels_innermost(model: nn.Module) -> nn.Module:
     """A private copy whose kernels lie with their channels innermost, as images do that come so; else the model.
 
-    Every pass would lay the kernels out anew, which takes a twentieth of the time of one photo in VGG16.
+    Otherwise every pass would convert the kernels, which takes a twentieth of the time of one photo in VGG16.
     """
     private = _private(model)
     if private is None:
@@ -115,7 +115,7 @@ def _pairs(graph: Graph) -> list[tuple[str, str]]:
         if type(layer.module) is not nn.BatchNorm2d or before is None or type(before.module) is not nn.Conv2d:
             continue
         if _hooked(before.module) or _hooked(layer.module):
-            continue  # somebody's hook wants to see the value between them
+            continue  # a user's hook reads the value between them
         once = f"{before.name}#2" not in graph.layers and f"{layer.name}#2" not in graph.layers
         statistics = layer.module.running_mean is not None
         if once and statistics and readers[before.name] == 1 and before.name not in graph.outputs.values():

@@ -40,9 +40,9 @@ class Layer:
     kind : str
         The module's class or the operator.
     shape : tuple of int
-        Shape of one image's output; of the whole output where it belongs to no single image.
+        Shape of one image's output; of the whole output if it belongs to no single image.
     units : int
-        Channels, or neurons of a layer without positions, or the width of tokens; 0 where there are none.
+        Channels, or neurons of a layer without positions, or the width of tokens; 0 if there are none.
     parameters : int
         Weights held, those of submodules included.
     field : ReceptiveField or None
@@ -124,9 +124,9 @@ class Watcher:
     Parameters
     ----------
     images : Tensor
-        What the pass is run on.
+        Images of the pass.
     hidden : set of str
-        Operations that read what the tracer did not see being made; where such a value comes from is not known.
+        Operations that read a value that the tracer did not see being computed, so its origin is unknown.
     """
 
     def __init__(self, images: Tensor, hidden: frozenset[str] = frozenset()) -> None:
@@ -191,7 +191,7 @@ class Watcher:
             self._made[id(found[0])] = (found[0], len(self.nodes) - 1)
         span.node = self._made[id(found[0])][1]
         span.shape = tuple(found[0].shape)
-        if not span.reads:  # called by keyword: what its operations read from outside
+        if not span.reads:  # called by keyword: the values that its operations read from outside
             inside = (read for node in self.nodes[span.start :] for read in node.inputs)
             span.reads = tuple(dict.fromkeys(read for read in inside if read < span.start))
 
@@ -213,15 +213,15 @@ class Graph:
     layers : mapping of str to Layer
         By name.
     outputs : mapping
-        For each tensor that the model returns, by the keys that lead to it, the layer that makes it.
+        For each tensor that the model returns, by its keys, the layer that computes it.
     axes : mapping of str to Axes
         Of all values: of layers, and of operations that are not listed.
     mixes : str
-        The layer or operation where images of a batch begin to influence each other; empty where they never do.
+        The first layer or operation where images of a batch influence each other; empty if there is none.
     note : str
-        What could not be measured of the axes; empty where all was.
+        What could not be measured about the axes; empty if everything was.
     batch : int
-        The least number of images that the model admits; nearly always 1.
+        The smallest batch size that the model takes; nearly always 1.
     """
 
     layers: Mapping[str, Layer]
@@ -232,7 +232,7 @@ class Graph:
     batch: int = 1
 
     def feeding(self, ends: Iterable[str]) -> frozenset[str]:
-        """The layers that these layers depend on, themselves included; for none named, those of the outputs."""
+        """The layers that these layers depend on, themselves included; by default those of the outputs."""
         found: set[str] = set()
         queue = list(ends) or list(self.outputs.values())
         while queue:
@@ -243,9 +243,9 @@ class Graph:
         return frozenset(found)
 
 
-# Attributes of every module that hold no tensors of its own.
+# Attributes of every module that do not hold its own tensors.
 _INSIDE = frozenset(name for name in vars(nn.Module()) if name not in ("_parameters", "_buffers"))
-_BATCHES = (1, 2, 3, 4, 8, 16, 32)  # tried in turn where a model admits none of the numbers before
+_BATCHES = (1, 2, 3, 4, 8, 16, 32)  # batch sizes that are tried in turn until the model takes one
 
 
 def watch(
@@ -274,7 +274,7 @@ def watch(
 
 
 def _first_pass(model: nn.Module, pictures: Pictures, size: tuple[int, int]) -> tuple[Watcher, Any, int]:
-    """A watched pass over as few images as the model admits."""
+    """A watched pass over as few images as the model takes."""
     first: ModelError | None = None
     for count in _BATCHES:
         images = pictures(count, size, False)

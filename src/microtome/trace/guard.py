@@ -1,4 +1,4 @@
-"""Guard of the user's model: whatever a forward pass may change is saved and restored."""
+"""Guard of the user's model: everything that a forward pass may change is saved and restored."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _copy_each(copies: list[Tensor], tensors: list[Tensor]) -> None:
         copied.copy_(tensor)
 
 
-# Not public; where it is missing, it is one call for each tensor.
+# Not public; without it, there is one call for each tensor.
 _copy: Callable[[list[Tensor], list[Tensor]], Any] = getattr(torch, "_foreach_copy_", _copy_each)
 
 
@@ -101,9 +101,9 @@ def as_found(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _not_compiled(modules: list[nn.Module]) -> Iterator[None]:
-    """Run what ``torch.compile`` has compiled as it is written: else it would compile what looks at the pass, too."""
+    """Run compiled code uncompiled: otherwise ``torch.compile`` would also compile the tracer."""
     compiled = [(module, call) for module in modules if (call := vars(module).get("_compiled_call_impl")) is not None]
-    # The compiler is looked for among what has been imported: importing it takes seconds.
+    # Use the compiler only if it has been imported: importing it takes seconds.
     stance = getattr(torch.compiler, "set_stance", None) if "torch._dynamo.eval_frame" in sys.modules else None
     for module, _ in compiled:
         module._compiled_call_impl = None
@@ -153,7 +153,7 @@ def _backward_hooks(module: nn.Module) -> list[dict[int, Any]]:
 
 
 class _Tables:
-    """What some dictionaries hold, to give them back what was exchanged, added or removed.
+    """The content of some dictionaries, to undo exchanged, added or removed entries.
 
     All keys and values are kept in one row each, which takes a tenth of the time of a copy of every dictionary.
     """
@@ -167,7 +167,7 @@ class _Tables:
         return list(chain.from_iterable(self._tables)), list(chain.from_iterable(map(dict.values, self._tables)))
 
     def restore(self) -> None:
-        """Give every dictionary the objects that it had."""
+        """Restore the content of every dictionary."""
         keys, values = self._now()
         same = len(values) == len(self._values) and all(map(operator.is_, values, self._values))
         if same and keys == self._keys and list(map(len, self._tables)) == self._sizes:
@@ -206,7 +206,7 @@ class _Tensors:
         self._portrait = _portrait_of(self._root, buffers)
 
     def restore(self) -> None:
-        """Put back replaced and overwritten tensors."""
+        """Restore replaced and overwritten tensors."""
         self._tables.restore()
         portrait = self._portrait
         doubtful = range(len(portrait.tensors)) if portrait.new else portrait.unversioned
@@ -231,7 +231,7 @@ class _Attributes:
         tables = [
             vars(module)
             for module in modules
-            # torch's own layers assign nothing in their forward pass, and they are most of a model.
+            # torch's own layers, which are most of a model, assign nothing in their forward pass.
             if not type(module).__module__.startswith("torch.nn.modules.")
             and not isinstance(module, torch.jit.ScriptModule)
         ]
@@ -257,7 +257,7 @@ class _Attributes:
             self.generators.append(value)
 
     def restore(self) -> None:
-        """Give every attribute the object that it had, and every container its content; remove new ones."""
+        """Restore every attribute and the content of every container; remove new ones."""
         self._tables.restore()
         for value, content in self._held:
             if not _same_content(value, content):
@@ -279,7 +279,7 @@ def _same_content(one: Any, other: Any) -> bool:
 
 
 class _Portrait:
-    """Copies of a model's buffers, whose memory serves the next pass, too.
+    """Copies of a model's buffers; the next pass uses the same memory.
 
     ``unversioned`` names the buffers that the model writes past their version counter (``buffer.data.add_(1)``). The
     first pass compares all values and finds them; later passes compare only these.
@@ -298,21 +298,21 @@ class _Portrait:
         ]
         kinds: dict[object, list[int]] = {}
         for row, (tensor, plain) in enumerate(zip(tensors, self._plain, strict=True)):
-            # A kernel for many tensors takes plain ones; the others are copied one by one.
+            # The kernel for many tensors takes only plain ones; the others are copied one by one.
             kinds.setdefault((tensor.dtype, tensor.device) if plain else row, []).append(row)
         self._groups = [([self.copies[row] for row in rows], [tensors[row] for row in rows]) for rows in kinds.values()]
 
     def is_of(self, tensors: list[Tensor]) -> bool:
-        """Whether the copies have the kinds and shapes of these buffers, which are the same objects as before."""
+        """Whether the copies match these buffers in kind and shape, and the buffers are the same objects as before."""
         same = len(tensors) == len(self.tensors) and all(map(operator.is_, tensors, self.tensors))
         return same and _kinds(tensors) == self._kinds
 
     def differs(self, row: int) -> bool:
-        """Whether a buffer holds other values than its copy."""
+        """Whether a buffer differs from its copy."""
         return self._plain[row] and not torch.equal(self.tensors[row], self.copies[row])
 
     def take(self) -> None:
-        """Copy all buffers anew: one call for all of a kind, which on a GPU is one kernel instead of one for each."""
+        """Refresh all copies: one call for all buffers of a kind, which is one kernel on a GPU."""
         with torch.no_grad():
             for copies, tensors in self._groups:
                 _copy(copies, tensors)
@@ -322,12 +322,12 @@ def _kinds(tensors: list[Tensor]) -> list[list[Any]]:
     return [[x.shape for x in tensors], [x.dtype for x in tensors], [x.device for x in tensors]]
 
 
-# The portraits of a model that are not in use; a pass inside a pass takes a second one.
+# Copies of a model's buffers that are not in use; a nested pass takes a second one.
 _PORTRAITS: weakref.WeakKeyDictionary[nn.Module, list[_Portrait]] = weakref.WeakKeyDictionary()
 
 
 def _portrait_of(root: nn.Module | None, tensors: list[Tensor]) -> _Portrait:
-    """A portrait of the buffers as they are now, in the memory of an earlier one where there is one."""
+    """A copy of the present buffers, in the memory of an earlier copy if there is one."""
     free = _PORTRAITS.get(root, []) if root is not None else []
     while free:
         portrait = free.pop()

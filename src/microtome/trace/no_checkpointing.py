@@ -1,4 +1,4 @@
-"""Gradient checkpointing switched off: checkpointed parts of a model run once, as written.
+"""Switches gradient checkpointing off: checkpointed parts of a model run once, as written.
 
 Checkpointing trades time for memory in training: torch forgets what a part computed and runs it again in the
 backward pass, by then outside of the tracer and without its rules. Here a pass is short and its memory bounded, so
@@ -18,7 +18,7 @@ from typing import Any
 from torch.utils.checkpoint import checkpoint
 
 _FUNCTION: Any = inspect.unwrap(checkpoint)
-# Keywords that are for checkpointing itself; all others are for the part.
+# Keywords of checkpointing itself; all others are for the part.
 _SETTINGS = {"preserve_rng_state"} | {
     name
     for name, parameter in inspect.signature(_FUNCTION).parameters.items()
@@ -27,7 +27,7 @@ _SETTINGS = {"preserve_rng_state"} | {
 
 
 def run_part(part: Callable[..., Any] | None, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-    """Run a part that was given to ``checkpoint``; without one ``checkpoint`` decorates, which is to change nothing."""
+    """Run a part given to ``checkpoint``; without a part it acts as a decorator that changes nothing."""
     if part is None:
         return lambda decorated: decorated
     return part(*args, **{name: value for name, value in keywords.items() if name not in _SETTINGS})
@@ -40,7 +40,7 @@ def _in_place_of_checkpoint(function: Any = None, *args: Any, **keywords: Any) -
 
 
 def _decorator() -> Any:
-    """The class of functions decorated by ``checkpoint``; None where torch knows no such decoration."""
+    """The class of functions decorated by ``checkpoint``; None if torch has no such decorator."""
     try:
         made = checkpoint(use_reentrant=False)(len)  # type: ignore[call-arg]  # since torch 2.14
     except TypeError:

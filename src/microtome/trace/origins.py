@@ -1,8 +1,8 @@
-"""Tensors whose making the tracer has not seen, found by the gradient that they carry.
+"""Tensors that unseen code has computed, found by the gradient that they carry.
 
 A pass sees every torch call made in Python. What runs elsewhere (a scripted function, a batched function of
-``torch.vmap``, somebody's own autograd function) leaves a tensor that carries a gradient though no operation that was
-seen has made it. Where rules are to hold for every operation, such a tensor is refused by name.
+``torch.vmap``, a custom autograd function) leaves a tensor that carries a gradient although no operation that was
+seen has computed it. If rules must apply to every operation, such a tensor is refused by name.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _FLAT = PLAIN | {nn.Parameter}
 OURS, TORCH = Path(__file__).parents[1], Path(torch.__file__).parent
 
 
-# The depth of function transforms (torch.vmap, torch.func.jvp). Torch has no public question for it; where this one is
-# missing, tensors inside a transform are looked at, as those outside.
+# The depth of function transforms (torch.vmap, torch.func.jvp). Torch has no public function for it; if this one is
+# missing, tensors inside a transform are treated like those outside.
 _depth = getattr(getattr(torch._C, "_functorch", None), "maybe_current_level", None)
 
 
 def is_transformed() -> bool:
-    """Whether a function transform runs, as ``torch.vmap``: its tensors have axes that nobody sees, and no numbers."""
+    """Whether a function transform such as ``torch.vmap`` runs: its tensors have hidden axes and no numbers."""
     return _depth is not None and _depth() is not None
 
 
@@ -39,11 +39,11 @@ class Origins:
     """The tensors of one pass whose origin is known."""
 
     def __init__(self, *known: Tensor) -> None:
-        # Weak references, so that nothing is kept alive; they tell whether an identity is used again.
+        # Weak references keep nothing alive and show when an id is used again.
         self._known = {id(value): ref(value) for value in known}
 
     def add(self, output: Any) -> None:
-        """Remember what an operation has made."""
+        """Remember the output of an operation."""
         if isinstance(output, Tensor):
             self._known[id(output)] = ref(output)
         elif isinstance(output, list | tuple):
@@ -54,12 +54,12 @@ class Origins:
                 self.add(item)
 
     def knows(self, value: Tensor) -> bool:
-        """Whether an operation that was seen has made a tensor."""
+        """Whether a seen operation has computed a tensor."""
         known = self._known.get(id(value))
         return known is not None and known() is value
 
     def stranger(self, tree: Any) -> Tensor | None:
-        """The first tensor in a nest that carries a gradient and that nothing seen has made."""
+        """The first nested tensor that carries a gradient and that no seen operation has computed."""
         for item in tree.values() if isinstance(tree, dict) else tree:
             if type(item) in _FLAT:
                 continue
@@ -74,7 +74,7 @@ class Origins:
 
 
 def maker(value: Tensor) -> str:
-    """What has made a stranger, in words, as far as it can be found out."""
+    """A description of the unseen code that computed a tensor, as far as it can be found out."""
     node: Any = value.grad_fn
     if isinstance(node, BackwardCFunction):
         return f'the autograd function "{type(node).__name__.removesuffix("Backward")}" in {calling_place()}'
@@ -90,7 +90,7 @@ def maker(value: Tensor) -> str:
 
 
 def calling_place() -> str:
-    """Where in the user's code an operation is called: the function, its line and its file."""
+    """The place in the user's code where an operation is called: function, line and file."""
     frame = _calling_frame()
     if frame is None:
         return "the model"
@@ -100,7 +100,7 @@ def calling_place() -> str:
 
 
 def _calling_frame() -> FrameType | None:
-    """The innermost frame that is neither torch's nor ours."""
+    """The innermost frame that belongs neither to torch nor to microtome."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and is_within(frame.f_code, OURS, TORCH):
         frame = frame.f_back
@@ -114,7 +114,7 @@ def _owner(frame: FrameType) -> Any:
 
 
 def is_within(code: CodeType, *folders: Path) -> bool:
-    """Whether code stands in a file in one of these folders."""
+    """Whether code is in a file in one of these folders."""
     return any(Path(code.co_filename).is_relative_to(folder) for folder in folders)
 
 

@@ -25,7 +25,7 @@ GradOutput = Tensor | Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class RecordedPass:
-    """What one pass recorded.
+    """The values and gradients of one pass.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class RecordedPass:
     score, target : Tensor
         The score of the target class of each image, and that class, shape (N,).
     notes : tuple of str
-        What the backward rules could not tell, by name.
+        Patterns that the backward rules could not recognise, by name.
     """
 
     value: dict[str, Tensor]
@@ -106,7 +106,7 @@ def take(
         found = _gradients(reached, _weights(grad_output, reached, output_layer), places, names, rules)
     if isinstance(rules, Relevance):
         rules.forget()
-    if not replace:  # an exchanged value may cut what lies before it, and the gradient there is zero
+    if not replace:  # a replaced value may cut the graph, and the gradient before it is zero
         _check_existence(net, found, ends)
     for name, slope in found.items():
         found[name] = _finite(torch.zeros_like(value[name]) if slope is None else slope, name)
@@ -138,7 +138,7 @@ def _gradients(
     asked = [name for name in names if name in places]
     try:
         with warnings.catch_warnings():
-            # An operation without a gradient of its own: what comes of it is an error below.
+            # An operation without a gradient: the result is an error below.
             warnings.filterwarnings("ignore", message=".*an autograd kernel was not registered", category=UserWarning)
             found = torch.autograd.grad(output, [places[name] for name in asked], grad_output, allow_unused=True)
     except (MicrotomeError, torch.cuda.OutOfMemoryError):  # a rule has refused an operation, and says which
@@ -146,8 +146,8 @@ def _gradients(
     except Exception as error:
         if rules is not None and broken_pass.is_ours(error):
             raise OpaqueError(
-                f"{rules.name} broke off on the way back with {type(error).__name__}: {error}. The fault is in "
-                "microtome, not in the model. Please report it with the model; methods that need gradients only "
+                f"{rules.name} failed in the backward pass with {type(error).__name__}: {error}. The fault is in "
+                "microtome, not in the model. Please report it with the model; methods that need only gradients "
                 "still work."
             ) from error
         if not isinstance(error, RuntimeError) and broken_pass.is_ours(error):
@@ -162,7 +162,7 @@ broken_pass.calls_the_model(_gradients)
 
 
 def _check_existence(net: Network, gradients: Mapping[str, Any], ends: Iterable[str]) -> None:
-    """Refuse a gradient that does not exist, as behind an int8 layer; a layer that leads nowhere has gradient zero."""
+    """Refuse a gradient that does not exist, as behind an int8 layer; a layer without effect has gradient zero."""
     missing = [name for name, slope in gradients.items() if slope is None]
     if not missing:
         return
@@ -171,7 +171,7 @@ def _check_existence(net: Network, gradients: Mapping[str, Any], ends: Iterable[
     if lost:
         raise OpaqueError(
             f'the score depends on "{lost[0]}", but not by differentiable operations (int8 layers, a detach, rounding '
-            "or a NumPy call in the model?), so there is no gradient to take. Use the model before it was quantised, "
+            "or a NumPy call in the model?), so there is no gradient. Use the model before it was quantised, "
             "or a method that needs no gradient, such as occlusion."
         )
 
@@ -179,7 +179,7 @@ def _check_existence(net: Network, gradients: Mapping[str, Any], ends: Iterable[
 def _weights(grad_output: GradOutput | None, reached: Tensor, layer: str) -> Tensor:
     if grad_output is None:
         raise InputError(
-            f'grad_output is needed beside output_layer="{layer}": a tensor of shape {tuple(reached.shape)} or a '
+            f'grad_output is needed with output_layer="{layer}": a tensor of shape {tuple(reached.shape)} or a '
             "function of the layer's value."
         )
     weights = grad_output(reached.detach()) if callable(grad_output) else grad_output

@@ -24,9 +24,9 @@ class SharedPass:
     images : Tensor
         What the model was given.
     observer : Observer
-        What has seen the pass.
+        The observer of the pass.
     returned : object
-        What the model returned.
+        Output of the model.
     alone : object
         What the model returned for one image alone.
     place : int
@@ -67,7 +67,7 @@ class Both:
 
 
 def seeded_pass(model: nn.Module, images: Tensor, observer: Observer, seed: int) -> tuple[Any, bool]:
-    """Run a model under random states of its own; what it returned, and whether random numbers were drawn.
+    """Run a model under its own random states; returns its output, and whether random numbers were drawn.
 
     Raises
     ------

@@ -34,21 +34,21 @@ class FeatureHistory(Result, drawing="training.feature_history_figures:feature_h
     ----------
     layers : list of str
     epochs : list of float
-        When each checkpoint was taken, in epochs; the last one is the final network.
+        Epoch of each checkpoint; the last one is the final network.
     units : list of int
-        The units that are shown, of every layer that has them.
+        The units that are shown, in every layer that has them.
     distance : dict of str to Tensor
-        By layer: (checkpoints, units) one less the correlation of a unit's activations with its final ones.
+        By layer: (checkpoints, units) one minus the correlation of a unit's activations with its final ones.
     patches : dict of str to Tensor
-        By layer: (checkpoints, shown, C, h, w) the patch of the data that drives the unit most.
+        By layer: (checkpoints, shown, C, h, w) the patch of the data with the highest activation.
     superstimuli : dict of str to Tensor
         By layer: (checkpoints, shown, C, h, w).
     filters : dict of str to Tensor
-        By layer that is a convolution: (checkpoints, shown, J, kh, kw).
+        By convolution: (checkpoints, shown, J, kh, kw).
     labels : dict of str to list
-        By layer: the tuning's label of each shown unit, for each checkpoint.
+        By layer: the tuning label of each shown unit, for each checkpoint.
     images : int
-        How many images the distances were measured on.
+        Number of images for the distances.
     """
 
     layers: list[str]
@@ -62,7 +62,7 @@ class FeatureHistory(Result, drawing="training.feature_history_figures:feature_h
     images: int
 
     def settled(self, within: float = 0.1) -> dict[str, float]:
-        """By layer the first epoch from which on the median distance stays at or below a threshold."""
+        """By layer the first epoch after which the median distance stays at or below a threshold."""
         found = {}
         for layer in self.layers:
             near = (self.distance[layer].median(1).values <= within).tolist()
@@ -100,13 +100,13 @@ def feature_history(
 
     .. math:: d_u(t) = 1 - r\big(f_u^{(t)}, f_u^{(T)}\big)
 
-    with r the correlation over all images and positions: 0 for the same feature at any scale, about 1 for one that has
-    nothing to do with it. A unit that is constant at t has the distance 1.
+    with the correlation r over all images and positions: 0 for the same feature at any scale, about 1 for an unrelated
+    feature. A unit that is constant at t has the distance 1.
 
     Parameters
     ----------
     net : Network
-        The network; only its structure and reading of images are used, and it stays as it is.
+        The network; only its architecture and its normalisation are used, and it is not changed.
     run : Run or sequence of state dicts
         The checkpoints, in order; the last is the final network.
     dataset : Dataset
@@ -114,17 +114,17 @@ def feature_history(
     layers : iterable of str, optional
         Default the convolutions and fully connected layers.
     epochs : sequence of float, optional
-        Of a run which checkpoints to take, default all; of state dicts when each was taken, default 0, 1, ...
+        For a run the checkpoints to use, default all; for state dicts the epoch of each, default 0, 1, ...
     shown : sequence of int
-        Units whose pictures are kept; those that a layer does not have are left out for it.
+        Units whose pictures are stored; units that a layer does not have are skipped.
     show : sequence of str
-        Which pictures: ``"patches"``, ``"superstimuli"``, ``"filters"``, ``"tuning"``.
+        What to show: ``"patches"``, ``"superstimuli"``, ``"filters"``, ``"tuning"``.
     steps : int
         Steps of ascent for each superstimulus, all from the same seed.
     seed : int
         Seed of the superstimuli.
     batch : int
-        Images at a time; it changes no number.
+        Images per pass; it does not change the results.
 
     Returns
     -------
@@ -134,7 +134,7 @@ def feature_history(
     Raises
     ------
     InputError
-        When there are fewer than two checkpoints, their epochs do not fit, or there is nothing of that name to show.
+        When there are fewer than two checkpoints, their epochs do not fit, or ``show`` holds an unknown word.
     ModelError
         When a checkpoint is of another architecture.
     LayerError
@@ -144,14 +144,14 @@ def feature_history(
     -----
     Cost: for each checkpoint one pass over the images, one more for the patches, ``steps`` passes for the
     superstimuli of each layer and one over the stimuli for the tuning. Memory: all activations of the final network.
-    What it does not show: features that move to another unit of the layer, which count as far away.
+    What it does not show: features that move to another unit of the layer; they count as distant.
 
     References
     ----------
     .. [1] Zeiler and Fergus, Visualizing and understanding convolutional networks, ECCV 2014, section 4.1.
     """
     if not set(show) <= set(SHOWN):
-        raise InputError(f"what can be shown is {', '.join(SHOWN)}; got {', '.join(show)}.")
+        raise InputError(f"show takes {', '.join(SHOWN)}; got {', '.join(show)}.")
     states, moments = _states(run, epochs)
     names = _layers(net, layers)
     final = _network(net, states[-1], moments[-1])
@@ -232,7 +232,7 @@ def _activations(net: Network, data: Dataset, names: list[str], batch: int) -> d
 
 
 def _distances(now: Tensor, final: Tensor) -> Tensor:
-    """One less the correlation of each row with the same row of the final network."""
+    """One minus the correlation of each row with the same row of the final network."""
     found = torch.ones(len(now), dtype=torch.float64, device="cpu")
     for unit in range(len(now)):
         a, b = (one[unit].double() - one[unit].double().mean() for one in (now, final))

@@ -34,7 +34,7 @@ class Recipe:
     Parameters
     ----------
     epochs, batch
-        Passes over the data, and images in each step.
+        Number of epochs, and number of images in each step.
     optimizer
         ``"sgd"`` (with ``momentum``, Nesterov's form if ``nesterov``), ``"adam"`` or ``"adamw"``.
     lr, schedule
@@ -87,9 +87,9 @@ def fit(
 ) -> Run:
     """Train a model on labelled images with cross-entropy.
 
-    The loss is that of logits; a model that ends in log-softmax has the same loss, since log-softmax of
+    The loss expects logits; a model that ends in log-softmax has the same loss, since log-softmax of
     log-probabilities changes nothing. With ``out``, weights, log and the optimizer's state are written at the end of
-    each epoch of ``keep``. A killed run resumes from there when it is called again; on one thread its weights are
+    each epoch of ``keep``. A killed run resumes from there at the next call; on one thread its weights are
     bitwise those of an uninterrupted run. Random numbers (order, dropout) depend on the epoch and the recipe's seed;
     the global random state does not change.
 
@@ -104,7 +104,7 @@ def fit(
     out
         Folder of the run.
     keep
-        Epochs, from 1, at whose end files are written; the last one always is. Default: every epoch.
+        Epochs, from 1, at whose end files are written, and always at the last one. Default: every epoch.
     gradients
         Whether to record the gradients' statistics, see :class:`~microtome.training.Recorder`.
     resume
@@ -238,7 +238,7 @@ def evaluate(
         for module, mode in modes.items():
             module.training = mode
     if not count:
-        raise InputError("accuracy needs labels: the data set is empty, or no image of it has one.")
+        raise InputError("accuracy needs labels: the data set is empty, or none of its images has a label.")
     return total / count, right / count
 
 

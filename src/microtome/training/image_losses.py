@@ -1,4 +1,4 @@
-"""The loss of each image, on a private copy of a network whose weights may be moved."""
+"""The loss of each image, on a private copy of a network whose weights may be changed."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from microtome.training.quick_pooling import QuickPooling
 
 __all__ = ["ImageLosses", "Loss", "PreparedImages", "is_norm"]
 
-# Of scores (n, K) and labels (n,), the losses (n,).
+# From scores (n, K) and labels (n,) to losses (n,).
 Loss = Callable[[Tensor, Tensor], Tensor]
 
-_CACHE, _DEVICE = 2**22, 2**27  # bytes of the largest value of a batch: what a processor's cache holds; for others
+_CACHE, _DEVICE = 2**22, 2**27  # bytes of the largest value of a batch, for a CPU's cache and for other devices
 _MOST = 1024
 _KEPT = 2**30  # bytes of prepared images that are kept
 
@@ -36,10 +36,10 @@ class ImageLosses:
     net
         The network; it is not touched.
     loss
-        Of scores (n, K) and labels (n,), the losses (n,). By default the cross-entropy: of the softmax, or of each
+        Maps scores (n, K) and labels (n,) to losses (n,). By default the cross-entropy: of the softmax, or of each
         class's sigmoid summed over the classes where the head decides each class by itself.
     quick
-        Whether to lay kernels and images out with channels innermost, where the model runs so with the same scores.
+        Whether to use the channels-last layout, if the model gives the same scores with it.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class ImageLosses:
     state : dict of str to Tensor
         Its floating parameters and buffers by name.
     layout : torch.memory_format
-        That of the images it is given.
+        Memory layout of the images.
 
     Raises
     ------
@@ -74,7 +74,7 @@ class ImageLosses:
         self.parameters = dict(self.model.named_parameters())
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses (n,) and which images are right (n,) of prepared images; NaN where the scores are."""
+        """Losses (n,) of prepared images and whether each is classified correctly (n,); NaN if the scores are."""
         head = self.net.head
         with self._pooling:
             scores = self._scores(images)
@@ -100,7 +100,7 @@ class ImageLosses:
 
     @torch.no_grad()
     def _quicken(self) -> None:
-        """Channels innermost, unless the model needs the usual layout: tried on one image."""
+        """The channels-last layout, unless the model needs the usual one; tested on one image."""
         usual, images = self.model, self.net.normalise(self.net.probe)
         expected = self._scores(images)
         self.model = _copied(self.net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
@@ -119,7 +119,7 @@ class ImageLosses:
         return [part for part in self.model.modules() if getattr(part, "running_mean", None) is not None]
 
     def reestimate(self, batches: Iterator[Tensor]) -> None:
-        """Set the running statistics to the averages over some batches, under the weights as they are."""
+        """Set the running statistics to the averages over some batches, with the present weights."""
         norms = self.norms
         before = [(norm, norm.training, norm.momentum) for norm in norms]
         for norm in norms:
@@ -137,16 +137,16 @@ def _copied(net: Network) -> nn.Module:
     try:
         return copy.deepcopy(net.model).eval()
     except (TypeError, RuntimeError) as error:
-        raise ModelError(f"the weights are moved in a private copy, and copy.deepcopy fails: {error}.") from error
+        raise ModelError(f"the weights are changed in a private copy, and copy.deepcopy fails: {error}.") from error
 
 
 def _has_convolutions(model: nn.Module) -> bool:
-    """Whether there are kernels over channels, which gain from channels innermost."""
+    """Whether there are kernels over channels, which are faster in the channels-last layout."""
     return any(isinstance(part, nn.Conv2d) and part.in_channels > part.groups for part in model.modules())
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether a module normalises: a norm of torch, or one that is named so."""
+    """Whether a module normalises: a norm of torch, or a class with norm in its name."""
     return "norm" in type(module).__name__.lower()
 
 
@@ -158,19 +158,19 @@ class PreparedImages:
     net, dataset
         The network and its images.
     labelled
-        Whether labels are needed; images without one are then left out.
+        Whether labels are needed; images without a label are then left out.
     count
-        At most so many images, drawn by ``seed``; by default all.
+        Maximum number of images, drawn by ``seed``; by default all.
     shuffled
-        Whether to put them into an order drawn by ``seed``.
+        Whether to shuffle them by ``seed``.
     batch
-        Images a pass; by default see Notes.
+        Images per pass; for the default see Notes.
     layout
-        In which layout of memory to prepare them.
+        Memory layout of the prepared images.
 
     Notes
     -----
-    By default the largest value of a pass takes 4 MiB on a processor, whose cache holds it, and 128 MiB elsewhere.
+    By default the largest value of a pass takes 4 MiB on a CPU, which fits into its cache, and 128 MiB elsewhere.
     """
 
     def __init__(
@@ -193,14 +193,16 @@ class PreparedImages:
             places = places[:0] if labels is None else places[labels >= 0]
             classes = net.head.decisions
             if labels is not None and len(places) and int(labels.max()) >= classes > 0:
-                raise InputError(f"there is a label {int(labels.max())}, and the network has only {classes} classes.")
+                raise InputError(
+                    f"the label {int(labels.max())} does not exist: the network has only {classes} classes."
+                )
         if not len(places):
             what = "labelled image: the loss needs a label for every image" if labelled else "image"
             raise InputError(f"the data set has no {what}.")
         if count is not None and count < 1:
             raise InputError(f"at least one image was expected, got images={count}.")
         if batch is not None and batch < 1:
-            raise InputError(f"a batch holds at least one image, got batch={batch}.")
+            raise InputError(f"a batch must hold at least one image, got batch={batch}.")
         if shuffled or (count is not None and count < len(places)):
             places = places[torch.randperm(len(places), generator=torch.Generator().manual_seed(seed), device="cpu")][
                 :count
@@ -213,7 +215,7 @@ class PreparedImages:
         return len(self.places)
 
     def batches(self, order: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images and labels (-1 where there is none); in their own order they are prepared once, where they fit."""
+        """Images and labels (-1 for none); unshuffled images are prepared only once if they fit into memory."""
         for number, start in enumerate(range(0, len(self), self.batch)):
             if order is None and number in self._kept:
                 yield self._kept[number]
@@ -239,7 +241,7 @@ def _fitting(net: Network) -> int:
 
 
 def _cross_entropy(squash: str) -> Loss:
-    """By what turns the scores into probabilities; nothing does where they are probabilities."""
+    """The loss by the function from scores to probabilities; none if they are probabilities already."""
     return {"softmax": _of_logits, "sigmoid": _of_sigmoids}.get(squash, _of_probabilities)
 
 

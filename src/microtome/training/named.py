@@ -1,4 +1,4 @@
-"""Training of the zoo's small networks on a data set known by name, each with one recipe found by measurement."""
+"""Training of the zoo's small networks on a named data set, each with a recipe chosen by measurement."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ _NAMES = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", 
 
 
 class QuickPooling(TorchFunctionMode):
-    """While it is active, max pooling over windows of 2 x 2 is the maximum of rows and then of columns.
+    """While it is active, max pooling over windows of 2 x 2 takes the maximum of rows and then of columns.
 
     torch's kernel looks at one window at a time, which takes 8 to 15 times longer on a few channels. The numbers are
     the same to the last bit, NaN included. Only on a processor and without a gradient; everything else runs as it is.
@@ -24,7 +24,7 @@ class QuickPooling(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
-        """The operation, or the pooling in the quick way."""
+        """Run the operation, with fast pooling."""
         options = kwargs or {}
         if getattr(func, "__name__", "") == "max_pool2d" and not torch.is_grad_enabled():
             made = _pooled({**dict(zip(_NAMES, args, strict=False)), **options})

@@ -1,4 +1,4 @@
-"""Convolutions on maps smaller than their kernel: computed with the part of the kernel that meets a pixel."""
+"""Convolutions on maps smaller than their kernel, computed with the part of the kernel that overlaps a pixel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ReachableKernels"]
 
 
 class ReachableKernels(TorchFunctionMode):
-    r"""Inside the context, ``conv2d`` leaves out the rows and columns of a kernel that only meet the padding.
+    r"""Inside the context, ``conv2d`` skips the rows and columns of a kernel that only overlap the padding.
 
     On a map of :math:`h` rows, row :math:`k` of a kernel (stride :math:`s`, padding :math:`p`, dilation :math:`d`)
     meets a pixel in some output row :math:`i` where :math:`0 \le i s - p + k d < h`. The others multiply zeros and have
@@ -21,7 +21,7 @@ class ReachableKernels(TorchFunctionMode):
     as much as its middle element, and the gradient of its weights even more: a training step of that network takes
     0.36 s inside the context and 0.57 s outside (64 images, one core).
 
-    The result is the same up to the order of sums. Kernels whose rows and columns all meet pixels, and calls with
+    The result is the same up to the order of sums. Kernels whose rows and columns all overlap pixels, and calls with
     other arguments, are unchanged.
     """
 

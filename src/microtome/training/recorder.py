@@ -152,7 +152,7 @@ class Recorder:
             self.close()
 
     def restore(self, epochs: int) -> None:
-        """Resume after ``epochs`` epochs that an earlier recorder wrote into the folder; later ones are dropped."""
+        """Resume after ``epochs`` epochs that an earlier recorder wrote into the folder; later epochs are dropped."""
         if self.folder is None or epochs < 1:
             return
         records = Run.read(self.folder).records

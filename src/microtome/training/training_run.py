@@ -63,16 +63,16 @@ class Run:
         return f"Run({len(self)} epochs{where})"
 
     def _repr_html_(self) -> str:
-        """Show the curves as a table in a notebook; of a long run every so many epochs."""
+        """Show the curves as a table in a notebook; for a long run only some epochs."""
         numbers = [key for key, value in (self.records[0] if self.records else {}).items() if _is_number(value)]
         stride = max(1, -(-len(self) // _SHOWN))
         shown = [record for place, record in enumerate(self.records) if (len(self) - 1 - place) % stride == 0]
         table = Table.of([{key.replace("_", " "): record[key] for key in numbers} for record in shown])
         where = "in memory only" if self.folder is None else f"in the folder {self.folder}"
         kept = said(list(self.checkpoints))
-        lines = [f"The record is {where}; weights are kept of the epochs: {kept}."]
+        lines = [f"The record is {where}; weights are stored for the epochs: {kept}."]
         if stride > 1:
-            lines.append(f"One epoch of {stride} is shown.")
+            lines.append(f"One of {stride} epochs is shown.")
         return page(f"Training run of {len(self)} epochs", lines, table, [f"Settings: {said(dict(self.settings))}."])
 
     @property

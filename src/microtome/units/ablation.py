@@ -156,7 +156,7 @@ def ablate(
     (info,) = streaming_pass.selected_layers(net, layer)
     rows = _rows(units, info.units, layer)
     if value not in ("zero", "mean"):
-        raise InputError(f'value is "zero" or "mean", got "{value}".')
+        raise InputError(f'value must be "zero" or "mean", got "{value}".')
     if len(dataset) == 0:
         raise InputError("the data set is empty: there is no image to run.")
     dataset = adapt(dataset, net)

@@ -19,17 +19,17 @@ ByUnit = Mapping[str, Mapping[int, float]]  # layer -> unit -> number
 
 
 def intervene(net: Network, *, scale: ByUnit | None = None, clamp: ByUnit | None = None) -> Network:
-    r"""The same network with some units changed at every position, for every method.
+    r"""A network with some units changed at every position, for every method.
 
     .. math:: f_u'(x; i, j) = s_u \, f_u(x; i, j) \quad\text{or}\quad f_u'(x; i, j) = v_u
 
-    All that comes after reads the changed value, and so do results: activations, scores, gradients,
+    All later layers read the changed value, and so do results: activations, scores, gradients,
     relevance and occlusion are those of the changed network.
 
     Parameters
     ----------
     net : Network
-        It is not changed; the weights are shared, not copied.
+        The network; it is not changed. The weights are shared, not copied.
     scale : mapping
         ``{"conv2": {3: 0.0, 5: 2.0}}`` ablates unit 3 of conv2 and doubles unit 5 [1]_.
     clamp : mapping
@@ -38,7 +38,7 @@ def intervene(net: Network, *, scale: ByUnit | None = None, clamp: ByUnit | None
     Returns
     -------
     Network
-        A network like ``net``; an intervention on it comes on top. Its fingerprint tells it from ``net``.
+        A network like ``net``; interventions can be combined. Its fingerprint differs from that of ``net``.
 
     Raises
     ------
@@ -51,8 +51,8 @@ def intervene(net: Network, *, scale: ByUnit | None = None, clamp: ByUnit | None
     Notes
     -----
     Cost: one multiplication, and one addition where units are clamped, in each edited layer of each pass. A clamped
-    unit no longer depends on the image: its gradient and relevance end there. What an intervention does not show:
-    what the network would do had it been trained without the unit.
+    unit no longer depends on the image: its gradient and relevance end there. What it does not show:
+    a network that was trained without the unit.
 
     References
     ----------
@@ -83,7 +83,9 @@ def intervene(net: Network, *, scale: ByUnit | None = None, clamp: ByUnit | None
 def _edit(net: Network, layer: str, scale: Mapping[int, float], clamp: Mapping[int, float]) -> tuple[str, Edit]:
     found = net.layer(layer)
     if not found.units or found.axes.image_axis is None:
-        raise LayerError(f'layer "{found.name}" ({found.kind}) has no units of single images, so none can be changed.')
+        raise LayerError(
+            f'layer "{found.name}" ({found.kind}) has no separate values for each image, so units cannot be changed.'
+        )
     factors, shifts = (
         torch.ones(found.units, dtype=torch.float64, device="cpu"),
         torch.zeros(found.units, dtype=torch.float64, device="cpu"),
@@ -92,18 +94,18 @@ def _edit(net: Network, layer: str, scale: Mapping[int, float], clamp: Mapping[i
         if not 0 <= int(unit) < found.units:
             raise InputError(f'unit {unit} does not exist: "{found.name}" has units 0 to {found.units - 1}.')
         if not math.isfinite(number):
-            raise InputError(f'unit {unit} of "{found.name}" is given {number}; a finite number was expected.')
+            raise InputError(f'a finite number was expected for unit {unit} of "{found.name}", got {number}.')
     for unit, number in scale.items():
         factors[int(unit)] = float(number)
     for unit, number in clamp.items():
         if unit in scale:
-            raise InputError(f'unit {unit} of "{found.name}" is scaled and clamped at once; choose one.')
+            raise InputError(f'unit {unit} of "{found.name}" is both scaled and clamped; choose one.')
         factors[int(unit)], shifts[int(unit)] = 0.0, float(number)
     return found.name, Edit(found.axes, factors, shifts)
 
 
 def _after(first: Edit, second: Edit) -> Edit:
-    """One edit that does what two do one after the other."""
+    """One edit with the effect of two successive edits."""
     return Edit(first.axes, second.scale * first.scale, second.scale * first.shift + second.shift)
 
 

@@ -1,4 +1,4 @@
-"""Stimuli that vary pattern and place independently: each of some small patterns at each of some places."""
+"""Stimuli that vary pattern and position independently: each small pattern at each position of a grid."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from microtome.units.stimulus_tuning import stimuli, stimulus_shapes
 
 __all__ = ["PlacedStimuli", "placed"]
 
-_LEAST = 5  # pixels of a pattern on a side
+_LEAST = 5  # smallest side of a pattern in pixels
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PlacedStimuli(Result):
-    """Every pattern at every place.
+    """Every pattern at every position.
 
     Attributes
     ----------
     images : Tensor
-        (P * L, C, H, W) in [0, 1]: all places of the first pattern, then of the second, and so on.
+        (P * L, C, H, W) in [0, 1]: all positions of the first pattern, then of the second, and so on.
     names : list of str
-        (P) the patterns in words.
+        (P,) descriptions of the patterns.
     places : Tensor
-        (L, 2) row and column of each place's middle, in pixels.
+        (L, 2) row and column of the middle of each position, in pixels.
     """
 
     images: Tensor
@@ -40,7 +40,7 @@ def placed(
     size: int | tuple[int, int], *, channels: int = 1, side: int | None = None, grid: int = 5,
     patterns: Tensor | None = None, names: Sequence[str] | None = None,
 ) -> PlacedStimuli:  # fmt: skip
-    """Lines, edges, corners, curves, blobs and gratings within a disc, each at each place of a grid, on black.
+    """Lines, edges, corners, curves, blobs and gratings within a disc, each at each position of a grid, on black.
 
     Parameters
     ----------
@@ -49,18 +49,18 @@ def placed(
     channels : int
         Number of channels, all equal.
     side : int, optional
-        Side of a pattern in pixels; default a third of the image, odd. All of it lies in the image at every place.
+        Side of a pattern in pixels; default a third of the image, odd. It lies inside the image at every position.
     grid : int
-        Places along each side.
+        Number of positions along each side.
     patterns : Tensor, optional
-        (P, side, side) patterns of one's own in [0, 1].
+        (P, side, side) the user's own patterns in [0, 1].
     names : sequence of str, optional
         Their names.
 
     Raises
     ------
     InputError
-        The patterns do not fit the image, there are fewer than two patterns or places, or names do not fit.
+        The patterns do not fit the image, there are fewer than two patterns or positions, or names do not fit.
 
     Examples
     --------

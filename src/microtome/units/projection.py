@@ -58,12 +58,12 @@ def project_back(
     method: str = "gradient",
     position: tuple[int, int] | None = None,
 ) -> Projection:
-    r"""Send one activation of a unit back to the pixels; all other activations of its layer send nothing.
+    r"""Propagate one activation of a unit back to the pixels; all other activations of its layer are zero.
 
     - ``"gradient"``: :math:`\partial f_u(x; i, j) / \partial x`.
     - ``"deconvnet"``: ReLU on the signal at every nonlinearity, max-pooling to its switches [1]_.
     - ``"guided"``: also zero where the forward value was not positive [2]_.
-    - ``"relevance"``: the activation itself, handed back by the rules of ``attribution.lrp`` [3]_.
+    - ``"relevance"``: the activation itself, propagated by the rules of ``attribution.lrp`` [3]_.
 
     Parameters
     ----------
@@ -76,9 +76,9 @@ def project_back(
     unit : int
         The unit, from 0.
     method : str
-        One of the four.
+        One of the four methods.
     position : (int, int), optional
-        Row and column in the layer's grid; default where the unit is strongest, in each image.
+        Row and column in the layer's grid; default the position of the maximum in each image.
 
     Returns
     -------
@@ -90,14 +90,14 @@ def project_back(
     InputError
         When method, unit or position does not exist.
     LayerError
-        When the layer does not exist or has no units of single images.
+        When the layer does not exist or has no separate values for each image.
     OpaqueError
         When there is no backward rule for an operation of the model.
 
     Notes
     -----
-    Cost: a pass up to the layer, and one there and back. It does not show what else would drive the unit,
-    nor what the network makes of it.
+    Cost: a forward pass up to the layer, and a forward and backward pass. It does not show what else drives the unit,
+    nor the effect of the unit on the output.
 
     References
     ----------
@@ -116,10 +116,10 @@ def project_back(
     ([[0, 1]], [[[0.0, 1.0, -2.0, 0.0]]])
     """
     if method not in PROJECTIONS:
-        raise InputError(f'method is one of {", ".join(PROJECTIONS)}; got "{method}".')
+        raise InputError(f'method must be one of {", ".join(PROJECTIONS)}; got "{method}".')
     info = net.layer(layer)
     if not info.units or info.axes.image_axis is None:
-        raise LayerError(f'layer "{info.name}" ({info.kind}) has no units of single images; choose another.')
+        raise LayerError(f'layer "{info.name}" ({info.kind}) has no separate values for each image; choose another.')
     if not 0 <= unit < info.units:
         raise InputError(f'unit {unit} does not exist: "{info.name}" has units 0 to {info.units - 1}.')
     given = net.images(images)
@@ -144,7 +144,7 @@ def project_back(
 
 
 def _places(values: Tensor, position: tuple[int, int] | None) -> Tensor:
-    """The place (N,) of the activation in each flattened map (N, h, w)."""
+    """The index (N,) of the activation in each flattened map (N, h, w)."""
     if position is None:
         return values.flatten(1).argmax(1)
     row, column = position
@@ -154,7 +154,7 @@ def _places(values: Tensor, position: tuple[int, int] | None) -> Tensor:
 
 
 def _begun(layer: Layer, unit: int, places: Tensor, relevance: bool, value: Tensor) -> Tensor:
-    """The signal that is sent back: one at a single activation of each image; for relevance, the activation."""
+    """The backward signal: one at a single activation of each image; for relevance, the activation."""
     by_unit = layer.axes.per_unit(value, len(places))
     begun = torch.zeros_like(by_unit)
     rows = torch.arange(len(places), device=value.device)

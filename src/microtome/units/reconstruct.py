@@ -132,7 +132,7 @@ def reconstruct(
     [1.0, -2.0]
     """
     if method not in METHODS:
-        raise InputError(f'method is one of {", ".join(METHODS)}; got "{method}".')
+        raise InputError(f'method must be one of {", ".join(METHODS)}; got "{method}".')
     if k < 1:
         raise InputError(f"k is at least 1, got {k}.")
     rows = list(range(patches.units)) if units is None else [units] if isinstance(units, int) else list(units)

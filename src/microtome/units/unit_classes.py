@@ -14,9 +14,9 @@ from microtome.results import Result
 from microtome.tables import Table
 from microtome.units.streaming.patch_tables import LayerPatches
 
-PRECISION = 0.5  # a class is named if at least half of the images that drive the unit so far are of it,
-RECALL = 0.25  # if they are a quarter of its images,
-SIGNIFICANCE = 0.01  # and if chance reaches as many in fewer cases, corrected for all classes and thresholds
+PRECISION = 0.5  # a class is named if at least half of the images above the threshold belong to it,
+RECALL = 0.25  # they are at least a quarter of its images,
+SIGNIFICANCE = 0.01  # and chance reaches as many less often than this, corrected for all classes and thresholds
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -68,7 +68,7 @@ class ClassLabels(Result, drawing="units.unit_class_figures:class_labels"):
 
 @register("class-labels", rows=("B4",), paper="dissecting", needs="top patches of labelled images", kind="units")
 def class_labels(patches: LayerPatches) -> ClassLabels:
-    r"""Label units by the class of the images that drive them most, where a unit detects one class.
+    r"""Label units that detect one class by the class of the images with the highest activation.
 
     A unit with a threshold t is a detector of class c: with the n images whose largest activation is at least t,
     :math:`n_c` of them of class c, and :math:`N_c` images of this class in the data,
@@ -92,11 +92,11 @@ def class_labels(patches: LayerPatches) -> ClassLabels:
     Notes
     -----
     Cost: none beyond the table. Only the ten classes with the highest mean of a unit are tried. What it does not show:
-    what in the images of the class drives the unit.
+    which part of these images drives the unit.
 
     Examples
     --------
-    A unit that is the brightness of the image, in data where class 1 is bright:
+    A unit that measures brightness, on data where class 1 is bright:
 
     >>> from microtome import Network, units
     >>> net = Network(torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()), (1, 2, 2))

@@ -1,4 +1,4 @@
-"""What and where: how much of a unit's response depends on the pattern shown, how much on its place."""
+"""What and where: how much of a unit's response depends on the pattern, and how much on its position."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class WhatWhere(Result, drawing="units.what_where_figures:what_where"):
     ----------
     layer : str
     reduce : str
-        How a unit's map became one number.
+        How a unit's map was reduced to one number.
     pattern, place, interaction : Tensor
         (units,) shares of the variance of the response; they add up to 1. NaN for a unit that responds equally to
         all stimuli.
@@ -56,7 +56,7 @@ class WhatWhere(Result, drawing="units.what_where_figures:what_where"):
     places: Tensor
 
     def dual(self, least: float = 0.1) -> Tensor:
-        """Mask (units,) of units of which pattern and place both explain at least a share, each by itself."""
+        """Mask (units,) of units for which pattern and position each explain at least a share."""
         return (self.pattern >= least) & (self.place >= least)
 
     def table(self) -> Table:
@@ -91,17 +91,17 @@ def what_where(
     reduce: str = "max",
     batch: int = 64,
 ) -> WhatWhere | dict[str, WhatWhere]:
-    r"""Split the variance of each unit's response by the pattern shown and by its place [1]_.
+    r"""Split the variance of each unit's response by pattern and by position [1]_.
 
-    Every pattern i is shown at every place j. With :math:`y_{ij}` the response and dots for means, the two-way
+    Every pattern i is shown at every position j. With the response :math:`y_{ij}` and dots for means, the two-way
     analysis of variance is exact,
 
     .. math:: \sum_{ij} (y_{ij} - y_{\cdot\cdot})^2 = \sum_{ij} (y_{i\cdot} - y_{\cdot\cdot})^2
               + \sum_{ij} (y_{\cdot j} - y_{\cdot\cdot})^2
               + \sum_{ij} (y_{ij} - y_{i\cdot} - y_{\cdot j} + y_{\cdot\cdot})^2 .
 
-    The three sums over the whole are the shares of the pattern, of the place, and of their interaction: a unit that
-    answers one pattern at one place only has all three.
+    The three sums, divided by the total, are the shares of the pattern, of the position, and of their interaction: a
+    unit that responds to one pattern at one position only has all three.
 
     Parameters
     ----------
@@ -111,8 +111,8 @@ def what_where(
     stimuli : PlacedStimuli, optional
         Default ``units.placed`` at the network's input size: 34 patterns at 5 x 5 places.
     reduce : str
-        How a unit's map becomes one number: ``"max"`` asks whether the channel sees the pattern anywhere,
-        ``"mean"`` takes all positions, ``"centre"`` the one neuron in the middle.
+        How a unit's map is reduced to one number: ``"max"`` (does the channel detect the pattern anywhere),
+        ``"mean"`` over all positions, ``"centre"`` (the neuron in the middle).
     batch : int
         Number of images per pass.
 
@@ -126,13 +126,13 @@ def what_where(
     LayerError
         When the layer does not exist or has no units.
     InputError
-        When ``reduce`` is unknown, or the stimuli are no full grid of patterns and places.
+        When ``reduce`` is unknown, or the stimuli are not a full grid of patterns and positions.
 
     Notes
     -----
-    Cost: one forward pass over the stimuli. A convolution does not know places, save by its padding: with ``"max"``
-    its place share is 0 but for borders and the grid of its stride. Which patterns and places are shown decides the
-    shares; they are those of this set. What it does not show: responses to several patterns at once.
+    Cost: one forward pass over the stimuli. A convolution detects positions only by its padding: with ``"max"``
+    its position share is 0 except for borders and the grid of its stride. The shares depend on the set of patterns and
+    positions. What it does not show: responses to several patterns at once.
 
     References
     ----------
@@ -140,7 +140,7 @@ def what_where(
 
     Examples
     --------
-    A unit that sees the whole image through equal weights answers the pattern only.
+    A unit that reads the whole image with equal weights responds only to the pattern.
 
     >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(144, 1, bias=False))
     >>> _ = model[1].weight.data.fill_(1.0)
@@ -148,13 +148,13 @@ def what_where(
     1.0
     """
     if reduce not in REDUCTIONS:
-        raise InputError(f'a map is reduced by {", ".join(REDUCTIONS)}, not "{reduce}".')
+        raise InputError(f'reduce must be one of {", ".join(REDUCTIONS)}, got "{reduce}".')
     names = [layers] if isinstance(layers, str) else list(layers)
     shown = placed((net.input_shape[1], net.input_shape[2])) if stimuli is None else stimuli
     patterns, places = len(shown.names), len(shown.places)
     if len(shown.images) != patterns * places or min(patterns, places) < 2:
         raise InputError(
-            f"every pattern at every place was expected, {patterns} x {places} images, got {len(shown.images)}."
+            f"every pattern at every position was expected, {patterns} x {places} images, got {len(shown.images)}."
         )
     rows = _responses(net, names, shown, reduce, batch)
     found = {}

@@ -159,7 +159,7 @@ def test_a_patch_opens_the_whole_image_with_its_place(tmp_path):
     assert 'data-cell="--x:3;--y:0"' in content
     assert 'data-box="left:25.00%;top:50.00%;width:12.50%;height:10.00%"' in content
     assert 'data-page="../../images/0001.html"' in content
-    assert 'data-about="image 0001, a cat: response 1.50 at the marked place"' in content
+    assert 'data-about="image 0001, a cat: response 1.50 at the marked position"' in content
 
 
 def test_a_part_that_cannot_be_says_why(tmp_path):

@@ -111,7 +111,7 @@ def test_options_change_the_result_and_bad_input_is_refused(trained):
         assert not torch.equal(one.network.logits(x), other.network.logits(x))
     with pytest.raises(InputError, match=r"in \(0, 1\]"):
         compress(net, some, multiply_adds=0)
-    with pytest.raises(InputError, match="cannot be reached without emptying a layer; the least is"):
+    with pytest.raises(InputError, match="cannot be reached without emptying a layer; the minimum is"):
         compress(net, some, multiply_adds=1e-6)
     with pytest.raises(LayerError, match="no channel of the network can be removed"):
         compress(Network(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), (1, 8, 8)), some)
@@ -163,7 +163,7 @@ def test_networks_on_which_peers_end_with_an_index_error(build):
     free = {"Attention": {"fc1"}, "PartialConvolution": {"partial", "wide"}}[build.__name__]
     assert set(found.families) == free
     reason = found.refused["qkv" if build is Attention else "stem"]
-    assert "takes them apart" in reason
+    assert "splits or mixes them" in reason
     small = compress(net, list(torch.rand(40, 1, 8, 8)), multiply_adds=0.8)
     assert small.share <= 0.8
     assert small.widths

@@ -117,7 +117,7 @@ def test_what_cannot_be_removed_is_named():
     net = Network(Written(), (1, 8, 8))
     found = prunable(net)
     assert set(found.families) == {"conv"}
-    assert "written into its code" in found.refused["two"]
+    assert "hard-coded" in found.refused["two"]
     with pytest.raises(InputError, match='layer "two" cannot be removed: the smaller model does not run'):
         found.family("two")
     with pytest.raises(InputError, match="the network's output"):
@@ -191,9 +191,9 @@ def test_an_interrupted_pruning_goes_on_with_the_same_result(net, digits, tmp_pa
 def test_rounds_of_other_options_or_another_network_are_refused(net, digits, tmp_path):
     options = {"rounds": 2, "channels": {"conv1": 8}, "batch": 32, "tolerance": 1.0}
     prune(net, digits[0], test=digits[1], folder=tmp_path, **options)
-    with pytest.raises(StoreError, match=r"round-1.*was made with rounds=2, asked is 3; choose another folder"):
+    with pytest.raises(StoreError, match=r"round-1.*was made with rounds=2, not 3; choose another folder"):
         prune(net, digits[0], test=digits[1], folder=tmp_path, **{**options, "rounds": 3})
-    with pytest.raises(StoreError, match="made with seed=0, asked is 1"):
+    with pytest.raises(StoreError, match="made with seed=0, not 1"):
         prune(net, digits[0], test=digits[1], folder=tmp_path, seed=1, **options)
     with pytest.raises(StoreError, match="made with test="):
         prune(net, digits[0], test=digits[1].subset([*range(1, len(digits[1])), 0]), folder=tmp_path, **options)

@@ -46,7 +46,7 @@ def test_planted_fooling_circuits_are_found() -> None:
     for _, one, truth in checked:
         assert one.trusted.tolist() == (~truth).tolist()
         for wrong, reason in zip(truth.tolist(), one.reasons, strict=True):
-            assert ("other inputs carry it" in reason) == wrong
+            assert ("its path differs" in reason) == wrong
 
 
 @pytest.mark.slow
@@ -211,7 +211,7 @@ def test_lowering_images_classes_and_diverse_ones(small, tmp_path) -> None:
 
 def test_what_does_not_fit_is_one_clear_error(small) -> None:
     net, _, patches, made = small
-    with pytest.raises(InputError, match="the patches of"):
+    with pytest.raises(InputError, match="the patches to"):
         synthesis.credentials(net, synthesis.maximize(net, "0", steps=1), patches)
     with pytest.raises(InputError, match="directions"):
         synthesis.credentials(net, synthesis.maximize(net, "2", directions=torch.ones(4), steps=1), patches)

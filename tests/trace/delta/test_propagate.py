@@ -188,7 +188,7 @@ def test_occlusion_is_the_same_by_patches_and_in_full() -> None:
     net = network(Residual())
     images = torch.rand(2, 3, 48, 40)
     small = attribution.occlusion(net, images, 1, window=8, stride=6, fill="blur")
-    filling = attribution.baseline(net, images, "blur", 0)
+    filling = attribution.baseline(net, images, "blur", seed=0)
     for index in range(2):
         boxes = small.boxes.reshape(-1, 4)
         full = evaluate(net, images[index : index + 1], boxes, filling[index : index + 1], 8)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from microtome import InputError, ModelError, ModelWarning, Network, attribution, trace, units
+from microtome import InputError, ModelError, Network, attribution, trace, units
 
 SHAPE = (3, 6, 6)
 Make = Callable[[Tensor, Tensor], Any]  # of the outputs of two linear layers
@@ -211,7 +211,7 @@ def test_the_output_may_be_given(make: Make, output: str, said: Make) -> None:
 
 
 def test_outputs_that_cannot_be_are_refused() -> None:
-    with pytest.raises(InputError, match="output is one of logits"):
+    with pytest.raises(InputError, match="output must be one of logits"):
         network(first, output="softmax")
     with pytest.raises(InputError, match="ends in a softmax"):
         network(lambda a, b: a.softmax(1), output="sigmoid")
@@ -420,7 +420,7 @@ def test_the_mean_over_two_views_is_not_the_softmax_of_one() -> None:
 
 @pytest.mark.parametrize("make", [lambda a, _: a.topk(3), lambda a, _: a.softmax(1).sort(1, descending=True).values])
 def test_sorted_scores_are_no_class_scores(make: Make) -> None:
-    with pytest.raises(ModelError, match="a place is a rank"):
+    with pytest.raises(ModelError, match="a position is a rank"):
         network(make).logits(images())
 
 

@@ -98,7 +98,7 @@ def test_gradients_cross() -> None:
     [
         ({"activation": "tan"}, 'no activation "tan"; choose from tanh, relu'),
         ({"networks": 0}, "at least 1"),
-        ({"hidden": ()}, "every hidden layer needs a unit"),
+        ({"hidden": ()}, "at least one hidden layer"),
         ({"share": 0.0}, r"in \(0, 1\], got 0.0"),
     ],
 )
@@ -108,5 +108,5 @@ def test_what_is_wrong_is_said(options: dict, words: str) -> None:
 
 
 def test_a_task_of_one_class() -> None:
-    with pytest.raises(InputError, match="one class only"):
+    with pytest.raises(InputError, match="only one class"):
         information.train_networks(Patterns(torch.rand(5, 2), torch.zeros(5, dtype=torch.int64)))

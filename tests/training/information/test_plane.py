@@ -101,7 +101,7 @@ def test_plane_of_ones_own_training(own: training.Run) -> None:
     assert all(torch.equal(value, before[name]) for name, value in mine.state_dict().items())
     later = information.plane(own, net, images, epochs=[1, 3])
     assert torch.equal(later.i_xt, found.i_xt[[0, 2]])
-    with pytest.raises(InputError, match="epoch 7 is asked for; the run kept the weights of 1, 2, 3"):
+    with pytest.raises(InputError, match="epoch 7 has no stored weights; the run stored those of 1, 2, 3"):
         information.plane(own, net, images, epochs=[7])
     phases = information.gradient_phases(own)
     assert phases.layers == ("1", "3", "5")
@@ -122,7 +122,7 @@ def test_what_is_not_admitted_is_hollow_and_says_why(own: training.Run) -> None:
 def test_errors(own: training.Run) -> None:
     net = Network(model(), (1, 4, 4))
     recorder = training.Recorder(None, net.model)
-    with pytest.raises(InputError, match="kept no weights"):
+    with pytest.raises(InputError, match="stored no weights"):
         information.plane(recorder.run, net, labelled())
     one = labelled().subset(range(0, 60, 2))
     with pytest.raises(InputError, match="all 30 images are of class 0"):
@@ -131,7 +131,7 @@ def test_errors(own: training.Run) -> None:
         information.plane(own)
     with pytest.raises(InputError, match='no estimator "bin"'):
         information.plane(own, net, labelled(), estimator="bin")
-    with pytest.raises(InputError, match="kept no gradients"):
+    with pytest.raises(InputError, match="has no gradients"):
         information.gradient_phases(recorder.run)
 
 

@@ -14,47 +14,9 @@ from microtome.errors import DataWarning
 from microtome.training.image_losses import ImageLosses, PreparedImages
 from microtome.training.landscape import directions
 from microtome.training.landscape.evaluation import Evaluation
+from training.landscape.small_networks import loss_by_hand, pairs, small, snapshot
 
 landscape = training.landscape
-
-
-def pairs(count: int, shape: tuple[int, int, int] = (1, 6, 6), classes: int = 3, seed: int = 0):
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.rand(count, *shape, generator=generator)
-    labels = torch.randint(0, classes, (count,), generator=generator)
-    return list(zip(images, labels.tolist(), strict=True))
-
-
-def small(seed: int = 0, norm: bool = True, dtype: torch.dtype = torch.float32) -> Network:
-    torch.manual_seed(seed)
-    second = [nn.BatchNorm2d(5)] if norm else []
-    body = (nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), *second, nn.ReLU(), nn.Flatten(), nn.Linear(20, 3))
-    model = nn.Sequential(*body).to(dtype)
-    for part in model.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            part.running_mean.uniform_(-0.2, 0.2)
-            part.running_var.uniform_(0.5, 2)
-    return Network(model, (1, 6, 6))
-
-
-def loss_by_hand(model: nn.Module, data, state: dict[str, torch.Tensor]) -> tuple[float, float, float]:
-    """Mean, standard error and accuracy with given weights, all images at once in torch's own functions."""
-    model = copy.deepcopy(model).eval()
-    model.load_state_dict(state, strict=False)
-    images = torch.stack([image for image, _ in data])
-    labels = torch.tensor([label for _, label in data])
-    with torch.no_grad():
-        scores = model(images)
-    losses = functional.cross_entropy(scores, labels, reduction="none").double()
-    return (
-        float(losses.mean()),
-        float(losses.std() / len(data) ** 0.5),
-        float((scores.argmax(1) == labels).double().mean()),
-    )
-
-
-def snapshot(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in model.state_dict().items()}
 
 
 def test_a_quadratic_loss_is_the_exact_paraboloid():
@@ -99,77 +61,6 @@ def test_points_are_the_network_s_losses_and_the_centre_is_the_network():
     centre = landscape.line(net, data, steps=3).loss[1]
     assert float(centre) == pytest.approx(loss_by_hand(net.model, data, {})[0], rel=1e-6)
     assert bool((found.images == 50).all())
-
-
-def test_filters_of_a_direction_have_the_norms_of_the_network_s():
-    torch.manual_seed(0)
-
-    class Odd(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.up = nn.ConvTranspose2d(4, 6, 3, groups=2)
-            self.conv, self.bn, self.fc = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(6, 3)
-            self.dead = nn.Parameter(torch.zeros(3, 2))
-
-        def forward(self, x):
-            return self.fc(self.up(self.bn(self.conv(x))).mean((2, 3))) + self.dead.sum()
-
-    net = Network(Odd(), (1, 6, 6))
-    found = directions.random_direction(net, seed=3)
-    assert set(found) == {"up.weight", "conv.weight", "fc.weight", "dead"}  # biases and norms are fixed
-    for name in ("conv", "fc"):
-        weight = getattr(net.model, name).weight.detach().double()
-        ratio = found[f"{name}.weight"].flatten(1).norm(dim=1) / weight.flatten(1).norm(dim=1)
-        torch.testing.assert_close(ratio, torch.ones_like(ratio), rtol=1e-6, atol=0)
-    up, weight = found["up.weight"], net.model.up.weight.detach().double()
-    for group in range(2):  # output channel o of a group is made by the group's two inputs
-        for o in range(3):
-            mine, its = (w[2 * group : 2 * group + 2, o].norm() for w in (up, weight))
-            assert float(mine) == pytest.approx(float(its), rel=1e-6)
-    assert not bool(found["dead"].any())
-    whole = directions.random_direction(net, seed=3, normalization="layer", biases="random")
-    assert float(whole["conv.weight"].norm()) == pytest.approx(float(net.model.conv.weight.detach().norm()), rel=1e-6)
-    assert float(whole["fc.bias"].norm()) == pytest.approx(float(net.model.fc.bias.detach().norm()), rel=1e-6)
-    plain = directions.random_direction(net, seed=3, normalization="none")
-    assert float(plain["conv.weight"].std()) == pytest.approx(1, abs=0.4)
-
-
-def test_rescaled_relu_layers_leave_the_normalised_surface_and_change_the_plain_one():
-    """Invariance: relu(10 W x) / 10 is relu(W x). Independent of the code: a property that Li et al. ask for."""
-    net, data = small(norm=False), pairs(30)
-    model = copy.deepcopy(net.model)
-    with torch.no_grad():
-        model[0].weight.mul_(10)
-        model[0].bias.mul_(10)
-        model[2].weight.div_(10)
-    other = Network(model, (1, 6, 6))
-    found = {
-        kind: [landscape.surface(n, data, steps=5, normalization=kind).loss for n in (net, other)]
-        for kind in ("filter", "none")
-    }
-    torch.testing.assert_close(*found["filter"], rtol=1e-5, atol=1e-6)
-    assert float((found["none"][0] / found["none"][1]).log().abs().max()) > 0.3
-
-
-@pytest.mark.parametrize("norm", [True, False])
-def test_the_way_between_networks_and_a_plane_through_them_meet_both(norm):
-    a, b, data, test = small(1, norm), small(2, norm), pairs(40), pairs(25, seed=5)
-    found = landscape.between(a, b, data, test=test, steps=5)
-    assert found.alpha.tolist() == [0, 0.25, 0.5, 0.75, 1]
-    for place, net in ((0, a), (-1, b)):
-        for line, images in ((found, data), (found.test, test)):
-            alone = landscape.line(net, images, steps=3)
-            assert line.loss[place] == alone.loss[1]  # to the last bit
-            assert line.accuracy[place] == alone.accuracy[1]
-    half = {n: (v + b.model.state_dict()[n]) / 2 for n, v in a.model.state_dict().items() if v.is_floating_point()}
-    assert float(found.loss[2]) == pytest.approx(loss_by_hand(a.model, data, half)[0], rel=1e-5)
-    plane = landscape.surface(a, data, steps=3, directions=(landscape.toward(a, b), landscape.random_direction(a)))
-    assert plane.loss[1, 1] == found.loss[0]
-    assert plane.loss[2, 1] == found.loss[-1]
-    wide = landscape.between(a, b, data, steps=5, margin=0.5)
-    assert (wide.alpha[2], wide.alpha[6], len(wide.alpha)) == (0, 1, 9)
-    with pytest.raises(InputError, match=r'one architecture were expected; .* as "0\.weight"'):
-        landscape.between(a, Network(nn.Sequential(nn.Conv2d(1, 2, 6), nn.Flatten(), nn.Linear(2, 3)), (1, 6, 6)), data)
 
 
 def test_running_statistics_are_estimated_anew_where_asked():
@@ -309,46 +200,6 @@ def test_common_images_make_differences_more_exact_than_points():
     assert away[True] < 0.3 * away[False]
 
 
-def test_the_plane_of_a_training(tmp_path):
-    """Oracle: a path that lies in a known plane but for one step, with weights written by hand."""
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False))
-    theta = model[1].weight.detach().clone()
-    offsets = torch.zeros(5, 12)
-    offsets[:, 0] = torch.tensor([4.0, 3.0, 2.0, 1.0, 0.0])
-    offsets[:, 1] = torch.tensor([0.0, 2.0, 2.0, 1.0, 0.0])
-    offsets[2, 5] = 0.5
-    recorder = training.Recorder(tmp_path, model, gradients=False)
-    for offset in offsets:
-        with torch.no_grad():
-            model[1].weight.copy_(theta + offset.view(3, 4))
-        recorder.step(1.0)
-        recorder.epoch()
-    net = Network(model, (1, 2, 2))
-    plane = landscape.principal(net, recorder.run)
-    torch.testing.assert_close(
-        plane.path.square().sum(1) + plane.distance.square(), offsets.double().square().sum(1), rtol=1e-5, atol=1e-10
-    )
-    drawn, true = plane.path.diff(dim=0).norm(dim=1).sum(), offsets.double().diff(dim=0).norm(dim=1).sum()
-    assert plane.off_plane == pytest.approx(1 - float(drawn / true), abs=1e-6)
-    assert 0 < plane.off_plane < 0.1
-    found = landscape.surface(net, pairs(20, (1, 2, 2)), steps=7, run=recorder.run)
-    assert (found.alpha == 0).sum() == (found.beta == 0).sum() == 1
-    for axis, coordinates in ((found.alpha, found.path[:, 0]), (found.beta, found.path[:, 1])):
-        assert axis[0] < coordinates.min()
-        assert axis[-1] > coordinates.max()
-    flat = training.Recorder(tmp_path / "flat", model, gradients=False)
-    for offset in (offsets[0], offsets[1] + 0.37, offsets[4]):  # three weights lie in a plane
-        with torch.no_grad():
-            model[1].weight.copy_(theta + offset.view(3, 4))
-        flat.step(1.0)
-        flat.epoch()
-    assert landscape.principal(Network(model, (1, 2, 2)), flat.run).off_plane == 0.0
-    with pytest.raises(InputError, match="the run is of another network"):
-        landscape.surface(small(), pairs(5), run=recorder.run)
-    assert found.plot().axes
-
-
 def test_widths_by_hand():
     alpha = torch.arange(-4, 5, dtype=torch.float64) / 2
     nothing = torch.zeros(9)
@@ -367,13 +218,13 @@ def test_bad_input():
     for options, message in (
         ({"steps": 4}, "an odd number of steps"),
         ({"extent": 0.0}, "a positive extent"),
-        ({"normalization": "filters"}, "normalization is one of"),
-        ({"biases": "none"}, "biases is one of"),
-        ({"statistics": "batch"}, "statistics is one of"),
-        ({"tolerance": 0.0}, "tolerance is a positive share"),
+        ({"normalization": "filters"}, "normalization must be one of"),
+        ({"biases": "none"}, "biases must be one of"),
+        ({"statistics": "batch"}, "statistics must be one of"),
+        ({"tolerance": 0.0}, "tolerance must be a positive share"),
         ({"images": 0}, "at least one image"),
-        ({"directions": [{}]}, "a plane has two directions"),
-        ({"directions": [{"x": torch.zeros(1)}, {}]}, 'moves "x"'),
+        ({"directions": [{}]}, "two directions were expected"),
+        ({"directions": [{"x": torch.zeros(1)}, {}]}, 'holds "x"'),
         ({"loss": functional.cross_entropy}, "one number per image"),
     ):
         with pytest.raises(InputError, match=message):
@@ -447,5 +298,5 @@ def test_bfloat16_states_how_far_it_is_off(tmp_path):
 def test_bfloat16_refused():
     with pytest.raises(InputError, match="is for a network in float32"):
         landscape.line(small(dtype=torch.float64), pairs(5), steps=3, precision="bfloat16")
-    with pytest.raises(InputError, match="precision is one of float32, bfloat16"):
+    with pytest.raises(InputError, match="precision must be one of float32, bfloat16"):
         landscape.line(small(), pairs(5), steps=3, precision="half")

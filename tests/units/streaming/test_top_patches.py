@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -15,59 +14,9 @@ from torch.nn import functional as F
 import microtome as mt
 from conformance.spellings import SPELLINGS, weights
 from microtome import InputError, LayerError, ModelError, Network, units
-from microtome.units.streaming import response_distribution, streaming_pass
+from microtome.units.streaming import streaming_pass
 from microtome.units.streaming.crops import cut
-from microtome.units.streaming.layer_statistics import summarise
-
-IMAGES, K, BINS = 40, 5, 4
-
-
-class Mixed(nn.Module):
-    """Stride, lopsided padding, an in-place rectifier, a residual sum, a bounded function, a linear head."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(3)
-        self.first = nn.Conv2d(2, 5, 3, stride=2)
-        self.relu = nn.ReLU(inplace=True)
-        self.second = nn.Conv2d(5, 5, 3, padding=1)
-        self.bound = nn.Sigmoid()
-        self.head = nn.Linear(5, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(self.first(F.pad(x, (0, 2, 1, 0))))
-        x = self.bound(3 * (x + self.second(x)))
-        return self.head(x.mean((2, 3)))
-
-
-@pytest.fixture(scope="module")
-def net() -> Network:
-    return Network(Mixed().double(), (2, 13, 17), mean=0.4, std=0.5, classes=["a", "b", "c"])
-
-
-@pytest.fixture(scope="module")
-def data() -> list[tuple[Tensor, int]]:
-    torch.manual_seed(4)
-    return [(torch.rand(2, 13, 17), index * 7 % 3) for index in range(IMAGES)]
-
-
-@pytest.fixture(scope="module")
-def top(net: Network, data: Any) -> units.TopPatches:
-    return units.top_patches(net, data, k=K, bins=BINS, batch=7)
-
-
-def stored(net: Network, data: Any, layer: str) -> np.ndarray[Any, Any]:
-    """(images, units, positions), all of them. Independent of the pass: plain torch, by hand for ``first``."""
-    images = torch.stack([image for image, _ in data])
-    if layer == "first":
-        padded = F.pad(((images - 0.4) / 0.5).double(), (0, 2, 1, 0))
-        value = F.conv2d(padded, net.model.first.weight, net.model.first.bias, stride=2)
-    else:
-        value = net.activations(images, layer)[layer]
-    return value.detach().flatten(2).numpy() if value.dim() > 2 else value.detach().numpy()[:, :, None]
-
-
-LAYERS = ["first", "relu", "second", "/add", "bound", "head"]
+from units.streaming.stored_activations import BINS, IMAGES, LAYERS, K, stored
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -87,62 +36,6 @@ def test_top_and_low_equal_a_full_sort(net: Network, data: Any, top: units.TopPa
                 at = int((sign * every[index, unit]).argmin())
                 assert position[unit, rank].tolist() == [at // columns, at % columns]
                 np.testing.assert_allclose(float(activation[unit, rank]), every[index, unit, at], rtol=1e-12)
-
-
-@pytest.mark.parametrize("layer", LAYERS)
-def test_moments_activity_and_distribution_equal_those_of_all_activations(
-    net: Network, data: Any, top: units.TopPatches, layer: str
-) -> None:
-    found, every = top[layer], stored(net, data, layer)
-    flat = every.transpose(1, 0, 2).reshape(every.shape[1], -1)
-    np.testing.assert_allclose(found.mean, flat.mean(1), rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(found.std, flat.std(1), rtol=1e-6, atol=1e-9)
-    np.testing.assert_allclose(found.active, (flat > 0).mean(1))
-    np.testing.assert_allclose(found.highest, flat.max(1))
-    np.testing.assert_allclose(found.lowest, flat.min(1))
-    peaks = every.max(2).T
-    np.testing.assert_allclose(found.quantiles["max"], np.quantile(peaks, np.linspace(0, 1, 101), axis=1).T, atol=1e-12)
-    means = np.quantile(every.mean(2).T, np.linspace(0, 1, 101), axis=1).T
-    np.testing.assert_allclose(found.quantiles["mean"], means, atol=1e-12)
-    assert (found.images, found.sampled) == (IMAGES, IMAGES)
-
-
-@pytest.mark.parametrize("layer", LAYERS)
-def test_histogram_class_means_and_selectivity(net: Network, data: Any, top: units.TopPatches, layer: str) -> None:
-    """Oracle: NumPy's histogram of each class alone; the index written out."""
-    found, peaks = top[layer], stored(net, data, layer).max(2).T
-    labels = np.array([label for _, label in data])
-    for unit, row in enumerate(peaks):
-        means = np.array([row[labels == label].mean() for label in range(3)])
-        order = np.argsort(-means, kind="stable")
-        assert found.groups[unit].tolist() == [*order.tolist(), -1]
-        np.testing.assert_allclose(found.class_mean[unit], means[order])
-        for column, label in enumerate(order):
-            counts, edges = np.histogram(row[labels == label], bins=32, range=(row.min(), row.max()))
-            assert found.histogram[unit, column].tolist() == counts.tolist()
-            np.testing.assert_allclose(found.edges[unit], edges)
-        assert int(found.histogram[unit, -1].sum()) == 0
-        above = np.array([np.maximum(row[labels == label], 0).mean() for label in range(3)])
-        best = above.max()
-        rest = (above.sum() - best) / 2
-        expected = (best - rest) / (best + rest) if best + rest > 0 else 0.0
-        np.testing.assert_allclose(float(found.selectivity[unit]), expected)
-
-
-def test_binned_examples_are_in_the_middle_of_their_quantile_bins(
-    net: Network, data: Any, top: units.TopPatches
-) -> None:
-    found, peaks = top["second"], stored(net, data, "second").max(2).T
-    for unit, row in enumerate(peaks):
-        edges = np.quantile(row, np.linspace(1, 0, BINS + 1))
-        for place in range(BINS):
-            value = float(found.binned_activation[unit, place])
-            assert edges[place + 1] <= value <= edges[place]
-            assert value == pytest.approx(row[int(found.binned_image[unit, place])])
-            position = found.binned_position[unit, place]
-            at = int(position[0]) * found.grid[1] + int(position[1])
-            every = stored(net, data, "second")[int(found.binned_image[unit, place]), unit]
-            assert every[at] == pytest.approx(value)
 
 
 @pytest.mark.parametrize("batch", [1, 13, 40])
@@ -176,19 +69,6 @@ def test_among_equals_the_first_image_and_position_win() -> None:
     assert found.dead.tolist() == [True]
 
 
-def test_dead_and_saturated() -> None:
-    """Units made by hand: never positive, always at the bound, at the bound in half of the images, alive."""
-    conv = nn.Conv2d(1, 4, 1)
-    conv.weight.data = torch.tensor([0.0, 0.0, 100.0, 1.0]).view(4, 1, 1, 1)
-    conv.bias.data = torch.tensor([-1.0, 9.0, -50.0, 0.0])
-    net = Network(nn.Sequential(conv, nn.ReLU6(), nn.Flatten()), (1, 1, 1))
-    top = units.top_patches(net, [torch.full((1, 1, 1), value) for value in (0.1, 0.2, 0.9, 1.0)])
-    assert top["1"].dead.tolist() == [True, False, False, False]
-    assert top["1"].saturated.tolist() == [False, True, False, False]
-    assert top["0"].dead.tolist() == [True, False, False, False]
-    assert not top["0"].saturated.any()
-
-
 def test_crops_are_the_field_with_gray_outside(net: Network, data: Any, top: units.TopPatches) -> None:
     """Field of ``first`` by hand: 3 x 3, step 2, one row of padding above and two columns on the right."""
     found = top["first"]
@@ -215,25 +95,6 @@ def test_a_crop_alone_gives_the_activation_back(net: Network, data: Any, top: un
         noise[:, rows, columns] = picture[:, rows, columns]
         value = net.activations(noise, "second")["second"][0, unit, position[0], position[1]]
         assert float(value) == pytest.approx(activation, abs=1e-12)
-
-
-def test_percentile(top: units.TopPatches) -> None:
-    found = top["second"]
-    peak = float(found.quantiles["max"][1, 100])
-    assert found.percentile(1, peak + 1) == 100
-    assert found.percentile(1, float(found.quantiles["max"][1, 0]) - 1) == 0
-    assert found.percentile(1, float(found.quantiles["max"][1, 37])) == pytest.approx(37)
-    assert found.percentile(1, peak, distribution="mean") == 100
-    with pytest.raises(InputError, match="position"):
-        found.percentile(1, 0.0, distribution="median")
-
-
-def test_a_sample_is_drawn_when_memory_is_short(net: Network, data: Any, top: units.TopPatches) -> None:
-    part = units.top_patches(net, data, "second", k=K, sample=10, seed=5)["second"]
-    again = units.top_patches(net, data, "second", k=K, sample=10, seed=6)["second"]
-    assert (part.images, part.sampled, int(part.histogram[0].sum())) == (IMAGES, 10, 10)
-    assert torch.equal(part.image, top["second"].image)  # the tables cover all images all the same
-    assert not torch.equal(part.binned_image, again.binned_image)
 
 
 def test_fewer_images_than_asked(net: Network, data: Any) -> None:
@@ -337,16 +198,6 @@ def test_unit_rank_and_kind_are_checked(top: units.TopPatches) -> None:
         top["secnd"]
 
 
-def test_summarise_in_pieces_equals_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    value = torch.randn(5, 7, 30, generator=torch.Generator().manual_seed(0))
-    whole = summarise(value, (-1.0, 1.0))
-    monkeypatch.setattr("microtome.units.streaming.layer_statistics._PIECE", 90)
-    parts = summarise(value, (-1.0, 1.0))
-    for one in dataclasses.fields(whole):
-        torch.testing.assert_close(getattr(whole, one.name), getattr(parts, one.name))
-    assert torch.equal(whole.full, ((value > 0.98) | (value < -0.98)).sum(2).float())
-
-
 def test_cut_far_outside_is_all_gray() -> None:
     assert bool((cut(torch.ones(1, 4, 4), (-9, -9, -5, -5)) == 0.5).all())
 
@@ -358,12 +209,6 @@ def test_top_images_ranks_one_neuron(net: Network, data: Any) -> None:
     assert torch.equal(found.crop(0), cut(data[int(found.image[0])][0], net.layer("second").field.box(1, 3)))
     with pytest.raises(InputError, match="rows"):
         units.top_images(net, data, "second", channel=2, position=(99, 0))
-
-
-def test_quantiles_of_one_image() -> None:
-    assert torch.equal(
-        response_distribution.quantiles(np.array([[2.0]])), torch.full((1, 101), 2.0, dtype=torch.float64)
-    )
 
 
 def test_effective_field_of_a_gated_network_is_smaller_than_the_picture(net: Network, top: units.TopPatches) -> None:

@@ -114,7 +114,7 @@ def test_averaged_weights_beside_others_are_taken_said_and_may_be_chosen(form, t
     assert zoo.load_weights(model, tmp_path / "w.pt", state=raw_name) == raw_name
     assert torch.equal(model.conv1.weight, raw["conv1.weight"])
     assert not caplog.text
-    with pytest.raises(ModelError, match=rf'no state "emma" that fits. States that fit: {ema_name}, {raw_name}'):
+    with pytest.raises(ModelError, match=rf'no fitting state "emma"\. Fitting states: {ema_name}, {raw_name}'):
         zoo.load_weights(model, tmp_path / "w.pt", state="emma")
 
 
@@ -143,7 +143,7 @@ def test_shards_with_an_index(trained, tmp_path):
         zoo.load_weights(model, path)
         assert torch.equal(model.fc4.weight, state["fc4.weight"])
     (tmp_path / shards[1]).unlink()
-    with pytest.raises(ModelError, match=r"00002-of-00002.*Fetch all shards"):
+    with pytest.raises(ModelError, match=r"00002-of-00002.*Download all shards"):
         zoo.load_weights(trained, index)
     index.write_text(json.dumps({"weight_map": {"a": "../secret.safetensors"}}))
     with pytest.raises(ModelError, match="not a weight file beside it"):

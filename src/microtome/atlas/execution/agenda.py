@@ -1,4 +1,4 @@
-"""Agenda: which tasks have to be done, which of them can be begun, and what is not needed any more."""
+"""Agenda: which tasks remain, which of them can start, and which results are no longer needed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["Agenda"]
 
 
 class Agenda:
-    """Tasks, the longest first, so that no worker waits for one long task at the end; each behind those that it needs.
+    """Tasks, the longest first, so that no worker waits for one long task at the end; each after those that it needs.
 
     Parameters
     ----------
     tasks : sequence of Task
-        All tasks of a stage. An interim task counts as done where all that need it are done.
+        All tasks of a stage. An interim task counts as done if all tasks that need it are done.
     done : function
         Whether the result of a key is stored.
 
@@ -51,16 +51,16 @@ class Agenda:
         self.cost = sum(task.cost for task in missing)
 
     def take(self, count: int) -> Iterator[Task]:
-        """The next tasks that can be begun, at most ``count``."""
+        """The next tasks that can start, at most ``count``."""
         for _ in range(min(count, len(self._ready))):
             yield self._ready.popleft()
 
     def put_back(self, task: Task) -> None:
-        """Take a task again, behind all that can be begun now."""
+        """Put a task back, after all that can start now."""
         self._ready.append(task)
 
     def finish(self, task: Task) -> list[Task]:
-        """A task is done: those that need only it can be begun. Returns the task."""
+        """A task is done: tasks that need no other can start. Returns the task."""
         del self._open[task.key]
         for reader in self._readers.get(task.key, ()):
             self._unmet[reader.key].discard(task.key)
@@ -69,13 +69,13 @@ class Agenda:
         return [task]
 
     def drop(self, task: Task) -> list[Task]:
-        """A task cannot be done: neither can all that need it. Returns them, the task first."""
+        """A task failed, and so do all that need it. Returns them, the task first."""
         dropped = [self._open.pop(task.key)]
         for one in dropped:
             dropped += [self._open.pop(r.key) for r in self._readers.get(one.key, ()) if r.key in self._open]
         return dropped
 
     def unneeded(self) -> list[Task]:
-        """Interim tasks whose results nobody needs any more."""
+        """Interim tasks whose results are no longer needed."""
         needed = {need for key, needs in self._needed.items() if key in self._open for need in needs}
         return [task for task in self._interim if task.key not in needed]

@@ -1,4 +1,4 @@
-"""Who works in an output folder: one run at a time, the second is refused with the first one's name."""
+"""Ownership of an output folder: one run at a time; a second run is refused with the name of the first."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 
 __all__ = ["owned"]
 
-_RENEWED, _STALE = 30.0, 120.0  # seconds between two signs of life, and without one until the owner counts as gone
+_RENEWED, _STALE = 30.0, 120.0  # seconds between two renewals, and until an owner without renewal counts as gone
 
 
 @contextlib.contextmanager
 def owned(store: Store) -> Iterator[None]:
-    """Own the folder inside of the block.
+    """Own the folder inside the block.
 
     A folder on a disk is locked by the system, which frees it however the run ends. In a bucket the owner's name is
-    renewed every 30 seconds, and counts for two minutes; of two runs that begin there at the same moment, the one whose
-    name stays is the owner.
+    renewed every 30 seconds, and is valid for two minutes; of two runs that begin there at the same moment, the one
+    whose name stays is the owner.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def owned(store: Store) -> Iterator[None]:
 
 
 def _locked(store: Store) -> int | None:
-    """The open and locked file; None where the file system has no locks."""
+    """The open and locked file; None if the file system has no locks."""
     place = store.path(OWNER)
     while True:
         try:
@@ -73,7 +73,7 @@ def _locked(store: Store) -> int | None:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise StoreError(f"{place} cannot be locked: {error.strerror or error}.") from error
             raise _refusal(store, _owner(store)) from error
-        os.close(file)  # the owner before has removed the file in between
+        os.close(file)  # the previous owner has removed the file meanwhile
 
 
 @contextlib.contextmanager
@@ -90,7 +90,7 @@ def _named(store: Store) -> Iterator[None]:
 
     def renew() -> None:
         while not ended.wait(_RENEWED):
-            with contextlib.suppress(StoreError):  # the next one may get through
+            with contextlib.suppress(StoreError):  # the next renewal may succeed
                 store.write(OWNER, json.dumps({**me, "seen": time.time()}).encode())
 
     thread = threading.Thread(target=renew, daemon=True)
@@ -117,7 +117,7 @@ def _owner(store: Store) -> dict[str, Any]:
 
 
 def _gone(owner: dict[str, Any]) -> bool:
-    """Whether it has given no sign of life for long, or was a process of this machine that has ended."""
+    """Whether the owner was not renewed for long, or was a process of this machine that has ended."""
     if time.time() - owner.get("seen", 0.0) > _STALE:
         return True
     if owner.get("host") != socket.gethostname():

@@ -1,4 +1,4 @@
-"""Worker processes that do one call at a time; one that dies fails its own call only, and is replaced."""
+"""Worker processes that run one call at a time; a dead process fails only its own call, and is replaced."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Call = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 class Workers(Executor):
     """A number of processes, each an executor of its own.
 
-    One pool of several processes breaks as a whole when one of them dies, and no one can tell which call it was.
+    A pool of several processes breaks as a whole when one of them dies, and the failed call is unknown.
     Here the future of that call gets ``BrokenProcessPool``, the others go on, and the next call gets a new process. A
-    worker ends when the process that started it is gone, however that ended.
+    worker ends when the process that started it is gone.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class Workers(Executor):
                 self._running += 1
             try:
                 inner = pool.submit(call[1], *call[2], **call[3])
-            except BrokenProcessPool:  # it died while it had nothing to do
+            except BrokenProcessPool:  # it died while idle
                 self._end(pool, alive=False)
                 with self._lock:
                     self._calls.appendleft((_again(call[0]), *call[1:]))
@@ -106,7 +106,7 @@ class Workers(Executor):
             pool.shutdown(wait=wait)
 
     def stop(self) -> None:
-        """End the processes now, whatever they do."""
+        """End the processes immediately."""
         with self._lock:
             running = [p for pool in self._pools for p in (getattr(pool, "_processes", None) or {}).values()]
         self.shutdown(wait=False, cancel_futures=True)
@@ -117,7 +117,7 @@ class Workers(Executor):
 
 
 def _again(future: Future[Any]) -> Future[Any]:
-    """The future of a call that has not begun after all: another one, whose outcome it takes over."""
+    """The future of a call that did not start: it gets the outcome of another future."""
     other: Future[Any] = Future()
 
     def hand_over(done: Future[Any]) -> None:
@@ -132,7 +132,7 @@ def _again(future: Future[Any]) -> Future[Any]:
 
 
 def _attend() -> None:
-    """Leave interrupts to the process that planned the run, and end with it."""
+    """Leave interrupts to the main process, and end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -24,7 +24,7 @@ __all__ = ["atlas", "site"]
 def site(album: Album, topics: Sequence[Topic], *, larger: str = "") -> int:
     """Write the site of a finished run; returns the number of pages.
 
-    ``larger`` says how long the next larger budget takes, for what the pages do not show.
+    ``larger`` is the time of the next larger budget, in words.
     """
     found = atlas(album, topics, larger=larger)
     if album.store.local:
@@ -59,7 +59,7 @@ def atlas(album: Album, topics: Sequence[Topic], *, larger: str = "") -> Atlas:
 
 
 def _hints(album: Album) -> tuple[tuple[str, str], ...]:
-    """The command that makes what this budget leaves out: the same with the next larger budget."""
+    """The command for results that this budget leaves out: the same with the next larger budget."""
     larger = LARGER.get(album.budget.name)
     command = album.commands.atlas(budget=larger) if larger is not None else ""
     return (("*", command),) if command else ()

@@ -1,4 +1,4 @@
-"""The page of a class: what topics show of it."""
+"""The page of a class, with the sections of all topics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of an image: the predicted classes, and what topics show of it."""
+"""The page of an image: the predicted classes, and the sections of all topics."""
 
 from __future__ import annotations
 
@@ -42,5 +42,5 @@ def image_page(album: Album, index: int, topics: Sequence[Topic]) -> ImagePage:
 
 
 def _title(name: str) -> str:
-    """A file's name as it is; of a data set without names the number of the image."""
+    """The name of a file; the number of the image for a data set without names."""
     return f"image {name}" if name.isdigit() else name

@@ -1,4 +1,4 @@
-"""The page of a layer: its units side by side, and what topics show of it."""
+"""The page of a layer: its units side by side, and the sections of all topics."""
 
 from __future__ import annotations
 
@@ -36,8 +36,10 @@ def layer_page(album: Album, layer: str, topics: Sequence[Topic]) -> LayerPage:
     facts = [Number("output", shape, explain=f"{places[:1].upper()}{places[1:]}.")]
     field = field_text(album, found)
     if field:
-        facts.append(Number("receptive field", field, explain="What one place of a unit sees of the image."))
-    facts.append(Number("parameters", found.parameters, explain="Weights and biases that training has set."))
+        facts.append(
+            Number("receptive field", field, explain="The part of the image that one position of a unit reads.")
+        )
+    facts.append(Number("parameters", found.parameters, explain="Weights and biases."))
     return LayerPage(
         name=layer,
         facts=(*facts, *numbers(topics, "layer", album, layer)),

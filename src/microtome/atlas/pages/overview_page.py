@@ -1,4 +1,4 @@
-"""The first page: the network drawn layer by layer, and what topics show of it as a whole."""
+"""The first page: the network drawn layer by layer, and the sections of all topics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from microtome.trace.graph import Layer
 
 __all__ = ["overview_page"]
 
-_DRAWN = 40  # layers up to which all are drawn
+_DRAWN = 40  # up to this number of layers, all are drawn
 _PICTURES = 3  # units whose pictures stand below a layer
 _FIRST = "Its most confident mistakes"
 _ORDER = (_FIRST, "Which classes it confuses", "Images with pages", "What each layer throws away")
@@ -35,13 +35,13 @@ def overview_page(album: Album, topics: Sequence[Topic]) -> OverviewPage:
 
 
 def _summary(album: Album) -> str:
-    """The network in one line: what it takes, how large it is, how often it is right."""
+    """The network in one line: input, size and accuracy."""
     net, seen = album.net, album.seen
     channels, height, width = net.input_shape
     colour = {1: "gray ", 3: "colour "}.get(channels, "")
     weights = sum(parameter.numel() for parameter in net.model.parameters())
     text = (
-        f"Takes {colour}images of {height} x {width} pixels and tells {seen.logits.shape[1]} classes apart, with "
+        f"Takes {colour}images of {height} x {width} pixels and distinguishes {seen.logits.shape[1]} classes, with "
         f"{weights:,} weights in {len(net.layers)} layers."
     )
     if seen.quantity == "value":
@@ -65,7 +65,7 @@ def _card(album: Album, topics: Sequence[Topic]) -> tuple[Number, ...]:
 
 
 def _blocks(album: Album) -> tuple[Block, ...]:
-    """The layers that compute; lines lead past those that are not drawn."""
+    """The layers that compute; lines skip those that are not drawn."""
     drawn = _drawn(album)
     return tuple(_block(album, layer, drawn) for name, layer in album.net.layers.items() if name in drawn)
 
@@ -119,7 +119,7 @@ def _sources(album: Album, name: str, drawn: set[str]) -> list[str]:
             continue
         layer = album.net.layers.get(current)
         same = operations.get(layer.operation) if layer is not None else None
-        if same is not None:  # a block is drawn in place of the operation that it ends with
+        if same is not None:  # a block is drawn instead of its last operation
             found.append(same)
         elif layer is not None:
             waiting += layer.inputs

@@ -1,4 +1,4 @@
-"""Places to begin on the first page: a unit with a clear role, the worst mistake, the layer that loses most."""
+"""Starting points on the first page: a unit with a clear role, the worst mistake, the layer that rejects most."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def places_to_begin(album: Album) -> tuple[Start, ...]:
 
 
 def _unit(album: Album) -> Start | None:
-    """The unit whose label is surest; where there is no label, the most selective unit."""
+    """The unit with the most confident label; without labels, the most selective unit."""
     labelled = [
         (float(tuning.confidence[unit]), layer, unit, tuning.label(unit))
         for layer in album.layers
@@ -77,4 +77,4 @@ def _layer(album: Album) -> Start | None:
     layer, share = found
     first = next(iter(album.paged(layer)), None)
     picture = unit_picture(album, layer, first) if first is not None else None
-    return Start(f"What {layer} throws away: {100 * share:.0f} % of what it reads", to_layer(layer), picture)
+    return Start(f"What {layer} throws away: {100 * share:.0f} % of its input", to_layer(layer), picture)

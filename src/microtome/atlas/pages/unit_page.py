@@ -1,4 +1,4 @@
-"""The pages of units: what topics show of each."""
+"""The pages of units, with the sections of all topics."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from microtome.results import Result
 
 __all__ = ["drawn_figure"]
 
-_INK = "#010203"  # of words and lines, replaced by the colour of the page's text
+_INK = "#010203"  # colour of words and lines, replaced by the text colour of the page
 _STYLE: Any = {
     "svg.fonttype": "none",  # words stay words
     "svg.hashsalt": "microtome",
@@ -33,7 +33,7 @@ def drawn_figure(
     Parameters
     ----------
     result
-        What is drawn, by its own drawing in ``figures``, with ``options``.
+        The result, drawn by its drawing in ``figures`` with ``options``.
     spoken, caption, made
         See :class:`~microtome.atlas.widgets.DrawnFigure`.
     """

@@ -1,4 +1,4 @@
-"""Signed arrays as pictures: gray or diverging colours about zero, colour images about gray."""
+"""Signed arrays as pictures: gray or diverging colours around zero, colour images around gray."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def signed_pictures(
 ) -> tuple[list[Picture], str]:
     """Signed arrays (n, h, w) or (n, C, h, w) as pictures, and a sentence on their colours.
 
-    Three channels are colours about gray; of more channels the one with most energy is drawn.
+    Three channels are colours around gray; of more channels the one with the most energy is drawn.
     """
     about = ""
     if values.dim() == 4 and values.shape[1] == 3:
@@ -30,7 +30,7 @@ def signed_pictures(
         if values.dim() == 4 and values.shape[1] > 1:
             strongest = values.square().flatten(2).sum(2).argmax(1)
             values = values[torch.arange(len(values), device=values.device), strongest]
-            about = " Of each the channel of most energy is drawn."
+            about = " The channel with the most energy is drawn."
         maps = downscaled_signal(values.flatten(0, 1) if values.dim() == 4 else values, SIDE)
         limits = None if limit is None else (-limit, limit)
         sprite = album.sprites.scaled(file, maps, "diverging", quantity, limits=limits, own=limit is None, square=True)

@@ -1,1 +1,1 @@
-"""What does a run make, and of what? Budget, layers, images, units, and what passes cost."""
+"""What does a run compute? Budget, layers, images, units, and the cost of passes."""

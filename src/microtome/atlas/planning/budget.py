@@ -1,4 +1,4 @@
-"""Budgets: how much of everything a run makes, in counts and in expected seconds on one core."""
+"""Budgets: the amount of each result, in counts and in expected seconds on one core."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Budget:
-    """What a run includes. Names that end in ``seconds`` are expected seconds on one core, all others are counts.
+    """The extent of a run. Names that end in ``seconds`` are expected seconds on one core, all others are counts.
 
     Attributes
     ----------
@@ -25,11 +25,11 @@ class Budget:
         Up to ``units_in_all`` units in all chosen layers, every unit gets a page; in larger networks the
         ``units_per_layer`` most selective units of each layer.
     images, classes : int
-        Images that get pages, and at most so many classes.
+        Number of images with pages, and maximum number of classes with pages.
     patches, bins : int
         Strongest patches of each unit, and examples from as many bins of its activation.
     reconstructed_patches : int
-        How many of the strongest patches are reconstructed.
+        Number of strongest patches that are reconstructed.
     stimulus_steps, diverse_stimuli, restarts : int
         Steps of ascent of each superstimulus; further, different superstimuli of each unit; and images from other
         starts that each is compared with.
@@ -40,11 +40,11 @@ class Budget:
     occlusion_windows : int
         Positions of the occluding window along the longer side.
     reconstruction_seconds, superstimulus_seconds, tuning_seconds, ablation_seconds, similarity_seconds : float
-        For all units. Where they do not suffice, fewer units, layers or images are included.
+        For all units. If they do not suffice, fewer units, layers or images are included.
     attribution_seconds : float
-        For one slow attribution method; where they do not suffice, it is used for the predicted class only.
+        For one slow attribution method; if they do not suffice, it is used only for the predicted class.
     space_seconds : float
-        For what images lose at each layer.
+        For the lost parts of images at each layer.
     topic_seconds : float
         For each further topic.
     """
@@ -183,13 +183,13 @@ def affordable(
     Parameters
     ----------
     items : sequence
-        What could be done, the most important first.
+        Possible items, the most important first.
     cost : float or function
         Seconds of one item, or a function of the first items that returns the seconds of all of them.
     seconds : float
-        The time that there is; infinity for all items.
+        The available time; infinity for all items.
     least : int
-        So many are done in any case.
+        Minimum number of items.
 
     Examples
     --------
@@ -206,7 +206,7 @@ def affordable(
 
 
 def fair_shares(costs: Mapping[str, float], seconds: float) -> dict[str, float]:
-    """A share of the time for each: equal ones, but what one does not need is left to the others.
+    """A share of the time for each: equal shares, but unneeded time is given to the others.
 
     Examples
     --------

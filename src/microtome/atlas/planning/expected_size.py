@@ -1,4 +1,4 @@
-"""The expected size of an atlas on the disk, so that it can be said before the work begins."""
+"""The expected size of an atlas on disk, reported before the work begins."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _ROW = 5e3
 _PATCHES = 0.7e3
 _UNIT = {True: 45e3, False: 160e3}
 _IMAGE = {True: 350e3, False: 500e3}
-_STIMULI = {True: 0.5e6, False: 12e6}  # of the patterns that are shown at several places
-_MAPS, _SIDE = 24, 128  # attribution maps of an image, pixels a side of each
-_SHOWN, _SHOWN_SIDE = 8, 56  # activation maps of a layer, pixels a side of each
+_STIMULI = {True: 0.5e6, False: 12e6}  # bytes of the patterns at several positions
+_MAPS, _SIDE = 24, 128  # number of attribution maps per image, side of each in pixels
+_SHOWN, _SHOWN_SIDE = 8, 56  # number of activation maps per layer, side of each in pixels
 _PIXEL = 1.6  # bytes of a pixel of a map, stored and drawn
 _PLACE = 3.5  # the same of an activation map
 

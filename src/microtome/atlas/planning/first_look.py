@@ -33,7 +33,7 @@ _MERGE = 0.05  # seconds to merge one shard
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Predictions(Result):
-    """Class scores (N, K) of all images, and their labels (N,), -1 where not known.
+    """Class scores (N, K) of all images, and their labels (N,), -1 if unknown.
 
     ``squash`` turns scores into probabilities (see ``Head``); ``quantity`` is the name of the result.
     """
@@ -60,7 +60,7 @@ class Predictions(Result):
 
     @functools.cached_property
     def wrong(self) -> Tensor:
-        """Which images (N,) have a label that differs from the predicted class."""
+        """Mask (N,) of images whose label differs from the predicted class."""
         return self.known & (self.predicted != self.labels)
 
     @functools.cached_property
@@ -72,7 +72,7 @@ class Predictions(Result):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ShardLook(Result):
-    """The first look at one shard of the images: their class scores (n, K), and what ``PatchSurvey`` sums up."""
+    """The first look at one shard of the images: their class scores (n, K), and the sums of ``PatchSurvey``."""
 
     number: int
     logits: Tensor
@@ -80,11 +80,11 @@ class ShardLook(Result):
 
 
 def first_tasks(plan: Plan) -> list[Task]:
-    """The tasks that look at all images once: one for each shard, and two that merge what these have seen."""
+    """The tasks that read all images once: one for each shard, and two that merge their results."""
     return [*_shard_tasks(plan), _predictions_task(plan), patches_task(plan)]
 
 
-@functools.lru_cache(maxsize=1)  # every block of units asks for the task that it needs
+@functools.lru_cache(maxsize=1)  # called for every block of units
 def _shard_tasks(plan: Plan) -> list[Task]:
     each = 1.5 * plan.seconds
     return [
@@ -153,7 +153,7 @@ def predicted(subject: Subject, logits: Tensor) -> Predictions:
     labels = logits.new_full((len(logits),), -1).long() if subject.labels is None else subject.labels
     if logits.shape[1] == 1 and bool((labels >= 0).any()):
         warnings.warn(
-            "the network gives one score for each image, so that the atlas has no classes; labels are not used.",
+            "the network gives one score for each image, so the atlas has no classes; labels are not used.",
             DataWarning,
             stacklevel=2,
         )
@@ -182,7 +182,7 @@ def patches(
     k: int,
     bins: int,
 ) -> TopPatches:
-    """The strongest patches of every unit of every layer; of layers that are not shown, their numbers only."""
+    """The strongest patches of every unit of every layer; for layers that are not shown, only their numbers."""
     survey = PatchSurvey(subject.net, len(subject.images), layers, k=k)
     for part in shards:
         survey.absorb(part.patches)
@@ -197,7 +197,7 @@ def _counted(table: LayerPatches) -> LayerPatches:
 
 
 def _numbers(table: LayerPatches) -> LayerPatches:
-    """Of a layer without pages: which units are dead or saturated, and the strongest patch of each."""
+    """For a layer without pages: which units are dead or saturated, and the strongest patch of each."""
     of_few = ("image", "position", "activation")
     of_none = (
         "groups",

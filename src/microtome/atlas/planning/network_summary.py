@@ -17,13 +17,13 @@ from microtome.trace.graph import Layer
 
 __all__ = ["NetworkSummary", "convolutions", "maps_inside", "multiply_adds", "network_summary", "shown_layers", "work"]
 
-_RATE = 14e9  # multiply-adds a second of one core on small batches
+_RATE = 14e9  # multiply-adds per second of one core on small batches
 _WRITTEN = 64  # multiply-adds in the time that a number of a map takes to be computed from others and written
 
 
 @dataclass(frozen=True)
 class NetworkSummary:
-    """What is known of a run before any image is looked at.
+    """The facts of a run before any image is read.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ def network_summary(
     LayerError
         A layer does not exist.
     InputError
-        The number of images is below one, or no layer with units is named.
+        The number of images is below one, or no layer has units.
     """
     net = subject.net
     if images is not None and images < 1:
@@ -126,9 +126,9 @@ def multiply_adds(net: Network, upto: str | None = None) -> float:
 
 
 def work(net: Network, upto: str | None = None) -> float:
-    """Work of a forward pass of one image, up to a layer, in multiply-adds; a number that is written counts as many.
+    """Work of a forward pass of one image, up to a layer, in multiply-adds; each written number counts as several.
 
-    First layers have large maps and few weights, and take their time by the memory they move.
+    First layers have large maps and few weights; memory access dominates their time.
     """
     total = multiply_adds(net, upto)
     for layer in net.layers.values():

@@ -1,4 +1,4 @@
-"""What every topic needs to plan its tasks: network, images, budget, and what passes cost."""
+"""The plan: network, images, budget and the cost of passes, from which every topic plans its tasks."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from microtome.network import Network
 
 __all__ = ["Plan", "blocks"]
 
-_SHARDS = 1024  # at most
-_SMALL = 64  # pixels a side up to which memory is no concern
+_SHARDS = 1024  # maximum number
+_SMALL = 64  # images with sides up to this number of pixels need little memory
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Plan:
     subject : Subject
         Network and images.
     methods : tuple of str
-        Attribution methods of the user's own: ``file.py:function``.
+        The user's own attribution methods: ``file.py:function``.
     """
 
     summary: NetworkSummary
@@ -79,7 +79,7 @@ class Plan:
         needs : tuple of str
             Keys of the tasks whose results the job takes.
         gathers, interim : bool
-            See ``Task``: results are taken one at a time; the result is removed when nobody needs it any more.
+            See ``Task``: results are loaded one at a time; the result is removed when no task needs it any more.
         **options
             The keyword arguments of the job, as JSON can hold them.
         """
@@ -91,9 +91,9 @@ class Plan:
         )
 
     def shards(self, seconds: float) -> list[tuple[int, int]]:
-        """Shards of all images, each by its number and size, for a pass of so many expected seconds for one image.
+        """Shards of all images, each by its number and size, for a pass with this expected time per image.
 
-        They depend on the network and the images only, so that the bytes of results do not depend on the workers.
+        They depend only on the network and the images, so that the bytes of results do not depend on the workers.
         A shard takes about four seconds; half a second in a short pass, so that a few workers share it; more where
         there would be above 1,024 of them. It holds whole batches.
         """
@@ -116,7 +116,7 @@ class Plan:
 
     @property
     def small(self) -> bool:
-        """Whether images are so small that memory is no concern."""
+        """Whether images are so small that memory does not matter."""
         return max(self.net.input_shape[1:]) <= _SMALL
 
     @property
@@ -137,12 +137,12 @@ class Plan:
         return sum(self.net.layer(name).units for name in self.layers) <= self.budget.units_in_all
 
     def unit_count(self, layer: str) -> int:
-        """How many units of a layer get pages."""
+        """Number of units of a layer with pages."""
         units = self.net.layer(layer).units
         return units if self.all_units else min(units, self.budget.units_per_layer)
 
     def single_map(self, layer: str) -> bool:
-        """Whether a layer is one linear map, so that it has weights to look at."""
+        """Whether a layer is one linear map, so that it has weights to show."""
         return maps_inside(self.net, layer) == [layer]
 
     def occlusion(self) -> list[dict[str, Any]]:

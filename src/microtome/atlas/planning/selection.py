@@ -1,4 +1,4 @@
-"""Selection: the images, classes and units that get pages, and the two classes asked about each image.
+"""Selection: the images, classes and units that get pages, and the two classes that each image is explained for.
 
 Made once, from the first look at all images; tasks and pages read it.
 """
@@ -22,7 +22,7 @@ __all__ = ["Selection", "chosen_classes", "chosen_images", "select", "selection_
 
 @dataclass(frozen=True)
 class Selection:
-    """What a run shows.
+    """The content of a run.
 
     Attributes
     ----------
@@ -123,7 +123,7 @@ def targets(seen: Predictions, images: Sequence[int]) -> tuple[list[int], list[i
 
 
 def _class_count(plan: Plan) -> int:
-    """How many classes get a page: a third of the time for superstimuli is for images made for classes."""
+    """Number of classes with a page: a third of the time for superstimuli is for those of classes."""
     each = plan.budget.stimulus_steps * 3 * plan.seconds
     return len(affordable(range(plan.budget.classes), each, plan.budget.superstimulus_seconds / 3, least=1))
 

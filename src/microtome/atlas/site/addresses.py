@@ -37,7 +37,7 @@ class Addresses:
     Parameters
     ----------
     atlas : Atlas
-        Its layers, images and classes. The cards of the layers say which units have pages.
+        Its layers, images and classes. The cards of the layers determine which units have pages.
     """
 
     def __init__(self, atlas: Atlas) -> None:

@@ -1,4 +1,4 @@
-"""A page with one widget as one file that opens from disk: numbers, style and script within."""
+"""A page with one widget as one file that opens from disk, with numbers, style and script."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["made_by", "page_file"]
 
 @dataclass(frozen=True)
 class _Alone:
-    """What a template asks of its page: there is no other that it could lead to."""
+    """The page functions that a template needs, for a page without links to others."""
 
     root: str = ""
 
@@ -33,7 +33,7 @@ class _Alone:
 
 
 def page_file(title: str, widget: Widget) -> bytes:
-    """The page of a widget, in one file that asks for no other.
+    """The page of a widget, in one self-contained file.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The still picture of a surface, as SVG: what a page shows without a script, and what the canvas shows first."""
+"""The still picture of a surface as SVG, shown without scripts, and the first view of the canvas."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from microtome.atlas.site.svg import chart, path, text
 
-AZIMUTH, ELEVATION = -60.0, 35.0  # degrees, those that assets/surface_canvas.js begins with
+AZIMUTH, ELEVATION = -60.0, 35.0  # degrees, as at the start of assets/surface_canvas.js
 _HALF = 0.6  # half the height of the box; its sides go from -1 to 1
 _WIDTH, _HEIGHT, _SCALE = 640, 420, 148
 _Seen = Callable[[float, float, float], tuple[float, float, float]]
@@ -18,14 +18,14 @@ _CORNERS: tuple[tuple[float, float], ...] = ((-1, -1), (1, -1), (1, 1), (-1, 1))
 
 
 def projected(x: float, y: float, z: float, azimuth: float, elevation: float) -> tuple[float, float, float]:
-    """Where a point of the box is seen: to the right, upwards, and how far away.
+    """Projection of a point of the box: to the right, upwards, and its distance.
 
     Parameters
     ----------
     x, y, z
-        In the box: from -1 to 1, and the height from 0 to 1.
+        Coordinates in the box from -1 to 1, and the height from 0 to 1.
     azimuth, elevation
-        Of the eye, in degrees.
+        Direction of the eye, in degrees.
 
     Examples
     --------
@@ -42,7 +42,7 @@ def projected(x: float, y: float, z: float, azimuth: float, elevation: float) ->
 
 
 def surface_picture(data: dict[str, Any], spoken: str) -> Markup:
-    """A surface as it is seen at first, by its first height.
+    """The first view of a surface, with its first height.
 
     Parameters
     ----------

@@ -35,7 +35,7 @@ def linked(content: str, href: str | None, spoken: str = "") -> str:
 
 
 def chart(kind: str, width: float, height: float, spoken: str, parts: list[str]) -> str:
-    """The whole of a drawing, said in words for those who cannot see it; one with links is a group of them."""
+    """A complete drawing, with a description for screen readers; a drawing with links is a group of them."""
     role = "group" if any("<a " in part for part in parts) else "img"
     head = (
         f'<svg class="chart {kind}" viewBox="0 0 {width:.5g} {height:.5g}" role="{role}" aria-label="{escape(spoken)}">'

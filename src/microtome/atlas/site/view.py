@@ -1,4 +1,4 @@
-"""What templates call while they draw one page: addresses relative to it, widgets, pictures, empty states."""
+"""Functions that templates call to draw one page: addresses relative to it, widgets, pictures, empty states."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class RunningRow:
 
 @dataclass(frozen=True)
 class Gaps:
-    """What a page does not show: reasons, and the names of what commands would make."""
+    """The missing parts of a page: reasons, and the names of parts that commands would make."""
 
     reasons: list[Absent]
     commands: list[tuple[str, str]]
@@ -106,12 +106,12 @@ class View:
         return Markup(draw(self, widget))  # noqa: S704 - rendered with escaping
 
     def links(self, links: dict[int, Link]) -> dict[int, str]:
-        """Addresses by number, of those that have a page."""
+        """Addresses by number, for those that have a page."""
         return {number: href for number, link in links.items() if (href := self.href(link))}
 
     @staticmethod
     def rows(sections: Sequence[Section]) -> list[list[Section]]:
-        """Sections that have something to show, in rows: two halves that follow each other share one."""
+        """Sections with content, in rows: two successive half sections share a row."""
         found: list[list[Section]] = []
         for section in sections:
             if not any(_shows(part.content) for part in section.parts):
@@ -151,17 +151,17 @@ class View:
         )
 
     def under(self, picture: Picture, size: str) -> Markup:
-        """A picture that lies below a map and is said elsewhere."""
+        """A picture below a map; it is described elsewhere."""
         names, style = self._classes(picture, size), position(picture.sprite, picture.index)
         return Markup('<span class="{} under" style="{}" aria-hidden="true"></span>').format(names, style)
 
     def over(self, picture: Picture, size: str) -> Markup:
-        """A map that lies over a picture of the same shape; the button around it says what it shows."""
+        """A map over a picture of the same shape; the button around it describes it."""
         names, style = self._classes(picture, size), position(picture.sprite, picture.index)
         return Markup('<span class="{} on" style="{}" aria-hidden="true"></span>').format(names, style)
 
     def opening(self, patch: Patch) -> Markup:
-        """A patch that opens the whole image with its place."""
+        """A patch that opens the whole image with its position."""
         whole, box = patch.whole, patch.box or (0.0, 0.0, 1.0, 1.0)
         if whole is None:
             return self.pic(patch.crop)
@@ -174,7 +174,7 @@ class View:
             position(whole.sprite, whole.index),
             sides,
             self.href(whole.link) or "",
-            f"{whole.alt}: response {number(float(patch.activation))} at the marked place",
+            f"{whole.alt}: response {number(float(patch.activation))} at the marked position",
             f"{patch.crop.alt}; show the whole image",
             self.pic(patch.crop, "m", link=False),
         )
@@ -197,11 +197,11 @@ class View:
         return self._hints.get(part) or self._hints.get("*") or self.atlas.command
 
     def hint_time(self) -> str:
-        """How long the command takes that makes what is not there."""
+        """The time of the command that computes missing parts."""
         return f"This command adds them, in {self.atlas.larger}: " if self.atlas.larger else "This command adds them: "
 
     def missing(self, sections: Sequence[Section]) -> Gaps:
-        """What the sections do not hold: names by the command that makes them, and reasons, each said once."""
+        """Parts that the sections lack: names by the command that computes them, and reasons, each once."""
         parts = [part for section in sections for part in section.parts]
         reasons = dict.fromkeys(part.content for part in parts if isinstance(part.content, Absent))
         reasons.update(dict.fromkeys(gap for part in parts for gap in _inner(part.content, Absent)))

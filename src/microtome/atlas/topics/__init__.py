@@ -1,4 +1,4 @@
-"""What does the atlas show? One file for each topic: its tasks, its jobs, its stored results, its parts of pages.
+"""What does the atlas show? One file for each topic: its tasks, jobs, stored results and parts of pages.
 
 A new topic is one file and one line of ``TOPICS``; ``docs/howto/atlas_topic.md`` shows a complete one. The order of
 topics is the order of their parts within a section and of numbers at the head of a page.

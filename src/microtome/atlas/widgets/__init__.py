@@ -1,4 +1,4 @@
-"""What pages show, as plain frozen data: parts of pages, charts, pictures, maps, sums, and the pages themselves."""
+"""The content of pages as plain frozen data: parts, charts, pictures, maps, sums, and the pages themselves."""
 
 from microtome.atlas.widgets.basics import (
     Absent,

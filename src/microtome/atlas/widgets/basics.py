@@ -134,13 +134,13 @@ class Made:
     command : str
         The command line that makes it again; empty if there is none.
     seed : int or None
-        The random seed, where random numbers are drawn.
+        The random seed, if random numbers are drawn.
     seconds : float or None
-        The time it took; leave it out where pages must be equal to the byte from run to run.
+        The time it took; leave it out if pages must be byte-identical from run to run.
     paper : str
         The reference as text: ``"Selvaraju et al. 2020, Grad-CAM"``.
     notes : tuple of str
-        What the method could not tell; shown in the open.
+        Notes of the method; always visible.
     """
 
     method: str
@@ -194,14 +194,14 @@ class Number:
 
 @dataclass(frozen=True)
 class Part:
-    """One figure of a section, or the place where it is missing.
+    """One figure of a section, or the reason for its absence.
 
     Attributes
     ----------
     content : Widget, Absent or None
-        The figure; the reason why there can be none; None if it was not computed.
+        The figure; the reason why it cannot exist; None if it was not computed.
     name : str
-        What is missing, for the empty state: ``"tuning curves"``. A part without a name that was not
+        The name of the figure, for the empty state: ``"tuning curves"``. A part without a name that was not
         computed is left out.
     use : str
         One sentence on what the figure would show, for the empty state.
@@ -226,9 +226,9 @@ class Section:
     parts : tuple of Part
         Its figures in order.
     half : bool
-        Whether it takes half of the width; two such sections in a row stand side by side.
+        Whether it takes half of the width; two successive half sections are placed side by side.
     beside : bool
-        Whether its parts stand side by side.
+        Whether its parts are placed side by side.
     """
 
     title: str
@@ -247,7 +247,7 @@ class Facts(Widget):
 
 @dataclass(frozen=True)
 class Statement(Widget):
-    """What was found, in a few sentences, with the numbers behind it on demand.
+    """Findings in a few sentences, with their numbers on demand.
 
     ``numbers`` are rows of a table with the names of ``columns``.
     """
@@ -261,7 +261,7 @@ class Statement(Widget):
 
 @dataclass(frozen=True)
 class Start:
-    """A place to begin: a sentence, its picture, and the page it leads to."""
+    """A starting point: a sentence, its picture, and the page it leads to."""
 
     text: str
     link: Link

@@ -21,7 +21,7 @@ class Amount:
     link, picture
         Where it leads, and its picture.
     label : str
-        What the unit is tuned to, in words: ``"line at 45°"``.
+        The tuning label of the unit: ``"line at 45°"``.
     mark : str
         ``"true"``, ``"predicted"``, ``"true and predicted"`` or empty: shown as a badge.
     """
@@ -71,7 +71,7 @@ class Shares(Widget):
 
 @dataclass(frozen=True)
 class Wiring(Widget):
-    """Two bar lists on the two sides of a unit: the units that it reads, and the units that read it."""
+    """Two bar lists on the two sides of a unit: its inputs and its outputs."""
 
     name: str
     inputs: Amounts | Absent | None
@@ -176,12 +176,12 @@ class Confusion(Widget):
     macro: ClassVar[str] = "charts.confusion"
 
 
-COLOURED = 10  # classes up to which each has a colour of its own
+COLOURED = 10  # with more classes than this, they have no separate colours
 
 
 @dataclass(frozen=True)
 class ImagePoint:
-    """An image on a map: where, of which class, and whether the network is wrong about it."""
+    """An image on a map: its position, its class, and whether the network misclassifies it."""
 
     x: float
     y: float

@@ -1,4 +1,4 @@
-"""A figure as it is drawn for notebooks and papers, as an SVG inside the page."""
+"""A figure of ``microtome.figures`` as an SVG inside the page."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["DrawnFigure"]
 
 @dataclass(frozen=True)
 class DrawnFigure(Widget):
-    """An SVG whose lines and words take the page's own colour, and which can be moved sideways where it is too wide.
+    """An SVG whose lines and words have the page's text colour, and that scrolls sideways if it is too wide.
 
     Attributes
     ----------
     svg : str
         The element, see :func:`~microtome.atlas.pictures.figure_drawing.drawn_figure`.
     spoken : str
-        What it shows, for those who cannot see it.
+        A description for screen readers.
     caption, made
         The caption, and how the figure was made.
     """

@@ -21,9 +21,9 @@ class MethodMap:
     numbers : tuple of Number
         Its certificates.
     meaning : str
-        What the map shows, in one clause.
+        The meaning of the map, in one clause.
     shown : str
-        ``"large"``: over the image; ``"folded"``: small, on demand; ``"refused"``: folded, since a certificate fails.
+        ``"large"``: over the image; ``"folded"``: small, on demand; ``"refused"``: folded, because a certificate fails.
     """
 
     method: str
@@ -51,7 +51,7 @@ class MapRow:
 class Maps(Widget):
     """Rows of maps: the same methods in the same order in each row, so that columns can be compared.
 
-    ``image`` is what large maps are laid over.
+    Large maps are drawn over ``image``.
     """
 
     rows: tuple[MapRow, ...]
@@ -71,20 +71,20 @@ class Winner:
 
 @dataclass(frozen=True)
 class CoveredBy:
-    """The effect of covering one place after another by a window of one size.
+    """The effect of covering one position after another by a window of one size.
 
     Attributes
     ----------
     window, stride : int
-        Side of the window, and step between its places, in pixels.
+        Side of the window, and its stride, in pixels.
     probability : Picture or None
-        The probability of the class by place of the window; None where it hardly changes.
+        The probability of the class by position of the window; None if it hardly changes.
     winner : Picture or None
-        The predicted class by place, in the colours of ``winners``; None where it never changes.
+        The predicted class by position, in the colours of ``winners``; None if it never changes.
     winners : tuple of Winner
         The legend, most frequent first.
     finding : str
-        What is found, in one sentence.
+        The finding in one sentence.
     """
 
     window: int
@@ -108,7 +108,7 @@ class Occlusion(Widget):
 
 @dataclass(frozen=True)
 class ActivationRow:
-    """The activation maps of one layer, the strongest units first; ``units`` is how many the layer has."""
+    """The activation maps of one layer, the strongest units first; ``units`` is the number of all its units."""
 
     layer: str
     pictures: tuple[Picture, ...]
@@ -127,7 +127,7 @@ class ActivationMaps(Widget):
 
 @dataclass(frozen=True)
 class KeptRow:
-    """One layer: the part of the image that it can still tell, the part that is lost, and the share of that part."""
+    """One layer: the part of the image that reaches it, the lost part, and the share of the lost part."""
 
     layer: str
     kept: Picture

@@ -1,4 +1,4 @@
-"""A map of images that can be moved, coloured and selected from: what its script reads, as plain data."""
+"""An interactive map of images: the plain data that its script reads."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["MapCanvas", "packed", "quantised"]
 
 @dataclass(frozen=True)
 class MapCanvas(Widget):
-    """Images as points with thumbnails, and the units that tell a selection of them from the rest.
+    """Images as points with thumbnails, and the units that separate a selection of them from the rest.
 
     Attributes
     ----------
     data : dict
-        What the script reads, see :func:`packed`.
+        The data of the script, see :func:`packed`.
     thumbnails : Sprite
         One cell for each point, in their order.
     links : dict of int to Link
@@ -29,7 +29,7 @@ class MapCanvas(Widget):
     units : dict of int to Picture
         A picture of each unit that ``data`` holds responses of.
     caption, made
-        The text below, and how the map was made.
+        The caption, and how the map was made.
     """
 
     data: dict[str, Any]
@@ -64,7 +64,7 @@ def packed(
     label, predicted, confidence
         (n,) class indices, -1 without one, and the ``quantity`` of the predicted class, from 0 to 1.
     names, classes
-        Of the images and of the classes.
+        Names of the images and of the classes.
     nearest
         (n, k) the nearest images in the layer.
     responses

@@ -23,15 +23,15 @@ class Block:
     inputs : tuple of str
         The layers it reads; ``"input"`` is the image. A line is drawn from those that are drawn, too.
     units, parameters : int
-        Numbers of units and of weights.
+        Number of units and number of weights.
     field : str
         The receptive field in words: ``"14 px"``, ``"23 x 31 px"``, ``"whole image"``; empty if unknown.
     dead, saturated : int or None
         Units that are never and always active on the images; None if not measured.
     condition_number : float or None
-        Largest by smallest nonzero singular value of the weights.
+        Largest divided by smallest nonzero singular value of the weights.
     pictures : tuple of Picture
-        Of a few of its units: their superstimuli.
+        Superstimuli of some of its units.
     """
 
     name: str
@@ -58,13 +58,13 @@ class OverviewPage:
     blocks : tuple of Block
         The network in execution order.
     sections : tuple of Section
-        What topics show of the network as a whole; the first stands before the places to begin.
+        Sections about the network as a whole; the first comes before the starting points.
     summary : str
         The network in one line.
     starts : tuple of Start
         Places to begin.
     notes : tuple of str
-        What to know of every result of this network.
+        Notes for all results of this network.
     """
 
     card: tuple[Number, ...]
@@ -90,7 +90,7 @@ class LayerPage:
     cards_caption, cards_made
         Caption of the grid, and how its pictures were made.
     sections : tuple of Section
-        What topics show of the layer.
+        Sections of all topics about the layer.
     """
 
     name: str
@@ -116,7 +116,7 @@ class UnitPage:
     facts : tuple of Number
         Receptive field, selectivity, sparsity, variation.
     sections : tuple of Section
-        What topics show of the unit.
+        Sections of all topics about the unit.
     """
 
     layer: str
@@ -150,7 +150,7 @@ class ImagePage:
     overlay : bool
         Whether sections hold maps that can be laid over the image.
     sections : tuple of Section
-        What topics show of the image.
+        Sections of all topics about the image.
     """
 
     id: str
@@ -198,7 +198,7 @@ class Atlas:
     note : str
         One line for the footer, such as versions.
     larger : str
-        How long the commands of ``hints`` take: ``"about 40 minutes on one core"``; empty if not known.
+        The time of the commands of ``hints``: ``"about 40 minutes on one core"``; empty if unknown.
     """
 
     title: str

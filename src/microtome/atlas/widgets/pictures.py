@@ -12,7 +12,7 @@ from microtome.atlas.widgets.basics import Made, Picture, Sprite, Widget
 class Gallery(Widget):
     """Pictures with one caption and one scale.
 
-    ``size`` is ``"s"``, ``"m"`` or ``"l"``; ``none`` is the sentence shown where there is no picture.
+    ``size`` is ``"s"``, ``"m"`` or ``"l"``; ``none`` is the sentence shown without pictures.
     """
 
     pictures: tuple[Picture, ...]
@@ -69,8 +69,8 @@ class Patch:
     Attributes
     ----------
     crop : Picture
-        The exact receptive field, gray outside the image; of a unit that sees much of the image, dark where it does
-        not fire.
+        The exact receptive field, gray outside the image; for a unit with a large field, dark where it is
+        not active.
     reconstruction : Picture or None
         The same crop, reconstructed from this one activation.
     activation : float
@@ -153,7 +153,7 @@ class SimilarityMatrix(Widget):
     repeats : tuple of (int, int, float)
         Pairs of units with the largest correlation.
     order : tuple of int
-        The units as rows from top to bottom; empty where they are too many to be read.
+        The units as rows from top to bottom; empty if there are too many.
     """
 
     layer: str

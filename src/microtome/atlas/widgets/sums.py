@@ -27,7 +27,7 @@ class DissectionRow:
     weak : bool
         Whether the row is folded away at first.
     picture : Picture or None
-        What the unit below is driven by, or its kernel.
+        The superstimulus of the input unit, or its kernel.
     """
 
     channel: int
@@ -87,7 +87,7 @@ class DissectionTable(Widget):
 
 @dataclass(frozen=True)
 class Step:
-    """An amount, and the amounts that it is the sum of.
+    """An amount, and the amounts that add up to it.
 
     ``amount`` equals the sum over ``parts`` plus ``rest`` plus ``bias``; a step without parts is a leaf.
     """

@@ -1,4 +1,4 @@
-"""A loss surface that turns: what its script and its still picture read, as plain data."""
+"""A rotatable loss surface: the plain data for its script and its still picture."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ COLOURS = 64  # steps of the colour scale
 
 @dataclass(frozen=True)
 class SurfaceCanvas(Widget):
-    """A surface over a plane, drawn on a canvas that turns; without a script, as a still picture.
+    """A surface over a plane, rotatable on a canvas; without scripts, a still picture.
 
     Attributes
     ----------
     data : dict
-        What is drawn, see :func:`solid`.
+        The data of the drawing, see :func:`solid`.
     spoken : str
-        What it shows, for those who cannot see it.
+        A description for screen readers.
     caption, made
-        The text below, and how it was made.
+        The caption, and how the surface was made.
     """
 
     data: dict[str, Any]
@@ -47,10 +47,10 @@ def solid(
     names: tuple[str, str] = ("alpha", "beta"),
     path: ArrayLike | None = None,
 ) -> dict[str, Any]:
-    """A surface in a box: both axes from -1 to 1, heights from 0 to 1, colours by number.
+    """A surface in a box: both axes from -1 to 1, heights from 0 to 1, colours by index.
 
-    Where all finite losses are positive there are two heights, the logarithm of the loss and the loss, and colours
-    follow the logarithm. Points whose loss is not finite have no height; what would join them is left out.
+    If all finite losses are positive there are two heights, the logarithm of the loss and the loss, and colours
+    follow the logarithm. Points whose loss is not finite have no height; faces at such points are left out.
 
     Parameters
     ----------
@@ -59,9 +59,9 @@ def solid(
     loss, error
         (A, B) losses and their standard errors.
     names
-        Of the axes.
+        Names of the axes.
     path
-        (T, 2) coordinates of a training's kept weights.
+        (T, 2) coordinates of a training's stored weights.
     """
     a, b = np.asarray(alpha, dtype=np.float64), np.asarray(beta, dtype=np.float64)
     values = np.asarray(loss, dtype=np.float64)
@@ -105,7 +105,7 @@ def _height(name: str, values: NDArray[Any], known: NDArray[Any]) -> dict[str, A
 def _on(
     a: NDArray[Any], b: NDArray[Any], heights: list[dict[str, Any]], points: NDArray[Any]
 ) -> list[list[float | None]]:  # fmt: skip
-    """Places in the box, and a height of each kind, between the four points around."""
+    """Positions in the box, and a height of each kind, interpolated between four points."""
     found: list[list[float | None]] = []
     for at, bt in points.tolist():
         row: list[float | None] = [round(float(_box(a, at)), 5), round(float(_box(b, bt)), 5)]

@@ -26,7 +26,7 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def decades(low: float, high: float) -> list[float]:
-    """Powers of ten between two positive numbers, with their doubles and fives where there are few.
+    """Powers of ten between two positive numbers, with twice and five times them if there are few.
 
     Examples
     --------

@@ -25,7 +25,7 @@ class Arrangement:
     height, width : int
         The grid.
     axes : Axes
-        Which axes hold the images and the units.
+        The axes of the images and the units.
     tokens : int
         How many tokens, those without a place on the picture included; 0 for maps.
     first : int
@@ -67,7 +67,7 @@ class Arrangement:
 def arrangement(net: Network, name: str) -> Arrangement:
     """How the values of a layer lie on the picture.
 
-    Maps are known from the layer's axes. Tokens are given places by measurement: single patches of a gray
+    Maps follow from the layer's axes. The places of tokens are measured: single patches of a gray
     image are changed, and the tokens of the layer that change with them give the places.
 
     Raises
@@ -82,17 +82,19 @@ def arrangement(net: Network, name: str) -> Arrangement:
     found = token_arrangement(net, layer)
     if found is None:
         apart = (
-            " It works on windows or heads apart; choose a layer outside the attention." if len(layer.shape) > 2 else ""
+            " It works on separate windows or heads; choose a layer outside the attention."
+            if len(layer.shape) > 2
+            else ""
         )
         raise LayerError(
             f'a layer with channels, height and width is needed, or one with a token for every patch; "{name}" gives '
-            f"{layer.shape} (axes {layer.axes}).{apart} Layers that serve: {_some(net)}."
+            f"{layer.shape} (axes {layer.axes}).{apart} Suitable layers: {_some(net)}."
         )
     return found
 
 
 def token_arrangement(net: Network, layer: Layer) -> Arrangement | None:
-    """The grid of a layer of tokens, measured at the first layer that has the same tokens; None where it has none."""
+    """The grid of a layer of tokens, measured at the first layer with the same tokens; None if there is none."""
     place = layer.axes.tokens
     if place is None or layer.axes.image_axis is None:
         return None

@@ -56,7 +56,7 @@ def grad_cam(
         The class that is explained; None for the predicted one.
     layer : str, optional
         The layer whose feature maps are weighted; it has height and width, or one token for each patch.
-        Default: the last such layer that is no pooling; in a transformer with a class token the layer
+        Default: the last such layer that is not pooling; in a transformer with a class token the layer
         that the last attention reads (``"blocks.11.norm1"``).
     counterfactual : bool
         Weigh by the negative gradient.
@@ -85,8 +85,8 @@ def grad_cam(
     transformer without a named layer, one more pass each way of a gray picture finds it. It shows nothing
     finer than the layer's grid, and the mean of the gradients stands for gradients that may differ from
     place to place: where a dense head reads each position by weights of its own they can cancel, and a
-    shortcut that depends on its place does not show. In a transformer every token depends on the whole
-    image: its place is that of its patch, not all that it depends on.
+    shortcut that depends on its position is invisible. In a transformer every token depends on the whole
+    image: its position is that of its patch, not everything that it depends on.
 
     References
     ----------

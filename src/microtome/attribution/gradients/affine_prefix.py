@@ -13,7 +13,7 @@ _AFFINE = frozenset(("conv2d", "linear", "pad", "flatten", "batch_norm"))
 
 
 def entrance(net: Network) -> str:
-    """The last layer that is an affine function of the image and that all else reads; ``"input"`` where there is none.
+    """The last affine function of the image through which all later layers read it; ``"input"`` if there is none.
 
     The gradient of the pixels is then a fixed linear function of the gradient of that layer, the same for
     every image. So weighted sums of gradients can be taken there and sent back once, by ``sent_back``.

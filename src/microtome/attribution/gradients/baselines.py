@@ -17,7 +17,7 @@ NAMES = ("black", "gray", "white", "mean", "image-mean", "blur", "noise")
 _GRAYS = {"black": 0.0, "gray": 0.5, "white": 1.0}
 
 
-def baseline(net: Network, images: Tensor, fill: Fill, seed: int = 0) -> Tensor:
+def baseline(net: Network, images: Tensor, fill: Fill, *, seed: int = 0) -> Tensor:
     """Images without information, in the shape and pixel space of ``images``.
 
     Parameters

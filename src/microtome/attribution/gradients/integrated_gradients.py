@@ -118,7 +118,7 @@ def integrated_gradients(
     """
     nodes, weights = quadrature(rule, check_count(steps, "steps"))
     given = net.images(images).detach()
-    start = baselines.baseline(net, given, baseline, seed)
+    start = baselines.baseline(net, given, baseline, seed=seed)
     asked, ends = scored_beside(net, given, start, target, batch)
     quick = net.quick(given, asked.logits, len(given) * len(nodes))
     values = (given - start) * _mean_slope(quick, given, start, asked.target, nodes, weights, batch)
@@ -161,7 +161,7 @@ def _mean_slope(
 ) -> Tensor:
     """The weighted mean of the gradients at the nodes of each image's path, several points at a time.
 
-    Where the points take more than one pass, the sum is taken behind the affine prefix of the network and sent back to
+    If the points take more than one pass, the sum is taken after the affine prefix of the network and sent back to
     the pixels once.
     """
     count = len(images) * len(nodes)
@@ -198,7 +198,7 @@ def _mean_slope(
 
 
 def _weighted_sum(slopes: Tensor, weights: Tensor) -> Tensor:
-    """The sum of gradients (n, ...) with weights (n,), in the layout of one: mixed layouts cost ten times as much."""
+    """The weighted sum of gradients (n, ...), in the layout of one: mixed layouts cost ten times as much."""
     if slopes.device.type != "cpu":  # one call for all, since there each call costs more than its work
         scaled: Tensor = slopes * weights.to(slopes).reshape(-1, *(1,) * (slopes.dim() - 1))
         summed: Tensor = scaled.sum(0)

@@ -131,7 +131,7 @@ def _moments(net: Network, images: Tensor, target: Tensor, draws: Tensor, batch:
     span = (images.amax((1, 2, 3)) - images.amin((1, 2, 3)))[:, None, None, None]
 
     def part(first: int, last: int) -> list[_Spread]:
-        """The moments of the copies in this pass, for each image that has some."""
+        """The moments of the copies in this pass, for each image with copies."""
         copies = torch.arange(first, last, device="cpu")
         image, draw = copies // count, (copies % count).to(images.device)
         which = image.to(images.device)
@@ -159,12 +159,12 @@ class _Spread:
 
     @classmethod
     def of(cls, image: int, slopes: Tensor) -> _Spread:
-        """That of gradients (n, C, H, W); in two passes, since a difference of large sums has lost its digits."""
+        """The moments of gradients (n, C, H, W), in two passes, since a difference of large sums loses digits."""
         mean = slopes.mean(0)
         return cls(image, len(slopes), mean, (slopes - mean).square_().sum(0))
 
     def joined(self, other: _Spread) -> _Spread:
-        """That of both together (Chan, Golub and LeVeque)."""
+        """The moments of both together (Chan, Golub and LeVeque)."""
         number = self.number + other.number
         away = other.mean - self.mean
         squares = self.squares + other.squares + away.square() * (self.number * other.number / number)

@@ -20,7 +20,7 @@ from microtome.results import Result, provenance
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PixelCurve(Result, drawing="attribution.quality_figures:pixel_curve"):
-    """The probability of a class while pixels are exchanged in the order of a map.
+    """The probability of a class while pixels are replaced in the order of a map.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ def deletion(
     target : int, str, sequence, Tensor or None
         The class; None for that of the attribution, or for the predicted one where maps are given.
     fill : float, sequence of float, str or Tensor
-        What replaces a pixel: see ``baseline``; ``"mean"`` and ``"blur"`` are usual.
+        The replacement of a pixel: see ``baseline``; ``"mean"`` and ``"blur"`` are common.
     steps : int
         Points of the curve after the first.
     batch : int, optional

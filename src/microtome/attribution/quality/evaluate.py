@@ -26,7 +26,7 @@ from microtome.tables import Table
 
 RANDOM = "random"
 
-# Methods as everywhere, or finished attributions and maps by names of the caller's own.
+# Methods as elsewhere, or finished attributions and maps by the caller's names.
 Judged = MethodLike | Attribution | Tensor | Sequence[MethodLike] | Mapping[Any, Any]
 
 
@@ -92,14 +92,14 @@ def evaluate(
         (N, C, H, W) in the network's pixel range.
     attribution : str, function, sequence of these, mapping, Attribution or Tensor
         Methods by name; functions (network, images, target) -> map (see ``own_method``); a mapping of methods to
-        options, or of names to functions, attributions or maps (N, H, W) made anywhere; or one attribution or one
+        options, or of names to functions, attributions or maps (N, H, W) of any origin; or one attribution or one
         batch of maps.
     target : int, str, sequence, Tensor or None
         The class; None for the predicted one. Attributions must explain the same class.
     masks : Tensor or array, optional
         (N, H, W) or (H, W), of 0 and 1: where the map should point.
     fills : sequence
-        What replaces pixels, each fill in turn: see ``baseline``.
+        The replacements of pixels, each in turn: see ``baseline``.
     steps : int
         Points of each curve after the first.
     samples : int
@@ -114,8 +114,8 @@ def evaluate(
     Returns
     -------
     Evaluation
-        Measures by method, curves, a table and a figure. Max-sensitivity is measured for names and
-        functions only, since a finished map cannot be made again.
+        Measures by method, curves, a table and a figure. Max-sensitivity is measured only for names and
+        functions, since a finished map cannot be recomputed.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def _judged(
     methods: dict[str, Chosen] = {}
     for name, one in _listed(attribution):
         if name in maps or name == RANDOM:
-            raise InputError(f'each method or map has a name of its own, and none is called "{RANDOM}"; got "{name}".')
+            raise InputError(f'each method or map needs its own name, and "{RANDOM}" is reserved; got "{name}".')
         if isinstance(one, Chosen):
             methods[name] = one
             maps[name] = one.method.function(net, images, target, **one.options)
@@ -193,7 +193,7 @@ def _judged(
             _check_same_class(name, one, target)
             maps[name] = one
     if not maps:
-        raise InputError("at least one method or map is expected; none is given.")
+        raise InputError("at least one method or map was expected; none was given.")
     return maps, methods
 
 
@@ -213,7 +213,7 @@ def _listed(attribution: Judged) -> list[tuple[str, Attribution | Tensor | Chose
 
 
 def _finished(attribution: Judged) -> Attribution | None:
-    """The first finished attribution; its classes are the target where none is given."""
+    """The first finished attribution; its classes are the default target."""
     listed = list(attribution.values()) if isinstance(attribution, Mapping) else [attribution]
     return next((one for one in listed if isinstance(one, Attribution)), None)
 

@@ -42,7 +42,7 @@ def per_pixel(attribution: Attribution | Tensor, images: Tensor) -> Tensor:
 
 
 def asked_classes(net: Network, images: Tensor, attribution: Attribution | Tensor | None, target: Target) -> Tensor:
-    """The class of each image, (N,): that of the target, else of the attribution, else the predicted one.
+    """The class of each image, (N,): from the target, else from the attribution, else the predicted one.
 
     The images are checked already.
     """

@@ -63,7 +63,7 @@ def max_sensitivity(
     method : str or function
         A registered attribution method, or a function (network, images, target) -> map: see ``own_method``.
     target : int, str, sequence, Tensor or None
-        The class; None for the one predicted for the original image, used for all draws.
+        The class; None for the class predicted for the original image, used for all draws.
     options : mapping, optional
         The method's options.
     radius : float

@@ -90,7 +90,7 @@ def shortcut_share(
 
     .. math:: E = \frac{\sum_{p \in \text{mask}} \max(M_p, 0)}{\sum_p \max(M_p, 0)}
 
-    for the map M of each method, beside the mask's share of the picture. A network that relies on a watermark,
+    for the map M of each method, together with the mask's share of the picture. A network that relies on a watermark,
     a ruler or a background has a share far above that of its mask; one that does not is near it or below [1]_.
 
     Parameters
@@ -102,12 +102,12 @@ def shortcut_share(
     masks : Tensor or array
         Where the suspected shortcut lies: (N, H, W), (N, 1, H, W) or one (H, W), of 0 and 1.
     target : int, str, sequence, Tensor or None
-        The class that is explained; None for the one that each network predicts.
+        The class that is explained; None for the class that each network predicts.
     methods : sequence of str or function, or mapping
         Methods by name, and functions (network, images, target) -> map (see ``own_method``). A mapping gives each
         method its options, or each function a name.
     examples : int
-        For how many images the result holds the maps, for the figure.
+        Number of images whose maps are stored for the figure.
 
     Returns
     -------

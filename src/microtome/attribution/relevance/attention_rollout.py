@@ -80,7 +80,7 @@ def attention_rollout(
     -----
     Cost: two forward passes, of which one computes the attention weights too (T x T numbers for an image,
     head and layer), and one forward and backward pass of a single gray picture. It follows weights, not
-    values: it leaves out the content of a token, the perceptrons, and the class that a token is evidence for.
+    values: it ignores the content of a token, the perceptrons, and the class that a token is evidence for.
 
     References
     ----------
@@ -103,7 +103,7 @@ def attention_rollout(
     tensor([[[[0.7500, 0.2500]]]])
     """
     if heads not in HEADS:
-        raise InputError(f'heads are combined by one of {", ".join(HEADS)}, got "{heads}".')
+        raise InputError(f'heads must be one of {", ".join(HEADS)}, got "{heads}".')
     if not 0 <= residual < 1:
         raise InputError(f"residual is a share from 0 to below 1, got {residual}.")
     given = net.images(images).detach()

@@ -1,4 +1,4 @@
-"""Layer-wise relevance propagation (LRP): the class score shared out among the pixels, layer by layer."""
+"""Layer-wise relevance propagation (LRP): the class score is distributed to the pixels, layer by layer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from microtome.trace.lrp.image_sums import image_axes
 from microtome.trace.lrp.relevance import Chooser, Relevance
 from microtome.trace.passes import RecordedPass
 
-EXPLODES = 1e3  # absolute relevance over the score, from which a result says that its parts cancel
+EXPLODES = 1e3  # absolute relevance divided by the score, above which a note warns of cancellation
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -34,7 +34,7 @@ class RelevanceAttribution(Attribution):
     stabiliser_share : Tensor
         (N,), relevance that the stabilisers of denominators took, in logits.
     mixed : list of str
-        Operations that mix the images of the batch: what they took is given to all images alike.
+        Operations that mix the images of the batch: what they took is divided equally among all images.
     """
 
     bias_share: Tensor
@@ -53,7 +53,7 @@ class RelevanceAttribution(Attribution):
 
     @property
     def mass(self) -> Tensor:
-        """Sum of absolute relevance / absolute score, (N,): far above one where large parts cancel each other."""
+        """Sum of absolute relevance / absolute score, (N,): far above one if large parts cancel each other."""
         return self.values.flatten(1).abs().sum(1) / self.score.abs()
 
     @property
@@ -63,13 +63,13 @@ class RelevanceAttribution(Attribution):
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of the map has to know: relevance that explodes, that hardly arrives, images that mix."""
+        """Notes for the reader of the map: relevance that explodes or hardly arrives, images that mix."""
         found = super().notes
         if bool(self.explodes.any()):
             worst = float(self.mass.max())
             found.append(
                 f"Relevance explodes for {int(self.explodes.sum())} of {len(self)} images: its absolute sum is up to "
-                f"{worst:.2g} times the score, so the map is made of large parts that cancel. Use other rules."
+                f"{worst:.2g} times the score, so the map consists of large parts that cancel. Use other rules."
             )
         poor = self.pixel_share.abs() < 0.01
         if bool(poor.any()):
@@ -86,8 +86,8 @@ class RelevanceAttribution(Attribution):
             )
         if self.mixed:
             found.append(
-                f'The network mixes the images of a batch at "{self.mixed[0]}"; what biases took there is given to all '
-                "images alike. Use batch=1 for an account of each image."
+                f'The network mixes the images of a batch at "{self.mixed[0]}"; what biases took there is divided '
+                "equally among all images. Use batch=1 for an account of each image."
             )
         return found
 
@@ -201,10 +201,10 @@ def propagate(net: Network, images: Any, target: Target, choose: Chooser, batch:
 
 
 def _propagated(net: Network, images: Tensor, target: Any, choose: Chooser) -> list[tuple[RecordedPass, Account]]:
-    """One pass over a batch; one for each image where the batch has no axis for the account of an operation.
+    """One pass over a batch; one for each image if the batch has no axis for the account of an operation.
 
-    That is so where a model loops over its images. Where the images mix, single ones have other scores, and the
-    pass over the batch stands.
+    That is so if a model loops over its images. If the images mix, single images have other scores, and the
+    pass over the batch is used.
     """
     rules = Relevance(choose, image_axes(net.graph.axes) if len(images) > 1 else None)
     record = net.run(images, target, record="input", gradient=True, rules=rules, check=False)

@@ -20,22 +20,22 @@ from microtome.trace.passes import RecordedPass
 
 __all__ = ["ScoreDecomposition", "decompose"]
 
-_FOLLOWED = (4, 2, 2)  # units that are followed further, by depth
-_NAMED = 0.95  # share of a sum that is named
+_FOLLOWED = (4, 2, 2)  # number of followed units, by depth
+_NAMED = 0.95  # share of a sum in named units
 _MOST = (200, 50)  # units named in the sum of the score, and in the sums below
-_EPSILON = 1e-15  # keeps denominators from zero; what it takes is below the rounding of the sums
+_EPSILON = 1e-15  # keeps denominators from zero; its effect is below rounding
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ScoreDecomposition(Result):
-    """A class score, the units that it is the sum of, and the units that those are the sum of.
+    """A class score as a sum over units, and their amounts as sums over earlier units.
 
     Attributes
     ----------
     target : int
         The class.
     score, bias, rest : float
-        The score equals the amounts of ``steps`` plus ``bias`` plus ``rest``: what biases and constants gave,
+        The score equals the amounts of ``steps`` plus ``bias`` plus ``rest``: the part of biases and constants,
         and the sum of the units that are not named.
     steps : list
         Entries ``[layer, unit, amount, bias, rest, steps]``, largest first, with steps of the same form. The amount
@@ -43,7 +43,7 @@ class ScoreDecomposition(Result):
         entry that was not followed has no steps.
     held : bool
         Whether gates, attention weights and deviations of norms were treated as constants. False where an
-        operation has no relevance rule: then amounts are gradient times value, and ``rest`` is what they miss.
+        operation has no relevance rule: then amounts are gradient times value, and ``rest`` is the remainder.
     """
 
     target: int
@@ -57,14 +57,14 @@ class ScoreDecomposition(Result):
 def decompose(net: Network, image: Tensor, target: int, layers: Sequence[str]) -> ScoreDecomposition:
     r"""Write a class score as a sum over units of the layers that feed it, and so on down to the image.
 
-    All chosen layers are cut: their values are inputs of what follows. The layers that feed the score are those that
+    All chosen layers are cut: their values are inputs of later layers. The layers that feed the score are those that
     it reads without another chosen layer between them, so that a residual sum has several. Layer-wise relevance
     propagation with the epsilon rule [1]_, :math:`\epsilon \to 0`, from the score to these cuts gives the amounts,
 
     .. math:: S = \sum_{l,u} A_{lu} + B, \qquad A_{lu} = \sum_p R_{lu}(p),
 
-    with B what biases and constants gave. On networks of linear maps, rectifiers and max-pooling
-    :math:`R = f\,\partial S / \partial f`. In a product the signal gets all, and the gate is a constant. Propagation
+    with B the part of biases and constants. On networks of linear maps, rectifiers and max-pooling :math:`R =
+    f\,\partial S / \partial f`. In a product the signal gets all relevance, and the gate is a constant. Propagation
     from one unit's relevance to the cuts below gives the parts of its amount.
 
     Parameters
@@ -80,7 +80,7 @@ def decompose(net: Network, image: Tensor, target: int, layers: Sequence[str]) -
     Notes
     -----
     Cost: one forward and backward pass for each unit that is followed (4, then 2 of each, then 2 of each). Units are
-    named, largest first, until at most 5 % of the sum is left, by absolute amounts and by their sum; at most 200 for
+    named, largest first, until at most 5 % of the sum remains, by absolute amounts and by their sum; at most 200 for
     the score and 50 for a unit.
 
     References
@@ -103,7 +103,7 @@ class _Sum:
 
 
 class _Sums:
-    """Takes amounts apart, all chosen layers cut."""
+    """Decomposes amounts with all chosen layers cut."""
 
     def __init__(self, net: Network, image: Tensor, layers: Sequence[str], *, held: bool) -> None:
         self.net, self.image, self.held = net, image, held
@@ -135,7 +135,7 @@ class _Sums:
         return found
 
     def _alone(self, layer: str, entries: Sequence[tuple[int, Tensor]], value: Tensor) -> Tensor:
-        """The signal of one unit for each image, zero at all others, arranged as the value of the layer."""
+        """The signal of one unit for each image, zero elsewhere, arranged like the value of the layer."""
         arriving = torch.stack([torch.zeros_like(signal) for _, signal in entries])
         for place, (unit, signal) in enumerate(entries):
             arriving[place, unit] = signal[unit]
@@ -145,7 +145,7 @@ class _Sums:
         return Relevance(chooser(self.net, Epsilon(_EPSILON))) if self.held else None
 
     def _cuts(self, but: str) -> dict[str, Any]:
-        """Every chosen layer as an input of what follows: the pass begins new gradients there."""
+        """Every chosen layer as an input of later layers: gradients start there."""
         return {name: Tensor.detach for name in self.layers if name != but}
 
     def _read(self, record: RecordedPass, layers: Sequence[str]) -> list[_Sum]:
@@ -187,10 +187,10 @@ def _decompose(sums: _Sums, target: int) -> ScoreDecomposition:
 
 
 def _named(sums: _Sums, amount: float, found: _Sum, most_terms: int) -> tuple[list[list[Any]], float, float]:
-    """The largest terms as steps, until little is left; what biases gave; and what is left."""
+    """The largest terms as steps, until little remains; the part of biases; and the remainder."""
     left = sum(abs(value) for *_, value in found.terms)
     most, signed = (1 - _NAMED) * left, sum(value for *_, value in found.terms)
-    bias = amount - signed if sums.held else 0.0  # relevance that reached no cut stayed at biases and constants
+    bias = amount - signed if sums.held else 0.0  # relevance that reached no cut remains at biases and constants
     steps: list[list[Any]] = []
     for layer, unit, value in found.terms[:most_terms]:
         if left <= most and abs(signed) <= (1 - _NAMED) * abs(amount):

@@ -24,13 +24,13 @@ def atlas(
     out: Annotated[str, Parameter(help="Folder to write, new or from an earlier run of the same model.")],
     run: Annotated[
         str | None,
-        Parameter(help="Folder of the network's training that kept its weights: curves, loss surface, curvature."),
+        Parameter(help="Folder of the network's training with stored weights: curves, loss surface, curvature."),
     ] = None,
     layers: Annotated[str | None, Parameter(help="Layers whose units get pages, joined by commas.")] = None,
     images: Annotated[int | None, Parameter(help="How many images get pages.")] = None,
     methods: Annotated[
         str | None,
-        Parameter(help="Functions of your own, file.py:function, whose maps stand beside all others."),
+        Parameter(help="Your own attribution functions, file.py:function, shown beside all others."),
     ] = None,
     budget: Annotated[
         Literal["quick", "standard", "full"], Parameter(help="How much is made; minutes, an hour, or all of it.")
@@ -104,6 +104,6 @@ def command(model: ModelOptions, **options: str | int | None) -> str:
 
 
 def typed(model: ModelOptions, **options: str | int | None) -> dict[str, str]:
-    """Options by name, as they were typed, the model's first."""
+    """Options by name, as the user typed them, the model's first."""
     given: dict[str, object] = {field.name: getattr(model, field.name) for field in fields(model)} | dict(options)
     return {name.replace("_", "-"): str(value) for name, value in given.items() if value is not None}

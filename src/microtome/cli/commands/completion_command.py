@@ -14,12 +14,12 @@ def completion(
     /,
     *,
     install: Annotated[
-        bool, Parameter(negative=(), help="Write it where the shell looks for it, and load it at the shell's start.")
+        bool, Parameter(negative=(), help="Write it where the shell looks for it, and load it when the shell starts.")
     ] = False,
 ) -> None:
     """Print the script that completes commands and options in a shell, or install it.
 
-    The script holds all names itself: a key press starts no Python. Make it again after an upgrade.
+    The script holds all names itself, so completion does not start Python. Make it again after an upgrade.
 
     Example: `microtome completion bash --install`
     """

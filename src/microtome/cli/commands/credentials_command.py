@@ -1,4 +1,4 @@
-"""``microtome credentials``: superstimuli that are checked against the data."""
+"""``microtome credentials``: superstimuli, checked against the data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def credentials(
     output: Output,
     channels: Annotated[str | None, Parameter(help="Units, joined by commas; 0-15 is a range. Default all.")] = None,
     steps: Annotated[int, Parameter(help="Number of steps of ascent.")] = 256,
-    restarts: Annotated[int, Parameter(help="Number of further images of each unit to compare with.")] = 2,
+    restarts: Annotated[int, Parameter(help="Number of further images of each unit, for comparison.")] = 2,
     seed: Annotated[int, Parameter(help="Seed of noise and augmentation.")] = 0,
     json: Json = False,
 ) -> None:

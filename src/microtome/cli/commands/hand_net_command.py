@@ -1,4 +1,4 @@
-"""``microtome hand-net``: the network that was built by hand, in words, measured, trained, and drawn."""
+"""``microtome hand-net``: the hand-built network: described, measured, trained and drawn."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = ["hand_net"]
 def hand_net(
     *,
     train: Annotated[
-        bool, Parameter(help="Whether to measure and train it on MNIST (some two minutes an epoch on one core).")
+        bool, Parameter(help="Whether to measure and train it on MNIST (about two minutes per epoch on one core).")
     ] = False,
-    epochs: Annotated[int, Parameter(help="Passes over the training images, of each of the two trainings.")] = 5,
-    images: Annotated[int | None, Parameter(help="How many training images to use; default all 60,000.")] = None,
-    seed: Annotated[int, Parameter(help="Of the images' order.")] = 0,
+    epochs: Annotated[int, Parameter(help="Number of epochs in each of the two trainings.")] = 5,
+    images: Annotated[int | None, Parameter(help="Number of training images; default all 60,000.")] = None,
+    seed: Annotated[int, Parameter(help="Random seed of the order of images.")] = 0,
     out: Annotated[Path, Parameter(help="With --train: folder for numbers, figure and page.")] = Path("hand-net"),
 ) -> None:
-    """Print the network that was built by hand, every weight in words; or measure and train it.
+    """Print the hand-built network with every weight explained in words; or measure and train it.
 
-    With --train: accuracy on MNIST's 10,000 test images as set by hand, after training only the named numbers, and
-    after training all weights freely, beside a SimpleConvNet trained on the same images.
+    With --train: accuracy on MNIST's 10,000 test images with the hand-set weights, after training the named numbers,
+    and after training all weights, compared with a SimpleConvNet trained on the same images.
 
     Example: `microtome hand-net --train --epochs 5 --out hand-net`
     """

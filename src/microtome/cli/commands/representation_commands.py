@@ -15,9 +15,9 @@ from microtome.errors import InputError
 __all__ = ["cka", "map"]
 
 Reduce = Annotated[
-    Literal["mean", "max", "flat"], Parameter(help="How positions become one number; flat keeps them all.")
+    Literal["mean", "max", "flat"], Parameter(help="How positions are pooled into one number; flat keeps them all.")
 ]
-Limit = Annotated[int | None, Parameter(help="At most so many images, spread over the data; default all.")]
+Limit = Annotated[int | None, Parameter(help="Maximum number of images, spread over the data; default all.")]
 
 
 def map(  # noqa: A001 - the command's name
@@ -27,19 +27,19 @@ def map(  # noqa: A001 - the command's name
     layer: LayerName,
     output: Output,
     method: Annotated[Literal["tsne", "pca"], Parameter(help="t-SNE needs openTSNE, the extra `maps`.")] = "tsne",
-    perplexity: Annotated[float, Parameter(help="Of t-SNE: roughly how many neighbours count.")] = 30,
+    perplexity: Annotated[float, Parameter(help="Perplexity of t-SNE: the effective number of neighbours.")] = 30,
     seed: int = 0,
     reduce: Reduce = "mean",
     limit: Limit = None,
     features: Annotated[
-        str | None, Parameter(help="Folder for the layer's features; a command that was stopped goes on there.")
+        str | None, Parameter(help="Folder for the layer's features; an interrupted command resumes there.")
     ] = None,
     thumbnails: Annotated[bool, Parameter(help="Draw small images in place of points.")] = False,
     json: Json = False,
 ) -> None:
-    """Draw a data set as a layer sees it: near images are alike to the layer; faint ones lie wrong on the map.
+    """Draw a data set as a layer sees it: images that are near have similar features; faint points are unreliable.
 
-    A file that ends in .html is a page to move, colour and select from, which opens from disk by itself.
+    A file that ends in .html is an interactive page (pan, colour, select) that opens from disk without a server.
 
     Example: `microtome map --model zoo:simple-convnet --weights w.safetensors --data mnist --layer conv3 -o map.png`
     """
@@ -109,7 +109,7 @@ def cka(
 
 
 def _some(images: Any, limit: int | None) -> Any:
-    """Images spread over the data, at most so many."""
+    """At most ``limit`` images, spread evenly over the data."""
     if limit is None:
         return images
     if limit < 1:

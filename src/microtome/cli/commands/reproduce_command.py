@@ -22,31 +22,34 @@ def reproduce(
     /,
     *,
     full: Annotated[
-        bool, Parameter(negative="--quick", help="All as in the paper, some two hours; else a few minutes.")
+        bool, Parameter(negative="--quick", help="Full size as in the paper, about two hours; otherwise a few minutes.")
     ] = False,
     photos: Annotated[
-        Path | None, Parameter(name="--data", help="Of all, lectures, representations: a folder of photos by class.")
+        Path | None,
+        Parameter(name="--data", help="For all, lectures and representations: a folder of photos by class."),
     ] = None,
     images: Annotated[int, Parameter(help="Lectures: how many of the photos.")] = 50,
     only: Annotated[
-        tuple[str, ...], Parameter(consume_multiple=True, negative=(), help="Of all: names of measurements.")
+        tuple[str, ...], Parameter(consume_multiple=True, negative=(), help="For all: names of measurements.")
     ] = (),
-    workers: Annotated[int | None, Parameter(help="Of all: measurements at a time; one for each core.")] = None,
+    workers: Annotated[
+        int | None, Parameter(help="For all: number of measurements at a time; default one per core.")
+    ] = None,
     out: Annotated[Path, Parameter(help="Folder for figures and numbers.")] = Path("reproduced"),
 ) -> None:
     """Make the figures and numbers of a paper or of the lectures again.
 
     `all` measures every statement of the paper on signal spaces, of the article that dissects a convnet and of both
-    lectures, and writes one page for each: the document's value, what is found, and why they differ. Quick takes under
-    45 minutes on two cores. What is done is not done again; what fails is reported, and the rest is delivered.
-    `vector-spaces` sets the paper's value beside the measured one. `lectures` measures on EfficientNet-Lite0 and real
-    photos whether covering the object costs more than covering the background, where counterfactual maps fall, how
-    deletion and insertion order the maps, and what is left of them when weights are lost (about ten minutes).
-    `dissecting-a-convnet` trains and prunes a SimpleConvNet and sets each of the article's statements beside what is
-    found, with its figures, on a page.
-    `loss-surfaces` trains residual networks with and without skip connections and a DenseNet, with small and large
-    batches and from several initial weights, and compares how convex and how wide their minima are.
-    `information-plane` draws the six figures of the 12-bit task. `representations` maps digits and photos by t-SNE.
+    lectures, and writes one page for each: the published value, the measured value, and why they differ. Quick takes
+    under 45 minutes on two cores. Finished measurements are not repeated; failures are reported, and the rest is
+    delivered. `vector-spaces` sets the paper's value beside the measured one. `lectures` measures on EfficientNet-Lite0
+    and real photos whether covering the object costs more than covering the background, where counterfactual maps fall,
+    how deletion and insertion order the maps, and what is left of them when weights are lost (about ten minutes).
+    `dissecting-a-convnet` trains and prunes a SimpleConvNet and compares each of the article's statements with the
+    measured value, with its figures, on a page. `loss-surfaces` trains residual networks with and without skip
+    connections and a DenseNet, with small and large batches and from several initial weights, and compares how convex
+    and how wide their minima are. `information-plane` draws the six figures of the 12-bit task. `representations` maps
+    digits and photos by t-SNE.
 
     Example: `microtome reproduce all --quick --data photos --out reproduced`
     """

@@ -21,12 +21,12 @@ __all__ = ["serve"]
 @Parameter(name="*", group=MODEL)
 @dataclass(frozen=True)
 class ServedModel(ModelOptions):
-    """The network; an atlas names it itself."""
+    """Options of the network; an atlas already holds them."""
 
     model: Annotated[
         str | None,
         Parameter(
-            help="package.module:factory, or zoo:NAME, timm:NAME, torchvision:NAME, hf:NAME; an atlas names it itself."
+            help="package.module:factory, or zoo:NAME, timm:NAME, torchvision:NAME, hf:NAME; not needed with --atlas."
         ),
     ] = None  # type: ignore[assignment]  # of an atlas it is known
 
@@ -44,14 +44,16 @@ def serve(
     ] = None,
     host: Annotated[str, Parameter(help="Address to bind to; any but loopback needs a token.")] = "127.0.0.1",
     port: Annotated[int, Parameter(help="Port; 0 for any free one.")] = 8765,
-    token: Annotated[str, Parameter(help="What the address must end with; made by itself where others can look.")] = "",
+    token: Annotated[
+        str, Parameter(help="Token that the address must end with; generated where other machines can connect.")
+    ] = "",
     open_page: Annotated[bool, Parameter(name="--open", negative=(), help="Open it in the browser.")] = False,
 ) -> None:
-    """Look at a network live in the browser: draw, choose or send a picture and see every unit, map and dissection.
+    """Explore a network live in the browser: draw, choose or upload a picture and see every unit, map and dissection.
 
     Serves a page, to this machine only, with the activation maps of any layer, the scores, maps for any class by any
-    attribution method, and of the chosen unit what drives it, its backward image and its dissection. Units can be
-    ablated, doubled or clamped by a click. A view can be saved as one file. Interrupt it to end it.
+    attribution method, and for the chosen unit its strongest patches, its backward image and its dissection. Units can
+    be ablated, doubled or clamped by a click. A view can be saved as one file. Press Ctrl+C to stop.
 
     Example: `microtome serve --model zoo:efficientnet-lite0 --data photos/`
     """
@@ -65,7 +67,7 @@ def serve(
     if atlas is not None:
         model, data, options = _of_atlas(atlas, model, data)
     if model.model is None:
-        raise InputError("there is nothing to look at: give the folder of an atlas, or --model and --data.")
+        raise InputError("no network is given: give the folder of an atlas, or --model and --data.")
     config = _recipe(model, data)
     subject = config.open()
     networks = [LiveNetwork(subject, _name(config), config)]
@@ -79,7 +81,7 @@ def serve(
 
 
 def _of_atlas(folder: Path, model: ServedModel, data: str | None) -> tuple[ServedModel, str | None, dict[str, str]]:
-    """The options that made an atlas; what is given on the command line wins."""
+    """The options that made an atlas; options on the command line take precedence."""
     from microtome.explorer.atlas_results import atlas_options
 
     options: dict[str, str] = {} if model.model is not None else atlas_options(folder)
@@ -94,7 +96,7 @@ def _of_atlas(folder: Path, model: ServedModel, data: str | None) -> tuple[Serve
 
 def _recipe(model: ServedModel, data: str | None) -> RunConfig:
     if data is None:
-        raise InputError("there are no images to begin with; give --data with a folder or a data set's name.")
+        raise InputError("no images are given; give --data with a folder or a data set's name.")
     return model.recipe(data)
 
 

@@ -13,7 +13,7 @@ from microtome.cli.output import check, save, tell_table
 
 __all__ = ["activations", "dissect", "reconstruct", "top_patches", "tuning"]
 
-_SHOWN = 8  # units that are reconstructed where none is named
+_SHOWN = 8  # units that are reconstructed by default
 
 
 def top_patches(
@@ -48,7 +48,7 @@ def reconstruct(
     method: Annotated[str, Parameter(help="deconvnet, guided or gradient.")] = "deconvnet",
     view: Annotated[str, Parameter(help="rows, or blocks as in Zeiler and Fergus.")] = "blocks",
 ) -> None:
-    """Show what in its strongest patches drives each unit: the one activation propagated back to the pixels.
+    """Show what drives each unit in its strongest patches: its activation propagated back to the pixels.
 
     Example: `microtome reconstruct --model zoo:simple-convnet --weights w.pt --data mnist --layer conv2 -o r.png`
     """

@@ -1,4 +1,4 @@
-"""``microtome explain-path``, ``what-where``, ``natural-filters`` and ``layer-repeats``: how blocks make a whole."""
+"""``microtome explain-path``, ``what-where``, ``natural-filters`` and ``layer-repeats``: what units are built from."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def explain_path(
         str | None, Parameter(help="The target class, by number or name; default the predicted class.")
     ] = None,
     layers: Annotated[str | None, Parameter(help="Layers whose units are named; default all with weights.")] = None,
-    labels: Annotated[bool, Parameter(help="Whether to measure what units are tuned to, which takes longer.")] = True,
+    labels: Annotated[bool, Parameter(help="Whether to measure the tuning of units, which takes longer.")] = True,
     json: Json = False,
 ) -> None:
     """Walk from a class score down to the picture: the units that gave it, and the inputs that made those.
@@ -55,7 +55,7 @@ def explain_path(
         output,
         title=f"How the score of {found.class_name} comes about",
         picture=picture.name,
-        caption="Each followed unit with its map, label and amount, and the inputs that make it; indented by depth.",
+        caption="Each unit of the path with its map, label and amount, and its inputs; indented by depth.",
         table="\n".join(found.words()),
         made=made,
     )
@@ -69,11 +69,11 @@ def what_where(
     layer: LayerName,
     output: Output,
     reduce: Annotated[
-        str, Parameter(help="max: does the channel see the pattern anywhere; mean; centre: the neuron in the middle.")
+        str, Parameter(help="How positions are pooled: max, mean, or centre (the neuron in the middle).")
     ] = "max",
     json: Json = False,
 ) -> None:
-    """Print for each unit how much of its response depends on the pattern shown, and how much on its place.
+    """Print for each unit how much of its response depends on the pattern, and how much on its position.
 
     Example: `microtome what-where --model zoo:simple-convnet --weights w.safetensors --layer conv2 -o shares.png`
     """
@@ -91,11 +91,11 @@ def natural_filters(
     data: Data,
     output: Output,
     layer: Annotated[str | None, Parameter(help="A convolution that reads the image; default the first.")] = None,
-    patches: Annotated[int, Parameter(help="How many patches of the images.")] = 10_000,
-    seed: Annotated[int, Parameter(help="Of the patches' places.")] = 0,
+    patches: Annotated[int, Parameter(help="Number of image patches.")] = 10_000,
+    seed: Annotated[int, Parameter(help="Random seed of the patch positions.")] = 0,
     json: Json = False,
 ) -> None:
-    """Set beside a first layer's filters those that patches of the images give without labels (ICA).
+    """Compare the filters of a first layer with filters learned from image patches without labels (ICA).
 
     Example: `microtome natural-filters --model zoo:simple-convnet --weights w.safetensors --data mnist -o ica.png`
     """
@@ -117,11 +117,11 @@ def layer_repeats(
     data: Data,
     output: Output,
     layers: Annotated[str | None, Parameter(help="Layers joined by commas; default all that compute.")] = None,
-    images: Annotated[int, Parameter(help="How many of the images to use.")] = 500,
-    seed: Annotated[int, Parameter(help="Of the random orders for the chance level.")] = 0,
+    images: Annotated[int, Parameter(help="Number of images to use.")] = 500,
+    seed: Annotated[int, Parameter(help="Random seed of the permutations for the chance level.")] = 0,
     json: Json = False,
 ) -> None:
-    """Print how far each layer repeats the one before it: CKA with its interval, best match of units, duplicates.
+    """Print how similar each layer is to the one before it: CKA with its interval, best match of units, duplicates.
 
     Example: `microtome layer-repeats --model zoo:simple-convnet --weights w.safetensors --data mnist -o repeats.png`
     """

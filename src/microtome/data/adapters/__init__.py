@@ -1,1 +1,1 @@
-"""Data sets of other libraries and of one's own, read as images with labels."""
+"""Data sets of other libraries and of the user, read as images with labels."""

@@ -1,4 +1,4 @@
-"""Adapter of any map-style data set of a user: finds its labels and notices when an item changes."""
+"""Adapter for any map-style data set: finds its labels and detects changed items."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Fetching(Protocol):
 
 
 class Input(Protocol):
-    """The part of a network that is used: the network that the images are for."""
+    """The attributes of a network that data sets need."""
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -57,7 +57,7 @@ class Input(Protocol):
 
 @dataclass(frozen=True)
 class Expected:
-    """Input shape, range of pixels (None: any) and class names where there is no network at hand."""
+    """Input shape, range of pixels (None: any) and class names without a network."""
 
     input_shape: tuple[int, int, int]
     pixels: Pixels = None
@@ -65,7 +65,7 @@ class Expected:
 
 
 def adapt(dataset: Any, net: Input | None = None) -> Adapter:
-    """Read a data set through an :class:`Adapter`; one that is adapted already is returned as it is.
+    """Read a data set through an :class:`Adapter`; an adapted data set is returned unchanged.
 
     Parameters
     ----------
@@ -73,12 +73,12 @@ def adapt(dataset: Any, net: Input | None = None) -> Adapter:
         :class:`~microtome.data.Images`, :class:`~microtome.data.Folder`, or any map-style data set, see
         :func:`~microtome.data.batches`.
     net
-        The network that the images are for: its range of pixels, input shape and class names hold.
+        The network for the images; it defines the range of pixels, input shape and class names.
 
     Raises
     ------
     InputError
-        It is no map-style data set; the message names what to give instead.
+        The object is not a map-style data set; the message says what to give instead.
     """
     if isinstance(dataset, Adapter):
         return dataset if net is None or dataset.is_for(net) else Adapter(dataset.dataset, net)
@@ -112,7 +112,7 @@ class Adapter:
         self._place: int | None = None  # of the label in an item, once it is known
 
     def is_for(self, net: Input) -> bool:
-        """Whether the data set is read as it is for this network."""
+        """Whether the data set is already adapted to this network."""
         return self._for == _wishes(net)
 
     def __len__(self) -> int:
@@ -123,7 +123,7 @@ class Adapter:
         return images[0] if labels is None else (images[0], int(labels[0]))
 
     def fetch(self, indices: Tensor, *, labelled: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Some images (n, C, H, W) in the range of pixels, and their labels (n,), -1 where one has none.
+        """Some images (n, C, H, W) in the range of pixels, and their labels (n,), -1 for none.
 
         With ``labelled`` the labels are never None; a label that is no class index is an error.
         """
@@ -145,12 +145,12 @@ class Adapter:
 
     @property
     def gray(self) -> float:
-        """The middle of the pixel range, for what lies outside a picture."""
+        """The middle of the pixel range, for positions outside a picture."""
         return 0.5 if self.pixels is None else (self.pixels[0] + self.pixels[1]) / 2
 
     @property
     def labels(self) -> Tensor | None:
-        """Label of every item, -1 where one has none; None where the labels are no class indices, or not there.
+        """Label of every item, -1 for none; None if the labels are missing or not class indices.
 
         Labels that the data set declares (``targets``) are taken without reading items if the items read so far,
         or one item, bear them out; else items that have not been read yet are read.
@@ -188,7 +188,7 @@ class Adapter:
         checksum = zlib.crc32(image.contiguous().numpy().tobytes())
         if self._checksum.setdefault(index, checksum) != checksum:
             raise InputError(
-                f"{what} differs between two reads, so that what is shown would not be what was measured. "
+                f"{what} differs between two reads, so the shown image would not be the measured one. "
                 "Take augmentation (random crops, flips, noise) out of the data set, as for evaluation."
             )
         self._label[index] = self._class_of(label)
@@ -199,7 +199,7 @@ class Adapter:
             return self.dataset[index]
         except MicrotomeError:
             raise
-        except Exception as error:  # a stranger's code: say which item it was
+        except Exception as error:  # the user's code: name the item
             raise InputError(f"item {index} of the data set cannot be read: {type(error).__name__}: {error}") from error
 
     def _label_place(self, item: Any, index: int) -> int:
@@ -233,17 +233,17 @@ class Adapter:
 
 
 def _wishes(net: Input | None) -> tuple[Any, ...]:
-    """What of a network decides how a data set is read."""
+    """The facts of a network that determine how a data set is read."""
     return () if net is None else (net.input_shape, net.pixels, net.classes, _decisions(net))
 
 
 def _decisions(net: Input | None) -> int:
-    """How many classes a network tells apart; 0 where that is not known, or it gives values."""
+    """Number of classes of a network; 0 if unknown, or if it gives values."""
     return int(getattr(getattr(net, "head", None), "decisions", 0)) if getattr(net, "output_shape", ()) else 0
 
 
 def _check_container(dataset: Any) -> None:
-    """Raise an error for what is no map-style data set; it says what to give instead."""
+    """Raise an error for an object that is not a map-style data set; it says what to give instead."""
     kind = type(dataset).__name__
     if isinstance(dataset, str | Path):
         raise InputError(

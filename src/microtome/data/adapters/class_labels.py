@@ -1,4 +1,4 @@
-"""Class indices from the labels of a user's data set, whatever type they have."""
+"""Class indices from labels of any type."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ UNLABELLED = -1
 
 
 def class_index(label: Any, classes: Sequence[str] | None = None) -> int | str:
-    """The class index that a label stands for, or the reason why it is none.
+    """The class index of a label, or the reason why it has none.
 
     An integer, a bool, a whole number in any type and shape of one element, a class name, and a one-hot vector are
     class indices. None, NaN and negative numbers mean that the item has no label, -1. Everything else (a fraction, a
-    vector for several classes, a mask, boxes) is no class index, and the text says so.
+    vector for several classes, a mask, boxes) is not a class index, and a text gives the reason.
 
     Parameters
     ----------
@@ -58,10 +58,10 @@ def class_index(label: Any, classes: Sequence[str] | None = None) -> int | str:
 
 
 def resolved(found: Iterable[int | str]) -> Tensor | None:
-    """Labels (n,) of what :func:`class_index` gave, -1 where there is none.
+    """Labels (n,) from the values of :func:`class_index`, -1 for none.
 
-    None if no item has a label, or if one of them is no class index: then the others are none either, for the whole
-    numbers among regression values are no classes.
+    None if no item has a label, or if one of them is not a class index: then the others are not either, because
+    integers among regression values are not classes.
 
     Examples
     --------
@@ -75,7 +75,7 @@ def resolved(found: Iterable[int | str]) -> Tensor | None:
 
 
 def fault(found: Iterable[tuple[int, int | str]]) -> InputError | None:
-    """The error for the first item whose label is no class index, for methods that need labels."""
+    """The error for the first item whose label is not a class index, for methods that need labels."""
     for index, value in found:
         if isinstance(value, str):
             return InputError(

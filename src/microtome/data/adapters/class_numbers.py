@@ -1,4 +1,4 @@
-"""Numbers of a data set's own classes as numbers of the network's, matched by their names."""
+"""Maps class indices of a data set to those of the network, matched by class names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHOWN = 3
 
 
 def own_classes(dataset: Any) -> Sequence[str] | None:
-    """The names of a data set's classes, also of one that is a subset of it or joined of such; None where it has none.
+    """The class names of a data set, also through subsets and concatenations; None if it has none.
 
     Examples
     --------
@@ -50,7 +50,7 @@ class ClassNumbers:
     classes : sequence of str or None
         Names of the network's classes.
     count : int
-        How many classes the network tells apart; 0 where that is not known.
+        Number of classes of the network; 0 if unknown.
     """
 
     def __init__(self, own: Sequence[str] | None, classes: Sequence[str] | None, count: int) -> None:
@@ -74,7 +74,7 @@ class ClassNumbers:
             )
 
     def _compare(self, own: Sequence[str]) -> None:
-        """Classes of the data set named by number are those of the network; else their numbers should be as many."""
+        """Classes named by number are those of the network; otherwise the numbers of classes should agree."""
         numbers = {int(name) for name in own if name.isdecimal()}
         if len(numbers) == len(own) > 0 and max(numbers) < self._count:
             self._number = [int(name) for name in own]
@@ -110,7 +110,7 @@ class ClassNumbers:
         return why
 
     def of_all(self, labels: Tensor | None) -> tuple[Tensor | None, list[int | str]]:
-        """The same for a row of labels (n,): None with the reasons where one of them has no class."""
+        """The same for a row of labels (n,): None with the reasons if one of them has no class."""
         if labels is None:
             return None, []
         found = [self.of(int(label)) for label in labels]

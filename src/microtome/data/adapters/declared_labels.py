@@ -1,4 +1,4 @@
-"""Labels that a data set keeps apart from its images, so that no image is decoded for its label."""
+"""Labels that a data set stores separately, so that no image is decoded for its label."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ATTRIBUTES = ("targets", "labels", "_labels")  # torchvision's data sets
 
 
 def declared(dataset: Any) -> Sequence[Any] | None:
-    """One raw label for each item, or None where the data set does not keep them apart.
+    """One raw label for each item, or None if the data set does not store them separately.
 
     Looks through ``Subset`` and ``ConcatDataset``, and into the label column of a Hugging Face table.
 

@@ -56,7 +56,7 @@ class HuggingFace:
 
     @property
     def targets(self) -> list[Any] | None:
-        """The label column, read without decoding pictures; None where there is none."""
+        """The label column, read without decoding pictures; None if there is none."""
         label = self.columns[1]
         return None if label is None else list(self.table[label])
 

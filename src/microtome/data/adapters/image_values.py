@@ -31,13 +31,13 @@ def as_image(
     pixels
         The range of the values. Bytes and Pillow images are spread over it; floats must lie in it; None admits any.
     input_shape
-        Input shape of the network. A Pillow image is scaled and cut to it, as a picture file is. An array that has this
-        shape is (C, H, W) already.
+        Input shape of the network. A Pillow image is scaled and cut to it, like a picture file. An array of this
+        shape is already (C, H, W).
 
     Raises
     ------
     InputError
-        It is no image, or a value is outside the range.
+        The object is not an image, or a value is outside the range.
     """
     if isinstance(image, Tensor):
         tensor = image.detach().as_subclass(Tensor)
@@ -48,7 +48,7 @@ def as_image(
         tensor = _array(image, what, input_shape)
     if tensor.ndim == 4:
         raise InputError(
-            f"{what} has shape {tuple(tensor.shape)}, as a DataLoader gives batches; one image (C, H, W) is expected. "
+            f"{what} has shape {tuple(tensor.shape)}, like a batch of a DataLoader; one image (C, H, W) was expected. "
             "Give the loader's data set, loader.dataset, or torch.utils.data.TensorDataset(images, labels)."
         )
     if tensor.ndim != 3:

@@ -40,7 +40,7 @@ def split(item: Any, what: str, place: int = 1) -> tuple[Any, Any]:
 
 
 def second_counts(item: Any, index: int) -> bool:
-    """Whether the second part of a plain item is its own index, and a whole number stands beside it.
+    """Whether the second part of a plain item is its own index, and another integer follows.
 
     Examples
     --------
@@ -81,6 +81,6 @@ def _by_key(fields: Mapping[str, Any], what: str) -> tuple[Any, Any]:
 
 
 def _first(fields: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
-    """The first of the usual keys that is there; case does not matter."""
+    """The first of the usual keys that exists; case does not matter."""
     folded = {name.casefold(): name for name in fields}
     return next((folded[key] for key in keys if key in folded), None)

@@ -91,7 +91,7 @@ def _looked_up(name: str, classes: Sequence[str]) -> bool:
 
 
 def parts_of_a_data_set(folders: Sequence[str], depths: Sequence[int], classes: Sequence[str] | None) -> list[str]:
-    """The names among top folders that are parts of a data set (train, validation, test), not classes; else none.
+    """The names of top folders that are parts of a data set (train, validation, test), not classes; empty if none are.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def by_prefix(stems: Sequence[str], classes: Sequence[str] | None) -> Tensor | N
 
 
 def class_named(name: str, classes: Sequence[str]) -> int | None:
-    """The index of the class of this name, or of which it is a synonym; None where there is none.
+    """The index of the class with this name or synonym; None if there is none.
 
     Examples
     --------
@@ -178,7 +178,7 @@ def _look_up(name: str, classes: Sequence[str]) -> int:
 
 
 def fits(name: str | None, known: str) -> bool:
-    """Whether a name is that of a class or one of its comma-separated synonyms; case and separators do not matter."""
+    """Whether a name matches a class or one of its comma-separated synonyms; case and separators do not matter."""
     return name is not None and _plain(name) in {_plain(part) for part in (known, *known.split(","))}
 
 

@@ -1,4 +1,4 @@
-"""Small sets of digits that other packages bring: for a first look and for tests, without a download."""
+"""Small sets of digits from other packages: for a first look and for tests, without a download."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maps for a class: by any attribution method, and by occlusion, which fills in as it is computed."""
+"""Attribution maps for a class: by any method, and by occlusion, which is shown while it is computed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from microtome.progress import Progress
 
 __all__ = ["covered", "explained"]
 
-_WINDOWS = 16  # covered pictures in one pass: few, so that a click in between is answered soon
+_WINDOWS = 16  # occluded pictures in one pass: few, so that a click is answered soon
 
 
 def explained(net: Network, image: Tensor, method: str, target: int | None) -> Frame:
@@ -28,7 +28,7 @@ def explained(net: Network, image: Tensor, method: str, target: int | None) -> F
     needed = [name for name, option in signature(known.function).parameters.items()
               if option.kind is Parameter.KEYWORD_ONLY and option.default is Parameter.empty]  # fmt: skip
     if needed:
-        raise InputError(f'"{known.name}" needs {" and ".join(needed)}; ask for it by its own question.')
+        raise InputError(f'"{known.name}" needs {" and ".join(needed)}; use the question of that method.')
     return _shown(known, known.function(net, image, target))
 
 
@@ -48,7 +48,7 @@ def _shown(method: registry.Method, result: Attribution) -> Frame:
 
 
 def _checks(result: Attribution) -> list[list[Any]]:
-    """Certificates: what is measured, the number, whether it is within its tolerance."""
+    """Certificates: the quantity, the number, whether it is within its tolerance."""
     found: list[list[Any]] = []
     gap = getattr(result, "completeness_gap", None)
     if isinstance(gap, Tensor):
@@ -70,7 +70,7 @@ def covered(
 ) -> Frame:
     """The mean drop of the probability over the windows that cover a pixel.
 
-    ``tell`` gets frames with the ``boxes`` (m, 4) that have just been tried and the ``probability`` (m,) under them;
+    ``tell`` gets frames with the ``boxes`` (m, 4) just computed and the ``probability`` (m,) under them;
     the answer has ``map`` (1, H, W) with ``limits``.
     """
     side, step = window

@@ -37,7 +37,7 @@ def live(net: Network, image: Tensor, layer: str) -> Frame:
 
 
 def scores(net: Network, logits: Tensor) -> tuple[dict[str, object], dict[str, Tensor]]:
-    """The predicted class, the scores (K,), and the probabilities (K,) where the output has a meaning as such."""
+    """The predicted class, the scores (K,), and the probabilities (K,) where the output has them."""
     blocks = {"scores": logits[0].float()}
     if net.output == "value":
         return {"predicted": None, "output": net.output}, blocks
@@ -46,9 +46,9 @@ def scores(net: Network, logits: Tensor) -> tuple[dict[str, object], dict[str, T
 
 
 def activation_maps(net: Network, value: Tensor, layer: str) -> Tensor:
-    """A layer's value for one picture as maps (units, h, w): tokens lie where their patches are, where that is known.
+    """A layer's value for one picture as maps (units, h, w); tokens are placed at their patches where that is known.
 
-    Positions without a place on the picture are laid out row by row in a square, the rest of it zero.
+    Positions without a place on the picture are arranged row by row in a square, padded with zeros.
     """
     axes = net.layer(layer).axes
     by_unit = axes.per_unit(value, 1)[0]

@@ -14,8 +14,8 @@ from microtome.network import Network
 
 __all__ = ["dissected", "linear_layer_of", "projected", "summed"]
 
-_ROWS = 24  # input channels that are shown, the strongest
-_SIDE = 32  # pixels a side of a map in the table
+_ROWS = 24  # number of input channels shown, the strongest
+_SIDE = 32  # side in pixels of a map in the table
 
 
 def projected(net: Network, image: Tensor, layer: str, unit: int, method: str) -> Frame:
@@ -34,7 +34,7 @@ def projected(net: Network, image: Tensor, layer: str, unit: int, method: str) -
 
 
 def linear_layer_of(net: Network, layer: str) -> str:
-    """The convolution or matrix product whose units a layer passes on through norms and rectifiers, or itself.
+    """The layer itself, or the convolution or matrix product before it, where only norms and rectifiers lie between.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What drives a unit: patches of the data and superstimuli, from an atlas or made when they are asked for."""
+"""What drives a unit: patches of the data and superstimuli, from an atlas or computed on request."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from microtome.units import LayerPatches
 
 __all__ = ["UnitExamples", "picture_bytes"]
 
-_PIXELS = 2000 * 224 * 224  # of the images that are searched for patches when they are asked for: a minute or two
-_SEARCHED = 5000  # images at most
+_PIXELS = 2000 * 224 * 224  # of the images that are searched for patches on request: a minute or two
+_SEARCHED = 5000  # maximum number of images
 _PATCHES = 9
-_SIDE = 96  # pixels a side of a picture
-_STEPS = 96  # of a superstimulus that is made when it is asked for
+_SIDE = 96  # side of a picture in pixels
+_STEPS = 96  # of a superstimulus that is computed on request
 
 
 class UnitExamples:
-    """Examples of the units of one network; what was made is kept for its layer.
+    """Examples of the units of one network, cached by layer.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class UnitExamples:
     def answer(
         self, layer: str, unit: int, compute: str, pause: Callable[[], None], tell: Callable[[Frame], None]
     ) -> Frame:
-        """Pictures of what drives a unit: ``patches``, ``reconstructions``, ``stimuli``, those that there are."""
+        """Pictures of what drives a unit: ``patches``, ``reconstructions`` and ``stimuli``, as far as they exist."""
         net = self._live.net
         layer = net.layer(layer).name
         if compute == "patches":
@@ -130,7 +130,7 @@ class UnitExamples:
 
 
 def picture_bytes(pictures: Tensor, net: Network, side: int) -> Tensor:
-    """Pictures (n, C, h, w) in the network's range as bytes (n, h, w, 3), at most ``side`` pixels a side."""
+    """Pictures (n, C, h, w) in the network's range as bytes (n, h, w, 3), at most ``side`` pixels high and wide."""
     low, high = net.pixels or (float(pictures.min()), float(pictures.max()))
     shown = ((pictures.float() - low) / max(high - low, 1e-12)).clamp(0, 1)
     if shown.shape[1] not in (1, 3):

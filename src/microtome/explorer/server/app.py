@@ -38,13 +38,13 @@ def create_app(
     networks : list of LiveNetwork
         The network, and one to compare it with.
     limits : Limits
-        What is admitted.
+        Limits of requests.
     atlas : AtlasResults
         Stored results of the first network, whose pages are served below ``/atlas/``.
     hosts : iterable of str
-        Names by which browsers may ask.
+        Host names under which browsers may connect.
     token : str
-        What every request must bring; empty where none is needed.
+        Token that every request must carry; empty if none is needed.
     """
     limits = limits or Limits()
     dispatch = Dispatch(networks, limits, atlas)

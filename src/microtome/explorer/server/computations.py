@@ -1,4 +1,4 @@
-"""The queue of computations: as many at a time as there are cores, urgent ones first, each may be cancelled."""
+"""The queue of computations: one per core at a time, urgent ones first, each can be cancelled."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _PATIENCE = 0.25  # seconds that long work waits for urgent work between two of 
 
 
 class BusyError(Exception):
-    """So much waits already that a computation is not taken on."""
+    """The queue is full, so a computation is refused."""
 
 
 class Cancelled(BaseException):
-    """Ends a computation that nobody waits for; not an Exception, so that no model and no method catches it."""
+    """Ends a computation whose client has left; not an Exception, so that no model and no method catches it."""
 
 
 class Turn:
-    """One computation's right to run.
+    """The turn of one computation.
 
     Attributes
     ----------
     urgent : bool
-        Whether somebody waits for it now; long work lets urgent work go first.
+        Whether a user waits for it now; long work lets urgent work go first.
     """
 
     def __init__(self, *, urgent: bool = True) -> None:
@@ -50,7 +50,7 @@ class Turn:
         Raises
         ------
         Cancelled
-            When nobody waits for the result any more.
+            When no client waits for the result any more.
         """
         if self._ended.is_set():
             raise Cancelled
@@ -64,7 +64,7 @@ class Turn:
 
 
 class Computations:
-    """Runs computations in threads: urgent ones on all cores, long ones on one fewer, and never more than may wait.
+    """Runs computations in threads: urgent ones on all cores, long ones on one core fewer; the queue is bounded.
 
     The network's own passes take turns (a pass sets flags of the model), and each uses all cores.
     """
@@ -78,16 +78,16 @@ class Computations:
 
     @property
     def count(self) -> int:
-        """Computations that run or wait."""
+        """Number of computations that run or wait."""
         return self._count
 
     async def run(self, function: Callable[[Turn], T], turn: Turn) -> T:
-        """Wait for a thread, compute there, and return the result; when the caller is cancelled, so is the work.
+        """Wait for a thread, compute there, and return the result; cancelling the caller cancels the work.
 
         Raises
         ------
         BusyError
-            When too much waits already.
+            When the queue is full.
         Cancelled
             When the turn was cancelled.
         """
@@ -117,7 +117,7 @@ class Computations:
             self._free.notify_all()
 
     def give_way(self) -> None:
-        """Wait until no urgent computation runs or waits, but not for long: long work goes on, too."""
+        """Wait until no urgent computation runs or waits, but only briefly: long work must progress, too."""
         until = time.monotonic() + _PATIENCE
         with self._free:
             while self._urgent_count and (left := until - time.monotonic()) > 0:

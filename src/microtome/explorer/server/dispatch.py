@@ -1,4 +1,4 @@
-"""Dispatch of a question to what answers it: checked, queued, computed once for equal questions."""
+"""Dispatches questions: checked, queued, and computed once for equal questions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _SLOW = 10.0  # forward passes from which a method is long work
 
 
 def _nobody(frame: Frame) -> None:
-    """Nobody listens to the progress."""
+    """Ignore the progress."""
 
 
 class Dispatch:
@@ -59,10 +59,10 @@ class Dispatch:
 
     def __init__(self, networks: list[LiveNetwork], limits: Limits, atlas: AtlasResults | None = None) -> None:
         if not 1 <= len(networks) <= 2:
-            raise InputError(f"one network is looked at, or two are compared; got {len(networks)}.")
+            raise InputError(f"one network to show, or two to compare, were expected; got {len(networks)}.")
         shapes = {one.net.input_shape for one in networks}
         if len(shapes) > 1:
-            raise InputError(f"networks that are compared take pictures of one shape; these take {sorted(shapes)}.")
+            raise InputError(f"networks to compare must take pictures of the same shape; these take {sorted(shapes)}.")
         self.networks, self.limits, self.atlas = networks, limits, atlas
         self.kept = KeptPictures(limits.kept_bytes)
         self.computations = Computations(limits)
@@ -72,7 +72,7 @@ class Dispatch:
     def network(self, question: Any) -> LiveNetwork:
         """The network that a question is about."""
         if question.network >= len(self.networks):
-            raise InputError("there is one network only; start the server with --against to compare two.")
+            raise InputError("there is only one network; start the server with --against to compare two.")
         found: LiveNetwork = self.networks[question.network]
         return found
 
@@ -84,7 +84,7 @@ class Dispatch:
         MicrotomeError
             The question cannot be answered; the message says why.
         BusyError
-            Too much waits already.
+            The queue is full.
         """
         key = f"{type(question).__name__}{question.model_dump_json()}"
         found = self._answers.find(key)
@@ -93,7 +93,7 @@ class Dispatch:
         turn = turn or Turn()
         turn.urgent = self._urgent(question)
         frame = await self.computations.run(lambda own: self._compute(question, own, tell), turn)
-        if not isinstance(question, Examples):  # they grow as they are asked for
+        if not isinstance(question, Examples):  # their answer grows with each request
             self._answers.keep(key, frame)
         return frame
 
@@ -138,7 +138,9 @@ class Dispatch:
     def _check_unit(net: Network, layer: str, unit: int) -> None:
         found = net.layer(layer)
         if not found.units or found.axes.image_axis is None:
-            raise LayerError(f'layer "{found.name}" ({found.kind}) has no units of single images; choose another.')
+            raise LayerError(
+                f'layer "{found.name}" ({found.kind}) has no separate values for each image; choose another.'
+            )
         if unit >= found.units:
             raise InputError(f'unit {unit} does not exist: "{found.name}" has units 0 to {found.units - 1}.')
 
@@ -149,7 +151,7 @@ class Dispatch:
 
 
 class _Answers:
-    """Answers by question, the most recently used; pictures are named by content, so an answer never changes."""
+    """A cache of answers, the most recently used; pictures are named by content, so an answer never changes."""
 
     def __init__(self, limit: int) -> None:
         self._limit, self._size = limit, 0
@@ -174,7 +176,7 @@ class _Answers:
 
 
 async def until_gone(work: asyncio.Future[Frame], gone: Callable[[], Any]) -> Frame:
-    """The result of some work, which is cancelled when ``gone`` says that nobody waits for it."""
+    """The result of some work, which is cancelled when ``gone`` says that the client has left."""
     task = asyncio.ensure_future(work)
     while True:
         done, _ = await asyncio.wait({task}, timeout=0.2)

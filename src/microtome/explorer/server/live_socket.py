@@ -1,4 +1,4 @@
-"""The socket: questions come as text, or with a picture's pixels behind them; answers and progress go as frames."""
+"""The socket: questions are text, optionally followed by pixels; answers and progress are frames."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from microtome.explorer.server.dispatch import Dispatch
 __all__ = ["LiveSocket"]
 
 _TEXT = 1 << 16  # characters of a question
-_OUT = 256  # frames that may wait for a slow reader; beyond that progress is left out
+_OUT = 256  # frames that may wait for a slow client; beyond that, progress is dropped
 
 
 class Message(BaseModel):
-    """A question with a number to know its answer by, or the number of one to cancel."""
+    """A question with a number that its answer repeats, or the number of a question to cancel."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -37,7 +37,7 @@ class LiveSocket:
     """One browser's connection.
 
     Text is a :class:`Message` as JSON. Bytes are the length of such a text in four bytes, the text, and the pixels of
-    a picture as :meth:`KeptPictures.keep_raw` takes them, which the question calls ``"sent"``.
+    a picture as :meth:`KeptPictures.keep_raw` takes them; the question names that picture ``"sent"``.
     """
 
     def __init__(self, socket: WebSocket, dispatch: Dispatch) -> None:
@@ -47,7 +47,7 @@ class LiveSocket:
         self._loop = asyncio.get_running_loop()
 
     async def serve(self) -> None:
-        """Answer until the browser leaves; what it still waited for is cancelled."""
+        """Answer until the browser leaves; open questions are then cancelled."""
         await self._socket.accept()
         sender = asyncio.create_task(self._send())
         try:
@@ -94,7 +94,7 @@ class LiveSocket:
             return
         except (MicrotomeError, BusyError) as error:
             await self._out.put(
-                _problem(number, str(error) or "too much waits already.", busy=isinstance(error, BusyError))
+                _problem(number, str(error) or "the server is busy.", busy=isinstance(error, BusyError))
             )
             return
         turn = Turn()
@@ -119,11 +119,11 @@ class LiveSocket:
         except MicrotomeError as error:
             await self._out.put(_problem(number, str(error)))
         except BusyError:
-            await self._out.put(_problem(number, "too much waits already; try again in a moment.", busy=True))
+            await self._out.put(_problem(number, "the server is busy; try again in a moment.", busy=True))
         except (asyncio.CancelledError, Cancelled):
             with contextlib.suppress(asyncio.QueueFull):
                 self._out.put_nowait(packed(Frame({"cancelled": True}), id=number))
-        except Exception as error:  # a fault of ours: the browser is told, the server goes on
+        except Exception as error:  # a fault of the explorer: report it to the browser, keep the server running
             await self._out.put(
                 _problem(number, f"this could not be computed ({type(error).__name__}: {error})."[:500])
             )
@@ -145,7 +145,7 @@ def _parts(received: Any) -> tuple[str, bytes | None]:
         try:
             text, pixels = content[4 : 4 + length].decode(), content[4 + length :]
         except UnicodeDecodeError:
-            raise InputError("the text of a message is UTF-8.") from None
+            raise InputError("the text of a message must be UTF-8.") from None
     if len(text) > _TEXT:
         raise InputError(f"a question has at most {_TEXT:,} characters.")
     return text, pixels

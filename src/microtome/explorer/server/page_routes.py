@@ -58,7 +58,7 @@ def page_routes(dispatch: Dispatch) -> APIRouter:
             return JSONResponse({"detail": "there is no such page of an atlas."}, 404)
         content = await asyncio.to_thread(found[0].read_bytes)
         headers = {"content-type": found[1]}
-        if found[0].suffix == ".html":  # pages that also open from disk have their theme and sprites inline
+        if found[0].suffix == ".html":  # pages that also open from disk hold their theme and sprites inline
             headers["content-security-policy"] = _atlas_policy(content.decode())
         return Response(content, headers=headers)
 
@@ -66,7 +66,7 @@ def page_routes(dispatch: Dispatch) -> APIRouter:
 
 
 def _atlas_policy(page: str) -> str:
-    """The policy of a page of the atlas: its own inline scripts by their digests, and no others."""
+    """The content security policy of an atlas page: only its own inline scripts, by their digests."""
     scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
     admitted = " ".join(["'self'", *(f"'sha256-{digest}'" for digest in digests)])

@@ -1,4 +1,4 @@
-"""Routes of pictures: what there is to look at, images of the data set, and pictures that are sent."""
+"""Routes of pictures: facts of the network, images of the data set, and uploads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SENT = {
 
 
 class Kept(BaseModel):
-    """The name of a picture that was sent; equal pixels have equal names."""
+    """The name of an uploaded picture; equal pixels have equal names."""
 
     picture: str
 
@@ -39,7 +39,7 @@ def picture_routes(dispatch: Dispatch) -> APIRouter:
     """The network's facts, small and whole pictures of the data set, and uploads."""
     router = APIRouter(prefix="/api", tags=["pictures"], responses=PROBLEMS)
 
-    @router.get("/network", summary="The network, its layers and classes, the images, and what can be asked")
+    @router.get("/network", summary="The network, its layers and classes, the images, and the kinds of questions")
     async def network() -> dict[str, Any]:
         return await asyncio.to_thread(described, dispatch)
 
@@ -73,22 +73,22 @@ def picture_routes(dispatch: Dispatch) -> APIRouter:
         try:
             content = await asyncio.wait_for(request.body(), limits.upload_seconds)
         except (TimeoutError, asyncio.TimeoutError):
-            raise InputError(f"the picture took over {limits.upload_seconds:.0f} s to arrive; send it again.") from None
+            raise InputError(
+                f"the upload of the picture took over {limits.upload_seconds:.0f} s; send it again."
+            ) from None
         shape = dispatch.networks[0].net.input_shape
         work = dispatch.computations.run(lambda turn: decoded(content, shape, limits.upload_pixels), Turn())
         try:
             pixels = await asyncio.wait_for(work, limits.upload_seconds)
         except (TimeoutError, asyncio.TimeoutError):
-            raise InputError(
-                f"the picture takes over {limits.upload_seconds:.0f} s to decode; scale it down."
-            ) from None
+            raise InputError(f"decoding the picture takes over {limits.upload_seconds:.0f} s; scale it down.") from None
         return Kept(picture=f"kept:{dispatch.kept.keep(pixels)}")
 
     return router
 
 
 def described(dispatch: Dispatch) -> dict[str, Any]:
-    """What the page has to know before it asks anything."""
+    """The facts that the page needs before its first question."""
     first = dispatch.networks[0]
     net, images = first.net, first.subject.images
     known = dispatch.atlas.page if dispatch.atlas is not None else None

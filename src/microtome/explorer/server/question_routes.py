@@ -79,11 +79,11 @@ async def _while_there(request: Request, work: Any) -> Frame:
     try:
         return await until_gone(work, request.is_disconnected)
     except (asyncio.CancelledError, Cancelled):
-        raise InputError("nobody waited for the answer, so it was not computed.") from None
+        raise InputError("the client left, so the answer was not computed.") from None
 
 
 def socket_route(dispatch: Dispatch) -> Any:
-    """The socket's endpoint; beyond the limit of open sockets it is closed at once."""
+    """The socket's endpoint; beyond the limit of open sockets it closes immediately."""
     opened: set[LiveSocket] = set()
 
     async def live(socket: WebSocket) -> None:

@@ -29,7 +29,7 @@ _SAFE = ("GET", "HEAD", "OPTIONS")
 
 
 class _TooLargeError(Exception):
-    """A body went on beyond what was admitted."""
+    """A request body is larger than allowed."""
 
 
 class RequestChecks:
@@ -39,10 +39,10 @@ class RequestChecks:
     ----------
     app : ASGI application
     hosts : iterable of str
-        Names by which the server may be asked, without a port. A page of another site whose name was made to point
-        here (DNS rebinding) asks by its own name, and is refused.
+        Host names under which the server answers, without a port. A page of another site whose name points
+        here (DNS rebinding) uses its own host name, and is refused.
     token : str
-        What every request must bring, in the address once and in a cookie from then on; empty where none is needed.
+        Token that every request must carry, once in the address and then in a cookie; empty if none is needed.
     body_bytes : int
         Of a request.
     uploads : mapping of str to int
@@ -71,7 +71,7 @@ class RequestChecks:
         limit = self._uploads.get(scope["path"], self._body_bytes)
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > limit:
-            await _refuse(scope, receive, send, 413, f"at most {limit:,} bytes are taken here.")
+            await _refuse(scope, receive, send, 413, f"at most {limit:,} bytes are allowed here.")
             return
         await self._answer(scope, _bounded(receive, limit), send, self._given(scope), limit)
 
@@ -96,21 +96,21 @@ class RequestChecks:
             await self._app(scope, receive, with_headers)
         except _TooLargeError:
             if not begun:
-                await _refuse(scope, receive, send, 413, f"at most {limit:,} bytes are taken here.")
+                await _refuse(scope, receive, send, 413, f"at most {limit:,} bytes are allowed here.")
 
     def _refused(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
         host = _name(headers.get("host", ""))
         if host not in self._hosts:
-            return 421, "this server is not asked by that name; open the address that it printed."
+            return 421, "this server does not answer under that host name; open the address that it printed."
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != headers.get("host"):
-            return 403, "a page of another site may not ask here."
+            return 403, "requests from pages of other sites are refused."
         asked_by_page = headers.get("sec-fetch-site", "same-origin")
         unsafe = scope["type"] == "websocket" or scope["method"] not in _SAFE
         if unsafe and asked_by_page not in ("same-origin", "none"):
-            return 403, "a page of another site may not ask here."
+            return 403, "requests from pages of other sites are refused."
         if self._token and not self._knows_token(scope, headers):
-            return 401, "open the whole address that the server printed: it ends with a token."
+            return 401, "open the complete address that the server printed: it ends with a token."
         return None
 
     def _given(self, scope: Scope) -> str:
@@ -141,7 +141,7 @@ def _name(host: str) -> str:
 
 
 def _bounded(receive: Receive, limit: int) -> Receive:
-    """The body as it comes, ended where it grows beyond the limit though its length was not said."""
+    """The body as it arrives, ended when it exceeds the limit although its length was not announced."""
     taken = 0
 
     async def bounded() -> Message:
@@ -157,7 +157,7 @@ def _bounded(receive: Receive, limit: int) -> Receive:
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, why: str) -> None:
     if scope["type"] == "websocket":
-        await receive()  # the request to connect
+        await receive()  # the connection request
         await send({"type": "websocket.close", "code": 1008, "reason": why[:120]})
         return
     content = json.dumps({"detail": why}).encode()

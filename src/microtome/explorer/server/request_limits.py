@@ -1,4 +1,4 @@
-"""Bounds of the explorer: what one browser may send, and how much may wait."""
+"""Limits of the explorer: the size of requests, and the length of queues."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ __all__ = ["Limits"]
 
 @dataclass(frozen=True)
 class Limits:
-    """What is admitted.
+    """Limits of requests.
 
     Attributes
     ----------
     upload_bytes, upload_pixels, upload_seconds : int
-        Of a picture file that is sent: its size, its pixels, and how long it may take to arrive and to be decoded.
+        Of an uploaded picture file: its size, its pixels, and the time to arrive and to be decoded.
     body_bytes : int
-        Of any other request.
+        Size of any other request.
     computations : int
-        Computations at one time.
+        Number of computations at the same time.
     waiting : int
-        Computations that wait for their turn; beyond that the answer is 503.
+        Number of waiting computations; beyond that the answer is 503.
     connections : int
-        Open sockets.
+        Number of open sockets.
     questions : int
-        Questions of one socket that are not yet answered.
+        Number of unanswered questions of one socket.
     kept_bytes : int
-        Memory for pictures that were sent.
+        Memory for uploaded pictures.
     answer_bytes : int
-        Memory for answers, which are kept by content.
+        Memory for the cache of answers.
     """
 
     upload_bytes: int = 16 << 20

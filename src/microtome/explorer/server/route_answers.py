@@ -21,25 +21,25 @@ class Problem(BaseModel):
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "The question does not fit the network"},
-    413: {"model": Problem, "description": "More than is taken"},
-    422: {"model": Problem, "description": "The question is not well formed"},
-    503: {"model": Problem, "description": "Too much waits already"},
+    413: {"model": Problem, "description": "The request is too large"},
+    422: {"model": Problem, "description": "The question is malformed"},
+    503: {"model": Problem, "description": "The server is busy"},
 }
 
 
 async def problem(_: Request, error: Exception) -> Response:
-    """A question that cannot be answered: why, in words."""
+    """A question that cannot be answered, with the reason."""
     return JSONResponse({"detail": str(error)}, 400)
 
 
 async def busy(*_: Any) -> Response:
-    """Too much waits: ask again in a second."""
-    detail = "too much waits already; try again in a moment."
+    """The server is busy: retry after a second."""
+    detail = "the server is busy; try again in a moment."
     return JSONResponse({"detail": detail}, 503, headers={"retry-after": "1"})
 
 
 async def malformed(_: Request, error: Any) -> Response:
-    """A question that is not well formed: the first place that is wrong."""
+    """A malformed question: the first field that is wrong."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first.get("loc", ()))
     return JSONResponse({"detail": f"{where}: {first.get('msg', 'not well formed')}"[:500]}, 422)

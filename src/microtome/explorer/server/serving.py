@@ -1,4 +1,4 @@
-"""Serving: bind to an address, print where to look, warn where others can look, too."""
+"""Serves the explorer: binds to an address, prints it, warns where other machines can connect."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def serve(
     networks : list of LiveNetwork
         The network, and one to compare it with.
     host : str
-        The address to bind to. Anything but loopback lets others look in: then a token is needed, which is made where
-        none is given, and a warning is printed.
+        The address to bind to. Any address but loopback lets other machines connect: then a token is needed. It is
+        generated if none is given, and a warning is printed.
     port : int
         The port; 0 for any free one.
     token : str
-        What every request must bring.
+        Token that every request must carry.
     ready : function
-        Is told the address to open, when it can be opened.
+        Called with the address as soon as it can be opened.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def serve(
     address = f"http://{asked}:{listening.getsockname()[1]}/" + (f"?token={token}" if token else "")
     if not local:
         sys.stderr.write(
-            f"warning: bound to {host}, so that other machines can ask this one to compute. Whoever has the whole "
+            f"warning: bound to {host}, so other machines can start computations here. Everybody who has the complete "
             "address with its token can look at the network and its images; the connection is not encrypted.\n"
         )
     config = uvicorn.Config(
@@ -85,7 +85,7 @@ def serve(
 
 
 class _Server(uvicorn.Server):
-    """Tells when it can be asked."""
+    """Reports when the server accepts connections."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[str], None] | None, address: str) -> None:
         super().__init__(config)
@@ -99,7 +99,7 @@ class _Server(uvicorn.Server):
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can ask.
+    """Whether only this machine can connect.
 
     Examples
     --------
@@ -115,7 +115,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _own_names() -> list[str]:
-    """Names and addresses by which other machines may know this one."""
+    """Names and addresses under which other machines may reach this one."""
     name = socket.gethostname()
     found = [name, socket.getfqdn()]
     with contextlib.suppress(OSError):
@@ -129,7 +129,7 @@ def bound(host: str, port: int) -> socket.socket:
     Raises
     ------
     InputError
-        It cannot be bound.
+        The address cannot be bound.
     """
     advice = "Give another --host or --port; 0 finds a free one."
     if not 0 <= port <= 65535:
@@ -137,7 +137,7 @@ def bound(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise InputError(f"{host} is no address of this machine: {error.strerror or error}. {advice}") from error
+        raise InputError(f"{host} is not an address of this machine: {error.strerror or error}. {advice}") from error
     made = socket.socket(family, kind, protocol)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""Number of threads with which one picture goes through a network in the least time, measured."""
+"""The number of threads that runs one picture through a network fastest, measured."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from microtome.network import Network
 
 __all__ = ["fastest_thread_count", "fastest_threads"]
 
-_PASSES = 4  # timed with each number, after one that is not counted
+_PASSES = 4  # timed passes for each number of threads, after a warm-up pass
 
 
 def fastest_thread_count(net: Network) -> int:
     """The number of threads that passes one image through the network in the least time.
 
-    More threads are not always faster: operations on one picture are short, and threads that wait for each other at
-    the end of each of them lose more than they gain where other programs use the cores. Tried are 1, 2, 4, ... and the
-    number that torch uses now; of equal ones (within 5 %) the smaller wins. Cost: some five passes for each number.
+    More threads are not always faster: operations on one picture are short, and when other programs use the cores,
+    waiting for each other at the end of each operation costs more than the threads gain. This tries 1, 2, 4, ... and
+    the number that torch uses now; of nearly equal ones (within 5 %) it takes the smaller. Cost: about five passes for
+    each.
 
-    The passes run in a thread of Python's own, as those of the server do. There OpenMP is slower than in the main
-    thread: it keeps helpers for each thread that has computed, and once they are more than the cores it lets them
+    The passes run in a Python thread, as those of the server do. There OpenMP is slower than in the main
+    thread: it keeps worker threads for each thread that has computed, and when they outnumber the cores it lets them
     sleep between operations (MobileNetV2 on two cores: 117 ms with two threads, 35 with one; in the main thread 29
     and 33).
 
@@ -44,7 +45,7 @@ def fastest_thread_count(net: Network) -> int:
 
 @contextlib.contextmanager
 def fastest_threads(net: Network) -> Iterator[None]:
-    """Compute with :func:`fastest_thread_count`; the number before comes back at the end."""
+    """Compute with :func:`fastest_thread_count`; restores the previous number at the end."""
     before = torch.get_num_threads()
     torch.set_num_threads(fastest_thread_count(net))
     try:

@@ -92,7 +92,7 @@ def randomisation(result: Randomisation, *, image: int = 0, limit: int = 6) -> F
     image : int
         The image whose maps are drawn.
     limit : int
-        How many of them are drawn at most, evenly over the steps.
+        Maximum number of maps drawn, evenly over the steps.
     """
     count = len(result.layers)
     number = within(limit, count + 1)

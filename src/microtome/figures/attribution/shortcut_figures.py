@@ -32,7 +32,7 @@ def shortcut_share(result: ShortcutShare, *, limit: int = 3) -> Figure:
     result : ShortcutShare
         What to draw.
     limit : int
-        How many methods' maps are shown at most.
+        Maximum number of methods whose maps are shown.
     """
     shown = _chosen(result, limit)
     figure, above, below = _panels(result, shown)
@@ -49,7 +49,7 @@ def spotting_bias(result: SpottingBias, *, limit: int = 3) -> Figure:
     result : SpottingBias
         What to draw.
     limit : int
-        How many methods' maps are shown at most.
+        Maximum number of methods whose maps are shown.
     """
     shown = _chosen(result.shares, limit)
     figure, above, below = _panels(result.shares, shown)

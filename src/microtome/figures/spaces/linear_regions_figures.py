@@ -28,7 +28,7 @@ def linear_region(result: LinearRegion, *, image: int = 0, limit: int = 10) -> F
     image : int
         Which image.
     limit : int
-        How many classes are drawn at most.
+        Maximum number of classes drawn.
     """
     if not 0 <= image < len(result.images):
         raise InputError(f"an image from 0 to {len(result.images) - 1} was expected, got {image}.")

@@ -37,7 +37,7 @@ def class_residuals(result: ClassResiduals, *, limit: int = 10) -> Figure:
     result : ClassResiduals
         What to draw.
     limit : int
-        How many columns are drawn at most.
+        Maximum number of columns drawn.
     """
     parts = {"weights": result.weights, "signal vectors": result.signal, "residuals": result.residual}
     rows = tuple(part[: within(limit, len(part))] for part in parts.values())
@@ -78,7 +78,7 @@ def subspaces(result: Subspaces, *, limit: int = 16) -> Figure:
     result : Subspaces
         What to draw.
     limit : int
-        How many vectors are drawn at most.
+        Maximum number of vectors drawn.
     """
     shown = within(limit, max(result.rank, 1)) if result.rank else 0
     columns = max(1, math.ceil(math.sqrt(max(shown, 1))))
@@ -133,7 +133,7 @@ def triplets(result: SingularTriplets, *, limit: int = 8) -> Figure:
     result : SingularTriplets
         What to draw.
     limit : int
-        How many triplets are drawn at most.
+        Maximum number of triplets drawn.
     """
     shown = within(limit, len(result.values))
     figure = Figure(figsize=(1.2 * shown + 0.4, 3.0), layout="constrained")

@@ -25,7 +25,7 @@ def pruning(result: Pruning, *, limit: int = 8) -> Figure:
     result : Pruning
         What to draw.
     limit : int
-        Of how many layers the channels are drawn at most: the widest.
+        Maximum number of layers whose channels are drawn: the widest.
     """
     figure = Figure(figsize=(8.4, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
@@ -59,8 +59,8 @@ def pruning(result: Pruning, *, limit: int = 8) -> Figure:
     speed = ""
     if result.latency:
         _, _, ratio, low, high = result.latency
-        word = "faster" if result.faster else "no faster beyond the scatter"
-        speed = f"time of a pass: {ratio:.2f} of what it was (quartiles {low:.2f} to {high:.2f}): {word}"
+        word = "faster" if result.faster else "not faster beyond the noise"
+        speed = f"time of a pass: {ratio:.2f} of that before (quartiles {low:.2f} to {high:.2f}): {word}"
     note(figure, speed, left_out(len(shown), len(result.widths), "layers, the widest"))
     _tidy(left, right)
     return figure
@@ -101,7 +101,7 @@ def lossless(result: Lossless, *, limit: int = 24) -> Figure:
     result : Lossless
         What to draw.
     limit : int
-        How many cuts are drawn at most.
+        Maximum number of cuts drawn.
     """
     cuts = result.cuts[: within(limit, len(result.cuts))]
     figure = Figure(figsize=(9.6, 1.0 + 0.36 * max(len(cuts), 1)), layout="constrained")
@@ -171,7 +171,7 @@ def latency(result: Latency) -> Figure:
     axes = figure.subplots()
     axes.bar(["before", "after"], [1000 * result.before, 1000 * result.after], color=[_GRAY, _BLUE])
     axes.set_ylabel(f"milliseconds for {result.images} images", fontsize=8)
-    word = "a gain" if result.gain else "no gain beyond the scatter"
+    word = "a gain" if result.gain else "no gain beyond the noise"
     axes.set_title(f"ratio {result.ratio:.2f} ({result.low:.2f} to {result.high:.2f}): {word}", fontsize=8)
     _tidy(axes)
     return figure

@@ -135,7 +135,7 @@ def convexity_map(result: ConvexityMap) -> Figure:
     axes = figure.subplots()
     ratio = result.ratio.numpy()
     if not np.isfinite(ratio).any():
-        raise InputError("no point of the plane has finite eigenvalues; there is nothing to draw.")
+        raise InputError("no point of the plane has finite eigenvalues, so there is no figure.")
     places, top = (result.alpha.numpy(), result.beta.numpy()), max(1.0, float(np.nanmax(ratio)))
     drawn = axes.pcolormesh(*places, ratio.T, vmin=0, vmax=top, cmap="magma_r", shading="nearest")
     axes.plot(0, 0, "+", color="black", markersize=9)

@@ -33,12 +33,12 @@ def feature_history(result: FeatureHistory, *, view: str = "both", unit: int = 0
     view : str
         ``"both"``, ``"strip"`` or ``"distance"``.
     unit : int
-        Which of the shown units the strips are of.
+        Which of the shown units the strips belong to.
     limit : int
-        How many checkpoints a strip shows at most, evenly over the training.
+        Maximum number of checkpoints in a strip, evenly over the training.
     """
     if view not in ("both", "strip", "distance"):
-        raise InputError(f'view is "both", "strip" or "distance"; got "{view}".')
+        raise InputError(f'view must be "both", "strip" or "distance"; got "{view}".')
     if unit not in result.units:
         raise InputError(f"unit {unit} is not among those shown: {result.units}.")
     if view == "distance":

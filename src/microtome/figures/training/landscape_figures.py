@@ -34,7 +34,7 @@ def surface(result: LossSurface, *, view: str = "both", low: float | None = None
         Ends of the scale, so that several surfaces can be drawn on one; higher losses are cut there.
     """
     if view not in _VIEWS:
-        raise InputError(f'view is one of {", ".join(_VIEWS)}; got "{view}".')
+        raise InputError(f'view must be one of {", ".join(_VIEWS)}; got "{view}".')
     flat, deep = view in ("both", "contours", "convexity"), view in ("both", "3d")
     figure = Figure(figsize=(9.2 if flat and deep else 5.0, 4.4), layout="constrained")
     scale = _scale(result, low, high)
@@ -92,7 +92,7 @@ def _scale(result: LossSurface, low: float | None, high: float | None) -> Normal
     """Logarithmic where all losses are positive."""
     known = result.loss[result.loss.isfinite()]
     if not len(known):
-        raise InputError("no point of the surface has a finite loss; there is nothing to draw.")
+        raise InputError("no point of the surface has a finite loss, so there is no figure.")
     bottom, top = float(known.min()) if low is None else low, float(known.max()) if high is None else high
     if bottom >= top:
         bottom, top = bottom - 0.5 * abs(bottom) - 1e-12, top + 0.5 * abs(top) + 1e-12

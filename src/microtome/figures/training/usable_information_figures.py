@@ -1,4 +1,4 @@
-"""Figure of usable information: bits that a linear reader finds, layer by layer, over the share of the image kept."""
+"""Figure of usable information: bits for a linear classifier by layer, above the share of the image that is kept."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def usable_information(result: UsableInformation) -> Figure:
                   va="bottom")  # fmt: skip
     bits.axhline(0, color=_GRAY, linewidth=0.8)
     bits.set_ylabel("usable information (bits)", fontsize=8)
-    bits.set_title(f"linear readers, {len(result.images):,} images; bars: two standard errors", fontsize=8)
+    bits.set_title(f"linear classifiers, {len(result.images):,} images; bars: two standard errors", fontsize=8)
     if known:
         kept = plots[1]
         share, error = 100 * result.kept.numpy(), 100 * result.kept_error.numpy()

@@ -61,7 +61,7 @@ def natural_filters(result: NaturalFilters, *, limit: int = 32) -> Figure:
     result : NaturalFilters
         What to draw.
     limit : int
-        How many filters are drawn at most.
+        Maximum number of filters drawn.
     """
     weights = result.filters.weights
     order = sorted(range(len(weights)), key=lambda unit: -float(result.similarity[unit].nan_to_num(-1.0)))

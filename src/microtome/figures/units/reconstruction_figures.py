@@ -1,4 +1,4 @@
-"""Figures of reconstructions: patches with what in them drove a unit, in rows, or in blocks as Zeiler and Fergus do."""
+"""Figures of reconstructions: patches and what drives a unit in them, in rows, or in blocks as in Zeiler and Fergus."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def reconstructions(
         Largest number of units.
     """
     if view not in ("rows", "blocks"):
-        raise InputError(f'view is "rows" or "blocks"; got "{view}".')
+        raise InputError(f'view must be "rows" or "blocks"; got "{view}".')
     rows = list(range(within(limit, len(result.units)))) if channel is None else [result.row(channel)]
     figure = _rows(result, rows) if view == "rows" else _blocks(result, rows)
     subset = left_out(len(rows), len(result.units), "units") if channel is None else ""

@@ -28,7 +28,7 @@ def score_path(result: ScorePath, *, limit: int = 12) -> Figure:
     result : ScorePath
         What to draw.
     limit : int
-        How many units are drawn at most, in the order of the walk.
+        Maximum number of units drawn, in the order of the path.
     """
     followed = list(_followed(result.sums.steps, 1))
     shown = followed[: within(limit, max(len(followed), 1))]
@@ -50,7 +50,7 @@ def score_path(result: ScorePath, *, limit: int = 12) -> Figure:
     subset = left_out(len(shown), len(followed), "followed units")
     note(
         figure,
-        "left: the unit's map; right: what its strongest inputs add to that map, and their share of it",
+        "left: the unit's map; right: the contributions of its strongest inputs to that map, and their shares",
         "red above zero, blue below",
         subset,
         size=7,

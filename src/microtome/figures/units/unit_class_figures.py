@@ -20,7 +20,7 @@ def class_labels(result: ClassLabels, *, limit: int = 24) -> Figure:
     result : ClassLabels
         What to draw.
     limit : int
-        Of how many units bars are drawn at most.
+        Maximum number of units with bars.
     """
     labelled = [unit for unit, label in enumerate(result.labels) if label]
     ordered = sorted(labelled, key=lambda unit: -float(result.precision[unit]))

@@ -24,7 +24,7 @@ def what_where(result: WhatWhere, *, limit: int = 64) -> Figure:
     result : WhatWhere
         What to draw.
     limit : int
-        Of how many units bars are drawn at most.
+        Maximum number of units with bars.
     """
     live = [unit for unit in range(len(result.pattern)) if not bool(result.pattern[unit].isnan())]
     order = sorted(live, key=lambda unit: -float(result.pattern[unit]))[: within(limit, max(len(live), 1))]

@@ -24,7 +24,7 @@ _UNTOUCHED = 0.5  # rank correlation above which a map has not noticed that the 
 def photo_evidence(place: Workplace) -> list[Finding]:
     """Covered objects, counterfactuals, and randomised weights, on EfficientNet-Lite0."""
     if place.photos is None:
-        raise InputError("this is measured on photos; give their folder with --data.")
+        raise InputError("this measurement needs photos; give their folder with --data.")
     made = lectures(place.photos, images=_PHOTOS if place.quick else 50, out=place.folder, say=place.say)
     drawn = place.drawn(
         [

@@ -23,7 +23,7 @@ _UNITS = 6  # whose patches are looked at in each layer
 def photos_of(place: Workplace, net: Network, quick: int) -> Folder:
     """Photos evenly over the folder: so many if quick, else all."""
     if place.photos is None:
-        raise InputError("this is measured on photos; give their folder with --data.")
+        raise InputError("this measurement needs photos; give their folder with --data.")
     found = data.folder(place.photos, net.input_shape, classes=net.classes)
     return spread(found, quick) if place.quick else found
 

@@ -59,7 +59,7 @@ def digit_maps(place: Workplace) -> list[Finding]:
 def photo_map(place: Workplace) -> list[Finding]:
     """t-SNE of photos of different classes, beside noise."""
     if place.photos is None:
-        raise InputError("this is measured on photos; give their folder with --data.")
+        raise InputError("this measurement needs photos; give their folder with --data.")
     found = photo_maps(place.photos, 120 if place.quick else None)
     plain, turned, noise = (found.maps[name].trustworthiness for name in ("features", "directions", "noise"))
     drawn = place.draw(

@@ -1,1 +1,1 @@
-"""The article that dissects a convolutional network: its statements beside what our own network shows."""
+"""The article that dissects a convolutional network: its statements compared with measurements on our own network."""

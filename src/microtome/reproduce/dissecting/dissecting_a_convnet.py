@@ -38,7 +38,7 @@ _NEAR = 22.5  # degrees around such an angle
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class DissectingAConvNet(Result):
-    """The article's statements beside what was found.
+    """The article's statements with the findings.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class DissectingAConvNet(Result):
     walk : list of str
         The walk from the score of a digit down to the image, in words.
     shortened : list of str
-        What was made smaller than the article's.
+        What is smaller than in the article.
     seconds : float
     """
 
@@ -69,7 +69,7 @@ class DissectingAConvNet(Result):
 
 @dataclass
 class _Study:
-    """What has been found so far, and where it is drawn."""
+    """The findings so far, and the folder of their pictures."""
 
     out: Path | None
     say: Say
@@ -223,7 +223,7 @@ def _digit(test: data.Images, net: Network) -> Tensor:
         image, _ = test[index]
         if int(net.logits(image[None]).argmax(1)) == _DIGIT:
             return image
-    raise InputError(f"no test image of the digit {_DIGIT} is classified rightly.")
+    raise InputError(f"no test image of the digit {_DIGIT} is classified correctly.")
 
 
 def _first_layer(study: _Study, net: Network) -> None:

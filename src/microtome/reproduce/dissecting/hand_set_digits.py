@@ -1,4 +1,4 @@
-"""HandNet measured: untrained, with its named numbers trained, with free weights, beside SimpleConvNet."""
+"""HandNet measured: untrained, with trained named numbers, and with free weights, compared with SimpleConvNet."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class HandSet(Result, drawing="hand_set_figures:hand_set"):
     Attributes
     ----------
     accuracy : dict of str to float
-        Share of test images that are named rightly, by ``STATES``.
+        Test accuracy, by ``STATES``.
     numbers : dict of str to int
-        How many numbers may change in each state.
+        Number of trainable numbers in each state.
     images : dict of str to int
         Number of ``train`` and ``test`` images.
     before, after : dict of str to Tensor
@@ -46,7 +46,7 @@ class HandSet(Result, drawing="hand_set_figures:hand_set"):
     explanation : dict of str to str
         The network in words, ``"before"`` and ``"after"``.
     changed_words : int
-        How many of the words of the vote table are others after training.
+        Number of words of the vote table that change in training.
     seconds : float
         Run time.
     """
@@ -115,7 +115,7 @@ class HandSet(Result, drawing="hand_set_figures:hand_set"):
             for row in self.table()
         ]
         total = self.before["votes.odds"].numel()
-        lines.append(f"{self.changed_words} of {total} words of the vote table are others after training")
+        lines.append(f"{self.changed_words} of {total} words of the vote table change in training")
         return "\n".join(lines)
 
 

@@ -1,1 +1,1 @@
-"""From the outputs of a network back to images."""
+"""Which image gives a given output of a network?"""

@@ -22,7 +22,7 @@ from microtome.tables import Table
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Invertibility(Result, drawing="spaces.inverse_figures:invertibility"):
-    """Which layers are invertible, and why others are not.
+    """Which layers are invertible, and the reasons for the others.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Invertibility(Result, drawing="spaces.inverse_figures:invertibility"):
         In the order they run: ``name``, ``kind``, ``invertible``, ``exact`` (every input comes back for certain, not
         only its signal part), ``why``, ``rank``, ``condition_number`` (None where it was not computed).
     invertible : bool
-        Whether all are invertible, so that ``invert_outputs`` works.
+        Whether all layers are invertible, so that ``invert_outputs`` works.
     exact : bool
         Whether every image comes back, not only its signal part.
     """
@@ -40,7 +40,7 @@ class Invertibility(Result, drawing="spaces.inverse_figures:invertibility"):
     exact: bool
 
     def table(self) -> Table:
-        """One row per layer: whether it is invertible, its condition number, and the reason where it is not."""
+        """One row per layer: whether it is invertible, its condition number, and the reason if it is not."""
         return _table(self.layers)
 
 
@@ -73,7 +73,7 @@ class NetworkInverse(Result, drawing="spaces.inverse_figures:network_inverse"):
     layers: list[dict[str, Any]]
 
     def table(self) -> Table:
-        """One row per layer: whether it is invertible, its condition number, and the reason where it is not."""
+        """One row per layer: whether it is invertible, its condition number, and the reason if it is not."""
         return _table(self.layers)
 
 

@@ -1,4 +1,4 @@
-"""Newton's method on the whole network, to refine images from the layerwise inverse; the error that rounding makes."""
+"""Newton's method on the whole network, to refine images from the layerwise inverse; bounds of the rounding error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The derivative of one layer by another at given images: products with it and its transpose, not its matrix."""
+"""The matrix-free Jacobian of one layer with respect to another at given images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from microtome.spaces.operators.operator import DENSE, Operator
 
 @final
 class JacobianOperator(Operator):
-    """The derivative of one layer by another (or by the image), one linear map for each image of a batch.
+    """The Jacobian of one layer with respect to another (or the image), one linear map for each image of a batch.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class JacobianOperator(Operator):
 
 
 def jacobian_operator(net: Network, images: Tensor, *, layer: str = "logits", since: str = "input") -> JacobianOperator:
-    """The derivative of one layer by an earlier one at each image; see ``spaces.jacobian``.
+    """The Jacobian of one layer with respect to an earlier one at each image; see ``spaces.jacobian``.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def jacobian_operator(net: Network, images: Tensor, *, layer: str = "logits", si
         else:
             start = exact.activations(x, [since], check=False)[since]
             if start.shape != images_first(exact, since, start, len(x)).shape or len(start) != len(x):
-                raise LayerError(f'the images do not lie along the first axis of "{since}"; choose another start.')
+                raise LayerError(f'the images are not on the first axis of "{since}"; choose another start.')
             source = start.detach().clone().requires_grad_()
             value = exact.forward(x, [layer], replace={since: lambda _: source.clone()})[layer]
     if not value.requires_grad:

@@ -1,4 +1,4 @@
-"""The operator of a layer: which class stands for which kind of layer."""
+"""The operator of a layer: the class for each kind of layer."""
 
 from __future__ import annotations
 

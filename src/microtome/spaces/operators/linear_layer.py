@@ -85,19 +85,19 @@ def shape_read_by(net: Network, layer: str) -> tuple[int, ...]:
 
 
 def images_first(net: Network, name: str, value: Tensor, count: int) -> Tensor:
-    """The value of a layer, or of what it reads, for some images, with the images on the first axis.
+    """The value or the input of a layer for some images, with the images on the first axis.
 
     Raises
     ------
     LayerError
-        When it cannot be told which part belongs to which image.
+        When it is unknown which part belongs to which image.
     """
     axes = net.graph.axes.get(name)
     if axes is not None and len(axes.factors) == value.dim():
         return axes.per_image(value, count)
     if value.dim() and len(value) == count:
         return value
-    raise LayerError(f'which part of the value of "{name}" belongs to which image is not known: {tuple(value.shape)}.')
+    raise LayerError(f'it is unknown which part of the value of "{name}" belongs to which image: {tuple(value.shape)}.')
 
 
 def weight_of(call: Call) -> Tensor | None:

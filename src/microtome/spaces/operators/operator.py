@@ -1,4 +1,4 @@
-"""A linear map between feature maps that is known by its products with vectors: the interface."""
+"""The interface of matrix-free linear maps between feature maps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Operator(ABC):
     input_shape, output_shape : tuple of int
         Shapes without the batch.
     device : torch.device
-        Where it computes.
+        Device of the computation.
     groups : int
         Number of channel groups without connections between them.
     band : int or None
@@ -87,7 +87,7 @@ class Operator(ABC):
 
     @property
     def structure(self) -> Operator:
-        """The operator as the class that knows its structure: itself, but for a ``LinearMap``, which wraps one."""
+        """The operator class with the structure: itself, or the operator inside a ``LinearMap``."""
         return self
 
     def as_batch(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -96,7 +96,7 @@ class Operator(ABC):
         Raises
         ------
         InputError
-            When the shape is another.
+            When the shape does not fit.
         """
         if tuple(x.shape) == shape:
             x = x[None]

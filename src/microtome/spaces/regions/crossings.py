@@ -1,4 +1,4 @@
-"""The places on a line segment at which the units of one operation switch."""
+"""The positions on a line segment at which the units of one operation switch."""
 
 from __future__ import annotations
 

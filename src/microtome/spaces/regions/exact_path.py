@@ -1,4 +1,4 @@
-"""All facets that a straight path crosses, by a batch whose rows are the places on the path."""
+"""All facets that a straight path crosses, by a batch whose rows are the positions on the path."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Segments(KinkRules):
         return output
 
     def rows(self, images: int, scores: Tensor) -> int:
-        """As many as the scores have: rows have been added."""
+        """The number of rows of the scores: rows have been added."""
         return len(scores) if scores.dim() else images
 
     def _note_made(self, value: Tensor) -> None:

@@ -77,7 +77,7 @@ def facets_between(
     gap : float
         Facets closer than this share of the path count as one place.
     limit : int
-        Stop after so many; ``reached`` is the part of the path that was followed.
+        Maximum number of facets; ``reached`` is the part of the path that was followed.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The facets of each operation of a piecewise linear network, as functions that are zero where it bends."""
+"""The facets of each operation of a piecewise linear network, as functions that are zero at its kinks."""
 
 from __future__ import annotations
 

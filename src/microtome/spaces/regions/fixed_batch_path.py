@@ -35,7 +35,7 @@ def stepped(net: Network, start: Tensor, way: Tensor, gap: float, limit: int) ->
             pieces += _pieces(net, start, way, some)
         pieces = _disjoint(pieces)
         if len(pieces) > limit:
-            raise InputError(f"the path has more than {limit} pieces; choose nearer images or raise limit.")
+            raise InputError(f"the path has more than {limit} pieces; choose closer images or raise limit.")
         edges = [(0.0, pieces[0][0])] + [(p[1], q[0]) for p, q in itertools.pairwise(pieces)]
         edges.append((pieces[-1][1], 1.0))
         wanted = [(low + high) / 2 for low, high in edges if high - low > gap]

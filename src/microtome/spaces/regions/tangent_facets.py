@@ -60,7 +60,7 @@ def owner(facets: list[Facets], facet: int) -> dict[str, Any]:
 
 
 class KinkRules(RuleSet):
-    """Rules that leave the pass as it is and record the input of each operation that bends."""
+    """Rules that do not change the pass and record the input of each operation with kinks."""
 
     name = "a linear region"
 
@@ -84,7 +84,7 @@ class KinkRules(RuleSet):
         return output
 
     def rows(self, images: int, scores: Tensor) -> int:
-        """How many rows the scores of so many images should have."""
+        """The expected number of rows of the scores for this number of images."""
         return images
 
     def _check(self, call: Call) -> None:
@@ -196,7 +196,7 @@ def gradients(net: Network, images: Tensor, chosen: Tensor) -> Tensor:
 
 
 class _Effects(KinkRules):
-    """Collects the gradient of the scores at each bending operation."""
+    """Collects the gradient of the scores at each operation with kinks."""
 
     def __init__(self) -> None:
         self.found: list[tuple[Facets, list[Tensor]]] = []
@@ -220,7 +220,7 @@ class _Effects(KinkRules):
 
 
 def reaches_scores(net: Network, images: Tensor) -> Tensor:
-    """(N, facets): whether a unit's value changes any class score, with all other units as they are.
+    """(N, facets): whether a unit's value changes any class score, with all other units fixed.
 
     A facet of a unit that does not is no bend of the scores: what is behind it is the same affine map.
 
@@ -252,7 +252,7 @@ def reaches_scores(net: Network, images: Tensor) -> Tensor:
 
 
 def run(net: Network, prepared: Tensor, rules: KinkRules, *, live: bool) -> Tensor:
-    """Class scores of prepared images, with every bending operation shown to the rules."""
+    """Class scores of prepared images; the rules see every operation with kinks."""
     wanted = net.head.record
     tracer = Tracer(net.model, wanted, live=wanted or ("",) if live else wanted, rules=rules, stop=bool(wanted))
     output = tracer(prepared)

@@ -1,4 +1,4 @@
-"""The condition number of a linear map, and all its singular values where its structure gives them."""
+"""The condition number of a linear map, and all its singular values if its structure gives them."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def condition_number(operator: Operator) -> float:
 
 
 def all_singular_values(operator: Operator) -> Tensor | None:
-    """All min(m, n) singular values, falling; None where no structure gives them.
+    """All min(m, n) singular values in descending order; None if no structure gives them.
 
-    They are at hand for a Linear layer (those of its matrix, once for every token) and for a convolution with circular
-    padding.
+    They are available for a Linear layer (those of its matrix, once for every token) and for a convolution with
+    circular padding.
     """
     operator = operator.structure
     if isinstance(operator, MatrixOperator):

@@ -1,4 +1,4 @@
-"""Whether a linear map is injective: known from its structure, or measured by a Cholesky factorisation."""
+"""Whether a linear map is injective: from its structure, or by a Cholesky factorisation."""
 
 from __future__ import annotations
 
@@ -13,36 +13,34 @@ from microtome.spaces.operators.operator import DENSE, Operator
 from microtome.spaces.singular.condition import all_singular_values
 from microtome.spaces.singular.tokenwise import pointwise
 
-_INPUTS = 4096  # values read up to which the rank is measured: some seconds
+_INPUTS = 4096  # the rank is computed for at most this many inputs: some seconds
 _SHIFT = 1e-12  # of the largest squared singular value: above the rounding of a Cholesky factorisation
 _WORK = 4.0e10  # multiply-adds that it may take, over all groups of channels
 _CLEAR = 1e-8  # smallest by largest singular value of a block from which its rank is taken as full
 
 
 def injective(operator: Operator, *, measure: bool = True) -> bool | None:
-    r"""Whether no input but zero is mapped to zero.
+    r"""Whether only zero is mapped to zero.
 
     Parameters
     ----------
     operator : Operator
         The map.
     measure : bool
-        Whether the rank of a map of up to 4,096 inputs is measured where its structure does not settle it.
+        Whether the rank of a map of up to 4,096 inputs is computed if its structure does not decide.
 
     Returns
     -------
     bool or None
-        None where it is not settled.
+        None if undecided.
 
-    Notes
-    -----
-    A map with fewer outputs than inputs is not injective. A Linear layer and a 1 x 1 convolution have the rank of
-    their small matrix. A convolution with zero padding is injective when its outputs, taken in raster order, determine
-    the pixels one after the other: an output that is the first to read some pixels gives C_out equations for
-    them, and has to have full column rank there. That is sufficient and costs a few small decompositions; it settles
-    most first layers, which have few input channels. What is left is measured: :math:`A^T A - \mu I` has a Cholesky
-    factorisation only when every singular value is above :math:`\sqrt\mu`, here 1e-6 of the largest one. A
-    factorisation that fails settles nothing.
+    Notes ----- A map with fewer outputs than inputs is not injective. A Linear layer and a 1 x 1 convolution have the
+    rank of their small matrix. A convolution with zero padding is injective when its outputs, taken in raster order,
+    determine the pixels one after the other: an output that is the first to read some pixels gives C_out equations for
+    them, and has to have full column rank there. This is sufficient and costs a few small decompositions; it decides
+    most first layers, which have few input channels. Otherwise the test is numerical: :math:`A^T A - \mu I` has a
+    Cholesky factorisation only when every singular value is above :math:`\sqrt\mu`, here 1e-6 of the largest one. A
+    factorisation that fails decides nothing.
 
     Examples
     --------
@@ -70,7 +68,7 @@ def injective(operator: Operator, *, measure: bool = True) -> bool | None:
 
 
 def _convolution(operator: ConvolutionOperator) -> bool | None:
-    """What follows from the kernels of a convolution without its matrix."""
+    """The answer from the kernels of a convolution, without its matrix."""
     if operator.mode == "zeros":
         reads = [_first_reads(operator, axis) for axis in range(len(operator.stride))]
         if any(sum(map(len, taps)) < size for taps, size in zip(reads, operator.input_shape[1:], strict=True)):

@@ -31,7 +31,7 @@ def smallest_by_factorisation(operator: Operator, k: int, seed: int) -> tuple[Te
     m, n = operator.shape
     if operator.band is None:
         raise LayerError(
-            f'the smallest singular values of "{operator.name}" ({m} x {n}) have no route that converges: its matrix '
+            f'the smallest singular values of "{operator.name}" ({m} x {n}) cannot be computed: its matrix '
             "is neither small enough to write out nor sparse. Use a smaller input shape."
         )
     _check_size(operator, min(m, n), operator.band * (1 if m == n else 2))

@@ -1,4 +1,4 @@
-"""Singular triplets of a linear map that is known by its products, each with a residual that proves it."""
+"""Singular triplets of a matrix-free linear map, each with a residual that bounds its error."""
 
 from __future__ import annotations
 

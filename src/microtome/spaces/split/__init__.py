@@ -1,1 +1,1 @@
-"""Vectors and images split into the part that a layer passes on and the part that it loses."""
+"""Which part of a vector or image does a layer pass on, and which does it lose?"""

@@ -1,4 +1,4 @@
-"""Golub-Kahan bidiagonalisation: a small bidiagonal matrix that stands for a large linear map and one output.
+"""Golub-Kahan bidiagonalisation: a small bidiagonal matrix that represents a large linear map for one output.
 
 Source: G. Golub, W. Kahan. Calculating the singular values and pseudo-inverse of a matrix. SIAM Journal on Numerical
 Analysis 2, 1965; C. Paige, M. Saunders. LSQR. ACM Transactions on Mathematical Software 8, 1982.
@@ -21,8 +21,8 @@ class Bidiagonalisation:
 
     .. math:: A V_j = U_{j+1} B_j,\qquad y = \beta_1 u_1
 
-    with orthonormal columns in U and V. B is lower bidiagonal, (j + 1) x j. The vectors v are kept, and made orthogonal
-    to all before, as long as they fit into memory; else ``combine`` makes them a second time.
+    with orthonormal columns in U and V. B is lower bidiagonal, (j + 1) x j. The vectors v are stored and orthogonalised
+    against all earlier ones, as long as they fit into memory; else ``combine`` computes them a second time.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class Bidiagonalisation:
         self._ahead = next(self._vectors)
 
     def step(self) -> Tensor | None:
-        """One step; the new vector v ``(N, n)``, or None where there is no further one."""
+        """One step; returns the new vector v ``(N, n)``, or None if there is no further one."""
         alpha, vector = self._ahead
         if not bool((alpha > 0).any()):
             return None
@@ -83,7 +83,7 @@ class Bidiagonalisation:
         return whole.reshape(-1, *self._of.input_shape)
 
     def _run(self, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each alpha with its vector v; the last beta is noted beside."""
+        """Each alpha with its vector v; stores the last beta."""
         _, left = _unit(self._outputs.flatten(1))
         alpha, right = _unit(self._pull(left))
         yield alpha, right
@@ -112,7 +112,7 @@ def _norm(x: Tensor) -> Tensor:
 
 
 def _unit(x: Tensor, beside: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Length and direction; both zero where the length is rounding beside the entry before."""
+    """Length and direction; both zero if the length is a rounding error of the previous entry."""
     length = _norm(x)
     floor = torch.zeros_like(length) if beside is None else 1e-14 * beside
     length = torch.where(length > floor, length, torch.zeros_like(length))

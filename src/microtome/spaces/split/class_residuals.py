@@ -47,7 +47,7 @@ class ClassResiduals(Result, drawing="spaces.space_figures:class_residuals"):
     removed : Tensor
         (classes,): share of the average's energy that is in the residual.
     error : Tensor
-        (classes,): the exact share is within this of ``removed``; 0 for ``against="unit"``.
+        (classes,): bound on the distance of ``removed`` from the exact share; 0 for ``against="unit"``.
     against : str
         ``"unit"`` or ``"layer"``: which of the two residuals it is.
     input_shape, residual_shape : tuple of int
@@ -97,7 +97,7 @@ def class_residuals(
     threshold : float
         For a residual against the layer: it makes this share of the layer's output; see ``signal_part``.
     iterations : int
-        Convolutions: at most so many steps; ``error`` is what was proved.
+        For convolutions: maximum number of steps; ``error`` is the proved bound.
 
     Returns
     -------
@@ -174,7 +174,7 @@ def class_averages(dataset: Any, *, batch: int = 512) -> tuple[Tensor, list[int]
     known = sorted(label for label in sums if label >= 0)
     if not known:
         raise InputError(
-            "images with labels were expected, for an average image of a class needs to know the class: the data set "
+            "images with labels were expected, because class averages need the class: the data set "
             "is empty, or no image of it has a label."
         )
     return torch.stack([sums[label] / counts[label] for label in known]), known

@@ -26,8 +26,8 @@ class ProjectedProblem:
     def solve(self, threshold: Tensor) -> tuple[Tensor, Tensor]:
         """The weights z (N, j) for a threshold (N,), and how far their energy is above the dual bound (N,).
 
-        The bound holds for the whole problem: what A^T makes of the residual is known up to its component along the
-        next vector of the basis, whose length the process knows. Where the residual cannot be made as small as the
+        The bound holds for the whole problem: A^T times the residual is known up to its component along the
+        next vector of the basis, whose length is known. If the residual cannot be made as small as the
         threshold in this space, the gap is infinite.
         """
         s, inside, rest = self._values, self._outputs[:, :-1], self._outputs[:, -1]

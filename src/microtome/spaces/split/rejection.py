@@ -1,4 +1,4 @@
-"""The share of energy that each layer rejects of what it reads, and the part of an image that each layer loses."""
+"""Rejection: the share of its input energy that each layer rejects, and the part of an image that each layer loses."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from microtome.tables import Table
 
 _BATCH = 64  # images whose feature maps are split at a time
 _HELD = 150_000_000  # numbers that the bases of all images of a batch may hold: 1.2 GB
-_SURE = 0.02  # a share counts as known when its error is below twice this share of itself, or ...
+_SURE = 0.02  # a share counts as known if its error is below twice this share of itself, or ...
 _SURE_PART = 0.001  # ... to this share of the whole
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Shares:
-    """Shares of energy lost, with what is proved of them.
+    """Lost shares of energy, with their proved bounds.
 
     Attributes
     ----------
     layers : list of str
         Layers in the order they run.
     share : Tensor
-        (layers, N): energy of the lost part by that of the whole, for each image. See ``signal_part``.
+        (layers, N): energy of the lost part divided by that of the whole, for each image. See ``signal_part``.
     error : Tensor
-        (layers, N): the exact share is within this of ``share``.
+        (layers, N): bound on the distance of ``share`` from the exact share.
     null_share : Tensor
-        (layers, N): the share of the energy in the exact null space; 0 for an injective map, NaN where it is not known.
+        (layers, N): the share of the energy in the exact null space; 0 for an injective map, NaN if unknown.
     threshold : float
-        The share of the output that the lost part may make: by it ``share`` is defined.
+        The largest share of the output from the lost part; it defines ``share``.
     reached : Tensor
         (layers, N): the threshold that ``share`` belongs to. Where it is above ``threshold`` the steps did not
         suffice, and ``share`` is an upper bound.
@@ -68,7 +68,7 @@ class _Shares:
         return self.share.mean(1)
 
     def table(self) -> Table:
-        """A row for each layer: mean share lost and its largest possible error, what it is, exact null space."""
+        """A row for each layer: mean lost share and its largest possible error, its kind, exact null space."""
         rows = []
         for place, name in enumerate(self.layers):
             known = bool(self.known[place].all())
@@ -84,7 +84,7 @@ class _Shares:
         return Table.of(rows)
 
     def null_space(self, layer: int) -> str:
-        """What is known of a layer's exact null space, in words; mean over the images."""
+        """A layer's exact null space in words; mean over the images."""
         null = self.null_share[layer]
         if bool(null.isnan().any()):
             return "not measured"
@@ -109,7 +109,7 @@ class Rejected(_Shares, Result, drawing="spaces.space_figures:rejected"):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class KeptAndLost(_Shares, Result, drawing="spaces.space_figures:kept_and_lost"):
-    """Images split by what each layer still depends on.
+    """Images split into the part that each layer depends on, and the rest.
 
     Attributes
     ----------
@@ -147,8 +147,8 @@ def rejected_energy(
     .. math:: \frac{\|x - k\|^2}{\|x\|^2},\qquad
               k = \arg\min \|k\|^2 \;\text{ with }\; \|W k - W x\| \le t\,\|W x\|
 
-    where W is the exact linear operator of the layer, x all that it reads and t the threshold. The share in the exact
-    null space, :math:`\|x - W^+ W x\|^2 / \|x\|^2`, stands beside it where it is known.
+    where W is the exact linear operator of the layer, x its whole input and t the threshold. The share in the exact
+    null space, :math:`\|x - W^+ W x\|^2 / \|x\|^2`, is given as well if it is known.
 
     Parameters
     ----------
@@ -159,11 +159,11 @@ def rejected_energy(
     layers : iterable of str, optional
         Linear and convolution layers; default all.
     threshold : float
-        t: the rejected part makes this share of the layer's output.
+        t: the rejected part contributes this share of the layer's output.
     iterations : int
-        At most so many steps for a convolution; see ``error`` and ``reached``.
+        Maximum number of steps for a convolution; see ``error`` and ``reached``.
     dense : bool
-        Whether maps of up to 1,024 values are decomposed as matrices, and the rank of those of up to 4,096 is measured.
+        Whether maps of up to 1,024 values are decomposed as matrices, and the rank of those of up to 4,096 is computed.
 
     Returns
     -------
@@ -178,9 +178,9 @@ def rejected_energy(
 
     Notes
     -----
-    Cost: for Linear one SVD, for a convolution some 20 to 300 pairs of convolution and adjoint on each image, and some
-    seconds for a rank. A later layer cannot see what an earlier one rejected, but what a layer keeps may still be
-    rejected further on: for that see ``kept_and_lost``. Why there is a threshold: see ``signal_part``.
+    Cost: for Linear one SVD, for a convolution about 20 to 300 pairs of convolution and adjoint on each image, and some
+    seconds for a rank. A later layer cannot use what an earlier one rejected, but what a layer keeps may still be
+    rejected later: for that see ``kept_and_lost``. For the reason of the threshold see ``signal_part``.
 
     References
     ----------
@@ -218,7 +218,7 @@ def kept_and_lost(
     iterations: int = STEPS,
     dense: bool = True,
 ) -> KeptAndLost:
-    r"""The part of each image on which each layer depends, and the part that it has lost, as pictures.
+    r"""The part of each image on which each layer depends, and the lost part, as pictures.
 
     .. math:: J = \frac{\partial f_l}{\partial x},\qquad
               x_{\mathrm{kept}} = \arg\min \|k\|^2 \;\text{ with }\; \|J k - J x\| \le t\,\|J x\|,\qquad
@@ -233,11 +233,11 @@ def kept_and_lost(
     layers : iterable of str, optional
         Default: every linear layer.
     threshold : float
-        t: what counts as lost makes this share of the local map's output.
+        t: the lost part contributes this share of the local map's output.
     iterations : int
-        At most so many steps a layer; see ``error`` and ``reached``.
+        Maximum number of steps per layer; see ``error`` and ``reached``.
     dense : bool
-        Whether the local map of images of up to 1,024 values is written out as a matrix: exact, and its rank is
+        Whether the local map of images of up to 1,024 values is computed as a matrix: exact, and its rank is
         measured; some seconds for each layer and image.
 
     Returns
@@ -251,12 +251,10 @@ def kept_and_lost(
     InputError
         When an option is out of range.
 
-    Notes
-    -----
-    Cost: one forward pass a layer and three backward passes a step, in float64; a layer of at most 64 values, such as
-    ``"logits"`` of ten classes, takes one backward pass for each of them and is split exactly. The local map is the
-    network's own inside the linear region of the image where it is piecewise linear, else its derivative.
-    What is lost is lost to first order: far from the image other units become active. Deep layers of photos may need
+    Notes ----- Cost: one forward pass per layer and three backward passes per step, in float64; a layer of at most 64
+    values, such as ``"logits"`` of ten classes, takes one backward pass for each of them and is split exactly. The
+    local map is the network's own inside the linear region of the image where it is piecewise linear, else its
+    derivative. The loss is of first order: far from the image other units become active. Deep layers of photos may need
     more steps than ``iterations``: then ``share`` is an upper bound, for the larger threshold ``reached``.
 
     References
@@ -289,7 +287,7 @@ def kept_and_lost(
 
 
 def _stacked(parts: list[list[SignalPart]], full: list[bool]) -> dict[str, Tensor]:
-    """The numbers of all parts, (layers, N) each; the null space of an injective map is empty."""
+    """The shares of all parts, (layers, N) each; the null space of an injective map is empty."""
     share, error, null, reached = (
         torch.stack([torch.cat([getattr(part, name) for part in some]) for some in parts])
         for name in ("lost_share", "error", "null_share", "threshold")
@@ -299,14 +297,14 @@ def _stacked(parts: list[list[SignalPart]], full: list[bool]) -> dict[str, Tenso
 
 
 def _together(shape: tuple[int, int], iterations: int, *, apart: bool = False) -> int:
-    """How many images are split at a time: by the memory of their bases, and of their matrices if each has its own."""
+    """Number of images per batch: by the memory of their bases, and of their matrices if each has its own."""
     m, n = shape
     count = _HELD // (n * max(1, min(iterations, m, n)))
     return max(1, min(count, DENSE // (m * n)) if apart else count)
 
 
 def _first_and_injective(net: Network, name: str) -> bool:
-    """Whether a layer is a linear one that reads the image itself and is injective: then so is its local map."""
+    """Whether a layer is linear, reads the image itself and is injective: then so is its local map."""
     layer = net.layers.get(name)
     if layer is None or name not in linear_layers(net) or layer.inputs != ("input",):
         return False

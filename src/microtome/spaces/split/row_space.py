@@ -15,36 +15,36 @@ from microtome.spaces.split.projected_problem import ProjectedProblem
 from microtome.spaces.split.singular_coordinates import SingularCoordinates, singular_coordinates
 from microtome.spaces.split.tikhonov import lower_bound, regularisation, residual_factor
 
-THRESHOLD = 0.01  # share of the output that the lost part may make: one number for library, command line and atlas
+THRESHOLD = 0.01  # largest share of the output from the lost part: the default of library, command line and atlas
 STEPS = 300
-_FLOOR = 1e-7  # of the vector's norm: what rounding leaves of a bound
-_COARSER = 1.25  # from one threshold to the next that is tried
+_FLOOR = 1e-7  # rounding error of a bound, relative to the vector's norm
+_COARSER = 1.25  # factor from one threshold to the next
 _LARGEST = 0.95
-_GROWTH = 1.15  # steps between two looks at how far the iteration is
+_GROWTH = 1.15  # growth of the number of steps between two checks of convergence
 
 
 @dataclass(frozen=True)
 class SignalPart:
-    """Vectors split by a map into what it passes on and what it loses.
+    """Vectors split by a map into a part that it passes on and a part that it loses.
 
     Attributes
     ----------
     kept, lost : Tensor
         ``(N, *input_shape)``, float64; they add up to the vectors.
     lost_share : Tensor
-        (N,): energy (squared norm) of the lost part by that of the vector; 0 for a zero vector.
+        (N,): energy (squared norm) of the lost part divided by that of the vector; 0 for a zero vector.
     error : Tensor
-        (N,): the exact share is within this of ``lost_share``: proved by duality, up to rounding.
+        (N,): bound on the distance of ``lost_share`` from the exact share: proved by duality, up to rounding.
     null_share : Tensor
-        (N,): energy of the part in the exact null space by that of the vector; NaN where it is not known, and then
+        (N,): energy of the part in the exact null space divided by that of the vector; NaN if unknown, and then
         between 0 and ``lost_share + error``.
     output_change : Tensor
         (N,): ``|A lost| / |A x|``: the threshold, or less.
     threshold : Tensor
-        (N,): the threshold that these parts belong to: the one asked for, or a larger one where the steps did not
-        suffice. ``lost_share`` is then an upper bound of the share for the threshold asked for.
+        (N,): the threshold that these parts belong to: the given one, or a larger one if the steps did not
+        suffice. ``lost_share`` is then an upper bound of the share for the given threshold.
     iterations : int
-        Products with the map; 0 where its singular vectors were at hand.
+        Number of products with the map; 0 if its singular vectors were available.
     """
 
     kept: Tensor
@@ -80,11 +80,11 @@ def signal_part(
     threshold : float
         t, between 0 and 1: removing the lost part changes the output by this share of its norm.
     accuracy : float
-        Relative accuracy wanted of the norm of the lost part; its share of the energy is good to twice that.
+        Relative accuracy of the norm of the lost part; its share of the energy is accurate to twice that.
     iterations : int
-        At most so many steps; ``error`` is what was proved.
+        Maximum number of steps; ``error`` is the proved bound.
     dense : bool
-        Whether a map of up to 1,024 values on its shorter side is written out as a matrix. Then the answer is exact to
+        Whether a map of up to 1,024 values on its shorter side is computed as a matrix. Then the answer is exact to
         rounding, and ``null_share`` is known. Maps of up to 64 values, Linear layers and 1 x 1 convolutions always are.
 
     Returns
@@ -96,23 +96,22 @@ def signal_part(
     InputError
         When an option is out of range, or the vectors do not fit.
 
-    Notes
-    -----
-    In the singular basis of A, with singular values s, the lost part keeps :math:`\lambda / (s^2 + \lambda)` of each
-    coefficient of x, with the one :math:`\lambda` at which it makes the share t of the output [1]_. So it holds the
-    null space as a whole, and of other directions the more the less the map amplifies them. Its share of the energy
-    is defined by A, x and t alone. It grows with t, and falls to that of the exact null space as t goes to 0.
+    Notes ----- In the singular basis of A, with singular values s, the lost part keeps :math:`\lambda / (s^2 +
+    \lambda)` of each coefficient of x, with the unique :math:`\lambda` at which it contributes the share t of the
+    output [1]_. It contains the whole null space, and larger parts of directions that the map amplifies less. Its share
+    of the energy is defined by A, x and t alone. It grows with t, and falls to that of the exact null space as t goes
+    to 0.
 
-    The exact null space alone says little in practice: for most layers it is a question of rank that has the
-    answer 0, and to get there an iteration has to find singular values a million times below the largest. Both numbers
-    are given where both are known.
+    The exact null space alone says little in practice: for most layers its share is
+    0, and an iteration would have to find singular values a million times below the largest. Both numbers
+    are given if both are known.
 
     Larger maps are bidiagonalised (Golub and Kahan); the small problem is solved exactly at every step for its own
-    :math:`\lambda`. The certificate needs no trust in the iteration: the dual problem gives a lower bound of
-    :math:`\|x_{\mathrm{kept}}\|^2`, and a vector that meets the constraint is no further from the solution than the
-    root of what it is above the bound, as the constraint set is convex.
+    :math:`\lambda`. The certificate does not depend on convergence: the dual problem gives a lower bound of
+    :math:`\|x_{\mathrm{kept}}\|^2`, and the distance of a feasible vector from the solution is at most the
+    root of its excess over the bound, because the constraint set is convex.
 
-    Cost: one product with A and one with its adjoint a step; min(m, n) products where the map is written out.
+    Cost: one product with A and one with its adjoint per step; min(m, n) products for the matrix.
 
     References
     ----------
@@ -191,17 +190,17 @@ def _by_steps(
 
 
 def _goal(weights: Tensor, along: list[Tensor], energy: Tensor, accuracy: float) -> Tensor:
-    """The largest gap that is good enough, from the energy of the lost part."""
+    """The largest allowed gap, from the energy of the lost part."""
     lost = energy - 2 * (weights * torch.stack(along, 1)).sum(1) + weights.square().sum(1)
     return torch.maximum(accuracy**2 * lost, _FLOOR**2 * energy)
 
 
 def _certified(operator: Operator, x: Tensor, lost: Tensor, null: Tensor, threshold: Tensor, taken: int) -> SignalPart:
-    """The split with its proof, from two products with the map and one with its adjoint."""
+    """The split with its certificate, from two products with the map and one with its adjoint."""
     output, left = operator.apply(x), operator.apply(lost)
     whole, length = _square(output).sqrt(), _square(left).sqrt()
     silent = whole == 0  # all of it is in the null space
-    # Rounding may leave the output a little over the threshold: a smaller part of what is lost meets it exactly.
+    # Rounding may leave the output slightly over the threshold: a slightly smaller lost part meets it exactly.
     scale = torch.where(length > threshold * whole, threshold * whole / torch.where(length > 0, length, 1.0), 1.0)
     scale = torch.where(silent, 1.0, scale)
     lost = torch.where(_like(silent, x), x, _like(scale, x) * lost)

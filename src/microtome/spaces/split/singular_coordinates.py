@@ -1,7 +1,7 @@
-"""Coordinates of vectors on the singular vectors of a map, where all of them are at hand.
+"""Coordinates of vectors on the singular vectors of a map, if all of them can be computed.
 
-They are for a Linear layer (once for every token), a 1 x 1 convolution (once for every position), and a map that is
-small enough to be written out as a matrix.
+This holds for a Linear layer (once for every token), a 1 x 1 convolution (once for every position), and a map that is
+small enough to be computed as a matrix.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from microtome.spaces.operators.matrix import MatrixOperator
 from microtome.spaces.operators.operator import DENSE, Operator
 from microtome.spaces.singular.tokenwise import pointwise, positions_read
 
-FEW = 64  # values on the shorter side up to which a map is always written out
-SMALL = 1024  # the same where the caller admits that many products
+FEW = 64  # maps with at most this many values on the shorter side are always computed as a matrix
+SMALL = 1024  # the same if the caller allows that many products
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class SingularCoordinates:
     Attributes
     ----------
     values : Tensor
-        (N, r) or (1, r): singular values that count, and zeros where one does not.
+        (N, r) or (1, r): nonzero singular values, and zeros for negligible ones.
     analyse : function
         Vectors ``(N, *input_shape)`` to coefficients (N, r).
     synthesise : function
         Coefficients back to vectors in the row space.
     rank : int
-        Number of singular values that count, the least of all maps.
+        Number of nonzero singular values, the minimum over all maps.
     """
 
     values: Tensor
@@ -46,20 +46,20 @@ class SingularCoordinates:
 
 
 def singular_coordinates(operator: Operator, count: int, *, dense: bool) -> SingularCoordinates | None:
-    """The singular coordinates of a map for ``count`` vectors; None where the map is too large for them.
+    """The singular coordinates of a map for ``count`` vectors; None if the map is too large.
 
     Parameters
     ----------
     operator : Operator
         The map.
     count : int
-        How many vectors will be split: memory for the matrices of a map that differs by image.
+        Number of vectors: it determines the memory for a map that differs by image.
     dense : bool
-        Whether a map of up to 1,024 values on its shorter side is written out; else up to 64.
+        Whether a map of up to 1,024 values on its shorter side is computed as a matrix; else up to 64.
 
     Notes
     -----
-    A singular value counts where it is above max(m, n) eps s_1 with the eps of float64: rank in the sense of LAPACK.
+    A singular value counts as nonzero if it is above max(m, n) eps s_1 with the eps of float64, as in LAPACK.
     """
     if isinstance(operator, MatrixOperator):
         return _of_tokens(operator)

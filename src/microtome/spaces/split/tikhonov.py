@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_ROUNDS = 200  # of Newton's method; some ten are taken
+_ROUNDS = 200  # maximum number of Newton steps; about ten suffice
 _EXACT = 1e-15
 
 
@@ -39,7 +39,7 @@ def regularisation(squares: Tensor, outputs: Tensor, rest: Tensor, threshold: Te
     Returns
     -------
     Tensor
-        (N,); 0 where ``rest`` alone is above the threshold, so that no lambda reaches it.
+        (N,); 0 if ``rest`` alone is above the threshold, so that no lambda reaches it.
 
     Examples
     --------
@@ -66,18 +66,18 @@ def regularisation(squares: Tensor, outputs: Tensor, rest: Tensor, threshold: Te
 
 
 def residual_factor(squares: Tensor, regularisation: Tensor) -> Tensor:
-    """(N, r): lambda / (s^2 + lambda), the share of each coefficient that is left out; 1 where s is 0."""
+    """(N, r): lambda / (s^2 + lambda), the removed share of each coefficient; 1 where s is 0."""
     strength = regularisation[:, None]
     total = squares + strength
     return torch.where(total > 0, strength / torch.where(total > 0, total, 1.0), (squares == 0).to(total.dtype))
 
 
 def lower_bound(output: Tensor, length: Tensor, pulled: Tensor, threshold: Tensor, whole: Tensor) -> Tensor:
-    r"""A lower bound of the least squared norm, from any residual r: the dual problem with r as direction.
+    r"""A lower bound of the smallest squared norm, from any residual r: the dual problem with r as direction.
 
     .. math:: \min \|k\|^2 \ge \Big(\frac{\langle r, y\rangle - t\,\|y\|\,\|r\|}{\|A^T r\|}\Big)_+^2
 
-    With equality at the solution. A vector k that meets the constraint is then within
+    Equality holds at the solution. A vector k that meets the constraint is then within
     :math:`\sqrt{\|k\|^2 - \mathrm{bound}}` of the solution, as the constraint set is convex.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Where the axis of channels is after an operation that moves values about."""
+"""The axis of channels after an operation that moves values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Axis:
 
 
 def reshaped(axis: Axis, before: tuple[int, ...], after: tuple[int, ...]) -> Axis | None:
-    """The axis after flatten, reshape or view; None where its entries are spread over several axes.
+    """The axis after flatten, reshape or view; None if its entries are spread over several axes.
 
     Examples
     --------
@@ -31,7 +31,7 @@ def reshaped(axis: Axis, before: tuple[int, ...], after: tuple[int, ...]) -> Axi
     [7, 7, 7, 7, 9, 9, 9, 9]
     >>> reshaped(Axis(1, torch.tensor([7, 9])), (1, 2, 3, 3), (1, 2, 9)).place
     1
-    >>> reshaped(Axis(1, torch.tensor([7, 9])), (1, 2, 3, 3), (2, 3, 3)) is None  # images and channels run together
+    >>> reshaped(Axis(1, torch.tensor([7, 9])), (1, 2, 3, 3), (2, 3, 3)) is None  # images and channels are merged
     True
     """
     for first in range(axis.place, 0, -1):
@@ -51,7 +51,7 @@ def turned(axis: Axis, call: Call, dims: int) -> Axis | None:
 
 
 def reduced(axis: Axis, given: Mapping[str, Any], dims: int) -> Axis | None:
-    """The axis after a mean or a sum over other axes; None where the channels themselves are reduced."""
+    """The axis after a mean or a sum over other axes; None if the channels themselves are reduced."""
     dim = given.get("dim", given.get("argument1"))
     if dim is None:
         return None
@@ -63,7 +63,7 @@ def reduced(axis: Axis, given: Mapping[str, Any], dims: int) -> Axis | None:
 
 
 def cut(axis: Axis, call: Call, dims: int) -> Axis | None:
-    """The axis after indexing or splitting along other axes; None where the channels themselves are cut."""
+    """The axis after indexing or splitting along other axes; None if the channels themselves are cut."""
     given = call.arguments
     if call.kind == "getitem":
         return _indexed(axis, given["index"], dims)

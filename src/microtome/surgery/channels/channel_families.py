@@ -1,4 +1,4 @@
-"""The channels of a model as found: entries of weights, operations, and families that go together."""
+"""The channels of a model: entries of weights, operations, and families of channels that are removed together."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Slot:
     owner, key : str
         The module's name and the tensor's name in it.
     axis : int
-        Which axis of the tensor.
+        The axis of the tensor.
     reads : bool
-        True where the entries weigh a channel that comes in; False where they make or scale it.
+        True if the entries multiply an input channel; False if they compute or scale a channel.
     channels : Tensor
         (n,) the root channel of each entry.
     depth : int
-        Outputs a channel of a depthwise kernel; 0 for everything else.
+        Outputs per channel of a depthwise kernel; 0 otherwise.
     """
 
     owner: str
@@ -42,15 +42,15 @@ class Operation:
     Attributes
     ----------
     name : str
-        The operation, as the engine names it: ``"conv2/conv2d"``.
+        The name of the operation in a pass: ``"conv2/conv2d"``.
     owner, weight : str
         The module that holds the weight, and the weight's name in it.
     bias : str
         The bias's name in the same module, or an empty text.
     positions : int
-        Outputs of one image for each output channel.
+        Number of outputs per image and output channel.
     area : int
-        Taps of the kernel.
+        Number of taps of the kernel.
     groups : int
         Of the convolution.
     read, made : Tensor
@@ -76,18 +76,18 @@ class Operation:
 
 @dataclass(frozen=True)
 class Family:
-    """Channels that are alike: the same weights make and read them, each its own entries.
+    """Channels of the same kind: the same weights compute and read them, each with its own entries.
 
     Attributes
     ----------
     name : str
-        The first layer that makes them.
+        The first layer that computes them.
     makers, readers : tuple of str
-        The operations that make and read them.
+        The operations that compute and read them.
     channels : tuple of int
         Root channels, in the order of their place in the first maker.
     pinned : str
-        Why none of them can be removed; empty where they can.
+        Why none of them can be removed; empty if they can.
     """
 
     name: str
@@ -99,7 +99,7 @@ class Family:
 
 @dataclass(frozen=True)
 class Channels:
-    """The channels of a model: what belongs to each, and which may be removed.
+    """The channels of a model: the entries of each, and which may be removed.
 
     Attributes
     ----------

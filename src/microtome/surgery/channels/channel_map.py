@@ -1,4 +1,4 @@
-"""Which entries of which weights belong to one channel: read off one watched pass, for any module that takes images."""
+"""Finds which entries of which weights belong to one channel, from one watched pass of any module that takes images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from microtome.trace.operators.nested_tensors import tensors
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.tracing.tracer import Tracer
 
-# One value in, one value out, each element by itself. A removed channel stays removed.
+# Elementwise functions of one value. A removed channel stays removed.
 _ELEMENTWISE = frozenset(
     """relu relu6 leaky_relu rrelu elu celu selu silu mish hardswish hardsigmoid hardtanh gelu softplus softsign sigmoid
     logsigmoid tanh tanhshrink softshrink hardshrink rectifying_clamp clamp clamp_min clamp_max threshold abs neg exp
@@ -77,7 +77,7 @@ class _Watcher:
 
     def _keep(self, value: Tensor, axis: Axis | None) -> None:
         if axis is not None and (axis.place >= value.dim() or value.shape[axis.place] != len(axis.channels)):
-            self.tied.pin(axis.channels, "their number changes in a way that is not followed")
+            self.tied.pin(axis.channels, "an unsupported operation changes their number")
             axis = None
         self._values[id(value)] = (value, axis)
 
@@ -86,7 +86,7 @@ class _Watcher:
         return None if found is None else found[1]
 
     def _slot(self, tensor: Tensor, axis: int, channels: Tensor, *, reads: bool, depth: int = 0) -> bool:
-        """Note that a tensor of the model has these channels along an axis; False where it is none of the model's."""
+        """Record that a tensor of the model has these channels along an axis; False if it is not the model's."""
         found = self.held.get(id(tensor))
         if found is None or tensor.shape[axis] != len(channels):
             return False
@@ -103,10 +103,10 @@ class _Watcher:
         """A module starts: nothing to do."""
 
     def leave(self, name: str, module: nn.Module, output: Any) -> None:
-        """A module has returned: what a module without visible operations returns is not followed."""
+        """A module has returned: outputs of a module without visible operations are not followed."""
         for value in tensors(output):
             if id(value) not in self._values and id(value) not in self.held:
-                self._lost([value], tensors(output), f'"{name}" shows nothing of its inside')
+                self._lost([value], tensors(output), f'"{name}" hides its operations')
 
     def operation(self, call: Call, output: Any) -> None:
         """An operation has run."""
@@ -114,7 +114,7 @@ class _Watcher:
         kind = call.kind
         if not made:
             for value in call.tensors:
-                self._pin_value(value, f'"{call.name}" writes a part of them')
+                self._pin_value(value, f'"{call.name}" overwrites a part of them')
             return
         if kind in _CONVOLUTIONS:
             self._convolution(call, made[0])
@@ -138,7 +138,7 @@ class _Watcher:
             self._moving(call, made)
 
     def _moving(self, call: Call, made: list[Tensor]) -> None:
-        """Operations that move values about, and all that are not known."""
+        """Operations that move values, and all unknown operations."""
         axis, kind, given = self._axis(call.input), call.kind, call.input
         if axis is None:
             self._lost(call.tensors, made, f'"{call.name}" mixes them')
@@ -158,7 +158,7 @@ class _Watcher:
         elif kind in ("expand", "expand_as", "broadcast_to") and given.shape[axis.place] > 1:
             found = Axis(axis.place + made[0].dim() - given.dim(), axis.channels)
         if found is None or len([value for value in call.tensors if self._axis(value) is not None]) > 1:
-            self._lost(call.tensors, made, f'"{call.name}" takes them apart or mixes them')
+            self._lost(call.tensors, made, f'"{call.name}" splits or mixes them')
         else:
             self._keep_all(made, found)
 
@@ -187,7 +187,7 @@ class _Watcher:
     def _same_count(self, call: Call, output: Tensor) -> Axis | None:
         axis = self._axis(call.input)
         if axis is not None and output.shape[axis.place] != call.input.shape[axis.place]:
-            self.tied.pin(axis.channels, f'"{call.name}" pads their number')
+            self.tied.pin(axis.channels, f'"{call.name}" pads along the channel axis')
             return None
         return axis
 
@@ -203,8 +203,8 @@ class _Watcher:
         made = self.tied.new(per_group * groups)
         channels = axis.channels if axis is not None and axis.place == x.dim() - weight.dim() + 1 else None
         if channels is None:
-            self._pin_value(x, f'"{call.name}" runs over them')
-            read = self.tied.new(x.shape[x.dim() - weight.dim() + 1], f'what "{call.name}" reads is not followed')
+            self._pin_value(x, f'"{call.name}" uses their axis in an unsupported way')
+            read = self.tied.new(x.shape[x.dim() - weight.dim() + 1], f'the input of "{call.name}" is not followed')
         else:
             read = channels
         fine = id(weight) in self.held and (bias is None or id(bias) in self.held)
@@ -214,7 +214,7 @@ class _Watcher:
         elif groups == len(read) > 1:  # depthwise: an output belongs to the channel that it reads
             depth = per_group
             made = read.repeat_interleave(depth)
-        elif groups > 1:  # one channel of each group goes together
+        elif groups > 1:  # one channel of each group is removed together
             self._tie_groups(read, groups)
             self._tie_groups(made, groups)
             read_slot = read.view(groups, -1)[0]
@@ -232,8 +232,8 @@ class _Watcher:
         axis = self._axis(x)
         made = self.tied.new(weight.shape[0])
         if axis is None or axis.place != x.dim() - 1:
-            self._pin_value(x, f'"{call.name}" runs over them')
-            read = self.tied.new(weight.shape[1], f'what "{call.name}" reads is not followed')
+            self._pin_value(x, f'"{call.name}" uses their axis in an unsupported way')
+            read = self.tied.new(weight.shape[1], f'the input of "{call.name}" is not followed')
         else:
             read = axis.channels
         fine = self._slot(weight, 1, read, reads=True) and self._slot(weight, 0, made, reads=False)
@@ -246,7 +246,7 @@ class _Watcher:
     ) -> None:  # fmt: skip
         apart = bias is not None and fine and self.held[id(bias)][0] != self.held[id(weight)][0]
         if not fine or apart:
-            why = f'the weights of "{call.name}" are computed from others, or grouped in a way that is not followed'
+            why = f'the weights of "{call.name}" are computed from others, or grouped in an unsupported way'
             self.tied.pin(read, why)
             self.tied.pin(made, why)
         else:
@@ -266,7 +266,7 @@ class _Watcher:
             self.tied.tie(rows[0], row)
 
     def _scaling(self, call: Call, output: Tensor) -> None:
-        """One scale and one shift a channel."""
+        """One scale and one shift per channel."""
         axis = self._axis(call.input)
         if axis is not None:
             held = [value for key, value in call.arguments.items() if isinstance(value, Tensor) and key != "input"]
@@ -292,7 +292,7 @@ class _Watcher:
     # -- joins -----------------------------------------------------------------------------------------------------
 
     def _joining(self, call: Call, output: Tensor) -> None:
-        """Elements of several values, broadcast against each other."""
+        """Elementwise operations on several values, with broadcasting."""
         known = [(value, self._axis(value)) for value in call.tensors]
         places = {
             axis.place + output.dim() - value.dim()
@@ -311,7 +311,7 @@ class _Watcher:
                     first = axis.channels if first is None else first
                     self.tied.tie(first, axis.channels)
                 else:
-                    self.tied.pin(axis.channels, f'"{call.name}" spreads one of them over others')
+                    self.tied.pin(axis.channels, f'"{call.name}" broadcasts one of them over others')
             elif axis is not None:
                 self.tied.pin(axis.channels, why)
         assert first is not None  # noqa: S101 - places holds its axis
@@ -347,7 +347,7 @@ class _Watcher:
         self._keep(output, Axis(place, present[0]))
 
     def finish(self, output: Any) -> None:
-        """The pass has ended: what the model returns keeps its shape."""
+        """The pass has ended: the model's outputs keep their shape."""
         for value in tensors(output):
             self._pin_value(value, "they are the network's output")
 
@@ -355,9 +355,9 @@ class _Watcher:
 def channels_of(model: nn.Module, images: Tensor) -> Channels:
     """Follow the channels of a model through one pass over ``images`` (normalised).
 
-    Every channel gets the entries of all weights, biases and norms that make, scale or read it. Channels that
-    are added, multiplied or laid out together are tied and go together; of a grouped convolution one channel of
-    each group. What a pass does not show to be safe is pinned, with the reason.
+    Every channel gets the entries of all weights, biases and norms that compute, scale or read it. Channels that
+    are added, multiplied or joined are tied and removed together; of a grouped convolution one channel of
+    each group. Channels that cannot be shown to be removable are pinned, with the reason.
     """
     watcher = _Watcher(model, images)
     output = Tracer(model, observer=watcher)(images)

@@ -15,22 +15,22 @@ from microtome.network import Network
 from microtome.surgery.channels.channel_families import Channels, Family
 from microtome.surgery.channels.channel_map import channels_of
 
-_TOLERANCE = 1e-4  # of the largest logit: what the order of a sum may change in float32
+_TOLERANCE = 1e-4  # of the largest logit: rounding differences of reordered sums in float32
 _DOUBLE = 1e-9  # the same in float64
 
 
 @dataclass(frozen=True)
 class Prunable:
-    """A network, its channels, and what was found out about removing them.
+    """A network, its channels, and which of them can be removed.
 
     Attributes
     ----------
     net : Network
     channels : Channels
     families : dict of str to Family
-        Those that were shown to be removable, by name.
+        The families that can be removed, by name.
     refused : dict of str to str
-        Why the others are not, by name.
+        Why the others cannot, by name.
     """
 
     net: Network
@@ -39,12 +39,12 @@ class Prunable:
     refused: dict[str, str]
 
     def family(self, layer: str) -> Family:
-        """The channels that a layer makes.
+        """The family of channels that a layer computes.
 
         Raises
         ------
         InputError
-            When they cannot be removed, or the layer makes none.
+            When they cannot be removed, or the layer computes none.
         """
         for name, family in self.families.items():
             if name == layer or layer in self._owners(family):
@@ -54,17 +54,17 @@ class Prunable:
                 raise InputError(f'the channels of layer "{layer}" cannot be removed: {self.refused[name]}.')
         self.net.layer(layer)
         known = ", ".join(self.families)
-        raise InputError(f'layer "{layer}" makes no channels of its own. Layers that do: {known or "none"}.')
+        raise InputError(f'layer "{layer}" computes no channels of its own. Layers that do: {known or "none"}.')
 
     def _owners(self, family: Family) -> list[str]:
         return [self.channels.operations[name].owner for name in family.makers]
 
 
 def prunable(net: Network) -> Prunable:
-    """Find the channels of a network that can be removed, and prove it by removing one of each family.
+    """Find the channels of a network that can be removed, and verify it by removing one of each family.
 
     The smaller network must give the scores of the network in which the same channels are masked, on random
-    images. A family that fails, because the model has its size written into its code, is left out.
+    images. A family that fails, because its size is hard-coded in the model, is left out.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def prunable(net: Network) -> Prunable:
 
 
 def _proven(net: Network, channels: Channels, free: list[Family], probe: Tensor, refused: dict[str, str]) -> set[str]:
-    """The families that can go: all tried at once, halves tried where that fails."""
+    """The families that can be removed: first all are tried together, after a failure each half."""
     if not free:
         return set()
     reason = _trial(net, channels, [family.channels[-1] for family in free], probe)
@@ -96,31 +96,31 @@ def _proven(net: Network, channels: Channels, free: list[Family], probe: Tensor,
 
 
 def _trial(net: Network, channels: Channels, gone: list[int], probe: Tensor) -> str:
-    """Why these channels cannot be removed; empty where they can."""
+    """Why these channels cannot be removed; empty if they can."""
     try:
         small = without(net, channels, gone)
         found = small.logits(probe, check=False)
     except MicrotomeError as error:
-        return f"the smaller model does not run, as a size is written into its code ({error})"
+        return f"the smaller model does not run, because a size is hard-coded ({error})"
     expected = masked(net, channels, gone).logits(probe, check=False)
     away = float((found - expected).abs().max())
     if not away <= tolerance(net) * max(1.0, float(expected.abs().max())):
-        return f"the smaller model gives other scores than the masked one (by {away:.2g})"
+        return f"the scores of the smaller model and of the masked one differ (by {away:.2g})"
     return ""
 
 
 def tolerance(net: Network) -> float:
-    """The share of the largest logit by which two orders of the same sums may differ."""
+    """The allowed rounding difference of reordered sums, as a share of the largest logit."""
     return _DOUBLE if net.dtype == torch.float64 else _TOLERANCE
 
 
 def wrapped(net: Network, model: nn.Module) -> Network:
-    """Another model with the same images, classes and head, read anew."""
+    """A network with another model and the same images, classes and head; the model is read again."""
     return net.around(model.eval())
 
 
 def beside(net: Network, model: nn.Module) -> Network:
-    """Another model with the same layers in other sizes, to run only: the layers' shapes are not read anew."""
+    """A network with another model of the same layers in other sizes, only to run it; layer shapes stay."""
     other = copy.copy(net)
     other.model = model.eval()
     other._fingerprint = ""
@@ -128,7 +128,7 @@ def beside(net: Network, model: nn.Module) -> Network:
 
 
 def copied(net: Network) -> nn.Module:
-    """A copy of the model that may be cut.
+    """A copy of the model that may be changed.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def copied(net: Network) -> nn.Module:
     try:
         model = copy.deepcopy(net.model)
     except (TypeError, RuntimeError) as error:
-        raise ModelError(f"the model {net.name} cannot be copied, so nothing can be cut from it: {error}") from error
+        raise ModelError(f"the model {net.name} cannot be copied, so no channel can be removed: {error}") from error
     return model
 
 
@@ -148,7 +148,7 @@ def without(net: Network, channels: Channels, gone: Iterable[int]) -> Network:
     Raises
     ------
     InputError
-        When a layer would be left with nothing.
+        When a layer would keep no channel.
     """
     model = copied(net)
     removed = torch.tensor(sorted(gone), dtype=torch.int64, device="cpu")
@@ -160,8 +160,8 @@ def without(net: Network, channels: Channels, gone: Iterable[int]) -> Network:
         if not bool(stays.any()):
             what = slot.owner or slot.key
             raise InputError(
-                f'layer "{what}" would be left with no channel; leave at least one of its {len(stays)}, '
-                "or take the whole layer out with surgery.without."
+                f'layer "{what}" would keep no channel; leave at least one of its {len(stays)}, '
+                "or remove the whole layer with surgery.without."
             )
         module = model.get_submodule(slot.owner)
         tensor = kept.get((slot.owner, slot.key), getattr(module, slot.key))
@@ -176,7 +176,7 @@ def without(net: Network, channels: Channels, gone: Iterable[int]) -> Network:
 
 
 def masked(net: Network, channels: Channels, gone: Iterable[int]) -> Network:
-    """The network with its own sizes in which nothing reads some channels: the weights on them are zero."""
+    """The network with unchanged sizes and masked channels: the weights that read them are zero."""
     model = copied(net)
     removed = torch.tensor(sorted(gone), dtype=torch.int64, device="cpu")
     with torch.no_grad():
@@ -189,7 +189,7 @@ def masked(net: Network, channels: Channels, gone: Iterable[int]) -> Network:
 
 
 def _put(module: nn.Module, key: str, value: Tensor) -> None:
-    """Exchange one parameter or buffer; a shared one was exchanged in the module that the pass met first."""
+    """Replace one parameter or buffer; a shared one was replaced in the first module that holds it."""
     old = getattr(module, key)
     new = value.contiguous()
     if isinstance(old, nn.Parameter):
@@ -199,7 +199,7 @@ def _put(module: nn.Module, key: str, value: Tensor) -> None:
 
 
 def _resize(module: nn.Module, key: str, depth: int) -> None:
-    """Tell a module of torch its new sizes."""
+    """Set the size attributes of a torch module."""
     value = getattr(module, key)
     if key != "weight":
         return

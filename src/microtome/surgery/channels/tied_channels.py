@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class TiedChannels:
-    """Sets of channels that can only be removed together; each set is known by its root.
+    """Sets of channels that can only be removed together; each set has a root.
 
     Examples
     --------
@@ -26,7 +26,7 @@ class TiedChannels:
         return len(self._parent)
 
     def root(self, channel: int) -> int:
-        """The channel that stands for all that are tied to this one."""
+        """The representative of all channels tied to this one."""
         parent = self._parent
         while parent[channel] != channel:
             parent[channel] = parent[parent[channel]]
@@ -38,7 +38,7 @@ class TiedChannels:
         return torch.tensor([self.root(channel) for channel in channels.tolist()], dtype=torch.int64, device="cpu")
 
     def new(self, count: int, why: str = "") -> Tensor:
-        """New channels, each by itself; pinned where there is a reason."""
+        """New channels, not tied; pinned if there is a reason."""
         first = len(self._parent)
         self._parent.extend(range(first, first + count))
         made = torch.arange(first, first + count, device="cpu")

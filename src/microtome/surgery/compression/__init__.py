@@ -1,1 +1,1 @@
-"""Which channels can go without training, and how do the others take over?"""
+"""Which channels can be removed without training, and how do the others compensate?"""

@@ -1,4 +1,4 @@
-"""How many channels each layer keeps, so that a network needs a given number of multiply-adds at the least cost."""
+"""Allocation: how many channels each layer keeps within a budget of multiply-adds, at the smallest cost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from microtome.errors import InputError
 from microtome.surgery.channels.channel_families import Channels, Family
 
-_CHUNKS = (1, 2, 4, 8)  # how far ahead a family is looked at, in steps
+_CHUNKS = (1, 2, 4, 8)  # number of steps that are evaluated ahead in a family
 
 
 class Work:
@@ -37,7 +37,7 @@ class Work:
         self.sizes = np.array([len(family.channels) for family in families])
 
     def of(self, kept: NDArray[np.int64]) -> float:
-        """Multiply-adds with so many channels kept of each family."""
+        """Multiply-adds when each family keeps this number of channels."""
         made = self._made @ kept + self._fixed[:, 0]
         read = self._read @ kept + self._fixed[:, 1]
         return float((self._scale * made * read).sum())
@@ -51,7 +51,7 @@ def allocate(
     floor: int = 1,
     fixed: Mapping[int, int] | None = None,
 ) -> list[int]:
-    """How many channels go from each family: always the step with the least cost for a multiply-add saved.
+    """Number of channels to remove from each family: greedily the smallest cost per saved multiply-add.
 
     Parameters
     ----------
@@ -59,9 +59,9 @@ def allocate(
     costs : sequence of sequence of float
         For each family the cost of removing 1, 2, ... channels.
     budget : float
-        Multiply-adds that may be left.
+        Largest number of multiply-adds.
     floor : int
-        How many channels each family keeps at least.
+        Smallest number of channels in each family.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def allocate(
             least = now / whole
             raise InputError(
                 f"{100 * budget / whole:.1f} % of the multiply-adds cannot be reached without emptying a layer; "
-                f"the least is {100 * least:.1f} %."
+                f"the minimum is {100 * least:.1f} %."
             )
         gone[best[1]] += best[2]
         now = work.of(work.sizes - gone)

@@ -1,4 +1,4 @@
-"""Compression without training: channels go where they cost least, and the next layer takes over what they did."""
+"""Compression without training: channels with the smallest cost are removed, and the next layer compensates."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from microtome.surgery.smaller import SmallerNetwork, described
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Compression(SmallerNetwork, drawing="surgery.pruning_figures:widths"):
-    """A smaller network that was not trained again; see ``SmallerNetwork``.
+    """A smaller network without retraining; see ``SmallerNetwork``.
 
     Attributes
     ----------
     largest_change : float
         Largest change of any logit on the data.
     images : int
-        How many images the fits were made on.
+        Number of images for the fits.
     """
 
     largest_change: float
@@ -41,7 +41,7 @@ class Compression(SmallerNetwork, drawing="surgery.pruning_figures:widths"):
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of a network's channels before any goes: made once, cut from as often as wanted."""
+    """Statistics of a network's channels, computed once for any number of cuts."""
 
     net: Network
     channels: Channels
@@ -65,34 +65,34 @@ def compress(
 ) -> Compression:
     r"""Remove channels until a share of the multiply-adds is left; no training, no labels.
 
-    Each layer that reads a removed channel is fitted by least squares on the data, all its taps, to give from the
-    others what it gave from all. Which channels go, and from which layer, follows from what is then still lost,
+    Each layer that reads a removed channel is fitted by least squares on the data, with all its taps, to reproduce
+    its output from the remaining channels. The removed channels are those with the smallest remaining loss,
 
     .. math:: L_B = \operatorname{tr}\big(\Lambda\, W_B\, [(H^{-1})_{BB}]^{-1}\, W_B^T\big),
 
-    with H the second moments of what the layer reads and :math:`\Lambda` the mean squared slope of the logits
-    with respect to its outputs [1]_ [2]_ [3]_: always the step with the least loss for a multiply-add saved. With
-    ``fit`` the layers that lost inputs are then fitted once more in order, so that each corrects the errors of those
-    before it, as far as that helps on a fifth of the images held out.
+    with the second moments H of the layer's inputs and the mean squared slope :math:`\Lambda` of the logits
+    with respect to its outputs [1]_ [2]_ [3]_: greedily the step with the smallest loss per saved multiply-add. With
+    ``fit`` the layers that lost inputs are then fitted again in order, so that each corrects the errors of the layers
+    before it, as far as that helps on a held-out fifth of the images.
 
     Parameters
     ----------
     net : Network
     dataset : data set
-        Images, without labels or with; a few hundred to some thousand.
+        Images with or without labels; a few hundred to some thousand.
     multiply_adds : float
-        The share that may be left, in (0, 1].
+        The share that is left, in (0, 1].
     damping : float
-        The least pull of the fits towards the old weights: share of the mean diagonal of H. The fits in order choose
-        1, 10, 100 or 1000 times it, or no change, by their error on the images held out.
+        Smallest ridge penalty towards the old weights: a share of the mean diagonal of H. The fits in order choose
+        1, 10, 100 or 1000 times this, or no change, by the error on held-out images.
     fit : bool
         Whether to fit the layers in order at the end.
     batch : int
         Images at a time.
     seed : int
-        Of the random signs of the slopes.
+        Random seed of the signs of the slopes.
     progress : function, optional
-        Told of every layer fitted.
+        Called after each fitted layer.
 
     Returns
     -------
@@ -109,9 +109,9 @@ def compress(
     Notes
     -----
     Cost: three passes and one backward pass over the data, the inverse of every H (side: inputs times taps), then for
-    ``fit`` a pass of each network and five solutions for each layer. In that pass all images go through together; where
+    ``fit`` a pass of each network and five solutions for each layer. In that pass all images go through together; if
     their values would take more than 4 GiB, there is a pass up to each layer instead. Channels that layers other than
-    2-D convolutions and matrix products read stay. What it does not show: what retraining would bring.
+    2-D convolutions and matrix products read stay. What it does not show: the gain from retraining.
 
     References
     ----------
@@ -149,7 +149,7 @@ def compress(
 
 
 def survey(net: Network, dataset: Dataset, *, damping: float = 1e-2, batch: int = 64, seed: int = 0) -> Survey:
-    """Find which channels can go, in which order and at what cost; see ``compress``."""
+    """Find the removable channels, their order and their cost; see ``compress``."""
     if not len(dataset):
         raise InputError("the data set is empty: there is no image to run.")
     found = removal.prunable(net)
@@ -174,7 +174,7 @@ def survey(net: Network, dataset: Dataset, *, damping: float = 1e-2, batch: int 
 def reading(
     net: Network, channels: Channels, name: str, family: Family, moments: dict[str, Moments], weight: torch.Tensor
 ) -> Reading:
-    """One layer that reads a family, as the brain surgeon wants it."""
+    """One layer that reads a family, in the form for the optimal brain surgeon."""
     operation = channels.operations[name]
     square = moments[name].read
     columns = columns_of(operation)
@@ -196,9 +196,9 @@ def compressed(
     batch: int = 64,
     progress: Listener | None = None,
 ) -> tuple[Network, list[int]]:
-    """The network with a share of the multiply-adds, and the channels that are gone.
+    """The network with a share of the multiply-adds, and the removed channels.
 
-    ``keep`` says in place of the share how many channels the named families keep; the others keep all.
+    ``keep`` gives the number of channels of the named families instead of the share; the others keep all.
     """
     if keep is None:
         work = Work(known.channels, known.families)
@@ -223,7 +223,7 @@ def compressed(
 
 
 def absorbing(known: Survey, gone: list[int]) -> Network:
-    """The network without some channels, whose part the layers that read them have taken over."""
+    """The network without some channels; the layers that read them compensate."""
     small = removal.without(known.net, known.channels, gone)
     removed = torch.tensor(sorted(gone), dtype=torch.int64, device="cpu")
     several = shared(known.channels)

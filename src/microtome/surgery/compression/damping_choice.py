@@ -1,4 +1,4 @@
-"""How strongly a fit is pulled towards the weights that it starts from, chosen on samples that it does not see."""
+"""The ridge penalty of a fit towards its initial weights, chosen on held-out samples."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from microtome.errors import InputError
 from microtome.surgery.compression.moments import Moments
 from microtome.surgery.compression.optimal_brain_surgeon import least_squares
 
-PULLS = (1.0, 10.0, 100.0, 1000.0, math.inf)  # multiples of the damping; the last leaves the weights as they are
-_HELD_OUT = 5  # one sample in so many
+PULLS = (1.0, 10.0, 100.0, 1000.0, math.inf)  # multiples of the damping; the last keeps the weights
+_HELD_OUT = 5  # one of five images is held out
 
 
 def parts(x: Tensor, y: Tensor) -> tuple[Moments, Moments]:
-    """Sums over the samples of a batch to fit on, and over those that are held out: the last fifth of its images.
+    """Sums over the samples of a batch for fitting, and over held-out samples: those of the last fifth of its images.
 
-    Neighbouring positions of one image are much alike, so whole images are held out, as samples stand image by image.
+    Neighbouring positions of an image are similar, so whole images are held out; samples are ordered by image.
     """
     first = x.shape[2] - x.shape[2] // _HELD_OUT
     return Moments.of(x[..., :first], y[..., :first]), Moments.of(x[..., first:], y[..., first:])
@@ -42,21 +42,21 @@ def summed_parts(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Moments, Mom
 
 
 def fitted(seen: Moments, held_out: Moments, anchor: Tensor, damping: float) -> tuple[Tensor, float]:
-    """The least-squares weights on all samples with the pull that does best on the samples held out, and the pull.
+    """The least-squares weights on all samples with the penalty that is best on held-out samples, and that penalty.
 
     Parameters
     ----------
     seen, held_out : Moments
         Sums over samples.
     anchor : Tensor
-        (groups, outputs, p) the weights that the fit starts from and is pulled to.
+        (groups, outputs, p) the initial weights, towards which the penalty pulls.
     damping : float
-        The least pull: a share of the mean diagonal of the moments.
+        The smallest penalty: a share of the mean diagonal of the moments.
 
     Notes
     -----
-    A layer that reads one position of an image has as many samples as images, often fewer than weights: a fit that
-    is right for them is wrong for others. One solution for each pull on four fifths of the samples, and one on all.
+    A layer that reads one position per image has as many samples as images, often fewer than weights, so that an
+    exact fit overfits. One solution for each penalty on four fifths of the samples, and one on all.
     """
     whole = seen + held_out
     if not held_out.samples or not seen.samples:

@@ -1,4 +1,4 @@
-"""What layers gave in the whole network at sampled positions: what the layers of the smaller one are fitted to."""
+"""Fit targets: outputs of the original network's layers at sampled positions."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from microtome.surgery.compression.moments import normalised, together
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.tracing.tracer import Tracer
 
-HELD = 1 << 30  # bytes of targets that are kept at once; the others are read by a further pass
+HELD = 1 << 30  # bytes of targets in memory at a time; the others are read by a further pass
 
 
 @dataclass(frozen=True)
 class ToFit:
-    """A layer of the smaller network that is to be fitted.
+    """A layer of the smaller network to fit.
 
     Attributes
     ----------
     operation : Operation
-        The layer, as it is in the whole network.
+        The layer in the original network.
     made : Tensor
-        (outputs,) which of the whole network's output channels the smaller one still has.
+        (outputs,) the output channels of the original network that the smaller one still has.
     unknowns : int
-        How many inputs an output of the smaller network has, all taps counted.
+        Number of inputs of an output in the smaller network, including all taps.
     """
 
     operation: Operation
@@ -40,17 +40,17 @@ class ToFit:
     unknowns: int
 
     def positions(self, images: int, first: int) -> Tensor | None:
-        """The positions that count in the batch that begins with an image; None for all."""
+        """The sampled positions in the batch that begins with an image; None for all."""
         return drawn(self.operation, self.unknowns, images, first)
 
 
 class Targets:
-    """What layers gave in the whole network, batch by batch, read by as few passes as memory allows.
+    """Outputs of the original network's layers, batch by batch, read in as few passes as memory allows.
 
     Parameters
     ----------
     net : Network
-        The whole network.
+        The original network.
     layers : mapping of str to ToFit
         In the order they run.
     dataset : data set
@@ -64,7 +64,7 @@ class Targets:
         self._waiting = list(layers)
 
     def of(self, name: str) -> list[Tensor]:
-        """What a layer gave in each batch: (groups, outputs, samples); asked for once.
+        """The outputs of a layer in each batch: (groups, outputs, samples); can be read once.
 
         Raises
         ------
@@ -103,7 +103,7 @@ class Targets:
 
 
 class _Outputs:
-    """Keeps what layers give at the sampled positions."""
+    """Keeps outputs of layers at the sampled positions."""
 
     def __init__(self, layers: Mapping[str, ToFit], found: dict[str, list[Tensor]], images: int, first: int) -> None:
         self._layers, self._found, self._images, self._first = layers, found, images, first
@@ -115,7 +115,7 @@ class _Outputs:
         """A module has returned: nothing to do."""
 
     def operation(self, call: Call, output: Any) -> None:
-        """An operation has run: keep what it gave, if it is asked for."""
+        """An operation has run: keep its output if needed."""
         layer = self._layers.get(call.name)
         if layer is None:
             return

@@ -1,4 +1,4 @@
-"""A pass in which layers are fitted as it comes to them, and one that reads again what a single layer reads."""
+"""A pass that fits each layer just before it runs, and a pass that reads the inputs of a single layer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Fit = Callable[[str, Iterable[Tensor]], None]
 
 
 def can_go_together(net: Network, layers: Iterable[str], images: int) -> bool:
-    """Whether all images can go through as one batch: they do not mix, memory suffices, and values are one for each.
+    """Whether all images can run as one batch: they do not mix, memory suffices, and each has one row of values.
 
     A layer may read pieces of images, or tokens before images. Its rows are counted in two passes of different sizes.
     """
@@ -41,7 +41,7 @@ def can_go_together(net: Network, layers: Iterable[str], images: int) -> bool:
 
 
 class _Rows:
-    """Counts the rows of what every operation reads."""
+    """Counts the rows of every operation's input."""
 
     def __init__(self) -> None:
         self.of: dict[str, int] = {}
@@ -59,7 +59,7 @@ class _Rows:
 
 
 def one_pass(small: Network, layers: Mapping[str, ToFit], dataset: Dataset, batch: int, fit: Fit) -> None:
-    """Run all images through the smaller network; before a layer runs, ``fit`` gets what it reads, batch by batch.
+    """Run all images through the smaller network; before a layer runs, ``fit`` gets its inputs, batch by batch.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def one_pass(small: Network, layers: Mapping[str, ToFit], dataset: Dataset, batc
 
 
 class _FitBeforeRunning:
-    """Runs every operation as the model wrote it, once its layer has been fitted."""
+    """Runs every operation as the model wrote it, after its layer has been fitted."""
 
     name = "the fit of a smaller network"
     asks_places = True
@@ -111,11 +111,11 @@ class _FitBeforeRunning:
         return value
 
     def opaque(self, what: str) -> None:
-        """What cannot be seen inside runs as it is."""
+        """Run opaque code unchanged."""
 
 
 def read_again(small: Network, layer: ToFit, dataset: Dataset, batch: int) -> Iterator[Tensor]:
-    """What a layer of the smaller network reads, batch by batch, each by a pass up to it.
+    """The inputs of a layer of the smaller network, batch by batch, each by a pass up to the layer.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a layer reads and gives at positions of its output: the samples of a least-squares fit."""
+"""Inputs and outputs of a layer at positions of its output: the samples of a least-squares fit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional
 from microtome.surgery.channels.channel_families import Operation
 from microtome.trace.operators.operator_calls import Call
 
-_ROWS = 16  # samples for each unknown of a fit; more positions of an image than that are drawn at random
+_ROWS = 16  # samples per unknown of a fit; if there are more positions, a random subset is used
 
 
 def drawn(operation: Operation, unknowns: int, images: int, seed: int) -> Tensor | None:
@@ -25,21 +25,21 @@ def drawn(operation: Operation, unknowns: int, images: int, seed: int) -> Tensor
 
 
 def wanted_positions(operation: Operation, unknowns: int, images: int) -> int:
-    """How many positions of each of so many images a fit of so many unknowns takes."""
+    """The number of positions of each image for a fit, from the numbers of images and unknowns."""
     return min(operation.positions, max(4, -(-_ROWS * unknowns // max(images, 1))))
 
 
 def inputs_of(call: Call, draw: Tensor | None = None, images: slice = slice(None)) -> Tensor:
-    """What each output reads: (groups, p, samples), p = inputs of a group times taps.
+    """The inputs of each output: (groups, p, samples), p = inputs of a group times taps.
 
     Parameters
     ----------
     call : Call
         A 2-D convolution or a matrix product.
     draw : Tensor, optional
-        Which positions of the output; by default all.
+        Positions of the output; by default all.
     images : slice
-        Which images of the pass; by default all.
+        Images of the pass; by default all.
     """
     given = call.arguments
     x, weight = given["input"], given["weight"]
@@ -59,7 +59,7 @@ def inputs_of(call: Call, draw: Tensor | None = None, images: slice = slice(None
 
 
 def outputs_of(value: Tensor, groups: int, kind: str, draw: Tensor | None = None) -> Tensor:
-    """What a layer gave: (groups, outputs of a group, samples), in the order of ``inputs_of``."""
+    """The outputs of a layer: (groups, outputs of a group, samples), in the order of ``inputs_of``."""
     tokens = kind == "linear"
     rows = value.reshape(len(value), -1, value.shape[-1]).transpose(1, 2) if tokens else value.flatten(2)
     if draw is not None:
@@ -69,12 +69,12 @@ def outputs_of(value: Tensor, groups: int, kind: str, draw: Tensor | None = None
 
 
 def with_one(x: Tensor) -> Tensor:
-    """The inputs with a closing 1, which a bias weighs."""
+    """The inputs with a 1 appended, for the bias."""
     return torch.cat([x, x.new_ones(x.shape[0], 1, x.shape[2])], 1)
 
 
 def _patches(x: Tensor, kernel: Sequence[int], given: dict[str, Any], draw: Tensor | None) -> Tensor:
-    """What a kernel covers, (images, inputs times taps, positions)."""
+    """The patches under a kernel, (images, inputs times taps, positions)."""
     stride, dilation, padding = (_pair(given[key]) for key in ("stride", "dilation", "padding"))
     if isinstance(given["padding"], str):
         reach = [d * (k - 1) if given["padding"] == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
@@ -91,7 +91,7 @@ def _patches(x: Tensor, kernel: Sequence[int], given: dict[str, Any], draw: Tens
 def _gathered(
     x: Tensor, kernel: Sequence[int], stride: tuple[int, int], dilation: tuple[int, int], draw: Tensor
 ) -> Tensor:
-    """The columns of ``unfold`` at some positions, of an image that is padded already."""
+    """The columns of ``unfold`` at some positions of a padded image."""
     width = (x.shape[3] - dilation[1] * (kernel[1] - 1) - 1) // stride[1] + 1
     rows, columns = (torch.arange(k, device=x.device) * d for k, d in zip(kernel, dilation, strict=True))
     corner = (draw // width) * stride[0] * x.shape[3] + (draw % width) * stride[1]

@@ -1,4 +1,4 @@
-"""Second moments of what layers read, tap by tap, with what they gave and how much it matters to the logits."""
+"""Second moments of layer inputs by tap, with the layer outputs and their influence on the logits."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from microtome.trace.operators.operator_calls import Call
 from microtome.trace.tracing.tracer import Tracer
 
 FITTED = ("conv2d", "linear")
-_WIDE = 1700  # unknowns of a fit up to which it is solved in float64
+_WIDE = 1700  # fits with at most this many unknowns are solved in float64
 
 
 @dataclass
 class Moments:
-    """Second moments over samples (an image at a position of the output): sums, or means once all are there.
+    """Second moments over samples (an image at a position of the output): sums, or finally means.
 
     Attributes
     ----------
     read : Tensor
-        (groups, p + 1, p + 1) of x x^T, where x holds the p inputs of a group tap by tap and a closing 1.
+        (groups, p + 1, p + 1) of x x^T, where x holds the p inputs of a group by tap and a 1 at the end.
     cross : Tensor
-        (groups, outputs, p + 1) of y x^T; empty where only ``read`` was asked for.
+        (groups, outputs, p + 1) of y x^T; empty if only ``read`` is needed.
     samples : int
     """
 
@@ -42,7 +42,7 @@ class Moments:
 
     @staticmethod
     def of(x: Tensor, y: Tensor | None = None) -> Moments:
-        """Sums over samples x (groups, p + 1, samples), and y (groups, outputs, samples) where it counts."""
+        """Sums over samples x (groups, p + 1, samples), and y (groups, outputs, samples) if given."""
         read = _wide(x @ x.mT)
         return Moments(read, x.new_empty(0) if y is None else (y @ x.mT).to(read), x.shape[2])
 
@@ -57,7 +57,7 @@ class Moments:
 
     @property
     def without_one(self) -> Moments:
-        """Those of the inputs without the closing 1."""
+        """The moments of the inputs without the 1 at the end."""
         return Moments(self.read[:, :-1, :-1], self.cross[:, :, :-1], self.samples)
 
 
@@ -70,10 +70,10 @@ def read_moments(
     only: Collection[str] | None = None,
     batch: int = 64,
 ) -> dict[str, Moments]:
-    """Moments of what every convolution and matrix product reads, in one pass over a data set.
+    """Moments of the inputs of every convolution and matrix product, in one pass over a data set.
 
-    With ``exact`` all positions count and products are in float64; else a sample of them, in the network's precision.
-    ``only`` names the layers; by default all.
+    With ``exact`` all positions are used and products are in float64; else a sample of positions, in the network's
+    precision. ``only`` selects layers; by default all.
     """
     asked = {
         name: operation
@@ -123,7 +123,7 @@ def add(found: dict[str, Moments], name: str, moments: Moments) -> None:
 
 
 def _wide(sums: Tensor) -> Tensor:
-    """Sums in float64; in their own precision where inputs are so many that memory and time forbid it."""
+    """Sums in float64; in the original precision if there are too many inputs for memory and time."""
     return sums.double() if sums.shape[-1] <= _WIDE else sums
 
 
@@ -136,12 +136,12 @@ def importance(
     batch: int = 64,
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    r"""How much the logits move with each output channel of each layer: mean square of their slope, (outputs,).
+    r"""The influence of each output channel of each layer on the logits: mean square of their slope, (outputs,).
 
     .. math:: \lambda_o = \operatorname{E}_{x, p, r} \Big( \sum_k r_k \frac{\partial S_k}{\partial y_o(p)} \Big)^2
 
-    with r random signs less their mean: the diagonal of the Gauss-Newton matrix of the differences of logits,
-    whose expectation takes one backward pass instead of one a class.
+    with random signs r minus their mean: the diagonal of the Gauss-Newton matrix of the differences of logits,
+    whose expectation takes one backward pass instead of one per class.
     """
     names = [
         name
@@ -167,7 +167,7 @@ def importance(
 
 
 class _Signs:
-    """Random signs less their mean, for each image of a batch and each logit, however the batch is split."""
+    """Random signs minus their mean, for each image and logit, independent of how the batch is split."""
 
     def __init__(self, images: int, seed: int) -> None:
         self._images, self._seed = images, seed
@@ -194,12 +194,12 @@ def scores_layer(net: Network) -> str:
 
 
 def normalised(net: Network, dataset: Dataset, batch: int) -> Iterator[tuple[int, Tensor]]:
-    """The number of the first image, and what the model is given, batch by batch."""
+    """The index of the first image and the prepared images, batch by batch."""
     for indices, images, _ in batches(dataset, batch):
         yield int(indices[0]), net.normalise(net.images(images))
 
 
 def together(net: Network, batch: int, *, backwards: bool = False) -> int:
-    """How many images of a batch go through at once: as many as suit the caches; all where images mix."""
+    """The number of images per pass: as many as suit the caches; all if images mix."""
     whole = bool(net.graph.mixes or net.graph.note)
     return batch if whole else min(batch, fitting(net, None, backwards=backwards))

@@ -1,4 +1,4 @@
-"""Optimal brain surgeon for whole channels: which go first, and what the weights on the others become."""
+"""Optimal brain surgeon for whole channels: the order of removal, and the adapted weights of the others."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_IDLE = 8  # columns that went are dropped as soon as they are one in so many
+_IDLE = 8  # removed columns are dropped when they are one in eight
 
 
 @dataclass
 class Reading:
-    """One layer that reads the channels: its weights, second moments and how much its outputs matter.
+    """One layer that reads the channels: its weights, second moments and the weights of its outputs.
 
     Attributes
     ----------
     weight : Tensor
-        (groups, outputs, p) with p = the inputs of a group tap by tap, and a closing column for the bias.
+        (groups, outputs, p), p = the inputs of a group by tap, with a last column for the bias.
     moments : Tensor
         (groups, p, p) mean of x x^T.
     importance : Tensor
-        (groups, outputs, 1) weight of a squared error of each output, positions counted.
+        (groups, outputs, 1) weight of a squared error of each output, including the number of positions.
     columns : list of Tensor
         For each channel the columns of a group that belong to it.
     """
@@ -34,7 +34,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Order:
-    """In which order channels go, and what that costs.
+    """The order of removal of channels, and its cost.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Order:
 
 
 def damped(moments: Tensor, damping: float) -> Tensor:
-    """Moments with a share of their mean diagonal added: a pull of the new weights towards the old ones."""
+    """Moments with a share of their mean diagonal added: a ridge penalty towards the old weights."""
     p = moments.shape[-1]
     level = moments.diagonal(dim1=1, dim2=2)[:, : p - 1].mean(1).clamp(min=1e-30)
     ridge = torch.full((p,), damping, dtype=moments.dtype, device=moments.device)
@@ -58,7 +58,7 @@ def damped(moments: Tensor, damping: float) -> Tensor:
 
 
 def order(readings: list[Reading], *, damping: float = 1e-2, until: int = 1, steps: int = 64) -> Order:
-    r"""Remove channels one after another, each time those whose removal costs least after all weights have adapted.
+    r"""Remove channels greedily, each time those with the smallest cost after all weights have adapted.
 
     Removing the columns B of a layer y = W x and adapting the others changes the output's weighted squared error by
 
@@ -74,9 +74,9 @@ def order(readings: list[Reading], *, damping: float = 1e-2, until: int = 1, ste
     damping : float
         Share of the mean diagonal of H added to it.
     until : int
-        How many channels are left at the end.
+        Number of channels that are left at the end.
     steps : int
-        The channels go in so many steps.
+        Number of steps of the removal.
 
     References
     ----------
@@ -104,17 +104,17 @@ def order(readings: list[Reading], *, damping: float = 1e-2, until: int = 1, ste
 
 
 class _Adapting:
-    """A layer while columns go: its weights, adapted, and the inverse of the moments of what is left."""
+    """A layer during removal: its adapted weights, and the inverse of the moments of the remaining inputs."""
 
     def __init__(self, reading: Reading, damping: float) -> None:
         self._inverse = _inverted(damped(reading.moments, damping))
         self._weight = reading.weight.clone()
         self._importance = reading.importance[..., 0].to(self._weight)
         self._columns = list(reading.columns)
-        self._idle: list[Tensor] = []  # columns that nothing reads any more
+        self._idle: list[Tensor] = []  # removed columns that are still stored
 
     def losses(self, left: list[int]) -> Tensor:
-        """What the removal of each remaining channel would cost, (channels,)."""
+        """The cost of removing each remaining channel, (channels,)."""
         found = self._weight.new_zeros(len(left), dtype=torch.float64)
         by_size: dict[int, list[int]] = {}
         for place, channel in enumerate(left):
@@ -129,14 +129,14 @@ class _Adapting:
         return found.cpu()
 
     def remove(self, channels: list[int]) -> None:
-        """Take columns out: the others adapt, and the inverse becomes that of what is left."""
+        """Remove columns: adapt the other weights and the inverse."""
         columns = torch.cat([self._columns[channel] for channel in channels])
         rows = self._inverse[:, columns]
         step = torch.linalg.solve(rows[:, :, columns], rows)  # (g, b, p)
         self._weight -= self._weight[:, :, columns] @ step
         self._inverse -= rows.mT @ step
         self._weight[:, :, columns] = 0
-        # A removed column keeps a unit of its own, so that the matrix stays regular, until enough of them are idle.
+        # A removed column becomes a unit vector, which keeps the matrix regular, until enough columns are idle.
         self._inverse[:, columns] = 0
         self._inverse[:, :, columns] = 0
         self._inverse[:, columns, columns] = 1
@@ -145,7 +145,7 @@ class _Adapting:
             self._close_ranks()
 
     def _close_ranks(self) -> None:
-        """Drop the idle columns: each step costs as the square of what is held."""
+        """Drop the idle columns: the cost of a step is quadratic in the stored columns."""
         p = self._inverse.shape[-1]
         stays = torch.ones(p, dtype=torch.bool, device="cpu")
         stays[torch.cat(self._idle).cpu()] = False
@@ -159,21 +159,21 @@ class _Adapting:
 
 
 def _inverted(moments: Tensor) -> Tensor:
-    """The inverse of moments: by Cholesky's factors, which take half the work, where rounding admits them."""
+    """The inverse of moments: by Cholesky factors, which take half the work, if rounding allows them."""
     factor, failed = torch.linalg.cholesky_ex(moments)
     return torch.linalg.inv(moments) if bool(failed.any()) else torch.cholesky_inverse(factor)
 
 
 def _solved(moments: Tensor, right: Tensor) -> Tensor:
-    """Solution of moments times it = right: by Cholesky's factors where rounding admits them."""
+    """The solution x of moments x = right: by Cholesky factors if rounding allows them."""
     factor, failed = torch.linalg.cholesky_ex(moments)
     return torch.linalg.solve(moments, right) if bool(failed.any()) else torch.cholesky_solve(right, factor)
 
 
 def least_squares(moments: Tensor, cross: Tensor, anchor: Tensor, *, damping: float) -> Tensor:
-    r"""Weights that give y from x best: :math:`(\operatorname{E} y x^T + \mu A)(\operatorname{E} x x^T + \mu I)^{-1}`.
+    r"""Ridge regression of y on x: :math:`(\operatorname{E} y x^T + \mu A)(\operatorname{E} x x^T + \mu I)^{-1}`.
 
-    ``anchor`` A (groups, outputs, p) is where they are pulled to, the closing column that of the bias.
+    ``anchor`` A (groups, outputs, p) is the target of the penalty; its last column is that of the bias.
     """
     whole = damped(moments, damping)
     pulled = cross + anchor @ (whole - moments)

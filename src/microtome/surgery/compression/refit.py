@@ -1,4 +1,4 @@
-"""Least-squares refitting: after a cut, each layer in turn is fitted to give what it gave before."""
+"""Least-squares refitting: after a cut, each layer in turn is fitted to its original output."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def put_weights(net: Network, operation: Operation, rows: Tensor) -> None:
 
 
 def takes_bias(net: Network, operation: Operation) -> bool:
-    """Whether a bias can be written: there is one, or the module is of torch's own kind and has room for it."""
+    """Whether a bias can be written: there is one, or the module is a torch layer that can have one."""
     module = net.model.get_submodule(operation.owner)
     return bool(operation.bias) or (isinstance(module, nn.Conv2d | nn.Linear) and operation.weight == "weight")
 
@@ -59,7 +59,7 @@ def shared(channels: Channels) -> set[str]:
 
 
 def columns_of(operation: Operation) -> dict[int, Tensor]:
-    """For each channel that a layer reads the columns of ``weights_of`` that weigh it (those of a group)."""
+    """For each input channel of a layer its columns in ``weights_of`` (those of a group)."""
     row = operation.read.view(operation.groups, -1)[0]
     taps = torch.arange(operation.area, device="cpu")
     found: dict[int, list[Tensor]] = {}
@@ -69,7 +69,7 @@ def columns_of(operation: Operation) -> dict[int, Tensor]:
 
 
 def absorbed(net: Network, operation: Operation, moments: Tensor, gone: Iterable[int], damping: float) -> Tensor:
-    """The weights on the channels that stay, fitted so that the layer gives what it gave, (groups, outputs, kept)."""
+    """The weights of the remaining channels, fitted to the layer's original output, (groups, outputs, kept)."""
     whole = weights_of(net, operation).to(moments)
     row = operation.read.view(operation.groups, -1)[0]
     stays = ~torch.isin(row, torch.tensor(sorted(gone), dtype=torch.int64, device="cpu"))
@@ -91,14 +91,13 @@ def refit(
     batch: int = 64,
     progress: Listener | None = None,
 ) -> None:
-    """Fit the layers that lost inputs one after another, in place, each to what it gave in the whole network.
+    """Fit the layers that lost inputs one after another, in place, each to its output in the original network.
 
-    What a layer reads already bears the errors of the layers before, which it so corrects as far as it can.
+    A layer reads inputs with the errors of the layers before it and corrects them as far as possible.
 
-    All images go through the smaller network together, and each layer is fitted when the pass comes to it, just before
-    it runs. So the network runs once, not once for each layer. Where the values of all images would take too much
-    memory, images mix, or a value does not have one row for each image, a pass is made anew for each layer, batch by
-    batch.
+    All images run through the smaller network together, and each layer is fitted just before it runs. So the network
+    runs once, not once for each layer. If the values of all images would take too much memory, images mix, or a value
+    does not have one row for each image, there is a separate pass for each layer, batch by batch.
     """
     layers = layers_to_fit(small, channels, gone)
     give_biases(small, layers)
@@ -106,7 +105,7 @@ def refit(
     clock, done = Clock(progress, len(layers)), list[str]()
 
     def fit(name: str, samples: Iterable[Tensor]) -> None:
-        """Fit a layer, from what it reads in each batch."""
+        """Fit a layer from its inputs in each batch."""
         pairs = ((x, y.to(x)) for x, y in zip(samples, targets.of(name), strict=True))
         seen, held_out = summed_parts(pairs)
         operation = layers[name].operation
@@ -137,7 +136,7 @@ def layers_to_fit(small: Network, channels: Channels, gone: Iterable[int]) -> di
 
 
 def give_biases(net: Network, layers: Mapping[str, ToFit]) -> None:
-    """Give those layers a bias of zero that have room for one, before a pass that is to write it."""
+    """Add a zero bias to layers that can have one, before a pass that writes it."""
     for layer in layers.values():
         module = net.model.get_submodule(layer.operation.owner)
         weight = getattr(module, layer.operation.weight)
@@ -147,7 +146,7 @@ def give_biases(net: Network, layers: Mapping[str, ToFit]) -> None:
 
 
 def _fitted(net: Network, operation: Operation, seen: Moments, held_out: Moments, damping: float) -> Tensor:
-    """New weights of a layer; its bias stays where it cannot be written."""
+    """New weights of a layer; its bias is kept if it cannot be written."""
     anchor = weights_of(net, operation).to(seen.cross)
     if takes_bias(net, operation):
         return fitted(seen, held_out, anchor, damping)[0]

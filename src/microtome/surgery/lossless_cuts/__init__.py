@@ -1,1 +1,1 @@
-"""Which units does a network not need at all?"""
+"""Which units does a network not need?"""

@@ -1,4 +1,4 @@
-"""Layers that follow each other with nothing nonlinear between, and the units that such a pair does not need."""
+"""Pairs of layers without a nonlinearity between them, and the units that such a pair does not need."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from microtome.surgery.compression.refit import columns_of, put_weights, takes_b
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.tracing.tracer import Tracer
 
-_RANK = 1e-10  # of the largest: what counts as no combination of others, in float64
+_RANK = 1e-10  # relative threshold of linear independence, in float64
 
 
 class _Values:
-    """Keeps what layers read and give in one pass."""
+    """Keeps inputs and outputs of layers in one pass."""
 
     def __init__(self, channels: Channels) -> None:
         self.channels = channels
@@ -41,9 +41,9 @@ class _Values:
 
 
 def followers(net: Network, channels: Channels) -> dict[str, str]:
-    """For each layer the layer that reads, alone and unchanged, what it gives.
+    """For each layer the layer that alone reads its unchanged output.
 
-    Shown by its only reader's input being the layer's output, element by element, on random images.
+    Tested on random images: the input of its only reader equals the layer's output, element by element.
     """
     values = _Values(channels)
     probe = torch.rand((2, *net.input_shape), generator=torch.Generator().manual_seed(1), device="cpu").to(net.device)
@@ -67,8 +67,9 @@ def merged(
 ) -> tuple[list[int], Network, int] | None:
     """Units between two linear layers whose outgoing weights combine those of others.
 
-    Returns the channels that go, the smaller network and how many stay; None where there are none. With V the
-    outgoing weights, V_gone = V_kept C: the incoming weights of the kept units gain C times those of the gone.
+    Returns the removed channels, the smaller network and the number of remaining channels; None if there are none. With
+    the outgoing weights V, V_gone = V_kept C: C times the incoming weights of removed units is added to those of the
+    kept units.
     """
     maker = family.makers[0]
     if len(family.makers) != 1 or maker not in link or not takes_bias(net, channels.operations[maker]):

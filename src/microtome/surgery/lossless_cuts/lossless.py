@@ -29,21 +29,21 @@ from microtome.training import checkpoints
 
 @dataclass(frozen=True)
 class Cut:
-    """Units of one layer that go for one reason.
+    """Units of one layer that are removed for one reason.
 
     Attributes
     ----------
     layer : str
-        The layer that makes them.
+        The layer that computes them.
     units : tuple of int
-        Their numbers in the network as it was given.
+        Their indices in the original network.
     reason : str
-        In words.
+        The reason in words.
     change : float
-        Largest change of any logit on the data by this cut alone.
+        Largest change of any logit on the data, caused by this cut alone.
     bound : float or None
         Largest change of any logit for *any* image of the pixel range, in exact arithmetic; None where
-        the reason holds on the data only.
+        the reason holds only on the data.
     """
 
     layer: str
@@ -55,23 +55,23 @@ class Cut:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Lossless(SmallerNetwork, drawing="surgery.pruning_figures:lossless"):
-    """A network without what it does not need; see ``SmallerNetwork``.
+    """A network without unnecessary units; see ``SmallerNetwork``.
 
     Attributes
     ----------
     layers, reasons : list of str
-        Of each cut.
+        Layer and reason of each cut.
     units : list of list of int
     changes : list of float
     bounds : list of float or None
     largest_change : float
-        Largest change of any logit on the data by all cuts together.
+        Largest change of any logit on the data, caused by all cuts together.
     logits : float
-        The largest logit on the data, to compare with.
+        The largest logit on the data, for comparison.
     tolerance : float
-        What was admitted.
+        The allowed change.
     images : int
-        How many images the change was measured on.
+        Number of images on which the change was measured.
     """
 
     layers: list[str]
@@ -108,7 +108,7 @@ class Lossless(SmallerNetwork, drawing="surgery.pruning_figures:lossless"):
 
 @dataclass
 class _State:
-    """The network as it is being cut."""
+    """The network during the cuts."""
 
     net: Network
     dataset: Dataset
@@ -116,7 +116,7 @@ class _State:
     start: Network
     removed: list[list[int]] = field(default_factory=list)
     cuts: list[Cut] = field(default_factory=list)
-    numbers: dict[str, list[int]] = field(default_factory=dict)  # by layer: the units that are left, as first counted
+    numbers: dict[str, list[int]] = field(default_factory=dict)  # by layer: original indices of the remaining units
 
     def change(self, other: Network) -> float:
         return removal.largest_change(self.net, other, self.dataset, batch=self.batch)
@@ -128,7 +128,7 @@ class _State:
         self.cuts.append(Cut(family.name, tuple(units), reason, change, 0.0 if always else None))
 
     def go_on(self, family: Family, gone: list[int], small: Network) -> None:
-        """Take the smaller network for the network."""
+        """Replace the network by the smaller one."""
         left = self.numbers[family.name]
         stays = [unit for channel, unit in zip(family.channels, left, strict=True) if channel not in set(gone)]
         self.numbers[family.name] = stays
@@ -146,32 +146,32 @@ def lossless(
     seed: int = 0,
     progress: Listener | None = None,
 ) -> Lossless:
-    r"""Take out the units that change nothing, or next to nothing, each with a reason and a measured change.
+    r"""Remove units that have no or almost no effect, each with a reason and a measured change.
 
     In this order, layer by layer:
 
-    - units whose outgoing weights are zero, or lie in what the layer after the next rejects where nothing nonlinear
-      stands between (its null space): no image can tell;
+    - units whose outgoing weights are zero, or lie in the null space of the layer after the next if there is no
+      nonlinearity between: no image is affected;
     - units of a layer that feeds a matrix product directly, whose outgoing weights are combinations of those of
       others: their incoming weights are added to the others' (a 128-unit layer before 10 classes needs 10);
     - dead units: zero for every image of the pixel range, or on all images of the data;
-    - copies of another unit, and positive multiples of one on the data: the other takes over their weights;
-    - units that are a linear combination of others on the data, all taps and a constant counted: the layers that
-      read them take over by least squares, as long as no logit of the data changes by more than ``tolerance``.
+    - copies of another unit, and positive multiples of one on the data: the other gets their weights;
+    - units that are a linear combination of others on the data, including all taps and a constant: the layers that
+      read them compensate by least squares, as long as no logit on the data changes by more than ``tolerance``.
 
     Parameters
     ----------
     net : Network
     dataset : data set
-        Images, without labels or with. A reason "on the data" holds for these; give as many as can be had.
+        Images with or without labels. A reason "on the data" holds for these; give as many as possible.
     tolerance : float
-        Largest change of any logit on the data that all cuts together may cause.
+        Largest allowed change of any logit on the data by all cuts together.
     batch : int
         Images at a time.
     seed : int
-        Of the random signs by which the linear combinations are ordered.
+        Random seed of the signs that order the linear combinations.
     progress : function, optional
-        Told of every layer.
+        Called after each layer.
 
     Returns
     -------
@@ -186,8 +186,8 @@ def lossless(
     Notes
     -----
     Cost: a pass over the data for each layer and about ten more for each layer with dependent units. What it does
-    not show: a reason on the data says nothing of other images; only cuts with a bound do. Rounding moves logits by
-    some 1e-6 of their size also where the bound is zero.
+    not show: a reason on the data may not hold for other images; only cuts with a bound do. Rounding changes logits by
+    about 1e-6 of their size even if the bound is zero.
 
     References
     ----------
@@ -233,7 +233,7 @@ def lossless(
 
 
 def widths(before: Channels, after: Channels) -> dict[str, list[int]]:
-    """Channels made by each layer before and after, where they differ."""
+    """Number of channels of each layer before and after, if they differ."""
     return {
         one.owner or name: [len(one.made), len(after.operations[name].made)]
         for name, one in before.operations.items()
@@ -253,7 +253,7 @@ def _family(state: _State, name: str) -> tuple[Channels, Family]:
 
 
 def _provable(state: _State, name: str) -> None:
-    """What the weights alone show."""
+    """Cuts that follow from the weights alone."""
     channels, family = _family(state, name)
     _merge(state, channels, family, redundancy.unread(state.net, channels, family))
     channels, family = _family(state, name)
@@ -264,8 +264,8 @@ def _provable(state: _State, name: str) -> None:
     if found is not None:
         gone, small, kept = found
         reason = (
-            f"its outgoing weights are a combination of those of {kept} others, and nothing nonlinear stands between: "
-            "their incoming weights take it over"
+            f"its outgoing weights are a combination of those of {kept} others, without a nonlinearity between: "
+            "their incoming weights compensate for it"
         )
         state.note(family, gone, reason, change=state.change(small), always=True)
         state.go_on(family, gone, small)
@@ -286,7 +286,7 @@ def _on_the_data(state: _State, name: str) -> None:
 
 
 def _merge(state: _State, channels: Channels, family: Family, found: list[Redundant]) -> None:
-    """Take redundant channels out; those named in ``into`` get their outgoing weights. A layer keeps one unit."""
+    """Remove redundant channels; those in ``into`` get their outgoing weights. A layer keeps at least one unit."""
     found = found[1:] if len(found) >= len(family.channels) else found
     if not found:
         return
@@ -321,7 +321,7 @@ def _summed(net: Network, channels: Channels, found: list[Redundant]) -> Network
 
 
 def _dependent(state: _State, name: str, tolerance: float, seed: int) -> None:
-    """As many linearly dependent units as the tolerance admits, absorbed by least squares."""
+    """Remove as many linearly dependent units as the tolerance allows, compensated by least squares."""
     channels, family = _family(state, name)
     if any(channels.operations[reader].kind not in FITTED for reader in family.readers) or len(family.channels) < 2:
         return
@@ -344,6 +344,6 @@ def _dependent(state: _State, name: str, tolerance: float, seed: int) -> None:
         return
     gone = [family.channels[place] for place in found.channels[: best[0]]]
     left = len(family.channels) - len(gone)
-    reason = f"a linear combination of the {left} others on the data; the layers that read it take it over"
+    reason = f"a linear combination of the {left} others on the data; the layers that read it compensate"
     state.note(family, gone, reason, change=state.change(best[1]), always=False)
     state.go_on(family, gone, best[1])

@@ -1,4 +1,4 @@
-"""Channels that a network can do without for a stated reason: dead, copies of others, unread, or rejected."""
+"""Redundant channels, each with a reason: dead, copies of others, unread, or in a null space."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _SAME = 1e-12  # share of a channel's energy that two rounded products may diffe
 
 @dataclass(frozen=True)
 class Redundant:
-    """One channel that can go.
+    """One removable channel.
 
     Attributes
     ----------
     channel : int
-        As ``Channels`` counts.
+        Index of the channel in ``Channels``.
     reason : str
-        In words.
+        The reason in words.
     into : dict of int to float
-        Channels that take over its outgoing weights, with the factor: it is so many times they.
+        Channels that get its outgoing weights, with a factor: it equals the factor times them.
     always : bool
-        Whether the reason holds for every image of the pixel range (up to rounding), or on the data only.
+        Whether the reason holds for every image of the pixel range (up to rounding), or only on the data.
     """
 
     channel: int
@@ -48,7 +48,7 @@ def unread(net: Network, channels: Channels, family: Family) -> list[Redundant]:
 
 
 def rejected(net: Network, channels: Channels, family: Family, follower: dict[str, str]) -> list[Redundant]:
-    """Channels whose outgoing weights lie in what the layer after the next rejects, nothing nonlinear between."""
+    """Channels whose outgoing weights lie in the null space of the layer after the next, both linear."""
     if not all(name in follower for name in family.readers):
         return []
     found = []
@@ -63,13 +63,13 @@ def rejected(net: Network, channels: Channels, family: Family, follower: dict[st
             lost = lost and bool(out.count_nonzero()) and float(passed.abs().max()) <= 1e-7 * float(loud)
         if lost:
             found.append(
-                Redundant(channel, "its outgoing weights lie in what the layer after the next rejects", {}, True)
+                Redundant(channel, "its outgoing weights lie in the null space of the layer after the next", {}, True)
             )
     return found
 
 
 def silent(net: Network, channels: Channels, family: Family, moments: dict[str, Moments]) -> list[Redundant]:
-    """Channels that are zero wherever they are read: on the data, or for every image that the pixel range admits."""
+    """Channels that are zero wherever they are read: on the data, or for every image of the pixel range."""
     energy = energies(channels, family, moments)
     proof = _never_positive(net, channels, family)
     found = []
@@ -84,9 +84,9 @@ def silent(net: Network, channels: Channels, family: Family, moments: dict[str, 
 def doubled(
     net: Network, channels: Channels, family: Family, moments: dict[str, Moments], numbers: list[int]
 ) -> list[Redundant]:
-    """Channels that are another one times a positive number: by their weights, or on the data.
+    """Channels that are a positive multiple of another: by their weights, or on the data.
 
-    ``numbers`` are the units' numbers in words, one for each channel of the family.
+    ``numbers`` are the names of the units, one for each channel of the family.
     """
     energy = energies(channels, family, moments)
     alive = [channel for channel in family.channels if energy[channel] > 0]
@@ -121,7 +121,7 @@ def doubled(
 
 
 def energies(channels: Channels, family: Family, moments: dict[str, Moments]) -> dict[int, float]:
-    """Mean square of each channel where it is read."""
+    """Mean square of each channel at the inputs of its readers."""
     found = dict.fromkeys(family.channels, 0.0)
     for name in family.readers:
         if name in moments:
@@ -132,7 +132,7 @@ def energies(channels: Channels, family: Family, moments: dict[str, Moments]) ->
 
 
 def _inner(channels: Channels, family: Family, moments: dict[str, Moments], alive: list[int]) -> Tensor:
-    """Mean products of channels, taps summed, over all layers that read them."""
+    """Mean products of channels, summed over taps, over all layers that read them."""
     total = torch.zeros(len(alive), len(alive), dtype=torch.float64, device="cpu")
     for name in family.readers:
         columns = columns_of(channels.operations[name])
@@ -143,7 +143,7 @@ def _inner(channels: Channels, family: Family, moments: dict[str, Moments], aliv
 
 
 def _multiple(one: list[Tensor], other: list[Tensor], factor: float) -> bool:
-    """Whether all incoming weights are those of another unit times a factor, up to rounding."""
+    """Whether all incoming weights are a multiple of those of another unit, up to rounding."""
     return len(one) == len(other) and all(
         a.shape == b.shape and bool(torch.allclose(factor * a, b, rtol=1e-5, atol=1e-7 * float(b.abs().max())))
         for a, b in zip(one, other, strict=True)
@@ -151,7 +151,7 @@ def _multiple(one: list[Tensor], other: list[Tensor], factor: float) -> bool:
 
 
 def _factor(one: list[Tensor], other: list[Tensor]) -> float:
-    """The number that makes one list of weights the other, by least squares."""
+    """The factor between two lists of weights, by least squares."""
     a, b = (torch.cat([part.double().flatten() for part in parts]) for parts in (one, other))
     return float(a @ b / (a @ a))
 
@@ -162,7 +162,7 @@ def _outgoing(net: Network, operation: Operation, channel: int) -> list[Tensor]:
 
 
 def _incoming(net: Network, channels: Channels, channel: int) -> list[Tensor]:
-    """All entries that make and scale a channel."""
+    """All entries that compute and scale a channel."""
     found = []
     for slot in channels.slots:
         if not slot.reads:
@@ -187,7 +187,7 @@ def _never_positive(net: Network, channels: Channels, family: Family) -> set[int
     weight = rows[..., :-1].view(*rows.shape[:2], -1, maker.area)
     low, high = low.to(weight.device), high.to(weight.device)
     top = torch.maximum(weight * low[:, None], weight * high[:, None])
-    # Zero padding may stand in for a pixel: a tap contributes its largest value or nothing.
+    # Zero padding may replace a pixel: a tap contributes its largest value or nothing.
     largest = top.clamp(min=0).where(weight != 0, 0.0).sum((2, 3)) + rows[..., -1]
     for channel, value in zip(maker.made.tolist(), largest.reshape(-1).tolist(), strict=True):
         if value <= 0:
@@ -196,7 +196,7 @@ def _never_positive(net: Network, channels: Channels, family: Family) -> set[int
 
 
 def _rectified(net: Network, maker: Operation) -> tuple[str, ...] | None:
-    """What a layer reads, where all that read it are rectifiers; else None."""
+    """The input of a layer if all its readers are rectifiers; else None."""
     layer = next((one for one in net.layers.values() if one.operation == maker.name and one.leaf), None)
     readers = [one for one in net.layers.values() if layer is not None and layer.name in one.inputs and one.leaf]
     if layer is None or not readers or any(one.kind not in ("relu", "ReLU") for one in readers):
@@ -205,7 +205,7 @@ def _rectified(net: Network, maker: Operation) -> tuple[str, ...] | None:
 
 
 def _range(net: Network, inputs: tuple[str, ...], count: int) -> tuple[Tensor, Tensor]:
-    """The values that a layer may read: those of the pixel range for the image, anything else without end."""
+    """The range of a layer's input: the pixel range for the image, unbounded otherwise."""
     if inputs == ("input",) and net.pixels is not None and count == net.input_shape[0]:
         mean, std = torch.tensor(net.mean, device="cpu").double(), torch.tensor(net.std, device="cpu").double()
         return (net.pixels[0] - mean) / std, (net.pixels[1] - mean) / std

@@ -1,1 +1,1 @@
-"""Which channels go in rounds, with training after each?"""
+"""Which channels does pruning remove, round by round, with training after each?"""

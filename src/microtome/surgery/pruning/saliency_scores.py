@@ -1,4 +1,4 @@
-"""Scores by which channels are pruned: magnitude, Taylor, variation of the activation, any column of the criteria."""
+"""Saliency scores for pruning: magnitude, Taylor, variation of the activation, any column of the criteria."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from microtome.surgery.compression.moments import scores_layer
 if TYPE_CHECKING:
     from microtome.surgery.channels.removal import Prunable
 
-_STEPS = 64  # of the ascent of a superstimulus that is only scored
+_STEPS = 64  # ascent steps of a superstimulus that is only scored
 SCORES = ("magnitude", "taylor", *units.COLUMNS)
 
 
 def scores(found: Prunable, family: Family, data: Dataset, criterion: Any, *, batch: int, seed: int) -> Tensor:
-    """A number for each channel of a family; the least go first. Layers that make the same channel add up.
+    """A score for each channel of a family; the smallest are removed first. Scores of several layers add up.
 
     Raises
     ------
     InputError
-        When there is no such criterion, or a function gives something else than a number for each unit.
+        When there is no such criterion, or a function does not give one number for each unit.
     """
     if criterion == "magnitude":
         return _summed(found, family, lambda net, name: _magnitude(found, name))
@@ -48,7 +48,7 @@ def scores(found: Prunable, family: Family, data: Dataset, criterion: Any, *, ba
 
 
 def _summed(found: Prunable, family: Family, score: Callable[[Network, str], Tensor]) -> Tensor:
-    """Scores of all outputs that a channel has, added."""
+    """The sum of the scores of a channel's outputs."""
     total = dict.fromkeys(family.channels, 0.0)
     for name in family.makers:
         made = found.channels.operations[name].made.tolist()
@@ -59,7 +59,7 @@ def _summed(found: Prunable, family: Family, score: Callable[[Network, str], Ten
 
 
 def _magnitude(found: Prunable, name: str) -> Tensor:
-    """Squared L2 norm of the weights that make each output."""
+    """Squared L2 norm of the incoming weights of each output."""
     operation = found.channels.operations[name]
     weight: Tensor = getattr(found.net.model.get_submodule(operation.owner), operation.weight).detach().double()
     by_output = weight.transpose(0, 1) if "transpose" in operation.kind else weight

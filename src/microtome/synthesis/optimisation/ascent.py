@@ -22,7 +22,7 @@ from microtome.trace.cuda_graph import Repeated
 
 _DECAYS = (0.9, 0.99)
 _STEPS = 128  # the number of steps that the rate of a prior refers to
-_RETRIES = 4  # an image is given up when so many steps with the ReLU override find no gradient
+_RETRIES = 4  # an image is given up after this number of steps with the ReLU override without a gradient
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class Moves:
         self._shifts = rotate == 0 and scale == 0
         if self._shifts:
             self._moves = [torch.tensor([round(x * jitter), round(y * jitter)], device="cpu") for x, y, *_ in draws]
-        else:  # all in one tensor, since a copy to a GPU waits for the work that is under way
+        else:  # all in one tensor, since a copy to a GPU waits for running work
             maps = [_affine(draw, size, jitter, rotate, scale) for draw in draws]
             self._moves = list(torch.tensor(maps, device=like.device, dtype=like.dtype))
 

@@ -1,1 +1,1 @@
-"""May a made image stand for its unit? Percentile, agreement of restarts, similarity of paths, a second network."""
+"""Does a superstimulus represent its unit? Percentile, agreement of restarts, similarity of paths, a second network."""

@@ -1,4 +1,4 @@
-"""Paths of an activation: how much each unit of the layers below contributes to it, and how similar two paths are."""
+"""Paths of an activation: the contributions of all units of the layers below, and the similarity of two paths."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from microtome.network import Network
 from microtome.synthesis.trust import field_windows as windows
 from microtome.units.streaming import streaming_pass
 
-LAYERS = 8  # the nearest layers below that a path is followed through
+LAYERS = 8  # number of layers below that a path includes
 _BATCH = 8  # pictures in one pass
 
 Entry = tuple[int, tuple[int, int]]  # a unit, and the row and column of its position
@@ -19,7 +19,7 @@ Path = list[Tensor]  # by layer, nearest first: (n, units) contributions of unit
 
 
 def layers_below(net: Network, layer: str, most: int = LAYERS) -> list[str]:
-    """The nearest layers that a layer depends on and that compute units of their own, nearest first."""
+    """The nearest layers that a layer depends on and that compute their own units, nearest first."""
     reachable: set[str] = set()
     waiting = [net.layer(layer).name]
     while waiting:
@@ -39,9 +39,9 @@ def paths(net: Network, layer: str, pictures: Tensor, entries: Sequence[Entry], 
     .. math:: c_j = \sum_p \frac{\partial a_u}{\partial f_j(p)} \, f_j(p)
 
     For layers that are linear between the two, the contributions add up to the activation without biases. A path is
-    zero where the activation does not depend on a layer.
+    zero if the activation does not depend on a layer.
 
-    Where an activation reads a small part of its picture, the pass runs on that part alone.
+    If an activation reads a small part of its picture, the pass runs only on that part.
 
     Parameters
     ----------
@@ -87,12 +87,12 @@ def paths(net: Network, layer: str, pictures: Tensor, entries: Sequence[Entry], 
 
 
 def path_similarity(own: Path, patches: Path, count: int) -> Tensor:
-    r"""Similarity of paths to those of patches, (n,) in [0, 1]: 1 if no less alike than the patches among themselves.
+    r"""Similarity of paths to those of patches, (n,) in [0, 1]: 1 if as similar as the patches among themselves.
 
     .. math:: s = \frac{1}{L} \sum_l \min\Big(1, \frac{\max_k \cos(c^l, c^l_k)}
               {\operatorname{median}_k \max_{j \ne k} \cos(c^l_k, c^l_j)}\Big)^+
 
-    The nearest patch counts, so that a unit with two kinds of patches may have an image of one kind. NaN for all
+    The most similar patch counts, so that a unit with two kinds of patches may have an image of one kind. NaN for all
     ``count`` images with fewer than two patches that have a path, and for first layers.
     """
     shares = []

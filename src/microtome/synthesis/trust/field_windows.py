@@ -1,4 +1,4 @@
-"""Windows of a picture that hold all that one position of a layer reads, so that a pass need not run on the rest."""
+"""Windows of a picture that contain the receptive field of one position of a layer, for cheaper passes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from microtome.trace.receptive_fields import ReceptiveField
 
 __all__ = ["FieldWindow", "field_window"]
 
-_WORTH = 0.5  # of the picture's pixels: a larger window saves too little
+_WORTH = 0.5  # largest share of the picture's pixels: larger windows save too little
 
 Place = tuple[int, int]
 
@@ -25,7 +25,7 @@ class FieldWindow:
     """A window of one size for all positions of a layer.
 
     It begins at a multiple of the layer's stride and lies inside the picture. So it ends at the picture's border
-    wherever the receptive field leaves the picture, and padding takes part as in the whole picture.
+    wherever the receptive field exceeds the picture, and padding has the same effect as in the whole picture.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class FieldWindow:
     stride : (int, int)
         Pixels between neighbouring positions.
     field : ReceptiveField
-        Of the layer.
+        Receptive field of the layer.
     """
 
     size: Place
@@ -48,7 +48,7 @@ class FieldWindow:
     field: ReceptiveField
 
     def network(self, net: Network) -> Network:
-        """The network as it takes a window in place of a picture."""
+        """The network with the input size of the window."""
         smaller = copy.copy(net)
         smaller.input_shape = (net.input_shape[0], *self.size)
         return smaller
@@ -70,7 +70,7 @@ _KNOWN: WeakKeyDictionary[Network, dict[str, FieldWindow | None]] = WeakKeyDicti
 
 
 def field_window(net: Network, layer: str) -> FieldWindow | None:
-    """The window of a layer; None where the whole picture is needed, or is hardly larger.
+    """The window of a layer; None if the whole picture is needed, or is hardly larger.
 
     Parameters
     ----------
@@ -79,11 +79,9 @@ def field_window(net: Network, layer: str) -> FieldWindow | None:
     layer : str
         A layer with height and width.
 
-    Notes
-    -----
-    A model may pad by the size of its input, or read the whole of it. So values of the layer in windows at the corners
-    and in the middle of a picture of noise are compared with those in the whole picture, once for each layer. Cost: one
-    pass over that picture and three over windows.
+    Notes ----- A model may pad depending on its input size, or read the whole input. So values of the layer in windows
+    at the corners and in the middle of a picture of noise are compared with those in the whole picture, once for each
+    layer. Cost: one pass over that picture and three over windows.
     """
     known = _KNOWN.setdefault(net, {})
     if layer not in known:
@@ -121,7 +119,7 @@ def _proved(net: Network, layer: str) -> FieldWindow | None:
 
 
 def _maps(net: Network, layer: str, picture: Tensor) -> Tensor | None:
-    """A layer's maps (units, h, w) of one picture; None where the network does not take a picture of this size."""
+    """A layer's maps (units, h, w) of one picture; None if the network does not take this size."""
     try:
         value = net.run(picture[None], record=layer, output_layer=layer, check=False).value[layer]
         maps: Tensor = net.layer(layer).axes.maps(value, 1)[0]

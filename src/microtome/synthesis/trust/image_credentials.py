@@ -1,4 +1,4 @@
-"""Credentials of superstimuli: whether a made image stands for what drives its unit in the data."""
+"""Credentials of superstimuli: whether an image represents what drives its unit in the data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from microtome.synthesis.trust.remaking import patch_starts, remade
 from microtome.synthesis.trust.second_network import Counterparts, counterparts
 from microtome.units.streaming.patch_tables import LayerPatches
 
-# The least value of each measurement: percent of the data, cosine, share of the similarity among patches, percent.
+# The minimum of each measurement: percent of the data, cosine, share of the similarity among patches, percent.
 BOUNDS = {"percentile": 95.0, "agreement": 0.4, "path_similarity": 0.6, "second": 75.0}
 
 
@@ -38,38 +38,38 @@ def credentials(
     k: int = 9,
     second: Network | None = None,
 ) -> Superstimuli:
-    r"""Check superstimuli against the data, make those that fail once more, and mark what still fails [1]_.
+    r"""Check superstimuli against the data, recompute those that fail, and mark those that still fail [1]_.
 
-    An image that was made to drive a unit need not show what drives it in photographs. Four measurements tell:
+    An image that was optimised to drive a unit need not show what drives it in photographs. Four measurements test it:
 
     - ``percentile``: the share of the images in the data with a lower activation. At least 95.
     - ``agreement``: mean cosine between the paths of the image and of ``restarts`` images from other noise. At
       least 0.4.
-    - ``path_similarity``: whether the inputs that carry the image's activation are those that carry the top patches.
+    - ``path_similarity``: whether the same inputs contribute to the activation of the image and of the top patches.
       A path is the vector of contributions of all units of a layer below,
       :math:`c_j = \sum_p \partial a_u / \partial f_j(p) \, f_j(p)`, and
 
       .. math:: s = \frac{1}{L} \sum_{l=1}^{L} \min\Big(1, \frac{\max_k \cos(c^l, c^l_k)}
                 {\operatorname{median}_k \max_{j \ne k} \cos(c^l_k, c^l_j)}\Big)^+
 
-      over the nearest L = 8 layers below and the k strongest patches: 1 if the image is carried as the patches
-      are. At least 0.6. First layers, which read the image itself, have no path and are not judged by it.
+      over the nearest L = 8 layers below and the k strongest patches: 1 if the image has a path like
+      those of the patches. At least 0.6. First layers, which read the image itself, have no path and skip this test.
     - ``second``: in a second network, the percentile among the data of the image's activation of the unit that
-      responds most like this one over the data (the highest correlation among all its units). At least 75.
+      responds most similarly over the data (the highest correlation among all its units). At least 75.
 
-    ``margin`` is the smallest ratio of a measurement to its bound; from 1 on the image is trusted. With ``retry``, an
-    image that fails is replaced by the restart with the largest margin, or by an image that was made from a top patch,
-    if that has a larger margin. What is still not trusted has its reasons in words.
+    ``margin`` is the smallest ratio of a measurement to its bound; an image with at least 1 is trusted. With ``retry``,
+    an image that fails is replaced by the restart with the largest margin, or by an image that was made from a top
+    patch, if that has a larger margin. Images that are still not trusted have their reasons in words.
 
     Parameters
     ----------
     net : Network
         The network.
     stimuli : Superstimuli
-        From ``maximize`` with channels, or ``maximize_class``. Of several diverse images per unit each is measured;
+        From ``maximize`` with channels, or ``maximize_class``. Several diverse images per unit are measured separately;
         they are not compared with restarts and not replaced.
     patches : LayerPatches
-        Table of the same layer, from ``units.top_patches(...)[layer]``; of the layer of the scores for classes.
+        Table of the same layer, from ``units.top_patches(...)[layer]``; for classes that of the layer of the scores.
     restarts : int
         Number of further images per unit for the agreement, each as costly as the first.
     retry : bool
@@ -88,7 +88,7 @@ def credentials(
     Raises
     ------
     InputError
-        When the patches are of another layer, or the superstimuli are of directions or have no record of their
+        When the patches belong to another layer, or the superstimuli belong to directions or have no record of their
         options.
 
     Notes
@@ -130,7 +130,7 @@ def stimuli_seed(stimuli: Superstimuli, number: int) -> int:
 
 @dataclass(frozen=True)
 class _Judged:
-    """Images of one unit (n, C, h, w), their measurements and values (n,), and what they were made from."""
+    """Images of one unit (n, C, h, w), their measurements and values (n,), and their origin."""
 
     images: Tensor
     values: dict[str, Tensor]
@@ -144,7 +144,7 @@ class _Judged:
 
 
 class _Judge:
-    """Measures images of a unit; holds what is the same for all units."""
+    """Measures images of a unit; holds the data that all units share."""
 
     def __init__(
         self, net: Network, stimuli: Superstimuli, patches: LayerPatches, k: int, second: Network | None,
@@ -179,7 +179,7 @@ class _Judge:
         return smallest if driven else torch.zeros_like(smallest)
 
     def _values(self, unit: int, pictures: Tensor) -> tuple[dict[str, Tensor], list[Entry]]:
-        """The largest and the mean value over the positions centred on the image, and the place of the largest."""
+        """The largest and the mean value over the positions centred on the image, and the position of the largest."""
         layer, sign = self.net.layer(self.patches.layer), self.stimuli.sign
         values: dict[str, list[float]] = {"peak": [], "mean": []}
         entries: list[Entry] = []
@@ -255,7 +255,7 @@ def _marked(stimuli: Superstimuli, patches: LayerPatches, found: list[_Judged]) 
 
 
 def _reason(row: int, values: dict[str, Tensor], margin: Tensor, patches: LayerPatches, unit: int) -> str:
-    """Why an image is not trusted, in words; empty if it is."""
+    """The reasons why an image is not trusted; empty if it is trusted."""
     if float(margin[row]) >= 1:
         return ""
     if bool(patches.dead[unit]):
@@ -264,8 +264,8 @@ def _reason(row: int, values: dict[str, Tensor], margin: Tensor, patches: LayerP
     words = {
         "percentile": f"only {known['percentile']:.0f} % of the images in the data drive the unit less",
         "agreement": f"other starts give other images (agreement {known['agreement']:.2f})",
-        "path_similarity": f"other inputs carry it than the top patches (similarity {known['path_similarity']:.2f})",
-        "second": f"a second network does not respond alike (percentile {known['second']:.0f})",
+        "path_similarity": f"its path differs from the top patches (similarity {known['path_similarity']:.2f})",
+        "second": f"a second network does not respond to it (percentile {known['second']:.0f})",
     }
     failed = [words[name] for name, bound in BOUNDS.items() if known[name] < bound]
     return "; ".join(failed) or "the top patches have no path through the layers below"
@@ -276,11 +276,11 @@ def _check(stimuli: Superstimuli, patches: LayerPatches) -> None:
     if "prior" not in made or "steps" not in made or made.get("directions") is not None:
         raise InputError(
             "credentials need superstimuli from maximize(net, layer, channels=...) or maximize_class(net); directions "
-            "and images of another origin cannot be compared with top patches or made once more."
+            "and images of another origin cannot be compared with top patches or recomputed."
         )
     if stimuli.layer not in ("logits", patches.layer):
         raise InputError(
-            f'the superstimuli are of layer "{stimuli.layer}", the patches of "{patches.layer}"; pass '
+            f'the superstimuli belong to layer "{stimuli.layer}", the patches to "{patches.layer}"; pass '
             f'top_patches(net, dataset)["{stimuli.layer}"].'
         )
     if int(stimuli.channel.max()) >= patches.units:

@@ -1,4 +1,4 @@
-"""Superstimuli made once more by their own record: from another start, or from patches of the data."""
+"""Superstimuli recomputed with the same options: from another start, or from patches of the data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from microtome.units.streaming.patch_tables import LayerPatches
 
 
 def remade(net: Network, made: Superstimuli, units: Sequence[int], seed: int, begin: Tensor | None = None) -> Tensor:
-    """Images (units, C, h, w) of some units, made with the same options and another seed.
+    """Images (units, C, h, w) of some units, computed with the same options and another seed.
 
     Parameters
     ----------

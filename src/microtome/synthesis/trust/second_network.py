@@ -1,4 +1,4 @@
-"""The unit of a second network whose activations over the data are most like those of a unit of the first."""
+"""The unit of a second network whose activations correlate most with those of a unit of the first network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Counterparts:
     correlation : Tensor
         (n,) over the images, of the largest activation of each image.
     activations : Tensor
-        (n, images) those of the counterparts.
+        (n, images) activations of the counterparts.
     """
 
     layer: list[str]

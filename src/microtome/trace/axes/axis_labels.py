@@ -1,4 +1,4 @@
-"""What is known of the axes of one value, and how operators that leave values in place hand it on."""
+"""The known roles of the axes of one value, and how operators that keep positions pass them on."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Size = Sequence[int]
 
 
 class Labels(NamedTuple):
-    """What is known of a value's axes.
+    """The known roles of a value's axes.
 
     Attributes
     ----------
     axes : tuple of Axis
-        Factors of each axis; none where nothing is known, or for an axis of length one.
+        Factors of each axis; empty where nothing is known, or for an axis of length one.
     since : int
         The operation that made the units, so that a residual stream keeps its own beside those of its branches.
     """
@@ -27,7 +27,7 @@ class Labels(NamedTuple):
 
 
 class Known(NamedTuple):
-    """An input of an operation: its shape and what is known of its axes."""
+    """An input of an operation: its shape and the known roles of its axes."""
 
     shape: Size
     labels: Labels | None
@@ -39,7 +39,7 @@ def pictures(shape: Size) -> Labels:
 
 
 def resized(axis: Axis, size: int) -> Axis:
-    """The axis with another length: its role stays where it has one only and that is not the images."""
+    """The axis with another length: its role stays if it is the only one and not that of the images."""
     if math.prod(f.size for f in axis) == size:
         return axis
     roles = {f.role for f in axis}
@@ -54,11 +54,11 @@ def has_units(labels: Labels | None) -> bool:
 
 
 def claimed(labels: Labels, place: int, size: int, step: int) -> Labels:
-    """The axis at ``place`` holds the units from now on, and no other; an image folded into it stays there."""
+    """Make the axis at ``place`` the only one that holds units; images folded into it stay there."""
     axes = [tuple(Factor(PLACE, f.size) if f.role == UNIT else f for f in axis) for axis in labels.axes]
     axes[place] = (Factor(UNIT, size),)
     lone = {role: [k for k, axis in enumerate(axes) for f in axis if f.role == role] for role in (ROW, COLUMN)}
-    for role, found in lone.items():  # rows whose inner part has become units: what is left are the rows
+    for role, found in lone.items():  # rows whose inner part has become units: the rest are the rows
         if len(found) == 1 and len(axes[found[0]]) == 1:
             axes[found[0]] = (Factor(role, axes[found[0]][0].size),)
     return Labels(tuple(axes), step)
@@ -96,7 +96,7 @@ def alike(read: list[Known], shape: Size) -> Labels | None:
 
 
 def _same_ends(its: Size, labels: Labels, shape: Size) -> Labels:
-    """Another number of axes by an unknown operation: the first and last axes that agree in length."""
+    """An unknown operation changed the number of axes: keep the first and last axes that agree in length."""
     found: list[Axis] = [()] * len(shape)
     for k in range(min(len(shape), len(its))):
         if shape[k] != its[k]:

@@ -34,14 +34,14 @@ class Reading:
     Attributes
     ----------
     axes : mapping of str to Axes
-        By layer or operation, and with ``@input`` for what it reads; what belongs to no single image has axes without
-        images.
+        By layer or operation, and with ``@input`` for its input; a value that belongs to no single image has axes
+        without images.
     mixes : str
-        Where the images of a batch begin to influence each other; empty where they never do.
+        The first layer where the images of a batch influence each other; empty if there is none.
     note : str
-        What could not be measured; empty where all was.
+        What could not be measured; empty if everything was.
     shared : SharedPass or None
-        The pass that others read, too; None where they need one of their own.
+        The pass that other readers share; None if they need their own.
     """
 
     axes: Mapping[str, Axes]
@@ -66,15 +66,15 @@ def read_axes(
     model : nn.Module
         The model.
     pictures : function
-        Makes prepared images: how many, of which height and width, and whether one of them is changed.
+        Makes prepared images: their number, height and width, and whether one of them is changed.
     size : (int, int)
         Height and width that the model takes.
     values : mapping of str to Seen
         The values of a pass over ``count`` images of that size, in the order they arose.
     count : int
-        How many that were: the least that the model admits.
+        The smallest batch size that the model takes.
     output : object
-        What the model returned for them.
+        Output of the model for them.
     beside : function
         Makes another observer of the pass over unchanged images.
 
@@ -140,7 +140,7 @@ def _attempts(
 
 
 def smaller(size: tuple[int, int]) -> list[tuple[int, int]]:
-    """Sizes of fewer pixels and nearly the same proportions, for faster readings; none for small images."""
+    """Smaller sizes of nearly the same proportions, for faster readings; empty for small images."""
     found = []
     for side in _SMALL:
         if min(size) >= 2 * side:
@@ -215,7 +215,7 @@ def _of_inputs(followed: FollowedPass, axes: Mapping[str, Axes]) -> dict[str, Ax
 
 
 def changed_image(count: int) -> int:
-    """Which image of a batch is changed: one with others on both sides where there are three."""
+    """The index of the image that is changed: the middle one of three."""
     return 1 if count > 2 else 0
 
 

@@ -23,7 +23,7 @@ def carried(call: Call, known: Callable[[Any], Known], outputs: list[Tensor], st
     known : function
         Shape and labels of any tensor among its arguments.
     outputs : list of Tensor
-        What the operation made.
+        Outputs of the operation.
     step : int
         Its number in the pass.
     """
@@ -53,7 +53,7 @@ _SHUFFLING = frozenset(
 
 
 def _fitted(labels: Labels | None, shape: Size, step: int, *, shuffled: bool) -> Labels | None:
-    """Labels whose sizes are those of the axes: what has changed its length keeps its role where it has one only."""
+    """Labels with the sizes of the axes: an axis with a new length keeps its role if it has only one."""
     if labels is None:
         return None
     axes = [resized(axis, size) for axis, size in zip(labels.axes, shape, strict=True)]
@@ -61,7 +61,7 @@ def _fitted(labels: Labels | None, shape: Size, step: int, *, shuffled: bool) ->
 
 
 def _dated(f: Factor, step: int, *, shuffled: bool) -> Factor:
-    """Positions laid out anew get this operation as their origin."""
+    """Rearranged positions get this operation as their origin."""
     if shuffled and f.role in (ROW, COLUMN, PLACE):
         return Factor(PLACE, f.size, 1, step)
     return Factor(PLACE, f.size, f.step, step) if f.role == PLACE and not f.origin else f

@@ -1,4 +1,4 @@
-"""One pass whose values are followed: their shapes, their axes, and numbers that tell which image changes them."""
+"""One pass whose values are followed: their shapes, their axes, and digests that show which image changes them."""
 
 from __future__ import annotations
 
@@ -100,13 +100,13 @@ class FollowedPass:
         self._note(self.images, pictures(self.images.shape), "input")
         self.seen["input"] = Seen("input", tuple(self.images.shape), pictures(self.images.shape), 0)
         self._unread: list[str] = []
-        self.sources: dict[str, str] = {}  # what a layer reads first -> the value that it is
+        self.sources: dict[str, str] = {}  # input of a layer -> name of that value
 
     def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
         """A module starts: remember which value it reads."""
         read = tensors(args)
         self._read_by(name, read)
-        if not read:  # called by keyword: it reads what its first operation does
+        if not read:  # called by keyword: its input is that of its first operation
             self._unread.append(name)
 
     def operation(self, call: Call, output: Any) -> None:
@@ -193,7 +193,7 @@ class FollowedPass:
         before = None if single is None else single.shape
         count, other = len(self.images), self.other_count
         if before is None or len(before) != len(seen.shape):
-            seen.labels, seen.why = None, "it has other axes for other numbers of images"
+            seen.labels, seen.why = None, "its axes depend on the number of images"
             return
         varying = [k for k, (a, b) in enumerate(zip(seen.shape, before, strict=True)) if a != b]
         if len(varying) == 1:
@@ -263,12 +263,12 @@ def _without_images(labels: Labels | None) -> Labels | None:
 
 
 def _replaced(axis: Axis) -> Axis:
-    """An axis whose images were taken for such and are none."""
+    """An axis without the images that were wrongly assumed."""
     return tuple(Factor(PLACE, f.size) if f.role == IMAGE else f for f in axis)
 
 
 def _opaque(images: Known, shape: tuple[int, ...]) -> Labels:
-    """What a module of unknown inside most likely gives: maps with channels first, or features last."""
+    """The most likely output of an opaque module: maps with channels first, or features last."""
     if len(shape) == 4:
         return Labels(((Factor(IMAGE, images.shape[0]),), (Factor(UNIT, shape[1]),),
                        (Factor(ROW, shape[2]),), (Factor(COLUMN, shape[3]),)))  # fmt: skip

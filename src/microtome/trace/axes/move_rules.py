@@ -1,4 +1,4 @@
-"""How operators that move values about (views, selections, joins, reductions) carry the axes."""
+"""How operators that move values (views, selections, joins, reductions) carry the axes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from microtome.trace.operators.operator_calls import Call
 
 
 def reshape(call: Call, known: Callable[[Any], Known], shape: Size, step: int) -> Labels | None:
-    """View, reshape, flatten and their kin: the factors are grouped anew."""
+    """View, reshape, flatten and similar: the factors are regrouped."""
     one = known(call.input)
     if one.labels is None:
         return None
@@ -40,7 +40,7 @@ def _torn(labels: Labels, before: Size, after: Size) -> Labels | None:
 
 
 def regrouped(labels: Labels, before: Size, after: Size) -> Labels | None:
-    """Labels of a value read in the same order with other axes; None where a factor would be torn apart.
+    """Labels of a reshaped value with the same order of elements; None where a factor would be split.
 
     Examples
     --------
@@ -129,7 +129,7 @@ def interleaved(call: Call, known: Callable[[Any], Known], shape: Size, step: in
 
 
 def reduced(call: Call, known: Callable[[Any], Known], shape: Size, step: int) -> Labels | None:
-    """Reductions and selections of one index: the axes that are left."""
+    """Reductions and selections of one index: the remaining axes."""
     one = known(call.input)
     if one.labels is None or len(one.shape) == len(shape):
         return alike([known(value) for value in call.tensors], shape) if len(one.shape) == len(shape) else None
@@ -185,7 +185,7 @@ def selected(call: Call, known: Callable[[Any], Known], shape: Size, step: int) 
 
 
 def written(call: Call, known: Callable[[Any], Known], shape: Size, step: int) -> Labels | None:
-    """``z[...] = y``: the axes of what is written on, or of what is written where that has none."""
+    """``z[...] = y``: the axes of z, or those of y where z has none."""
     onto = known(call.input)
     if onto.labels is not None:
         return onto.labels
@@ -221,7 +221,7 @@ def stacked(call: Call, known: Callable[[Any], Known], shape: Size, step: int) -
 
 
 def unfolded(call: Call, known: Callable[[Any], Known], shape: Size, step: int) -> Labels | None:
-    """``F.unfold`` gives columns of patches as units; ``Tensor.unfold`` a new last axis of places."""
+    """``F.unfold`` gives columns of patches as units; ``Tensor.unfold`` gives a new last axis of positions."""
     one = known(call.input)
     if one.labels is None:
         return None

@@ -1,4 +1,4 @@
-"""Edits of a model: units of some layers whose values are scaled or held at a number in every pass."""
+"""Edits of a model: units of some layers whose values are scaled or clamped in every pass."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Edit:
     Attributes
     ----------
     axes : Axes
-        Where the units lie in the layer's value.
+        The axes of the units in the layer's value.
     scale, shift : Tensor
-        (units,) in float64 on the CPU: 1 and 0 leave a unit as it is, 0 and a number hold it at the number.
+        (units,) in float64 on the CPU: 1 and 0 leave a unit unchanged, 0 and a number clamp it to that number.
     """
 
     axes: Axes
@@ -36,9 +36,9 @@ class Edit:
     shift: Tensor
 
     def apply(self, name: str, value: Tensor, run: Callable[[Call], Tensor]) -> Tensor:
-        """The edited value; ``run`` carries out its operations.
+        """The edited value; ``run`` executes its operations.
 
-        They are operations like those of a model, so that backward rules hold for them and patches go through them.
+        They are operations like those of the model, so backward rules apply to them and patches pass through them.
         """
         if bool((self.scale != 1).any()):
             factor = self._laid_out(self.scale, value)
@@ -73,23 +73,23 @@ def edited(model: nn.Module, edits: Mapping[str, Edit]) -> nn.Module:
     Parameters
     ----------
     model : nn.Module
-        It is not changed, nor is an edit that it has.
+        The model; neither it nor its present edits are changed.
     edits : mapping
-        By the name of a layer as passes know it.
+        By the name under which a pass records the layer.
 
     Raises
     ------
     InputError
-        The model is scripted and cannot be copied so.
+        The model is scripted and cannot be copied this way.
     """
     if isinstance(model, torch.jit.ScriptModule):
-        raise InputError("a scripted model shows nothing of its inside and cannot be edited; give the plain module.")
+        raise InputError("a scripted model hides its operations and cannot be edited; give the plain module.")
     other = copy.copy(model)
     vars(other)[_KEY] = dict(edits)
     return other
 
 
 def edits_of(model: nn.Module) -> Mapping[str, Edit]:
-    """The edits of a model by layer; empty for a model as its author wrote it."""
+    """The edits of a model by layer; empty for an unedited model."""
     found: Mapping[str, Edit] = vars(model).get(_KEY, {})
     return found

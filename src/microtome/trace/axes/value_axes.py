@@ -1,4 +1,4 @@
-"""Axes of a layer's value: which of its elements belong to which image, and which to which unit."""
+"""Axes of a layer's value: which elements belong to which image and to which unit."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ IMAGE, UNIT, ROW, COLUMN, PLACE = "image", "unit", "row", "column", "place"
 
 
 class Factor(NamedTuple):
-    """One of the sizes that multiply to the length of an axis: ``(N, windows)`` folded into one axis has two.
+    """One factor of the length of an axis: ``(N, windows)`` folded into one axis has two.
 
     Attributes
     ----------
     role : str
         ``"image"``, ``"unit"``, ``"row"`` or ``"column"`` of the picture, ``"place"`` for other positions.
     size : int
-        How many; for images 0 stands for their number.
+        The size; 0 stands for the number of images.
     step : int
-        Of rows and columns that have been cut into windows: how many rows lie between two neighbours.
+        For rows and columns that were cut into windows: the distance in rows between two neighbours.
     origin : int
-        Of other positions: the operation that laid them out. Layers of the same origin and size have the same
-        positions in the same order; 0 where that is not known.
+        For other positions: the operation that arranged them. Layers of the same origin and size have the same
+        positions in the same order; 0 if unknown.
     """
 
     role: str
@@ -42,7 +42,7 @@ Axis = tuple[Factor, ...]
 
 @dataclass(frozen=True)
 class Axes:
-    """How the elements of a layer's value are arranged.
+    """The arrangement of the elements of a layer's value.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class Axes:
 
     @cached_property
     def units(self) -> int:
-        """How many units; 0 where the value has none."""
+        """The number of units; 0 if the value has none."""
         found = [f.size for axis in self.factors for f in axis if f.role == UNIT]
         return math.prod(found) if found else 0
 
@@ -97,7 +97,7 @@ class Axes:
 
     @cached_property
     def tokens(self) -> Factor | None:
-        """The positions, where they all lie on one axis of their own beside the units, more than one of them."""
+        """The positions, if they all lie on one axis without the units and there are several."""
         found = [
             axis for axis in self.factors if axis and all(f.role not in (IMAGE, UNIT) and f.size > 1 for f in axis)
         ]
@@ -105,7 +105,7 @@ class Axes:
 
     @cached_property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of a unit's positions: of the picture where they lie so, else (positions, 1)."""
+        """Rows and columns of a unit's positions: those of the picture if they exist, else (positions, 1)."""
         rows, columns = self._picture()
         if rows is not None and columns is not None and rows < columns:
             return self._size(rows), self._size(columns)
@@ -135,7 +135,7 @@ class Axes:
         Raises
         ------
         LayerError
-            When the value belongs to no image, or is not that of so many images.
+            When the value belongs to no image, or to another number of images.
         """
         place = self.image_axis
         if place is None:
@@ -189,7 +189,7 @@ class Axes:
         return value.reshape([sizes[axis] for axis in order]).permute(back).reshape(shape)
 
     def join(self, parts: list[Tensor], counts: list[int]) -> Tensor:
-        """Values of several batches as the model would give them for all images at once.
+        """Join the values of several batches as the model would return them for one large batch.
 
         Raises
         ------
@@ -248,7 +248,7 @@ class Axes:
 
     @property
     def around(self) -> tuple[int, int]:
-        """How much of an image lies outside and inside the images along their axis: (1, windows) for (N, windows)."""
+        """Sizes outside and inside the image factor along its axis: (1, windows) for (N, windows)."""
         axis = self.factors[self.image_axis or 0]
         at = next(k for k, f in enumerate(axis) if f.role == IMAGE)
         return math.prod(f.size for f in axis[:at]), math.prod(f.size for f in axis[at + 1 :])

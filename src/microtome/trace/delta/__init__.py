@@ -1,1 +1,1 @@
-"""Sparse propagation of local changes: only what a changed window can reach is computed again."""
+"""Sparse propagation of local changes: only values that a changed window can reach are recomputed."""

@@ -58,7 +58,7 @@ class Windows(RuleSet):
     """
 
     name = "windows"
-    # The model runs with gradients on, though none is taken; values themselves have none.
+    # The model runs with gradients enabled, though none is taken; the values themselves have none.
     differentiable = True
 
     def __init__(self, dense_from: float = DENSE_FROM, bases: Bases | None = None) -> None:
@@ -70,7 +70,7 @@ class Windows(RuleSet):
     def stand_in(self, value: Patched) -> Tensor:
         """A tensor without content that passes through the model in place of a value."""
         batch = len(value.patch)
-        with torch.enable_grad():  # what a function that is not seen makes of a stand-in shows by its gradient
+        with torch.enable_grad():  # the output of an unseen function on a stand-in is detected by its gradient
             shell = value.base.new_empty(1).requires_grad_().expand(batch, *value.base.shape[1:])
         self._known[id(shell)] = (shell, value)
         return shell

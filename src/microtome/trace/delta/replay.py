@@ -1,4 +1,4 @@
-"""Replay of a pass after a change inside it: only operations that the change reaches are computed again."""
+"""Replay of a pass after a change inside it: only operations that the change reaches are recomputed."""
 
 from __future__ import annotations
 

@@ -20,13 +20,13 @@ CLOSINGS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
 }
 
 
-# Operators that hand numbers on: their input is the same score, and often the value of a module.
+# Operators that pass values on: their input is the same score, and often the value of a module.
 HANDING_ON = those(role=("view", "copy", "cast"))
 
 
 def closing_of(ending: Ending, node: int | None, rows: Tensor) -> tuple[str, int] | None:
-    """The softmax or sigmoid, in any spelling, that makes the output, and the value that it reads."""
-    # An output that no operation is seen to make, as of a scripted function, may be made of any of the last values.
+    """The softmax or sigmoid, in any spelling, that computes the output, and the value that it reads."""
+    # An output of unseen code, such as a scripted function, may be computed from any of the last values.
     before = sorted(ending.value if node is None else ending.behind(node), reverse=True)
     for source in before:
         read = None if source not in ending.value else as_rows(ending.value[source], len(rows), rows.shape[1])
@@ -44,11 +44,11 @@ def closing_of(ending: Ending, node: int | None, rows: Tensor) -> tuple[str, int
 
 
 def _all_through(ending: Ending, source: int, node: int) -> bool:
-    """Whether a value is made of one other value alone: then equal numbers are no accident of the images tried."""
+    """Whether a value is computed from one other value alone: then equal numbers are no coincidence."""
     waiting, seen = [node], {node}
     while waiting:
         made = ending.nodes[waiting.pop()]
-        if not made.inputs:  # of weights alone, or of the images themselves
+        if not made.inputs:  # computed from weights alone, or from the images
             return False
         for one in made.inputs:
             if one < source:
@@ -61,7 +61,7 @@ def _all_through(ending: Ending, source: int, node: int) -> bool:
 
 def _gives(closing: str, read: Tensor, rows: Tensor) -> bool:
     if rows.shape[1] == 1 and "softmax" in closing:
-        return False  # of one class it is 1 whatever it reads
+        return False  # the softmax of one class is always 1
     expected = CLOSINGS[closing][1](read.double())
     exact = 1e-2 if rows.dtype in (torch.float16, torch.bfloat16) else 2 * TIGHT if "log" not in closing else 1e-4
     clear = 1e-2 if rows.dtype in (torch.float16, torch.bfloat16) else 1e-5
@@ -71,7 +71,7 @@ def _gives(closing: str, read: Tensor, rows: Tensor) -> bool:
 
 
 def _handed_on(ending: Ending, node: int, closing: str, rows: Tensor) -> int:
-    """The value before operations that hand the scores on unchanged, or shift all of an image's by one number."""
+    """The value before operations that pass the scores on unchanged, or shift all scores of an image by one number."""
     while len(ending.nodes[node].inputs) >= 1:
         kind, before = ending.nodes[node].kind, ending.nodes[node].inputs[0]
         value = ending.value.get(before)
@@ -87,7 +87,7 @@ def _handed_on(ending: Ending, node: int, closing: str, rows: Tensor) -> int:
 
 
 def recorded(ending: Ending, layers: Mapping[str, Layer], node: int) -> tuple[str, str]:
-    """The name by which a value is recorded, a module's where there is one, and the first operation that reads it."""
+    """The name under which a value is recorded (a module's if possible), and the first operation that reads it."""
     made, cut = ending.nodes[node], ending.reader.get(node, "")
     if not made.recordable:  # one of several values of an operation
         return f"{cut}@input", cut

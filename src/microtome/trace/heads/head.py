@@ -13,40 +13,40 @@ from torch import Tensor
 from microtome.errors import ModelError
 from microtome.trace.tracing.tracer import Tracer
 
-# What the numbers of an output can be: the score is read as a probability by softmax over the classes, by the
-# sigmoid of each, as it is, or not at all.
+# The possible meanings of an output: a score becomes a probability by softmax over the classes, by the
+# sigmoid of each, is one already, or has none.
 OUTPUTS = ("logits", "sigmoid", "probabilities", "value")
 
 Path = tuple[str | int, ...]
 
-_FIRST = ("logits", "out")  # the names by which transformers and torchvision mark the scores
+_FIRST = ("logits", "out")  # the names of the scores in transformers and torchvision
 
 
 @dataclass(frozen=True)
 class Head:
-    """Where a network's class scores are, and how probabilities follow from them.
+    """The place of a network's class scores, and how probabilities follow from them.
 
     Attributes
     ----------
     classes : int
-        Scores per image, K; 0 where the model gives none.
+        Scores per image, K; 0 if the model gives none.
     path : tuple of str and int
-        Keys that lead from what the model returns to the tensor of the head; empty where it is that tensor.
+        Keys that lead from the model's output to the tensor of the head; empty if the output is that tensor.
     output : str
         ``"logits"``, ``"sigmoid"``, ``"probabilities"`` or ``"value"``.
     squash : str
-        What turns scores into probabilities: ``"softmax"``, ``"sigmoid"``, or empty where they stay as they are.
+        The function from scores to probabilities: ``"softmax"``, ``"sigmoid"``, or empty for none.
     layer : str
-        The recorded value that holds the scores, where a softmax or sigmoid closes the model; else empty, and the
+        The recorded value that holds the scores, if a softmax or sigmoid closes the model; else empty, and the
         returned tensor holds them.
     closing : str
-        ``"softmax"``, ``"log_softmax"``, ``"sigmoid"`` or ``"log_sigmoid"``, where one closes the model.
+        ``"softmax"``, ``"log_softmax"``, ``"sigmoid"`` or ``"log_sigmoid"``, if one closes the model.
     cut : str
-        The first operation that reads the scores, where the model is closed.
+        The first operation that reads the scores, if the model is closed by one of these.
     reason : str
-        How this was found, in words.
+        The reason for this reading, in words.
     problem : str
-        Why there are no class scores; empty where there are.
+        Why there are no class scores; empty if there are.
     """
 
     classes: int = 0
@@ -61,7 +61,7 @@ class Head:
 
     @property
     def record(self) -> list[str]:
-        """The layer that a tracer must record to get the scores; empty where they are what the model returns."""
+        """The layer that a tracer must record to get the scores; empty if the model returns them."""
         return [self.layer] if self.layer else []
 
     def scores(self, tracer: Tracer, output: Any, images: int) -> Tensor:
@@ -78,7 +78,7 @@ class Head:
         return self.rows(found, images)
 
     def rows(self, output: Tensor, images: int) -> Tensor:
-        """An output as (N, K): axes of one element are left out or put in.
+        """An output as (N, K): axes of one element are removed or added.
 
         Raises
         ------
@@ -98,21 +98,21 @@ class Head:
         return scores
 
     def readout(self, scores: Tensor) -> Tensor:
-        """What the scores (..., K) say: probabilities, or the values themselves where the head gives values."""
+        """The readout of scores (..., K): probabilities, or the values themselves if the head gives values."""
         return read_out(scores, self.squash)
 
     def decided(self, scores: Tensor) -> Tensor:
-        """The predicted class of each image, (N,): that of the largest score; of one probability, 1 above a half."""
+        """The predicted class of each image, (N,): the largest score; 1 for a single probability above one half."""
         return (self.readout(scores)[:, 0] > 0.5).long() if scores.shape[1] == 1 else scores.argmax(1)
 
     @property
     def decisions(self) -> int:
-        """How many classes are told apart: two by one probability, none by values."""
+        """The number of classes: two for a single probability, none for values."""
         return 0 if self.output == "value" else max(self.classes, 2)
 
     @property
     def quantity(self) -> str:
-        """What ``readout`` gives: ``"probability"`` or ``"value"``."""
+        """The quantity of ``readout``: ``"probability"`` or ``"value"``."""
         return "value" if self.output == "value" else "probability"
 
 
@@ -124,10 +124,10 @@ def read_out(scores: Tensor, squash: str) -> Tensor:
 
 
 def as_rows(output: Tensor, images: int, classes: int = 0) -> Tensor | None:
-    """A tensor as one row of numbers per image, (N, K); None where it is not that.
+    """A tensor as one row of numbers per image, (N, K); None if it has another form.
 
-    The images are the first axis; further axes hold one element each, save one. With one image the first axis may
-    be missing, as ``squeeze()`` leaves it, where ``classes`` says how many numbers belong to an image.
+    The images are the first axis; of the other axes all but one have length one. With one image the first axis may
+    be missing, as after ``squeeze()``, if ``classes`` gives the number of scores per image.
 
     Examples
     --------
@@ -148,7 +148,7 @@ def as_rows(output: Tensor, images: int, classes: int = 0) -> Tensor | None:
 
 
 def tensors_by_path(output: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
-    """All tensors of what a model returns, each with the keys that lead to it."""
+    """All tensors in a model's output, each with the keys that lead to it."""
     if isinstance(output, Tensor):
         yield path, output
     elif isinstance(output, Mapping):
@@ -165,7 +165,7 @@ def tensors_by_path(output: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor
 
 
 def _attributes(output: Any) -> dict[str, Any]:
-    """The attributes of an object, also of one with slots, and the properties by which scores are marked."""
+    """The attributes of an object, also of one with slots, and the properties that usually hold scores."""
     slots = [name for kind in type(output).__mro__ for name in _listed_slots(kind)]
     named = [*getattr(output, "__dict__", {}), *slots, *(name for name in _FIRST if hasattr(type(output), name))]
     return {name: getattr(output, name, None) for name in dict.fromkeys(named)}
@@ -182,7 +182,7 @@ def at_path(output: Any, path: Path) -> Tensor:
     Raises
     ------
     ModelError
-        When what the model returns has no such part.
+        When the model's output has no such part.
     """
     found = output
     try:
@@ -206,20 +206,20 @@ def dotted(path: Path) -> str:
 def choose(
     output: Any, images: int, names: int | None, behind: Mapping[int, frozenset[int]], head: str | int | None
 ) -> tuple[Path, str]:
-    """The path of the head in what a model returns, and why there is none, where there is none.
+    """The path of the head in a model's output, and the reason if there is none.
 
     Parameters
     ----------
     output : object
-        What the model returned.
+        Output of the model.
     images : int
-        For how many images.
+        Number of images.
     names : int or None
-        How many classes have names.
+        Number of class names.
     behind : mapping of int to frozenset of int
-        For the identity of each returned tensor those of the other returned tensors that it is computed from.
+        For each returned tensor (by id) the ids of the other returned tensors that it is computed from.
     head : str, int or None
-        The head asked for.
+        The head that the user chose.
     """
     found = dict(tensors_by_path(output))
     if head is not None:
@@ -237,7 +237,7 @@ def choose(
     for key in _FIRST:
         if (key,) in rows:
             return (key,), ""
-    if len(rows) > 1:  # not those that others are made of, such as features beside logits
+    if len(rows) > 1:  # leave out outputs that others are computed from, such as features beside logits
         made_of = frozenset[int]().union(*(behind.get(id(found[path]), frozenset()) for path in rows))
         ends = [path for path in rows if id(found[path]) not in made_of]
         all_behind = len(ends) == 1 and all(
@@ -252,7 +252,10 @@ def choose(
     if rows:
         first = dotted(rows[0])
         given = repr(int(first)) if first.isdigit() else f'"{first}"'
-        return (), f"the model {_heads(found)}, so it is not known which holds the scores: Network(..., head={given})."
+        return (
+            (),
+            f"the model {_heads(found)}, and it is unknown which holds the scores: use Network(..., head={given}).",
+        )
     return (), _no_rows(output, found)
 
 
@@ -276,7 +279,7 @@ def _no_rows(output: Any, found: Mapping[Path, Tensor]) -> str:
 
 
 def described(output: Any) -> str:
-    """What a model returned, in a few words.
+    """A short description of a model's output.
 
     Examples
     --------

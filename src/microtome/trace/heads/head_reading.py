@@ -1,4 +1,4 @@
-"""Find the head of a network: by the last operations of a pass, proved by their numbers."""
+"""Find the head of a network from the last operations of a pass, confirmed by their numbers."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from microtome.trace.tracing.tracer import Tracer
 
 @dataclass(frozen=True)
 class Reading:
-    """What is found when a network is read: its head, and whether its answers are random.
+    """The reading of a network: its head, and whether its scores are random.
 
     Attributes
     ----------
     head : Head
         The head.
     random : str
-        Which operations draw random numbers that change the scores; empty where none do.
+        The operations that draw random numbers and change the scores; empty if there are none.
     """
 
     head: Head
@@ -57,19 +57,19 @@ def read_head(
     layers : mapping of str to Layer
         The layers by name.
     first : object
-        What the model returned for the first of the images alone; None where it does not take one image.
+        Output of the model for the first image alone; None if it does not take single images.
     make : function
         Makes prepared images of a height and width, two or more.
     size : (int, int)
         Height and width that the model takes.
     shared : SharedPass, optional
-        A pass that has been observed by an ``Ending``; it is read where nothing in it is doubtful.
+        A pass that an ``Ending`` has observed; it is used if it leaves no doubt.
     output : str, optional
-        What the numbers mean, where the user says so.
+        The meaning of the numbers, if the user gives it.
     head : str or int, optional
-        Which output, where the user says so.
+        The output, if the user gives it.
     names : int, optional
-        How many classes have names.
+        Number of class names.
 
     Raises
     ------
@@ -78,12 +78,12 @@ def read_head(
 
     Notes
     -----
-    Cost: none where the shared pass tells all. Otherwise one watched pass over two images, of 64 pixels where the
-    model runs the same operations on such images; one more where random numbers are drawn or the first image gets
-    other scores than it got alone.
+    Cost: none if the shared pass is sufficient. Otherwise one watched pass over two images, of 64 pixels if the
+    model runs the same operations on such images; one more if random numbers are drawn or the first image gets
+    other scores than alone.
     """
     if output is not None and output not in OUTPUTS:
-        raise InputError(f'output is one of {", ".join(OUTPUTS)}, got "{output}".')
+        raise InputError(f'output must be one of {", ".join(OUTPUTS)}, got "{output}".')
     first, place, images, seen = (
         _clear(first, shared, head, names)
         or _small(model, layers, first, make, size)
@@ -102,7 +102,7 @@ def read_head(
     rows = as_rows(found[path], len(images))
     assert rows is not None  # noqa: S101 - choose takes no other
     rows = rows.detach()
-    if not bool(rows.isfinite().all()):  # an error when scores are asked for; no number tells what they mean
+    if not bool(rows.isfinite().all()):  # using the scores is an error later; their meaning cannot be read from NaN
         return Reading(
             Head(int(rows.shape[1]), path, output or "logits", reason="scores, which hold NaN or infinity"), ""
         )
@@ -177,19 +177,19 @@ def _whole(model: nn.Module, first: Any, images: Tensor) -> Beginning:
 
 
 _TRANSPOSED = (
-    "class scores of shape (N, classes) were expected, one row per image; the images lie along the second axis of what "
-    "the network gives. Wrap the model so that it returns its transpose."
+    "class scores of shape (N, classes) were expected, one row per image; the images lie along the second axis of the "
+    "output. Wrap the model so that it returns its transpose."
 )
 
 
 _SORTED = (
-    'class scores were expected, each class in a place of its own; the network sorts its scores ("{}"), so that '
-    "a place is a rank. Wrap the model so that it returns one score per class and image."
+    'class scores were expected, each class at a fixed position; the network sorts its scores ("{}"), so '
+    "a position is a rank. Wrap the model so that it returns one score per class and image."
 )
 
 
 def _ranked(ending: Ending, node: int | None) -> str:
-    """The operation by which an output is sorted; empty where it is not."""
+    """The operation that sorts an output; empty if there is none."""
     while node is not None:
         made = ending.nodes[node]
         if made.kind in ("topk", "sort", "msort"):
@@ -207,13 +207,13 @@ def _detector(came: str) -> str:
 
 
 def _one_part_per_image(first: Any, second: Any, images: int) -> str:
-    """What a model returns that gives a list with one entry for each image; empty where it does not."""
+    """The entry of a model's output if it is a list with one entry per image; empty otherwise."""
     both = isinstance(first, list | tuple) and isinstance(second, list | tuple)
     return described(second) if both and images > 1 and (len(first), len(second)) == (1, images) else ""
 
 
 def _pass(model: nn.Module, images: Tensor, seed: int) -> Seen:
-    """One watched pass under random states of its own: what was seen, what was returned, whether numbers were drawn."""
+    """One watched pass under its own random states: the observer, the output, whether random numbers were drawn."""
     ending = Ending()
     returned, drew = seeded_pass(model, images.clone(), ending, seed)
     return ending, returned, drew
@@ -238,7 +238,7 @@ def _same_path(returned: Any, path: tuple[str | int, ...], classes: int) -> Tens
 def _drawn(ending: Ending) -> str:
     names = [node.name for node in ending.nodes if node.drawn]
     listed = ", ".join(f'"{name}"' for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    return listed or "an operation that shows nothing of its inside"
+    return listed or "an operation that hides its inside"
 
 
 def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:

@@ -1,4 +1,4 @@
-"""What every value of a pass is made of, and the last small values themselves."""
+"""The graph of values of one pass, and the last small values themselves."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from microtome.trace.operators.nested_tensors import tensors
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.operator_table import those
 
-_NEAR = 48  # operations before the end among which a closing softmax or sigmoid is looked for
-SMALL = 2**18  # numbers of a value that may be scores
-TIGHT = 1e-3  # a clamp that comes this close to 0 and 1 only keeps logarithms finite
+_NEAR = 48  # number of operations before the end that are searched for a closing softmax or sigmoid
+SMALL = 2**18  # largest number of elements of a value that may be scores
+TIGHT = 1e-3  # a clamp within this distance of 0 and 1 only keeps logarithms finite
 
 
-# Operators that let some values through unchanged and not others: behind one, equal numbers prove nothing.
+# Operators that keep some values unchanged but not all: behind them, equal numbers prove nothing.
 _BENDING = (those(function="step") | those(function="piecewise", alone=True)) - {"hardsigmoid"}
 
 
@@ -42,7 +42,7 @@ class Node:
 
 @dataclass
 class Ending:
-    """Notes what every value of a pass is made of, and the last small ones themselves."""
+    """Records from which values each value of a pass is computed, and keeps the last small ones."""
 
     nodes: list[Node] = field(default_factory=list)
     value: dict[int, Tensor] = field(default_factory=dict)
@@ -74,12 +74,12 @@ class Ending:
                 self._add(value, Node("", name, inputs, False, False, place == 0), value)
 
     def node_of(self, value: Tensor) -> int | None:
-        """Which node made a value."""
+        """The node that computed a value."""
         found = self._made.get(id(value))
         return None if found is None or found[0]() is not value else found[1]
 
     def behind(self, node: int) -> set[int]:
-        """All nodes that a node is made of."""
+        """All nodes that a node is computed from."""
         found: set[int] = set()
         waiting = [node]
         while waiting:
@@ -102,7 +102,7 @@ class Ending:
 
 
 def bends(call: Call) -> bool:
-    """Whether an operation lets some values through unchanged and not others."""
+    """Whether an operation keeps some values unchanged but not all."""
     if call.kind not in _BENDING:
         return False
     if not call.kind.startswith(("clamp", "rectifying_clamp")):

@@ -1,4 +1,4 @@
-"""What the numbers of an output mean: logits, probabilities, sigmoids or plain values."""
+"""The meaning of an output: logits, probabilities, sigmoids or plain values."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def meaning(
     output: str | None,
     bounded: Callable[[], bool],
 ) -> Head:
-    """The head that an output has: what its numbers mean, and what closes it."""
+    """The head of an output: the meaning of its numbers, and the function that closes it."""
     count = int(rows.shape[1])
     node = ending.node_of(value)
     closed = None if output == "value" else closing_of(ending, node, rows)
@@ -56,7 +56,7 @@ def meaning(
         low, high = (float(edge) for edge in rows.aminmax())
         raise InputError(
             f'output="probabilities" was given, but the network gives values from {low:.3g} to {high:.3g}; '
-            '"logits", "sigmoid" or "value" may be meant.'
+            'use "logits", "sigmoid" or "value".'
         )
     squash = {"logits": "softmax", "sigmoid": "" if kind == "probabilities" else "sigmoid"}.get(output, "")
     return Head(count, path, output, squash, reason=f"{_PLURAL.get(output, output)}, as given")
@@ -66,7 +66,7 @@ _PLURAL = {"value": "values", "sigmoid": "logits of a sigmoid"}
 
 
 def _measured(ending: Ending, node: int | None, rows: Tensor, bounded: Callable[[], bool]) -> tuple[str, str]:
-    """What the numbers of an open head are."""
+    """The meaning of an output without a closing softmax or sigmoid."""
     several = rows.shape[1] > 1
     wide = rows.double()
     rough = 1e-2 if rows.dtype in (torch.float16, torch.bfloat16) else 1e-4
@@ -78,7 +78,10 @@ def _measured(ending: Ending, node: int | None, rows: Tensor, bounded: Callable[
         total = float(wide.sum(1)[0])
         return "value", f"values, since they are not negative and sum to {total:.4g} for each image, as shares do"
     if node is not None and in_range(rows) and _of_probabilities(ending, node):
-        return "probabilities", "probabilities, since they are made of sigmoids or softmaxes alone and lie in [0, 1]"
+        return (
+            "probabilities",
+            "probabilities, since they are computed only from sigmoids or softmaxes and lie in [0, 1]",
+        )
     if in_range(rows) and bounded():
         return "probabilities", "probabilities, since they stay in [0, 1] for images far outside of the pixel range"
     if several:
@@ -87,14 +90,14 @@ def _measured(ending: Ending, node: int | None, rows: Tensor, bounded: Callable[
 
 
 def _same_sums(rows: Tensor, rough: float) -> bool:
-    """Whether different rows have one sum, as per cent have."""
+    """Whether different rows have the same sum, as percentages have."""
     sums = rows.sum(1)
     differ = float((rows - rows[:1]).abs().max()) > 100 * rough * float(rows.abs().max())
     return len(rows) > 1 and differ and float((sums - sums[0]).abs().max()) <= rough * float(sums[0].abs())
 
 
 def stays_in_range(model: nn.Module, images: Tensor, path: tuple[str | int, ...]) -> bool:
-    """Whether outputs change, but stay in [0, 1], where the images are stretched far beyond their range."""
+    """Whether outputs change but stay in [0, 1] for images far outside their range."""
     found: list[Tensor] = []
     try:
         stretched = [factor * images[:2] for factor in (1e2, -1e2, 1e4, -1e4)]  # small weights need the larger ones
@@ -103,7 +106,7 @@ def stays_in_range(model: nn.Module, images: Tensor, path: tuple[str | int, ...]
             if rows is not None and found and not bool(rows.isfinite().all()):
                 continue  # more than half precision holds
             if rows is not None and not (bool(rows.isfinite().all()) and in_range(rows)):
-                return False  # logits leave the range at the first image, mostly
+                return False  # logits usually leave the range at the first image
             found += [] if rows is None else [rows]
     except (ModelError, RuntimeError):
         return False
@@ -117,7 +120,7 @@ def _alone(model: nn.Module, image: Tensor, path: tuple[str | int, ...]) -> Tens
 
 
 def _of_probabilities(ending: Ending, node: int) -> bool:
-    """Whether a value is mixed of sigmoids and softmaxes alone."""
+    """Whether a value is a mixture of sigmoids and softmaxes alone."""
     waiting, seen = [node], {node}
     any_found = False
     while waiting:

@@ -1,4 +1,4 @@
-"""The account of one pass: what biases, constants and stabilisers took of the relevance, by image."""
+"""The account of one pass: the relevance that biases, constants and stabilisers took, by image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Chooser = Callable[[str, str, bool], Rule]
 
 
 class Account:
-    """What did not reach the pixels of a batch.
+    """The relevance of a batch that did not reach the pixels.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class Account:
     bias_share, stabiliser_share : Tensor
         Relevance that biases and constants took, and that the stabilisers of denominators took, (N,).
     mixed : list of str
-        Operations of whose result no axis holds the images, so that each image was given the same part.
+        Operations whose result has no image axis, so that each image got the same part.
     """
 
     def __init__(self, choose_rule: Chooser, axes: Mapping[str, ImageAxis] | None = None) -> None:
@@ -54,7 +54,7 @@ class Account:
         return self.choose_rule(call.name, call.kind, False).epsilon
 
     def images(self, name: str, shape: Sequence[int]) -> ImageSums:
-        """How to add up by image what has the shape of an operation's result: the one place that knows the axis."""
+        """Sums per image for values of the shape of an operation's result: the only place that knows the axis."""
         n = self._count
         if n == 1:
             return ImageSums(1)
@@ -72,7 +72,7 @@ class Account:
     def book_places(
         self, operation: Operation, *, bias: Tensor | None = None, stabiliser: Tensor | None = None
     ) -> None:
-        """Write down what they took at each place of an operation's result."""
+        """Record what biases and stabilisers took at each position of an operation's result."""
         images = self.images(operation.call.name, operation.output.shape)
         if bias is not None:
             self.bias_share += images.total(bias)
@@ -97,7 +97,7 @@ def proportional(
     Parameters
     ----------
     account : Account
-        Where the shares of constants and stabilisers are written down.
+        Records the shares of constants and stabilisers.
     operation : Operation
         The operation; its stabiliser is that of the rule chosen for it.
     arriving : Tensor

@@ -27,7 +27,7 @@ def attention(account: Account, operation: Operation, arriving: Tensor) -> tuple
         again: Tensor = operation.call.func(**{**_as_keywords(bound), "value": swap[id(value)]})
         return again
 
-    if not any(value is given for given in operation.inputs):  # weights of the image on values of the network's own
+    if not any(value is given for given in operation.inputs):  # attention weights from the image on constant values
         account.book_places(operation, bias=arriving)
         return operation.back()
     return proportional(account, operation, arriving, [value], run=run)
@@ -45,7 +45,7 @@ def multi_head(account: Account, operation: Operation, arriving: Tensor) -> tupl
     weights = _of_module(operation.call)
     w = keywords["v_proj_weight"] if keywords.get("use_separate_proj_weight") else named["in_weight"].chunk(3)[2]
     b = named["in_bias"].chunk(3)[2] if named["in_bias"] is not None else w.new_zeros(w.shape[0])
-    if value.dim() == 2:  # one image without an axis of its own
+    if value.dim() == 2:  # one image without an image axis
         value, arriving, output = value[:, None], arriving[:, None], operation.output[:, None]
     else:
         output = operation.output
@@ -54,7 +54,7 @@ def multi_head(account: Account, operation: Operation, arriving: Tensor) -> tupl
     tokens, n = value.shape[0], value.shape[1]  # this call is always (tokens, images, width)
     v = functional.linear(value, w, b)
     by_head = v.reshape(tokens, n, heads, -1).permute(1, 2, 0, 3)
-    mine = weights[..., :tokens]  # keys that the layer adds (bias_k, zeros) have values of its own: constants
+    mine = weights[..., :tokens]  # keys that the layer adds (bias_k, zeros) have constant values
     mixed = mine @ by_head
     hidden = mixed.permute(2, 0, 1, 3).reshape(weights.shape[2], n, -1)
     whole = hidden

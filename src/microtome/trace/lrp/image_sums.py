@@ -13,15 +13,15 @@ from microtome.trace.axes.value_axes import Axes
 
 @dataclass(frozen=True)
 class ImageAxis:
-    """Where the images of a batch lie in a value.
+    """The image axis of a value.
 
     Attributes
     ----------
     axis : int
         The axis that grows with the batch.
     inner : int
-        How many neighbours on it belong to one image: position p is of image (p // inner) modulo the batch size.
-        1 where the axis holds the images alone, or each image's windows apart from each other.
+        Number of adjacent positions that belong to one image: position p belongs to image (p // inner) modulo the batch
+        size. 1 if the axis holds only the images, or the windows of an image are not adjacent.
     """
 
     axis: int = 0
@@ -37,7 +37,7 @@ class ImageSums:
     count : int
         The number of images.
     where : ImageAxis or None
-        Where they lie; None where no axis holds them, so that every image gets the same part of the sum.
+        Their axis; None if there is none, so that every image gets the same part of the sum.
     """
 
     count: int
@@ -69,7 +69,7 @@ class ImageSums:
         channels = a.dim() - b.dim()  # the axis of a that b's first axis stands for
         first = self.where is not None and self.where.axis == 0
         if b.numel() == b.shape[0] == a.shape[channels] and (self.count == 1 or first) and channels > 0:
-            # Sums over places first: one number for each image and channel is multiplied, not one for each place.
+            # Sum over positions first: then only one number per image and channel is multiplied.
             by_channel = a.flatten(channels + 1).sum(-1) if b.dim() > 1 else a
             return self._folded(
                 (by_channel @ b.flatten()).flatten(1).sum(1) if channels > 1 else by_channel @ b.flatten()
@@ -85,7 +85,7 @@ class ImageSums:
 
 
 def image_axes(axes: Mapping[str, Axes]) -> dict[str, ImageAxis]:
-    """Where the images lie in the result of every operation, from the axes that were measured when a model was read.
+    """The image axis in the result of every operation, from the axes measured when the model was read.
 
     Operations whose result belongs to no single image are left out.
     """

@@ -42,7 +42,7 @@ class Weighted:
 
     @property
     def convolves(self) -> bool:
-        """Whether channels stand before the places of the output, not last."""
+        """Whether channels come before the positions of the output, not last."""
         return self.kind in CONVOLUTIONS
 
     def per_channel(self, output: Tensor) -> tuple[int, ...]:
@@ -50,9 +50,9 @@ class Weighted:
         return (output.shape[-1 - self._places], *(1,) * self._places)
 
     def added_bias(self, output: Tensor, added: Tensor) -> Tensor | None:
-        """The constant that a sum adds to the output, where it is one number for each channel; None where it is more.
+        """The constant that a sum adds to the output, if it is one number per channel; None otherwise.
 
-        A constant that is the same for all images may be repeated for each of them: that makes it no other layer.
+        The constant may be repeated for each image.
         """
         if self.free:  # along one axis, whichever holds the channels
             once = _once(added, range(1)) if added.dim() == output.dim() else added
@@ -88,7 +88,7 @@ class Weighted:
             bias = scale * bias + shift
         if self.kind in CONVOLUTIONS:
             bias = bias.reshape(-1, *(1,) * (weight.dim() - 2))
-        if operation.reduced:  # the network's own z is rounded, and x w would not add up to it
+        if operation.reduced:  # the network's z is rounded, and x w would not add up to it
             output = forward(bound["input"], weight) + bias
         x = bound["input"]
         low, high = (edge.to(x.dtype) for edge in self.pixels) if self.pixels is not None else (None, None)
@@ -128,7 +128,7 @@ def is_layer_by_product(call: Call) -> bool:
 
 
 def read_by_layer(call: Call) -> Tensor:
-    """What a layer reads beside its weights."""
+    """The input of a layer that is not its weight."""
     if call.kind in _PRODUCTS:
         return next(value for value in call.tensors if value.requires_grad)
     x: Tensor = call.arguments["input"]
@@ -163,7 +163,7 @@ def linear_maps(kind: str, bound: dict[str, Any]) -> tuple[Map, Map, Tensor, int
     transposed = "transpose" in kind
     stride, dilation = each(bound["stride"], n), each(bound["dilation"], n)
     groups, output_padding = int(bound["groups"]), each(bound.get("output_padding") or 0, n)
-    alone = x.dim() == n + 1  # one image without an axis of its own
+    alone = x.dim() == n + 1  # one image without an image axis
     around = sides(bound["padding"], weight.shape[2:], dilation)
     padding, uneven = [before for before, _ in around], [behind - before for before, behind in around]
     shape = [1, *x.shape] if alone else list(x.shape)

@@ -1,4 +1,4 @@
-"""Relevance through operators that move, choose, repeat or overwrite values: it moves along with them."""
+"""Relevance through operators that move, select, repeat or overwrite values: it moves with the values."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MOVES = (
     | those(role=("pooling", "reduction", "selection"), function="piecewise")
     | those(role="resampling", function="identity")
 )
-# Values are put together with others, which may be constants.
+# Values are joined with others, which may be constants.
 WRITES = those(role=("join", "padding", "mask")) | those(role="writing", function="identity")
 _ALWAYS = frozenset("fill zero masked_fill index_fill tril triu diag diag_embed block_diag constant_pad_nd".split())
 
 
 def mixes_in_constants(call: Call) -> bool:
-    """Whether a constant may stand at places of the result, where the gradient alone would lose what arrives."""
+    """Whether the result may contain constants, whose relevance the gradient alone would lose."""
     if call.kind in _ALWAYS:
         return True
     if call.kind == "pad":
@@ -36,7 +36,7 @@ def mixes_in_constants(call: Call) -> bool:
 
 
 def moved(account: Account, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-    r"""Relevance goes where the value came from; what arrives at a constant is booked.
+    r"""Relevance goes where the value came from; the relevance of a constant is recorded in the account.
 
     Each place of the result is a place of an input or a constant. The column sums of the Jacobian,
     :math:`J^\top 1`, are 1 for the former and 0 for the latter.

@@ -12,7 +12,7 @@ from microtome.trace.operators.operator_calls import Call
 
 
 def held(call: Call, x: Tensor) -> Tensor:
-    """The operator at x; layer, group and instance norms keep the deviation that they had at their own input."""
+    """The operator at x; layer, group and instance norms keep the standard deviation of their original input."""
     bound = call.arguments
     if call.kind == "batch_norm" and (bound["training"] or bound["running_mean"] is None):
         return _normed(x, call.input, [0, *range(2, x.dim())], float(bound["eps"]), bound["weight"], bound["bias"])

@@ -14,31 +14,33 @@ from microtome.trace.operators.nested_tensors import tensors
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.operator_table import those
 
-# How surely a function makes a gate: where two values are multiplied, the one of higher rank is the gate. No gradient
-# passes through a step, so that it only weighs.
+# Rank of functions as gates: of two multiplied values, the one of higher rank is the gate. No gradient
+# passes through a step function, so it is always a gate.
 _RANKS = dict.fromkeys(those(function="step"), 3) | {
     "softmax": 3, "softmin": 3, "exp": 3, "exp2": 3, "sigmoid": 2, "hardsigmoid": 2,
     "tanh": 1, "erf": 1, "erfc": 1, "ndtr": 1, "softsign": 1, "atan": 1,
-    # A response that weighs what it was made from, as in ConvNeXt V2, also where it is that of one place.
+    # A norm that scales the values that it was computed from, as in ConvNeXt V2, also at a single position.
     "norm": 1, "vector_norm": 1, "linalg_norm": 1, "linalg_vector_norm": 1,
 }  # fmt: skip
 _ATTENTION = 3
-# What a gate made by a sigmoid does not outlive: there the sigmoid was a nonlinearity of the network.
+# Operators that end a gate made by a sigmoid: there the sigmoid was a nonlinearity of the network.
 _MIXING = WEIGHTED | those(role=("product", "normalisation"))
 
 
 class Gates:
     """Which values only weigh others: gates, attention weights, and what is made of these alone.
 
-    A gate stays a gate through all that moves, repeats, pools, pads, resizes or joins its values and through
-    arithmetic; layers with weights and norms end it, since a sigmoid may also be a network's nonlinearity. Attention
-    weights outlive these too, as heads may be mixed by a linear layer.
+    A gate stays a gate through operators that move, repeat, pool, pad, resize or join its values and through
+    arithmetic; layers with weights and norms end it, since a sigmoid may also be a nonlinearity of the network.
+    Attention weights pass these too, since a linear layer may mix heads.
     """
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[Tensor, int]] = {}  # with their rank
-        self._shifted: dict[int, Tensor] = {}  # values that are others plus 3
-        self._numbers: dict[int, tuple[Tensor, int]] = {}  # of values that repeat others: how many numbers they repeat
+        self._shifted: dict[int, Tensor] = {}  # values of the form x + 3
+        self._numbers: dict[
+            int, tuple[Tensor, int]
+        ] = {}  # of values that repeat others: how many different numbers they hold
 
     def _is_hard_sigmoid(self, call: Call) -> bool:
         """Whether a clamp is a hard sigmoid: to [0, 1], or relu6(x + 3) before it is divided by 6."""
@@ -47,17 +49,17 @@ class Gates:
         return bounds == (0, 1) or (bounds == (0, 6) and shifted is call.input)
 
     def rank(self, value: Any) -> int:
-        """How surely a value is a gate; 0 where it is none."""
+        """The rank of a value as a gate; 0 if it is none."""
         found = self._known.get(id(value))
         return found[1] if found is not None and found[0] is value else 0
 
     def numbers(self, value: Tensor) -> int:
-        """How many numbers a value is made of, repetitions not counted."""
+        """The number of elements of a value, without repetitions."""
         found = self._numbers.get(id(value))
         return found[1] if found is not None and found[0] is value else value.numel()
 
     def made(self, call: Call) -> tuple[int, int | None]:
-        """The rank of what an operation is about to make, and how many numbers it repeats (None where it does not)."""
+        """The rank of an operation's output, and how many numbers it repeats (None if it repeats none)."""
         kind = call.kind
         read = [call.input] if kind.endswith("_as") else call.tensors  # x.expand_as(y) takes the shape of y alone
         live = [value for value in read if value.requires_grad]
@@ -97,7 +99,7 @@ def _single(kind: str, live: list[Tensor]) -> bool:
 
 
 def _bounds(call: Call) -> tuple[Any, Any] | None:
-    """The range that a clamp leaves, where it is two numbers."""
+    """The range of a clamp, if it is given by two numbers."""
     if call.kind == "relu6":
         return (0, 6)
     if call.kind not in ("rectifying_clamp", "clamp", "hardtanh"):
@@ -112,7 +114,7 @@ def _is_three(value: Any) -> bool:
 
 
 def pointwise(call: Call, gates: Gates, unknown: BackwardRule) -> BackwardRule:
-    """A product or quotient of two values, place by place: all to the signal, one half to each where both are."""
+    """An elementwise product or quotient: all relevance to the signal, one half to each factor if both are signals."""
     a, b = call.arguments["input"], call.arguments["other"]
     live = [isinstance(value, Tensor) and value.requires_grad for value in (a, b)]
     if not all(live):

@@ -1,9 +1,8 @@
-"""Layer-wise relevance propagation through every operator of a network, with an account of what does not arrive."""
+"""Layer-wise relevance propagation through every operator of a network, with an account of lost relevance."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from microtome.trace.backward_rules import BackwardRule, Operation, RuleSet, Through
 from microtome.trace.lrp.account import Account, Chooser, proportional
+from microtome.trace.lrp.additions import ADDING, added, mean_of_two, terms
 from microtome.trace.lrp.attention import attention, multi_head
 from microtome.trace.lrp.by_hand.channel_scaling import ChannelScaling, Scaled
 from microtome.trace.lrp.by_hand.nonlinearities import Nonlinearities
@@ -31,20 +31,18 @@ __all__ = ["Chooser", "Relevance"]
 
 # One number in, one number out: what arrives goes to the one input.
 _POINTWISE = those(role=("activation", "function")) | {"normalize", "rms_norm", "local_response_norm"}
-# The larger or smaller of two values: the winner takes the relevance, as the gradient has it.
+# The larger or smaller of two values: the winner takes the relevance, like the gradient.
 _CHOICES = those(role="arithmetic", function="piecewise")
 # Averages and resampling: linear without weights.
 _AVERAGING = those(role=("averaging", "reduction"), function="affine") | those(
     role="resampling", function=("affine", "curved")
 )
-# Sums that may hold constants: linear in the first and the named argument.
-_ADDING = {"lerp": 1, "index_add": 3, "scatter_add": 3}
 _NORMS = frozenset(("group_norm", "instance_norm", "layer_norm"))
 _SUMMED_PRODUCTS = those(role="product")
 _TRANSFORMS = those(role="transform")
-# Linear, or linear but for a constant, in all complex numbers that it reads; a length is so along its own direction.
+# Affine in all complex numbers that they read; an absolute value is linear along its own direction.
 _LINEAR_IN_COMPLEX = _TRANSFORMS | _AVERAGING | WRITES | frozenset("complex add sub rsub neg conj abs".split())
-# What is linear in one value, where all others are constants.
+# Linear in one value if all others are constants.
 _ONE_FACTOR = WEIGHTED | _SUMMED_PRODUCTS | {"mul"}
 
 
@@ -61,7 +59,7 @@ class Relevance(RuleSet):
     Attributes
     ----------
     account : Account
-        What biases, constants and stabilisers took of the relevance.
+        The relevance that biases, constants and stabilisers took.
 
     Notes
     -----
@@ -95,7 +93,7 @@ class Relevance(RuleSet):
         self._ranges.keep(prepared, low, high)
 
     def forget(self) -> None:
-        """Let go of the values of a pass that is over.
+        """Release the values of a finished pass.
 
         They lead to the graph, whose nodes hold their rules and so this object: a circle that Python's collector
         does not see, since it runs through torch.
@@ -149,7 +147,7 @@ class Relevance(RuleSet):
         return output
 
     def _book_around(self, base: Tensor, view: Tensor) -> None:
-        """A constant, into a part of which a value has been written, keeps what arrives at its other places."""
+        """Record the relevance of a constant at the positions that no value was written to."""
         shape, stride = view.shape, view.stride()
         offset = view.storage_offset() - base.storage_offset()
         name = self._constants[id(base)][1] if id(base) in self._constants else ""
@@ -170,7 +168,7 @@ class Relevance(RuleSet):
             self.opaque(f'a value written into a part of the constant "{name}", which is not contiguous,')
 
     def _sum_of_product(self, call: Call) -> Call:
-        """The sum that is left of ``input + value * a * b`` when its product has been run."""
+        """The sum that remains of ``input + value * a * b`` after its product has been run."""
         bound = call.arguments
         product = self.run(Call("mul", torch.mul, (bound["tensor1"], bound["tensor2"]), {}, False, call.name))
         add = Tensor.add_ if call.inplace else torch.add
@@ -217,10 +215,10 @@ class Relevance(RuleSet):
             return self._linear if terms is None else self._weighted(call, terms)
         if kind in _NORMS:
             return self._held
-        if kind in _ADDING:
-            return self._adding
+        if kind in ADDING:
+            return partial(added, self.account, self._refuse)
         if kind in self.several:
-            return self._second_is_a_mean
+            return partial(mean_of_two, self.account, self._refuse)
         if kind in ("add", "sub", "rsub"):
             return self._sum(call)
         if kind in WRITES:
@@ -265,12 +263,12 @@ class Relevance(RuleSet):
         return proportional(self.account, operation, arriving, constant=operation.again(none))
 
     def _linear(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-        """An operator that is linear in what it reads; the places at which a map is sampled take nothing."""
+        """An operator that is linear in its inputs; sampling positions take no relevance."""
         takers = [operation.call.input] if operation.call.kind == "grid_sample" else None
         return proportional(self.account, operation, arriving, takers)
 
     def _of_complex(self, call: Call) -> BackwardRule | None:
-        """The epsilon rule for what is linear in complex numbers; no rule of the weights' signs holds for these."""
+        """The epsilon rule for operators that are linear in complex numbers, which have no signs for other rules."""
         kind, live = call.kind, [value for value in call.tensors if value.requires_grad]
         if kind in MOVES:
             return None
@@ -286,7 +284,7 @@ class Relevance(RuleSet):
         return proportional(self.account, operation, arriving, takers, constant=operation.again(none))
 
     def _held(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-        """A norm: linear but for a constant, its deviations held."""
+        """A norm, affine with its standard deviation treated as a constant."""
         x = operation.call.input
 
         def run(swap: dict[int, Tensor]) -> Tensor:

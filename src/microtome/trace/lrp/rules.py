@@ -44,7 +44,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Shared:
-    """Where relevance went, and how much of it biases and stabilisers took, by image (N,)."""
+    """The shared relevance, and how much of it biases and stabilisers took, by image (N,)."""
 
     relevance: Tensor
     bias: Tensor
@@ -85,7 +85,7 @@ def _signed(operator: Linear, plus: Tensor, minus: Tensor, bias: Tensor) -> list
 
 @dataclass(frozen=True)
 class Rule:
-    """Base of the rules; ``epsilon`` keeps the denominator from zero and is reported for what it takes.
+    """Base of the rules; ``epsilon`` keeps the denominator from zero, and the relevance that it takes is reported.
 
     It also holds for the sums, pooling and products of the layers that follow the rule.
     """
@@ -128,18 +128,18 @@ class ZPlus(Rule):
 
 @dataclass(frozen=True)
 class SparingZPlus(Rule):
-    r"""z+ without biases; where no input speaks for an output, :math:`w^2`, which needs no input.
+    r"""z+ without biases; where no input contributes positively to an output, :math:`w^2`, which needs no input.
 
     .. math:: R_i = \sum_{j:\,s_j > \epsilon} \frac{(x_i w_{ij})^+}{s_j} R_j
               + \sum_{j:\,s_j \le \epsilon} \frac{w_{ij}^2}{\sum_{i'} w_{i'j}^2} R_j,
               \qquad s_j = \sum_{i'} (x_{i'} w_{i'j})^+
 
-    Both are rules of deep Taylor decomposition (Montavon et al. 2017). Biases take nothing, and no relevance is stuck
-    in an output that is positive by its bias alone, which depthwise convolutions have many of.
+    Both are rules of deep Taylor decomposition (Montavon et al. 2017). Biases take nothing, and no relevance is lost
+    at an output that is positive only by its bias, which is frequent in depthwise convolutions.
     """
 
     def share(self, operator: Linear, arriving: Tensor) -> Shared:
-        """Share among what spoke for the output, or by squared weights."""
+        """Share among positive contributions, or by squared weights."""
         w = operator.weight
         terms = _signed(operator, w.clamp(min=0), w.clamp(max=0), torch.zeros_like(operator.bias))
         z = sum((operator.forward(x, w) for x, w, _ in terms[1:]), start=operator.forward(*terms[0][:2]))

@@ -1,4 +1,4 @@
-"""The order of axes after permute, transpose, movedim and their kin, in any spelling."""
+"""The order of axes after permute, transpose, movedim and similar, in any spelling."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from microtome.trace.operators.operator_calls import Call
 
 
 def axis_order(call: Call, dims: int) -> list[int]:
-    """The axis of the input that each axis of the output is.
+    """For each axis of the output the axis of the input that it comes from.
 
     The operation itself runs on a tensor without content whose axes differ in length, so every spelling is right.
 

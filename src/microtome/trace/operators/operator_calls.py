@@ -1,4 +1,4 @@
-"""One operation of a forward pass: what it is, on what, and how to run it."""
+"""One operation of a forward pass: its name, its arguments, and how to run it."""
 
 from __future__ import annotations
 

@@ -12,14 +12,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Traits:
-    """What is known of an operator.
+    """The traits of an operator.
 
     Attributes
     ----------
     role : str
-        What it does. One of ``ROLES``.
+        Its role, one of ``ROLES``.
     reads : str
-        Which positions of a map one position of the output depends on. ``"same"``: the same position, in any channel
+        The positions of a map that one position of the output depends on. ``"same"``: the same position, in any channel
         (the axes stay). ``"window"``: a window around it. ``"moved"``: other positions, one or several, after the axes
         or the positions were rearranged. ``"all"``: positions everywhere.
     function : str
@@ -36,7 +36,7 @@ class Traits:
         Where a piecewise affine operator bends: ``"zero"`` (at zero), ``"bounds"`` (at given numbers), ``"pair"``
         (where two inputs are equal), ``"window"`` (where the winner of a window changes); empty for everything else.
     layer : bool
-        Whether a call is listed as a layer; bookkeeping that only moves values about is not.
+        Whether a call is listed as a layer; operations that only move values are not.
     """
 
     role: str

@@ -1,4 +1,4 @@
-"""Arguments of operators by name, and what they say: in place or not, and which rectifier a clamp spells."""
+"""Arguments of operators by name, and what follows from them: in place or not, and the kind of a clamp."""
 
 from __future__ import annotations
 

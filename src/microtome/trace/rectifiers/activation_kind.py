@@ -16,14 +16,14 @@ from microtome.trace.rectifiers.value_function import Value, computed, entry
 
 _REACH, _STEPS = 12.0, 240  # the grid: from -12 to 12 in steps of 0.1
 _STEP = 2 * _REACH / _STEPS
-_TAIL = 10  # steps at each end whose mean slope is the tail's
+_TAIL = 10  # steps at each end whose mean slope is that of the tail
 _FLAT = 0.02  # a tail is flat when its slope is below this share of the largest slope
-_GROWTH = 16.0  # a tail that grows by more between 6 and 12 is no rectifier's: exp, not x or x squared
+_GROWTH = 16.0  # a tail that grows by more between 6 and 12 belongs to no rectifier: exp, not x or x squared
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a nonlinearity is.
+    """The kind of a nonlinearity.
 
     Attributes
     ----------
@@ -31,10 +31,10 @@ class Kind:
         ``"rectifier"``, ``"linear"``, ``"saturating"``, ``"odd"`` (the same on both sides but for the sign, without
         an end: ``asinh``) or ``"other"``.
     sign : int
-        For a rectifier, 1 where the side that passes goes up (``max(x, 0)``), -1 where it goes down (``min(x, 0)``).
+        For a rectifier, 1 if it passes positive numbers (``max(x, 0)``), -1 if it passes negative ones (``min(x, 0)``).
     scale : float
-        For a rectifier, the slope of the side that passes, as a function of what the nonlinearity reads: 2 for
-        ``x + x.abs()``; 1 where it has no one slope.
+        For a rectifier, the slope of the side that passes, as a function of its input: 2 for
+        ``x + x.abs()``; 1 if the slope is not constant.
     failed : bool
         Whether it could not be probed.
     """
@@ -63,13 +63,13 @@ def kind_of(value: Value) -> Kind:
 
 
 def _evaluate(value: Value, grid: Tensor) -> Tensor:
-    """The value at each number of a grid: (grid, functions), where several functions come of constants per channel."""
+    """The value at each number of a grid, (grid, functions); constants per channel give several functions."""
     axes = grid.reshape(-1, *(1,) * 5)  # more axes than an image has, so that constants align with its last ones
     return torch.as_tensor(computed(value, axes), device=grid.device).double().reshape(len(grid), -1)
 
 
 def _classify(y: Tensor) -> Kind:
-    """The kind of functions given by their values (grid, functions); ``"other"`` where they differ in kind."""
+    """The kind of functions given by their values (grid, functions); ``"other"`` if they differ in kind."""
     found = [_kind(column) for column in y.T.unique(dim=0)]
     kinds = set(found)
     curved = {kind for kind in kinds if kind.name != "linear"}
@@ -82,7 +82,7 @@ def _classify(y: Tensor) -> Kind:
 
 
 def _steepens(kinds: set[Kind]) -> bool:
-    """Whether rectifiers stand beside linear functions only: learned slopes, one of which is 1."""
+    """Whether all functions are rectifiers or linear: learned slopes, one of which is 1."""
     return {kind.name for kind in kinds} == {"rectifier", "linear"}
 
 
@@ -124,7 +124,7 @@ def _up(slope: float) -> int:
 
 
 def _bounded(slope: Tensor, steepest: float) -> Kind:
-    """A function that is flat on both sides: a rectifier when it rises from zero on, like ReLU6."""
+    """A function that is flat on both sides: a rectifier if it rises from zero on, like ReLU6."""
     middle = _STEPS // 2
     dead = slope.abs() <= 1e-6 * steepest
     if bool(dead[:middle].all()) and not bool(dead[middle]):

@@ -1,4 +1,4 @@
-"""Values of a pass that are computed element by element from one tensor, whatever operations spell them.
+"""Values of a pass that are computed element by element from one tensor, by whatever operations.
 
 A model may write a nonlinearity in many ways: ``F.relu(x)``, ``x * (x > 0)``, ``(x + x.abs()) / 2``. All of them
 compute each number of the result from the number of ``x`` at the same place. ``Elementwise`` watches the operations of
@@ -40,7 +40,7 @@ class Elementwise:
     values : list of Value
         All that are no sources, in the order of the pass.
     mixed : list of str
-        Names of operations in which a mask made from the image meets values that it was not made from, or that take
+        Names of operations that combine a mask made from the image with values that it was not made from, or that take
         the larger of two values that are made from the image in different ways.
     """
 
@@ -55,7 +55,7 @@ class Elementwise:
         self._laid = LaidBeside()
 
     def before(self, call: Call) -> Value | None:
-        """What an operation is about to compute; None when it is no function of one tensor alone."""
+        """The value that an operation is about to compute; None if it is no function of one tensor alone."""
         kind = call.kind
         pair = kind in ("max", "min") and len(call.tensors) == 2  # torch.max(x, y), as torch.maximum
         if (parts := self._laid.read(call)) is not None and not pair:
@@ -68,7 +68,7 @@ class Elementwise:
         if any(tensor.is_complex() for tensor in call.tensors):
             return None  # no function of one number
         if _is_floor(call):
-            return None  # a guard, as before a logarithm or a power: what follows begins anew
+            return None  # a guard, as before a logarithm or a power: the following operations start a new function
         parents: list[Value] = []
         places: list[Tensor] = []
         for tensor in call.tensors[:1] if kind in CASTS else call.tensors:  # y.to(x) takes the type of x alone
@@ -104,7 +104,7 @@ class Elementwise:
         made = tensors(call.args[0] if output is None and call.kind == "setitem" else output)
         if not made:
             return
-        if value.source is None:  # a mask; one that is split is several
+        if value.source is None:  # a mask; a split mask is several values
             for part in made:
                 self._keep(part, value)
             return
@@ -120,7 +120,7 @@ class Elementwise:
         return bool(self._laid)
 
     def knows(self, tensor: Tensor) -> bool:
-        """Whether a tensor is made from the image, as far as it can be told."""
+        """Whether a tensor is computed from the image, as far as it is known."""
         return tensor.requires_grad or self.found(tensor) is not None
 
     def forget(self) -> None:
@@ -130,7 +130,7 @@ class Elementwise:
             value.parents, value.children = [], []
 
     def _of_several(self, call: Call, parents: list[Value]) -> Value | None:
-        """A value of several tensors; noted where a mask takes part, since that may have been meant as a rectifier."""
+        """A value of several tensors; noted if a mask takes part, since that may have been meant as a rectifier."""
         if TRAITS[call.kind].role == "comparison" or all(parent.mask for parent in parents):
             return Value(None, parents, call.name, call.kind, mask=True)
         if any(parent.mask for parent in parents) or TRAITS[call.kind].kink == "pair":
@@ -138,7 +138,7 @@ class Elementwise:
         return None
 
     def _made_of_masks(self, call: Call) -> Value | None:
-        """What an operation that does not work element by element makes of masks; noted where it reads more."""
+        """The value that an operation that is not elementwise computes from masks; noted if it reads more."""
         read = [call.input] if call.kind.endswith("_as") else call.tensors  # x.view_as(y) takes the shape of y alone
         masks = [tensor for tensor in read if self._is_mask(tensor)]
         if not masks:
@@ -154,7 +154,7 @@ class Elementwise:
     def _match(self, parents: list[Value], places: list[Tensor]) -> None:
         """Find out whether one tensor holds the numbers that another is computed from: then it is the same source.
 
-        Copies of one tensor, such as two permuted ones that are flattened, are known by their numbers only.
+        Copies of one tensor, such as two permuted ones that are flattened, are recognised only by their numbers.
         """
         for k, (one, other) in enumerate(zip(parents, parents[::-1], strict=True)):
             begun = other.source
@@ -171,10 +171,10 @@ class Elementwise:
                 return
 
     def _laid_out(self, one: Value, x: Tensor, other: Value, y: Tensor) -> Value | None:
-        """What a tensor holds, where it was computed from the numbers of another in another layout.
+        """The value of a tensor that was computed from the numbers of another tensor in another layout.
 
-        As the gate in ``x * x.flatten(1).sigmoid().view(x.shape)``. Whether its places are those of ``x`` is told by
-        its numbers.
+        Example: the gate in ``x * x.flatten(1).sigmoid().view(x.shape)``. Whether its positions are those of ``x`` is
+        checked by its numbers.
         """
         begins = other.source is other or other.source is None
         if one.source is None or not one.linear or not begins or other is one or x.shape != y.shape:
@@ -210,12 +210,12 @@ class Elementwise:
         return found is not None and found.mask
 
     def found(self, tensor: Tensor) -> Value | None:
-        """What is known of a tensor, as it is now."""
+        """The known value of a tensor in its present state."""
         found = self._known.get(id(tensor))
         return found[2] if found is not None and found[0]() is tensor and found[1] == version(tensor) else None
 
     def _value(self, tensor: Tensor) -> Value | None:
-        """What is known of a tensor; a source where nothing is and a gradient reaches it; None for a constant."""
+        """The known value of a tensor; a new source if none is known and a gradient reaches it; None for a constant."""
         found = self.found(tensor)
         if found is not None:
             return found
@@ -239,12 +239,12 @@ class Elementwise:
         if value.source is not None:
             base, place = lying or _lying(tensor)
             there = self._lying.get(place)
-            if there is None or there[0]() is not base:  # memory that is used again
+            if there is None or there[0]() is not base:  # reused memory
                 self._lying[place] = weakref.ref(base), value
 
 
 def _lying(tensor: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
-    """The tensor in whose memory another lies, and where its numbers are there."""
+    """The tensor whose memory another shares, and the place of its numbers there."""
     base = tensor if tensor._base is None else tensor._base
     return base, (id(base), version(tensor), tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
 
@@ -271,7 +271,7 @@ def _one_factor(call: Call) -> bool:
 
 
 def _writes_by_mask(call: Call) -> bool:
-    """Whether numbers are written where a mask holds, or everywhere; not at chosen places, such as one channel."""
+    """Whether numbers are written where a mask is true, or everywhere; not at fixed places, such as one channel."""
     index = call.args[1]
     parts = index if isinstance(index, tuple) else (index,)
     everywhere = (slice(None), Ellipsis)

@@ -1,4 +1,4 @@
-"""Values laid beside each other along a new axis: what is then taken along it is a function of one number again.
+"""Values stacked along a new axis: a reduction along it may be a function of one number again.
 
 ``torch.stack([x, zeros]).amax(0)`` is a rectifier, as ``torch.maximum(x, zeros)`` is.
 """
@@ -19,9 +19,9 @@ from microtome.trace.operators.operator_table import those
 from microtome.trace.rectifiers.value_function import Value, constant, version
 
 JOINING = frozenset(("stack", "cat"))
-# What is taken along the new axis, and is a function of one number where all parts are.
+# Reductions along the new axis that are functions of one number if all parts are.
 TAKING = frozenset(("amax", "amin", "max", "min")) | {"logsumexp", "sum", "mean"}
-# What else may choose among the parts.
+# Other operators that may select among the parts.
 CHOOSING = those(role=("reduction", "pooling"), function=("piecewise", "curved")) | {"logsumexp", "topk", "sort"}
 CHOOSING |= those(role="softmax")
 # Operations that lay the same numbers out anew.
@@ -30,14 +30,14 @@ LAYING_OUT = those(role=("view", "rearrangement"), function="identity")
 
 @dataclass(frozen=True)
 class Parts:
-    """Values that lie beside each other.
+    """Stacked values.
 
     Attributes
     ----------
     parents : list of Value
-        Those that are made from the image, each once.
+        The values that are computed from the image, each once.
     order : list of int or None
-        For each part which of the parents it is; None for a constant.
+        For each part the index of its parent; None for a constant.
     constants : list of Tensor or None
         The constants of one number among the parts.
     axis : int or None
@@ -74,13 +74,13 @@ class Parts:
 
 
 class LaidBeside:
-    """The tensors of one pass that hold values laid beside each other."""
+    """The tensors of one pass that hold stacked values."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[weakref.ref[Tensor], int, Parts]] = {}
 
     def lay(self, call: Call, output: Any, known: Callable[[Tensor], Value | None]) -> None:
-        """Note what ``stack`` has made, or ``cat`` of parts of length one."""
+        """Note the output of ``stack``, or of ``cat`` with parts of length one."""
         parts, axis = call.arguments["tensors"], call.arguments["dim"]
         plain = isinstance(output, Tensor) and isinstance(axis, int) and len(parts) > 1
         if not plain or not all(isinstance(part, Tensor) for part in parts):
@@ -108,7 +108,7 @@ class LaidBeside:
             self._known[id(output)] = weakref.ref(output), version(output), replace(parts, axis=None)
 
     def read(self, call: Call) -> Parts | None:
-        """The parts that an operation reads; None where it reads none."""
+        """The parts that an operation reads; None if it reads none."""
         if not self._known:
             return None
         tensor = call.input
@@ -117,7 +117,7 @@ class LaidBeside:
 
     @staticmethod
     def taken(call: Call, parts: Parts) -> Value | None:
-        """What an operation takes along the new axis, as a function of one number; None where it is none."""
+        """The reduction of an operation along the new axis, as a function of one number; None if it is none."""
         bound = call.arguments
         given = bound.get("dim", bound.get("other", bound.get("argument1")))
         keeps = bound.get("keepdim", bound.get("argument2", False))

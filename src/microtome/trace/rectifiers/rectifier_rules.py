@@ -23,7 +23,7 @@ from microtome.trace.rectifiers.value_function import Value, entry, inside
 
 _BOUNDED = those(activation="rectifier", kink="bounds")
 _CURVED_ARITHMETIC = those(role=("arithmetic", "function"), function="curved") | those(activation="saturating")
-_LEAVING = frozenset("numpy tolist __array__ __dlpack__".split())  # questions that hand out all numbers of a tensor
+_LEAVING = frozenset("numpy tolist __array__ __dlpack__".split())  # methods that export all numbers of a tensor
 # Autograd's own nodes whose derivative is 0 or 1, and which return a tensor of their own.
 _STEPS = frozenset(
     ("ReluBackward0", "HardtanhBackward0", "HardtanhBackward1", "ThresholdBackward0", "ThresholdBackward1")
@@ -31,7 +31,7 @@ _STEPS = frozenset(
 
 
 class _Seen(set[str]):
-    """Operators to be told of; from the first mask on these are all, since any of them may move it."""
+    """Operators that the rules need to see; after the first mask these are all, since any may move it."""
 
     everything = False
 
@@ -40,15 +40,15 @@ class _Seen(set[str]):
 
 
 class RectifierRules(RuleSet):
-    """Rules that act at rectifiers; subclasses say what happens there.
+    """Rules that act at rectifiers; subclasses define the action.
 
-    The forward pass runs as the model wrote it. When it is over, the values that are functions of one tensor are
+    The forward pass runs as the model wrote it. Afterwards the values that are functions of one tensor are
     sorted into rectifiers and others, and hooks are set on autograd's graph.
 
     Attributes
     ----------
     notes : list of str
-        Patterns that could not be told, by name: there the plain gradient stands.
+        Patterns that could not be recognised, by name: there the plain gradient is used.
     """
 
     acts_on = RECTIFIERS
@@ -63,20 +63,20 @@ class RectifierRules(RuleSet):
 
     @property
     def sees(self) -> set[str]:
-        """All operators that a rectifier may be made of; from the first mask on, all that may move it, too."""
+        """All operators that a rectifier may consist of; after the first mask also all that may move it."""
         return self._sees
 
     def ask(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Answer a question about a tensor; noted where all its numbers leave for NumPy or Python."""
+        """Answer a query about a tensor; noted if all its numbers are exported to NumPy or Python."""
         asked = args[0] if args else None
         leaving = getattr(func, "__name__", "") in _LEAVING and isinstance(asked, Tensor) and asked.numel() > 1
         if leaving and isinstance(asked, Tensor) and self._elementwise.knows(asked):
             name = func.__name__.strip("_")
-            self._note(f'what the model makes of numbers of the image after "{name}" in {calling_place()} is not seen')
+            self._note(f'computations on numbers of the image after "{name}" in {calling_place()} are not seen')
         return func(*args, **kwargs)
 
     def run(self, call: Call) -> Any:
-        """Run one operation as the model wrote it and note what it is made of."""
+        """Run one operation as the model wrote it and note its inputs."""
         if call.foreign and any(tensor.requires_grad for tensor in call.tensors):
             self.opaque(f'the custom operator "{call.kind}"')
         mixed = len(self._elementwise.mixed)
@@ -102,7 +102,7 @@ class RectifierRules(RuleSet):
         return output
 
     def _on_view(self, call: Call, value: Value) -> Any:
-        """An in-place call on a part of a tensor: computed beside it and copied in, so that the part has a node."""
+        """An in-place call on a part of a tensor: computed separately and copied in, so that the part has a node."""
         part = call.input
         beside = part.clone()
         args = tuple(beside if item is part else item for item in call.args)
@@ -118,7 +118,7 @@ class RectifierRules(RuleSet):
         Raises
         ------
         OpaqueError
-            Naming a function that would run its own backward.
+            Names a function that would run its own backward pass.
         """
         super().check_graph(root)
         values = [value for value in self._elementwise.values if value.node is not None and not value.linear]
@@ -215,14 +215,14 @@ class Deconvnet(RectifierRules):
 
 
 class _Passing:
-    """One nonlinearity through which the signal passes: in at its output, out once at its input."""
+    """One nonlinearity that the signal passes: it enters at the output and leaves once at the input."""
 
     def __init__(self, kind: Kind) -> None:
         self._clamp, self._scale = _clamped(kind.sign), kind.scale
         self._signal: Tensor | None = None
 
     def arrive(self, signals: tuple[Tensor | None, ...]) -> None:
-        """Keep what arrives; the graph below runs on, but its result is exchanged."""
+        """Keep the arriving signal; the graph below continues, but its result is exchanged."""
         signal = self._clamp(signals)[0]
         self._signal = signal if signal is None or self._scale == 1 else signal * self._scale
 
@@ -242,13 +242,13 @@ class _Passing:
 
 
 def _laid_out(signal: Tensor, own: Tensor) -> Tensor:
-    """A signal in the shape of what it is exchanged for: summed over what was repeated, an axis of one put in."""
+    """A signal in the shape of the one that it replaces: summed over repetitions, with axes of length one added."""
     same = signal.numel() == own.numel()
     return (signal.reshape(own.shape) if same else signal.sum_to_size(own.shape)).to(own)
 
 
 def _clamped(sign: int) -> Any:
-    """The hook that keeps the positive part of an arriving signal, or the negative part for ``sign`` -1."""
+    """The hook that keeps the positive part of an arriving signal, or the negative part if ``sign`` is -1."""
 
     def clamp(signals: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
         keep = {"min": 0} if sign > 0 else {"max": 0}
@@ -281,7 +281,7 @@ def _readers(root: Tensor, nodes: set[Any]) -> dict[Any, set[Any]]:
 
 
 def _inner_readers(value: Value) -> set[Any]:
-    """The nodes of the operations that go on computing element by element from a value."""
+    """The nodes of the elementwise operations that follow a value."""
     return {
         node
         for child in value.children

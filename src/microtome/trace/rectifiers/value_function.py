@@ -28,9 +28,9 @@ class Value:
     Attributes
     ----------
     source : Value or None
-        What it is computed from, element by element; a source is its own. None where several tensors take part.
+        The tensor that it is computed from, element by element; a source is its own source. None for several tensors.
     parents : list of Value
-        What its operation read.
+        The inputs of its operation.
     name, kind : str
         Its operation.
     node : Any
@@ -38,17 +38,17 @@ class Value:
     linear : bool
         Whether it is an affine function of its source.
     affine : bool
-        Whether its operation is an affine function of the one value that it read.
+        Whether its operation is an affine function of its single input.
     again : Callable or None
         Runs the operation on other values of its parents.
     mask : bool
         Whether it is piecewise constant, such as ``x > 0``.
     twins : set
-        Of a source: the nodes of other tensors that hold the same numbers, such as a second view of the same tensor.
+        For a source: the nodes of other tensors that hold the same numbers, such as a second view of the same tensor.
     children : list of Value
-        What was computed from it, element by element.
+        The values that are computed from it, element by element.
     laid_out : Value or None
-        Of a mask in another layout: the mask that was laid out anew.
+        For a mask in another layout: the original mask.
     """
 
     source: Value | None
@@ -92,7 +92,7 @@ def computed(value: Value, source: Tensor, begin: Value | None = None) -> Tensor
 
 
 def alike(value: Value, source: Tensor, result: Tensor) -> bool:
-    """Whether a value is what its function gives for the numbers of another tensor."""
+    """Whether a value equals its function of the numbers of another tensor."""
     try:
         with torch.no_grad():
             again = computed(value, source)
@@ -100,7 +100,7 @@ def alike(value: Value, source: Tensor, result: Tensor) -> bool:
         return False
     if again.shape != result.shape:
         return False
-    # Of a constant function every tensor would be the source.
+    # For a constant function every tensor would be a source.
     varies = bool(again.flatten()[:1].ne(again).any())
     return varies and torch.allclose(again.double(), result.double(), rtol=1e-5, atol=1e-9)
 
@@ -164,7 +164,7 @@ def _cast(values: list[Tensor]) -> Tensor:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where in the arguments of a call the value of a parent stands."""
+    """The place of a parent's value in the arguments of a call."""
 
     index: int
 
@@ -181,7 +181,7 @@ def constant(tensor: Tensor) -> Tensor | None:
 
 
 def entry(value: Value) -> Value:
-    """What a nonlinearity reads: the last affine function of the source that every way to the value leads through.
+    """The input of a nonlinearity: the last affine function of the source that lies on every path to the value.
 
     In ``y = 4 * x; y * (y > 0)`` that is ``y``.
     """
@@ -194,7 +194,7 @@ def entry(value: Value) -> Value:
 
 
 def _ancestors(value: Value, barrier: Value | None = None) -> list[Value]:
-    """All values that a value is computed from, itself left out; the search ends at a barrier."""
+    """All values that a value is computed from, without itself; the search ends at a barrier."""
     found: dict[int, Value] = {}
     queue = list(value.parents)
     while queue:
@@ -206,12 +206,12 @@ def _ancestors(value: Value, barrier: Value | None = None) -> list[Value]:
 
 
 def _avoids(value: Value, barrier: Value) -> bool:
-    """Whether a way from the source to the value leads past the barrier."""
+    """Whether a path from the source to the value avoids the barrier."""
     return barrier is not value.source and any(item is value.source for item in _ancestors(value, barrier))
 
 
 def inside(value: Value, ends: set[Any]) -> Iterator[Any]:
-    """The nodes of autograd's graph between a value and these nodes, which are left out."""
+    """The nodes of autograd's graph between a value and these nodes, without them."""
     seen: set[Any] = set()
     queue = [value.node]
     while queue:
@@ -224,5 +224,5 @@ def inside(value: Value, ends: set[Any]) -> Iterator[Any]:
 
 
 def version(tensor: Tensor) -> int:
-    """How often a tensor has been written on; -1 where nobody counts."""
+    """The version counter of a tensor; -1 if it has none."""
     return -1 if tensor.is_inference() else tensor._version

@@ -1,4 +1,4 @@
-"""Who broke off a pass: the model, or what looked at it. The error to raise names the layer and the images."""
+"""Attributes an error of a pass to the model or to microtome; the new error names the layer and the images."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch import Tensor
 from microtome.errors import MicrotomeError, ModelError, OpaqueError
 from microtome.trace.origins import OURS, TORCH, is_within
 
-# Where the model and its operations are called: what is raised there is raised by them.
+# Functions that call the model and its operations: an error raised there is the model's.
 _CALLING: set[CodeType] = set()
 
 
 def calls_the_model(*functions: Callable[..., Any]) -> None:
-    """Name functions of this package whose calls raise what the model raises."""
+    """Mark functions of this package that call the model, so that they pass on its errors."""
     _CALLING.update(function.__code__ for function in functions)
 
 
 def is_ours(error: BaseException) -> bool:
-    """Whether an error was raised by code of this package that looks at the model, not by a call of the model's."""
+    """Whether an error was raised by code of this package, not by the model."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     code = next((frame.f_code for frame in reversed(frames) if not is_within(frame.f_code, TORCH)), None)
     return code is not None and code not in _CALLING and is_within(code, OURS)
@@ -34,7 +34,7 @@ def place(error: BaseException, names: Mapping[int, str]) -> str:
     Parameters
     ----------
     error : Exception
-        What was raised.
+        The original error.
     names : mapping of int to str
         The modules' names by identity.
     """
@@ -52,22 +52,22 @@ def blamed(
     watched: bool,
     looking: str,
 ) -> MicrotomeError:
-    """The error to raise for one that broke off the pass: of the model, or of what looked at it.
+    """The error to raise for an error in a pass, attributed to the model or to microtome.
 
     Parameters
     ----------
     error : Exception
-        What was raised.
+        The original error.
     images : Tensor
         The images of the pass.
     where : str
         The layer that ran.
     runs_plainly : function
-        Whether the model runs on the images when nobody looks at it.
+        Whether the model runs on the images without the tracer.
     watched : bool
         Whether rules or replacements took part in the pass.
     looking : str
-        What looked at the model, in words.
+        The purpose of the pass, in words.
     """
     inside = f' in layer "{where}"' if where else ""
     raised = f"{type(error).__name__}{inside} on images of shape {tuple(images.shape)}: {error}"
@@ -77,6 +77,6 @@ def blamed(
         if not watched:
             return ModelError(f"the model runs forwards but cannot be differentiated: it raised {raised}")
     return OpaqueError(
-        f"{looking} broke off with {raised}. The fault is in microtome, not in the model. Please report it "
-        "with the model; methods that do without this step still work."
+        f"{looking} failed with {raised}. The fault is in microtome, not in the model. Please report it "
+        "with the model; methods without this step still work."
     )

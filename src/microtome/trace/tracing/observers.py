@@ -15,7 +15,7 @@ from microtome.trace.tracing.tracer import Tracer
 
 
 class Capture:
-    """Keeps one operation of a pass with its arguments; of a module that reads no image, its own last operation."""
+    """Keeps one operation of a pass with its arguments; for a module that reads no image, its last own operation."""
 
     def __init__(self, name: str) -> None:
         self.call: Call | None = None
@@ -37,7 +37,7 @@ class Capture:
 
 
 class _Readers:
-    """Notes the operations that read what nothing seen has made, by the gradient that it carries."""
+    """Notes the operations that read a tensor of unseen code, detected by the gradient that it carries."""
 
     differentiable = True
 
@@ -49,20 +49,20 @@ class _Readers:
         """A module starts: nothing to do."""
 
     def operation(self, call: Call, output: Any) -> None:
-        """An operation has run: note it if it read a stranger."""
+        """An operation has run: note it if it read a tensor of unseen code."""
         if self._origins.stranger(call.tensors) is not None:
             self.names.add(call.name)
         self._origins.add(output)
 
     def leave(self, name: str, module: nn.Module, output: Any) -> None:
-        """A module has returned: one that shows no operations, such as a scripted one, is known by its name."""
+        """A module has returned: one without visible operations, such as a scripted one, is noted by its name."""
         self._origins.add(output)
 
 
 def readers_of_strangers(model: nn.Module, images: Tensor) -> frozenset[str]:
-    """Operations that read a value which depends on the images and which no operation that is seen has made.
+    """Operations that read a value that depends on the images and that no seen operation has computed.
 
-    Found by one pass with gradients; empty where the model does not run with gradients.
+    Found by one pass with gradients; empty if the model does not run with gradients.
     """
     with torch.enable_grad():
         images = images.detach().clone().requires_grad_().clone()  # no leaf, as the model may write on it

@@ -1,4 +1,4 @@
-"""The tracer: one forward pass in which every torch call and module is seen, to read, exchange, rule or stop."""
+"""The tracer: one forward pass that intercepts every torch call and module, to record, replace, apply rules or stop."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import GradientEdge
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from microtome.errors import InputError, MicrotomeError, OpaqueError
+from microtome.errors import MicrotomeError, OpaqueError
 from microtome.trace.axes.unit_edits import edits_of
 from microtome.trace.backward_rules import RuleSet
 from microtome.trace.batch_norm_gradient import align_batch_norm_gradients
@@ -24,20 +24,10 @@ from microtome.trace.operators.signatures import is_inplace, refined
 from microtome.trace.operators.spellings import spelling
 from microtome.trace.origins import Origins, calling_place, is_transformed, maker
 from microtome.trace.tracing import broken_pass
+from microtome.trace.tracing.pass_values import PassValues, Stop, main_tensor
 from microtome.trace.tracing.watching import INPUT, Observer, Replacement, Rules
 
 _REFINABLE = frozenset(("clamp", "clamp_min", "hardtanh", "threshold", "maximum", "max"))
-
-
-class Stop(BaseException):
-    """Ends a forward pass early; not an Exception, so that no model catches it.
-
-    A model may hold a pass of its own (``up_to``), so each pass heeds its own end only.
-    """
-
-    def __init__(self, tracer: Tracer) -> None:
-        super().__init__()
-        self.tracer = tracer
 
 
 class _Scope:
@@ -61,7 +51,7 @@ class Tracer(TorchFunctionMode):
         Names of values to keep: a module (``"layer1.0"``), its second call (``"relu#2"``), an
         operation in a module (``"layer1.0/relu.1"``), or what either reads (``"conv2@input"``).
     gradient : bool
-        Make every recorded value a place where gradients can be asked for. Nothing before the
+        Make gradients available at every recorded value. Nothing before the
         first of them becomes part of the graph.
     live : iterable of str
         Recorded values that are ends, not beginnings, of gradients: scores and objectives.
@@ -70,7 +60,7 @@ class Tracer(TorchFunctionMode):
     replace : mapping, optional
         Values to exchange: a tensor, or a function of the value.
     stop : bool
-        End the pass when all that was asked for is there.
+        End the pass as soon as all values are recorded.
     observer : Observer, optional
         Told of everything in order.
 
@@ -79,7 +69,7 @@ class Tracer(TorchFunctionMode):
     value : dict
         Recorded values, as they were before any later in-place change.
     edge : dict
-        Where gradients with respect to a recorded value can be asked for.
+        Graph edges for gradients with respect to a recorded value.
     """
 
     def __init__(
@@ -95,15 +85,18 @@ class Tracer(TorchFunctionMode):
         observer: Observer | None = None,
     ) -> None:
         super().__init__()
-        self.value: dict[str, Tensor] = {}
-        self.edge: dict[str, Tensor | GradientEdge] = {}
         self._model = model
-        self._waiting = set(record)
-        self._record = frozenset(self._waiting)
-        self._replace = dict(replace or {})
-        self._edits = edits_of(model)
-        self._touched = self._record | self._replace.keys() | self._edits.keys()
-        self._gradient, self._live, self._stop = gradient, frozenset(live), stop and bool(self._waiting)
+        self._values = values = PassValues(
+            record,
+            replace or {},
+            edits_of(model),
+            gradient=gradient,
+            live=live,
+            stop=stop,
+            rules=rules,
+            observer=observer,
+        )
+        self._record, self._touched, self._grad = values.record, values.touched, values.differentiable
         self._rules, self._observer = rules, observer
         self._modules = modules = named_modules(model)
         self._names = {id(module): name for name, module in modules}
@@ -116,7 +109,6 @@ class Tracer(TorchFunctionMode):
         self._seen = sees  # may grow during the pass
         self._calls: dict[str, int] = {}
         self._scopes: list[_Scope] = []
-        self._paused = False
         self._origins: Origins | None = None
         self._guarded = False
         # Modules whose inputs and outputs hooks of the user's may change.
@@ -131,9 +123,9 @@ class Tracer(TorchFunctionMode):
         ModelError
             When the model itself raises.
         """
-        grad = self._gradient or bool(self._live)
+        grad = self._grad
         # Rules hold for every operation that a gradient passes, so each has to be seen.
-        self._origins = Origins(images) if self._rules is not None and grad else None
+        self._origins = self._values.origins = Origins(images) if self._rules is not None and grad else None
         grad |= any(getattr(part, "differentiable", False) for part in (self._rules, self._observer))
         if self._origins is not None and self._rules is not None and isinstance(self._model, torch.jit.ScriptModule):
             self._rules.opaque("the model, which is scripted or traced,")
@@ -143,7 +135,7 @@ class Tracer(TorchFunctionMode):
             output = self.run_as_is(images)
             if self._origins is not None:
                 self._check_origin((output,) if isinstance(output, Tensor) else tensors(output))
-            if self._gradient or self._live:
+            if self._grad:
                 align_batch_norm_gradients([*tensors(output), *self.value.values()], images)
             return output
 
@@ -155,7 +147,7 @@ class Tracer(TorchFunctionMode):
         ModelError
             When the model itself raises.
         OpaqueError
-            When it is not the model that raises, but what looks at it.
+            When microtome raises, not the model.
         """
         hooks: list[RemovableHandle] = []
         if self._needs_modules:
@@ -168,14 +160,14 @@ class Tracer(TorchFunctionMode):
                     return self._model(images)
             return self._model(images)
         except Stop as stop:
-            if stop.tracer is not self:
+            if stop.values is not self._values:
                 raise
             return None
         except (MicrotomeError, torch.cuda.OutOfMemoryError):  # what runs out of memory is run again in parts
             raise
         except Exception as error:
             where = self._scopes[-1].name if self._needs_modules else broken_pass.place(error, self._names)
-            self._scopes.clear()  # the hooks look no more
+            self._scopes.clear()  # the hooks do nothing from now on
             raise self._blamed(error, where, images) from error
         finally:
             for hook in hooks:
@@ -188,12 +180,12 @@ class Tracer(TorchFunctionMode):
             images,
             where=where,
             runs_plainly=lambda: self._guarded and self._runs_plainly(images),
-            watched=self._rules is not None or bool(self._replace),
+            watched=self._rules is not None or bool(self._values.replace),
             looking=getattr(self._rules, "name", "") or getattr(self._observer, "name", "") or "reading the network",
         )
 
     def _runs_plainly(self, images: Tensor) -> bool:
-        """Whether the model runs on these images when nobody looks at it and no gradient is to be taken."""
+        """Whether the model runs on these images without the tracer and without gradients."""
         if getattr(self._rules, "differentiable", False):  # no images, only what stands for them
             return False
         try:
@@ -213,7 +205,7 @@ class Tracer(TorchFunctionMode):
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         path = self._names.get(id(module))
-        if not path or not self._scopes or is_transformed():  # the root, a stranger's module, or another thread's pass
+        if not path or not self._scopes or is_transformed():  # the root, an unknown module, or another thread's pass
             return
         count = self._calls[path] = self._calls.get(path, 0) + 1
         name = path if count == 1 else f"{path}#{count}"
@@ -226,14 +218,14 @@ class Tracer(TorchFunctionMode):
         if self._rules is not None and isinstance(module, torch.jit.ScriptModule):
             self._rules.opaque(f'the scripted or traced module "{name}"')
         if first is not None and name + INPUT in self._record and module not in self._hooked_inputs:
-            self._keep(name + INPUT, first)
+            self._values.keep(name + INPUT, first)
         if self._observer is not None:
             self._observer.enter(name, module, args)
 
     def _input_hooks(self) -> list[RemovableHandle]:
         """Hooks on the modules whose inputs are recorded.
 
-        Only a module's own hook is told of arguments by keyword, and what the user's hooks give the module.
+        Only a module's own hook gets keyword arguments, and inputs that the user's hooks have changed.
         """
         paths = {name.removesuffix(INPUT).partition("#")[0] for name in self._record if name.endswith(INPUT)}
         asked = [module for name, module in self._modules if name in paths] if paths else []
@@ -242,7 +234,7 @@ class Tracer(TorchFunctionMode):
         return [module.register_forward_pre_hook(self._enter_by_own_hook, with_kwargs=True) for module in plain]
 
     def _output_hooks(self) -> list[RemovableHandle]:
-        """Hooks on the modules that have hooks of the user's: they run last and see what the network goes on with."""
+        """Hooks on the modules with user hooks: they run last and see the value that the network uses."""
         hooked = [module for _, module in self._modules[1:] if module._forward_hooks]
         self._hooked_outputs = {module for module in hooked if not isinstance(module, torch.jit.ScriptModule)}
         return [module.register_forward_hook(self._leave_by_own_hook) for module in self._hooked_outputs]
@@ -253,7 +245,7 @@ class Tracer(TorchFunctionMode):
         if given and (not positional or module in self._hooked_inputs) and self._scopes[-1].module is module:
             name = self._scopes[-1].name + INPUT
             if name in self._record:
-                self._keep(name, given[0])
+                self._values.keep(name, given[0])
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         return None if module in self._hooked_outputs else self._leave_by_own_hook(module, args, output)
@@ -268,9 +260,9 @@ class Tracer(TorchFunctionMode):
             self._observer.leave(scope.name, module, output)
         if scope.name not in self._touched:
             return None
-        value = _main(output, scope.name)
+        value = main_tensor(output, scope.name)
         inplace = scope.version is not None and scope.version[0] == id(value) and scope.version[1] != value._version
-        passed = self._touch(scope.name, value, inplace)
+        passed = self._values.pass_on(scope.name, value, inplace)
         return None if passed is value else substitute(output, {id(value): passed})
 
     def _runs(self, module: nn.Module) -> bool:
@@ -284,7 +276,7 @@ class Tracer(TorchFunctionMode):
     ) -> Any:
         """See one torch call."""
         kwargs = kwargs or {}
-        if self._paused or is_transformed():
+        if self._values.paused or is_transformed():
             return func(*args, **kwargs)
         spelled = spelling(func)
         if spelled is None:
@@ -313,7 +305,7 @@ class Tracer(TorchFunctionMode):
         name = f"{scope.name}/{kind}.{count}" if count else f"{scope.name}/{kind}"
         call = Call(kind, func, args, kwargs, inplace, name, spelled.foreign)
         if name + INPUT in self._record:
-            self._keep(name + INPUT, call.input)
+            self._values.keep(name + INPUT, call.input)
         output = call.run() if self._rules is None else self._rules.run(call)
         if self._origins is not None:
             self._origins.add(output)
@@ -321,110 +313,36 @@ class Tracer(TorchFunctionMode):
             self._observer.operation(call, output)
         if name not in self._touched:
             return output
-        value = _main(output, name)
-        passed = self._touch(name, value, inplace)
+        value = main_tensor(output, name)
+        passed = self._values.pass_on(name, value, inplace)
         return output if passed is value else substitute(output, {id(value): passed})
 
     def _check_origin(self, read: Any) -> None:
-        """Refuse a tensor that the rules have not seen being made."""
+        """Refuse a tensor that no seen operation has computed."""
         stranger = self._origins.stranger(read) if self._origins is not None else None
         if stranger is not None and self._rules is not None:
             self._rules.opaque(maker(stranger))
 
     # -- values --------------------------------------------------------------------------------------------------
 
-    def _touch(self, name: str, value: Tensor, inplace: bool) -> Tensor:
-        """Exchange and keep the value of one layer; returns what the model goes on with."""
-        passed = self._exchanged(name, value, inplace)
-        if self._origins is not None:
-            self._origins.add(passed)
-        return passed
+    @property
+    def value(self) -> dict[str, Tensor]:
+        """Recorded values, as they were before any later in-place change."""
+        return self._values.value
 
-    def _exchanged(self, name: str, value: Tensor, inplace: bool) -> Tensor:
-        if name in self._edits:
-            value = self._pass_on(value, self._edited(name, value), inplace)
-        if name in self._replace:
-            value = self._pass_on(value, self._replacement(name, value), inplace)
-        if name in self._record and name not in self.value:
-            if self._gradient and not value.requires_grad and value.is_floating_point() and name not in self._live:
-                leaf = value.detach().clone().requires_grad_()
-                value = self._pass_on(value, leaf.clone(), inplace)
-                self.edge[name] = leaf
-                self.value[name] = leaf
-                self._arrived(name)
-            else:
-                self._keep(name, value)
-        return value
-
-    def _edited(self, name: str, value: Tensor) -> Tensor:
-        """The value with some units scaled or held; rules and observers see it done, the model's names stay."""
-        self._paused, paused = True, self._paused
-        try:
-            return self._edits[name].apply(name, value, self._run_edit)
-        finally:
-            self._paused = paused
-
-    def _run_edit(self, call: Call) -> Tensor:
-        value: Tensor = call.run() if self._rules is None else self._rules.run(call)
-        if self._origins is not None:
-            self._origins.add(value)
-        if self._observer is not None:
-            self._observer.operation(call, value)
-        return value
-
-    def _replacement(self, name: str, value: Tensor) -> Tensor:
-        """What is to take a value's place; its own operations are not the model's, and take no names from them."""
-        given = self._replace[name]
-        self._paused = True
-        try:
-            new: Any = given if isinstance(given, Tensor) else given(value)
-            if not isinstance(new, Tensor) or new.shape != value.shape:
-                shape = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
-                raise InputError(f'layer "{name}" gives {tuple(value.shape)}; the replacement is {shape}.')
-            return new.to(value)
-        except (MicrotomeError, Stop, torch.cuda.OutOfMemoryError):
-            raise
-        except Exception as error:
-            if broken_pass.is_ours(error):
-                raise
-            raise InputError(
-                f'the replacement for layer "{name}" raised {type(error).__name__} on a value of shape '
-                f"{tuple(value.shape)}: {error}"
-            ) from error
-        finally:
-            self._paused = False
-
-    @staticmethod
-    def _pass_on(value: Tensor, new: Tensor, inplace: bool) -> Tensor:
-        """Go on with ``new``; an in-place operation's own tensor is written, as others may hold it."""
-        if inplace and not value.requires_grad:
-            return value.copy_(new)
-        return new
-
-    def _keep(self, name: str, value: Tensor) -> None:
-        if name in self.value:
-            return
-        value = self.content(value)
-        last = self._stop and self._waiting == {name}
-        if self._gradient and value.requires_grad:
-            self.edge[name] = get_gradient_edge(value)
-        kept = value if self._gradient or self._live else value.detach()
-        self.value[name] = kept if last else kept.clone()  # the model may go on and write on it
-        self._arrived(name)
-
-    def _arrived(self, name: str) -> None:
-        self._waiting.discard(name)
-        if self._stop and not self._waiting:
-            raise Stop(self)
+    @property
+    def edge(self) -> dict[str, Tensor | GradientEdge]:
+        """Graph edges for gradients with respect to a recorded value."""
+        return self._values.edge
 
     def content(self, value: Tensor) -> Tensor:
-        """What a value of this pass holds, where a tensor without content may have run in its place."""
-        return value if self._rules is None else self._rules.content(value)
+        """The content of a value of this pass, which may be represented by a tensor without content."""
+        return self._values.content(value)
 
     @property
     def missing(self) -> frozenset[str]:
-        """What was asked for and never came by."""
-        return frozenset(self._waiting)
+        """Names of values that were to be recorded and did not occur."""
+        return self._values.missing
 
 
 def up_to(model: nn.Module, layer: str, images: Tensor) -> Tensor:
@@ -442,14 +360,6 @@ def up_to(model: nn.Module, layer: str, images: Tensor) -> Tensor:
     if tracer.missing:
         raise OpaqueError(f'layer "{layer}" did not run for these images.')
     return tracer.value[layer]
-
-
-def _main(output: Any, name: str) -> Tensor:
-    """The first tensor of an output."""
-    found = tensors(output)
-    if not found:
-        raise OpaqueError(f'"{name}" returns a {type(output).__name__} without a tensor; record a layer inside it.')
-    return found[0]
 
 
 broken_pass.calls_the_model(Tracer.run_as_is, Tracer.__torch_function__, Call.run, RuleSet.ask)

@@ -1,4 +1,4 @@
-"""What may watch or rule a pass: the interfaces of observers and of backward rules, and names of inputs."""
+"""Interfaces of observers and of backward rules, and names of inputs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Rules(Protocol):
 
     @property
     def asks_places(self) -> bool:
-        """Whether it matters in which module an operation runs; otherwise nobody keeps track of it."""
+        """Whether the rules depend on the module of an operation; otherwise it is not tracked."""
 
     @property
     def sees(self) -> Set[str] | None:
-        """The operators that it needs to be told of, where it does not ask for places; None for all."""
+        """The operators that it needs to see, if it does not depend on modules; None for all."""
 
     def run(self, call: Call) -> Any:
         """Run one operation."""
@@ -33,10 +33,10 @@ class Rules(Protocol):
         """Answer a question about a tensor."""
 
     def content(self, value: Tensor) -> Tensor:
-        """What a value of the pass holds."""
+        """The content of a value of the pass."""
 
     def opaque(self, what: str) -> None:
-        """Refuse something whose inside cannot be seen."""
+        """Refuse code that cannot be seen."""
 
 
 class Observer(Protocol):

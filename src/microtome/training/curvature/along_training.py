@@ -37,9 +37,9 @@ class CurvatureHistory(Result, drawing="training.curvature_figures:along_trainin
     residual, smallest_residual : Tensor
         Of the same shapes: an eigenvalue of H lies within this distance.
     layers, layers_smallest : dict of str to Tensor
-        The same of each layer's own block, by layer; empty if not asked for.
+        The same for each layer's own block, by layer; empty without ``per_layer``.
     images, steps : int
-        How many images the loss is the mean of, and how many Hessian-vector products were taken in all.
+        Number of images in the mean loss, and total number of Hessian-vector products.
     """
 
     epochs: Tensor
@@ -53,7 +53,7 @@ class CurvatureHistory(Result, drawing="training.curvature_figures:along_trainin
     steps: int = 0
 
     def table(self) -> Table:
-        """Largest and smallest eigenvalue of the whole and of each layer, for each checkpoint."""
+        """Largest and smallest eigenvalue of the whole Hessian and of each layer's block, for each checkpoint."""
         parts = [("all", self.values, self.smallest)]
         parts += [(name, values, self.layers_smallest[name]) for name, values in self.layers.items()]
         rows = [
@@ -87,14 +87,14 @@ def along_training(
 ) -> CurvatureHistory:
     """The Hessian's largest and smallest eigenvalues from checkpoint to checkpoint, of all weights and by layer.
 
-    At each checkpoint what :func:`~microtome.training.curvature.eigenvalues` finds [1]_, for the same images.
+    At each checkpoint it calls :func:`~microtome.training.curvature.eigenvalues` [1]_ on the same images.
 
     Parameters
     ----------
     net, run, dataset
-        The network, of any weights; a training that kept its weights; images with labels.
+        The network, with any weights; a training with stored weights; images with labels.
     epochs
-        At which checkpoints, by their epochs; default all.
+        Epochs of the checkpoints; default all.
     k, smallest, per_layer, loss, images, tolerance, products, batch, seed, progress
         As in :func:`~microtome.training.curvature.eigenvalues`.
 
@@ -105,13 +105,13 @@ def along_training(
     Raises
     ------
     InputError
-        The run kept no weights, or not those of an epoch; labels are missing; an option is out of range.
+        The run stored no weights, or not those of an epoch; labels are missing; an option is out of range.
     ModelError
         A checkpoint is of another architecture, or the loss is not finite there.
 
     Notes
     -----
-    Cost: that of ``eigenvalues`` times the checkpoints. The eigenvalues are those of the images given and in evaluation
+    Cost: that of ``eigenvalues`` times the checkpoints. The eigenvalues are those for the given images in evaluation
     mode: an optimizer sees the batches and the batch statistics of the training.
 
     References
@@ -123,7 +123,7 @@ def along_training(
     chosen = list(run.checkpoints if epochs is None else epochs)
     if not chosen:
         raise InputError(
-            "the run kept no weights; train with a folder, training.fit(..., out=FOLDER), or name epochs that it kept."
+            "the run stored no weights; train with training.fit(..., out=FOLDER), or choose epochs that it stored."
         )
     at = MovableLoss(net, dataset, loss=loss, images=images, batch=batch, seed=seed)
     groups = at.groups(per_layer=per_layer)

@@ -39,7 +39,7 @@ class ConvexityMap(Result, drawing="training.curvature_figures:convexity_map"):
     treatment : dict
         How directions, biases and norms were treated, in words.
     images, steps : int
-        How many images the loss is the mean of, and how many Hessian-vector products were taken in all.
+        Number of images in the mean loss, and total number of Hessian-vector products.
     """
 
     alpha: Tensor
@@ -53,7 +53,7 @@ class ConvexityMap(Result, drawing="training.curvature_figures:convexity_map"):
 
     @property
     def ratio(self) -> Tensor:
-        """(steps, steps), the absolute ratio of smallest to largest eigenvalue; 0 where none is negative."""
+        """(steps, steps), the absolute ratio of smallest to largest eigenvalue; 0 if none is negative."""
         ratio = (self.smallest / self.largest).abs()
         return torch.where(self.smallest < 0, ratio, torch.zeros_like(ratio))
 
@@ -99,7 +99,7 @@ def convexity_map(
     net, dataset
         The network, and its images with labels.
     steps, extent
-        Points along each direction, odd, and how far they go.
+        Number of points along each direction, odd, and the extent of the grid.
     normalization, biases, norms
         See :func:`~microtome.training.landscape.random_direction`.
     loss, images, tolerance, products, batch, seed, progress
@@ -119,8 +119,8 @@ def convexity_map(
     Notes
     -----
     Cost: at most ``steps ** 2 * products`` products, each of two to four passes over the images, so that the default
-    takes up to 24,000 passes; ``LossSurface.convexity`` shows the same ratio for the plane alone at no cost, and
-    misses what bends off it. Running statistics stay as they are.
+    takes up to 24,000 passes; ``LossSurface.convexity`` shows the same ratio within the plane at no cost, and
+    misses curvature outside the plane. Running statistics stay unchanged.
 
     References
     ----------

@@ -33,11 +33,11 @@ class HessianEigenvalues(Result, drawing="training.curvature_figures:eigenvalues
     residual, smallest_residual : Tensor
         Of the same shapes, norms of H v - lambda v: an eigenvalue of H lies within this distance.
     layers : dict of str to Tensor
-        (k,) largest eigenvalues of each layer's own block of the Hessian, by layer; empty if not asked for.
+        (k,) largest eigenvalues of each layer's own block of the Hessian, by layer; empty without ``per_layer``.
     layers_smallest : dict of str to Tensor
         The smallest ones.
     images, steps : int
-        How many images the loss is the mean of, and how many Hessian-vector products were taken in all.
+        Number of images in the mean loss, and total number of Hessian-vector products.
     """
 
     values: Tensor
@@ -56,7 +56,7 @@ class HessianEigenvalues(Result, drawing="training.curvature_figures:eigenvalues
         return abs(low / high) if low < 0 and high != 0 else 0.0
 
     def table(self) -> Table:
-        """Largest and smallest eigenvalue of the whole and of each layer."""
+        """Largest and smallest eigenvalue of the whole Hessian and of each layer's block."""
         rows = [("all", float(self.values[0]), float(self.smallest[0]))]
         rows += [(name, float(v[0]), float(self.layers_smallest[name][0])) for name, v in self.layers.items()]
         return Table(("layer", "largest", "smallest"), tuple(rows))
@@ -85,27 +85,27 @@ def eigenvalues(
     .. math:: H = \nabla^2_\theta\, \frac{1}{N} \sum_n \ell\big(f(x_n; \theta), y_n\big), \qquad
               H v = \nabla_\theta \big(v^\top \nabla_\theta L\big)
 
-    in evaluation mode, with running statistics as they are [1]_.
+    in evaluation mode, with unchanged running statistics [1]_.
 
     Parameters
     ----------
     net, dataset
         The network, and its images with labels.
     k, smallest
-        How many of the largest and of the smallest; by default as many of both.
+        Number of the largest and of the smallest eigenvalues; by default equal.
     per_layer
-        Also those of each layer's own weights, all others fixed: the blocks on the diagonal of H. The largest shows
+        Also the eigenvalues for each layer's own weights, all others fixed: the diagonal blocks of H. The largest shows
         which layer makes the minimum sharp.
     loss
-        Of scores (n, K) and labels (n,), the losses (n,). By default the cross-entropy.
+        Maps scores (n, K) and labels (n,) to losses (n,). By default the cross-entropy.
     images
-        At most so many images, drawn by ``seed``.
+        Maximum number of images, drawn by ``seed``.
     tolerance
-        Residuals are brought to at most this share of the largest absolute eigenvalue.
+        Largest residual, as a share of the largest absolute eigenvalue.
     products
-        At most so many Hessian-vector products for the whole and for each layer; residuals tell what was reached.
+        Maximum number of Hessian-vector products for the whole Hessian and for each layer; residuals show the accuracy.
     batch, seed
-        Images a pass; seed of the first vector and of the images drawn.
+        Images per pass; seed of the first vector and of the drawn images.
     progress
         Called after each product.
 
@@ -120,13 +120,10 @@ def eigenvalues(
     ModelError
         The model cannot be differentiated twice, or the loss is not finite.
 
-    Notes
-    -----
-    Cost: each product takes about four passes over the images; where the graphs of the gradients fit in 1 GiB of
-    memory they are kept, and a product takes two passes. The vectors take ``products`` times the memory of the weights
-    in float64.
-    Where ReLU's kinks lie, the second derivative of the piece counts. The eigenvalues are not invariant to a rescaling
-    of layers; filter-normalised surfaces are.
+    Notes ----- Cost: each product takes about four passes over the images; if the graphs of the gradients fit into 1
+    GiB of memory they are kept, and a product takes two passes. The vectors take ``products`` times the memory of the
+    weights in float64. At the kinks of ReLU the second derivative of the linear piece is used. The eigenvalues are not
+    invariant to rescaling of layers; filter-normalised surfaces are.
 
     References
     ----------
@@ -159,7 +156,7 @@ def eigenvalues(
 
 
 def check_options(k: int, smallest: int | None, tolerance: float, products: int) -> None:
-    """Refuse numbers that ask for nothing.
+    """Refuse numbers below 1.
 
     Raises
     ------
@@ -169,7 +166,7 @@ def check_options(k: int, smallest: int | None, tolerance: float, products: int)
     if k < 1 or products < 1 or (smallest is not None and smallest < 1):
         wrong = f"{k}, {products}" + ("" if smallest is None else f", {smallest}")
         raise InputError(
-            f"k and products are at least 1{'' if smallest is None else ', smallest too'}, got {wrong}."
+            f"k and products must be at least 1{'' if smallest is None else ', and so must smallest'}, got {wrong}."
         )  # fmt: skip
     if not tolerance > 0:
-        raise InputError(f"a positive tolerance is expected, got {tolerance}.")
+        raise InputError(f"a positive tolerance was expected, got {tolerance}.")

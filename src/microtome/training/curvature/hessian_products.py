@@ -19,11 +19,11 @@ from microtome.training.image_losses import ImageLosses, Loss, PreparedImages
 __all__ = ["HessianProduct", "MovableLoss"]
 
 _GRAPHS = 2**30  # bytes of gradient graphs that are kept between products
-_VALUES = 6  # how often a value is held in a gradient's graph: its own, its gradient's, what the operations save
+_VALUES = 6  # copies of each value in the graph of a gradient: itself, its gradient, saved tensors
 
 
 class MovableLoss:
-    """The mean loss over some images under weights that may be moved, to be differentiated twice.
+    """The mean loss over some images as a function of the weights, differentiable twice.
 
     Parameters
     ----------
@@ -35,11 +35,11 @@ class MovableLoss:
     Attributes
     ----------
     model : nn.Module
-        A private copy. Its weights may be overwritten; a product made before is then that of other weights.
+        A private copy. Its weights may be overwritten; earlier products then belong to other weights.
     weights : dict of str to Tensor
         Its floating parameters by name, in the order of a vector's parts.
     images : int
-        Over how many images the loss is the mean.
+        Number of images in the mean loss.
 
     Raises
     ------
@@ -57,7 +57,7 @@ class MovableLoss:
         self.model = self._losses.model
         self.weights = {name: p for name, p in self._losses.parameters.items() if p.is_floating_point()}
         if not self.weights:
-            raise ModelError("the model has no parameter to differentiate for.")
+            raise ModelError("the model has no parameter to differentiate with respect to.")
         for name, parameter in self._losses.parameters.items():
             parameter.requires_grad_(name in self.weights)
         self.images = len(self._data)
@@ -65,7 +65,7 @@ class MovableLoss:
         self.keeps_graphs = self.images * values * net.dtype.itemsize * _VALUES <= _GRAPHS
 
     def groups(self, *, per_layer: bool) -> dict[str, Sequence[Tensor]]:
-        """All weights under an empty name and, if asked for, those of each layer."""
+        """All weights under an empty name and, optionally, those of each layer."""
         return {"": [*self.weights.values()], **(self.layers if per_layer else {})}
 
     @property
@@ -77,17 +77,19 @@ class MovableLoss:
         return found
 
     def layer(self, name: str) -> Sequence[Tensor]:
-        """The weights of one layer and of what it contains.
+        """The weights of one layer and of its submodules.
 
         Raises
         ------
         InputError
-            It has none.
+            The layer has no weights.
         """
         found = [p for own, p in self.weights.items() if own == name or own.startswith(f"{name}.")]
         if not found:
             known = ", ".join(self.layers)
-            raise InputError(f'layer "{name}" has no weights to differentiate for; those that have some are {known}.')
+            raise InputError(
+                f'layer "{name}" has no weights to differentiate with respect to; layers with weights: {known}.'
+            )
         return found
 
     def gradients(self, weights: Sequence[Tensor]) -> Iterator[list[Tensor]]:
@@ -106,9 +108,9 @@ class HessianProduct:
     loss
         The loss.
     weights
-        Those of its ``weights`` that the Hessian is for, all others fixed.
+        The ``weights`` of the Hessian, all others fixed.
     clock, stage, done
-        What is told after each product: its stage, and how many were taken before.
+        Reported after each product: the stage, and the number of earlier products.
     """
 
     def __init__(self, loss: MovableLoss, weights: Sequence[Tensor], clock: Clock, stage: str, done: int) -> None:
@@ -127,7 +129,7 @@ class HessianProduct:
         total = torch.zeros_like(vector)
         with differentiable(), torch.enable_grad():
             for gradient in self._gradients():
-                # Weights that the gradient is linear in, or that the loss does not reach, have no second derivative.
+                # Weights in which the loss is linear, or on which it does not depend, have no second derivative.
                 reached = [(g, t) for g, t in zip(gradient, tangent, strict=True) if g.requires_grad]
                 if not reached:
                     continue
@@ -147,7 +149,7 @@ class HessianProduct:
         return total
 
     def _gradients(self) -> Iterator[list[Tensor]]:
-        """The gradients of all batches; made once where their graphs fit in memory."""
+        """The gradients of all batches; computed once if their graphs fit into memory."""
         if self._kept is None and self._loss.keeps_graphs:
             self._kept = [*self._loss.gradients(self._weights)]
         yield from self._loss.gradients(self._weights) if self._kept is None else self._kept

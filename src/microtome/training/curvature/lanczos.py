@@ -1,4 +1,4 @@
-"""Lanczos' method: extreme eigenvalues and the spectral density of a symmetric operator that is only applied."""
+"""Lanczos' method: extreme eigenvalues and the spectral density of a matrix-free symmetric operator."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Ritz:
     top_residual, bottom_residual : Tensor
         Of the same shapes.
     steps : int
-        How often the operator was applied.
+        Number of applications of the operator.
     """
 
     top: Tensor
@@ -45,18 +45,18 @@ def extreme(
 ) -> Ritz:
     """The largest and smallest eigenvalues of a symmetric operator on vectors of ``size`` numbers.
 
-    Where the Krylov space is exhausted a new random vector goes on, so that repeated eigenvalues are found too. It ends
-    when all residuals are at most ``tolerance`` times the largest absolute eigenvalue, or after ``most`` steps.
+    When the Krylov space is exhausted, a new random vector continues it, so that repeated eigenvalues are found too. It
+    ends when all residuals are at most ``tolerance`` times the largest absolute eigenvalue, or after ``most`` steps.
 
     Parameters
     ----------
     apply
         The operator, on float64 vectors (size,).
     size, k, smallest
-        Length of the vectors, and how many eigenvalues at each end; by default as many of the smallest as of the
+        Length of the vectors, and number of eigenvalues at each end; by default as many of the smallest as of the
         largest.
     tolerance, most, seed
-        When to end; seed of the first vector.
+        Stopping criteria; seed of the first vector.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def quadrature(apply: Callable[[Tensor], Tensor], size: int, steps: int, seed: i
     apply, size
         The operator, on float64 vectors (size,).
     steps
-        How often it is applied; fewer where the Krylov space is exhausted, and then all f are exact.
+        Number of applications; fewer if the Krylov space is exhausted, and then all f are exact.
     seed
         Of the vector, which is uniform on the sphere.
 
@@ -119,7 +119,7 @@ def quadrature(apply: Callable[[Tensor], Tensor], size: int, steps: int, seed: i
 def _steps(
     apply: Callable[[Tensor], Tensor], size: int, most: int, seed: int, *, restart: bool
 ) -> Iterator[tuple[Tensor, float, bool]]:
-    """After each step: the tridiagonal matrix, the norm of what lies outside the space, and whether that is nothing.
+    """After each step: the tridiagonal matrix, the norm of the part outside the space, and whether it vanishes.
 
     Every new vector is made orthogonal to all before it, twice, in float64, so that no eigenvalue appears as a ghost.
     With ``restart`` an exhausted space is continued by a random vector.
@@ -129,7 +129,9 @@ def _steps(
     def drawn() -> Tensor:
         return torch.randn(size, generator=generator, dtype=torch.float64, device="cpu")
 
-    basis = torch.empty(most, size, dtype=torch.float64, device="cpu")  # the system gives the memory as rows are filled
+    basis = torch.empty(
+        most, size, dtype=torch.float64, device="cpu"
+    )  # the system allocates the memory when rows are filled
     T = torch.zeros(most, most, dtype=torch.float64, device="cpu")
     v = _unit(drawn(), basis[:0])
     for step in range(most):

@@ -24,19 +24,19 @@ __all__ = ["SpectralDensity", "spectral_density"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SpectralDensity(Result, drawing="training.curvature_figures:spectral_density"):
-    """Where the eigenvalues of a Hessian lie, as weighted nodes of each random vector.
+    """The distribution of the eigenvalues of a Hessian, as weighted nodes of each random vector.
 
     Attributes
     ----------
     nodes, weights : Tensor
         (probes, steps), Gauss' nodes, ascending, and weights, whose sum is 1 for each random vector; the weights of
-        nodes that do not exist, where all of a small space was found, are 0.
+        missing nodes, if a small space was exhausted, are 0.
     size : int
-        How many eigenvalues there are, one for each weight of the network.
+        Number of eigenvalues, one for each weight of the network.
     layer : str
-        Of which layer's block; empty for the whole.
+        The layer of the block; empty for the whole Hessian.
     images, steps : int
-        How many images the loss is the mean of, and how many Hessian-vector products were taken.
+        Number of images in the mean loss, and number of Hessian-vector products.
     """
 
     nodes: Tensor
@@ -69,12 +69,12 @@ class SpectralDensity(Result, drawing="training.curvature_figures:spectral_densi
     def share_below(self, threshold: float) -> tuple[float, float]:
         """The share of eigenvalues below a threshold, and its standard error.
 
-        As exact as the nodes are dense there: the weight of a node stands for a stretch of the spectrum around it.
+        It is as exact as the nodes are dense there: a node represents an interval of the spectrum around it.
         """
         return self.mean(lambda x: (x < threshold).to(x))
 
     def density(self, at: Tensor, width: float) -> tuple[Tensor, Tensor]:
-        """The density of eigenvalues at some places, smoothed by a Gaussian, and its standard error, both (P,).
+        """The density of eigenvalues at some points, smoothed by a Gaussian, and its standard error, both (P,).
 
         Parameters
         ----------
@@ -89,7 +89,7 @@ class SpectralDensity(Result, drawing="training.curvature_figures:spectral_densi
             The width is not positive.
         """
         if not width > 0:
-            raise InputError(f"a density is smoothed by a positive width, got {width}.")
+            raise InputError(f"a positive width was expected, got {width}.")
         apart = (at[:, None, None] - self.nodes) / width
         each = (self.weights * torch.exp(-apart.square() / 2)).sum(2) / (width * (2 * torch.pi) ** 0.5)
         error = each.std(1) / each.shape[1] ** 0.5 if each.shape[1] > 1 else torch.full_like(at, float("nan"))
@@ -127,7 +127,7 @@ def spectral_density(
     seed: int = 0,
     progress: Listener | None = None,
 ) -> SpectralDensity:
-    r"""How many of the Hessian's eigenvalues lie where, by stochastic Lanczos quadrature [1]_.
+    r"""Estimate the density of the Hessian's eigenvalues by stochastic Lanczos quadrature [1]_.
 
     .. math:: \phi(t) = \frac1n \sum_{i=1}^n \delta(t - \lambda_i), \qquad
               \frac1n \mathrm{tr} f(H) = \mathrm{E}_v\, v^\top f(H)\, v \approx
@@ -142,7 +142,7 @@ def spectral_density(
     layer
         The block of the Hessian of one layer's weights, all others fixed; by default of all weights.
     probes
-        How many random vectors; their differences give the standard errors.
+        Number of random vectors; their differences give the standard errors.
     products
         Hessian-vector products for each: an integral of a polynomial of degree below twice as many is exact.
     loss, images, batch, seed, progress
@@ -161,8 +161,8 @@ def spectral_density(
 
     Notes
     -----
-    Cost: ``probes * products`` products, each of two to four passes over the images. A single large eigenvalue has the
-    weight 1/n of all and is seen where it stands alone; ``eigenvalues`` finds it with a bound. What it does not show:
+    Cost: ``probes * products`` products, each of two to four passes over the images. A single large eigenvalue has
+    the weight 1/n and is visible only if it is isolated; ``eigenvalues`` finds it with a bound. What it does not show:
     detail finer than the distance of the nodes.
 
     References
@@ -171,7 +171,7 @@ def spectral_density(
        density. ICML 2019.
     """
     if probes < 1 or products < 1:
-        raise InputError(f"probes and products are at least 1, got {probes}, {products}.")
+        raise InputError(f"probes and products must be at least 1, got {probes}, {products}.")
     at = MovableLoss(net, dataset, loss=loss, images=images, batch=batch, seed=seed)
     weights = at.groups(per_layer=False)[""] if layer is None else at.layer(net.layer(layer).name)
     product = HessianProduct(at, weights, Clock(progress, probes * products), layer or "all weights", 0)

@@ -1,4 +1,4 @@
-"""What do the layers know of the input and of the class, and how does that change in training?"""
+"""How much information do layers hold about the input and the class, and how does it change in training?"""
 
 from microtome.training.information.admission import Admission, admit
 from microtome.training.information.binary_task import Patterns, entropy, twelve_bits

@@ -15,22 +15,22 @@ from microtome.training.information.estimators import Binning, Estimator, Kernel
 __all__ = ["Admission", "admit"]
 
 _COVERAGE = 0.9  # share of the trials in which a planted value must be recovered
-_RELATIVE = 0.1  # of I(X;T): its tolerance, where that is more than the absolute one
-_PARTS = (1.25, 1.0, 0.5, 0.25)  # of the largest value that the layer reports
-_APART = 12.0  # deviations of the noise between planted points: their overlap is below 1e-8
-_LABELS = (0.0, 1.0, 0.25, 0.75)  # share of class 1 in the planted states, in turns
+_RELATIVE = 0.1  # relative tolerance of I(X;T), if it exceeds the absolute one
+_PARTS = (1.25, 1.0, 0.5, 0.25)  # planted values, as shares of the largest reported value
+_APART = 12.0  # distance between planted points in deviations of the noise: their overlap is below 1e-8
+_LABELS = (0.0, 1.0, 0.25, 0.75)  # share of class 1 in the planted states, in rotation
 
 
 @dataclass(frozen=True)
 class Admission:
-    """Whether an estimator recovers planted information, and if not, the planting on which it fails.
+    """Whether an estimator recovers planted information, and if not, the planted value on which it fails.
 
     Attributes
     ----------
     admitted : bool
-        Every planted value came back within the tolerance in at least 9 of 10 trials.
+        Whether every planted value was recovered within the tolerance in at least 9 of 10 trials.
     reason : str
-        Why not; else which values were recovered.
+        The reason for a rejection; else the recovered values.
     planted : tuple of float
         The values of I(X;T) planted, in bits, largest first, up to the one that failed.
     """
@@ -51,32 +51,32 @@ def admit(
     trials: int = 10,
     seed: int = 0,
 ) -> Admission:
-    r"""Plant known information at a layer's width and sample size, and see whether the estimator recovers it.
+    r"""Plant known information at a layer's width and sample size, and test whether the estimator recovers it.
 
-    Planted are 1.25, 1, 1/2 and 1/4 of ``reported``, so that an estimator that has run into its ceiling fails.
+    The planted values are 1.25, 1, 1/2 and 1/4 of ``reported``, so that an estimator at its ceiling fails.
 
-    - *Discrete*: :math:`M` states, each met equally often, of classes with known shares:
+    - *Discrete*: :math:`M` equally frequent states with known shares of classes:
       :math:`I(X;T) = \log_2 M`, and I(T;Y) follows from the shares.
-    - *Gaussian* (a sample only): independent normal units of deviation s, classes that know nothing of them,
+    - *Gaussian* (only for samples): independent normal units of deviation s, and independent classes,
       :math:`I(T;Y) = 0`. For kernels :math:`I(X;T) = \frac d2 \log_2(1 + s^2/\sigma^2)`; for bins it is d times the
       entropy of one binned normal unit. s is set such that the value is the planted one.
 
     Parameters
     ----------
     estimator : Binning or Kernel
-        What is tested.
+        The estimator to test.
     width, samples : int
-        Units of the layer, inputs.
+        Number of units of the layer, number of inputs.
     reported : float
         The largest I(X;T) that the estimator reports for the layer, in bits.
     exhaustive : bool
-        Whether the inputs are all that exist. Then what is counted over them is no estimate from a sample: discrete
-        plantings alone apply, up to log2 of the number of inputs.
+        Whether the inputs are all that exist. Then frequencies are exact and not estimated from a sample: only discrete
+        plantings apply, up to log2 of the number of inputs.
     tolerance : float
-        Bits by which a recovered value may differ from the planted one, or the planted one lie outside the bounds; for
-        I(X;T) a tenth of the planted value where that is more.
+        Largest difference in bits between recovered and planted value, or between the planted value and the bounds; for
+        I(X;T) a tenth of the planted value if that is more.
     trials, seed : int
-        Draws of each planting; it is given up as soon as nine of ten cannot be reached.
+        Trials of each planting, which stop as soon as nine of ten cannot be reached.
 
     Returns
     -------
@@ -85,7 +85,7 @@ def admit(
     Raises
     ------
     InputError
-        Width, samples or trials out of range.
+        Width, samples or trials are out of range.
 
     Examples
     --------
@@ -130,7 +130,7 @@ def _failure(
     trials: int,
     generator: torch.Generator,
 ) -> str:
-    """What went wrong in too many trials; empty where nothing did."""
+    """The failure in too many trials; empty if there is none."""
     missed = 0
     for _ in range(trials):
         states, labels, i_xt, i_ty = plant(estimator, value, width, samples, generator)
@@ -149,7 +149,7 @@ def _failure(
 
 
 def _discrete(estimator: Estimator, bits: float, width: int, samples: int, generator: torch.Generator) -> _Planting:
-    """States that the estimator can tell apart, each met equally often (to one), classes in known shares."""
+    """Equally frequent (to within one) states that the estimator can distinguish, with known shares of classes."""
     count = min(round(2**bits), samples)
     grid = estimator.edges - 1 if isinstance(estimator, Binning) else math.ceil(count ** (1 / width))
     digits = _distinct(count, grid, width, generator)
@@ -172,7 +172,7 @@ def _discrete(estimator: Estimator, bits: float, width: int, samples: int, gener
 
 
 def _gaussian(estimator: Estimator, bits: float, width: int, samples: int, generator: torch.Generator) -> _Planting:
-    """Independent normal units; classes that know nothing of them."""
+    """Independent normal units, and independent classes."""
     states = torch.randn(samples, width, generator=generator, dtype=torch.float64, device="cpu")
     labels = torch.randint(2, (samples,), generator=generator, device="cpu")
     if isinstance(estimator, Kernel):
@@ -207,14 +207,14 @@ def _deviation(bins: Binning, bits: float) -> float:
 
 
 def _widest(estimator: Estimator, width: int) -> float:
-    """The largest entropy that a Gaussian planting reaches: its deviation a quarter of the range of the bins."""
+    """The largest entropy of a Gaussian planting: its deviation is a quarter of the range of the bins."""
     if isinstance(estimator, Kernel):
         return math.inf
     return width * _unit_entropy(estimator, (estimator.high - estimator.low) / 4)
 
 
 def _capacity(estimator: Estimator, width: int) -> float:
-    """Bits that the bins within the range can hold."""
+    """Capacity in bits of the bins within the range."""
     return math.inf if isinstance(estimator, Kernel) else width * math.log2(estimator.edges - 1)
 
 
@@ -224,7 +224,7 @@ def _whole(bits: float, largest: float) -> float:
 
 
 def _distinct(count: int, grid: int, width: int, generator: torch.Generator) -> Tensor:
-    """(count, width) distinct points of a grid, drawn at random where there are more."""
+    """(count, width) distinct points of a grid, drawn at random if there are more."""
     if grid**width <= 4 * count:
         numbers = torch.randperm(grid**width, generator=generator, device="cpu")[:count]
         powers = grid ** torch.arange(width, device="cpu")

@@ -1,4 +1,4 @@
-"""The 12-bit task of Shwartz-Ziv and Tishby: a rule on the vertices of an icosahedron, in place of a data file."""
+"""The 12-bit task of Shwartz-Ziv and Tishby: a rule on the vertices of an icosahedron instead of a data file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Patterns:
     labels : Tensor
         (N,) the class of each.
     exhaustive : bool
-        Whether these are all inputs that exist, each equally likely. Then what is counted over them is exact;
+        Whether these are all inputs that exist, each equally likely. Then frequencies are exact;
         otherwise they are a sample.
     """
 
@@ -41,7 +41,7 @@ def twelve_bits() -> Patterns:
     r"""All 4096 patterns of 12 bits with their label, invariant under rotations of the icosahedron [1]_.
 
     Each bit sits on a vertex of the icosahedron. With w vertices active, and :math:`n_a, n_n, n_f` pairs of active
-    vertices that are opposite, neighbours, or at the distance between,
+    vertices that are opposite, adjacent, or at the distance between,
 
     .. math:: y = 1 \iff 23 w - 8 n_a - 5 n_n + n_f \ge 99
 
@@ -64,7 +64,7 @@ def twelve_bits() -> Patterns:
     numbers = torch.arange(4096, device="cpu")
     bits = (numbers[:, None] >> torch.arange(12, device="cpu")) & 1
     pairs = _pairs()
-    active = [((bits @ kind) * bits).sum(1) // 2 for kind in pairs]  # each pair is met from both its ends
+    active = [((bits @ kind) * bits).sum(1) // 2 for kind in pairs]  # each pair counts from both ends
     neighbours, far, antipodal = active
     sums = _ACTIVE * bits.sum(1) - _ANTIPODAL * antipodal - _NEAR * neighbours + _FAR * far
     return Patterns(bits.float(), (sums >= _THRESHOLD).long(), exhaustive=True)

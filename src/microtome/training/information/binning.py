@@ -1,4 +1,4 @@
-"""Mutual information by binning: each layer's state is one whole number, and numbers are counted."""
+"""Mutual information by binning: each binned state of a layer is one integer, and integers are counted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Bins:
     """The bins of a layer: ``edges`` of them evenly from ``low`` to ``high``.
 
     A value v is in bin i where edge i-1 <= v < edge i, so that values below the first and from the last edge on have
-    bins of their own, as in ``numpy.digitize``.
+    their own bins, as in ``numpy.digitize``.
     """
 
     low: float
@@ -32,7 +32,7 @@ class Bins:
 
 
 def state_codes(states: Tensor, bins: Bins) -> Tensor:
-    """One whole number for each binned state of a layer: equal states, equal numbers, within a row.
+    """One integer for each binned state of a layer; within a row equal states have equal integers.
 
     Parameters
     ----------
@@ -44,8 +44,8 @@ def state_codes(states: Tensor, bins: Bins) -> Tensor:
     Returns
     -------
     Tensor
-        (..., N) int64. The units' bins are the digits of the number; where the digits do not fit into 62 bits, the
-        numbers met so far are counted through anew, so that no two states ever share one.
+        (..., N) int64. The units' bins are the digits of the number; if the digits do not fit into 62 bits, the
+        numbers so far are renumbered, so that different states never share a number.
     """
     found = torch.bucketize(states.double().contiguous(), bins.positions().to(states.device), right=True)
     base, most = bins.edges + 1, 1
@@ -97,8 +97,8 @@ def binned_information(states: Tensor, labels: Tensor, bins: Bins) -> tuple[Tens
 
     Notes
     -----
-    Cost: one sort of N whole numbers. Neither can exceed log2 N, whatever the layer knows. For a sample of inputs,
-    not all of them, both are biased: ``admission`` measures by how much.
+    Cost: one sort of N integers. Neither can exceed log2 N, whatever the layer holds. For a sample of inputs,
+    both are biased: ``admission`` measures by how much.
 
     References
     ----------
@@ -125,7 +125,7 @@ def binned_information(states: Tensor, labels: Tensor, bins: Bins) -> tuple[Tens
 
 
 def _counts(ordered: Tensor) -> Tensor:
-    """How often each number is met, for ascending rows (R, N): (R, N), filled up with zeros."""
+    """The frequency of each number, for ascending rows (R, N): (R, N), padded with zeros."""
     fresh = torch.ones_like(ordered)
     fresh[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
     length = ordered.shape[1]

@@ -61,5 +61,5 @@ def compare(runs: Mapping[str, NetworkRuns], **options: Any) -> PlaneComparison:
        arXiv:1703.00810, 2017.
     """
     if not runs:
-        raise InputError("there is no run to compare; give at least one, by name.")
+        raise InputError("at least one run by name was expected.")
     return PlaneComparison(planes={name: plane(run, **options) for name, run in runs.items()})

@@ -15,7 +15,7 @@ __all__ = ["Binning", "Estimate", "Estimator", "Kernel"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bits for each of R networks: a value and what bounds it (the value itself for bins)."""
+    """Bits for each of R networks: a value and its bounds (the value itself for bins)."""
 
     i_xt: Tensor
     i_ty: Tensor

@@ -64,7 +64,7 @@ def kernel_bounds(states: Tensor, labels: Tensor, noise: float) -> KernelBounds:
 
     Examples
     --------
-    Two points far apart are one bit; both bounds say so.
+    Two distant points are one bit, by both bounds.
 
     >>> kernel_bounds(torch.tensor([[0.0], [9.0]]), torch.tensor([0, 1]), 0.1).xt_lower
     1.0

@@ -1,4 +1,4 @@
-"""A linear reader of a class: logistic regression, its penalty chosen on images apart, judged on others again."""
+"""A linear classifier: logistic regression, with a penalty chosen on validation images and a test on other images."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch.nn import functional
 __all__ = ["Reading", "folds_of", "read_linearly"]
 
 _PENALTIES = tuple(10.0**power for power in range(0, -8, -1))
-_PATIENCE = 2  # penalties after the best one that are still tried
-_ITERATIONS = 60  # of L-BFGS for each penalty, begun from the solution of the one before
-_RANK = 1e-10  # of the largest variance: directions below it do not vary
+_PATIENCE = 2  # number of penalties that are tried after the best one
+_ITERATIONS = 60  # of L-BFGS for each penalty, warm-started from the previous solution
+_RANK = 1e-10  # directions below this share of the largest variance are dropped
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a reader says of each image that it was not fitted to.
+    """The predictions of the classifier for held-out images.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Reading:
 
 
 def folds_of(labels: Tensor, folds: int, seed: int) -> Tensor:
-    """(N,) the fold of each image: as many of each class in every fold, to one.
+    """(N,) the fold of each image, stratified by class.
 
     Examples
     --------
@@ -51,14 +51,14 @@ def folds_of(labels: Tensor, folds: int, seed: int) -> Tensor:
 
 
 def read_linearly(values: Tensor, labels: Tensor, fold: Tensor) -> Reading:
-    r"""Fit ``softmax(W x + b)`` on some images, choose its penalty on others, judge it on the rest, in turns.
+    r"""Fit ``softmax(W x + b)`` on some images, choose its penalty on others, test it on the rest, in rotation.
 
     .. math:: \min_{W, b}\ \frac1n \sum_i -\log p(y_i \mid x_i) + \frac\lambda2 \lVert W \rVert^2
 
-    on features whose mean is 0 and whose vectors have a mean square of 1; the scales of features among each other are
-    left as the next layer reads them. Images of fold k are judged by a reader whose lambda was chosen on fold k + 1,
-    and which was fitted to all others. Where there are more features than images the problem is solved in the space
-    that the images span, which holds the solution.
+    on features with mean 0 whose vectors have a mean square of 1; the relative scales of features are those that the
+    next layer reads. Images of fold k are tested with a classifier whose lambda was chosen on fold k + 1, and which was
+    fitted to all others. If there are more features than images, the problem is solved in the space that the images
+    span, which contains the solution.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def read_linearly(values: Tensor, labels: Tensor, fold: Tensor) -> Reading:
 def _chosen(
     X: Tensor, y: Tensor, X_choosing: Tensor, y_choosing: Tensor, X_judged: Tensor, classes: int
 ) -> tuple[float, Tensor]:
-    """The penalty with the least loss on the images apart, from the largest on; and the scores of the judged images."""
+    """The penalty with the smallest validation loss, tried from the largest on; and the scores of the test images."""
     weight = X.new_zeros(X.shape[1] + 1, classes)
     best, least, found = 0, float("inf"), X.new_zeros(len(X_judged), classes)
     for place, penalty in enumerate(_PENALTIES):
@@ -116,7 +116,7 @@ def _scores(X: Tensor, weight: Tensor) -> Tensor:
 
 
 def _coordinates(fitting: Tensor, others: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """Features on one scale; where they are more than images, along the directions in which those images vary."""
+    """Scaled features; if there are more than images, projected onto the directions in which those images vary."""
     X = fitting.double()
     mean = X.mean(0)
     scale = 1 / ((X - mean).square().sum(1).mean().sqrt().clamp(min=1e-300))

@@ -1,4 +1,4 @@
-"""Many small fully connected networks trained at once, each as it would train alone."""
+"""Many small fully connected networks trained in one batch, each as if it were trained alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class NetworkRuns(Result, drawing="training.information_figures:networks"):
-    """What the training of many networks left behind: weights at checkpoints, curves, gradient statistics.
+    """The record of training many networks: weights at checkpoints, curves, gradient statistics.
 
     Attributes
     ----------
@@ -36,12 +36,12 @@ class NetworkRuns(Result, drawing="training.information_figures:networks"):
     inputs, labels : Tensor
         (N, d) and (N,): all patterns of the task.
     exhaustive : bool
-        Whether they are all inputs that exist.
+        Whether these are all inputs that exist.
     trained_on : Tensor
-        (R, n) the patterns that each network was trained on.
+        (R, n) indices of each network's training patterns.
     loss, error, test_error : Tensor
-        (E, R) cross-entropy in nats and share of wrong answers on the patterns trained on, and that share on the rest;
-        NaN where there is no rest.
+        (E, R) cross-entropy in nats and share of wrong answers on the training patterns, and that share on the other
+        patterns; NaN if there are none.
     gradient_mean, gradient_std : Tensor
         (E, R, layers) norm of the mean and of the standard deviation of the weight gradients over the steps of the
         epoch, both over the norm of the weights; NaN at epoch 0.
@@ -73,7 +73,7 @@ class NetworkRuns(Result, drawing="training.information_figures:networks"):
 
     @property
     def gap(self) -> Tensor:
-        """(E, R) the generalisation error: share of wrong answers on the rest minus that on the training patterns."""
+        """(E, R) the generalisation error: share of wrong answers on the other patterns minus that in training."""
         return self.test_error - self.error
 
     def states(self, checkpoint: int) -> list[Tensor]:
@@ -86,7 +86,7 @@ class NetworkRuns(Result, drawing="training.information_figures:networks"):
 
 
 def log_spaced(epochs: int, checkpoints: int = 100) -> list[int]:
-    """Epochs from 0 to the last, spaced evenly on a logarithmic scale; fewer where they coincide.
+    """Epochs from 0 to the last, evenly spaced on a logarithmic scale; fewer if some coincide.
 
     Examples
     --------
@@ -115,7 +115,7 @@ def train_networks(
 ) -> NetworkRuns:
     r"""Train many networks of one shape on a task at once by Adam and cross-entropy.
 
-    The networks differ in their first weights, the patterns they are trained on and the order of these. Network r
+    The networks differ in their initial weights, their training patterns and the order of these. Network r
     draws all three from the seed ``seed + r``: it ends with the weights that it would have if trained alone, up to
     rounding. One layer of all networks is one batched product.
 
@@ -126,18 +126,18 @@ def train_networks(
     hidden : sequence of int
         Units of the hidden layers.
     activation : str
-        ``"tanh"`` or ``"relu"``. Weights begin as a normal distribution cut at two deviations, of deviation
-        1/sqrt(inputs); biases at 0.
+        ``"tanh"`` or ``"relu"``. Initial weights are normal, truncated at two deviations, with deviation
+        1/sqrt(inputs); initial biases are 0.
     networks, epochs, batch, lr
-        How many, how long, patterns a step, Adam's rate.
+        Number of networks, number of epochs, patterns per step, learning rate of Adam.
     checkpoints : int
-        How many to keep at most, evenly on a logarithmic scale of epochs, with epoch 0.
+        Maximum number of checkpoints, evenly spaced on a logarithmic scale of epochs, with epoch 0.
     share : float
-        Share of the patterns that each network is trained on.
+        Share of the patterns used to train each network.
     seed : int
         Of the first network.
     device
-        Where to train; draws come from the CPU.
+        Device of the training; random numbers are drawn on the CPU.
     progress
         Called after each epoch.
 
@@ -148,13 +148,13 @@ def train_networks(
     Raises
     ------
     InputError
-        A value out of range, or a task of one class.
+        A value is out of range, or the task has only one class.
     ModelError
         The loss is not finite.
 
     Notes
     -----
-    Cost: about 8 ms a step of 50 networks and 512 patterns on one core, 7 steps an epoch.
+    Cost: about 8 ms per step of 50 networks and 512 patterns on one core, 7 steps per epoch.
     """
     _check(task, hidden, activation, networks, epochs, share, batch)
     device = torch.device(device)
@@ -221,7 +221,7 @@ def train_networks(
 
 
 class _Kept:
-    """What is written down at each checkpoint."""
+    """The record of each checkpoint."""
 
     def __init__(self, weights: list[Tensor], biases: list[Tensor]) -> None:
         self.live = weights, biases
@@ -286,7 +286,7 @@ class _GradientSums:
 def _forward(inputs: Tensor, weights: list[Tensor], biases: list[Tensor], activation: str) -> list[Tensor]:
     """Each layer's values (R, units, n), from inputs (R, d, n); the last are scores.
 
-    Inputs are innermost, as rows of a few units would leave the processor's vector units idle.
+    Inputs are the last axis, because rows of a few units would leave the processor's vector units idle.
     """
     values, found = inputs, []
     for place, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
@@ -298,7 +298,7 @@ def _forward(inputs: Tensor, weights: list[Tensor], biases: list[Tensor], activa
 
 
 def _first(generators: list[torch.Generator], inputs: int, units: int) -> Tensor:
-    """First weights (R, units, inputs): a normal distribution cut at two deviations, of deviation 1/sqrt(inputs)."""
+    """Initial weights (R, units, inputs): normal, truncated at two deviations, with deviation 1/sqrt(inputs)."""
     weights = torch.empty(len(generators), units, inputs, device="cpu")
     deviation = inputs**-0.5
     for weight, generator in zip(weights, generators, strict=True):
@@ -310,12 +310,12 @@ def _check(
     task: Patterns, hidden: Sequence[int], activation: str, networks: int, epochs: int, share: float, batch: int
 ) -> None:
     if len(task.labels.unique()) < 2:
-        raise InputError("the task has one class only, so that there is nothing to know about it; give two or more.")
+        raise InputError("the task has only one class; at least two are needed.")
     if activation not in ACTIVATIONS:
         raise InputError(f'there is no activation "{activation}"; choose from {", ".join(ACTIVATIONS)}.')
     if min(networks, epochs, batch) < 1:
         raise InputError(f"networks, epochs and batch must be at least 1, got {networks}, {epochs} and {batch}.")
     if not hidden or min(hidden) < 1:
-        raise InputError(f"every hidden layer needs a unit, and there must be one, got {tuple(hidden)}.")
+        raise InputError(f"at least one hidden layer with at least one unit in each was expected, got {tuple(hidden)}.")
     if not 0 < share <= 1:
-        raise InputError(f"the share of patterns to train on is in (0, 1], got {share}.")
+        raise InputError(f"the share of training patterns must be in (0, 1], got {share}.")

@@ -1,4 +1,4 @@
-"""The two phases of the gradients: mean and standard deviation of each layer's, and the epoch where they cross."""
+"""The two phases of the gradients: their mean and standard deviation by layer, and the epoch where they cross."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class GradientPhases(Result, drawing="training.information_figures:gradient_phas
     mean_networks, std_networks : Tensor
         (E, L, R).
     crossing : Tensor
-        (L,) first epoch from which the deviation stays above the mean; NaN where it does not.
+        (L,) first epoch from which the deviation stays above the mean; NaN if there is none.
     """
 
     epochs: Tensor
@@ -47,7 +47,7 @@ class GradientPhases(Result, drawing="training.information_figures:gradient_phas
 
 @register("gradient-phases", rows=("F7",), paper="shwartzziv2017opening", kind="training")
 def gradient_phases(run: NetworkRuns | Run) -> GradientPhases:
-    r"""Drift and diffusion: how large the gradients' mean is beside their deviation, for each layer [1]_.
+    r"""Drift and diffusion: mean and standard deviation of the gradients, for each layer [1]_.
 
     .. math:: m = \frac{\lVert \mathrm{mean}_t\, g_t \rVert}{\lVert W \rVert}, \qquad
               s = \frac{\lVert \mathrm{std}_t\, g_t \rVert}{\lVert W \rVert}
@@ -57,7 +57,7 @@ def gradient_phases(run: NetworkRuns | Run) -> GradientPhases:
     Parameters
     ----------
     run : NetworkRuns or Run
-        Of a ``Run``: all parameters with two axes or more.
+        For a ``Run``: all parameters with at least two axes.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def gradient_phases(run: NetworkRuns | Run) -> GradientPhases:
     Raises
     ------
     InputError
-        The run kept no gradients.
+        The run has no gradients.
 
     References
     ----------
@@ -80,7 +80,7 @@ def gradient_phases(run: NetworkRuns | Run) -> GradientPhases:
     else:
         names = [name for name in (run.records[0]["gradient"] if len(run) else {}) if not name.endswith("bias")]
         if not names:
-            raise InputError("the run kept no gradients; record it with gradients=True, for one epoch at least.")
+            raise InputError("the run has no gradients; record it with gradients=True, for at least one epoch.")
         rows = torch.stack([run.gradient(name) for name in names], 1)
         epochs, layers = run.epochs, tuple(name.removesuffix(".weight") for name in names)
         mean, deviation = rows[..., 0, None], rows[..., 1, None]

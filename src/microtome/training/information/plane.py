@@ -1,4 +1,4 @@
-"""The information plane: what each layer knows of the input and of the class, through training."""
+"""The information plane: each layer's information about the input and about the class during training."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ class InformationPlane(Result, drawing="training.information_figures:information
     admitted : Tensor
         (L,) bool: whether the estimator recovers planted information at this layer's width and sample size.
     reasons : tuple of str
-        For each layer why it is not admitted, or what was recovered.
+        For each layer why it is not admitted, or the recovered values.
     estimators : tuple of str
-        For each layer the bins, or the noise.
+        For each layer a description of the bins or of the noise.
     ceiling : float
         log2 of the number of inputs: no estimate of I(X;T) can be larger.
     label_entropy : float
@@ -61,12 +61,12 @@ class InformationPlane(Result, drawing="training.information_figures:information
     samples : int
         N inputs.
     rise_xt, rise_ty : Tensor
-        (L-1,) by how many bits at most the next layer knows more than this one, over epochs and networks. The
-        data-processing inequality says that it is not above 0; bins are no part of the chain, hence ``tolerance``.
+        (L-1,) largest rise in bits from this layer to the next, over epochs and networks. The
+        data-processing inequality forbids a rise; bins are not part of the chain, hence ``tolerance``.
     tolerance : float
         Bits.
     gap : Tensor
-        (E,) generalisation error, mean over the networks; NaN where it is not known.
+        (E,) generalisation error, mean over the networks; NaN if unknown.
     """
 
     epochs: Tensor
@@ -93,7 +93,7 @@ class InformationPlane(Result, drawing="training.information_figures:information
 
     @property
     def consistent(self) -> bool:
-        """Whether both data-processing inequalities hold to the tolerance."""
+        """Whether both data-processing inequalities hold within the tolerance."""
         rises = torch.cat([self.rise_xt, self.rise_ty])
         return bool((rises <= self.tolerance).all())
 
@@ -117,7 +117,7 @@ class InformationPlane(Result, drawing="training.information_figures:information
 
 
 class _States(Protocol):
-    """What has states of layers at checkpoints: NetworkRuns and RunStates."""
+    """States of layers at checkpoints: NetworkRuns and RunStates."""
 
     @property
     def epochs(self) -> Tensor: ...
@@ -149,36 +149,36 @@ def plane(
     seed: int = 0,
     progress: Listener | None = None,
 ) -> InformationPlane:
-    r"""What each layer T knows of the input X and of the class Y at every checkpoint, and whether that can be known.
+    r"""Estimate each layer's information about the input X and the class Y at every checkpoint, and test the estimator.
 
-    A network is a function, so that I(X;T) is infinite for continuous X and T, or H(X): a finite value needs T made
-    coarse. ``binning`` counts the vectors of the units' bins [1]_; ``kde`` bounds the information of T with Gaussian
-    noise added [2]_. Both are properties of bins and noise as well as of the network [3]_.
+    A network is a function, so that I(X;T) is infinite for continuous X and T, or H(X): a finite value needs a coarser
+    T. ``binning`` counts the vectors of the units' bins [1]_; ``kde`` bounds the information of T with added Gaussian
+    noise [2]_. Both depend on the bins or the noise as well as on the network [3]_.
 
-    An estimator is admitted for a layer only where it recovers planted information at the layer's width and sample
-    size, up to 1.25 times what it reports (``admission``). What is not admitted is drawn hollow, with the reason.
+    An estimator is admitted for a layer only if it recovers planted information at the layer's width and sample
+    size, up to 1.25 times its estimate (``admission``). Layers that are not admitted are drawn hollow, with the reason.
 
     Parameters
     ----------
     run : NetworkRuns or Run
-        Many small networks of :func:`train_networks`, or one training's record with its weights.
+        Many small networks of :func:`train_networks`, or the record of one training with its weights.
     net, dataset
-        For a ``Run``: the network, of any weights, and labelled images. The model is not changed.
+        For a ``Run``: the network, with any weights, and labelled images. The model is not changed.
     layers : str or iterable of str, optional
         For a ``Run``: default the outputs of nonlinearities; for NetworkRuns all.
     epochs : sequence of int, optional
-        For a ``Run``: at which of the kept epochs; default all.
+        For a ``Run``: which of the stored epochs; default all.
     estimator : str
         ``"binning"`` or ``"kde"``.
     edges : int
         Bin edges, evenly over [-1, 1] for tanh, as published [1]_; over [0, 1] for sigmoid and softmax of a user's
-        network; else over the range that the layer's values have in all of training, all networks.
+        network; else over the range of the layer's values in the whole training and all networks.
     noise : float
         Variance of the kernels' noise.
     networks : int, optional
-        How many of the networks to look at; default all.
+        Number of networks to use; default all.
     tolerance : float
-        Of the data-processing inequality, in bits.
+        Tolerance of the data-processing inequality, in bits.
     trials, seed : int
         Of each planting.
     progress
@@ -191,18 +191,16 @@ def plane(
     Raises
     ------
     InputError
-        The run kept no weights, or not those of an epoch, the data set has one class, or ``net`` and ``dataset`` are
+        The run stored no weights, or not those of an epoch, the data set has one class, or ``net`` and ``dataset`` are
         missing.
     ModelError
         A layer's values are not finite.
 
-    Notes
-    -----
-    Cost for each network and checkpoint of 4096 inputs and 6 layers: 5 ms by bins, about a second by kernels. Layers
-    without fixed range are read twice. Memory: the values of all layers for all images, one checkpoint at a time.
-    The inequality holds where each layer is a function of the one before; a rise is no contradiction where a
-    connection skips a layer. What it does not show: whether compression causes generalisation. Saxe et al. find it
-    for saturating units and not for ReLU [3]_.
+    Notes ----- Cost for each network and checkpoint of 4096 inputs and 6 layers: 5 ms by bins, about a second by
+    kernels. Layers without fixed range are read twice. Memory: the values of all layers for all images, one checkpoint
+    at a time. The inequality holds if each layer is a function of the one before; a rise is no contradiction if a
+    connection skips a layer. What it does not show: whether compression causes generalisation. Saxe et al. find
+    compression for saturating units and not for ReLU [3]_.
 
     References
     ----------
@@ -273,7 +271,7 @@ def _source(
     if isinstance(run, NetworkRuns):
         if any(given is not None for given in (net, dataset, layers, epochs)):
             raise InputError(
-                "the networks of train_networks bring their patterns, layers and epochs; give the run alone."
+                "the networks of train_networks already have patterns, layers and epochs; give only the run."
             )
         return run
     if not isinstance(run, Run):
@@ -284,7 +282,7 @@ def _source(
 
 
 def _estimators(source: _States, name: str, edges: int, noise: float, networks: int | None) -> list[Estimator]:
-    """The estimator of each layer; bins of layers without fixed range take the range found in training."""
+    """The estimator of each layer; bins of layers without a fixed range cover the range in training."""
     if name == "kde":
         return [Kernel(noise) for _ in source.layers]
     if isinstance(source, NetworkRuns):
@@ -313,7 +311,7 @@ def _check_finite(values: list[Tensor], layers: tuple[str, ...], epoch: int) -> 
 
 
 def _gap(run: Run, epochs: Tensor) -> Tensor:
-    """Training accuracy minus validation accuracy at the kept epochs."""
+    """Training accuracy minus validation accuracy at the stored epochs."""
     kept = set(epochs.tolist())
     rows = [record for record in run.records if record["epoch"] in kept]
     pairs = [(record.get("accuracy"), record.get("validation_accuracy")) for record in rows]

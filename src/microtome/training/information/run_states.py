@@ -1,4 +1,4 @@
-"""The values of a user's network in layers through a training run: one checkpoint at a time, on a copy of the model."""
+"""Layer values of a user's network during a training run: one checkpoint at a time, on a copy of the model."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _RECTIFIERS = ("relu", "relu_", "leaky_relu", "elu", "selu", "gelu", "silu", "so
 
 
 class RunStates:
-    """Reads the kept weights of a run into a copy of the network and gives its layers' values.
+    """Loads the stored weights of a run into a copy of the network and returns its layers' values.
 
     Raises
     ------
     InputError
-        The run kept no weights, or not those of an epoch, the data set has no labels, or all are of one class.
+        The run stored no weights, or not those of an epoch, the data set has no labels, or only one class.
     """
 
     exhaustive = False
@@ -42,14 +42,14 @@ class RunStates:
         self.run = run
         if not run.checkpoints:
             raise InputError(
-                "the run kept no weights, so that its layers cannot be read; train with a folder, "
+                "the run stored no weights, so its layers cannot be read; train with a folder, "
                 "training.fit(..., out=FOLDER) or training.Recorder(FOLDER, model)."
             )
         chosen_epochs = list(run.checkpoints if epochs is None else epochs)
         if not chosen_epochs or (strange := [epoch for epoch in chosen_epochs if epoch not in run.checkpoints]):
             named = f"epoch {strange[0]}" if chosen_epochs else "no epoch"
             kept = ", ".join(map(str, run.checkpoints))
-            raise InputError(f"{named} is asked for; the run kept the weights of {kept}.")
+            raise InputError(f"{named} has no stored weights; the run stored those of {kept}.")
         read = [(images, labels) for _, images, labels in data.batches(dataset, net=net, labelled=True)]
         if not read:
             raise InputError("the data set is empty; mutual information needs images of two classes or more.")
@@ -59,8 +59,7 @@ class RunStates:
             raise InputError("an image has no label; mutual information with the class needs one for each.")
         if len(labels.unique()) < 2:
             raise InputError(
-                f"all {len(labels)} images are of class {int(labels[0])}, so that there is nothing to know about it; "
-                "give images of two classes or more."
+                f"all {len(labels)} images are of class {int(labels[0])}; give images of two classes or more."
             )
         self.labels = labels
         self.net = net.around(copy.deepcopy(net.model))
@@ -70,7 +69,7 @@ class RunStates:
         self.epochs = torch.tensor(chosen_epochs, device="cpu")
 
     def states(self, checkpoint: int) -> list[Tensor]:
-        """Each layer's values (1, N, width), all units and positions in one row."""
+        """Each layer's values (1, N, width), with all units and positions in one row."""
         self.run.load(self.net.model, int(self.epochs[checkpoint]))
         values = self.net.activations(self.images, self.layers)
         count = len(self.images)
@@ -79,7 +78,7 @@ class RunStates:
 
 
 def nonlinearities(net: Network) -> list[str] | None:
-    """The layers whose value a nonlinearity makes; None, all that compute, where there is none."""
+    """The layers whose value is the output of a nonlinearity; None (all layers) if there is none."""
     kinds = {*_RANGES, *_RECTIFIERS}
     found = [layer.name for layer in net.layers.values() if layer.leaf and layer.units and operation(layer) in kinds]
     return found or None

@@ -1,4 +1,4 @@
-"""Usable information: how many bits about the class a linear reader finds in each layer of a network."""
+"""Usable information: how many bits about the class a linear classifier extracts from each layer."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class UsableInformation(Result, drawing="training.usable_information_figures:usa
     layers : list of str
         L names, the pixels as ``"input"`` first and the class scores as ``"logits"`` last.
     values, error : Tensor
-        (L,) bits that a linear reader finds on images that it was not fitted to, and their standard error over the
-        images. Below zero where the reader has learnt less than nothing.
+        (L,) bits that a linear classifier extracts from held-out images, and their standard error over the
+        images. Negative if the classifier is worse than the class frequencies.
     accuracy : Tensor
-        (L,), share of the images that the reader puts into their class.
+        (L,), accuracy of the classifier.
     pointwise : Tensor
-        (L, N), the bits of each image, whose mean is ``values``: negative where the layer misleads the reader.
+        (L, N), the bits of each image, whose mean is ``values``: negative where the layer misleads the classifier.
     images : Tensor
-        (N,) the images' places in the data set.
+        (N,) indices of the images in the data set.
     widths : list of int
         Features of each layer.
     penalties : list of list of float
@@ -54,8 +54,8 @@ class UsableInformation(Result, drawing="training.usable_information_figures:usa
     label_entropy : float
         H(Y) in bits: no more can be known about the class.
     kept, kept_error : Tensor
-        (L,) mean share of an image's energy that reaches the layer, and by how much it may be larger or smaller; NaN
-        where it was not asked for or there is no local linear map. See ``spaces.kept_and_lost``.
+        (L,) mean share of an image's energy that reaches the layer, and its largest error; NaN
+        if it was not measured or there is no local linear map. See ``spaces.kept_and_lost``.
     """
 
     layers: list[str]
@@ -95,13 +95,13 @@ def usable_information(
     seed: int = 0,
     progress: Listener | None = None,
 ) -> UsableInformation:
-    r"""How much of the class a linear reader can tell from each layer [1]_.
+    r"""Measure how many bits about the class a linear classifier extracts from each layer [1]_.
 
     .. math:: I_V(T \to Y) = H_V(Y) - H_V(Y \mid T) \approx
               \frac1N \sum_n \log_2 \frac{p_V(y_n \mid t_n)}{p_V(y_n)}
 
-    with V the readers softmax(W t + b), fitted and judged on different images. Unlike the mutual information it is
-    finite and estimated without bins or noise, and a layer can raise it: a network makes the class readable that is
+    with V the classifiers softmax(W t + b), fitted and tested on different images. Unlike the mutual information it is
+    finite and estimated without bins or noise, and a layer can increase it: a network makes the class decodable that is
     hidden in the pixels.
 
     Parameters
@@ -109,18 +109,18 @@ def usable_information(
     net, dataset
         The network, and images with labels of two classes or more; images without a label are left out.
     layers
-        Default the outputs of nonlinearities. The pixels and the class scores are read in any case.
+        Default the outputs of nonlinearities. The pixels and the class scores are always included.
     reduce
         How a map becomes features: ``"flat"``, all positions; ``"mean"`` or ``"max"`` over positions.
     folds
-        Each image is judged by a reader that was fitted to ``folds - 2`` of ``folds`` parts and whose penalty was
+        Each image is tested with a classifier that was fitted to ``folds - 2`` of ``folds`` folds and whose penalty was
         chosen on one more.
     images
-        At most so many images, drawn by ``seed``.
+        Maximum number of images, drawn by ``seed``.
     kept
-        On how many of the images to measure which share of an image's energy reaches the layer.
+        Number of images on which the share of an image's energy that reaches the layer is measured.
     seed
-        Of the folds and of the images drawn.
+        Seed of the folds and of the drawn images.
     progress
         Called after each layer.
 
@@ -131,16 +131,16 @@ def usable_information(
     Raises
     ------
     InputError
-        Labels are missing, or of one class, or there are fewer images of a class than folds.
+        Labels are missing or all equal, or a class has fewer images than folds.
     LayerError
         A layer does not exist or has no units.
 
     Notes
     -----
     Cost: a pass for each layer, and for each layer and fold up to eight logistic regressions: seconds for 1,000 images
-    of 10,000 features. Memory: the features of one layer. The value is a lower bound of what the best linear reader of
-    endless data finds, the further below the fewer the images; it says nothing of readers that are not linear. The
-    standard error is that of the images given the readers.
+    of 10,000 features. Memory: the features of one layer. The value is a lower bound for the best linear classifier on
+    unlimited data; the bound is looser with fewer images. It does not hold for nonlinear classifiers. The
+    standard error is over the images, for fixed classifiers.
 
     References
     ----------
@@ -148,7 +148,7 @@ def usable_information(
        constraints. ICLR 2020.
     """
     if folds < 3:
-        raise InputError(f"three folds or more are expected, to fit, to choose and to judge; got {folds}.")
+        raise InputError(f"at least three folds were expected, to fit, to validate and to test; got {folds}.")
     chosen = [one.name for one in selected_layers(net, nonlinearities(net) if layers is None else layers)]
     places, labels = _labelled(net, dataset, images, folds, seed)
     adapted: Any = adapt(dataset, net)
@@ -197,7 +197,7 @@ def _labelled(net: Network, dataset: Dataset, images: int | None, folds: int, se
     classes, labels, counts = told.cpu()[places].unique(return_inverse=True, return_counts=True)
     if len(classes) < 2:
         raise InputError(
-            f"{len(places)} images of {len(classes)} class leave nothing to know about it; give images of two or more."
+            f"all {len(places)} images belong to {len(classes)} class; give images of at least two classes."
         )
     if int(counts.min()) < folds:
         few = int(counts.argmin())
@@ -209,7 +209,7 @@ def _labelled(net: Network, dataset: Dataset, images: int | None, folds: int, se
 
 
 def _constant(labels: Tensor, fold: Tensor) -> Tensor:
-    """(N,) the log-likelihood of each image's class by the frequencies among the images of the fitted parts."""
+    """(N,) the log-likelihood of each image's class by the class frequencies in the fitted folds."""
     found = torch.empty(len(labels), dtype=torch.float64, device="cpu")
     folds, classes = int(fold.max()) + 1, int(labels.max()) + 1
     for k in range(folds):
@@ -221,7 +221,7 @@ def _constant(labels: Tensor, fold: Tensor) -> Tensor:
 
 
 def _kept_shares(net: Network, dataset: Dataset, places: Tensor, names: list[str]) -> tuple[Tensor, Tensor]:
-    """By layer the mean share of an image's energy that reaches it, and its error; all of it reaches the input."""
+    """By layer the mean share of an image's energy that reaches it, and its error; 1 for the input."""
     shares = torch.full((len(names),), math.nan, dtype=torch.float64, device="cpu")
     errors = shares.clone()
     if not len(places):

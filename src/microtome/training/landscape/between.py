@@ -1,4 +1,4 @@
-"""The loss on the straight way from one network to another."""
+"""The loss on the straight line from one network to another."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def between(
     progress: Listener | None = None,
     **options: Unpack[EvaluationOptions],
 ) -> LossLine:
-    r"""The mean loss and accuracy on the straight way between two networks of one architecture [1]_.
+    r"""The mean loss and accuracy on the straight line between two networks of one architecture [1]_.
 
     .. math:: \theta(\alpha) = (1 - \alpha)\,\theta_A + \alpha\,\theta_B
 
@@ -51,13 +51,13 @@ def between(
     Parameters
     ----------
     net_a, net_b
-        The networks; images are normalised as the first has it.
+        The networks; images are normalised as for the first.
     dataset, test
         Training images with labels and, optionally, test images, whose losses are ``.test``.
     steps
-        Points from 0 to 1, both included.
+        Number of points from 0 to 1, both included.
     margin
-        How far the line goes beyond both ends; the grid keeps the ends where ``margin * (steps - 1)`` is whole.
+        Extension of the line beyond both ends; the grid contains the ends if ``margin * (steps - 1)`` is an integer.
     seed, folder, progress, **options
         As in :func:`~microtome.training.landscape.surface`.
 
@@ -74,8 +74,8 @@ def between(
 
     Notes
     -----
-    Cost: one pass over the images for each point. A barrier on the straight way does not mean that there is no path
-    without one: units of the two networks may be ordered differently.
+    Cost: one pass over the images for each point. A barrier on the straight line does not mean that there is no path
+    without a barrier: units of the two networks may be ordered differently.
 
     References
     ----------
@@ -83,11 +83,11 @@ def between(
        ICLR 2015.
     """
     if steps < 2:
-        raise InputError(f"at least the two ends are expected, got steps={steps}.")
+        raise InputError(f"at least two steps were expected, got steps={steps}.")
     if not 0 <= margin < float("inf"):
-        raise InputError(f"a margin of at least 0 is expected, got {margin}.")
+        raise InputError(f"a margin of at least 0 was expected, got {margin}.")
     if (net_a.mean, net_a.std, net_a.input_shape) != (net_b.mean, net_b.std, net_b.input_shape):
-        raise InputError("the two networks expect images of another shape or normalisation from each other.")
+        raise InputError("the two networks take images of different shape or normalisation.")
     way = toward(net_a, net_b)
     more = round(margin * (steps - 1))
     alpha = torch.arange(-more, steps + more, dtype=torch.float64, device="cpu") / (steps - 1)

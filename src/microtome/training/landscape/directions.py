@@ -15,7 +15,7 @@ from microtome.training.training_run import Run
 
 __all__ = ["Direction", "PrincipalPlane", "principal", "random_direction", "state_of", "toward"]
 
-# A displacement of parameters and floating buffers, by name, in float64; what has no name in it stays.
+# A displacement of parameters and floating buffers, by name, in float64; tensors without an entry stay.
 Direction = Mapping[str, Tensor]
 
 NORMALIZATIONS = ("filter", "layer", "none")
@@ -30,14 +30,14 @@ def random_direction(
     .. math:: d_{i,j} \leftarrow \frac{d_{i,j}}{\lVert d_{i,j} \rVert_F} \lVert \theta_{i,j} \rVert_F
 
     for filter j of layer i [1]_: all weights that make one output channel of a convolution, one row of a linear
-    layer, or one slice along the first axis of any other tensor. Running statistics are no part of a direction.
+    layer, or one slice along the first axis of any other tensor. A direction does not contain running statistics.
 
     Parameters
     ----------
     net
         The network; all of its floating parameters have a direction, also those that were not trained.
     seed
-        Of the draw, made on the processor, so that every device gets the same one.
+        Random seed; numbers are drawn on the CPU, so that every device gets the same direction.
     normalization
         ``"filter"``; ``"layer"``, one norm for each tensor; ``"none"``, plain Gaussians.
     biases, norms
@@ -48,7 +48,7 @@ def random_direction(
     Raises
     ------
     InputError
-        A word is not one of these.
+        An option is not one of these words.
 
     References
     ----------
@@ -61,7 +61,7 @@ def random_direction(
         (norms, MOVES, "norms"),
     ):
         if word not in known:
-            raise InputError(f'{option} is one of {", ".join(known)}; got "{word}".')
+            raise InputError(f'{option} must be one of {", ".join(known)}; got "{word}".')
     generator = torch.Generator().manual_seed(seed)
     owners = _owners(net.model)
     found = {}
@@ -83,9 +83,9 @@ def random_direction(
 
 
 def toward(net: Network, other: Network) -> dict[str, Tensor]:
-    """The way to another network of the same architecture: all parameters and running statistics.
+    """The direction to another network of the same architecture: all parameters and running statistics.
 
-    In float64, so that the network plus the whole way is the other network to the last bit.
+    In float64, so that the network plus the direction is the other network to the last bit.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def toward(net: Network, other: Network) -> dict[str, Tensor]:
     if differing:
         name = differing[0]
         raise InputError(
-            f"two networks of one architecture were expected; {len(differing)} tensors differ, as "
+            f"two networks of one architecture were expected; {len(differing)} tensors differ, for example "
             f'"{name}", which is {_shape(here, name)} in the first and {_shape(there, name)} in the second.'
         )
     return {name: there[name] - here[name] for name in here}
@@ -105,22 +105,22 @@ def toward(net: Network, other: Network) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class PrincipalPlane:
-    """The two directions along which a training moved most.
+    """The first two principal directions of a training.
 
     Attributes
     ----------
     directions : tuple of two directions
         Of length 1, orthogonal.
     epochs : Tensor
-        (T,) of the kept weights.
+        (T,) epochs of the stored weights.
     path : Tensor
-        (T, 2), their coordinates in the plane, which passes through the network.
+        (T, 2), coordinates in the plane, which passes through the network.
     explained : Tensor
         (2,), shares of the squared distances from the network.
     distance : Tensor
-        (T,), how far each lies off the plane.
+        (T,), distance of each from the plane.
     off_plane : float
-        Share of the path's length that the plane does not show: 1 less drawn length over true length.
+        Share of the path's length that the plane does not show: 1 minus projected length over true length.
     """
 
     directions: tuple[dict[str, Tensor], dict[str, Tensor]]
@@ -132,15 +132,15 @@ class PrincipalPlane:
 
 
 def principal(net: Network, run: Run) -> PrincipalPlane:
-    """The first two principal directions of a run's weights, seen from the network [1]_.
+    """The first two principal directions of a run's weights, relative to the network [1]_.
 
-    The differences of all kept weights from the network's are decomposed without centring, so that the plane passes
+    The differences of all stored weights from the network's are decomposed without centring, so that the plane passes
     through the network. Running statistics are left out.
 
     Raises
     ------
     InputError
-        Fewer than two weights are kept besides the network's own, or they are of another architecture.
+        Fewer than two weights are stored besides the network's own, or they are of another architecture.
 
     References
     ----------
@@ -160,8 +160,8 @@ def principal(net: Network, run: Run) -> PrincipalPlane:
     apart = [row for row in rows if bool(row.any())]
     if len(apart) < 2:
         raise InputError(
-            f"two kept weights besides the network's own are needed for a plane; the run has {len(apart)}. "
-            "Train with out= and a keep= of more epochs."
+            f"a plane needs two stored weights besides the network's own; the run has {len(apart)}. "
+            "Train with out= and more epochs in keep=."
         )
     X = torch.stack(rows)
     _, S, Vh = torch.linalg.svd(X, full_matrices=False)
@@ -177,7 +177,7 @@ def principal(net: Network, run: Run) -> PrincipalPlane:
         path,
         S[:2].square() / S.square().sum(),
         (X - path @ V.T).norm(dim=1),
-        hidden if hidden > 1e-12 else 0.0,  # what is smaller is rounding, of either sign
+        hidden if hidden > 1e-12 else 0.0,  # smaller values are rounding errors of either sign
     )
 
 

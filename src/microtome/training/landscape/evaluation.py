@@ -1,4 +1,4 @@
-"""The mean loss at many points of weight space, each on as many images as its standard error asks for, resumable."""
+"""The mean loss at many points of weight space, with sequential sampling of images; resumable."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ __all__ = ["Evaluation", "Points"]
 
 STATISTICS = ("frozen", "reestimated")
 PRECISIONS = ("float32", "bfloat16")
-_FIRST = 256  # images of a point before its standard error may end it: a smaller sample misjudges its own spread
-_ESTIMATED = 2048  # images on which running statistics are estimated anew
+_FIRST = 256  # minimum number of images of a point: a smaller sample underestimates its standard error
+_ESTIMATED = 2048  # number of images on which running statistics are re-estimated
 _COMPARED, _COMPARED_IMAGES = 9, 512  # points, and images of each, on which bfloat16 is compared with float32
 _WRITE = 5.0  # seconds after which finished points are written
 _STORED = ("loss", "error", "accuracy", "images")
@@ -35,9 +35,9 @@ _STORED = ("loss", "error", "accuracy", "images")
 
 @dataclass(frozen=True)
 class Points:
-    """What was found at each point: ``loss``, ``error``, ``accuracy`` and ``images``, (P,) each.
+    """Values at each point: ``loss``, ``error``, ``accuracy`` and ``images``, (P,) each.
 
-    ``precision_error`` is how far losses in bfloat16 are from those in float32 at most, at some points; else None.
+    ``precision_error`` is the largest difference of losses in bfloat16 and float32, at some points; else None.
     """
 
     loss: Tensor
@@ -57,7 +57,7 @@ class Evaluation:
     directions
         Displacements, see :mod:`~microtome.training.landscape.directions`.
     seed
-        Of the images' order.
+        Random seed of the order of images.
     loss, statistics, tolerance, common, images, batch, precision
         See :class:`~microtome.training.landscape.EvaluationOptions`.
 
@@ -68,8 +68,8 @@ class Evaluation:
 
     Notes
     -----
-    theta and directions are kept in float64 and rounded once, so that theta itself, and a network that a direction
-    leads to, are met to the last bit.
+    theta and directions are stored in float64 and rounded once, so that theta itself, and a network that a direction
+    leads to, are exact to the last bit.
     """
 
     def __init__(
@@ -88,18 +88,18 @@ class Evaluation:
         seed: int = 0,
     ) -> None:
         if statistics not in STATISTICS:
-            raise InputError(f'statistics is one of {", ".join(STATISTICS)}; got "{statistics}".')
+            raise InputError(f'statistics must be one of {", ".join(STATISTICS)}; got "{statistics}".')
         if tolerance is not None and not tolerance > 0:
-            raise InputError(f"tolerance is a positive share of the loss, such as 0.02; got {tolerance}.")
+            raise InputError(f"tolerance must be a positive share of the loss, such as 0.02; got {tolerance}.")
         if precision not in PRECISIONS:
-            raise InputError(f'precision is one of {", ".join(PRECISIONS)}; got "{precision}".')
+            raise InputError(f'precision must be one of {", ".join(PRECISIONS)}; got "{precision}".')
         if precision == "bfloat16" and net.dtype != torch.float32:
             raise InputError(f'precision="bfloat16" is for a network in float32; this one is in {net.dtype}.')
         self._precision, self._device = precision, net.device.type
         self._copy = ImageLosses(net, loss, quick=True)
         strange = [name for direction in directions for name in direction if name not in self._copy.state]
         if strange:
-            raise InputError(f'a direction moves "{strange[0]}", and the network has no such tensor.')
+            raise InputError(f'a direction holds "{strange[0]}", and the network has no such tensor.')
         shuffled = tolerance is not None or not common
         self._data = PreparedImages(
             net, dataset, labelled=loss is None, count=images, shuffled=shuffled, batch=batch, layout=self._copy.layout,
@@ -107,7 +107,7 @@ class Evaluation:
         )  # fmt: skip
         self._statistics, self._tolerance, self._common, self._seed = statistics, tolerance, common, seed
         self._moved = [name for name in self._copy.state if any(name in direction for direction in directions)]
-        home = torch.device("cpu") if net.device.type == "mps" else net.device  # which has no float64
+        home = torch.device("cpu") if net.device.type == "mps" else net.device  # mps has no float64
         self._theta = {name: self._copy.state[name].detach().to(home, torch.float64, copy=True) for name in self._moved}
         self._directions = [
             {name: value.to(home, torch.float64) for name, value in direction.items()} for direction in directions
@@ -152,8 +152,8 @@ class Evaluation:
         points
             Coordinates.
         folder
-            Where finished points are kept, written every few seconds and when the work is broken off; the same call
-            goes on from there.
+            Folder for finished points, written every few seconds and when the work is interrupted; the same call
+            resumes from there.
         progress
             Called after each point with its ``loss``.
 
@@ -185,7 +185,7 @@ class Evaluation:
         return Points(found[:, 0], found[:, 1], found[:, 2], found[:, 3].long(), off)
 
     def _precision_error(self, points: Tensor) -> float:
-        """The largest difference of the mean losses in both precisions, on the same images; inf where one is lost."""
+        """Largest difference of the mean losses in both precisions, on the same images; inf if one is not finite."""
         worst = 0.0
         for place in sorted({at * (len(points) - 1) // (_COMPARED - 1) for at in range(_COMPARED)}):
             rough, exact = (self._compared(points[place], precision) for precision in ("bfloat16", "float32"))
@@ -254,7 +254,7 @@ class Evaluation:
 
 
 class _Sums:
-    """Mean, standard error and accuracy of what was added so far, by pairwise updates in float64."""
+    """Running mean, standard error and accuracy, by pairwise updates in float64."""
 
     def __init__(self) -> None:
         self.count, self.mean = 0, 0.0
@@ -283,21 +283,21 @@ class _Sums:
 
 
 class _Store:
-    """Finished points in one file of a folder, with the settings that they hold for."""
+    """Finished points in one file of a folder, with their settings."""
 
     def __init__(self, folder: Path, asked: dict[str, Any]) -> None:
         self._file = folder / "points.safetensors"
         self._asked = json.loads(json.dumps(asked))
 
     def resume(self, found: Tensor, done: Tensor) -> None:
-        """Fill in the points that an earlier call has finished."""
+        """Load the points that an earlier call has finished."""
         if not self._file.is_file():
             return
         try:
             tensors, header = checkpoints.read(self._file)
         except MicrotomeError as error:
             raise StoreError(f"the points in {self._file} cannot be read; delete the file.") from error
-        earlier = {"precision": "float32"}  # of folders that do not name it
+        earlier = {"precision": "float32"}  # for folders of earlier versions
         differing = [name for name, value in self._asked.items() if header.get(name, earlier.get(name)) != value]
         if differing:
             raise StoreError(
@@ -308,7 +308,7 @@ class _Store:
         done.copy_(tensors["done"])
 
     def write(self, found: Tensor, done: Tensor) -> None:
-        """Keep the points that are finished."""
+        """Write the finished points."""
         checkpoints.write(self._file, {"found": found, "done": done}, self._asked)
 
 

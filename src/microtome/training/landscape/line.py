@@ -51,9 +51,9 @@ def line(
     net, dataset
         The network, and its images with labels.
     steps, extent
-        Points from -extent to extent; odd, so that one is theta itself.
+        Number of points from -extent to extent; odd, so that one is theta itself.
     direction
-        A direction of one's own in place of a random one, see
+        The user's own direction instead of a random one, see
         :mod:`~microtome.training.landscape.directions`.
     normalization, biases, norms, seed, folder, progress, **options
         As in :func:`~microtome.training.landscape.surface`.
@@ -61,7 +61,7 @@ def line(
     Returns
     -------
     LossLine
-        Its ``width`` is the paper's picture of sharpness [1]_ as a number.
+        Its ``width`` measures the sharpness that the paper shows as a picture [1]_.
 
     Raises
     ------
@@ -113,9 +113,9 @@ def centred(steps: int, extent: float) -> Tensor:
     [-1.0, -0.5, 0.0, 0.5, 1.0]
     """
     if steps < 3 or steps % 2 == 0:
-        raise InputError(f"an odd number of steps from 3 on is expected, so that one is the network; got {steps}.")
+        raise InputError(f"an odd number of steps of at least 3 was expected, so that one is the network; got {steps}.")
     if not 0 < extent < float("inf"):
-        raise InputError(f"a positive extent is expected, got {extent}.")
+        raise InputError(f"a positive extent was expected, got {extent}.")
     half = steps // 2
     return torch.arange(-half, half + 1, dtype=torch.float64, device="cpu") * extent / half
 

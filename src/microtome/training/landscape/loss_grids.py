@@ -1,4 +1,4 @@
-"""Losses on a line or a plane of weights, and what is read off them: width, curvature, negative curvature."""
+"""Losses on a line or a plane of weights, with their width, curvature and negative curvature."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ class LossLine(Result, drawing="training.landscape_figures:line"):
     alpha : Tensor
         (steps,), coordinates: the weights are theta + alpha * delta.
     loss : Tensor
-        (steps,), mean loss over the images; NaN or infinite where the network's is.
+        (steps,), mean loss over the images; NaN or infinite if the network's loss is.
     error : Tensor
         (steps,), standard error of ``loss`` as an estimate for the distribution that the images come from: the
         standard deviation of the images' losses over the root of their number. Where few images have
         most of the loss, as in a trained network, the band of 1.96 errors is too narrow: at 500 images it held the loss
         over all images in 92 % of samples (``python -m benchmarks.loss_bands``).
     accuracy : Tensor
-        (steps,), share of the images that are right; NaN without labels.
+        (steps,), accuracy; NaN without labels.
     images : Tensor
-        (steps,), on how many images.
+        (steps,), number of images.
     treatment : dict
         How directions, biases, norms and running statistics were treated, in words.
     precision_error : float or None
-        How far the mean losses in bfloat16 are from those in float32 at most, at up to 9 of the points, on the same
-        images; None where the network's own precision was used. ``error`` does not hold it.
+        Largest difference of the mean losses in bfloat16 and float32, at up to 9 of the points, on the same
+        images; None if the network's own precision was used. ``error`` does not contain it.
     test : LossLine or None
         The same on the test images.
     """
@@ -53,12 +53,12 @@ class LossLine(Result, drawing="training.landscape_figures:line"):
 
     @property
     def curvature(self) -> Tensor:
-        """(steps - 2,), second differences at the inner points; NaN beside losses that are not finite."""
+        """(steps - 2,), second differences at the inner points; NaN next to losses that are not finite."""
         return _second(self.loss, 0) / _spacing(self.alpha) ** 2
 
     @property
     def negative_curvature(self) -> float:
-        """Share of the inner points where the loss bends downwards beyond rounding; NaN where none is finite."""
+        """Share of the inner points with negative curvature beyond rounding; NaN if none is finite."""
         return _share(self.curvature, _rounding(self.loss, 0) / _spacing(self.alpha) ** 2)
 
     def width(self, rise: float = 1.0) -> float:
@@ -87,11 +87,11 @@ class LossSurface(Result, drawing="training.landscape_figures:surface"):
     precision_error : float or None
         See :class:`LossLine`.
     path : Tensor or None
-        (T, 2), where a training's kept weights lie in the plane.
+        (T, 2), coordinates of a training's stored weights in the plane.
     epochs : Tensor or None
-        (T,), of which epochs.
+        (T,), epochs of these weights.
     distance : Tensor or None
-        (T,), how far the kept weights lie off the plane.
+        (T,), distance of the stored weights from the plane.
     explained : Tensor or None
         (2,), shares of the squared distances from the network along the two directions.
     off_plane : float or None
@@ -116,7 +116,7 @@ class LossSurface(Result, drawing="training.landscape_figures:surface"):
     def curvature(self) -> Tensor:
         """(steps - 2, steps - 2, 2), eigenvalues of the 2 x 2 Hessian by central differences, the smaller first.
 
-        NaN beside losses that are not finite. Cost: none; the loss is not evaluated again.
+        NaN next to losses that are not finite. Cost: none; the loss is not evaluated again.
         """
         L, a, b = self.loss, _spacing(self.alpha), _spacing(self.beta)
         aa = _second(L, 0)[:, 1:-1] / a**2
@@ -129,22 +129,22 @@ class LossSurface(Result, drawing="training.landscape_figures:surface"):
     def negative_curvature(self) -> float:
         """Share of the inner points where the smaller eigenvalue is below zero beyond rounding.
 
-        Points beside losses that are not finite are left out; NaN where none is left.
+        Points next to losses that are not finite are left out; NaN if none remains.
         """
         rounding = _rounding(self.loss, 0)[:, 1:-1] / min(_spacing(self.alpha), _spacing(self.beta)) ** 2
         return _share(self.curvature[..., 0], rounding)
 
     @property
     def convexity(self) -> Tensor:
-        """(steps - 2, steps - 2), the absolute ratio of smaller to larger eigenvalue; 0 where none is negative."""
+        """(steps - 2, steps - 2), the absolute ratio of smaller to larger eigenvalue; 0 if none is negative."""
         low, high = self.curvature.unbind(-1)
         ratio = (low / high).abs()
         return torch.where(low.isnan(), low, torch.where(low < 0, ratio, torch.zeros_like(ratio)))
 
     def width(self, rise: float = 1.0) -> float:
-        """Diameter of the disc as large as the region around the centre with a loss at most ``rise`` above its own.
+        """Diameter of a disc with the area of the central region where the loss rises by at most ``rise``.
 
-        The region is counted in grid points that are joined to the centre; one that reaches the edge is cut there.
+        The region consists of the grid points connected to the centre; it is cut at the edge of the grid.
         """
         row, column = _centre(self.alpha), _centre(self.beta)
         below = self.loss <= self.loss[row, column] + rise
@@ -168,7 +168,7 @@ def _second(loss: Tensor, axis: int) -> Tensor:
 
 
 def _rounding(loss: Tensor, axis: int) -> Tensor:
-    """How far second differences may be off by the rounding of float32 losses."""
+    """The largest rounding error of second differences of float32 losses."""
     L = loss.abs().movedim(axis, 0)
     return 4 * torch.finfo(torch.float32).eps * (L[2:] + 2 * L[1:-1] + L[:-2]).movedim(0, axis)
 
@@ -179,7 +179,7 @@ def _share(curvature: Tensor, rounding: Tensor) -> float:
 
 
 def _crossing(alpha: Tensor, loss: Tensor, here: int, step: int, level: float) -> float:
-    """How far from ``here`` in one sense the loss stays at or below a level."""
+    """The distance from ``here`` in one direction over which the loss stays at or below a level."""
     start, place = float(alpha[here]), here
     while 0 <= place + step < len(alpha) and bool(loss[place + step] <= level):
         place += step
@@ -191,7 +191,7 @@ def _crossing(alpha: Tensor, loss: Tensor, here: int, step: int, level: float) -
 
 
 def _joined(below: Tensor, row: int, column: int) -> Tensor:
-    """The true points that are joined to one of them by neighbours."""
+    """The connected component of true points that contains a given one."""
     region = torch.zeros_like(below)
     region[row, column] = below[row, column]
     while True:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["surface"]
 
-_MARGIN = 0.15  # of a path's range, around it
+_MARGIN = 0.15  # margin around a path, as a share of its range
 
 
 @register("loss-surface", rows=("F1", "F3", "F4"), paper="li2018visualizing", kind="training", quantity="mean loss")
@@ -63,20 +63,20 @@ def surface(
     dataset
         Its images with labels.
     steps
-        Points along each direction; odd, so that one is the centre.
+        Number of points along each direction; odd, so that one is the centre.
     extent
         The grid goes from -extent to extent; in units of the weights' own norms for normalised directions.
     run
-        A training: the plane is that of its first two principal directions, as large as its path, which is returned
-        with the share of its length that lies off the plane.
+        A training: the plane spans its first two principal directions and covers its path, which is returned
+        with the share of its length outside the plane.
     directions
-        Two directions of one's own, see :mod:`~microtome.training.landscape.directions`.
+        The user's own two directions, see :mod:`~microtome.training.landscape.directions`.
     normalization, biases, norms
-        Of random directions, see :func:`~microtome.training.landscape.random_direction`.
+        For random directions, see :func:`~microtome.training.landscape.random_direction`.
     seed
-        Of the directions and of the images' order.
+        Seed of the directions and of the order of images.
     folder
-        Where points are kept; a call that was broken off goes on there.
+        Folder for computed points; an interrupted call resumes there.
     progress
         Called after each point.
     **options
@@ -94,11 +94,9 @@ def surface(
     StoreError
         The folder holds points of other settings.
 
-    Notes
-    -----
-    Cost: steps ** 2 passes over the images; less with ``tolerance``. A plane is a small part of weight space: what is
-    convex on it need not be elsewhere. With frozen running statistics, points far from the centre show a network
-    whose norms no longer fit it.
+    Notes ----- Cost: steps ** 2 passes over the images; fewer with ``tolerance``. A plane is a small part of weight
+    space: a loss that is convex on it need not be convex elsewhere. With frozen running statistics, points far from the
+    centre show a network whose norms no longer fit it.
 
     References
     ----------
@@ -106,7 +104,7 @@ def surface(
        NeurIPS 2018.
     """
     if run is not None and directions is not None:
-        raise InputError("give either a run, whose principal directions are taken, or directions.")
+        raise InputError("give either a run (its principal directions are used) or directions.")
     plane = None if run is None else principal(net, run)
     if plane is not None:
         chosen: Sequence[Direction] = plane.directions
@@ -125,7 +123,7 @@ def surface(
             chosen = directions
             words = treatment("given")
     if len(chosen) != 2:
-        raise InputError(f"a plane has two directions, got {len(chosen)}.")
+        raise InputError(f"two directions were expected, got {len(chosen)}.")
     made = Evaluation(net, dataset, chosen, seed=seed, **options)
     found = made.at(torch.cartesian_prod(alpha, beta), folder=folder, progress=progress)
     shape = len(alpha), len(beta)
@@ -149,7 +147,7 @@ def surface(
 
 def _covering(path: Tensor, steps: int) -> Tensor:
     """Evenly spaced coordinates that cover a path with a margin, one of them exactly zero."""
-    centred(steps, 1.0)  # refuses what is no grid
+    centred(steps, 1.0)  # refuses invalid steps
     low, high = min(float(path.min()), 0.0), max(float(path.max()), 0.0)
     spacing = (high - low) * (1 + 2 * _MARGIN) / (steps - 1)
     zero = round((_MARGIN * (high - low) - low) / spacing)

@@ -17,8 +17,8 @@ ONE_POLARITY = 0.15  # lines of one polarity are preferred if (L - L') / (L + L'
 COMPLEX = 1.15  # a complex pattern must have this many times the response to the line or edge inside it
 SECOND = 0.6  # a secondary function has at least this share of the main response
 APART = 35.0  # least difference in degrees between the orientations of a main and a secondary function
-UNORIENTED = 0.5  # what counts as the sharpness of a family without angles
-PERIODS = 2.0  # a grating has at least so many periods in the receptive field; a longer one is a line or an edge there
+UNORIENTED = 0.5  # the sharpness of a family without angles
+PERIODS = 2.0  # a grating has at least this many periods in the receptive field; fewer look like a line or an edge
 BRIGHTNESS = 0.25  # label by brightness if the pattern response is below this share of the response to brightness
 
 

@@ -128,6 +128,6 @@ def _frequency(height: int, width: int) -> Tensor:
 
 
 def _of_contrast(drawn: Tensor) -> Tensor:
-    """Mean .5 and the contrast of all textures; what is beyond the range after that is clipped."""
+    """Scale to mean .5 and the contrast of all textures; values outside the range are clipped."""
     centred = drawn - drawn.mean()
     return (0.5 + _CONTRAST * centred / centred.std(correction=0).clamp(min=1e-12)).clamp(0, 1).float()

@@ -1,4 +1,4 @@
-"""Texture tuning: the response that a texture gives at most places of a layer, and a label where it is the largest."""
+"""Texture tuning: the response to a texture at most positions of a layer, and a label if it is the largest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class TextureTuning:
     Attributes
     ----------
     response : Tensor
-        (U, textures) median over places, the mean over phases, and the largest over periods.
+        (U, textures) median over positions, then mean over phases, then maximum over periods.
     period : Tensor
         (U, textures) the period in pixels of that largest response; NaN for natural noise.
     """

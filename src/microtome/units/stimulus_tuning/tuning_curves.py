@@ -236,8 +236,8 @@ def tuning(
       response to a uniform colour, or to stripes of two opposite hues of equal brightness, is more than 1.15 times that
       to the best gray stimulus, and sharper by hue than in 98.5 % of the units of random networks. *Against*: the
       opposite hue lowers the unit.
-    - *texture: honeycomb, 8 px*: the response that a texture gives at half of all places (the median) is more than 1.15
-      times that to the best other stimulus at its best place, and sharper by texture than in 98.5 % of the units of
+    - *texture: honeycomb, 8 px*: the median response to a texture over all positions is more than 1.15
+      times that to the best other stimulus at its best position, and sharper by texture than in 98.5 % of the units of
       random networks. Textures are checkerboards, dots, plaids, honeycombs, noise of one scale, and noise with the
       spectrum of photographs.
     - *brightness*, *darkness*: the response to patterns is small compared to the response to a blank.
@@ -246,7 +246,7 @@ def tuning(
       (the response that 2 % of shuffled stimuli exceed: the same pixels, in blocks of 1 to 8 pixels in random order),
       times the resultant length of the curve over angles, against units of random networks. It holds for layers of any
       depth. (2) The match of the unit's gradient with the stimulus, against filters of white noise of this size. It
-      serves first layers, whose fields are so small that shuffled stimuli contain every pattern. A label needs 98.5 %
+      is for first layers, whose fields are so small that shuffled stimuli contain every pattern. A label needs 98.5 %
       of the random units below it, or a match of 0.8.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Merges sums of shards along a fixed binary tree, so that the order in which they arrive changes no bit."""
+"""Merges sums of shards along a fixed binary tree, so that the order of arrival does not change a bit."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ Node = tuple[int, int]  # level, place: the shards from place * 2**level to (pla
 
 
 class MergeTree(Generic[T]):
-    """What was summed over shards 0, 1, 2, ..., in whatever order they come.
+    """Sums over shards 0, 1, 2, ..., in any order of arrival.
 
-    Sums of floating-point numbers depend on their order. Here two sums are added only where they stand side by side
+    Sums of floating-point numbers depend on their order. Here two sums are added only if they are neighbours
     in a binary tree over the numbers of the shards, the lower one first. Of n shards in order at most log2(n) + 1
-    sums are held.
+    sums are stored.
 
     Parameters
     ----------
     combine : function
-        Of the sums over two neighbouring runs of shards, the lower first, to the sum over both.
+        Adds the sums over two neighbouring runs of shards, the lower one first.
 
     Examples
     --------
@@ -42,7 +42,7 @@ class MergeTree(Generic[T]):
         Raises
         ------
         ValueError
-            When some of its shards have been added before.
+            When some of its shards were added before.
         """
         if any(_overlap(node, other) for other in self._nodes):
             raise ValueError(f"shard {node[1] << node[0]} was added twice.")
@@ -54,7 +54,7 @@ class MergeTree(Generic[T]):
         self._nodes[level, place] = value
 
     def nodes(self) -> dict[Node, T]:
-        """The sums that are held, by level and place."""
+        """The stored sums, by level and place."""
         return dict(sorted(self._nodes.items()))
 
     def total(self) -> T:
@@ -66,7 +66,7 @@ class MergeTree(Generic[T]):
             When there is none.
         """
         if not self._nodes:
-            raise ValueError("nothing was added.")
+            raise ValueError("no shard was added.")
         first, *rest = (value for _, value in sorted(self._nodes.items(), key=lambda item: item[0][1] << item[0][0]))
         for value in rest:
             first = self._combine(first, value)

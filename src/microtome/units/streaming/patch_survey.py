@@ -94,7 +94,7 @@ class PatchSurvey:
     Every shard needs memory for its own images of the sample, the tables and one batch, so that memory does not grow
     with the number of images. To merge, make one survey without a shard and ``absorb`` the summaries of all shards, in
     any order. Sums are added along a fixed tree, equal activations are ordered by image and position: the result
-    depends on the size of the shards and of the batches only.
+    depends only on the size of the shards and of the batches.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class PatchSurvey:
         shard: tuple[int, int] | None = None,
     ) -> None:
         if k < 1:
-            raise InputError(f"k is at least 1, got k={k}.")
+            raise InputError(f"k must be at least 1, got k={k}.")
         if images < 1:
             raise InputError("the data set is empty: there is no image to run.")
         selected = streaming_pass.selected_layers(net, layers)
@@ -135,12 +135,12 @@ class PatchSurvey:
 
     @property
     def readers(self) -> dict[str, Reader]:
-        """By layer what ``streaming_pass.read`` is to call for the images ``within``."""
+        """By layer the function that ``streaming_pass.read`` calls for the images ``within``."""
         self.seen = self.within[1] - self.within[0]
         return {name: table.read for name, table in self._tables.items()}
 
     def summary(self) -> PatchSummary:
-        """Tables and sums, to be merged."""
+        """Tables and sums, for merging."""
         layers = {name: table.summary() for name, table in self._tables.items()}
         made = provenance(self._net, "top-patches", **self._made_by)
         return PatchSummary(provenance=made, layers=layers, images=self.seen)
@@ -151,7 +151,7 @@ class PatchSurvey:
         Raises
         ------
         InputError
-            When the summary is that of other layers or options, or of images that are in already.
+            When the summary belongs to other layers or options, or to images that were already added.
         """
         if other.provenance.parameters != provenance(self._net, **self._made_by).parameters:
             raise InputError("the summary was made with other layers or options; make both by the same survey.")
@@ -159,7 +159,7 @@ class PatchSurvey:
             for name, table in self._tables.items():
                 table.absorb(other.layers[name])
         except ValueError as error:
-            raise InputError(f"these images are in the survey already: {error}") from error
+            raise InputError(f"these images are already in the survey: {error}") from error
         self.seen += other.images
 
     def result(self, labels: Tensor | None, bins: int) -> TopPatches:
@@ -178,7 +178,7 @@ class PatchSurvey:
             When ``bins`` is not positive, or images are missing.
         """
         if bins < 1:
-            raise InputError(f"bins is at least 1, got bins={bins}.")
+            raise InputError(f"bins must be at least 1, got bins={bins}.")
         if self.seen != self._images:
             raise InputError(f"{self._images - self.seen} of {self._images} images are missing in the survey.")
         note = provenance(self._net, "top-patches", bins=bins, **self._made_by)
@@ -229,7 +229,7 @@ class _Table:
         return self.merged.nodes() or {(0, self.number): self.sums}
 
     def summary(self) -> LayerSummary:
-        """Tables and sums, to be merged."""
+        """Tables and sums, for merging."""
         nodes = self.nodes()
         return LayerSummary(
             high=self.top.entries(),

@@ -204,7 +204,7 @@ class LayerPatches(Patches, drawing="units.unit_figures:layer_patches"):
             When there is no such selection.
         """
         if selection not in SELECTIONS:
-            raise InputError(f'selection is "top", "low" or "binned", got "{selection}".')
+            raise InputError(f'selection must be "top", "low" or "binned", got "{selection}".')
         return int(getattr(self, "image" if selection == "top" else f"{selection}_image").shape[1])
 
     def entry(self, unit: int, rank: int, selection: str = "top") -> tuple[int, tuple[int, int], float]:
@@ -261,7 +261,7 @@ class LayerPatches(Patches, drawing="units.unit_figures:layer_patches"):
             When ``distribution`` is none of these.
         """
         if distribution not in self.quantiles:
-            raise InputError(f'distribution is one of {", ".join(self.quantiles)}; got "{distribution}".')
+            raise InputError(f'distribution must be one of {", ".join(self.quantiles)}; got "{distribution}".')
         return response_distribution.percentile(self.quantiles[distribution][unit], value)
 
 

@@ -95,11 +95,11 @@ class SampledActivations:
         self._filled[images] = True
 
     def entries(self) -> tuple[Tensor, ...]:
-        """To be merged: the sampled images (n,) that were added, and (n, units) of each table."""
+        """For merging: the added sampled images (n,), and (n, units) of each table."""
         return self.image[self._filled], *(torch.from_numpy(table[self._filled]) for table in self._tables)
 
     def absorb(self, entries: Sequence[Tensor]) -> None:
-        """Merge the ``entries`` of other images, which are sampled here, too."""
+        """Merge the ``entries`` of other images of the same sample."""
         rows = self.sample.row[entries[0]].numpy()
         for table, new in zip(self._tables, entries[1:], strict=True):
             table[rows] = new.numpy()

@@ -69,8 +69,8 @@ def selected_layers(net: Network, layers: str | Iterable[str] | None) -> list[La
             raise LayerError(f'layer "{layer.name}" has no units: its value is {what}; choose another layer.')
     if not selected:
         raise LayerError(
-            "no layer of this network has units and images that can be told apart, as where it is scripted or runs "
-            "each image by itself; give the original module."
+            "no layer of this network has units with separate image axes, for example because it is scripted or runs "
+            "each image separately; give the original module."
         )
     return list({layer.name: layer for layer in selected}.values())
 
@@ -105,7 +105,7 @@ def read(
     batch : int, optional
         Number of images per pass, which limits the memory; default 16 on a processor, what fits on a GPU.
     within : (int, int), optional
-        The first image and the one behind the last; default all.
+        Index of the first image and one past the last; default all.
 
     Returns
     -------
@@ -137,10 +137,10 @@ def read(
 
 
 def _read_batch(net: Network, readers: Mapping[str, Reader], batch: Batch, end: str | None, done: list[str]) -> None:
-    """Run one batch; where a GPU's memory runs out, its halves for the layers that have not been read yet."""
+    """Run one batch; if the GPU memory runs out, run its halves for the layers that have not been read yet."""
     begun: list[str] = []
     scores = readers.get(_SCORES)
-    # Without an end the pass runs through: all layers are read, and scores may be what the model returns.
+    # The pass runs to the end: all layers are read, and the scores may be the model's output.
     ends = [] if end is None or scores is not None else [end]
     record = [*ends, *(net.head.record if scores is not None else ())]
     with torch.no_grad():

@@ -74,7 +74,7 @@ class TopK:
         self._at[rows] = np.concatenate([self._at[rows], at[rows]], axis=1)[pick]
 
     def entries(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The table as it is kept, to be merged: (units, k) keys, lowest first, with images and positions."""
+        """The stored table, for merging: (units, k) keys, lowest first, with images and positions."""
         self._merge()
         return torch.from_numpy(self._key.copy()), self.image, self.at
 

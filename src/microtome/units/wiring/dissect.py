@@ -24,7 +24,7 @@ class Dissection(Result, drawing="units.dissection_figures:dissection"):
     """One output channel of one layer on one image, decomposed by input channel.
 
     A fully connected layer has 1 x 1 maps: h = w = kh = kw = 1. Where a layer runs on pieces of the image, such as
-    windows, their maps stand one below the other.
+    windows, their maps are placed one below the other.
 
     Attributes
     ----------
@@ -137,7 +137,7 @@ def dissect(
     Raises
     ------
     LayerError
-        When the layer is neither of both.
+        When the layer is neither a convolution nor a matrix product.
     InputError
         When there is no such channel, there is more than one image, or the labels do not fit.
 

@@ -1,4 +1,4 @@
-"""Filters that patches of images give without labels, by independent component analysis, beside those of a layer."""
+"""Filters learned from image patches by independent component analysis, compared with the filters of a layer."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from microtome.units.wiring.filters import Filters, filters, profiles
 
 __all__ = ["NaturalFilters", "natural_filters"]
 
-_IMAGES = 500  # from which patches are cut at most
+_IMAGES = 500  # maximum number of images from which patches are cut
 _RANDOM = 20  # sets of random filters for the chance level
-_FLAT = 1e-3  # standard deviation of pixels below which a patch shows nothing
+_FLAT = 1e-3  # a patch is flat if the standard deviation of its pixels is below this
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class NaturalFilters(Result, drawing="units.filters_figures:natural_filters"):
-    """A layer's filters, each beside the independent component it is matched with.
+    """A layer's filters, each with the independent component that it is matched with.
 
     Attributes
     ----------
     filters : Filters
         The layer's filters with their Gabor fits.
     components : Tensor
-        (components, J, kh, kw) the patterns that patches are sums of, one for each component, each of norm 1.
+        (components, J, kh, kw) the basis patterns of patches, one for each component, each of norm 1.
     partner : Tensor
-        (units,) the component that each unit is matched with; -1 for none, where there are more units.
+        (units,) the component that each unit is matched with; -1 for none, if there are more units.
     similarity : Tensor
         (units,) absolute cosine of filter and component, both without their mean; NaN without a partner.
     sign : Tensor
-        (units,) 1 or -1: the sign in which the component is most alike.
+        (units,) 1 or -1: the sign of the component that is more similar.
     chance : float
         Mean similarity of random filters matched in the same way.
     chance_spread : float
@@ -49,7 +49,7 @@ class NaturalFilters(Result, drawing="units.filters_figures:natural_filters"):
     gabor : Tensor
         (components,) goodness of the Gabor fit to each component.
     patches : int
-        How many patches the components were found on.
+        Number of patches on which the components were fitted.
     """
 
     filters: Filters
@@ -79,9 +79,9 @@ def natural_filters(
 ) -> NaturalFilters:
     r"""Find independent components of image patches and match them with a first layer's filters [1]_, [2]_.
 
-    Patches of the layer's kernel size are cut at random, their mean removed, and written as sums
-    :math:`x = \sum_k s_k a_k` whose amounts s are as independent as can be (FastICA). On photos the patterns a are
-    localised, oriented bands, as first layers have them: what the statistics of images give needs no labels. Filters
+    Patches of the layer's kernel size are cut at random, their mean removed, and written as sums :math:`x = \sum_k s_k
+    a_k` with coefficients s that are as independent as possible (FastICA). On photos the patterns a are localised,
+    oriented bands like the filters of first layers: they follow from the statistics of images without labels. Filters
     and patterns are matched one to one, so that the sum of :math:`|\cos|` is largest.
 
     Parameters
@@ -92,9 +92,9 @@ def natural_filters(
     layer : str, optional
         A two-dimensional convolution that reads the image; default the first one.
     patches : int
-        How many patches; flat ones are not counted.
+        Number of patches, without flat ones.
     seed : int
-        Seed of the places and of FastICA's start.
+        Seed of the patch positions and of the start of FastICA.
 
     Returns
     -------
@@ -107,12 +107,11 @@ def natural_filters(
     InputError
         When scikit-learn is missing, or the images give too few patches that are not flat.
 
-    Notes
-    -----
-    Cost: FastICA on ``patches`` vectors of kernel size, seconds for kernels up to 11 x 11. As many components as
-    filters, at most one less than a patch has numbers. The similarity is for filters at the same place and phase: a
-    shifted copy counts as another filter, so ``.chance`` says what to compare it with. The patterns are compared, not
-    the unmixing filters: those amplify the faintest directions of the patches, which are noise of single pixels.
+    Notes ----- Cost: FastICA on ``patches`` vectors of kernel size, seconds for kernels up to 11 x 11. As many
+    components as filters, at most one less than the number of values in a patch. The similarity is for filters at the
+    same position and phase: a shifted copy counts as another filter, so compare it with ``.chance``. The patterns are
+    compared, not the unmixing filters: those amplify the faintest directions of the patches, which are noise of single
+    pixels.
 
     References
     ----------
@@ -176,7 +175,7 @@ def _first(net: Network) -> str:
 
 
 def _patches(net: Network, dataset: Dataset, size: tuple[int, int], count: int, seed: int) -> Tensor:
-    """Patches (count, numbers) without their mean, from places drawn at random, none of them flat."""
+    """Patches (count, numbers) without their mean, from random positions, without flat ones."""
     if count < 100:
         raise InputError(f"at least 100 patches are expected, got {count}.")
     data = adapt(dataset, net)
@@ -187,7 +186,7 @@ def _patches(net: Network, dataset: Dataset, size: tuple[int, int], count: int, 
     if min(high, wide) < 1:
         raise InputError(f"the images are smaller than the kernels, {size[0]} x {size[1]}.")
     kept: list[Tensor] = []
-    for _ in range(20):  # most places of a digit are black
+    for _ in range(20):  # most positions of a digit are black
         which = torch.randint(len(images), (count,), generator=generator, device="cpu")
         top = torch.randint(high, (count,), generator=generator, device="cpu")
         left = torch.randint(wide, (count,), generator=generator, device="cpu")
@@ -206,7 +205,7 @@ def _patches(net: Network, dataset: Dataset, size: tuple[int, int], count: int, 
 
 
 def _components(rows: Tensor, count: int, seed: int) -> Tensor:
-    """Features (components, numbers): what one unit of each independent component adds to a patch."""
+    """Features (components, numbers): the pattern that one unit of each independent component adds to a patch."""
     try:
         from sklearn.decomposition import FastICA
         from sklearn.exceptions import ConvergenceWarning

@@ -1,4 +1,4 @@
-"""A class score explained from the top down: the units that gave it, their inputs, and the dissection of each."""
+"""A class score explained from the top down: the units that contribute to it, their inputs, and their dissections."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from microtome.units.wiring.dissect import Dissection, dissect
 __all__ = ["ScorePath", "explain_path"]
 
 _WEIGHTED = frozenset({"Conv1d", "Conv2d", "Linear", "conv1d", "conv2d", "linear"})
-_LABELLED = 512  # units of a layer up to which it is labelled without being asked
-_INPUTS = 3  # inputs of a dissection that are named in words
+_LABELLED = 512  # layers with at most this many units are labelled by default
+_INPUTS = 3  # number of inputs of a dissection that are named in words
 _LEAST = 0.05  # share of a dissection below which an input is not named
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ScorePath(Result, drawing="units.score_path_figures:score_path"):
-    """A class score, the units it is the sum of, what those are the sum of, and their dissections.
+    """A class score as a sum over units, each unit's amount as a sum over earlier units, and their dissections.
 
     Attributes
     ----------
@@ -42,14 +42,14 @@ class ScorePath(Result, drawing="units.score_path_figures:score_path"):
     sums : ScoreDecomposition
         The amounts, which add up: ``.score``, ``.bias``, ``.rest`` and ``.steps``.
     maps : dict of str to Tensor
-        By ``"layer:unit"``: the activation map (h, w) of each unit that was followed.
+        By ``"layer:unit"``: the activation map (h, w) of each followed unit.
     labels : dict of str to str
-        By ``"layer:unit"``: what the unit detects, in words; empty where nothing is known.
+        By ``"layer:unit"``: what the unit detects, in words; empty if unknown.
     dissections : dict of str to Dissection
         By ``"layer:unit"``: each followed unit's sum over its input channels, where the layer is a convolution or
         fully connected.
     gap : float
-        Certificate: the largest difference between an amount and the sum of what is said to make it up.
+        Certificate: the largest difference between an amount and the sum of its parts.
     """
 
     target: int
@@ -63,7 +63,7 @@ class ScorePath(Result, drawing="units.score_path_figures:score_path"):
     gap: float
 
     def table(self) -> Table:
-        """Every unit that is named: its depth below the score, its amount, its share of what it is a part of."""
+        """Every named unit: its depth below the score, its amount, its share of the amount above."""
         rows = []
         for depth, step, whole in _walk(self.sums.steps, self.sums.score, 1):
             layer, unit, amount = step[:3]
@@ -73,7 +73,7 @@ class ScorePath(Result, drawing="units.score_path_figures:score_path"):
         return Table(("depth", "unit", "label", "amount", "share of the one above"), tuple(rows))
 
     def words(self) -> list[str]:
-        """The walk from the score down to the image, one sentence or two for each unit that was followed."""
+        """The path from the score down to the image, one or two sentences for each followed unit."""
         sums = self.sums
         count = len(sums.steps)
         named = sum(step[2] for step in sums.steps)
@@ -91,7 +91,7 @@ class ScorePath(Result, drawing="units.score_path_figures:score_path"):
         layer, unit, amount, bias, rest, below = step
         key = _key(layer, unit)
         label = f" ({self.labels[key]})" if self.labels.get(key) else ""
-        share = f", {100 * amount / whole:.0f} % of what it is a part of" if whole else ""
+        share = f", {100 * amount / whole:.0f} % of the amount above" if whole else ""
         text = f"{key}{label} gives {amount:.3g}{share}. {_parts(below)}"
         text += f" Others give {rest:.3g}, biases {bias:.3g}."
         if key in self.dissections:
@@ -111,13 +111,13 @@ def explain_path(
     layers: Sequence[str] | None = None,
     labels: Mapping[str, Sequence[str]] | bool = True,
 ) -> ScorePath:
-    r"""Follow a class score down to the image: which units gave it, and from which inputs those were made.
+    r"""Follow a class score down to the image: which units contribute to it, and from which inputs they are computed.
 
     All chosen layers are cut, so that the score is a sum over the units of the layers that feed it, through branches
     and skips, :math:`S = \sum_{lu} A_{lu} + B`; the amount of each of the largest units is again a sum over the units
     that feed it, down to the image (see :func:`~microtome.attribution.relevance.unit_sums.decompose`). Each unit
-    that is followed is dissected by input channel, so that the amounts, which say how much, stand beside the
-    contributions :math:`a_j = x_j * w_j`, which say by which inputs and weights.
+    that is followed is dissected by input channel, so that the amounts (how much) can be compared with the
+    contributions :math:`a_j = x_j * w_j` (from which inputs and weights).
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def explain_path(
         The class; default the predicted one.
     layers : sequence of str, optional
         The layers whose units are named; default the convolutions and fully connected
-        layers, but the one that gives the score.
+        layers, without the one that computes the score.
     labels : mapping or bool
         Labels of units by layer; True measures the tuning of each layer of at most 512 units, False gives none.
 
@@ -142,14 +142,14 @@ def explain_path(
     InputError
         When there is more than one image or no such class.
     LayerError
-        When a layer does not exist, or none is left to name.
+        When a layer does not exist, or no layer remains.
 
     Notes
     -----
     Cost: one forward and backward pass for each unit that is followed (4 of the score, 2 of each of those, 2 of each
     again), one forward pass for each dissection, and for the labels one pass over the stimuli. The amounts are those
     of layer-wise relevance propagation with the epsilon rule, which on networks of linear maps, rectifiers and
-    max-pooling is activation times gradient. What it does not show: what would happen without a unit.
+    max-pooling is activation times gradient. What it does not show: the score without a unit.
 
     References
     ----------
@@ -207,12 +207,12 @@ def _layers(net: Network, layers: Sequence[str] | None) -> list[str]:
         weighted = [name for name in whole if net.layers[name].kind in _WEIGHTED]
         names = (weighted or whole)[:-1]  # the last one gives the scores themselves
     if not names:
-        raise LayerError("no layer lies between the image and the score; name layers with layers=[...].")
+        raise LayerError("no layer lies between the image and the score; give layers=[...].")
     return names
 
 
 def _walk(steps: Sequence[Any], whole: float, depth: int) -> Iterator[tuple[int, Sequence[Any], float]]:
-    """All entries with their depth and the amount that they are a part of, each before its own parts."""
+    """All entries with their depth and the amount above them, each before its own parts."""
     for step in steps:
         yield depth, step, whole
         yield from _walk(step[5], step[2], depth + 1)
@@ -245,7 +245,7 @@ def _dissected_unit(net: Network, image: Tensor, layer: str, unit: int) -> Disse
 
 
 def _labelled(net: Network, image: Tensor, layer: str, unit: int, found: Dissection, texts: _Labels) -> Dissection:
-    """The same with the labels of the input channels, where the layer that it reads has them."""
+    """The dissection with labels of the input channels, if the input layer has labels."""
     known = texts.layer(found.source)
     if not known or int(found.channels.max()) >= len(known):
         return found
@@ -263,7 +263,7 @@ class _Labels:
             self._known = {name: tuple(str(text) for text in texts) for name, texts in given.items()}
 
     def layer(self, name: str) -> tuple[str, ...]:
-        """The labels of a layer's units; none where they are not known."""
+        """The labels of a layer's units; empty if unknown."""
         if name not in self._known:
             self._known[name] = self._measured(name) if self._measures else ()
         return self._known[name]
@@ -300,5 +300,5 @@ def _dissected(found: Dissection) -> str:
         against = "" if share[row] > 0 else " against it"
         named.append(f"channel {int(found.channels[row])}{label} {100 * abs(float(share[row])):.0f} %{against}")
     if not named:
-        return f"Dissected: no input of {found.source} stands out."
-    return f"Dissected, its map is made from {found.source}: {', '.join(named)}."
+        return f"By dissection, no input of {found.source} stands out."
+    return f"By dissection, its map is computed from {found.source}: {', '.join(named)}."

@@ -1,4 +1,4 @@
-"""How is a network built by hand? Line detectors, patterns at places and votes, each weight from named numbers."""
+"""How is a network built by hand? Line detectors, patterns at positions and votes, each weight from named numbers."""
 
 from microtome.zoo.hand_set.digit_table import PATTERNS, Pattern, Term
 from microtome.zoo.hand_set.hand_net import HandNet, hand_net

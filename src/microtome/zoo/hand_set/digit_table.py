@@ -1,4 +1,4 @@
-"""Table of the hand-set network: 39 patterns, where each looks for which lines, and how often each digit shows it."""
+"""Table of the hand-set network: 39 patterns of lines at positions, and how often each digit shows them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ only a stem                  | N O N N N N N N N N |   0.3 | 0.7 x 75° at 14,8 
                                                            - 90° at 8,15 within 3 - 90° at 20,14 within 3
 """
 
-# What a digit starts with, in log-odds: set by hand where a digit was said too often or too rarely.
+# Initial log-odds of a digit: set by hand for digits that were predicted too often or too rarely.
 HEAD_START = (0.0, -1.5, 0.0, 0.0, 0.0, -0.5, 1.0, 0.0, 2.0, 0.5)
 
 _WORDS = {"A": "always", "O": "often", "S": "sometimes", "R": "rarely", "N": "never"}

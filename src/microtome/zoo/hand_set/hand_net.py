@@ -19,10 +19,10 @@ CELL = 4  # pixels of a cell on a side
 
 
 class HandNet(nn.Module):
-    """Line detectors, ReLU, max-pooling, patterns at places clipped to 0 and 1, votes for the ten digits.
+    """Line detectors, ReLU, max-pooling, patterns at positions clipped to 0 and 1, votes for the ten digits.
 
-    No weight is trained: the table in :mod:`~microtome.zoo.hand_set.digit_table` and the angles of the detectors give
-    all of them. Training changes the named numbers only, so that :meth:`describe` still tells the whole network in
+    No weight is trained: all follow from the table in :mod:`~microtome.zoo.hand_set.digit_table` and the angles of the
+    detectors. Training changes only the named numbers, so that :meth:`describe` still describes the whole network in
     words.
     """
 
@@ -43,7 +43,7 @@ class HandNet(nn.Module):
         """The whole network in words: detectors, patterns, votes."""
         lines = ["Line detectors"]
         lines += [f"  {place}: {text}" for place, text in enumerate(self.lines.describe())]
-        lines.append("Patterns at places, and how often digits show them")
+        lines.append("Patterns at positions, and how often digits show them")
         share, words = self.votes.share.detach(), self.votes.words()
         for place, (name, text) in enumerate(zip(self.patterns.names, self.patterns.describe(), strict=True)):
             lines.append(f"  {name}: {text}")
@@ -57,7 +57,7 @@ class HandNet(nn.Module):
         return {name: value.detach().clone() for name, value in self.named_parameters()}
 
     def freed(self) -> FreedHandNet:
-        """An ordinary network of convolutions and a linear layer with the same function, every weight its own."""
+        """An ordinary network of convolutions and a linear layer with the same function and free weights."""
         free = FreedHandNet(len(self.lines.angle), len(self.patterns.names))
         state = {
             "lines.weight": self.lines.weight,
@@ -95,12 +95,12 @@ class FreedHandNet(nn.Module):
 
 
 def hand_net(input_shape: tuple[int, int, int] = (1, 28, 28), classes: int = 10, *, seed: int = 0) -> HandNet:  # noqa: ARG001 - as of all networks of the zoo
-    """HandNet as it was set by hand; nothing is random, so the seed changes nothing.
+    """HandNet with its hand-set weights; nothing is random, so the seed has no effect.
 
     Raises
     ------
     InputError
-        The input is not gray 28 x 28, or there are not ten classes.
+        The input is not gray 28 x 28, or the number of classes is not ten.
 
     Examples
     --------
@@ -108,5 +108,5 @@ def hand_net(input_shape: tuple[int, int, int] = (1, 28, 28), classes: int = 10,
     (806, 'line at 90°, 2.0 px wide, strength 1.00, seen above 0.15')
     """
     if tuple(input_shape) != (1, 28, 28) or classes != 10:
-        raise InputError(f"HandNet is set for ten digits of 1 x 28 x 28, got {classes} of {input_shape}.")
+        raise InputError(f"HandNet is for ten digits of 1 x 28 x 28, got {classes} classes of {input_shape}.")
     return HandNet()

@@ -37,7 +37,7 @@ class LineDetectors(nn.Module):
     width
         Of the line in pixels.
     threshold
-        Taken off the response, so that faint matches are cut by the ReLU behind.
+        Subtracted from the response, so that the following ReLU removes weak matches.
 
     Attributes
     ----------

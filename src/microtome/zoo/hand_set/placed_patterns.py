@@ -1,4 +1,4 @@
-"""A convolution over a whole map of detectors, whose kernels say which lines are expected where."""
+"""A convolution over a whole map of detectors, whose kernels define which lines are expected at which positions."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["PlacedPatterns"]
 
 
 class PlacedPatterns(nn.Module):
-    r"""Patterns at places: each is a sum of terms "a line at this angle, about here", minus a threshold.
+    r"""Patterns at positions: each is a sum of terms "a line at this angle, about here", minus a threshold.
 
     The weight of detector k at the cell (i, j) of the pooled map is
 
     .. math:: w_{k,ij} = \sum_t s_t\, e^{-(\theta_k - \theta_t)^2 / 2 \beta^2}\,
               \frac{c}{\sqrt{2 \pi}\, \sigma_t}\, e^{-|p_{ij} - (x_t, y_t)|^2 / 2 \sigma_t^2}
 
-    with p the middle of the cell in pixels and c its side, so that a line right through the place gives about
+    with p the middle of the cell in pixels and c its side, so that a line through the position gives about
     :math:`s_t` times the detector's response.
 
     Parameters
@@ -75,7 +75,7 @@ class PlacedPatterns(nn.Module):
         return terms.new_zeros(len(self.names), *terms.shape[1:]).index_add(0, self.owner, terms)
 
     def forward(self, maps: Tensor, angles: Tensor) -> Tensor:
-        """How much of each pattern is seen (N, patterns, 1, 1), from 0 to 1."""
+        """The presence of each pattern (N, patterns, 1, 1), from 0 to 1."""
         return functional.conv2d(maps, self.weight(angles), -self.threshold)
 
     def describe(self) -> list[str]:

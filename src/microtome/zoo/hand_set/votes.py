@@ -1,4 +1,4 @@
-"""A linear layer whose weights are votes: how often a digit shows a pattern, said in words."""
+"""A linear layer whose weights are votes: how often a digit shows a pattern, given in words."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Votes(nn.Module):
 
     .. math:: S_d = h_d + \sum_p r_p \log\frac{q_{dp}}{1 - q_{dp}} + \log(1 - q_{dp})
 
-    r is what is seen of the pattern, q how often the class shows it, h the class's head start.
+    r is the presence of the pattern, q how often the class shows it, h the initial log-odds of the class.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Initial weights that depend on the seed alone, and the usual ways to draw them."""
+"""Initial weights that depend only on the seed, and the usual initialisation schemes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def redraw(model: nn.Module, scheme: str, *, seed: int = 0) -> None:
-    r"""Draw the weights of all convolutions and linear layers anew, in place; biases become 0, norms stay as they are.
+    r"""Redraw the weights of all convolutions and linear layers in place; biases become 0, norms are unchanged.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def redraw(model: nn.Module, scheme: str, *, seed: int = 0) -> None:
     True
     """
     if scheme not in SCHEMES:
-        raise InputError(f'there is no way to draw initial weights named "{scheme}"; known: {", ".join(SCHEMES)}.')
+        raise InputError(f'there is no initialisation scheme "{scheme}"; known: {", ".join(SCHEMES)}.')
     with seeded(seed), torch.no_grad():
         for module in model.modules():
             if isinstance(module, _DRAWN):

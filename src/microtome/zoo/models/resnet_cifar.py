@@ -19,8 +19,8 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 class CifarBlock(nn.Module):
     """Two 3 x 3 convolutions with batch norm; with ``skip`` the input is added before the last ReLU.
 
-    Where the size changes, the input loses every second row and column and gains channels of zeros, which takes no
-    weights (the paper's option A).
+    If the size changes, the input loses every second row and column and gains channels of zeros, which needs no
+    weights (option A of the paper).
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, skip: bool) -> None:

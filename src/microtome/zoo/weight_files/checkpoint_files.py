@@ -1,4 +1,4 @@
-"""Reader of weight files (safetensors, torch.save, sets of shards) that runs none of their code."""
+"""Reads weight files (safetensors, torch.save, sets of shards) without running their code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WHOLE = ("model.safetensors", "pytorch_model.bin")
 
 
 class Inert:
-    """Stands for an object that is not a tensor, such as a path among hyperparameters; it holds and does nothing."""
+    """Placeholder for an object that is not a tensor, such as a path among hyperparameters; it does nothing."""
 
     def __new__(cls, *_arguments: Any, **_options: Any) -> Inert:
         """Take any arguments."""
@@ -34,7 +34,7 @@ class Inert:
 
 
 def content_of(path: Path | str) -> Any:
-    """What a weight file holds: a state dict, or dicts around one.
+    """The content of a weight file: a state dict, or dicts around one.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def content_of(path: Path | str) -> Any:
         return _sharded(file)
     if _scripted(file):
         raise ModelError(
-            f"{file} is a TorchScript archive, which cannot be cut open. Save the weights of the model it was made "
+            f"{file} is a TorchScript archive, which cannot be analysed. Save the weights of the model it was made "
             "from: torch.save(model.state_dict(), path)."
         )
     try:
@@ -85,7 +85,7 @@ def _file(path: Path) -> Path:
     if path.is_dir():
         inside = next((path / name for name in (*_INDICES, *_WHOLE) if (path / name).is_file()), None)
         if inside is None:
-            raise ModelError(f"{path} is a folder; a weight file is expected, .safetensors or .pt.")
+            raise ModelError(f"{path} is a folder; a weight file was expected, .safetensors or .pt.")
         return inside
     if not path.is_file():
         raise ModelError(f"there is no weight file {path}.")
@@ -100,7 +100,7 @@ def _sharded(index: Path) -> dict[str, Any]:
         if Path(name).name != name or name.endswith(".index.json"):
             raise ModelError(f"{index} names the shard {name}, which is not a weight file beside it.")
         if not index.with_name(name).is_file():
-            raise ModelError(f"{index} names the shard {name}, which is not beside it. Fetch all shards.")
+            raise ModelError(f"{index} names the shard {name}, which is not in the same folder. Download all shards.")
         part = load_file(index.with_name(name)) if name.endswith(".safetensors") else _unpickled(index.with_name(name))
         tensors |= part
     return tensors
@@ -111,11 +111,11 @@ def _weight_map(index: Path) -> Mapping[str, str]:
         found = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         return {str(name): str(file) for name, file in found.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{index} is no index of weight files: it holds no weight_map.") from error
+        raise ModelError(f"{index} is not an index of weight files: it holds no weight_map.") from error
 
 
 def _unpickled(file: Path) -> Any:
-    """What ``torch.save`` wrote, by torch's reader of tensors only.
+    """The content of a ``torch.save`` file, by torch's reader that loads only tensors.
 
     Classes that the reader does not know (paths, NumPy numbers, settings) are replaced by inert ones of the same name,
     so that nothing of the file is imported or called.

@@ -17,7 +17,7 @@ State = Mapping[str, Tensor]
 
 _USUAL = ("state_dict", "model_state_dict", "model", "net", "weights")  # in this order, where several fit
 _DEEP = 4  # levels of dicts that are searched
-_SHOWN = 6  # keys named in a message before it says how many more there are
+_SHOWN = 6  # number of keys listed in a message
 _COUNTERS = frozenset({"n_averaged"})  # tensors that averaging wrappers add to the weights
 
 # Segments that torch.compile, FSDP and activation checkpointing put anywhere into a name; they change no weight.
@@ -37,7 +37,7 @@ class Fit:
     Attributes
     ----------
     name : str
-        Where it was in the file: keys and prefix joined by dots, empty for the file itself.
+        Its place in the file: keys and prefix joined by dots, empty for the file itself.
     tensors : dict
         By the model's own names.
     unused : tuple of str
@@ -50,12 +50,12 @@ class Fit:
 
     @property
     def averaged(self) -> bool:
-        """Whether its name says that it is an average over training steps (EMA, SWA)."""
+        """Whether its name marks it as an average over training steps (EMA, SWA)."""
         return bool(_AVERAGED.search(self.name))
 
 
 def states(content: object, name: str = "", depth: int = _DEEP) -> Iterator[tuple[str, State]]:
-    """Every state dict in what a file held, with the keys that lead to it."""
+    """Every state dict in the content of a file, with the keys that lead to it."""
     if not isinstance(content, Mapping) or not depth:
         return
     tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
@@ -86,7 +86,7 @@ def fitting(model: nn.Module, found: Sequence[tuple[str, State]]) -> list[Fit]:
 
 
 def misfit(model: nn.Module, state: State) -> str:
-    """What keeps a state dict from fitting a model, empty where it fits."""
+    """The reasons why a state dict does not fit a model; empty if it fits."""
     own = model.state_dict()
     problems = [
         _listed("missing", [name for name in own if name not in state and name not in _optional(own, state)]),
@@ -112,7 +112,7 @@ def misfit(model: nn.Module, state: State) -> str:
 
 
 def _converts(value: Tensor, own: Tensor) -> bool:
-    """Whether a tensor of a file becomes one of the model by rounding alone: not whole numbers that need a scale."""
+    """Whether a tensor of a file can be converted by rounding alone; integers that need a scale cannot."""
     plain = value.layout is torch.strided and not value.is_quantized and not value.is_meta
     return plain and (value.is_floating_point(), value.is_complex()) == (own.is_floating_point(), own.is_complex())
 
@@ -123,7 +123,7 @@ def _type(value: Tensor) -> str:
 
 
 def nearest_misfit(model: nn.Module, found: Sequence[tuple[str, State]]) -> tuple[str, str]:
-    """Name and problems of the state dict that comes nearest to fitting."""
+    """Name and problems of the state dict that fits best."""
     tried = [
         (name, {_transparent(key).removeprefix(prefix): value for key, value in state.items()})
         for name, state in found
@@ -140,7 +140,7 @@ def named(fits: Sequence[Fit], name: str, source: str) -> Fit:
     Raises
     ------
     ModelError
-        None that fits has the name; the message lists them.
+        No fitting state dict has this name; the message lists them.
     """
     folded = name.casefold()
     for fit in fits:
@@ -148,7 +148,7 @@ def named(fits: Sequence[Fit], name: str, source: str) -> Fit:
             return fit
     names = [fit.name or "(the file itself)" for fit in fits]
     raise ModelError(
-        f'{source} holds no state "{name}" that fits. States that fit: {", ".join(names)}. '
+        f'{source} holds no fitting state "{name}". Fitting states: {", ".join(names)}. '
         f"Nearest: {nearest(name, names, 1)}."
     )
 
@@ -165,7 +165,7 @@ def _fit(model: nn.Module, name: str, state: State, prefix: str) -> Fit | None:
 
 
 def _prefixes(model: nn.Module, state: State) -> list[str]:
-    """What may stand before the model's names: whatever comes before one of them."""
+    """Possible prefixes of the model's names."""
     own = [_transparent(key) for key in model.state_dict()]
     if not own:
         return [""]

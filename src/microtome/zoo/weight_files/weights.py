@@ -1,4 +1,4 @@
-"""Loads the weights of a file into a model, all of them or none, whatever prefixes wrappers have added."""
+"""Loads the weights of a file into a model, completely or not at all, with any prefixes of wrappers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHOWN = 6
 
 
 def load_weights(model: nn.Module, path: Path | str, *, state: str | None = None) -> str:
-    """Load a weight file into a model, all of it or nothing.
+    """Load a weight file into a model, completely or not at all.
 
     The file may hold the state dict itself or dicts around it, to any depth (``state_dict`` and ``hyper_parameters`` of
     Lightning, ``model`` and ``model_ema`` of timm and torchvision). What wrappers add to the names is removed
@@ -30,11 +30,11 @@ def load_weights(model: nn.Module, path: Path | str, *, state: str | None = None
     Parameters
     ----------
     model
-        Filled in place; left as it was when the file does not fit. Tensors are converted to its types.
+        Filled in place; unchanged if the file does not fit. Tensors are converted to its types.
     path
         A ``.safetensors`` file, what ``torch.save`` wrote (tensors only, no code is run), or an index of shards.
     state
-        Which state dict to take where several fit, by its key in the file, such as ``state_dict_ema``. By default an
+        Which state dict to load if several fit, by its key in the file, such as ``state_dict_ema``. By default an
         averaged one (EMA, SWA), since training code evaluates that one; a log message names the choice.
 
     Returns
@@ -83,7 +83,7 @@ def read_weights(path: Path | str, *, state: str | None = None) -> dict[str, Ten
     chosen = [(name, tensors) for name, tensors in found if state is None or name == state]
     if len(chosen) != 1:
         names = ", ".join(name for name, _ in found)
-        raise ModelError(f"{path} holds the states {names}; name one of them with state=.")
+        raise ModelError(f"{path} holds the states {names}; choose one of them with state=.")
     return dict(chosen[0][1])
 
 
@@ -125,7 +125,7 @@ def _check_finite(state: Mapping[str, Tensor], source: str) -> None:
 
 
 def _tell(path: Path | str, taken: state_dicts.Fit, others: list[state_dicts.Fit]) -> None:
-    """Log which state was loaded where there are others, or which tensors are not used."""
+    """Log which state was loaded if there are others, or which tensors are not used."""
     if others:
         names = ", ".join(fit.name or "(the file itself)" for fit in others)
         why = ", the averaged weights," if taken.averaged else ""

@@ -44,7 +44,7 @@ def test_the_first_layer_shows_averages_and_their_residuals(album: Album) -> Non
     assert singular_values.residuals(album, "two") == (None, None)
 
 
-def test_residuals_that_no_picture_would_show_are_said(album: Album, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_residuals_too_small_for_a_picture_are_described(album: Album, monkeypatch: pytest.MonkeyPatch) -> None:
     found = album.one(ClassResiduals, "class-residuals", layer="one")
     assert isinstance(found, ClassResiduals)
     part = dataclasses.replace(found, removed=found.removed.new_full((3,), 1e-6))
@@ -52,7 +52,7 @@ def test_residuals_that_no_picture_would_show_are_said(album: Album, monkeypatch
     averages, rest = singular_values.residuals(album, "one")
     assert isinstance(averages, Gallery)
     assert isinstance(rest, Absent)
-    assert rest.reason.startswith("All of each class average reaches its output")
+    assert rest.reason.endswith("of a class average does not reach its output.")
 
 
 def test_what_a_layer_leaves_of_averages_is_shown(album: Album, monkeypatch: pytest.MonkeyPatch) -> None:

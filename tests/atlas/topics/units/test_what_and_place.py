@@ -47,7 +47,7 @@ def test_the_unit_page_names_its_shares(album: Album) -> None:
     (gallery,) = shown([section], Gallery)
     pattern, place, both = (100 * value for value in _by_hand(album)[3])
     assert f"the pattern explains {pattern:.0f} %" in gallery.caption
-    assert f"the place {place:.0f} %" in gallery.caption
+    assert f"the position {place:.0f} %" in gallery.caption
     assert f"both together {both:.0f} %" in gallery.caption
     assert [picture.note for picture in gallery.pictures][1] == "by place"
 

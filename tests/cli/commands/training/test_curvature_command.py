@@ -66,7 +66,7 @@ def test_each_kind_is_told_drawn_and_kept(capsys, monkeypatch, tmp_path, trained
     [
         (("--density", "--convexity"), "exclude each other"),
         (("--layer", "3"), "--layer goes with --density"),
-        (("--density", "-k", "2"), "not of --density or --convexity"),
+        (("--density", "-k", "2"), "not to --density or --convexity"),
         (("--convexity", "--steps", "4"), "odd"),
         (("--run", "nowhere"), "nowhere"),
         (("--density", "--layer", "1"), 'layer "1" has no weights'),

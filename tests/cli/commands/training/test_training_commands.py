@@ -59,7 +59,7 @@ def test_a_surface_is_a_page_and_a_line_is_none(capsys, tmp_path, weights):
     torch.testing.assert_close(torch.tensor(held["loss"]).double(), load(tmp_path / "s.safetensors").loss.flatten(),
                                rtol=1e-4, atol=0)  # fmt: skip
     assert call(["landscape", *net, "--line", "-o", str(tmp_path / "line.html")]) == 2
-    assert "a page holds a surface" in capsys.readouterr().err
+    assert "an .html page shows a surface" in capsys.readouterr().err
 
 
 def test_a_line_and_the_way_to_another_network(capsys, tmp_path, weights):
@@ -101,7 +101,7 @@ def test_a_loss_that_is_not_finite_is_kept_and_shown(capsys, tmp_path):
         (("--steps", "4"), "odd"),
         (("--line", "--to", "x.safetensors"), "exclude each other"),
         (("--run", "nowhere"), "nowhere"),
-        (("--tolerance", "0"), "tolerance is a positive share"),
+        (("--tolerance", "0"), "tolerance must be a positive share"),
         (("--images", "0"), "at least one image"),
     ],
 )
@@ -132,5 +132,5 @@ def test_reproduce_names_what_it_knows(capsys, tmp_path):
     assert "loss-surfaces" in err
     code, _, err = command(capsys, "reproduce", "representations", "--data", str(tmp_path / "none"))
     assert code == 2
-    assert "no folder of photos" in err
+    assert "not a folder of photos" in err
     assert not Path("reproduced").exists()

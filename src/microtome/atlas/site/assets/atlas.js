@@ -1,4 +1,4 @@
-// What a person can do on a page: search, turn pages, switch theme and scales, sort, overlay. No dependency.
+// Interaction on a page: search, paging, theme, scales, sorting, overlays. No dependency.
 (function () {
   "use strict";
   const root = document.body.dataset.root;
@@ -144,7 +144,7 @@
     found.forEach((entry) => { entry.key = (entry.kind + " " + entry.text).toLowerCase(); });
     return found;
   }
-  // Entries that hold all words; where there is none, those whose numbers come nearest to a number that was asked for.
+  // Entries that hold all words; if there is none, those with the nearest numbers.
   function matching(words) {
     const hits = (entries || []).filter((e) => words.every((w) => e.key.includes(w)));
     const asked = words.filter((w) => /^\d+(\.\d+)?°?$/.test(w)).map(parseFloat);
@@ -231,7 +231,7 @@
     if (links.length) location.href = links[links.length - 1].href;
   }
   const keys = document.getElementById("keys");
-  // A layer of a thousand units would hide what follows its cards.
+  // A layer of a thousand units would hide the sections after its cards.
   function allCards() {
     document.querySelector(".cards").classList.add("all");
     document.querySelector("[data-act=all-cards]").parentElement.remove();

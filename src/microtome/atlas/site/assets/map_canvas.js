@@ -1,4 +1,4 @@
-// Maps of images on a canvas: move, zoom, colour, thumbnails, a grid of pictures, and what separates a selection.
+// Maps of images on a canvas: pan, zoom, colour, thumbnails, a grid of pictures, and units that separate a selection.
 (function () {
   "use strict";
   const CLASSES = ["#4e79a7", "#f28e2b", "#e15759", "#59a14f", "#b07aa1", "#edc948", "#76b7b2", "#9c755f", "#ff9da7", "#79706e"];
@@ -46,7 +46,7 @@
     let colour = known ? "label" : "predicted", show = "dots", drag = "move";
     let scale = 1, left = 0, top = 0, width = 0, height = 0, ratio = 1, pixels = null, lasso = null, asked = false;
 
-    // -- where things are ---------------------------------------------------------------------------
+    // -- geometry -------------------------------------------------------------------------------
     function whole() {
       const room = 24, [w, h] = data.size;
       scale = Math.min((width - 2 * room) / (w || 1), (height - 2 * room) / (h || 1)) / 65535;
@@ -183,7 +183,7 @@
       figure.dataset.milliseconds = String(performance.now() - began);
     }
 
-    // -- what is chosen -------------------------------------------------------------------------------
+    // -- selection --------------------------------------------------------------------------------
     function shot(i, size) {
       const zoomed = size / Math.max(cellWidth, cellHeight), href = given.links[i];
       const name = `image ${data.names[i]}, ${says(i)}`;
@@ -265,7 +265,7 @@
       return best;
     }
 
-    // -- hands ----------------------------------------------------------------------------------------
+    // -- input ----------------------------------------------------------------------------------------
     const touches = new Map();
     let moved = 0;
     const place = (event) => { const box = canvas.getBoundingClientRect(); return [event.clientX - box.left, event.clientY - box.top]; };

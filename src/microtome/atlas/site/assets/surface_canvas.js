@@ -15,7 +15,7 @@
     let azimuth = AZIMUTH, elevation = ELEVATION, zoom = 1, height = 0, asked = false, chosen = -1;
     let width = 0, tall = 0, ratio = 1, scale = 1;
 
-    // -- where things are ---------------------------------------------------------------------------
+    // -- geometry -------------------------------------------------------------------------------
     function seen(x, y, z) { // right, down and away, in pixels of the page and sides of the box
       const a = azimuth * Math.PI / 180, e = elevation * Math.PI / 180, up = HALF * (2 * z - 1);
       const far = -x * Math.cos(a) - y * Math.sin(a);
@@ -129,7 +129,7 @@
       Object.assign(figure.dataset, { drawn: Number(figure.dataset.drawn || 0) + 1, azimuth, elevation, zoom, height, milliseconds: performance.now() - began });
     }
 
-    // -- hands ----------------------------------------------------------------------------------------
+    // -- input ----------------------------------------------------------------------------------------
     const places = new Map();
     const place = (event) => { const box = canvas.getBoundingClientRect(); return [event.clientX - box.left, event.clientY - box.top]; };
     function turn(right, up) {

@@ -29,7 +29,7 @@ from microtome.results import Result, provenance
 __all__ = ["ACTIVATION_MAPS", "Activations"]
 
 _BATCH = 4  # images in one task
-_UNITS = 8  # units of each layer
+_UNITS = 8  # number of units of each layer
 _SIDE = 56  # pixels a side of a map, as pages show it
 
 
@@ -73,8 +73,8 @@ def _image(album: Album, index: int) -> list[Section]:
         result, place = found
         rows = tuple(_row(album, result, layer, place, index) for layer in result.units)
         caption = (
-            "For each layer the units that respond most to this image: bright is where they do. Below each: its number "
-            "and its highest response."
+            "For each layer the units with the highest response to this image; bright places respond most. Below "
+            "each: its number and its highest response."
         )
         shown = ActivationMaps(rows, caption)
     part = Part(shown, "activation maps", "They show where each unit responds.")

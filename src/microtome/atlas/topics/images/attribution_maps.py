@@ -33,9 +33,9 @@ from microtome.results import Result
 __all__ = ["ATTRIBUTION_MAPS", "BLOCK", "AttributionMaps", "explain_tasks", "explained", "maps_of", "passes"]
 
 BLOCK = 4  # images in one task
-_TRIALS = 2  # times that integrated gradients is made again with more steps; once where time is short
+_TRIALS = 2  # repetitions of integrated gradients with more steps; one if time is short
 _MORE = 4  # times as many steps
-_FEW_PASSES = 10  # passes up to which a method is cheap
+_FEW_PASSES = 10  # a method with at most this many passes is cheap
 _ATTENTION = frozenset(("softmax", "scaled_dot_product_attention", "multi_head_attention_forward"))
 _NO_DIFFERENCE = frozenset({"guided-backprop", "deconvnet"})  # not linear in the score
 _SIDE = 128  # pixels a side of a map
@@ -63,7 +63,7 @@ class AttributionMaps(Result):
 
     @property
     def notes(self) -> list[str]:
-        """What the method could not tell, beside what is to know of the network."""
+        """Notes of the method, in addition to those of the network."""
         return [*super().notes, *self.unrecognised]
 
     @property
@@ -76,7 +76,7 @@ class AttributionMaps(Result):
 
 
 def explain_tasks(plan: Plan, chosen: Selection) -> list[Task]:
-    """Every method for the predicted class of each image, and for the other class where time suffices."""
+    """Every method for the predicted class of each image, and for the other class if time suffices."""
     found = []
     for name in [*plan.methods, *_methods(plan.net)]:
         for options in _options(plan, name, len(chosen.images)):
@@ -95,7 +95,7 @@ def explain_tasks(plan: Plan, chosen: Selection) -> list[Task]:
 
 
 def _options(plan: Plan, method: str, count: int) -> list[dict[str, Any]]:
-    """The options with which a method is called for so many images; occlusion has two sizes of its window."""
+    """The options of a method for this number of images; occlusion has two sizes of its window."""
     if method == "occlusion":
         return plan.occlusion()
     if is_own(method):
@@ -113,7 +113,7 @@ def _methods(net: Network) -> list[str]:
 
 
 def _method(name: str) -> registry.Method:
-    """A registered method, or a function of the user's own."""
+    """A registered method, or the user's own function."""
     return resolve(own_function(name) if is_own(name) else name)
 
 
@@ -136,7 +136,7 @@ def explain(
     source: str = "",
     **options: Any,
 ) -> AttributionMaps:
-    """One attribution method on some images; ``source`` tells one state of a function of the user's own from another.
+    """One attribution method on some images; ``source`` identifies the version of the user's own function.
 
     ``within`` is the largest completeness gap, as a share of the rise of the score; integrated gradients takes four
     times as many steps, ``trials`` times at most, until no image has a larger one.
@@ -190,8 +190,8 @@ def explained(net: Network, method: registry.Method, images: Tensor, target: Any
 def _image(album: Album, index: int) -> list[Section]:
     maps, differences = _maps(album, index), _differences(album, index)
     use, against = (
-        "Each method marks the pixels that speak for a class.",
-        "They show what speaks for one class and against the other.",
+        "Each method marks the pixels that contribute to the score of a class.",
+        "They show evidence for one class against the other.",
     )
     return [
         Section("What in it decided", (Part(maps, "maps of what decided", use),)),
@@ -200,9 +200,9 @@ def _image(album: Album, index: int) -> list[Section]:
 
 
 def maps_of(album: Album, index: int, target: int) -> list[tuple[Task, AttributionMaps, int]]:
-    """The results of all methods for an image and a class, with the place of the image in each.
+    """The results of all methods for an image and a class, with the position of the image in each.
 
-    Of occlusion the first size of the window counts.
+    For occlusion the first size of the window is used.
     """
     found, first = [], album.plan.occlusion()[0]["window"]
     for task in album.find("explain"):
@@ -224,14 +224,14 @@ def _maps(album: Album, index: int) -> Maps | None:
             score = float(album.seen.logits[index, target])
             rows.append(MapRow(f"What speaks for {album.class_name(target)}?", found, score))
     caption = (
-        "Red speaks for the class, blue against it; where a method has no sign, bright is what counts. Each map has "
-        "its own scale. A click lays a map over the image above."
+        "Red is evidence for the class, blue against it; for methods without a sign, bright pixels matter most. Each "
+        "map has its own scale. A click lays a map over the image above."
     )
     return Maps(tuple(rows), caption, album.picture(index)) if rows else None
 
 
 def _row(album: Album, entries: list[tuple[Task, AttributionMaps, int]]) -> tuple[MethodMap, ...]:
-    """The maps of one class: those that count as evidence first, then all others, then those that fail a check."""
+    """The maps of one class: first those that count as evidence, then all others, last those that fail a check."""
     maps = {str(task.parameters["method"]): _one(album, task, result, place) for task, result, place in entries}
     sound = [name for name, one in maps.items() if all(number.ok for number in one.numbers)]
     large = evidence(sound)
@@ -277,7 +277,7 @@ def _differences(album: Album, index: int) -> Maps | None:
     large = evidence(found)
     maps = [found[name] for name in large]
     maps += [dataclasses.replace(one, shown="folded") for name, one in found.items() if name not in large]
-    caption = "The map of the first class minus the map of the second: red speaks for the first, blue for the second."
+    caption = "The map of the first class minus that of the second: red is evidence for the first, blue for the second."
     return Maps((MapRow(question, tuple(maps), score),), caption, album.picture(index))
 
 
@@ -291,7 +291,7 @@ def _signed(name: str) -> bool:
 
 
 def _sprite(album: Album, file: str, values: Tensor, name: str) -> Sprite:
-    """A map on its own scale; in photos the scale leaves out a few extreme pixels that would hide all others."""
+    """A map on its own scale; for photos the scale ignores a few extreme pixels that would hide all others."""
     most = float(values.abs().max())
     limit = most if album.pixelated else float(values.abs().flatten().quantile(_WITHIN))
     limit = limit if limit > 0.01 * most else most

@@ -1,4 +1,4 @@
-"""Kept and lost: the part of an image that each layer can still tell, and the share that layers reject."""
+"""Kept and lost: the part of an image that reaches each layer, and the share that layers reject."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ __all__ = ["KEPT_AND_LOST", "Kept", "kept_layers", "kept_tasks", "most_rejecting
 
 _LAYERS = 5  # layers at which the kept and lost part of an image is shown
 _BLOCK = 4  # images in one task
-_STEPS = 160  # of the local map of an image at most: enough for small images
-_STEPS_OF_PHOTOS = 40  # the same above so many pixel values: deep layers then have an upper bound
+_STEPS = 160  # maximum number of steps for the local map of an image: enough for small images
+_STEPS_OF_PHOTOS = 40  # the same for larger images: deep layers then have an upper bound
 _PHOTO = 4096
-_TYPICAL = 40  # steps that are taken
+_TYPICAL = 40  # typical number of steps
 _STEP = 18.0  # forward passes that one step through the local map costs, in double precision
 _STEP_ALONE = 8.0  # passes through a layer that one step through it alone costs
-_STEPS_ALONE = (300, 80, 40)  # at most so many, by the time that there is
+_STEPS_ALONE = (300, 80, 40)  # maximum number of steps, depending on the available time
 _TAKEN = 150  # of 300 steps are taken on average
 _PASSES_OVER = 20  # passes over a vector in a step, besides one over each vector before
-_MEMORY = 5e9  # bytes a second that one core reads
+_MEMORY = 5e9  # bytes per second that one core reads
 _SAMPLE = 32  # images for the share that layers reject
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Kept(Result):
-    """By layer the kept part of each image (n, C, H, W), and by layer and image what is known of the lost share.
+    """By layer the kept part of each image (n, C, H, W), and by layer and image the lost share with its bounds.
 
     ``share``, ``error``, ``null_share``, ``known`` and ``reached`` are (layers, n); see ``spaces.KeptAndLost``.
     """
@@ -106,9 +106,9 @@ def _rejected_seconds(plan: Plan, names: Sequence[str], steps: int) -> float:
 
 
 def kept_tasks(plan: Plan, images: Sequence[int]) -> list[Task]:
-    """The kept and lost part of images. Where time is short, at the first layer only, then of fewer images.
+    """The kept and lost part of images. If time is short, only at the first layer, then for fewer images.
 
-    Deep layers cost most, and there few steps converge in small networks only.
+    Deep layers cost most, and few steps converge there only in small networks.
     """
     layers, seconds = kept_layers(plan), plan.budget.space_seconds
     few = min(len(images), _BLOCK)
@@ -141,7 +141,7 @@ def rejected(subject: Subject, *, layers: Sequence[str], images: Sequence[int], 
 
 
 def kept(subject: Subject, *, layers: Sequence[str], images: Sequence[int]) -> Kept:
-    """The part of some images that some layers can still tell; small and in half precision, to be looked at."""
+    """The part of some images that reaches some layers; small and in half precision, for display."""
     pictures = subject.pictures(images)
     steps = _STEPS if math.prod(subject.net.input_shape) <= _PHOTO else _STEPS_OF_PHOTOS
     found = spaces.kept_and_lost(subject.net, pictures, layers, iterations=steps, dense=False)
@@ -184,7 +184,7 @@ def _rejected_shares(album: Album) -> Amounts | Absent | None:
     )
     count = found.share.shape[1]
     caption = (
-        f"The share of each layer's input (of its sum of squares) that can be taken away while the output of the "
+        f"The share of each layer's input (of its sum of squares) that can be removed while the output of the "
         f"layer's weights changes by less than {found.threshold:.0%}, "
         + ("for one image." if count == 1 else f"mean over {count} images.")
     )
@@ -202,7 +202,7 @@ def most_rejecting(album: Album) -> tuple[str, float] | None:
 
 
 def _proof(found: Rejected, layer: int, known: bool) -> str:
-    """Whether an amount is an upper bound, and what is known of the exact null space."""
+    """Whether an amount is an upper bound, and the exact null space if known."""
     null = "" if bool(found.null_share[layer].isnan().any()) else f"exact null space {found.null_space(layer)}"
     return ", ".join(part for part in ("" if known else "at most", null) if part)
 
@@ -213,7 +213,7 @@ def _lost(found: Kept, row: int, place: int) -> tuple[Number, ...]:
     known = bool(found.known[row, place])
     explain = f"Its removal changes the layer by {float(found.reached[row, place]):.2g} of its norm, to first order."
     if not known:
-        explain += f" The steps of this atlas do not reach {found.threshold:.0%}, for which less is lost."
+        explain += f" The steps of this atlas do not reach {found.threshold:.0%}; there the share is smaller."
     numbers = (
         Number("lost" if known else "lost at most", 100 * share, "%", explain=explain),
         Number("proved to within", 100 * error, "%", tolerance="4 % of it or 0.1 %" if known else ""),
@@ -231,7 +231,7 @@ def _image(album: Album, index: int) -> list[Section]:
         first = album.load(album.find("kept")[0])
         caption = (
             "Above: the part of the image that reaches the layer. Below: the part that does not: to first order, "
-            "taking it away does not change the layer. Both add up to the image."
+            "removing it does not change the layer. Both add up to the image."
         )
         shown = KeptParts(_rows(album, result, place, index), caption, album.made(first))
     part = Part(shown, "kept and lost parts", "They show which part of the image reaches each layer.")

@@ -10,11 +10,11 @@ from microtome.atlas.widgets import Number
 
 __all__ = ["COMPLETE", "certificates"]
 
-COMPLETE = 0.05  # completeness gap by the rise of the score, as in the paper of integrated gradients
+COMPLETE = 0.05  # completeness gap divided by the rise of the score, as in the paper of integrated gradients
 
 
 def certificates(numbers: Mapping[str, Tensor], score: Tensor, place: int) -> tuple[Number, ...]:
-    """What is known of the exactness of one map among several.
+    """The certificates of one map among several.
 
     Examples
     --------
@@ -32,13 +32,13 @@ def certificates(numbers: Mapping[str, Tensor], score: Tensor, place: int) -> tu
 def _certificate(name: str, value: float, rise: float) -> Number:
     if name == "conservation":
         return Number("conservation", value, tolerance="within 1 % of 1", ok=abs(value - 1) <= 0.01,
-                      explain="The sum of all relevance by the score.")  # fmt: skip
+                      explain="The sum of all relevance divided by the score.")  # fmt: skip
     if name == "pixel_share":  # conserved relevance may still lie with the biases
         return Number("score at the pixels", 100 * value, "%", tolerance="at least 1 %", ok=abs(value) >= 0.01,
                       explain="The share of the score that reaches the pixels.")  # fmt: skip
     if name == "mass":
         return Number("absolute relevance / score", value, tolerance="below 1000", ok=value <= 1000,
-                      explain="Large amounts that cancel are no evidence.")  # fmt: skip
+                      explain="Large amounts that cancel are not evidence.")  # fmt: skip
     share = 100 * abs(value) / max(abs(rise), 1e-12)
     return Number("completeness gap", share, "%", tolerance=f"at most {COMPLETE:.0%} of the rise of the score",
-                  ok=share <= 100 * COMPLETE, explain="What the sum over all pixels misses of the score.")  # fmt: skip
+                  ok=share <= 100 * COMPLETE, explain="The score minus the sum over all pixels.")  # fmt: skip

@@ -1,4 +1,4 @@
-"""Checks of attribution maps: whether they agree, beat chance, and depend on what the network has learned."""
+"""Checks of attribution maps: whether they agree, are better than chance, and depend on the learned weights."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from microtome.results import Result, provenance
 __all__ = ["MAP_CHECKS", "MapChecks", "RandomWeights"]
 
 _STEPS = 6  # points of a curve after the first
-_GRID = 14  # places a side on which maps are compared
+_GRID = 14  # side of the grid on which maps are compared
 _NOISE = 2  # random maps for comparison
-_RANDOMISED = 4  # images on which weights are exchanged
-_CHEAP = 10.0  # passes of a method that is asked about random weights
+_RANDOMISED = 4  # number of images for random weights
+_CHEAP = 10.0  # methods with at most this many passes are tested with random weights
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -48,7 +48,7 @@ class MapChecks(Result):
     deletion, insertion : Tensor
         (methods + 1, n) area under the probability while pixels are removed or added, the strongest first.
     agreement : Tensor
-        (pairs, n) rank correlation, for each pair of methods, of the parts that speak for the class, on a grid.
+        (pairs, n) rank correlation, for each pair of methods, of the positive evidence on a grid.
     """
 
     methods: list[str]
@@ -160,7 +160,7 @@ def _enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _places(maps: Tensor) -> Tensor:
-    """What speaks for the class, on a coarse grid: methods differ in how fine they draw."""
+    """The evidence for the class on a coarse grid, because methods differ in resolution."""
     grid = (min(_GRID, maps.shape[-2]), min(_GRID, maps.shape[-1]))
     return functional.adaptive_avg_pool2d(maps[:, None].clamp(min=0), grid)[:, 0]
 
@@ -168,7 +168,7 @@ def _places(maps: Tensor) -> Tensor:
 def random_weights(
     subject: Subject, *, images: Sequence[int], target: Sequence[int], methods: Sequence[str]
 ) -> RandomWeights:
-    """How much of each method's maps is left when all weights are random.
+    """The similarity of each method's maps to those with random weights.
 
     Raises
     ------
@@ -180,7 +180,7 @@ def random_weights(
     for name in methods:
         try:
             made = randomisation(subject.net, pictures, name, list(target), steps=1)
-        except ModelError as error:  # the page gives the reason; the rest of the atlas does without
+        except ModelError as error:  # the page gives the reason; the rest of the atlas is not affected
             raise InputError(str(error)) from error
         found[name] = rank_correlation(_places(made.maps[0]), _places(made.maps[1])).float()
     return RandomWeights(
@@ -195,7 +195,7 @@ def random_weights(
 
 def _image(album: Album, index: int) -> list[Section]:
     found = album.with_item(MapChecks, "map-checks", "images", index)
-    use = "They say whether the maps agree, and whether they beat chance."
+    use = "They show whether the maps agree, and whether they are better than chance."
     shown: Any = _statement(album, *found) if isinstance(found, tuple) else found
     return [Section("What in it decided", (Part(shown, "the checks of the maps", use),))]
 

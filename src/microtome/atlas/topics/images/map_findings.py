@@ -9,7 +9,7 @@ from microtome.atlas.wording import listed, sentence
 __all__ = ["against_chance", "against_noise", "agreement"]
 
 _AGREE, _PARTLY = 0.6, 0.3  # rank correlations
-_ALIKE = 0.5  # rank correlation with the map of random weights from which on a map hardly depends on them
+_ALIKE = 0.5  # a map hardly depends on the weights if its rank correlation with random weights is above this
 
 
 def agreement(names: Sequence[str], correlations: Sequence[float]) -> str:

@@ -36,7 +36,7 @@ _MEANING = {
 
 
 def evidence(methods: Iterable[str]) -> list[str]:
-    """The methods whose maps are shown large: the user's own, then those of most standing; four at most.
+    """The methods whose maps are shown large: the user's own, then the most established; at most four.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def in_words(method: str) -> str:
 
 
 def file_name(method: str) -> str:
-    """A method's name in the name of a file.
+    """A method's name as part of a file name.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def file_name(method: str) -> str:
 
 
 def meaning(method: str) -> str:
-    """What the maps of a method show, in one clause; empty for others.
+    """The meaning of a method's maps, in one clause; empty for unknown methods.
 
     Examples
     --------

@@ -14,7 +14,7 @@ from microtome.atlas.wording import listed
 
 __all__ = ["OCCLUSION_MAPS"]
 
-_VISIBLE = 0.02  # fall of a probability from which on a map is worth looking at
+_VISIBLE = 0.02  # a map is shown if the probability falls by at least this
 _COLOURS = (
     "#1f77b4",
     "#ff7f0e",
@@ -30,7 +30,7 @@ _COLOURS = (
 
 
 def _image(album: Album, index: int) -> list[Section]:
-    use = "It covers one place after another and shows how the probability and the predicted class change."
+    use = "It covers one position after another and shows how the probability and the predicted class change."
     return [Section("What happens when a part is covered", (Part(_occlusion(album, index), "occlusion", use),))]
 
 
@@ -47,7 +47,7 @@ def _occlusion(album: Album, index: int) -> Occlusion | None:
     if not sizes:
         return None
     caption = (
-        "A gray window is laid on one place after another. Bright: the places where the window lowers the "
+        "A gray window covers one position after another. Bright: the positions where the window lowers the "
         f"{album.seen.quantity} most; each map has its own scale."
     )
     return Occlusion(tuple(sizes), album.picture(index, note=""), caption, made)
@@ -76,7 +76,7 @@ def _covered(album: Album, task: Task, result: AttributionMaps, place: int, inde
 
 
 def _finding(what: str, name: str, whole: float, fall: float, winner: Tensor, predicted: int, visible: bool) -> str:
-    """What covering one place does at most."""
+    """The largest effect of covering one position."""
     percent = what == "probability"
     start = f"{100 * whole:.1f} %" if percent else f"{whole:.3g}"
     least = f"{100 * (whole - fall):.1f} %" if percent else f"{whole - fall:.3g}"
@@ -90,7 +90,7 @@ def _finding(what: str, name: str, whole: float, fall: float, winner: Tensor, pr
 
 
 def _winners(winner: Tensor) -> tuple[Winner, ...]:
-    """The classes that win somewhere, most frequent first."""
+    """The classes that win at some position, most frequent first."""
     classes, counts = torch.unique(winner, return_counts=True)
     order = (-counts).argsort(stable=True).tolist()
     return tuple(

@@ -18,7 +18,7 @@ from microtome.loading import Subject
 
 __all__ = ["SCORE_DECOMPOSITION"]
 
-_PASSES = 60  # forward passes that a decomposition costs, about
+_PASSES = 60  # approximate cost of a decomposition in forward passes
 
 
 # -- tasks and job -------------------------------------------------------------------------------------------------
@@ -53,7 +53,7 @@ def _tree(album: Album, found: ScoreDecomposition) -> Decomposition:
     root = Step(name, found.score, to_class(found.target), None, "", parts, found.rest, found.bias)
     caption = (
         "The class score as a sum over the units that feed it, and each of the largest as a sum over the units that "
-        "feed that one. Amounts add up: the parts named, all others, and what biases give."
+        "feed that one. Amounts add up: the named parts, all others, and the biases."
     )
     if not found.held:
         caption += " An operation of this network has no relevance rule: amounts are gradient times activation."

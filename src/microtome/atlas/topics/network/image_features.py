@@ -1,4 +1,4 @@
-"""Features of some images at every shown layer, from one pass: what the maps of images are made of."""
+"""Features of some images at every shown layer, from one pass: the basis of the maps of images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from microtome.spaces.operators.linear_layer import linear_layers
 
 __all__ = ["IMAGE_FEATURES", "ImageFeatures", "features_task", "mapped_images"]
 
-_LEAST = 4  # images below which a map says nothing
+_LEAST = 4  # smallest number of images of a map
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -33,7 +33,7 @@ class ImageFeatures(Result):
     rows : dict of str to Tensor
         By layer (n, units), the mean of each unit over its positions.
     last : str
-        The layer that the scores are read from, where it has units.
+        The layer that the scores are computed from, if it has units.
     """
 
     images: list[int]
@@ -42,14 +42,14 @@ class ImageFeatures(Result):
 
 
 def mapped_images(plan: Plan, chosen: Selection) -> list[int]:
-    """A sample of the images, with those that have pages; none where a map would say nothing."""
+    """A sample of the images, including those with pages; empty if they are too few for a map."""
     sample = plan.sample(plan.budget.similarity_seconds / plan.seconds)
     images = sorted({*sample, *chosen.images})
     return images if len(images) >= _LEAST else []
 
 
 def features_task(plan: Plan, images: Sequence[int]) -> Task:
-    """The one pass over these images; its result is kept as long as a map needs it."""
+    """The pass over these images; its result is stored as long as a map needs it."""
     return plan.task(
         "image-features", interim=True, cost=1.2 * len(images) * plan.seconds, images=list(images),
         layers=list(plan.layers), last=_last(plan), batch=plan.batch,

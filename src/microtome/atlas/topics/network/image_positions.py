@@ -30,7 +30,7 @@ _SECONDS = 0.002  # of the principal components of one image
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ImagePositions(Result):
-    """Where layers place some images.
+    """Positions of some images on the maps of layers.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ def _found(album: Album) -> ImagePositions | Absent | None:
 def _layer(album: Album, layer: str) -> list[Section]:
     found = _found(album)
     shown = _map(album, found, layer) if isinstance(found, ImagePositions) else found
-    use = "It shows which images the layer places side by side."
+    use = "It shows which images are similar for the layer."
     return [Section("How it places the images", (Part(shown, "the map of the images", use),), half=True)]
 
 
@@ -113,7 +113,7 @@ def _map(album: Album, found: ImagePositions, layer: str) -> ImageMap:
     colour = f", in the colour of its {named} class" if len(set(classes)) <= COLOURED else ""
     caption = (
         f"Each dot is one of {len(points)} images{colour}; a ring marks a mistake. "
-        f"Dots lie close where the units of the layer give similar mean responses: two directions that hold "
+        f"Dots are close if the mean responses of the layer's units are similar: two directions that explain "
         f"{share:.0f} % of the differences between the images."
     )
     return ImageMap(points, caption, album.made(found))
@@ -122,7 +122,7 @@ def _map(album: Album, found: ImagePositions, layer: str) -> ImageMap:
 def _image(album: Album, index: int) -> list[Section]:
     found = _found(album)
     shown = _nearest(album, found, index) if isinstance(found, ImagePositions) else found
-    use = "They are the images that the network finds most alike."
+    use = "They are the most similar images for the network."
     return [Section("Images that look alike to the network", (Part(shown, "the nearest images", use),))]
 
 

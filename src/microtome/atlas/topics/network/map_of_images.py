@@ -1,4 +1,4 @@
-"""Map of the images at a layer by t-SNE: to move, to colour, and to ask which units separate a selection."""
+"""Interactive map of the images at a layer by t-SNE: pan, colour, and find units that separate a selection."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PERPLEXITY = 30
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LayerMap(Result):
-    """Where a layer places some images, by t-SNE.
+    """Positions of some images on the t-SNE map of a layer.
 
     Attributes
     ----------
@@ -44,9 +44,9 @@ class LayerMap(Result):
     points, trust : Tensor
         (n, 2) places, and (n,) the share of its nearest images in the layer that stay nearest on the map.
     k : int
-        How many nearest images ``trust`` counts.
+        Number of nearest images for ``trust``.
     perplexity, kl : float
-        The perplexity, and the divergence that was reached.
+        The perplexity, and the final divergence.
     nearest : Tensor
         (n, k) places in ``images`` of the nearest images in the layer.
     units : list of int
@@ -114,7 +114,7 @@ def map_of_images(subject: Subject, given: ImageFeatures, *, layer: str, seed: i
 def _layer(album: Album, layer: str) -> list[Section]:
     found = album.one(LayerMap, "map-of-images", layer=layer)
     shown = _canvas(album, found, layer) if isinstance(found, LayerMap) else found
-    use = "It shows which images the layer places side by side, and which units separate a group of them."
+    use = "It shows which images are similar for the layer, and which units separate a group of them."
     return [Section("Map of the images", (Part(shown, "the map of the images by t-SNE", use),))]
 
 

@@ -23,9 +23,9 @@ from microtome.atlas.wording import with_article
 
 __all__ = ["PREDICTIONS", "accuracy", "probabilities"]
 
-_READABLE = 40  # classes up to which a confusion matrix can be read
+_READABLE = 40  # a confusion matrix with more classes is not readable
 _TOP = 5  # classes in the list of probabilities
-_CONFUSED = 10  # classes that a class is confused with
+_CONFUSED = 10  # number of confused classes shown
 _AVERAGED = {False: 25, True: 200}  # images of an average, of photos and of small images
 _BLOCK = 25  # images that are read at a time
 
@@ -63,19 +63,19 @@ def _card(album: Album) -> list[Number]:
 
 
 def accuracy(album: Album) -> str:
-    """How often the network is right, with the interval that so few images leave; empty without labels."""
+    """The accuracy of the network with its confidence interval; empty without labels."""
     right, count = _right(album)
     if count < 2:
         return ""
     low, high = _interval(right, count)
     return (
-        f"It is right on {right:,} of {count:,} labelled images: {100.0 * right / count:.1f} % "
+        f"It classifies {right:,} of {count:,} labelled images correctly: {100.0 * right / count:.1f} % "
         f"(95 % interval {low:.1f} to {high:.1f} %)."
     )
 
 
 def _right(album: Album) -> tuple[int, int]:
-    """The images that are given their true class, and all images with a label."""
+    """The number of correctly classified images, and of all labelled images."""
     count = int(album.seen.known.sum())
     return count - int(album.seen.wrong.sum()), count
 
@@ -115,7 +115,7 @@ def _confusion(album: Album) -> Confusion | Absent:
     return Confusion(
         counts,
         often,
-        f"{int(seen.known.sum())} labelled images: rows are true classes, columns the classes that the network says. "
+        f"{int(seen.known.sum())} labelled images: rows are true classes, columns predicted classes. "
         "Mistakes are off the diagonal.",
     )
 
@@ -138,13 +138,13 @@ def _mistakes(album: Album) -> Gallery | Absent:
 
 
 def _class_facts(album: Album, index: int) -> list[Number]:
-    """How many images of a class are recognised, and how many of those taken for it are of it."""
+    """Recall and precision of a class."""
     seen = album.seen
     of_class, predicted = seen.labels == index, (seen.predicted == index) & seen.known
     facts = [Number("images of it", int(of_class.sum()))]
     for name, hits, among, what in (
-        ("recognised", predicted, of_class, "of its images are given this class (recall)"),
-        ("rightly taken for it", of_class, predicted, "images that are given this class are of it (precision)"),
+        ("recognised", predicted, of_class, "of its images are predicted as this class (recall)"),
+        ("rightly taken for it", of_class, predicted, "images with this predicted class belong to it (precision)"),
     ):
         right, count = int((hits & among).sum()), int(among.sum())
         if count:
@@ -209,7 +209,7 @@ def _confused(album: Album, index: int) -> Amounts | None:
     if not rows:
         return None
     rows.sort(key=lambda row: -row.value)
-    caption = "How many images are mistaken, by the class that they are taken for or that is taken for this one."
+    caption = "Number of mistakes, by the predicted class of its images, or by the true class of images taken for it."
     return Amounts(tuple(rows[:_CONFUSED]), "images", caption)
 
 

@@ -24,9 +24,9 @@ __all__ = ["REPEATING_LAYERS"]
 _ORDERS = 20  # random orders of the images for the chance level
 _PAIRS = 12  # matched units that are shown
 _BYTES = 2**28  # for the maps of all layers
-_LEAST = 5  # images that CKA needs
+_LEAST = 5  # minimum number of images for CKA
 _RATE = 5e8  # multiplications a second of correlations in float64
-_USE = "They show whether the layer adds something to the one before it."
+_USE = "They show whether the layer differs from the one before it."
 
 
 def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
@@ -43,7 +43,7 @@ def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
 
 
 def _multiplications(plan: Plan, names: Sequence[str]) -> float:
-    """Of one image: each pair of successive layers in every order, and each layer with itself."""
+    """Cost for one image: each pair of successive layers in every order, and each layer with itself."""
     found = 0.0
     layers = [plan.net.layer(name) for name in names]
     for layer in layers:
@@ -93,7 +93,7 @@ def _chance(p: float) -> str:
 
 
 def _pairs(album: Album, found: LayerRepeats, layer: str) -> Amounts | Absent:
-    """The units that are most like their partner in the layer before."""
+    """The units that are most similar to their partner in the layer before."""
     before = found.layers[found.layers.index(layer) - 1]
     partner, value = found.partner[layer].tolist(), found.correlation[layer].tolist()
     matched = [unit for unit in range(len(partner)) if partner[unit] >= 0]
@@ -105,7 +105,7 @@ def _pairs(album: Album, found: LayerRepeats, layer: str) -> Amounts | Absent:
                _partner(album, before, partner[unit]))
         for unit in best
     )  # fmt: skip
-    caption = f"The units that are most like a unit of {before}, which is named below each."
+    caption = f"The units that are most similar to a unit of {before}, which is named below each."
     return Amounts(rows, "correlation", caption)
 
 

@@ -1,4 +1,4 @@
-"""Singular values and signal vectors of linear layers, and what the first layer misses of class averages."""
+"""Singular values and signal vectors of linear layers, and the part of class averages that the first layer rejects."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def spectra(subject: Subject, *, layers: Sequence[str], view: str) -> Spectra:
 
 
 def class_residuals(subject: Subject, *, layer: str) -> ClassResiduals:
-    """What the first layer misses of the average image of the classes with most images; to be looked at."""
+    """The part of the average images that the first layer rejects, for the classes with most images."""
     found = spaces.class_residuals(subject.net, subject.commonest(_CLASSES), layer=layer)
     return dataclasses.replace(found, averages=found.averages.half(), residual=found.residual.half())
 
@@ -196,8 +196,8 @@ def _spectrum(album: Album, layer: str) -> Spectrum | Absent | None:
             if values[0] > 0:
                 curves.append((how if len(inside) == 1 else name.removeprefix(f"{layer}."), values))
     caption = (
-        "How strongly the layer passes each direction of its input, by the strongest (singular values). A flat line: "
-        "all directions alike; a steep line: few of them."
+        "How strongly the layer passes each direction of its input, relative to the strongest (singular values). A "
+        "flat line: all directions equally; a steep line: few of them."
     )
     return Spectrum(tuple(curves), caption, made) if curves else Absent("All its weights are zero.")
 
@@ -225,7 +225,7 @@ def _layer_facts(album: Album, layer: str) -> list[Number]:
         Number(
             "condition number",
             whole.condition_number[layer],
-            explain="Its strongest direction by its weakest: 1 treats all alike.",
+            explain="Strongest divided by weakest direction; 1: all directions are equal.",
         ),
     ]
     if _two_ways(album, layer):
@@ -247,13 +247,13 @@ def _signal(album: Album, layer: str) -> Gallery | Absent | None:
     if found.signal[0].shape[-2:] == (1, 1) and len(found.signal[0]) > _COLOURS:
         channels = len(found.signal[0])
         return Absent(
-            f"Its {found.rank} signal vectors weigh {channels} input channels at one place: they are no images."
+            f"Its {found.rank} signal vectors weight {channels} input channels at one position, so they are not images."
         )
     pictures, about = signed_pictures(album, f"signal-{album.slug(layer)}", found.signal)
     of = {"patches": "patches", "kernels": "single kernels"}.get(found.view, "what it reads")
     caption = (
         f"The {len(found.signal)} strongest of {found.rank} directions among {of} that change its output; below each "
-        f"its strength (singular value). What is at right angles to all {found.rank} does not reach the output.{about}"
+        f"its strength (singular value). Inputs orthogonal to all {found.rank} do not reach the output.{about}"
     )
     shown = tuple(
         Picture(picture.sprite, picture.index, f"direction {i + 1} that {layer} passes on", None, f"{value:.3g}")
@@ -277,16 +277,14 @@ def residuals(album: Album, layer: str) -> tuple[Gallery | None, Gallery | Absen
     )
     most = float(found.removed.max())
     if most <= _NOTHING:
-        text = (
-            f"All of each class average reaches its output, but for at most {100 * most:.2g} % of the sum of squares."
-        )
+        text = f"At most {100 * most:.2g} % of the sum of squares of a class average does not reach its output."
         return averages, Absent(text)
     rest = found.residual.reshape(-1, *found.residual_shape).float()
     limit = max(float(rest.abs().max()), _FAINT * float(found.averages.abs().max()))
     pictures, about = signed_pictures(album, f"residuals-{album.slug(layer)}", rest, limit, "as the layer reads it")
     own = "its own unit's weight vector" if found.against == "unit" else "the layer's signal space"
     caption = (
-        f"The average less its projection on {own}: this part does not reach the output. Below each: its share of the "
+        f"The average minus its projection on {own}: this part does not reach the output. Below each: its share of the "
         f"sum of squares.{about}"
     )
     shown = tuple(
@@ -304,7 +302,7 @@ def _unit_facts(album: Album, layer: str, unit: int) -> list[Number]:
     found = album.one(SignalSpace, "signal", layer=layer)
     if not isinstance(found, SignalSpace) or unit >= len(found.along):
         return []
-    explain = f"Of what it reads; the rest does not change its response. Mean over {found.images} images."
+    explain = f"Share of its input; the rest does not change its response. Mean over {found.images} images."
     return [Number("share along its weights", 100 * float(found.along[unit]), "%", explain=explain)]
 
 

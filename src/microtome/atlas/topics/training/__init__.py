@@ -1,1 +1,1 @@
-"""How did the network get there? Topics of the training that it comes from, where its run is given."""
+"""How was the network trained? Topics of its training, if the run is given."""

@@ -19,15 +19,15 @@ from microtome.training.curvature import along_training, eigenvalues
 __all__ = ["CURVATURE_IN_TRAINING"]
 
 _IMAGES = (256, 128, 64)
-_PRODUCTS = 40  # of the Hessian with a vector, at most, for each layer and checkpoint
-_USUAL = 20  # that are expected to suffice
+_PRODUCTS = 40  # maximum number of Hessian-vector products for each layer and checkpoint
+_USUAL = 20  # expected number of these products
 _TOLERANCE = 0.01
-_CHECKPOINTS, _FEW = 8, 3  # shown at most, and at least where there are as many
-_LARGEST = 2_000_000  # weights: above, the vectors take more than some hundred megabytes
+_CHECKPOINTS, _FEW = 8, 3  # maximum and minimum number of checkpoints shown
+_LARGEST = 2_000_000  # weights: above, the vectors take several hundred megabytes
 
 
 def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
-    """Of every layer at the final weights; along the training of all weights."""
+    """Curvature of every layer at the final weights, and of all weights along the training."""
     weights = [p for p in plan.net.model.parameters() if p.is_floating_point()]
     total, size = labelled(plan), sum(p.numel() for p in weights)
     if plan.subject.run is None or not total or not 0 < size <= _LARGEST:
@@ -48,7 +48,7 @@ def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
 
 
 def _affordable(plan: Plan, total: int, times: int, seconds: float) -> int:
-    """How many images so many Hessians may be the mean over; 0 where the least are too many."""
+    """The number of images for this number of Hessians; 0 if the minimum is too expensive."""
     return next((n for n in _IMAGES if _seconds(plan, min(n, total)) * times <= seconds), 0)
 
 
@@ -91,7 +91,7 @@ def _layers(album: Album) -> DrawnFigure | Absent | None:
         return found
     caption = (
         "The largest and the smallest eigenvalue of the loss's second derivative, for all weights and for those of "
-        "each layer alone: a long bar is a layer that makes the minimum sharp."
+        "each layer alone: a layer with a long bar makes the minimum sharp."
     )
     command = album.commands.line("curvature", "--per-layer", data=album.commands.data, to="curvature.png")
     return drawn_figure(found, "Eigenvalues of the Hessian by layer", caption, album.made(found, command))
@@ -101,7 +101,7 @@ def _history(album: Album) -> DrawnFigure | Absent | None:
     found = album.one(CurvatureHistory, "curvature-history")
     if not isinstance(found, CurvatureHistory):
         return found
-    caption = "The same two eigenvalues of all weights at kept epochs of the training, for the same images."
+    caption = "The same two eigenvalues for all weights at stored epochs of the training, on the same images."
     command = album.commands.line(
         "curvature", data=album.commands.data, run=album.commands.run, to="curvature.png"
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""How far the units of each layer are from their final features at every checkpoint, and when a layer settles."""
+"""The distance of each layer's units from their final features at every checkpoint, and when a layer settles."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def _layer(album: Album, layer: str) -> list[Section]:
     shown = found
     if isinstance(found, FeatureHistory) and layer in found.distance:
         caption = (
-            "How far the units are from their final features (one less the correlation of activations), the median of "
-            f"{found.distance[layer].shape[1]} units over {found.images} images: 0 is the final feature, 1 has nothing "
-            "to do with it."
+            "The distance of units from their final features (one minus the correlation of activations), the median of "
+            f"{found.distance[layer].shape[1]} units over {found.images} images: 0 is the final feature, 1 is an "
+            "unrelated feature."
         )
         median = tuple(found.distance[layer].median(1).values.tolist())
         curve = Curve("epoch: distance to the final feature", "", tuple(found.epochs), median)

@@ -1,4 +1,4 @@
-"""What each layer knows of the image and of its class at the kept epochs of a training: the information plane."""
+"""The information plane: each layer's information about image and class at the stored epochs of a training."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from microtome.training.information import InformationPlane, plane
 __all__ = ["INFORMATION_IN_TRAINING"]
 
 _IMAGES = (1000, 500, 250)
-_CHECKPOINTS, _FEW = 12, 3  # shown at most, and at least where there are as many
-_LAYERS = 8  # whose paths can still be told apart, the last ones
+_CHECKPOINTS, _FEW = 12, 3  # maximum and minimum number of checkpoints shown
+_LAYERS = 8  # the last layers; more paths cannot be distinguished
 _WIDEST = 30_000  # numbers of a layer for one image: above, no estimator is admitted and memory is short
 _TRIALS = 10  # of each planting, of which there are up to eight
 _RATE = 4e9  # multiply-adds a second of the distances between states
 
 
 def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
-    """A plane by bins and one by kernels, of the last layers; each has half of the time."""
+    """A plane by bins and one by kernels, for the last layers; each has half of the time."""
     total, labels = labelled(plan), plan.subject.labels
     if plan.subject.run is None or labels is None or not total or len(labels[labels >= 0].unique()) < 2:
         return []
@@ -88,7 +88,7 @@ def _plane(
 def _overview(album: Album) -> list[Section]:
     if album.subject.run is None or not labelled(album.plan):
         return []
-    use = "It shows what the layers know of the image and of the class, where that can be known."
+    use = "It shows the layers' information about image and class, where the estimator is reliable."
     parts = (
         Part(_shown(album, "information-bins", "binning"), "the information plane by bins", use),
         Part(_shown(album, "information-kernels", "kde"), "the information plane by kernels", use),
@@ -105,8 +105,8 @@ def _shown(album: Album, job: str, estimator: str) -> DrawnFigure | Absent | Non
         "kde": "Gaussian noise is added to each layer's values; the value of I(X;T) is an upper bound.",
     }[estimator]
     caption = (
-        f"{how} Each mark is a layer at a kept epoch: to the right it tells more of the {found.samples:,} images "
-        f"apart, upwards more of their class. {_verdict(found)}"
+        f"{how} Each mark is a layer at a stored epoch: further right it distinguishes more of the {found.samples:,} "
+        f"images, further up it holds more about their class. {_verdict(found)}"
     )
     options = {"run": album.commands.run, "data": album.commands.data, "layers": ",".join(found.layers)}
     command = album.commands.without("weights").line("information", to="plane.png", estimator=estimator, **options)
@@ -114,18 +114,18 @@ def _shown(album: Album, job: str, estimator: str) -> DrawnFigure | Absent | Non
 
 
 def _verdict(found: InformationPlane) -> str:
-    """How many layers can be trusted."""
+    """The number of reliable layers, in words."""
     good, all_ = int(found.admitted.sum()), len(found.layers)
     if good == all_:
         return "The estimator recovers planted information for every layer."
     if not good:
         return (
-            "All marks are hollow: planted information of this size is recovered for no layer, so that where the paths "
-            "go says nothing of the network. The reasons stand below the figure."
+            "All marks are hollow: the estimator recovers planted information of this size for no layer, so their "
+            "positions say nothing about the network. The reasons are below the figure."
         )
     return (
-        f"The estimator recovers planted information for {good} of {all_} layers; the others are hollow, and where "
-        "their paths go says nothing of the network. The reasons stand below the figure."
+        f"The estimator recovers planted information for {good} of {all_} layers; the others are hollow, and "
+        "their positions say nothing about the network. The reasons are below the figure."
     )
 
 

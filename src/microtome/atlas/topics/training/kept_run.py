@@ -1,4 +1,4 @@
-"""The training that an atlas is given: read, seen to be of this network, and its checkpoints chosen."""
+"""The training of an atlas's network: its record is read and checked, and checkpoints are chosen."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SLOPES = 4.0  # a product of the Hessian with a vector, in forward passes; 3.6 w
 def run_of(subject: Subject) -> Run:
     """The training of a subject that has one."""
     if subject.run is None:
-        raise InputError("no training is given; name its folder with --run.")
+        raise InputError("no training is given; give its folder with --run.")
     return Run.read(subject.run)
 
 
 def check_run(subject: Subject) -> None:
-    """See before anything is computed that a training, if one is given, is of the network.
+    """Check before any computation that a given training belongs to the network.
 
     Raises
     ------
@@ -39,13 +39,13 @@ def check_run(subject: Subject) -> None:
 
 
 def chosen_epochs(plan: Plan, count: int) -> list[int]:
-    """At most so many checkpoints at even distances, the last one among them."""
+    """At most ``count`` checkpoints at even distances, including the last one."""
     kept = run_of(plan.subject).checkpoints
     count = min(len(kept), count)
     return [kept[len(kept) - 1 - place] for place in even(len(kept), count)][::-1]
 
 
 def labelled(plan: Plan) -> int:
-    """How many images have a label."""
+    """The number of labelled images."""
     labels = plan.subject.labels
     return 0 if labels is None or plan.net.output == "value" else int((labels >= 0).sum())

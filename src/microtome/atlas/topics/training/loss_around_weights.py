@@ -19,15 +19,15 @@ from microtome.training.landscape import line, surface
 
 __all__ = ["LOSS_AROUND_WEIGHTS"]
 
-_STEPS = (31, 21, 15, 11, 9)  # points along each direction of a plane, the most that the budget allows
-_ENOUGH = 11  # points along each direction; beyond, more images come first
+_STEPS = (31, 21, 15, 11, 9)  # points along each direction of a plane, as many as the budget allows
+_ENOUGH = 11  # points along each direction; then more images are preferred
 _LINE = 41
 _IMAGES = (512, 256, 128)
 _EXTENT = 1.0
 
 
 def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
-    """A line and a plane; with two kept weights the plane of the path, too. Each has a third of the time."""
+    """A line and a plane; with two stored weights also the plane of the path. Each has a third of the time."""
     total = labelled(plan)
     if plan.subject.run is None or not total:
         return []
@@ -78,9 +78,9 @@ def _overview(album: Album) -> list[Section]:
         Part(_facts(curve, plane, path)),
         Part(_line(album, curve), "the loss on a line", "It shows how wide the minimum is."),
         Part(_plane(album, plane), "the loss on a plane", "It shows how wide and how convex the minimum is."),
-        Part(_solid(album, plane), "the loss surface, turned by hand", "It shows the same plane as a landscape."),
+        Part(_solid(album, plane), "the rotatable loss surface", "It shows the same plane as a landscape."),
         Part(_path(album, path), "the path of the training", "It shows how the training came to the minimum."),
-        Part(_solid(album, path), "the path on its surface, turned by hand", "It shows the way down."),
+        Part(_solid(album, path), "the path on the rotatable surface", "It shows the way down."),
     )
     return [Section("The loss around its weights", parts)]
 
@@ -95,7 +95,7 @@ def _facts(curve: Any, plane: Any, path: Any) -> Facts | None:
     if isinstance(plane, LossSurface):
         explain = "Diameter of the region in which the loss rises by less than 1; the weights' own norm is 1."
         numbers.append(Number("width of the minimum", plane.width(), explain=explain))
-        explain = "Share of the plane where the loss bends downwards in some direction."
+        explain = "Share of the plane where the loss has negative curvature in some direction."
         numbers.append(Number("negative curvature", 100 * plane.negative_curvature, "%", explain=explain))
     if isinstance(path, LossSurface) and path.off_plane is not None:
         explain = "Share of the path's length that the plane of the path does not show."
@@ -108,7 +108,7 @@ def _line(album: Album, found: LossLine | Absent | None) -> DrawnFigure | Absent
         return found
     caption = (
         "The mean loss on a line through the weights in a random direction, whose filters have the norms of the "
-        "network's. At 0 is the network. The band is two standard errors."
+        "network's. The network is at 0. The band is two standard errors."
     )
     return drawn_figure(found, "Loss and accuracy on a line", caption, album.made(found, _command(album, line="")))
 
@@ -128,8 +128,8 @@ def _path(album: Album, found: LossSurface | Absent | None) -> DrawnFigure | Abs
     if not isinstance(found, LossSurface):
         return found
     caption = (
-        "The mean loss on the plane along which the training moved most, with the kept weights as dots. They lie off "
-        "this plane, so that the loss at a dot is not quite that of the contours."
+        "The mean loss on the plane along which the training moved most, with the stored weights as dots. They lie off "
+        "this plane, so the loss at a dot differs from that of the contours."
     )
     made = album.made(found, _command(album, run=album.commands.run))
     return drawn_figure(found, "Contours of the loss with the path of the training", caption, made, view="contours")

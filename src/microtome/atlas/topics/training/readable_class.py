@@ -1,4 +1,4 @@
-"""How many bits about the class a linear reader finds in each layer, beside the share of the image that is kept."""
+"""Bits about the class that a linear classifier extracts from each layer, with the share of the image that is kept."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ __all__ = ["READABLE_CLASS"]
 
 _IMAGES = 500
 _FOLDS = 5
-_FLAT = 30_000  # numbers of a layer for one image, above which the means over positions are read
-_RATE = 2e9  # multiply-adds a second of the readers' linear algebra
+_FLAT = 30_000  # layers with more numbers per image are averaged over positions
+_RATE = 2e9  # multiply-adds per second of the classifiers' linear algebra
 
 
 def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
@@ -57,9 +57,12 @@ def readable_class(
 def _overview(album: Album) -> list[Section]:
     if album.subject.run is None or not labelled(album.plan):
         return []
-    use = "It shows in which layer the class becomes readable."
+    use = "It shows in which layer the class becomes linearly decodable."
     return [
-        Section("Where the class becomes readable", (Part(_shown(album), "what each layer tells of the class", use),))
+        Section(
+            "Where the class becomes readable",
+            (Part(_shown(album), "the information of each layer about the class", use),),
+        )
     ]
 
 
@@ -69,9 +72,9 @@ def _shown(album: Album) -> DrawnFigure | Absent | None:
         return found
     read = "all positions of each layer" if found.provenance.parameters.get("reduce") == "flat" else "mean responses"
     caption = (
-        f"Bits about the class that a linear reader of {read} finds on images that it was not fitted to; from the "
-        "pixels (left) to the class scores (right). A later layer may have more: the network makes readable what is "
-        "hidden in the pixels."
+        f"Bits about the class that a linear classifier extracts from {read} on held-out images; from the "
+        "pixels (left) to the class scores (right). A later layer may have more: the network makes information "
+        "decodable that is hidden in the pixels."
     )
     command = album.commands.line("usable-information", data=album.commands.data, to="readable.png")
     return drawn_figure(found, "Bits about the class by layer", caption, album.made(found, command))

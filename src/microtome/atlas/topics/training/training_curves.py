@@ -1,4 +1,4 @@
-"""Curves of the training: loss, accuracy, and how large the gradients' mean is beside their deviation."""
+"""Curves of the training: loss, accuracy, and mean and standard deviation of the gradients."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _curves(found: TrainingCurves) -> Curves | Absent:
     drawn = tuple(
         Curve(f"epoch: {_NAMES[name]}", "", epochs, tuple(values.tolist())) for name, values in found.curves.items()
     )
-    return Curves(drawn, "What the training recorded at the end of each epoch.")
+    return Curves(drawn, "Values that the training recorded at the end of each epoch.")
 
 
 TRAINING_CURVES = Topic(

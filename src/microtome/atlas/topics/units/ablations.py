@@ -17,7 +17,7 @@ from microtome.units import Ablation
 
 __all__ = ["ABLATIONS"]
 
-_BLOCK = 8  # units in one task
+_BLOCK = 8  # number of units in one task
 _CLASSES = 10  # classes that are shown
 
 
@@ -31,7 +31,7 @@ def _layer_tasks(plan: Plan, layer: str, shown: list[int]) -> list[Task]:
     after = max(plan.seconds - plan.seconds_up_to(layer), 0.3 * plan.seconds)  # the pass starts again at the layer
     each = len(images) * after
     units = affordable(shown, each, plan.budget.ablation_seconds / len(plan.layers))
-    batch = plan.batch if plan.small else min(plan.batch, 8)  # values of a pass are kept, to start again at the layer
+    batch = plan.batch if plan.small else min(plan.batch, 8)  # values of a pass stay in memory for the restart
     before = len(images) * plan.seconds
     return [
         plan.task("ablate", cost=before + len(block) * each, layer=layer, units=block, images=images, batch=batch)
@@ -67,7 +67,7 @@ def _change(album: Album, found: Ablation, row: int) -> Amounts | Absent:
 
 
 def _predictions(found: Ablation, row: int) -> str:
-    """What becomes of the predicted classes."""
+    """The change of the predicted classes, in words."""
     changed = float(found.changed[row])
     if changed != changed:
         return ""

@@ -39,7 +39,7 @@ from microtome.units import TopPatches
 __all__ = ["DISSECTIONS", "Dissections"]
 
 _BLOCK = 32  # units in one task
-_ROWS = 64  # channels that are kept; the sum of the others is one number
+_ROWS = 64  # stored channels; the others are summed
 _OPEN = 8  # rows that are never folded away
 _SIDE = 56  # pixels a side of a map
 
@@ -102,7 +102,7 @@ def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
 
 
 def unit_dissections(subject: Subject, tables: TopPatches, *, layer: str, units: Sequence[int]) -> Dissections:
-    """Dissect units, each on the image that drives it most; units without such an image are left out."""
+    """Dissect units, each on its strongest image; units without one are skipped."""
     strongest = {unit: tables[layer].entry(unit, 0)[0] for unit in units}
     return _dissected(subject, layer, {unit: image for unit, image in strongest.items() if image >= 0})
 
@@ -205,8 +205,8 @@ def _table(album: Album, found: Dissections, unit: int) -> DissectionTable:
     bias, value, rest, gap, bound = found.numbers[key]
     row, column = found.position[key]
     caption = (
-        "Each row is an input channel: what it brings, the weights of the unit on it, what it adds, and the sum so "
-        "far. The channels that add most come first; the last sum is the response y."
+        "Each row is an input channel: its activation, the weights of the unit on it, its contribution, and the "
+        "running sum of contributions. The largest contributions come first; the last sum is the response y."
     )
     command = album.commands.line(
         "dissect", album.image_file(image), layer=found.layer, channel=unit, to="dissection.png"
@@ -259,7 +259,7 @@ def _rows(album: Album, found: Dissections, key: str) -> tuple[DissectionRow, ..
 
 
 def _colour(album: Album, layer: str, channel: int) -> str:
-    """The colour that a channel of the image holds, for a layer that reads the image."""
+    """The colour of an image channel, for a layer that reads the image."""
     colours = {1: ("gray",), 3: ("red", "green", "blue")}.get(album.net.input_shape[0], ())
     reads_image = "input" in album.net.layer(layer).inputs
     return colours[channel] if reads_image and channel < len(colours) else ""

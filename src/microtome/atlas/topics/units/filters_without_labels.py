@@ -1,4 +1,4 @@
-"""Filters without labels: those that patches of the images give, beside the filters of a layer that reads the image."""
+"""Filters learned from image patches without labels, compared with the filters of a layer that reads the image."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["FILTERS_WITHOUT_LABELS"]
 _IMAGES = 300  # from which patches are cut
 _PATCHES = 10_000
 _SECONDS = 30.0  # of the components of kernels of 11 x 11
-_USE = "They show how much of the first layer the statistics of images explain by themselves."
+_USE = "They show how much of the first layer follows from the statistics of images alone."
 
 
 def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
@@ -55,7 +55,7 @@ def _layer(album: Album, layer: str) -> list[Section]:
 
 
 def _pairs(album: Album, found: NaturalFilters) -> Gallery | Absent:
-    """Each filter beside its component, the most alike first."""
+    """Each filter next to its component, the most similar first."""
     similarity = found.similarity.tolist()
     paired = [unit for unit in range(len(similarity)) if int(found.partner[unit]) >= 0]
     if not paired:
@@ -72,8 +72,8 @@ def _pairs(album: Album, found: NaturalFilters) -> Gallery | Absent:
     )  # fmt: skip
     mean = float(found.similarity.nanmean())
     caption = (
-        f"Left: the filter of a unit. Right: the independent component of {found.patches:,} patches of the images, in "
-        "which no label plays a part, that is matched with it. Below: unit and similarity (cosine), the most alike "
+        f"Left: the filter of a unit. Right: the matched independent component of {found.patches:,} image patches, "
+        "which is learned without labels. Below: unit and similarity (cosine), the most similar "
         f"first. Their mean is {mean:.2f}; random filters reach {found.chance:.2f} ± {found.chance_spread:.2f}."
     )
     if not bool(found.gabor.isnan().all()):  # no Gabor function is fitted to kernels below 3 x 3

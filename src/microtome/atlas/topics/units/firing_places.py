@@ -1,4 +1,4 @@
-"""Where units fire: the activation maps of units that see much of the image, on the images that drive them most."""
+"""Activation maps of units with large receptive fields, on their strongest images."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from microtome.units.streaming.crops import cut
 
 __all__ = ["FIRING_PLACES", "Firing", "lit"]
 
-_SHARE = 0.75  # of the image's sides: a crop of a smaller field is itself the place
-_SIDE = 28  # positions a side that are kept of a map
-_DIM = 0.4  # brightness of a place where the unit does not fire
+_SHARE = 0.75  # of the image's sides; for smaller fields the crop itself shows the position
+_SIDE = 28  # side of a stored map in positions
+_DIM = 0.4  # brightness of positions where the unit is not active
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Firing(Result):
-    """By layer: units, and their activation maps (units, k, h, w) on the images that drive them most.
+    """By layer: units, and their activation maps (units, k, h, w) on their strongest images.
 
     A map is divided by its largest value; negative values are zero.
     """
@@ -42,7 +42,7 @@ class Firing(Result):
 
 
 def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
-    """One pass over the images with the strongest patches; of fewer ranks where time is short."""
+    """One pass over the images with the strongest patches; fewer ranks if time is short."""
     shown = {
         name: sorted(chosen.units[name]) for name in plan.layers if _wide(plan.net.layer(name), plan.net.input_shape)
     }
@@ -60,7 +60,7 @@ def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
 
 
 def _wide(layer: Layer, picture: tuple[int, ...]) -> bool:
-    """Whether the units of a layer see so much of the image that their place in it must be shown."""
+    """Whether the units of a layer read so much of the image that the active position must be shown."""
     if not layer.spatial or min(layer.axes.grid) < 2:
         return False
     return layer.field is None or all(
@@ -76,7 +76,7 @@ def _images(tables: TopPatches, shown: Mapping[str, Sequence[int]], k: int) -> l
 
 
 def firing(subject: Subject, tables: TopPatches, *, units: Mapping[str, Sequence[int]], k: int, batch: int) -> Firing:
-    """The activation maps of units on the images that drive them most."""
+    """The activation maps of units on their strongest images."""
     maps: dict[str, dict[tuple[int, int], Tensor]] = {name: {} for name in units}
     wanted: dict[int, list[tuple[str, int, int]]] = {}
     for name, shown in units.items():
@@ -104,7 +104,7 @@ def _reduced(values: Tensor) -> Tensor:
 
 
 def _stacked(found: Mapping[tuple[int, int], Tensor], units: int, k: int) -> Tensor:
-    """The maps of all units and ranks; empty ones where the data has fewer images."""
+    """The maps of all units and ranks; empty maps if the data has fewer images."""
     side = next(iter(found.values())).shape if found else (1, 1)
     empty = torch.zeros(side, dtype=torch.float16, device="cpu")
     rows = [torch.stack([found.get((unit, rank), empty) for rank in range(k)]) for unit in range(units)]
@@ -112,7 +112,7 @@ def _stacked(found: Mapping[tuple[int, int], Tensor], units: int, k: int) -> Ten
 
 
 def lit(album: Album, table: LayerPatches, unit: int, rank: int) -> Tensor | None:
-    """The crop of a strong patch, dark where the unit does not fire; None where the crop itself is the place."""
+    """The crop of a strong patch, dark where the unit is not active; None if the crop itself shows the position."""
     found = album.remembered(("firing",), lambda: album.one(Firing, "firing"))
     if not isinstance(found, Firing) or unit not in found.units.get(table.layer, ()):
         return None

@@ -45,8 +45,8 @@ from microtome.units import reconstruct as reconstruct_patches
 __all__ = ["STRONGEST_PATCHES", "Reconstructed", "reconstruction_tasks"]
 
 _BLOCK = 32  # units in one task
-_LOWEST = 4  # weakest patches that are shown
-_OF_CLASS = 12  # units on the page of a class
+_LOWEST = 4  # number of weakest patches shown
+_OF_CLASS = 12  # number of units on the page of a class
 _RESPONSES = {True: "How it responds to each class", False: "How strong its responses are"}
 
 
@@ -63,7 +63,7 @@ def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
 
 
 def reconstruction_tasks(plan: Plan, layer: str, shown: Sequence[int]) -> list[Task]:
-    """Reconstructions in a layer. Where time is short, fewer patches of each unit, then fewer units."""
+    """Reconstructions in a layer. If time is short, fewer patches of each unit, then fewer units."""
     each = 3 * plan.seconds_up_to(layer)
     share = plan.budget.reconstruction_seconds / len(plan.layers)
     most = plan.budget.patches if plan.small else plan.budget.reconstructed_patches
@@ -94,9 +94,9 @@ def reconstruct(
 def _facts(album: Album, layer: str, unit: int) -> list[Number]:
     table = album.tables[layer]
     places = table.grid[0] * table.grid[1]
-    where = f"{table.images:,} images" if places == 1 else f"{table.images:,} images of {places:,} places"
+    where = f"{table.images:,} images" if places == 1 else f"{table.images:,} images with {places:,} positions"
     found = [
-        Number("active", 100 * float(table.active[unit]), "%", explain=f"Share of places above zero, {where}."),
+        Number("active", 100 * float(table.active[unit]), "%", explain=f"Share of positions above zero, {where}."),
         Number(
             "mean response",
             float(table.mean[unit]),
@@ -107,7 +107,7 @@ def _facts(album: Album, layer: str, unit: int) -> list[Number]:
         ),
     ]
     if album.classes_measured:
-        explain = f"How much one of the classes stands out: 0 not at all, 1 it alone ({table.sampled:,} images)."
+        explain = f"0: equal response to all classes; 1: response to only one class ({table.sampled:,} images)."
         found.insert(0, Number("selectivity", float(table.selectivity[unit]), explain=explain))
     return found
 
@@ -131,21 +131,21 @@ def _unit(album: Album, layer: str, unit: int) -> list[Section]:
 
 def _strongest_caption(album: Album, layer: str, unit: int, top: Sequence[Patch]) -> str:
     table = album.tables[layer]
-    text = f"The places in {table.images} images where its response is highest, one in each image."
+    text = f"The positions in {table.images} images where its response is highest, one in each image."
     if lit(album, table, unit, 0) is not None:
-        text += " It sees much of each image: bright is where it fires, dark where it does not."
+        text += " Its receptive field covers much of each image: it is active where the patch is bright."
     else:
-        text += " Each patch is exactly what the unit sees; gray is outside the image."
-    text += " A click shows the whole image with this place."
+        text += " Each patch is exactly its receptive field; gray is outside the image."
+    text += " A click shows the whole image with this position."
     count = sum(patch.reconstruction is not None for patch in top)
     asked = any(unit in task.parameters["units"] for task in album.find("reconstruct", layer=layer))
     if not count and (asked or not top):
         return text
     if not count:
-        return f"{text} None is reconstructed: the budget {album.budget.name} sufficed for other units only."
+        return f"{text} None is reconstructed: the budget {album.budget.name} sufficed only for other units."
     first = "the first of them" if count == 1 else f"the first {count} of them"
     below = "each" if count == len(top) else first
-    return f"{text} Below {below}: what in it gave this response (its reconstruction from this one value)."
+    return f"{text} Below {below}: what caused this response (its reconstruction from this one value)."
 
 
 def _patches(
@@ -182,7 +182,7 @@ def _patch(album: Album, table: LayerPatches, unit: int, rank: int, kind: str, s
 
 
 def _box(table: LayerPatches, unit: int, rank: int, kind: str) -> tuple[float, float, float, float]:
-    """What the unit sees of the image, as shares of its sides: left, top, width, height."""
+    """The receptive field of the unit in the image, as shares of its sides: left, top, width, height."""
     height, width = table.picture[1:]
     top, left, bottom, right = table.crop_box_at(table.entry(unit, rank, kind)[1])
     top, left, bottom, right = max(top, 0), max(left, 0), min(bottom, height), min(right, width)
@@ -190,7 +190,7 @@ def _box(table: LayerPatches, unit: int, rank: int, kind: str) -> tuple[float, f
 
 
 def _reconstruction(album: Album, layer: str, unit: int, rank: int) -> Picture | None:
-    """The reconstruction of a patch, where there is one."""
+    """The reconstruction of a patch, if there is one."""
     found = album.with_item(Reconstructed, "reconstruct", "units", unit, layer=layer)
     if not isinstance(found, tuple) or rank >= found[0].maps.shape[1]:
         return None
@@ -233,7 +233,7 @@ def _histogram(album: Album, table: LayerPatches, unit: int) -> Histogram:
 
 def _layer_facts(album: Album, layer: str) -> list[Number]:
     table = album.tables[layer]
-    explain = f"Of {table.units} units: on none of {table.images:,} images do they respond."
+    explain = f"Of {table.units} units; they respond to none of {table.images:,} images."
     return [Number("dead units", int(table.dead.sum()), explain=explain)]
 
 
@@ -250,7 +250,7 @@ def _class(album: Album, index: int) -> list[Section]:
         rows = sorted(rows, key=lambda row: -row.value)[:_OF_CLASS]
         caption = (
             f"Units whose mean response to the {int(album.class_counts[index])} images of this class is higher than to "
-            "any other class. Selectivity is 1 where no other class drives the unit, 0 where all classes do alike."
+            "any other class. Selectivity is 1 if no other class drives the unit, 0 if all classes do equally."
         )
         found = Amounts(tuple(rows), "selectivity", caption) if rows else None
     return [Section("Units that respond most to it", (Part(found),))]

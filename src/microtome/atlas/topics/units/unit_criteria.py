@@ -67,7 +67,7 @@ def criteria(
 
 
 def _joined(parts: Sequence[Superstimuli]) -> Superstimuli:
-    """Superstimuli of several blocks of units; only what the criteria read."""
+    """Superstimuli of several blocks of units; only the fields that the criteria read."""
     return dataclasses.replace(
         parts[0],
         images=torch.cat([part.images for part in parts]),
@@ -78,7 +78,7 @@ def _joined(parts: Sequence[Superstimuli]) -> Superstimuli:
 def _layer(album: Album, layer: str) -> list[Section]:
     found = album.one(Criteria, "criteria")
     shown = _table(album, found, layer) if isinstance(found, Criteria) and layer in found.value else None
-    use = "They say which units vary, have structure, and are selective."
+    use = "They show which units vary, have structure, and are selective."
     return [Section("Which units matter", (Part(shown, "the criteria of importance", use),))]
 
 

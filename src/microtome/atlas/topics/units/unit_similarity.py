@@ -1,4 +1,4 @@
-"""Similarity: units of a layer that respond alike, as a matrix and as the nearest units of one unit."""
+"""Similarity of units in a layer: as a matrix, and as the most similar units of one unit."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from microtome.units import Similarity
 __all__ = ["UNIT_SIMILARITY", "Similarities", "similarity_order"]
 
 _NEAREST = 8
-_REPEATS = 20  # pairs that are listed
-_READABLE = 64  # units whose order is written out
+_REPEATS = 20  # number of pairs listed
+_READABLE = 64  # the order is written out for at most this many units
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Similarities(Result):
-    """How alike the units of several layers respond, by layer."""
+    """Similarity of the units of several layers, by layer."""
 
     layers: dict[str, units.Similarity]
 
@@ -45,7 +45,7 @@ def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
 
 
 def similar(subject: Subject, *, layers: Sequence[str], images: Sequence[int], batch: int) -> Similarities:
-    """How alike the units of some layers respond to some images; in half precision, three digits."""
+    """Similarity of the units of some layers on some images; in half precision, three digits."""
     found = units.similar(subject.net, subject.subset(images), layers, batch=batch)
     small = {name: dataclasses.replace(one, correlation=one.correlation.half()) for name, one in found.items()}
     return Similarities(provenance=next(iter(found.values())).provenance, layers=small)
@@ -76,7 +76,7 @@ def _nearest(album: Album, layer: str, unit: int) -> Amounts | Absent | None:
         for other, value in found.nearest(unit, _NEAREST)
     )  # fmt: skip
     if not rows:
-        return Absent("Its response never varies, so that it has no correlation with others.")
+        return Absent("Its response never varies, so it has no correlation with others.")
     caption = f"Units whose maps correlate most with its own over {found.images} images."
     return Amounts(rows, "correlation", caption, album.made(found))
 

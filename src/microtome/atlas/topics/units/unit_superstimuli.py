@@ -28,10 +28,10 @@ __all__ = ["SUPERSTIMULI", "superstimulus_tasks", "unit_picture"]
 
 _BLOCK = 32  # units in one task
 _CLASSES = 5  # classes in one task
-_FURTHER = 0.05  # of the time at least is for further images of a unit
+_FURTHER = 0.05  # minimum share of the time for further images of a unit
 _CELL = 160  # pixels a side of a superstimulus on a page
-_THUMBNAIL = 96  # pixels a side of a patch that stands for a unit
-_JUDGED = 33  # forward passes in the time in which an image is compared with nine patches, there and back
+_THUMBNAIL = 96  # side in pixels of the patch that represents a unit
+_JUDGED = 33  # cost of comparing an image with nine patches, in forward passes
 _IN_ONE_FILE = {False: 16, True: 400}  # units in one file, of photos and of small images: a page loads few files
 
 
@@ -45,7 +45,7 @@ def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
 
 
 def _unit_tasks(plan: Plan, layer: str, shown: list[int]) -> list[Task]:
-    """Images that raise units of a layer, compared with restarts; where time is left, images that lower them, too."""
+    """Superstimuli of a layer's units, compared with restarts; if time remains, also images that lower them."""
     raised, further = _times(plan)
     first, rest = raised[layer], further[layer]
     raising = affordable(shown, first.each, first.share, least=1)
@@ -71,11 +71,11 @@ class _Time:
     Attributes
     ----------
     each : float
-        Of a unit: its ascents, and the comparison with patches.
+        Time of a unit: its ascents, and the comparison with patches.
     ascent, judged : float
-        Of one ascent, and of the comparison.
+        Time of one ascent, and of the comparison.
     share : float
-        That there are for all units of the layer.
+        Available time for all units of the layer.
     """
 
     each: float
@@ -84,9 +84,9 @@ class _Time:
     share: float
 
 
-@functools.lru_cache(maxsize=1)  # every layer asks for it
+@functools.lru_cache(maxsize=1)  # called for every layer
 def _times(plan: Plan) -> tuple[dict[str, _Time], dict[str, _Time]]:
-    """By layer: the times of images that raise units, and those of further images from the time that is left."""
+    """By layer: the times for superstimuli, and for further images from the remaining time."""
     seconds, more = plan.budget.superstimulus_seconds, _diverse(plan)
     ascent = {name: plan.budget.stimulus_steps * 3 * plan.seconds_up_to(name) * _canvas(plan, name)
               for name in plan.layers}  # fmt: skip
@@ -112,7 +112,7 @@ def superstimulus_tasks(plan: Plan, layer: str, shown: list[int]) -> list[Task]:
 
 
 def _diverse(plan: Plan) -> int:
-    """How many further superstimuli a unit gets: small images are cheap enough for two in any budget."""
+    """Number of further superstimuli of a unit: small images are cheap enough for two in any budget."""
     return max(plan.budget.diverse_stimuli, 2 if plan.small else 0)
 
 
@@ -138,7 +138,7 @@ def _read(plan: Plan, layer: str) -> float:
 
 
 def maximize(subject: Subject, tables: TopPatches, *, restarts: int, **options: Any) -> Superstimuli:
-    """Superstimuli of some units, checked against the data; of those that raise a unit, what fails is made again."""
+    """Superstimuli of some units, checked against the data; failed ones that raise a unit are recomputed."""
     made = synthesis.maximize(subject.net, **options)
     patches = tables[options["layer"]].with_images(subject.images)
     retry = options["sign"] > 0 and options["diverse"] == 1
@@ -184,7 +184,7 @@ def _unit(album: Album, layer: str, unit: int) -> list[Section]:
 
 
 def _unit_stimuli(album: Album, layer: str, unit: int) -> Stimuli | None:
-    """The superstimuli of a unit, those that raise it first, in a file of their own."""
+    """The superstimuli of a unit, those that raise it first, in their own file."""
     found = [
         (role, result, place + step)
         for role, sign, count in (("positive", 1, 1), ("diverse", 1, _diverse(album.plan)), ("negative", -1, 1))
@@ -210,16 +210,17 @@ def _unit_stimuli(album: Album, layer: str, unit: int) -> Stimuli | None:
         to="unit.png",
     )  # fmt: skip
     caption = (
-        f"Images made to raise and to lower the response of this unit as far as possible. Below each: the response, "
-        f"and for how many of the {album.tables[layer].sampled} images of the data it goes further than the response "
-        "to the image at any place. "
+        "Images optimised to raise and to lower the response of this unit as far as possible. Below each: the "
+        "response, "
+        f"and the share of {album.tables[layer].sampled} images of the data whose response is less extreme "
+        "at every position. "
         "Marked images may not show what drives the unit in the data."
     )
     return Stimuli(tuple(items), caption, album.made(first, command))
 
 
 def _share(album: Album, layer: str, result: Superstimuli, row: int) -> float | None:
-    """Per cent of the images of the data that do not reach as far, up or down; None where that is not known."""
+    """Percentage of the images of the data with a less extreme response; None if unknown."""
     if result.percentile is not None:
         return float(result.percentile[row])
     if result.sign < 0:
@@ -235,7 +236,7 @@ _ROLES = {
 
 
 def _credentials(result: Superstimuli, row: int) -> tuple[bool | None, str, str]:
-    """Whether an image is trusted, why not, and its measurements in words; nothing where that was not computed."""
+    """Whether an image is trusted, the reason, and its measurements in words; empty if not computed."""
     if result.trusted is None or result.path_similarity is None or result.agreement is None:
         return None, "", ""
     numbers = [("path similarity", float(result.path_similarity[row])), ("agreement", float(result.agreement[row]))]
@@ -275,7 +276,7 @@ def _pictures(album: Album, layer: str) -> dict[int, Picture]:
 
 
 def _about(album: Album, layer: str, unit: int) -> str:
-    """A unit in words: its number, its label, and the class that drives it most."""
+    """A description of a unit: its number, its label, and the class with the highest response."""
     named = label(album, layer, unit)
     strongest = int(album.tables[layer].groups[unit, 0]) if album.classes_measured else -1
     parts = [f"unit {unit} of {layer}"]
@@ -304,8 +305,8 @@ def _class_stimuli(album: Album, index: int) -> Stimuli | None:
             share = 100 * float((album.seen.logits[:, index] <= reached).float().mean())
             picture = Picture(sprite, 0, f"image made for class {album.class_name(index)}")
             caption = (
-                f"An image made to raise the score of this class as far as possible. Below it: the score, and the "
-                f"share of the {len(album.seen.logits)} images of the data that give less."
+                f"An image optimised to raise the score of this class as far as possible. Below it: the score, and the "
+                f"share of the {len(album.seen.logits)} images of the data with a lower score."
             )
             steps, seed = result.provenance.parameters["steps"], result.provenance.seed
             command = album.commands.line("maximize", **{"for": index}, steps=steps, seed=seed, to="class.png")

@@ -56,13 +56,13 @@ def tuning(subject: Subject, *, layers: Sequence[str], batch: int) -> Tunings:
 
 
 def layer_tuning(album: Album, layer: str) -> Tuning | None:
-    """The tuning of a layer's units, where it was computed."""
+    """The tuning of a layer's units, if it was computed."""
     found = album.remembered(("tuning",), lambda: album.one(Tunings, "tuning"))
     return found.layers.get(layer) if isinstance(found, Tunings) else None
 
 
 def label(album: Album, layer: str, unit: int) -> str:
-    """What a unit is tuned to, in words; else the class it detects in the data; empty where neither is known."""
+    """The tuning label of a unit; else the class that it detects in the data; empty if neither is known."""
     found = layer_tuning(album, layer)
     words = found.label(unit) if found is not None and 0 <= unit < len(found.labels) else ""
     if words in ("", NOT_SELECTIVE) and layer in album.tables:
@@ -93,7 +93,7 @@ def _textures(album: Album, tuning: Tuning, unit: int) -> Amounts | None:
         return None
     values = zip(units.TEXTURES, tuning.by_texture[unit].tolist(), strict=True)
     rows = tuple(Amount(name, round(value, 6)) for name, value in sorted(values, key=lambda pair: -pair[1]))
-    caption = "Its response to textures that fill the image, at half of all places or more, less that to gray."
+    caption = "Its median response over positions to textures that fill the image, minus that to gray."
     return Amounts(rows, "response", caption, album.made(tuning))
 
 

@@ -31,8 +31,8 @@ from microtome.units import Connections, Filters
 
 __all__ = ["UNIT_WEIGHTS"]
 
-_LINKS = 8  # inputs and outputs that are shown
-_SIDE = 4096  # pixels a side of a picture of all kernels
+_LINKS = 8  # number of inputs and outputs shown
+_SIDE = 4096  # largest side in pixels of a picture of all kernels
 
 
 def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
@@ -102,7 +102,7 @@ def _unit(album: Album, layer: str, unit: int) -> list[Section]:
     found = [Section("What it reads, and what reads it", (Part(_wiring(album, layer, unit)),))]
     picture = _filter(album, layer, unit)
     if picture is not None:
-        shown = Filter(picture, "Its weights on the pixels: what it compares the image with.")
+        shown = Filter(picture, "Its weights on the pixels: the pattern that it compares the image with.")
         found.append(Section("Images made to drive it", (Part(shown),), half=True, beside=True))
     return found
 
@@ -131,8 +131,8 @@ def _wiring(album: Album, layer: str, unit: int) -> Wiring:
     made = album.made(found)
     sides: list[Amounts | Absent] = []
     for links, caption in (
-        (found.inputs(unit, _LINKS), "The units it reads most; red raises it, blue lowers it."),
-        (found.outputs(unit, _LINKS), "The units that read it most; it raises the red ones and lowers the blue ones."),
+        (found.inputs(unit, _LINKS), "Its strongest inputs; red raises it, blue lowers it."),
+        (found.outputs(unit, _LINKS), "Its strongest outputs; it raises the red ones and lowers the blue ones."),
     ):
         rows = tuple(
             Amount(f"{link.layer}:{link.unit}", link.weight, _link(album, link.layer, link.unit),

@@ -1,4 +1,4 @@
-"""What and where: how much of a unit's response depends on the pattern that is shown, and how much on its place."""
+"""What and where: how much of a unit's response depends on the pattern, and how much on its position."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["WHAT_AND_PLACE", "PlacedResponses"]
 
 _STIMULI = 850  # 34 patterns at 5 x 5 places
 _NAMES = ("the pattern", "the place", "both together")
-_USE = "They show whether a unit tells what is shown, where it is shown, or both."
+_USE = "They show whether a unit encodes the pattern, its position, or both."
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -92,10 +92,10 @@ def _layer(album: Album, layer: str) -> list[Section]:
 
 
 def _shares(album: Album, found: WhatWhere) -> Shares | Absent:
-    """A bar for each unit, those that tell the pattern best first."""
+    """A bar for each unit, those with the largest share of the pattern first."""
     live = [unit for unit in range(len(found.pattern)) if not bool(found.pattern[unit].isnan())]
     if not live:
-        return Absent(f"No unit of {found.layer} responds to the small patterns that are shown at several places.")
+        return Absent(f"No unit of {found.layer} responds to the small patterns at several positions.")
     order = sorted(live, key=lambda unit: -float(found.pattern[unit]))
     rows = tuple(
         Share(f"{found.layer}:{unit}", to_unit(found.layer, unit), tuple(_parts(found, unit))) for unit in order
@@ -103,9 +103,10 @@ def _shares(album: Album, found: WhatWhere) -> Shares | Absent:
     both = int(found.dual()[live].sum())
     silent = len(found.pattern) - len(live)
     caption = (
-        f"{len(found.names)} patterns are shown at {len(found.places)} places each. A bar is a unit: the part of its "
-        f"largest response that the pattern explains, the place, or only both together. For {both} of {len(live)} "
-        "units pattern and place explain a tenth or more each."
+        f"{len(found.names)} patterns are shown at {len(found.places)} positions each. A bar is a unit: the part of "
+        "its "
+        f"response variance that the pattern explains, the position, or only both together. For {both} of {len(live)} "
+        "units pattern and position each explain a tenth or more."
     )
     if silent:
         caption += f" {silent} units respond to none of them."
@@ -142,9 +143,10 @@ def _place(album: Album, found: PlacedResponses, layer: str, unit: int) -> Galle
     number = int(one.response[unit].flatten().argmax())
     name = one.names[number // len(one.places)]
     text = (
-        f"Small patterns at {len(one.places)} places: the pattern explains {pattern:.0f} % of its response, the place "
-        f"{place:.0f} %, only both together {both:.0f} %. Left: the pattern and place of its highest response. Right: "
-        "its mean response by place, from its lowest to its highest."
+        f"Small patterns at {len(one.places)} positions: the pattern explains {pattern:.0f} % of its response, the "
+        "position "
+        f"{place:.0f} %, only both together {both:.0f} %. Left: the pattern and position of its highest response. "
+        "Right: its mean response by position, from its lowest to its highest."
     )
     pictures = (
         Picture(best, unit, f"{name}, at the place of the highest response", None, name.partition(",")[0]),

@@ -1,4 +1,4 @@
-"""``microtome spotting-bias`` and ``shortcut-share``: shortcuts planted, and shortcuts under masks of one's own."""
+"""``microtome spotting-bias`` and ``shortcut-share``: planted shortcuts, and relevance inside the user's masks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def spotting_bias(
     images: Annotated[int, Parameter(help="Training pictures.")] = 10_000,
     epochs: Annotated[int, Parameter(help="Passes over them.")] = 2,
     agreement: Annotated[float, Parameter(help="How often the tag tells the class, for the biased network.")] = 0.95,
-    told_by: Annotated[str, Parameter(name="--tell", help="What of the tag tells it: pattern or place.")] = "pattern",
+    told_by: Annotated[str, Parameter(name="--tell", help="What identifies the tag: pattern or place.")] = "pattern",
     head: Annotated[str, Parameter(help="The networks' head: dense, or average (global average pooling).")] = "dense",
     explained: Annotated[int, Parameter(help="Test pictures that maps are made of.")] = 200,
     seed: Annotated[int, Parameter(help="Of tags, weights and order.")] = 0,
@@ -68,7 +68,8 @@ def shortcut_share(
     masks: Annotated[Path, Parameter(help="Folder of masks with the pictures' names, light where the shortcut is.")],
     output: Output,
     methods: Annotated[
-        str | None, Parameter(help="Joined by commas, also functions of your own, file.py:function; default seven.")
+        str | None,
+        Parameter(help="Methods joined by commas, also your own functions, file.py:function; default seven."),
     ] = None,
     target: Annotated[
         str | None, Parameter(help="The target class, by number or name; default the predicted class.")

@@ -34,7 +34,7 @@ def explain(
     method: Annotated[
         str,
         Parameter(
-            help="One of `microtome methods --kind attribution` or `--kind attention`, or a function of your own, "
+            help="One of `microtome methods --kind attribution` or `--kind attention`, or your own function, "
             "file.py:function, that takes (network, images, target) and returns maps; several joined by commas."
         ),
     ] = "grad-cam",
@@ -58,10 +58,10 @@ def explain(
 
     check(output)
     if output is None and not json:
-        raise InputError("there is nowhere to draw the map; give -o with a file, or --json for the numbers alone.")
+        raise InputError("no output is given; give -o with a file, or --json for the numbers alone.")
     chosen = [resolve(one) for one in methods_named(method) or []]
     if not chosen:
-        raise InputError(f'--method names no method, got "{method}".')
+        raise InputError(f'--method expects the name of a method, got "{method}".')
     net = model.network()
     given: dict[str, Any] = {"layer": layer, "window": window, "stride": stride}
     given = {name: value for name, value in given.items() if value is not None}
@@ -74,7 +74,7 @@ def explain(
 
 
 def _shared_out(chosen: list[Method], given: dict[str, Any], net: Network) -> dict[str, dict[str, Any]]:
-    """For each method the options that it takes; one that none of them takes is an error."""
+    """The options of each method; an option that no method has is an error."""
     known = {method.name: _options_of(method) for method in chosen}
     for option in given:
         if not any(option in takes for takes in known.values()):
@@ -101,7 +101,7 @@ def _maps(
 
 
 def _options_of(method: Method) -> list[str]:
-    """Options of a method; of a function of the user's own those of the function."""
+    """Options of a registered method, or of the user's own function."""
     function = getattr(method.function, "own", method.function)
     return list(inspect.signature(function).parameters)[3:]
 
@@ -118,10 +118,10 @@ def _tell(net: Network, photo: list[Path], made: Any, *, as_json: bool) -> None:
     import torch
 
     one = next(iter(made.results.values())) if hasattr(made, "results") else made
-    valued = net.output == "value"  # a regression: no class is predicted and nothing has a probability
+    valued = net.output == "value"  # a regression: there is no predicted class and no probability
     scores = net.head.readout(net.logits(one.images, check=False))
     classes = net.classes or [str(index) for index in range(scores.shape[1])]
-    if not valued and scores.shape[1] == 1:  # one probability tells two classes apart
+    if not valued and scores.shape[1] == 1:  # two classes, one probability
         classes = ["0", "1"] if net.classes is None else [f"not {classes[0]}", classes[0]]
         scores = torch.cat([1 - scores, scores], 1)
     rows = []

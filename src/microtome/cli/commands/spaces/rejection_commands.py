@@ -19,7 +19,7 @@ def rejected(
     output: Output,
     data: Data,
     layers: Annotated[str | None, Parameter(help="Layers joined by commas; default all linear ones.")] = None,
-    limit: Annotated[int, Parameter(help="At most so many images, spread over the data.")] = 64,
+    limit: Annotated[int, Parameter(help="Maximum number of images, spread over the data.")] = 64,
     json: Json = False,
 ) -> None:
     """The share of the energy that each linear layer reads and rejects, over a data set.
@@ -37,7 +37,7 @@ def rejected(
     some = images.subset([place * total // min(total, limit) for place in range(min(total, limit))])
     found = spaces.rejected_energy(net, some, names(layers))
     if not json:
-        print(f"Share of the energy read whose removal changes a layer's output by less than {found.threshold:.0%}:")
+        print(f"Share of the input energy whose removal changes a layer's output by less than {found.threshold:.0%}:")
     tell_table(found.table(), as_json=json)
     save(found, output, as_json=json)
 
@@ -77,7 +77,7 @@ def facets_between(
     *,
     model: ModelOptions,
     output: Output,
-    limit: Annotated[int, Parameter(help="Stop after so many facets.")] = 100_000,
+    limit: Annotated[int, Parameter(help="Maximum number of facets.")] = 100_000,
 ) -> None:
     """Where the scores of a piecewise linear network bend on the straight way from one picture to another.
 

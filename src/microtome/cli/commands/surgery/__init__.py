@@ -1,1 +1,1 @@
-"""Which smaller or converted network does the same?"""
+"""Which smaller or converted network computes the same?"""

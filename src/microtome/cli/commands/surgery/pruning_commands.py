@@ -20,7 +20,7 @@ __all__ = ["compress", "criteria", "lossless", "prune", "without"]
 
 Labelled = Annotated[str, Parameter(help="Labelled images to train on: a folder, or a data set such as mnist:train.")]
 Measured = Annotated[str | None, Parameter(help="Labelled images to measure on; default a fifth of --data.")]
-Most = Annotated[int | None, Parameter(help="How many of the images to use; default all.")]
+Most = Annotated[int | None, Parameter(help="Number of images to use; default all.")]
 
 
 def prune(
@@ -33,21 +33,25 @@ def prune(
     criterion: Annotated[
         str, Parameter(help="absorption, magnitude, taylor, or a criterion of units, such as variation.")
     ] = "absorption",
-    multiply_adds: Annotated[float, Parameter(help="Share of the multiply-adds to be left at the end.")] = 0.25,
+    multiply_adds: Annotated[float, Parameter(help="Share of the multiply-adds that is left at the end.")] = 0.25,
     channels: Annotated[
-        str | None, Parameter(help="Channels at the end by layer, as in conv1=8,conv2=16; other layers keep theirs.")
+        str | None,
+        Parameter(help="Number of channels of each layer at the end, as in conv1=8,conv2=16; other layers keep all."),
     ] = None,
-    tolerance: Annotated[float, Parameter(help="Accuracy that may be lost, as a share: .01 is one point.")] = 0.01,
+    tolerance: Annotated[
+        float, Parameter(help="Largest loss of accuracy, as a share: .01 is one percentage point.")
+    ] = 0.01,
     epochs: Annotated[int, Parameter(help="Passes over the training images after each round.")] = 1,
     lr: Annotated[float, Parameter(help="Highest learning rate.")] = 0.02,
     batch: Annotated[int, Parameter(help="Images a step.")] = 64,
-    folder: Annotated[Path | None, Parameter(help="Where each round is kept as it ends.")] = None,
-    seed: Annotated[int, Parameter(help="Of the images' order.")] = 0,
+    folder: Annotated[Path | None, Parameter(help="Folder in which each round is stored when it ends.")] = None,
+    seed: Annotated[int, Parameter(help="Random seed of the order of images.")] = 0,
     json: Json = False,
 ) -> None:
     """Prune whole channels of a copy in rounds, retrain after each, and print the accuracies.
 
-    Stops before more accuracy is lost than was admitted. `microtome.load(FILE).rebuild(net)` gives the network back.
+    Stops before more accuracy is lost than --tolerance allows. `microtome.load(FILE).rebuild(net)` restores the
+    network.
 
     Example: `microtome prune --model zoo:simple-convnet --weights w.safetensors --data mnist:train --test mnist:test
     --channels conv1=8,conv2=16 -o pruned.safetensors`
@@ -66,21 +70,21 @@ def prune(
     )  # fmt: skip
     save(found, output, as_json=json)
     if not json:
-        print(f"as it was: accuracy {100 * found.accuracy:.2f} %, channels {'-'.join(map(str, found.widths.values()))}")
+        print(f"before: accuracy {100 * found.accuracy:.2f} %, channels {'-'.join(map(str, found.widths.values()))}")
     tell(
         found.table(),
         lambda row: (
             f"round {row['round']}: pruned {row['pruned']:.2f} %, retrained {row['retrained']:.2f} % "
             f"(standard error {row['error']:.2f}), channels {row['channels']}, "
             f"{100 * row['multiply-adds']:.1f} % of the multiply-adds"
-            f"{'' if row['kept'] else ', not kept: it loses too much'}"
+            f"{'' if row['kept'] else ', rejected: it loses too much accuracy'}"
         ),
         as_json=json,
     )
     if not json:
         _, _, ratio, low, high = found.latency
-        word = "faster" if found.faster else "no faster beyond the scatter"
-        print(f"time of a pass: {ratio:.2f} of what it was (quartiles {low:.2f} to {high:.2f}): {word}")
+        word = "faster" if found.faster else "not faster beyond the noise of the measurement"
+        print(f"time of a pass: {ratio:.2f} of that before (quartiles {low:.2f} to {high:.2f}): {word}")
 
 
 def lossless(
@@ -90,10 +94,10 @@ def lossless(
     output: Output,
     tolerance: Annotated[float, Parameter(help="Largest change of any logit that all cuts may cause.")] = 1e-2,
     images: Most = None,
-    seed: Annotated[int, Parameter(help="Of the random signs that order dependent units.")] = 0,
+    seed: Annotated[int, Parameter(help="Random seed of the signs that order linearly dependent units.")] = 0,
     json: Json = False,
 ) -> None:
-    """Take out the units that a network does not need, and print each cut with its reason and what it changes.
+    """Remove units that a network does not need, and print each cut with its reason and the change of the logits.
 
     Example: `microtome lossless --model zoo:simple-convnet --weights w.safetensors --data mnist:train --images 500 -o
     lossless.safetensors`
@@ -118,12 +122,12 @@ def compress(
     model: ModelOptions,
     data: Data,
     output: Output,
-    multiply_adds: Annotated[float, Parameter(help="Share of the multiply-adds that may be left.")] = 0.5,
+    multiply_adds: Annotated[float, Parameter(help="Share of the multiply-adds that is left.")] = 0.5,
     images: Most = None,
-    seed: Annotated[int, Parameter(help="Of the random signs of the slopes.")] = 0,
+    seed: Annotated[int, Parameter(help="Random seed of the signs of the slopes.")] = 0,
     json: Json = False,
 ) -> None:
-    """Remove channels until a share of the multiply-adds is left, the next layers fitted to take over; no training.
+    """Remove channels until a share of the multiply-adds is left, and fit the next layers to compensate; no training.
 
     Example: `microtome compress --model zoo:efficientnet-lite0 --data photos --multiply-adds .7 -o small.safetensors`
     """
@@ -142,7 +146,7 @@ def compress(
 def without(
     *,
     model: ModelOptions,
-    layer: Annotated[str, Parameter(help="The layer to take out: a module.")],
+    layer: Annotated[str, Parameter(help="The layer to remove: a module.")],
     data: Labelled,
     output: Output,
     test: Measured = None,
@@ -152,10 +156,10 @@ def without(
     epochs: Annotated[int, Parameter(help="Passes over the training images.")] = 1,
     lr: Annotated[float, Parameter(help="Highest learning rate.")] = 0.02,
     batch: Annotated[int, Parameter(help="Images a step.")] = 64,
-    seed: Annotated[int, Parameter(help="Of the images' order.")] = 0,
+    seed: Annotated[int, Parameter(help="Random seed of the order of images.")] = 0,
     json: Json = False,
 ) -> None:
-    """Take a layer out of a copy and print the accuracy at once and after retraining.
+    """Remove a layer from a copy and print the accuracy before and after retraining.
 
     Example: `microtome without --model zoo:simple-convnet --weights w.safetensors --layer conv2 --data mnist:train
     --test mnist:test -o without.png`
@@ -168,7 +172,7 @@ def without(
     found = surgery.without(net, layer, train, test=held, adapter=adapter, epochs=epochs, lr=lr, batch=batch, seed=seed)
     save(found, output, as_json=json)
     if not json:
-        print(f"in the place of {found.layer}: {found.adapter} ({100 * found.explained:.1f} % of its variance)")
+        print(f"{found.layer} is replaced by: {found.adapter} ({100 * found.explained:.1f} % of its variance)")
     tell(
         found.table(),
         lambda row: f"{row['state']:<9} accuracy {row['accuracy']:.2f} % (standard error {row['error']:.2f})",
@@ -185,10 +189,10 @@ def criteria(
     columns: Annotated[str | None, Parameter(help="Which criteria, joined by commas; default all.")] = None,
     steps: Annotated[int, Parameter(help="Steps of ascent of each superstimulus.")] = 64,
     images: Most = None,
-    seed: Annotated[int, Parameter(help="Of permutations and superstimuli.")] = 0,
+    seed: Annotated[int, Parameter(help="Random seed of permutations and superstimuli.")] = 0,
     json: Json = False,
 ) -> None:
-    """Measure by several criteria which units matter, and print the table.
+    """Measure the importance of units by several criteria, and print the table.
 
     Example: `microtome criteria --model zoo:simple-convnet --weights w.safetensors --data mnist:test --layers conv1
     -o criteria.png`
@@ -214,7 +218,7 @@ def _both(net: Network, data: str, test: str | None) -> tuple[Dataset, Dataset |
 
 
 def _first(net: Network, data: str, count: int | None) -> Dataset:
-    """About so many images of a data set, evenly spread."""
+    """About ``count`` images of a data set, evenly spread."""
     from microtome.loading import opened
     from microtome.surgery import sampled
 
@@ -226,7 +230,7 @@ def _first(net: Network, data: str, count: int | None) -> Dataset:
 
 def _cut(row: Mapping[str, Any]) -> str:
     """A cut in a line."""
-    bound = "on any image 0" if row["bound"] is not None else "no bound beyond the data"
+    bound = "0 on any image" if row["bound"] is not None else "no bound for other images"
     units = f"units {row['units']}" if "," in row["units"] else f"unit {row['units']}"
     return f"{row['layer']}, {units}: {row['reason']}. Largest change of a logit {row['change']:.2g}; {bound}."
 

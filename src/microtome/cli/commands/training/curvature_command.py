@@ -21,30 +21,33 @@ __all__ = ["curvature"]
 def curvature(
     *,
     model: ModelOptions,
-    data: Annotated[str, Parameter(help="Labelled images: a folder with one folder a class, or mnist:train, ...")],
+    data: Annotated[str, Parameter(help="Labelled images: a folder with one folder per class, or mnist:train, ...")],
     output: Output,
-    k: Annotated[int | None, Parameter(name="-k", help="How many eigenvalues at each end; default 1.")] = None,
-    per_layer: Annotated[bool, Parameter(negative=(), help="Those of each layer's own block, too.")] = False,
+    k: Annotated[
+        int | None, Parameter(name="-k", help="Number of eigenvalues at each end of the spectrum; default 1.")
+    ] = None,
+    per_layer: Annotated[bool, Parameter(negative=(), help="Also the eigenvalues of each layer's own block.")] = False,
     density: Annotated[bool, Parameter(negative=(), help="The density of all eigenvalues instead.")] = False,
-    layer: Annotated[str | None, Parameter(help="With --density: of one layer's block.")] = None,
+    layer: Annotated[str | None, Parameter(help="With --density: the layer whose block is used.")] = None,
     run: Annotated[Path | None, Parameter(help="Folder of a training: eigenvalues at every checkpoint.")] = None,
     convexity: Annotated[
         bool, Parameter(negative=(), help="The map of |smallest / largest| eigenvalue on a plane instead.")
     ] = False,
     steps: Annotated[int, Parameter(help="With --convexity: points along each direction, odd.")] = 11,
     extent: Annotated[float, Parameter(help="With --convexity: how far to go, in units of the weights' norms.")] = 1.0,
-    images: Annotated[int, Parameter(help="How many of the images to use.")] = 500,
+    images: Annotated[int, Parameter(help="Number of images to use.")] = 500,
     products: Annotated[
-        int | None, Parameter(help="Hessian-vector products at most, for each network, layer, point or random vector.")
+        int | None,
+        Parameter(help="Maximum number of Hessian-vector products for each network, layer, point or random vector."),
     ] = None,
-    seed: Annotated[int, Parameter(help="Of the images and of the first vectors.")] = 0,
+    seed: Annotated[int, Parameter(help="Random seed of the images and of the first vectors.")] = 0,
     json: Json = False,
 ) -> None:
     """Draw how curved the loss is at the weights: the largest and smallest eigenvalues of its Hessian.
 
-    With --per-layer also those of each layer's weights, all others fixed; with --run at every checkpoint of a
-    training; with --density how many eigenvalues lie where; with --convexity where on a plane of weights the loss is
-    not convex. A product of the Hessian with a vector takes two to four passes over the images.
+    With --per-layer also those of each layer's weights, all others fixed; with --run those at every checkpoint of a
+    training; with --density the density of all eigenvalues; with --convexity a map of where on a plane of weights the
+    loss is not convex. A product of the Hessian with a vector takes two to four passes over the images.
 
     Example: `microtome curvature --model zoo:simple-convnet --weights w.safetensors --data mnist:test --per-layer
     -o eigenvalues.png`
@@ -59,7 +62,9 @@ def curvature(
     if layer is not None and not density:
         raise InputError("--layer goes with --density; --per-layer gives the eigenvalues of all layers.")
     if (per_layer or k is not None) and (density or convexity):
-        raise InputError("-k and --per-layer are of the eigenvalues at the weights, not of --density or --convexity.")
+        raise InputError(
+            "-k and --per-layer belong to the eigenvalues at the weights, not to --density or --convexity."
+        )
     net = model.network()
     dataset = opened(net, data).images
     most: dict[str, Any] = {} if products is None else {"products": products}

@@ -1,4 +1,4 @@
-"""``microtome information``: the information plane of the 12-bit task, or of one's own training."""
+"""``microtome information``: the information plane of the 12-bit task, or of the user's own training."""
 
 from __future__ import annotations
 
@@ -22,27 +22,35 @@ def information(
     output: Output,
     model: Annotated[str | None, Parameter(group=MODEL, help="The network of --run, as in other commands.")] = None,
     data: Annotated[str | None, Parameter(group=MODEL, help="Labelled images for --run: a folder or a name.")] = None,
-    run: Annotated[Path | None, Parameter(group=MODEL, help="Folder of a training that kept its weights.")] = None,
-    input_shape: Annotated[str | None, Parameter(group=MODEL, help="Channels,height,width, for a factory.")] = None,
-    mean: Annotated[str | None, Parameter(group=MODEL, help="Mean that was subtracted in training.")] = None,
-    std: Annotated[str | None, Parameter(group=MODEL, help="Standard deviation that was divided by.")] = None,
+    run: Annotated[Path | None, Parameter(group=MODEL, help="Folder of a training whose weights were stored.")] = None,
+    input_shape: Annotated[
+        str | None, Parameter(group=MODEL, help="Channels,height,width; needed for a factory.")
+    ] = None,
+    mean: Annotated[str | None, Parameter(group=MODEL, help="Mean of the normalisation in training.")] = None,
+    std: Annotated[
+        str | None, Parameter(group=MODEL, help="Standard deviation of the normalisation in training.")
+    ] = None,
     layers: Annotated[str | None, Parameter(group=MODEL, help="Layers of --model, joined by commas.")] = None,
     hidden: Annotated[str, Parameter(help="Units of the hidden layers of the 12-bit task.")] = "10,7,5,4,3",
     activation: Annotated[str, Parameter(help="tanh or relu.")] = "tanh",
-    networks: Annotated[int, Parameter(help="How many networks are trained and averaged.")] = 50,
-    epochs: Annotated[int, Parameter(help="Passes over the patterns trained on.")] = 8000,
-    checkpoints: Annotated[int, Parameter(help="How many, evenly on a logarithmic scale of epochs.")] = 100,
-    share: Annotated[list[float] | None, Parameter(help="Share trained on; several are compared.")] = None,
+    networks: Annotated[int, Parameter(help="Number of networks that are trained and averaged.")] = 50,
+    epochs: Annotated[int, Parameter(help="Number of passes over the training patterns.")] = 8000,
+    checkpoints: Annotated[
+        int, Parameter(help="Number of checkpoints, evenly spaced on a logarithmic scale of epochs.")
+    ] = 100,
+    share: Annotated[
+        list[float] | None, Parameter(help="Share of the patterns used for training; several shares are compared.")
+    ] = None,
     estimator: Annotated[str, Parameter(help="binning or kde.")] = "binning",
-    gradients: Annotated[Path | None, Parameter(help="A second figure: the phases of the gradients.")] = None,
-    seed: Annotated[int, Parameter(help="Of the first network.")] = 0,
+    gradients: Annotated[Path | None, Parameter(help="File of a second figure: the phases of the gradients.")] = None,
+    seed: Annotated[int, Parameter(help="Random seed of the first network.")] = 0,
     json: Json = False,
 ) -> None:
-    """Draw what each layer knows of the input and of the class through training, in bits.
+    """Draw the information of each layer about the input and about the class during training, in bits.
 
     Without --run, small networks are trained on the 12-bit task of Shwartz-Ziv and Tishby. With --run, --model and
-    --data, a training's kept weights are read. A layer for which the estimator does not recover planted information is
-    drawn hollow.
+    --data, the stored weights of a training are read. A layer for which the estimator does not recover planted
+    information is drawn as a hollow marker.
 
     Example: `microtome information --networks 10 --epochs 4000 -o plane.png`
     """
@@ -54,7 +62,7 @@ def information(
     check(output)
     check(gradients)
     if (run is None) != (model is None) or (run is None) != (data is None):
-        raise InputError("a training of your own needs all of --run, --model and --data.")
+        raise InputError("your own training needs all of --run, --model and --data.")
     steps = _Steps()
     if run is not None and model is not None and data is not None:
         record = Run.read(run)
@@ -86,7 +94,7 @@ def information(
 
 
 class _Steps:
-    """Progress on a terminal, one line that is written over; nothing elsewhere."""
+    """Progress on a terminal as one line that is overwritten; nothing elsewhere."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)

@@ -1,4 +1,4 @@
-"""``microtome landscape``: the loss around a network's weights, or on the way to another network."""
+"""``microtome landscape``: the loss around a network's weights, or between two networks."""
 
 from __future__ import annotations
 
@@ -22,38 +22,42 @@ __all__ = ["landscape"]
 def landscape(
     *,
     model: ModelOptions,
-    data: Annotated[str, Parameter(help="Labelled images: a folder with one folder a class, or mnist:train, ...")],
+    data: Annotated[str, Parameter(help="Labelled images: a folder with one folder per class, or mnist:train, ...")],
     output: Annotated[
         Path,
         Parameter(
             name=("--output", "-o"),
-            help=".png, .svg or .pdf for a figure, .html for a surface that turns, or .safetensors for the result.",
+            help=".png, .svg or .pdf for a figure, .html for a rotatable surface, or .safetensors for the result.",
         ),
     ],
     test: Annotated[str | None, Parameter(help="Labelled test images, for --to.")] = None,
-    to: Annotated[str | None, Parameter(help="Weights of a second network of the same kind: the way to it.")] = None,
-    run: Annotated[Path | None, Parameter(help="Folder of a training: the plane of its path.")] = None,
+    to: Annotated[
+        str | None, Parameter(help="Weights of a second network of the same architecture: the line to it.")
+    ] = None,
+    run: Annotated[Path | None, Parameter(help="Folder of a training: the plane of its trajectory.")] = None,
     line: Annotated[bool, Parameter(negative=(), help="A line in place of a plane.")] = False,
     steps: Annotated[int, Parameter(help="Points along each direction, odd.")] = 21,
     extent: Annotated[float, Parameter(help="How far to go, in units of the weights' norms.")] = 1.0,
     statistics: Annotated[str, Parameter(help="Running statistics: frozen, or reestimated at each point.")] = "frozen",
     tolerance: Annotated[
-        float | None, Parameter(help="Stop at a point when its standard error is this share of its loss, as in .02.")
+        float | None, Parameter(help="Relative standard error at which sampling of a point stops, as in .02.")
     ] = None,
     precision: Annotated[
-        str, Parameter(help="float32, or bfloat16, whose error is measured and stated in the figure.")
+        str, Parameter(help="float32, or bfloat16, whose error is measured and shown in the figure.")
     ] = "float32",
-    images: Annotated[int | None, Parameter(help="How many of the images to use; default all.")] = None,
-    folder: Annotated[Path | None, Parameter(help="Where points are kept; a stopped command goes on there.")] = None,
-    seed: Annotated[int, Parameter(help="Of the directions and the images' order.")] = 0,
+    images: Annotated[int | None, Parameter(help="Number of images to use; default all.")] = None,
+    folder: Annotated[
+        Path | None, Parameter(help="Folder for computed points; an interrupted command resumes there.")
+    ] = None,
+    seed: Annotated[int, Parameter(help="Random seed of the directions and of the order of images.")] = 0,
     json: Json = False,
 ) -> None:
     """Draw the mean loss on a plane through the weights, in filter-normalised random directions.
 
-    With --line on a line, with --run on the plane of a training's path, with --to on the way to a second network.
-    A file that ends in .html is a page with a surface to turn, which opens from disk by itself.
-    Biases and normalisation layers stay fixed in random directions. Prints the loss at the network, the width of the
-    minimum (where the loss has risen by 1) and the share of points with negative curvature.
+    With --line on a line, with --run on the plane of a training's trajectory, with --to on the line to a second
+    network. A file that ends in .html is a page with a surface that can be rotated; it opens from disk without a
+    server. Biases and normalisation layers stay fixed in random directions. Prints the loss at the network, the width
+    of the minimum (where the loss has risen by 1) and the share of points with negative curvature.
 
     Example: `microtome landscape --model zoo:simple-convnet --weights w.safetensors --data mnist:test --tolerance .05
     -o surface.png`
@@ -64,7 +68,9 @@ def landscape(
 
     turns = output.suffix.lower() == ".html"
     if turns and (line or to is not None):
-        raise InputError("a page holds a surface; give --line and --to a .png, .svg, .pdf or .safetensors file.")
+        raise InputError(
+            "an .html page shows a surface; with --line and --to, give a .png, .svg, .pdf or .safetensors file."
+        )
     check(output, (".html",))
     if sum((to is not None, run is not None, line)) > 1:
         raise InputError("--to, --run and --line exclude each other; give one.")
@@ -101,7 +107,7 @@ def landscape(
 
 
 def _row(found: Any, *, between: bool) -> dict[str, Any]:
-    """What the command prints, by name."""
+    """The numbers that the command prints, by name."""
     lost = int((~found.loss.isfinite()).sum())
     row = {"lowest": float(found.loss[found.loss.isfinite()].min()) if lost < found.loss.numel() else float("nan")}
     if between:

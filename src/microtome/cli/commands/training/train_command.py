@@ -44,7 +44,7 @@ def train(
 
 
 class _Bar:
-    """The progress of a training on a terminal; elsewhere a line at the start of each epoch and at the end."""
+    """Progress of a training: a bar on a terminal, elsewhere a line at the start of each epoch and at the end."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)

@@ -1,4 +1,4 @@
-"""``microtome usable-information``: how many bits about the class a linear reader finds in each layer."""
+"""``microtome usable-information``: bits about the class that a linear classifier extracts from each layer."""
 
 from __future__ import annotations
 
@@ -15,20 +15,26 @@ __all__ = ["usable_information"]
 def usable_information(
     *,
     model: ModelOptions,
-    data: Annotated[str, Parameter(help="Labelled images: a folder with one folder a class, or mnist:test, ...")],
+    data: Annotated[str, Parameter(help="Labelled images: a folder with one folder per class, or mnist:test, ...")],
     output: Output,
-    layers: Annotated[str | None, Parameter(help="Joined by commas; default the outputs of nonlinearities.")] = None,
-    reduce: Annotated[str, Parameter(help="How a map becomes features: flat, mean or max over positions.")] = "flat",
-    folds: Annotated[int, Parameter(help="Parts of the images: all but two fit, one chooses, one judges.")] = 5,
-    images: Annotated[int, Parameter(help="How many of the images to use.")] = 1000,
-    kept: Annotated[int, Parameter(help="On how many to measure the share of an image that reaches a layer.")] = 4,
-    seed: Annotated[int, Parameter(help="Of the images and of the parts.")] = 0,
+    layers: Annotated[
+        str | None, Parameter(help="Layers joined by commas; default the outputs of nonlinearities.")
+    ] = None,
+    reduce: Annotated[str, Parameter(help="How positions are pooled into features: flat, mean or max.")] = "flat",
+    folds: Annotated[
+        int, Parameter(help="Number of folds: all but two are for fitting, one for validation, one for testing.")
+    ] = 5,
+    images: Annotated[int, Parameter(help="Number of images to use.")] = 1000,
+    kept: Annotated[
+        int, Parameter(help="Number of images on which the share of energy that reaches a layer is measured.")
+    ] = 4,
+    seed: Annotated[int, Parameter(help="Random seed of the images and of the folds.")] = 0,
     json: Json = False,
 ) -> None:
-    """Draw how many bits about the class a linear reader finds in each layer, on images that it was not fitted to.
+    """Draw how many bits about the class a linear classifier extracts from each layer, on held-out images.
 
-    The pixels and the class scores are read beside the layers. Below stands the share of an image's energy that
-    reaches each layer: what is kept of the image falls while the class becomes readable.
+    The pixels and the class scores are included. A second panel shows the share of an image's energy that
+    reaches each layer: it falls while the class becomes linearly decodable.
 
     Example: `microtome usable-information --model zoo:simple-convnet --weights w.safetensors --data mnist:test
     -o readable.png`

@@ -1,4 +1,4 @@
-// What is chosen: layer, unit and class, and the units that are changed, with undo.
+// The chosen layer, unit and class, and the changed units, with undo.
 (function () {
   "use strict";
   const { short } = window.explorer;

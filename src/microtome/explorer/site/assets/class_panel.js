@@ -1,4 +1,4 @@
-// Answers about classes: scores, the units behind a score, maps over the picture, occlusion that fills in.
+// Answers about classes: scores, the units behind a score, maps over the picture, progressive occlusion.
 (function () {
   "use strict";
   const { colours, short, signedNumber, make, canvas } = window.explorer;
@@ -20,7 +20,7 @@
     return item;
   }
 
-  // The best classes and the one that is asked for; before holds the same scores without changed units.
+  // The best classes and the chosen one; before holds the same scores without changed units.
   function scores(place, frame, classes, target, before, choose) {
     const { scores: logits, probabilities } = frame.blocks;
     const values = probabilities || logits;
@@ -91,7 +91,7 @@
     header.notes.forEach((note) => place.append(make("p", note, "note")));
   }
 
-  // Gathers windows as they are tried: the mean drop over those that cover a pixel.
+  // Collects windows as they arrive: the mean drop over the windows that cover a pixel.
   class Covering {
     constructor(height, width) {
       this.height = height;

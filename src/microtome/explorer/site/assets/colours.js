@@ -49,7 +49,7 @@
     canvas.classList.toggle("squares", Math.max(width, height) <= 64);
   }
 
-  // The same to lay over a picture: the fainter, the more it lets through.
+  // The same as an overlay of a picture: small values are transparent.
   function overlay(canvas, bytes, height, width, signed) {
     map(canvas, bytes, height, width, signed);
     const context = canvas.getContext("2d");
@@ -76,7 +76,7 @@
     canvas.classList.toggle("squares", Math.max(width, height) <= 64);
   }
 
-  // Numbers (n) as bytes, as the server makes them.
+  // Numbers (n) as bytes, with the server's quantisation.
   function quantised(numbers, from, count, signed) {
     const bytes = new Uint8Array(count);
     let low = 0;

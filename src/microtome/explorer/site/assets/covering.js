@@ -1,4 +1,4 @@
-// Covering each place of the picture: a map that fills in as it is computed.
+// Occlusion: a map that is shown while it is computed.
 (function () {
   "use strict";
   const { make, short, classes } = window.explorer;

@@ -1,4 +1,4 @@
-// What drives the chosen unit: stored examples, or examples that are made now.
+// What drives the chosen unit: stored examples, or examples computed on request.
 (function () {
   "use strict";
   const { make, panel } = window.explorer;

@@ -1,4 +1,4 @@
-// The explorer's page: asks what there is, holds the state, keeps it in the address, and starts its parts.
+// The explorer's page: loads the facts, holds the state, keeps it in the address, and starts its parts.
 (async function () {
   "use strict";
   const { Socket, unpack, state: address } = window.explorer;

@@ -1,4 +1,4 @@
-// The socket: questions go out with a number, frames come back with it. Opens itself again when it was cut.
+// The socket: questions go out with a number, frames come back with it. Reconnects after an interruption.
 (function () {
   "use strict";
   const kinds = { u1: Uint8Array, f4: Float32Array, i4: Int32Array };
@@ -47,7 +47,7 @@
       else entry.resolve(frame);
     }
 
-    // A promise of a frame, with .cancel(); pixels are bytes of a picture that goes along.
+    // A promise of a frame, with .cancel(); pixels are the bytes of an attached picture.
     ask(kind, question, options) {
       this.number += 1;
       const id = this.number;
@@ -71,7 +71,7 @@
     }
   }
 
-  // Runs a function again and again, but only one at a time, and with the newest wish: what came in between is dropped.
+  // Runs a function repeatedly, one call at a time, with the newest arguments; calls in between are dropped.
   function latest(work) {
     let running = false;
     let again = false;

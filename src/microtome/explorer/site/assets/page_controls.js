@@ -1,4 +1,4 @@
-// The controls: what they show, and what clicks, keys and dropped files do.
+// The controls: their content, and the actions of clicks, keys and dropped files.
 (function () {
   "use strict";
   const { make, colours, short } = window.explorer;
@@ -51,7 +51,7 @@
     options("class-names", facts.classes.map((name) => [name, ""]));
 
     async function share() {
-      say("Computing the view anew, on one thread");
+      say("Recomputing the view on one thread");
       try {
         const side = page.sides[state.side];
         const body = JSON.stringify(page.asked(side, { layer: state.layer, unit: state.unit, target: state.target, method: state.method, projection: state.projection }));

@@ -4,7 +4,7 @@
   const { colours } = window.explorer;
 
   class PictureInput {
-    // onPixels(bytes) is called while one draws or the webcam runs, with a picture as the network takes it.
+    // onPixels(bytes) is called while the user draws or the webcam runs, with a picture in the network's format.
     constructor(canvas, facts, onPixels) {
       this.canvas = canvas;
       this.facts = facts;
@@ -113,7 +113,7 @@
     }
 
     // -- webcam -------------------------------------------------------------------------------------------
-    // The middle of a video's frame at the network's size, as the page shows files, too.
+    // The middle of a video frame at the network's size, as for files.
     takeVideo(video) {
       if (!this.scratch) this.scratch = document.createElement("canvas");
       const context = colours.size(this.scratch, this.width, this.height);
@@ -135,7 +135,7 @@
     }
   }
 
-  // Small gray pictures fit into the address; base64 with letters that addresses admit.
+  // Small gray pictures fit into the address, as URL-safe base64.
   const encode = (bytes) => btoa(String.fromCharCode(...bytes)).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
   function decode(text, count) {
     try {

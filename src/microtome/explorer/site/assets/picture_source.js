@@ -39,7 +39,7 @@
       thumbs();
     }
 
-    // While one draws: the newest picture goes out as soon as the answer to the one before is there.
+    // During drawing: the newest picture is sent as soon as the previous answer has arrived.
     function drawn(side, pixels) {
       side.pixels = pixels;
       side.title = "drawn";

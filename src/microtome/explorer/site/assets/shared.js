@@ -1,4 +1,4 @@
-// A frozen view: draws the numbers that the file holds in full. No server, no dependency.
+// A frozen view: draws the full-precision numbers of the file. No server, no dependency.
 (function () {
   "use strict";
   const { colours, short } = window.explorer;
@@ -13,7 +13,7 @@
     return { values, shape };
   }
 
-  // Channels of a picture-sized result added up: one number for each pixel.
+  // Sum over the channels of a picture-sized result: one number per pixel.
   function flat({ values, shape }) {
     const [, channels, height, width] = shape;
     const sum = new Float32Array(height * width);

@@ -1,4 +1,4 @@
-// Questions of a side: what is asked about its picture, and which panel shows the answer.
+// Questions of a side about its picture, and the panels that show the answers.
 (function () {
   "use strict";
   const { latest, encode, make, panel, classes } = window.explorer;

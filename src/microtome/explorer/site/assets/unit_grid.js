@@ -1,11 +1,11 @@
-// The grid of all units of a layer: only what is in sight is drawn, so that a thousand units stay smooth.
+// The grid of all units of a layer: only the visible part is drawn, so that a thousand units stay smooth.
 (function () {
   "use strict";
   const { colours, short } = window.explorer;
   const LINE = 20; // pixels of the number below a map
 
   class UnitGrid {
-    // choose(unit) is called when the cursor moves; marks(unit) says how a unit is changed, or "".
+    // choose(unit) is called when the cursor moves; marks(unit) describes the change of a unit, or "".
     constructor(box, choose, marks) {
       this.box = box;
       this.choose = choose;

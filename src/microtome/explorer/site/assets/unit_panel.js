@@ -1,4 +1,4 @@
-// The chosen unit: its map and backward image, what drives it, and what it is made of.
+// The chosen unit: its map, its backward image, its examples and its dissection.
 (function () {
   "use strict";
   const { colours, short, signedNumber } = window.explorer;
@@ -23,7 +23,7 @@
     return made;
   }
 
-  // The unit's map of the layer beside its activation at the pixels.
+  // The unit's activation map next to its activation at the pixels.
   function projection(place, live, sent, unit, error) {
     place.replaceChildren();
     const pair = make("div", undefined, "pairing");
@@ -63,22 +63,22 @@
     return row;
   }
 
-  // Superstimuli and patches; what is missing can be made by a click.
+  // Superstimuli and patches; missing ones are computed on a click.
   function examples(place, frame, working, actions) {
     place.replaceChildren();
     const header = frame.header;
     const missing = [];
     if (frame.blocks.stimuli) {
       place.append(strip(frame, "stimuli", "superstimulus", header.stimulus_activations.map((value) => short(value))));
-      place.append(make("p", "Images made to drive it, with the activation they reach.", "note"));
-    } else missing.push(["superstimulus", "Make an image that drives it"]);
+      place.append(make("p", "Superstimuli with their activation.", "note"));
+    } else missing.push(["superstimulus", "Compute a superstimulus"]);
     if (frame.blocks.patches) {
       const open = { title: (i) => `Look at image ${header.patch_images[i]}`, go: (i) => actions.image(header.patch_images[i]) };
       place.append(strip(frame, "patches", "patch", header.patch_activations.map((value) => short(value)), open));
       place.append(make("p", `Patches of ${header.searched.toLocaleString("en")} images that drive it most; a click opens the image.`, "note"));
       if (frame.blocks.reconstructions) {
         place.append(strip(frame, "reconstructions", "reconstruction of patch", header.patch_activations.map(() => "")));
-        place.append(make("p", "The same activations sent back to the pixels by guided backpropagation.", "note"));
+        place.append(make("p", "The same activations at the pixels, by guided backpropagation.", "note"));
       }
     } else missing.push(["patches", "Search the images for its patches"]);
     const acts = make("div", undefined, "acts");
@@ -114,7 +114,7 @@
     const table = make("table", undefined, "sheet-rows");
     const head = make("thead");
     const names = make("tr");
-    [["j", "input channel"], ["x", "what it brings"], ["w", "weights on it"], ["a", "x * w"], ["amount", ""]].forEach(([name, title]) => {
+    [["j", "input channel"], ["x", "its activation"], ["w", "weights on it"], ["a", "x * w"], ["amount", ""]].forEach(([name, title]) => {
       const cell = make("th", name);
       cell.scope = "col";
       if (title) cell.title = title;
@@ -168,7 +168,7 @@
       });
       place.append(more);
     }
-    place.append(make("p", `The sum equals the network's own value to ${header.gap.toExponential(1)}; rounding admits ${header.bound.toExponential(1)}.`, "note"));
+    place.append(make("p", `The sum equals the network's own value to ${header.gap.toExponential(1)}; rounding allows ${header.bound.toExponential(1)}.`, "note"));
   }
 
   Object.assign(window.explorer, { make, canvas, panel: { projection, examples, dissection } });

@@ -1,4 +1,4 @@
-"""Nonlinearities that a model writes in several operations: relevance passes through them as through a named one.
+"""Nonlinearities that a model writes in several operations: relevance passes through them as through a single one.
 
 ``torch.where(x > 0, x, torch.exp(x) - 1)`` is ``elu(x)``, and passes all relevance on to ``x``. Taken one operation at
 a time, the constant in it would keep a part, as if it were a bias.
@@ -19,7 +19,7 @@ from microtome.trace.rectifiers.value_function import Value
 
 _SHIFTS = frozenset(("add", "sub", "rsub"))
 _FOLLOWED = ELEMENTWISE | {"setitem", "max", "min"}
-# Functions that one writes a nonlinearity with, such as log(1 + exp(x)); a named activation is one by itself.
+# Functions in hand-written nonlinearities, such as log(1 + exp(x)); a named activation is complete by itself.
 _FUNCTIONS = those(role=("arithmetic", "function"), function="curved")
 # Functions of one value and a constant that have no rule of their own.
 _WITH_CONSTANT = frozenset(("rdiv", "div", "logaddexp"))
@@ -28,8 +28,8 @@ _WITH_CONSTANT = frozenset(("rdiv", "div", "logaddexp"))
 class Nonlinearities:
     """The nonlinearities of one pass that are written in several operations.
 
-    The operations are followed while they run. When the pass is over, it is known where each nonlinearity begins and
-    ends, and its operations send what arrives straight to where it begins, by one way.
+    The operations are followed while they run. After the pass it is known where each nonlinearity begins and
+    ends, and its operations send the relevance along one path to its beginning.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Nonlinearities:
         self._inputs[id(value)] = {id(self._elementwise.found(tensor)): at for at, tensor in enumerate(live)}
 
     def taken(self) -> Value | None:
-        """What was noted last, once."""
+        """The last note; it is removed."""
         value, self._value = self._value, None
         return value
 
@@ -73,7 +73,7 @@ class Nonlinearities:
             self._elementwise.after(value, call, output)
 
     def led(self, rule: BackwardRule | Through | None, otherwise: BackwardRule) -> BackwardRule | Through | None:
-        """The rule of the operation noted last, which gives way where the operation is within a nonlinearity.
+        """The rule of the operation noted last, replaced if the operation lies inside a nonlinearity.
 
         ``otherwise`` is the rule of an operation whose gradient moves relevance.
         """
@@ -93,7 +93,7 @@ class Nonlinearities:
         return lead
 
     def settle(self) -> None:
-        """The pass is over: find out where nonlinearities begin and end."""
+        """After the pass: find out where nonlinearities begin and end."""
         inner: set[int] = set()
         for value in reversed(self._elementwise.values):
             begin = (self._recentred(value) or _beginning(value)) if id(value) not in inner else None
@@ -121,7 +121,7 @@ class Nonlinearities:
         return None
 
     def _way(self, value: Value, begin: Value) -> dict[int, int] | None:
-        """For each operation on one way from a value back to where its nonlinearity begins, the input that it takes."""
+        """For each operation on one path from a value to the beginning of its nonlinearity, the input on the path."""
         way: dict[int, int] = {}
         while value is not begin:
             parent = next(iter(_live(value)), value)
@@ -139,7 +139,7 @@ def _live(value: Value) -> list[Value]:
 
 
 def _beginning(value: Value) -> Value | None:
-    """Where the nonlinearity begins that a value completes; None where it completes none of several operations."""
+    """The beginning of the nonlinearity that a value completes; None if it completes none of several operations."""
     live = _live(value)
     if value.node is None or value.linear or value.affine or not live:
         return None
@@ -172,7 +172,7 @@ def _is_number(constant: Any) -> bool:
 
 
 def _common(value: Value) -> Value:
-    """The last value that all ways from the source to a value lead through."""
+    """The last value that lies on all paths from the source to a value."""
     source = value.source or value
     return max(_passed(value, source), key=lambda item: len(_before(item, source)), default=source)
 

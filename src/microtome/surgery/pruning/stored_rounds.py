@@ -1,0 +1,48 @@
+"""Stored rounds of an interrupted pruning, checked against the call that resumes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from microtome.data import Dataset, fetch
+from microtome.errors import StoreError
+from microtome.network import Network
+from microtome.results import Provenance, load
+from microtome.surgery.pruning.pruning_results import PruningRound
+
+_COMPARED = 16  # first and last images by which an interrupted call recognises its data
+
+
+def identity(dataset: Dataset) -> dict[str, object]:
+    """The identity of a data set: the number of images, and the first and last ones with their labels."""
+    places = {*range(min(len(dataset), _COMPARED)), *range(max(0, len(dataset) - _COMPARED), len(dataset))}
+    images, labels = fetch(dataset, torch.tensor(sorted(places), device="cpu"))
+    return {"images": len(dataset), "compared": images, "labels": labels}
+
+
+def stored_round(file: Path, note: Provenance, net: Network) -> PruningRound:
+    """A round of an earlier call, with its network.
+
+    Raises
+    ------
+    StoreError
+        When the file holds something else, or a round of another network, other data or other options.
+    """
+    one = load(file)
+    if not isinstance(one, PruningRound):
+        raise StoreError(f"{file} holds {type(one).__name__}, not a round of pruning; choose another folder.")
+    made = one.provenance
+    if made.fingerprint != note.fingerprint:
+        raise StoreError(f"{file} is a round of another network; choose another folder.")
+    other = [name for name, value in note.parameters.items() if made.parameters.get(name) != value]
+    if other or made.seed != note.seed:
+        name = other[0] if other else "seed"
+        was = made.parameters.get(name) if other else made.seed
+        raise StoreError(
+            f"{file} was made with {name}={was!r}, not {note.parameters[name] if other else note.seed!r}; choose "
+            "another folder, or the same options."
+        )
+    one.attach(one.rebuild(net))
+    return one
