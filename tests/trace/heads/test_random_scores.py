@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import warnings
 
 import numpy as np
@@ -21,6 +22,7 @@ class Noisy(nn.Module):
         torch.manual_seed(0)
         self.body = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 4))
         self.kind, self.own = kind, torch.Generator().manual_seed(0)
+        self.numbers, self.python = np.random.default_rng(0), random.Random(0)
 
     def forward(self, x: Tensor) -> Tensor:
         scores: Tensor = self.body(x)
@@ -30,6 +32,10 @@ class Noisy(nn.Module):
             return scores + np.random.rand()  # noqa: NPY002 - as a user's model may
         if self.kind == "own generator":
             return scores + torch.rand(scores.shape, generator=self.own)
+        if self.kind == "numpy generator":
+            return scores + self.numbers.random()
+        if self.kind == "python generator":
+            return scores + self.python.random()
         if self.kind == "slight":
             return scores + 1e-4 * torch.rand(scores.shape)
         if self.kind == "drawn for nothing":
@@ -37,7 +43,7 @@ class Noisy(nn.Module):
         return scores
 
 
-@pytest.mark.parametrize("kind", ["dropout", "numpy", "own generator", "slight"])
+@pytest.mark.parametrize("kind", ["dropout", "numpy", "own generator", "numpy generator", "python generator", "slight"])
 def test_scores_that_change_with_the_random_state_are_said(kind: str) -> None:
     model = Noisy(kind).eval()
     before = torch.get_rng_state()

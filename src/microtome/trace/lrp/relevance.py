@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from microtome.trace.backward_rules import BackwardRule, Operation, RuleSet, Through
+from microtome.trace.lrp import additions
 from microtome.trace.lrp.account import Account, Chooser, proportional
-from microtome.trace.lrp.additions import ADDING, added, mean_of_two, terms
 from microtome.trace.lrp.attention import attention, multi_head
 from microtome.trace.lrp.by_hand.channel_scaling import ChannelScaling, Scaled
 from microtome.trace.lrp.by_hand.nonlinearities import Nonlinearities
@@ -22,8 +22,7 @@ from microtome.trace.lrp.moves import MOVES, WRITES, glued, mixes_in_constants, 
 from microtome.trace.lrp.norms import held, linear_part
 from microtome.trace.lrp.pixel_ranges import PixelRanges
 from microtome.trace.lrp.products import Gates, pointwise, reduced, summed
-from microtome.trace.lrp.rules import stabilised
-from microtome.trace.operators.nested_tensors import substitute, tensors
+from microtome.trace.operators.nested_tensors import tensors
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.operator_table import those
 
@@ -100,7 +99,7 @@ class Relevance(RuleSet):
         """
         for known in (self._made_by, self._ranges, self._gates, self._products, self._scaled, self._constants):
             known.clear()
-        self._made_from.clear()
+        self._masks_and_gates.clear()
         self._readers.clear()
         self._nonlinearities = Nonlinearities()
 
@@ -215,10 +214,10 @@ class Relevance(RuleSet):
             return self._linear if terms is None else self._weighted(call, terms)
         if kind in _NORMS:
             return self._held
-        if kind in ADDING:
-            return partial(added, self.account, self._refuse)
+        if kind in additions.ADDING:
+            return partial(additions.added, self.account, self._refuse)
         if kind in self.several:
-            return partial(mean_of_two, self.account, self._refuse)
+            return partial(additions.mean_of_two, self.account, self._refuse)
         if kind in ("add", "sub", "rsub"):
             return self._sum(call)
         if kind in WRITES:
@@ -353,8 +352,8 @@ class Relevance(RuleSet):
         if biased is not None:
             weighted, shift = biased
             weighted.readers -= 1  # this sum, which is part of the layer
-            return self._joined(weighted, torch.ones_like(shift), shift, self._terms)
-        return self._terms
+            return self._joined(weighted, torch.ones_like(shift), shift, partial(additions.terms, self.account))
+        return partial(additions.terms, self.account)
 
     def _scaled_before(self, call: Call) -> BackwardRule | None:
         """The rule of a sum or difference within a batch norm by hand, which the sum ends."""
@@ -374,7 +373,9 @@ class Relevance(RuleSet):
             scaled.weighted.readers -= 1
             for step in steps:
                 step.readers -= 1
-            return self._joined(scaled.weighted, scaled.scale, scaled.shift + shift, self._terms, steps)
+            return self._joined(
+                scaled.weighted, scaled.scale, scaled.shift + shift, partial(additions.terms, self.account), steps
+            )
         made = self._made_by.get(id(terms[0]))
         weighted = made[1] if made is not None else None
         if (before := self._scaled.of(terms[0])) is not None:
@@ -386,58 +387,13 @@ class Relevance(RuleSet):
         def share(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
             """The whole layer gets what arrives, where the norm has been completed."""
             whole = layer.norm is not None and layer.norm[2] is not None
-            return operation.back((operation.inputs[0], arriving)) if whole else self._terms(operation, arriving)
+            return (
+                operation.back((operation.inputs[0], arriving))
+                if whole
+                else additions.terms(self.account, operation, arriving)
+            )
 
         return share
-
-    def _terms(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-        """A sum or difference: to each term its part, constants keep theirs."""
-        bound, z = operation.call.arguments, operation.output
-        first, second = {"add": (1.0, 1.0), "sub": (1.0, -1.0), "rsub": (-1.0, 1.0)}[operation.call.kind]
-        quotient = arriving / stabilised(z, self.account.epsilon(operation))
-        scaled = float(bound["alpha"])
-        terms = ((bound["input"], first * scaled), (bound["other"], second)) if first < 0 else (
-            (bound["input"], first), (bound["other"], second * scaled)
-        )  # fmt: skip
-        sent: list[tuple[Tensor, Tensor]] = []
-        constant: Tensor | None = None
-        for value, factor in terms:
-            part = value * quotient if factor == 1 else (factor * value) * quotient
-            if any(value is given for given in operation.inputs):
-                sent.append((value, reduced(part, value.shape)))
-            else:
-                constant = part if constant is None else constant + part
-        self.account.book_places(operation, bias=constant, stabiliser=arriving - z * quotient)
-        return operation.back(*sent)
-
-    def _adding(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-        """A sum written as one operation; what it adds may be a constant, and the weight of lerp is one."""
-        named = operation.call.arguments
-        terms = [
-            named["input"],
-            named.get(f"argument{_ADDING[operation.call.kind]}", named.get("end", named.get("src"))),
-        ]
-        takers = [value for value in terms if any(value is given for given in operation.inputs)]
-        none = {id(value): torch.zeros_like(value) for value in takers}
-        if not takers:
-            return self._refuse(operation, arriving)
-        return proportional(self.account, operation, arriving, takers, constant=operation.again(none))
-
-    def _second_is_a_mean(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-        """Variance and mean: only the mean can take relevance, in proportion to its terms."""
-        if bool(arriving.any()):
-            raise self.unknown(operation.call)
-        x = operation.call.input
-        mean = operation.call.func(*operation.call.args, **operation.call.kwargs)[1]
-        alone = replace(operation, output=mean)
-
-        def run(swap: dict[int, Tensor]) -> Tensor:
-            call = operation.call
-            again: Tensor = call.func(*substitute(call.args, swap), **substitute(call.kwargs, swap))[1]
-            return again
-
-        signal = operation.signals[1].to(mean.dtype)
-        return proportional(self.account, alone, signal, [x], run=run)
 
     # -- the rest ------------------------------------------------------------------------------------------------
 
