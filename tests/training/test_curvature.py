@@ -238,5 +238,5 @@ def test_bad_input_of_densities():
         training.curvature.spectral_density(net, data, probes=0)
     with pytest.raises(InputError, match="an odd number of steps"):
         training.curvature.convexity_map(net, data, steps=4)
-    with pytest.raises(InputError, match="smallest too, got 1, 200, 0"):
+    with pytest.raises(InputError, match="so must smallest, got 1, 200, 0"):
         eigenvalues(net, data, smallest=0)
