@@ -44,5 +44,5 @@ def test_zero_is_the_neutral_byte_and_flat_maps_are_neutral():
 
 @pytest.mark.parametrize("content", [b"", b"MTF1", b"MTF1\xff\xff\xff\xff{}", b"PNG.....", b"MTF1\x02\0\0\0{}"])
 def test_other_bytes_are_no_frame(content):
-    with pytest.raises(InputError, match="no frame"):
+    with pytest.raises(InputError, match="not a frame"):
         unpacked(content)

@@ -140,5 +140,5 @@ def test_a_second_network_must_take_the_same_pictures(live):
     other = Subject(
         Network(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(9, 2)), (1, 3, 3)), subject().images
     )
-    with pytest.raises(InputError, match="one shape"):
+    with pytest.raises(InputError, match="the same shape"):
         create_app([live, LiveNetwork(other, "other")])

@@ -154,7 +154,7 @@ def test_an_ablated_convolution_is_not_folded_into_its_norm(net):
         ({"scale": {"conv9": {0: 0.0}}}, LayerError, "Nearest"),
         ({"scale": {"conv1": {4: 0.0}}}, InputError, "units 0 to 3"),
         ({"clamp": {"conv1": {0: float("nan")}}}, InputError, "finite"),
-        ({"scale": {"conv1": {0: 2.0}}, "clamp": {"conv1": {0: 1.0}}}, InputError, "at once"),
+        ({"scale": {"conv1": {0: 2.0}}, "clamp": {"conv1": {0: 1.0}}}, InputError, "both scaled and clamped"),
     ],
 )
 def test_bad_interventions_say_what_is_wrong(net, options, error, says):
