@@ -175,7 +175,7 @@ def without(
     - ``"copies"``: each channel is :math:`a_k\, x_{j(k)} + b_k`, from the one input channel that predicts it best:
       this is what "the layer repeats the one before" means;
     - ``"linear"``: each channel is the linear combination of all input channels that predicts it best, at each
-    position.
+      position.
 
     Maps of another size are averaged to the layer's size first; a and b are fitted by least squares on ``sample``
     training images.

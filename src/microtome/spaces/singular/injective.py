@@ -34,7 +34,9 @@ def injective(operator: Operator, *, measure: bool = True) -> bool | None:
     bool or None
         None if undecided.
 
-    Notes ----- A map with fewer outputs than inputs is not injective. A Linear layer and a 1 x 1 convolution have the
+    Notes
+    -----
+    A map with fewer outputs than inputs is not injective. A Linear layer and a 1 x 1 convolution have the
     rank of their small matrix. A convolution with zero padding is injective when its outputs, taken in raster order,
     determine the pixels one after the other: an output that is the first to read some pixels gives C_out equations for
     them, and has to have full column rank there. This is sufficient and costs a few small decompositions; it decides

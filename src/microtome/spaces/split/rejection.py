@@ -251,7 +251,9 @@ def kept_and_lost(
     InputError
         When an option is out of range.
 
-    Notes ----- Cost: one forward pass per layer and three backward passes per step, in float64; a layer of at most 64
+    Notes
+    -----
+    Cost: one forward pass per layer and three backward passes per step, in float64; a layer of at most 64
     values, such as ``"logits"`` of ten classes, takes one backward pass for each of them and is split exactly. The
     local map is the network's own inside the linear region of the image where it is piecewise linear, else its
     derivative. The loss is of first order: far from the image other units become active. Deep layers of photos may need

@@ -96,7 +96,9 @@ def signal_part(
     InputError
         When an option is out of range, or the vectors do not fit.
 
-    Notes ----- In the singular basis of A, with singular values s, the lost part keeps :math:`\lambda / (s^2 +
+    Notes
+    -----
+    In the singular basis of A, with singular values s, the lost part keeps :math:`\lambda / (s^2 +
     \lambda)` of each coefficient of x, with the unique :math:`\lambda` at which it contributes the share t of the
     output [1]_. It contains the whole null space, and larger parts of directions that the map amplifies less. Its share
     of the energy is defined by A, x and t alone. It grows with t, and falls to that of the exact null space as t goes

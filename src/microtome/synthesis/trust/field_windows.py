@@ -79,7 +79,9 @@ def field_window(net: Network, layer: str) -> FieldWindow | None:
     layer : str
         A layer with height and width.
 
-    Notes ----- A model may pad depending on its input size, or read the whole input. So values of the layer in windows
+    Notes
+    -----
+    A model may pad depending on its input size, or read the whole input. So values of the layer in windows
     at the corners and in the middle of a picture of noise are compared with those in the whole picture, once for each
     layer. Cost: one pass over that picture and three over windows.
     """

@@ -120,7 +120,9 @@ def eigenvalues(
     ModelError
         The model cannot be differentiated twice, or the loss is not finite.
 
-    Notes ----- Cost: each product takes about four passes over the images; if the graphs of the gradients fit into 1
+    Notes
+    -----
+    Cost: each product takes about four passes over the images; if the graphs of the gradients fit into 1
     GiB of memory they are kept, and a product takes two passes. The vectors take ``products`` times the memory of the
     weights in float64. At the kinks of ReLU the second derivative of the linear piece is used. The eigenvalues are not
     invariant to rescaling of layers; filter-normalised surfaces are.

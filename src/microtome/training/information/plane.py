@@ -196,7 +196,9 @@ def plane(
     ModelError
         A layer's values are not finite.
 
-    Notes ----- Cost for each network and checkpoint of 4096 inputs and 6 layers: 5 ms by bins, about a second by
+    Notes
+    -----
+    Cost for each network and checkpoint of 4096 inputs and 6 layers: 5 ms by bins, about a second by
     kernels. Layers without fixed range are read twice. Memory: the values of all layers for all images, one checkpoint
     at a time. The inequality holds if each layer is a function of the one before; a rise is no contradiction if a
     connection skips a layer. What it does not show: whether compression causes generalisation. Saxe et al. find

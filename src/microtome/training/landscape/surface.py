@@ -94,7 +94,9 @@ def surface(
     StoreError
         The folder holds points of other settings.
 
-    Notes ----- Cost: steps ** 2 passes over the images; fewer with ``tolerance``. A plane is a small part of weight
+    Notes
+    -----
+    Cost: steps ** 2 passes over the images; fewer with ``tolerance``. A plane is a small part of weight
     space: a loss that is convex on it need not be convex elsewhere. With frozen running statistics, points far from the
     centre show a network whose norms no longer fit it.
 

@@ -107,7 +107,9 @@ def natural_filters(
     InputError
         When scikit-learn is missing, or the images give too few patches that are not flat.
 
-    Notes ----- Cost: FastICA on ``patches`` vectors of kernel size, seconds for kernels up to 11 x 11. As many
+    Notes
+    -----
+    Cost: FastICA on ``patches`` vectors of kernel size, seconds for kernels up to 11 x 11. As many
     components as filters, at most one less than the number of values in a patch. The similarity is for filters at the
     same position and phase: a shifted copy counts as another filter, so compare it with ``.chance``. The patterns are
     compared, not the unmixing filters: those amplify the faintest directions of the patches, which are noise of single
