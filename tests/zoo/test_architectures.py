@@ -192,7 +192,7 @@ def test_weights_are_drawn_anew_with_the_variance_of_the_scheme(scheme):
 
 
 def test_an_unknown_scheme_is_refused_with_the_known_ones():
-    with pytest.raises(InputError, match='no initialisation scheme "xavier"; known: he, glorot, orthogonal, small'):
+    with pytest.raises(InputError, match='scheme "xavier"; known: he, glorot, orthogonal, small'):
         zoo.redraw(nn.Linear(2, 2), "xavier")
 
 
