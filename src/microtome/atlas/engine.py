@@ -6,7 +6,7 @@ import contextlib
 import functools
 import importlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from typing import Any, TypeVar
 
@@ -19,6 +19,8 @@ from microtome.errors import InputError
 __all__ = ["ENGINES", "Inline", "available_cores", "executor", "one_thread"]
 
 ENGINES = ("inline", "processes", "dask")
+
+_ENVIRONMENT = "distributed.nanny.pre-spawn-environ"  # of the workers, in the settings of Dask
 
 T = TypeVar("T")
 
@@ -122,16 +124,26 @@ def _processes(count: int) -> Iterator[Executor]:
     workers.shutdown()
 
 
+def _without_trimming(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """The environment of Dask's workers without its malloc setting.
+
+    With that setting the C library maps and unmaps each large tensor, so that every pass pays for fresh pages.
+    """
+    return {name: value for name, value in environment.items() if name != "MALLOC_TRIM_THRESHOLD_"}
+
+
 @contextlib.contextmanager
 def _dask(name: str, count: int) -> Iterator[Executor]:
     try:
+        import dask
         from distributed import Client, LocalCluster
     except ImportError as error:
         raise InputError(f"--engine {name} needs Dask: pip install 'microtome[scale]'.") from error
     cluster = None
     try:
         if name == "dask":
-            cluster = LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None)
+            with dask.config.set({_ENVIRONMENT: _without_trimming(dask.config.get(_ENVIRONMENT))}):
+                cluster = LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None)
             client = Client(cluster)
         else:
             client = Client(name, timeout=10)
