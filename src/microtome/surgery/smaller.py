@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from microtome.errors import InputError, ModelError, StoreError
+from microtome.errors import InputError, ModelError
 from microtome.network import Network
 from microtome.results import Result
+from microtome.surgery.attached_network import AttachedNetwork
 from microtome.surgery.channels.channel_families import Channels
 from microtome.surgery.channels.channel_map import channels_of
 from microtome.surgery.channels.removal import without as cut
@@ -20,7 +21,7 @@ from microtome.training import checkpoints
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class SmallerNetwork(Result):
+class SmallerNetwork(AttachedNetwork):
     """A network with fewer channels.
 
     Attributes
@@ -47,24 +48,6 @@ class SmallerNetwork(Result):
     def share(self) -> float:
         """The share of the multiply-adds that is left."""
         return self.multiply_adds[1] / max(self.multiply_adds[0], 1.0)
-
-    @property
-    def network(self) -> Network:
-        """The smaller network: an ordinary module with the settings of the original network.
-
-        Raises
-        ------
-        StoreError
-            When the result comes from a file, which holds only the weights; use ``rebuild``.
-        """
-        found = self.__dict__.get("_network")
-        if found is None:
-            raise StoreError("the file holds weights, not a model; give the original network: .rebuild(net).")
-        return found  # type: ignore[no-any-return]  # set by ``attach``
-
-    def attach(self, net: Network) -> None:
-        """Attach the network to the result; it is not saved with it."""
-        object.__setattr__(self, "_network", net)
 
     def rebuild(self, net: Network) -> Network:
         """Rebuild the smaller network from the original network and the stored weights.

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from microtome.data import Dataset, adapt, batches
-from microtome.errors import InputError, LayerError, ModelError, StoreError
+from microtome.errors import InputError, LayerError, ModelError
 from microtome.network import Network
 from microtome.progress import Listener
 from microtome.registry import register
-from microtome.results import Result, stated
+from microtome.results import stated
+from microtome.surgery.attached_network import AttachedNetwork
 from microtome.surgery.channels import removal
 from microtome.surgery.held_out import sampled, split
 from microtome.surgery.smaller import held
@@ -71,7 +72,7 @@ def mixed(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Without(Result, drawing="surgery.pruning_figures:without"):
+class Without(AttachedNetwork, drawing="surgery.pruning_figures:without"):
     """A network without one of its layers.
 
     Attributes
@@ -106,20 +107,6 @@ class Without(Result, drawing="surgery.pruning_figures:without"):
     weights: dict[str, Tensor]
     kind: str
     size: list[int]
-
-    @property
-    def network(self) -> Network:
-        """The retrained network without the layer.
-
-        Raises
-        ------
-        StoreError
-            When the result comes from a file; use ``rebuild``.
-        """
-        found = self.__dict__.get("_network")
-        if found is None:
-            raise StoreError("the file holds weights, not a model; give the original network: .rebuild(net).")
-        return found  # type: ignore[no-any-return]  # set by ``without``
 
     def rebuild(self, net: Network) -> Network:
         """Rebuild the network from the original network and the stored weights.
@@ -264,7 +251,7 @@ def without(
         kind=kind,
         size=list(size),
     )  # fmt: skip
-    object.__setattr__(result, "_network", removal.wrapped(net, small.model))
+    result.attach(removal.wrapped(net, small.model))
     return result
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from microtome.atlas.planning.network_summary import network_summary
 from microtome.atlas.planning.plan import Plan
 from microtome.atlas.task import Task
 from microtome.atlas.topics.images import kept_and_lost
-from microtome.atlas.topics.images.attribution_maps import _options
+from microtome.atlas.topics.images.attribution_maps import _options, explain_tasks, passes
 from microtome.atlas.topics.images.kept_and_lost import kept_layers, kept_tasks
 from microtome.atlas.topics.units import unit_superstimuli
 from microtome.atlas.topics.units.strongest_patches import reconstruction_tasks
@@ -125,3 +126,32 @@ def test_integrated_gradients_are_made_again_twice_where_the_time_is_there(plan:
     for seconds, trials in ((1e6, 2), (1e-9, 1)):
         limited = with_budget(plan, attribution_seconds=seconds)
         assert [one["trials"] for one in _options(limited, "integrated-gradients", 3)] == [trials]
+
+
+def test_every_unit_with_a_page_has_a_superstimulus_and_only_small_images_have_restarts(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def planned() -> dict[str, tuple[list[int], int]]:
+        found = {}
+        for layer in plan.layers:
+            (task,) = unit_superstimuli.superstimulus_tasks(plan, layer, list(range(plan.unit_count(layer))))
+            found[layer] = task.parameters["channels"], task.parameters["restarts"]
+        return found
+
+    every = {layer: list(range(plan.unit_count(layer))) for layer in plan.layers}
+    assert planned() == {layer: (units, 1) for layer, units in every.items()}
+    monkeypatch.setattr(Plan, "small", False)
+    unit_superstimuli._times.cache_clear()
+    assert planned() == {layer: (units, 0) for layer, units in every.items()}
+
+
+def test_a_slow_method_explains_a_second_class_where_the_time_suffices_for_both(plan: Plan) -> None:
+    chosen = SimpleNamespace(images=[0, 1], predicted={0: 0, 1: 1}, other={0: 2, 1: 2})
+    each = passes(plan, "smooth-grad", {}) * plan.seconds
+
+    def classes(seconds: float) -> int:
+        tasks = explain_tasks(with_budget(plan, attribution_seconds=seconds), chosen)
+        return len({tuple(task.parameters["target"]) for task in tasks if task.parameters["method"] == "smooth-grad"})
+
+    assert classes(4.01 * each) == 2  # two images, two classes
+    assert classes(3.99 * each) == 1

@@ -165,7 +165,7 @@ def prune(
         widths=_widths(start),
         latency=[timed.before, timed.after, timed.ratio, timed.low, timed.high],
     )  # fmt: skip
-    object.__setattr__(result, "_network", kept)
+    result.attach(kept)
     return result
 
 

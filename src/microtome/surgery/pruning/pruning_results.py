@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from microtome.errors import InputError, StoreError
+from microtome.errors import InputError
 from microtome.network import Network
-from microtome.results import Result
+from microtome.surgery.attached_network import AttachedNetwork
 from microtome.surgery.smaller import SmallerNetwork
 from microtome.tables import Table
 
@@ -43,7 +43,7 @@ class PruningRound(SmallerNetwork, drawing="surgery.pruning_figures:widths"):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Pruning(Result, drawing="surgery.pruning_figures:pruning"):
+class Pruning(AttachedNetwork, drawing="surgery.pruning_figures:pruning"):
     """A network pruned in rounds.
 
     Attributes
@@ -76,12 +76,7 @@ class Pruning(Result, drawing="surgery.pruning_figures:pruning"):
         StoreError
             When the result comes from a file; use ``rebuild``.
         """
-        if self.last is not None:
-            return self.last.network
-        found = self.__dict__.get("_network")
-        if found is None:
-            raise StoreError("no round was kept, and the file does not hold the original network.")
-        return found  # type: ignore[no-any-return]  # set by ``prune``
+        return self.last.network if self.last is not None else super().network
 
     def rebuild(self, net: Network, number: int | None = None) -> Network:
         """Rebuild the network after a round (default the last kept one) from the original network.
