@@ -162,7 +162,7 @@ LONG = {  # more than a second each; drawn by their own tests, too
 }  # fmt: skip
 FOLDERS = tuple(f"microtome.{folder}." for folder in registry._FOLDERS)
 # Bases of kinds that methods return, and what the shards of a large data set keep for the atlas.
-INSIDE = {"Patches", "ImageMap", "LayerSummary", "PatchSummary"}
+INSIDE = {"AttachedNetwork", "Patches", "ImageMap", "LayerSummary", "PatchSummary"}
 
 
 def small() -> Images:
