@@ -22,6 +22,8 @@ _LAYING_OUT = (MOVES & those(function="identity")) | WRITES
 _SCALING = frozenset("add sub rsub mul div neg".split())
 _CLIPPING = those(role="activation", kink="bounds") | {"relu"}
 _NORMS = frozenset(("batch_norm",))
+_PREPARING = _NORMS | _SCALING | _CLIPPING
+_KEEPING = _LAYING_OUT | _PREPARING
 
 Range = tuple[Tensor, Tensor]
 
@@ -51,6 +53,8 @@ class PixelRanges:
 
     def prepares(self, call: Call) -> bool:
         """Whether an operation scales, shifts or clips pixels: a pixel keeps its relevance through it."""
+        if call.kind not in _PREPARING:
+            return False
         live = _live(call)
         if len(live) != 1 or self.of(live[0]) is None:
             return False
@@ -58,11 +62,11 @@ class PixelRanges:
             return not call.arguments["training"] and call.arguments["running_mean"] is not None
         if call.kind == "div":
             return call.arguments["input"] is live[0] and call.arguments["rounding_mode"] is None
-        return call.kind in _SCALING or call.kind in _CLIPPING
+        return True
 
     def after(self, call: Call) -> list[Range]:
         """The range of each tensor that an operation is about to make of pixels; empty where it makes no pixels."""
-        if not self._known:
+        if not self._known or call.kind not in _KEEPING:
             return []
         live = _live(call)
         known = [found for value in live if (found := self.of(value)) is not None]

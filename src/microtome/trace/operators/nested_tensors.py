@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -58,11 +59,11 @@ def substitute(tree: Any, replacements: dict[int, Tensor]) -> Any:
     """
     if isinstance(tree, Tensor):
         return replacements.get(id(tree), tree)
-    if tree is None or isinstance(tree, int | float):
+    if type(tree) in PLAIN:
         return tree
     if isinstance(tree, list | tuple):
-        items = [substitute(item, replacements) for item in tree]
-        if all(new is old for new, old in zip(items, tree, strict=True)):
+        items = [item if type(item) in PLAIN else substitute(item, replacements) for item in tree]
+        if all(map(operator.is_, items, tree)):
             return tree
         if isinstance(tree, tuple):
             return type(tree)(*items) if hasattr(tree, "_fields") else type(tree)(items)
@@ -70,6 +71,8 @@ def substitute(tree: Any, replacements: dict[int, Tensor]) -> Any:
         changed[:] = items
         return changed
     if isinstance(tree, dict):
+        if not tree:
+            return tree
         found = {key: substitute(item, replacements) for key, item in tree.items()}
         new = {key: item for key, item in found.items() if item is not dict.__getitem__(tree, key)}
         if not new:

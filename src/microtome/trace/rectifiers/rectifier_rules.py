@@ -206,6 +206,10 @@ class Deconvnet(RectifierRules):
 
     def rectify(self, value: Value, kind: Kind, ends: set[Any]) -> None:
         """Pass the clamped signal from the nonlinearity's output to what it was computed from."""
+        if kind.sign > 0 and kind.scale == 1 and type(value.node).__name__ in _STEPS:
+            # The node sends a fresh result: it takes the clamped signal, without memory of its own.
+            value.node.register_hook(_replace_by_clamped)
+            return
         passing = _Passing(kind)
         value.node.register_prehook(passing.arrive)
         for node in inside(value, ends):
@@ -261,6 +265,13 @@ def _rectify(sent: tuple[Tensor | None, ...], _arrived: tuple[Tensor | None, ...
     for signal in sent:
         if signal is not None:
             signal.clamp_(min=0)
+
+
+def _replace_by_clamped(sent: tuple[Tensor | None, ...], arrived: tuple[Tensor | None, ...]) -> None:
+    """Write the clamped arriving signal into the fresh result of a node that has one input."""
+    own, signal = sent[0], arrived[0]
+    if own is not None and signal is not None:
+        torch.clamp(signal, min=0, out=own)
 
 
 def _readers(root: Tensor, nodes: set[Any]) -> dict[Any, set[Any]]:
