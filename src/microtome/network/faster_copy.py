@@ -30,7 +30,7 @@ def faster_copy(net: Network, images: Tensor, same: Tensor | Sequence[str], time
         return _first_equal(net, images, expected, folds=True)
     weights = trace.Weights(net.model)
     copies = _COPIES.setdefault(net, {})
-    key = backwards, *layers
+    key = (backwards, *layers)
     kept = copies.get(key)
     if kept is None or not kept[0].equal(weights):
         found = _first_equal(net, images, expected, folds=backwards)
@@ -80,4 +80,4 @@ def _tolerance(device: torch.device, dtype: torch.dtype) -> float:
 _Kept = tuple[trace.Weights, "Network | None"]  # the weights that a copy was made of, and the copy if one serves
 
 # By network, then by whether there are backward passes and by the compared layers.
-_COPIES: WeakKeyDictionary[Network, dict[tuple[bool | str, ...], _Kept]] = WeakKeyDictionary()
+_COPIES: WeakKeyDictionary[Network, dict[tuple[object, ...], _Kept]] = WeakKeyDictionary()
