@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from microtome.representation import AlignedMaps, Features, ImageMap, KernelAlignment
 
-_MOST = 400  # thumbnails of one figure; more hide each other
-_CELLS = 20  # layers up to which the cells of a matrix hold numbers
+_MOST = 400  # thumbnails in one figure; more would hide each other
+_CELLS = 20  # with more layers than this, the cells of a matrix show no numbers
 
 
 def features(result: Features) -> Figure:
@@ -44,7 +44,7 @@ def features(result: Features) -> Figure:
 def image_map(
     result: ImageMap, *, images: Tensor | None = None, classes: list[str] | None = None, limit: int = _MOST
 ) -> Figure:
-    """Images as points, coloured by class; the fewer of its true neighbours an image keeps, the fainter it is.
+    """Images as points, coloured by class; an image is fainter if it keeps fewer of its neighbours.
 
     Parameters
     ----------

@@ -81,9 +81,9 @@ def write_pages(out: Path, outcomes: dict[str, Outcome], *, quick: bool) -> Path
     out : Path
         Folder of the gallery; pictures lie in the folders of the measurements below it.
     outcomes : dict of str to Outcome
-        By measurement; what is not there is shown as not measured, with its command.
+        By measurement; a missing one is shown as not measured, with its command.
     quick : bool
-        Which size the pages tell of.
+        Whether the pages show the quick or the full size.
 
     Returns
     -------
@@ -115,7 +115,7 @@ def write_pages(out: Path, outcomes: dict[str, Outcome], *, quick: bool) -> Path
 
 
 def counts(rows: list[Entry]) -> list[tuple[str, str, int]]:
-    """How many statements hold, hold in part, do not, and were not measured: state, words, number."""
+    """Number of statements that hold, hold in part, do not hold, and were not measured: state, words, number."""
     return [
         (state or "none", _STATES[state], number)
         for state in (*HOLDS, "")

@@ -39,11 +39,11 @@ class Gallery:
 
     @property
     def failed(self) -> dict[str, str]:
-        """Measurements that gave no findings, with the reason."""
+        """Measurements without findings, with the reason."""
         return {name: one.error for name, one in self.outcomes.items() if one.error}
 
     def report(self) -> str:
-        """How many statements hold, and what failed."""
+        """Number of statements that hold, and the failed measurements."""
         holds = [finding.holds for one in self.outcomes.values() for finding in one.findings]
         counts = ", ".join(f"{word} {holds.count(word)}" for word in ("yes", "partly", "no"))
         lines = [f"{len(holds)} statements measured; hold: {counts}", f"{self.seconds:.0f} s"]
@@ -86,14 +86,12 @@ def gallery(
     Raises
     ------
     InputError
-        There is no such measurement or folder, or the number of workers is zero.
+        If there is no such measurement or folder, or the number of workers is zero.
     StoreError
         When a page cannot be written.
 
-    Notes
-    -----
-    Each measurement runs in its own process, the longest first. One that fails, or whose process ends, is
-    reported with the reason; the others and the pages are still made.
+    Notes ----- Each measurement runs in its own process, the longest first. If one fails or its process ends, the run
+    reports the reason and still makes the other measurements and the pages.
     """
     started, tell, folder = time.monotonic(), say or (lambda line: None), Path(out)
     place = None if photos is None else Path(photos)

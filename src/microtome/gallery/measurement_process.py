@@ -26,12 +26,13 @@ _FAILED = "failed.txt"
 def side_by_side(
     waiting: list[Measurement], folder: Path, quick: bool, photos: Path | None, count: int, tell: Callable[[str], None]
 ) -> Iterator[Outcome]:
-    """Carry out measurements in the given order, ``workers`` at a time.
+    """Carry out measurements in the given order, ``count`` at a time.
 
     Yields
     ------
     Outcome
-        As they come. A process that ends without one has failed. Where the caller stops, the processes are ended.
+        In the order in which they end. A process that ends without an outcome has failed. If the caller stops, the
+        processes end.
     """
     context = multiprocessing.get_context("spawn")  # a fork of a process in which torch has threads may hang
     queue, running = list(waiting), dict[str, tuple[Measurement, SpawnProcess]]()
@@ -68,7 +69,7 @@ def _outcome(one: Measurement, folder: Path, quick: bool, photos: Path | None, c
 
 
 def _work(one: Measurement, folder: Path, quick: bool, photos: Path | None) -> None:
-    """Carry out one measurement in a process of its own; interrupts are left to the process that planned the run."""
+    """Carry out one measurement in its own process; the process that planned the run handles interrupts."""
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     failed = folder / one.name / _FAILED

@@ -39,7 +39,7 @@ _PICTURE = '<figure><img src="{picture}" alt="{caption}" loading="lazy"><figcapt
 
 @dataclass(frozen=True)
 class Section:
-    """One statement of a paper with its finding.
+    """A statement of a paper with its finding.
 
     Attributes
     ----------

@@ -18,7 +18,7 @@ __all__ = ["bias", "cam_conversion", "photo_evidence", "relevance_sums", "single
 
 _SEEING, _EXPLAINING = "visualization-lecture", "explaining-lecture"
 _PHOTOS = 24  # if quick
-_UNTOUCHED = 0.5  # rank correlation above which a map has not noticed that the upper layers are random
+_UNTOUCHED = 0.5  # a map with a higher rank correlation does not depend on the upper layers
 
 
 def photo_evidence(place: Workplace) -> list[Finding]:
@@ -168,7 +168,7 @@ def relevance_sums(place: Workplace) -> list[Finding]:
 
 
 def cam_conversion(place: Workplace) -> list[Finding]:
-    """SimpleConvNet with a head of averages: accuracy, and CAM beside Grad-CAM."""
+    """SimpleConvNet with global average pooling: accuracy, and CAM compared with Grad-CAM."""
     train, test = data.mnist("train+validation"), data.mnist("test")
     if place.quick:
         train, test = train.sample(6000, seed=0), test.sample(2000, seed=0)
@@ -202,11 +202,7 @@ def cam_conversion(place: Workplace) -> list[Finding]:
             f"{gap:.1e} of the largest value",
             verdict(gap < 1e-4, gap < 1e-2),
             "",
-            (
-                place.draw(
-                    "cam", attribution.cam(converted, some[:6]), "What speaks for the predicted digit, in logits."
-                ),
-            ),
+            (place.draw("cam", attribution.cam(converted, some[:6]), "Evidence for the predicted digit, in logits."),),
         ),
     ]
 
@@ -225,7 +221,7 @@ def bias(place: Workplace) -> list[Finding]:
             f"in {more} of {len(pairs)} methods",
             found.report(),
             verdict(more >= 0.8 * len(pairs) and seen, more > len(pairs) / 2),
-            "" if seen else "Grad-CAM is blind to a small tag where the head is no average.",
-            place.drawn([("spotting-bias.png", "How much of each map lies on the tag, biased and unbiased network.")]),
+            "" if seen else "Grad-CAM does not see a small tag if the head is not an average.",
+            place.drawn([("spotting-bias.png", "Share of each map on the tag, biased and unbiased network.")]),
         )
     ]

@@ -31,7 +31,7 @@ def dissected(place: Workplace) -> list[Finding]:
 
 
 def omitted(place: Workplace) -> list[Finding]:
-    """Each later convolution taken out."""
+    """SimpleConvNet without each of its later convolutions."""
     return _parts(place, "omitted-layers")
 
 

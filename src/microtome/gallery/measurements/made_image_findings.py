@@ -16,11 +16,11 @@ _SEEING, _EXPLAINING = "visualization-lecture", "explaining-lecture"
 _CLASSES = ("goose", "ostrich", "limousine", "tench", "macaw", "tarantula", "volcano", "daisy")
 _UNITS = "_blocks.6._project_conv"
 _DEEP = "_blocks.15._project_conv"  # the last maps before the head: 7 x 7 positions
-_LAYOUT = 7  # positions to a side, on which the layout of a picture is compared
+_LAYOUT = 7  # positions per side of the grid on which layouts are compared
 
 
 def made_images(place: Workplace) -> list[Finding]:
-    """Images that raise class scores, as a second network sees them, and images that drive units."""
+    """Images that raise class scores, judged by a second network, and images that drive units."""
     net, second = zoo.network("efficientnet-lite0"), zoo.network("mobilenet-v2")
     names = list(net.classes or [])
     classes = [names.index(name) for name in _CLASSES if name in names]
