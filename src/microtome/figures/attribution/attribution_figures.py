@@ -211,7 +211,7 @@ def _score(result: Attribution, index: int) -> str:
 
 
 def _limit(array: np.ndarray[Any, Any]) -> float:
-    """The end of a colour scale: the 99.5th percentile of the absolute values, so that one pixel does not darken a map."""
+    """End of a colour scale: the 99.5th percentile of the absolute values, so that one pixel does not darken a map."""
     top = float(np.percentile(np.abs(array), 99.5)) if array.size >= 1000 else 0.0
     return top or float(np.abs(array).max()) or 1.0
 

@@ -1,4 +1,4 @@
-"""Figures of reconstructions: patches and the parts that drive a unit, in rows, or in blocks as in Zeiler and Fergus."""
+"""Figures of reconstructions: patches and the parts that drive a unit, in rows, or as in Zeiler and Fergus."""
 
 from __future__ import annotations
 
