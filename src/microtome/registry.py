@@ -141,7 +141,7 @@ def register(
         def method(*args: Any, **options: Any) -> Any:
             try:
                 call = signature.bind(*args, **options)
-            except TypeError:  # an argument is missing or unknown, which Python says better
+            except TypeError:  # an argument is missing or unknown: Python's own message is better
                 return function(*args, **options)
             types.check(call.arguments)
             result = function(*args, **options)

@@ -141,7 +141,7 @@ def build(
                 survey = first_look.first_tasks(plan)
                 made = run.execute("looking at the images", survey)
                 selected = select(plan, store)
-                # By key: with one output, the predicted class and the other one ask for the same maps.
+                # By key: with one output, the predicted class and the other class have the same maps.
                 tasks = list({task.key: task for topic in topics for task in topic.tasks(plan, selected)}.values())
                 made += run.execute("layers, units, images", tasks, megabytes=expected_megabytes(plan, selected))
             commands = _commands(source, options, layers, images, chosen, methods)

@@ -90,8 +90,10 @@ def gallery(
     StoreError
         When a page cannot be written.
 
-    Notes ----- Each measurement runs in its own process, the longest first. If one fails or its process ends, the run
-    reports the reason and still makes the other measurements and the pages.
+    Notes
+    -----
+    Each measurement runs in its own process, the longest first. If one fails or its process ends, the run reports the
+    reason and still makes the other measurements and the pages.
     """
     started, tell, folder = time.monotonic(), say or (lambda line: None), Path(out)
     place = None if photos is None else Path(photos)

@@ -80,8 +80,10 @@ def measure(
 ) -> Outcome:
     """Carry out a measurement and store its findings; a failure is an outcome, too.
 
-    Notes ----- Only ``KeyboardInterrupt`` and similar exceptions are passed on. The traceback of a failure that is not
-    the user's lies in ``error.txt`` beside the findings.
+    Notes
+    -----
+    Only ``KeyboardInterrupt`` and similar exceptions are passed on. The traceback of a failure that is not the user's
+    lies in ``error.txt`` beside the findings.
     """
     place = Workplace(folder / one.name, quick, photos, say)
     started, processor = time.monotonic(), time.process_time()

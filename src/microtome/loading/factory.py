@@ -22,7 +22,7 @@ from microtome.errors import InputError, ModelError, nearest
 
 __all__ = ["build", "fixed_random_state"]
 
-_LIBRARIES = ("zoo", "timm", "torchvision", "hf")  # names before the colon that are no modules
+_LIBRARIES = ("zoo", "timm", "torchvision", "hf")  # names before the colon that are not modules
 
 
 def build(name: str) -> nn.Module:

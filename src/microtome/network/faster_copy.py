@@ -1,4 +1,4 @@
-"""A copy of a network that gives the same scores faster: batch norms folded, photos with channels innermost."""
+"""A faster copy of a network with the same scores: batch norms folded, photos in channels-last layout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _WORTH = 2**20  # below this many input pixels (20 photos of 224 x 224) folding a copy costs more than it saves
 _PHOTO = 64  # from this many pixels of the shorter side on, the channels-last layout saves 10 to 40 % of the time
-_CHANNELS_LAST = frozenset(("cpu", "cuda"))  # devices on which convolutions are faster with channels innermost
+_CHANNELS_LAST = frozenset(("cpu", "cuda"))  # devices on which convolutions are faster in channels-last layout
 
 
 def faster_copy(net: Network, images: Tensor, logits: Tensor, times: int, *, backwards: bool) -> Network:
@@ -35,7 +35,7 @@ def faster_copy(net: Network, images: Tensor, logits: Tensor, times: int, *, bac
 
 
 def _first_equal(net: Network, images: Tensor, logits: Tensor, *, folds: bool) -> Network:
-    """The first faster copy that gives the scores of the first image; the network itself if there is none."""
+    """The first faster copy with the network's own scores for the first image; the network itself if there is none."""
     model = trace.folded(net.model, net.graph) if folds else net.model
     photos = net.device.type in _CHANNELS_LAST and min(net.input_shape[1:]) >= _PHOTO
     for layout in [torch.channels_last, torch.contiguous_format][0 if photos else 1 :]:
@@ -51,11 +51,11 @@ def _first_equal(net: Network, images: Tensor, logits: Tensor, *, folds: bool) -
 
 
 def _tolerance(device: torch.device, dtype: torch.dtype) -> float:
-    """How far the scores of the same network in another order of sums may differ, as a share of the largest."""
+    """Largest difference of the scores when sums run in another order, as a share of the largest score."""
     if device.type == "cuda" and dtype == torch.float32 and torch.backends.cudnn.allow_tf32:
         return 1e-2  # TF32 keeps 10 bits, as half precision does
     return max(1e-4, 10 * torch.finfo(dtype).eps)
 
 
-# By network and whether it folds: the weights that the copy was made of, and the copy if one serves.
+# By network and whether batch norms are folded: the weights behind the copy, and the copy if it is usable.
 _COPIES: WeakKeyDictionary[Network, dict[bool, tuple[trace.Weights, Network | None]]] = WeakKeyDictionary()

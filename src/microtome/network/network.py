@@ -74,11 +74,11 @@ class Network:
 
     Notes
     -----
-    Cost: a pass over one image, and passes over one and three images of 64 pixels, or one over two images of full
-    size where the model does not take small ones. Where an image has other values beside others than alone, two more
-    over three or two images. Without ``output`` and a closing softmax or sigmoid
-    (in any spelling), outputs in [0, 1] are probabilities where they sum to 1 or are made of sigmoids
-    and softmaxes alone; a single output is a value; several are logits.
+    Cost: a pass over one image, and passes over one and three images of 64 pixels, or one over two images of full size
+    if the model does not accept small ones. If the values of an image change in a batch, two more passes over three or
+    two images. Without ``output`` and a closing softmax or sigmoid (in any spelling), outputs in [0, 1] are
+    probabilities where they sum to 1 or are made of sigmoids and softmaxes alone; a single output is a value; several
+    are logits.
 
     Examples
     --------
@@ -401,7 +401,7 @@ class Network:
         return faster_copy.faster_copy(self, images, logits, times, backwards=backwards)
 
     def with_layout(self, model: nn.Module, layout: torch.memory_format) -> Network:
-        """The same network with a copy of its model that computes the same, given images in a memory layout."""
+        """The same network with a copy of its model that computes the same function, for images in a memory layout."""
         other = copy.copy(self)
         other.model, other._layout = model, layout
         return other

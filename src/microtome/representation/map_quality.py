@@ -88,7 +88,7 @@ def trustworthiness(values: Points, drawn: Indices, layer: Indices, away: Points
 
 
 def accuracy(neighbours: Indices, labels: Tensor | None) -> float | None:
-    """Share of labelled images whose class most of their labelled neighbours have; None without labels of two classes.
+    """Share of labelled images with the class of most of their labelled neighbours; None without labels of two classes.
 
     Ties are resolved by the nearest neighbour.
     """

@@ -89,7 +89,7 @@ def planted_information(*, trials: int = 10, seed: int = 1, out: Path | None = N
     - *Normal* (kernels): covariance with eigenvalues in a geometric series,
       :math:`I(X;T) = \frac12 \sum_i \log_2(1 + \lambda_i / \sigma^2)`; classes that are independent of the units.
     - *Hopeless*: independent normal units with more than :math:`\log_2 N + 1` bits from N samples: no estimator of
-    pairs or counts can report them.
+      pairs or counts can report them.
 
     Parameters
     ----------

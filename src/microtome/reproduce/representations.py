@@ -188,11 +188,13 @@ def photo_maps(folder: Path, count: int | None = None, *, seed: int = 0) -> Phot
     -------
     PhotoMaps
 
-    Notes ----- The features are pooled activations: they are never below 0, and their lengths differ. By plain distance
-    a photo with short features is near to all others: it is the neighbour of nearly every photo, and many photos are
-    neighbours of none (hubs, Radovanovic et al. 2010). No plane can show such neighbours, whatever the perplexity.
-    Directions from the mean, scaled to length 1, have no hubs. Photos that have nothing in common cannot be shown much
-    better than noise.
+    Notes
+    -----
+    The features are pooled activations: they are never below 0, and their lengths differ. By plain distance a photo
+    with short features is near to all others: it is the neighbour of nearly every photo, and many photos are neighbours
+    of none (hubs, Radovanovic et al. 2010). No plane can show such neighbours, whatever the perplexity. Directions from
+    the mean, scaled to length 1, have no hubs. Photos that have nothing in common cannot be shown much better than
+    noise.
     """
     net = zoo.network("efficientnet-lite0")
     given = data.folder(folder, net.input_shape)

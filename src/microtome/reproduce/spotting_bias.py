@@ -138,8 +138,10 @@ def spotting_bias(
     -------
     SpottingBias
 
-    Notes ----- Both networks start from the same weights and see the same pictures in the same order; only the tags of
-    the pictures differ.
+    Notes
+    -----
+    Both networks start from the same weights and see the same pictures in the same order; only the tags of the pictures
+    differ.
     """
     started = time.monotonic()
     report: Say = say if say is not None else lambda line: None

@@ -72,7 +72,7 @@ def take(
         prepared = net.normalise(source)
     if isinstance(rules, Relevance):  # a pixel keeps its relevance through the normalisation
         source = prepared.detach().requires_grad_(gradient and "input" in names)
-        prepared = source.clone()  # the model may write on its input
+        prepared = source.clone()  # the model may write into its input
         rules.start(prepared, *(net.normalise(edge) for edge in _range(net, pixels.detach())))
     tracer = Tracer(
         net.model,
@@ -152,7 +152,7 @@ def _gradients(
             ) from error
         if not isinstance(error, RuntimeError) and broken_pass.is_ours(error):
             raise
-        # Torch's own: the model overwrites a value that its gradient needs, and the like; or an autograd function's.
+        # An error of torch, such as an overwritten value that the gradient needs; or of an autograd function.
         what = str(error) if isinstance(error, RuntimeError) else f"{type(error).__name__}: {error}"
         raise ModelError(f"the model runs forwards but cannot be differentiated: {what}") from error
     return dict.fromkeys(names) | dict(zip(asked, found, strict=True))

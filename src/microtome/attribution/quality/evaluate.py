@@ -139,9 +139,9 @@ def evaluate(
     given = net.images(images).detach()
     chosen = asked_classes(net, given, _finished(attribution), target)
     if isinstance(fills, str | int | float) or not len(fills):
-        raise InputError(f'fills is a list of at least one fill, as ("mean", "blur"), got {fills!r}.')
+        raise InputError(f'fills must be a list of at least one fill, such as ("mean", "blur"), got {fills!r}.')
     if tolerance < 0:
-        raise InputError(f"the tolerance of the pointing game is a number of pixels from 0 on, got {tolerance}.")
+        raise InputError(f"the tolerance of the pointing game must be at least 0 pixels, got {tolerance}.")
     mask = None if masks is None else mask_of(masks, given)
     maps, methods = _judged(net, given, chosen, attribution)
     maps[RANDOM] = _noise(given, seed)

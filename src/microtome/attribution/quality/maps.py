@@ -63,7 +63,7 @@ def mask_of(masks: Any, images: Tensor) -> Tensor:
         given = torch.as_tensor(masks, device=images.device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"masks are a tensor or array of 0 and 1, one for each image, got {type(masks).__name__}."
+            f"masks must be a tensor or array of 0 and 1, one for each image, got {type(masks).__name__}."
         ) from error
     if given.dim() == 4 and given.shape[1] == 1:
         given = given[:, 0]

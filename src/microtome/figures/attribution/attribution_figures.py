@@ -121,7 +121,7 @@ def comparison(result: Comparison, *, limit: int = 8) -> Figure:
     return figure
 
 
-# -- parts that other figures use ------------------------------------------------------------------------------
+# -- parts that other figures use ------------------------------------------------------------------------------------
 
 
 def picture(axes: Axes, image: Tensor) -> None:

@@ -107,7 +107,7 @@ def facets_between(
     if limit < 1:
         raise InputError(f"at least one facet was expected, got limit={limit}.")
     if not 0 <= gap < 1:
-        raise InputError(f"gap is a share of the way, from 0 on and below 1, got {gap}.")
+        raise InputError(f"gap must be a share of the path, at least 0 and below 1, got {gap}.")
     verify(exact, a)
     way = b - a
     found = _traced(exact, a, way, gap, limit)

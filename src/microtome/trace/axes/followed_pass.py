@@ -22,9 +22,9 @@ from microtome.trace.operators.operator_table import CONVOLUTIONS, those
 from microtome.trace.rectifiers.value_function import version
 
 _REDUCING = those(role="reduction")
-# They compute each image of a batch, the first axis, by itself.
+# They compute each image of a batch (the first axis) by itself.
 _BY_IMAGE = those(role=("activation", "convolution", "pooling", "averaging")) | {"linear", "batch_norm"}
-# They hand on the values of an operation before, which has been measured.
+# They return the values of an earlier operation, which has been measured.
 _MOVING = those(role=("view", "split", "copy", "cast", "selection"), layer=False) | {"expand"}
 
 
@@ -36,8 +36,8 @@ class Seen:
     shape: tuple[int, ...]
     labels: Labels | None = None
     axis: int | None = None  # the one that varies
-    value: Tensor | None = None  # where it is kept; it may be written on later
-    version: int = 0  # how often it had been written on
+    value: Tensor | None = None  # if it is kept; later operations may write into it
+    version: int = 0  # its version counter when it was kept
     digest: NDArray[np.float64] | None = None  # a number for each index of the axis
     why: str = ""
     over: bool = False  # an operation that reduces the images of the batch to one value
@@ -73,18 +73,18 @@ class KeptPass:
 
 @dataclass
 class FollowedPass:
-    """Follows one pass: shapes always, labels and the axis of the images where another number of images is known.
+    """Follows one pass: always the shapes; labels and image axes if the values for another batch size are known.
 
     Parameters
     ----------
     images : Tensor
-        What the model is given.
+        Input of the model.
     other : mapping of str to Seen, with the number of its images
-        The same values for another number of images; without it no axis is measured.
+        The same values for another batch size; without them no axis is measured.
     look : function, optional
-        What is done with a value whose axis has been measured: (its name, what is known of it, the value).
+        Called with each value whose axis has been measured: (name, ``Seen``, value).
     labelled : bool
-        Whether operators hand on what is known of the axes.
+        Whether operators pass on the labels of axes.
     """
 
     images: Tensor
@@ -103,7 +103,7 @@ class FollowedPass:
         self.sources: dict[str, str] = {}  # input of a layer -> name of that value
 
     def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
-        """A module starts: remember which value it reads."""
+        """A module starts: remember the value that it reads."""
         read = tensors(args)
         self._read_by(name, read)
         if not read:  # called by keyword: its input is that of its first operation
@@ -141,7 +141,7 @@ class FollowedPass:
             same = origin.shape == tuple(value.shape)
             seen = Seen(origin.kind, tuple(value.shape), known[1], origin.axis if same else None)
             seen.digest, seen.why = origin.digest, origin.why
-        else:  # an opaque module, or one that hands on what no operation was seen to make
+        else:  # an opaque module, or one that returns a value of no observed operation
             seen = Seen(type(module).__name__, tuple(value.shape))
             if self.labelled and name not in self.seen:
                 images = Known(self.images.shape, pictures(self.images.shape))
@@ -263,7 +263,7 @@ def _without_images(labels: Labels | None) -> Labels | None:
 
 
 def _replaced(axis: Axis) -> Axis:
-    """An axis without the images that were wrongly assumed."""
+    """An axis without the wrongly assumed images."""
     return tuple(Factor(PLACE, f.size) if f.role == IMAGE else f for f in axis)
 
 

@@ -131,7 +131,7 @@ def einsum(call: Call, known: Callable[[Any], Known], shape: Size, step: int) ->
 
 
 def contracted(call: Call, known: Callable[[Any], Known], shape: Size, step: int) -> Labels | None:
-    """``tensordot`` and ``inner``: what is not summed of the first, then of the second; a new axis holds the units."""
+    """``tensordot`` and ``inner``: the remaining axes of both operands in order; a new axis holds the units."""
     first, second = (known(value) for value in call.tensors[-2:])
     pairs = _contracted(call, len(first.shape), len(second.shape))
     axes: list[Axis] = []
@@ -147,7 +147,7 @@ def contracted(call: Call, known: Callable[[Any], Known], shape: Size, step: int
 
 
 def _contracted(call: Call, first: int, second: int) -> tuple[set[int], set[int]]:
-    """The axes of both operands that are summed."""
+    """The summed axes of both operands."""
     if call.kind == "inner":
         return {first - 1}, {second - 1}
     given = call.arguments.get("argument2", call.arguments.get("dims", 2))

@@ -26,7 +26,7 @@ def reshape(call: Call, known: Callable[[Any], Known], shape: Size, step: int) -
 
 
 def _torn(labels: Labels, before: Size, after: Size) -> Labels | None:
-    """Labels where rows are cut at other lengths than before: these axes hold places; None where images are torn."""
+    """Labels if rows are cut at other lengths than before: these axes hold places; None if images are cut apart."""
     ahead = next((k for k, (old, new) in enumerate(zip(before, after, strict=False)) if old != new), None)
     if ahead is None:
         return None

@@ -124,11 +124,11 @@ def read_head(
 
 
 Seen = tuple["Ending", Any, bool]  # what a pass showed, what it returned, whether random numbers were drawn
-Beginning = tuple[Any, int, Tensor, Seen]  # what was returned for one image alone, which of the images it is, a pass
+Beginning = tuple[Any, int, Tensor, Seen]  # output for one image alone, index of this image, a pass
 
 
 def _clear(first: Any, shared: SharedPass | None, head: str | int | None, names: int | None) -> Beginning | None:
-    """The output for one image and the pass of a shared reading; None where it leaves any doubt."""
+    """The output for one image and the pass of a shared reading; None if in doubt."""
     if shared is None or first is None or shared.drew or not isinstance(shared.observer, Ending):
         return None
     shapes = ([(path, value.shape) for path, value in tensors_by_path(one)] for one in (shared.alone, first))

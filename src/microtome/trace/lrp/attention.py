@@ -36,7 +36,7 @@ def attention(account: Account, operation: Operation, arriving: Tensor) -> tuple
 def multi_head(account: Account, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
     """Three linear steps: output projection, attention-weighted values, value projection.
 
-    Both projections follow the rule of the layer; the step between them, which has no weights, its stabiliser.
+    Both projections use the rule of the layer. The step between them has no weights and uses only the stabiliser.
     """
     names = ("query", "key", "value", "width", "heads", "in_weight", "in_bias", "bias_k", "bias_v", "zeros", "drop")
     named = dict(zip((*names, "out_weight", "out_bias"), operation.call.args, strict=False))
@@ -84,7 +84,7 @@ def multi_head(account: Account, operation: Operation, arriving: Tensor) -> tupl
 def _dense(
     account: Account, rule: Rule, sums: ImageSums, layer: tuple[Tensor, Tensor, Tensor], z: Tensor, arriving: Tensor
 ) -> Tensor:
-    """Relevance through a linear layer (what it reads, its weights, its bias) by its rule."""
+    """Relevance through a linear layer (its input, weights and bias) by its rule."""
     x, w, b = layer
     shared = rule.share(Linear(x, w, b, z, functional.linear, torch.matmul, images=sums), arriving)
     account.book(shared)

@@ -24,7 +24,7 @@ from microtome.trace.rectifiers.value_function import CASTS, Value, alike, compu
 _AFFINE = those(alone=True, function=("identity", "affine"))
 _SCALES = frozenset(("mul", "div"))  # affine when the other factor, or the divisor, is a constant
 _WEIGHING = _SCALES | those(role="mask")  # one value weighs or chooses the other
-# Autograd's nodes of operations that lay the same numbers out anew.
+# Autograd's nodes of operations that only change the layout.
 _LAID_OUT = frozenset(
     f"{name}Backward0"
     for name in "View UnsafeView ReshapeAlias Permute Transpose T Squeeze Unsqueeze Clone Alias Movedim".split()
@@ -71,7 +71,7 @@ class Elementwise:
             return None  # a guard, as before a logarithm or a power: the following operations start a new function
         parents: list[Value] = []
         places: list[Tensor] = []
-        for tensor in call.tensors[:1] if kind in CASTS else call.tensors:  # y.to(x) takes the type of x alone
+        for tensor in call.tensors[:1] if kind in CASTS else call.tensors:  # y.to(x) reads only the type of x
             value = self._value(tensor)
             if value is not None and not any(tensor is other for other in places):
                 parents.append(value)
@@ -94,7 +94,7 @@ class Elementwise:
         return Value(source, parents, call.name, kind, None, linear, affine, again, _is_mask(call, parents))
 
     def after(self, value: Value | None, call: Call, output: Any) -> None:
-        """Keep what an operation has computed."""
+        """Record the result of an operation."""
         if call.kind in JOINING:
             self._laid.lay(call, output, self._value)
         elif call.kind in LAYING_OUT:
@@ -116,7 +116,7 @@ class Elementwise:
 
     @property
     def lies_beside(self) -> bool:
-        """Whether any values lie beside each other, so that what is taken of them may rectify."""
+        """Whether there are stacked values, from which a selection may be a rectifier."""
         return bool(self._laid)
 
     def knows(self, tensor: Tensor) -> bool:

@@ -24,7 +24,7 @@ TAKING = frozenset(("amax", "amin", "max", "min")) | {"logsumexp", "sum", "mean"
 # Other operators that may select among the parts.
 CHOOSING = those(role=("reduction", "pooling"), function=("piecewise", "curved")) | {"logsumexp", "topk", "sort"}
 CHOOSING |= those(role="softmax")
-# Operations that lay the same numbers out anew.
+# Operations that only change the layout.
 LAYING_OUT = those(role=("view", "rearrangement"), function="identity")
 
 
@@ -41,9 +41,9 @@ class Parts:
     constants : list of Tensor or None
         The constants of one number among the parts.
     axis : int or None
-        The new axis; None where the parts have been laid out anew since.
+        The new axis; None if the layout has changed since.
     halves : bool
-        Whether they are two parts behind each other, each as long as the axis was, as in ``cat([x, x], 1)``.
+        Whether they are two parts one after the other, each with the old length of the axis, as in ``cat([x, x], 1)``.
     """
 
     parents: list[Value]
@@ -102,7 +102,7 @@ class LaidBeside:
         return bool(self._known)
 
     def carry(self, call: Call, output: Any) -> None:
-        """Note that the parts have been laid out anew: what is then taken of them cannot be told."""
+        """Note that the layout of the parts has changed: later selections from them are unknown."""
         parts = self.read(call)
         if parts is not None and isinstance(output, Tensor):
             self._known[id(output)] = weakref.ref(output), version(output), replace(parts, axis=None)
@@ -134,9 +134,9 @@ class LaidBeside:
 
     @staticmethod
     def may_rectify(call: Call, parts: Parts) -> bool:
-        """Whether an operation that is no function of one number may choose between a value and a constant.
+        """Whether an operation that is not a function of one number may choose between a value and a constant.
 
-        Or weigh a value by a gate that is made of it, as ``glu`` does.
+        Or multiply a value by a gate that is computed from it, as ``glu`` does.
         """
         if parts.halves:
             return call.kind == "glu" and parts.same_source

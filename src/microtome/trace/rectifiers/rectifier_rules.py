@@ -207,7 +207,7 @@ class Deconvnet(RectifierRules):
     def rectify(self, value: Value, kind: Kind, ends: set[Any]) -> None:
         """Pass the clamped signal from the nonlinearity's output to what it was computed from."""
         if kind.sign > 0 and kind.scale == 1 and type(value.node).__name__ in _STEPS:
-            # The node sends a fresh result: it takes the clamped signal, without memory of its own.
+            # The node sends a new tensor: the clamped signal is written into it and needs no further memory.
             value.node.register_hook(_replace_by_clamped)
             return
         passing = _Passing(kind)

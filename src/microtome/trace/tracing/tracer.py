@@ -341,7 +341,7 @@ class Tracer(TorchFunctionMode):
 
     @property
     def missing(self) -> frozenset[str]:
-        """Names of values that were to be recorded and did not occur."""
+        """Names of requested values that did not occur."""
         return self._values.missing
 
 

@@ -117,7 +117,7 @@ def _diverse(plan: Plan) -> int:
 
 
 def _restarts(plan: Plan) -> int:
-    """How many images from other starts each is compared with: small images are cheap enough for one in any budget."""
+    """Number of other starts for comparison: for small images one is cheap enough in any budget."""
     return max(plan.budget.restarts, 1 if plan.small else 0)
 
 

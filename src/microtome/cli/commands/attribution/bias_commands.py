@@ -48,8 +48,8 @@ def spotting_bias(
             f'a data set with a training and a test part is expected, mnist or fashion-mnist; got "{data}".'
         )
     if images < 1 or explained < 1:
-        raise InputError(f"at least one picture is expected, got --images {images} and --explained {explained}.")
-    check_place(out)  # seen now, not after two trainings
+        raise InputError(f"at least one picture is needed, got --images {images} and --explained {explained}.")
+    check_place(out)  # checked now, not after two trainings
     train, test = (open_data(data, part=part) for part in ("train", "test"))
     if not isinstance(train, Images) or not isinstance(test, Images):
         raise InputError(f'"{data}" is a folder here; name the data set alone.')
