@@ -57,7 +57,7 @@ def test_containers_are_left_as_found() -> None:
 
 
 class Counting(nn.Module):
-    """Writes into tensors that are not buffers, draws from its own generators, and trains a tensor that is not a parameter."""
+    """Writes into tensors that are not buffers, draws from its own generators, and trains a plain tensor."""
 
     def __init__(self) -> None:
         super().__init__()

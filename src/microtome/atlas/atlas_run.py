@@ -182,8 +182,8 @@ def _larger(
     wider = Plan(network_summary(plan.subject, budget(name), layers, images), plan.subject, plan.methods)
     chosen = selection_of(wider, selected.seen, selected.tables)
     done = {task.key for task in tasks}
-    asked = [task for topic in topics for task in topic.tasks(wider, chosen) if task.key not in done]
-    return f"about {in_words(sum(task.cost for task in asked))} on one core"
+    more = [task for topic in topics for task in topic.tasks(wider, chosen) if task.key not in done]
+    return f"about {in_words(sum(task.cost for task in more))} on one core"
 
 
 def _usual_engine(source: RunConfig | Subject) -> str:

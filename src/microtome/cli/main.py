@@ -114,12 +114,12 @@ def _describe(tokens: Sequence[str]) -> None:
 def _plain_warnings() -> Iterator[None]:
     """Write warnings of Microtome as one line, once, without the line of code."""
     shown = warnings.showwarning
-    told: set[str] = set()
+    emitted: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
         if issubclass(category, DataWarning | ModelWarning | StoreWarning):
-            sys.stderr.write("" if str(message) in told else f"warning: {message}\n")
-            told.add(str(message))
+            sys.stderr.write("" if str(message) in emitted else f"warning: {message}\n")
+            emitted.add(str(message))
         else:
             shown(message, category, *place, **options)
 

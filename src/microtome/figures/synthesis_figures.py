@@ -142,8 +142,8 @@ def _credentials(result: Superstimuli, index: int) -> str:
     ):  # fmt: skip
         value = float(getattr(result, name)[index])
         lines += [] if math.isnan(value) else [text.format(value)]
-    made = result.origin[index] if result.origin else ""
-    return "\n".join([*lines, f"from {made}"])
+    origin = result.origin[index] if result.origin else ""
+    return "\n".join([*lines, f"from {origin}"])
 
 
 def _short(result: Superstimuli, place: int) -> str:

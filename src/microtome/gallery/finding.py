@@ -60,7 +60,7 @@ class Finding:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, given: dict[str, Any]) -> Finding:
+    def from_json(cls, saved: dict[str, Any]) -> Finding:
         """Read the stored form.
 
         Raises
@@ -69,8 +69,8 @@ class Finding:
             If it was stored by another version or is damaged.
         """
         try:
-            drawn = tuple(Drawn(**one) for one in given["pictures"])
-            return cls(**{**given, "pictures": drawn})
+            drawn = tuple(Drawn(**one) for one in saved["pictures"])
+            return cls(**{**saved, "pictures": drawn})
         except (TypeError, KeyError, ValueError) as error:
             raise StoreError(
                 f"a stored finding cannot be read: {error}. Remove its folder to measure again."
@@ -120,6 +120,6 @@ class Workplace:
         figure.savefig(self.folder / f"{name}.png", dpi=110, bbox_inches="tight")
         return Drawn(f"{name}.png", caption)
 
-    def drawn(self, given: Sequence[tuple[str, str]]) -> tuple[Drawn, ...]:
+    def drawn(self, files: Sequence[tuple[str, str]]) -> tuple[Drawn, ...]:
         """Pictures that already exist in the folder; missing ones are left out."""
-        return tuple(Drawn(file, caption) for file, caption in given if (self.folder / file).is_file())
+        return tuple(Drawn(file, caption) for file, caption in files if (self.folder / file).is_file())

@@ -115,10 +115,10 @@ def gallery(
             waiting.append(one)
     tell(f"{len(wanted)} measurements: {len(wanted) - len(waiting)} done or left out, {len(waiting)} to make")
     waiting.sort(key=lambda one: -one.seconds[0 if quick else 1])
-    for made in side_by_side(waiting, folder, quick, place, count, tell):
-        outcomes[made.name] = made
-        state = made.error or f"{len(made.findings)} findings in {made.seconds:.0f} s"
-        tell(f"[{len(outcomes)}/{len(wanted)}] {made.name}: {state}")
+    for outcome in side_by_side(waiting, folder, quick, place, count, tell):
+        outcomes[outcome.name] = outcome
+        state = outcome.error or f"{len(outcome.findings)} findings in {outcome.seconds:.0f} s"
+        tell(f"[{len(outcomes)}/{len(wanted)}] {outcome.name}: {state}")
     everything = {
         one.name: outcomes.get(one.name) or stored(one, folder, quick=quick, photos=place) for one in chosen()
     }

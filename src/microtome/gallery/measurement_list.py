@@ -45,9 +45,9 @@ class Measurement:
         module, _, function = self.code.partition(":")
         code: Callable[[Workplace], list[Finding]] = getattr(importlib.import_module(module), function)
         found = code(place)
-        told, wanted = {(one.document, one.statement) for one in found}, set(self.answers)
-        if told != wanted:
-            raise InputError(f"{self.name} should answer {sorted(wanted)}, got {sorted(told)}.")
+        answered, wanted = {(one.document, one.statement) for one in found}, set(self.answers)
+        if answered != wanted:
+            raise InputError(f"{self.name} should answer {sorted(wanted)}, got {sorted(answered)}.")
         return found
 
 

@@ -76,12 +76,14 @@ def _work(one: Measurement, folder: Path, quick: bool, photos: Path | None) -> N
     failed.unlink(missing_ok=True)
     torch.set_num_threads(1)
     with threadpool_limits(1):  # the cores are used by several processes
-        made = measure(one, folder, quick=quick, photos=photos, say=lambda line: _told(f"  {one.name}: {line}"))
-    if made.error:
-        write_atomically(failed, made.error.encode())
+        outcome = measure(
+            one, folder, quick=quick, photos=photos, say=lambda line: _write_line(f"  {one.name}: {line}")
+        )
+    if outcome.error:
+        write_atomically(failed, outcome.error.encode())
 
 
-def _told(line: str) -> None:
+def _write_line(line: str) -> None:
     """One whole line at a time, since several processes write to one stream."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()

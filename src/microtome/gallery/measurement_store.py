@@ -63,16 +63,16 @@ def stored(one: Measurement, folder: Path, *, quick: bool, photos: Path | None) 
     if not file.is_file():
         return None
     try:
-        given: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if given["key"] != key(one, quick=quick, photos=photos):
+        saved: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if saved["key"] != key(one, quick=quick, photos=photos):
             return None
-        findings = [Finding.from_json(row) for row in given["findings"]]
-        told = {name: given[name] for name in ("seconds", "processor", "command", "seed", "versions")}
+        findings = [Finding.from_json(row) for row in saved["findings"]]
+        record = {name: saved[name] for name in ("seconds", "processor", "command", "seed", "versions")}
     except (OSError, ValueError, KeyError, StoreError):
         return None  # cut short or damaged: it is measured again
     if not all((file.parent / drawn.file).is_file() for finding in findings for drawn in finding.pictures):
         return None
-    return Outcome(one.name, findings, **told)
+    return Outcome(one.name, findings, **record)
 
 
 def measure(

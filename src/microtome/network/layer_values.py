@@ -64,8 +64,8 @@ def joined(axes: trace.Axes | None, parts: list[Tensor], counts: list[int]) -> T
 def operation_call(net: Network, layer: str, images: Any) -> trace.Call:
     """The operation of a layer, as the model calls it; see ``Network.call``."""
     found = net.layer(layer)
-    given = net.probe if images is None else images
-    prepared = net.normalise(net.images(given, check=False).detach())
+    inputs = net.probe if images is None else images
+    prepared = net.normalise(net.images(inputs, check=False).detach())
     capture = trace.Capture(found.operation)
     with torch.no_grad():
         trace.Tracer(net.model, [found.operation], observer=capture)(prepared)

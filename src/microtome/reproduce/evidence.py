@@ -150,7 +150,7 @@ def covering(
     tried = attribution.occlusion(net, images, labels, window=window, stride=max(1, window // 2))
     middle = (tried.boxes[..., :2] + tried.boxes[..., 2:]) // 2
     drop, gray = tried.values[:, 0], baseline(net, images, "gray")
-    made = {}
+    maps = {}
     for name, pair in masks.items():
         windows, whole = [], []
         for mask in pair:
@@ -159,14 +159,14 @@ def covering(
             covered = torch.where(mask[:, None], gray, images)
             left = net.probabilities(covered, batch=8).gather(1, labels[:, None])[:, 0]
             whole.append(tried.unoccluded - left)
-        made[name] = Covering(
+        maps[name] = Covering(
             provenance=provenance(net, "covering", regions=name, window=window),
             object=windows[0],
             background=windows[1],
             whole_object=whole[0],
             whole_background=whole[1],
         )
-    return made
+    return maps
 
 
 def counterfactual(net: Network, images: Tensor, labels: Tensor, masks: tuple[Tensor, Tensor]) -> Counterfactual:

@@ -164,8 +164,8 @@ def information_planes(*, quick: bool = True, out: Path | None = None, say: Say 
 
     def trained(what: str, epochs: int, checkpoints: int, **options: Any) -> NetworkRuns:
         tell(f"{what}: {size.networks} networks, {epochs:,} epochs")
-        given: dict[str, Any] = {"hidden": HIDDEN, **options}
-        return train_networks(task, networks=size.networks, epochs=epochs, checkpoints=checkpoints, **given)
+        settings: dict[str, Any] = {"hidden": HIDDEN, **options}
+        return train_networks(task, networks=size.networks, epochs=epochs, checkpoints=checkpoints, **settings)
 
     tanh = trained("tanh", size.epochs, size.checkpoints)
     relu = trained("ReLU", size.epochs, size.checkpoints, activation="relu")

@@ -152,10 +152,10 @@ def lectures(
         raise InputError(f"2 to {len(found)} images can be taken from {photos}, got {images}.")
     chosen = found.subset([round(place * (len(found) - 1) / (images - 1)) for place in range(images)]).load()
     pictures, labels = chosen.images, torch.as_tensor(chosen.labels, device="cpu")
-    made = findings(net, second, pictures, labels, say=say)
+    result = findings(net, second, pictures, labels, say=say)
     if out is not None:
-        _saved(made, out)
-    return made
+        _saved(result, out)
+    return result
 
 
 def findings(

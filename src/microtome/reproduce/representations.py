@@ -128,9 +128,9 @@ def representations(
     tell(f"the digits' network: {right:.1%} of the new digits right")
     pixels = Features(layer="pixels", reduce="flat", values=test.images.flatten(1), labels=test.labels)
     layers = [name for name, layer in net.layers.items() if layer.leaf and layer.parameters]
-    given = [pixels, *(features(net, test, layer, reduce=_reduction(net, layer)) for layer in layers)]
-    tell(f"t-SNE of {len(test):,} digits: {', '.join(one.layer for one in given)}")
-    digits = aligned(given)
+    compared = [pixels, *(features(net, test, layer, reduce=_reduction(net, layer)) for layer in layers)]
+    tell(f"t-SNE of {len(test):,} digits: {', '.join(one.layer for one in compared)}")
+    digits = aligned(compared)
     mapped = None
     if photos is not None:
         tell("t-SNE of the photos")
@@ -197,9 +197,9 @@ def photo_maps(folder: Path, count: int | None = None, *, seed: int = 0) -> Phot
     noise.
     """
     net = zoo.network("efficientnet-lite0")
-    given = data.folder(folder, net.input_shape)
-    total = len(given) if count is None else min(count, len(given))
-    some = given.subset(range(0, len(given), max(1, len(given) // total)))
+    photos = data.folder(folder, net.input_shape)
+    total = len(photos) if count is None else min(count, len(photos))
+    some = photos.subset(range(0, len(photos), max(1, len(photos) // total)))
     layer = next(
         name for name in reversed(list(net.layers)) if net.layers[name].units > 1000 and net.layers[name].spatial
     )

@@ -117,19 +117,19 @@ def integrated_gradients(
     (0.25, True)
     """
     nodes, weights = quadrature(rule, check_count(steps, "steps"))
-    given = net.images(images).detach()
-    start = baselines.baseline(net, given, baseline, seed=seed)
-    asked, ends = scored_beside(net, given, start, target, batch)
-    quick = net.quick(given, asked.logits, len(given) * len(nodes))
-    values = (given - start) * _mean_slope(quick, given, start, asked.target, nodes, weights, batch)
-    floor = wide(ends.gather(1, asked.target[:, None])[:, 0])
+    checked = net.images(images).detach()
+    start = baselines.baseline(net, checked, baseline, seed=seed)
+    scores, ends = scored_beside(net, checked, start, target, batch)
+    quick = net.quick(checked, scores.logits, len(checked) * len(nodes))
+    values = (checked - start) * _mean_slope(quick, checked, start, scores.target, nodes, weights, batch)
+    floor = wide(ends.gather(1, scores.target[:, None])[:, 0])
     return PathAttribution(
         values=values,
-        target=asked.target,
-        score=asked.score,
-        images=given,
+        target=scores.target,
+        score=scores.score,
+        images=checked,
         classes=net.classes,
-        completeness_gap=values.flatten(1).sum(1) - (asked.score - floor),
+        completeness_gap=values.flatten(1).sum(1) - (scores.score - floor),
         baseline_score=floor,
     )
 

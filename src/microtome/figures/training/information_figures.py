@@ -161,8 +161,8 @@ def _curves(axes: Axes, result: InformationPlane, *, band: bool) -> None:
     axes.set_ylabel("I(X;T), bits")
     bounds = "; thin: lower bound" if bool((result.i_xt_low < result.i_xt_high).any()) else ""
     many = result.i_xt_networks.shape[2]
-    said = f"band: 10 to 90 % of {many} networks" if many > 1 else "one network"
-    axes.set_title(f"{said}{bounds}", fontsize=9, loc="left")
+    caption = f"band: 10 to 90 % of {many} networks" if many > 1 else "one network"
+    axes.set_title(f"{caption}{bounds}", fontsize=9, loc="left")
     axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=3)
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -28,10 +28,10 @@ def photos_of(place: Workplace, net: Network, quick: int) -> Folder:
     return spread(found, quick) if place.quick else found
 
 
-def spread(given: Folder, count: int) -> Folder:
+def spread(photos: Folder, count: int) -> Folder:
     """A number of images, evenly over the folder."""
-    count = min(count, len(given))
-    return given.subset([round(at * (len(given) - 1) / max(count - 1, 1)) for at in range(count)])
+    count = min(count, len(photos))
+    return photos.subset([round(at * (len(photos) - 1) / max(count - 1, 1)) for at in range(count)])
 
 
 def first_filters(place: Workplace) -> list[Finding]:

@@ -120,20 +120,20 @@ def _close(
     )
 
 
-def likeness(given: ClassResiduals) -> Tensor:
+def likeness(residuals: ClassResiduals) -> Tensor:
     """(classes,) absolute cosine of each residual and its class average, both centred."""
     residual, average = (
         values.flatten(1).double() - values.flatten(1).double().mean(1, keepdim=True)
-        for values in (given.residual, given.averages)
+        for values in (residuals.residual, residuals.averages)
     )
     return torch.nn.functional.cosine_similarity(residual, average, dim=1).abs()
 
 
-def _residual_of_8(given: ClassResiduals) -> Finding:
-    alike = likeness(given)
+def _residual_of_8(residuals: ClassResiduals) -> Finding:
+    alike = likeness(residuals)
     order = alike.argsort()
-    least, rank = given.classes[int(order[0])], int((alike < alike[given.classes.index("8")]).sum()) + 1
-    texts = ", ".join(f"{given.classes[int(at)]} {float(alike[at]):.2f}" for at in order)
+    least, rank = residuals.classes[int(order[0])], int((alike < alike[residuals.classes.index("8")]).sum()) + 1
+    texts = ", ".join(f"{residuals.classes[int(at)]} {float(alike[at]):.2f}" for at in order)
     return Finding(
         _DOCUMENT,
         "residual-of-8",
@@ -144,10 +144,10 @@ def _residual_of_8(given: ClassResiduals) -> Finding:
     )
 
 
-def _residual_of_0(given: ClassResiduals) -> Finding:
-    at = given.classes.index("0")
-    average = given.averages[at].reshape(28, 28).double()
-    residual = given.residual[at].reshape(28, 28).double()
+def _residual_of_0(residuals: ClassResiduals) -> Finding:
+    at = residuals.classes.index("0")
+    average = residuals.averages[at].reshape(28, 28).double()
+    residual = residuals.residual[at].reshape(28, 28).double()
     side = torch.arange(28, device="cpu")
     rows, columns = torch.meshgrid(side, side, indexing="ij")
     away = ((rows - 13.5) ** 2 + (columns - 13.5) ** 2).sqrt()
@@ -172,9 +172,9 @@ def roughness(vectors: Tensor) -> Tensor:
     return (across + down) / flat.square().sum((1, 2)).clamp(min=1e-30)
 
 
-def _last_vector(given: ClassResiduals) -> Finding:
-    rough = roughness(given.signal.reshape(-1, 28, 28))
-    weaker = float(given.singular_values[0] / given.singular_values[-1])
+def _last_vector(residuals: ClassResiduals) -> Finding:
+    rough = roughness(residuals.signal.reshape(-1, 28, 28))
+    weaker = float(residuals.singular_values[0] / residuals.singular_values[-1])
     first, last = float(rough[0]), float(rough[-1])
     noisy = last > 2 * first
     return Finding(
@@ -217,10 +217,10 @@ def _directions(kernels: Tensor, pictures: Pictures) -> Finding:
     )
 
 
-def _ideal(name: str, given: IdealInputs, pictures: Pictures) -> Finding:
-    ours, theirs = best_by_digit(given), document(_DOCUMENT)[name].value
-    trained = sum("+training" in kind for kind in given.best_kinds)
-    expected = 0 if name == "resnet18-ideal" else len(given.best_kinds)
+def _ideal(name: str, ideal: IdealInputs, pictures: Pictures) -> Finding:
+    ours, theirs = best_by_digit(ideal), document(_DOCUMENT)[name].value
+    trained = sum("+training" in kind for kind in ideal.best_kinds)
+    expected = 0 if name == "resnet18-ideal" else len(ideal.best_kinds)
     same = ours == theirs
     why = {
         "one-layer-ideal": "For one layer the distance is convex: all starts lead to the same smallest distance, and "
@@ -233,20 +233,20 @@ def _ideal(name: str, given: IdealInputs, pictures: Pictures) -> Finding:
         _DOCUMENT,
         name,
         ours,
-        f"{ours}\na trained image is best for {trained} of {len(given.best_kinds)} digits",
+        f"{ours}\na trained image is best for {trained} of {len(ideal.best_kinds)} digits",
         verdict(same, trained == expected),
         "" if same else why,
         pictures,
     )
 
 
-def _training(given: IdealInputs, mixed: str) -> Finding:
-    trained = sum("+training" in kind for kind in given.best_kinds)
+def _training(ideal: IdealInputs, mixed: str) -> Finding:
+    trained = sum("+training" in kind for kind in ideal.best_kinds)
     return Finding(
         _DOCUMENT,
         "resnet18-training",
         f"{trained} of 10 (training mode: {mixed})",
-        f"in evaluation mode training improves {trained} of {len(given.best_kinds)} digits; with batch norm in "
+        f"in evaluation mode training improves {trained} of {len(ideal.best_kinds)} digits; with batch norm in "
         f"training mode, where the images influence each other, {mixed}",
         verdict(trained == 0, mixed.startswith(("0", "1 "))),
         "" if trained == 0 else "The paper does not say how it trained its images.",

@@ -170,8 +170,8 @@ def dissecting_a_convnet(
     if out is not None:
         result.save(out / "dissecting-a-convnet.safetensors")
         (out / "dissecting-a-convnet.txt").write_text(result.report() + "\n", encoding="utf-8")
-        made = f"microtome reproduce dissecting-a-convnet {'--quick' if quick else '--full'}, seed {seed}"
-        write_sections(out / "index.html", title="Dissecting a ConvNet", sections=study.sections, made=made)
+        command = f"microtome reproduce dissecting-a-convnet {'--quick' if quick else '--full'}, seed {seed}"
+        write_sections(out / "index.html", title="Dissecting a ConvNet", sections=study.sections, made=command)
     return result
 
 
@@ -255,7 +255,7 @@ def _turned(angle: float, other: float) -> float:
 
 def _second_layer(study: _Study, net: Network, image: Tensor) -> None:
     tuned = units.tuning(net, "conv2")
-    made = synthesis.maximize(net, "conv2", steps=96)
+    superstimuli = synthesis.maximize(net, "conv2", steps=96)
     selective = sum(bool(kind) for kind in tuned.kind)
     maps = units.activation_maps(net, image, ["conv1", "conv2"])
     study.add(
@@ -266,7 +266,7 @@ def _second_layer(study: _Study, net: Network, image: Tensor) -> None:
         + "; ".join(f"{unit}: {label}" for unit, label in enumerate(tuned.labels)),
         "yes" if selective > len(tuned.kind) / 2 else "partly" if selective else "no",
         [
-            ("conv2-superstimuli", made, "The image that excites each channel of conv2 most."),
+            ("conv2-superstimuli", superstimuli, "The image that excites each channel of conv2 most."),
             ("activations", maps, "The map of each channel of conv2 for the digit."),
         ],
         activations={"layer": "conv2"},

@@ -167,7 +167,7 @@ def _traced(net: Network, start: Tensor, way: Tensor, gap: float, limit: int) ->
 def _places(found: list[Crossings], gap: float, like: Tensor) -> tuple[Tensor, list[dict[str, Any]]]:
     """Places of all operations in order, those closer than ``gap`` once, with the unit that switches first there."""
     at = torch.cat([like.new_empty(0), *(part.at for part in found)])
-    owners = [(of, place) for of in found for place in range(len(of.at))]
+    owners = [(bends, place) for bends in found for place in range(len(bends.at))]
     order = at.argsort(stable=True)
     sorted_ = at[order]
     new = torch.ones_like(at, dtype=torch.bool)

@@ -60,15 +60,15 @@ class KeptPass:
 
     def operation(self, call: Call, output: Any) -> None:
         """An operation has run."""
-        made = tensors(output) or ([call.input] if call.kind == "setitem" else [])
-        if made:
-            self.seen[call.name] = kept(call.kind, made[0])
+        outputs = tensors(output) or ([call.input] if call.kind == "setitem" else [])
+        if outputs:
+            self.seen[call.name] = kept(call.kind, outputs[0])
 
     def leave(self, name: str, module: nn.Module, output: Any) -> None:
         """A module has returned."""
-        made = tensors(output)
-        if made:
-            self.seen[name] = kept(type(module).__name__, made[0])
+        outputs = tensors(output)
+        if outputs:
+            self.seen[name] = kept(type(module).__name__, outputs[0])
 
 
 @dataclass
@@ -111,30 +111,32 @@ class FollowedPass:
 
     def operation(self, call: Call, output: Any) -> None:
         """An operation has run."""
-        made = tensors(output) or ([call.input] if call.kind == "setitem" else [])
-        if not made:
+        outputs = tensors(output) or ([call.input] if call.kind == "setitem" else [])
+        if not outputs:
             return
         self.order.append(call.name)
         if self.labelled:
             for name in (call.name, *self._unread):
                 self._read_by(name, call.tensors)
             self._unread.clear()
-        found = axis_rules.carried(call, self._known, made, len(self.order)) if self.labelled else [None] * len(made)
-        seen = Seen(call.kind, tuple(made[0].shape), found[0])
+        found = (
+            axis_rules.carried(call, self._known, outputs, len(self.order)) if self.labelled else [None] * len(outputs)
+        )
+        seen = Seen(call.kind, tuple(outputs[0].shape), found[0])
         seen.apart = self.labelled and self._keeps_apart(call, seen.shape)
-        self._measure(call.name, made[0], seen)
+        self._measure(call.name, outputs[0], seen)
         if self.labelled:
             seen.over = self._reduces_images(call, seen)
         self.seen[call.name] = seen
-        for value, labels in zip(made, [seen.labels, *found[1:]], strict=True):
+        for value, labels in zip(outputs, [seen.labels, *found[1:]], strict=True):
             self._note(value, labels, call.name)
 
     def leave(self, name: str, module: nn.Module, output: Any) -> None:
         """A module has returned."""
-        made = tensors(output)
-        if not made:
+        outputs = tensors(output)
+        if not outputs:
             return
-        value = made[0]
+        value = outputs[0]
         known = self._labels.get(id(value))
         if known is not None and known[0]() is value and known[2] in self.seen:
             origin = self.seen[known[2]]

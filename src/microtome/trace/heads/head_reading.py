@@ -191,11 +191,11 @@ _SORTED = (
 def _ranked(ending: Ending, node: int | None) -> str:
     """The operation that sorts an output; empty if there is none."""
     while node is not None:
-        made = ending.nodes[node]
-        if made.kind in ("topk", "sort", "msort"):
-            return made.name
-        passes = made.kind in HANDING_ON or made.kind in PROBABILITIES
-        node = made.inputs[0] if passes and len(made.inputs) == 1 else None
+        operation = ending.nodes[node]
+        if operation.kind in ("topk", "sort", "msort"):
+            return operation.name
+        passes = operation.kind in HANDING_ON or operation.kind in PROBABILITIES
+        node = operation.inputs[0] if passes and len(operation.inputs) == 1 else None
     return ""
 
 

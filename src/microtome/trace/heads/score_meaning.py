@@ -125,13 +125,13 @@ def _of_probabilities(ending: Ending, node: int) -> bool:
     any_found = False
     while waiting:
         at = waiting.pop()
-        made = ending.nodes[at]
-        if made.kind in PROBABILITIES:
+        operation = ending.nodes[at]
+        if operation.kind in PROBABILITIES:
             any_found = True
             continue
-        if made.kind not in _MIXING or not made.inputs:
+        if operation.kind not in _MIXING or not operation.inputs:
             return False
-        fresh = [source for source in made.inputs if source not in seen]
+        fresh = [source for source in operation.inputs if source not in seen]
         seen.update(fresh)
         waiting += fresh
     return any_found

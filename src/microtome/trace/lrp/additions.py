@@ -30,7 +30,7 @@ def terms(account: Account, operation: Operation, arriving: Tensor) -> tuple[Ten
     constant: Tensor | None = None
     for value, factor in parts:
         part = value * quotient if factor == 1 else (factor * value) * quotient
-        if any(value is given for given in operation.inputs):
+        if any(value is one for one in operation.inputs):
             sent.append((value, reduced(part, value.shape)))
         else:
             constant = part if constant is None else constant + part
@@ -45,7 +45,7 @@ def added(account: Account, unknown: BackwardRule, operation: Operation, arrivin
         named["input"],
         named.get(f"argument{ADDING[operation.call.kind]}", named.get("end", named.get("src"))),
     ]
-    takers = [value for value in values if any(value is given for given in operation.inputs)]
+    takers = [value for value in values if any(value is one for one in operation.inputs)]
     none = {id(value): torch.zeros_like(value) for value in takers}
     if not takers:
         return unknown(operation, arriving)

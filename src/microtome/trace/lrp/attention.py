@@ -27,7 +27,7 @@ def attention(account: Account, operation: Operation, arriving: Tensor) -> tuple
         again: Tensor = operation.call.func(**{**_as_keywords(bound), "value": swap[id(value)]})
         return again
 
-    if not any(value is given for given in operation.inputs):  # attention weights from the image on constant values
+    if not any(value is one for one in operation.inputs):  # attention weights from the image on constant values
         account.book_places(operation, bias=arriving)
         return operation.back()
     return proportional(account, operation, arriving, [value], run=run)
@@ -76,7 +76,7 @@ def multi_head(account: Account, operation: Operation, arriving: Tensor) -> tupl
         Shared(back, sums.product(whole - hidden, quotient), sums.total(r_hidden) - sums.product(whole, quotient))
     )
     r_value = _dense(account, rule, sums, (value, w, b), v, v * back)
-    if not any(named["value"] is given for given in operation.inputs):
+    if not any(named["value"] is one for one in operation.inputs):
         account.book(Shared(r_value, sums.total(r_value), torch.zeros_like(account.bias_share)))
     return operation.back((named["value"], r_value.reshape(named["value"].shape)))
 
@@ -116,8 +116,8 @@ def are_shares(weights: Tensor) -> bool:
     return bool((weights >= 0).all()) and bool(((weights.sum(-1) - 1).abs() < 1e-3).all())
 
 
-def _alike(made: Tensor, weights: Tensor) -> bool:
-    return made.shape[-2:] == weights.shape[-2:] and made.numel() == weights.numel()
+def _alike(value: Tensor, weights: Tensor) -> bool:
+    return value.shape[-2:] == weights.shape[-2:] and value.numel() == weights.numel()
 
 
 class Attentions:

@@ -104,8 +104,8 @@ class Weighted:
 
         def forward(value: Tensor, w: Tensor) -> Tensor:
             swap = {id(x): value, id(weight): w} if terms is None else {id(call.input): value * w}
-            made: Tensor = call.func(*substitute(call.args, swap), **substitute(call.kwargs, swap))
-            return made
+            output: Tensor = call.func(*substitute(call.args, swap), **substitute(call.kwargs, swap))
+            return output
 
         def adjoint(signal: Tensor, w: Tensor) -> Tensor:
             with torch.enable_grad():
@@ -175,8 +175,8 @@ def linear_maps(kind: str, bound: dict[str, Any]) -> tuple[Map, Map, Tensor, int
             functional.pad(value, [side for extra in reversed(uneven) for side in (0, extra)]) if any(uneven) else value
         )
         value = value[None] if alone else value
-        made = torch.convolution(value, w, None, stride, padding, dilation, transposed, output_padding, groups)
-        return made[0] if alone else made
+        output = torch.convolution(value, w, None, stride, padding, dilation, transposed, output_padding, groups)
+        return output[0] if alone else output
 
     def adjoint(signal: Tensor, w: Tensor) -> Tensor:
         back = torch.ops.aten.convolution_backward(

@@ -119,9 +119,9 @@ class Relevance(RuleSet):
             )
         ranges, self._prepares = self._ranges.after(call), self._ranges.prepares(call)
         for value in call.tensors:
-            made = self._made_by.get(id(value))
-            if made is not None and made[0] is value and call.kind != "batch_norm":
-                made[1].readers += 1
+            operator = self._made_by.get(id(value))
+            if operator is not None and operator[0] is value and call.kind != "batch_norm":
+                operator[1].readers += 1
         self._scaled.read(call)
         weighs, terms = self._gates.made(call), self._products.before(call, self._ranges)
         source = call.input
@@ -293,11 +293,11 @@ class Relevance(RuleSet):
         return proportional(self.account, operation, arriving, [x], run=run, constant=constant)
 
     def _batch_norm(self, call: Call) -> BackwardRule:
-        made = self._made_by.get(id(call.input))
+        operator = self._made_by.get(id(call.input))
         bound = call.arguments
-        if made is None or bound["running_mean"] is None or bound["training"]:
+        if operator is None or bound["running_mean"] is None or bound["training"]:
             return self._held
-        weighted = made[1]
+        weighted = operator[1]
         if weighted.norm is not None:  # a second norm of the same values: neither forms one layer with the layer before
             weighted.readers += 1
         if weighted.readers or weighted.norm is not None or weighted.free:
@@ -335,14 +335,14 @@ class Relevance(RuleSet):
         if call.kind != "add" or call.arguments["alpha"] != 1:
             return None
         for value, constant in (("input", "other"), ("other", "input")):
-            made = self._made_by.get(id(call.arguments[value]))
+            operator = self._made_by.get(id(call.arguments[value]))
             added = call.arguments[constant]
-            if made is None or not isinstance(added, Tensor) or added.requires_grad:
+            if operator is None or not isinstance(added, Tensor) or added.requires_grad:
                 continue
-            if made[1].readers <= 1 and made[1].norm is None:
-                bias = made[1].added_bias(made[0], added)
+            if operator[1].readers <= 1 and operator[1].norm is None:
+                bias = operator[1].added_bias(operator[0], added)
                 if bias is not None:
-                    return made[1], bias
+                    return operator[1], bias
         return None
 
     def _sum(self, call: Call) -> BackwardRule:
@@ -376,8 +376,8 @@ class Relevance(RuleSet):
             return self._joined(
                 scaled.weighted, scaled.scale, scaled.shift + shift, partial(additions.terms, self.account), steps
             )
-        made = self._made_by.get(id(terms[0]))
-        weighted = made[1] if made is not None else None
+        operator = self._made_by.get(id(terms[0]))
+        weighted = operator[1] if operator is not None else None
         if (before := self._scaled.of(terms[0])) is not None:
             weighted = before.weighted
         if call.kind != "sub" or weighted is None:
@@ -412,8 +412,8 @@ class Relevance(RuleSet):
 
     def _maker(self, value: Tensor) -> Weighted | None:
         """The weighted operator that has computed a value."""
-        made = self._made_by.get(id(value))
-        return made[1] if made is not None and made[0] is value else None
+        operator = self._made_by.get(id(value))
+        return operator[1] if operator is not None and operator[0] is value else None
 
 
 def _is_layer(call: Call) -> bool:

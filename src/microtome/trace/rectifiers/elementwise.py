@@ -101,18 +101,18 @@ class Elementwise:
             self._laid.carry(call, output)
         if value is None:
             return
-        made = tensors(call.args[0] if output is None and call.kind == "setitem" else output)
-        if not made:
+        outputs = tensors(call.args[0] if output is None and call.kind == "setitem" else output)
+        if not outputs:
             return
         if value.source is None:  # a mask; a split mask is several values
-            for part in made:
+            for part in outputs:
                 self._keep(part, value)
             return
-        value.node = made[0].grad_fn if made[0].requires_grad else None
+        value.node = outputs[0].grad_fn if outputs[0].requires_grad else None
         self.values.append(value)
         for parent in value.parents:
             parent.children.append(value)
-        self._keep(made[0], value)
+        self._keep(outputs[0], value)
 
     @property
     def lies_beside(self) -> bool:
@@ -182,15 +182,15 @@ class Elementwise:
         under = other.laid_out if other.source is None else self._under(y)
         if under is None or under.source is None or under.linear or not alike(under, x.detach(), y.detach()):
             return None
-        made = Value(
+        value = Value(
             one.source, [one], under.name, under.kind, mask=other.mask, again=lambda values: computed(under, values[0])
         )
-        made.node = other.node
-        under.children.append(made)
-        self.values.append(made)
+        value.node = other.node
+        under.children.append(value)
+        self.values.append(value)
         one.twins |= under.source.nodes
-        self._keep(y, made)
-        return made
+        self._keep(y, value)
+        return value
 
     def _under(self, tensor: Tensor) -> Value | None:
         """The value that a tensor holds in another layout."""

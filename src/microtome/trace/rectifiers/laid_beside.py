@@ -90,12 +90,12 @@ class LaidBeside:
         if long and (len(parts) != 2 or parts[0].shape != parts[1].shape):
             return
         different = [*{id(part): part for part in parts}.values()]
-        made = [(part, value) for part in different if (value := known(part)) is not None]
-        if made:
-            places = {id(part): at for at, (part, _) in enumerate(made)}
+        pairs = [(part, value) for part in different if (value := known(part)) is not None]
+        if pairs:
+            places = {id(part): at for at, (part, _) in enumerate(pairs)}
             order = [places.get(id(part)) for part in parts]
             constants = [constant(part) if id(part) not in places else None for part in parts]
-            laid = Parts([value for _, value in made], order, constants, axis, halves=long)
+            laid = Parts([value for _, value in pairs], order, constants, axis, halves=long)
             self._known[id(output)] = weakref.ref(output), version(output), laid
 
     def __bool__(self) -> bool:
@@ -119,9 +119,9 @@ class LaidBeside:
     def taken(call: Call, parts: Parts) -> Value | None:
         """The reduction of an operation along the new axis, as a function of one number; None if it is none."""
         bound = call.arguments
-        given = bound.get("dim", bound.get("other", bound.get("argument1")))
+        axis = bound.get("dim", bound.get("other", bound.get("argument1")))
         keeps = bound.get("keepdim", bound.get("argument2", False))
-        axes = given if isinstance(given, tuple | list) else (given,)
+        axes = axis if isinstance(axis, tuple | list) else (axis,)
         along = len(axes) == 1 and isinstance(axes[0], int) and axes[0] % call.input.dim() == parts.axis
         if parts.halves or not along or keeps or call.kind not in TAKING or not parts.one_source:
             return None

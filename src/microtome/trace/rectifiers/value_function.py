@@ -143,9 +143,9 @@ def repeatable(call: Call, places: list[Tensor]) -> Callable[[list[Tensor]], Ten
                 return type(tree)([filled(item) for item in tree])
             return tree
 
-        given = filled(args)
-        made = func(*given, **{key: filled(value) for key, value in kwargs.items()})
-        result: Tensor = given[0] if written else made
+        arguments = filled(args)
+        made = func(*arguments, **{key: filled(value) for key, value in kwargs.items()})
+        result: Tensor = arguments[0] if written else made
         return result
 
     return again
@@ -153,8 +153,8 @@ def repeatable(call: Call, places: list[Tensor]) -> Callable[[list[Tensor]], Ten
 
 def _again_on_one(func: Function, options: list[Any], keywords: dict[str, Any], values: list[Tensor]) -> Tensor:
     """Run a call of one tensor on another one."""
-    made: Tensor = func(values[0].clone(), *options, **keywords)  # the call may write on it
-    return made
+    result: Tensor = func(values[0].clone(), *options, **keywords)  # the call may write on it
+    return result
 
 
 def _cast(values: list[Tensor]) -> Tensor:

@@ -145,10 +145,10 @@ class PassValues:
 
     def _replacement(self, name: str, value: Tensor) -> Tensor:
         """The replacement of a value; its own operations are not the model's and get no names."""
-        given = self.replace[name]
+        replacement = self.replace[name]
         self.paused = True
         try:
-            new: Any = given if isinstance(given, Tensor) else given(value)
+            new: Any = replacement if isinstance(replacement, Tensor) else replacement(value)
             if not isinstance(new, Tensor) or new.shape != value.shape:
                 shape = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
                 raise InputError(f'layer "{name}" gives {tuple(value.shape)}; the replacement is {shape}.')

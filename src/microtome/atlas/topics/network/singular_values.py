@@ -250,9 +250,9 @@ def _signal(album: Album, layer: str) -> Gallery | Absent | None:
             f"Its {found.rank} signal vectors weight {channels} input channels at one position, so they are not images."
         )
     pictures, about = signed_pictures(album, f"signal-{album.slug(layer)}", found.signal)
-    of = {"patches": "patches", "kernels": "single kernels"}.get(found.view, "what it reads")
+    read = {"patches": "patches", "kernels": "single kernels"}.get(found.view, "what it reads")
     caption = (
-        f"The {len(found.signal)} strongest of {found.rank} directions among {of} that change its output; below each "
+        f"The {len(found.signal)} strongest of {found.rank} directions among {read} that change its output; below each "
         f"its strength (singular value). Inputs orthogonal to all {found.rank} do not reach the output.{about}"
     )
     shown = tuple(

@@ -89,8 +89,8 @@ def shortcut_share(
     net = model.network()
     drawn = torch.stack([_mask(masks, path, net) for path in photo])
     chosen = methods_named(methods) or list(attribution.quality.shortcut.METHODS)
-    asked = int(target) if target is not None and target.isdigit() else target
-    found = attribution.shortcut_share(net, pictures(photo, net), drawn, asked, methods=chosen)
+    label = int(target) if target is not None and target.isdigit() else target
+    found = attribution.shortcut_share(net, pictures(photo, net), drawn, label, methods=chosen)
     save(found, output, as_json=json)
     tell(
         found.table(),

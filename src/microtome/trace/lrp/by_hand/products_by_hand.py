@@ -124,8 +124,8 @@ class ProductsByHand:
 
 def _summed(call: Call) -> list[int]:
     """The summed axes of a sum."""
-    given, axes = call.arguments["dim"], call.input.dim()
-    named = range(axes) if given is None else given if isinstance(given, tuple | list) else (given,)
+    dims, axes = call.arguments["dim"], call.input.dim()
+    named = range(axes) if dims is None else dims if isinstance(dims, tuple | list) else (dims,)
     return [axis % axes for axis in named]
 
 

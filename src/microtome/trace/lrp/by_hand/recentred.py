@@ -21,10 +21,10 @@ def is_recentred(value: Value, begin: Value) -> bool:
     """Whether a value is such a function of another one; False if it cannot be computed on other numbers."""
     try:
         with torch.no_grad():
-            made = computed(value, _GRID.reshape(-1, *(1,) * 5), begin)  # more axes than an image has
+            outputs = computed(value, _GRID.reshape(-1, *(1,) * 5), begin)  # more axes than an image has
     except (RuntimeError, TypeError, ValueError):
         return False
-    y = torch.as_tensor(made, device=_GRID.device).double().reshape(len(_GRID), -1)
+    y = torch.as_tensor(outputs, device=_GRID.device).double().reshape(len(_GRID), -1)
     return all(_is_known(column) for column in y.T.unique(dim=0))
 
 
