@@ -387,18 +387,19 @@ class Network:
             )
         return self.head.readout(self.logits(images, batch=batch, check=check))
 
-    def quick(self, images: Tensor, logits: Tensor, times: int, *, backwards: bool = True) -> Network:
-        """A faster copy with the same scores, for methods that run the network on many (``times``) images.
+    def quick(self, images: Tensor, same: Tensor | Sequence[str], times: int, *, backwards: bool = True) -> Network:
+        """A faster copy with the same scores or layers, for methods that run the network on many (``times``) images.
 
         Batch norms are folded into convolutions; photos and kernels use the channels-last layout. All other layers keep
-        their values up to rounding. A copy that does not give ``logits`` for the first image is not used: a model may
-        read the statistics of a batch norm itself, or need the usual layout for a view. The network itself is returned
-        if the passes are too few and small for a copy to pay. On a CPU the copy is made and tested at each call, which
-        costs less than a pass. On a GPU it is cached until the weights change, because making it takes longer than many
+        their values up to rounding. A copy that gives other values for the first image is not used: a model may read
+        the statistics of a batch norm itself, or need the usual layout for a view. ``same`` are the logits of the
+        images, or the names of layers: these are compared, and are not folded. The network itself is returned if the
+        passes are too few and small for a copy to pay. On a CPU the copy is made and tested at each call, which costs
+        less than a pass. On a GPU it is cached until the weights change, because making it takes longer than many
         passes. There nothing is folded without backward passes (``backwards``): adding the folded bias costs as much as
         the norm.
         """
-        return faster_copy.faster_copy(self, images, logits, times, backwards=backwards)
+        return faster_copy.faster_copy(self, images, same, times, backwards=backwards)
 
     def with_layout(self, model: nn.Module, layout: torch.memory_format) -> Network:
         """The same network with a copy of its model that computes the same function, for images in a memory layout."""

@@ -122,10 +122,10 @@ def test_with_less_time_fewer_images_then_fewer_steps_tell_what_layers_reject(pl
     assert planned(0.99 * each[40]) == []
 
 
-def test_integrated_gradients_are_made_again_twice_where_the_time_is_there(plan: Plan) -> None:
-    for seconds, trials in ((1e6, 2), (1e-9, 1)):
+def test_integrated_gradients_are_refined_twice_where_the_time_is_there(plan: Plan) -> None:
+    for seconds, points in ((1e6, 450), (1e-9, 150)):
         limited = with_budget(plan, attribution_seconds=seconds)
-        assert [one["trials"] for one in _options(limited, "integrated-gradients", 3)] == [trials]
+        assert [one["max_steps"] for one in _options(limited, "integrated-gradients", 3)] == [points]
 
 
 def test_every_unit_with_a_page_has_a_superstimulus_and_only_small_images_have_restarts(

@@ -168,13 +168,14 @@ def _curve(
     count = (fraction * pixels).round().long().to(checked.device)
     # Pairs of image and step share batches, so that a few images fill a batch, too.
     which = torch.arange(len(checked) * (steps + 1), device=checked.device)
+    quick = net.quick(checked, ["logits"], len(which), backwards=False)
 
     def part(first: int, last: int) -> Tensor:
         pairs = which[first:last]
         image, step = pairs // (steps + 1), pairs % (steps + 1)
         gone = (rank[image] < count[step][:, None]).reshape(-1, 1, *checked.shape[-2:])
         covered = torch.where(gone, end[image], start[image])
-        logits = wide(net.logits(covered, batch=len(covered), check=False))
+        logits = wide(quick.logits(covered, batch=len(covered), check=False))
         return net.head.readout(logits).gather(1, chosen[image][:, None])[:, 0]
 
     curve = torch.cat(in_passes(net, len(which), part, batch)).reshape(len(checked), steps + 1)

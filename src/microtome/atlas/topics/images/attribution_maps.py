@@ -33,8 +33,7 @@ from microtome.results import Result
 __all__ = ["ATTRIBUTION_MAPS", "BLOCK", "AttributionMaps", "explain_tasks", "explained", "maps_of", "passes"]
 
 BLOCK = 4  # images in one task
-_TRIALS = 2  # repetitions of integrated gradients with more steps; one if time is short
-_MORE = 4  # times as many steps
+_POINTS = (450, 150)  # largest numbers of points of integrated gradients: usual, and if time is short
 _FEW_PASSES = 10  # a method with at most this many passes is cheap
 _ATTENTION = frozenset(("softmax", "scaled_dot_product_attention", "multi_head_attention_forward"))
 _NO_DIFFERENCE = frozenset({"guided-backprop", "deconvnet"})  # not linear in the score
@@ -102,8 +101,10 @@ def _options(plan: Plan, method: str, count: int) -> list[dict[str, Any]]:
         return [{"source": source_digest(method)}]
     if method != "integrated-gradients":
         return [{}]
-    longest = count * sum(_MORE**trial for trial in range(_TRIALS + 1)) * passes(plan, method, {}) * plan.seconds
-    return [{"within": COMPLETE, "trials": _TRIALS if longest <= plan.budget.attribution_seconds else 1}]
+    usual, fewer = _POINTS
+    longest = count * usual / 50 * passes(plan, method, {}) * plan.seconds
+    most = usual if longest <= plan.budget.attribution_seconds else fewer
+    return [{"rule": "cosine", "within": COMPLETE, "max_steps": most}]
 
 
 def _methods(net: Network) -> list[str]:
@@ -131,25 +132,13 @@ def explain(
     method: str,
     images: Sequence[int],
     target: Sequence[int],
-    within: float | None = None,
-    trials: int = 0,
     source: str = "",
     **options: Any,
 ) -> AttributionMaps:
-    """One attribution method on some images; ``source`` identifies the version of the user's own function.
-
-    ``within`` is the largest completeness gap, as a share of the rise of the score; integrated gradients takes four
-    times as many steps, ``trials`` times at most, until no image has a larger one.
-    """
+    """One attribution method on some images; ``source`` identifies the version of the user's own function."""
     found = _method(method)
     pictures = subject.pictures(images)
     result: Any = explained(subject.net, found, pictures, target, options)
-    for _ in range(trials if within is not None else 0):
-        rise = result.score - result.baseline_score
-        if bool((result.completeness_gap.abs() <= within * rise.abs()).all()):
-            break
-        options["steps"] = _MORE * result.provenance.parameters["steps"]
-        result = explained(subject.net, found, pictures, target, options)
     values = downscaled_signal(result.map, _SIDE)
     size = values.flatten(1).abs().amax(1).clamp(min=1e-30)
     extra = {name: getattr(result, name) for name in ("probability", "winner", "unoccluded") if hasattr(result, name)}
