@@ -75,17 +75,17 @@ def read_moments(
     With ``exact`` all positions are used and products are in float64; else a sample of positions, in the network's
     precision. ``only`` selects layers; by default all.
     """
-    layers = {
+    asked = {
         name: operation
         for name, operation in channels.operations.items()
         if operation.kind in FITTED and (only is None or name in only)
     }
     found: dict[str, Moments] = {}
     for number, images in normalised(net, dataset, batch):
-        observer = _Reading(layers, found, len(dataset), number, exact)
+        observer = _Reading(asked, found, len(dataset), number, exact)
         for part in images.split(together(net, batch)):
             with torch.no_grad():
-                Tracer(net.model, list(layers)[-1:], observer=observer)(part)
+                Tracer(net.model, list(asked)[-1:], observer=observer)(part)
     return {name: moments.mean for name, moments in found.items()}
 
 
@@ -93,9 +93,9 @@ class _Reading:
     """Adds up the moments of one batch."""
 
     def __init__(
-        self, layers: dict[str, Operation], found: dict[str, Moments], images: int, seed: int, exact: bool
+        self, asked: dict[str, Operation], found: dict[str, Moments], images: int, seed: int, exact: bool
     ) -> None:
-        self.layers, self.found, self.images, self.seed, self.exact = layers, found, images, seed, exact
+        self.asked, self.found, self.images, self.seed, self.exact = asked, found, images, seed, exact
 
     def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
         """A module starts: nothing to do."""
@@ -105,7 +105,7 @@ class _Reading:
 
     def operation(self, call: Call, output: Any) -> None:
         """An operation has run."""
-        operation = self.layers.get(call.name)
+        operation = self.asked.get(call.name)
         if operation is None:
             return
         unknowns = call.arguments["weight"][0].numel()

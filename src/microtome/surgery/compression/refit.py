@@ -130,8 +130,8 @@ def layers_to_fit(small: Network, channels: Channels, gone: Iterable[int]) -> di
         touched = bool(torch.isin(operation.read, removed).any())
         if touched and not depthwise and name not in several and operation.kind in FITTED:
             weight = getattr(small.model.get_submodule(operation.owner), operation.weight)
-            remaining = (~torch.isin(operation.made, removed)).nonzero()[:, 0]
-            found[name] = ToFit(operation, remaining, weight[0].numel())
+            made = (~torch.isin(operation.made, removed)).nonzero()[:, 0]
+            found[name] = ToFit(operation, made, weight[0].numel())
     return found
 
 
