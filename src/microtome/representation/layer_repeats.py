@@ -40,7 +40,8 @@ class LayerRepeats(Result, drawing="repeats_figures:repeats"):
         (layers - 1,) mean correlation of the best one-to-one match of units.
     chance, p : Tensor
         (layers - 1,) the same with the images of the second layer in random order, the mean of all orders, and the
-        share of orders that reach ``match``. All six are NaN where one of the two layers gives the same for all images.
+        share of orders that reach ``match``. All six are NaN if one of the two layers gives the same values for all
+        images.
     partner : dict of str to Tensor
         By the second layer: for each of its units the unit of the layer before that it is matched with, -1 for none.
     correlation : dict of str to Tensor
@@ -164,7 +165,7 @@ def repeats(
         match.append(mean)
         chance.append(float(null.mean()))
         p.append((1 + int((null >= mean).sum())) / (1 + permutations))
-    unlike = similarity["values"].isnan()  # a layer that gives the same for all images repeats nothing
+    unlike = similarity["values"].isnan()  # a layer with the same values for all images repeats nothing
     cells = {
         "cka": similarity["values"],
         "low": similarity["low"],

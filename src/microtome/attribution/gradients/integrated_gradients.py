@@ -134,27 +134,27 @@ def integrated_gradients(
     check_count(max_steps, "max_steps")
     if within is not None and not within > 0:
         raise InputError(f"within is the largest gap as a share of the rise of the score, above 0, got {within}.")
-    given = net.images(images).detach()
-    start = baselines.baseline(net, given, baseline, seed=seed)
-    asked, ends = scored_beside(net, given, start, target, batch)
-    floor = wide(ends.gather(1, asked.target[:, None])[:, 0])
-    rise = asked.score - floor
-    quick = net.quick(given, asked.logits, len(given) * steps)
-    values, points = torch.zeros_like(given), torch.full((len(given),), steps, device=given.device)
-    rows, count = torch.arange(len(given), device=given.device), steps
+    checked = net.images(images).detach()
+    start = baselines.baseline(net, checked, baseline, seed=seed)
+    scores, ends = scored_beside(net, checked, start, target, batch)
+    floor = wide(ends.gather(1, scores.target[:, None])[:, 0])
+    rise = scores.score - floor
+    quick = net.quick(checked, scores.logits, len(checked) * steps)
+    values, points = torch.zeros_like(checked), torch.full((len(checked),), steps, device=checked.device)
+    rows, count = torch.arange(len(checked), device=checked.device), steps
     slopes: Tensor | None = None
     while len(rows):
-        slopes = _mean_slopes(quick, given[rows], start[rows], asked.target[rows], rule, count, slopes, batch)
-        values[rows], points[rows] = (given[rows] - start[rows]) * slopes, count
+        slopes = _mean_slopes(quick, checked[rows], start[rows], scores.target[rows], rule, count, slopes, batch)
+        values[rows], points[rows] = (checked[rows] - start[rows]) * slopes, count
         if within is None or _FINER * count > max_steps:
             break
         open_ = (values[rows].flatten(1).sum(1) - rise[rows]).abs() > within * rise[rows].abs()
         rows, slopes, count = rows[open_], slopes[open_], _FINER * count
     return PathAttribution(
         values=values,
-        target=asked.target,
-        score=asked.score,
-        images=given,
+        target=scores.target,
+        score=scores.score,
+        images=checked,
         classes=net.classes,
         completeness_gap=values.flatten(1).sum(1) - rise,
         baseline_score=floor,

@@ -228,8 +228,8 @@ def _retry_from_patches(
     some = [units[place] for place in failed]
     count = min(count, judge.k)
     starts = torch.stack([patch_starts(net, stimuli, patches, unit, count) for unit in some])
-    made = [remade(net, stimuli, some, stimuli_seed(stimuli, rank), starts[:, rank]) for rank in range(count)]
-    for row, (place, images) in enumerate(zip(failed, torch.stack(made, 1), strict=True)):
+    remakes = [remade(net, stimuli, some, stimuli_seed(stimuli, rank), starts[:, rank]) for rank in range(count)]
+    for row, (place, images) in enumerate(zip(failed, torch.stack(remakes, 1), strict=True)):
         judged = judge.judged(place, some[row], images, compared=True)
         best = int(judged.margin.argmax())
         if float(judged.margin[best]) > float(found[place].margin):
@@ -276,8 +276,8 @@ def _reason(row: int, values: dict[str, Tensor], margin: Tensor, patches: LayerP
 
 
 def _check(stimuli: Superstimuli, patches: LayerPatches) -> None:
-    made = stimuli.provenance.parameters
-    if "prior" not in made or "steps" not in made or made.get("directions") is not None:
+    options = stimuli.provenance.parameters
+    if "prior" not in options or "steps" not in options or options.get("directions") is not None:
         raise InputError(
             "credentials need superstimuli from maximize(net, layer, channels=...) or maximize_class(net); directions "
             "and images of another origin cannot be compared with top patches or recomputed."

@@ -86,8 +86,8 @@ def explain_tasks(plan: Plan, chosen: Selection) -> list[Task]:
             classes = (chosen.predicted, chosen.other) if first and (cheap or both) else (chosen.predicted,)
             alone = not cheap and not plan.small  # many windows or samples of several images take gigabytes
             for block in blocks(chosen.images, 1 if alone else BLOCK):
-                for of in classes:
-                    target = [of[index] for index in block]
+                for target_class in classes:
+                    target = [target_class[index] for index in block]
                     cost = len(block) * each
                     found.append(plan.task("explain", cost=cost, method=name, images=block, target=target, **options))
     return found
@@ -138,22 +138,22 @@ def explain(
     """One attribution method on some images; ``source`` identifies the version of the user's own function."""
     found = _method(method)
     pictures = subject.pictures(images)
-    made: Any = explained(subject.net, found, pictures, target, options)
-    values = downscaled_signal(made.map, _SIDE)
+    result: Any = explained(subject.net, found, pictures, target, options)
+    values = downscaled_signal(result.map, _SIDE)
     size = values.flatten(1).abs().amax(1).clamp(min=1e-30)
-    extra = {name: getattr(made, name) for name in ("probability", "winner", "unoccluded") if hasattr(made, name)}
+    extra = {name: getattr(result, name) for name in ("probability", "winner", "unoccluded") if hasattr(result, name)}
     named = ("conservation", "pixel_share", "mass", "completeness_gap", "baseline_score")
-    numbers = {name: getattr(made, name) for name in named if hasattr(made, name)}
+    numbers = {name: getattr(result, name) for name in named if hasattr(result, name)}
     return AttributionMaps(
-        provenance=made.provenance,
+        provenance=result.provenance,
         scaled=(values / size[:, None, None] * 127).round().to(torch.int8),
         size=size,
-        target=made.target,
-        score=made.score,
-        layer=getattr(made, "layer", ""),
+        target=result.target,
+        score=result.score,
+        layer=getattr(result, "layer", ""),
         extra=extra,
         numbers=numbers,
-        unrecognised=list(getattr(made, "unrecognised", [])),
+        unrecognised=list(getattr(result, "unrecognised", [])),
     )
 
 
@@ -294,12 +294,12 @@ def _sprite(album: Album, file: str, values: Tensor, name: str) -> Sprite:
 
 def made_of(album: Album, task: Task, result: AttributionMaps, place: int) -> Made:
     """How the map of one image of a task was made."""
-    given = task.parameters
-    takes_layer = "layer" in inspect.signature(_method(str(given["method"])).function).parameters
+    options = task.parameters
+    takes_layer = "layer" in inspect.signature(_method(str(options["method"])).function).parameters
     layer = result.provenance.parameters.get("layer") if takes_layer else None
     command = album.commands.line(
-        "explain", album.image_file(int(given["images"][place])), method=given["method"], layer=layer,
-        window=given.get("window"), stride=given.get("stride"), target=int(result.target[place]), to="map.png",
+        "explain", album.image_file(int(options["images"][place])), method=options["method"], layer=layer,
+        window=options.get("window"), stride=options.get("stride"), target=int(result.target[place]), to="map.png",
     )  # fmt: skip
     return album.made(result, command)
 

@@ -120,7 +120,7 @@ def _diverse(plan: Plan) -> int:
 
 
 def _restarts(plan: Plan) -> int:
-    """How many images from other starts each is compared with: small images are cheap enough for one in any budget."""
+    """Number of other starts for comparison: for small images one is cheap enough in any budget."""
     return max(plan.budget.restarts, 1 if plan.small else 0)
 
 
@@ -142,10 +142,10 @@ def _read(plan: Plan, layer: str) -> float:
 
 def maximize(subject: Subject, tables: TopPatches, *, restarts: int, compared: int, **options: Any) -> Superstimuli:
     """Superstimuli of some units, checked against the data; failed ones that raise a unit are recomputed."""
-    made = synthesis.maximize(subject.net, **options)
+    superstimuli = synthesis.maximize(subject.net, **options)
     patches = tables[options["layer"]].with_images(subject.images)
     retry = options["sign"] > 0 and options["diverse"] == 1
-    checked = synthesis.credentials(subject.net, made, patches, restarts=restarts, retry=retry, k=compared)
+    checked = synthesis.credentials(subject.net, superstimuli, patches, restarts=restarts, retry=retry, k=compared)
     return _small(checked, _CELL)
 
 
@@ -262,13 +262,13 @@ def unit_picture(album: Album, layer: str, unit: int) -> Picture | None:
 def _pictures(album: Album, layer: str) -> dict[int, Picture]:
     table, each = album.tables[layer], _IN_ONE_FILE[album.pixelated]
     every = _stimuli(album, layer, 1)
-    made = {unit: one for unit, one in every.items() if _credentials(*one)[0] is not False}
-    rest = [unit for unit in range(table.units) if unit not in made]
+    trusted = {unit: one for unit, one in every.items() if _credentials(*one)[0] is not False}
+    rest = [unit for unit in range(table.units) if unit not in trusted]
     found = {}
-    for kind, units in (("superstimulus", sorted(made)), ("strongest patch", rest)):
+    for kind, units in (("superstimulus", sorted(trusted)), ("strongest patch", rest)):
         for number, part in enumerate(blocks(units, each)):
             cells = [
-                made[unit][0].images[made[unit][1]].float() if unit in made else table.crop(unit, 0).float()
+                trusted[unit][0].images[trusted[unit][1]].float() if unit in trusted else table.crop(unit, 0).float()
                 for unit in part
             ]
             name = f"{kind.split()[0]}-{album.slug(layer)}-{number}"
