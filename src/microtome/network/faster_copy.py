@@ -1,4 +1,4 @@
-"""A copy of a network that gives the same scores faster: batch norms folded, photos with channels innermost."""
+"""A faster copy of a network with the same scores: batch norms folded, photos in channels-last layout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _WORTH = 2**20  # below this many input pixels (20 photos of 224 x 224) folding a copy costs more than it saves
 _PHOTO = 64  # from this many pixels of the shorter side on, the channels-last layout saves 10 to 40 % of the time
-_CHANNELS_LAST = frozenset(("cpu", "cuda"))  # devices on which convolutions are faster with channels innermost
+_CHANNELS_LAST = frozenset(("cpu", "cuda"))  # devices on which convolutions are faster in channels-last layout
 
 
 def faster_copy(net: Network, images: Tensor, same: Tensor | Sequence[str], times: int, *, backwards: bool) -> Network:
@@ -30,7 +30,7 @@ def faster_copy(net: Network, images: Tensor, same: Tensor | Sequence[str], time
         return _first_equal(net, images, expected, folds=True)
     weights = trace.Weights(net.model)
     copies = _COPIES.setdefault(net, {})
-    key = backwards, *layers
+    key = (backwards, *layers)
     kept = copies.get(key)
     if kept is None or not kept[0].equal(weights):
         found = _first_equal(net, images, expected, folds=backwards)
@@ -71,7 +71,7 @@ def _near(net: Network, found: Tensor, expected: Tensor) -> bool:
 
 
 def _tolerance(device: torch.device, dtype: torch.dtype) -> float:
-    """How far the scores of the same network in another order of sums may differ, as a share of the largest."""
+    """Largest difference of the scores when sums run in another order, as a share of the largest score."""
     if device.type == "cuda" and dtype == torch.float32 and torch.backends.cudnn.allow_tf32:
         return 1e-2  # TF32 keeps 10 bits, as half precision does
     return max(1e-4, 10 * torch.finfo(dtype).eps)
@@ -80,4 +80,4 @@ def _tolerance(device: torch.device, dtype: torch.dtype) -> float:
 _Kept = tuple[trace.Weights, "Network | None"]  # the weights that a copy was made of, and the copy if one serves
 
 # By network, then by whether there are backward passes and by the compared layers.
-_COPIES: WeakKeyDictionary[Network, dict[tuple[bool | str, ...], _Kept]] = WeakKeyDictionary()
+_COPIES: WeakKeyDictionary[Network, dict[tuple[object, ...], _Kept]] = WeakKeyDictionary()

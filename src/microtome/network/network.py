@@ -74,12 +74,11 @@ class Network:
 
     Notes
     -----
-    Cost: a pass over one image, and passes over one and four images of 64 pixels, or one over two images of full
-    size where the model does not take small ones. Where an image has other values beside others than alone, two more
-    over four or two images; five over four images where an operation reads some images of a batch only.
-    Without ``output`` and a closing softmax or sigmoid (in any spelling), outputs in [0, 1] are probabilities where
-    they sum to 1 or are made of sigmoids
-    and softmaxes alone; a single output is a value; several are logits.
+    Cost: a pass over one image, and passes over one and four images of 64 pixels, or one over two images of full size
+    if the model does not accept small ones. If the values of an image change in a batch, two more passes over four or
+    two images; five over four images if an operation reads some images of a batch only. Without ``output`` and a
+    closing softmax or sigmoid (in any spelling), outputs in [0, 1] are probabilities where they sum to 1 or are made
+    of sigmoids and softmaxes alone; a single output is a value; several are logits.
 
     Examples
     --------
@@ -114,7 +113,7 @@ class Network:
             raise InputError(f"std must be positive for every channel, got {self.std}.")
         inputs.check_weights(self.model)
         self.graph, first, shared = trace.watch(self.model, self._pictures, self.input_shape[1:], Ending)
-        self._asked = output, head
+        self._user_choice = output, head
         read = read_head(
             self.model,
             self.graph.layers,
@@ -173,14 +172,14 @@ class Network:
         """A digest of every operation, weight and the normalisation; equal for equal networks."""
         if not self._fingerprint:
             about: tuple[Any, ...] = (self.input_shape, self.mean, self.std)
-            if self.output != "logits" or self._asked[1] is not None:
+            if self.output != "logits" or self._user_choice[1] is not None:
                 about = (*about, self.output, self.head.path)
             self._fingerprint = trace.fingerprint(self.model, self.normalise(self.probe), *about)
         return self._fingerprint
 
     def around(self, model: nn.Module) -> Network:
         """A network with another model of the same kind: its images, normalisation, classes and head stay."""
-        output, head = self._asked
+        output, head = self._user_choice
         return Network(
             model, self.input_shape, self.mean, self.std, self.classes, pixels=self.pixels, output=output, head=head
         )
@@ -304,10 +303,10 @@ class Network:
             ``value`` and ``gradient`` by layer, ``logits``, ``score`` and ``target``.
         """
         named = [record] if isinstance(record, str) else list(record)
-        given = self.images(images, check=check)
+        checked = self.images(images, check=check)
         made = take(
             self,
-            given,
+            checked,
             target,
             record=[self._resolved(name) for name in named],
             gradient=gradient,
@@ -356,13 +355,13 @@ class Network:
             When a layer's value belongs to no image and differs between batches.
         """
         named = [layers] if isinstance(layers, str) else list(layers)
-        given = self.images(images, check=check)
+        checked = self.images(images, check=check)
 
         def part(start: int, stop: int) -> tuple[int, dict[str, Tensor]]:
-            return stop - start, self._values(given[start:stop].detach(), named)
+            return stop - start, self._values(checked[start:stop].detach(), named)
 
         with torch.no_grad():
-            counts, parts = zip(*batch_sizes.in_passes(self, len(given), part, batch, usual=_AT_ONCE), strict=True)
+            counts, parts = zip(*batch_sizes.in_passes(self, len(checked), part, batch, usual=_AT_ONCE), strict=True)
         return {name: self._joined(name, [values[name] for values in parts], list(counts)) for name in named}
 
     def admitted(self, batch: int) -> int:
@@ -403,7 +402,7 @@ class Network:
         return faster_copy.faster_copy(self, images, same, times, backwards=backwards)
 
     def with_layout(self, model: nn.Module, layout: torch.memory_format) -> Network:
-        """The same network with a copy of its model that computes the same, given images in a memory layout."""
+        """The same network with a copy of its model that computes the same function, for images in a memory layout."""
         other = copy.copy(self)
         other.model, other._layout = model, layout
         return other
