@@ -43,12 +43,26 @@ def named(y: Tensor) -> Tensor:
     return F.batch_norm(y, *flat, eps=0.0)
 
 
+def flat(one: Tensor) -> Tensor:
+    return one.flatten()
+
+
+def on_a_view(y: Tensor) -> Tensor:
+    y.view(len(y), C, -1).add_(BIAS.flatten(1))
+    return y
+
+
 BY_HAND: dict[str, Norm] = {
     "step by step": lambda y: (y - MEAN) / DEVIATION * WEIGHT + BIAS,
     "the other way round": lambda y: BIAS + WEIGHT * ((y - MEAN) / DEVIATION),
     "scale and shift": lambda y: y * SCALE + (BIAS - MEAN * SCALE),
     "one operation": lambda y: torch.addcmul(BIAS - MEAN * SCALE, y, SCALE),
     "with a number": lambda y: y * 2 * (SCALE / 2) + (BIAS - MEAN * SCALE),
+    "in place": lambda y: y.sub_(MEAN).div_(DEVIATION).mul_(WEIGHT).add_(BIAS),
+    "turned round": lambda y: -((MEAN - y) * SCALE) + BIAS,
+    "in place, on a view": lambda y: on_a_view(y * SCALE - MEAN * SCALE),
+    "laid out flat": lambda y: ((y.flatten(2) - MEAN.flatten(1)) * SCALE.flatten(1) + BIAS.flatten(1)).view_as(y),
+    "channels last": lambda y: (y.permute(0, 2, 3, 1) * flat(SCALE) + flat(BIAS - MEAN * SCALE)).permute(0, 3, 1, 2),
     "for all places": lambda y: y * SCALE.expand(y.shape[1:]) + (BIAS - MEAN * SCALE).expand(y.shape[1:]),
 }
 
@@ -62,6 +76,27 @@ def relevance(norm: Norm, rule: str) -> attribution.Attribution:
 def test_as_the_named_norm(name: str, rule: str) -> None:
     """Oracle: torch's batch norm. Only rounding: 1e-12 expected."""
     expected, found = (relevance(norm, rule) for norm in (named, BY_HAND[name]))
+    scale = float(expected.values.abs().max())
+    torch.testing.assert_close(found.values, expected.values, rtol=0, atol=1e-9 * scale)
+    torch.testing.assert_close(found.bias_share, expected.bias_share, rtol=1e-8, atol=1e-9 * scale)
+
+
+PLAIN: dict[str, tuple[bool, Norm]] = {
+    "no weight and bias": (False, lambda y: (y - MEAN) / DEVIATION),
+    "no weight and bias, in place": (False, lambda y: y.sub_(MEAN).mul_(1 / DEVIATION)),
+    "no bias": (True, lambda y: (y - MEAN) * SCALE),
+    "no bias, in place": (True, lambda y: y.sub_(MEAN).div_(DEVIATION).mul_(WEIGHT)),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", PLAIN)
+def test_as_the_named_norm_without_weight_or_bias(name: str, rule: str) -> None:
+    """Oracle: torch's batch norm. Only rounding: 1e-12 expected."""
+    weighs, by_hand = PLAIN[name]
+    weight = WEIGHT.flatten() if weighs else None
+    expected = relevance(lambda y: F.batch_norm(y, MEAN.flatten(), DEVIATION.flatten() ** 2, weight, eps=0.0), rule)
+    found = relevance(by_hand, rule)
     scale = float(expected.values.abs().max())
     torch.testing.assert_close(found.values, expected.values, rtol=0, atol=1e-9 * scale)
     torch.testing.assert_close(found.bias_share, expected.bias_share, rtol=1e-8, atol=1e-9 * scale)

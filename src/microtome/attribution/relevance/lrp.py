@@ -101,7 +101,8 @@ def lrp(
     .. math:: R_i = \sum_j \frac{q_{ij}}{\sum_{i'} q_{i'j}} R_j, \qquad R_{\text{output}} = S_c
 
     with :math:`q_{ij}` by rule: :math:`x_i w_{ij}` (epsilon), its positive part (z-plus), and so on [1]_
-    [2]_. The rules act on the operators as the model runs them: batch norm is one linear layer with
+    [2]_. A convolution that is written as unfold and a product has the rules of linear layers. The rules act on the
+    operators as the model runs them: batch norm is one linear layer with
     the convolution before it, residual sums share in proportion to their terms, gates (squeeze-excite)
     and attention weights are held and the signal takes all, as do the deviations of layer norm [3]_.
 

@@ -34,6 +34,8 @@ class Weighted:
         self.pixels, self._terms = pixels, terms
         self.readers = 0
         self.norm: tuple[Tensor, Tensor, Tensor | None] | None = None
+        self.normed = False  # whether a batch norm has read its output
+        self.affine: tuple[Tensor, Tensor] | None = None  # scale and shift of the channels, in steps by hand
         # Whether the channel axis is unknown.
         self.free = terms is not None or (call.kind in _PRODUCTS and not _on_the_right(call))
         vector = terms is None and any(value.dim() == 1 for value in call.tensors if not value.requires_grad)
@@ -55,7 +57,7 @@ class Weighted:
         The constant may be repeated for each image.
         """
         if self.free:  # along one axis, whichever holds the channels
-            once = _once(added, range(1)) if added.dim() == output.dim() else added
+            once = without_repeats(added, range(1)) if added.dim() == output.dim() else added
             along = once.numel() in once.shape if once.numel() > 1 else self._one_output
             fits = along and once.dim() <= output.dim()
             return once.detach().clone() if fits else None
@@ -63,7 +65,7 @@ class Weighted:
         channels = added.dim() - len(shape)
         if channels < 0 or added.shape[channels] != shape[0]:
             return None
-        once = _once(added, [axis for axis in range(added.dim()) if axis != channels])
+        once = without_repeats(added, [axis for axis in range(added.dim()) if axis != channels])
         return once.detach().clone().flatten() if once.numel() == shape[0] else None  # the sum may write into it
 
     def operator(self, operation: Operation, images: ImageSums) -> Linear:
@@ -77,8 +79,14 @@ class Weighted:
         bias = weight.new_zeros(channels) if bias is None else bias
         if self.kind == "addmm" and bias.dim() > 1:
             bias = bias[0]
+        behind = self.affine
         if self.norm is not None and self.norm[2] is not None:
-            scale, shift, output = self.norm[0], self.norm[1], self.norm[2]
+            behind, output = self.norm[:2], self.norm[2]
+        elif behind is not None:
+            shape = self.per_channel(output)
+            output = output * behind[0].view(shape) + behind[1].view(shape)
+        if behind is not None:
+            scale, shift = behind
             groups = int(bound.get("groups") or 1)
             if "transpose" in self.kind and groups > 1:
                 parts = scale.reshape(groups, 1, -1).repeat_interleave(weight.shape[0] // groups, 0)
@@ -198,7 +206,7 @@ def linear_maps(kind: str, bound: dict[str, Any]) -> tuple[Map, Map, Tensor, int
     return forward, adjoint, weight, 1 if transposed else 0
 
 
-def _once(constant: Tensor, axes: Iterable[int]) -> Tensor:
+def without_repeats(constant: Tensor, axes: Iterable[int]) -> Tensor:
     """A constant without its repeats along some axes, as far as the first along which its numbers differ."""
     for axis in axes:
         if constant.shape[axis] > 1:

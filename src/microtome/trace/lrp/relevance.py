@@ -81,6 +81,7 @@ class Relevance(RuleSet):
         self._gates = Gates()
         self._products = ProductsByHand()
         self._scaled = ChannelScaling()
+        self._step: Scaled | None = None  # what the operation that runs makes of a layer's output
         self._nonlinearities = Nonlinearities()
         self._made_by: dict[int, tuple[Tensor, Weighted]] = {}
         self._constants: dict[int, tuple[Tensor, str]] = {}  # with the operation that made them
@@ -118,11 +119,13 @@ class Relevance(RuleSet):
                 self.run(Call("broadcast_to", expand, (value, shape), {}, False, call.name)) for value in call.tensors
             )
         ranges, self._prepares = self._ranges.after(call), self._ranges.prepares(call)
-        for value in call.tensors:
+        read = [call.input] if call.kind.endswith("_as") else call.tensors  # x.view_as(y) takes the shape of y alone
+        for value in read:
             operator = self._made_by.get(id(value))
             if operator is not None and operator[0] is value and call.kind != "batch_norm":
                 operator[1].readers += 1
-        self._scaled.read(call)
+        self._scaled.read(read)
+        step = self._scaled.step(call, self._maker)
         weighs, terms = self._gates.made(call), self._products.before(call, self._ranges)
         source = call.input
         if call.inplace:  # the tensor stays, its value does not
@@ -130,10 +133,13 @@ class Relevance(RuleSet):
                 known.pop(id(source), None)
         base = source._base if call.inplace and source._is_view() else None
         if base is not None:
-            self._ranges.pop(id(base), None)
+            for known in (self._made_by, self._ranges, self._scaled):
+                known.pop(id(base), None)
         fresh = base is not None and not base.requires_grad
         self._nonlinearities.before(call)
+        self._step = step
         output, noted = super().run(call), self._nonlinearities.taken()
+        self._scaled.keep(step, source if output is None and call.inplace else output)
         self._nonlinearities.after(noted, call, output)
         if base is not None and fresh and base.requires_grad:
             self._book_around(base, source)
@@ -194,6 +200,11 @@ class Relevance(RuleSet):
 
     def choose(self, call: Call) -> BackwardRule | Through | None:
         """The rule of an operation; None where the gradient moves relevance rightly."""
+        step, self._step = self._step, None
+        alone = self._alone(call)
+        return alone if step is None or self._prepares else step.rule(alone)
+
+    def _alone(self, call: Call) -> BackwardRule | Through | None:
         kind = call.kind
         if self._prepares:
             return _keep
@@ -308,18 +319,15 @@ class Relevance(RuleSet):
         shift = -bound["running_mean"] * scale
         if bound["bias"] is not None:
             shift = shift + bound["bias"]
+        weighted.normed = True
         return self._joined(weighted, scale.detach(), shift.detach(), self._held)
 
     @staticmethod
-    def _joined(
-        weighted: Weighted, scale: Tensor, shift: Tensor, alone: BackwardRule, steps: Sequence[Scaled] = ()
-    ) -> BackwardRule:
+    def _joined(weighted: Weighted, scale: Tensor, shift: Tensor, alone: BackwardRule) -> BackwardRule:
         """One linear layer of a weighted operator and the scale and shift of its channels that follow it."""
 
         def share(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-            if weighted.readers or any(
-                step.readers for step in steps
-            ):  # another operation has read the operator's output: two separate layers
+            if weighted.readers:  # another operation has read the operator's output: two separate layers
                 weighted.norm = None
                 return alone(operation, arriving)
             weighted.norm = (scale, shift, operation.output)
@@ -331,7 +339,7 @@ class Relevance(RuleSet):
     # -- sums ----------------------------------------------------------------------------------------------------
 
     def _added_bias(self, call: Call) -> tuple[Weighted, Tensor] | None:
-        """The weighted operator before a sum, and the constant per channel that the sum adds to it."""
+        """The product with unknown channels before a sum, and the constant that the sum adds to it."""
         if call.kind != "add" or call.arguments["alpha"] != 1:
             return None
         for value, constant in (("input", "other"), ("other", "input")):
@@ -339,61 +347,19 @@ class Relevance(RuleSet):
             added = call.arguments[constant]
             if operator is None or not isinstance(added, Tensor) or added.requires_grad:
                 continue
-            if operator[1].readers <= 1 and operator[1].norm is None:
+            if operator[1].free and operator[1].readers <= 1 and operator[1].norm is None:
                 bias = operator[1].added_bias(operator[0], added)
                 if bias is not None:
                     return operator[1], bias
         return None
 
     def _sum(self, call: Call) -> BackwardRule:
-        if (scaled := self._scaled_before(call)) is not None:
-            return scaled
         biased = self._added_bias(call)
         if biased is not None:
             weighted, shift = biased
             weighted.readers -= 1  # this sum, which is part of the layer
             return self._joined(weighted, torch.ones_like(shift), shift, partial(additions.terms, self.account))
         return partial(additions.terms, self.account)
-
-    def _scaled_before(self, call: Call) -> BackwardRule | None:
-        """The rule of the sum or difference that ends a batch norm by hand."""
-        terms = (call.arguments["input"], call.arguments["other"])
-        for value, added in (terms, terms[::-1]) if call.kind == "add" and call.arguments["alpha"] == 1 else ():
-            scaled = self._scaled.of(value)
-            if (
-                scaled is None
-                or not isinstance(added, Tensor)
-                or added.requires_grad
-                or scaled.weighted.norm is not None
-            ):
-                continue
-            shift, steps = scaled.weighted.added_bias(scaled.value, added), [*scaled.steps()]
-            if shift is None or scaled.weighted.readers != 1 or any(step.readers != 1 for step in steps):
-                continue
-            scaled.weighted.readers -= 1
-            for step in steps:
-                step.readers -= 1
-            return self._joined(
-                scaled.weighted, scaled.scale, scaled.shift + shift, partial(additions.terms, self.account), steps
-            )
-        operator = self._made_by.get(id(terms[0]))
-        weighted = operator[1] if operator is not None else None
-        if (before := self._scaled.of(terms[0])) is not None:
-            weighted = before.weighted
-        if call.kind != "sub" or weighted is None:
-            return None
-        layer = weighted
-
-        def share(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-            """The whole layer gets the arriving relevance if the norm is complete."""
-            whole = layer.norm is not None and layer.norm[2] is not None
-            return (
-                operation.back((operation.inputs[0], arriving))
-                if whole
-                else additions.terms(self.account, operation, arriving)
-            )
-
-        return share
 
     # -- the rest ------------------------------------------------------------------------------------------------
 
@@ -408,7 +374,6 @@ class Relevance(RuleSet):
         if isinstance(output, Tensor) and self._next is not None:
             self._made_by[id(output)] = (output, self._next)
         self._next = None
-        self._scaled.note(call, output, self._maker)
 
     def _maker(self, value: Tensor) -> Weighted | None:
         """The weighted operator that has computed a value."""
