@@ -37,6 +37,7 @@ _POINTS = (450, 150)  # largest numbers of points of integrated gradients: usual
 _FEW_PASSES = 10  # a method with at most this many passes is cheap
 _ATTENTION = frozenset(("softmax", "scaled_dot_product_attention", "multi_head_attention_forward"))
 _NO_DIFFERENCE = frozenset({"guided-backprop", "deconvnet"})  # not linear in the score
+_EXTRA = ("probability", "winner", "unoccluded", "steps")  # fields of some results that pages show
 _SIDE = 128  # pixels a side of a map
 _WITHIN = 0.995  # share of the pixels of a photo within the scale of its map
 
@@ -47,8 +48,8 @@ class AttributionMaps(Result):
 
     ``scaled`` (n, h, w) is the map by ``size`` (n,), its largest absolute value, in steps of 1/127; of large images it
     is averaged to at most 128 pixels a side. ``extra`` are tensors of some methods (occlusion: probability, winner,
-    unoccluded), ``numbers`` the certificates (n,) of the exact map, ``unrecognised`` operations of
-    unknown kind.
+    unoccluded; integrated gradients: steps), ``numbers`` the certificates (n,) of the exact map, ``unrecognised``
+    operations of unknown kind.
     """
 
     scaled: Tensor
@@ -141,7 +142,7 @@ def explain(
     result: Any = explained(subject.net, found, pictures, target, options)
     values = downscaled_signal(result.map, _SIDE)
     size = values.flatten(1).abs().amax(1).clamp(min=1e-30)
-    extra = {name: getattr(result, name) for name in ("probability", "winner", "unoccluded") if hasattr(result, name)}
+    extra = {name: getattr(result, name) for name in _EXTRA if hasattr(result, name)}
     named = ("conservation", "pixel_share", "mass", "completeness_gap", "baseline_score")
     numbers = {name: getattr(result, name) for name in named if hasattr(result, name)}
     return AttributionMaps(
@@ -299,7 +300,9 @@ def made_of(album: Album, task: Task, result: AttributionMaps, place: int) -> Ma
     layer = result.provenance.parameters.get("layer") if takes_layer else None
     command = album.commands.line(
         "explain", album.image_file(int(options["images"][place])), method=options["method"], layer=layer,
-        window=options.get("window"), stride=options.get("stride"), target=int(result.target[place]), to="map.png",
+        window=options.get("window"), stride=options.get("stride"), rule=options.get("rule"),
+        steps=int(result.extra["steps"][place]) if "steps" in result.extra else None,
+        target=int(result.target[place]), to="map.png",
     )  # fmt: skip
     return album.made(result, command)
 

@@ -25,7 +25,7 @@ _ORDERS = 20  # random orders of the images for the chance level
 _PAIRS = 12  # matched units that are shown
 _BYTES = 2**28  # for the maps of all layers
 _LEAST = 5  # minimum number of images for CKA
-_RATE = 5e8  # multiplications a second of correlations in float64
+_RATE = 3e9  # multiplications a second of correlations in float64
 _USE = "They show whether the layer differs from the one before it."
 
 

@@ -45,6 +45,10 @@ def explain(
     counterfactual: Annotated[bool, Parameter(help="Grad-CAM: what speaks against the class.", negative=())] = False,
     window: Annotated[int | None, Parameter(help="Occlusion: side of the window in pixels.")] = None,
     stride: Annotated[int | None, Parameter(help="Occlusion: step of the window in pixels.")] = None,
+    steps: Annotated[int | None, Parameter(help="Integrated gradients: number of points of the path.")] = None,
+    rule: Annotated[
+        str | None, Parameter(help="Integrated gradients: gauss-legendre, midpoint or cosine, see its documentation.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show which parts of a picture spoke for a class, by one method or by several side by side.
@@ -63,7 +67,7 @@ def explain(
     if not chosen:
         raise InputError(f'--method expects the name of a method, got "{method}".')
     net = model.network()
-    shared: dict[str, Any] = {"layer": layer, "window": window, "stride": stride}
+    shared: dict[str, Any] = {"layer": layer, "window": window, "stride": stride, "steps": steps, "rule": rule}
     shared = {name: value for name, value in shared.items() if value is not None}
     if counterfactual:
         shared["counterfactual"] = True
