@@ -188,7 +188,7 @@ class Relevance(RuleSet):
         return self._nonlinearities.led(super()._chosen(call), partial(moved, self.account))
 
     def choose(self, call: Call) -> BackwardRule | Through | None:
-        """The rule of an operation; None where the gradient moves relevance rightly."""
+        """The rule of an operation; None if the gradient moves relevance rightly."""
         kind = call.kind
         if self._prepares:
             return _keep
