@@ -161,7 +161,8 @@ def repeats(
     for before, layer in itertools.pairwise(names):
         first, second = (_standardised(one) for one in _same_size(maps[before], maps[layer]))
         mean, partner[layer], correlation[layer] = _assigned(_product(first, second))
-        null = torch.tensor([_assigned(_product(first, second[:, order]))[0] for order in orders], device="cpu")
+        one, other = first.float(), second.float()  # half the time, and the chance level needs no more digits
+        null = torch.tensor([_assigned(_product(one, other[:, order]))[0] for order in orders], device="cpu")
         match.append(mean)
         chance.append(float(null.mean()))
         p.append((1 + int((null >= mean).sum())) / (1 + permutations))

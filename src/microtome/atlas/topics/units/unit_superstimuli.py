@@ -212,12 +212,11 @@ def _unit_stimuli(album: Album, layer: str, unit: int) -> Stimuli | None:
         "maximize", layer, channels=unit, steps=first.provenance.parameters["steps"], seed=first.provenance.seed,
         to="unit.png",
     )  # fmt: skip
+    lowers = any(role == "negative" for role, _, _ in found)
     caption = (
-        "Images optimised to raise and to lower the response of this unit as far as possible. Below each: the "
-        "response, "
-        f"and the share of {album.tables[layer].sampled} images of the data whose response is less extreme "
-        "at every position. "
-        "Marked images may not show what drives the unit in the data."
+        f"Optimised to {'raise and to lower' if lowers else 'raise'} the response of this unit as far as possible. "
+        f"Below each image: the response, and the share of {album.tables[layer].sampled} images of the data whose "
+        "response is less extreme at every position. Marked images may not show what drives the unit in the data."
     )
     return Stimuli(tuple(items), caption, album.made(first, command))
 
