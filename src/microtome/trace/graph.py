@@ -46,7 +46,7 @@ class Layer:
     parameters : int
         Weights held, those of submodules included.
     field : ReceptiveField or None
-        Pixels that one position depends on, gates left out; None where it cannot be known. A layer
+        Pixels that one position depends on, gates left out; None if it cannot be known. A layer
         without height and width sees one rectangle.
     gated : bool
         True when a global gate (squeeze-excite, attention over the picture, instance norm) makes every
@@ -60,7 +60,7 @@ class Layer:
     operation : str
         Name of the last operation, whose value is the layer's output.
     leaf : bool
-        True where the layer's own operation makes its value; False where a layer inside it does, or
+        True if the layer's own operation makes its value; False if a layer inside it does, or
         where it hands on what it reads (a container, an identity, dropout in evaluation).
     step : int
         Which operation of the pass makes the value, counted from 1. Layers are listed as they begin, and a

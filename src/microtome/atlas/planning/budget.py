@@ -84,7 +84,7 @@ BUDGETS = {
         name="quick",
         units_per_layer=8,
         units_in_all=1000,
-        images=12,
+        images=10,
         classes=10,
         patches=9,
         bins=5,
@@ -97,13 +97,13 @@ BUDGETS = {
         dissections_per_layer=64,
         occlusion_windows=10,
         reconstruction_seconds=120.0,
-        superstimulus_seconds=190.0,
+        superstimulus_seconds=125.0,
         tuning_seconds=40.0,
         ablation_seconds=40.0,
         similarity_seconds=30.0,
         attribution_seconds=30.0,
         space_seconds=30.0,
-        topic_seconds=25.0,
+        topic_seconds=28.0,
     ),
     "standard": Budget(
         name="standard",
@@ -172,7 +172,7 @@ def budget(size: str | Budget) -> Budget:
     Examples
     --------
     >>> budget("quick").images
-    12
+    10
     """
     if isinstance(size, Budget):
         return size

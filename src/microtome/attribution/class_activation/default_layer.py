@@ -117,7 +117,7 @@ def _only_moves(layer: Layer) -> bool:
 
 
 def last_tokens(net: Network) -> tuple[str, Arrangement] | None:
-    """The layer of tokens that is made into one vector, with the places of its tokens; None where there is none."""
+    """The layer of tokens that is reduced to one vector, with the places of its tokens; None where there is none."""
     seen = set[str]()
     for entry in reversed(list(net.layers.values())):
         found = _tokens_behind(net, entry, seen) if len(entry.shape) == 1 else None

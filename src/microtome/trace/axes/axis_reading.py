@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from microtome.errors import MicrotomeError
 from microtome.trace.axes.axis_labels import Labels
 from microtome.trace.axes.followed_pass import Digests, FollowedPass, KeptPass, Seen
-from microtome.trace.axes.image_order import BesideOthers, resolve
+from microtome.trace.axes.image_mixing import BesideOthers, resolve
 from microtome.trace.axes.value_axes import COLUMN, IMAGE, PLACE, ROW, UNIT, Axes, Axis, Factor
 from microtome.trace.shared_pass import Both, SharedPass, seeded_pass
 from microtome.trace.tracing.tracer import Tracer

@@ -13,13 +13,14 @@ from microtome.trace.backward_rules import BackwardRule, Operation, RuleSet, Thr
 from microtome.trace.lrp import additions
 from microtome.trace.lrp.account import Account, Chooser, proportional
 from microtome.trace.lrp.attention import attention, multi_head
-from microtome.trace.lrp.by_hand.channel_scaling import ChannelScaling, Scaled
+from microtome.trace.lrp.by_hand.channel_scaling import Scaled
 from microtome.trace.lrp.by_hand.nonlinearities import Nonlinearities
 from microtome.trace.lrp.by_hand.products_by_hand import ProductsByHand, Terms
 from microtome.trace.lrp.image_sums import ImageAxis
+from microtome.trace.lrp.joined_layers import JoinedLayers
 from microtome.trace.lrp.linear import WEIGHTED, Weighted, is_layer_by_product, read_by_layer
 from microtome.trace.lrp.moves import MOVES, WRITES, glued, mixes_in_constants, moved
-from microtome.trace.lrp.norms import held, linear_part
+from microtome.trace.lrp.norms import norm
 from microtome.trace.lrp.pixel_ranges import PixelRanges
 from microtome.trace.lrp.products import Gates, pointwise, reduced, summed
 from microtome.trace.operators.nested_tensors import tensors
@@ -80,10 +81,9 @@ class Relevance(RuleSet):
         self._prepares = False  # whether the running operation prepares pixels for the first layer
         self._gates = Gates()
         self._products = ProductsByHand()
-        self._scaled = ChannelScaling()
-        self._step: Scaled | None = None  # what the operation that runs makes of a layer's output
+        self._layers = JoinedLayers(self.account)
+        self._step: Scaled | None = None  # what the running operation makes of a layer's output
         self._nonlinearities = Nonlinearities()
-        self._made_by: dict[int, tuple[Tensor, Weighted]] = {}
         self._constants: dict[int, tuple[Tensor, str]] = {}  # with the operation that made them
         self._next: Weighted | None = None
 
@@ -98,7 +98,7 @@ class Relevance(RuleSet):
         They lead to the graph, whose nodes hold their rules and so this object: a circle that Python's collector
         does not see, since it runs through torch.
         """
-        for known in (self._made_by, self._ranges, self._gates, self._products, self._scaled, self._constants):
+        for known in (self._layers, self._ranges, self._gates, self._products, self._constants):
             known.clear()
         self._masks_and_gates.clear()
         self._readers.clear()
@@ -119,27 +119,21 @@ class Relevance(RuleSet):
                 self.run(Call("broadcast_to", expand, (value, shape), {}, False, call.name)) for value in call.tensors
             )
         ranges, self._prepares = self._ranges.after(call), self._ranges.prepares(call)
-        read = [call.input] if call.kind.endswith("_as") else call.tensors  # x.view_as(y) takes the shape of y alone
-        for value in read:
-            operator = self._made_by.get(id(value))
-            if operator is not None and operator[0] is value and call.kind != "batch_norm":
-                operator[1].readers += 1
-        self._scaled.read(read)
-        step = self._scaled.step(call, self._maker)
+        step = self._layers.read(call)
         weighs, terms = self._gates.made(call), self._products.before(call, self._ranges)
         source = call.input
         if call.inplace:  # the tensor stays, its value does not
-            for known in (self._made_by, self._ranges, self._gates, self._products, self._scaled):
+            for known in (self._layers, self._ranges, self._gates, self._products):
                 known.pop(id(source), None)
         base = source._base if call.inplace and source._is_view() else None
         if base is not None:
-            for known in (self._made_by, self._ranges, self._scaled):
+            for known in (self._layers, self._ranges):
                 known.pop(id(base), None)
         fresh = base is not None and not base.requires_grad
         self._nonlinearities.before(call)
         self._step = step
         output, noted = super().run(call), self._nonlinearities.taken()
-        self._scaled.keep(step, source if output is None and call.inplace else output)
+        self._layers.keep(step, source if output is None and call.inplace else output)
         self._nonlinearities.after(noted, call, output)
         if base is not None and fresh and base.requires_grad:
             self._book_around(base, source)
@@ -199,7 +193,7 @@ class Relevance(RuleSet):
         return self._nonlinearities.led(super()._chosen(call), partial(moved, self.account))
 
     def choose(self, call: Call) -> BackwardRule | Through | None:
-        """The rule of an operation; None where the gradient moves relevance rightly."""
+        """The rule of an operation; None if the gradient moves relevance rightly."""
         step, self._step = self._step, None
         alone = self._alone(call)
         return alone if step is None or self._prepares else step.rule(alone)
@@ -219,18 +213,18 @@ class Relevance(RuleSet):
         if kind in _POINTWISE:
             return _STRAIGHT
         if kind == "batch_norm":
-            return self._batch_norm(call)
+            return self._layers.batch_norm(call)
         if kind in _AVERAGING:
             terms = self._products.of(call)
             return self._linear if terms is None else self._weighted(call, terms)
         if kind in _NORMS:
-            return self._held
+            return partial(norm, self.account)
         if kind in additions.ADDING:
             return partial(additions.added, self.account, self._refuse)
         if kind in self.several:
             return partial(additions.mean_of_two, self.account, self._refuse)
         if kind in ("add", "sub", "rsub"):
-            return self._sum(call)
+            return self._layers.sum(call)
         if kind in WRITES:
             return partial(moved, self.account) if mixes_in_constants(call) else None
         if kind == "glu":
@@ -249,7 +243,7 @@ class Relevance(RuleSet):
             return partial(multi_head, self.account)
         return self._refuse
 
-    # -- operators with weights, and norms -----------------------------------------------------------------------
+    # -- operators with weights ----------------------------------------------------------------------------------
 
     def _weighted(self, call: Call, terms: Terms | None = None) -> BackwardRule:
         x = read_by_layer(call) if terms is None else call.input
@@ -293,74 +287,6 @@ class Relevance(RuleSet):
         none = {id(value): torch.zeros_like(value) for value in takers}
         return proportional(self.account, operation, arriving, takers, constant=operation.again(none))
 
-    def _held(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-        """A norm, affine with its standard deviation treated as a constant."""
-        x = operation.call.input
-
-        def run(swap: dict[int, Tensor]) -> Tensor:
-            return held(operation.call, swap[id(x)])
-
-        constant = operation.output - linear_part(operation.call, x)
-        return proportional(self.account, operation, arriving, [x], run=run, constant=constant)
-
-    def _batch_norm(self, call: Call) -> BackwardRule:
-        operator = self._made_by.get(id(call.input))
-        bound = call.arguments
-        if operator is None or bound["running_mean"] is None or bound["training"]:
-            return self._held
-        weighted = operator[1]
-        if weighted.norm is not None:  # a second norm of the same values: neither forms one layer with the layer before
-            weighted.readers += 1
-        if weighted.readers or weighted.norm is not None or weighted.free:
-            return self._held
-        scale = torch.rsqrt(bound["running_var"] + bound["eps"])
-        if bound["weight"] is not None:
-            scale = scale * bound["weight"]
-        shift = -bound["running_mean"] * scale
-        if bound["bias"] is not None:
-            shift = shift + bound["bias"]
-        weighted.normed = True
-        return self._joined(weighted, scale.detach(), shift.detach(), self._held)
-
-    @staticmethod
-    def _joined(weighted: Weighted, scale: Tensor, shift: Tensor, alone: BackwardRule) -> BackwardRule:
-        """One linear layer of a weighted operator and the scale and shift of its channels that follow it."""
-
-        def share(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-            if weighted.readers:  # another operation has read the operator's output: two separate layers
-                weighted.norm = None
-                return alone(operation, arriving)
-            weighted.norm = (scale, shift, operation.output)
-            return operation.back((operation.inputs[0], arriving))
-
-        weighted.norm = (scale, shift, None)
-        return share
-
-    # -- sums ----------------------------------------------------------------------------------------------------
-
-    def _added_bias(self, call: Call) -> tuple[Weighted, Tensor] | None:
-        """The product with unknown channels before a sum, and the constant that the sum adds to it."""
-        if call.kind != "add" or call.arguments["alpha"] != 1:
-            return None
-        for value, constant in (("input", "other"), ("other", "input")):
-            operator = self._made_by.get(id(call.arguments[value]))
-            added = call.arguments[constant]
-            if operator is None or not isinstance(added, Tensor) or added.requires_grad:
-                continue
-            if operator[1].free and operator[1].readers <= 1 and operator[1].norm is None:
-                bias = operator[1].added_bias(operator[0], added)
-                if bias is not None:
-                    return operator[1], bias
-        return None
-
-    def _sum(self, call: Call) -> BackwardRule:
-        biased = self._added_bias(call)
-        if biased is not None:
-            weighted, shift = biased
-            weighted.readers -= 1  # this sum, which is part of the layer
-            return self._joined(weighted, torch.ones_like(shift), shift, partial(additions.terms, self.account))
-        return partial(additions.terms, self.account)
-
     # -- the rest ------------------------------------------------------------------------------------------------
 
     def _refuse(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
@@ -371,14 +297,8 @@ class Relevance(RuleSet):
 
     def _remember(self, call: Call, output: Any) -> None:
         super()._remember(call, output)
-        if isinstance(output, Tensor) and self._next is not None:
-            self._made_by[id(output)] = (output, self._next)
+        self._layers.remember(call, output, self._next)
         self._next = None
-
-    def _maker(self, value: Tensor) -> Weighted | None:
-        """The weighted operator that has computed a value."""
-        operator = self._made_by.get(id(value))
-        return operator[1] if operator is not None and operator[0] is value else None
 
 
 def _is_layer(call: Call) -> bool:
