@@ -114,6 +114,26 @@ def test_no_more_images_go_through_where_all_lie_in_a_row(name):
     assert counts == [1, 2]
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_model_that_differentiates_itself_is_read_without_a_warning():
+    """Its values carry a graph, and beside others they differ by rounding."""
+    torch.set_warn_always(True)
+
+    class Slopes(Mixing):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.enable_grad():
+                x = x.detach().requires_grad_()
+                energy = (self.stem(x).tanh() ** 2).flatten(1) @ torch.linspace(-1, 1, 216)
+                slope = torch.autograd.grad(energy.sum(), x, create_graph=True)[0]
+                return self.head(self.stem(slope).mean((2, 3)) + slope.sum((1, 2, 3))[:, None])
+
+    try:
+        net = Network(Slopes(None), (3, 8, 8))
+    finally:
+        torch.set_warn_always(False)
+    assert not net.graph.mixes
+
+
 def images_are_kept_apart(net: Network, side: int) -> bool:
     """Whether it is said that images mix, or each goes through alone and has the scores that it has alone."""
     images = torch.rand(4, 3, side, side)

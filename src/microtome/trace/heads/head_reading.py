@@ -242,5 +242,6 @@ def _drawn(ending: Ending) -> str:
 
 
 def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:
+    a, b = a.detach(), b.detach()
     scale = float(b.abs().max())
     return bool((a.double() - b.double()).abs().max() <= tolerance * scale + 1e-12)

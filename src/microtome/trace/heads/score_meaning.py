@@ -35,6 +35,7 @@ def meaning(
     bounded: Callable[[], bool],
 ) -> Head:
     """The head of an output: the meaning of its numbers, and the function that closes it."""
+    rows = rows.detach()  # of a model that differentiates itself they carry a graph
     count = int(rows.shape[1])
     node = ending.node_of(value)
     closed = None if output == "value" else closing_of(ending, node, rows)
