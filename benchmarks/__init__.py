@@ -1,1 +1,1 @@
-"""What is measured, each file by its own command: ``python -m benchmarks.NAME``."""
+"""The benchmarks. Each file runs by its own command: ``python -m benchmarks.NAME``."""

@@ -1,8 +1,8 @@
-"""How fast are the gradient methods and relevance, beside the peers at their best and beside plain passes?
+"""Speed of the gradient methods and relevance, compared with the peers at their best and with plain passes.
 
 ``python -m benchmarks.attribution [resnet18 mobilenet_v2 vgg16]``: 224 x 224, one image and sixteen (VGG16: one); one
-process, one thread, CPU seconds, ours and the peers in turns. The memory of integrated gradients is that of a
-process of its own.
+process, one thread, CPU seconds, ours and the peers in turns. The memory of integrated gradients is measured in a
+separate process.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BOTH = "forward + backward"
 
 
 class EpsilonEverywhere(zennit.composites.LayerMapComposite):
-    """The epsilon rule for every layer, as zennit spells a composite."""
+    """The epsilon rule for every layer, as a composite of zennit."""
 
     def __init__(self, canonizers: list[zennit.canonizers.Canonizer]) -> None:
         layers = [
@@ -41,13 +41,13 @@ class EpsilonEverywhere(zennit.composites.LayerMapComposite):
 
 
 def once(model: nn.Module, x: Tensor) -> None:
-    """The floor of everything that sends a signal back: one plain pass forwards and backwards to the pixels."""
+    """The floor of all methods with a backward pass: one plain forward and backward pass to the pixels."""
     leaf = x.clone().requires_grad_()
     torch.autograd.grad(model(leaf)[:, 3].sum(), leaf)
 
 
 def forward(model: nn.Module, x: Tensor) -> None:
-    """The floor of Grad-CAM, whose way back is short."""
+    """The floor of Grad-CAM, whose backward pass is short."""
     with torch.no_grad():
         model(x)
 
@@ -77,7 +77,7 @@ def gradients(name: str, batch: int, repeat: int) -> list[turns.Row]:
     canonizer = zennit.torchvision.ResNetCanonizer if name == "resnet18" else zennit.canonizers.SequentialMergeBatchNorm
     box = zennit.composites.EpsilonGammaBox(low=0.0, high=1.0, canonizers=[canonizer()])
     floor = {BOTH: partial(once, model, x)}
-    # On ReLU6 captum's guided backpropagation is the plain gradient, without a word.
+    # On ReLU6 captum's guided backpropagation is the plain gradient, without a warning.
     guided = "captum (plain gradient)" if name == "mobilenet_v2" else "captum"
     table: list[tuple[str, Callable[[], object], dict[str, Callable[[], object]], dict[str, Callable[[], object]]]] = [
         (
@@ -111,7 +111,7 @@ def gradients(name: str, batch: int, repeat: int) -> list[turns.Row]:
             floor,
         ),
     ]
-    if name == "mobilenet_v2":  # with ReLU captum does what it says
+    if name == "mobilenet_v2":  # with ReLU captum's guided backpropagation is right
         like = rectified(model)
         bent = Network(like, (3, 224, 224))
         table.append(
@@ -149,7 +149,7 @@ def path(name: str, repeat: int) -> turns.Row:
 
 
 def memory(name: str) -> turns.Row:
-    """The most that integrated gradients with 50 steps hold above the model; captum as it runs by default."""
+    """Peak memory of integrated gradients with 50 steps beyond the model; captum with its defaults."""
     made: turns.Row = {"what": "integrated gradients 50, memory", "network": name}
     for who in ("ours", "captum"):
         made[f"{who}, above the model [MB]"] = round(turns.peak("benchmarks.attribution", "--peak", name, who), 1)
@@ -158,9 +158,9 @@ def memory(name: str) -> turns.Row:
 
 
 def peak(name: str, who: str) -> None:
-    """In a process of its own: the most that integrated gradients hold above the model, in MB.
+    """Peak memory of integrated gradients beyond the model in MB, measured in this process.
 
-    captum runs as it does by default, all steps in one batch.
+    captum runs with its defaults: all steps in one batch.
     """
     model = turns.build(name)
     x = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
@@ -182,7 +182,7 @@ def main(arguments: Sequence[str]) -> None:
         peak(*arguments[1:])
         return
     for name in turns.chosen(arguments, tuple(LAYERS)):
-        often = 5 if name == "vgg16" else 25  # the least of few passes of 30 ms moves by a sixth
+        often = 5 if name == "vgg16" else 25  # the least of a few passes of 30 ms varies by a sixth
         turns.keep("attribution.json", [*gradients(name, 1, often), memory(name)])
         turns.keep("attribution.json", [path(name, 2 if name == "vgg16" else 4)])  # whose turns take five minutes
         if name != "vgg16":

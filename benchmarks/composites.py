@@ -2,9 +2,9 @@
 
 ``python -m benchmarks.composites FOLDER [efficientnet-lite0 mobilenet-v2]``: a folder of photos. For each composite the
 share of the score at the pixels, the absolute relevance over the score, the areas under the deletion and insertion
-curves (a random order of pixels and gradient x input beside), and how alike the map stays when the weights are drawn
-anew from the output down: the absolute rank correlation after each quarter of the layers. Some five minutes a network
-on one core.
+curves (a random order of pixels and gradient x input beside), and how similar the map stays when the weights are
+randomised from the output down: the absolute rank correlation after each quarter of the layers. Some five minutes a
+network on one core.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which library gives the right map, however the network is written? Every spelling with every method, here and there.
+"""Which library gives the right map for every spelling of a network? Every spelling with every method.
 
 ``python -m benchmarks.conformance`` writes ``docs/conformance.md`` and ``benchmarks/results/conformance.json``.
 The gold standard is ``tests/oracles/attribution_by_hand.py``: float64, backward passes by hand.
@@ -122,11 +122,11 @@ METHODS: dict[str, tuple[str, dict[str, Callable[[str], Runner]]]] = {
 
 
 class NoModuleError(Exception):
-    """The last maps are made by a function, which a hook on modules cannot reach."""
+    """A function computes the last maps, so a hook on modules cannot reach them."""
 
 
 def module_of(model: nn.Module, spelled: Spelling) -> nn.Module:
-    """The module that holds the last maps; a peer can hook nothing else."""
+    """The module that returns the last maps; a peer can hook only modules."""
     found = dict(model.named_modules()).get(spelled.layer.partition("#")[0])
     if found is None:
         raise NoModuleError
@@ -134,7 +134,7 @@ def module_of(model: nn.Module, spelled: Spelling) -> nn.Module:
 
 
 def at_convolution(spelled: Spelling) -> Spelling:
-    """The same spelling, asked about the convolution before the last rectifier."""
+    """The same spelling, at the convolution before the last rectifier."""
     layers = {"InSequence": "3", "NestedSequences": "stages.1.0", "LoopOverBlocks": "blocks.1",
               "AllFunctional": "conv2d.1", "TorchvisionStyle": "layer1.0.conv2"}  # fmt: skip
     usual = "c3" if spelled.family != "plain" else "c2"
@@ -150,7 +150,7 @@ def expected(method: str, spelled: Spelling, x: Tensor) -> Tensor:
 
 
 def verdict(run: Runner, spelled: Spelling, x: Tensor, gold: Tensor) -> str:
-    """``ok``, ``wrong`` (a number came back without a word) or the kind of error."""
+    """``ok``, ``wrong`` (another map, without a message) or the kind of error."""
     model = spelled.build(weights(spelled.family, SHAPE[0])).eval()
     try:
         with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Where does the score go? Relevance at the pixels, what biases took and what stabilisers took, for real networks.
+"""Where does the score go? Shares of the relevance at the pixels, in biases and in stabilisers, for real networks.
 
 ``python -m benchmarks.conservation``: the composites of LRP and deep Taylor decomposition on EfficientNet-Lite0 and
 MobileNetV2 with trained weights, ResNet18 with batch norm, and small vision transformers, one with random weights and
@@ -41,7 +41,7 @@ def trained_transformer() -> Network:
 
 
 def network(name: str) -> Network:
-    """With trained weights where an installed package has them; other norms get statistics of their own."""
+    """A network with trained weights if an installed package has them; otherwise its norms get statistics."""
     if name == DIGITS:
         return trained_transformer()
     if name == "vision transformer":
@@ -61,7 +61,7 @@ def network(name: str) -> Network:
 
 
 def pictures(net: Network, count: int = 2) -> Tensor:
-    """Soft blobs of colour, neighbouring pixels alike, as in photos; or digits."""
+    """Smooth blobs of colour, with similar neighbouring pixels as in photos; or digits."""
     if net.input_shape[0] == 1:
         digits = data.mnist("test")
         return torch.stack([digits[index][0] for index in range(count)])
@@ -71,7 +71,7 @@ def pictures(net: Network, count: int = 2) -> Tensor:
 
 
 def account(net: Network, images: Tensor, rules: str) -> dict[str, float]:
-    """Shares of the score: at the pixels, with biases, with stabilisers, and what is missing of their sum."""
+    """Shares of the score: at the pixels, in biases, in stabilisers, and the part missing from their sum."""
     if rules == "deep-taylor":
         found = attribution.deep_taylor(net, images)
     else:

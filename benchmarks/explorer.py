@@ -1,11 +1,11 @@
-"""How fast does the explorer answer? A server of its own on loopback, asked over its socket as a browser would.
+"""How fast does the explorer answer? The benchmark queries its own server over a socket, as a browser would.
 
 ``python -m benchmarks.explorer [drawing webcam clicks clients]``:
 
 - drawing: SimpleConvNet while a digit is drawn, one frame after another, the maps of conv2;
 - webcam: MobileNetV2 on replayed frames of 224 x 224, with the maps of one layer;
 - clicks: EfficientNet-Lite0, units ablated one by one: scores and maps of a layer, in milliseconds;
-- clients: 50 at once for a minute, each with questions of its own: answers lost, and the server's memory.
+- clients: 50 at once for a minute, each with different questions: lost answers, and the server's memory.
 
 Each time is given by the clock, and as processor seconds of the server, which other work on the machine hardly changes.
 """
@@ -36,7 +36,7 @@ Row = dict[str, float | int | str]
 
 @contextmanager
 def served(*options: str) -> Iterator[tuple[str, int]]:
-    """A server in a process of its own: its address and process id."""
+    """A server in a separate process: its address and process id."""
     command = [sys.executable, "-m", "microtome", "serve", "--port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -77,7 +77,7 @@ def resident(pid: int) -> float:
 
 
 def timed(pid: int, count: int, work: Callable[[int], object]) -> Row:
-    """Milliseconds of each of many pieces of work after a few to warm up, and processor time of the server for each."""
+    """Milliseconds of each piece of work after a few to warm up, and the server's processor time for each."""
     for number in range(5):
         work(-1 - number)
     before, walls = processor(pid), []
@@ -197,7 +197,7 @@ def clients(count: int = 50, seconds: float = 60.0) -> Row:
 
 
 def keep(row: Row) -> None:
-    """Write a row; the older one of the same part is replaced."""
+    """Write a row; it replaces an older row of the same part."""
     old = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
     load = round(os.getloadavg()[0], 1)
     rows = [one for one in old if one["what"] != row["what"]] + [{**row, "cores": os.cpu_count() or 1, "load": load}]

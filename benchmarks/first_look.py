@@ -108,7 +108,7 @@ def workers(images: int, repeat: int) -> dict[str, float]:
 
 
 def _import() -> None:
-    """Import torch in a worker, and keep it busy so long that the next call goes to another one."""
+    """Import torch in a worker, and keep the worker busy until the next call has gone to another one."""
     import microtome.atlas.task_execution  # noqa: F401
 
     time.sleep(3)

@@ -1,10 +1,10 @@
-"""Does a GPU give what the processor gives, and how fast is it, beside the peers in the same run?
+"""Does a GPU give the processor's results, and how fast is it, compared with the peers in the same run?
 
 ``python -m benchmarks.gpu [--device cuda] [--reference cpu]`` runs every registered method on a small network, a
 ResNet18 with batch norm and a small vision transformer on both devices and compares all tensors of the results, with
-TF32 off, so that a difference is a fault and not rounding. The gradient methods run in half precision and under
-autocast, too, and the model is left as it was found. Then the methods are timed on ResNet50, MobileNetV2 and ViT-B/16
-beside captum and zennit where they are installed, with TF32 as torch has it. The tables are printed and written to
+TF32 off, so that a difference is a fault and not rounding. The gradient methods also run in half precision and under
+autocast, and the model must be left as found. Then the methods are timed on ResNet50, MobileNetV2 and ViT-B/16 beside
+captum and zennit where they are installed, with TF32 as torch has it. The tables are printed and written to
 ``benchmarks/results/gpu.json``, with the name of the card. Under five minutes on one card and eight cores.
 """
 
@@ -136,7 +136,7 @@ def one_row(network: str, name: str, reference: str, device: str) -> dict[str, A
 
 
 def without_numbers(text: str) -> str:
-    """A refusal without the measured numbers in it."""
+    """A refusal with its measured numbers removed."""
     return "".join(letter for letter in text if letter not in "0123456789.e-+")
 
 
@@ -151,7 +151,7 @@ def compared(reference: str, device: str, only: str = "", workers: int = 0) -> I
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=exact) as pool:
         rows = [pool.submit(one_row, network, name, reference, device) for network, name in asked]
-        for row in as_completed(rows):  # the first to end comes first, so that a slow one holds nothing up
+        for row in as_completed(rows):  # in the order in which they end, so that a slow one delays no other
             yield row.result()
 
 
@@ -202,7 +202,7 @@ class Autocast(torch.nn.Module):
 
 
 class around:  # noqa: N801 - read as a verb
-    """Autocast by the caller, or TF32, while a condition lasts."""
+    """A context with autocast or TF32 on."""
 
     def __init__(self, condition: str, device: str) -> None:
         self.tf32 = condition == "TF32"
@@ -247,7 +247,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS)
     asked = parser.parse_args(arguments)
     if asked.device.startswith("cuda") and not torch.cuda.is_available():
-        print("no CUDA device is at hand; --device cpu tries the harness alone", file=sys.stderr)
+        print("there is no CUDA device; --device cpu tests the harness alone", file=sys.stderr)
         return 2
     made = {"device": card(asked.device), "torch": torch.__version__, "tf32": torch.backends.cudnn.allow_tf32}
     rows: list[dict[str, Any]] = []

@@ -97,7 +97,7 @@ Case = Callable[[Network, Subject], Any]
 
 
 def cases() -> dict[str, Case]:
-    """Every registered method, as it is asked on one network."""
+    """The call of every registered method on one network."""
     data = images()
     x = data.images[:2]
     found: dict[str, Case] = {}
@@ -212,7 +212,7 @@ def tiny(net: Network) -> tuple[Network, Tensor]:
 
 
 def rounded(net: Network, data: Images, layer: str) -> Any:
-    """Features with three digits, the same on both devices."""
+    """Features rounded to three digits, the same on both devices."""
     found = registry.method("features").function(net, data, layer)
     return dataclasses.replace(found, values=found.values.mul(1e3).round().div(1e3))
 

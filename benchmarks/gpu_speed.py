@@ -34,7 +34,7 @@ Run = Callable[[], object]
 
 
 def least(run: Run, device: str, repeat: int = 5) -> float:
-    """Milliseconds, the least of some runs after two to warm up; the card's work is waited for."""
+    """Milliseconds, the least of some runs after two to warm up; the device is synchronised."""
     times = []
     for _ in range(repeat + 2):
         began = time.perf_counter()
@@ -61,7 +61,7 @@ def speeds(device: str, names: tuple[str, ...], side: int, count: int, repeat: i
 
 
 def timed(run: Run, device: str, repeat: int) -> float | str:
-    """Milliseconds, or why there are none: a peer may refuse a network."""
+    """Milliseconds, or the reason why there are none: a peer may refuse a network."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -71,7 +71,7 @@ def timed(run: Run, device: str, repeat: int) -> float | str:
 
 
 def pairs(model: nn.Module, side: int, count: int, device: str, name: str) -> Iterator[tuple[str, Run, Run | None]]:
-    """What is timed, ours and the peer's; for plain passes theirs alone."""
+    """The timed calls, ours and the peer's; for plain passes only the plain one."""
     net = Network(model, (3, side, side))
     x = torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
     few, window, stride = x[:1], side // 7, side // 28

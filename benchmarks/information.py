@@ -4,7 +4,7 @@ The published codes (IDNNs, ibsgd) turn each digitised row into bytes, find the 
 The replica here does the same. One network of the 12-bit task, six layers, 4096 inputs, in turns on one thread.
 
 ``python -m benchmarks.information planes`` times 50 networks at 100 checkpoints: all estimates by bins, and the
-training of 8,000 epochs from 100 of them. With ``planted`` it counts what is recovered of planted information.
+training of 8,000 epochs from 100 of them. With ``planted`` it counts how often planted information is recovered.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _of_one_input(rows: np.ndarray, share: float) -> float:
 
 
 def main() -> None:
-    """Both ways give the same numbers; then their times."""
+    """Check that both ways give the same numbers, and time them."""
     torch.set_num_threads(1)
     task = twelve_bits()
     run = train_networks(task, networks=1, epochs=100, checkpoints=4)

@@ -1,12 +1,11 @@
 """How long does a loss surface take? 21 x 21 points x 5,000 MNIST images, against loss-landscapes 3.0.6.
 
-``python -m benchmarks.landscape [lenet] [resnet20]``; the peer comes by
-``pip install --no-deps loss-landscapes==3.0.6``. CPU seconds in turns, one thread; a few points are timed and the
-times multiplied. The peer's plane is not the same: its directions are uniform in [0, 1] and its grid zig-zags by
-one cell in every second row. So the work is compared, passes over all images, and not the picture. The peer takes
-all images as one batch, as its examples do. The floor is those passes in plain torch in batches of 64. ``tolerance
-.02`` is a surface whose points see as many images as a standard error of 2 % of the loss asks for, all in one
-order. ResNet-20 sees 500 images.
+``python -m benchmarks.landscape [lenet] [resnet20]``; the peer comes by ``pip install --no-deps
+loss-landscapes==3.0.6``. CPU seconds in turns, one thread; a few points are timed and the times multiplied. The peer's
+plane differs: its directions are uniform in [0, 1], and its grid is shifted by one cell in every second row. So the
+benchmark compares the work (passes over all images) and not the picture. The peer takes all images as one batch, as its
+examples do. The floor is those passes in plain torch in batches of 64. ``tolerance .02`` is a surface whose points use
+as many images, in one order, as a standard error of 2 % of the loss needs. ResNet-20 sees 500 images.
 """
 
 from __future__ import annotations

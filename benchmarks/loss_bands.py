@@ -1,11 +1,10 @@
 """How often do the 95 % bands of a loss surface hold the true loss? Planted losses, and a small real network.
 
 ``python -m benchmarks.loss_bands [planted] [network]``. A band is the mean loss of a sample and 1.96 of its standard
-errors on both sides. *planted*: the loss is a function of an image's one pixel, so that its mean is known; 500
-images, or as many as a tolerance of 5 % asks for of 20,000. *network*: a small network, trained on 5,000 digits of
-MNIST; the true loss at 9 points of a plane is the mean over all of them, and each sample is drawn from them with
-replacement. Passes of 64 images, so that a tolerance has many chances to stop too early. Every trial has its own
-sample.
+errors on both sides. *planted*: the loss is a function of an image's one pixel, so that its mean is known; 500 images,
+or as many of 20,000 as a tolerance of 5 % needs. *network*: a small network, trained on 5,000 digits of MNIST; the true
+loss at 9 points of a plane is the mean over all of them, and each sample is drawn from them with replacement. Passes
+hold 64 images, so that a tolerance has many chances to stop too early. Every trial has its own sample.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from benchmarks import turns  # which also finds the oracles of the tests
+from benchmarks import turns  # which makes the oracles of the tests importable
 from microtome import Network, data, training
 from microtome.training import landscape
 from oracles.planted_losses import Z, coverage
 
 TRIALS, NETWORK_TRIALS = 400, 300
-LOSSES: dict[str, Callable[[Tensor], Tensor]] = {  # of a number that is evenly distributed over (0, 1)
+LOSSES: dict[str, Callable[[Tensor], Tensor]] = {  # of a number that is uniformly distributed over (0, 1)
     "uniform": lambda u: u,
     "exponential": lambda u: -u.log(),
     "lognormal, sigma 1": lambda u: torch.special.ndtri(u).exp(),
@@ -31,7 +30,7 @@ LOSSES: dict[str, Callable[[Tensor], Tensor]] = {  # of a number that is evenly 
 
 
 def network(trials: int, tolerance: float | None, images: int) -> tuple[float, float, float]:
-    """Share of all bands at 9 points that hold the loss over all images, the least of a point, and images a point."""
+    """Share of the bands at 9 points that hold the loss over all images, least share of a point, images per point."""
     torch.manual_seed(0)
     digits = data.mnist_5000()
     model = nn.Sequential(

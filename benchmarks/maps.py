@@ -19,7 +19,7 @@ from microtome.representation.map_quality import accuracy
 from microtome.representation.neighbours import nearest
 
 COUNT, WIDTH = 10_000, 128
-SPREAD = 0.3  # of the groups' centres, beside deviations of 1: so that nearest neighbours are not always right
+SPREAD = 0.3  # of the groups' centres; points deviate by 1, so that nearest neighbours are not always right
 
 
 def features() -> Features:

@@ -1,9 +1,9 @@
-"""How fast is exact occlusion, beside captum at its best and beside as many plain passes?
+"""How fast is exact occlusion, compared with captum at its best and with as many plain passes?
 
 ``python -m benchmarks.occlusion [vgg16 resnet18 mobilenet_v2 densenet121 efficientnet-lite0 squeezenet1_1
 efficientnet_b0]``: one image of 224 x 224, windows of 16 and 32 pixels, stride 8; one process, one thread, CPU seconds.
-The whole map is made twice by Microtome, with the peer in between; the peer and the plain passes try every so-many-th
-row of windows only, and their time is scaled: their cost is the same for every window.
+Microtome computes the whole map twice, with the peer in between. The peer and the plain passes run only every n-th row
+of windows, and their time is scaled: their cost is the same for every window.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import captum.attr as captum  # isort: skip
 from microtome import Network, attribution
 from microtome.attribution.occlusion import Occlusion, windows
 
-# The peer tries one row of windows in so many.
+# The peer runs one row of windows in this many.
 SHARE = {
     "vgg16": 13,
     "resnet18": 5,
@@ -34,7 +34,7 @@ SHARE = {
 
 
 class Banded(nn.Module):
-    """The model on an image of which only the upper band is varied, so that the peer tries fewer windows."""
+    """The model on an image of which only the upper band varies, so that the peer runs fewer windows."""
 
     def __init__(self, model: nn.Module, image: Tensor, rows: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ def covered(name: str, window: int) -> turns.Row:
     runs |= {f"captum, {batch} a pass": partial(by_peer, batch) for batch in (1, 8)}
     runs["plain passes"] = plain
     with torch.no_grad():
-        model(x.expand(8, -1, -1, -1))  # first calls choose their kernels
+        model(x.expand(8, -1, -1, -1))  # the first calls choose kernels
     times = turns.seconds(runs, 2, warm=False)
     scale = dict.fromkeys([kind for kind in runs if kind != "ours"], rows / tried)
     made = turns.row(f"occlusion {window}/8, {rows * columns} windows", name, times, "plain passes", scale)
@@ -89,7 +89,7 @@ def covered(name: str, window: int) -> turns.Row:
 
 
 def error(model: nn.Module, x: Tensor, boxes: Tensor, found: Tensor, target: int) -> float:
-    """The largest difference from plain passes, one a window, over every 29th window; of the image's score."""
+    """The largest difference from plain passes over every 29th window, as a share of the image's score."""
     worst, flat = 0.0, found.flatten()
     with torch.no_grad():
         score = float(model(x)[0, target].abs())

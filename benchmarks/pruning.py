@@ -2,9 +2,9 @@
 
 ``python -m benchmarks.pruning [simple-convnet resnet18 efficientnet-lite0 seven-rounds]``. Every method sees the same
 images; the peer's criteria are tried with layer-wise and with global ratios, and the better of the two on the test
-images counts. Beside the accuracy stand the share of images that are named as the whole network names them, and the
-difference of accuracy to the peer's better criterion: on the same images, so that only those count on which the two
-differ. It stands with its standard error, the p-value of an exact sign test, and in words what the two allow to say.
+images counts. Beside the accuracy stand the share of images with the same class as in the whole network, and the
+difference of accuracy to the peer's better criterion. Both see the same images, so only images on which the two differ
+count. The difference comes with its standard error, the p-value of an exact sign test, and a conclusion in words.
 
 ``seven-rounds`` prunes SimpleConvNet from 32-64-64 channels to 8-16-16 with retraining, on all of MNIST.
 """
@@ -70,7 +70,7 @@ def resnet18():
 
 
 def efficientnet_lite0():
-    """Pretrained, on photos named by their ImageNet class: every second one to fit on, the others to measure on."""
+    """Pretrained, on photos named by their ImageNet class: every second one for fitting, the others for the test."""
     net = zoo.network("efficientnet-lite0")
     paths = sorted(PHOTOS.glob("*.jpeg"))
     items = [(data.open_picture(path, net.input_shape), int(path.name[:3])) for path in paths]
@@ -81,12 +81,12 @@ NETWORKS = {"simple-convnet": simple_convnet, "resnet18": resnet18, "efficientne
 
 
 def trained(model, name, train, recipe):
-    """Train, or take what an earlier run trained."""
+    """Train, or read the result of an earlier run."""
     path = RUNS / f"{name}.safetensors"
     if path.exists():
         model.load_state_dict(checkpoints.read(path)[0])
         return
-    fit(model, train, recipe=recipe, out=RUNS / name)  # ended early, it goes on from the last epoch
+    fit(model, train, recipe=recipe, out=RUNS / name)  # an interrupted training resumes from the last epoch
     checkpoints.write(path, checkpoints.state_of(model), {})
 
 
@@ -102,7 +102,7 @@ def percent(mask):
 
 
 def ahead(mine, other):
-    """How many percentage points more of ``mine`` are right: the standard error, a sign test's p-value, a verdict."""
+    """By how many percentage points ``mine`` is ahead: its standard error, the p-value of a sign test, a verdict."""
     difference = mine.double() - other.double()
     won, lost = int((difference > 0).sum()), int((difference < 0).sum())
     lead, error = 100 * float(difference.mean()), 100 * float(difference.std() / len(difference) ** 0.5)
@@ -134,10 +134,10 @@ class Peer:
             functional.cross_entropy(model(net.normalise(x)), y, reduction="sum").backward()
         self.model = model  # holds the gradients that the Taylor criterion reads
         self.classes = [m for m in model.modules() if isinstance(m, nn.Linear)][-1].out_features
-        self.counts = {}  # multiply-adds by criterion and ratio, which several shares ask for
+        self.counts = {}  # multiply-adds by criterion and ratio, for reuse by several shares
 
     def pruned(self, criterion, share, everywhere):
-        """The model with at most that share, as near to it as eight halvings get; None where there is none."""
+        """The model with at most that share, as near to it as eight halvings get; None if there is none."""
         low, high, best = 0.0, 1.0, None
         for _ in range(8):
             middle = (low + high) / 2
@@ -149,7 +149,7 @@ class Peer:
         return None if best is None else self.cut(criterion, best, everywhere)
 
     def count(self, criterion, ratio, everywhere):
-        """Multiply-adds at a ratio; None where the peer fails."""
+        """Multiply-adds at a ratio; None if the peer fails."""
         key = criterion, ratio, everywhere
         if key not in self.counts:
             model = self.cut(*key)
@@ -157,7 +157,7 @@ class Peer:
         return self.counts[key]
 
     def cut(self, criterion, ratio, everywhere):
-        """The model pruned by a ratio of channels, layer by layer or everywhere alike; None where that fails."""
+        """The model pruned by a ratio of channels, by layer or over the whole network; None if that fails."""
         model = copy.deepcopy(self.model)
         for (_, one), (_, two) in zip(model.named_parameters(), self.model.named_parameters(), strict=True):
             one.grad = None if two.grad is None else two.grad.clone()

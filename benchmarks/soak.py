@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))  # the small network is that of the tests
 RESULTS = ROOT / "benchmarks/results/soak.json"
 LATEST = 1800  # seconds until a run counts as stuck
-DRAWS = 5  # moments tried until there is something to kill
+DRAWS = 5  # number of moments tried until there is a process to kill
 KILLED = ("driver", "worker of processes", "worker of Dask", "scheduler of Dask")
 
 
@@ -51,7 +51,7 @@ def driver(folder: Path, out: str, engine: str) -> subprocess.Popen[bytes]:
 
 
 def workers_of(process: int) -> list[int]:
-    """Processes of this one that compute, found by their parent."""
+    """The child processes of this run that compute."""
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         try:
@@ -65,7 +65,7 @@ def workers_of(process: int) -> list[int]:
 
 
 def cluster(folder: Path) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes], str]:
-    """A scheduler and two workers with nannies, which start a killed worker again."""
+    """A scheduler and two workers with nannies, which restart a killed worker."""
     file = folder / f"scheduler-{time.monotonic_ns()}.json"
     scheduler = started(
         folder, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
@@ -88,7 +88,7 @@ def end(*processes: subprocess.Popen[bytes]) -> None:
 
 
 def disturbed(folder: Path, out: str, what: str, moment: float) -> bool:
-    """A run whose part is killed after so many seconds; whether it was there to be killed."""
+    """A run with a process killed after some seconds; returns whether there was a process to kill."""
     if "Dask" not in what:
         running = driver(folder, out, "processes")
         return killed(running, moment, lambda: [running.pid] if what == "driver" else workers_of(running.pid))
@@ -100,7 +100,7 @@ def disturbed(folder: Path, out: str, what: str, moment: float) -> bool:
 
 
 def killed(running: subprocess.Popen[bytes], moment: float, victims: Callable[[], list[int]]) -> bool:
-    """Kill one of the victims after so many seconds, or as soon as there is one; wait for the end of the run."""
+    """Kill one of the processes after some seconds, or as soon as there is one; wait for the end of the run."""
     time.sleep(moment)
     found = victims()
     while running.poll() is None and not found:

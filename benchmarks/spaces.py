@@ -1,4 +1,4 @@
-"""How fast are singular triplets of a convolution and the nearest facet, against a dense decomposition?"""
+"""Speed of singular triplets of a convolution, compared with a dense decomposition, and of the nearest facet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RESULTS = Path(__file__).parent / "results" / "spaces.json"
 
 
 def seconds(run):
-    """Processor seconds of all threads: on a machine that others use too, the clock on the wall says little."""
+    """Processor seconds of all threads: on a shared machine wall-clock time says little."""
     started = time.process_time()
     value = run()
     return time.process_time() - started, value
@@ -28,7 +28,7 @@ def convolution(side):
 
 
 def against_dense():
-    """Top 32 triplets at 32 x 32 against a dense decomposition at 16 x 16, which costs its side cubed."""
+    """Top 32 triplets at 32 x 32 against a dense decomposition at 16 x 16, of cubic cost."""
     small = spaces.operator(convolution(16), "0")
     dense, values = seconds(lambda: torch.linalg.svd(small.dense(), full_matrices=False)[1])
     agree = float((small.singular_values(32) - values[:32]).abs().max())

@@ -1,4 +1,4 @@
-"""Writes ``docs/speed.rst`` from what the benchmarks measured: ``python -m benchmarks.speed_page``."""
+"""Writes ``docs/speed.rst`` from the results of the benchmarks: ``python -m benchmarks.speed_page``."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ PAGE = Path(__file__).parents[1] / "docs" / "speed.rst"
 HEAD = """Speed and conservation
 ======================
 
-What ``make bench`` measured, written by ``python -m benchmarks.speed_page``. Every line was taken in one process on one
-thread of one machine, in processor seconds, ours and the peers in turns, the least of several turns. The peer is the
-fastest of those tried, at the batch that suits it best. Below one, ours is faster. The floor is what cannot be left
-out: plain passes of the model through torch. Between two runs on a busy machine such a ratio was seen to move by 15 %.
+The results of ``make bench``, written by ``python -m benchmarks.speed_page``. Every line was measured in one process on
+one thread of one machine, in processor seconds: ours and the peers in turns, the least of several turns. The peer
+is the fastest of those tried, at its best batch size. Below 1, ours is faster. The floor is the work that no method can
+avoid: plain passes of the model through torch. Between two runs on a busy machine such a ratio changed by up to 15 %.
 """
 
 GRADIENTS = """One image (x1) or sixteen (x16) of 224 x 224 pixels. On the ReLU6 of MobileNetV2 no peer does guided
-backpropagation: captum's is the plain gradient there, and is set beside ours for want of another. The line below it is
-the same network with ReLU, where captum's is what its name says.
+backpropagation: captum's is the plain gradient there, and stands beside ours because there is no other. The line below
+it is the same network with ReLU, where captum's is guided backpropagation.
 """
 
 WINDOWS = """One image of 224 x 224 pixels, windows of 16 or 32 pixels eight pixels apart; captum and the plain passes
-were timed on a share of the rows of windows and taken times the rest. The last column is the largest difference from
-plain passes, in shares of the score.
+were timed on a share of the rows of windows, and the time was scaled. The last column is the largest difference from
+plain passes, as a share of the score.
 """
 
-ACCOUNT = """The share of the class score at the pixels, with biases and with stabilisers, mean over photos, and the
-most that is missing of their sum.
+ACCOUNT = """The share of the class score at the pixels, in biases and in stabilisers, mean over photos, and the
+largest part that is missing from their sum.
 """
 
 CARD = """One run of ``python -m benchmarks.gpu`` on one {device} with torch {torch} and TF32 on: images of 224 x 224
@@ -54,7 +54,7 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def compared(rows: Sequence[dict[str, Any]]) -> str:
-    """Lines of ours beside the fastest peer and the floor."""
+    """Lines of ours, the fastest peer and the floor."""
     errors = any("largest error / score" in row for row in rows)
     titles = ["", "network", "ours [s]", "fastest peer", "its time [s]", "ours / peer", "floor", "ours / floor"]
     cells = []
@@ -70,7 +70,7 @@ def compared(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def memory(rows: Sequence[dict[str, Any]]) -> str:
-    """What integrated gradients hold above the model."""
+    """Memory of integrated gradients beyond the model."""
     ours, theirs = "ours, above the model [MB]", "captum, above the model [MB]"
     found = [[row["network"], f"{row[ours]:.0f}", f"{row[theirs]:.0f}"] for row in rows if ours in row]
     return table(["network", "ours [MB]", "captum as it runs by default [MB]"], sorted(found))
@@ -103,7 +103,7 @@ def spaces(found: dict[str, Any]) -> str:
 
 
 def card(found: dict[str, Any]) -> str:
-    """Ours beside a peer on a GPU."""
+    """Ours compared with a peer on a GPU."""
     lines = [
         [row["network"], row["what"], f"{row['ours [ms]']:.3g}", f"{row['peer [ms]']:.3g}", f"{ratio(row):.2f}"]
         if "peer [ms]" in row
@@ -119,7 +119,7 @@ def ratio(row: dict[str, Any]) -> float:
 
 
 def page() -> str:
-    """The whole page, of the results that are there."""
+    """The whole page, from the existing results."""
     text = [HEAD]
     for title, file, about in PARTS:
         rows = read(file)
@@ -144,7 +144,7 @@ def heading(title: str) -> str:
 
 
 def read(file: str) -> Any:
-    """A file of results; None where it was never made."""
+    """A file of results; None if it does not exist."""
     path = RESULTS / file
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 

@@ -1,4 +1,4 @@
-"""What do superstimuli cost, and how far do they reach? EfficientNet-Lite0, one thread, beside the floor and Lucent.
+"""What do superstimuli cost, and which activations do they reach? Ours, the floor and Lucent.
 
 ``python -m benchmarks.synthesis`` makes the first sixteen units of ``_blocks.7`` at 128 pixels. Cost: processor time of
 a step, in turns with the floor, one forward and backward pass of the same images up to the layer in plain torch.
@@ -6,7 +6,7 @@ Reach: mean activation of each unit beside Lucent's at the same number of steps,
 ``--layers`` adds the cost of a unit by layer at the recommended canvas.
 
 Lucent: ``pip install --no-deps --target peers torch-lucent kornia==0.4.1`` with ``decorator`` and ``ipython``, and
-``--lucent peers``; without it the numbers that were measured once are shown.
+``--lucent peers``; without it the recorded numbers are shown.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def seconds(work, *given) -> float:
 def cost_of_a_step(turns: int, short: int = 2, long: int = 10) -> dict[str, float]:
     """Processor seconds of one step of one image: ours, the floor, and the median of their ratios over the turns.
 
-    What a call costs besides its steps (reading axes, measuring the finished images) is the intercept of two lengths.
+    The cost of a call besides its steps (reading axes, measuring the finished images) is the intercept of two lengths.
     """
     net, plain = network(SIZE), network(SIZE)
     plain.model.requires_grad_(False)
@@ -108,7 +108,7 @@ def cost_of_a_step(turns: int, short: int = 2, long: int = 10) -> dict[str, floa
 def lucent(folder: str, steps: int) -> tuple[float, torch.Tensor]:
     """Processor seconds and finished images of Lucent with its own defaults."""
     sys.path.append(folder)
-    library = torch.library.Library("torchvision", "DEF")  # Lucent imports torchvision, whose kernels it never calls
+    library = torch.library.Library("torchvision", "DEF")  # Lucent imports torchvision, but never calls its kernels
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     from lucent.optvis import objectives, param, render
@@ -162,7 +162,7 @@ def mean(values: object) -> float:
 
 
 def main() -> None:
-    """Measure cost and reach, keep them, and say them."""
+    """Measure cost and reach, store them, and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--steps", type=int, nargs="+", default=[64, 256])

@@ -1,4 +1,4 @@
-"""Which of several programs is the faster? All of them in turns in one process on one thread, the least time counts."""
+"""Times several programs in turns, in one process on one thread; the least time counts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Row = dict[str, float | str]
 
 
 def build(name: str) -> nn.Module:
-    """A network in evaluation mode: with trained weights where an installed package has them, random ones otherwise."""
+    """A network in evaluation mode, with trained weights if an installed package has them, else with random ones."""
     torch.manual_seed(0)
     if name in ("mobilenet_v2", "efficientnet-lite0"):
         return zoo.build(name, weights="pretrained" if zoo.architecture(name).pretrained else None)
@@ -37,7 +37,7 @@ def build(name: str) -> nn.Module:
 def seconds(runs: dict[str, Callable[[], object]], repeat: int, *, warm: bool = True) -> dict[str, tuple[float, float]]:
     """CPU and wall seconds of each, in turns; the least of ``repeat``, after one turn to warm up.
 
-    Every turn begins with another one, as a run may be slower or faster for what ran before it.
+    Every turn begins with another program, because what runs before may make a program slower or faster.
     """
     least = dict.fromkeys(runs, (float("inf"), float("inf")))
     order = list(runs.items())
@@ -54,7 +54,7 @@ def seconds(runs: dict[str, Callable[[], object]], repeat: int, *, warm: bool = 
 def row(what: str, network: str, times: dict[str, tuple[float, float]], floor: str, scale: dict[str, float]) -> Row:
     """One line of the table: ours, the fastest peer and the floor in CPU seconds, and the ratios.
 
-    ``scale`` tells how many times more work the whole is than what was timed.
+    ``scale`` is the work of the whole over the timed work.
     """
     whole = {name: cpu * scale.get(name, 1.0) for name, (cpu, _) in times.items()}
     peers = {name: value for name, value in whole.items() if name not in ("ours", floor)}
@@ -70,7 +70,7 @@ def row(what: str, network: str, times: dict[str, tuple[float, float]], floor: s
 
 
 def keep(file: str, rows: Sequence[Row]) -> None:
-    """Write rows into a file of results; those of other runs stay, those of the same name are replaced."""
+    """Write rows into a file of results; they replace rows of the same name, and other rows stay."""
     path = RESULTS / file
     old: list[Row] = json.loads(path.read_text()) if path.is_file() else []
     fresh = {(made["what"], made["network"]) for made in rows}
@@ -89,18 +89,18 @@ def chosen(arguments: Sequence[str], known: Sequence[str]) -> list[str]:
 
 
 def peak(module: str, *arguments: str) -> float:
-    """Peak memory of a process of its own, in MB; it prints the number as its last line."""
+    """Peak memory of a separate process in MB; the process prints the number as its last line."""
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     return float(done.stdout.strip().splitlines()[-1])
 
 
 def resident(what: str) -> float:
-    """What this process holds now (``"VmRSS"``) or has held at most since ``forget_peak`` (``"VmHWM"``), in MB."""
+    """Memory of this process in MB: now (``"VmRSS"``), or the peak since ``forget_peak`` (``"VmHWM"``)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return float(next(line.split()[1] for line in lines if line.startswith(what))) / 1024
 
 
 def forget_peak() -> None:
-    """Begin the peak anew: building a model may have held more than the model does."""
+    """Reset the peak: building a model may have needed more memory than the model."""
     Path("/proc/self/clear_refs").write_text("5")

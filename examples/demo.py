@@ -1,6 +1,6 @@
-"""From nothing to a network one can walk through: train on MNIST, build the atlas, say where to open it.
+"""A whole demonstration: train a network on MNIST, build its atlas, and say where to open it.
 
-It only gives the two commands that a person would give, and shows them.
+It prints and runs the two commands that a user would type.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ COMMANDS = (
 
 
 def main() -> int:
-    """Run the commands one after the other; the first that fails ends it."""
+    """Run the commands one after the other; stop at the first that fails."""
     began = time.monotonic()
     for command in COMMANDS:
         print(f"$ microtome {command}", flush=True)
         status = run(shlex.split(command))
         if status:
             return status
-    print(f"The whole took {time.monotonic() - began:.0f} s.")
+    print(f"Everything took {time.monotonic() - began:.0f} s.")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Answers of the library held against plain PyTorch, on every family of timm, torchvision and transformers.
+"""Compares answers of the library with plain PyTorch, on every family of timm, torchvision and transformers.
 
 The references in this package share no code with ``src/``: they use hooks, autograd's own nodes, finite differences and
 plain passes.

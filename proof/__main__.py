@@ -1,6 +1,6 @@
 """``python -m proof`` examines models, ``python -m proof fuzz`` random networks; both write the page.
 
-Two of them can run side by side. What a run has found lies in proof/results; with ``--keep`` it goes into
+Two of them can run side by side. A run writes its results to proof/results; ``--keep`` merges them into
 proof/results.json, from which the page is written.
 """
 
@@ -28,7 +28,7 @@ from proof.fuzz import PER_FILE
 
 
 def main() -> None:
-    """Run what was asked for, then write the page and the README's sentence."""
+    """Run the requested part, then write the page and the README's sentence."""
     parser = argparse.ArgumentParser(prog="python -m proof", description=__doc__)
     parser.add_argument("what", nargs="?", choices=("models", "fuzz", "page"), default="models")
     parser.add_argument("--models", type=int, default=None, help="a sample of so many models")
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def _jobs(asked: argparse.Namespace, small: Path) -> dict[Path, runner.Job]:
-    """What writes each file of results: the models from cheap to dear as far as that is known."""
+    """The function that writes each file of results: models in the order of their known cost."""
     models, fuzzed = asked.results / "models", asked.results / "fuzz"
     for folder in (models, fuzzed):
         folder.mkdir(parents=True, exist_ok=True)

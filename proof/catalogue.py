@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 CLASSES = 10
-SIDES = (64, 96, 128, 160, 192, 224, 256)  # tried in this order; the first that the model admits is used
+SIDES = (64, 96, 128, 160, 192, 224, 256)  # tried in this order; the first that the model accepts is used
 _SIZES = """zepto atto femto pico nano xxtiny xtiny test xxxs xxs micro xs xsmall tiny t mini s small sm m medium little
 base b big l large xl xlarge xxl xxlarge h huge g giant gigantic e enormous so150m so400m""".split()
 _SIZE = re.compile(
@@ -23,7 +23,7 @@ _TORCHVISION = """alexnet convnext_tiny densenet121 efficientnet_b0 efficientnet
 mnasnet0_5 mobilenet_v2 mobilenet_v3_small mobilenet_v3_large regnet_x_400mf regnet_y_400mf resnet18 resnet50
 resnext50_32x4d shufflenet_v2_x0_5 squeezenet1_0 squeezenet1_1 swin_t swin_v2_t vgg11 vgg11_bn vit_b_32
 wide_resnet50_2""".split()
-# What is no classifier of images alone, or needs a package that is not installed.
+# Models that do not classify images alone, or that need a package that is not installed.
 LEFT_OUT = {
     "transformers:imagegpt": "takes tokens of colours, not images",
     "transformers:shieldgemma2": "takes a text beside the image",
@@ -49,7 +49,7 @@ class Built:
 
 
 def entries(seed: int = 0) -> list[str]:
-    """All models by name (``"timm:resnet18"``), in a random order, so that any beginning is a fair sample."""
+    """All models by name (``"timm:resnet18"``), in a random order, so that the first n are a fair sample."""
     found = [*_timm_families(), *(f"torchvision:{name}" for name in _TORCHVISION), *_transformers_types()]
     found = [name for name in found if name not in LEFT_OUT]
     random.Random(seed).shuffle(found)
@@ -57,12 +57,12 @@ def entries(seed: int = 0) -> list[str]:
 
 
 def build(name: str, seed: int = 0) -> Built:
-    """Build a model with random weights and find a small input that it admits.
+    """Build a model with random weights and find a small input that it accepts.
 
     Raises
     ------
     CannotBuild
-        When it runs at no size.
+        If it runs at no size.
     """
     library, _, bare = name.partition(":")
     reason = "nothing was tried"
@@ -90,9 +90,9 @@ def build(name: str, seed: int = 0) -> Built:
 
 
 def redraw(model: nn.Module, images: Tensor, seed: int) -> None:
-    """Give weights that are constant when a model is made (zeros, ones) random values, and batch norms statistics.
+    """Give random values to weights that are initially constant (zeros, ones), and statistics to batch norms.
 
-    Untrained models often begin with branches that are multiplied by zero, where nothing could be found wrong.
+    Untrained models often multiply branches by zero; a wrong answer there could not be detected.
     """
     dice = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
@@ -119,7 +119,7 @@ def redraw(model: nn.Module, images: Tensor, seed: int) -> None:
 
 
 def _widest(model: nn.Module, images: Tensor) -> torch.dtype:
-    """Double precision where the model runs in it, so that rounding hides no error."""
+    """Use double precision if the model runs in it, so that rounding hides no error."""
     try:
         with torch.no_grad():
             model.double()(images.double())
@@ -143,7 +143,7 @@ def _timm_families() -> list[str]:
 
 
 def _without_sizes(name: str) -> str:
-    """What is left of a name without its words for sizes; versions (``v2``) stay."""
+    """A name without its words for sizes; versions (``v2``) stay."""
     words = [word for word in name.split("_") if word not in _SIZES and not _SIZE.fullmatch(word)]
     return "_".join(filter(None, (re.sub(r"(?<![vV])\d+", "", word) for word in words)))
 
@@ -153,7 +153,7 @@ def _by_size(name: str) -> tuple[Any, ...]:
     return (ranks[0] if ranks else 12, [int(digits) for digits in re.findall(r"\d+", name)], name)
 
 
-# From how many parameters on a timm model is made smaller, and how: the first settings that it takes.
+# Number of parameters above which a timm model is made smaller, and the settings: the first that it accepts.
 _LARGE = 10_000_000
 _FEWER: tuple[dict[str, Any], ...] = (
     {"depth": 3, "embed_dim": 96, "num_heads": 3},
@@ -189,7 +189,7 @@ def _timm(name: str) -> Iterator[Attempt]:
 
 
 def _parameters(name: str, settings: dict[str, Any]) -> float:
-    """How many a model would have; it is made without memory. Infinite where it does not take the settings."""
+    """Number of parameters of a model, which is built without memory. Infinite if it does not accept the settings."""
     import timm
 
     try:
@@ -253,7 +253,7 @@ def _transformers(name: str) -> Iterator[Attempt]:
 
 
 def _smaller(settings: Any, wanted: dict[str, Any]) -> dict[str, Any]:
-    """Change what the settings hold of the wanted, and keep at most two blocks in a stage; return what was changed."""
+    """Change those of the wanted settings that exist, keep at most two blocks in a stage, and return the changes."""
     changed = {key: value for key, value in wanted.items() if isinstance(getattr(settings, key, None), int | float)}
     for key in ("depths", "depth", "num_blocks", "layer_depths"):
         known = getattr(settings, key, None)

@@ -21,7 +21,7 @@ FILL = 0.25
 
 
 def read(s: Subject) -> str:
-    """Every module that runs and gives one tensor is listed, with its shape; the scores are found."""
+    """Every module that runs and returns one tensor is listed, with its shape; the scores are found."""
     if s.net.output_shape != (s.scores.shape[1],):
         raise Wrong(f"scores {s.net.output_shape} where {tuple(s.scores.shape[1:])} is right")
     alone, _ = s.plain.values(s.images[:1])
@@ -37,7 +37,7 @@ def read(s: Subject) -> str:
 
 
 def activations(s: Subject) -> str:
-    """Values of all modules as their hooks see them."""
+    """Values of all modules, as hooks see them."""
     names = [name for name in s.values if name in s.net.layers]
     found = s.net.activations(s.images, names)
     for name in names:
@@ -59,12 +59,12 @@ def gradient(s: Subject) -> str:
         if s.dtype == torch.float64 and not (count > 1 and s.mixes()):
             scale = auto.flatten(1).norm(dim=1) * direction[:count].flatten(1).norm(dim=1) / 10
             if agreed and float(scale.min()) < 1e-5 * float(s.scores.abs().max()):
-                said.append("too flat for differences")  # they hold less than the rounding of two scores
+                said.append("too flat for differences")  # differences are smaller than the rounding of two scores
                 continue
-            # A kink within a step spoils its difference: of an image the step that fits best counts.
+            # A kink within a step spoils its difference: the best step of each image counts.
             steps = [s.plain.slopes(x, targets, direction[:count], step) for step in (1e-5, 1e-6, 1e-7, 1e-8, 1e-9)]
             away = float(torch.stack([(one - slope).abs() / (scale + 1e-300) for one in steps]).amin(0).max())
-            # Differences settle where autograd differs: its batch norm is wrong for one image.
+            # If autograd differs, the differences decide: its batch norm is wrong for one image.
             if away > 1e-4 and not (agreed and _rough(steps)):
                 raise Wrong(
                     f"central differences of {count} images are off by {away:.2g}; autograd {off(found, auto):.2g}"
@@ -78,7 +78,7 @@ def gradient(s: Subject) -> str:
 
 
 def _rough(steps: list[Tensor]) -> bool:
-    """Whether differences of several steps disagree among themselves: the function has jumps."""
+    """Whether differences with several steps disagree with each other: the function has jumps."""
     return off(steps[0], steps[1]) > 1e-3 and off(steps[1], steps[2]) > 1e-3
 
 
@@ -103,7 +103,7 @@ def conservation(s: Subject) -> str:
         score = s.scores[range(COUNT), s.targets]
         if s.net.output == "logits":
             s.hold("score", found.score, score)
-        if s.mixes():  # relevance goes from one image to another: their sums add up together
+        if s.mixes():  # relevance passes between images: only the sum over all images adds up
             parts, total, score = parts.flatten()[None], total.sum()[None], found.score.sum()[None]
         else:
             score = found.score
@@ -136,7 +136,7 @@ def grad_cam(s: Subject) -> str:
         found = attribution.grad_cam(s.net, s.images, s.targets)
     except LayerError:
         if not any(value.dim() == 4 and min(value.shape[1:]) > 1 for value in s.values.values()):
-            raise NotCompared("no layer has places on the picture") from None
+            raise NotCompared("no layer has positions on the picture") from None
         raise
     known = s.net.activations(s.images, found.layer)[found.layer]
     noted = s.plain.value_and_gradient(s.images, s.targets, found.layer, known)
@@ -171,7 +171,7 @@ def _as_maps(value: Tensor, slope: Tensor, height: int, width: int) -> list[Tens
 
 
 def occlusion(s: Subject) -> str:
-    """Nine windows against covered images in plain passes; also windows carried as patches, whatever pays."""
+    """Nine windows against covered images in plain passes; also windows carried as patches, even if that is slower."""
     stride = s.shape[1] // 3
     window = s.shape[1] - 2 * stride
     found = attribution.occlusion(s.net, s.images[:1], s.targets[:1], window=window, stride=stride, fill=FILL)
@@ -216,7 +216,7 @@ def batch(s: Subject) -> str:
             continue
         apart = torch.cat([method(s.net, s.images[i : i + 1], s.targets[i]).values for i in range(COUNT)])
         tolerance = 1e-5 if s.dtype == torch.float64 else 1e-2
-        if method is attribution.lrp:  # quotients multiply what rounding leaves
+        if method is attribution.lrp:  # quotients amplify rounding
             excess = float(together.abs().sum() / s.scores.abs().max())
             if excess > 1e6:
                 continue
@@ -226,14 +226,14 @@ def batch(s: Subject) -> str:
 
 
 def left_as_found(s: Subject) -> str:
-    """Weights, buffers, flags, hooks, attributes and the random state are what they were."""
+    """Weights, buffers, flags, hooks, attributes and the random state are unchanged."""
     changed = difference(s.before, state(s.model))
     if changed:
         raise Wrong(f"changed: {changed}")
     return ""
 
 
-# In the order that they run; the last looks at what all others left.
+# In the order in which they run; the last one checks the model after all others.
 CHECKS: dict[str, Callable[[Subject], str]] = {
     "read": read,
     "activations": activations,

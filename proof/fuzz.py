@@ -1,4 +1,4 @@
-"""Random small networks under the same checks; every other one also against LRP by dense matrices."""
+"""Runs the same checks on random small networks; every other one is also compared with LRP by dense matrices."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from oracles import relevance_by_hand
 from proof import random_networks
 from proof.subject import Subject, Wrong, off
 
-PER_FILE = 25  # networks of one process
+PER_FILE = 25  # networks per process
 _RULES: dict[str, tuple[Any, float]] = {
     "epsilon": (rules.Epsilon(0.01), 0.01), "z-plus": (rules.ZPlus(), 1e-6),
     "gamma": (rules.Gamma(0.25), 1e-6), "alpha-beta": (rules.AlphaBeta(), 1e-6),
@@ -38,7 +38,7 @@ def describe(seed: int) -> list[str]:
 
 
 def more_checks(seed: int, of: Subject) -> dict[str, Any]:
-    """LRP under four rules against dense matrices, where the network is one of those that can be written so."""
+    """LRP under four rules against dense matrices, if the network can be written as dense matrices."""
     from proof.verdicts import verdict
 
     return {} if seed % 2 else {"relevance by matrices": verdict(_by_matrices(seed), of)}

@@ -1,4 +1,4 @@
-"""All results so far: the files of a run over those of earlier runs, and one small file that holds them."""
+"""Merges the results of a run with those of earlier runs, and stores them in one small file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Record = dict[str, Any]
 
 
 def load(results: Path, small: Path) -> tuple[list[Record], list[Record]]:
-    """Models and random networks, each examined last; what the folder holds goes before what the small file holds."""
+    """The last result of each model and random network; files in the folder take precedence over the small file."""
     models: dict[str, Record] = {}
     networks: dict[int, Record] = {}
     if small.exists():
@@ -54,7 +54,7 @@ def _done(record: Record) -> int:
 
 
 def _shortened(record: Record, order: list[str]) -> Record:
-    """One sign for each check, and the words of those that are not right."""
+    """One character for each check, and the messages of those that are not right."""
     checks = record["checks"]
     short = {key: record[key] for key in (*_OF_MODELS, *_KEPT) if record.get(key) not in (None, "", {})}
     short["signs"] = "".join(SIGNS[checks[name]["verdict"]] if name in checks else "." for name in order)

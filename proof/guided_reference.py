@@ -1,4 +1,4 @@
-"""Guided backpropagation by hooks on autograd's own nodes: the signal is clamped where it arrives at a rectifier."""
+"""Guided backpropagation by hooks on autograd's own nodes, which clamp the signal that arrives at a rectifier."""
 
 from __future__ import annotations
 
@@ -81,10 +81,10 @@ def _by_hand(node: Any) -> bool:
 
 
 def _meeting(node: Any) -> tuple[Any, int] | None:
-    """The value that both factors of a product are computed from element by element, one of them by a curved function.
+    """The value from which both factors of a product are computed element by element, one of them by a curved function.
 
-    The first that every way from both factors leads through: a sum in front of the nonlinearity may itself be made of
-    several values.
+    It is the first node on every path from both factors: a sum in front of the nonlinearity may itself combine several
+    values.
     """
     if operator(node) != "Mul" or len([1 for reached, _ in node.next_functions if reached is not None]) < 2:
         return None
@@ -103,7 +103,7 @@ def _meeting(node: Any) -> tuple[Any, int] | None:
 
 
 def _sources(edge: tuple[Any, int], stop: tuple[Any, int] | None = None) -> tuple[set[tuple[Any, int]], bool]:
-    """What a value is computed from element by element, and whether by a curved function."""
+    """The values from which a value is computed element by element, and whether by a curved function."""
     found, curved, waiting, seen = set[tuple[Any, int]](), False, [edge], set[tuple[Any, int]]()
     while waiting:
         one = waiting.pop()

@@ -1,4 +1,4 @@
-"""The page of the proof: how many answers were right, and every one that was not; the README's sentence."""
+"""Writes the page of the proof: the number of right answers and every other answer; and the README's sentence."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HEAD = """# Proof at scale
 
 Made by `make proof`. One size of every family of timm and torchvision, and every image classifier of transformers, with
 random weights (seed 0; constant weights redrawn) and small images; then random small networks. Each answer of the
-library is held against plain PyTorch: hooks, autograd's nodes, central differences, covered images in plain passes.
+library is compared with plain PyTorch: hooks, autograd's nodes, central differences, covered images in plain passes.
 The references are in `proof/` and share no code with `src/`. "Right" is equal to 1e-6 of the largest value in double
 precision (2e-3 where a model runs in single precision only); relevance values to 1e-4. Where a family has no small
 size, a model with fewer blocks or channels stands for it: "made smaller" in the table of models.
@@ -34,12 +34,12 @@ size, a model with fewer blocks or channels stands for it: "made smaller" in the
 "right": equal. "refused": the library says by name why it does not answer. "wrong": another answer.
 "blamed": an error that says the model raised, though it runs. "crash": any other error. "no answer exists": plain
 PyTorch raises, too, and the library says so. "to be run again": it was not right, the library or the check has been
-mended since, and it has not been run again. "not compared": no reference has an answer; the reasons are counted below.
+changed since, and it has not been run again. "not compared": no reference has an answer; the reasons are counted below.
 """
 
 
 def counts(records: list[Record]) -> Counter[str]:
-    """How often each verdict was given."""
+    """Number of answers by verdict."""
     return Counter(check["verdict"] for record in records for check in record["checks"].values())
 
 
@@ -88,7 +88,7 @@ def write(models: list[Record], networks: list[Record], file: Path) -> None:
 
 
 def into_readme(models: list[Record], networks: list[Record], readme: Path) -> None:
-    """Put the sentence between the two marks of the README."""
+    """Insert the sentence between the two marks of the README."""
     text = readme.read_text()
     marked = re.compile(r"(<!-- proof -->\n).*?(\n<!-- end -->)", re.DOTALL)
     if marked.search(text):
@@ -101,7 +101,7 @@ def _wrapped(text: str, width: int = 118) -> str:
 
 
 def _percent(part: int, whole: int) -> str:
-    """Rounded down, so that 100 % is said of all only."""
+    """Rounded down, so that only a complete score reads 100 %."""
     return f"{int(1e4 * part / whole) / 100:.2f} %" if whole else "none"
 
 
@@ -122,7 +122,7 @@ def _words(detail: str, most: int = 160) -> str:
 
 
 def _exceptions(found: list[Record]) -> str:
-    """Every answer that a reference has and that is not right, with its words; equal words of a network together."""
+    """Every answer that differs from its reference, with its message; equal messages of a network are joined."""
     rows: dict[tuple[str, str, str], list[str]] = {}
     for one in found:
         for name, check in one["checks"].items():
@@ -134,7 +134,7 @@ def _exceptions(found: list[Record]) -> str:
 
 
 def _not_compared(models: list[Record]) -> str:
-    """Why references have no answer, the most frequent reasons first; numbers in the words count as equal."""
+    """Reasons why references have no answer, the most frequent first; numbers in a reason are ignored."""
     reasons: Counter[tuple[str, str]] = Counter()
     for one in models:
         for name, check in one["checks"].items():
@@ -146,7 +146,7 @@ def _not_compared(models: list[Record]) -> str:
 
 
 def _peers(models: list[Record]) -> str:
-    """Each library on the models for which the reference has an answer and the library was asked."""
+    """The verdicts of each library on the models for which there is a reference and the library was tested."""
     asked = [one for one in models if one.get("peers")]
     rows = []
     for question, libraries in QUESTIONS.items():
@@ -163,14 +163,14 @@ def _peers(models: list[Record]) -> str:
             rows.append(f"| {question} | {library} | {len(said)} | {' | '.join(cells)} |" if said else "")
     head = ["\n## Other libraries\n", (
         "The same questions on the same models, held against the same references, where a library offers the method. "
-        '"Wrong": another number came back, without a message. "Error": the library raised, or the layer is no module '
+        '"Wrong": another number, without a message. "Error": the library raised, or the layer is no module '
         "that it can be asked about.\n"
     ), "| question | library | models | right | wrong | error | over 20 s |", "|---" * 7 + "|"]  # fmt: skip
     return "\n".join([*head, *filter(None, rows)]) if rows else ""
 
 
 def _seconds(models: list[Record], networks: list[Record]) -> str:
-    """How long a network takes to be read, beyond three plain passes of one image; the slowest."""
+    """Time to read a network beyond three plain passes of one image, for the slowest networks."""
     timed = [one for one in [*models, *networks] if "reading" in one]
     if not timed:
         return ""

@@ -1,7 +1,7 @@
-"""The same questions to captum, zennit, pytorch-grad-cam and TorchLens, held against the same references.
+"""Asks captum, zennit, pytorch-grad-cam and TorchLens the same questions, with the same references.
 
-Each asks a copy of the model, whose output is brought into the form that it expects. A library that is not installed
-is left out.
+Each library gets a copy of the model whose output has the form that it expects. A library that is not installed is left
+out.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from proof.subject import COUNT, TOLERANCE, Subject, off
 from proof.verdicts import OUT_OF_TIME, RIGHT, WRONG
 
 ERROR = "error"
-SECONDS = 20.0  # processor seconds for each question
+SECONDS = 20.0  # processor seconds per question
 _MODULES = {"captum": "captum", "zennit": "zennit", "grad-cam": "pytorch_grad_cam", "torchlens": "torchlens"}
 
 
 class _Late(Exception):
-    """The seconds for a question are over."""
+    """The time for a question is over."""
 
 
 class _NotAsked(Exception):
@@ -36,7 +36,7 @@ class _NotAsked(Exception):
 
 
 class _Scores(nn.Module):
-    """A model that returns nothing but its class scores."""
+    """A model that returns only its class scores."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -47,12 +47,12 @@ class _Scores(nn.Module):
 
 
 def installed() -> list[str]:
-    """The peers that are at hand."""
+    """The installed peers."""
     return [name for name, module in _MODULES.items() if importlib.util.find_spec(module) is not None]
 
 
 def ask(s: Subject) -> dict[str, dict[str, str]]:
-    """Question -> peer -> verdict, for each question that a reference has answered."""
+    """Question -> peer -> verdict, for each question with a reference."""
     found: dict[str, dict[str, str]] = {}
     for (question, peer), answer in _ANSWERS.items():
         if peer in installed() and (question == "activations" or question in s.known):
@@ -91,7 +91,7 @@ def _limited() -> Any:
     try:
         yield
     except Exception:
-        if time.process_time() - start >= SECONDS:  # the library may wrap what it is stopped by
+        if time.process_time() - start >= SECONDS:  # the library may wrap the exception that stops it
             raise _Late from None
         raise
     finally:
@@ -206,7 +206,7 @@ def _zennit_lrp(s: Subject, model: nn.Module) -> Answer:
 
 
 def _at(s: Subject, model: nn.Module) -> nn.Module:
-    """The module with the maps in question: the last that returns them, where a function inside makes them."""
+    """The module with these maps: the last that returns them, if a function inside computes them."""
     layer, expected = s.known["grad-cam"]
     maps = s.net.activations(s.images, layer)[layer]
     if maps.dim() != 4 or maps.shape[2:] != expected.shape[2:]:
@@ -256,7 +256,7 @@ def _covered(s: Subject, model: nn.Module) -> Answer:
             perturbations_per_eval=len(boxes),
         )
     rows = [((top + bottom) // 2, (left + right) // 2) for top, left, bottom, right in boxes.tolist()]
-    given = torch.stack([found[0, 0, row, column] for row, column in rows])  # in the middle windows do not overlap
+    given = torch.stack([found[0, 0, row, column] for row, column in rows])  # in the middle, windows do not overlap
     return given.to(drops), drops
 
 

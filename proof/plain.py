@@ -1,4 +1,4 @@
-"""What plain PyTorch says of a model: scores, values by hooks, gradients by autograd and by finite differences."""
+"""Reads a model with plain PyTorch: scores, values by hooks, gradients by autograd and by finite differences."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class Plain:
-    """A copy of a model with frozen weights, so that autograd's graph holds what depends on the image and no more."""
+    """A copy of a model with frozen weights, so that autograd's graph holds only values that depend on the image."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = copy.deepcopy(model)
@@ -22,7 +22,7 @@ class Plain:
             weight.requires_grad_(False)
 
     def scores(self, images: Tensor) -> Tensor:
-        """Class scores (N, K), wherever the model puts them; attention is computed step by step."""
+        """Class scores (N, K), wherever the model returns them; attention is computed step by step."""
         with sdpa_kernel(SDPBackend.MATH):
             return scores_in(self.model(images), len(images))
 
@@ -58,7 +58,7 @@ class Plain:
         return {name: out[0] for name, out in found.items() if len(out) == 1 and out[0] is not None}, scores
 
     def calls(self, images: Tensor, names: Sequence[str]) -> dict[str, tuple[Tensor, Tensor]]:
-        """What some modules read and return, copied before anything can change it in place."""
+        """Inputs and outputs of some modules, copied before anything can change them in place."""
         parts, found = dict(self.model.named_modules()), dict[str, tuple[Tensor, Tensor]]()
         read: dict[str, Tensor] = {}
         handles = []
@@ -82,7 +82,7 @@ class Plain:
     def value_and_gradient(
         self, images: Tensor, targets: Sequence[int], name: str, known: Tensor
     ) -> tuple[Tensor, Tensor] | None:
-        """Value and gradient at a module, or at the operation whose value is ``known``; None where there is none."""
+        """Value and gradient at a module, or at the operation whose value is ``known``; None if there is none."""
         found: list[tuple[Tensor, Any]] = []
         x = images.clone().requires_grad_()
         module = dict(self.model.named_modules()).get(name)
@@ -121,7 +121,7 @@ class _Finder(TorchFunctionMode):
 
 
 def _noted(out: Any) -> tuple[Tensor, Any]:
-    """What a module returns, and its place in the graph; of a tuple the first tensor, as for gates beside a value."""
+    """The output of a module, and its node in the graph; the first tensor of a tuple, as with gates beside a value."""
     first = out if isinstance(out, Tensor) else next(part for part in out if isinstance(part, Tensor))
     return first.detach().clone(), get_gradient_edge(first)
 

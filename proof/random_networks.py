@@ -1,4 +1,4 @@
-"""Random small networks of the steps that published networks are made of, each written in one of several ways."""
+"""Builds random small networks from the steps of published networks, each step written in one of several ways."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIDE, CLASSES = 16, 4
 
 
 class Step(nn.Module):
-    """A function of a map (N, C, H, W) with layers and weights of its own."""
+    """A function of a map (N, C, H, W) with its own layers and weights."""
 
     def __init__(self, run: Callable[..., Tensor], **parts: Any) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Step(nn.Module):
 
 
 class RandomNetwork(nn.Module):
-    """Steps in a row, a pooling and a linear head; ``names`` tells what was drawn."""
+    """A sequence of steps, a pooling and a linear head; ``names`` lists the drawn steps."""
 
     def __init__(self, steps: list[tuple[str, nn.Module]], channels: int, dice: random.Random) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ _SHRINKING = {"max pool", "average pool", "strided", "unshuffle"}
 
 
 def kind(name: str) -> Callable[[Kind], Kind]:
-    """Enter a kind of step in the table."""
+    """Add a kind of step to the table."""
 
     def enter(make: Kind) -> Kind:
         KINDS[name] = make

@@ -2,7 +2,7 @@
 
 For the epsilon rule with epsilon to 0, relevance is x times the gradient of the network in which every nonlinearity f
 is replaced by its slope f(x) / x, and gates, attention weights and deviations of norms are constants (Ali et al. 2022).
-So each node needs no more than its own saved tensors. A node that is not known here stops the comparison by name.
+So each node needs only its own saved tensors. An unknown node ends the comparison with its name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from proof.plain import Plain
 
 Signals = tuple[Tensor | None, ...]
 
-# Linear in what depends on the image, or piecewise linear through 0: their gradient is the rule.
+# Linear in the values that depend on the image, or piecewise linear through 0: their gradient is the rule.
 _LINEAR = frozenset(
     """Convolution Addmm Mm Mv T Transpose Permute View UnsafeView ReshapeAlias Reshape Unsqueeze Squeeze Expand Cat
     Stack Split SplitWithSizes UnsafeSplit Chunk Unbind Select Slice Index IndexSelect Gather Add Sub Neg Sum Mean
@@ -37,7 +37,7 @@ _ENDS = frozenset("Convolution Addmm Mm NativeBatchNorm NativeLayerNorm NativeGr
 
 
 class NoReplica(Exception):
-    """The network has a step that is not written down here; its name."""
+    """The network has a step that is not listed here; its name."""
 
 
 def relevance(plain: Plain, images: Tensor, targets: Sequence[int]) -> Tensor:
@@ -46,7 +46,7 @@ def relevance(plain: Plain, images: Tensor, targets: Sequence[int]) -> Tensor:
     Raises
     ------
     NoReplica
-        When relevance reaches a step that is not known.
+        When relevance reaches an unknown step.
     """
     x = images.clone().requires_grad_()
     score = plain.scores(x)[range(len(x)), list(targets)].sum()
@@ -180,7 +180,7 @@ def _product(node: Any, name: str, unknown: list[str]) -> None:
         if gates[0] or any(_repeats(one) for one in (first, second)):
             node.register_hook(_refuse("a product of two values that are repeated, or gates", unknown))
             return
-        # What is repeated over the other weighs it: one over the deviation of a norm, a global response.
+        # A factor that is repeated over the other is a weight: one over the deviation of a norm, a global response.
         gates = [sizes[0].numel() < sizes[1].numel(), sizes[1].numel() < sizes[0].numel()]
     keep = [0.0 if gate else 1.0 for gate in gates] if gates[0] != gates[1] else [0.5, 0.5]
 
@@ -200,7 +200,7 @@ def _glu(node: Any, arrived: Tensor | None) -> Tensor | None:
 
 
 def _is_gate(node: Any) -> bool:
-    """Whether all that a value is made of comes out of a sigmoid, a softmax or an exponential."""
+    """Whether all parts of a value come from a sigmoid, a softmax or an exponential."""
     waiting, seen, found = [node], set(), False
     while waiting:
         one = waiting.pop()

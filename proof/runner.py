@@ -1,4 +1,4 @@
-"""Processes with limits of time and memory, one for each model; a JSON file each, so that a run goes on."""
+"""Runs one process per model, with limits of time and memory; each writes a JSON file, so that a run can resume."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Job = Callable[[Path], None]
 
 @cache
 def version() -> dict[str, str]:
-    """The torch and the sources that a result was made with."""
+    """The version of torch and the digest of the sources behind a result."""
     digest = hashlib.sha256()
     for file in sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "proof").glob("*.py")]):
         digest.update(file.read_bytes())
@@ -41,9 +41,9 @@ def version() -> dict[str, str]:
 
 
 def examine_model(name: str, file: Path, seed: int) -> None:
-    """Build and examine one model of the catalogue, then ask the peers; the file is written anew after each check.
+    """Build and examine one model of the catalogue, then ask the peers; the file is rewritten after each check.
 
-    Of a model that other sources have examined to the end, only what was not right is examined anew.
+    If other sources have finished a model, only its checks that were not right run again.
     """
     before = json.loads(file.read_text()) if file.exists() else {}
     if before.get("finished") and before.get("seed") == seed and _faults([before]):
@@ -83,7 +83,7 @@ def examine_model(name: str, file: Path, seed: int) -> None:
 
 
 def _examine_again(before: dict[str, Any], file: Path) -> None:
-    """The checks of a model that were not right, and whether it is left as found."""
+    """The checks of a model that were not right, and the check whether it is left as found."""
     start = time.process_time()
     built = catalogue.build(before["model"], before["seed"])
     subject = Subject(built.model, built.shape, built.dtype, before["seed"])
@@ -96,7 +96,7 @@ def _examine_again(before: dict[str, Any], file: Path) -> None:
 
 
 def examine_random(seeds: Iterable[int], file: Path) -> None:
-    """Examine some random networks; what is known of a network already stays, unless it was not right."""
+    """Examine some random networks; right results of earlier runs stay."""
     found: list[dict[str, Any]] = []
     before = json.loads(file.read_text()) if file.exists() else {}
     about = {key: before[key] for key in version() if key in before}
@@ -116,7 +116,7 @@ def examine_random(seeds: Iterable[int], file: Path) -> None:
 
 
 def _later(known: dict[int, Any], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What is known of networks that a run has not come to."""
+    """Earlier results of networks that a run has not reached."""
     return [row for seed, row in known.items() if seed not in {one["seed"] for one in found}]
 
 
@@ -134,7 +134,7 @@ def write(file: Path, record: dict[str, Any]) -> None:
 
 
 def finished(file: Path) -> bool:
-    """Whether a job has nothing left to do: what other sources did wrong is done anew."""
+    """Whether a job has nothing left to do; checks that were not right under other sources run again."""
     if not file.exists():
         return False
     record = json.loads(file.read_text())
@@ -150,16 +150,16 @@ def run(
     Parameters
     ----------
     jobs : dict
-        What writes each file.
+        The function that writes each file.
     processes : int
-        How many at a time.
+        Number of processes at a time.
     limit : float
-        Processor seconds for each; the wall clock may show four times that.
+        Processor seconds for each job; the wall clock may show four times that.
     memory : float
-        GiB that each may allocate.
+        GiB that each process may allocate.
     seconds : float
-        Then everything stops. A job that is cut off leaves the checks that it has done and is begun anew next time; one
-        that reaches its own limit is not.
+        Seconds until everything stops. An interrupted job keeps its finished checks and starts again in the next run; a
+        job that reached its own limit does not.
     """
     start, running = time.monotonic(), dict[int, tuple[Path, float]]()
     waiting = [(file, job) for file, job in jobs.items() if not finished(file)]
@@ -190,14 +190,14 @@ def run(
 
 
 def _fork(file: Path, job: Job, limit: float, memory: float) -> int:
-    """Start a job in a copy of this process, which has imported all libraries already."""
+    """Start a job in a copy of this process, which has already imported all libraries."""
     pid = os.fork()
     if pid:
         return pid
     status = 1
     try:
         resource.setrlimit(resource.RLIMIT_CPU, (int(limit), int(limit) + 5))
-        # Not the addresses: a build of torch for a graphics card maps many GiB of libraries that nothing reads here.
+        # Not the address space: a build of torch for a GPU maps many GiB of libraries that nothing reads here.
         resource.setrlimit(resource.RLIMIT_DATA, (int(memory * 2**30), int(memory * 2**30)))
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)

@@ -1,4 +1,4 @@
-"""One network under proof: the library's view of it, plain PyTorch's, and the images both are asked about."""
+"""One examined network: as the library reads it, as plain PyTorch runs it, and the images for both."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class NotCompared(Exception):
 
 @dataclass
 class Subject:
-    """What all checks of one network share."""
+    """The data that all checks of one network share."""
 
     model: nn.Module
     shape: tuple[int, int, int]
@@ -41,7 +41,7 @@ class Subject:
     made: Network | None = None
     known: dict[str, Any] = field(
         default_factory=dict
-    )  # what the references say, for other libraries to be held against
+    )  # answers of the references, for comparison with other libraries
     mixing: bool | None = None
     timings: dict[str, float] = field(default_factory=dict)
 
@@ -59,14 +59,14 @@ class Subject:
 
     @property
     def net(self) -> Network:
-        """The network as the library reads it; processor seconds of that and of a plain pass are kept."""
+        """The network as the library reads it; stores the processor seconds of the reading and of a plain pass."""
         if self.made is None:
             self.made = self._read()
         return self.made
 
     def _read(self) -> Network:
         seconds = []
-        for _ in range(2):  # the first reading imports what it needs
+        for _ in range(2):  # the first reading imports modules
             start = time.process_time()
             made = Network(self.model, self.shape)
             seconds.append(time.process_time() - start)
@@ -82,7 +82,7 @@ class Subject:
         return made
 
     def by_rounding(self) -> bool:
-        """Whether the scores depend on the image by rounding alone, as behind a norm whose mean is taken."""
+        """Whether the scores depend on the image only by rounding, as for the mean of a normalised value."""
         slope = self.plain.gradient(self.images, self.targets)
         return float((slope * self.images).flatten(1).abs().sum(1).max()) < 1e-9 * float(self.scores.abs().max())
 
@@ -94,12 +94,12 @@ class Subject:
         return self.mixing
 
     def hold(self, what: str, found: Tensor, expected: Tensor, tolerance: float | None = None) -> str:
-        """Compare, and tell by how much they differ.
+        """Compare, and return the difference in words.
 
         Raises
         ------
         Wrong
-            When it is more than rounding explains.
+            If the difference is more than rounding.
         """
         if found.shape != expected.shape:
             raise Wrong(f"{what}: shape {tuple(found.shape)} where {tuple(expected.shape)} is right")
@@ -110,7 +110,7 @@ class Subject:
 
 
 def off(found: Tensor, expected: Tensor) -> float:
-    """The largest difference over the largest value expected."""
+    """The largest difference over the largest expected value."""
     found, expected = found.detach().double(), expected.detach().double()
     largest = float(expected.abs().max()) if expected.numel() else 0.0
     error = float((found - expected).abs().max()) if expected.numel() else 0.0
@@ -139,7 +139,7 @@ def _tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
 
 
 def difference(before: dict[str, Any], after: dict[str, Any]) -> str:
-    """What has changed between two states, in words; empty where nothing has."""
+    """The differences between two states in words; empty if there are none."""
     for kind, known in before.items():
         now = after[kind]
         if kind == "random":

@@ -31,7 +31,7 @@ def units(s: Subject) -> str:
         if name not in found.layers:
             inner = [other for other in s.values if other.startswith(f"{name}.") and other in found.layers]
             same = [other for other in inner if torch.equal(s.values[other], s.values[name])]
-            if same:  # a norm that ends in its own activation is listed as that
+            if same:  # a norm that ends in an activation is listed under the activation's name
                 continue
             if any(one.shape != each[0].shape or not torch.equal(one, each[0]) for one in each):
                 raise Wrong(f"{name} has no table of units")
@@ -55,7 +55,7 @@ def units(s: Subject) -> str:
 
 
 def _places(name: str, position: Tensor, image: Tensor, alone: list[dict[str, Tensor]]) -> None:
-    """The value at the place named is the maximum."""
+    """The value at the stated position is the maximum."""
     maps = torch.cat([values[name] for values in alone])
     channels = torch.arange(maps.shape[1])
     at = maps[image[:, 0], channels, position[:, 0, 0], position[:, 0, 1]]
@@ -70,7 +70,7 @@ def _unit_axis(part: nn.Module) -> int | None:
 
 
 def dissection(s: Subject) -> str:
-    """One channel of some convolutions and linear layers: terms from the layer's own input, their sum its output."""
+    """One channel of some convolutions and linear layers: the terms from the layer's input add up to its output."""
     parts = dict(s.plain.model.named_modules())
     image = s.images[:1]
     fit = [name for name in s.values if isinstance(parts[name], nn.Conv2d | nn.Linear) and name in s.net.layers]
@@ -93,7 +93,7 @@ def dissection(s: Subject) -> str:
         away = float((found.contributions.sum(0).flatten() + found.bias - value).abs().max()) / largest
         if away > TOLERANCE[s.dtype]:
             raise Wrong(f"{name}: the terms do not add up to the output, off by {away:.2g}")
-        if type(part) in (nn.Conv2d, nn.Linear):  # others change their weights before they use them
+        if type(part) in (nn.Conv2d, nn.Linear):  # other layers change their weights before they use them
             terms = _terms(part, x, channel)
             s.hold(f"{name} terms", found.contributions.flatten(1), terms)
     return f"{len(chosen)} layers"

@@ -18,14 +18,14 @@ from proof.subject import NotCompared, Subject, Wrong
 RIGHT, REFUSED, WRONG, BLAMED, CRASH = "right", "refused", "wrong", "blamed", "crash"
 NO_ANSWER = "no answer exists"  # plain PyTorch raises, too
 NOT_COMPARED, OUT_OF_TIME = "not compared", "out of time"
-PENDING = "to be run again"  # was not right; the library or the check has been mended since
-# What is computed from gradients or by quotients of small numbers.
+PENDING = "to be run again"  # was not right; the library or the check has been changed since
+# Checks that use gradients or quotients of small numbers.
 _OF_SLOPES = [CHECKS[name] for name in ("gradient", "guided", "relevance", "batch")]
 VERDICTS = (RIGHT, REFUSED, WRONG, BLAMED, CRASH, NO_ANSWER, NOT_COMPARED, OUT_OF_TIME, PENDING)
 
 
 def verdict(check: Callable[[Subject], str], subject: Subject) -> dict[str, Any]:
-    """Run one check. The model has run in plain PyTorch, so an error that blames it is a verdict of its own."""
+    """Run one check. The model has run in plain PyTorch, so an error that blames the model is a separate verdict."""
     start = time.process_time()
     try:
         with warnings.catch_warnings():
@@ -64,7 +64,7 @@ def _runs(subject: Subject) -> bool:
 def examine(
     subject: Subject, keep: Callable[[dict[str, Any]], None] = lambda _: None, only: Iterable[str] = tuple(CHECKS)
 ) -> dict[str, Any]:
-    """Some checks of one network, or all; ``keep`` is told after each, so that a limit loses only the rest."""
+    """Run some or all checks of one network; ``keep`` is called after each, so that a limit loses only the rest."""
     done: dict[str, Any] = {}
     for name in CHECKS:
         if name in set(only):

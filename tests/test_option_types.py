@@ -1,4 +1,4 @@
-"""Is every argument of a wrong type one clear error, for every method, before anything is computed?"""
+"""Every argument of a wrong type is one clear error, in every method, before any computation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "option", "kind"), CASES)
 def test_a_wrong_type_of_any_option_of_any_method_is_refused_before_it_runs(name, option, kind):
-    """The arguments before it may be anything at all: a wrong option is told first, by name and value."""
+    """The arguments before it may be anything: the error names the wrong option and its value first."""
     signature = inspect.signature(registry.method(name).function)
     for wrong in WRONG[kind]:
         with pytest.raises(InputError, match=f"^{option}: expected .*, got "):
@@ -62,7 +62,7 @@ def test_results_of_another_kind_are_told_by_what_makes_the_right_one():
         units.reconstruct(net, top["0"], units=[])
     with pytest.raises(InputError, match="batch: expected a whole number from 1 on, got 0"):
         representation.features(net, [torch.rand(1, 8, 8)], "0", batch=0)
-    with pytest.raises(InputError, match="k is at least 1"):
+    with pytest.raises(InputError, match="k must be at least 1"):
         units.connections(net, "0", k=0)
 
 

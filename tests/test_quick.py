@@ -67,6 +67,26 @@ def hooked() -> nn.Module:
     return model
 
 
+class Padded(nn.Conv2d):
+    """A convolution of somebody's own, with padding as a module inside."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(nn.functional.pad(x, (2, 2, 2, 2)), self.weight, self.bias, self.stride)
+
+
+class Standardised(nn.Conv2d):
+    """A convolution that divides its kernel by its size: a norm cannot be folded into it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(x, self.weight / self.weight.norm(), self.bias, self.stride, self.padding)
+
+
+def own(kind: type[nn.Conv2d], padding: int) -> nn.Module:
+    model = Usual()
+    model.conv = kind(3, 6, 5, stride=2, padding=padding)
+    return model
+
+
 def network(model: nn.Module) -> Network:
     return Network(model.double().eval(), (3, 64, 64), mean=0.4, std=0.3)
 
@@ -90,13 +110,16 @@ def test_few_small_passes_are_not_worth_a_copy(monkeypatch):
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "usual": Usual, "views": Views, "reads": Reads, "asks": Asks, "hooked": hooked,
+    "padded": lambda: own(Padded, 0), "standardised": lambda: own(Standardised, 2),
 }  # fmt: skip
 SHARED = {
     "usual": (True, torch.channels_last),  # folded, and how it lies in memory
     "views": (True, torch.contiguous_format),
-    "reads": (False, torch.contiguous_format),
-    "asks": (False, torch.contiguous_format),
+    "reads": (False, torch.channels_last),
+    "asks": (False, torch.channels_last),
     "hooked": (False, torch.channels_last),
+    "padded": (True, torch.channels_last),
+    "standardised": (False, torch.channels_last),
 }
 
 
@@ -111,6 +134,16 @@ def test_what_a_model_bears_is_used_and_no_more(name: str) -> None:
         assert laid.is_contiguous(memory_format=layout)
     assert net.model.conv.weight.is_contiguous()
     torch.testing.assert_close(quick.logits(image), net.logits(image), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("layer", ["conv", "norm", "pool", "conv/conv2d"])
+def test_named_layers_keep_their_values_in_windows_of_any_size(layer: str) -> None:
+    """A convolution that is named is not folded; a norm may be, since it gives what it gave before."""
+    net, window = network(Usual()), torch.rand(2, 3, 40, 40, dtype=torch.double)
+    quick = net.quick(window, [layer], MANY)
+    assert isinstance(quick.model.norm, nn.Identity) == (not layer.startswith("conv"))
+    found, expected = (one.forward(window, layer)[layer] for one in (quick, net))
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_the_copy_holds_the_models_own_weights_where_nothing_was_folded() -> None:

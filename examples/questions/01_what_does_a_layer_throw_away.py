@@ -28,7 +28,7 @@ net = Network(model, (1, 28, 28), mean=0.1307, std=0.3081, classes=list("0123456
 # %%
 # The picture
 # -----------
-# For one digit: the part of the image that each layer can still tell, and the part that it has lost.
+# For one digit: the part of the image that each layer keeps, and the part that it has lost.
 
 image = test.images[620:621]
 parts = spaces.kept_and_lost(net, image, ["conv1", "conv2", "fc4", "fc5"])
@@ -47,9 +47,9 @@ rejected.table()
 # %%
 # When to believe it
 # ------------------
-# Every share comes with an error that is *proved*: the dual problem bounds the kept energy from below. Where the
-# steps did not suffice, the number is said to be an upper bound ("at most"). Try it: the kept part alone must give
-# the layer the same output to within 1 %.
+# Every share comes with a *proved* error: the dual problem bounds the kept energy from below. If the steps did not
+# suffice, the number is marked as an upper bound ("at most"). Try it: the kept part alone must give the same output of
+# the layer to within 1 %.
 
 with_kept = net.run(parts.kept[0], record="conv1", check=False).value["conv1"]
 with_all = net.run(image, record="conv1").value["conv1"]
@@ -63,7 +63,7 @@ assert change < 0.011
 # -------------------
 # - The kept part belongs to *this* image: beyond the linear region around it, J is another matrix.
 # - Losing a direction is not a fault of a layer. The direction may be noise.
-# - A skip connection can carry past a layer what the layer loses.
+# - A skip connection can carry what a layer loses past that layer.
 #
 # Methods: :doc:`/methods/kept-and-lost`, :doc:`/methods/rejected-energy`, :doc:`/methods/subspaces`,
-# :doc:`/methods/spectra`. The long story: :doc:`/examples/05_signal_spaces`.
+# :doc:`/methods/spectra`. The full story: :doc:`/examples/05_signal_spaces`.

@@ -2,8 +2,8 @@ r"""
 Why this class?
 ===============
 
-Which pixels made the score :math:`S_c` of class c? There is no single right answer, since the methods ask different
-things:
+Which pixels made the score :math:`S_c` of class c? There is no single right answer, because the methods ask different
+questions:
 
 .. math::
    \text{gradient: } \frac{\partial S_c}{\partial x_i}, \qquad
@@ -11,8 +11,8 @@ things:
    \text{occlusion: } S_c(x) - S_c(x \text{ without } i).
 
 The gradient asks what a small change of a pixel would do. Integrated gradients ask how the pixels of the image,
-compared with a baseline x', add up to the score. Occlusion asks what the network says if something is not there.
-Relevance (LRP) hands the score back from layer to layer, in proportion to what each unit gave.
+compared with a baseline x', add up to the score. Occlusion asks what the network answers if something is missing.
+Relevance (LRP) distributes the score backwards from layer to layer, in proportion to the contribution of each unit.
 """
 
 # %%
@@ -49,8 +49,8 @@ for_seven.plot()
 # When to believe it
 # ------------------
 # Look at the certificate first. Integrated gradients must add up to the score minus the score of the baseline;
-# relevance must add up to the score, the biases' share included. A map whose sum is off has not been computed far
-# enough.
+# relevance must add up to the score, including the share of the biases. If the sum of integrated gradients is off, they
+# need more steps.
 
 relevance = attribution.lrp(net, image, 9)
 print(f"integrated gradients: {for_nine.completeness_gap[0]:+.4f} missing of a score of {for_nine.score[0]:.2f}")
@@ -58,7 +58,7 @@ print(f"relevance and biases over the score: {relevance.conservation[0]:.4f}, bi
 assert abs(float(for_nine.completeness_gap[0])) < 0.02 * float(for_nine.score[0])
 
 # %%
-# Then ask a method that needs no gradient. If occlusion agrees on the place, that is worth more than a second
+# Then ask a method that needs no gradient. If occlusion agrees on the place, this is stronger evidence than a second
 # gradient method.
 
 covered = attribution.occlusion(net, image, 9, window=6, stride=2)
@@ -69,7 +69,7 @@ covered.plot()
 # -------------------
 # - *Why not the other class?* A map of one class does not answer it. Subtract the maps of two classes, as in
 #   :doc:`/examples/02_why_misclassified`; ``grad_cam(..., counterfactual=True)`` shows the evidence against it.
-# - Interplay: "both strokes together" has no place in a map of single pixels.
+# - Interactions: a map of single pixels cannot show "both strokes together".
 # - What a pixel *means*. The map says where, not what; ask the units there: :doc:`04_what_does_a_unit_detect`.
 # - Guided backpropagation and deconvnet look sharp because they redraw the image, and hardly depend on the class:
 #   :doc:`03_can_i_believe_this_map` measures it.

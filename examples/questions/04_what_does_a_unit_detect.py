@@ -41,7 +41,7 @@ checked = synthesis.credentials(net, best, patches["conv2"])
 checked.plot()
 
 # %%
-# Their answers to lines and edges.
+# Their responses to lines and edges.
 
 tuning = units.tuning(net, "conv2")
 tuning.plot(units=[0, 1, 4, 5])
@@ -50,7 +50,7 @@ tuning.plot(units=[0, 1, 4, 5])
 # When to believe it
 # ------------------
 # A superstimulus can show something that drives the unit and that no image contains; planted circuits can even switch
-# between photos and computed images. What gives this away is the *path*: are the units below the same ones?
+# between photos and computed images. The *path* reveals this: are the units below the same ones?
 
 for place, name in enumerate(checked.names):
     said = "trusted" if bool(checked.trusted[place]) else f"not trusted: {checked.reasons[place]}"
@@ -60,7 +60,7 @@ for place, name in enumerate(checked.names):
     )
 
 # %%
-# A label needs a unit that is more selective than units of random networks; else it says "not selective".
+# A unit gets a label only if it is more selective than units of random networks; otherwise it is "not selective".
 
 for unit in (0, 1, 4, 5):
     print(f"unit {unit}: {tuning.label(unit)}, confidence {float(tuning.confidence[unit]):.2f}")
@@ -68,11 +68,11 @@ for unit in (0, 1, 4, 5):
 # %%
 # What it cannot show
 # -------------------
-# - Top patches are the extreme end. Between them and zero the unit may answer to something else: ``bins`` gives
+# - Top patches are the extreme. At lower activations the unit may respond to something else: ``bins`` gives
 #   patches over the whole range.
-# - One unit, many meanings: nothing says that the network thinks in single units.
+# - One unit, many meanings: the network need not use single units.
 # - A unit that detects something need not matter: :doc:`05_which_units_matter`.
 #
 # Methods: :doc:`/methods/top-patches`, :doc:`/methods/reconstruct`, :doc:`/methods/maximize`,
-# :doc:`/methods/credentials`, :doc:`/methods/tuning`, :doc:`/methods/what-where`. The long story:
+# :doc:`/methods/credentials`, :doc:`/methods/tuning`, :doc:`/methods/what-where`. The full story:
 # :doc:`/examples/03_what_does_this_unit_do`.

@@ -2,12 +2,12 @@ r"""
 Which units matter?
 ===================
 
-The most honest answer is to take a unit out and look:
+The most direct answer is to remove a unit and measure:
 
 .. math:: \Delta_u = \text{accuracy} - \text{accuracy with } f_u := 0 .
 
 The criteria of the literature are cheaper: how much the activation varies over the data, how far the kernel is from
-noise, how selective the unit is for a class. Do they foretell the loss?
+noise, how selective the unit is for a class. Do they predict the loss?
 """
 
 # %%
@@ -27,7 +27,7 @@ net = Network(model, (1, 28, 28), mean=0.1307, std=0.3081, classes=list("0123456
 # %%
 # The picture
 # -----------
-# Every unit of the first convolution taken out in turn.
+# Every unit of the first convolution ablated in turn.
 
 some = test.subset(range(0, 2500, 5))
 without = units.ablate(net, some, "conv1")
@@ -40,7 +40,7 @@ criteria = units.criteria(net, some, ["conv1"], columns=["variation", "kernel", 
 criteria.table()[:8]
 
 # %%
-# Does any of them foretell what is lost? The rank correlation with the drop; with 32 units, chance reaches about
+# Does any of them predict the drop? These are the rank correlations with it; with 32 units, chance reaches about
 # ±0.35 in one case of twenty.
 
 
@@ -60,7 +60,7 @@ for column in ("variation", "kernel", "class selectivity"):
 # %%
 # When to believe it
 # ------------------
-# A drop has a standard error. With n images and an accuracy p it is about the root of p (1 - p) / n; what is smaller is
+# A drop has a standard error. With n images and an accuracy p it is about the root of p (1 - p) / n; smaller drops are
 # noise.
 
 accuracy = without.before
@@ -70,9 +70,10 @@ print(f"standard error {error:.1%}; {int((drop > 2 * error).sum())} of {len(drop
 # %%
 # What it cannot show
 # -------------------
-# - Two units that replace each other: each alone can go, both together cannot. Take out groups: ``units=[[3, 7]]``.
-# - A unit set to zero is far from what the next layer knows. ``value="mean"`` is the milder question.
-# - That a unit matters does not say for what: ``most_hurt`` names the class.
+# - Two units that replace each other: each can be removed alone, but not both together. Ablate groups with
+#   ``units=[[3, 7]]``.
+# - A unit set to zero gives the next layer inputs that it has never seen. ``value="mean"`` is a milder change.
+# - A drop does not say what the unit matters for: ``most_hurt`` names the class.
 #
-# Methods: :doc:`/methods/ablation`, :doc:`/methods/criteria`, :doc:`/methods/lossless`, :doc:`/methods/prune`. The
-# long story: :doc:`/examples/06_pruning_and_handnet`.
+# Methods: :doc:`/methods/ablation`, :doc:`/methods/criteria`, :doc:`/methods/lossless`, :doc:`/methods/prune`. The full
+# story: :doc:`/examples/06_pruning_and_handnet`.

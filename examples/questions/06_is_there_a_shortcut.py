@@ -3,7 +3,7 @@ Is there a shortcut?
 ====================
 
 A network may answer correctly for a wrong reason: a watermark, a ruler next to the lesion, the snow behind the wolf.
-If a mask M says where the suspect lies, the share of a map m on it is
+If a mask M marks the suspected object, the share of a map m on it is
 
 .. math:: s = \frac{\sum_{p \in M} \max(m_p, 0)}{\sum_p \max(m_p, 0)}, \qquad \text{to compare with the area of } M .
 """
@@ -33,8 +33,8 @@ share.plot()
 # %%
 # When to believe it
 # ------------------
-# The share must be larger than the area, and larger than for a network that cannot have the shortcut. But the proof
-# is a change: move or exchange the suspect, and count the answers.
+# The share must be larger than the area, and larger than for a network that cannot have the shortcut. But the proof is
+# a change: move or exchange the suspected object, and count the answers.
 
 wrong = data.with_shortcut(test, agreement=0.0)
 answers = net.probabilities(wrong.images.images).argmax(1)
@@ -45,7 +45,7 @@ print(f"answers that follow the wrong tag: {float((answers == wrong.tags).float(
 # %%
 # What it cannot show
 # -------------------
-# - A shortcut that you have no mask for. Then look at the mistakes, at units with odd top patches, and at the map of
+# - A shortcut without a mask. Then look at the mistakes, at units with odd top patches, and at the map of
 #   all images of one class.
 # - A shortcut without a place: colour, blur, the JPEG quality of one clinic. No map of pixels shows these; change
 #   them and count.

@@ -2,7 +2,7 @@ r"""
 What repeats?
 =============
 
-Do two layers say the same? Linear centred kernel alignment compares the similarities that they give to the same
+Do two layers hold the same information? Linear centred kernel alignment compares their similarities between the same
 images:
 
 .. math:: \mathrm{CKA}(X, Y) = \frac{\|Y^\top X\|_F^2}{\|X^\top X\|_F \, \|Y^\top Y\|_F}
@@ -26,8 +26,8 @@ net = Network(model, (1, 28, 28), mean=0.1307, std=0.3081, classes=list("0123456
 # %%
 # The picture
 # -----------
-# Every layer against every other, on 250 digits, with intervals from leaving images out and a null from permuted
-# images.
+# Every layer compared with every other, on 250 digits, with intervals from leaving images out and a null distribution
+# from permuted images.
 
 some = test.subset(range(0, 2500, 10))
 layers = ["conv1", "conv2", "conv3", "fc4", "fc5"]
@@ -47,13 +47,13 @@ found.plot()
 # %%
 # When to believe it
 # ------------------
-# The interval must not contain what permuted images reach. And a layer that repeats the one before can be tried out:
-# take it away, retrain, and compare (:doc:`/methods/without`).
+# The interval must not contain the values of permuted images. And a layer that seems to repeat the one before can be
+# tested: remove it, retrain, and compare (:doc:`/methods/without`).
 #
 # What it cannot show
 # -------------------
-# - CKA is led by the directions of largest variance. Two layers can agree there and differ in what decides.
-# - A few odd images can carry it: the method says how much the most influential ones do.
+# - The directions of largest variance dominate CKA. Two layers can agree there and differ in what decides the class.
+# - A few unusual images can dominate it: the method reports the influence of the strongest ones.
 # - Equal similarity is not equal function.
 #
 # Methods: :doc:`/methods/cka`, :doc:`/methods/layer-repeats`, :doc:`/methods/similar-units`, :doc:`/methods/without`.

@@ -33,7 +33,7 @@ region = spaces.linear_region(net, image, classes=scores.topk(3).indices.tolist(
 region.plot()
 
 # %%
-# On the first twentieth of the straight way from a 2 to a 4: every place at which a unit switches.
+# On the first twentieth of the straight line from a 2 to a 4: every point at which a unit switches.
 
 start, end = test.images[620], test.images[1130]
 way = spaces.facets_between(net, start, start + (end - start) / 20)
@@ -52,10 +52,10 @@ print(f"distance to the nearest facet {region.distance[0]:.5f} (the image's own 
 # %%
 # What it cannot show
 # -------------------
-# - The region is tiny: the distance above is a small part of what one sees. The map explains the image and hardly its
-#   neighbours.
+# - The region is tiny: the distance above is far smaller than a visible change. The map explains the image, but hardly
+#   its neighbours.
 # - The nearest facet is seldom the decision boundary.
-# - GELU, SiLU, tanh and softmax attention bend everywhere; for them the method says so and stops.
+# - GELU, SiLU, tanh and softmax attention are curved everywhere; for them the method raises an error that says so.
 #
 # Methods: :doc:`/methods/linear-region`, :doc:`/methods/facet-distance`, :doc:`/methods/exit-distance`,
 # :doc:`/methods/facets-between`.

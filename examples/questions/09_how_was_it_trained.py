@@ -2,12 +2,11 @@ r"""
 How was it trained?
 ===================
 
-A run keeps the loss, the accuracy and the weights of its epochs. Three things can be read from it: when the
-features settled,
+A run stores the loss, the accuracy and the weights of its epochs. They show when the features settled,
 
 .. math:: d_u(t) = 1 - \cos\big(w_u(t), w_u(T)\big),
 
-what the loss looks like around and along the path, and where it curves most (the eigenvalues of the Hessian).
+the loss around and along the path, and its largest curvature (the eigenvalues of the Hessian).
 """
 
 # %%
@@ -41,7 +40,7 @@ line = training.landscape.line(net, some, steps=21)
 line.plot()
 
 # %%
-# Where does it curve most? The largest and smallest eigenvalue of the Hessian, on 100 images.
+# Where is the curvature largest? The largest and smallest eigenvalue of the Hessian, on 100 images.
 
 curvature = training.curvature.eigenvalues(net, train.subset(range(0, 2500, 25)), k=1, tolerance=0.01)
 curvature.plot()
@@ -50,14 +49,14 @@ curvature.plot()
 # When to believe it
 # ------------------
 # - A point of the surface has a standard error; two surfaces differ where they differ by more.
-# - Directions must be filter-normalised, or the picture shows how the weights are written and not what they do.
-# - A path has a share that leaves the plane: ``off_plane``.
+# - Directions must be filter-normalised; otherwise the picture shows how the weights are written and not what they do.
+# - A share of each path lies off the plane: ``off_plane``.
 #
 # What it cannot show
 # -------------------
 # - These are two directions of hundreds of thousands. A flat picture does not mean a flat network.
-# - Why it generalises. Flatness has been proposed, and rescaled away.
+# - Why the network generalises. Flatness has been proposed, but rescaling changes it without changing the network.
 #
 # Methods: :doc:`/methods/loss-surface`, :doc:`/methods/loss-line`, :doc:`/methods/loss-between`,
-# :doc:`/methods/hessian-eigenvalues`, :doc:`/methods/feature-history`, :doc:`/methods/information-plane`. The long
+# :doc:`/methods/hessian-eigenvalues`, :doc:`/methods/feature-history`, :doc:`/methods/information-plane`. The full
 # stories: :doc:`/examples/08_loss_surface`, :doc:`/examples/09_information_plane`.

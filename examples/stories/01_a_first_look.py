@@ -2,15 +2,15 @@
 A first look
 ============
 
-A network for digits is trained here in half a minute. Then three questions are asked of it: what is it made of, why
-did it give this answer, and what does one of its units look for? The other pages go deeper into each of them.
+This page trains a network for digits in half a minute. Then it answers three questions: what is the network made of,
+why did it give this answer, and what does one of its units look for? The other pages go deeper into each question.
 """
 
 # %%
 # A network and its images
 # ------------------------
-# ``model`` is an ordinary ``torch.nn.Module``. The training is Microtome's own loop, but any other serves as well. A
-# finished run is read from its folder, so that the second call takes no time.
+# ``model`` is an ordinary ``torch.nn.Module``. The training is Microtome's own loop, but any other serves as well. If
+# the folder holds a finished run, ``fit`` reads it and takes no time.
 
 import torch
 
@@ -31,7 +31,7 @@ net = Network(model, input_shape=(1, 28, 28), mean=0.1307, std=0.3081, classes=l
 net
 
 # %%
-# How good is it? The standard error says how far another 2,500 digits would move the number.
+# How good is it? The standard error says how much the number would change with another 2,500 digits.
 
 loss, accuracy = training.evaluate(model, test, mean=0.1307, std=0.3081)
 error = (accuracy * (1 - accuracy) / len(test)) ** 0.5
@@ -53,9 +53,9 @@ maps = attribution.compare(net, images, methods=methods)
 maps.plot()
 
 # %%
-# A map is only as good as its check. The points of integrated gradients add up to the change of the score from the
-# black image to this one, or the method has not run far enough. Relevance adds up to the score itself, the biases'
-# share included.
+# Each map comes with a check. Integrated gradients must add up to the change of the score from the black image to this
+# one; if they do not, the method needs more steps. Relevance adds up to the score itself, including the share of the
+# biases.
 
 path = attribution.integrated_gradients(net, images)
 relevance = attribution.lrp(net, images)
@@ -67,21 +67,21 @@ assert (relevance.conservation - 1).abs().max() < 0.01
 # %%
 # What does a unit look for?
 # --------------------------
-# The nine patches of the test images that drive the first units of the second convolution most, cut out exactly as
-# far as the unit sees.
+# The nine patches of the test images that drive the first units of the second convolution most. Each patch is exactly
+# the receptive field of the unit.
 
 patches = units.top_patches(net, test, ["conv2"], k=9)
 patches["conv2"].plot(limit=6)
 
 # %%
-# And the images that drive the same units even more, computed by gradient ascent from noise.
+# These images drive the same units even more. They are computed by gradient ascent from noise.
 
 best = synthesis.maximize(net, "conv2", channels=range(6), steps=64)
 best.plot()
 
 # %%
-# Does the computed image beat the data? The largest activation of any patch stands beside it. That it is larger shows
-# only that the search worked. Whether the image shows what drives the unit *in the data* is another question: see
+# Does the computed image beat the data? Compare its activation with the largest of any patch. A larger one shows only
+# that the search worked. Whether the image shows what drives the unit *in the data* is another question: see
 # :doc:`/questions/04_what_does_a_unit_detect`.
 
 record = patches["conv2"].activation[:6, 0]

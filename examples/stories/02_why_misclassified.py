@@ -2,9 +2,8 @@
 Why was this image misclassified?
 =================================
 
-The network of :doc:`01_a_first_look` is wrong on a few digits in a hundred. We take the mistake of which it is most
-sure, ask what spoke for the wrong class and what against the right one, and then *test* the explanation by changing
-the image.
+The network of :doc:`01_a_first_look` is wrong on a few digits in a hundred. We take its most confident mistake, ask
+what was evidence for the wrong class and against the right one, and then *test* the explanation by changing the image.
 """
 
 # %%
@@ -35,7 +34,7 @@ print(f"with {float(sure[worst]):.1%}; the {true} gets {float(probability[worst,
 # One class against the other
 # ---------------------------
 # The map of the *answer* alone does not tell why it won: both classes like the same strokes. The difference of two
-# scores is itself a score, so the map of the one class less that of the other says what decided between them. For
+# scores is itself a score, so the map of one class minus the map of the other shows what decided between them. For
 # integrated gradients this difference is exact: it adds up to the lead of the wrong class over the right one.
 
 for_wrong = attribution.integrated_gradients(net, image, says, steps=300)
@@ -62,9 +61,9 @@ for_right.plot()
 # %%
 # Cover and see
 # -------------
-# Occlusion needs no gradient: a gray window covers one place after the other, and the network answers again. Where
-# the winning class changes, the covered strokes were needed for the mistake. Where it changes nowhere, no single
-# window of this size carries the mistake, and one has to take away more, or other pixels.
+# Occlusion needs no gradient: a gray window covers one place after the other, and the network answers each time. If the
+# winning class changes, the mistake needed the covered strokes. If it never changes, no single window of this size
+# carries the mistake, and one has to remove more pixels, or other ones.
 
 covered = attribution.occlusion(net, image, says, window=6, stride=2)
 covered.plot()
@@ -78,8 +77,8 @@ print(f"classes that win somewhere: {appear}; the right one at {share:.0%} of th
 # %%
 # Test the explanation
 # --------------------
-# The map names pixels. Is it right about them? We take away the 20 pixels that it calls most for the wrong class,
-# and, as a control, 20 random pixels of the stroke, a hundred times.
+# The map names pixels. Is it right about them? We remove the 20 pixels that are the strongest evidence for the wrong
+# class, and, as a control, 20 random pixels of the stroke, a hundred times.
 
 
 def lead_without(pixels: torch.Tensor) -> float:
@@ -101,7 +100,7 @@ print(f"without 20 random pixels of the stroke {control.mean():.2f} (from {contr
 assert named < float(control.mean())
 
 # %%
-# Which units gave it?
+# Which units decided?
 # --------------------
 # The walk from the score down to the image: each score is a sum over units, and each unit a sum over the units below
 # it.
@@ -117,5 +116,5 @@ assert path.gap < 1e-3 * abs(float(logits[says]))
 
 # %%
 # **What does not hold.** The story is about one image. That 20 pixels carry this mistake does not say that they carry
-# the next one; :doc:`04_is_there_a_shortcut` asks about the whole data set. And a pixel set to black is an image of a
-# kind the network has never seen: the control with random pixels is there because of it.
+# the next one; :doc:`04_is_there_a_shortcut` asks about the whole data set. And the network has never seen images with
+# pixels set to black: this is why the control with random pixels is needed.

@@ -2,9 +2,9 @@
 What does this unit do?
 =======================
 
-One unit of the second convolution, looked at in five independent ways: the patches that drive it, the image made
-for it, its answer to lines of known angle, the sum that makes its activation, and what the network loses without
-it. They do not have to agree, and where they differ we say so.
+This page examines one unit of the second convolution in five independent ways: the patches that drive it, its
+superstimulus, its response to lines of known angle, the sum that gives its activation, and what the network loses
+without it. They do not have to agree, and the page says where they differ.
 """
 
 # %%
@@ -25,7 +25,7 @@ net = Network(model, input_shape=(1, 28, 28), mean=0.1307, std=0.3081, classes=l
 # Choose a unit
 # -------------
 # Lines, edges, corners and gratings of known angle and place are shown to every unit of both layers. A unit gets a
-# label in words where it is clearly more selective than units of random networks; else it is "not selective". We take
+# label in words if it is clearly more selective than units of random networks; otherwise it is "not selective". We take
 # the unit of ``conv2`` that is most confidently tuned.
 
 tuning = units.tuning(net, ["conv1", "conv2"])
@@ -43,7 +43,7 @@ second.plot(units=[unit])
 # %%
 # Patches and superstimulus
 # -------------------------
-# The top patches are images of the data, so they cannot be made up. The superstimulus is computed and may show
+# The top patches are images of the data, so they are real. The superstimulus is computed and may show
 # something that no image of the data contains. Its credentials compare the two: by which units below is the unit
 # driven?
 
@@ -63,17 +63,17 @@ print(f"agreement of restarts {checked.agreement[0]:.2f}, same path as the patch
 print("trusted" if bool(checked.trusted[0]) else f"not trusted: {checked.reasons[0]}")
 
 # %%
-# How is it made?
-# ---------------
-# On the image that drives it most, its activation is a sum over the 32 units below. The sheet shows each term: what
-# comes in, the weights, the product, and the running sum that turns into the output.
+# How is it computed?
+# -------------------
+# On the image that drives it most, its activation is a sum over the 32 units below. The dissection shows each term: the
+# input, the weights, the product, and the running sum, which ends in the output.
 
 index = int(patches["conv2"].image[unit, 0])
 sheet = units.dissect(net, test[index][0][None], "conv2", unit, labels=tuning["conv1"])
 sheet.plot()
 
 # %%
-# The sum is exact up to rounding, and the sheet proves it.
+# The sum is exact up to rounding, as the result itself checks.
 
 share = sheet.share.sort(descending=True).values
 print(f"sum and network differ by {sheet.gap:.1e}; rounding allows {sheet.bound:.1e}")
@@ -83,8 +83,8 @@ assert sheet.gap <= sheet.bound
 # %%
 # Does the network need it?
 # -------------------------
-# Every unit of the layer is taken out in turn, on 500 digits. A drop of a percent is within the noise of so few: the
-# standard error of an accuracy of 94 % on 500 images is about one percent.
+# Every unit of the layer is ablated in turn, on 500 digits. A drop of one percent is within the noise of so few images:
+# the standard error of an accuracy of 94 % on 500 images is about one percent.
 
 some = test.subset(range(0, 2500, 5))
 without = units.ablate(net, some, "conv2")
@@ -100,7 +100,7 @@ print(
 without.plot()
 
 # %%
-# **What does not hold.** A label is what the unit answers to *among the stimuli that were shown*. It is no proof that
-# the unit has no second job: a unit of ``conv2`` often answers to one pattern strongly and to another half as much,
-# and the tuning curves above show it. The most sharply tuned unit is in general not the one that the network needs
-# most.
+# **What does not hold.** A label names what the unit responds to *among the stimuli that were shown*. It is no proof
+# that the unit has no second job: a unit of ``conv2`` often answers to one pattern strongly and to another half as
+# much, and the tuning curves above show it. The most sharply tuned unit is in general not the one that the network
+# needs most.

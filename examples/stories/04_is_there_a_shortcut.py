@@ -2,9 +2,9 @@
 Is there a shortcut?
 ====================
 
-A small bright tag is planted in the corner of every training image. For one network the tag tells the class; for
-the other it carries no information. Both score well on images with their tags. Which one reads digits? The maps are
-asked, and each map is judged by the one thing that is known here: where the tag lies.
+A small bright tag is planted in the corner of every training image. For one network the tag tells the class; for the
+other it carries no information. Both score well on images with their tags. Which one reads digits? Each method makes a
+map, and each map is judged by the one thing that is known here: the place of the tag.
 """
 
 # %%
@@ -27,9 +27,9 @@ for name, images in planted.items():
     nets[name] = Network(model, (1, 28, 28), mean=0.1307, std=0.3081, classes=list("0123456789"))
 
 # %%
-# Accuracy does not tell
-# ----------------------
-# On images whose tag is right the biased network is the better one. Only a tag of *another* class shows what it reads.
+# Accuracy does not show it
+# -------------------------
+# On images with the right tag the biased network is the better one. Only a tag of *another* class shows what it reads.
 
 right, wrong = data.with_shortcut(test, agreement=1.0), data.with_shortcut(test, agreement=0.0)
 found = {}
@@ -42,8 +42,8 @@ assert found["biased"][0] > found["unbiased"][0] > found["biased"][1]
 # %%
 # What do the maps say?
 # ---------------------
-# The share of each map's positive part that lies on the tag, over 60 test images with the right tag. A map that knows
-# nothing would have the tag's share of the picture.
+# The share of each map's positive part that lies on the tag, over 60 test images with the right tag. A map without
+# information would have the tag's share of the picture.
 
 sample = torch.arange(0, len(test), len(test) // 60)[:60]
 pictures, _ = right.fetch(sample)
@@ -60,7 +60,7 @@ share.plot()
 share.table()
 
 # %%
-# Which methods tell the two networks apart? The difference of the means is compared with its standard error.
+# Which methods distinguish the two networks? The difference of the means is compared with its standard error.
 
 for method in share.methods:
     biased, unbiased = (share.share[f"{name}: {method}"] for name in nets)
@@ -77,7 +77,7 @@ for method in share.methods:
 # tag whose *place* tells the class is invisible to it. So no coarse map should be the only witness of a small
 # shortcut.
 #
-# And a map on the tag does not prove harm. The proof is the wrong tag above: an intervention, and not a
+# And a map on the tag does not prove harm. The proof is the wrong tag above, which is an intervention and not a
 # picture.
 #
-# Masks of your own (a watermark, a ruler, the background) serve the same way: ``microtome shortcut-share --help``.
+# Your own masks (a watermark, a ruler, the background) work in the same way: ``microtome shortcut-share --help``.

@@ -2,9 +2,9 @@
 Signal spaces
 =============
 
-A linear layer can see only part of what it reads. Its matrix W splits every input into a part that it can see, and
-a part that it sends to zero, whatever it is. This page takes a one-layer network for digits apart in this way, as
-in "Vector spaces of neural networks" [1]_, and then asks the same of a convolutional network.
+A linear layer can see only part of what it reads. Its matrix W splits every input into a part that it can see, and a
+part that it maps to zero. This page splits the inputs of a one-layer network for digits in this way, as in "Vector
+spaces of neural networks" [1]_, and then does the same for a convolutional network.
 """
 
 # %%
@@ -34,8 +34,8 @@ print(f"rank {split.rank} of {split.signal.shape[0]} dimensions, condition numbe
 split.plot()
 
 # %%
-# Every image is the sum of both parts, and the layer cannot tell the image from its signal part. Both statements are
-# checked, not believed.
+# Every image is the sum of both parts, and the layer cannot tell the image from its signal part. The code checks both
+# statements.
 
 images = test.images[::250]
 flat = images.flatten(1).double()
@@ -49,17 +49,17 @@ print(f"energy in the signal part: {float((kept / (kept + lost)).mean()):.0%} on
 assert same < 1e-9
 
 # %%
-# So most of what makes a digit look like a digit is thrown away by this layer, and it is right almost nine times in ten
-# nevertheless. What it leaves out of the average picture of each class:
+# So this layer rejects most of what makes a digit look like a digit, and is still right almost nine times in ten. The
+# figure shows what it rejects of the average picture of each class:
 
 residuals = spaces.class_residuals(net, train)
 residuals.plot()
 
 # %%
-# Throw the signal away
-# ---------------------
-# The test of the claim: an image from which the signal part is taken looks nearly the same to us. To the network all of
-# them are one and the same image.
+# Remove the signal
+# -----------------
+# A test of the claim: without its signal part an image looks nearly the same to us. To the network all such images are
+# the same image.
 
 blind = rejected.float().view(-1, 1, 28, 28)
 scores = net.logits(blind, check=False)
@@ -79,8 +79,8 @@ deep = Network(convolutional, (1, 28, 28), mean=0.1307, std=0.3081, classes=list
 spaces.spectra(deep).plot()
 
 # %%
-# What of an image can each layer still tell? The lost part can be removed without changing the layer's output by more
-# than 1 %.
+# What does each layer keep of an image? The lost part can be removed without changing the layer's output by more than
+# 1 %.
 
 parts = spaces.kept_and_lost(deep, test.images[620:621], ["conv1", "conv2", "conv3", "fc4", "fc5"])
 parts.plot()

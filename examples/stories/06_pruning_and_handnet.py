@@ -2,14 +2,14 @@
 Pruning, and a network built by hand
 ====================================
 
-How many of a network's units are needed? Three answers from three sides: units that can go without any change, with a
-certificate; units that can go with retraining; and a network of 806 numbers that were all set by hand.
+How many of a network's units are needed? Three answers: units that can be removed without any change, with a
+certificate; units that can be removed with retraining; and a network of 806 numbers that were all set by hand.
 """
 
 # %%
 # Without any change
 # ------------------
-# A unit that is always zero, that repeats another one, or that the next layer ignores can be taken out. Each cut has a
+# A unit can be removed if it is always zero, if it repeats another one, or if the next layer ignores it. Each cut has a
 # reason and a measured change of the scores.
 
 import copy
@@ -34,9 +34,8 @@ assert free.largest_change <= free.tolerance
 
 # %%
 # Two thirds of the weights can go, and the figure says why. No nonlinearity stands between ``fc4`` and ``fc5``, so ten
-# numbers carry all that the 128 units of ``fc4`` say: this holds for every image (blue). The other reasons hold on the
-# images that were looked at (gray): units that never fire, and units that are sums of others there. Do they hold on
-# images that were not looked at?
+# numbers carry all information of the 128 units of ``fc4``: this holds for every image (blue). The other reasons hold
+# on the given images (gray): units that never fire, and units that are sums of others. Do they hold on other images?
 
 scores, cut_scores = net.logits(test.images), free.network.logits(test.images)
 same = float((scores.argmax(1) == cut_scores.argmax(1)).float().mean())
@@ -44,13 +43,12 @@ print(f"on {len(test)} other digits the scores change by up to {float((scores - 
 print(f"and {same:.1%} of the answers stay the same")
 
 # %%
-# Not all of it: a reason that holds on 250 images need not hold on the next one. "Without any change" is a statement
-# about the images that were looked at, and the more there are, the fewer units go. Only the blue cut is safe
-# everywhere.
+# Not all of them: a reason that holds on 250 images need not hold on the next one. "Without any change" is a statement
+# about the given images, and with more images fewer units can be removed. Only the blue cut is safe everywhere.
 #
 # In rounds
 # ---------
-# Whole channels go, those first that the others can best replace, and the network is trained again after each round.
+# Each round removes whole channels, first those that the others can best replace, and trains the network again.
 # The result is a smaller ordinary module.
 
 some = test.subset(range(0, 2500, 5))
@@ -62,8 +60,8 @@ rounds.plot()
 rounds.table()
 
 # %%
-# Is the cut exact? Before anything is trained again, the smaller network must equal the large one with these channels
-# masked. This is the certificate of each round.
+# Is the cut exact? Before retraining, the smaller network must equal the large one with these channels masked. This is
+# the certificate of each round.
 
 for each in rounds.rounds:
     print(f"round {each.number}: {each.masked_difference:.1e}; channels {each.channels}")
@@ -107,6 +105,6 @@ print("\n".join(trained.describe().splitlines()[:5]))
 
 # %%
 # **What does not hold.** "By hand" does not mean blind: the words of the table were revised while looking at training
-# digits, and chosen by accuracy on them; only no gradient was used. The numbers here are from 2,500 training digits;
+# digits, and chosen by accuracy on them; but no gradient was used. The numbers here are from 2,500 training digits;
 # :doc:`/gallery` has those of all of MNIST. A small network is not always a fast one: the time above was measured,
 # and on small images the fixed cost of each layer can outweigh the saved products.

@@ -2,18 +2,17 @@
 Grading tissue
 ==============
 
-In a lecture's example from pathology a network grades tissue of the cervix, from normal to carcinoma, and
-maximally activating images show which patterns trigger a grade. Pathologists grade by known marks: how dense the
-cell nuclei are, how large, how irregular, how dark. With real slides nobody can say for certain what the network
-*should* show. Here the tissue is drawn by this page itself, so the marks are known exactly, and the explanations
-can be held against them.
+In a lecture's example from pathology a network grades tissue of the cervix, from normal to carcinoma, and maximally
+activating images show which patterns trigger a grade. Pathologists grade by known marks: how dense the cell nuclei are,
+how large, how irregular, how dark. With real slides nobody knows for certain what the network *should* show. Here this
+page draws the tissue itself, so the marks are known exactly, and the explanations can be compared with them.
 """
 
 # %%
 # Drawing tissue
 # --------------
-# Pink stroma with nuclei. With the grade the nuclei become more, larger, more elongated, more different from each
-# other, and darker. Single nuclei of neighbouring grades overlap in every mark.
+# Pink stroma with nuclei. With the grade the nuclei become more numerous, larger, more elongated, more variable, and
+# darker. In every mark single nuclei of neighbouring grades overlap.
 
 import torch
 from torch import nn
@@ -64,8 +63,7 @@ train, _ = slides(800, seed=1)
 test, nuclei = slides(400, seed=2)
 
 # %%
-# The marks that were drawn, as they come out in the pictures: the share of the picture that is nucleus, and how dark
-# it is.
+# The marks as measured in the pictures: the share of the picture that is nucleus, and how dark it is.
 
 marks = torch.stack([nuclei.flatten(1).float().mean(1), 1 - test.images.mean((1, 2, 3))], 1)
 for grade, name in enumerate(GRADES):
@@ -109,11 +107,11 @@ maps.plot()
 
 # %%
 # The last column shows a trap. Integrated gradients compare the slide with a black picture. Nuclei are dark and black
-# is darker, so seen from there no pixel speaks for a high grade. The comparison has to be with what "no tumour" means
-# here: something bright. The next block begins at white.
+# is darker, so in this comparison no pixel is evidence for a high grade. The baseline has to be what "no tumour" means
+# here: something bright. The next block uses white.
 #
-# Does the network look at the nuclei? The share of each map's positive part that lies on nuclei, beside their share
-# of the picture, which is what a map that knows nothing would have.
+# Does the network look at the nuclei? The share of each map's positive part that lies on nuclei, beside their share of
+# the picture, which a map without information would have.
 
 judged = torch.arange(80)
 share = attribution.shortcut_share(
@@ -135,14 +133,14 @@ for method in share.methods:
 # %%
 # Maximal images
 # --------------
-# The image that each grade's score likes best, computed from noise.
+# The image that maximises the score of each grade, computed from noise.
 
 best = synthesis.maximize_class(net, list(GRADES), steps=128)
 best.plot()
 
 # %%
-# They are not tissue. They show one thing clearly: the higher the grade, the darker. Darkness is measured on
-# them as on the slides.
+# They are not tissue. They show one thing clearly: higher grades are darker. Their darkness is measured as that of the
+# slides.
 
 darkness = 1 - best.images.mean((1, 2, 3))
 for grade, name in enumerate(GRADES):
@@ -155,8 +153,8 @@ assert darkness[3] > darkness[0]
 # %%
 # Which marks does it use?
 # ------------------------
-# Pictures explain; changes prove. One mark is changed at a time in slides of the second grade, and the mean grade
-# that the network gives is recorded. This needs no map at all.
+# Pictures explain; changes prove. The code changes one mark at a time in slides of the second grade, and records the
+# mean grade that the network gives. This needs no map.
 
 
 def graded(**changed: float) -> tuple[float, float]:
@@ -185,20 +183,20 @@ for what, mark, value in [
 assert min(moved, key=moved.get) == "STRETCH"
 
 # %%
-# So the network counts, measures size and darkness, and does not see that nuclei are elongated, though this was drawn
-# as one of the marks. No map above could have told it: on the maps the nuclei light up, whatever it is that the
-# network reads of them.
+# So the network counts nuclei and measures size and darkness. It does not see that nuclei are elongated, though this is
+# one of the marks. No map above could have shown this: the nuclei light up on the maps, whichever mark the network
+# reads.
 #
 # Units and their patches
 # -----------------------
-# What the last layer's units look for, as crops of the slides.
+# The crops of the slides that drive the units of the last layer most.
 
 patches = units.top_patches(net, test, ["6"], k=9)
 patches["6"].plot(limit=6)
 
 # %%
 # **What does not hold.** *Maximal images look like tissue and show the hallmarks.* In the lecture they do, for a deep
-# network trained on real slides. This small network grades by how much is dark, and its maximal images are dark. They
-# are a true answer about this network, and a warning: it would call any dark slide a carcinoma. On real slides the
-# same four steps hold (maps, share on a mask, maximal images, changes). Only the last one proves anything, and there
-# the hard part is to change one mark and nothing else.
+# network trained on real slides. This small network grades by darkness, and its maximal images are dark. They are a
+# true answer about this network, and a warning: it would call any dark slide a carcinoma. On real slides the same four
+# steps apply (maps, share on a mask, maximal images, changes). Only the last one proves anything, and there the hard
+# part is to change one mark and nothing else.

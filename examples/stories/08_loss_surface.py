@@ -3,13 +3,13 @@ Loss surface
 ============
 
 The loss around the trained weights, drawn on a plane through the weights as in "Visualizing the Loss Landscape of
-Neural Nets" (Li et al., 2018). A picture of a plane is quickly believed. So each point comes with a standard error,
-the picture is tested by a change that does not change the network, and the path of the training is shown with the
-part that the plane does not show.
+Neural Nets" (Li et al., 2018). It is easy to trust a picture of a plane too much. So each point comes with a standard
+error, the picture is tested by rescaling weights without changing the network, and the path of the training is shown
+with the share of it that lies off the plane.
 """
 
 # %%
-# A small network, kept at every epoch.
+# A small network, stored after every epoch.
 
 import copy
 
@@ -48,7 +48,7 @@ print(f"share of the points with negative curvature: {plane.negative_curvature:.
 # Does the picture mean anything?
 # -------------------------------
 # Double the weights of one convolution and halve those of the next: a ReLU network computes the same as before. If the
-# picture changed, it would show the spelling of the weights and not the network.
+# picture changed, it would show how the weights are written and not what the network does.
 
 scaled = copy.deepcopy(model)
 with torch.no_grad():
@@ -69,8 +69,8 @@ line.plot()
 # %%
 # Between two networks
 # --------------------
-# The straight way from this network to one that began with other weights. Both are good; half-way between them
-# nothing is.
+# The straight line from this network to one with other initial weights. Both are good; the networks half-way between
+# them are not.
 
 second = zoo.build("simple-convnet", seed=1)
 training.fit(second, train, recipe=recipe, out="runs/digits-1")
@@ -85,9 +85,9 @@ print("accuracy along the way:", " ".join(f"{float(each):.0%}" for each in way.a
 # %%
 # The training's own plane
 # ------------------------
-# The two directions along which the weights of the epochs vary most, with the path of the training in it. Weights of
-# three epochs were kept, and three points always lie in one plane: here the plane must explain everything. With more
-# epochs the two numbers below say how much of the path the picture hides.
+# The plane of the two directions along which the weights of the epochs vary most, with the path of the training.
+# Weights of three epochs were kept, and three points always lie in one plane: here the plane must explain everything.
+# With more epochs the two numbers below say how much of the path the picture hides.
 
 path = landscape.surface(net, some, steps=9, run=run)
 path.plot()
@@ -98,6 +98,6 @@ print(f"the plane explains {path.explained.sum():.0%}; share of the path's lengt
 
 # %%
 # **What does not hold.** *The surface is a bowl, so training is easy.* Two directions out of 229,706 were drawn. A
-# random plane shows how the loss rises in a typical direction. It does not show the few directions in which it rises
-# far faster (``training.curvature.eigenvalues`` computes them), nor any saddle that the training met
+# random plane shows how the loss rises in a typical direction. It does not show the few directions in which the loss
+# rises far faster (``training.curvature.eigenvalues`` computes them), nor the saddles that the training passed
 # elsewhere.

@@ -2,17 +2,16 @@
 Information plane
 =================
 
-"Training has two phases: fitting, then compression" (Shwartz-Ziv and Tishby, 2017). The claim rests on numbers of
-bits, and these rest on an estimator. So the estimator is tested first, on information that we plant, and a layer
-whose numbers cannot be trusted is not shown. Then tanh stands beside ReLU, which is the answer of Saxe and others
-(2018).
+"Training has two phases: fitting, then compression" (Shwartz-Ziv and Tishby, 2017). The claim rests on numbers of bits,
+and these depend on an estimator. So the estimator is tested first, on planted information, and layers whose numbers
+cannot be trusted are marked. Then tanh is compared with ReLU, as Saxe and others did (2018).
 """
 
 # %%
 # The task
 # --------
-# All 4,096 patterns of 12 bits and a symmetric rule of them. The input has exactly 12 bits, and nothing has to be
-# estimated about it.
+# All 4,096 patterns of 12 bits, and a symmetric rule that gives their class. The input has exactly 12 bits, so nothing
+# about it has to be estimated.
 
 from microtome.training import information
 
@@ -20,7 +19,7 @@ task = information.twelve_bits()
 print(f"{len(task.labels)} patterns; the class holds {information.entropy(task.labels):.5f} bit")
 
 # %%
-# Three networks of each kind, trained at once. The article averages over 50 and trains for 8,000 epochs; we are brief.
+# Three networks of each kind, trained at once. The article averages over 50 networks and trains for 8,000 epochs.
 
 runs = {
     kind: information.train_networks(task, networks=3, epochs=1000, checkpoints=20, activation=kind, lr=1.6e-3)
@@ -31,15 +30,15 @@ runs["tanh"].plot()
 # %%
 # tanh, thirty bins
 # -----------------
-# Each line is a layer, from the first epoch (dark) to the last. To the right: more is known of the input. Up: more is
-# known of the class.
+# Each line is a layer, from the first epoch (dark) to the last. To the right: more information about the input. Up:
+# more information about the class.
 
 tanh = information.plane(runs["tanh"], estimator="binning", edges=30, trials=4)
 tanh.plot()
 
 # %%
-# Which layers are admitted? Information of a known amount is planted in layers of this width, for this many inputs.
-# Only an estimator that gives it back is believed.
+# Which layers are admitted? A known amount of information is planted in layers of this width, for this many inputs. An
+# estimator is admitted only if it recovers this amount.
 
 for layer, admitted, reason in zip(tanh.layers, tanh.admitted.tolist(), tanh.reasons, strict=True):
     print(f"{layer}: {'admitted' if admitted else 'NOT admitted'}: {reason}")
@@ -54,8 +53,8 @@ for layer, bits in zip(tanh.layers, tanh.compression.mean(1).tolist(), strict=Tr
 # %%
 # ReLU
 # ----
-# The same with ReLU. Its values have no upper limit, so bins from -1 to 1, as in the first codes, would be wrong; each
-# layer has its own.
+# The same with ReLU. Its values have no upper limit, so the bins from -1 to 1 of the first published code would be
+# wrong; each layer has its own.
 
 relu = information.plane(runs["relu"], estimator="binning", edges=30, trials=4)
 relu.plot()

@@ -2,9 +2,9 @@
 A vision transformer
 ====================
 
-A transformer cuts the image into patches and lets them look at each other. It has no convolutions after the first
-layer, no ReLU and no feature maps with height and width, so tools that look for these fail on it. Here a small ViT
-from ``timm`` is trained on digits, and the same calls as on a convolutional network are made.
+A transformer cuts the image into patches, which exchange information by attention. It has no convolutions after the
+first layer, no ReLU and no feature maps with height and width, so tools that look for these fail on it. This page
+trains a small ViT from ``timm`` on digits and makes the same calls as for a convolutional network.
 """
 
 # %%
@@ -41,8 +41,8 @@ net
 # %%
 # What decided?
 # -------------
-# Grad-CAM reads the tokens as a map of 7 x 7. Attention rollout multiplies the attention of all blocks; it knows
-# nothing of the class. LRP goes back through attention, layer norm and GELU.
+# Grad-CAM reads the tokens as a map of 7 x 7. Attention rollout multiplies the attention of all blocks and does not
+# depend on the class. LRP goes back through attention, layer norm and GELU.
 
 images = torch.stack([test[index][0] for index in (120, 620, 1130, 2380)])
 maps = attribution.compare(
@@ -51,10 +51,10 @@ maps = attribution.compare(
 maps.plot()
 
 # %%
-# Which map can be believed?
-# --------------------------
-# Pixels are deleted, those that a map calls important first; the sooner the class's probability falls, the better the
-# map. A random map is tested as well. 24 digits.
+# Which map can I believe?
+# ------------------------
+# Pixels are deleted, the most important ones of a map first; the sooner the probability of the class falls, the better
+# the map. A random map is a control. 24 digits.
 
 judged = torch.stack([test[index][0] for index in range(40, 2500, 104)])
 found = attribution.evaluate(
@@ -93,6 +93,6 @@ without.plot()
 
 # %%
 # **What does not hold.** *Attention is explanation.* Rollout uses the attention weights alone; it is the same map for
-# every class and ignores what the values and the MLPs do. In the table above it can be held against the random map
-# and against methods that read the score. And this is a small ViT on 2,500 digits: convolutional networks of this
-# size are better on so few images, and what holds here need not hold for a large ViT.
+# every class and ignores what the values and the MLPs do. The table above compares it with the random map and with
+# methods that read the score. And this is a small ViT on 2,500 digits: convolutional networks of this size are better
+# on so few images, and what holds here need not hold for a large ViT.

@@ -2,10 +2,10 @@
 My own timm network
 ===================
 
-You have a network from ``timm``, trained on your own images in your own loop. Microtome needs four things: the
-module, the shape of the images, the normalisation, and the names of the classes. This page trains a residual
-network from ``timm`` on drawn shapes with a loop of plain PyTorch, and then asks what it has learnt, with pictures
-from a folder as you have them.
+You have a network from ``timm``, trained on your own images in your own loop. Microtome needs four things: the module,
+the shape of the images, the normalisation, and the names of the classes. This page trains a residual network from
+``timm`` on drawn shapes with a loop of plain PyTorch, and then examines what it has learnt, with pictures from a folder
+as you would have them.
 """
 
 # %%
@@ -57,7 +57,7 @@ print(train, test)
 # %%
 # Your own training loop
 # ----------------------
-# Any loop will do. This one is plain PyTorch and knows nothing of Microtome.
+# Any loop will do. This one is plain PyTorch without Microtome.
 
 torch.manual_seed(0)
 model = timm.create_model("test_resnet", num_classes=len(CLASSES))
@@ -83,7 +83,7 @@ net = Network(model, input_shape=(3, SIDE, SIDE), mean=mean, std=std, classes=CL
 net
 
 # %%
-# On a command line the same network is a function without arguments in a file of yours; see
+# On the command line the same network is a function without arguments in a file of yours; see
 # :doc:`/start/engineer`.
 
 images = torch.stack([test[index][0] for index in range(len(test))])
@@ -96,8 +96,8 @@ assert accuracy > 0.6
 # %%
 # What decided?
 # -------------
-# One picture of each class; the network takes the pale square for a triangle. ``compare`` says in numbers how far the
-# maps agree.
+# One picture of each class; the network takes the pale square for a triangle. ``compare`` measures how far the maps
+# agree.
 
 some = torch.stack([images[index] for index in (0, 41, 81)])
 maps = attribution.compare(net, some, methods=["grad-cam", "lrp", "guided-backprop", "integrated-gradients"])
@@ -110,8 +110,8 @@ maps.table()
 # %%
 # Edge, inside or background?
 # ---------------------------
-# Here the truth is known: the colours are random, so only the outline tells the class. A window over the outline must
-# cost more than a window over the background. Occlusion says it in probabilities.
+# Here the truth is known: the colours are random, so only the outline determines the class. A window over the outline
+# must cost more than a window over the background. Occlusion measures this in probabilities.
 
 covered = attribution.occlusion(net, some, window=12, stride=4, fill="mean")
 covered.plot()
@@ -129,10 +129,10 @@ patches[layer].plot(limit=5)
 synthesis.maximize(net, layer, channels=range(5), steps=96).plot()
 
 # %%
-# How do the images lie?
-# ----------------------
-# The two directions of largest variance, first in the pixels' neighbourhood of the network and then near its end. The
-# share of neighbours of the same class says in a number what the picture shows.
+# How are the images arranged?
+# ----------------------------
+# The two directions of largest variance, first in a layer near the pixels and then in one near the end. The share of
+# neighbours of the same class puts the picture into a number.
 
 for name in ("layer1", "layer4"):
     found = representation.pca(representation.features(net, test, name))
@@ -144,4 +144,4 @@ found.plot()
 # %%
 # **What does not hold.** That the maps lie on the shapes is no proof that the network sees *shapes*: a corner
 # detector is enough to tell a square from a circle, and occlusion with a window of another size can tell another
-# story. Ask with a change that you understand: draw a square with round corners, and see what it says.
+# story. Test it with a change that you understand: draw a square with round corners, and see what the network answers.

@@ -86,16 +86,16 @@ def in_passes(
         if stop < count:  # after the last pass the memory is not measured
             memory.begin()
         try:
-            made = [run(start, stop)]
+            parts = [run(start, stop)]
         except torch.cuda.OutOfMemoryError:
             if stop - start == 1:
                 raise
-            made = []
-        if not made:  # outside the handler, which would keep the failed pass's tensors alive
+            parts = []
+        if not parts:  # outside the handler, which would keep the failed pass's tensors alive
             memory.release()
             most = (stop - start) // 2
             continue
-        results += made
+        results += parts
         if stop < count:
             size = max(1, int(memory.free() * _NEXT_SHARE / max(memory.used() / (stop - start), 1)))
         start = stop

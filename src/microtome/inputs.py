@@ -148,10 +148,10 @@ def targets(target: Target, logits: Tensor, classes: list[str] | None) -> Tensor
     if target is None:
         return logits.detach().argmax(1)
     listed = per_image(target, n)
-    given = [class_index(_of_row(item, k), classes) for item in ([target] * n if listed is None else listed)]
-    for index in given:
+    indices = [class_index(_of_row(item, k), classes) for item in ([target] * n if listed is None else listed)]
+    for index in indices:
         check_class(index, k)
-    return torch.tensor(given, device=logits.device)
+    return torch.tensor(indices, device=logits.device)
 
 
 def per_image(target: Any, count: int) -> list[Any] | None:

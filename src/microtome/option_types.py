@@ -20,15 +20,15 @@ _LIST = re.compile(r"(?:Sequence|Iterable|list|tuple)\[(.+?)(?:, \.\.\.)?\]")
 
 
 class OptionTypes:
-    """The arguments of one function whose types can be told, and what each of them admits.
+    """The arguments of one function with known types, and the values that each of them accepts.
 
-    Arguments with other types, such as data sets and functions, are left to the function. A batch, a sample and a seed
-    are checked for their size, too.
+    The function itself checks arguments of other types, such as data sets and functions. A batch, a sample and a seed
+    are also checked for their range.
 
     Parameters
     ----------
     signature
-        Of a function whose annotations are text (``from __future__ import annotations``).
+        Signature of a function whose annotations are text (``from __future__ import annotations``).
 
     Examples
     --------
@@ -52,7 +52,7 @@ class OptionTypes:
         Raises
         ------
         InputError
-            It names the option, what is expected, and what came; NaN is no number.
+            With the option, the expected values and the given one; NaN is not a number.
         """
         for name, value in given.items():
             kinds = self._kinds.get(name)
@@ -65,7 +65,7 @@ class OptionTypes:
 
 
 def _kinds(annotation: str) -> tuple[str, ...]:
-    """What an annotation admits; nothing where one of its parts is not known."""
+    """The types that an annotation accepts; empty if one of its parts is unknown."""
     depth, parts = 0, [""]
     for letter in annotation:
         depth += (letter == "[") - (letter == "]")
@@ -115,7 +115,7 @@ def _number(value: Any) -> bool:
 
 
 def _every(value: Any, check: Callable[[Any], bool]) -> bool:
-    """Whether all of a list pass; what can be read only once is left to the function."""
+    """Whether all items of a list pass; iterables that can be read only once are left to the function."""
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         return False
     readable = isinstance(value, list | tuple | range | np.ndarray | Tensor | set | frozenset)
@@ -160,7 +160,7 @@ _WORDS = {
     "classes": "a list of classes",
     "groups": "a list of whole numbers or of lists of them",
 }
-_CLASSES = {  # by name, since the registry stands before the methods
+_CLASSES = {  # by name, because the registry is imported before the methods
     "Network": "a Network, made of a model by microtome.Network(model, input_shape)",
     "LayerPatches": "the patches of one layer, as units.top_patches(net, dataset, layer)[layer]",
     "Features": "the features of a layer, as representation.features(net, dataset, layer)",
@@ -173,7 +173,7 @@ _CLASSES = {  # by name, since the registry stands before the methods
 _RANGES: dict[str, tuple[int, float]] = {
     "batch": (1, math.inf),
     "sample": (1, math.inf),
-    "seed": (0, 2**32 - 1),  # what every generator takes
+    "seed": (0, 2**32 - 1),  # the range of every generator
 }
 
 

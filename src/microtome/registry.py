@@ -141,7 +141,7 @@ def register(
         def method(*args: Any, **options: Any) -> Any:
             try:
                 call = signature.bind(*args, **options)
-            except TypeError:  # an argument is missing or unknown, which Python says better
+            except TypeError:  # an argument is missing or unknown: Python's own message is better
                 return function(*args, **options)
             types.check(call.arguments)
             result = function(*args, **options)
@@ -174,10 +174,10 @@ def _check_free(name: str, function: Callable[..., Any]) -> None:
 def _stamped(result: Result, name: str, call: inspect.BoundArguments) -> Result:
     """The result with the method's name and all options of the call that change its numbers."""
     call.apply_defaults()
-    given = dict(call.arguments)
+    arguments = dict(call.arguments)
     for name_of_more in (p.name for p in call.signature.parameters.values() if p.kind is p.VAR_KEYWORD):
-        given |= given.pop(name_of_more, {})
-    options = {key: value for key, value in given.items() if key not in _SUBJECTS | _COST_ONLY}
+        arguments |= arguments.pop(name_of_more, {})
+    options = {key: value for key, value in arguments.items() if key not in _SUBJECTS | _COST_ONLY}
     seed = options.pop("seed", None)
     net = call.arguments.get("net")
     fingerprint, notes = getattr(net, "fingerprint", ""), getattr(net, "notes", [])

@@ -336,8 +336,8 @@ def _rebuild(tree: Any, tensors: dict[str, Tensor]) -> Any:
     if kind == "result":
         cls: Any = Provenance if tree["result"] == "Provenance" else _kind(tree["result"])
         names = {entry.name for entry in dataclasses.fields(cls)}
-        given = {key: _rebuild(item, tensors) for key, item in tree["fields"].items() if key in names}
-        return cls(**given)
+        values = {key: _rebuild(item, tensors) for key, item in tree["fields"].items() if key in names}
+        return cls(**values)
     if kind == "map":
         return {key: _rebuild(item, tensors) for key, item in content}
     if kind in ("list", "tuple"):

@@ -115,7 +115,7 @@ def test_two_networks_have_no_result_in_common(files: Path, whole: Undisturbed) 
 
 
 def test_a_network_with_one_output_has_an_atlas(tmp_path: Path) -> None:
-    """Its predicted class and the other one are the same, so that both ask for the same maps."""
+    """The predicted class and the other class are the same, so both have the same maps."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 1)).eval()
     images = data.Images((torch.rand(3, 1, 4, 4) * 255).to(torch.uint8))

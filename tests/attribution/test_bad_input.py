@@ -82,5 +82,5 @@ def test_a_window_larger_than_the_image(window):
 @pytest.mark.parametrize("masks", ["x", None, {"a": 1}, ["nope"]])
 def test_masks_that_are_none_are_one_clear_message(masks):
     net = Network(convolutional(), SHAPE)
-    with pytest.raises(InputError, match="masks are a tensor or array of 0 and 1, one for each image, got"):
+    with pytest.raises(InputError, match="masks must be a tensor or array of 0 and 1, one for each image, got"):
         attribution.shortcut_share(net, images(), masks, methods=["saliency"])

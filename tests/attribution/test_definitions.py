@@ -43,14 +43,41 @@ def test_cam_adds_up_to_the_score(net, images):
     torch.testing.assert_close(plain.values.mean((1, 2, 3)) + net.model.fc.bias[2], plain.score)
 
 
-@pytest.mark.parametrize("rule", ["gauss-legendre", "midpoint"])
+@pytest.mark.parametrize("rule", ["gauss-legendre", "midpoint", "cosine"])
 def test_integrated_gradients_are_complete(net, images, rule):
     """The gap closes with the steps, and is what is missing to the rise of the score."""
     coarse, fine = (attribution.integrated_gradients(net, images, 2, steps=n, rule=rule) for n in (3, 300))
     rise = fine.score - fine.baseline_score
     torch.testing.assert_close(fine.values.sum((1, 2, 3)) - fine.completeness_gap, rise)
     assert float(fine.completeness_gap.abs().max()) < 0.2 * float(coarse.completeness_gap.abs().max())
-    assert float(fine.completeness_gap.abs().max()) < 2e-3 * float(rise.abs().max())
+    assert float(fine.completeness_gap.abs().max()) < 3e-3 * float(rise.abs().max())
+
+
+@pytest.mark.parametrize("rule", ["gauss-legendre", "midpoint", "cosine"])
+def test_refined_integrated_gradients_are_those_of_all_points_at_once(net, images, rule):
+    found = attribution.integrated_gradients(net, images, 2, steps=4, rule=rule, within=1e-9, max_steps=40)
+    direct = attribution.integrated_gradients(net, images, 2, steps=36, rule=rule)
+    assert found.steps.tolist() == [36] * len(images)
+    torch.testing.assert_close(found.values, direct.values, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found.completeness_gap, direct.completeness_gap, rtol=1e-4, atol=1e-6)
+
+
+def test_only_images_with_a_larger_gap_get_more_points(net, images):
+    coarse = attribution.integrated_gradients(net, images, 2, steps=5, rule="cosine")
+    share = (coarse.completeness_gap / (coarse.score - coarse.baseline_score)).abs()
+    within = float(share.sort().values[:2].mean())  # one image is within
+    found = attribution.integrated_gradients(net, images, 2, steps=5, rule="cosine", within=within, max_steps=5000)
+    sure = int(share.argmin())
+    assert len(images) > 1
+    assert [steps > 5 for steps in found.steps.tolist()] == [index != sure for index in range(len(images))]
+    torch.testing.assert_close(found.values[sure], coarse.values[sure])
+    assert bool((found.completeness_gap.abs() <= within * (found.score - found.baseline_score).abs()).all())
+
+
+@pytest.mark.parametrize("within", [0.0, -0.1])
+def test_a_gap_that_nothing_reaches_is_refused(net, images, within):
+    with pytest.raises(InputError, match="above 0"):
+        attribution.integrated_gradients(net, images, 2, within=within)
 
 
 @pytest.mark.parametrize("name", NAMES)

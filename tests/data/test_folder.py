@@ -239,7 +239,7 @@ def test_all_broken_pictures_are_named_at_once(tmp_path, scene):
 
 
 def test_a_strip_is_scaled_only_where_it_is_kept(tmp_path):
-    """A file of a few bytes must not fill gigabytes: 60,000 x 1 pixels cover 224 x 224 as 13 million x 224."""
+    """A small file must not fill gigabytes: 60,000 x 1 pixels are scaled to 13 million x 224 to cover 224 x 224."""
     Image.new("RGB", (60_000, 1), (9, 99, 9)).save(tmp_path / "a.png")
     tracemalloc.start()
     pixels = read(tmp_path / "a.png", (3, 224, 224))

@@ -84,7 +84,7 @@ def test_wrong_input_is_one_clear_message():
 
 
 def test_a_layer_that_does_not_vary_is_like_no_other():
-    """Its CKA is 0 / 0, as `cka` says; 0 with an interval from 0 to 0 and p = 1 would claim to know that it differs."""
+    """Its CKA is 0 / 0, as `cka` says; 0 with an interval from 0 to 0 and p = 1 would claim that the layers differ."""
     model = Repeating([2, 0, 3, 1])
     with torch.no_grad():
         model.second.weight.zero_()

@@ -289,7 +289,7 @@ def test_a_users_replacement_that_raises_is_the_users() -> None:
 
 
 class Unfinished(torch.autograd.Function):
-    """A function of the user's whose backward raises."""
+    """A user's function whose backward pass raises."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ def test_containers_are_left_as_found() -> None:
 
 
 class Counting(nn.Module):
-    """Writes on tensors that are no buffers, draws from generators of its own, and learns what is no parameter."""
+    """Writes into tensors that are not buffers, draws from its own generators, and trains a plain tensor."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Counting(nn.Module):
 
 
 def test_tensors_and_generators_of_its_own_are_left_as_found() -> None:
-    """And a weight that is no parameter takes relevance as a bias, not as a value: the account adds up."""
+    """A weight that is not a parameter takes relevance as a bias and not as a value: the sum is right."""
     model = Counting().eval()
     before = model.state()
     net = Network(model, (3, 8, 8))

@@ -141,7 +141,7 @@ def build(
                 survey = first_look.first_tasks(plan)
                 made = run.execute("looking at the images", survey)
                 selected = select(plan, store)
-                # By key: with one output, the predicted class and the other one ask for the same maps.
+                # By key: with one output, the predicted class and the other class have the same maps.
                 tasks = list({task.key: task for topic in topics for task in topic.tasks(plan, selected)}.values())
                 made += run.execute("layers, units, images", tasks, megabytes=expected_megabytes(plan, selected))
             commands = _commands(source, options, layers, images, chosen, methods)
@@ -182,8 +182,8 @@ def _larger(
     wider = Plan(network_summary(plan.subject, budget(name), layers, images), plan.subject, plan.methods)
     chosen = selection_of(wider, selected.seen, selected.tables)
     done = {task.key for task in tasks}
-    asked = [task for topic in topics for task in topic.tasks(wider, chosen) if task.key not in done]
-    return f"about {in_words(sum(task.cost for task in asked))} on one core"
+    more = [task for topic in topics for task in topic.tasks(wider, chosen) if task.key not in done]
+    return f"about {in_words(sum(task.cost for task in more))} on one core"
 
 
 def _usual_engine(source: RunConfig | Subject) -> str:

@@ -59,8 +59,8 @@ class Commands:
         """A command line: the subcommand and its argument, its options, the model, the file to write."""
         if not self._model:
             return ""
-        asked = {name: str(value) for name, value in options.items() if value is not None}
-        return shlex.join(["microtome", *words, *_tokens(asked), *_tokens(self._model), *(["-o", to] if to else [])])
+        texts = {name: str(value) for name, value in options.items() if value is not None}
+        return shlex.join(["microtome", *words, *_tokens(texts), *_tokens(self._model), *(["-o", to] if to else [])])
 
     def without(self, *names: str) -> Commands:
         """The same for a subcommand that does not take some options of the model."""

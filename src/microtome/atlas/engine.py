@@ -127,7 +127,7 @@ def _processes(count: int) -> Iterator[Executor]:
 def _without_trimming(environment: Mapping[str, Any]) -> dict[str, Any]:
     """The environment of Dask's workers without its malloc setting.
 
-    With that setting the C library maps and unmaps each large tensor, so that every pass pays for fresh pages.
+    With that setting the C library maps and unmaps memory for each large tensor, so every pass pays for fresh pages.
     """
     return {name: value for name, value in environment.items() if name != "MALLOC_TRIM_THRESHOLD_"}
 

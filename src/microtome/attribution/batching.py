@@ -53,13 +53,13 @@ def by_batch(
     torch.cuda.OutOfMemoryError
         When one image alone, or the given batch, needs more memory than the device has.
     """
-    given = net.images(images)
-    each = per_image(target, len(given))
+    checked = net.images(images)
+    each = per_image(target, len(checked))
 
     def part(start: int, stop: int) -> Result:
-        return run(given[start:stop], each[start:stop] if each is not None else target)
+        return run(checked[start:stop], each[start:stop] if each is not None else target)
 
-    return in_passes(net, len(given), part, batch, backwards=backwards, memory=memory)
+    return in_passes(net, len(checked), part, batch, backwards=backwards, memory=memory)
 
 
 def rows_of_each(image: Tensor) -> Iterator[tuple[int, slice]]:
@@ -117,10 +117,10 @@ def scored(net: Network, images: Any, target: Target, batch: int | None) -> Scor
     InputError
         When images or targets do not fit.
     """
-    given = net.images(images).detach()
-    per_image(target, len(given))  # refuse a wrong number before the network runs
-    logits = class_scores(net, given, batch)
-    return Scored(given, logits, net.targets(target, logits))
+    checked = net.images(images).detach()
+    per_image(target, len(checked))  # refuse a wrong number before the network runs
+    logits = class_scores(net, checked, batch)
+    return Scored(checked, logits, net.targets(target, logits))
 
 
 def scored_beside(

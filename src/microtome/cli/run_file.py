@@ -22,17 +22,17 @@ def expand(tokens: Sequence[str]) -> list[str]:
 
     ``microtome atlas run.toml --budget full`` takes all options from the file but ``--budget``.
     """
-    given = list(tokens)
-    if len(given) < 2 or given[0].startswith("-"):
-        return given
-    files = [token for token in given[1:2] if token.endswith(".toml")]
+    remaining = list(tokens)
+    if len(remaining) < 2 or remaining[0].startswith("-"):
+        return remaining
+    files = [token for token in remaining[1:2] if token.endswith(".toml")]
     if not files:
-        return given
-    rest = given[2:]
+        return remaining
+    rest = remaining[2:]
     typed = {token.partition("=")[0] for token in rest if token.startswith("--")}
     options = [(f"--{key.replace('_', '-')}", value) for key, value in read(Path(files[0])).items()]
     taken = [token for name, value in options if name not in typed for token in (name, _text(name, value))]
-    return [given[0], *taken, *rest]
+    return [remaining[0], *taken, *rest]
 
 
 def read(path: Path) -> dict[str, Any]:

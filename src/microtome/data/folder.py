@@ -119,10 +119,10 @@ def folder(path: Path | str, input_shape: tuple[int, int, int], *, classes: Sequ
     Parameters
     ----------
     path
-        The folder. Files with a picture's suffix are read in the order of their names, without hidden ones.
-        Where subfolders hold the pictures, each subfolder of the top level is a class; parts of a data set (train,
-        val, test) are an error that asks for one of them. Pictures of a kind that is not read, and files named as
-        masks of others, are told by a ``DataWarning``.
+        The folder. Files with a picture's suffix are read in the order of their names, without hidden ones. Where
+        subfolders hold the pictures, each subfolder of the top level is a class; parts of a data set (train, val, test)
+        are an error that asks for one of them. A ``DataWarning`` lists pictures in a format that cannot be read, and
+        files named as masks of others.
     input_shape
         Channels, height and width of the network; height and width may differ. See :func:`~microtome.data.decode`
         for how a picture is fitted.
@@ -142,7 +142,7 @@ def folder(path: Path | str, input_shape: tuple[int, int, int], *, classes: Sequ
     Raises
     ------
     InputError
-        There is no such folder, no picture in it, a class folder that is not among ``classes``, folders that are
+        If there is no such folder, no picture in it, a class folder that is not among ``classes``, folders that are
         parts of a data set, or folders of masks beside folders of pictures.
     """
     root = Path(path)

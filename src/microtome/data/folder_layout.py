@@ -1,4 +1,4 @@
-"""What else lies in a folder of pictures: masks, files that are not read, folders below the class folders."""
+"""Checks what else a folder of pictures holds: masks, files that cannot be read, folders below the class folders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["around_the_classes", "check_masks", "tell_nested_folders", "tell_unr
 
 _MASK_FOLDER = re.compile(r"(.*[\W_])?(masks?|segmentations?|annotations?|ground[\W_]?truth)[\W_\d]*", re.IGNORECASE)
 _MASK_FILE = re.compile(r"(.+)[\W_]+(masks?|segmentation|seg|annotation|ground[\W_]?truth|gt)[\W_\d]*", re.IGNORECASE)
-# Kinds of pictures that are not read; other files beside pictures are nobody's pictures.
+# Formats of pictures that cannot be read; all other files beside pictures are ignored.
 _UNREAD = frozenset(
     ".heic .heif .avif .jxl .jp2 .j2k .jpe .tga .pcx .psd .exr .hdr .svg .raw .dng .cr2 .cr3 .nef .arw .orf .rw2 "
     ".dcm .dicom .nii .mha .mhd .nrrd .svs .ndpi .mrxs .scn .vms .czi .nd2 .lif .npy .npz .mat".split()
@@ -23,12 +23,12 @@ _SHOWN = 3
 
 
 def check_masks(root: Path, relative: Sequence[PurePath]) -> None:
-    """Raise where folders of masks stand beside folders of pictures; warn where single files are named as masks.
+    """Raise if there are folders of masks beside folders of pictures; warn if single files are named as masks.
 
     Raises
     ------
     InputError
-        Class folders hold folders of pictures and of masks.
+        If class folders hold folders of pictures and of masks.
     """
     below = sorted({name.parts[1] for name in relative if len(name.parts) > 2})
     masks = [name for name in below if _MASK_FOLDER.fullmatch(name)]
@@ -52,14 +52,14 @@ def check_masks(root: Path, relative: Sequence[PurePath]) -> None:
 
 
 def tell_unread(root: Path, left_out: Sequence[str]) -> None:
-    """Warn of files in a kind of picture that is not read.
+    """Warn of pictures in formats that cannot be read.
 
     Parameters
     ----------
     root
         The folder.
     left_out
-        The names of the files without a suffix that is read.
+        The names of the files with other suffixes than those that can be read.
     """
     kinds = Counter(suffix for name in left_out if (suffix := PurePath(name).suffix.lower()) in _UNREAD)
     if kinds:
@@ -68,7 +68,7 @@ def tell_unread(root: Path, left_out: Sequence[str]) -> None:
 
 
 def around_the_classes(relative: Sequence[PurePath]) -> PurePath | None:
-    """The one folder that all pictures lie in, if several folders lie in it: then it is no class.
+    """The one folder that holds all pictures, if it holds several folders: then it is not a class.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def around_the_classes(relative: Sequence[PurePath]) -> PurePath | None:
 
 
 def tell_nested_folders(root: Path, relative: Sequence[PurePath]) -> None:
-    """Warn where every class folder holds no picture but folders, which may be the classes."""
+    """Warn if all class folders hold only folders, which may be the classes."""
     if not all(len(name.parts) > 2 for name in relative):
         return
     inner = sorted({name.parts[1] for name in relative})

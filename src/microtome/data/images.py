@@ -68,9 +68,9 @@ class Images:
                 f"{tuple(self.pixels.shape)}. Images.from_float takes floats in [0, 1]."
             )
         count = len(self.pixels)
-        for what, given in (("labels", self.labels), ("names", self.names)):
-            if given is not None and len(given) != count:
-                raise InputError(f"{count} images came with {len(given)} {what}; give one for each image.")
+        for what, values in (("labels", self.labels), ("names", self.names)):
+            if values is not None and len(values) != count:
+                raise InputError(f"{count} images came with {len(values)} {what}; give one for each image.")
         object.__setattr__(self, "classes", None if self.classes is None else tuple(map(str, self.classes)))
         object.__setattr__(self, "names", None if self.names is None else tuple(map(str, self.names)))
         if self.labels is not None:
@@ -206,9 +206,11 @@ def _turn(labels: Tensor) -> Tensor:
     return torch.from_numpy(turn)
 
 
-def _check_channels(given: int, wanted: int) -> None:
-    if {given, wanted} - {1, 3} and given != wanted:
-        raise InputError(f"images of {given} channels cannot become {wanted}: only gray (1) and RGB (3) are exchanged.")
+def _check_channels(channels: int, wanted: int) -> None:
+    if {channels, wanted} - {1, 3} and channels != wanted:
+        raise InputError(
+            f"images of {channels} channels cannot become {wanted}: only gray (1) and RGB (3) are exchanged."
+        )
 
 
 def _recoloured(images: Tensor, channels: int) -> Tensor:

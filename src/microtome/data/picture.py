@@ -17,7 +17,7 @@ __all__ = ["GRAY", "decode", "fitted", "to_bytes"]
 
 GRAY = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
 _DEEP = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
-_STRIP = 16  # of a picture that is so many times longer than what is kept of it, only that part is scaled
+_STRIP = 16  # if a picture is this many times longer than the kept part, only that part is scaled
 
 
 def decode(path: Path | str, input_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
@@ -107,13 +107,13 @@ def _eight_bits(values: NDArray[np.generic], mode: str, what: str) -> NDArray[np
             "Save it with 8 or 16 bits."
         )
     brightest = numbers.max() if numbers.size else 0
-    if mode == "I" and 0 < brightest <= 255:  # 32 bits: bytes that were stored in a wider type?
+    if mode == "I" and 0 < brightest <= 255:  # 32 bits: possibly bytes stored in a wider type
         raise InputError(
             f"{what} has gray values from {numbers.min():g} to {brightest:g} in 32 bits, of which white would be "
             "65535: bytes in a wider type, or a black picture? Save it with 8 or 16 bits."
         )
     if mode != "F" and 0 < brightest <= 4095:
-        # No name in it, so that it is shown once for all the pictures of a folder.
+        # The message has no name, so that it appears once for all pictures of a folder.
         warnings.warn(
             "a picture uses no more than 12 of its 16 bits, as many cameras write it, and is read as nearly black, for "
             "65535 is white. Scale such pictures to their range and save them with 8 bits.",
@@ -133,7 +133,7 @@ def _cover(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
     picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     bilinear = Image.Resampling.BILINEAR
-    if size[0] * size[1] > _STRIP * height * width:  # 60,000 x 1 pixels would fill gigabytes before they are cut
+    if size[0] * size[1] > _STRIP * height * width:  # otherwise 60,000 x 1 pixels would fill gigabytes before the crop
         x, y = w / size[0], h / size[1]
         kept = (left * x, top * y, (left + width) * x, (top + height) * y)
         return np.array(picture.resize((width, height), bilinear, box=kept)).reshape(height, width, -1)

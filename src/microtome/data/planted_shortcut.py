@@ -170,7 +170,7 @@ def _drawn(labels: Tensor, classes: int, agreement: float, seed: int) -> Tensor:
 
 
 def _colour(value: float | Sequence[float], channels: int) -> Tensor:
-    given = torch.as_tensor(value, dtype=torch.float64, device="cpu").flatten()
-    if len(given) not in (1, channels) or not bool(((given >= 0) & (given <= 1)).all()):
+    numbers = torch.as_tensor(value, dtype=torch.float64, device="cpu").flatten()
+    if len(numbers) not in (1, channels) or not bool(((numbers >= 0) & (numbers <= 1)).all()):
         raise InputError(f"a tag's value is one number or one for each of {channels} channels, in [0, 1]; got {value}.")
-    return (given * 255).round().to(torch.uint8).expand(channels)[:, None, None]
+    return (numbers * 255).round().to(torch.uint8).expand(channels)[:, None, None]

@@ -102,13 +102,13 @@ class AtlasResults:
     @staticmethod
     def _check(folder: Path, subject: Subject) -> None:
         try:
-            made: dict[str, Any] = json.loads((folder / MARK).read_text(encoding="utf-8"))
+            manifest: dict[str, Any] = json.loads((folder / MARK).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise StoreError(f"{folder} is not an atlas: {error}.") from error
-        if made.get("fingerprint") != subject.net.fingerprint:
+        if manifest.get("fingerprint") != subject.net.fingerprint:
             raise StoreError(
-                f"the atlas {folder} is of another network (fingerprint {made.get('fingerprint')}, the given one has "
-                f"{subject.net.fingerprint}); give the weights and options that it was made with."
+                f"the atlas {folder} is of another network (fingerprint {manifest.get('fingerprint')}, the given one "
+                f"has {subject.net.fingerprint}); give the weights and options that it was made with."
             )
 
     def patches(self, layer: str) -> LayerPatches | None:

@@ -146,13 +146,13 @@ def python_call(live: LiveNetwork, asked: Shared, dissected: bool) -> str:
 def _network(config: RunConfig | None) -> str:
     if config is None:
         return "...  # the microtome.Network that the explorer was started with"
-    given = {name: value for name, value in config.to_json().items() if value is not None and name != "classes"}
+    settings = {name: value for name, value in config.to_json().items() if value is not None and name != "classes"}
     for name in ("weights", "data"):
-        if name in given and os.path.isabs(str(given[name])):
-            given[name] = os.path.relpath(given[name])
+        if name in settings and os.path.isabs(str(settings[name])):
+            settings[name] = os.path.relpath(settings[name])
     if config.classes is not None and config.data is None:
-        given["classes"] = tuple(config.classes)
-    text = ", ".join(f"{name}={value!r}" for name, value in given.items())
+        settings["classes"] = tuple(config.classes)
+    text = ", ".join(f"{name}={value!r}" for name, value in settings.items())
     return f"RunConfig({text}).{'open().net' if config.data is not None else 'network()'}"
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from microtome.errors import InputError
 
-_POINTS = 7.0  # size of the letters of notes
-_HEAVY = 2**20  # letters of a drawing: thousands of marks as SVG make a notebook slow
-_LINE, _LETTERS = 0.125, 15.5  # height of a line in inches; letters to an inch
+_POINTS = 7.0  # font size of notes
+_HEAVY = 2**20  # characters of an SVG: thousands of marks make a notebook slow
+_LINE, _LETTERS = 0.125, 15.5  # height of a line in inches; characters per inch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +27,7 @@ def draw(result: Result, **options: Any) -> Figure:
     Parameters
     ----------
     result : Result
-        What a method returned.
+        The result of a method.
     **options
         The options of the drawing function.
 
@@ -70,7 +70,7 @@ def _write_below(figure: Figure, notes: list[str]) -> None:
     lines = [line for note in notes for line in textwrap.wrap(f"Note: {note}", max(30, round(_LETTERS * width)))]
     room = _LINE * (len(lines) + 1)
     engine = figure.get_layout_engine()
-    below = -0.5 * _LINE / height  # outside of a figure whose parts have fixed places
+    below = -0.5 * _LINE / height  # outside a figure whose parts have fixed positions
     if isinstance(engine, ConstrainedLayoutEngine):
         figure.set_size_inches(width, height + room)
         share = room / (height + room)

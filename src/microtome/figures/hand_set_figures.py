@@ -30,7 +30,7 @@ def hand_set(result: HandSet, *, trained: bool = True) -> Figure:
     result : HandSet
         What to draw.
     trained : bool
-        Whether the trained votes stand below the ones set by hand.
+        Whether the trained votes are drawn below the votes set by hand.
     """
     model = _model(result, after=False)
     changed = _model(result, after=True)
@@ -69,7 +69,7 @@ def _model(result: HandSet, *, after: bool) -> HandNet:
 
 
 def _detectors(figure: Figure, model: HandNet, changed: HandNet, width: float, height: float) -> None:
-    """Kernels by hand above, as trained below, with their words."""
+    """Kernels set by hand above, trained kernels below, each with its description."""
     count = len(model.lines.angle)
     step = width / count
     for row, (one, word) in enumerate(((model, "by hand"), (changed, "trained"))):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 
-_LETTER = 0.55  # width of a letter in sizes of the font
+_LETTER = 0.55  # width of a character over the font size
 
 
 def within(limit: int, count: int) -> int:
@@ -20,7 +20,7 @@ def within(limit: int, count: int) -> int:
     Raises
     ------
     InputError
-        When the limit is no whole number of at least 1.
+        When the limit is not a whole number of at least 1.
     """
     number: object = limit
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:

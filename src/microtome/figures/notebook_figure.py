@@ -1,4 +1,4 @@
-"""Figures that display themselves: as a picture in a notebook, elsewhere as a line that tells how to save them."""
+"""Figures that display themselves: as a picture in a notebook, elsewhere as a line that says how to save them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 
 from microtome.errors import InputError
 
-_SHARP = 2  # pixels of the picture for one pixel of the page, as screens of high resolution have
+_SHARP = 2  # pixels of the picture per pixel of the page, for screens of high resolution
 
 
 class NotebookFigure(Figure):
     """A figure of matplotlib that a notebook shows without ``%matplotlib inline`` and without pyplot."""
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
-        """The picture and its width on the page, as notebooks ask for them."""
+        """The picture and its width on the page, in the form that notebooks expect."""
         width = self.get_size_inches()[0]
         return picture(self), {"width": round(width * self.dpi)}
 
@@ -27,7 +27,7 @@ class NotebookFigure(Figure):
         return f"<figure of {width:.1f} x {height:.1f} inches; .savefig('figure.png') or '.pdf', '.svg' saves it>"
 
     def show(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse, and say what to do instead: the figure belongs to no window.
+        """Raise an error that says what to do instead: the figure has no window.
 
         Raises
         ------
@@ -66,7 +66,7 @@ def drawing(figure: Figure) -> str:
 
 
 def image(figure: Figure, alt: str) -> str:
-    """A figure as a picture inside of a page."""
+    """A figure as a picture embedded in a page."""
     data = base64.b64encode(picture(figure)).decode()
     width = round(figure.get_size_inches()[0] * figure.dpi)
     return f'<img src="data:image/png;base64,{data}" width="{width}" alt="{html.escape(alt)}">'

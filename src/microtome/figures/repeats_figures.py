@@ -1,4 +1,4 @@
-"""Figures of repeats: each layer beside the one before, and what the network loses without a layer, by seed."""
+"""Figures of repeats: similarity of each layer to the one before, and accuracy without a layer, by seed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def repeats(result: LayerRepeats) -> Figure:
 
 
 def omitted_layers(result: OmittedLayers) -> Figure:
-    """Test accuracy as it was, without each layer at once, and after retraining; one point for each seed.
+    """Test accuracy of the whole network, without each layer, and after retraining; one point for each seed.
 
     Parameters
     ----------

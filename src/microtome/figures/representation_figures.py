@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from microtome.representation import AlignedMaps, Features, ImageMap, KernelAlignment
 
-_MOST = 400  # thumbnails of one figure; more hide each other
-_CELLS = 20  # layers up to which the cells of a matrix hold numbers
+_MOST = 400  # thumbnails in one figure; more would hide each other
+_CELLS = 20  # with more layers than this, the cells of a matrix show no numbers
 
 
 def features(result: Features) -> Figure:
@@ -44,7 +44,7 @@ def features(result: Features) -> Figure:
 def image_map(
     result: ImageMap, *, images: Tensor | None = None, classes: list[str] | None = None, limit: int = _MOST
 ) -> Figure:
-    """Images as points, coloured by class; the fewer of its true neighbours an image keeps, the fainter it is.
+    """Images as points, coloured by class; an image is fainter if it keeps fewer of its neighbours.
 
     Parameters
     ----------
@@ -140,12 +140,12 @@ def _points(
     axes: Axes, result: ImageMap, classes: list[str] | None, *, legend: bool = True, faint: bool = False
 ) -> None:
     points = result.points.numpy()
-    told = _told(result)
+    labels = _labels_of(result)
     opacity = (0.08 + 0.92 * result.trust).numpy() * (0.3 if faint else 1)
     size = float(np.clip(6000 / max(len(points), 1), 2, 24))
-    kinds = sorted(set(told.tolist()))
+    kinds = sorted(set(labels.tolist()))
     for label in kinds:
-        chosen = (told == label).numpy()
+        chosen = (labels == label).numpy()
         colour = _class_colour(result, int(chosen.argmax()))
         colours = np.concatenate([np.tile(colour, (int(chosen.sum()), 1)), opacity[chosen, None]], 1)
         axes.scatter(points[chosen, 0], points[chosen, 1], s=size, c=colours, linewidths=0)
@@ -158,14 +158,14 @@ def _points(
     axes.set_yticks([])
 
 
-def _told(result: ImageMap) -> Tensor:
+def _labels_of(result: ImageMap) -> Tensor:
     return result.labels if result.labels is not None else torch.full((len(result.points),), -1, device="cpu")
 
 
 def _class_colour(result: ImageMap, place: int) -> tuple[float, float, float]:
     """The colour of an image's class; gray without one."""
-    told = _told(result)
-    label, most = int(told[place]), int(told.max())
+    labels = _labels_of(result)
+    label, most = int(labels[place]), int(labels.max())
     if label < 0:
         return 0.35, 0.35, 0.35
     palette: Any = colormaps["tab10" if most < 10 else "turbo"]

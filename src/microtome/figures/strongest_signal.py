@@ -12,7 +12,7 @@ def strongest_signal(signal: Tensor, side: int) -> Tensor:
     """Signals (n, C, h, w) with at most ``side`` pixels a side; smaller ones are returned unchanged.
 
     Means over blocks would cancel signals of both signs, as gradients are. The pixel whose absolute values have the
-    largest sum over the channels stands for its block. What sticks out beyond the last block is zero.
+    largest sum over the channels stands for its block. Signals are padded with zeros to whole blocks.
 
     Examples
     --------

@@ -87,7 +87,7 @@ def inversion(result: Inversion, *, image: int = 0) -> Figure:
 
 
 def picture(axis: Axes, image: Tensor) -> None:
-    """One image in its own values, 0 black and 1 white, with a gray border. Small images have square pixels."""
+    """One image with its own values, 0 black and 1 white, and a gray border. Small images have square pixels."""
     axis.set_xticks([])
     axis.set_yticks([])
     for spine in axis.spines.values():
@@ -134,7 +134,7 @@ def _mark(axis: Axes, result: Superstimuli, index: int) -> None:
 
 
 def _credentials(result: Superstimuli, index: int) -> str:
-    """The measurements of one image, one per line; NaN is left out."""
+    """The measurements of one image, one per line, without NaN."""
     lines = []
     for name, text in (
         ("percentile", "percentile {:.1f}"), ("agreement", "agreement {:.2f}"),
@@ -142,8 +142,8 @@ def _credentials(result: Superstimuli, index: int) -> str:
     ):  # fmt: skip
         value = float(getattr(result, name)[index])
         lines += [] if math.isnan(value) else [text.format(value)]
-    made = result.origin[index] if result.origin else ""
-    return "\n".join([*lines, f"from {made}"])
+    origin = result.origin[index] if result.origin else ""
+    return "\n".join([*lines, f"from {origin}"])
 
 
 def _short(result: Superstimuli, place: int) -> str:

@@ -1,4 +1,4 @@
-"""The finding for a statement of a document, as it is stored and shown."""
+"""The finding for a statement of a document, with its stored form."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Finding:
     document, statement : str
         Names of the document and of its statement.
     value : str
-        Ours, as short as the document's.
+        Our number or answer, as short as the document's.
     found : str
         The measured result, in sentences; line breaks are kept.
     holds : str
@@ -53,24 +53,24 @@ class Finding:
 
     def __post_init__(self) -> None:
         if self.holds not in HOLDS:
-            raise ValueError(f'a statement holds by {", ".join(HOLDS)}; got "{self.holds}".')
+            raise ValueError(f'holds must be one of {", ".join(HOLDS)}; got "{self.holds}".')
 
     def as_json(self) -> dict[str, Any]:
-        """As it is stored."""
+        """The stored form."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, given: dict[str, Any]) -> Finding:
-        """As it was stored.
+    def from_json(cls, saved: dict[str, Any]) -> Finding:
+        """Read the stored form.
 
         Raises
         ------
         StoreError
-            It was stored by another version, or is damaged.
+            If it was stored by another version or is damaged.
         """
         try:
-            drawn = tuple(Drawn(**one) for one in given["pictures"])
-            return cls(**{**given, "pictures": drawn})
+            drawn = tuple(Drawn(**one) for one in saved["pictures"])
+            return cls(**{**saved, "pictures": drawn})
         except (TypeError, KeyError, ValueError) as error:
             raise StoreError(
                 f"a stored finding cannot be read: {error}. Remove its folder to measure again."
@@ -78,7 +78,7 @@ class Finding:
 
 
 def verdict(right: bool, partly: bool = False) -> str:
-    """``"yes"`` where it is right, else ``"partly"`` or ``"no"``.
+    """``"yes"`` if the statement holds, else ``"partly"`` or ``"no"``.
 
     Examples
     --------
@@ -95,7 +95,7 @@ class Workplace:
     Attributes
     ----------
     folder : Path
-        Its own; pictures and networks go there.
+        Folder of this measurement, for its pictures and networks.
     quick : bool
     photos : Path or None
         Folder of photos named by class.
@@ -120,6 +120,6 @@ class Workplace:
         figure.savefig(self.folder / f"{name}.png", dpi=110, bbox_inches="tight")
         return Drawn(f"{name}.png", caption)
 
-    def drawn(self, given: Sequence[tuple[str, str]]) -> tuple[Drawn, ...]:
+    def drawn(self, files: Sequence[tuple[str, str]]) -> tuple[Drawn, ...]:
         """Pictures that already exist in the folder; missing ones are left out."""
-        return tuple(Drawn(file, caption) for file, caption in given if (self.folder / file).is_file())
+        return tuple(Drawn(file, caption) for file, caption in files if (self.folder / file).is_file())

@@ -56,7 +56,7 @@ def entries(name: str, outcomes: dict[str, Outcome], *, quick: bool) -> list[Ent
     """Every statement of a document in order, with its finding or the reason why there is none."""
     found: list[Entry] = []
     for one in document(name).statements.values():
-        by = next((made for made in MEASUREMENTS.values() if (name, one.id) in made.answers), None)
+        by = next((measurement for measurement in MEASUREMENTS.values() if (name, one.id) in measurement.answers), None)
         if by is None:
             found.append(Entry(one, None, None, one.how))
             continue
@@ -65,11 +65,11 @@ def entries(name: str, outcomes: dict[str, Outcome], *, quick: bool) -> list[Ent
         command += " --data PHOTOS" if by.photos else ""
         if outcome is None:
             outcome = Outcome(by.name, command=command, error="it has not been run yet")
-        given = next((row for row in outcome.findings if (row.document, row.statement) == (name, one.id)), None)
-        if given is not None:
-            drawn = tuple(dataclasses.replace(row, file=f"{by.name}/{row.file}") for row in given.pictures)
-            given = dataclasses.replace(given, pictures=drawn)
-        found.append(Entry(one, given, dataclasses.replace(outcome, command=command), outcome.error))
+        finding = next((row for row in outcome.findings if (row.document, row.statement) == (name, one.id)), None)
+        if finding is not None:
+            drawn = tuple(dataclasses.replace(row, file=f"{by.name}/{row.file}") for row in finding.pictures)
+            finding = dataclasses.replace(finding, pictures=drawn)
+        found.append(Entry(one, finding, dataclasses.replace(outcome, command=command), outcome.error))
     return found
 
 
@@ -81,9 +81,9 @@ def write_pages(out: Path, outcomes: dict[str, Outcome], *, quick: bool) -> Path
     out : Path
         Folder of the gallery; pictures lie in the folders of the measurements below it.
     outcomes : dict of str to Outcome
-        By measurement; what is not there is shown as not measured, with its command.
+        By measurement; a missing one is shown as not measured, with its command.
     quick : bool
-        Which size the pages tell of.
+        Whether the pages show the quick or the full size.
 
     Returns
     -------
@@ -101,21 +101,23 @@ def write_pages(out: Path, outcomes: dict[str, Outcome], *, quick: bool) -> Path
                           ("microtome.gallery", "gallery.js")):  # fmt: skip
         content = resources.files(package).joinpath("assets", name).read_bytes()
         write_atomically(out / "assets" / name, content)
-    told = [(document(name), entries(name, outcomes, quick=quick)) for name in DOCUMENTS]
+    documents = [(document(name), entries(name, outcomes, quick=quick)) for name in DOCUMENTS]
     shared = {"size": size, "version": __version__, "counts": counts, "words": _STATES, "duration": duration}
-    for at, (given, rows) in enumerate(told):
-        around = (told[at - 1][0] if at else None, told[at + 1][0] if at + 1 < len(told) else None)
-        text = environment.get_template("document.html").render(document=given, rows=rows, around=around, **shared)
-        write_atomically(out / f"{given.name}.html", text.encode())
+    for at, (shown, rows) in enumerate(documents):
+        around = (documents[at - 1][0] if at else None, documents[at + 1][0] if at + 1 < len(documents) else None)
+        text = environment.get_template("document.html").render(document=shown, rows=rows, around=around, **shared)
+        write_atomically(out / f"{shown.name}.html", text.encode())
     failed = [(name, one.error) for name, one in outcomes.items() if one.error]
     processor = sum(one.processor for one in outcomes.values())
-    text = environment.get_template("gallery.html").render(documents=told, failed=failed, processor=processor, **shared)
+    text = environment.get_template("gallery.html").render(
+        documents=documents, failed=failed, processor=processor, **shared
+    )
     write_atomically(out / "index.html", text.encode())
     return out / "index.html"
 
 
 def counts(rows: list[Entry]) -> list[tuple[str, str, int]]:
-    """How many statements hold, hold in part, do not, and were not measured: state, words, number."""
+    """Number of statements that hold, hold in part, do not hold, and were not measured: state, words, number."""
     return [
         (state or "none", _STATES[state], number)
         for state in (*HOLDS, "")

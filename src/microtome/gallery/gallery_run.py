@@ -39,11 +39,11 @@ class Gallery:
 
     @property
     def failed(self) -> dict[str, str]:
-        """Measurements that gave no findings, with the reason."""
+        """Measurements without findings, with the reason."""
         return {name: one.error for name, one in self.outcomes.items() if one.error}
 
     def report(self) -> str:
-        """How many statements hold, and what failed."""
+        """Number of statements that hold, and the failed measurements."""
         holds = [finding.holds for one in self.outcomes.values() for finding in one.findings]
         counts = ", ".join(f"{word} {holds.count(word)}" for word in ("yes", "partly", "no"))
         lines = [f"{len(holds)} statements measured; hold: {counts}", f"{self.seconds:.0f} s"]
@@ -86,14 +86,14 @@ def gallery(
     Raises
     ------
     InputError
-        There is no such measurement or folder, or the number of workers is zero.
+        If there is no such measurement or folder, or the number of workers is zero.
     StoreError
         When a page cannot be written.
 
     Notes
     -----
-    Each measurement runs in its own process, the longest first. One that fails, or whose process ends, is
-    reported with the reason; the others and the pages are still made.
+    Each measurement runs in its own process, the longest first. If one fails or its process ends, the run reports the
+    reason and still makes the other measurements and the pages.
     """
     started, tell, folder = time.monotonic(), say or (lambda line: None), Path(out)
     place = None if photos is None else Path(photos)
@@ -115,10 +115,10 @@ def gallery(
             waiting.append(one)
     tell(f"{len(wanted)} measurements: {len(wanted) - len(waiting)} done or left out, {len(waiting)} to make")
     waiting.sort(key=lambda one: -one.seconds[0 if quick else 1])
-    for made in side_by_side(waiting, folder, quick, place, count, tell):
-        outcomes[made.name] = made
-        state = made.error or f"{len(made.findings)} findings in {made.seconds:.0f} s"
-        tell(f"[{len(outcomes)}/{len(wanted)}] {made.name}: {state}")
+    for outcome in side_by_side(waiting, folder, quick, place, count, tell):
+        outcomes[outcome.name] = outcome
+        state = outcome.error or f"{len(outcome.findings)} findings in {outcome.seconds:.0f} s"
+        tell(f"[{len(outcomes)}/{len(wanted)}] {outcome.name}: {state}")
     everything = {
         one.name: outcomes.get(one.name) or stored(one, folder, quick=quick, photos=place) for one in chosen()
     }

@@ -1,4 +1,4 @@
-"""What is measured for the gallery: each measurement with the statements that it answers, and its cost."""
+"""The list of the gallery's measurements, each with the statements that it answers and its cost."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Measurement:
     Attributes
     ----------
     name : str
-        Also that of its folder.
+        Name of the measurement and of its folder.
     code : str
-        ``module:function`` of a workplace, which gives a list of findings.
+        ``module:function``; the function takes a workplace and returns a list of findings.
     answers : tuple of (str, str)
         Document and statement of each of its findings.
     seconds : tuple of (float, float)
-        Processor time, quick and full, by which long ones begin first.
+        Processor time, quick and full; the longest measurements begin first.
     photos : bool
         Whether it needs a folder of photos.
     """
@@ -45,9 +45,9 @@ class Measurement:
         module, _, function = self.code.partition(":")
         code: Callable[[Workplace], list[Finding]] = getattr(importlib.import_module(module), function)
         found = code(place)
-        told, wanted = {(one.document, one.statement) for one in found}, set(self.answers)
-        if told != wanted:
-            raise InputError(f"{self.name} should answer {sorted(wanted)}, got {sorted(told)}.")
+        answered, wanted = {(one.document, one.statement) for one in found}, set(self.answers)
+        if answered != wanted:
+            raise InputError(f"{self.name} should answer {sorted(wanted)}, got {sorted(answered)}.")
         return found
 
 
@@ -221,12 +221,12 @@ MEASUREMENTS = {one.name: one for one in _ALL}
 
 
 def chosen(names: tuple[str, ...] = ()) -> list[Measurement]:
-    """The measurements by name; all without a name.
+    """The measurements of the given names; all if none is given.
 
     Raises
     ------
     InputError
-        There is no such measurement.
+        If there is no such measurement.
     """
     for name in names:
         if name not in MEASUREMENTS:

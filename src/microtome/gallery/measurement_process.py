@@ -26,12 +26,13 @@ _FAILED = "failed.txt"
 def side_by_side(
     waiting: list[Measurement], folder: Path, quick: bool, photos: Path | None, count: int, tell: Callable[[str], None]
 ) -> Iterator[Outcome]:
-    """Carry out measurements in the given order, ``workers`` at a time.
+    """Carry out measurements in the given order, ``count`` at a time.
 
     Yields
     ------
     Outcome
-        As they come. A process that ends without one has failed. Where the caller stops, the processes are ended.
+        In the order in which they end. A process that ends without an outcome has failed. If the caller stops, the
+        processes end.
     """
     context = multiprocessing.get_context("spawn")  # a fork of a process in which torch has threads may hang
     queue, running = list(waiting), dict[str, tuple[Measurement, SpawnProcess]]()
@@ -68,19 +69,21 @@ def _outcome(one: Measurement, folder: Path, quick: bool, photos: Path | None, c
 
 
 def _work(one: Measurement, folder: Path, quick: bool, photos: Path | None) -> None:
-    """Carry out one measurement in a process of its own; interrupts are left to the process that planned the run."""
+    """Carry out one measurement in its own process; the process that planned the run handles interrupts."""
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     failed = folder / one.name / _FAILED
     failed.unlink(missing_ok=True)
     torch.set_num_threads(1)
     with threadpool_limits(1):  # the cores are used by several processes
-        made = measure(one, folder, quick=quick, photos=photos, say=lambda line: _told(f"  {one.name}: {line}"))
-    if made.error:
-        write_atomically(failed, made.error.encode())
+        outcome = measure(
+            one, folder, quick=quick, photos=photos, say=lambda line: _write_line(f"  {one.name}: {line}")
+        )
+    if outcome.error:
+        write_atomically(failed, outcome.error.encode())
 
 
-def _told(line: str) -> None:
+def _write_line(line: str) -> None:
     """One whole line at a time, since several processes write to one stream."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()

@@ -29,15 +29,15 @@ class Outcome:
     ----------
     name : str
     findings : list of Finding
-        None where it failed or has not been made.
+        None if it failed or has not run.
     seconds, processor : float
-        Time on the clock, and of the processor.
+        Wall-clock time and processor time.
     command : str
-        Makes it again.
+        The command that repeats it.
     seed : int
     versions : dict of str to str
     error : str
-        Why there is none; empty where there is.
+        Why there are no findings; empty if there are.
     """
 
     name: str
@@ -58,32 +58,32 @@ def key(one: Measurement, *, quick: bool, photos: Path | None) -> str:
 
 
 def stored(one: Measurement, folder: Path, *, quick: bool, photos: Path | None) -> Outcome | None:
-    """The outcome that lies in the folder; None where it is another's, failed, or is not there."""
+    """The outcome stored in the folder; None if there is none, if it failed, or if it belongs to other settings."""
     file = folder / one.name / _FILE
     if not file.is_file():
         return None
     try:
-        given: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if given["key"] != key(one, quick=quick, photos=photos):
+        saved: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if saved["key"] != key(one, quick=quick, photos=photos):
             return None
-        findings = [Finding.from_json(row) for row in given["findings"]]
-        told = {name: given[name] for name in ("seconds", "processor", "command", "seed", "versions")}
+        findings = [Finding.from_json(row) for row in saved["findings"]]
+        record = {name: saved[name] for name in ("seconds", "processor", "command", "seed", "versions")}
     except (OSError, ValueError, KeyError, StoreError):
         return None  # cut short or damaged: it is measured again
     if not all((file.parent / drawn.file).is_file() for finding in findings for drawn in finding.pictures):
         return None
-    return Outcome(one.name, findings, **told)
+    return Outcome(one.name, findings, **record)
 
 
 def measure(
     one: Measurement, folder: Path, *, quick: bool, photos: Path | None, say: Callable[[str], None] | None = None
 ) -> Outcome:
-    """Carry out a measurement and keep its findings; a failure is an outcome, too.
+    """Carry out a measurement and store its findings; a failure is an outcome, too.
 
     Notes
     -----
-    Only ``KeyboardInterrupt`` and the like pass. The traceback of a failure that is not the user's lies in
-    ``error.txt`` beside the findings.
+    Only ``KeyboardInterrupt`` and similar exceptions are passed on. The traceback of a failure that is not the user's
+    lies in ``error.txt`` beside the findings.
     """
     place = Workplace(folder / one.name, quick, photos, say)
     started, processor = time.monotonic(), time.process_time()

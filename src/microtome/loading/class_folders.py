@@ -18,9 +18,9 @@ __all__ = ["labelled"]
 def labelled(dataset: Any, net: Network) -> Any:
     """Label a folder of pictures by the network's classes; any other data set is returned unchanged.
 
-    The class folders are the network's classes if the network knows their names, if the folders are named by number,
-    or if there are as many folders as outputs, with empty ones or without: then in the order of their numbers if all
-    begin with one, otherwise in the order of text.
+    The class folders are the network's classes if the network knows their names, if the folders are named by number, or
+    if there are as many folders as outputs, with or without the empty ones: then in the order of their numbers if all
+    names begin with a number, otherwise in alphabetical order.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def labelled(dataset: Any, net: Network) -> Any:
     if len(dataset.classes) == outputs and not gaps:
         return dataset
     every = [*dataset.classes, *_empty_folders(dataset.root)]
-    if len(every) == outputs and not gaps:  # a class without pictures here keeps its number
+    if len(every) == outputs and not gaps:  # a class without pictures keeps its number
         return data.folder(dataset.root, net.input_shape, classes=by_folder(every, None)[1])
     some = ", ".join(dataset.classes[:4]) + (", ..." if len(dataset.classes) > 4 else "")
     raise InputError(
@@ -64,7 +64,7 @@ def labelled(dataset: Any, net: Network) -> Any:
 
 
 def _empty_folders(root: Path) -> list[str]:
-    """Folders right below a folder that hold nothing."""
+    """Empty folders right below a folder."""
     return [
         place.name
         for place in root.iterdir()

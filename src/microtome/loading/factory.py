@@ -22,7 +22,7 @@ from microtome.errors import InputError, ModelError, nearest
 
 __all__ = ["build", "fixed_random_state"]
 
-_LIBRARIES = ("zoo", "timm", "torchvision", "hf")  # names before the colon that are no modules
+_LIBRARIES = ("zoo", "timm", "torchvision", "hf")  # names before the colon that are not modules
 
 
 def build(name: str) -> nn.Module:
@@ -110,8 +110,10 @@ def _own_factories(module: ModuleType) -> list[str]:
     found = []
     for name, value in vars(module).items():
         own = getattr(value, "__module__", None) == module.__name__
-        made = isinstance(value, type) and issubclass(value, nn.Module)
-        if name.startswith("_") or not (isinstance(value, nn.Module) or (own and (made or inspect.isfunction(value)))):
+        is_module = isinstance(value, type) and issubclass(value, nn.Module)
+        if name.startswith("_") or not (
+            isinstance(value, nn.Module) or (own and (is_module or inspect.isfunction(value)))
+        ):
             continue
         if isinstance(value, nn.Module) or not _needs_arguments(value):
             found.append(name)

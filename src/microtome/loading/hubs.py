@@ -109,9 +109,9 @@ def _timm(
 
 
 def _timm_classes(timm: ModuleType, model: Any) -> list[str] | None:
-    given = (getattr(model, "pretrained_cfg", None) or {}).get("label_names")
-    if given:
-        return [str(name) for name in given]
+    label_names = (getattr(model, "pretrained_cfg", None) or {}).get("label_names")
+    if label_names:
+        return [str(name) for name in label_names]
     subset = timm.data.infer_imagenet_subset(model)
     if subset is None or model.num_classes != 1000:
         return None
@@ -161,8 +161,8 @@ def _hugging_face(
     if not prepared.get("do_normalize", True) or mean is None or std is None:
         mean, std = (0.0,), (1.0,)
     labels = config.id2label
-    told = all(not str(label).startswith("LABEL_") for label in labels.values())
-    names = classes or ([str(labels[index]) for index in sorted(labels)] if told else None)
+    named = all(not str(label).startswith("LABEL_") for label in labels.values())
+    names = classes or ([str(labels[index]) for index in sorted(labels)] if named else None)
     return HubModel(model, shape, _each(mean, shape), _each(std, shape), _names(names))
 
 
@@ -235,8 +235,8 @@ def _imported(module: str, package: str) -> ModuleType:
 
 def _each(values: Sequence[float], shape: Sequence[int]) -> tuple[float, ...]:
     """One number per channel: the given ones, or their average for another number of channels."""
-    given = tuple(float(value) for value in values)
-    return given if len(given) == shape[0] else (sum(given) / len(given),) * shape[0]
+    numbers = tuple(float(value) for value in values)
+    return numbers if len(numbers) == shape[0] else (sum(numbers) / len(numbers),) * shape[0]
 
 
 def _names(names: Sequence[str] | None) -> tuple[str, ...] | None:

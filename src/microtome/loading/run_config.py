@@ -78,14 +78,14 @@ class RunConfig:
         InputError, ModelError
             As the message says.
         """
-        made = self._made()
+        model = self._build()
         head = int(self.head) if self.head is not None and self.head.isdecimal() else self.head
         return Network(
-            made.model, made.input_shape, self.mean or made.mean, self.std or made.std, made.classes, self.device,
+            model.model, model.input_shape, self.mean or model.mean, self.std or model.std, model.classes, self.device,
             output=self.output, head=head,
         )  # fmt: skip
 
-    def _made(self) -> Any:
+    def _build(self) -> Any:
         """The model with the known facts about its input."""
         hub, _, name = self.model.partition(":")
         if hub == "zoo":

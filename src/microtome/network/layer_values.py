@@ -1,4 +1,4 @@
-"""Values of layers for images: from one pass, joined over several passes; and the operation of one layer."""
+"""Values of layers for images, from one pass or joined over several passes; and the operation of one layer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from microtome.errors import OpaqueError
 if TYPE_CHECKING:
     from microtome.network.network import Network
 
-ENDS = frozenset(("input", "logits"))  # values that belong to no layer: the images and the class scores
+ENDS = frozenset(("input", "logits"))  # values without a layer: the images and the class scores
 
 
 def layer_values(
@@ -29,7 +29,7 @@ def layer_values(
 ) -> dict[str, Tensor]:
     """Values of layers in one pass; see ``Network.forward``.
 
-    ``recorded`` has for each name the one by which the pass records its value; the names in ``ENDS`` stay.
+    ``recorded`` maps each name to the name under which the pass records its value; names in ``ENDS`` stay.
     """
     layers = {name: record for name, record in recorded.items() if name not in ENDS}
     ends = net.head.record if "logits" in recorded else []
@@ -55,17 +55,17 @@ def layer_values(
 
 
 def joined(axes: trace.Axes | None, parts: list[Tensor], counts: list[int]) -> Tensor:
-    """The value of all images from those of several passes; images come first where the axes are not known."""
+    """The value of all images, joined from several passes; along the first axis if the axes are not known."""
     if axes is None or len(axes.factors) != parts[0].dim():
         axes = trace.Axes(((trace.Factor("image", 0),), *(((),) * (parts[0].dim() - 1))))
     return axes.join(parts, counts)
 
 
 def operation_call(net: Network, layer: str, images: Any) -> trace.Call:
-    """The operation of a layer as the model calls it; see ``Network.call``."""
+    """The operation of a layer, as the model calls it; see ``Network.call``."""
     found = net.layer(layer)
-    given = net.probe if images is None else images
-    prepared = net.normalise(net.images(given, check=False).detach())
+    inputs = net.probe if images is None else images
+    prepared = net.normalise(net.images(inputs, check=False).detach())
     capture = trace.Capture(found.operation)
     with torch.no_grad():
         trace.Tracer(net.model, [found.operation], observer=capture)(prepared)

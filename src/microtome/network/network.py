@@ -74,11 +74,11 @@ class Network:
 
     Notes
     -----
-    Cost: a pass over one image, and passes over one and three images of 64 pixels, or one over two images of full
-    size where the model does not take small ones. Where an image has other values beside others than alone, two more
-    over three or two images. Without ``output`` and a closing softmax or sigmoid
-    (in any spelling), outputs in [0, 1] are probabilities where they sum to 1 or are made of sigmoids
-    and softmaxes alone; a single output is a value; several are logits.
+    Cost: a pass over one image, and passes over one and three images of 64 pixels, or one over two images of full size
+    if the model does not accept small ones. If the values of an image change in a batch, two more passes over three or
+    two images. Without ``output`` and a closing softmax or sigmoid (in any spelling), outputs in [0, 1] are
+    probabilities where they sum to 1 or are made of sigmoids and softmaxes alone; a single output is a value; several
+    are logits.
 
     Examples
     --------
@@ -113,7 +113,7 @@ class Network:
             raise InputError(f"std must be positive for every channel, got {self.std}.")
         inputs.check_weights(self.model)
         self.graph, first, shared = trace.watch(self.model, self._pictures, self.input_shape[1:], Ending)
-        self._asked = output, head
+        self._user_choice = output, head
         read = read_head(
             self.model,
             self.graph.layers,
@@ -172,14 +172,14 @@ class Network:
         """A digest of every operation, weight and the normalisation; equal for equal networks."""
         if not self._fingerprint:
             about: tuple[Any, ...] = (self.input_shape, self.mean, self.std)
-            if self.output != "logits" or self._asked[1] is not None:
+            if self.output != "logits" or self._user_choice[1] is not None:
                 about = (*about, self.output, self.head.path)
             self._fingerprint = trace.fingerprint(self.model, self.normalise(self.probe), *about)
         return self._fingerprint
 
     def around(self, model: nn.Module) -> Network:
         """A network with another model of the same kind: its images, normalisation, classes and head stay."""
-        output, head = self._asked
+        output, head = self._user_choice
         return Network(
             model, self.input_shape, self.mean, self.std, self.classes, pixels=self.pixels, output=output, head=head
         )
@@ -303,10 +303,10 @@ class Network:
             ``value`` and ``gradient`` by layer, ``logits``, ``score`` and ``target``.
         """
         named = [record] if isinstance(record, str) else list(record)
-        given = self.images(images, check=check)
+        checked = self.images(images, check=check)
         made = take(
             self,
-            given,
+            checked,
             target,
             record=[self._resolved(name) for name in named],
             gradient=gradient,
@@ -355,13 +355,13 @@ class Network:
             When a layer's value belongs to no image and differs between batches.
         """
         named = [layers] if isinstance(layers, str) else list(layers)
-        given = self.images(images, check=check)
+        checked = self.images(images, check=check)
 
         def part(start: int, stop: int) -> tuple[int, dict[str, Tensor]]:
-            return stop - start, self._values(given[start:stop].detach(), named)
+            return stop - start, self._values(checked[start:stop].detach(), named)
 
         with torch.no_grad():
-            counts, parts = zip(*batch_sizes.in_passes(self, len(given), part, batch, usual=_AT_ONCE), strict=True)
+            counts, parts = zip(*batch_sizes.in_passes(self, len(checked), part, batch, usual=_AT_ONCE), strict=True)
         return {name: self._joined(name, [values[name] for values in parts], list(counts)) for name in named}
 
     def admitted(self, batch: int) -> int:
@@ -387,21 +387,22 @@ class Network:
             )
         return self.head.readout(self.logits(images, batch=batch, check=check))
 
-    def quick(self, images: Tensor, logits: Tensor, times: int, *, backwards: bool = True) -> Network:
-        """A faster copy with the same scores, for methods that run the network on many (``times``) images.
+    def quick(self, images: Tensor, same: Tensor | Sequence[str], times: int, *, backwards: bool = True) -> Network:
+        """A faster copy with the same scores or layers, for methods that run the network on many (``times``) images.
 
         Batch norms are folded into convolutions; photos and kernels use the channels-last layout. All other layers keep
-        their values up to rounding. A copy that does not give ``logits`` for the first image is not used: a model may
-        read the statistics of a batch norm itself, or need the usual layout for a view. The network itself is returned
-        if the passes are too few and small for a copy to pay. On a CPU the copy is made and tested at each call, which
-        costs less than a pass. On a GPU it is cached until the weights change, because making it takes longer than many
+        their values up to rounding. A copy that gives other values for the first image is not used: a model may read
+        the statistics of a batch norm itself, or need the usual layout for a view. ``same`` are the logits of the
+        images, or the names of layers: these are compared, and are not folded. The network itself is returned if the
+        passes are too few and small for a copy to pay. On a CPU the copy is made and tested at each call, which costs
+        less than a pass. On a GPU it is cached until the weights change, because making it takes longer than many
         passes. There nothing is folded without backward passes (``backwards``): adding the folded bias costs as much as
         the norm.
         """
-        return faster_copy.faster_copy(self, images, logits, times, backwards=backwards)
+        return faster_copy.faster_copy(self, images, same, times, backwards=backwards)
 
     def with_layout(self, model: nn.Module, layout: torch.memory_format) -> Network:
-        """The same network with a copy of its model that computes the same, given images in a memory layout."""
+        """The same network with a copy of its model that computes the same function, for images in a memory layout."""
         other = copy.copy(self)
         other.model, other._layout = model, layout
         return other

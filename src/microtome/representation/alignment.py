@@ -94,8 +94,8 @@ def aligned(features: Sequence[Features], *, perplexity: float = 30, seed: int =
     if len(given) < 2 or not all(isinstance(one, Features) for one in given):
         raise InputError("at least two Features were expected, of successive layers or checkpoints.")
     counts = sorted({len(one.values) for one in given})
-    told = [one.labels for one in given if one.labels is not None]
-    if len(counts) > 1 or any(not torch.equal(told[0], other) for other in told[1:]):
+    labels = [one.labels for one in given if one.labels is not None]
+    if len(counts) > 1 or any(not torch.equal(labels[0], other) for other in labels[1:]):
         why = f"of {' and '.join(map(str, counts))} images" if len(counts) > 1 else "with different labels"
         raise InputError(f"the features must be of the same images in the same order; got some {why}.")
     found: list[NeighbourMap] = []

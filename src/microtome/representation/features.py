@@ -209,5 +209,5 @@ def _rows(net: Network, data: Adapter, chosen: Tensor, layer: str, reduce: str, 
 
 
 def _result(made: Provenance, layer: str, reduce: str, values: Tensor, labels: Tensor) -> Features:
-    told = labels if bool((labels != UNLABELLED).any()) else None
-    return Features(provenance=made, layer=layer, reduce=reduce, values=values, labels=told)
+    known = labels if bool((labels != UNLABELLED).any()) else None
+    return Features(provenance=made, layer=layer, reduce=reduce, values=values, labels=known)

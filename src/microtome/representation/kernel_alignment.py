@@ -221,6 +221,9 @@ def _fill(net: Network, data: Dataset, names: list[str], reduce: str, batch: int
             table.put(name, int(indices[0]), values)
 
 
+_Hsic = tuple[Tensor, Tensor]  # of all images, and (n,) of all but each one
+
+
 class _Pairs:
     """All pairs of layers of two tables of features."""
 
@@ -230,7 +233,7 @@ class _Pairs:
         self.sides = ((left, rows), (right, columns))
         self._same = left is right
         self._debiased, self._few = debiased, few
-        self.own: tuple[dict[str, tuple[Tensor, Tensor] | None], ...] = ({}, {})
+        self.own: tuple[dict[str, _Hsic | None], ...] = ({}, {})
         for side, (table, names) in enumerate(self.sides):
             for name in names:
                 x = hsic.normalised(table[name])
@@ -275,20 +278,10 @@ class _Pairs:
     def _one(self, x: Tensor, y: Tensor, row: str, column: str) -> dict[str, Tensor]:
         own, others = self.own[0][row], self.own[1][column]
         assert own is not None and others is not None  # noqa: S101, PT018 - looked at before
-        across = hsic.hsic(hsic.sums(x, y), self._debiased)
-        value = hsic.ratio(across[0], own[0], others[0], _FLOOR)
-        each = hsic.ratio(across[1], own[1], others[1], _FLOOR)
-        n = len(x)
-        error = ((n - 1) / n * (each - each.mean()).square().sum()).sqrt()
+        found, each = _interval(hsic.hsic(hsic.sums(x, y), self._debiased), own, others)
         few = each.argsort(stable=True)[: self._few]  # CKA is lowest without them
-        kept = torch.ones(n, dtype=torch.bool, device="cpu").index_fill_(0, few, False)
-        return {
-            "values": value,
-            "low": (value - _NORMAL * error).clamp(min=-1.0),
-            "high": torch.maximum((value + _NORMAL * error).clamp(max=1.0), value),
-            "without": self._plain(x[kept], y[kept]),
-            "influential": few,
-        }
+        kept = torch.ones(len(x), dtype=torch.bool, device="cpu").index_fill_(0, few, False)
+        return {**found, "without": self._plain(x[kept], y[kept]), "influential": few}
 
     def _plain(self, x: Tensor, y: Tensor) -> Tensor:
         """CKA of some of the images; 0 if a layer does not vary over them."""
@@ -302,6 +295,41 @@ class _Pairs:
     def _why(table: FeatureTable, name: str) -> str:
         varies = hsic.normalised(table[name]) is not None
         return "varies for single images only" if varies else "does not vary over the images"
+
+
+def _interval(across: _Hsic, own: _Hsic, others: _Hsic) -> tuple[dict[str, Tensor], Tensor]:
+    """CKA of two layers with its interval, and CKA without each image, from HSIC across and of each alone."""
+    value, each = (hsic.ratio(across[part], own[part], others[part], _FLOOR) for part in (0, 1))
+    n = len(each)
+    error = ((n - 1) / n * (each - each.mean()).square().sum()).sqrt()
+    found = {
+        "values": value,
+        "low": (value - _NORMAL * error).clamp(min=-1.0),
+        "high": torch.maximum((value + _NORMAL * error).clamp(max=1.0), value),
+    }
+    return found, each
+
+
+def successive(features: Iterable[Tensor]) -> dict[str, Tensor]:
+    """Debiased CKA of each layer's features (N, F) and the next one's: ``values``, ``low``, ``high``; NaN if undefined.
+
+    The features of a layer are asked for once, and those of two layers are held in double precision.
+    """
+    found: dict[str, list[Tensor]] = {"values": [], "low": [], "high": []}
+    x: Tensor | None = None
+    own: _Hsic | None = None
+    for place, values in enumerate(features):
+        y = hsic.normalised(values)
+        others = None if y is None else hsic.hsic(hsic.sums(y, y), debiased=True)
+        others = None if others is None or float(others[0]) <= _FLOOR else others
+        if place:
+            cells: dict[str, Tensor] = {}
+            if x is not None and y is not None and own is not None and others is not None:
+                cells, _ = _interval(hsic.hsic(hsic.sums(x, y), debiased=True), own, others)
+            for name, row in found.items():
+                row.append(cells.get(name, torch.tensor(torch.nan, dtype=torch.float64, device="cpu")))
+        x, own = y, others
+    return {name: torch.stack(row) for name, row in found.items()}
 
 
 def _three(x: Tensor, y: Tensor) -> Sequence[tuple[Tensor, Tensor]]:

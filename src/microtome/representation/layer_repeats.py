@@ -16,7 +16,7 @@ from microtome.data.adapters.adapter import Expected
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.representation.kernel_alignment import cka
+from microtome.representation.kernel_alignment import successive
 from microtome.results import Result, stated
 from microtome.tables import Table
 from microtome.units.streaming.streaming_pass import computing_layers
@@ -40,7 +40,8 @@ class LayerRepeats(Result, drawing="repeats_figures:repeats"):
         (layers - 1,) mean correlation of the best one-to-one match of units.
     chance, p : Tensor
         (layers - 1,) the same with the images of the second layer in random order, the mean of all orders, and the
-        share of orders that reach ``match``. All six are NaN where one of the two layers gives the same for all images.
+        share of orders that reach ``match``. All six are NaN if one of the two layers gives the same values for all
+        images.
     partner : dict of str to Tensor
         By the second layer: for each of its units the unit of the layer before that it is matched with, -1 for none.
     correlation : dict of str to Tensor
@@ -152,25 +153,24 @@ def repeats(
             f"{len(data)}, {permutations} and {above:g}."
         )
     maps = _maps(net, data, names, batch)
-    whole = cka(net, None, data, names, reduce="flat", permutations=1, batch=batch)
+    similarity = successive(maps[name].flatten(1) for name in names)
     generator = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(len(data), generator=generator, device="cpu") for _ in range(permutations)]
     match, chance, p = [], [], []
     partner, correlation = {}, {}
     for before, layer in itertools.pairwise(names):
-        first, second = _same_size(maps[before], maps[layer])
-        table = _correlation(first, second)
-        mean, partner[layer], correlation[layer] = _assigned(table)
-        null = torch.tensor([_assigned(_correlation(first, second[order]))[0] for order in orders], device="cpu")
+        first, second = (_standardised(one) for one in _same_size(maps[before], maps[layer]))
+        mean, partner[layer], correlation[layer] = _assigned(_product(first, second))
+        one, other = first.float(), second.float()  # half the time, and the chance level needs no more digits
+        null = torch.tensor([_assigned(_product(one, other[:, order]))[0] for order in orders], device="cpu")
         match.append(mean)
         chance.append(float(null.mean()))
         p.append((1 + int((null >= mean).sum())) / (1 + permutations))
-    places = torch.arange(len(names) - 1, device="cpu")
-    unlike = ~whole.defined[places, places + 1]  # a layer that gives the same for all images repeats nothing
+    unlike = similarity["values"].isnan()  # a layer with the same values for all images repeats nothing
     cells = {
-        "cka": whole.values[places, places + 1],
-        "low": whole.low[places, places + 1],
-        "high": whole.high[places, places + 1],
+        "cka": similarity["values"],
+        "low": similarity["low"],
+        "high": similarity["high"],
         "match": torch.tensor(match, device="cpu"),
         "chance": torch.tensor(chance, device="cpu"),
         "p": torch.tensor(p, device="cpu"),
@@ -181,7 +181,7 @@ def repeats(
         **{name: values.masked_fill(unlike, torch.nan) for name, values in cells.items()},
         partner=partner,
         correlation=correlation,
-        duplicates={name: _duplicates(_correlation(maps[name], maps[name]), above) for name in names},
+        duplicates={name: _duplicates(_correlation(maps[name]), above) for name in names},
         above=above,
         images=len(data),
     )
@@ -208,17 +208,26 @@ def _same_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     return left, right
 
 
-def _correlation(first: Tensor, second: Tensor) -> Tensor:
-    """Pearson correlation (units, units) over images and positions; 0 for a constant unit."""
-    rows = []
-    for one in (first, second):
-        flat = one.transpose(0, 1).flatten(1).double()
-        mean = flat.mean(1, keepdim=True)
-        flat = flat - mean
-        norm = flat.norm(dim=1, keepdim=True)
-        varies = norm > 1e-7 * (mean.abs() * flat.shape[1] ** 0.5 + 1e-30)
-        rows.append(torch.where(varies, flat / norm.clamp(min=1e-300), torch.zeros_like(flat)))
-    return (rows[0] @ rows[1].T).clamp(-1, 1)
+def _standardised(maps: Tensor) -> Tensor:
+    """Values (units, N, positions) with mean 0 and length 1 for each unit; 0 for a constant unit."""
+    flat = maps.transpose(0, 1).flatten(1).double()
+    mean = flat.mean(1, keepdim=True)
+    flat = flat - mean
+    norm = flat.norm(dim=1, keepdim=True)
+    varies = norm > 1e-7 * (mean.abs() * flat.shape[1] ** 0.5 + 1e-30)
+    found: Tensor = torch.where(varies, flat / norm.clamp(min=1e-300), 0.0).unflatten(1, (len(maps), -1))
+    return found
+
+
+def _product(first: Tensor, second: Tensor) -> Tensor:
+    """Pearson correlation (units, units) over images and positions of standardised values."""
+    return (first.flatten(1) @ second.flatten(1).T).clamp(-1, 1)
+
+
+def _correlation(maps: Tensor) -> Tensor:
+    """Pearson correlation (units, units) of the units of a layer."""
+    standardised = _standardised(maps)
+    return _product(standardised, standardised)
 
 
 def _assigned(table: Tensor) -> tuple[float, Tensor, Tensor]:

@@ -76,9 +76,9 @@ def trustworthiness(values: Points, drawn: Indices, layer: Indices, away: Points
         its = np.take_along_axis(away, met.argmax(1)[:, None], 1)
         ranks = 1 + (away < its).sum(1)
         penalty += float(np.maximum(ranks - k, 0)[~beyond[:, place]].sum())
-    asked = np.flatnonzero(beyond.any(1))
-    for rows, squared in blocks(values, values[asked]) if len(asked) else ():
-        images = asked[rows]
+    far = np.flatnonzero(beyond.any(1))
+    for rows, squared in blocks(values, values[far]) if len(far) else ():
+        images = far[rows]
         squared[np.arange(len(images)), images] = np.inf
         for place in range(k):
             where = np.flatnonzero(beyond[images, place])
@@ -88,19 +88,19 @@ def trustworthiness(values: Points, drawn: Indices, layer: Indices, away: Points
 
 
 def accuracy(neighbours: Indices, labels: Tensor | None) -> float | None:
-    """Share of labelled images whose class most of their labelled neighbours have; None without labels of two classes.
+    """Share of labelled images with the class of most of their labelled neighbours; None without labels of two classes.
 
     Ties are resolved by the nearest neighbour.
     """
     if labels is None or len(labels[labels >= 0].unique()) < 2:  # with one class every answer is right
         return None
-    told: NDArray[np.int64] = labels.cpu().numpy()
-    around = told[neighbours]
-    votes = np.zeros((len(told), int(told.max()) + 1))
+    classes: NDArray[np.int64] = labels.cpu().numpy()
+    around = classes[neighbours]
+    votes = np.zeros((len(classes), int(classes.max()) + 1))
     bonus = 0.5 ** np.arange(2, around.shape[1] + 2)  # less than a vote in sum; decides among equals
     for place in range(around.shape[1]):
         rows = np.flatnonzero(around[:, place] >= 0)
         votes[rows, around[rows, place]] += 1 + bonus[place]
-    asked = told >= 0
-    right = (votes.argmax(1) == told) & (votes.max(1) > 0)
-    return float(right[asked].mean())
+    labelled = classes >= 0
+    right = (votes.argmax(1) == classes) & (votes.max(1) > 0)
+    return float(right[labelled].mean())

@@ -12,7 +12,7 @@ from microtome.spaces.inversion.ideal_inputs import STARTS
 
 
 def trained_best(net: Network, ideal: IdealInputs, *, steps: int = 20, lr: float = 0.001, momentum: float = 0.9) -> int:
-    """Number of classes whose best image is a trained one, if trained with batch statistics and evaluated without.
+    """Number of classes whose best image is a trained one, trained with batch statistics and evaluated without.
 
     A network in training mode normalises by the mean and variance of the batch: the gradient of an image then depends
     on the other images. The paper does not state the mode.
@@ -35,7 +35,7 @@ def trained_best(net: Network, ideal: IdealInputs, *, steps: int = 20, lr: float
     optimizer = torch.optim.SGD([images], lr=lr, momentum=momentum)
     for module in model.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            module.momentum = 0.0  # its own statistics stay as they are
+            module.momentum = 0.0  # its own statistics do not change
     model.train()
     with torch.enable_grad():
         for _ in range(steps):

@@ -1,4 +1,4 @@
-"""Evidence on the object, counterfactual evidence elsewhere: measured photo by photo, with controls."""
+"""Tests whether evidence lies on the object and counterfactual evidence elsewhere, photo by photo, with controls."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Counterfactual(Result):
 
 
 def regions(second: Network, images: Tensor, labels: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """Masks (N, H, W) of object and background, each a quarter of the image, by the way they are found.
+    """Masks (N, H, W) of object and background, each a quarter of the image, for each way to find the object.
 
     ``"second network"``: the strongest and the weakest quarter of the Grad-CAM of a network that is not
     explained. ``"centre box"``: the middle of the picture, and what is farthest from it.
@@ -130,7 +130,7 @@ def regions(second: Network, images: Tensor, labels: Tensor) -> dict[str, tuple[
 
 
 def strongest(maps: Tensor, share: float) -> Tensor:
-    """Mask of the given share of pixels of each map (N, H, W), the strongest; equal ones row by row."""
+    """Mask of a share of the pixels of each map (N, H, W), the strongest ones; equal pixels go row by row."""
     flat = maps.flatten(1)
     count = round(share * flat.shape[1])
     order = flat.argsort(dim=1, descending=True, stable=True)[:, :count]
@@ -150,7 +150,7 @@ def covering(
     tried = attribution.occlusion(net, images, labels, window=window, stride=max(1, window // 2))
     middle = (tried.boxes[..., :2] + tried.boxes[..., 2:]) // 2
     drop, gray = tried.values[:, 0], baseline(net, images, "gray")
-    made = {}
+    maps = {}
     for name, pair in masks.items():
         windows, whole = [], []
         for mask in pair:
@@ -159,18 +159,18 @@ def covering(
             covered = torch.where(mask[:, None], gray, images)
             left = net.probabilities(covered, batch=8).gather(1, labels[:, None])[:, 0]
             whole.append(tried.unoccluded - left)
-        made[name] = Covering(
+        maps[name] = Covering(
             provenance=provenance(net, "covering", regions=name, window=window),
             object=windows[0],
             background=windows[1],
             whole_object=whole[0],
             whole_background=whole[1],
         )
-    return made
+    return maps
 
 
 def counterfactual(net: Network, images: Tensor, labels: Tensor, masks: tuple[Tensor, Tensor]) -> Counterfactual:
-    """Grad-CAM and its counterfactual of the photos' classes against each other, the object and the score."""
+    """Compare Grad-CAM and its counterfactual with each other, with the object, and with the score."""
     evidence = attribution.grad_cam(net, images, labels)
     against = attribution.grad_cam(net, images, labels, counterfactual=True)
     seen, denied = (one.map.flatten(1).amax(1) > 0 for one in (evidence, against))
@@ -194,7 +194,7 @@ def counterfactual(net: Network, images: Tensor, labels: Tensor, masks: tuple[Te
 
 
 def noise(images: Tensor, seed: int = 0) -> dict[str, Tensor]:
-    """Random maps as controls: one number per pixel, and an enlarged coarse grid, as smooth as a class map."""
+    """Random maps as controls: independent pixels, and an enlarged coarse grid that is as smooth as a class map."""
     generator = torch.Generator().manual_seed(seed)
     size = (int(images.shape[-2]), int(images.shape[-1]))
     fine = torch.rand((len(images), *size), generator=generator, device="cpu")

@@ -86,7 +86,7 @@ class InformationPlanes(Result):
     seconds: float
 
     def first_below(self, error: float) -> dict[str, float]:
-        """By number of hidden layers, the first kept epoch whose mean test error is not above; NaN for none."""
+        """First stored epoch whose mean test error is at most ``error``, by number of hidden layers; else NaN."""
         found = {}
         for name, errors in self.test_errors.items():
             reached = (errors.mean(1) <= error).nonzero()[:, 0]
@@ -128,7 +128,7 @@ class InformationPlanes(Result):
         return "\n".join(lines)
 
     def _verdicts(self) -> list[str]:
-        """Compression in the last two hidden tanh layers, and in those of ReLU by kernels."""
+        """Compression in the last two hidden layers: of tanh networks by bins, and of ReLU networks by kernels."""
         found = []
         for name in ("tanh, bins", "ReLU, kernels"):
             one = self.activations.planes[name]
@@ -138,7 +138,7 @@ class InformationPlanes(Result):
 
 
 def information_planes(*, quick: bool = True, out: Path | None = None, say: Say | None = None) -> InformationPlanes:
-    """Train small networks on the 12-bit task and draw what their layers know, six figures.
+    """Train small networks on the 12-bit task and draw six figures of the information in their layers.
 
     Parameters
     ----------
@@ -164,8 +164,8 @@ def information_planes(*, quick: bool = True, out: Path | None = None, say: Say 
 
     def trained(what: str, epochs: int, checkpoints: int, **options: Any) -> NetworkRuns:
         tell(f"{what}: {size.networks} networks, {epochs:,} epochs")
-        given: dict[str, Any] = {"hidden": HIDDEN, **options}
-        return train_networks(task, networks=size.networks, epochs=epochs, checkpoints=checkpoints, **given)
+        settings: dict[str, Any] = {"hidden": HIDDEN, **options}
+        return train_networks(task, networks=size.networks, epochs=epochs, checkpoints=checkpoints, **settings)
 
     tanh = trained("tanh", size.epochs, size.checkpoints)
     relu = trained("ReLU", size.epochs, size.checkpoints, activation="relu")
@@ -200,7 +200,7 @@ def information_planes(*, quick: bool = True, out: Path | None = None, say: Say 
 
 
 def _thinned(run: NetworkRuns, count: int) -> NetworkRuns:
-    """The same run at fewer checkpoints, first and last among them."""
+    """The same run at fewer checkpoints, including the first and the last."""
     kept = torch.linspace(0, len(run.epochs) - 1, min(count, len(run.epochs)), device="cpu").round().long()
 
     def part(value: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ class Lectures(Result, drawing="lectures_figures:lectures"):
     stages : list of str
         The layers that are randomised at each stage.
     photos : int
-        How many photos the covering and the counterfactuals were measured on.
+        Number of photos for covering and counterfactuals.
     seconds : float
         Run time.
     """
@@ -108,7 +108,7 @@ class Lectures(Result, drawing="lectures_figures:lectures"):
         return "\n".join(lines)
 
     def better(self, name: str, than: str) -> float:
-        """By how many standard errors a map's insertion minus deletion is above that of another, photo by photo."""
+        """Paired difference of insertion minus deletion between a map and another, in standard errors."""
         gain = (self.insertion[name] - self.deletion[name]) - (self.insertion[than] - self.deletion[than])
         return float(gain.mean() / gain.std().clamp(min=1e-12) * len(gain) ** 0.5)
 
@@ -127,7 +127,7 @@ def lectures(
     photos : Path
         A folder of photos named by ImageNet's classes, such as ``207_golden_retriever.jpeg``.
     images : int
-        How many photos, evenly over the folder. Curves use a third of them, randomisation a tenth.
+        Number of photos, evenly over the folder. Curves use a third of them, randomisation a tenth.
     out : Path, optional
         Folder for the figures and the result.
     say : function, optional
@@ -152,10 +152,10 @@ def lectures(
         raise InputError(f"2 to {len(found)} images can be taken from {photos}, got {images}.")
     chosen = found.subset([round(place * (len(found) - 1) / (images - 1)) for place in range(images)]).load()
     pictures, labels = chosen.images, torch.as_tensor(chosen.labels, device="cpu")
-    made = findings(net, second, pictures, labels, say=say)
+    result = findings(net, second, pictures, labels, say=say)
     if out is not None:
-        _saved(made, out)
-    return made
+        _saved(result, out)
+    return result
 
 
 def findings(
@@ -227,7 +227,7 @@ def findings(
 def _curves(
     net: Network, images: Tensor, labels: Tensor, judged: Mapping[str, Mapping[str, Any]], tell: Say
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Areas of deletion (towards the mean colour) and insertion (out of a blur), for methods and for noise."""
+    """Areas under deletion (towards the mean colour) and insertion (from a blur), for methods and for noise."""
     maps: dict[str, Tensor] = {}
     for name, options in judged.items():
         tell(f"maps: {name}")

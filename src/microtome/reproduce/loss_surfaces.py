@@ -1,4 +1,4 @@
-"""Loss surfaces compared: depth, skip and dense connections, the size of the batch, the draw of the initial weights."""
+"""Compare loss surfaces by depth, skip and dense connections, batch size, and distribution of the initial weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["LossSurfaces", "loss_surfaces"]
 Say = Callable[[str], None]
 
 SIDE = 16  # pixels of an image's side
-_GROWTH = 3 / 4  # channels that a dense layer adds, by those of a residual stem: 12 and 16 in the papers
+_GROWTH = 3 / 4  # channels of a dense layer over those of a residual stem: 12 and 16 in the papers
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Variant:
     build : function
         Makes the model for a size and a seed.
     batch : int
-        Images of a training step.
+        Number of images of a training step.
     initial : str
-        How the initial weights are drawn, see ``zoo.redraw``; empty for the network's own way, He's.
+        Distribution of the initial weights, see ``zoo.redraw``; empty for the network's own (He).
     """
 
     build: Callable[[_Size, int], nn.Module]
@@ -90,13 +90,13 @@ class LossSurfaces(Result, drawing="training.loss_surfaces_figures:loss_surfaces
     Attributes
     ----------
     surfaces : dict of str to LossSurface
-        Of each network for the first pair of directions and the first seed.
+        Surface of each network for the first pair of directions and the first seed.
     negative : dict of str to Tensor
-        (seeds, pairs), by network, the share of the grid's inner points with negative curvature.
+        (seeds, pairs), by network: share of the grid's inner points with negative curvature.
     width : dict of str to Tensor
-        (seeds, pairs), by network, diameter of the region around the centre with a loss at most 1 above its own.
+        (seeds, pairs), by network: diameter of the region around the centre whose loss is at most 1 above the centre's.
     accuracy : dict of str to Tensor
-        (seeds,), by network, on images that were not trained on.
+        (seeds,), by network: accuracy on images that were not used for training.
     source : str
         The images.
     shortened : bool
@@ -149,16 +149,17 @@ class LossSurfaces(Result, drawing="training.loss_surfaces_figures:loss_surfaces
             "Width: diameter of the region with a loss at most 1 above that of the centre; the square has side 2."
         )
         if self.shortened:
-            lines.append("Networks and trainings of the quick run are small: read the accuracies first. See --full.")
+            lines.append("The quick run trains small networks on few images: check the accuracies first. See --full.")
         lines.append(f"{self.source}; {self.seconds:.0f} s")
         return "\n".join(lines)
 
 
 def loss_surfaces(*, quick: bool = True, out: Path | None = None, say: Say | None = None) -> LossSurfaces:
-    """Train small networks in several ways, and measure how convex and how wide the surroundings of their minima are.
+    """Train small networks in several ways, and measure how convex and how wide the loss is around their minima.
 
     ResNet-20 and ResNet-56 with and without skip connections, and DenseNet-40; ResNet-20 trained with small and with
-    large batches; ResNet-20 without skip connections from other draws of its initial weights than He's normal one.
+    large batches; ResNet-20 without skip connections with initial weights from other distributions than He's normal
+    one.
 
     Parameters
     ----------
@@ -166,8 +167,8 @@ def loss_surfaces(*, quick: bool = True, out: Path | None = None, say: Say | Non
         2,000 images, 8 channels, 4 epochs, one seed and 9 x 9 points; otherwise 10,000 images, 16 channels, 15 epochs,
         three seeds and 25 x 25 points.
     out : Path, optional
-        Folder for the figure, the numbers and the result. Trainings and points are kept there: a run that is broken off
-        goes on.
+        Folder for the figure, the numbers and the result. Trainings and points are stored there, so that an interrupted
+        run resumes.
     say : function, optional
         Called with each line of progress.
 
@@ -228,7 +229,7 @@ def loss_surfaces(*, quick: bool = True, out: Path | None = None, say: Say | Non
 
 
 def _images(count: int) -> tuple[data.Images, data.Images, str]:
-    """Images to train on, images to test on, and what they are."""
+    """Training images, test images, and a description of them."""
     try:
         found, rest, name = data.fashion_mnist("train"), data.fashion_mnist("test"), "Fashion-MNIST"
     except InputError:
@@ -251,7 +252,7 @@ def _small(images: data.Images) -> data.Images:
 def _trained(
     variant: Variant, seed: int, size: _Size, train: data.Images, test: data.Images, folder: Path | None
 ) -> tuple[Network, float]:
-    """A network trained from a seed, and its accuracy on other images."""
+    """Train a network from a seed; return it with its accuracy on test images."""
     model = variant.build(size, seed)
     if variant.initial:
         zoo.redraw(model, variant.initial, seed=seed)

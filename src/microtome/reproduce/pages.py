@@ -39,7 +39,7 @@ _PICTURE = '<figure><img src="{picture}" alt="{caption}" loading="lazy"><figcapt
 
 @dataclass(frozen=True)
 class Section:
-    """One statement of a paper with its finding.
+    """A statement of a paper with its finding.
 
     Attributes
     ----------
@@ -83,8 +83,8 @@ def write_page(path: Path, *, title: str, picture: str, caption: str, table: str
     StoreError
         When it cannot be written.
     """
-    given = {"picture": picture, "caption": caption, "table": table}
-    body = _BODY.format(**{name: html.escape(value) for name, value in given.items()})
+    fields = {"picture": picture, "caption": caption, "table": table}
+    body = _BODY.format(**{name: html.escape(value) for name, value in fields.items()})
     write_atomically(path, _FRAME.format(title=html.escape(title), body=body, made=html.escape(made)).encode())
 
 

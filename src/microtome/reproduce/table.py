@@ -23,7 +23,7 @@ def rows(
     *,
     quick: bool,
 ) -> list[dict[str, Any]]:
-    """One row for each number of the paper that has been measured.
+    """One row for each measured number of the paper.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def rows(
     ideal : dict
         Ideal inputs so far, by network.
     mixed : int, optional
-        Number of classes of ResNet18 whose best image is trained, in training mode.
+        Number of classes of ResNet18 whose best image is a trained one, with batch norm in training mode.
     quick : bool
         Whether ResNet18 was trained for fewer epochs than in the paper.
     """
@@ -45,7 +45,7 @@ def rows(
             "1-layer FCNN, condition number",
             "7.22",
             _number(condition.get("1-layer FCNN")),
-            "depends on the batch size, which the paper does not name: see the sweep",
+            "depends on the batch size, which the paper does not state: see the sweep",
         ),
         _row("ResNet18, first convolution of the first stage", "1.07", _number(condition.get("ResNet18")), short),
     ]
@@ -82,7 +82,7 @@ def text(table: list[dict[str, Any]], sweep: list[dict[str, Any]], shortened: li
         else:
             line = f"{row['what']:<52} {row['paper']:>8} {row['measured']:>9}  {row['note']}"
             lines.append(line.rstrip())
-    lines.append("\n1-layer FCNN by batch size (the paper names none):")
+    lines.append("\n1-layer FCNN by batch size (the paper states none):")
     lines += [
         f"  batch {entry['batch']:>4}: accuracy {entry['accuracy']:.2%}, condition number "
         f"{entry['condition_number']:.2f}"

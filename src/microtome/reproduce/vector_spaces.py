@@ -1,4 +1,4 @@
-"""Numbers and figures of the vector-spaces paper, measured again for several batch sizes."""
+"""Numbers and figures of the vector-spaces paper, measured for several batch sizes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from microtome.spaces import ClassResiduals, IdealInputs, Subspaces
 from microtome.training.fit import Recipe, evaluate, fit
 
 RATE, MOMENTUM, EPOCHS = 0.001, 0.9, 20  # section 3 of the paper
-BATCH = 64  # the paper names none; the sweep shows what it decides
+BATCH = 64  # the paper states none; the sweep shows its effect
 FIRST_OF_STAGE = "layer1.0.conv1"  # "the first 2D convolution layer in the first Sequential layer"
-STEPS = 200  # of the training of ideal inputs, of which the paper says nothing
+STEPS = 200  # of the training of ideal inputs; the paper states no number
 _EVERY = 20.0  # seconds between two lines of progress
 
 Say = Callable[[str], None]
@@ -66,7 +66,7 @@ class VectorSpaces(Result, drawing="spaces.ideal_input_figures:vector_spaces"):
 
 @dataclass
 class _Study:
-    """What has been found so far, and where it is written."""
+    """The results so far, and the folder for them."""
 
     quick: bool
     out: Path | None
@@ -80,11 +80,11 @@ class _Study:
     mixed: int | None = None  # classes won by training in training mode
 
     def rows(self) -> list[dict[str, Any]]:
-        """The paper's numbers beside those found so far."""
+        """The paper's numbers beside the measured ones so far."""
         return rows(self.accuracy, self.condition, self.ideal, self.mixed, quick=self.quick)
 
     def keep(self) -> None:
-        """Write the table as it is, so that a run that is broken off leaves what it found."""
+        """Write the table so far, so that an interrupted run leaves its results."""
         if self.out is not None:
             self.out.mkdir(parents=True, exist_ok=True)
             shown = text(self.rows(), self.sweep, _shortened() if self.quick else [])
@@ -98,10 +98,10 @@ def vector_spaces(*, quick: bool = True, out: Path | None = None, say: Say | Non
     ----------
     quick : bool
         Ten minutes on two cores: three batch sizes in the sweep, and ResNet18 for one epoch on 6,000 images. Otherwise
-        all as in the paper, which takes some two hours of one core, nearly all of it for ResNet18.
+        everything as in the paper: some two hours on one core, nearly all of it for ResNet18.
     out : Path, optional
-        Folder for the figures and the result. Trained networks are kept there too: a run that is broken off goes
-        on from the last epochs when it is started again.
+        Folder for the figures and the result. Trained networks are stored there, too: an interrupted run resumes from
+        their last epochs.
     say : function, optional
         Called with each line of progress.
 
@@ -148,7 +148,7 @@ def vector_spaces(*, quick: bool = True, out: Path | None = None, say: Say | Non
 
 
 def _swept(study: _Study) -> Network:
-    """The one-layer network for several batch sizes; that of the chosen one."""
+    """Train the one-layer network with several batch sizes; return that of the chosen size."""
     first: Network | None = None
     for batch in (32, BATCH, 128) if study.quick else (16, 32, BATCH, 128, 256):
         name = f"1-layer FCNN, batch {batch}"
@@ -160,12 +160,12 @@ def _swept(study: _Study) -> Network:
             first = net
             study.accuracy["1-layer FCNN"], study.condition["1-layer FCNN"] = study.accuracy[name], number
     if first is None:
-        raise StoreError("the sweep holds no network of the chosen batch size.")
+        raise StoreError("the sweep has no network with the chosen batch size.")
     return first
 
 
 def _network(study: _Study, name: str, model: nn.Module, train: data.Images, *, batch: int, epochs: int) -> Network:
-    """A network trained as in the paper; its test accuracy is added to the study."""
+    """Train a network as in the paper, and add its test accuracy to the study."""
     convolves = any(isinstance(module, nn.Conv2d) for module in model.modules())
     recipe = Recipe(epochs=epochs, batch=batch, optimizer="sgd", lr=RATE, momentum=MOMENTUM, channels_last=convolves)
     study.say(f"{name}: training, {epochs} epochs of {len(train):,} images")

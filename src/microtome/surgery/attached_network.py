@@ -1,4 +1,4 @@
-"""Results with a network that was computed with them; a file holds only the weights to rebuild it."""
+"""Results that carry a network in memory; their files hold only the weights to rebuild it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from microtome.results import Result
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class AttachedNetwork(Result):
-    """A result that has a network as long as it is in memory."""
+    """A result that carries a network while it is in memory."""
 
     @property
     def network(self) -> Network:

@@ -193,12 +193,12 @@ def convert_to_cam(
     model = _replaced(net, name, frozen=freeze, seed=seed)
     accuracy = {"before": _accuracy(net, test)}
     accuracy["replaced"] = _accuracy(_wrapped(net, model), test)
-    asked: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch": batch}
-    recipe = Recipe(**asked, nesterov=True, schedule="one-cycle", mean=net.mean, std=net.std, seed=seed)
+    settings: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch": batch}
+    recipe = Recipe(**settings, nesterov=True, schedule="one-cycle", mean=net.mean, std=net.std, seed=seed)
     run = fit(model, train, recipe=recipe, progress=progress)
     accuracy["tuned"] = _accuracy(_wrapped(net, model), test)
     return CamConversion(
-        provenance=stated(layer=name, train=len(train), test=len(test), **asked),
+        provenance=stated(layer=name, train=len(train), test=len(test), **settings),
         layer=name,
         accuracy=accuracy,
         loss=[float(record["loss"]) for record in run.records],

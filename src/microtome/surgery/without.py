@@ -224,9 +224,9 @@ def without(
     some = sampled(training, sample)
     name = _module_layer(net, layer)
     first = net.activations(next(iter(batches(some, 1)))[1], [f"{name}@input", name])
-    read, made = first[f"{name}@input"], first[name]
-    kind = _kind(net, name, adapter, read, made)
-    size = tuple(made.shape[2:]) if made.dim() == 4 else ()
+    read, output = first[f"{name}@input"], first[name]
+    kind = _kind(net, name, adapter, read, output)
+    size = tuple(output.shape[2:]) if output.dim() == 4 else ()
     module: nn.Module = PassOn()
     if kind != "identity":
         module = Adapter(*_fitted(net, some, name, size, kind, batch), size)
@@ -240,7 +240,7 @@ def without(
     result = Without(
         provenance=stated(layer=name, adapter=kind, sample=len(some), train=len(training), test=len(held_out)),
         layer=name,
-        adapter=_words(kind, read, made),
+        adapter=_words(kind, read, output),
         before=before,
         without=at_once,
         retrained=evaluate(small.model, held_out, mean=net.mean, std=net.std)[1],
@@ -265,18 +265,18 @@ def _module_layer(net: Network, layer: str) -> str:
     return found.name
 
 
-def _kind(net: Network, layer: str, adapter: str | None, read: Tensor, made: Tensor) -> str:
-    same = read.shape == made.shape
+def _kind(net: Network, layer: str, adapter: str | None, read: Tensor, output: Tensor) -> str:
+    same = read.shape == output.shape
     kind = adapter or ("identity" if same else "copies")
     if kind not in ADAPTERS:
         raise InputError(f'there is no adapter "{kind}"; choose from {", ".join(ADAPTERS)}.')
     if kind == "identity" and not same:
         raise InputError(
-            f'layer "{layer}" maps {tuple(read.shape[1:])} to {tuple(made.shape[1:])}, so nothing can be passed on; '
+            f'layer "{layer}" maps {tuple(read.shape[1:])} to {tuple(output.shape[1:])}, so nothing can be passed on; '
             'choose the adapter "copies" or "linear".'
         )
-    if kind != "identity" and (read.dim() != made.dim() or read.dim() not in (2, 4)):
-        raise LayerError(f'layer "{layer}" maps {tuple(read.shape[1:])} to {tuple(made.shape[1:])}; no adapter fits.')
+    if kind != "identity" and (read.dim() != output.dim() or read.dim() not in (2, 4)):
+        raise LayerError(f'layer "{layer}" maps {tuple(read.shape[1:])} to {tuple(output.shape[1:])}; no adapter fits.')
     module = net.layer(layer).module
     pointwise = isinstance(module, nn.Conv2d) and all(k == 1 for k in module.kernel_size) and same
     if kind == "linear" and (isinstance(module, nn.Linear) or pointwise):
@@ -301,8 +301,8 @@ def _fitted(
     """Weight and bias of the adapter by least squares."""
     sums: list[tuple[Tensor, Tensor]] = []
     count = 0
-    for read, made in _pairs(net, data, layer, batch):
-        x, y = _rows(resized(read, size)), _rows(made)
+    for read, output in _pairs(net, data, layer, batch):
+        x, y = _rows(resized(read, size)), _rows(output)
         x = torch.cat([x, torch.ones_like(x[:1])])
         sums.append((x @ x.T, y @ x.T))
         count += x.shape[1]
@@ -327,8 +327,8 @@ def _explained(net: Network, data: Dataset, layer: str, module: nn.Module, batch
     """One minus the unexplained share of the layer's variance."""
     left, total, count, square = 0.0, torch.zeros((), device="cpu"), 0, 0.0
     with torch.no_grad():
-        for read, made in _pairs(net, data, layer, batch):
-            y = _rows(made)
+        for read, output in _pairs(net, data, layer, batch):
+            y = _rows(output)
             left += float((y - _rows(module(read))).square().sum())
             total = total + y.sum(1).cpu()
             count += y.shape[1]
@@ -344,11 +344,11 @@ def _exchanged(net: Network, layer: str, module: nn.Module) -> nn.Module:
     return model.eval()
 
 
-def _words(kind: str, read: Tensor, made: Tensor) -> str:
+def _words(kind: str, read: Tensor, output: Tensor) -> str:
     if kind == "identity":
         return "the input is passed on"
-    first = "" if read.shape[2:] == made.shape[2:] else "averaged to the layer's size, "
+    first = "" if read.shape[2:] == output.shape[2:] else "averaged to the layer's size, "
     what = (
         "a multiple of the one channel that predicts it best" if kind == "copies" else "a combination of all channels"
     )
-    return f"{first}each of {made.shape[1]} channels {what}, of {read.shape[1]}"
+    return f"{first}each of {output.shape[1]} channels {what}, of {read.shape[1]}"

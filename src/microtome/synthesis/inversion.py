@@ -152,7 +152,8 @@ def invert(
         diversity=0.0,
     )
     rows = torch.arange(len(reference), device=net.device)
-    usual = max(1, images_per_pass(net, (layer,), descent.placement.window) // starts)
+    at_once = images_per_pass(net, (layer,), descent.placement.window)
+    usual, descent = max(1, at_once // starts), descent.faster(at_once)
     parts = in_passes(
         net,
         len(rows),

@@ -117,7 +117,7 @@ def direction(layer: str, vectors: Tensor, *, reduction: Reduction = "mean", sig
     rows_of_vectors = vectors[None] if vectors.dim() == 1 else vectors
     lengths = rows_of_vectors.norm(dim=-1)
     if rows_of_vectors.dim() != 2 or not bool((lengths.gt(0) & lengths.isfinite()).all()):
-        raise InputError(f"directions are finite, non-zero rows of shape (n, channels), got {tuple(vectors.shape)}.")
+        raise InputError(f"directions must be finite, non-zero rows, (n, channels), got {tuple(vectors.shape)}.")
     unit = rows_of_vectors / rows_of_vectors.norm(dim=1, keepdim=True)
 
     def score(values: Mapping[str, Tensor], rows: Tensor) -> Tensor:

@@ -121,9 +121,9 @@ def checked_begin(net: Network, begin: Tensor | None, rows: int, size: tuple[int
 
 
 def checked_diversity(diversity: float) -> float:
-    """Return the weight of the images' likeness, or raise InputError where it would reward likeness or be infinite."""
+    """Return the weight of the images' similarity, or raise InputError if it would reward similarity or is infinite."""
     if not 0 <= diversity < math.inf:
-        raise InputError(f"diversity is finite and not negative, got {diversity}.")
+        raise InputError(f"diversity must be finite and not negative, got {diversity}.")
     return diversity
 
 

@@ -75,9 +75,9 @@ class Operation:
             _bound=None,
             _tensors=None,
         )
-        made = Operation(call, substitute(self.inputs, wide), self.output, reduced=True, signals=self.signals)
-        made.output = made.again()
-        return made
+        widened = Operation(call, substitute(self.inputs, wide), self.output, reduced=True, signals=self.signals)
+        widened.output = widened.again()
+        return widened
 
     def storages(self) -> set[int]:
         """The storages of the values that the rule will read."""
@@ -156,8 +156,8 @@ class RuleSet:
             written = call.inplace and not call.input.requires_grad  # a value is written into a constant
             shape = _Nest()
             ways = [call.input, *inputs] if written else inputs
-            made = (_Passed if isinstance(rule, Through) else _Ruled).apply(self, rule, call, shape, *ways)
-            output = shape.restored(made)
+            result = (_Passed if isinstance(rule, Through) else _Ruled).apply(self, rule, call, shape, *ways)
+            output = shape.restored(result)
         else:
             output = call.run()
         self._remember(call, output)
@@ -261,12 +261,12 @@ class _Nest:
         self._output, self._flat = output, flat
         return own[0] if len(own) == 1 else tuple(own)
 
-    def restored(self, made: Any) -> Any:
+    def restored(self, values: Any) -> Any:
         """The same nest with the tensors that the function returned."""
         output, self._output = self._output, None
         if isinstance(output, Tensor):
-            return made
-        swap = {id(old): new for old, new in zip(self._flat, tensors(made), strict=True)}
+            return values
+        swap = {id(old): new for old, new in zip(self._flat, tensors(values), strict=True)}
         self._flat = []
         return substitute(output, swap)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ _largest: Callable[[list[Tensor]], Iterable[Tensor]] = getattr(
 )
 
 
-def folded(model: nn.Module, graph: Graph) -> nn.Module:
+def folded(model: nn.Module, graph: Graph, keep: Sequence[str] = ()) -> nn.Module:
     """A private copy with batch norms folded into convolutions that nothing else reads; the model if there are none.
 
     Parameters
@@ -32,6 +32,8 @@ def folded(model: nn.Module, graph: Graph) -> nn.Module:
         The user's model; it is not touched.
     graph : Graph
         Its layers.
+    keep : sequence of str
+        Layers that keep their values: convolutions among them are not folded.
 
     Notes
     -----
@@ -39,7 +41,9 @@ def folded(model: nn.Module, graph: Graph) -> nn.Module:
     a batch norm passes on what the convolution gives; the layers' names stay.
     """
     edits = edits_of(model)
-    pairs = [pair for pair in _pairs(graph) if pair[0] not in edits]  # a folded convolution has other values
+    kept = {name.partition("/")[0].partition("@")[0] for name in keep}
+    # A folded convolution has other values.
+    pairs = [pair for pair in _pairs(graph) if pair[0] not in edits and pair[0] not in kept]
     if not pairs:
         return model
     private = _private(model)
@@ -86,7 +90,7 @@ def channels_innermost(model: nn.Module) -> nn.Module:
     if private is None:
         return model
     for module in private.modules():
-        kernel = module._parameters.get("weight") if type(module) is nn.Conv2d else None
+        kernel = module._parameters.get("weight") if isinstance(module, nn.Conv2d) else None
         if kernel is not None:  # else it is made from others at each pass, by a hook or a parametrization
             laid = kernel.detach().contiguous(memory_format=torch.channels_last)
             module.weight = nn.Parameter(laid, requires_grad=False)
@@ -112,7 +116,7 @@ def _pairs(graph: Graph) -> list[tuple[str, str]]:
     pairs = []
     for layer in graph.layers.values():
         before = graph.layers.get(layer.inputs[0]) if len(layer.inputs) == 1 else None
-        if type(layer.module) is not nn.BatchNorm2d or before is None or type(before.module) is not nn.Conv2d:
+        if type(layer.module) is not nn.BatchNorm2d or before is None or not isinstance(before.module, nn.Conv2d):
             continue
         if _hooked(before.module) or _hooked(layer.module):
             continue  # a user's hook reads the value between them

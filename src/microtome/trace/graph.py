@@ -149,28 +149,28 @@ class Watcher:
 
     def operation(self, call: Call, output: Any) -> None:
         """An operation has run."""
-        made = tensors(output) or ([call.input] if call.kind == "setitem" else [])
-        if not made:
+        outputs = tensors(output) or ([call.input] if call.kind == "setitem" else [])
+        if not outputs:
             return
         read = call.tensors
         self.strange |= any(not isinstance(value, nn.Parameter) and not self.origins.knows(value) for value in read)
-        self.origins.add(made)
+        self.origins.add(outputs)
         known = [(value, self._made[id(value)][1]) for value in read if id(value) in self._made]
         sources = [(value, self.nodes[node].field) for value, node in known]
         carried = [(value, found) for value, found in sources if found is not None]
         hidden = call.name in self.hidden
         lost = hidden or len(carried) < len(sources)
-        spread = None if lost or made[0].dim() < 2 else receptive_fields.propagate(call, carried, made[0])
+        spread = None if lost or outputs[0].dim() < 2 else receptive_fields.propagate(call, carried, outputs[0])
         held = sum(value.numel() for value in read if isinstance(value, nn.Parameter))
         index = len(self.nodes)
         scope = self._open[-1].name if self._open else ""
         inputs = tuple(dict.fromkeys(node for _, node in known))
-        self.nodes.append(_Node(call.name, kept(call.kind, made[0]), inputs, spread, held, scope, hidden))
+        self.nodes.append(_Node(call.name, kept(call.kind, outputs[0]), inputs, spread, held, scope, hidden))
         self.order.append(("operation", index))
         if call.kind in ("softmax", "log_softmax") and inputs:
             self.softmax[index] = inputs[0]
         if inputs or hidden:
-            for value in made:
+            for value in outputs:
                 self._made[id(value)] = (value, index)
 
     def leave(self, name: str, module: nn.Module, output: Any) -> None:

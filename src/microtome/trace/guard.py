@@ -116,7 +116,7 @@ def _not_compiled(modules: list[nn.Module]) -> Iterator[None]:
 
 
 def own_generators(model: nn.Module) -> list[Generator]:
-    """The random generators that a model holds in attributes of its own."""
+    """The random generators in the attributes of a model."""
     return _Attributes(_modules(model)).generators
 
 
@@ -142,7 +142,7 @@ def hooked_backwards(model: nn.Module) -> str:
 
 
 def _backward_hooks(module: nn.Module) -> list[dict[int, Any]]:
-    """The tables of a module's backward hooks that are not empty."""
+    """The non-empty tables of a module's backward hooks."""
     held = vars(module)
     if not held.get("_backward_hooks") and not held.get("_backward_pre_hooks"):  # nearly always
         return []
@@ -181,7 +181,7 @@ class _Tables:
 
 
 class _Tensors:
-    """Parameters, buffers and other tensors of a model, to put back those that a pass has overwritten or replaced."""
+    """Parameters, buffers and other tensors of a model; restores those that a pass has overwritten or replaced."""
 
     def __init__(self, modules: list[nn.Module], others: list[Tensor]) -> None:
         self._tables = _Tables(
@@ -237,7 +237,7 @@ class _Attributes:
         ]
         self._tables = _Tables(tables)
         self._held: list[tuple[Any, Any]] = []
-        self.tensors: list[Tensor] = []  # that are no buffers or parameters, also in a list or dict
+        self.tensors: list[Tensor] = []  # other than buffers and parameters, also in a list or dict
         self.generators: list[Generator] = []
         for table in tables:
             for name in table.keys() - _OF_TORCH:

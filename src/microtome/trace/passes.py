@@ -72,7 +72,7 @@ def take(
         prepared = net.normalise(source)
     if isinstance(rules, Relevance):  # a pixel keeps its relevance through the normalisation
         source = prepared.detach().requires_grad_(gradient and "input" in names)
-        prepared = source.clone()  # the model may write on its input
+        prepared = source.clone()  # the model may write into its input
         rules.start(prepared, *(net.normalise(edge) for edge in _range(net, pixels.detach())))
     tracer = Tracer(
         net.model,
@@ -135,12 +135,12 @@ def _gradients(
         )
     if rules is not None:
         rules.check_graph(output)
-    asked = [name for name in names if name in places]
+    present = [name for name in names if name in places]
     try:
         with warnings.catch_warnings():
             # An operation without a gradient: the result is an error below.
             warnings.filterwarnings("ignore", message=".*an autograd kernel was not registered", category=UserWarning)
-            found = torch.autograd.grad(output, [places[name] for name in asked], grad_output, allow_unused=True)
+            found = torch.autograd.grad(output, [places[name] for name in present], grad_output, allow_unused=True)
     except (MicrotomeError, torch.cuda.OutOfMemoryError):  # a rule has refused an operation, and says which
         raise
     except Exception as error:
@@ -152,10 +152,10 @@ def _gradients(
             ) from error
         if not isinstance(error, RuntimeError) and broken_pass.is_ours(error):
             raise
-        # Torch's own: the model overwrites a value that its gradient needs, and the like; or an autograd function's.
+        # An error of torch, such as an overwritten value that the gradient needs; or of an autograd function.
         what = str(error) if isinstance(error, RuntimeError) else f"{type(error).__name__}: {error}"
         raise ModelError(f"the model runs forwards but cannot be differentiated: {what}") from error
-    return dict.fromkeys(names) | dict(zip(asked, found, strict=True))
+    return dict.fromkeys(names) | dict(zip(present, found, strict=True))
 
 
 broken_pass.calls_the_model(_gradients)

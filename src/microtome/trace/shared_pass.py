@@ -17,20 +17,20 @@ from microtome.trace.tracing.watching import Observer
 
 @dataclass(frozen=True)
 class SharedPass:
-    """A pass over several images, and what the model returned for one of them alone.
+    """A pass over several images, and the model's output for one of them alone.
 
     Attributes
     ----------
     images : Tensor
-        What the model was given.
+        Input of the model.
     observer : Observer
         The observer of the pass.
     returned : object
         Output of the model.
     alone : object
-        What the model returned for one image alone.
+        Output of the model for one image alone.
     place : int
-        Which of the images that is; it is gray.
+        Index of this image, which is gray.
     drew : bool
         Whether random numbers were drawn.
     """

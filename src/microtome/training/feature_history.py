@@ -259,8 +259,8 @@ def _pictures(
     for name in names:
         own = _own(net, name, shown)
         if "superstimuli" in show and own:
-            made = synthesis.maximize(net, name, channels=own, steps=steps, seed=seed)
-            found["superstimuli"][name] = made.images.detach().float().cpu()
+            superstimuli = synthesis.maximize(net, name, channels=own, steps=steps, seed=seed)
+            found["superstimuli"][name] = superstimuli.images.detach().float().cpu()
         if "filters" in show and net.layer(name).kind in ("Conv2d", "conv2d"):
             found["filters"][name] = units.filters(net, name, fit=False).weights[own]
     return found

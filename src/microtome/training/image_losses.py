@@ -221,11 +221,11 @@ class PreparedImages:
                 yield self._kept[number]
                 continue
             places = self.places if order is None else self.places[order]
-            made = self._prepared(places[start : start + self.batch])
-            size = made[0].numel() * made[0].element_size()
+            prepared = self._prepared(places[start : start + self.batch])
+            size = prepared[0].numel() * prepared[0].element_size()
             if order is None and self._bytes + size <= _KEPT:
-                self._kept[number], self._bytes = made, self._bytes + size
-            yield made
+                self._kept[number], self._bytes = prepared, self._bytes + size
+            yield prepared
 
     def _prepared(self, places: Tensor) -> tuple[Tensor, Tensor]:
         images, labels = self._adapter.fetch(places)

@@ -27,21 +27,21 @@ class QuickPooling(TorchFunctionMode):
         """Run the operation, with fast pooling."""
         options = kwargs or {}
         if getattr(func, "__name__", "") == "max_pool2d" and not torch.is_grad_enabled():
-            made = _pooled({**dict(zip(_NAMES, args, strict=False)), **options})
-            if made is not None:
-                return made
+            pooled = _pooled({**dict(zip(_NAMES, args, strict=False)), **options})
+            if pooled is not None:
+                return pooled
         return func(*args, **options)
 
 
-def _pooled(given: Mapping[str, Any]) -> Tensor | None:
+def _pooled(options: Mapping[str, Any]) -> Tensor | None:
     """The pooled maps, or None for other windows."""
-    images = given.get("input")
+    images = options.get("input")
     if not isinstance(images, Tensor) or images.device.type != "cpu" or images.dim() != 4:
         return None
-    kernel = _pair(given.get("kernel_size", 0))
-    stride = _pair(given.get("stride") or kernel)
-    plain = _pair(given.get("padding", 0)) == (0, 0) and _pair(given.get("dilation", 1)) == (1, 1)
-    if kernel != (2, 2) or stride != (2, 2) or not plain or given.get("return_indices"):
+    kernel = _pair(options.get("kernel_size", 0))
+    stride = _pair(options.get("stride") or kernel)
+    plain = _pair(options.get("padding", 0)) == (0, 0) and _pair(options.get("dilation", 1)) == (1, 1)
+    if kernel != (2, 2) or stride != (2, 2) or not plain or options.get("return_indices"):
         return None
     if images.shape[2] % 2 or images.shape[3] % 2 or not images.numel():
         return None

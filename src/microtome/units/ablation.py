@@ -163,14 +163,18 @@ def ablate(
     fill = torch.zeros(info.units, device="cpu") if value == "zero" else _means(net, dataset, info)
     labels = dataset.labels
     counts = _Counts(net.head, len(rows), labels is not None)
+    quick: Network | None = None
     for indices, images, _ in batches(dataset, net.admitted(batch)):
-        x = net.normalise(net.images(images))
-        replay = Replay(net.model)
-        whole = _logits(net, x, replay, {})
+        given = net.images(images)
+        if quick is None:
+            quick = net.quick(given, [info.name, "logits"], len(dataset) * len(rows), backwards=False)
+        x = quick.normalise(given)
+        replay = Replay(quick.model)
+        whole = _logits(quick, x, replay, {})
         replay.recorded()
         counts.start(whole, None if labels is None else labels[indices])
         for row, group in enumerate(rows):
-            counts.add(row, _logits(net, x, replay, {info.name: _replacement(info, len(x), group, fill)}))
+            counts.add(row, _logits(quick, x, replay, {info.name: _replacement(info, len(x), group, fill)}))
     return Ablation(
         provenance=stated(layer=info.name, units=rows, images=len(dataset)),
         layer=info.name,

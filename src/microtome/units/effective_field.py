@@ -105,7 +105,7 @@ def effective_field(
     if not 0 < share <= 1:
         raise InputError(f"share is in (0, 1], got {share}.")
     if k < 1:
-        raise InputError(f"k is at least 1, got {k}.")
+        raise InputError(f"k must be at least 1, got {k}.")
     entries = [patches.entry(unit, rank) for rank in range(min(k, patches.count()))]
     entries = [entry for entry in entries if entry[0] >= 0]
     pictures, _ = patches.pictures.fetch(torch.tensor([entry[0] for entry in entries], device="cpu"))

@@ -122,21 +122,21 @@ def project_back(
         raise LayerError(f'layer "{info.name}" ({info.kind}) has no separate values for each image; choose another.')
     if not 0 <= unit < info.units:
         raise InputError(f'unit {unit} does not exist: "{info.name}" has units 0 to {info.units - 1}.')
-    given = net.images(images)
-    values = info.axes.maps(net.activations(given, info.name, check=False)[info.name], len(given))[:, unit]
+    checked = net.images(images)
+    values = info.axes.maps(net.activations(checked, info.name, check=False)[info.name], len(checked))[:, unit]
     places = _places(values, position)
     rules = Relevance(chooser(net, "epsilon-sparing-plus")) if method == "relevance" else None
     record = net.run(
-        given, record="input", gradient=True, output_layer=info.name, check=False,
+        checked, record="input", gradient=True, output_layer=info.name, check=False,
         rules=rules or (None if method == "gradient" else method),
         grad_output=partial(_begun, info, unit, places, method == "relevance"),
     )  # fmt: skip
     return Projection(
         provenance=stated(layer=info.name, rule=method),
         values=wide(record.gradient["input"]),
-        target=torch.full((len(given),), unit, device=given.device),
+        target=torch.full((len(checked),), unit, device=checked.device),
         score=wide(values.flatten(1).gather(1, places[:, None])[:, 0]),
-        images=given.detach(),
+        images=checked.detach(),
         classes=None,
         layer=info.name,
         position=torch.stack([places // values.shape[2], places % values.shape[2]], 1),

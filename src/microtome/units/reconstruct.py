@@ -134,7 +134,7 @@ def reconstruct(
     if method not in METHODS:
         raise InputError(f'method must be one of {", ".join(METHODS)}; got "{method}".')
     if k < 1:
-        raise InputError(f"k is at least 1, got {k}.")
+        raise InputError(f"k must be at least 1, got {k}.")
     rows = list(range(patches.units)) if units is None else [units] if isinstance(units, int) else list(units)
     if not rows:
         raise InputError("the list of units is empty; give at least one, or None for all.")

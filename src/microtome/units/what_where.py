@@ -194,8 +194,9 @@ def _responses(net: Network, names: list[str], shown: PlacedStimuli, reduce: str
         if not layer.units or layer.axes.image_axis is None:
             raise LayerError(f'layer "{name}" has no units, or its values have no axis of images; choose another.')
     rows: dict[str, list[Tensor]] = {name: [] for name in names}
+    quick = net.quick(scaled(net, with_channels(net, shown.images[:1])), names, len(shown.images), backwards=False)
     for images in shown.images.split(batch):
-        values = net.activations(scaled(net, with_channels(net, images)), names, batch=batch)
+        values = quick.activations(scaled(net, with_channels(net, images)), names, batch=batch)
         for name in names:
             rows[name].append(_reduced(info[name], values[name], len(images), reduce).double().cpu())
     return {name: torch.cat(parts).T for name, parts in rows.items()}

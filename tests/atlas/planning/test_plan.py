@@ -18,7 +18,7 @@ from microtome.atlas.task import Task
 from microtome.atlas.topics.images import kept_and_lost
 from microtome.atlas.topics.images.attribution_maps import _options, explain_tasks, passes
 from microtome.atlas.topics.images.kept_and_lost import kept_layers, kept_tasks
-from microtome.atlas.topics.units import unit_superstimuli
+from microtome.atlas.topics.units import unit_superstimuli, what_and_place
 from microtome.atlas.topics.units.strongest_patches import reconstruction_tasks
 from microtome.loading import RunConfig
 
@@ -122,10 +122,24 @@ def test_with_less_time_fewer_images_then_fewer_steps_tell_what_layers_reject(pl
     assert planned(0.99 * each[40]) == []
 
 
-def test_integrated_gradients_are_made_again_twice_where_the_time_is_there(plan: Plan) -> None:
-    for seconds, trials in ((1e6, 2), (1e-9, 1)):
+def test_integrated_gradients_are_refined_twice_where_the_time_is_there(plan: Plan) -> None:
+    for seconds, points in ((1e6, 450), (1e-9, 150)):
         limited = with_budget(plan, attribution_seconds=seconds)
-        assert [one["trials"] for one in _options(limited, "integrated-gradients", 3)] == [trials]
+        assert [one["max_steps"] for one in _options(limited, "integrated-gradients", 3)] == [points]
+
+
+def test_placed_stimuli_get_fewer_positions_before_layers_are_left_out(plan: Plan) -> None:
+    def planned(seconds: float) -> list[tuple[int, int]]:
+        tasks = what_and_place._tasks(with_budget(plan, topic_seconds=seconds), None)  # type: ignore[arg-type]  # not read
+        return [(task.parameters["grid"], len(task.parameters["layers"])) for task in tasks]
+
+    names = list(plan.layers)
+    costs = {grid: what_and_place._cost(plan, names, grid) for grid in (5, 4, 3)}
+    assert planned(1.01 * costs[5]) == [(5, len(names))]
+    assert planned(0.99 * costs[5]) == [(4, len(names))]
+    assert planned(1.01 * costs[3]) == [(3, len(names))]
+    assert planned(0.99 * costs[3]) == [(3, len(names) - 1)]
+    assert planned(1e-9) == []
 
 
 def test_every_unit_with_a_page_has_a_superstimulus_and_only_small_images_have_restarts(

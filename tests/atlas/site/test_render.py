@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import time
@@ -285,6 +286,24 @@ def test_small_cells_keep_square_pixels_beside_photos(tmp_path: Path) -> None:
     writer = SpriteWriter(Store(tmp_path), pixelated=False)
     assert writer.natural("filters", torch.rand(2, 3, 7, 7)).pixelated
     assert not writer.natural("photos", torch.rand(2, 3, 40, 40)).pixelated
+
+
+def test_threads_write_the_same_bytes_and_the_later_picture_of_a_name_stays(tmp_path: Path) -> None:
+    cells = torch.rand(40, 2, 3, 40, 40)
+    plain, threads = (SpriteWriter(Store(tmp_path / name), pixelated=False) for name in ("plain", "threads"))
+    for writer in (plain, threads):
+        with writer if writer is threads else contextlib.nullcontext():
+            sprites = [writer.natural(f"photo-{place % 30}", cells[place]) for place in range(40)]
+    files = {sprite.file for sprite in sprites}
+    assert len(files) == 30
+    for file in files:
+        assert (tmp_path / "plain" / file).read_bytes() == (tmp_path / "threads" / file).read_bytes()
+
+
+def test_a_picture_that_cannot_be_written_ends_the_block(tmp_path: Path) -> None:
+    (tmp_path / "sprites").write_text("a file where the folder should be")
+    with pytest.raises(StoreError, match="sprites"), SpriteWriter(Store(tmp_path), pixelated=False) as writer:
+        writer.natural("photo", torch.rand(2, 3, 40, 40))
 
 
 def test_two_halves_in_a_row_stand_side_by_side(tmp_path: Path) -> None:

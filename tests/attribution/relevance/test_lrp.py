@@ -172,7 +172,7 @@ SPELLED_BY_A_GATE = {
     ),
     "silu by tanh": (F.silu, lambda x: x * (1 + torch.tanh(x / 2)) / 2),
     "mish": (F.mish, lambda x: x * torch.tanh(F.softplus(x))),
-    # Constants that put the middle of a function at zero, or make it a sigmoid, are part of it.
+    # Constants that centre a function at zero, or make it a sigmoid, are part of it.
     "tanh by sigmoid": (torch.tanh, lambda x: 2 * torch.sigmoid(2 * x) - 1),
     "tanh by exp": (torch.tanh, lambda x: 1 - 2 / (1 + torch.exp(2 * x))),
     "scaled tanh by sigmoid": (lambda x: 3 * torch.tanh(x / 3), lambda x: 6 * torch.sigmoid(x / 1.5).sub(0.5)),
@@ -200,7 +200,7 @@ CONSTANTS_OF_THE_NETWORK = {
 
 @pytest.mark.parametrize("name", CONSTANTS_OF_THE_NETWORK)
 def test_a_constant_that_shifts_a_nonlinearity_keeps_its_part(name):
-    """A number in the code is what the same number in a bias is, where it does not belong to the function."""
+    """A number in the code acts like the same number in a bias if it does not belong to the function."""
     function = CONSTANTS_OF_THE_NETWORK[name]
 
     class Shifted(nn.Module):
@@ -210,7 +210,7 @@ def test_a_constant_that_shifts_a_nonlinearity_keeps_its_part(name):
             self.first, self.head, self.bias = nn.Conv2d(3, 4, 3), nn.Linear(4, 2), bias
 
         def forward(self, x):
-            y = self.first(x).clone()  # the constant is no part of the convolution
+            y = self.first(x).clone()  # the constant is not part of the convolution
             return self.head(function(y, self.bias).mean((2, 3)))
 
     x = torch.rand(2, 3, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

@@ -76,11 +76,14 @@ def test_a_command_keeps_its_result_and_says_what_it_found(
 def test_several_methods_stand_side_by_side_and_options_go_to_those_that_take_them(
     files: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    chosen = ["--method", "saliency,grad-cam,occlusion", "--layer", "two", "--window", "4", "--stride", "3"]
+    chosen = ["--method", "saliency,grad-cam,occlusion,integrated-gradients", "--layer", "two", "--window", "4"]
+    chosen += ["--stride", "3", "--steps", "7", "--rule", "cosine"]
     assert run(["explain", PICTURE, *MODEL, *chosen, "-o", "result.safetensors"]) == 0
     found = load("result.safetensors")
-    assert list(found.results) == ["saliency", "grad-cam", "occlusion"]
+    assert list(found.results) == ["saliency", "grad-cam", "occlusion", "integrated-gradients"]
     assert found["occlusion"].provenance.parameters["window"] == [4, 4]
+    assert found["integrated-gradients"].steps.tolist() == [7]
+    assert found["integrated-gradients"].provenance.parameters["rule"] == "cosine"
     assert found["grad-cam"].layer == "two"
     assert run(["explain", PICTURE, *MODEL, *chosen, "-o", "figure.png"]) == 0
     capsys.readouterr()

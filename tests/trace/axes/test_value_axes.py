@@ -193,7 +193,7 @@ def test_heads_and_attention_weights():
 
 
 class Apart(nn.Module):
-    """Takes the images of a batch apart, as ``how`` says, and one convolutional network over each part."""
+    """Splits the images of a batch, as ``how`` says, and runs one convolutional network on each part."""
 
     def __init__(self, how) -> None:
         super().__init__()
@@ -215,7 +215,7 @@ APART = {
 
 @pytest.mark.parametrize("how", APART)
 def test_images_that_the_model_takes_apart_go_through_alone(how):
-    """Oracle: the same network over the whole batch. Each image would have had a layer's name of its own."""
+    """Oracle: the same network on the whole batch. Otherwise each image would have its own layer name."""
     net, whole = Network(Apart(APART[how]), SHAPE), Network(Apart(lambda x: [x]), SHAPE)
     assert any("one image goes through at a time" in note for note in net.notes)
     for name in ("stem", "/relu", "head"):
@@ -229,7 +229,7 @@ def test_images_that_the_model_takes_apart_go_through_alone(how):
 
 
 def test_gradients_do_not_end_at_a_layer_of_one_image():
-    """Integrated gradients gather the points at the first affine layer, which here holds one image of the batch."""
+    """Integrated gradients sum the points at the first affine layer, which here holds one image of the batch."""
 
     class Single(Apart):
         def forward(self, x: Tensor) -> Tensor:
@@ -243,14 +243,14 @@ def test_gradients_do_not_end_at_a_layer_of_one_image():
 
 
 def test_a_layer_of_some_images_is_refused():
-    """Two images at a time go unnoticed when the network is read with two."""
+    """Two images at a time are not noticed if the network is read with two images."""
     net = Network(Apart(lambda x: x.split(2)), SHAPE)
     with pytest.raises(LayerError, match="4 images"):
         net.activations(X, "stem")
 
 
 WEIGHTS = torch.randn(7, 6, generator=torch.Generator().manual_seed(1))
-# name: (from a map of 6 channels, 8 x 6 places, to the value that is named last, its axes, its units, maps or not)
+# name: (from a map of 6 channels, 8 x 6 places, to the last named value; its axes, its units, whether they are maps)
 PRODUCTS = {
     "tensordot": (lambda y: torch.tensordot(y, WEIGHTS, ([1], [1])), "N 8 6 C", 7, True),
     "tensordot, last axis": (lambda y: torch.tensordot(y.permute(0, 2, 3, 1), WEIGHTS.T, 1), "N 8 6 C", 7, True),
@@ -262,7 +262,7 @@ PRODUCTS = {
 
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_products_make_units_and_torn_rows_are_no_map(name):
-    """By hand from the shapes. 8 rows of 6, read as 6 rows of 8, lie no longer where the picture has them."""
+    """By hand from the shapes. 8 rows of 6, read as 6 rows of 8, are not at their place in the picture any more."""
     make, shown, count, spatial = PRODUCTS[name]
 
     class Product(nn.Module):
@@ -361,7 +361,7 @@ def test_a_model_of_one_batch_size_is_read_and_said(batch):
 
 @pytest.mark.parametrize(("side", "passes"), [(8, [(1, 8), (2, 8)]), (128, [(1, 128), (1, 64), (3, 64)])])
 def test_no_image_is_changed_where_each_is_as_it_is_alone(side, passes):
-    """Two more passes are needed only where an image beside others differs from the image alone."""
+    """Two more passes are needed only if an image in a batch differs from the image alone."""
     seen: list[tuple[int, int]] = []
 
     class Counted(Mixing):

@@ -417,7 +417,7 @@ def test_logits_of_any_object(make: Make) -> None:
 
 
 def test_scores_of_a_network_with_small_weights_are_no_probabilities() -> None:
-    """They leave [0, 1] only for images ten thousand times as large as pixels."""
+    """They leave [0, 1] only for images ten thousand times larger than pixels."""
     dice = torch.Generator().manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3), nn.ReLU()

@@ -1,4 +1,4 @@
-"""Is a batch norm that a model writes by hand one layer with the convolution before it, as the named one is?"""
+"""A batch norm written by hand forms one layer with the convolution before it, like a named batch norm."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def relevance(norm: Norm, rule: str) -> attribution.Attribution:
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", BY_HAND)
 def test_as_the_named_norm(name: str, rule: str) -> None:
-    """Oracle: torch's batch norm. Rounding alone: 1e-12 expected."""
+    """Oracle: torch's batch norm. Only rounding: 1e-12 expected."""
     expected, found = (relevance(norm, rule) for norm in (named, BY_HAND[name]))
     scale = float(expected.values.abs().max())
     torch.testing.assert_close(found.values, expected.values, rtol=0, atol=1e-9 * scale)
@@ -92,7 +92,7 @@ def _apart(y: Tensor) -> Tensor:
 @pytest.mark.parametrize("rule", ["z-plus", "gamma"])
 @pytest.mark.parametrize("name", SEVERAL_READERS)
 def test_what_others_read_too_stays_a_layer_of_its_own(name: str, rule: str) -> None:
-    """Oracle: the same network with a copy between the layer and the norm, which keeps them apart."""
+    """Oracle: the same network with a copy between the layer and the norm, which separates them."""
     found, expected = (relevance(norm, rule) for norm in SEVERAL_READERS[name])
     scale = float(expected.values.abs().max())
     torch.testing.assert_close(found.values, expected.values, rtol=0, atol=1e-6 * scale)

@@ -45,7 +45,7 @@ def first(x: Tensor) -> Tensor:
 
 
 def written_over(x: Tensor, weight: Tensor) -> Tensor:
-    """The layer's values are written over when the product has been made."""
+    """The layer's values are overwritten after the product."""
     x = x.clone()
     terms = x[:, None] * weight
     x.zero_()

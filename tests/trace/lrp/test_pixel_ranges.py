@@ -1,4 +1,4 @@
-"""Does a model that prepares its images itself get the relevance of one whose images are prepared for it?"""
+"""A model that prepares its images itself gets the same relevance as a model with prepared images."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ METHODS = {
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", [*NORMALISED, *LAID_OUT])
 def test_pixels_prepared_by_the_model_are_pixels(name: str, method: str) -> None:
-    """Oracle: the network without the preparation, its images normalised by ``Network``. Rounding alone: 1e-12."""
+    """Oracle: the network without the preparation; ``Network`` normalises its images. Only rounding: 1e-12."""
     mean, std = (MEAN, STD) if name in NORMALISED else ((0.0,) * 3, (1.0,) * 3)
     plain = Network(Prepared(lambda x: x).eval(), (3, SIDE, SIDE), mean, std)
     found = Network(Prepared((NORMALISED | LAID_OUT)[name]).eval(), (3, SIDE, SIDE))
@@ -75,7 +75,7 @@ def test_pixels_prepared_by_the_model_are_pixels(name: str, method: str) -> None
 
 
 def test_the_range_of_constants_beside_pixels_is_the_constants() -> None:
-    """A channel of constants takes nothing by the box rule: x = low = high there."""
+    """A channel of constants gets nothing by the box rule: x = low = high there."""
 
     def with_places(x: Tensor) -> Tensor:
         places = torch.linspace(-1, 1, SIDE, dtype=x.dtype).expand(len(x), 1, SIDE, SIDE)

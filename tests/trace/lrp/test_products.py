@@ -117,7 +117,7 @@ class WholeLayer(nn.Module):
 
 @pytest.mark.parametrize("rules", ["epsilon", "z-plus", "gamma", "w-square"])
 def test_projections_within_an_attention_layer_follow_the_rule(rules):
-    """Oracle: the same layer with its projections written as linear layers. Rounding alone: 1e-12 expected."""
+    """Oracle: the same layer with its projections written as linear layers. Only rounding: 1e-12 expected."""
     x = torch.rand(2, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     whole, written = (
         attribution.lrp(Network(WholeLayer(by_hand).double().eval(), SHAPE), x, 1, rules=rules)

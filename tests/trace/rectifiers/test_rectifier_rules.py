@@ -272,13 +272,13 @@ def test_deconvnet_passes_the_signal_by_whatever_was_written(spelling: str) -> N
 
 @pytest.mark.parametrize("spelling", ["squared relu, one factor twice", "squared relu, two factors"])
 def test_a_square_by_factors_is_a_square(spelling: str) -> None:
-    """Oracle: the square as a power, whose gradient stands behind the rectifier."""
+    """Oracle: the square as a power, whose gradient comes after the rectifier."""
     expected, found = (ours("deconvnet", NAMED[name][0]).values for name in ("squared relu", spelling))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10 * float(expected.abs().max()))
 
 
 def test_lerp_with_a_mask_in_single_precision() -> None:
-    """The constants of an operation that converts no types are probed in the type of the grid."""
+    """The constants of an operation without type conversion are probed in the type of the grid."""
     net = Network(Model(lambda x: torch.lerp(torch.zeros_like(x), x, (x > 0).float())).float().eval(), IMAGES.shape[1:])
     named = Network(Model(F.relu).float().eval(), IMAGES.shape[1:])
     found, expected = (attribution.guided_backprop(one, IMAGES.float(), 1) for one in (net, named))

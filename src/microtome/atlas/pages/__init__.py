@@ -26,13 +26,20 @@ def site(album: Album, topics: Sequence[Topic], *, larger: str = "") -> int:
 
     ``larger`` is the time of the next larger budget, in words.
     """
-    found = atlas(album, topics, larger=larger)
+    with album.sprites:
+        if album.store.local:
+            count = render(atlas(album, topics, larger=larger), album.store.root)
+        else:
+            count = _through_a_folder(album, topics, larger)
     if album.store.local:
-        count = render(found, album.store.root)
         album.sprites.remove_others()
-        return count
-    with tempfile.TemporaryDirectory() as folder:  # pages are written to a disk and copied to the bucket
-        count = render(found, folder)
+    return count
+
+
+def _through_a_folder(album: Album, topics: Sequence[Topic], larger: str) -> int:
+    """Write the pages to a disk and copy them to the bucket."""
+    with tempfile.TemporaryDirectory() as folder:
+        count = render(atlas(album, topics, larger=larger), folder)
         for file in sorted(Path(folder).rglob("*")):
             if file.is_file():
                 album.store.write_if_changed(file.relative_to(folder).as_posix(), file.read_bytes())

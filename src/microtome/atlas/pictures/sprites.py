@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import math
+import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 import torch
@@ -18,6 +22,7 @@ from microtome.atlas.widgets import Colours, Sprite
 __all__ = ["SpriteWriter", "bounds", "coloured", "gridded"]
 
 _SIDE = 8192  # pixels a side that every browser and phone decodes
+_WAITING = 64  # pictures that wait for an encoder at most, which bounds the memory
 _SQUARE = 32  # pixels a side up to which every pixel is shown as a square: filters, patches, small maps
 
 
@@ -84,12 +89,39 @@ def bounds(values: Tensor, colours: Colours) -> tuple[float, float]:
 
 
 class SpriteWriter:
-    """Writes the sprites of one run into the folder of the site; a file with the same bytes is left alone."""
+    """Writes the sprites of one run into the folder of the site; a file with the same bytes is left alone.
+
+    In a ``with`` block several threads encode the pictures, while the pages are made; at its end all are written.
+    """
 
     def __init__(self, store: Store, *, pixelated: bool) -> None:
         self.store = store
         self.pixelated = pixelated
         self._written: set[str] = set()
+        self._encoders: ThreadPoolExecutor | None = None
+        self._waiting: deque[Future[None]] = deque()
+
+    def __enter__(self) -> SpriteWriter:
+        if self.store.local:  # other stores are written one file at a time
+            self._encoders = ThreadPoolExecutor(os.cpu_count())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        encoders, self._encoders = self._encoders, None
+        if encoders is None:
+            return
+        try:
+            self._wait(0 if kind is None else len(self._waiting))
+        finally:
+            encoders.shutdown(cancel_futures=True)
+            self._waiting.clear()
+
+    def _wait(self, most: int) -> None:
+        """Wait until at most so many pictures are not written; raises the error of a picture."""
+        while len(self._waiting) > most:
+            self._waiting.popleft().result()
 
     def remove_others(self) -> None:
         """Remove picture files of earlier runs that no page of this run shows."""
@@ -161,16 +193,33 @@ class SpriteWriter:
         lossless = self.pixelated or max(height, width) <= _SQUARE or colours == "classes"
         grid = gridded(cells, across)
         file = f"sprites/{name}.{'png' if lossless and max(grid.shape[1:]) <= 64 else 'webp'}"
-        self.store.write_if_changed(file, encoded(grid, file, lossless=lossless))
+        if file in self._written:
+            self._wait(0)  # the later picture of a name stays
         self._written.add(file)
+        image = _image(grid)
+        if self._encoders is None:
+            self._encode(image, file, lossless)
+        else:
+            self._waiting.append(self._encoders.submit(self._encode, image, file, lossless))
+            self._wait(_WAITING)
         pixelated = self.pixelated or max(height, width) <= _SQUARE
         return Sprite(file, (height, width), across, n, colours, limits, quantity, pixelated)
+
+    def _encode(self, image: Image.Image, file: str, lossless: bool) -> None:
+        self.store.write_if_changed(file, _encoded(image, file, lossless=lossless))
 
 
 def encoded(picture: Tensor, file: str, *, lossless: bool) -> bytes:
     """A picture (C, H, W) in [0, 1] as PNG or WebP; the encoders are deterministic."""
+    return _encoded(_image(picture), file, lossless=lossless)
+
+
+def _image(picture: Tensor) -> Image.Image:
     pixels = (picture * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+
+
+def _encoded(image: Image.Image, file: str, *, lossless: bool) -> bytes:
     content = io.BytesIO()
     if file.endswith(".png"):
         image.save(content, "PNG", optimize=False)

@@ -33,6 +33,8 @@ class Budget:
     stimulus_steps, diverse_stimuli, restarts : int
         Steps of ascent of each superstimulus; further, different superstimuli of each unit; and images from other
         starts that each is compared with.
+    compared_patches : int
+        Number of strongest patches that a superstimulus is compared with.
     sample_images : int
         Largest number of images on which units are ablated and compared.
     dissections_per_layer : int
@@ -60,6 +62,7 @@ class Budget:
     stimulus_steps: int
     diverse_stimuli: int
     restarts: int
+    compared_patches: int
     sample_images: int
     dissections_per_layer: int
     occlusion_windows: int
@@ -81,25 +84,26 @@ BUDGETS = {
         name="quick",
         units_per_layer=8,
         units_in_all=1000,
-        images=12,
+        images=10,
         classes=10,
         patches=9,
         bins=5,
         reconstructed_patches=3,
-        stimulus_steps=48,
+        stimulus_steps=32,
         diverse_stimuli=0,
         restarts=0,
+        compared_patches=5,
         sample_images=300,
         dissections_per_layer=64,
         occlusion_windows=10,
         reconstruction_seconds=120.0,
-        superstimulus_seconds=300.0,
+        superstimulus_seconds=125.0,
         tuning_seconds=40.0,
         ablation_seconds=40.0,
         similarity_seconds=30.0,
         attribution_seconds=30.0,
         space_seconds=30.0,
-        topic_seconds=40.0,
+        topic_seconds=25.0,
     ),
     "standard": Budget(
         name="standard",
@@ -113,6 +117,7 @@ BUDGETS = {
         stimulus_steps=192,
         diverse_stimuli=2,
         restarts=2,
+        compared_patches=9,
         sample_images=2000,
         dissections_per_layer=128,
         occlusion_windows=24,
@@ -137,6 +142,7 @@ BUDGETS = {
         stimulus_steps=256,
         diverse_stimuli=4,
         restarts=2,
+        compared_patches=9,
         sample_images=10000,
         dissections_per_layer=_ALL,
         occlusion_windows=32,
@@ -166,7 +172,7 @@ def budget(size: str | Budget) -> Budget:
     Examples
     --------
     >>> budget("quick").images
-    12
+    10
     """
     if isinstance(size, Budget):
         return size

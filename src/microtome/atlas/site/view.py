@@ -236,7 +236,7 @@ class View:
 
     @staticmethod
     def orders(cards: Sequence[UnitCard]) -> list[tuple[str, str]]:
-        """The orders of a layer's cards that differ from each other: key and name, the page's own first."""
+        """The distinct orders of a layer's cards: key and name, the page's own order first."""
         found = [("unit", "number")]
         if len({card.paged for card in cards}) > 1:
             found.insert(0, ("paged", "pages first"))

@@ -84,8 +84,8 @@ def cam(net: Network, images: Any, target: Target = None, *, batch: int | None =
     """
     features, pooled = _pooling(net)
 
-    def weighted(part: Tensor, asked: Target) -> tuple[Tensor, RecordedPass]:
-        record = net.run(part, asked, record=[features, f"{pooled}@input", pooled], gradient=True, check=False)
+    def weighted(part: Tensor, classes: Target) -> tuple[Tensor, RecordedPass]:
+        record = net.run(part, classes, record=[features, f"{pooled}@input", pooled], gradient=True, check=False)
         read = record.value[f"{pooled}@input"]
         read = read if read.dim() == 4 else record.value[features]  # the positions may have been flattened
         _check_mean(read, record.value[pooled], pooled)

@@ -37,7 +37,7 @@ def map_layer(net: Network, layer: str | None) -> str:
     Raises
     ------
     LayerError
-        When no layer has places on the picture.
+        When no layer has positions on the picture.
     """
     if layer is not None:
         return layer

@@ -108,8 +108,8 @@ def grad_cam(
     layer = map_layer(net, layer)
     laid = arrangement(net, layer)
 
-    def weighted(part: Tensor, asked: Target) -> tuple[Tensor, RecordedPass]:
-        record = net.run(part, asked, record=layer, gradient=True, check=False)
+    def weighted(part: Tensor, classes: Target) -> tuple[Tensor, RecordedPass]:
+        record = net.run(part, classes, record=layer, gradient=True, check=False)
         features, gradient = (wide(laid.maps(found[layer], len(part))) for found in (record.value, record.gradient))
         _check_reached(laid, gradient, record.gradient[layer], layer)
         weights = gradient.mean((2, 3), keepdim=True)

@@ -31,7 +31,7 @@ def entrance(net: Network) -> str:
         outer = [layer for layer in readers if not any(layer.name.startswith(f"{other.name}.") for other in readers)]
         if len(outer) != 1 or outer[0].inputs != (reached,) or not all(map(_affine, _whole(net, outer[0]))):
             return reached
-        if outer[0].axes.image_axis != 0:  # of one image, which the model has taken from its batch
+        if outer[0].axes.image_axis != 0:  # of one image that the model has taken out of its batch
             return reached
         reached = outer[0].name
 

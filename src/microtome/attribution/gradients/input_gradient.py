@@ -39,8 +39,8 @@ def pixel_signal(
         the network's normalisation, too.
     """
 
-    def signal(part: Tensor, asked: Target) -> RecordedPass:
-        return net.run(part, asked, record="input", gradient=True, rules=rules, check=False)
+    def signal(part: Tensor, classes: Target) -> RecordedPass:
+        return net.run(part, classes, record="input", gradient=True, rules=rules, check=False)
 
     records = by_batch(net, images, target, signal, batch, backwards=True)
     return Signal(

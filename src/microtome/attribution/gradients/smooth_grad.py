@@ -107,18 +107,18 @@ def smooth_grad(
     check_count(samples, "samples")
     if not noise >= 0:
         raise InputError(f"noise is a share of the image's range and not negative, got {noise}.")
-    asked = scored(net, images, target, batch)
-    given = asked.images
-    draws = torch.randn((samples, *given.shape[1:]), generator=torch.Generator().manual_seed(seed), device="cpu").to(
-        given
+    scores = scored(net, images, target, batch)
+    checked = scores.images
+    draws = torch.randn((samples, *checked.shape[1:]), generator=torch.Generator().manual_seed(seed), device="cpu").to(
+        checked
     )
-    quick = net.quick(given, asked.logits, len(given) * len(draws))
-    mean, error = _moments(quick, given, asked.target, draws * noise, batch)
+    quick = net.quick(checked, scores.logits, len(checked) * len(draws))
+    mean, error = _moments(quick, checked, scores.target, draws * noise, batch)
     return SampledAttribution(
         values=mean,
-        target=asked.target,
-        score=asked.score,
-        images=given,
+        target=scores.target,
+        score=scores.score,
+        images=checked,
         classes=net.classes,
         standard_error=error,
         samples=samples,

@@ -157,27 +157,28 @@ def _curve(
     *,
     insert: bool,
 ) -> PixelCurve:
-    given = net.images(images).detach()
+    checked = net.images(images).detach()
     steps = check_count(steps, "steps")
-    chosen = asked_classes(net, given, attribution, target)
-    rank = _ranks(map_of(attribution, given))
-    bare = baseline(net, given, fill)
-    start, end = (bare, given) if insert else (given, bare)
+    chosen = asked_classes(net, checked, attribution, target)
+    rank = _ranks(map_of(attribution, checked))
+    bare = baseline(net, checked, fill)
+    start, end = (bare, checked) if insert else (checked, bare)
     fraction = torch.linspace(0, 1, steps + 1, dtype=torch.float64, device="cpu")
-    pixels = given.shape[-2] * given.shape[-1]
-    count = (fraction * pixels).round().long().to(given.device)
+    pixels = checked.shape[-2] * checked.shape[-1]
+    count = (fraction * pixels).round().long().to(checked.device)
     # Pairs of image and step share batches, so that a few images fill a batch, too.
-    which = torch.arange(len(given) * (steps + 1), device=given.device)
+    which = torch.arange(len(checked) * (steps + 1), device=checked.device)
+    quick = net.quick(checked, ["logits"], len(which), backwards=False)
 
     def part(first: int, last: int) -> Tensor:
         pairs = which[first:last]
         image, step = pairs // (steps + 1), pairs % (steps + 1)
-        gone = (rank[image] < count[step][:, None]).reshape(-1, 1, *given.shape[-2:])
+        gone = (rank[image] < count[step][:, None]).reshape(-1, 1, *checked.shape[-2:])
         covered = torch.where(gone, end[image], start[image])
-        logits = wide(net.logits(covered, batch=len(covered), check=False))
+        logits = wide(quick.logits(covered, batch=len(covered), check=False))
         return net.head.readout(logits).gather(1, chosen[image][:, None])[:, 0]
 
-    curve = torch.cat(in_passes(net, len(which), part, batch)).reshape(len(given), steps + 1)
+    curve = torch.cat(in_passes(net, len(which), part, batch)).reshape(len(checked), steps + 1)
     return PixelCurve(
         provenance=provenance(net, "insertion" if insert else "deletion", target=target, fill=fill, steps=steps),
         fraction=fraction,

@@ -136,33 +136,33 @@ def evaluate(
     >>> [row["method"] for row in found.table()], sorted(found.numbers)[:2]
     (['gradient', 'saliency', 'random'], ['deletion (blur)', 'deletion (mean)'])
     """
-    given = net.images(images).detach()
-    chosen = asked_classes(net, given, _finished(attribution), target)
+    checked = net.images(images).detach()
+    chosen = asked_classes(net, checked, _finished(attribution), target)
     if isinstance(fills, str | int | float) or not len(fills):
-        raise InputError(f'fills is a list of at least one fill, as ("mean", "blur"), got {fills!r}.')
+        raise InputError(f'fills must be a list of at least one fill, such as ("mean", "blur"), got {fills!r}.')
     if tolerance < 0:
-        raise InputError(f"the tolerance of the pointing game is a number of pixels from 0 on, got {tolerance}.")
-    mask = None if masks is None else mask_of(masks, given)
-    maps, methods = _judged(net, given, chosen, attribution)
-    maps[RANDOM] = _noise(given, seed)
+        raise InputError(f"the tolerance of the pointing game must be at least 0 pixels, got {tolerance}.")
+    mask = None if masks is None else mask_of(masks, checked)
+    maps, methods = _judged(net, checked, chosen, attribution)
+    maps[RANDOM] = _noise(checked, seed)
     measures: dict[str, Tensor] = {}
     curves: dict[str, PixelCurve] = {}
     for name, one in maps.items():
         for fill in fills:
             for trial in (deletion, insertion):
                 key = f"{name}: {trial.__name__} ({_fill_name(fill)})"
-                curves[key] = trial(net, given, one, chosen, fill=fill, steps=steps, batch=batch)
+                curves[key] = trial(net, checked, one, chosen, fill=fill, steps=steps, batch=batch)
                 measures[key] = curves[key].area
-        error: Infidelity = infidelity(net, given, one, chosen, samples=samples, seed=seed, batch=batch)
+        error: Infidelity = infidelity(net, checked, one, chosen, samples=samples, seed=seed, batch=batch)
         measures[f"{name}: infidelity"] = error.values
         measures[f"{name}: infidelity (scaled)"] = error.scaled
         if name in methods:
             draws, method = max(1, samples // 2), methods[name]
             measures[f"{name}: max-sensitivity"] = max_sensitivity(
-                net, given, method.method.function, chosen, options=method.options, samples=draws, seed=seed
+                net, checked, method.method.function, chosen, options=method.options, samples=draws, seed=seed
             ).values
         if mask is not None:
-            measures[f"{name}: pointing game"] = pointing_game(one, mask, tolerance=tolerance).to(given.dtype)
+            measures[f"{name}: pointing game"] = pointing_game(one, mask, tolerance=tolerance).to(checked.dtype)
             measures[f"{name}: energy in mask"] = energy_in_mask(one, mask)
     return Evaluation(
         provenance=stated(
@@ -218,10 +218,10 @@ def _finished(attribution: Judged) -> Attribution | None:
     return next((one for one in listed if isinstance(one, Attribution)), None)
 
 
-def _check_same_class(name: str, made: Attribution | Tensor, target: Tensor) -> None:
-    if isinstance(made, Attribution) and not torch.equal(made.target.to(target.device), target):
+def _check_same_class(name: str, output: Attribution | Tensor, target: Tensor) -> None:
+    if isinstance(output, Attribution) and not torch.equal(output.target.to(target.device), target):
         raise InputError(
-            f'the maps of "{name}" explain classes {made.target.tolist()[:8]}; {target.tolist()[:8]} are given; '
+            f'the maps of "{name}" explain classes {output.target.tolist()[:8]}; {target.tolist()[:8]} are given; '
             "make them for the same target."
         )
 

@@ -113,17 +113,17 @@ def infidelity(
     if not deviation > 0:
         raise InputError(f"the deviation of the noise must be positive, got {deviation}.")
     samples = check_count(samples, "samples")
-    given = net.images(images).detach()
-    chosen = asked_classes(net, given, attribution, target)
-    phi = wide(per_pixel(attribution, given))
-    score = wide(class_scores(net, given, batch).gather(1, chosen[:, None])[:, 0])
+    checked = net.images(images).detach()
+    chosen = asked_classes(net, checked, attribution, target)
+    phi = wide(per_pixel(attribution, checked))
+    score = wide(class_scores(net, checked, batch).gather(1, chosen[:, None])[:, 0])
     generator = torch.Generator().manual_seed(seed)
     foretold, changed = [], []
     for _ in range(samples):
-        noise = (torch.randn(given.shape[1:], generator=generator, dtype=torch.float64, device="cpu") * deviation).to(
-            given
+        noise = (torch.randn(checked.shape[1:], generator=generator, dtype=torch.float64, device="cpu") * deviation).to(
+            checked
         )
-        after = class_scores(net, given - noise, batch).gather(1, chosen[:, None])[:, 0]
+        after = class_scores(net, checked - noise, batch).gather(1, chosen[:, None])[:, 0]
         foretold.append((phi * noise).flatten(1).sum(1))
         changed.append(score - wide(after))
     values, scaled, change = _errors(torch.stack(foretold), torch.stack(changed))

@@ -60,16 +60,16 @@ def mask_of(masks: Any, images: Tensor) -> Tensor:
         When the shape does not fit, or a mask holds other values than 0 and 1.
     """
     try:
-        given = torch.as_tensor(masks, device=images.device)
+        marks = torch.as_tensor(masks, device=images.device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"masks are a tensor or array of 0 and 1, one for each image, got {type(masks).__name__}."
+            f"masks must be a tensor or array of 0 and 1, one for each image, got {type(masks).__name__}."
         ) from error
-    if given.dim() == 4 and given.shape[1] == 1:
-        given = given[:, 0]
+    if marks.dim() == 4 and marks.shape[1] == 1:
+        marks = marks[:, 0]
     size = tuple(images.shape[-2:])
-    if given.dim() not in (2, 3) or tuple(given.shape[-2:]) != size or (given.dim() == 3 and len(given) != len(images)):
-        raise InputError(f"masks of shape {size} or {(len(images), *size)} are expected, got {tuple(given.shape)}.")
-    if not bool(((given == 0) | (given == 1)).all()):
+    if marks.dim() not in (2, 3) or tuple(marks.shape[-2:]) != size or (marks.dim() == 3 and len(marks) != len(images)):
+        raise InputError(f"masks of shape {size} or {(len(images), *size)} are expected, got {tuple(marks.shape)}.")
+    if not bool(((marks == 0) | (marks == 1)).all()):
         raise InputError("a mask holds 0 and 1 (or False and True); compare yours with a threshold.")
-    return given.bool().to(images.device).expand(len(images), *size)
+    return marks.bool().to(images.device).expand(len(images), *size)

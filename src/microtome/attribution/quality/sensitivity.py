@@ -105,14 +105,14 @@ def max_sensitivity(
         raise InputError(f"the radius must be positive, got {radius}.")
     judged, chosen_options = resolve(method), dict(options or {})
     explain = judged.function
-    given = net.images(images).detach()
-    first: Attribution = explain(net, given, target, **chosen_options)
+    checked = net.images(images).detach()
+    first: Attribution = explain(net, checked, target, **chosen_options)
     before = wide(first.values)
     length = before.flatten(1).norm(dim=1)
     generator = torch.Generator().manual_seed(seed)
     largest = torch.zeros_like(length)
     for _ in range(check_count(samples, "samples")):
-        after = wide(explain(net, nearby(net, given, radius, generator), first.target, **chosen_options).values)
+        after = wide(explain(net, nearby(net, checked, radius, generator), first.target, **chosen_options).values)
         largest = torch.maximum(largest, (after - before).flatten(1).norm(dim=1))
     return Sensitivity(
         provenance=stated(judged=judged.name, options=chosen_options),

@@ -150,25 +150,25 @@ def shortcut_share(
         raise InputError("at least one network is needed to measure a share.")
     chosen = chosen_methods(methods)
     first = next(iter(named.values()))
-    given = first.images(images).detach()
-    mask = mask_of(masks, given)
+    checked = first.images(images).detach()
+    mask = mask_of(masks, checked)
     share: dict[str, Tensor] = {}
     maps: dict[str, Tensor] = {}
-    asked = torch.empty(0, dtype=torch.long, device="cpu")
+    explained = torch.empty(0, dtype=torch.long, device="cpu")
     for title, net in named.items():
         for name, one in chosen.items():
             found: Attribution = one.method.function(net, images, target, **one.options)
             share[f"{title}: {name}"] = energy_in_mask(found, mask)
             maps[f"{title}: {name}"] = found.map[:examples].clone()
-            asked = asked if len(asked) else found.target[:examples]
+            explained = explained if len(explained) else found.target[:examples]
     return ShortcutShare(
         provenance=stated(networks=list(named), methods={name: one.described for name, one in chosen.items()}),
         share=share,
         area=mask.flatten(1).double().mean(1),
         networks=list(named),
         methods=list(chosen),
-        images=given[:examples].clone(),
+        images=checked[:examples].clone(),
         masks=mask[:examples].clone(),
         maps=maps,
-        target=asked,
+        target=explained,
     )  # fmt: skip

@@ -106,7 +106,7 @@ def attention_rollout(
         raise InputError(f'heads must be one of {", ".join(HEADS)}, got "{heads}".')
     if not 0 <= residual < 1:
         raise InputError(f"residual is a share from 0 to below 1, got {residual}.")
-    given = net.images(images).detach()
+    checked = net.images(images).detach()
     last = last_tokens(net)
     if last is None:
         raise LayerError(f"this network has no tokens that stand for patches of the picture. {_ADVICE}")
@@ -114,20 +114,20 @@ def attention_rollout(
     begin = read_tokens(net, name, laid).double()
     begin = begin / begin.sum()
 
-    def rolled(part: Tensor, asked: Target) -> tuple[Tensor, RecordedPass, str]:
+    def rolled(part: Tensor, classes: Target) -> tuple[Tensor, RecordedPass, str]:
         followed = _Rollout(laid, len(part), heads, residual)
         attentions = trace.Attentions(followed.attend)
         with torch.no_grad():
             trace.Tracer(net.model, observer=attentions)(net.normalise(part))
         attentions.finish()
-        return laid.on_grid(followed.from_tokens(begin)[:, None]), net.run(part, asked, check=False), followed.last
+        return laid.on_grid(followed.from_tokens(begin)[:, None]), net.run(part, classes, check=False), followed.last
 
-    maps, records, layers = zip(*by_batch(net, given, target, rolled, batch), strict=True)
+    maps, records, layers = zip(*by_batch(net, checked, target, rolled, batch), strict=True)
     return LayerAttribution(
         values=torch.cat(maps),
         target=torch.cat([record.target for record in records]),
         score=wide(torch.cat([record.score for record in records])),
-        images=given,
+        images=checked,
         classes=net.classes,
         layer=layers[-1],
     )

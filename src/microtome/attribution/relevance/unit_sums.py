@@ -204,12 +204,12 @@ def _followed(
     sums: _Sums, level: Sequence[tuple[list[list[Any]], _Sum]], count: int
 ) -> list[tuple[list[list[Any]], _Sum]]:
     """Follow the largest units of each sum: their entries get steps. Units of one layer share passes."""
-    asked: dict[str, list[tuple[list[Any], Tensor]]] = {}
+    followed: dict[str, list[tuple[list[Any], Tensor]]] = {}
     for steps, found in level:
         for step in [step for step in steps if step[0] != "input"][:count]:
-            asked.setdefault(step[0], []).append((step, found.signal[step[0]]))
+            followed.setdefault(step[0], []).append((step, found.signal[step[0]]))
     below = []
-    for layer, entries in asked.items():
+    for layer, entries in followed.items():
         parts = sums.of_units(layer, [(step[1], signal) for step, signal in entries])
         for (step, _), found in zip(entries, parts, strict=True):
             step[5], step[3], step[4] = _named(sums, step[2], found, _MOST[1])

@@ -105,5 +105,5 @@ def command(model: ModelOptions, **options: str | int | None) -> str:
 
 def typed(model: ModelOptions, **options: str | int | None) -> dict[str, str]:
     """Options by name, as the user typed them, the model's first."""
-    given: dict[str, object] = {field.name: getattr(model, field.name) for field in fields(model)} | dict(options)
-    return {name.replace("_", "-"): str(value) for name, value in given.items() if value is not None}
+    settings: dict[str, object] = {field.name: getattr(model, field.name) for field in fields(model)} | dict(options)
+    return {name.replace("_", "-"): str(value) for name, value in settings.items() if value is not None}

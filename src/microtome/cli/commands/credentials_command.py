@@ -35,8 +35,8 @@ def credentials(
     check(output)
     subject = model.recipe(data).open()
     patches = units.top_patches(subject.net, subject.images, [layer])[layer]
-    made = synthesis.maximize(subject.net, layer, channels=indices(channels), steps=steps, seed=seed)
-    found = synthesis.credentials(subject.net, made, patches, restarts=restarts)
+    superstimuli = synthesis.maximize(subject.net, layer, channels=indices(channels), steps=steps, seed=seed)
+    found = synthesis.credentials(subject.net, superstimuli, patches, restarts=restarts)
     names = ("percentile", "agreement", "path_similarity", "margin", "trusted")
     tell(
         (

@@ -39,7 +39,7 @@ def hand_net(
     from microtome.reproduce.dissecting.hand_set_digits import hand_set
 
     writable(out)
-    given = data.mnist("train+validation")
-    given = given if images is None else given.sample(images, seed=seed)
-    found = hand_set(given, epochs=epochs, seed=seed, out=out, say=partial(print, flush=True))
+    digits = data.mnist("train+validation")
+    digits = digits if images is None else digits.sample(images, seed=seed)
+    found = hand_set(digits, epochs=epochs, seed=seed, out=out, say=partial(print, flush=True))
     print(f"\n{found.report()}\nfigure, words and numbers in {out}")

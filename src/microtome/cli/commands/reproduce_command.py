@@ -62,8 +62,8 @@ def reproduce(
     if what == "all":
         from microtome.gallery.gallery_run import gallery
 
-        made = gallery(out, quick=not full, photos=photos, only=only, workers=workers, say=say)
-        print(f"\n{made.report()}\npages: {made.page}")
+        result = gallery(out, quick=not full, photos=photos, only=only, workers=workers, say=say)
+        print(f"\n{result.report()}\npages: {result.page}")
         return
     if what == "lectures":
         from microtome.reproduce.lectures import lectures

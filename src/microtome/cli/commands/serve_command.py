@@ -89,8 +89,8 @@ def _of_atlas(folder: Path, model: ServedModel, data: str | None) -> tuple[Serve
     if "output" in names:  # of a recipe; the command line calls it --scores
         names["scores"] = names.pop("output")
     known = {name: names[name] for name in ServedModel.__dataclass_fields__ if name in names}
-    given: dict[str, Any] = {name: getattr(model, name) for name in ServedModel.__dataclass_fields__}
-    merged = ServedModel(**{**known, **{name: value for name, value in given.items() if value is not None}})
+    settings: dict[str, Any] = {name: getattr(model, name) for name in ServedModel.__dataclass_fields__}
+    merged = ServedModel(**{**known, **{name: value for name, value in settings.items() if value is not None}})
     return merged, data or names.get("data"), options
 
 

@@ -56,8 +56,8 @@ def reconstruct(
 
     check(output)
     subject = model.recipe(data).open()
-    asked = indices(channels)
-    shown = range(min(_SHOWN, subject.net.layer(layer).units)) if asked is None else asked
+    chosen = indices(channels)
+    shown = range(min(_SHOWN, subject.net.layer(layer).units)) if chosen is None else chosen
     top = units.top_patches(subject.net, subject.images, [layer], k=k)[layer]
     found = units.reconstruct(subject.net, top, method=method, k=k, units=list(shown))
     save(found, output, view=view, limit=len(found.units))

@@ -50,14 +50,14 @@ def explain_path(
 
     picture = output.with_suffix(".png")
     save(found, picture, as_json=json)
-    made = f"microtome explain-path, {found.provenance.parameters}, network {found.provenance.fingerprint[:12]}"
+    command = f"microtome explain-path, {found.provenance.parameters}, network {found.provenance.fingerprint[:12]}"
     write_page(
         output,
         title=f"How the score of {found.class_name} comes about",
         picture=picture.name,
         caption="Each unit of the path with its map, label and amount, and its inputs; indented by depth.",
         table="\n".join(found.words()),
-        made=made,
+        made=command,
     )
     if not json:
         print(f"wrote {output}")

@@ -159,9 +159,9 @@ class Adapter:
             known = getattr(self.dataset, "labels", None)
             return self._numbers.of_all(known)[0] if isinstance(known, Tensor) else None
         if len(self._label) < len(self):
-            told = self._declared()
-            if told is not None:
-                return class_labels.resolved(told)
+            declared = self._declared()
+            if declared is not None:
+                return class_labels.resolved(declared)
             for index in range(len(self)):
                 if index not in self._label:
                     self._read(index)
@@ -171,11 +171,11 @@ class Adapter:
         raw = declared(self.dataset)
         if raw is None or not len(raw):
             return None
-        told = [self._class_of(label) for label in raw]
+        labels = [self._class_of(label) for label in raw]
         if not self._label:
-            self._read(len(told) - 1)
+            self._read(len(labels) - 1)
         # The label of an item prevails: a data set may change labels when it is read.
-        return told if all(told[index] == label for index, label in self._label.items()) else None
+        return labels if all(labels[index] == label for index, label in self._label.items()) else None
 
     def _read(self, index: int) -> Tensor:
         """One image; its label and checksum are noted."""

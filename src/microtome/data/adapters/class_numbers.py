@@ -57,7 +57,7 @@ class ClassNumbers:
         self.names = own if own is not None else classes
         self._count = count
         self._number: list[int | None] | None = None
-        self._told = False
+        self._warned = False
         if own is not None and classes is None:
             self._compare(own)
         if own is None or classes is None or list(own) == list(classes):
@@ -104,8 +104,8 @@ class ClassNumbers:
 
     def refused(self, why: str) -> str:
         """Say once that the labels are not used; a method that needs them raises an error of its own."""
-        if not self._told:
-            self._told = True
+        if not self._warned:
+            self._warned = True
             warnings.warn(f"the labels of the data set are not used: it has {why}.", DataWarning, stacklevel=3)
         return why
 

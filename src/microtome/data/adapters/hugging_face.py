@@ -100,7 +100,7 @@ def hugging_face(
     return HuggingFace(table, input_shape, chosen, labelled, names)
 
 
-def _column(columns: Sequence[str], given: str | None, usual: Sequence[str]) -> str | None:
-    if given is not None and given not in columns:
-        raise InputError(f'the data set has no column "{given}"; it has {", ".join(columns)}.')
-    return given or next((name for name in usual if name in columns), None)
+def _column(columns: Sequence[str], chosen: str | None, usual: Sequence[str]) -> str | None:
+    if chosen is not None and chosen not in columns:
+        raise InputError(f'the data set has no column "{chosen}"; it has {", ".join(columns)}.')
+    return chosen or next((name for name in usual if name in columns), None)

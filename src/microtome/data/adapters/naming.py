@@ -51,15 +51,15 @@ def by_folder(folders: Sequence[str], classes: Sequence[str] | None) -> tuple[Te
 
 
 def class_level(paths: Sequence[Sequence[str]], classes: Sequence[str]) -> int:
-    """How deep the folders lie that are named after the network's classes: 0 for those right below the root.
+    """Depth of the folders with the names of the network's classes: 0 for those right below the root.
 
-    Patients or sources often stand above the classes. A level whose names are all class names comes before one whose
-    names are numbers only; where no level fits, it is 0.
+    Folders of patients or sources often contain the class folders. A level whose names are all class names takes
+    precedence over one whose names are all numbers; if no level fits, the depth is 0.
 
     Parameters
     ----------
     paths
-        The folders that each picture lies in, from the root down.
+        The folders above each picture, from the root down.
     classes
         The network's classes.
 

@@ -86,7 +86,7 @@ def covered(
             blocks = {"boxes": progress.boxes.to(torch.int32), "probability": progress.probability.float()}
             tell(Frame(header, blocks))
 
-    made = occlusion(net, image, target, window=side, stride=step, batch=_WINDOWS, progress=listen)
-    frame = _shown(registry.method("occlusion"), made)
-    frame.header.update(window=side, stride=step, unoccluded=float(made.unoccluded[0]), named=made.quantity)
+    occluded = occlusion(net, image, target, window=side, stride=step, batch=_WINDOWS, progress=listen)
+    frame = _shown(registry.method("occlusion"), occluded)
+    frame.header.update(window=side, stride=step, unoccluded=float(occluded.unoccluded[0]), named=occluded.quantity)
     return frame

@@ -101,16 +101,16 @@ def dissected(net: Network, image: Tensor, layer: str, unit: int) -> Frame:
 def summed(net: Network, image: Tensor, layer: str, target: int | None) -> Frame:
     """The score of a class as a sum over the units of a layer; blocks ``unit`` and ``amount``, largest first."""
     index = int(net.targets(target, net.logits(image))[0])
-    made = decompose(net, image, index, [layer])
-    steps = [step for step in made.steps if step[0] == layer]
-    pixels = sum(step[2] for step in made.steps if step[0] == "input")
+    decomposed = decompose(net, image, index, [layer])
+    steps = [step for step in decomposed.steps if step[0] == layer]
+    pixels = sum(step[2] for step in decomposed.steps if step[0] == "input")
     header = {
         "layer": layer,
         "target": index,
-        "score": made.score,
-        "bias": made.bias,
-        "rest": made.rest + pixels,
-        "held": made.held,
+        "score": decomposed.score,
+        "bias": decomposed.bias,
+        "rest": decomposed.rest + pixels,
+        "held": decomposed.held,
     }
     blocks = {
         "unit": torch.tensor([step[1] for step in steps], dtype=torch.int32, device="cpu"),

@@ -56,8 +56,8 @@ class UnitExamples:
         if compute == "patches":
             self._search(layer, pause, tell)
         if compute == "superstimulus":
-            made = synthesis.maximize(watched(net, pause), layer, channels=unit, steps=_STEPS)
-            self._stimuli[layer, unit] = made
+            best = synthesis.maximize(watched(net, pause), layer, channels=unit, steps=_STEPS)
+            self._stimuli[layer, unit] = best
         header: dict[str, Any] = {"layer": layer, "unit": unit, "page": self._page(layer, unit)}
         blocks: dict[str, Tensor] = {}
         self._patches(layer, unit, pause, header, blocks)
@@ -108,10 +108,10 @@ class UnitExamples:
         header["searched"] = table.images
         header["stored"] = layer not in self._tables
         with contextlib.suppress(OpaqueError):  # an operation without a backward rule: patches alone
-            made = units.reconstruct(
+            reconstructed = units.reconstruct(
                 watched(self._live.net, pause), table, method="guided", k=len(ranks), units=unit, batch=4
             )
-            signal = strongest_signal(made.values[0].sum(1, keepdim=True), _SIDE)[:, 0]
+            signal = strongest_signal(reconstructed.values[0].sum(1, keepdim=True), _SIDE)[:, 0]
             blocks["reconstructions"], blocks["reconstruction_limits"] = quantised(signal, signed=True)
 
     def _superstimuli(self, layer: str, unit: int, header: dict[str, Any], blocks: dict[str, Tensor]) -> None:
@@ -120,9 +120,9 @@ class UnitExamples:
         if not pairs:
             return
         blocks["stimuli"] = picture_bytes(
-            torch.stack([made.images[place] for made, place in pairs]), self._live.net, _SIDE
+            torch.stack([superstimuli.images[place] for superstimuli, place in pairs]), self._live.net, _SIDE
         )
-        header["stimulus_activations"] = [float(made.peak[place]) for made, place in pairs]
+        header["stimulus_activations"] = [float(superstimuli.peak[place]) for superstimuli, place in pairs]
 
     def _page(self, layer: str, unit: int) -> str:
         """The unit's page in the atlas."""

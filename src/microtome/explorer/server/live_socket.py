@@ -42,7 +42,7 @@ class LiveSocket:
 
     def __init__(self, socket: WebSocket, dispatch: Dispatch) -> None:
         self._socket, self._dispatch = socket, dispatch
-        self._asked: dict[int, tuple[asyncio.Task[None], Turn]] = {}
+        self._tasks: dict[int, tuple[asyncio.Task[None], Turn]] = {}
         self._out: asyncio.Queue[bytes] = asyncio.Queue(_OUT)
         self._loop = asyncio.get_running_loop()
 
@@ -59,7 +59,7 @@ class LiveSocket:
         except WebSocketDisconnect:
             pass
         finally:
-            for task, turn in self._asked.values():
+            for task, turn in self._tasks.values():
                 turn.cancel()
                 task.cancel()
             sender.cancel()
@@ -80,13 +80,13 @@ class LiveSocket:
                 return
             if message.ask not in QUESTIONS:
                 raise InputError(f"one may ask {', '.join(QUESTIONS)}.")
-            if number in self._asked or len(self._asked) >= self._dispatch.limits.questions:
+            if number in self._tasks or len(self._tasks) >= self._dispatch.limits.questions:
                 raise BusyError
-            given = dict(message.question)
+            options = dict(message.question)
             if pixels is not None:
                 shape = self._dispatch.networks[0].net.input_shape
-                given["picture"] = f"kept:{self._dispatch.kept.keep_raw(pixels, shape)}"
-            question = QUESTIONS[message.ask].model_validate(given)
+                options["picture"] = f"kept:{self._dispatch.kept.keep_raw(pixels, shape)}"
+            question = QUESTIONS[message.ask].model_validate(options)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
@@ -99,12 +99,12 @@ class LiveSocket:
             return
         turn = Turn()
         task = asyncio.create_task(self._answer(number, question, turn))
-        self._asked[number] = (task, turn)
-        task.add_done_callback(lambda _: self._asked.pop(number, None))
+        self._tasks[number] = (task, turn)
+        task.add_done_callback(lambda _: self._tasks.pop(number, None))
 
     def _cancel(self, number: int) -> None:
-        if number in self._asked:
-            task, turn = self._asked[number]
+        if number in self._tasks:
+            task, turn = self._tasks[number]
             turn.cancel()
             task.cancel()
 

@@ -60,8 +60,8 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     hosts = {"127.0.0.1", "localhost", "[::1]"} if local else {shown, *_own_names(), "127.0.0.1", "localhost"}
     application = create_app(networks, limits=limits, atlas=atlas, hosts={name.lower() for name in hosts}, token=token)
-    asked = socket.gethostname() if host in ("0.0.0.0", "::") else shown  # noqa: S104 - the user's own choice
-    address = f"http://{asked}:{listening.getsockname()[1]}/" + (f"?token={token}" if token else "")
+    host_name = socket.gethostname() if host in ("0.0.0.0", "::") else shown  # noqa: S104 - the user's own choice
+    address = f"http://{host_name}:{listening.getsockname()[1]}/" + (f"?token={token}" if token else "")
     if not local:
         sys.stderr.write(
             f"warning: bound to {host}, so other machines can start computations here. Everybody who has the complete "
@@ -138,14 +138,14 @@ def bound(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise InputError(f"{host} is not an address of this machine: {error.strerror or error}. {advice}") from error
-    made = socket.socket(family, kind, protocol)
+    opened = socket.socket(family, kind, protocol)
     try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(address)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind(address)
     except OSError as error:
-        made.close()
+        opened.close()
         raise InputError(f"{host}:{port} cannot be bound: {error.strerror or error}. {advice}") from error
-    return made
+    return opened
 
 
 def _picture_bytes(networks: list[LiveNetwork]) -> int:

@@ -33,7 +33,7 @@ def attribution(result: Attribution, *, limit: int = 8, shared: bool = False) ->
     result : Attribution
         Any attribution.
     limit : int
-        How many images are drawn at most.
+        Maximum number of images drawn.
     shared : bool
         One colour scale for all images in place of one for each.
     """
@@ -55,14 +55,14 @@ def attribution(result: Attribution, *, limit: int = 8, shared: bool = False) ->
 
 
 def occlusion(result: Occlusion, *, limit: int = 8) -> Figure:
-    """One row per image: the image, the probability at each window, the class that wins there, both over the image.
+    """One row per image: the image, the probability and the winning class at each window, and both over the image.
 
     Parameters
     ----------
     result : Occlusion
         The result of occlusion.
     limit : int
-        How many images are drawn at most.
+        Maximum number of images drawn.
     """
     rows = range(within(limit, len(result)))
     figure, axes = _grid(len(rows), 4, result.images)
@@ -92,7 +92,7 @@ def occlusion(result: Occlusion, *, limit: int = 8) -> Figure:
 
 
 def _limits(values: Any, result: Occlusion, index: int) -> tuple[float, float]:
-    """The range of an image's values, that of the image without a window among them."""
+    """The range of an image's values, including the value without a window."""
     alone = float(result.unoccluded[index])
     return min(float(values.min()), alone), max(float(values.max()), alone)
 
@@ -105,7 +105,7 @@ def comparison(result: Comparison, *, limit: int = 8) -> Figure:
     result : Comparison
         The result of compare.
     limit : int
-        How many images are drawn at most.
+        Maximum number of images drawn.
     """
     methods = list(result.results.values())
     first, rows = methods[0], range(within(limit, len(methods[0])))
@@ -121,7 +121,7 @@ def comparison(result: Comparison, *, limit: int = 8) -> Figure:
     return figure
 
 
-# -- parts that other figures may use ------------------------------------------------------------------------------
+# -- parts that other figures use ------------------------------------------------------------------------------------
 
 
 def picture(axes: Axes, image: Tensor) -> None:
@@ -211,7 +211,7 @@ def _score(result: Attribution, index: int) -> str:
 
 
 def _limit(array: np.ndarray[Any, Any]) -> float:
-    """The end of a colour scale: the 99.5th percentile of the sizes, so that one pixel does not blacken a map."""
+    """End of a colour scale: the 99.5th percentile of the absolute values, so that one pixel does not darken a map."""
     top = float(np.percentile(np.abs(array), 99.5)) if array.size >= 1000 else 0.0
     return top or float(np.abs(array).max()) or 1.0
 

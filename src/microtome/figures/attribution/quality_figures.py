@@ -53,7 +53,7 @@ def evaluation(result: Evaluation) -> Figure:
 
 
 def infidelity(result: Infidelity) -> Figure:
-    """The error of each image's map beside that of a map of zeros: where it is no lower, the map predicts nothing."""
+    """The error of each image's map beside that of a map of zeros; a map with no lower error predicts nothing."""
     count = len(result.values)
     figure = Figure(figsize=(max(4.2, 0.5 * count + 1.4), 3), layout="constrained")
     axes = figure.subplots()
@@ -83,7 +83,7 @@ def sensitivity(result: Sensitivity) -> Figure:
 
 
 def randomisation(result: Randomisation, *, image: int = 0, limit: int = 6) -> Figure:
-    """Similarity to the first map by step, averaged over the images, above the maps of one image.
+    """Similarity to the first map by step, averaged over the images; below, the maps of one image.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ def shortcut_share(result: ShortcutShare, *, limit: int = 3) -> Figure:
 
 
 def spotting_bias(result: SpottingBias, *, limit: int = 3) -> Figure:
-    """Accuracy with the right tag, without and with a wrong one beside the shares; maps below.
+    """Accuracy with the right tag, with none and with a wrong one, beside the shares; maps below.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def _maps(figure: Any, result: ShortcutShare, shown: list[str]) -> None:
 
 
 def outline(axes: Axes, mask: Tensor) -> None:
-    """The edge of a mask, along the pixels' sides."""
+    """The outline of a mask, along the edges of its pixels."""
     framed = np.pad(mask.detach().cpu().numpy().astype(bool), 1)
     rows, columns = np.nonzero(framed[1:, 1:-1] != framed[:-1, 1:-1])
     sides = [[(column - 0.5, row - 0.5), (column + 0.5, row - 0.5)] for row, column in zip(rows, columns, strict=True)]

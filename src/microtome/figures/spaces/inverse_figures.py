@@ -18,7 +18,7 @@ _COLOURS = {"exact": "#228833", "in part": "#ccbb44", "not": "#cc3311"}
 
 
 def invertibility(result: Invertibility) -> Figure:
-    """One line per layer: whether it is invertible, exactly or in its row space only, and why it is not."""
+    """One line per layer: whether it is invertible exactly, in its row space only, or not, and why."""
     count = len(result.layers)
     figure = Figure(figsize=(8.6, 0.6 + 0.3 * count), layout="constrained")
     axis = figure.subplots()
@@ -36,14 +36,14 @@ def invertibility(result: Invertibility) -> Figure:
 
 
 def network_inverse(result: NetworkInverse, *, limit: int = 24) -> Figure:
-    """Each image found, values outside [0, 1] cut off, or an empty frame where no image has the output.
+    """Each reconstructed image, clipped to [0, 1], or an empty frame if no image has the output.
 
     Parameters
     ----------
     result : NetworkInverse
         What to draw.
     limit : int
-        How many images are drawn at most.
+        Maximum number of images drawn.
     """
     count = within(limit, len(result.images))
     columns = min(_COLUMNS, count)
@@ -62,5 +62,5 @@ def network_inverse(result: NetworkInverse, *, limit: int = 24) -> Figure:
         else:
             axis.set_title("out of range", fontsize=8)
     shown = left_out(count, len(result.images), "images")
-    note(figure, "Distance of the outputs to those given, of their length", shown)
+    note(figure, "Distance of the outputs to the given ones, relative to their length", shown)
     return figure

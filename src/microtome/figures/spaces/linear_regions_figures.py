@@ -64,7 +64,7 @@ def linear_region(result: LinearRegion, *, image: int = 0, limit: int = 10) -> F
 
 
 def facets_between(result: FacetPath) -> Figure:
-    """Class scores along the path, straight between facets, whose places are marked below."""
+    """Class scores along the path, linear between facets; the facets are marked below."""
     figure = Figure(figsize=(6, 3), layout="constrained")
     axis = figure.subplots()
     at = [0.0, *result.position.tolist(), 1.0]
@@ -78,14 +78,14 @@ def facets_between(result: FacetPath) -> Figure:
 
 
 def facet_distance(result: FacetDistance, *, limit: int = 8) -> Figure:
-    """The step of each image onto its nearest facet, and below onto the nearest one at which the scores bend.
+    """The step of each image onto its nearest facet; below, onto the nearest facet at which the scores bend.
 
     Parameters
     ----------
     result : FacetDistance
         What to draw.
     limit : int
-        How many images are drawn at most.
+        Maximum number of images drawn.
     """
     count = within(limit, len(result.distance))
     figure = Figure(figsize=(max(1.7 * count, 4.2), 4.0), layout="constrained")
@@ -107,14 +107,14 @@ def facet_distance(result: FacetDistance, *, limit: int = 8) -> Figure:
 
 
 def exit_distance(result: ExitDistance, *, limit: int = 40) -> Figure:
-    """How far each image may go, and the unit that ends it.
+    """How far each image can move within its region, and the unit that switches at the end.
 
     Parameters
     ----------
     result : ExitDistance
         What to draw.
     limit : int
-        How many images are drawn at most.
+        Maximum number of images drawn.
     """
     count = within(limit, len(result.step))
     figure = Figure(figsize=(5.2, 0.9 + 0.28 * count), layout="constrained")
@@ -127,7 +127,7 @@ def exit_distance(result: ExitDistance, *, limit: int = 40) -> Figure:
     axis.set_xlim(left=0)
     axis.set_yticks(range(count), [f"image {place}" for place in range(count)], fontsize=7)
     axis.invert_yaxis()
-    axis.set_xlabel("length of the way, in units of the direction", fontsize=8)
+    axis.set_xlabel("length of the step, in units of the direction", fontsize=8)
     note(figure, left_out(count, len(result.step), "images"))
     return figure
 

@@ -53,7 +53,7 @@ def class_residuals(result: ClassResiduals, *, limit: int = 10) -> Figure:
     shapes = (result.input_shape, result.input_shape, result.residual_shape)
     for line, row, labels, shape in zip(axes, rows, names, shapes, strict=True):
         top = float(row.abs().max()) or 1.0  # one scale for the row
-        if row is rows[2]:  # next to nothing looks like nothing
+        if row is rows[2]:  # values near zero look like zero
             top = max(top, 0.1 * float(result.averages.abs().max()))
         for place, axis in enumerate(line):
             axis.set_axis_off()
@@ -99,7 +99,7 @@ def subspaces(result: Subspaces, *, limit: int = 16) -> Figure:
 
 
 def spectra(result: Spectra) -> Figure:
-    """The spectrum of every layer, each by its largest value, and the condition numbers."""
+    """The spectrum of every layer, relative to its largest value, and the condition numbers."""
     names = list(result.singular_values)
     figure = Figure(figsize=(8, max(2.6, 0.22 * len(names) + 1)), layout="constrained")
     curves, bars = figure.subplots(1, 2)
@@ -217,7 +217,7 @@ def kept_and_lost(result: KeptAndLost, *, image: int = 0) -> Figure:
 
 
 def spectrum(axis: Axes, values: Tensor, tolerance: float) -> None:
-    """Singular values by their place, with the tolerance where it is in reach."""
+    """Singular values by rank, with the tolerance if it is within the axes."""
     axis.plot(range(1, len(values) + 1), _positive(values), ".-", color="0.25", lw=0.8, ms=4)
     if tolerance > 0 and float(values[-1]) < 10 * tolerance:
         axis.axhline(tolerance, color="C3", lw=0.8)
@@ -226,7 +226,7 @@ def spectrum(axis: Axes, values: Tensor, tolerance: float) -> None:
 
 
 def _plain(side: Axis) -> None:
-    """Few numbers without powers on a logarithmic axis that spans less than two decades."""
+    """A few plain numbers on a logarithmic axis that spans less than two decades."""
     low, high = side.get_view_interval()
     if low > 0 and high / low < 100:
         side.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -244,7 +244,7 @@ def picture(axis: Axes, vector: Tensor, limit: float) -> None:
 
 
 def photo(axis: Axes, image: Tensor) -> None:
-    """An image in pixel space, values outside [0, 1] cut off."""
+    """An image in pixel space, clipped to [0, 1]."""
     shown = image.detach().clamp(0, 1)
     if len(shown) == 3:
         axis.imshow(shown.permute(1, 2, 0).numpy(), interpolation="nearest")
@@ -274,7 +274,7 @@ def _plane(vector: Tensor) -> Tensor:
 
 
 def _tiled(planes: Tensor) -> Tensor:
-    """Planes (C, h, w) side by side in a square, an empty line between them."""
+    """Planes (C, h, w) side by side in a square, with an empty line between them."""
     count, height, width = planes.shape
     columns = math.ceil(math.sqrt(count * height / width))
     rows = math.ceil(count / columns)
@@ -290,6 +290,6 @@ def _strongest(stack: Tensor) -> Tensor:
 
 
 def _positive(values: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Values for a logarithmic axis: zeros at the smallest number worth showing."""
+    """Values for a logarithmic axis: zeros become the smallest number shown."""
     shown: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = values.double().clamp(min=1e-18).numpy()
     return shown

@@ -1,4 +1,4 @@
-"""Figures of pruning: accuracy by round, channels left, cuts with their reasons, criteria, a layer taken out."""
+"""Figures of pruning: accuracy by round, remaining channels, cuts with their reasons, criteria, a removed layer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BLUE, _GRAY, _RED = "#4477aa", "#bbbbbb", "#cc6677"
 
 
 def pruning(result: Pruning, *, limit: int = 8) -> Figure:
-    """Accuracy before, pruned and retrained for each round, beside the channels that each layer still makes.
+    """Accuracy before pruning, and pruned and retrained for each round, beside the remaining channels of each layer.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def pruning(result: Pruning, *, limit: int = 8) -> Figure:
 
 
 def widths(result: Compression | PruningRound) -> Figure:
-    """Channels that each layer made before and makes now.
+    """Channels of each layer before and after.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def lossless(result: Lossless, *, limit: int = 24) -> Figure:
 
 
 def without(result: Without) -> Figure:
-    """Test accuracy as it was, with the layer out, and after retraining.
+    """Test accuracy of the whole network, without the layer, and after retraining.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ def criteria(result: Criteria, layer: str | None = None) -> Figure:
     result : Criteria
         What to draw.
     layer : str, optional
-        Which layer; default the first that has most criteria.
+        Which layer; default the first of those with the most criteria.
     """
     chosen = layer or max(result.layers, key=lambda name: int((~result.value[name].isnan()).any(0).sum()))
     shown = [name for name in result.columns if bool((~result.column(name, chosen).isnan()).any())]
@@ -208,7 +208,7 @@ def criteria(result: Criteria, layer: str | None = None) -> Figure:
 
 
 def _widest(widths: dict[str, int], limit: int) -> dict[str, int]:
-    """The widest layers, in the order they run."""
+    """The widest layers, in the order in which they run."""
     widest = sorted(widths, key=lambda name: -widths[name])[: within(limit, len(widths))]
     return {name: count for name, count in widths.items() if name in widest}
 

@@ -1,4 +1,4 @@
-"""Figures of the loss's curvature: eigenvalues by layer, their density, along training, and where it is not convex."""
+"""Figures of the loss's curvature: eigenvalues by layer, their density, their course in training, and convexity."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _BLUE, _GRAY, _RED = "#4477aa", "#bbbbbb", "#cc6677"
 _POINTS = 600
-_LINES = 12  # layers up to which each has a line with its name
+_LINES = 12  # up to this many layers, each has a line with its name
 
 
 def eigenvalues(result: HessianEigenvalues) -> Figure:
@@ -61,7 +61,7 @@ def spectral_density(result: SpectralDensity, *, width: float | None = None) -> 
     density, error = result.density(at, smooth)
     figure = Figure(figsize=(6.0, 3.4), layout="constrained")
     axes = figure.subplots()
-    floor = 0.1 / (result.size * smooth)  # a tenth of one eigenvalue's share
+    floor = 0.1 / (result.size * smooth)  # a tenth of the share of one eigenvalue
     if bool(error.isfinite().all()):
         band = (np.maximum((density - 2 * error).numpy(), floor), np.maximum((density + 2 * error).numpy(), floor))
         axes.fill_between(at.numpy(), *band, color=_BLUE, alpha=0.25, lw=0)

@@ -33,7 +33,7 @@ def feature_history(result: FeatureHistory, *, view: str = "both", unit: int = 0
     view : str
         ``"both"``, ``"strip"`` or ``"distance"``.
     unit : int
-        Which of the shown units the strips belong to.
+        The unit of the strips; one of the shown units.
     limit : int
         Maximum number of checkpoints in a strip, evenly over the training.
     """

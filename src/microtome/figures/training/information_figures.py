@@ -1,4 +1,4 @@
-"""Information planes with their ceiling and bands, and the phases of the gradients."""
+"""Figures of information planes with their ceiling and bands, and of the phases of the gradients."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ COLOURS = "viridis"
 def information_plane(result: InformationPlane, *, band: bool = True) -> Figure:
     """Each layer's path in the plane, coloured by epoch; beside it I(X;T) by epoch with its band over networks.
 
-    The dashed line is the ceiling log2 N, the dotted one H(Y). A layer whose estimator is not admitted is hollow, and
-    the reason stands below.
+    The dashed line is the ceiling log2 N, the dotted one H(Y). Layers whose estimator is not admitted have hollow
+    marks; the reason is written below.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def information_plane(result: InformationPlane, *, band: bool = True) -> Figure:
 
 
 def comparison(result: PlaneComparison) -> Figure:
-    """One plane for each run on equal axes, its generalisation error at the end in the title."""
+    """One plane for each run, on equal axes, with its final generalisation error in the title."""
     planes = list(result.planes.items())
     columns = min(len(planes), 4)
     rows = math.ceil(len(planes) / columns)
@@ -100,7 +100,7 @@ def gradient_phases(result: GradientPhases) -> Figure:
 
 
 def networks(result: NetworkRuns) -> Figure:
-    """Share of wrong answers on the patterns trained on and on the rest, mean and band over the networks."""
+    """Share of wrong answers on the training patterns and on the rest, mean and band over the networks."""
     figure = Figure(figsize=(5.6, 3.6), layout="constrained")
     axes = figure.subplots()
     epochs = result.epochs.numpy() + 1
@@ -130,7 +130,7 @@ def _paths(axes: Axes, result: InformationPlane) -> None:
         label = f"{name} ({result.widths[at]})" + ("" if good else ", not admitted")
         axes.scatter([], [], s=16, marker=mark, c="0.3" if good else "none", edgecolors="0.3", label=label)
         end = np.array([x[-1] / result.ceiling, y[-1] / result.label_entropy])
-        if all(np.abs(end - other).max() > 0.06 for other in labelled):  # names would lie on each other
+        if all(np.abs(end - other).max() > 0.06 for other in labelled):  # the names would overlap
             axes.annotate(name, (x[-1], y[-1]), (3, 4), textcoords="offset points", fontsize=6)
             labelled.append(end)
     axes.axvline(result.ceiling, color="tab:red", linestyle="--", linewidth=0.8)
@@ -161,8 +161,8 @@ def _curves(axes: Axes, result: InformationPlane, *, band: bool) -> None:
     axes.set_ylabel("I(X;T), bits")
     bounds = "; thin: lower bound" if bool((result.i_xt_low < result.i_xt_high).any()) else ""
     many = result.i_xt_networks.shape[2]
-    said = f"band: 10 to 90 % of {many} networks" if many > 1 else "one network"
-    axes.set_title(f"{said}{bounds}", fontsize=9, loc="left")
+    caption = f"band: 10 to 90 % of {many} networks" if many > 1 else "one network"
+    axes.set_title(f"{caption}{bounds}", fontsize=9, loc="left")
     axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=3)
     axes.spines[["top", "right"]].set_visible(False)
 

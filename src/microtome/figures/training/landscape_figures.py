@@ -89,7 +89,7 @@ def line(result: LossLine) -> Figure:
 
 
 def _scale(result: LossSurface, low: float | None, high: float | None) -> Normalize:
-    """Logarithmic where all losses are positive."""
+    """A logarithmic scale if all losses are positive."""
     known = result.loss[result.loss.isfinite()]
     if not len(known):
         raise InputError("no point of the surface has a finite loss, so there is no figure.")
@@ -148,7 +148,7 @@ def _solid(axes: Any, result: LossSurface, scale: Normalize) -> None:
     axes.set_ylabel("beta", fontsize=8)
     axes.set_zlabel("mean loss, log10" if logarithmic else "mean loss", fontsize=8)
     axes.tick_params(labelsize=6)
-    axes.set_box_aspect(None, zoom=0.85)  # else the height's name lies outside
+    axes.set_box_aspect(None, zoom=0.85)  # otherwise the label of the height lies outside the figure
 
 
 def _axes_names(axes: Any, result: LossSurface) -> None:

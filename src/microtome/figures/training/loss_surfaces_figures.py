@@ -1,4 +1,4 @@
-"""Surfaces of several networks on one scale, and their shares of negative curvature."""
+"""Figures of the loss surfaces of several networks on one scale, and of their shares of negative curvature."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 if TYPE_CHECKING:
     from microtome.reproduce.loss_surfaces import LossSurfaces
 
-MOST = 1e3  # loss above which the scale is cut: plain deep networks reach 1e5
+MOST = 1e3  # the scale ends at this loss: plain deep networks reach 1e5
 MOST_COLUMNS = 5
 
 
@@ -62,6 +62,6 @@ def loss_surfaces(result: LossSurfaces) -> Figure:
     axes.set_ylim(0, None)
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title("a line for each pair of directions, a colour for each seed of the training", fontsize=8, loc="left")
+    axes.set_title("one line for each pair of directions, one colour for each training seed", fontsize=8, loc="left")
     figure.supxlabel(result.source, fontsize=7)
     return figure

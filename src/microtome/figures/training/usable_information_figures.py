@@ -1,4 +1,4 @@
-"""Figure of usable information: bits for a linear classifier by layer, above the share of the image that is kept."""
+"""Figure of usable information: bits for a linear classifier by layer, and the share of the image that is kept."""
 
 from __future__ import annotations
 

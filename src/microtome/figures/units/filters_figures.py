@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from microtome.units.wiring.natural_filters import NaturalFilters
 
 CELL = 0.95  # inches
-CLEAR = 0.7  # the orientation of a fit is drawn if its goodness is above this
+CLEAR = 0.7  # smallest goodness of a fit whose orientation is drawn
 
 
 def filters(result: Filters, *, shared: bool = True, outputs: int = 64, inputs: int = 32) -> Figure:
@@ -54,7 +54,7 @@ def filters(result: Filters, *, shared: bool = True, outputs: int = 64, inputs: 
 
 
 def natural_filters(result: NaturalFilters, *, limit: int = 32) -> Figure:
-    """Each filter above the independent component that it is matched with; the most alike first.
+    """Each filter above its matched independent component, the most similar pairs first.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def natural_filters(result: NaturalFilters, *, limit: int = 32) -> Figure:
 
 
 def _gray_or_rgb(axes: Axes, kernel: Tensor, top: float) -> None:
-    """A filter as a picture; of channels that are neither gray nor RGB their mean."""
+    """A filter as a picture: gray or RGB, else the mean over its channels."""
     axes.set_axis_on()
     _picture(axes, kernel if len(kernel) in (1, 3) else kernel.mean(0, keepdim=True), top)
 

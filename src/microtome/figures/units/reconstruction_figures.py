@@ -1,4 +1,4 @@
-"""Figures of reconstructions: patches and what drives a unit in them, in rows, or in blocks as in Zeiler and Fergus."""
+"""Figures of reconstructions: patches and the parts that drive a unit, in rows, or as in Zeiler and Fergus."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _CELL = 0.74  # inches of a patch in a row
 _BLOCK = 1.25  # inches of a block of patches
 _PAIRS = 3  # units side by side
-_PIXELS = 80  # of a drawn reconstruction
-_BELOW = 0.98  # share of the pixels that are below black or white: few others are far above them
+_PIXELS = 80  # largest side of a drawn reconstruction
+_BELOW = 0.98  # share of the pixels within the scale: the few others may be far outside
 
 
 def reconstructions(

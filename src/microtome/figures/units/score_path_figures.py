@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from microtome.units.wiring.score_path import ScorePath
 
-_INPUTS = 3  # inputs that are drawn for each unit
+_INPUTS = 3  # number of inputs drawn for each unit
 _ROW, _TOP, _FOOT, _INDENT = 1.0, 1.25, 0.3, 0.3  # inches
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def class_labels(result: ClassLabels, *, limit: int = 24) -> Figure:
-    """Precision and recall of the units that detect a class, the most precise first.
+    """Bars of precision and recall of the units that detect a class, the most precise first.
 
     Parameters
     ----------

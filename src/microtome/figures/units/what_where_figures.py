@@ -1,4 +1,4 @@
-"""Figure of what and where: the shares of every unit of a layer, and the responses of three of them."""
+"""Figure of what and where: the shares of variance of every unit of a layer, and the responses of three units."""
 
 from __future__ import annotations
 

@@ -18,14 +18,14 @@ __all__ = ["bias", "cam_conversion", "photo_evidence", "relevance_sums", "single
 
 _SEEING, _EXPLAINING = "visualization-lecture", "explaining-lecture"
 _PHOTOS = 24  # if quick
-_UNTOUCHED = 0.5  # rank correlation above which a map has not noticed that the upper layers are random
+_UNTOUCHED = 0.5  # a map with a higher rank correlation does not depend on the upper layers
 
 
 def photo_evidence(place: Workplace) -> list[Finding]:
     """Covered objects, counterfactuals, and randomised weights, on EfficientNet-Lite0."""
     if place.photos is None:
         raise InputError("this measurement needs photos; give their folder with --data.")
-    made = lectures(place.photos, images=_PHOTOS if place.quick else 50, out=place.folder, say=place.say)
+    result = lectures(place.photos, images=_PHOTOS if place.quick else 50, out=place.folder, say=place.say)
     drawn = place.drawn(
         [
             (
@@ -34,16 +34,16 @@ def photo_evidence(place: Workplace) -> list[Finding]:
             )
         ]
     )
-    seen = made.covering["second network"]
+    seen = result.covering["second network"]
     costs = float(seen.object.mean()) / max(float(seen.background.mean()), 1e-9)
-    texts = "\n".join(f"{name}: {one.line()}" for name, one in made.covering.items())
+    texts = "\n".join(f"{name}: {one.line()}" for name, one in result.covering.items())
     many = seen.share_whole > 0.75
-    other = made.counterfactual
+    other = result.counterfactual
     there = int((~other.overlap.isnan()).sum())
     overlap, chance = float(other.overlap.nanmean()), STRONG / (2 - STRONG)
     lower = (float(other.evidence_covered.nanmean()), float(other.counterfactual_covered.nanmean()))
     away = overlap < chance and lower[0] < lower[1]
-    upper = {name: float(values[0].mean()) for name, values in made.likeness.items()}
+    upper = {name: float(values[0].mean()) for name, values in result.likeness.items()}
     kept = upper["deconvnet"]
     return [
         Finding(
@@ -65,7 +65,7 @@ def photo_evidence(place: Workplace) -> list[Finding]:
             if lower[1] > 0.05
             else "The regions differ. But covering them hardly changes the score, "
             "so that they do not "
-            f"make the network change its prediction; {there} of {made.photos} photos have such a region at all.",
+            f"make the network change its prediction; {there} of {result.photos} photos have such a region at all.",
         ),
         Finding(
             _EXPLAINING,
@@ -168,7 +168,7 @@ def relevance_sums(place: Workplace) -> list[Finding]:
 
 
 def cam_conversion(place: Workplace) -> list[Finding]:
-    """SimpleConvNet with a head of averages: accuracy, and CAM beside Grad-CAM."""
+    """SimpleConvNet with global average pooling: accuracy, and CAM compared with Grad-CAM."""
     train, test = data.mnist("train+validation"), data.mnist("test")
     if place.quick:
         train, test = train.sample(6000, seed=0), test.sample(2000, seed=0)
@@ -202,11 +202,7 @@ def cam_conversion(place: Workplace) -> list[Finding]:
             f"{gap:.1e} of the largest value",
             verdict(gap < 1e-4, gap < 1e-2),
             "",
-            (
-                place.draw(
-                    "cam", attribution.cam(converted, some[:6]), "What speaks for the predicted digit, in logits."
-                ),
-            ),
+            (place.draw("cam", attribution.cam(converted, some[:6]), "Evidence for the predicted digit, in logits."),),
         ),
     ]
 
@@ -215,7 +211,10 @@ def bias(place: Workplace) -> list[Finding]:
     """A biased and an unbiased network, and the share of each map on the tag."""
     train = data.mnist("train").sample(5000, seed=0) if place.quick else None
     found = spotting_bias(train, agreement=1.0, explained=50 if place.quick else 200, out=place.folder, say=place.say)
-    pairs = {name: tuple(found.shares.mean(of, name) for of in ("biased", "unbiased")) for name in found.shares.methods}
+    pairs = {
+        name: tuple(found.shares.mean(network, name) for network in ("biased", "unbiased"))
+        for name in found.shares.methods
+    }
     more = sum(a > b for a, b in pairs.values())
     seen = pairs["grad-cam"][0] > pairs["grad-cam"][1]
     return [
@@ -225,7 +224,7 @@ def bias(place: Workplace) -> list[Finding]:
             f"in {more} of {len(pairs)} methods",
             found.report(),
             verdict(more >= 0.8 * len(pairs) and seen, more > len(pairs) / 2),
-            "" if seen else "Grad-CAM is blind to a small tag where the head is no average.",
-            place.drawn([("spotting-bias.png", "How much of each map lies on the tag, biased and unbiased network.")]),
+            "" if seen else "Grad-CAM does not see a small tag if the head is not an average.",
+            place.drawn([("spotting-bias.png", "Share of each map on the tag, biased and unbiased network.")]),
         )
     ]

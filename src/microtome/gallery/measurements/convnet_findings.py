@@ -31,7 +31,7 @@ def dissected(place: Workplace) -> list[Finding]:
 
 
 def omitted(place: Workplace) -> list[Finding]:
-    """Each later convolution taken out."""
+    """SimpleConvNet without each of its later convolutions."""
     return _parts(place, "omitted-layers")
 
 
@@ -46,7 +46,7 @@ def settled(place: Workplace) -> list[Finding]:
 
 
 def _parts(place: Workplace, part: str, document: str = _DOCUMENT) -> list[Finding]:
-    made = dissecting_a_convnet(quick=place.quick, out=place.folder, parts=(part,), say=place.say)
+    result = dissecting_a_convnet(quick=place.quick, out=place.folder, parts=(part,), say=place.say)
     return [
         Finding(
             document,
@@ -57,5 +57,5 @@ def _parts(place: Workplace, part: str, document: str = _DOCUMENT) -> list[Findi
             "" if one["holds"] == "yes" else _WHY.get(one["what"], ""),
             tuple(Drawn(file, caption) for file, caption in one["pictures"]),
         )
-        for one in made.findings
+        for one in result.findings
     ]

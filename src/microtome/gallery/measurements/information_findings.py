@@ -130,7 +130,7 @@ def planes(place: Workplace) -> list[Finding]:
 
 
 def planted(place: Workplace) -> list[Finding]:
-    """Coverage of planted information by the admitted estimators, and refusal of what cannot work."""
+    """Coverage of planted information by the admitted estimators, and refusal of hopeless cases."""
     found = planted_information(trials=4 if place.quick else 50, out=place.folder)
     return [
         Finding(

@@ -16,19 +16,19 @@ _SEEING, _EXPLAINING = "visualization-lecture", "explaining-lecture"
 _CLASSES = ("goose", "ostrich", "limousine", "tench", "macaw", "tarantula", "volcano", "daisy")
 _UNITS = "_blocks.6._project_conv"
 _DEEP = "_blocks.15._project_conv"  # the last maps before the head: 7 x 7 positions
-_LAYOUT = 7  # positions to a side, on which the layout of a picture is compared
+_LAYOUT = 7  # positions per side of the grid on which layouts are compared
 
 
 def made_images(place: Workplace) -> list[Finding]:
-    """Images that raise class scores, as a second network sees them, and images that drive units."""
+    """Images that raise class scores, judged by a second network, and images that drive units."""
     net, second = zoo.network("efficientnet-lite0"), zoo.network("mobilenet-v2")
     names = list(net.classes or [])
     classes = [names.index(name) for name in _CLASSES if name in names]
     place.tell(f"images for {', '.join(names[at] for at in classes)}")
-    made = synthesis.maximize_class(net, classes, steps=96 if place.quick else 256)
+    superstimuli = synthesis.maximize_class(net, classes, steps=96 if place.quick else 256)
     wanted = torch.tensor(classes, device="cpu")
-    own = net.probabilities(made.images).cpu().gather(1, wanted[:, None])[:, 0]
-    elsewhere = second.probabilities(_sized(made.images, second.input_shape)).cpu()
+    own = net.probabilities(superstimuli.images).cpu().gather(1, wanted[:, None])[:, 0]
+    elsewhere = second.probabilities(_sized(superstimuli.images, second.input_shape)).cpu()
     other = elsewhere.gather(1, wanted[:, None])[:, 0]
     rank = (elsewhere > other[:, None]).sum(1) + 1
     first = int((rank == 1).sum())
@@ -55,7 +55,11 @@ def made_images(place: Workplace) -> list[Finding]:
             if near >= len(classes) / 2
             else "The images are made for one network. They may show what moves this network more than what "
             "makes the class.",
-            (place.draw("class-images", made, "Images made for class scores, with the priors for photo networks."),),
+            (
+                place.draw(
+                    "class-images", superstimuli, "Images made for class scores, with the priors for photo networks."
+                ),
+            ),
         ),
         Finding(
             _EXPLAINING,
@@ -83,15 +87,15 @@ def inversions(place: Workplace) -> list[Finding]:
     photos = photos_of(place, net, 2)
     some = spread(photos, 2 if place.quick else 4).load().images
     place.tell(f"inverting {_DEEP} for {len(some)} photos, 5 starts")
-    made = synthesis.invert(net, some, _DEEP, starts=5, steps=100 if place.quick else 400)
-    layout = correlations(made.images, some)
-    own = layout.gather(1, made.source[:, None].cpu())[:, 0]
+    inversion = synthesis.invert(net, some, _DEEP, starts=5, steps=100 if place.quick else 400)
+    layout = correlations(inversion.images, some)
+    own = layout.gather(1, inversion.source[:, None].cpu())[:, 0]
     others = (layout.sum(1) - own) / (layout.shape[1] - 1)
-    groups = [made.images[made.source == at] for at in range(len(some))]
+    groups = [inversion.images[inversion.source == at] for at in range(len(some))]
     apart = [float(torch.pdist(group.flatten(1).double()).mean() / group[0].numel() ** 0.5) for group in groups]
-    error = float(made.error.max())
+    error = float(inversion.error.max())
     drawn = (
-        place.draw("inversions", made, "A photo and five images with nearly its representation at the last maps."),
+        place.draw("inversions", inversion, "A photo and five images with nearly its representation at the last maps."),
     )
     return [
         Finding(
@@ -99,7 +103,7 @@ def inversions(place: Workplace) -> list[Finding]:
             "inversion-equivalent",
             f"error up to {error:.3f}, {sum(apart) / len(apart):.2f} apart",
             f"{_DEEP}, {len(some)} photos, 5 starts each: squared error of the representation "
-            f"{float(made.error.mean()):.3f} on average, {error:.3f} at most (1: nothing in common); the five "
+            f"{float(inversion.error.mean()):.3f} on average, {error:.3f} at most (1: nothing in common); the five "
             f"images of a photo differ by {sum(apart) / len(apart):.2f} (root mean square over pixels in [0, 1])",
             verdict(error < 0.1 and min(apart) > 0.05, error < 0.3),
             ""

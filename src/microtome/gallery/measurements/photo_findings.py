@@ -16,26 +16,26 @@ __all__ = ["first_filters", "photos_of", "reconstructions", "spread", "units_on_
 
 _SEEING, _EXPLAINING = "visualization-lecture", "explaining-lecture"
 _BLOCKS = ("_blocks.1._project_conv", "_blocks.6._project_conv", "_blocks.14._project_conv")  # of EfficientNet-Lite0
-_CLEAR = 0.05  # by which the likeness within a unit is above that of different units
-_UNITS = 6  # whose patches are looked at in each layer
+_CLEAR = 0.05  # smallest difference between the likeness within a unit and across units
+_UNITS = 6  # number of units per layer whose patches are compared
 
 
 def photos_of(place: Workplace, net: Network, quick: int) -> Folder:
-    """Photos evenly over the folder: so many if quick, else all."""
+    """Photos evenly over the folder: ``quick`` of them in a quick run, else all."""
     if place.photos is None:
         raise InputError("this measurement needs photos; give their folder with --data.")
     found = data.folder(place.photos, net.input_shape, classes=net.classes)
     return spread(found, quick) if place.quick else found
 
 
-def spread(given: Folder, count: int) -> Folder:
-    """So many images, evenly over the folder."""
-    count = min(count, len(given))
-    return given.subset([round(at * (len(given) - 1) / max(count - 1, 1)) for at in range(count)])
+def spread(photos: Folder, count: int) -> Folder:
+    """A number of images, evenly over the folder."""
+    count = min(count, len(photos))
+    return photos.subset([round(at * (len(photos) - 1) / max(count - 1, 1)) for at in range(count)])
 
 
 def first_filters(place: Workplace) -> list[Finding]:
-    """Oriented and coloured filters of first layers, the kernels behind them, and what photos give without labels."""
+    """Oriented and coloured filters of first layers, kernels of second layers, and independent components of photos."""
     nets = {"EfficientNet-Lite0": zoo.network("efficientnet-lite0"), "MobileNetV2": zoo.network("mobilenet-v2")}
     texts, oriented, coloured, firsts, seconds, drawn = [], [], [], [], [], []
     natural: dict[str, NaturalFilters] = {}
@@ -129,7 +129,7 @@ def _noise_fit() -> float:
 
 
 def units_on_photos(place: Workplace) -> list[Finding]:
-    """How rarely units of each depth respond, and the most specialised ones."""
+    """Rarity of the responses of units by depth, and the most specialised units."""
     net = zoo.network("efficientnet-lite0")
     photos = photos_of(place, net, 80)
     layers = ["_conv_stem", *_BLOCKS, "_conv_head"]

@@ -1,4 +1,4 @@
-"""Findings for the paper on signal spaces: its three networks, its figures, and what it says of the spaces."""
+"""Findings for the paper on signal spaces: its three networks, its figures, and its statements on the spaces."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _IMAGES = 200
 
 
 def paper_networks(place: Workplace) -> list[Finding]:
-    """The paper's networks trained as it says, and every number and figure measured."""
+    """Train the paper's networks as it says, and measure every number and figure."""
     found = vector_spaces(quick=place.quick, out=place.folder, say=place.say)
     accuracy, condition, mixed = _numbers(found)
     one, five, deep = found.ideal.values()
@@ -33,7 +33,7 @@ def paper_networks(place: Workplace) -> list[Finding]:
     short = "ResNet18 was trained on 6,000 images for one epoch here; see --full. " if place.quick else ""
     ours = short + "The paper fine-tunes a trained network, here it starts from random weights."
     weights = place.drawn(
-        [("figure-1.png", "Weights, signal vectors, and what each weight vector leaves of its class's average.")]
+        [("figure-1.png", "Weights, signal vectors, and the residual of each class average without its weight vector.")]
     )
     kernels = place.drawn(
         [("figure-2.png", "The nine signal kernels of ResNet18's first stage, and their singular values.")]
@@ -47,7 +47,7 @@ def paper_networks(place: Workplace) -> list[Finding]:
             accuracy["one"],
             0.92,
             0.01,
-            "The paper names no batch size; these are batches of 64.",
+            "The paper states no batch size; these are batches of 64.",
             f"accuracy and condition number by batch size: {sweep}",
         ),
         _number("five-layer-accuracy", accuracy["five"], 0.97, 0.01, ""),
@@ -74,7 +74,7 @@ def paper_networks(place: Workplace) -> list[Finding]:
 
 
 def _between(sweep: list[dict[str, Any]], theirs: float) -> str:
-    """Between which batch sizes the paper's condition number lies."""
+    """The two batch sizes between which the paper's condition number lies."""
     known = "The condition number depends on the batch size, which the paper does not name"
     rows = sorted((float(row["condition_number"]), int(row["batch"])) for row in sweep)
     for (low, one), (high, other) in itertools.pairwise(rows):
@@ -120,20 +120,20 @@ def _close(
     )
 
 
-def likeness(given: ClassResiduals) -> Tensor:
-    """(classes,) absolute cosine of each residual and its class's average, both without their means."""
+def likeness(residuals: ClassResiduals) -> Tensor:
+    """(classes,) absolute cosine of each residual and its class average, both centred."""
     residual, average = (
         values.flatten(1).double() - values.flatten(1).double().mean(1, keepdim=True)
-        for values in (given.residual, given.averages)
+        for values in (residuals.residual, residuals.averages)
     )
     return torch.nn.functional.cosine_similarity(residual, average, dim=1).abs()
 
 
-def _residual_of_8(given: ClassResiduals) -> Finding:
-    alike = likeness(given)
+def _residual_of_8(residuals: ClassResiduals) -> Finding:
+    alike = likeness(residuals)
     order = alike.argsort()
-    least, rank = given.classes[int(order[0])], int((alike < alike[given.classes.index("8")]).sum()) + 1
-    texts = ", ".join(f"{given.classes[int(at)]} {float(alike[at]):.2f}" for at in order)
+    least, rank = residuals.classes[int(order[0])], int((alike < alike[residuals.classes.index("8")]).sum()) + 1
+    texts = ", ".join(f"{residuals.classes[int(at)]} {float(alike[at]):.2f}" for at in order)
     return Finding(
         _DOCUMENT,
         "residual-of-8",
@@ -144,10 +144,10 @@ def _residual_of_8(given: ClassResiduals) -> Finding:
     )
 
 
-def _residual_of_0(given: ClassResiduals) -> Finding:
-    at = given.classes.index("0")
-    average = given.averages[at].reshape(28, 28).double()
-    residual = given.residual[at].reshape(28, 28).double()
+def _residual_of_0(residuals: ClassResiduals) -> Finding:
+    at = residuals.classes.index("0")
+    average = residuals.averages[at].reshape(28, 28).double()
+    residual = residuals.residual[at].reshape(28, 28).double()
     side = torch.arange(28, device="cpu")
     rows, columns = torch.meshgrid(side, side, indexing="ij")
     away = ((rows - 13.5) ** 2 + (columns - 13.5) ** 2).sqrt()
@@ -160,21 +160,21 @@ def _residual_of_0(given: ClassResiduals) -> Finding:
         f"{after:.0%} of the ring (average: {before:.0%})",
         f"in the average 0 the hole has {before:.0%} of the ring's brightness, in the residual {after:.0%}",
         verdict(after > before + 0.2, after > before),
-        "" if after > before + 0.2 else "The hole is filled in part only.",
+        "" if after > before + 0.2 else "The hole is only partly filled.",
     )
 
 
 def roughness(vectors: Tensor) -> Tensor:
-    """(n,) energy of the differences of neighbouring pixels by the energy: 4 for white noise, near 0 where smooth."""
+    """(n,) energy of the differences of neighbouring pixels over the energy: 4 for white noise, near 0 if smooth."""
     flat = vectors.double()
     across = (flat[:, :, 1:] - flat[:, :, :-1]).square().sum((1, 2))
     down = (flat[:, 1:] - flat[:, :-1]).square().sum((1, 2))
     return (across + down) / flat.square().sum((1, 2)).clamp(min=1e-30)
 
 
-def _last_vector(given: ClassResiduals) -> Finding:
-    rough = roughness(given.signal.reshape(-1, 28, 28))
-    weaker = float(given.singular_values[0] / given.singular_values[-1])
+def _last_vector(residuals: ClassResiduals) -> Finding:
+    rough = roughness(residuals.signal.reshape(-1, 28, 28))
+    weaker = float(residuals.singular_values[0] / residuals.singular_values[-1])
     first, last = float(rough[0]), float(rough[-1])
     noisy = last > 2 * first
     return Finding(
@@ -217,10 +217,10 @@ def _directions(kernels: Tensor, pictures: Pictures) -> Finding:
     )
 
 
-def _ideal(name: str, given: IdealInputs, pictures: Pictures) -> Finding:
-    ours, theirs = best_by_digit(given), document(_DOCUMENT)[name].value
-    trained = sum("+training" in kind for kind in given.best_kinds)
-    expected = 0 if name == "resnet18-ideal" else len(given.best_kinds)
+def _ideal(name: str, ideal: IdealInputs, pictures: Pictures) -> Finding:
+    ours, theirs = best_by_digit(ideal), document(_DOCUMENT)[name].value
+    trained = sum("+training" in kind for kind in ideal.best_kinds)
+    expected = 0 if name == "resnet18-ideal" else len(ideal.best_kinds)
     same = ours == theirs
     why = {
         "one-layer-ideal": "For one layer the distance is convex: all starts lead to the same smallest distance, and "
@@ -233,20 +233,20 @@ def _ideal(name: str, given: IdealInputs, pictures: Pictures) -> Finding:
         _DOCUMENT,
         name,
         ours,
-        f"{ours}\na trained image is best for {trained} of {len(given.best_kinds)} digits",
+        f"{ours}\na trained image is best for {trained} of {len(ideal.best_kinds)} digits",
         verdict(same, trained == expected),
         "" if same else why,
         pictures,
     )
 
 
-def _training(given: IdealInputs, mixed: str) -> Finding:
-    trained = sum("+training" in kind for kind in given.best_kinds)
+def _training(ideal: IdealInputs, mixed: str) -> Finding:
+    trained = sum("+training" in kind for kind in ideal.best_kinds)
     return Finding(
         _DOCUMENT,
         "resnet18-training",
         f"{trained} of 10 (training mode: {mixed})",
-        f"in evaluation mode training improves {trained} of {len(given.best_kinds)} digits; with batch norm in "
+        f"in evaluation mode training improves {trained} of {len(ideal.best_kinds)} digits; with batch norm in "
         f"training mode, where the images influence each other, {mixed}",
         verdict(trained == 0, mixed.startswith(("0", "1 "))),
         "" if trained == 0 else "The paper does not say how it trained its images.",
@@ -254,7 +254,7 @@ def _training(given: IdealInputs, mixed: str) -> Finding:
 
 
 def signal_parts(place: Workplace) -> list[Finding]:
-    """Test digits split into signal and rejected part, and outputs of a SELU network sent back."""
+    """Test digits split into signal and rejected part, and outputs of a SELU network inverted."""
     train, test = data.mnist_5000().subset(range(0, 5000, 2)), data.mnist_5000().subset(range(1, 5000, 25))
     model = zoo.fcnn5()
     fit(model, train, recipe=Recipe(epochs=3, batch=64, lr=0.05, momentum=0.9))
@@ -292,7 +292,7 @@ def signal_parts(place: Workplace) -> list[Finding]:
                 place.draw(
                     "kept-and-lost",
                     spaces.kept_and_lost(net, images[:4].float()),
-                    "Digits, and what the layers keep and lose of them.",
+                    "Digits, and their parts that the layers keep and lose.",
                 ),
             ),
         ),

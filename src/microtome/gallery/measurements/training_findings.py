@@ -97,7 +97,7 @@ def surfaces(place: Workplace) -> list[Finding]:
         else ""
     ) + ("Networks and trainings are small here; see --full." if place.quick else "")
     drawn = place.drawn(
-        [("loss-surfaces.png", "Loss around the end of training, on one scale; filter-normalised directions.")]
+        [("loss-surfaces.png", "Loss around the trained weights, on one scale; filter-normalised directions.")]
     )
     return [
         Finding(
@@ -122,7 +122,7 @@ def surfaces(place: Workplace) -> list[Finding]:
 
 
 def rescaled(place: Workplace) -> list[Finding]:
-    """One ReLU layer times 10 and the next by 10, and the line between two networks."""
+    """One ReLU layer times 10 and the next divided by 10; and the line between two networks."""
     digits = data.mnist_5000()
     train, some = digits.subset(range(0, 5000, 2)), digits.subset(range(1, 5000, 25))
     net = trained_convnet(train)

@@ -1,4 +1,4 @@
-"""Figures and statements of "Dissecting a ConvNet", made again for a SimpleConvNet trained here."""
+"""Figures and statements of "Dissecting a ConvNet", reproduced on a SimpleConvNet trained here."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class DissectingAConvNet(Result):
     walk : list of str
         The walk from the score of a digit down to the image, in words.
     shortened : list of str
-        What is smaller than in the article.
+        Sizes that are smaller than in the article.
     seconds : float
     """
 
@@ -61,7 +61,7 @@ class DissectingAConvNet(Result):
         """The findings as text."""
         lines = []
         for one in self.findings:
-            lines += [f"{one['what']}: {one['holds']}", f"  said:    {one['article']}"]
+            lines += [f"{one['what']}: {one['holds']}", f"  article: {one['article']}"]
             lines += [f"  found:   {line}" for line in one["found"].splitlines()]
         lines += ["", *(f"shortened: {text}" for text in self.shortened), f"{self.seconds:.0f} s"]
         return "\n".join(lines)
@@ -82,7 +82,7 @@ class _Study:
         self, title: str, what: str, value: str, found: str, holds: str,
         pictures: Sequence[tuple[str, Result, str]] = (), **options: dict[str, object],
     ) -> None:  # fmt: skip
-        """Keep a finding for a statement of the article, and draw its pictures."""
+        """Store a finding for a statement of the article, and draw its pictures."""
         self.say(f"{title}: {holds}; {found.splitlines()[0]}")
         article = _statement(what)
         drawn: list[tuple[str, str]] = []
@@ -115,11 +115,11 @@ def dissecting_a_convnet(
         Labelled digits; default MNIST's, of which ``quick`` takes 6,000 and 2,000.
     quick : bool
         About ten minutes on one core: fewer images, three rounds of pruning in place of seven, one seed in place of
-        five, one epoch for the hand-set network. Otherwise all, some hours.
+        five, one epoch for the hand-set network. Otherwise the full size, which takes some hours.
     out : Path, optional
         Folder for the figures, the numbers and a page.
     parts : sequence of str
-        Which of ``PARTS``: the pruned network's dissection, or what stands on its own.
+        Which of ``PARTS``: the dissection of the pruned network, or the independent measurements.
     seed : int
         Seed of first weights and orders.
     say : function, optional
@@ -170,8 +170,8 @@ def dissecting_a_convnet(
     if out is not None:
         result.save(out / "dissecting-a-convnet.safetensors")
         (out / "dissecting-a-convnet.txt").write_text(result.report() + "\n", encoding="utf-8")
-        made = f"microtome reproduce dissecting-a-convnet {'--quick' if quick else '--full'}, seed {seed}"
-        write_sections(out / "index.html", title="Dissecting a ConvNet", sections=study.sections, made=made)
+        command = f"microtome reproduce dissecting-a-convnet {'--quick' if quick else '--full'}, seed {seed}"
+        write_sections(out / "index.html", title="Dissecting a ConvNet", sections=study.sections, made=command)
     return result
 
 
@@ -181,7 +181,7 @@ def _statement(what: str) -> str:
 
 
 def _dissected(study: _Study, net: Network, quick: bool, seed: int) -> list[str]:
-    """Prune, and look at the pruned network layer by layer; the walk from a score down, in words."""
+    """Prune, measure the pruned network layer by layer, and return the walk from a score down in words."""
     _accuracy(study, net)
     small = _pruned(study, net, quick, seed)
     image = _digit(study.test, small)
@@ -255,7 +255,7 @@ def _turned(angle: float, other: float) -> float:
 
 def _second_layer(study: _Study, net: Network, image: Tensor) -> None:
     tuned = units.tuning(net, "conv2")
-    made = synthesis.maximize(net, "conv2", steps=96)
+    superstimuli = synthesis.maximize(net, "conv2", steps=96)
     selective = sum(bool(kind) for kind in tuned.kind)
     maps = units.activation_maps(net, image, ["conv1", "conv2"])
     study.add(
@@ -266,8 +266,8 @@ def _second_layer(study: _Study, net: Network, image: Tensor) -> None:
         + "; ".join(f"{unit}: {label}" for unit, label in enumerate(tuned.labels)),
         "yes" if selective > len(tuned.kind) / 2 else "partly" if selective else "no",
         [
-            ("conv2-superstimuli", made, "The image that excites each channel of conv2 most."),
-            ("activations", maps, "What each channel of conv2 gives for the digit."),
+            ("conv2-superstimuli", superstimuli, "The image that excites each channel of conv2 most."),
+            ("activations", maps, "The map of each channel of conv2 for the digit."),
         ],
         activations={"layer": "conv2"},
     )
@@ -355,7 +355,7 @@ def _omitted(study: _Study, quick: bool, seed: int) -> None:
         f"{len(omitted)} of {len(table)} ways cost under half a point; {len(repeated)} repeat",
         found.report(),
         "yes" if omitted and repeated else "partly" if omitted or repeated else "no",
-        [("omitted-layers", found, "Test accuracy as it was, without the layer, and after retraining, by seed.")],
+        [("omitted-layers", found, "Test accuracy with the layer, without it, and after retraining, by seed.")],
     )
 
 

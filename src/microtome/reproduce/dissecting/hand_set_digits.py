@@ -1,4 +1,4 @@
-"""HandNet measured: untrained, with trained named numbers, and with free weights, compared with SimpleConvNet."""
+"""Test accuracy of HandNet set by hand, with trained named numbers and with free weights, and of SimpleConvNet."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class HandSet(Result, drawing="hand_set_figures:hand_set"):
         return Network(model.eval(), (1, 28, 28), classes=list("0123456789"))
 
     def table(self) -> Table:
-        """Accuracy in percent, its standard error, and how many numbers could change."""
+        """Accuracy in percent, its standard error, and the number of trainable numbers, by state."""
         count = self.images["test"]
         return Table.of(
             [
@@ -96,7 +96,7 @@ class HandSet(Result, drawing="hand_set_figures:hand_set"):
         )
 
     def changes(self) -> Table:
-        """The named numbers before and after training, those that moved most first, by their kind's spread."""
+        """The named numbers before and after training, sorted by their change over the spread of their kind."""
         rows = []
         for name, first in self.before.items():
             moved = (self.after[name] - first).flatten()
@@ -129,18 +129,18 @@ def hand_set(
     out: Path | None = None,
     say: Say | None = None,
 ) -> HandSet:
-    """Measure HandNet as set by hand, train its named numbers, free its weights and train them, each tested.
+    """Test HandNet as set by hand, after its named numbers are trained, and after all weights are trained.
 
     Parameters
     ----------
     train, test : Images, optional
         Labelled digits; default all of MNIST's 60,000 and 10,000.
     epochs : int
-        Passes over the training images, of the named numbers and then of the free weights.
+        Passes over the training images: first for the named numbers, then for the free weights.
     beside : Network, optional
-        A trained SimpleConvNet; default one that is trained here on the same images.
+        A trained SimpleConvNet; by default one is trained here on the same images.
     seed : int
-        Seed of the images' order.
+        Seed of the order of the images.
     out : Path, optional
         Folder for the result, the figure, the network in words and a page.
     say : function, optional

@@ -37,9 +37,9 @@ class OmittedLayers(Result, drawing="repeats_figures:omitted_layers"):
     before : Tensor
         (seeds,) test accuracy of the whole network.
     without, retrained : dict of str to Tensor
-        (seeds,) by layer and adapter: accuracy with the layer out, at once and after retraining.
+        (seeds,) by layer and adapter: accuracy without the layer, before and after retraining.
     explained : dict of str to Tensor
-        (seeds,) share of the variance of the layer's output that the adapter gives.
+        (seeds,) share of the variance of the layer's output that the adapter explains.
     cka, low, high, match, chance : Tensor
         (seeds, 2) CKA of successive stages with its interval, best match of units, and its chance level.
     images : dict of str to int

@@ -88,11 +88,11 @@ def settling(
     Parameters
     ----------
     train, test : Images
-        To train on (6,000 of them an epoch) and to measure distances on (200 of them).
+        Training images (6,000 in each epoch), and images for the distances (200).
     seeds : sequence of int
         Seeds of first weights and orders.
     epochs : int
-        At the end of each a checkpoint is taken, besides one before training.
+        Number of epochs. A checkpoint is taken before training and after each epoch.
     shown : sequence of int
         Units of the film strips of the first seed.
     steps : int

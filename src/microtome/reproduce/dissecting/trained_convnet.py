@@ -11,8 +11,8 @@ from microtome.training.named import RECIPES
 
 __all__ = ["trained_convnet"]
 
-_MANY = 30_000  # images from which on the zoo's recipe is used as it is
-_EPOCHS, _RATE = 4, 0.02  # for fewer: at the recipe's rate some seeds never leave chance
+_MANY = 30_000  # with this many images or more, the zoo's recipe is used unchanged
+_EPOCHS, _RATE = 4, 0.02  # for fewer images: at the recipe's rate some seeds never get better than chance
 
 
 def trained_convnet(train: data.Images, *, seed: int = 0, epochs: int | None = None) -> Network:

@@ -64,15 +64,15 @@ class _Chain:
     def operation(self, call: Call, output: Any) -> None:
         """An operation has run."""
         sources = [value for value in call.tensors if id(value) in self._made]
-        made = tensors(output) or ([call.input] if call.kind == "setitem" else [])
-        if not sources or not made or not made[0].is_floating_point():
+        outputs = tensors(output) or ([call.input] if call.kind == "setitem" else [])
+        if not sources or not outputs or not outputs[0].is_floating_point():
             return
         alone = all(value is self._last for value in sources) and call.input is self._last
-        gives = made[0].detach().clone()
+        gives = outputs[0].detach().clone()
         name = self._names.get(call.name, call.name)
         self.steps.append(Step(name, call, self._before, gives, alone))
-        self._made |= {id(value): value for value in made}
-        self._last, self._before = made[0], gives
+        self._made |= {id(value): value for value in outputs}
+        self._last, self._before = outputs[0], gives
 
 
 def chain(net: Network, images: Tensor) -> list[Step]:

@@ -153,8 +153,8 @@ def pair(value: Any, dims: int) -> tuple[int, ...]:
     >>> pair(2, 2), pair((1, 2, 3), 3)
     ((2, 2), (1, 2, 3))
     """
-    given = tuple(int(item) for item in value) if isinstance(value, list | tuple) else (int(value),)
-    return given * dims if len(given) == 1 else given
+    numbers = tuple(int(item) for item in value) if isinstance(value, list | tuple) else (int(value),)
+    return numbers * dims if len(numbers) == 1 else numbers
 
 
 def in_double(net: Network) -> Network:

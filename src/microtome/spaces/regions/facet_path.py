@@ -107,7 +107,7 @@ def facets_between(
     if limit < 1:
         raise InputError(f"at least one facet was expected, got limit={limit}.")
     if not 0 <= gap < 1:
-        raise InputError(f"gap is a share of the way, from 0 on and below 1, got {gap}.")
+        raise InputError(f"gap must be a share of the path, at least 0 and below 1, got {gap}.")
     verify(exact, a)
     way = b - a
     found = _traced(exact, a, way, gap, limit)
@@ -167,7 +167,7 @@ def _traced(net: Network, start: Tensor, way: Tensor, gap: float, limit: int) ->
 def _places(found: list[Crossings], gap: float, like: Tensor) -> tuple[Tensor, list[dict[str, Any]]]:
     """Places of all operations in order, those closer than ``gap`` once, with the unit that switches first there."""
     at = torch.cat([like.new_empty(0), *(part.at for part in found)])
-    owners = [(of, place) for of in found for place in range(len(of.at))]
+    owners = [(bends, place) for bends in found for place in range(len(bends.at))]
     order = at.argsort(stable=True)
     sorted_ = at[order]
     new = torch.ones_like(at, dtype=torch.bool)

@@ -108,7 +108,7 @@ def facets_of(call: Call, z: Tensor, other: Tensor | None = None) -> Facets | No
     """
     shape = tuple(z.shape[1:])
     if call.kind in _AT_ZERO:
-        # Copies: the model may write on its input later.
+        # Copies: the model may write into its input later.
         return Facets(call.name, call.kind, z.flatten(1).clone(), lambda v: v.flatten(1).clone(), shape, 1)
     if call.kind in _CUTS:
         levels = edges(call)

@@ -213,9 +213,9 @@ class _Effects(KinkRules):
         if part is not None:
             signals: list[Tensor] = []
             self.found.append((part, signals))
-            given = tensors(output) or [call.input]
-            if given[0].requires_grad:  # a hook belongs to the value of this moment, whatever is written later
-                given[0].register_hook(signals.append)
+            outputs = tensors(output) or [call.input]
+            if outputs[0].requires_grad:  # a hook belongs to the value of this moment, whatever is written later
+                outputs[0].register_hook(signals.append)
         return output
 
 

@@ -189,7 +189,7 @@ def rejected_energy(
     """
     names = _named(net, layers)
     maps = {name: layer_operator(net, name) for name in names}
-    full = {name: injective(of, measure=dense) is True for name, of in maps.items()}
+    full = {name: injective(layer_map, measure=dense) is True for name, layer_map in maps.items()}
     parts: dict[str, list[SignalPart]] = {name: [] for name in names}
     for images in _images(net, dataset):
         reads = net.activations(images, [read_by(net, name) for name in names], check=False)
@@ -330,6 +330,6 @@ def _named(net: Network, layers: Iterable[str] | None) -> list[str]:
 
 def _images(net: Network, dataset: Any) -> Iterable[Tensor]:
     if isinstance(dataset, Tensor):
-        given = net.images(dataset)
-        return [given[start : start + _BATCH] for start in range(0, len(given), _BATCH)]
+        checked = net.images(dataset)
+        return [checked[start : start + _BATCH] for start in range(0, len(checked), _BATCH)]
     return (net.images(images) for _, images, _ in data.batches(dataset, _BATCH, net=net))

@@ -123,9 +123,9 @@ def weight_vectors(net: Network, images: Tensor, layer: str, *, check: bool = Tr
     """
     call = linear_call(net, layer)
     weight = weight_of(call)
-    given = net.images(images, check=check)
+    checked = net.images(images, check=check)
     reads = f"{net.layer(layer).operation}@input"  # after what the module itself pads
-    x = images_first(net, reads, net.activations(given, [reads])[reads], len(given)).double()
+    x = images_first(net, reads, net.activations(checked, [reads])[reads], len(checked)).double()
     if weight is not None and call.kind in CONVOLUTIONS:
         energy, kept = _patch_energies(call, weight, x)
         return WeightVectors(

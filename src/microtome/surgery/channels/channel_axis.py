@@ -64,15 +64,15 @@ def reduced(axis: Axis, given: Mapping[str, Any], dims: int) -> Axis | None:
 
 def cut(axis: Axis, call: Call, dims: int) -> Axis | None:
     """The axis after indexing or splitting along other axes; None if the channels themselves are cut."""
-    given = call.arguments
+    arguments = call.arguments
     if call.kind == "getitem":
-        return _indexed(axis, given["index"], dims)
+        return _indexed(axis, arguments["index"], dims)
     if call.kind in ("select", "narrow", "unbind"):
-        dim = int(given.get("dim", given.get("argument1", 0))) % dims
+        dim = int(arguments.get("dim", arguments.get("argument1", 0))) % dims
         if dim == axis.place:
             return None
         return Axis(axis.place - (call.kind != "narrow" and dim < axis.place), axis.channels)
-    dim = int(given.get("dim", given.get("argument2", 0))) % dims
+    dim = int(arguments.get("dim", arguments.get("argument2", 0))) % dims
     return None if dim == axis.place else axis
 
 

@@ -124,9 +124,9 @@ class Channels:
         removed = torch.tensor(sorted(gone), dtype=torch.int64, device="cpu")
         total = 0.0
         for operation in self.operations.values():
-            made = len(operation.made) - int(torch.isin(operation.made, removed).sum())
+            outputs = len(operation.made) - int(torch.isin(operation.made, removed).sum())
             read = len(operation.read) - int(torch.isin(operation.read, removed).sum())
             depthwise = operation.groups == len(operation.read) > 1
             inputs = 1 if depthwise else read / operation.groups
-            total += operation.positions * operation.area * made * inputs
+            total += operation.positions * operation.area * outputs * inputs
         return total

@@ -110,60 +110,60 @@ class _Watcher:
 
     def operation(self, call: Call, output: Any) -> None:
         """An operation has run."""
-        made = tensors(output)
+        outputs = tensors(output)
         kind = call.kind
-        if not made:
+        if not outputs:
             for value in call.tensors:
                 self._pin_value(value, f'"{call.name}" overwrites a part of them')
             return
         if kind in _CONVOLUTIONS:
-            self._convolution(call, made[0])
+            self._convolution(call, outputs[0])
         elif kind == "linear":
-            self._linear(call, made[0])
+            self._linear(call, outputs[0])
         elif kind in ("batch_norm", "instance_norm", "prelu"):
-            self._scaling(call, made[0])
+            self._scaling(call, outputs[0])
         elif kind in ("layer_norm", "group_norm"):
-            self._normalising(call, made[0])
+            self._normalising(call, outputs[0])
         elif kind in _ELEMENTWISE and len(call.tensors) == 1:
-            self._keep_all(made, self._axis(call.input))
-        elif kind in _JOINING and all(value.dim() <= made[0].dim() for value in call.tensors):
-            self._joining(call, made[0])
+            self._keep_all(outputs, self._axis(call.input))
+        elif kind in _JOINING and all(value.dim() <= outputs[0].dim() for value in call.tensors):
+            self._joining(call, outputs[0])
         elif kind == "cat":
-            self._cat(call, made[0])
+            self._cat(call, outputs[0])
         elif kind in _POOLING:
-            self._keep_all(made, self._spatial_only(call, made[0]))
+            self._keep_all(outputs, self._spatial_only(call, outputs[0]))
         elif kind == "pad":
-            self._keep_all(made, self._same_count(call, made[0]))
+            self._keep_all(outputs, self._same_count(call, outputs[0]))
         else:
-            self._moving(call, made)
+            self._moving(call, outputs)
 
-    def _moving(self, call: Call, made: list[Tensor]) -> None:
+    def _moving(self, call: Call, outputs: list[Tensor]) -> None:
         """Operations that move values, and all unknown operations."""
-        axis, kind, given = self._axis(call.input), call.kind, call.input
+        axis, kind, tensor = self._axis(call.input), call.kind, call.input
         if axis is None:
-            self._lost(call.tensors, made, f'"{call.name}" mixes them')
+            self._lost(call.tensors, outputs, f'"{call.name}" mixes them')
             return
         found: Axis | None = None
         if kind in _RESHAPING:
-            found = channel_axis.reshaped(axis, tuple(given.shape), tuple(made[0].shape))
+            found = channel_axis.reshaped(axis, tuple(tensor.shape), tuple(outputs[0].shape))
         elif kind in _TURNING:
-            found = channel_axis.turned(axis, call, given.dim())
+            found = channel_axis.turned(axis, call, tensor.dim())
         elif kind in _REDUCING:
-            found = channel_axis.reduced(axis, call.arguments, given.dim())
+            found = channel_axis.reduced(axis, call.arguments, tensor.dim())
         elif kind in _OVER_ONE_AXIS:
             dim = call.arguments.get("dim", call.arguments.get("argument1"))
-            found = axis if isinstance(dim, int) and dim % given.dim() != axis.place else None
+            found = axis if isinstance(dim, int) and dim % tensor.dim() != axis.place else None
         elif kind in _CUTTING:
-            found = channel_axis.cut(axis, call, given.dim())
-        elif kind in ("expand", "expand_as", "broadcast_to") and given.shape[axis.place] > 1:
-            found = Axis(axis.place + made[0].dim() - given.dim(), axis.channels)
+            found = channel_axis.cut(axis, call, tensor.dim())
+        elif kind in ("expand", "expand_as", "broadcast_to") and tensor.shape[axis.place] > 1:
+            found = Axis(axis.place + outputs[0].dim() - tensor.dim(), axis.channels)
         if found is None or len([value for value in call.tensors if self._axis(value) is not None]) > 1:
-            self._lost(call.tensors, made, f'"{call.name}" splits or mixes them')
+            self._lost(call.tensors, outputs, f'"{call.name}" splits or mixes them')
         else:
-            self._keep_all(made, found)
+            self._keep_all(outputs, found)
 
-    def _keep_all(self, made: list[Tensor], axis: Axis | None) -> None:
-        for value in made:
+    def _keep_all(self, outputs: list[Tensor], axis: Axis | None) -> None:
+        for value in outputs:
             self._keep(value, axis)
 
     def _pin_value(self, value: Tensor, why: str) -> None:
@@ -171,10 +171,10 @@ class _Watcher:
         if axis is not None:
             self.tied.pin(axis.channels, why)
 
-    def _lost(self, read: Iterable[Tensor], made: list[Tensor], why: str) -> None:
+    def _lost(self, read: Iterable[Tensor], outputs: list[Tensor], why: str) -> None:
         for value in read:
             self._pin_value(value, why)
-        for value in made:
+        for value in outputs:
             self._values[id(value)] = (value, None)
 
     def _spatial_only(self, call: Call, output: Tensor) -> Axis | None:
@@ -194,13 +194,13 @@ class _Watcher:
     # -- layers with weights ---------------------------------------------------------------------------------------
 
     def _convolution(self, call: Call, output: Tensor) -> None:
-        given = call.arguments
-        x, weight, bias, groups = given["input"], given["weight"], given["bias"], int(given["groups"])
+        arguments = call.arguments
+        x, weight, bias, groups = arguments["input"], arguments["weight"], arguments["bias"], int(arguments["groups"])
         transposed = "transpose" in call.kind
         axis = self._axis(x)
         out_axis, in_axis = (1, 0) if transposed else (0, 1)
         per_group = weight.shape[out_axis] if transposed else weight.shape[0] // groups
-        made = self.tied.new(per_group * groups)
+        outputs = self.tied.new(per_group * groups)
         channels = axis.channels if axis is not None and axis.place == x.dim() - weight.dim() + 1 else None
         if channels is None:
             self._pin_value(x, f'"{call.name}" uses their axis in an unsupported way')
@@ -213,32 +213,32 @@ class _Watcher:
             fine = False
         elif groups == len(read) > 1:  # depthwise: an output belongs to the channel that it reads
             depth = per_group
-            made = read.repeat_interleave(depth)
+            outputs = read.repeat_interleave(depth)
         elif groups > 1:  # one channel of each group is removed together
             self._tie_groups(read, groups)
-            self._tie_groups(made, groups)
+            self._tie_groups(outputs, groups)
             read_slot = read.view(groups, -1)[0]
             fine = fine and self._slot(weight, in_axis, read_slot, reads=True)
         else:
             fine = fine and self._slot(weight, in_axis, read, reads=True)
-        fine = fine and self._slot(weight, out_axis, made, reads=False, depth=depth)
+        fine = fine and self._slot(weight, out_axis, outputs, reads=False, depth=depth)
         if bias is not None:
-            fine = fine and self._slot(bias, 0, made, reads=False)
-        self._weighted(call, output, weight, bias, groups, read, made, x.dim() - weight.dim() + 1, fine=fine)
+            fine = fine and self._slot(bias, 0, outputs, reads=False)
+        self._weighted(call, output, weight, bias, groups, read, outputs, x.dim() - weight.dim() + 1, fine=fine)
 
     def _linear(self, call: Call, output: Tensor) -> None:
-        given = call.arguments
-        x, weight, bias = given["input"], given["weight"], given["bias"]
+        arguments = call.arguments
+        x, weight, bias = arguments["input"], arguments["weight"], arguments["bias"]
         axis = self._axis(x)
-        made = self.tied.new(weight.shape[0])
+        outputs = self.tied.new(weight.shape[0])
         if axis is None or axis.place != x.dim() - 1:
             self._pin_value(x, f'"{call.name}" uses their axis in an unsupported way')
             read = self.tied.new(weight.shape[1], f'the input of "{call.name}" is not followed')
         else:
             read = axis.channels
-        fine = self._slot(weight, 1, read, reads=True) and self._slot(weight, 0, made, reads=False)
-        fine = fine and (bias is None or self._slot(bias, 0, made, reads=False))
-        self._weighted(call, output, weight, bias, 1, read, made, x.dim() - 1, fine=fine)
+        fine = self._slot(weight, 1, read, reads=True) and self._slot(weight, 0, outputs, reads=False)
+        fine = fine and (bias is None or self._slot(bias, 0, outputs, reads=False))
+        self._weighted(call, output, weight, bias, 1, read, outputs, x.dim() - 1, fine=fine)
 
     def _weighted(
         self, call: Call, output: Tensor, weight: Tensor, bias: Tensor | None, groups: int, read: Tensor, made: Tensor,
@@ -281,9 +281,9 @@ class _Watcher:
         if axis is None:
             self._keep(output, None)
             return
-        given = call.arguments
-        normalised = len(given.get("normalized_shape", ())) if call.kind == "layer_norm" else 0
-        alone = call.kind == "group_norm" and int(given["num_groups"]) == len(axis.channels)
+        arguments = call.arguments
+        normalised = len(arguments.get("normalized_shape", ())) if call.kind == "layer_norm" else 0
+        alone = call.kind == "group_norm" and int(arguments["num_groups"]) == len(axis.channels)
         if call.kind == "group_norm" or axis.place >= call.input.dim() - normalised:
             why = f'"{call.name}" normalises over them, so that each value depends on all of them'
             self.tied.pin(axis.channels, f'"{call.name}" has its number of groups fixed' if alone else why)
@@ -324,8 +324,8 @@ class _Watcher:
         self._keep(output, Axis(place, first))
 
     def _cat(self, call: Call, output: Tensor) -> None:
-        given = call.arguments
-        parts, dim = list(given["tensors"]), int(given["dim"]) % output.dim()
+        arguments = call.arguments
+        parts, dim = list(arguments["tensors"]), int(arguments["dim"]) % output.dim()
         axes = [self._axis(value) for value in parts]
         places = {axis.place for axis in axes if axis is not None}
         if len(places) != 1 or (dim not in places and None in axes):

@@ -41,10 +41,10 @@ class TiedChannels:
         """New channels, not tied; pinned if there is a reason."""
         first = len(self._parent)
         self._parent.extend(range(first, first + count))
-        made = torch.arange(first, first + count, device="cpu")
+        numbers = torch.arange(first, first + count, device="cpu")
         if why:
-            self.pin(made, why)
-        return made
+            self.pin(numbers, why)
+        return numbers
 
     def tie(self, one: Tensor, two: Tensor) -> None:
         """Tie channels pairwise: they can only be removed together."""

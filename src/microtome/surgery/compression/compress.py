@@ -143,7 +143,7 @@ def compress(
     if not 0 < multiply_adds <= 1:
         raise InputError(f"a share of the multiply-adds in (0, 1] is expected, got {multiply_adds}.")
     if not 0 <= damping < math.inf:
-        raise InputError(f"damping is a finite number that is not negative, got {damping}.")
+        raise InputError(f"damping must be a finite number of at least 0, got {damping}.")
     dataset = adapt(dataset, net)
     known = survey(net, dataset, damping=damping, batch=batch, seed=seed)
     small, gone = compressed(known, dataset, multiply_adds, fit=fit, batch=batch, progress=progress)

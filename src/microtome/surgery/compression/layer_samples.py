@@ -41,8 +41,8 @@ def inputs_of(call: Call, draw: Tensor | None = None, images: slice = slice(None
     images : slice
         Images of the pass; by default all.
     """
-    given = call.arguments
-    x, weight = given["input"], given["weight"]
+    arguments = call.arguments
+    x, weight = arguments["input"], arguments["weight"]
     if call.kind == "linear":
         x = x[images]
         rows = x.reshape(x.shape[0], -1, x.shape[-1]).transpose(1, 2)
@@ -51,8 +51,8 @@ def inputs_of(call: Call, draw: Tensor | None = None, images: slice = slice(None
             rows = rows[:, :, draw.to(rows.device)]
     else:
         x = (x[None] if x.dim() == 3 else x)[images]
-        groups = int(given["groups"])
-        rows = _patches(x, weight.shape[2:], given, draw)
+        groups = int(arguments["groups"])
+        rows = _patches(x, weight.shape[2:], arguments, draw)
     n, p, positions = rows.shape
     by_group: Tensor = rows.view(n, groups, p // groups, positions).permute(1, 2, 0, 3)
     return by_group.reshape(groups, p // groups, -1)
@@ -73,11 +73,11 @@ def with_one(x: Tensor) -> Tensor:
     return torch.cat([x, x.new_ones(x.shape[0], 1, x.shape[2])], 1)
 
 
-def _patches(x: Tensor, kernel: Sequence[int], given: dict[str, Any], draw: Tensor | None) -> Tensor:
+def _patches(x: Tensor, kernel: Sequence[int], arguments: dict[str, Any], draw: Tensor | None) -> Tensor:
     """The patches under a kernel, (images, inputs times taps, positions)."""
-    stride, dilation, padding = (_pair(given[key]) for key in ("stride", "dilation", "padding"))
-    if isinstance(given["padding"], str):
-        reach = [d * (k - 1) if given["padding"] == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
+    stride, dilation, padding = (_pair(arguments[key]) for key in ("stride", "dilation", "padding"))
+    if isinstance(arguments["padding"], str):
+        reach = [d * (k - 1) if arguments["padding"] == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
         x = functional.pad(x, (reach[1] // 2, reach[1] - reach[1] // 2, reach[0] // 2, reach[0] - reach[0] // 2))
         padding = (0, 0)
     if draw is not None:  # all patches of 3 x 3 would take nine times the memory of the image

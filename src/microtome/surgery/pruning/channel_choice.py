@@ -20,7 +20,7 @@ CRITERIA = ("absorption", *saliency_scores.SCORES)
 
 
 def targets_by_family(found: Prunable, channels: Mapping[str, int] | None) -> dict[str, int] | None:
-    """The number of channels that each family keeps at the end; None where the multiply-adds decide.
+    """The number of channels that each family keeps at the end; None if the multiply-adds decide.
 
     Raises
     ------

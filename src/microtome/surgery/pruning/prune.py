@@ -116,11 +116,11 @@ def prune(
     kept, done = net, list[PruningRound]()
     start = removal.prunable(net)
     whole = start.channels.multiply_adds()
-    asked = {"rounds": rounds, "criterion": criterion, "multiply_adds": multiply_adds, "channels": channels,
+    settings = {"rounds": rounds, "criterion": criterion, "multiply_adds": multiply_adds, "channels": channels,
              "tolerance": tolerance, "epochs": epochs, "lr": lr, "batch": batch, "sample": sample,
              "train": identity(training), "test": identity(held_out)}  # fmt: skip
     for number in range(1, rounds + 1):
-        note = provenance(net, "prune", seed, round=number, **asked)
+        note = provenance(net, "prune", seed, round=number, **settings)
         file = None if folder is None else Path(folder) / f"round-{number}.safetensors"
         if file is not None and file.exists():
             one = stored_round(file, note, net)

@@ -24,8 +24,8 @@ class PruningRound(SmallerNetwork, drawing="surgery.pruning_figures:widths"):
     channels : dict of str to int
         Present number of channels of each layer with removable channels.
     masked_difference : float
-        Largest difference of any logit between the cut network and the same one with these channels masked, on
-        random images, before anything else changed.
+        Largest difference of any logit between the cut network and the masked one, on random images, before any other
+        change.
     images : int
         Number of images for the accuracies.
     kept : bool
@@ -54,7 +54,7 @@ class Pruning(AttachedNetwork, drawing="surgery.pruning_figures:pruning"):
     widths : dict of str to int
         Channels of each layer at the beginning.
     latency : list of float
-        Median processor seconds of a pass of 8 images before and after, the median of their ratio, and its quartiles.
+        Median processor seconds of a pass over 8 images before and after, the median of their ratio, and its quartiles.
     """
 
     rounds: list[PruningRound]

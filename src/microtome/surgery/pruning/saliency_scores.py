@@ -51,8 +51,8 @@ def _summed(found: Prunable, family: Family, score: Callable[[Network, str], Ten
     """The sum of the scores of a channel's outputs."""
     total = dict.fromkeys(family.channels, 0.0)
     for name in family.makers:
-        made = found.channels.operations[name].made.tolist()
-        for channel, value in zip(made, score(found.net, name).tolist(), strict=True):
+        outputs = found.channels.operations[name].made.tolist()
+        for channel, value in zip(outputs, score(found.net, name).tolist(), strict=True):
             if channel in total:
                 total[channel] += value
     return torch.tensor([total[channel] for channel in family.channels], dtype=torch.float64, device="cpu")
@@ -113,8 +113,10 @@ def _from_user(found: Prunable, criterion: Callable[..., Any], data: Dataset) ->
 def _from_column(column: str, data: Dataset, batch: int, seed: int) -> Callable[[Network, str], Tensor]:
     def score(net: Network, name: str) -> Tensor:
         layer = _layer(net, name)
-        made = {layer: synthesis.maximize(net, layer, steps=_STEPS, seed=seed)} if column == "superstimulus" else None
-        table = units.criteria(net, data, [layer], columns=[column], superstimuli=made, batch=batch, seed=seed)
+        superstimuli = (
+            {layer: synthesis.maximize(net, layer, steps=_STEPS, seed=seed)} if column == "superstimulus" else None
+        )
+        table = units.criteria(net, data, [layer], columns=[column], superstimuli=superstimuli, batch=batch, seed=seed)
         value = table.column(column, layer)
         if bool(value.isnan().any()):
             raise InputError(f'the criterion "{column}" is not defined for layer "{layer}"; choose another one.')

@@ -12,7 +12,7 @@ from microtome.network import Network
 from microtome.results import Provenance, load
 from microtome.surgery.pruning.pruning_results import PruningRound
 
-_COMPARED = 16  # first and last images by which an interrupted call recognises its data
+_COMPARED = 16  # number of first and last images that identify the data of an interrupted call
 
 
 def identity(dataset: Dataset) -> dict[str, object]:
@@ -28,7 +28,7 @@ def stored_round(file: Path, note: Provenance, net: Network) -> PruningRound:
     Raises
     ------
     StoreError
-        When the file holds something else, or a round of another network, other data or other options.
+        If the file holds something else, or a round with another network, other data or other options.
     """
     one = load(file)
     if not isinstance(one, PruningRound):

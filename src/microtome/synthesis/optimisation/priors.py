@@ -70,7 +70,7 @@ class Prior:
             raise InputError(f"lr and blur_every are positive, got {self.lr} and {self.blur_every}.")
         for name in ("noise", "l2", "tv", "alpha", "blur", "jitter", "rotate", "scale"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"{name} is finite and not negative, got {getattr(self, name)}.")
+                raise InputError(f"{name} must be finite and not negative, got {getattr(self, name)}.")
         if self.canvas != "pixels" and (self.blur or self.small_norm or self.small_contribution):
             raise InputError("blur and clipping act on pixels; use them with canvas='pixels'.")
 

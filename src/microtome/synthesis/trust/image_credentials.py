@@ -22,6 +22,7 @@ from microtome.units.streaming.patch_tables import LayerPatches
 
 # The minimum of each measurement: percent of the data, cosine, share of the similarity among patches, percent.
 BOUNDS = {"percentile": 95.0, "agreement": 0.4, "path_similarity": 0.6, "second": 75.0}
+_MANY = 64  # pictures of a few units
 
 
 @register(
@@ -155,12 +156,15 @@ class _Judge:
         self.selection = "top" if stimuli.sign > 0 else "low"
         self.below = contribution_paths.layers_below(net, patches.layer)
         self.place = Placement(stimuli.box, stimuli.box)
+        # Whatever the number of units, so that no measurement depends on it.
+        picture = self.place.in_picture(stimuli.images[:1], net)
+        self.quick = net.quick(picture, [patches.layer, *self.below], _MANY)
 
     def judged(self, row: int, unit: int, images: Tensor, *, compared: bool) -> _Judged:
         """Measure images of a unit, the ``row``-th of all; ``compared`` if they are restarts of each other."""
         pictures = self.place.in_picture(images, self.net)
         values, entries = self._values(unit, pictures)
-        own = contribution_paths.paths(self.net, self.patches.layer, pictures, entries, self.below)
+        own = contribution_paths.paths(self.quick, self.patches.layer, pictures, entries, self.below)
         values["percentile"] = torch.tensor(
             [self._percentile(unit, peak) for peak in values["peak"].tolist()], dtype=torch.float64, device="cpu"
         )
@@ -184,7 +188,7 @@ class _Judge:
         values: dict[str, list[float]] = {"peak": [], "mean": []}
         entries: list[Entry] = []
         for picture in pictures:
-            value = self.net.activations(picture[None], layer.name, check=False)[layer.name]
+            value = self.quick.activations(picture[None], layer.name, check=False)[layer.name]
             maps = layer.axes.maps(value, 1)[:, unit : unit + 1]
             numbers = torch.arange(maps[0, 0].numel(), device=maps.device).view(maps.shape)
             if layer.spatial:
@@ -208,7 +212,7 @@ class _Judge:
         entries = [one for one in entries if one[0] >= 0]
         pictures, _ = self.patches.pictures.fetch(torch.tensor([one[0] for one in entries], device="cpu"))
         places = [(unit, one[1]) for one in entries]
-        return contribution_paths.paths(self.net, self.patches.layer, self.net.images(pictures), places, self.below)
+        return contribution_paths.paths(self.quick, self.patches.layer, self.net.images(pictures), places, self.below)
 
 
 def _retry_from_patches(
@@ -224,8 +228,8 @@ def _retry_from_patches(
     some = [units[place] for place in failed]
     count = min(count, judge.k)
     starts = torch.stack([patch_starts(net, stimuli, patches, unit, count) for unit in some])
-    made = [remade(net, stimuli, some, stimuli_seed(stimuli, rank), starts[:, rank]) for rank in range(count)]
-    for row, (place, images) in enumerate(zip(failed, torch.stack(made, 1), strict=True)):
+    remakes = [remade(net, stimuli, some, stimuli_seed(stimuli, rank), starts[:, rank]) for rank in range(count)]
+    for row, (place, images) in enumerate(zip(failed, torch.stack(remakes, 1), strict=True)):
         judged = judge.judged(place, some[row], images, compared=True)
         best = int(judged.margin.argmax())
         if float(judged.margin[best]) > float(found[place].margin):
@@ -272,8 +276,8 @@ def _reason(row: int, values: dict[str, Tensor], margin: Tensor, patches: LayerP
 
 
 def _check(stimuli: Superstimuli, patches: LayerPatches) -> None:
-    made = stimuli.provenance.parameters
-    if "prior" not in made or "steps" not in made or made.get("directions") is not None:
+    options = stimuli.provenance.parameters
+    if "prior" not in options or "steps" not in options or options.get("directions") is not None:
         raise InputError(
             "credentials need superstimuli from maximize(net, layer, channels=...) or maximize_class(net); directions "
             "and images of another origin cannot be compared with top patches or recomputed."

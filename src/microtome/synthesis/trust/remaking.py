@@ -16,7 +16,7 @@ from microtome.units.streaming.crops import cut
 from microtome.units.streaming.patch_tables import LayerPatches
 
 
-def remade(net: Network, made: Superstimuli, units: Sequence[int], seed: int, begin: Tensor | None = None) -> Tensor:
+def remade(net: Network, stimuli: Superstimuli, units: Sequence[int], seed: int, begin: Tensor | None = None) -> Tensor:
     """Images (units, C, h, w) of some units, computed with the same options and another seed.
 
     Parameters
@@ -24,23 +24,23 @@ def remade(net: Network, made: Superstimuli, units: Sequence[int], seed: int, be
     begin : Tensor, optional
         (units, C, h, w) the images to start from.
     """
-    options = made.provenance.parameters
+    options = stimuli.provenance.parameters
     prior = Prior(**options["prior"])
-    if made.layer == "logits":
+    if stimuli.layer == "logits":
         again = maximize_class(
-            net, list(units), prior=prior, sign=made.sign, steps=options["steps"], seed=seed, begin=begin
+            net, list(units), prior=prior, sign=stimuli.sign, steps=options["steps"], seed=seed, begin=begin
         )
         return again.images
     at = options["reduction"]
     again = maximize(
         net,
-        made.layer,
+        stimuli.layer,
         channels=list(units),
         reduction=at if isinstance(at, str) else None,
         position=None if isinstance(at, str) else tuple(at),
-        sign=made.sign,
+        sign=stimuli.sign,
         steps=options["steps"],
-        size=(int(made.images.shape[2]), int(made.images.shape[3])),
+        size=(int(stimuli.images.shape[2]), int(stimuli.images.shape[3])),
         prior=prior,
         seed=seed,
         begin=begin,
@@ -48,11 +48,11 @@ def remade(net: Network, made: Superstimuli, units: Sequence[int], seed: int, be
     return again.images
 
 
-def patch_starts(net: Network, made: Superstimuli, patches: LayerPatches, unit: int, k: int) -> Tensor:
+def patch_starts(net: Network, stimuli: Superstimuli, patches: LayerPatches, unit: int, k: int) -> Tensor:
     """The surroundings of a unit's top patches at the size of the canvas, (k, C, h, w), the patch in the middle."""
-    selection = "top" if made.sign > 0 else "low"
-    height, width = made.images.shape[2:]
-    fill = mean_colour(net, made.images)
+    selection = "top" if stimuli.sign > 0 else "low"
+    height, width = stimuli.images.shape[2:]
+    fill = mean_colour(net, stimuli.images)
     starts = []
     for rank in range(k):
         image, position, _ = patches.entry(unit, rank, selection)

@@ -76,17 +76,17 @@ def places(size: int) -> Axis:
 
 def alike(read: list[Known], shape: Size) -> Labels | None:
     """Elementwise operations, and all that keep the order of the axes: every axis as in the input that has it."""
-    given = [(one.shape, one.labels) for one in read if one.labels is not None]
-    full = [one for one in given if len(one[0]) == len(shape)]
+    labelled = [(one.shape, one.labels) for one in read if one.labels is not None]
+    full = [one for one in labelled if len(one[0]) == len(shape)]
     if not full:
-        return _same_ends(*given[0], shape)
+        return _same_ends(*labelled[0], shape)
     exact = [one for one in full if tuple(one[0]) == tuple(shape)] or full
     base = min((labels for _, labels in exact), key=lambda labels: (not has_units(labels), labels.since))
     axes = list(base.axes)
     for place, size in enumerate(shape):
         if math.prod(f.size for f in axes[place]) == size and (axes[place] or size == 1):
             continue
-        for its, labels in given:
+        for its, labels in labelled:
             back = place - len(shape)
             fits = -back <= len(its) and its[back] == size
             if fits and labels.axes[back] and not (has_units(base) and is_unit(labels.axes[back])):

@@ -1,4 +1,4 @@
-"""Measure the axes of every value: one image is run alone and among three; in doubt, three with one of them changed."""
+"""Measure the axes of every value with passes over one and three images; if in doubt, with one of the three changed."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ def read_axes(
 
     Notes
     -----
-    Cost: passes over one and three images of 64 pixels where the model runs the same operations on such images; one
-    over two images of its own size otherwise. Two more over three or two images where an image has other values beside
-    others than alone, be it by rounding.
+    Cost: passes over one and three images of 64 pixels if the model runs the same operations on such images; otherwise
+    one over two images of its own size. Two more over three or two images if the values of an image change in a batch,
+    even by rounding.
     """
     alone = False
     try:
@@ -119,7 +119,7 @@ class _UnlikeError(Exception):
 
 
 class _ApartError(Exception):
-    """Several images did not go through the same operations as one, so that a layer's value is not that of all."""
+    """Several images run other operations than one image, so a layer's value does not belong to all of them."""
 
 
 def _attempts(
@@ -158,9 +158,9 @@ def _measured(
     before: tuple[Mapping[str, Seen], Any] | None,
     full: Mapping[str, tuple[int, ...]] | None,
 ) -> Reading:
-    """Run two numbers of images and, in doubt, the larger one with an image changed.
+    """Run two batch sizes and, if in doubt, the larger one with an image changed.
 
-    ``before`` holds the values and the output for the smaller number, where they are known.
+    ``before`` holds the values and the output for the smaller batch if they are known.
     """
     fewer, more = counts
     if before is None:
@@ -173,7 +173,7 @@ def _measured(
     run = partial(_batch, model, alone, fewer, full)
     plain, shared, mixed = None, None, frozenset[str]()
     if fewer == 1:
-        # The gray image, whose values alone are known, comes second: what an image takes from one before it shows.
+        # The gray image, whose values alone are known, comes second: this shows what it takes from an image before it.
         images, other, beside_others = pictures(more, size, False).roll(1, 0), beside(), BesideOthers(alone, more, 1)
         plain, returned, drew = run(images, beside_others.look, other)
         shared = SharedPass(images, other, returned, fewer_returned, 1, drew)
@@ -200,8 +200,8 @@ def _batch(
     *,
     labelled: bool = True,
 ) -> tuple[FollowedPass, Any, bool]:
-    """Follow a pass over several images; also what the model returned, and whether random numbers were drawn."""
-    followed = FollowedPass(images.clone(), alone, fewer, look, labelled)  # the model may write on its input
+    """Follow a pass over several images; also return the model's output, and whether random numbers were drawn."""
+    followed = FollowedPass(images.clone(), alone, fewer, look, labelled)  # the model may write into its input
     returned, drew = seeded_pass(model, followed.images, followed if beside is None else Both(followed, beside), seed=1)
     if fewer == 1 and followed.seen.keys() - {"input"} != alone.keys() - {"input"}:
         raise _ApartError
@@ -220,7 +220,7 @@ def changed_image(count: int) -> int:
 
 
 def _of_one(seen: Seen) -> Labels | None:
-    """Labels of a value that is of the one image that goes through, which the model may have taken from its batch."""
+    """Labels of a value in a pass over one image, which the model may have taken out of its batch."""
     labels = seen.labels
     if labels is None or any(f.role == IMAGE for axis in labels.axes for f in axis):
         return labels
@@ -239,7 +239,7 @@ def _settled(seen: Seen, count: int, shape: tuple[int, ...], *, mixed: bool = Fa
     return _axes(labels.axes, count, shape, mixed, measured)
 
 
-@lru_cache(maxsize=1024)  # modules hand on the values of operations, and the layers of a network are alike
+@lru_cache(maxsize=1024)  # modules return values of operations, and the layers of a network are similar
 def _axes(labels: tuple[Axis, ...], count: int, shape: tuple[int, ...], mixed: bool, measured: bool) -> Axes:
     factors = [_lengths(axis, length, count) for axis, length in zip(labels, shape, strict=True)]
     if not any(f.role == UNIT for axis in factors for f in axis):

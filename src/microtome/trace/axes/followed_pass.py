@@ -22,9 +22,9 @@ from microtome.trace.operators.operator_table import CONVOLUTIONS, those
 from microtome.trace.rectifiers.value_function import version
 
 _REDUCING = those(role="reduction")
-# They compute each image of a batch, the first axis, by itself.
+# They compute each image of a batch (the first axis) by itself.
 _BY_IMAGE = those(role=("activation", "convolution", "pooling", "averaging")) | {"linear", "batch_norm"}
-# They hand on the values of an operation before, which has been measured.
+# They return the values of an earlier operation, which has been measured.
 _MOVING = those(role=("view", "split", "copy", "cast", "selection"), layer=False) | {"expand"}
 
 
@@ -36,8 +36,8 @@ class Seen:
     shape: tuple[int, ...]
     labels: Labels | None = None
     axis: int | None = None  # the one that varies
-    value: Tensor | None = None  # where it is kept; it may be written on later
-    version: int = 0  # how often it had been written on
+    value: Tensor | None = None  # if it is kept; later operations may write into it
+    version: int = 0  # its version counter when it was kept
     digest: NDArray[np.float64] | None = None  # a number for each index of the axis
     why: str = ""
     over: bool = False  # an operation that reduces the images of the batch to one value
@@ -60,31 +60,31 @@ class KeptPass:
 
     def operation(self, call: Call, output: Any) -> None:
         """An operation has run."""
-        made = tensors(output) or ([call.input] if call.kind == "setitem" else [])
-        if made:
-            self.seen[call.name] = kept(call.kind, made[0])
+        outputs = tensors(output) or ([call.input] if call.kind == "setitem" else [])
+        if outputs:
+            self.seen[call.name] = kept(call.kind, outputs[0])
 
     def leave(self, name: str, module: nn.Module, output: Any) -> None:
         """A module has returned."""
-        made = tensors(output)
-        if made:
-            self.seen[name] = kept(type(module).__name__, made[0])
+        outputs = tensors(output)
+        if outputs:
+            self.seen[name] = kept(type(module).__name__, outputs[0])
 
 
 @dataclass
 class FollowedPass:
-    """Follows one pass: shapes always, labels and the axis of the images where another number of images is known.
+    """Follows one pass: always the shapes; labels and image axes if the values for another batch size are known.
 
     Parameters
     ----------
     images : Tensor
-        What the model is given.
+        Input of the model.
     other : mapping of str to Seen, with the number of its images
-        The same values for another number of images; without it no axis is measured.
+        The same values for another batch size; without them no axis is measured.
     look : function, optional
-        What is done with a value whose axis has been measured: (its name, what is known of it, the value).
+        Called with each value whose axis has been measured: (name, ``Seen``, value).
     labelled : bool
-        Whether operators hand on what is known of the axes.
+        Whether operators pass on the labels of axes.
     """
 
     images: Tensor
@@ -103,7 +103,7 @@ class FollowedPass:
         self.sources: dict[str, str] = {}  # input of a layer -> name of that value
 
     def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
-        """A module starts: remember which value it reads."""
+        """A module starts: remember the value that it reads."""
         read = tensors(args)
         self._read_by(name, read)
         if not read:  # called by keyword: its input is that of its first operation
@@ -111,37 +111,39 @@ class FollowedPass:
 
     def operation(self, call: Call, output: Any) -> None:
         """An operation has run."""
-        made = tensors(output) or ([call.input] if call.kind == "setitem" else [])
-        if not made:
+        outputs = tensors(output) or ([call.input] if call.kind == "setitem" else [])
+        if not outputs:
             return
         self.order.append(call.name)
         if self.labelled:
             for name in (call.name, *self._unread):
                 self._read_by(name, call.tensors)
             self._unread.clear()
-        found = axis_rules.carried(call, self._known, made, len(self.order)) if self.labelled else [None] * len(made)
-        seen = Seen(call.kind, tuple(made[0].shape), found[0])
+        found = (
+            axis_rules.carried(call, self._known, outputs, len(self.order)) if self.labelled else [None] * len(outputs)
+        )
+        seen = Seen(call.kind, tuple(outputs[0].shape), found[0])
         seen.apart = self.labelled and self._keeps_apart(call, seen.shape)
-        self._measure(call.name, made[0], seen)
+        self._measure(call.name, outputs[0], seen)
         if self.labelled:
             seen.over = self._reduces_images(call, seen)
         self.seen[call.name] = seen
-        for value, labels in zip(made, [seen.labels, *found[1:]], strict=True):
+        for value, labels in zip(outputs, [seen.labels, *found[1:]], strict=True):
             self._note(value, labels, call.name)
 
     def leave(self, name: str, module: nn.Module, output: Any) -> None:
         """A module has returned."""
-        made = tensors(output)
-        if not made:
+        outputs = tensors(output)
+        if not outputs:
             return
-        value = made[0]
+        value = outputs[0]
         known = self._labels.get(id(value))
         if known is not None and known[0]() is value and known[2] in self.seen:
             origin = self.seen[known[2]]
             same = origin.shape == tuple(value.shape)
             seen = Seen(origin.kind, tuple(value.shape), known[1], origin.axis if same else None)
             seen.digest, seen.why = origin.digest, origin.why
-        else:  # an opaque module, or one that hands on what no operation was seen to make
+        else:  # an opaque module, or one that returns a value of no observed operation
             seen = Seen(type(module).__name__, tuple(value.shape))
             if self.labelled and name not in self.seen:
                 images = Known(self.images.shape, pictures(self.images.shape))
@@ -263,7 +265,7 @@ def _without_images(labels: Labels | None) -> Labels | None:
 
 
 def _replaced(axis: Axis) -> Axis:
-    """An axis without the images that were wrongly assumed."""
+    """An axis without the wrongly assumed images."""
     return tuple(Factor(PLACE, f.size) if f.role == IMAGE else f for f in axis)
 
 

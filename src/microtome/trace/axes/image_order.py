@@ -1,4 +1,4 @@
-"""Where the images of a batch lie along an axis, and whether they influence each other, as their values tell."""
+"""Measures the order of the images of a batch along an axis, and whether they influence each other."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from microtome.trace.axes.followed_pass import Seen
 from microtome.trace.axes.value_axes import IMAGE, PLACE, UNIT, Axis, Factor
 from microtome.trace.rectifiers.value_function import version
 
-_LAST_DIGITS = 4  # of this size a change is rounding, too: images of which nothing is left may differ by no more
+_LAST_DIGITS = 4  # a change of this size is rounding, too: images without any remaining signal may differ by no more
 _RELATIVE = 1e-4  # changes of an image below this share of the difference between images are rounding
 
 
 class BesideOthers:
-    """Compares the values of one image of a batch with those that it has alone.
+    """Compares the values of one image in a batch with its values alone.
 
     Parameters
     ----------
     alone : mapping of str to Seen
-        The values that the image has alone.
+        The values of the image alone.
     count, which : int
-        Number of images in the batch, and which one of them it is.
+        Number of images in the batch, and the index of this image.
     """
 
     def __init__(self, alone: Mapping[str, Seen], count: int, which: int) -> None:
         self._alone, self._count, self._which = alone, count, which
         self._unlike = False
-        # What was written on after it was kept: it is compared when both are as they are in the end.
+        # Values that were overwritten after they were kept: they are compared in their final state.
         self._later: list[tuple[Seen, Seen, Tensor]] = []
 
     def look(self, name: str, seen: Seen, value: Tensor) -> None:
@@ -49,7 +49,7 @@ class BesideOthers:
             self._later.append((seen, single, value))
 
     def alike(self) -> bool:
-        """Whether all values of the image are those that it has alone, where the operators say that it lies."""
+        """Whether all values of the image equal those that it has alone, at the position that the operators predict."""
         return not self._unlike and all(
             single.value is not None and self._same(seen, value, single.value) for seen, single, value in self._later
         )
@@ -61,7 +61,7 @@ class BesideOthers:
         order = outer, inner = _around(labels.axes[place])
         shape = list(seen.shape)
         shape[place] = outer * inner
-        if list(value.shape) != list(seen.shape) or list(alone.shape) != shape:  # an axis was put in in place
+        if list(value.shape) != list(seen.shape) or list(alone.shape) != shape:  # an axis was inserted in place
             return False
         if order == (1, 1) and torch.equal(value.narrow(place, self._which, 1), alone):  # mostly
             return True
@@ -71,7 +71,7 @@ class BesideOthers:
 
 
 def _by_rounding(images: Tensor, alone: Tensor, which: int) -> bool:
-    """Whether the values of one image of a batch differ from those that it has alone by rounding only."""
+    """Whether the values of one image in a batch differ from those alone only by rounding."""
     eps = torch.finfo(images.dtype).eps if images.is_floating_point() else 0.0
     if not images.is_complex() and images.dtype not in (torch.float32, torch.float64):
         images, alone = images.double(), alone.double()
@@ -80,15 +80,15 @@ def _by_rounding(images: Tensor, alone: Tensor, which: int) -> bool:
 
 
 def resolve(plain: Mapping[str, Seen], changed: Mapping[str, Seen], count: int, which: int) -> frozenset[str]:
-    """Set the order of what is folded together with the images, by what an image changes that is exchanged for another.
+    """Set the order of the factors that are folded together with the images, by replacing one image.
 
-    Returns the names of the values where it changes others, too.
+    Returns the names of the values in which other images change, too.
     """
     return frozenset(name for name, seen in plain.items() if _resolved(seen, changed.get(name), count, which))
 
 
 def _resolved(seen: Seen, after: Seen | None, count: int, which: int) -> bool:
-    """Set the order of what is folded together with the images by what a changed image changes; whether they mix."""
+    """Set the order of the factors from the entries that a changed image changes; return whether images mix."""
     if after is None or seen.digest is None or after.digest is None or seen.digest.shape != after.digest.shape:
         return False
     if seen.axis is None or seen.labels is None:
@@ -100,7 +100,7 @@ def _resolved(seen: Seen, after: Seen | None, count: int, which: int) -> bool:
     rest = seen.shape[seen.axis] // count
     given = best = _around(seen.labels.axes[seen.axis])
     outside = _share_outside(moved, given, count, which)
-    if outside > _RELATIVE and rest > 1:  # not as the operators say
+    if outside > _RELATIVE and rest > 1:  # not at the predicted position
         orders = [(outer, rest // outer) for outer in range(1, rest + 1) if rest % outer == 0]
         least, order = min((_share_outside(moved, order, count, which), order) for order in orders)
         outside, best = (least, order) if least <= _RELATIVE else (outside, given)

@@ -98,7 +98,7 @@ def attention(call: Call, known: Callable[[Any], Known], shape: Size, step: int)
     """Attention: positions of the query, features of the value."""
     query, value = known(call.arguments["query"]).labels, known(call.arguments["value"]).labels
     if query is None or value is None:
-        return alike([known(given) for given in call.tensors], shape)
+        return alike([known(tensor) for tensor in call.tensors], shape)
     return Labels((*query.axes[:-1], value.axes[-1]), min(query.since, value.since))
 
 
@@ -126,12 +126,12 @@ def einsum(call: Call, known: Callable[[Any], Known], shape: Size, step: int) ->
             new = place
         axes.append(found[0] if found else places(shape[place]))
     since = min(one.labels.since for one in operands if one.labels is not None)
-    made = Labels(tuple(axes), since)
-    return made if new is None else claimed(made, new, shape[new], step)
+    labels = Labels(tuple(axes), since)
+    return labels if new is None else claimed(labels, new, shape[new], step)
 
 
 def contracted(call: Call, known: Callable[[Any], Known], shape: Size, step: int) -> Labels | None:
-    """``tensordot`` and ``inner``: what is not summed of the first, then of the second; a new axis holds the units."""
+    """``tensordot`` and ``inner``: the remaining axes of both operands in order; a new axis holds the units."""
     first, second = (known(value) for value in call.tensors[-2:])
     pairs = _contracted(call, len(first.shape), len(second.shape))
     axes: list[Axis] = []
@@ -142,18 +142,18 @@ def contracted(call: Call, known: Callable[[Any], Known], shape: Size, step: int
                 if one.labels is None and one.shape[place] > 1:
                     new.append(len(axes))
                 axes.append(places(one.shape[place]) if one.labels is None else one.labels.axes[place])
-    made = Labels(tuple(axes), min(one.labels.since for one in (first, second) if one.labels is not None))
-    return claimed(made, new[0], shape[new[0]], step) if len(new) == 1 else made
+    labels = Labels(tuple(axes), min(one.labels.since for one in (first, second) if one.labels is not None))
+    return claimed(labels, new[0], shape[new[0]], step) if len(new) == 1 else labels
 
 
 def _contracted(call: Call, first: int, second: int) -> tuple[set[int], set[int]]:
-    """The axes of both operands that are summed."""
+    """The summed axes of both operands."""
     if call.kind == "inner":
         return {first - 1}, {second - 1}
-    given = call.arguments.get("argument2", call.arguments.get("dims", 2))
-    if isinstance(given, int):
-        return set(range(first - given, first)), set(range(given))
-    one, other = ([axes] if isinstance(axes, int) else axes for axes in given)
+    dims = call.arguments.get("argument2", call.arguments.get("dims", 2))
+    if isinstance(dims, int):
+        return set(range(first - dims, first)), set(range(dims))
+    one, other = ([axes] if isinstance(axes, int) else axes for axes in dims)
     return {axis % first for axis in one}, {axis % second for axis in other}
 
 

@@ -26,7 +26,7 @@ def reshape(call: Call, known: Callable[[Any], Known], shape: Size, step: int) -
 
 
 def _torn(labels: Labels, before: Size, after: Size) -> Labels | None:
-    """Labels where rows are cut at other lengths than before: these axes hold places; None where images are torn."""
+    """Labels if rows are cut at other lengths than before: these axes hold places; None if images are cut apart."""
     ahead = next((k for k, (old, new) in enumerate(zip(before, after, strict=False)) if old != new), None)
     if ahead is None:
         return None
@@ -195,17 +195,17 @@ def written(call: Call, known: Callable[[Any], Known], shape: Size, step: int) -
 def concatenated(call: Call, known: Callable[[Any], Known], shape: Size, step: int) -> Labels | None:
     """Concatenation along an axis."""
     parts = [known(value) for value in tensors(call.arguments["tensors"])]
-    given = [(one.shape, one.labels) for one in parts if one.labels is not None and len(one.shape) == len(shape)]
-    if not given:
+    labelled = [(one.shape, one.labels) for one in parts if one.labels is not None and len(one.shape) == len(shape)]
+    if not labelled:
         return None
     dim = int(call.arguments["dim"]) % len(shape)
-    its, labels = min(given, key=lambda one: (not has_units(one[1]), one[1].since))
+    its, labels = min(labelled, key=lambda one: (not has_units(one[1]), one[1].since))
     axes = list(labels.axes)
     folded = any(f.role == IMAGE for f in axes[dim])
     if folded and all(one.labels is not None and one.shape[dim] == its[dim] for one in parts):
         axes[dim] = (Factor(PLACE, len(parts)), *axes[dim])
     elif not axes[dim]:  # parts of length one
-        roles = [other.axes[dim] for _, other in given if other.axes[dim]]
+        roles = [other.axes[dim] for _, other in labelled if other.axes[dim]]
         axes[dim] = roles[0] if roles else ()
     return Labels(tuple(axes), labels.since)
 

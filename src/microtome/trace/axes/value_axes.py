@@ -51,8 +51,8 @@ class Axes:
     mixed : bool
         Whether the values of one image depend on the others in the batch, as with batch statistics.
     measured : bool
-        Whether the images were found by running batches of different size; False where the model admits a single one,
-        so that the axes follow from the operators alone.
+        Whether the images were found by running batches of different size; False if the model accepts only one size, so
+        that the axes follow from the operators alone.
 
     Examples
     --------
@@ -194,7 +194,7 @@ class Axes:
         Raises
         ------
         LayerError
-            When the value belongs to no image and differs between batches, or is not of all images of one.
+            When the value belongs to no image and differs between batches, or does not hold all images of a batch.
         """
         place = self.image_axis
         for part, count in zip(parts, counts, strict=True):

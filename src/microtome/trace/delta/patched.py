@@ -72,11 +72,11 @@ class Patched:
         column = (shift[1] + border[1])[:, None, None] + _count(w, corner)[None, None, :]
         start = (_count(corner.shape[1], corner) * (height * width))[:, None, None]
         goal = (start + row * width + column).flatten()
-        given = self.patch.permute(0, 2, 3, 1).reshape(-1, channels)
+        values = self.patch.permute(0, 2, 3, 1).reshape(-1, channels)
         inside = ((row >= 0) & (row < height) & (column >= 0) & (column < width)).flatten()
         if not bool(inside.all()):
-            goal, given = goal[inside], given[inside]
-        out.index_copy_(0, goal, given)
+            goal, values = goal[inside], values[inside]
+        out.index_copy_(0, goal, values)
         return out.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
 
 

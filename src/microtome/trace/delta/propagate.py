@@ -98,12 +98,12 @@ class Windows(RuleSet):
         subject = held.get(id(call.input))
         handler = _HANDLERS.get(call.kind)
         if isinstance(subject, Patched) and handler is not None:
-            made = handler(self, call, subject)
-            if made is not None:
+            result = handler(self, call, subject)
+            if result is not None:
                 if call.inplace:
-                    self._known[id(call.input)] = (call.input, made)
+                    self._known[id(call.input)] = (call.input, result)
                     return call.input
-                return self.stand_in(made)
+                return self.stand_in(result)
         full = {id(tensor): self.content(tensor) for tensor in read}
         output = call.func(*substitute(call.args, full), **substitute(call.kwargs, full))
         back = {id(full[id(tensor)]): tensor for tensor in read}
@@ -147,8 +147,8 @@ class Windows(RuleSet):
     def _again(self, call: Call, x: Tensor) -> Tensor:
         """The same call on another tensor."""
         swap = {id(call.input): x}
-        made: Tensor = call.func(*substitute(call.args, swap), **substitute(call.kwargs, swap))
-        return made
+        result: Tensor = call.func(*substitute(call.args, swap), **substitute(call.kwargs, swap))
+        return result
 
     def _pointwise(self, call: Call, value: Patched) -> Patched | None:
         if len(call.tensors) > 1 and call.kind != "prelu":

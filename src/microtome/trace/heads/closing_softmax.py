@@ -47,10 +47,10 @@ def _all_through(ending: Ending, source: int, node: int) -> bool:
     """Whether a value is computed from one other value alone: then equal numbers are no coincidence."""
     waiting, seen = [node], {node}
     while waiting:
-        made = ending.nodes[waiting.pop()]
-        if not made.inputs:  # computed from weights alone, or from the images
+        operation = ending.nodes[waiting.pop()]
+        if not operation.inputs:  # computed from weights alone, or from the images
             return False
-        for one in made.inputs:
+        for one in operation.inputs:
             if one < source:
                 return False
             if one != source and one not in seen:
@@ -88,8 +88,8 @@ def _handed_on(ending: Ending, node: int, closing: str, rows: Tensor) -> int:
 
 def recorded(ending: Ending, layers: Mapping[str, Layer], node: int) -> tuple[str, str]:
     """The name under which a value is recorded (a module's if possible), and the first operation that reads it."""
-    made, cut = ending.nodes[node], ending.reader.get(node, "")
-    if not made.recordable:  # one of several values of an operation
+    operation, cut = ending.nodes[node], ending.reader.get(node, "")
+    if not operation.recordable:  # one of several values of an operation
         return f"{cut}@input", cut
-    owner = next((one.name for one in layers.values() if one.leaf and one.operation == made.name), made.name)
+    owner = next((one.name for one in layers.values() if one.leaf and one.operation == operation.name), operation.name)
     return owner, cut

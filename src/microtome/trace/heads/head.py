@@ -251,10 +251,10 @@ def choose(
         return rows[0], ""
     if rows:
         first = dotted(rows[0])
-        given = repr(int(first)) if first.isdigit() else f'"{first}"'
+        option = repr(int(first)) if first.isdigit() else f'"{first}"'
         return (
             (),
-            f"the model {_heads(found)}, and it is unknown which holds the scores: use Network(..., head={given}).",
+            f"the model {_heads(found)}, and it is unknown which holds the scores: use Network(..., head={option}).",
         )
     return (), _no_rows(output, found)
 

@@ -124,11 +124,11 @@ def read_head(
 
 
 Seen = tuple["Ending", Any, bool]  # what a pass showed, what it returned, whether random numbers were drawn
-Beginning = tuple[Any, int, Tensor, Seen]  # what was returned for one image alone, which of the images it is, a pass
+Beginning = tuple[Any, int, Tensor, Seen]  # output for one image alone, index of this image, a pass
 
 
 def _clear(first: Any, shared: SharedPass | None, head: str | int | None, names: int | None) -> Beginning | None:
-    """The output for one image and the pass of a shared reading; None where it leaves any doubt."""
+    """The output for one image and the pass of a shared reading; None if in doubt."""
     if shared is None or first is None or shared.drew or not isinstance(shared.observer, Ending):
         return None
     shapes = ([(path, value.shape) for path, value in tensors_by_path(one)] for one in (shared.alone, first))
@@ -191,11 +191,11 @@ _SORTED = (
 def _ranked(ending: Ending, node: int | None) -> str:
     """The operation that sorts an output; empty if there is none."""
     while node is not None:
-        made = ending.nodes[node]
-        if made.kind in ("topk", "sort", "msort"):
-            return made.name
-        passes = made.kind in HANDING_ON or made.kind in PROBABILITIES
-        node = made.inputs[0] if passes and len(made.inputs) == 1 else None
+        operation = ending.nodes[node]
+        if operation.kind in ("topk", "sort", "msort"):
+            return operation.name
+        passes = operation.kind in HANDING_ON or operation.kind in PROBABILITIES
+        node = operation.inputs[0] if passes and len(operation.inputs) == 1 else None
     return ""
 
 

@@ -56,12 +56,12 @@ class Ending:
 
     def operation(self, call: Call, output: Any) -> None:
         """An operation has run."""
-        made = tensors(output) or ([call.input] if call.kind == "setitem" else [])
+        outputs = tensors(output) or ([call.input] if call.kind == "setitem" else [])
         inputs = self._known(call.tensors)
         for node in inputs:
             self.reader.setdefault(node, call.name)
         drawn = call.kind in _RANDOM and not any(value is output or same(value, output) for value in call.tensors)
-        for place, value in enumerate(made):
+        for place, value in enumerate(outputs):
             noted = Node(call.kind, call.name, inputs, bends(call), drawn, place == 0)
             self._add(value, noted, value.detach().clone() if value.numel() <= SMALL else value)
 

@@ -100,11 +100,11 @@ def stays_in_range(model: nn.Module, images: Tensor, path: tuple[str | int, ...]
     """Whether outputs change but stay in [0, 1] for images far outside their range."""
     found: list[Tensor] = []
     try:
-        stretched = [factor * images[:2] for factor in (1e2, -1e2, 1e4, -1e4)]  # small weights need the larger ones
+        stretched = [factor * images[:2] for factor in (1e2, -1e2, 1e4, -1e4)]  # small weights need the larger factors
         for image in torch.cat(stretched).split(1):
             rows = _alone(model, image, path)
             if rows is not None and found and not bool(rows.isfinite().all()):
-                continue  # more than half precision holds
+                continue  # beyond the range of half precision
             if rows is not None and not (bool(rows.isfinite().all()) and in_range(rows)):
                 return False  # logits usually leave the range at the first image
             found += [] if rows is None else [rows]
@@ -125,13 +125,13 @@ def _of_probabilities(ending: Ending, node: int) -> bool:
     any_found = False
     while waiting:
         at = waiting.pop()
-        made = ending.nodes[at]
-        if made.kind in PROBABILITIES:
+        operation = ending.nodes[at]
+        if operation.kind in PROBABILITIES:
             any_found = True
             continue
-        if made.kind not in _MIXING or not made.inputs:
+        if operation.kind not in _MIXING or not operation.inputs:
             return False
-        fresh = [source for source in made.inputs if source not in seen]
+        fresh = [source for source in operation.inputs if source not in seen]
         seen.update(fresh)
         waiting += fresh
     return any_found

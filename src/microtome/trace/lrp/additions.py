@@ -1,4 +1,4 @@
-"""Relevance of sums: each term gets its part, constants keep theirs."""
+"""Relevance of sums: each term gets its share, and constants absorb theirs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ADDING = {"lerp": 1, "index_add": 3, "scatter_add": 3}
 
 
 def terms(account: Account, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-    """A sum or difference: each term gets its part, constants keep theirs."""
+    """A sum or difference: each term gets its share, and constants absorb theirs."""
     bound, z = operation.call.arguments, operation.output
     first, second = {"add": (1.0, 1.0), "sub": (1.0, -1.0), "rsub": (-1.0, 1.0)}[operation.call.kind]
     quotient = arriving / stabilised(z, account.epsilon(operation))
@@ -30,7 +30,7 @@ def terms(account: Account, operation: Operation, arriving: Tensor) -> tuple[Ten
     constant: Tensor | None = None
     for value, factor in parts:
         part = value * quotient if factor == 1 else (factor * value) * quotient
-        if any(value is given for given in operation.inputs):
+        if any(value is one for one in operation.inputs):
             sent.append((value, reduced(part, value.shape)))
         else:
             constant = part if constant is None else constant + part
@@ -39,13 +39,13 @@ def terms(account: Account, operation: Operation, arriving: Tensor) -> tuple[Ten
 
 
 def added(account: Account, unknown: BackwardRule, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-    """A sum written as one operation; the added value may be a constant, and the weight of lerp is one."""
+    """A sum written as one operation; the added value may be a constant, and the weight of lerp is a constant."""
     named = operation.call.arguments
     values = [
         named["input"],
         named.get(f"argument{ADDING[operation.call.kind]}", named.get("end", named.get("src"))),
     ]
-    takers = [value for value in values if any(value is given for given in operation.inputs)]
+    takers = [value for value in values if any(value is one for one in operation.inputs)]
     none = {id(value): torch.zeros_like(value) for value in takers}
     if not takers:
         return unknown(operation, arriving)
@@ -56,7 +56,7 @@ def mean_of_two(
     account: Account, unknown: BackwardRule, operation: Operation, arriving: Tensor
 ) -> tuple[Tensor | None, ...]:
     """Variance and mean: only the mean can take relevance, in proportion to its terms."""
-    if bool(arriving.any()):  # the signal at the variance
+    if bool(arriving.any()):  # the signal at the variance output
         return unknown(operation, arriving)
     x = operation.call.input
     mean = operation.call.func(*operation.call.args, **operation.call.kwargs)[1]

@@ -27,7 +27,7 @@ def attention(account: Account, operation: Operation, arriving: Tensor) -> tuple
         again: Tensor = operation.call.func(**{**_as_keywords(bound), "value": swap[id(value)]})
         return again
 
-    if not any(value is given for given in operation.inputs):  # attention weights from the image on constant values
+    if not any(value is one for one in operation.inputs):  # attention weights from the image on constant values
         account.book_places(operation, bias=arriving)
         return operation.back()
     return proportional(account, operation, arriving, [value], run=run)
@@ -36,7 +36,7 @@ def attention(account: Account, operation: Operation, arriving: Tensor) -> tuple
 def multi_head(account: Account, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
     """Three linear steps: output projection, attention-weighted values, value projection.
 
-    Both projections follow the rule of the layer; the step between them, which has no weights, its stabiliser.
+    Both projections use the rule of the layer. The step between them has no weights and uses only the stabiliser.
     """
     names = ("query", "key", "value", "width", "heads", "in_weight", "in_bias", "bias_k", "bias_v", "zeros", "drop")
     named = dict(zip((*names, "out_weight", "out_bias"), operation.call.args, strict=False))
@@ -76,7 +76,7 @@ def multi_head(account: Account, operation: Operation, arriving: Tensor) -> tupl
         Shared(back, sums.product(whole - hidden, quotient), sums.total(r_hidden) - sums.product(whole, quotient))
     )
     r_value = _dense(account, rule, sums, (value, w, b), v, v * back)
-    if not any(named["value"] is given for given in operation.inputs):
+    if not any(named["value"] is one for one in operation.inputs):
         account.book(Shared(r_value, sums.total(r_value), torch.zeros_like(account.bias_share)))
     return operation.back((named["value"], r_value.reshape(named["value"].shape)))
 
@@ -84,7 +84,7 @@ def multi_head(account: Account, operation: Operation, arriving: Tensor) -> tupl
 def _dense(
     account: Account, rule: Rule, sums: ImageSums, layer: tuple[Tensor, Tensor, Tensor], z: Tensor, arriving: Tensor
 ) -> Tensor:
-    """Relevance through a linear layer (what it reads, its weights, its bias) by its rule."""
+    """Relevance through a linear layer (its input, weights and bias) by its rule."""
     x, w, b = layer
     shared = rule.share(Linear(x, w, b, z, functional.linear, torch.matmul, images=sums), arriving)
     account.book(shared)
@@ -116,8 +116,8 @@ def are_shares(weights: Tensor) -> bool:
     return bool((weights >= 0).all()) and bool(((weights.sum(-1) - 1).abs() < 1e-3).all())
 
 
-def _alike(made: Tensor, weights: Tensor) -> bool:
-    return made.shape[-2:] == weights.shape[-2:] and made.numel() == weights.numel()
+def _alike(value: Tensor, weights: Tensor) -> bool:
+    return value.shape[-2:] == weights.shape[-2:] and value.numel() == weights.numel()
 
 
 class Attentions:

@@ -34,7 +34,7 @@ class Weighted:
         self.pixels, self._terms = pixels, terms
         self.readers = 0
         self.norm: tuple[Tensor, Tensor, Tensor | None] | None = None
-        # Whether it is not known which axis holds the channels.
+        # Whether the channel axis is unknown.
         self.free = terms is not None or (call.kind in _PRODUCTS and not _on_the_right(call))
         vector = terms is None and any(value.dim() == 1 for value in call.tensors if not value.requires_grad)
         self._one_output = self.free and (vector if terms is None else terms.one_output)
@@ -97,15 +97,15 @@ class Weighted:
     def _free_operator(self, operation: Operation, images: ImageSums) -> Linear:
         """A product of any layout with a constant, its adjoint by autograd; its bias has the output's shape.
 
-        Also a sum of products place by place, whose terms are its inputs.
+        Also a sum of elementwise products, whose terms are its inputs.
         """
         call, terms = operation.call, self._terms
         x, weight = _factors(operation) if terms is None else (terms.x, terms.weight)
 
         def forward(value: Tensor, w: Tensor) -> Tensor:
             swap = {id(x): value, id(weight): w} if terms is None else {id(call.input): value * w}
-            made: Tensor = call.func(*substitute(call.args, swap), **substitute(call.kwargs, swap))
-            return made
+            output: Tensor = call.func(*substitute(call.args, swap), **substitute(call.kwargs, swap))
+            return output
 
         def adjoint(signal: Tensor, w: Tensor) -> Tensor:
             with torch.enable_grad():
@@ -175,8 +175,8 @@ def linear_maps(kind: str, bound: dict[str, Any]) -> tuple[Map, Map, Tensor, int
             functional.pad(value, [side for extra in reversed(uneven) for side in (0, extra)]) if any(uneven) else value
         )
         value = value[None] if alone else value
-        made = torch.convolution(value, w, None, stride, padding, dilation, transposed, output_padding, groups)
-        return made[0] if alone else made
+        output = torch.convolution(value, w, None, stride, padding, dilation, transposed, output_padding, groups)
+        return output[0] if alone else output
 
     def adjoint(signal: Tensor, w: Tensor) -> Tensor:
         back = torch.ops.aten.convolution_backward(

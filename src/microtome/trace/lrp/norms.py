@@ -34,8 +34,8 @@ def held(call: Call, x: Tensor) -> Tensor:
     if call.kind in ("group_norm", "instance_norm"):
         groups = int(bound["num_groups"]) if call.kind == "group_norm" else x.shape[1]
         folded = x.reshape(x.shape[0], groups, -1)
-        given = call.input.reshape(x.shape[0], groups, -1)
-        z = _normed(folded, given, [2], float(bound["eps"]), None, None).reshape(x.shape)
+        grouped = call.input.reshape(x.shape[0], groups, -1)
+        z = _normed(folded, grouped, [2], float(bound["eps"]), None, None).reshape(x.shape)
         return _scaled(z, bound["weight"], bound["bias"])
     swap = {id(call.input): x}
     output: Tensor = call.func(*substitute(call.args, swap), **substitute(call.kwargs, swap))

@@ -1,7 +1,8 @@
-"""Which values of a pass are pixels, as the network was given them or prepared by it, and the range that they lie in.
+"""Which values of a pass are pixels, as given or as prepared by the network, and the range of these values.
 
-A model may crop, fold or normalise its images before its first layer. What it makes are pixels still: each number is an
-affine function of one pixel. So the first layer has the rule of first layers, and its box is the range of the pixels.
+A model may crop, fold or normalise its images before its first layer. The results are still pixels: each number is an
+affine function of one pixel. So the first layer gets the rule of first layers, and its box is the range of these
+pixels.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from microtome.trace.operators.nested_tensors import substitute, tensors
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.operator_table import those
 
-# Values are moved, chosen, repeated or put together with constants.
+# Operations that move, select, repeat or join values, also with constants.
 _LAYING_OUT = (MOVES & those(function="identity")) | WRITES
-# One number in, one number out: affine with constants, or clipped.
+# Operations from one number to one number: affine with constants, or clipped.
 _SCALING = frozenset("add sub rsub mul div neg".split())
 _CLIPPING = those(role="activation", kink="bounds") | {"relu"}
 _NORMS = frozenset(("batch_norm",))
@@ -29,7 +30,7 @@ Range = tuple[Tensor, Tensor]
 
 
 class PixelRanges:
-    """The values of one pass that are made of pixels only, each with its lowest and highest numbers."""
+    """The values of one pass that consist of pixels only, each with its lowest and highest numbers."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[Tensor, Range]] = {}
@@ -39,12 +40,12 @@ class PixelRanges:
         self._known[id(value)] = value, (low, high)
 
     def of(self, value: Any) -> Range | None:
-        """The range of a value that is made of pixels only; None for all others."""
+        """The range of a value that consists of pixels only; None for all others."""
         found = self._known.get(id(value))
         return found[1] if found is not None and found[0] is value else None
 
     def pop(self, key: int, default: None) -> None:
-        """Forget a value that is written on."""
+        """Forget a value that an operation overwrites."""
         self._known.pop(key, default)
 
     def clear(self) -> None:
@@ -65,7 +66,7 @@ class PixelRanges:
         return True
 
     def after(self, call: Call) -> list[Range]:
-        """The range of each tensor that an operation is about to make of pixels; empty where it makes no pixels."""
+        """The range of each tensor of pixels that an operation will return; empty if it returns none."""
         if not self._known or call.kind not in _KEEPING:
             return []
         live = _live(call)
@@ -73,7 +74,7 @@ class PixelRanges:
         if not live or len(known) < len(live) or not (call.kind in _LAYING_OUT or self.prepares(call)):
             return []
         if call.kind == "dropout" or any(value.is_complex() for value in call.tensors):
-            return known if call.kind == "dropout" else []  # it must not draw again
+            return known if call.kind == "dropout" else []  # it must not draw random numbers again
         edges = [_made_of(call, live, [found[edge] for found in known]) for edge in (0, 1)]
         pairs = zip(*edges, strict=True)
         return [(torch.minimum(low, high), torch.maximum(low, high)) for low, high in pairs]  # a scale may be negative
@@ -84,7 +85,7 @@ def _live(call: Call) -> list[Tensor]:
 
 
 def _made_of(call: Call, live: list[Tensor], edges: list[Tensor]) -> list[Tensor]:
-    """What an operation makes of other numbers than these values, which stay as they are."""
+    """The result of an operation on other numbers than these values, which stay unchanged."""
     swap = {id(value): edge.expand_as(value).clone() for value, edge in zip(live, edges, strict=True)}
     if call.inplace and id(call.input) not in swap:
         swap[id(call.input)] = call.input.detach().clone()

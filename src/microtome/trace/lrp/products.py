@@ -82,7 +82,7 @@ class Gates:
                 self._numbers[id(value)] = (value, repeats)
 
     def pop(self, key: int, default: None) -> None:
-        """Forget a value that is written on."""
+        """Forget a value that an operation overwrites."""
         self._known.pop(key, default)
         self._shifted.pop(key, default)
         self._numbers.pop(key, default)

@@ -77,7 +77,7 @@ class Relevance(RuleSet):
         super().__init__()
         self.account = Account(choose_rule, axes)
         self._ranges = PixelRanges()
-        self._prepares = False  # whether the operation that runs prepares pixels for the first layer
+        self._prepares = False  # whether the running operation prepares pixels for the first layer
         self._gates = Gates()
         self._products = ProductsByHand()
         self._scaled = ChannelScaling()
@@ -119,9 +119,9 @@ class Relevance(RuleSet):
             )
         ranges, self._prepares = self._ranges.after(call), self._ranges.prepares(call)
         for value in call.tensors:
-            made = self._made_by.get(id(value))
-            if made is not None and made[0] is value and call.kind != "batch_norm":
-                made[1].readers += 1
+            operator = self._made_by.get(id(value))
+            if operator is not None and operator[0] is value and call.kind != "batch_norm":
+                operator[1].readers += 1
         self._scaled.read(call)
         weighs, terms = self._gates.made(call), self._products.before(call, self._ranges)
         source = call.input
@@ -293,12 +293,12 @@ class Relevance(RuleSet):
         return proportional(self.account, operation, arriving, [x], run=run, constant=constant)
 
     def _batch_norm(self, call: Call) -> BackwardRule:
-        made = self._made_by.get(id(call.input))
+        operator = self._made_by.get(id(call.input))
         bound = call.arguments
-        if made is None or bound["running_mean"] is None or bound["training"]:
+        if operator is None or bound["running_mean"] is None or bound["training"]:
             return self._held
-        weighted = made[1]
-        if weighted.norm is not None:  # a second norm of the same values: neither is one layer with what is before
+        weighted = operator[1]
+        if weighted.norm is not None:  # a second norm of the same values: neither forms one layer with the layer before
             weighted.readers += 1
         if weighted.readers or weighted.norm is not None or weighted.free:
             return self._held
@@ -319,7 +319,7 @@ class Relevance(RuleSet):
         def share(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
             if weighted.readers or any(
                 step.readers for step in steps
-            ):  # somebody else read the operator's output after all: two separate layers
+            ):  # another operation has read the operator's output: two separate layers
                 weighted.norm = None
                 return alone(operation, arriving)
             weighted.norm = (scale, shift, operation.output)
@@ -335,14 +335,14 @@ class Relevance(RuleSet):
         if call.kind != "add" or call.arguments["alpha"] != 1:
             return None
         for value, constant in (("input", "other"), ("other", "input")):
-            made = self._made_by.get(id(call.arguments[value]))
+            operator = self._made_by.get(id(call.arguments[value]))
             added = call.arguments[constant]
-            if made is None or not isinstance(added, Tensor) or added.requires_grad:
+            if operator is None or not isinstance(added, Tensor) or added.requires_grad:
                 continue
-            if made[1].readers <= 1 and made[1].norm is None:
-                bias = made[1].added_bias(made[0], added)
+            if operator[1].readers <= 1 and operator[1].norm is None:
+                bias = operator[1].added_bias(operator[0], added)
                 if bias is not None:
-                    return made[1], bias
+                    return operator[1], bias
         return None
 
     def _sum(self, call: Call) -> BackwardRule:
@@ -356,7 +356,7 @@ class Relevance(RuleSet):
         return partial(additions.terms, self.account)
 
     def _scaled_before(self, call: Call) -> BackwardRule | None:
-        """The rule of a sum or difference within a batch norm by hand, which the sum ends."""
+        """The rule of the sum or difference that ends a batch norm by hand."""
         terms = (call.arguments["input"], call.arguments["other"])
         for value, added in (terms, terms[::-1]) if call.kind == "add" and call.arguments["alpha"] == 1 else ():
             scaled = self._scaled.of(value)
@@ -376,8 +376,8 @@ class Relevance(RuleSet):
             return self._joined(
                 scaled.weighted, scaled.scale, scaled.shift + shift, partial(additions.terms, self.account), steps
             )
-        made = self._made_by.get(id(terms[0]))
-        weighted = made[1] if made is not None else None
+        operator = self._made_by.get(id(terms[0]))
+        weighted = operator[1] if operator is not None else None
         if (before := self._scaled.of(terms[0])) is not None:
             weighted = before.weighted
         if call.kind != "sub" or weighted is None:
@@ -385,7 +385,7 @@ class Relevance(RuleSet):
         layer = weighted
 
         def share(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-            """The whole layer gets what arrives, where the norm has been completed."""
+            """The whole layer gets the arriving relevance if the norm is complete."""
             whole = layer.norm is not None and layer.norm[2] is not None
             return (
                 operation.back((operation.inputs[0], arriving))
@@ -411,9 +411,9 @@ class Relevance(RuleSet):
         self._scaled.note(call, output, self._maker)
 
     def _maker(self, value: Tensor) -> Weighted | None:
-        """The weighted operator that has made a value."""
-        made = self._made_by.get(id(value))
-        return made[1] if made is not None and made[0] is value else None
+        """The weighted operator that has computed a value."""
+        operator = self._made_by.get(id(value))
+        return operator[1] if operator is not None and operator[0] is value else None
 
 
 def _is_layer(call: Call) -> bool:
@@ -427,6 +427,6 @@ _STRAIGHT = Through(lambda arriving: arriving)
 
 
 def _keep(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-    """A pixel keeps its relevance through what a model does to it before its first layer."""
+    """A pixel keeps its relevance through the model's preparation before its first layer."""
     x = operation.inputs[0]
     return operation.back((x, reduced(arriving, x.shape)))

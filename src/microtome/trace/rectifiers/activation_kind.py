@@ -28,8 +28,8 @@ class Kind:
     Attributes
     ----------
     name : str
-        ``"rectifier"``, ``"linear"``, ``"saturating"``, ``"odd"`` (the same on both sides but for the sign, without
-        an end: ``asinh``) or ``"other"``.
+        ``"rectifier"``, ``"linear"``, ``"saturating"``, ``"odd"`` (the same on both sides up to the sign, and
+        unbounded: ``asinh``) or ``"other"``.
     sign : int
         For a rectifier, 1 if it passes positive numbers (``max(x, 0)``), -1 if it passes negative ones (``min(x, 0)``).
     scale : float
@@ -57,7 +57,7 @@ def kind_of(value: Value) -> Kind:
     with torch.no_grad():
         read = _evaluate(entry(value), grid).diff(dim=0).abs() / _STEP
         known = float(read.min()) > 0
-        # In steps of what the nonlinearity reads: exp(x / 8) is exp, and no softer function.
+        # In steps of the nonlinearity's own input: exp(x / 8) is exp, and not a softer function.
         kind = _classify(_evaluate(value, grid / read.mean() if known else grid))
     return replace(kind, scale=round(kind.scale, 9) if known and not math.isnan(kind.scale) else 1.0)
 

@@ -24,7 +24,7 @@ from microtome.trace.rectifiers.value_function import CASTS, Value, alike, compu
 _AFFINE = those(alone=True, function=("identity", "affine"))
 _SCALES = frozenset(("mul", "div"))  # affine when the other factor, or the divisor, is a constant
 _WEIGHING = _SCALES | those(role="mask")  # one value weighs or chooses the other
-# Autograd's nodes of operations that lay the same numbers out anew.
+# Autograd's nodes of operations that only change the layout.
 _LAID_OUT = frozenset(
     f"{name}Backward0"
     for name in "View UnsafeView ReshapeAlias Permute Transpose T Squeeze Unsqueeze Clone Alias Movedim".split()
@@ -71,7 +71,7 @@ class Elementwise:
             return None  # a guard, as before a logarithm or a power: the following operations start a new function
         parents: list[Value] = []
         places: list[Tensor] = []
-        for tensor in call.tensors[:1] if kind in CASTS else call.tensors:  # y.to(x) takes the type of x alone
+        for tensor in call.tensors[:1] if kind in CASTS else call.tensors:  # y.to(x) reads only the type of x
             value = self._value(tensor)
             if value is not None and not any(tensor is other for other in places):
                 parents.append(value)
@@ -94,29 +94,29 @@ class Elementwise:
         return Value(source, parents, call.name, kind, None, linear, affine, again, _is_mask(call, parents))
 
     def after(self, value: Value | None, call: Call, output: Any) -> None:
-        """Keep what an operation has computed."""
+        """Record the result of an operation."""
         if call.kind in JOINING:
             self._laid.lay(call, output, self._value)
         elif call.kind in LAYING_OUT:
             self._laid.carry(call, output)
         if value is None:
             return
-        made = tensors(call.args[0] if output is None and call.kind == "setitem" else output)
-        if not made:
+        outputs = tensors(call.args[0] if output is None and call.kind == "setitem" else output)
+        if not outputs:
             return
         if value.source is None:  # a mask; a split mask is several values
-            for part in made:
+            for part in outputs:
                 self._keep(part, value)
             return
-        value.node = made[0].grad_fn if made[0].requires_grad else None
+        value.node = outputs[0].grad_fn if outputs[0].requires_grad else None
         self.values.append(value)
         for parent in value.parents:
             parent.children.append(value)
-        self._keep(made[0], value)
+        self._keep(outputs[0], value)
 
     @property
     def lies_beside(self) -> bool:
-        """Whether any values lie beside each other, so that what is taken of them may rectify."""
+        """Whether there are stacked values, from which a selection may be a rectifier."""
         return bool(self._laid)
 
     def knows(self, tensor: Tensor) -> bool:
@@ -182,15 +182,15 @@ class Elementwise:
         under = other.laid_out if other.source is None else self._under(y)
         if under is None or under.source is None or under.linear or not alike(under, x.detach(), y.detach()):
             return None
-        made = Value(
+        value = Value(
             one.source, [one], under.name, under.kind, mask=other.mask, again=lambda values: computed(under, values[0])
         )
-        made.node = other.node
-        under.children.append(made)
-        self.values.append(made)
+        value.node = other.node
+        under.children.append(value)
+        self.values.append(value)
         one.twins |= under.source.nodes
-        self._keep(y, made)
-        return made
+        self._keep(y, value)
+        return value
 
     def _under(self, tensor: Tensor) -> Value | None:
         """The value that a tensor holds in another layout."""

@@ -24,7 +24,7 @@ TAKING = frozenset(("amax", "amin", "max", "min")) | {"logsumexp", "sum", "mean"
 # Other operators that may select among the parts.
 CHOOSING = those(role=("reduction", "pooling"), function=("piecewise", "curved")) | {"logsumexp", "topk", "sort"}
 CHOOSING |= those(role="softmax")
-# Operations that lay the same numbers out anew.
+# Operations that only change the layout.
 LAYING_OUT = those(role=("view", "rearrangement"), function="identity")
 
 
@@ -41,9 +41,9 @@ class Parts:
     constants : list of Tensor or None
         The constants of one number among the parts.
     axis : int or None
-        The new axis; None where the parts have been laid out anew since.
+        The new axis; None if the layout has changed since.
     halves : bool
-        Whether they are two parts behind each other, each as long as the axis was, as in ``cat([x, x], 1)``.
+        Whether they are two parts one after the other, each with the old length of the axis, as in ``cat([x, x], 1)``.
     """
 
     parents: list[Value]
@@ -90,19 +90,19 @@ class LaidBeside:
         if long and (len(parts) != 2 or parts[0].shape != parts[1].shape):
             return
         different = [*{id(part): part for part in parts}.values()]
-        made = [(part, value) for part in different if (value := known(part)) is not None]
-        if made:
-            places = {id(part): at for at, (part, _) in enumerate(made)}
+        pairs = [(part, value) for part in different if (value := known(part)) is not None]
+        if pairs:
+            places = {id(part): at for at, (part, _) in enumerate(pairs)}
             order = [places.get(id(part)) for part in parts]
             constants = [constant(part) if id(part) not in places else None for part in parts]
-            laid = Parts([value for _, value in made], order, constants, axis, halves=long)
+            laid = Parts([value for _, value in pairs], order, constants, axis, halves=long)
             self._known[id(output)] = weakref.ref(output), version(output), laid
 
     def __bool__(self) -> bool:
         return bool(self._known)
 
     def carry(self, call: Call, output: Any) -> None:
-        """Note that the parts have been laid out anew: what is then taken of them cannot be told."""
+        """Note that the layout of the parts has changed: later selections from them are unknown."""
         parts = self.read(call)
         if parts is not None and isinstance(output, Tensor):
             self._known[id(output)] = weakref.ref(output), version(output), replace(parts, axis=None)
@@ -119,9 +119,9 @@ class LaidBeside:
     def taken(call: Call, parts: Parts) -> Value | None:
         """The reduction of an operation along the new axis, as a function of one number; None if it is none."""
         bound = call.arguments
-        given = bound.get("dim", bound.get("other", bound.get("argument1")))
+        axis = bound.get("dim", bound.get("other", bound.get("argument1")))
         keeps = bound.get("keepdim", bound.get("argument2", False))
-        axes = given if isinstance(given, tuple | list) else (given,)
+        axes = axis if isinstance(axis, tuple | list) else (axis,)
         along = len(axes) == 1 and isinstance(axes[0], int) and axes[0] % call.input.dim() == parts.axis
         if parts.halves or not along or keeps or call.kind not in TAKING or not parts.one_source:
             return None
@@ -134,9 +134,9 @@ class LaidBeside:
 
     @staticmethod
     def may_rectify(call: Call, parts: Parts) -> bool:
-        """Whether an operation that is no function of one number may choose between a value and a constant.
+        """Whether an operation that is not a function of one number may choose between a value and a constant.
 
-        Or weigh a value by a gate that is made of it, as ``glu`` does.
+        Or multiply a value by a gate that is computed from it, as ``glu`` does.
         """
         if parts.halves:
             return call.kind == "glu" and parts.same_source

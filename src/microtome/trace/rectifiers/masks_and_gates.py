@@ -18,7 +18,7 @@ _TURNED = {"gt": "le", "ge": "lt", "lt": "ge", "le": "gt"}
 
 
 class MasksAndGates:
-    """The masks and gates of one pass, with the tensors that they were made from."""
+    """The masks and gates of one pass, with the tensors from which they were computed."""
 
     def __init__(self) -> None:
         self._made_from: dict[int, tuple[Tensor, Tensor, str]] = {}
@@ -28,7 +28,7 @@ class MasksAndGates:
         self._made_from.clear()
 
     def remember(self, call: Call, output: Any) -> None:
-        """Note what an operation made a mask or a gate from."""
+        """Note the tensor from which an operation computed a mask or a gate."""
         if not isinstance(output, Tensor):
             return
         if (call.kind in _GATES and not call.inplace) or (call.kind in _TURNED and _zero(call.arguments.get("other"))):
@@ -41,7 +41,7 @@ class MasksAndGates:
                 self._made_from[id(output)] = (output, source, _TURNED[kind])
 
     def recognised(self, call: Call) -> Call:
-        """A product with a mask or gate of the same tensor, as the rectifier that it is."""
+        """A product of a tensor with its own mask or gate, as a rectifier."""
         if call.kind == "mul":
             a, b = call.arguments["input"], call.arguments["other"]
             for x, mask in ((a, b), (b, a)):
@@ -69,7 +69,7 @@ class MasksAndGates:
 
 
 def _pointwise_call(call: Call, kind: str, x: Tensor) -> Call:
-    """The same call as a function of ``x`` alone; a gate stays attached, its path is part of the derivative."""
+    """The same call as a function of ``x`` alone; a gate stays attached, because its path is part of the derivative."""
 
     def run(value: Tensor) -> Tensor:
         swap = {id(x): value}

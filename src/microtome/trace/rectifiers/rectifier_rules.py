@@ -68,9 +68,9 @@ class RectifierRules(RuleSet):
 
     def ask(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Answer a query about a tensor; noted if all its numbers are exported to NumPy or Python."""
-        asked = args[0] if args else None
-        leaving = getattr(func, "__name__", "") in _LEAVING and isinstance(asked, Tensor) and asked.numel() > 1
-        if leaving and isinstance(asked, Tensor) and self._elementwise.knows(asked):
+        tensor = args[0] if args else None
+        leaving = getattr(func, "__name__", "") in _LEAVING and isinstance(tensor, Tensor) and tensor.numel() > 1
+        if leaving and isinstance(tensor, Tensor) and self._elementwise.knows(tensor):
             name = func.__name__.strip("_")
             self._note(f'computations on numbers of the image after "{name}" in {calling_place()} are not seen')
         return func(*args, **kwargs)
@@ -107,10 +107,10 @@ class RectifierRules(RuleSet):
         beside = part.clone()
         args = tuple(beside if item is part else item for item in call.args)
         kwargs = {key: beside if item is part else item for key, item in call.kwargs.items()}
-        made = call.func(*args, **kwargs)
-        self._elementwise.after(value, Call(call.kind, call.func, args, kwargs, call.inplace), made)
+        output = call.func(*args, **kwargs)
+        self._elementwise.after(value, Call(call.kind, call.func, args, kwargs, call.inplace), output)
         part.copy_(beside)
-        return None if made is None else part
+        return None if output is None else part
 
     def check_graph(self, root: Tensor) -> None:
         """Refuse hidden functions; then set the rules at all rectifiers that the root depends on.
@@ -207,7 +207,7 @@ class Deconvnet(RectifierRules):
     def rectify(self, value: Value, kind: Kind, ends: set[Any]) -> None:
         """Pass the clamped signal from the nonlinearity's output to what it was computed from."""
         if kind.sign > 0 and kind.scale == 1 and type(value.node).__name__ in _STEPS:
-            # The node sends a fresh result: it takes the clamped signal, without memory of its own.
+            # The node sends a new tensor: the clamped signal is written into it and needs no further memory.
             value.node.register_hook(_replace_by_clamped)
             return
         passing = _Passing(kind)
@@ -234,13 +234,13 @@ class _Passing:
         """The hook of a node that sends to the input: the first of them sends the signal, the others nothing."""
 
         def exchange(sent: tuple[Tensor | None, ...], _arrived: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
-            made = list(sent)
+            signals = list(sent)
             for place in places:
-                own = made[place]
+                own = signals[place]
                 if own is not None:
                     signal, self._signal = self._signal, None
-                    made[place] = torch.zeros_like(own) if signal is None else _laid_out(signal, own)
-            return tuple(made)
+                    signals[place] = torch.zeros_like(own) if signal is None else _laid_out(signal, own)
+            return tuple(signals)
 
         return exchange
 

@@ -1,4 +1,4 @@
-"""A value of a pass as a function of one number: the steps that made it, run again on other numbers."""
+"""A value of a pass as a function of one number: its steps, run again on other numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from microtome.trace.operators.spellings import Function
 
 CASTS = those(role=("cast", "copy"), function="identity")
 _LARGEST = (
-    4096  # numbers in a constant that may differ from channel to channel; larger ones are no constants of a function
+    4096  # largest size of a constant that may differ between channels; larger tensors are not constants of a function
 )
 
 
@@ -71,7 +71,7 @@ class Value:
 
 
 def computed(value: Value, source: Tensor, begin: Value | None = None) -> Tensor:
-    """A value as a function of its source, for other numbers at the source, or at another value that it begins at."""
+    """A value as a function of its source, for other numbers at the source or at another beginning."""
     found: dict[int, Tensor] = {}
     order, stack = [], [(value, False)]
     while stack:  # parents before children, without recursion
@@ -143,9 +143,9 @@ def repeatable(call: Call, places: list[Tensor]) -> Callable[[list[Tensor]], Ten
                 return type(tree)([filled(item) for item in tree])
             return tree
 
-        given = filled(args)
-        made = func(*given, **{key: filled(value) for key, value in kwargs.items()})
-        result: Tensor = given[0] if written else made
+        arguments = filled(args)
+        made = func(*arguments, **{key: filled(value) for key, value in kwargs.items()})
+        result: Tensor = arguments[0] if written else made
         return result
 
     return again
@@ -153,8 +153,8 @@ def repeatable(call: Call, places: list[Tensor]) -> Callable[[list[Tensor]], Ten
 
 def _again_on_one(func: Function, options: list[Any], keywords: dict[str, Any], values: list[Tensor]) -> Tensor:
     """Run a call of one tensor on another one."""
-    made: Tensor = func(values[0].clone(), *options, **keywords)  # the call may write on it
-    return made
+    result: Tensor = func(values[0].clone(), *options, **keywords)  # the call may write on it
+    return result
 
 
 def _cast(values: list[Tensor]) -> Tensor:

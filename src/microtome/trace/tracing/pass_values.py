@@ -1,4 +1,4 @@
-"""The values of one forward pass: kept where they are recorded, exchanged where they are edited or replaced."""
+"""The values of one forward pass that are recorded, edited or replaced."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from microtome.trace.tracing.watching import Observer, Replacement, Rules
 
 
 class Stop(BaseException):
-    """Ends a forward pass early; not an Exception, so that no model catches it.
+    """Ends a forward pass early; not an ``Exception``, so that no model catches it.
 
     A model may run its own pass (``up_to``), so each pass reacts only to its own end.
     """
@@ -39,9 +39,9 @@ class PassValues:
     edge : dict
         Graph edges for gradients with respect to a recorded value.
     touched : frozenset
-        Names of the values that are kept or exchanged.
+        Names of the values that are recorded, edited or replaced.
     differentiable : bool
-        Whether gradients are taken in the pass.
+        Whether the pass computes gradients.
     paused : bool
         Whether operations of an edit or a replacement run now, which are not the model's.
     origins : Origins, optional
@@ -73,19 +73,19 @@ class PassValues:
         self.origins: Origins | None = None
 
     def pass_on(self, name: str, value: Tensor, inplace: bool) -> Tensor:
-        """Exchange and keep the value of one layer; returns what the model goes on with."""
+        """Edit, replace and record the value of one layer; return the value that the model uses next."""
         passed = self._exchanged(name, value, inplace)
         if self.origins is not None:
             self.origins.add(passed)
         return passed
 
     def keep(self, name: str, value: Tensor) -> None:
-        """Record a value; ends the pass where it is the last one.
+        """Record a value; end the pass if it is the last one.
 
         Raises
         ------
         Stop
-            When all values are there.
+            When all values are recorded.
         """
         if name in self.value:
             return
@@ -94,7 +94,7 @@ class PassValues:
         if self._gradient and value.requires_grad:
             self.edge[name] = get_gradient_edge(value)
         kept = value if self.differentiable else value.detach()
-        self.value[name] = kept if last else kept.clone()  # the model may go on and write on it
+        self.value[name] = kept if last else kept.clone()  # the model may overwrite it later
         self._arrived(name)
 
     def content(self, value: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class PassValues:
 
     @property
     def missing(self) -> frozenset[str]:
-        """Names of values that were to be recorded and did not occur."""
+        """Names of requested values that did not occur."""
         return frozenset(self._waiting)
 
     def _arrived(self, name: str) -> None:
@@ -145,10 +145,10 @@ class PassValues:
 
     def _replacement(self, name: str, value: Tensor) -> Tensor:
         """The replacement of a value; its own operations are not the model's and get no names."""
-        given = self.replace[name]
+        replacement = self.replace[name]
         self.paused = True
         try:
-            new: Any = given if isinstance(given, Tensor) else given(value)
+            new: Any = replacement if isinstance(replacement, Tensor) else replacement(value)
             if not isinstance(new, Tensor) or new.shape != value.shape:
                 shape = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
                 raise InputError(f'layer "{name}" gives {tuple(value.shape)}; the replacement is {shape}.')
@@ -181,7 +181,7 @@ def main_tensor(output: Any, name: str) -> Tensor:
 
 
 def _written(value: Tensor, new: Tensor, inplace: bool) -> Tensor:
-    """Go on with ``new``; an in-place operation's own tensor is written, as others may hold it."""
+    """Continue with ``new``; overwrite the tensor of an in-place operation, because others may hold it."""
     if inplace and not value.requires_grad:
         return value.copy_(new)
     return new

@@ -1,4 +1,4 @@
-"""Random states that a pass may draw from: those of torch, numpy and Python, and the generators that a model holds."""
+"""The random states that a pass may use: of torch, numpy and Python, and of the generators in a model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RandomStates:
     def __init__(self, parameters: Iterable[Tensor], generators: Sequence[Generator] = ()) -> None:
         devices = {tensor.device for tensor in parameters if tensor.is_cuda}
         if devices and torch.cuda.is_current_stream_capturing():
-            devices = set()  # a pass that is recorded draws nothing, and the state cannot be asked for
+            devices = set()  # a captured pass draws nothing, and its state cannot be read
         self.devices = [(device, torch.cuda.get_rng_state(device)) for device in sorted(devices, key=str)]
         self._torch = torch.get_rng_state()
         self._numpy = np.random.get_state()  # noqa: NPY002 - the user's own state
@@ -29,7 +29,7 @@ class RandomStates:
         self._own = [(generator, _state(generator)) for generator in generators]
 
     def restore(self) -> None:
-        """Put all states back."""
+        """Restore all states."""
         torch.set_rng_state(self._torch)
         np.random.set_state(self._numpy)  # noqa: NPY002 - the user's own state
         random.setstate(self._python)
@@ -52,11 +52,11 @@ class RandomStates:
 
 @contextmanager
 def seeded(seed: int, parameters: Iterable[Tensor], generators: Sequence[Generator] = ()) -> Iterator[None]:
-    """All random states follow from a seed; the caller's are put back."""
+    """Set all random states from a seed; restore the caller's states at the end."""
     states = RandomStates(list(parameters), generators)
     try:
         torch.default_generator.manual_seed(seed)
-        for device, _ in states.devices:  # no others: their states would not be put back
+        for device, _ in states.devices:  # no other devices: their states would not be restored
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - what the model may draw from

@@ -228,8 +228,8 @@ class Tracer(TorchFunctionMode):
         Only a module's own hook gets keyword arguments, and inputs that the user's hooks have changed.
         """
         paths = {name.removesuffix(INPUT).partition("#")[0] for name in self._record if name.endswith(INPUT)}
-        asked = [module for name, module in self._modules if name in paths] if paths else []
-        plain = [module for module in asked if not isinstance(module, torch.jit.ScriptModule)]
+        modules = [module for name, module in self._modules if name in paths] if paths else []
+        plain = [module for module in modules if not isinstance(module, torch.jit.ScriptModule)]
         self._hooked_inputs = {module for module in plain if module._forward_pre_hooks}
         return [module.register_forward_pre_hook(self._enter_by_own_hook, with_kwargs=True) for module in plain]
 
@@ -241,11 +241,11 @@ class Tracer(TorchFunctionMode):
 
     def _enter_by_own_hook(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         positional = tensors(args)
-        given = positional or tensors(kwargs)
-        if given and (not positional or module in self._hooked_inputs) and self._scopes[-1].module is module:
+        inputs = positional or tensors(kwargs)
+        if inputs and (not positional or module in self._hooked_inputs) and self._scopes[-1].module is module:
             name = self._scopes[-1].name + INPUT
             if name in self._record:
-                self._values.keep(name, given[0])
+                self._values.keep(name, inputs[0])
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         return None if module in self._hooked_outputs else self._leave_by_own_hook(module, args, output)
@@ -341,7 +341,7 @@ class Tracer(TorchFunctionMode):
 
     @property
     def missing(self) -> frozenset[str]:
-        """Names of values that were to be recorded and did not occur."""
+        """Names of requested values that did not occur."""
         return self._values.missing
 
 

@@ -133,7 +133,7 @@ class HessianProduct:
                 reached = [(g, t) for g, t in zip(gradient, tangent, strict=True) if g.requires_grad]
                 if not reached:
                     continue
-                made = torch.autograd.grad(
+                gradients = torch.autograd.grad(
                     [g for g, _ in reached],
                     self._weights,
                     [t for _, t in reached],
@@ -141,7 +141,7 @@ class HessianProduct:
                     allow_unused=True,
                     materialize_grads=True,
                 )
-                total += torch.cat([part.detach().flatten().to("cpu", torch.float64) for part in made])
+                total += torch.cat([part.detach().flatten().to("cpu", torch.float64) for part in gradients])
         self._done += 1
         self._clock.step(self._stage, self._done)
         if not bool(total.isfinite().all()):

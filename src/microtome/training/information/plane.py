@@ -271,7 +271,7 @@ def _source(
     epochs: Sequence[int] | None,
 ) -> _States:
     if isinstance(run, NetworkRuns):
-        if any(given is not None for given in (net, dataset, layers, epochs)):
+        if any(option is not None for option in (net, dataset, layers, epochs)):
             raise InputError(
                 "the networks of train_networks already have patterns, layers and epochs; give only the run."
             )

@@ -185,16 +185,20 @@ def usable_information(
 
 def _labelled(net: Network, dataset: Dataset, images: int | None, folds: int, seed: int) -> tuple[Tensor, Tensor]:
     """The places of the labelled images, at most so many, and their classes, numbered from 0."""
-    told = adapt(dataset, net).labels
-    places = torch.empty(0, dtype=torch.int64, device="cpu") if told is None else (told >= 0).nonzero()[:, 0].cpu()
-    if told is None or not len(places):
+    known_labels = adapt(dataset, net).labels
+    places = (
+        torch.empty(0, dtype=torch.int64, device="cpu")
+        if known_labels is None
+        else (known_labels >= 0).nonzero()[:, 0].cpu()
+    )
+    if known_labels is None or not len(places):
         raise InputError("the data set has no labels; usable information about the class needs one for each image.")
     if images is not None and images < len(places):
         drawn = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed), device="cpu")[
             : max(images, 0)
         ]
         places = places[drawn.sort().values]
-    classes, labels, counts = told.cpu()[places].unique(return_inverse=True, return_counts=True)
+    classes, labels, counts = known_labels.cpu()[places].unique(return_inverse=True, return_counts=True)
     if len(classes) < 2:
         raise InputError(
             f"all {len(places)} images belong to {len(classes)} class; give images of at least two classes."

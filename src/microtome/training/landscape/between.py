@@ -95,8 +95,8 @@ def between(
     for name, part in (("train", dataset), ("test", test)):
         if part is None:
             continue
-        made = Evaluation(net_a, part, [way], seed=seed, **options)
-        found = made.at(alpha[:, None], folder=None if folder is None else Path(folder) / name, progress=progress)
+        evaluation = Evaluation(net_a, part, [way], seed=seed, **options)
+        found = evaluation.at(alpha[:, None], folder=None if folder is None else Path(folder) / name, progress=progress)
         words = treatment("from the first network to the second", moved="moved")
         parts.append(
             LossLine(
@@ -105,9 +105,9 @@ def between(
                 error=found.error,
                 accuracy=found.accuracy,
                 images=found.images,
-                treatment={**words, **made.treatment(found)},
+                treatment={**words, **evaluation.treatment(found)},
                 precision_error=found.precision_error,
-                provenance=stated(**made.options),
+                provenance=stated(**evaluation.options),
             )
         )
     return parts[0] if len(parts) == 1 else replace(parts[0], test=parts[1])

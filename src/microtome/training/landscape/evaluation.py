@@ -116,7 +116,7 @@ class Evaluation:
             "loss": loss, "statistics": statistics, "tolerance": tolerance, "common": common, "images": images,
             "precision": precision,
         }  # fmt: skip
-        self._asked = {
+        self._settings = {
             "network": net.fingerprint,
             "directions": [_digest(direction) for direction in directions],
             "loss": "cross-entropy" if loss is None else getattr(loss, "__name__", type(loss).__name__),
@@ -165,7 +165,7 @@ class Evaluation:
         found = torch.full((len(points), len(_STORED)), float("nan"), dtype=torch.float64, device="cpu")
         done = torch.zeros(len(points), dtype=torch.bool, device="cpu")
         store = (
-            None if folder is None else _Store(Path(folder), {**self._asked, **self._images_digest(), **_at(points)})
+            None if folder is None else _Store(Path(folder), {**self._settings, **self._images_digest(), **_at(points)})
         )
         if store is not None:
             store.resume(found, done)
@@ -285,9 +285,9 @@ class _Sums:
 class _Store:
     """Finished points in one file of a folder, with their settings."""
 
-    def __init__(self, folder: Path, asked: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self._file = folder / "points.safetensors"
-        self._asked = json.loads(json.dumps(asked))
+        self._settings = json.loads(json.dumps(settings))
 
     def resume(self, found: Tensor, done: Tensor) -> None:
         """Load the points that an earlier call has finished."""
@@ -298,7 +298,7 @@ class _Store:
         except MicrotomeError as error:
             raise StoreError(f"the points in {self._file} cannot be read; delete the file.") from error
         earlier = {"precision": "float32"}  # for folders of earlier versions
-        differing = [name for name, value in self._asked.items() if header.get(name, earlier.get(name)) != value]
+        differing = [name for name, value in self._settings.items() if header.get(name, earlier.get(name)) != value]
         if differing:
             raise StoreError(
                 f"{self._file.parent} holds points of other settings ({', '.join(differing)}); give the same ones, "
@@ -309,7 +309,7 @@ class _Store:
 
     def write(self, found: Tensor, done: Tensor) -> None:
         """Write the finished points."""
-        checkpoints.write(self._file, {"found": found, "done": done}, self._asked)
+        checkpoints.write(self._file, {"found": found, "done": done}, self._settings)
 
 
 def _at(points: Tensor) -> dict[str, str]:

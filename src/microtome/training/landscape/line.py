@@ -85,17 +85,17 @@ def line(
         words = treatment("random", normalization, biases, norms)
     else:
         chosen, words = direction, treatment("given")
-    made = Evaluation(net, dataset, [chosen], seed=seed, **options)
-    found = made.at(alpha[:, None], folder=folder, progress=progress)
+    evaluation = Evaluation(net, dataset, [chosen], seed=seed, **options)
+    found = evaluation.at(alpha[:, None], folder=folder, progress=progress)
     return LossLine(
         alpha=alpha,
         loss=found.loss,
         error=found.error,
         accuracy=found.accuracy,
         images=found.images,
-        treatment={**words, **made.treatment(found)},
+        treatment={**words, **evaluation.treatment(found)},
         precision_error=found.precision_error,
-        provenance=stated(**made.options),
+        provenance=stated(**evaluation.options),
     )
 
 

@@ -126,8 +126,8 @@ def surface(
             words = treatment("given")
     if len(chosen) != 2:
         raise InputError(f"two directions were expected, got {len(chosen)}.")
-    made = Evaluation(net, dataset, chosen, seed=seed, **options)
-    found = made.at(torch.cartesian_prod(alpha, beta), folder=folder, progress=progress)
+    evaluation = Evaluation(net, dataset, chosen, seed=seed, **options)
+    found = evaluation.at(torch.cartesian_prod(alpha, beta), folder=folder, progress=progress)
     shape = len(alpha), len(beta)
     return LossSurface(
         alpha=alpha,
@@ -136,14 +136,14 @@ def surface(
         error=found.error.view(shape),
         accuracy=found.accuracy.view(shape),
         images=found.images.view(shape),
-        treatment={**words, **made.treatment(found)},
+        treatment={**words, **evaluation.treatment(found)},
         precision_error=found.precision_error,
         path=None if plane is None else plane.path,
         epochs=None if plane is None else plane.epochs,
         distance=None if plane is None else plane.distance,
         explained=None if plane is None else plane.explained,
         off_plane=None if plane is None else plane.off_plane,
-        provenance=stated(**made.options),
+        provenance=stated(**evaluation.options),
     )
 
 

@@ -52,16 +52,16 @@ def responses(net: Network, layers: list[str], stimuli: Stimuli, batch: int = 32
     for name, layer in info.items():
         if not layer.units or layer.axes.image_axis is None:
             raise LayerError(f'layer "{name}" has no units, or its values have no axis of images; choose another.')
-    blanks = torch.stack([torch.full(net.input_shape, level, device="cpu") for level in LEVELS])
+    blanks = scaled(net, torch.stack([torch.full(net.input_shape, level, device="cpu") for level in LEVELS]))
+    quick = net.quick(net.images(blanks), layers, len(stimuli.images), backwards=False)
     blank = {
-        name: info[name].axes.maps(value, len(blanks))
-        for name, value in net.activations(scaled(net, blanks), layers).items()
+        name: info[name].axes.maps(value, len(blanks)) for name, value in quick.activations(blanks, layers).items()
     }
     responses = {name: _empty(blank[name], len(stimuli.images)) for name in layers}
     for start in range(0, len(stimuli.images), batch):
         images = stimuli.images[start : start + batch]
         gray, part = images.mean(1), slice(start, start + len(images))
-        values = net.activations(scaled(net, with_channels(net, images)), layers, batch=batch)
+        values = quick.activations(scaled(net, with_channels(net, images)), layers, batch=batch)
         while values:  # popitem frees the memory of each value
             name, value = values.popitem()
             one = responses[name]

@@ -77,11 +77,11 @@ def texture_tunings(net: Network, layers: list[str], batch: int = 32) -> dict[st
     gray = torch.full((1, 1, height, width), 0.5, device="cpu")
     rows: dict[str, list[Tensor]] = {name: [] for name in layers}
     for images in shown.images.split(batch):
-        given = with_channels(net, torch.cat([gray, images]))
-        values = net.activations(scaled(net, given), layers, batch=len(given), check=False)
+        pictures = with_channels(net, torch.cat([gray, images]))
+        values = net.activations(scaled(net, pictures), layers, batch=len(pictures), check=False)
         for name, value in values.items():
             layer = net.layer(name)
-            maps = layer.axes.maps(value, len(given))
+            maps = layer.axes.maps(value, len(pictures))
             inside = boxes(layer, height, width)[2].to(maps.device)
             rows[name].append((maps[1:] - maps[:1])[:, :, inside].median(2).values.float().cpu())
     groups: dict[tuple[str, float], list[int]] = {}

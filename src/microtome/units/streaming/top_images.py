@@ -126,7 +126,7 @@ def top_images(
     if not (0 <= row < rows and 0 <= column < columns):
         raise InputError(f'position {position} does not exist: "{layer}" has {rows} rows and {columns} columns.')
     if k < 1:
-        raise InputError(f"k is at least 1, got {k}.")
+        raise InputError(f"k must be at least 1, got {k}.")
     table = TopK(1, min(k, max(1, len(dataset))), dtype=net.dtype)
     at = row * columns + column
 

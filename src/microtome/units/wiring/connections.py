@@ -119,7 +119,7 @@ def connections(net: Network, layer: str, *, units: Sequence[int] | None = None,
     ([Link(layer='input', unit=1, weight=-2.0, norm=2.0)], [Link(layer='3', unit=0, weight=-1.0, norm=1.0)])
     """
     if k < 1:
-        raise InputError(f"k is at least 1, got {k}.")
+        raise InputError(f"k must be at least 1, got {k}.")
     info = net.layer(layer)
     indices = list(range(info.units)) if units is None else [int(unit) for unit in units]
     for unit in indices:

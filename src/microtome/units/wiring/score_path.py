@@ -255,12 +255,12 @@ def _labelled(net: Network, image: Tensor, layer: str, unit: int, found: Dissect
 class _Labels:
     """Labels of units, by layer, measured once each."""
 
-    def __init__(self, net: Network, given: Mapping[str, Sequence[str]] | bool) -> None:
+    def __init__(self, net: Network, labels: Mapping[str, Sequence[str]] | bool) -> None:
         self._net = net
-        self._measures = given is True
+        self._measures = labels is True
         self._known: dict[str, tuple[str, ...]] = {}
-        if isinstance(given, Mapping):
-            self._known = {name: tuple(str(text) for text in texts) for name, texts in given.items()}
+        if isinstance(labels, Mapping):
+            self._known = {name: tuple(str(text) for text in texts) for name, texts in labels.items()}
 
     def layer(self, name: str) -> tuple[str, ...]:
         """The labels of a layer's units; empty if unknown."""

@@ -33,11 +33,11 @@ from microtome.results import Result
 __all__ = ["ATTRIBUTION_MAPS", "BLOCK", "AttributionMaps", "explain_tasks", "explained", "maps_of", "passes"]
 
 BLOCK = 4  # images in one task
-_TRIALS = 2  # repetitions of integrated gradients with more steps; one if time is short
-_MORE = 4  # times as many steps
+_POINTS = (450, 150)  # largest numbers of points of integrated gradients: usual, and if time is short
 _FEW_PASSES = 10  # a method with at most this many passes is cheap
 _ATTENTION = frozenset(("softmax", "scaled_dot_product_attention", "multi_head_attention_forward"))
 _NO_DIFFERENCE = frozenset({"guided-backprop", "deconvnet"})  # not linear in the score
+_EXTRA = ("probability", "winner", "unoccluded", "steps")  # fields of some results that pages show
 _SIDE = 128  # pixels a side of a map
 _WITHIN = 0.995  # share of the pixels of a photo within the scale of its map
 
@@ -48,8 +48,8 @@ class AttributionMaps(Result):
 
     ``scaled`` (n, h, w) is the map by ``size`` (n,), its largest absolute value, in steps of 1/127; of large images it
     is averaged to at most 128 pixels a side. ``extra`` are tensors of some methods (occlusion: probability, winner,
-    unoccluded), ``numbers`` the certificates (n,) of the exact map, ``unrecognised`` operations of
-    unknown kind.
+    unoccluded; integrated gradients: steps), ``numbers`` the certificates (n,) of the exact map, ``unrecognised``
+    operations of unknown kind.
     """
 
     scaled: Tensor
@@ -87,8 +87,8 @@ def explain_tasks(plan: Plan, chosen: Selection) -> list[Task]:
             classes = (chosen.predicted, chosen.other) if first and (cheap or both) else (chosen.predicted,)
             alone = not cheap and not plan.small  # many windows or samples of several images take gigabytes
             for block in blocks(chosen.images, 1 if alone else BLOCK):
-                for of in classes:
-                    target = [of[index] for index in block]
+                for target_class in classes:
+                    target = [target_class[index] for index in block]
                     cost = len(block) * each
                     found.append(plan.task("explain", cost=cost, method=name, images=block, target=target, **options))
     return found
@@ -102,8 +102,10 @@ def _options(plan: Plan, method: str, count: int) -> list[dict[str, Any]]:
         return [{"source": source_digest(method)}]
     if method != "integrated-gradients":
         return [{}]
-    longest = count * sum(_MORE**trial for trial in range(_TRIALS + 1)) * passes(plan, method, {}) * plan.seconds
-    return [{"within": COMPLETE, "trials": _TRIALS if longest <= plan.budget.attribution_seconds else 1}]
+    usual, fewer = _POINTS
+    longest = count * usual / 50 * passes(plan, method, {}) * plan.seconds
+    most = usual if longest <= plan.budget.attribution_seconds else fewer
+    return [{"rule": "cosine", "within": COMPLETE, "max_steps": most}]
 
 
 def _methods(net: Network) -> list[str]:
@@ -131,40 +133,28 @@ def explain(
     method: str,
     images: Sequence[int],
     target: Sequence[int],
-    within: float | None = None,
-    trials: int = 0,
     source: str = "",
     **options: Any,
 ) -> AttributionMaps:
-    """One attribution method on some images; ``source`` identifies the version of the user's own function.
-
-    ``within`` is the largest completeness gap, as a share of the rise of the score; integrated gradients takes four
-    times as many steps, ``trials`` times at most, until no image has a larger one.
-    """
+    """One attribution method on some images; ``source`` identifies the version of the user's own function."""
     found = _method(method)
     pictures = subject.pictures(images)
-    made: Any = explained(subject.net, found, pictures, target, options)
-    for _ in range(trials if within is not None else 0):
-        rise = made.score - made.baseline_score
-        if bool((made.completeness_gap.abs() <= within * rise.abs()).all()):
-            break
-        options["steps"] = _MORE * made.provenance.parameters["steps"]
-        made = explained(subject.net, found, pictures, target, options)
-    values = downscaled_signal(made.map, _SIDE)
+    result: Any = explained(subject.net, found, pictures, target, options)
+    values = downscaled_signal(result.map, _SIDE)
     size = values.flatten(1).abs().amax(1).clamp(min=1e-30)
-    extra = {name: getattr(made, name) for name in ("probability", "winner", "unoccluded") if hasattr(made, name)}
+    extra = {name: getattr(result, name) for name in _EXTRA if hasattr(result, name)}
     named = ("conservation", "pixel_share", "mass", "completeness_gap", "baseline_score")
-    numbers = {name: getattr(made, name) for name in named if hasattr(made, name)}
+    numbers = {name: getattr(result, name) for name in named if hasattr(result, name)}
     return AttributionMaps(
-        provenance=made.provenance,
+        provenance=result.provenance,
         scaled=(values / size[:, None, None] * 127).round().to(torch.int8),
         size=size,
-        target=made.target,
-        score=made.score,
-        layer=getattr(made, "layer", ""),
+        target=result.target,
+        score=result.score,
+        layer=getattr(result, "layer", ""),
         extra=extra,
         numbers=numbers,
-        unrecognised=list(getattr(made, "unrecognised", [])),
+        unrecognised=list(getattr(result, "unrecognised", [])),
     )
 
 
@@ -305,12 +295,14 @@ def _sprite(album: Album, file: str, values: Tensor, name: str) -> Sprite:
 
 def made_of(album: Album, task: Task, result: AttributionMaps, place: int) -> Made:
     """How the map of one image of a task was made."""
-    given = task.parameters
-    takes_layer = "layer" in inspect.signature(_method(str(given["method"])).function).parameters
+    options = task.parameters
+    takes_layer = "layer" in inspect.signature(_method(str(options["method"])).function).parameters
     layer = result.provenance.parameters.get("layer") if takes_layer else None
     command = album.commands.line(
-        "explain", album.image_file(int(given["images"][place])), method=given["method"], layer=layer,
-        window=given.get("window"), stride=given.get("stride"), target=int(result.target[place]), to="map.png",
+        "explain", album.image_file(int(options["images"][place])), method=options["method"], layer=layer,
+        window=options.get("window"), stride=options.get("stride"), rule=options.get("rule"),
+        steps=int(result.extra["steps"][place]) if "steps" in result.extra else None,
+        target=int(result.target[place]), to="map.png",
     )  # fmt: skip
     return album.made(result, command)
 

@@ -70,9 +70,9 @@ class RandomWeights(Result):
 
 
 def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
-    asked = explain_tasks(plan, chosen)
+    explaining = explain_tasks(plan, chosen)
     window = plan.occlusion()[0]["window"]
-    methods = evidence(dict.fromkeys(str(task.parameters["method"]) for task in asked))
+    methods = evidence(dict.fromkeys(str(task.parameters["method"]) for task in explaining))
     if not methods:
         return []
     each = 2 * (_STEPS + 1) * (len(methods) + _NOISE) * plan.seconds
@@ -80,7 +80,7 @@ def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
     found = []
     for block in blocks(images, BLOCK):
         target = [chosen.predicted[index] for index in block]
-        needed = [task for task in asked if _serves(task, methods, dict(zip(block, target, strict=True)), window)]
+        needed = [task for task in explaining if _serves(task, methods, dict(zip(block, target, strict=True)), window)]
         places = {name: [_place(needed, name, *pair) for pair in zip(block, target, strict=True)] for name in methods}
         found.append(
             plan.task("map-checks", needs=tuple(task.key for task in needed), cost=len(block) * each,
@@ -100,10 +100,10 @@ def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
 
 def _serves(task: Task, methods: Sequence[str], target: dict[int, int], window: int) -> bool:
     """Whether a task holds maps of these methods for some of the images and their classes."""
-    given = task.parameters
-    if given["method"] not in methods or given.get("window", window) != window:
+    options = task.parameters
+    if options["method"] not in methods or options.get("window", window) != window:
         return False
-    return any(target.get(image) == of for image, of in zip(given["images"], given["target"], strict=True))
+    return any(target.get(image) == label for image, label in zip(options["images"], options["target"], strict=True))
 
 
 def _place(tasks: Sequence[Task], method: str, image: int, target: int) -> list[int]:
@@ -179,10 +179,10 @@ def random_weights(
     found = {}
     for name in methods:
         try:
-            made = randomisation(subject.net, pictures, name, list(target), steps=1)
+            randomised = randomisation(subject.net, pictures, name, list(target), steps=1)
         except ModelError as error:  # the page gives the reason; the rest of the atlas is not affected
             raise InputError(str(error)) from error
-        found[name] = rank_correlation(_places(made.maps[0]), _places(made.maps[1])).float()
+        found[name] = rank_correlation(_places(randomised.maps[0]), _places(randomised.maps[1])).float()
     return RandomWeights(
         provenance=provenance(subject.net, "randomisation", 0, images=list(images), methods=list(methods), steps=1),
         correlation=found,

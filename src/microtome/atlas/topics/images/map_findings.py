@@ -22,8 +22,8 @@ def agreement(names: Sequence[str], correlations: Sequence[float]) -> str:
     """
     mean = sum(correlations) / len(correlations)
     verb = "name" if mean >= _AGREE else "partly name" if mean >= _PARTLY else "do not name"
-    of = "rank correlation" if len(correlations) == 1 else f"mean rank correlation of {len(correlations)} pairs"
-    return sentence(f"{listed(names)} {verb} the same places ({of} {mean:.2f}).")
+    measure = "rank correlation" if len(correlations) == 1 else f"mean rank correlation of {len(correlations)} pairs"
+    return sentence(f"{listed(names)} {verb} the same places ({measure} {mean:.2f}).")
 
 
 def against_chance(names: Sequence[str], removed: Sequence[float], added: Sequence[float]) -> str:
@@ -44,19 +44,21 @@ random pixels. LRP does no better than random pixels on this image: do not rely 
         if name not in better and (out < removed[-1] or into > added[-1])
     ]
     worse = [name for name in names if name not in better and name not in half]
-    said = []
+    sentences = []
     if better:
-        said.append(
+        sentences.append(
             f"{listed(better)} find{'s' if len(better) == 1 else ''} pixels that matter: the score falls faster "
             "without them, and rises faster with them, than with random pixels."
         )
     if half:
         passes = "passes" if len(half) == 1 else "pass"
-        said.append(f"{listed(half)} {passes} only one of these two tests.")
+        sentences.append(f"{listed(half)} {passes} only one of these two tests.")
     if worse:
         verb, it = ("does", "it") if len(worse) == 1 else ("do", "them")
-        said.append(f"{listed(worse)} {verb} no better than random pixels on this image: do not rely on {it} here.")
-    return " ".join(sentence(part) for part in said)
+        sentences.append(
+            f"{listed(worse)} {verb} no better than random pixels on this image: do not rely on {it} here."
+        )
+    return " ".join(sentence(part) for part in sentences)
 
 
 def against_noise(correlations: Mapping[str, float], images: int) -> str:

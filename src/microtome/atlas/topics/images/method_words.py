@@ -43,9 +43,9 @@ def evidence(methods: Iterable[str]) -> list[str]:
     >>> evidence(["saliency", "lrp", "gradient", "occlusion", "grad-cam", "integrated-gradients"])
     ['grad-cam', 'lrp', 'integrated-gradients', 'occlusion']
     """
-    given = list(methods)
-    own = [name for name in given if is_own(name)]
-    return [*own, *(name for name in _STANDING if name in given)][:_LARGE]
+    listed = list(methods)
+    own = [name for name in listed if is_own(name)]
+    return [*own, *(name for name in _STANDING if name in listed)][:_LARGE]
 
 
 def in_words(method: str) -> str:

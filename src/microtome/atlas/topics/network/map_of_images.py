@@ -29,7 +29,7 @@ __all__ = ["MAP_OF_IMAGES", "LayerMap"]
 _THUMBNAIL = 28  # pixels a side
 _NEAREST = 6
 _UNITS = 64  # units whose responses the page holds
-_SECONDS = 0.008  # of t-SNE for one image on one core
+_SECONDS = 0.004  # of t-SNE for one image on one core
 _PERPLEXITY = 30
 
 
@@ -87,20 +87,20 @@ def map_of_images(subject: Subject, given: ImageFeatures, *, layer: str, seed: i
         provenance=given.provenance, layer=layer, reduce="mean", values=given.rows[layer],
         labels=None if labels is None else labels[images],
     )  # fmt: skip
-    made = tsne(found, perplexity=min(_PERPLEXITY, (len(images) - 1) / 3), seed=seed)
+    placed = tsne(found, perplexity=min(_PERPLEXITY, (len(images) - 1) / 3), seed=seed)
     values = found.values.double()
     near, _ = nearest(values.numpy(), min(_NEAREST, len(images) - 1))
     spread = values.std(0) / values.abs().mean(0).clamp(min=1e-12)
     units = spread.argsort(descending=True, stable=True)[:_UNITS].sort().values
-    known = (made.layer_accuracy, made.map_accuracy)
+    known = (placed.layer_accuracy, placed.map_accuracy)
     return LayerMap(
-        provenance=made.provenance,
+        provenance=placed.provenance,
         images=list(images),
-        points=made.points.float(),
-        trust=made.trust.float(),
-        k=made.k,
-        perplexity=made.perplexity,
-        kl=made.kl,
+        points=placed.points.float(),
+        trust=placed.trust.float(),
+        k=placed.k,
+        perplexity=placed.perplexity,
+        kl=placed.kl,
         nearest=torch.from_numpy(near),
         units=units.tolist(),
         responses=values[:, units].float(),

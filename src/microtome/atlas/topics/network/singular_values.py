@@ -32,7 +32,7 @@ __all__ = ["SINGULAR_VALUES", "SignalSpace", "condition_number", "residuals"]
 _VECTORS = 32  # signal vectors that are shown
 _SAMPLE = 32  # images on which the energy along weight vectors is measured
 _CLASSES = 10  # classes whose average is split by the first layer
-_RATE = 8e8  # multiply-adds a second of a decomposition
+_RATE = 8e8  # multiply-adds per second in a decomposition
 _SOLVED = 1.4e-5  # seconds to split an average, for each of its numbers
 _NOTHING = 1e-4  # a share of the energy that no picture would show
 _COLOURS = 3  # channels that a picture can show
@@ -250,9 +250,9 @@ def _signal(album: Album, layer: str) -> Gallery | Absent | None:
             f"Its {found.rank} signal vectors weight {channels} input channels at one position, so they are not images."
         )
     pictures, about = signed_pictures(album, f"signal-{album.slug(layer)}", found.signal)
-    of = {"patches": "patches", "kernels": "single kernels"}.get(found.view, "what it reads")
+    read = {"patches": "patches", "kernels": "single kernels"}.get(found.view, "what it reads")
     caption = (
-        f"The {len(found.signal)} strongest of {found.rank} directions among {of} that change its output; below each "
+        f"The {len(found.signal)} strongest of {found.rank} directions among {read} that change its output; below each "
         f"its strength (singular value). Inputs orthogonal to all {found.rank} do not reach the output.{about}"
     )
     shown = tuple(

@@ -127,44 +127,46 @@ def image_dissection(subject: Subject, *, image: int, target: int) -> Dissection
 
 def _dissected(subject: Subject, layer: str, on: dict[int, int]) -> Dissections:
     """Dissect units of a layer, each on one image."""
-    made = {unit: units_of.dissect(subject.net, subject.pictures([image]), layer, unit) for unit, image in on.items()}
+    dissected = {
+        unit: units_of.dissect(subject.net, subject.pictures([image]), layer, unit) for unit, image in on.items()
+    }
     fields: dict[str, dict[str, Any]] = {
         name: {} for name in ("channels", "x", "w", "a", "c", "ranked", "y", "amount", "position", "numbers")
     }
-    for unit, one in made.items():
+    for unit, one in dissected.items():
         for name, value in _reduced(one).items():
             fields[name][str(unit)] = value
     return Dissections(
         provenance=provenance(subject.net, "dissect", layer=layer, units=list(on)),
         layer=layer,
-        source=next(iter(made.values())).source if made else "",
+        source=next(iter(dissected.values())).source if dissected else "",
         image={str(unit): image for unit, image in on.items()},
         **fields,
     )
 
 
-def _reduced(made: units_of.Dissection) -> dict[str, Any]:
+def _reduced(dissection: units_of.Dissection) -> dict[str, Any]:
     """The channels that matter, with maps at the size of a page."""
-    where = int(made.output.flatten().argmax())
-    row, column = divmod(where, made.output.shape[1])
-    amount = made.at(row, column)
+    where = int(dissection.output.flatten().argmax())
+    row, column = divmod(where, dissection.output.shape[1])
+    amount = dissection.at(row, column)
     order = amount.abs().argsort(descending=True, stable=True)
     rows = order[:_ROWS].sort().values
-    ranked = made.contributions[order].cumsum(0)
+    ranked = dissection.contributions[order].cumsum(0)
     place = torch.empty_like(order)
     place[order] = torch.arange(len(order), device=order.device)
     rest = float(amount.double().sum() - amount[rows].double().sum())
     return {
-        "channels": made.channels[rows.to(made.channels.device)],
-        "x": _small(made.inputs[rows]),
-        "w": made.weights[rows],
-        "a": _small(made.contributions[rows]),
-        "c": _small(made.cumulative[rows]),
+        "channels": dissection.channels[rows.to(dissection.channels.device)],
+        "x": _small(dissection.inputs[rows]),
+        "w": dissection.weights[rows],
+        "a": _small(dissection.contributions[rows]),
+        "c": _small(dissection.cumulative[rows]),
         "ranked": _small(ranked[place[rows]]),
-        "y": _small(made.output[None])[0],
+        "y": _small(dissection.output[None])[0],
         "amount": amount[rows],
         "position": [row, column],
-        "numbers": [made.bias, float(made.output[row, column]), rest, made.gap, made.bound],
+        "numbers": [dissection.bias, float(dissection.output[row, column]), rest, dissection.gap, dissection.bound],
     }
 
 

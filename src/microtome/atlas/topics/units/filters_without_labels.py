@@ -22,7 +22,7 @@ __all__ = ["FILTERS_WITHOUT_LABELS"]
 
 _IMAGES = 300  # from which patches are cut
 _PATCHES = 10_000
-_SECONDS = 30.0  # of the components of kernels of 11 x 11
+_SECONDS = 15.0  # of the components of kernels of 11 x 11
 _USE = "They show how much of the first layer follows from the statistics of images alone."
 
 

@@ -82,10 +82,12 @@ def reconstruct(
 ) -> Reconstructed:
     """Reconstruct the strongest patches of units in pixels."""
     table = tables[layer].with_images(subject.images)
-    made = reconstruct_patches(subject.net, table, k=k, units=units, batch=batch)
-    signal = made.values.sum(2)  # over the channels
+    reconstructed = reconstruct_patches(subject.net, table, k=k, units=units, batch=batch)
+    signal = reconstructed.values.sum(2)  # over the channels
     maps = strongest_signal(signal.flatten(0, 1)[:, None], CELL)[:, 0].float()
-    return Reconstructed(provenance=made.provenance, units=made.units, maps=maps.unflatten(0, signal.shape[:2]).half())
+    return Reconstructed(
+        provenance=reconstructed.provenance, units=reconstructed.units, maps=maps.unflatten(0, signal.shape[:2]).half()
+    )
 
 
 # -- units ---------------------------------------------------------------------------------------------------------
@@ -138,8 +140,8 @@ def _strongest_caption(album: Album, layer: str, unit: int, top: Sequence[Patch]
         text += " Each patch is exactly its receptive field; gray is outside the image."
     text += " A click shows the whole image with this position."
     count = sum(patch.reconstruction is not None for patch in top)
-    asked = any(unit in task.parameters["units"] for task in album.find("reconstruct", layer=layer))
-    if not count and (asked or not top):
+    reconstructed = any(unit in task.parameters["units"] for task in album.find("reconstruct", layer=layer))
+    if not count and (reconstructed or not top):
         return text
     if not count:
         return f"{text} None is reconstructed: the budget {album.budget.name} sufficed only for other units."
@@ -165,11 +167,15 @@ def _patches(
     sprite = album.sprites.natural(
         f"unit-{album.slug(table.layer)}-{unit}", downscaled(torch.stack(cells), CELL), columns=9
     )
-    made = {
-        kind: [_patch(album, table, unit, rank, of, sprite, at) for at, (of, rank) in enumerate(places) if of == kind]
+    patches = {
+        kind: [
+            _patch(album, table, unit, rank, selection, sprite, at)
+            for at, (selection, rank) in enumerate(places)
+            if selection == kind
+        ]
         for kind in kinds
     }
-    return tuple(made["top"]), tuple(made["low"]), _bins(table, unit, made["binned"])
+    return tuple(patches["top"]), tuple(patches["low"]), _bins(table, unit, patches["binned"])
 
 
 def _patch(album: Album, table: LayerPatches, unit: int, rank: int, kind: str, sprite: Sprite, place: int) -> Patch:

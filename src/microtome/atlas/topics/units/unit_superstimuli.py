@@ -31,7 +31,8 @@ _CLASSES = 5  # classes in one task
 _FURTHER = 0.05  # minimum share of the time for further images of a unit
 _CELL = 160  # pixels a side of a superstimulus on a page
 _THUMBNAIL = 96  # side in pixels of the patch that represents a unit
-_JUDGED = 33  # cost of comparing an image with nine patches, in forward passes
+_STEP = {True: 3.0, False: 2.0}  # cost of a step of ascent in forward passes, on small images and on photos
+_JUDGED = {True: 3.3, False: 2.5}  # cost of the path of one picture, in forward passes
 _IN_ONE_FILE = {False: 16, True: 400}  # units in one file, of photos and of small images: a page loads few files
 
 
@@ -39,7 +40,7 @@ def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
     found = [task for layer in plan.layers for task in _unit_tasks(plan, layer, chosen.units[layer])]
     steps = plan.budget.stimulus_steps
     for block in blocks(chosen.classes, _CLASSES):
-        cost = len(block) * steps * 3 * plan.seconds
+        cost = len(block) * steps * _STEP[plan.small] * plan.seconds
         found.append(plan.task("maximize-class", cost=cost, sees=False, classes=block, steps=steps))
     return found
 
@@ -57,6 +58,7 @@ def _unit_tasks(plan: Plan, layer: str, shown: list[int]) -> list[Task]:
             "maximize", cost=len(block) * ((diverse + again) * first.ascent + first.judged),
             needs=(patches_task(plan).key,),
             layer=layer, channels=block, sign=sign, diverse=diverse, steps=steps, restarts=again,
+            compared=plan.budget.compared_patches,
         )
         for some, sign, diverse, again in ((units, 1, 1, restarts), (others, -1, 1, 0), (others, 1, more, 0))
         if diverse
@@ -88,9 +90,10 @@ class _Time:
 def _times(plan: Plan) -> tuple[dict[str, _Time], dict[str, _Time]]:
     """By layer: the times for superstimuli, and for further images from the remaining time."""
     seconds, more = plan.budget.superstimulus_seconds, _diverse(plan)
-    ascent = {name: plan.budget.stimulus_steps * 3 * plan.seconds_up_to(name) * _canvas(plan, name)
-              for name in plan.layers}  # fmt: skip
-    judged = {name: _JUDGED * plan.seconds_up_to(name) * _read(plan, name) for name in plan.layers}
+    steps = plan.budget.stimulus_steps * _STEP[plan.small]
+    ascent = {name: steps * plan.seconds_up_to(name) * _canvas(plan, name) for name in plan.layers}
+    compared = (1 + plan.budget.compared_patches) * _JUDGED[plan.small]
+    judged = {name: compared * plan.seconds_up_to(name) * _read(plan, name) for name in plan.layers}
     found = []
     for images in (1 + _restarts(plan), 1 + more):
         each = {name: images * ascent[name] + judged[name] for name in plan.layers}
@@ -117,7 +120,7 @@ def _diverse(plan: Plan) -> int:
 
 
 def _restarts(plan: Plan) -> int:
-    """How many images from other starts each is compared with: small images are cheap enough for one in any budget."""
+    """Number of other starts for comparison: for small images one is cheap enough in any budget."""
     return max(plan.budget.restarts, 1 if plan.small else 0)
 
 
@@ -137,12 +140,12 @@ def _read(plan: Plan, layer: str) -> float:
     return math.prod(min(1.0, (size + stride) / whole) for size, stride, whole in sides)
 
 
-def maximize(subject: Subject, tables: TopPatches, *, restarts: int, **options: Any) -> Superstimuli:
+def maximize(subject: Subject, tables: TopPatches, *, restarts: int, compared: int, **options: Any) -> Superstimuli:
     """Superstimuli of some units, checked against the data; failed ones that raise a unit are recomputed."""
-    made = synthesis.maximize(subject.net, **options)
+    superstimuli = synthesis.maximize(subject.net, **options)
     patches = tables[options["layer"]].with_images(subject.images)
     retry = options["sign"] > 0 and options["diverse"] == 1
-    checked = synthesis.credentials(subject.net, made, patches, restarts=restarts, retry=retry)
+    checked = synthesis.credentials(subject.net, superstimuli, patches, restarts=restarts, retry=retry, k=compared)
     return _small(checked, _CELL)
 
 
@@ -259,13 +262,13 @@ def unit_picture(album: Album, layer: str, unit: int) -> Picture | None:
 def _pictures(album: Album, layer: str) -> dict[int, Picture]:
     table, each = album.tables[layer], _IN_ONE_FILE[album.pixelated]
     every = _stimuli(album, layer, 1)
-    made = {unit: one for unit, one in every.items() if _credentials(*one)[0] is not False}
-    rest = [unit for unit in range(table.units) if unit not in made]
+    trusted = {unit: one for unit, one in every.items() if _credentials(*one)[0] is not False}
+    rest = [unit for unit in range(table.units) if unit not in trusted]
     found = {}
-    for kind, units in (("superstimulus", sorted(made)), ("strongest patch", rest)):
+    for kind, units in (("superstimulus", sorted(trusted)), ("strongest patch", rest)):
         for number, part in enumerate(blocks(units, each)):
             cells = [
-                made[unit][0].images[made[unit][1]].float() if unit in made else table.crop(unit, 0).float()
+                trusted[unit][0].images[trusted[unit][1]].float() if unit in trusted else table.crop(unit, 0).float()
                 for unit in part
             ]
             name = f"{kind.split()[0]}-{album.slug(layer)}-{number}"

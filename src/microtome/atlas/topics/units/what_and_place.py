@@ -24,7 +24,8 @@ from microtome.units import WhatWhere, placed
 
 __all__ = ["WHAT_AND_PLACE", "PlacedResponses"]
 
-_STIMULI = 850  # 34 patterns at 5 x 5 places
+_PATTERNS = 34
+_GRIDS = (5, 4, 3)  # positions along each side: the first that all layers can be afforded with
 _NAMES = ("the pattern", "the place", "both together")
 _USE = "They show whether a unit encodes the pattern, its position, or both."
 
@@ -51,22 +52,25 @@ class PlacedResponses(Result):
 def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
     """One pass over the stimuli for the lower layers, as many as the budget allows."""
     named = [name for name in plan.layers if plan.net.layer(name).axes.image_axis is not None]
-    layers = affordable(named, lambda some: _cost(plan, some), plan.budget.topic_seconds)
+    seconds = plan.budget.topic_seconds
+    grid = next((grid for grid in _GRIDS if named and _cost(plan, named, grid) <= seconds), _GRIDS[-1])
+    layers = affordable(named, lambda some: _cost(plan, some, grid), seconds)
     if not layers:
         return []
-    return [plan.task("what-where", sees=False, cost=_cost(plan, layers), layers=layers, batch=plan.batch)]
+    cost = _cost(plan, layers, grid)
+    return [plan.task("what-where", sees=False, cost=cost, layers=layers, grid=grid, batch=plan.batch)]
 
 
-def _cost(plan: Plan, layers: Sequence[str]) -> float:
+def _cost(plan: Plan, layers: Sequence[str], grid: int) -> float:
     """Seconds: a pass over the stimuli up to the last layer, and standard errors for each unit."""
-    passes = _STIMULI * max(plan.seconds_up_to(name) for name in layers)
+    passes = _PATTERNS * grid**2 * max(plan.seconds_up_to(name) for name in layers)
     return passes + 1e-3 * sum(plan.net.layer(name).units for name in layers)
 
 
-def what_where(subject: Subject, *, layers: Sequence[str], batch: int) -> PlacedResponses:
+def what_where(subject: Subject, *, layers: Sequence[str], grid: int, batch: int) -> PlacedResponses:
     """Split the responses of the units of some layers by pattern and place."""
     height, width = subject.net.input_shape[1:]
-    shown = placed((height, width))
+    shown = placed((height, width), grid=grid)
     found = units.what_where(subject.net, layers, stimuli=shown, batch=batch)
     best = {name: one.response.flatten(1).argmax(1) for name, one in found.items()}
     used, places = torch.cat([*best.values()]).unique(return_inverse=True)

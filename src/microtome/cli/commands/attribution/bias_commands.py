@@ -48,8 +48,8 @@ def spotting_bias(
             f'a data set with a training and a test part is expected, mnist or fashion-mnist; got "{data}".'
         )
     if images < 1 or explained < 1:
-        raise InputError(f"at least one picture is expected, got --images {images} and --explained {explained}.")
-    check_place(out)  # seen now, not after two trainings
+        raise InputError(f"at least one picture is needed, got --images {images} and --explained {explained}.")
+    check_place(out)  # checked now, not after two trainings
     train, test = (open_data(data, part=part) for part in ("train", "test"))
     if not isinstance(train, Images) or not isinstance(test, Images):
         raise InputError(f'"{data}" is a folder here; name the data set alone.')
@@ -89,8 +89,8 @@ def shortcut_share(
     net = model.network()
     drawn = torch.stack([_mask(masks, path, net) for path in photo])
     chosen = methods_named(methods) or list(attribution.quality.shortcut.METHODS)
-    asked = int(target) if target is not None and target.isdigit() else target
-    found = attribution.shortcut_share(net, pictures(photo, net), drawn, asked, methods=chosen)
+    label = int(target) if target is not None and target.isdigit() else target
+    found = attribution.shortcut_share(net, pictures(photo, net), drawn, label, methods=chosen)
     save(found, output, as_json=json)
     tell(
         found.table(),

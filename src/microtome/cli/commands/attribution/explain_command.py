@@ -45,6 +45,10 @@ def explain(
     counterfactual: Annotated[bool, Parameter(help="Grad-CAM: what speaks against the class.", negative=())] = False,
     window: Annotated[int | None, Parameter(help="Occlusion: side of the window in pixels.")] = None,
     stride: Annotated[int | None, Parameter(help="Occlusion: step of the window in pixels.")] = None,
+    steps: Annotated[int | None, Parameter(help="Integrated gradients: number of points of the path.")] = None,
+    rule: Annotated[
+        str | None, Parameter(help="Integrated gradients: gauss-legendre, midpoint or cosine, see its documentation.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show which parts of a picture spoke for a class, by one method or by several side by side.
@@ -63,14 +67,14 @@ def explain(
     if not chosen:
         raise InputError(f'--method expects the name of a method, got "{method}".')
     net = model.network()
-    given: dict[str, Any] = {"layer": layer, "window": window, "stride": stride}
-    given = {name: value for name, value in given.items() if value is not None}
+    shared: dict[str, Any] = {"layer": layer, "window": window, "stride": stride, "steps": steps, "rule": rule}
+    shared = {name: value for name, value in shared.items() if value is not None}
     if counterfactual:
-        given["counterfactual"] = True
-    options = _shared_out(chosen, given, net)
-    made = _maps(net, chosen, pictures(photo, net), target, options)
-    save(made, output, as_json=json)
-    _tell(net, photo, made, as_json=json)
+        shared["counterfactual"] = True
+    options = _shared_out(chosen, shared, net)
+    maps = _maps(net, chosen, pictures(photo, net), target, options)
+    save(maps, output, as_json=json)
+    _tell(net, photo, maps, as_json=json)
 
 
 def _shared_out(chosen: list[Method], given: dict[str, Any], net: Network) -> dict[str, dict[str, Any]]:
@@ -126,7 +130,8 @@ def _tell(net: Network, photo: list[Path], made: Any, *, as_json: bool) -> None:
         scores = torch.cat([1 - scores, scores], 1)
     rows = []
     for place, path in enumerate(photo):
-        predicted, asked = int(scores[place].argmax()), int(one.target[place]) + (scores.shape[1] - net.head.classes)
+        predicted = int(scores[place].argmax())
+        explained = int(one.target[place]) + (scores.shape[1] - net.head.classes)
         rows.append(
             {
                 "picture": str(path),
@@ -134,7 +139,7 @@ def _tell(net: Network, photo: list[Path], made: Any, *, as_json: bool) -> None:
                 "predicted_class": None if valued else classes[predicted],
                 "probability": None if valued else float(scores[place, predicted]),
                 "target": int(one.target[place]),
-                "target_class": classes[asked],
+                "target_class": classes[explained],
                 "score": float(one.score[place]),
                 "quantity": {"probabilities": "probability", "value": "value"}.get(net.output, "logit"),
                 "methods": list(made.results) if hasattr(made, "results") else [made.provenance.method],

@@ -161,14 +161,14 @@ def invert(
 
     check(output)
     net = model.network()
-    given = pictures(images, net).double()
+    photos = pictures(images, net).double()
     lent = None if beside is None else pictures([beside], net)
     # Rounded to float32, saturated values would leave their range on the way back.
-    scores = in_double(net).logits(given)
-    found = spaces.invert(net, scores, beside=lent, truth=given, strict=False)
+    scores = in_double(net).logits(photos)
+    found = spaces.invert(net, scores, beside=lent, truth=photos, strict=False)
     tell_table(found.table(), as_json=False)
     for place, file in enumerate(images):
-        away = float((found.images[place] - given[place]).norm() / given[place].norm().clamp(min=1e-12))
+        away = float((found.images[place] - photos[place]).norm() / photos[place].norm().clamp(min=1e-12))
         if bool(found.valid[place]):
             print(f"{file.name}: scores met to {float(found.error[place]):.1e}, {away:.1%} away from the picture")
         else:

@@ -201,12 +201,14 @@ def criteria(
 
     check(output)
     net = model.network()
-    asked = names(columns) or list(units.COLUMNS)
+    wanted = names(columns) or list(units.COLUMNS)
     chosen = names(layers) or []
-    made = None
-    if "superstimulus" in asked:
-        made = {net.layer(layer).name: synthesis.maximize(net, layer, steps=steps, seed=seed) for layer in chosen}
-    found = units.criteria(net, _first(net, data, images), chosen, columns=asked, superstimuli=made, seed=seed)
+    superstimuli = None
+    if "superstimulus" in wanted:
+        superstimuli = {
+            net.layer(layer).name: synthesis.maximize(net, layer, steps=steps, seed=seed) for layer in chosen
+        }
+    found = units.criteria(net, _first(net, data, images), chosen, columns=wanted, superstimuli=superstimuli, seed=seed)
     save(found, output, as_json=json)
     tell_table(found.table(), as_json=json)
 

@@ -82,7 +82,7 @@ def landscape(
     dataset = opened(net, data).images
     common: dict[str, Any] = {
         "steps": steps, "statistics": statistics, "tolerance": tolerance, "images": images,
-        "precision": precision, "seed": seed, "folder": folder, "progress": _told(),
+        "precision": precision, "seed": seed, "folder": folder, "progress": _progress_lines(),
     }  # fmt: skip
     found: landscapes.LossLine | landscapes.LossSurface
     if to is not None:
@@ -132,13 +132,13 @@ def _text(row: Any) -> str:
     )
 
 
-def _told() -> Any:
+def _progress_lines() -> Any:
     """Progress as lines on stderr, one for each tenth of the points."""
-    told = [0]
+    tenths = [0]
 
     def listen(at: Progress) -> None:
-        if at.done * 10 // at.total > told[0]:
-            told[0] = at.done * 10 // at.total
+        if at.done * 10 // at.total > tenths[0]:
+            tenths[0] = at.done * 10 // at.total
             sys.stderr.write(f"{at}\n")
 
     return listen

@@ -1,1 +1,1 @@
-"""Layers and nonlinearities in several operations: relevance goes through them as through named ones."""
+"""Relevance of layers and nonlinearities that a model writes by hand, in several operations."""

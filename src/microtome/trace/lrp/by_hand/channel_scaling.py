@@ -1,6 +1,6 @@
-"""Batch norm by hand: scales and shifts of the channels behind a layer, which a last sum makes one layer with it.
+"""Batch norm by hand: scales and shifts of the channels behind a layer, which form one layer with it.
 
-``(conv(x) - mean) / deviation * weight + bias`` is what ``batch_norm`` is, and so is ``conv(x) * scale + shift``.
+``(conv(x) - mean) / deviation * weight + bias`` is a batch norm, and so is ``conv(x) * scale + shift``.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from microtome.trace.operators.operator_calls import Call
 
 @dataclass(eq=False)
 class Scaled:
-    """What a layer computes, its channels scaled and shifted.
+    """The output of a layer with its channels scaled and shifted.
 
     Attributes
     ----------
     value : Tensor
-        The tensor that the model goes on with.
+        The tensor that the model uses next.
     weighted : Weighted
         The layer.
     scale, shift : Tensor
         By channel, (C,).
     before : Scaled or None
-        What was scaled; None where it is the layer's own output.
+        The value before the last step; None for the layer's own output.
     readers : int
-        How many operations have read the value.
+        Number of operations that have read the value.
     """
 
     value: Tensor
@@ -41,7 +41,7 @@ class Scaled:
     readers: int = 0
 
     def steps(self) -> Iterator[Scaled]:
-        """The value and those before it."""
+        """All values up to this one."""
         step: Scaled | None = self
         while step is not None:
             yield step
@@ -58,19 +58,19 @@ class ChannelScaling:
         self._known: dict[int, Scaled] = {}
 
     def of(self, value: object) -> Scaled | None:
-        """What is known of a value."""
+        """The scaled output that a tensor holds, if any."""
         found = self._known.get(id(value))
         return found if found is not None and found.value is value else None
 
     def read(self, call: Call) -> None:
-        """Count who reads which value."""
+        """Count the operations that read each value."""
         if self._known:
             for value in call.tensors:
                 if (found := self.of(value)) is not None:
                     found.readers += 1
 
     def note(self, call: Call, output: object, made_by: Maker) -> None:
-        """Remember what a product, a quotient or a difference with one constant for each channel has made."""
+        """Record the result of a product, quotient or difference with one constant for each channel."""
         if call.kind not in ("mul", "div", "sub") or call.inplace or not isinstance(output, Tensor):
             return
         bound = call.arguments
@@ -95,7 +95,7 @@ class ChannelScaling:
                 self._known[id(output)] = Scaled(output, weighted, *changed, before)
 
     def pop(self, key: int, default: None) -> None:
-        """Forget a value that is written on."""
+        """Forget a value that an operation overwrites."""
         self._known.pop(key, default)
 
     def clear(self) -> None:

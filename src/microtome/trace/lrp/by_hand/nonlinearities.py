@@ -36,14 +36,14 @@ class Nonlinearities:
         self._elementwise = Elementwise()
         self._value: Value | None = None
         self._inputs: dict[int, dict[int, int]] = {}  # by value: which input of its operation each parent is
-        self._numbers: dict[int, int] = {}  # of values; rules know these, since a value would keep the graph alive
+        self._numbers: dict[int, int] = {}  # of values; rules hold numbers, as a value would keep the graph alive
         self._ways: dict[int, int] = {}  # by number: the input to which all relevance goes
-        self._shifts: set[Value] = set()  # values that add a number of the model's code to another
-        self._behind_shifts: set[Value] = set()  # these, and all that is computed from them
-        self._biased: set[Value] = set()  # values that add a tensor
+        self._shifts: set[Value] = set()  # sums of a value and a number in the model's code
+        self._behind_shifts: set[Value] = set()  # these, and all values computed from them
+        self._biased: set[Value] = set()  # sums with a tensor
 
     def before(self, call: Call) -> None:
-        """Note what an operation is about to compute."""
+        """Note an operation before it runs."""
         self._value = None
         if call.kind not in _FOLLOWED:
             return
@@ -68,7 +68,7 @@ class Nonlinearities:
         return value
 
     def after(self, value: Value | None, call: Call, output: object) -> None:
-        """Keep what an operation has computed."""
+        """Record the result of an operation."""
         if call.kind in _FOLLOWED:
             self._elementwise.after(value, call, output)
 
@@ -109,7 +109,7 @@ class Nonlinearities:
         self._biased.clear()
 
     def _recentred(self, value: Value) -> Value | None:
-        """Where a nonlinearity begins whose constants are part of it; None where a value completes none."""
+        """The beginning of a nonlinearity whose constants are part of it; None if the value completes none."""
         if value not in self._behind_shifts or value.linear or value.node is None or value.source is None:
             return None
         source = value.source
@@ -157,7 +157,7 @@ def _beginning(value: Value) -> Value | None:
 
 
 def _constant_added(call: Call) -> Any:
-    """What a sum or difference adds to the one value in it; None where it adds no constant."""
+    """The constant that a sum or difference adds to its one value; None if there is none."""
     if call.kind not in _SHIFTS:
         return None
     terms = (call.arguments["input"], call.arguments["other"])
@@ -166,7 +166,7 @@ def _constant_added(call: Call) -> Any:
 
 
 def _is_number(constant: Any) -> bool:
-    """Whether a constant is a number of the model's code; a parameter is a bias, also where it is one number."""
+    """Whether a constant is a number in the model's code; a parameter is a bias, even if it is one number."""
     one = isinstance(constant, Tensor) and constant.numel() == 1 and not isinstance(constant, nn.Parameter)
     return one or isinstance(constant, int | float)
 
@@ -178,12 +178,12 @@ def _common(value: Value) -> Value:
 
 
 def _passed(value: Value, source: Value) -> list[Value]:
-    """The values that all ways from a source to a value lead through, the two left out."""
+    """The values on all paths from a source to a value, without these two."""
     return [item for item in _before(value, source) if source not in _before(value, item)]
 
 
 def _before(value: Value, end: Value) -> list[Value]:
-    """All values that a value is computed from without passing an end, which is left out."""
+    """All values from which a value is computed, up to the ends and without them."""
     found: dict[int, Value] = {}
     queue = _live(value)
     while queue:

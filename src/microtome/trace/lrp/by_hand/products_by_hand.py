@@ -1,4 +1,4 @@
-"""Linear layers written as a product with weights, place by place, and a sum: ``(x[:, None] * weight).sum(2)``."""
+"""Linear layers written as an elementwise product with weights and a sum: ``(x[:, None] * weight).sum(2)``."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _LAYING_OUT = those(role=("view", "rearrangement", "copy"), function="identity")
 
 @dataclass(frozen=True)
 class Terms:
-    """Values times constants, place by place: the terms of a linear layer, when they have been added up.
+    """Values times constants, element by element: the terms of a linear layer before their sum.
 
     Attributes
     ----------
     product : Operation
-        The product of the values and the constants; it is told when the model writes over its values.
+        The product of the values and the constants; it is notified if the model overwrites its values.
     layouts : tuple of Call
-        What has laid the terms out anew since.
+        The later calls that changed the layout of the terms.
     pixels : Range or None
-        The range of the values, where they are pixels.
+        The range of the values if they are pixels.
     one_output : bool
         Whether the sum has one set of weights, so that its bias is one number.
     """
@@ -42,7 +42,7 @@ class Terms:
 
     @property
     def x(self) -> Tensor:
-        """The values, in the shape of the terms as they lie now."""
+        """The values, in the present shape of the terms."""
         return self._laid_out(self.product.call.args[0])
 
     @property
@@ -74,13 +74,13 @@ class Terms:
 
 
 class ProductsByHand:
-    """The products of one pass that a sum may make a layer of."""
+    """The products of one pass that may become a linear layer by a sum."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[Tensor, Terms]] = {}
 
     def of(self, call: Call) -> Terms | None:
-        """The terms that a sum adds up, where it is a layer: its weights differ along an axis that is summed."""
+        """The terms of a sum that is a linear layer: its weights differ along a summed axis."""
         found = self._known.get(id(call.input)) if call.kind in _SUMS else None
         if found is None or found[0] is not call.input:
             return None
@@ -91,7 +91,7 @@ class ProductsByHand:
         return replace(found[1], one_output=not found[1].differ_along(others))
 
     def before(self, call: Call, ranges: PixelRanges) -> Terms | None:
-        """The terms that an operation is about to make."""
+        """The terms that an operation will produce."""
         if call.kind == "mul":
             a, b = call.arguments["input"], call.arguments["other"]
             for x, weight in ((a, b), (b, a)):
@@ -106,7 +106,7 @@ class ProductsByHand:
         return None
 
     def after(self, terms: Terms | None, output: Any, will_read: Callable[[Operation], None]) -> None:
-        """Remember what an operation has made."""
+        """Record the result of an operation."""
         if terms is not None and isinstance(output, Tensor):
             if not terms.layouts:
                 terms.product.output = output.detach()
@@ -114,7 +114,7 @@ class ProductsByHand:
             self._known[id(output)] = output, terms
 
     def pop(self, key: int, default: None) -> None:
-        """Forget a value that is written on."""
+        """Forget a value that an operation overwrites."""
         self._known.pop(key, default)
 
     def clear(self) -> None:
@@ -123,9 +123,9 @@ class ProductsByHand:
 
 
 def _summed(call: Call) -> list[int]:
-    """The axes that a sum sums over."""
-    given, axes = call.arguments["dim"], call.input.dim()
-    named = range(axes) if given is None else given if isinstance(given, tuple | list) else (given,)
+    """The summed axes of a sum."""
+    dims, axes = call.arguments["dim"], call.input.dim()
+    named = range(axes) if dims is None else dims if isinstance(dims, tuple | list) else (dims,)
     return [axis % axes for axis in named]
 
 

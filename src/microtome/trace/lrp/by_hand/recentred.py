@@ -1,6 +1,6 @@
-"""Functions of one number whose constants are part of them: those that are zero at zero, sigmoids and softplus.
+"""Recognises functions of one number whose constants are part of them: zero at zero, sigmoids and softplus.
 
-``2 * torch.sigmoid(2 * x) - 1`` is ``tanh(x)``. The 1 puts its middle at zero; it is no bias of the network.
+``2 * torch.sigmoid(2 * x) - 1`` is ``tanh(x)``. The 1 centres it at zero and is not a bias of the network.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from torch import Tensor
 from microtome.trace.rectifiers.value_function import Value, computed
 
 _GRID = torch.linspace(-8.0, 8.0, 161, dtype=torch.float64, device="cpu")
-_ZERO, _ONE = 80, 90  # where 0 and 1 stand on the grid
+_ZERO, _ONE = 80, 90  # indices of 0 and 1 on the grid
 _CLOSE = 1e-4  # of the largest value: constants such as log 2 are written with few digits
 
 
 def is_recentred(value: Value, begin: Value) -> bool:
-    """Whether a value is such a function of another one; False where it cannot be computed on other numbers."""
+    """Whether a value is such a function of another one; False if it cannot be computed on other numbers."""
     try:
         with torch.no_grad():
-            made = computed(value, _GRID.reshape(-1, *(1,) * 5), begin)  # more axes than an image has
+            outputs = computed(value, _GRID.reshape(-1, *(1,) * 5), begin)  # more axes than an image has
     except (RuntimeError, TypeError, ValueError):
         return False
-    y = torch.as_tensor(made, device=_GRID.device).double().reshape(len(_GRID), -1)
+    y = torch.as_tensor(outputs, device=_GRID.device).double().reshape(len(_GRID), -1)
     return all(_is_known(column) for column in y.T.unique(dim=0))
 
 
