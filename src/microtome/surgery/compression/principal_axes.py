@@ -179,7 +179,9 @@ def _axes(
             mean = read[taps, -1]
             covariance = covariance + read[taps][:, taps] - mean[:, None] * mean
             metric = metric + operation.positions * rows[:, taps].T @ (weight[name][:, None] * rows[:, taps])
-    level, basis = torch.linalg.eigh(metric + _RIDGE * metric.diagonal().mean() * torch.eye(count).to(metric))
+    level, basis = torch.linalg.eigh(
+        metric + _RIDGE * metric.diagonal().mean() * torch.eye(count, dtype=metric.dtype, device=metric.device)
+    )
     root, inverse = (basis * level.sqrt()) @ basis.T, (basis / level.sqrt()) @ basis.T
     turn = torch.linalg.eigh(root @ covariance @ root).eigenvectors.flip(1)
     return turn.T @ root, inverse @ turn
