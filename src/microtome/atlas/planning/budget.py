@@ -103,7 +103,7 @@ BUDGETS = {
         similarity_seconds=30.0,
         attribution_seconds=30.0,
         space_seconds=30.0,
-        topic_seconds=25.0,
+        topic_seconds=28.0,
     ),
     "standard": Budget(
         name="standard",

@@ -28,6 +28,7 @@ __all__ = ["SUPERSTIMULI", "superstimulus_tasks", "unit_picture"]
 
 _BLOCK = 32  # units in one task
 _CLASSES = 5  # classes in one task
+_CLASS_STEPS = 64  # least steps for a class: with fewer its image is noise on the whole picture
 _FURTHER = 0.05  # minimum share of the time for further images of a unit
 _CELL = 160  # pixels a side of a superstimulus on a page
 _THUMBNAIL = 96  # side in pixels of the patch that represents a unit
@@ -38,7 +39,7 @@ _IN_ONE_FILE = {False: 16, True: 400}  # units in one file, of photos and of sma
 
 def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
     found = [task for layer in plan.layers for task in _unit_tasks(plan, layer, chosen.units[layer])]
-    steps = plan.budget.stimulus_steps
+    steps = max(plan.budget.stimulus_steps, _CLASS_STEPS)
     for block in blocks(chosen.classes, _CLASSES):
         cost = len(block) * steps * _STEP[plan.small] * plan.seconds
         found.append(plan.task("maximize-class", cost=cost, sees=False, classes=block, steps=steps))
@@ -212,12 +213,11 @@ def _unit_stimuli(album: Album, layer: str, unit: int) -> Stimuli | None:
         "maximize", layer, channels=unit, steps=first.provenance.parameters["steps"], seed=first.provenance.seed,
         to="unit.png",
     )  # fmt: skip
+    lowers = any(role == "negative" for role, _, _ in found)
     caption = (
-        "Images optimised to raise and to lower the response of this unit as far as possible. Below each: the "
-        "response, "
-        f"and the share of {album.tables[layer].sampled} images of the data whose response is less extreme "
-        "at every position. "
-        "Marked images may not show what drives the unit in the data."
+        f"Optimised to {'raise and to lower' if lowers else 'raise'} the response of this unit as far as possible. "
+        f"Below each image: the response, and the share of {album.tables[layer].sampled} images of the data whose "
+        "response is less extreme at every position. Marked images may not show what drives the unit in the data."
     )
     return Stimuli(tuple(items), caption, album.made(first, command))
 
