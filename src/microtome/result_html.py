@@ -27,7 +27,9 @@ def caption(method: str, summary: str, parameters: Mapping[str, Any], seed: int 
     >>> caption("", "", {}, 0, ["the scores change"])
     'Seed 0. Note: the scores change.'
     """
-    options = [f"{name.replace('_', ' ')} {said(value)}" for name, value in parameters.items() if value is not None]
+    options = [
+        f"{name.replace('_', ' ')} {value_text(value)}" for name, value in parameters.items() if value is not None
+    ]
     parts = [
         ": ".join(filter(None, (method, summary))),
         f"Options: {', '.join(options)}" if options else "",
@@ -37,16 +39,16 @@ def caption(method: str, summary: str, parameters: Mapping[str, Any], seed: int 
     return " ".join(f"{part.rstrip('.')}." for part in parts if part)
 
 
-def said(value: Any) -> str:
+def value_text(value: Any) -> str:
     """The value of an option in words.
 
     Examples
     --------
-    >>> said(True), said(0.30000000001), said([1, 2]), said({"beta": 3})
+    >>> value_text(True), value_text(0.30000000001), value_text([1, 2]), value_text({"beta": 3})
     ('yes', '0.3', '1 and 2', 'beta 3')
-    >>> said("tensor(3, 8, 8) 0f1e2d3c")
+    >>> value_text("tensor(3, 8, 8) 0f1e2d3c")
     'an array of 3 x 8 x 8 (0f1e2d3c)'
-    >>> said(list(range(12)))
+    >>> value_text(list(range(12)))
     '0, 1, 2, 3, 4, 5, 6, 7 and 4 more'
     """
     if isinstance(value, bool):
@@ -54,9 +56,9 @@ def said(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, Mapping):
-        return said([f"{key} {said(item)}" for key, item in value.items()])
+        return value_text([f"{key} {value_text(item)}" for key, item in value.items()])
     if isinstance(value, list | tuple):
-        shown = [said(item) for item in value[:_ITEMS]]
+        shown = [value_text(item) for item in value[:_ITEMS]]
         rest = len(value) - len(shown)
         last = f"{rest} more" if rest else shown.pop() if len(shown) > 1 else ""
         return " and ".join(filter(None, (", ".join(shown), last))) or "none"
@@ -105,5 +107,5 @@ def _held(value: Any) -> tuple[str, Any, Any]:
         return shape + (f", {gone} of them not finite" if gone else ""), low, high
     if isinstance(value, list | tuple | Mapping) and any(not isinstance(each, str | int | float) for each in value):
         return f"{len(value)} entries", "", ""
-    text = said(value) if isinstance(value, bool | float | list | tuple | Mapping | None) else str(value)
+    text = value_text(value) if isinstance(value, bool | float | list | tuple | Mapping | None) else str(value)
     return text if len(text) <= _LETTERS else f"{text[: _LETTERS - 3]}...", "", ""

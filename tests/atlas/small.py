@@ -113,9 +113,9 @@ def contents(folder: Path) -> dict[str, str]:
 
 def save_weights(path: Path, change: dict[str, torch.Tensor] | None = None) -> None:
     """Weights of the small network, some of them exchanged; None leaves one out."""
-    from microtome.loading import factory
+    from microtome.loading import own_model
 
-    state = factory.build("nets:build").state_dict()
+    state = own_model.build("nets:build").state_dict()
     for name, value in (change or {}).items():
         if value is None:
             del state[name]

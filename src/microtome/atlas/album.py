@@ -140,7 +140,7 @@ class Album:
         return ""
 
     def without_weights(self, layer: str) -> Absent | None:
-        """Why a layer is no single linear map, with the layers that are; None where it is one."""
+        """Why a layer is no single linear map, with the layers that are; None if it is one."""
         inside = maps_inside(self.net, layer)
         if inside == [layer]:
             return None

@@ -53,7 +53,7 @@ def batches(
     ------
     indices : Tensor, int64, (n,)
     images : Tensor, float32, (n, C, H, W)
-    labels : Tensor, int64, (n,), -1 where an item has none, or None where the data set has none
+    labels : Tensor, int64, (n,), -1 where an item has none, or None if the data set has none
 
     Raises
     ------

@@ -102,7 +102,7 @@ class Folder:
             raise InputError(f"{error} {len(others)} more cannot be read: {shown}") from error
 
     def _fault(self, index: int) -> str:
-        """Why a file cannot be read; empty where it can."""
+        """Why a file cannot be read; empty if it can."""
         try:
             self._pixels(index)
         except InputError as error:

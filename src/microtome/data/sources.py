@@ -104,7 +104,7 @@ def open_picture(source: str | Path, input_shape: tuple[int, int, int]) -> Tenso
 
 
 def _named(source: str, part: str) -> Images | None:
-    """The data set that a name with or without a part means; None where it is no name."""
+    """The data set that a name with or without a part means; None if it is no name."""
     name, _, wanted = source.partition(":")
     if name not in NAMES or not (wanted in ("", *PARTS) or "+" in wanted):
         return None

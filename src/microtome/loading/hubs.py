@@ -15,7 +15,7 @@ from torch import nn
 
 from microtome import zoo
 from microtome.errors import InputError, ModelError, nearest
-from microtome.loading.factory import fixed_random_state
+from microtome.loading.own_model import fixed_random_state
 
 __all__ = ["HUBS", "RANDOM", "HubModel", "hub_model"]
 

@@ -9,7 +9,7 @@ from typing import Any
 from microtome import data as datasets
 from microtome import zoo
 from microtome.errors import InputError
-from microtome.loading import factory, hubs
+from microtome.loading import hubs, own_model
 from microtome.loading.class_folders import labelled
 from microtome.loading.subject import Subject
 from microtome.network import Network
@@ -100,7 +100,7 @@ class RunConfig:
                 input_shape=self.input_shape,
                 classes=self.classes,
             )
-        model = factory.build(self.model)
+        model = own_model.build(self.model)
         if self.input_shape is None:
             raise InputError("the input shape is not known; give --input-shape channels,height,width.")
         if (file := self._file()) is not None:

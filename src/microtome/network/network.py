@@ -74,11 +74,11 @@ class Network:
 
     Notes
     -----
-    Cost: a pass over one image, and passes over one and three images of 64 pixels, or one over two images of full size
-    if the model does not accept small ones. If the values of an image change in a batch, two more passes over three or
-    two images. Without ``output`` and a closing softmax or sigmoid (in any spelling), outputs in [0, 1] are
-    probabilities where they sum to 1 or are made of sigmoids and softmaxes alone; a single output is a value; several
-    are logits.
+    Cost: a pass over one image, and passes over one and four images of 64 pixels, or one over two images of full size
+    if the model does not accept small ones. If the values of an image change in a batch, two more passes over four or
+    two images; five over four images if an operation reads some images of a batch only. Without ``output`` and a
+    closing softmax or sigmoid (in any spelling), outputs in [0, 1] are probabilities where they sum to 1 or are made
+    of sigmoids and softmaxes alone; a single output is a value; several are logits.
 
     Examples
     --------
@@ -439,7 +439,7 @@ class Network:
             stop=stop,
         )
 
-    def _pictures(self, count: int, size: tuple[int, int], changed: bool) -> Tensor:
+    def _pictures(self, count: int, size: tuple[int, int], changed: int | None) -> Tensor:
         """Images that the network's axes are read with, normalised."""
         shape = (count, self.input_shape[0], *size)
         return self.normalise(reading_images.faint_noise(shape, self.pixels, self.device, changed=changed))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from microtome import trace
-
 Range = tuple[float, float] | None  # of the pixels; None admits any
 
 
@@ -16,10 +14,12 @@ def gray(shape: tuple[int, ...], pixels: Range, device: torch.device) -> Tensor:
     return torch.full(shape, (low + high) / 2, device=device)
 
 
-def faint_noise(shape: tuple[int, int, int, int], pixels: Range, device: torch.device, *, changed: bool) -> Tensor:
+def faint_noise(
+    shape: tuple[int, int, int, int], pixels: Range, device: torch.device, *, changed: int | None
+) -> Tensor:
     """The first image is gray, the others noise of half the contrast.
 
-    The ``changed`` image has the full contrast, so that it holds the extremes of the batch.
+    The image of the index ``changed`` has the full contrast, so that it holds the extremes of the batch.
     """
     low, high = pixels if pixels is not None else (0.0, 1.0)
     images, count = gray(shape, pixels, device), shape[0]
@@ -28,9 +28,8 @@ def faint_noise(shape: tuple[int, int, int, int], pixels: Range, device: torch.d
     noise = torch.rand((count + 1, *shape[1:]), generator=torch.Generator().manual_seed(0), device="cpu") - 0.5
     contrast = torch.full((count,), 0.5, device="cpu")
     contrast[0] = 0.0
-    if changed:
-        which = trace.changed_image(count)
-        noise[which], contrast[which] = noise[count], 1.0
+    if changed is not None:
+        noise[changed], contrast[changed] = noise[count], 1.0
     return images + ((high - low) * contrast[:, None, None, None] * noise[:count]).to(images)
 
 

@@ -313,7 +313,7 @@ def _interval(across: _Hsic, own: _Hsic, others: _Hsic) -> tuple[dict[str, Tenso
 def successive(features: Iterable[Tensor]) -> dict[str, Tensor]:
     """Debiased CKA of each layer's features (N, F) and the next one's: ``values``, ``low``, ``high``; NaN if undefined.
 
-    The features of a layer are asked for once, and those of two layers are held in double precision.
+    The features of a layer are requested once, and those of two layers are held in double precision.
     """
     found: dict[str, list[Tensor]] = {"values": [], "low": [], "high": []}
     x: Tensor | None = None

@@ -97,7 +97,7 @@ def pca(features: Features) -> PrincipalMap:
 
 
 def principal_axes(values: Points) -> tuple[Points, Points, Points]:
-    """Mean (F,), two orthonormal directions (2, F) and their shares of the variance (2,); zero where there is none."""
+    """Mean (F,), two orthonormal directions (2, F) and their shares of the variance (2,); zero if there is none."""
     from scipy.linalg import eigh
     from scipy.sparse.linalg import svds
 

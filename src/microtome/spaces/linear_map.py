@@ -91,7 +91,7 @@ class LinearMap(Operator):
         return all_singular_values(self)
 
     def condition_number(self) -> float:
-        """Largest by smallest of all min(m, n) singular values; infinite where the smallest is zero to rounding.
+        """Largest by smallest of all min(m, n) singular values; infinite if the smallest is zero to rounding.
 
         Raises
         ------

@@ -102,7 +102,7 @@ class CamConversion(Result, drawing="surgery.cam_conversion_figures:cam_conversi
         return _wrapped(net, model.eval())
 
     def table(self) -> Table:
-        """One row for each state: accuracy in percent and its standard error for so many test images."""
+        """One row for each state: accuracy in percent and its standard error on the test images."""
         return Table.of(
             [
                 {"state": state, "accuracy": 100 * value, "error": 100 * (value * (1 - value) / self.images) ** 0.5}

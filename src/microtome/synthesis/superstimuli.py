@@ -48,7 +48,7 @@ class Superstimuli(Result, drawing="synthesis_figures:superstimuli"):
         (n,) the share of the images in the data, in percent, whose largest activation is not above ``peak`` (for
         ``sign=-1``: whose smallest one is not below it). None before ``credentials``, as are all further fields.
     agreement : Tensor or None
-        (n,) in [0, 1]: similarity of the paths of this image and of images from other starts. NaN where there are none.
+        (n,) in [0, 1]: similarity of the paths of this image and of images from other starts. NaN if there are none.
     path_similarity : Tensor or None
         (n,) in [0, 1]: similarity of the paths of this image and of the top patches; see ``credentials``. NaN if the
         patches do not drive the unit.

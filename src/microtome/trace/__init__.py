@@ -1,6 +1,5 @@
 """The interception engine: the only place that touches torch's hooks and function modes."""
 
-from microtome.trace.axes.axis_reading import changed_image
 from microtome.trace.axes.value_axes import Axes, Factor
 from microtome.trace.backward_rules import BackwardRule, Operation, RuleSet
 from microtome.trace.fingerprint import fingerprint
@@ -40,7 +39,6 @@ __all__ = [
     "Tracer",
     "Weights",
     "are_shares",
-    "changed_image",
     "channels_innermost",
     "fingerprint",
     "folded",

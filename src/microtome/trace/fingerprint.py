@@ -26,7 +26,7 @@ def fingerprint(model: nn.Module, images: Tensor, *about: Any) -> str:
     model : nn.Module
         Any module; it is run as written and left as found.
     images : Tensor
-        What it is run on, (1, C, H, W), already normalised.
+        The images of the pass, (1, C, H, W), already normalised.
     about
         What else tells networks apart: numbers and texts.
 

@@ -98,7 +98,7 @@ def channels_innermost(model: nn.Module) -> nn.Module:
 
 
 def _private(model: nn.Module) -> nn.Module | None:
-    """A copy in evaluation mode that holds the model's own tensors; None where it cannot be copied."""
+    """A copy in evaluation mode that holds the model's own tensors; None if it cannot be copied."""
     own = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     try:
         return copy.deepcopy(model, dict(own)).eval()

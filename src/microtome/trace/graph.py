@@ -46,7 +46,7 @@ class Layer:
     parameters : int
         Weights held, those of submodules included.
     field : ReceptiveField or None
-        Pixels that one position depends on, gates left out; None where it cannot be known. A layer
+        Pixels that one position depends on, gates left out; None if it cannot be known. A layer
         without height and width sees one rectangle.
     gated : bool
         True when a global gate (squeeze-excite, attention over the picture, instance norm) makes every
@@ -60,7 +60,7 @@ class Layer:
     operation : str
         Name of the last operation, whose value is the layer's output.
     leaf : bool
-        True where the layer's own operation makes its value; False where a layer inside it does, or
+        True if the layer's own operation makes its value; False if a layer inside it does, or
         where it hands on what it reads (a container, an identity, dropout in evaluation).
     step : int
         Which operation of the pass makes the value, counted from 1. Layers are listed as they begin, and a
@@ -200,6 +200,10 @@ class Watcher:
         found = self._made.get(id(value))
         return None if found is None else found[1]
 
+    def let_go(self) -> None:
+        """Forget which value is which, after the pass: each is held only until it has been compared."""
+        self._made.clear()
+
     def _sources(self, args: Any) -> list[int]:
         return [self._made[id(value)][1] for value in tensors(args) if id(value) in self._made]
 
@@ -260,7 +264,7 @@ def watch(
     model : nn.Module
         The model.
     pictures : function
-        Makes prepared images: (number, (height, width), whether one of them is changed); a single one is gray.
+        Makes prepared images: (number, (height, width), which of them is changed, if any); a single one is gray.
     size : (int, int)
         Height and width that the model takes.
     beside : function
@@ -269,15 +273,18 @@ def watch(
     watcher, output, count = _first_pass(model, pictures, size)
     values = {span.name: Seen("", span.shape) for span in watcher.spans if span.node is not None}
     values |= {node.call: node.seen for node in watcher.nodes[1:]}
+    heads = {path: watcher.node_of(value) for path, value in tensors_by_path(output)}
+    watcher.let_go()
     reading = read_axes(model, pictures, size, values, count, output, beside)
-    return _graph(watcher, output, reading, count), output, reading.shared
+    return _graph(watcher, heads, reading, count), output, reading.shared
 
 
 def _first_pass(model: nn.Module, pictures: Pictures, size: tuple[int, int]) -> tuple[Watcher, Any, int]:
     """A watched pass over as few images as the model takes."""
     first: ModelError | None = None
+    found: tuple[Watcher, Any, int] | None = None
     for count in _BATCHES:
-        images = pictures(count, size, False)
+        images = pictures(count, size, None)
         watcher = Watcher(images)
         watcher.origins.add([_held(module) for module in model.modules()])
         try:
@@ -285,9 +292,13 @@ def _first_pass(model: nn.Module, pictures: Pictures, size: tuple[int, int]) -> 
             if watcher.strange and (hidden := readers_of_strangers(model, images)):
                 watcher = Watcher(images, hidden)
                 output = Tracer(model, observer=watcher)(images)
-            return watcher, output, count
+            found = found or (watcher, output, count)
+            if any(value.numel() for value in tensors(output)):  # pairs of one image: there are none, and no error
+                return watcher, output, count
         except ModelError as error:
             first = first or error
+    if found is not None:
+        return found
     assert first is not None  # noqa: S101 - every attempt has raised
     raise first
 
@@ -300,7 +311,7 @@ def _held(module: nn.Module) -> list[Any]:
     )
 
 
-def _graph(watcher: Watcher, output: Any, reading: Reading, count: int) -> Graph:
+def _graph(watcher: Watcher, heads: Mapping[Path, int | None], reading: Reading, count: int) -> Graph:
     public: dict[int, str] = {0: "input"}  # node -> the name people know it by
     merged: set[int] = set()
     for span in watcher.spans:  # inner modules come after outer ones: the innermost owner of a value wins
@@ -323,7 +334,6 @@ def _graph(watcher: Watcher, output: Any, reading: Reading, count: int) -> Graph
             public.setdefault(index, public.get(node.inputs[0], node.call) if plumbing else node.call)
             if not hidden:
                 layers[node.call] = _operation_layer(node, index, public, reading)
-    heads = {path: watcher.node_of(value) for path, value in tensors_by_path(output)}
     outputs = {path: public.get(node, "") for path, node in heads.items() if node is not None}
     mixes = next((public[k] for k, node in enumerate(watcher.nodes) if node.call == reading.mixes and k in public), "")
     return Graph(layers, outputs, reading.axes, mixes or reading.mixes, reading.note, count)

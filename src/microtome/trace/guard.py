@@ -134,7 +134,7 @@ def without_backward_hooks(model: nn.Module) -> Iterator[None]:
 
 
 def hooked_backwards(model: nn.Module) -> str:
-    """The first module whose backward hooks take part in gradients; empty where none has any."""
+    """The first module whose backward hooks take part in gradients; empty if none has any."""
     hooked = next((module for module in _modules(model) if _backward_hooks(module)), None)
     if hooked is None:
         return ""

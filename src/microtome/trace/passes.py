@@ -127,7 +127,7 @@ def _range(net: Network, images: Tensor) -> tuple[Tensor, Tensor]:
 def _gradients(
     output: Tensor, grad_output: Tensor | None, places: dict[str, Any], names: list[str], rules: RuleSet | None
 ) -> dict[str, Any]:
-    """Gradients at the recorded places; None where the output does not depend on one."""
+    """Gradients at the recorded places; None if the output does not depend on one."""
     if not output.requires_grad:
         raise OpaqueError(
             f"the score does not depend on {', '.join(names)} by differentiable operations "

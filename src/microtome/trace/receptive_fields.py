@@ -113,7 +113,7 @@ START = Field(Axis(Fraction(1), Fraction(0), Fraction(0)), Axis(Fraction(1), Fra
 
 
 def propagate(call: Call, fields: Sequence[tuple[Tensor, Field]], output: Tensor) -> Field | None:
-    """The field of an operation's output from those of its inputs; None where it cannot be known.
+    """The field of an operation's output from those of its inputs; None if it cannot be known.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from microtome.errors import InputError, StoreError
-from microtome.result_html import page, said
+from microtome.result_html import page, value_text
 from microtome.tables import Table
 from microtome.training import checkpoints
 from microtome.zoo.weight_files.weights import fill
@@ -69,11 +69,13 @@ class Run:
         shown = [record for place, record in enumerate(self.records) if (len(self) - 1 - place) % stride == 0]
         table = Table.of([{key.replace("_", " "): record[key] for key in numbers} for record in shown])
         where = "in memory only" if self.folder is None else f"in the folder {self.folder}"
-        kept = said(list(self.checkpoints))
+        kept = value_text(list(self.checkpoints))
         lines = [f"The record is {where}; weights are stored for the epochs: {kept}."]
         if stride > 1:
             lines.append(f"One of {stride} epochs is shown.")
-        return page(f"Training run of {len(self)} epochs", lines, table, [f"Settings: {said(dict(self.settings))}."])
+        return page(
+            f"Training run of {len(self)} epochs", lines, table, [f"Settings: {value_text(dict(self.settings))}."]
+        )
 
     @property
     def epochs(self) -> Tensor:

@@ -36,9 +36,9 @@ class Criteria(Result, drawing="surgery.pruning_figures:criteria"):
     ----------
     layers, columns : list of str
     value : dict of str to Tensor
-        By layer, (units, columns). NaN where a criterion is not defined for the layer, or its input is missing.
+        By layer, (units, columns). NaN if a criterion is not defined for the layer, or its input is missing.
     error : dict of str to Tensor
-        Standard errors, (units, columns); for ``kernel`` the standard deviation of its null distribution. NaN where
+        Standard errors, (units, columns); for ``kernel`` the standard deviation of its null distribution. NaN if
         there is none.
     p_value : dict of str to Tensor
         P-values of ``kernel`` and ``class_selectivity``, (units, columns); NaN for other columns.
@@ -106,7 +106,7 @@ def criteria(
     - ``superstimulus``: root mean square contrast of the unit's superstimulus times its Moran's I; 0 for a flat image
       and for noise. The error is the standard error over several images of a unit.
     - ``class_selectivity``: :math:`\eta^2`, the share of the variance of the image's mean activation that lies
-      between the classes; p-value by permutation of labels. NaN where no class has two images.
+      between the classes; p-value by permutation of labels. NaN if no class has two images.
     - ``stimulus_selectivity``: sparseness of the rectified responses to synthetic stimuli,
       :math:`(1 - \frac{(\sum r / n)^2}{\sum r^2 / n}) / (1 - 1/n)`: 0 if all stimuli have the same response, 1 if only
       one stimulus has a response [3]_.

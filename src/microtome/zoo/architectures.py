@@ -74,11 +74,11 @@ class Architecture:
         return None if self.weights is None else in_package(*self.weights)
 
     def trained_for(self, input_shape: tuple[int, int, int], classes: Sequence[str] | None) -> bool:
-        """Whether the trained weights serve images of this shape and so many classes."""
+        """Whether the trained weights fit images of this shape and this number of classes."""
         return input_shape[0] == self.input_shape[0] and (classes is None or len(classes) == _class_count(self))
 
     def class_names(self) -> tuple[str, ...] | None:
-        """The classes' names; None where no installed package knows them."""
+        """The classes' names; None if no installed package knows them."""
         if self.classes == "digits":
             return CLASSES
         if self.classes == "cifar10":

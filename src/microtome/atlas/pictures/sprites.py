@@ -77,7 +77,7 @@ def _table(name: str) -> NDArray[np.float32]:
 
 
 def bounds(values: Tensor, colours: Colours) -> tuple[float, float]:
-    """The range of a colour scale: symmetric about zero where values are signed, from zero where they are not."""
+    """The range of a colour scale: symmetric about zero if values are signed, otherwise from zero."""
     finite = values[torch.isfinite(values)]
     if not finite.numel():
         return (-1.0, 1.0) if colours == "diverging" else (0.0, 1.0)
@@ -119,7 +119,7 @@ class SpriteWriter:
             self._waiting.clear()
 
     def _wait(self, most: int) -> None:
-        """Wait until at most so many pictures are not written; raises the error of a picture."""
+        """Wait until at most ``most`` pictures are not yet written; raise the error of a picture."""
         while len(self._waiting) > most:
             self._waiting.popleft().result()
 

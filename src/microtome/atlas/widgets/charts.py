@@ -201,7 +201,7 @@ class ImageMap(Widget):
 
 @dataclass(frozen=True)
 class UnitTableRow:
-    """Numbers of one unit by column, with standard errors and p-values; None where there is none."""
+    """Numbers of one unit by column, with standard errors and p-values; None if there is none."""
 
     unit: int
     link: Link

@@ -39,7 +39,7 @@ class Stimulus:
 
     ``role`` is ``"positive"``, ``"negative"`` or ``"diverse"``; ``percentile`` is the position of its activation
     in the distribution over the data, 100 for above the strongest patch. ``trusted`` says whether the image shows what
-    drives the unit in the data, None where that is not known; ``reason`` says why not, ``credentials`` what was
+    drives the unit in the data, None if that is not known; ``reason`` says why not, ``credentials`` what was
     measured.
     """
 

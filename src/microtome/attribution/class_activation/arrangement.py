@@ -45,8 +45,13 @@ class Arrangement:
         Raises
         ------
         LayerError
-            When the values are not one set for each image.
+            When the values are not one set for each image, or are complex numbers.
         """
+        if value.is_complex():
+            raise LayerError(
+                "a layer of real numbers is needed; this one holds complex numbers, which have no sign. Choose a layer "
+                "before the transform, or one that holds the size or the real part of these numbers."
+            )
         if self.kind != "tokens":
             return self.axes.maps(value, count)
         return self.on_grid(self.axes.per_unit(value, count))
@@ -161,7 +166,18 @@ def _with_changed_patches(net: Network, grid: tuple[int, int], patches: list[tup
 
 def operator_of(layer: Layer) -> str:
     """The operator whose value a layer hands on: ``"softmax"`` for ``"attn/softmax.1"``."""
-    return layer.operation.rpartition("/")[2].partition(".")[0]
+    return operator_in(layer.operation)
+
+
+def operator_in(operation: str) -> str:
+    """The operator that the name of an operation holds.
+
+    Examples
+    --------
+    >>> operator_in("attn/softmax.1")
+    'softmax'
+    """
+    return operation.rpartition("/")[2].partition(".")[0]
 
 
 def _some(net: Network) -> str:

@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
-from microtome.attribution.class_activation.arrangement import Arrangement, operator_of, token_arrangement
+from microtome.attribution.class_activation.arrangement import Arrangement, operator_in, operator_of, token_arrangement
 from microtome.errors import LayerError
 from microtome.network import Network
 from microtome.trace import Factor, Layer
@@ -19,6 +19,8 @@ ATTENTION = those(role=("attention", "softmax"))
 _PROJECTIONS = ATTENTION | {"linear", "addmm", "matmul", "bmm", "mul", "div"}
 
 _SUMS = frozenset(("add", "sub"))
+_REDUCTIONS = frozenset("mean sum amax amin logsumexp".split())
+_MAKE_COMPLEX = those(role="transform") | {"complex", "polar", "view_as_complex"}
 
 # It follows from the structure of a network, so it is chosen once for each.
 _DEFAULTS: WeakKeyDictionary[Network, str] = WeakKeyDictionary()
@@ -70,11 +72,19 @@ def _last_map(net: Network) -> Layer | None:
         if entry.spatial
         and entry.units
         and math.prod(entry.axes.grid) > 1
-        and not _ends_in_pooling(entry)
+        and not _ends_in_pooling(net, entry)
         and not _only_moves(entry)
     ]
     read = [entry for entry in found if entry.step not in unread]  # empty where the model hides the readers
-    return max(read or found, key=lambda entry: (entry.step, entry.leaf), default=None)
+    ordered = sorted(read or found, key=lambda entry: (entry.step, entry.leaf), reverse=True)
+    return next((entry for entry in ordered if not _is_complex(net, entry)), None)
+
+
+def _is_complex(net: Network, layer: Layer) -> bool:
+    """Whether a layer's values are complex numbers, which have no sign; it is asked where the network makes such."""
+    if not any(operator_in(name) in _MAKE_COMPLEX for name in net.graph.axes):
+        return False
+    return net.activations(net.probe, layer.name, check=False)[layer.name].is_complex()
 
 
 def _unread_steps(net: Network) -> set[int]:
@@ -84,9 +94,17 @@ def _unread_steps(net: Network) -> set[int]:
     return {entry.step for entry in net.layers.values() if entry.leaf and entry.name not in feeding}
 
 
-def _ends_in_pooling(layer: Layer) -> bool:
+def _ends_in_pooling(net: Network, layer: Layer) -> bool:
     """Whether a pooling makes the value, also that of a container; its class may be called PoolFormerLayer."""
-    return "pool" in operator_of(layer) or layer.kind in ("mean", "amax", "sum")
+    return "pool" in operator_of(layer) or (layer.kind in _REDUCTIONS and not _joins_branches(net, layer))
+
+
+def _joins_branches(net: Network, layer: Layer) -> bool:
+    """Whether a sum or mean is over maps that were stacked: its units and positions are those of each of them."""
+    read = [net.layers[name] for name in layer.inputs if name in net.layers]
+    return bool(read) and all(
+        len(entry.axes.factors) == len(layer.axes.factors) + 1 and entry.units == layer.units for entry in read
+    )
 
 
 def _only_moves(layer: Layer) -> bool:
@@ -99,7 +117,7 @@ def _only_moves(layer: Layer) -> bool:
 
 
 def last_tokens(net: Network) -> tuple[str, Arrangement] | None:
-    """The layer of tokens that is made into one vector, with the places of its tokens; None where there is none."""
+    """The layer of tokens that is reduced to one vector, with the places of its tokens; None where there is none."""
     seen = set[str]()
     for entry in reversed(list(net.layers.values())):
         found = _tokens_behind(net, entry, seen) if len(entry.shape) == 1 else None

@@ -10,7 +10,7 @@ from torch.nn import functional
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
     """Spearman's rank correlation of maps (N, H, W), equal values sharing their mean rank; (N,).
 
-    Zero where a map is the same everywhere: it has no order.
+    Zero if a map is the same everywhere: it has no order.
 
     Examples
     --------

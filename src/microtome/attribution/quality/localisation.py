@@ -28,7 +28,7 @@ def energy_in_mask(attribution: Attribution | Tensor, masks: Any) -> Tensor:
     Returns
     -------
     Tensor
-        (N,), from 0 to 1; NaN where a map has no positive part. The mask's share of the picture is
+        (N,), from 0 to 1; NaN if a map has no positive part. The mask's share of the picture is
         what a flat map would have.
 
     Raises

@@ -176,7 +176,7 @@ def draw_anew(parameter: nn.Parameter, generator: torch.Generator) -> None:
 def _copy(net: Network) -> Network:
     try:
         model = copy.deepcopy(net.model)
-    except Exception as error:  # whatever a user's module cannot hand on
+    except Exception as error:  # any error of a user's module that cannot be copied
         raise ModelError(
             f"the model cannot be copied ({type(error).__name__}: {error}); randomisation works on a copy, "
             "so it needs a model that copy.deepcopy accepts."
@@ -185,7 +185,7 @@ def _copy(net: Network) -> Network:
 
 
 def _gathered(parts: dict[str, list[str]], steps: int | None) -> list[dict[str, list[str]]]:
-    """The parts in at most so many groups of about equal size."""
+    """The parts in at most ``steps`` groups of about equal size."""
     count = len(parts) if steps is None else min(check_count(steps, "steps"), len(parts))
     names = list(parts)
     edges = [round(place * len(names) / count) for place in range(count + 1)]

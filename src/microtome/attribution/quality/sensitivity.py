@@ -26,7 +26,7 @@ class Sensitivity(Result, drawing="attribution.quality_figures:sensitivity"):
     Attributes
     ----------
     values : Tensor
-        (N,), the largest relative change found; NaN where the map is zero everywhere.
+        (N,), the largest relative change found; NaN if the map is zero everywhere.
     target : Tensor
         (N,), the class.
     """

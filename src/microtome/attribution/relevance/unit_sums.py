@@ -42,7 +42,7 @@ class ScoreDecomposition(Result):
         equals the sum over its steps plus bias plus rest. The image is the entry of layer ``"input"``, unit -1. An
         entry that was not followed has no steps.
     held : bool
-        Whether gates, attention weights and deviations of norms were treated as constants. False where an
+        Whether gates, attention weights and deviations of norms were treated as constants. False if an
         operation has no relevance rule: then amounts are gradient times value, and ``rest`` is the remainder.
     """
 

@@ -116,7 +116,7 @@ def parts_of_a_data_set(folders: Sequence[str], depths: Sequence[int], classes: 
 
 
 def by_prefix(stems: Sequence[str], classes: Sequence[str] | None) -> Tensor | None:
-    """Labels from numbers in front of the file names, or None where the names do not bear them out.
+    """Labels from numbers in front of the file names, or None if the names do not bear them out.
 
     Examples
     --------

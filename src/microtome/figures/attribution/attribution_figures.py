@@ -136,7 +136,7 @@ def picture(axes: Axes, image: Tensor) -> None:
 
 
 def heat(axes: Axes, one: Tensor, top: float | None = None, *, smooth: bool = False) -> Any:
-    """Draw a map (H, W): blue-white-red about zero where it has two signs, magma where it has one."""
+    """Draw a map (H, W): blue-white-red about zero if it has two signs, magma if it has one."""
     array, signed = _array(one), bool((one < 0).any())
     limit = _limit(array) if top is None else top
     low = -limit if signed else 0.0

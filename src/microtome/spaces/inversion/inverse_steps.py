@@ -36,9 +36,9 @@ class Inverse(ABC):
     exact : bool
         True when every input comes back; otherwise the part in the signal space does.
     proved : bool
-        False where ``exact`` follows from the shape only, the rank not being known.
+        False if ``exact`` follows from the shape only, the rank not being known.
     condition_number : float
-        By how much errors may grow; NaN where it was not computed.
+        By how much errors may grow; NaN if it was not computed.
     rank : int
         Directions that survive the step; 0 where it was not computed.
     """

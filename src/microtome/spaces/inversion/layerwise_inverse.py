@@ -28,7 +28,7 @@ class Invertibility(Result, drawing="spaces.inverse_figures:invertibility"):
     ----------
     layers : list of dict
         In the order they run: ``name``, ``kind``, ``invertible``, ``exact`` (every input comes back for certain, not
-        only its signal part), ``why``, ``rank``, ``condition_number`` (None where it was not computed).
+        only its signal part), ``why``, ``rank``, ``condition_number`` (None if it was not computed).
     invertible : bool
         Whether all layers are invertible, so that ``invert_outputs`` works.
     exact : bool
@@ -51,7 +51,7 @@ class NetworkInverse(Result, drawing="spaces.inverse_figures:network_inverse"):
     Attributes
     ----------
     images : Tensor
-        (N, C, H, W) float64 in pixel space, not cut to the pixel range; NaN where ``valid`` is False.
+        (N, C, H, W) float64 in pixel space, not cut to the pixel range; NaN if ``valid`` is False.
     valid : Tensor
         (N,): whether all values stayed in the range of every activation on the way back.
     error : Tensor
@@ -59,7 +59,7 @@ class NetworkInverse(Result, drawing="spaces.inverse_figures:network_inverse"):
     rounding : Tensor
         (N,): by how much, of its length, an image is uncertain because the network's values are rounded to float64:
         half a unit in the last place at every layer, followed back. It grows with the condition numbers; errors
-        come out between this and some tens of times this. Zero where only signal parts come back, NaN where
+        come out between this and some tens of times this. Zero if only signal parts come back, NaN if
         not ``valid``.
     layers : list of dict
         As in ``Invertibility``, with ``outside`` (how many images left the activation's range there) and,

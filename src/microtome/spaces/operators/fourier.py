@@ -73,7 +73,7 @@ class Symbol:
         return torch.cat([self._field(spectrum), rest.to(self.gram.device)])
 
     def bound(self, degree: tuple[int, ...]) -> float:
-        """No singular value of the convolution with zero padding is above this; infinite where it cannot be said.
+        """No singular value of the convolution with zero padding is above this; infinite if there is no bound.
 
         Zero padding cuts a piece out of the convolution on the whole plane, whose norm is the largest value of
         the symbol; that is a trigonometric polynomial, which between the points of a grid rises above them by

@@ -101,7 +101,7 @@ def images_first(net: Network, name: str, value: Tensor, count: int) -> Tensor:
 
 
 def weight_of(call: Call) -> Tensor | None:
-    """The weight in float64 as torch lays it out for Linear or convolution; None where there is no fixed one."""
+    """The weight in float64 as torch lays it out for Linear or convolution; None if there is no fixed one."""
     bound = call.arguments
     if call.kind == "matmul":
         weight = bound["other"]

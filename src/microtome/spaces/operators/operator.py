@@ -32,7 +32,7 @@ class Operator(ABC):
         Number of channel groups without connections between them.
     band : int or None
         For a local map, about the bandwidth of its sparse matrix, with positions outermost;
-        None where it has no sparse matrix.
+        None if it has no sparse matrix.
     """
 
     name: str

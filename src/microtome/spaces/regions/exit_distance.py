@@ -27,9 +27,9 @@ class ExitDistance(Result, drawing="spaces.linear_regions_figures:exit_distance"
     Attributes
     ----------
     step : Tensor
-        (N,): the largest t with x + t d in the region; infinite where no unit ever switches.
+        (N,): the largest t with x + t d in the region; infinite if no unit ever switches.
     facet : list of dict
-        Which unit switches there; empty where none does.
+        Which unit switches there; empty if none does.
     """
 
     step: Tensor

@@ -17,7 +17,7 @@ from microtome.spaces.operators.linear_layer import in_double
 from microtome.spaces.regions.tangent_facets import Bends, bends, gradients, owner, reaches_scores, verify
 
 _ROWS = 128  # images with a direction that run at a time
-_ROUND = 8  # facets of one image whose gradients are taken before the bound is looked at again
+_ROUND = 8  # facets of one image whose gradients are computed before the bound is checked again
 _DOUBT = 1e-9  # probability, for an image, that a nearer facet was passed over
 
 
@@ -28,11 +28,11 @@ class FacetDistance(Result, drawing="spaces.linear_regions_figures:facet_distanc
     Attributes
     ----------
     distance : Tensor
-        (N,): L2 distance, in pixel space, to the nearest facet that the image does not lie on; infinite where there
+        (N,): L2 distance, in pixel space, to the nearest facet that the image does not lie on; infinite if there
         is none, as in a network without any activation.
     facet : list of dict
         Which one: ``layer``, ``kind``, ``unit`` (its channel and position) and ``which`` (the rival position
-        of a pooling window, the upper or lower edge of a clamp); empty where there is none.
+        of a pooling window, the upper or lower edge of a clamp); empty if there is none.
     normal : Tensor
         (N, C, H, W): the step that leads onto the facet; its length is ``distance``.
     ties : Tensor
@@ -42,10 +42,10 @@ class FacetDistance(Result, drawing="spaces.linear_regions_figures:facet_distanc
         (N,): facets that the image lies on, of units that reach no score: the map is the same on both sides.
     changing : Tensor
         (N,): L2 distance to the nearest facet, not through the image, whose unit reaches a score, so that the map of
-        the scores changes there; infinite where there is none. Never below ``distance``, inside which nothing
+        the scores changes there; infinite if there is none. Never below ``distance``, inside which nothing
         switches at all. Units without effect may switch before it and activate others, which are nearer then.
     changing_facet : list of dict
-        Which one; empty where there is none.
+        The facet; empty if there is none.
     changing_normal : Tensor
         (N, C, H, W): the step that leads onto it.
     checked : Tensor
@@ -159,7 +159,7 @@ def facet_distance(net: Network, images: Tensor, *, probes: int | None = 20, see
 
 
 def _owners(base: Bends, distance: Tensor, chosen: Tensor) -> list[dict[str, Any]]:
-    """Whose facet it is, for each image; empty where there is none."""
+    """The unit of the facet of each image; empty if there is none."""
     return [
         owner(base.facets, int(place)) if math.isfinite(away) else {}
         for away, place in zip(distance.tolist(), chosen, strict=True)

@@ -137,7 +137,7 @@ class _Cut:
 
 
 def _traced(net: Network, start: Tensor, way: Tensor, gap: float, limit: int) -> _Cut | None:
-    """By rows added to the batch, chunk after chunk; None where the network does not let them be added."""
+    """By rows added to the batch, chunk after chunk; None if the network does not let them be added."""
     ends = [i / _CHUNKS for i in range(_CHUNKS, 0, -1)]
     places: list[Tensor] = []
     scores: list[Tensor] = []

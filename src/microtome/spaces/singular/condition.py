@@ -15,7 +15,7 @@ from microtome.spaces.singular.triplets import triplets
 
 
 def condition_number(operator: Operator) -> float:
-    """Largest by smallest of all min(m, n) singular values; infinite where the smallest is zero to rounding.
+    """Largest by smallest of all min(m, n) singular values; infinite if the smallest is zero to rounding.
 
     Raises
     ------

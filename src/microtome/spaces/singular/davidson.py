@@ -35,11 +35,11 @@ def davidson(
     start : Tensor
         (N, n): at least k independent vectors; with fewer nothing is found.
     k : int
-        How many pairs.
+        Number of pairs.
     tolerance : float
         Largest :math:`\|G v - s^2 v\| / s`, by the largest s.
     rounds : int
-        At most so many.
+        Largest number of rounds.
 
     Returns
     -------

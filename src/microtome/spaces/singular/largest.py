@@ -17,7 +17,7 @@ _AHEAD = 4  # waves to start with beyond those wanted
 
 
 def largest_of_convolution(operator: ConvolutionOperator, k: int, seed: int, tolerance: float) -> Triplets | None:
-    """The ``k`` largest singular triplets of a convolution; None where no structure of it helps.
+    """The ``k`` largest singular triplets of a convolution; None if no structure of it helps.
 
     A 1 x 1 kernel has those of its small matrix, once for every position: exact. Groups of channels do not
     meet, so that each is a convolution of its own; a group whose largest possible value is below those

@@ -28,7 +28,7 @@ def by_tokens(
     which : str
         ``"largest"`` or ``"smallest"``.
     single : function
-        From the layer on one token and a number to so many triplets at the same end of the spectrum.
+        From the layer on one token and a number k to k triplets at the same end of the spectrum.
     """
     tokens = math.prod(operator.input_shape[:-1])
     count = -(-k // tokens)
@@ -60,7 +60,7 @@ def positions_read(operator: ConvolutionOperator) -> Tensor:
 
 
 def by_points(operator: ConvolutionOperator, k: int, which: str) -> Triplets | None:
-    """Each singular triplet of a 1 x 1 kernel, at every position that is read; None where zeros are among those wanted.
+    """Each singular triplet of a 1 x 1 kernel, at every position that is read; None if zeros are among those wanted.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ class Bidiagonalisation:
     outputs : Tensor
         ``(N, *output_shape)``: y.
     steps : int
-        At most so many steps.
+        Largest number of steps.
     """
 
     def __init__(self, operator: Operator, outputs: Tensor, steps: int) -> None:

@@ -42,7 +42,7 @@ class Cut:
     change : float
         Largest change of any logit on the data, caused by this cut alone.
     bound : float or None
-        Largest change of any logit for *any* image of the pixel range, in exact arithmetic; None where
+        Largest change of any logit for *any* image of the pixel range, in exact arithmetic; None if
         the reason holds only on the data.
     """
 

@@ -35,7 +35,7 @@ class Ascent:
     net, objective, placement, prior
         The parts.
     crop_maps : bool
-        Whether the objective reads only the positions above the canvas. False where it names one position
+        Whether the objective reads only the positions above the canvas. False if it names one position
         of the window's map.
     steps, seed : int
         Number of steps; seed of the noise and of the augmentation.

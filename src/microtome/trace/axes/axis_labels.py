@@ -44,7 +44,7 @@ def resized(axis: Axis, size: int) -> Axis:
         return axis
     roles = {f.role for f in axis}
     if len(roles) == 1 and roles != {IMAGE}:
-        return (Factor(roles.pop(), size),)
+        return (Factor(roles.pop(), size, 1, min(axis[0].origin, 0)),)
     return (Factor(PLACE, size),) if size > 1 else ()
 
 

@@ -1,11 +1,11 @@
-"""Measure the axes of every value with passes over one and three images; if in doubt, with one of the three changed."""
+"""Measure the axes of every value with passes over one and four images; if in doubt, with one of the four changed."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -14,17 +14,20 @@ from torch import Tensor, nn
 from microtome.errors import MicrotomeError
 from microtome.trace.axes.axis_labels import Labels
 from microtome.trace.axes.followed_pass import Digests, FollowedPass, KeptPass, Seen
-from microtome.trace.axes.image_order import BesideOthers, resolve
+from microtome.trace.axes.image_mixing import BesideOthers, resolve
 from microtome.trace.axes.value_axes import COLUMN, IMAGE, PLACE, ROW, UNIT, Axes, Axis, Factor
 from microtome.trace.shared_pass import Both, SharedPass, seeded_pass
 from microtome.trace.tracing.tracer import Tracer
 from microtome.trace.tracing.watching import INPUT, Observer
 
-_SMALL = (64, 128)  # pixels of the shorter side of the images that are tried first, where they are at most half
+# Pixels of the shorter side of the images that are tried first: how many times fewer pixels they must have in all, so
+# that five of them take less time than two of the full size, also where a size is tried in vain.
+_SMALL = {64: 4, 128: 5}
+_SEVERAL = 4  # images of a batch: models may take them in twos or by halves
 _PICTURE = -1  # origin of positions that are the picture's rows and columns in one axis
 
 
-Pictures = Callable[[int, tuple[int, int], bool], Tensor]  # (number, size, whether one is changed) -> prepared images
+Pictures = Callable[[int, tuple[int, int], int | None], Tensor]  # (number, size, which is changed) -> prepared images
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def read_axes(
     model : nn.Module
         The model.
     pictures : function
-        Makes prepared images: their number, height and width, and whether one of them is changed.
+        Makes prepared images: their number, height and width, and which of them is changed, if any.
     size : (int, int)
         Height and width that the model takes.
     values : mapping of str to Seen
@@ -80,9 +83,9 @@ def read_axes(
 
     Notes
     -----
-    Cost: passes over one and three images of 64 pixels if the model runs the same operations on such images; otherwise
-    one over two images of its own size. Two more over three or two images if the values of an image change in a batch,
-    even by rounding.
+    Cost: passes over one and four images of 64 pixels if the model runs the same operations on such images; otherwise
+    one over two images of its own size. Two more over four or two images if the values of an image change in a batch,
+    even by rounding. If an operation reads only some of the images, four are run, and each of them is changed in turn.
     """
     alone = False
     try:
@@ -91,7 +94,7 @@ def read_axes(
             return found
     except _ApartError:
         alone = True
-    single = FollowedPass(pictures(count, size, False))
+    single = FollowedPass(pictures(count, size, None))
     Tracer(model, observer=single)(single.images)
     if alone:
         for seen in single.seen.values():
@@ -134,17 +137,20 @@ def _attempts(
     full = {name: seen.shape for name, seen in values.items()}
     measured = partial(_measured, model, pictures, beside)
     for small in smaller(size) if count == 1 else []:
-        yield partial(measured, small, (1, 3), None, full)
+        yield partial(measured, small, (1, _SEVERAL), None, full)
     yield partial(measured, size, (count, count + 1), (values, output), full)
     yield partial(measured, size, (count + 1, count + 2), None, None)
+    if count > 1:
+        note = f"the model takes {count} images, but not {count + 1} in the same way, so {count} go through at a time"
+        yield lambda: replace(measured(size, (count, 2 * count), (values, output), full), note=note)
 
 
 def smaller(size: tuple[int, int]) -> list[tuple[int, int]]:
     """Smaller sizes of nearly the same proportions, for faster readings; empty for small images."""
     found = []
-    for side in _SMALL:
-        if min(size) >= 2 * side:
-            height, width = (max(side, round(length * side / min(size) / 32) * 32) for length in size)
+    for side, fewer in _SMALL.items():
+        height, width = (max(side, round(length * side / min(size) / 32) * 32) for length in size)
+        if height * width * fewer <= math.prod(size):
             found.append((height, width))
     return found
 
@@ -158,13 +164,13 @@ def _measured(
     before: tuple[Mapping[str, Seen], Any] | None,
     full: Mapping[str, tuple[int, ...]] | None,
 ) -> Reading:
-    """Run two batch sizes and, if in doubt, the larger one with an image changed.
+    """Run two batch sizes and, if in doubt, the larger one with images changed.
 
     ``before`` holds the values and the output for the smaller batch if they are known.
     """
     fewer, more = counts
     if before is None:
-        first, single = KeptPass(), pictures(fewer, size, False)
+        first, single = KeptPass(), pictures(fewer, size, None)
         returned, _ = seeded_pass(model, single, first, seed=1)
         before = first.seen, returned
     alone, fewer_returned = before
@@ -174,17 +180,23 @@ def _measured(
     plain, shared, mixed = None, None, frozenset[str]()
     if fewer == 1:
         # The gray image, whose values alone are known, comes second: this shows what it takes from an image before it.
-        images, other, beside_others = pictures(more, size, False).roll(1, 0), beside(), BesideOthers(alone, more, 1)
+        images, other, beside_others = pictures(more, size, None).roll(1, 0), beside(), BesideOthers(alone, more, 1)
         plain, returned, drew = run(images, beside_others.look, other)
+        if plain.parted and more < _SEVERAL:  # two images do not show in what order more of them are taken
+            return _measured(model, pictures, beside, size, (fewer, _SEVERAL), before, full)
         shared = SharedPass(images, other, returned, fewer_returned, 1, drew)
-    if plain is None or not beside_others.alike():
-        plain, _, _ = run(pictures(more, size, False), Digests().take)
-        changed, _, _ = run(pictures(more, size, True), Digests().take, labelled=False)
-        mixed = resolve(plain.seen, changed.seen, more, changed_image(more))
+    if plain is None or plain.parted or not beside_others.alike():
+        plain, _, _ = run(pictures(more, size, None), Digests().take)
+        if plain.parted and fewer > 1 and more % fewer:  # pairs, of which one is not whole
+            raise _UnlikeError
+        # The middle one of three; any of them where an operation reads some images only.
+        for which in range(more) if plain.parted else [(more - 1) // 2]:
+            changed, _, _ = run(pictures(more, size, which), Digests().take, labelled=False)
+            mixed |= resolve(plain.seen, changed.seen, more, which)
     axes = {}
     for name, seen in plain.seen.items():
-        shape = seen.shape if full is None or name not in full else full[name]
-        axes[name] = _settled(seen, more, shape, mixed=name in mixed)
+        shape, count = (seen.shape, more) if full is None or name not in full else (full[name], fewer)
+        axes[name] = _settled(seen, count, shape, mixed=name in mixed)
     mixes = next((name for name, seen in plain.seen.items() if seen.over or name in mixed), "")
     return Reading(axes | _of_inputs(plain, axes), mixes, shared=shared)
 
@@ -214,11 +226,6 @@ def _of_inputs(followed: FollowedPass, axes: Mapping[str, Axes]) -> dict[str, Ax
     return {name + INPUT: axes[source] for name, source in followed.sources.items() if source in axes}
 
 
-def changed_image(count: int) -> int:
-    """The index of the image that is changed: the middle one of three."""
-    return 1 if count > 2 else 0
-
-
 def _of_one(seen: Seen) -> Labels | None:
     """Labels of a value in a pass over one image, which the model may have taken out of its batch."""
     labels = seen.labels
@@ -234,7 +241,7 @@ def _alike(one: Mapping[str, tuple[int, ...]], other: Mapping[str, tuple[int, ..
 
 
 def _settled(seen: Seen, count: int, shape: tuple[int, ...], *, mixed: bool = False, measured: bool = True) -> Axes:
-    """Axes of a value from its labels, with the lengths that it has for images of the full size."""
+    """Axes of a value from its labels, with the lengths that it has for ``count`` images of the full size."""
     labels = seen.labels if seen.labels is not None else Labels(((),) * len(shape))
     return _axes(labels.axes, count, shape, mixed, measured)
 
@@ -266,12 +273,11 @@ def _lengths(axis: Axis, length: int, count: int) -> Axis:
         else:
             found[-1] = Factor(PLACE, found[-1].size * f.size)
     now = math.prod(f.size for f in found if f.role != IMAGE)
-    # Small images have fewer windows than those of the full size; the reading had ``count`` images, or one.
-    for images in (1, count):
-        if length == now * images:
-            return tuple(found)
+    if length == now * count:
+        return tuple(found)
+    # Small images have fewer windows than those of the full size.
     places = [k for k, f in enumerate(found) if f.role == PLACE]
-    others = math.prod(f.size for f in found if f.role == UNIT)
+    others = count * math.prod(f.size for f in found if f.role == UNIT)
     if len(places) != 1 or length % others:
         raise _UnlikeError
     found[places[0]] = Factor(PLACE, length // others)

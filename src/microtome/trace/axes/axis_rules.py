@@ -11,6 +11,7 @@ from microtome.trace.axes import layer_rules, move_rules
 from microtome.trace.axes.axis_labels import Known, Labels, Size, alike, resized
 from microtome.trace.axes.value_axes import COLUMN, PLACE, ROW, Factor
 from microtome.trace.operators.operator_calls import Call
+from microtome.trace.operators.operator_table import those
 
 
 def carried(call: Call, known: Callable[[Any], Known], outputs: list[Tensor], step: int) -> list[Labels | None]:
@@ -67,6 +68,8 @@ def _dated(f: Factor, step: int, *, shuffled: bool) -> Factor:
     return Factor(PLACE, f.size, f.step, step) if f.role == PLACE and not f.origin else f
 
 
+_TRANSFORMS = those(role="transform") - {"fft_fftshift", "fft_ifftshift"}  # which move frequencies
+
 Rule = Callable[[Call, Callable[[Any], Known], Size, int], Labels | None]
 
 
@@ -79,6 +82,7 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("multi_head_attention_forward", "lstm", "gru", "rnn_tanh", "rnn_relu"), layer_rules.multi_head),
     "einsum": layer_rules.einsum,
     **dict.fromkeys(("tensordot", "inner"), layer_rules.contracted),
+    **dict.fromkeys(_TRANSFORMS, layer_rules.transform),
     "embedding": layer_rules.embedding,
     **dict.fromkeys(
         "view reshape flatten unflatten squeeze unsqueeze ravel view_as reshape_as".split(), move_rules.reshape

@@ -42,6 +42,7 @@ class Seen:
     why: str = ""
     over: bool = False  # an operation that reduces the images of the batch to one value
     apart: bool = False  # an operation that computes each image of its value from the same image of what it reads
+    handed_on: bool = False  # a value that another operation has made, which has been looked at
 
 
 def kept(kind: str, value: Tensor) -> Seen:
@@ -85,6 +86,11 @@ class FollowedPass:
         Called with each value whose axis has been measured: (name, ``Seen``, value).
     labelled : bool
         Whether operators pass on the labels of axes.
+
+    Attributes
+    ----------
+    parted : bool
+        Whether an operation read only some images of the batch, or laid them out other than in one row.
     """
 
     images: Tensor
@@ -100,6 +106,7 @@ class FollowedPass:
         self._note(self.images, pictures(self.images.shape), "input")
         self.seen["input"] = Seen("input", tuple(self.images.shape), pictures(self.images.shape), 0)
         self._unread: list[str] = []
+        self.parted = False
         self.sources: dict[str, str] = {}  # input of a layer -> name of that value
 
     def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -127,6 +134,7 @@ class FollowedPass:
         self._measure(call.name, outputs[0], seen)
         if self.labelled:
             seen.over = self._reduces_images(call, seen)
+            self.parted |= seen.axis is None and self.other is not None and not seen.over and self._reads_images(call)
         self.seen[call.name] = seen
         for value, labels in zip(outputs, [seen.labels, *found[1:]], strict=True):
             self._note(value, labels, call.name)
@@ -172,8 +180,14 @@ class FollowedPass:
             return True
         if call.kind not in _REDUCING or seen.axis is not None or self.other is None:
             return False
-        read = self._known(call.input).labels
-        return read is not None and any(f.role == IMAGE for axis in read.axes for f in axis)
+        return self._holds_images(call.input)
+
+    def _reads_images(self, call: Call) -> bool:
+        return any(self._holds_images(value) for value in call.tensors)
+
+    def _holds_images(self, value: Any) -> bool:
+        labels = self._known(value).labels
+        return labels is not None and any(f.role == IMAGE for axis in labels.axes for f in axis)
 
     def _keeps_apart(self, call: Call, shape: tuple[int, ...]) -> bool:
         if call.kind not in _BY_IMAGE or not shape or shape[0] != len(self.images):
@@ -211,7 +225,8 @@ class FollowedPass:
         else:
             seen.labels = _without_images(seen.labels)
         plain = seen.axis is not None and seen.shape[seen.axis] == count
-        if self.look is not None and not (plain and seen.kind in _MOVING):
+        seen.handed_on = plain and seen.kind in _MOVING
+        if self.look is not None:
             self.look(name, seen, value)
 
 
@@ -223,7 +238,8 @@ class Digests:
 
     def take(self, name: str, seen: Seen, value: Tensor) -> None:
         """Keep the digest of a value."""
-        seen.digest = self.of(value, seen.axis)
+        if not seen.handed_on:
+            seen.digest = self.of(value, seen.axis)
 
     def of(self, value: Tensor, axis: int | None) -> NDArray[np.float64]:
         """One number per index of the axis, or one for all."""

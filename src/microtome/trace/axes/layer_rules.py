@@ -20,10 +20,47 @@ def convolution(call: Call, known: Callable[[Any], Known], shape: Size, step: in
     axes = list(labels.axes)
     if len(weight.shape) == 4 and place == 1:
         others = [f for axis in axes[:-2] for f in axis if f.role in (ROW, COLUMN)]
-        bare = all(f.role == PLACE for axis in axes[-2:] for f in axis)
-        if bare and not others and all(f.role != PLACE for f in axes[0]):
+        if _may_be_picture(axes[-2], axes[-1]) and not others and all(f.role != PLACE for f in axes[0]):
             axes[-2:] = [(Factor(ROW, images.shape[-2]),), (Factor(COLUMN, images.shape[-1]),)]
     return claimed(Labels(tuple(axes)), place, shape[place], step)
+
+
+def _may_be_picture(rows: Axis, columns: Axis) -> bool:
+    """Whether two axes can be the picture's: rows that were taken one by one are not known as such."""
+    return all(
+        (f.role == PLACE and f.origin >= 0) or (f.role == role and len(axis) == 1)
+        for role, axis in ((ROW, rows), (COLUMN, columns))
+        for f in axis
+    )
+
+
+# The frequencies of rows and columns, as the origin of what is then no position on the picture; by the direction.
+_FREQUENCIES = {(ROW, False): -2, (COLUMN, False): -3, (ROW, True): -4, (COLUMN, True): -5}
+_ROLES = {origin: found for found, origin in _FREQUENCIES.items()}
+
+
+def transform(call: Call, known: Callable[[Any], Known], shape: Size, step: int) -> Labels | None:
+    """A Fourier transform: rows and columns become frequencies; the inverse makes rows and columns of these."""
+    labels = known(call.arguments["input"]).labels
+    dim = call.arguments["dim"]
+    if dim is None:
+        sizes = call.arguments["s"]
+        dim = range(len(shape)) if sizes is None else range(-len(sizes), 0)
+    if labels is None:
+        return None
+    axes, inverse = list(labels.axes), "_i" in call.kind
+    for place in [dim] if isinstance(dim, int) else dim:
+        axes[place] = tuple(_transformed(f, shape[place], step, inverse=inverse) for f in axes[place])
+    return Labels(tuple(axes), labels.since)
+
+
+def _transformed(f: Factor, size: int, step: int, *, inverse: bool) -> Factor:
+    if f.role in (ROW, COLUMN):
+        return Factor(PLACE, size, f.step, _FREQUENCIES[f.role, inverse])
+    role, before = _ROLES.get(f.origin, ("", inverse))
+    if f.role == PLACE and before != inverse:
+        return Factor(role, size, f.step)
+    return Factor(PLACE, f.size, 1, step) if f.role == PLACE else f
 
 
 def linear(call: Call, known: Callable[[Any], Known], shape: Size, step: int) -> Labels:

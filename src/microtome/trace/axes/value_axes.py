@@ -28,7 +28,7 @@ class Factor(NamedTuple):
         For rows and columns that were cut into windows: the distance in rows between two neighbours.
     origin : int
         For other positions: the operation that arranged them. Layers of the same origin and size have the same
-        positions in the same order; 0 if unknown.
+        positions in the same order; 0 if unknown, negative for frequencies.
     """
 
     role: str

@@ -118,7 +118,7 @@ class Windows(RuleSet):
         full = {id(tensor): self.content(tensor) for tensor in tensors((args, kwargs))}
         return func(*substitute(args, full), **substitute(kwargs, full))
 
-    # -- operators: each returns None where the full computation is right or cheaper --------------------------------
+    # -- operators: each returns None if the full computation is right or cheaper --------------------------------
 
     def _base(self, call: Call, make: Callable[[], Tensor], part: str = "") -> Tensor:
         """A value of the untouched image: the same for every pass, so made in the first one.

@@ -152,7 +152,7 @@ def _small(
     make: Callable[[tuple[int, int]], Tensor],
     size: tuple[int, int],
 ) -> Beginning | None:
-    """The first output and a pass for small images; None where the model does something else with them."""
+    """The first output and a pass for small images; None if the model does something else with them."""
     reduced = smaller(size)
     if not reduced or first is None:
         return None

@@ -123,7 +123,7 @@ def _alike(value: Tensor, weights: Tensor) -> bool:
 class Attentions:
     """Observer that tells of the weights of every attention of a pass, (images, heads, queries, keys), in order.
 
-    ``nn.MultiheadAttention`` and ``scaled_dot_product_attention`` are asked for theirs. Where attention is
+    ``nn.MultiheadAttention`` and ``scaled_dot_product_attention`` return theirs. Where attention is
     written by hand, a softmax announces it and the next product with a factor of that shape carries it
     out: the factor is the weights, whatever has been done to them in between (heads mixed, a second softmax
     added, rows scaled).

@@ -1,4 +1,4 @@
-"""Norms linearised: layer, group and instance norm with their standard deviation treated as a constant."""
+"""Relevance of norms: layer, group and instance norm, linearised with their standard deviation as a constant."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from microtome.trace.backward_rules import Operation
+from microtome.trace.lrp.account import Account, proportional
 from microtome.trace.operators.nested_tensors import substitute
 from microtome.trace.operators.operator_calls import Call
 
 
-def held(call: Call, x: Tensor) -> Tensor:
-    """The operator at x; layer, group and instance norms keep the standard deviation of their original input."""
+def with_constant_deviation(call: Call, x: Tensor) -> Tensor:
+    """The operator at x, with the standard deviation of its original input."""
     bound = call.arguments
     if call.kind == "batch_norm" and (bound["training"] or bound["running_mean"] is None):
         return _normed(x, call.input, [0, *range(2, x.dim())], float(bound["eps"]), bound["weight"], bound["bias"])
@@ -42,8 +44,8 @@ def held(call: Call, x: Tensor) -> Tensor:
     return output
 
 
-def _normed(x: Tensor, given: Tensor, dims: list[int], eps: float, weight: Any, bias: Any) -> Tensor:
-    deviation = torch.sqrt(given.var(dims, unbiased=False, keepdim=True) + eps)
+def _normed(x: Tensor, original: Tensor, dims: list[int], eps: float, weight: Any, bias: Any) -> Tensor:
+    deviation = torch.sqrt(original.var(dims, unbiased=False, keepdim=True) + eps)
     return _scaled((x - x.mean(dims, keepdim=True)) / deviation, weight, bias)
 
 
@@ -53,6 +55,13 @@ def _scaled(z: Tensor, weight: Any, bias: Any) -> Tensor:
     return z + bias.reshape(shape) if bias is not None else z
 
 
-def linear_part(call: Call, x: Tensor) -> Tensor:
-    """The linear part alone: the operator at x less the operator at zero."""
-    return held(call, x) - held(call, torch.zeros_like(x))
+def norm(account: Account, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
+    """Relevance of a norm, which is affine with its standard deviation treated as a constant."""
+    call = operation.call
+    x = call.input
+    linear = with_constant_deviation(call, x) - with_constant_deviation(call, torch.zeros_like(x))
+
+    def run(swap: dict[int, Tensor]) -> Tensor:
+        return with_constant_deviation(call, swap[id(x)])
+
+    return proportional(account, operation, arriving, [x], run=run, constant=operation.output - linear)

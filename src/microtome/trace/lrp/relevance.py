@@ -13,13 +13,13 @@ from microtome.trace.backward_rules import BackwardRule, Operation, RuleSet, Thr
 from microtome.trace.lrp import additions
 from microtome.trace.lrp.account import Account, Chooser, proportional
 from microtome.trace.lrp.attention import attention, multi_head
-from microtome.trace.lrp.by_hand.channel_scaling import ChannelScaling, Scaled
 from microtome.trace.lrp.by_hand.nonlinearities import Nonlinearities
 from microtome.trace.lrp.by_hand.products_by_hand import ProductsByHand, Terms
 from microtome.trace.lrp.image_sums import ImageAxis
+from microtome.trace.lrp.joined_layers import JoinedLayers
 from microtome.trace.lrp.linear import WEIGHTED, Weighted, is_layer_by_product, read_by_layer
 from microtome.trace.lrp.moves import MOVES, WRITES, glued, mixes_in_constants, moved
-from microtome.trace.lrp.norms import held, linear_part
+from microtome.trace.lrp.norms import norm
 from microtome.trace.lrp.pixel_ranges import PixelRanges
 from microtome.trace.lrp.products import Gates, pointwise, reduced, summed
 from microtome.trace.operators.nested_tensors import tensors
@@ -80,9 +80,8 @@ class Relevance(RuleSet):
         self._prepares = False  # whether the running operation prepares pixels for the first layer
         self._gates = Gates()
         self._products = ProductsByHand()
-        self._scaled = ChannelScaling()
+        self._layers = JoinedLayers(self.account)
         self._nonlinearities = Nonlinearities()
-        self._made_by: dict[int, tuple[Tensor, Weighted]] = {}
         self._constants: dict[int, tuple[Tensor, str]] = {}  # with the operation that made them
         self._next: Weighted | None = None
 
@@ -97,7 +96,7 @@ class Relevance(RuleSet):
         They lead to the graph, whose nodes hold their rules and so this object: a circle that Python's collector
         does not see, since it runs through torch.
         """
-        for known in (self._made_by, self._ranges, self._gates, self._products, self._scaled, self._constants):
+        for known in (self._layers, self._ranges, self._gates, self._products, self._constants):
             known.clear()
         self._masks_and_gates.clear()
         self._readers.clear()
@@ -118,15 +117,11 @@ class Relevance(RuleSet):
                 self.run(Call("broadcast_to", expand, (value, shape), {}, False, call.name)) for value in call.tensors
             )
         ranges, self._prepares = self._ranges.after(call), self._ranges.prepares(call)
-        for value in call.tensors:
-            operator = self._made_by.get(id(value))
-            if operator is not None and operator[0] is value and call.kind != "batch_norm":
-                operator[1].readers += 1
-        self._scaled.read(call)
+        self._layers.read(call)
         weighs, terms = self._gates.made(call), self._products.before(call, self._ranges)
         source = call.input
         if call.inplace:  # the tensor stays, its value does not
-            for known in (self._made_by, self._ranges, self._gates, self._products, self._scaled):
+            for known in (self._layers, self._ranges, self._gates, self._products):
                 known.pop(id(source), None)
         base = source._base if call.inplace and source._is_view() else None
         if base is not None:
@@ -193,7 +188,7 @@ class Relevance(RuleSet):
         return self._nonlinearities.led(super()._chosen(call), partial(moved, self.account))
 
     def choose(self, call: Call) -> BackwardRule | Through | None:
-        """The rule of an operation; None where the gradient moves relevance rightly."""
+        """The rule of an operation; None if the gradient moves relevance rightly."""
         kind = call.kind
         if self._prepares:
             return _keep
@@ -208,18 +203,18 @@ class Relevance(RuleSet):
         if kind in _POINTWISE:
             return _STRAIGHT
         if kind == "batch_norm":
-            return self._batch_norm(call)
+            return self._layers.batch_norm(call)
         if kind in _AVERAGING:
             terms = self._products.of(call)
             return self._linear if terms is None else self._weighted(call, terms)
         if kind in _NORMS:
-            return self._held
+            return partial(norm, self.account)
         if kind in additions.ADDING:
             return partial(additions.added, self.account, self._refuse)
         if kind in self.several:
             return partial(additions.mean_of_two, self.account, self._refuse)
         if kind in ("add", "sub", "rsub"):
-            return self._sum(call)
+            return self._layers.sum(call)
         if kind in WRITES:
             return partial(moved, self.account) if mixes_in_constants(call) else None
         if kind == "glu":
@@ -238,7 +233,7 @@ class Relevance(RuleSet):
             return partial(multi_head, self.account)
         return self._refuse
 
-    # -- operators with weights, and norms -----------------------------------------------------------------------
+    # -- operators with weights ----------------------------------------------------------------------------------
 
     def _weighted(self, call: Call, terms: Terms | None = None) -> BackwardRule:
         x = read_by_layer(call) if terms is None else call.input
@@ -282,119 +277,6 @@ class Relevance(RuleSet):
         none = {id(value): torch.zeros_like(value) for value in takers}
         return proportional(self.account, operation, arriving, takers, constant=operation.again(none))
 
-    def _held(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-        """A norm, affine with its standard deviation treated as a constant."""
-        x = operation.call.input
-
-        def run(swap: dict[int, Tensor]) -> Tensor:
-            return held(operation.call, swap[id(x)])
-
-        constant = operation.output - linear_part(operation.call, x)
-        return proportional(self.account, operation, arriving, [x], run=run, constant=constant)
-
-    def _batch_norm(self, call: Call) -> BackwardRule:
-        operator = self._made_by.get(id(call.input))
-        bound = call.arguments
-        if operator is None or bound["running_mean"] is None or bound["training"]:
-            return self._held
-        weighted = operator[1]
-        if weighted.norm is not None:  # a second norm of the same values: neither forms one layer with the layer before
-            weighted.readers += 1
-        if weighted.readers or weighted.norm is not None or weighted.free:
-            return self._held
-        scale = torch.rsqrt(bound["running_var"] + bound["eps"])
-        if bound["weight"] is not None:
-            scale = scale * bound["weight"]
-        shift = -bound["running_mean"] * scale
-        if bound["bias"] is not None:
-            shift = shift + bound["bias"]
-        return self._joined(weighted, scale.detach(), shift.detach(), self._held)
-
-    @staticmethod
-    def _joined(
-        weighted: Weighted, scale: Tensor, shift: Tensor, alone: BackwardRule, steps: Sequence[Scaled] = ()
-    ) -> BackwardRule:
-        """One linear layer of a weighted operator and the scale and shift of its channels that follow it."""
-
-        def share(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-            if weighted.readers or any(
-                step.readers for step in steps
-            ):  # another operation has read the operator's output: two separate layers
-                weighted.norm = None
-                return alone(operation, arriving)
-            weighted.norm = (scale, shift, operation.output)
-            return operation.back((operation.inputs[0], arriving))
-
-        weighted.norm = (scale, shift, None)
-        return share
-
-    # -- sums ----------------------------------------------------------------------------------------------------
-
-    def _added_bias(self, call: Call) -> tuple[Weighted, Tensor] | None:
-        """The weighted operator before a sum, and the constant per channel that the sum adds to it."""
-        if call.kind != "add" or call.arguments["alpha"] != 1:
-            return None
-        for value, constant in (("input", "other"), ("other", "input")):
-            operator = self._made_by.get(id(call.arguments[value]))
-            added = call.arguments[constant]
-            if operator is None or not isinstance(added, Tensor) or added.requires_grad:
-                continue
-            if operator[1].readers <= 1 and operator[1].norm is None:
-                bias = operator[1].added_bias(operator[0], added)
-                if bias is not None:
-                    return operator[1], bias
-        return None
-
-    def _sum(self, call: Call) -> BackwardRule:
-        if (scaled := self._scaled_before(call)) is not None:
-            return scaled
-        biased = self._added_bias(call)
-        if biased is not None:
-            weighted, shift = biased
-            weighted.readers -= 1  # this sum, which is part of the layer
-            return self._joined(weighted, torch.ones_like(shift), shift, partial(additions.terms, self.account))
-        return partial(additions.terms, self.account)
-
-    def _scaled_before(self, call: Call) -> BackwardRule | None:
-        """The rule of the sum or difference that ends a batch norm by hand."""
-        terms = (call.arguments["input"], call.arguments["other"])
-        for value, added in (terms, terms[::-1]) if call.kind == "add" and call.arguments["alpha"] == 1 else ():
-            scaled = self._scaled.of(value)
-            if (
-                scaled is None
-                or not isinstance(added, Tensor)
-                or added.requires_grad
-                or scaled.weighted.norm is not None
-            ):
-                continue
-            shift, steps = scaled.weighted.added_bias(scaled.value, added), [*scaled.steps()]
-            if shift is None or scaled.weighted.readers != 1 or any(step.readers != 1 for step in steps):
-                continue
-            scaled.weighted.readers -= 1
-            for step in steps:
-                step.readers -= 1
-            return self._joined(
-                scaled.weighted, scaled.scale, scaled.shift + shift, partial(additions.terms, self.account), steps
-            )
-        operator = self._made_by.get(id(terms[0]))
-        weighted = operator[1] if operator is not None else None
-        if (before := self._scaled.of(terms[0])) is not None:
-            weighted = before.weighted
-        if call.kind != "sub" or weighted is None:
-            return None
-        layer = weighted
-
-        def share(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
-            """The whole layer gets the arriving relevance if the norm is complete."""
-            whole = layer.norm is not None and layer.norm[2] is not None
-            return (
-                operation.back((operation.inputs[0], arriving))
-                if whole
-                else additions.terms(self.account, operation, arriving)
-            )
-
-        return share
-
     # -- the rest ------------------------------------------------------------------------------------------------
 
     def _refuse(self, operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
@@ -405,15 +287,8 @@ class Relevance(RuleSet):
 
     def _remember(self, call: Call, output: Any) -> None:
         super()._remember(call, output)
-        if isinstance(output, Tensor) and self._next is not None:
-            self._made_by[id(output)] = (output, self._next)
+        self._layers.remember(call, output, self._next)
         self._next = None
-        self._scaled.note(call, output, self._maker)
-
-    def _maker(self, value: Tensor) -> Weighted | None:
-        """The weighted operator that has computed a value."""
-        operator = self._made_by.get(id(value))
-        return operator[1] if operator is not None and operator[0] is value else None
 
 
 def _is_layer(call: Call) -> bool:

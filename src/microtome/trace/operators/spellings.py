@@ -108,7 +108,7 @@ def spelling(func: Function) -> Spelling | None:
         found = _spell(func)
         _SPELLINGS[func] = found
         return found
-    except TypeError:  # not hashable: a wrapper of somebody's own
+    except TypeError:  # not hashable: a user's own wrapper
         return _spell(func)
 
 

@@ -34,7 +34,7 @@ class Value:
     name, kind : str
         Its operation.
     node : Any
-        The node of autograd's graph that a gradient of this value arrives at; None where it has no gradient.
+        The node of autograd's graph that a gradient of this value arrives at; None if it has no gradient.
     linear : bool
         Whether it is an affine function of its source.
     affine : bool
@@ -106,7 +106,7 @@ def alike(value: Value, source: Tensor, result: Tensor) -> bool:
 
 
 def repeatable(call: Call, places: list[Tensor]) -> Callable[[list[Tensor]], Tensor] | None:
-    """The operation as a function of the tensors at ``places``; None where its constants belong to single elements."""
+    """The operation as a function of the tensors at ``places``; None if its constants belong to single elements."""
     if call.kind in CASTS:
         return _cast
     func, written = call.func, call.kind == "setitem"

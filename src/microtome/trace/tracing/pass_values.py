@@ -117,7 +117,8 @@ class PassValues:
         if name in self.replace:
             value = _written(value, self._replacement(name, value), inplace)
         if name in self.record and name not in self.value:
-            if self._gradient and not value.requires_grad and value.is_floating_point() and name not in self._live:
+            floating = value.is_floating_point() or value.is_complex()
+            if self._gradient and not value.requires_grad and floating and name not in self._live:
                 leaf = value.detach().clone().requires_grad_()
                 value = _written(value, leaf.clone(), inplace)
                 self.edge[name] = leaf

@@ -116,7 +116,7 @@ class Tracer(TorchFunctionMode):
         self._hooked_outputs: Set[nn.Module] = frozenset()
 
     def __call__(self, images: Tensor) -> Any:
-        """Run the model; returns its output, or None where the pass was stopped.
+        """Run the model; returns its output, or None if the pass was stopped.
 
         Raises
         ------

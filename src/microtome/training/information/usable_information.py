@@ -184,7 +184,7 @@ def usable_information(
 
 
 def _labelled(net: Network, dataset: Dataset, images: int | None, folds: int, seed: int) -> tuple[Tensor, Tensor]:
-    """The places of the labelled images, at most so many, and their classes, numbered from 0."""
+    """The places of the labelled images, up to a number, and their classes, numbered from 0."""
     known_labels = adapt(dataset, net).labels
     places = (
         torch.empty(0, dtype=torch.int64, device="cpu")

@@ -16,7 +16,7 @@ __all__ = ["HEAD_START", "PATTERNS", "TABLE", "Pattern", "Term", "read"]
 # 55, 66, 78 to 80, and 82 %. Gains, thresholds and the formula of the votes were tried by that number. Most words were
 # revised after looking at what the patterns give for 10 to 14 training images of each digit, and the last seven
 # patterns and the head starts were added for pairs that were confused. No optimiser fitted a weight, and the test
-# images were not looked at.
+# images were not used.
 TABLE = """
 top left bar                 | R N O O N R N A S S |   0.2 | 0° at 9,8 within 2.5
 top bar                      | S N A A N O R S A A |   0.2 | 0° at 15,6 within 2.5
@@ -107,7 +107,7 @@ def read(table: str) -> tuple[Pattern, ...]:
     >>> bar.votes, bar.terms[1].strength
     (('always', 'never'), -0.5)
     """
-    joined = re.sub(r"\n\s*(?=[+-] )", " ", table.strip())  # a line that begins with a sign goes on with the terms
+    joined = re.sub(r"\n\s*(?=[+-] )", " ", table.strip())  # a line that begins with a sign continues the terms
     return tuple(_pattern(line) for line in joined.splitlines())
 
 

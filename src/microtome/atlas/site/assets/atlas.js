@@ -125,7 +125,7 @@
     all("code").forEach((code) => { code.textContent = code.textContent.replace("--out FOLDER", "--out " + quoted); });
   }
 
-  // -- search: the index is one script, read when first asked for ------------------------------------------
+  // -- search: the index is one script, read at the first search ------------------------------------------
   const dialog = document.getElementById("search");
   const field = dialog.querySelector("input");
   const list = dialog.querySelector("ul");

@@ -54,7 +54,7 @@ class SignalSpace(Result):
     signal : Tensor
         (r, ...) the strongest signal vectors, in the shape of the layer's input.
     along : Tensor
-        (units,) mean share of the energy of the layer's input along the weight vector of each unit; empty where
+        (units,) mean share of the energy of the layer's input along the weight vector of each unit; empty if
         the layer reads tokens.
     images : int
         Number of images for ``along``.
@@ -161,7 +161,7 @@ def _spectra(album: Album, view: str) -> Spectra | Absent | None:
 
 
 def condition_number(album: Album, layer: str) -> float | None:
-    """The condition number of a layer's weights; None where it was not computed."""
+    """The condition number of a layer's weights; None if it was not computed."""
     found = _spectra(album, "patches")
     return found.condition_number.get(layer) if isinstance(found, Spectra) else None
 

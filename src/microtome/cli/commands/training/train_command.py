@@ -21,14 +21,14 @@ def train(
     network: Annotated[str, Parameter(help="A network of the zoo: simple-convnet, fcnn1, fcnn5, resnet18.")],
     *,
     data: Annotated[str, Parameter(help="mnist or fashion-mnist.")],
-    out: Annotated[Path, Parameter(help="Folder of the run; a run that was stopped goes on there.")],
+    out: Annotated[Path, Parameter(help="Folder of the run; an interrupted run resumes there.")],
     epochs: Annotated[int | None, Parameter(help="Passes over the training images; by default the recipe's.")] = None,
     seed: Annotated[int, Parameter(help="Of the first weights and of the images' order.")] = 0,
 ) -> None:
     """Train a network of the zoo and write its weights, OUT/weights.safetensors.
 
     All images but the 10,000 test ones are trained on; the accuracy on the test images, which the training does not
-    see, is printed. Weights are kept after each epoch: a run that is stopped goes on when the command is given again.
+    see, is printed. Weights are kept after each epoch: an interrupted run resumes with the same command.
 
     Example: `microtome train simple-convnet --data mnist --out runs/convnet`
     """

@@ -20,7 +20,7 @@ _RELATIVE = 1e-4  # changes of an image below this share of the difference betwe
 
 
 class BesideOthers:
-    """Compares the values of one image in a batch with its values alone.
+    """Compares the values of one image in a batch with its values alone, which it releases.
 
     Parameters
     ----------
@@ -39,12 +39,19 @@ class BesideOthers:
     def look(self, name: str, seen: Seen, value: Tensor) -> None:
         """Compare one value."""
         single = self._alone[name]
-        if self._unlike or seen.axis is None or seen.labels is None or single.value is None:
+        if (
+            seen.handed_on
+            or self._unlike
+            or seen.axis is None
+            or seen.labels is None
+            or (seen.apart and seen.axis == 0)
+        ):
+            single.value = None
+        elif single.value is None:
             return
-        if seen.apart and seen.axis == 0:
-            return
-        if version(single.value) == single.version:
+        elif version(single.value) == single.version:
             self._unlike = not self._same(seen, value, single.value)
+            single.value = None  # its memory is taken by the values that follow
         else:
             self._later.append((seen, single, value))
 
