@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from microtome import Network
+from microtome.surgery import compress
 from microtome.surgery.channels import removal
 from microtome.surgery.compression import damping_choice, fit_targets, fitting_pass
 from microtome.surgery.compression.fitting_pass import can_go_together
@@ -144,6 +145,56 @@ def test_pieces_of_images_are_not_mixed_up():
         x = IMAGES.double()
         plain = removal.without(net, found.channels, gone).model(x)
         assert (small.model(x) - net.model(x)).square().mean() < 0.2 * (plain - net.model(x)).square().mean()
+
+
+class Depthwise(nn.Module):
+    """An expansion, a depthwise convolution and a projection, with batch norms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.expand, self.depth = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.norm, self.project, self.head = nn.BatchNorm2d(8), nn.Conv2d(8, 6, 1), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.project(F.relu(self.norm(self.depth(F.relu(self.expand(x))))))
+        return self.head(F.elu(x).mean((2, 3)))
+
+
+def without_first(net: Network) -> tuple[Network, removal.Prunable, list[int]]:
+    """The network without the first channel of the expansion."""
+    found = removal.prunable(net)
+    gone = [found.families["expand"].channels[0]]
+    return removal.without(net, found.channels, gone), found, gone
+
+
+def test_a_depthwise_layer_corrects_the_scale_of_the_channels_that_it_reads():
+    """Planted: the layer before gives each channel doubled, which half of the depthwise kernel undoes exactly."""
+    net = opened(Depthwise)
+    net.model.expand.bias.data.abs_()  # no channel is dead
+    net.model.project.weight.data[:, 0] = 0  # the first channel is not needed
+    small, found, gone = without_first(net)
+    for value in (small.model.expand.weight, small.model.expand.bias):
+        value.data.mul_(2)
+    refit(net, small, found.channels, gone, list(IMAGES), damping=1e-12, batch=7)
+    torch.testing.assert_close(small.model.depth.weight, net.model.depth.weight[1:] / 2, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(small.logits(IMAGES.double()), net.logits(IMAGES.double()), rtol=0, atol=1e-4)
+
+
+def test_a_copy_that_is_read_through_a_depthwise_layer_goes_without_loss():
+    """Planted: a channel is another one doubled, before and behind the depthwise layer and its batch norm."""
+    net = opened(Depthwise)
+    model = net.model
+    with torch.no_grad():
+        for value, factor in ((model.expand.weight, 2), (model.expand.bias, 2), (model.depth.bias, 2),
+                              (model.norm.running_mean, 2), (model.norm.bias, 1), (model.norm.weight, 1)):  # fmt: skip
+            value[5] = factor * value[2]
+        model.depth.weight[5] = model.depth.weight[2]
+        model.norm.running_var[5] = 4 * (model.norm.running_var[2] + model.norm.eps) - model.norm.eps
+    whole = removal.prunable(net).channels
+    share = whole.multiply_adds([whole.families["expand"].channels[5]]) / whole.multiply_adds()
+    small = compress(net, list(IMAGES), multiply_adds=share + 1e-9, damping=1e-9)
+    assert small.widths["depth"] == [8, 7]
+    assert small.largest_change < 1e-5
 
 
 @pytest.mark.parametrize("padding", [(0, 1), "same", (2, 0)])

@@ -146,7 +146,7 @@ def net(digits) -> Network:
 def test_rounds_retrain_and_stay_on_disk(net, digits, tmp_path):
     before = {name: value.clone() for name, value in net.model.state_dict().items()}
     asked = {"conv1": 6, "conv2": 8, "conv3": 8}
-    found = prune(net, digits[0], test=digits[1], rounds=3, channels=asked, epochs=3, batch=32, folder=tmp_path)
+    found = prune(net, digits[0], test=digits[1], rounds=3, channels=asked, epochs=5, batch=32, folder=tmp_path)
     assert [one.channels["conv1"] for one in found.rounds] == [12, 8, 6]
     assert {layer: found.rounds[-1].channels[layer] for layer in asked} == asked
     assert found.network.model.conv2.weight.shape == (8, 6, 5, 5)

@@ -33,11 +33,14 @@ class ToFit:
         (outputs,) the output channels of the original network that the smaller one still has.
     unknowns : int
         Number of inputs of an output in the smaller network, including all taps.
+    groups : int
+        Groups of the smaller layer.
     """
 
     operation: Operation
     made: Tensor
     unknowns: int
+    groups: int
 
     def positions(self, images: int, first: int) -> Tensor | None:
         """The sampled positions in the batch that begins with an image; None for all."""
@@ -123,4 +126,4 @@ class _Outputs:
         axis = call.arguments["input"].dim() - 1 if operation.kind == "linear" else 1
         value = output.index_select(axis, layer.made.to(output.device))
         draw = layer.positions(self._images, self._first)
-        self._found[call.name].append(outputs_of(value, operation.groups, operation.kind, draw))
+        self._found[call.name].append(outputs_of(value, layer.groups, operation.kind, draw))

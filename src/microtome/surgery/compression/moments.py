@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from microtome.trace.operators.operator_calls import Call
 from microtome.trace.tracing.tracer import Tracer
 
 FITTED = ("conv2d", "linear")
+_HELD_OUT = 5  # the moments of every fifth image are kept apart
 _WIDE = 1700  # fits with at most this many unknowns are solved in float64
 
 
@@ -75,27 +76,52 @@ def read_moments(
     With ``exact`` all positions are used and products are in float64; else a sample of positions, in the network's
     precision. ``only`` selects layers; by default all.
     """
+    seen, held_out = read_parts(net, channels, dataset, exact=exact, only=only, batch=batch)
+    return {name: whole(sums, held_out.get(name)) for name, sums in seen.items()}
+
+
+def whole(seen: Moments, held_out: Moments | None) -> Moments:
+    """Means over the samples of both parts, from their sums."""
+    return (seen if held_out is None else seen + held_out).mean
+
+
+def read_parts(
+    net: Network,
+    channels: Channels,
+    dataset: Dataset,
+    *,
+    exact: bool = False,
+    only: Collection[str] | None = None,
+    batch: int = 64,
+) -> tuple[dict[str, Moments], dict[str, Moments]]:
+    """Sums over the samples of every layer's inputs, see ``read_moments``, and those over every fifth image apart.
+
+    Neighbouring positions of an image are similar, so whole images are held out.
+    """
     asked = {
         name: operation
         for name, operation in channels.operations.items()
         if operation.kind in FITTED and (only is None or name in only)
     }
-    found: dict[str, Moments] = {}
+    observer = _Reading(asked, len(dataset), exact)
     for number, images in normalised(net, dataset, batch):
-        observer = _Reading(asked, found, len(dataset), number, exact)
+        observer.seed = observer.first = number
         for part in images.split(together(net, batch)):
+            observer.count = len(part)
             with torch.no_grad():
                 Tracer(net.model, list(asked)[-1:], observer=observer)(part)
-    return {name: moments.mean for name, moments in found.items()}
+            observer.first += len(part)
+    return observer.seen, observer.held_out
 
 
 class _Reading:
-    """Adds up the moments of one batch."""
+    """Adds up the moments of the images that pass: ``count`` of them, from ``first`` on."""
 
-    def __init__(
-        self, asked: dict[str, Operation], found: dict[str, Moments], images: int, seed: int, exact: bool
-    ) -> None:
-        self.asked, self.found, self.images, self.seed, self.exact = asked, found, images, seed, exact
+    def __init__(self, asked: dict[str, Operation], images: int, exact: bool) -> None:
+        self.asked, self.images, self.exact = asked, images, exact
+        self.seen: dict[str, Moments] = {}
+        self.held_out: dict[str, Moments] = {}
+        self.seed = self.first = self.count = 0
 
     def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
         """A module starts: nothing to do."""
@@ -111,7 +137,15 @@ class _Reading:
         unknowns = call.arguments["weight"][0].numel()
         draw = None if self.exact else drawn(operation, unknowns, self.images, self.seed)
         x = with_one(inputs_of(call, draw))
-        add(self.found, call.name, Moments.of(x.double() if self.exact else x))
+        x = x.double() if self.exact else x
+        image = self.first + torch.arange(x.shape[2], device="cpu") * self.count // max(x.shape[2], 1)
+        out = (image % _HELD_OUT == _HELD_OUT - 1).to(x.device)
+        if not bool(out.any()) or self.exact:
+            add(self.seen, call.name, Moments.of(x))
+            return
+        add(self.held_out, call.name, Moments.of(x[:, :, out]))
+        if not bool(out.all()):
+            add(self.seen, call.name, Moments.of(x[:, :, ~out]))
 
 
 def add(found: dict[str, Moments], name: str, moments: Moments) -> None:
@@ -143,18 +177,38 @@ def importance(
     with random signs r minus their mean: the diagonal of the Gauss-Newton matrix of the differences of logits,
     whose expectation takes one backward pass instead of one per class.
     """
+    return slopes(net, channels, dataset, {}, only=only, batch=batch, seed=seed)[0]
+
+
+def slopes(
+    net: Network,
+    channels: Channels,
+    dataset: Dataset,
+    sources: Mapping[str, str],
+    *,
+    only: Collection[str] | None = None,
+    batch: int = 64,
+    seed: int = 0,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The influence of each layer's outputs, see ``importance``, and for some layers the second moments of slopes.
+
+    ``sources`` names for these layers the operation whose output counts: the layer, or the batch norm behind it. Their
+    moments are (outputs, outputs); the diagonal is the influence.
+    """
     names = [
         name
         for name, operation in channels.operations.items()
         if operation.kind in FITTED and (only is None or name in only)
     ]
     total: dict[str, Tensor] = {}
+    products: dict[str, Tensor] = {}
+    recorded = list(dict.fromkeys([*names, *sources.values()]))
     count = 0
     for number, images, _ in batches(dataset, batch):
         signs = _Signs(len(images), seed * 1_000_003 + int(number[0]))
         for rows in torch.arange(len(images), device="cpu").split(together(net, batch, backwards=True)):
             record = net.run(
-                images[rows], record=names, gradient=True, output_layer=scores_layer(net),
+                images[rows], record=recorded, gradient=True, output_layer=scores_layer(net),
                 grad_output=partial(signs.at, rows),
             )  # fmt: skip
             for name in names:
@@ -162,8 +216,16 @@ def importance(
                 over = [axis for axis in range(slope.dim()) if axis != operation.axis]
                 square = slope.square().sum(over)
                 total[name] = square if name not in total else total[name] + square
+            for name, source in sources.items():
+                slope = record.gradient[source].movedim(channels.operations[name].axis, 0).flatten(1)
+                product = (slope @ slope.T).double()
+                products[name] = product if name not in products else products[name] + product
         count += len(images)
-    return {name: value / (count * channels.operations[name].positions) for name, value in total.items()}
+    found: list[dict[str, Tensor]] = [
+        {name: value / (count * channels.operations[name].positions) for name, value in sums.items()}
+        for sums in (total, products)
+    ]
+    return found[0], found[1]
 
 
 class _Signs:

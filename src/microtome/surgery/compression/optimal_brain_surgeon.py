@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 _IDLE = 8  # removed columns are dropped when they are one in eight
+_MEASURED = (1, 4, 8, 16, 24, 32, 44, 54)  # steps after which the cost is measured on held-out images
 
 
 @dataclass
@@ -24,12 +26,15 @@ class Reading:
         (groups, outputs, 1) weight of a squared error of each output, including the number of positions.
     columns : list of Tensor
         For each channel the columns of a group that belong to it.
+    held_out : Tensor, optional
+        (groups, p, p) mean of x x^T on images that ``moments`` do not contain.
     """
 
     weight: Tensor
     moments: Tensor
     importance: Tensor
     columns: list[Tensor]
+    held_out: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,9 @@ def order(readings: list[Reading], *, damping: float = 1e-2, until: int = 1, ste
     .. math:: L_B = \operatorname{tr}\big(\Lambda\, W_B\, [(H^{-1})_{BB}]^{-1}\, W_B^T\big), \qquad
               W \leftarrow W - W_B\, [(H^{-1})_{BB}]^{-1} (H^{-1})_{B,:}
 
-    with H the second moments of x [1]_ [2]_. Costs of several layers that read the channel add.
+    with H the second moments of x [1]_ [2]_. Costs of several layers that read the channel add. If the readings have
+    moments of held-out images, the cost is the squared error on those, measured after some of the steps and
+    interpolated: with few images, adapted weights follow the images of H, and its error on them is much too small.
 
     Parameters
     ----------
@@ -88,7 +95,7 @@ def order(readings: list[Reading], *, damping: float = 1e-2, until: int = 1, ste
     gone: list[int] = []
     cost: list[float] = []
     layers = [_Adapting(reading, damping) for reading in readings]
-    total = 0.0
+    total, measured, step = 0.0, [(0, 0.0)], 0
     while len(left) > until:
         losses = torch.stack([layer.losses(left) for layer in layers]).sum(0)
         many = min(max(1, count // steps), len(left) - until)
@@ -100,6 +107,12 @@ def order(readings: list[Reading], *, damping: float = 1e-2, until: int = 1, ste
         for layer in layers:
             layer.remove([left[place] for place in chosen])
         left = [channel for place, channel in enumerate(left) if place not in set(chosen)]
+        step += 1
+        if step in _MEASURED or len(left) == until:
+            measured.append((len(gone), max(measured[-1][1], sum(layer.error() for layer in layers))))
+    if all(reading.held_out is not None for reading in readings):
+        at, value = zip(*measured, strict=True)
+        cost = np.interp(range(1, len(gone) + 1), at, value).tolist()
     return Order(gone, cost)
 
 
@@ -109,6 +122,8 @@ class _Adapting:
     def __init__(self, reading: Reading, damping: float) -> None:
         self._inverse = _inverted(damped(reading.moments, damping))
         self._weight = reading.weight.clone()
+        self._whole, self._held_out = reading.weight, reading.held_out
+        self._stored = torch.arange(reading.weight.shape[2], device=reading.weight.device)
         self._importance = reading.importance[..., 0].to(self._weight)
         self._columns = list(reading.columns)
         self._idle: list[Tensor] = []  # removed columns that are still stored
@@ -127,6 +142,14 @@ class _Adapting:
             value = torch.linalg.solve(block, square).diagonal(dim1=2, dim2=3).sum((0, 2))
             found.index_copy_(0, torch.tensor(mine, device=found.device), value.double())
         return found.cpu()
+
+    def error(self) -> float:
+        """The weighted squared error of the adapted weights on held-out images; 0 if there are none."""
+        if self._held_out is None:
+            return 0.0
+        change = self._whole.index_add(2, self._stored, self._weight, alpha=-1)
+        square = ((change @ self._held_out.to(change)) * change).sum(-1)
+        return float((square * self._importance).sum())
 
     def remove(self, channels: list[int]) -> None:
         """Remove columns: adapt the other weights and the inverse."""
@@ -155,6 +178,7 @@ class _Adapting:
         keep = keep.to(self._inverse.device)
         self._inverse = self._inverse.index_select(1, keep).index_select(2, keep)
         self._weight = self._weight.index_select(2, keep)
+        self._stored = self._stored.index_select(0, keep)
         self._idle = []
 
 

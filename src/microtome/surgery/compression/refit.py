@@ -91,9 +91,10 @@ def refit(
     batch: int = 64,
     progress: Listener | None = None,
 ) -> None:
-    """Fit the layers that lost inputs one after another, in place, each to its output in the original network.
+    """Fit the layers behind the first cut one after another, in place, each to its output in the original network.
 
-    A layer reads inputs with the errors of the layers before it and corrects them as far as possible.
+    A layer reads inputs with the errors of the layers before it and corrects them as far as possible. So layers that
+    lost no input are fitted too, and so are depthwise ones, whose kernels correct their own channel.
 
     All images run through the smaller network together, and each layer is fitted just before it runs. So the network
     runs once, not once for each layer. If the values of all images would take too much memory, images mix, or a value
@@ -121,17 +122,19 @@ def refit(
 
 
 def layers_to_fit(small: Network, channels: Channels, gone: Iterable[int]) -> dict[str, ToFit]:
-    """The layers that lost inputs and can be fitted, in the order they run."""
+    """The layers that can be fitted, from the first that lost an input, in the order they run."""
     removed = torch.tensor(sorted(gone), dtype=torch.int64, device="cpu")
     several = shared(channels)
     found: dict[str, ToFit] = {}
+    behind = False
     for name, operation in channels.operations.items():
-        depthwise = operation.groups == len(operation.read) > 1
-        touched = bool(torch.isin(operation.read, removed).any())
-        if touched and not depthwise and name not in several and operation.kind in FITTED:
-            weight = getattr(small.model.get_submodule(operation.owner), operation.weight)
+        behind = behind or bool(torch.isin(operation.read, removed).any())
+        if behind and name not in several and operation.kind in FITTED:
+            module = small.model.get_submodule(operation.owner)
+            weight = getattr(module, operation.weight)
             made = (~torch.isin(operation.made, removed)).nonzero()[:, 0]
-            found[name] = ToFit(operation, made, weight[0].numel())
+            groups = module.groups if isinstance(module, nn.Conv2d) else operation.groups
+            found[name] = ToFit(operation, made, weight[0].numel(), groups)
     return found
 
 

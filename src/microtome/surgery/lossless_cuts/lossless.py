@@ -327,7 +327,7 @@ def _dependent(state: _State, name: str, tolerance: float, seed: int) -> None:
         return
     moments = read_moments(state.net, channels, state.dataset, exact=True, only=family.readers, batch=state.batch)
     weight = importance(state.net, channels, state.dataset, only=family.readers, batch=state.batch, seed=seed)
-    readings = [reading(state.net, channels, one, family, moments, weight[one]) for one in family.readers]
+    readings = [reading(state.net, channels, one, family, moments[one], weight[one]) for one in family.readers]
     known = Survey(state.net, channels, [family], [], moments, 1e-9)
     found = order(readings, damping=1e-9)
     best: tuple[int, Network] | None = None
