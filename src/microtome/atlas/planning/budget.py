@@ -25,7 +25,7 @@ class Budget:
         Up to ``units_in_all`` units in all chosen layers, every unit gets a page; in larger networks the
         ``units_per_layer`` most selective units of each layer.
     images, classes : int
-        Number of images with pages, and maximum number of classes with pages.
+        Number of images with pages (of small images at least 12), and maximum number of classes with pages.
     patches, bins : int
         Strongest patches of each unit, and examples from as many bins of its activation.
     reconstructed_patches : int
@@ -82,9 +82,9 @@ _INF = float("inf")
 BUDGETS = {
     "quick": Budget(
         name="quick",
-        units_per_layer=8,
+        units_per_layer=6,
         units_in_all=1000,
-        images=10,
+        images=8,
         classes=10,
         patches=9,
         bins=5,
@@ -97,12 +97,12 @@ BUDGETS = {
         dissections_per_layer=64,
         occlusion_windows=10,
         reconstruction_seconds=120.0,
-        superstimulus_seconds=125.0,
+        superstimulus_seconds=95.0,
         tuning_seconds=40.0,
         ablation_seconds=40.0,
         similarity_seconds=30.0,
         attribution_seconds=30.0,
-        space_seconds=30.0,
+        space_seconds=20.0,
         topic_seconds=28.0,
     ),
     "standard": Budget(
@@ -172,7 +172,7 @@ def budget(size: str | Budget) -> Budget:
     Examples
     --------
     >>> budget("quick").images
-    10
+    8
     """
     if isinstance(size, Budget):
         return size

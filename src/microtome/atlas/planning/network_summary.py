@@ -17,6 +17,7 @@ from microtome.trace.graph import Layer
 
 __all__ = ["NetworkSummary", "convolutions", "maps_inside", "multiply_adds", "network_summary", "shown_layers", "work"]
 
+_SMALL, _SMALL_IMAGES = 64, 12  # pixels a side of small images; so many of them have pages in any budget
 _RATE = 14e9  # multiply-adds per second of one core on small batches
 _WRITTEN = 64  # multiply-adds in the time that a number of a map takes to be computed from others and written
 
@@ -69,7 +70,8 @@ def network_summary(
     for name in chosen:
         if not net.layer(name).shape:
             raise InputError(f'layer "{name}" gives one number per image and has no units; choose another.')
-    count = min(len(subject.images), images or size.images)
+    usual = size.images if max(net.input_shape[1:]) > _SMALL else max(size.images, _SMALL_IMAGES)
+    count = min(len(subject.images), images or usual)
     searched = {*chosen, *(layer.name for layer in convolutions(net))}
     surveyed = tuple(name for name in order if name in searched)
     return NetworkSummary(size, tuple(chosen), count, surveyed, max(multiply_adds(net) / _RATE, 2e-4))
