@@ -24,8 +24,9 @@ class Budget:
     units_per_layer, units_in_all : int
         Up to ``units_in_all`` units in all chosen layers, every unit gets a page; in larger networks the
         ``units_per_layer`` most selective units of each layer.
-    images, classes : int
-        Number of images with pages (of small images at least 12), and maximum number of classes with pages.
+    images, photos, classes : int
+        Number of images with pages, maximum number if they are larger than 64 pixels, and maximum number of classes
+        with pages.
     patches, bins : int
         Strongest patches of each unit, and examples from as many bins of its activation.
     reconstructed_patches : int
@@ -55,6 +56,7 @@ class Budget:
     units_per_layer: int
     units_in_all: int
     images: int
+    photos: int
     classes: int
     patches: int
     bins: int
@@ -84,7 +86,8 @@ BUDGETS = {
         name="quick",
         units_per_layer=6,
         units_in_all=1000,
-        images=8,
+        images=12,
+        photos=8,
         classes=10,
         patches=9,
         bins=5,
@@ -110,6 +113,7 @@ BUDGETS = {
         units_per_layer=128,
         units_in_all=2500,
         images=60,
+        photos=60,
         classes=100,
         patches=9,
         bins=9,
@@ -135,6 +139,7 @@ BUDGETS = {
         units_per_layer=_ALL,
         units_in_all=_ALL,
         images=200,
+        photos=200,
         classes=1000,
         patches=16,
         bins=9,
@@ -172,7 +177,7 @@ def budget(size: str | Budget) -> Budget:
     Examples
     --------
     >>> budget("quick").images
-    8
+    12
     """
     if isinstance(size, Budget):
         return size

@@ -17,7 +17,7 @@ from microtome.trace.graph import Layer
 
 __all__ = ["NetworkSummary", "convolutions", "maps_inside", "multiply_adds", "network_summary", "shown_layers", "work"]
 
-_SMALL, _SMALL_IMAGES = 64, 12  # pixels a side of small images; so many of them have pages in any budget
+_SMALL = 64  # pixels a side up to which images are no photos
 _RATE = 14e9  # multiply-adds per second of one core on small batches
 _WRITTEN = 64  # multiply-adds in the time that a number of a map takes to be computed from others and written
 
@@ -70,7 +70,7 @@ def network_summary(
     for name in chosen:
         if not net.layer(name).shape:
             raise InputError(f'layer "{name}" gives one number per image and has no units; choose another.')
-    usual = size.images if max(net.input_shape[1:]) > _SMALL else max(size.images, _SMALL_IMAGES)
+    usual = size.images if max(net.input_shape[1:]) <= _SMALL else min(size.images, size.photos)
     count = min(len(subject.images), images or usual)
     searched = {*chosen, *(layer.name for layer in convolutions(net))}
     surveyed = tuple(name for name in order if name in searched)
