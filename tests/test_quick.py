@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from microtome import Network, attribution
+from microtome import Network, attribution, synthesis, units
 from microtome.attribution.occlusion import windows
 
 
@@ -195,3 +195,53 @@ def test_occlusion_is_that_of_the_model_as_written(name: str, window: int) -> No
         x[..., top:bottom, left:right] = 0.2
         expected = net.model((x - 0.4) / 0.3)[0, 1]
         torch.testing.assert_close(found.logit[0, row, column], expected, rtol=1e-9, atol=1e-9)
+
+
+IMAGES = torch.rand(6, 3, 64, 64, dtype=torch.double, generator=torch.Generator().manual_seed(5))
+
+
+def _checked(net: Network) -> Tensor:
+    """The measurements of credentials, which follow paths through the layers below."""
+    stimuli = synthesis.maximize(net, "pool", channels=[0, 1], steps=2)
+    table = units.top_patches(net, list(IMAGES), layers=["pool"], k=3)["pool"]
+    found = synthesis.credentials(net, stimuli, table, restarts=1, retry=False, k=3)
+    assert found.path_similarity is not None
+    assert found.agreement is not None
+    return torch.cat([found.path_similarity, found.agreement, found.peak.double()])
+
+
+# Every other method that runs on the faster copy: its numbers at a layer, also at a convolution before a norm.
+ON_THE_COPY: dict[str, Callable[[Network], Tensor]] = {
+    "maximize": lambda net: synthesis.maximize(net, "conv", channels=[0, 2], steps=3).images,
+    "maximize, diverse": lambda net: synthesis.maximize(net, "norm", channels=1, steps=3, diverse=2).images,
+    "maximize-class": lambda net: synthesis.maximize_class(net, [1], steps=3).images,
+    "invert": lambda net: synthesis.invert(net, IMAGES[:1], "conv", steps=3).images,
+    "credentials": _checked,
+    "ablate": lambda net: units.ablate(net, list(IMAGES), "conv", units=[0, 3]).logit_change,
+    "deletion": lambda net: attribution.deletion(net, IMAGES[:2], IMAGES[:2].mean(1), 1, steps=4).probability,
+    "what-where": lambda net: units.what_where(net, "conv").response,
+    "tuning": lambda net: units.tuning(net, "conv", stimuli=units.stimuli.bars((64, 64))).response,
+}
+
+
+@pytest.mark.parametrize("name", ["usual", "padded", "standardised"])
+@pytest.mark.parametrize("method", ON_THE_COPY)
+def test_results_are_those_without_the_copy(method: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the same method on the network as written; the copy is used, else the test shows nothing."""
+    copies: list[bool] = []
+    quick = Network.quick
+
+    def watched(self: Network, *args: Any, **options: Any) -> Network:
+        found = quick(self, *args, **options)
+        copies.append(found is not self)
+        return found
+
+    monkeypatch.setattr(Network, "quick", watched)
+    net = network(MODELS[name]())
+    found = ON_THE_COPY[method](net)
+    assert any(copies)
+    monkeypatch.setattr("microtome.network.faster_copy._WORTH", 2**62)
+    copies.clear()
+    expected = ON_THE_COPY[method](net)
+    assert not any(copies)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6, equal_nan=True)

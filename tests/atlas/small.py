@@ -81,7 +81,15 @@ def picky():
 SHAPE = "1,12,10"
 
 TINY = dataclasses.replace(
-    BUDGETS["quick"], name="tiny", stimulus_steps=2, images=3, occlusion_windows=3, sample_images=6, patches=3, bins=2
+    BUDGETS["quick"],
+    name="tiny",
+    stimulus_steps=2,
+    class_steps=2,
+    images=3,
+    occlusion_windows=3,
+    sample_images=6,
+    patches=3,
+    bins=2,
 )
 
 

@@ -52,6 +52,16 @@ def test_a_layer_that_mixes_and_mirrors_is_no_repeat(found: representation.Layer
     assert bool((found.low <= found.cka).all() and (found.cka <= found.high).all())
 
 
+def test_the_similarity_is_that_of_all_pairs_of_layers(found: representation.LayerRepeats):
+    """Beside ``cka`` over all positions, which fills the whole matrix in another pass."""
+    torch.manual_seed(0)
+    net = Network(Repeating([2, 0, 3, 1]), (1, 6, 6))
+    whole = representation.cka(net, None, _images(), ["first", "second", "third"], reduce="flat", permutations=1)
+    for field in ("cka", "low", "high"):
+        matrix = getattr(whole, "values" if field == "cka" else field)
+        assert getattr(found, field).tolist() == pytest.approx([float(matrix[0, 1]), float(matrix[1, 2])], abs=1e-6)
+
+
 def test_duplicates_within_a_layer_are_named(found: representation.LayerRepeats):
     assert [pair[:2] for pair in found.duplicates["third"]] == [[4, 5]]
 

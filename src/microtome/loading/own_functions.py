@@ -15,7 +15,7 @@ from typing import Any
 
 from microtome.errors import InputError, nearest
 
-__all__ = ["is_own", "own_function", "source_digest"]
+__all__ = ["is_own", "own_function", "search_here", "source_digest"]
 
 
 def is_own(name: str) -> bool:
@@ -89,11 +89,16 @@ def _from_file(path: Path) -> ModuleType:
     return module
 
 
-def _from_module(name: str) -> ModuleType:
+def search_here() -> None:
+    """Let Python find modules in the current folder, also files written since it looked last."""
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)
     importlib.invalidate_caches()
+
+
+def _from_module(name: str) -> ModuleType:
+    search_here()
     try:
         return importlib.import_module(name)
     except Exception as error:

@@ -7,7 +7,6 @@ import importlib
 import inspect
 import os
 import random
-import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 from torch import nn
 
 from microtome.errors import InputError, ModelError, nearest
+from microtome.loading.own_functions import search_here
 
 __all__ = ["build", "fixed_random_state"]
 
@@ -61,10 +61,7 @@ def build(name: str) -> nn.Module:
 
 
 def _imported(module_name: str, name: str) -> ModuleType:
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    importlib.invalidate_caches()
+    search_here()
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:

@@ -40,10 +40,10 @@ def _unit(album: Album) -> Start | None:
         for layer in album.layers
         for unit in album.paged(layer)
     )
-    image = int(album.tables[layer].groups[unit, 0])
-    if image < 0:
+    strongest = int(album.tables[layer].groups[unit, 0])  # the class with the highest response
+    if strongest < 0:
         return None
-    text = f"A unit that responds most to {with_article(album.class_name(image))}: {layer}:{unit}"
+    text = f"A unit that responds most to {with_article(album.class_name(strongest))}: {layer}:{unit}"
     return Start(text, to_unit(layer, unit), unit_picture(album, layer, unit))
 
 

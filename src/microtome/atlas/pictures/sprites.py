@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from microtome.atlas.engine import available_cores
 from microtome.atlas.store import Store
 from microtome.atlas.widgets import Colours, Sprite
 
@@ -103,7 +103,7 @@ class SpriteWriter:
 
     def __enter__(self) -> SpriteWriter:
         if self.store.local:  # other stores are written one file at a time
-            self._encoders = ThreadPoolExecutor(os.cpu_count())
+            self._encoders = ThreadPoolExecutor(available_cores())
         return self
 
     def __exit__(

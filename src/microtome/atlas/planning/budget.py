@@ -31,9 +31,10 @@ class Budget:
         Strongest patches of each unit, and examples from as many bins of its activation.
     reconstructed_patches : int
         Number of strongest patches that are reconstructed.
-    stimulus_steps, diverse_stimuli, restarts : int
-        Steps of ascent of each superstimulus; further, different superstimuli of each unit; and images from other
-        starts that each is compared with.
+    stimulus_steps, class_steps : int
+        Steps of ascent of the superstimulus of a unit, and of a class, whose image fills the whole picture.
+    diverse_stimuli, restarts : int
+        Further, different superstimuli of each unit; and images from other starts that each is compared with.
     compared_patches : int
         Number of strongest patches that a superstimulus is compared with.
     sample_images : int
@@ -62,6 +63,7 @@ class Budget:
     bins: int
     reconstructed_patches: int
     stimulus_steps: int
+    class_steps: int
     diverse_stimuli: int
     restarts: int
     compared_patches: int
@@ -93,6 +95,7 @@ BUDGETS = {
         bins=5,
         reconstructed_patches=3,
         stimulus_steps=32,
+        class_steps=64,
         diverse_stimuli=0,
         restarts=0,
         compared_patches=5,
@@ -119,6 +122,7 @@ BUDGETS = {
         bins=9,
         reconstructed_patches=9,
         stimulus_steps=192,
+        class_steps=192,
         diverse_stimuli=2,
         restarts=2,
         compared_patches=9,
@@ -145,6 +149,7 @@ BUDGETS = {
         bins=9,
         reconstructed_patches=16,
         stimulus_steps=256,
+        class_steps=256,
         diverse_stimuli=4,
         restarts=2,
         compared_patches=9,

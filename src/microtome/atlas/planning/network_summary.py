@@ -15,9 +15,18 @@ from microtome.network import Network
 from microtome.spaces.operators.linear_layer import linear_layers
 from microtome.trace.graph import Layer
 
-__all__ = ["NetworkSummary", "convolutions", "maps_inside", "multiply_adds", "network_summary", "shown_layers", "work"]
+__all__ = [
+    "NetworkSummary",
+    "convolutions",
+    "maps_inside",
+    "multiply_adds",
+    "network_summary",
+    "shown_layers",
+    "small_images",
+    "work",
+]
 
-_SMALL = 64  # pixels a side up to which images are no photos
+_SMALL = 64  # pixels a side up to which images are no photos, and need little memory
 _RATE = 14e9  # multiply-adds per second of one core on small batches
 _WRITTEN = 64  # multiply-adds in the time that a number of a map takes to be computed from others and written
 
@@ -70,11 +79,16 @@ def network_summary(
     for name in chosen:
         if not net.layer(name).shape:
             raise InputError(f'layer "{name}" gives one number per image and has no units; choose another.')
-    usual = size.images if max(net.input_shape[1:]) <= _SMALL else min(size.images, size.photos)
+    usual = size.images if small_images(net) else min(size.images, size.photos)
     count = min(len(subject.images), images or usual)
     searched = {*chosen, *(layer.name for layer in convolutions(net))}
     surveyed = tuple(name for name in order if name in searched)
     return NetworkSummary(size, tuple(chosen), count, surveyed, max(multiply_adds(net) / _RATE, 2e-4))
+
+
+def small_images(net: Network) -> bool:
+    """Whether the images of a network are small, not photos."""
+    return max(net.input_shape[1:]) <= _SMALL
 
 
 def shown_layers(net: Network, size: Budget) -> list[str]:

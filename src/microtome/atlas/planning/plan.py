@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from microtome.atlas.planning.budget import Budget
-from microtome.atlas.planning.network_summary import NetworkSummary, maps_inside, work
+from microtome.atlas.planning.network_summary import NetworkSummary, maps_inside, small_images, work
 from microtome.atlas.task import Task, task
 from microtome.loading import Subject
 from microtome.network import Network
@@ -16,7 +16,7 @@ from microtome.network import Network
 __all__ = ["Plan", "blocks"]
 
 _SHARDS = 1024  # maximum number
-_SMALL = 64  # images with sides up to this number of pixels need little memory
+_STEP = {True: 3.0, False: 2.0}  # cost of a step of ascent in forward passes, on small images and on photos
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,14 @@ class Plan:
         return self.seconds * max(work(self.net, layer) / max(work(self.net), 1.0), 0.02)
 
     @property
+    def step_seconds(self) -> float:
+        """Expected seconds of a step of ascent of one image through the whole network."""
+        return _STEP[self.small] * self.seconds
+
+    @property
     def small(self) -> bool:
         """Whether images are so small that memory does not matter."""
-        return max(self.net.input_shape[1:]) <= _SMALL
+        return small_images(self.net)
 
     @property
     def batch(self) -> int:

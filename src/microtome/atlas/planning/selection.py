@@ -124,7 +124,7 @@ def targets(seen: Predictions, images: Sequence[int]) -> tuple[list[int], list[i
 
 def _class_count(plan: Plan) -> int:
     """Number of classes with a page: a third of the time for superstimuli is for those of classes."""
-    each = plan.budget.stimulus_steps * 3 * plan.seconds
+    each = plan.budget.class_steps * plan.step_seconds
     return len(affordable(range(plan.budget.classes), each, plan.budget.superstimulus_seconds / 3, least=1))
 
 

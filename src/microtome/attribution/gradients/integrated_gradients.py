@@ -148,8 +148,8 @@ def integrated_gradients(
         values[rows], points[rows] = (checked[rows] - start[rows]) * slopes, count
         if within is None or _FINER * count > max_steps:
             break
-        open_ = (values[rows].flatten(1).sum(1) - rise[rows]).abs() > within * rise[rows].abs()
-        rows, slopes, count = rows[open_], slopes[open_], _FINER * count
+        short = (values[rows].flatten(1).sum(1) - rise[rows]).abs() > within * rise[rows].abs()
+        rows, slopes, count = rows[short], slopes[short], _FINER * count
     return PathAttribution(
         values=values,
         target=scores.target,
@@ -166,7 +166,7 @@ def _mean_slopes(
     net: Network, images: Tensor, start: Tensor, target: Tensor, rule: str, count: int, before: Tensor | None,
     batch: int | None,
 ) -> Tensor:  # fmt: skip
-    """The mean gradients with ``count`` points, from those with a third of the points where the rule is nested."""
+    """The mean gradients with ``count`` points, from those with a third of the points if the rule is nested."""
     nodes, weights = quadrature(rule, count)
     if before is None or rule not in _NESTED:
         return _mean_slope(net, images, start, target, nodes, weights, batch)

@@ -79,10 +79,7 @@ class BesideOthers:
 
 def _by_rounding(images: Tensor, alone: Tensor, which: int) -> bool:
     """Whether the values of one image in a batch differ from those alone only by rounding."""
-    images, alone = (
-        images.detach(),
-        alone.detach(),
-    )  # a model that differentiates itself makes values that carry a graph
+    images, alone = images.detach(), alone.detach()  # a model that differentiates itself gives values with a graph
     eps = torch.finfo(images.dtype).eps if images.is_floating_point() else 0.0
     if not images.is_complex() and images.dtype not in (torch.float32, torch.float64):
         images, alone = images.double(), alone.double()

@@ -199,11 +199,11 @@ def _confused(album: Album, index: int) -> Amounts | None:
         return None
     wrong = seen.wrong
     taken = torch.bincount(seen.predicted[wrong & (seen.labels == index)], minlength=seen.logits.shape[1])
-    answers = torch.bincount(seen.labels[wrong & (seen.predicted == index)], minlength=seen.logits.shape[1])
+    mistaken = torch.bincount(seen.labels[wrong & (seen.predicted == index)], minlength=seen.logits.shape[1])
     name = with_article(album.class_name(index))
     rows = [
         Amount(album.class_name(other), int(counts[other]), to_class(other), label=text)
-        for counts, text in ((taken, f"{name} is taken for it"), (answers, f"it is taken for {name}"))
+        for counts, text in ((taken, f"{name} is taken for it"), (mistaken, f"it is taken for {name}"))
         for other in counts.nonzero()[:, 0].tolist()
     ]
     if not rows:

@@ -24,6 +24,7 @@ __all__ = ["REPEATING_LAYERS"]
 _ORDERS = 20  # random orders of the images for the chance level
 _PAIRS = 12  # matched units that are shown
 _BYTES = 2**28  # for the maps of all layers
+_SPARSE = 8  # one in so many of the sampled images: each has many positions
 _LEAST = 5  # minimum number of images for CKA
 _RATE = 5e9  # multiplications a second of correlations in float64
 _USE = "They show whether the layer differs from the one before it."
@@ -36,7 +37,7 @@ def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
         return []
     values = sum(math.prod(plan.net.layer(name).shape) for name in names)
     each = 2 * plan.seconds + _multiplications(plan, names) / _RATE
-    count = int(min(plan.budget.topic_seconds / each, _BYTES / (4 * values), plan.budget.sample_images / 8))
+    count = int(min(plan.budget.topic_seconds / each, _BYTES / (4 * values), plan.budget.sample_images / _SPARSE))
     images = even(len(plan.subject.images), max(_LEAST, count))
     cost = each * len(images)
     return [plan.task("repeats", cost=cost, layers=names, images=images, orders=_ORDERS, batch=plan.batch)]

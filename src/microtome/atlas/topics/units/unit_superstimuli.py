@@ -28,20 +28,18 @@ __all__ = ["SUPERSTIMULI", "superstimulus_tasks", "unit_picture"]
 
 _BLOCK = 32  # units in one task
 _CLASSES = 5  # classes in one task
-_CLASS_STEPS = 64  # least steps for a class: with fewer its image is noise on the whole picture
 _FURTHER = 0.05  # minimum share of the time for further images of a unit
 _CELL = 160  # pixels a side of a superstimulus on a page
 _THUMBNAIL = 96  # side in pixels of the patch that represents a unit
-_STEP = {True: 3.0, False: 2.0}  # cost of a step of ascent in forward passes, on small images and on photos
 _JUDGED = {True: 3.3, False: 2.5}  # cost of the path of one picture, in forward passes
 _IN_ONE_FILE = {False: 16, True: 400}  # units in one file, of photos and of small images: a page loads few files
 
 
 def _tasks(plan: Plan, chosen: Selection) -> list[Task]:
     found = [task for layer in plan.layers for task in _unit_tasks(plan, layer, chosen.units[layer])]
-    steps = max(plan.budget.stimulus_steps, _CLASS_STEPS)
+    steps = plan.budget.class_steps
     for block in blocks(chosen.classes, _CLASSES):
-        cost = len(block) * steps * _STEP[plan.small] * plan.seconds
+        cost = len(block) * steps * plan.step_seconds
         found.append(plan.task("maximize-class", cost=cost, sees=False, classes=block, steps=steps))
     return found
 
@@ -91,8 +89,8 @@ class _Time:
 def _times(plan: Plan) -> tuple[dict[str, _Time], dict[str, _Time]]:
     """By layer: the times for superstimuli, and for further images from the remaining time."""
     seconds, more = plan.budget.superstimulus_seconds, _diverse(plan)
-    steps = plan.budget.stimulus_steps * _STEP[plan.small]
-    ascent = {name: steps * plan.seconds_up_to(name) * _canvas(plan, name) for name in plan.layers}
+    whole = plan.budget.stimulus_steps * plan.step_seconds / plan.seconds
+    ascent = {name: whole * plan.seconds_up_to(name) * _canvas(plan, name) for name in plan.layers}
     compared = (1 + plan.budget.compared_patches) * _JUDGED[plan.small]
     judged = {name: compared * plan.seconds_up_to(name) * _read(plan, name) for name in plan.layers}
     found = []
