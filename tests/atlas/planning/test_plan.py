@@ -9,8 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from atlas import small
+from microtome import Network
 from microtome.atlas import BUDGETS
 from microtome.atlas.planning.network_summary import network_summary
 from microtome.atlas.planning.plan import Plan
@@ -20,7 +22,8 @@ from microtome.atlas.topics.images.attribution_maps import _options, explain_tas
 from microtome.atlas.topics.images.kept_and_lost import kept_layers, kept_tasks
 from microtome.atlas.topics.units import unit_superstimuli, what_and_place
 from microtome.atlas.topics.units.strongest_patches import reconstruction_tasks
-from microtome.loading import RunConfig
+from microtome.data import Images
+from microtome.loading import RunConfig, Subject
 
 
 @pytest.fixture
@@ -126,6 +129,17 @@ def test_integrated_gradients_are_refined_twice_where_the_time_is_there(plan: Pl
     for seconds, points in ((1e6, 450), (1e-9, 150)):
         limited = with_budget(plan, attribution_seconds=seconds)
         assert [one["max_steps"] for one in _options(limited, "integrated-gradients", 3)] == [points]
+
+
+@pytest.mark.parametrize(("side", "pages"), [(64, 12), (65, 8)])
+def test_fewer_photos_than_small_images_have_pages_and_a_number_of_ones_own_holds(side: int, pages: int) -> None:
+    net = Network(
+        nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 3)), (1, side, side)
+    )
+    subject = Subject(net, Images.from_float(torch.rand(20, 1, side, side)))
+    assert network_summary(subject, BUDGETS["quick"]).images == pages
+    assert network_summary(subject, BUDGETS["quick"], images=15).images == 15
+    assert network_summary(subject, dataclasses.replace(BUDGETS["quick"], images=3)).images == 3
 
 
 def test_placed_stimuli_get_fewer_positions_before_layers_are_left_out(plan: Plan) -> None:

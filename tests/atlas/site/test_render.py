@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from microtome.atlas import widgets as pages
-from microtome.atlas.pictures.sprites import SpriteWriter
+from microtome.atlas.pictures import sprites
+from microtome.atlas.pictures.sprites import SpriteWriter, gridded
 from microtome.atlas.site import render, slugs
 from microtome.atlas.store import Store
 from microtome.atlas.widgets import to_class, to_image, to_layer, to_unit
@@ -288,14 +289,31 @@ def test_small_cells_keep_square_pixels_beside_photos(tmp_path: Path) -> None:
     assert not writer.natural("photos", torch.rand(2, 3, 40, 40)).pixelated
 
 
-def test_threads_write_the_same_bytes_and_the_later_picture_of_a_name_stays(tmp_path: Path) -> None:
+def test_the_later_picture_of_a_name_stays_when_the_first_takes_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, pauses = sprites._encoded, iter((0.3, 0.0))
+
+    def slow(*picture, **options) -> bytes:
+        time.sleep(next(pauses))
+        return encode(*picture, **options)
+
+    monkeypatch.setattr(sprites, "_encoded", slow)
+    first, second = torch.rand(2, 2, 3, 40, 40)
+    with SpriteWriter(Store(tmp_path), pixelated=False) as writer:
+        writer.natural("photo", first)
+        file = writer.natural("photo", second).file
+    monkeypatch.undo()
+    assert (tmp_path / file).read_bytes() == sprites.encoded(gridded(second, 2), file, lossless=False)
+
+
+def test_threads_write_the_same_bytes(tmp_path: Path) -> None:
     cells = torch.rand(40, 2, 3, 40, 40)
     plain, threads = (SpriteWriter(Store(tmp_path / name), pixelated=False) for name in ("plain", "threads"))
     for writer in (plain, threads):
         with writer if writer is threads else contextlib.nullcontext():
-            sprites = [writer.natural(f"photo-{place % 30}", cells[place]) for place in range(40)]
-    files = {sprite.file for sprite in sprites}
-    assert len(files) == 30
+            files = {writer.natural(f"photo-{place}", cells[place]).file for place in range(40)}
+    assert len(files) == 40
     for file in files:
         assert (tmp_path / "plain" / file).read_bytes() == (tmp_path / "threads" / file).read_bytes()
 

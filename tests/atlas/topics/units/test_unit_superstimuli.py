@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from microtome.atlas.album import Album
 from microtome.atlas.topics.units import unit_criteria, unit_superstimuli
 from microtome.atlas.widgets import Stimuli, UnitTable
@@ -23,6 +25,23 @@ def test_an_untrusted_image_never_stands_for_its_unit(album: Album) -> None:
             assert bool(shown.items[0].reason) != trusted
             seen.add(trusted)
     assert seen  # two steps of ascent leave some images untrusted
+
+
+def test_the_caption_says_only_what_stands_there(album: Album, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = album.layers[0]
+    unit = album.paged(layer)[0]
+
+    def caption() -> str:
+        shown = unit_superstimuli._unit_stimuli(album, layer, unit)
+        assert isinstance(shown, Stimuli)
+        return shown.caption
+
+    assert "raise and to lower" in caption()
+    found = unit_superstimuli._stimuli
+    monkeypatch.setattr(
+        unit_superstimuli, "_stimuli", lambda one, name, sign, count: {} if sign < 0 else found(one, name, sign, count)
+    )
+    assert "lower" not in caption()
 
 
 def test_the_criteria_of_every_unit_with_a_page_are_shown(album: Album) -> None:
