@@ -299,48 +299,6 @@ def test_a_table_of_parameters_belongs_to_no_image():
     assert torch.equal(net.activations(X, "table", batch=1)["table"], torch.tanh(net.model.bias))
 
 
-class Mixing(nn.Module):
-    def __init__(self, mix) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.stem, self.head, self.mix = nn.Conv2d(3, 6, 3), nn.Linear(6, 4), mix
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.mix(self.stem(x)).mean((2, 3)))
-
-
-MIXING = {
-    "batch statistics": lambda y: F.batch_norm(y, None, None, training=True),
-    "by hand": lambda y: (y - y.mean((0, 2, 3), keepdim=True)) / y.std((0, 2, 3), keepdim=True),
-    "largest of the batch": lambda y: y / y.abs().max(),
-    "a Python number": lambda y: y / float(y.abs().mean()),
-    "attention among images": lambda y: ((y.flatten(1) @ y.flatten(1).T).softmax(1) @ y.flatten(1)).view_as(y),
-    "one behind the other": lambda y: y.cumsum(0),
-    "the image before": lambda y: torch.cat([y[:1], y[1:] + y[:-1]]),
-    "in place, and written over": lambda y: y.sub_(y.mean(0)).relu_(),
-    "sorted": lambda y: y.sort(0)[0],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("side", [8, 128])  # read at its own size, and with smaller images
-@pytest.mark.parametrize("mix", MIXING)
-def test_images_that_influence_each_other_are_said(mix, side):
-    net = Network(Mixing(MIXING[mix]), (3, side, side))
-    assert net.graph.mixes
-    assert "influence each other" in repr(net)
-    made = units.activation_maps(net, torch.rand(4, 3, side, side), "stem")
-    assert "influence each other" in made.provenance.notes[0]
-    assert not net.layer("stem").axes.mixed
-    assert net.layer("head").axes.mixed
-
-
-@pytest.mark.parametrize("norm", [nn.BatchNorm2d(6), nn.InstanceNorm2d(6), nn.GroupNorm(2, 6), nn.Identity()])
-def test_norms_of_single_images_do_not_mix(norm):
-    net = Network(Mixing(norm).eval(), SHAPE)
-    assert net.graph.mixes == ""
-    assert net.notes == []
-
-
 @pytest.mark.parametrize("batch", [1, 4])
 def test_a_model_of_one_batch_size_is_read_and_said(batch):
     class Fixed(nn.Module):
@@ -357,23 +315,6 @@ def test_a_model_of_one_batch_size_is_read_and_said(batch):
     assert not net.layer("head").axes.measured
     torch.testing.assert_close(net.activations(X, "stem")["stem"], net.model.stem(X).detach())
     assert net.logits(X).shape == (4, 4)
-
-
-@pytest.mark.parametrize(("side", "passes"), [(8, [(1, 8), (2, 8)]), (128, [(1, 128), (1, 64), (4, 64)])])
-def test_no_image_is_changed_where_each_is_as_it_is_alone(side, passes):
-    """Two more passes are needed only if an image in a batch differs from the image alone."""
-    seen: list[tuple[int, int]] = []
-
-    class Counted(Mixing):
-        def forward(self, x: Tensor) -> Tensor:
-            seen.append((len(x), x.shape[2]))
-            return super().forward(x)
-
-    Network(Counted(lambda y: y.relu_().permute(2, 3, 0, 1).contiguous().permute(2, 3, 0, 1)), (3, side, side))
-    assert seen == passes
-    seen.clear()
-    Network(Counted(lambda y: y + 1e-3 * y.mean(0)), (3, side, side))
-    assert len(seen) == len(passes) + 2
 
 
 def test_reading_leaves_the_model_and_the_random_states_as_found():

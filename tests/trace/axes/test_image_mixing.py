@@ -1,4 +1,4 @@
-"""Do models that take the images of a batch in twos, by halves or by their position go unnoticed?
+"""Are images that influence each other noticed: in a whole batch, in twos, by halves or by their position?
 
 The oracle is the model itself: the scores of an image beside others, held against those that it has alone or in a pair.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from microtome import Network, attribution
+from microtome import Network, attribution, units
 
 X = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -24,6 +25,55 @@ class Mixing(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.mix(self.stem(x)).mean((2, 3)))
+
+
+MIXING = {
+    "batch statistics": lambda y: F.batch_norm(y, None, None, training=True),
+    "by hand": lambda y: (y - y.mean((0, 2, 3), keepdim=True)) / y.std((0, 2, 3), keepdim=True),
+    "largest of the batch": lambda y: y / y.abs().max(),
+    "a Python number": lambda y: y / float(y.abs().mean()),
+    "attention among images": lambda y: ((y.flatten(1) @ y.flatten(1).T).softmax(1) @ y.flatten(1)).view_as(y),
+    "one behind the other": lambda y: y.cumsum(0),
+    "the image before": lambda y: torch.cat([y[:1], y[1:] + y[:-1]]),
+    "in place, and written over": lambda y: y.sub_(y.mean(0)).relu_(),
+    "sorted": lambda y: y.sort(0)[0],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("side", [8, 128])  # read at its own size, and with smaller images
+@pytest.mark.parametrize("mix", MIXING)
+def test_images_that_influence_each_other_are_said(mix, side):
+    net = Network(Mixing(MIXING[mix]), (3, side, side))
+    assert net.graph.mixes
+    assert "influence each other" in repr(net)
+    made = units.activation_maps(net, torch.rand(4, 3, side, side), "stem")
+    assert "influence each other" in made.provenance.notes[0]
+    assert not net.layer("stem").axes.mixed
+    assert net.layer("head").axes.mixed
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d(6), nn.InstanceNorm2d(6), nn.GroupNorm(2, 6), nn.Identity()])
+def test_norms_of_single_images_do_not_mix(norm):
+    net = Network(Mixing(norm).eval(), (3, 8, 8))
+    assert net.graph.mixes == ""
+    assert net.notes == []
+
+
+@pytest.mark.parametrize(("side", "passes"), [(8, [(1, 8), (2, 8)]), (128, [(1, 128), (1, 64), (4, 64)])])
+def test_no_image_is_changed_where_each_is_as_it_is_alone(side, passes):
+    """Two more passes are needed only if an image in a batch differs from the image alone."""
+    seen: list[tuple[int, int]] = []
+
+    class Counted(Mixing):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append((len(x), x.shape[2]))
+            return super().forward(x)
+
+    Network(Counted(lambda y: y.relu_().permute(2, 3, 0, 1).contiguous().permute(2, 3, 0, 1)), (3, side, side))
+    assert seen == passes
+    seen.clear()
+    Network(Counted(lambda y: y + 1e-3 * y.mean(0)), (3, side, side))
+    assert len(seen) == len(passes) + 2
 
 
 def every_second(y: Tensor) -> Tensor:
