@@ -78,21 +78,22 @@ class RunConfig:
         InputError, ModelError
             As the message says.
         """
-        model = self._build()
         head = int(self.head) if self.head is not None and self.head.isdecimal() else self.head
+        hub, _, name = self.model.partition(":")
+        if hub == "zoo":
+            return zoo.network(
+                name, input_shape=self.input_shape, classes=self.classes, weights=self._file(), state=self.state,
+                mean=self.mean or None, std=self.std or None, device=self.device, output=self.output, head=head,
+            )  # fmt: skip
+        model = self._build()
         return Network(
             model.model, model.input_shape, self.mean or model.mean, self.std or model.std, model.classes, self.device,
             output=self.output, head=head,
         )  # fmt: skip
 
-    def _build(self) -> Any:
-        """The model with the known facts about its input."""
-        hub, _, name = self.model.partition(":")
-        if hub == "zoo":
-            return zoo.network(
-                name, input_shape=self.input_shape, classes=self.classes, weights=self._file(), state=self.state
-            )
-        if hub in hubs.HUBS:
+    def _build(self) -> hubs.HubModel:
+        """A model of a hub, or the user's own, with the known facts about its input."""
+        if self.model.partition(":")[0] in hubs.HUBS:
             return hubs.hub_model(
                 self.model,
                 weights=self.weights,

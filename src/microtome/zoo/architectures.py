@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import torch
 from torch import nn
 
 from microtome.data.named.mnist import CLASSES, MEAN, STD
@@ -196,11 +197,17 @@ def network(
     seed: int = 0,
     weights: Path | str | None = None,
     state: str | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    device: str | torch.device | None = None,
+    output: str | None = None,
+    head: str | int | None = None,
 ) -> Network:
     """Make a model of the zoo with its usual input, normalisation and class names, as a ``Network``.
 
     Without ``weights``, the trained weights of an installed package are loaded if the number of classes is the usual
-    one; if there are none, initial weights are drawn from ``seed``. For the other options see :func:`build`.
+    one; if there are none, initial weights are drawn from ``seed``. For ``mean`` to ``head`` see
+    :class:`~microtome.Network`, for the other options :func:`build`.
     """
     from microtome.network import Network
 
@@ -212,8 +219,11 @@ def network(
     model = build(name, input_shape=shape, classes=count, seed=seed, weights=weights, state=state)
     given = classes or entry.class_names()
     usual = shape[0] == entry.input_shape[0] or isinstance(entry.mean, float)
-    mean, std = (entry.mean, entry.std) if usual else (_average(entry.mean), _average(entry.std))
-    return Network(model, shape, mean, std, None if given is None else list(given))
+    if mean is None:
+        mean = entry.mean if usual else _average(entry.mean)
+    if std is None:
+        std = entry.std if usual else _average(entry.std)
+    return Network(model, shape, mean, std, None if given is None else list(given), device, output=output, head=head)
 
 
 def _class_count(entry: Architecture) -> int:

@@ -177,6 +177,22 @@ def test_help_and_errors_of_options_import_no_torch() -> None:
         assert answer.stderr.endswith("[]"), tokens
 
 
+def test_an_explanation_reads_the_network_once_and_imports_no_compiler(files: Path) -> None:
+    asked = ["explain", PICTURE, "--model", "zoo:fcnn1", "--mean", "0.5", "--method", "saliency", "-o", "out.png"]
+    program = f"""
+import sys
+import torch
+from microtome import Network, trace
+from microtome.cli.main import run
+compiled, watched, watch = "torch._dynamo" in sys.modules, [], trace.watch
+trace.watch = lambda *args: watched.append(args) or watch(*args)
+run({asked!r})
+print(len(watched), compiled or "torch._dynamo" not in sys.modules)
+"""
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=files)
+    assert answer.stdout.splitlines()[-1] == "1 True", answer.stderr
+
+
 def test_a_completion_script_knows_commands_and_options(capsys: pytest.CaptureFixture[str]) -> None:
     for shell in ("bash", "zsh", "fish"):
         assert run(["completion", shell]) == 0
