@@ -45,7 +45,7 @@ class Segments(KinkRules):
     """
 
     def __init__(self, at: Tensor, prepared: Tensor) -> None:
-        super().__init__(lambda call, z, other: None, verify=False)
+        super().__init__(lambda call, z: None, verify=False)
         self.at = at
         self.found: list[Crossings] = []
         self._places = {len(at): at}
@@ -96,7 +96,7 @@ class Segments(KinkRules):
 
     def _cut(self, call: Call) -> Call:
         z = call.input
-        others = tensors(call.args[1:]) if call.kind in PAIRS else []
+        others = call.tensors[1:] if call.kind in PAIRS else []
         found = crossings_of(call, z, others[0] if others else None, self.at)
         if found is None:
             return call
@@ -119,7 +119,9 @@ class Segments(KinkRules):
 def _exchanged(call: Call, swap: dict[int, Tensor]) -> Call:
     if not swap:
         return call
-    return replace(call, args=substitute(call.args, swap), kwargs=substitute(call.kwargs, swap), _bound=None)
+    return replace(
+        call, args=substitute(call.args, swap), kwargs=substitute(call.kwargs, swap), _bound=None, _tensors=None
+    )
 
 
 def _between(value: Tensor, old: Tensor, new: Tensor) -> Tensor:

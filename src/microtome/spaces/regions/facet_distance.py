@@ -14,7 +14,7 @@ from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, provenance
 from microtome.spaces.operators.linear_layer import in_double
-from microtome.spaces.regions.tangent_facets import Bends, bends, gradients, owner, reaches_scores, verify
+from microtome.spaces.regions.tangent_facets import Bends, bends, gradients, owner, reaches_scores, together, verify
 
 _ROWS = 128  # images with a direction that run at a time
 _ROUND = 8  # facets of one image whose gradients are computed before the bound is checked again
@@ -187,16 +187,11 @@ def _boundless(net: Network, x: Tensor, seed: int, probes: int | None) -> FacetD
 def _summary(net: Network, x: Tensor) -> Bends:
     """Values of all facets; a random direction shows which facets depend on the image at all."""
     generator = torch.Generator().manual_seed(0)
-    parts = [
-        bends(net, part, torch.randn(part.shape, generator=generator, dtype=x.dtype, device="cpu").to(x.device))
-        for part in x.split(_ROWS)
-    ]
-    return Bends(
-        parts[0].facets,
-        *(
-            torch.cat([getattr(part, name) for part in parts])
-            for name in ("value", "slope", "tied", "logits", "logits_slope")
-        ),
+    return together(
+        [
+            bends(net, part, torch.randn(part.shape, generator=generator, dtype=x.dtype, device="cpu").to(x.device))
+            for part in x.split(_ROWS)
+        ]
     )
 
 

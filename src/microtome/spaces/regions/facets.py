@@ -20,6 +20,10 @@ from microtome.trace.operators.operator_table import those
 # Affine in the image as long as everything else they read is fixed.
 _AFFINE = those(function=("identity", "affine", "product")) - those(role="writing") - {"masked_select"} | {"div"}
 _PRODUCTS = those(function="product")
+# The argument that a product adds and does not multiply.
+_ADDED = {"addcmul": "input"} | dict.fromkeys(
+    those(role=("linear", "convolution", "transposed", "bilinear"), function="product"), "bias"
+)
 _AT_ZERO = those(kink="zero")
 _CUTS = those(kink="bounds")
 POOLS = those(kink="window")
@@ -71,7 +75,7 @@ def check(call: Call, depends: Callable[[Tensor], bool]) -> None:
     sources = [value for value in call.tensors if depends(value)]
     if not sources:
         return
-    if call.kind in _PRODUCTS and len({id(value) for value in sources}) + (len(sources) > 1) > 1:
+    if call.kind in _PRODUCTS and len(_factors(call, depends)) > 1:
         raise bent(call, "multiplies two values of the image")
     if call.kind == "div" and isinstance(call.arguments["other"], Tensor) and depends(call.arguments["other"]):
         raise bent(call, "divides by a value of the image")
@@ -79,10 +83,23 @@ def check(call: Call, depends: Callable[[Tensor], bool]) -> None:
         raise bent(call, "uses the statistics of the batch")
     if call.kind in ("interpolate", "upsample", "add", "sub") or call.kind in _AFFINE:
         return
-    if call.kind in PAIRS and len(tensors(call.args)) < 2:
+    if call.kind in PAIRS and len(call.tensors) < 2:
         raise bent(call, "takes an extreme over a dimension; write a maximum as max pooling")
     if call.kind not in KINKED:
         raise bent(call, "is not piecewise linear, or not known to be")
+
+
+def _factors(call: Call, depends: Callable[[Tensor], bool]) -> list[Tensor]:
+    """The values of the image that a product multiplies; what it only adds, such as a bias, is none."""
+    if call.kind == "lerp":  # (end - start) * weight + start
+        start, end, weight = (call.arguments.get(name) for name in ("input", "end", "weight"))
+        moved = [value for value in (start, end) if isinstance(value, Tensor) and depends(value)]
+        return [*moved[:1], *([weight] if isinstance(weight, Tensor) and depends(weight) else [])]
+    added = _ADDED.get(call.kind)
+    if added is None:
+        return [value for value in call.tensors if depends(value)]
+    read = tensors([value for name, value in call.arguments.items() if name != added])
+    return [value for value in read if depends(value)]
 
 
 def bent(call: Call, why: str) -> OpaqueError:
@@ -94,7 +111,7 @@ def bent(call: Call, why: str) -> OpaqueError:
     )
 
 
-def facets_of(call: Call, z: Tensor, other: Tensor | None = None) -> Facets | None:
+def facets_of(call: Call, z: Tensor) -> Facets | None:
     """The facets of an operation from the values it reads.
 
     Parameters
@@ -102,12 +119,10 @@ def facets_of(call: Call, z: Tensor, other: Tensor | None = None) -> Facets | No
     call : Call
         The operation.
     z : Tensor
-        What it reads.
-    other : Tensor, optional
-        The second value of a maximum or minimum.
+        What it reads, with the images first; for a maximum or minimum the difference of its two values.
     """
     shape = tuple(z.shape[1:])
-    if call.kind in _AT_ZERO:
+    if call.kind in _AT_ZERO or call.kind in PAIRS:
         # Copies: the model may write into its input later.
         return Facets(call.name, call.kind, z.flatten(1).clone(), lambda v: v.flatten(1).clone(), shape, 1)
     if call.kind in _CUTS:
@@ -116,8 +131,6 @@ def facets_of(call: Call, z: Tensor, other: Tensor | None = None) -> Facets | No
         return Facets(call.name, call.kind, value, lambda v: v.flatten(1).repeat(1, len(levels)), shape, len(levels))
     if call.kind in POOLS:
         return _pooled(call, z)
-    if other is not None:
-        return Facets(call.name, call.kind, (z - other).flatten(1), lambda v: v.flatten(1), shape, 1)
     return None
 
 

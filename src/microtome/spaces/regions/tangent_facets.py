@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from microtome.errors import OpaqueError
 from microtome.network import Network
 from microtome.spaces.regions.facets import KINKED, PAIRS, Facets, bent, check, facets_of
 from microtome.trace import Call, RuleSet, Tracer
@@ -50,6 +52,12 @@ class Bends:
         return owner(self.facets, facet)
 
 
+def together(parts: Sequence[Bends]) -> Bends:
+    """The facet functions of several batches."""
+    names = ("value", "slope", "tied", "logits", "logits_slope")
+    return Bends(parts[0].facets, *(torch.cat([getattr(part, name) for part in parts]) for name in names))
+
+
 def owner(facets: list[Facets], facet: int) -> dict[str, Any]:
     """Which unit a facet belongs to, counted over all operations."""
     for part in facets:
@@ -59,14 +67,42 @@ def owner(facets: list[Facets], facet: int) -> dict[str, Any]:
     return {}
 
 
+# What an operation reads, with the images first; None if it belongs to no image.
+ByImage = Callable[[Call, Tensor], Tensor | None]
+
+
+def _by_image(net: Network, count: int) -> ByImage:
+    """Put the images of a value first, wherever the model has them: behind tokens, or folded with windows."""
+    alone = net.admitted(2) == 1
+
+    def arranged(call: Call, value: Tensor) -> Tensor | None:
+        axes = net.graph.axes.get(call.name)
+        if axes is not None and axes.image_axis is not None:
+            return axes.per_image(value, count)
+        if alone:
+            return value[None]
+        if axes is None or value.requires_grad or forward_ad.unpack_dual(value).tangent is not None:
+            raise OpaqueError(
+                f'which numbers of "{call.name}" belong to which image is not known: the model takes different paths '
+                "for different images, or computes one value from all images of a batch. Give one image."
+            )
+        return None
+
+    return arranged
+
+
 class KinkRules(RuleSet):
-    """Rules that do not change the pass and record the input of each operation with kinks."""
+    """Rules that do not change the pass and record what each operation with kinks reads.
+
+    Of two values that are compared it is their difference. The images come first; what belongs to no image, such as
+    weights that are rectified, has no facet.
+    """
 
     name = "a linear region"
 
-    def __init__(self, note: Callable[[Call, Tensor, Tensor | None], None], *, verify: bool) -> None:
+    def __init__(self, note: Callable[[Call, Tensor], None], *, verify: bool, by_image: ByImage | None = None) -> None:
         super().__init__()
-        self._note, self._verify = note, verify
+        self._note, self._verify, self._by_image = note, verify, by_image
         self._masks: dict[int, Any] = {}
 
     def run(self, call: Call) -> Any:
@@ -74,9 +110,11 @@ class KinkRules(RuleSet):
         call = self._recognised(call)  # x * (x > 0) is a relu
         if self._verify:
             self._check(call)
-        if call.kind in KINKED:
-            others = tensors(call.args[1:]) if call.kind in PAIRS else []
-            self._note(call, call.input, others[0] if others else None)
+        if call.kind in KINKED and self._by_image is not None:
+            others = call.tensors[1:] if call.kind in PAIRS else []
+            read = self._by_image(call, call.input - others[0] if others else call.input)
+            if read is not None:
+                self._note(call, read)
         output = call.run()
         self._remember(call, output)
         if self._verify and call.kind in _MASKING and (self._dependent(call) or self._masked(call)):
@@ -89,7 +127,7 @@ class KinkRules(RuleSet):
 
     def _check(self, call: Call) -> None:
         if self._masked(call) and call.kind not in _MASKING:
-            raise bent(call, "uses a comparison of image values in a way that is no rectifier")
+            raise bent(call, "uses a comparison of image values in a way that is not recognised as a rectifier")
         if call.kind not in _MASKING:
             check(call, lambda value: value.requires_grad)
 
@@ -111,7 +149,7 @@ def verify(net: Network, image: Tensor) -> None:
     x = image[:1].detach().clone().requires_grad_()
     with torch.enable_grad():
         prepared = net.normalise(x)
-    run(net, prepared, KinkRules(lambda call, z, other: None, verify=True), live=True)
+    run(net, prepared, KinkRules(lambda call, z: None, verify=True), live=True)
 
 
 def bends(net: Network, images: Tensor, directions: Tensor) -> Bends:
@@ -124,26 +162,29 @@ def bends(net: Network, images: Tensor, directions: Tensor) -> Bends:
     images, directions : Tensor
         (N, C, H, W) in pixel space.
     """
+    at_once = net.admitted(len(images))
+    if at_once < len(images):
+        return together(
+            [bends(net, *some) for some in zip(images.split(at_once), directions.split(at_once), strict=True)]
+        )
     parts: list[Facets] = []
     slopes: list[Tensor] = []
 
-    def note(call: Call, z: Tensor, other: Tensor | None) -> None:
+    def note(call: Call, z: Tensor) -> None:
         split = forward_ad.unpack_dual(z)
-        second = None if other is None else forward_ad.unpack_dual(other)
-        found = facets_of(call, split.primal.detach(), None if second is None else second.primal.detach())
+        found = facets_of(call, split.primal.detach())
         if found is None:
             return
-        change = torch.zeros_like(split.primal) if split.tangent is None else split.tangent.detach()
-        if second is not None and second.tangent is not None:
-            change = change - second.tangent.detach()
         parts.append(found)
-        slopes.append(found.along(change))
+        slopes.append(found.along(torch.zeros_like(split.primal) if split.tangent is None else split.tangent.detach()))
 
     with forward_ad.dual_level(), torch.no_grad():
         with warnings.catch_warnings():  # torch scripts its own forward rules when the first dual number is made
             warnings.filterwarnings("ignore", message=".*torch.jit.*")
             dual = forward_ad.make_dual(images, directions.to(images))
-        output = run(net, net.normalise(dual), KinkRules(note, verify=False), live=False)
+        output = run(
+            net, net.normalise(dual), KinkRules(note, verify=False, by_image=_by_image(net, len(images))), live=False
+        )
         split = forward_ad.unpack_dual(output)
         logits = split.primal.detach().clone()
         moved = torch.zeros_like(logits) if split.tangent is None else split.tangent.detach().clone()
@@ -171,26 +212,30 @@ def gradients(net: Network, images: Tensor, chosen: Tensor) -> Tensor:
     chosen : Tensor
         (N,) facets, counted over all operations.
     """
+    at_once = net.admitted(len(images))
+    if at_once < len(images):
+        return torch.cat(
+            [gradients(net, *some) for some in zip(images.split(at_once), chosen.split(at_once), strict=True)]
+        )
     x = images.detach().clone().requires_grad_()
     values: list[Tensor] = []
     start = 0
 
-    def note(call: Call, z: Tensor, other: Tensor | None) -> None:
+    def note(call: Call, z: Tensor) -> None:
         nonlocal start
-        found = facets_of(call, z.detach(), None if other is None else other.detach())
+        found = facets_of(call, z.detach())
         if found is None:
             return
         count = found.value.shape[1]
         mine = (chosen >= start) & (chosen < start + count)
         if bool(mine.any()):
             # Taken at once: the model may write on z later. Offsets have no gradient.
-            read = (z if other is None else z - other).clone()
-            values.append(found.along(read).gather(1, (chosen - start).clamp(0, count - 1)[:, None])[mine].sum())
+            values.append(found.along(z.clone()).gather(1, (chosen - start).clamp(0, count - 1)[:, None])[mine].sum())
         start += count
 
     with torch.enable_grad():
         prepared = net.normalise(x)
-        run(net, prepared, KinkRules(note, verify=False), live=True)
+        run(net, prepared, KinkRules(note, verify=False, by_image=_by_image(net, len(x))), live=True)
         found: Tensor | None = torch.autograd.grad(torch.stack(values).sum(), x, allow_unused=True)[0]
     return torch.zeros_like(x) if found is None else found
 
@@ -198,13 +243,13 @@ def gradients(net: Network, images: Tensor, chosen: Tensor) -> Tensor:
 class _Effects(KinkRules):
     """Collects the gradient of the scores at each operation with kinks."""
 
-    def __init__(self) -> None:
+    def __init__(self, by_image: ByImage) -> None:
         self.found: list[tuple[Facets, list[Tensor]]] = []
         self._part: Facets | None = None
-        super().__init__(self._hear, verify=False)
+        super().__init__(self._hear, verify=False, by_image=by_image)
 
-    def _hear(self, call: Call, z: Tensor, other: Tensor | None) -> None:
-        self._part = facets_of(call, z.detach(), None if other is None else other.detach())
+    def _hear(self, call: Call, z: Tensor) -> None:
+        self._part = facets_of(call, z.detach())
 
     def run(self, call: Call) -> Any:
         """Run the operation and hook the gradient of its output."""
@@ -215,8 +260,13 @@ class _Effects(KinkRules):
             self.found.append((part, signals))
             outputs = tensors(output) or [call.input]
             if outputs[0].requires_grad:  # a hook belongs to the value of this moment, whatever is written later
-                outputs[0].register_hook(signals.append)
+                outputs[0].register_hook(partial(self._keep, signals, call))
         return output
+
+    def _keep(self, signals: list[Tensor], call: Call, signal: Tensor) -> None:
+        arranged = None if self._by_image is None else self._by_image(call, signal)
+        if arranged is not None:
+            signals.append(arranged)
 
 
 def reaches_scores(net: Network, images: Tensor) -> Tensor:
@@ -231,8 +281,11 @@ def reaches_scores(net: Network, images: Tensor) -> Tensor:
     images : Tensor
         (N, C, H, W).
     """
+    at_once = net.admitted(len(images))
+    if at_once < len(images):
+        return torch.cat([reaches_scores(net, some) for some in images.split(at_once)])
     x = images.detach().clone().requires_grad_()
-    rules = _Effects()
+    rules = _Effects(_by_image(net, len(x)))
     with torch.enable_grad():
         scores = run(net, net.normalise(x), rules, live=True)
         mixed = torch.randn(

@@ -22,6 +22,7 @@ _SIGNATURES: dict[str, str] = {
     "addmm": "bias input weight beta=1 alpha=1",
     "baddbmm": "bias input weight beta=1 alpha=1",
     "addcmul": "input tensor1 tensor2 value=1",
+    "lerp": "input end weight",
     "batch_norm": "input running_mean running_var weight=None bias=None training=False momentum=0.1 eps=1e-05",
     "layer_norm": "input normalized_shape weight=None bias=None eps=1e-05",
     "group_norm": "input num_groups weight=None bias=None eps=1e-05",
