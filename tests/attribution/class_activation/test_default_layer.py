@@ -265,3 +265,50 @@ def test_a_branch_that_the_score_does_not_read_is_no_default() -> None:
     net = Network(Auxiliary(), SHAPE)
     assert map_layer(net, None) == "/relu"
     assert bool(attribution.grad_cam(net, torch.rand(1, *SHAPE)).layer == "/relu")
+
+
+class Swish(torch.autograd.Function):
+    """A swish with a derivative of its own; the operations inside carry no gradient."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x * x.sigmoid()
+
+    @staticmethod
+    def backward(ctx, arriving: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        gate = x.sigmoid()
+        return arriving * (gate + x * gate * (1 - gate))
+
+
+class Ended(nn.Module):
+    """A convolution, and an end of the test."""
+
+    def __init__(self, end) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.end, self.head = nn.Conv2d(3, 6, 3), end, nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.end(self.conv(x)))
+
+
+def mean_of_positives(y: Tensor) -> Tensor:
+    return (y * (y > 0)).sum((2, 3)) / (y > 0).sum((2, 3)).clamp(min=1)
+
+
+@pytest.mark.parametrize(
+    ("end", "layer"), [(lambda y: Swish.apply(y).mean((2, 3)), "conv"), (mean_of_positives, "/mul")]
+)
+def test_a_value_that_no_gradient_reaches_is_no_default_layer(end, layer):
+    """Oracle: plain autograd at the value, for a mask that counts and for steps inside an autograd function."""
+    net = Network(Ended(end), SHAPE)
+    x = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0))
+    found = attribution.grad_cam(net, x, 1)
+    assert found.layer == layer
+    if layer == "conv":
+        y = net.model.conv(x)
+        (slope,) = torch.autograd.grad(net.model.head(end(y))[:, 1].sum(), y)
+        expected = (slope.mean((2, 3), keepdim=True) * y).sum(1, keepdim=True).relu().detach()
+        torch.testing.assert_close(found.values, expected)

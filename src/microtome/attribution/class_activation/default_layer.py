@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor
 
 from microtome.attribution.class_activation.arrangement import Arrangement, operator_in, operator_of, token_arrangement
@@ -57,8 +58,8 @@ def _default(net: Network) -> str:
             return found
     if last is None:
         raise LayerError(
-            "no layer of this network has channels, height and width, so there is nothing to draw a class map on; "
-            "use a method that explains pixels, such as saliency or integrated_gradients."
+            "no layer of this network has channels, height and width for each image, so there is nothing to draw a "
+            "class map on; use a method that explains pixels, such as saliency or integrated_gradients."
         )
     return last.name
 
@@ -77,7 +78,14 @@ def _last_map(net: Network) -> Layer | None:
     ]
     read = [entry for entry in found if entry.step not in unread]  # empty where the model hides the readers
     ordered = sorted(read or found, key=lambda entry: (entry.step, entry.leaf), reverse=True)
-    return next((entry for entry in ordered if not _is_complex(net, entry)), None)
+    real = [entry for entry in ordered if not _is_complex(net, entry)]
+    return next((entry for entry in real if _carries_gradient(net, entry)), real[0] if real else None)
+
+
+def _carries_gradient(net: Network, layer: Layer) -> bool:
+    """Whether a gradient can reach a layer: not a mask, nor a step inside an autograd function of the model."""
+    with torch.enable_grad():
+        return net.forward(net.probe.requires_grad_(), layer.name)[layer.name].requires_grad
 
 
 def _is_complex(net: Network, layer: Layer) -> bool:
