@@ -226,3 +226,30 @@ def test_a_sheet_survives_saving(tmp_path):
     assert torch.equal(again.cumulative, sheet.cumulative)
     assert again.labels == ("pixel",)
     assert again.gap == sheet.gap
+
+
+class MixedPrecision(nn.Module):
+    """Runs under autocast inside its forward."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.head = nn.Conv2d(3, 6, 3), nn.Linear(6, 4)
+
+    def forward(self, x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.head(self.conv(x).relu().mean((2, 3))).float()
+
+
+@pytest.mark.parametrize("layer", ["conv", "head"])
+def test_an_operation_under_autocast_is_dissected_in_the_precision_of_the_model(layer):
+    """Oracle: the value that a hook sees; the terms add up to it within the digits of bfloat16."""
+    model, seen = MixedPrecision(), {}
+    image = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for name in ("conv", "head"):
+        model.get_submodule(name).register_forward_hook(lambda module, args, y, name=name: seen.update({name: y}))
+    model(image)
+    value = seen[layer][0, 1].float()
+    found = units.dissect(Network(model, (3, 8, 8)), image, layer, 1)
+    assert torch.equal(found.output.reshape(value.shape), value)
+    assert 0 < found.gap <= found.bound

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +13,20 @@ from microtome.errors import ModelError
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.origins import Origins
 from microtome.trace.tracing.tracer import Tracer
+
+
+def _under_autocast(call: Call) -> Call:
+    """The operation as the model runs it: under the model's own autocast, if it has one."""
+    device = call.input.device.type
+    if not torch.is_autocast_enabled(device):
+        return call
+    dtype, function = torch.get_autocast_dtype(device), call.func
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(device, dtype):
+            return function(*args, **kwargs)
+
+    return replace(call, func=run)
 
 
 class Capture:
@@ -28,9 +43,9 @@ class Capture:
     def operation(self, call: Call, output: Any) -> None:
         """An operation has run: keep it if it is the one."""
         if call.name == self._name and not self._exact:
-            self.call, self._exact = call, True
+            self.call, self._exact = _under_autocast(call), True
         elif call.name.rpartition("/")[0] == self._name and not self._exact:
-            self.call = call
+            self.call = _under_autocast(call)
 
     def leave(self, name: str, module: nn.Module, output: Any) -> None:
         """A module has returned: nothing to do."""
