@@ -174,3 +174,11 @@ def test_a_layer_that_does_not_follow_is_refused():
             spaces.kept_and_lost(small(), torch.rand(1, 1, 8, 8), ["0"], **wrong)
     with pytest.raises(mt.InputError, match="one each"):
         spaces.jacobian(small(), torch.rand(2, 1, 8, 8)).triplets(1)
+
+
+def test_a_layer_named_twice_counts_once():
+    net, x = small(), torch.rand(3, 1, 8, 8)
+    found = spaces.rejected_energy(net, x, ["6", "0", "6"])
+    assert found.layers == ["6", "0"]
+    torch.testing.assert_close(found.share, spaces.rejected_energy(net, x, ["6", "0"]).share)
+    assert spaces.kept_and_lost(net, x, ["6", "6"]).layers == ["6"]

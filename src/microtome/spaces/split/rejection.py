@@ -321,7 +321,7 @@ def _first_and_injective(net: Network, name: str) -> bool:
 
 
 def _named(net: Network, layers: Iterable[str] | None) -> list[str]:
-    names = linear_layers(net) if layers is None else list(layers)
+    names = linear_layers(net) if layers is None else list(dict.fromkeys(layers))
     if not names:
         what = "the network has no Linear layer and no convolution" if layers is None else "no layer was named"
         raise LayerError(f"{what}; `microtome layers` lists all layers.")
