@@ -84,3 +84,30 @@ def test_masks_that_are_none_are_one_clear_message(masks):
     net = Network(convolutional(), SHAPE)
     with pytest.raises(InputError, match="masks must be a tensor or array of 0 and 1, one for each image, got"):
         attribution.shortcut_share(net, images(), masks, methods=["saliency"])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("occlusion", {"window": 4, "stride": 4, "fill": None}, "one finite number or one for each of 3 channels"),
+        ("smooth-grad", {"noise": float("inf")}, "finite and not negative"),
+    ],
+)
+def test_an_option_that_is_no_number_is_named(name, options, words):
+    net = Network(convolutional(), SHAPE)
+    with pytest.raises(InputError, match=words):
+        METHODS[name].function(net, images(), 1, **options)
+
+
+def test_rules_that_do_not_conserve_are_refused():
+    rules = attribution.rules
+    for make, words in (
+        (lambda: rules.Epsilon(-1.0), "epsilon is a finite number from 0 on"),
+        (lambda: rules.ZPlus(epsilon=float("nan")), "epsilon is a finite number from 0 on"),
+        (lambda: rules.Gamma(-0.5), "gamma is a finite number from 0 on"),
+        (lambda: rules.AlphaBeta(2.0, 2.0), "alpha - beta = 1"),
+        (lambda: rules.AlphaBeta(0.5, -0.5), "beta from 0 on"),
+    ):
+        with pytest.raises(InputError, match=words):
+            make()
+    assert (rules.AlphaBeta(1.0, 0.0).beta, rules.Epsilon(0.0).epsilon) == (0.0, 0.0)

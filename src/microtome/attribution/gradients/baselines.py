@@ -83,7 +83,10 @@ def blurred(images: Tensor, deviation: float) -> Tensor:
 
 
 def _colour(images: Tensor, fill: float | Sequence[float] | Tensor) -> Tensor:
-    colour = torch.as_tensor(fill, dtype=images.dtype, device=images.device).flatten()
+    try:
+        colour = torch.as_tensor(fill, dtype=images.dtype, device=images.device).flatten()
+    except (TypeError, ValueError, RuntimeError):
+        colour = images.new_empty(0)
     if colour.numel() not in (1, images.shape[1]) or not bool(torch.isfinite(colour).all()):
         raise InputError(f"a fill is one finite number or one for each of {images.shape[1]} channels, got {fill}.")
     return colour[:, None, None].expand(images.shape[1:]).expand_as(images).clone()

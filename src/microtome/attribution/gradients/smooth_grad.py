@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,8 +106,8 @@ def smooth_grad(
     (tensor([[[ 2., -3.]]]), tensor(0.))
     """
     check_count(samples, "samples")
-    if not noise >= 0:
-        raise InputError(f"noise is a share of the image's range and not negative, got {noise}.")
+    if not 0 <= noise < math.inf:
+        raise InputError(f"noise is a share of the image's range, finite and not negative, got {noise}.")
     scores = scored(net, images, target, batch)
     checked = scores.images
     draws = torch.randn((samples, *checked.shape[1:]), generator=torch.Generator().manual_seed(seed), device="cpu").to(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from microtome.errors import InputError
 from microtome.trace.lrp.image_sums import ImageSums
 
 Map = Callable[[Tensor, Tensor], Tensor]
@@ -92,6 +94,11 @@ class Rule:
 
     epsilon: float = field(default=1e-6, kw_only=True)
 
+    def __post_init__(self) -> None:
+        """Refuse a stabiliser that would move a denominator towards zero."""
+        if not 0 <= self.epsilon < math.inf:
+            raise InputError(f"epsilon is a finite number from 0 on, got {self.epsilon}.")
+
     def share(self, operator: Linear, arriving: Tensor) -> Shared:
         """Share what arrives at the output among the inputs."""
         raise TypeError("Rule is abstract; use Epsilon, ZPlus, Gamma, AlphaBeta, Flat, WSquare or ZBox.")
@@ -161,6 +168,12 @@ class Gamma(Rule):
 
     gamma: float = 0.25
 
+    def __post_init__(self) -> None:
+        """Refuse a gamma that favours what disagrees."""
+        super().__post_init__()
+        if not 0 <= self.gamma < math.inf:
+            raise InputError(f"gamma is a finite number from 0 on, got {self.gamma}.")
+
     def share(self, operator: Linear, arriving: Tensor) -> Shared:
         """Share with what agrees with the output made stronger."""
         w, b, z = operator.weight, operator.bias, operator.output
@@ -190,6 +203,15 @@ class AlphaBeta(Rule):
 
     alpha: float = 2.0
     beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse shares that do not add up to the relevance."""
+        super().__post_init__()
+        if not (self.beta >= 0 and math.isclose(self.alpha - self.beta, 1.0, rel_tol=1e-6)):
+            raise InputError(
+                f"alpha - beta = 1 and beta from 0 on were expected, so that the relevance is conserved; got alpha "
+                f"{self.alpha} and beta {self.beta}."
+            )
 
     def share(self, operator: Linear, arriving: Tensor) -> Shared:
         """Share evidence for and against with their own weights."""
