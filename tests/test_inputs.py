@@ -199,3 +199,47 @@ def test_images_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         looks.clear()
         run()
         assert len(looks) == 1
+
+
+def test_classes_of_a_mapping_are_in_the_order_of_their_numbers() -> None:
+    """A mapping of numbers to names as Hugging Face's id2label, of names to numbers as torchvision's class_to_idx."""
+    for classes in (
+        {2: "cow", 0: "ant", 1: "bee", 3: "dog"},
+        {"0": "ant", "1": "bee", "3": "dog", "2": "cow"},
+        {"dog": 3, "bee": 1, "ant": 0, "cow": 2},
+    ):
+        assert network(classes=classes).classes == ["ant", "bee", "cow", "dog"]
+    for wrong in ("abcd", {"a": 1, "b": 2, "c": 3, "d": 4}, 4):
+        with pytest.raises(InputError, match="classes are a list of names"):
+            network(classes=wrong)
+
+
+@pytest.mark.parametrize("pixels", [(1, 0), (0, 0), 255, (0, float("nan")), (0, 1, 2)])
+def test_a_pixel_range_that_is_none_is_refused(pixels: Any) -> None:
+    with pytest.raises(InputError, match="pixels are the lowest and the highest value"):
+        network(pixels=pixels)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"), [({"mean": "imagenet"}, "mean must be one finite number"), ({"std": None}, "std must be")]
+)
+def test_a_normalisation_that_is_no_number_is_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        network(**options)
+
+
+@pytest.mark.parametrize("shape", [16, "3,5,4", None, (3, 5), (3, 0, 4)])
+def test_an_input_shape_that_is_none_is_refused(shape: Any) -> None:
+    with pytest.raises(InputError, match="input_shape is"):
+        Network(nn.Flatten(), shape)
+
+
+def test_images_without_dense_numbers_are_refused() -> None:
+    for given, words in (
+        (images().to_sparse(), "of layout torch.sparse_coo"),
+        (images().to("meta"), "without numbers"),
+        (images() > 0.5, "torch.bool; convert them to float first"),
+        ((255 * images()).byte(), "divide by 255 first"),
+    ):
+        with pytest.raises(InputError, match=words):
+            attribution.gradient(network(), given)

@@ -45,7 +45,8 @@ def checked(
         raise InputError(_wrong_shape(tuple(x.shape), shape, one=x.dim() == 4 and _dimensions(images) == 3))
     if not x.is_floating_point():
         low, high = pixels or (0.0, 1.0)
-        advice = "divide by 255 first" if (low, high) == (0.0, 1.0) else "convert them to float first"
+        bytes_ = x.dtype not in (torch.bool, torch.complex32, torch.complex64, torch.complex128)
+        advice = "divide by 255 first" if bytes_ and (low, high) == (0.0, 1.0) else "convert them to float first"
         raise InputError(f"images must be floating point in [{low:g}, {high:g}], got {x.dtype}; {advice}.")
     if x.shape[0] == 0:
         raise InputError("there is no image: the batch is empty.")
@@ -68,6 +69,9 @@ def checked(
 def _tensor(images: Any) -> Tensor:
     """Images of any usual container as one tensor."""
     if isinstance(images, Tensor):
+        if images.layout != torch.strided or images.device.type == "meta":
+            what = "without numbers (device meta)" if images.device.type == "meta" else f"of layout {images.layout}"
+            raise InputError(f"images as an ordinary dense tensor were expected, got a tensor {what}.")
         return images.as_subclass(Tensor)  # a library's own tensor class carries more than the image
     if isinstance(images, list | tuple) and images and all(isinstance(image, Tensor) for image in images):
         if len({image.shape for image in images}) == 1 and images[0].dim() == 3:
@@ -263,12 +267,40 @@ def state(model: nn.Module) -> list[Tensor]:
     return [*model.parameters(), *model.buffers(), *held]
 
 
-def shape(size: Sequence[int]) -> tuple[int, int, int]:
+def shape(size: Any) -> tuple[int, int, int]:
     """Check the shape of an image: channels, height, width."""
-    if len(size) != 3 or min(size) < 1:
-        raise InputError(f"input_shape is (channels, height, width), all positive; got {tuple(size)}.")
-    channels, height, width = (int(value) for value in size)
+    try:
+        channels, height, width = (int(value) for value in size if not isinstance(value, str))
+    except (TypeError, ValueError):
+        channels = 0
+    if channels < 1 or min(height, width) < 1:
+        came = tuple(size) if isinstance(size, list | tuple) else repr(size)
+        raise InputError(f"input_shape is (channels, height, width), all positive; got {came}.")
     return channels, height, width
+
+
+def pixel_range(pixels: Any) -> tuple[float, float] | None:
+    """Check the range of the images' values: two finite numbers, the lower one first, or None for any."""
+    if pixels is None:
+        return None
+    try:
+        low, high = (float(edge) for edge in pixels)
+    except (TypeError, ValueError):
+        low = high = np.nan
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise InputError(f"pixels are the lowest and the highest value, (0, 1) or (0, 255), or None; got {pixels!r}.")
+    return low, high
+
+
+def class_names(classes: Any) -> list[str]:
+    """Names of the classes in the order of their numbers; a mapping of numbers to names or of names to numbers, too."""
+    if isinstance(classes, Mapping):
+        for pairs in (list(classes.items()), [(number, name) for name, number in classes.items()]):
+            if sorted(str(number) for number, _ in pairs) == sorted(map(str, range(len(pairs)))):
+                return [str(name) for _, name in sorted(pairs, key=lambda pair: int(pair[0]))]
+    if isinstance(classes, str | Mapping) or not hasattr(classes, "__iter__"):
+        raise InputError(f"classes are a list of names, one for each class in order; got {classes!r:.100}.")
+    return [str(name) for name in classes]
 
 
 @lru_cache(maxsize=64)
@@ -280,7 +312,10 @@ def column(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device)
 
 def per_channel(value: float | Sequence[float], channels: int, what: str) -> tuple[float, ...]:
     """Check a mean or standard deviation; one number serves all channels."""
-    values = [float(value)] if isinstance(value, int | float) else [float(item) for item in value]
+    try:
+        values = [float(value)] if isinstance(value, int | float) else [float(item) for item in value]
+    except (TypeError, ValueError):
+        values = []
     values = values * channels if len(values) == 1 else values
     if len(values) != channels or not all(np.isfinite(values)):
         raise InputError(f"{what} must be one finite number or one for each of {channels} channels, got {value}.")

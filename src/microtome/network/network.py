@@ -41,7 +41,7 @@ class Network:
         Normalisation that the model was trained with, per channel; it is applied inside, so that
         every map lives in the pixel space of the user's images.
     classes : list of str, optional
-        Names of the classes.
+        Names of the classes in order; a dict of numbers and names, as ``id2label`` or ``class_to_idx``, serves too.
     device : str or torch.device, optional
         Where to run; when the model lives elsewhere a copy of it is moved. Default: where it lives.
     pixels : (float, float) or None
@@ -93,7 +93,7 @@ class Network:
         input_shape: Sequence[int],
         mean: float | Sequence[float] = 0.0,
         std: float | Sequence[float] = 1.0,
-        classes: Sequence[str] | None = None,
+        classes: Sequence[str] | Mapping[Any, Any] | None = None,
         device: str | torch.device | None = None,
         pixels: tuple[float, float] | None = (0.0, 1.0),
         output: str | None = None,
@@ -101,7 +101,7 @@ class Network:
     ) -> None:
         self.model = inputs.moved(inputs.unwrapped(model), device)
         self.input_shape = inputs.shape(input_shape)
-        self.pixels = pixels
+        self.pixels = inputs.pixel_range(pixels)
         self._layout = torch.contiguous_format
         self.name = getattr(self.model, "original_name", type(self.model).__name__)
         floating = (value for value in inputs.state(self.model) if value.is_floating_point())
@@ -111,6 +111,7 @@ class Network:
         self.std = inputs.per_channel(std, self.input_shape[0], "std")
         if any(value <= 0 for value in self.std):
             raise InputError(f"std must be positive for every channel, got {self.std}.")
+        names = None if classes is None else inputs.class_names(classes)
         inputs.check_weights(self.model)
         self.graph, first, shared = trace.watch(self.model, self._pictures, self.input_shape[1:], Ending)
         self._user_choice = output, head
@@ -123,10 +124,10 @@ class Network:
             shared,
             output=output,
             head=head,
-            names=None if classes is None else len(classes),
+            names=None if names is None else len(names),
         )
         self.head, self.random = read.head, read.random
-        self.classes = self._class_names(classes)
+        self.classes = self._class_names(names)
         if self.random:
             warnings.warn(f"{self.name}: {self._random_scores()}", ModelWarning, stacklevel=2)
         self._fingerprint = ""
@@ -459,11 +460,8 @@ class Network:
             return trace.RULES[rules]()
         return rules
 
-    def _class_names(self, classes: Sequence[str] | None) -> list[str] | None:
-        if classes is None:
-            return None
-        names = [str(name) for name in classes]
-        if self.head.classes and len(names) != self.head.classes:
+    def _class_names(self, names: list[str] | None) -> list[str] | None:
+        if names is not None and self.head.classes and len(names) != self.head.classes:
             raise InputError(f"{self.head.classes} class names were expected, got {len(names)}.")
         return names
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from microtome import Network
+from microtome import LayerError, Network, units
 from microtome.units.streaming import streaming_pass
 
 
@@ -59,3 +59,9 @@ def test_a_reader_that_runs_out_of_memory_is_not_asked_again():
     with pytest.raises(torch.cuda.OutOfMemoryError):
         streaming_pass.read(net, torch.rand(4, 1, 2, 2), {"1": read}, batch=4)
     assert calls == [4]
+
+
+def test_an_empty_list_of_layers_is_not_blamed_on_the_network():
+    net = Network(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten()), (1, 4, 4))
+    with pytest.raises(LayerError, match="no layer was named"):
+        units.top_patches(net, [torch.rand(1, 4, 4)], [])

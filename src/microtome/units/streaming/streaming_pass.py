@@ -67,6 +67,8 @@ def selected_layers(net: Network, layers: str | Iterable[str] | None) -> list[La
         if not layer.units:
             what = "one number per image" if not layer.shape else f"{layer.shape} without an axis of units"
             raise LayerError(f'layer "{layer.name}" has no units: its value is {what}; choose another layer.')
+    if not selected and layers is not None:
+        raise LayerError("no layer was named; `microtome layers` lists all layers.")
     if not selected:
         raise LayerError(
             "no layer of this network has units with separate image axes, for example because it is scripted or runs "
