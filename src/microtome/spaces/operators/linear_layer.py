@@ -174,7 +174,7 @@ def in_double(net: Network) -> Network:
         return net.around(model)
     except (ModelError, RuntimeError) as error:
         raise ModelError(
-            f"the model does not run in float64, which this method needs: {error} "
+            f"the model does not run in float64, which this method needs: {str(error).rstrip('. ')}. "
             "Take fixed casts (x.float(), torch.zeros(..., dtype=torch.float32)) out of its forward."
         ) from error
 
