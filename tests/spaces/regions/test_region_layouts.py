@@ -45,9 +45,7 @@ LAYOUTS = {
     ),
     "maximum with a smaller value": lambda m, x: torch.maximum(m.scale - 0.5, m.conv(x)).mean((2, 3)),
     "maximum by keyword": lambda m, x: torch.maximum(input=m.conv(x), other=m.scale - 0.5).mean((2, 3)),
-    "maximum with the mean": lambda m, x: (
-        torch.maximum(m.conv(x), m.conv(x).mean((2, 3), keepdim=True)).mean((2, 3))
-    ),
+    "maximum with the mean": lambda m, x: torch.maximum(m.conv(x), m.conv(x).mean((2, 3), keepdim=True)).mean((2, 3)),
     "sum with a scaled branch": lambda m, x: torch.addcmul(m.conv(x), m.conv(x).relu(), m.scale).mean((2, 3)),
     "blend": lambda m, x: torch.lerp(m.conv(x), m.conv(x).relu(), m.scale).mean((2, 3)),
 }
