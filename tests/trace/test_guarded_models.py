@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from microtome import LayerError, ModelError, Network, OpaqueError, attribution, units
+from microtome import LayerError, ModelError, Network, OpaqueError, attribution, registry, units
 
 IMAGES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
@@ -151,3 +151,39 @@ def test_images_of_a_library_of_its_own_kind() -> None:
     found = attribution.gradient(net, IMAGES.as_subclass(Labelled), 1).values
     assert type(found) is Tensor
     torch.testing.assert_close(found, attribution.gradient(net, IMAGES, 1).values)
+
+
+class Beside(nn.Module):
+    """Weights that no module holds: parameters of modules in a list, and of a function; or the same as its own."""
+
+    def __init__(self, *, own: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 6, 3, padding=1)
+        parts = [nn.Conv2d(6, 6, 3, padding=1), nn.PReLU(6, 0.3), nn.Linear(6, 6), nn.Linear(6, 4)]
+        bias, matrix = nn.Parameter(torch.randn(6, 1, 1)), nn.Parameter(torch.randn(6, 6))
+        self.parts = nn.ModuleList(parts) if own else parts
+        self.held = nn.ParameterList([bias, matrix]) if own else None
+        self.add, self.multiply = (lambda y: y + (2 * bias).tanh()), (lambda f: f @ matrix)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        conv, slope, linear, head = self.parts
+        y = slope(self.add(conv(torch.relu(self.conv(x)))))
+        return head(torch.relu(self.multiply(linear(y.mean((2, 3))))))
+
+    def learning(self) -> list[nn.Parameter]:
+        inside = [cell.cell_contents for f in (self.add, self.multiply) for cell in f.__closure__]
+        return [*self.parameters(), *(p for part in self.parts for p in part.parameters()), *inside]
+
+
+@pytest.mark.parametrize("method", ["lrp", "deep-taylor", "guided-backprop", "deconvnet"])
+def test_weights_that_no_module_holds_are_constants(method):
+    """Oracle: the same model with the same weights as its own; and the account of relevance adds up to the score."""
+    outside, own = Beside(own=False), Beside(own=True)
+    x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    a, b = (registry.method(method).function(Network(model, (3, 8, 8)), x, 1) for model in (outside, own))
+    assert torch.equal(a.values, b.values)
+    if "lrp" in method:
+        total = a.values.flatten(1).sum(1) + a.bias_share + a.stabiliser_share
+        torch.testing.assert_close(total, own(x)[:, 1].detach(), rtol=1e-3, atol=1e-4)
+    assert all(weight.requires_grad and weight.grad is None for weight in outside.learning())

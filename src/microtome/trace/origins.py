@@ -20,8 +20,6 @@ from torch.autograd.function import BackwardCFunction
 
 from microtome.trace.operators.nested_tensors import PLAIN
 
-# What carries no gradient or, as a weight, was made by no operation.
-_FLAT = PLAIN | {nn.Parameter}
 OURS, TORCH = Path(__file__).parents[1], Path(torch.__file__).parent
 
 
@@ -36,11 +34,19 @@ def is_transformed() -> bool:
 
 
 class Origins:
-    """The tensors of one pass whose origin is known."""
+    """The tensors of one pass whose origin is known.
+
+    Attributes
+    ----------
+    weights : list of Tensor
+        Tensors that learn, from before the pass, which the model's modules do not hold, such as the parameters of a
+        module in a list. They are constants until ``release``: what carries a gradient is made from the image.
+    """
 
     def __init__(self, *known: Tensor) -> None:
         # Weak references keep nothing alive and show when an id is used again.
         self._known = {id(value): ref(value) for value in known}
+        self.weights: list[Tensor] = []
 
     def add(self, output: Any) -> None:
         """Remember the output of an operation."""
@@ -61,16 +67,24 @@ class Origins:
     def stranger(self, tree: Any) -> Tensor | None:
         """The first nested tensor that carries a gradient and that no seen operation has computed."""
         for item in tree.values() if isinstance(tree, dict) else tree:
-            if type(item) in _FLAT:
+            if type(item) in PLAIN:
                 continue
             if isinstance(item, Tensor):
-                if item.requires_grad and not self.knows(item) and not item.is_leaf:
-                    return item
+                if item.requires_grad and not self.knows(item):
+                    if not item.is_leaf:
+                        return item
+                    item.requires_grad = False
+                    self.weights.append(item)
             elif isinstance(item, list | tuple | dict) and not PLAIN.issuperset(map(type, item)):  # most are sizes
                 found = self.stranger(item)
                 if found is not None:
                     return found
         return None
+
+    def release(self) -> None:
+        """Let the weights learn again, after the pass."""
+        for weight in self.weights:
+            weight.requires_grad = True
 
 
 def maker(value: Tensor) -> str:

@@ -132,9 +132,13 @@ class Tracer(TorchFunctionMode):
         unhooked = without_backward_hooks(self._model) if self._rules is not None else nullcontext()
         with as_found(self._model), unhooked, torch.inference_mode(False), torch.set_grad_enabled(grad):
             self._guarded = True
-            output = self.run_as_is(images)
-            if self._origins is not None:
-                self._check_origin((output,) if isinstance(output, Tensor) else tensors(output))
+            try:
+                output = self.run_as_is(images)
+                if self._origins is not None:
+                    self._check_origin((output,) if isinstance(output, Tensor) else tensors(output))
+            finally:
+                if self._origins is not None:
+                    self._origins.release()
             if self._grad:
                 align_batch_norm_gradients([*tensors(output), *self.value.values()], images)
             return output
