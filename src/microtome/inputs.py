@@ -258,7 +258,12 @@ def moved(model: nn.Module, device: str | torch.device | None) -> nn.Module:
         raise InputError(f'the device "{device}" cannot be used: {error}') from error
     if all(value.device == wanted for value in state(model)):
         return model
-    return copy.deepcopy(model).to(wanted)
+    return copied(model).to(wanted)
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A copy of a model. Tensors that it computed with gradients, which Python cannot copy, lose their graph."""
+    return copy.deepcopy(model, {id(value): value.detach().clone() for value in state(model) if not value.is_leaf})
 
 
 def state(model: nn.Module) -> list[Tensor]:

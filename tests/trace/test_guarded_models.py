@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from microtome import LayerError, ModelError, Network, OpaqueError, attribution, registry, units
+from microtome import LayerError, ModelError, Network, OpaqueError, attribution, registry, spaces, units
 
 IMAGES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
@@ -187,3 +187,30 @@ def test_weights_that_no_module_holds_are_constants(method):
         total = a.values.flatten(1).sum(1) + a.bias_share + a.stabiliser_share
         torch.testing.assert_close(total, own(x)[:, 1].detach(), rtol=1e-3, atol=1e-4)
     assert all(weight.requires_grad and weight.grad is None for weight in outside.learning())
+
+
+class NamedByText(nn.Module):
+    """The class scores compare with features that were computed when the model was made, as CLIP's of class names."""
+
+    def __init__(self, *, detached: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.text = nn.Conv2d(3, 6, 3), nn.Embedding(4, 6)
+        features = self.text(torch.arange(4)) / 2
+        self.features = features.detach() if detached else features
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.conv(x)).mean((2, 3)) @ self.features.T
+
+
+@pytest.mark.parametrize("method", ["lrp", "guided-backprop", "grad-cam"])
+def test_a_tensor_computed_before_the_pass_is_a_constant(method):
+    """Oracle: the same model whose tensor has no graph."""
+    kept, plain_ = NamedByText(detached=False), NamedByText(detached=True)
+    x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    a, b = (registry.method(method).function(Network(model, (3, 8, 8)), x, 1) for model in (kept, plain_))
+    assert torch.equal(a.values, b.values)
+    assert kept.features.grad_fn is not None
+    assert kept.text.weight.requires_grad
+    shares = [spaces.kept_and_lost(Network(model, (3, 8, 8)), x).share for model in (kept, plain_)]
+    torch.testing.assert_close(*shares)

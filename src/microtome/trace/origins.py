@@ -36,17 +36,27 @@ def is_transformed() -> bool:
 class Origins:
     """The tensors of one pass whose origin is known.
 
+    Parameters
+    ----------
+    known : Tensor
+        Tensors that the pass begins with: the images.
+    weights_held : bool
+        Whether tensors from before the pass that carry a gradient become constants until ``release``. The modules hold
+        others, such as the parameters of a module in a list; then what carries a gradient is made from the image.
+
     Attributes
     ----------
-    weights : list of Tensor
-        Tensors that learn, from before the pass, which the model's modules do not hold, such as the parameters of a
-        module in a list. They are constants until ``release``: what carries a gradient is made from the image.
+    cut : dict
+        By their ids, tensors that were computed before the pass, such as the features of class names, without their
+        graph.
     """
 
-    def __init__(self, *known: Tensor) -> None:
+    def __init__(self, *known: Tensor, weights_held: bool = False) -> None:
         # Weak references keep nothing alive and show when an id is used again.
         self._known = {id(value): ref(value) for value in known}
-        self.weights: list[Tensor] = []
+        self._begins = {value.grad_fn for value in known if value.grad_fn is not None}
+        self._held, self._weights = weights_held, list[Tensor]()
+        self.cut: dict[int, Tensor] = {}
 
     def add(self, output: Any) -> None:
         """Remember the output of an operation."""
@@ -71,10 +81,9 @@ class Origins:
                 continue
             if isinstance(item, Tensor):
                 if item.requires_grad and not self.knows(item):
-                    if not item.is_leaf:
+                    if not item.is_leaf and not self._older(item):
                         return item
-                    item.requires_grad = False
-                    self.weights.append(item)
+                    self._hold(item)
             elif isinstance(item, list | tuple | dict) and not PLAIN.issuperset(map(type, item)):  # most are sizes
                 found = self.stranger(item)
                 if found is not None:
@@ -83,8 +92,33 @@ class Origins:
 
     def release(self) -> None:
         """Let the weights learn again, after the pass."""
-        for weight in self.weights:
-            weight.requires_grad = True
+        for weight in self._weights:
+            if weight.is_leaf:
+                weight.requires_grad = True
+
+    def _hold(self, value: Tensor) -> None:
+        if not self._held:
+            return
+        self._weights.append(value)  # also keeps it alive, as its id stands for it
+        if value.is_leaf:
+            value.requires_grad = False
+        else:
+            self.cut[id(value)] = value.detach()
+
+    def _older(self, value: Tensor) -> bool:
+        """Whether a tensor was computed before the pass: nothing in its graph belongs to the pass."""
+        seen = set[Any]()
+        waiting: list[Any] = [value.grad_fn]
+        while waiting:
+            node = waiting.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            leaf = getattr(node, "variable", None)
+            if node in self._begins or (leaf is not None and self.knows(leaf)):
+                return False
+            waiting += [below for below, _ in node.next_functions]
+        return True
 
 
 def maker(value: Tensor) -> str:

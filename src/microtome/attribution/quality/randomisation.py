@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from microtome.attribution.quality.likeness import rank_correlation, structural_
 from microtome.attribution.result import Attribution
 from microtome.batch_sizes import check_count
 from microtome.errors import ModelError
-from microtome.inputs import Target
+from microtome.inputs import Target, copied
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, stated
@@ -175,7 +174,7 @@ def draw_anew(parameter: nn.Parameter, generator: torch.Generator) -> None:
 
 def _copy(net: Network) -> Network:
     try:
-        model = copy.deepcopy(net.model)
+        model = copied(net.model)
     except Exception as error:  # any error of a user's module that cannot be copied
         raise ModelError(
             f"the model cannot be copied ({type(error).__name__}: {error}); randomisation works on a copy, "

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from microtome.errors import LayerError, ModelError
-from microtome.inputs import state
+from microtome.inputs import copied, state
 from microtome.network import Network
 from microtome.trace import Call, Layer
 from microtome.trace.operators.operator_table import CONVOLUTIONS as CONVOLUTIONS
@@ -170,7 +169,7 @@ def in_double(net: Network) -> Network:
     if net.dtype == torch.float64 and all(value.dtype == torch.float64 for value in floating):
         return net
     try:
-        model = _doubled(copy.deepcopy(net.model))
+        model = _doubled(copied(net.model))
         return net.around(model)
     except (ModelError, RuntimeError) as error:
         raise ModelError(

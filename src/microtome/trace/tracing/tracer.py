@@ -125,7 +125,9 @@ class Tracer(TorchFunctionMode):
         """
         grad = self._grad
         # Rules hold for every operation that a gradient passes, so each has to be seen.
-        self._origins = self._values.origins = Origins(images) if self._rules is not None and grad else None
+        self._origins = self._values.origins = (
+            Origins(images, weights_held=True) if self._rules is not None and grad else None
+        )
         grad |= any(getattr(part, "differentiable", False) for part in (self._rules, self._observer))
         if self._origins is not None and self._rules is not None and isinstance(self._model, torch.jit.ScriptModule):
             self._rules.opaque("the model, which is scripted or traced,")
@@ -295,6 +297,8 @@ class Tracer(TorchFunctionMode):
             self._check_origin(args)
             if kwargs:
                 self._check_origin(kwargs)
+            if self._origins.cut:
+                args, kwargs = substitute(args, self._origins.cut), substitute(kwargs, self._origins.cut)
         if self._seen is not None and kind not in self._seen and not spelled.foreign:
             output = func(*args, **kwargs)
             if self._origins is not None:
