@@ -111,3 +111,22 @@ def test_rules_that_do_not_conserve_are_refused():
         with pytest.raises(InputError, match=words):
             make()
     assert (rules.AlphaBeta(1.0, 0.0).beta, rules.Epsilon(0.0).epsilon) == (0.0, 0.0)
+
+
+def test_a_baseline_without_a_score_is_not_blamed_on_the_weights():
+    """A network that divides by the spread of its image has no score for a black one."""
+
+    class Standardised(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = convolutional()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.body((x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True))
+
+    net = Network(Standardised(), SHAPE)
+    with pytest.raises(InputError, match=r"no score for the baseline.*Choose another"):
+        attribution.integrated_gradients(net, images(), 1, steps=4)
+    assert attribution.integrated_gradients(net, images(), 1, steps=4, baseline="noise").values.isfinite().all()
+    with pytest.raises(ModelError, match="hold NaN or infinity; check"):
+        attribution.integrated_gradients(net, torch.full_like(images(), 0.5), 1, steps=4, baseline="noise")

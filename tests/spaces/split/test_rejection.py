@@ -182,3 +182,20 @@ def test_a_layer_named_twice_counts_once():
     assert found.layers == ["6", "0"]
     torch.testing.assert_close(found.share, spaces.rejected_energy(net, x, ["6", "0"]).share)
     assert spaces.kept_and_lost(net, x, ["6", "6"]).layers == ["6"]
+
+
+def test_a_network_that_takes_images_one_by_one_is_split_image_by_image():
+    """Oracle: the same network for the whole batch at once."""
+
+    class Loop(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = small().model
+
+        def forward(self, x):
+            return torch.cat([self.body(image[None]) for image in x])
+
+    x = torch.rand(2, 1, 8, 8)
+    looped = spaces.kept_and_lost(mt.Network(Loop(), (1, 8, 8), mean=0.3, std=0.5), x, ["body.0", "body.6"])
+    at_once = spaces.kept_and_lost(small(), x, ["0", "6"])
+    torch.testing.assert_close(looped.kept, at_once.kept)

@@ -253,3 +253,10 @@ def test_an_operation_under_autocast_is_dissected_in_the_precision_of_the_model(
     found = units.dissect(Network(model, (3, 8, 8)), image, layer, 1)
     assert torch.equal(found.output.reshape(value.shape), value)
     assert 0 < found.gap <= found.bound
+
+
+def test_the_advice_for_a_layer_that_does_not_fit_is_another_layer():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 2))
+    model[0].register_forward_hook(lambda module, args, y: y * 2)
+    with pytest.raises(LayerError, match=r"ends in mul.*Choose 2\."):
+        units.dissect(Network(model, (3, 8, 8)), torch.rand(3, 8, 8), "0", 0)

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from microtome.attribution.batching import rows_of_each, scored_beside
+from microtome.attribution.batching import rows_of_each, scored, scored_beside
 from microtome.attribution.gradients import baselines
 from microtome.attribution.gradients.affine_prefix import entrance, holds_for, sent_back
 from microtome.attribution.gradients.baselines import Fill
 from microtome.attribution.result import Attribution, wide
 from microtome.batch_sizes import check_count, fitting, in_passes
-from microtome.errors import InputError
+from microtome.errors import InputError, ModelError
 from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
@@ -136,7 +136,13 @@ def integrated_gradients(
         raise InputError(f"within is the largest gap as a share of the rise of the score, above 0, got {within}.")
     checked = net.images(images).detach()
     start = baselines.baseline(net, checked, baseline, seed=seed)
-    scores, ends = scored_beside(net, checked, start, target, batch)
+    try:
+        scores, ends = scored_beside(net, checked, start, target, batch)
+    except ModelError as error:
+        scored(net, checked, target, batch)  # the images may be at fault
+        raise InputError(
+            f'the network has no score for the baseline: {error} Choose another, such as baseline="blur" or "noise".'
+        ) from error
     floor = wide(ends.gather(1, scores.target[:, None])[:, 0])
     rise = scores.score - floor
     quick = net.quick(checked, scores.logits, len(checked) * steps)

@@ -275,7 +275,7 @@ def kept_and_lost(
                 jacobian_operator(exact, some, layer=name), some,
                 threshold=threshold, iterations=iterations, dense=dense,
             )
-            for some in x.split(_together(shape, iterations, apart=True))
+            for some in x.split(net.admitted(_together(shape, iterations, apart=True)))
         ])  # fmt: skip
     return KeptAndLost(
         provenance=stated(layers=names),

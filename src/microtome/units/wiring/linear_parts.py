@@ -54,7 +54,7 @@ def _linear_call(net: Network, layer: Layer, image: Tensor) -> Call:
     product = call.kind in ("matmul", "mm") and _weight_of_product(call) is not None
     if call.kind in ("conv2d", "linear", "addmm") or product:
         return call
-    fit = [name for name, other in net.layers.items() if other.leaf and other.kind in _KINDS]
+    fit = [name for name, other in net.layers.items() if other.leaf and other.kind in _KINDS and name != layer.name]
     inner = [name for name in fit if name.startswith(f"{layer.name}.")]
     raise LayerError(
         f'layer "{layer.name}" is a {layer.kind} that ends in {call.kind}; a two-dimensional convolution or a fully '
