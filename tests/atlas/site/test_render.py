@@ -362,3 +362,11 @@ def test_singular_values_fill_their_scale(tmp_path):
     assert ">0.2<" in flat
     assert ">0.01<" not in flat
     assert ">0.0001<" in steep
+
+
+def test_a_name_without_a_page_in_the_way_up_can_be_shortened(tmp_path):
+    """Only elements are shortened on a phone; a bare text would lie over the buttons beside it."""
+    image = pages.ImagePage("0001", "image 0001", picture(), 1, 1)
+    content = written(tmp_path, atlas(images=(image,)))["images/0001.html"]
+    way = content.partition('class="crumbs"')[2].partition("</nav>")[0]
+    assert "<span>cat</span>" in way
