@@ -218,8 +218,6 @@ def _table(album: Album, found: Dissections, unit: int, why: str = "") -> Dissec
     picture = _picture(album, image)
     rows = _rows(album, found, key)
     y = _maps(album, found, key, "y", found.y[key][None].float(), "activation")
-    grid = album.net.layer(found.layer).axes.grid
-    height, width = grid if len(grid) == 2 else found.y[key].shape
     return DissectionTable(
         unit=to_unit(found.layer, unit),
         image=picture,
@@ -228,7 +226,7 @@ def _table(album: Album, found: Dissections, unit: int, why: str = "") -> Dissec
         y=Picture(y, 0, f"output of unit {unit}"),
         value=value,
         position=(row, column),
-        size=(height, width),
+        size=album.net.layer(found.layer).axes.grid,
         check=Number("largest gap between sum and output", gap, tolerance=f"below {bound:.1g}", ok=gap <= bound),
         caption=caption,
         made=album.made(found, command),
