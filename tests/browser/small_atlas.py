@@ -166,7 +166,7 @@ class SmallAtlas(SmallUnits):
         first, part = index == self.pictured[0], pages.Part
         steps = pages.Decomposition(self.walk(index), "Open a line to see what it is made of.", MADE)
         return (
-            pages.Section("What in it decided", (part(self.maps(index)),)),
+            pages.Section("What in the image decided", (part(self.maps(index)),)),
             pages.Section(
                 "What happens when a part is covered",
                 (part(self.occlusion(index) if first else None, "occlusion", "It covers one window after another."),),

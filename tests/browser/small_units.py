@@ -206,6 +206,7 @@ class SmallUnits:
             picture,
             float(y.max()),
             spot,
+            (int(y.shape[-2]), int(y.shape[-1])),
             check,
             "Read downwards: the last column becomes y. Rows that stay pale add nothing.",
             MADE,

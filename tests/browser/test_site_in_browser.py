@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from pathlib import Path
@@ -304,3 +305,52 @@ def test_tab_reaches_the_content_with_a_visible_focus(browser):
         seen.add(browser.ask("(e => e.dataset.sort || e.dataset.act || e.className)(document.activeElement)"))
         assert browser.ask("getComputedStyle(document.activeElement).outlineStyle") != "none"
     assert {"skip", "search", "theme", "unit", "similarity"} <= seen
+
+
+def test_a_matrix_wider_than_a_phone_is_made_to_fit(browser):
+    browser.width(390)
+    browser.open("layers/conv2.html")
+    browser.ask("document.querySelector('.alike .p').style.setProperty('--z', '64')")
+    assert browser.ask("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_number_of_a_dissection_is_cut_off(browser, site, width):
+    browser.width(width)
+    for page in ("units/conv2/3.html", kinds(site)[4], kinds(site)[5]):
+        browser.open(page)
+        browser.ask("document.querySelectorAll('.dissection .amt').forEach(e => e.lastChild.textContent = '+0.00861')")
+        cut = (
+            "Array.from(document.querySelectorAll('.dissection .scroll'))"
+            ".filter(e => e.scrollWidth > e.clientWidth + 1).length"
+        )
+        assert browser.ask(cut) == 0, page
+
+
+def test_the_pages_of_decomposed_units_stand_in_one_column_beside_their_names(browser, site):
+    for width, page in itertools.product((390, 1280), kinds(site)[4:6]):
+        browser.width(width)
+        browser.open(page)
+        browser.ask(  # the units of this site's score have no pages, unlike its class: they are given its link
+            "document.querySelectorAll('.walk .step-item .step-item')"
+            ".forEach(e => e.append(document.querySelector('.walk > .step-item > .go').cloneNode(true)))"
+        )
+        links, names = (
+            browser.ask(
+                f"Array.from(document.querySelectorAll('.walk > .step-item > .step > ul > li > .step-item > {kind}'))"
+                ".map(e => e.getBoundingClientRect()).map(r => [r.left, r.top, r.right])"
+            )
+            for kind in (".go", ".step > summary .step-name")
+        )
+        assert len(links) > 1
+        assert len({left for left, _, _ in links}) == 1
+        for (left, top, right), (_, at, end) in zip(links, names, strict=True):
+            assert left >= end
+            assert abs(top - at) <= 4
+            assert right <= width
+
+
+def test_the_way_up_is_wide_enough_for_a_finger(browser):
+    browser.width(390)
+    browser.open("classes/5.html")
+    assert browser.ask("document.querySelector('.crumbs a').getBoundingClientRect().width") >= 24

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["listed", "sentence", "with_article"]
+__all__ = ["images_in_words", "in_percent", "listed", "sentence", "with_article"]
 
 
 def listed(names: Sequence[str]) -> str:
@@ -36,6 +36,38 @@ def with_article(noun: str) -> str:
     return f"{'an' if vowel or number or silent else 'a'} {noun}"
 
 
+def images_in_words(many: int) -> str:
+    """A number of images.
+
+    Examples
+    --------
+    >>> images_in_words(1), images_in_words(12000)
+    ('1 image', '12,000 images')
+    """
+    return f"{many:,} image{'' if many == 1 else 's'}"
+
+
+def in_percent(share: float) -> str:
+    """A probability in percent with one decimal; what is nearly all or nearly nothing is not rounded to it.
+
+    Examples
+    --------
+    >>> in_percent(0.723), in_percent(1.0), in_percent(0.99999), in_percent(0.00001), in_percent(0.0)
+    ('72.3 %', '100.0 %', 'above 99.9 %', 'below 0.1 %', '0.0 %')
+    """
+    text = f"{100 * share:.1f} %"
+    if text == "100.0 %" and share < 1:
+        return "above 99.9 %"
+    return "below 0.1 %" if text == "0.0 %" and share > 0 else text
+
+
 def sentence(text: str) -> str:
-    """A message as a sentence."""
-    return text[:1].upper() + text[1:] if text.endswith(".") else f"{text[:1].upper()}{text[1:]}."
+    """A message as a sentence.
+
+    Examples
+    --------
+    >>> sentence("the image is gray"), sentence("t-SNE needs openTSNE.")
+    ('The image is gray.', 't-SNE needs openTSNE.')
+    """
+    first = text[:1] if text[1:2] == "-" else text[:1].upper()  # t-SNE keeps its small letter
+    return f"{first}{text[1:]}" if text.endswith(".") else f"{first}{text[1:]}."

@@ -228,7 +228,7 @@ def table(amounts: list[float], bias: float) -> pages.DissectionTable:
     )
     check = pages.Number("gap", 0.0)
     return pages.DissectionTable(
-        to_unit("/relu", 0), picture(), rows, bias, picture(), sum(amounts) + bias, (1, 2), check, "Look."
+        to_unit("/relu", 0), picture(), rows, bias, picture(), sum(amounts) + bias, (1, 2), (4, 5), check, "Look."
     )
 
 
@@ -342,3 +342,31 @@ def test_what_is_not_shown_of_a_sum_can_be_unfolded(tmp_path: Path) -> None:
     folded = content.partition("show 3 more")[2]
     assert re.findall(r"conv:\d", folded) == ["conv:6", "conv:7", "conv:8"]
     assert "9 parts +54.0, all others +4.00, bias +2.00 = 60.0" in content
+
+
+def test_the_marked_place_is_that_of_the_output_not_of_its_smaller_picture(tmp_path):
+    """The picture of y has 28 x 28 pixels, the output of the unit 56 x 112: row 42 of 56 lies at three quarters."""
+    sheet = dataclasses.replace(table([0.5], 0.0), position=(42, 28), size=(56, 112))
+    content = written(tmp_path, atlas(units=iter([pages.UnitPage("/relu", 0, sections=section(sheet))])))
+    (style,) = re.findall(r'class="spot" style="(left[^"]+)"', content["units/relu/0.html"])
+    assert style == "left:25.00%;top:75.00%;width:0.89%;height:1.79%"
+
+
+def test_singular_values_fill_their_scale(tmp_path):
+    def drawn(*values: float) -> str:
+        spectrum = pages.Spectrum((("weights", values),), "Look.")
+        unit = pages.UnitPage("/relu", 0, sections=section(spectrum))
+        return written(tmp_path, atlas(units=iter([unit])))["units/relu/0.html"]
+
+    flat, steep = drawn(2.0, 1.5, 0.8), drawn(2.0, 0.1, 1e-7)
+    assert ">0.2<" in flat
+    assert ">0.01<" not in flat
+    assert ">0.0001<" in steep
+
+
+def test_a_name_without_a_page_in_the_way_up_can_be_shortened(tmp_path):
+    """Only elements are shortened on a phone; a bare text would lie over the buttons beside it."""
+    image = pages.ImagePage("0001", "image 0001", picture(), 1, 1)
+    content = written(tmp_path, atlas(images=(image,)))["images/0001.html"]
+    way = content.partition('class="crumbs"')[2].partition("</nav>")[0]
+    assert "<span>cat</span>" in way

@@ -14,7 +14,7 @@ __all__ = ["image_page"]
 
 _ORDER = (
     "Images that look alike to the network",
-    "What in it decided",
+    "What in the image decided",
     "One class against another",
     "What happens when a part is covered",
     "How the score comes about",

@@ -18,13 +18,14 @@ __all__ = ["layer_page"]
 _PROFILE = 20  # classes in the small bar chart of a card
 _ORDER = (
     "Which units matter",
-    "What is shown, and where",
-    "Units that respond alike",
+    "Pattern or place: what drives the units",
     "Does it repeat the layer before?",
-    "How it places the images",
     "What it keeps and what it throws away",
     "Its filters beside those that images give without labels",
     "All its weights",
+    "Map of the images",
+    "How it places the images",
+    "Units that respond alike",
 )
 
 

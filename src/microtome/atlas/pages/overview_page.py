@@ -41,7 +41,7 @@ def _summary(album: Album) -> str:
     colour = {1: "gray ", 3: "colour "}.get(channels, "")
     weights = sum(parameter.numel() for parameter in net.model.parameters())
     text = (
-        f"Takes {colour}images of {height} x {width} pixels and distinguishes {seen.logits.shape[1]} classes, with "
+        f"Takes {colour}images of {height} x {width} pixels and distinguishes {seen.logits.shape[1]:,} classes, with "
         f"{weights:,} weights in {len(net.layers)} layers."
     )
     if seen.quantity == "value":

@@ -31,7 +31,9 @@ def _unit(album: Album) -> Start | None:
     if labelled:
         _, layer, unit, label = max(labelled, key=lambda one: one[0])
         return Start(
-            f"A unit that responds to a {label}: {layer}:{unit}", to_unit(layer, unit), unit_picture(album, layer, unit)
+            f"A unit that responds to {_with_article(label)}: {layer}:{unit}",
+            to_unit(layer, unit),
+            unit_picture(album, layer, unit),
         )
     if not album.classes_measured:
         return _middle(album)
@@ -74,7 +76,23 @@ def _layer(album: Album) -> Start | None:
     found = most_rejecting(album)
     if found is None:
         return None
-    layer, share = found
-    first = next(iter(album.paged(layer)), None)
-    picture = unit_picture(album, layer, first) if first is not None else None
-    return Start(f"What {layer} throws away: {100 * share:.0f} % of its input", to_layer(layer), picture)
+    layer, share, page = found
+    first = next(iter(album.paged(page)), None)
+    picture = unit_picture(album, page, first) if first is not None else None
+    return Start(f"What {layer} throws away: {100 * share:.0f} % of its input", to_layer(page), picture)
+
+
+def _with_article(label: str) -> str:
+    """What a unit responds to, with its article.
+
+    Examples
+    --------
+    >>> _with_article("colour azure against orange"), _with_article("lower side of a horizontal line")
+    ('the colour azure against orange', 'the lower side of a horizontal line')
+    >>> _with_article("edge at 20°"), _with_article("class 5 (precision 0.52, recall 0.33)")
+    ('an edge at 20°', 'class 5 (precision 0.52, recall 0.33)')
+    """
+    if label.startswith("class "):
+        return label
+    only_one = label.startswith("colour ") or " side of " in label
+    return f"the {label}" if only_one else with_article(label)

@@ -108,35 +108,38 @@ def image_map(drawn: ImageMap, label: Callable[[int], str]) -> Markup:
     return Markup(chart("image-map", width + (160 if coloured else 0), height, spoken, parts))  # noqa: S704 - escaped
 
 
-_FLOOR = 1e-4  # singular values below this share of the largest are drawn on the axis
+_FLOOR = 4  # decades below the largest; smaller singular values are drawn on the axis
 
 
 def spectrum(drawn: Spectrum) -> Markup:
-    """Singular values by their place, a line for each matrix, on a logarithmic scale down to 1e-4 of the largest."""
-    left, top, width, height, line = 52, 12, 360, 160, 18
-    decades = math.log10(1 / _FLOOR)
+    """Singular values by their place, a line for each matrix, on a logarithmic scale relative to the largest.
+
+    The scale ends at the decade below the smallest value, at the latest at 1e-4.
+    """
+    left, top, width, height = 52, 12, 360, 160
+    least = min((max(values[-1] / values[0], 10.0**-_FLOOR) for _, values in drawn.curves), default=1.0)
+    decades = min(_FLOOR, max(1, math.ceil(-math.log10(least) - 1e-9)))
     parts = []
-    for decade in range(int(decades) + 1):
-        y = top + height * decade / decades
-        parts.append(path(f"M{left} {y:.1f}h{width}", "rule") + text(left - 6, y + 4, f"{10.0**-decade:g}", "end"))
-    for at, (name, values) in enumerate(drawn.curves):
+    marks = [10.0**-decade for decade in range(decades + 1)] + ([0.5, 0.2] if decades == 1 else [])
+    for mark in marks:
+        y = top - height * math.log10(mark) / decades
+        parts.append(path(f"M{left} {y:.1f}h{width}", "rule") + text(left - 6, y + 4, f"{mark:g}", "end"))
+    for at, (_, values) in enumerate(drawn.curves):
         step = width / max(1, len(values) - 1)
         heights = [
-            top + height * min(decades, -math.log10(max(value / values[0], _FLOOR))) / decades for value in values
+            top + height * min(decades, -math.log10(max(value / values[0], 10.0**-_FLOOR))) / decades
+            for value in values
         ]
         points = [(left + step * place, y) for place, y in enumerate(heights)]
         if len(points) == 1:
             points.append((left + width, heights[0]))
         data = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-        y = top + line * at + 4
-        parts.append(path(data, f"line line{at % 6}") + path(f"M{left + width + 12} {y}h16", f"line line{at % 6}"))
-        parts.append(text(left + width + 34, y + 4, f"{name}: {count(len(values), 'value')}", "start"))
-    parts.append(text(left + width / 2, top + height + 20, "place, from the first to the last"))
-    tall = max(height + 26, line * len(drawn.curves)) + top
+        parts.append(path(data, f"line line{at % 6}"))
+    parts.append(text(left + width / 2, top + height + 20, "direction, from the strongest to the weakest"))
     spoken = "; ".join(
         f"{name}: smallest {number(values[-1] / values[0])} of the largest" for name, values in drawn.curves
     )
-    return Markup(chart("spectrum", left + width + 240, tall, f"singular values. {spoken}", parts))  # noqa: S704 - escaped
+    return Markup(chart("spectrum", left + width + 20, top + height + 26, f"singular values. {spoken}", parts))  # noqa: S704 - escaped
 
 
 def _quarters(low: float, high: float) -> list[float]:

@@ -7,17 +7,17 @@ import re
 
 
 def number(value: float | int | str) -> str:
-    """Three significant digits, integers in full with thin spaces, text as it is.
+    """Three significant digits, integers in full with commas, text as it is.
 
     Examples
     --------
     >>> number(0.123456), number(44426), number(1.5e-9), number(12.0), number("3 x 3")
-    ('0.123', '44\u202f426', '1.5e-9', '12.0', '3 x 3')
+    ('0.123', '44,426', '1.5e-9', '12.0', '3 x 3')
     """
     if isinstance(value, str):
         return value
     if isinstance(value, int):
-        return f"{value:,}".replace(",", "\u202f")
+        return f"{value:,}"
     if not math.isfinite(value):
         return str(value)
     if value == 0:
@@ -28,7 +28,7 @@ def number(value: float | int | str) -> str:
         mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
         return f"{_minus(mantissa)}e{int(exponent)}"
     if size >= 1000:
-        return _minus(f"{value:,.0f}".replace(",", "\u202f"))
+        return _minus(f"{value:,.0f}")
     digits = max(0, 2 - math.floor(math.log10(size)))
     return _minus(f"{value:.{digits}f}")
 
@@ -51,8 +51,12 @@ def percent(share: float) -> str:
     --------
     >>> percent(0.9873), percent(0.0004), percent(1.0), percent(0.99999)
     ('98.7\u202f%', '0.04\u202f%', '100\u202f%', '99.99\u202f%')
+    >>> percent(0.0), percent(0.0000002)
+    ('0\u202f%', 'below 0.001\u202f%')
     """
     value = 100 * share
+    if 0 < value < 1e-3:
+        return "below 0.001\u202f%"
     text = f"{value:.1f}" if value >= 1 else f"{value:.2g}"
     if text == "100.0" and value < 100:
         text = f"{min(value, 99.99):.2f}"  # nearly all is not all

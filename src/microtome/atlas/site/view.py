@@ -269,7 +269,7 @@ class View:
     @staticmethod
     def spot(sheet: DissectionTable) -> str:
         """Where the sheet is read, on the map of y."""
-        (row, column), (height, width) = sheet.position, sheet.y.sprite.cell
+        (row, column), (height, width) = sheet.position, sheet.size
         box = {"left": column / width, "top": row / height, "width": 1 / width, "height": 1 / height}
         return ";".join(f"{side}:{100 * share:.2f}%" for side, share in box.items())
 

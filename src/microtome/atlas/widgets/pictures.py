@@ -142,7 +142,7 @@ class WeightSheet(Widget):
 
 @dataclass(frozen=True)
 class SimilarityMatrix(Widget):
-    """Units x units, and the pairs of units that do the same.
+    """Units x units, and the pairs of units that respond most alike.
 
     Attributes
     ----------
@@ -152,6 +152,8 @@ class SimilarityMatrix(Widget):
         The matrix, diverging; units that respond alike lie side by side.
     repeats : tuple of (int, int, float)
         Pairs of units with the largest correlation.
+    finding : str
+        Whether units respond almost equally, in one sentence.
     order : tuple of int
         The units as rows from top to bottom; empty if there are too many.
     """
@@ -162,6 +164,7 @@ class SimilarityMatrix(Widget):
     caption: str
     made: Made | None = None
     order: tuple[int, ...] = ()
+    finding: str = ""
     macro: ClassVar[str] = "pictures.similarity"
 
 

@@ -63,6 +63,8 @@ class DissectionTable(Widget):
         y at ``position``.
     position : (int, int)
         Row and column of the output at which ``amount`` is read, usually where y is largest.
+    size : (int, int)
+        Height and width of the output; its picture may have fewer pixels.
     check : Number
         The certificate: the largest difference between sum plus bias and the network's own value.
     caption, made
@@ -78,6 +80,7 @@ class DissectionTable(Widget):
     y: Picture
     value: float
     position: tuple[int, int]
+    size: tuple[int, int]
     check: Number
     caption: str
     made: Made | None = None

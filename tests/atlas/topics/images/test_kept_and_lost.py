@@ -11,6 +11,7 @@ from microtome.atlas import TOPICS
 from microtome.atlas.album import Album
 from microtome.atlas.pages.image_page import image_page
 from microtome.atlas.pages.overview_page import overview_page
+from microtome.atlas.topics.images import kept_and_lost
 from microtome.atlas.topics.images.kept_and_lost import Kept
 from microtome.atlas.widgets import Amounts, KeptParts
 
@@ -31,3 +32,12 @@ def test_kept_parts_are_those_of_the_network_and_the_rest_is_lost(album: Album) 
 def test_the_overview_tells_what_each_layer_rejects(album: Album) -> None:
     (rejected,) = shown(overview_page(album, TOPICS).sections, Amounts)
     assert {row.name for row in rejected.rows} == {"one", "two", "head"}
+
+
+def test_a_layer_inside_a_shown_block_leads_to_the_page_of_the_block(
+    album: Album, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(album, "layers", ["blocks.4", "head"])
+    assert kept_and_lost._page_of(album, "blocks.4.conv") == "blocks.4"
+    assert kept_and_lost._page_of(album, "head") == "head"
+    assert kept_and_lost._page_of(album, "blocks.40.conv") is None

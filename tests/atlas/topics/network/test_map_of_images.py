@@ -9,7 +9,7 @@ import torch
 
 from microtome.atlas.album import Album
 from microtome.atlas.topics.network.image_features import image_features
-from microtome.atlas.topics.network.map_of_images import LayerMap, _canvas, map_of_images
+from microtome.atlas.topics.network.map_of_images import LayerMap, _canvas, _caption, _repeated, map_of_images
 from microtome.atlas.widgets.map_canvas import packed
 
 
@@ -57,3 +57,12 @@ def test_responses_are_packed_from_least_to_largest() -> None:
     )  # fmt: skip
     assert read(data["responses"], "u1").reshape(3, 2).tolist() == [[0, 0], [128, 0], [255, 0]]
     assert read(data["label"], "<i2").tolist() == [-1, 0, 1]
+
+
+def test_the_share_of_right_neighbours_is_told_only_where_a_class_has_two_images(album: Album) -> None:
+    found = _map(album, list(range(9)))
+    assert found.accuracy
+    assert "the right class" in _caption(found, repeated=True)
+    assert "the right class" not in _caption(found, repeated=False)
+    assert _repeated(torch.tensor([0, 1, 1, -1]))
+    assert not _repeated(torch.tensor([0, 1, 2, -1, -1]))

@@ -17,3 +17,4 @@ def test_the_image_page_dissects_the_unit_that_contributes_most(album: Album) ->
     amounts = (record.value["two"] * record.gradient["two"])[0].sum((1, 2))
     assert table.unit.unit == int(amounts.argmax())
     assert table.check.ok
+    assert table.size == tuple(record.value["two"].shape[-2:])

@@ -94,7 +94,8 @@
         const stops = RAMP.map((rgb) => `rgb(${rgb.join(",")})`).join(",");
         legend.innerHTML = `<span>0 <i class="ramp" style="background:linear-gradient(90deg,${stops})"></i> 1, ${escaped(data.quantity)} of the predicted class</span>`;
       } else if (data.classes.length > 40) {
-        legend.textContent = `${data.classes.length} classes; a click on a dot names its own`;
+        const shown = new Set((colour === "label" ? label : predicted).filter((c) => c >= 0)).size;
+        legend.textContent = `${shown} of ${data.classes.length} classes have an image here. A click on a dot names its class.`;
       } else {
         legend.innerHTML = data.classes.map((name, i) => entry(classColour(i, data.classes.length), name)).join("");
       }

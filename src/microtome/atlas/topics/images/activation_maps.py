@@ -73,12 +73,19 @@ def _image(album: Album, index: int) -> list[Section]:
         result, place = found
         rows = tuple(_row(album, result, layer, place, index) for layer in result.units)
         caption = (
-            "For each layer the units with the highest response to this image; bright places respond most. Below "
-            "each: its number and its highest response."
+            "For each layer the units with the highest response to this image; they respond most at "
+            f"{_strongest_colour(rows)} places. Below each: its number and its highest response."
         )
         shown = ActivationMaps(rows, caption)
     part = Part(shown, "activation maps", "They show where each unit responds.")
     return [Section("What each layer makes of it", (part,))]
+
+
+def _strongest_colour(rows: Sequence[ActivationRow]) -> str:
+    """The colour of the highest values, in words."""
+    colours = {picture.sprite.colours for row in rows for picture in row.pictures}
+    words = [word for kind, word in (("diverging", "red"), ("sequential", "bright")) if kind in colours]
+    return " or ".join(words) or "bright"
 
 
 def _row(album: Album, result: Activations, layer: str, place: int, index: int) -> ActivationRow:

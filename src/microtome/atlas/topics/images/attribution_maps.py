@@ -184,7 +184,7 @@ def _image(album: Album, index: int) -> list[Section]:
         "They show evidence for one class against the other.",
     )
     return [
-        Section("What in it decided", (Part(maps, "maps of what decided", use),)),
+        Section("What in the image decided", (Part(maps, "maps of what decided", use),)),
         Section("One class against another", (Part(differences, "differences of classes", against),)),
     ]
 
@@ -287,7 +287,7 @@ def _sprite(album: Album, file: str, values: Tensor, name: str) -> Sprite:
     limit = limit if limit > 0.01 * most else most
     unit = quantity(name)
     if limit < 0.95 * most:
-        unit += f", {1 - _WITHIN:.1%} beyond, up to {most:.3g}"
+        unit += f"; {100 * (1 - _WITHIN):.1f} % of the pixels lie beyond, up to {most:.3g}"
     if not _signed(name):
         return album.sprites.scaled(file, values, "sequential", unit, limits=(0.0, limit or 1.0))
     return album.sprites.scaled(file, values, "diverging", unit, limits=(-(limit or 1.0), limit or 1.0))

@@ -179,26 +179,37 @@ def _rejected_shares(album: Album) -> Amounts | Absent | None:
         return found
     shares = zip(found.layers, found.mean.tolist(), found.known.all(1).tolist(), strict=True)
     rows = tuple(
-        Amount(name, 100 * float(share), to_layer(name), label=_proof(found, place, known))
+        Amount(name, 100 * float(share), to_layer(_page_of(album, name) or name), label=_proof(found, place, known))
         for place, (name, share, known) in enumerate(shares)
     )
     count = found.share.shape[1]
     caption = (
         f"The share of each layer's input (of its sum of squares) that can be removed while the output of the "
         f"layer's weights changes by less than {found.threshold:.0%}, "
-        + ("for one image." if count == 1 else f"mean over {count} images.")
+        + ("for one image." if count == 1 else f"mean over {count:,} images.")
+        + " At most: the value is an upper bound. Exact null space: the part whose removal changes nothing at all."
     )
     return Amounts(rows, "%", caption, album.made(found))
 
 
-def most_rejecting(album: Album) -> tuple[str, float] | None:
-    """The layer with a page that rejects the largest share of the energy of its input, and this share."""
+def most_rejecting(album: Album) -> tuple[str, float, str] | None:
+    """The layer on a page that rejects the largest share of the energy of its input, this share, and the page."""
     found = album.one(Rejected, "rejected")
     if not isinstance(found, Rejected):
         return None
-    shares = [(float(share), name) for name, share in zip(found.layers, found.mean.tolist(), strict=True)
-              if name in album.layers]  # fmt: skip
-    return None if not shares else (max(shares)[1], max(shares)[0])
+    shares = [(float(share), name, page) for name, share in zip(found.layers, found.mean.tolist(), strict=True)
+              if (page := _page_of(album, name)) is not None]  # fmt: skip
+    if not shares:
+        return None
+    share, name, page = max(shares)
+    return name, share, page
+
+
+def _page_of(album: Album, name: str) -> str | None:
+    """The layer whose page shows a layer: itself, or the block that holds it."""
+    parts = name.split(".")
+    holders = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next((holder for holder in holders if holder in album.layers), None)
 
 
 def _proof(found: Rejected, layer: int, known: bool) -> str:
@@ -230,7 +241,7 @@ def _image(album: Album, index: int) -> list[Section]:
         result, place = found
         first = album.load(album.find("kept")[0])
         caption = (
-            "Above: the part of the image that reaches the layer. Below: the part that does not: to first order, "
+            "Left: the part of the image that reaches the layer. Right: the part that does not: to first order, "
             "removing it does not change the layer. Both add up to the image."
         )
         shown = KeptParts(_rows(album, result, place, index), caption, album.made(first))

@@ -197,7 +197,7 @@ def _image(album: Album, index: int) -> list[Section]:
     found = album.with_item(MapChecks, "map-checks", "images", index)
     use = "They show whether the maps agree, and whether they are better than chance."
     shown: Any = _statement(album, *found) if isinstance(found, tuple) else found
-    return [Section("What in it decided", (Part(shown, "the checks of the maps", use),))]
+    return [Section("What in the image decided", (Part(shown, "the checks of the maps", use),))]
 
 
 def _statement(album: Album, found: MapChecks, place: int) -> Statement | None:

@@ -10,7 +10,7 @@ from microtome.atlas.task import Task
 from microtome.atlas.topic import Topic
 from microtome.atlas.topics.images.attribution_maps import AttributionMaps, made_of
 from microtome.atlas.widgets import CoveredBy, Occlusion, Part, Picture, Section, Winner
-from microtome.atlas.wording import listed
+from microtome.atlas.wording import in_percent, listed
 
 __all__ = ["OCCLUSION_MAPS"]
 
@@ -78,10 +78,11 @@ def _covered(album: Album, task: Task, result: AttributionMaps, place: int, inde
 def _finding(what: str, name: str, whole: float, fall: float, winner: Tensor, predicted: int, visible: bool) -> str:
     """The largest effect of covering one position."""
     percent = what == "probability"
-    start = f"{100 * whole:.1f} %" if percent else f"{whole:.3g}"
-    least = f"{100 * (whole - fall):.1f} %" if percent else f"{whole - fall:.3g}"
+    start = in_percent(whole) if percent else f"{whole:.3g}"
+    least = in_percent(whole - fall) if percent else f"{whole - fall:.3g}"
     if not visible:
-        return f"No place matters alone: wherever the window lies, the {what} of {name} stays at {least} or more."
+        stays = least if least.startswith("above") else f"at {least} or more"
+        return f"No place matters alone: wherever the window lies, the {what} of {name} stays {stays}."
     most = f"On the place that matters most the window lowers the {what} of {name} from {start} to {least}."
     other = float((winner != predicted).float().mean())
     if not other:

@@ -112,7 +112,7 @@ def _map(album: Album, found: ImagePositions, layer: str) -> ImageMap:
     named = "true" if bool(album.seen.known.any()) else "predicted"
     colour = f", in the colour of its {named} class" if len(set(classes)) <= COLOURED else ""
     caption = (
-        f"Each dot is one of {len(points)} images{colour}; a ring marks a mistake. "
+        f"Each dot is one of {len(points):,} images{colour}; a ring marks a mistake. "
         f"Dots are close if the mean responses of the layer's units are similar: two directions that explain "
         f"{share:.0f} % of the differences between the images."
     )
@@ -138,8 +138,8 @@ def _nearest(album: Album, found: ImagePositions, index: int) -> Gallery | None:
         for place, other in enumerate(others)
     )  # fmt: skip
     caption = (
-        f"Of {len(found.images)} images those whose responses at {found.last} are nearest to those of this image, "
-        "nearest first. Are they of the same class?"
+        f"Of {len(found.images):,} images, those whose responses at {found.last} are nearest to the responses to this "
+        "image, the nearest first. Are they of the same class?"
     )
     return Gallery(pictures, caption, album.made(found))
 

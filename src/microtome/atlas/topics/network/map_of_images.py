@@ -142,18 +142,24 @@ def _canvas(album: Album, found: LayerMap, layer: str) -> MapCanvas | Absent:
         thumbnails=_thumbnails(album, images),
         links={place: to_image(album.image_id(index)) for place, index in enumerate(images) if index in paged},
         units={unit: picture for unit, picture in pictures.items() if picture is not None},
-        caption=_caption(found),
+        caption=_caption(found, repeated=_repeated(seen.labels[images])),
         made=album.made(found),
     )
 
 
-def _caption(found: LayerMap) -> str:
+def _repeated(labels: Tensor) -> bool:
+    """Whether a class has two images, so that a nearest image can be of the right class."""
+    known = labels[labels >= 0]
+    return len(known.unique()) < len(known)
+
+
+def _caption(found: LayerMap, *, repeated: bool) -> str:
     text = (
-        f"Each dot is one of {len(found.images)} images. Near dots have similar responses of the layer's units; "
+        f"Each dot is one of {len(found.images):,} images. Near dots have similar responses of the layer's units; "
         f"distances between groups mean nothing. The fainter a dot, the fewer of its {found.k} nearest images in the "
         f"layer are near it here (on average {100 * float(found.trust.mean()):.0f} % are)."
     )
-    if found.accuracy:
+    if found.accuracy and repeated:
         layer, here = (100 * share for share in found.accuracy)
         text += f" The nearest images give the right class for {layer:.0f} % in the layer and {here:.0f} % on the map."
     return text

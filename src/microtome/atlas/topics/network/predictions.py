@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from microtome.atlas.album import MISTAKES, Album
@@ -19,13 +21,14 @@ from microtome.atlas.widgets import (
     Section,
     to_class,
 )
-from microtome.atlas.wording import with_article
+from microtome.atlas.wording import images_in_words, with_article
 
 __all__ = ["PREDICTIONS", "accuracy", "probabilities"]
 
 _READABLE = 40  # a confusion matrix with more classes is not readable
 _TOP = 5  # classes in the list of probabilities
 _CONFUSED = 10  # number of confused classes shown
+_EXAMPLES = 16  # images of a class on its page, if fewer are shown on other pages
 _AVERAGED = {False: 25, True: 200}  # images of an average, of photos and of small images
 _BLOCK = 25  # images that are read at a time
 
@@ -57,7 +60,7 @@ def _card(album: Album) -> list[Number]:
     right, count = _right(album)
     if count > 1:
         low, high = _interval(right, count)
-        text = f"{right} of {count} labelled images; 95 % interval {low:.1f} to {high:.1f} %."
+        text = f"{right:,} of {count:,} labelled images; 95 % interval {low:.1f} to {high:.1f} %."
         card.append(Number("accuracy", 100.0 * right / count, "%", explain=text))
     return card
 
@@ -112,11 +115,14 @@ def _confusion(album: Album) -> Confusion | Absent:
     order = (-off.flatten()).argsort(stable=True)[:12].tolist()
     often = tuple((i // classes, i % classes, int(off.flatten()[i])) for i in order if int(off.flatten()[i]))
     counts = tuple(tuple(row) for row in pairs.tolist()) if classes <= _READABLE else None
+    what = ": rows are true classes, columns predicted classes. Mistakes are off the diagonal."
+    if counts is None:
+        total = int(off.sum())
+        what = f", {total:,} of them taken for another class. The most frequent confusions come first."
     return Confusion(
         counts,
         often,
-        f"{int(seen.known.sum())} labelled images: rows are true classes, columns predicted classes. "
-        "Mistakes are off the diagonal.",
+        f"{int(seen.known.sum()):,} labelled images{what}",
     )
 
 
@@ -142,41 +148,58 @@ def _class_facts(album: Album, index: int) -> list[Number]:
     seen = album.seen
     of_class, predicted = seen.labels == index, (seen.predicted == index) & seen.known
     facts = [Number("images of it", int(of_class.sum()))]
-    for name, hits, among, what in (
-        ("recognised", predicted, of_class, "of its images are predicted as this class (recall)"),
-        ("rightly taken for it", of_class, predicted, "images with this predicted class belong to it (precision)"),
+    for name, hits, among, text in (
+        ("recognised", predicted, of_class, "Its images that are predicted as this class (recall)."),
+        ("rightly taken for it", of_class, predicted, "Images predicted as this class that belong to it (precision)."),
     ):
         right, count = int((hits & among).sum()), int(among.sum())
         if count:
-            text = f"{right} of {count} {what}."
+            explain = text
             if count > 1:
                 low, high = _interval(right, count)
-                text = f"{text} 95 % interval {low:.0f} to {high:.0f} %."
-            facts.append(Number(name, f"{right} of {count}", explain=text))
+                explain = f"{text} 95 % interval {low:.0f} to {high:.0f} %."
+            facts.append(Number(name, f"{right:,} of {count:,}", explain=explain))
     return facts
 
 
 def _class(album: Album, index: int) -> list[Section]:
-    seen, known = album.seen, set(album.thumbnails)
+    seen = album.seen
     of_class, predicted = seen.labels == index, seen.predicted == index
-    examples = [i for i in (of_class if bool(of_class.any()) else predicted).nonzero()[:, 0].tolist() if i in known]
-    wrong = [i for i in ((of_class | predicted) & seen.wrong).nonzero()[:, 0].tolist() if i in known]
+    of_it = (of_class if bool(of_class.any()) else predicted).nonzero()[:, 0].tolist()
+    mistaken = ((of_class | predicted) & seen.wrong).nonzero()[:, 0].tolist()
+    examples = _shown(album, f"class-{index}-images", of_it)
+    what = "of it" if bool(of_class.any()) else "predicted as this class"
     images = Gallery(
-        tuple(album.picture(i) for i in examples),
-        f"{len(examples)} of its {int(of_class.sum())} images: those that are shown on pages.",
-        none="None of the images is of this class.",
+        examples,
+        f"{len(examples):,} of {images_in_words(len(of_it))} {what}. Those with a link have a page.",
+        none="No image is of this class.",
     )
+    wrong = _shown(album, f"class-{index}-mistakes", mistaken)
     mistakes = Gallery(
-        tuple(album.picture(i) for i in wrong),
-        "Images of it that are taken for another class, and images of other classes that are taken for it.",
+        wrong,
+        f"Images of it that are taken for another class, and images of other classes that are taken for it: "
+        f"{len(wrong):,} of {len(mistaken):,}.",
         none="No mistake in either direction.",
     )
     return [
         Section("Its average image", (Part(_average(album, index)),), half=True),
-        Section("Its images", (Part(images),)),
-        Section("What it is confused with", (Part(_confused(album, index)),)),
-        Section("Taken for another class, or falsely for this one", (Part(mistakes),)),
+        Section("Its images", (Part(images),), half=True),
+        Section("What it is confused with", (Part(_confused(album, index)),), half=True),
+        Section("Taken for another class, or falsely for this one", (Part(mistakes),), half=True),
     ]
+
+
+def _shown(album: Album, file: str, wanted: Sequence[int]) -> tuple[Picture, ...]:
+    """The images that other pages show too, and as many others as there is room for."""
+    pictures = [album.picture(index) for index in wanted if index in album.thumbnails]
+    others = [index for index in wanted if index not in album.thumbnails][: max(0, _EXAMPLES - len(pictures))]
+    if others:
+        sprite = album.sprites.natural(file, album.small(others))
+        pictures += [
+            Picture(sprite, place, f"image {album.image_id(index)}, {album.answer(index)}", None, album.answer(index))
+            for place, index in enumerate(others)
+        ]
+    return tuple(pictures)
 
 
 def _average(album: Album, index: int) -> Gallery | None:
@@ -210,7 +233,7 @@ def _confused(album: Album, index: int) -> Amounts | None:
         return None
     rows.sort(key=lambda row: -row.value)
     caption = "Number of mistakes, by the predicted class of its images, or by the true class of images taken for it."
-    return Amounts(tuple(rows[:_CONFUSED]), "images", caption)
+    return Amounts(tuple(rows[:_CONFUSED]), "", caption)
 
 
 PREDICTIONS = Topic(

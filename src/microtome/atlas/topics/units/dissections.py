@@ -198,10 +198,11 @@ def _image(album: Album, index: int) -> list[Section]:
     found = album.one(Dissections, "image-dissection", image=index)
     if not isinstance(found, Dissections):
         return []
-    return [Section("How the score comes about", (Part(_table(album, found, int(next(iter(found.y))))),))]
+    why = f"Of the units of {found.layer}, this one has the largest activation times gradient of the predicted class."
+    return [Section("How the score comes about", (Part(_table(album, found, int(next(iter(found.y))), why)),))]
 
 
-def _table(album: Album, found: Dissections, unit: int) -> DissectionTable:
+def _table(album: Album, found: Dissections, unit: int, why: str = "") -> DissectionTable:
     key = str(unit)
     image = found.image[key]
     bias, value, rest, gap, bound = found.numbers[key]
@@ -210,6 +211,7 @@ def _table(album: Album, found: Dissections, unit: int) -> DissectionTable:
         "Each row is an input channel: its activation, the weights of the unit on it, its contribution, and the "
         "running sum of contributions. The largest contributions come first; the last sum is the response y."
     )
+    caption = f"{why} {caption}".lstrip()
     command = album.commands.line(
         "dissect", album.image_file(image), layer=found.layer, channel=unit, to="dissection.png"
     )
@@ -224,6 +226,7 @@ def _table(album: Album, found: Dissections, unit: int) -> DissectionTable:
         y=Picture(y, 0, f"output of unit {unit}"),
         value=value,
         position=(row, column),
+        size=album.net.layer(found.layer).axes.grid,
         check=Number("largest gap between sum and output", gap, tolerance=f"below {bound:.1g}", ok=gap <= bound),
         caption=caption,
         made=album.made(found, command),

@@ -133,7 +133,7 @@ def _unit(album: Album, layer: str, unit: int) -> list[Section]:
 
 def _strongest_caption(album: Album, layer: str, unit: int, top: Sequence[Patch]) -> str:
     table = album.tables[layer]
-    text = f"The positions in {table.images} images where its response is highest, one in each image."
+    text = f"The positions in {table.images:,} images where its response is highest, one in each image."
     if lit(album, table, unit, 0) is not None:
         text += " Its receptive field covers much of each image: it is active where the patch is bright."
     else:

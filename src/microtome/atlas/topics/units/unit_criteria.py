@@ -91,9 +91,11 @@ def _table(album: Album, found: Criteria, layer: str) -> UnitTable:
         errors = tuple(_number(error[unit, place]) for place in known)
         chances = tuple(_number(p_value[unit, place]) for place in known)
         rows.append(UnitTableRow(unit, to_unit(layer, unit), numbers, errors, chances))
+    rows.sort(key=lambda row: -(row.values[0] or 0.0) if row.values else 0.0)
+    first = _TITLES.get(found.columns[known[0]], found.columns[known[0]]) if known else ""
     caption = (
-        f"Criteria of importance on {found.images} images, each with its standard error, and with its p-value where "
-        "chance has a distribution (permuted weights, permuted labels)."
+        f"Criteria of importance on {found.images:,} images, each with its standard error, and with its p-value where "
+        f"chance has a distribution (permuted weights, permuted labels). The units with the largest {first} come first."
     )
     columns = tuple(_TITLES.get(found.columns[place], found.columns[place]) for place in known)
     command = album.commands.line("criteria", data=album.commands.data, layers=layer, to="criteria.png")

@@ -26,7 +26,8 @@ from microtome.units import Similarity
 __all__ = ["UNIT_SIMILARITY", "Similarities", "similarity_order"]
 
 _NEAREST = 8
-_REPEATS = 20  # number of pairs listed
+_PAIRS = 12  # number of pairs listed
+_EQUAL = 0.95  # above this correlation two units respond almost equally
 _READABLE = 64  # the order is written out for at most this many units
 
 
@@ -97,14 +98,36 @@ def _matrix(album: Album, layer: str) -> SimilarityMatrix | Absent | None:
         f"similarity-{album.slug(layer)}", matrix[None].float(), "diverging", "correlation", limits=(-1.0, 1.0),
         square=True,
     )  # fmt: skip
+    pairs = _most_alike(found.correlation, _PAIRS)
     return SimilarityMatrix(
         layer,
         Picture(sprite, 0, f"correlation of the {len(matrix)} units of {layer}, alike ones side by side"),
-        tuple(found.repeats()[:_REPEATS]),
+        pairs,
         f"The correlation of responses at {len(matrix)} x {len(matrix)} pairs of units, over {found.images} images. "
         "Units that respond alike lie side by side: red blocks on the diagonal are groups of them.",
         order=tuple(places.tolist()) if len(matrix) <= _READABLE else (),
+        finding=_finding(pairs, len(found.repeats(_EQUAL))),
     )
+
+
+def _most_alike(correlation: Tensor, most: int) -> tuple[tuple[int, int, float], ...]:
+    """The pairs of units with the largest correlation, largest first."""
+    count = len(correlation)
+    places = torch.triu_indices(count, count, 1, device=correlation.device)
+    values = torch.nan_to_num(correlation[places[0], places[1]], nan=-2.0)
+    best = values.argsort(descending=True, stable=True)[:most]
+    best = best[values[best] > -2]  # units whose response never varies have no correlation
+    return tuple(zip(places[0, best].tolist(), places[1, best].tolist(), values[best].double().tolist(), strict=True))
+
+
+def _finding(pairs: Sequence[tuple[int, int, float]], equal: int) -> str:
+    """Whether units of the layer respond almost equally."""
+    if equal:
+        them = "pair of units responds" if equal == 1 else "pairs of units respond"
+        return f"{equal:,} {them} almost equally, with a correlation above {_EQUAL}."
+    if not pairs:
+        return "No two units have a correlation."
+    return f"No two units respond almost equally: the highest correlation is {pairs[0][2]:.2f}."
 
 
 def similarity_order(album: Album, layer: str) -> list[int]:

@@ -214,7 +214,7 @@ def _unit_stimuli(album: Album, layer: str, unit: int) -> Stimuli | None:
     lowers = any(role == "negative" for role, _, _ in found)
     caption = (
         f"Optimised to {'raise and to lower' if lowers else 'raise'} the response of this unit as far as possible. "
-        f"Below each image: the response, and the share of {album.tables[layer].sampled} images of the data whose "
+        f"Below each image: the response, and the share of {album.tables[layer].sampled:,} images of the data whose "
         "response is less extreme at every position. Marked images may not show what drives the unit in the data."
     )
     return Stimuli(tuple(items), caption, album.made(first, command))
@@ -307,7 +307,7 @@ def _class_stimuli(album: Album, index: int) -> Stimuli | None:
             picture = Picture(sprite, 0, f"image made for class {album.class_name(index)}")
             caption = (
                 f"An image optimised to raise the score of this class as far as possible. Below it: the score, and the "
-                f"share of the {len(album.seen.logits)} images of the data with a lower score."
+                f"share of the {len(album.seen.logits):,} images of the data with a lower score."
             )
             steps, seed = result.provenance.parameters["steps"], result.provenance.seed
             command = album.commands.line("maximize", **{"for": index}, steps=steps, seed=seed, to="class.png")

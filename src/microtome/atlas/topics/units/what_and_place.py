@@ -92,7 +92,7 @@ def _layer(album: Album, layer: str) -> list[Section]:
     shown: Shares | Absent | None = found if isinstance(found, Absent) else None
     if isinstance(found, PlacedResponses) and layer in found.layers:
         shown = _shares(album, found.layers[layer])
-    return [Section("What is shown, and where", (Part(shown, "the shares of pattern and place", _USE),))]
+    return [Section("Pattern or place: what drives the units", (Part(shown, "the shares of pattern and place", _USE),))]
 
 
 def _shares(album: Album, found: WhatWhere) -> Shares | Absent:

@@ -43,7 +43,7 @@
       }
       list.append(item);
     });
-    const what = { logits: "probability and logit", sigmoid: "probability and score", probabilities: "probability", value: "value" }[frame.header.output];
+    const what = { logits: "Probability and logit", sigmoid: "Probability and score", probabilities: "Probability", value: "Value" }[frame.header.output];
     place.replaceChildren(list, make("p", `${what}${before ? "; in brackets the change by the changed units" : ""}. A click asks about the class.`, "note"));
   }
 

@@ -47,7 +47,7 @@
         (frame) => { side.sum = frame; page.showSum(side); if (state.order === "sum") page.showLive(side); }, fail("sums"));
       side.plainly = panelled("live", () => page.plainOf(side, { layer: state.layer }), (frame) => { side.plain = frame; page.showScores(side); }, () => {});
       side.dissect = panelled("dissect", () => page.asked(side, { layer: state.layer, unit: state.unit }),
-        (frame) => panel.dissection(find("dissection"), frame, page.linkTo, Boolean(page.editOf(state.unit))), (message) => find("dissection").replaceChildren(make("p", message, "empty")));
+        (frame) => panel.dissection(find("dissection"), frame, page.linkTo, Boolean(page.editOf(state.unit))), (message) => find("dissection").replaceChildren(make("p", message.charAt(0).toUpperCase() + message.slice(1), "empty")));
       side.others = () => {
         side.project();
         side.explain();
