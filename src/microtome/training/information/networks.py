@@ -88,13 +88,20 @@ class NetworkRuns(Result, drawing="training.information_figures:networks"):
 def log_spaced(epochs: int, checkpoints: int = 100) -> list[int]:
     """Epochs from 0 to the last, evenly spaced on a logarithmic scale; fewer if some coincide.
 
+    Raises
+    ------
+    InputError
+        Fewer than two checkpoints are wanted, which the first and the last epoch are.
+
     Examples
     --------
     >>> log_spaced(100, 6)
     [0, 1, 3, 10, 32, 100]
     """
-    steps = max(checkpoints - 2, 1)
-    spaced = {round(epochs ** (step / steps)) for step in range(steps + 1)}
+    if checkpoints < 2:
+        raise InputError(f"at least two checkpoints were expected, the first and the last; got {checkpoints}.")
+    steps = checkpoints - 2
+    spaced = {round(epochs ** (step / steps)) for step in range(steps + 1)} if steps else set()
     return sorted({0, *spaced, epochs})
 
 

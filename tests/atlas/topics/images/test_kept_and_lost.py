@@ -11,7 +11,7 @@ from microtome.atlas import TOPICS
 from microtome.atlas.album import Album
 from microtome.atlas.pages.image_page import image_page
 from microtome.atlas.pages.overview_page import overview_page
-from microtome.atlas.topics.images.kept_and_lost import Kept
+from microtome.atlas.topics.images.kept_and_lost import Kept, lost_numbers
 from microtome.atlas.widgets import Amounts, KeptParts
 
 
@@ -31,3 +31,14 @@ def test_kept_parts_are_those_of_the_network_and_the_rest_is_lost(album: Album) 
 def test_the_overview_tells_what_each_layer_rejects(album: Album) -> None:
     (rejected,) = shown(overview_page(album, TOPICS).sections, Amounts)
     assert {row.name for row in rejected.rows} == {"one", "two", "head"}
+
+
+def test_the_share_of_an_image_without_energy_is_told_as_not_defined() -> None:
+    nothing = torch.full((1, 2), torch.nan)
+    found = Kept(
+        layers=["one"], kept={"one": torch.zeros(2, 1, 4, 4)}, share=torch.tensor([[torch.nan, 0.5]]),
+        error=torch.tensor([[torch.nan, 0.0]]), null_share=nothing, known=torch.tensor([[False, True]]),
+        reached=torch.full((1, 2), 0.01), threshold=0.01,
+    )  # fmt: skip
+    assert [number.value for number in lost_numbers(found, 0, 0)] == ["not defined"]
+    assert [number.value for number in lost_numbers(found, 0, 1)] == [50.0, 0.0]
