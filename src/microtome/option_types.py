@@ -248,6 +248,7 @@ _WORDS = {
 _CLASSES = {  # by name, because the registry is imported before the methods
     "Module": "a torch.nn.Module",
     "Recipe": "a training.Recipe",
+    "Patterns": "patterns with labels, as training.information.twelve_bits()",
     "Images": "a data.Images, as data.mnist() or data.folder(path, input_shape).load()",
     "Network": "a Network, made of a model by microtome.Network(model, input_shape)",
     "LayerPatches": "the patches of one layer, as units.top_patches(net, dataset, layer)[layer]",
