@@ -41,7 +41,7 @@ $(STAMPS)/docs: $(STAMPS)/test
 .PHONY: .venv
 .venv: $(STAMPS)/docs  ## everything that a developer needs
 
-demo: $(STAMPS)/core  ## train SimpleConvNet on MNIST and build its atlas (under 12 minutes)
+demo: $(STAMPS)/core  ## train SimpleConvNet on MNIST and build its atlas (5 to 9 minutes)
 	$(BIN)/python examples/demo.py
 
 lint: $(STAMPS)/test  ## ruff, mypy, and the order of folders

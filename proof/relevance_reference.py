@@ -3,6 +3,9 @@
 For the epsilon rule with epsilon to 0, relevance is x times the gradient of the network in which every nonlinearity f
 is replaced by its slope f(x) / x, and gates, attention weights and deviations of norms are constants (Ali et al. 2022).
 So each node needs only its own saved tensors. An unknown node ends the comparison with its name.
+
+A model may normalise its images itself. What this makes of a pixel is the pixel, as with a normalisation in front of
+the model: it gets the relevance of the normalised number, (x - mean) / std times the gradient.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from proof.guided_reference import nodes, operator
 from proof.plain import Plain
@@ -49,14 +53,72 @@ def relevance(plain: Plain, images: Tensor, targets: Sequence[int]) -> Tensor:
         When relevance reaches an unknown step.
     """
     x = images.clone().requires_grad_()
-    score = plain.scores(x)[range(len(x)), list(targets)].sum()
+    with _Pixels(x) as pixels:
+        score = plain.scores(x)[range(len(x)), list(targets)].sum()
     unknown: list[str] = []
+    normalised = pixels.set_rules(score.grad_fn)
     for node in nodes(score.grad_fn):
-        _set_rule(node, unknown)
-    found = x.detach() * torch.autograd.grad(score, x)[0]
+        if not (normalised and node in pixels.values):
+            _set_rule(node, unknown)
+    found = torch.autograd.grad(score, x)[0]
     if unknown:
         raise NoReplica(unknown[0])
-    return found
+    return found if normalised else x.detach() * found
+
+
+_MOVES = frozenset(
+    """Transpose T Permute View UnsafeView ReshapeAlias Reshape Unsqueeze Squeeze Split SplitWithSizes Chunk Unbind
+    Select Slice Expand Clone ToCopy Alias ConstantPadNd""".split()
+)
+_AFFINE = frozenset("Add Sub Rsub Mul Div Neg NativeBatchNorm".split())
+
+
+class _Pixels(TorchFunctionMode):
+    """Notes which values of a pass are pixels, moved or normalised with constants, by the nodes that made them."""
+
+    def __init__(self, x: Tensor) -> None:
+        super().__init__()
+        self._leaf = torch.autograd.graph.get_gradient_edge(x).node
+        self.values: dict[Any, Tensor] = {self._leaf: x}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        node = output.grad_fn if isinstance(output, Tensor) else None
+        made = list[Any]()  # one call may have several nodes: reshape copies and views
+        while node is not None and node not in self.values and operator(node) in _MOVES | _AFFINE:
+            made.append(node)
+            live = [reached for reached, _ in node.next_functions if reached is not None]
+            trained = operator(node) == "NativeBatchNorm" and node._saved_training
+            node = live[0] if len(live) == 1 and not trained else None
+        if node in self.values:
+            self.values |= dict.fromkeys(made, output.detach().clone())  # others read the last one only
+        return output
+
+    def set_rules(self, root: Any) -> bool:
+        """Set the rules of the pixels' nodes, and return whether any of them normalises.
+
+        Where another operation reads a value of pixels, its gradient becomes relevance, which is handed to the pixels.
+        """
+        readers: dict[Any, list[bool]] = {}
+        for node in nodes(root):
+            for reached, _ in node.next_functions:
+                if reached in self.values:
+                    readers.setdefault(reached, []).append(node in self.values)
+        used = [node for node in readers if operator(node) in _AFFINE]
+        if not used:
+            return False
+        if any(len(set(kinds)) > 1 for kinds in readers.values()):
+            raise NoReplica("pixels that are read as they are and normalised")
+        for node, kinds in readers.items():
+            if not kinds[0]:
+                node.register_prehook(lambda signals, value=self.values[node]: (signals[0] * value, *signals[1:]))
+            if operator(node) in _AFFINE:
+                node.register_hook(_handed_on)
+        return True
+
+
+def _handed_on(sent: Signals, arrived: Signals) -> Signals:
+    return tuple(None if signal is None else arrived[0] for signal in sent)
 
 
 def _set_rule(node: Any, unknown: list[str]) -> None:

@@ -101,13 +101,24 @@ def test_the_relevance_reference_is_the_formula() -> None:
 
     class Gated(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return nn.functional.gelu(2 * x + 1).mul(torch.sigmoid(x.sum(1, keepdim=True)))
+            z = nn.functional.linear(x, 2 * torch.eye(2, dtype=x.dtype), torch.ones(2, dtype=x.dtype))
+            return nn.functional.gelu(z).mul(torch.sigmoid(x.sum(1, keepdim=True)))
 
     x = torch.tensor([[0.5, 0.25]], dtype=torch.float64)
     z = 2 * x + 1
     expected = 2 * x * nn.functional.gelu(z) / z * torch.sigmoid(x.sum())
     expected[0, 1] = 0
     torch.testing.assert_close(relevance(Plain(Gated()), x, [0]), expected)
+
+    class Normalised(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = (2 * (x.reshape(2, 1).T - 0.3)).reshape(1, 2)
+            return nn.functional.gelu(y * torch.sigmoid(y.sum(1, keepdim=True)))
+
+    y = 2 * (x - 0.3)  # what the model makes of the pixels gets their relevance
+    expected = nn.functional.gelu(y * torch.sigmoid(y.sum()))
+    expected[0, 1] = 0
+    torch.testing.assert_close(relevance(Plain(Normalised()), x, [0]), expected)
 
     class Cosine(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -40,21 +40,42 @@ def folded(model: nn.Module, graph: Graph, keep: Sequence[str] = ()) -> nn.Modul
     The copy holds the model's own tensors where nothing was folded: it costs the memory of the folded kernels. In it
     a batch norm passes on what the convolution gives; the layers' names stay.
     """
-    edits = edits_of(model)
-    kept = {name.partition("/")[0].partition("@")[0] for name in keep}
-    # A folded convolution has other values.
-    pairs = [pair for pair in _pairs(graph) if pair[0] not in edits and pair[0] not in kept]
-    if not pairs:
-        return model
-    private = _private(model)
-    if private is None:
-        return model
-    for before, after in pairs:
-        convolution, norm = private.get_submodule(before), private.get_submodule(after)
-        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            _place(private, before, fuse_conv_bn_eval(convolution, norm))
-            _place(private, after, nn.Identity())
-    return private
+    return FoldedCopy(model, graph, keep).model
+
+
+class FoldedCopy:
+    """The copy of :func:`folded`, and its folded kernels again after the weights of the model have changed.
+
+    Attributes
+    ----------
+    model : nn.Module
+        The copy; the model itself if nothing was folded.
+    """
+
+    def __init__(self, model: nn.Module, graph: Graph, keep: Sequence[str] = ()) -> None:
+        self.model = model
+        self._folds: list[tuple[nn.Conv2d, nn.BatchNorm2d, nn.Conv2d]] = []
+        edits = edits_of(model)
+        kept = {name.partition("/")[0].partition("@")[0] for name in keep}
+        # A folded convolution has other values.
+        pairs = [pair for pair in _pairs(graph) if pair[0] not in edits and pair[0] not in kept]
+        private = _private(model) if pairs else None
+        if private is None:
+            return
+        self.model = private
+        for before, after in pairs:
+            convolution, norm = model.get_submodule(before), model.get_submodule(after)
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                one = fuse_conv_bn_eval(convolution, norm)
+                _place(private, before, one)
+                _place(private, after, nn.Identity())
+                self._folds.append((convolution, norm, one))
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Fold again, with the model's present weights and running statistics."""
+        for convolution, norm, one in self._folds:
+            one.load_state_dict(fuse_conv_bn_eval(convolution, norm).state_dict())
 
 
 class Weights:

@@ -42,9 +42,7 @@ def _in_place_of_checkpoint(function: Any = None, *args: Any, **keywords: Any) -
 def _decorator() -> Any:
     """The class of functions decorated by ``checkpoint``; None if torch has no such decorator."""
     try:
-        made = _FUNCTION(use_reentrant=False)(
-            len
-        )  # since torch 2.14; by its wrapper it would import torch._dynamo
+        made = _FUNCTION(use_reentrant=False)(len)  # since torch 2.14; by its wrapper it would import torch._dynamo
     except TypeError:
         return None
     return type(made) if hasattr(made, "__wrapped__") and not inspect.isfunction(made) else None

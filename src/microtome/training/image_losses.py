@@ -14,6 +14,7 @@ from torch.nn import functional
 from microtome.data import Dataset, adapt
 from microtome.errors import InputError, MicrotomeError, ModelError
 from microtome.network import Network
+from microtome.trace.folding import FoldedCopy
 from microtome.trace.heads.head import as_rows, at_path
 from microtome.trace.tracing.tracer import Tracer
 from microtome.training.quick_pooling import QuickPooling
@@ -39,7 +40,8 @@ class ImageLosses:
         Maps scores (n, K) and labels (n,) to losses (n,). By default the cross-entropy: of the softmax, or of each
         class's sigmoid summed over the classes where the head decides each class by itself.
     quick
-        Whether to use the channels-last layout, if the model gives the same scores with it.
+        Whether to use the channels-last layout, and to fold batch norms into convolutions, if the model gives the same
+        scores up to rounding. Then there are no gradients, and ``refresh`` must follow each change of the weights.
 
     Attributes
     ----------
@@ -66,6 +68,7 @@ class ImageLosses:
         self.net, self.needs_labels = net, loss is None
         self._loss = loss or _cross_entropy(net.head.squash)
         self.model, self.layout = _copied(net), torch.contiguous_format
+        self._folded: FoldedCopy | None = None
         self._pooling = QuickPooling() if quick else contextlib.nullcontext()
         if quick and _has_convolutions(self.model):
             self._quicken()
@@ -90,7 +93,8 @@ class ImageLosses:
 
     def _scores(self, images: Tensor) -> Tensor:
         head = self.net.head
-        tracer = Tracer(self.model, head.record, live=head.record)
+        model = self.model if self._folded is None else self._folded.model
+        tracer = Tracer(model, head.record, live=head.record)
         output = tracer.run_as_is(images)
         found = tracer.value[head.layer] if head.layer else at_path(output, head.path)
         scores = as_rows(found, len(images), head.classes)
@@ -100,18 +104,30 @@ class ImageLosses:
 
     @torch.no_grad()
     def _quicken(self) -> None:
-        """The channels-last layout, unless the model needs the usual one; tested on one image."""
+        """The channels-last layout and folded norms, unless the model needs the usual ones; tested on one image."""
         usual, images = self.model, self.net.normalise(self.net.probe)
         expected = self._scores(images)
         self.model = _copied(self.net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
-        try:
-            found = self._scores(images.contiguous(memory_format=torch.channels_last))
-        except MicrotomeError:
-            found = torch.full_like(expected, float("nan"))
-        if float((found - expected).abs().max()) <= 1e-4 * float(expected.abs().max()):
+        if self._gives(expected, images.contiguous(memory_format=torch.channels_last)):
             self.layout = torch.channels_last
         else:
             self.model = usual
+        self._folded = FoldedCopy(self.model, self.net.graph, self.net.head.record)
+        if not self._gives(expected, images.contiguous(memory_format=self.layout)):
+            self._folded = None
+
+    def _gives(self, expected: Tensor, images: Tensor) -> bool:
+        """Whether the scores are the expected ones, up to rounding."""
+        try:
+            found = self._scores(images)
+        except MicrotomeError:
+            return False
+        return float((found - expected).abs().max()) <= 1e-4 * float(expected.abs().max())
+
+    def refresh(self) -> None:
+        """Fold the norms again after the weights or the running statistics have changed."""
+        if self._folded is not None:
+            self._folded.refresh()
 
     @property
     def norms(self) -> list[nn.Module]:

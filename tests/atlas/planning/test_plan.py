@@ -14,6 +14,8 @@ from torch import nn
 from atlas import small
 from microtome import Network
 from microtome.atlas import BUDGETS
+from microtome.atlas.album import Album
+from microtome.atlas.planning.expected_size import expected_megabytes
 from microtome.atlas.planning.network_summary import network_summary
 from microtome.atlas.planning.plan import Plan
 from microtome.atlas.task import Task
@@ -183,3 +185,10 @@ def test_a_slow_method_explains_a_second_class_where_the_time_suffices_for_both(
 
     assert classes(4.01 * each) == 2  # two images, two classes
     assert classes(3.99 * each) == 1
+
+
+def test_the_expected_size_is_that_of_the_folder_within_a_factor_of_two(album: Album) -> None:
+    folder = Path(album.store.address)
+    held = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
+    expected = expected_megabytes(album.plan, album.chosen)
+    assert 0.5 < expected / held < 2, (expected, held)

@@ -164,6 +164,26 @@ def test_no_more_images_go_through_where_all_lie_in_a_row(name):
     assert counts == [1, 2]
 
 
+def penalised(y: Tensor) -> Tensor:
+    """Keeps a loss of the whole batch beside the scores and checks the values of all images."""
+    assert y.isfinite().all()
+    y.penalty = (y**2).mean() + y.abs().max()
+    return y
+
+
+def descended(y: Tensor) -> Tensor:
+    """A step down an energy: that of all images is summed, and its gradient is each image's own."""
+    with torch.enable_grad():
+        y = y if y.requires_grad else y.detach().requires_grad_()
+        return y - torch.autograd.grad((y.tanh() ** 2).sum(), y, create_graph=True)[0]
+
+
+@pytest.mark.parametrize("side", [8, 128])
+@pytest.mark.parametrize("mix", [penalised, descended])
+def test_a_number_of_the_whole_batch_mixes_no_images_if_none_depends_on_it(mix, side):
+    assert Network(Mixing(mix), (3, side, side)).notes == []
+
+
 @pytest.mark.filterwarnings("error")
 def test_a_model_that_differentiates_itself_is_read_without_a_warning():
     """Its values carry a graph, and beside others they differ by rounding."""

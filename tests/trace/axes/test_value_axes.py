@@ -254,6 +254,7 @@ WEIGHTS = torch.randn(7, 6, generator=torch.Generator().manual_seed(1))
 PRODUCTS = {
     "tensordot": (lambda y: torch.tensordot(y, WEIGHTS, ([1], [1])), "N 8 6 C", 7, True),
     "tensordot, last axis": (lambda y: torch.tensordot(y.permute(0, 2, 3, 1), WEIGHTS.T, 1), "N 8 6 C", 7, True),
+    "product and sum": (lambda y: (y.permute(0, 2, 3, 1)[..., None, :] * WEIGHTS).sum(-1), "N 8 6 C", 7, True),
     "tensordot, weights first": (lambda y: torch.tensordot(WEIGHTS, y, ([1], [1])), "C N 8 6", 7, True),
     "inner": (lambda y: torch.inner(y.permute(0, 2, 3, 1), WEIGHTS), "N 8 6 C", 7, True),
     "rows cut at another length": (lambda y: y.reshape(-1, 6, 6, 8).relu(), "N C 6 8", 6, False),

@@ -13,9 +13,10 @@ __all__ = ["expected_megabytes"]
 # an image, without its maps: measured on SimpleConvNet (small images) and EfficientNet-Lite0 (photos).
 _ROW = 5e3
 _PATCHES = 0.7e3
-_UNIT = {True: 45e3, False: 160e3}
-_IMAGE = {True: 350e3, False: 500e3}
-_STIMULI = {True: 0.5e6, False: 12e6}  # bytes of the patterns at several positions
+_UNIT = 160e3
+_IMAGE, _OF_LAYER = 100e3, 40e3  # the page of an image, and what each layer adds to it
+_STIMULI = 640.0  # bytes of the patterns at several positions, for each pixel of an image; at most
+_MOST_STIMULI = 12e6
 _MAPS, _SIDE = 24, 128  # number of attribution maps per image, side of each in pixels
 _SHOWN, _SHOWN_SIDE = 8, 56  # number of activation maps per layer, side of each in pixels
 _PIXEL = 1.6  # bytes of a pixel of a map, stored and drawn
@@ -27,8 +28,9 @@ def expected_megabytes(plan: Plan, chosen: Selection) -> float:
     layers = [plan.net.layer(name) for name in plan.layers]
     tables = sum(_ROW * layer.units + 2 * layer.units**2 for layer in layers)
     tables += sum(_PATCHES * plan.net.layer(name).units for name in plan.summary.surveyed)
-    units = sum(len(chosen.units[name]) for name in plan.layers) * _UNIT[plan.small]
+    units = sum(len(chosen.units[name]) for name in plan.layers) * _UNIT
+    stimuli = min(_MOST_STIMULI, _STIMULI * math.prod(plan.net.input_shape[1:]))
     pixels = math.prod(min(_SIDE, side) for side in plan.net.input_shape[1:])
     places = sum(math.prod(min(_SHOWN_SIDE, side) for side in layer.axes.grid) for layer in layers)
-    image = _IMAGE[plan.small] + _MAPS * _PIXEL * pixels + _SHOWN * _PLACE * places
-    return (tables + units + len(chosen.images) * image + _STIMULI[plan.small]) / 1e6
+    image = _IMAGE + _OF_LAYER * len(layers) + _MAPS * _PIXEL * pixels + _SHOWN * _PLACE * places
+    return (tables + units + len(chosen.images) * image + stimuli) / 1e6

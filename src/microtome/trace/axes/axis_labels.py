@@ -10,6 +10,9 @@ from microtome.trace.axes.value_axes import COLUMN, IMAGE, PLACE, ROW, UNIT, Axi
 
 Size = Sequence[int]
 
+# Origin of positions that only a weight has, as ``x[:, None] * weight`` has its rows; less the number of the operation.
+WEIGHT = -6
+
 
 class Labels(NamedTuple):
     """The known roles of a value's axes.
@@ -80,6 +83,7 @@ def alike(read: list[Known], shape: Size) -> Labels | None:
     full = [one for one in labelled if len(one[0]) == len(shape)]
     if not full:
         return _same_ends(*labelled[0], shape)
+    weights = [one.shape for one in read if one.labels is None]
     exact = [one for one in full if tuple(one[0]) == tuple(shape)] or full
     base = min((labels for _, labels in exact), key=lambda labels: (not has_units(labels), labels.since))
     axes = list(base.axes)
@@ -92,6 +96,10 @@ def alike(read: list[Known], shape: Size) -> Labels | None:
             if fits and labels.axes[back] and not (has_units(base) and is_unit(labels.axes[back])):
                 axes[place] = labels.axes[back]
                 break
+        else:
+            back = place - len(shape)
+            if not axes[place] and any(-back <= len(its) and its[back] == size for its in weights):
+                axes[place] = (Factor(PLACE, size, 1, WEIGHT),)
     return Labels(tuple(axes), base.since)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from microtome.trace.axes import layer_rules, move_rules
-from microtome.trace.axes.axis_labels import Known, Labels, Size, alike, resized
+from microtome.trace.axes.axis_labels import WEIGHT, Known, Labels, Size, alike, resized
 from microtome.trace.axes.value_axes import COLUMN, PLACE, ROW, Factor
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.operator_table import those
@@ -65,6 +65,8 @@ def _dated(f: Factor, step: int, *, shuffled: bool) -> Factor:
     """Rearranged positions get this operation as their origin."""
     if shuffled and f.role in (ROW, COLUMN, PLACE):
         return Factor(PLACE, f.size, 1, step)
+    if f.origin == WEIGHT:
+        return Factor(PLACE, f.size, f.step, WEIGHT - step)  # another weight has other positions
     return Factor(PLACE, f.size, f.step, step) if f.role == PLACE and not f.origin else f
 
 

@@ -40,7 +40,8 @@ class Seen:
     version: int = 0  # its version counter when it was kept
     digest: NDArray[np.float64] | None = None  # a number for each index of the axis
     why: str = ""
-    over: bool = False  # an operation that reduces the images of the batch to one value
+    whole: str = ""  # the operation that reduced all images to one value, if this value is computed from it
+    over: bool = False  # an operation that reduces all images to one value on which values of images then depend
     apart: bool = False  # an operation that computes each image of its value from the same image of what it reads
     handed_on: bool = False  # a value that another operation has made, which has been looked at
 
@@ -133,9 +134,12 @@ class FollowedPass:
         seen.apart = self.labelled and self._keeps_apart(call, seen.shape)
         self._measure(call.name, outputs[0], seen)
         if self.labelled:
-            seen.over = self._reduces_images(call, seen)
-            self.parted |= seen.axis is None and self.other is not None and not seen.over and self._reads_images(call)
+            seen.whole = call.name if self._reduces_images(call, seen) else self._reads_whole(call)
+            lost = seen.axis is None and self.other is not None and not seen.whole
+            self.parted |= lost and self._reads_images(call)
         self.seen[call.name] = seen
+        if seen.whole and seen.axis is not None:
+            self.seen[seen.whole].over = True
         for value, labels in zip(outputs, [seen.labels, *found[1:]], strict=True):
             self._note(value, labels, call.name)
 
@@ -181,6 +185,13 @@ class FollowedPass:
         if call.kind not in _REDUCING or seen.axis is not None or self.other is None:
             return False
         return self._holds_images(call.input)
+
+    def _reads_whole(self, call: Call) -> str:
+        """The operation that reduced all images to a value that this one reads; gradients of a sum are none."""
+        if call.kind == "grad":
+            return ""
+        read = (found for value in call.tensors if (found := self._labels.get(id(value))) and found[0]() is value)
+        return next((self.seen[name].whole for _, _, name in read if name in self.seen and self.seen[name].whole), "")
 
     def _reads_images(self, call: Call) -> bool:
         return any(self._holds_images(value) for value in call.tensors)

@@ -9,7 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from microtome.trace.axes.axis_labels import Known, Labels, Size, alike, claimed, has_units, places, resized
+from microtome.trace.axes.axis_labels import (
+    WEIGHT,
+    Known,
+    Labels,
+    Size,
+    alike,
+    claimed,
+    has_units,
+    places,
+    resized,
+)
 from microtome.trace.axes.value_axes import COLUMN, IMAGE, PLACE, ROW, Axis, Factor
 from microtome.trace.operators.axis_order import axis_order
 from microtome.trace.operators.nested_tensors import tensors
@@ -137,7 +147,11 @@ def reduced(call: Call, known: Callable[[Any], Known], shape: Size, step: int) -
     if dims is None:
         return Labels(((),) * len(shape), one.labels.since) if not shape else None
     gone = {int(k) % len(one.shape) for k in dims}
-    return Labels(tuple(axis for k, axis in enumerate(one.labels.axes) if k not in gone), one.labels.since)
+    rest = Labels(tuple(axis for k, axis in enumerate(one.labels.axes) if k not in gone), one.labels.since)
+    of_weight = [k for k, axis in enumerate(rest.axes) if any(f.origin <= WEIGHT for f in axis)]
+    if has_units(one.labels) and not has_units(rest) and len(of_weight) == 1:  # (x[:, None] * weight).sum(-1)
+        return claimed(rest, of_weight[0], shape[of_weight[0]], step)
+    return rest
 
 
 def _dims(call: Call) -> list[int] | None:

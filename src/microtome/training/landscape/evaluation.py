@@ -197,8 +197,6 @@ class Evaluation:
     @torch.no_grad()
     def _compared(self, coordinates: Tensor, precision: str) -> float:
         self._move(coordinates.tolist())
-        if self._statistics == "reestimated" and self._copy.norms:
-            self._copy.reestimate(self._estimated())
         sums = _Sums()
         for images, labels in self._data.batches():
             sums.add(*self._losses(images, labels, precision), labels)
@@ -213,8 +211,6 @@ class Evaluation:
     @torch.no_grad()
     def _point(self, coordinates: Tensor, place: int) -> Tensor:
         self._move(coordinates.tolist())
-        if self._statistics == "reestimated" and self._copy.norms:
-            self._copy.reestimate(self._estimated())
         order = None
         if not self._common:
             order = torch.randperm(
@@ -248,6 +244,9 @@ class Evaluation:
                 if coordinate != 0 and name in direction:
                     value = value + coordinate * direction[name]
             self._copy.state[name].copy_(value)
+        if self._statistics == "reestimated" and self._copy.norms:
+            self._copy.reestimate(self._estimated())
+        self._copy.refresh()
 
     def _images_digest(self) -> dict[str, str]:
         images, labels = next(self._data.batches())
