@@ -10,7 +10,18 @@ import pytest
 import torch
 from torch import nn
 
-from microtome import Network, attribution, registry, representation, synthesis, units
+from microtome import (
+    Network,
+    attribution,
+    data,
+    registry,
+    representation,
+    surgery,
+    synthesis,
+    training,
+    units,
+    zoo,
+)
 from microtome.errors import InputError
 from microtome.option_types import OptionTypes
 
@@ -79,3 +90,52 @@ def test_numbers_of_other_libraries_are_numbers():
         known.check({"units": [0, "1"]})
     with pytest.raises(InputError, match=r"layers: expected a name or a list of names or None, got \[3\]"):
         known.check({"layers": [3]})
+
+
+def test_swapped_arguments_are_told():
+    net = Network(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 2)), (1, 8, 8))
+    images = [torch.rand(1, 8, 8) for _ in range(3)]
+    for call, names, order in (
+        (lambda: units.ablate(net, "0", images), '"dataset" and "layer"', "net, dataset, layer"),
+        (lambda: representation.features(net, "0", images), '"dataset" and "layer"', "net, dataset, layer"),
+        (lambda: synthesis.invert(net, "0", images[0]), '"image" and "layer"', "net, image, layer"),
+        (lambda: zoo.load_weights("a.pt", net.model), '"path" and "model"', "model, path"),
+        (lambda: data.folder((1, 8, 8), "photos"), '"input_shape" and "path"', "path, input_shape"),
+        (lambda: training.Recorder(net.model, "run"), '"model" and "folder"', "folder, model"),
+    ):
+        with pytest.raises(InputError, match=f"Are {names} swapped\\? The order is .*{order}"):
+            call()
+    with pytest.raises(InputError) as told:
+        units.ablate(net, images, 5)
+    assert "swapped" not in str(told.value)
+
+
+def test_a_model_or_a_number_is_no_data_set():
+    net = Network(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 2)), (1, 8, 8))
+    for wrong in (net, net.model, 5, None):
+        with pytest.raises(InputError, match="dataset: expected a data set of images"):
+            units.ablate(net, wrong, "0")
+
+
+def test_functions_outside_the_registry_check_their_arguments_too():
+    model, images = nn.Linear(2, 2), [(torch.rand(1, 8, 8), 0)]
+    recipe = training.Recipe()
+    for call, message in (
+        (lambda: training.fit(Network(model, (1, 1, 2)), images, recipe=recipe), "model: expected a torch.nn.Module"),
+        (lambda: training.fit(images, model, recipe=recipe), 'Are "train" and "model" swapped'),
+        (lambda: training.fit(model, images, recipe=5), "recipe: expected a training.Recipe, got 5"),
+        (lambda: training.evaluate(images, model), 'Are "dataset" and "model" swapped'),
+        (lambda: training.train_network(seed=-1), "seed: expected a whole number from 0"),
+        (lambda: training.Run.read(5), "folder: expected a path"),
+        (lambda: zoo.build("fcnn1", classes="ten"), "classes: expected a whole number"),
+        (lambda: zoo.build("fcnn1", classes=0), "at least one class was expected, got 0"),
+        (lambda: zoo.build("fcnn1", input_shape=(1, 8)), "input_shape: expected channels, height and width"),
+        (lambda: zoo.network("fcnn1", classes="ab"), "classes: expected a list of names"),
+        (lambda: zoo.fill(model, {"weight": 5}), 'tensors by name was expected, got a int for "weight"'),
+        (lambda: data.folder("photos", (1, 0, 8)), "input_shape: expected channels, height and width, three positive"),
+        (lambda: data.with_shortcut(images, agreement=1.0), "images: expected a data.Images"),
+        (lambda: data.open_picture(5, (1, 8, 8)), "source: expected a name or a path"),
+        (lambda: surgery.latency(5, 5), "net: expected a Network"),
+    ):
+        with pytest.raises(InputError, match=message):
+            call()

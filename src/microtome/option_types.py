@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import operator
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor
 
 from microtome.errors import InputError
 
-__all__ = ["OptionTypes"]
+__all__ = ["OptionTypes", "checks_types"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _LIST = re.compile(r"(?:Sequence|Iterable|list|tuple)\[(.+?)(?:, \.\.\.)?\]")
 
@@ -45,6 +49,7 @@ class OptionTypes:
         parameters = signature.parameters.values()
         kinds = {each.name: _kinds(str(each.annotation)) for each in parameters if each.kind is not each.VAR_KEYWORD}
         self._kinds = {name: found for name, found in kinds.items() if found}
+        self._order = [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
 
     def check(self, given: Mapping[str, Any]) -> None:
         """Raise an error for the first option of a wrong type.
@@ -58,10 +63,46 @@ class OptionTypes:
             kinds = self._kinds.get(name)
             if kinds and not any(_passes(kind, value) for kind in kinds):
                 expected = " or ".join(_WORDS.get(kind) or _CLASSES[kind] for kind in kinds)
-                raise InputError(f"{name}: expected {expected}, got {_shown(value)}.")
+                raise InputError(f"{name}: expected {expected}, got {_shown(value)}.{self._swap(name, given)}")
             if kinds and name in _RANGES and value is not None and not _RANGES[name][0] <= value <= _RANGES[name][1]:
                 low, high = _RANGES[name]
                 raise InputError(f"{name}: expected a whole number from {low}{_up_to(high)}, got {value}.")
+
+    def _swap(self, name: str, given: Mapping[str, Any]) -> str:
+        """A question, where the value of another argument fits here and this one fits there."""
+        positional = [other for other in given if other in self._order and name in self._order]
+        for other in positional:
+            there = self._kinds.get(other)  # without known types it takes anything
+            fits = given[other] is not None and any(_passes(kind, given[other]) for kind in self._kinds[name])
+            if fits and (there is None or any(_passes(kind, given[name]) for kind in there)):
+                return f' Are "{other}" and "{name}" swapped? The order is {", ".join(self._order)}.'
+        return ""
+
+
+def checks_types(function: F) -> F:
+    """Let a function check the types of its arguments before it runs; registered methods do so without it.
+
+    Examples
+    --------
+    >>> def double(count): return 2 * count
+    >>> double.__annotations__ |= {"count": "int"}
+    >>> checks_types(double)("two")
+    Traceback (most recent call last):
+    microtome.errors.InputError: count: expected a whole number, got 'two'.
+    """
+    signature = inspect.signature(function)
+    types = OptionTypes(signature)
+
+    @functools.wraps(function)
+    def checked(*args: Any, **options: Any) -> Any:
+        try:
+            call = signature.bind(*args, **options)
+        except TypeError:  # an argument is missing or unknown: Python's own message is better
+            return function(*args, **options)
+        types.check(call.arguments)
+        return function(*args, **options)
+
+    return checked  # type: ignore[return-value]  # the same signature, by functools.wraps
 
 
 def _kinds(annotation: str) -> tuple[str, ...]:
@@ -78,12 +119,14 @@ def _kinds(annotation: str) -> tuple[str, ...]:
 
 
 def _kind(part: str) -> str:
-    if part in ("int", "float", "bool", "str", "None", "Tensor", *_CLASSES):
+    if part in (*_CHECKS, *_CLASSES):
         return part
+    if part == "Mapping[str, int]":
+        return "counts"
     if part.startswith("Mapping["):
         return "dict"
-    if part == "tuple[int, int]":
-        return "pair"
+    if part in _NAMES:
+        return _NAMES[part]
     inner = _LIST.fullmatch(part)
     inside = frozenset(each.strip() for each in re.split(r"[|,]", inner[1])) if inner else frozenset()
     return _LISTS.get(inside, "")
@@ -122,6 +165,16 @@ def _every(value: Any, check: Callable[[Any], bool]) -> bool:
     return not readable or all(check(each) for each in value)
 
 
+def _like_data_set(value: Any) -> bool:
+    """Whether a value may be meant as a data set; paths, dicts and streams are left to the adapter, which says more."""
+    module = any(each.__name__ in ("Module", "Network") for each in type(value).__mro__)
+    return not module and (hasattr(value, "__getitem__") or hasattr(value, "__iter__") or _path(value))
+
+
+def _path(value: Any) -> bool:
+    return isinstance(value, str | os.PathLike)
+
+
 def _like_tensor(value: Any) -> bool:
     return isinstance(value, Tensor | list | tuple) or hasattr(value, "__array__")
 
@@ -131,6 +184,20 @@ _LISTS = {
     frozenset({"str"}): "strs",
     frozenset({"int", "str"}): "classes",
     frozenset({"int", "Sequence[int]"}): "groups",
+    frozenset({"Direction"}): "directions",
+    frozenset({"float"}): "floats",
+}
+# Other spellings of a kind in annotations.
+_NAMES = {
+    "Path": "path",
+    "os.PathLike[str]": "path",
+    "Dataset": "data set",
+    "Direction": "direction",
+    "Listener": "function",
+    "Loss": "function",
+    "nn.Module": "Module",
+    "tuple[int, int]": "pair",
+    "tuple[int, int, int]": "shape",
 }
 _CHECKS: dict[str, Callable[[Any], bool]] = {
     "int": _whole,
@@ -140,7 +207,17 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "None": lambda value: value is None,
     "Tensor": _like_tensor,
     "dict": lambda value: isinstance(value, Mapping),
+    "path": _path,
+    "function": callable,
+    "data set": _like_data_set,
+    "direction": lambda value: isinstance(value, Mapping),
+    "directions": lambda value: _every(value, lambda each: isinstance(each, Mapping)),
     "pair": lambda value: _every(value, _whole) and (not isinstance(value, list | tuple) or len(value) == 2),
+    "shape": lambda value: _every(value, lambda each: _whole(each) and each > 0) and len(value) == 3,
+    "counts": lambda value: (
+        isinstance(value, Mapping) and all(isinstance(name, str) and _whole(count) for name, count in value.items())
+    ),
+    "floats": lambda value: _every(value, _number),
     "ints": lambda value: _every(value, _whole),
     "strs": lambda value: isinstance(value, Mapping) or _every(value, lambda each: isinstance(each, str)),
     "classes": lambda value: _every(value, lambda each: isinstance(each, str) or _whole(each)),
@@ -154,13 +231,25 @@ _WORDS = {
     "None": "None",
     "Tensor": "a tensor",
     "dict": "a dict",
+    "path": "a path",
+    "function": "a function",
+    "data set": "a data set of images, such as data.folder(path, input_shape) or a list of pairs (image, label)",
+    "direction": "a direction: a dict of tensors by the names of the weights",
+    "directions": "a list of directions, each a dict of tensors by the names of the weights",
     "pair": "two whole numbers",
+    "shape": "channels, height and width, three positive whole numbers",
+    "counts": "a dict of whole numbers by name",
+    "floats": "a list of numbers",
     "ints": "a list of whole numbers",
     "strs": "a list of names",
     "classes": "a list of classes",
     "groups": "a list of whole numbers or of lists of them",
 }
 _CLASSES = {  # by name, because the registry is imported before the methods
+    "Module": "a torch.nn.Module",
+    "Recipe": "a training.Recipe",
+    "Patterns": "patterns with labels, as training.information.twelve_bits()",
+    "Images": "a data.Images, as data.mnist() or data.folder(path, input_shape).load()",
     "Network": "a Network, made of a model by microtome.Network(model, input_shape)",
     "LayerPatches": "the patches of one layer, as units.top_patches(net, dataset, layer)[layer]",
     "Features": "the features of a layer, as representation.features(net, dataset, layer)",

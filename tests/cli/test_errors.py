@@ -97,7 +97,12 @@ MISTAKES = {
     "weights with a key too many": (weights("more.pt"), ["extra.weight"]),
     "weights of another shape": (weights("wide.pt"), ["one.weight", "(4, 3, 3, 3)"]),
     "NaN weights": (weights("nan.pt"), ["NaN", "head.bias"]),
-    "weights that are none": (weights("text.pt"), ["text.pt"]),
+    "weights that are none": (weights("text.pt"), ["text.pt is no weight file"]),
+    "picture of a data set without a number": (explain(photo="mnist:-1"), ["number from 0", 'got "mnist:-1"']),
+    "more points than can be taken": (
+        explain("--method", "integrated-gradients", "--steps", "1000000000"),
+        ["at most 5,000 points", "1,000,000,000"],
+    ),
     "no weights file": (weights("none.pt"), ["none.pt"]),
     "zero standard deviation": (explain("--std", "0"), ["std must be positive"]),
     "number that is none": (explain("--mean", "a"), ["--mean"]),

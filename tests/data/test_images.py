@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import resource
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional
 
 from microtome import data
 from microtome.errors import InputError
@@ -92,3 +95,46 @@ def test_fit_covers_the_target_and_cuts_its_centre():
 def test_what_does_not_fit_is_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_a_long_strip_is_scaled_where_it_is_kept_only():
+    """The same pixels as scaling the whole strip; 3 x 2 x 5000 at 224 would fill 1.5 GB for each image."""
+    for shape, target in (((2, 3, 2, 60), (3, 8, 8)), ((2, 1, 60, 3), (1, 8, 9)), ((1, 3, 40, 900), (3, 12, 10))):
+        strips = torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        found = data.Images(strips).fit(target).pixels.float()
+        h, w = shape[2:]
+        scale = max(target[1] / h, target[2] / w)
+        size = (round(h * scale), round(w * scale))
+        whole = functional.interpolate(strips.float(), size=size, mode="bilinear", antialias=True)
+        top, left = (size[0] - target[1]) // 2, (size[1] - target[2]) // 2
+        kept = whole[..., top : top + target[1], left : left + target[2]]
+        assert float((found - kept).abs().max()) <= 0.51  # rounding to bytes
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    long = data.Images(torch.zeros((8, 3, 2, 5000), dtype=torch.uint8)).fit((3, 224, 224))
+    assert long.shape == (3, 224, 224)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kB; the whole would take 12 GB
+
+
+def test_a_mask_chooses_images_and_fractions_are_refused(shades):
+    """Read as numbers, a mask would give images 0 and 1 over and over."""
+    mask = shades.labels == 3
+    assert torch.equal(shades.subset(mask).pixels, shades.pixels[mask])
+    assert set(shades.subset(mask.tolist()).labels.tolist()) == {3}
+    for wrong in ([0.5], mask[:9], "a", [[1]], 5):
+        with pytest.raises(InputError, match="image numbers"):
+            shades.subset(wrong)
+    with pytest.raises(InputError, match="in 0 to 255, got -1"):
+        shades.subset([-1, 3])
+
+
+def test_labels_are_whole_numbers_one_for_each_image(shades):
+    pixels = shades.pixels[:4]
+    for wrong in (torch.rand(4), torch.ones(4, dtype=torch.bool), torch.zeros(4, 1, dtype=torch.int64)):
+        with pytest.raises(InputError, match="labels are expected as a tensor of whole numbers"):
+            data.Images(pixels, wrong)
+    with pytest.raises(InputError, match="labels are expected as a tensor, got list"):
+        data.Images(pixels, [0, 1, 2, 3])
+    with pytest.raises(InputError, match="pixels are expected as a tensor, got ndarray"):
+        data.Images(pixels.numpy())
+    with pytest.raises(InputError, match="input_shape: expected channels, height and width"):
+        shades.fit((1, 0, 4))

@@ -82,3 +82,26 @@ def test_wrong_input_is_one_clear_message(states: list[dict[str, torch.Tensor]])
         training.feature_history(net, states, images(), show=["dreams"])
     with pytest.raises(ModelError, match="epoch 0"):
         training.feature_history(net, [{"weight": torch.zeros(1)}, *states], images())
+    with pytest.raises(InputError, match="a list of state dicts was expected, got"):
+        training.feature_history(net, states[0], images())
+    with pytest.raises(InputError, match="state dicts, tensors by name, were expected in run, got int"):
+        training.feature_history(net, [1, 2], images())
+
+
+def test_a_layer_with_none_of_the_shown_units_has_no_pictures(states: list[dict[str, torch.Tensor]]):
+    net = Network(model(), (1, 10, 10))
+    found = training.feature_history(net, states, images(), ["0", "2"], shown=[3], steps=2)
+    assert set(found.patches) == set(found.filters) == set(found.superstimuli) == {"0"}
+    assert set(found.distance) == {"0", "2"}
+    assert found.plot() is not None
+
+
+def test_strips_show_the_unit_that_they_name(states: list[dict[str, torch.Tensor]]):
+    """Units that a layer lacks have no pictures, so that those behind them move up."""
+    net = Network(model(), (1, 10, 10))
+    found = training.feature_history(net, states, images(), ["0", "2"], shown=[3, 1], show=["filters"])
+    for unit, layers in ((3, ["0"]), (1, ["0", "2"])):
+        figure = found.plot(view="strip", unit=unit)
+        assert [text.get_text().split("\n")[0] for text in figure.texts if ":" in text.get_text()[:3]] == [
+            f"{layer}:{unit}" for layer in layers
+        ]

@@ -41,6 +41,18 @@ def network(seed=0, dropout=0.0):
         )
 
 
+def overflowing():
+    """A network whose first step with a huge learning rate makes its weights infinite."""
+    return nn.Sequential(nn.Flatten(), Scaled(64, 10))
+
+
+class Scaled(nn.Linear):
+    """A linear layer with gradients of 1e20."""
+
+    def forward(self, x):
+        return super().forward(x) + 1e20 * (self.weight - self.weight.detach()).sum()
+
+
 RECIPE = training.Recipe(
     epochs=3, batch=100, lr=0.1, schedule="one-cycle", weight_decay=1e-3, mean=0.3, std=0.4, seed=5
 )
@@ -241,6 +253,21 @@ def test_what_cannot_be_trained_is_said(digits):
     for wrong in ({"epochs": 0}, {"batch": 0}, {"lr": 0.0}, {"optimizer": "lion"}, {"schedule": "steps"}):
         with pytest.raises(InputError):
             training.Recipe(**wrong)
+    for wrong in ({"epochs": 2.5}, {"lr": math.inf}, {"momentum": -0.1}, {"momentum": 1.0}, {"weight_decay": -1.0}):
+        with pytest.raises(InputError):
+            training.Recipe(**wrong)
+    for wrong in ({"nesterov": True, "momentum": 0.0}, {"std": 0.0}, {"mean": math.nan}, {"std": (0.1, -1.0)}):
+        with pytest.raises(InputError):
+            training.Recipe(**wrong)
+    with pytest.raises(InputError, match="one for each of 1 channels"):
+        training.fit(network(), train, recipe=training.Recipe(mean=(0.1, 0.2)))
+    with pytest.raises(InputError, match="positive std"):
+        training.evaluate(network(), train, std=0.0)
+    with pytest.raises(InputError, match="only 5 classes"):
+        training.evaluate(zoo.fcnn1((1, 8, 8), 5), train)
+    last = training.Recipe(lr=1e30, batch=len(train))  # one step: the loss before it is finite, the weights are not
+    with pytest.raises(ModelError, match=r"(weights|loss) .*lower the learning rate"):
+        training.fit(overflowing(), train, recipe=last)
     with pytest.raises(InputError, match="no recipe for vgg16"):
         training.train_network("vgg16")
     with pytest.raises(InputError, match="Nearest: mnist"):

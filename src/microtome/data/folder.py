@@ -13,9 +13,10 @@ from torch import Tensor
 
 from microtome.data.adapters.naming import by_folder, by_prefix, class_level, parts_of_a_data_set
 from microtome.data.folder_layout import around_the_classes, check_masks, tell_nested_folders, tell_unread
-from microtome.data.images import Images
+from microtome.data.images import Images, chosen_places
 from microtome.data.picture import decode
 from microtome.errors import DataWarning, InputError
+from microtome.option_types import checks_types
 
 __all__ = ["SUFFIXES", "Folder", "folder"]
 
@@ -76,10 +77,8 @@ class Folder:
         return Images(pixels, self.labels, self.classes, self.names, self.source)
 
     def subset(self, indices: Tensor | Sequence[int] | range) -> Folder:
-        """The files of these indices, in this order."""
-        chosen = [int(index) for index in indices]
-        if chosen and (min(chosen) < 0 or max(chosen) >= len(self)):
-            raise InputError(f"image numbers are expected in 0 to {len(self) - 1}, got {max(chosen)}.")
+        """The files of these indices, in this order, or those where a mask (N,) is True."""
+        chosen = chosen_places(indices, len(self)).tolist()
         return Folder(
             [self.files[index] for index in chosen],
             self.shape,
@@ -113,6 +112,7 @@ class Folder:
         return torch.from_numpy(np.asarray(decode(self.files[index], self.shape)))
 
 
+@checks_types
 def folder(path: Path | str, input_shape: tuple[int, int, int], *, classes: Sequence[str] | None = None) -> Folder:
     """Open a folder of picture files, flat or with one folder per class.
 

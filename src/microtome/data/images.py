@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,11 +12,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from microtome.errors import InputError
+from microtome.option_types import checks_types
 
 __all__ = ["Images"]
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's conversion to gray
 _CHUNK = 1024  # images resized at a time, so that no float copy of the whole set exists
+_STRIP = 16  # if pictures are this many times longer than the kept part, only that part is scaled
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -62,6 +65,10 @@ class Images:
     source: str = ""
 
     def __post_init__(self) -> None:
+        given: tuple[tuple[str, Any], ...] = (("pixels", self.pixels), ("labels", self.labels))
+        for what, value in given:
+            if not isinstance(value, Tensor) and (value is not None or what == "pixels"):
+                raise InputError(f"{what} are expected as a tensor, got {type(value).__name__}; see torch.as_tensor.")
         if self.pixels.ndim != 4 or self.pixels.dtype != torch.uint8:
             raise InputError(
                 f"pixels are expected as a uint8 tensor (N, C, H, W), got {self.pixels.dtype} of shape "
@@ -74,6 +81,11 @@ class Images:
         object.__setattr__(self, "classes", None if self.classes is None else tuple(map(str, self.classes)))
         object.__setattr__(self, "names", None if self.names is None else tuple(map(str, self.names)))
         if self.labels is not None:
+            if self.labels.ndim != 1 or self.labels.is_floating_point() or self.labels.dtype == torch.bool:
+                raise InputError(
+                    f"labels are expected as a tensor of whole numbers, (N,), got {self.labels.dtype} of shape "
+                    f"{tuple(self.labels.shape)}."
+                )
             object.__setattr__(self, "labels", self.labels.to(torch.int64))
             self._check_labels(self.labels)
 
@@ -100,6 +112,10 @@ class Images:
         InputError
             A value is outside [0, 1] or not finite.
         """
+        if not isinstance(images, Tensor):
+            raise InputError(
+                f"images are expected as a float tensor, got {type(images).__name__}; use torch.as_tensor."
+            )
         if images.ndim != 4 or not images.is_floating_point():
             raise InputError(f"float images (N, C, H, W) are expected, got {images.dtype} {tuple(images.shape)}.")
         if images.numel() and not bool(((images >= 0) & (images <= 1)).all()):
@@ -148,12 +164,8 @@ class Images:
         return images, None if self.labels is None else self.labels[indices]
 
     def subset(self, indices: Tensor | Sequence[int] | range) -> Images:
-        """The pictures of these indices, in this order."""
-        chosen = torch.as_tensor(
-            list(indices) if isinstance(indices, range) else indices, dtype=torch.int64, device="cpu"
-        )
-        if len(chosen) and (int(chosen.min()) < 0 or int(chosen.max()) >= len(self)):
-            raise InputError(f"image numbers are expected in 0 to {len(self) - 1}, got {int(chosen.max())}.")
+        """The pictures of these indices, in this order, or those where a mask (N,) is True."""
+        chosen = chosen_places(indices, len(self))
         return replace(
             self,
             pixels=self.pixels[chosen],
@@ -161,6 +173,7 @@ class Images:
             names=tuple(self.name(i) for i in chosen.tolist()),
         )
 
+    @checks_types
     def sample(self, count: int, *, seed: int = 0) -> Images:
         """Draw ``count`` images without repeats, as evenly over the classes as possible; all if there are fewer.
 
@@ -174,6 +187,7 @@ class Images:
             order = order[torch.argsort(_turn(self.labels[order]), stable=True)]
         return self.subset(order[:count].sort().values)
 
+    @checks_types
     def fit(self, input_shape: tuple[int, int, int]) -> Images:
         """The pictures with another number of channels (gray to RGB or back) and size (bilinear, antialiased).
 
@@ -192,6 +206,33 @@ class Images:
         ]
         empty = self.pixels.new_empty((0, channels, height, width))
         return replace(self, pixels=torch.cat(parts) if len(self) else empty)
+
+
+def chosen_places(indices: Any, count: int) -> Tensor:
+    """The places (n,) that image numbers, or a mask with True for each image to take, choose among ``count`` images.
+
+    Raises
+    ------
+    InputError
+        They are neither, or a number is out of range.
+    """
+    try:
+        places = torch.as_tensor(
+            list(indices) if isinstance(indices, range | set | frozenset) else indices, device="cpu"
+        )
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"image numbers are expected, got {type(indices).__name__}.") from error
+    if places.dtype == torch.bool and places.shape == (count,):
+        return places.nonzero()[:, 0]
+    if places.ndim != 1 or (len(places) and (places.is_floating_point() or places.dtype == torch.bool)):
+        raise InputError(
+            f"image numbers (n,) or a mask ({count},) are expected, got {places.dtype} of shape {tuple(places.shape)}."
+        )
+    places = places.to(torch.int64)
+    if len(places) and (int(places.min()) < 0 or int(places.max()) >= count):
+        wrong = int(places.min()) if int(places.min()) < 0 else int(places.max())
+        raise InputError(f"image numbers are expected in 0 to {count - 1}, got {wrong}.")
+    return places
 
 
 def _turn(labels: Tensor) -> Tensor:
@@ -229,6 +270,23 @@ def _resized(images: Tensor, height: int, width: int) -> Tensor:
         return images
     scale = max(height / h, width / w)
     size = (max(round(h * scale), height), max(round(w * scale), width))
+    if size[0] * size[1] > _STRIP * height * width:
+        rows, columns = _kept_rows(size[0], height, images), _kept_rows(size[1], width, images.mT).mT
+        return rows @ (images @ columns) if w > h else rows @ images @ columns  # the long side first
     scaled = functional.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
     return scaled[..., top : top + height, left : left + width]
+
+
+def _kept_rows(size: int, kept: int, images: Tensor) -> Tensor:
+    """The rows in the centre of a bilinear, antialiased scaling to ``size``, as a matrix (kept, rows of the images).
+
+    The filter is that of torch's interpolation: a triangle around each row's centre.
+    """
+    rows = images.shape[-2]
+    step = rows / size
+    first = (size - kept) // 2
+    centres = (torch.arange(first, first + kept, dtype=torch.float64, device=images.device) + 0.5) * step
+    places = torch.arange(rows, dtype=torch.float64, device=images.device) + 0.5
+    weights = (1 - (places - centres[:, None]).abs() / max(step, 1.0)).clamp(min=0)
+    return (weights / weights.sum(1, keepdim=True)).to(images.dtype)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from microtome.errors import DataWarning, InputError
+from microtome.option_types import checks_types
 
 __all__ = ["GRAY", "decode", "fitted", "to_bytes"]
 
@@ -20,6 +21,7 @@ _DEEP = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
 _STRIP = 16  # if a picture is this many times longer than the kept part, only that part is scaled
 
 
+@checks_types
 def decode(path: Path | str, input_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     """Read one picture file for a network's input.
 

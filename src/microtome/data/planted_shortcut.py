@@ -11,6 +11,7 @@ from torch import Tensor
 
 from microtome.data.images import Images
 from microtome.errors import InputError
+from microtome.option_types import checks_types
 
 __all__ = ["TELLING", "Shortcut", "with_shortcut"]
 
@@ -55,6 +56,7 @@ class Shortcut:
         return self.images.fetch(indices)
 
 
+@checks_types
 def with_shortcut(
     images: Images,
     *,

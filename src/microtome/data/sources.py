@@ -16,6 +16,7 @@ from microtome.data.named.mnist import mnist
 from microtome.data.named.parts import PARTS
 from microtome.data.picture import decode
 from microtome.errors import InputError, nearest
+from microtome.option_types import checks_types
 
 __all__ = ["NAMES", "open_data", "open_picture"]
 
@@ -25,6 +26,7 @@ _WHOLE: dict[str, Callable[[], Images]] = {"digits": digits, "mnist-5000": mnist
 NAMES = (*_PARTED, *_WHOLE)
 
 
+@checks_types
 def open_data(
     source: str | Path,
     input_shape: tuple[int, int, int] | None = None,
@@ -69,6 +71,7 @@ def open_data(
     return folder(path, input_shape, classes=classes)
 
 
+@checks_types
 def open_picture(source: str | Path, input_shape: tuple[int, int, int]) -> Tensor:
     """One picture for a network: a file, see :func:`decode`, or a data set's by its number.
 
@@ -97,6 +100,11 @@ def open_picture(source: str | Path, input_shape: tuple[int, int, int]) -> Tenso
     named, _, number = str(source).rpartition(":")
     found = _named(named, "test") if number.isdecimal() else None
     if found is None:
+        if str(source).partition(":")[0] in NAMES and ":" in str(source) and not Path(source).exists():
+            raise InputError(
+                "a picture of a data set is named by its number from 0, as in mnist:17 or mnist:train:17; got "
+                f'"{source}".'
+            )
         return torch.from_numpy(decode(source, input_shape)).to(torch.float32) / 255
     if int(number) >= len(found):
         raise InputError(f"{named} holds {len(found):,} pictures, counted from 0; there is none of number {number}.")

@@ -7,6 +7,7 @@ from typing import Any
 
 from microtome.data import Dataset
 from microtome.errors import InputError
+from microtome.option_types import checks_types
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,18 @@ class Some:
         return self.dataset[self.indices[index]]
 
 
+@checks_types
 def sampled(dataset: Dataset, count: int) -> Some:
-    """About this number of items, evenly spread."""
-    return Some(dataset, range(0, len(dataset), max(1, len(dataset) // max(count, 1))))
+    """About this number of items, evenly spread.
+
+    Raises
+    ------
+    InputError
+        The number is below 1.
+    """
+    if count < 1:
+        raise InputError(f"at least one item was expected, got {count}.")
+    return Some(dataset, range(0, len(dataset), max(1, len(dataset) // count)))
 
 
 def split(train: Dataset, test: Dataset | None) -> tuple[Dataset, Dataset]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from microtome.errors import InputError, ModelError
 from microtome.network import Network
+from microtome.option_types import checks_types
 from microtome.results import Result
 from microtome.surgery.attached_network import AttachedNetwork
 from microtome.surgery.channels.channel_families import Channels
@@ -136,6 +137,7 @@ class Latency(Result, drawing="surgery.pruning_figures:latency"):
         return self.high < 1.0
 
 
+@checks_types
 def latency(net: Network, small: Network, *, images: int = 8, turns: int = 15) -> Latency:
     """Time two networks alternately, in processor seconds, so that other work affects both equally.
 
@@ -147,8 +149,20 @@ def latency(net: Network, small: Network, *, images: int = 8, turns: int = 15) -
         Images per pass.
     turns : int
         Pairs of passes.
+
+    Raises
+    ------
+    InputError
+        A number is below 1, or the networks take other images.
     """
     from microtome.results import provenance
+
+    if images < 1 or turns < 1:
+        raise InputError(f"at least one image and one pair of passes were expected, got {images} and {turns}.")
+    if net.input_shape != small.input_shape:
+        raise InputError(
+            f"networks for images of one shape were expected, got {net.input_shape} and {small.input_shape}."
+        )
 
     x = net.normalise(torch.full((images, *net.input_shape), 0.5, device=net.device))
     times: list[list[float]] = [[], []]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -192,7 +193,12 @@ def _states(
         states: list[Mapping[str, Tensor]] = [run.weights(epoch) for epoch in kept]
         moments = [float(epoch) for epoch in kept]
     else:
-        states = list(run)
+        if isinstance(run, Mapping) or not isinstance(run, Iterable):
+            raise InputError(f"a training.Run or a list of state dicts was expected, got {type(run).__name__}.")
+        given: list[Any] = list(run)
+        if wrong := [state for state in given if not isinstance(state, Mapping)]:
+            raise InputError(f"state dicts, tensors by name, were expected in run, got {type(wrong[0]).__name__}.")
+        states = given
         moments = [float(epoch) for epoch in (range(len(states)) if epochs is None else epochs)]
     if len(states) < 2 or len(moments) != len(states):
         raise InputError(f"two checkpoints and an epoch for each are expected, got {len(states)} and {len(moments)}.")
@@ -255,13 +261,14 @@ def _pictures(
         tables = units.top_patches(net, data, names, k=1, batch=batch)
         for name in names:
             crops = [tables[name].crop(unit, 0) for unit in _own(net, name, shown)]
-            found["patches"][name] = torch.stack(crops).float().cpu()
+            if crops:
+                found["patches"][name] = torch.stack(crops).float().cpu()
     for name in names:
         own = _own(net, name, shown)
         if "superstimuli" in show and own:
             superstimuli = synthesis.maximize(net, name, channels=own, steps=steps, seed=seed)
             found["superstimuli"][name] = superstimuli.images.detach().float().cpu()
-        if "filters" in show and net.layer(name).kind in ("Conv2d", "conv2d"):
+        if "filters" in show and own and net.layer(name).kind in ("Conv2d", "conv2d"):
             found["filters"][name] = units.filters(net, name, fit=False).weights[own]
     return found
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from torch.nn import functional
 
 from microtome.data import Dataset, batches, fetch
 from microtome.errors import InputError, ModelError, StoreError
+from microtome.option_types import OptionTypes, checks_types
 from microtome.progress import Clock, Listener
 from microtome.training import checkpoints
 from microtome.training.reachable import ReachableKernels
@@ -63,16 +66,26 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        OptionTypes(inspect.signature(type(self))).check(vars(self))
         if self.epochs < 1 or self.batch < 1:
             raise InputError(f"at least one epoch and one image a step are expected, got {self.epochs}, {self.batch}.")
         if self.optimizer not in _OPTIMIZERS:
             raise InputError(f'there is no optimizer "{self.optimizer}"; choose from {", ".join(_OPTIMIZERS)}.')
         if self.schedule not in SCHEDULES:
             raise InputError(f'there is no schedule "{self.schedule}"; choose from {", ".join(SCHEDULES)}.')
-        if not self.lr > 0:
+        if not 0 < self.lr < math.inf:
             raise InputError(f"a positive learning rate is expected, got {self.lr}.")
+        if not 0 <= self.momentum < 1 or not 0 <= self.weight_decay < math.inf:
+            raise InputError(
+                "a momentum from 0 on and below 1 and a weight_decay from 0 on are expected, got "
+                f"{self.momentum} and {self.weight_decay}."
+            )
+        if self.nesterov and not self.momentum:
+            raise InputError("Nesterov's form needs a momentum above 0, got momentum=0.")
+        _check_normalisation(self.mean, self.std)
 
 
+@checks_types
 def fit(
     model: nn.Module,
     train: Dataset,
@@ -143,6 +156,8 @@ def fit(
         for epoch in range(first, recipe.epochs):
             started = time.monotonic()
             loop.epoch(epoch)
+            if not all(bool(weight.isfinite().all()) for weight in model.state_dict().values()):
+                raise ModelError(f"weights are no longer finite; lower the learning rate {recipe.lr}.")
             values = {"seconds": time.monotonic() - started}
             if validation is not None:
                 loss, accuracy = evaluate(model, validation, mean=recipe.mean, std=recipe.std)
@@ -193,8 +208,7 @@ class _Loop:
         device = next(self.model.parameters()).device
         images, labels = images.to(device), labels.to(device)
         scores = self.model(_normalised(images, self.recipe.mean, self.recipe.std))
-        if int(labels.max()) >= scores.shape[1]:
-            raise InputError(f"there is a label {int(labels.max())}, and the model has only {scores.shape[1]} classes.")
+        _check_labels(labels, scores)
         loss = functional.cross_entropy(scores, labels)
         if not bool(loss.isfinite()):
             raise ModelError(f"the loss is {float(loss.detach())}; lower the learning rate {self.recipe.lr}.")
@@ -205,6 +219,7 @@ class _Loop:
         return float(loss.detach()), int((scores.detach().argmax(1) == labels).sum())
 
 
+@checks_types
 def evaluate(
     model: nn.Module,
     dataset: Dataset,
@@ -220,6 +235,7 @@ def evaluate(
     InputError
         The data set is empty or has no labels.
     """
+    _check_normalisation(mean, std)
     modes = {module: module.training for module in model.modules()}
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     total, right, count = 0.0, 0, 0
@@ -231,6 +247,7 @@ def evaluate(
                     continue
                 images, labels = images[labels >= 0].to(device), labels[labels >= 0].to(device)
                 scores = model(_normalised(images, mean, std))
+                _check_labels(labels, scores)
                 total += float(functional.cross_entropy(scores, labels, reduction="sum"))
                 right += int((scores.argmax(1) == labels).sum())
                 count += len(labels)
@@ -242,8 +259,24 @@ def evaluate(
     return total / count, right / count
 
 
+def _check_labels(labels: Tensor, scores: Tensor) -> None:
+    if int(labels.max()) >= scores.shape[1]:
+        raise InputError(f"there is a label {int(labels.max())}, and the model has only {scores.shape[1]} classes.")
+
+
+def _check_normalisation(mean: float | tuple[float, ...], std: float | tuple[float, ...]) -> None:
+    numbers = [[*value] if isinstance(value, Iterable) else [value] for value in (mean, std)]
+    if not all(map(math.isfinite, numbers[0])) or not all(0 < value < math.inf for value in numbers[1]):
+        raise InputError(f"a finite mean and a positive std are expected, got {mean} and {std}.")
+
+
 def _normalised(images: Tensor, mean: float | tuple[float, ...], std: float | tuple[float, ...]) -> Tensor:
     shape = (1, -1, 1, 1)
+    for value in (mean, std):
+        if isinstance(value, Iterable) and len([*value]) not in (1, images.shape[1]):
+            raise InputError(
+                f"mean and std are one number or one for each of {images.shape[1]} channels, got {mean} and {std}."
+            )
     return (images - images.new_tensor(mean).view(shape)) / images.new_tensor(std).view(shape)
 
 

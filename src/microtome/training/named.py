@@ -11,6 +11,7 @@ from torch import nn
 
 from microtome import data, zoo
 from microtome.errors import InputError, nearest
+from microtome.option_types import checks_types
 from microtome.progress import Listener
 from microtome.training import checkpoints
 from microtome.training.fit import Recipe, evaluate, fit
@@ -50,6 +51,7 @@ class Trained:
     weights: Path | None
 
 
+@checks_types
 def train_network(
     name: str = "simple-convnet",
     dataset: str = "mnist",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from microtome.errors import InputError, StoreError
+from microtome.option_types import checks_types
 from microtome.training import checkpoints
 from microtome.training.training_run import Run
 
@@ -79,6 +80,7 @@ class Recorder:
        arXiv:1703.00810, 2017.
     """
 
+    @checks_types
     def __init__(
         self,
         folder: Path | str | None,

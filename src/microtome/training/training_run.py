@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from microtome.errors import InputError, StoreError
+from microtome.option_types import checks_types
 from microtome.result_html import page, value_text
 from microtome.tables import Table
 from microtome.training import checkpoints
@@ -41,6 +42,7 @@ class Run:
     folder: Path | None = None
 
     @classmethod
+    @checks_types
     def read(cls, folder: Path | str) -> Run:
         """Read a run's folder.
 

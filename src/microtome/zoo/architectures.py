@@ -12,6 +12,7 @@ from torch import nn
 
 from microtome.data.named.mnist import CLASSES, MEAN, STD
 from microtome.errors import InputError, ModelError, nearest
+from microtome.option_types import checks_types
 from microtome.zoo import imagenet
 from microtome.zoo.hand_set.hand_net import hand_net
 from microtome.zoo.models import efficientnet, resnet_cifar
@@ -129,6 +130,7 @@ def names() -> tuple[str, ...]:
     return tuple(_KNOWN)
 
 
+@checks_types
 def architecture(name: str) -> Architecture:
     """Look a network up by name; case, dashes and underscores do not matter.
 
@@ -150,6 +152,7 @@ def architecture(name: str) -> Architecture:
     return folded[_folded(name)]
 
 
+@checks_types
 def build(
     name: str,
     *,
@@ -183,12 +186,15 @@ def build(
     """
     entry = architecture(name)
     shape = entry.input_shape if input_shape is None else input_shape
+    if classes is not None and classes < 1:
+        raise InputError(f"at least one class was expected, got {classes}.")
     model = entry.build(shape, _class_count(entry) if classes is None else classes, seed=seed)
     if weights is not None:
         load_weights(model, _pretrained(entry) if weights == "pretrained" else weights, state=state)
     return model.eval()
 
 
+@checks_types
 def network(
     name: str,
     *,

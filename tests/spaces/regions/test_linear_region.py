@@ -313,10 +313,16 @@ def test_a_path_may_be_followed_in_part_and_through_networks_that_fix_their_batc
     assert stepped_through.error < 1e-9
     whole = spaces.facets_between(network("residual"), x[0], x[1])
     part = spaces.facets_between(network("residual"), x[0], x[1], limit=20)
-    assert 20 <= part.crossed < whole.crossed
-    assert part.reached < 1
-    torch.testing.assert_close(part.position, whole.position[: part.crossed], rtol=0, atol=1e-12)
-    torch.testing.assert_close(part.logits[:-1], whole.logits[: part.crossed + 1], rtol=0, atol=1e-9)
+    assert part.crossed == len(part.facet) == 20 < whole.crossed
+    assert part.reached == pytest.approx(float(whole.position[20]), abs=1e-12)  # the next facet ends the last piece
+    torch.testing.assert_close(part.position, whole.position[:20], rtol=0, atol=1e-12)
+    torch.testing.assert_close(part.logits, whole.logits[:22], rtol=0, atol=1e-9)
+    for limit in range(1, stepped_through.crossed + 2):
+        first = spaces.facets_between(net, x[0], x[1], limit=limit)
+        ends = [*stepped_through.position.tolist(), 1.0]
+        assert first.crossed == min(limit, stepped_through.crossed)
+        assert first.reached == pytest.approx(ends[first.crossed], abs=1e-9)
+        torch.testing.assert_close(first.position, stepped_through.position[: first.crossed], rtol=0, atol=1e-9)
     monkeypatch.setattr(sys.modules["microtome.spaces.regions.exact_path"], "_MOST", 8 * 256 * 3)  # shorter parts
     pieced = spaces.facets_between(network("residual"), x[0], x[1])
     torch.testing.assert_close(pieced.position, whole.position, rtol=0, atol=1e-12)

@@ -199,3 +199,27 @@ def test_a_network_that_takes_images_one_by_one_is_split_image_by_image():
     looped = spaces.kept_and_lost(mt.Network(Loop(), (1, 8, 8), mean=0.3, std=0.5), x, ["body.0", "body.6"])
     at_once = spaces.kept_and_lost(small(), x, ["0", "6"])
     torch.testing.assert_close(looped.kept, at_once.kept)
+
+
+def test_a_share_of_no_energy_is_not_defined():
+    """A black image has no energy: its share is no number, is left out of means, and is told in the table."""
+    net = small()
+    images = torch.rand(3, 1, 8, 8)
+    images[1] = 0
+    found, without = (spaces.kept_and_lost(net, some, ["0", "6"]) for some in (images, images[[0, 2]]))
+    for value in (found.share, found.error, found.null_share):
+        assert bool(value[:, 1].isnan().all())
+    assert found.defined.tolist() == [[True, False, True]] * 2
+    torch.testing.assert_close(found.mean, without.mean)
+    assert found.proof(1).endswith(", without 1 image of zero energy")
+    assert found.null_space(1) == without.null_space(1)
+    black = spaces.kept_and_lost(net, images[1:2], ["0", "6"])
+    assert black.table().rows[0][3:] == ("not defined: the energy is zero", "not defined")
+    assert not bool(black.known.any())
+    for result in (found, black):
+        assert result.plot(image=0) is not None
+    net = mt.Network(net.model, (1, 8, 8))  # without normalisation the first layer reads zeros of the black image
+    read = spaces.rejected_energy(net, images, ["0"])
+    assert read.defined.tolist() == [[True, False, True]]
+    torch.testing.assert_close(read.mean, spaces.rejected_energy(net, images[[0, 2]], ["0"]).mean)
+    assert read.plot() is not None

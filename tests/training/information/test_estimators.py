@@ -150,3 +150,22 @@ def test_what_is_wrong_is_said() -> None:
         binned_information(torch.zeros(2, 4), torch.zeros(3, dtype=torch.int64), Binning(-1, 1))
     with pytest.raises(InputError, match="must be positive, got 0"):
         kernel_bounds(torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64), 0.0)
+
+
+def test_what_cannot_be_counted_is_refused():
+    """NaN was counted as one state and gave 0 bits; a label -1 was counted with the state before."""
+    states, labels = torch.rand(20, 2), torch.arange(20) % 2
+    for estimate in (lambda s, y: information.binned_information(s, y, information.Bins(0, 1)),
+                     lambda s, y: information.kernel_bounds(s, y, 0.1)):  # fmt: skip
+        for wrong in (torch.full_like(states, torch.nan), states / 0):
+            with pytest.raises(InputError, match="finite states only"):
+                estimate(wrong, labels)
+        for wrong in (labels - 1, labels.float()):
+            with pytest.raises(InputError, match="class numbers from 0 were expected"):
+                estimate(states, wrong)
+    for wrong in (labels[:0], labels.float(), labels - 1):
+        with pytest.raises(InputError, match="class numbers from 0"):
+            information.entropy(wrong)
+    for low, high, edges in ((1, -1, 30), (math.nan, 1, 30), (0, math.inf, 30), (0, 1, 0)):
+        with pytest.raises(InputError, match="bins from a finite low"):
+            information.Bins(low, high, edges)

@@ -110,3 +110,18 @@ def test_what_is_wrong_is_said(options: dict, words: str) -> None:
 def test_a_task_of_one_class() -> None:
     with pytest.raises(InputError, match="only one class"):
         information.train_networks(Patterns(torch.rand(5, 2), torch.zeros(5, dtype=torch.int64)))
+
+
+def test_numbers_that_train_nothing_are_refused() -> None:
+    for wrong, message in (
+        ({"checkpoints": 1}, "at least two checkpoints"),
+        ({"lr": 0.0}, "a positive learning rate"),
+        ({"hidden": 5}, "hidden: expected a list of whole numbers"),
+    ):
+        with pytest.raises(InputError, match=message):
+            information.train_networks(TASK, **{"networks": 1, "epochs": 2, **wrong})
+    assert log_spaced(9, 2) == [0, 9]
+    with pytest.raises(InputError, match="task: expected patterns"):
+        information.train_networks(5)
+    with pytest.raises(InputError, match="a label for each vector"):
+        Patterns(torch.rand(4, 2), torch.tensor([0, 1]))

@@ -114,6 +114,9 @@ def test_bad_input():
         usable_information(net, [(image, 0) for image in images], folds=2)
     with pytest.raises(InputError, match="belong to 1 class"):
         usable_information(net, [(image, 0) for image in images])
+    for wrong in ({"kept": -1}, {"images": 0}):
+        with pytest.raises(InputError, match="at least one image, and kept from 0 on"):
+            usable_information(net, [(image, 0) for image in images], **wrong)
     with pytest.raises(InputError, match="no labels"):
         usable_information(net, list(images))
     with pytest.raises(InputError, match="class 1 has 2 images for 5 folds"):

@@ -225,6 +225,13 @@ def test_bad_input():
         ({"images": 0}, "at least one image"),
         ({"directions": [{}]}, "two directions were expected"),
         ({"directions": [{"x": torch.zeros(1)}, {}]}, 'holds "x"'),
+        ({"directions": 5}, "directions: expected a list of directions.* got 5"),
+        ({"directions": [1, 2]}, "directions: expected a list of directions"),
+        ({"steps": 2001}, "at most 4,000,000 points can be evaluated, and steps=2001 gives 4,004,001"),
+        ({"loss": 5}, "loss: expected a function or None, got 5"),
+        ({"images": 2.5}, "images: expected a whole number"),
+        ({"common": "no"}, "common: expected True or False"),
+        ({"folder": 5}, "folder: expected a path"),
         ({"loss": functional.cross_entropy}, "one number per image"),
     ):
         with pytest.raises(InputError, match=message):
@@ -236,6 +243,33 @@ def test_bad_input():
     value = Network(nn.Sequential(nn.Flatten(), nn.Linear(36, 1)), (1, 6, 6), output="value")
     with pytest.raises(InputError, match="give loss="):
         landscape.line(value, data, steps=3)
+    for options, message in (
+        ({"margin": 1e30}, "at most 4,000,000 points can be evaluated, and steps=51 with margin=1e\\+30"),
+        ({"steps": 10**12}, "at most 4,000,000 points"),
+    ):
+        with pytest.raises(InputError, match=message):
+            landscape.between(net, net, data, **options)
+
+
+@pytest.mark.parametrize(
+    ("direction", "message"),
+    [
+        (5, "direction: expected a direction"),
+        ([{}], "direction: expected a direction"),
+        ({}, "without tensors"),
+        ({"0.weight": 5}, 'of shape .* was expected for "0.weight" in a direction, got an object of type int'),
+        ({"0.weight": torch.ones(1)}, 'of shape .* was expected for "0.weight" in a direction, got \\(1,\\)'),
+        ({"0.wieght": torch.ones(1)}, "no such tensor. Nearest: 0.weight"),
+    ],
+)
+def test_a_direction_fits_the_weights_or_is_an_error(direction, message):
+    """A tensor of another shape would be broadcast: the line would be along a direction that no one gave."""
+    net = small()
+    with pytest.raises(InputError, match=message):
+        landscape.line(net, pairs(6), steps=3, direction=direction)
+    infinite = {"0.weight": torch.full_like(net.model[0].weight, torch.inf)}
+    with pytest.raises(InputError, match="must be real and finite"):
+        landscape.line(net, pairs(6), steps=3, direction=infinite)
 
 
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid", "probabilities"])

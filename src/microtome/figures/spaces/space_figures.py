@@ -170,7 +170,7 @@ def rejected(result: Rejected) -> Figure:
     figure = Figure(figsize=(6, max(2.0, 0.24 * len(result.layers) + 1)), layout="constrained")
     axis = figure.subplots()
     places = np.arange(len(result.layers))
-    axis.barh(places, result.mean.numpy(), color="0.75")
+    axis.barh(places, result.mean.nan_to_num().numpy(), color="0.75")
     axis.plot(result.share.numpy(), np.broadcast_to(places[:, None], result.share.shape), ".", color="0.3", ms=2)
     axis.set_yticks(places, result.layers, fontsize=7)
     axis.invert_yaxis()
@@ -206,7 +206,8 @@ def kept_and_lost(result: KeptAndLost, *, image: int = 0) -> Figure:
         picture(axes[1, place + 1], result.lost[place, image], limit)
         axes[0, place + 1].set_title(name, fontsize=8)
         sure = bool(result.known[place, image])
-        lost = f"lost {'' if sure else 'at most '}{float(result.share[place, image]):.1%}"
+        share = float(result.share[place, image])
+        lost = "energy zero" if math.isnan(share) else f"lost {'' if sure else 'at most '}{share:.1%}"
         axes[1, place + 1].set_title(lost, fontsize=8)
     figure.supxlabel(
         f"Above: the smallest part of the image that gives each layer's output to within {result.threshold:.0%}. "

@@ -23,7 +23,7 @@ _ROWS = ("patches", "superstimuli", "filters")
 _NAMES = {"patches": "top patch", "superstimuli": "superstimulus", "filters": "filter"}
 
 
-def feature_history(result: FeatureHistory, *, view: str = "both", unit: int = 0, limit: int = 10) -> Figure:
+def feature_history(result: FeatureHistory, *, view: str = "both", unit: int | None = None, limit: int = 10) -> Figure:
     """Film strips of one unit of each layer, above the distances of all units to their final features.
 
     Parameters
@@ -33,26 +33,27 @@ def feature_history(result: FeatureHistory, *, view: str = "both", unit: int = 0
     view : str
         ``"both"``, ``"strip"`` or ``"distance"``.
     unit : int
-        The unit of the strips; one of the shown units.
+        The unit of the strips; one of the shown units, by default the first.
     limit : int
         Maximum number of checkpoints in a strip, evenly over the training.
     """
     if view not in ("both", "strip", "distance"):
         raise InputError(f'view must be "both", "strip" or "distance"; got "{view}".')
-    if unit not in result.units:
+    if unit is not None and unit not in result.units:
         raise InputError(f"unit {unit} is not among those shown: {result.units}.")
+    if unit is None and result.units:
+        unit = result.units[0]
     if view == "distance":
         figure = Figure(figsize=(5.6, 3.2), layout="constrained")
         _distances(figure.subplots(), result)
         return figure
-    place = result.units.index(unit)
     count = within(limit, len(result.epochs))
     chosen = sorted({round(step * (len(result.epochs) - 1) / max(count - 1, 1)) for step in range(count)})
     strips = [
-        (layer, kind, getattr(result, kind)[layer][:, place])
-        for layer in result.layers
+        (layer, kind, getattr(result, kind)[layer][:, own.index(unit)])
+        for layer, own in ((layer, _own(result, layer)) for layer in result.layers)
         for kind in _ROWS
-        if layer in getattr(result, kind) and place < getattr(result, kind)[layer].shape[1]
+        if layer in getattr(result, kind) and unit in own
     ]
     top = 3.0 if view == "both" else 0.0
     height = top + len(strips) * _CELL + 0.6
@@ -76,6 +77,11 @@ def feature_history(result: FeatureHistory, *, view: str = "both", unit: int = 0
     text = "columns: epochs; filters on one scale for the strip"
     note(figure, text, left_out(len(chosen), len(result.epochs), "checkpoints"), size=7)
     return figure
+
+
+def _own(result: FeatureHistory, layer: str) -> list[int]:
+    """The shown units that a layer has, in the order of its pictures."""
+    return [unit for unit in result.units if 0 <= unit < result.distance[layer].shape[1]]
 
 
 def settling(result: SettlingLayers) -> Figure:

@@ -39,7 +39,8 @@ class FacetPath(Result, drawing="spaces.linear_regions_figures:facets_between"):
     logits : Tensor
         (crossed + 2, K): class scores at both ends and at every place; between them they are straight lines.
     reached : float
-        The part of the path that was followed: 1 unless it has more places than ``limit``.
+        The part of the path that was followed: 1 unless it has more places than ``limit``; then it ends where the
+        next one lies.
     gap : float
         Largest stretch left unexplained between two pieces; places are exact to this.
     error : float
@@ -77,7 +78,7 @@ def facets_between(
     gap : float
         Facets closer than this share of the path count as one place.
     limit : int
-        Maximum number of facets; ``reached`` is the part of the path that was followed.
+        Maximum number of facets, the first ones; ``reached`` is the part of the path that was followed.
 
     Returns
     -------
@@ -143,7 +144,7 @@ def _traced(net: Network, start: Tensor, way: Tensor, gap: float, limit: int) ->
     scores: list[Tensor] = []
     facets: list[dict[str, Any]] = []
     low, last = 0.0, start.new_empty(0)
-    while ends and len(facets) < limit:
+    while ends and len(facets) <= limit:  # one more than wanted shows where the last piece ends
         try:
             at, logits, found = segments(net, start, way, low, ends[-1])
         except PathTooLongError:
@@ -160,8 +161,10 @@ def _traced(net: Network, start: Tensor, way: Tensor, gap: float, limit: int) ->
         facets += owners
         low, last = ends.pop(), logits[-1:]
     edge = start.new_tensor([0.0, low])
-    at = torch.cat([edge[:1], *places, edge[1:]])
-    return _Cut(at, torch.cat([*scores, last]), facets, 0.0)
+    whole = _Cut(torch.cat([edge[:1], *places, edge[1:]]), torch.cat([*scores, last]), facets, 0.0)
+    return (
+        whole if len(facets) <= limit else _Cut(whole.at[: limit + 2], whole.logits[: limit + 2], facets[:limit], 0.0)
+    )
 
 
 def _places(found: list[Crossings], gap: float, like: Tensor) -> tuple[Tensor, list[dict[str, Any]]]:
@@ -179,7 +182,9 @@ def _places(found: list[Crossings], gap: float, like: Tensor) -> tuple[Tensor, l
 def _stepped(net: Network, start: Tensor, way: Tensor, gap: float, limit: int) -> _Cut:
     pieces, widest = stepped(net, start, way, gap, limit)
     inner = [piece for piece in pieces if piece[1] < 1.0]
-    at = start.new_tensor([0.0, *(end for _, end, _ in inner), 1.0])
+    last = inner[limit][1] if len(inner) > limit else 1.0
+    inner = inner[:limit]
+    at = start.new_tensor([0.0, *(end for _, end, _ in inner), last])
     logits = net.logits(start + at.reshape(-1, 1, 1, 1) * way, check=False)
     return _Cut(at, logits, [facet for _, _, facet in inner], widest)
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import Tensor
 
-from microtome.errors import InputError
 from microtome.network import Network
 from microtome.spaces.regions.exit_distance import ahead
 from microtome.spaces.regions.tangent_facets import bends
@@ -18,26 +17,23 @@ _Piece = tuple[float, float, dict[str, Any]]  # where it starts and ends, and th
 
 
 def stepped(net: Network, start: Tensor, way: Tensor, gap: float, limit: int) -> tuple[list[_Piece], float]:
-    """Pieces of the path start + t way in order, and the widest gap that they leave.
+    """The first pieces of the path start + t way in order, ``limit + 1`` at most, and the widest gap that they leave.
 
     Every point of the path lies on a stretch where the network is linear, whose two ends follow from one
     forward pass with tangents. Stretches are laid side by side until they fill the path.
-
-    Raises
-    ------
-    InputError
-        When there are more than ``limit`` pieces.
     """
     pieces: list[_Piece] = []
+    end = 1.0  # of the part that is followed
     wanted = [(i + 0.5) / _ROWS for i in range(_ROWS)]
     while wanted:
         for some in (wanted[i : i + _ROWS] for i in range(0, len(wanted), _ROWS)):
             pieces += _pieces(net, start, way, some)
         pieces = _disjoint(pieces)
-        if len(pieces) > limit:
-            raise InputError(f"the path has more than {limit} pieces; choose closer images or raise limit.")
+        if len(pieces) > limit:  # pieces found later lie between these, never behind the last one that is wanted
+            pieces = pieces[: limit + 1]
+            end = min(end, pieces[-1][1])
         edges = [(0.0, pieces[0][0])] + [(p[1], q[0]) for p, q in itertools.pairwise(pieces)]
-        edges.append((pieces[-1][1], 1.0))
+        edges.append((pieces[-1][1], end))
         wanted = [(low + high) / 2 for low, high in edges if high - low > gap]
     return pieces, max([0.0, *(right[0] - left[1] for left, right in itertools.pairwise(pieces))])
 

@@ -148,7 +148,7 @@ def class_residuals(
         singular_values=spaces.singular_values,
         condition_number=spaces.condition_number,
         residual=residual.flatten(1),
-        removed=residual.flatten(1).square().sum(1) / torch.where(energy > 0, energy, torch.ones_like(energy)),
+        removed=residual.flatten(1).square().sum(1) / torch.where(energy > 0, energy, torch.nan),
         error=error,
         against="unit" if paired else "layer",
         input_shape=split.input_shape,

@@ -37,7 +37,8 @@ class _Shares:
     layers : list of str
         Layers in the order they run.
     share : Tensor
-        (layers, N): energy of the lost part divided by that of the whole, for each image. See ``signal_part``.
+        (layers, N): energy of the lost part divided by that of the whole, for each image; NaN where the whole has no
+        energy, as of a black picture. See ``signal_part``.
     error : Tensor
         (layers, N): bound on the distance of ``share`` from the exact share.
     null_share : Tensor
@@ -63,29 +64,45 @@ class _Shares:
         return close & (self.reached <= self.threshold * (1 + 1e-9))
 
     @property
+    def defined(self) -> Tensor:
+        """(layers, N): whether there is any energy of which the lost part can be a share."""
+        return ~self.share.isnan()
+
+    @property
     def mean(self) -> Tensor:
-        """(layers,): mean share over the images."""
-        return self.share.mean(1)
+        """(layers,): mean share over the images for which it is defined; NaN if there is none."""
+        return self.share.nanmean(1)
+
+    def proof(self, layer: int) -> str:
+        """What is known of a layer's share, in words."""
+        defined = self.defined[layer]
+        if not bool(defined.any()):
+            return "not defined: the energy is zero"
+        words = "proved" if bool(self.known[layer][defined].all()) else "an upper bound"
+        without = int((~defined).sum())
+        return words + (f", without {without} image{'s' if without > 1 else ''} of zero energy" if without else "")
 
     def table(self) -> Table:
         """A row for each layer: mean lost share and its largest possible error, its kind, exact null space."""
         rows = []
         for place, name in enumerate(self.layers):
-            known = bool(self.known[place].all())
+            errors = self.error[place][self.defined[place]]
             rows.append(
                 {
                     "layer": name,
                     "share lost": float(self.mean[place]),
-                    "error": float(self.error[place].max()),
-                    "the share is": "proved" if known else "an upper bound",
+                    "error": float(errors.max()) if len(errors) else float("nan"),
+                    "the share is": self.proof(place),
                     "exact null space": self.null_space(place),
                 }
             )
         return Table.of(rows)
 
     def null_space(self, layer: int) -> str:
-        """A layer's exact null space in words; mean over the images."""
-        null = self.null_share[layer]
+        """A layer's exact null space in words; mean over the images with energy."""
+        null = self.null_share[layer][self.defined[layer]]
+        if not len(null):
+            return "not defined"
         if bool(null.isnan().any()):
             return "not measured"
         if not bool(null.any()):
@@ -295,6 +312,7 @@ def _stacked(parts: list[list[SignalPart]], full: list[bool]) -> dict[str, Tenso
         for name in ("lost_share", "error", "null_share", "threshold")
     )
     null[torch.tensor(full, device=null.device)] = 0.0
+    null[share.isnan()] = torch.nan
     return {"share": share, "error": error, "null_share": null, "reached": reached}
 
 

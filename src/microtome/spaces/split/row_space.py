@@ -32,7 +32,8 @@ class SignalPart:
     kept, lost : Tensor
         ``(N, *input_shape)``, float64; they add up to the vectors.
     lost_share : Tensor
-        (N,): energy (squared norm) of the lost part divided by that of the vector; 0 for a zero vector.
+        (N,): energy (squared norm) of the lost part divided by that of the vector. For a zero vector this and the
+        next two are NaN: a share of no energy is not defined.
     error : Tensor
         (N,): bound on the distance of ``lost_share`` from the exact share: proved by duality, up to rounding.
     null_share : Tensor
@@ -217,8 +218,8 @@ def _certified(operator: Operator, x: Tensor, lost: Tensor, null: Tensor, thresh
         kept=kept,
         lost=lost,
         lost_share=_share(size.square(), energy),
-        error=torch.where(silent, 0.0, _share(torch.maximum(most - size.square(), size.square() - least), energy)),
-        null_share=torch.where(silent, (energy > 0).double(), null),
+        error=_share(torch.where(silent, 0.0, torch.maximum(most - size.square(), size.square() - least)), energy),
+        null_share=torch.where(energy > 0, torch.where(silent, 1.0, null), torch.nan),
         output_change=length / torch.where(whole > 0, whole, 1.0),
         threshold=threshold,
         iterations=taken,
@@ -230,7 +231,7 @@ def _like(factor: Tensor, x: Tensor) -> Tensor:
 
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:
-    return part / torch.where(whole > 0, whole, 1.0)
+    return torch.where(whole > 0, part / torch.where(whole > 0, whole, 1.0), torch.nan)
 
 
 def _square(x: Tensor) -> Tensor:

@@ -128,7 +128,7 @@ def convexity_map(
        NeurIPS 2018.
     """
     check_options(1, None, tolerance, products)
-    axis = centred(steps, extent)
+    axis = centred(steps, extent, 2)
     delta, eta = (
         random_direction(net, seed=seed * 2 + draw, normalization=normalization, biases=biases, norms=norms)
         for draw in (0, 1)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from microtome.errors import InputError
+
 __all__ = ["Patterns", "entropy", "twelve_bits"]
 
 _GOLDEN = (1 + 5**0.5) / 2
@@ -32,6 +34,11 @@ class Patterns:
     inputs: Tensor
     labels: Tensor
     exhaustive: bool = False
+
+    def __post_init__(self) -> None:
+        check_classes(self.labels)
+        if len(self.inputs) != len(self.labels):
+            raise InputError(f"a label for each vector was expected, got {len(self.inputs)} and {len(self.labels)}.")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -70,14 +77,33 @@ def twelve_bits() -> Patterns:
     return Patterns(bits.float(), (sums >= _THRESHOLD).long(), exhaustive=True)
 
 
+def check_classes(labels: Tensor) -> None:
+    """Refuse labels that are no class numbers from 0.
+
+    Raises
+    ------
+    InputError
+        There is no label, or one is negative or not a whole number.
+    """
+    if labels.is_floating_point() or not len(labels) or int(labels.min()) < 0:
+        came = f"{len(labels)} labels of type {labels.dtype}" + (f" from {labels.min()}" if len(labels) else "")
+        raise InputError(f"class numbers from 0 were expected as labels, got {came}.")
+
+
 def entropy(labels: Tensor) -> float:
     """Entropy of the labels' frequencies, in bits.
+
+    Raises
+    ------
+    InputError
+        There is no label, or one is no class number from 0.
 
     Examples
     --------
     >>> entropy(torch.tensor([0, 1, 2, 3]))
     2.0
     """
+    check_classes(labels)
     share = torch.bincount(labels).double() / len(labels)
     return float(-torch.special.xlogy(share, share).sum() / torch.log(share.new_tensor(2.0)))
 

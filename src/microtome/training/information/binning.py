@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from microtome.errors import InputError
+from microtome.training.information.binary_task import check_classes
 
 __all__ = ["Bins", "binned_information", "entropy_of_codes", "state_codes"]
 
@@ -25,6 +27,13 @@ class Bins:
     low: float
     high: float
     edges: int = 30
+
+    def __post_init__(self) -> None:
+        if not -math.inf < self.low <= self.high < math.inf or self.edges < 1:
+            raise InputError(
+                "bins from a finite low to a high that is not below it, with at least one edge, were expected, got "
+                f"{self.low}, {self.high} and {self.edges}."
+            )
 
     def positions(self) -> Tensor:
         """The edges, ascending, in double precision."""
@@ -56,6 +65,19 @@ def state_codes(states: Tensor, bins: Bins) -> Tensor:
             most = int(codes.max()) + 1
         codes, most = codes * base + digit, most * base
     return codes if most < _LARGEST // 2**20 else torch.unique(codes, return_inverse=True)[1]  # room for a class
+
+
+def check_states(states: Tensor, labels: Tensor) -> None:
+    """Refuse what cannot be counted: NaN has no bin, and a label -1 would be taken for a class of another state.
+
+    Raises
+    ------
+    InputError
+        There is no state, one is not finite, or a label is no class number from 0.
+    """
+    if not len(labels) or not bool(states.isfinite().all()):
+        raise InputError("at least one state, and finite states only, were expected; got NaN, infinity or none.")
+    check_classes(labels)
 
 
 def entropy_of_codes(codes: Tensor) -> Tensor:
@@ -93,7 +115,7 @@ def binned_information(states: Tensor, labels: Tensor, bins: Bins) -> tuple[Tens
     Raises
     ------
     InputError
-        Shapes that do not fit.
+        Shapes that do not fit, states that are not finite, or labels that are no class numbers from 0.
 
     Notes
     -----
@@ -115,6 +137,7 @@ def binned_information(states: Tensor, labels: Tensor, bins: Bins) -> tuple[Tens
         raise InputError(
             f"states must be (N, width) or (R, N, width) with N = {len(labels)} labels, got {tuple(states.shape)}."
         )
+    check_states(states, labels)
     rows = states if states.dim() == 3 else states[None]
     classes = int(labels.max()) + 1
     joint = (state_codes(rows, bins) * classes + labels.to(states.device)).sort(1).values

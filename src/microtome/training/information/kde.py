@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from microtome.errors import InputError
+from microtome.training.information.binning import check_states
 
 __all__ = ["KernelBounds", "kernel_bounds"]
 
@@ -52,7 +53,8 @@ def kernel_bounds(states: Tensor, labels: Tensor, noise: float) -> KernelBounds:
     Raises
     ------
     InputError
-        Shapes that do not fit, or a variance that is not positive.
+        Shapes that do not fit, states that are not finite, labels that are no class numbers from 0, or a variance that
+        is not positive.
 
     Notes
     -----
@@ -73,6 +75,7 @@ def kernel_bounds(states: Tensor, labels: Tensor, noise: float) -> KernelBounds:
         raise InputError(f"the noise's variance must be positive, got {noise}.")
     if states.dim() != 2 or len(states) != len(labels):
         raise InputError(f"states must be (N, width) with N = {len(labels)} labels, got {tuple(states.shape)}.")
+    check_states(states, labels)
     centred = states.double() - states.double().mean(0)
     squares = centred.square().sum(1)
     if float(squares.max()) * torch.finfo(torch.float32).eps / (2 * noise) < _FLOAT32:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from microtome.errors import InputError, ModelError
+from microtome.option_types import checks_types
 from microtome.progress import Clock, Listener
 from microtome.results import Provenance, Result, versions
 from microtome.training.information.binary_task import Patterns
@@ -88,16 +89,24 @@ class NetworkRuns(Result, drawing="training.information_figures:networks"):
 def log_spaced(epochs: int, checkpoints: int = 100) -> list[int]:
     """Epochs from 0 to the last, evenly spaced on a logarithmic scale; fewer if some coincide.
 
+    Raises
+    ------
+    InputError
+        Fewer than two checkpoints are wanted, which the first and the last epoch are.
+
     Examples
     --------
     >>> log_spaced(100, 6)
     [0, 1, 3, 10, 32, 100]
     """
-    steps = max(checkpoints - 2, 1)
-    spaced = {round(epochs ** (step / steps)) for step in range(steps + 1)}
+    if checkpoints < 2:
+        raise InputError(f"at least two checkpoints were expected, the first and the last; got {checkpoints}.")
+    steps = checkpoints - 2
+    spaced = {round(epochs ** (step / steps)) for step in range(steps + 1)} if steps else set()
     return sorted({0, *spaced, epochs})
 
 
+@checks_types
 def train_networks(
     task: Patterns,
     *,
@@ -157,6 +166,8 @@ def train_networks(
     Cost: about 8 ms per step of 50 networks and 512 patterns on one core, 7 steps per epoch.
     """
     _check(task, hidden, activation, networks, epochs, share, batch)
+    if not 0 < lr < float("inf"):
+        raise InputError(f"a positive learning rate was expected, got {lr}.")
     device = torch.device(device)
     inputs, labels = task.inputs.float().to(device), task.labels.to(device)
     generators = [torch.Generator().manual_seed(seed + network) for network in range(networks)]

@@ -149,6 +149,8 @@ def usable_information(
     """
     if folds < 3:
         raise InputError(f"at least three folds were expected, to fit, to validate and to test; got {folds}.")
+    if kept < 0 or (images is not None and images < 1):
+        raise InputError(f"at least one image, and kept from 0 on, were expected; got images={images}, kept={kept}.")
     chosen = [one.name for one in selected_layers(net, nonlinearities(net) if layers is None else layers)]
     places, labels = _labelled(net, dataset, images, folds, seed)
     adapted: Any = adapt(dataset, net)
@@ -237,6 +239,6 @@ def _kept_shares(net: Network, dataset: Dataset, places: Tensor, names: list[str
             found = spaces.kept_and_lost(net, images, [name])
         except (LayerError, OpaqueError):
             continue
-        shares[place] = 1 - found.share[0].double().mean()
-        errors[place] = found.error[0].double().mean()
+        shares[place] = 1 - found.share[0].double().nanmean()  # black images have no energy to share
+        errors[place] = found.error[0].double().nanmean()
     return shares, errors

@@ -16,7 +16,7 @@ from microtome.registry import register
 from microtome.results import stated
 from microtome.training.landscape.directions import toward
 from microtome.training.landscape.evaluation import Evaluation
-from microtome.training.landscape.line import treatment
+from microtome.training.landscape.line import check_points, treatment
 from microtome.training.landscape.loss_grids import LossLine
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def between(
         raise InputError(f"at least two steps were expected, got steps={steps}.")
     if not 0 <= margin < float("inf"):
         raise InputError(f"a margin of at least 0 was expected, got {margin}.")
+    check_points(steps + 2 * round(margin * (steps - 1)), f"steps={steps} with margin={margin:g}")
     if (net_a.mean, net_a.std, net_a.input_shape) != (net_b.mean, net_b.std, net_b.input_shape):
         raise InputError("the two networks take images of different shape or normalisation.")
     way = toward(net_a, net_b)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from microtome.errors import InputError
+from microtome.errors import InputError, nearest
 from microtome.network import Network
+from microtome.option_types import checks_types
 from microtome.training.image_losses import is_norm
 from microtome.training.training_run import Run
 
-__all__ = ["Direction", "PrincipalPlane", "principal", "random_direction", "state_of", "toward"]
+__all__ = ["Direction", "PrincipalPlane", "check_direction", "principal", "random_direction", "state_of", "toward"]
 
 # A displacement of parameters and floating buffers, by name, in float64; tensors without an entry stay.
 Direction = Mapping[str, Tensor]
@@ -22,6 +24,7 @@ NORMALIZATIONS = ("filter", "layer", "none")
 MOVES = ("fixed", "random")
 
 
+@checks_types
 def random_direction(
     net: Network, *, seed: int = 0, normalization: str = "filter", biases: str = "fixed", norms: str = "fixed"
 ) -> dict[str, Tensor]:
@@ -82,6 +85,7 @@ def random_direction(
     return found
 
 
+@checks_types
 def toward(net: Network, other: Network) -> dict[str, Tensor]:
     """The direction to another network of the same architecture: all parameters and running statistics.
 
@@ -131,6 +135,7 @@ class PrincipalPlane:
     off_plane: float
 
 
+@checks_types
 def principal(net: Network, run: Run) -> PrincipalPlane:
     """The first two principal directions of a run's weights, relative to the network [1]_.
 
@@ -185,6 +190,37 @@ def state_of(model: nn.Module) -> dict[str, Tensor]:
     """Copies of the floating parameters and buffers in float64 on the processor."""
     named = (*model.named_parameters(), *model.named_buffers())
     return {n: v.detach().to("cpu", torch.float64, copy=True) for n, v in named if v.is_floating_point()}
+
+
+def check_direction(direction: Direction, state: Mapping[str, Tensor]) -> None:
+    """Refuse a direction that does not fit a network's tensors.
+
+    Parameters
+    ----------
+    direction
+        The direction.
+    state
+        The floating parameters and buffers of the network by name.
+
+    Raises
+    ------
+    InputError
+        It is empty, or one of its tensors has another name, shape or type, or holds NaN or infinity.
+    """
+    if not direction:
+        raise InputError("a direction of tensors by the names of the weights was expected, got one without tensors.")
+    given: Mapping[str, Any] = direction
+    for name, value in given.items():
+        if name not in state:
+            raise InputError(
+                f'a direction holds "{name}", and the network has no such tensor. Nearest: {nearest(str(name), state)}.'
+            )
+        shape = tuple(state[name].shape)
+        if not isinstance(value, Tensor) or tuple(value.shape) != shape:
+            came = tuple(value.shape) if isinstance(value, Tensor) else f"an object of type {type(value).__name__}"
+            raise InputError(f'a tensor of shape {shape} was expected for "{name}" in a direction, got {came}.')
+        if value.is_complex() or not bool(value.isfinite().all()):
+            raise InputError(f'the direction of "{name}" must be real and finite; it holds other values.')
 
 
 def filters(weight: Tensor, module: nn.Module) -> Tensor:

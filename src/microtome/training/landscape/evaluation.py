@@ -17,10 +17,11 @@ from torch import Tensor
 from microtome.data import Dataset
 from microtome.errors import InputError, MicrotomeError, StoreError
 from microtome.network import Network
+from microtome.option_types import checks_types
 from microtome.progress import Clock, Listener
 from microtome.training import checkpoints
 from microtome.training.image_losses import ImageLosses, Loss, PreparedImages
-from microtome.training.landscape.directions import Direction
+from microtome.training.landscape.directions import Direction, check_direction
 
 __all__ = ["Evaluation", "Points"]
 
@@ -72,6 +73,7 @@ class Evaluation:
     leads to, are exact to the last bit.
     """
 
+    @checks_types
     def __init__(
         self,
         net: Network,
@@ -97,9 +99,8 @@ class Evaluation:
             raise InputError(f'precision="bfloat16" is for a network in float32; this one is in {net.dtype}.')
         self._precision, self._device = precision, net.device.type
         self._copy = ImageLosses(net, loss, quick=True)
-        strange = [name for direction in directions for name in direction if name not in self._copy.state]
-        if strange:
-            raise InputError(f'a direction holds "{strange[0]}", and the network has no such tensor.')
+        for direction in directions:
+            check_direction(direction, self._copy.state)
         shuffled = tolerance is not None or not common
         self._data = PreparedImages(
             net, dataset, labelled=loss is None, count=images, shuffled=shuffled, batch=batch, layout=self._copy.layout,

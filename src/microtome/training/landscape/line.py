@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
     from microtome.training.landscape.evaluation_options import EvaluationOptions
 
-__all__ = ["centred", "line", "treatment"]
+__all__ = ["centred", "check_points", "line", "treatment"]
+
+_MOST = 4_000_000  # points of a line or plane; each takes a pass over the images
 
 
 @register("loss-line", rows=("F1", "F3"), paper="li2018visualizing", kind="training", quantity="mean loss")
@@ -99,13 +101,28 @@ def line(
     )
 
 
-def centred(steps: int, extent: float) -> Tensor:
+def check_points(count: int, options: str) -> None:
+    """Refuse so many points that they cannot be evaluated.
+
+    Raises
+    ------
+    InputError
+        Naming the options that give this number.
+    """
+    if count > _MOST:
+        raise InputError(
+            f"at most {_MOST:,} points can be evaluated, and {options} gives {count:,}; give smaller ones."
+        )
+
+
+def centred(steps: int, extent: float, axes: int = 1) -> Tensor:
     """Evenly spaced coordinates from -extent to extent whose middle is exactly zero.
 
     Raises
     ------
     InputError
-        The number of steps is even or below 3, or the extent is not positive.
+        The number of steps is even, below 3 or too large for a grid with this number of ``axes``, or the extent is
+        not positive.
 
     Examples
     --------
@@ -114,6 +131,7 @@ def centred(steps: int, extent: float) -> Tensor:
     """
     if steps < 3 or steps % 2 == 0:
         raise InputError(f"an odd number of steps of at least 3 was expected, so that one is the network; got {steps}.")
+    check_points(steps**axes, f"steps={steps}")
     if not 0 < extent < float("inf"):
         raise InputError(f"a positive extent was expected, got {extent}.")
     half = steps // 2

@@ -113,7 +113,7 @@ def surface(
         alpha, beta = (_covering(axis, steps) for axis in plane.path.T)
         words = treatment("principal directions of the training", moved="moved")
     else:
-        alpha = beta = centred(steps, extent)
+        alpha = beta = centred(steps, extent, 2)
         if directions is None:
             draws = [seed * 2, seed * 2 + 1]
             chosen = [
@@ -149,7 +149,7 @@ def surface(
 
 def _covering(path: Tensor, steps: int) -> Tensor:
     """Evenly spaced coordinates that cover a path with a margin, one of them exactly zero."""
-    centred(steps, 1.0)  # refuses invalid steps
+    centred(steps, 1.0, 2)  # refuses invalid steps
     low, high = min(float(path.min()), 0.0), max(float(path.max()), 0.0)
     spacing = (high - low) * (1 + 2 * _MARGIN) / (steps - 1)
     zero = round((_MARGIN * (high - low) - low) / spacing)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from microtome.errors import InputError
+from microtome.option_types import checks_types
 
 __all__ = ["SCHEMES", "redraw", "seeded"]
 
@@ -41,6 +42,7 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
+@checks_types
 def redraw(model: nn.Module, scheme: str, *, seed: int = 0) -> None:
     r"""Redraw the weights of all convolutions and linear layers in place; biases become 0, norms are unchanged.
 

@@ -61,6 +61,10 @@ def content_of(path: Path | str) -> Any:
     try:
         return load_file(file) if _has_safetensors(file) else _unpickled(file)
     except pickle.UnpicklingError as error:
+        if not _begins_as_saved(file):
+            raise ModelError(
+                f"{file} is no weight file: safetensors are expected, or what torch.save wrote."
+            ) from error
         raise ModelError(
             f"{file} holds more than tensors and is not loaded, for it could run code. Save the weights alone: "
             "torch.save(model.state_dict(), path), or as safetensors."
@@ -70,6 +74,12 @@ def content_of(path: Path | str) -> Any:
             f"{file} is no weight file, or a torn one ({' '.join(str(error).split())[:120] or type(error).__name__}). "
             "Safetensors are expected, or what torch.save wrote."
         ) from error
+
+
+def _begins_as_saved(file: Path) -> bool:
+    """Whether a file begins as what ``torch.save`` writes: a zip archive, or a pickle of protocol 2 or later."""
+    with file.open("rb") as opened:
+        return opened.read(2) in (b"PK", *(bytes([0x80, protocol]) for protocol in range(2, 6)))
 
 
 def _has_safetensors(file: Path) -> bool:

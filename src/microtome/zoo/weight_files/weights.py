@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
-from microtome.errors import ModelError
+from microtome.errors import InputError, ModelError
 from microtome.inputs import unwrapped
+from microtome.option_types import checks_types
 from microtome.zoo.weight_files import state_dicts
 from microtome.zoo.weight_files.checkpoint_files import content_of
 
@@ -19,6 +21,7 @@ _LOG = logging.getLogger(__name__)
 _SHOWN = 6
 
 
+@checks_types
 def load_weights(model: nn.Module, path: Path | str, *, state: str | None = None) -> str:
     """Load a weight file into a model, completely or not at all.
 
@@ -64,6 +67,7 @@ def load_weights(model: nn.Module, path: Path | str, *, state: str | None = None
     return taken.name
 
 
+@checks_types
 def read_weights(path: Path | str, *, state: str | None = None) -> dict[str, Tensor]:
     """The tensors of a weight file by the names in it.
 
@@ -87,8 +91,22 @@ def read_weights(path: Path | str, *, state: str | None = None) -> dict[str, Ten
     return dict(chosen[0][1])
 
 
+@checks_types
 def fill(model: nn.Module, state: Mapping[str, Tensor], source: str = "the weights") -> None:
-    """Copy tensors into a model's parameters and buffers by name, all of them or none."""
+    """Copy tensors into a model's parameters and buffers by name, all of them or none.
+
+    Raises
+    ------
+    InputError
+        The state holds something else than tensors.
+    ModelError
+        The tensors do not fit the model, or hold NaN or infinity.
+    """
+    given: Mapping[str, Any] = state
+    strange = next((name for name, value in given.items() if not isinstance(value, Tensor)), None)
+    if strange is not None:
+        kind = type(state[strange]).__name__
+        raise InputError(f'a state dict of tensors by name was expected, got a {kind} for "{strange}".')
     problems = state_dicts.misfit(model, state)
     if problems:
         raise _does_not_fit(model, source, problems)

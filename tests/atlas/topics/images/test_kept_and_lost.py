@@ -12,7 +12,7 @@ from microtome.atlas.album import Album
 from microtome.atlas.pages.image_page import image_page
 from microtome.atlas.pages.overview_page import overview_page
 from microtome.atlas.topics.images import kept_and_lost
-from microtome.atlas.topics.images.kept_and_lost import Kept
+from microtome.atlas.topics.images.kept_and_lost import Kept, lost_numbers
 from microtome.atlas.widgets import Amounts, KeptParts
 
 
@@ -41,3 +41,14 @@ def test_a_layer_inside_a_shown_block_leads_to_the_page_of_the_block(
     assert kept_and_lost._page_of(album, "blocks.4.conv") == "blocks.4"
     assert kept_and_lost._page_of(album, "head") == "head"
     assert kept_and_lost._page_of(album, "blocks.40.conv") is None
+
+
+def test_the_share_of_an_image_without_energy_is_told_as_not_defined() -> None:
+    nothing = torch.full((1, 2), torch.nan)
+    found = Kept(
+        layers=["one"], kept={"one": torch.zeros(2, 1, 4, 4)}, share=torch.tensor([[torch.nan, 0.5]]),
+        error=torch.tensor([[torch.nan, 0.0]]), null_share=nothing, known=torch.tensor([[False, True]]),
+        reached=torch.full((1, 2), 0.01), threshold=0.01,
+    )  # fmt: skip
+    assert [number.value for number in lost_numbers(found, 0, 0)] == ["not defined"]
+    assert [number.value for number in lost_numbers(found, 0, 1)] == [50.0, 0.0]

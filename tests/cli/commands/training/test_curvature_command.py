@@ -71,6 +71,8 @@ def test_each_kind_is_told_drawn_and_kept(capsys, monkeypatch, tmp_path, trained
         (("--run", "nowhere"), "nowhere"),
         (("--density", "--layer", "1"), 'layer "1" has no weights'),
         (("--products", "0"), "at least 1"),
+        (("-k", "0"), "at least 1"),
+        (("--convexity", "--steps", "999999999"), "at most 4,000,000 points"),
     ],
 )
 def test_a_bad_option_is_one_clear_error(capsys, monkeypatch, tmp_path, trained, arguments, said):
@@ -78,6 +80,15 @@ def test_a_bad_option_is_one_clear_error(capsys, monkeypatch, tmp_path, trained,
     assert code == 2
     assert said in err
     assert "Traceback" not in err
+
+
+def test_too_few_products_are_told(capsys, monkeypatch, tmp_path, trained):
+    for kind in ((), ("--convexity", "--steps", "3"), ("--run", str(trained / "run"))):
+        few = command(capsys, monkeypatch, trained, *kind, "--products", "1", "-o", str(tmp_path / "f.png"))
+        assert few[0] == 0
+        assert "note: not converged" in few[2]
+    _, _, err = command(capsys, monkeypatch, trained, "-o", str(tmp_path / "f.png"))
+    assert "not converged" not in err
 
 
 def test_what_each_layer_tells_of_the_class(capsys, monkeypatch, tmp_path, trained):

@@ -35,7 +35,7 @@ from microtome.results import Result
 from microtome.spaces import Rejected
 from microtome.spaces.operators.linear_layer import linear_layers
 
-__all__ = ["KEPT_AND_LOST", "Kept", "kept_layers", "kept_tasks", "most_rejecting"]
+__all__ = ["KEPT_AND_LOST", "Kept", "kept_layers", "kept_tasks", "lost_numbers", "most_rejecting"]
 
 _LAYERS = 5  # layers at which the kept and lost part of an image is shown
 _BLOCK = 4  # images in one task
@@ -56,7 +56,8 @@ _SAMPLE = 32  # images for the share that layers reject
 class Kept(Result):
     """By layer the kept part of each image (n, C, H, W), and by layer and image the lost share with its bounds.
 
-    ``share``, ``error``, ``null_share``, ``known`` and ``reached`` are (layers, n); see ``spaces.KeptAndLost``.
+    ``share``, ``error``, ``null_share``, ``known`` and ``reached`` are (layers, n); see ``spaces.KeptAndLost``. For an
+    image without energy the first three are NaN.
     """
 
     layers: list[str]
@@ -177,10 +178,10 @@ def _rejected_shares(album: Album) -> Amounts | Absent | None:
     found = album.one(Rejected, "rejected")
     if not isinstance(found, Rejected):
         return found
-    shares = zip(found.layers, found.mean.tolist(), found.known.all(1).tolist(), strict=True)
+    shares = zip(found.layers, found.mean.nan_to_num().tolist(), strict=True)
     rows = tuple(
-        Amount(name, 100 * float(share), to_layer(_page_of(album, name) or name), label=_proof(found, place, known))
-        for place, (name, share, known) in enumerate(shares)
+        Amount(name, 100 * float(share), to_layer(_page_of(album, name) or name), label=_proof(found, place))
+        for place, (name, share) in enumerate(shares)
     )
     count = found.share.shape[1]
     caption = (
@@ -198,7 +199,7 @@ def most_rejecting(album: Album) -> tuple[str, float, str] | None:
     if not isinstance(found, Rejected):
         return None
     shares = [(float(share), name, page) for name, share in zip(found.layers, found.mean.tolist(), strict=True)
-              if (page := _page_of(album, name)) is not None]  # fmt: skip
+              if (page := _page_of(album, name)) is not None and not math.isnan(share)]  # fmt: skip
     if not shares:
         return None
     share, name, page = max(shares)
@@ -212,15 +213,18 @@ def _page_of(album: Album, name: str) -> str | None:
     return next((holder for holder in holders if holder in album.layers), None)
 
 
-def _proof(found: Rejected, layer: int, known: bool) -> str:
-    """Whether an amount is an upper bound, and the exact null space if known."""
-    null = "" if bool(found.null_share[layer].isnan().any()) else f"exact null space {found.null_space(layer)}"
-    return ", ".join(part for part in ("" if known else "at most", null) if part)
+def _proof(found: Rejected, layer: int) -> str:
+    """Whether an amount is an upper bound or not defined, and the exact null space if known."""
+    proof, null = found.proof(layer), found.null_space(layer)
+    bound = proof.replace("an upper bound", "at most").removeprefix("proved").removeprefix(", ")
+    return ", ".join(part for part in (bound, f"exact null space {null}" if null[0].isdigit() else "") if part)
 
 
-def _lost(found: Kept, row: int, place: int) -> tuple[Number, ...]:
+def lost_numbers(found: Kept, row: int, place: int) -> tuple[Number, ...]:
     """The lost share with its proof, and the share in the exact null space where it is known."""
     share, error, null = (float(value[row, place]) for value in (found.share, found.error, found.null_share))
+    if math.isnan(share):
+        return (Number("lost", "not defined", explain="The image has no energy: all its pixels are zero."),)
     known = bool(found.known[row, place])
     explain = f"Its removal changes the layer by {float(found.reached[row, place]):.2g} of its norm, to first order."
     if not known:
@@ -258,7 +262,7 @@ def _rows(album: Album, found: Kept, place: int, index: int) -> tuple[KeptRow, .
         sprite = album.sprites.natural(file, part[None].clamp(0, 1))
         limit = float(picture.abs().max()) or 1.0
         lost, _ = signed_pictures(album, f"{file}-lost", (picture - part)[None], limit, "pixel value")
-        numbers = _lost(found, row, place)
+        numbers = lost_numbers(found, row, place)
         rows.append(
             KeptRow(layer, Picture(sprite, 0, f"the part of the image that reaches {layer}"),
                     Picture(lost[0].sprite, 0, f"the part of the image that does not reach {layer}"), numbers)

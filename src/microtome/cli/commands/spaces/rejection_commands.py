@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -64,10 +65,14 @@ def class_residuals(
         print(f"{found.layer}: condition number {found.condition_number:.4g}")
     tell(
         ({"class": name, "removed": part} for name, part in zip(found.classes, found.removed.tolist(), strict=True)),
-        lambda row: f"{row['class']}: {row['removed']:.2%} of the average's energy is not along {against}",
+        lambda row: f"{row['class']}: {_share(row['removed'])} of the average's energy is not along {against}",
         as_json=json,
     )
     save(found, output, as_json=json)
+
+
+def _share(value: float) -> str:
+    return "a share that is not defined (the energy is zero)" if math.isnan(value) else f"{value:.2%}"
 
 
 def facets_between(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,10 +13,14 @@ from microtome.cli.output import check, save, tell_table
 from microtome.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from microtome.results import Result
     from microtome.tables import Table
 
 __all__ = ["curvature"]
+
+_ACCURATE = 0.05  # largest residual, as a share of the largest eigenvalue, that needs no note
 
 
 def curvature(
@@ -65,24 +70,42 @@ def curvature(
         raise InputError(
             "-k and --per-layer belong to the eigenvalues at the weights, not to --density or --convexity."
         )
+    count = 1 if k is None else k
     net = model.network()
     dataset = opened(net, data).images
     most: dict[str, Any] = {} if products is None else {"products": products}
     found: Result
     table: Table
+    ends: list[Tensor] = []
+    residuals: list[Tensor] = []
     if density:
         made = methods.spectral_density(net, dataset, layer=layer, images=images, seed=seed, **most)
         found, table = made, made.table()
     elif convexity:
         plane = methods.convexity_map(net, dataset, steps=steps, extent=extent, images=images, seed=seed, **most)
         found, table = plane, plane.table()
+        ends, residuals = [plane.largest, plane.smallest], [plane.residual]
     elif run is not None:
         history = methods.along_training(
-            net, Run.read(run), dataset, k=k or 1, per_layer=per_layer, images=images, seed=seed, **most
+            net, Run.read(run), dataset, k=count, per_layer=per_layer, images=images, seed=seed, **most
         )
         found, table = history, history.table()
+        ends, residuals = [history.values, history.smallest], [history.residual, history.smallest_residual]
     else:
-        values = methods.eigenvalues(net, dataset, k=k or 1, per_layer=per_layer, images=images, seed=seed, **most)
+        values = methods.eigenvalues(net, dataset, k=count, per_layer=per_layer, images=images, seed=seed, **most)
         found, table = values, values.table()
+        ends, residuals = [values.values, values.smallest], [values.residual, values.smallest_residual]
     tell_table(table, as_json=json)
+    if residuals:
+        _tell_accuracy(ends, residuals)
     save(found, output, as_json=json)
+
+
+def _tell_accuracy(ends: list[Tensor], residuals: list[Tensor]) -> None:
+    """A note on stderr if the products did not suffice."""
+    error, scale = (max(float(part.abs().max()) for part in parts) for parts in (residuals, ends))
+    if error > _ACCURATE * scale:
+        sys.stderr.write(
+            f"note: not converged: the largest residual is {error:.2g}, the largest eigenvalue found {scale:.2g}. The "
+            "true largest and smallest eigenvalues may lie further out; give more --products.\n"
+        )
