@@ -243,6 +243,17 @@ class PreparedImages:
                 self._kept[number], self._bytes = prepared, self._bytes + size
             yield prepared
 
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """The images of the first and of the last batch."""
+        first, _ = next(self.batches())
+        return first, self._prepared(self.places[-self.batch :])[0]
+
+    @property
+    def labels(self) -> Tensor:
+        """The labels (n,) of all images; empty if they have none."""
+        labels = self._adapter.labels
+        return self.places[:0] if labels is None else labels[self.places]
+
     def _prepared(self, places: Tensor) -> tuple[Tensor, Tensor]:
         images, labels = self._adapter.fetch(places)
         ready = self._net.normalise(self._net.images(images, check=False))

@@ -133,6 +133,18 @@ def test_broken_off_work_goes_on_and_ends_the_same(tmp_path):
         landscape.surface(small(1), data, steps=3, folder=tmp_path)
 
 
+def test_points_of_other_images_or_labels_are_not_taken_for_these(tmp_path):
+    """The first of three batches is the same."""
+    net = small()
+    landscape.line(net, pairs(20), steps=3, batch=8, folder=tmp_path)
+    other_end, other_label = pairs(20), pairs(20)
+    other_end[-1] = (other_end[-1][0] * 0.5, other_end[-1][1])
+    other_label[10] = (other_label[10][0], (other_label[10][1] + 1) % 3)
+    for changed in (other_end, other_label):
+        with pytest.raises(StoreError, match="other settings \\(data set\\)"):
+            landscape.line(net, changed, steps=3, batch=8, folder=tmp_path)
+
+
 def test_a_loss_that_is_nan_stays_in_the_grid():
     class Edge(nn.Module):
         def __init__(self):

@@ -20,7 +20,11 @@ def explain_path(
     *,
     model: ModelOptions,
     output: Annotated[
-        Path, Parameter(name=("--output", "-o"), help=".html for a page, .png, .svg, .pdf, or .safetensors.")
+        Path,
+        Parameter(
+            name=("--output", "-o"),
+            help=".html for a page, with its picture beside it as .png; or .png, .svg, .pdf, .safetensors.",
+        ),
     ],
     target: Annotated[
         str | None, Parameter(help="The target class, by number or name; default the predicted class.")

@@ -249,8 +249,8 @@ class Evaluation:
         self._copy.refresh()
 
     def _images_digest(self) -> dict[str, str]:
-        images, labels = next(self._data.batches())
-        return {"first images": _digest({"images": images, "labels": labels})}
+        first, last = self._data.ends()
+        return {"data set": _digest({"first": first, "last": last, "labels": self._data.labels})}
 
 
 class _Sums:
