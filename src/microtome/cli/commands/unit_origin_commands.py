@@ -23,7 +23,7 @@ def explain_path(
         Path,
         Parameter(
             name=("--output", "-o"),
-            help=".html for a page, with its picture beside it as .png; or .png, .svg, .pdf, .safetensors.",
+            help=".html for a page and its picture as .png; or .png, .svg, .pdf, .safetensors.",
         ),
     ],
     target: Annotated[
