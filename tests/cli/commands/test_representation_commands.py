@@ -65,8 +65,9 @@ def test_a_map_of_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert '"count": 9' in page
     assert 'src="' not in page
     capsys.readouterr()
-    assert run([*tokens, "-o", "map.png"]) == 2
+    assert run([*tokens, "--features", "vain", "-o", "map.png"]) == 2
     assert "perplexity=7 or more images" in capsys.readouterr().err
+    assert not (folder / "vain").exists()  # said before the features are computed
     assert run([*tokens, "--limit", "0", "-o", "map.png"]) == 2
 
 

@@ -336,3 +336,18 @@ def test_a_pixel_range_without_one_half_has_operators(pixels):
     assert spaces.kept_and_lost(net, images, ["3"]).images.shape == images.shape
     assert spaces.invertibility(net).layers
     assert spaces.linear_region(net, images).images.shape == images.shape
+
+
+def test_a_linear_layer_that_reads_no_image_is_no_linear_map_of_the_image():
+    class Made(nn.Module):
+        """A layer whose output is the weight of another product."""
+
+        def __init__(self):
+            super().__init__()
+            self.make, self.code = nn.Linear(2, 16), nn.Parameter(torch.ones(2))
+
+        def forward(self, x):
+            return x.flatten(1) @ self.make(self.code).view(4, 4)
+
+    with pytest.raises(mt.LayerError, match='"make" is Linear without fixed weights on values of the image'):
+        spaces.subspaces(mt.Network(Made(), (1, 2, 2)), "make")

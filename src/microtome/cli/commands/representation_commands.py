@@ -46,12 +46,15 @@ def map(  # noqa: A001 - the command's name
     import torch
 
     from microtome import representation
+    from microtome.representation.t_sne import check_perplexity
     from microtome.tables import Table
 
     page = output if output.suffix.lower() == ".html" else None
     check(output, (".html",))
     subject = model.recipe(data).open()
     images = _some(subject.images, limit)
+    if method == "tsne":
+        check_perplexity(perplexity, len(images))
     rows = representation.features(subject.net, images, layer, reduce=reduce, folder=features)
     found: representation.ImageMap
     found = representation.pca(rows) if method == "pca" else representation.tsne(rows, perplexity=perplexity, seed=seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from microtome.errors import LayerError, ModelError
 from microtome.inputs import copied, state
@@ -57,9 +57,11 @@ def linear_call(net: Network, layer: str) -> Call:
     call = net.call(layer) if operator_of(found) in LINEAR else None
     weight = None if call is None else weight_of(call)
     if call is None or weight is None:
-        known = linear_layers(net)
+        known = [name for name in linear_layers(net) if name != layer]
+        by_name = isinstance(found.module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        kind = f"{found.kind} without fixed weights on values of the image" if by_name else found.kind
         raise LayerError(
-            f'a Linear or convolution layer was expected, "{layer}" is {found.kind}. '
+            f'a Linear or convolution layer was expected, "{layer}" is {kind}. '
             f"Linear maps of this network: {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}."
         )
     if not bool(weight.isfinite().all()):
