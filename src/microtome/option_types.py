@@ -46,6 +46,7 @@ class OptionTypes:
     """
 
     def __init__(self, signature: inspect.Signature) -> None:
+        self._signature = signature
         parameters = signature.parameters.values()
         kinds = {each.name: _kinds(str(each.annotation)) for each in parameters if each.kind is not each.VAR_KEYWORD}
         self._kinds = {name: found for name, found in kinds.items() if found}
@@ -67,6 +68,21 @@ class OptionTypes:
             if kinds and name in _RANGES and value is not None and not _RANGES[name][0] <= value <= _RANGES[name][1]:
                 low, high = _RANGES[name]
                 raise InputError(f"{name}: expected a whole number from {low}{_up_to(high)}, got {value}.")
+
+    def bound(self, args: tuple[Any, ...], options: dict[str, Any]) -> inspect.BoundArguments | None:
+        """The arguments of a call by name, checked; None if one is missing or unknown: Python's own message is better.
+
+        Raises
+        ------
+        InputError
+            When an argument has a wrong type.
+        """
+        try:
+            call = self._signature.bind(*args, **options)
+        except TypeError:
+            return None
+        self.check(call.arguments)
+        return call
 
     def _swap(self, name: str, given: Mapping[str, Any]) -> str:
         """A question, where the value of another argument fits here and this one fits there."""
@@ -90,16 +106,11 @@ def checks_types(function: F) -> F:
     Traceback (most recent call last):
     microtome.errors.InputError: count: expected a whole number, got 'two'.
     """
-    signature = inspect.signature(function)
-    types = OptionTypes(signature)
+    types = OptionTypes(inspect.signature(function))
 
     @functools.wraps(function)
     def checked(*args: Any, **options: Any) -> Any:
-        try:
-            call = signature.bind(*args, **options)
-        except TypeError:  # an argument is missing or unknown: Python's own message is better
-            return function(*args, **options)
-        types.check(call.arguments)
+        types.bound(args, options)
         return function(*args, **options)
 
     return checked  # type: ignore[return-value]  # the same signature, by functools.wraps

@@ -134,17 +134,14 @@ def register(
 
     def enter(function: F) -> F:
         _check_free(name, function)
-        signature = inspect.signature(function)
-        types = OptionTypes(signature)
+        types = OptionTypes(inspect.signature(function))
 
         @functools.wraps(function)
         def method(*args: Any, **options: Any) -> Any:
-            try:
-                call = signature.bind(*args, **options)
-            except TypeError:  # an argument is missing or unknown: Python's own message is better
-                return function(*args, **options)
-            types.check(call.arguments)
+            call = types.bound(args, options)
             result = function(*args, **options)
+            if call is None:
+                return result
             if isinstance(result, Result):
                 return _stamped(result, name, call)
             if isinstance(result, dict):  # one result for each layer

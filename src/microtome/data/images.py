@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from microtome.data.picture import STRIP
 from microtome.errors import InputError
 from microtome.option_types import checks_types
 
@@ -18,7 +19,6 @@ __all__ = ["Images"]
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's conversion to gray
 _CHUNK = 1024  # images resized at a time, so that no float copy of the whole set exists
-_STRIP = 16  # if pictures are this many times longer than the kept part, only that part is scaled
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -270,7 +270,7 @@ def _resized(images: Tensor, height: int, width: int) -> Tensor:
         return images
     scale = max(height / h, width / w)
     size = (max(round(h * scale), height), max(round(w * scale), width))
-    if size[0] * size[1] > _STRIP * height * width:
+    if size[0] * size[1] > STRIP * height * width:
         rows, columns = _kept_rows(size[0], height, images), _kept_rows(size[1], width, images.mT).mT
         return rows @ (images @ columns) if w > h else rows @ images @ columns  # the long side first
     scaled = functional.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)

@@ -14,11 +14,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from microtome.errors import DataWarning, InputError
 from microtome.option_types import checks_types
 
-__all__ = ["GRAY", "decode", "fitted", "to_bytes"]
+__all__ = ["GRAY", "STRIP", "decode", "fitted", "to_bytes"]
 
 GRAY = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
 _DEEP = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
-_STRIP = 16  # if a picture is this many times longer than the kept part, only that part is scaled
+STRIP = 16  # if a picture is this many times longer than the kept part, only that part is scaled
 
 
 @checks_types
@@ -135,7 +135,7 @@ def _cover(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
     picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     bilinear = Image.Resampling.BILINEAR
-    if size[0] * size[1] > _STRIP * height * width:  # otherwise 60,000 x 1 pixels would fill gigabytes before the crop
+    if size[0] * size[1] > STRIP * height * width:  # otherwise 60,000 x 1 pixels would fill gigabytes before the crop
         x, y = w / size[0], h / size[1]
         kept = (left * x, top * y, (left + width) * x, (top + height) * y)
         return np.array(picture.resize((width, height), bilinear, box=kept)).reshape(height, width, -1)

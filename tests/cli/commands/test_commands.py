@@ -182,9 +182,10 @@ def test_an_explanation_reads_the_network_once_and_imports_no_compiler(files: Pa
     program = f"""
 import sys
 import torch
-from microtome import Network, trace
+compiled = "torch._dynamo" in sys.modules
+from microtome import trace
 from microtome.cli.main import run
-compiled, watched, watch = "torch._dynamo" in sys.modules, [], trace.watch
+watched, watch = [], trace.watch
 trace.watch = lambda *args: watched.append(args) or watch(*args)
 run({asked!r})
 print(len(watched), compiled or "torch._dynamo" not in sys.modules)

@@ -223,3 +223,5 @@ def test_a_share_of_no_energy_is_not_defined():
     assert read.defined.tolist() == [[True, False, True]]
     torch.testing.assert_close(read.mean, spaces.rejected_energy(net, images[[0, 2]], ["0"]).mean)
     assert read.plot() is not None
+    silent = spaces.rejected_energy(net, images[1:2], ["0"]).plot()
+    assert [text.get_text() for text in silent.axes[0].texts] == ["not defined: the energy is zero"]

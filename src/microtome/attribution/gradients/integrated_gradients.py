@@ -23,11 +23,8 @@ from microtome.registry import register
 
 RULES = ("gauss-legendre", "midpoint", "cosine")
 _NESTED = frozenset(("midpoint", "cosine"))  # three times as many points include the former points
-_MOST = {
-    "gauss-legendre": 5_000,
-    "midpoint": 10_000_000,
-    "cosine": 10_000_000,
-}  # the first takes a matrix of steps ** 2
+# Maximum number of points: Gauss-Legendre takes a matrix of steps ** 2.
+_MOST = {"gauss-legendre": 5_000, "midpoint": 10_000_000, "cosine": 10_000_000}
 _FINER = 3
 
 
@@ -192,7 +189,7 @@ def quadrature(rule: str, steps: int) -> tuple[Tensor, Tensor]:
     Raises
     ------
     InputError
-        When the rule is unknown, or has no so many points.
+        When the rule is unknown, or ``steps`` is too large for it.
 
     Examples
     --------

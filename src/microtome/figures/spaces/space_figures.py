@@ -172,6 +172,8 @@ def rejected(result: Rejected) -> Figure:
     places = np.arange(len(result.layers))
     axis.barh(places, result.mean.nan_to_num().numpy(), color="0.75")
     axis.plot(result.share.numpy(), np.broadcast_to(places[:, None], result.share.shape), ".", color="0.3", ms=2)
+    for place in places[~result.defined.any(1).numpy()]:
+        axis.text(0.01, place, "not defined: the energy is zero", va="center", fontsize=6)
     axis.set_yticks(places, result.layers, fontsize=7)
     axis.invert_yaxis()
     axis.set(

@@ -246,9 +246,9 @@ class _Effects(KinkRules):
     def __init__(self, by_image: ByImage) -> None:
         self.found: list[tuple[Facets, list[Tensor]]] = []
         self._part: Facets | None = None
-        super().__init__(self._hear, verify=False, by_image=by_image)
+        super().__init__(self._record, verify=False, by_image=by_image)
 
-    def _hear(self, call: Call, z: Tensor) -> None:
+    def _record(self, call: Call, z: Tensor) -> None:
         self._part = facets_of(call, z.detach())
 
     def run(self, call: Call) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -32,6 +34,18 @@ def test_kept_parts_are_those_of_the_network_and_the_rest_is_lost(album: Album) 
 def test_the_overview_tells_what_each_layer_rejects(album: Album) -> None:
     (rejected,) = shown(overview_page(album, TOPICS).sections, Amounts)
     assert {row.name for row in rejected.rows} == {"one", "two", "head"}
+
+
+def test_a_layer_that_reads_zeros_only_has_no_bar_and_is_named(album: Album, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = album.one(spaces.Rejected, "rejected")
+    assert isinstance(found, spaces.Rejected)
+    share = found.share.clone()
+    share[0] = torch.nan
+    monkeypatch.setattr(album, "one", lambda *_: dataclasses.replace(found, share=share))
+    rejected = kept_and_lost._rejected_shares(album)
+    assert isinstance(rejected, Amounts)
+    assert [row.name for row in rejected.rows] == found.layers[1:]
+    assert f"Not defined, since all that they read is zero: {found.layers[0]}." in rejected.caption
 
 
 def test_a_layer_inside_a_shown_block_leads_to_the_page_of_the_block(

@@ -30,6 +30,7 @@ from microtome.atlas.widgets import (
     Section,
     to_layer,
 )
+from microtome.atlas.wording import listed
 from microtome.loading import Subject
 from microtome.results import Result
 from microtome.spaces import Rejected
@@ -178,17 +179,20 @@ def _rejected_shares(album: Album) -> Amounts | Absent | None:
     found = album.one(Rejected, "rejected")
     if not isinstance(found, Rejected):
         return found
-    shares = zip(found.layers, found.mean.nan_to_num().tolist(), strict=True)
+    shares = list(zip(found.layers, found.mean.tolist(), strict=True))
     rows = tuple(
         Amount(name, 100 * float(share), to_layer(_page_of(album, name) or name), label=_proof(found, place))
         for place, (name, share) in enumerate(shares)
+        if not math.isnan(share)
     )
+    silent = [name for name, share in shares if math.isnan(share)]
     count = found.share.shape[1]
     caption = (
         f"The share of each layer's input (of its sum of squares) that can be removed while the output of the "
         f"layer's weights changes by less than {found.threshold:.0%}, "
         + ("for one image." if count == 1 else f"mean over {count:,} images.")
         + " At most: the value is an upper bound. Exact null space: the part whose removal changes nothing at all."
+        + (f" Not defined, since all that they read is zero: {listed(silent)}." if silent else "")
     )
     return Amounts(rows, "%", caption, album.made(found))
 
