@@ -84,8 +84,17 @@ class Page(Browser):
         return self.scores()
 
     def click(self, selector: str) -> None:
-        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", self.one(selector))
-        self.one(selector).click()
+        """Click an element; where the page draws it anew between finding and clicking, the new one."""
+        from selenium.common.exceptions import StaleElementReferenceException
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        def clicked(driver) -> bool:
+            element = self.one(selector)
+            driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+            element.click()
+            return True
+
+        WebDriverWait(self.driver, 10, ignored_exceptions=[StaleElementReferenceException]).until(clicked)
 
 
 @pytest.fixture
