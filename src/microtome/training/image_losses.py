@@ -19,7 +19,7 @@ from microtome.trace.heads.head import as_rows, at_path
 from microtome.trace.tracing.tracer import Tracer
 from microtome.training.quick_pooling import QuickPooling
 
-__all__ = ["ImageLosses", "Loss", "PreparedImages", "is_norm"]
+__all__ = ["ImageLosses", "Loss", "PreparedImages", "copied", "is_norm"]
 
 # From scores (n, K) and labels (n,) to losses (n,).
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -67,7 +67,7 @@ class ImageLosses:
             raise ModelError(net.head.problem)
         self.net, self.needs_labels = net, loss is None
         self._loss = loss or _cross_entropy(net.head.squash)
-        self.model, self.layout = _copied(net), torch.contiguous_format
+        self.model, self.layout = copied(net), torch.contiguous_format
         self._folded: FoldedCopy | None = None
         self._pooling = QuickPooling() if quick else contextlib.nullcontext()
         if quick and _has_convolutions(self.model):
@@ -107,7 +107,7 @@ class ImageLosses:
         """The channels-last layout and folded norms, unless the model needs the usual ones; tested on one image."""
         usual, images = self.model, self.net.normalise(self.net.probe)
         expected = self._scores(images)
-        self.model = _copied(self.net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
+        self.model = copied(self.net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
         if self._gives(expected, images.contiguous(memory_format=torch.channels_last)):
             self.layout = torch.channels_last
         else:
@@ -149,7 +149,14 @@ class ImageLosses:
                 norm.training, norm.momentum = training, momentum
 
 
-def _copied(net: Network) -> nn.Module:
+def copied(net: Network) -> nn.Module:
+    """A private copy of a network's model, in evaluation mode.
+
+    Raises
+    ------
+    ModelError
+        The model cannot be copied.
+    """
     try:
         return copy.deepcopy(net.model).eval()
     except (TypeError, RuntimeError) as error:
