@@ -135,22 +135,27 @@ def tsne(features: Features, *, perplexity: float = 30, seed: int = 0) -> Neighb
     return embed(features, perplexity, seed, None)
 
 
-def embed(features: Features, perplexity: float, seed: int, first: Points | None) -> NeighbourMap:
-    """The map that starts at given points (N, 2), or at the principal components."""
+def embed(features: Features, perplexity: float, seed: int, before: Points | None) -> NeighbourMap:
+    """The map that starts at the points (N, 2) of an earlier one, or at the principal components.
+
+    An earlier map keeps its size and is not exaggerated again: either would lose its layout.
+    """
     library = _open_tsne()
     values = read_features(features)
-    varying(values)
+    varying(features.values)
     check_perplexity(perplexity, len(values))
     with one_thread():
         found, away = nearest(values, min(len(values) - 1, max(int(3 * perplexity), 10)))
-        if first is None:
-            mean, components, _ = principal_axes(values)
-            first = (values - mean) @ components.T
+        mean, components, _ = principal_axes(values)
+        first = _small((values - mean) @ components.T, seed)
         optimizer = library.TSNE(n_jobs=1, random_state=seed)
         similar = affinities(library, found, away, perplexity)
-        moving = optimizer.prepare_initial(affinities=similar, initialization=_small(first, seed))
-        moving.optimize(n_iter=250, exaggeration=12, momentum=0.8, inplace=True)
-        moving.optimize(n_iter=500, momentum=0.8, inplace=True)
+        moving = optimizer.prepare_initial(affinities=similar, initialization=first)
+        if before is None:
+            moving.optimize(n_iter=250, exaggeration=12, momentum=0.8, inplace=True)
+        else:
+            moving[:] = before
+        moving.optimize(n_iter=500 if before is None else 750, momentum=0.8, inplace=True)
         points = np.array(moving)
         measured = quality(values, points, features.labels, known=(found, away))
     return NeighbourMap(

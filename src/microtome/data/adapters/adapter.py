@@ -167,6 +167,17 @@ class Adapter:
                     self._read(index)
         return class_labels.resolved(self._label[index] for index in range(len(self)))
 
+    @property
+    def labels_known(self) -> bool:
+        """Whether ``labels`` are known without reading more than one item."""
+        if isinstance(self.dataset, Fetching):
+            return hasattr(self.dataset, "labels")
+        return len(self._label) == len(self) or self._declared() is not None
+
+    def bears_out(self, labels: Tensor) -> bool:
+        """Whether the items that were read so far have these labels (N,), -1 for none."""
+        return all(label == int(labels[index]) for index, label in self._label.items())
+
     def _declared(self) -> list[int | str] | None:
         raw = declared(self.dataset)
         if raw is None or not len(raw):
