@@ -169,8 +169,9 @@ def _has_convolutions(model: nn.Module) -> bool:
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether a module normalises: a norm of torch, or a class with norm in its name."""
-    return "norm" in type(module).__name__.lower()
+    """Whether a module normalises: a norm of torch, or a class with norm in its name that is no weighted sum."""
+    weighted = isinstance(module, nn.Linear | nn.Bilinear | nn.modules.conv._ConvNd)
+    return "norm" in type(module).__name__.lower() and not weighted
 
 
 class PreparedImages:
@@ -213,6 +214,8 @@ class PreparedImages:
         places = torch.arange(len(self._adapter), device="cpu")
         if labelled and len(places):
             labels = self._adapter.labels
+            if labels is None and (fault := self._adapter.label_fault()) is not None:
+                raise fault
             places = places[:0] if labels is None else places[labels >= 0]
             classes = net.head.decisions
             if labels is not None and len(places) and int(labels.max()) >= classes > 0:

@@ -167,6 +167,14 @@ class Adapter:
                     self._read(index)
         return class_labels.resolved(self._label[index] for index in range(len(self)))
 
+    def label_fault(self) -> InputError | None:
+        """The error for the first known label that is no class index, which is why ``labels`` are None."""
+        if isinstance(self.dataset, Fetching):
+            known = getattr(self.dataset, "labels", None)
+            return class_labels.fault(enumerate(self._numbers.of_all(known)[1])) if isinstance(known, Tensor) else None
+        declared = self._declared()
+        return class_labels.fault(sorted(self._label.items()) if declared is None else enumerate(declared))
+
     @property
     def labels_known(self) -> bool:
         """Whether ``labels`` are known without reading more than one item."""
