@@ -169,6 +169,17 @@ def test_command(tmp_path, capsys) -> None:
     assert "all of --run, --model and --data" in capsys.readouterr().err
 
 
+def test_a_command_refuses_options_that_it_would_not_use(own: training.Run, tmp_path, capsys) -> None:
+    mine = ["--run", str(own.folder), "--model", "zoo:fcnn1", "--data", "digits"]
+    for options, said in (
+        ([*mine, "--networks", "3", "--share", ".5"], "--networks, --share go with the 12-bit task"),
+        ([*mine, "--hidden", "3"], "--hidden goes with the 12-bit task"),
+        (["--layers", "3"], "--layers goes with --run"),
+    ):
+        assert command(["information", *options, "-o", str(tmp_path / "plane.png")]) == 2
+        assert said in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_compression_in_tanh_and_none_in_relu_by_kernels() -> None:
     """What Shwartz-Ziv and Tishby show and Saxe et al. answer; the last hidden layer and the output compress."""

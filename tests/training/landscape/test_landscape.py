@@ -250,7 +250,10 @@ def test_bad_input():
             landscape.surface(net, data, **{"steps": 3, **options})
     with pytest.raises(InputError, match="no labelled image"):
         landscape.line(net, [image for image, _ in data], steps=3)
-    with pytest.warns(DataWarning, match="label 7"), pytest.raises(InputError, match="item 0 of the data set has label 7"):
+    with (
+        pytest.warns(DataWarning, match="label 7"),
+        pytest.raises(InputError, match="item 0 of the data set has label 7"),
+    ):
         landscape.line(net, [(data[0][0], 7)], steps=3)
     value = Network(nn.Sequential(nn.Flatten(), nn.Linear(36, 1)), (1, 6, 6), output="value")
     with pytest.raises(InputError, match="give loss="):
