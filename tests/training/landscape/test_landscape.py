@@ -143,6 +143,23 @@ def test_points_of_other_images_or_labels_are_not_taken_for_these(tmp_path):
     for changed in (other_end, other_label):
         with pytest.raises(StoreError, match="other settings \\(data set\\)"):
             landscape.line(net, changed, steps=3, batch=8, folder=tmp_path)
+    other_middle = pairs(20)
+    other_middle[10] = (1 - other_middle[10][0], other_middle[10][1])
+    with pytest.raises(StoreError, match="points of other images or of another loss"):
+        landscape.line(net, other_middle, steps=3, batch=8, folder=tmp_path)
+
+
+def test_points_of_another_loss_are_not_taken_for_these(tmp_path):
+    """Two functions without a name; and one that is not finite."""
+    net, data = small(), pairs(20)
+    first, *others = (
+        lambda s, y, by=by: by * functional.cross_entropy(s, y, reduction="none") for by in (1, 3, torch.nan)
+    )
+    found = landscape.line(net, data, steps=3, loss=first, folder=tmp_path)
+    for other in others:
+        with pytest.raises(StoreError, match="of another loss"):
+            landscape.line(net, data, steps=3, loss=other, folder=tmp_path)
+    assert torch.equal(landscape.line(net, data, steps=3, loss=first, folder=tmp_path).loss, found.loss)
 
 
 def test_a_loss_that_is_nan_stays_in_the_grid():
