@@ -135,14 +135,18 @@ class ImageLosses:
         return [part for part in self.model.modules() if getattr(part, "running_mean", None) is not None]
 
     def reestimate(self, batches: Iterator[Tensor]) -> None:
-        """Set the running statistics to the averages over some batches, with the present weights."""
+        """Set the running statistics to the averages over some batches, weighted by their images."""
         norms = self.norms
         before = [(norm, norm.training, norm.momentum) for norm in norms]
         for norm in norms:
             norm.reset_running_stats()  # type: ignore[operator]  # those with running statistics have it
-            norm.momentum, norm.training = None, True  # type: ignore[assignment]  # None: the average of all batches
+            norm.training = True
+        seen = 0
         try:
             for images in batches:
+                seen += len(images)
+                for norm in norms:
+                    norm.momentum = len(images) / seen  # type: ignore[assignment]  # a small last batch counts less
                 Tracer(self.model).run_as_is(images)
         finally:
             for norm, training, momentum in before:

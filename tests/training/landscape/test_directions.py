@@ -81,9 +81,14 @@ def test_a_linear_layer_that_is_called_norm_moves():
 
 def test_a_network_without_weights_that_move_says_so():
     norms = Network(nn.Sequential(nn.BatchNorm2d(1), nn.Flatten()), (1, 2, 2))
-    with pytest.raises(InputError, match="belong to norms, which stay fixed"):
+    with pytest.raises(InputError, match="belong to norms"):
         landscape.line(norms, pairs(5, (1, 2, 2)))
     assert landscape.line(norms, pairs(5, (1, 2, 2)), norms="random", steps=3).loss.isfinite().all()
+    spectrum = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False).to(torch.complex64))
+    spectrum.register_forward_pre_hook(lambda model, given: (given[0].to(torch.complex64),))
+    spectrum.register_forward_hook(lambda model, given, scores: scores.abs())
+    with pytest.raises(InputError, match="are not real"):
+        directions.random_direction(Network(spectrum, (1, 2, 2)))
     with pytest.raises(InputError, match="it has none"):
         directions.random_direction(Network(nn.Flatten(), (1, 2, 2)))
 

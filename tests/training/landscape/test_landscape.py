@@ -79,6 +79,30 @@ def test_running_statistics_are_estimated_anew_where_asked():
     assert abs(float(frozen.loss[1] - found.loss[1])) > 1e-3
 
 
+@pytest.mark.parametrize("batch", [50, 59])
+def test_running_statistics_weigh_batches_by_their_images(batch):
+    """Oracle: means and variances of the batches, by hand. A last batch of 1 in 60 counted as much as the 59 others."""
+    net, data = small(), pairs(60)
+    found = landscape.line(net, data, steps=3, statistics="reestimated", batch=batch)
+    model = copy.deepcopy(net.model).eval()
+    with torch.no_grad():
+        values = model[:3](torch.stack([image for image, _ in data]))
+        parts = [part for part in values.split(batch) if len(part) > 1]  # a single image has no variance
+        share = torch.tensor([len(part) for part in parts], dtype=torch.float32)[:, None] / sum(map(len, parts))
+        model[3].running_mean = (share * torch.stack([part.mean((0, 2, 3)) for part in parts])).sum(0)
+        model[3].running_var = (share * torch.stack([part.var((0, 2, 3)) for part in parts])).sum(0)
+    assert float(found.loss[1]) == pytest.approx(loss_by_hand(model, data, {})[0], rel=1e-5)
+
+
+def test_a_single_last_image_is_left_out_of_statistics():
+    """A batch norm without positions has no variance for it."""
+    torch.manual_seed(0)
+    net = Network(nn.Sequential(nn.Flatten(), nn.Linear(36, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)), (1, 6, 6))
+    found = landscape.line(net, pairs(21), steps=3, statistics="reestimated", batch=20)
+    assert found.loss.isfinite().all()
+    assert found.images.tolist() == [21] * 3
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_model_is_left_as_found_also_when_we_raise(fails):
     net, other, data = small(), small(4), pairs(20)

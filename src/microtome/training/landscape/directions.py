@@ -85,7 +85,7 @@ def random_direction(
             continue
         found[name] = drawn if normalization == "none" else _scaled(drawn, weight, owners[name], kind)
     if not found:
-        still = "all of its parameters are biases or belong to norms, which stay fixed" if owners else "it has none"
+        still = "its parameters are biases, belong to norms or are not real" if owners else "it has none"
         raise InputError(
             f"the network has no weights that a direction could move: {still}. "
             'Move biases and norms with biases="random" and norms="random", or give a network with weights.'

@@ -245,12 +245,15 @@ class Evaluation:
         return enough and sums.error <= float(self._tolerance or 0) * abs(sums.mean)
 
     def _estimated(self) -> Iterator[Tensor]:
-        seen = 0
+        left, seen = min(_ESTIMATED, len(self._data)), 0
         for images, _ in self._data.batches():
-            if seen >= _ESTIMATED:
+            part = images[: left - seen]
+            if len(part) == 1 < seen and self._data.batch > 1:  # one image left over has no variance
                 return
-            yield images
-            seen += len(images)
+            seen += len(part)
+            yield part
+            if seen == left:
+                return
 
     def _move(self, coordinates: list[float]) -> None:
         for name in self._moved:
