@@ -79,6 +79,7 @@ def test_a_linear_layer_that_is_called_norm_moves():
     assert set(directions.random_direction(net)) == {"2.weight"}
 
 
+@pytest.mark.filterwarnings("ignore:Complex modules are a new feature")
 def test_a_network_without_weights_that_move_says_so():
     norms = Network(nn.Sequential(nn.BatchNorm2d(1), nn.Flatten()), (1, 2, 2))
     with pytest.raises(InputError, match="belong to norms"):
