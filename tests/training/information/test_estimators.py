@@ -95,6 +95,18 @@ def test_kernels_count_states_that_are_huge_beside_the_noise(scale: float, noise
     assert str(alone.ty_upper) == "0.0"
 
 
+def test_classes_may_have_any_numbers() -> None:
+    """Identifiers as labels: neither memory nor a code grows with the largest number."""
+    states = torch.rand(60, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(60) % 3
+    large = torch.tensor([7, 2**40, 2**61])[labels]
+    assert information.entropy(large) == information.entropy(labels)
+    assert binned_information(states, large, Binning(0, 1, 4000)) == binned_information(
+        states, labels, Binning(0, 1, 4000)
+    )
+    assert kernel_bounds(states, large, 0.1) == kernel_bounds(states, labels, 0.1)
+
+
 @pytest.mark.parametrize("width", [1, 2, 4])
 def test_kernel_bounds_bracket_a_gaussian(width: int) -> None:
     r"""Closed form: I(X;T) of X ~ N(0, s^2) and noise sigma^2 is d/2 log2(1 + s^2 / sigma^2)."""

@@ -84,10 +84,8 @@ def kernel_bounds(states: Tensor, labels: Tensor, noise: float) -> KernelBounds:
     if error * torch.finfo(torch.float32).eps < _COARSE:
         centred, squares = centred.float(), squares.float()
     by_products = error * torch.finfo(torch.float64).eps < _COARSE
-    classes = functional.one_hot(labels.to(states.device)).to(centred.dtype)
-    present = classes.sum(0) > 0
-    classes = classes[:, present]
-    own = classes.argmax(1)
+    own = labels.to(states.device).unique(return_inverse=True)[1]  # the numbers of classes may be any
+    classes = functional.one_hot(own).to(centred.dtype)
     counts = classes.double().sum(0)
     narrow, wide = [], []  # log of the sums of kernels: over the own class, over all
     for start in range(0, len(centred), _BLOCK):
