@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from microtome import Network, data
 from microtome.training import landscape
 
-Z = 1.96  # standard errors on both sides of a 95 % band
 LEVELS = (torch.arange(256, dtype=torch.float64) + 0.5) / 256  # of a pixel, which is one byte
 
 
@@ -40,6 +39,7 @@ def coverage(
             direction={"weight": torch.ones(1)}, batch=64, tolerance=tolerance,
             loss=lambda scores, labels: planted((scores[:, 0].double() * 255 + 0.5) / 256),
         )  # fmt: skip
-        held += abs(float(found.loss[1]) - mean) <= Z * float(found.error[1])
+        low, high = found.band[1].tolist()
+        held += low <= mean <= high
         seen += int(found.images[1])
     return held / trials, seen / trials

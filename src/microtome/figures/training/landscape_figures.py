@@ -50,7 +50,7 @@ def surface(result: LossSurface, *, view: str = "both", low: float | None = None
 
 
 def line(result: LossLine) -> Figure:
-    """Loss with a band of two standard errors, and accuracy; training and test images where both are there.
+    """Loss with its 95 % interval, and accuracy; training and test images where both are there.
 
     Parameters
     ----------
@@ -62,9 +62,9 @@ def line(result: LossLine) -> Figure:
     other = axes.twinx()
     parts = [("", result)] if result.test is None else [("training ", result), ("test ", result.test)]
     for (name, part), color in zip(parts, (_BLUE, _RED), strict=False):
-        alpha, loss, error = (value.numpy() for value in (part.alpha, part.loss, part.error))
+        alpha, loss, (low, high) = part.alpha.numpy(), part.loss.numpy(), part.band.numpy().T
         floor = np.nanmin(np.where(loss > 0, loss, np.nan)) / 10 if (loss > 0).any() else 1e-12
-        axes.fill_between(alpha, np.maximum(loss - 2 * error, floor), loss + 2 * error, color=color, alpha=0.25, lw=0)
+        axes.fill_between(alpha, np.maximum(low, floor), high, color=color, alpha=0.25, lw=0)
         axes.plot(alpha, loss, color=color, label=f"{name}loss")
         lost = ~np.isfinite(loss)
         axes.plot(
@@ -75,7 +75,7 @@ def line(result: LossLine) -> Figure:
     if bool((result.loss[result.loss.isfinite()] > 0).all()):
         axes.set_yscale("log")
     axes.set_xlabel("alpha", fontsize=8)
-    axes.set_ylabel("mean loss (band: two standard errors)", fontsize=8)
+    axes.set_ylabel("mean loss (band: 95 % interval)", fontsize=8)
     other.set_ylabel("accuracy (%), dotted", fontsize=8)
     other.set_ylim(0, 105)
     handles = [*axes.get_legend_handles_labels()[0], *other.get_legend_handles_labels()[0]]

@@ -32,12 +32,12 @@ _ESTIMATED = 2048  # number of images on which running statistics are re-estimat
 _COMPARED, _COMPARED_IMAGES = 9, 512  # points, and images of each, on which bfloat16 is compared with float32
 _WRITE = 5.0  # seconds after which finished points are written
 _SAME = {"float32": 1e-4, "bfloat16": 1e-2}  # relative difference of a loss between machines
-_STORED = ("loss", "error", "accuracy", "images")
+_STORED = ("loss", "error", "accuracy", "images", "skewness")
 
 
 @dataclass(frozen=True)
 class Points:
-    """Values at each point: ``loss``, ``error``, ``accuracy`` and ``images``, (P,) each.
+    """Values at each point: ``loss``, ``error``, ``skewness``, ``accuracy`` and ``images``, (P,) each.
 
     ``precision_error`` is the largest difference of losses in bfloat16 and float32, at some points; else None.
     """
@@ -46,6 +46,7 @@ class Points:
     error: Tensor
     accuracy: Tensor
     images: Tensor
+    skewness: Tensor
     precision_error: float | None = None
 
 
@@ -185,7 +186,7 @@ class Evaluation:
             if store is not None:
                 store.write(found, done)
         off = self._precision_error(points) if self._precision == "bfloat16" else None
-        return Points(found[:, 0], found[:, 1], found[:, 2], found[:, 3].long(), off)
+        return Points(found[:, 0], found[:, 1], found[:, 2], found[:, 3].long(), found[:, 4], off)
 
     def _check_stored(self, points: Tensor, found: Tensor, done: Tensor, folder: Path) -> None:
         """Evaluate a finished point again, since settings tell neither other images in the middle nor another loss."""
@@ -236,7 +237,8 @@ class Evaluation:
             sums.add(*self._losses(images, labels, self._precision), labels)
             if self._finished(sums):
                 break
-        return torch.tensor([sums.mean, sums.error, sums.accuracy, sums.count], dtype=torch.float64, device="cpu")
+        row = [sums.mean, sums.error, sums.accuracy, sums.count, sums.skewness]
+        return torch.tensor(row, dtype=torch.float64, device="cpu")
 
     def _finished(self, sums: _Sums) -> bool:
         if not math.isfinite(sums.mean):  # and it stays so
@@ -272,18 +274,20 @@ class Evaluation:
 
 
 class _Sums:
-    """Running mean, standard error and accuracy, by pairwise updates in float64."""
+    """Running mean, standard error, skewness and accuracy, by pairwise updates in float64."""
 
     def __init__(self) -> None:
         self.count, self.mean = 0, 0.0
-        self._squares, self._right, self._labelled = 0.0, 0, 0
+        self._squares, self._cubes, self._right, self._labelled = 0.0, 0.0, 0, 0
 
     def add(self, losses: Tensor, right: Tensor, labels: Tensor) -> None:
         values = losses.detach().to("cpu", torch.float64) if losses.device.type == "mps" else losses.detach().double()
         count, mean = len(values), float(values.mean())
-        squares = float((values - mean).square().sum())
+        squares, cubes = float((values - mean).square().sum()), float((values - mean).pow(3).sum())
         apart, whole = mean - self.mean, self.count + count
         self.mean += apart * count / whole
+        self._cubes += cubes + apart**3 * self.count * count * (self.count - count) / whole**2
+        self._cubes += 3 * apart * (self.count * squares - count * self._squares) / whole
         self._squares += squares + apart**2 * self.count * count / whole
         self.count = whole
         self._right += int((right & (labels >= 0)).sum())
@@ -294,6 +298,12 @@ class _Sums:
         if self.count < 2:
             return float("nan")
         return float((self._squares / (self.count - 1) / self.count) ** 0.5)
+
+    @property
+    def skewness(self) -> float:
+        if math.isnan(self._squares):
+            return float("nan")
+        return float(self._cubes * self.count**0.5 / self._squares**1.5) if self._squares > 0 else 0.0
 
     @property
     def accuracy(self) -> float:
@@ -322,7 +332,7 @@ class _Store:
                 f"{self._file.parent} holds points of other settings ({', '.join(differing)}); give the same ones, "
                 "delete the folder or choose another."
             )
-        found.copy_(tensors["found"])
+        found[:, : tensors["found"].shape[1]] = tensors["found"]  # earlier versions stored no skewness
         done.copy_(tensors["done"])
 
     def write(self, found: Tensor, done: Tensor) -> None:

@@ -95,6 +95,7 @@ def line(
         error=found.error,
         accuracy=found.accuracy,
         images=found.images,
+        skewness=found.skewness,
         treatment={**words, **evaluation.treatment(found)},
         precision_error=found.precision_error,
         provenance=stated(**evaluation.options),

@@ -11,7 +11,10 @@ from torch import Tensor
 from microtome.errors import InputError
 from microtome.results import Result
 
-__all__ = ["LossLine", "LossSurface"]
+__all__ = ["LossLine", "LossSurface", "band"]
+
+_NORMAL = 1.96  # standard errors on both sides of a 95 % interval of a normal variable
+_STRAIGHT = 1e-6  # skewness below which the transformation is the identity up to rounding
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -26,13 +29,14 @@ class LossLine(Result, drawing="training.landscape_figures:line"):
         (steps,), mean loss over the images; NaN or infinite if the network's loss is.
     error : Tensor
         (steps,), standard error of ``loss`` as an estimate for the distribution that the images come from: the
-        standard deviation of the images' losses over the root of their number. Where few images have
-        most of the loss, as in a trained network, the band of 1.96 errors is too narrow: at 500 images it held the loss
-        over all images in 92 % of samples (``python -m benchmarks.loss_bands``).
+        standard deviation of the images' losses over the root of their number.
     accuracy : Tensor
         (steps,), accuracy; NaN without labels.
     images : Tensor
         (steps,), number of images.
+    skewness : Tensor or None
+        (steps,), skewness of the images' losses, which is large where few images have most of the loss; None in files
+        of earlier versions.
     treatment : dict
         How directions, biases, norms and running statistics were treated, in words.
     precision_error : float or None
@@ -47,9 +51,15 @@ class LossLine(Result, drawing="training.landscape_figures:line"):
     error: Tensor
     accuracy: Tensor
     images: Tensor
+    skewness: Tensor | None = None
     treatment: dict[str, str] = dataclasses.field(default_factory=dict)
     precision_error: float | None = None
     test: LossLine | None = None
+
+    @property
+    def band(self) -> Tensor:
+        """(steps, 2), ends of the 95 % interval of the mean loss, see :func:`band`."""
+        return band(self.loss, self.error, self.skewness, self.images)
 
     @property
     def curvature(self) -> Tensor:
@@ -80,7 +90,7 @@ class LossSurface(Result, drawing="training.landscape_figures:surface"):
     ----------
     alpha, beta : Tensor
         (steps,), coordinates: the weights are theta + alpha * delta + beta * eta.
-    loss, error, accuracy, images : Tensor
+    loss, error, accuracy, images, skewness
         (steps, steps), ``[i, j]`` at ``alpha[i]``, ``beta[j]``; see :class:`LossLine`.
     treatment : dict
         How directions, biases, norms and running statistics were treated, in words.
@@ -104,6 +114,7 @@ class LossSurface(Result, drawing="training.landscape_figures:surface"):
     error: Tensor
     accuracy: Tensor
     images: Tensor
+    skewness: Tensor | None = None
     treatment: dict[str, str] = dataclasses.field(default_factory=dict)
     precision_error: float | None = None
     path: Tensor | None = None
@@ -111,6 +122,11 @@ class LossSurface(Result, drawing="training.landscape_figures:surface"):
     distance: Tensor | None = None
     explained: Tensor | None = None
     off_plane: float | None = None
+
+    @property
+    def band(self) -> Tensor:
+        """(steps, steps, 2), ends of the 95 % interval of the mean loss, see :func:`band`."""
+        return band(self.loss, self.error, self.skewness, self.images)
 
     @property
     def curvature(self) -> Tensor:
@@ -150,6 +166,47 @@ class LossSurface(Result, drawing="training.landscape_figures:surface"):
         below = self.loss <= self.loss[row, column] + rise
         area = int(_joined(below, row, column).sum()) * _spacing(self.alpha) * _spacing(self.beta)
         return float(2 * (area / torch.pi) ** 0.5)
+
+
+def band(loss: Tensor, error: Tensor, skewness: Tensor | None, images: Tensor) -> Tensor:
+    r"""Ends of the 95 % interval of a mean loss, by Hall's transformation for skewed samples [1]_.
+
+    .. math:: \bar L - s\, W(1.96), \quad \bar L - s\, W(-1.96), \qquad
+              W(z) = \frac{3}{g} \left(\sqrt[3]{1 + g \left(\frac{z}{\sqrt n} - \frac{g}{6 n}\right)} - 1\right)
+
+    s and g are the standard deviation and the skewness of the n images' losses. A few images with a large loss make
+    the interval longer above the mean than below. Without skewness it is 1.96 standard errors on both sides.
+
+    Parameters
+    ----------
+    loss, error, skewness, images : Tensor
+        Of equal shape (...), see :class:`LossLine`; a skewness that is unknown counts as 0.
+
+    Returns
+    -------
+    Tensor
+        (..., 2), NaN where the loss or its error is not finite.
+
+    References
+    ----------
+    .. [1] P. Hall. On the removal of skewness by transformation. Journal of the Royal Statistical Society B 54, 1992.
+
+    Examples
+    --------
+    >>> one = torch.ones(1)
+    >>> band(one, 0.1 * one, 0 * one, 100 * one)
+    tensor([[0.8040, 1.1960]])
+    >>> band(one, 0.1 * one, 3 * one, 100 * one)
+    tensor([[0.8370, 1.2650]])
+    """
+    n = images.to(loss).clamp(min=1)
+    g = torch.zeros_like(loss) if skewness is None else skewness.to(loss).nan_to_num(0.0, 0.0, 0.0)
+    z = torch.tensor((_NORMAL, -_NORMAL), dtype=loss.dtype, device=loss.device) / n.sqrt()[..., None]
+    g = g[..., None]
+    inside = 1 + g * (z - g / (6 * n[..., None]))
+    curved = 3 / g * (inside.sign() * inside.abs() ** (1 / 3) - 1)
+    W = torch.where(g.abs() < _STRAIGHT, z, curved)
+    return loss[..., None] - (error * n.sqrt())[..., None] * W
 
 
 def _spacing(axis: Tensor) -> float:

@@ -136,6 +136,7 @@ def surface(
         error=found.error.view(shape),
         accuracy=found.accuracy.view(shape),
         images=found.images.view(shape),
+        skewness=found.skewness.view(shape),
         treatment={**words, **evaluation.treatment(found)},
         precision_error=found.precision_error,
         path=None if plane is None else plane.path,
