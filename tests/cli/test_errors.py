@@ -156,7 +156,10 @@ MISTAKES = {
         ["layer-repeats", *MODEL, "--data", "images", "--images", "0", "-o", "a.png"],
         ["at least one image", "--images 0"],
     ),
-    "images larger than memory": (factory("nets:build", "1,99999999,99999999"), ["not enough memory"]),
+    "images larger than memory": (
+        factory("nets:build", "1,99999999,99999999"),
+        ["input_shape (1, 99999999, 99999999) is too large", "39,999,999.2 GB"],
+    ),
     "library misspelt": (factory("timmm:resnet18"), ['"timmm"', "Nearest: timm"]),
     "folder in place of a file": (explain(out="folder.png"), ["folder.png cannot be written: it is a folder"]),
     "page in place of a figure": (
