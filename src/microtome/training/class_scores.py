@@ -47,7 +47,7 @@ def class_scores(model: nn.Module, images: Tensor) -> Tensor:
     """
     try:
         scores: Any = model(images)
-    except Exception as error:
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         if isinstance(error, MicrotomeError) or is_out_of_memory(error):
             raise
         raise InputError(_refused(model, images, error)) from error

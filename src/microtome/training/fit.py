@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from microtome.batch_sizes import check_count
 from microtome.data import Dataset, batches, fetch
 from microtome.errors import InputError, ModelError, StoreError
 from microtome.option_types import OptionTypes, checks_types
@@ -69,8 +70,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         OptionTypes(inspect.signature(type(self))).check(vars(self))
-        if self.epochs < 1 or self.batch < 1:
-            raise InputError(f"at least one epoch and one image a step are expected, got {self.epochs}, {self.batch}.")
+        check_count(self.epochs, "epochs")
+        check_count(self.batch, "batch")
         if self.optimizer not in _OPTIMIZERS:
             raise InputError(f'there is no optimizer "{self.optimizer}"; choose from {", ".join(_OPTIMIZERS)}.')
         if self.schedule not in SCHEDULES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -151,7 +151,8 @@ def without(
     output: Output,
     test: Measured = None,
     adapter: Annotated[
-        str | None, Parameter(help="identity, copies or linear; default identity where the shape stays, else copies.")
+        Literal["identity", "copies", "linear"] | None,
+        Parameter(help="What stands in its place; default identity where the shape stays, else copies."),
     ] = None,
     epochs: Annotated[int, Parameter(help="Passes over the training images.")] = 1,
     lr: Annotated[float, Parameter(help="Highest learning rate.")] = 0.02,
@@ -201,8 +202,8 @@ def criteria(
 
     check(output)
     net = model.network()
-    wanted = names(columns) or list(units.COLUMNS)
-    chosen = names(layers) or []
+    wanted = names(columns, "--columns") or list(units.COLUMNS)
+    chosen = names(layers, "--layers") or []
     superstimuli = None
     if "superstimulus" in wanted:
         superstimuli = {

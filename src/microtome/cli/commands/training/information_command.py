@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -32,7 +32,7 @@ def information(
     ] = None,
     layers: Annotated[str | None, Parameter(group=MODEL, help="Layers of --model, joined by commas.")] = None,
     hidden: Annotated[str, Parameter(help="Units of the hidden layers of the 12-bit task.")] = "10,7,5,4,3",
-    activation: Annotated[str, Parameter(help="tanh or relu.")] = "tanh",
+    activation: Annotated[Literal["tanh", "relu"], Parameter(help="Nonlinearity of the hidden layers.")] = "tanh",
     networks: Annotated[int, Parameter(help="Number of networks that are trained and averaged.")] = 50,
     epochs: Annotated[int, Parameter(help="Number of passes over the training patterns.")] = 8000,
     checkpoints: Annotated[
@@ -41,7 +41,7 @@ def information(
     share: Annotated[
         list[float] | None, Parameter(help="Share of the patterns used for training; several shares are compared.")
     ] = None,
-    estimator: Annotated[str, Parameter(help="binning or kde.")] = "binning",
+    estimator: Annotated[Literal["binning", "kde"], Parameter(help="Of the information.")] = "binning",
     gradients: Annotated[Path | None, Parameter(help="File of a second figure: the phases of the gradients.")] = None,
     seed: Annotated[int, Parameter(help="Random seed of the first network.")] = 0,
     json: Json = False,
@@ -69,7 +69,13 @@ def information(
         options = ModelOptions(model=model, weights="random", input_shape=input_shape, mean=mean, std=std)
         subject = options.recipe(data).open()
         found = methods.plane(
-            record, subject.net, subject.images, layers=names(layers), estimator=estimator, seed=seed, progress=steps
+            record,
+            subject.net,
+            subject.images,
+            layers=names(layers, "--layers"),
+            estimator=estimator,
+            seed=seed,
+            progress=steps,
         )
         tell_table(found.table(), as_json=json)
         save(found, output, as_json=json)
