@@ -122,7 +122,7 @@ def compress(
     model: ModelOptions,
     data: Data,
     output: Output,
-    multiply_adds: Annotated[float, Parameter(help="Share of the multiply-adds that is left.")] = 0.5,
+    multiply_adds: Annotated[float, Parameter(help="Largest share of the multiply-adds that is left.")] = 0.5,
     images: Most = None,
     seed: Annotated[int, Parameter(help="Random seed of the signs of the slopes.")] = 0,
     json: Json = False,
@@ -140,7 +140,10 @@ def compress(
     rows = [{"layer": layer, "before": before, "now": now} for layer, (before, now) in found.widths.items()]
     tell(rows, lambda row: f"{row['layer']:<24} {row['before']:>5} -> {row['now']}", as_json=json)
     if not json:
-        print(f"{100 * found.share:.1f} % of the multiply-adds; largest change of a logit {found.largest_change:.3g}")
+        print(
+            f"{100 * found.share:.1f} % of the multiply-adds are left (at most {100 * found.asked:.1f} % were asked); "
+            f"largest change of a logit {found.largest_change:.3g}"
+        )
 
 
 def without(
