@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.module import _global_forward_hooks
 
 from microtome import InputError, LayerError, ModelError, Network, OpaqueError, trace
 from microtome.trace.tracing.tracer import up_to
@@ -249,6 +250,27 @@ def test_encoder_layers_are_not_run_past_their_modules() -> None:
     names = ["encoder.layers.0.norm2", "encoder.layers.1.self_attn"]
     assert net.activations(IMAGES.float(), names)[names[0]].shape[1:] == (6, 8)
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_only_recorded_modules_are_hooked_and_only_during_the_pass() -> None:
+    """Hooks on every module of a large network take longer than some of its layers."""
+    hooked: list[set[str]] = []
+
+    class Looking(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            hooked.append({name for name, module in model.named_modules() if module._forward_hooks})
+            everywhere.append(bool(_global_forward_hooks))
+            return x.relu()
+
+    everywhere: list[bool] = []
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), Looking(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    net = Network(model, (2, 6, 5))
+    hooked.clear()
+    everywhere.clear()
+    values = net.activations(IMAGES.float(), ["0", "2"])
+    assert torch.equal(values["0"], model[0](IMAGES.float()))
+    assert (hooked, everywhere) == ([{"0", "2"}], [False])
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
 class Picky(nn.Module):

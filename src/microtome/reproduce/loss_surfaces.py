@@ -80,7 +80,7 @@ class _Size:
 
 
 _QUICK = _Size(images=2000, width=8, epochs=4, seeds=1, pairs=3, steps=9, looked_at=250)
-_FULL = _Size(images=10000, width=16, epochs=15, seeds=3, pairs=3, steps=25, looked_at=1000)
+_FULL = _Size(images=10000, width=16, epochs=15, seeds=3, pairs=3, steps=15, looked_at=500)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -165,7 +165,7 @@ def loss_surfaces(*, quick: bool = True, out: Path | None = None, say: Say | Non
     ----------
     quick : bool
         2,000 images, 8 channels, 4 epochs, one seed and 9 x 9 points; otherwise 10,000 images, 16 channels, 15 epochs,
-        three seeds and 25 x 25 points.
+        three seeds and 15 x 15 points.
     out : Path, optional
         Folder for the figure, the numbers and the result. Trainings and points are stored there, so that an interrupted
         run resumes.

@@ -100,10 +100,11 @@ class Tracer(TorchFunctionMode):
         self._rules, self._observer = rules, observer
         self._modules = modules = named_modules(model)
         self._names = {id(module): name for name, module in modules}
-        self._needs_modules = bool(self._touched) or observer is not None
-        if rules is not None:  # a scripted module is refused where it runs
-            scripted = any(isinstance(module, torch.jit.ScriptModule) for _, module in modules)
-            self._needs_modules |= rules.asks_places or scripted
+        scripted = any(isinstance(module, torch.jit.ScriptModule) for _, module in modules)
+        # Operations are counted in their module and a scripted module is refused where it runs: both need all modules.
+        self._all_modules = observer is not None or self._asks_operations()
+        self._all_modules |= rules is not None and (rules.asks_places or scripted)
+        self._all_modules |= scripted and bool(self._touched)  # a hook of a scripted module's own has to be scripted
         # The operators to look at, where that is known: of the others not even the names are asked.
         sees = None if rules is None or observer is not None or self._asks_operations() else rules.sees
         self._seen = sees  # may grow during the pass
@@ -156,9 +157,14 @@ class Tracer(TorchFunctionMode):
             When microtome raises, not the model.
         """
         hooks: list[RemovableHandle] = []
-        if self._needs_modules:
-            hooks = [register_module_forward_pre_hook(self._enter), register_module_forward_hook(self._leave)]
-            hooks += [*self._input_hooks(), *self._output_hooks()]
+        if self._all_modules or self._touched:
+            hooks = [*self._input_hooks(), *self._output_hooks()]
+        if self._all_modules:
+            hooks += [register_module_forward_pre_hook(self._enter), register_module_forward_hook(self._leave)]
+        else:  # each before the user's hooks, where hooks of all modules stand
+            for module in self._touched_modules():
+                hooks.append(module.register_forward_pre_hook(self._enter, prepend=True))
+                hooks.append(module.register_forward_hook(self._leave, prepend=True))
         try:
             self._scopes.append(_Scope("", None, None))
             if self._needs_operations():
@@ -172,7 +178,7 @@ class Tracer(TorchFunctionMode):
         except (MicrotomeError, torch.cuda.OutOfMemoryError):  # what runs out of memory is run again in parts
             raise
         except Exception as error:
-            where = self._scopes[-1].name if self._needs_modules else broken_pass.place(error, self._names)
+            where = self._scopes[-1].name if self._all_modules else broken_pass.place(error, self._names)
             self._scopes.clear()  # the hooks do nothing from now on
             raise self._blamed(error, where, images) from error
         finally:
@@ -227,6 +233,11 @@ class Tracer(TorchFunctionMode):
             self._values.keep(name + INPUT, first)
         if self._observer is not None:
             self._observer.enter(name, module, args)
+
+    def _touched_modules(self) -> list[nn.Module]:
+        """The modules whose values, at any call, are recorded, edited or replaced."""
+        paths = {name.removesuffix(INPUT).partition("#")[0] for name in self._touched}
+        return [module for name, module in self._modules if name in paths] if paths else []
 
     def _input_hooks(self) -> list[RemovableHandle]:
         """Hooks on the modules whose inputs are recorded.

@@ -25,7 +25,7 @@ from microtome.units.streaming.streaming_topk import TopK
 
 _BINS = 32  # bins of the histogram
 _GROUPS = 10  # classes with their own counts in the histogram
-_MEMORY = 256 * 2**20  # bytes for the sample of the distributions
+_MEMORY = 192 * 2**20  # bytes for the sample of the distributions
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

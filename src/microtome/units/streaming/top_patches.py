@@ -59,7 +59,7 @@ def top_patches(
     batch : int, optional
         Number of images per pass.
     sample : int, optional
-        Number of random images for the distributions; default all, or as many as fit into 256 MB. The
+        Number of random images for the distributions; default all, or as many as fit into 192 MB. The
         tables of patches, mean, std, active, dead and saturated always cover all images.
     seed : int
         Seed of the sample, and of the random position per image for the ``"position"`` quantiles.
