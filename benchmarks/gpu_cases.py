@@ -23,7 +23,7 @@ import torchvision.models as models
 
 from microtome import Network, attribution, registry, units
 from microtome.data import Images
-from microtome.training import Recipe, fit, information
+from microtome.training import Recipe, Run, fit, information
 
 SIDE = 16
 
@@ -173,7 +173,7 @@ def cases() -> dict[str, Case]:
         "project-back": lambda net, on: call("project-back")(net, x, on.layer, 1),
         "what-where": lambda net, on: call("what-where")(net, on.layer),
         "explain-path": lambda net, _: call("explain-path")(net, x[0], 1, labels=False),
-        "natural-filters": lambda net, on: call("natural-filters")(net, data, on.linear, patches=50),
+        "natural-filters": lambda net, _: call("natural-filters")(net, data, patches=100),
         "feature-history": lambda net, on: call("feature-history")(
             net, [net.model.state_dict(), halved(net.model).state_dict()], data, [on.layer], shown=(0,), steps=3
         ),
@@ -226,13 +226,14 @@ def halved(model: nn.Module) -> nn.Module:
     return other
 
 
-class TwoCheckpoints:
+class TwoCheckpoints(Run):
     """A run that kept a model's weights, and those of half their size, in memory."""
 
-    checkpoints = (0, 1)
+    checkpoints = (0, 1)  # type: ignore[assignment]  # a property of its base
 
     def __init__(self, model: nn.Module) -> None:
-        self._kept = [halved(model).state_dict(), copy.deepcopy(model.state_dict())]
+        super().__init__((), {})
+        object.__setattr__(self, "_kept", [halved(model).state_dict(), copy.deepcopy(model.state_dict())])
 
     def load(self, model: nn.Module, epoch: int) -> None:
         """Put the weights of an epoch into a model."""

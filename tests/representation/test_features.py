@@ -105,6 +105,22 @@ def test_a_folder_of_something_else_is_an_error(net: Network, tmp_path: Path) ->
         features(net, DATA, "1", folder=tmp_path)
 
 
+def test_stored_features_have_the_present_labels(net: Network, tmp_path: Path) -> None:
+    """Labels are no part of the features: a folder of an earlier call must not bring back the former ones."""
+    labels = torch.arange(23) % 3
+    features(net, DATA, "1", folder=tmp_path, shard=5)
+    for others in (2 - labels, labels.roll(1)):
+        for data in (torch.utils.data.TensorDataset(IMAGES, others), list(zip(IMAGES, others, strict=True))):
+            assert features(net, data, "1", folder=tmp_path, shard=5).labels.tolist() == others.tolist()
+    assert features(net, list(IMAGES), "1", folder=tmp_path, shard=5).labels is None
+
+
+@pytest.mark.parametrize("labels", [torch.arange(3), torch.arange(4) / 2, torch.zeros(4, 2, dtype=torch.int64)])
+def test_labels_are_one_class_index_for_each_image(labels: torch.Tensor) -> None:
+    with pytest.raises(InputError, match=r"class indices of shape \(4,\) were expected"):
+        Features(layer="a", reduce="mean", values=torch.ones(4, 2), labels=labels)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [

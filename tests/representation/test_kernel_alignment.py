@@ -122,6 +122,17 @@ def test_closed_forms_and_a_dead_layer() -> None:
         ]
 
 
+def test_a_large_constant_unit_does_not_hide_the_others() -> None:
+    """Oracle: the same layer without the constant unit, which CKA does not see."""
+    values = torch.rand(20, 3, generator=torch.Generator().manual_seed(0))
+    beside = torch.cat([values, torch.full((20, 1), 1e8)], 1)
+    found, expected = hsic.normalised(beside), hsic.normalised(values)
+    assert found is not None
+    assert expected is not None
+    torch.testing.assert_close(found[:, :3], expected)
+    assert found[:, 3].tolist() == [0.0] * 20
+
+
 def test_a_layer_that_varies_for_one_image_only() -> None:
     images = torch.zeros(9, 1, 5, 5)
     images[4] = 1

@@ -102,8 +102,67 @@ def test_attention_can_be_differentiated_twice():
     torch.testing.assert_close(found.values, expected[-2:].flip(0), rtol=1e-6, atol=1e-8)
 
 
+def _plain_weight_norm(v, g, dim=0):
+    axes = [axis for axis in range(v.dim()) if axis != dim]
+    return g * v / v.square().sum(axes, keepdim=True).sqrt()
+
+
+@pytest.mark.parametrize("normed", [nn.utils.parametrizations.weight_norm, nn.utils.weight_norm])
+@pytest.mark.filterwarnings("ignore:.torch.nn.utils.weight_norm. is deprecated")
+def test_normalised_weights_can_be_differentiated_twice(normed, monkeypatch):
+    """Oracle: the definition g v / |v| in place of torch's fused kernel, whose Hessian is not symmetric."""
+    torch.manual_seed(0)
+    body = (nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(8, 3))
+    model = nn.Sequential(normed(body[0]), body[1], body[2], normed(body[3])).double()
+    net, data = Network(model, (1, 4, 4)), tiny()[1]
+    names = [name for name, _ in model.named_parameters()]
+    found = eigenvalues(net, data, k=3, tolerance=1e-9)
+    monkeypatch.setattr(torch, "_weight_norm", _plain_weight_norm)
+    monkeypatch.setattr(nn.utils.weight_norm.__globals__["WeightNorm"], "compute_weight", lambda self, module: (
+        _plain_weight_norm(module.weight_v, module.weight_g, self.dim)))  # fmt: skip
+    expected = dense(net, data, names)
+    torch.testing.assert_close(found.values, expected[-3:].flip(0), rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(found.smallest, expected[:3], rtol=1e-6, atol=1e-8)
+
+
+def test_an_operator_that_is_not_symmetric_is_refused():
+    A = torch.diag(torch.tensor([3.0, -1.0, 0.5, 2.0], dtype=torch.float64))
+    A[0, 1] = 0.5
+    for method in (
+        lambda: extreme(lambda v: A @ v, 4, 1, tolerance=1e-9, most=4),
+        lambda: quadrature(lambda v: A @ v, 4, 4),
+    ):
+        with pytest.raises(ModelError, match="the Hessian is not symmetric"):
+            method()
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_half_precision_is_widened(kind, tmp_path):
+    """Oracle: the dense Hessian at the same weights in float64. In half precision it is off by 1e-3 to 1e-2."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(8, 3)).to(kind)
+    data = tiny()[1]
+    found = eigenvalues(Network(model, (1, 4, 4)), data, k=2, tolerance=1e-6)
+    run = run_of(Network(model, (1, 4, 4)), tmp_path, [model.state_dict()])
+    history = training.curvature.along_training(Network(model, (1, 4, 4)), run, data, k=2, tolerance=1e-6)
+    assert model[0].weight.dtype == kind
+    wide = Network(model.double(), (1, 4, 4))
+    expected = dense(wide, data, [name for name, _ in model.named_parameters()])
+    for values, smallest in ((found.values, found.smallest), (history.values[0], history.smallest[0])):
+        torch.testing.assert_close(values, expected[-2:].flip(0), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(smallest, expected[:2], rtol=1e-5, atol=1e-6)
+
+
+def test_a_loss_that_does_not_depend_on_the_weights_has_no_curvature():
+    net, data = tiny()
+    found = eigenvalues(net, data, loss=lambda scores, labels: labels.double())
+    assert (float(found.values), float(found.smallest)) == (0.0, 0.0)
+
+
 def test_bad_input():
     net, data = tiny()
+    with pytest.raises(InputError, match="products must be at least 5, the number of eigenvalues"):
+        eigenvalues(net, data, k=3, smallest=2, products=4)
     with pytest.raises(InputError, match="k must be a whole number of at least 1"):
         eigenvalues(net, data, k=0)
     with pytest.raises(InputError, match="a positive tolerance"):
@@ -209,6 +268,8 @@ def test_along_training_finds_the_eigenvalues_of_every_checkpoint(tmp_path):
     torch.testing.assert_close(only.values[0], found.values[1, :1], rtol=1e-6, atol=1e-8)
     with pytest.raises(InputError, match="the run stored no weights"):
         training.curvature.along_training(net, training.Run((), {}), data)
+    with pytest.raises(InputError, match="no epoch was given; the run stored the weights of 1, 2"):
+        training.curvature.along_training(net, run, data, epochs=[])
 
 
 def test_the_convexity_map_is_the_ratio_of_the_dense_hessians_extremes():

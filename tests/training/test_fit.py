@@ -221,6 +221,9 @@ def test_a_folder_of_another_run_is_refused_and_left(digits, tmp_path):
         training.fit(
             network(), digits[0], recipe=training.Recipe(**{**vars(RECIPE), "lr": 0.2, "seed": 1}), out=tmp_path
         )
+    fewer = torch.utils.data.Subset(digits[0], range(len(digits[0]) - 1))
+    with pytest.raises(StoreError, match="training images, not"):
+        training.fit(network(), fewer, recipe=RECIPE, out=tmp_path)
     with pytest.raises(StoreError, match="another model"):
         training.fit(zoo.fcnn1((1, 8, 8)), digits[0], recipe=RECIPE, out=tmp_path)
     with pytest.raises(StoreError, match="holds a run already"):

@@ -59,6 +59,20 @@ def test_what_is_recorded_is_what_happened(tmp_path):
     assert torch.equal(recorder.run.steps, run.steps)
 
 
+def test_gradients_in_half_precision_are_summed_in_single(tmp_path):
+    """600 steps of one gradient: a sum in bfloat16 stops to grow at 256 times its term."""
+    model = nn.Linear(3, 2).bfloat16()
+    recorder = training.Recorder(tmp_path, model)
+    gradient = torch.full_like(model.weight, 0.25)
+    for _ in range(600):
+        model.weight.grad = gradient
+        recorder.step(1.0)
+    recorder.epoch()
+    mean, deviation, norm = recorder.run.gradient("weight")[0].tolist()
+    assert mean * norm == pytest.approx(0.25 * 6**0.5)
+    assert deviation == pytest.approx(0, abs=1e-6)
+
+
 def test_in_memory_and_sparing(tmp_path):
     recorder, _, _ = own_loop(lambda m: training.Recorder(None, m, gradients=False))
     assert len(recorder.run) == 2

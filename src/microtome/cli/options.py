@@ -85,8 +85,11 @@ class ModelOptions:
     ] = None
     device: Annotated[str | None, Parameter(help="Where to run: cpu, cuda, ...")] = None
 
-    def recipe(self, data: str | None = None) -> RunConfig:
-        """The options with absolute paths; prints a note on stderr if the weights are random."""
+    def recipe(self, data: str | None = None, *, replaced: bool = False) -> RunConfig:
+        """The options with absolute paths; prints a note on stderr if the weights are random.
+
+        It prints none if the command has the weights ``replaced`` by those of a training.
+        """
         from microtome.loading import RunConfig
 
         for option, value in (("--weights", self.weights), ("--classes", self.classes), ("--model", self.model)):
@@ -110,7 +113,7 @@ class ModelOptions:
             head=self.head,
             output=self.scores,
         )
-        if config.random_weights:
+        if config.random_weights and not replaced:
             sys.stderr.write(f"note: {self.model} has random weights here; {_trained(config)}.\n")
         return config
 

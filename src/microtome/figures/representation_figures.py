@@ -144,6 +144,8 @@ def _points(
     opacity = (0.08 + 0.92 * result.trust).numpy() * (0.3 if faint else 1)
     size = float(np.clip(6000 / max(len(points), 1), 2, 24))
     kinds = sorted(set(labels.tolist()))
+    if classes is not None and kinds[-1] >= len(classes):
+        raise InputError(f"the map has a class {kinds[-1]}, and classes names only {len(classes)} from 0; name all.")
     for label in kinds:
         chosen = (labels == label).numpy()
         colour = _class_colour(result, int(chosen.argmax()))

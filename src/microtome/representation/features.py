@@ -35,13 +35,22 @@ class Features(Result, drawing="representation_figures:features"):
     values : Tensor
         (N, F) one row per image; mapped from disk if a folder was given.
     labels : Tensor or None
-        (N,) class indices, -1 for an image without one; None if the data set has none.
+        (N,) class indices as the data set numbers its classes, whatever the network's; -1 for an image without one;
+        None if the data set has none.
     """
 
     layer: str
     reduce: str
     values: Tensor
     labels: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        labels, count = self.labels, self.values.shape[:1]
+        if labels is not None and (labels.shape != count or labels.is_floating_point() or labels.is_complex()):
+            raise InputError(
+                f"class indices of shape {tuple(count)} were expected as labels of the features, one for each image; "
+                f"got {labels.dtype} of shape {tuple(labels.shape)}."
+            )
 
 
 @register("features", rows=("E1",), paper="yosinski2015understanding", needs="a data set", kind="representation")
@@ -98,7 +107,8 @@ def features(
     Notes
     -----
     Cost: one forward pass to the layer. When a call resumes, the folder is compared with the request by the network's
-    fingerprint, the options, the number of images and the first image of each shard.
+    fingerprint, the options, the number of images and the first image of each shard. Labels are those of the present
+    data set, unless it does not declare them and those of the images that were compared are the same.
 
     References
     ----------
@@ -128,7 +138,7 @@ def features(
         about = {"network": net.fingerprint, "layer": layer, "reduce": reduce, "images": total}
         store = FeatureShards(Path(folder), about)
         if (found := store.joined(data)) is not None:
-            return _result(made, layer, reduce, *found)
+            return _result(made, layer, reduce, *_relabelled(data, *found))
     for done, start in enumerate(starts, 1):
         chosen = torch.arange(start, min(start + shard, total), device="cpu")
         if store is None or not store.has(start, len(chosen), data):
@@ -139,9 +149,21 @@ def features(
                 store.write(start, *part, data)
         clock.step(f"images {start} to {int(chosen[-1])}", done)
     if store is not None:
-        return _result(made, layer, reduce, *store.join(list(starts)))
+        return _result(made, layer, reduce, *_relabelled(data, *store.join(list(starts))))
     values, labels = (torch.cat(found) for found in zip(*parts, strict=True))
     return _result(made, layer, reduce, values, labels)
+
+
+def vary(values: Tensor) -> Tensor:
+    """(F,) whether each feature of (N, F) varies over the images by more than the rounding of its values.
+
+    What remains of a feature that never varies is a few units in the last place of its values.
+    """
+    if not values.numel():
+        return torch.zeros(values.shape[1:], dtype=torch.bool, device=values.device)
+    wide = values.double()
+    unit = torch.finfo(torch.float64 if values.dtype == torch.float64 else torch.float32).eps
+    return (wide - wide.mean(0)).abs().amax(0) > 16 * unit * wide.abs().amax(0)
 
 
 def check_reduction(net: Network, layers: list[str], reduce: str) -> None:
@@ -206,6 +228,14 @@ def _rows(net: Network, data: Adapter, chosen: Tensor, layer: str, reduce: str, 
         rows.append(feature_rows(net, images, [layer], reduce)[layer])
         labels.append(torch.full((len(indices),), UNLABELLED, device="cpu") if found is None else found.cpu())
     return torch.cat(rows), torch.cat(labels)
+
+
+def _relabelled(data: Adapter, values: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Stored features with the present labels; the stored ones if only reading all images would tell others."""
+    if not data.labels_known and data.bears_out(labels):
+        return values, labels
+    present = data.labels
+    return values, torch.full((len(data),), UNLABELLED, device="cpu") if present is None else present.cpu()
 
 
 def _result(made: Provenance, layer: str, reduce: str, values: Tensor, labels: Tensor) -> Features:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from microtome.representation.features import vary
+
 _ROWS = 1024  # images of a block of Gram matrices
 
 
@@ -34,15 +36,14 @@ class Sums:
 def normalised(values: Tensor) -> Tensor | None:
     """Features in double precision, centred and scaled to a mean square length of 1; None if they do not vary.
 
-    The remainder of a layer that never varies is rounding: a few units in the last place of its values.
+    A feature that varies by its rounding only counts as constant, whatever the others are.
     """
-    wide = values.double()
-    centred = wide - wide.mean(0)
-    peak = float(wide.abs().max()) if wide.numel() else 0.0
-    spread = float(centred.abs().max()) if wide.numel() else 0.0
-    if spread <= 16 * torch.finfo(values.dtype).eps * peak:
+    varies = vary(values)
+    if not bool(varies.any()):
         return None
-    centred = centred / spread  # squares of tiny or huge features would leave the range
+    wide = values.double()
+    centred = torch.where(varies, wide - wide.mean(0), 0.0)
+    centred = centred / centred.abs().max()  # squares of tiny or huge features would leave the range
     return centred / centred.square().sum(1).mean().sqrt()
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from microtome.errors import InputError
-from microtome.representation.features import Features
+from microtome.representation.features import Features, vary
 from microtome.representation.map_quality import Quality
 from microtome.representation.neighbours import Points
 from microtome.results import Provenance, Result
@@ -32,7 +32,8 @@ class ImageMap(Result, drawing="representation_figures:image_map"):
     k : int
         Number of neighbours for the measures below: 10, or fewer for few images.
     trust : Tensor
-        (N,) share of each image's k nearest neighbours in the layer that are among its k nearest on the map.
+        (N,) share of each image's k nearest neighbours in the layer that are among its k nearest on the map. Images
+        that are as near in the layer as the k-th count, too.
     trustworthiness : float
         Venna and Kaski's measure: 1 if all neighbours on the map are also neighbours in the layer.
     layer_accuracy, map_accuracy : float or None
@@ -68,15 +69,15 @@ def read_features(found: Features | Tensor, width: int | None = None, layer: str
         raise InputError(f"the map was made from {width} features of each image, got {values.shape[1]}.")
     if layer and isinstance(found, Features) and found.layer != layer:
         raise InputError(f'the map is of layer "{layer}", the features are of layer "{found.layer}".')
-    array: Points = values.detach().cpu().numpy().astype(np.float64)
+    array: Points = values.detach().cpu().double().numpy()
     if not np.isfinite(array).all():
         row = int(np.flatnonzero(~np.isfinite(array).all(1))[0])
         raise InputError(f"the features of image {row} are not finite; leave it out, or choose another layer.")
     return array
 
 
-def varying(values: Points) -> None:
-    """Refuse features that are the same for all images, and fewer than four images.
+def varying(values: Tensor) -> None:
+    """Refuse features that are the same for all images up to rounding, and fewer than four images.
 
     Raises
     ------
@@ -85,7 +86,7 @@ def varying(values: Points) -> None:
     """
     if len(values) < 4:
         raise InputError(f"a map needs at least four images, got {len(values)}.")
-    if not np.ptp(values, axis=0).any():
+    if not bool(vary(values).any()):
         raise InputError("the layer gives the same features for all images, so there is no map.")
 
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from microtome.representation.neighbours import Indices, Points, blocks, nearest
+from microtome.representation.neighbours import Indices, Points, blocks, distances_to, nearest
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,13 @@ def quality(
     k = min(10, max(1, (count - 1) // 2))
     if known is None or known[0].shape[1] < k:
         known = nearest(values, k)
-    layer = known[0][:, :k]
+    layer, farthest = known[0][:, :k], known[1][:, k - 1 : k]
     drawn = nearest(points, k)[0]
-    kept = (layer[:, :, None] == drawn[:, None, :]).any(2).mean(1)
+    # Of several images at the same distance any may be the k-th: those of a dead layer are all equally near.
+    kept = (layer[:, :, None] == drawn[:, None, :]).any(1) | (distances_to(values, values, drawn) <= farthest)
     return Quality(
         k=k,
-        trust=torch.from_numpy(kept),
+        trust=torch.from_numpy(kept.mean(1)),
         trustworthiness=trustworthiness(values, drawn, *known),
         layer_accuracy=accuracy(layer, labels),
         map_accuracy=accuracy(drawn, labels),
@@ -94,7 +94,8 @@ def accuracy(neighbours: Indices, labels: Tensor | None) -> float | None:
     """
     if labels is None or len(labels[labels >= 0].unique()) < 2:  # with one class every answer is right
         return None
-    classes: NDArray[np.int64] = labels.cpu().numpy()
+    numbers, classes = np.unique(labels.cpu().numpy(), return_inverse=True)  # labels may be any numbers
+    classes -= int((numbers < 0).sum())
     around = classes[neighbours]
     votes = np.zeros((len(classes), int(classes.max()) + 1))
     bonus = 0.5 ** np.arange(2, around.shape[1] + 2)  # less than a vote in sum; decides among equals

@@ -33,7 +33,7 @@ def nearest(points: Points, k: int, queries: Points | None = None) -> tuple[Indi
     on_map = points.shape[1] <= _AXES and len(points) >= _MANY
     for rows, found in _by_tree(points, k, queries) if on_map else _by_distances(points, k, queries):
         found.sort(axis=1)
-        exact = _distances(points, others[rows], found)
+        exact = distances_to(points, others[rows], found)
         order = np.argsort(exact, axis=1, kind="stable")
         indices[rows] = np.take_along_axis(found, order, 1)
         distances[rows] = np.take_along_axis(exact, order, 1)
@@ -77,8 +77,8 @@ def blocks(points: Points, queries: Points | None = None) -> Iterator[tuple[slic
         yield rows, squared
 
 
-def _distances(points: Points, queries: Points, found: Indices) -> Points:
-    """Distances by differences, without the cancellation of the expanded square."""
+def distances_to(points: Points, queries: Points, found: Indices) -> Points:
+    """Distances (n, k) of queries (n, F) to the found points (n, k): by differences, which do not cancel."""
     result = np.empty(found.shape)
     step = max(1, _BLOCK // max(found.shape[1] * points.shape[1], 1))
     for start in range(0, len(queries), step):

@@ -79,7 +79,7 @@ def pca(features: Features) -> PrincipalMap:
     [-2.0, 2.0, -2.0, 2.0]
     """
     values = read_features(features)
-    varying(values)
+    varying(features.values)
     with one_thread():
         mean, components, explained = principal_axes(values)
         points = (values - mean) @ components.T
@@ -103,6 +103,7 @@ def principal_axes(values: Points) -> tuple[Points, Points, Points]:
 
     mean = values.mean(0)
     centred = values - mean
+    centred = centred / max(float(np.abs(centred).max(initial=0)), 1e-300)  # so that squares stay in range
     total = float(np.einsum("nf,nf->", centred, centred))
     count, width = centred.shape
     size = min(count, width)

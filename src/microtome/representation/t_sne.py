@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,8 +15,11 @@ from microtome.registry import register
 from microtome.representation.features import Features
 from microtome.representation.image_map import ImageMap, measures, read_features, source, varying
 from microtome.representation.map_quality import quality
-from microtome.representation.neighbours import Indices, Points, nearest, one_thread
+from microtome.representation.neighbours import Indices, Points, blocks, nearest, one_thread
 from microtome.representation.principal_components import principal_axes
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 _NEAR = 5  # perplexity for new images, openTSNE's default; three times as many neighbours
 
@@ -28,7 +31,7 @@ class NeighbourMap(ImageMap):
     Attributes
     ----------
     kl : float
-        Final Kullback-Leibler divergence, in nats.
+        Kullback-Leibler divergence of the map, in nats; exact.
     perplexity : float
         The perplexity.
     values : Tensor
@@ -135,30 +138,36 @@ def tsne(features: Features, *, perplexity: float = 30, seed: int = 0) -> Neighb
     return embed(features, perplexity, seed, None)
 
 
-def embed(features: Features, perplexity: float, seed: int, first: Points | None) -> NeighbourMap:
-    """The map that starts at given points (N, 2), or at the principal components."""
+def embed(features: Features, perplexity: float, seed: int, before: Points | None) -> NeighbourMap:
+    """The map that starts at the points (N, 2) of an earlier one, or at the principal components.
+
+    An earlier map keeps its size and is not exaggerated again: either would lose its layout.
+    """
     library = _open_tsne()
     values = read_features(features)
-    varying(values)
+    varying(features.values)
     check_perplexity(perplexity, len(values))
     with one_thread():
         found, away = nearest(values, min(len(values) - 1, max(int(3 * perplexity), 10)))
-        if first is None:
-            mean, components, _ = principal_axes(values)
-            first = (values - mean) @ components.T
+        mean, components, _ = principal_axes(values)
+        first = _small((values - mean) @ components.T, seed)
         optimizer = library.TSNE(n_jobs=1, random_state=seed)
         similar = affinities(library, found, away, perplexity)
-        moving = optimizer.prepare_initial(affinities=similar, initialization=_small(first, seed))
-        moving.optimize(n_iter=250, exaggeration=12, momentum=0.8, inplace=True)
-        moving.optimize(n_iter=500, momentum=0.8, inplace=True)
+        moving = optimizer.prepare_initial(affinities=similar, initialization=first)
+        if before is None:
+            moving.optimize(n_iter=250, exaggeration=12, momentum=0.8, inplace=True)
+        else:
+            moving[:] = before
+        moving.optimize(n_iter=500 if before is None else 750, momentum=0.8, inplace=True)
         points = np.array(moving)
+        kl = divergence(similar.P, points)
         measured = quality(values, points, features.labels, known=(found, away))
     return NeighbourMap(
         provenance=source(features),
         layer=features.layer,
         points=torch.from_numpy(points),
         labels=features.labels,
-        kl=float(moving.kl_divergence),
+        kl=kl,
         perplexity=float(perplexity),
         values=features.values,
         **measures(measured),
@@ -172,6 +181,15 @@ def affinities(library: ModuleType, found: Indices, away: Points, perplexity: fl
     count = min(found.shape[1], int(3 * perplexity))
     likely = joint_probabilities_nn(found[:, :count], away[:, :count], [perplexity])
     return library.affinity.PrecomputedAffinities(likely, normalize=False)
+
+
+def divergence(likely: csr_matrix, points: Points) -> float:
+    """The Kullback-Leibler divergence (nats) of a map, exactly: openTSNE's own is that of its approximate gradient."""
+    total = sum(float((1 / (1 + squared)).sum()) for _, squared in blocks(points))
+    rows, columns = likely.nonzero()
+    p = np.asarray(likely[rows, columns]).ravel()
+    apart = np.square(points[rows] - points[columns]).sum(1)
+    return float((p * (np.log(p) + np.log1p(apart) + np.log(total))).sum())
 
 
 def check_perplexity(perplexity: float, count: int) -> None:

@@ -155,7 +155,7 @@ def fit(
         raise InputError(f"keep: expected epochs from 1 to {recipe.epochs}, got {sorted(kept - {recipe.epochs})}.")
     recorder = Recorder(folder, model, settings=asdict(recipe), gradients=gradients, keep=kept)
     optimizer = _optimizer(model, recipe)
-    first = _resumed(model, optimizer, recorder, recipe, folder, resume)
+    first = _resumed(model, optimizer, recorder, recipe, len(train), folder, resume)
     form = torch.channels_last if recipe.channels_last else torch.contiguous_format
     model.to(memory_format=form)  # type: ignore[call-overload]  # torch's stub leaves this overload out
     try:
@@ -173,7 +173,7 @@ def fit(
                 values |= {"validation_loss": loss, "validation_accuracy": accuracy}
             recorder.epoch(**values)
             if folder is not None and (kept is None or epoch + 1 in kept):
-                _write_state(folder / _STATE, model, optimizer, recipe, epoch + 1)
+                _write_state(folder / _STATE, model, optimizer, recipe, len(train), epoch + 1)
     finally:
         model.eval()
         model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # as above
@@ -285,10 +285,13 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return adam(parameters, recipe.lr, weight_decay=recipe.weight_decay)
 
 
-def _write_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, epochs: int) -> None:
+def _write_state(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, images: int, epochs: int
+) -> None:
     tensors = {f"model.{name}": value for name, value in checkpoints.state_of(model).items()}
     layout = checkpoints.unpacked(optimizer.state_dict(), "optimizer", tensors)
-    checkpoints.write(path, tensors, {"epochs": epochs, "optimizer": layout, "recipe": _comparable(recipe)})
+    header = {"epochs": epochs, "images": images, "optimizer": layout, "recipe": _comparable(recipe)}
+    checkpoints.write(path, tensors, header)
 
 
 def _resumed(
@@ -296,6 +299,7 @@ def _resumed(
     optimizer: torch.optim.Optimizer,
     recorder: Recorder,
     recipe: Recipe,
+    images: int,
     folder: Path | None,
     resume: bool,
 ) -> int:
@@ -310,6 +314,11 @@ def _resumed(
         raise StoreError(
             f"the run in {folder} was made with another recipe ({', '.join(differing)}); "
             "give the same one, delete the folder or choose another."
+        )
+    if header.get("images", images) != images:  # an earlier version noted none
+        raise StoreError(
+            f"the run in {folder} was made with {header['images']:,} training images, not {images:,}; give the same "
+            "ones, delete the folder or choose another."
         )
     own = model.state_dict()
     stored = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}

@@ -19,7 +19,7 @@ from microtome.trace.heads.head import as_rows, at_path
 from microtome.trace.tracing.tracer import Tracer
 from microtome.training.quick_pooling import QuickPooling
 
-__all__ = ["ImageLosses", "Loss", "PreparedImages", "is_norm"]
+__all__ = ["ImageLosses", "Loss", "PreparedImages", "copied", "is_norm"]
 
 # From scores (n, K) and labels (n,) to losses (n,).
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -67,7 +67,7 @@ class ImageLosses:
             raise ModelError(net.head.problem)
         self.net, self.needs_labels = net, loss is None
         self._loss = loss or _cross_entropy(net.head.squash)
-        self.model, self.layout = _copied(net), torch.contiguous_format
+        self.model, self.layout = copied(net), torch.contiguous_format
         self._folded: FoldedCopy | None = None
         self._pooling = QuickPooling() if quick else contextlib.nullcontext()
         if quick and _has_convolutions(self.model):
@@ -107,7 +107,7 @@ class ImageLosses:
         """The channels-last layout and folded norms, unless the model needs the usual ones; tested on one image."""
         usual, images = self.model, self.net.normalise(self.net.probe)
         expected = self._scores(images)
-        self.model = _copied(self.net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
+        self.model = copied(self.net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
         if self._gives(expected, images.contiguous(memory_format=torch.channels_last)):
             self.layout = torch.channels_last
         else:
@@ -135,21 +135,32 @@ class ImageLosses:
         return [part for part in self.model.modules() if getattr(part, "running_mean", None) is not None]
 
     def reestimate(self, batches: Iterator[Tensor]) -> None:
-        """Set the running statistics to the averages over some batches, with the present weights."""
+        """Set the running statistics to the averages over some batches, weighted by their images."""
         norms = self.norms
         before = [(norm, norm.training, norm.momentum) for norm in norms]
         for norm in norms:
             norm.reset_running_stats()  # type: ignore[operator]  # those with running statistics have it
-            norm.momentum, norm.training = None, True  # type: ignore[assignment]  # None: the average of all batches
+            norm.training = True
+        seen = 0
         try:
             for images in batches:
+                seen += len(images)
+                for norm in norms:
+                    norm.momentum = len(images) / seen  # type: ignore[assignment]  # a small last batch counts less
                 Tracer(self.model).run_as_is(images)
         finally:
             for norm, training, momentum in before:
                 norm.training, norm.momentum = training, momentum
 
 
-def _copied(net: Network) -> nn.Module:
+def copied(net: Network) -> nn.Module:
+    """A private copy of a network's model, in evaluation mode.
+
+    Raises
+    ------
+    ModelError
+        The model cannot be copied.
+    """
     try:
         return copy.deepcopy(net.model).eval()
     except (TypeError, RuntimeError) as error:
@@ -162,8 +173,9 @@ def _has_convolutions(model: nn.Module) -> bool:
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether a module normalises: a norm of torch, or a class with norm in its name."""
-    return "norm" in type(module).__name__.lower()
+    """Whether a module normalises: a norm of torch, or a class with norm in its name that is no weighted sum."""
+    weighted = isinstance(module, nn.Linear | nn.Bilinear | nn.modules.conv._ConvNd)
+    return "norm" in type(module).__name__.lower() and not weighted
 
 
 class PreparedImages:
@@ -206,6 +218,8 @@ class PreparedImages:
         places = torch.arange(len(self._adapter), device="cpu")
         if labelled and len(places):
             labels = self._adapter.labels
+            if labels is None and (fault := self._adapter.label_fault()) is not None:
+                raise fault
             places = places[:0] if labels is None else places[labels >= 0]
             classes = net.head.decisions
             if labels is not None and len(places) and int(labels.max()) >= classes > 0:

@@ -118,6 +118,7 @@ class Recorder:
 
     def _add_gradient(self, name: str, gradient: Tensor) -> None:
         sums = self._sums
+        gradient = gradient if gradient.dtype.itemsize >= 4 else gradient.float()  # sums in half precision lose steps
         if name in sums.gradient:
             sums.gradient[name] += gradient
             sums.square[name].addcmul_(gradient, gradient)
@@ -168,9 +169,10 @@ class Recorder:
             checkpoints.write(self._log, {}, {"settings": self.settings, "epochs": self._epochs})
 
     def _gradient_statistics(self) -> dict[str, dict[str, float]]:
-        """For each parameter: norm of the mean and of the deviation over the steps, and of the weight itself."""
+        """For each parameter: norms of mean and deviation over the steps and of the weight, its axes and place."""
         steps = max(self._sums.steps, 1)
         weights = dict(self.model.named_parameters())
+        places = {name: place for place, name in enumerate(weights)}
         found = {}
         for name, total in self._sums.gradient.items():
             mean = total.double() / steps
@@ -180,5 +182,7 @@ class Recorder:
                 "mean": float(torch.linalg.vector_norm(mean)) / max(norm, _EPS),
                 "std": float(variance.sum().sqrt()) / max(norm, _EPS),
                 "weight": norm,
+                "axes": weights[name].dim(),
+                "place": places[name],  # the log sorts its names
             }
         return found

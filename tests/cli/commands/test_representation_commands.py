@@ -69,6 +69,9 @@ def test_a_map_of_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "perplexity=7 or more images" in capsys.readouterr().err
     assert not (folder / "vain").exists()  # said before the features are computed
     assert run([*tokens, "--limit", "0", "-o", "map.png"]) == 2
+    capsys.readouterr()
+    assert run([*tokens, "--method", "pca", "--perplexity", "5", "-o", "map.png"]) == 2
+    assert "--perplexity goes with --method tsne" in capsys.readouterr().err
 
 
 def test_cka_of_two_checkpoints(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

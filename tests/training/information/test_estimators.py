@@ -83,6 +83,30 @@ def test_kernel_bounds_equal_a_slow_replica(scale: float) -> None:
         assert getattr(found, name) == pytest.approx(value, abs=1e-5 if scale == 1 else 1e-9), name
 
 
+@pytest.mark.parametrize(("scale", "noise"), [(1e8, 0.1), (1e12, 0.1), (1e30, 0.1), (1.0, 1e-18)])
+def test_kernels_count_states_that_are_huge_beside_the_noise(scale: float, noise: float) -> None:
+    """By hand: 8 states, 4 times each, are 3 bits. Products of such states cancel, which gave 17 bits and infinity."""
+    states = scale * torch.randn(8, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64).repeat(4, 1)
+    labels = torch.arange(32) % 2
+    found = kernel_bounds(states, labels, noise)
+    assert (found.xt_lower, found.xt_upper) == pytest.approx((3, 3), abs=1e-9)
+    assert (found.ty_lower, found.ty_upper, found.i_ty) == (1.0, 1.0, 1.0)  # H(Y), and not beyond
+    alone = kernel_bounds(states, torch.zeros(32, dtype=torch.int64), noise)
+    assert str(alone.ty_upper) == "0.0"
+
+
+def test_classes_may_have_any_numbers() -> None:
+    """Identifiers as labels: neither memory nor a code grows with the largest number."""
+    states = torch.rand(60, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(60) % 3
+    large = torch.tensor([7, 2**40, 2**61])[labels]
+    assert information.entropy(large) == information.entropy(labels)
+    assert binned_information(states, large, Binning(0, 1, 4000)) == binned_information(
+        states, labels, Binning(0, 1, 4000)
+    )
+    assert kernel_bounds(states, large, 0.1) == kernel_bounds(states, labels, 0.1)
+
+
 @pytest.mark.parametrize("width", [1, 2, 4])
 def test_kernel_bounds_bracket_a_gaussian(width: int) -> None:
     r"""Closed form: I(X;T) of X ~ N(0, s^2) and noise sigma^2 is d/2 log2(1 + s^2 / sigma^2)."""

@@ -107,6 +107,23 @@ def test_plane_of_ones_own_training(own: training.Run) -> None:
     assert phases.layers == ("1", "3", "5")
 
 
+def test_phases_are_those_of_matrices_in_the_order_of_the_model(tmp_path) -> None:
+    """A log sorts its names; weights of norms have one axis and no phases."""
+    torch.manual_seed(0)
+    names = ("stem", "bn", "conv10", "conv2")
+    parts = (nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 1))
+    body = nn.Sequential()
+    for name, part in zip(names, parts, strict=True):
+        body.add_module(name, part)
+    recorder = training.Recorder(tmp_path, body)
+    for _ in range(2):
+        body(torch.rand(4, 1, 4, 4)).square().sum().backward()
+        recorder.step(1.0)
+    recorder.epoch()
+    for run in (recorder.run, training.Run.read(tmp_path)):
+        assert information.gradient_phases(run).layers == ("stem", "conv10", "conv2")
+
+
 def test_what_is_not_admitted_is_hollow_and_says_why(own: training.Run) -> None:
     """60 images, 16 values of a pixel each: every image a state of its own, so that nothing can be known."""
     found = information.plane(own, Network(model(), (1, 4, 4)), labelled(), layers=["1", "4"])
@@ -133,6 +150,12 @@ def test_errors(own: training.Run) -> None:
         information.plane(own, net, labelled(), estimator="bin")
     with pytest.raises(InputError, match="has no gradients"):
         information.gradient_phases(recorder.run)
+    with pytest.raises(InputError, match="the run has 1 network; got networks=2"):
+        information.plane(own, net, labelled(), networks=2)
+    many = information.train_networks(information.twelve_bits(), hidden=(2,), networks=3, epochs=1, checkpoints=2)
+    for wrong in (0, -1, 4):
+        with pytest.raises(InputError, match=f"the run has 3 networks; got networks={wrong}"):
+            information.plane(many, networks=wrong)
 
 
 def test_command(tmp_path, capsys) -> None:
@@ -144,6 +167,17 @@ def test_command(tmp_path, capsys) -> None:
     assert gradients.is_file()
     assert command(["information", "--run", "nowhere", "-o", str(out)]) == 2
     assert "all of --run, --model and --data" in capsys.readouterr().err
+
+
+def test_a_command_refuses_options_that_it_would_not_use(own: training.Run, tmp_path, capsys) -> None:
+    mine = ["--run", str(own.folder), "--model", "zoo:fcnn1", "--data", "digits"]
+    for options, said in (
+        ([*mine, "--networks", "3", "--share", ".5"], "--networks, --share go with the 12-bit task"),
+        ([*mine, "--hidden", "3"], "--hidden goes with the 12-bit task"),
+        (["--layers", "3"], "--layers goes with --run"),
+    ):
+        assert command(["information", *options, "-o", str(tmp_path / "plane.png")]) == 2
+        assert said in capsys.readouterr().err
 
 
 @pytest.mark.slow

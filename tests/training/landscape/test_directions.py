@@ -48,6 +48,75 @@ def test_filters_of_a_direction_have_the_norms_of_the_network_s():
     assert float(plain["conv.weight"].std()) == pytest.approx(1, abs=0.4)
 
 
+@pytest.mark.parametrize("tied", [nn.utils.parametrizations.spectral_norm, nn.utils.parametrizations.weight_norm])
+def test_a_parametrised_weight_has_the_filters_of_its_layer(tied):
+    """Oracle: the norm of each output channel of a transposed convolution, by hand. Inputs stand on its first axis."""
+    torch.manual_seed(0)
+    model = nn.Sequential(tied(nn.ConvTranspose2d(4, 6, 3, groups=2)), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    found = directions.random_direction(Network(model, (4, 5, 5)), seed=1)
+    name = max(found)  # original, or original1: the part of the weight's shape
+    drawn, weight = found[name], dict(model.named_parameters())[name].detach().double()
+    assert weight.shape == (4, 3, 3, 3)
+    for group in range(2):
+        for out in range(3):
+            mine, its = (w[2 * group : 2 * group + 2, out].norm() for w in (drawn, weight))
+            assert float(mine) == pytest.approx(float(its), rel=1e-6)
+
+
+def test_a_linear_layer_that_is_called_norm_moves():
+    class NormedLinear(nn.Linear):
+        pass
+
+    class ScaleNorm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(16, 1))
+
+        def forward(self, x):
+            return x * self.scale[:, 0]
+
+    net = Network(nn.Sequential(nn.Flatten(), ScaleNorm(), NormedLinear(16, 3)), (1, 4, 4))
+    assert set(directions.random_direction(net)) == {"2.weight"}
+
+
+@pytest.mark.filterwarnings("ignore:Complex modules are a new feature")
+def test_a_network_without_weights_that_move_says_so():
+    norms = Network(nn.Sequential(nn.BatchNorm2d(1), nn.Flatten()), (1, 2, 2))
+    with pytest.raises(InputError, match="belong to norms"):
+        landscape.line(norms, pairs(5, (1, 2, 2)))
+    assert landscape.line(norms, pairs(5, (1, 2, 2)), norms="random", steps=3).loss.isfinite().all()
+    spectrum = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False).to(torch.complex64))
+    spectrum.register_forward_pre_hook(lambda model, given: (given[0].to(torch.complex64),))
+    spectrum.register_forward_hook(lambda model, given, scores: scores.abs())
+    with pytest.raises(InputError, match="are not real"):
+        directions.random_direction(Network(spectrum, (1, 2, 2)))
+    with pytest.raises(InputError, match="it has none"):
+        directions.random_direction(Network(nn.Flatten(), (1, 2, 2)))
+
+
+@pytest.mark.parametrize("count", [1, 12])
+def test_weights_on_one_line_span_no_plane(tmp_path, count):
+    """A network of one parameter, and a training that goes straight on: the second direction would be rounding."""
+
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(count))
+
+        def forward(self, x):
+            return x.flatten(1)[:, :3] * self.weight.sum()
+
+    model = Scaled()
+    recorder = training.Recorder(tmp_path, model, gradients=False)
+    for _ in range(4):
+        with torch.no_grad():
+            model.weight += 0.1
+        recorder.step(1.0)
+        recorder.epoch()
+    with pytest.raises(InputError, match="do not lie on one line"):
+        landscape.surface(Network(model, (1, 2, 2)), pairs(5, (1, 2, 2)), steps=3, run=recorder.run)
+
+
 def test_rescaled_relu_layers_leave_the_normalised_surface_and_change_the_plain_one():
     """Invariance: relu(10 W x) / 10 is relu(W x). Independent of the code: a property that Li et al. ask for."""
     net, data = small(norm=False), pairs(30)

@@ -79,6 +79,30 @@ def test_running_statistics_are_estimated_anew_where_asked():
     assert abs(float(frozen.loss[1] - found.loss[1])) > 1e-3
 
 
+@pytest.mark.parametrize("batch", [50, 59])
+def test_running_statistics_weigh_batches_by_their_images(batch):
+    """Oracle: means and variances of the batches, by hand. A last batch of 1 in 60 counted as much as the 59 others."""
+    net, data = small(), pairs(60)
+    found = landscape.line(net, data, steps=3, statistics="reestimated", batch=batch)
+    model = copy.deepcopy(net.model).eval()
+    with torch.no_grad():
+        values = model[:3](torch.stack([image for image, _ in data]))
+        parts = [part for part in values.split(batch) if len(part) > 1]  # a single image has no variance
+        share = torch.tensor([len(part) for part in parts], dtype=torch.float32)[:, None] / sum(map(len, parts))
+        model[3].running_mean = (share * torch.stack([part.mean((0, 2, 3)) for part in parts])).sum(0)
+        model[3].running_var = (share * torch.stack([part.var((0, 2, 3)) for part in parts])).sum(0)
+    assert float(found.loss[1]) == pytest.approx(loss_by_hand(model, data, {})[0], rel=1e-5)
+
+
+def test_a_single_last_image_is_left_out_of_statistics():
+    """A batch norm without positions has no variance for it."""
+    torch.manual_seed(0)
+    net = Network(nn.Sequential(nn.Flatten(), nn.Linear(36, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)), (1, 6, 6))
+    found = landscape.line(net, pairs(21), steps=3, statistics="reestimated", batch=20)
+    assert found.loss.isfinite().all()
+    assert found.images.tolist() == [21] * 3
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_model_is_left_as_found_also_when_we_raise(fails):
     net, other, data = small(), small(4), pairs(20)
@@ -143,6 +167,23 @@ def test_points_of_other_images_or_labels_are_not_taken_for_these(tmp_path):
     for changed in (other_end, other_label):
         with pytest.raises(StoreError, match="other settings \\(data set\\)"):
             landscape.line(net, changed, steps=3, batch=8, folder=tmp_path)
+    other_middle = pairs(20)
+    other_middle[10] = (1 - other_middle[10][0], other_middle[10][1])
+    with pytest.raises(StoreError, match="points of other images or of another loss"):
+        landscape.line(net, other_middle, steps=3, batch=8, folder=tmp_path)
+
+
+def test_points_of_another_loss_are_not_taken_for_these(tmp_path):
+    """Two functions without a name; and one that is not finite."""
+    net, data = small(), pairs(20)
+    first, *others = (
+        lambda s, y, by=by: by * functional.cross_entropy(s, y, reduction="none") for by in (1, 3, torch.nan)
+    )
+    found = landscape.line(net, data, steps=3, loss=first, folder=tmp_path)
+    for other in others:
+        with pytest.raises(StoreError, match="of another loss"):
+            landscape.line(net, data, steps=3, loss=other, folder=tmp_path)
+    assert torch.equal(landscape.line(net, data, steps=3, loss=first, folder=tmp_path).loss, found.loss)
 
 
 def test_a_loss_that_is_nan_stays_in_the_grid():
@@ -250,7 +291,10 @@ def test_bad_input():
             landscape.surface(net, data, **{"steps": 3, **options})
     with pytest.raises(InputError, match="no labelled image"):
         landscape.line(net, [image for image, _ in data], steps=3)
-    with pytest.warns(DataWarning, match="label 7"), pytest.raises(InputError, match="label"):
+    with (
+        pytest.warns(DataWarning, match="label 7"),
+        pytest.raises(InputError, match="item 0 of the data set has label 7"),
+    ):
         landscape.line(net, [(data[0][0], 7)], steps=3)
     value = Network(nn.Sequential(nn.Flatten(), nn.Linear(36, 1)), (1, 6, 6), output="value")
     with pytest.raises(InputError, match="give loss="):

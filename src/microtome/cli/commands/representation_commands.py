@@ -27,7 +27,9 @@ def map(  # noqa: A001 - the command's name
     layer: LayerName,
     output: Output,
     method: Annotated[Literal["tsne", "pca"], Parameter(help="t-SNE needs openTSNE, the extra `maps`.")] = "tsne",
-    perplexity: Annotated[float, Parameter(help="Perplexity of t-SNE: the effective number of neighbours.")] = 30,
+    perplexity: Annotated[
+        float | None, Parameter(help="Perplexity of t-SNE: the effective number of neighbours; default 30.")
+    ] = None,
     seed: int = 0,
     reduce: Reduce = "mean",
     limit: Limit = None,
@@ -49,15 +51,18 @@ def map(  # noqa: A001 - the command's name
     from microtome.representation.t_sne import check_perplexity
     from microtome.tables import Table
 
+    if perplexity is not None and method == "pca":
+        raise InputError("--perplexity goes with --method tsne.")
+    effective = 30 if perplexity is None else perplexity
     page = output if output.suffix.lower() == ".html" else None
     check(output, (".html",))
     subject = model.recipe(data).open()
     images = _some(subject.images, limit)
     if method == "tsne":
-        check_perplexity(perplexity, len(images))
+        check_perplexity(effective, len(images))
     rows = representation.features(subject.net, images, layer, reduce=reduce, folder=features)
     found: representation.ImageMap
-    found = representation.pca(rows) if method == "pca" else representation.tsne(rows, perplexity=perplexity, seed=seed)
+    found = representation.pca(rows) if method == "pca" else representation.tsne(rows, perplexity=effective, seed=seed)
     columns = ("images", "k", "trust", "trustworthiness", "layer accuracy", "map accuracy")
     numbers = (len(found.points), found.k, float(found.trust.mean()), found.trustworthiness)
     tell_table(Table(columns, ((*numbers, found.layer_accuracy, found.map_accuracy),)), as_json=json)

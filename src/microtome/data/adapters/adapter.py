@@ -167,6 +167,25 @@ class Adapter:
                     self._read(index)
         return class_labels.resolved(self._label[index] for index in range(len(self)))
 
+    def label_fault(self) -> InputError | None:
+        """The error for the first known label that is no class index, which is why ``labels`` are None."""
+        if isinstance(self.dataset, Fetching):
+            known = getattr(self.dataset, "labels", None)
+            return class_labels.fault(enumerate(self._numbers.of_all(known)[1])) if isinstance(known, Tensor) else None
+        declared = self._declared()
+        return class_labels.fault(sorted(self._label.items()) if declared is None else enumerate(declared))
+
+    @property
+    def labels_known(self) -> bool:
+        """Whether ``labels`` are known without reading more than one item."""
+        if isinstance(self.dataset, Fetching):
+            return hasattr(self.dataset, "labels")
+        return len(self._label) == len(self) or self._declared() is not None
+
+    def bears_out(self, labels: Tensor) -> bool:
+        """Whether the items that were read so far have these labels (N,), -1 for none."""
+        return all(label == int(labels[index]) for index, label in self._label.items())
+
     def _declared(self) -> list[int | str] | None:
         raw = declared(self.dataset)
         if raw is None or not len(raw):

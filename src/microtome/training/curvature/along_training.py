@@ -121,10 +121,10 @@ def along_training(
     """
     check_options(k, smallest, tolerance, products)
     chosen = list(run.checkpoints if epochs is None else epochs)
+    if not run.checkpoints:
+        raise InputError("the run stored no weights; train with training.fit(..., out=FOLDER).")
     if not chosen:
-        raise InputError(
-            "the run stored no weights; train with training.fit(..., out=FOLDER), or choose epochs that it stored."
-        )
+        raise InputError(f"no epoch was given; the run stored the weights of {', '.join(map(str, run.checkpoints))}.")
     at = MovableLoss(net, dataset, loss=loss, images=images, batch=batch, seed=seed)
     groups = at.groups(per_layer=per_layer)
     clock = Clock(progress, products * len(groups) * len(chosen))

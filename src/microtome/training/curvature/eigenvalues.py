@@ -126,7 +126,7 @@ def eigenvalues(
     Cost: each product takes about four passes over the images; if the graphs of the gradients fit into 1
     GiB of memory they are kept, and a product takes two passes. The vectors take ``products`` times the memory of the
     weights in float64. At the kinks of ReLU the second derivative of the linear piece is used. The eigenvalues are not
-    invariant to rescaling of layers; filter-normalised surfaces are.
+    invariant to rescaling of layers; filter-normalised surfaces are. A network in half precision is widened to float32.
 
     References
     ----------
@@ -159,7 +159,7 @@ def eigenvalues(
 
 
 def check_options(k: int, smallest: int | None, tolerance: float, products: int) -> None:
-    """Refuse numbers below 1.
+    """Refuse numbers below 1, and fewer products than eigenvalues.
 
     Raises
     ------
@@ -168,5 +168,7 @@ def check_options(k: int, smallest: int | None, tolerance: float, products: int)
     """
     for name, count in (("k", k), ("products", products), ("smallest", 1 if smallest is None else smallest)):
         check_count(count, name)
+    if products < (wanted := k + (k if smallest is None else smallest)):
+        raise InputError(f"products must be at least {wanted}, the number of eigenvalues at both ends; got {products}.")
     if not tolerance > 0:
         raise InputError(f"a positive tolerance was expected, got {tolerance}.")

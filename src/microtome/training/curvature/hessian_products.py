@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from microtome.data import Dataset
-from microtome.errors import InputError, ModelError
+from microtome.errors import InputError, MicrotomeError, ModelError
 from microtome.network import Network
 from microtome.progress import Clock
-from microtome.training.image_losses import ImageLosses, Loss, PreparedImages
+from microtome.training.image_losses import ImageLosses, Loss, PreparedImages, copied
 
 __all__ = ["HessianProduct", "MovableLoss"]
 
@@ -35,7 +37,8 @@ class MovableLoss:
     Attributes
     ----------
     model : nn.Module
-        A private copy. Its weights may be overwritten; earlier products then belong to other weights.
+        A private copy, in float32 if the network is in half precision. Its weights may be overwritten; earlier
+        products then belong to other weights.
     weights : dict of str to Tensor
         Its floating parameters by name, in the order of a vector's parts.
     images : int
@@ -52,6 +55,7 @@ class MovableLoss:
     def __init__(
         self, net: Network, dataset: Dataset, *, loss: Loss | None, images: int | None, batch: int | None, seed: int
     ) -> None:
+        net = _in_single_precision(net)
         self._losses = ImageLosses(net, loss)
         self._data = PreparedImages(net, dataset, labelled=loss is None, count=images, batch=batch, seed=seed)
         self.model = self._losses.model
@@ -96,8 +100,24 @@ class MovableLoss:
         """Gradients of each batch's share of the mean loss, with their graphs."""
         for images, labels in self._data.batches():
             losses, _ = self._losses(images, labels)
+            if not losses.requires_grad:  # the loss does not depend on the weights
+                yield [torch.zeros_like(weight) for weight in weights]
+                continue
             share = losses.sum() / self.images
             yield [*torch.autograd.grad(share, weights, create_graph=True, allow_unused=True, materialize_grads=True)]
+
+
+def _in_single_precision(net: Network) -> Network:
+    """A copy in float32 of a network in half precision, whose gradients are too coarse to be differentiated again.
+
+    A model that casts its values to half precision itself stays as it is.
+    """
+    if net.dtype not in (torch.bfloat16, torch.float16):
+        return net
+    try:
+        return net.around(copied(net).float())
+    except MicrotomeError:
+        return net
 
 
 class HessianProduct:
@@ -157,6 +177,23 @@ class HessianProduct:
 
 @contextmanager
 def differentiable() -> Iterator[None]:
-    """Attention by plain products: the fused kernels have no second derivative."""
-    with sdpa_kernel(SDPBackend.MATH):
+    """Attention and weight norm by plain products: the fused kernels have no second derivative or a wrong one."""
+    with sdpa_kernel(SDPBackend.MATH), _PlainWeightNorm():
         yield
+
+
+class _PlainWeightNorm(TorchFunctionMode):
+    """Inside the context, weights are normalised by plain products.
+
+    The second derivative of torch's fused kernel is wrong (torch 2.13): its Hessian is not symmetric.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Compute ``torch._weight_norm`` by its definition, all else as it is."""
+        if func is torch._weight_norm:
+            return _weight_norm(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    return v * (g / torch.norm_except_dim(v, 2, dim))

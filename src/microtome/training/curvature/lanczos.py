@@ -9,7 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from microtome.errors import ModelError
+
 __all__ = ["Ritz", "extreme", "quadrature"]
+
+_SYMMETRIC = 1e-2  # deviation from symmetry, as a share of the largest entry, beyond the rounding of single precision
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,11 @@ def _steps(
 
     Every new vector is made orthogonal to all before it, twice, in float64, so that no eigenvalue appears as a ghost.
     With ``restart`` an exhausted space is continued by a random vector.
+
+    Raises
+    ------
+    ModelError
+        The operator is not symmetric, so that the tridiagonal matrix does not have its eigenvalues.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -138,6 +147,12 @@ def _steps(
         basis[step] = v
         w = apply(v)
         T[step, step] = w @ v
+        known = basis[:step] @ w  # by symmetry the last column of T
+        if float((known - T[:step, step]).norm()) > _SYMMETRIC * float(T.abs().max()):
+            raise ModelError(
+                "the Hessian is not symmetric: an operation of the model has a wrong second derivative. Replace custom "
+                "autograd functions and fused operations of the model by plain ones."
+            )
         w = _orthogonal(w, basis[: step + 1])
         norm = float(w.norm())
         exhausted = norm <= 1e-12 * max(float(T.abs().max()), 1e-300)

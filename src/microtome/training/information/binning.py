@@ -139,10 +139,11 @@ def binned_information(states: Tensor, labels: Tensor, bins: Bins) -> tuple[Tens
         )
     check_states(states, labels)
     rows = states if states.dim() == 3 else states[None]
-    classes = int(labels.max()) + 1
-    joint = (state_codes(rows, bins) * classes + labels.to(states.device)).sort(1).values
+    own = labels.to(states.device).unique(return_inverse=True)[1]  # the numbers of classes may be any
+    classes = int(own.max()) + 1
+    joint = (state_codes(rows, bins) * classes + own).sort(1).values
     i_xt = _entropy(_counts(joint // classes))
-    h_y = _entropy(_counts(labels.to(states.device).sort().values[None]))
+    h_y = _entropy(_counts(own.sort().values[None]))
     i_ty = i_xt + h_y - _entropy(_counts(joint))
     return (i_xt, i_ty) if states.dim() == 3 else (i_xt[0], i_ty[0])
 

@@ -15,7 +15,7 @@ from microtome.training.information.binning import check_states
 __all__ = ["KernelBounds", "kernel_bounds"]
 
 _BLOCK = 1024  # rows of distances at a time: 16 MB for 4096 inputs
-_FLOAT32 = 1e-4  # largest error of an exponent that single precision may make
+_COARSE = 1e-4  # largest error of an exponent by products, in single precision and then in double
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def kernel_bounds(states: Tensor, labels: Tensor, noise: float) -> KernelBounds:
 
     Notes
     -----
-    Cost: N^2 exponentials. Single precision where the distances allow it, else double.
+    Cost: N^2 exponentials. Single precision where the distances allow it, else double; where the states are so large
+    beside the noise that products would cancel, differences, which take several times as long.
 
     References
     ----------
@@ -77,19 +78,23 @@ def kernel_bounds(states: Tensor, labels: Tensor, noise: float) -> KernelBounds:
         raise InputError(f"states must be (N, width) with N = {len(labels)} labels, got {tuple(states.shape)}.")
     check_states(states, labels)
     centred = states.double() - states.double().mean(0)
+    centred = centred / noise**0.5  # in units of the noise
     squares = centred.square().sum(1)
-    if float(squares.max()) * torch.finfo(torch.float32).eps / (2 * noise) < _FLOAT32:
+    error = float(squares.max()) / 2  # of an exponent, in units of the precision
+    if error * torch.finfo(torch.float32).eps < _COARSE:
         centred, squares = centred.float(), squares.float()
-    classes = functional.one_hot(labels.to(states.device)).to(centred.dtype)
-    present = classes.sum(0) > 0
-    classes = classes[:, present]
-    own = classes.argmax(1)
+    by_products = error * torch.finfo(torch.float64).eps < _COARSE
+    own = labels.to(states.device).unique(return_inverse=True)[1]  # the numbers of classes may be any
+    classes = functional.one_hot(own).to(centred.dtype)
     counts = classes.double().sum(0)
     narrow, wide = [], []  # log of the sums of kernels: over the own class, over all
     for start in range(0, len(centred), _BLOCK):
         rows = slice(start, start + _BLOCK)
-        exponent = (squares[rows, None] + squares - 2 * centred[rows] @ centred.T).clamp(min=0).div_(-8 * noise)
-        kernel = exponent.exp_()
+        if by_products:
+            apart = (squares[rows, None] + squares - 2 * centred[rows] @ centred.T).clamp(min=0)
+        else:  # by differences: equal states have a distance of 0, whatever their size
+            apart = torch.cdist(centred[rows], centred, compute_mode="donot_use_mm_for_euclid_dist").square()
+        kernel = apart.div_(-8).exp_()
         wide.append(_logs(kernel @ classes, own[rows]))
         kernel.square_().square_()  # the upper bound's exponent is four times the lower's
         narrow.append(_logs(kernel @ classes, own[rows]))
@@ -98,13 +103,18 @@ def kernel_bounds(states: Tensor, labels: Tensor, noise: float) -> KernelBounds:
     within = counts.log()[own]
     xt_lower, xt_upper = (math.log(len(states)) - float(logs[:, 1].mean()) for logs in (lower, upper))
     conditional_lower, conditional_upper = (float((within - logs[:, 0]).mean()) for logs in (lower, upper))
-    bits, h_y = math.log(2), -float((share * share.log()).sum())
+    bits, h_y = math.log(2), abs(float((share * share.log()).sum()))
+
+    def possible(value: float) -> float:
+        """Bits about the class, between none and H(Y)."""
+        return min(max(value, 0.0), h_y) / bits
+
     return KernelBounds(
         xt_lower / bits,
         xt_upper / bits,
-        max(xt_lower - conditional_upper, 0.0) / bits,
-        min(xt_upper - conditional_lower, h_y) / bits,
-        min(max(xt_upper - conditional_upper, 0.0), h_y) / bits,
+        possible(xt_lower - conditional_upper),
+        possible(xt_upper - conditional_lower),
+        possible(xt_upper - conditional_upper),
     )
 
 

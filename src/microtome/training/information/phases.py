@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -78,7 +80,7 @@ def gradient_phases(run: NetworkRuns | Run) -> GradientPhases:
         epochs, layers = run.epochs[known], run.layers
         mean, deviation = (value[known].transpose(1, 2) for value in (run.gradient_mean, run.gradient_std))
     else:
-        names = [name for name in (run.records[0]["gradient"] if len(run) else {}) if not name.endswith("bias")]
+        names = _tensors(run)
         if not names:
             raise InputError("the run has no gradients; record it with gradients=True, for at least one epoch.")
         rows = torch.stack([run.gradient(name) for name in names], 1)
@@ -93,6 +95,14 @@ def gradient_phases(run: NetworkRuns | Run) -> GradientPhases:
         std_networks=deviation,
         crossing=_crossing(epochs, mean.mean(2), deviation.mean(2)),
     )
+
+
+def _tensors(run: Run) -> list[str]:
+    """The names of the parameters with at least two axes, in the order of the model."""
+    noted: Mapping[str, Any] = run.records[0]["gradient"] if len(run) else {}
+    # Logs of earlier versions hold neither axes nor places.
+    found = [name for name, row in noted.items() if row.get("axes", 1 if name.endswith("bias") else 2) >= 2]
+    return sorted(found, key=lambda name: noted[name].get("place", 0))
 
 
 def _crossing(epochs: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:

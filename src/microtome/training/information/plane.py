@@ -216,6 +216,9 @@ def plane(
     if edges < 2 or not noise > 0:
         raise InputError(f"there must be 2 bin edges or more and a positive noise, got {edges} and {noise}.")
     source = _source(run, net, dataset, layers, epochs)
+    most = run.biases[0].shape[1] if isinstance(run, NetworkRuns) else 1
+    if networks is not None and not 1 <= networks <= most:
+        raise InputError(f"the run has {most} network{'s' if most > 1 else ''}; got networks={networks}.")
     labels = source.labels.unique(return_inverse=True)[1]
     chosen = _estimators(source, estimator, edges, noise, networks)
     found: list[list[Estimate]] = []

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvTransposeNd
 
 from microtome.errors import InputError, nearest
 from microtome.network import Network
@@ -22,6 +23,7 @@ Direction = Mapping[str, Tensor]
 
 NORMALIZATIONS = ("filter", "layer", "none")
 MOVES = ("fixed", "random")
+_ON_LINE = 1e-6  # ratio of singular values below which the second direction is the rounding of weights
 
 
 @checks_types
@@ -51,7 +53,7 @@ def random_direction(
     Raises
     ------
     InputError
-        An option is not one of these words.
+        An option is not one of these words, or no parameter moves.
 
     References
     ----------
@@ -82,6 +84,12 @@ def random_direction(
         if fixed:
             continue
         found[name] = drawn if normalization == "none" else _scaled(drawn, weight, owners[name], kind)
+    if not found:
+        still = "its parameters are biases, belong to norms or are not real" if owners else "it has none"
+        raise InputError(
+            f"the network has no weights that a direction could move: {still}. "
+            'Move biases and norms with biases="random" and norms="random", or give a network with weights.'
+        )
     return found
 
 
@@ -145,7 +153,8 @@ def principal(net: Network, run: Run) -> PrincipalPlane:
     Raises
     ------
     InputError
-        Fewer than two weights are stored besides the network's own, or they are of another architecture.
+        Fewer than two weights are stored besides the network's own, they lie on one line through it, or they are of
+        another architecture.
 
     References
     ----------
@@ -170,6 +179,11 @@ def principal(net: Network, run: Run) -> PrincipalPlane:
         )
     X = torch.stack(rows)
     _, S, Vh = torch.linalg.svd(X, full_matrices=False)
+    if len(S) < 2 or float(S[1]) <= _ON_LINE * float(S[0]):
+        raise InputError(
+            "a plane needs weights that do not lie on one line through the network's own, and those of the run do. "
+            "Draw the loss on that line: landscape.between(net, other, dataset) with the network of an epoch."
+        )
     V = Vh[:2].T
     path = X @ V
     steps = X.diff(dim=0)
@@ -225,10 +239,15 @@ def check_direction(direction: Direction, state: Mapping[str, Tensor]) -> None:
 
 def filters(weight: Tensor, module: nn.Module) -> Tensor:
     """A weight with one row for each filter; a view or a copy, for norms."""
-    if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):  # (inputs, outputs / groups)
+    if _transposed(module, weight):  # (inputs, outputs / groups)
         apart = weight.unflatten(0, (module.groups, -1)).transpose(1, 2)
         weight = apart.flatten(0, 1)
     return weight.flatten(1)
+
+
+def _transposed(module: nn.Module, weight: Tensor) -> TypeGuard[_ConvTransposeNd]:
+    """Whether a weight is that of a transposed convolution, whose first axis are the inputs."""
+    return isinstance(module, _ConvTransposeNd) and len(weight) == module.in_channels
 
 
 def _scaled(drawn: Tensor, weight: Tensor, module: nn.Module, kind: str) -> Tensor:
@@ -241,7 +260,7 @@ def _scaled(drawn: Tensor, weight: Tensor, module: nn.Module, kind: str) -> Tens
     its, own = (torch.linalg.vector_norm(filters(value, module), dim=1) for value in (weight, drawn))
     scale = its / own.clamp(min=1e-300)
     axes = [1] * (drawn.dim() - 1)
-    if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+    if _transposed(module, weight):
         rows = scale.unflatten(0, (module.groups, -1))[:, None].expand(-1, len(drawn) // module.groups, -1)
         scale = rows.reshape(len(drawn), -1, *axes[1:])
         return drawn * scale
@@ -250,9 +269,14 @@ def _scaled(drawn: Tensor, weight: Tensor, module: nn.Module, kind: str) -> Tens
 
 
 def _owners(model: nn.Module) -> dict[str, nn.Module]:
-    """The module that holds each parameter, by the parameter's name."""
+    """The module that each parameter is for, by the parameter's name; that of a parametrised weight is its layer."""
     parts = dict(model.named_modules())
-    return {name: parts[name.rpartition(".")[0]] for name, _ in model.named_parameters()}
+    found = {}
+    for name, _ in model.named_parameters():
+        holder, _, own = name.rpartition(".")
+        layer, parametrised, _ = f".{holder}".rpartition(".parametrizations.")
+        found[name] = parts[layer.removeprefix(".") if parametrised and own.startswith("original") else holder]
+    return found
 
 
 def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:

@@ -31,6 +31,7 @@ _FIRST = 256  # minimum number of images of a point: a smaller sample underestim
 _ESTIMATED = 2048  # number of images on which running statistics are re-estimated
 _COMPARED, _COMPARED_IMAGES = 9, 512  # points, and images of each, on which bfloat16 is compared with float32
 _WRITE = 5.0  # seconds after which finished points are written
+_SAME = {"float32": 1e-4, "bfloat16": 1e-2}  # relative difference of a loss between machines
 _STORED = ("loss", "error", "accuracy", "images")
 
 
@@ -170,6 +171,7 @@ class Evaluation:
         )
         if store is not None:
             store.resume(found, done)
+            self._check_stored(points, found, done, store.folder)
         clock, written = Clock(progress, len(points), first=int(done.sum())), time.monotonic()
         try:
             for place in (~done).nonzero()[:, 0].tolist():
@@ -184,6 +186,19 @@ class Evaluation:
                 store.write(found, done)
         off = self._precision_error(points) if self._precision == "bfloat16" else None
         return Points(found[:, 0], found[:, 1], found[:, 2], found[:, 3].long(), off)
+
+    def _check_stored(self, points: Tensor, found: Tensor, done: Tensor, folder: Path) -> None:
+        """Evaluate a finished point again, since settings tell neither other images in the middle nor another loss."""
+        if not bool(done.any()):
+            return
+        place = int(torch.where(done, points.abs().sum(1), torch.inf).argmin())
+        was, now = float(found[place, 0]), float(self._point(points[place], place)[0])
+        close = math.isclose(was, now, rel_tol=_SAME[self._precision], abs_tol=1e-9)
+        if not close and (math.isfinite(was) or math.isfinite(now)):
+            raise StoreError(
+                f"{folder} holds points of other images or of another loss: at one of them the mean loss is {now:.6g} "
+                f"and was {was:.6g}. Give the same ones, delete the folder or choose another."
+            )
 
     def _precision_error(self, points: Tensor) -> float:
         """Largest difference of the mean losses in both precisions, on the same images; inf if one is not finite."""
@@ -230,12 +245,15 @@ class Evaluation:
         return enough and sums.error <= float(self._tolerance or 0) * abs(sums.mean)
 
     def _estimated(self) -> Iterator[Tensor]:
-        seen = 0
+        left, seen = min(_ESTIMATED, len(self._data)), 0
         for images, _ in self._data.batches():
-            if seen >= _ESTIMATED:
+            part = images[: left - seen]
+            if len(part) == 1 < seen and self._data.batch > 1:  # one image left over has no variance
                 return
-            yield images
-            seen += len(images)
+            seen += len(part)
+            yield part
+            if seen == left:
+                return
 
     def _move(self, coordinates: list[float]) -> None:
         for name in self._moved:
@@ -286,7 +304,7 @@ class _Store:
     """Finished points in one file of a folder, with their settings."""
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        self._file = folder / "points.safetensors"
+        self.folder, self._file = folder, folder / "points.safetensors"
         self._settings = json.loads(json.dumps(settings))
 
     def resume(self, found: Tensor, done: Tensor) -> None:

@@ -72,6 +72,8 @@ def test_each_kind_is_told_drawn_and_kept(capsys, monkeypatch, tmp_path, trained
         (("--density", "--layer", "1"), 'layer "1" has no weights'),
         (("--products", "0"), "at least 1"),
         (("-k", "0"), "at least 1"),
+        (("-k", "2", "--products", "3"), "at least 4"),
+        (("--steps", "7", "--extent", "2"), "--steps and --extent go with --convexity"),
         (("--convexity", "--steps", "999999999"), "at most 4,000,000 points"),
     ],
 )
@@ -84,7 +86,7 @@ def test_a_bad_option_is_one_clear_error(capsys, monkeypatch, tmp_path, trained,
 
 def test_too_few_products_are_told(capsys, monkeypatch, tmp_path, trained):
     for kind in ((), ("--convexity", "--steps", "3"), ("--run", str(trained / "run"))):
-        few = command(capsys, monkeypatch, trained, *kind, "--products", "1", "-o", str(tmp_path / "f.png"))
+        few = command(capsys, monkeypatch, trained, *kind, "--products", "2", "-o", str(tmp_path / "f.png"))
         assert few[0] == 0
         assert "note: not converged" in few[2]
     _, _, err = command(capsys, monkeypatch, trained, "-o", str(tmp_path / "f.png"))
@@ -103,3 +105,14 @@ def test_what_each_layer_tells_of_the_class(capsys, monkeypatch, tmp_path, train
     code, _, err = command(capsys, monkeypatch, trained, "--folds", "50", "-o", made, **usable)
     assert code == 2
     assert "for 50 folds" in err
+
+
+def test_the_information_of_a_run_needs_no_trained_weights_besides(capsys, monkeypatch, tmp_path, trained):
+    """The weights come from the run: a note that the model's own are random would be wrong."""
+    monkeypatch.syspath_prepend(str(trained))
+    model = ("--model", "tiny_curved:build", "--input-shape", "1,8,8", "--data", "digits")
+    code = call(["information", *model, "--run", str(trained / "run"), "-o", str(tmp_path / "plane.png")])
+    out, err = capsys.readouterr()
+    assert not code, err
+    assert "I(X;T)" in out
+    assert "random weights" not in err

@@ -70,6 +70,11 @@ def test_a_line_and_the_way_to_another_network(capsys, tmp_path, weights):
     run(capsys, "landscape", *net, "--to", weights, "-o", str(tmp_path / "to.safetensors"))
     loss = load(tmp_path / "to.safetensors").loss
     torch.testing.assert_close(loss, loss[:1].expand_as(loss), rtol=1e-6, atol=0)
+    out = run(capsys, "landscape", *net, "--to", weights, "--test", "digits", "-o", str(tmp_path / "to.safetensors"))
+    first, second = (line for line in out.splitlines() if line.startswith("on "))
+    assert (first.split(",")[0], second.split(",")[0]) == ("on training images", "on test images")
+    test = load(tmp_path / "to.safetensors").test
+    assert f"lowest {float(test.loss.min()):.4g}" in second
 
 
 def test_a_loss_that_is_not_finite_is_kept_and_shown(capsys, tmp_path):
@@ -103,6 +108,8 @@ def test_a_loss_that_is_not_finite_is_kept_and_shown(capsys, tmp_path):
         (("--run", "nowhere"), "nowhere"),
         (("--tolerance", "0"), "tolerance must be a positive share"),
         (("--images", "0"), "at least one image"),
+        (("--to", "x.safetensors", "--extent", "2"), "--extent goes with random directions"),
+        (("--run", "nowhere", "--extent", "2"), "--extent goes with random directions"),
     ],
 )
 def test_a_bad_option_is_one_clear_error(capsys, tmp_path, weights, arguments, said):

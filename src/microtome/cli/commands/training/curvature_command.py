@@ -38,8 +38,12 @@ def curvature(
     convexity: Annotated[
         bool, Parameter(negative=(), help="The map of |smallest / largest| eigenvalue on a plane instead.")
     ] = False,
-    steps: Annotated[int, Parameter(help="With --convexity: points along each direction, odd.")] = 11,
-    extent: Annotated[float, Parameter(help="With --convexity: how far to go, in units of the weights' norms.")] = 1.0,
+    steps: Annotated[
+        int | None, Parameter(help="With --convexity: points along each direction, odd; default 11.")
+    ] = None,
+    extent: Annotated[
+        float | None, Parameter(help="With --convexity: how far to go, in units of the weights' norms; default 1.")
+    ] = None,
     images: Annotated[int, Parameter(help="Number of images to use.")] = 500,
     products: Annotated[
         int | None,
@@ -70,6 +74,9 @@ def curvature(
         raise InputError(
             "-k and --per-layer belong to the eigenvalues at the weights, not to --density or --convexity."
         )
+    grid: dict[str, Any] = {name: value for name, value in (("steps", steps), ("extent", extent)) if value is not None}
+    if grid and not convexity:
+        raise InputError(f"{' and '.join(f'--{name}' for name in grid)} go with --convexity.")
     count = 1 if k is None else k
     net = model.network()
     dataset = opened(net, data).images
@@ -82,7 +89,7 @@ def curvature(
         made = methods.spectral_density(net, dataset, layer=layer, images=images, seed=seed, **most)
         found, table = made, made.table()
     elif convexity:
-        plane = methods.convexity_map(net, dataset, steps=steps, extent=extent, images=images, seed=seed, **most)
+        plane = methods.convexity_map(net, dataset, images=images, seed=seed, **grid, **most)
         found, table = plane, plane.table()
         ends, residuals = [plane.largest, plane.smallest], [plane.residual]
     elif run is not None:

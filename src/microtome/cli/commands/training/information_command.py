@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -31,13 +31,20 @@ def information(
         str | None, Parameter(group=MODEL, help="Standard deviation of the normalisation in training.")
     ] = None,
     layers: Annotated[str | None, Parameter(group=MODEL, help="Layers of --model, joined by commas.")] = None,
-    hidden: Annotated[str, Parameter(help="Units of the hidden layers of the 12-bit task.")] = "10,7,5,4,3",
-    activation: Annotated[Literal["tanh", "relu"], Parameter(help="Nonlinearity of the hidden layers.")] = "tanh",
-    networks: Annotated[int, Parameter(help="Number of networks that are trained and averaged.")] = 50,
-    epochs: Annotated[int, Parameter(help="Number of passes over the training patterns.")] = 8000,
+    hidden: Annotated[
+        str | None, Parameter(help="Units of the hidden layers of the 12-bit task; default 10,7,5,4,3.")
+    ] = None,
+    activation: Annotated[
+        Literal["tanh", "relu"] | None, Parameter(help="Nonlinearity of the hidden layers; default tanh.")
+    ] = None,
+    networks: Annotated[
+        int | None, Parameter(help="Number of networks that are trained and averaged; default 50.")
+    ] = None,
+    epochs: Annotated[int | None, Parameter(help="Number of passes over the training patterns; default 8000.")] = None,
     checkpoints: Annotated[
-        int, Parameter(help="Number of checkpoints, evenly spaced on a logarithmic scale of epochs.")
-    ] = 100,
+        int | None,
+        Parameter(help="Number of checkpoints, evenly spaced on a logarithmic scale of epochs; default 100."),
+    ] = None,
     share: Annotated[
         list[float] | None, Parameter(help="Share of the patterns used for training; several shares are compared.")
     ] = None,
@@ -63,11 +70,23 @@ def information(
     check(gradients)
     if (run is None) != (model is None) or (run is None) != (data is None):
         raise InputError("your own training needs all of --run, --model and --data.")
+    twelve = {
+        "hidden": None if hidden is None else [int(width) for width in numbers(hidden, "--hidden", int)],
+        "activation": activation, "networks": networks, "epochs": epochs, "checkpoints": checkpoints,
+    }  # fmt: skip
+    given: dict[str, Any] = {name: value for name, value in twelve.items() if value is not None}
+    own = {"--input-shape": input_shape, "--mean": mean, "--std": std, "--layers": layers}
+    vain = [f"--{name}" for name in given] + ["--share"] * (share is not None) if run is not None else [
+        option for option, value in own.items() if value is not None
+    ]  # fmt: skip
+    if vain:
+        goes = "the 12-bit task, whose networks are trained here; leave out --run" if run is not None else "--run"
+        raise InputError(f"{', '.join(vain)} {'go' if len(vain) > 1 else 'goes'} with {goes}.")
     steps = _Steps()
     if run is not None and model is not None and data is not None:
         record = Run.read(run)
         options = ModelOptions(model=model, weights="random", input_shape=input_shape, mean=mean, std=std)
-        subject = options.recipe(data).open()
+        subject = options.recipe(data, replaced=True).open()
         found = methods.plane(
             record,
             subject.net,
@@ -82,12 +101,10 @@ def information(
         if gradients is not None:
             save(methods.gradient_phases(record), gradients, as_json=json)
         return
-    widths = [int(width) for width in numbers(hidden, "--hidden", int)]
     task = methods.twelve_bits()
     runs = {
         f"{100 * part:g} % trained on": methods.train_networks(
-            task, hidden=widths, activation=activation, networks=networks, epochs=epochs, checkpoints=checkpoints,
-            share=part, seed=seed, progress=steps,
+            task, share=part, seed=seed, progress=steps, **given
         )
         for part in share or [0.85]
     }  # fmt: skip

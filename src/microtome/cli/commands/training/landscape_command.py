@@ -37,7 +37,9 @@ def landscape(
     run: Annotated[Path | None, Parameter(help="Folder of a training: the plane of its trajectory.")] = None,
     line: Annotated[bool, Parameter(negative=(), help="A line in place of a plane.")] = False,
     steps: Annotated[int, Parameter(help="Points along each direction, odd.")] = 21,
-    extent: Annotated[float, Parameter(help="How far to go, in units of the weights' norms.")] = 1.0,
+    extent: Annotated[
+        float | None, Parameter(help="How far to go in random directions, in units of the weights' norms; default 1.")
+    ] = None,
     statistics: Annotated[
         Literal["frozen", "reestimated"], Parameter(help="Running statistics: as they are, or new at each point.")
     ] = "frozen",
@@ -78,6 +80,8 @@ def landscape(
         raise InputError("--to, --run and --line exclude each other; give one.")
     if test is not None and to is None:
         raise InputError("--test goes with --to.")
+    if extent is not None and (to is not None or run is not None):
+        raise InputError("--extent goes with random directions; with --to and --run the weights say how far to go.")
     if folder is not None:
         writable(folder)
     net = model.network()
@@ -86,16 +90,17 @@ def landscape(
         "steps": steps, "statistics": statistics, "tolerance": tolerance, "images": images,
         "precision": precision, "seed": seed, "folder": folder, "progress": _progress_lines(),
     }  # fmt: skip
+    far = 1.0 if extent is None else extent
     found: landscapes.LossLine | landscapes.LossSurface
     if to is not None:
         other = dataclasses.replace(model, weights=to).network()
         held = None if test is None else opened(net, test).images
         found = landscapes.between(net, other, dataset, test=held, **common)
     elif line:
-        found = landscapes.line(net, dataset, extent=extent, **common)
+        found = landscapes.line(net, dataset, extent=far, **common)
     else:
         found = landscapes.surface(
-            net, dataset, extent=extent, run=None if run is None else Run.read(run), **common
+            net, dataset, extent=far, run=None if run is None else Run.read(run), **common
         )  # fmt: skip
     if turns and isinstance(found, landscapes.LossSurface):
         from microtome.atlas.surface_page import surface_file
@@ -105,7 +110,10 @@ def landscape(
         print(f"wrote {output}", file=sys.stderr if json else sys.stdout)
     else:
         save(found, output, as_json=json)
-    tell([_row(found, between=to is not None)], _text, as_json=json)
+    rows = [_row(found, between=to is not None)]
+    if isinstance(found, landscapes.LossLine) and found.test is not None:
+        rows = [{"on": "training images", **rows[0]}, {"on": "test images", **_row(found.test, between=True)}]
+    tell(rows, _text, as_json=json)
 
 
 def _row(found: Any, *, between: bool) -> dict[str, Any]:
@@ -130,7 +138,12 @@ def _row(found: Any, *, between: bool) -> dict[str, Any]:
 
 def _text(row: Any) -> str:
     return ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value:,}" for name, value in row.items()
+        f"{name} {value:.4g}"
+        if isinstance(value, float)
+        else f"{name} {value}"
+        if isinstance(value, str)
+        else f"{name} {value:,}"
+        for name, value in row.items()
     )
 
 
