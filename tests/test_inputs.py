@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from microtome import InputError, ModelError, Network, attribution, spaces, units
+from microtome import InputError, ModelError, Network, attribution, batch_sizes, data, spaces, units, zoo
+from microtome.data.adapters.hugging_face import HuggingFace
+from microtome.loading import RunConfig
 
 SHAPE = (3, 5, 4)
 
@@ -226,6 +229,32 @@ def test_a_pixel_range_that_is_none_is_refused(pixels: Any) -> None:
 def test_a_normalisation_that_is_no_number_is_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         network(**options)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda shape: Network(nn.Flatten(), shape),
+        lambda shape: zoo.network("fcnn1", input_shape=shape),
+        lambda shape: RunConfig("no.module:of_this_name", input_shape=shape).network(),
+        lambda shape: data.digits().fit(shape),
+        lambda shape: HuggingFace([], shape, "image", None, None),
+    ],
+)
+def test_images_that_memory_cannot_hold_are_refused_before_anything_is_made(
+    use: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 64 times an image of 1 x 4 x 4 a larger one is refused; the smallest size that fits is not."""
+    monkeypatch.setattr(batch_sizes, "machine_memory", lambda: 64 * 16)
+    Network(nn.Flatten(), (1, 4, 4))
+    with pytest.raises(InputError, match=r"input_shape \(1, 4, 5\) is too large: .* memory"):
+        use((1, 4, 5))
+
+
+def test_a_machine_that_does_not_tell_its_memory_sets_no_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sysconf")
+    assert batch_sizes.machine_memory() is None
+    assert Network(nn.Flatten(), (1, 2, 2)).input_shape == (1, 2, 2)
 
 
 @pytest.mark.parametrize("shape", [16, "3,5,4", None, (3, 5), (3, 0, 4)])

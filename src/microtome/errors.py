@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -44,6 +45,23 @@ class DataWarning(UserWarning):
 
 class StoreWarning(UserWarning):
     """A stored file is damaged, and is computed again."""
+
+
+# torch raises a plain RuntimeError on a CPU; the error of a GPU is a subclass.
+_OUT_OF_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory has run out, on a processor or on another device.
+
+    Examples
+    --------
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"))
+    (True, True)
+    """
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
+    )
 
 
 def nearest(name: str, candidates: Iterable[str], n: int = 3) -> str:

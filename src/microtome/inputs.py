@@ -13,7 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from microtome import batch_sizes
 from microtome.errors import InputError, ModelError, nearest
+
+# A network is read with several images at once: one that only takes their mean held 10 images of memory, one with a
+# convolution of one channel 35.
+_READ_AT_ONCE = 16
 
 Target = int | str | Sequence[int | str] | Tensor | None
 
@@ -273,7 +278,7 @@ def state(model: nn.Module) -> list[Tensor]:
 
 
 def shape(size: Any) -> tuple[int, int, int]:
-    """Check the shape of an image: channels, height, width."""
+    """Check the shape of an image: channels, height, width, all positive, and no more than memory can hold."""
     try:
         channels, height, width = (int(value) for value in size if not isinstance(value, str))
     except (TypeError, ValueError):
@@ -281,6 +286,13 @@ def shape(size: Any) -> tuple[int, int, int]:
     if channels < 1 or min(height, width) < 1:
         came = tuple(size) if isinstance(size, list | tuple) else repr(size)
         raise InputError(f"input_shape is (channels, height, width), all positive; got {came}.")
+    each, memory = 4 * channels * height * width, batch_sizes.machine_memory()
+    if memory is not None and each * _READ_AT_ONCE > memory:
+        raise InputError(
+            f"input_shape ({channels}, {height}, {width}) is too large: an image takes {each / 1e9:,.1f} GB of memory, "
+            f"reading a network about {_READ_AT_ONCE} times as much, and there are {memory / 1e9:,.1f} GB. "
+            "Give a smaller height and width."
+        )
     return channels, height, width
 
 

@@ -20,7 +20,7 @@ __all__ = ["OptionTypes", "checks_types"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_LIST = re.compile(r"(?:Sequence|Iterable|list|tuple)\[(.+?)(?:, \.\.\.)?\]")
+_LIST = re.compile(r"(?:Collection|Sequence|Iterable|list|tuple)\[(.+?)(?:, \.\.\.)?\]")
 
 
 class OptionTypes:

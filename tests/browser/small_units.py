@@ -319,8 +319,11 @@ class SmallUnits:
             rows, "percentage points of accuracy", "Bars to the left: classes that need the unit.", MADE
         )
 
+    def weight(self, layer: str) -> Tensor:
+        return self.net.call(layer).arguments["weight"].detach()
+
     def kernels(self, layer: str) -> pages.Sprite:
-        weight = self.net.call(layer).arguments["weight"].detach()
+        weight = self.weight(layer)
         return self.draw.scaled(f"{layer}-kernels", weight.flatten(0, 1), "diverging", "weight", weight.shape[1])
 
     # -- layers --------------------------------------------------------------------------------------------------
@@ -356,6 +359,8 @@ class SmallUnits:
             "What each unit would rather see than any digit. The bars are its mean answer to the digits 0 to 9.",
             MADE,
             sections=(
+                pages.Section("Which units matter", (pages.Part(self.criteria(name)),)),
+                pages.Section("Pattern or place", (pages.Part(self.shares(name)),)),
                 pages.Section(
                     "All its weights",
                     (
@@ -386,6 +391,27 @@ class SmallUnits:
                 ),
             ),
         )
+
+    def criteria(self, name: str) -> pages.UnitTable:
+        """Spread and smallest weight of six units, with a standard error."""
+        spread = self.value[name].transpose(0, 1).flatten(1).double().std(1)
+        least = self.weight(name).flatten(1).amin(1)
+        rows = tuple(
+            pages.UnitTableRow(
+                k, to_unit(name, k), (float(spread[k]), float(least[k]), None), (0.01, None, None), (None,) * 3
+            )
+            for k in range(6)
+        )
+        return pages.UnitTable(("spread", "smallest weight", "not known"), rows, "Six units.", MADE)
+
+    def shares(self, name: str) -> pages.Shares:
+        """Of each unit, how much of its weights is positive, negative, and below a tenth of the largest."""
+        rows = []
+        for k, weights in enumerate(self.weight(name).flatten(1)):
+            small = weights.abs() < weights.abs().max() / 10
+            parts = (float(((weights > 0) & ~small).double().mean()), float(((weights < 0) & ~small).double().mean()))
+            rows.append(pages.Share(f"{name}:{k}", to_unit(name, k), (*parts, 1 - sum(parts))))
+        return pages.Shares(("positive", "negative", "small"), tuple(rows), "A bar is a unit.", MADE)
 
 
 def _bar(angle: float) -> Tensor:

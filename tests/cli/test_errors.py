@@ -11,7 +11,19 @@ import torch
 from PIL import Image
 
 from atlas import small
-from microtome.cli.main import run
+from microtome.attribution.gradients.integrated_gradients import RULES
+from microtome.cli.main import app, run
+from microtome.data.planted_shortcut import TELLING
+from microtome.representation.features import REDUCTIONS
+from microtome.reproduce.spotting_bias import HEADS
+from microtome.spaces.split.subspaces import VIEWS
+from microtome.surgery.without import ADAPTERS
+from microtome.trace.heads.head import OUTPUTS
+from microtome.training.information.networks import ACTIVATIONS
+from microtome.training.information.plane import ESTIMATORS
+from microtome.training.landscape.evaluation import PRECISIONS, STATISTICS
+from microtome.units.reconstruct import METHODS
+from microtome.units.what_where import REDUCTIONS as POSITIONS
 
 MODEL = ["--model", "nets:build", "--input-shape", small.SHAPE]
 
@@ -130,12 +142,20 @@ MISTAKES = {
     "broken run file": (["atlas", "bad.toml"], ["bad.toml", "TOML"]),
     "unknown key in the run file": (["atlas", "run.toml", "--data", "images", "--out", "out"], ["bugdet"]),
     "neither layer nor class": (["maximize", *MODEL, "-o", "out.png"], ["layer", "--for"]),
-    "units in words": (["maximize", "one", *MODEL, "-o", "out.png", "--channels", "a"], ["0-15"]),
+    "units in words": (["maximize", "one", *MODEL, "-o", "out.png", "--channels", "a"], ["--channels", "0-15"]),
+    "scores that are none": (explain("--scores", "foo"), ["--scores", '"foo"', "logits", "value"]),
+    "no columns named": (
+        ["criteria", *MODEL, "--data", "images", "--layers", "one", "--columns", ",", "-o", "a.png"],
+        ["--columns takes names"],
+    ),
+    "no classes to maximise": (["maximize", *MODEL, "--for", ",", "-o", "a.png"], ["--for takes names"]),
+    "no methods named": (explain("--method", ","), ["--method takes names"]),
+    "tag that nothing identifies": (["spotting-bias", "--tell", "foo"], ["--tell", '"foo"', "pattern", "place"]),
     "unknown unit": (["dissect", "one.png", *MODEL, "--layer", "one", "--channel", "9", "-o", "a.png"], ["9"]),
     "unknown kind of methods": (["methods", "--kind", "magic"], ["magic", "attribution"]),
     "units from the larger number to the smaller": (
         ["reconstruct", *MODEL, "--data", "images", "--layer", "one", "-o", "a.png", "--channels", "3-1"],
-        ["from the smaller number to the larger", '"3-1"'],
+        ["--channels takes ranges from the smaller number to the larger", '"3-1"'],
     ),
     "units without end": (
         ["maximize", "one", *MODEL, "-o", "a.png", "--channels", "0-99999999999"],
@@ -146,7 +166,7 @@ MISTAKES = {
     "no classes named": (explain("--classes", " "), ["--classes is empty"]),
     "no layers named": (
         ["criteria", *MODEL, "--data", "images", "--layers", ",", "-o", "a.png"],
-        ['names joined by commas are expected, got ","'],
+        ['--layers takes names joined by commas, got ","'],
     ),
     "target by a name without names": (
         ["explain-path", "one.png", *MODEL, "-o", "a.png", "--target", "dog"],
@@ -156,7 +176,10 @@ MISTAKES = {
         ["layer-repeats", *MODEL, "--data", "images", "--images", "0", "-o", "a.png"],
         ["at least one image", "--images 0"],
     ),
-    "images larger than memory": (factory("nets:build", "1,99999999,99999999"), ["not enough memory"]),
+    "images larger than memory": (
+        factory("nets:build", "1,99999999,99999999"),
+        ["input_shape (1, 99999999, 99999999) is too large", "39,999,999.2 GB"],
+    ),
     "library misspelt": (factory("timmm:resnet18"), ['"timmm"', "Nearest: timm"]),
     "folder in place of a file": (explain(out="folder.png"), ["folder.png cannot be written: it is a folder"]),
     "page in place of a figure": (
@@ -202,6 +225,30 @@ def test_a_mistake_is_one_clear_line_and_exit_2(mistake: str, files: Path, capsy
     for part in expected:
         assert part in said
     assert (files / "notes" / "a.txt").read_text() == "mine"
+
+
+CHOICES = {
+    ("layers", "--scores"): OUTPUTS,
+    ("spotting-bias", "--tell"): TELLING,
+    ("spotting-bias", "--head"): HEADS,
+    ("landscape", "--statistics"): STATISTICS,
+    ("landscape", "--precision"): PRECISIONS,
+    ("information", "--activation"): ACTIVATIONS,
+    ("information", "--estimator"): ESTIMATORS,
+    ("usable-information", "--reduce"): REDUCTIONS,
+    ("what-where", "--reduce"): POSITIONS,
+    ("without", "--adapter"): ADAPTERS,
+    ("explain", "--rule"): RULES,
+    ("reconstruct", "--method"): METHODS,
+    ("signal-space", "--view"): VIEWS,
+}
+
+
+@pytest.mark.parametrize("option", CHOICES)
+def test_an_option_offers_what_the_library_takes(option: tuple[str, str]) -> None:
+    arguments = app[option[0]].assemble_argument_collection()
+    (found,) = (argument for argument in arguments if option[1] in argument.names)
+    assert set(found.get_choices() or ()) == set(CHOICES[option])
 
 
 def test_masks_are_found_by_names_with_brackets(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

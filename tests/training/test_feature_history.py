@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -47,9 +49,23 @@ def test_distances_follow_the_definition(found: training.FeatureHistory, states:
 
 
 def test_a_layer_that_is_final_early_settles_early(found: training.FeatureHistory):
-    assert found.settled() == {"0": 1.0, "2": 2.0}
+    assert found.settled() == {"0": 1.0, "2": None}  # the second is final at the end only, as every layer is
     assert float(found.distance["0"][1:].max()) < 1e-9
     assert float(found.distance["2"][2].max()) < 1e-9
+
+
+def test_a_layer_has_settled_only_if_it_stays_near_before_the_end(found: training.FeatureHistory):
+    """By hand: median distances of a layer at four checkpoints."""
+    for far, epoch in {
+        (0.0, 0.0, 0.0, 0.0): 5.0,
+        (0.9, 0.0, 0.0, 0.0): 10.0,
+        (0.0, 0.9, 0.0, 0.0): 20.0,
+        (0.0, 0.0, 0.9, 0.0): None,
+        (0.9, 0.9, 0.9, 0.9): None,  # its units are constant, also in the final network
+    }.items():
+        distance = {"0": torch.tensor(far)[:, None].repeat(1, 3)}
+        one = dataclasses.replace(found, layers=["0"], epochs=[5.0, 10.0, 20.0, 40.0], distance=distance)
+        assert one.settled() == {"0": epoch}
 
 
 def test_pictures_and_labels_are_those_of_the_checkpoint(

@@ -47,10 +47,11 @@ def overflowing():
 
 
 class Scaled(nn.Linear):
-    """A linear layer with gradients of 1e20."""
+    """A linear layer with gradients of 1e20: of one class, since the loss does not see a shift of all."""
 
     def forward(self, x):
-        return super().forward(x) + 1e20 * (self.weight - self.weight.detach()).sum()
+        shift = 1e20 * (self.weight - self.weight.detach()).sum()
+        return super().forward(x) + shift * torch.eye(10)[0]
 
 
 RECIPE = training.Recipe(
@@ -276,6 +277,47 @@ def test_what_cannot_be_trained_is_said(digits):
     with pytest.raises(InputError, match="Nearest: mnist"):
         training.train_network(dataset="mnsit")
     assert math.isfinite(training.evaluate(network(), train)[0])
+
+
+@pytest.mark.parametrize(
+    ("shape", "layer"),
+    [
+        ((3, 8, 8), r'layer "0" \(Conv2d\), which expects 1 channel, on images of shape \(3, 8, 8\)'),
+        ((1, 12, 8), r'layer "6" \(Linear\), which expects 96 features, on images of shape \(1, 12, 8\)'),
+    ],
+)
+def test_images_of_another_shape_are_refused_before_the_training(digits, tmp_path, shape, layer):
+    train, validation = digits
+    other = validation.fit(shape)
+    for sets in ((other, None), (train, other)):
+        model, before = network(), network()
+        with pytest.raises(InputError, match=layer):
+            training.fit(model, *sets, recipe=RECIPE, out=tmp_path / "run")
+        assert same(model, before)
+        assert not (tmp_path / "run").exists()
+    with pytest.raises(InputError, match=layer):
+        training.evaluate(network(), other)
+
+
+def test_scores_that_are_no_rows_of_classes_are_refused(digits):
+    for model, came in ((nn.Conv2d(1, 10, 3), r"\(100, 10, 6, 6\)"), (nn.LSTM(8, 2), "LSTM|a tuple")):
+        with pytest.raises((ModelError, InputError), match=came):
+            training.fit(model, digits[0], recipe=RECIPE)
+
+
+def test_running_out_of_memory_is_no_fault_of_the_images(digits):
+    class Large(nn.Linear):
+        def forward(self, x):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    with pytest.raises(RuntimeError, match=r"^DefaultCPUAllocator"):
+        training.fit(Large(64, 10), digits[0], recipe=RECIPE)
+
+
+@pytest.mark.parametrize("keep", [5, "12", [2.5], [0], [4], [-1, 2]])
+def test_epochs_to_keep_are_epochs_of_the_training(digits, keep):
+    with pytest.raises(InputError, match=r"^keep: expected .*, got "):
+        training.fit(network(), digits[0], recipe=RECIPE, keep=keep)
 
 
 def test_evaluate_leaves_the_modes_of_a_half_frozen_model(digits):

@@ -14,9 +14,11 @@ from microtome.atlas.planning.plan import blocks
 from microtome.atlas.site.page_file import made_by, page_file
 from microtome.atlas.widgets import Sprite
 from microtome.atlas.widgets.map_canvas import MapCanvas, packed
+from microtome.atlas.wording import kept_by_pca, kept_by_tsne
 from microtome.loading import Subject
 from microtome.representation import Features, ImageMap
 from microtome.representation.neighbours import nearest
+from microtome.representation.principal_components import PrincipalMap
 
 __all__ = ["map_file"]
 
@@ -59,8 +61,8 @@ def map_file(subject: Subject, features: Features, found: ImageMap) -> bytes:
     )  # fmt: skip
     title = f"{count:,} images as {found.layer} of {subject.net.name} sees them"
     caption = (
-        "Near dots have similar responses of the layer's units; distances between groups mean nothing. The fainter a "
-        f"dot, the fewer of its {found.k} nearest images in the layer are near it here."
+        f"{kept_by_pca(float(found.explained.sum())) if isinstance(found, PrincipalMap) else kept_by_tsne()} "
+        f"The fainter a dot, the fewer of its {found.k} nearest images in the layer are near it here."
     )
     return page_file(title, MapCanvas(data, _thumbnails(subject, count), {}, {}, caption, made_by(found)))
 

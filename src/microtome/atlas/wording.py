@@ -1,10 +1,10 @@
-"""Wording of sentences on pages: lists, and nouns with their article."""
+"""Wording of sentences on pages: lists, nouns with their article, what maps of images keep."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["images_in_words", "in_percent", "listed", "sentence", "with_article"]
+__all__ = ["images_in_words", "in_percent", "kept_by_pca", "kept_by_tsne", "listed", "sentence", "with_article"]
 
 
 def listed(names: Sequence[str]) -> str:
@@ -71,3 +71,20 @@ def sentence(text: str) -> str:
     """
     first = text[:1] if text[1:2] == "-" else text[:1].upper()  # t-SNE keeps its small letter
     return f"{first}{text[1:]}" if text.endswith(".") else f"{first}{text[1:]}."
+
+
+def kept_by_tsne() -> str:
+    """What a map by t-SNE keeps of the images' places in a layer, and what it does not."""
+    return (
+        "t-SNE keeps neighbours: images with the most similar responses of the layer's units are near each other. It "
+        "does not keep distances: how far apart groups are, and how large, means nothing."
+    )
+
+
+def kept_by_pca(share: float) -> str:
+    """What a map by PCA keeps, with the share of the variance along its two directions."""
+    return (
+        "PCA keeps distances along the two directions in which the responses of the layer's units differ most, "
+        f"{100 * share:.0f} % of all differences between the images. "
+        "It drops the others: images that lie on each other may differ there."
+    )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
-import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,12 +17,9 @@ from cyclopts import App, CycloptsError
 
 import microtome
 from microtome.cli.run_file import expand
-from microtome.errors import DataWarning, MicrotomeError, ModelWarning, StoreWarning
+from microtome.errors import DataWarning, MicrotomeError, ModelWarning, StoreWarning, is_out_of_memory
 
 __all__ = ["app", "main", "run"]
-
-# torch raises a plain RuntimeError on a CPU; the error of a GPU is a subclass.
-_OUT_OF_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
 
 app = App(
     name="microtome",
@@ -95,7 +91,7 @@ def run(tokens: Sequence[str]) -> int:
     except OSError as error:
         return _fail(f"{type(error).__name__}: {error}")
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
+        if not is_out_of_memory(error):
             raise
         return _fail("there is not enough memory. Give smaller or fewer images, or a smaller part of the network.")
     return 0

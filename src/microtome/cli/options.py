@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
@@ -80,7 +80,8 @@ class ModelOptions:
         str | None, Parameter(help="Which output holds the scores, by name or number, in a model with several outputs.")
     ] = None
     scores: Annotated[
-        str | None, Parameter(help="What the scores are, if not detected: logits, probabilities, sigmoid, value.")
+        Literal["logits", "sigmoid", "probabilities", "value"] | None,
+        Parameter(help="What the scores are, if not detected."),
     ] = None
     device: Annotated[str | None, Parameter(help="Where to run: cpu, cuda, ...")] = None
 
@@ -150,27 +151,27 @@ def numbers(text: str, option: str, kind: type[int] | type[float]) -> tuple[floa
     return found
 
 
-def names(text: str | None) -> list[str] | None:
+def names(text: str | None, option: str) -> list[str] | None:
     """Names joined by commas, or None.
 
     Examples
     --------
-    >>> names("conv1, conv2")
+    >>> names("conv1, conv2", "--layers")
     ['conv1', 'conv2']
     """
     if text is None:
         return None
     found = [part.strip() for part in text.split(",") if part.strip()]
     if not found:
-        raise InputError(f'names joined by commas are expected, got "{text}". Leave the option out for the default.')
+        raise InputError(f'{option} takes names joined by commas, got "{text}". Leave it out for the default.')
     return found
 
 
-def methods_named(text: str | None) -> list[str | Callable[..., Any]] | None:
+def methods_named(text: str | None, option: str) -> list[str | Callable[..., Any]] | None:
     """Methods joined by commas, or None: registered names, and functions of the user's own (``file.py:function``)."""
     from microtome.loading.own_functions import is_own, own_function
 
-    listed = names(text)
+    listed = names(text, option)
     return None if listed is None else [own_function(name) if is_own(name) else name for name in listed]
 
 

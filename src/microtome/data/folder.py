@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from microtome import inputs
 from microtome.data.adapters.naming import by_folder, by_prefix, class_level, parts_of_a_data_set
 from microtome.data.folder_layout import around_the_classes, check_masks, tell_nested_folders, tell_unread
 from microtome.data.images import Images, chosen_places
@@ -43,7 +44,7 @@ class Folder:
         classes: Sequence[str] | None,
     ) -> None:
         self.files = tuple(files)
-        self.shape = input_shape
+        self.shape = inputs.shape(input_shape)
         self.root = root
         self.source = root.name
         self.labels = labels

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from microtome import inputs
 from microtome.data.picture import STRIP
 from microtome.errors import InputError
 from microtome.option_types import checks_types
@@ -193,7 +194,7 @@ class Images:
 
         The shorter side is brought to the target and the rest cut off evenly, as for a folder of photos.
         """
-        channels, height, width = input_shape
+        channels, height, width = inputs.shape(input_shape)
         if (channels, height, width) == self.shape:
             return self
         _check_channels(self.shape[0], channels)

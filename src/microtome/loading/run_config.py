@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from microtome import data as datasets
-from microtome import zoo
+from microtome import inputs, zoo
 from microtome.errors import InputError
 from microtome.loading import hubs, own_model
 from microtome.loading.class_folders import labelled
@@ -78,6 +78,8 @@ class RunConfig:
         InputError, ModelError
             As the message says.
         """
+        if self.input_shape is not None:
+            inputs.shape(self.input_shape)  # before weights are made for it
         head = int(self.head) if self.head is not None and self.head.isdecimal() else self.head
         hub, _, name = self.model.partition(":")
         if hub == "zoo":

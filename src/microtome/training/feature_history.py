@@ -62,13 +62,17 @@ class FeatureHistory(Result, drawing="training.feature_history_figures:feature_h
     labels: dict[str, list[list[str]]]
     images: int
 
-    def settled(self, within: float = 0.1) -> dict[str, float]:
-        """By layer the first epoch after which the median distance stays at or below a threshold."""
-        found = {}
+    def settled(self, within: float = 0.1) -> dict[str, float | None]:
+        """By layer the first epoch from which on the median distance stays at or below a threshold.
+
+        None for a layer that has not settled: the last checkpoint does not count alone, since it is compared with
+        itself.
+        """
+        found: dict[str, float | None] = {}
         for layer in self.layers:
             near = (self.distance[layer].median(1).values <= within).tolist()
-            place = len(near) - next((back for back, is_near in enumerate(reversed(near)) if not is_near), len(near))
-            found[layer] = self.epochs[min(place, len(self.epochs) - 1)]
+            count = next((back for back, is_near in enumerate(reversed(near)) if not is_near), len(near))
+            found[layer] = self.epochs[len(near) - count] if count > 1 else None
         return found
 
     def table(self) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from microtome.batch_sizes import check_count
 from microtome.data import Dataset, batches, fetch
 from microtome.errors import InputError, ModelError, StoreError
 from microtome.option_types import OptionTypes, checks_types
 from microtome.progress import Clock, Listener
 from microtome.training import checkpoints
+from microtome.training.class_scores import check_takes, class_scores
+from microtome.training.normalisation import check_normalisation, normalised
 from microtome.training.reachable import ReachableKernels
 from microtome.training.recorder import Recorder
 from microtome.training.schedule import SCHEDULES, rate
@@ -67,8 +70,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         OptionTypes(inspect.signature(type(self))).check(vars(self))
-        if self.epochs < 1 or self.batch < 1:
-            raise InputError(f"at least one epoch and one image a step are expected, got {self.epochs}, {self.batch}.")
+        check_count(self.epochs, "epochs")
+        check_count(self.batch, "batch")
         if self.optimizer not in _OPTIMIZERS:
             raise InputError(f'there is no optimizer "{self.optimizer}"; choose from {", ".join(_OPTIMIZERS)}.')
         if self.schedule not in SCHEDULES:
@@ -82,7 +85,7 @@ class Recipe:
             )
         if self.nesterov and not self.momentum:
             raise InputError("Nesterov's form needs a momentum above 0, got momentum=0.")
-        _check_normalisation(self.mean, self.std)
+        check_normalisation(self.mean, self.std)
 
 
 @checks_types
@@ -134,16 +137,22 @@ def fit(
     Raises
     ------
     InputError
-        The data set is empty or has no labels.
+        The data set is empty or has no labels, the model does not take its images, or ``keep`` names an epoch that the
+        recipe does not have.
     ModelError
-        The loss is no longer finite.
+        The loss is no longer finite, or the model does not give a row of class scores for each image.
     StoreError
         The folder holds another run, or cannot be written.
     """
     if not len(train):
         raise InputError("the training set is empty.")
+    for dataset in (train, validation):
+        if dataset is not None and len(dataset):
+            check_takes(model, dataset, mean=recipe.mean, std=recipe.std, batch=recipe.batch)
     folder = None if out is None else Path(out)
     kept = None if keep is None else {*keep, recipe.epochs}
+    if kept is not None and (min(kept) < 1 or max(kept) > recipe.epochs):
+        raise InputError(f"keep: expected epochs from 1 to {recipe.epochs}, got {sorted(kept - {recipe.epochs})}.")
     recorder = Recorder(folder, model, settings=asdict(recipe), gradients=gradients, keep=kept)
     optimizer = _optimizer(model, recipe)
     first = _resumed(model, optimizer, recorder, recipe, len(train), folder, resume)
@@ -207,7 +216,7 @@ class _Loop:
             raise InputError("training needs a label for every image; the training set has images without one.")
         device = next(self.model.parameters()).device
         images, labels = images.to(device), labels.to(device)
-        scores = self.model(_normalised(images, self.recipe.mean, self.recipe.std))
+        scores = class_scores(self.model, normalised(images, self.recipe.mean, self.recipe.std))
         _check_labels(labels, scores)
         loss = functional.cross_entropy(scores, labels)
         if not bool(loss.isfinite()):
@@ -235,7 +244,7 @@ def evaluate(
     InputError
         The data set is empty or has no labels.
     """
-    _check_normalisation(mean, std)
+    check_normalisation(mean, std)
     modes = {module: module.training for module in model.modules()}
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     total, right, count = 0.0, 0, 0
@@ -246,7 +255,7 @@ def evaluate(
                 if labels is None or not bool((labels >= 0).any()):
                     continue
                 images, labels = images[labels >= 0].to(device), labels[labels >= 0].to(device)
-                scores = model(_normalised(images, mean, std))
+                scores = class_scores(model, normalised(images, mean, std))
                 _check_labels(labels, scores)
                 total += float(functional.cross_entropy(scores, labels, reduction="sum"))
                 right += int((scores.argmax(1) == labels).sum())
@@ -262,22 +271,6 @@ def evaluate(
 def _check_labels(labels: Tensor, scores: Tensor) -> None:
     if int(labels.max()) >= scores.shape[1]:
         raise InputError(f"there is a label {int(labels.max())}, and the model has only {scores.shape[1]} classes.")
-
-
-def _check_normalisation(mean: float | tuple[float, ...], std: float | tuple[float, ...]) -> None:
-    numbers = [[*value] if isinstance(value, Iterable) else [value] for value in (mean, std)]
-    if not all(map(math.isfinite, numbers[0])) or not all(0 < value < math.inf for value in numbers[1]):
-        raise InputError(f"a finite mean and a positive std are expected, got {mean} and {std}.")
-
-
-def _normalised(images: Tensor, mean: float | tuple[float, ...], std: float | tuple[float, ...]) -> Tensor:
-    shape = (1, -1, 1, 1)
-    for value in (mean, std):
-        if isinstance(value, Iterable) and len([*value]) not in (1, images.shape[1]):
-            raise InputError(
-                f"mean and std are one number or one for each of {images.shape[1]} channels, got {mean} and {std}."
-            )
-    return (images - images.new_tensor(mean).view(shape)) / images.new_tensor(std).view(shape)
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import nn
 
+from microtome import inputs
 from microtome.data.named.mnist import CLASSES, MEAN, STD
 from microtome.errors import InputError, ModelError, nearest
 from microtome.option_types import checks_types
@@ -185,7 +186,7 @@ def build(
         The weights are not installed or do not fit.
     """
     entry = architecture(name)
-    shape = entry.input_shape if input_shape is None else input_shape
+    shape = entry.input_shape if input_shape is None else inputs.shape(input_shape)
     if classes is not None and classes < 1:
         raise InputError(f"at least one class was expected, got {classes}.")
     model = entry.build(shape, _class_count(entry) if classes is None else classes, seed=seed)

@@ -292,7 +292,7 @@ def test_what_is_no_linear_map_is_refused():
     net = mt.Network(nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU()), (1, 2, 2))
     with pytest.raises(mt.LayerError, match="Linear or convolution"):
         spaces.operator(net, "2")
-    with pytest.raises(mt.InputError, match="k from 1 to 3"):
+    with pytest.raises(mt.InputError, match="from 1 to 3 triplets"):
         spaces.operator(net, "1").triplets(4)
     with pytest.raises(mt.InputError, match="largest"):
         spaces.operator(net, "1").triplets(1, which="middle")

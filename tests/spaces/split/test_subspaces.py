@@ -12,7 +12,7 @@ from torch import nn
 
 import microtome as mt
 from microtome import spaces
-from microtome.errors import DataWarning
+from microtome.errors import DataWarning, LayerError
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -286,3 +286,19 @@ def test_padding_inside_a_module_is_read_after_it():
     found = spaces.class_residuals(net, [(image, 0) for image in images], threshold=1e-9)
     average = padded.mean(0).flatten()
     assert torch.allclose(found.residual[0], average - heard_part @ average, atol=1e-7)
+
+
+def test_a_network_without_linear_layers_is_one_clear_error():
+    net = mt.Network(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), (3, 4, 4))
+    images = torch.rand(4, 3, 4, 4)
+    labelled = [(image, 0) for image in images]
+    for method, data in (
+        (spaces.spectra, ()),
+        (spaces.kept_and_lost, (images,)),
+        (spaces.rejected_energy, (images,)),
+        (spaces.class_residuals, (labelled,)),
+    ):
+        with pytest.raises(LayerError, match="no Linear layer and no convolution; `microtome layers` lists all layers"):
+            method(net, *data)
+    with pytest.raises(LayerError, match="no layer was named"):
+        spaces.spectra(net, [])

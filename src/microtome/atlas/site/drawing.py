@@ -86,16 +86,17 @@ def curve(drawn: Curve) -> Markup:
 
 
 def image_map(drawn: ImageMap, label: Callable[[int], str]) -> Markup:
-    """Images as dots, a colour for each of up to ten classes, with a legend."""
-    width, height, edge = 520, 400, 12
+    """Images as dots on one scale in both directions, a colour for each of up to ten classes, with a legend."""
+    width, highest, edge = 520, 400, 12
     xs, ys = [point.x for point in drawn.points], [point.y for point in drawn.points]
-    spans = (max(xs) - min(xs)) or 1.0, (max(ys) - min(ys)) or 1.0
+    middle = (min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2
+    span = max((max(xs) - min(xs)) / (width - 2 * edge), (max(ys) - min(ys)) / (highest - 2 * edge)) or 1.0
     groups = sorted({point.group for point in drawn.points})
     coloured = len(groups) <= COLOURED
+    height = max(round((max(ys) - min(ys)) / span) + 2 * edge, 16 + 20 * len(groups) if coloured else 0)
     parts = []
     for point in drawn.points:
-        x = edge + (width - 2 * edge) * (point.x - min(xs)) / spans[0]
-        y = height - edge - (height - 2 * edge) * (point.y - min(ys)) / spans[1]
+        x, y = width / 2 + (point.x - middle[0]) / span, height / 2 - (point.y - middle[1]) / span
         kind = f"dot dot{groups.index(point.group)}" if coloured else "dot"
         parts.append(f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
         if point.wrong:

@@ -46,7 +46,8 @@ def maximize(
             net, layer, channels=indices(channels), sign=sign, diverse=diverse, steps=steps, seed=seed
         )
     else:
-        result = synthesis.maximize_class(net, names(classes), sign=sign, diverse=diverse, steps=steps, seed=seed)
+        wanted = names(classes, "--for")
+        result = synthesis.maximize_class(net, wanted, sign=sign, diverse=diverse, steps=steps, seed=seed)
     tell(
         (
             {"name": name, "activation": activation}
@@ -74,8 +75,8 @@ def indices(text: str | None) -> list[int] | None:
         try:
             low, high = int(first), int(last) if dash else int(first)
         except ValueError:
-            raise InputError(f'units are numbers or ranges joined by commas, as in 0-15,20; got "{text}".') from None
+            raise InputError(f'--channels takes numbers or ranges, as in 0-15,20; got "{text}".') from None
         if not 0 <= high - low < _MOST:
-            raise InputError(f'a range of units goes from the smaller number to the larger, as in 0-15; got "{part}".')
+            raise InputError(f'--channels takes ranges from the smaller number to the larger; got "{part}".')
         numbers += range(low, high + 1)
     return numbers

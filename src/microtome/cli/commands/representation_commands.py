@@ -107,7 +107,7 @@ def cka(
         subject.net,
         other,
         _some(subject.images, limit),
-        names(layers),
+        names(layers, "--layers"),
         reduce=reduce,
         debiased=debiased,
         seed=seed,

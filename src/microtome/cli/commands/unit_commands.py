@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -45,8 +45,10 @@ def reconstruct(
         str | None, Parameter(help="Units, joined by commas; 0-15 is a range. Default the first eight.")
     ] = None,
     k: Annotated[int, Parameter(help="Patches of each unit.")] = 9,
-    method: Annotated[str, Parameter(help="deconvnet, guided or gradient.")] = "deconvnet",
-    view: Annotated[str, Parameter(help="rows, or blocks as in Zeiler and Fergus.")] = "blocks",
+    method: Annotated[
+        Literal["deconvnet", "guided", "gradient"], Parameter(help="How it is propagated back.")
+    ] = "deconvnet",
+    view: Annotated[Literal["rows", "blocks"], Parameter(help="Layout; blocks as in Zeiler and Fergus.")] = "blocks",
 ) -> None:
     """Show what drives each unit in its strongest patches: its activation propagated back to the pixels.
 

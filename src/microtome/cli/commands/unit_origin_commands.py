@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -42,7 +42,7 @@ def explain_path(
     page = output.suffix.lower() == ".html"
     check(output, (".html",))
     net = model.network()
-    found = units.explain_path(net, pictures([photo], net)[0], target, layers=names(layers), labels=labels)
+    found = units.explain_path(net, pictures([photo], net)[0], target, layers=names(layers, "--layers"), labels=labels)
     if json:
         tell_table(found.table(), as_json=True)
     else:
@@ -73,7 +73,7 @@ def what_where(
     layer: LayerName,
     output: Output,
     reduce: Annotated[
-        str, Parameter(help="How positions are pooled: max, mean, or centre (the neuron in the middle).")
+        Literal["max", "mean", "centre"], Parameter(help="How positions are pooled; centre: the neuron in the middle.")
     ] = "max",
     json: Json = False,
 ) -> None:
@@ -137,6 +137,6 @@ def layer_repeats(
     subject = model.recipe(data).open()
     count = min(images, len(subject.images))
     chosen = subject.images.subset([place * len(subject.images) // count for place in range(count)])
-    found = representation.repeats(subject.net, chosen, names(layers), seed=seed)
+    found = representation.repeats(subject.net, chosen, names(layers, "--layers"), seed=seed)
     tell_table(found.table(), as_json=json)
     save(found, output, as_json=json)

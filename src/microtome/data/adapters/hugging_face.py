@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from microtome import inputs
 from microtome.data.adapters.image_values import as_image
 from microtome.data.adapters.items import IMAGE_KEYS, LABEL_KEYS
 from microtome.errors import InputError
@@ -40,7 +41,7 @@ class HuggingFace:
         classes: Sequence[str] | None,
     ) -> None:
         self.table = table
-        self.shape = input_shape
+        self.shape = inputs.shape(input_shape)
         self.columns = (image, label)
         self.classes = None if classes is None else tuple(classes)
         self.source = "Hugging Face data set"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -41,6 +42,21 @@ def linear_layers(net: Network) -> list[str]:
         for layer in net.layers.values()
         if layer.leaf and layer.parameters and operator_of(layer) in LINEAR and "#" not in layer.name
     ]
+
+
+def chosen_linear_layers(net: Network, layers: Iterable[str] | None) -> list[str]:
+    """The named layers, each once; by default all linear layers.
+
+    Raises
+    ------
+    LayerError
+        When there is none.
+    """
+    names = linear_layers(net) if layers is None else list(dict.fromkeys(layers))
+    if not names:
+        what = "the network has no Linear layer and no convolution" if layers is None else "no layer was named"
+        raise LayerError(f"{what}; `microtome layers` lists all layers.")
+    return names
 
 
 def linear_call(net: Network, layer: str) -> Call:

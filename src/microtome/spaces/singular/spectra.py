@@ -11,7 +11,7 @@ from torch import Tensor
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, stated
-from microtome.spaces.operators.linear_layer import PRODUCTS, linear_layers, operator_of
+from microtome.spaces.operators.linear_layer import PRODUCTS, chosen_linear_layers, operator_of
 from microtome.spaces.split.subspaces import layer_matrix
 
 _DIRECT = 2.0e10  # operations up to which an SVD is taken; beyond, the eigenvalues of the smaller Gram matrix
@@ -66,7 +66,7 @@ def spectra(net: Network, layers: list[str] | None = None, *, view: str | None =
     Raises
     ------
     LayerError
-        When a layer is no linear map.
+        When a layer is no linear map, or the network has none.
 
     Notes
     -----
@@ -85,7 +85,7 @@ def spectra(net: Network, layers: list[str] | None = None, *, view: str | None =
     ----------
     .. [1] G. Strang. Introduction to Linear Algebra. Wellesley-Cambridge Press, 2022.
     """
-    names = linear_layers(net) if layers is None else list(layers)
+    names = chosen_linear_layers(net, layers)
     eps = float(torch.finfo(net.dtype).eps)
     values: dict[str, Tensor] = {}
     views: dict[str, str] = {}

@@ -102,7 +102,7 @@ def triplets(
     if which not in ("largest", "smallest"):
         raise InputError(f'which is "largest" or "smallest", got "{which}".')
     if not 1 <= k <= min(m, n):
-        raise InputError(f'"{operator.name}" is {m} x {n}: k from 1 to {min(m, n)} was expected, got {k}.')
+        raise InputError(f'"{operator.name}" is {m} x {n}: from 1 to {min(m, n)} triplets were expected, got {k}.')
     if min(m, n) <= _SMALL and m * n <= 16 * _SMALL**2:
         left, values, right = _decomposed(operator, k, which)
     elif which == "largest":

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from microtome import data
-from microtome.errors import InputError, LayerError
+from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, stated
 from microtome.spaces.operators.layer_operator import layer_operator
-from microtome.spaces.operators.linear_layer import PRODUCTS, images_first, linear_layers, operator_of, read_by
+from microtome.spaces.operators.linear_layer import PRODUCTS, chosen_linear_layers, images_first, operator_of, read_by
 from microtome.spaces.split.row_space import STEPS, THRESHOLD, signal_part
 from microtome.spaces.split.subspaces import subspaces
 from microtome.spaces.split.weight_vectors import weight_vectors
@@ -120,7 +120,7 @@ def class_residuals(
     .. [1] R. Pattichis, M. S. Pattichis. Understanding neural network systems for image analysis using vector
        spaces and inverse maps. SSIAI 2024.
     """
-    name = layer if layer is not None else _first(net)
+    name = layer if layer is not None else chosen_linear_layers(net, None)[0]
     averages, labels = class_averages(data.adapt(dataset, net))
     if labels[-1] >= net.output_shape[0]:
         raise InputError(f"label {labels[-1]} is no class of the network, which has {net.output_shape[0]}.")
@@ -178,13 +178,6 @@ def class_averages(dataset: Any, *, batch: int = 512) -> tuple[Tensor, list[int]
             "is empty, or no image of it has a label."
         )
     return torch.stack([sums[label] / counts[label] for label in known]), known
-
-
-def _first(net: Network) -> str:
-    names = linear_layers(net)
-    if not names:
-        raise LayerError("the network has no Linear layer and no convolution.")
-    return names[0]
 
 
 def _is_last(net: Network, layer: str) -> bool:

@@ -10,13 +10,19 @@ import torch
 from torch import Tensor
 
 from microtome import data
-from microtome.errors import InputError, LayerError
+from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, stated
 from microtome.spaces.operators.jacobian import jacobian_operator
 from microtome.spaces.operators.layer_operator import layer_operator
-from microtome.spaces.operators.linear_layer import images_first, in_double, linear_layers, read_by
+from microtome.spaces.operators.linear_layer import (
+    chosen_linear_layers,
+    images_first,
+    in_double,
+    linear_layers,
+    read_by,
+)
 from microtome.spaces.operators.operator import DENSE
 from microtome.spaces.singular.injective import injective
 from microtome.spaces.split.row_space import STEPS, THRESHOLD, SignalPart, signal_part
@@ -204,7 +210,7 @@ def rejected_energy(
     .. [1] R. Pattichis, M. S. Pattichis. Understanding neural network systems for image analysis using vector
        spaces and inverse maps. SSIAI 2024.
     """
-    names = _named(net, layers)
+    names = chosen_linear_layers(net, layers)
     maps = {name: layer_operator(net, name) for name in names}
     full = {name: injective(layer_map, measure=dense) is True for name, layer_map in maps.items()}
     parts: dict[str, list[SignalPart]] = {name: [] for name in names}
@@ -281,7 +287,7 @@ def kept_and_lost(
     .. [1] R. Pattichis, M. S. Pattichis. Understanding neural network systems for image analysis using vector
        spaces and inverse maps. SSIAI 2024.
     """
-    names = _named(net, layers)
+    names = chosen_linear_layers(net, layers)
     exact = in_double(net)
     x = exact.images(net.images(images).double())
     parts: list[list[SignalPart]] = []
@@ -336,14 +342,6 @@ def _first_and_injective(net: Network, name: str) -> bool:
     x = x.to(between.device)[None]
     scale = torch.tensor(net.std, dtype=torch.float64, device=x.device)[:, None, None]
     return bool(torch.allclose(between.adjoint(between.apply(x)) * scale.square(), x, rtol=1e-9, atol=1e-9))
-
-
-def _named(net: Network, layers: Iterable[str] | None) -> list[str]:
-    names = linear_layers(net) if layers is None else list(dict.fromkeys(layers))
-    if not names:
-        what = "the network has no Linear layer and no convolution" if layers is None else "no layer was named"
-        raise LayerError(f"{what}; `microtome layers` lists all layers.")
-    return names
 
 
 def _images(net: Network, dataset: Any) -> Iterable[Tensor]:

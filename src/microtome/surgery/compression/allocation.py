@@ -53,6 +53,9 @@ def allocate(
 ) -> list[int]:
     """Number of channels to remove from each family: greedily the smallest cost per saved multiply-add.
 
+    A step takes several channels at once and may save more than is needed. At the end no family can have another
+    channel back within the budget.
+
     Parameters
     ----------
     work : Work
@@ -84,7 +87,7 @@ def allocate(
                     continue
                 after = gone.copy()
                 after[family] += many
-                saved = now - work.of(work.sizes - after)
+                saved = min(now - work.of(work.sizes - after), now - budget)  # what goes beyond the budget is no gain
                 ratio = (cost[gone[family] + many - 1] - paid) / max(saved, 1e-9)
                 if best is None or ratio < best[0]:
                     best = ratio, family, many
@@ -96,4 +99,26 @@ def allocate(
             )
         gone[best[1]] += best[2]
         now = work.of(work.sizes - gone)
+    _give_back(work, costs, budget, gone)
     return [int(count) for count in gone]
+
+
+def _give_back(work: Work, costs: Sequence[Sequence[float]], budget: float, gone: NDArray[np.int64]) -> None:
+    """Keep channels that need not go, one at a time: first the one with the largest cost per multiply-add."""
+    while True:
+        now = work.of(work.sizes - gone)
+        best: tuple[float, int] | None = None
+        for family in gone.nonzero()[0].tolist():
+            count = int(gone[family])
+            gone[family] -= 1
+            then = work.of(work.sizes - gone)
+            gone[family] += 1
+            if then > budget:
+                continue
+            cost = costs[family][count - 1] - (costs[family][count - 2] if count > 1 else 0.0)
+            ratio = cost / max(then - now, 1e-9)
+            if best is None or ratio > best[0]:
+                best = ratio, family
+        if best is None:
+            return
+        gone[best[1]] -= 1

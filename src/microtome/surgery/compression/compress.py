@@ -34,10 +34,13 @@ class Compression(SmallerNetwork, drawing="surgery.pruning_figures:widths"):
         Largest change of any logit on the data.
     images : int
         Number of images for the fits.
+    asked : float
+        The largest share of the multiply-adds that was asked; ``share`` is the one that whole channels reach below it.
     """
 
     largest_change: float
     images: int
+    asked: float
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,9 @@ def compress(
     .. math:: L_B = \operatorname{tr}\big(\Lambda\, W_B\, [(H^{-1})_{BB}]^{-1}\, W_B^T\big),
 
     with the second moments H of the layer's inputs and the mean squared slope :math:`\Lambda` of the logits
-    with respect to its outputs [1]_ [2]_ [3]_: greedily the step with the smallest loss per saved multiply-add. H is
+    with respect to its outputs [1]_ [2]_ [3]_: greedily the step with the smallest loss per saved multiply-add. Then
+    channels come back, as long as the share is not above ``multiply_adds``: a whole channel of a small network can be
+    a large share, so that less may be left than was asked; ``asked`` and ``share`` say so. H is
     that of four fifths of the images; what a removal costs is measured on the other fifth, since with few images the
     adapted weights follow those of H. Channels without a nonlinearity between the layers that compute and read them
     are first rotated to their principal axes, which changes nothing and leaves little in the last ones [4]_. With
@@ -88,7 +93,7 @@ def compress(
     dataset : data set
         Images with or without labels; a few hundred to some thousand.
     multiply_adds : float
-        The share that is left, in (0, 1].
+        The largest share that is left, in (0, 1].
     damping : float
         Smallest ridge penalty towards the old weights: a share of the mean diagonal of H. The fits in order choose
         1, 10, 100 or 1000 times this, or no change, by the error on held-out images.
@@ -151,6 +156,7 @@ def compress(
         provenance=stated(images=len(dataset)),
         largest_change=removal.largest_change(net, small, dataset, batch=batch),
         images=len(dataset),
+        asked=multiply_adds,
         **described(net, known.channels, gone, small),  # type: ignore[arg-type]  # named as the fields
     )
     result.attach(removal.wrapped(net, small.model))

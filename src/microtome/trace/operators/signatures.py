@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from microtome.trace.operators.spellings import Spelling
 
@@ -195,12 +195,13 @@ def refined(kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     if kind in ("maximum", "max"):
         bound = bind(kind, args, kwargs)
         other = bound["other"]
-        constant = isinstance(other, Tensor) and isinstance(bound["input"], Tensor) and not other.requires_grad
-        return "relu" if constant and not bool(other.count_nonzero()) and other.is_floating_point() else kind
+        both = isinstance(other, Tensor) and isinstance(bound["input"], Tensor)
+        return "relu" if both and other.is_floating_point() and _is_zero(other) else kind
     return kind
 
 
 def _is_zero(value: Any) -> bool:
+    """Whether a bound is zero, and stays so: a weight may learn, so that the operation would change its name."""
     if isinstance(value, Tensor):
-        return not value.requires_grad and not bool(value.count_nonzero())
+        return not isinstance(value, nn.Parameter) and not value.requires_grad and not bool(value.count_nonzero())
     return value is not None and value == 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from microtome.batch_sizes import check_count
 from microtome.data import Dataset
 from microtome.errors import InputError
 from microtome.network import Network
@@ -165,11 +166,8 @@ def check_options(k: int, smallest: int | None, tolerance: float, products: int)
     InputError
         One of them is too small.
     """
-    if k < 1 or products < 1 or (smallest is not None and smallest < 1):
-        wrong = f"{k}, {products}" + ("" if smallest is None else f", {smallest}")
-        raise InputError(
-            f"k and products must be at least 1{'' if smallest is None else ', and so must smallest'}, got {wrong}."
-        )  # fmt: skip
+    for name, count in (("k", k), ("products", products), ("smallest", 1 if smallest is None else smallest)):
+        check_count(count, name)
     if products < (wanted := k + (k if smallest is None else smallest)):
         raise InputError(f"products must be at least {wanted}, the number of eigenvalues at both ends; got {products}.")
     if not tolerance > 0:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from microtome.batch_sizes import check_count
 from microtome.errors import InputError, ModelError
 from microtome.option_types import checks_types
 from microtome.progress import Clock, Listener
@@ -324,8 +325,8 @@ def _check(
         raise InputError("the task has only one class; at least two are needed.")
     if activation not in ACTIVATIONS:
         raise InputError(f'there is no activation "{activation}"; choose from {", ".join(ACTIVATIONS)}.')
-    if min(networks, epochs, batch) < 1:
-        raise InputError(f"networks, epochs and batch must be at least 1, got {networks}, {epochs} and {batch}.")
+    for name, count in (("networks", networks), ("epochs", epochs), ("batch", batch)):
+        check_count(count, name)
     if not hidden or min(hidden) < 1:
         raise InputError(f"at least one hidden layer with at least one unit in each was expected, got {tuple(hidden)}.")
     if not 0 < share <= 1:

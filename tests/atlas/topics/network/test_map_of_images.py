@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import base64
+import re
 
 import numpy as np
+import pytest
 import torch
 
+from microtome import representation
 from microtome.atlas.album import Album
+from microtome.atlas.map_file import map_file
+from microtome.atlas.site.drawing import image_map
 from microtome.atlas.topics.network.image_features import image_features
+from microtome.atlas.topics.network.image_positions import _map as _drawn_positions
+from microtome.atlas.topics.network.image_positions import image_positions
 from microtome.atlas.topics.network.map_of_images import LayerMap, _canvas, _caption, _repeated, map_of_images
+from microtome.atlas.widgets import ImageMap, ImagePoint
 from microtome.atlas.widgets.map_canvas import packed
 
 
@@ -66,3 +74,36 @@ def test_the_share_of_right_neighbours_is_told_only_where_a_class_has_two_images
     assert "the right class" not in _caption(found, repeated=False)
     assert _repeated(torch.tensor([0, 1, 1, -1]))
     assert not _repeated(torch.tensor([0, 1, 2, -1, -1]))
+
+
+def test_both_maps_say_what_they_keep_and_what_they_do_not(album: Album) -> None:
+    images = list(range(9))
+    features = image_features(album.subject, images=images, layers=["two"], last="two", batch=4)
+    near = _caption(_map(album, images), repeated=False)
+    assert "t-SNE keeps neighbours" in near
+    assert "does not keep distances" in near
+    positions = image_positions(album.subject, features, layers=["two"])
+    drawn = _drawn_positions(album, positions, "two")
+    share = 100 * float(positions.explained["two"].sum())
+    assert "PCA keeps distances along the two directions" in drawn.caption
+    assert f"{share:.0f} % of all differences" in drawn.caption
+    rows = representation.features(album.net, album.subject.images, "two")
+    for found, said in (
+        (representation.pca(rows), "PCA keeps distances"),
+        (representation.tsne(rows, perplexity=2), "t-SNE keeps"),
+    ):
+        page = map_file(album.subject, rows, found).decode()
+        assert said in page
+        assert ("means nothing" in page) == ("t-SNE" in said)
+
+
+def test_dots_of_a_drawn_map_lie_on_one_scale() -> None:
+    """Four corners of an oblong of 4 by 1: the drawing has its shape."""
+    corners = [(0.0, 0.0), (4.0, 0.0), (0.0, 1.0), (4.0, 1.0)]
+    drawn = image_map(ImageMap(tuple(ImagePoint(x, y, 0, False) for x, y in corners), ""), str)
+    x, y = (
+        [float(value) for value in re.findall(rf'class="dot dot0" [^>]*?{axis}="([\d.]+)"', drawn)[:4]]
+        for axis in ("cx", "cy")
+    )
+    assert max(x) - min(x) == pytest.approx(4 * (max(y) - min(y)), abs=0.4)
+    assert max(x) - min(x) == pytest.approx(496, abs=0.2)

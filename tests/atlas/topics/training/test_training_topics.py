@@ -7,6 +7,7 @@ import inspect
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
@@ -21,6 +22,7 @@ from microtome.atlas.planning.first_look import first_tasks
 from microtome.atlas.planning.network_summary import network_summary
 from microtome.atlas.planning.selection import select
 from microtome.atlas.store import Store
+from microtome.atlas.topics.training.features_in_training import FEATURES_IN_TRAINING
 from microtome.cli.commands.training.information_command import information
 from microtome.loading import RunConfig
 from microtome.results import Provenance
@@ -78,6 +80,18 @@ def test_every_figure_of_the_training_is_on_the_page(site):
     layers = layer or "".join(file.read_text() for file in site.rglob("*.html"))
     assert "How it came about" in layers
     assert "settled at epoch" in layers
+
+
+@pytest.mark.parametrize(("distances", "said"), [((1.0, 0.05, 0.0), "10"), ((1.0, 1.0, 0.0), "not settled")])
+def test_a_layer_page_says_when_its_layer_settled_or_that_it_has_not(distances, said):
+    pictures = {kind: {} for kind in ("patches", "superstimuli", "filters", "labels")}
+    found = training.FeatureHistory(
+        provenance=Provenance(""), layers=["one"], epochs=[5.0, 10.0, 15.0], units=[], images=3,
+        distance={"one": torch.tensor(distances)[:, None]}, **pictures,
+    )  # fmt: skip
+    album = SimpleNamespace(one=lambda kind, job: found, subject=SimpleNamespace(run="run"))
+    (fact,) = FEATURES_IN_TRAINING.facts["layer"](album, "one")
+    assert (fact.name, fact.value) == ("settled at epoch", said)
 
 
 def test_svgs_are_sound_and_no_name_stands_twice(site):

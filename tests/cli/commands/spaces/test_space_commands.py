@@ -122,7 +122,7 @@ def test_pictures_come_back_from_their_scores(folder: Path, capsys: pytest.Captu
         (["invert", PICTURES[0]], "cannot be undone"),
         (["signal-space", "1"], "Linear or convolution"),
         (["signal-space", "0", "--view", "matrix"], "kernels, patches and exact"),
-        (["signal-space", "0", "--triplets", "0"], "k from 1"),
+        (["signal-space", "0", "--triplets", "0"], "triplets were expected, got 0"),
         (["kept", PICTURES[0], "--layers", "9"], "Nearest"),
         (["rejected", "--data", "pictures", "--limit", "0"], "at least one image"),
         (["facets-between", *PICTURES, "--limit", "0"], "at least one facet"),

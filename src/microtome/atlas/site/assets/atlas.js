@@ -102,6 +102,23 @@
   if (slider) slider.addEventListener("input", fade);
   if (over && maps.length) lay(maps[0]);
 
+  // -- shares: a finger is wider than a bar, so a touch names the bar and offers its page as a wide link -----
+  all(".shares").forEach((bars) => {
+    let finger = false;
+    bars.addEventListener("pointerdown", (event) => { finger = event.pointerType === "touch"; });
+    bars.addEventListener("click", (event) => {
+      const bar = event.target.closest(".shares > a");
+      if (!finger || !bar || bar.offsetWidth >= 24) return;
+      event.preventDefault();
+      const link = document.createElement("a");
+      link.href = bar.href;
+      link.textContent = bar.title;
+      all(".touched", bars).forEach((other) => other.classList.remove("touched"));
+      bar.classList.add("touched");
+      bars.closest("figure").querySelector(".shares-touched").replaceChildren(link);
+    });
+  });
+
   // -- patches: the whole image with the place of the patch ------------------------------------------------
   const whole = document.getElementById("whole");
   all("button.patch").forEach((button) => button.addEventListener("click", () => {

@@ -17,6 +17,7 @@ from microtome.atlas.topic import Topic
 from microtome.atlas.topics.network.image_features import ImageFeatures, features_task, mapped_images
 from microtome.atlas.widgets import Absent, Gallery, ImageMap, ImagePoint, Part, Picture, Section, to_image
 from microtome.atlas.widgets.charts import COLOURED
+from microtome.atlas.wording import kept_by_pca
 from microtome.loading import Subject
 from microtome.representation.neighbours import nearest
 from microtome.representation.principal_components import principal_axes
@@ -108,13 +109,11 @@ def _map(album: Album, found: ImagePositions, layer: str) -> ImageMap:
         ImagePoint(x, y, group, bool(album.seen.wrong[index]))
         for (x, y), index, group in zip(places, found.images, classes, strict=True)
     )
-    share = 100 * float(found.explained[layer].sum())
     named = "true" if bool(album.seen.known.any()) else "predicted"
     colour = f", in the colour of its {named} class" if len(set(classes)) <= COLOURED else ""
     caption = (
         f"Each dot is one of {len(points):,} images{colour}; a ring marks a mistake. "
-        f"Dots are close if the mean responses of the layer's units are similar: two directions that explain "
-        f"{share:.0f} % of the differences between the images."
+        f"{kept_by_pca(float(found.explained[layer].sum()))}"
     )
     return ImageMap(points, caption, album.made(found))
 

@@ -19,6 +19,7 @@ from microtome.atlas.topics.network.image_features import ImageFeatures, feature
 from microtome.atlas.topics.units.unit_superstimuli import unit_picture
 from microtome.atlas.widgets import Absent, Part, Section, Sprite, to_image
 from microtome.atlas.widgets.map_canvas import MapCanvas, packed
+from microtome.atlas.wording import kept_by_tsne
 from microtome.loading import Subject
 from microtome.representation import Features, tsne
 from microtome.representation.neighbours import nearest
@@ -155,9 +156,9 @@ def _repeated(labels: Tensor) -> bool:
 
 def _caption(found: LayerMap, *, repeated: bool) -> str:
     text = (
-        f"Each dot is one of {len(found.images):,} images. Near dots have similar responses of the layer's units; "
-        f"distances between groups mean nothing. The fainter a dot, the fewer of its {found.k} nearest images in the "
-        f"layer are near it here (on average {100 * float(found.trust.mean()):.0f} % are)."
+        f"Each dot is one of {len(found.images):,} images. {kept_by_tsne()} "
+        f"The fainter a dot, the fewer of its {found.k} nearest images in the layer are near it here "
+        f"(on average {100 * float(found.trust.mean()):.0f} % are)."
     )
     if found.accuracy and repeated:
         layer, here = (100 * share for share in found.accuracy)

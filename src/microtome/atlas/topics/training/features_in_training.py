@@ -70,8 +70,12 @@ def _layer_facts(album: Album, layer: str) -> list[Number]:
     found = album.one(FeatureHistory, "feature-distances") if album.subject.run is not None else None
     if not isinstance(found, FeatureHistory) or layer not in found.distance:
         return []
+    epoch = found.settled()[layer]
+    if epoch is None:
+        explain = "At no checkpoint before the last are half of its units within 0.1 of their final features."
+        return [Number("settled at epoch", "not settled", explain=explain)]
     explain = "From this epoch on half of its units are within 0.1 of their final features."
-    return [Number("settled at epoch", f"{found.settled()[layer]:g}", explain=explain)]
+    return [Number("settled at epoch", f"{epoch:g}", explain=explain)]
 
 
 FEATURES_IN_TRAINING = Topic(

@@ -95,7 +95,9 @@ def _table(album: Album, found: Criteria, layer: str) -> UnitTable:
     first = _TITLES.get(found.columns[known[0]], found.columns[known[0]]) if known else ""
     caption = (
         f"Criteria of importance on {found.images:,} images, each with its standard error, and with its p-value where "
-        f"chance has a distribution (permuted weights, permuted labels). The units with the largest {first} come first."
+        "chance has a distribution (permuted weights, permuted labels). "
+        f"The units with the largest {first} come first. "
+        "The bars of a column share a scale, from its smallest number or 0 to its largest."
     )
     columns = tuple(_TITLES.get(found.columns[place], found.columns[place]) for place in known)
     command = album.commands.line("criteria", data=album.commands.data, layers=layer, to="criteria.png")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -27,8 +27,12 @@ def spotting_bias(
     images: Annotated[int, Parameter(help="Training pictures.")] = 10_000,
     epochs: Annotated[int, Parameter(help="Passes over them.")] = 2,
     agreement: Annotated[float, Parameter(help="How often the tag tells the class, for the biased network.")] = 0.95,
-    told_by: Annotated[str, Parameter(name="--tell", help="What identifies the tag: pattern or place.")] = "pattern",
-    head: Annotated[str, Parameter(help="The networks' head: dense, or average (global average pooling).")] = "dense",
+    told_by: Annotated[
+        Literal["pattern", "place"], Parameter(name="--tell", help="What identifies the tag.")
+    ] = "pattern",
+    head: Annotated[
+        Literal["dense", "average"], Parameter(help="The networks' head; average is global average pooling.")
+    ] = "dense",
     explained: Annotated[int, Parameter(help="Test pictures that maps are made of.")] = 200,
     seed: Annotated[int, Parameter(help="Of tags, weights and order.")] = 0,
     out: Annotated[Path, Parameter(help="Folder for the page, the figure and the numbers.")] = Path("spotting-bias"),
@@ -88,7 +92,7 @@ def shortcut_share(
     check(output)
     net = model.network()
     drawn = torch.stack([_mask(masks, path, net) for path in photo])
-    chosen = methods_named(methods) or list(attribution.quality.shortcut.METHODS)
+    chosen = methods_named(methods, "--methods") or list(attribution.quality.shortcut.METHODS)
     label = int(target) if target is not None and target.isdigit() else target
     found = attribution.shortcut_share(net, pictures(photo, net), drawn, label, methods=chosen)
     save(found, output, as_json=json)

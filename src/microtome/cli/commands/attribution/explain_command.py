@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -47,7 +47,8 @@ def explain(
     stride: Annotated[int | None, Parameter(help="Occlusion: step of the window in pixels.")] = None,
     steps: Annotated[int | None, Parameter(help="Integrated gradients: number of points of the path.")] = None,
     rule: Annotated[
-        str | None, Parameter(help="Integrated gradients: gauss-legendre, midpoint or cosine, see its documentation.")
+        Literal["gauss-legendre", "midpoint", "cosine"] | None,
+        Parameter(help="Integrated gradients: where the points lie, see its documentation."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -63,7 +64,7 @@ def explain(
     check(output)
     if output is None and not json:
         raise InputError("no output is given; give -o with a file, or --json for the numbers alone.")
-    chosen = [resolve(one) for one in methods_named(method) or []]
+    chosen = [resolve(one) for one in methods_named(method, "--method") or []]
     if not chosen:
         raise InputError(f'--method expects the name of a method, got "{method}".')
     net = model.network()

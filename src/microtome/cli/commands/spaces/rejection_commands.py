@@ -36,7 +36,7 @@ def rejected(
     net, images = subject.net, subject.images
     total = len(images)
     some = images.subset([place * total // min(total, limit) for place in range(min(total, limit))])
-    found = spaces.rejected_energy(net, some, names(layers))
+    found = spaces.rejected_energy(net, some, names(layers, "--layers"))
     if not json:
         print(f"Share of the input energy whose removal changes a layer's output by less than {found.threshold:.0%}:")
     tell_table(found.table(), as_json=json)

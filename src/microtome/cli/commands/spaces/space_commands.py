@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -52,7 +52,10 @@ def signal_space(
     *,
     model: ModelOptions,
     output: Output,
-    view: Annotated[str | None, Parameter(help="kernels, patches or exact, for a convolution.")] = None,
+    view: Annotated[
+        Literal["matrix", "kernels", "patches", "exact"] | None,
+        Parameter(help="How a layer is read as a matrix; matrix is for a Linear layer."),
+    ] = None,
     triplets: Annotated[
         int | None, Parameter(help="So many singular vectors of the true operator, without its matrix.")
     ] = None,
@@ -93,7 +96,7 @@ def kept(
 
     check(output)
     net = model.network()
-    found = spaces.kept_and_lost(net, pictures(images, net), names(layers))
+    found = spaces.kept_and_lost(net, pictures(images, net), names(layers, "--layers"))
     print(f"Share of the energy of an image whose removal changes a layer by less than {found.threshold:.0%}:")
     print(found.table())
     save(found, output)
@@ -115,7 +118,7 @@ def region(
 
     check(output)
     net = model.network()
-    found = spaces.linear_region(net, pictures(images, net), classes=names(classes))
+    found = spaces.linear_region(net, pictures(images, net), classes=names(classes, "--for"))
     for place, facet in enumerate(found.facet):
         if not facet:
             print(f"{images[place].name}: no facet anywhere: the network is linear for all pictures")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -122,7 +122,7 @@ def compress(
     model: ModelOptions,
     data: Data,
     output: Output,
-    multiply_adds: Annotated[float, Parameter(help="Share of the multiply-adds that is left.")] = 0.5,
+    multiply_adds: Annotated[float, Parameter(help="Largest share of the multiply-adds that is left.")] = 0.5,
     images: Most = None,
     seed: Annotated[int, Parameter(help="Random seed of the signs of the slopes.")] = 0,
     json: Json = False,
@@ -140,7 +140,10 @@ def compress(
     rows = [{"layer": layer, "before": before, "now": now} for layer, (before, now) in found.widths.items()]
     tell(rows, lambda row: f"{row['layer']:<24} {row['before']:>5} -> {row['now']}", as_json=json)
     if not json:
-        print(f"{100 * found.share:.1f} % of the multiply-adds; largest change of a logit {found.largest_change:.3g}")
+        print(
+            f"{100 * found.share:.1f} % of the multiply-adds are left (at most {100 * found.asked:.1f} % were asked); "
+            f"largest change of a logit {found.largest_change:.3g}"
+        )
 
 
 def without(
@@ -151,7 +154,8 @@ def without(
     output: Output,
     test: Measured = None,
     adapter: Annotated[
-        str | None, Parameter(help="identity, copies or linear; default identity where the shape stays, else copies.")
+        Literal["identity", "copies", "linear"] | None,
+        Parameter(help="What stands in its place; default identity where the shape stays, else copies."),
     ] = None,
     epochs: Annotated[int, Parameter(help="Passes over the training images.")] = 1,
     lr: Annotated[float, Parameter(help="Highest learning rate.")] = 0.02,
@@ -201,8 +205,8 @@ def criteria(
 
     check(output)
     net = model.network()
-    wanted = names(columns) or list(units.COLUMNS)
-    chosen = names(layers) or []
+    wanted = names(columns, "--columns") or list(units.COLUMNS)
+    chosen = names(layers, "--layers") or []
     superstimuli = None
     if "superstimulus" in wanted:
         superstimuli = {

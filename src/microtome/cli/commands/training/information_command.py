@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -34,7 +34,9 @@ def information(
     hidden: Annotated[
         str | None, Parameter(help="Units of the hidden layers of the 12-bit task; default 10,7,5,4,3.")
     ] = None,
-    activation: Annotated[str | None, Parameter(help="tanh or relu; default tanh.")] = None,
+    activation: Annotated[
+        Literal["tanh", "relu"] | None, Parameter(help="Nonlinearity of the hidden layers; default tanh.")
+    ] = None,
     networks: Annotated[
         int | None, Parameter(help="Number of networks that are trained and averaged; default 50.")
     ] = None,
@@ -46,7 +48,7 @@ def information(
     share: Annotated[
         list[float] | None, Parameter(help="Share of the patterns used for training; several shares are compared.")
     ] = None,
-    estimator: Annotated[str, Parameter(help="binning or kde.")] = "binning",
+    estimator: Annotated[Literal["binning", "kde"], Parameter(help="Of the information.")] = "binning",
     gradients: Annotated[Path | None, Parameter(help="File of a second figure: the phases of the gradients.")] = None,
     seed: Annotated[int, Parameter(help="Random seed of the first network.")] = 0,
     json: Json = False,
@@ -86,7 +88,13 @@ def information(
         options = ModelOptions(model=model, weights="random", input_shape=input_shape, mean=mean, std=std)
         subject = options.recipe(data, replaced=True).open()
         found = methods.plane(
-            record, subject.net, subject.images, layers=names(layers), estimator=estimator, seed=seed, progress=steps
+            record,
+            subject.net,
+            subject.images,
+            layers=names(layers, "--layers"),
+            estimator=estimator,
+            seed=seed,
+            progress=steps,
         )
         tell_table(found.table(), as_json=json)
         save(found, output, as_json=json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -40,12 +40,14 @@ def landscape(
     extent: Annotated[
         float | None, Parameter(help="How far to go in random directions, in units of the weights' norms; default 1.")
     ] = None,
-    statistics: Annotated[str, Parameter(help="Running statistics: frozen, or reestimated at each point.")] = "frozen",
+    statistics: Annotated[
+        Literal["frozen", "reestimated"], Parameter(help="Running statistics: as they are, or new at each point.")
+    ] = "frozen",
     tolerance: Annotated[
         float | None, Parameter(help="Relative standard error at which sampling of a point stops, as in .02.")
     ] = None,
     precision: Annotated[
-        str, Parameter(help="float32, or bfloat16, whose error is measured and shown in the figure.")
+        Literal["float32", "bfloat16"], Parameter(help="The error of bfloat16 is measured and shown in the figure.")
     ] = "float32",
     images: Annotated[int | None, Parameter(help="Number of images to use; default all.")] = None,
     folder: Annotated[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -20,7 +20,9 @@ def usable_information(
     layers: Annotated[
         str | None, Parameter(help="Layers joined by commas; default the outputs of nonlinearities.")
     ] = None,
-    reduce: Annotated[str, Parameter(help="How positions are pooled into features: flat, mean or max.")] = "flat",
+    reduce: Annotated[
+        Literal["flat", "mean", "max"], Parameter(help="How positions are pooled into features; flat keeps them all.")
+    ] = "flat",
     folds: Annotated[
         int, Parameter(help="Number of folds: all but two are for fitting, one for validation, one for testing.")
     ] = 5,
@@ -45,7 +47,14 @@ def usable_information(
     check(output)
     net = model.network()
     found = methods.usable_information(
-        net, opened(net, data).images, names(layers), reduce=reduce, folds=folds, images=images, kept=kept, seed=seed
+        net,
+        opened(net, data).images,
+        names(layers, "--layers"),
+        reduce=reduce,
+        folds=folds,
+        images=images,
+        kept=kept,
+        seed=seed,
     )
     tell_table(found.table(), as_json=json)
     save(found, output, as_json=json)
