@@ -20,7 +20,7 @@ REFUSED = {
     "small": {"attention-rollout", "invert-outputs"},
     "transformer": {
         *("cam", "class-residuals", "convert-to-cam", "exit-distance", "facets-between", "filters", "invert-outputs"),
-        *("natural-filters", "weight-vectors", "without"),
+        *("weight-vectors", "without"),
     },
     "ResNet18": {"attention-rollout", "exit-distance", "invert-outputs"},
 }
