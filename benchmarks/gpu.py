@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks import gpu_options
 from benchmarks.gpu_cases import SIDE, Subject, cases, images, subjects
 from benchmarks.gpu_speed import speeds
 from microtome import Network, attribution
@@ -91,8 +92,10 @@ def outcome(name: str, on: Subject, device: str) -> tuple[Any, str]:
     model = model.double() if name in DOUBLE else model
     before = state(model)
     net = Network(model, (3, SIDE, SIDE), classes=tuple("abcd"), device=device)
+    if net.device.type != torch.device(device).type:
+        raise AssertionError(f"the network lies on {net.device}, not on {device}")
     try:
-        return cases()[name](net, on), ""
+        return (cases() | gpu_options.options())[name](net, on), ""
     except MicrotomeError as error:
         return None, f"{type(error).__name__}: {error}"
     finally:
@@ -118,7 +121,7 @@ def exact() -> None:
 
 def one_row(network: str, name: str, reference: str, device: str) -> dict[str, Any]:
     """The difference of one method on one network, or why there is none."""
-    began, on = time.perf_counter(), subjects()[network]
+    began, on = time.perf_counter(), (subjects() | gpu_options.subjects())[network]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -142,8 +145,8 @@ def without_numbers(text: str) -> str:
 
 def compared(reference: str, device: str, only: str = "", workers: int = 0) -> Iterator[dict[str, Any]]:
     """One row for each network and method; by several processes where ``workers`` says so."""
-    asked = [(network, name) for network in subjects() for name in cases() if only in f"{network} {name}"]
-    asked = [pair for pair in asked if pair not in SLOW]
+    asked = [*((network, name) for network in subjects() for name in cases()), *gpu_options.pairs()]
+    asked = [pair for pair in asked if pair not in SLOW and only in " ".join(pair)]
     if not workers:
         for network, name in asked:
             yield one_row(network, name, reference, device)

@@ -42,6 +42,12 @@ def test_every_method_gives_what_the_processor_gives(network):
     assert {row["method"] for row in found if "refused" in row} == REFUSED[network]
 
 
+def test_options_and_tensors_of_the_user_give_what_the_processor_gives():
+    found = rows("options")
+    assert len(found) > 30
+    assert not [row for row in found if row["wrong"] or "refused" in row]
+
+
 def test_an_atlas_is_built_there():
     *failed, pages = rows("atlas")
     assert not failed

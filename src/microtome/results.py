@@ -283,6 +283,25 @@ def load(path: str | os.PathLike[str]) -> Result:
     return Result.load(path)
 
 
+def keep_on_processor(result: Result) -> None:
+    """Move the tensors of a result to the processor, where tables and stimuli are read; called when it is made."""
+    for entry in dataclasses.fields(result):
+        object.__setattr__(result, entry.name, on_processor(getattr(result, entry.name)))
+
+
+def on_processor(value: Any) -> Any:
+    """A tensor, a result or a container with all its tensors on the processor; drawings read their numbers there."""
+    if isinstance(value, Tensor):
+        return value.cpu()
+    if isinstance(value, Result):
+        moved = copy.copy(value)
+        vars(moved).update({name: on_processor(held) for name, held in vars(value).items()})
+        return moved
+    if isinstance(value, dict):
+        return {key: on_processor(held) for key, held in value.items()}
+    return type(value)(map(on_processor, value)) if type(value) in (list, tuple) else value
+
+
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file so that it is there whole or not at all.
 

@@ -31,6 +31,12 @@ NAME = "other"
 _COPIES = {"aten::_to_copy", "aten::copy_"}
 _INDEXING = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_", "aten::_unsafe_index"}
 _JOINS = {"aten::cat", "aten::stack"}  # the only ones that refuse a number of another device
+# What torch computes later, by flags that are not read here: in forward derivatives, and in those of complex numbers.
+_LAZY = {
+    "aten::_efficientzerotensor": torch.ops.aten.zeros.default,
+    "aten::_conj": torch.ops.aten._conj_physical.default,
+    "aten::_neg_view": torch.ops.aten.neg.default,
+}
 _KEPT: list[torch.library.Library] = []  # whose kernels go when it goes
 
 
@@ -74,6 +80,10 @@ class OtherTensor(Tensor):
         """The numbers."""
         return self.held.tolist()
 
+    def __format__(self, asked: str) -> str:
+        """The number in a text."""
+        return format(self.held, asked)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         """A copy of its own."""
         copied: Tensor = OtherTensor(self.held.detach().clone())
@@ -106,8 +116,7 @@ def run(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         raise RuntimeError(f"Expected a '{NAME}' device type for generator but found 'cpu' ({func})")
     if here and device is not None:
         kwargs = {**kwargs, "device": torch.device("cpu")}
-    if name == "aten::_efficientzerotensor":  # in forward derivatives; it has no memory
-        func = torch.ops.aten.zeros.default
+    func = _LAZY.get(name, func) if here else func
     given = {id(value.held): value for value in ours}
     args_held, kwargs_held = tree_map_only(OtherTensor, lambda value: value.held, (args, kwargs))
     output = func(*args_held, **kwargs_held)
@@ -203,10 +212,14 @@ def atlas() -> Iterator[dict[str, Any]]:
 
 def compared(network: str, methods: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The comparison of each method."""
-    from benchmarks import gpu
+    from benchmarks import gpu, gpu_options
 
-    for name in methods or sorted(set(gpu.cases()) - {method for where, method in gpu.SLOW if where == network}):
-        row = gpu.one_row(network, name, "cpu", f"{NAME}:0")
+    slow = {method for where, method in gpu.SLOW if where == network}
+    pairs = [(network, name) for name in methods or sorted(set(gpu.cases()) - slow)]
+    if network == "options":
+        pairs = [pair for pair in gpu_options.pairs() if not methods or pair[1] in methods]
+    for pair in pairs:
+        row = gpu.one_row(*pair, "cpu", f"{NAME}:0")
         yield {**row, "wrong": gpu.wrong(row)}
 
 

@@ -26,7 +26,8 @@ _CHUNK = 1024  # images resized at a time, so that no float copy of the whole se
 class Images:
     """A data set in memory: one byte for each pixel and channel, converted to floats in [0, 1] when read.
 
-    It is a map-style data set: ``images[i]`` is ``(image, label)``, or the image alone where there are no labels.
+    It is a map-style data set: ``images[i]`` is ``(image, label)``, or the image alone where there are no labels. It
+    lies in the processor's memory; the network moves each batch to its own device.
 
     Parameters
     ----------
@@ -79,6 +80,7 @@ class Images:
         for what, values in (("labels", self.labels), ("names", self.names)):
             if values is not None and len(values) != count:
                 raise InputError(f"{count} images came with {len(values)} {what}; give one for each image.")
+        object.__setattr__(self, "pixels", self.pixels.cpu())
         object.__setattr__(self, "classes", None if self.classes is None else tuple(map(str, self.classes)))
         object.__setattr__(self, "names", None if self.names is None else tuple(map(str, self.names)))
         if self.labels is not None:
@@ -87,7 +89,7 @@ class Images:
                     f"labels are expected as a tensor of whole numbers, (N,), got {self.labels.dtype} of shape "
                     f"{tuple(self.labels.shape)}."
                 )
-            object.__setattr__(self, "labels", self.labels.to(torch.int64))
+            object.__setattr__(self, "labels", self.labels.to("cpu", torch.int64))
             self._check_labels(self.labels)
 
     def _check_labels(self, labels: Tensor) -> None:

@@ -7,6 +7,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from microtome.errors import InputError
+from microtome.results import on_processor
 
 _POINTS = 7.0  # font size of notes
 _HEAVY = 2**20  # characters of an SVG: thousands of marks make a notebook slow
@@ -46,7 +47,7 @@ def draw(result: Result, **options: Any) -> Figure:
     module, _, name = result.drawing.partition(":")
     function = getattr(importlib.import_module(f"microtome.figures.{module}"), name)
     _check_options(function, options)
-    figure: Figure = function(result, **options)
+    figure: Figure = function(on_processor(result), **options)
     _write_below(figure, result.notes)
     return shown(figure)
 

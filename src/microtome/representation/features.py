@@ -17,7 +17,7 @@ from microtome.network import Network
 from microtome.progress import Clock, Listener
 from microtome.registry import register
 from microtome.representation.feature_shards import FeatureShards
-from microtome.results import Provenance, Result, stated
+from microtome.results import Provenance, Result, keep_on_processor, stated
 
 REDUCTIONS = ("mean", "max", "flat")
 
@@ -45,6 +45,7 @@ class Features(Result, drawing="representation_figures:features"):
     labels: Tensor | None = None
 
     def __post_init__(self) -> None:
+        keep_on_processor(self)
         labels, count = self.labels, self.values.shape[:1]
         if labels is not None and (labels.shape != count or labels.is_floating_point() or labels.is_complex()):
             raise InputError(

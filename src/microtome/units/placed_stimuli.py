@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from microtome.errors import InputError
-from microtome.results import Provenance, Result, versions
+from microtome.results import Provenance, Result, keep_on_processor, versions
 from microtome.units.stimulus_tuning import stimuli, stimulus_shapes
 
 __all__ = ["PlacedStimuli", "placed"]
@@ -34,6 +34,9 @@ class PlacedStimuli(Result):
     images: Tensor
     names: list[str]
     places: Tensor
+
+    def __post_init__(self) -> None:
+        keep_on_processor(self)
 
 
 def placed(

@@ -125,11 +125,14 @@ class Adapter:
     def fetch(self, indices: Tensor, *, labelled: bool = False) -> tuple[Tensor, Tensor | None]:
         """Some images (n, C, H, W) in the range of pixels, and their labels (n,), -1 for none.
 
+        Both are on the processor, wherever the data set has them: tables over a data set are kept there, and the
+        network moves each batch to its device.
+
         With ``labelled`` the labels are never None; a label that is no class index is an error.
         """
         if isinstance(self.dataset, Fetching):
             images, labels = self.dataset.fetch(indices)
-            images = in_range(images, self.pixels)
+            images = in_range(images.cpu(), self.pixels)
             labels, found = self._numbers.of_all(labels)
             if labelled and (error := class_labels.fault(zip(indices.tolist(), found, strict=False))) is not None:
                 raise error

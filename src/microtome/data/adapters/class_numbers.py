@@ -110,13 +110,13 @@ class ClassNumbers:
         return why
 
     def of_all(self, labels: Tensor | None) -> tuple[Tensor | None, list[int | str]]:
-        """The same for a row of labels (n,): None with the reasons if one of them has no class."""
+        """The same for a row of labels (n,), on the processor: None with the reasons if one of them has no class."""
         if labels is None:
             return None, []
-        found = [self.of(int(label)) for label in labels]
+        found = [self.of(label) for label in labels.tolist()]
         if any(isinstance(label, str) for label in found):
             return None, found
-        return torch.tensor(found, dtype=torch.int64, device=labels.device), found
+        return torch.tensor(found, dtype=torch.int64, device="cpu"), found
 
 
 def _number(place: int, name: str, classes: Sequence[str]) -> int | None:

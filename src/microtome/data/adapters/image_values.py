@@ -20,7 +20,7 @@ _SLACK = 1e-4  # of the range; what resizing with overshoot may add, as Network.
 def as_image(
     image: Any, what: str = "the image", *, pixels: Pixels = _UNIT, input_shape: tuple[int, int, int] | None = None
 ) -> Tensor:
-    """An image as float32 (C, H, W).
+    """An image as float32 (C, H, W), on the processor.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def as_image(
         The object is not an image, or a value is outside the range.
     """
     if isinstance(image, Tensor):
-        tensor = image.detach().as_subclass(Tensor)
+        tensor = image.detach().cpu().as_subclass(Tensor)
         tensor = tensor[None] if tensor.ndim == 2 else tensor
     elif hasattr(image, "convert") and hasattr(image, "getbands"):  # a Pillow image, without importing Pillow
         tensor = _picture(image, what, input_shape)

@@ -91,7 +91,7 @@ class Operator(ABC):
         return self
 
     def as_batch(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """A vector or a batch of vectors of a shape as a batch in float64.
+        """A vector or a batch of vectors of a shape as a batch in float64, on the operator's device.
 
         Raises
         ------
@@ -102,4 +102,4 @@ class Operator(ABC):
             x = x[None]
         if tuple(x.shape[1:]) != shape:
             raise InputError(f'"{self.name}" maps {self.input_shape} to {self.output_shape}; got {tuple(x.shape)}.')
-        return x.double()
+        return x.to(self.device, torch.float64)

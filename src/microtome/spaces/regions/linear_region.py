@@ -71,7 +71,7 @@ class LinearRegion(Result, drawing="spaces.linear_regions_figures:linear_region"
         """Scores (N, K) that the maps give for one image each; the network's own inside their regions."""
         if images.shape != self.images.shape:
             raise InputError(f"one image for each map, {tuple(self.images.shape)}, was expected.")
-        return torch.einsum("nkp,np->nk", self.weight, images.double().flatten(1)) + self.bias
+        return torch.einsum("nkp,np->nk", self.weight, images.to(self.weight).flatten(1)) + self.bias
 
 
 @register("linear-region", rows=("A8",), paper="raghu2017expressive", needs="a piecewise linear network", kind="spaces")

@@ -114,7 +114,7 @@ class Subspaces(Result, drawing="spaces.space_figures:subspaces"):
 
     def reject(self, x: Tensor) -> Tensor:
         """The rejected part x_r = x - x_s: the projection on the null space."""
-        return x.double() - self.project(x)
+        return x.to(self.signal) - self.project(x)
 
     def energy(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Energy (squared norm) kept and rejected of each input, both (N,); they add up to that of the input."""
@@ -133,15 +133,15 @@ class Subspaces(Result, drawing="spaces.space_figures:subspaces"):
         if y.dim() == 0 or y.shape[-1] != m:
             raise InputError(f"outputs of {m} values were expected, got shape {tuple(y.shape)}.")
         inverse = 1 / self.singular_values[: self.rank]
-        return ((y.double() @ self.signal_output) * inverse) @ self.signal.T
+        return ((y.to(self.signal) @ self.signal_output) * inverse) @ self.signal.T
 
     def _rows(self, x: Tensor) -> Tensor:
         n = self.signal.shape[0]
         if x.numel() == n:
-            return x.detach().double().reshape(1, n)
+            return x.detach().to(self.signal).reshape(1, n)
         if x.dim() == 0 or x.numel() == 0 or x[0].numel() != n:
             raise InputError(f"inputs of {n} values {self.input_shape} were expected, got shape {tuple(x.shape)}.")
-        return x.detach().double().reshape(-1, n)
+        return x.detach().to(self.signal).reshape(-1, n)
 
 
 @register("subspaces", rows=("A2", "A5"), paper="strang2022", needs="a Linear or convolution layer", kind="spaces")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from microtome.errors import InputError
-from microtome.results import Provenance, Result, versions
+from microtome.results import Provenance, Result, keep_on_processor, versions
 from microtome.units.stimulus_tuning import stimulus_shapes
 
 Size = int | tuple[int, int]
@@ -61,6 +61,9 @@ class Stimuli(Result, drawing="units.tuning_figures:stimuli"):
     width: Tensor
     phase: Tensor
     polarity: Tensor
+
+    def __post_init__(self) -> None:
+        keep_on_processor(self)
 
     def __len__(self) -> int:
         """Number of stimuli."""
