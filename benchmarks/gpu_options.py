@@ -26,7 +26,7 @@ from microtome.training import Recipe, Run, curvature, fit, information, landsca
 
 Put = Callable[[Tensor], Tensor]
 Call = Callable[[Network, Subject, Put], Any]
-ON_OTHERS = ("relevance", "activation maps", "patches", "interventions", "integrated gradients")
+ON_OTHERS = ("relevance", "activation maps", "interventions")
 DATA = images(12)
 X = DATA.images[:2]
 
@@ -56,6 +56,24 @@ def subjects() -> dict[str, Subject]:
         return {"others": Subject(Others().eval(), "point", "depthwise")}
 
 
+class Layers(nn.Module):
+    """Layers whose matrices are too large to write out: each is decomposed in a way of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.padded, self.circular = (
+            nn.Conv2d(3, 3, 3, padding=1),
+            nn.Conv2d(3, 3, 3, padding=1, padding_mode="circular"),
+        )
+        self.pointwise, self.strided = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 3, 2, padding=(0, 1))
+        self.on_tokens, self.dense = nn.Linear(21, 12), nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class scores."""
+        x = self.pointwise(self.circular(self.padded(x).relu()).relu())
+        return self.dense(self.on_tokens(self.strided(x).flatten(1, 2)).mean(1))
+
+
 def drawn(*shape: int) -> Tensor:
     """Numbers in [0, 1), the same at each call."""
     return torch.rand(shape, generator=torch.Generator().manual_seed(5))
@@ -77,10 +95,10 @@ def trained(net: Network, **recipe: Any) -> list[Any]:
 
 
 def of_run(net: Network, use: Callable[[Network, Run], Any]) -> Any:
-    """What a function makes of a run of two epochs with two checkpoints, and of the network at its end."""
+    """What a function makes of a run of three epochs with a checkpoint each, and of the network at its end."""
     with tempfile.TemporaryDirectory() as folder:
         model = copy.deepcopy(net.model)
-        run = fit(model, DATA, recipe=Recipe(epochs=2, batch=5, lr=1e-2), out=folder, keep=[1, 2], gradients=True)
+        run = fit(model, DATA, recipe=Recipe(epochs=3, batch=6, lr=1e-2), out=folder, keep=[1, 2, 3], gradients=True)
         return use(net.around(model), run)
 
 
@@ -276,6 +294,16 @@ def plain() -> dict[str, Case]:
         found += [spaces.triplets(exact, 2, which=which).values for which in ("largest", "smallest")]
         return [*found, spaces.subspaces(net, on.linear, view="kernels").rejected_output.square().sum()]
 
+    def large(net: Network, _: Subject) -> list[Any]:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            layers = Network(Layers().double().to(net.device), (3, 20, 20))
+        both = [(name, which) for name in ("padded", "pointwise") for which in ("largest", "smallest")]
+        return [
+            spaces.triplets(spaces.operator(layers, name), 2, which=which).values  # vectors of equal ones are free
+            for name, which in (*both, ("circular", "largest"), ("on_tokens", "smallest"))
+        ]
+
     def in_training(net: Network, on: Subject) -> list[Any]:
         return [
             trained(net, optimizer="adamw", schedule="one-cycle", mean=(0.1, 0.2, 0.3), std=0.5),
@@ -315,9 +343,11 @@ def plain() -> dict[str, Case]:
         return [wide.logits(3 * X), *(attribution.lrp(one, X) for one in ends), *(one.logits(X) for one in ends)]
 
     def figures(net: Network, on: Subject) -> list[Any]:
-        drawn = ("activation-maps", "explain-path", "spectra", "subspaces")
+        drawn = ("activation-maps", "explain-path", "subspaces")
         results = [cases()[name](net, on) for name in drawn]
-        return [(Result.from_bytes(one.to_bytes()), one.plot(), one._repr_html_())[0] for one in results]
+        parts = units.dissect(net, X[0], on.linear, 1)
+        named = parts.channels[parts.order]
+        return [named, *((Result.from_bytes(one.to_bytes()), one.plot(), one._repr_html_())[0] for one in results)]
 
     return {
         "figures": figures,
@@ -327,6 +357,7 @@ def plain() -> dict[str, Case]:
         "interventions": edited,
         "superstimuli": maxima,
         "spaces": decomposed,
+        "large layers": large,
         "training": in_training,
         "surfaces": around,
         "surgery": cut,

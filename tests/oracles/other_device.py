@@ -177,7 +177,7 @@ class _Module(ModuleType):
 def set_up() -> None:
     """Make the device known to torch."""
     backend_registration._setup_privateuseone_for_python_backend(rename=NAME, backend_module=_Module(NAME))
-    torch.__future__.set_overwrite_module_params_on_conversion(True)  # a parameter becomes one of another class
+    torch.__future__.set_swap_module_params_on_conversion(True)  # a parameter becomes one of another class, in place
     library = torch.library.Library("aten", "IMPL")
     kernels: dict[str, Callable[..., Any]] = {  # for the threads of backward passes, which know no context
         "empty.memory_format": lambda size, *, dtype=None, memory_format=torch.contiguous_format, **_: OtherTensor(

@@ -181,7 +181,7 @@ def _curve(
     curve = torch.cat(in_passes(net, len(which), part, batch)).reshape(len(checked), steps + 1)
     return PixelCurve(
         provenance=provenance(net, "insertion" if insert else "deletion", target=target, fill=fill, steps=steps),
-        fraction=fraction,
+        fraction=fraction.to(curve.device),
         probability=curve,
         area=torch.trapezoid(curve, fraction.to(curve), dim=1),
         target=chosen,

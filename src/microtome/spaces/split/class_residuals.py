@@ -122,6 +122,7 @@ def class_residuals(
     """
     name = layer if layer is not None else chosen_linear_layers(net, None)[0]
     averages, labels = class_averages(data.adapt(dataset, net))
+    averages = averages.to(net.device)
     if labels[-1] >= net.output_shape[0]:
         raise InputError(f"label {labels[-1]} is no class of the network, which has {net.output_shape[0]}.")
     convolved = operator_of(net.layer(name)) not in PRODUCTS

@@ -83,7 +83,7 @@ def _convolution(call: Call, output: Tensor, channel: int, source: str) -> Parts
     value = output.detach()[:, channel].flatten(0, 1) if output.dim() == 4 else output.detach()[channel]
     bound = float(magnitude) * kernel.numel()
     below = [part.movedim(1, 0).flatten(1, 2) for part in (inputs, contributions)]  # pieces of the image, if any
-    return Parts(below[0], kernel[:, 0], below[1], bias, value, channels.cpu(), bound, source)
+    return Parts(below[0], kernel[:, 0], below[1], bias, value, channels, bound, source)
 
 
 def _product(net: Network, layer: Layer, call: Call, output: Tensor, channel: int) -> Parts:
@@ -112,7 +112,7 @@ def _product(net: Network, layer: Layer, call: Call, output: Tensor, channel: in
         contributions[..., None],
         offset,
         value[:, None],
-        _source_channels(net, source, weight.numel()),
+        _source_channels(net, source, weight.numel()).to(value.device),
         float(magnitude) * weight.numel(),
         source,
     )

@@ -157,7 +157,7 @@ def _reduced(dissection: units_of.Dissection) -> dict[str, Any]:
     place[order] = torch.arange(len(order), device=order.device)
     rest = float(amount.double().sum() - amount[rows].double().sum())
     return {
-        "channels": dissection.channels[rows.to(dissection.channels.device)],
+        "channels": dissection.channels[rows],
         "x": _small(dissection.inputs[rows]),
         "w": dissection.weights[rows],
         "a": _small(dissection.contributions[rows]),
