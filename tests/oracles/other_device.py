@@ -68,6 +68,17 @@ class OtherTensor(Tensor):
 
     # What torch answers without an operation, from memory that the wrapper does not have.
 
+    @property
+    def data(self) -> Tensor:
+        """The tensor without its graph."""
+        return self.detach()
+
+    @data.setter
+    def data(self, value: OtherTensor) -> None:
+        """Hold another tensor, as a parameter does when its model changes precision or layout."""
+        Tensor.data.__set__(self, value)  # type: ignore[attr-defined]
+        self.held = value.held
+
     def untyped_storage(self) -> torch.UntypedStorage:
         """The memory."""
         return self.held.untyped_storage()
@@ -177,7 +188,6 @@ class _Module(ModuleType):
 def set_up() -> None:
     """Make the device known to torch."""
     backend_registration._setup_privateuseone_for_python_backend(rename=NAME, backend_module=_Module(NAME))
-    torch.__future__.set_swap_module_params_on_conversion(True)  # a parameter becomes one of another class, in place
     library = torch.library.Library("aten", "IMPL")
     kernels: dict[str, Callable[..., Any]] = {  # for the threads of backward passes, which know no context
         "empty.memory_format": lambda size, *, dtype=None, memory_format=torch.contiguous_format, **_: OtherTensor(
