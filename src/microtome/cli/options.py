@@ -1,6 +1,7 @@
 """Options that commands share: the model, pictures, data, the output file, JSON."""
 
-from __future__ import annotations
+# Without `from __future__ import annotations`: the types of a subclass's inherited options would be read as text, and
+# resolved among the names of its own file.
 
 import sys
 from collections.abc import Callable
@@ -85,7 +86,7 @@ class ModelOptions:
     ] = None
     device: Annotated[str | None, Parameter(help="Where to run: cpu, cuda, ...")] = None
 
-    def recipe(self, data: str | None = None, *, replaced: bool = False) -> RunConfig:
+    def recipe(self, data: str | None = None, *, replaced: bool = False) -> "RunConfig":
         """The options with absolute paths; prints a note on stderr if the weights are random.
 
         It prints none if the command has the weights ``replaced`` by those of a training.
@@ -117,12 +118,12 @@ class ModelOptions:
             sys.stderr.write(f"note: {self.model} has random weights here; {_trained(config)}.\n")
         return config
 
-    def network(self) -> Network:
+    def network(self) -> "Network":
         """The network, built and run once."""
         return self.recipe().network()
 
 
-def _trained(config: RunConfig) -> str:
+def _trained(config: "RunConfig") -> str:
     """How to have trained weights: from the package that brings them, or from a file."""
     from microtome import zoo
 
@@ -175,7 +176,7 @@ def methods_named(text: str | None, option: str) -> list[str | Callable[..., Any
     return None if listed is None else [own_function(name) if is_own(name) else name for name in listed]
 
 
-def pictures(paths: list[Path], net: Network) -> Tensor:
+def pictures(paths: list[Path], net: "Network") -> "Tensor":
     """Picture files, or pictures of data sets by number, as a batch for the network."""
     import torch
 
