@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from microtome.units.kernel_structure import kernel_structure, spatial_correlati
 from microtome.units.stimulus_tuning.stimuli import Stimuli, standard
 from microtome.units.stimulus_tuning.stimulus_responses import responses
 from microtome.units.streaming import streaming_pass
-from microtome.units.streaming.layer_statistics import pooled, summarise
+from microtome.units.streaming.layer_statistics import pooled, rounding, summarise
 from microtome.units.streaming.streaming_pass import Batch
 
 COLUMNS = ("variation", "kernel", "superstimulus", "class_selectivity", "stimulus_selectivity")
@@ -201,9 +202,11 @@ class _Sums:
         self.layer = layer
         self.moments: list[Tensor] = []  # per image (3, units): count, mean, sum of squared differences
         self.labels: list[Tensor] = []
+        self.rounding = 0.0
 
     def add(self, value: Tensor, batch: Batch) -> None:
         """Add a batch of values."""
+        self.rounding = rounding(value.dtype)
         values = self.layer.axes.per_unit(value, len(batch.indices)).double().cpu()
         summary = summarise(values)
         count = torch.full_like(summary.mean, values.shape[2])
@@ -231,26 +234,26 @@ class _Sums:
         # With one image a class, all variance lies between classes.
         if len(labels.unique()) in (0, 1, len(labels)):
             return undefined, undefined, undefined
-        joined = torch.cat([means, labels[:, None].double()], 1)
-        value = _between(joined)
+        joined, share = torch.cat([means, labels[:, None].double()], 1), partial(_between, least=self.rounding)
+        value = share(joined)
         generator = torch.Generator().manual_seed(seed)
         as_large = torch.zeros_like(value)
         for _ in range(_DRAWS):
             order = torch.randperm(len(labels), generator=generator, device="cpu")
-            as_large += _between(torch.cat([means, labels[order, None].double()], 1)) >= value
+            as_large += share(torch.cat([means, labels[order, None].double()], 1)) >= value
         p = (as_large + 1) / (_DRAWS + 1)
-        return value, _jackknife(_between, joined, seed), torch.where(value.isnan(), torch.nan, p)
+        return value, _jackknife(share, joined, seed), torch.where(value.isnan(), torch.nan, p)
 
 
-def _between(rows: Tensor) -> Tensor:
+def _between(rows: Tensor, least: float) -> Tensor:
     """Variance between the classes (last column) divided by the total variance, for every other column."""
     means, classes = rows[:, :-1], rows[:, -1].unique(return_inverse=True)[1]
     member = torch.nn.functional.one_hot(classes).to(means)
     count = member.sum(0)[:, None]
     centred = means - means.mean(0)
-    between = ((member.T @ centred).square() / count.clamp(min=1)).sum(0)
+    between = ((member.T @ centred).square() / count).sum(0)
     total = centred.square().sum(0)
-    return torch.where(total > 1e-24 * means.square().sum(0), between / total, torch.nan)
+    return torch.where(total > least**2 * means.square().sum(0), between / total, torch.nan)
 
 
 def _jackknife(statistic: Callable[[Tensor], Tensor], rows: Tensor, seed: int) -> Tensor:

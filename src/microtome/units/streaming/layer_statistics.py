@@ -111,6 +111,11 @@ def _mean_and_scatter(rows: Tensor, high: Tensor, low: Tensor, buffer: Tensor) -
     return middle.double() + rest, (norm.square() - rows.shape[1] * rest.square()).clamp(min=0)
 
 
+def rounding(dtype: torch.dtype) -> float:
+    """The relative deviation below which values of a precision are constant but for rounding."""
+    return 4 * torch.finfo(dtype).eps if dtype.is_floating_point else 0.0
+
+
 def pooled(moments: Tensor) -> Tensor:
     """Count, mean and sum of squared differences from the mean of several sets together (Chan et al. 1979).
 
