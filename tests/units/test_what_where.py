@@ -106,6 +106,8 @@ def test_the_result_is_kept_and_drawn(convolution: Network, tmp_path):
 def test_wrong_input_is_one_clear_message(convolution: Network):
     with pytest.raises(InputError, match="max, mean, centre"):
         units.what_where(convolution, "1", reduce="median")
+    with pytest.raises(LayerError, match="no layer was named"):
+        units.what_where(convolution, [])
     with pytest.raises(LayerError, match="no layer"):
         units.what_where(convolution, "conv9")
     with pytest.raises(InputError, match="fit the image"):

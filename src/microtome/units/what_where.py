@@ -9,7 +9,7 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from microtome.errors import InputError, LayerError
+from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, stated
@@ -18,6 +18,7 @@ from microtome.trace.graph import Layer
 from microtome.units.placed_stimuli import PlacedStimuli, placed
 from microtome.units.stimulus_tuning.stimulus_responses import scaled, with_channels
 from microtome.units.streaming.layer_statistics import rounding
+from microtome.units.streaming.streaming_pass import selected_layers
 
 __all__ = ["WhatWhere", "what_where"]
 
@@ -151,7 +152,7 @@ def what_where(
     """
     if reduce not in REDUCTIONS:
         raise InputError(f'reduce must be one of {", ".join(REDUCTIONS)}, got "{reduce}".')
-    names = [layers] if isinstance(layers, str) else list(layers)
+    names = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
     shown = placed((net.input_shape[1], net.input_shape[2])) if stimuli is None else stimuli
     patterns, places = len(shown.names), len(shown.places)
     if len(shown.images) != patterns * places or min(patterns, places) < 2:
@@ -195,10 +196,8 @@ def variance_shares(response: Tensor, least: float = 0.0) -> Tensor:
 
 
 def _responses(net: Network, names: list[str], shown: PlacedStimuli, reduce: str, batch: int) -> dict[str, Tensor]:
+    selected_layers(net, names)  # each exists and has units
     info = {name: net.layer(name) for name in names}
-    for name, layer in info.items():
-        if not layer.units or layer.axes.image_axis is None:
-            raise LayerError(f'layer "{name}" has no units, or its values have no axis of images; choose another.')
     rows: dict[str, list[Tensor]] = {name: [] for name in names}
     quick = net.quick(scaled(net, with_channels(net, shown.images[:1])), names, len(shown.images), backwards=False)
     for images in shown.images.split(batch):
