@@ -174,3 +174,10 @@ def test_errors_do_not_depend_on_the_order_of_the_classes():
             for seed in range(8)
         ]
         assert float(torch.stack(errors).mean()) == pytest.approx(float(expected), rel=0.35)
+
+
+def test_images_too_small_for_stimuli_have_the_other_criteria():
+    net = Network(nn.Sequential(nn.Flatten(), nn.Linear(2, 3)), (2, 1, 1))
+    data = [(image, number % 2) for number, image in enumerate(torch.rand(8, 2, 1, 1))]
+    found = units.criteria(net, data, "1", columns=["variation", "class_selectivity"])
+    assert found.value["1"].isfinite().all()

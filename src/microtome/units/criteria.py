@@ -167,8 +167,10 @@ def criteria(
     selected = [layer.name for layer in streaming_pass.selected_layers(net, layers)]
     size = read_at_once(net, batch, 64)
     sums = _sums(net, dataset, selected, size) if {"variation", "class_selectivity"} & set(names) else {}
-    stimuli = standard((net.input_shape[1], net.input_shape[2])) if stimuli is None else stimuli
-    response = responses(net, selected, stimuli, size) if "stimulus_selectivity" in names else {}
+    response = {}
+    if "stimulus_selectivity" in names:
+        shown = standard((net.input_shape[1], net.input_shape[2])) if stimuli is None else stimuli
+        response = responses(net, selected, shown, size)
     value, error, p_value = {}, {}, {}
     for layer in selected:
         measured: dict[str, Measured] = {}
