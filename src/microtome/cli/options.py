@@ -1,6 +1,7 @@
 """Options that commands share: the model, pictures, data, the output file, JSON."""
 
-from __future__ import annotations
+# Without `from __future__ import annotations`: the types of a subclass's inherited options would be read as text, and
+# resolved among the names of its own file.
 
 import glob
 import sys
@@ -28,6 +29,7 @@ __all__ = [
     "Output",
     "Picture",
     "Pictures",
+    "masks_of",
     "methods_named",
     "names",
     "pictures",
@@ -86,7 +88,7 @@ class ModelOptions:
     ] = None
     device: Annotated[str | None, Parameter(help="Where to run: cpu, cuda, ...")] = None
 
-    def recipe(self, data: str | None = None, *, replaced: bool = False) -> RunConfig:
+    def recipe(self, data: str | None = None, *, replaced: bool = False) -> "RunConfig":
         """The options with absolute paths; prints a note on stderr if the weights are random.
 
         It prints none if the command has the weights ``replaced`` by those of a training.
@@ -118,12 +120,12 @@ class ModelOptions:
             sys.stderr.write(f"note: {self.model} has random weights here; {_trained(config)}.\n")
         return config
 
-    def network(self) -> Network:
+    def network(self) -> "Network":
         """The network, built and run once."""
         return self.recipe().network()
 
 
-def _trained(config: RunConfig) -> str:
+def _trained(config: "RunConfig") -> str:
     """How to have trained weights: from the package that brings them, or from a file."""
     from microtome import zoo
 
@@ -176,7 +178,7 @@ def methods_named(text: str | None, option: str) -> list[str | Callable[..., Any
     return None if listed is None else [own_function(name) if is_own(name) else name for name in listed]
 
 
-def pictures(paths: list[Path], net: Network) -> Tensor:
+def pictures(paths: list[Path], net: "Network") -> "Tensor":
     """Picture files, or pictures of data sets by number, as a batch for the network."""
     import torch
 
@@ -185,14 +187,14 @@ def pictures(paths: list[Path], net: Network) -> Tensor:
     return torch.stack([open_picture(path, net.input_shape) for path in paths])
 
 
-def masks_of(paths: list[Path], folder: Path, net: Network) -> Tensor:
+def masks_of(paths: list[Path], folder: Path, net: "Network") -> "Tensor":
     """The masks of pictures, from a folder of files with their names: (N, H, W) of 0 and 1."""
     import torch
 
     return torch.stack([_mask(folder, path, net) for path in paths])
 
 
-def _mask(folder: Path, photo: Path, net: Network) -> Tensor:
+def _mask(folder: Path, photo: Path, net: "Network") -> "Tensor":
     """The mask of a picture, scaled and cut as the picture is: (H, W) of 0 and 1."""
     import torch
 

@@ -21,8 +21,8 @@ def test_bands_of_all_images():
 
 
 def test_bands_where_few_images_have_all_of_the_loss():
-    """1.96 standard errors on both sides hold .86 here: a sample with few of these images underestimates its error."""
-    assert coverage(lambda u: 5.0 * (u < 0.01), 300, 500)[0] > 0.92
+    """1.96 standard errors on both sides hold .91 here: a sample with few of these images underestimates its error."""
+    assert coverage(lambda u: 5.0 * (u < 0.007), 300, 500)[0] > 0.94  # two of the 256 levels of a pixel
 
 
 def test_skewness_of_many_batches_is_that_of_all_losses():

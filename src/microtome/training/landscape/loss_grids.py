@@ -14,7 +14,6 @@ from microtome.results import Result
 __all__ = ["LossLine", "LossSurface", "band"]
 
 _NORMAL = 1.96  # standard errors on both sides of a 95 % interval of a normal variable
-_STRAIGHT = 1e-6  # skewness below which the transformation is the identity up to rounding
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -169,13 +168,14 @@ class LossSurface(Result, drawing="training.landscape_figures:surface"):
 
 
 def band(loss: Tensor, error: Tensor, skewness: Tensor | None, images: Tensor) -> Tensor:
-    r"""Ends of the 95 % interval of a mean loss, by Hall's transformation for skewed samples [1]_.
+    r"""Ends of the 95 % interval of a mean loss, with Johnson's correction for skewed samples [1]_ on the long side.
 
-    .. math:: \bar L - s\, W(1.96), \quad \bar L - s\, W(-1.96), \qquad
-              W(z) = \frac{3}{g} \left(\sqrt[3]{1 + g \left(\frac{z}{\sqrt n} - \frac{g}{6 n}\right)} - 1\right)
+    .. math:: \bar L - e\, (z + \max(-c, 0)), \quad \bar L + e\, (z + \max(c, 0)), \qquad
+              c = \frac{(1 + 2 z^2)\, g}{6 \sqrt n}, \quad z = 1.96
 
-    s and g are the standard deviation and the skewness of the n images' losses. A few images with a large loss make
-    the interval longer above the mean than below. Without skewness it is 1.96 standard errors on both sides.
+    e is the standard error and g the skewness of the n images' losses. Where a few images have a large loss, most
+    samples hold too few of them, and underestimate mean and error. The interval is then longer above the mean. The
+    other side is not shortened, so that the interval is too wide rather than too narrow.
 
     Parameters
     ----------
@@ -189,7 +189,8 @@ def band(loss: Tensor, error: Tensor, skewness: Tensor | None, images: Tensor) -
 
     References
     ----------
-    .. [1] P. Hall. On the removal of skewness by transformation. Journal of the Royal Statistical Society B 54, 1992.
+    .. [1] N. J. Johnson. Modified t tests and confidence intervals for asymmetrical populations. Journal of the
+       American Statistical Association 73, 1978.
 
     Examples
     --------
@@ -197,16 +198,12 @@ def band(loss: Tensor, error: Tensor, skewness: Tensor | None, images: Tensor) -
     >>> band(one, 0.1 * one, 0 * one, 100 * one)
     tensor([[0.8040, 1.1960]])
     >>> band(one, 0.1 * one, 3 * one, 100 * one)
-    tensor([[0.8370, 1.2650]])
+    tensor([[0.8040, 1.2394]])
     """
-    n = images.to(loss).clamp(min=1)
     g = torch.zeros_like(loss) if skewness is None else skewness.to(loss).nan_to_num(0.0, 0.0, 0.0)
-    z = torch.tensor((_NORMAL, -_NORMAL), dtype=loss.dtype, device=loss.device) / n.sqrt()[..., None]
-    g = g[..., None]
-    inside = 1 + g * (z - g / (6 * n[..., None]))
-    curved = 3 / g * (inside.sign() * inside.abs() ** (1 / 3) - 1)
-    W = torch.where(g.abs() < _STRAIGHT, z, curved)
-    return loss[..., None] - (error * n.sqrt())[..., None] * W
+    longer = (1 + 2 * _NORMAL**2) * g / (6 * images.to(loss).clamp(min=1).sqrt())
+    ends = (loss - error * (_NORMAL + (-longer).clamp(min=0)), loss + error * (_NORMAL + longer.clamp(min=0)))
+    return torch.stack(ends, -1)
 
 
 def _spacing(axis: Tensor) -> float:
