@@ -76,4 +76,5 @@ relevance.plot()
 # ranking above is of *this* network: on another one it may be reversed.
 #
 # Methods: :doc:`/methods/evaluate`, :doc:`/methods/deletion`, :doc:`/methods/insertion`, :doc:`/methods/infidelity`,
-# :doc:`/methods/max-sensitivity`, :doc:`/methods/randomisation`.
+# :doc:`/methods/max-sensitivity`, :doc:`/methods/randomisation`. On a command line:
+# ``microtome evaluate``, ``microtome randomisation``.

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from microtome import InputError, Network, attribution, load
 from microtome.attribution.quality import likeness
@@ -170,3 +171,36 @@ def test_evaluate_takes_names_results_and_maps(tmp_path):
         attribution.evaluate(net, images, made, 2)
     with pytest.raises(InputError, match="maps of shape"):
         attribution.evaluate(net, images, torch.ones(3, 4, 4), 1)
+
+
+class AttentionOnPatches(nn.Module):
+    """Patches, attention whose projections are parameters of two modules, a head with a parametrised weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(8))
+        self.patches = nn.Conv2d(1, 8, 4, stride=4)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.head = weight_norm(nn.Linear(8, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2) * self.scale
+        return self.head(self.attention(x, x, x, need_weights=False)[0].mean(1))
+
+
+def test_weights_are_randomised_with_the_layer_that_they_belong_to():
+    """Also where another module holds them: an output projection, the parametrisation of a weight."""
+    torch.manual_seed(0)
+    net = Network(AttentionOnPatches(), (1, 8, 8))
+    found = attribution.randomisation(net, torch.rand(2, 1, 8, 8), "gradient", 0)
+    assert found.layers == ["head", "attention", "patches", "scale"]
+    line = Network(nn.Sequential(nn.Flatten(), weight_norm(nn.Linear(64, 2))), (1, 8, 8))
+    assert attribution.randomisation(line, torch.rand(1, 1, 8, 8), "gradient", 0).layers == ["1"]
+
+
+def test_the_sensitivity_of_a_map_of_zeros_is_undefined():
+    """Also where it becomes another map nearby: the change has no scale."""
+    net = Network(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), (1, 4, 4))
+    images = torch.full((1, 1, 4, 4), 0.5)
+    for method in (lambda net, x, target: 0 * x[:, 0], lambda net, x, target: x[:, 0] - 0.5):
+        assert attribution.max_sensitivity(net, images, method, 0).values.isnan().all()

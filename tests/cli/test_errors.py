@@ -198,6 +198,14 @@ MISTAKES = {
         ["shortcut-share", "one.png", *MODEL, "--masks", "ones", "-o", "a.png"],
         ["ones/one.png marks nothing", "0 and 255"],
     ),
+    "several methods whose weights are randomised": (
+        ["randomisation", "one.png", *MODEL, "--method", "lrp,saliency", "-o", "a.png"],
+        ['--method expects one method, got "lrp,saliency"'],
+    ),
+    "no folder of masks for maps": (
+        ["evaluate", "one.png", *MODEL, "--masks", "none", "-o", "a.png"],
+        ["no folder of masks none"],
+    ),
     "no picture to plant shortcuts in": (["spotting-bias", "--images", "0"], ["--images 0"]),
     "page of shortcuts that cannot be written": (
         ["spotting-bias", "--out", "one.png"],

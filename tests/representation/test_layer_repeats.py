@@ -87,7 +87,7 @@ def test_the_result_is_kept_and_drawn(found: representation.LayerRepeats, tmp_pa
 
 def test_wrong_input_is_one_clear_message():
     net = Network(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten()), (1, 6, 6))
-    with pytest.raises(InputError, match="two layers"):
+    with pytest.raises(InputError, match="two or more layers are compared; got 0"):
         representation.repeats(net, _images(), ["0"])
     with pytest.raises(LayerError, match="no layer"):
         representation.repeats(net, _images(), ["0", "nine"])
@@ -103,3 +103,17 @@ def test_a_layer_that_does_not_vary_is_like_no_other():
         assert values.isnan().all()
     assert "nan" not in str(found.table())
     found.plot()
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "words"),
+    [
+        (4, {}, "at least 5 images, and the data set has 4"),
+        (6, {"permutations": 0}, "permutations"),
+        (6, {"above": 2.0}, "above is a correlation"),
+    ],
+)
+def test_each_wrong_number_has_its_own_message(images: int, options: dict[str, float], words: str) -> None:
+    net = Network(nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Flatten()), (1, 4, 4))
+    with pytest.raises(InputError, match=words):
+        representation.repeats(net, list(torch.rand(images, 1, 4, 4)), **options)

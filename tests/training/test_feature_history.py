@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from microtome import InputError, ModelError, Network, load, training
 from microtome.training.checkpoints import state_of
@@ -121,3 +123,32 @@ def test_strips_show_the_unit_that_they_name(states: list[dict[str, torch.Tensor
         assert [text.get_text().split("\n")[0] for text in figure.texts if ":" in text.get_text()[:3]] == [
             f"{layer}:{unit}" for layer in layers
         ]
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-15])
+def test_a_constant_unit_is_far_and_a_small_one_is_not(scale: float):
+    """All layers with weights count by default, parametrised and transposed ones too. Oracle: NumPy's correlation."""
+    torch.manual_seed(0)
+    net = nn.Sequential(weight_norm(nn.Conv2d(1, 3, 3)), nn.ConvTranspose2d(3, 2, 2), nn.Flatten(), nn.Linear(50, 2))
+    checkpoints = []
+    for _ in range(2):
+        for parameter in net.parameters():
+            parameter.data.normal_()
+        net[0].weight = scale * net[0].weight.data
+        net[0].bias.data.mul_(scale)
+        net[0].bias.data[2] = 1000.0
+        net[0].parametrizations.weight.original0.data[2] = 0
+        checkpoints.append({name: value.clone() for name, value in net.state_dict().items()})
+    pictures = list(torch.rand(4, 1, 6, 6, generator=torch.Generator().manual_seed(1)))
+    found = training.feature_history(Network(net, (1, 6, 6)), checkpoints, pictures, show=("filters",))
+    assert found.layers == ["0", "1", "3"]
+    assert list(found.filters) == ["0"]
+    assert found.distance["0"][:, 2].tolist() == [1.0, 1.0]
+    values = []
+    for state in checkpoints:
+        net.load_state_dict(state)
+        with torch.no_grad():
+            values.append(net[0](torch.stack(pictures)).double().transpose(0, 1).flatten(1).numpy())
+    for unit in range(2):
+        expected = 1 - np.corrcoef(values[0][unit], values[1][unit])[0, 1]
+        assert float(found.distance["0"][0, unit]) == pytest.approx(expected, rel=1e-5)

@@ -113,6 +113,8 @@ def test_the_model_is_left_as_found(net: Network, data: Any) -> None:
     [
         ({"layer": "c"}, LayerError, "Nearest"),
         ({"units": [6]}, InputError, "units 0 to 5"),
+        ({"units": []}, InputError, "list of units is empty"),
+        ({"units": [0, []]}, InputError, "list of units is empty"),
         ({"value": "noise"}, InputError, "mean"),
         ({"dataset": []}, InputError, "empty"),
     ],

@@ -137,3 +137,47 @@ def test_table_file_figure_and_bad_input(tmp_path):
         units.criteria(net, labelled(6), columns=["variatoin"])
     with pytest.raises(InputError, match="there are"):
         found.column("magnitude", "1")
+
+
+def test_images_without_a_label_belong_to_no_class():
+    """Oracle: the same data without these images."""
+    net, data = network(kernels()), labelled()
+    some = [(image, label if number % 4 else -1) for number, (image, label) in enumerate(data)]
+    known = [(image, label) for image, label in some if label >= 0]
+    mixed, plain = (units.criteria(net, one, ["1"], columns=["class_selectivity"]) for one in (some, known))
+    for field in ("value", "error", "p_value"):
+        torch.testing.assert_close(getattr(mixed, field), getattr(plain, field), equal_nan=True)
+    none = [(image, -1 if number else 0) for number, (image, _) in enumerate(data)]
+    assert units.criteria(net, none, ["1"], columns=["class_selectivity"]).value["1"].isnan().all()
+
+
+def test_errors_do_not_depend_on_the_order_of_the_classes():
+    """Images in turn from ten classes, as many data sets have them, or at random: the error is that of a random sample.
+
+    Oracle: the deviation of the statistic over 300 new samples from the same ten classes.
+    """
+    generator = torch.Generator().manual_seed(3)
+
+    def sample(labels: torch.Tensor) -> torch.Tensor:
+        return (0.05 + 0.9 * labels / 9)[:, None, None, None] + 0.02 * torch.rand(
+            len(labels), 1, 3, 3, generator=generator
+        )
+
+    net = Network(nn.Sequential(nn.AvgPool2d(3), nn.Flatten()), (1, 3, 3))
+    expected = torch.stack(
+        [sample(torch.randint(10, (200,), generator=generator)).mean((2, 3)).std(correction=0) for _ in range(300)]
+    ).std()
+    in_turn = torch.arange(200) % 10
+    for labels in (in_turn, in_turn[torch.randperm(200, generator=generator)]):
+        errors = [
+            units.criteria(net, list(sample(labels)), "0", columns=["variation"], seed=seed).error["0"][0, 0]
+            for seed in range(8)
+        ]
+        assert float(torch.stack(errors).mean()) == pytest.approx(float(expected), rel=0.35)
+
+
+def test_images_too_small_for_stimuli_have_the_other_criteria():
+    net = Network(nn.Sequential(nn.Flatten(), nn.Linear(2, 3)), (2, 1, 1))
+    data = [(image, number % 2) for number, image in enumerate(torch.rand(8, 2, 1, 1))]
+    found = units.criteria(net, data, "1", columns=["variation", "class_selectivity"])
+    assert found.value["1"].isfinite().all()

@@ -106,9 +106,31 @@ def test_the_result_is_kept_and_drawn(convolution: Network, tmp_path):
 def test_wrong_input_is_one_clear_message(convolution: Network):
     with pytest.raises(InputError, match="max, mean, centre"):
         units.what_where(convolution, "1", reduce="median")
+    with pytest.raises(LayerError, match="no layer was named"):
+        units.what_where(convolution, [])
     with pytest.raises(LayerError, match="no layer"):
         units.what_where(convolution, "conv9")
     with pytest.raises(InputError, match="fit the image"):
         units.placed(28, patterns=torch.zeros(3, 40, 40))
     with pytest.raises(InputError, match="names"):
         units.placed(28, patterns=torch.zeros(3, 5, 5), names=["one"])
+
+
+class SumOfShares(nn.Module):
+    """The sum of a softmax, which is 1 but for rounding, and its first share."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        share = (20 * x.flatten(1)).softmax(1)
+        return torch.stack([share.sum(1), share[:, 0]], 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rounding_is_no_response(dtype: torch.dtype) -> None:
+    net = Network(nn.Sequential(SumOfShares().to(dtype), nn.Identity(), nn.Linear(2, 2).to(dtype)), (1, 12, 12))
+    shares = units.what_where(net, "1", reduce="max")
+    assert dtype == torch.float64 or shares.response[0].unique().numel() > 1  # the sum is rounded
+    assert shares.pattern.isnan().tolist() == [True, False]
+    data = [(image, number % 2) for number, image in enumerate(torch.rand(20, 1, 12, 12, dtype=dtype))]
+    found = units.criteria(net, data, "1", columns=["class_selectivity"])
+    assert found.column("class_selectivity", "1").isnan().tolist() == [True, False]
+    assert found.p_value["1"][:, 0].isnan().tolist() == [True, False]

@@ -13,7 +13,7 @@ from microtome.results import Provenance, Result, versions
 __all__ = ["FORMAT", "Job", "Refusal", "Task", "task"]
 
 # Raised when a job's meaning or a method's numbers change, so that old results are not taken for new ones.
-FORMAT = 5
+FORMAT = 6
 
 # job(subject, *results of the tasks it needs, **parameters) -> its result
 Job = Callable[..., Result]

@@ -50,6 +50,7 @@ _COMMANDS = {
     "training.information_command": ("information",),
     "training.usable_information_command": ("usable_information",),
     "attribution.bias_commands": ("shortcut_share", "spotting_bias"),
+    "attribution.quality_commands": ("evaluate", "randomisation"),
     "reproduce_command": ("reproduce",),
     "hand_net_command": ("hand_net",),
     "completion_command": ("completion",),

@@ -3,6 +3,7 @@
 # Without `from __future__ import annotations`: the types of a subclass's inherited options would be read as text, and
 # resolved among the names of its own file.
 
+import glob
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ __all__ = [
     "Output",
     "Picture",
     "Pictures",
+    "masks_of",
     "methods_named",
     "names",
     "pictures",
@@ -183,6 +185,31 @@ def pictures(paths: list[Path], net: "Network") -> "Tensor":
     from microtome.data import open_picture
 
     return torch.stack([open_picture(path, net.input_shape) for path in paths])
+
+
+def masks_of(paths: list[Path], folder: Path, net: "Network") -> "Tensor":
+    """The masks of pictures, from a folder of files with their names: (N, H, W) of 0 and 1."""
+    import torch
+
+    return torch.stack([_mask(folder, path, net) for path in paths])
+
+
+def _mask(folder: Path, photo: Path, net: "Network") -> "Tensor":
+    """The mask of a picture, scaled and cut as the picture is: (H, W) of 0 and 1."""
+    import torch
+
+    if not folder.is_dir():
+        raise InputError(f"there is no folder of masks {folder}.")
+    found = sorted(path for path in folder.glob(f"{glob.escape(photo.stem)}.*") if path.is_file())
+    if not found:
+        raise InputError(f"{folder} holds no mask for {photo.name}; expected {photo.stem}.png or alike.")
+    mask = (pictures([found[0]], net)[0].mean(0) > 0.5).to(torch.float32)
+    if not bool(mask.any()):
+        raise InputError(
+            f"the mask {found[0]} marks nothing: no pixel of it is lighter than the middle. Save masks with 0 and 255, "
+            "not 0 and 1, and leave out pictures without the shortcut."
+        )
+    return mask
 
 
 def _class_names(path: str) -> tuple[str, ...]:

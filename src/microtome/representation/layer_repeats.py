@@ -13,13 +13,13 @@ from torch.nn import functional
 
 from microtome.data import Dataset, adapt
 from microtome.data.adapters.adapter import Expected
-from microtome.errors import InputError, LayerError
+from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.representation.kernel_alignment import successive
 from microtome.results import Result, stated
 from microtome.tables import Table
-from microtome.units.streaming.streaming_pass import computing_layers
+from microtome.units.streaming.streaming_pass import selected_layers
 
 __all__ = ["LayerRepeats", "repeats"]
 
@@ -145,13 +145,9 @@ def repeats(
     1.0
     """
     data = adapt(dataset, Expected(net.input_shape, net.pixels))  # labels are not used
-    names = computing_layers(net) if layers is None else [net.layer(name).name for name in dict.fromkeys(layers)]
+    names = [layer.name for layer in selected_layers(net, layers)]
     names = sorted(names, key=lambda name: net.layers[name].step)
-    if len(names) < 2 or len(data) < _LEAST or permutations < 1 or not 0 < above < 1:
-        raise InputError(
-            f"two layers, {_LEAST} images, one permutation and above between 0 and 1 were expected, got {len(names)}, "
-            f"{len(data)}, {permutations} and {above:g}."
-        )
+    _check(names, len(data), permutations, above)
     maps = _maps(net, data, names, batch)
     similarity = successive(maps[name].flatten(1) for name in names)
     generator = torch.Generator().manual_seed(seed)
@@ -187,11 +183,19 @@ def repeats(
     )
 
 
+def _check(names: list[str], images: int, permutations: int, above: float) -> None:
+    if len(names) < 2:
+        raise InputError(f"two or more layers are compared; got {', '.join(names) or 'none'}.")
+    if images < _LEAST:
+        raise InputError(f"CKA needs at least {_LEAST} images, and the data set has {images}; give more.")
+    if permutations < 1:
+        raise InputError(f"permutations must be at least 1, got {permutations}.")
+    if not 0 < above < 1:
+        raise InputError(f"above is a correlation between 0 and 1, got {above:g}.")
+
+
 def _maps(net: Network, data: Dataset, names: list[str], batch: int) -> dict[str, Tensor]:
     """Maps (N, units, h, w) of all images by layer."""
-    for name in names:
-        if not net.layer(name).units or net.layer(name).axes.image_axis is None:
-            raise LayerError(f'layer "{name}" has no units, or its values have no axis of images; choose another.')
     found: dict[str, list[Tensor]] = {name: [] for name in names}
     adapted = adapt(data, Expected(net.input_shape, net.pixels))
     for indices in torch.arange(len(adapted), device="cpu").split(net.admitted(batch)):

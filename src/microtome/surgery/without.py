@@ -174,7 +174,8 @@ def without(
     layer : str
         A module: a convolution, a block.
     train, test : data sets
-        Labelled images for retraining and for testing; without ``test`` the last fifth of ``train`` is held out.
+        Labelled images for retraining and for testing; without ``test`` one of every five images of ``train`` is
+        held out, at random.
     adapter : str, optional
         Default identity if the shape is kept, else copies.
     epochs, lr, batch

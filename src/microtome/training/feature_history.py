@@ -12,19 +12,20 @@ from torch import Tensor
 
 from microtome import synthesis, units
 from microtome.data import Dataset, adapt
-from microtome.errors import InputError, LayerError
+from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, stated
 from microtome.tables import Table
+from microtome.trace.operators.operator_table import WEIGHTED
 from microtome.training.training_run import Run
-from microtome.units.streaming.streaming_pass import computing_layers
+from microtome.units.streaming.layer_statistics import rounding
+from microtome.units.streaming.streaming_pass import computing_layers, operation, selected_layers
 from microtome.zoo.weight_files.weights import fill
 
 __all__ = ["FeatureHistory", "feature_history"]
 
 SHOWN = ("patches", "superstimuli", "filters", "tuning")
-_WEIGHTED = frozenset({"Conv2d", "conv2d", "Linear", "linear"})
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -214,11 +215,8 @@ def _layers(net: Network, layers: Iterable[str] | None) -> list[str]:
         names = [net.layer(name).name for name in ([layers] if isinstance(layers, str) else dict.fromkeys(layers))]
     else:
         whole = [name for name in computing_layers(net) if net.layers[name].units]
-        names = [name for name in whole if net.layers[name].kind in _WEIGHTED] or whole
-    for name in names:
-        if not net.layer(name).units or net.layer(name).axes.image_axis is None:
-            raise LayerError(f'layer "{name}" has no units, or its values have no axis of images; choose another.')
-    return names
+        names = [name for name in whole if operation(net.layers[name]) in WEIGHTED] or whole
+    return [layer.name for layer in selected_layers(net, names)]
 
 
 def _network(net: Network, state: Mapping[str, Tensor], moment: float) -> Network:
@@ -245,10 +243,10 @@ def _distances(now: Tensor, final: Tensor) -> Tensor:
     """One minus the correlation of each row with the same row of the final network."""
     found = torch.ones(len(now), dtype=torch.float64, device="cpu")
     for unit in range(len(now)):
-        a, b = (one[unit].double() - one[unit].double().mean() for one in (now, final))
-        norm = float(a.norm() * b.norm())
-        if norm > 1e-20:
-            found[unit] = 1 - float(a @ b) / norm
+        rows = [one[unit].double() for one in (now, final)]
+        a, b = (row - row.mean() for row in rows)
+        if all(part.norm() > rounding(now.dtype) * row.norm() for part, row in zip((a, b), rows, strict=True)):
+            found[unit] = 1 - float(a @ b / (a.norm() * b.norm()))
     return found.clamp(min=0)
 
 
@@ -272,7 +270,7 @@ def _pictures(
         if "superstimuli" in show and own:
             superstimuli = synthesis.maximize(net, name, channels=own, steps=steps, seed=seed)
             found["superstimuli"][name] = superstimuli.images.detach().float().cpu()
-        if "filters" in show and own and net.layer(name).kind in ("Conv2d", "conv2d"):
+        if "filters" in show and own and operation(net.layer(name)) == "conv2d":
             found["filters"][name] = units.filters(net, name, fit=False).weights[own]
     return found
 

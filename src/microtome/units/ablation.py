@@ -128,7 +128,7 @@ def ablate(
     Raises
     ------
     InputError
-        When a unit does not exist, ``value`` is unknown or the data set is empty.
+        When a unit does not exist, a list of units is empty, ``value`` is unknown or the data set is empty.
     LayerError
         When the layer does not exist.
 
@@ -189,6 +189,8 @@ def _rows(units: int | Sequence[int | Sequence[int]] | None, count: int, layer: 
         return [[unit] for unit in range(count)]
     groups = [units] if isinstance(units, int) else units
     rows = [[item] if isinstance(item, int) else [int(unit) for unit in item] for item in groups]
+    if not rows or not all(rows):
+        raise InputError("a list of units is empty; give at least one, or None for all.")
     for unit in (unit for row in rows for unit in row):
         if not 0 <= unit < count:
             raise InputError(f'unit {unit} does not exist: "{layer}" has units 0 to {count - 1}.')

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from microtome.batch_sizes import read_at_once
 from microtome.data import Dataset, adapt
+from microtome.data.adapters.class_labels import UNLABELLED
 from microtome.errors import InputError, nearest
 from microtome.network import Network
 from microtome.registry import register
@@ -21,11 +23,14 @@ from microtome.units.kernel_structure import kernel_structure, spatial_correlati
 from microtome.units.stimulus_tuning.stimuli import Stimuli, standard
 from microtome.units.stimulus_tuning.stimulus_responses import responses
 from microtome.units.streaming import streaming_pass
+from microtome.units.streaming.layer_statistics import pooled, rounding, summarise
 from microtome.units.streaming.streaming_pass import Batch
 
 COLUMNS = ("variation", "kernel", "superstimulus", "class_selectivity", "stimulus_selectivity")
 _BLOCKS = 10  # blocks of the jackknife
 _DRAWS = 199  # draws of the permutation tests
+
+Measured = tuple[Tensor, Tensor, Tensor]  # value, standard error, p-value, each (units,)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -106,7 +111,8 @@ def criteria(
     - ``superstimulus``: root mean square contrast of the unit's superstimulus times its Moran's I; 0 for a flat image
       and for noise. The error is the standard error over several images of a unit.
     - ``class_selectivity``: :math:`\eta^2`, the share of the variance of the image's mean activation that lies
-      between the classes; p-value by permutation of labels. NaN if no class has two images.
+      between the classes, over the images with a label; p-value by permutation of labels. NaN if no class has two
+      images.
     - ``stimulus_selectivity``: sparseness of the rectified responses to synthetic stimuli,
       :math:`(1 - \frac{(\sum r / n)^2}{\sum r^2 / n}) / (1 - 1/n)`: 0 if all stimuli have the same response, 1 if only
       one stimulus has a response [3]_.
@@ -127,7 +133,7 @@ def criteria(
     batch : int, optional
         Number of images per pass.
     seed : int
-        Seed of the permutations.
+        Seed of the permutations and of the blocks of the jackknife.
 
     Returns
     -------
@@ -143,8 +149,8 @@ def criteria(
 
     Notes
     -----
-    Cost: one pass over the data, one over the stimuli (about 600). Errors come from a jackknife over ten blocks of
-    images (of stimuli). What it does not show: the loss of accuracy without the unit; see ``units.ablate``.
+    Cost: one pass over the data, one over the stimuli (about 600). Errors come from a jackknife over ten random
+    blocks of images (of stimuli). What it does not show: the loss of accuracy without the unit; see ``units.ablate``.
 
     References
     ----------
@@ -161,20 +167,22 @@ def criteria(
     selected = [layer.name for layer in streaming_pass.selected_layers(net, layers)]
     size = read_at_once(net, batch, 64)
     sums = _sums(net, dataset, selected, size) if {"variation", "class_selectivity"} & set(names) else {}
-    stimuli = standard((net.input_shape[1], net.input_shape[2])) if stimuli is None else stimuli
-    response = responses(net, selected, stimuli, size) if "stimulus_selectivity" in names else {}
+    response = {}
+    if "stimulus_selectivity" in names:
+        shown = standard((net.input_shape[1], net.input_shape[2])) if stimuli is None else stimuli
+        response = responses(net, selected, shown, size)
     value, error, p_value = {}, {}, {}
     for layer in selected:
-        measured: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+        measured: dict[str, Measured] = {}
         if layer in sums:
-            measured["variation"] = sums[layer].variation()
+            measured["variation"] = sums[layer].variation(seed)
             measured["class_selectivity"] = sums[layer].selectivity(seed)
         if "kernel" in names:
             measured["kernel"] = kernel_structure(net, layer, _DRAWS, seed)
         if "superstimulus" in names and superstimuli is not None and layer in superstimuli:
             measured["superstimulus"] = _superstimulus(superstimuli[layer], net.layer(layer).units)
         if layer in response:
-            measured["stimulus_selectivity"] = _sparseness(response[layer].peak)
+            measured["stimulus_selectivity"] = _sparseness(response[layer].peak, seed)
         empty = torch.full((net.layer(layer).units,), torch.nan, dtype=torch.float64, device="cpu")
         rows = [measured.get(name, (empty, empty, empty)) for name in names]
         value[layer], error[layer], p_value[layer] = (torch.stack([row[part] for row in rows], 1) for part in range(3))
@@ -190,72 +198,76 @@ def criteria(
 
 
 class _Sums:
-    """Activation of one layer: count, sum, sum of squares and mean of every image."""
+    """Activation of one layer: the moments of every image, and its label."""
 
     def __init__(self, layer: Layer) -> None:
         self.layer = layer
-        self.moments: list[Tensor] = []  # per image (3, units): count, sum, sum of squares
-        self.means: list[Tensor] = []
+        self.moments: list[Tensor] = []  # per image (3, units): count, mean, sum of squared differences
         self.labels: list[Tensor] = []
+        self.rounding = 0.0
 
     def add(self, value: Tensor, batch: Batch) -> None:
         """Add a batch of values."""
+        self.rounding = rounding(value.dtype)
         values = self.layer.axes.per_unit(value, len(batch.indices)).double().cpu()
-        count = torch.full_like(values[:, :, 0], values.shape[2])
-        self.moments.append(torch.stack([count, values.sum(2), values.square().sum(2)], 1))
-        self.means.append(values.mean(2))
+        summary = summarise(values)
+        count = torch.full_like(summary.mean, values.shape[2])
+        self.moments.append(torch.stack([count, summary.mean, summary.scatter], 1))
         if batch.labels is not None:
             self.labels.append(batch.labels)
 
-    def variation(self) -> tuple[Tensor, Tensor, Tensor]:
+    def variation(self, seed: int) -> Measured:
         """Standard deviation over images and positions, its jackknife error, and NaN for the p-value."""
         each = torch.cat(self.moments)
 
         def deviation(rows: Tensor) -> Tensor:
-            count, total, square = rows.sum(0).unbind(0)
-            return torch.sqrt((square / count - (total / count).square()).clamp(min=0))
+            count, _, scatter = pooled(rows).unbind()
+            return (scatter / count).sqrt()
 
         value = deviation(each)
-        blocks = torch.arange(len(each), device="cpu") % min(_BLOCKS, len(each))
-        return value, _jackknife(deviation, each, blocks), torch.full_like(value, torch.nan)
+        return value, _jackknife(deviation, each, seed), torch.full_like(value, torch.nan)
 
-    def selectivity(self, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    def selectivity(self, seed: int) -> Measured:
         """Share of the variance of image means between classes, its jackknife error, and a p-value."""
-        means = torch.cat(self.means)
+        means = torch.cat(self.moments)[:, 1]
         undefined = torch.full((means.shape[1],), torch.nan, dtype=torch.float64, device=means.device)
-        if len(torch.cat(self.labels) if self.labels else ()) != len(means):
+        labels = torch.cat(self.labels) if self.labels else torch.full((len(means),), UNLABELLED, device=means.device)
+        labels, means = labels[labels != UNLABELLED], means[labels != UNLABELLED]
+        # With one image a class, all variance lies between classes.
+        if len(labels.unique()) in (0, 1, len(labels)):
             return undefined, undefined, undefined
-        labels = torch.cat(self.labels)
-        if len(labels.unique()) in (1, len(labels)):  # with one image a class, all variance lies between classes
-            return undefined, undefined, undefined
-        joined = torch.cat([means, labels[:, None].double()], 1)
-        value = _between(joined)
+        joined, share = torch.cat([means, labels[:, None].double()], 1), partial(_between, least=self.rounding)
+        value = share(joined)
         generator = torch.Generator().manual_seed(seed)
         as_large = torch.zeros_like(value)
         for _ in range(_DRAWS):
             order = torch.randperm(len(labels), generator=generator, device="cpu")
-            as_large += _between(torch.cat([means, labels[order, None].double()], 1)) >= value
-        blocks = torch.arange(len(means), device="cpu") % min(_BLOCKS, len(means))
+            as_large += share(torch.cat([means, labels[order, None].double()], 1)) >= value
         p = (as_large + 1) / (_DRAWS + 1)
-        return value, _jackknife(_between, joined, blocks), torch.where(value.isnan(), torch.nan, p)
+        return value, _jackknife(share, joined, seed), torch.where(value.isnan(), torch.nan, p)
 
 
-def _between(rows: Tensor) -> Tensor:
+def _between(rows: Tensor, least: float) -> Tensor:
     """Variance between the classes (last column) divided by the total variance, for every other column."""
-    means, labels = rows[:, :-1], rows[:, -1].long()
-    member = torch.nn.functional.one_hot(labels - labels.min()).to(means)
+    means, classes = rows[:, :-1], rows[:, -1].unique(return_inverse=True)[1]
+    member = torch.nn.functional.one_hot(classes).to(means)
     count = member.sum(0)[:, None]
     centred = means - means.mean(0)
-    between = ((member.T @ centred).square() / count.clamp(min=1)).sum(0)
+    between = ((member.T @ centred).square() / count).sum(0)
     total = centred.square().sum(0)
-    return torch.where(total > 1e-24 * means.square().sum(0), between / total, torch.nan)
+    return torch.where(total > least**2 * means.square().sum(0), between / total, torch.nan)
 
 
-def _jackknife(statistic: Any, rows: Tensor, blocks: Tensor) -> Tensor:
-    r"""Standard error :math:`\sqrt{\frac{g-1}{g} \sum_b (t_b - \bar t)^2}`, leaving out each block b in turn."""
-    count = int(blocks.max()) + 1
+def _jackknife(statistic: Callable[[Tensor], Tensor], rows: Tensor, seed: int) -> Tensor:
+    r"""Standard error :math:`\sqrt{\frac{g-1}{g} \sum_b (t_b - \bar t)^2}`, leaving out each block b in turn.
+
+    The rows are divided into blocks at random: every tenth row may be of one class.
+    """
+    count = min(_BLOCKS, len(rows))
     if count < 2:
         return torch.full_like(statistic(rows), torch.nan)
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed), device="cpu")
+    blocks = order % count
     values = torch.stack([statistic(rows[blocks != block]) for block in range(count)])
     error: Tensor = ((values - values.mean(0)).square().sum(0) * (count - 1) / count).sqrt()
     return error
@@ -267,7 +279,7 @@ def _sums(net: Network, dataset: Dataset, layers: list[str], batch: int) -> dict
     return sums
 
 
-def _sparseness(peak: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _sparseness(peak: Tensor, seed: int) -> Measured:
     rows = peak.double().clamp(min=0).T.cpu()  # (stimuli, units)
 
     def sparseness(some: Tensor) -> Tensor:
@@ -276,11 +288,10 @@ def _sparseness(peak: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return torch.where(square > 0, (1 - some.mean(0).square() / square) / (1 - 1 / n), torch.nan)
 
     value = sparseness(rows)
-    blocks = torch.arange(len(rows), device="cpu") % min(_BLOCKS, len(rows))
-    return value, _jackknife(sparseness, rows, blocks), torch.full_like(value, torch.nan)
+    return value, _jackknife(sparseness, rows, seed), torch.full_like(value, torch.nan)
 
 
-def _superstimulus(superstimuli: Any, units: int) -> tuple[Tensor, Tensor, Tensor]:
+def _superstimulus(superstimuli: Any, units: int) -> Measured:
     """Mean over each unit's images of contrast times spatial correlation, and the standard error of this mean."""
     value = torch.full((units,), torch.nan, dtype=torch.float64, device="cpu")
     error = value.clone()

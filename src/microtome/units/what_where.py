@@ -9,7 +9,7 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from microtome.errors import InputError, LayerError
+from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, stated
@@ -17,9 +17,12 @@ from microtome.tables import Table
 from microtome.trace.graph import Layer
 from microtome.units.placed_stimuli import PlacedStimuli, placed
 from microtome.units.stimulus_tuning.stimulus_responses import scaled, with_channels
+from microtome.units.streaming.layer_statistics import rounding
+from microtome.units.streaming.streaming_pass import selected_layers
 
 __all__ = ["WhatWhere", "what_where"]
 
+_LEAST = 1e-12  # the variance of a constant is rounding
 REDUCTIONS = ("max", "mean", "centre")
 
 
@@ -149,7 +152,7 @@ def what_where(
     """
     if reduce not in REDUCTIONS:
         raise InputError(f'reduce must be one of {", ".join(REDUCTIONS)}, got "{reduce}".')
-    names = [layers] if isinstance(layers, str) else list(layers)
+    names = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
     shown = placed((net.input_shape[1], net.input_shape[2])) if stimuli is None else stimuli
     patterns, places = len(shown.names), len(shown.places)
     if len(shown.images) != patterns * places or min(patterns, places) < 2:
@@ -160,7 +163,8 @@ def what_where(
     found = {}
     for name in names:
         response = rows[name].reshape(-1, patterns, places)
-        shares = variance_shares(response)
+        least = rounding(net.dtype)
+        shares = variance_shares(response, least)
         found[name] = WhatWhere(
             provenance=stated(layers=name, stimuli=len(shown.images)),
             layer=name,
@@ -168,7 +172,7 @@ def what_where(
             pattern=shares[:, 0],
             place=shares[:, 1],
             interaction=shares[:, 2],
-            error=_errors(response),
+            error=_errors(response, least),
             response=response.float(),
             names=shown.names,
             places=shown.places,
@@ -176,23 +180,24 @@ def what_where(
     return found[layers] if isinstance(layers, str) else found
 
 
-def variance_shares(response: Tensor) -> Tensor:
-    """Shares (units, 3) of pattern, place and interaction in the variance of (units, patterns, places)."""
+def variance_shares(response: Tensor, least: float = 0.0) -> Tensor:
+    """Shares (units, 3) of pattern, place and interaction in the variance of (units, patterns, places).
+
+    NaN if the deviation, relative to the root mean square response, does not exceed ``least``.
+    """
     mean = response.mean((1, 2), keepdim=True)
     pattern = response.mean(2, keepdim=True) - mean
     place = response.mean(1, keepdim=True) - mean
     rest = response - mean - pattern - place
     parts = torch.stack([part.expand_as(response).square().sum((1, 2)) for part in (pattern, place, rest)], 1)
     whole = parts.sum(1, keepdim=True)
-    level = 1e-24 * response.square().sum((1, 2)).clamp(min=1e-30)[:, None]  # the variance of a constant is rounding
+    level = max(least, _LEAST) ** 2 * response.square().sum((1, 2))[:, None]
     return torch.where(whole > level, parts / whole, torch.nan)
 
 
 def _responses(net: Network, names: list[str], shown: PlacedStimuli, reduce: str, batch: int) -> dict[str, Tensor]:
+    selected_layers(net, names)  # each exists and has units
     info = {name: net.layer(name) for name in names}
-    for name, layer in info.items():
-        if not layer.units or layer.axes.image_axis is None:
-            raise LayerError(f'layer "{name}" has no units, or its values have no axis of images; choose another.')
     rows: dict[str, list[Tensor]] = {name: [] for name in names}
     quick = net.quick(scaled(net, with_channels(net, shown.images[:1])), names, len(shown.images), backwards=False)
     for images in shown.images.split(batch):
@@ -209,7 +214,7 @@ def _reduced(layer: Layer, value: Tensor, count: int, reduce: str) -> Tensor:
     return maps.amax((2, 3)) if reduce == "max" else maps.mean((2, 3))
 
 
-def _errors(response: Tensor) -> Tensor:
+def _errors(response: Tensor, least: float) -> Tensor:
     r"""Standard errors :math:`\sqrt{\frac{g-1}{g} \sum (t_k - \bar t)^2}`, of patterns and places together."""
     total = torch.zeros(len(response), 3, dtype=response.dtype, device=response.device)
     for axis in (1, 2):
@@ -218,6 +223,6 @@ def _errors(response: Tensor) -> Tensor:
             continue
         kept = [[other for other in range(count) if other != left] for left in range(count)]
         index = (torch.tensor(one, device=response.device) for one in kept)
-        each = torch.stack([variance_shares(response.index_select(axis, one)) for one in index])
+        each = torch.stack([variance_shares(response.index_select(axis, one), least) for one in index])
         total += (each - each.mean(0)).square().sum(0) * (count - 1) / count
     return total.sqrt()

@@ -14,9 +14,9 @@ import torch
 
 import microtome
 from atlas import small
-from microtome import load
+from microtome import attribution, load
 from microtome.cli.main import app, run
-from microtome.cli.options import ModelOptions
+from microtome.cli.options import ModelOptions, pictures
 from microtome.cli.run_file import expand
 from microtome.loading import RunConfig
 from microtome.zoo.architectures import Architecture
@@ -49,6 +49,16 @@ COMMANDS = {
         "logit",
     ),
     "several pictures": (["explain", PICTURE, "images/class1/01.png", "--layer", "two"], "LayerAttribution", "01.png"),
+    "evaluate": (
+        ["evaluate", PICTURE, "--methods", "saliency,lrp", "--steps", "3", "--samples", "2"],
+        "Evaluation",
+        "insertion (blur)",
+    ),
+    "randomisation": (
+        ["randomisation", PICTURE, "--method", "saliency", "--steps", "2"],
+        "Randomisation",
+        "random down to one",
+    ),
     "activations": (["activations", PICTURE, "--layer", "two"], "ActivationMaps", "wrote"),
     "top-patches": (["top-patches", "--data", "images", "--layer", "one", "--k", "2"], "LayerPatches", "wrote"),
     "reconstruct": (
@@ -317,3 +327,30 @@ def test_a_read_only_folder_is_one_clear_error(files: Path, capsys: pytest.Captu
     (files / "locked").mkdir(mode=0o555)
     assert run(["atlas", *MODEL, "--data", "images", "--out", "locked"]) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_maps_are_evaluated_by_masks_and_beside_noise(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Oracle: the library's own numbers for the same picture, methods and options."""
+    (files / "masks").mkdir()
+    shutil.copy(PICTURE, files / "masks" / "00.png")
+    options = ["--methods", "saliency", "--masks", "masks", "--steps", "3", "--samples", "2", "-o", "a.safetensors"]
+    assert run(["evaluate", PICTURE, *MODEL, *options, "--target", "1", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["method"] for row in rows] == ["saliency", "random"]
+    net = ModelOptions(model="nets:build", input_shape=small.SHAPE).network()
+    image = pictures([Path(PICTURE)], net)
+    mask = (image.mean(1) > 0.5).float()
+    found = attribution.evaluate(net, image, ["saliency"], 1, masks=mask, steps=3, samples=2)
+    assert rows[0]["energy in mask"] == pytest.approx(float(found.measures["saliency: energy in mask"]))
+    assert rows[0]["deletion (mean)"] == pytest.approx(float(found.measures["saliency: deletion (mean)"]))
+
+
+def test_a_share_of_maps_without_positive_part_is_said_in_words(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (files / "masks").mkdir()
+    shutil.copy(PICTURE, files / "masks" / "00.png")
+    (files / "own.py").write_text("def minus(net, images, target):\n    return -1 - images[:, 0]\n")
+    options = ["--masks", "masks", "--methods", "own.py:minus", "-o", "a.safetensors"]
+    assert run(["shortcut-share", PICTURE, *MODEL, *options]) == 0
+    assert "no map has a positive part" in capsys.readouterr().out

@@ -240,6 +240,10 @@ def test_bad_input(net, digits):
         prune(net, digits[0].subset(range(60)), multiply_adds=1e-5, rounds=1)
     with pytest.raises(InputError, match="cannot be reached without emptying"):
         prune(net, digits[0].subset(range(60)), multiply_adds=1e-5, rounds=1, criterion="magnitude")
+    train = digits[0]
+    partly = Images(train.pixels, torch.where(torch.arange(len(train)) % 4 == 0, -1, train.labels))
+    with pytest.raises(InputError, match="needs a label for every image"):
+        prune(net, partly, test=digits[1], criterion="taylor", rounds=1)
     with pytest.raises(InputError, match="Nearest: taylor"):
         prune(net, digits[0].subset(range(60)), rounds=1, criterion="tailor")
     found = prune(net, digits[0].subset(range(60)), test=digits[1].subset(range(60)), rounds=1, tolerance=1)

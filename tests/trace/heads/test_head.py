@@ -284,3 +284,21 @@ def test_scores_of_a_network_with_small_weights_are_no_probabilities() -> None:
     net = Network(model.eval(), (3, 8, 8))
     assert float(net.logits(torch.rand(4, 3, 8, 8, generator=dice)).max()) < 1
     assert net.output == "logits"
+
+
+@pytest.mark.parametrize("bounded", [nn.Tanh(), nn.LayerNorm(5), nn.Softsign()])
+@pytest.mark.parametrize("convolution", [False, True])
+@pytest.mark.parametrize("classes", [1, 3])
+def test_a_linear_layer_on_bounded_values_gives_no_probabilities(
+    bounded: nn.Module, convolution: bool, classes: int
+) -> None:
+    """Its values stay in [0, 1] for every image because its weights are small, as those of fresh networks are."""
+    head = nn.Linear(5, classes)
+    head.weight.data.mul_(0.1), head.bias.data.copy_(torch.linspace(0.3, 0.6, classes))
+    last: list[nn.Module] = [head]
+    if convolution:
+        conv = nn.Conv2d(5, classes, 1)
+        conv.weight.data.copy_(head.weight.data[:, :, None, None]), conv.bias.data.copy_(head.bias.data)
+        last = [nn.Unflatten(1, (5, 1, 1)), conv, nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    net = Network(nn.Sequential(nn.Flatten(), nn.Linear(12, 5), bounded, *last), (3, 2, 2))
+    assert net.head.output == ("logits" if classes > 1 else "value")

@@ -207,6 +207,15 @@ def test_secondary_function_and_repeats():
     assert "repeats" in str(found.table())
 
 
+@pytest.mark.parametrize("scale", [1e-25, 1e-6, 1e6])
+def test_labels_and_repeats_do_not_depend_on_the_scale_of_the_weights(scale):
+    filters = [_line(9, 60), 2 * _line(9, 60), _edge(9, 90), _line(9, 150)]
+    usual, scaled = (units.tuning(_network([size * one for one in filters]), "0") for size in (1.0, scale))
+    assert scaled.labels == usual.labels
+    assert labels.NOT_SELECTIVE not in scaled.labels
+    assert scaled.repeats() == usual.repeats() == [(0, 1)]
+
+
 def test_colour_images_and_other_pixel_ranges():
     net = _network([torch.stack([_line(7, 45)] * 3)])
     assert units.tuning(net, "0", stimuli=units.stimuli.standard(28)).label(0) == "line at 45°"

@@ -12,7 +12,7 @@ from torch import nn
 
 from microtome import InputError, Network, units
 from microtome.units.streaming import response_distribution
-from microtome.units.streaming.layer_statistics import summarise
+from microtome.units.streaming.layer_statistics import pooled, summarise
 from units.streaming.stored_activations import BINS, IMAGES, LAYERS, K, stored
 
 
@@ -118,3 +118,29 @@ def test_quantiles_of_one_image() -> None:
     assert torch.equal(
         response_distribution.quantiles(np.array([[2.0]])), torch.full((1, 101), 2.0, dtype=torch.float64)
     )
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-25, 1e25])
+def test_the_deviation_keeps_its_digits_beside_a_large_mean(scale: float) -> None:
+    """Units that differ by a constant have equal deviations; a constant unit has none. Oracle: NumPy in float64."""
+    conv = nn.Conv2d(1, 4, 1)
+    conv.weight.data = scale * torch.tensor([1.0, 1.0, 0.0, -3.0]).view(4, 1, 1, 1)
+    conv.bias.data = scale * torch.tensor([0.0, 1000.0, 2.37, -1000.0])
+    net = Network(nn.Sequential(conv, nn.Flatten()), (1, 6, 5))
+    data = torch.rand(20, 1, 6, 5, generator=torch.Generator().manual_seed(0))
+    value = net.activations(data, "0")["0"].double().transpose(0, 1).flatten(1).numpy()
+    for batch in (3, 20):
+        found = units.top_patches(net, list(data), "0", batch=batch)["0"]
+        np.testing.assert_allclose(found.mean, value.mean(1), rtol=1e-7)
+        np.testing.assert_allclose(found.std[[0, 1, 3]], value.std(1)[[0, 1, 3]], rtol=1e-5)
+        assert float(found.std[2]) == 0
+        criteria = units.criteria(net, list(data), "0", columns=["variation"], batch=batch)
+        np.testing.assert_allclose(criteria.column("variation", "0"), found.std, rtol=1e-5, atol=1e-12 * scale)
+
+
+def test_pooled_moments_are_those_of_all_values_together() -> None:
+    values = 1e6 + torch.rand(30, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    parts = values.split([1, 4, 25])
+    each = [torch.stack([torch.tensor(len(one)), one.mean(), one.var(correction=0) * len(one)]) for one in parts]
+    found = pooled(torch.stack(each))
+    np.testing.assert_allclose(found, [30, values.mean(), 30 * values.var(correction=0)], rtol=1e-9)

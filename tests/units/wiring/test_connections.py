@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -139,3 +140,20 @@ def test_bad_input_is_one_clear_error(net: Network) -> None:
         units.connections(net, "stem", units=[1]).inputs(0)
     with pytest.raises(LayerError, match="stem"):
         units.connections(net, "sten")
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1.0, 1e25])
+def test_correlations_do_not_depend_on_the_scale_of_a_unit(scale: float) -> None:
+    """Also where the first images are black. Oracle: NumPy in float64 for one scale."""
+    conv = nn.Conv2d(1, 4, 3)
+    conv.weight.data = torch.randn(4, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+    conv.weight.data[2], conv.weight.data[3] = conv.weight.data[0], 0.0
+    conv.bias.data = torch.tensor([0.0, 1.0, 0.0, 2.37])
+    data = [torch.zeros(1, 6, 6)] * 2 + list(torch.rand(6, 1, 6, 6, generator=torch.Generator().manual_seed(1)))
+    with torch.no_grad():
+        value = conv(torch.stack(data)).double().transpose(0, 1).flatten(1)[:3]
+    conv.weight.data[2] *= scale
+    found = units.similar(Network(nn.Sequential(conv, nn.Flatten()), (1, 6, 6)), data, "0", batch=2)
+    np.testing.assert_allclose(found.correlation[:3, :3], np.corrcoef(value), atol=1e-5)
+    assert found.correlation[3].isnan().all()
+    assert [pair[:2] for pair in found.repeats(0.99)] == [(0, 2)]

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from microtome import Network, units
 from microtome.errors import InputError, LayerError
@@ -260,3 +261,18 @@ def test_the_advice_for_a_layer_that_does_not_fit_is_another_layer():
     model[0].register_forward_hook(lambda module, args, y: y * 2)
     with pytest.raises(LayerError, match=r"ends in mul.*Choose 2\."):
         units.dissect(Network(model, (3, 8, 8)), torch.rand(3, 8, 8), "0", 0)
+
+
+def test_the_advice_names_parametrised_layers_and_no_containers():
+    conv, line = weight_norm(nn.Conv2d(3, 4, 3)), spectral_norm(nn.Linear(144, 2))
+    net = Network(nn.Sequential(nn.Sequential(conv), nn.ReLU(), nn.Flatten(), line), (3, 8, 8))
+    with pytest.raises(LayerError, match=r"Choose 0\.0, 3\."):
+        units.dissect(net, torch.rand(3, 8, 8), "1", 0)
+    assert units.dissect(net, torch.rand(3, 8, 8), "0.0", 0).gap < 1e-6
+
+
+def test_the_strength_of_huge_contributions_is_finite():
+    model = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.Flatten())
+    model[0].weight.data.fill_(1e25)
+    sheet = units.dissect(Network(model, (1, 2, 2)), torch.full((1, 2, 2), 0.5), "0", 0)
+    assert float(sheet.strength) == pytest.approx(5e24)

@@ -143,17 +143,18 @@ def randomisation(
 
 
 def parts_from_the_top(net: Network) -> dict[str, list[str]]:
-    """Names of parameters by the module that holds them, the last to run first.
+    """Names of parameters by the layer that they belong to, the last to run first.
 
-    Parameters of a module that is no layer of its own (the model itself) are parts by themselves, the
-    last to be registered first, below all layers.
+    That is the module that holds them, or the one around it that runs: the attention around its output projection,
+    the convolution whose weight is parametrised. Parameters outside of all layers (of the model itself) are parts by
+    themselves, the last to be registered first, below all layers.
     """
     order = {name: place for place, name in enumerate(net.layers)}
     layers: dict[str, list[str]] = {}
     others: dict[str, list[str]] = {}
     for name, _ in net.model.named_parameters():  # a shared one has one name
-        holder = name.rpartition(".")[0]
-        if holder in order:
+        holder = _layer_of(name, order)
+        if holder:
             layers.setdefault(holder, []).append(name)
         else:
             others[name] = [name]
@@ -161,6 +162,14 @@ def parts_from_the_top(net: Network) -> dict[str, list[str]]:
         raise ModelError("the model has no weights, so there is nothing to randomise.")
     last = sorted(layers, key=lambda holder: order[holder], reverse=True)
     return {holder: layers[holder] for holder in last} | {name: others[name] for name in reversed(others)}
+
+
+def _layer_of(parameter: str, layers: Mapping[str, int]) -> str:
+    """The innermost layer around a parameter, itself no part of a parametrisation; empty if there is none."""
+    path = f".{parameter}".partition(".parametrizations.")[0].removeprefix(".")
+    while path and (path == parameter or path not in layers):
+        path = path.rpartition(".")[0]
+    return path
 
 
 def draw_anew(parameter: nn.Parameter, generator: torch.Generator) -> None:

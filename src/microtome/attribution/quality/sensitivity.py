@@ -116,7 +116,7 @@ def max_sensitivity(
         largest = torch.maximum(largest, (after - before).flatten(1).norm(dim=1))
     return Sensitivity(
         provenance=stated(judged=judged.name, options=chosen_options),
-        values=largest / length,
+        values=torch.where(length > 0, largest / length, torch.nan),
         target=first.target,
     )  # fmt: skip
 

@@ -56,7 +56,8 @@ def prune(
     net : Network
         In float32; it is not changed.
     train, test : data sets
-        Labelled images for retraining and for testing; without ``test`` the last fifth of ``train`` is held out.
+        Labelled images for retraining and for testing; without ``test`` one of every five images of ``train`` is
+        held out, at random.
     rounds : int
         How many.
     criterion : str or function

@@ -76,9 +76,11 @@ def _taylor(found: Prunable, family: Family, data: Dataset, batch: int) -> dict[
     """
     net, names = found.net, list(family.makers)
     total: dict[str, Tensor] = {}
-    for _, images, labels in batches(data, batch):
-        if labels is None:
-            raise InputError("the Taylor criterion needs labels, and the data set has none.")
+    for _, images, labels in batches(data, batch, labelled=True):
+        if labels is None or int(labels.min()) < 0:
+            raise InputError(
+                "the Taylor criterion needs a label for every image; the training set has images without one."
+            )
 
         def slope(logits: Tensor, labels: Tensor = labels) -> Tensor:
             truth = functional.one_hot(labels, logits.shape[1]).to(logits)

@@ -9,14 +9,15 @@ from torch import Tensor, nn
 
 from microtome.errors import InputError, ModelError
 from microtome.trace.graph import Layer
-from microtome.trace.heads.closing_softmax import CLOSINGS, closing_of, recorded
+from microtome.trace.heads.closing_softmax import CLOSINGS, HANDING_ON, closing_of, recorded
 from microtome.trace.heads.head import Head, tensors_by_path
 from microtome.trace.heads.last_operations import Ending
-from microtome.trace.operators.operator_table import those
+from microtome.trace.operators.operator_table import WEIGHTED, those
 from microtome.trace.tracing.tracer import Tracer
 
 # Operators whose values lie in [0, 1], and those that mix such values: averages, products, choices.
 PROBABILITIES = frozenset(("sigmoid", "hardsigmoid", "softmax"))
+_HANDED_ON = HANDING_ON | those(role=("selection", "rearrangement", "reduction", "averaging", "pooling"))
 _MIXING = those(activation="clipping") | those(
     role=tuple(
         """arithmetic function mask product reduction view rearrangement selection split join copy cast
@@ -83,7 +84,7 @@ def _measured(ending: Ending, node: int | None, rows: Tensor, bounded: Callable[
             "probabilities",
             "probabilities, since they are computed only from sigmoids or softmaxes and lie in [0, 1]",
         )
-    if in_range(rows) and bounded():
+    if in_range(rows) and not _weighted_sums(ending, node) and bounded():
         return "probabilities", "probabilities, since they stay in [0, 1] for images far outside of the pixel range"
     if several:
         return "logits", "logits, since no softmax or sigmoid closes the model"
@@ -118,6 +119,13 @@ def stays_in_range(model: nn.Module, images: Tensor, path: tuple[str | int, ...]
 def _alone(model: nn.Module, image: Tensor, path: tuple[str | int, ...]) -> Tensor | None:
     value = dict(tensors_by_path(Tracer(model)(image))).get(path)
     return None if value is None else value.detach().reshape(-1)
+
+
+def _weighted_sums(ending: Ending, node: int | None) -> bool:
+    """Whether an output is that of a linear layer: if its inputs are bounded, its range is due to its weights."""
+    while node is not None and ending.nodes[node].kind in _HANDED_ON and len(ending.nodes[node].inputs) == 1:
+        node = ending.nodes[node].inputs[0]
+    return node is not None and ending.nodes[node].kind in WEIGHTED
 
 
 def _of_probabilities(ending: Ending, node: int) -> bool:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from microtome.errors import LayerError
 from microtome.network import Network
 from microtome.trace.graph import Layer
 from microtome.units.stimulus_tuning.stimuli import Stimuli
+from microtome.units.streaming.streaming_pass import selected_layers
 
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -48,10 +48,8 @@ def responses(net: Network, layers: list[str], stimuli: Stimuli, batch: int = 32
     stimulus. Positions whose field exceeds the picture are excluded if there are others, because the padding
     has an edge.
     """
+    selected_layers(net, layers)  # each exists and has units
     info = {name: net.layer(name) for name in layers}
-    for name, layer in info.items():
-        if not layer.units or layer.axes.image_axis is None:
-            raise LayerError(f'layer "{name}" has no units, or its values have no axis of images; choose another.')
     blanks = scaled(net, torch.stack([torch.full(net.input_shape, level, device="cpu") for level in LEVELS]))
     quick = net.quick(net.images(blanks), layers, len(stimuli.images), backwards=False)
     blank = {

@@ -75,9 +75,10 @@ def noise_matches(size: tuple[int, int], stimuli: Stimuli, channels: int, draws:
 
 def cosine(first: Tensor, second: Tensor) -> Tensor:
     """Cosine of two vectors without their means; 0 if one of them is constant."""
-    a, b = first.double() - first.double().mean(), second.double() - second.double().mean()
-    norm = a.norm() * b.norm()
-    return (a @ b / norm).float() if float(norm) > 1e-12 else torch.zeros((), device=first.device)
+    first, second = first.double(), second.double()
+    a, b = first - first.mean(), second - second.mean()
+    norm, rounding = a.norm() * b.norm(), 1e-12 * first.norm() * second.norm()
+    return (a @ b / norm).float() if bool(norm > rounding) else torch.zeros((), device=first.device)
 
 
 def _gradient(net: Network, layer: Layer, images: Tensor, units: Tensor, places: Tensor) -> Tensor:

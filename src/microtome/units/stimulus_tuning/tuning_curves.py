@@ -160,7 +160,7 @@ class Tuning(Result, drawing="units.tuning_figures:tuning"):
     def similarity(self) -> Tensor:
         """Correlation of the units' responses over all stimuli, (U, U)."""
         centred = self.response.double() - self.response.double().mean(1, keepdim=True)
-        unit = centred / centred.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        unit = centred / centred.norm(dim=1, keepdim=True).clamp(min=1e-300)
         correlation: Tensor = unit @ unit.T
         return correlation.float()
 

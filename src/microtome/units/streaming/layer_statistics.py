@@ -11,6 +11,9 @@ from torch import Tensor
 # Number of floats per piece: a piece fits into the processor's cache for all reductions over it.
 _PIECE = 1 << 18
 
+# Norms whose squares float32 holds with all digits.
+_LOW, _HIGH = 1e-15, 1e18
+
 # The range of bounded activation functions.
 BOUNDS: dict[str, tuple[float, float]] = {
     "relu6": (0.0, 6.0),
@@ -31,8 +34,8 @@ class Summary:
         Largest and smallest activation.
     high_at, low_at : Tensor
         The first position of this extreme, as an index into rows times columns.
-    total, square : Tensor
-        Sum of the activations and of their squares.
+    mean, scatter : Tensor
+        Mean of the activations, and the sum of their squared differences from it; float64.
     active : Tensor
         Number of positions above zero.
     full : Tensor
@@ -44,8 +47,8 @@ class Summary:
     low: Tensor
     high_at: Tensor
     low_at: Tensor
-    total: Tensor
-    square: Tensor
+    mean: Tensor
+    scatter: Tensor
     active: Tensor
     full: Tensor
 
@@ -65,6 +68,8 @@ def summarise(value: Tensor, bounds: tuple[float, float] | None = None) -> Summa
     >>> s = summarise(torch.tensor([[[0.0, 2.0, 2.0], [-1.0, -3.0, 0.0]]]))
     >>> s.high.tolist(), s.high_at.tolist(), s.low.tolist(), s.low_at.tolist(), s.active.tolist()
     ([[2.0, 0.0]], [[1, 2]], [[0.0, -3.0]], [[0, 1]], [[2.0, 0.0]])
+    >>> s.scatter.round(decimals=3).tolist()
+    [[2.667, 4.667]]
     """
     n, units, positions = value.shape
     if value.dtype not in (torch.float32, torch.float64):
@@ -78,16 +83,61 @@ def summarise(value: Tensor, bounds: tuple[float, float] | None = None) -> Summa
 
 def _piece(rows: Tensor, bounds: tuple[float, float] | None, buffer: Tensor) -> tuple[Tensor, ...]:
     high_at, low_at = _first_largest(rows), _first_largest(rows, lowest=True)
+    high, low = (rows.gather(1, at[:, None])[:, 0] for at in (high_at, low_at))
     return (
-        rows.gather(1, high_at[:, None])[:, 0],
-        rows.gather(1, low_at[:, None])[:, 0],
+        high,
+        low,
         high_at,
         low_at,
-        rows.sum(1),
-        torch.linalg.vector_norm(rows, dim=1).square(),
+        *_mean_and_scatter(rows, high, low, buffer),
         _count_above(rows, 0.0, buffer),
         torch.zeros_like(high_at, dtype=rows.dtype) if bounds is None else _at_bounds(rows, *bounds, buffer),
     )
+
+
+def _mean_and_scatter(rows: Tensor, high: Tensor, low: Tensor, buffer: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of each row and the sum of squared differences from it, in float64.
+
+    The mean of squares minus the square of the mean would lose all digits of a small deviation from a large mean. So
+    the rows are shifted by their rounded mean first; equal values give exactly 0.
+    """
+    middle = rows.mean(1).clamp(low, high)
+    shifted = torch.sub(rows, middle[:, None], out=buffer[: len(rows)])
+    rest = shifted.mean(1).double()
+    norm = torch.linalg.vector_norm(shifted, dim=1).double()
+    extreme = ((norm < _LOW) | (norm > _HIGH)) & (high > low)  # squares leave the range of float32
+    if bool(extreme.any()):
+        norm[extreme] = torch.linalg.vector_norm(shifted[extreme].double(), dim=1)
+    return middle.double() + rest, (norm.square() - rows.shape[1] * rest.square()).clamp(min=0)
+
+
+def rounding(dtype: torch.dtype) -> float:
+    """The relative deviation below which values of a precision are constant but for rounding.
+
+    That is a few units in the last place; one in half precision, whose sums are taken in float32.
+    """
+    if not dtype.is_floating_point:
+        return 0.0
+    return torch.finfo(dtype).eps * (4 if dtype in (torch.float32, torch.float64) else 1)
+
+
+def pooled(moments: Tensor) -> Tensor:
+    """Count, mean and sum of squared differences from the mean of several sets together (Chan et al. 1979).
+
+    Parameters
+    ----------
+    moments : Tensor
+        (sets, 3, ...) count, mean and sum of squared differences of each set, in float64.
+
+    Examples
+    --------
+    >>> pooled(torch.tensor([[2.0, 1.0, 0.0], [1.0, 4.0, 0.0]])).tolist()  # 1, 1 and 4
+    [3.0, 2.0, 6.0]
+    """
+    count, mean, scatter = moments.unbind(1)
+    whole = count.sum(0)
+    middle = mean[0] + (count * (mean - mean[0])).sum(0) / whole
+    return torch.stack([whole, middle, scatter.sum(0) + (count * (mean - middle).square()).sum(0)])
 
 
 def _first_largest(rows: Tensor, *, lowest: bool = False) -> Tensor:

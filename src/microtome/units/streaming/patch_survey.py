@@ -16,7 +16,7 @@ from microtome.results import Provenance, Result, provenance
 from microtome.trace.graph import Layer
 from microtome.trace.operators.operator_table import RECTIFIERS
 from microtome.units.streaming import response_distribution, streaming_pass
-from microtome.units.streaming.layer_statistics import BOUNDS, summarise
+from microtome.units.streaming.layer_statistics import BOUNDS, pooled, summarise
 from microtome.units.streaming.merge_tree import MergeTree
 from microtome.units.streaming.patch_tables import LayerPatches, TopPatches, geometry
 from microtome.units.streaming.response_distribution import REST, Sample, SampledActivations
@@ -37,10 +37,8 @@ class LayerSummary(Result):
     high, low : tuple of Tensor
         (units, k) each: keys, images and positions of the highest and of the lowest activations.
     nodes, sums : Tensor
-        (m, 2) nodes of the tree of shards, and (m, 4, units) the sums of values, of squares, of values above zero and
-        of values at a bound over each node.
-    values : int
-        Number of values of each unit.
+        (m, 2) nodes of the tree of shards, and (m, 5, units) over each node: the number of values, their mean, the sum
+        of squared differences from it, the number of values above zero and of values at a bound.
     sampled : tuple of Tensor
         The images (n,) that belong to the sample; (n, units) each: their maximum, mean, a random value, and the
         maximum's position.
@@ -50,7 +48,6 @@ class LayerSummary(Result):
     low: tuple[Tensor, ...]
     nodes: Tensor
     sums: Tensor
-    values: int
     sampled: tuple[Tensor, ...]
 
 
@@ -200,22 +197,22 @@ class _Table:
         self.top = TopK(layer.units, k, dtype=net.dtype)
         self.low = TopK(layer.units, k, lowest=True, dtype=net.dtype)
         self.activations = SampledActivations(layer.units, sample, net.dtype)
-        self.sums = torch.zeros(4, layer.units, dtype=torch.float64, device="cpu")  # values, squares, active, full
+        self.sums: Tensor | None = None  # (5, units): count, mean, sum of squared differences, active, full
         self.number = number
-        self.merged: MergeTree[Tensor] = MergeTree(Tensor.__add__)
-        self.count = 0
+        self.merged: MergeTree[Tensor] = MergeTree(_joined)
 
     def read(self, value: Tensor, batch: Batch) -> None:
         """Add one batch of the layer's values."""
         value = self.layer.axes.per_unit(value, len(batch.indices))
         summary = summarise(value, self.bounds)
-        if not bool(torch.isfinite(summary.total).all()):
+        if not bool(torch.isfinite(summary.mean).all()):
             raise ModelError(
                 f'layer "{self.layer.name}" gives NaN or infinity for images {batch.indices.tolist()[:8]}.'
             )
-        sums = (summary.total, summary.square, summary.active, summary.full)
-        self.sums += torch.stack([part.double().sum(0) for part in sums]).cpu()
-        self.count += value.shape[0] * value.shape[2]
+        count = torch.full_like(summary.mean, value.shape[2])
+        sums = (count, summary.mean, summary.scatter, summary.active.double(), summary.full.double())
+        each = torch.stack(sums, 1).cpu()
+        self.sums = _joined(*([] if self.sums is None else [self.sums]), *each)
         if self.one_per_image:
             self.top.add(summary.high.T, batch.indices, summary.high_at.T)
             self.low.add(summary.low.T, batch.indices, summary.low_at.T)
@@ -226,7 +223,7 @@ class _Table:
 
     def nodes(self) -> dict[tuple[int, int], Tensor]:
         """The sums by node of the tree of shards."""
-        return self.merged.nodes() or {(0, self.number): self.sums}
+        return self.merged.nodes() or ({} if self.sums is None else {(0, self.number): self.sums})
 
     def summary(self) -> LayerSummary:
         """Tables and sums, for merging."""
@@ -236,26 +233,26 @@ class _Table:
             low=self.low.entries(),
             nodes=torch.tensor(list(nodes), device="cpu"),
             sums=torch.stack(list(nodes.values())),
-            values=self.count,
             sampled=self.activations.entries(),
         )
 
     def absorb(self, other: LayerSummary) -> None:
         """Add the summary of other images."""
-        if self.count and not self.merged.nodes():
+        if self.sums is not None and not self.merged.nodes():
             self.merged.add((0, self.number), self.sums)
         for (level, place), sums in zip(other.nodes.tolist(), other.sums, strict=True):
             self.merged.add((level, place), sums)
         self.top.absorb(*other.high)
         self.low.absorb(*other.low)
         self.activations.absorb(other.sampled)
-        self.count += other.values
 
     def result(self, net: Network, labels: Tensor | None, bins: int, images: int, note: Provenance) -> LayerPatches:
         """The layer's result."""
         activations = self.activations
         sums = self.merged.total() if self.merged.nodes() else self.sums
-        mean, square, active, full = (sums / self.count).unbind()
+        if sums is None:
+            raise InputError("no image was read; read or absorb images first.")
+        count, mean, scatter, active, full = sums.unbind()
         highest, lowest = self.top.value[:, 0], self.low.value[:, 0]
         binned_image, binned_at, binned = response_distribution.examples(activations, bins)
         return LayerPatches(
@@ -273,12 +270,12 @@ class _Table:
             binned_position=self._positions(binned_at),
             binned_activation=binned,
             mean=mean,
-            std=(square - mean.square()).clamp(min=0).sqrt(),
+            std=(scatter / count).sqrt(),
             highest=highest,
             lowest=lowest,
-            active=active,
+            active=active / count,
             dead=(highest <= 0) if self.rectified or bool((lowest >= 0).all()) else (highest == lowest),
-            saturated=full >= 0.95,
+            saturated=full / count >= 0.95,
             quantiles={
                 "max": response_distribution.quantiles(activations.maximum),
                 "mean": response_distribution.quantiles(activations.average),
@@ -292,6 +289,12 @@ class _Table:
 
     def _positions(self, at: Tensor) -> Tensor:
         return torch.stack((at // self.grid[1], at % self.grid[1]), -1)
+
+
+def _joined(*sums: Tensor) -> Tensor:
+    """The sums (5, units) over several runs of images, in their order."""
+    each = torch.stack(sums)
+    return torch.cat([pooled(each[:, :3]), each[:, 3:].sum(0)])
 
 
 def _by_class(activations: SampledActivations, labels: Tensor | None) -> dict[str, Any]:

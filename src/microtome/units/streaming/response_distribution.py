@@ -86,7 +86,7 @@ class SampledActivations:
         sampled = sampled.to(value.device)
         statistics = (
             summary.high[sampled],
-            summary.total[sampled] / positions,
+            summary.mean[sampled],
             value[sampled, :, position].to(summary.high.dtype),
             summary.high_at[sampled],
         )

@@ -15,6 +15,7 @@ from microtome.registry import register
 from microtome.results import Result, stated
 from microtome.trace.graph import Layer
 from microtome.units.streaming import streaming_pass
+from microtome.units.streaming.layer_statistics import rounding
 from microtome.units.streaming.streaming_pass import Batch
 
 
@@ -120,31 +121,51 @@ def similar(
 
 
 class _Products:
-    """Sums of products of activations minus the first batch's means, which reduces cancellation."""
+    """Sums of products of activations minus the first batch's means, each unit at a scale of its own.
+
+    The shift reduces cancellation; the scales, powers of two, keep the squares of huge and small activations in range.
+    """
 
     def __init__(self, layer: Layer) -> None:
         units, self._axes = layer.units, layer.axes
         self._product = torch.zeros(units, units, dtype=torch.float64, device="cpu")
         self._total = torch.zeros(units, dtype=torch.float64, device="cpu")
+        self._scale = torch.zeros(units, dtype=torch.float64, device="cpu")
         self._shift: Tensor | None = None
+        self._rounding = 0.0
         self._count = 0
 
     def read(self, value: Tensor, batch: Batch) -> None:
         """Add one batch."""
         flat = self._axes.per_unit(value, len(batch.indices)).transpose(0, 1).flatten(1)
+        self._rounding = max(self._rounding, rounding(flat.dtype))
         flat = flat if flat.dtype == torch.float64 else flat.float()
         if self._shift is None:
             self._shift = flat.mean(1, keepdim=True)
         flat = flat - self._shift
+        flat = flat / self._scales(flat.abs().amax(1).double().cpu()).to(flat)[:, None]
         self._product += (flat @ flat.T).double().cpu()
         self._total += flat.sum(1).double().cpu()
         self._count += flat.shape[1]
 
+    def _scales(self, largest: Tensor) -> Tensor:
+        """The scale of each unit for its largest activation so far; the sums are brought to it."""
+        exponent = torch.frexp(torch.maximum(largest, self._scale / 2))[1]
+        scale = torch.where((largest > 0) | (self._scale > 0), torch.ldexp(torch.ones_like(largest), exponent), 0.0)
+        change = torch.where(scale > 0, self._scale / scale.where(scale > 0, torch.ones_like(scale)), 0.0)
+        self._product *= change[:, None] * change
+        self._total *= change
+        self._scale = scale
+        return torch.where(scale > 0, scale, 1.0)
+
     def correlation(self) -> Tensor:
         """(units, units); NaN for constant units."""
+        assert self._shift is not None  # noqa: S101 - a pass reads at least one image
         mean = self._total / self._count
         covariance = self._product / self._count - mean[:, None] * mean[None, :]
         deviation = covariance.diagonal().clamp(min=0).sqrt()
-        # The variance of a constant unit is not exactly zero: products are rounded.
-        deviation = torch.where(deviation.square() > 1e-12 * mean.square() + 1e-30, deviation, float("nan"))
+        level = (self._shift[:, 0].double().cpu() + mean * self._scale).abs()
+        # The variance of a constant unit is not exactly zero: values and products are rounded.
+        varies = (deviation * self._scale > self._rounding * level) & (deviation > 0)
+        deviation = torch.where(varies, deviation, torch.nan)
         return (covariance / deviation[:, None] / deviation[None, :]).clamp(-1, 1)

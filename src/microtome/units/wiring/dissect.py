@@ -73,7 +73,7 @@ class Dissection(Result, drawing="units.dissection_figures:dissection"):
     @property
     def strength(self) -> Tensor:
         """Root mean square of each a_j over the map, (J,)."""
-        return self.contributions.flatten(1).square().mean(1).sqrt()
+        return self.contributions.flatten(1).double().square().mean(1).sqrt().to(self.contributions.dtype)
 
     @property
     def order(self) -> Tensor:

@@ -12,6 +12,7 @@ from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.trace.graph import Layer
 from microtome.trace.operators.operator_calls import Call
+from microtome.units.streaming.streaming_pass import computing_layers, operation
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,9 @@ def parts(net: Network, layer: Layer, image: Tensor, channel: int) -> Parts:
 def _linear_call(net: Network, layer: Layer, image: Tensor) -> Call:
     call = net.call(layer.name, image)
     product = call.kind in ("matmul", "mm") and _weight_of_product(call) is not None
-    if call.kind in ("conv2d", "linear", "addmm") or product:
+    if call.kind in _FITTING or product:
         return call
-    fit = [name for name, other in net.layers.items() if other.leaf and other.kind in _KINDS and name != layer.name]
+    fit = [name for name in computing_layers(net) if operation(net.layer(name)) in _FITTING and name != layer.name]
     inner = [name for name in fit if name.startswith(f"{layer.name}.")]
     raise LayerError(
         f'layer "{layer.name}" is a {layer.kind} that ends in {call.kind}; a two-dimensional convolution or a fully '
@@ -62,7 +63,7 @@ def _linear_call(net: Network, layer: Layer, image: Tensor) -> Call:
     )
 
 
-_KINDS = ("Conv2d", "Linear", "conv2d", "linear", "addmm", "LazyConv2d", "LazyLinear")
+_FITTING = ("conv2d", "linear", "addmm")  # matrix products fit if they have a weight
 
 
 def _convolution(call: Call, output: Tensor, channel: int, source: str) -> Parts:

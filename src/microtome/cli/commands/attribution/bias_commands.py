@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import glob
+import math
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from microtome.cli.options import Json, ModelOptions, Output, Pictures, methods_named, pictures
+from microtome.cli.options import Json, ModelOptions, Output, Pictures, masks_of, methods_named, pictures
 from microtome.cli.output import check, check_place, save, tell
 from microtome.errors import InputError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from microtome.network import Network
 
 __all__ = ["shortcut_share", "spotting_bias"]
 
@@ -85,39 +81,24 @@ def shortcut_share(
     Example: `microtome shortcut-share photos/*.jpg --masks masks --model zoo:resnet18 --weights w.safetensors
     -o share.png`
     """
-    import torch
-
     from microtome import attribution
 
     check(output)
     net = model.network()
-    drawn = torch.stack([_mask(masks, path, net) for path in photo])
+    drawn = masks_of(photo, masks, net)
     chosen = methods_named(methods, "--methods") or list(attribution.quality.shortcut.METHODS)
     label = int(target) if target is not None and target.isdigit() else target
     found = attribution.shortcut_share(net, pictures(photo, net), drawn, label, methods=chosen)
     save(found, output, as_json=json)
     tell(
         found.table(),
-        lambda row: (
-            f"{row['method']:<22} {100 * row['network']:5.1f} % on the masks, {100 * row['area']:.1f} % of the pictures"
-        ),
+        _share,
         as_json=json,
     )
 
 
-def _mask(folder: Path, photo: Path, net: Network) -> Tensor:
-    """The mask of a picture, scaled and cut as the picture is: (H, W) of 0 and 1."""
-    import torch
-
-    if not folder.is_dir():
-        raise InputError(f"there is no folder of masks {folder}.")
-    found = sorted(path for path in folder.glob(f"{glob.escape(photo.stem)}.*") if path.is_file())
-    if not found:
-        raise InputError(f"{folder} holds no mask for {photo.name}; expected {photo.stem}.png or alike.")
-    mask = (pictures([found[0]], net)[0].mean(0) > 0.5).to(torch.float32)
-    if not bool(mask.any()):
-        raise InputError(
-            f"the mask {found[0]} marks nothing: no pixel of it is lighter than the middle. Save masks with 0 and 255, "
-            "not 0 and 1, and leave out pictures without the shortcut."
-        )
-    return mask
+def _share(row: Mapping[str, Any]) -> str:
+    """The line of one method."""
+    if math.isnan(row["network"]):
+        return f"{row['method']:<22} no map has a positive part"
+    return f"{row['method']:<22} {100 * row['network']:5.1f} % on the masks, {100 * row['area']:.1f} % of the pictures"
