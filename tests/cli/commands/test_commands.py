@@ -57,7 +57,7 @@ COMMANDS = {
     "randomisation": (
         ["randomisation", PICTURE, "--method", "saliency", "--steps", "2"],
         "Randomisation",
-        "random down to one",
+        "random from the output down to one:",
     ),
     "activations": (["activations", PICTURE, "--layer", "two"], "ActivationMaps", "wrote"),
     "top-patches": (["top-patches", "--data", "images", "--layer", "one", "--k", "2"], "LayerPatches", "wrote"),

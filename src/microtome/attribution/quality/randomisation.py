@@ -20,6 +20,8 @@ from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, stated
 
+_TO = " to "  # between the first and the last layer of a step
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Randomisation(Result, drawing="attribution.quality_figures:randomisation"):
@@ -50,6 +52,11 @@ class Randomisation(Result, drawing="attribution.quality_figures:randomisation")
     similarity: Tensor
     maps: Tensor
     target: Tensor
+
+    @property
+    def reached(self) -> list[str]:
+        """The last layer that is random at each step; all layers between it and the output are, too."""
+        return [name.rpartition(_TO)[2] for name in self.layers]
 
 
 @register("randomisation", rows=("C12",), paper="adebayo2018sanity", needs="a method", kind="quality")
@@ -201,4 +208,4 @@ def _gathered(parts: dict[str, list[str]], steps: int | None) -> list[dict[str, 
 
 
 def _named(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+    return names[0] if len(names) == 1 else f"{names[0]}{_TO}{names[-1]}"

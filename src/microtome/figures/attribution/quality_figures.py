@@ -13,6 +13,8 @@ from microtome.figures.limits import left_out, note, within
 if TYPE_CHECKING:
     from microtome.attribution.quality import Evaluation, Infidelity, PixelCurve, Randomisation, Sensitivity
 
+_PANEL = 22  # letters above a map
+
 
 def pixel_curve(result: PixelCurve) -> Figure:
     """The probability of each image's class (thin) and their mean (thick) by share of the pixels exchanged."""
@@ -108,11 +110,17 @@ def randomisation(result: Randomisation, *, image: int = 0, limit: int = 6) -> F
     ):
         axes.plot(range(1, count + 1), values.mean(1).cpu().numpy(), marker="o", markersize=3, label=legend_name(label))
     axes.axhline(0, color="0.6", linewidth=0.8)
-    axes.set_xticks(range(1, count + 1), result.layers, rotation=60, ha="right", fontsize=6)
-    axes.set_title(f"{result.judged}: similarity as the weights are randomised from the output down", fontsize=9)
-    axes.legend(fontsize=6, frameon=False)
+    axes.set_xticks(range(1, count + 1), result.reached, rotation=60, ha="right", fontsize=6)
+    axes.set_title(f"{result.judged}: similarity with random weights from the output down to a layer", fontsize=9)
+    axes.legend(fontsize=6, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     for panel, step in zip(lower.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         heat(panel, result.maps[step, image])
-        panel.set_title("as it is" if step == 0 else result.layers[step - 1], fontsize=6)
+        panel.set_title("as it is" if step == 0 else _broken(result.reached[step - 1]), fontsize=6)
     note(lower, left_out(len(shown), count + 1, f"maps of image {image}"), size=7)
     return figure
+
+
+def _broken(name: str) -> str:
+    """A layer's name on two lines if it is longer than a panel."""
+    before, dot, last = name.rpartition(".")
+    return f"{before}{dot}\n{last}" if len(name) > _PANEL else name

@@ -88,13 +88,13 @@ def randomisation(
     }  # fmt: skip
     rows = [
         {"random_from_output_to": layer, **{name: float(one[place].mean()) for name, one in measures.items()}}
-        for place, layer in enumerate(found.layers)
+        for place, layer in enumerate(found.reached)
     ]
     tell(
         rows,
         lambda row: (
-            f"random down to {row['random_from_output_to']}: rank correlation {row['rank_correlation']:.2f} "
-            f"(of sizes {row['rank_correlation_of_sizes']:.2f}), "
+            f"random from the output down to {row['random_from_output_to']}: "
+            f"rank correlation {row['rank_correlation']:.2f} (of sizes {row['rank_correlation_of_sizes']:.2f}), "
             f"structural similarity {row['structural_similarity']:.2f}"
         ),
         as_json=json,
