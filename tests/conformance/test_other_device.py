@@ -22,7 +22,7 @@ REFUSED = {
         *("cam", "class-residuals", "convert-to-cam", "exit-distance", "facets-between", "filters", "invert-outputs"),
         *("weight-vectors", "without"),
     },
-    "ResNet18": {"attention-rollout", "exit-distance", "invert-outputs"},
+    "ResNet18": {"attention-rollout", "cam", "invert-outputs", "natural-filters"},
 }
 
 pytestmark = pytest.mark.skipif(not other_device.known(), reason="this torch admits no device written in Python")
