@@ -16,6 +16,7 @@ ALL = (
     "loss_bands",
     "curvature",
     "maps",
+    "values",
     "information",
 )
 

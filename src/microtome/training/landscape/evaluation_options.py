@@ -23,7 +23,7 @@ class EvaluationOptions(TypedDict, total=False):
     tolerance : float, optional
         Each point reads images until its standard error is at most this share of its loss, at least 256 images;
         by default every point reads all images. Stopping when the error looks small makes it slightly too small:
-        95 % bands held a planted mean in 94 to 96 % of samples (``python -m benchmarks.loss_bands``).
+        95 % bands held a planted mean in 94 to 97 % of samples (``python -m benchmarks.loss_bands``).
     common : bool
         Whether all points read the images in the same order, so that their differences are more exact than each value;
         true by default.
