@@ -131,7 +131,8 @@ def test_randomisation_loses_the_gradient_and_leaves_the_model():
     assert torch.equal(torch.get_rng_state(), state)
     assert float(found.correlation[-1].abs().mean()) < 0.4
     again = attribution.randomisation(net, images, "gradient", 0, steps=1)
-    assert again.layers == ["5 to 0"]
+    assert (again.layers, again.reached) == (["5 to 0"], ["0"])
+    assert [tick.get_text() for tick in again.plot().axes[0].get_xticklabels()] == ["0"]
     torch.testing.assert_close(again.maps[-1], found.maps[-1], rtol=0, atol=0)  # the same draws in the same order
 
 
