@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -125,6 +125,8 @@ class RuleSet:
     several: frozenset[str] = frozenset()
     # Whether the rules depend on the module of an operation; otherwise the pass does not track modules.
     asks_places = True
+    # Whether the calls of the next pass have to be seen.
+    watches = True
 
     def __init__(self) -> None:
         self._masks_and_gates = MasksAndGates()
@@ -214,8 +216,15 @@ class RuleSet:
             "Write it with torch's Python operators, or use a method that needs only gradients."
         )
 
-    def check_graph(self, root: Tensor) -> None:
+    def check_graph(self, root: Tensor, begins: Sequence[Any] = ()) -> None:
         """Refuse a graph that contains a custom autograd function, which would run its own backward pass.
+
+        Parameters
+        ----------
+        root : Tensor
+            What is differentiated.
+        begins : sequence
+            Nodes and leaves at which the graph may begin.
 
         Raises
         ------

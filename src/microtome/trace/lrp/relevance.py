@@ -184,7 +184,7 @@ class Relevance(RuleSet):
         add = Tensor.add_ if call.inplace else torch.add
         return self.run(Call("add", add, (base, product), {"alpha": bound["alpha"]}, call.inplace, call.name))
 
-    def check_graph(self, root: Tensor) -> None:
+    def check_graph(self, root: Tensor, begins: Sequence[Any] = ()) -> None:
         """Refuse hidden functions; then settle where the nonlinearities of the pass begin and end."""
         super().check_graph(root)
         self._nonlinearities.settle()
