@@ -289,6 +289,65 @@ def test_buffers_that_the_forward_pass_writes(how):
             (model.seen.data if number % 2 else model.seen).add_(1)
 
 
+class Constrained(nn.Module):
+    """A convolution whose kernels are scaled to a largest norm in each forward pass, as in networks for EEG."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+
+    def forward(self, x):
+        kernel = self.conv.weight
+        if self.how == "new data":
+            kernel.data = torch.renorm(kernel.data, 2, 0, 0.3)
+        elif self.how == "in place, past the version":
+            kernel.data.renorm_(2, 0, 0.3)
+        elif self.how == "no gradient":
+            with torch.no_grad():
+                kernel.mul_(0.5)
+        elif self.how == "a part":
+            with torch.no_grad():
+                kernel[1:].zero_()
+        elif self.how == "out":
+            torch.mul(kernel.data, 0.5, out=kernel.data)
+        elif self.how == "many at once":
+            with torch.no_grad():
+                torch._foreach_mul_([kernel, self.head.bias], 0.5)
+        elif self.how == "in place, then new data":
+            kernel.data.mul_(0.5)
+            kernel.data = kernel.data + 1
+        elif self.how == "begun again":
+            nn.init.constant_(kernel, 0.25)
+        return self.head(self.conv(x).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        *("new data", "in place, past the version", "no gradient", "a part", "out", "many at once"),
+        *("in place, then new data", "begun again"),
+    ],
+)
+def test_weights_that_the_forward_pass_writes(how):
+    """Bitwise as found after every pass, in the same memory; what the user writes in between is kept."""
+    model = Constrained(how).eval()
+    untouched = portrait(model)
+    net, images = Network(model, (3, 6, 6)), batch(2, size=(6, 6))
+    assert not differences(untouched, portrait(model))
+    assert net.graph.note == ""
+    assert not net.notes
+    for _ in range(3):
+        before, plain, memory = portrait(model), copy.deepcopy(model), model.conv.weight.data_ptr()
+        assert torch.equal(net.logits(images), plain(images))
+        for method in ("saliency", "guided-backprop", "lrp", "occlusion"):
+            run(method, net, images)
+        assert not differences(before, portrait(model))
+        assert model.conv.weight.data_ptr() == memory
+        with torch.no_grad():
+            model.conv.weight.add_(0.1)
+
+
 def test_a_pass_inside_a_pass_has_its_own_copies():
     model = Writing("in place").eval()
     with as_found(model):

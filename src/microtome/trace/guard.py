@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from microtome.trace.no_checkpointing import plainly
 from microtome.trace.tracing.random_states import GENERATORS, Generator, RandomStates
+from microtome.trace.tracing.written_weights import WrittenWeights, kept, put_back
 
 # A run sets flags of the model, so only one run at a time; re-entrant, because methods nest runs.
 LOCK = threading.RLock()
@@ -69,7 +70,8 @@ def as_found(model: nn.Module, modules: list[nn.Module] | None = None) -> Iterat
     exchanged, attributes of modules that it assigned (a window size that follows the image, a cache), the content
     of their lists, sets and dicts, tensors and random generators among these, and
     the random states of torch, numpy and Python. ``.grad`` is never touched, since gradients are asked for
-    by name.
+    by name. A weight that the model's first pass did not write on, but a later one does, is not restored: copies of all
+    weights would cost as much as the pass.
     """
     with LOCK:
         modules = _modules(model) if modules is None else modules
@@ -78,6 +80,7 @@ def as_found(model: nn.Module, modules: list[nn.Module] | None = None) -> Iterat
         attributes = _Attributes(modules)
         learning = [tensor for tensor in (*parameters, *attributes.tensors) if tensor.requires_grad]
         tensors = _Tensors(modules, attributes.tensors)
+        weights = _Weights(model, parameters, first=tensors.first)
         states = RandomStates(parameters, attributes.generators)
         fast = torch.backends.mha.get_fastpath_enabled()
         try:
@@ -87,13 +90,14 @@ def as_found(model: nn.Module, modules: list[nn.Module] | None = None) -> Iterat
             for parameter in learning:
                 if parameter.is_leaf:
                     parameter.requires_grad = False
-            with plainly(), _not_compiled(modules):
+            with plainly(), _not_compiled(modules), weights.watch:
                 yield
         finally:
             torch.backends.mha.set_fastpath_enabled(fast)
             for module in training:
                 module.training = True
             tensors.restore()
+            weights.restore()
             attributes.restore()
             for parameter in learning:
                 if parameter.is_leaf:
@@ -206,6 +210,7 @@ class _Tensors:
         self._root = modules[0] if modules else None
         self._versions = [tensor._version for tensor in buffers]
         self._portrait = _portrait_of(self._root, buffers)
+        self.first = self._portrait.new  # whether no earlier pass has shown what the model writes
 
     def restore(self) -> None:
         """Restore replaced and overwritten tensors."""
@@ -224,6 +229,32 @@ class _Tensors:
                     tensor.data.copy_(copy)
         if self._root is not None:
             _PORTRAITS.setdefault(self._root, []).append(portrait)
+
+
+class _Weights:
+    """The weights that a model writes in its forward pass: found in its first pass, copied before every later one."""
+
+    def __init__(self, model: nn.Module, weights: list[nn.Parameter], *, first: bool) -> None:
+        self._model = model
+        known = _WRITTEN.get(model)
+        present = set(map(id, weights)) if known else ()
+        self._copies = [kept(weight) for weight in known or () if id(weight) in present]
+        # Also once more after the buffers were exchanged: then the model may be another one.
+        self.watch = WrittenWeights(weights) if first else nullcontext()
+
+    def restore(self) -> None:
+        """Restore overwritten weights, and those whose memory was exchanged."""
+        if isinstance(self.watch, WrittenWeights) and self.watch.copies:
+            found = [weight for weight, _, _ in self.watch.copies]
+            held = _WRITTEN.get(self._model, [])
+            _WRITTEN[self._model] = [*held, *(one for one in found if not any(one is other for other in held))]
+            self._copies += self.watch.copies
+        for weight, memory, numbers in reversed(self._copies):  # the oldest numbers last
+            put_back(weight, memory, numbers)
+
+
+# The weights that a model has written in a pass.
+_WRITTEN: weakref.WeakKeyDictionary[nn.Module, list[nn.Parameter]] = weakref.WeakKeyDictionary()
 
 
 class _Attributes:

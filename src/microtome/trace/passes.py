@@ -160,7 +160,7 @@ def _gradients(
             "(a detach, rounding or a NumPy call in the model?), so there is no gradient to take."
         )
     if rules is not None:
-        rules.check_graph(output, [begins, *(place for place in places.values() if isinstance(place, Tensor))])
+        rules.check_graph(output, [begins, *places.values()])
     present = [name for name in names if name in places]
     try:
         with warnings.catch_warnings():

@@ -130,6 +130,15 @@ def test_backward_hooks_of_the_user_do_not_change_the_second_pass(legacy: bool) 
     hook.remove()
 
 
+def test_notes_of_the_first_pass_are_those_of_the_second() -> None:
+    _, net = made(lambda _, x: F.relu(x) + 0 * F.relu(x) * float(x.detach().numpy().max() > 9))
+    _, seen = made(lambda _, x: (x.detach().numpy(), F.relu(x))[1])
+    for one in (net, seen):
+        notes = [attribution.guided_backprop(one, IMAGES, 1).unrecognised for _ in range(2)]
+        assert notes[0] == notes[1]
+        assert "numpy" in notes[0][0]
+
+
 def test_layers_sizes_and_methods_are_known_apart(watched: list[str]) -> None:
     _, net = made(STEPS["relu"])
     kinds: list[Callable[[], Tensor]] = [

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from microtome.trace.backward_rules import Operation
-from microtome.trace.lrp.batch_norms import Constants
 from microtome.trace.lrp.by_hand.products_by_hand import Terms
 from microtome.trace.lrp.image_sums import ImageSums
 from microtome.trace.lrp.rules import Linear, Rule
@@ -25,6 +24,7 @@ _DENSE = frozenset(("matmul", "mm"))
 _PRODUCTS = those(role="product")
 
 Map = Callable[[Tensor, Tensor], Tensor]
+Constants = Callable[[], tuple[Tensor, Tensor]]  # the scale and the shift of the channels, when they are needed
 
 
 class Weighted:

@@ -26,6 +26,7 @@ from microtome.trace.origins import Origins, calling_place, is_transformed, make
 from microtome.trace.tracing import broken_pass
 from microtome.trace.tracing.pass_values import PassValues, Stop, main_tensor
 from microtome.trace.tracing.watching import INPUT, Observer, Replacement, Rules
+from microtome.trace.tracing.written_weights import WrittenWeights
 
 _REFINABLE = frozenset(("clamp", "clamp_min", "hardtanh", "threshold", "maximum", "max"))
 
@@ -386,4 +387,6 @@ def up_to(model: nn.Module, layer: str, images: Tensor) -> Tensor:
     return tracer.value[layer]
 
 
-broken_pass.calls_the_model(Tracer.run_as_is, Tracer.__torch_function__, Call.run, RuleSet.ask)
+broken_pass.calls_the_model(
+    Tracer.run_as_is, Tracer.__torch_function__, Call.run, RuleSet.ask, WrittenWeights.__torch_function__
+)
