@@ -185,6 +185,18 @@ class Adapter:
             return hasattr(self.dataset, "labels")
         return len(self._label) == len(self) or self._declared() is not None
 
+    @property
+    def stored_labels(self) -> Tensor | None:
+        """Label of every item in the numbering of the data set, -1 for none; None if it does not store class indices.
+
+        They are the same whichever items have been read, and no item is read for them.
+        """
+        if isinstance(self.dataset, Fetching):
+            known = getattr(self.dataset, "labels", None)
+            return known.cpu() if isinstance(known, Tensor) else None
+        raw = declared(self.dataset)
+        return None if raw is None else class_labels.resolved(self._own_class_of(label) for label in raw)
+
     def bears_out(self, labels: Tensor) -> bool:
         """Whether the items that were read so far have these labels (N,), -1 for none."""
         return all(label == int(labels[index]) for index, label in self._label.items())
@@ -239,10 +251,14 @@ class Adapter:
 
     def _class_of(self, label: Any) -> int | str:
         """The network's class of a label as the data set gives it, or why there is none."""
-        found = class_labels.class_index(label, self._numbers.names)
+        found = self._own_class_of(label)
         if isinstance(found, str) and isinstance(label, str | bytes) and self._numbers.names is not None:
             return self._numbers.refused(found)
         return self._numbers.of(found)
+
+    def _own_class_of(self, label: Any) -> int | str:
+        """The data set's class of a label as it gives it, or why there is none."""
+        return class_labels.class_index(label, self._numbers.names)
 
     def _stacked(self, images: list[Tensor]) -> Tensor:
         shapes = {tuple(image.shape) for image in images}
