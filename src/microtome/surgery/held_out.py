@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from microtome.data import Dataset, adapt
+from microtome.data.adapters.class_numbers import classes_by_name, own_classes
 from microtome.errors import InputError
 from microtome.option_types import checks_types
 
@@ -20,6 +21,16 @@ class Some:
 
     dataset: Dataset
     indices: Sequence[int]
+
+    @property
+    def classes(self) -> Sequence[str] | None:
+        """Names of the data set's classes."""
+        return own_classes(self.dataset)
+
+    @property
+    def classes_by_name(self) -> bool:
+        """Whether a class is a network's only if it has its name."""
+        return classes_by_name(self.dataset)
 
     def __len__(self) -> int:
         return len(self.indices)

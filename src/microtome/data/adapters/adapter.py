@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from microtome.data.adapters import class_labels
-from microtome.data.adapters.class_numbers import ClassNumbers, own_classes
+from microtome.data.adapters.class_numbers import ClassNumbers, classes_by_name, own_classes
 from microtome.data.adapters.declared_labels import declared
 from microtome.data.adapters.image_values import Pixels, as_image, in_range
 from microtome.data.adapters.items import second_counts, split
@@ -106,8 +106,10 @@ class Adapter:
         self.pixels: Pixels = (0.0, 1.0) if net is None else net.pixels
         self._input_shape = None if net is None else net.input_shape
         self._for = _wishes(net)
-        self._numbers = ClassNumbers(own_classes(dataset), net.classes if net else None, _decisions(net))
+        self._own, self._classes = own_classes(dataset), None if net is None else net.classes
+        self._numbers = ClassNumbers(self._own, self._classes, _decisions(net), by_name=classes_by_name(dataset))
         self._label: dict[int, int | str] = {}
+        self._own_label: dict[int, int | str] = {}
         self._checksum: dict[int, int] = {}
         self._place: int | None = None  # of the label in an item, once it is known
 
@@ -197,6 +199,23 @@ class Adapter:
         raw = declared(self.dataset)
         return None if raw is None else class_labels.resolved(self._own_class_of(label) for label in raw)
 
+    @property
+    def shown_classes(self) -> tuple[Tensor | None, list[str] | None]:
+        """Labels (N,) and the names of their classes, for results that compare or name classes of images.
+
+        They are the network's classes if every label is one of them, otherwise the data set's own.
+        """
+        labels = self.labels
+        if labels is None and (known := self._own_labels()) is not None:
+            return known, None if self._own is None else list(self._own)
+        return labels, None if self._classes is None else list(self._classes)
+
+    def _own_labels(self) -> Tensor | None:
+        """Label of every item in the numbering of the data set, after ``labels`` have been read."""
+        if isinstance(self.dataset, Fetching) or len(self._own_label) < len(self):
+            return self.stored_labels
+        return class_labels.resolved(self._own_label[index] for index in range(len(self)))
+
     def bears_out(self, labels: Tensor) -> bool:
         """Whether the items that were read so far have these labels (N,), -1 for none."""
         return all(label == int(labels[index]) for index, label in self._label.items())
@@ -225,7 +244,7 @@ class Adapter:
                 f"{what} differs between two reads, so the shown image would not be the measured one. "
                 "Take augmentation (random crops, flips, noise) out of the data set, as for evaluation."
             )
-        self._label[index] = self._class_of(label)
+        self._label[index], self._own_label[index] = self._class_of(label), self._own_class_of(label)
         return image
 
     def _item(self, index: int) -> Any:
