@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -169,8 +170,17 @@ def is_inplace(spelled: Spelling, args: tuple[Any, ...], kwargs: dict[str, Any])
     return place is not None and len(args) > place and args[place] is True
 
 
-def refined(kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+def _no_model(_: Tensor) -> bool:
+    return False
+
+
+def refined(
+    kind: str, args: tuple[Any, ...], kwargs: dict[str, Any], of_model: Callable[[Tensor], bool] = _no_model
+) -> str:
     """The rectifier that a clamp, threshold or hardtanh spells, or the kind itself.
+
+    The name stays while the model changes: a bound of the model (a weight, a buffer, an attribute), which ``of_model``
+    tells, may be zero now and another number later, so its operation keeps its own name.
 
     Examples
     --------
@@ -180,15 +190,15 @@ def refined(kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     ('relu', 'relu6', 'clamp')
     """
     if kind == "clamp_min":
-        return "relu" if _is_zero(bind(kind, args, kwargs)["min"]) else kind
+        return "relu" if _is_zero(bind(kind, args, kwargs)["min"], of_model) else kind
     if kind == "clamp" or kind == "hardtanh":
         bound = bind(kind, args, kwargs)
         low, high = (bound["min"], bound["max"]) if kind == "clamp" else (bound["min_val"], bound["max_val"])
-        if not _is_zero(low):
+        if not _is_zero(low, of_model):
             return kind
-        if high is None or high == float("inf"):
-            return "relu"
-        return "relu6" if not isinstance(high, Tensor) and high == 6 else "rectifying_clamp"
+        if isinstance(high, Tensor):
+            return "rectifying_clamp"
+        return "relu" if high is None or high == float("inf") else "relu6" if high == 6 else "rectifying_clamp"
     if kind == "threshold":
         bound = bind(kind, args, kwargs)
         return "relu" if bound["threshold"] == 0 and bound["value"] == 0 else kind
@@ -196,12 +206,13 @@ def refined(kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         bound = bind(kind, args, kwargs)
         other = bound["other"]
         both = isinstance(other, Tensor) and isinstance(bound["input"], Tensor)
-        return "relu" if both and other.is_floating_point() and _is_zero(other) else kind
+        return "relu" if both and other.is_floating_point() and _is_zero(other, of_model) else kind
     return kind
 
 
-def _is_zero(value: Any) -> bool:
-    """Whether a bound is zero, and stays so: a weight may learn, so that the operation would change its name."""
+def _is_zero(value: Any, of_model: Callable[[Tensor], bool]) -> bool:
+    """Whether a bound is zero, and stays so: one of the model may change, and the operation would change its name."""
     if isinstance(value, Tensor):
-        return not isinstance(value, nn.Parameter) and not value.requires_grad and not bool(value.count_nonzero())
+        held = isinstance(value, nn.Parameter) or value.requires_grad or of_model(value)
+        return not held and not bool(value.count_nonzero())
     return value is not None and value == 0

@@ -17,7 +17,7 @@ from microtome.errors import MicrotomeError, OpaqueError
 from microtome.trace.axes.unit_edits import edits_of
 from microtome.trace.backward_rules import RuleSet
 from microtome.trace.batch_norm_gradient import align_batch_norm_gradients
-from microtome.trace.guard import as_found, named_modules, without_backward_hooks
+from microtome.trace.guard import as_found, held_tensors, named_modules, without_backward_hooks
 from microtome.trace.operators.nested_tensors import substitute, tensors
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.signatures import is_inplace, refined
@@ -112,6 +112,7 @@ class Tracer(TorchFunctionMode):
         self._scopes: list[_Scope] = []
         self._origins: Origins | None = None
         self._guarded = False
+        self._held: frozenset[int] | None = None  # the model's own tensors, once one is asked for
         # Modules whose inputs and outputs hooks of the user's may change.
         self._hooked_inputs: Set[nn.Module] = frozenset()
         self._hooked_outputs: Set[nn.Module] = frozenset()
@@ -316,7 +317,7 @@ class Tracer(TorchFunctionMode):
                 self._origins.add(output)
             return output
         if kind in _REFINABLE:
-            kind = refined(kind, args, kwargs)
+            kind = refined(kind, args, kwargs, self._of_model)
         inplace = is_inplace(spelled, args, kwargs)
         scope = self._scopes[-1]
         count = scope.counts.get(kind, 0)
@@ -335,6 +336,12 @@ class Tracer(TorchFunctionMode):
         value = main_tensor(output, name)
         passed = self._values.pass_on(name, value, inplace)
         return output if passed is value else substitute(output, {id(value): passed})
+
+    def _of_model(self, value: Tensor) -> bool:
+        """Whether a tensor is one that the model holds, or a view of it."""
+        if self._held is None:
+            self._held = held_tensors(self._model)
+        return id(value) in self._held or (value._base is not None and id(value._base) in self._held)
 
     def _check_origin(self, read: Any) -> None:
         """Refuse a tensor that no seen operation has computed."""
