@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch.utils.data import IterableDataset
 from microtome.data.adapters import class_labels
 from microtome.data.adapters.class_numbers import ClassNumbers, classes_by_name, own_classes
 from microtome.data.adapters.declared_labels import declared
-from microtome.data.adapters.image_values import Pixels, as_image, in_range
+from microtome.data.adapters.image_values import Pixels, as_image, checksum, in_range
 from microtome.data.adapters.items import second_counts, split
 from microtome.errors import DataWarning, InputError, MicrotomeError
 
@@ -238,8 +237,8 @@ class Adapter:
             self._place = self._label_place(item, index)
         raw, label = split(item, what, self._place)
         image = as_image(raw, what, pixels=self.pixels, input_shape=self._input_shape)
-        checksum = zlib.crc32(image.contiguous().numpy().tobytes())
-        if self._checksum.setdefault(index, checksum) != checksum:
+        found = checksum(image)
+        if self._checksum.setdefault(index, found) != found:
             raise InputError(
                 f"{what} differs between two reads, so the shown image would not be the measured one. "
                 "Take augmentation (random crops, flips, noise) out of the data set, as for evaluation."
