@@ -16,13 +16,13 @@ from torch.nn import functional
 
 from microtome.batch_sizes import check_count
 from microtome.data import Dataset, batches, fetch
+from microtome.data.noted_images import NotedImages
 from microtome.errors import InputError, ModelError, StoreError
 from microtome.option_types import OptionTypes, checks_types
 from microtome.progress import Clock, Listener
 from microtome.training import checkpoints
 from microtome.training.class_scores import check_takes, class_scores
 from microtome.training.normalisation import check_normalisation, normalised
-from microtome.training.noted_images import NotedImages
 from microtome.training.reachable import ReachableKernels
 from microtome.training.recorder import Recorder
 from microtome.training.schedule import SCHEDULES, rate
@@ -339,8 +339,12 @@ def _resumed(
     if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in stored.items()}:
         raise StoreError(f"the run in {folder} is of another model; choose another folder.")
     noted = NotedImages.of(tensors)
-    if noted is not None:
-        noted.check(train, recipe.batch, folder)
+    other = "" if noted is None else noted.differences(train, recipe.batch)
+    if other:
+        raise StoreError(
+            f"the run in {folder} was made with other training images: {other}. Give the same ones in the same order, "
+            "delete the folder or choose another."
+        )
     recorder.restore(header["epochs"])
     model.load_state_dict(stored)
     optimizer.load_state_dict(checkpoints.packed(header["optimizer"], tensors))

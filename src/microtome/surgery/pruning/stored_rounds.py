@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from microtome.data import Dataset
+from microtome.data.noted_images import NotedImages
 from microtome.errors import StoreError
 from microtome.network import Network
 from microtome.results import Provenance, load
 from microtome.surgery.pruning.pruning_results import PruningRound
-from microtome.training.noted_images import NotedImages
 
 
 def identity(dataset: Dataset) -> dict[str, object]:

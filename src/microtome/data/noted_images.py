@@ -1,16 +1,15 @@
-"""The images that a training run has seen, noted by checksums, so that a resumed run notices others."""
+"""The images that a run has seen, noted by checksums, so that a resumed run notices others."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from microtome.data import Dataset, batches, fetch
+from microtome.data.adapters.adapter import Dataset
 from microtome.data.adapters.image_values import checksum
-from microtome.errors import StoreError
+from microtome.data.batches import batches, fetch
 
 __all__ = ["NotedImages"]
 
@@ -19,7 +18,7 @@ _READ_AGAIN, _TIMES = 8, 4  # differing images that are read again, and how ofte
 
 
 class NotedImages:
-    """Checksum and label of each training image.
+    """Checksum and label of each image of a data set.
 
     Parameters
     ----------
@@ -59,27 +58,19 @@ class NotedImages:
             found.note(indices, images, labels)
         return found
 
-    def check(self, dataset: Dataset, batch: int, folder: Path) -> None:
-        """Raise if a data set has other images or labels; it is read once.
+    def differences(self, dataset: Dataset, batch: int) -> str:
+        """How the images and labels of a data set, which is read once, differ from these; empty if they do not.
 
         Images that differ at each read, as under random augmentation, are compared by their labels alone.
-
-        Raises
-        ------
-        StoreError
-            An image or a label differs.
         """
         with torch.random.fork_rng(devices=[]):  # augmentation may draw from it
             now = NotedImages.read(dataset, batch)
             other = (now.checksums != self.checksums).nonzero()[:, 0]
             pictures = 0 if _vary(dataset, other[:_READ_AGAIN], now.checksums) else len(other)
-        labels_differ = int((now.labels != self.labels).sum())
-        if pictures or labels_differ:
-            what = f"{pictures:,} of them differ" if pictures else f"{labels_differ:,} of them have another label"
-            raise StoreError(
-                f"the run in {folder} was made with other training images: {what} ({len(self.checksums):,} in all). "
-                "Give the same ones in the same order, delete the folder or choose another."
-            )
+        if pictures:
+            return f"{pictures:,} of {len(self.checksums):,} differ"
+        labels = int((now.labels != self.labels).sum())
+        return f"{labels:,} of {len(self.labels):,} have another label" if labels else ""
 
 
 def _vary(dataset: Dataset, places: Tensor, known: Tensor) -> bool:
