@@ -115,14 +115,6 @@ def _not_compiled(modules: list[nn.Module]) -> Iterator[None]:
             module._compiled_call_impl = call
 
 
-def held_tensors(model: nn.Module) -> frozenset[int]:
-    """The identities of all tensors that a model holds: weights, buffers, and attributes, also in lists and dicts."""
-    modules = _modules(model)
-    tables = (table for module in modules for table in (module._parameters, module._buffers))
-    own = chain(chain.from_iterable(table.values() for table in tables), _Attributes(modules).tensors)
-    return frozenset(id(tensor) for tensor in own if tensor is not None)
-
-
 def own_generators(model: nn.Module) -> list[Generator]:
     """The random generators in the attributes of a model."""
     return _Attributes(_modules(model)).generators

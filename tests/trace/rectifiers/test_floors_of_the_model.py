@@ -1,4 +1,4 @@
-"""Does a ReLU whose zero the model holds keep its name, whether the zero is frozen, learns or moves?"""
+"""Does a ReLU whose zero may change keep its name, whether the zero is a weight, a buffer or a value?"""
 
 from __future__ import annotations
 
@@ -86,9 +86,60 @@ def test_a_buffer_that_changes_is_followed_by_a_network_that_is_open() -> None:
     torch.testing.assert_close(net.activations(x, ["/maximum"])["/maximum"], net.model.first(x).clamp(min=0.25))
 
 
-@pytest.mark.parametrize("zero", [torch.zeros_like, lambda x: x.new_zeros(1), lambda x: torch.tensor(0.0)])
-def test_a_zero_that_the_pass_makes_is_a_relu(zero: Callable[[Tensor], Tensor]) -> None:
-    assert "/relu" in opened(0.0, "buffer", lambda x, _: torch.maximum(x, zero(x))).layers
+ZEROS: dict[str, Callable[[Tensor], Tensor]] = {
+    "zeros_like": torch.zeros_like,
+    "new_zeros": lambda x: x.new_zeros(1),
+    "zeros": lambda x: torch.zeros(1, device=x.device),
+    "tensor": lambda x: torch.tensor(0.0),
+    "moved": lambda x: torch.zeros(1, dtype=torch.float64).to(x.dtype),
+    "like another": lambda x: torch.tensor([0.0]).double().type_as(x),
+    "a view": lambda x: torch.zeros(3, 3)[0, :1],
+    "expanded": lambda x: x.new_zeros(()).expand_as(x),
+    "full": lambda x: torch.full_like(x, 0),
+}
+
+
+@pytest.mark.parametrize("zero", ZEROS)
+def test_a_zero_that_the_pass_makes_is_a_relu(zero: str) -> None:
+    net = opened(0.0, "buffer", lambda x, _: torch.maximum(x, ZEROS[zero](x)))
+    assert "/relu" in net.layers
+    assert net.activations(torch.rand(2, 1, 8, 8), ["/relu"])["/relu"].min() == 0
+    assert attribution.guided_backprop(net, torch.rand(1, 1, 8, 8), 0).values.isfinite().all()
+
+
+def beyond(x: Tensor) -> Tensor:
+    """What exceeds a bound: zero on flat images."""
+    return (x.abs() - 1e-4).relu()
+
+
+def written(x: Tensor) -> Tensor:
+    """The same, written on zeros that the pass has made."""
+    made = torch.zeros_like(x)
+    made.copy_(beyond(x))
+    return made
+
+
+class Two(nn.Module):
+    """The larger of two maps, of which the second is zero on flat images."""
+
+    def __init__(self, second: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last, self.second = nn.Conv2d(1, 4, 3), nn.Linear(144, 3), second
+
+    def forward(self, x: Tensor) -> Tensor:
+        one = self.first(x)
+        return self.last(torch.maximum(one, self.second(one - one.mean((2, 3), keepdim=True))).flatten(1))
+
+
+@pytest.mark.parametrize("second", [beyond, written])
+def test_a_value_that_is_zero_for_the_gray_image_is_no_constant(second: Callable[[Tensor], Tensor]) -> None:
+    """All layers of the network, which is read on a gray image, run for other images."""
+    net = Network(Two(second).eval(), (1, 8, 8))
+    assert "/maximum" in net.layers
+    x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    for name in net.layers:
+        net.activations(x, [name])
 
 
 class Between(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from microtome.trace.operators.spellings import Spelling
 
@@ -170,17 +170,18 @@ def is_inplace(spelled: Spelling, args: tuple[Any, ...], kwargs: dict[str, Any])
     return place is not None and len(args) > place and args[place] is True
 
 
-def _no_model(_: Tensor) -> bool:
+def _no_constant(_: Tensor) -> bool:
     return False
 
 
 def refined(
-    kind: str, args: tuple[Any, ...], kwargs: dict[str, Any], of_model: Callable[[Tensor], bool] = _no_model
+    kind: str, args: tuple[Any, ...], kwargs: dict[str, Any], constant: Callable[[Tensor], bool] = _no_constant
 ) -> str:
     """The rectifier that a clamp, threshold or hardtanh spells, or the kind itself.
 
-    The name stays while the model changes: a bound of the model (a weight, a buffer, an attribute), which ``of_model``
-    tells, may be zero now and another number later, so its operation keeps its own name.
+    The name is the same for all images and weights. A tensor is taken for zero only if the pass makes it from numbers,
+    which ``constant`` tells. A weight, a buffer or a value of the network may be zero now and another number later, so
+    its operation keeps its own name.
 
     Examples
     --------
@@ -190,11 +191,11 @@ def refined(
     ('relu', 'relu6', 'clamp')
     """
     if kind == "clamp_min":
-        return "relu" if _is_zero(bind(kind, args, kwargs)["min"], of_model) else kind
+        return "relu" if _is_zero(bind(kind, args, kwargs)["min"], constant) else kind
     if kind == "clamp" or kind == "hardtanh":
         bound = bind(kind, args, kwargs)
         low, high = (bound["min"], bound["max"]) if kind == "clamp" else (bound["min_val"], bound["max_val"])
-        if not _is_zero(low, of_model):
+        if not _is_zero(low, constant):
             return kind
         if isinstance(high, Tensor):
             return "rectifying_clamp"
@@ -206,13 +207,12 @@ def refined(
         bound = bind(kind, args, kwargs)
         other = bound["other"]
         both = isinstance(other, Tensor) and isinstance(bound["input"], Tensor)
-        return "relu" if both and other.is_floating_point() and _is_zero(other, of_model) else kind
+        return "relu" if both and other.is_floating_point() and _is_zero(other, constant) else kind
     return kind
 
 
-def _is_zero(value: Any, of_model: Callable[[Tensor], bool]) -> bool:
-    """Whether a bound is zero, and stays so: one of the model may change, and the operation would change its name."""
+def _is_zero(value: Any, constant: Callable[[Tensor], bool]) -> bool:
+    """Whether a bound is zero in every pass."""
     if isinstance(value, Tensor):
-        held = isinstance(value, nn.Parameter) or value.requires_grad or of_model(value)
-        return not held and not bool(value.count_nonzero())
+        return constant(value) and not bool(value.count_nonzero())
     return value is not None and value == 0

@@ -17,13 +17,14 @@ from microtome.errors import MicrotomeError, OpaqueError
 from microtome.trace.axes.unit_edits import edits_of
 from microtome.trace.backward_rules import RuleSet
 from microtome.trace.batch_norm_gradient import align_batch_norm_gradients
-from microtome.trace.guard import as_found, held_tensors, named_modules, without_backward_hooks
+from microtome.trace.guard import as_found, named_modules, without_backward_hooks
 from microtome.trace.operators.nested_tensors import substitute, tensors
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.signatures import is_inplace, refined
 from microtome.trace.operators.spellings import spelling
 from microtome.trace.origins import Origins, calling_place, is_transformed, maker
 from microtome.trace.tracing import broken_pass
+from microtome.trace.tracing.pass_constants import MAKES, MOVES, PassConstants
 from microtome.trace.tracing.pass_values import PassValues, Stop, main_tensor
 from microtome.trace.tracing.watching import INPUT, Observer, Replacement, Rules
 
@@ -112,7 +113,7 @@ class Tracer(TorchFunctionMode):
         self._scopes: list[_Scope] = []
         self._origins: Origins | None = None
         self._guarded = False
-        self._held: frozenset[int] | None = None  # the model's own tensors, once one is asked for
+        self._constants = PassConstants()
         # Modules whose inputs and outputs hooks of the user's may change.
         self._hooked_inputs: Set[nn.Module] = frozenset()
         self._hooked_outputs: Set[nn.Module] = frozenset()
@@ -299,6 +300,8 @@ class Tracer(TorchFunctionMode):
         spelled = spelling(func)
         if spelled is None:
             answer = func(*args, **kwargs) if self._rules is None else self._rules.ask(func, args, kwargs)
+            if getattr(func, "__name__", "") in MAKES:
+                self._constants.note(answer)
             if self._origins is not None and isinstance(answer, Tensor):  # zeros_like: the model may write on it
                 self._origins.add(answer)
             return answer
@@ -313,11 +316,12 @@ class Tracer(TorchFunctionMode):
                 args, kwargs = substitute(args, self._origins.cut), substitute(kwargs, self._origins.cut)
         if self._seen is not None and kind not in self._seen and not spelled.foreign:
             output = func(*args, **kwargs)
+            self._note_constant(kind, args, output)
             if self._origins is not None:
                 self._origins.add(output)
             return output
         if kind in _REFINABLE:
-            kind = refined(kind, args, kwargs, self._of_model)
+            kind = refined(kind, args, kwargs, self._constants.__contains__)
         inplace = is_inplace(spelled, args, kwargs)
         scope = self._scopes[-1]
         count = scope.counts.get(kind, 0)
@@ -327,6 +331,7 @@ class Tracer(TorchFunctionMode):
         if name + INPUT in self._record:
             self._values.keep(name + INPUT, call.input)
         output = call.run() if self._rules is None else self._rules.run(call)
+        self._note_constant(kind, args, output)
         if self._origins is not None:
             self._origins.add(output)
         if self._observer is not None:
@@ -337,11 +342,12 @@ class Tracer(TorchFunctionMode):
         passed = self._values.pass_on(name, value, inplace)
         return output if passed is value else substitute(output, {id(value): passed})
 
-    def _of_model(self, value: Tensor) -> bool:
-        """Whether a tensor is one that the model holds, or a view of it."""
-        if self._held is None:
-            self._held = held_tensors(self._model)
-        return id(value) in self._held or (value._base is not None and id(value._base) in self._held)
+    def _note_constant(self, kind: str, args: tuple[Any, ...], output: Any) -> None:
+        """Remember a tensor that is the same in every pass."""
+        if kind in MAKES:
+            self._constants.note(output)
+        elif kind in MOVES:
+            self._constants.moved(args, output)
 
     def _check_origin(self, read: Any) -> None:
         """Refuse a tensor that no seen operation has computed."""
