@@ -86,6 +86,11 @@ def test_a_buffer_that_changes_is_followed_by_a_network_that_is_open() -> None:
     torch.testing.assert_close(net.activations(x, ["/maximum"])["/maximum"], net.model.first(x).clamp(min=0.25))
 
 
+def in_inference(x: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return torch.zeros(1)
+
+
 ZEROS: dict[str, Callable[[Tensor], Tensor]] = {
     "zeros_like": torch.zeros_like,
     "new_zeros": lambda x: x.new_zeros(1),
@@ -96,6 +101,7 @@ ZEROS: dict[str, Callable[[Tensor], Tensor]] = {
     "a view": lambda x: torch.zeros(3, 3)[0, :1],
     "expanded": lambda x: x.new_zeros(()).expand_as(x),
     "full": lambda x: torch.full_like(x, 0),
+    "without gradients": lambda x: in_inference(x).clone(),
 }
 
 
@@ -119,6 +125,11 @@ def written(x: Tensor) -> Tensor:
     return made
 
 
+def taken(x: Tensor) -> Tensor:
+    """The same, taken as a tensor again."""
+    return torch.as_tensor(beyond(x))
+
+
 class Two(nn.Module):
     """The larger of two maps, of which the second is zero on flat images."""
 
@@ -132,7 +143,7 @@ class Two(nn.Module):
         return self.last(torch.maximum(one, self.second(one - one.mean((2, 3), keepdim=True))).flatten(1))
 
 
-@pytest.mark.parametrize("second", [beyond, written])
+@pytest.mark.parametrize("second", [beyond, written, taken])
 def test_a_value_that_is_zero_for_the_gray_image_is_no_constant(second: Callable[[Tensor], Tensor]) -> None:
     """All layers of the network, which is read on a gray image, run for other images."""
     net = Network(Two(second).eval(), (1, 8, 8))

@@ -24,7 +24,7 @@ from microtome.trace.operators.signatures import is_inplace, refined
 from microtome.trace.operators.spellings import spelling
 from microtome.trace.origins import Origins, calling_place, is_transformed, maker
 from microtome.trace.tracing import broken_pass
-from microtome.trace.tracing.pass_constants import MAKES, MOVES, PassConstants
+from microtome.trace.tracing.pass_constants import PassConstants
 from microtome.trace.tracing.pass_values import PassValues, Stop, main_tensor
 from microtome.trace.tracing.watching import INPUT, Observer, Replacement, Rules
 
@@ -64,6 +64,8 @@ class Tracer(TorchFunctionMode):
         End the pass as soon as all values are recorded.
     observer : Observer, optional
         Told of everything in order.
+    backward_hooks : bool
+        Whether the backward hooks of the modules take part in gradients; never with rules.
 
     Attributes
     ----------
@@ -84,6 +86,7 @@ class Tracer(TorchFunctionMode):
         replace: Mapping[str, Replacement] | None = None,
         stop: bool = True,
         observer: Observer | None = None,
+        backward_hooks: bool = True,
     ) -> None:
         super().__init__()
         self._model = model
@@ -99,6 +102,7 @@ class Tracer(TorchFunctionMode):
         )
         self._record, self._touched, self._grad = values.record, values.touched, values.differentiable
         self._rules, self._observer = rules, observer
+        self._backward_hooks = backward_hooks and rules is None
         self._modules = modules = named_modules(model)
         self._names = {id(module): name for name, module in modules}
         scripted = any(isinstance(module, torch.jit.ScriptModule) for _, module in modules)
@@ -134,8 +138,9 @@ class Tracer(TorchFunctionMode):
         grad |= any(getattr(part, "differentiable", False) for part in (self._rules, self._observer))
         if self._origins is not None and self._rules is not None and isinstance(self._model, torch.jit.ScriptModule):
             self._rules.opaque("the model, which is scripted or traced,")
-        unhooked = without_backward_hooks(self._model) if self._rules is not None else nullcontext()
-        with as_found(self._model), unhooked, torch.inference_mode(False), torch.set_grad_enabled(grad):
+        modules = [module for _, module in self._modules]
+        hooks = nullcontext() if self._backward_hooks else without_backward_hooks(modules)
+        with as_found(self._model, modules), hooks, torch.inference_mode(False), torch.set_grad_enabled(grad):
             self._guarded = True
             try:
                 output = self.run_as_is(images)
@@ -300,8 +305,7 @@ class Tracer(TorchFunctionMode):
         spelled = spelling(func)
         if spelled is None:
             answer = func(*args, **kwargs) if self._rules is None else self._rules.ask(func, args, kwargs)
-            if getattr(func, "__name__", "") in MAKES:
-                self._constants.note(answer)
+            self._constants.note(getattr(func, "__name__", ""), args, answer)
             if self._origins is not None and isinstance(answer, Tensor):  # zeros_like: the model may write on it
                 self._origins.add(answer)
             return answer
@@ -316,7 +320,7 @@ class Tracer(TorchFunctionMode):
                 args, kwargs = substitute(args, self._origins.cut), substitute(kwargs, self._origins.cut)
         if self._seen is not None and kind not in self._seen and not spelled.foreign:
             output = func(*args, **kwargs)
-            self._note_constant(kind, args, output)
+            self._constants.note(kind, args, output)
             if self._origins is not None:
                 self._origins.add(output)
             return output
@@ -331,7 +335,7 @@ class Tracer(TorchFunctionMode):
         if name + INPUT in self._record:
             self._values.keep(name + INPUT, call.input)
         output = call.run() if self._rules is None else self._rules.run(call)
-        self._note_constant(kind, args, output)
+        self._constants.note(kind, args, output)
         if self._origins is not None:
             self._origins.add(output)
         if self._observer is not None:
@@ -341,13 +345,6 @@ class Tracer(TorchFunctionMode):
         value = main_tensor(output, name)
         passed = self._values.pass_on(name, value, inplace)
         return output if passed is value else substitute(output, {id(value): passed})
-
-    def _note_constant(self, kind: str, args: tuple[Any, ...], output: Any) -> None:
-        """Remember a tensor that is the same in every pass."""
-        if kind in MAKES:
-            self._constants.note(output)
-        elif kind in MOVES:
-            self._constants.moved(args, output)
 
     def _check_origin(self, read: Any) -> None:
         """Refuse a tensor that no seen operation has computed."""
