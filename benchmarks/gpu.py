@@ -34,6 +34,7 @@ from benchmarks.gpu_cases import SIDE, Subject, cases, images, subjects
 from benchmarks.gpu_speed import speeds
 from microtome import Network, attribution
 from microtome.errors import MicrotomeError
+from microtome.results import Result
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 TOLERANCE = 2e-3  # of the largest number of a tensor: sums in other orders, through many layers
@@ -62,6 +63,27 @@ def tensors(value: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
     elif isinstance(value, list | tuple):
         for number, one in enumerate(value):
             yield from tensors(one, f"{path}[{number}]")
+
+
+def results(value: Any) -> Iterator[Result]:
+    """The results of a call, which may give several."""
+    if isinstance(value, Result):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from results(one)
+
+
+def devices(value: Any) -> Iterator[str]:
+    """The device of each tensor of a result."""
+    if isinstance(value, Tensor):
+        yield str(value.device)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from devices(getattr(value, field.name))
+    elif isinstance(value, Mapping | list | tuple):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from devices(one)
 
 
 def difference(first: Any, second: Any) -> float:
@@ -95,7 +117,13 @@ def outcome(name: str, on: Subject, device: str) -> tuple[Any, str]:
     if net.device.type != torch.device(device).type:
         raise AssertionError(f"the network lies on {net.device}, not on {device}")
     try:
-        return (cases() | gpu_options.options())[name](net, on), ""
+        found = (cases() | gpu_options.options())[name](net, on)
+        for result in results(found):
+            if len(where := {place.split(":")[0] for place in devices(result)}) > 1:
+                raise AssertionError(
+                    f"a {type(result).__name__} of {name} holds tensors on {' and on '.join(sorted(where))}"
+                )
+        return found, ""
     except MicrotomeError as error:
         return None, f"{type(error).__name__}: {error}"
     finally:

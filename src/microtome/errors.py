@@ -15,6 +15,10 @@ class InputError(MicrotomeError, ValueError):
     """Images, options, files or targets do not fit what was asked."""
 
 
+class ClassNameError(InputError):
+    """The name of a class, or of a folder of its pictures, is none of the network's classes, or ambiguous."""
+
+
 class LayerError(MicrotomeError, LookupError):
     """A layer does not exist, or is not of the kind the method needs."""
 

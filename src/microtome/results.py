@@ -285,21 +285,31 @@ def load(path: str | os.PathLike[str]) -> Result:
 
 def keep_on_processor(result: Result) -> None:
     """Move the tensors of a result to the processor, where tables and stimuli are read; called when it is made."""
+    keep_on_device(result, torch.device("cpu"))
+
+
+def keep_on_device(result: Result, device: torch.device) -> None:
+    """Move the tensors of a result to a device, so that all lie on one; called when it is made."""
     for entry in dataclasses.fields(result):
-        object.__setattr__(result, entry.name, on_processor(getattr(result, entry.name)))
+        object.__setattr__(result, entry.name, _on_device(getattr(result, entry.name), device))
 
 
 def on_processor(value: Any) -> Any:
     """A tensor, a result or a container with all its tensors on the processor; drawings read their numbers there."""
+    return _on_device(value, torch.device("cpu"))
+
+
+def _on_device(value: Any, device: torch.device) -> Any:
     if isinstance(value, Tensor):
-        return value.cpu()
+        has_none = device.type == "mps" and value.dtype == torch.float64
+        return value.to(device, torch.float32) if has_none else value.to(device)
     if isinstance(value, Result):
         moved = copy.copy(value)
-        vars(moved).update({name: on_processor(held) for name, held in vars(value).items()})
+        vars(moved).update({name: _on_device(held, device) for name, held in vars(value).items()})
         return moved
     if isinstance(value, dict):
-        return {key: on_processor(held) for key, held in value.items()}
-    return type(value)(map(on_processor, value)) if type(value) in (list, tuple) else value
+        return {key: _on_device(held, device) for key, held in value.items()}
+    return type(value)(_on_device(held, device) for held in value) if type(value) in (list, tuple) else value
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:

@@ -380,6 +380,27 @@ def test_a_table_of_units_takes_the_width_and_its_bars_are_its_numbers(browser, 
     assert browser.ask("document.querySelectorAll('.criteria td:nth-of-type(3) .track').length") == 0
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_bars_of_few_units_fill_the_width(browser, width):
+    """Twelve units have bars that lie, each with its name; the last ends where the text column does."""
+    browser.width(width)
+    browser.open("layers/conv2.html")
+    rows = browser.ask(
+        "[...document.querySelectorAll('.shares > a')].map((one) => { const [name, parts] ="
+        "[...one.children].map((part) => part.getBoundingClientRect());"
+        "return [name.left, name.right, parts.left, parts.right, parts.height]; })"
+    )
+    left, right = browser.ask(
+        "[document.querySelector('.shares').parentElement].map((one) => one.getBoundingClientRect())"
+        ".flatMap((one) => [one.left, one.right])"
+    )
+    assert len(rows) == 12
+    assert max(row[3] for row in rows) == pytest.approx(right, abs=2)
+    assert min(row[0] for row in rows) == pytest.approx(left, abs=2)
+    assert all(row[1] <= row[2] and row[3] - row[2] > 200 and 8 < row[4] < 24 for row in rows)
+    assert browser.all(".shares > a")[0].text.startswith("conv2:")
+
+
 def test_a_finger_chooses_a_narrow_bar_and_follows_a_wide_link(browser):
     """Sixty bars on a phone are 8 px wide: a touch names one and offers a link. A mouse opens the page at once."""
     from selenium.webdriver.common.actions.action_builder import ActionBuilder
@@ -394,7 +415,7 @@ def test_a_finger_chooses_a_narrow_bar_and_follows_a_wide_link(browser):
     browser.open("layers/conv2.html")
     browser.ask(
         "Array.from({length: 48}).forEach((_, i) => { const bars = document.querySelector('.shares');"
-        "bars.append(bars.children[i % 12].cloneNode(true)); })"
+        "bars.classList.remove('few'); bars.append(bars.children[i % 12].cloneNode(true)); })"
     )
     browser.ask("document.querySelector('.shares').scrollIntoView({block: 'center'})")
     bar = browser.all(".shares > a")[7]

@@ -100,7 +100,10 @@ MISTAKES = {
     "file in place of a module": (factory("nets.py:build"), ['"nets:build"', "not by its file"]),
     "path in place of a module": (factory("./a/nets.py:build"), ['"nets:build"', "folder a"]),
     "folder in place of a picture": (explain(photo="images"), ["images is a folder"]),
-    "other class folders than classes": (atlas(data="pets"), ["2 class folders (cat, dog", "3 classes", "--classes"]),
+    "other class folders than classes": (
+        ["prune", *MODEL, "--data", "pets", "-o", "a.safetensors"],
+        ["2 class folders (cat, dog", "3 classes", "--classes"],
+    ),
     "name of no factory": (factory("nets"), ["package.module:factory"]),
     "unknown network of the zoo": (factory("zoo:resnet81"), ["resnet81", "resnet18"]),
     "model that raises in forward": (factory("nets:picky"), ["I take 7 channels"]),

@@ -74,7 +74,10 @@ def test_synonyms_and_equal_names_at_the_same_place():
 
 def test_a_class_that_the_network_does_not_have_is_said():
     dataset = Pictures(["ant", "cat", "dog", "eel"], [0, 1, 2, 3])
-    with pytest.warns(DataWarning, match=r"not used: it has label 0 \(ant\), which is none of the network's classes"):
+    with pytest.warns(
+        DataWarning,
+        match=r"not taken for the network's classes: it has label 0 \(ant\), which is none of the network's classes",
+    ):
         assert labels_of(dataset, network()) is None
     with pytest.raises(InputError, match=r"item 0 .* label 0 \(ant\)"), pytest.warns(DataWarning):
         list(data.batches(dataset, net=network(), labelled=True))

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from microtome import InputError, Network, attribution, registry, spaces, units
+from microtome.attribution.relevance import unit_sums
 from microtome.results import Result
 
 
@@ -36,8 +37,7 @@ IMAGES = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
 def test_every_kind_of_result_has_a_drawing() -> None:
-    """Of those that methods return; the atlas draws its own. ``Patches`` is the base of kinds that have one, a score's
-    decomposition is drawn as part of its path, and stimuli at places with the shares that they give."""
+    """Of those that methods return; the atlas draws its own. ``Patches`` is the base of kinds that have one."""
     registry.methods()
     folders = ("attribution", "representation", "spaces", "synthesis", "units")
     kinds = [
@@ -46,7 +46,7 @@ def test_every_kind_of_result_has_a_drawing() -> None:
     assert len(kinds) > 40
     without = {kind.__name__ for kind in kinds if not kind.drawing}
     shards = {"LayerSummary", "PatchSummary"}  # what a shard of a large data set keeps for the atlas
-    assert without == {"Patches", "PlacedStimuli", "ScoreDecomposition"} | shards
+    assert without == {"Patches"} | shards
 
 
 def test_every_drawing_that_a_class_names_exists() -> None:
@@ -137,3 +137,27 @@ def test_connections_of_units(net: Network) -> None:
     widths = [bar.get_width() for bar in figure.axes[2].patches]
     assert widths == pytest.approx([getattr(link, what) for what in ("norm", "weight") for link in found.inputs(1, 3)])
     assert f"{found.inputs(1)[0].layer}:{found.inputs(1)[0].unit}" in texts(found)
+
+
+def test_stimuli_at_places() -> None:
+    """The first pattern stands in the grid where it stands in its images; names leave out what a family shares."""
+    found = units.placed((9, 15), grid=3, patterns=torch.rand(3, 5, 5), names=["bar, angle 0, width 2",
+                         "bar, angle 90, width 2", "mine"])  # fmt: skip
+    figure = found.plot()
+    left, right = figure.subfigs
+    assert [axes.get_xlabel() for axes in left.axes] == ["bar, angle 0", "bar, angle 90", "mine"]
+    for number, axes in enumerate(left.axes):
+        assert torch.equal(torch.as_tensor(axes.images[0].get_array()), found.images[9 * number + 4, 0])
+    for place, axes in enumerate(right.axes):
+        assert torch.equal(torch.as_tensor(axes.images[0].get_array()), found.images[place, 0])
+    assert right.get_supxlabel() == "bar, angle 0, width 2 at each of 9 places"
+
+
+def test_the_bars_of_a_decomposition_add_up(net: Network) -> None:
+    found = unit_sums.decompose(net, IMAGES[:1], 0, ["0", "2"])
+    (axes,) = found.plot(limit=2).axes
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    top = [bar.get_width() for name, bar in zip(names, axes.patches, strict=True) if not name.startswith(" ")]
+    assert sum(top) == pytest.approx(found.score, rel=1e-5)
+    assert names[0] == f"{found.steps[0][0]}:{found.steps[0][1]}"
+    assert any(name.strip() == "input" for name in names)

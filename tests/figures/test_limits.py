@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from microtome import InputError, Network, attribution, figures, spaces, units
+from microtome.attribution.relevance import unit_sums
 from microtome.data import Images
 from microtome.figures.limits import note
 from microtome.results import Result
@@ -53,6 +54,8 @@ LIMITED: dict[str, tuple[Callable[[], Result], str]] = {
     "dissection": (lambda: units.dissect(NET, IMAGES[:1], "2", 0), "sum of 3 weaker channels"),
     "tuning": (lambda: units.tuning(NET, "0"), "2 of 5 units"),
     "stimuli": (lambda: stimuli.standard((8, 8)), "2 of "),
+    "placed": (lambda: units.placed(12, grid=2), "2 of 34 patterns"),
+    "decomposition": (lambda: unit_sums.decompose(NET, IMAGES[:1], 1, ["0"]), "2 of 4 units"),
     "region": (lambda: spaces.linear_region(NET, IMAGES[:1]), "2 of 4 classes"),
     "facets": (lambda: spaces.facet_distance(NET, IMAGES[:5]), "2 of 5 images"),
     "exit": (lambda: spaces.exit_distance(NET, IMAGES[:5], torch.ones_like(IMAGES[:5])), "2 of 5 images"),

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from microtome import data, training, zoo
 from microtome.errors import InputError, ModelError, StoreError
+from microtome.training import checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +171,50 @@ def test_resumed_after_any_epoch_it_ends_bitwise_the_same(digits, tmp_path, opti
     assert same(again, whole)
 
 
+class Flipped(torch.utils.data.Dataset):
+    """Half of the images are flipped, at random at each read."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        image, label = self.images[index]
+        return (image.flip(2) if torch.rand(()) < 0.5 else image), label
+
+
+def test_a_run_on_augmented_images_resumes_to_the_same_weights(digits, tmp_path):
+    recipe = training.Recipe(epochs=2, batch=100, lr=0.1)
+    few = Flipped(digits[0].subset(range(300)))
+
+    def kill(progress):
+        if progress.done == 5:
+            raise KeyboardInterrupt
+
+    whole = network()
+    training.fit(whole, few, recipe=recipe, out=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        training.fit(network(), few, recipe=recipe, out=tmp_path / "cut", progress=kill)
+    resumed = network()
+    training.fit(resumed, few, recipe=recipe, out=tmp_path / "cut")
+    assert same(whole, resumed)
+    others = Flipped(digits[0].subset(range(300, 600)))
+    with pytest.raises(StoreError, match="of 300 have another label"):
+        training.fit(network(), others, recipe=recipe, out=tmp_path / "cut")
+
+
+def test_a_run_of_an_earlier_version_resumes(digits, tmp_path):
+    """It noted no images."""
+    training.fit(network(), digits[0], recipe=RECIPE, out=tmp_path)
+    tensors, header = checkpoints.read(tmp_path / "state.safetensors")
+    assert {name for name in tensors if name.startswith("images.")} == {"images.checksums", "images.labels"}
+    old = {name: value for name, value in tensors.items() if not name.startswith("images.")}
+    checkpoints.write(tmp_path / "state.safetensors", old, header)
+    training.fit(network(), digits[0], recipe=RECIPE, out=tmp_path)
+
+
 def test_killed_by_the_system_it_goes_on(tmp_path):
     """SIGKILL of a process of its own at two moments; the last call ends with the bytes of an undisturbed run."""
     script = tmp_path / "job.py"
@@ -224,6 +269,20 @@ def test_a_folder_of_another_run_is_refused_and_left(digits, tmp_path):
     fewer = torch.utils.data.Subset(digits[0], range(len(digits[0]) - 1))
     with pytest.raises(StoreError, match="training images, not"):
         training.fit(network(), fewer, recipe=RECIPE, out=tmp_path)
+    turned = data.Images(digits[0].pixels.flip(3), digits[0].labels)
+    with pytest.raises(StoreError, match=r"other training images: [\d,]+ of 1,500 differ"):
+        training.fit(network(), turned, recipe=RECIPE, out=tmp_path)
+    pixels = digits[0].pixels.clone()
+    pixels[700] = 255 - pixels[700]
+    with pytest.raises(StoreError, match="other training images: 1 of 1,500 differ"):
+        training.fit(network(), data.Images(pixels, digits[0].labels), recipe=RECIPE, out=tmp_path)
+    order = torch.arange(1500).roll(1)
+    with pytest.raises(StoreError, match="other training images"):
+        training.fit(network(), digits[0].subset(order), recipe=RECIPE, out=tmp_path)
+    labels = digits[0].labels.clone()
+    labels[3] = (labels[3] + 1) % 10
+    with pytest.raises(StoreError, match="other training images: 1 of 1,500 have another label"):
+        training.fit(network(), data.Images(digits[0].pixels, labels), recipe=RECIPE, out=tmp_path)
     with pytest.raises(StoreError, match="another model"):
         training.fit(zoo.fcnn1((1, 8, 8)), digits[0], recipe=RECIPE, out=tmp_path)
     with pytest.raises(StoreError, match="holds a run already"):

@@ -20,7 +20,7 @@ from microtome.inputs import Target
 from microtome.network import Network
 from microtome.progress import Listener, Progress
 from microtome.registry import register
-from microtome.results import stated
+from microtome.results import keep_on_device, stated
 from microtome.trace.delta.cost import share_within_reach
 from microtome.trace.delta.propagate import covered, logits_under
 
@@ -69,6 +69,9 @@ class Occlusion(Attribution, drawing="attribution.attribution_figures:occlusion"
     window: tuple[int, int]
     stride: tuple[int, int]
     quantity: str = "probability"
+
+    def __post_init__(self) -> None:
+        keep_on_device(self, self.images.device)
 
     @property
     def map(self) -> Tensor:
@@ -332,6 +335,7 @@ class _Teller:
         """Report some windows of an image."""
         self._done += len(boxes)
         elapsed = time.monotonic() - self._began
+        probability = self._net.head.readout(logits)[:, self._target[image]]
         self._listener(
             OcclusionProgress(
                 "occlusion",
@@ -339,8 +343,8 @@ class _Teller:
                 self._total,
                 elapsed,
                 elapsed / self._done * (self._total - self._done),
-                boxes=boxes,
-                probability=self._net.head.readout(logits)[:, self._target[image]],
+                boxes=boxes.to(probability.device),
+                probability=probability,
                 unoccluded=float(self._unoccluded[image]),
             )
         )

@@ -42,6 +42,7 @@ class Folder:
         root: Path,
         labels: Tensor | None,
         classes: Sequence[str] | None,
+        classes_by_name: bool = False,
     ) -> None:
         self.files = tuple(files)
         self.shape = inputs.shape(input_shape)
@@ -49,6 +50,7 @@ class Folder:
         self.source = root.name
         self.labels = labels
         self.classes = None if classes is None else tuple(classes)
+        self.classes_by_name = classes_by_name
         self.names = tuple(file.relative_to(root).as_posix() for file in files)
 
     def __len__(self) -> int:
@@ -75,7 +77,7 @@ class Folder:
     def load(self) -> Images:
         """Decode every file once and keep the bytes (a 224 x 224 photo takes 0.15 MB)."""
         pixels = self._bytes(torch.arange(len(self), device="cpu"))
-        return Images(pixels, self.labels, self.classes, self.names, self.source)
+        return Images(pixels, self.labels, self.classes, self.names, self.source, self.classes_by_name)
 
     def subset(self, indices: Tensor | Sequence[int] | range) -> Folder:
         """The files of these indices, in this order, or those where a mask (N,) is True."""
@@ -86,6 +88,13 @@ class Folder:
             root=self.root,
             labels=None if self.labels is None else self.labels[chosen],
             classes=self.classes,
+            classes_by_name=self.classes_by_name,
+        )
+
+    def by_name(self) -> Folder:
+        """The same files, whose classes are a network's only where they have its names, never by their place."""
+        return Folder(
+            self.files, self.shape, root=self.root, labels=self.labels, classes=self.classes, classes_by_name=True
         )
 
     def _bytes(self, indices: Tensor) -> Tensor:

@@ -41,6 +41,8 @@ class Images:
         The pictures' names; by default their running number.
     source : str
         Where the pictures are from, for captions.
+    classes_by_name : bool
+        Whether a class is one of a network only if it has its name, never by its place.
 
     Raises
     ------
@@ -65,6 +67,7 @@ class Images:
     classes: tuple[str, ...] | None = None
     names: tuple[str, ...] | None = None
     source: str = ""
+    classes_by_name: bool = False
 
     def __post_init__(self) -> None:
         given: tuple[tuple[str, Any], ...] = (("pixels", self.pixels), ("labels", self.labels))

@@ -9,7 +9,7 @@ from typing import Any
 
 from microtome import data
 from microtome.data.adapters.naming import by_folder
-from microtome.errors import InputError
+from microtome.errors import ClassNameError
 from microtome.network import Network
 
 __all__ = ["labelled"]
@@ -31,7 +31,7 @@ def labelled(dataset: Any, net: Network) -> Any:
 
     Raises
     ------
-    InputError
+    ClassNameError
         The network has no class names, and folders and outputs differ in number, or the folders' numbers have gaps:
         the match is ambiguous.
     """
@@ -45,7 +45,7 @@ def labelled(dataset: Any, net: Network) -> Any:
     gaps = numbered and max(map(int, dataset.classes)) - min(map(int, dataset.classes)) >= len(dataset.classes)
     # class2 and class10: by text the second comes first, as torchvision has it, by number the first.
     if _in_two_orders(dataset.classes):
-        raise InputError(
+        raise ClassNameError(
             f"{dataset.root} has class folders whose order by text is not that of their numbers "
             f"({', '.join(dataset.classes[:4])}, ...), so their match with the network's classes is "
             "ambiguous. Give the names of all classes with --classes, in the order of the network's outputs."
@@ -56,7 +56,7 @@ def labelled(dataset: Any, net: Network) -> Any:
     if len(every) == outputs and not gaps:  # a class without pictures keeps its number
         return data.folder(dataset.root, net.input_shape, classes=by_folder(every, None)[1])
     some = ", ".join(dataset.classes[:4]) + (", ..." if len(dataset.classes) > 4 else "")
-    raise InputError(
+    raise ClassNameError(
         f"{dataset.root} has {len(dataset.classes)} class folder{'s' * (len(dataset.classes) != 1)} ({some}), the "
         f"network {outputs} classes: their match is ambiguous. Give the names of all classes with --classes, in "
         "the order of the network's outputs, or name each folder by its class's number."

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from microtome import data as datasets
 from microtome import inputs, zoo
-from microtome.errors import InputError
+from microtome.errors import ClassNameError, DataWarning, InputError
 from microtome.loading import hubs, own_model
-from microtome.loading.class_folders import labelled
+from microtome.loading.class_folders import labelled as by_class_folders
 from microtome.loading.subject import Subject
 from microtome.network import Network
 
@@ -113,8 +114,10 @@ class RunConfig:
     def _file(self) -> str | None:
         return None if self.weights == hubs.RANDOM else self.weights
 
-    def open(self) -> Subject:
+    def open(self, *, labelled: bool = False) -> Subject:
         """Network and images; class folders name the classes of a network without class names.
+
+        With ``labelled`` class folders that are not the network's are an error, otherwise they keep their names.
 
         Raises
         ------
@@ -123,15 +126,18 @@ class RunConfig:
         """
         if self.data is None:
             raise InputError("there are no images to look at; give --data with a folder or a data set's name.")
-        return replace(opened(self.network(), self.data), run=self.run)
+        return replace(opened(self.network(), self.data, labelled=labelled), run=self.run)
 
     def to_json(self) -> dict[str, Any]:
         """The options in a form that JSON can hold."""
         return asdict(self)
 
 
-def opened(net: Network, source: str, *, part: str = "test") -> Subject:
+def opened(net: Network, source: str, *, part: str = "test", labelled: bool = False) -> Subject:
     """A network with a data set that is labelled by the network's classes; the data set names unnamed classes.
+
+    Class folders that are not the network's keep their names, with a warning: results show these, and no label is a
+    class of the network.
 
     Parameters
     ----------
@@ -139,15 +145,27 @@ def opened(net: Network, source: str, *, part: str = "test") -> Subject:
         The network; it gets class names if it has none and the class folders are its classes.
     source, part
         See :func:`microtome.data.open_data`.
+    labelled
+        Whether class folders that are not the network's are an error.
 
     Raises
     ------
     InputError
-        The data set does not exist, or its folders cannot be matched with the classes.
+        The data set does not exist, or its folders cannot be matched with the classes and have to be.
     """
-    found = labelled(datasets.open_data(source, net.input_shape, part=part, classes=net.classes), net)
+    try:
+        found = by_class_folders(datasets.open_data(source, net.input_shape, part=part, classes=net.classes), net)
+    except ClassNameError as error:
+        found = datasets.open_data(source, net.input_shape, part=part)
+        if labelled or not isinstance(found, datasets.Folder):
+            raise
+        found = found.by_name()
+        warnings.warn(
+            f"the labels of the images are not taken for the network's classes: {error}", DataWarning, stacklevel=2
+        )
     if isinstance(found, datasets.Folder) and len(found) * math.prod(net.input_shape) <= _IN_MEMORY:
         found = found.load()
-    if net.classes is None and found.classes is not None and net.output_shape == (len(found.classes),):
+    named = found.classes is not None and not found.classes_by_name
+    if net.classes is None and named and net.output_shape == (len(found.classes),):
         net.classes = list(found.classes)
     return Subject(net, found)

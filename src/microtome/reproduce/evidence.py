@@ -148,7 +148,7 @@ def covering(
     side = min(images.shape[-2:])
     window = max(1, side // 7)
     tried = attribution.occlusion(net, images, labels, window=window, stride=max(1, window // 2))
-    middle = (tried.boxes[..., :2] + tried.boxes[..., 2:]) // 2
+    middle = ((tried.boxes[..., :2] + tried.boxes[..., 2:]) // 2).cpu()  # indices of masks on any device
     drop, gray = tried.values[:, 0], baseline(net, images, "gray")
     maps = {}
     for name, pair in masks.items():

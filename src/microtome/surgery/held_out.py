@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from microtome.data import Dataset
+from microtome.data import Dataset, adapt
+from microtome.data.adapters.class_numbers import classes_by_name, own_classes
 from microtome.errors import InputError
 from microtome.option_types import checks_types
 
@@ -20,6 +22,16 @@ class Some:
     dataset: Dataset
     indices: Sequence[int]
 
+    @property
+    def classes(self) -> Sequence[str] | None:
+        """Names of the data set's classes."""
+        return own_classes(self.dataset)
+
+    @property
+    def classes_by_name(self) -> bool:
+        """Whether a class is a network's only if it has its name."""
+        return classes_by_name(self.dataset)
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -29,10 +41,10 @@ class Some:
 
 @checks_types
 def sampled(dataset: Dataset, count: int) -> Some:
-    """A sample of ``count`` items, or all if there are fewer: one of each stretch of the data set, at random.
+    """A sample of ``count`` items, or all if there are fewer: every class has its share, in any order of the items.
 
-    So a sample of a data set in the order of its classes holds all classes, and so does one of a data set whose
-    items come in turn from each class. The draw is the same at every call.
+    The items are ordered by their labels if the data set stores labels, and one is drawn at random of each stretch of
+    this order. The draw is the same at every call.
 
     Raises
     ------
@@ -41,11 +53,11 @@ def sampled(dataset: Dataset, count: int) -> Some:
     """
     if count < 1:
         raise InputError(f"at least one item was expected, got {count}.")
-    return Some(dataset, _one_of_each_stretch(len(dataset), count))
+    return Some(dataset, _drawn(dataset, count).tolist())
 
 
 def split(train: Dataset, test: Dataset | None) -> tuple[Dataset, Dataset]:
-    """Training and test images; without test images one of every five training images is held out, at random.
+    """Training and test images; without test images a fifth of the training images is held out, see ``held_out``.
 
     Raises
     ------
@@ -58,15 +70,43 @@ def split(train: Dataset, test: Dataset | None) -> tuple[Dataset, Dataset]:
         return train, test
     if len(train) < 2:
         raise InputError("one image is not enough for training and testing; give test images.")
-    held_out = _one_of_each_stretch(len(train), max(1, len(train) // 5))
-    rest = sorted({*range(len(train))} - {*held_out})
-    return Some(train, rest), Some(train, held_out)
+    out = held_out(train)
+    return Some(train, (~out).nonzero()[:, 0].tolist()), Some(train, out.nonzero()[:, 0].tolist())
 
 
-def _one_of_each_stretch(items: int, count: int) -> list[int]:
-    """One random place in each of ``count`` stretches of about equal length, in ascending order."""
+def held_out(dataset: Dataset) -> Tensor:
+    """The mask (N,) of a fifth of the images, and of at least one of two: those that a fit does not see.
+
+    Every class has its share, in any order of the images, see ``sampled``. The mask is the same at every call.
+    """
+    out = torch.zeros(len(dataset), dtype=torch.bool, device="cpu")
+    out[_drawn(dataset, max(len(dataset) // 5, int(len(dataset) > 1)))] = True
+    return out
+
+
+def of_samples(images: Tensor, samples: int) -> Tensor:
+    """The mask (samples,) of the samples of held-out images, from the mask (n,) of the images.
+
+    Each image has equally many samples, in the order of the images.
+    """
+    return images[torch.arange(samples, device="cpu") * len(images) // max(samples, 1)]
+
+
+def _drawn(dataset: Dataset, count: int) -> Tensor:
+    """One random place in each of ``count`` stretches of about equal length of the images by label, ascending."""
+    items, labels = len(dataset), _stored_labels(dataset)
+    order = torch.arange(items, device="cpu") if labels is None else labels.argsort(stable=True)
     count = min(count, items)
     edges = torch.arange(count + 1, device="cpu") * items // max(count, 1)
     draws = torch.rand(count, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
-    places: list[int] = (edges[:-1] + (draws * edges.diff()).long()).tolist()
-    return places
+    return order[edges[:-1] + (draws * edges.diff()).long()].sort().values
+
+
+def _stored_labels(dataset: Dataset) -> Tensor | None:
+    """The labels that a data set stores; None where images would have to be read for them."""
+    adapted = adapt(dataset)
+    if not isinstance(adapted.dataset, Some):
+        return adapted.stored_labels
+    some = adapted.dataset
+    whole = _stored_labels(some.dataset)
+    return None if whole is None else whole[torch.as_tensor(some.indices, dtype=torch.int64, device="cpu")]

@@ -10,7 +10,7 @@ from torch import Tensor
 from microtome.batch_sizes import in_passes
 from microtome.errors import InputError
 from microtome.network import Network
-from microtome.results import Provenance, Result
+from microtome.results import Provenance, Result, keep_on_device
 from microtome.synthesis.objectives import Objective, Reduction
 from microtome.synthesis.optimisation.ascent import Ascent
 from microtome.synthesis.placement import Placement, images_per_pass
@@ -83,6 +83,9 @@ class Superstimuli(Result, drawing="synthesis_figures:superstimuli"):
     trusted: Tensor | None = None
     origin: list[str] | None = None
     reasons: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        keep_on_device(self, self.images.device)
 
     def of(self, channel: int) -> Tensor:
         """The images of one channel or class, (diverse, C, h, w).

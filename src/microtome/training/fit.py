@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from microtome.batch_sizes import check_count
 from microtome.data import Dataset, batches, fetch
+from microtome.data.noted_images import NotedImages
 from microtome.errors import InputError, ModelError, StoreError
 from microtome.option_types import OptionTypes, checks_types
 from microtome.progress import Clock, Listener
@@ -106,8 +107,9 @@ def fit(
     The loss expects logits; a model that ends in log-softmax has the same loss, since log-softmax of
     log-probabilities changes nothing. With ``out``, weights, log and the optimizer's state are written at the end of
     each epoch of ``keep``. A killed run resumes from there at the next call; on one thread its weights are
-    bitwise those of an uninterrupted run. Random numbers (order, dropout) depend on the epoch and the recipe's seed;
-    the global random state does not change.
+    bitwise those of an uninterrupted run. A resumed run first reads all training images once and compares them with
+    those of the run, by checksums; images that are augmented at random are compared by their labels. Random numbers
+    (order, dropout) depend on the epoch and the recipe's seed; the global random state does not change.
 
     Parameters
     ----------
@@ -142,7 +144,7 @@ def fit(
     ModelError
         The loss is no longer finite, or the model does not give a row of class scores for each image.
     StoreError
-        The folder holds another run, or cannot be written.
+        The folder holds another run, or one with other training images, or cannot be written.
     """
     if not len(train):
         raise InputError("the training set is empty.")
@@ -155,13 +157,13 @@ def fit(
         raise InputError(f"keep: expected epochs from 1 to {recipe.epochs}, got {sorted(kept - {recipe.epochs})}.")
     recorder = Recorder(folder, model, settings=asdict(recipe), gradients=gradients, keep=kept)
     optimizer = _optimizer(model, recipe)
-    first = _resumed(model, optimizer, recorder, recipe, len(train), folder, resume)
+    first, noted = _resumed(model, optimizer, recorder, recipe, train, folder, resume)
     form = torch.channels_last if recipe.channels_last else torch.contiguous_format
     model.to(memory_format=form)  # type: ignore[call-overload]  # torch's stub leaves this overload out
     try:
         steps = -(-len(train) // recipe.batch)
         clock = Clock(progress, recipe.epochs * steps, first=first * steps)
-        loop = _Loop(model, optimizer, recorder, recipe, train, clock)
+        loop = _Loop(model, optimizer, recorder, recipe, train, clock, None if folder is None or first else noted)
         for epoch in range(first, recipe.epochs):
             started = time.monotonic()
             loop.epoch(epoch)
@@ -172,8 +174,9 @@ def fit(
                 loss, accuracy = evaluate(model, validation, mean=recipe.mean, std=recipe.std)
                 values |= {"validation_loss": loss, "validation_accuracy": accuracy}
             recorder.epoch(**values)
+            loop.noted = None  # it has seen all images
             if folder is not None and (kept is None or epoch + 1 in kept):
-                _write_state(folder / _STATE, model, optimizer, recipe, len(train), epoch + 1)
+                _write_state(folder / _STATE, model, optimizer, recipe, noted, len(train), epoch + 1)
     finally:
         model.eval()
         model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # as above
@@ -190,6 +193,7 @@ class _Loop:
     recipe: Recipe
     train: Dataset
     clock: Clock
+    noted: NotedImages | None  # notes the images, if they are to be
 
     def epoch(self, epoch: int) -> None:
         """All batches once, in the order that the seed and the epoch give."""
@@ -214,6 +218,8 @@ class _Loop:
         images, labels = fetch(self.train, indices, labelled=True)
         if labels is None or int(labels.min()) < 0:
             raise InputError("training needs a label for every image; the training set has images without one.")
+        if self.noted is not None:
+            self.noted.note(indices, images, labels)
         device = next(self.model.parameters()).device
         images, labels = images.to(device), labels.to(device)
         scores = class_scores(self.model, normalised(images, self.recipe.mean, self.recipe.std))
@@ -286,9 +292,16 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def _write_state(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, images: int, epochs: int
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    noted: NotedImages | None,
+    images: int,
+    epochs: int,
 ) -> None:
     tensors = {f"model.{name}": value for name, value in checkpoints.state_of(model).items()}
+    tensors |= {} if noted is None else noted.tensors
     layout = checkpoints.unpacked(optimizer.state_dict(), "optimizer", tensors)
     header = {"epochs": epochs, "images": images, "optimizer": layout, "recipe": _comparable(recipe)}
     checkpoints.write(path, tensors, header)
@@ -299,13 +312,14 @@ def _resumed(
     optimizer: torch.optim.Optimizer,
     recorder: Recorder,
     recipe: Recipe,
-    images: int,
+    train: Dataset,
     folder: Path | None,
     resume: bool,
-) -> int:
-    """Restore the state in the folder; returns the number of finished epochs."""
+) -> tuple[int, NotedImages | None]:
+    """Restore the state in the folder; returns the number of finished epochs, and the images that the run notes."""
+    images = len(train)
     if folder is None or not (folder / _STATE).is_file():
-        return 0
+        return 0, NotedImages(images)
     if not resume:
         raise StoreError(f"the folder {folder} holds a run already; resume it, delete it or choose another folder.")
     tensors, header = checkpoints.read(folder / _STATE)
@@ -324,10 +338,17 @@ def _resumed(
     stored = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
     if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in stored.items()}:
         raise StoreError(f"the run in {folder} is of another model; choose another folder.")
+    noted = NotedImages.of(tensors)
+    other = "" if noted is None else noted.differences(train, recipe.batch)
+    if other:
+        raise StoreError(
+            f"the run in {folder} was made with other training images: {other}. Give the same ones in the same order, "
+            "delete the folder or choose another."
+        )
     recorder.restore(header["epochs"])
     model.load_state_dict(stored)
     optimizer.load_state_dict(checkpoints.packed(header["optimizer"], tensors))
-    return int(header["epochs"])
+    return int(header["epochs"]), noted
 
 
 def _comparable(recipe: Recipe) -> dict[str, Any]:

@@ -176,7 +176,7 @@ def criteria(
         measured: dict[str, Measured] = {}
         if layer in sums:
             measured["variation"] = sums[layer].variation(seed)
-            measured["class_selectivity"] = sums[layer].selectivity(seed)
+            measured["class_selectivity"] = sums[layer].selectivity(dataset.shown_classes[0], seed)
         if "kernel" in names:
             measured["kernel"] = kernel_structure(net, layer, _DRAWS, seed)
         if "superstimulus" in names and superstimuli is not None and layer in superstimuli:
@@ -198,12 +198,11 @@ def criteria(
 
 
 class _Sums:
-    """Activation of one layer: the moments of every image, and its label."""
+    """Activation of one layer: the moments of every image."""
 
     def __init__(self, layer: Layer) -> None:
         self.layer = layer
         self.moments: list[Tensor] = []  # per image (3, units): count, mean, sum of squared differences
-        self.labels: list[Tensor] = []
         self.rounding = 0.0
 
     def add(self, value: Tensor, batch: Batch) -> None:
@@ -213,8 +212,6 @@ class _Sums:
         summary = summarise(values)
         count = torch.full_like(summary.mean, values.shape[2])
         self.moments.append(torch.stack([count, summary.mean, summary.scatter], 1))
-        if batch.labels is not None:
-            self.labels.append(batch.labels)
 
     def variation(self, seed: int) -> Measured:
         """Standard deviation over images and positions, its jackknife error, and NaN for the p-value."""
@@ -227,11 +224,11 @@ class _Sums:
         value = deviation(each)
         return value, _jackknife(deviation, each, seed), torch.full_like(value, torch.nan)
 
-    def selectivity(self, seed: int) -> Measured:
+    def selectivity(self, labels: Tensor | None, seed: int) -> Measured:
         """Share of the variance of image means between classes, its jackknife error, and a p-value."""
         means = torch.cat(self.moments)[:, 1]
         undefined = torch.full((means.shape[1],), torch.nan, dtype=torch.float64, device=means.device)
-        labels = torch.cat(self.labels) if self.labels else torch.full((len(means),), UNLABELLED, device=means.device)
+        labels = torch.full((len(means),), UNLABELLED, device=means.device) if labels is None else labels
         labels, means = labels[labels != UNLABELLED], means[labels != UNLABELLED]
         # With one image a class, all variance lies between classes.
         if len(labels.unique()) in (0, 1, len(labels)):

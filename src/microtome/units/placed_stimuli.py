@@ -18,7 +18,7 @@ _LEAST = 5  # smallest side of a pattern in pixels
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class PlacedStimuli(Result):
+class PlacedStimuli(Result, drawing="units.what_where_figures:placed_stimuli"):
     """Every pattern at every position.
 
     Attributes

@@ -200,6 +200,11 @@ def test_rounds_of_other_options_or_another_network_are_refused(net, digits, tmp
     mirrored = Images(digits[1].pixels.flip(-1), digits[1].labels, digits[1].classes)
     with pytest.raises(StoreError, match="made with test="):
         prune(net, digits[0], test=mirrored, folder=tmp_path, **options)
+    pixels = digits[0].pixels.clone()
+    pixels[len(pixels) // 2] = 255 - pixels[len(pixels) // 2]
+    one_other = Images(pixels, digits[0].labels, digits[0].classes)
+    with pytest.raises(StoreError, match="made with train="):
+        prune(net, one_other, test=digits[1], folder=tmp_path, **options)
     with pytest.raises(StoreError, match="made with train="):
         prune(net, digits[0].subset(range(1000)), test=digits[1], folder=tmp_path, **options)
     other = Network(zoo.SimpleConvNet((1, 8, 8), 10, channels=(16, 16, 24), hidden=32), (1, 8, 8))

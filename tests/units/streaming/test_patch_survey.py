@@ -57,7 +57,7 @@ def merged(net: Network, data: Any, parts: list[PatchSummary], **options: Any) -
     survey = PatchSurvey(net, IMAGES, **options)
     for part in parts:
         survey.absorb(part)
-    return survey.result(torch.tensor([label for _, label in data]), 5)
+    return survey.result(torch.tensor([label for _, label in data]), 5, net.classes)
 
 
 @pytest.mark.parametrize("options", [{}, {"sample": 11, "seed": 3}, {"one_per_image": False, "k": 14}, {"k": 60}])
@@ -102,7 +102,7 @@ def test_a_shard_twice_a_missing_one_and_other_options_are_errors(net: Network, 
     for part in parts:
         survey.absorb(part)
     with pytest.raises(InputError, match="22 of 38 images are missing"):
-        survey.result(None, 5)
+        survey.result(None, 5, None)
     with pytest.raises(InputError, match="already"):
         survey.absorb(parts[0])
     with pytest.raises(InputError, match="other layers or options"):

@@ -186,7 +186,7 @@ def patches(
     survey = PatchSurvey(subject.net, len(subject.images), layers, k=k)
     for part in shards:
         survey.absorb(part.patches)
-    found = survey.result(subject.labels, bins)
+    found = survey.result(subject.labels, bins, subject.net.classes)
     kept = {name: _counted(table) if name in shown else _numbers(table) for name, table in found.layers.items()}
     return dataclasses.replace(found, layers=kept)
 

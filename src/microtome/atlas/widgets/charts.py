@@ -60,7 +60,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Shares(Widget):
-    """Upright bars of one height, each divided into at most three named parts."""
+    """Bars of one length, each divided into at most three named parts; those of few rows lie, with their names."""
 
     names: tuple[str, ...]
     rows: tuple[Share, ...]

@@ -21,7 +21,7 @@ from microtome.errors import InputError
 from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, stated
+from microtome.results import Result, keep_on_device, stated
 from microtome.tables import Table
 
 RANDOM = "random"
@@ -53,6 +53,9 @@ class Evaluation(Result, drawing="attribution.quality_figures:evaluation"):
     names: list[str]
     numbers: list[str]
     target: Tensor
+
+    def __post_init__(self) -> None:
+        keep_on_device(self, self.target.device)
 
     def table(self) -> Table:
         """One row per method: the mean of each measure over the images (those where it is defined)."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from microtome.attribution.own_method import MethodLike, resolve
 from microtome.attribution.quality.likeness import rank_correlation, structural_similarity
+from microtome.attribution.quality.norm_estimates import estimate_anew
 from microtome.attribution.result import Attribution
 from microtome.batch_sizes import check_count
 from microtome.errors import ModelError
@@ -74,7 +75,7 @@ def randomisation(
 
     Every weight is drawn from a normal distribution with the mean and deviation of the tensor that it
     replaces, so that signals keep their size and only what was learned is lost. Statistics of batch
-    norm stay. All is done on a private copy.
+    norm stay; torch's spectral norms get the norms of the new weights. All is done on a private copy.
 
     Parameters
     ----------
@@ -133,8 +134,10 @@ def randomisation(
     own = dict(private.model.named_parameters())
     maps = [first.map]
     for group in groups:
-        for name in (name for part in group.values() for name in part):
-            draw_anew(own[name], generator)
+        drawn = [own[name] for part in group.values() for name in part]
+        for parameter in drawn:
+            draw_anew(parameter, generator)
+        estimate_anew(private.model, drawn)
         again: Attribution = explain(private, first.images, first.target, **chosen_options)
         maps.append(again.map)
     return Randomisation(

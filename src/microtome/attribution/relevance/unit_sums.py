@@ -27,7 +27,7 @@ _EPSILON = 1e-15  # keeps denominators from zero; its effect is below rounding
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ScoreDecomposition(Result):
+class ScoreDecomposition(Result, drawing="attribution.decomposition_figures:score_decomposition"):
     """A class score as a sum over units, and their amounts as sums over earlier units.
 
     Attributes

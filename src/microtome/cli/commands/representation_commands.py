@@ -73,7 +73,7 @@ def map(  # noqa: A001 - the command's name
         write_atomically(page, map_file(dataclasses.replace(subject, images=images), rows, found))
         print(f"wrote {page}", file=sys.stderr if json else sys.stdout)
         return
-    options: dict[str, object] = {"classes": subject.net.classes}
+    options: dict[str, object] = {"classes": subject.images.classes or subject.net.classes}
     if thumbnails:
         options["images"] = torch.stack([images[place][0] for place in range(len(images))])
     save(found, output, as_json=json, **options)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,9 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from microtome.data.adapters import class_labels
-from microtome.data.adapters.class_numbers import ClassNumbers, own_classes
+from microtome.data.adapters.class_numbers import ClassNumbers, classes_by_name, own_classes
 from microtome.data.adapters.declared_labels import declared
-from microtome.data.adapters.image_values import Pixels, as_image, in_range
+from microtome.data.adapters.image_values import Pixels, as_image, checksum, in_range
 from microtome.data.adapters.items import second_counts, split
 from microtome.errors import DataWarning, InputError, MicrotomeError
 
@@ -106,8 +105,10 @@ class Adapter:
         self.pixels: Pixels = (0.0, 1.0) if net is None else net.pixels
         self._input_shape = None if net is None else net.input_shape
         self._for = _wishes(net)
-        self._numbers = ClassNumbers(own_classes(dataset), net.classes if net else None, _decisions(net))
+        self._own, self._classes = own_classes(dataset), None if net is None else net.classes
+        self._numbers = ClassNumbers(self._own, self._classes, _decisions(net), by_name=classes_by_name(dataset))
         self._label: dict[int, int | str] = {}
+        self._own_label: dict[int, int | str] = {}
         self._checksum: dict[int, int] = {}
         self._place: int | None = None  # of the label in an item, once it is known
 
@@ -185,6 +186,35 @@ class Adapter:
             return hasattr(self.dataset, "labels")
         return len(self._label) == len(self) or self._declared() is not None
 
+    @property
+    def stored_labels(self) -> Tensor | None:
+        """Label of every item in the numbering of the data set, -1 for none; None if it does not store class indices.
+
+        They are the same whichever items have been read, and no item is read for them.
+        """
+        if isinstance(self.dataset, Fetching):
+            known = getattr(self.dataset, "labels", None)
+            return known.cpu() if isinstance(known, Tensor) else None
+        raw = declared(self.dataset)
+        return None if raw is None else class_labels.resolved(self._own_class_of(label) for label in raw)
+
+    @property
+    def shown_classes(self) -> tuple[Tensor | None, list[str] | None]:
+        """Labels (N,) and the names of their classes, for results that compare or name classes of images.
+
+        They are the network's classes if every label is one of them, otherwise the data set's own.
+        """
+        labels = self.labels
+        if labels is None and (known := self._own_labels()) is not None:
+            return known, None if self._own is None else list(self._own)
+        return labels, None if self._classes is None else list(self._classes)
+
+    def _own_labels(self) -> Tensor | None:
+        """Label of every item in the numbering of the data set, after ``labels`` have been read."""
+        if isinstance(self.dataset, Fetching) or len(self._own_label) < len(self):
+            return self.stored_labels
+        return class_labels.resolved(self._own_label[index] for index in range(len(self)))
+
     def bears_out(self, labels: Tensor) -> bool:
         """Whether the items that were read so far have these labels (N,), -1 for none."""
         return all(label == int(labels[index]) for index, label in self._label.items())
@@ -207,13 +237,13 @@ class Adapter:
             self._place = self._label_place(item, index)
         raw, label = split(item, what, self._place)
         image = as_image(raw, what, pixels=self.pixels, input_shape=self._input_shape)
-        checksum = zlib.crc32(image.contiguous().numpy().tobytes())
-        if self._checksum.setdefault(index, checksum) != checksum:
+        found = checksum(image)
+        if self._checksum.setdefault(index, found) != found:
             raise InputError(
                 f"{what} differs between two reads, so the shown image would not be the measured one. "
                 "Take augmentation (random crops, flips, noise) out of the data set, as for evaluation."
             )
-        self._label[index] = self._class_of(label)
+        self._label[index], self._own_label[index] = self._class_of(label), self._own_class_of(label)
         return image
 
     def _item(self, index: int) -> Any:
@@ -239,10 +269,14 @@ class Adapter:
 
     def _class_of(self, label: Any) -> int | str:
         """The network's class of a label as the data set gives it, or why there is none."""
-        found = class_labels.class_index(label, self._numbers.names)
+        found = self._own_class_of(label)
         if isinstance(found, str) and isinstance(label, str | bytes) and self._numbers.names is not None:
             return self._numbers.refused(found)
         return self._numbers.of(found)
+
+    def _own_class_of(self, label: Any) -> int | str:
+        """The data set's class of a label as it gives it, or why there is none."""
+        return class_labels.class_index(label, self._numbers.names)
 
     def _stacked(self, images: list[Tensor]) -> Tensor:
         shapes = {tuple(image.shape) for image in images}

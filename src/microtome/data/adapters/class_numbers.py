@@ -12,9 +12,9 @@ from torch.utils.data import ConcatDataset, Subset
 
 from microtome.data.adapters.class_labels import UNLABELLED
 from microtome.data.adapters.naming import class_named, fits
-from microtome.errors import DataWarning
+from microtome.errors import ClassNameError, DataWarning
 
-__all__ = ["ClassNumbers", "own_classes"]
+__all__ = ["ClassNumbers", "classes_by_name", "own_classes"]
 
 _SHOWN = 3
 
@@ -40,6 +40,15 @@ def own_classes(dataset: Any) -> Sequence[str] | None:
     return [", ".join(map(str, name)) if isinstance(name, list | tuple) else str(name) for name in named]
 
 
+def classes_by_name(dataset: Any) -> bool:
+    """Whether a class of the data set is one of a network only if it has its name, never by its place."""
+    if isinstance(dataset, Subset):
+        return classes_by_name(dataset.dataset)
+    if isinstance(dataset, ConcatDataset):
+        return any(classes_by_name(part) for part in dataset.datasets)
+    return bool(getattr(dataset, "classes_by_name", False))
+
+
 class ClassNumbers:
     """Translates labels of a data set into classes of a network.
 
@@ -51,19 +60,26 @@ class ClassNumbers:
         Names of the network's classes.
     count : int
         Number of classes of the network; 0 if unknown.
+    by_name : bool
+        Whether a class is the network's only if it has its name.
     """
 
-    def __init__(self, own: Sequence[str] | None, classes: Sequence[str] | None, count: int) -> None:
+    def __init__(
+        self, own: Sequence[str] | None, classes: Sequence[str] | None, count: int, *, by_name: bool = False
+    ) -> None:
         self.names = own if own is not None else classes
         self._count = count
         self._number: list[int | None] | None = None
-        self._warned = False
+        self._warned = by_name  # who opened the data set has said it
+        if own is not None and by_name and (classes is not None or count):
+            self._number = [_number_by_name(name, classes or ()) for name in own]
+            return
         if own is not None and classes is None:
             self._compare(own)
         if own is None or classes is None or list(own) == list(classes):
             return
         found = [_number(place, name, classes) for place, name in enumerate(own)]
-        if any(number is not None for number in found):
+        if any(number is not None for number in found) or len(own) != len(classes):
             self._number = found
         else:  # names of another kind, such as WordNet's numbers
             warnings.warn(
@@ -103,10 +119,14 @@ class ClassNumbers:
         return label
 
     def refused(self, why: str) -> str:
-        """Say once that the labels are not used; a method that needs them raises an error of its own."""
+        """Say once that the labels are no classes of the network; a method that needs these raises its own error."""
         if not self._warned:
             self._warned = True
-            warnings.warn(f"the labels of the data set are not used: it has {why}.", DataWarning, stacklevel=3)
+            warnings.warn(
+                f"the labels of the data set are not taken for the network's classes: it has {why}.",
+                DataWarning,
+                stacklevel=3,
+            )
         return why
 
     def of_all(self, labels: Tensor | None) -> tuple[Tensor | None, list[int | str]]:
@@ -124,6 +144,14 @@ def _number(place: int, name: str, classes: Sequence[str]) -> int | None:
     if place < len(classes) and any(fits(one, classes[place]) for one in tried):  # two classes may have one name
         return place
     return next((number for one in tried if (number := class_named(one, classes)) is not None), None)
+
+
+def _number_by_name(name: str, classes: Sequence[str]) -> int | None:
+    """The class with a name; None if none or several have it."""
+    try:
+        return class_named(name, classes)
+    except ClassNameError:
+        return None
 
 
 def _listed(names: Sequence[str]) -> str:

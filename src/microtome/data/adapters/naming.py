@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from microtome.errors import InputError, nearest
+from microtome.errors import ClassNameError, InputError, nearest
 
 __all__ = ["by_folder", "by_prefix", "class_level", "class_named", "fits", "parts_of_a_data_set"]
 
@@ -149,13 +149,13 @@ def class_named(name: str, classes: Sequence[str]) -> int | None:
 
     Raises
     ------
-    InputError
+    ClassNameError
         Several classes have the name, as two of ImageNet's are called crane.
     """
     for agrees in (str.__eq__, fits):
         found = [label for label, known in enumerate(classes) if agrees(name, known)]
         if len(found) > 1:
-            raise InputError(
+            raise ClassNameError(
                 f'"{name}" is the name of {len(found)} of the network\'s classes, numbers '
                 f"{', '.join(map(str, found[:4]))}. Give the number in its place."
             )
@@ -171,7 +171,7 @@ def _look_up(name: str, classes: Sequence[str]) -> int:
     match = _PREFIX.fullmatch(name)
     if match and int(match[1]) < len(classes) and (match[2] is None or fits(match[2], classes[int(match[1])])):
         return int(match[1])
-    raise InputError(
+    raise ClassNameError(
         f'the class folder "{name}" is none of the network\'s {len(classes)} classes. '
         f"Nearest: {nearest(name, classes)}. Rename the folder, or name it after the class's number."
     )

@@ -1,18 +1,24 @@
-"""Figure of what and where: the shares of variance of every unit of a layer, and the responses of three units."""
+"""Figures of what and where: the shares of variance of every unit of a layer, and the stimuli behind them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+import textwrap
+from typing import TYPE_CHECKING, Any
 
 import torch
 from matplotlib.figure import Figure
 
-from microtome.figures.attribution.attribution_figures import SIGNED
+from microtome.figures.attribution.attribution_figures import SIGNED, picture
 from microtome.figures.limits import left_out, note, within
 
 if TYPE_CHECKING:
+    from matplotlib.figure import SubFigure
+
+    from microtome.units.placed_stimuli import PlacedStimuli
     from microtome.units.what_where import WhatWhere
 
+_COLUMNS, _CELL, _WORDS = 9, 0.82, 0.34  # patterns in a row; inches of a picture, and of its name
 _COLOURS = {"pattern": "#4477aa", "place": "#ee8866", "interaction": "#bbbbbb"}
 
 
@@ -66,3 +72,59 @@ def what_where(result: WhatWhere, *, limit: int = 64) -> Figure:
         f"{dead} units that respond to no stimulus" if dead else "",
     )
     return figure
+
+
+def placed_stimuli(result: PlacedStimuli, *, limit: int = 36) -> Figure:
+    """Each pattern at the middle place, and the first pattern at every place.
+
+    Parameters
+    ----------
+    result : PlacedStimuli
+        What to draw.
+    limit : int
+        Maximum number of patterns drawn.
+    """
+    count, places = len(result.names), len(result.places)
+    images = result.images.unflatten(0, (count, places))
+    shown = within(limit, count)
+    columns = min(_COLUMNS, shown)
+    rows, down, across = math.ceil(shown / columns), *(len(result.places[:, axis].unique()) for axis in (0, 1))
+    tall = max(rows * (_CELL + _WORDS), down * _CELL) + 0.5
+    figure = Figure(figsize=(columns * _CELL + across * _CELL + 0.8, tall), layout="constrained")
+    parts: Any = figure.subfigures(1, 2, width_ratios=(columns, across), wspace=0.02)
+    left, right = parts
+    middle = int((result.places - result.places.double().mean(0)).square().sum(1).argmin())
+    _patterns(left, images[:shown, middle], _short(result.names), rows, columns)
+    note(left, "each pattern at the middle place", left_out(shown, count, "patterns"))
+    grid = right.subplots(down, across, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    where = [result.places[:, axis].unique(return_inverse=True)[1].tolist() for axis in (0, 1)]
+    for place, (row, column) in enumerate(zip(*where, strict=True)):
+        grid[row, column].set_axis_on()
+        picture(grid[row, column], images[0, place])
+    note(right, f"{result.names[0]} at each of {places} places")
+    return figure
+
+
+def _patterns(figure: SubFigure, images: torch.Tensor, names: list[str], rows: int, columns: int) -> None:
+    """Pictures of patterns with their names below."""
+    for axes, number in zip(figure.subplots(rows, columns, squeeze=False).flat, range(rows * columns), strict=True):
+        if number >= len(images):
+            axes.set_axis_off()
+            continue
+        picture(axes, images[number])
+        axes.set_xlabel("\n".join(textwrap.wrap(names[number], 16)[:2]), fontsize=5.5, labelpad=1)
+
+
+def _short(names: list[str]) -> list[str]:
+    """Names without the parameters that all patterns of their family share.
+
+    Examples
+    --------
+    >>> _short(["line, angle 0, width 2", "line, angle 45, width 2", "blob, width 3", "mine"])
+    ['line, angle 0', 'line, angle 45', 'blob', 'mine']
+    """
+    parts = [name.split(", ") for name in names]
+    shared = {family: set.intersection(*(set(one) for one in parts if one[0] == family)) for family, *_ in parts}
+    return [", ".join([first, *(part for part in rest if part not in shared[first])]) for first, *rest in parts]

@@ -85,7 +85,8 @@ def compress(
     adapted weights follow those of H. Channels without a nonlinearity between the layers that compute and read them
     are first rotated to their principal axes, which changes nothing and leaves little in the last ones [4]_. With
     ``fit`` the layers behind the first cut are then fitted again in order, so that each corrects the errors of the
-    layers before it, as far as that helps on a held-out fifth of the images.
+    layers before it, as far as that helps on the held-out fifth. This fifth is drawn at random, from every class if the
+    data set stores labels; it is the same at every call.
 
     Parameters
     ----------

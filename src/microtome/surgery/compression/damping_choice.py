@@ -10,22 +10,22 @@ from torch import Tensor
 from microtome.errors import InputError
 from microtome.surgery.compression.moments import Moments
 from microtome.surgery.compression.optimal_brain_surgeon import least_squares
+from microtome.surgery.held_out import of_samples
 
 PULLS = (1.0, 10.0, 100.0, 1000.0, math.inf)  # multiples of the damping; the last keeps the weights
-_HELD_OUT = 5  # one of five images is held out
 
 
-def parts(x: Tensor, y: Tensor) -> tuple[Moments, Moments]:
-    """Sums over the samples of a batch for fitting, and over held-out samples: those of the last fifth of its images.
+def parts(x: Tensor, y: Tensor, images: Tensor) -> tuple[Moments, Moments]:
+    """Sums over the samples of a batch for fitting, and over those of held-out images, from the mask of the images.
 
     Neighbouring positions of an image are similar, so whole images are held out; samples are ordered by image.
     """
-    first = x.shape[2] - x.shape[2] // _HELD_OUT
-    return Moments.of(x[..., :first], y[..., :first]), Moments.of(x[..., first:], y[..., first:])
+    out = of_samples(images, x.shape[2]).to(x.device)
+    return Moments.of(x[..., ~out], y[..., ~out]), Moments.of(x[..., out], y[..., out])
 
 
-def summed_parts(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Moments, Moments]:
-    """The sums of ``parts`` over batches of samples (x, y).
+def summed_parts(batches: Iterable[tuple[Tensor, Tensor, Tensor]]) -> tuple[Moments, Moments]:
+    """The sums of ``parts`` over batches of samples (x, y, mask of the images).
 
     Raises
     ------
@@ -33,8 +33,8 @@ def summed_parts(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Moments, Mom
         When there is no batch.
     """
     total: tuple[Moments, Moments] | None = None
-    for x, y in batches:
-        found = parts(x, y)
+    for x, y, images in batches:
+        found = parts(x, y, images)
         total = found if total is None else (total[0] + found[0], total[1] + found[1])
     if total is None:
         raise InputError("the data set is empty: there is no image to run.")

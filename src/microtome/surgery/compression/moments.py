@@ -16,11 +16,11 @@ from microtome.errors import ModelError
 from microtome.network import Network
 from microtome.surgery.channels.channel_families import Channels, Operation
 from microtome.surgery.compression.layer_samples import drawn, inputs_of, with_one
+from microtome.surgery.held_out import held_out, of_samples
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.tracing.tracer import Tracer
 
 FITTED = ("conv2d", "linear")
-_HELD_OUT = 5  # the moments of every fifth image are kept apart
 _WIDE = 1700  # fits with at most this many unknowns are solved in float64
 
 
@@ -76,13 +76,13 @@ def read_moments(
     With ``exact`` all positions are used and products are in float64; else a sample of positions, in the network's
     precision. ``only`` selects layers; by default all.
     """
-    seen, held_out = read_parts(net, channels, dataset, exact=exact, only=only, batch=batch)
-    return {name: whole(sums, held_out.get(name)) for name, sums in seen.items()}
+    seen, other = read_parts(net, channels, dataset, exact=exact, only=only, batch=batch)
+    return {name: whole(sums, other.get(name)) for name, sums in seen.items()}
 
 
-def whole(seen: Moments, held_out: Moments | None) -> Moments:
+def whole(seen: Moments, other: Moments | None) -> Moments:
     """Means over the samples of both parts, from their sums."""
-    return (seen if held_out is None else seen + held_out).mean
+    return (seen if other is None else seen + other).mean
 
 
 def read_parts(
@@ -94,9 +94,9 @@ def read_parts(
     only: Collection[str] | None = None,
     batch: int = 64,
 ) -> tuple[dict[str, Moments], dict[str, Moments]]:
-    """Sums over the samples of every layer's inputs, see ``read_moments``, and those over every fifth image apart.
+    """Sums over the samples of every layer's inputs, see ``read_moments``, and those over held-out images apart.
 
-    Neighbouring positions of an image are similar, so whole images are held out.
+    Neighbouring positions of an image are similar, so whole images are held out. With ``exact`` none are.
     """
     asked = {
         name: operation
@@ -104,24 +104,28 @@ def read_parts(
         if operation.kind in FITTED and (only is None or name in only)
     }
     observer = _Reading(asked, len(dataset), exact)
+    out = held_out(dataset)
     for number, images in normalised(net, dataset, batch):
-        observer.seed = observer.first = number
+        observer.seed = first = number
         for part in images.split(together(net, batch)):
-            observer.count = len(part)
+            observer.out = out[first : first + len(part)]
             with torch.no_grad():
                 Tracer(net.model, list(asked)[-1:], observer=observer)(part)
-            observer.first += len(part)
+            first += len(part)
+    for name in observer.held_out.keys() - observer.seen.keys():  # fewer samples than images
+        observer.seen[name] = observer.held_out.pop(name)
     return observer.seen, observer.held_out
 
 
 class _Reading:
-    """Adds up the moments of the images that pass: ``count`` of them, from ``first`` on."""
+    """Adds up the moments of the images that pass; ``out`` is the mask of those that are held out."""
 
     def __init__(self, asked: dict[str, Operation], images: int, exact: bool) -> None:
         self.asked, self.images, self.exact = asked, images, exact
         self.seen: dict[str, Moments] = {}
         self.held_out: dict[str, Moments] = {}
-        self.seed = self.first = self.count = 0
+        self.seed = 0
+        self.out = torch.zeros(0, dtype=torch.bool, device="cpu")
 
     def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
         """A module starts: nothing to do."""
@@ -138,8 +142,7 @@ class _Reading:
         draw = None if self.exact else drawn(operation, unknowns, self.images, self.seed)
         x = with_one(inputs_of(call, draw))
         x = x.double() if self.exact else x
-        image = self.first + torch.arange(x.shape[2], device="cpu") * self.count // max(x.shape[2], 1)
-        out = (image % _HELD_OUT == _HELD_OUT - 1).to(x.device)
+        out = of_samples(self.out, x.shape[2]).to(x.device)
         if not bool(out.any()) or self.exact:
             add(self.seen, call.name, Moments.of(x))
             return

@@ -17,6 +17,7 @@ from microtome.surgery.compression.fit_targets import Targets, ToFit
 from microtome.surgery.compression.fitting_pass import can_go_together, one_pass, read_again
 from microtome.surgery.compression.moments import FITTED, Moments
 from microtome.surgery.compression.optimal_brain_surgeon import least_squares
+from microtome.surgery.held_out import held_out
 
 
 def weights_of(net: Network, operation: Operation) -> Tensor:
@@ -103,14 +104,15 @@ def refit(
     layers = layers_to_fit(small, channels, gone)
     give_biases(small, layers)
     targets = Targets(net, layers, dataset, batch)
+    masks = held_out(dataset).split(batch)
     clock, done = Clock(progress, len(layers)), list[str]()
 
     def fit(name: str, samples: Iterable[Tensor]) -> None:
         """Fit a layer from its inputs in each batch."""
-        pairs = ((x, y.to(x)) for x, y in zip(samples, targets.of(name), strict=True))
-        seen, held_out = summed_parts(pairs)
+        triples = ((x, y.to(x), out) for x, y, out in zip(samples, targets.of(name), masks, strict=True))
+        seen, other = summed_parts(triples)
         operation = layers[name].operation
-        put_weights(small, operation, _fitted(small, operation, seen, held_out, damping))
+        put_weights(small, operation, _fitted(small, operation, seen, other, damping))
         done.append(name)
         clock.step(name, len(done))
 
@@ -148,10 +150,10 @@ def give_biases(net: Network, layers: Mapping[str, ToFit]) -> None:
             module.register_parameter("bias", bias)
 
 
-def _fitted(net: Network, operation: Operation, seen: Moments, held_out: Moments, damping: float) -> Tensor:
+def _fitted(net: Network, operation: Operation, seen: Moments, other: Moments, damping: float) -> Tensor:
     """New weights of a layer; its bias is kept if it cannot be written."""
     anchor = weights_of(net, operation).to(seen.cross)
     if takes_bias(net, operation):
-        return fitted(seen, held_out, anchor, damping)[0]
-    inner = fitted(seen.without_one, held_out.without_one, anchor[:, :, :-1], damping)[0]
+        return fitted(seen, other, anchor, damping)[0]
+    inner = fitted(seen.without_one, other.without_one, anchor[:, :, :-1], damping)[0]
     return torch.cat([inner, anchor[:, :, -1:]], 2)

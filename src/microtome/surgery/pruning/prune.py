@@ -101,7 +101,8 @@ def prune(
 
     Notes
     -----
-    Cost: for each round the criterion on ``sample`` images, ``epochs`` passes over ``train`` and two over ``test``.
+    Cost: for each round the criterion on ``sample`` images, ``epochs`` passes over ``train`` and two over ``test``;
+    both are also read once at the start, so that rounds in ``folder`` of other images are noticed.
     The cut network and the masked one agree to 1e-4 of the largest logit in float32 (sums in another order); the
     measured difference is stored for each round. A pruned network need not be faster; ``faster`` tells.
 

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
-from microtome.data import Dataset, fetch
+from microtome.data import Dataset
+from microtome.data.noted_images import NotedImages
 from microtome.errors import StoreError
 from microtome.network import Network
 from microtome.results import Provenance, load
 from microtome.surgery.pruning.pruning_results import PruningRound
 
-_COMPARED = 16  # number of first and last images that identify the data of an interrupted call
-
 
 def identity(dataset: Dataset) -> dict[str, object]:
-    """The identity of a data set: the number of images, and the first and last ones with their labels."""
-    places = {*range(min(len(dataset), _COMPARED)), *range(max(0, len(dataset) - _COMPARED), len(dataset))}
-    images, labels = fetch(dataset, torch.tensor(sorted(places), device="cpu"))
-    return {"images": len(dataset), "compared": images, "labels": labels}
+    """The identity of a data set: the number of images, and their checksums and labels; it is read once."""
+    noted = NotedImages.read(dataset)
+    return {"images": len(dataset), "compared": noted.checksums, "labels": noted.labels}
 
 
 def stored_round(file: Path, note: Provenance, net: Network) -> PruningRound:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from microtome.trace.operators.spellings import Spelling
 
@@ -169,8 +170,18 @@ def is_inplace(spelled: Spelling, args: tuple[Any, ...], kwargs: dict[str, Any])
     return place is not None and len(args) > place and args[place] is True
 
 
-def refined(kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+def _no_constant(_: Tensor) -> bool:
+    return False
+
+
+def refined(
+    kind: str, args: tuple[Any, ...], kwargs: dict[str, Any], constant: Callable[[Tensor], bool] = _no_constant
+) -> str:
     """The rectifier that a clamp, threshold or hardtanh spells, or the kind itself.
+
+    The name is the same for all images and weights. A tensor is taken for zero only if the pass makes it from numbers,
+    which ``constant`` tells. A weight, a buffer or a value of the network may be zero now and another number later, so
+    its operation keeps its own name.
 
     Examples
     --------
@@ -180,15 +191,15 @@ def refined(kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     ('relu', 'relu6', 'clamp')
     """
     if kind == "clamp_min":
-        return "relu" if _is_zero(bind(kind, args, kwargs)["min"]) else kind
+        return "relu" if _is_zero(bind(kind, args, kwargs)["min"], constant) else kind
     if kind == "clamp" or kind == "hardtanh":
         bound = bind(kind, args, kwargs)
         low, high = (bound["min"], bound["max"]) if kind == "clamp" else (bound["min_val"], bound["max_val"])
-        if not _is_zero(low):
+        if not _is_zero(low, constant):
             return kind
-        if high is None or high == float("inf"):
-            return "relu"
-        return "relu6" if not isinstance(high, Tensor) and high == 6 else "rectifying_clamp"
+        if isinstance(high, Tensor):
+            return "rectifying_clamp"
+        return "relu" if high is None or high == float("inf") else "relu6" if high == 6 else "rectifying_clamp"
     if kind == "threshold":
         bound = bind(kind, args, kwargs)
         return "relu" if bound["threshold"] == 0 and bound["value"] == 0 else kind
@@ -196,12 +207,12 @@ def refined(kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         bound = bind(kind, args, kwargs)
         other = bound["other"]
         both = isinstance(other, Tensor) and isinstance(bound["input"], Tensor)
-        return "relu" if both and other.is_floating_point() and _is_zero(other) else kind
+        return "relu" if both and other.is_floating_point() and _is_zero(other, constant) else kind
     return kind
 
 
-def _is_zero(value: Any) -> bool:
-    """Whether a bound is zero, and stays so: a weight may learn, so that the operation would change its name."""
+def _is_zero(value: Any, constant: Callable[[Tensor], bool]) -> bool:
+    """Whether a bound is zero in every pass."""
     if isinstance(value, Tensor):
-        return not isinstance(value, nn.Parameter) and not value.requires_grad and not bool(value.count_nonzero())
+        return constant(value) and not bool(value.count_nonzero())
     return value is not None and value == 0

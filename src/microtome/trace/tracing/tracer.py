@@ -24,6 +24,7 @@ from microtome.trace.operators.signatures import is_inplace, refined
 from microtome.trace.operators.spellings import spelling
 from microtome.trace.origins import Origins, calling_place, is_transformed, maker
 from microtome.trace.tracing import broken_pass
+from microtome.trace.tracing.pass_constants import PassConstants
 from microtome.trace.tracing.pass_values import PassValues, Stop, main_tensor
 from microtome.trace.tracing.watching import INPUT, Observer, Replacement, Rules
 from microtome.trace.tracing.written_weights import WrittenWeights
@@ -117,6 +118,7 @@ class Tracer(TorchFunctionMode):
         self._scopes: list[_Scope] = []
         self._origins: Origins | None = None
         self._guarded = False
+        self._constants = PassConstants()
         # Modules whose inputs and outputs hooks of the user's may change.
         self._hooked_inputs: Set[nn.Module] = frozenset()
         self._hooked_outputs: Set[nn.Module] = frozenset()
@@ -304,6 +306,7 @@ class Tracer(TorchFunctionMode):
         spelled = spelling(func)
         if spelled is None:
             answer = func(*args, **kwargs) if self._rules is None else self._rules.ask(func, args, kwargs)
+            self._constants.note(getattr(func, "__name__", ""), args, answer)
             if self._origins is not None and isinstance(answer, Tensor):  # zeros_like: the model may write on it
                 self._origins.add(answer)
             return answer
@@ -318,11 +321,12 @@ class Tracer(TorchFunctionMode):
                 args, kwargs = substitute(args, self._origins.cut), substitute(kwargs, self._origins.cut)
         if self._seen is not None and kind not in self._seen and not spelled.foreign:
             output = func(*args, **kwargs)
+            self._constants.note(kind, args, output)
             if self._origins is not None:
                 self._origins.add(output)
             return output
         if kind in _REFINABLE:
-            kind = refined(kind, args, kwargs)
+            kind = refined(kind, args, kwargs, self._constants.__contains__)
         inplace = is_inplace(spelled, args, kwargs)
         scope = self._scopes[-1]
         count = scope.counts.get(kind, 0)
@@ -332,6 +336,7 @@ class Tracer(TorchFunctionMode):
         if name + INPUT in self._record:
             self._values.keep(name + INPUT, call.input)
         output = call.run() if self._rules is None else self._rules.run(call)
+        self._constants.note(kind, args, output)
         if self._origins is not None:
             self._origins.add(output)
         if self._observer is not None:

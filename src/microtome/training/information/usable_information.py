@@ -187,7 +187,7 @@ def usable_information(
 
 def _labelled(net: Network, dataset: Dataset, images: int | None, folds: int, seed: int) -> tuple[Tensor, Tensor]:
     """The places of the labelled images, up to a number, and their classes, numbered from 0."""
-    known_labels = adapt(dataset, net).labels
+    known_labels, _ = adapt(dataset, net).shown_classes
     places = (
         torch.empty(0, dtype=torch.int64, device="cpu")
         if known_labels is None

@@ -159,7 +159,7 @@ class PatchSurvey:
             raise InputError(f"these images are already in the survey: {error}") from error
         self.seen += other.images
 
-    def result(self, labels: Tensor | None, bins: int) -> TopPatches:
+    def result(self, labels: Tensor | None, bins: int, classes: list[str] | None) -> TopPatches:
         """The tables of patches.
 
         Parameters
@@ -168,6 +168,8 @@ class PatchSurvey:
             (images,) class of every image of the data set.
         bins : int
             Number of quantile bins of the per-image maximum, with one example each.
+        classes : list of str or None
+            Names of the classes.
 
         Raises
         ------
@@ -181,7 +183,8 @@ class PatchSurvey:
         note = provenance(self._net, "top-patches", bins=bins, **self._made_by)
         labels = None if labels is None else labels[(self._part.row >= 0).nonzero()[:, 0]]
         layers = {
-            name: table.result(self._net, labels, bins, self._images, note) for name, table in self._tables.items()
+            name: table.result(self._net.input_shape, labels, bins, classes, self._images, note)
+            for name, table in self._tables.items()
         }
         return TopPatches(provenance=note, layers=layers)
 
@@ -246,7 +249,15 @@ class _Table:
         self.low.absorb(*other.low)
         self.activations.absorb(other.sampled)
 
-    def result(self, net: Network, labels: Tensor | None, bins: int, images: int, note: Provenance) -> LayerPatches:
+    def result(
+        self,
+        picture: tuple[int, int, int],
+        labels: Tensor | None,
+        bins: int,
+        classes: list[str] | None,
+        images: int,
+        note: Provenance,
+    ) -> LayerPatches:
         """The layer's result."""
         activations = self.activations
         sums = self.merged.total() if self.merged.nodes() else self.sums
@@ -257,7 +268,7 @@ class _Table:
         binned_image, binned_at, binned = response_distribution.examples(activations, bins)
         return LayerPatches(
             provenance=note,
-            **geometry(self.layer, net.input_shape),
+            **geometry(self.layer, picture),
             kind=self.layer.kind,
             grid=self.grid,
             image=self.top.image,
@@ -283,7 +294,7 @@ class _Table:
             },
             images=images,
             sampled=activations.sample.size,
-            classes=net.classes,
+            classes=classes,
             **_by_class(activations, labels),
         )
 

@@ -136,7 +136,7 @@ def specialised(
     dataset = adapt(dataset, net)
     peaks = {layer.name: _PeakActivations(layer, len(dataset)) for layer in selected}
     images = streaming_pass.read(net, dataset, {name: one.read for name, one in peaks.items()}, batch=batch)
-    labels = dataset.labels
+    labels, classes = dataset.shown_classes
     peak_image = {name: one.maximum.argmax(1) for name, one in peaks.items()}
     rarity = {name: sparseness(one.maximum) for name, one in peaks.items()}
     locality = {name: one.locality() for name, one in peaks.items()}
@@ -149,7 +149,7 @@ def specialised(
         peak_image=peak_image,
         peak_label={name: torch.full_like(at, -1) if labels is None else labels[at] for name, at in peak_image.items()},
         images=images,
-        classes=net.classes,
+        classes=classes,
     )
 
 

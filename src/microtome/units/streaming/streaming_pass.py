@@ -25,10 +25,9 @@ _MOVES = those(role=("view", "selection", "copy", "padding"), layer=False)
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch of images: indices (n,), labels (n,) or None, and pictures (n, C, H, W)."""
+    """A batch of images: indices (n,) and pictures (n, C, H, W)."""
 
     indices: Tensor
-    labels: Tensor | None
     images: Tensor
 
 
@@ -125,9 +124,9 @@ def read(
     end: str | None = None
     count = 0
     size = net.admitted(read_at_once(net, batch, _USUAL))
-    for indices, images, labels in batches(dataset, size, net=net, within=within):
+    for indices, images, _ in batches(dataset, size, net=net, within=within):
         done: list[str] = []
-        _read_batch(net, names, Batch(indices, labels, net.images(images)), end, done)
+        _read_batch(net, names, Batch(indices, net.images(images)), end, done)
         missing = names.keys() - set(done)
         if missing:
             raise OpaqueError(f'layer "{sorted(missing)[0]}" did not run for images {indices[0]} to {indices[-1]}.')
@@ -161,8 +160,8 @@ def _read_batch(net: Network, readers: Mapping[str, Reader], batch: Batch, end: 
     middle = len(batch.indices) // 2
     half: list[str] = []
     for rows in (slice(None, middle), slice(middle, None)):
-        labels, half = None if batch.labels is None else batch.labels[rows], []
-        _read_batch(net, left, Batch(batch.indices[rows], labels, batch.images[rows]), end, half)
+        half = []
+        _read_batch(net, left, Batch(batch.indices[rows], batch.images[rows]), end, half)
     done += half
 
 

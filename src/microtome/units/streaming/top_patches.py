@@ -47,7 +47,8 @@ def top_patches(
     net : Network
         The network.
     dataset : Dataset
-        Images with or without labels; the result holds a reference.
+        Images with or without labels; the result holds a reference. Labels that are not the network's classes
+        keep the data set's own numbers and names.
     layers : str or iterable of str, optional
         Names of layers; default all layers that compute (without padding, dropout and flattening).
     k : int
@@ -105,4 +106,5 @@ def top_patches(
     dataset = adapt(dataset, net)
     survey = PatchSurvey(net, len(dataset), layers, k=k, one_per_image=one_per_image, sample=sample, seed=seed)
     streaming_pass.read(net, dataset, survey.readers, batch=batch)
-    return survey.result(dataset.labels, bins).with_images(dataset)
+    labels, classes = dataset.shown_classes
+    return survey.result(labels, bins, classes).with_images(dataset)

@@ -12,7 +12,7 @@ from microtome.attribution.relevance.unit_sums import ScoreDecomposition, decomp
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
 from microtome.registry import register
-from microtome.results import Result, stated
+from microtome.results import Result, keep_on_device, stated
 from microtome.tables import Table
 from microtome.units.stimulus_tuning.tuning_curves import tuning
 from microtome.units.streaming.streaming_pass import computing_layers
@@ -61,6 +61,9 @@ class ScorePath(Result, drawing="units.score_path_figures:score_path"):
     labels: dict[str, str]
     dissections: dict[str, Dissection]
     gap: float
+
+    def __post_init__(self) -> None:
+        keep_on_device(self, self.image.device)
 
     def table(self) -> Table:
         """Every named unit: its depth below the score, its amount, its share of the amount above."""
@@ -189,7 +192,7 @@ def explain_path(
         provenance=stated(target=chosen, layers=names),
         target=chosen,
         class_name=net.classes[chosen] if net.classes else str(chosen),
-        image=images[0].detach().cpu(),
+        image=images[0].detach(),
         layers=names,
         sums=sums,
         maps=maps,
@@ -233,7 +236,7 @@ def _key(layer: str, unit: int) -> str:
 
 
 def _map(net: Network, layer: str, value: Tensor, unit: int) -> Tensor:
-    return net.layer(layer).axes.maps(value, 1)[0, unit].float().cpu()
+    return net.layer(layer).axes.maps(value, 1)[0, unit].float()
 
 
 def _dissected_unit(net: Network, image: Tensor, layer: str, unit: int) -> Dissection | None:

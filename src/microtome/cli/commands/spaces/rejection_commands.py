@@ -58,7 +58,7 @@ def class_residuals(
     from microtome import spaces
 
     check(output)
-    subject = model.recipe(data).open()
+    subject = model.recipe(data).open(labelled=True)
     found = spaces.class_residuals(subject.net, subject.images, layer=layer)
     against = "its own unit" if found.against == "unit" else "the layer"
     if not json:

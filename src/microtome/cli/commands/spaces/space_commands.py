@@ -193,7 +193,7 @@ def ideal_inputs(
     from microtome import spaces
 
     check(output)
-    subject = model.recipe(data).open()
+    subject = model.recipe(data).open(labelled=True)
     found = spaces.ideal_inputs(subject.net, subject.images, steps=steps)
     for place, name in enumerate(found.classes):
         print(f"{name}: {found.best_kinds[place]}, distance {float(found.distance[:, place].min()):.4g}")

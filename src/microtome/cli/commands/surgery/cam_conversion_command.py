@@ -41,7 +41,7 @@ def cam_conversion(
 
     check(output)
     net = model.network()
-    train, held = (opened(net, source).images for source in (data, test))
+    train, held = (opened(net, source, labelled=True).images for source in (data, test))
     found = surgery.convert_to_cam(
         net, train, held, layer=layer, epochs=epochs, lr=lr, batch=batch, freeze=freeze, seed=seed
     )

@@ -220,7 +220,8 @@ def criteria(
 def _both(net: Network, data: str, test: str | None) -> tuple[Dataset, Dataset | None]:
     from microtome.loading import opened
 
-    return opened(net, data).images, None if test is None else opened(net, test).images
+    held = None if test is None else opened(net, test, labelled=True).images
+    return opened(net, data, labelled=True).images, held
 
 
 def _first(net: Network, data: str, count: int | None) -> Dataset:

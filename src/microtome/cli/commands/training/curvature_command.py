@@ -79,7 +79,7 @@ def curvature(
         raise InputError(f"{' and '.join(f'--{name}' for name in grid)} go with --convexity.")
     count = 1 if k is None else k
     net = model.network()
-    dataset = opened(net, data).images
+    dataset = opened(net, data, labelled=True).images
     most: dict[str, Any] = {} if products is None else {"products": products}
     found: Result
     table: Table

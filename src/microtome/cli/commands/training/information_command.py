@@ -86,7 +86,7 @@ def information(
     if run is not None and model is not None and data is not None:
         record = Run.read(run)
         options = ModelOptions(model=model, weights="random", input_shape=input_shape, mean=mean, std=std)
-        subject = options.recipe(data, replaced=True).open()
+        subject = options.recipe(data, replaced=True).open(labelled=True)
         found = methods.plane(
             record,
             subject.net,

@@ -85,7 +85,7 @@ def landscape(
     if folder is not None:
         writable(folder)
     net = model.network()
-    dataset = opened(net, data).images
+    dataset = opened(net, data, labelled=True).images
     common: dict[str, Any] = {
         "steps": steps, "statistics": statistics, "tolerance": tolerance, "images": images,
         "precision": precision, "seed": seed, "folder": folder, "progress": _progress_lines(),
@@ -94,7 +94,7 @@ def landscape(
     found: landscapes.LossLine | landscapes.LossSurface
     if to is not None:
         other = dataclasses.replace(model, weights=to).network()
-        held = None if test is None else opened(net, test).images
+        held = None if test is None else opened(net, test, labelled=True).images
         found = landscapes.between(net, other, dataset, test=held, **common)
     elif line:
         found = landscapes.line(net, dataset, extent=far, **common)
