@@ -39,6 +39,16 @@ class EngineError(MicrotomeError):
     """The processes or the cluster that run the tasks are lost."""
 
 
+class OverwrittenError(ModelError):
+    """The model has written on its own weights or buffers, so that a gradient of the pass would be wrong."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the model wrote on its own weights or buffers for the first time. They are restored, but a gradient of "
+            "this pass would read other numbers than were used. Call it again: the next pass works on copies."
+        )
+
+
 class ModelWarning(UserWarning):
     """The user's model does something that makes results less certain than they look."""
 

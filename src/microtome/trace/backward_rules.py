@@ -201,6 +201,11 @@ class RuleSet:
         for operation in readers:
             operation.detach_from(storage)
 
+    def forget(self) -> None:
+        """Release the values of a finished pass."""
+        self._masks_and_gates.clear()
+        self._readers.clear()
+
     def unknown(self, call: Call) -> OpaqueError:
         """The error for an operation that has no rule."""
         return OpaqueError(

@@ -10,6 +10,7 @@ import weakref
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from microtome.trace.no_checkpointing import plainly
 from microtome.trace.tracing.random_states import GENERATORS, Generator, RandomStates
-from microtome.trace.tracing.written_weights import WrittenWeights, kept, put_back
+from microtome.trace.tracing.written_tensors import Written, exchange
 
 # A run sets flags of the model, so only one run at a time; re-entrant, because methods nest runs.
 LOCK = threading.RLock()
@@ -59,8 +60,22 @@ def _modules(model: nn.Module) -> list[nn.Module]:
     return found
 
 
+@dataclass
+class Guarded:
+    """What a guarded pass has shown.
+
+    Attributes
+    ----------
+    writes_more : bool
+        After the pass, whether the model has written on tensors that it had not written on before. They are restored,
+        so a gradient of this pass would read other numbers than those that were used. The next pass works on copies.
+    """
+
+    writes_more: bool = False
+
+
 @contextmanager
-def as_found(model: nn.Module, modules: list[nn.Module] | None = None) -> Iterator[None]:
+def as_found(model: nn.Module, modules: list[nn.Module] | None = None) -> Iterator[Guarded]:
     """Run the model in evaluation mode without weight gradients; leave it bitwise as it was.
 
     ``modules`` are all modules of the model, itself first, where they are known.
@@ -70,8 +85,8 @@ def as_found(model: nn.Module, modules: list[nn.Module] | None = None) -> Iterat
     exchanged, attributes of modules that it assigned (a window size that follows the image, a cache), the content
     of their lists, sets and dicts, tensors and random generators among these, and
     the random states of torch, numpy and Python. ``.grad`` is never touched, since gradients are asked for
-    by name. A weight that the model's first pass did not write on, but a later one does, is not restored: copies of all
-    weights would cost as much as the pass.
+    by name. A weight that the model's first pass did not write on, but a later one does, is not restored, since copies
+    of all weights would cost as much as the pass: a warning says so.
     """
     with LOCK:
         modules = _modules(model) if modules is None else modules
@@ -80,8 +95,9 @@ def as_found(model: nn.Module, modules: list[nn.Module] | None = None) -> Iterat
         attributes = _Attributes(modules)
         learning = [tensor for tensor in (*parameters, *attributes.tensors) if tensor.requires_grad]
         tensors = _Tensors(modules, attributes.tensors)
-        weights = _Weights(model, parameters, first=tensors.first)
+        written = Written(model, modules, attributes, parameters, first=tensors.first)
         states = RandomStates(parameters, attributes.generators)
+        found = Guarded()
         fast = torch.backends.mha.get_fastpath_enabled()
         try:
             torch.backends.mha.set_fastpath_enabled(False)  # it runs an encoder layer as one call, past its modules
@@ -90,14 +106,14 @@ def as_found(model: nn.Module, modules: list[nn.Module] | None = None) -> Iterat
             for parameter in learning:
                 if parameter.is_leaf:
                     parameter.requires_grad = False
-            with plainly(), _not_compiled(modules), weights.watch:
-                yield
+            with plainly(), _not_compiled(modules), written.watch:
+                yield found
         finally:
             torch.backends.mha.set_fastpath_enabled(fast)
             for module in training:
                 module.training = True
-            tensors.restore()
-            weights.restore()
+            changed = tensors.restore()
+            found.writes_more = written.restore(changed)
             attributes.restore()
             for parameter in learning:
                 if parameter.is_leaf:
@@ -165,21 +181,21 @@ class _Tables:
     """
 
     def __init__(self, tables: list[dict[str, Any]]) -> None:
-        self._tables = tables
+        self.tables = tables
         self._keys, self._values = self._now()
         self._sizes = list(map(len, tables))
 
     def _now(self) -> tuple[list[str], list[Any]]:
-        return list(chain.from_iterable(self._tables)), list(chain.from_iterable(map(dict.values, self._tables)))
+        return list(chain.from_iterable(self.tables)), list(chain.from_iterable(map(dict.values, self.tables)))
 
     def restore(self) -> None:
         """Restore the content of every dictionary."""
         keys, values = self._now()
         same = len(values) == len(self._values) and all(map(operator.is_, values, self._values))
-        if same and keys == self._keys and list(map(len, self._tables)) == self._sizes:
+        if same and keys == self._keys and list(map(len, self.tables)) == self._sizes:
             return
         begin = 0
-        for table, size in zip(self._tables, self._sizes, strict=True):
+        for table, size in zip(self.tables, self._sizes, strict=True):
             table.clear()
             rows = slice(begin, begin + size)
             table.update(zip(self._keys[rows], self._values[rows], strict=True))
@@ -212,49 +228,27 @@ class _Tensors:
         self._portrait = _portrait_of(self._root, buffers)
         self.first = self._portrait.new  # whether no earlier pass has shown what the model writes
 
-    def restore(self) -> None:
-        """Restore replaced and overwritten tensors."""
+    def restore(self) -> list[Tensor]:
+        """Restore replaced and overwritten tensors; returns those whose numbers had changed."""
         self._tables.restore()
         portrait = self._portrait
         doubtful = range(len(portrait.tensors)) if portrait.new else portrait.unversioned
         changed = {row for row in doubtful if portrait.differs(row)}
         portrait.new = False
+        written: list[Tensor] = []
         now = [tensor._version for tensor in portrait.tensors]
         if changed or now != self._versions:
             for row, (tensor, copy) in enumerate(zip(portrait.tensors, portrait.copies, strict=True)):
                 if now[row] != self._versions[row]:
                     tensor.data.copy_(copy)  # past autograd: a graph of this pass may have saved the buffer
+                    written.append(tensor)
                 elif row in changed:
                     portrait.unversioned.add(row)
                     tensor.data.copy_(copy)
+                    written.append(tensor)
         if self._root is not None:
             _PORTRAITS.setdefault(self._root, []).append(portrait)
-
-
-class _Weights:
-    """The weights that a model writes in its forward pass: found in its first pass, copied before every later one."""
-
-    def __init__(self, model: nn.Module, weights: list[nn.Parameter], *, first: bool) -> None:
-        self._model = model
-        known = _WRITTEN.get(model)
-        present = set(map(id, weights)) if known else ()
-        self._copies = [kept(weight) for weight in known or () if id(weight) in present]
-        # Also once more after the buffers were exchanged: then the model may be another one.
-        self.watch = WrittenWeights(weights) if first else nullcontext()
-
-    def restore(self) -> None:
-        """Restore overwritten weights, and those whose memory was exchanged."""
-        if isinstance(self.watch, WrittenWeights) and self.watch.copies:
-            found = [weight for weight, _, _ in self.watch.copies]
-            held = _WRITTEN.get(self._model, [])
-            _WRITTEN[self._model] = [*held, *(one for one in found if not any(one is other for other in held))]
-            self._copies += self.watch.copies
-        for weight, memory, numbers in reversed(self._copies):  # the oldest numbers last
-            put_back(weight, memory, numbers)
-
-
-# The weights that a model has written in a pass.
-_WRITTEN: weakref.WeakKeyDictionary[nn.Module, list[nn.Parameter]] = weakref.WeakKeyDictionary()
+        return written
 
 
 class _Attributes:
@@ -288,6 +282,17 @@ class _Attributes:
                 self.tensors.append(value)
         else:
             self.generators.append(value)
+
+    def exchange(self, copies: dict[int, Tensor]) -> None:
+        """Put copies in the places of some tensors (by id), until ``restore``."""
+        for table in self._tables.tables:
+            exchange(table, copies)
+        for value, _ in self._held:
+            if isinstance(value, dict):
+                exchange(value, copies)
+            elif isinstance(value, list | deque):
+                for place, item in enumerate(value):
+                    value[place] = copies.get(id(item), item)
 
     def restore(self) -> None:
         """Restore every attribute and the content of every container; remove new ones."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from microtome.errors import InputError, MicrotomeError, ModelError, OpaqueError
+from microtome.errors import InputError, MicrotomeError, ModelError, OpaqueError, OverwrittenError
 from microtome.trace.axes.unit_edits import edits_of
 from microtome.trace.backward_rules import RuleSet
 from microtome.trace.lrp.relevance import Relevance
@@ -69,9 +68,15 @@ def take(
     names = list(dict.fromkeys(record))
     if isinstance(rules, RectifierRules) and gradient and not replace and not edits_of(net.model):
         rules.recall(net.model, (*names, output_layer, *net.head.record, images.shape, images.dtype, images.device))
-    with suppress(UnknownGraphError):
+    try:
         return _take(net, images, target, names, gradient, rules, replace, output_layer, grad_output)
-    return _take(net, images, target, names, gradient, rules, replace, output_layer, grad_output)
+    except (UnknownGraphError, OverwrittenError):  # now it is known what to watch, and what to copy
+        if rules is not None:
+            rules.forget()
+    return take(
+        net, images, target, record=names, gradient=gradient, rules=rules, replace=replace, output_layer=output_layer,
+        grad_output=grad_output,
+    )  # fmt: skip
 
 
 def _take(
@@ -84,6 +89,8 @@ def _take(
     ------
     UnknownGraphError
         When the pass was not watched, but has to be.
+    OverwrittenError
+        When the model wrote on tensors on which it had never written before.
     """
     inner = [name for name in names if name != "input"]
     pixels = images.detach()
@@ -129,7 +136,7 @@ def _take(
     else:
         reached = tracer.value[output_layer]
         found = _gradients(reached, _weights(grad_output, reached, output_layer), places, names, rules, begins)
-    if isinstance(rules, Relevance):
+    if rules is not None:
         rules.forget()
     if not replace:  # a replaced value may cut the graph, and the gradient before it is zero
         _check_existence(net, found, ends)

@@ -100,8 +100,7 @@ class Relevance(RuleSet):
         """
         for known in (self._layers, self._ranges, self._gates, self._products, self._constants):
             known.clear()
-        self._masks_and_gates.clear()
-        self._readers.clear()
+        super().forget()
         self._nonlinearities = Nonlinearities()
 
     # -- the forward pass: who reads what ------------------------------------------------------------------------

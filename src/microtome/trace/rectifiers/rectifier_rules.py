@@ -150,6 +150,11 @@ class RectifierRules(RuleSet):
                 self._decide(value)
         if self._known is not None and self._named is not None and not self.notes and not self._sees.everything:
             self._known.keep(outline, self._named)
+        self.forget()
+
+    def forget(self) -> None:
+        """Release the values of a pass. They refer to each other in cycles, and lead to its graph."""
+        super().forget()
         self._named = []
         self._elementwise.forget()
         self._elementwise = Elementwise()

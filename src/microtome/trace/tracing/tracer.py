@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from microtome.errors import MicrotomeError, OpaqueError
+from microtome.errors import MicrotomeError, OpaqueError, OverwrittenError
 from microtome.trace.axes.unit_edits import edits_of
 from microtome.trace.backward_rules import RuleSet
 from microtome.trace.batch_norm_gradient import align_batch_norm_gradients
@@ -27,7 +26,7 @@ from microtome.trace.tracing import broken_pass
 from microtome.trace.tracing.pass_constants import PassConstants
 from microtome.trace.tracing.pass_values import PassValues, Stop, main_tensor
 from microtome.trace.tracing.watching import INPUT, Observer, Replacement, Rules
-from microtome.trace.tracing.written_weights import WrittenWeights
+from microtome.trace.tracing.written_tensors import WrittenWeights
 
 _REFINABLE = frozenset(("clamp", "clamp_min", "hardtanh", "threshold", "maximum", "max"))
 
@@ -130,6 +129,8 @@ class Tracer(TorchFunctionMode):
         ------
         ModelError
             When the model itself raises.
+        OverwrittenError
+            When a gradient is wanted, and the model has written on tensors on which it had never written before.
         """
         grad = self._grad
         # Rules hold for every operation that a gradient passes, so each has to be seen.
@@ -140,8 +141,8 @@ class Tracer(TorchFunctionMode):
         if self._origins is not None and self._rules is not None and isinstance(self._model, torch.jit.ScriptModule):
             self._rules.opaque("the model, which is scripted or traced,")
         modules = [module for _, module in self._modules]
-        hooks = nullcontext() if self._backward_hooks else without_backward_hooks(modules)
-        with as_found(self._model, modules), hooks, torch.inference_mode(False), torch.set_grad_enabled(grad):
+        hooks = without_backward_hooks([] if self._backward_hooks else modules)
+        with as_found(self._model, modules) as found, hooks, torch.inference_mode(False), torch.set_grad_enabled(grad):
             self._guarded = True
             try:
                 output = self.run_as_is(images)
@@ -152,7 +153,9 @@ class Tracer(TorchFunctionMode):
                     self._origins.release()
             if self._grad:
                 align_batch_norm_gradients([*tensors(output), *self.value.values()], images)
-            return output
+        if self._grad and found.writes_more:
+            raise OverwrittenError
+        return output
 
     def run_as_is(self, images: Tensor) -> Any:
         """Run the model in the mode that it is in, its weights part of the graph where they learn: for training.
