@@ -26,11 +26,13 @@ def map(  # noqa: A001 - the command's name
     data: Data,
     layer: LayerName,
     output: Output,
-    method: Annotated[Literal["tsne", "pca"], Parameter(help="t-SNE needs openTSNE, the extra `maps`.")] = "tsne",
+    method: Annotated[
+        Literal["tsne", "pca"], Parameter(help="How images are placed; t-SNE needs openTSNE, the extra `maps`.")
+    ] = "tsne",
     perplexity: Annotated[
         float | None, Parameter(help="Perplexity of t-SNE: the effective number of neighbours; default 30.")
     ] = None,
-    seed: int = 0,
+    seed: Annotated[int, Parameter(help="Random seed of the map.")] = 0,
     reduce: Reduce = "mean",
     limit: Limit = None,
     features: Annotated[
@@ -89,9 +91,11 @@ def cka(
     ] = None,
     layers: Annotated[str | None, Parameter(help="Layers joined by commas; default all that compute.")] = None,
     reduce: Reduce = "mean",
-    debiased: bool = True,
+    debiased: Annotated[
+        bool, Parameter(help="Without the bias of small samples; --no-debiased gives the plain CKA.")
+    ] = True,
     limit: Limit = None,
-    seed: int = 0,
+    seed: Annotated[int, Parameter(help="Random seed of the permutations.")] = 0,
     json: Json = False,
 ) -> None:
     """Compare layers, of one network or of two, by linear CKA with 95 % intervals and a permutation test.
