@@ -68,8 +68,8 @@ COMMANDS = {
     ),
     "tuning": (["tuning", "--layer", "one"], "Tuning", "label"),
     "dissect": (["dissect", PICTURE, "--layer", "two", "--channel", "5"], "Dissection", "bias"),
-    "maximize": (["maximize", "two", "--channels", "0-1,3", "--steps", "2"], "Superstimuli", "two:3"),
-    "maximize a class": (["maximize", "--for", "1", "--steps", "2"], "Superstimuli", "1"),
+    "maximize": (["maximize", "two", "--channels", "0-1,3", "--steps", "2"], "Superstimuli", "two:3: activation "),
+    "maximize a class": (["maximize", "--for", "1", "--steps", "2"], "Superstimuli", ": score "),
 }
 
 

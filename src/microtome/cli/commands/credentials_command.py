@@ -54,4 +54,6 @@ def credentials(
         ),
         as_json=json,
     )
+    if not json:
+        print("An image is trusted if every measurement reaches its bound; margin: the smallest ratio of the two.")
     save(found, output, as_json=json)

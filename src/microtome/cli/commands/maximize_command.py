@@ -53,7 +53,7 @@ def maximize(
             {"name": name, "activation": activation}
             for name, activation in zip(result.names, result.activation.tolist(), strict=True)
         ),
-        lambda row: f"{row['name']}: {row['activation']:.4g}",
+        lambda row: f"{row['name']}: {'score' if layer is None else 'activation'} {row['activation']:.4g}",
         as_json=json,
     )
     save(result, output, as_json=json)

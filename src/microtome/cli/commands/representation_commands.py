@@ -19,6 +19,12 @@ Reduce = Annotated[
 ]
 Limit = Annotated[int | None, Parameter(help="Maximum number of images, spread over the data; default all.")]
 
+_MAP_NOTE = (
+    "trust: mean share of an image's k nearest images in the layer that are among its k nearest on the map. "
+    "trustworthiness: 1 if all images near on the map are near in the layer. layer and map accuracy: of the class by "
+    "the k nearest images there."
+)
+
 
 def map(  # noqa: A001 - the command's name
     *,
@@ -67,7 +73,7 @@ def map(  # noqa: A001 - the command's name
     found = representation.pca(rows) if method == "pca" else representation.tsne(rows, perplexity=effective, seed=seed)
     columns = ("images", "k", "trust", "trustworthiness", "layer accuracy", "map accuracy")
     numbers = (len(found.points), found.k, float(found.trust.mean()), found.trustworthiness)
-    tell_table(Table(columns, ((*numbers, found.layer_accuracy, found.map_accuracy),)), as_json=json)
+    tell_table(Table(columns, ((*numbers, found.layer_accuracy, found.map_accuracy),), _MAP_NOTE), as_json=json)
     if page is not None:
         from microtome.atlas.map_file import map_file
         from microtome.results import write_atomically

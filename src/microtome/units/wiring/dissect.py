@@ -18,6 +18,12 @@ from microtome.trace.graph import Layer
 from microtome.units.stimulus_tuning.tuning_curves import Tuning
 from microtome.units.wiring.linear_parts import parts
 
+_NOTE = (
+    "a is what an input channel adds to the output. rms of a: its root mean square over all positions, in units "
+    "of the output. share: of the output without its bias; the shares add up to 1, and a channel that acts "
+    "against the sum has a negative one."
+)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Dissection(Result, drawing="units.dissection_figures:dissection"):
@@ -102,7 +108,7 @@ class Dissection(Result, drawing="units.dissection_figures:dissection"):
         rows = tuple(
             (int(self.channels[j]), self.labels[j], float(strength[j]), float(share[j])) for j in self.order.tolist()
         )
-        return Table(("input", "label", "rms of a", "share"), rows)
+        return Table(("input", "label", "rms of a", "share"), rows, _NOTE)
 
 
 @register("dissect", rows=("B6",), paper="dissecting", needs="a convolution or fully connected layer", kind="units")
