@@ -25,8 +25,8 @@ from microtome.units.stimulus_tuning.stimulus_responses import StimulusResponses
 from microtome.units.stimulus_tuning.texture_tuning import TextureTuning
 
 _NOTE = (
-    "angle and width of tuning (full width at half height) in degrees. confidence: share of random units that are "
-    "less selective; a label takes 0.985. also: a second function. repeats: units with the same tuning."
+    "angle, width of tuning: in degrees. confidence: share of random units that are less selective, 0.985 for a label; "
+    "of brightness, the uniform share of the gradient. also: a second function. repeats: units of equal tuning."
 )
 
 SUFFICIENT_MATCH = 0.8  # a match above this is significant even if noise reaches it in a small receptive field
