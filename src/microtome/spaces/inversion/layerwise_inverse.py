@@ -234,8 +234,9 @@ def _outputs(net: Network, outputs: Tensor) -> Tensor:
 def _required(step: Step, inverse: Inverse | NoInverse) -> Inverse:
     if isinstance(inverse, NoInverse):
         raise LayerError(
-            f'"{step.name}" cannot be undone: {inverse.reason}. `spaces.invertibility(net).table()` lists all layers; '
-            "for such networks see spaces.linear_region and spaces.ideal_inputs."
+            f'"{step.name}" cannot be undone: {inverse.reason}. `microtome invertibility`, or '
+            "spaces.invertibility(net).table(), lists all layers; for such networks see spaces.linear_region and "
+            "spaces.ideal_inputs."
         )
     return inverse
 
