@@ -17,6 +17,7 @@ ALL = (
     "curvature",
     "maps",
     "values",
+    "launches",
     "information",
 )
 

@@ -104,9 +104,10 @@ def test_the_stated_definition(spelt, method):
     name, act = SPELT[spelt]
     p = stretched()
     net = Network(Activated(p, act), (3, 12, 10))
-    values = registry.method(method).function(net, images(), 1).values
     expected = by_definition(name, method, p, images(), torch.tensor([1, 1]))
-    torch.testing.assert_close(values, expected, rtol=0, atol=1e-6 * float(expected.abs().max()))
+    for _ in range(2):  # the second pass may find its rectifiers where the first one had them
+        values = registry.method(method).function(net, images(), 1).values
+        torch.testing.assert_close(values, expected, rtol=0, atol=1e-6 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("spelt", sorted(SPELT))

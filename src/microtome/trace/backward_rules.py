@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -79,25 +79,22 @@ class Operation:
         widened.output = widened.again()
         return widened
 
-    def storages(self) -> set[int]:
-        """The storages of the values that the rule will read."""
-        return {
-            tensor.untyped_storage().data_ptr()
-            for tensor in (*self.call.tensors, self.output)
-            if tensor.layout == torch.strided  # other layouts have none and are not written in place
-        }
-
     def detach_from(self, storage: int) -> None:
         """Copy the values in a storage that the model is about to overwrite."""
         own = {
-            id(tensor): tensor.clone()
-            for tensor in (*self.call.tensors, self.output)
-            if tensor.untyped_storage().data_ptr() == storage
+            id(tensor): tensor.clone() for tensor in (*self.call.tensors, self.output) if _storage(tensor) == storage
         }
+        if not own:
+            return
         args, kwargs = substitute(self.call.args, own), substitute(self.call.kwargs, own)
         self.call = replace(self.call, args=args, kwargs=kwargs, _bound=None, _tensors=None)
         self.inputs = substitute(self.inputs, own)
         self.output = substitute(self.output, own)
+
+
+def _storage(tensor: Tensor) -> int:
+    """The address of a tensor's memory; 0 for other layouts, which have none and are not written in place."""
+    return tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided else 0
 
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -125,10 +122,13 @@ class RuleSet:
     several: frozenset[str] = frozenset()
     # Whether the rules depend on the module of an operation; otherwise the pass does not track modules.
     asks_places = True
+    # Whether the calls of the next pass have to be seen.
+    watches = True
 
     def __init__(self) -> None:
         self._masks_and_gates = MasksAndGates()
         # Operations that read a storage in the backward pass; it is copied for them before the model overwrites it.
+        # Constants are hardly ever overwritten: their readers are looked for among all operations.
         self._readers: dict[int, list[Operation]] = {}
 
     @property
@@ -146,9 +146,7 @@ class RuleSet:
             self.opaque(f'the custom operator "{call.kind}" at "{call.name}"')
         call = self._recognised(call)
         if call.inplace:
-            storage = call.input.untyped_storage().data_ptr()
-            for operation in self._readers.pop(storage, ()):
-                operation.detach_from(storage)
+            self._before_overwriting(call.input)
         inputs = [*{id(tensor): tensor for tensor in call.tensors if tensor.requires_grad}.values()]
         if not inputs or not torch.is_grad_enabled():
             output = call.run()
@@ -191,8 +189,17 @@ class RuleSet:
 
     def will_read(self, operation: Operation) -> None:
         """Note the values that an operation reads in the backward pass."""
-        for storage in operation.storages():
+        for storage in {_storage(tensor) for tensor in (*operation.inputs, operation.output)}:
             self._readers.setdefault(storage, []).append(operation)
+
+    def _before_overwriting(self, value: Tensor) -> None:
+        """Copy a value for the operations that read it, since the model is about to write on it."""
+        storage = _storage(value)
+        readers = self._readers.pop(storage, [])
+        if not value.requires_grad:  # a constant, or a part of one
+            readers = [*{id(one): one for held in self._readers.values() for one in held}.values(), *readers]
+        for operation in readers:
+            operation.detach_from(storage)
 
     def unknown(self, call: Call) -> OpaqueError:
         """The error for an operation that has no rule."""
@@ -214,8 +221,15 @@ class RuleSet:
             "Write it with torch's Python operators, or use a method that needs only gradients."
         )
 
-    def check_graph(self, root: Tensor) -> None:
+    def check_graph(self, root: Tensor, begins: Sequence[Any] = ()) -> None:
         """Refuse a graph that contains a custom autograd function, which would run its own backward pass.
+
+        Parameters
+        ----------
+        root : Tensor
+            What is differentiated.
+        begins : sequence
+            Nodes and leaves at which the graph may begin.
 
         Raises
         ------

@@ -59,8 +59,10 @@ def _modules(model: nn.Module) -> list[nn.Module]:
 
 
 @contextmanager
-def as_found(model: nn.Module) -> Iterator[None]:
+def as_found(model: nn.Module, modules: list[nn.Module] | None = None) -> Iterator[None]:
     """Run the model in evaluation mode without weight gradients; leave it bitwise as it was.
+
+    ``modules`` are all modules of the model, itself first, where they are known.
 
     What is put back, also when the model raises: the training flag of every submodule,
     ``requires_grad`` of every parameter, buffers and parameters that the forward pass changed or
@@ -70,7 +72,7 @@ def as_found(model: nn.Module) -> Iterator[None]:
     by name.
     """
     with LOCK:
-        modules = _modules(model)
+        modules = _modules(model) if modules is None else modules
         parameters = [p for module in modules for p in module._parameters.values() if p is not None]
         training = [module for module in modules if module.training]
         attributes = _Attributes(modules)
@@ -121,9 +123,9 @@ def own_generators(model: nn.Module) -> list[Generator]:
 
 
 @contextmanager
-def without_backward_hooks(model: nn.Module) -> Iterator[None]:
-    """Take the backward hooks of all modules away: what they do to gradients means nothing to a rule's signal."""
-    hooks = [(table, dict(table)) for module in _modules(model) for table in _backward_hooks(module)]
+def without_backward_hooks(modules: list[nn.Module]) -> Iterator[None]:
+    """Take the backward hooks of these modules away: what they do to gradients means nothing to a rule's signal."""
+    hooks = [(table, dict(table)) for module in modules for table in _backward_hooks(module)]
     for table, _ in hooks:
         table.clear()
     try:

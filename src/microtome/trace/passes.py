@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,11 @@ import torch
 from torch import Tensor
 
 from microtome.errors import InputError, MicrotomeError, ModelError, OpaqueError
+from microtome.trace.axes.unit_edits import edits_of
 from microtome.trace.backward_rules import RuleSet
 from microtome.trace.lrp.relevance import Relevance
+from microtome.trace.rectifiers.known_graphs import UnknownGraphError
+from microtome.trace.rectifiers.rectifier_rules import RectifierRules
 from microtome.trace.tracing import broken_pass
 from microtome.trace.tracing.tracer import Tracer
 from microtome.trace.tracing.watching import INPUT, Replacement
@@ -63,6 +67,24 @@ def take(
 ) -> RecordedPass:
     """Run the network on images and keep values and gradients; see ``Network.run``."""
     names = list(dict.fromkeys(record))
+    if isinstance(rules, RectifierRules) and gradient and not replace and not edits_of(net.model):
+        rules.recall(net.model, (*names, output_layer, *net.head.record, images.shape, images.dtype, images.device))
+    with suppress(UnknownGraphError):
+        return _take(net, images, target, names, gradient, rules, replace, output_layer, grad_output)
+    return _take(net, images, target, names, gradient, rules, replace, output_layer, grad_output)
+
+
+def _take(
+    net: Network, images: Tensor, target: Any, names: list[str], gradient: bool, rules: RuleSet | None,
+    replace: Mapping[str, Replacement] | None, output_layer: str | None, grad_output: GradOutput | None,
+) -> RecordedPass:  # fmt: skip
+    """One pass.
+
+    Raises
+    ------
+    UnknownGraphError
+        When the pass was not watched, but has to be.
+    """
     inner = [name for name in names if name != "input"]
     pixels = images.detach()
     pixels = pixels.clone() if pixels.is_inference() else pixels
@@ -74,15 +96,18 @@ def take(
         source = prepared.detach().requires_grad_(gradient and "input" in names)
         prepared = source.clone()  # the model may write into its input
         rules.start(prepared, *(net.normalise(edge) for edge in _range(net, pixels.detach())))
+    watching = rules if rules is None or rules.watches else None
     tracer = Tracer(
         net.model,
         [*inner, *ends],
         gradient=gradient,
         live=[end for end in ends if gradient and end not in inner],
-        rules=rules,
+        rules=watching,
         replace=replace,
         stop=bool(ends),
+        backward_hooks=rules is None,
     )
+    begins = prepared.grad_fn
     output = tracer(prepared)
     _all_there(tracer)
     value = {name: tracer.value[name].detach() for name in inner}
@@ -100,10 +125,10 @@ def take(
     if output_layer is None:
         # Relevance begins as the score itself, a gradient as one.
         begun = score * score.detach() if isinstance(rules, Relevance) else score
-        found = _gradients(begun.sum(), None, places, names, rules)
+        found = _gradients(begun.sum(), None, places, names, rules, begins)
     else:
         reached = tracer.value[output_layer]
-        found = _gradients(reached, _weights(grad_output, reached, output_layer), places, names, rules)
+        found = _gradients(reached, _weights(grad_output, reached, output_layer), places, names, rules, begins)
     if isinstance(rules, Relevance):
         rules.forget()
     if not replace:  # a replaced value may cut the graph, and the gradient before it is zero
@@ -125,8 +150,9 @@ def _range(net: Network, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _gradients(
-    output: Tensor, grad_output: Tensor | None, places: dict[str, Any], names: list[str], rules: RuleSet | None
-) -> dict[str, Any]:
+    output: Tensor, grad_output: Tensor | None, places: dict[str, Any], names: list[str], rules: RuleSet | None,
+    begins: Any,
+) -> dict[str, Any]:  # fmt: skip
     """Gradients at the recorded places; None if the output does not depend on one."""
     if not output.requires_grad:
         raise OpaqueError(
@@ -134,7 +160,7 @@ def _gradients(
             "(a detach, rounding or a NumPy call in the model?), so there is no gradient to take."
         )
     if rules is not None:
-        rules.check_graph(output)
+        rules.check_graph(output, [begins, *(place for place in places.values() if isinstance(place, Tensor))])
     present = [name for name in names if name in places]
     try:
         with warnings.catch_warnings():

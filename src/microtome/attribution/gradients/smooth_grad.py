@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from microtome.errors import InputError
 from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
+
+_MOST_KEPT = 2**24  # numbers; 25 draws for a photo of 224 x 224 are a quarter of it, and take half of the time on a GPU
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -110,9 +113,9 @@ def smooth_grad(
         raise InputError(f"noise is a share of the image's range, finite and not negative, got {noise}.")
     scores = scored(net, images, target, batch)
     checked = scores.images
-    draws = torch.randn((samples, *checked.shape[1:]), generator=torch.Generator().manual_seed(seed), device="cpu").to(
-        checked
-    )
+    size = (samples, *checked.shape[1:])
+    draw = _kept_draws if math.prod(size) <= _MOST_KEPT else _draws
+    draws = draw(size, seed, checked.dtype, checked.device)
     quick = net.quick(checked, scores.logits, len(checked) * len(draws))
     mean, error = _moments(quick, checked, scores.target, draws * noise, batch)
     return SampledAttribution(
@@ -124,6 +127,15 @@ def smooth_grad(
         standard_error=error,
         samples=samples,
     )
+
+
+@torch.inference_mode(False)
+def _draws(size: tuple[int, ...], seed: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Standard normal noise, drawn on the processor so that a seed gives the same on every device."""
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed), device="cpu").to(device, dtype)
+
+
+_kept_draws = lru_cache(maxsize=1)(_draws)  # the next images mostly get the same
 
 
 def _moments(net: Network, images: Tensor, target: Tensor, draws: Tensor, batch: int | None) -> tuple[Tensor, Tensor]:

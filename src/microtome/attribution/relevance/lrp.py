@@ -16,7 +16,6 @@ from microtome.inputs import Target
 from microtome.network import Network
 from microtome.registry import register
 from microtome.trace.lrp.account import Account
-from microtome.trace.lrp.image_sums import image_axes
 from microtome.trace.lrp.relevance import Chooser, Relevance
 from microtome.trace.passes import RecordedPass
 
@@ -207,7 +206,7 @@ def _propagated(net: Network, images: Tensor, target: Any, choose: Chooser) -> l
     That is so if a model loops over its images. If the images mix, single images have other scores, and the
     pass over the batch is used.
     """
-    rules = Relevance(choose, image_axes(net.graph.axes) if len(images) > 1 else None)
+    rules = Relevance(choose, net.graph.axes if len(images) > 1 else None)
     record = net.run(images, target, record="input", gradient=True, rules=rules, check=False)
     if not rules.account.mixed:
         return [(record, rules.account)]

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from microtome.trace.axes.value_axes import Axes
 from microtome.trace.backward_rules import Operation
-from microtome.trace.lrp.image_sums import ImageAxis, ImageSums
+from microtome.trace.lrp.image_sums import ImageAxis, ImageSums, image_axis
 from microtome.trace.lrp.rules import Rule, Shared, stabilised
 
 # Choose the rule of an operation: (its name, its kind, whether it reads the image) -> rule
@@ -24,29 +25,43 @@ class Account:
     choose_rule : Chooser
         The rule of an operation by its name; its epsilon holds for sums, pooling and products, too.
     axes : mapping, optional
-        Where the images of a batch lie in the result of an operation, by its name; default: the first axis.
+        The axes of the result of each operation, by its name; by default the images lie along the first axis.
 
     Attributes
     ----------
-    bias_share, stabiliser_share : Tensor
-        Relevance that biases and constants took, and that the stabilisers of denominators took, (N,).
     mixed : list of str
         Operations whose result has no image axis, so that each image got the same part.
     """
 
-    def __init__(self, choose_rule: Chooser, axes: Mapping[str, ImageAxis] | None = None) -> None:
+    def __init__(self, choose_rule: Chooser, axes: Mapping[str, Axes] | None = None) -> None:
         self.choose_rule = choose_rule
         self._axes = axes
         self._count = 1
-        self.bias_share = self.stabiliser_share = torch.empty(0, device="cpu")
+        self._none = torch.empty(0, device="cpu")
+        # The shares of the operations, (N,) each; added up at the end, which is one step on a GPU.
+        self._biases: list[Tensor] = []
+        self._stabilisers: list[Tensor] = []
         self.mixed: list[str] = []
 
     def open(self, images: Tensor) -> None:
         """Begin the account of these images."""
         self._count = images.shape[0]
         dtype = torch.promote_types(images.dtype, torch.float32)  # half precision holds too few digits for sums
-        self.bias_share = torch.zeros(self._count, dtype=dtype, device=images.device)
-        self.stabiliser_share = torch.zeros_like(self.bias_share)
+        self._none = torch.zeros(self._count, dtype=dtype, device=images.device)
+        self._biases, self._stabilisers = [], []
+
+    @property
+    def bias_share(self) -> Tensor:
+        """The relevance that biases and constants took, (N,)."""
+        return self._sum(self._biases)
+
+    @property
+    def stabiliser_share(self) -> Tensor:
+        """The relevance that the stabilisers of denominators took, (N,)."""
+        return self._sum(self._stabilisers)
+
+    def _sum(self, shares: list[Tensor]) -> Tensor:
+        return torch.stack([share.to(self._none.dtype) for share in shares]).sum(0) if shares else self._none
 
     def epsilon(self, operation: Operation) -> float:
         """The stabiliser of an operation without weights."""
@@ -58,7 +73,7 @@ class Account:
         n = self._count
         if n == 1:
             return ImageSums(1)
-        where = ImageAxis() if self._axes is None else self._axes.get(name)
+        where = ImageAxis() if self._axes is None else image_axis(self._axes, name)
         if where is None or where.axis >= len(shape) or shape[where.axis] % (n * where.inner):
             self.mixed.append(name)
             where = None
@@ -66,18 +81,24 @@ class Account:
 
     def book(self, shared: Shared) -> None:
         """Write down what biases, constants and stabilisers took of the relevance."""
-        self.bias_share += shared.bias
-        self.stabiliser_share += shared.stabiliser
+        self.take(bias=shared.bias, stabiliser=shared.stabiliser)
+
+    def take(self, *, bias: Tensor | None = None, stabiliser: Tensor | None = None) -> None:
+        """Write down what biases and constants took, and what stabilisers took, by image (N,)."""
+        if bias is not None:
+            self._biases.append(bias)
+        if stabiliser is not None:
+            self._stabilisers.append(stabiliser)
 
     def book_places(
         self, operation: Operation, *, bias: Tensor | None = None, stabiliser: Tensor | None = None
     ) -> None:
         """Record what biases and stabilisers took at each position of an operation's result."""
         images = self.images(operation.call.name, operation.output.shape)
-        if bias is not None:
-            self.bias_share += images.total(bias)
-        if stabiliser is not None:
-            self.stabiliser_share += images.total(stabiliser)
+        self.take(
+            bias=None if bias is None else images.total(bias),
+            stabiliser=None if stabiliser is None else images.total(stabiliser),
+        )
 
 
 def proportional(

@@ -84,9 +84,10 @@ class ImageSums:
         return amount.reshape(-1, self.count, inner).sum((0, 2)) if self.count > 1 else amount.sum()[None]
 
 
-def image_axes(axes: Mapping[str, Axes]) -> dict[str, ImageAxis]:
-    """The image axis in the result of every operation, from the axes measured when the model was read.
+def image_axis(axes: Mapping[str, Axes], operation: str) -> ImageAxis | None:
+    """The image axis in the result of an operation, from the axes measured when the model was read.
 
-    Operations whose result belongs to no single image are left out.
+    None if the result belongs to no single image.
     """
-    return {name: ImageAxis(one.image_axis, one.around[1]) for name, one in axes.items() if one.image_axis is not None}
+    found = axes.get(operation)
+    return None if found is None or found.image_axis is None else ImageAxis(found.image_axis, found.around[1])

@@ -10,6 +10,7 @@ from torch import Tensor
 from microtome.trace.backward_rules import BackwardRule, Operation
 from microtome.trace.lrp import additions
 from microtome.trace.lrp.account import Account
+from microtome.trace.lrp.batch_norms import BatchNorms, Constants
 from microtome.trace.lrp.by_hand.channel_scaling import ChannelScaling, Scaled
 from microtome.trace.lrp.linear import Weighted
 from microtome.trace.lrp.norms import norm
@@ -32,6 +33,7 @@ class JoinedLayers:
         self._account = account
         self._operators: dict[int, tuple[Tensor, Weighted]] = {}
         self._scaled = ChannelScaling()
+        self._norms = BatchNorms()
 
     def read(self, call: Call) -> Scaled | None:
         """Count the operations that read each output; a batch norm counts only if it is not joined.
@@ -69,6 +71,11 @@ class JoinedLayers:
         """Forget all."""
         self._operators.clear()
         self._scaled.clear()
+        self._norms = BatchNorms()
+
+    def before_overwriting(self) -> None:
+        """A constant is about to be overwritten: read those of the batch norms so far."""
+        self._norms.compute()
 
     def batch_norm(self, call: Call) -> BackwardRule:
         """The rule of a batch norm: joined with the layer before it in evaluation, otherwise a norm by itself."""
@@ -81,14 +88,8 @@ class JoinedLayers:
             operator.readers += 1
         if operator.readers or operator.norm is not None or operator.free:
             return alone
-        scale = torch.rsqrt(bound["running_var"] + bound["eps"])
-        if bound["weight"] is not None:
-            scale = scale * bound["weight"]
-        shift = -bound["running_mean"] * scale
-        if bound["bias"] is not None:
-            shift = shift + bound["bias"]
         operator.normed = True
-        return _joined(operator, scale.detach(), shift.detach(), alone)
+        return _joined(operator, self._norms.add(bound), alone)
 
     def sum(self, call: Call) -> BackwardRule:
         """The rule of a sum or difference: of its terms, or of the product whose bias it adds."""
@@ -98,7 +99,7 @@ class JoinedLayers:
             return terms
         operator, shift = biased
         operator.readers -= 1  # this sum, which is part of the layer
-        return _joined(operator, torch.ones_like(shift), shift, terms)
+        return _joined(operator, lambda: (torch.ones_like(shift), shift), terms)
 
     def _added_bias(self, call: Call) -> tuple[Weighted, Tensor] | None:
         """The product with unknown channels before a sum, and the constant that the sum adds to it."""
@@ -120,15 +121,15 @@ def _both_orders(call: Call) -> tuple[tuple[Tensor, object], tuple[Tensor, objec
     return (first, second), (second, first)
 
 
-def _joined(operator: Weighted, scale: Tensor, shift: Tensor, alone: BackwardRule) -> BackwardRule:
+def _joined(operator: Weighted, constants: Constants, alone: BackwardRule) -> BackwardRule:
     """One linear layer of a weighted operator and the scale and shift of its channels that follow it."""
 
     def share(operation: Operation, arriving: Tensor) -> tuple[Tensor | None, ...]:
         if operator.readers:  # another operation has read the operator's output: two separate layers
             operator.norm = None
             return alone(operation, arriving)
-        operator.norm = (scale, shift, operation.output)
+        operator.norm = (constants, operation.output)
         return operation.back((operation.inputs[0], arriving))
 
-    operator.norm = (scale, shift, None)
+    operator.norm = (constants, None)
     return share

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from microtome.trace.backward_rules import Operation
+from microtome.trace.lrp.batch_norms import Constants
 from microtome.trace.lrp.by_hand.products_by_hand import Terms
 from microtome.trace.lrp.image_sums import ImageSums
 from microtome.trace.lrp.rules import Linear, Rule
@@ -33,7 +34,7 @@ class Weighted:
         self.rule, self.kind = rule, call.kind
         self.pixels, self._terms = pixels, terms
         self.readers = 0
-        self.norm: tuple[Tensor, Tensor, Tensor | None] | None = None
+        self.norm: tuple[Constants, Tensor | None] | None = None
         self.normed = False  # whether a batch norm has read its output
         self.affine: tuple[Tensor, Tensor] | None = None  # scale and shift of the channels, in steps by hand
         # Whether the channel axis is unknown.
@@ -76,12 +77,11 @@ class Weighted:
         forward, adjoint, weight, axis = linear_maps(self.kind, bound)
         bias, output = bound.get("bias"), operation.output
         channels = weight.shape[axis] * (int(bound.get("groups") or 1) if "transpose" in self.kind else 1)
-        bias = weight.new_zeros(channels) if bias is None else bias
-        if self.kind == "addmm" and bias.dim() > 1:
+        if bias is not None and self.kind == "addmm" and bias.dim() > 1:
             bias = bias[0]
         behind = self.affine
-        if self.norm is not None and self.norm[2] is not None:
-            behind, output = self.norm[:2], self.norm[2]
+        if self.norm is not None and self.norm[1] is not None:
+            behind, output = self.norm[0](), self.norm[1]
         elif behind is not None:
             shape = self.per_channel(output)
             output = output * behind[0].view(shape) + behind[1].view(shape)
@@ -93,7 +93,9 @@ class Weighted:
                 weight = weight * parts.reshape(weight.shape[0], -1, *(1,) * (weight.dim() - 2))
             else:
                 weight = weight * scale.reshape([-1 if dim == axis else 1 for dim in range(weight.dim())])
-            bias = scale * bias + shift
+            bias = shift if bias is None else torch.addcmul(shift, scale, bias)
+        if bias is None:
+            bias = weight.new_zeros(channels)
         if self.kind in CONVOLUTIONS:
             bias = bias.reshape(-1, *(1,) * (weight.dim() - 2))
         if operation.reduced:  # the network's z is rounded, and x w would not add up to it
@@ -122,8 +124,8 @@ class Weighted:
 
         low, high = (edge.to(x.dtype) for edge in self.pixels) if self.pixels is not None else (None, None)
         bias, output = weight.new_zeros(()), operation.output
-        if self.norm is not None and self.norm[2] is not None:
-            bias, output = self.norm[1], self.norm[2]
+        if self.norm is not None and self.norm[1] is not None:
+            bias, output = self.norm[0]()[1], self.norm[1]
         if operation.reduced:
             output = forward(x, weight) + bias
         return Linear(x, weight, bias.expand(output.shape), output, forward, adjoint, low, high, images)
@@ -186,10 +188,13 @@ def linear_maps(kind: str, bound: dict[str, Any]) -> tuple[Map, Map, Tensor, int
         output = torch.convolution(value, w, None, stride, padding, dilation, transposed, output_padding, groups)
         return output[0] if alone else output
 
+    # Only its shape counts, but numbers that are not laid out in a row would be copied.
+    shaped = x if list(x.shape) == shape else x.new_empty(1).expand(shape)
+
     def adjoint(signal: Tensor, w: Tensor) -> Tensor:
         back = torch.ops.aten.convolution_backward(
             signal[None] if alone else signal,
-            x.new_empty(1).expand(shape),
+            shaped,
             w,
             None,
             stride,

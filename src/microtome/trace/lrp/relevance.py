@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from microtome.trace.axes.value_axes import Axes
 from microtome.trace.backward_rules import BackwardRule, Operation, RuleSet, Through
 from microtome.trace.lrp import additions
 from microtome.trace.lrp.account import Account, Chooser, proportional
@@ -16,7 +17,6 @@ from microtome.trace.lrp.attention import attention, multi_head
 from microtome.trace.lrp.by_hand.channel_scaling import Scaled
 from microtome.trace.lrp.by_hand.nonlinearities import Nonlinearities
 from microtome.trace.lrp.by_hand.products_by_hand import ProductsByHand, Terms
-from microtome.trace.lrp.image_sums import ImageAxis
 from microtome.trace.lrp.joined_layers import JoinedLayers
 from microtome.trace.lrp.linear import WEIGHTED, Weighted, is_layer_by_product, read_by_layer
 from microtome.trace.lrp.moves import MOVES, WRITES, glued, mixes_in_constants, moved
@@ -54,7 +54,7 @@ class Relevance(RuleSet):
     choose_rule : Chooser
         The rule of an operation by its name. Its epsilon also holds for pooling, sums and products.
     axes : mapping, optional
-        Where the images of a batch lie in the result of an operation, by its name; default: the first axis.
+        The axes of the result of each operation, by its name; by default the images lie along the first axis.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class Relevance(RuleSet):
     name = "relevance propagation"
     several = frozenset(("var_mean", "std_mean"))
 
-    def __init__(self, choose_rule: Chooser, axes: Mapping[str, ImageAxis] | None = None) -> None:
+    def __init__(self, choose_rule: Chooser, axes: Mapping[str, Axes] | None = None) -> None:
         super().__init__()
         self.account = Account(choose_rule, axes)
         self._ranges = PixelRanges()
@@ -122,6 +122,8 @@ class Relevance(RuleSet):
         step = self._layers.read(call)
         weighs, terms = self._gates.made(call), self._products.before(call, self._ranges)
         source = call.input
+        if call.inplace and not source.requires_grad:
+            self._layers.before_overwriting()
         if call.inplace:  # the tensor stays, its value does not
             for known in (self._layers, self._ranges, self._gates, self._products):
                 known.pop(id(source), None)
@@ -154,7 +156,7 @@ class Relevance(RuleSet):
         def book(arriving: Tensor) -> None:
             around = arriving.contiguous().clone()
             around.as_strided(shape, stride, offset).zero_()
-            self.account.bias_share += self.account.images(name, base_shape).total(around)
+            self.account.take(bias=self.account.images(name, base_shape).total(around))
 
         base_shape = base.shape
         if base.is_contiguous():
@@ -184,7 +186,7 @@ class Relevance(RuleSet):
         add = Tensor.add_ if call.inplace else torch.add
         return self.run(Call("add", add, (base, product), {"alpha": bound["alpha"]}, call.inplace, call.name))
 
-    def check_graph(self, root: Tensor) -> None:
+    def check_graph(self, root: Tensor, begins: Sequence[Any] = ()) -> None:
         """Refuse hidden functions; then settle where the nonlinearities of the pass begin and end."""
         super().check_graph(root)
         self._nonlinearities.settle()

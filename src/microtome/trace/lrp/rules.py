@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -43,6 +44,11 @@ class Linear:
     high: Tensor | None = None
     images: ImageSums = field(default_factory=lambda: ImageSums(1))
 
+    @cached_property
+    def is_positive(self) -> bool:
+        """Whether it read no negative number."""
+        return float(self.x.amin()) >= 0
+
 
 @dataclass(frozen=True)
 class Shared:
@@ -59,7 +65,12 @@ Term = tuple[Tensor, Tensor, Tensor]
 
 def stabilised(z: Tensor, epsilon: float) -> Tensor:
     """Move z away from zero by epsilon; zero counts as positive."""
-    return z.abs().add_(epsilon).copysign_(z)
+    return _stabiliser(z, epsilon).add_(z)
+
+
+def _stabiliser(z: Tensor, epsilon: float) -> Tensor:
+    """Epsilon with the sign of z."""
+    return torch.copysign(torch.tensor(epsilon, dtype=z.dtype, device="cpu"), z)
 
 
 def _share(
@@ -69,20 +80,26 @@ def _share(
     bias: Tensor = sum((b for _, _, b in terms[1:]), start=terms[0][2])
     if z is None:
         z = sum((operator.forward(x, w) for x, w, _ in terms[1:]), start=operator.forward(*terms[0][:2])) + bias
-    quotient = torch.div(arriving, stabilised(z, epsilon))
+    taken = _stabiliser(z, epsilon)
+    quotient = torch.div(arriving, z + taken)
     back = operator.adjoint(quotient, terms[0][1]).mul(terms[0][0])
     for x, w, _ in terms[1:]:
         back.addcmul_(x, operator.adjoint(quotient, w))
     images = operator.images
-    return Shared(back, images.product(quotient, bias), images.total(arriving) - images.product(z, quotient))
+    return Shared(back, images.product(quotient, bias), images.product(quotient, taken))
 
 
-def _signed(operator: Linear, plus: Tensor, minus: Tensor, bias: Tensor) -> list[Term]:
+def _signed(operator: Linear, weight: Callable[[bool], Tensor], bias: Tensor) -> list[Term]:
     """Positive inputs with one set of weights, negative inputs with the other; terms that are zero are left out."""
     x = operator.x
-    if float(x.amin()) >= 0:
-        return [(x, plus, bias)]
-    return [(x.clamp(min=0), plus, bias), (x.clamp(max=0), minus, torch.zeros_like(bias))]
+    if operator.is_positive:
+        return [(x, weight(True), bias)]
+    return [(x.clamp(min=0), weight(True), bias), (x.clamp(max=0), weight(False), torch.zeros_like(bias))]
+
+
+def _half(values: Tensor, positive: bool) -> Tensor:
+    """The positive or the negative part."""
+    return values.clamp(min=0) if positive else values.clamp(max=0)
 
 
 @dataclass(frozen=True)
@@ -127,9 +144,8 @@ class ZPlus(Rule):
 
     def share(self, operator: Linear, arriving: Tensor) -> Shared:
         """Share among what spoke for the output."""
-        w = operator.weight
         bias = operator.bias.clamp(min=0) if self.bias else torch.zeros_like(operator.bias)
-        terms = _signed(operator, w.clamp(min=0), w.clamp(max=0), bias)
+        terms = _signed(operator, partial(_half, operator.weight), bias)
         return _share(operator, terms, arriving, self.epsilon)
 
 
@@ -147,8 +163,7 @@ class SparingZPlus(Rule):
 
     def share(self, operator: Linear, arriving: Tensor) -> Shared:
         """Share among positive contributions, or by squared weights."""
-        w = operator.weight
-        terms = _signed(operator, w.clamp(min=0), w.clamp(max=0), torch.zeros_like(operator.bias))
+        terms = _signed(operator, partial(_half, operator.weight), torch.zeros_like(operator.bias))
         z = sum((operator.forward(x, w) for x, w, _ in terms[1:]), start=operator.forward(*terms[0][:2]))
         alone = z <= self.epsilon
         spoken = _share(operator, terms, arriving.masked_fill(alone, 0), self.epsilon, z)
@@ -176,22 +191,29 @@ class Gamma(Rule):
 
     def share(self, operator: Linear, arriving: Tensor) -> Shared:
         """Share with what agrees with the output made stronger."""
-        w, b, z = operator.weight, operator.bias, operator.output
-        up, down = w + self.gamma * w.clamp(min=0), w + self.gamma * w.clamp(max=0)
+        z = operator.output
+
         parts = []
-        for where, plus, minus, bias in (
-            (z > 0, up, down, b + self.gamma * b.clamp(min=0)),
-            (z < 0, down, up, b + self.gamma * b.clamp(max=0)),
-        ):
-            part = arriving * where
+        for sign in (True, False):
+            part = arriving * (z > 0 if sign else z < 0)
             if bool(part.any()):
-                parts.append(_share(operator, _signed(operator, plus, minus, bias), part, self.epsilon))
+                terms = _signed(
+                    operator, partial(self._stronger, operator.weight, sign), self._stronger(operator.bias, sign)
+                )
+                parts.append(_share(operator, terms, part, self.epsilon))
         lost = operator.images.total(arriving * (z == 0))
+        if not parts:
+            return Shared(torch.zeros_like(operator.x), torch.zeros_like(lost), lost)
+        first, *others = parts
         return Shared(
-            sum((part.relevance for part in parts), start=torch.zeros_like(operator.x)),
-            sum((part.bias for part in parts), start=torch.zeros_like(lost)),
+            sum((part.relevance for part in others), start=first.relevance),
+            sum((part.bias for part in others), start=first.bias),
             sum((part.stabiliser for part in parts), start=lost),
         )
+
+    def _stronger(self, values: Tensor, sign: bool, positive: bool = True) -> Tensor:
+        """Weights for inputs of one sign, with those made stronger that lead to an output of this sign."""
+        return torch.add(values, _half(values, positive is sign), alpha=self.gamma)
 
 
 @dataclass(frozen=True)
@@ -215,12 +237,17 @@ class AlphaBeta(Rule):
 
     def share(self, operator: Linear, arriving: Tensor) -> Shared:
         """Share evidence for and against with their own weights."""
-        w, b = operator.weight, operator.bias
-        plus, minus = w.clamp(min=0), w.clamp(max=0)
-        for_it = _share(operator, _signed(operator, plus, minus, b.clamp(min=0)), self.alpha * arriving, self.epsilon)
+
+        def part(sign: bool, sent: Tensor) -> Shared:
+            terms = _signed(
+                operator, lambda positive: _half(operator.weight, positive is sign), _half(operator.bias, sign)
+            )
+            return _share(operator, terms, sent, self.epsilon)
+
+        for_it = part(True, self.alpha * arriving)
         if self.beta == 0:
             return for_it
-        against = _share(operator, _signed(operator, minus, plus, b.clamp(max=0)), -self.beta * arriving, self.epsilon)
+        against = part(False, -self.beta * arriving)
         return Shared(
             for_it.relevance + against.relevance,
             for_it.bias + against.bias,

@@ -6,11 +6,11 @@ tensor is probed as a function of one number, and the rule acts at the operation
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from microtome.trace.backward_rules import RuleSet
 from microtome.trace.operators.operator_calls import Call
@@ -18,11 +18,13 @@ from microtome.trace.operators.operator_table import ELEMENTWISE, RECTIFIERS, th
 from microtome.trace.origins import calling_place
 from microtome.trace.rectifiers.activation_kind import Kind, kind_of
 from microtome.trace.rectifiers.elementwise import Elementwise
+from microtome.trace.rectifiers.known_graphs import KnownGraph, Outline, known_graph
 from microtome.trace.rectifiers.laid_beside import CHOOSING, JOINING, LAYING_OUT, TAKING
 from microtome.trace.rectifiers.value_function import Value, entry, inside
 
 _BOUNDED = those(activation="rectifier", kink="bounds")
 _CURVED_ARITHMETIC = those(role=("arithmetic", "function"), function="curved") | those(activation="saturating")
+_NAMED = Kind("rectifier")  # of an operator that is one by its name
 _LEAVING = frozenset("numpy tolist __array__ __dlpack__".split())  # methods that export all numbers of a tensor
 # Autograd's own nodes whose derivative is 0 or 1, and which return a tensor of their own.
 _STEPS = frozenset(
@@ -49,6 +51,8 @@ class RectifierRules(RuleSet):
     ----------
     notes : list of str
         Patterns that could not be recognised, by name: there the plain gradient is used.
+    watches : bool
+        Whether the calls of the next pass have to be seen; not where the rectifiers of its graph are known.
     """
 
     acts_on = RECTIFIERS
@@ -57,6 +61,10 @@ class RectifierRules(RuleSet):
     def __init__(self) -> None:
         super().__init__()
         self.notes: list[str] = []
+        # The nodes of the rectifiers of the pass, each with the nodes of what it reads. None if one was recognised by
+        # its values: a later pass may have others at the same nodes.
+        self._named: list[tuple[Any, set[Any]]] | None = []
+        self._known: KnownGraph | None = None
         self._elementwise = Elementwise()
         self._decided: set[int] = set()
         self._sees = _Seen(ELEMENTWISE | JOINING | {"setitem", "max", "min"})
@@ -112,14 +120,27 @@ class RectifierRules(RuleSet):
         part.copy_(beside)
         return None if output is None else part
 
-    def check_graph(self, root: Tensor) -> None:
+    def recall(self, model: nn.Module, passes: tuple[Any, ...]) -> None:
+        """Use what earlier passes of the same model and kind have shown: then the next one is not watched."""
+        self._known = known_graph(model, (type(self), *passes))
+        self.watches = self._known.rows is None
+
+    def check_graph(self, root: Tensor, begins: Sequence[Any] = ()) -> None:
         """Refuse hidden functions; then set the rules at all rectifiers that the root depends on.
 
         Raises
         ------
         OpaqueError
             Names a function that would run its own backward pass.
+        UnknownGraphError
+            When the pass was not watched, and its graph is not the known one.
         """
+        outline = None if self._known is None else Outline.of(root, begins)
+        if self._known is not None and not self.watches:
+            self.watches = True  # if this fails, the pass is run again
+            for node, ends in self._known.found(outline):
+                self.rectify(node, _NAMED, ends)
+            return
         super().check_graph(root)
         values = [value for value in self._elementwise.values if value.node is not None and not value.linear]
         read = {value.node for value in values if any(child.node is not None for child in value.children)}
@@ -127,6 +148,9 @@ class RectifierRules(RuleSet):
         for value in values:
             if value.node not in read or not readers[value.node] <= _inner_readers(value):
                 self._decide(value)
+        if self._known is not None and self._named is not None and not self.notes and not self._sees.everything:
+            self._known.keep(outline, self._named)
+        self._named = []
         self._elementwise.forget()
         self._elementwise = Elementwise()
 
@@ -140,7 +164,9 @@ class RectifierRules(RuleSet):
         before = value.parents[0]
         alone = len(value.parents) == 1
         if alone and value.kind in RECTIFIERS and (value.kind not in _BOUNDED or before is value.source):
-            self.rectify(value, Kind("rectifier"), before.nodes)
+            if self._named is not None:
+                self._named.append((value.node, before.nodes))
+            self.rectify(value.node, _NAMED, before.nodes)
             self._decide(before)
             return
         if alone and value.kind in _CURVED_ARITHMETIC and before.kind in RECTIFIERS:
@@ -151,8 +177,10 @@ class RectifierRules(RuleSet):
                 self._decide(parent)
             return
         kind = self._kind(value)
+        if kind.name == "rectifier" or not alone or before is not value.source:
+            self._named = None
         if kind.name == "rectifier":
-            self.rectify(value, kind, entry(value).nodes)
+            self.rectify(value.node, kind, entry(value).nodes)
         elif kind.name == "other" and (alone or kind.failed):
             for parent in value.parents:
                 self._decide(parent)
@@ -164,8 +192,8 @@ class RectifierRules(RuleSet):
             self._note(f'the nonlinearity that ends in "{value.kind}" ({value.name}) cannot be probed: {error}')
             return Kind("other", failed=True)
 
-    def rectify(self, value: Value, kind: Kind, ends: set[Any]) -> None:
-        """Set the rule at a rectifier: ``value`` is its output, ``ends`` the nodes of what it reads."""
+    def rectify(self, node: Any, kind: Kind, ends: set[Any]) -> None:
+        """Set the rule at a rectifier: at the node of its output, with the nodes of what it reads."""
         raise NotImplementedError
 
     def _note(self, text: str) -> None:
@@ -185,9 +213,8 @@ class Guided(RectifierRules):
 
     name = "guided backpropagation"
 
-    def rectify(self, value: Value, kind: Kind, ends: set[Any]) -> None:
+    def rectify(self, node: Any, kind: Kind, ends: set[Any]) -> None:
         """Clamp the signal that arrives; the nonlinearity's own gradient does the rest."""
-        node = value.node
         if kind.sign > 0 and type(node).__name__ in _STEPS:
             # The derivative is 0 or 1: rectifying the fresh result is the same, and needs no memory.
             node.register_hook(_rectify)
@@ -204,18 +231,18 @@ class Deconvnet(RectifierRules):
 
     name = "deconvnet"
 
-    def rectify(self, value: Value, kind: Kind, ends: set[Any]) -> None:
+    def rectify(self, node: Any, kind: Kind, ends: set[Any]) -> None:
         """Pass the clamped signal from the nonlinearity's output to what it was computed from."""
-        if kind.sign > 0 and kind.scale == 1 and type(value.node).__name__ in _STEPS:
+        if kind.sign > 0 and kind.scale == 1 and type(node).__name__ in _STEPS:
             # The node sends a new tensor: the clamped signal is written into it and needs no further memory.
-            value.node.register_hook(_replace_by_clamped)
+            node.register_hook(_replace_by_clamped)
             return
         passing = _Passing(kind)
-        value.node.register_prehook(passing.arrive)
-        for node in inside(value, ends):
-            last = [place for place, (reached, _) in enumerate(node.next_functions) if reached in ends]
+        node.register_prehook(passing.arrive)
+        for within in inside(node, ends):
+            last = [place for place, (reached, _) in enumerate(within.next_functions) if reached in ends]
             if last:
-                node.register_hook(passing.leave(last))
+                within.register_hook(passing.leave(last))
 
 
 class _Passing:
@@ -297,5 +324,5 @@ def _inner_readers(value: Value) -> set[Any]:
         node
         for child in value.children
         if child.node is not None
-        for node in inside(child, {node for parent in child.parents for node in parent.nodes})
+        for node in inside(child.node, {node for parent in child.parents for node in parent.nodes})
     }

@@ -210,10 +210,10 @@ def _avoids(value: Value, barrier: Value) -> bool:
     return barrier is not value.source and any(item is value.source for item in _ancestors(value, barrier))
 
 
-def inside(value: Value, ends: set[Any]) -> Iterator[Any]:
-    """The nodes of autograd's graph between a value and these nodes, without them."""
+def inside(begin: Any, ends: set[Any]) -> Iterator[Any]:
+    """The nodes of autograd's graph from one node to these others, without them."""
     seen: set[Any] = set()
-    queue = [value.node]
+    queue = [begin]
     while queue:
         node = queue.pop()
         if node is None or node in seen or node in ends:

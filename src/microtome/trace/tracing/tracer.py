@@ -63,6 +63,8 @@ class Tracer(TorchFunctionMode):
         End the pass as soon as all values are recorded.
     observer : Observer, optional
         Told of everything in order.
+    backward_hooks : bool
+        Whether the backward hooks of the modules take part in gradients; never with rules.
 
     Attributes
     ----------
@@ -83,6 +85,7 @@ class Tracer(TorchFunctionMode):
         replace: Mapping[str, Replacement] | None = None,
         stop: bool = True,
         observer: Observer | None = None,
+        backward_hooks: bool = True,
     ) -> None:
         super().__init__()
         self._model = model
@@ -98,6 +101,7 @@ class Tracer(TorchFunctionMode):
         )
         self._record, self._touched, self._grad = values.record, values.touched, values.differentiable
         self._rules, self._observer = rules, observer
+        self._backward_hooks = backward_hooks and rules is None
         self._modules = modules = named_modules(model)
         self._names = {id(module): name for name, module in modules}
         scripted = any(isinstance(module, torch.jit.ScriptModule) for _, module in modules)
@@ -132,8 +136,9 @@ class Tracer(TorchFunctionMode):
         grad |= any(getattr(part, "differentiable", False) for part in (self._rules, self._observer))
         if self._origins is not None and self._rules is not None and isinstance(self._model, torch.jit.ScriptModule):
             self._rules.opaque("the model, which is scripted or traced,")
-        unhooked = without_backward_hooks(self._model) if self._rules is not None else nullcontext()
-        with as_found(self._model), unhooked, torch.inference_mode(False), torch.set_grad_enabled(grad):
+        modules = [module for _, module in self._modules]
+        hooks = nullcontext() if self._backward_hooks else without_backward_hooks(modules)
+        with as_found(self._model, modules), hooks, torch.inference_mode(False), torch.set_grad_enabled(grad):
             self._guarded = True
             try:
                 output = self.run_as_is(images)

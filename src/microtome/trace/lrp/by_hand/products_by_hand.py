@@ -98,7 +98,7 @@ class ProductsByHand:
                 if _are_terms(x, weight):
                     values = x.detach().clone() if call.inplace else x.detach()
                     read = Call("mul", torch.mul, (values, weight.detach()), {}, False, call.name)
-                    return Terms(Operation(read, (), values), pixels=ranges.of(x))
+                    return Terms(Operation(read, (values,), values), pixels=ranges.of(x))
         elif call.kind in _LAYING_OUT and self._known and not call.inplace:
             found = self._known.get(id(call.input))
             if found is not None and found[0] is call.input:
