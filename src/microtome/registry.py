@@ -81,7 +81,7 @@ def _cited(method: Method) -> str:
 
 def _plain(text: str) -> str:
     """A docstring's words without its marks."""
-    return re.sub(r" ?\[\w+\]_|:\w+:(?=`)|`+|(?<!\w)\*|\*(?!\w)", "", text)
+    return re.sub(r",? ?\[\w+\]_|:\w+:(?=`)|`+|(?<!\w)\*|\*(?!\w)", "", text)
 
 
 def _letters(text: str) -> str:

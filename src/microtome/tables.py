@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import html
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
 __all__ = ["Table", "aligned"]
+
+_WIDTH = 110
 
 
 @dataclass(frozen=True)
@@ -20,23 +23,27 @@ class Table(Sequence[dict[str, Any]]):
     ----------
     columns : tuple of str
     rows : tuple of tuple
+    note : str
+        What the columns hold and their units, in plain sentences; printed below the rows.
 
     Examples
     --------
-    >>> table = Table(("unit", "label"), ((0, "line at 45°"), (1, "blob")))
+    >>> table = Table(("unit", "label"), ((0, "line at 45°"), (1, "blob")), "label: what the unit responds to most.")
     >>> print(table)
     unit  label
     0     line at 45°
     1     blob
+    label: what the unit responds to most.
     >>> table[1], [row["unit"] for row in table]
     ({'unit': 1, 'label': 'blob'}, [0, 1])
     """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
+    note: str = ""
 
     @classmethod
-    def of(cls, records: Sequence[Mapping[str, Any]]) -> Table:
+    def of(cls, records: Sequence[Mapping[str, Any]], note: str = "") -> Table:
         """A table of rows by column name; missing cells are empty.
 
         Examples
@@ -46,7 +53,7 @@ class Table(Sequence[dict[str, Any]]):
         lrp     0.25
         """
         columns = tuple(dict.fromkeys(name for record in records for name in record))
-        return cls(columns, tuple(tuple(record.get(name, "") for name in columns) for record in records))
+        return cls(columns, tuple(tuple(record.get(name, "") for name in columns) for record in records), note)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -59,15 +66,15 @@ class Table(Sequence[dict[str, Any]]):
 
     def __getitem__(self, index: int | slice) -> dict[str, Any] | Table:
         if isinstance(index, slice):
-            return Table(self.columns, self.rows[index])
+            return Table(self.columns, self.rows[index], self.note)
         return dict(zip(self.columns, self.rows[index], strict=True))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (dict(zip(self.columns, row, strict=True)) for row in self.rows)
 
     def __str__(self) -> str:
-        """Columns padded to a common width."""
-        return aligned([self.columns, *self.rows])
+        """Columns padded to a common width, and the note in lines of at most 110 characters."""
+        return "\n".join([aligned([self.columns, *self.rows]), *textwrap.wrap(self.note, _WIDTH)])
 
     __repr__ = __str__
 
@@ -76,7 +83,8 @@ class Table(Sequence[dict[str, Any]]):
         body = "".join(
             "<tr>" + "".join(f"<td>{html.escape(_text(value))}</td>" for value in row) + "</tr>" for row in self.rows
         )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        below = f"<p>{html.escape(self.note)}</p>" if self.note else ""
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{below}"
 
 
 def aligned(rows: Sequence[Sequence[Any]]) -> str:

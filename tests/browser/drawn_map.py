@@ -31,7 +31,7 @@ class _View:
         return ""
 
 
-def write_map(folder: Path, count: int, *, units: int = 8) -> Path:
+def write_map(folder: Path, count: int, *, units: int = 8, classes: int = 10, total: int | None = None) -> Path:
     """A page of ``count`` points in ten groups on a ring; unit g responds to group g. Opens from disk."""
     rng = np.random.default_rng(0)
     group = np.arange(count) % 10
@@ -41,9 +41,9 @@ def write_map(folder: Path, count: int, *, units: int = 8) -> Path:
     predicted = np.where(np.arange(count) % 50 == 0, (group + 1) % 10, group)
     data = packed(
         points, rng.random(count), label=group, predicted=predicted, confidence=rng.random(count),
-        names=[f"{place:05d}" for place in range(count)], classes=list("0123456789"),
+        names=[f"{place:05d}" for place in range(count)], classes=[str(number) for number in range(classes)],
         nearest=(np.arange(count)[:, None] + 10 * np.arange(1, 4)) % count, responses=responses,
-        units=list(range(units)),
+        units=list(range(units)), total=total,
     )  # fmt: skip
     columns = int(np.ceil(np.sqrt(count)))
     sheet = np.zeros((-(-count // columns) * CELL, columns * CELL), dtype=np.uint8)

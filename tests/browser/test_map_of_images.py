@@ -64,6 +64,14 @@ def test_it_opens_from_disk_without_a_complaint(drawn):
     assert "0" in drawn.one(".map-legend").text
 
 
+def test_many_classes_are_counted_among_all_of_the_network(chromium, tmp_path):
+    """Ten of them have an image here; the names end at the last of those, the count does not."""
+    write_map(tmp_path, 200, classes=45, total=1000)
+    browser = Browser(chromium, tmp_path)
+    browser.open("map.html")
+    assert browser.one(".map-legend").text.startswith("10 of 1,000 classes have an image here.")
+
+
 def test_a_lasso_names_the_unit_that_responds_to_the_group(drawn):
     """Oracle: unit 0 responds to group 0 alone, which lies at the right end of the ring."""
     opened(drawn)

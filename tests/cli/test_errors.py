@@ -144,6 +144,7 @@ MISTAKES = {
     "missing run file": (["atlas", "none.toml"], ["none.toml cannot be read: No such file or directory."]),
     "broken run file": (["atlas", "bad.toml"], ["bad.toml", "TOML"]),
     "unknown key in the run file": (["atlas", "run.toml", "--data", "images", "--out", "out"], ["bugdet"]),
+    "no epoch": (["hand-net", "--train", "--epochs", "0"], ["--epochs is at least 1"]),
     "neither layer nor class": (["maximize", *MODEL, "-o", "out.png"], ["layer", "--for"]),
     "units in words": (["maximize", "one", *MODEL, "-o", "out.png", "--channels", "a"], ["--channels", "0-15"]),
     "scores that are none": (explain("--scores", "foo"), ["--scores", '"foo"', "logits", "value"]),

@@ -42,5 +42,7 @@ def test_a_layer_has_one_colour_in_both_halves_of_the_spectra(net: Network) -> N
 def test_the_sheet_names_the_column_of_labels_only_where_there_are_any(net: Network) -> None:
     image = torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(2))
     for labels, named in ((None, False), (["a line"], True)):
-        figure = units.dissect(net, image, "0", 1, labels=labels).plot()
+        found = units.dissect(net, image, "0", 1, labels=labels)
+        assert ("label" in found.table().columns) is named
+        figure = found.plot()
         assert any("what it detects" in text.get_text() for text in figure.texts) is named

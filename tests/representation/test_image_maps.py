@@ -16,6 +16,7 @@ from microtome.representation import Features, aligned, neighbours, pca, tsne
 from microtome.representation.alignment import procrustes
 from microtome.representation.map_quality import accuracy, trustworthiness
 from microtome.representation.neighbours import nearest
+from microtome.representation.t_sne import check_perplexity
 
 DIGITS = data.digits()
 
@@ -298,6 +299,7 @@ def test_one_map_through_depth() -> None:
     [
         (lambda: tsne(digits(60)), r"19\.67 for 60 images; got 30"),
         (lambda: tsne(digits(60), perplexity=0), "from 1 to a third"),
+        (lambda: check_perplexity(30, 3), "at least 4 images, got 3"),
         (lambda: tsne(Features(layer="a", reduce="mean", values=torch.ones(99, 4))), "same features for all"),
         (lambda: pca(digits(3)), "at least four images"),
         (lambda: pca(Features(layer="a", reduce="mean", values=torch.full((9, 2), torch.nan))), "image 0 are not"),

@@ -57,7 +57,7 @@ def map_file(subject: Subject, features: Features, found: ImageMap) -> bytes:
         found.points.numpy(), found.trust.numpy(), label=seen.labels.numpy(), predicted=seen.predicted.numpy(),
         confidence=_confidence(seen).numpy(), quantity=seen.quantity, names=[subject.name(i) for i in range(count)],
         classes=[names[i] if names is not None and i < len(names) else str(i) for i in range(classes)],
-        nearest=near, responses=values[:, units].numpy(), units=units.tolist(),
+        nearest=near, responses=values[:, units].numpy(), units=units.tolist(), total=int(seen.logits.shape[1]),
     )  # fmt: skip
     title = f"{count:,} images as {found.layer} of {subject.net.name} sees them"
     caption = (

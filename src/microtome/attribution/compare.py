@@ -15,6 +15,11 @@ from microtome.network import Network
 from microtome.results import Result, provenance
 from microtome.tables import Table
 
+_NOTE = (
+    "Means over the images. positive: share of the absolute map that is for the class. half: share of the pixels "
+    "that hold half of it (0.5 for a flat map). agreement: mean rank correlation with the other methods."
+)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Comparison(Result, drawing="attribution.attribution_figures:comparison"):
@@ -56,7 +61,7 @@ class Comparison(Result, drawing="attribution.attribution_figures:comparison"):
                     "agreement": float((self.agreement[index].sum() - self.agreement[index, index]) / others),
                 }
             )
-        return Table.of(rows)
+        return Table.of(rows, _NOTE)
 
 
 def compare(

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import logging
 import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 import microtome
 from microtome.cli.run_file import expand
@@ -27,6 +28,7 @@ app = App(
     version=lambda: microtome.__version__,
     help_format="plaintext",
     result_action="return_value",
+    default_parameter=Parameter(negative_iterable=()),  # no --empty-NAME beside each option with several values
 )
 # By the file that holds them: only the one that runs is imported.
 _COMMANDS = {
@@ -109,7 +111,7 @@ def _describe(tokens: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """Write warnings of Microtome as one line, once, without the line of code."""
+    """Write warnings and notes of Microtome as one line each, once, without the line of code."""
     shown = warnings.showwarning
     emitted: set[str] = set()
 
@@ -120,9 +122,15 @@ def _plain_warnings() -> Iterator[None]:
         else:
             shown(message, category, *place, **options)
 
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield
+    notes, handler = logging.getLogger("microtome"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("note: %(message)s"))
+    notes.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = show
+            yield
+    finally:
+        notes.removeHandler(handler)
 
 
 def _fail(message: str) -> int:

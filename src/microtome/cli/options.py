@@ -42,7 +42,12 @@ Picture = Annotated[Path, Parameter(help="A picture file, or a data set's pictur
 Pictures = Annotated[
     list[Path], Parameter(help="Picture files, or pictures of a data set by number: mnist:17, mnist:train:3.")
 ]
-Output = Annotated[Path, Parameter(name=("--output", "-o"), help=".png, .svg, .pdf, or .safetensors.")]
+Output = Annotated[
+    Path,
+    Parameter(
+        name=("--output", "-o"), help="File to write: .png, .svg or .pdf for a figure, .safetensors for all numbers."
+    ),
+]
 Data = Annotated[
     str, Parameter(help="Folder of images, flat or with one folder per class, or mnist, fashion-mnist, digits, ...")
 ]
@@ -58,8 +63,8 @@ class ModelOptions:
     model: Annotated[
         str,
         Parameter(
-            help="package.module:factory in the current folder or on PYTHONPATH, or zoo:NAME, timm:NAME, "
-            "torchvision:NAME, hf:NAME or hf:FOLDER."
+            help="A network by name, zoo:NAME, timm:NAME, torchvision:NAME, hf:NAME or hf:FOLDER; or your own, "
+            "module:function, in the current folder or on PYTHONPATH."
         ),
     ]
     weights: Annotated[
@@ -70,7 +75,7 @@ class ModelOptions:
         str | None, Parameter(help="Which state of a weight file that holds several, such as state_dict_ema.")
     ] = None
     input_shape: Annotated[
-        str | None, Parameter(help="Channels,height,width, as in 3,224,224; needed only for a factory.")
+        str | None, Parameter(help="Channels,height,width, as in 3,224,224; needed only for your own model.")
     ] = None
     mean: Annotated[
         str | None, Parameter(help="Mean that was subtracted in training, one number or one a channel.")

@@ -43,11 +43,13 @@ def draw(result: Result, **options: Any) -> Figure:
             '(class Mine(Result, drawing="module:function"), a function of microtome.figures).'
         )
     from microtome.figures.notebook_figure import shown
+    from microtome.figures.ticks_and_legends import readable
 
     module, _, name = result.drawing.partition(":")
     function = getattr(importlib.import_module(f"microtome.figures.{module}"), name)
     _check_options(function, options)
     figure: Figure = function(on_processor(result), **options)
+    readable(figure)
     _write_below(figure, result.notes)
     return shown(figure)
 

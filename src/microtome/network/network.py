@@ -477,12 +477,12 @@ class Network:
         )
 
     def __repr__(self) -> str:
-        """Show what the scores are and a table: layer, kind, output shape, axes, units, parameters."""
-        return layer_table(self._title(), self.head, self.layers.values(), self.notes)
+        """Show what the scores are and a table: layer, kind, output shape, axes, units, parameters, field."""
+        return layer_table(self._title(), self.head, self.layers.values(), self.notes, self.input_shape[1:])
 
     def _repr_html_(self) -> str:
         """Show the same in a notebook; the table of a deep network opens by a click."""
-        return layer_page(self._title(), self.head, self.layers.values(), self.notes)
+        return layer_page(self._title(), self.head, self.layers.values(), self.notes, self.input_shape[1:])
 
     def _title(self) -> str:
         total = sum(parameter.numel() for parameter in self.model.parameters())

@@ -20,6 +20,12 @@ from microtome.results import Result, stated
 from microtome.tables import Table
 from microtome.units.streaming.streaming_pass import computing_layers
 
+_NOTE = (
+    "cka: similarity of two layers over all images, 1 if they are equal up to rotation and scale. low and high: "
+    "its 95 % interval. p: p-value against images in random order. influence: what the most influential images "
+    "contribute."
+)
+
 _FLOOR = 1e-10  # HSIC below this is rounding; its scale is 1
 _NULL = 500  # images of the permutation test
 _NORMAL = 1.959963984540054  # 97.5 % of the standard normal distribution
@@ -76,7 +82,7 @@ class KernelAlignment(Result, drawing="representation_figures:kernel_alignment")
                 numbers = [float(field[a, b]) for field in (self.values, self.low, self.high, self.p, self.influence)]
                 cells = numbers if not note else [float("nan")] * len(numbers)
                 rows.append((layer, other, *cells, note))
-        return Table(("layer", "other", "cka", "low", "high", "p", "influence", "note"), tuple(rows))
+        return Table(("layer", "other", "cka", "low", "high", "p", "influence", "note"), tuple(rows), _NOTE)
 
     def _dead(self, layer: str, other: str) -> list[tuple[str, dict[str, str]]]:
         pairs = ((layer, self.dead), (other, self.other_dead))

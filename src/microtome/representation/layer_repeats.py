@@ -23,6 +23,12 @@ from microtome.units.streaming.streaming_pass import selected_layers
 
 __all__ = ["LayerRepeats", "repeats"]
 
+_NOTE = (
+    "cka: similarity of a layer to the one before, 1 if it repeats it; low and high: its 95 % interval. match: "
+    "mean correlation of units matched one to one; by chance and p: with images in random order. duplicates: "
+    "pairs of units that respond almost equally."
+)
+
 _LEAST = 5  # minimum number of images for CKA
 
 
@@ -73,7 +79,7 @@ class LayerRepeats(Result, drawing="repeats_figures:repeats"):
             for place, layer in enumerate(self.layers[1:])
         ]
         head = ("layer", "repeats", "cka", "low", "high", "match", "match by chance", "p", "duplicates")
-        return Table(head, tuple(rows))
+        return Table(head, tuple(rows), _NOTE)
 
 
 @register("layer-repeats", rows=("B7",), paper="dissecting", needs="a data set", kind="representation")

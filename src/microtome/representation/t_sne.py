@@ -201,6 +201,8 @@ def check_perplexity(perplexity: float, count: int) -> None:
         The check fails.
     """
     most = (count - 1) / 3
+    if most < 1:
+        raise InputError(f"t-SNE needs at least 4 images, got {count}. Give more images, or map them by PCA.")
     if not 1 <= perplexity <= most:
         raise InputError(
             f"the perplexity must be from 1 to a third of the number of other images, {most:.4g} for {count} "

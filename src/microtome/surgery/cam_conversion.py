@@ -21,6 +21,8 @@ from microtome.results import Result, stated
 from microtome.tables import Table
 from microtome.training.fit import Recipe, fit
 
+_NOTE = "Accuracy and its standard error in percent of the test images."
+
 
 class CamNetwork(nn.Module):
     """A model up to one of its layers, global average pooling, and one linear layer for the logits.
@@ -107,7 +109,8 @@ class CamConversion(Result, drawing="surgery.cam_conversion_figures:cam_conversi
             [
                 {"state": state, "accuracy": 100 * value, "error": 100 * (value * (1 - value) / self.images) ** 0.5}
                 for state, value in self.accuracy.items()
-            ]
+            ],
+            _NOTE,
         )
 
 

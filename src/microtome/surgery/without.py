@@ -24,6 +24,8 @@ from microtome.tables import Table
 from microtome.training import checkpoints
 from microtome.training.fit import Recipe, evaluate, fit
 
+_NOTE = "Accuracy and its standard error in percent of the test images."
+
 ADAPTERS = ("identity", "copies", "linear")
 
 
@@ -135,7 +137,8 @@ class Without(AttachedNetwork, drawing="surgery.pruning_figures:without"):
             [
                 {"state": state, "accuracy": 100 * value, "error": 100 * (value * (1 - value) / self.images) ** 0.5}
                 for state, value in values.items()
-            ]
+            ],
+            _NOTE,
         )
 
 

@@ -25,6 +25,11 @@ from microtome.zoo.weight_files.weights import fill
 
 __all__ = ["FeatureHistory", "feature_history"]
 
+_NOTE = (
+    "distance: one minus the correlation of a unit's activations with its final ones, median over the units of a "
+    "layer; 0 when it has settled."
+)
+
 SHOWN = ("patches", "superstimuli", "filters", "tuning")
 
 
@@ -83,7 +88,7 @@ class FeatureHistory(Result, drawing="training.feature_history_figures:feature_h
             for place, epoch in enumerate(self.epochs):
                 low, middle, high = _quartiles(self.distance[layer][place])
                 rows.append((layer, epoch, middle, low, high))
-        return Table(("layer", "epoch", "distance", "first quartile", "third quartile"), tuple(rows))
+        return Table(("layer", "epoch", "distance", "first quartile", "third quartile"), tuple(rows), _NOTE)
 
 
 @register("feature-history", rows=("D6",), paper="zeiler2014visualizing", needs="checkpoints", kind="training")

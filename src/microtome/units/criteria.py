@@ -26,6 +26,13 @@ from microtome.units.streaming import streaming_pass
 from microtome.units.streaming.layer_statistics import pooled, rounding, summarise
 from microtome.units.streaming.streaming_pass import Batch
 
+_NOTE = (
+    "variation: standard deviation of the activation over the data. kernel: structure of the weights, as the "
+    "correlation of neighbours. superstimulus: structure of the image that drives the unit most. "
+    "class_selectivity and stimulus_selectivity: from 0, equal responses to all, to 1, a response to one only. ±: "
+    "standard error (kernel: deviation by chance); p: p-value against chance."
+)
+
 COLUMNS = ("variation", "kernel", "superstimulus", "class_selectivity", "stimulus_selectivity")
 _BLOCKS = 10  # blocks of the jackknife
 _DRAWS = 199  # draws of the permutation tests
@@ -86,7 +93,7 @@ class Criteria(Result, drawing="surgery.pruning_figures:criteria"):
                     if name in ("kernel", "class_selectivity"):
                         row.append(float(self.p_value[layer][unit, place]))
                 rows.append(tuple(row))
-        return Table(tuple(head), tuple(rows))
+        return Table(tuple(head), tuple(rows), _NOTE)
 
 
 @register("criteria", rows=("B2",), paper="dissecting", needs="a data set; labels for class selectivity", kind="units")

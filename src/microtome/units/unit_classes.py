@@ -14,6 +14,11 @@ from microtome.results import Result
 from microtome.tables import Table
 from microtome.units.streaming.patch_tables import LayerPatches
 
+_NOTE = (
+    "precision and recall: of the unit as a detector of the class, above its best threshold. p: probability of "
+    "such a detector by chance."
+)
+
 PRECISION = 0.5  # a class is named if at least half of the images above the threshold belong to it,
 RECALL = 0.25  # they are at least a quarter of its images,
 SIGNIFICANCE = 0.01  # and chance reaches as many less often than this, corrected for all classes and thresholds
@@ -63,7 +68,7 @@ class ClassLabels(Result, drawing="units.unit_class_figures:class_labels"):
         """Unit, label, class, precision, recall and p-value."""
         columns = (self.index, self.precision, self.recall, self.p_value)
         rows = tuple((unit, label, *(one[unit].item() for one in columns)) for unit, label in enumerate(self.labels))
-        return Table(("unit", "label", "class", "precision", "recall", "p"), rows)
+        return Table(("unit", "label", "class", "precision", "recall", "p"), rows, _NOTE)
 
 
 @register("class-labels", rows=("B4",), paper="dissecting", needs="top patches of labelled images", kind="units")

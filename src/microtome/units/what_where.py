@@ -22,6 +22,11 @@ from microtome.units.streaming.streaming_pass import selected_layers
 
 __all__ = ["WhatWhere", "what_where"]
 
+_NOTE = (
+    "Shares of the variance of a unit's response, from 0 to 1, due to the pattern, its place, or only both "
+    "together; ± is one standard error. Angles in degrees; offset, width, row and column in pixels."
+)
+
 _LEAST = 1e-12  # the variance of a constant is rounding
 REDUCTIONS = ("max", "mean", "centre")
 
@@ -74,7 +79,7 @@ class WhatWhere(Result, drawing="units.what_where_figures:what_where"):
             shares = (self.pattern, self.place, self.interaction)
             rows.append((unit, *(float(one[unit]) for one in shares), *self.error[unit, :2].tolist(), *best))
         head = ("unit", "pattern", "place", "interaction", "pattern ±", "place ±", "best pattern", "best place")
-        return Table(head, tuple(rows))
+        return Table(head, tuple(rows), _NOTE)
 
 
 @overload

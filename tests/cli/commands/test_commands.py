@@ -68,8 +68,8 @@ COMMANDS = {
     ),
     "tuning": (["tuning", "--layer", "one"], "Tuning", "label"),
     "dissect": (["dissect", PICTURE, "--layer", "two", "--channel", "5"], "Dissection", "bias"),
-    "maximize": (["maximize", "two", "--channels", "0-1,3", "--steps", "2"], "Superstimuli", "two:3"),
-    "maximize a class": (["maximize", "--for", "1", "--steps", "2"], "Superstimuli", "1"),
+    "maximize": (["maximize", "two", "--channels", "0-1,3", "--steps", "2"], "Superstimuli", "two:3: activation "),
+    "maximize a class": (["maximize", "--for", "1", "--steps", "2"], "Superstimuli", ": score "),
 }
 
 
@@ -271,7 +271,45 @@ def test_every_command_says_what_it_computes_with_an_example(capsys: pytest.Capt
     assert len(names) >= 10
     for name in names:
         assert run([name, "--help"]) == 0
-        assert "Example:" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "Example:" in said
+        assert "--empty-" not in said
+
+
+def test_every_option_of_every_command_is_described() -> None:
+    """In a phrase that can be read without the options beside it."""
+    options = [
+        (name, option)
+        for name in app
+        if not name.startswith("-")
+        for option in app[name].assemble_argument_collection()
+        if option.show
+    ]
+    assert len(options) > 200
+    for command, option in options:
+        said = option.parameter.help or ""
+        assert said.endswith("."), (command, option.names)
+        assert not said.startswith(("Of ", "At ", "For the ")), (command, option.names, said)
+
+
+def test_notes_of_the_library_are_lines_of_the_command(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small.save_weights(files / "one.pt", {})
+    state = torch.load(files / "one.pt")
+    torch.save({"model": state, "ema": {name: 2 * value for name, value in state.items()}}, files / "two.pt")
+    assert run(["layers", *MODEL, "--weights", "two.pt"]) == 0
+    assert capsys.readouterr().err.startswith(f"note: {files / 'two.pt'} holds several states; ema")
+
+
+def test_the_table_of_layers_holds_the_receptive_field(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["layers", *MODEL]) == 0
+    said = capsys.readouterr().out
+    assert said.splitlines()[2].endswith("field")
+    assert run(["layers", *MODEL, "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    size = rows["one"]["receptive_field"]
+    assert next(line for line in said.splitlines() if line.startswith("one ")).endswith(f"{size[0]} px")
+    assert "whole image" in said
+    assert "field: the part of the image that one position reads" in said
 
 
 def test_a_run_file_stands_for_options_and_the_command_line_wins(files: Path) -> None:

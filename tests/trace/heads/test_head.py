@@ -176,7 +176,9 @@ def test_scores_of_zero_are_logits_not_probabilities() -> None:
 
 def test_what_was_found_is_shown() -> None:
     assert 'scores: 4 logits, which the closing log_softmax reads ("a")' in repr(network(lambda a, b: a.log_softmax(1)))
-    assert 'give output="sigmoid"' in repr(network(first, 1))
+    assert 'scores: 1 value; give output="sigmoid" (--scores sigmoid)' in repr(network(first, 1))
+    assert "scores: 1 logit, which the closing sigmoid reads" in repr(network(lambda a, b: a.sigmoid(), 1))
+    assert "use Network(..., head=0), or --head 0 on the command line" in repr(network(lambda a, b: [a, b]))
     assert "as detectors do" in repr(network(lambda a, b: [{"boxes": row} for row in a]))
 
 

@@ -260,13 +260,14 @@ class Anything:
 
 def test_files_that_are_no_weights(trained, tmp_path):
     assert "more than tensors" in misfit({"model": Anything()}, tmp_path)
+    assert "but Anything, or more than tensors" in misfit(Anything(), tmp_path)
     assert "no state dict" in misfit([torch.zeros(2)], tmp_path)
     assert "no state dict" in misfit({}, tmp_path)
     assert "no state dict" in misfit(collections.OrderedDict(a=1), tmp_path)
     assert "a dict with 'epoch', 'name'" in misfit({"epoch": 3, "name": "x"}, tmp_path)
     for name, content, message in [
         ("w.pt", b"torn", "w.pt"),
-        ("w.safetensors", b"torn", "no weight file, or a torn one"),
+        ("w.safetensors", b"torn", r"no weight file, or it is damaged or incomplete \([A-Za-z]+"),
         ("empty.pt", b"", "empty.pt is empty"),
     ]:
         (tmp_path / name).write_bytes(content)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from microtome.atlas.album import Album
-from microtome.atlas.pages.page_sections import arranged, field_text, numbers, unit_state
+from microtome.atlas.pages.page_sections import arranged, numbers, unit_state
 from microtome.atlas.topic import Topic
 from microtome.atlas.topics.units.unit_similarity import similarity_order
 from microtome.atlas.topics.units.unit_superstimuli import unit_picture
 from microtome.atlas.topics.units.unit_tuning import confidence, label, layer_tuning
 from microtome.atlas.widgets import LayerPage, Number, UnitCard
+from microtome.network.layer_table import field_text
 from microtome.units import LayerPatches
 
 __all__ = ["layer_page"]
@@ -35,7 +36,7 @@ def layer_page(album: Album, layer: str, topics: Sequence[Topic]) -> LayerPage:
     shape = " x ".join(map(str, found.shape))
     places = "units x height x width" if found.spatial and len(found.shape) == 3 else "numbers for each image"
     facts = [Number("output", shape, explain=f"{places[:1].upper()}{places[1:]}.")]
-    field = field_text(album, found)
+    field = field_text(found, album.net.input_shape[1:])
     if field:
         facts.append(
             Number("receptive field", field, explain="The part of the image that one position of a unit reads.")

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from microtome.atlas.album import Album
-from microtome.atlas.pages.page_sections import arranged, field_text, numbers
+from microtome.atlas.pages.page_sections import arranged, numbers
 from microtome.atlas.pages.places_to_begin import places_to_begin
 from microtome.atlas.topic import Topic
 from microtome.atlas.topics.network.predictions import accuracy
 from microtome.atlas.topics.network.singular_values import condition_number
 from microtome.atlas.topics.units.unit_superstimuli import unit_picture
 from microtome.atlas.widgets import Block, Number, OverviewPage, Picture
+from microtome.network.layer_table import field_text
 from microtome.trace.graph import Layer
 
 __all__ = ["overview_page"]
@@ -90,7 +91,7 @@ def _block(album: Album, layer: Layer, drawn: set[str]) -> Block:
         inputs=tuple(dict.fromkeys(source for name in layer.inputs for source in _sources(album, name, drawn))),
         units=layer.units,
         parameters=layer.parameters,
-        field=field_text(album, layer),
+        field=field_text(layer, album.net.input_shape[1:]),
         dead=None if table is None else int(table.dead.sum()),
         saturated=None if table is None else int(table.saturated.sum()),
         condition_number=condition_number(album, layer.name),

@@ -6,13 +6,11 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from microtome.atlas.album import Album
 from microtome.atlas.topic import Topic
 from microtome.atlas.widgets import Number, Section
-from microtome.trace.graph import Layer
 from microtome.units import LayerPatches
 
-__all__ = ["arranged", "field_text", "joined", "numbers", "unit_state"]
+__all__ = ["arranged", "joined", "numbers", "unit_state"]
 
 
 def arranged(topics: Sequence[Topic], page: str, order: Sequence[str], *about: Any) -> tuple[Section, ...]:
@@ -47,14 +45,3 @@ def numbers(topics: Sequence[Topic], page: str, *about: Any) -> list[Number]:
 def unit_state(table: LayerPatches, unit: int) -> str:
     """``"dead"``, ``"saturated"`` or empty."""
     return "dead" if bool(table.dead[unit]) else "saturated" if bool(table.saturated[unit]) else ""
-
-
-def field_text(album: Album, layer: Layer) -> str:
-    """A receptive field in words."""
-    if layer.field is None:
-        return "whole image" if not layer.spatial else ""
-    height, width = layer.field.size
-    picture = album.net.input_shape[1:]
-    if layer.gated or (height >= picture[0] and width >= picture[1]):
-        return "whole image"
-    return f"{height} px" if height == width else f"{height} x {width} px"

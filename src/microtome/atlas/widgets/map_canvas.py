@@ -54,6 +54,7 @@ def packed(
     responses: ArrayLike,
     units: list[int],
     quantity: str = "probability",
+    total: int | None = None,
 ) -> dict[str, Any]:
     """The numbers of a map in few bytes: coordinates in 65,536 steps, shares and responses in 256, as base64.
 
@@ -64,11 +65,13 @@ def packed(
     label, predicted, confidence
         (n,) class indices, -1 without one, and the ``quantity`` of the predicted class, from 0 to 1.
     names, classes
-        Names of the images and of the classes.
+        Names of the images, and of the classes up to the last one that an image has or gets.
     nearest
         (n, k) the nearest images in the layer.
     responses
         (n, U) responses of some units, and the units' numbers.
+    total
+        Number of classes of the network; default those named.
     """
     place = np.asarray(points, dtype=np.float64)
     low, size = place.min(0), float(np.ptp(place, axis=0).max()) or 1.0
@@ -85,6 +88,7 @@ def packed(
         "confidence": _text(quantised(np.asarray(confidence), 0.0, 1.0)),
         "names": names,
         "classes": classes,
+        "total": len(classes) if total is None else total,
         "quantity": quantity,
         "near": int(near.shape[1]),
         "nearest": _text(near.astype("<u4")),

@@ -24,6 +24,13 @@ from microtome.registry import register
 from microtome.results import Result, keep_on_device, stated
 from microtome.tables import Table
 
+_NOTE = (
+    "Means over the images. deletion and insertion: area under the curve of the class's probability, or of its "
+    "score; lower is better for deletion, higher for insertion. infidelity (error of the map as a forecast of the "
+    "score, in squared units of the score; scaled: of the best multiple of the map) and max-sensitivity (largest "
+    "relative change of the map): lower is better. random is a map of noise."
+)
+
 RANDOM = "random"
 
 # Methods as elsewhere, or finished attributions and maps by the caller's names.
@@ -63,7 +70,8 @@ class Evaluation(Result, drawing="attribution.quality_figures:evaluation"):
             [
                 {"method": name, **{number: self._mean(f"{name}: {number}") for number in self.numbers}}
                 for name in self.names
-            ]
+            ],
+            _NOTE,
         )
 
     def _mean(self, key: str) -> float:

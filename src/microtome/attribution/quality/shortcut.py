@@ -20,6 +20,11 @@ from microtome.registry import register
 from microtome.results import Result, stated
 from microtome.tables import Table
 
+_NOTE = (
+    "Mean share of each map's positive part that lies on the mask, from 0 to 1, for each network; area: the "
+    "mask's share of the picture, which a flat map would have."
+)
+
 METHODS = ("saliency", "gradient-x-input", "guided-backprop", "grad-cam", "guided-grad-cam", "lrp", "deep-taylor")
 
 
@@ -63,7 +68,7 @@ class ShortcutShare(Result, drawing="attribution.shortcut_figures:shortcut_share
                 row[network] = self.mean(network, method)
                 row[f"{network}, standard error"] = self.error(network, method)
             rows.append(row)
-        return Table.of(rows)
+        return Table.of(rows, _NOTE)
 
     def mean(self, network: str, method: str) -> float:
         """Mean share over the pictures."""

@@ -26,8 +26,13 @@ def atlas(
         str | None,
         Parameter(help="Folder of the network's training with stored weights: curves, loss surface, curvature."),
     ] = None,
-    layers: Annotated[str | None, Parameter(help="Layers whose units get pages, joined by commas.")] = None,
-    images: Annotated[int | None, Parameter(help="How many images get pages.")] = None,
+    layers: Annotated[
+        str | None,
+        Parameter(help="Layers whose units get pages, joined by commas; by default chosen from first to last."),
+    ] = None,
+    images: Annotated[
+        int | None, Parameter(help="How many images get pages; by default as many as the budget allows.")
+    ] = None,
     methods: Annotated[
         str | None,
         Parameter(help="Your own attribution functions, file.py:function, shown beside all others."),
@@ -38,7 +43,8 @@ def atlas(
     engine: Annotated[
         str | None,
         Parameter(
-            help="inline, processes, dask, or tcp://host:port of a Dask scheduler; default processes on several cores."
+            help="Where it is computed: inline, processes, dask, or tcp://host:port of a Dask scheduler; default "
+            "processes on several cores."
         ),
     ] = None,
     workers: Annotated[int | None, Parameter(help="Processes; by default one for each core.")] = None,

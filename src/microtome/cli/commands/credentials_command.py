@@ -23,7 +23,7 @@ def credentials(
     channels: Annotated[str | None, Parameter(help="Units, joined by commas; 0-15 is a range. Default all.")] = None,
     steps: Annotated[int, Parameter(help="Number of steps of ascent.")] = 256,
     restarts: Annotated[int, Parameter(help="Number of further images of each unit, for comparison.")] = 2,
-    seed: Annotated[int, Parameter(help="Seed of noise and augmentation.")] = 0,
+    seed: Annotated[int, Parameter(help="Random seed of noise and augmentation.")] = 0,
     json: Json = False,
 ) -> None:
     """Compute superstimuli of units, and check whether they show what drives the units in the data.
@@ -54,4 +54,6 @@ def credentials(
         ),
         as_json=json,
     )
+    if not json:
+        print("An image is trusted if every measurement reaches its bound; margin: the smallest ratio of the two.")
     save(found, output, as_json=json)

@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from microtome.cli.output import writable
+from microtome.errors import InputError
 
 __all__ = ["hand_net"]
 
@@ -38,6 +39,8 @@ def hand_net(
     from microtome import data
     from microtome.reproduce.dissecting.hand_set_digits import hand_set
 
+    if epochs < 1:
+        raise InputError(f"--epochs is at least 1, got {epochs}.")
     writable(out)
     digits = data.mnist("train+validation")
     digits = digits if images is None else digits.sample(images, seed=seed)

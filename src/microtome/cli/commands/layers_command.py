@@ -9,7 +9,7 @@ __all__ = ["layers"]
 
 
 def layers(*, model: ModelOptions, json: Json = False) -> None:
-    """List the layers in the order they run: name, kind, output shape, units, parameters, receptive field.
+    """List the layers in the order they run: name, kind, output shape, axes, units, parameters, receptive field.
 
     Operations between modules are layers too, named after the module they run in: `layer1.0/relu`.
 

@@ -28,7 +28,7 @@ def maximize(
     sign: Annotated[int, Parameter(help="1 to maximise, -1 to minimise.")] = 1,
     diverse: Annotated[int, Parameter(help="Number of different images per unit.")] = 1,
     steps: Annotated[int, Parameter(help="Number of steps of ascent.")] = 256,
-    seed: Annotated[int, Parameter(help="Seed of noise and augmentation.")] = 0,
+    seed: Annotated[int, Parameter(help="Random seed of noise and augmentation.")] = 0,
     json: Json = False,
 ) -> None:
     """Compute images that maximise units of a layer, or class scores.
@@ -53,7 +53,7 @@ def maximize(
             {"name": name, "activation": activation}
             for name, activation in zip(result.names, result.activation.tolist(), strict=True)
         ),
-        lambda row: f"{row['name']}: {row['activation']:.4g}",
+        lambda row: f"{row['name']}: {'score' if layer is None else 'activation'} {row['activation']:.4g}",
         as_json=json,
     )
     save(result, output, as_json=json)

@@ -19,6 +19,12 @@ Reduce = Annotated[
 ]
 Limit = Annotated[int | None, Parameter(help="Maximum number of images, spread over the data; default all.")]
 
+_MAP_NOTE = (
+    "trust: mean share of an image's k nearest images in the layer that are among its k nearest on the map. "
+    "trustworthiness: 1 if all images near on the map are near in the layer. layer and map accuracy: of the class by "
+    "the k nearest images there."
+)
+
 
 def map(  # noqa: A001 - the command's name
     *,
@@ -26,11 +32,13 @@ def map(  # noqa: A001 - the command's name
     data: Data,
     layer: LayerName,
     output: Output,
-    method: Annotated[Literal["tsne", "pca"], Parameter(help="t-SNE needs openTSNE, the extra `maps`.")] = "tsne",
+    method: Annotated[
+        Literal["tsne", "pca"], Parameter(help="How images are placed; t-SNE needs openTSNE, the extra `maps`.")
+    ] = "tsne",
     perplexity: Annotated[
         float | None, Parameter(help="Perplexity of t-SNE: the effective number of neighbours; default 30.")
     ] = None,
-    seed: int = 0,
+    seed: Annotated[int, Parameter(help="Random seed of the map.")] = 0,
     reduce: Reduce = "mean",
     limit: Limit = None,
     features: Annotated[
@@ -65,7 +73,7 @@ def map(  # noqa: A001 - the command's name
     found = representation.pca(rows) if method == "pca" else representation.tsne(rows, perplexity=effective, seed=seed)
     columns = ("images", "k", "trust", "trustworthiness", "layer accuracy", "map accuracy")
     numbers = (len(found.points), found.k, float(found.trust.mean()), found.trustworthiness)
-    tell_table(Table(columns, ((*numbers, found.layer_accuracy, found.map_accuracy),)), as_json=json)
+    tell_table(Table(columns, ((*numbers, found.layer_accuracy, found.map_accuracy),), _MAP_NOTE), as_json=json)
     if page is not None:
         from microtome.atlas.map_file import map_file
         from microtome.results import write_atomically
@@ -89,9 +97,11 @@ def cka(
     ] = None,
     layers: Annotated[str | None, Parameter(help="Layers joined by commas; default all that compute.")] = None,
     reduce: Reduce = "mean",
-    debiased: bool = True,
+    debiased: Annotated[
+        bool, Parameter(help="Without the bias of small samples; --no-debiased gives the plain CKA.")
+    ] = True,
     limit: Limit = None,
-    seed: int = 0,
+    seed: Annotated[int, Parameter(help="Random seed of the permutations.")] = 0,
     json: Json = False,
 ) -> None:
     """Compare layers, of one network or of two, by linear CKA with 95 % intervals and a permutation test.

@@ -173,7 +173,8 @@ def _look_up(name: str, classes: Sequence[str]) -> int:
         return int(match[1])
     raise ClassNameError(
         f'the class folder "{name}" is none of the network\'s {len(classes)} classes. '
-        f"Nearest: {nearest(name, classes)}. Rename the folder, or name it after the class's number."
+        f"Nearest: {nearest(name, classes)}. Rename the folder, or name it after the class's number. Where the folders "
+        "are no classes, put the pictures into one folder without subfolders; then they have no labels."
     )
 
 

@@ -135,9 +135,10 @@ def picture(axes: Axes, image: Tensor) -> None:
     bare(axes)
 
 
-def heat(axes: Axes, one: Tensor, top: float | None = None, *, smooth: bool = False) -> Any:
-    """Draw a map (H, W): blue-white-red about zero if it has two signs, magma if it has one."""
-    array, signed = _array(one), bool((one < 0).any())
+def heat(axes: Axes, one: Tensor, top: float | None = None, *, smooth: bool = False, signed: bool | None = None) -> Any:
+    """Draw a map (H, W): blue-white-red about zero if it has two signs, or ``signed`` says so, magma otherwise."""
+    array = _array(one)
+    signed = bool((one < 0).any()) if signed is None else signed
     limit = _limit(array) if top is None else top
     low = -limit if signed else 0.0
     drawn = axes.imshow(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from microtome.attribution.quality import Evaluation, Infidelity, PixelCurve, Randomisation, Sensitivity
 
 _PANEL = 22  # letters above a map
+_ENTRY = 0.17  # height of an entry of a legend in inches
 
 
 def pixel_curve(result: PixelCurve) -> Figure:
@@ -35,7 +36,7 @@ def pixel_curve(result: PixelCurve) -> Figure:
 def evaluation(result: Evaluation) -> Figure:
     """One panel per curve and fill, one line per method, averaged over the images; the random map dashed."""
     kinds = list(dict.fromkeys(key.partition(": ")[2] for key in result.curves))
-    figure = Figure(figsize=(3.1 * len(kinds), 3.2), layout="constrained")
+    figure = Figure(figsize=(3.1 * len(kinds), 3.4 + _ENTRY * len(result.names)), layout="constrained")
     panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
     for axes, kind in zip(panels, kinds, strict=True):
         for name in result.names:
@@ -45,9 +46,12 @@ def evaluation(result: Evaluation) -> Figure:
             plain = name == "random"
             style = {"color": "0.4", "linestyle": "--"} if plain else {}
             axes.plot(curve.fraction.cpu().numpy(), drawn, label=legend_name(label), linewidth=1.4, **style)
-        axes.set_title(kind, fontsize=9)
-        axes.set_xlabel("share of the pixels", fontsize=8)
-        axes.legend(fontsize=6, frameon=False, title="mean area", title_fontsize=6)
+        deletion = kind.startswith("deletion")
+        axes.set_title(f"{kind}: {'lower' if deletion else 'higher'} is better", fontsize=9)
+        what = "removed" if deletion else "added"
+        axes.set_xlabel(f"share of the pixels {what}, the most important first", fontsize=7)
+        axes.legend(fontsize=7, frameon=False, title="method (mean area under the curve)", title_fontsize=7,
+                    loc="upper center", bbox_to_anchor=(0.5, -0.12))  # fmt: skip
         if curve.quantity == "probability":
             axes.set_ylim(0, 1)
     panels[0].set_ylabel(f"{curve.quantity} of the class", fontsize=8)
@@ -111,10 +115,13 @@ def randomisation(result: Randomisation, *, image: int = 0, limit: int = 6) -> F
         axes.plot(range(1, count + 1), values.mean(1).cpu().numpy(), marker="o", markersize=3, label=legend_name(label))
     axes.axhline(0, color="0.6", linewidth=0.8)
     axes.set_xticks(range(1, count + 1), result.reached, rotation=60, ha="right", fontsize=6)
-    axes.set_title(f"{result.judged}: similarity with random weights from the output down to a layer", fontsize=9)
+    axes.set_xlabel("the layer down to which the weights are random, from the output", fontsize=8)
+    axes.set_ylabel("similarity to the first map", fontsize=8)
+    axes.set_title(f"{result.judged}: how alike its maps stay as weights become random", fontsize=9)
     axes.legend(fontsize=6, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    signed = bool((result.maps[shown, image] < 0).any())  # one kind of colours for maps that are compared
     for panel, step in zip(lower.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-        heat(panel, result.maps[step, image])
+        heat(panel, result.maps[step, image], signed=signed)
         panel.set_title("as it is" if step == 0 else _broken(result.reached[step - 1]), fontsize=6)
     note(lower, left_out(len(shown), count + 1, f"maps of image {image}"), size=7)
     return figure

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from microtome.spaces.regions.facet_path import FacetPath
     from microtome.spaces.regions.linear_region import LinearRegion
 
+_MARKS = 300  # facets along a path whose marks do not lie on each other
+_FAINTEST = 0.02  # opacity of a mark
+
 
 def linear_region(result: LinearRegion, *, image: int = 0, limit: int = 10) -> Figure:
     """One image: signal part, ignored part and step to the nearest facet above, weights of the classes below.
@@ -70,10 +73,12 @@ def facets_between(result: FacetPath) -> Figure:
     at = [0.0, *result.position.tolist(), 1.0]
     for k, line in enumerate(result.logits.T):
         axis.plot(at, line.numpy(), lw=1, label=str(k))
-    axis.plot(result.position.numpy(), [axis.get_ylim()[0]] * result.crossed, "|", color="0.3", ms=8)
-    axis.set(xlabel=f"from the first image to the second ({result.crossed} facets)", ylabel="class score")
+    faint = min(1.0, max(_FAINTEST, _MARKS / max(result.crossed, 1)))  # dense marks become a band of grays
+    axis.plot(result.position.numpy(), [axis.get_ylim()[0]] * result.crossed, "|", color="0.3", ms=8, alpha=faint)
+    axis.set_xlabel(f"from the first image (0) to the second (1); {result.crossed:,} facets, marked below", fontsize=8)
+    axis.set_ylabel("class score", fontsize=8)
     if result.logits.shape[1] <= 10:
-        axis.legend(fontsize=6, ncols=2, frameon=False)
+        axis.legend(fontsize=7, title="class", title_fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 

@@ -224,7 +224,7 @@ def spectrum(axis: Axes, values: Tensor, tolerance: float) -> None:
     axis.plot(range(1, len(values) + 1), _positive(values), ".-", color="0.25", lw=0.8, ms=4)
     if tolerance > 0 and float(values[-1]) < 10 * tolerance:
         axis.axhline(tolerance, color="C3", lw=0.8)
-    axis.set(yscale="log", xlabel="place", ylabel="singular value")
+    axis.set(yscale="log", xlabel="number of the singular value, the largest first", ylabel="singular value")
     _plain(axis.yaxis)
 
 

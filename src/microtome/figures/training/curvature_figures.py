@@ -36,7 +36,7 @@ def eigenvalues(result: HessianEigenvalues) -> Figure:
     axes.barh(places, [row[1] for row in rows], color=_BLUE, label="largest")
     axes.barh(places, [row[2] for row in rows], color=_RED, label="smallest")
     axes.axvline(0, color=_GRAY, linewidth=1)
-    axes.set_yticks(places, [row[0] for row in rows], fontsize=7)
+    axes.set_yticks(places, ["all weights", *(row[0] for row in rows[1:])], fontsize=7)
     axes.invert_yaxis()
     axes.set_xlabel(f"eigenvalue of the loss's Hessian, {result.images:,} images", fontsize=8)
     axes.legend(fontsize=7, frameon=False)

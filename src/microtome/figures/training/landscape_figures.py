@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from microtome.errors import InputError
+from microtome.figures.limits import note
 
 if TYPE_CHECKING:
     from microtome.training import LossLine, LossSurface
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _BLUE, _GRAY, _RED = "#4477aa", "#bbbbbb", "#cc6677"
 _LEVELS = 16
 _MAP = "viridis"
+_WORDS = {"norms": "normalisation layers"}
 _VIEWS = ("both", "contours", "3d", "convexity")
 
 
@@ -45,7 +46,7 @@ def surface(result: LossSurface, *, view: str = "both", low: float | None = None
     if deep:
         _solid(figure.add_subplot(1, 1 + flat, 1 + flat, projection="3d"), result, scale)
     figure.suptitle(_heading(result), fontsize=8)
-    figure.supxlabel(_treated(result.treatment), fontsize=7)
+    note(figure, *_treated(result.treatment), size=7)
     return figure
 
 
@@ -66,15 +67,16 @@ def line(result: LossLine) -> Figure:
         floor = np.nanmin(np.where(loss > 0, loss, np.nan)) / 10 if (loss > 0).any() else 1e-12
         axes.fill_between(alpha, np.maximum(low, floor), high, color=color, alpha=0.25, lw=0)
         axes.plot(alpha, loss, color=color, label=f"{name}loss")
-        lost = ~np.isfinite(loss)
-        axes.plot(
-            alpha[lost], np.zeros(lost.sum()), "x", color=color, transform=axes.get_xaxis_transform(), clip_on=False
-        )
+        lost = alpha[~np.isfinite(loss)]
+        if len(lost):  # without points they would take room below the figure
+            axes.plot(lost, 0 * lost, "x", color=color, transform=axes.get_xaxis_transform(), clip_on=False)
         if bool(part.accuracy.isfinite().any()):
             other.plot(alpha, 100 * part.accuracy.numpy(), color=color, linestyle=":", label=f"{name}accuracy")
     if bool((result.loss[result.loss.isfinite()] > 0).all()):
         axes.set_yscale("log")
-    axes.set_xlabel("alpha", fontsize=8)
+    between = result.treatment["directions"].startswith("from the first network")
+    ends = "0: the first network, 1: the second" if between else "steps along the direction; 0: the network itself"
+    axes.set_xlabel(f"alpha ({ends})", fontsize=8)
     axes.set_ylabel("mean loss (band: 95 % interval)", fontsize=8)
     other.set_ylabel("accuracy (%), dotted", fontsize=8)
     other.set_ylim(0, 105)
@@ -84,7 +86,7 @@ def line(result: LossLine) -> Figure:
     for one in (axes, other):
         one.tick_params(labelsize=7)
         one.spines["top"].set_visible(False)
-    figure.supxlabel(_treated(result.treatment), fontsize=7)
+    note(figure, *_treated(result.treatment), size=7)
     return figure
 
 
@@ -173,5 +175,5 @@ def _heading(result: LossSurface) -> str:
     return text
 
 
-def _treated(treatment: dict[str, str]) -> str:
-    return "\n".join(textwrap.wrap("; ".join(f"{name}: {what}" for name, what in treatment.items()), 110))
+def _treated(treatment: dict[str, str]) -> list[str]:
+    return [f"{_WORDS.get(name, name)}: {what}" for name, what in treatment.items()]

@@ -19,6 +19,11 @@ from microtome.spaces.inversion.sequence import Step, chain
 from microtome.spaces.operators.linear_layer import in_double
 from microtome.tables import Table
 
+_NOTE = (
+    "inverse: exact, or of the part in the layer's signal space, or none. condition: largest divided by smallest "
+    "singular value; errors grow by up to this factor."
+)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Invertibility(Result, drawing="spaces.inverse_figures:invertibility"):
@@ -229,8 +234,9 @@ def _outputs(net: Network, outputs: Tensor) -> Tensor:
 def _required(step: Step, inverse: Inverse | NoInverse) -> Inverse:
     if isinstance(inverse, NoInverse):
         raise LayerError(
-            f'"{step.name}" cannot be undone: {inverse.reason}. `spaces.invertibility(net).table()` lists all layers; '
-            "for such networks see spaces.linear_region and spaces.ideal_inputs."
+            f'"{step.name}" cannot be undone: {inverse.reason}. `microtome invertibility`, or '
+            "spaces.invertibility(net).table(), lists all layers; for such networks see spaces.linear_region and "
+            "spaces.ideal_inputs."
         )
     return inverse
 
@@ -313,4 +319,4 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         state = "exact" if row["exact"] else known if row["invertible"] else "no"
         error, outside = row.get("error"), row.get("outside")
         cells.append((row["name"], row["kind"], state, row["condition_number"], row["why"], error, outside or None))
-    return Table(("layer", "kind", "inverse", "condition", "why", "error", "outside its range"), tuple(cells))
+    return Table(("layer", "kind", "inverse", "condition", "why", "error", "outside its range"), tuple(cells), _NOTE)

@@ -28,6 +28,12 @@ from microtome.spaces.singular.injective import injective
 from microtome.spaces.split.row_space import STEPS, THRESHOLD, SignalPart, signal_part
 from microtome.tables import Table
 
+_NOTE = (
+    "share lost: mean share of the energy of the layer's input whose removal changes its output by less "
+    "than the threshold; error: how far a share may be from the exact one. exact null space: the share "
+    "whose removal changes nothing."
+)
+
 _BATCH = 64  # images whose feature maps are split at a time
 _HELD = 150_000_000  # numbers that the bases of all images of a batch may hold: 1.2 GB
 _SURE = 0.02  # a share counts as known if its error is below twice this share of itself, or ...
@@ -102,7 +108,7 @@ class _Shares:
                     "exact null space": self.null_space(place),
                 }
             )
-        return Table.of(rows)
+        return Table.of(rows, _NOTE)
 
     def null_space(self, layer: int) -> str:
         """A layer's exact null space in words; mean over the images with energy."""

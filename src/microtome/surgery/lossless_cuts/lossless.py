@@ -26,6 +26,11 @@ from microtome.surgery.smaller import SmallerNetwork, held
 from microtome.tables import Table
 from microtome.training import checkpoints
 
+_NOTE = (
+    "change: largest change of a logit on the images, by this cut alone; bound: for any image, empty or "
+    "NaN if there is none."
+)
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -102,7 +107,8 @@ class Lossless(SmallerNetwork, drawing="surgery.pruning_figures:lossless"):
                     "bound": cut.bound,
                 }
                 for cut in self.cuts
-            ]
+            ],
+            _NOTE,
         )
 
 

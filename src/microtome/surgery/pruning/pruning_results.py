@@ -10,6 +10,10 @@ from microtome.surgery.attached_network import AttachedNetwork
 from microtome.surgery.smaller import SmallerNetwork
 from microtome.tables import Table
 
+_NOTE = (
+    "Accuracies and their standard error in percent of the test images, before and after the retraining of the round."
+)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PruningRound(SmallerNetwork, drawing="surgery.pruning_figures:widths"):
@@ -114,5 +118,6 @@ class Pruning(AttachedNetwork, drawing="surgery.pruning_figures:pruning"):
                     "kept": one.kept,
                 }
                 for one in self.rounds
-            ]
+            ],
+            _NOTE,
         )

@@ -252,10 +252,8 @@ def choose(
     if rows:
         first = dotted(rows[0])
         option = repr(int(first)) if first.isdigit() else f'"{first}"'
-        return (
-            (),
-            f"the model {_heads(found)}, and it is unknown which holds the scores: use Network(..., head={option}).",
-        )
+        use = f"use Network(..., head={option}), or --head {first} on the command line"
+        return (), f"the model {_heads(found)}, and it is unknown which holds the scores: {use}."
     return (), _no_rows(output, found)
 
 

@@ -88,7 +88,7 @@ def _measured(ending: Ending, node: int | None, rows: Tensor, bounded: Callable[
         return "probabilities", "probabilities, since they stay in [0, 1] for images far outside of the pixel range"
     if several:
         return "logits", "logits, since no softmax or sigmoid closes the model"
-    return "value", 'a value; give output="sigmoid" where it is the logit of one class'
+    return "value", 'value; give output="sigmoid" (--scores sigmoid) where it is the logit of one class'
 
 
 def _same_sums(rows: Tensor, rough: float) -> bool:

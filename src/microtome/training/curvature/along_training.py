@@ -15,7 +15,7 @@ from microtome.progress import Clock, Listener
 from microtome.registry import register
 from microtome.results import Result, stated
 from microtome.tables import Table
-from microtome.training.curvature.eigenvalues import check_options
+from microtome.training.curvature.eigenvalues import EIGENVALUES, check_options
 from microtome.training.curvature.hessian_products import HessianProduct, MovableLoss
 from microtome.training.curvature.lanczos import extreme
 from microtome.training.image_losses import Loss
@@ -61,7 +61,7 @@ class CurvatureHistory(Result, drawing="training.curvature_figures:along_trainin
             for name, high, low in parts
             for place, epoch in enumerate(self.epochs)
         ]
-        return Table(("layer", "epoch", "largest", "smallest"), tuple(rows))
+        return Table(("layer", "epoch", "largest", "smallest"), tuple(rows), EIGENVALUES)
 
 
 @register(

@@ -23,6 +23,10 @@ from microtome.training.landscape.line import centred, treatment
 
 __all__ = ["ConvexityMap", "convexity_map"]
 
+_NOTE = (
+    "The ratio of the Hessian's smallest to its largest eigenvalue, where the smallest is negative; 0 where none is."
+)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ConvexityMap(Result, drawing="training.curvature_figures:convexity_map"):
@@ -66,7 +70,7 @@ class ConvexityMap(Result, drawing="training.curvature_figures:convexity_map"):
             ("largest of the plane", float(ratio.max())),
             ("share of points above 0.01", float((ratio > 0.01).double().mean())),
         )
-        return Table(("|smallest / largest|", "value"), rows)
+        return Table(("|smallest / largest|", "value"), rows, _NOTE)
 
 
 @register("hessian-convexity", rows=("F3",), paper="li2018visualizing", kind="training", quantity="ratio")

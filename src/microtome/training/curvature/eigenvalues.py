@@ -20,6 +20,8 @@ from microtome.training.image_losses import Loss
 
 __all__ = ["HessianEigenvalues", "check_options", "eigenvalues"]
 
+EIGENVALUES = "Of the Hessian of the mean loss, in units of the loss per squared weight; a layer's: of its own block."
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class HessianEigenvalues(Result, drawing="training.curvature_figures:eigenvalues"):
@@ -60,7 +62,7 @@ class HessianEigenvalues(Result, drawing="training.curvature_figures:eigenvalues
         """Largest and smallest eigenvalue of the whole Hessian and of each layer's block."""
         rows = [("all", float(self.values[0]), float(self.smallest[0]))]
         rows += [(name, float(v[0]), float(self.layers_smallest[name][0])) for name, v in self.layers.items()]
-        return Table(("layer", "largest", "smallest"), tuple(rows))
+        return Table(("layer", "largest", "smallest"), tuple(rows), EIGENVALUES)
 
 
 @register(

@@ -21,6 +21,11 @@ from microtome.training.image_losses import Loss
 
 __all__ = ["SpectralDensity", "spectral_density"]
 
+_NOTE = (
+    "Of the eigenvalues of the mean loss's Hessian, in units of the loss per squared weight; nodes are the points "
+    "of the quadrature."
+)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SpectralDensity(Result, drawing="training.curvature_figures:spectral_density"):
@@ -107,7 +112,7 @@ class SpectralDensity(Result, drawing="training.curvature_figures:spectral_densi
             ("largest node", float(there.max()), None),
             ("smallest node", float(there.min()), None),
         )
-        return Table(("quantity", "value", "standard error"), rows)
+        return Table(("quantity", "value", "standard error"), rows, _NOTE)
 
 
 @register(

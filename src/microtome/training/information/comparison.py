@@ -15,6 +15,11 @@ from microtome.training.information.plane import InformationPlane, plane
 
 __all__ = ["PlaneComparison", "compare"]
 
+_NOTE = (
+    "Information in bits at the last epoch: X the input, Y the class, T the last layer. compression: fall of "
+    "I(X;T) from its highest value. generalisation error: test error less training error."
+)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PlaneComparison(Result, drawing="training.information_figures:comparison"):
@@ -36,7 +41,7 @@ class PlaneComparison(Result, drawing="training.information_figures:comparison")
              float(one.compression.mean(1)[-2:].max()), float(one.gap[-1]))
             for name, one in self.planes.items()
         ]  # fmt: skip
-        return Table(columns, tuple(rows))
+        return Table(columns, tuple(rows), _NOTE)
 
 
 @register("compare-planes", rows=("F6", "F8"), paper="shwartzziv2017opening", kind="training")

@@ -27,6 +27,11 @@ from microtome.training.training_run import Run
 
 __all__ = ["InformationPlane", "plane"]
 
+_NOTE = (
+    "Information in bits at the last epoch: X the input, Y the class, T the layer. compression: fall of I(X;T) "
+    "from its highest value. A layer is admitted where the estimator recovers planted information."
+)
+
 ESTIMATORS = ("binning", "kde")
 
 
@@ -113,7 +118,7 @@ class InformationPlane(Result, drawing="training.information_figures:information
              "yes" if self.admitted[at] else "no", self.reasons[at])
             for at, name in enumerate(self.layers)
         ]  # fmt: skip
-        return Table(columns, tuple(rows))
+        return Table(columns, tuple(rows), _NOTE)
 
 
 class _States(Protocol):

@@ -27,6 +27,11 @@ from microtome.units.streaming.streaming_pass import selected_layers
 
 __all__ = ["UsableInformation", "usable_information"]
 
+_NOTE = (
+    "usable bits: what a linear classifier extracts about the class on held-out images. of H(Y): their share of "
+    "the class's entropy. accuracy, and the energy of the image that reaches the layer: shares of 1."
+)
+
 INPUT, SCORES = "input", "logits"
 
 
@@ -79,7 +84,7 @@ class UsableInformation(Result, drawing="training.usable_information_figures:usa
              None if math.isnan(float(self.kept[at])) else float(self.kept[at]))
             for at, name in enumerate(self.layers)
         ]  # fmt: skip
-        return Table(columns, tuple(rows))
+        return Table(columns, tuple(rows), _NOTE)
 
 
 @register("usable-information", rows=("F5", "H7"), paper="xu2020theory", kind="training", quantity="bit")

@@ -24,6 +24,11 @@ from microtome.units.stimulus_tuning.stimuli import Stimuli, standard
 from microtome.units.stimulus_tuning.stimulus_responses import StimulusResponses, responses
 from microtome.units.stimulus_tuning.texture_tuning import TextureTuning
 
+_NOTE = (
+    "angle, width of tuning: in degrees. confidence: share of random units that are less selective, 0.985 for a label; "
+    "of brightness, the uniform share of the gradient. also: a second function. repeats: units of equal tuning."
+)
+
 SUFFICIENT_MATCH = 0.8  # a match above this is significant even if noise reaches it in a small receptive field
 SIGNIFICANT = 0.985  # a label is given if at least this share of random units is less selective
 
@@ -194,7 +199,7 @@ class Tuning(Result, drawing="units.tuning_figures:tuning"):
             )
             for unit in range(len(self.labels))
         )
-        return Table(("unit", "label", "angle", "width of tuning", "confidence", "also", "repeats"), rows)
+        return Table(("unit", "label", "angle", "width of tuning", "confidence", "also", "repeats"), rows, _NOTE)
 
     def _unit(self, unit: int) -> int:
         if not 0 <= unit < len(self.labels):

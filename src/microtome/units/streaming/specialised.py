@@ -17,6 +17,8 @@ from microtome.trace.graph import Layer
 from microtome.units.streaming import streaming_pass
 from microtome.units.streaming.streaming_pass import Batch
 
+_NOTE = "score: how few images the unit responds to, times how local its response is, each from 0 to 1."
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Specialised(Result, drawing="units.unit_figures:specialised"):
@@ -71,7 +73,7 @@ class Specialised(Result, drawing="units.unit_figures:specialised"):
     def table(self, k: int = 10, layer: str | None = None) -> Table:
         """The most specialised units, each with a description."""
         rows = ((name, unit, score, self.describe(name, unit)) for name, unit, score in self.units(k, layer))
-        return Table(("layer", "unit", "score", "description"), tuple(rows))
+        return Table(("layer", "unit", "score", "description"), tuple(rows), _NOTE)
 
 
 @register("specialised-units", rows=("D1",), paper="yosinski2015understanding", needs="a data set", kind="units")

@@ -18,6 +18,12 @@ from microtome.trace.graph import Layer
 from microtome.units.stimulus_tuning.tuning_curves import Tuning
 from microtome.units.wiring.linear_parts import parts
 
+_NOTE = (
+    "a is what an input channel adds to the output. rms of a: its root mean square over all positions, in units "
+    "of the output. share: of the output without its bias; the shares add up to 1, and a channel that acts "
+    "against the sum has a negative one."
+)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Dissection(Result, drawing="units.dissection_figures:dissection"):
@@ -97,12 +103,13 @@ class Dissection(Result, drawing="units.dissection_figures:dissection"):
         return self.contributions[:, row, column]
 
     def table(self) -> Table:
-        """Rows by strength: input channel, label, root mean square of a_j, share of the output."""
-        strength, share = self.strength, self.share
+        """Rows by strength: input channel, label where there are any, root mean square of a_j, share of the output."""
+        strength, share, labelled = self.strength, self.share, any(self.labels)
         rows = tuple(
-            (int(self.channels[j]), self.labels[j], float(strength[j]), float(share[j])) for j in self.order.tolist()
+            (int(self.channels[j]), *([self.labels[j]] if labelled else []), float(strength[j]), float(share[j]))
+            for j in self.order.tolist()
         )
-        return Table(("input", "label", "rms of a", "share"), rows)
+        return Table(("input", *(["label"] if labelled else []), "rms of a", "share"), rows, _NOTE)
 
 
 @register("dissect", rows=("B6",), paper="dissecting", needs="a convolution or fully connected layer", kind="units")

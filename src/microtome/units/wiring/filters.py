@@ -14,6 +14,11 @@ from microtome.results import Result, stated
 from microtome.tables import Table
 from microtome.units.wiring import gabor
 
+_NOTE = (
+    "Of the Gabor function that fits a filter best: orientation of its stripes and phase in degrees, frequency in "
+    "cycles per pixel. goodness: share of the filter's variance that it explains. norm: of the filter."
+)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Filters(Result, drawing="units.filters_figures:filters"):
@@ -56,7 +61,7 @@ class Filters(Result, drawing="units.filters_figures:filters"):
         """Unit, orientation, frequency, phase and goodness of the Gabor fit, norm of the filter."""
         columns = (self.orientation, self.frequency, self.phase, self.goodness, self.weights.flatten(1).norm(dim=1))
         rows = tuple((unit, *(float(column[unit]) for column in columns)) for unit in range(len(self.weights)))
-        return Table(("unit", "orientation", "cycles/px", "phase", "goodness", "norm"), rows)
+        return Table(("unit", "orientation", "cycles/px", "phase", "goodness", "norm"), rows, _NOTE)
 
 
 @register("filters", rows=("A1",), paper="jones1987evaluation", needs="a two-dimensional convolution", kind="units")

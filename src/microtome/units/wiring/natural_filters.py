@@ -21,6 +21,11 @@ from microtome.units.wiring.filters import Filters, filters, profiles
 
 __all__ = ["NaturalFilters", "natural_filters"]
 
+_NOTE = (
+    "gabor fit: share of the variance that a Gabor function explains. similarity: absolute cosine of the filter "
+    "and the component that it is matched with; a unit without one is left empty, as there are fewer components."
+)
+
 _IMAGES = 500  # maximum number of images from which patches are cut
 _RANDOM = 20  # sets of random filters for the chance level
 _FLAT = 1e-3  # a patch is flat if the standard deviation of its pixels is below this
@@ -68,8 +73,9 @@ class NaturalFilters(Result, drawing="units.filters_figures:natural_filters"):
         for unit in range(len(self.partner)):
             place = int(self.partner[unit])
             goodness = float(self.gabor[place]) if place >= 0 else float("nan")
-            rows.append((unit, float(self.filters.goodness[unit]), place, float(self.similarity[unit]), goodness))
-        return Table(("unit", "gabor fit", "component", "similarity", "gabor fit of component"), tuple(rows))
+            partner = place if place >= 0 else None
+            rows.append((unit, float(self.filters.goodness[unit]), partner, float(self.similarity[unit]), goodness))
+        return Table(("unit", "gabor fit", "component", "similarity", "gabor fit of component"), tuple(rows), _NOTE)
 
 
 @register("natural-filters", rows=("A1",), paper="hyvarinen1999fast", needs="a convolution that reads the image",

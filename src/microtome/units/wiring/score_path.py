@@ -20,6 +20,8 @@ from microtome.units.wiring.dissect import Dissection, dissect
 
 __all__ = ["ScorePath", "explain_path"]
 
+_NOTE = "amount: what the unit gives to the amount above it, in units of the score. share: of that amount."
+
 _WEIGHTED = frozenset({"Conv1d", "Conv2d", "Linear", "conv1d", "conv2d", "linear"})
 _LABELLED = 512  # layers with at most this many units are labelled by default
 _INPUTS = 3  # number of inputs of a dissection that are named in words
@@ -73,7 +75,7 @@ class ScorePath(Result, drawing="units.score_path_figures:score_path"):
             key = _key(layer, unit)
             share = amount / whole if whole else float("nan")
             rows.append((depth, key, self.labels.get(key, ""), float(amount), float(share)))
-        return Table(("depth", "unit", "label", "amount", "share of the one above"), tuple(rows))
+        return Table(("depth", "unit", "label", "amount", "share of the one above"), tuple(rows), _NOTE)
 
     def words(self) -> list[str]:
         """The path from the score down to the image, one or two sentences for each followed unit."""

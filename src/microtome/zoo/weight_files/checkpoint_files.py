@@ -69,10 +69,12 @@ def content_of(path: Path | str) -> Any:
             f"{file} holds more than tensors and is not loaded, for it could run code. Save the weights alone: "
             "torch.save(model.state_dict(), path), or as safetensors."
         ) from error
-    except Exception as error:  # what the readers raise on a torn file is not bounded
+    except Exception as error:  # what the readers raise on a damaged file is not bounded
+        said = " ".join(str(error).split())[:120]
+        why = said if " " in said else type(error).__name__  # a bare key or number explains nothing
         raise ModelError(
-            f"{file} is no weight file, or a torn one ({' '.join(str(error).split())[:120] or type(error).__name__}). "
-            "Safetensors are expected, or what torch.save wrote."
+            f"{file} is no weight file, or it is damaged or incomplete ({why}). Safetensors are expected, or what "
+            "torch.save wrote."
         ) from error
 
 
@@ -140,7 +142,7 @@ def _unpickled(file: Path) -> Any:
 
 def _stand_in(name: str) -> type:
     """An inert class; torch's reader fills plain dicts only, so that a class of dicts becomes one."""
-    return OrderedDict if name.casefold().endswith("dict") else type("Inert", (Inert,), {})
+    return OrderedDict if name.casefold().endswith("dict") else type(name.rpartition(".")[2], (Inert,), {})
 
 
 def _unknown_classes(file: Path) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import re
 
 import numpy as np
@@ -55,6 +56,16 @@ def test_the_page_holds_labels_places_and_links(album: Album) -> None:
     span = np.ptp(points, axis=0).max()
     np.testing.assert_allclose(x / 65535 * span, points[:, 0] - points[:, 0].min(), atol=span / 65535)
     assert shown.thumbnails.count == len(images)
+
+
+def test_the_page_counts_all_classes_of_the_network(album: Album, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those above the last one that an image has or gets."""
+    seen = album.seen
+    one_class = torch.zeros_like(seen.logits) + torch.tensor([1.0, 0.0, 0.0])
+    found = dataclasses.replace(seen, labels=torch.zeros_like(seen.labels), logits=one_class)
+    monkeypatch.setattr(album, "seen", found)
+    shown = _canvas(album, _map(album, list(range(9))), "two")
+    assert (len(shown.data["classes"]), shown.data["total"]) == (1, 3)
 
 
 def test_responses_are_packed_from_least_to_largest() -> None:

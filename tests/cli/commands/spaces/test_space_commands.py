@@ -42,11 +42,11 @@ COMMANDS = {
     "signal-space exact": (["signal-space", "0", "--view", "exact"], "Subspaces", "32 x 36"),
     "triplets": (["signal-space", "0", "--triplets", "3"], "SingularTriplets", "largest residual"),
     "kept": (["kept", *PICTURES], "KeptAndLost", "exact null space"),
-    "region": (["region", *PICTURES], "LinearRegion", "nearest facet"),
-    "ideal-inputs": (["ideal-inputs", "--data", "pictures", "--steps", "2"], "IdealInputs", "distance"),
+    "region": (["region", *PICTURES], "LinearRegion", "away in pixel values"),
+    "ideal-inputs": (["ideal-inputs", "--data", "pictures", "--steps", "2"], "IdealInputs", "away from the ideal one"),
     "rejected": (["rejected", "--data", "pictures", "--limit", "2"], "Rejected", "less than 1%"),
-    "class-residuals": (["class-residuals", "--data", "pictures", "--layer", "4"], "ClassResiduals", "not along"),
-    "facets-between": (["facets-between", *PICTURES], "FacetPath", "facets"),
+    "class-residuals": (["class-residuals", "--data", "pictures", "--layer", "4"], "ClassResiduals", "orthogonal to"),
+    "facets-between": (["facets-between", *PICTURES], "FacetPath", "of the largest"),
 }
 
 

@@ -74,7 +74,9 @@ def test_a_line_and_the_way_to_another_network(capsys, tmp_path, weights):
     first, second = (line for line in out.splitlines() if line.startswith("on "))
     assert (first.split(",")[0], second.split(",")[0]) == ("on training images", "on test images")
     test = load(tmp_path / "to.safetensors").test
-    assert f"lowest {float(test.loss.min()):.4g}" in second
+    assert f"lowest loss {float(test.loss.min()):.4g}" in second
+    assert "loss of the first network" in second
+    assert "images at all points together" in second
 
 
 def test_a_loss_that_is_not_finite_is_kept_and_shown(capsys, tmp_path):

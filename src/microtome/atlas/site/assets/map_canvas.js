@@ -95,7 +95,7 @@
         legend.innerHTML = `<span>0 <i class="ramp" style="background:linear-gradient(90deg,${stops})"></i> 1, ${escaped(data.quantity)} of the predicted class</span>`;
       } else if (data.classes.length > 40) {
         const shown = new Set((colour === "label" ? label : predicted).filter((c) => c >= 0)).size;
-        legend.textContent = `${shown} of ${data.classes.length} classes have an image here. A click on a dot names its class.`;
+        legend.textContent = `${shown} of ${data.total.toLocaleString("en")} classes have an image here. A click on a dot names its class.`;
       } else {
         legend.innerHTML = data.classes.map((name, i) => entry(classColour(i, data.classes.length), name)).join("");
       }

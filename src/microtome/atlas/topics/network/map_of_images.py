@@ -135,6 +135,7 @@ def _canvas(album: Album, found: LayerMap, layer: str) -> MapCanvas | Absent:
         nearest=found.nearest.numpy(),
         responses=found.responses.numpy(),
         units=found.units,
+        total=int(seen.logits.shape[1]),
     )
     pictures = {unit: unit_picture(album, layer, unit) for unit in found.units}
     paged = set(album.images)

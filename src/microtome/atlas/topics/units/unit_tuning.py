@@ -72,11 +72,14 @@ def label(album: Album, layer: str, unit: int) -> str:
 
 
 def confidence(album: Album, layer: str, unit: int) -> float | None:
-    """The share of random units that are less selective, for labels by synthetic stimuli; None for other labels."""
+    """The share of random units that are less selective, for labels by synthetic stimuli; None for other labels.
+
+    A unit that responds to brightness is compared with no random unit.
+    """
     found = layer_tuning(album, layer)
     if found is None or not 0 <= unit < len(found.labels) or found.label(unit) == NOT_SELECTIVE:
         return None
-    return float(found.confidence[unit])
+    return None if found.kind[unit] == "brightness" else float(found.confidence[unit])
 
 
 def _unit(album: Album, layer: str, unit: int) -> list[Section]:

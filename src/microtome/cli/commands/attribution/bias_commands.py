@@ -30,7 +30,7 @@ def spotting_bias(
         Literal["dense", "average"], Parameter(help="The networks' head; average is global average pooling.")
     ] = "dense",
     explained: Annotated[int, Parameter(help="Test pictures that maps are made of.")] = 200,
-    seed: Annotated[int, Parameter(help="Of tags, weights and order.")] = 0,
+    seed: Annotated[int, Parameter(help="Random seed of tags, weights and the order of images.")] = 0,
     out: Annotated[Path, Parameter(help="Folder for the page, the figure and the numbers.")] = Path("spotting-bias"),
 ) -> None:
     """Plant a shortcut, train a network that takes it and one that cannot, and show what the maps of both say.

@@ -33,7 +33,7 @@ def evaluate(
     ] = None,
     steps: Annotated[int, Parameter(help="Points of each curve of deletion and insertion.")] = 28,
     samples: Annotated[int, Parameter(help="Perturbations of each picture.")] = 16,
-    seed: Annotated[int, Parameter(help="Of the perturbations and the random map.")] = 0,
+    seed: Annotated[int, Parameter(help="Random seed of the perturbations and the random map.")] = 0,
     json: Json = False,
 ) -> None:
     """Measure how good the maps of several methods are: deletion, insertion, infidelity, sensitivity; with masks, more.
@@ -64,7 +64,7 @@ def randomisation(
     method: Annotated[str, Parameter(help="One method, or your own function, file.py:function.")] = "grad-cam",
     target: Target = None,
     steps: Annotated[int | None, Parameter(help="Number of groups of layers; default one for each layer.")] = None,
-    seed: Annotated[int, Parameter(help="Of the random weights.")] = 0,
+    seed: Annotated[int, Parameter(help="Random seed of the random weights.")] = 0,
     json: Json = False,
 ) -> None:
     """Randomise the weights of a copy layer by layer from the output down, and compare a method's maps.

@@ -60,19 +60,21 @@ def class_residuals(
     check(output)
     subject = model.recipe(data).open(labelled=True)
     found = spaces.class_residuals(subject.net, subject.images, layer=layer)
-    against = "its own unit" if found.against == "unit" else "the layer"
+    against = "the weights of its own unit" if found.against == "unit" else "all weights of the layer"
     if not json:
         print(f"{found.layer}: condition number {found.condition_number:.4g}")
     tell(
         ({"class": name, "removed": part} for name, part in zip(found.classes, found.removed.tolist(), strict=True)),
-        lambda row: f"{row['class']}: {_share(row['removed'])} of the average's energy is not along {against}",
+        lambda row: (
+            f"{row['class']}: {_share(row['removed'])} of the energy of its average picture is orthogonal to {against}"
+        ),
         as_json=json,
     )
     save(found, output, as_json=json)
 
 
 def _share(value: float) -> str:
-    return "a share that is not defined (the energy is zero)" if math.isnan(value) else f"{value:.2%}"
+    return "a share that is not defined (it is zero)" if math.isnan(value) else f"{100 * value:.2f} %"
 
 
 def facets_between(
@@ -95,5 +97,5 @@ def facets_between(
     start, end = pictures([first, second], net)
     found = spaces.facets_between(net, start, end, limit=limit)
     part = "" if found.reached == 1 else f" on the first {found.reached:.1%} of the way"
-    print(f"{found.crossed} facets{part}; between them the scores are straight to {found.error:.1e}")
+    print(f"{found.crossed:,} facets{part}; between them the scores are straight to {found.error:.1e} of the largest")
     save(found, output)

@@ -124,14 +124,16 @@ def region(
             print(f"{images[place].name}: no facet anywhere: the network is linear for all pictures")
             continue
         unit = ", ".join(map(str, facet["unit"]))
-        print(f"{images[place].name}: nearest facet {float(found.distance[place]):.3g} away, {facet['layer']} ({unit})")
+        away = float(found.distance[place])
+        print(f"{images[place].name}: nearest facet {away:.3g} away in pixel values, of {facet['layer']} ({unit})")
         change = float(found.ignored_change[place])
         print(f"  nearest facet at which the scores bend: {float(found.changing[place]):.3g} away")
         ties, silent = int(found.ties[place]), int(found.silent_ties[place])
         if ties:
-            print(f"  the picture lies on {ties} facets at which the scores bend: it is a corner of its region")
+            print(f"  the picture lies on {ties:,} facets at which the scores bend: it is a corner of its region")
         extent = min(1.0, 0.99 * float(found.ignored_extent[place].max()))
-        print(f"  on {silent} facets without effect; {extent:.2g} of the ignored part moves scores by {change:.1e}")
+        print(f"  the picture lies on {silent:,} facets at which they do not bend")
+        print(f"  {extent:.2g} of its ignored part, taken away or added, moves the scores by {change:.1e}")
     save(found, output)
 
 
@@ -196,5 +198,6 @@ def ideal_inputs(
     subject = model.recipe(data).open(labelled=True)
     found = spaces.ideal_inputs(subject.net, subject.images, steps=steps)
     for place, name in enumerate(found.classes):
-        print(f"{name}: {found.best_kinds[place]}, distance {float(found.distance[:, place].min()):.4g}")
+        distance = float(found.distance[:, place].min())
+        print(f"{name}: best image {found.best_kinds[place]}, its output {distance:.4g} away from the ideal one")
     save(found, output)

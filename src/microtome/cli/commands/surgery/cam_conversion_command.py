@@ -26,7 +26,7 @@ def cam_conversion(
     lr: Annotated[float, Parameter(help="Highest learning rate.")] = 0.02,
     batch: Annotated[int, Parameter(help="Images a step.")] = 128,
     freeze: Annotated[bool, Parameter(help="Train the new linear layer only.", negative=())] = False,
-    seed: Annotated[int, Parameter(help="Of the new head and of the images' order.")] = 0,
+    seed: Annotated[int, Parameter(help="Random seed of the new head and of the images' order.")] = 0,
     json: Json = False,
 ) -> None:
     """Replace a copy's head by global average pooling and a linear layer, fine-tune it, and print what that costs.

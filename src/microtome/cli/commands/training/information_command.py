@@ -48,7 +48,7 @@ def information(
     share: Annotated[
         list[float] | None, Parameter(help="Share of the patterns used for training; several shares are compared.")
     ] = None,
-    estimator: Annotated[Literal["binning", "kde"], Parameter(help="Of the information.")] = "binning",
+    estimator: Annotated[Literal["binning", "kde"], Parameter(help="Estimator of the information.")] = "binning",
     gradients: Annotated[Path | None, Parameter(help="File of a second figure: the phases of the gradients.")] = None,
     seed: Annotated[int, Parameter(help="Random seed of the first network.")] = 0,
     json: Json = False,

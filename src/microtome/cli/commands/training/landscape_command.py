@@ -136,6 +136,19 @@ def _row(found: Any, *, between: bool) -> dict[str, Any]:
     return {**row, "not finite": lost, "images": int(found.images.sum())}
 
 
+_WORDS = {
+    "lowest": "lowest loss",
+    "loss": "loss at the network",
+    "first": "loss of the first network",
+    "second": "loss of the second",
+    "barrier": "highest rise above the straight line between the two losses",
+    "width": "width of the minimum",
+    "negative curvature": "share of points with negative curvature",
+    "not finite": "points whose loss is not finite",
+    "images": "images at all points together",
+}
+
+
 def _text(row: Any) -> str:
     return ", ".join(
         f"{name} {value:.4g}"
@@ -143,7 +156,7 @@ def _text(row: Any) -> str:
         else f"{name} {value}"
         if isinstance(value, str)
         else f"{name} {value:,}"
-        for name, value in row.items()
+        for name, value in ((_WORDS.get(key, key), value) for key, value in row.items())
     )
 
 

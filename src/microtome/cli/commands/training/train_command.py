@@ -23,7 +23,7 @@ def train(
     data: Annotated[str, Parameter(help="mnist or fashion-mnist.")],
     out: Annotated[Path, Parameter(help="Folder of the run; an interrupted run resumes there.")],
     epochs: Annotated[int | None, Parameter(help="Passes over the training images; by default the recipe's.")] = None,
-    seed: Annotated[int, Parameter(help="Of the first weights and of the images' order.")] = 0,
+    seed: Annotated[int, Parameter(help="Random seed of the first weights and of the images' order.")] = 0,
 ) -> None:
     """Train a network of the zoo and write its weights, OUT/weights.safetensors.
 
