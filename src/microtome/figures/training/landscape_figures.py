@@ -74,7 +74,7 @@ def line(result: LossLine) -> Figure:
             other.plot(alpha, 100 * part.accuracy.numpy(), color=color, linestyle=":", label=f"{name}accuracy")
     if bool((result.loss[result.loss.isfinite()] > 0).all()):
         axes.set_yscale("log")
-    between = result.treatment["directions"].startswith("from the first network")
+    between = result.treatment.get("directions", "").startswith("from the first network")
     ends = "0: the first network, 1: the second" if between else "steps along the direction; 0: the network itself"
     axes.set_xlabel(f"alpha ({ends})", fontsize=8)
     axes.set_ylabel("mean loss (band: 95 % interval)", fontsize=8)

@@ -18,6 +18,7 @@ from microtome.surgery.compression.fitting_pass import can_go_together, one_pass
 from microtome.surgery.compression.moments import FITTED, Moments
 from microtome.surgery.compression.optimal_brain_surgeon import least_squares
 from microtome.surgery.held_out import held_out
+from microtome.trace.tracing.written_tensors import ours
 
 
 def weights_of(net: Network, operation: Operation) -> Tensor:
@@ -35,7 +36,7 @@ def put_weights(net: Network, operation: Operation, rows: Tensor) -> None:
     """Write weights in the form of ``weights_of``; a convolution or matrix product without a bias gets one."""
     module = net.model.get_submodule(operation.owner)
     weight = getattr(module, operation.weight)
-    with torch.no_grad():
+    with torch.no_grad(), ours():
         weight.data.copy_(rows[..., :-1].reshape(weight.shape))
         bias = rows[..., -1].reshape(-1).to(weight)
         if not takes_bias(net, operation):

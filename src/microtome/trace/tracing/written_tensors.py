@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -55,11 +55,24 @@ class WrittenWeights(TorchFunctionMode):
     ) -> Any:
         """Copy the weights that one call is about to write on."""
         kwargs = kwargs or {}
-        if not is_transformed():
+        if not _OURS and not is_transformed():
             for target in _written(func, args, kwargs):
                 for weight in self._at.pop(_address(target), ()):
                     self.copies.append((weight, weight.detach(), weight.detach().clone()))
         return func(*args, **kwargs)
+
+
+_OURS: list[bool] = []  # one entry for each ``ours`` that is entered
+
+
+@contextmanager
+def ours() -> Iterator[None]:
+    """Write on weights during a pass as a method, not as the model: they keep what is written."""
+    _OURS.append(True)
+    try:
+        yield
+    finally:
+        _OURS.pop()
 
 
 def _put_back(weight: nn.Parameter, memory: Tensor, numbers: Tensor) -> None:
