@@ -42,10 +42,15 @@ class EngineError(MicrotomeError):
 class OverwrittenError(ModelError):
     """The model has written on its own weights or buffers, so that a gradient of the pass would be wrong."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, again: bool) -> None:
+        self.again = again
         super().__init__(
             "the model wrote on its own weights or buffers for the first time. They are restored, but a gradient of "
             "this pass would read other numbers than were used. Call it again: the next pass works on copies."
+            if again
+            else "the model wrote on its own weights or buffers by a reference that its modules do not hold, such as a "
+            "variable of a function. They are restored, but a gradient would read other numbers than were used. Hold "
+            "the tensor as an attribute of the module, or use a method without gradients, such as occlusion."
         )
 
 

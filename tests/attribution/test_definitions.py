@@ -127,6 +127,25 @@ def test_smooth_grad_draws_by_its_seed_and_settles(net, images):
     assert 2.5 < float(errors[0] / errors[1]) < 6.5  # falls as the root of the samples: 4
 
 
+def test_smooth_grad_draws_its_noise_once_for_calls_in_a_row(net, images, monkeypatch):
+    drawn = []
+    randn = torch.randn
+    monkeypatch.setattr(torch, "randn", lambda *size, **options: drawn.append(size) or randn(*size, **options))
+    with torch.inference_mode():  # the noise serves later calls that are not in inference mode
+        first = attribution.smooth_grad(net, images, 2, samples=3, seed=5)
+    again = attribution.smooth_grad(net, images, 2, samples=3, seed=5)
+    assert len(drawn) == 1
+    assert torch.equal(first.values, again.values)
+    wide = attribution.smooth_grad(net, images, 2, samples=3, seed=5, noise=0.3)  # other noise from the same draws
+    assert len(drawn) == 1
+    assert not torch.allclose(wide.values, first.values)
+    attribution.smooth_grad(net, images, 2, samples=3, seed=6)
+    monkeypatch.setattr("microtome.attribution.gradients.smooth_grad._MOST_KEPT", 0)
+    large = attribution.smooth_grad(net, images, 2, samples=3, seed=5)
+    assert torch.equal(large.values, first.values)
+    assert len(drawn) == 3
+
+
 def test_maps_are_at_image_size_and_signed_as_stated(net, images):
     assert torch.equal(attribution.saliency(net, images).map, attribution.saliency(net, images).values.amax(1))
     signed = attribution.gradient(net, images)

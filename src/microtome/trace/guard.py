@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from microtome.trace.no_checkpointing import plainly
 from microtome.trace.tracing.random_states import GENERATORS, Generator, RandomStates
-from microtome.trace.tracing.written_tensors import Written, exchange
+from microtome.trace.tracing.written_tensors import Written
 
 # A run sets flags of the model, so only one run at a time; re-entrant, because methods nest runs.
 LOCK = threading.RLock()
@@ -68,17 +68,21 @@ class Guarded:
     ----------
     writes_more : bool
         After the pass, whether the model has written on tensors that it had not written on before. They are restored,
-        so a gradient of this pass would read other numbers than those that were used. The next pass works on copies.
+        so a gradient of this pass would read other numbers than those that were used.
+    writes_elsewhere : bool
+        Whether the model has written on a tensor itself although a copy stood in its place.
     """
 
     writes_more: bool = False
+    writes_elsewhere: bool = False
 
 
 @contextmanager
-def as_found(model: nn.Module, modules: list[nn.Module] | None = None) -> Iterator[Guarded]:
+def as_found(model: nn.Module, modules: list[nn.Module] | None = None, *, copies: bool = False) -> Iterator[Guarded]:
     """Run the model in evaluation mode without weight gradients; leave it bitwise as it was.
 
-    ``modules`` are all modules of the model, itself first, where they are known.
+    ``modules`` are all modules of the model, itself first, where they are known. With ``copies`` the model works on
+    copies of the tensors that it is known to write, so that a gradient may be taken after the pass.
 
     What is put back, also when the model raises: the training flag of every submodule,
     ``requires_grad`` of every parameter, buffers and parameters that the forward pass changed or
@@ -95,7 +99,7 @@ def as_found(model: nn.Module, modules: list[nn.Module] | None = None) -> Iterat
         attributes = _Attributes(modules)
         learning = [tensor for tensor in (*parameters, *attributes.tensors) if tensor.requires_grad]
         tensors = _Tensors(modules, attributes.tensors)
-        written = Written(model, modules, attributes, parameters, first=tensors.first)
+        written = Written(modules, parameters, first=tensors.first, copies=copies)
         states = RandomStates(parameters, attributes.generators)
         found = Guarded()
         fast = torch.backends.mha.get_fastpath_enabled()
@@ -112,8 +116,8 @@ def as_found(model: nn.Module, modules: list[nn.Module] | None = None) -> Iterat
             torch.backends.mha.set_fastpath_enabled(fast)
             for module in training:
                 module.training = True
-            changed = tensors.restore()
-            found.writes_more = written.restore(changed)
+            written.take_away()
+            found.writes_more, found.writes_elsewhere = written.restore(tensors.restore())
             attributes.restore()
             for parameter in learning:
                 if parameter.is_leaf:
@@ -181,21 +185,21 @@ class _Tables:
     """
 
     def __init__(self, tables: list[dict[str, Any]]) -> None:
-        self.tables = tables
+        self._tables = tables
         self._keys, self._values = self._now()
         self._sizes = list(map(len, tables))
 
     def _now(self) -> tuple[list[str], list[Any]]:
-        return list(chain.from_iterable(self.tables)), list(chain.from_iterable(map(dict.values, self.tables)))
+        return list(chain.from_iterable(self._tables)), list(chain.from_iterable(map(dict.values, self._tables)))
 
     def restore(self) -> None:
         """Restore the content of every dictionary."""
         keys, values = self._now()
         same = len(values) == len(self._values) and all(map(operator.is_, values, self._values))
-        if same and keys == self._keys and list(map(len, self.tables)) == self._sizes:
+        if same and keys == self._keys and list(map(len, self._tables)) == self._sizes:
             return
         begin = 0
-        for table, size in zip(self.tables, self._sizes, strict=True):
+        for table, size in zip(self._tables, self._sizes, strict=True):
             table.clear()
             rows = slice(begin, begin + size)
             table.update(zip(self._keys[rows], self._values[rows], strict=True))
@@ -282,17 +286,6 @@ class _Attributes:
                 self.tensors.append(value)
         else:
             self.generators.append(value)
-
-    def exchange(self, copies: dict[int, Tensor]) -> None:
-        """Put copies in the places of some tensors (by id), until ``restore``."""
-        for table in self._tables.tables:
-            exchange(table, copies)
-        for value, _ in self._held:
-            if isinstance(value, dict):
-                exchange(value, copies)
-            elif isinstance(value, list | deque):
-                for place, item in enumerate(value):
-                    value[place] = copies.get(id(item), item)
 
     def restore(self) -> None:
         """Restore every attribute and the content of every container; remove new ones."""

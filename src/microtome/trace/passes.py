@@ -70,7 +70,9 @@ def take(
         rules.recall(net.model, (*names, output_layer, *net.head.record, images.shape, images.dtype, images.device))
     try:
         return _take(net, images, target, names, gradient, rules, replace, output_layer, grad_output)
-    except (UnknownGraphError, OverwrittenError):  # now it is known what to watch, and what to copy
+    except (UnknownGraphError, OverwrittenError) as error:  # now it is known what to watch, and what to copy
+        if isinstance(error, OverwrittenError) and not error.again:
+            raise
         if rules is not None:
             rules.forget()
     return take(

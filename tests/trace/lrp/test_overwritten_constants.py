@@ -39,11 +39,15 @@ class Model(nn.Module):
             self.norm.running_mean.data.add_(1)
         elif self.written == "weight":
             self.norm.weight.data.neg_()
+        elif self.written == "weight, new data":
+            self.norm.weight.data = -self.norm.weight.data
         return self.head(z)
 
 
 @pytest.mark.parametrize("rules", ["epsilon", "z-plus", "gamma"])
-@pytest.mark.parametrize("written", ["matrix", "a part of it", "variance", "mean, past its version", "weight"])
+@pytest.mark.parametrize(
+    "written", ["matrix", "a part of it", "variance", "mean, past its version", "weight", "weight, new data"]
+)
 def test_relevance_reads_the_value_that_was_used(written: str, rules: str) -> None:
     found, expected = (
         attribution.lrp(Network(Model(name), (3, 6, 6)), IMAGES, 1, rules=rules) for name in (written, "")

@@ -166,7 +166,8 @@ class BatchNorms:
 
     def add(self, bound: dict[str, Any]) -> Constants:
         """Note a batch norm by its arguments; returns the function that tells its scale and shift."""
-        self._waiting.append(bound)
+        # By their memory: the model may give a weight other memory (``weight.data = y``) after its use.
+        self._waiting.append({key: x.detach() if isinstance(x, Tensor) else x for key, x in bound.items()})
         return partial(self._of, len(self._waiting) - 1)
 
     def _of(self, place: int) -> tuple[Tensor, Tensor]:

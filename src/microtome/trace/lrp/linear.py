@@ -192,7 +192,7 @@ def linear_maps(kind: str, bound: dict[str, Any]) -> tuple[Map, Map, Tensor, int
     shaped = x if list(x.shape) == shape else x.new_empty(1).expand(shape)
 
     def adjoint(signal: Tensor, w: Tensor) -> Tensor:
-        back = torch.ops.aten.convolution_backward(
+        back: Tensor = torch.ops.aten.convolution_backward(
             signal[None] if alone else signal,
             shaped,
             w,
@@ -206,7 +206,7 @@ def linear_maps(kind: str, bound: dict[str, Any]) -> tuple[Map, Map, Tensor, int
             [True, False, False],
         )[0]
         back = back[0] if alone else back
-        return back[tuple(slice(0, size) for size in x.shape)] if any(uneven) else back  # type: ignore[no-any-return]  # torch.ops has no types
+        return back[tuple(slice(0, size) for size in x.shape)] if any(uneven) else back
 
     return forward, adjoint, weight, 1 if transposed else 0
 

@@ -192,7 +192,6 @@ class Gamma(Rule):
     def share(self, operator: Linear, arriving: Tensor) -> Shared:
         """Share with what agrees with the output made stronger."""
         z = operator.output
-
         parts = []
         for sign in (True, False):
             part = arriving * (z > 0 if sign else z < 0)

@@ -6,6 +6,7 @@ tensor is probed as a function of one number, and the rule acts at the operation
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -41,7 +42,7 @@ class _Seen(set[str]):
         return self.everything or super().__contains__(kind)
 
 
-class RectifierRules(RuleSet):
+class RectifierRules(RuleSet, ABC):
     """Rules that act at rectifiers; subclasses define the action.
 
     The forward pass runs as the model wrote it. Afterwards the values that are functions of one tensor are
@@ -197,9 +198,9 @@ class RectifierRules(RuleSet):
             self._note(f'the nonlinearity that ends in "{value.kind}" ({value.name}) cannot be probed: {error}')
             return Kind("other", failed=True)
 
+    @abstractmethod
     def rectify(self, node: Any, kind: Kind, ends: set[Any]) -> None:
         """Set the rule at a rectifier: at the node of its output, with the nodes of what it reads."""
-        raise NotImplementedError
 
     def _note(self, text: str) -> None:
         note = f"{self.name}: {text}; it was not recognised as a rectifier, and its gradient stands."

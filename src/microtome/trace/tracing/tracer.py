@@ -116,8 +116,7 @@ class Tracer(TorchFunctionMode):
         self._calls: dict[str, int] = {}
         self._scopes: list[_Scope] = []
         self._origins: Origins | None = None
-        self._guarded = False
-        self._constants = PassConstants()
+        self._guarded, self._constants = False, PassConstants()
         # Modules whose inputs and outputs hooks of the user's may change.
         self._hooked_inputs: Set[nn.Module] = frozenset()
         self._hooked_outputs: Set[nn.Module] = frozenset()
@@ -142,7 +141,8 @@ class Tracer(TorchFunctionMode):
             self._rules.opaque("the model, which is scripted or traced,")
         modules = [module for _, module in self._modules]
         hooks = without_backward_hooks([] if self._backward_hooks else modules)
-        with as_found(self._model, modules) as found, hooks, torch.inference_mode(False), torch.set_grad_enabled(grad):
+        guarded = as_found(self._model, modules, copies=self._grad)
+        with guarded as found, hooks, torch.inference_mode(False), torch.set_grad_enabled(grad):
             self._guarded = True
             try:
                 output = self.run_as_is(images)
@@ -153,8 +153,8 @@ class Tracer(TorchFunctionMode):
                     self._origins.release()
             if self._grad:
                 align_batch_norm_gradients([*tensors(output), *self.value.values()], images)
-        if self._grad and found.writes_more:
-            raise OverwrittenError
+        if self._grad and (found.writes_more or found.writes_elsewhere):
+            raise OverwrittenError(again=not found.writes_elsewhere)
         return output
 
     def run_as_is(self, images: Tensor) -> Any:
