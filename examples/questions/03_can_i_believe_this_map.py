@@ -53,8 +53,8 @@ guided.plot()
 
 # %%
 
-relevance = attribution.randomisation(net, images[:4], "integrated-gradients")
-relevance.plot()
+integrated = attribution.randomisation(net, images[:4], "integrated-gradients")
+integrated.plot()
 
 # %%
 # Here the signs change at once, but the absolute values hardly change: integrated gradients are multiplied by the

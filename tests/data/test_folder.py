@@ -305,3 +305,14 @@ def test_pictures_of_a_kind_that_is_not_read_are_told(tmp_path, scene):
     (root / "dog" / "2.dcm").write_bytes(b"x")
     with pytest.warns(DataWarning, match=r"files that are not read \(1 \.dcm, 1 \.heic\)"):
         assert len(data.folder(root, SHAPE)) == 2
+
+
+def test_pictures_are_found_when_another_folder_becomes_the_current_one(tmp_path, scene, monkeypatch):
+    """Files are read late: a notebook that changes folders between its cells keeps its data set."""
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(scene).save(tmp_path / "photos/a.png")
+    monkeypatch.chdir(tmp_path / "photos")
+    found = data.folder(".", SHAPE)
+    assert (found.source, found.names) == ("photos", ("a.png",))
+    monkeypatch.chdir(tmp_path)
+    assert np.array_equal(found.subset([0]).load().pixels[0].permute(1, 2, 0).numpy(), scene)

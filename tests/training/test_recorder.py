@@ -26,7 +26,7 @@ def own_loop(recorder_of, epochs=2, steps=4):
             model.zero_grad()
             loss.backward()
             recorder.step(loss, scores, labels)
-            met.append((float(loss), int((scores.argmax(1) == labels).sum()), model.weight.grad.clone()))
+            met.append((float(loss.detach()), int((scores.argmax(1) == labels).sum()), model.weight.grad.clone()))
             with torch.no_grad():
                 for parameter in model.parameters():
                     parameter -= 0.5 * parameter.grad
@@ -103,3 +103,20 @@ def test_what_is_wrong_is_said(tmp_path):
     (tmp_path / "log.safetensors").write_bytes(b"torn")
     with pytest.raises(StoreError, match="cannot be read"):
         training.Run.read(tmp_path)
+
+
+def test_a_run_keeps_its_folder_when_another_folder_becomes_the_current_one(tmp_path, monkeypatch):
+    """A notebook changes folders between its cells: weights are written and read where the run began."""
+    (tmp_path / "later").mkdir()
+    monkeypatch.chdir(tmp_path)
+    recorder, model, _ = own_loop(lambda m: training.Recorder("runs/own", m), epochs=1)
+    read = training.Run.read("runs/own")
+    assert repr(read) == "Run(1 epochs in runs/own)"
+    monkeypatch.chdir(tmp_path / "later")
+    recorder.step(0.5)
+    recorder.epoch()
+    assert recorder.run.checkpoints == (1, 2)
+    assert len(training.Run.read(tmp_path / "runs/own")) == 2
+    assert read.checkpoints == (1,)
+    assert torch.equal(read.weights(1)["weight"], model.weight)
+    assert str(tmp_path / "runs/own") in repr(read)

@@ -44,14 +44,15 @@ class Folder:
         classes: Sequence[str] | None,
         classes_by_name: bool = False,
     ) -> None:
-        self.files = tuple(files)
+        # Absolute, since files are read later, when another folder may be the current one.
+        self.files = tuple(file.absolute() for file in files)
         self.shape = inputs.shape(input_shape)
-        self.root = root
-        self.source = root.name
+        self.root = root.absolute()
+        self.source = self.root.name
         self.labels = labels
         self.classes = None if classes is None else tuple(classes)
         self.classes_by_name = classes_by_name
-        self.names = tuple(file.relative_to(root).as_posix() for file in files)
+        self.names = tuple(file.relative_to(self.root).as_posix() for file in self.files)
 
     def __len__(self) -> int:
         return len(self.files)

@@ -90,7 +90,7 @@ class Recorder:
         gradients: bool = True,
         keep: Collection[int] | None = None,
     ) -> None:
-        self.folder = None if folder is None else Path(folder)
+        self.folder = None if folder is None else Path(folder).absolute()
         self.model = model
         self.settings = dict(settings or {})
         self.gradients = gradients

@@ -34,12 +34,16 @@ class Run:
     settings
         Settings that the loop stored: learning rate, seed and the like.
     folder
-        The run's folder.
+        The run's folder, kept as an absolute path.
     """
 
     records: tuple[Mapping[str, Any], ...]
     settings: Mapping[str, Any]
     folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.folder is not None:  # weights are read later, when another folder may be the current one
+            object.__setattr__(self, "folder", self.folder.absolute())
 
     @classmethod
     @checks_types
@@ -61,7 +65,7 @@ class Run:
         return len(self.records)
 
     def __repr__(self) -> str:
-        where = "" if self.folder is None else f" in {self.folder}"
+        where = "" if self.folder is None else f" in {_shown(self.folder)}"
         return f"Run({len(self)} epochs{where})"
 
     def _repr_html_(self) -> str:
@@ -70,7 +74,7 @@ class Run:
         stride = max(1, -(-len(self) // _SHOWN))
         shown = [record for place, record in enumerate(self.records) if (len(self) - 1 - place) % stride == 0]
         table = Table.of([{key.replace("_", " "): record[key] for key in numbers} for record in shown])
-        where = "in memory only" if self.folder is None else f"in the folder {self.folder}"
+        where = "in memory only" if self.folder is None else f"in the folder {_shown(self.folder)}"
         kept = value_text(list(self.checkpoints))
         lines = [f"The record is {where}; weights are stored for the epochs: {kept}."]
         if stride > 1:
@@ -163,6 +167,12 @@ class Run:
         if self.folder is None:
             raise StoreError("the run was kept in memory only; give the recorder a folder to keep weights.")
         return self.folder / f"epoch-{epoch:05d}.safetensors"
+
+
+def _shown(folder: Path) -> Path:
+    """The folder as a person would write it: from the current folder if it is below it."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
 def _is_number(value: Any) -> bool:
