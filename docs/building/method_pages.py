@@ -30,6 +30,7 @@ def setup(app: Any) -> dict[str, bool]:
     """Write the pages before Sphinx reads the folder."""
     app.connect("builder-inited", lambda app: write(Path(app.srcdir)))
     app.connect("autodoc-skip-member", elsewhere)
+    app.connect("autodoc-process-docstring", spare_initials, priority=900)  # after numpydoc
     return {"parallel_read_safe": True}
 
 
@@ -138,6 +139,11 @@ def used_in(examples: Path) -> defaultdict[str, list[tuple[str, str]]]:
     return found
 
 
+def spare_initials(app: Any, what: str, name: str, member: Any, options: Any, lines: list[str]) -> None:
+    """Keep a reference that begins with an initial, such as M. Raghu, from being read as item M of a list."""
+    lines[:] = [re.sub(r"^(\s*\.\. \[[^\]]+\] )(?=\w+\. )", r"\1\\", line) for line in lines]
+
+
 def escaped(text: str) -> str:
-    """Plain text as reStructuredText takes it."""
-    return re.sub(r"([*_`|\\])", r"\\\1", text)
+    """Plain text as reStructuredText takes it; what begins like an item of a list (M. Raghu) is none."""
+    return re.sub(r"([*_`|\\]|^(?=\w+[.)] ))", r"\\\1", text)
