@@ -94,3 +94,12 @@ def test_two_functions_under_one_name_are_refused(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(InputError, match="two methods are registered as"):
         inner(_named("one", "make.<locals>.probe"))
     assert registry.method("inner").function.__wrapped__ is closure
+
+
+def test_what_takes_more_than_a_network_and_images_says_what_it_needs():
+    """The table and the pages say "any network" of a method that names no need."""
+    enough = {"net", "image", "images", "target"}
+    for name, method in registry.methods().items():
+        parameters = inspect.signature(method.function).parameters.values()
+        needed = {one.name for one in parameters if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD}
+        assert method.needs or needed <= enough, name

@@ -6,7 +6,6 @@ import ast
 import importlib
 import inspect
 import re
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ def write(docs: Path) -> None:
     folder = docs / "methods"
     folder.mkdir(exist_ok=True)
     uses = used_in(docs.parent / "examples")
-    pages = {f"{name}.rst": page(method, uses[method.function.__name__]) for name, method in registry.methods().items()}
+    pages = {f"{name}.rst": page(method, uses_of(method, uses)) for name, method in registry.methods().items()}
     pages["index.rst"] = index()
     for old in folder.glob("*.rst"):
         if old.name not in pages:
@@ -108,7 +107,8 @@ def facts(method: Method) -> list[str]:
 def called(path: str, method: Method) -> str:
     """The shortest call: every option that has no default by its name."""
     parameters = inspect.signature(method.function).parameters.values()
-    needed = [each for each in parameters if each.default is each.empty]
+    further = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [each for each in parameters if each.default is each.empty and each.kind not in further]
     given = [each.name if each.kind != each.KEYWORD_ONLY else f"{each.name}=..." for each in needed]
     return f"found = {path.removeprefix('microtome.')}({', '.join(given)})\nfound.plot()"
 
@@ -125,18 +125,24 @@ def public(method: Method) -> str:
     return f"{method.function.__module__}.{name}"
 
 
-def used_in(examples: Path) -> defaultdict[str, list[tuple[str, str]]]:
-    """By function: the pages that call it, each with the statement that does."""
-    found: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+def used_in(examples: Path) -> list[tuple[str, str, str]]:
+    """Calls on the pages: the function as it is written, such as ``units.tuning``, the page, and the statement."""
+    found = []
     folders = {"stories": "examples", "questions": "questions"}
     for path in sorted(examples.glob("*/*.py"), reverse=True):  # the long stories first
         source = path.read_text(encoding="utf-8")
         for statement in ast.parse(source).body:
             code = ast.get_source_segment(source, statement) or ""
-            for call in ast.walk(statement):
-                if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
-                    found[call.func.attr].append((f"{folders[path.parent.name]}/{path.stem}", code))
+            calls = (one.func for one in ast.walk(statement) if isinstance(one, ast.Call))
+            where = f"{folders[path.parent.name]}/{path.stem}"
+            found += [(ast.unparse(one), where, code) for one in calls if isinstance(one, ast.Attribute)]
     return found
+
+
+def uses_of(method: Method, uses: list[tuple[str, str, str]]) -> list[tuple[str, str]]:
+    """The pages that call a method, each with the statement; ``training.evaluate`` is not ``attribution.evaluate``."""
+    path = public(method)
+    return [(where, code) for written, where, code in uses if path.endswith(f".{written}")]
 
 
 def spare_initials(app: Any, what: str, name: str, member: Any, options: Any, lines: list[str]) -> None:

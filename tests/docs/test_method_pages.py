@@ -60,3 +60,22 @@ def test_every_reference_begins_with_its_first_author(method_pages):
         document = read("\n".join(lines))
         (cited,) = (*document.findall(nodes.footnote), *document.findall(nodes.citation))
         assert cited[1].astext().split()[0] == entry.replace("*", "").split()[2], entry
+
+
+def test_a_page_uses_a_method_only_if_it_calls_it_by_its_folder(method_pages, tmp_path):
+    """Functions of several folders have one name: ``compare``, ``evaluate``, ``invert``."""
+    (tmp_path / "stories").mkdir()
+    calls = "maps = attribution.compare(net)\nright = training.evaluate(model)\nplane = information.plane(net, run)\n"
+    (tmp_path / "stories/01_first.py").write_text(calls)
+    uses = method_pages.used_in(tmp_path)
+    seen = {name for name, method in registry.methods().items() if method_pages.uses_of(method, uses)}
+    assert seen == {"information-plane"}
+    (use,) = method_pages.uses_of(registry.methods()["information-plane"], uses)
+    assert use == ("examples/01_first", "plane = information.plane(net, run)")
+
+
+def test_the_shortest_call_names_what_has_no_default(method_pages):
+    call = method_pages.called("microtome.training.information.compare", registry.methods()["compare-planes"])
+    assert call.splitlines()[0] == "found = training.information.compare(runs)"
+    call = method_pages.called("microtome.attribution.grad_cam", registry.methods()["grad-cam"])
+    assert call.splitlines()[0] == "found = attribution.grad_cam(net, images)"

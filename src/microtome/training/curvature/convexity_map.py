@@ -73,7 +73,14 @@ class ConvexityMap(Result, drawing="training.curvature_figures:convexity_map"):
         return Table(("|smallest / largest|", "value"), rows, _NOTE)
 
 
-@register("hessian-convexity", rows=("F3",), paper="li2018visualizing", kind="training", quantity="ratio")
+@register(
+    "hessian-convexity",
+    rows=("F3",),
+    paper="li2018visualizing",
+    needs="labelled images",
+    kind="training",
+    quantity="ratio",
+)
 def convexity_map(
     net: Network,
     dataset: Dataset,

@@ -66,7 +66,12 @@ class HessianEigenvalues(Result, drawing="training.curvature_figures:eigenvalues
 
 
 @register(
-    "hessian-eigenvalues", rows=("F3",), paper="yao2020pyhessian", kind="training", quantity="loss per squared weight"
+    "hessian-eigenvalues",
+    rows=("F3",),
+    paper="yao2020pyhessian",
+    needs="labelled images",
+    kind="training",
+    quantity="loss per squared weight",
 )
 def eigenvalues(
     net: Network,

@@ -116,7 +116,7 @@ class SpectralDensity(Result, drawing="training.curvature_figures:spectral_densi
 
 
 @register(
-    "hessian-density", rows=("F3",), paper="ghorbani2019investigation", kind="training",
+    "hessian-density", rows=("F3",), paper="ghorbani2019investigation", needs="labelled images", kind="training",
     quantity="loss per squared weight",
 )  # fmt: skip
 def spectral_density(

@@ -44,7 +44,13 @@ class PlaneComparison(Result, drawing="training.information_figures:comparison")
         return Table(columns, tuple(rows), _NOTE)
 
 
-@register("compare-planes", rows=("F6", "F8"), paper="shwartzziv2017opening", kind="training")
+@register(
+    "compare-planes",
+    rows=("F6", "F8"),
+    paper="shwartzziv2017opening",
+    needs="checkpoints of several runs",
+    kind="training",
+)
 def compare(runs: Mapping[str, NetworkRuns], **options: Any) -> PlaneComparison:
     """Planes of several runs: of training shares with their generalisation errors, of depths, of activations [1]_.
 

@@ -47,7 +47,13 @@ class GradientPhases(Result, drawing="training.information_figures:gradient_phas
     crossing: Tensor
 
 
-@register("gradient-phases", rows=("F7",), paper="shwartzziv2017opening", kind="training")
+@register(
+    "gradient-phases",
+    rows=("F7",),
+    paper="shwartzziv2017opening",
+    needs="the recorded gradients of a run",
+    kind="training",
+)
 def gradient_phases(run: NetworkRuns | Run) -> GradientPhases:
     r"""Drift and diffusion: mean and standard deviation of the gradients, for each layer [1]_.
 

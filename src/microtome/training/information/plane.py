@@ -137,7 +137,7 @@ class _States(Protocol):
         ...
 
 
-@register("information-plane", rows=("F5", "H7"), paper="shwartzziv2017opening", kind="training")
+@register("information-plane", rows=("F5", "H7"), paper="shwartzziv2017opening", needs="checkpoints", kind="training")
 def plane(
     run: NetworkRuns | Run,
     net: Network | None = None,

@@ -87,7 +87,14 @@ class UsableInformation(Result, drawing="training.usable_information_figures:usa
         return Table(columns, tuple(rows), _NOTE)
 
 
-@register("usable-information", rows=("F5", "H7"), paper="xu2020theory", kind="training", quantity="bit")
+@register(
+    "usable-information",
+    rows=("F5", "H7"),
+    paper="xu2020theory",
+    needs="labelled images",
+    kind="training",
+    quantity="bit",
+)
 def usable_information(
     net: Network,
     dataset: Dataset,

@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 __all__ = ["between"]
 
 
-@register("loss-between", rows=("F2",), paper="goodfellow2015qualitatively", kind="training", quantity="mean loss")
+@register(
+    "loss-between",
+    rows=("F2",),
+    paper="goodfellow2015qualitatively",
+    needs="two networks of one architecture, and labelled images",
+    kind="training",
+    quantity="mean loss",
+)
 def between(
     net_a: Network,
     net_b: Network,

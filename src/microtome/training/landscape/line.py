@@ -28,7 +28,14 @@ __all__ = ["centred", "check_points", "line", "treatment"]
 _MOST = 4_000_000  # points of a line or plane; each takes a pass over the images
 
 
-@register("loss-line", rows=("F1", "F3"), paper="li2018visualizing", kind="training", quantity="mean loss")
+@register(
+    "loss-line",
+    rows=("F1", "F3"),
+    paper="li2018visualizing",
+    needs="labelled images",
+    kind="training",
+    quantity="mean loss",
+)
 def line(
     net: Network,
     dataset: Dataset,

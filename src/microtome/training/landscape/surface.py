@@ -31,7 +31,14 @@ __all__ = ["surface"]
 _MARGIN = 0.15  # margin around a path, as a share of its range
 
 
-@register("loss-surface", rows=("F1", "F3", "F4"), paper="li2018visualizing", kind="training", quantity="mean loss")
+@register(
+    "loss-surface",
+    rows=("F1", "F3", "F4"),
+    paper="li2018visualizing",
+    needs="labelled images",
+    kind="training",
+    quantity="mean loss",
+)
 def surface(
     net: Network,
     dataset: Dataset,
