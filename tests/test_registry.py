@@ -96,10 +96,17 @@ def test_two_functions_under_one_name_are_refused(monkeypatch: pytest.MonkeyPatc
     assert registry.method("inner").function.__wrapped__ is closure
 
 
-def test_what_takes_more_than_a_network_and_images_says_what_it_needs():
+def test_what_takes_more_than_a_network_and_images_says_what_it_needs() -> None:
     """The table and the pages say "any network" of a method that names no need."""
     enough = {"net", "image", "images", "target"}
     for name, method in registry.methods().items():
         parameters = inspect.signature(method.function).parameters.values()
         needed = {one.name for one in parameters if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD}
         assert method.needs or needed <= enough, name
+
+
+def test_a_method_with_sizes_of_windows_is_long_work() -> None:
+    """The explorer lets methods of up to ten passes overtake others; one pass for each window is no such method."""
+    for name, method in registry.methods(registry.EXPLAINING).items():
+        if "stride" in inspect.signature(method.function).parameters:
+            assert method.cost > 10, name

@@ -117,7 +117,8 @@ class OcclusionProgress(Progress):
     unoccluded: float = 0.0
 
 
-@register("occlusion", rows=("C2",), paper="zeiler2014visualizing", quantity="probability lost")
+# The cost depends on window and stride; this is that of windows of 16 at a stride of 8 on 224 x 224.
+@register("occlusion", rows=("C2",), paper="zeiler2014visualizing", quantity="probability lost", cost=150.0)
 def occlusion(
     net: Network,
     images: Any,
