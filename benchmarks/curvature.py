@@ -1,16 +1,16 @@
 """How long do the largest eigenvalues of the loss's Hessian take? 10 of them to 1e-3, against curvlinops 3.0.1.
 
-``python -m benchmarks.curvature [lenet] [mlp]``; the peer comes by ``pip install --no-deps`` of curvlinops-for-pytorch
-3.0.1, backpack-for-pytorch, einconv, einops, linear_operator, opt_einsum and unfoldNd. Both in float32 on one thread,
-CPU seconds in turns. The peer's Hessian is a SciPy operator; ``scipy.sparse.linalg.eigsh`` asks for 10 eigenvalues at
-the upper end with a tolerance of 1e-3. Ours asks for the same 10 and one at the lower end. The floor is as many
-products as ours takes, by two calls of ``torch.autograd.grad`` each. "largest difference" is that of the ten from the
-ten of the peer with a tolerance of 1e-6, as a share of the largest.
+``python -m benchmarks.curvature [lenet] [mlp]``. Both in float32 on one thread, CPU seconds in turns. The peer's
+Hessian is a SciPy operator; ``scipy.sparse.linalg.eigsh`` asks for 10 eigenvalues at the upper end with a tolerance of
+1e-3. Ours asks for the same 10 and one at the lower end. The floor is as many products as ours takes, by two calls of
+``torch.autograd.grad`` each. "largest difference" is that of the ten from the ten of the peer with a tolerance of 1e-6,
+as a share of the largest.
 """
 
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,6 +21,10 @@ from microtome import Network, data, training
 
 IMAGES = 500
 K = 10
+INSTALL = (
+    "pip install --no-deps curvlinops-for-pytorch==3.0.1 backpack-for-pytorch einconv einops linear_operator "
+    "opt_einsum unfoldNd"
+)
 
 
 def mlp() -> nn.Module:
@@ -34,7 +38,7 @@ BUILD = {"lenet": lenet, "mlp": mlp}
 
 def measured(name: str) -> turns.Row:
     """One network, trained for an epoch."""
-    from curvlinops import HessianLinearOperator
+    curvlinops = turns.peer("curvlinops", INSTALL)
     from scipy.sparse.linalg import eigsh
 
     digits = data.mnist_5000()
@@ -48,8 +52,8 @@ def measured(name: str) -> turns.Row:
     weights = [parameter.requires_grad_() for parameter in model.parameters()]
     products = {"peer": 0}
 
-    def peer(tolerance: float = 1e-3) -> object:
-        made = HessianLinearOperator(
+    def peer(tolerance: float = 1e-3) -> Any:
+        made = curvlinops.HessianLinearOperator(
             model, nn.CrossEntropyLoss(), weights, [(images, labels)], check_deterministic=False
         ).to_scipy()
         apply, products["peer"] = made._matvec, 0

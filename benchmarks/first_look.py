@@ -51,7 +51,7 @@ def _digits(images: int) -> dict[str, Any]:
         shard = PatchSurvey(net, images, shard=(number, _SHARD))
         streaming_pass.read(net, data, shard.readers, batch=64, within=shard.within)
         total.absorb(shard.summary())
-    total.result(None, 9)
+    total.result(None, 9, None)
     spent = time.process_time() - begun
     return {"images": images, "seconds": spent, "peak GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
 

@@ -230,6 +230,7 @@ class TwoCheckpoints(Run):
     """A run that kept a model's weights, and those of half their size, in memory."""
 
     checkpoints = (0, 1)  # type: ignore[assignment]  # a property of its base
+    _kept: list[dict[str, Tensor]]
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__((), {})

@@ -1,12 +1,12 @@
 """How long does a loss surface take? 21 x 21 points x 5,000 MNIST images, against loss-landscapes 3.0.6.
 
-``python -m benchmarks.landscape [lenet] [resnet20]``; the peer comes by ``pip install --no-deps
-loss-landscapes==3.0.6``. CPU seconds in turns, one thread; a few points are timed and the times multiplied. The peer's
-plane differs: its directions are uniform in [0, 1], and its grid is shifted by one cell in every second row. So the
-benchmark compares the work (passes over all images) and not the picture. The peer takes all images as one batch, as its
-examples do. The floor is those passes in plain torch in batches of 64. ``tolerance .02`` is a surface whose points use
-as many images, in one order, as a standard error of 2 % of the loss needs. ``bfloat16`` takes convolutions in bfloat16
-and compares 9 points with float32: the time of both is counted. ResNet-20 sees 500 images.
+``python -m benchmarks.landscape [lenet] [resnet20]``. CPU seconds in turns, one thread; a few points are timed and the
+times multiplied. The peer's plane differs: its directions are uniform in [0, 1], and its grid is shifted by one cell in
+every second row. So the benchmark compares the work (passes over all images) and not the picture. The peer takes all
+images as one batch, as its examples do. The floor is those passes in plain torch in batches of 64. ``tolerance .02`` is
+a surface whose points use as many images, in one order, as a standard error of 2 % of the loss needs. ``bfloat16``
+takes convolutions in bfloat16 and compares 9 points with float32 on at most 512 images: the time of both is counted.
+ResNet-20 sees 500 images.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from torch.nn.functional import cross_entropy
 from benchmarks import turns
 from microtome import Network, data, training, zoo
 
+INSTALL = "pip install --no-deps loss-landscapes==3.0.6"
 POINTS = 21 * 21
-COMPARED = 9  # points that a run in bfloat16 compares with float32
+COMPARED, COMPARED_IMAGES = 9, 512  # points, and images of each, that a run in bfloat16 compares with float32
 SIZES = {"lenet": (5000, 3), "resnet20": (500, 3)}  # images, points along each direction that are timed
 
 
@@ -36,8 +37,8 @@ def lenet() -> nn.Module:
 
 def measured(name: str) -> turns.Row:
     """One network: trained for an epoch, then its surface in each program."""
-    import loss_landscapes
-    from loss_landscapes.metrics import Loss
+    loss_landscapes = turns.peer("loss_landscapes", INSTALL)
+    metrics = turns.peer("loss_landscapes.metrics", INSTALL)
 
     count, timed = SIZES[name]
     digits = data.mnist_5000()
@@ -48,7 +49,7 @@ def measured(name: str) -> turns.Row:
     net = Network(model, (1, 28, 28))
     images = torch.stack([some[index][0] for index in range(count)])
     labels = torch.tensor([some[index][1] for index in range(count)])
-    metric = Loss(cross_entropy, images, labels)
+    metric = metrics.Loss(cross_entropy, images, labels)
 
     def ours(**options: object) -> training.LossSurface:
         return training.landscape.surface(net, some, steps=timed, **options)
@@ -69,9 +70,7 @@ def measured(name: str) -> turns.Row:
     times = turns.seconds(runs, 3, warm=False)
     quick, rough = times.pop("tolerance .02"), times.pop("bfloat16")
     scale = POINTS / timed**2
-    # Of the 9 points, the run in bfloat16 takes two rounds in it and one in float32.
-    point, compared = (rough[0] - times["ours"][0]) / (2 * timed**2), times["ours"][0] / timed**2
-    bfloat16 = POINTS * point + COMPARED * (point + compared)
+    bfloat16 = in_bfloat16(rough[0], times["ours"][0], timed**2, count)
     row = turns.row(
         f"loss surface, {POINTS} points x {count:,} images", name, times, "plain passes", dict.fromkeys(times, scale)
     )
@@ -91,6 +90,17 @@ def measured(name: str) -> turns.Row:
         float(((off.loss - whole.loss).abs() / whole.loss).max()), 4
     )
     return row
+
+
+def in_bfloat16(rough: float, exact: float, points: int, images: int) -> float:
+    """Seconds of a whole surface in bfloat16, of those of a few points: in it with the comparison, and in float32.
+
+    Each of the points is taken in bfloat16 on all images, and for the comparison in both on the first of them.
+    """
+    share = min(COMPARED_IMAGES / images, 1.0)
+    exact_point = exact / points
+    point = (rough / points - share * exact_point) / (1 + share)
+    return POINTS * point + COMPARED * share * (point + exact_point)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ a map of exact ones, by openTSNE or by us.
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,7 +68,7 @@ def measured(name: str, found: Features, repeat: int) -> turns.Row:
     """Time and accuracy of both maps."""
     import openTSNE
 
-    maps: dict[str, object] = {}
+    maps: dict[str, Any] = {}
 
     def ours() -> None:
         maps["ours"] = tsne(found)

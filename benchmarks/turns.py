@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import nn
@@ -86,6 +88,14 @@ def chosen(arguments: Sequence[str], known: Sequence[str]) -> list[str]:
         print(f"there is no network {unknown[0]}; known: {', '.join(known)}", file=sys.stderr)
         raise SystemExit(2)
     return list(arguments) or list(known)
+
+
+def peer(module: str, command: str) -> ModuleType:
+    """A peer's module; if it is not installed, the program ends and says how it is."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise SystemExit(f"the peer is not installed ({error.name} is missing): {command}") from error
 
 
 def peak(module: str, *arguments: str) -> float:

@@ -88,7 +88,7 @@ class _Pixels(TorchFunctionMode):
         while node is not None and node not in self.values and operator(node) in _MOVES | _AFFINE:
             made.append(node)
             live = [reached for reached, _ in node.next_functions if reached is not None]
-            trained = operator(node) == "NativeBatchNorm" and node._saved_training
+            trained = operator(node) == "NativeBatchNorm" and node._saved_training  # type: ignore[attr-defined]  # of this kind of node
             node = live[0] if len(live) == 1 and not trained else None
         if node in self.values:
             self.values |= dict.fromkeys(made, output.detach().clone())  # others read the last one only
