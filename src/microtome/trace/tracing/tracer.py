@@ -22,7 +22,7 @@ from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.signatures import is_inplace, refined
 from microtome.trace.operators.spellings import spelling
 from microtome.trace.origins import Origins, calling_place, is_transformed, maker
-from microtome.trace.tracing import broken_pass
+from microtome.trace.tracing import broken_pass, memory_order
 from microtome.trace.tracing.pass_constants import PassConstants
 from microtome.trace.tracing.pass_values import PassValues, Stop, main_tensor
 from microtome.trace.tracing.watching import INPUT, Observer, Replacement, Rules
@@ -175,6 +175,7 @@ class Tracer(TorchFunctionMode):
             When microtome raises, not the model.
         """
         hooks: list[RemovableHandle] = []
+        readers = memory_order.readers(self._modules) if self._observer is None else []  # it sees what the model reads
         if self._all_modules or self._touched:
             hooks = [*self._input_hooks(), *self._output_hooks()]
         if self._all_modules:
@@ -183,6 +184,7 @@ class Tracer(TorchFunctionMode):
             for module in self._touched_modules():
                 hooks.append(module.register_forward_pre_hook(self._enter, prepend=True))
                 hooks.append(module.register_forward_hook(self._leave, prepend=True))
+        hooks += [module.register_forward_pre_hook(self._in_order, with_kwargs=True) for module in readers]
         try:
             self._scopes.append(_Scope("", None, None))
             if self._needs_operations():
@@ -281,6 +283,14 @@ class Tracer(TorchFunctionMode):
             name = self._scopes[-1].name + INPUT
             if name in self._record:
                 self._values.keep(name, inputs[0])
+
+    def _in_order(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> memory_order.Arguments:
+        """Lay out what a module reads; these operations are not the model's and get other names."""
+        self._scopes.append(_Scope(f"{self._scopes[-1].name}/order", None, None))
+        try:
+            return memory_order.in_order(module, args, kwargs)
+        finally:
+            self._scopes.pop()
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         return None if module in self._hooked_outputs else self._leave_by_own_hook(module, args, output)

@@ -13,6 +13,7 @@ from microtome.trace.operators.nested_tensors import tensors
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.origins import Origins
 from microtome.trace.receptive_fields import Field
+from microtome.trace.tracing import memory_order
 from microtome.trace.tracing.untouched_values import Untouched
 
 
@@ -99,6 +100,7 @@ class Watcher:
         held = sum(value.numel() for value in read if isinstance(value, nn.Parameter))
         index = len(self.nodes)
         scope = self._open[-1].name if self._open else ""
+        memory_order.note(self._open[-1].module if self._open else None, call)
         inputs = tuple(dict.fromkeys(node for _, node in known))
         self.nodes.append(Node(call.name, kept(call.kind, outputs[0]), inputs, spread, held, scope, hidden))
         self.order.append(("operation", index))
