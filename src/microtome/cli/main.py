@@ -18,6 +18,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 import microtome
 from microtome.cli.run_file import expand
+from microtome.cli.work_line import shown
 from microtome.errors import DataWarning, MicrotomeError, ModelWarning, StoreWarning, is_out_of_memory
 
 __all__ = ["app", "main", "run"]
@@ -57,6 +58,7 @@ _COMMANDS = {
     "hand_net_command": ("hand_net",),
     "completion_command": ("completion",),
 }
+_TELLS_ITSELF = ("atlas", "train", "serve")  # commands that show their work in their own way
 for _file, _functions in _COMMANDS.items():
     for _function in _functions:
         app.command(f"microtome.cli.commands.{_file}:{_function}", name=_function.replace("_", "-"))
@@ -78,7 +80,8 @@ def run(tokens: Sequence[str]) -> int:
     """
     try:
         _describe(tokens)
-        with _plain_warnings():
+        own = tokens[:1] and tokens[0] in _TELLS_ITSELF
+        with _plain_warnings(), contextlib.nullcontext() if own else shown(sys.stderr):
             app(expand(tokens), exit_on_error=False, print_error=False, result_action="return_value")
     except MicrotomeError as error:
         return _fail(str(error))
