@@ -96,9 +96,10 @@ def build(
         See :func:`microtome.atlas.engine.executor`. By default several processes on several cores, for
         a recipe that does not name a GPU; otherwise this process.
     progress : function, optional
-        Called with a :class:`~microtome.progress.Progress` when a stage begins and after each result. The remaining
-        time is weighted by the expected cost of the results; ``numbers`` holds the expected ``seconds`` on one core
-        and, after the selection, the expected ``megabytes`` of the folder.
+        Called with a :class:`~microtome.progress.Progress` when a stage begins and after results. The remaining
+        time is that of the plan, corrected by kind of result by the times measured so far; ``numbers`` holds the
+        ``seconds`` expected at the start of the stage on one core and, after the selection, the expected
+        ``megabytes`` of the folder.
     options : mapping of str to str, optional
         The options of the command line as typed, for the commands on pages; by default those that the
         recipe represents.
