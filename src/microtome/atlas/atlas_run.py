@@ -29,7 +29,7 @@ from microtome.atlas.topics import TOPICS
 from microtome.atlas.topics.training.kept_run import check_run
 from microtome.errors import InputError
 from microtome.loading import RunConfig, Subject
-from microtome.loading.own_functions import is_own, own_function
+from microtome.loading.own_functions import in_a_file, is_own, own_function
 from microtome.progress import Listener, in_words
 
 __all__ = ["Report", "build"]
@@ -233,8 +233,15 @@ def _absolute(source: RunConfig | Subject) -> RunConfig | Subject:
     """A recipe that is valid in any working folder."""
     if not isinstance(source, RunConfig):
         return source
-    return dataclasses.replace(source, data=_absolute_path(source.data), weights=_absolute_path(source.weights),
-                               run=_absolute_path(source.run))  # fmt: skip
+    place, colon, factory = source.model.rpartition(":")
+    model = f"{_absolute_path(place)}{colon}{factory}" if in_a_file(place) else source.model
+    return dataclasses.replace(
+        source,
+        model=model,
+        data=_absolute_path(source.data),
+        weights=_absolute_path(source.weights),
+        run=_absolute_path(source.run),
+    )
 
 
 def _absolute_path(path: str | None) -> str | None:

@@ -64,7 +64,7 @@ class ModelOptions:
         str,
         Parameter(
             help="A network by name, zoo:NAME, timm:NAME, torchvision:NAME, hf:NAME or hf:FOLDER; or your own, "
-            "module:function, in the current folder or on PYTHONPATH."
+            "file.py:function, or module:function in the current folder or on PYTHONPATH."
         ),
     ]
     weights: Annotated[
