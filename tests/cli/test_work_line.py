@@ -151,7 +151,7 @@ def test_every_command_says_what_it_is_doing() -> None:
 
 
 @pytest.mark.parametrize("command", STEPS)
-def test_a_command_says_its_steps(
+def test_a_command_says_its_steps_and_its_lines_fit_the_terminal(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small.write(tmp_path)
@@ -160,11 +160,14 @@ def test_a_command_says_its_steps(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     sys.modules.pop("nets", None)
+    monkeypatch.setenv("COLUMNS", "80")
     heard: list[Progress] = []
     monkeypatch.setattr(work_line.WorkLine, "__call__", lambda line, at: heard.append(at))
     model = MODEL if command != "information" else []
     assert run([command, *STEPS[command], *model, "-o", "found.safetensors"]) == 0, capsys.readouterr().err
     assert heard
+    said = capsys.readouterr()
+    assert not [line for line in f"{said.out}\n{said.err}".splitlines() if len(line) > 80]
 
 
 def test_work_that_has_no_steps_says_that_it_goes_on(
