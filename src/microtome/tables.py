@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
-__all__ = ["Table", "aligned", "in_lines"]
+__all__ = ["NO_BREAK", "NUMBER_AND_UNIT", "Table", "aligned", "in_lines"]
 
-_NO_BREAK = "\u00a0"
-_NUMBER_AND_UNIT = re.compile(r"(?<=\d) (?=%|(?:px|ms|s|MB|bits?|nats?|minutes|hours)\b)")
+NO_BREAK = "\u00a0"
+NUMBER_AND_UNIT = re.compile(r"(?<=\d) (?=%|(?:px|ms|s|MB|bits?|nats?|minutes|hours)\b)")
 _WIDTH = 110  # of notes, where the terminal is wider
 _GAP = 2  # blanks between columns
 _NARROWEST = 16  # characters of a column that is wrapped
@@ -169,12 +169,12 @@ def in_lines(text: str, width: int | None, hang: int | None = None) -> str:
     if width is None:
         return text
     lines: list[str] = []
-    for line in _NUMBER_AND_UNIT.sub(_NO_BREAK, text).split("\n"):
+    for line in NUMBER_AND_UNIT.sub(NO_BREAK, text).split("\n"):
         start = len(line) - len(line.lstrip())
         further = " " * (start + 2 if hang is None else hang)
         wrapped = textwrap.wrap(line, width, subsequent_indent=further, break_long_words=False, break_on_hyphens=False)
         lines += wrapped if len(line) > width else [line]
-    return "\n".join(lines).replace(_NO_BREAK, " ")
+    return "\n".join(lines).replace(NO_BREAK, " ")
 
 
 def _lines(cells: list[list[str]], width: int | None) -> str:
