@@ -3,8 +3,12 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
 
 from microtome import __version__
+from microtome.result_html import unbroken
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "docs" / "building"), str(ROOT / "tests")]
@@ -56,3 +60,13 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
     "default_thumb_file": str(Path(__file__).parent / "pictures" / "unit.png"),
 }
+
+
+def setup(app: Sphinx) -> None:
+    """Pages on which no line ends between a number and its unit."""
+
+    def whole(_app: Sphinx, _page: str, _template: str, context: dict[str, Any], _tree: object) -> None:
+        if "body" in context:
+            context["body"] = unbroken(context["body"])
+
+    app.connect("html-page-context", whole)

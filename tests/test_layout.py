@@ -35,3 +35,9 @@ def test_a_question_is_answered_by_a_file_that_exists(question: str, answer: str
     files = re.findall(r"`([^`]+)`", answer)
     assert files
     assert not [file for file in files if not (SOURCES / file).is_file()]
+
+
+def test_no_file_is_longer_than_400_lines() -> None:
+    files = [*SOURCES.rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
+    long = {str(path): count for path in files if (count := path.read_text(encoding="utf-8").count("\n")) > 400}
+    assert not long

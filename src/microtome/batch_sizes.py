@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from microtome.errors import InputError
+from microtome.progress import Clock
 
 if TYPE_CHECKING:
     from microtome.network import Network
@@ -71,6 +72,7 @@ def in_passes(
     torch.cuda.OutOfMemoryError
         When one image alone, or the given batch, needs more memory than the device has.
     """
+    clock = Clock(None, count)
     memory = memory_of(net) if memory is None else memory
     if batch is not None:
         first = check_count(batch, "batch")
@@ -102,6 +104,7 @@ def in_passes(
         if stop < count:
             size = max(1, int(memory.free() * _NEXT_SHARE / max(memory.used() / (stop - start), 1)))
         start = stop
+        clock.step("images, points or windows", start)
     return results
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 from torch import Tensor
 
-from microtome.tables import Table
+from microtome.tables import NO_BREAK, NUMBER_AND_UNIT, Table
 
 _ITEMS = 8  # items of a list that a caption names; the others are counted
 _LETTERS = 80  # length limit of a value in a table of fields
 _TENSOR = re.compile(r"tensor\((.+)\) (\w{8})")  # a tensor in a provenance: its shape and a digest
+_NO_PROSE = re.compile(r"(<(?:script|style|code|pre|textarea)\b.*?</(?:script|style|code|pre|textarea)>|<[^>]*>)", re.S)
 _ROWS = 40  # rows of a table that starts open; a longer table opens on a click
 
 
@@ -84,7 +85,20 @@ def page(title: str, lines: Iterable[str], table: Table, below: Iterable[str] = 
     """A title, a few sentences, a table (folded if long), and sentences below it."""
     above = "".join(f"<p>{html.escape(line)}</p>" for line in lines)
     notes = "".join(f"<p><small>{html.escape(line)}</small></p>" for line in below)
-    return f"<div><p><strong>{html.escape(title)}</strong></p>{above}{folded(table)}{notes}</div>"
+    return unbroken(f"<div><p><strong>{html.escape(title)}</strong></p>{above}{folded(table)}{notes}</div>")
+
+
+def unbroken(page: str) -> str:
+    r"""HTML in which no line ends between a number and its unit; tags, scripts, styles and code stay as they are.
+
+    Examples
+    --------
+    >>> unbroken('<p title="5 px">69.9 % of 14 px</p><code>--window 5 px</code>')
+    '<p title="5 px">69.9\xa0% of 14\xa0px</p><code>--window 5 px</code>'
+    """
+    parts = _NO_PROSE.split(page)
+    parts[::2] = [NUMBER_AND_UNIT.sub(NO_BREAK, text) for text in parts[::2]]
+    return "".join(parts)
 
 
 def folded(table: Table) -> str:

@@ -48,3 +48,17 @@ def test_what_is_no_function_is_an_error_before_anything_runs(recipe: RunConfig,
     with pytest.raises(InputError, match="registered methods are always in the atlas"):
         build(recipe, tmp_path / "out", methods=["grad-cam"])
     assert not (tmp_path / "out").exists()
+
+
+def test_other_processes_open_a_model_that_is_named_by_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small.write(tmp_path)
+    (tmp_path / "nets.py").rename(tmp_path / "drawn_nets.py")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    recipe = RunConfig("./drawn_nets.py:build", input_shape=(1, 12, 10), data="images")
+    report = build(recipe, tmp_path / "out", size=FEW, engine="processes", workers=1, topics=[ATTRIBUTION_MAPS])
+    assert report.made
+    assert not report.failed
+    assert "--model ./drawn_nets.py:build" in next((tmp_path / "out" / "images").glob("*.html")).read_text()

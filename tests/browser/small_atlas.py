@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 
 from browser.drawn import at
-from browser.small_units import DIGITS, MADE, WIDTHS, SmallUnits
+from browser.small_layers import SmallLayers
+from browser.small_units import DIGITS, MADE, WIDTHS
 from microtome.atlas import widgets as pages
 from microtome.atlas.widgets import to_class, to_unit
 
 
-class SmallAtlas(SmallUnits):
+class SmallAtlas(SmallLayers):
     """Makes all pages; ``build`` returns the atlas."""
 
     # -- images --------------------------------------------------------------------------------------------------

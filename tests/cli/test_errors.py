@@ -43,6 +43,12 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Image.new("L", (10, 12)).save(tmp_path / "pets" / name / "a.png")
     (tmp_path / "two.txt").write_text("cat\ndog\n")
     (tmp_path / "names.txt").write_text("cat\ndog\nfish\n")
+    (tmp_path / "a").mkdir()
+    for name in ("nets.py", "nets.txt"):
+        (tmp_path / "a" / name).write_text(small.MODULE)
+    (tmp_path / "a" / "broken.py").write_text("import torch\n1 / 0\n")
+    (tmp_path / "a" / "script.py").write_text("import sys\nsys.exit(3)\n")
+    (tmp_path / "a" / "needs.py").write_text("import no_such_package\n")
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("mine")
     (tmp_path / "run.toml").write_text('model = "nets:build"\ninput-shape = [1, 12, 10]\nbugdet = "quick"\n')
@@ -97,8 +103,14 @@ MISTAKES = {
     "factory of no module": (factory("nets:nothing"), ["dict", "torch.nn.Module"]),
     "factory not there": (factory("nets:biuld"), ['no "biuld"', "Nearest: build"]),
     "module not there": (factory("nest:build"), ['"nest"', "PYTHONPATH", "Nearest: nets"]),
-    "file in place of a module": (factory("nets.py:build"), ['"nets:build"', "not by its file"]),
-    "path in place of a module": (factory("./a/nets.py:build"), ['"nets:build"', "folder a"]),
+    "file not there": (factory("a/nest.py:build"), ['no file "a/nest.py"', "Nearest: a/nets.py"]),
+    "file of no function of that name": (factory("nets.py:biuld"), ['"nets.py" has no "biuld"', "Nearest: build"]),
+    "function of a file that raises": (factory("nets.py:raises"), ["RuntimeError", "backbone.ckpt", "of nets.py"]),
+    "function of a file of no module": (factory("nets.py:nothing"), ["dict", "torch.nn.Module"]),
+    "file that raises": (factory("a/broken.py:build"), ["ZeroDivisionError", "line 2 of broken.py"]),
+    "file that ends itself": (factory("a/script.py:build"), ["SystemExit", "line 2 of script.py"]),
+    "file that needs a package": (factory("a/needs.py:build"), ['needs "no_such_package"', "nor installed"]),
+    "file that is no Python": (factory("a/nets.txt:build"), ["no Python file"]),
     "folder in place of a picture": (explain(photo="images"), ["images is a folder"]),
     "other class folders than classes": (
         ["prune", *MODEL, "--data", "pets", "-o", "a.safetensors"],

@@ -31,7 +31,7 @@ def test_a_function_is_found_by_its_module() -> None:
         ("def brightness(a): ...", "mine.py:brightnes", "Nearest: brightness"),
         ("x = 1", "mine.py:x", "a function was expected; "),
         ("1 / 0", "mine.py:f", "raises ZeroDivisionError"),
-        ("", "no_such_module_here:f", "cannot be imported"),
+        ("", "no_such_module_here:f", "there is no Python module"),
     ],
 )
 def test_mistakes_are_told(

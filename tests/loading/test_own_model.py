@@ -1,10 +1,11 @@
-"""A model from a name: what a mistyped factory is offered."""
+"""A model from a name: by its module or its file, and what a mistyped factory is offered."""
 
 from __future__ import annotations
 
 import sys
 
 import pytest
+import torch
 
 from microtome.errors import ModelError
 from microtome.loading import build
@@ -41,3 +42,16 @@ def test_a_module_and_a_class_without_arguments_are_taken():
 def test_a_class_that_needs_arguments_says_how_to_write_a_factory():
     with pytest.raises(ModelError, match=r"Needs.* raises: TypeError.*width"):
         build("my_nets:Needs")
+
+
+def test_a_file_is_named_by_its_path_and_may_import_from_its_folder(tmp_path):
+    place = tmp_path / "my project" / "nets.v2.py"
+    place.parent.mkdir()
+    place.write_text("from blocks_beside import Block\ndef make(): return Block()\nready = Block()\n")
+    (place.parent / "blocks_beside.py").write_text(
+        "import torch\nclass Block(torch.nn.Linear):\n    def __init__(self): super().__init__(2, 2)\n"
+    )
+    first, again = build(f"{place}:make"), build("my project/nets.v2.py:make")
+    assert type(first).__name__ == "Block"
+    assert torch.equal(first.weight, again.weight)  # random weights come from a fixed state
+    assert type(build(f"{place}:ready")).__name__ == "Block"

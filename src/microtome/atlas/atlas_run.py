@@ -29,7 +29,7 @@ from microtome.atlas.topics import TOPICS
 from microtome.atlas.topics.training.kept_run import check_run
 from microtome.errors import InputError
 from microtome.loading import RunConfig, Subject
-from microtome.loading.own_functions import is_own, own_function
+from microtome.loading.own_functions import in_a_file, is_own, own_function
 from microtome.progress import Listener, in_words
 
 __all__ = ["Report", "build"]
@@ -96,9 +96,10 @@ def build(
         See :func:`microtome.atlas.engine.executor`. By default several processes on several cores, for
         a recipe that does not name a GPU; otherwise this process.
     progress : function, optional
-        Called with a :class:`~microtome.progress.Progress` when a stage begins and after each result. The remaining
-        time is weighted by the expected cost of the results; ``numbers`` holds the expected ``seconds`` on one core
-        and, after the selection, the expected ``megabytes`` of the folder.
+        Called with a :class:`~microtome.progress.Progress` when a stage begins and after results. The remaining
+        time is that of the plan, corrected by kind of result by the times measured so far; ``numbers`` holds the
+        ``seconds`` expected at the start of the stage on one core and, after the selection, the expected
+        ``megabytes`` of the folder.
     options : mapping of str to str, optional
         The options of the command line as typed, for the commands on pages; by default those that the
         recipe represents.
@@ -232,8 +233,15 @@ def _absolute(source: RunConfig | Subject) -> RunConfig | Subject:
     """A recipe that is valid in any working folder."""
     if not isinstance(source, RunConfig):
         return source
-    return dataclasses.replace(source, data=_absolute_path(source.data), weights=_absolute_path(source.weights),
-                               run=_absolute_path(source.run))  # fmt: skip
+    place, colon, factory = source.model.rpartition(":")
+    model = f"{_absolute_path(place)}{colon}{factory}" if in_a_file(place) else source.model
+    return dataclasses.replace(
+        source,
+        model=model,
+        data=_absolute_path(source.data),
+        weights=_absolute_path(source.weights),
+        run=_absolute_path(source.run),
+    )
 
 
 def _absolute_path(path: str | None) -> str | None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from microtome.atlas.engine import Inline, available_cores, one_thread
 from microtome.atlas.execution.agenda import Agenda
+from microtome.atlas.execution.expected_time import ExpectedTime
 from microtome.atlas.planning import first_look
 from microtome.atlas.store import Store, recall
 from microtome.atlas.task import Job, Refusal, Task
@@ -29,6 +30,7 @@ __all__ = ["Execution", "Failure", "perform"]
 _TELLING = ("layer", "method", "image", "unit", "shard")  # options that identify a task in messages
 
 
+_TELLING_EVERY = 10.0  # seconds between two reports while no task ends
 _TRIES = 3  # of a task, before the run continues without it
 
 
@@ -52,9 +54,6 @@ class Failure:
         return f"{self.task.job}{f' ({about})' if about else ''}: {self.cause}"
 
 
-_TRUSTED = 30.0  # planned seconds after which measured times weigh as much as the plan
-
-
 @dataclass(frozen=True)
 class Execution:
     """Executes tasks on an engine.
@@ -71,6 +70,7 @@ class Execution:
     workers: int | None
     jobs: Mapping[str, Job]
     failures: list[Failure] = field(default_factory=list)
+    expected: ExpectedTime = field(default_factory=ExpectedTime)
 
     def execute(self, stage: str, tasks: Sequence[Task], **numbers: float) -> int:
         """Run the tasks whose results are missing; at a time one more than the number of workers is submitted.
@@ -88,24 +88,27 @@ class Execution:
         tasks = [task for task in tasks if task not in useless] if useless else tasks
         agenda = Agenda(tasks, self.store.whole)
         missing = agenda.count
-        there, left, began = len(tasks) - missing, agenda.cost, time.monotonic()
+        self.expected.begin(agenda.open)
+        there, began = len(tasks) - missing, time.monotonic()
         cores = 1 if isinstance(self.pool, Inline) else self.workers or available_cores()
-        numbers["seconds"] = left
-        self._tell(Progress(stage, there, len(tasks), 0.0, left / cores, numbers))
+        numbers["seconds"] = self.expected.remaining
+        self._tell(Progress(stage, there, len(tasks), 0.0, self.expected.remaining / cores, numbers))
         running: dict[Future[float], Task] = {}
         limit = 1 if isinstance(self.pool, Inline) else 2 * cores
-        worked, tries = 0.0, Counter[str]()
+        tries = Counter[str]()
         _OPENED[_token(self.source)] = self.subject
         while True:
             for task in agenda.take(limit - len(running)):
                 running[self._submit(task)] = task
             if not running:
                 break
-            ended, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+            ended, _ = concurrent.futures.wait(
+                running, timeout=_TELLING_EVERY, return_when=concurrent.futures.FIRST_COMPLETED
+            )
             for future in ended:
-                task = running.pop(future)
+                task, seconds = running.pop(future), None
                 try:
-                    future.result()
+                    seconds = future.result()
                     closed = agenda.finish(task)
                 except concurrent.futures.CancelledError as error:
                     raise EngineError(
@@ -119,12 +122,11 @@ class Execution:
                         agenda.put_back(task)
                         continue
                     closed = self._give_up(agenda, task, error)
-                there, worked = there + len(closed), worked + sum(one.cost for one in closed)
-                elapsed = time.monotonic() - began
-                # Real seconds per planned second: first 1, later as measured.
-                each = (elapsed + _TRUSTED / cores) / (worked + _TRUSTED)
-                remaining = each * (left - worked)
-                self._tell(Progress(stage, there, len(tasks), elapsed, max(remaining, 0.0), numbers))
+                there += len(closed)
+                for one in closed:
+                    self.expected.finish(one, seconds)
+            remaining = self.expected.remaining / cores if agenda.open else 0.0
+            self._tell(Progress(stage, there, len(tasks), time.monotonic() - began, remaining, numbers))
         for task in agenda.unneeded():
             self.store.remove(task.key)
         return missing - (len(self.failures) - len(failed) - len(useless))

@@ -12,6 +12,7 @@ from microtome.attribution.own_method import MethodsLike, chosen_methods
 from microtome.attribution.result import Attribution
 from microtome.inputs import Target
 from microtome.network import Network
+from microtome.progress import reported
 from microtome.results import Result, provenance
 from microtome.tables import Table
 
@@ -117,7 +118,7 @@ def compare(
     """
     found = chosen_methods(methods)
     results: dict[str, Attribution] = {}
-    for name, one in found.items():
+    for name, one in reported(found.items(), lambda item: item[0]):
         options = _usual(name, net) if one.usual else one.options
         results[name] = one.method.function(net, images, target, **options)
     return Comparison(

@@ -18,7 +18,7 @@ from microtome.batch_sizes import check_count, fitting, in_passes
 from microtome.errors import InputError
 from microtome.inputs import Target
 from microtome.network import Network
-from microtome.progress import Listener, Progress
+from microtome.progress import Clock, Listener, Progress
 from microtome.registry import register
 from microtome.results import keep_on_device, stated
 from microtome.trace.delta.cost import share_within_reach
@@ -363,11 +363,14 @@ def _covered(
 ) -> Tensor:
     """Logits (N, n, K) of each image under each box; with a listener, a few rows of boxes at a time."""
     at_once = fitting(net, batch) * (4 if batch is None and evaluator is patched else 1)
-    parts = [boxes] if tell is None else boxes.split(columns * max(1, at_once // columns))
-    found = []
+    clock = Clock(None, len(images) * len(boxes))
+    heard = clock.heard or tell is not None
+    parts = boxes.split(columns * max(1, at_once // columns)) if heard else [boxes]
+    found: list[Tensor] = []
     for i in range(len(images)):
         for part in parts:
             found.append(evaluator(net, images[i : i + 1], part, filling[i : i + 1], batch))
+            clock.step("windows", sum(map(len, found)))
             if tell is not None:
                 tell(i, part, found[-1])
     return torch.cat(found).reshape(len(images), len(boxes), -1)

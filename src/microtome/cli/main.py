@@ -17,7 +17,9 @@ from typing import Any
 from cyclopts import App, CycloptsError, Parameter
 
 import microtome
+from microtome.cli.output import tell_beside
 from microtome.cli.run_file import expand
+from microtome.cli.work_line import shown
 from microtome.errors import DataWarning, MicrotomeError, ModelWarning, StoreWarning, is_out_of_memory
 
 __all__ = ["app", "main", "run"]
@@ -57,6 +59,7 @@ _COMMANDS = {
     "hand_net_command": ("hand_net",),
     "completion_command": ("completion",),
 }
+_TELLS_ITSELF = ("atlas", "train", "serve")  # commands that show their work in their own way
 for _file, _functions in _COMMANDS.items():
     for _function in _functions:
         app.command(f"microtome.cli.commands.{_file}:{_function}", name=_function.replace("_", "-"))
@@ -78,7 +81,8 @@ def run(tokens: Sequence[str]) -> int:
     """
     try:
         _describe(tokens)
-        with _plain_warnings():
+        own = tokens[:1] and tokens[0] in _TELLS_ITSELF
+        with _plain_warnings(), contextlib.nullcontext() if own else shown(sys.stderr):
             app(expand(tokens), exit_on_error=False, print_error=False, result_action="return_value")
     except MicrotomeError as error:
         return _fail(str(error))
@@ -117,13 +121,13 @@ def _plain_warnings() -> Iterator[None]:
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
         if issubclass(category, DataWarning | ModelWarning | StoreWarning):
-            sys.stderr.write("" if str(message) in emitted else f"warning: {message}\n")
+            if str(message) not in emitted:
+                tell_beside(f"warning: {message}")
             emitted.add(str(message))
         else:
             shown(message, category, *place, **options)
 
-    notes, handler = logging.getLogger("microtome"), logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("note: %(message)s"))
+    notes, handler = logging.getLogger("microtome"), _Notes()
     notes.addHandler(handler)
     try:
         with warnings.catch_warnings():
@@ -133,8 +137,15 @@ def _plain_warnings() -> Iterator[None]:
         notes.removeHandler(handler)
 
 
+class _Notes(logging.Handler):
+    """Writes each note of the library as a line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tell_beside(f"note: {record.getMessage()}")
+
+
 def _fail(message: str) -> int:
-    sys.stderr.write(f"error: {message}\n")
+    tell_beside(f"error: {message}")
     return 2
 
 

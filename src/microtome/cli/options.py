@@ -4,7 +4,6 @@
 # resolved among the names of its own file.
 
 import glob
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from microtome.cli.output import tell_beside
 from microtome.errors import InputError
 
 if TYPE_CHECKING:  # torch is imported by the command that runs, not by its help
@@ -64,7 +64,7 @@ class ModelOptions:
         str,
         Parameter(
             help="A network by name, zoo:NAME, timm:NAME, torchvision:NAME, hf:NAME or hf:FOLDER; or your own, "
-            "module:function, in the current folder or on PYTHONPATH."
+            "file.py:function, or module:function in the current folder or on PYTHONPATH."
         ),
     ]
     weights: Annotated[
@@ -122,7 +122,7 @@ class ModelOptions:
             output=self.scores,
         )
         if config.random_weights and not replaced:
-            sys.stderr.write(f"note: {self.model} has random weights here; {_trained(config)}.\n")
+            tell_beside(f"note: {self.model} has random weights here; {_trained(config)}.")
         return config
 
     def network(self) -> "Network":

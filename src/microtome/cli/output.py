@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from microtome.errors import InputError, StoreError
+from microtome.tables import in_lines
 
 if TYPE_CHECKING:
     from microtome.results import Result
     from microtome.tables import Table
 
-__all__ = ["check", "check_place", "save", "tell", "tell_table", "writable"]
+__all__ = ["check", "check_place", "columns", "save", "say", "tell", "tell_beside", "tell_table", "writable"]
 
 _FIGURES = (".png", ".svg", ".pdf")
+_NARROWEST = 40  # columns of a terminal; narrower ones break the lines themselves
 
 
 def save(result: Result, path: Path | None, *, as_json: bool = False, **options: object) -> None:
@@ -34,7 +37,7 @@ def save(result: Result, path: Path | None, *, as_json: bool = False, **options:
     """
     check(path)
     for note in result.notes:
-        print(f"note: {note}", file=sys.stderr)
+        tell_beside(f"note: {note}")
     if path is None:
         return
     if path.suffix.lower() == ".safetensors":
@@ -49,16 +52,42 @@ def save(result: Result, path: Path | None, *, as_json: bool = False, **options:
     print(f"wrote {path}", file=sys.stderr if as_json else sys.stdout)
 
 
-def tell(rows: Iterable[Mapping[str, Any]], line: Callable[[Mapping[str, Any]], str], *, as_json: bool) -> None:
+def columns(stream: TextIO) -> int | None:
+    """The width of the terminal that a stream is, or that ``COLUMNS`` states; None for a file or pipe.
+
+    In a file a sentence is one line, so that other programs find it.
+    """
+    if stream.isatty() or os.environ.get("COLUMNS", "").isdecimal():
+        return max(shutil.get_terminal_size().columns, _NARROWEST)
+    return None
+
+
+def say(text: str, *, hang: int | None = None) -> None:
+    """Print text in lines that fit the terminal."""
+    print(in_lines(text, columns(sys.stdout), hang))
+
+
+def tell_beside(text: str) -> None:
+    """Write a note, warning or error to stderr, in lines that fit the terminal."""
+    sys.stderr.write(f"{in_lines(text, columns(sys.stderr))}\n")
+
+
+def tell(
+    rows: Iterable[Mapping[str, Any]],
+    line: Callable[[Mapping[str, Any]], str],
+    *,
+    as_json: bool,
+    hang: int | None = None,
+) -> None:
     """Print rows, each as a line of text, or all as one JSON list.
 
-    Numbers that are not finite are null in JSON.
+    Numbers that are not finite are null in JSON. Lines that are longer than the terminal continue indented by ``hang``.
     """
     if as_json:
         print(json.dumps([_plain(dict(row)) for row in rows], ensure_ascii=False, allow_nan=False))
         return
     for row in rows:
-        print(line(row))
+        say(line(row), hang=hang)
 
 
 def tell_table(table: Table, *, as_json: bool) -> None:
@@ -66,7 +95,7 @@ def tell_table(table: Table, *, as_json: bool) -> None:
     if as_json:
         tell(table, str, as_json=True)
     else:
-        print(table)
+        print(table.text(columns(sys.stdout)))
 
 
 def writable(folder: Path) -> None:

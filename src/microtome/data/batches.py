@@ -13,6 +13,7 @@ from torch import Tensor
 from microtome.data.adapters.adapter import Dataset, Input, adapt
 from microtome.data.folder import Folder
 from microtome.errors import InputError
+from microtome.progress import reported
 
 __all__ = ["batches", "fetch", "labels"]
 
@@ -77,7 +78,7 @@ def batches(
     fetched = functools.partial(adapted.fetch, labelled=labelled)
     # Other data sets are read in the thread of their owner: their files may not be shared between threads.
     read = _ahead(fetched, parts) if isinstance(adapted.dataset, Folder) else ((part, fetched(part)) for part in parts)
-    for indices, (images, found) in read:
+    for indices, (images, found) in reported(read, "images", -(-(end - first) // batch)):
         yield indices, images, found
 
 

@@ -13,6 +13,7 @@ from microtome.gallery.finding import HOLDS, Finding
 from microtome.gallery.measurement_list import MEASUREMENTS
 from microtome.gallery.measurement_store import Outcome
 from microtome.reproduce.statements import DOCUMENTS, Statement, document
+from microtome.result_html import unbroken
 from microtome.results import write_atomically
 from microtome.version import __version__
 
@@ -106,13 +107,13 @@ def write_pages(out: Path, outcomes: dict[str, Outcome], *, quick: bool) -> Path
     for at, (shown, rows) in enumerate(documents):
         around = (documents[at - 1][0] if at else None, documents[at + 1][0] if at + 1 < len(documents) else None)
         text = environment.get_template("document.html").render(document=shown, rows=rows, around=around, **shared)
-        write_atomically(out / f"{shown.name}.html", text.encode())
+        write_atomically(out / f"{shown.name}.html", unbroken(text).encode())
     failed = [(name, one.error) for name, one in outcomes.items() if one.error]
     processor = sum(one.processor for one in outcomes.values())
     text = environment.get_template("gallery.html").render(
         documents=documents, failed=failed, processor=processor, **shared
     )
-    write_atomically(out / "index.html", text.encode())
+    write_atomically(out / "index.html", unbroken(text).encode())
     return out / "index.html"
 
 

@@ -1,15 +1,11 @@
-"""A user's model from its name: ``package.module:factory`` is imported and called."""
+"""A user's model from its name: ``path/to/file.py:factory`` or ``package.module:factory`` is imported and called."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import inspect
-import os
 import random
-import traceback
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -18,7 +14,7 @@ import torch
 from torch import nn
 
 from microtome.errors import InputError, ModelError, nearest
-from microtome.loading.own_functions import search_here
+from microtome.loading.own_functions import own_module, raised
 
 __all__ = ["build", "fixed_random_state"]
 
@@ -34,56 +30,31 @@ def build(name: str) -> nn.Module:
     Parameters
     ----------
     name : str
-        ``package.module:factory``, found on the current folder and ``PYTHONPATH``.
+        ``path/to/file.py:factory``, or ``package.module:factory`` found on the current folder and ``PYTHONPATH``.
 
     Raises
     ------
     InputError
         The name has not this form.
     ModelError
-        The module or the factory does not exist, raises, or gives no ``torch.nn.Module``.
+        The file, the module or the factory does not exist, raises, or gives no ``torch.nn.Module``.
     """
-    module_name, colon, attribute = name.partition(":")
-    if not colon or not module_name or not attribute:
-        raise InputError(f'a model is named "package.module:factory" or "zoo:name", got "{name}".')
-    if module_name.endswith(".py") or "/" in module_name or os.sep in module_name:
-        written = Path(module_name).with_suffix("")
+    place, colon, attribute = name.rpartition(":")
+    if not colon or not place or not attribute:
         raise InputError(
-            f'a model is named by its module, not by its file; got "{name}". Write "{written.name}:{attribute}" from '
-            f"inside the folder {written.parent}, or with that folder on PYTHONPATH."
+            f'a model is named "path/to/file.py:factory", "package.module:factory" or "zoo:name", got "{name}".'
         )
     with fixed_random_state():
-        found = _attribute(_imported(module_name, name), attribute, name)
+        module = own_module(place, name, error=ModelError, others=_LIBRARIES)
+    with fixed_random_state():  # again: a module draws only when it is imported for the first time
+        found = _attribute(module, attribute, place)
         model = found if isinstance(found, nn.Module) else _called(found, name)
     if not isinstance(model, nn.Module):
         raise ModelError(f'"{name}" gives an object of type {type(model).__name__}; a torch.nn.Module is expected.')
     return model
 
 
-def _imported(module_name: str, name: str) -> ModuleType:
-    search_here()
-    try:
-        return importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        missing = error.name or module_name
-        if module_name == missing or module_name.startswith(f"{missing}."):
-            raise ModelError(
-                f'there is no Python module "{missing}" for --model {name} in the current folder or on PYTHONPATH.'
-                + _beside(missing)
-            ) from error
-        raise ModelError(f'the module "{module_name}" needs "{missing}", which is not installed.') from error
-    except Exception as error:
-        raise ModelError(f'the module "{module_name}" raises on import: {_where(error)}.') from error
-
-
-def _beside(missing: str) -> str:
-    """The modules of the current folder that are named nearly so."""
-    known = [*_LIBRARIES, *(file.stem for file in Path().glob("*.py"))]
-    known += [file.parent.name for file in Path().glob("*/__init__.py")]
-    return f" Nearest: {nearest(missing, known)}."
-
-
-def _attribute(module: ModuleType, attribute: str, name: str) -> Any:
+def _attribute(module: ModuleType, attribute: str, place: str) -> Any:
     found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -91,10 +62,10 @@ def _attribute(module: ModuleType, attribute: str, name: str) -> Any:
             offered = (
                 f"Nearest: {nearest(attribute, known)}."
                 if known
-                else f"{module.__name__} itself defines no torch.nn.Module and no function without arguments. "
+                else "It defines no torch.nn.Module and no function without arguments. "
                 "Write one: def build(): return ..."
             )
-            raise ModelError(f'"{module.__name__}" has no "{attribute}" for --model {name}. {offered}')
+            raise ModelError(f'"{place}" has no "{attribute}". {offered}')
         found = getattr(found, part)
     return found
 
@@ -131,20 +102,8 @@ def _called(factory: Any, name: str) -> Any:
         raise ModelError(f'"{name}" is a {type(factory).__name__}; a function without arguments is expected.')
     try:
         return factory()
-    except Exception as error:
-        raise ModelError(f'the factory "{name}" raises: {_where(error)}.') from error
-
-
-def _where(error: Exception) -> str:
-    """What was raised and in which line of the user's code."""
-    frames = traceback.extract_tb(error.__traceback__)
-    here = __file__
-    last = next(
-        (frame for frame in reversed(frames) if frame.filename != here and "importlib" not in frame.filename), None
-    )
-    place = f" (line {last.lineno} of {Path(last.filename).name})" if last else ""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}{place}"
+    except (Exception, SystemExit) as error:
+        raise ModelError(f'the factory "{name}" raises: {raised(error)}.') from error
 
 
 @contextlib.contextmanager

@@ -27,7 +27,8 @@ class RunConfig:
     Attributes
     ----------
     model : str
-        ``package.module:factory``, ``zoo:name``, ``timm:name``, ``torchvision:name`` or ``hf:name``.
+        ``path/to/file.py:factory``, ``package.module:factory``, ``zoo:name``, ``timm:name``, ``torchvision:name`` or
+        ``hf:name``.
     input_shape : (int, int, int) or None
         Channels, height, width; None for those of the named network.
     weights : str or None

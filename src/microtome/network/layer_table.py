@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from microtome.result_html import page
-from microtome.tables import Table
+from microtome.tables import Table, in_lines
 from microtome.trace.graph import Layer
 from microtome.trace.heads.head import Head, dotted
 
@@ -15,13 +15,23 @@ _LEGEND = (
 )
 
 
-def layer_table(title: str, head: Head, layers: Iterable[Layer], notes: Sequence[str], picture: tuple[int, ...]) -> str:
+def layer_table(
+    title: str,
+    head: Head,
+    layers: Iterable[Layer],
+    notes: Sequence[str],
+    picture: tuple[int, ...],
+    *,
+    width: int | None = None,
+) -> str:
     """As text: the title, the meaning of the scores, a table of the layers, and the notes.
 
-    ``picture`` is the height and width of the network's images.
+    ``picture`` is the height and width of the network's images; ``width`` limits the lines, None for no limit.
     """
-    table = str(_table(layers, picture))
-    return "\n".join([title, _scores(head), table, *_LEGEND, *(f"note: {note}" for note in notes)])
+    table = _table(layers, picture).text(width)
+    prose = [title, _scores(head), *_LEGEND, *(f"note: {note}" for note in notes)]
+    title, scores, *below = (in_lines(line, width) for line in prose)
+    return "\n".join([title, scores, table, *below])
 
 
 def layer_page(title: str, head: Head, layers: Iterable[Layer], notes: Sequence[str], picture: tuple[int, ...]) -> str:

@@ -12,6 +12,7 @@ from microtome.data import Dataset, adapt
 from microtome.data.adapters.adapter import Expected
 from microtome.errors import InputError
 from microtome.network import Network
+from microtome.progress import reported
 from microtome.registry import register
 from microtome.representation import hsic
 from microtome.representation.feature_table import FeatureTable
@@ -221,7 +222,7 @@ def _named(net: Network, layers: str | Iterable[str] | None) -> list[str]:
 def _fill(net: Network, data: Dataset, names: list[str], reduce: str, batch: int, table: FeatureTable) -> None:
     """Run the data set through a network once."""
     adapted = adapt(data, Expected(net.input_shape, net.pixels))
-    for indices in torch.arange(len(adapted), device="cpu").split(net.admitted(batch)):
+    for indices in reported(torch.arange(len(adapted), device="cpu").split(net.admitted(batch)), "images"):
         images, _ = adapted.fetch(indices)
         for name, values in feature_rows(net, images, names, reduce).items():
             table.put(name, int(indices[0]), values)
@@ -263,7 +264,7 @@ class _Pairs:
         }
         found["defined"] = torch.zeros(shape, dtype=torch.bool, device="cpu")
         found["influential"] = torch.full((*shape, self._few), -1, device="cpu")
-        for a, row in enumerate(rows):
+        for a, row in enumerate(reported(rows, str)):
             x = hsic.normalised(left[row]) if self.own[0][row] is not None else None
             for b, column in enumerate(columns):
                 if x is None or self.own[1][column] is None:
@@ -359,7 +360,7 @@ def _null(pairs: _Pairs, count: int, permutations: int, seed: int) -> Tensor:
     slack = 1e-12 * flat.norm(dim=1)[:, None] * second.flatten(1).norm(dim=1)[None, :]  # rounding is no difference
     generator = torch.Generator().manual_seed(seed)
     above = torch.zeros_like(seen)
-    for _ in range(permutations):
+    for _ in reported(range(permutations), "permutations"):
         order = torch.randperm(len(chosen), generator=generator, device="cpu")
         above += flat @ second[:, order][:, :, order].flatten(1).T >= seen - slack
     return (above + 1) / (permutations + 1)

@@ -15,6 +15,7 @@ from microtome.data import Dataset, adapt
 from microtome.data.adapters.adapter import Expected
 from microtome.errors import InputError
 from microtome.network import Network
+from microtome.progress import reported
 from microtome.registry import register
 from microtome.representation.kernel_alignment import successive
 from microtome.results import Result, stated
@@ -160,7 +161,7 @@ def repeats(
     orders = [torch.randperm(len(data), generator=generator, device="cpu") for _ in range(permutations)]
     match, chance, p = [], [], []
     partner, correlation = {}, {}
-    for before, layer in itertools.pairwise(names):
+    for before, layer in reported(list(itertools.pairwise(names)), lambda pair: pair[1]):
         first, second = (_standardised(one) for one in _same_size(maps[before], maps[layer]))
         mean, partner[layer], correlation[layer] = _assigned(_product(first, second))
         one, other = first.float(), second.float()  # half the time, and the chance level needs no more digits
@@ -204,7 +205,7 @@ def _maps(net: Network, data: Dataset, names: list[str], batch: int) -> dict[str
     """Maps (N, units, h, w) of all images by layer."""
     found: dict[str, list[Tensor]] = {name: [] for name in names}
     adapted = adapt(data, Expected(net.input_shape, net.pixels))
-    for indices in torch.arange(len(adapted), device="cpu").split(net.admitted(batch)):
+    for indices in reported(torch.arange(len(adapted), device="cpu").split(net.admitted(batch)), "images"):
         images, _ = adapted.fetch(indices)
         for name, value in net.activations(images, names, batch=batch).items():
             found[name].append(net.layer(name).axes.maps(value, len(images)).float().cpu())

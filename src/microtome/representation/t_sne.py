@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from microtome.errors import InputError
+from microtome.progress import Clock
 from microtome.registry import register
 from microtome.representation.features import Features
 from microtome.representation.image_map import ImageMap, measures, read_features, source, varying
@@ -147,6 +148,13 @@ def embed(features: Features, perplexity: float, seed: int, before: Points | Non
     values = read_features(features)
     varying(features.values)
     check_perplexity(perplexity, len(values))
+    first_steps = 250 if before is None else 0
+    last_steps = 500 if before is None else 750
+    clock = Clock(None, first_steps + last_steps)
+
+    def report(done: int, *_: Any) -> None:
+        clock.step("steps of t-SNE", done)
+
     with one_thread():
         found, away = nearest(values, min(len(values) - 1, max(int(3 * perplexity), 10)))
         mean, components, _ = principal_axes(values)
@@ -155,10 +163,12 @@ def embed(features: Features, perplexity: float, seed: int, before: Points | Non
         similar = affinities(library, found, away, perplexity)
         moving = optimizer.prepare_initial(affinities=similar, initialization=first)
         if before is None:
-            moving.optimize(n_iter=250, exaggeration=12, momentum=0.8, inplace=True)
+            moving.optimize(n_iter=first_steps, exaggeration=12, momentum=0.8, inplace=True, callbacks=report)
         else:
             moving[:] = before
-        moving.optimize(n_iter=500 if before is None else 750, momentum=0.8, inplace=True)
+        moving.optimize(
+            n_iter=last_steps, momentum=0.8, inplace=True, callbacks=lambda done, *_: report(first_steps + done)
+        )
         points = np.array(moving)
         kl = divergence(similar.P, points)
         measured = quality(values, points, features.labels, known=(found, away))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from microtome.result_html import unbroken
 from microtome.results import write_atomically
 
 _FRAME = """<!doctype html>
@@ -72,7 +73,7 @@ def write_sections(path: Path, *, title: str, sections: Sequence[Section], made:
         escaped = {name: html.escape(text).replace("\n", "<br>") for name, text in texts.items()}
         parts.append(_SECTION.format(**escaped, pictures=drawn))
     page = _FRAME.format(title=html.escape(title), body="\n".join(parts), made=html.escape(made))
-    write_atomically(path, page.encode())
+    write_atomically(path, unbroken(page).encode())
 
 
 def write_page(path: Path, *, title: str, picture: str, caption: str, table: str, made: str) -> None:
@@ -85,7 +86,8 @@ def write_page(path: Path, *, title: str, picture: str, caption: str, table: str
     """
     fields = {"picture": picture, "caption": caption, "table": table}
     body = _BODY.format(**{name: html.escape(value) for name, value in fields.items()})
-    write_atomically(path, _FRAME.format(title=html.escape(title), body=body, made=html.escape(made)).encode())
+    page = _FRAME.format(title=html.escape(title), body=body, made=html.escape(made))
+    write_atomically(path, unbroken(page).encode())
 
 
 __all__ = ["Section", "write_page", "write_sections"]

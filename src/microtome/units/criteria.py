@@ -15,6 +15,7 @@ from microtome.data import Dataset, adapt
 from microtome.data.adapters.class_labels import UNLABELLED
 from microtome.errors import InputError, nearest
 from microtome.network import Network
+from microtome.progress import reported
 from microtome.registry import register
 from microtome.results import Result, stated
 from microtome.tables import Table
@@ -179,7 +180,7 @@ def criteria(
         shown = standard((net.input_shape[1], net.input_shape[2])) if stimuli is None else stimuli
         response = responses(net, selected, shown, size)
     value, error, p_value = {}, {}, {}
-    for layer in selected:
+    for layer in reported(selected, str):
         measured: dict[str, Measured] = {}
         if layer in sums:
             measured["variation"] = sums[layer].variation(seed)

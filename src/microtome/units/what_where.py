@@ -11,6 +11,7 @@ from torch import Tensor
 
 from microtome.errors import InputError
 from microtome.network import Network
+from microtome.progress import reported
 from microtome.registry import register
 from microtome.results import Result, stated
 from microtome.tables import Table
@@ -205,7 +206,7 @@ def _responses(net: Network, names: list[str], shown: PlacedStimuli, reduce: str
     info = {name: net.layer(name) for name in names}
     rows: dict[str, list[Tensor]] = {name: [] for name in names}
     quick = net.quick(scaled(net, with_channels(net, shown.images[:1])), names, len(shown.images), backwards=False)
-    for images in shown.images.split(batch):
+    for images in reported(shown.images.split(batch), "stimuli"):
         values = quick.activations(scaled(net, with_channels(net, images)), names, batch=batch)
         for name in names:
             rows[name].append(_reduced(info[name], values[name], len(images), reduce).double().cpu())

@@ -149,7 +149,10 @@ def test_what_is_missing_is_said_once_at_the_end(tmp_path):
     content = written(tmp_path, made)["units/relu/0.html"]
     assert content.count("No weights lead here.") == 1
     assert content.count("microtome atlas --budget full") == 1
-    assert "Not computed: tuning curves, the strongest outputs. This command adds them, in about 40 minutes" in content
+    assert (
+        "Not computed: tuning curves, the strongest outputs. This command adds them, in about 40\u00a0minutes"
+        in content
+    )
     assert content.index("<h2>A title</h2>") < content.index("Not computed")
 
 
@@ -172,12 +175,12 @@ def test_a_part_that_cannot_be_says_why(tmp_path):
 
 
 def test_a_certificate_outside_its_tolerance_is_marked(tmp_path):
-    good = pages.Number("conservation", 1.0, tolerance="within 1 % of 1")
+    good = pages.Number("conservation", 1.0, tolerance="within 1\u00a0% of 1")
     bad = pages.Number("completeness gap", 0.31, tolerance="below 0.01", ok=False)
     content = written(tmp_path, atlas(units=iter([pages.UnitPage("/relu", 0, facts=(good, bad))])))["units/relu/0.html"]
     assert content.count('class="bad"') == 1
     assert "outside: below 0.01" in content
-    assert "within tolerance: within 1 % of 1" in content
+    assert "within tolerance: within 1\u00a0% of 1" in content
 
 
 def test_how_a_figure_is_made_can_be_opened(tmp_path):
@@ -188,7 +191,7 @@ def test_how_a_figure_is_made_can_be_opened(tmp_path):
         "layer = conv2",
         "microtome explain 7.png",
         "<dd>5</dd>",
-        "1.50 s",
+        "1.50\u00a0s",
         "Selvaraju 2020",
         "Look at the strokes.",
     ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from microtome.atlas.task import Task
 
@@ -48,7 +48,11 @@ class Agenda:
         self._needed = {task.key: set(task.needs) for task in tasks if not task.interim}
         self._ready = deque(task for task in missing if not self._unmet[task.key])
         self.count = len(missing)
-        self.cost = sum(task.cost for task in missing)
+
+    @property
+    def open(self) -> Collection[Task]:
+        """The tasks that have not ended."""
+        return self._open.values()
 
     def take(self, count: int) -> Iterator[Task]:
         """The next tasks that can start, at most ``count``."""

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from microtome.atlas.site.render import templates
 from microtome.atlas.widgets import Link, Made, Picture, Widget
+from microtome.result_html import unbroken
 from microtome.results import Result
 
 __all__ = ["made_by", "page_file"]
@@ -60,7 +61,8 @@ def page_file(title: str, widget: Widget) -> bytes:
         "script": Markup(script),  # noqa: S704
         "figure": Markup(macros.figure(_Alone(), widget)),  # noqa: S704 - rendered with escaping
     }
-    return environment.get_template("page_file.html").render(title=title, policy=policy, **inside).encode()
+    whole = environment.get_template("page_file.html").render(title=title, policy=policy, **inside)
+    return unbroken(whole).encode()
 
 
 def made_by(found: Result) -> Made:

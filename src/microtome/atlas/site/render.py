@@ -30,6 +30,7 @@ from microtome.atlas.widgets import (
 )
 from microtome.atlas.wording import with_article
 from microtome.errors import StoreError
+from microtome.result_html import unbroken
 
 ASSETS = ("style.css", "atlas.js", "map_canvas.css", "map_canvas.js", "surface_canvas.css", "surface_canvas.js")
 
@@ -135,7 +136,7 @@ class _Site:
             before=view.root + before if before else None,
             after=view.root + after if after else None,
         )
-        return address, whole
+        return address, unbroken(whole)
 
 
 def templates() -> Environment:

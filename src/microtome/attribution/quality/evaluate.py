@@ -20,6 +20,7 @@ from microtome.attribution.result import Attribution
 from microtome.errors import InputError
 from microtome.inputs import Target
 from microtome.network import Network
+from microtome.progress import reported
 from microtome.registry import register
 from microtome.results import Result, keep_on_device, stated
 from microtome.tables import Table
@@ -158,7 +159,7 @@ def evaluate(
     maps[RANDOM] = _noise(checked, seed)
     measures: dict[str, Tensor] = {}
     curves: dict[str, PixelCurve] = {}
-    for name, one in maps.items():
+    for name, one in reported(maps.items(), lambda item: item[0]):
         for fill in fills:
             for trial in (deletion, insertion):
                 key = f"{name}: {trial.__name__} ({_fill_name(fill)})"

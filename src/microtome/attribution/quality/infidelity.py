@@ -15,6 +15,7 @@ from microtome.batch_sizes import check_count
 from microtome.errors import InputError
 from microtome.inputs import Target
 from microtome.network import Network
+from microtome.progress import reported
 from microtome.registry import register
 from microtome.results import Result, stated
 
@@ -119,7 +120,7 @@ def infidelity(
     score = wide(class_scores(net, checked, batch).gather(1, chosen[:, None])[:, 0])
     generator = torch.Generator().manual_seed(seed)
     foretold, changed = [], []
-    for _ in range(samples):
+    for _ in reported(range(samples), "changed images"):
         noise = (torch.randn(checked.shape[1:], generator=generator, dtype=torch.float64, device="cpu") * deviation).to(
             checked
         )

@@ -18,6 +18,7 @@ from microtome.batch_sizes import check_count
 from microtome.errors import ModelError
 from microtome.inputs import Target, copied
 from microtome.network import Network
+from microtome.progress import reported
 from microtome.registry import register
 from microtome.results import Result, stated
 
@@ -133,7 +134,7 @@ def randomisation(
     generator = torch.Generator().manual_seed(seed)
     own = dict(private.model.named_parameters())
     maps = [first.map]
-    for group in groups:
+    for group in reported(groups, lambda group: _named(list(group))):
         drawn = [own[name] for part in group.values() for name in part]
         for parameter in drawn:
             draw_anew(parameter, generator)

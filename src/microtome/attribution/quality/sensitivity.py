@@ -15,6 +15,7 @@ from microtome.batch_sizes import check_count
 from microtome.errors import InputError
 from microtome.inputs import Target
 from microtome.network import Network
+from microtome.progress import reported
 from microtome.registry import register
 from microtome.results import Result, stated
 
@@ -111,7 +112,7 @@ def max_sensitivity(
     length = before.flatten(1).norm(dim=1)
     generator = torch.Generator().manual_seed(seed)
     largest = torch.zeros_like(length)
-    for _ in range(check_count(samples, "samples")):
+    for _ in reported(range(check_count(samples, "samples")), "moved images"):
         after = wide(explain(net, nearby(net, checked, radius, generator), first.target, **chosen_options).values)
         largest = torch.maximum(largest, (after - before).flatten(1).norm(dim=1))
     return Sensitivity(

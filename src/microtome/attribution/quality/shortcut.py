@@ -16,6 +16,7 @@ from microtome.attribution.result import Attribution
 from microtome.errors import InputError
 from microtome.inputs import Target
 from microtome.network import Network
+from microtome.progress import reported
 from microtome.registry import register
 from microtome.results import Result, stated
 from microtome.tables import Table
@@ -161,7 +162,7 @@ def shortcut_share(
     maps: dict[str, Tensor] = {}
     explained = torch.empty(0, dtype=torch.long, device="cpu")
     for title, net in named.items():
-        for name, one in chosen.items():
+        for name, one in reported(chosen.items(), lambda item: item[0]):
             found: Attribution = one.method.function(net, images, target, **one.options)
             share[f"{title}: {name}"] = energy_in_mask(found, mask)
             maps[f"{title}: {name}"] = found.map[:examples].clone()

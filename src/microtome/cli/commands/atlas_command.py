@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from microtome.cli.options import ModelOptions, names
+from microtome.cli.output import say
 
 if TYPE_CHECKING:
     from microtome.atlas.atlas_run import Report
@@ -93,7 +94,7 @@ def atlas(
 
 def tell(report: Report) -> None:
     """Say what was made and where to open it."""
-    print(
+    say(
         f"{report.pages} pages in {report.seconds:.0f} s; {report.made} of {report.tasks} results were made, "
         f"the rest was there.\nOpen {report.index}"
     )

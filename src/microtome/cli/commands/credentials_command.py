@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from microtome.cli.commands.maximize_command import indices
 from microtome.cli.options import Data, Json, ModelOptions, Output
-from microtome.cli.output import check, save, tell
+from microtome.cli.output import check, save, say, tell
 
 __all__ = ["credentials"]
 
@@ -55,5 +55,5 @@ def credentials(
         as_json=json,
     )
     if not json:
-        print("An image is trusted if every measurement reaches its bound; margin: the smallest ratio of the two.")
+        say("An image is trusted if every measurement reaches its bound; margin: the smallest ratio of the two.")
     save(found, output, as_json=json)

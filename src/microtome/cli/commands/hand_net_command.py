@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from microtome.cli.output import writable
+from microtome.cli.output import say, writable
 from microtome.errors import InputError
 
 __all__ = ["hand_net"]
@@ -34,7 +34,7 @@ def hand_net(
     if not train:
         from microtome.zoo.hand_set import hand_net as built
 
-        print(built().describe())
+        say(built().describe())
         return
     from microtome import data
     from microtome.reproduce.dissecting.hand_set_digits import hand_set

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
 from microtome.cli.options import Json, ModelOptions
-from microtome.cli.output import tell
+from microtome.cli.output import columns, tell
 
 __all__ = ["layers"]
 
@@ -17,7 +19,7 @@ def layers(*, model: ModelOptions, json: Json = False) -> None:
     """
     net = model.network()
     if not json:
-        print(net)
+        print(net.text(columns(sys.stdout)))
         return
     rows = (
         {

@@ -42,4 +42,5 @@ def methods(
         ),
         lambda row: f"{row['name']:<{width}}  {row['summary']}" + (f" Needs {row['needs']}." if row["needs"] else ""),
         as_json=json,
+        hang=width + 2,
     )

@@ -26,7 +26,8 @@ class ServedModel(ModelOptions):
     model: Annotated[
         str | None,
         Parameter(
-            help="A network, zoo:NAME, timm:NAME, torchvision:NAME, hf:NAME, or your own, module:function; not needed "
+            help="A network, zoo:NAME, timm:NAME, torchvision:NAME, hf:NAME, or your own, file.py:function or "
+            "module:function; not needed "
             "with the folder of an atlas."
         ),
     ] = None  # type: ignore[assignment]  # of an atlas it is known

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from microtome.cli.commands.maximize_command import indices
 from microtome.cli.options import Data, Json, LayerName, ModelOptions, Output, Picture, pictures
-from microtome.cli.output import check, save, tell_table
+from microtome.cli.output import check, save, say, tell_table
 
 __all__ = ["activations", "dissect", "reconstruct", "top_patches", "tuning"]
 
@@ -110,7 +110,7 @@ def dissect(
     found = units.dissect(net, pictures([photo], net)[0], layer, channel)
     tell_table(found.table(), as_json=json)
     if not json:
-        print(
+        say(
             f"bias {found.bias:.4g}; largest gap between sum and output {found.gap:.2g} "
             f"(rounding allows {found.bound:.2g})"
         )

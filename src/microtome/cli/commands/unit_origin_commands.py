@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from microtome.cli.options import Data, Json, LayerName, ModelOptions, Output, Picture, names, pictures
-from microtome.cli.output import check, save, tell_table
+from microtome.cli.output import check, save, say, tell_table
 from microtome.errors import InputError
 
 __all__ = ["explain_path", "layer_repeats", "natural_filters", "what_where"]
@@ -46,7 +46,7 @@ def explain_path(
     if json:
         tell_table(found.table(), as_json=True)
     else:
-        print("\n".join(found.words()))
+        say("\n".join(found.words()))
     if not page:
         save(found, output, as_json=json)
         return
@@ -64,7 +64,7 @@ def explain_path(
         made=command,
     )
     if not json:
-        print(f"wrote {output}")
+        say(f"wrote {output}")
 
 
 def what_where(
@@ -111,7 +111,7 @@ def natural_filters(
     tell_table(found.table(), as_json=json)
     if not json:
         mean = float(found.similarity.nanmean())
-        print(f"mean similarity {mean:.3f}; random filters {found.chance:.3f} ± {found.chance_spread:.3f}")
+        say(f"mean similarity {mean:.3f}; random filters {found.chance:.3f} ± {found.chance_spread:.3f}")
     save(found, output, as_json=json)
 
 

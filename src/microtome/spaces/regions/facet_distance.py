@@ -11,6 +11,7 @@ from torch import Tensor
 
 from microtome.errors import InputError
 from microtome.network import Network
+from microtome.progress import reported
 from microtome.registry import register
 from microtome.results import Result, provenance
 from microtome.spaces.operators.linear_layer import in_double
@@ -200,7 +201,7 @@ def _lengths(net: Network, x: Tensor, count: int, seed: int, *, every: bool) -> 
     generator = torch.Generator().manual_seed(seed)
     together = max(1, _ROWS // count)
     lengths = []
-    for images in x.split(together):
+    for images in reported(x.split(together), "lengths of gradients"):
         total: Tensor | None = None
         for first in range(0, count, _ROWS):
             some = min(_ROWS, count - first)
@@ -237,7 +238,7 @@ def _nearest(
     best, normal = x.new_full((len(x),), math.inf), torch.zeros_like(x)
     chosen, checked = x.new_zeros(len(x), dtype=torch.long), x.new_zeros(len(x), dtype=torch.long)
     width = ordered.values.shape[1]
-    for start in range(0, width, _ROUND):
+    for start in reported(range(0, width, _ROUND), "facets in the order of their distance"):
         for offset in range(start, min(start + _ROUND, width)):
             open_ = (ordered.values[:, offset] < best).nonzero()[:, 0]
             for rows in open_.split(_ROWS) if len(open_) else ():

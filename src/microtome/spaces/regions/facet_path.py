@@ -11,6 +11,7 @@ from torch import Tensor
 
 from microtome.errors import InputError, ModelError, OpaqueError
 from microtome.network import Network
+from microtome.progress import Clock
 from microtome.registry import register
 from microtome.results import Result
 from microtome.spaces.operators.linear_layer import in_double
@@ -144,6 +145,7 @@ def _traced(net: Network, start: Tensor, way: Tensor, gap: float, limit: int) ->
     scores: list[Tensor] = []
     facets: list[dict[str, Any]] = []
     low, last = 0.0, start.new_empty(0)
+    clock = Clock(None, _CHUNKS)
     while ends and len(facets) <= limit:  # one more than wanted shows where the last piece ends
         try:
             at, logits, found = segments(net, start, way, low, ends[-1])
@@ -160,6 +162,7 @@ def _traced(net: Network, start: Tensor, way: Tensor, gap: float, limit: int) ->
         scores.append(logits[row] if places[:-1] else torch.cat([logits[:1], logits[row]]))
         facets += owners
         low, last = ends.pop(), logits[-1:]
+        clock.step("pieces of the path", int(low * _CHUNKS), facets=len(facets))
     edge = start.new_tensor([0.0, low])
     whole = _Cut(torch.cat([edge[:1], *places, edge[1:]]), torch.cat([*scores, last]), facets, 0.0)
     return (

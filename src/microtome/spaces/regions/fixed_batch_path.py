@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from microtome.network import Network
+from microtome.progress import reported
 from microtome.spaces.regions.exit_distance import ahead
 from microtome.spaces.regions.tangent_facets import bends
 
@@ -26,8 +27,8 @@ def stepped(net: Network, start: Tensor, way: Tensor, gap: float, limit: int) ->
     end = 1.0  # of the part that is followed
     wanted = [(i + 0.5) / _ROWS for i in range(_ROWS)]
     while wanted:
-        for some in (wanted[i : i + _ROWS] for i in range(0, len(wanted), _ROWS)):
-            pieces += _pieces(net, start, way, some)
+        for first in reported(range(0, len(wanted), _ROWS), "points of the path"):
+            pieces += _pieces(net, start, way, wanted[first : first + _ROWS])
         pieces = _disjoint(pieces)
         if len(pieces) > limit:  # pieces found later lie between these, never behind the last one that is wanted
             pieces = pieces[: limit + 1]

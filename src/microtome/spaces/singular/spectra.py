@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from microtome.network import Network
+from microtome.progress import reported
 from microtome.registry import register
 from microtome.results import Result, stated
 from microtome.spaces.operators.linear_layer import PRODUCTS, chosen_linear_layers, operator_of
@@ -93,7 +94,7 @@ def spectra(net: Network, layers: list[str] | None = None, *, view: str | None =
     ranks: dict[str, int] = {}
     tolerances: dict[str, float] = {}
     conditions: dict[str, float] = {}
-    for name in names:
+    for name in reported(names, str):
         matrix, _, views[name] = layer_matrix(net, name, None if _is_product(net, name) else view)
         m, n = int(matrix.shape[0]), int(matrix.shape[1])
         s, floor = _singular_values(matrix)

@@ -12,6 +12,7 @@ from torch import Tensor
 from microtome import data
 from microtome.errors import InputError
 from microtome.network import Network
+from microtome.progress import reported
 from microtome.registry import register
 from microtome.results import Result, stated
 from microtome.spaces.operators.jacobian import jacobian_operator
@@ -218,11 +219,11 @@ def rejected_energy(
     """
     names = chosen_linear_layers(net, layers)
     maps = {name: layer_operator(net, name) for name in names}
-    full = {name: injective(layer_map, measure=dense) is True for name, layer_map in maps.items()}
+    full = {name: injective(maps[name], measure=dense) is True for name in reported(names, "ranks of layers")}
     parts: dict[str, list[SignalPart]] = {name: [] for name in names}
     for images in _images(net, dataset):
         reads = net.activations(images, [read_by(net, name) for name in names], check=False)
-        for name in names:
+        for name in reported(names, str):
             x = images_first(net, read_by(net, name), reads[read_by(net, name)], len(images))
             for some in x.split(_together(maps[name].shape, iterations)):
                 part = signal_part(maps[name], some, threshold=threshold, iterations=iterations, dense=dense)
@@ -297,7 +298,7 @@ def kept_and_lost(
     exact = in_double(net)
     x = exact.images(net.images(images).double())
     parts: list[list[SignalPart]] = []
-    for name in names:
+    for name in reported(names, str):
         shape = (exact.activations(x[:1], [name], check=False)[name].numel(), x[0].numel())
         parts.append([
             signal_part(

@@ -11,7 +11,7 @@ import torch
 from microtome.data import Dataset, adapt
 from microtome.errors import InputError
 from microtome.network import Network
-from microtome.progress import Listener
+from microtome.progress import Listener, reported
 from microtome.registry import register
 from microtome.results import Provenance, provenance, stated
 from microtome.surgery.channels import removal
@@ -121,7 +121,7 @@ def prune(
     settings = {"rounds": rounds, "criterion": criterion, "multiply_adds": multiply_adds, "channels": channels,
              "tolerance": tolerance, "epochs": epochs, "lr": lr, "batch": batch, "sample": sample,
              "train": identity(training), "test": identity(held_out)}  # fmt: skip
-    for number in range(1, rounds + 1):
+    for number in reported(range(1, rounds + 1), "rounds of pruning"):
         note = provenance(net, "prune", seed, round=number, **settings)
         file = None if folder is None else Path(folder) / f"round-{number}.safetensors"
         if file is not None and file.exists():

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from microtome.errors import OpaqueError
 from microtome.network import Network
+from microtome.progress import reported
 from microtome.synthesis.objectives import Objective, arranged
 from microtome.synthesis.optimisation import clipping, penalties
 from microtome.synthesis.optimisation.augment import Moves
@@ -97,7 +98,7 @@ class Ascent:
         replayed = moves.of_one_shape and not self.net.random  # a recording would repeat its random numbers
         history = torch.zeros(self.steps, len(rows), device=self.net.device)
         retries = torch.zeros(len(rows), dtype=torch.int64, device=self.net.device)
-        for step in range(self.steps):
+        for step in reported(range(self.steps), "steps of ascent"):
             move = moves[step]
             score, gradient = gradient_under(move) if replayed else self._gradient(canvas, rows, moves, move)
             dead = _without_gradient(gradient) & (retries < _RETRIES)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from microtome.errors import InputError
 from microtome.network import Network
+from microtome.progress import reported
 from microtome.registry import register
 from microtome.synthesis.placement import Placement
 from microtome.synthesis.superstimuli import Superstimuli
@@ -111,9 +112,10 @@ def credentials(
     single = len(units) == len(stimuli.images)
     other = None if second is None else counterparts(net, patches.layer, units, second, patches.dataset)
     judge = _Judge(net, stimuli, patches, k, second, other)
-    further = [remade(net, stimuli, units, stimuli_seed(stimuli, one)) for one in range(restarts)] if single else []
+    tries = reported(range(restarts if single else 0), "further images")
+    further = [remade(net, stimuli, units, stimuli_seed(stimuli, one)) for one in tries]
     found: list[_Judged] = []
-    for place, unit in enumerate(units):
+    for place, unit in enumerate(reported(units, "judged units")):
         own = stimuli.images[(stimuli.channel == unit).to(stimuli.images.device)]
         judged = judge.judged(place, unit, torch.cat([own, *(one[place][None] for one in further)]), compared=single)
         best = int(judged.margin.argmax()) if retry else 0
@@ -228,7 +230,8 @@ def _retry_from_patches(
     some = [units[place] for place in failed]
     count = min(count, judge.k)
     starts = torch.stack([patch_starts(net, stimuli, patches, unit, count) for unit in some])
-    remakes = [remade(net, stimuli, some, stimuli_seed(stimuli, rank), starts[:, rank]) for rank in range(count)]
+    ranks = reported(range(count), "images from top patches")
+    remakes = [remade(net, stimuli, some, stimuli_seed(stimuli, rank), starts[:, rank]) for rank in ranks]
     for row, (place, images) in enumerate(zip(failed, torch.stack(remakes, 1), strict=True)):
         judged = judge.judged(place, some[row], images, compared=True)
         best = int(judged.margin.argmax())

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from microtome.network import Network
+from microtome.progress import reported
 from microtome.units.stimulus_tuning import circular, stimulus_shapes
 from microtome.units.stimulus_tuning.classify import Classification
 from microtome.units.stimulus_tuning.noise_floor import share_of_random_units
@@ -125,7 +126,7 @@ def colour_tunings(net: Network, layers: list[str], batch: int = 32) -> dict[str
     blanks = [torch.full((3, height, width), level, device="cpu") for level in LEVELS]
     middle = len(LEVELS) // 2
     peaks: dict[str, list[Tensor]] = {name: [] for name in layers}
-    for start in range(0, len(pictures), batch):
+    for start in reported(range(0, len(pictures), batch), "coloured stimuli"):
         images = torch.stack([blanks[middle], *pictures[start : start + batch]])
         values = net.activations(scaled(net, net.images(images, check=False)), layers, batch=len(images), check=False)
         for name, value in values.items():

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from microtome.network import Network
+from microtome.progress import reported
 from microtome.trace.graph import Layer
 from microtome.units.stimulus_tuning.stimuli import Stimuli
 from microtome.units.streaming.streaming_pass import selected_layers
@@ -56,7 +57,7 @@ def responses(net: Network, layers: list[str], stimuli: Stimuli, batch: int = 32
         name: info[name].axes.maps(value, len(blanks)) for name, value in quick.activations(blanks, layers).items()
     }
     responses = {name: _empty(blank[name], len(stimuli.images)) for name in layers}
-    for start in range(0, len(stimuli.images), batch):
+    for start in reported(range(0, len(stimuli.images), batch), "stimuli"):
         images = stimuli.images[start : start + batch]
         gray, part = images.mean(1), slice(start, start + len(images))
         values = quick.activations(scaled(net, with_channels(net, images)), layers, batch=batch)

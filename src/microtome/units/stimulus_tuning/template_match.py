@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from microtome.network import Network
+from microtome.progress import reported
 from microtome.trace.graph import Layer
 from microtome.units.stimulus_tuning import stimulus_responses
 from microtome.units.stimulus_tuning.stimuli import Stimuli
@@ -36,7 +37,7 @@ def match(
     layer = net.layer(name)
     rows, columns, _ = stimulus_responses.boxes(layer, *stimuli.images.shape[2:])
     rho, level = [], []
-    for units in torch.arange(best.numel(), device="cpu").split(batch):
+    for units in reported(torch.arange(best.numel(), device="cpu").split(batch), "matches with stimuli"):
         images = stimulus_responses.with_channels(net, stimuli.images[best[units]])
         gradient = _gradient(net, layer, images, units, place[units])
         for index, unit in enumerate(units.tolist()):

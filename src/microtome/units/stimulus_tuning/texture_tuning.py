@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from microtome.network import Network
+from microtome.progress import reported
 from microtome.units.stimulus_tuning.classify import Classification
 from microtome.units.stimulus_tuning.noise_floor import share_of_random_units
 from microtome.units.stimulus_tuning.stimulus_responses import boxes, scaled, with_channels
@@ -76,7 +77,7 @@ def texture_tunings(net: Network, layers: list[str], batch: int = 32) -> dict[st
     shown = textures((height, width))
     gray = torch.full((1, 1, height, width), 0.5, device="cpu")
     rows: dict[str, list[Tensor]] = {name: [] for name in layers}
-    for images in shown.images.split(batch):
+    for images in reported(shown.images.split(batch), "textures"):
         pictures = with_channels(net, torch.cat([gray, images]))
         values = net.activations(scaled(net, pictures), layers, batch=len(pictures), check=False)
         for name, value in values.items():

@@ -13,6 +13,7 @@ from torch import Tensor
 from microtome.data import Dataset, adapt
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
+from microtome.progress import reported
 from microtome.registry import register
 from microtome.results import Result, stated
 from microtome.tables import Table
@@ -189,7 +190,7 @@ def _patches(net: Network, dataset: Dataset, size: tuple[int, int], count: int, 
     data = adapt(dataset, net)
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(data), generator=generator, device="cpu")[:_IMAGES]
-    images = torch.cat([data.fetch(part)[0].cpu().float() for part in chosen.split(50)])
+    images = torch.cat([data.fetch(part)[0].cpu().float() for part in reported(chosen.split(50), "images")])
     high, wide = images.shape[2] - size[0] + 1, images.shape[3] - size[1] + 1
     if min(high, wide) < 1:
         raise InputError(f"the images are smaller than the kernels, {size[0]} x {size[1]}.")

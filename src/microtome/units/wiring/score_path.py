@@ -11,6 +11,7 @@ from torch import Tensor
 from microtome.attribution.relevance.unit_sums import ScoreDecomposition, decompose
 from microtome.errors import InputError, LayerError
 from microtome.network import Network
+from microtome.progress import reported
 from microtome.registry import register
 from microtome.results import Result, keep_on_device, stated
 from microtome.tables import Table
@@ -185,7 +186,7 @@ def explain_path(
     maps = {_key(layer, unit): _map(net, layer, values[layer], unit) for layer, unit in followed}
     dissections = {}
     texts = _Labels(net, labels)
-    for layer, unit in followed:
+    for layer, unit in reported(followed, lambda one: f"{one[0]}:{one[1]}"):
         found = _dissected_unit(net, images[0], layer, unit)
         if found is not None:
             dissections[_key(layer, unit)] = _labelled(net, images[0], layer, unit, found, texts)

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from microtome.cli.options import Data, Json, ModelOptions, Output, Picture, names, pictures
-from microtome.cli.output import check, save, tell, tell_table
+from microtome.cli.output import check, save, say, tell, tell_table
 from microtome.errors import InputError
 
 __all__ = ["class_residuals", "facets_between", "rejected"]
@@ -38,7 +38,7 @@ def rejected(
     some = images.subset([place * total // min(total, limit) for place in range(min(total, limit))])
     found = spaces.rejected_energy(net, some, names(layers, "--layers"))
     if not json:
-        print(f"Share of the input energy whose removal changes a layer's output by less than {found.threshold:.0%}:")
+        say(f"Share of the input energy whose removal changes a layer's output by less than {found.threshold:.0%}:")
     tell_table(found.table(), as_json=json)
     save(found, output, as_json=json)
 
@@ -62,7 +62,7 @@ def class_residuals(
     found = spaces.class_residuals(subject.net, subject.images, layer=layer)
     against = "the weights of its own unit" if found.against == "unit" else "all weights of the layer"
     if not json:
-        print(f"{found.layer}: condition number {found.condition_number:.4g}")
+        say(f"{found.layer}: condition number {found.condition_number:.4g}")
     tell(
         ({"class": name, "removed": part} for name, part in zip(found.classes, found.removed.tolist(), strict=True)),
         lambda row: (
@@ -97,5 +97,5 @@ def facets_between(
     start, end = pictures([first, second], net)
     found = spaces.facets_between(net, start, end, limit=limit)
     part = "" if found.reached == 1 else f" on the first {found.reached:.1%} of the way"
-    print(f"{found.crossed:,} facets{part}; between them the scores are straight to {found.error:.1e} of the largest")
+    say(f"{found.crossed:,} facets{part}; between them the scores are straight to {found.error:.1e} of the largest")
     save(found, output)

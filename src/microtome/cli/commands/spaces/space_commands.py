@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from microtome.cli.options import Data, Json, ModelOptions, Output, Pictures, names, pictures
-from microtome.cli.output import check, save, tell, tell_table
+from microtome.cli.output import check, save, say, tell, tell_table
 
 __all__ = ["ideal_inputs", "invert", "invertibility", "kept", "region", "signal_space", "spectra"]
 
@@ -26,7 +26,7 @@ def spectra(*, model: ModelOptions, output: Output | None = None, json: Json = F
     check(output)
     found = spaces.spectra(model.network())
     if not json:
-        print(f"{'layer':<32} {'read as':<8} {'m x n':>14} {'rank':>6} {'condition':>10}")
+        say(f"{'layer':<32} {'read as':<8} {'m x n':>14} {'rank':>6} {'condition':>10}")
     tell(
         (
             {
@@ -70,13 +70,13 @@ def signal_space(
     net = model.network()
     if triplets is not None:
         few = spaces.operator(net, layer).triplets(triplets)
-        print("singular values " + ", ".join(f"{value:.6g}" for value in few.values.tolist()))
-        print(f"largest residual {float(few.residual.max()):.1e}")
+        say("singular values " + ", ".join(f"{value:.6g}" for value in few.values.tolist()))
+        say(f"largest residual {float(few.residual.max()):.1e}")
         save(few, output)
         return
     found = spaces.subspaces(net, layer, view=view)
     m, n = found.shape
-    print(f"{layer} ({found.view}): {m} x {n}, rank {found.rank}, condition number {found.condition_number:.4g}")
+    say(f"{layer} ({found.view}): {m} x {n}, rank {found.rank}, condition number {found.condition_number:.4g}")
     save(found, output)
 
 
@@ -97,8 +97,8 @@ def kept(
     check(output)
     net = model.network()
     found = spaces.kept_and_lost(net, pictures(images, net), names(layers, "--layers"))
-    print(f"Share of the energy of an image whose removal changes a layer by less than {found.threshold:.0%}:")
-    print(found.table())
+    say(f"Share of the energy of an image whose removal changes a layer by less than {found.threshold:.0%}:")
+    tell_table(found.table(), as_json=False)
     save(found, output)
 
 
@@ -121,19 +121,19 @@ def region(
     found = spaces.linear_region(net, pictures(images, net), classes=names(classes, "--for"))
     for place, facet in enumerate(found.facet):
         if not facet:
-            print(f"{images[place].name}: no facet anywhere: the network is linear for all pictures")
+            say(f"{images[place].name}: no facet anywhere: the network is linear for all pictures")
             continue
         unit = ", ".join(map(str, facet["unit"]))
         away = float(found.distance[place])
-        print(f"{images[place].name}: nearest facet {away:.3g} away in pixel values, of {facet['layer']} ({unit})")
+        say(f"{images[place].name}: nearest facet {away:.3g} away in pixel values, of {facet['layer']} ({unit})")
         change = float(found.ignored_change[place])
-        print(f"  nearest facet at which the scores bend: {float(found.changing[place]):.3g} away")
+        say(f"  nearest facet at which the scores bend: {float(found.changing[place]):.3g} away")
         ties, silent = int(found.ties[place]), int(found.silent_ties[place])
         if ties:
-            print(f"  the picture lies on {ties:,} facets at which the scores bend: it is a corner of its region")
+            say(f"  the picture lies on {ties:,} facets at which the scores bend: it is a corner of its region")
         extent = min(1.0, 0.99 * float(found.ignored_extent[place].max()))
-        print(f"  the picture lies on {silent:,} facets at which they do not bend")
-        print(f"  {extent:.2g} of its ignored part, taken away or added, moves the scores by {change:.1e}")
+        say(f"  the picture lies on {silent:,} facets at which they do not bend")
+        say(f"  {extent:.2g} of its ignored part, taken away or added, moves the scores by {change:.1e}")
     save(found, output)
 
 
@@ -175,9 +175,9 @@ def invert(
     for place, file in enumerate(images):
         away = float((found.images[place] - photos[place]).norm() / photos[place].norm().clamp(min=1e-12))
         if bool(found.valid[place]):
-            print(f"{file.name}: scores met to {float(found.error[place]):.1e}, {away:.1%} away from the picture")
+            say(f"{file.name}: scores met to {float(found.error[place]):.1e}, {away:.1%} away from the picture")
         else:
-            print(f"{file.name}: on the way back its values leave the range of an activation; lend a picture: --beside")
+            say(f"{file.name}: on the way back its values leave the range of an activation; lend a picture: --beside")
     save(found, output)
 
 
@@ -199,5 +199,5 @@ def ideal_inputs(
     found = spaces.ideal_inputs(subject.net, subject.images, steps=steps)
     for place, name in enumerate(found.classes):
         distance = float(found.distance[:, place].min())
-        print(f"{name}: best image {found.best_kinds[place]}, its output {distance:.4g} away from the ideal one")
+        say(f"{name}: best image {found.best_kinds[place]}, its output {distance:.4g} away from the ideal one")
     save(found, output)

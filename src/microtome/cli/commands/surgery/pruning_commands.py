@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from microtome.cli.options import Data, Json, ModelOptions, Output, names
-from microtome.cli.output import check, save, tell, tell_table, writable
+from microtome.cli.output import check, save, say, tell, tell_table, writable
 from microtome.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def prune(
     )  # fmt: skip
     save(found, output, as_json=json)
     if not json:
-        print(f"before: accuracy {100 * found.accuracy:.2f} %, channels {'-'.join(map(str, found.widths.values()))}")
+        say(f"before: accuracy {100 * found.accuracy:.2f} %, channels {'-'.join(map(str, found.widths.values()))}")
     tell(
         found.table(),
         lambda row: (
@@ -84,7 +84,7 @@ def prune(
     if not json:
         _, _, ratio, low, high = found.latency
         word = "faster" if found.faster else "not faster beyond the noise of the measurement"
-        print(f"time of a pass: {ratio:.2f} of that before (quartiles {low:.2f} to {high:.2f}): {word}")
+        say(f"time of a pass: {ratio:.2f} of that before (quartiles {low:.2f} to {high:.2f}): {word}")
 
 
 def lossless(
@@ -110,7 +110,7 @@ def lossless(
     save(found, output, as_json=json)
     tell(found.table(), _cut, as_json=json)
     if not json:
-        print(
+        say(
             f"{found.parameters[1]:,} of {found.parameters[0]:,} weights and {100 * found.share:.1f} % of the "
             f"multiply-adds left; all cuts together change no logit by more than {found.largest_change:.2g} "
             f"(the largest is {found.logits:.3g}) on {found.images:,} images."
@@ -140,7 +140,7 @@ def compress(
     rows = [{"layer": layer, "before": before, "now": now} for layer, (before, now) in found.widths.items()]
     tell(rows, lambda row: f"{row['layer']:<24} {row['before']:>5} -> {row['now']}", as_json=json)
     if not json:
-        print(
+        say(
             f"{100 * found.share:.1f} % of the multiply-adds are left (at most {100 * found.asked:.1f} % were asked); "
             f"largest change of a logit {found.largest_change:.3g}"
         )
@@ -176,7 +176,7 @@ def without(
     found = surgery.without(net, layer, train, test=held, adapter=adapter, epochs=epochs, lr=lr, batch=batch, seed=seed)
     save(found, output, as_json=json)
     if not json:
-        print(f"{found.layer} is replaced by: {found.adapter} ({100 * found.explained:.1f} % of its variance)")
+        say(f"{found.layer} is replaced by: {found.adapter} ({100 * found.explained:.1f} % of its variance)")
     tell(
         found.table(),
         lambda row: f"{row['state']:<9} accuracy {row['accuracy']:.2f} % (standard error {row['error']:.2f})",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from microtome.cli.options import Json, ModelOptions, Output
-from microtome.cli.output import check, save, tell_table
+from microtome.cli.output import check, save, tell_beside, tell_table
 from microtome.errors import InputError
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ def _tell_accuracy(ends: list[Tensor], residuals: list[Tensor]) -> None:
     """A note on stderr if the products did not suffice."""
     error, scale = (max(float(part.abs().max()) for part in parts) for parts in (residuals, ends))
     if error > _ACCURATE * scale:
-        sys.stderr.write(
+        tell_beside(
             f"note: not converged: the largest residual is {error:.2g}, the largest eigenvalue found {scale:.2g}. The "
-            "true largest and smallest eigenvalues may lie further out; give more --products.\n"
+            "true largest and smallest eigenvalues may lie further out; give more --products."
         )

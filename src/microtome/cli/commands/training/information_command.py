@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
-from rich.console import Console
 
 from microtome.cli.options import MODEL, Json, Output
 from microtome.cli.output import check, save, tell_table
-
-if TYPE_CHECKING:
-    from microtome.progress import Progress
 
 __all__ = ["information"]
 
@@ -82,7 +78,6 @@ def information(
     if vain:
         goes = "the 12-bit task, whose networks are trained here; leave out --run" if run is not None else "--run"
         raise InputError(f"{', '.join(vain)} {'go' if len(vain) > 1 else 'goes'} with {goes}.")
-    steps = _Steps()
     if run is not None and model is not None and data is not None:
         record = Run.read(run)
         options = ModelOptions(model=model, weights="random", input_shape=input_shape, mean=mean, std=std)
@@ -94,7 +89,6 @@ def information(
             layers=names(layers, "--layers"),
             estimator=estimator,
             seed=seed,
-            progress=steps,
         )
         tell_table(found.table(), as_json=json)
         save(found, output, as_json=json)
@@ -104,24 +98,13 @@ def information(
     task = methods.twelve_bits()
     runs = {
         f"{100 * part:g} % trained on": methods.train_networks(
-            task, share=part, seed=seed, progress=steps, **given
+            task, share=part, seed=seed, **given
         )
         for part in share or [0.85]
     }  # fmt: skip
-    compared = methods.compare(runs, estimator=estimator, seed=seed, progress=steps)
+    compared = methods.compare(runs, estimator=estimator, seed=seed)
     shown = compared if len(runs) > 1 else next(iter(compared.planes.values()))
     tell_table(shown.table(), as_json=json)
     save(shown, output, as_json=json)
     if gradients is not None:
         save(methods.gradient_phases(next(iter(runs.values()))), gradients, as_json=json)
-
-
-class _Steps:
-    """Progress on a terminal as one line that is overwritten; nothing elsewhere."""
-
-    def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
-
-    def __call__(self, at: Progress) -> None:
-        if self.console.is_terminal and (at.done % 10 == 0 or at.done == at.total):
-            self.console.print(f"{at!s:<78}", end="\n" if at.done == at.total else "\r")

@@ -5,16 +5,13 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from microtome.cli.options import Json, ModelOptions
 from microtome.cli.output import check, save, tell, writable
 from microtome.errors import InputError
-
-if TYPE_CHECKING:
-    from microtome.progress import Progress
 
 __all__ = ["landscape"]
 
@@ -88,7 +85,7 @@ def landscape(
     dataset = opened(net, data, labelled=True).images
     common: dict[str, Any] = {
         "steps": steps, "statistics": statistics, "tolerance": tolerance, "images": images,
-        "precision": precision, "seed": seed, "folder": folder, "progress": _progress_lines(),
+        "precision": precision, "seed": seed, "folder": folder,
     }  # fmt: skip
     far = 1.0 if extent is None else extent
     found: landscapes.LossLine | landscapes.LossSurface
@@ -158,15 +155,3 @@ def _text(row: Any) -> str:
         else f"{name} {value:,}"
         for name, value in ((_WORDS.get(key, key), value) for key, value in row.items())
     )
-
-
-def _progress_lines() -> Any:
-    """Progress as lines on stderr, one for each tenth of the points."""
-    tenths = [0]
-
-    def listen(at: Progress) -> None:
-        if at.done * 10 // at.total > tenths[0]:
-            tenths[0] = at.done * 10 // at.total
-            sys.stderr.write(f"{at}\n")
-
-    return listen

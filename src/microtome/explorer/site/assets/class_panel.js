@@ -31,7 +31,7 @@
     order.forEach((index) => {
       const was = before && before.blocks.scores.length === logits.length ? before.blocks.scores[index] : null;
       const change = was === null ? "" : ` (${signedNumber(logits[index] - was)})`;
-      const shown = probabilities && frame.header.output !== "value" ? `${(100 * values[index]).toFixed(1)} %` : "";
+      const shown = probabilities && frame.header.output !== "value" ? `${(100 * values[index]).toFixed(1)}\u00a0%` : "";
       const number = frame.header.output === "probabilities" ? shown + change : `${shown} ${short(logits[index])}${change}`;
       const item = row(classes[index] || String(index), number.trim(), probabilities ? values[index] : values[index] / most, values[index] < 0 ? "neg" : "", index === target, () => choose(index));
       item.querySelector("button").dataset.class = String(index);

@@ -25,7 +25,7 @@
         covering.push(answer);
         return answer.then((frame) => {
           classes.map(side.boxes.occlusions, side.input, frame, facts.classes);
-          const more = `Windows of ${frame.header.window} px, step ${frame.header.stride}; uncovered ${frame.header.named} ${short(frame.header.unoccluded)}. Red places are needed for the answer.`;
+          const more = `Windows of ${frame.header.window}\u00a0px, step ${frame.header.stride}; uncovered ${frame.header.named} ${short(frame.header.unoccluded)}. Red places are needed for the answer.`;
           side.boxes.occlusions.append(make("p", more, "note"));
         }).catch((error) => { if (!error.cancelled) side.boxes.occlusions.replaceChildren(make("p", error.message, "empty")); });
       });

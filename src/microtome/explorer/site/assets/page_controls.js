@@ -35,7 +35,7 @@
       document.body.style.setProperty("--opacity", String(state.opacity / 100));
       find("scale").setAttribute("aria-pressed", String(state.shared));
       const layer = page.layerFacts();
-      const field = layer.field ? `, each sees ${layer.field[0]} × ${layer.field[1]} px` : "";
+      const field = layer.field ? `, each sees ${layer.field[0]} × ${layer.field[1]}\u00a0px` : "";
       find("layer-facts").textContent = `${layer.kind}, ${layer.units} units of ${layer.grid[0]} × ${layer.grid[1]}${field}`;
       unitControls();
     }
