@@ -22,6 +22,7 @@ from microtome.surgery.held_out import sampled, split
 from microtome.surgery.smaller import held
 from microtome.tables import Table
 from microtome.training import checkpoints
+from microtome.training.class_scores import check_precision
 from microtome.training.fit import Recipe, evaluate, fit
 
 _NOTE = "Accuracy and its standard error in percent of the test images."
@@ -120,8 +121,8 @@ class Without(AttachedNetwork, drawing="surgery.pruning_figures:without"):
         """
         module: nn.Module = PassOn()
         if self.kind != "identity":
-            weight = self.weights.get(f"{self.layer}.weight", torch.zeros(1, 1, device="cpu"))
-            bias = self.weights.get(f"{self.layer}.bias", torch.zeros(1, device="cpu"))
+            weight = self.weights.get(f"{self.layer}.weight", torch.zeros(1, 1, dtype=torch.float32, device="cpu"))
+            bias = self.weights.get(f"{self.layer}.bias", torch.zeros(1, dtype=torch.float32, device="cpu"))
             module = Adapter(weight.clone(), bias.clone(), tuple(self.size)).to(net.device)
         try:
             model = _exchanged(net, self.layer, module)
@@ -222,8 +223,7 @@ def without(
     >>> 0 <= found.retrained <= 1
     True
     """
-    if net.dtype != torch.float32:
-        raise InputError(f"training is in float32, and the network is in {net.dtype}; convert it with .float().")
+    check_precision(net.model)
     training, held_out = split(adapt(train, net), None if test is None else adapt(test, net))
     some = sampled(training, sample)
     name = _module_layer(net, layer)
@@ -329,7 +329,7 @@ def _fitted(
 
 def _explained(net: Network, data: Dataset, layer: str, module: nn.Module, batch: int) -> float:
     """One minus the unexplained share of the layer's variance."""
-    left, total, count, square = 0.0, torch.zeros((), device="cpu"), 0, 0.0
+    left, total, count, square = 0.0, torch.zeros((), dtype=torch.float32, device="cpu"), 0, 0.0
     with torch.no_grad():
         for read, output in _pairs(net, data, layer, batch):
             y = _rows(output)

@@ -159,7 +159,9 @@ def along_principal_axes(
             for sums in moved:
                 if name in sums:
                     sums[name] = _turned(sums[name], _columns(operation, family), forth)
-    probe = torch.rand((2, *net.input_shape), generator=torch.Generator().manual_seed(2), device="cpu").to(net.device)
+    probe = torch.rand(
+        (2, *net.input_shape), generator=torch.Generator().manual_seed(2), dtype=torch.float32, device="cpu"
+    ).to(net.device)
     before, after = (one.logits(probe, check=False) for one in (net, turned))
     if float((before - after).abs().max()) > removal.tolerance(net) * max(1.0, float(before.abs().max())):
         return net, seen, held_out, weight

@@ -207,7 +207,10 @@ def _rectified(net: Network, maker: Operation) -> tuple[str, ...] | None:
 def _range(net: Network, inputs: tuple[str, ...], count: int) -> tuple[Tensor, Tensor]:
     """The range of a layer's input: the pixel range for the image, unbounded otherwise."""
     if inputs == ("input",) and net.pixels is not None and count == net.input_shape[0]:
-        mean, std = torch.tensor(net.mean, device="cpu").double(), torch.tensor(net.std, device="cpu").double()
+        mean, std = (
+            torch.tensor(net.mean, dtype=torch.float32, device="cpu").double(),
+            torch.tensor(net.std, dtype=torch.float32, device="cpu").double(),
+        )
         return (net.pixels[0] - mean) / std, (net.pixels[1] - mean) / std
     endless = torch.full((count,), 1e300, dtype=torch.float64, device="cpu")
     return -endless, endless
