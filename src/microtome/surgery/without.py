@@ -236,6 +236,7 @@ def without(
         module = Adapter(*_fitted(net, some, name, size, kind, batch), size)
     explained = _explained(net, some, name, module.to(net.device), batch)
     small = removal.wrapped(net, _exchanged(net, name, module))
+    _check_runs(small, name)
     before, at_once = (evaluate(one.model, held_out, mean=net.mean, std=net.std)[1] for one in (net, small))
     small.model.requires_grad_(True)
     recipe = Recipe(epochs=epochs, batch=batch, lr=lr, nesterov=True, schedule="one-cycle", weight_decay=5e-4,
@@ -346,6 +347,17 @@ def _exchanged(net: Network, layer: str, module: nn.Module) -> nn.Module:
     parent, _, child = layer.rpartition(".")
     setattr(model.get_submodule(parent), child, copy.deepcopy(module).to(net.device))
     return model.eval()
+
+
+def _check_runs(small: Network, layer: str) -> None:
+    """Refuse to leave out a layer whose attributes the model reads: torch's encoder layer asks its norm for them."""
+    try:
+        with torch.no_grad():
+            small.model(small.normalise(small.probe))
+    except AttributeError as error:
+        raise LayerError(
+            f'the model reads attributes of layer "{layer}" ({error}), so it cannot be left out; choose another.'
+        ) from error
 
 
 def _words(kind: str, read: Tensor, output: Tensor) -> str:
