@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.nn.modules.module import _global_forward_hooks
 
 from microtome import InputError, LayerError, ModelError, Network, OpaqueError, trace
-from microtome.trace.tracing.tracer import up_to
+from microtome.trace.passes import up_to
 
 RAN: list[str] = []
 

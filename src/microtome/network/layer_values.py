@@ -37,15 +37,19 @@ def layer_values(
     values = {"input": images} if "input" in recorded else {}
     if not wanted and "logits" not in recorded:
         return values
-    tracer = trace.Tracer(
-        net.model,
-        wanted,
-        live=wanted or ("logits",) if live else (),
-        rules=rules,
-        replace=replace,
-        stop=stop and ("logits" not in recorded or bool(ends)),
-    )
-    output = tracer(net.normalise(images))
+    again = True
+    while again:
+        tracer = trace.Tracer(
+            net.model,
+            wanted,
+            live=wanted or ("logits",) if live else (),
+            rules=rules,
+            replace=replace,
+            stop=stop and ("logits" not in recorded or bool(ends)),
+            untouched=net.graph.untouched if rules is None else None,
+        )
+        output = tracer(net.normalise(images))
+        again = tracer.overwritten
     if tracer.missing:
         raise OpaqueError(f'layer "{sorted(tracer.missing)[0]}" did not run for these images.')
     values.update({name: tracer.value[record] for name, record in layers.items()})

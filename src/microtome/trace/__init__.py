@@ -8,11 +8,11 @@ from microtome.trace.graph import Graph, Layer, watch
 from microtome.trace.guard import hooked_backwards
 from microtome.trace.lrp.attention import Attentions, are_shares
 from microtome.trace.operators.operator_calls import Call
-from microtome.trace.passes import RecordedPass
+from microtome.trace.passes import RecordedPass, up_to
 from microtome.trace.receptive_fields import ReceptiveField
 from microtome.trace.rectifiers.rectifier_rules import Deconvnet, Guided
 from microtome.trace.tracing.observers import Capture
-from microtome.trace.tracing.tracer import Tracer, up_to
+from microtome.trace.tracing.tracer import Tracer
 from microtome.trace.tracing.watching import INPUT, Replacement, Rules
 
 RULES: dict[str, type[RuleSet]] = {"guided": Guided, "deconvnet": Deconvnet}

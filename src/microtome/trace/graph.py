@@ -7,22 +7,20 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from microtome.errors import ModelError
-from microtome.trace import receptive_fields
 from microtome.trace.axes.axis_reading import Pictures, Reading, read_axes
-from microtome.trace.axes.followed_pass import Seen, kept
+from microtome.trace.axes.followed_pass import Seen
 from microtome.trace.axes.value_axes import Axes
 from microtome.trace.heads.head import Path, tensors_by_path
 from microtome.trace.operators.nested_tensors import tensors
-from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.operator_table import those
-from microtome.trace.origins import Origins
-from microtome.trace.receptive_fields import Field, ReceptiveField
+from microtome.trace.receptive_fields import ReceptiveField
 from microtome.trace.shared_pass import SharedPass
 from microtome.trace.tracing.observers import readers_of_strangers
 from microtome.trace.tracing.tracer import Tracer
+from microtome.trace.tracing.watcher import Node, Span, Watcher
 from microtome.trace.tracing.watching import Observer
 
 # Bookkeeping that moves values about; such calls are no layers of their own.
@@ -85,129 +83,6 @@ class Layer:
     axes: Axes
 
 
-@dataclass
-class _Node:
-    """One operation of the watched pass."""
-
-    call: str
-    seen: Seen
-    inputs: tuple[int, ...]
-    field: Field | None
-    parameters: int
-    scope: str
-    hidden: bool = False
-
-    @property
-    def kind(self) -> str:
-        return self.seen.kind
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.seen.shape
-
-
-@dataclass
-class _Span:
-    """One module's call, or one operation between modules."""
-
-    name: str
-    module: nn.Module | None
-    start: int
-    reads: tuple[int, ...]
-    node: int | None = None
-    shape: tuple[int, ...] = ()
-
-
-class Watcher:
-    """Notes every module and operation of one pass.
-
-    Parameters
-    ----------
-    images : Tensor
-        Images of the pass.
-    hidden : set of str
-        Operations that read a value that the tracer did not see being computed, so its origin is unknown.
-    """
-
-    def __init__(self, images: Tensor, hidden: frozenset[str] = frozenset()) -> None:
-        self.hidden = hidden
-        self.origins = Origins(images)
-        self.strange = False  # whether something was read that no operation made: a constant, or made unseen
-        self.nodes: list[_Node] = [_Node("input", kept("input", images), (), receptive_fields.START, 0, "")]
-        self.spans: list[_Span] = []
-        self.order: list[tuple[str, int]] = []  # ("module", span) or ("operation", node), by start
-        self.softmax: dict[int, int] = {}  # a softmax's node -> the node it reads
-        self._open: list[_Span] = []
-        self._made: dict[int, tuple[Tensor, int]] = {id(images): (images, 0)}
-
-    def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
-        """A module starts."""
-        span = _Span(name, module, len(self.nodes), tuple(self._sources(args)))
-        self._open.append(span)
-        self.order.append(("module", len(self.spans)))
-        self.spans.append(span)
-
-    def operation(self, call: Call, output: Any) -> None:
-        """An operation has run."""
-        outputs = tensors(output) or ([call.input] if call.kind == "setitem" else [])
-        if not outputs:
-            return
-        read = call.tensors
-        self.strange |= any(not isinstance(value, nn.Parameter) and not self.origins.knows(value) for value in read)
-        self.origins.add(outputs)
-        known = [(value, self._made[id(value)][1]) for value in read if id(value) in self._made]
-        sources = [(value, self.nodes[node].field) for value, node in known]
-        carried = [(value, found) for value, found in sources if found is not None]
-        hidden = call.name in self.hidden
-        lost = hidden or len(carried) < len(sources)
-        spread = None if lost or outputs[0].dim() < 2 else receptive_fields.propagate(call, carried, outputs[0])
-        held = sum(value.numel() for value in read if isinstance(value, nn.Parameter))
-        index = len(self.nodes)
-        scope = self._open[-1].name if self._open else ""
-        inputs = tuple(dict.fromkeys(node for _, node in known))
-        self.nodes.append(_Node(call.name, kept(call.kind, outputs[0]), inputs, spread, held, scope, hidden))
-        self.order.append(("operation", index))
-        if call.kind in ("softmax", "log_softmax") and inputs:
-            self.softmax[index] = inputs[0]
-        if inputs or hidden:
-            for value in outputs:
-                self._made[id(value)] = (value, index)
-
-    def leave(self, name: str, module: nn.Module, output: Any) -> None:
-        """A module has returned."""
-        while self._open and self._open[-1].module is not module:
-            self._open.pop()
-        span = self._open.pop()
-        found = tensors(output)
-        if not found:
-            return
-        if id(found[0]) not in self._made:  # an opaque module (scripted): one node for all of it
-            sources = [self.nodes[node].field for node in span.reads]
-            everything = [(found[0], source) for source in sources if source is not None]
-            spread = receptive_fields._everything(everything) if everything else None
-            held = sum(parameter.numel() for parameter in module.parameters())
-            seen = kept(type(module).__name__, found[0])
-            self.nodes.append(_Node(name, seen, span.reads, spread, held, name))
-            self._made[id(found[0])] = (found[0], len(self.nodes) - 1)
-        span.node = self._made[id(found[0])][1]
-        span.shape = tuple(found[0].shape)
-        if not span.reads:  # called by keyword: the values that its operations read from outside
-            inside = (read for node in self.nodes[span.start :] for read in node.inputs)
-            span.reads = tuple(dict.fromkeys(read for read in inside if read < span.start))
-
-    def node_of(self, value: Tensor) -> int | None:
-        """Which operation made a value."""
-        found = self._made.get(id(value))
-        return None if found is None else found[1]
-
-    def let_go(self) -> None:
-        """Forget which value is which, after the pass: each is held only until it has been compared."""
-        self._made.clear()
-
-    def _sources(self, args: Any) -> list[int]:
-        return [self._made[id(value)][1] for value in tensors(args) if id(value) in self._made]
-
-
 @dataclass(frozen=True)
 class Graph:
     """The layers of a model in the order they run.
@@ -226,6 +101,8 @@ class Graph:
         What could not be measured about the axes; empty if everything was.
     batch : int
         The smallest batch size that the model takes; nearly always 1.
+    untouched : set of str
+        Values that no later operation has overwritten; a name is removed when a pass shows otherwise.
     """
 
     layers: Mapping[str, Layer]
@@ -234,6 +111,7 @@ class Graph:
     mixes: str = ""
     note: str = ""
     batch: int = 1
+    untouched: set[str] = dataclasses.field(default_factory=set, repr=False, compare=False)
 
     def feeding(self, ends: Iterable[str]) -> frozenset[str]:
         """The layers that these layers depend on, themselves included; by default those of the outputs."""
@@ -336,10 +214,12 @@ def _graph(watcher: Watcher, heads: Mapping[Path, int | None], reading: Reading,
                 layers[node.call] = _operation_layer(node, index, public, reading)
     outputs = {path: public.get(node, "") for path, node in heads.items() if node is not None}
     mixes = next((public[k] for k, node in enumerate(watcher.nodes) if node.call == reading.mixes and k in public), "")
-    return Graph(layers, outputs, reading.axes, mixes or reading.mixes, reading.note, count)
+    spans = ((span.name, span.node) for span in watcher.spans if span.node is not None)
+    untouched = watcher.untouched | {name for name, node in spans if watcher.nodes[node].call in watcher.untouched}
+    return Graph(layers, outputs, reading.axes, mixes or reading.mixes, reading.note, count, untouched)
 
 
-def _owns(watcher: Watcher, span: _Span) -> bool:
+def _owns(watcher: Watcher, span: Span) -> bool:
     """Whether the module's own operation, not a submodule's, made its output."""
     node = watcher.nodes[span.node] if span.node is not None else None
     return node is not None and node.scope == span.name and span.node not in span.reads
@@ -363,7 +243,7 @@ def _weights(module: nn.Module, known: dict[int, dict[int, int]]) -> dict[int, i
 
 
 def _module_layer(
-    watcher: Watcher, span: _Span, public: dict[int, str], reading: Reading, weights: dict[int, dict[int, int]]
+    watcher: Watcher, span: Span, public: dict[int, str], reading: Reading, weights: dict[int, dict[int, int]]
 ) -> Layer:
     node = watcher.nodes[span.node] if span.node is not None else watcher.nodes[0]
     kind = getattr(span.module, "original_name", type(span.module).__name__)
@@ -372,14 +252,14 @@ def _module_layer(
     return _layer(span, kind, held, node, public, axes, leaf=_owns(watcher, span))
 
 
-def _operation_layer(node: _Node, step: int, public: dict[int, str], reading: Reading) -> Layer:
+def _operation_layer(node: Node, step: int, public: dict[int, str], reading: Reading) -> Layer:
     axes = reading.axes.get(node.call, Axes(((),) * len(node.shape)))
-    about = _Span(node.call, None, step, node.inputs, step, node.shape)
+    about = Span(node.call, None, step, node.inputs, step, node.shape)
     return _layer(about, node.kind, node.parameters, node, public, axes, leaf=True)
 
 
 def _layer(
-    span: _Span, kind: str, parameters: int, node: _Node, public: dict[int, str], axes: Axes, *, leaf: bool
+    span: Span, kind: str, parameters: int, node: Node, public: dict[int, str], axes: Axes, *, leaf: bool
 ) -> Layer:
     spread = node.field
     return Layer(

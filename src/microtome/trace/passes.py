@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from microtome.errors import InputError, MicrotomeError, ModelError, OpaqueError, OverwrittenError
 from microtome.trace.axes.unit_edits import edits_of
@@ -243,3 +243,20 @@ def _all_there(tracer: Tracer) -> None:
             f'layer "{name}" did not run for these images, though it did when the network was read; '
             "the model takes different paths for different inputs. Choose a layer that always runs."
         )
+
+
+def up_to(model: nn.Module, layer: str, images: Tensor) -> Tensor:
+    """The value of a layer, where the pass ends; the model runs as it is, and its weights may learn from the value.
+
+    Raises
+    ------
+    OpaqueError
+        When the layer does not run.
+    ModelError
+        When the model itself raises.
+    """
+    tracer = Tracer(model, [layer], live=[layer])
+    tracer.run_as_is(images)
+    if tracer.missing:
+        raise OpaqueError(f'layer "{layer}" did not run for these images.')
+    return tracer.value[layer]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableSet
 from typing import Any
 
 import torch
@@ -14,7 +14,9 @@ from microtome.trace.axes.unit_edits import Edit
 from microtome.trace.operators.nested_tensors import tensors
 from microtome.trace.operators.operator_calls import Call
 from microtome.trace.origins import Origins
+from microtome.trace.rectifiers.value_function import version
 from microtome.trace.tracing import broken_pass
+from microtome.trace.tracing.untouched_values import is_shared
 from microtome.trace.tracing.watching import Observer, Replacement, Rules
 
 
@@ -59,6 +61,7 @@ class PassValues:
         stop: bool,
         rules: Rules | None,
         observer: Observer | None,
+        untouched: MutableSet[str],
     ) -> None:
         self.value: dict[str, Tensor] = {}
         self.edge: dict[str, Tensor | GradientEdge] = {}
@@ -71,6 +74,8 @@ class PassValues:
         self._rules, self._observer = rules, observer
         self.paused = False
         self.origins: Origins | None = None
+        self._untouched = untouched
+        self._version: dict[str, int] = {}  # of recorded values that are not copied
 
     def pass_on(self, name: str, value: Tensor, inplace: bool) -> Tensor:
         """Edit, replace and record the value of one layer; return the value that the model uses next."""
@@ -94,8 +99,25 @@ class PassValues:
         if self._gradient and value.requires_grad:
             self.edge[name] = get_gradient_edge(value)
         kept = value if self.differentiable else value.detach()
-        self.value[name] = kept if last else kept.clone()  # the model may overwrite it later
+        if last or (name in self._untouched and not self.differentiable and not kept.is_inference()):
+            self.value[name] = kept
+            if not self.differentiable:
+                self._version[name] = version(kept)
+        else:
+            self.value[name] = kept.clone()  # the model may overwrite it later
         self._arrived(name)
+
+    def settle(self) -> bool:
+        """After the pass: whether the model has overwritten a value that was not copied.
+
+        A value whose memory something else can still write on is copied now.
+        """
+        found = {name for name, before in self._version.items() if version(self.value[name]) != before}
+        self._untouched -= found
+        for name in self._version:
+            if is_shared(self.value[name]):
+                self.value[name] = self.value[name].clone()
+        return bool(found)
 
     def content(self, value: Tensor) -> Tensor:
         """The content of a value of this pass, which may be represented by a tensor without content."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, MutableSet, Set
 from contextlib import nullcontext
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from microtome.errors import MicrotomeError, OpaqueError, OverwrittenError
+from microtome.errors import MicrotomeError, OverwrittenError
 from microtome.trace.axes.unit_edits import edits_of
 from microtome.trace.backward_rules import RuleSet
 from microtome.trace.batch_norm_gradient import align_batch_norm_gradients
@@ -23,7 +23,7 @@ from microtome.trace.operators.operator_calls import Call
 from microtome.trace.operators.signatures import is_inplace, refined
 from microtome.trace.operators.spellings import spelling
 from microtome.trace.origins import Origins, calling_place, is_transformed, maker
-from microtome.trace.tracing import broken_pass
+from microtome.trace.tracing import broken_pass, memory_order
 from microtome.trace.tracing.caller_modes import callers_autocast
 from microtome.trace.tracing.pass_constants import PassConstants
 from microtome.trace.tracing.pass_values import PassValues, Stop, main_tensor
@@ -68,6 +68,8 @@ class Tracer(TorchFunctionMode):
         Told of everything in order.
     backward_hooks : bool
         Whether the backward hooks of the modules take part in gradients; never with rules.
+    untouched : set of str
+        Names of values that need no copy, as the model is not known to overwrite them; those that it does are removed.
 
     Attributes
     ----------
@@ -75,6 +77,8 @@ class Tracer(TorchFunctionMode):
         Recorded values, as they were before any later in-place change.
     edge : dict
         Graph edges for gradients with respect to a recorded value.
+    overwritten : bool
+        Whether a value that was not copied has been overwritten, so that the pass has to be run again.
     """
 
     def __init__(
@@ -89,6 +93,7 @@ class Tracer(TorchFunctionMode):
         stop: bool = True,
         observer: Observer | None = None,
         backward_hooks: bool = True,
+        untouched: MutableSet[str] | None = None,
     ) -> None:
         super().__init__()
         self._model = model
@@ -101,6 +106,7 @@ class Tracer(TorchFunctionMode):
             stop=stop,
             rules=rules,
             observer=observer,
+            untouched=set() if untouched is None else untouched,
         )
         self._record, self._touched, self._grad = values.record, values.touched, values.differentiable
         self._rules, self._observer = rules, observer
@@ -118,7 +124,7 @@ class Tracer(TorchFunctionMode):
         self._calls: dict[str, int] = {}
         self._scopes: list[_Scope] = []
         self._origins: Origins | None = None
-        self._guarded, self._constants = False, PassConstants()
+        self._guarded, self._constants, self.overwritten = False, PassConstants(), False
         # Modules whose inputs and outputs hooks of the user's may change.
         self._hooked_inputs: Set[nn.Module] = frozenset()
         self._hooked_outputs: Set[nn.Module] = frozenset()
@@ -153,6 +159,7 @@ class Tracer(TorchFunctionMode):
             finally:
                 if self._origins is not None:
                     self._origins.release()
+            self.overwritten = self._values.settle()  # before tensors of the model are restored, which may be values
             if self._grad:
                 align_batch_norm_gradients([*tensors(output), *self.value.values()], images)
         if self._grad and (found.writes_more or found.writes_elsewhere):
@@ -170,6 +177,7 @@ class Tracer(TorchFunctionMode):
             When microtome raises, not the model.
         """
         hooks: list[RemovableHandle] = []
+        readers = memory_order.readers(self._modules) if self._observer is None else []  # it sees what the model reads
         if self._all_modules or self._touched:
             hooks = [*self._input_hooks(), *self._output_hooks()]
         if self._all_modules:
@@ -178,6 +186,7 @@ class Tracer(TorchFunctionMode):
             for module in self._touched_modules():
                 hooks.append(module.register_forward_pre_hook(self._enter, prepend=True))
                 hooks.append(module.register_forward_hook(self._leave, prepend=True))
+        hooks += [module.register_forward_pre_hook(self._in_order, with_kwargs=True) for module in readers]
         try:
             self._scopes.append(_Scope("", None, None))
             with callers_autocast(), self if self._needs_operations() else nullcontext():
@@ -274,6 +283,14 @@ class Tracer(TorchFunctionMode):
             name = self._scopes[-1].name + INPUT
             if name in self._record:
                 self._values.keep(name, inputs[0])
+
+    def _in_order(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> memory_order.Arguments:
+        """Lay out what a module reads; these operations are not the model's and get other names."""
+        self._scopes.append(_Scope(f"{self._scopes[-1].name}/order", None, None))
+        try:
+            return memory_order.in_order(module, args, kwargs)
+        finally:
+            self._scopes.pop()
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         return None if module in self._hooked_outputs else self._leave_by_own_hook(module, args, output)
@@ -376,23 +393,6 @@ class Tracer(TorchFunctionMode):
     def missing(self) -> frozenset[str]:
         """Names of requested values that did not occur."""
         return self._values.missing
-
-
-def up_to(model: nn.Module, layer: str, images: Tensor) -> Tensor:
-    """The value of a layer, where the pass ends; the model runs as it is, and its weights may learn from the value.
-
-    Raises
-    ------
-    OpaqueError
-        When the layer does not run.
-    ModelError
-        When the model itself raises.
-    """
-    tracer = Tracer(model, [layer], live=[layer])
-    tracer.run_as_is(images)
-    if tracer.missing:
-        raise OpaqueError(f'layer "{layer}" did not run for these images.')
-    return tracer.value[layer]
 
 
 broken_pass.calls_the_model(
