@@ -258,7 +258,7 @@ def moved(model: nn.Module, device: str | torch.device | None) -> nn.Module:
     if device is None:
         return model
     try:
-        wanted = torch.empty(0, device=device).device
+        wanted = torch.empty(0, dtype=torch.float32, device=device).device
     except (RuntimeError, AssertionError) as error:
         raise InputError(f'the device "{device}" cannot be used: {error}') from error
     if all(value.device == wanted for value in state(model)):

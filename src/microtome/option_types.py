@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from microtome.errors import InputError
+from microtome.trace.tracing.caller_modes import own_modes
 
 __all__ = ["OptionTypes", "checks_types"]
 
@@ -96,7 +97,7 @@ class OptionTypes:
 
 
 def checks_types(function: F) -> F:
-    """Let a function check the types of its arguments before it runs; registered methods do so without it.
+    """Let a function check its arguments' types, and compute in the library's own modes, as registered methods do.
 
     Examples
     --------
@@ -107,11 +108,12 @@ def checks_types(function: F) -> F:
     microtome.errors.InputError: count: expected a whole number, got 'two'.
     """
     types = OptionTypes(inspect.signature(function))
+    computed = own_modes()(function)
 
     @functools.wraps(function)
     def checked(*args: Any, **options: Any) -> Any:
         types.bound(args, options)
-        return function(*args, **options)
+        return computed(*args, **options)
 
     return checked  # type: ignore[return-value]  # the same signature, by functools.wraps
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from microtome.errors import InputError, nearest
 from microtome.option_types import OptionTypes
 from microtome.results import Result, described
+from microtome.trace.tracing.caller_modes import own_modes
 
 _METHODS: dict[str, Method] = {}
 
@@ -135,11 +136,12 @@ def register(
     def enter(function: F) -> F:
         _check_free(name, function)
         types = OptionTypes(inspect.signature(function))
+        computed = own_modes()(function)
 
         @functools.wraps(function)
         def method(*args: Any, **options: Any) -> Any:
             call = types.bound(args, options)
-            result = function(*args, **options)
+            result = computed(*args, **options)
             if call is None:
                 return result
             if isinstance(result, Result):

@@ -112,8 +112,8 @@ class OcclusionProgress(Progress):
         Probability of the target class without a window.
     """
 
-    boxes: Tensor = field(default_factory=lambda: torch.empty(0, 4, device="cpu"))
-    probability: Tensor = field(default_factory=lambda: torch.empty(0, device="cpu"))
+    boxes: Tensor = field(default_factory=lambda: torch.empty(0, 4, dtype=torch.float32, device="cpu"))
+    probability: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.float32, device="cpu"))
     unoccluded: float = 0.0
 
 
@@ -309,7 +309,9 @@ def faster(net: Network, image: Tensor, boxes: Tensor, fill: Tensor, batch: int 
     size = tuple((boxes[0, 2:] - boxes[0, :2]).tolist())
     known = _FASTER.setdefault(net, {})
     if size not in known:
-        some = boxes[torch.linspace(0, len(boxes) - 1, min(len(boxes), _TRIED), device="cpu").long()]
+        some = boxes[
+            torch.linspace(0, len(boxes) - 1, min(len(boxes), _TRIED), dtype=torch.float32, device="cpu").long()
+        ]
         times = {way: _least_seconds(net, way, (image, some, fill, batch)) for way in (evaluate, patched)}
         known[size] = min(times, key=times.__getitem__)
     return known[size]

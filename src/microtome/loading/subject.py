@@ -95,7 +95,7 @@ class Subject:
 
     def commonest(self, count: int) -> Any:
         """The labelled images of the classes that have most of them, as a data set."""
-        labels = torch.empty(0, device="cpu") if self.labels is None else self.labels
+        labels = torch.empty(0, dtype=torch.float32, device="cpu") if self.labels is None else self.labels
         known = labels[labels >= 0]
         often = (-torch.bincount(known)).argsort(stable=True)[:count] if len(known) else known
         return self.subset(torch.isin(labels, often).nonzero()[:, 0].tolist())

@@ -43,6 +43,6 @@ def recorded_name(name: str, graph: Graph, model: nn.Module, head: str) -> str:
         return name
     bare, at, _ = name.partition(trace.INPUT)
     listed = bare in graph.layers or f"/{bare}" in graph.layers
-    if not listed and any(layer.operation == bare for layer in graph.layers.values()):  # a module's inner step
+    if not listed and bare in graph.axes:  # a module's inner step
         return name
     return layer_named(bare, graph, model).name + (trace.INPUT if at else "")

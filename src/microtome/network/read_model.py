@@ -44,7 +44,7 @@ class ReadModel:
         self._layout = torch.contiguous_format
         self.name = getattr(self.model, "original_name", type(self.model).__name__)
         floating = (value for value in inputs.state(self.model) if value.is_floating_point())
-        first = next(floating, torch.empty(0, device="cpu"))
+        first = next(floating, torch.empty(0, dtype=torch.float32, device="cpu"))
         self.device, self.dtype = first.device, first.dtype
         self.mean = inputs.per_channel(mean, self.input_shape[0], "mean")
         self.std = inputs.per_channel(std, self.input_shape[0], "std")

@@ -11,7 +11,7 @@ Range = tuple[float, float] | None  # of the pixels; None admits any
 def gray(shape: tuple[int, ...], pixels: Range, device: torch.device) -> Tensor:
     """Images in the middle of the pixel range."""
     low, high = pixels if pixels is not None else (0.0, 1.0)
-    return torch.full(shape, (low + high) / 2, device=device)
+    return torch.full(shape, (low + high) / 2, dtype=torch.float32, device=device)
 
 
 def faint_noise(
@@ -25,8 +25,13 @@ def faint_noise(
     images, count = gray(shape, pixels, device), shape[0]
     if count == 1:
         return images
-    noise = torch.rand((count + 1, *shape[1:]), generator=torch.Generator().manual_seed(0), device="cpu") - 0.5
-    contrast = torch.full((count,), 0.5, device="cpu")
+    noise = (
+        torch.rand(
+            (count + 1, *shape[1:]), generator=torch.Generator().manual_seed(0), dtype=torch.float32, device="cpu"
+        )
+        - 0.5
+    )
+    contrast = torch.full((count,), 0.5, dtype=torch.float32, device="cpu")
     contrast[0] = 0.0
     if changed is not None:
         noise[changed], contrast[changed] = noise[count], 1.0
@@ -36,6 +41,8 @@ def faint_noise(
 def full_noise(shape: tuple[int, int, int, int], pixels: Range, device: torch.device) -> Tensor:
     """The first image is gray, the others are noise over the whole range."""
     low, high = pixels if pixels is not None else (0.0, 1.0)
-    drawn = torch.rand((shape[0] - 1, *shape[1:]), generator=torch.Generator().manual_seed(0), device="cpu")
+    drawn = torch.rand(
+        (shape[0] - 1, *shape[1:]), generator=torch.Generator().manual_seed(0), dtype=torch.float32, device="cpu"
+    )
     noise = low + (high - low) * drawn
     return torch.cat([torch.full_like(noise[:1], (low + high) / 2), noise]).to(device)

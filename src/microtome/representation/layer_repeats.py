@@ -165,7 +165,9 @@ def repeats(
         first, second = (_standardised(one) for one in _same_size(maps[before], maps[layer]))
         mean, partner[layer], correlation[layer] = _assigned(_product(first, second))
         one, other = first.float(), second.float()  # half the time, and the chance level needs no more digits
-        null = torch.tensor([_assigned(_product(one, other[:, order]))[0] for order in orders], device="cpu")
+        null = torch.tensor(
+            [_assigned(_product(one, other[:, order]))[0] for order in orders], dtype=torch.float32, device="cpu"
+        )
         match.append(mean)
         chance.append(float(null.mean()))
         p.append((1 + int((null >= mean).sum())) / (1 + permutations))
@@ -174,9 +176,9 @@ def repeats(
         "cka": similarity["values"],
         "low": similarity["low"],
         "high": similarity["high"],
-        "match": torch.tensor(match, device="cpu"),
-        "chance": torch.tensor(chance, device="cpu"),
-        "p": torch.tensor(p, device="cpu"),
+        "match": torch.tensor(match, dtype=torch.float32, device="cpu"),
+        "chance": torch.tensor(chance, dtype=torch.float32, device="cpu"),
+        "p": torch.tensor(p, dtype=torch.float32, device="cpu"),
     }
     return LayerRepeats(
         provenance=stated(layers=names, images=len(data)),

@@ -197,7 +197,7 @@ def noise(images: Tensor, seed: int = 0) -> dict[str, Tensor]:
     """Random maps as controls: independent pixels, and an enlarged coarse grid that is as smooth as a class map."""
     generator = torch.Generator().manual_seed(seed)
     size = (int(images.shape[-2]), int(images.shape[-1]))
-    fine = torch.rand((len(images), *size), generator=generator, device="cpu")
-    coarse = torch.rand((len(images), 7, 7), generator=generator, device="cpu")
+    fine = torch.rand((len(images), *size), generator=generator, dtype=torch.float32, device="cpu")
+    coarse = torch.rand((len(images), 7, 7), generator=generator, dtype=torch.float32, device="cpu")
     smooth = functional.interpolate(coarse[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
     return {"random": fine.to(images), "random, smooth": smooth.to(images)}

@@ -201,7 +201,11 @@ def information_planes(*, quick: bool = True, out: Path | None = None, say: Say 
 
 def _thinned(run: NetworkRuns, count: int) -> NetworkRuns:
     """The same run at fewer checkpoints, including the first and the last."""
-    kept = torch.linspace(0, len(run.epochs) - 1, min(count, len(run.epochs)), device="cpu").round().long()
+    kept = (
+        torch.linspace(0, len(run.epochs) - 1, min(count, len(run.epochs)), dtype=torch.float32, device="cpu")
+        .round()
+        .long()
+    )
 
     def part(value: Tensor) -> Tensor:
         return value[kept.to(value.device)]

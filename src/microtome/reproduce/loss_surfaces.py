@@ -205,8 +205,8 @@ def loss_surfaces(*, quick: bool = True, out: Path | None = None, say: Say | Non
                 widths.append(found.width())
                 if seed == pair == 0:
                     first[name] = found
-            negative[name].append(torch.tensor(shares, device="cpu"))
-            width[name].append(torch.tensor(widths, device="cpu"))
+            negative[name].append(torch.tensor(shares, dtype=torch.float32, device="cpu"))
+            width[name].append(torch.tensor(widths, dtype=torch.float32, device="cpu"))
             words = ", ".join(f"{share:.1%}" for share in shares)
             tell(f"{name}, seed {seed}: accuracy {right:.1%}; negative curvature at {words} of the points")
     if net is None:

@@ -19,6 +19,8 @@ from microtome.progress import Listener
 from microtome.registry import register
 from microtome.results import Result, stated
 from microtome.tables import Table
+from microtome.trace.tracing.caller_modes import callers_autocast
+from microtome.training.class_scores import check_precision
 from microtome.training.fit import Recipe, fit
 
 _NOTE = "Accuracy and its standard error in percent of the test images."
@@ -42,7 +44,7 @@ class CamNetwork(nn.Module):
     def __init__(self, body: nn.Module, layer: str, channels: int, classes: int, *, frozen: bool = False) -> None:
         super().__init__()
         self.body, self.layer, self.frozen = body, layer, frozen
-        self.head = nn.Linear(channels, classes)
+        self.head = nn.Linear(channels, classes, dtype=torch.float32)
         for parameter in body.parameters():
             parameter.requires_grad = parameter.is_floating_point() and not frozen
 
@@ -190,8 +192,7 @@ def convert_to_cam(
     >>> type(found.network(net).model).__name__
     'CamNetwork'
     """
-    if net.dtype != torch.float32:
-        raise InputError(f"training is in float32, and the network is in {net.dtype}; convert it with .float().")
+    check_precision(net.model)
     name = _maps_of(net, layer)
     model = _replaced(net, name, frozen=freeze, seed=seed)
     accuracy = {"before": _accuracy(net, test)}
@@ -226,7 +227,7 @@ def _replaced(net: Network, layer: str, *, frozen: bool, seed: int = 0) -> CamNe
         model = CamNetwork(copy.deepcopy(net.model), layer, net.layer(layer).shape[0], classes, frozen=frozen)
     model.to(net.device).eval()
     gray = net.normalise(net.probe)
-    with torch.no_grad():
+    with torch.no_grad(), callers_autocast():
         expected = model(gray)
         whole = model.body
         model.body = _without(copy.deepcopy(whole), net, layer)
@@ -269,7 +270,7 @@ def _held(model: nn.Module) -> int:
 def _accuracy(net: Network, dataset: Dataset) -> float:
     right = count = 0
     for _, images, labels in batches(dataset, 500, net=net, labelled=True):
-        known = labels if labels is not None else torch.empty(0, device="cpu")
+        known = labels if labels is not None else torch.empty(0, dtype=torch.float32, device="cpu")
         right += int((net.logits(images, batch=500).argmax(1).cpu() == known).sum())
         count += int((known >= 0).sum())
     if not count:

@@ -164,7 +164,7 @@ def latency(net: Network, small: Network, *, images: int = 8, turns: int = 15) -
             f"networks for images of one shape were expected, got {net.input_shape} and {small.input_shape}."
         )
 
-    x = net.normalise(torch.full((images, *net.input_shape), 0.5, device=net.device))
+    x = net.normalise(torch.full((images, *net.input_shape), 0.5, dtype=torch.float32, device=net.device))
     times: list[list[float]] = [[], []]
     with torch.no_grad():
         for turn in range(turns + 2):

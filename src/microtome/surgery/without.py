@@ -22,6 +22,7 @@ from microtome.surgery.held_out import sampled, split
 from microtome.surgery.smaller import held
 from microtome.tables import Table
 from microtome.training import checkpoints
+from microtome.training.class_scores import check_precision
 from microtome.training.fit import Recipe, evaluate, fit
 
 _NOTE = "Accuracy and its standard error in percent of the test images."
@@ -120,8 +121,8 @@ class Without(AttachedNetwork, drawing="surgery.pruning_figures:without"):
         """
         module: nn.Module = PassOn()
         if self.kind != "identity":
-            weight = self.weights.get(f"{self.layer}.weight", torch.zeros(1, 1, device="cpu"))
-            bias = self.weights.get(f"{self.layer}.bias", torch.zeros(1, device="cpu"))
+            weight = self.weights.get(f"{self.layer}.weight", torch.zeros(1, 1, dtype=torch.float32, device="cpu"))
+            bias = self.weights.get(f"{self.layer}.bias", torch.zeros(1, dtype=torch.float32, device="cpu"))
             module = Adapter(weight.clone(), bias.clone(), tuple(self.size)).to(net.device)
         try:
             model = _exchanged(net, self.layer, module)
@@ -222,8 +223,7 @@ def without(
     >>> 0 <= found.retrained <= 1
     True
     """
-    if net.dtype != torch.float32:
-        raise InputError(f"training is in float32, and the network is in {net.dtype}; convert it with .float().")
+    check_precision(net.model)
     training, held_out = split(adapt(train, net), None if test is None else adapt(test, net))
     some = sampled(training, sample)
     name = _module_layer(net, layer)
@@ -236,6 +236,7 @@ def without(
         module = Adapter(*_fitted(net, some, name, size, kind, batch), size)
     explained = _explained(net, some, name, module.to(net.device), batch)
     small = removal.wrapped(net, _exchanged(net, name, module))
+    _check_runs(small, name)
     before, at_once = (evaluate(one.model, held_out, mean=net.mean, std=net.std)[1] for one in (net, small))
     small.model.requires_grad_(True)
     recipe = Recipe(epochs=epochs, batch=batch, lr=lr, nesterov=True, schedule="one-cycle", weight_decay=5e-4,
@@ -329,7 +330,7 @@ def _fitted(
 
 def _explained(net: Network, data: Dataset, layer: str, module: nn.Module, batch: int) -> float:
     """One minus the unexplained share of the layer's variance."""
-    left, total, count, square = 0.0, torch.zeros((), device="cpu"), 0, 0.0
+    left, total, count, square = 0.0, torch.zeros((), dtype=torch.float32, device="cpu"), 0, 0.0
     with torch.no_grad():
         for read, output in _pairs(net, data, layer, batch):
             y = _rows(output)
@@ -346,6 +347,17 @@ def _exchanged(net: Network, layer: str, module: nn.Module) -> nn.Module:
     parent, _, child = layer.rpartition(".")
     setattr(model.get_submodule(parent), child, copy.deepcopy(module).to(net.device))
     return model.eval()
+
+
+def _check_runs(small: Network, layer: str) -> None:
+    """Refuse to leave out a layer whose attributes the model reads: torch's encoder layer asks its norm for them."""
+    try:
+        with torch.no_grad():
+            small.model(small.normalise(small.probe))
+    except AttributeError as error:
+        raise LayerError(
+            f'the model reads attributes of layer "{layer}" ({error}), so it cannot be left out; choose another.'
+        ) from error
 
 
 def _words(kind: str, read: Tensor, output: Tensor) -> str:

@@ -202,7 +202,9 @@ def _known(reduction: Reduction) -> Reduction:
 
 def _combined(a: Objective, b: Objective | float, operation: Callable[[Tensor, Tensor], Tensor]) -> Objective:
     if not isinstance(b, Objective):
-        constant = torch.tensor(float(b), device="cpu")  # a scalar tensor combines with every device
+        constant = torch.tensor(
+            float(b), dtype=torch.float32, device="cpu"
+        )  # a scalar tensor combines with every device
         return Objective(a.layers, a.rows, lambda values, rows: operation(a.score(values, rows), constant))
     if a.rows != b.rows and 1 not in (a.rows, b.rows):
         raise InputError(

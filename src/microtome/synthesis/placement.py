@@ -211,7 +211,9 @@ def _probe(net: Network, layer: str, size: tuple[int, int], picture: Tensor | No
 
 def _equal_in_window(net: Network, layer: str, window: Box, local: tuple[int, ...], position: tuple[int, ...]) -> bool:
     """Whether a neuron has the same value in its window as in the picture; padding may depend on the size."""
-    picture = torch.rand(1, *net.input_shape, generator=torch.Generator().manual_seed(0), device="cpu").to(net.device)
+    picture = torch.rand(
+        1, *net.input_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32, device="cpu"
+    ).to(net.device)
     whole_map = _probe(net, layer, net.input_shape[1:], picture)
     part = _probe(net, layer, (0, 0), picture[:, :, window[0] : window[2], window[1] : window[3]])
     if part is None or whole_map is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -130,6 +131,7 @@ def _private(model: nn.Module) -> nn.Module | None:
 def _pairs(graph: Graph) -> list[tuple[str, str]]:
     """Convolutions and the batch norms that alone read them; each used once."""
     readers: dict[str, int] = {}
+    calls = Counter(id(layer.module) for layer in graph.layers.values())
     for layer in graph.layers.values():
         if layer.leaf:
             for name in layer.inputs:
@@ -141,7 +143,7 @@ def _pairs(graph: Graph) -> list[tuple[str, str]]:
             continue
         if _hooked(before.module) or _hooked(layer.module):
             continue  # a user's hook reads the value between them
-        once = f"{before.name}#2" not in graph.layers and f"{layer.name}#2" not in graph.layers
+        once = calls[id(before.module)] == calls[id(layer.module)] == 1
         statistics = layer.module.running_mean is not None
         if once and statistics and readers[before.name] == 1 and before.name not in graph.outputs.values():
             pairs.append((before.name, layer.name))

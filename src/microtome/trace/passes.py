@@ -122,7 +122,7 @@ def _take(
     value = {name: tracer.value[name].detach() for name in inner}
     if "input" in names:
         value["input"] = pixels.detach()
-    empty = torch.empty(0, device=pixels.device)
+    empty = torch.empty(0, dtype=torch.float32, device=pixels.device)
     logits, score, chosen = empty, empty, empty.long()
     if output_layer is None:
         logits = net.head.scores(tracer, output, len(pixels))

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from microtome.data import Dataset, fetch
 from microtome.errors import InputError, MicrotomeError, ModelError, is_out_of_memory
+from microtome.inputs import check_weights
 from microtome.trace.guard import as_found, named_modules
 from microtome.trace.tracing.broken_pass import place
+from microtome.trace.tracing.caller_modes import callers_autocast
 from microtome.training.normalisation import Numbers, normalised
 
 __all__ = ["check_takes", "class_scores"]
@@ -23,16 +25,31 @@ def check_takes(model: nn.Module, dataset: Dataset, *, mean: Numbers, std: Numbe
     Raises
     ------
     InputError
-        The model does not take images of this shape.
+        The model does not take images of this shape, or is not in single precision.
     ModelError
-        The model does not give a row of class scores for each image.
+        The model does not give a row of class scores for each image, or has weights that cannot be trained.
     """
+    check_weights(model)
+    check_precision(model)
     count = min(batch, len(cast("Sized", dataset)))
     with torch.random.fork_rng(devices=[]):  # a data set may draw from it
         images, _ = fetch(dataset, torch.arange(count, device="cpu"))
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     with as_found(model), torch.no_grad():
         class_scores(model, normalised(images.to(device), mean, std))
+
+
+def check_precision(model: nn.Module) -> None:
+    """Refuse a model to train whose weights are not in single precision.
+
+    Raises
+    ------
+    InputError
+        Names the precision.
+    """
+    found = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), torch.float32)
+    if found != torch.float32:
+        raise InputError(f"training is in float32, and the model is in {found}; convert it with .float().")
 
 
 def class_scores(model: nn.Module, images: Tensor) -> Tensor:
@@ -46,7 +63,8 @@ def class_scores(model: nn.Module, images: Tensor) -> Tensor:
         The model does not give a row of class scores for each image.
     """
     try:
-        scores: Any = model(images)
+        with callers_autocast():
+            scores: Any = model(images)
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         if isinstance(error, MicrotomeError) or is_out_of_memory(error):
             raise

@@ -21,7 +21,7 @@ from microtome.errors import InputError, ModelError, StoreError
 from microtome.option_types import OptionTypes, checks_types
 from microtome.progress import Clock, Listener
 from microtome.training import checkpoints
-from microtome.training.class_scores import check_takes, class_scores
+from microtome.training.class_scores import check_precision, check_takes, class_scores
 from microtome.training.normalisation import check_normalisation, normalised
 from microtome.training.reachable import ReachableKernels
 from microtome.training.recorder import Recorder
@@ -248,9 +248,10 @@ def evaluate(
     Raises
     ------
     InputError
-        The data set is empty or has no labels.
+        The data set is empty or has no labels, or the model is not in single precision.
     """
     check_normalisation(mean, std)
+    check_precision(model)
     modes = {module: module.training for module in model.modules()}
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     total, right, count = 0.0, 0, 0

@@ -160,7 +160,7 @@ def ablate(
     if len(dataset) == 0:
         raise InputError("the data set is empty: there is no image to run.")
     dataset = adapt(dataset, net)
-    fill = torch.zeros(info.units, device="cpu") if value == "zero" else _means(net, dataset, info)
+    fill = torch.zeros(info.units, dtype=torch.float32, device="cpu") if value == "zero" else _means(net, dataset, info)
     labels = dataset.labels
     counts = _Counts(net.head, len(rows), labels is not None)
     quick: Network | None = None
@@ -200,8 +200,8 @@ def _rows(units: int | Sequence[int | Sequence[int]] | None, count: int, layer: 
 def _replacement(layer: Layer, images: int, group: list[int], fill: Tensor) -> Callable[[Tensor], Tensor]:
     def replace(value: Tensor) -> Tensor:
         by_unit = layer.axes.per_unit(value, images).clone()
-        by_unit[:, group] = fill[group].to(value)[:, None]
-        return layer.axes.from_units(by_unit, tuple(value.shape))
+        by_unit[:, group] = fill[group].to(by_unit)[:, None]
+        return layer.axes.from_units(by_unit, tuple(value.shape)).to(value.dtype)
 
     return replace
 
@@ -242,10 +242,10 @@ class _Counts:
         valid = (truth >= 0) & (truth < classes)
         self._valid, self._truth = valid, truth[valid]
         if self._right is None:
-            self._right = torch.zeros(self._rows + 1, classes, device="cpu")
+            self._right = torch.zeros(self._rows + 1, classes, dtype=torch.float32, device="cpu")
             self._shift = torch.zeros(self._rows, whole.shape[1], dtype=torch.float64, device="cpu")
-            self._changed = torch.zeros(self._rows, device="cpu")
-            self._occurrences, self._images = torch.zeros(classes, device="cpu"), 0
+            self._changed = torch.zeros(self._rows, dtype=torch.float32, device="cpu")
+            self._occurrences, self._images = torch.zeros(classes, dtype=torch.float32, device="cpu"), 0
         self._images += len(whole)
         self._occurrences += torch.bincount(self._truth, minlength=classes)
         self._count(self._rows, whole)

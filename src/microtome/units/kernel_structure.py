@@ -52,7 +52,9 @@ def kernel_structure(net: Network, layer: str, draws: int, seed: int) -> tuple[T
     null = torch.stack(
         [
             spatial_correlation(
-                flat.gather(2, torch.rand(flat.shape, generator=generator, device="cpu").argsort(2)).view_as(kernels)
+                flat.gather(
+                    2, torch.rand(flat.shape, generator=generator, dtype=torch.float32, device="cpu").argsort(2)
+                ).view_as(kernels)
             )
             for _ in range(draws)
         ]

@@ -84,8 +84,11 @@ def placed(
         )
     if len(names) != len(patterns):
         raise InputError(f"{len(patterns)} names were expected, got {len(names)}.")
-    rows, columns = (torch.linspace(0, length - side, grid, device="cpu").round().long() for length in (height, width))
-    images = torch.zeros(len(patterns), grid * grid, height, width, device="cpu")
+    rows, columns = (
+        torch.linspace(0, length - side, grid, dtype=torch.float32, device="cpu").round().long()
+        for length in (height, width)
+    )
+    images = torch.zeros(len(patterns), grid * grid, height, width, dtype=torch.float32, device="cpu")
     for place in range(grid * grid):
         row, column = int(rows[place // grid]), int(columns[place % grid])
         images[:, place, row : row + side, column : column + side] = patterns.to("cpu", images.dtype)

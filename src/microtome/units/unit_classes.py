@@ -131,7 +131,8 @@ def class_labels(patches: LayerPatches) -> ClassLabels:
         edge = float(patches.edges[unit, place])
         found.append((int(patches.groups[unit, column]), hits / drawn, hits / members, edge, p))
     index, precision, recall, threshold, p_value = (
-        torch.tensor(column, device="cpu") for column in (zip(*found, strict=True) if found else [()] * 5)
+        torch.tensor(column, dtype=torch.float32 if place else torch.int64, device="cpu")
+        for place, column in enumerate(zip(*found, strict=True) if found else [()] * 5)
     )
     return ClassLabels(
         layer=patches.layer,

@@ -173,9 +173,11 @@ class SpriteWriter:
 
     def classes(self, name: str, winner: Tensor, colours: dict[int, str]) -> Sprite:
         """Maps of classes (n, h, w), each class in its colour ``"#rrggbb"``."""
-        cells = torch.zeros((len(winner), 3, *winner.shape[1:]), device=winner.device)
+        cells = torch.zeros((len(winner), 3, *winner.shape[1:]), dtype=torch.float32, device=winner.device)
         for index, colour in colours.items():
-            rgb = torch.tensor([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)], device=winner.device)
+            rgb = torch.tensor(
+                [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)], dtype=torch.float32, device=winner.device
+            )
             cells = torch.where((winner == index)[:, None], rgb[None, :, None, None], cells)
         return self._write(name, cells, None, "classes", None, "class")
 

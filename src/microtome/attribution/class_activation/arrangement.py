@@ -47,11 +47,6 @@ class Arrangement:
         LayerError
             When the values are not one set for each image, or are complex numbers.
         """
-        if value.is_complex():
-            raise LayerError(
-                "a layer of real numbers is needed; this one holds complex numbers, which have no sign. Choose a layer "
-                "before the transform, or one that holds the size or the real part of these numbers."
-            )
         if self.kind != "tokens":
             return self.axes.maps(value, count)
         return self.on_grid(self.axes.per_unit(value, count))
@@ -152,9 +147,14 @@ def _with_changed_patches(net: Network, grid: tuple[int, int], patches: list[tup
     """A gray picture, and one for each patch in which that patch is noise."""
     low, high = net.pixels or (0.0, 1.0)
     channels, rows, columns = net.input_shape
-    pictures = torch.full((len(patches) + 1, channels, rows, columns), (low + high) / 2, device="cpu")
+    pictures = torch.full(
+        (len(patches) + 1, channels, rows, columns), (low + high) / 2, dtype=torch.float32, device="cpu"
+    )
     noise = (
-        torch.rand(channels, rows, columns, generator=torch.Generator().manual_seed(0), device="cpu") * (high - low)
+        torch.rand(
+            channels, rows, columns, generator=torch.Generator().manual_seed(0), dtype=torch.float32, device="cpu"
+        )
+        * (high - low)
         + low
     )
     for picture, (row, column) in zip(pictures[1:], patches, strict=True):

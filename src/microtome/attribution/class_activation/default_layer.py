@@ -8,9 +8,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from microtome.attribution.class_activation.arrangement import Arrangement, operator_in, operator_of, token_arrangement
+from microtome.attribution.class_activation.arrangement import Arrangement, operator_of, token_arrangement
 from microtome.errors import LayerError
 from microtome.network import Network
+from microtome.network.complex_layers import complex_layers
 from microtome.trace import Factor, Layer
 from microtome.trace.operators.operator_table import those
 
@@ -21,7 +22,6 @@ _PROJECTIONS = ATTENTION | {"linear", "addmm", "matmul", "bmm", "mul", "div"}
 
 _SUMS = frozenset(("add", "sub"))
 _REDUCTIONS = frozenset("mean sum amax amin logsumexp".split())
-_MAKE_COMPLEX = those(role="transform") | {"complex", "polar", "view_as_complex"}
 
 # It follows from the structure of a network, so it is chosen once for each.
 _DEFAULTS: WeakKeyDictionary[Network, str] = WeakKeyDictionary()
@@ -78,7 +78,7 @@ def _last_map(net: Network) -> Layer | None:
     ]
     read = [entry for entry in found if entry.step not in unread]  # empty where the model hides the readers
     ordered = sorted(read or found, key=lambda entry: (entry.step, entry.leaf), reverse=True)
-    real = [entry for entry in ordered if not _is_complex(net, entry)]
+    real = [entry for entry in ordered if entry.name not in complex_layers(net)]
     return next((entry for entry in real if _carries_gradient(net, entry)), real[0] if real else None)
 
 
@@ -86,13 +86,6 @@ def _carries_gradient(net: Network, layer: Layer) -> bool:
     """Whether a gradient can reach a layer: not a mask, nor a step inside an autograd function of the model."""
     with torch.enable_grad():
         return net.forward(net.probe.requires_grad_(), layer.name)[layer.name].requires_grad
-
-
-def _is_complex(net: Network, layer: Layer) -> bool:
-    """Whether a layer's values are complex numbers, which have no sign; it is asked where the network makes such."""
-    if not any(operator_in(name) in _MAKE_COMPLEX for name in net.graph.axes):
-        return False
-    return net.activations(net.probe, layer.name, check=False)[layer.name].is_complex()
 
 
 def _unread_steps(net: Network) -> set[int]:
@@ -162,7 +155,7 @@ def _tokens_behind(net: Network, layer: Layer, seen: set[str]) -> tuple[str, Arr
         if entry is None or entry.name in seen or len(entry.shape) < 2:
             continue
         seen.add(entry.name)
-        place = entry.axes.tokens
+        place = None if entry.name in complex_layers(net) else entry.axes.tokens
         if place is not None and not _projects(net, entry) and place not in gridless:
             laid = token_arrangement(net, entry)
             if laid is not None:

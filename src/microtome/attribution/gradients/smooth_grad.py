@@ -134,7 +134,9 @@ def smooth_grad(
 @torch.inference_mode(False)
 def _draws(size: tuple[int, ...], seed: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Standard normal noise, drawn on the processor so that a seed gives the same on every device."""
-    return torch.randn(size, generator=torch.Generator().manual_seed(seed), device="cpu").to(device, dtype)
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float32, device="cpu").to(
+        device, dtype
+    )
 
 
 _kept_draws = lru_cache(maxsize=1)(_draws)  # the next images mostly get the same

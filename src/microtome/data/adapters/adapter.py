@@ -285,7 +285,11 @@ class Adapter:
                 f"the data set's images differ in shape: {', '.join(map(str, sorted(shapes)))}. Resize them in the "
                 "data set; microtome.data.folder and microtome.data.hugging_face resize pictures by themselves."
             )
-        return torch.stack(images) if images else torch.empty(0, *(self._input_shape or ()), device="cpu")
+        return (
+            torch.stack(images)
+            if images
+            else torch.empty(0, *(self._input_shape or ()), dtype=torch.float32, device="cpu")
+        )
 
 
 def _wishes(net: Input | None) -> tuple[Any, ...]:

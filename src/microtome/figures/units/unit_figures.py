@@ -144,7 +144,7 @@ def _histogram(axes: Axes, result: LayerPatches, unit: int) -> None:
     """Histogram of the per-image maximum, stacked by class, with the classes of the highest means at the bottom."""
     edges, counts = result.edges[unit].numpy(), result.histogram[unit]
     groups = result.groups[unit].tolist()
-    floor = torch.zeros(counts.shape[1], device="cpu")
+    floor = torch.zeros(counts.shape[1], dtype=torch.float32, device="cpu")
     shades = colormaps["viridis"].resampled(max(2, len(groups)))
     for column, group in enumerate(groups):
         if not int(counts[column].sum()):

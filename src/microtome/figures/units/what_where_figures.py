@@ -36,7 +36,7 @@ def what_where(result: WhatWhere, *, limit: int = 64) -> Figure:
     order = sorted(live, key=lambda unit: -float(result.pattern[unit]))[: within(limit, max(len(live), 1))]
     figure = Figure(figsize=(9.6, 3.4), layout="constrained")
     left, *maps = figure.subplots(1, 4, width_ratios=(3.2, 1, 1, 1))
-    low = torch.zeros(len(order), device="cpu")
+    low = torch.zeros(len(order), dtype=torch.float32, device="cpu")
     for name, colour in _COLOURS.items():
         values = getattr(result, name)[order].float()
         left.bar(range(len(order)), values.tolist(), bottom=low.tolist(), width=1.0, color=colour, label=name)

@@ -124,7 +124,7 @@ def _noise_fit() -> float:
     """Median goodness of the Gabor fit to 3 x 3 kernels of noise."""
     from microtome.units.wiring import gabor
 
-    kernels = torch.randn(64, 3, 3, generator=torch.Generator().manual_seed(0), device="cpu")
+    kernels = torch.randn(64, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float32, device="cpu")
     return float(gabor.fit(kernels).goodness.median())
 
 

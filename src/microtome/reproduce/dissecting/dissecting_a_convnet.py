@@ -276,7 +276,7 @@ def _second_layer(study: _Study, net: Network, image: Tensor) -> None:
 def _one_unit(study: _Study, net: Network, image: Tensor) -> None:
     """The article's conv2_3: the channel that prefers a falling line, dissected."""
     tuned = units.tuning(net, "conv2")
-    away = torch.tensor([_turned(float(angle), 135) for angle in tuned.angle], device="cpu")
+    away = torch.tensor([_turned(float(angle), 135) for angle in tuned.angle], dtype=torch.float32, device="cpu")
     unit = int(torch.where(away <= _NEAR, tuned.confidence.cpu(), -away).argmax())
     labels = units.tuning(net, net.layer("conv2").inputs[0])
     found = units.dissect(net, image, "conv2", unit, labels=labels)

@@ -194,7 +194,11 @@ def _stepped(net: Network, start: Tensor, way: Tensor, gap: float, limit: int) -
 
 def _deviation(net: Network, start: Tensor, way: Tensor, found: _Cut) -> float:
     """Largest difference between the network in the middle of pieces, evenly spread, and the straight line."""
-    left = torch.linspace(0, len(found.at) - 2, min(_CHECKED, len(found.at) - 1), device=start.device).round().long()
+    left = (
+        torch.linspace(0, len(found.at) - 2, min(_CHECKED, len(found.at) - 1), dtype=torch.float32, device=start.device)
+        .round()
+        .long()
+    )
     middle = (found.at[left] + found.at[left + 1]) / 2
     scores = net.logits(start + middle.reshape(-1, 1, 1, 1) * way, check=False)
     straight = (found.logits[left] + found.logits[left + 1]) / 2

@@ -17,6 +17,7 @@ from microtome.spaces.operators.operator import DENSE, Operator
 from microtome.spaces.singular.largest import largest_of_convolution
 from microtome.spaces.singular.smallest import smallest_by_factorisation
 from microtome.spaces.singular.tokenwise import by_points, by_tokens, pointwise
+from microtome.trace.tracing.caller_modes import own_modes
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -51,6 +52,7 @@ class SingularTriplets(Result, drawing="spaces.space_figures:triplets"):
     residual: Tensor
 
 
+@own_modes()
 def triplets(
     operator: Operator, k: int = 32, *, which: str = "largest", tolerance: float = 1e-8, seed: int = 0
 ) -> SingularTriplets:

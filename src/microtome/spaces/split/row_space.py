@@ -14,6 +14,7 @@ from microtome.spaces.split.bidiagonalisation import Bidiagonalisation
 from microtome.spaces.split.projected_problem import ProjectedProblem
 from microtome.spaces.split.singular_coordinates import SingularCoordinates, singular_coordinates
 from microtome.spaces.split.tikhonov import lower_bound, regularisation, residual_factor
+from microtome.trace.tracing.caller_modes import own_modes
 
 THRESHOLD = 0.01  # largest share of the output from the lost part: the default of library, command line and atlas
 STEPS = 300
@@ -58,6 +59,7 @@ class SignalPart:
     iterations: int
 
 
+@own_modes()
 def signal_part(
     operator: Operator,
     x: Tensor,

@@ -72,7 +72,9 @@ def prunable(net: Network) -> Prunable:
         When the model cannot be copied.
     """
     size = (max(2, net.graph.batch), *net.input_shape)
-    probe = torch.rand(size, generator=torch.Generator().manual_seed(0), device="cpu").to(net.device)
+    probe = torch.rand(size, generator=torch.Generator().manual_seed(0), dtype=torch.float32, device="cpu").to(
+        net.device
+    )
     channels = channels_of(net.model, net.normalise(net.probe))
     free = [family for family in channels.free if len(family.channels) > 1]
     refused = {name: family.pinned for name, family in channels.families.items() if family.pinned}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,7 +41,8 @@ class Linear:
 
 def linear_families(net: Network, channels: Channels, families: Sequence[Family]) -> Linear:
     """Find the families without a nonlinearity between the layers that compute them and those that read them."""
-    watcher = _Watcher(net.model, channels.operations)
+    repeated = frozenset(name.partition("#")[0] for name in net.layers if "#" in name)
+    watcher = _Watcher(net.model, channels.operations, repeated)
     with torch.no_grad():
         Tracer(net.model, observer=watcher)(net.normalise(net.probe))
     several = shared(channels)
@@ -61,6 +62,7 @@ class _Watcher:
 
     model: nn.Module
     operations: Mapping[str, Operation]
+    repeated: Set[str]  # modules that run more than once in a pass
     linear: set[str] = field(default_factory=set)
     norms: dict[str, str] = field(default_factory=dict)
     _values: dict[int, tuple[Tensor, str]] = field(default_factory=dict)  # linear values, each with its layer or "+"
@@ -90,8 +92,14 @@ class _Watcher:
         return self._values[id(value)][1] if id(value) in self._values else ""
 
     def _normed(self, call: Call) -> bool:
-        """Whether a batch norm directly follows a layer and has a scale, so that it can be set to pass its input."""
-        module = self.model.get_submodule(call.name.rpartition("/")[0])
+        """Whether a batch norm directly follows a layer and has a scale, so that it can be set to pass its input.
+
+        One that runs more than once would have to pass other inputs, too.
+        """
+        owner = call.name.rpartition("/")[0]
+        if owner.partition("#")[0] in self.repeated:
+            return False
+        module = self.model.get_submodule(owner)
         maker = self._from(call.arguments["input"])
         fits = isinstance(module, _BatchNorm) and module.affine and module.track_running_stats and not module.training
         if not fits or maker not in self.operations or maker in self.norms:
@@ -159,7 +167,9 @@ def along_principal_axes(
             for sums in moved:
                 if name in sums:
                     sums[name] = _turned(sums[name], _columns(operation, family), forth)
-    probe = torch.rand((2, *net.input_shape), generator=torch.Generator().manual_seed(2), device="cpu").to(net.device)
+    probe = torch.rand(
+        (2, *net.input_shape), generator=torch.Generator().manual_seed(2), dtype=torch.float32, device="cpu"
+    ).to(net.device)
     before, after = (one.logits(probe, check=False) for one in (net, turned))
     if float((before - after).abs().max()) > removal.tolerance(net) * max(1.0, float(before.abs().max())):
         return net, seen, held_out, weight

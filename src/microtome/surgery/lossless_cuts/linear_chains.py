@@ -46,7 +46,9 @@ def followers(net: Network, channels: Channels) -> dict[str, str]:
     Tested on random images: the input of its only reader equals the layer's output, element by element.
     """
     values = _Values(channels)
-    probe = torch.rand((2, *net.input_shape), generator=torch.Generator().manual_seed(1), device="cpu").to(net.device)
+    probe = torch.rand(
+        (2, *net.input_shape), generator=torch.Generator().manual_seed(1), dtype=torch.float32, device="cpu"
+    ).to(net.device)
     with torch.no_grad():
         Tracer(net.model, observer=values)(net.normalise(probe))
     found: dict[str, str] = {}

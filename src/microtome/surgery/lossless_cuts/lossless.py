@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import torch
@@ -208,9 +209,10 @@ def lossless(
     names = list(removal.prunable(net).families)
     clock = Clock(progress, len(names))
     for done, name in enumerate(names, 1):
-        _provable(state, name)
-        _on_the_data(state, name)
-        _dependent(state, name, tolerance, seed)
+        with suppress(_NoFamilyError):
+            _provable(state, name)
+            _on_the_data(state, name)
+            _dependent(state, name, tolerance, seed)
         clock.step(name, done)
     loud = max(float(net.logits(images, batch=batch).abs().max()) for images in _images(dataset, batch))
     before, after = (
@@ -253,9 +255,19 @@ def _images(dataset: Dataset, batch: int) -> list[Tensor]:
     return [images for _, images, _ in batches(dataset, batch)]
 
 
+class _NoFamilyError(Exception):
+    """Cuts have tied the channels of a layer in another way: one channel in each group follows the one that it reads.
+
+    Its units could no longer be named by their first numbers.
+    """
+
+
 def _family(state: _State, name: str) -> tuple[Channels, Family]:
     channels = channels_of(state.net.model, state.net.normalise(state.net.probe))
-    return channels, channels.families[name]
+    family = channels.families.get(name)
+    if family is None or len(state.numbers.get(name, family.channels)) != len(family.channels):
+        raise _NoFamilyError(name)
+    return channels, family
 
 
 def _provable(state: _State, name: str) -> None:

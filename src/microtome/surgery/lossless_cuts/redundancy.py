@@ -157,6 +157,9 @@ def _factor(one: list[Tensor], other: list[Tensor]) -> float:
 
 
 def _outgoing(net: Network, operation: Operation, channel: int) -> list[Tensor]:
+    if "transpose" in operation.kind:  # the weights of an input lie in one row
+        weight = getattr(net.model.get_submodule(operation.owner), operation.weight).detach()
+        return [weight[row] for row in (operation.read == channel).nonzero()[:, 0].tolist()]
     columns = columns_of(operation).get(channel)
     return [] if columns is None else [weights_of(net, operation)[:, :, columns]]
 
@@ -179,7 +182,7 @@ def _never_positive(net: Network, channels: Channels, family: Family) -> set[int
     if len(family.makers) != 1:
         return proof
     maker = channels.operations[family.makers[0]]
-    inputs = _rectified(net, maker)
+    inputs = _rectified(net, maker) if "transpose" not in maker.kind else None  # each place has other taps
     if inputs is None:
         return proof
     rows = weights_of(net, maker)
@@ -207,7 +210,10 @@ def _rectified(net: Network, maker: Operation) -> tuple[str, ...] | None:
 def _range(net: Network, inputs: tuple[str, ...], count: int) -> tuple[Tensor, Tensor]:
     """The range of a layer's input: the pixel range for the image, unbounded otherwise."""
     if inputs == ("input",) and net.pixels is not None and count == net.input_shape[0]:
-        mean, std = torch.tensor(net.mean, device="cpu").double(), torch.tensor(net.std, device="cpu").double()
+        mean, std = (
+            torch.tensor(net.mean, dtype=torch.float32, device="cpu").double(),
+            torch.tensor(net.std, dtype=torch.float32, device="cpu").double(),
+        )
         return (net.pixels[0] - mean) / std, (net.pixels[1] - mean) / std
     endless = torch.full((count,), 1e300, dtype=torch.float64, device="cpu")
     return -endless, endless

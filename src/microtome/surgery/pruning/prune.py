@@ -21,6 +21,7 @@ from microtome.surgery.pruning.channel_choice import CRITERIA, Criterion, cut, t
 from microtome.surgery.pruning.pruning_results import Pruning, PruningRound
 from microtome.surgery.pruning.stored_rounds import identity, stored_round
 from microtome.surgery.smaller import described, latency
+from microtome.training.class_scores import check_precision
 from microtome.training.fit import Recipe, evaluate, fit
 
 __all__ = ["CRITERIA", "Criterion", "Pruning", "PruningRound", "prune"]
@@ -134,9 +135,9 @@ def prune(
         share = number / rounds
         found = removal.prunable(kept)
         small, gone = cut(found, some, criterion, share, targets, multiply_adds**share * whole, start, batch, seed)
-        probe = torch.rand((4, *net.input_shape), generator=torch.Generator().manual_seed(number), device="cpu").to(
-            net.device
-        )
+        probe = torch.rand(
+            (4, *net.input_shape), generator=torch.Generator().manual_seed(number), dtype=torch.float32, device="cpu"
+        ).to(net.device)
         plain = removal.without(kept, found.channels, gone)
         masked = removal.masked(kept, found.channels, gone)
         away = float((plain.logits(probe, check=False) - masked.logits(probe, check=False)).abs().max())
@@ -172,8 +173,7 @@ def prune(
 
 
 def _check(net: Network, rounds: int, multiply_adds: float, tolerance: float) -> None:
-    if net.dtype != torch.float32:
-        raise InputError(f"training is in float32, and the network is in {net.dtype}; convert it with .float().")
+    check_precision(net.model)
     if rounds < 1:
         raise InputError(f"at least one round was expected, got {rounds}.")
     if not 0 < multiply_adds <= 1:

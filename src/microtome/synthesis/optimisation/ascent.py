@@ -96,7 +96,7 @@ class Ascent:
         )  # fmt: skip
         gradient_under = Repeated(lambda move: self._gradient(canvas, rows, moves, move))
         replayed = moves.of_one_shape and not self.net.random  # a recording would repeat its random numbers
-        history = torch.zeros(self.steps, len(rows), device=self.net.device)
+        history = torch.zeros(self.steps, len(rows), dtype=torch.float32, device=self.net.device)
         retries = torch.zeros(len(rows), dtype=torch.int64, device=self.net.device)
         for step in reported(range(self.steps), "steps of ascent"):
             move = moves[step]
@@ -127,16 +127,16 @@ class Ascent:
         shape = (self.diverse, net.input_shape[0], height, width)
         begin = None if self.begin is None else self.begin.to(net.device)[rows]
         if self.prior.canvas == "pixels":
-            noise = torch.randn(shape, generator=generator, device="cpu") * self.prior.noise
+            noise = torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu") * self.prior.noise
             noise = noise.repeat(n // self.diverse, 1, 1, 1).to(net.device)
             return Pixels((mean_colour(net, noise) if begin is None else begin) + noise, low, high)
         box = (0.0, 1.0) if low is None or high is None else (low, high)
         spectrum = Fourier.spectrum(shape)
         if self.prior.canvas == "phase":
-            turns = torch.rand(spectrum[:-1], generator=generator, device="cpu")
+            turns = torch.rand(spectrum[:-1], generator=generator, dtype=torch.float32, device="cpu")
             canvas: Fourier | Phases = Phases((n, *shape[1:]), _repeated(turns, n, net.device), *box)
         else:
-            noise = torch.randn(spectrum, generator=generator, device="cpu") * self.prior.noise
+            noise = torch.randn(spectrum, generator=generator, dtype=torch.float32, device="cpu") * self.prior.noise
             canvas = Fourier((n, *shape[1:]), _repeated(noise, n, net.device), *box)
         if begin is not None:
             canvas.begin(begin)
@@ -164,13 +164,13 @@ class Ascent:
             background = mean_colour(self.net, images)
             augmented = moves.apply(images, move, background)
             values = self._values(augmented, rules)
-            score = self.objective.score(values, rows)
-            total = score - self._penalty(images, score, values, background)
-            if not total.requires_grad:
+            if not any(values[layer].requires_grad for layer in self.objective.layers):
                 raise OpaqueError(
                     f"{' and '.join(self.objective.layers)} does not depend on the image by differentiable operations, "
                     "so there is no gradient to follow. Choose another layer."
                 )
+            score = self.objective.score(values, rows)
+            total = score - self._penalty(images, score, values, background)
             gradient = torch.autograd.grad(total.sum(), canvas.parameters)[0]
         return score.detach(), gradient.nan_to_num(0.0, 0.0, 0.0)
 

@@ -40,7 +40,10 @@ class Moves:
         scale: float,
         like: Tensor,
     ) -> None:
-        draws = [(2 * torch.rand(4, generator=generator, device="cpu") - 1).tolist() for _ in range(steps)]
+        draws = [
+            (2 * torch.rand(4, generator=generator, dtype=torch.float32, device="cpu") - 1).tolist()
+            for _ in range(steps)
+        ]
         self._still = jitter == 0 and rotate == 0 and scale == 0
         self._shifts = rotate == 0 and scale == 0
         if self._shifts:

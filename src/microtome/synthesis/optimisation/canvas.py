@@ -9,7 +9,9 @@ from torch import Tensor
 
 # Square root of the covariance of ImageNet's colours. Its columns are brightness, yellow against blue,
 # and green against magenta, in the proportions of photographs.
-_COLOURS = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], device="cpu")
+_COLOURS = torch.tensor(
+    [[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]], dtype=torch.float32, device="cpu"
+)
 
 
 class Canvas(Protocol):
@@ -190,7 +192,11 @@ def _natural_weight(shape: tuple[int, int, int, int], power: float) -> Tensor:
 
 def _colours(channels: int) -> Tensor:
     """From decorrelated colours to those of the image, (C, C): the identity unless there are three."""
-    return _COLOURS / _COLOURS.norm(dim=0).amax() if channels == 3 else torch.eye(channels, device="cpu")
+    return (
+        _COLOURS / _COLOURS.norm(dim=0).amax()
+        if channels == 3
+        else torch.eye(channels, dtype=torch.float32, device="cpu")
+    )
 
 
 def _before_sigmoid(images: Tensor, low: float, span: float, colours: Tensor) -> Tensor:

@@ -101,7 +101,9 @@ def _proved(net: Network, layer: str) -> FieldWindow | None:
     if size[0] * size[1] > _WORTH * picture[0] * picture[1] or any(whole % step for _, step, whole in pairs):
         return None
     generator = torch.Generator().manual_seed(0)
-    noise = torch.rand(net.input_shape, generator=generator, device="cpu").to(net.device, net.dtype)
+    noise = torch.rand(net.input_shape, generator=generator, dtype=torch.float32, device="cpu").to(
+        net.device, net.dtype
+    )
     whole = _maps(net, layer, noise)
     if whole is None:
         return None

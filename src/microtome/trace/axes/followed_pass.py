@@ -245,7 +245,7 @@ class Digests:
     """Random projections of values: one number for every index of an axis, which changes when the values do."""
 
     def __init__(self) -> None:
-        self._weights = torch.empty(0, device="cpu")
+        self._weights = torch.empty(0, dtype=torch.float32, device="cpu")
 
     def take(self, name: str, seen: Seen, value: Tensor) -> None:
         """Keep the digest of a value."""

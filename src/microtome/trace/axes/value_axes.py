@@ -153,15 +153,21 @@ class Axes:
         return split.flatten(place + 1, place + 2)
 
     def per_unit(self, value: Tensor, count: int) -> Tensor:
-        """The value as (count, units, positions), positions in the order of the axes.
+        """The value as (count, units, positions), positions in the order of the axes; integers and booleans as floats.
 
         Raises
         ------
         LayerError
-            When the value has no units or belongs to no image.
+            When the value has no units, belongs to no image, or holds complex numbers.
         """
+        if value.is_complex():
+            raise LayerError(
+                "a layer of real numbers is needed; this one holds complex numbers, which have no sign. Choose a layer "
+                "before the transform, or one that holds the size or the real part of these numbers."
+            )
         order, sizes = self._split(value, count)
-        flat = value.reshape(sizes)
+        numbers = value if value.is_floating_point() else value.to(torch.float32)
+        flat = numbers.reshape(sizes)
         moved = flat.permute(order)
         return moved.reshape(count, self.units, -1)
 
@@ -173,7 +179,7 @@ class Axes:
         Raises
         ------
         LayerError
-            When the value has no units or belongs to no image.
+            When the value has no units, belongs to no image, or holds complex numbers.
         """
         units = self.per_unit(value, count)
         rows, columns = self._picture()

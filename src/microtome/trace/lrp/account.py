@@ -37,7 +37,7 @@ class Account:
         self.choose_rule = choose_rule
         self._axes = axes
         self._count = 1
-        self._none = torch.empty(0, device="cpu")
+        self._none = torch.empty(0, dtype=torch.float32, device="cpu")
         # The shares of the operations, (N,) each; added up at the end, which is one step on a GPU.
         self._biases: list[Tensor] = []
         self._stabilisers: list[Tensor] = []

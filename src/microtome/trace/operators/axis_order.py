@@ -17,6 +17,6 @@ def axis_order(call: Call, dims: int) -> list[int]:
     >>> axis_order(Call("permute", torch.permute, (torch.zeros(2, 2, 2), (2, 0, 1)), {}, False), 3)
     [2, 0, 1]
     """
-    marker = torch.empty(tuple(range(1, dims + 1)), device="meta")
+    marker = torch.empty(tuple(range(1, dims + 1)), dtype=torch.float32, device="meta")
     options = {key: value for key, value in call.kwargs.items() if key not in ("input", "self")}
     return [size - 1 for size in call.func(marker, *call.args[1:], **options).shape]

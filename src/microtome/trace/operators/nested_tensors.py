@@ -20,7 +20,7 @@ def first_tensor(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
             for item in value:
                 if isinstance(item, Tensor):
                     return item
-    return torch.empty(0, device="cpu")
+    return torch.empty(0, dtype=torch.float32, device="cpu")
 
 
 def tensors(tree: Any) -> list[Tensor]:

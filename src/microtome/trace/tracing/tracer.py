@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, MutableSet, Set
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from microtome.trace.operators.signatures import is_inplace, refined
 from microtome.trace.operators.spellings import spelling
 from microtome.trace.origins import Origins, calling_place, is_transformed, maker
 from microtome.trace.tracing import broken_pass, memory_order
+from microtome.trace.tracing.caller_modes import callers_autocast
 from microtome.trace.tracing.pass_constants import PassConstants
 from microtome.trace.tracing.pass_values import PassValues, Stop, main_tensor
 from microtome.trace.tracing.watching import INPUT, Observer, Replacement, Rules
@@ -187,10 +189,8 @@ class Tracer(TorchFunctionMode):
         hooks += [module.register_forward_pre_hook(self._in_order, with_kwargs=True) for module in readers]
         try:
             self._scopes.append(_Scope("", None, None))
-            if self._needs_operations():
-                with self:
-                    return self._model(images)
-            return self._model(images)
+            with callers_autocast(), self if self._needs_operations() else nullcontext():
+                return self._model(images)
         except Stop as stop:
             if stop.values is not self._values:
                 raise
@@ -221,7 +221,7 @@ class Tracer(TorchFunctionMode):
         if getattr(self._rules, "differentiable", False):  # no images, only what stands for them
             return False
         try:
-            with torch.no_grad():
+            with torch.no_grad(), callers_autocast():
                 self._model(images.detach().clone())
         except Exception:
             return False

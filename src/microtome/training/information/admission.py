@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from microtome.errors import InputError
+from microtome.trace.tracing.caller_modes import own_modes
 from microtome.training.information.estimators import Binning, Estimator, Kernel
 
 __all__ = ["Admission", "admit"]
@@ -40,6 +41,7 @@ class Admission:
     planted: tuple[float, ...]
 
 
+@own_modes()
 def admit(
     estimator: Estimator,
     width: int,

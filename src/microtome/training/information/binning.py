@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from microtome.errors import InputError
+from microtome.trace.tracing.caller_modes import own_modes
 from microtome.training.information.binary_task import check_classes
 
 __all__ = ["Bins", "binned_information", "entropy_of_codes", "state_codes"]
@@ -91,6 +92,7 @@ def entropy_of_codes(codes: Tensor) -> Tensor:
     return _entropy(_counts(codes.sort(1).values))
 
 
+@own_modes()
 def binned_information(states: Tensor, labels: Tensor, bins: Bins) -> tuple[Tensor, Tensor]:
     r"""I(X;T) and I(T;Y) of a layer from its binned states, in bits [1]_.
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from microtome.errors import InputError
+from microtome.trace.tracing.caller_modes import own_modes
 from microtome.training.information.binning import check_states
 
 __all__ = ["KernelBounds", "kernel_bounds"]
@@ -29,6 +30,7 @@ class KernelBounds:
     i_ty: float
 
 
+@own_modes()
 def kernel_bounds(states: Tensor, labels: Tensor, noise: float) -> KernelBounds:
     r"""Lower and upper bounds of Kolchinsky and Tracey on I(X;T) and I(T;Y), T = h(X) + noise [1]_, in bits.
 

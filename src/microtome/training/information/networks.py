@@ -174,7 +174,7 @@ def train_networks(
     generators = [torch.Generator().manual_seed(seed + network) for network in range(networks)]
     sizes = [inputs.shape[1], *hidden, int(labels.max()) + 1]
     weights = [_first(generators, a, b).to(device).requires_grad_() for a, b in itertools.pairwise(sizes)]
-    biases = [torch.zeros(networks, size, device=device).requires_grad_() for size in sizes[1:]]
+    biases = [torch.zeros(networks, size, dtype=torch.float32, device=device).requires_grad_() for size in sizes[1:]]
     count = max(1, round(share * len(task)))
     shuffled = torch.stack([torch.randperm(len(task), generator=generator, device="cpu") for generator in generators])
     training, rest = shuffled[:, :count].to(device), shuffled[:, count:].to(device)
@@ -262,7 +262,7 @@ class _Kept:
         self.loss.append(losses.gather(1, training).mean(1).cpu())
         self.error.append(wrong.gather(1, training).mean(1).cpu())
         self.test_error.append(wrong.gather(1, rest).mean(1).cpu())
-        none = torch.full((len(scores), len(self.weights)), math.nan, device="cpu")
+        none = torch.full((len(scores), len(self.weights)), math.nan, dtype=torch.float32, device="cpu")
         self.mean.append(none if statistics is None else torch.stack([mean for mean, _ in statistics], 1).cpu())
         self.deviation.append(none if statistics is None else torch.stack([std for _, std in statistics], 1).cpu())
 
@@ -311,7 +311,7 @@ def _forward(inputs: Tensor, weights: list[Tensor], biases: list[Tensor], activa
 
 def _first(generators: list[torch.Generator], inputs: int, units: int) -> Tensor:
     """Initial weights (R, units, inputs): normal, truncated at two deviations, with deviation 1/sqrt(inputs)."""
-    weights = torch.empty(len(generators), units, inputs, device="cpu")
+    weights = torch.empty(len(generators), units, inputs, dtype=torch.float32, device="cpu")
     deviation = inputs**-0.5
     for weight, generator in zip(weights, generators, strict=True):
         torch.nn.init.trunc_normal_(weight, 0.0, deviation, -2 * deviation, 2 * deviation, generator=generator)

@@ -19,6 +19,7 @@ from microtome.errors import InputError, MicrotomeError, StoreError
 from microtome.network import Network
 from microtome.option_types import checks_types
 from microtome.progress import Clock, Listener
+from microtome.trace.tracing import caller_modes
 from microtome.training import checkpoints
 from microtome.training.image_losses import ImageLosses, Loss, PreparedImages
 from microtome.training.landscape.directions import Direction, check_direction
@@ -221,7 +222,7 @@ class Evaluation:
         return sums.mean
 
     def _losses(self, images: Tensor, labels: Tensor, precision: str) -> tuple[Tensor, Tensor]:
-        with torch.autocast(self._device, torch.bfloat16, enabled=precision == "bfloat16"):
+        with caller_modes.precision(self._device, torch.bfloat16 if precision == "bfloat16" else None):
             return self._copy(images, labels)
 
     @torch.no_grad()

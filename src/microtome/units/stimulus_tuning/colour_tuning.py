@@ -104,7 +104,9 @@ def colour(hue: float, saturation: float) -> Tensor:
     tensor([1.0000, 0.2500, 0.2500])
     """
     angles = [math.radians(hue - 120 * channel) for channel in range(3)]
-    return torch.tensor([0.5 + 0.5 * saturation * math.cos(angle) for angle in angles], device="cpu")
+    return torch.tensor(
+        [0.5 + 0.5 * saturation * math.cos(angle) for angle in angles], dtype=torch.float32, device="cpu"
+    )
 
 
 def colour_tunings(net: Network, layers: list[str], batch: int = 32) -> dict[str, ColourTuning]:
@@ -123,7 +125,7 @@ def colour_tunings(net: Network, layers: list[str], batch: int = 32) -> dict[str
         for hue in hues:
             one, other = colour(hue, 1.0)[:, None, None], colour(hue + 180, 1.0)[:, None, None]
             pictures.append(wave * one + (1 - wave) * other)
-    blanks = [torch.full((3, height, width), level, device="cpu") for level in LEVELS]
+    blanks = [torch.full((3, height, width), level, dtype=torch.float32, device="cpu") for level in LEVELS]
     middle = len(LEVELS) // 2
     peaks: dict[str, list[Tensor]] = {name: [] for name in layers}
     for start in reported(range(0, len(pictures), batch), "coloured stimuli"):
@@ -147,7 +149,7 @@ def _tuned(response: Tensor, hues: list[float], count: int) -> ColourTuning:
     low, uniform = uniform.amin(1), uniform.amax(1)
     striped = stripes.amax(1) > COLOURED * uniform.amax(1)
     curve = torch.where(striped[:, None], stripes, uniform).clamp(min=0)
-    angles = torch.tensor(hues, device="cpu")
+    angles = torch.tensor(hues, dtype=torch.float32, device="cpu")
     preferred, sharpness = circular.mean_direction(curve, angles, 360)
     halved, half_sharp = circular.mean_direction(stripes.clamp(min=0), angles, 180)  # stripes have both colours
     strength = curve.amax(1)

@@ -53,7 +53,7 @@ def noise_floors(net: Network, layers: list[str], stimuli: Stimuli, batch: int) 
     Where a layer has many positions, the largest response over them is already one of many draws.
     """
     images = shuffled(stimuli)
-    nothing = torch.full((len(images),), torch.nan, device="cpu")
+    nothing = torch.full((len(images),), torch.nan, dtype=torch.float32, device="cpu")
     unknown: dict[str, Any] = dict.fromkeys(stimuli.parameters, nothing)
     noise = dataclasses.replace(stimuli, images=images, family=("noise",) * len(images), **unknown)
     size = stimuli.images.shape[2:]
@@ -63,7 +63,7 @@ def noise_floors(net: Network, layers: list[str], stimuli: Stimuli, batch: int) 
 
 def share_of_random_units(selectivity: Tensor, table: tuple[tuple[float, float], ...] = RANDOM_UNITS) -> Tensor:
     """The share of the units of random networks that are less selective, by linear interpolation in a table."""
-    shares, values = (torch.tensor(column, device="cpu") for column in zip(*table, strict=True))
+    shares, values = (torch.tensor(column, dtype=torch.float32, device="cpu") for column in zip(*table, strict=True))
     after = torch.searchsorted(values, selectivity.contiguous()).clamp(1, len(values) - 1)
     low, high = values[after - 1], values[after]
     part = ((selectivity - low) / (high - low)).clamp(0, 1)

@@ -255,11 +255,11 @@ def _stimuli(method: str, rows: list[_Row], channels: int, **parameters: object)
         provenance=Provenance(f"stimuli.{method}", {**parameters, "channels": channels}, versions=versions()),
         images=images,
         family=family,
-        angle=torch.tensor(angle, device="cpu"),
-        side=torch.tensor(side, device="cpu"),
-        offset=torch.tensor(offset, device="cpu"),
-        width=torch.tensor(width, device="cpu"),
-        phase=torch.tensor(phase, device="cpu"),
+        angle=torch.tensor(angle, dtype=torch.float32, device="cpu"),
+        side=torch.tensor(side, dtype=torch.float32, device="cpu"),
+        offset=torch.tensor(offset, dtype=torch.float32, device="cpu"),
+        width=torch.tensor(width, dtype=torch.float32, device="cpu"),
+        phase=torch.tensor(phase, dtype=torch.float32, device="cpu"),
         polarity=torch.tensor(polarity, dtype=torch.float32, device="cpu"),
     )
 

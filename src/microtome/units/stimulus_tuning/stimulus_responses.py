@@ -51,7 +51,9 @@ def responses(net: Network, layers: list[str], stimuli: Stimuli, batch: int = 32
     """
     selected_layers(net, layers)  # each exists and has units
     info = {name: net.layer(name) for name in layers}
-    blanks = scaled(net, torch.stack([torch.full(net.input_shape, level, device="cpu") for level in LEVELS]))
+    blanks = scaled(
+        net, torch.stack([torch.full(net.input_shape, level, dtype=torch.float32, device="cpu") for level in LEVELS])
+    )
     quick = net.quick(net.images(blanks), layers, len(stimuli.images), backwards=False)
     blank = {
         name: info[name].axes.maps(value, len(blanks)) for name, value in quick.activations(blanks, layers).items()
@@ -143,8 +145,8 @@ def _empty(blank: Tensor, stimuli: int) -> StimulusResponses:
     units = blank.shape[1]
     middle = blank[:, :, blank.shape[2] // 2, blank.shape[3] // 2]
     return StimulusResponses(
-        torch.empty(units, stimuli, device="cpu"),
-        torch.empty(units, stimuli, device="cpu"),
+        torch.empty(units, stimuli, dtype=torch.float32, device="cpu"),
+        torch.empty(units, stimuli, dtype=torch.float32, device="cpu"),
         torch.empty(units, stimuli, dtype=torch.int64, device="cpu"),
         (middle[-1] - middle[0]).float().cpu(),
     )

@@ -65,7 +65,7 @@ def noise_matches(size: tuple[int, int], stimuli: Stimuli, channels: int, draws:
     h, w = size
     crops = _crops(stimuli.images[:, 0], h, w)
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(draws, channels, h * w, generator=generator, device="cpu").double()
+    noise = torch.randn(draws, channels, h * w, generator=generator, dtype=torch.float32, device="cpu").double()
     noise = noise - noise.mean((1, 2), keepdim=True)
     norms = noise.flatten(1).norm(dim=1)
     responses = crops @ noise.sum(1).T
@@ -79,7 +79,9 @@ def cosine(first: Tensor, second: Tensor) -> Tensor:
     first, second = first.double(), second.double()
     a, b = first - first.mean(), second - second.mean()
     norm, rounding = a.norm() * b.norm(), 1e-12 * first.norm() * second.norm()
-    return (a @ b / norm).float() if bool(norm > rounding) else torch.zeros((), device=first.device)
+    return (
+        (a @ b / norm).float() if bool(norm > rounding) else torch.zeros((), dtype=torch.float32, device=first.device)
+    )
 
 
 def _gradient(net: Network, layer: Layer, images: Tensor, units: Tensor, places: Tensor) -> Tensor:

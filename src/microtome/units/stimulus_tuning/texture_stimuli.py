@@ -83,7 +83,7 @@ def textures(
                 drawn = _drawn(name, (planes[0] + shift, planes[1] + shift / 2), period, generator)
                 rows.append((_of_contrast(drawn), name, period, float(phase)))
     images, family, width_of, phase_of = zip(*rows, strict=True)
-    nothing = torch.full((len(rows),), math.nan, device="cpu")
+    nothing = torch.full((len(rows),), math.nan, dtype=torch.float32, device="cpu")
     return Stimuli(
         provenance=Provenance("stimuli.textures", {"size": [height, width], "periods": list(periods), "phases": phases,
                                                    "channels": channels}, seed=seed, versions=versions()),
@@ -92,9 +92,9 @@ def textures(
         angle=nothing,
         side=nothing,
         offset=nothing,
-        width=torch.tensor(width_of, device="cpu"),
-        phase=torch.tensor(phase_of, device="cpu"),
-        polarity=torch.ones(len(rows), device="cpu"),
+        width=torch.tensor(width_of, dtype=torch.float32, device="cpu"),
+        phase=torch.tensor(phase_of, dtype=torch.float32, device="cpu"),
+        polarity=torch.ones(len(rows), dtype=torch.float32, device="cpu"),
     )  # fmt: skip
 
 

@@ -75,7 +75,7 @@ def texture_tunings(net: Network, layers: list[str], batch: int = 32) -> dict[st
     """Measure texture tuning of some layers, in one pass over about fifty images."""
     height, width = net.input_shape[1:]
     shown = textures((height, width))
-    gray = torch.full((1, 1, height, width), 0.5, device="cpu")
+    gray = torch.full((1, 1, height, width), 0.5, dtype=torch.float32, device="cpu")
     rows: dict[str, list[Tensor]] = {name: [] for name in layers}
     for images in reported(shown.images.split(batch), "textures"):
         pictures = with_channels(net, torch.cat([gray, images]))
@@ -98,6 +98,8 @@ def _tuned(response: Tensor, groups: dict[tuple[str, float], list[int]]) -> Text
         own = [(period, places) for (name, period), places in groups.items() if name == texture]
         values, place = torch.stack([response[:, places].mean(1) for _, places in own]).max(0)
         best.append(values)
-        known = torch.tensor([math.nan if period < 0 else period for period, _ in own], device="cpu")
+        known = torch.tensor(
+            [math.nan if period < 0 else period for period, _ in own], dtype=torch.float32, device="cpu"
+        )
         periods.append(known[place])
     return TextureTuning(torch.stack(best, 1), torch.stack(periods, 1))

@@ -56,4 +56,4 @@ def cut(image: Tensor, box: Box, fill: float = GRAY) -> Tensor:
 
 def inside(box: Box, picture: tuple[int, int]) -> Tensor:
     """Mask (h, w) of the pixels of a rectangle that are inside the picture."""
-    return cut(torch.ones(1, *picture, device="cpu"), box, fill=0.0)[0] > 0
+    return cut(torch.ones(1, *picture, dtype=torch.float32, device="cpu"), box, fill=0.0)[0] > 0

@@ -92,7 +92,12 @@ class Patches(Result):
         """
         box = self.crop_box_at(position)
         if image < 0:
-            return torch.full((self.picture[0], box[2] - box[0], box[3] - box[1]), self.pictures.gray, device="cpu")
+            return torch.full(
+                (self.picture[0], box[2] - box[0], box[3] - box[1]),
+                self.pictures.gray,
+                dtype=torch.float32,
+                device="cpu",
+            )
         images, _ = self.pictures.fetch(torch.tensor([image], device="cpu"))
         return cut(images[0], box, self.pictures.gray)
 

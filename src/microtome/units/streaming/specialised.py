@@ -178,7 +178,7 @@ class _PeakActivations:
 
     def __init__(self, layer: Layer, images: int) -> None:
         self._axes = layer.axes
-        self.maximum = torch.zeros(layer.units, images, device="cpu")
+        self.maximum = torch.zeros(layer.units, images, dtype=torch.float32, device="cpu")
         self.extended = False
         self._weighted = torch.zeros(layer.units, dtype=torch.float64, device="cpu")
 

@@ -13,6 +13,7 @@ from microtome.batch_sizes import read_at_once
 from microtome.data import Dataset, batches
 from microtome.errors import InputError, LayerError, OpaqueError
 from microtome.network import Network
+from microtome.network.complex_layers import complex_layers
 from microtome.trace.graph import Layer
 from microtome.trace.operators.operator_table import those
 
@@ -38,8 +39,8 @@ def computing_layers(net: Network) -> list[str]:
     """Names of the layers that compute their own units, in execution order.
 
     Containers are excluded, because their value is that of their last part. Layers that only rearrange values
-    (padding, dropout, flattening, identity) and layers without axes of units or images (tables of position biases)
-    are excluded as well.
+    (padding, dropout, flattening, identity), layers without axes of units or images (tables of position biases) and
+    layers of complex numbers are excluded as well.
     """
     names = []
     for layer in net.layers.values():
@@ -47,7 +48,7 @@ def computing_layers(net: Network) -> list[str]:
         owns = layer.module is None or layer.name in (scope, layer.operation)
         if owns and layer.units and layer.axes.image_axis is not None and operation(layer) not in _MOVES:
             names.append(layer.name)
-    return names
+    return [name for name in names if name not in complex_layers(net)]
 
 
 def selected_layers(net: Network, layers: str | Iterable[str] | None) -> list[Layer]:
@@ -56,7 +57,8 @@ def selected_layers(net: Network, layers: str | Iterable[str] | None) -> list[La
     Raises
     ------
     LayerError
-        When a layer does not exist, has no units, or its values have no axis of images; when there is no layer.
+        When a layer does not exist, has no units, holds complex numbers, or its values have no axis of images; when
+        there is no layer.
     """
     names = computing_layers(net) if layers is None else [layers] if isinstance(layers, str) else list(layers)
     selected = [net.layer(name) for name in names]
@@ -66,6 +68,8 @@ def selected_layers(net: Network, layers: str | Iterable[str] | None) -> list[La
         if not layer.units:
             what = "one number per image" if not layer.shape else f"{layer.shape} without an axis of units"
             raise LayerError(f'layer "{layer.name}" has no units: its value is {what}; choose another layer.')
+        if layer.name in complex_layers(net):
+            raise LayerError(f'layer "{layer.name}" holds complex numbers, which have no sign; choose another layer.')
     if not selected and layers is not None:
         raise LayerError("no layer was named; `microtome layers` lists all layers.")
     if not selected:

@@ -54,7 +54,8 @@ class TopK:
         at : Tensor
             (units, m) position of each activation.
         """
-        key = (value.cpu().numpy() * self._sign).astype(self._key.dtype, copy=False)
+        wide = value.double() if self._key.dtype == np.float64 else value.float()  # NumPy has no bfloat16
+        key = wide.cpu().numpy() * self._sign
         self._pending.append((key, np.broadcast_to(image.cpu().numpy(), key.shape), at.cpu().numpy()))
         if sum(part[0].shape[1] for part in self._pending) >= _PENDING:
             self._merge()

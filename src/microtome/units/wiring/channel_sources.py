@@ -69,7 +69,7 @@ class Weighted:
         identity = torch.stack((branch.source, branch.unit), 1)
         sources, column = torch.unique(identity, dim=0, return_inverse=True)
         column = column.to(self.weight.device)
-        square = torch.zeros(units, len(sources), device=self.weight.device)
+        square = torch.zeros(units, len(sources), dtype=torch.float32, device=self.weight.device)
         total = torch.zeros_like(square)
         rows = units // self.groups
         for group in range(self.groups):

@@ -116,7 +116,7 @@ def filters(net: Network, layer: str, *, fit: bool | None = None) -> Filters:
     first = info.inputs == ("input",)
     profile, share = profiles(weights)
     fit = (first if fit is None else fit) and min(weights.shape[2:]) >= 3
-    missing = torch.full((len(weights),), float("nan"), device="cpu")
+    missing = torch.full((len(weights),), float("nan"), dtype=torch.float32, device="cpu")
     fitted = gabor.fit(profile) if fit else None
     return Filters(
         provenance=stated(fit=fit),

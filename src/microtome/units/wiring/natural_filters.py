@@ -17,6 +17,7 @@ from microtome.progress import reported
 from microtome.registry import register
 from microtome.results import Result, stated
 from microtome.tables import Table
+from microtome.trace.tracing.random_states import RandomStates
 from microtome.units.wiring import gabor
 from microtome.units.wiring.filters import Filters, filters, profiles
 
@@ -155,7 +156,7 @@ def natural_filters(
     generator = torch.Generator().manual_seed(seed)
     random = [
         _matched(
-            _unit(_centred(torch.randn(found.weights.shape, generator=generator, device="cpu")))
+            _unit(_centred(torch.randn(found.weights.shape, generator=generator, dtype=torch.float32, device="cpu")))
             @ _unit(_centred(components)).T
         )[1].nanmean()
         for _ in range(_RANDOM)
@@ -168,7 +169,7 @@ def natural_filters(
         components=components,
         partner=partner,
         similarity=similarity,
-        sign=torch.where(picked < 0, -1.0, 1.0),
+        sign=torch.where(picked < 0, -1.0, 1.0).to(picked),
         chance=float(by_chance.mean()),
         chance_spread=float(by_chance.std()),
         gabor=_goodness(components),
@@ -215,11 +216,14 @@ def _patches(net: Network, dataset: Dataset, size: tuple[int, int], count: int, 
 
 def _components(rows: Tensor, count: int, seed: int) -> Tensor:
     """Features (components, numbers): the pattern that one unit of each independent component adds to a patch."""
+    states = RandomStates([])
     try:
-        from sklearn.decomposition import FastICA
+        from sklearn.decomposition import FastICA  # its first import draws random numbers
         from sklearn.exceptions import ConvergenceWarning
     except ImportError as error:
         raise InputError("independent components need scikit-learn: pip install scikit-learn.") from error
+    finally:
+        states.restore()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = FastICA(count, whiten="unit-variance", random_state=seed, max_iter=500, tol=1e-3)
@@ -241,13 +245,13 @@ def _matched(cosine: Tensor) -> tuple[Tensor, Tensor]:
     rows, columns = linear_sum_assignment(-cosine.abs().numpy())
     partner = torch.full((len(cosine),), -1, device="cpu")
     partner[torch.as_tensor(rows, device="cpu")] = torch.as_tensor(columns, device="cpu")
-    similarity = torch.full((len(cosine),), torch.nan, device="cpu")
+    similarity = torch.full((len(cosine),), torch.nan, dtype=torch.float32, device="cpu")
     similarity[torch.as_tensor(rows, device="cpu")] = cosine[rows, columns].abs()
     return partner, similarity
 
 
 def _goodness(components: Tensor) -> Tensor:
     if min(components.shape[2:]) < 3:
-        return torch.full((len(components),), torch.nan, device="cpu")
+        return torch.full((len(components),), torch.nan, dtype=torch.float32, device="cpu")
     fitted: gabor.GaborFit = gabor.fit(profiles(components)[0])
     return fitted.goodness

@@ -33,7 +33,9 @@ class Votes(nn.Module):
 
     def __init__(self, patterns: Sequence[Pattern], head_start: Sequence[float]) -> None:
         super().__init__()
-        share = torch.tensor([[WORDS[word] for word in pattern.votes] for pattern in patterns], device="cpu").T
+        share = torch.tensor(
+            [[WORDS[word] for word in pattern.votes] for pattern in patterns], dtype=torch.float32, device="cpu"
+        ).T
         self.odds = nn.Parameter(torch.logit(share).contiguous())
         self.head_start = nn.Parameter(torch.tensor(list(head_start), dtype=torch.float32, device="cpu"))
 
@@ -59,6 +61,6 @@ class Votes(nn.Module):
     def words(self) -> list[list[str]]:
         """The nearest word for each class and pattern, by log-odds."""
         names = list(WORDS)
-        levels = torch.logit(torch.tensor(list(WORDS.values()), device="cpu"))
+        levels = torch.logit(torch.tensor(list(WORDS.values()), dtype=torch.float32, device="cpu"))
         nearest = (self.odds.detach().cpu()[:, :, None] - levels).abs().argmin(2)
         return [[names[place] for place in row] for row in nearest.tolist()]

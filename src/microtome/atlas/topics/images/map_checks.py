@@ -134,7 +134,9 @@ def map_checks(
         if len(rows) == len(results):  # a method that refuses this network has none
             found[name] = _enlarged(torch.stack(rows).to(pictures.device), pictures.shape[-2:])
     generator = torch.Generator().manual_seed(0)
-    noise = torch.rand((_NOISE, len(images), *pictures.shape[-2:]), generator=generator, device="cpu")
+    noise = torch.rand(
+        (_NOISE, len(images), *pictures.shape[-2:]), generator=generator, dtype=torch.float32, device="cpu"
+    )
     areas = {}
     for trial in (deletion, insertion):
         by_map = [trial(subject.net, pictures, one, wanted, steps=_STEPS).area for one in found.values()]
@@ -148,7 +150,9 @@ def map_checks(
         images=list(images),
         deletion=areas["deletion"],
         insertion=areas["insertion"],
-        agreement=torch.stack(pairs).float() if pairs else torch.empty(0, len(images), device="cpu"),
+        agreement=torch.stack(pairs).float()
+        if pairs
+        else torch.empty(0, len(images), dtype=torch.float32, device="cpu"),
     )
 
 

@@ -148,7 +148,7 @@ def _energy(subject: Subject, layer: str, images: Sequence[int]) -> Tensor:
     try:
         found = spaces.weight_vectors(subject.net, subject.pictures(images), layer=layer)
     except LayerError:  # tokens, each of which has a projection of its own
-        return torch.empty(0, device=subject.net.device)
+        return torch.empty(0, dtype=torch.float32, device=subject.net.device)
     share = found.kept / torch.where(found.energy > 0, found.energy, torch.ones_like(found.energy))
     return share.mean(0).float()
 
