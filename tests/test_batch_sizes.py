@@ -23,7 +23,7 @@ def network(channels: int, layers: int = 1, size: int = 512) -> Network:
     [
         (network(12), 2),  # the largest value: 2 x 12 MiB stay under 32, 3 do not
         (network(5), 6),
-        (network(5, layers=20), 3),  # all values: 3 x 100 MiB stay under 384, 4 do not
+        (network(5, layers=40), 3),  # all values: 3 x 200 MiB stay under 768, 4 do not
         (network(40), 1),
         (network(3, size=8), 64),
     ],
