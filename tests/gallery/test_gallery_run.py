@@ -69,8 +69,8 @@ def test_a_page_shows_statement_value_verdict_command_and_picture(cases, tmp_pat
     page = (tmp_path / "vector-spaces.html").read_text(encoding="utf-8")
     assert 'id="one-layer-accuracy"' in page
     for shown in (
-        "92 %",
-        "91 %",
+        "92\u00a0%",
+        "91\u00a0%",
         "holds in part",
         "few epochs",
         "works/seen.png",
