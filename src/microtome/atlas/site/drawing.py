@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from markupsafe import Markup
 
-from microtome.atlas.site.numbers import count, number
+from microtome.atlas.site.numbers import count, number, tick_label
 from microtome.atlas.site.svg import chart, linked, path, text
 from microtome.atlas.widgets import Curve, Histogram, ImageMap, Spectrum
 from microtome.atlas.widgets.charts import COLOURED
@@ -49,7 +49,7 @@ def ridges(histogram: Histogram, hrefs: list[str | None]) -> Markup:
     base = top + row * len(histogram.rows)
     for tick in ticks(low, high):
         x = left + width * (tick - low) / ((high - low) or 1)
-        parts.append(path(f"M{x:.1f} {base}v4", "rule") + text(x, base + 16, number(tick)))
+        parts.append(path(f"M{x:.1f} {base}v4", "rule") + text(x, base + 16, tick_label(tick)))
     parts.append(text(left + width / 2, base + 32, histogram.quantity))
     return Markup(chart("ridges", left + width + 16, base + 36, _in_words(histogram), parts))  # noqa: S704 - escaped
 
@@ -72,7 +72,7 @@ def curve(drawn: Curve) -> Markup:
     if len(xs) <= 40:
         parts.extend(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.2"/>' for x, y in points)
     shown = _quarters(xs[0], xs[-1]) if drawn.circular else ticks(xs[0], xs[-1])
-    parts.extend(text(left + width * (tick - xs[0]) / reach, top + height + 16, number(tick)) for tick in shown)
+    parts.extend(text(left + width * (tick - xs[0]) / reach, top + height + 16, tick_label(tick)) for tick in shown)
     ends = [value for value in (low, high) if abs(value) > 0.15 * span]
     parts.extend(
         text(left - 6, top + height * (high - value) / span + 4, number(value), "end") for value in [*ends, 0.0]

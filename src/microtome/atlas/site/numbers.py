@@ -33,6 +33,18 @@ def number(value: float | int | str) -> str:
     return _minus(f"{value:.{digits}f}")
 
 
+def tick_label(value: float) -> str:
+    """A round value at an axis, with no more digits than it has.
+
+    Examples
+    --------
+    >>> tick_label(45.0), tick_label(-2.5), tick_label(0.125), tick_label(0.0)
+    ('45', '−2.5', '0.125', '0')
+    """
+    text = number(value)
+    return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
+
+
 def signed(value: float) -> str:
     """A number with its sign, for amounts that add up.
 
