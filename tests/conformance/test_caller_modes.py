@@ -129,7 +129,9 @@ def test_every_method_takes_models_of_any_precision_or_refuses_them_in_words(nam
     before = portrait(model)
     found = caught(name, Network(model, (3, gpu_cases.SIDE, gpu_cases.SIDE)))
     if isinstance(found, MicrotomeError):
-        assert "training is in float32" in str(found) or isinstance(plainly[name], MicrotomeError), found
+        assert "training and evaluation are in float32" in str(found) or isinstance(plainly[name], MicrotomeError), (
+            found
+        )
     else:
         rounding = {"tsne", "aligned-maps", "tuning", "prune", "spectra", "subspaces", "dissect", "explain-path"}
         bounds = {"class-residuals", "kept-and-lost", "rejected-energy", "criteria", "facet-distance"}
@@ -164,9 +166,9 @@ def test_factories_of_floats_name_their_precision():
 def test_training_refuses_other_precisions_and_inference_tensors():
     data, recipe = gpu_cases.images(), training.Recipe(epochs=1, batch=3, lr=1e-3)
     double = copy.deepcopy(SMALL.model).double()
-    with pytest.raises(InputError, match=r"training is in float32, and the model is in torch.float64"):
+    with pytest.raises(InputError, match=r"training and evaluation are in float32, and the model is in torch.float64"):
         training.fit(double, data, recipe=recipe)
-    with pytest.raises(InputError, match="training is in float32"):
+    with pytest.raises(InputError, match="training and evaluation are in float32"):
         training.evaluate(double, data)
     with torch.inference_mode():
         inferred = copy.deepcopy(SMALL.model)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from microtome import Network, attribution
+from microtome import ModelError, Network, attribution
 
 IMAGES = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -164,3 +164,20 @@ def test_code_of_the_user_gets_the_model_s_own_tensor():
     hooked.mix.register_forward_hook(lambda module, args, value: places.append(args[0].stride()))
     Network(hooked, (2, 8, 8)).logits(IMAGES)
     assert set(places) == {(128, 1, 16)}
+
+
+class OnlyForwards(Attending):
+    """Raises where gradients are taken."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = super().forward(x)
+        if torch.is_grad_enabled():
+            raise RuntimeError("no gradients, please")
+        return scores
+
+
+def test_a_pass_that_fails_is_repeated_without_its_hooks():
+    """The message says that the model itself runs: after an error the hooks that are still there do nothing."""
+    net = Network(OnlyForwards(batch_first=True).eval(), (2, 8, 8))
+    with pytest.raises(ModelError, match="runs forwards but cannot be differentiated"):
+        attribution.gradient(net, IMAGES, 1)

@@ -65,6 +65,8 @@ class Layer:
         block that joins its branches begins before them and ends after them.
     axes : Axes
         Which axis of the output holds the images and which the units.
+    is_complex : bool
+        Whether the output holds complex numbers, which have no order and no sign: no unit of them fires most.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Layer:
     leaf: bool
     step: int
     axes: Axes
+    is_complex: bool = False
 
 
 @dataclass(frozen=True)
@@ -277,4 +280,5 @@ def _layer(
         leaf=leaf,
         step=span.node or 0,
         axes=axes,
+        is_complex=node.is_complex,
     )

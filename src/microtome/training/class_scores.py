@@ -40,7 +40,7 @@ def check_takes(model: nn.Module, dataset: Dataset, *, mean: Numbers, std: Numbe
 
 
 def check_precision(model: nn.Module) -> None:
-    """Refuse a model to train whose weights are not in single precision.
+    """Refuse a model to train or evaluate whose weights are not in single precision.
 
     Raises
     ------
@@ -49,7 +49,9 @@ def check_precision(model: nn.Module) -> None:
     """
     found = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), torch.float32)
     if found != torch.float32:
-        raise InputError(f"training is in float32, and the model is in {found}; convert it with .float().")
+        raise InputError(
+            f"training and evaluation are in float32, and the model is in {found}; convert it with .float()."
+        )
 
 
 def class_scores(model: nn.Module, images: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ from torch import Tensor
 from microtome.attribution.class_activation.arrangement import Arrangement, operator_of, token_arrangement
 from microtome.errors import LayerError
 from microtome.network import Network
-from microtome.network.complex_layers import complex_layers
 from microtome.trace import Factor, Layer
 from microtome.trace.operators.operator_table import those
 
@@ -78,7 +77,7 @@ def _last_map(net: Network) -> Layer | None:
     ]
     read = [entry for entry in found if entry.step not in unread]  # empty where the model hides the readers
     ordered = sorted(read or found, key=lambda entry: (entry.step, entry.leaf), reverse=True)
-    real = [entry for entry in ordered if entry.name not in complex_layers(net)]
+    real = [entry for entry in ordered if not entry.is_complex]
     return next((entry for entry in real if _carries_gradient(net, entry)), real[0] if real else None)
 
 
@@ -155,7 +154,7 @@ def _tokens_behind(net: Network, layer: Layer, seen: set[str]) -> tuple[str, Arr
         if entry is None or entry.name in seen or len(entry.shape) < 2:
             continue
         seen.add(entry.name)
-        place = None if entry.name in complex_layers(net) else entry.axes.tokens
+        place = None if entry.is_complex else entry.axes.tokens
         if place is not None and not _projects(net, entry) and place not in gridless:
             laid = token_arrangement(net, entry)
             if laid is not None:

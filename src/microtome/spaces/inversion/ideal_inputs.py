@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from microtome import data
+from microtome.attribution.result import wide
 from microtome.errors import InputError
 from microtome.network import Network
 from microtome.progress import Clock, Listener
@@ -208,14 +209,9 @@ def _scores(net: Network, dataset: Any) -> tuple[Tensor, Tensor]:
     """Class scores and labels of the whole data set."""
     scores, labels = [], []
     for _, images, given in data.batches(dataset, 512):
-        scores.append(_wide(net.logits(images, batch=256)).cpu())
+        scores.append(wide(net.logits(images, batch=256)).cpu())
         labels.append(given if given is not None else torch.full((len(images),), -1, device=images.device))
     return torch.cat(scores), torch.cat(labels)
-
-
-def _wide(scores: Tensor) -> Tensor:
-    """Scores in which distances can be computed: in single precision, or that of the network if it is finer."""
-    return scores if scores.dtype == torch.float64 else scores.float()
 
 
 def _fetched(dataset: Any, indices: list[int]) -> Tensor:
@@ -239,7 +235,7 @@ def _close(dataset: Any, away: Tensor, own: Tensor, labels: list[int]) -> Tensor
 
 def _distances(net: Network, images: Tensor, ideal: Tensor) -> Tensor:
     """(3, classes)."""
-    scores = _wide(net.logits(images.flatten(0, 1), check=False)).cpu()
+    scores = wide(net.logits(images.flatten(0, 1), check=False)).cpu()
     away: Tensor = torch.linalg.vector_norm(scores.reshape(*images.shape[:2], -1) - ideal, dim=2)
     return away
 
@@ -276,7 +272,7 @@ def _train(
     history = []
     clock = Clock(progress, descent.steps)
     for step in range(descent.steps + 1):
-        away = (_wide(net.forward(image, ["logits"])["logits"]) - target).square().sum(1)
+        away = (wide(net.forward(image, ["logits"])["logits"]) - target).square().sum(1)
         nearer = away.detach() < least
         best[nearer], least[nearer] = image.detach()[nearer], away.detach()[nearer]
         history.append(away.detach().sqrt().reshape(len(starts), -1).cpu())

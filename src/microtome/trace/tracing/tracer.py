@@ -176,10 +176,8 @@ class Tracer(TorchFunctionMode):
         OpaqueError
             When microtome raises, not the model.
         """
-        hooks: list[RemovableHandle] = []
         readers = memory_order.readers(self._modules) if self._observer is None else []  # it sees what the model reads
-        if self._all_modules or self._touched:
-            hooks = [*self._input_hooks(), *self._output_hooks()]
+        hooks = [*self._input_hooks(), *self._output_hooks()] if self._all_modules or self._touched else []
         if self._all_modules:
             hooks += [register_module_forward_pre_hook(self._enter), register_module_forward_hook(self._leave)]
         else:  # each before the user's hooks, where hooks of all modules stand
@@ -284,8 +282,10 @@ class Tracer(TorchFunctionMode):
             if name in self._record:
                 self._values.keep(name, inputs[0])
 
-    def _in_order(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> memory_order.Arguments:
+    def _in_order(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> memory_order.Arguments | None:
         """Lay out what a module reads; these operations are not the model's and get other names."""
+        if not self._scopes:  # after an error
+            return None
         self._scopes.append(_Scope(f"{self._scopes[-1].name}/order", None, None))
         try:
             return memory_order.in_order(module, args, kwargs)

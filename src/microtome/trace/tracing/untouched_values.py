@@ -12,6 +12,12 @@ from microtome.trace.rectifiers.value_function import version
 # Not public; without it every value counts as shared, so that all are copied.
 _USES: Callable[[int], int] | None = getattr(torch._C, "_storage_Use_Count", None)
 
+# Types of numbers that have a sum on every device; values of others are copied.
+_SUMMED = frozenset((
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.complex128,
+    torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
+))  # fmt: skip
+
 
 def is_shared(value: Tensor) -> bool:
     """Whether anything else may write on the memory of a value: another tensor, or code outside of torch.
@@ -22,7 +28,9 @@ def is_shared(value: Tensor) -> bool:
         return True
     memory = value.untyped_storage()
     # Memory that NumPy has lent, or looks at, cannot be resized. One use is the value's, the other is `memory`.
-    return memory.nbytes() != value.nbytes or not memory.resizable() or memory.is_shared() or _USES(memory._cdata) > 2
+    held = not memory.resizable() or _USES(memory._cdata) > 2
+    between_processes = value.device.type == "cpu" and memory.is_shared()  # on a GPU all memory counts as shared
+    return memory.nbytes() != value.nbytes or held or between_processes
 
 
 class Untouched:
@@ -37,7 +45,7 @@ class Untouched:
 
     def note(self, name: str, value: Tensor) -> None:
         """An operation of the model has computed a value."""
-        if type(value) is Tensor and value.layout is torch.strided and not value.is_quantized and value.numel():
+        if type(value) is Tensor and value.layout is torch.strided and value.dtype in _SUMMED and value.numel():
             self._seen.append((name, value, version(value), _sum(value)))
 
     def names(self) -> set[str]:

@@ -27,6 +27,7 @@ class Node:
     field: Field | None
     parameters: int
     scope: str
+    is_complex: bool = False
     hidden: bool = False
 
     @property
@@ -102,7 +103,8 @@ class Watcher:
         scope = self._open[-1].name if self._open else ""
         memory_order.note(self._open[-1].module if self._open else None, call)
         inputs = tuple(dict.fromkeys(node for _, node in known))
-        self.nodes.append(Node(call.name, kept(call.kind, outputs[0]), inputs, spread, held, scope, hidden))
+        seen, is_complex = kept(call.kind, outputs[0]), outputs[0].is_complex()
+        self.nodes.append(Node(call.name, seen, inputs, spread, held, scope, is_complex, hidden))
         self.order.append(("operation", index))
         self._values.note(call.name, outputs[0])
         if call.kind in ("softmax", "log_softmax") and inputs:
@@ -125,7 +127,7 @@ class Watcher:
             spread = receptive_fields._everything(everything) if everything else None
             held = sum(parameter.numel() for parameter in module.parameters())
             seen = kept(type(module).__name__, found[0])
-            self.nodes.append(Node(name, seen, span.reads, spread, held, name))
+            self.nodes.append(Node(name, seen, span.reads, spread, held, name, found[0].is_complex()))
             self._made[id(found[0])] = (found[0], len(self.nodes) - 1)
         span.node = self._made[id(found[0])][1]
         span.shape = tuple(found[0].shape)

@@ -25,6 +25,7 @@ from microtome.trace.operators.nested_tensors import first_tensor, tensors
 from microtome.trace.operators.signatures import is_inplace
 from microtome.trace.operators.spellings import spelling
 from microtome.trace.origins import is_transformed
+from microtome.trace.rectifiers.value_function import version
 
 _OTHERS = frozenset(("__set__", "set_"))  # x.data = y, x.set_(y): the memory is exchanged
 
@@ -110,7 +111,7 @@ class Written:
 
     def __init__(self, modules: list[nn.Module], weights: list[nn.Parameter], *, first: bool, copies: bool) -> None:
         self._model, self._weights = modules[0], weights
-        self._versions = [_version(weight) for weight in weights]
+        self._versions = [version(weight) for weight in weights]
         self._known, self._copied = _WRITTEN.get(self._model, []), copies
         known = set(map(id, self._known))
         self._kept = [_kept(weight) for weight in weights if id(weight) in known] if known else []
@@ -147,7 +148,7 @@ class Written:
             for kept in self.watch.copies:
                 _put_back(*kept)
                 changed.append(kept[0])
-        elif (now := [_version(weight) for weight in self._weights]) != self._versions:
+        elif (now := [version(weight) for weight in self._weights]) != self._versions:
             versions = zip(self._weights, now, self._versions, strict=True)
             late = [weight for weight, after, before in versions if after != before and id(weight) not in known]
             if late:
@@ -167,10 +168,6 @@ class Written:
 # The tensors that a model has written in a pass.
 _WRITTEN: weakref.WeakKeyDictionary[nn.Module, list[Tensor]] = weakref.WeakKeyDictionary()
 _HOLDERS = frozenset((dict, OrderedDict, defaultdict, list, deque, set))
-
-
-def _version(tensor: Tensor) -> int:
-    return -1 if tensor.is_inference() else tensor._version
 
 
 @torch.inference_mode(False)

@@ -13,7 +13,6 @@ from microtome.batch_sizes import read_at_once
 from microtome.data import Dataset, batches
 from microtome.errors import InputError, LayerError, OpaqueError
 from microtome.network import Network
-from microtome.network.complex_layers import complex_layers
 from microtome.trace.graph import Layer
 from microtome.trace.operators.operator_table import those
 
@@ -46,9 +45,10 @@ def computing_layers(net: Network) -> list[str]:
     for layer in net.layers.values():
         scope = layer.operation.rpartition("/")[0]
         owns = layer.module is None or layer.name in (scope, layer.operation)
-        if owns and layer.units and layer.axes.image_axis is not None and operation(layer) not in _MOVES:
+        fires = layer.units and layer.axes.image_axis is not None and not layer.is_complex
+        if owns and fires and operation(layer) not in _MOVES:
             names.append(layer.name)
-    return [name for name in names if name not in complex_layers(net)]
+    return names
 
 
 def selected_layers(net: Network, layers: str | Iterable[str] | None) -> list[Layer]:
@@ -68,7 +68,7 @@ def selected_layers(net: Network, layers: str | Iterable[str] | None) -> list[La
         if not layer.units:
             what = "one number per image" if not layer.shape else f"{layer.shape} without an axis of units"
             raise LayerError(f'layer "{layer.name}" has no units: its value is {what}; choose another layer.')
-        if layer.name in complex_layers(net):
+        if layer.is_complex:
             raise LayerError(f'layer "{layer.name}" holds complex numbers, which have no sign; choose another layer.')
     if not selected and layers is not None:
         raise LayerError("no layer was named; `microtome layers` lists all layers.")
