@@ -66,6 +66,11 @@ def shown(chromium, tmp_path_factory):
     found.prefer("light")
 
 
+def test_no_line_of_the_file_ends_between_a_number_and_its_unit():
+    """Also where a figure stands alone."""
+    assert "35\u00a0% away" in page_file("35 % away", widget()).decode()
+
+
 def opened(shown):
     shown.open("surface.html")
     ready(shown)

@@ -85,8 +85,19 @@ ASK_A_GRADIENT = {"grad-cam", "invert", "maximize", "maximize, plainly", "projec
 @pytest.mark.parametrize("layer", ["/rfft2", "/mul", "/mul.1", "/exp"])
 def test_complex_numbers_are_refused(reader, layer, data):
     """They have no sign and no order; taking the real part in silence would show other numbers."""
-    with pytest.raises(LayerError):
+    with pytest.raises(LayerError, match=f'layer "{layer}" holds complex numbers'):
         READERS[reader](network(Fourier), data, layer)
+
+
+def test_one_complex_number_of_an_image_is_refused(data):
+    """Also in a layer without units."""
+
+    class OneNumber(nn.Module):
+        def forward(self, x):
+            return torch.fft.rfft2(x).sum((1, 2, 3)).abs()[:, None] * torch.ones(3)
+
+    with pytest.raises(LayerError, match='layer "/sum" holds complex numbers'):
+        synthesis.invert(network(OneNumber), data.images[0], "/sum", starts=1, steps=2)
 
 
 def test_without_names_layers_of_complex_numbers_are_left_out(data):

@@ -26,7 +26,6 @@ from microtome.explorer.answers.unit_answers import linear_layer_of
 from microtome.explorer.live_network import LiveNetwork, changes
 from microtome.explorer.questions import Shared
 from microtome.loading import RunConfig
-from microtome.result_html import unbroken
 
 __all__ = ["SharedView", "frozen", "python_call", "read_shared"]
 
@@ -206,14 +205,13 @@ def _page(view: Mapping[str, Any]) -> str:
     data = json.dumps(view, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     styles = f"{asset('style.css')}\n{asset('explorer.css')}"
     scripts = "\n".join(asset(name) for name in ("colours.js", "shared.js"))
-    page = environment.get_template("shared.html").render(
+    return environment.get_template("shared.html").render(
         view=view,
         data=Markup(data),  # noqa: S704 - escaped above
         styles=Markup(styles),  # noqa: S704 - files of this package
         scripts=Markup(scripts),  # noqa: S704 - files of this package
         policy=f"default-src 'none'; img-src data: blob:; style-src {_hash(styles)}; script-src {_hash(scripts)}",
     )
-    return unbroken(page)
 
 
 def _hash(text: str) -> str:

@@ -213,6 +213,7 @@ def feature_rows(net: Network, images: Tensor, layers: list[str], reduce: str) -
 def _reduced(net: Network, name: str, value: Tensor, count: int, reduce: str) -> Tensor:
     if name == "logits":
         return value.flatten(1)
+    net.layer(name).check_real()
     axes = net.layer(name).axes
     if reduce == "flat":
         return axes.per_image(value, count).reshape(count, -1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from microtome.batch_sizes import in_passes
-from microtome.errors import InputError, LayerError
+from microtome.errors import InputError
 from microtome.network import Network
 from microtome.registry import register
 from microtome.results import Result, stated
@@ -132,8 +132,6 @@ def invert(
     reference = net.images(image)
     layer = layer if layer == "logits" else net.layer(layer).name
     representation = torch.cat([arranged(net, layer, net.activations(one[None], layer)[layer], 1) for one in reference])
-    if representation.is_complex():
-        raise LayerError(f'layer "{layer}" holds complex numbers; choose a layer of real numbers to invert.')
     energy = representation.flatten(1).square().sum(1)
     if not bool((energy > 0).all()):
         raise InputError(

@@ -152,10 +152,11 @@ def arranged(net: Network, layer: str, value: Tensor, count: int) -> Tensor:
     Raises
     ------
     LayerError
-        When the value has no axis of images.
+        When the value has no axis of images, or holds complex numbers.
     """
     if layer == "logits":
         return value
+    net.layer(layer).check_real()
     axes = net.layer(layer).axes
     if not axes.units:
         return axes.per_image(value, count)

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from microtome.errors import ModelError
+from microtome.errors import LayerError, ModelError
 from microtome.trace.axes.axis_reading import Pictures, Reading, read_axes
 from microtome.trace.axes.followed_pass import Seen
 from microtome.trace.axes.value_axes import Axes
@@ -84,6 +84,20 @@ class Layer:
     step: int
     axes: Axes
     is_complex: bool = False
+
+    def check_real(self) -> None:
+        """Refuse a layer of complex numbers where units are compared or followed.
+
+        Raises
+        ------
+        LayerError
+            When the layer holds complex numbers.
+        """
+        if self.is_complex:
+            raise LayerError(
+                f'layer "{self.name}" holds complex numbers, which have no sign. Choose a layer before the '
+                "transform, or one that holds the size or the real part of these numbers."
+            )
 
 
 @dataclass(frozen=True)

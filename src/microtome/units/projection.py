@@ -118,6 +118,7 @@ def project_back(
     if method not in PROJECTIONS:
         raise InputError(f'method must be one of {", ".join(PROJECTIONS)}; got "{method}".')
     info = net.layer(layer)
+    info.check_real()
     if not info.units or info.axes.image_axis is None:
         raise LayerError(f'layer "{info.name}" ({info.kind}) has no separate values for each image; choose another.')
     if not 0 <= unit < info.units:

@@ -75,9 +75,11 @@ def test_the_default_layer_has_places_on_the_picture(name):
     assert net.layer(expected).spatial
 
 
-@pytest.mark.parametrize("layer", ["/fft_fft2", "/abs"])
-def test_frequencies_have_no_class_map(layer):
-    with pytest.raises(LayerError, match="channels, height and width is needed"):
+@pytest.mark.parametrize(
+    ("layer", "why"), [("/fft_fft2", "holds complex numbers"), ("/abs", "channels, height and width is needed")]
+)
+def test_frequencies_have_no_class_map(layer, why):
+    with pytest.raises(LayerError, match=why):
         attribution.grad_cam(network(CHOSEN["sizes of frequencies"][0]), X, 1, layer=layer)
 
 

@@ -73,9 +73,10 @@ def arrangement(net: Network, name: str) -> Arrangement:
     Raises
     ------
     LayerError
-        When the layer does not exist, or its values have no places on the picture.
+        When the layer does not exist, holds complex numbers, or its values have no places on the picture.
     """
     layer = net.layer(name)
+    layer.check_real()
     if layer.spatial and layer.units and layer.axes.image_axis is not None:
         kind = "maps" if layer.axes.channels_first else "channels-last"
         return Arrangement(kind, *layer.axes.grid, axes=layer.axes)
@@ -181,5 +182,5 @@ def operator_in(operation: str) -> str:
 
 
 def _some(net: Network) -> str:
-    names = [entry.name for entry in net.layers.values() if entry.spatial]
+    names = [entry.name for entry in net.layers.values() if entry.spatial and not entry.is_complex]
     return ", ".join(names[-8:]) if names else "none"

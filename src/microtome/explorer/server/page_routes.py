@@ -14,7 +14,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from microtome.explorer.server.dispatch import Dispatch
 from microtome.explorer.server.request_checks import POLICY
 from microtome.explorer.share import asset
-from microtome.result_html import unbroken
 
 __all__ = ["ASSETS", "page_routes"]
 
@@ -44,7 +43,7 @@ def page_routes(dispatch: Dispatch) -> APIRouter:
         text = environment.get_template("explorer.html").render(
             network=dispatch.networks[0], compared=dispatch.networks[1:], atlas=atlas is not None
         )
-        return Response(unbroken(text), media_type="text/html; charset=utf-8")
+        return Response(text, media_type="text/html; charset=utf-8")
 
     @router.get("/assets/{name}", include_in_schema=False)
     async def script(name: str) -> Response:

@@ -68,8 +68,7 @@ def selected_layers(net: Network, layers: str | Iterable[str] | None) -> list[La
         if not layer.units:
             what = "one number per image" if not layer.shape else f"{layer.shape} without an axis of units"
             raise LayerError(f'layer "{layer.name}" has no units: its value is {what}; choose another layer.')
-        if layer.is_complex:
-            raise LayerError(f'layer "{layer.name}" holds complex numbers, which have no sign; choose another layer.')
+        layer.check_real()
     if not selected and layers is not None:
         raise LayerError("no layer was named; `microtome layers` lists all layers.")
     if not selected:
