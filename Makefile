@@ -51,7 +51,7 @@ lint: $(STAMPS)/test  ## ruff, mypy, and the order of folders
 	$(BIN)/lint-imports
 
 test: lint  ## everything that is checked on a change: lint, doctests, tests (under 15 minutes)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(THREADS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(THREADS) --dist worksteal
 
 # Versions that are not at hand, or that the registry does not have for a Python, are named and left out. The pins of
 # constraints.txt hold for one Python only, so torch alone is pinned here.
@@ -67,7 +67,7 @@ test-versions:  ## the tests on the oldest, the pinned and the newest torch, on 
 	    pinned=$$($$bin/pip list --format=freeze | grep '^torch=='); \
 	    echo "== $$python, $$pinned"; \
 	    { $$bin/pip install -q --disable-pip-version-check "$$pinned" -e '.[test]' $(TORCH_OPTIONS) \
-	      && OMP_NUM_THREADS=1 $$bin/pytest -n $(THREADS) --dist loadfile; } || failed=1; \
+	      && OMP_NUM_THREADS=1 $$bin/pytest -n $(THREADS) --dist worksteal; } || failed=1; \
 	  done; done; exit $$failed
 
 bench: $(STAMPS)/test  ## measure speed and the conformance table against the peers

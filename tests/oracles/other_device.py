@@ -25,7 +25,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 NAME = "other"
 _COPIES = {"aten::_to_copy", "aten::copy_"}
@@ -119,9 +118,11 @@ class Device(TorchDispatchMode):
 def run(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Run an operation on what its tensors hold; the results lie where they do, or where the call says."""
     name, device = func._schema.name, kwargs.get("device")
-    ours = [value for value in tree_leaves((args, kwargs)) if isinstance(value, OtherTensor)]
+    ours = [value for value in _leaves((args, tuple(kwargs.values()))) if isinstance(value, OtherTensor)]
+    if not ours and (device is None or torch.device(device).type != NAME):
+        return func(*args, **kwargs)
     if ours:
-        _check(name, args, kwargs)
+        _check(name, args, tuple(kwargs.values()))
     here = bool(ours) if device is None else torch.device(device).type == NAME
     if here and kwargs.get("generator") is not None:
         raise RuntimeError(f"Expected a '{NAME}' device type for generator but found 'cpu' ({func})")
@@ -129,26 +130,50 @@ def run(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         kwargs = {**kwargs, "device": torch.device("cpu")}
     func = _LAZY.get(name, func) if here else func
     given = {id(value.held): value for value in ours}
-    args_held, kwargs_held = tree_map_only(OtherTensor, lambda value: value.held, (args, kwargs))
-    output = func(*args_held, **kwargs_held)
+    output = func(*[_held(value) for value in args], **{word: _held(value) for word, value in kwargs.items()})
     if name == "aten::copy_":
         return args[0]
-    return tree_map_only(
-        Tensor, lambda value: given[id(value)] if id(value) in given else OtherTensor(value) if here else value, output
-    )
+    return _wrapped(output, given, here)
 
 
-def _check(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+# The arguments of an operation are tensors, other values, or lists of them; torch's own walk over trees takes most of
+# the time.
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """All values of nested lists and tuples."""
+    if isinstance(value, list | tuple):
+        for one in value:
+            yield from _leaves(one)
+    else:
+        yield value
+
+
+def _held(value: Any) -> Any:
+    """What a value holds."""
+    if isinstance(value, OtherTensor):
+        return value.held
+    return [_held(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _wrapped(value: Any, given: Mapping[int, OtherTensor], here: bool) -> Any:
+    """The tensors of a result: those that were given, and new ones on the device if it was made there."""
+    if isinstance(value, Tensor):
+        return given[id(value)] if id(value) in given else OtherTensor(value) if here else value
+    return type(value)(_wrapped(one, given, here) for one in value) if isinstance(value, list | tuple) else value
+
+
+def _check(name: str, args: Sequence[Any], named: Sequence[Any]) -> None:
     """Refuse what CUDA refuses."""
     if name in _COPIES:
         return
-    read: Any = (args, kwargs)
+    read: Any = (args, named)
     if name in _INDEXING:
         values = args[2:3]
         read = (args[0], values) if isinstance(args[0], OtherTensor) else args
     if any(
         not isinstance(value, OtherTensor) and (value.dim() or name in _JOINS)
-        for value in tree_leaves(read)
+        for value in _leaves(read)
         if isinstance(value, Tensor)
     ):
         raise RuntimeError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -102,7 +103,7 @@ def test_the_named_parameters_make_the_fitted_filter_again(turns):
         [0.4 + turns * math.pi, 0.18, math.log(2.0), math.log(1.3), 0.5, -0.25], dtype=torch.float64
     ).numpy()
     target = _gabor(9, 130, 0.18, 75, 2.0, 1.3).flatten().numpy()
-    _, left = gabor._solved(shape, x, y, target)
+    left = gabor._solved(shape, x, y, target).residual
     named = gabor._named(shape, x, y, target, 1.0, 0.5 * float(left @ left))
     orientation, frequency, phase, sigma, aspect, right, up, amplitude, offset, _ = named
     again = gabor.gabor(
@@ -110,3 +111,17 @@ def test_the_named_parameters_make_the_fitted_filter_again(turns):
     )
     expected = torch.from_numpy(left + target).reshape(9, 9)
     assert torch.allclose(amplitude * again + offset, expected, atol=1e-5)
+
+
+def test_the_derivative_of_the_fit_is_that_of_finite_differences():
+    """An error in it would only make the search slower, or end it early."""
+    draws = np.random.default_rng(0)
+    x, y = gabor._grid(7, 5)
+    for _ in range(5):
+        shape, target = draws.uniform([0, 0.05, 0, -0.5, -1, -1], [3, 0.45, 1, 1, 1, 1]), draws.normal(size=35)
+        moved = [
+            (gabor._solved(shape + step, x, y, target).residual - gabor._solved(shape - step, x, y, target).residual)
+            / 2e-6
+            for step in 1e-6 * np.eye(6)
+        ]
+        assert np.allclose(gabor._derivative(shape, x, y, target), np.stack(moved, 1), atol=1e-7)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -46,6 +47,15 @@ class GaborFit:
     amplitude: Tensor
     offset: Tensor
     goodness: Tensor
+
+
+class _Solution(NamedTuple):
+    """The best cosine, sine and constant for a shape of the carrier: their columns, and what they leave."""
+
+    design: np.ndarray
+    normal: np.ndarray
+    weights: np.ndarray
+    residual: np.ndarray
 
 
 def gabor(
@@ -99,22 +109,51 @@ def _grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 def _carrier(values: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Cosine and sine of the carrier, times the envelope."""
     theta, frequency, phase, log_sigma, log_aspect, x0, y0 = values
-    u = -(x - x0) * math.sin(theta) + (y - y0) * math.cos(theta)
-    v = (x - x0) * math.cos(theta) + (y - y0) * math.sin(theta)
+    u, v = _turned(theta, x - x0, y - y0)
     sigma, aspect = math.exp(log_sigma), math.exp(log_aspect)
     envelope = np.exp(-(u**2 + (v / aspect) ** 2) / (2 * sigma**2))
     turn = 2 * math.pi * frequency * u + phase
     return envelope * np.cos(turn), envelope * np.sin(turn)
 
 
-def _solved(shape: np.ndarray, x: np.ndarray, y: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients of cosine, sine and constant by linear least squares, and the residual."""
+def _turned(theta: float, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates across the stripes and along them."""
+    return -x * math.sin(theta) + y * math.cos(theta), x * math.cos(theta) + y * math.sin(theta)
+
+
+def _solved(shape: np.ndarray, x: np.ndarray, y: np.ndarray, target: np.ndarray) -> _Solution:
+    """Linear least squares for a shape of the carrier."""
     theta, frequency, log_sigma, log_aspect, x0, y0 = shape
     cosine, sine = _carrier(np.array((theta, frequency, 0.0, log_sigma, log_aspect, x0, y0)), x, y)
     design = np.stack([cosine.ravel(), sine.ravel(), np.ones(x.size)], 1)
-    ridge = 1e-9 * np.eye(3)  # at low frequencies the sine vanishes
-    weights = np.linalg.solve(design.T @ design + ridge, design.T @ target)
-    return weights, design @ weights - target
+    normal = design.T @ design + 1e-9 * np.eye(3)  # at low frequencies the sine vanishes
+    weights = np.linalg.solve(normal, design.T @ target)
+    return _Solution(design, normal, weights, design @ weights - target)
+
+
+def _derivative(shape: np.ndarray, x: np.ndarray, y: np.ndarray, target: np.ndarray) -> np.ndarray:
+    r"""Derivative of the residual by the shape, (pixels, 6).
+
+    The residual is :math:`D w - t` with :math:`w = N^{-1} D^T t`, so its derivative is
+    :math:`D' w - D N^{-1} (D'^T (D w - t) + D^T D' w)`.
+    """
+    at = _solved(shape, x, y, target)
+    theta, frequency, log_sigma, log_aspect, x0, y0 = shape
+    u, v = (axis.ravel() for axis in _turned(theta, x - x0, y - y0))
+    width, stretch, wave = math.exp(-2 * log_sigma), math.exp(-2 * log_aspect), 2 * math.pi * frequency
+    sine, cosine, zero, one = math.sin(theta), math.cos(theta), np.zeros(x.size), np.ones(x.size)
+    # How each parameter changes the logarithm of the envelope, and the phase of the carrier: (6, pixels).
+    envelope = width * np.stack([
+        u * v * (1 - stretch), zero, u**2 + v**2 * stretch, v**2 * stretch,
+        v * cosine * stretch - u * sine, u * cosine + v * sine * stretch,
+    ])  # fmt: skip
+    phase = np.stack([-wave * v, 2 * math.pi * u, zero, zero, wave * sine * one, -wave * cosine * one])
+    of_cosine = envelope * at.design[:, 0] - phase * at.design[:, 1]
+    of_sine = envelope * at.design[:, 1] + phase * at.design[:, 0]
+    moved = of_cosine * at.weights[0] + of_sine * at.weights[1]
+    pull = moved @ at.design + np.stack([of_cosine @ at.residual, of_sine @ at.residual, np.zeros(len(moved))], 1)
+    slope: np.ndarray = moved.T - at.design @ np.linalg.solve(at.normal, pull.T)
+    return slope
 
 
 def _fit_one(kernel: np.ndarray) -> list[float]:
@@ -130,7 +169,10 @@ def _fit_one(kernel: np.ndarray) -> list[float]:
     starts = _starts(scaled, x, y, reach)
     best, cost = starts[0], math.inf
     for start in starts:
-        solution = least_squares(lambda s: _solved(s, x, y, scaled)[1], start, bounds=(low, high), max_nfev=60)
+        solution = least_squares(
+            lambda s: _solved(s, x, y, scaled).residual, start, jac=lambda s: _derivative(s, x, y, scaled),
+            bounds=(low, high), max_nfev=60,
+        )  # fmt: skip
         if solution.cost < cost:
             best, cost = solution.x, float(solution.cost)
         if cost < 1e-8:
@@ -145,7 +187,7 @@ def _starts(target: np.ndarray, x: np.ndarray, y: np.ndarray, reach: float, coun
         for frequency in (0.06, 0.12, 0.2, 0.3, 0.42):
             for sigma in (reach / 2, reach):
                 start = np.array([theta, frequency, math.log(max(sigma, 0.5)), 0.0, 0.0, 0.0])
-                residual = _solved(start, x, y, target)[1]
+                residual = _solved(start, x, y, target).residual
                 scored.append((float(residual @ residual), len(scored), start))
     return [start for _, _, start in sorted(scored)[:count]]
 
@@ -155,7 +197,7 @@ def _named(
 ) -> list[float]:
     """The parameters of the search in the units of ``GaborFit``."""
     theta, frequency, log_sigma, log_aspect, x0, y0 = (float(value) for value in shape)
-    (cosine, sine, constant), _ = _solved(shape, x, y, target)
+    cosine, sine, constant = _solved(shape, x, y, target).weights
     amplitude, phase = math.hypot(cosine, sine), math.degrees(math.atan2(-sine, cosine))
     turns = math.floor(theta / math.pi)
     if turns % 2:  # a rotation by 180 degrees changes the sign of the phase
