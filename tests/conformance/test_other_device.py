@@ -25,7 +25,10 @@ REFUSED = {
     "ResNet18": {"attention-rollout", "cam", "invert-outputs", "natural-filters"},
 }
 
-pytestmark = pytest.mark.skipif(not other_device.known(), reason="this torch admits no device written in Python")
+pytestmark = [
+    pytest.mark.skipif(not other_device.known(), reason="this torch admits no device written in Python"),
+    pytest.mark.first,
+]
 
 
 def rows(*arguments: str) -> list[dict]:
