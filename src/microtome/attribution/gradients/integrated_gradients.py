@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -205,9 +206,12 @@ def quadrature(rule: str, steps: int) -> tuple[Tensor, Tensor]:
         angle = (torch.arange(steps, dtype=torch.float64, device="cpu") + 0.5) * (math.pi / steps)
         return (1 - angle.cos()) / 2, angle.sin() / angle.sin().sum()
     if rule == "gauss-legendre":
-        at, weights = np.polynomial.legendre.leggauss(steps)
+        at, weights = _gauss_legendre(steps)
         return torch.from_numpy((at + 1) / 2), torch.from_numpy(weights / 2)
     raise InputError(f'a rule of integration is one of {", ".join(RULES)}, got "{rule}".')
+
+
+_gauss_legendre = lru_cache(maxsize=8)(np.polynomial.legendre.leggauss)  # eigenvalues: 1 ms for 50 points, 11 for 300
 
 
 def _mean_slope(
